@@ -1,0 +1,39 @@
+// A read-only memory mapping of a checkpoint file.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/weight_spec.h"
+
+namespace billfish {
+
+class MappedFile {
+ public:
+  // Throws INVALID_CHECKPOINT naming the path and the system's reason.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const noexcept { return path_; }
+  uint64_t size() const noexcept { return size_; }
+
+  // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT when they do not lie in the file, or when the file has
+  // become shorter since it was mapped (reading past its end would be a bus error).
+  const uint8_t* at(uint64_t offset, uint64_t bytes, const std::string& what) const;
+
+  // Tells the kernel that these bytes will not be read again, so that loading does not hold the whole file in memory.
+  void release(uint64_t offset, uint64_t bytes) const noexcept;
+
+ private:
+  std::string path_;
+  uint64_t size_ = 0;
+  int descriptor_ = -1;
+  const uint8_t* data_ = nullptr;
+};
+
+using MappedFiles = std::vector<std::shared_ptr<MappedFile>>;
+
+}  // namespace billfish

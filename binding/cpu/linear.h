@@ -1,0 +1,72 @@
+// Linear layers on the CPU. Weights are packed once at load; one packing serves every instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/canonical.h"
+#include "engine/dtype.h"
+#include "engine/thread_pool.h"
+
+namespace billfish::cpu {
+
+// exact: fp32 activations and fp32 accumulation (dtype 'float32'). fast: activations are quantised to 16 bits a block
+// of 128 inputs (see quantized_linear.h), products are summed as integers.
+enum class Precision { exact, fast };
+
+// A row-major view of fp32 activations: element (r, c) is data[r * stride + c].
+struct Rows {
+  const float* data = nullptr;
+  int64_t rows = 0, columns = 0, stride = 0;
+};
+
+// A row-major matrix of weights in the checkpoint's own type, [out][in]: unquantised linears, the embedding, the head.
+struct Matrix {
+  DType type = DType::f16;  // f32, f16 or bf16
+  int64_t out = 0, in = 0;
+  const void* data = nullptr;          // [out][in], 64-byte aligned, not owned
+  const float* bias = nullptr;         // [out] or null, not owned
+};
+
+// A quantised linear in the packed layout that quantized_linear.h draws.
+struct QuantizedLinear {
+  int bits = 4;
+  int64_t out = 0, in = 0, group_size = 0;
+  DType scale_type = DType::f16;
+  bool has_zero_points = false;
+  std::vector<int32_t> order;    // act-order gather of the inputs, empty when natural
+  uint8_t* codes = nullptr;      // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
+  void* scales = nullptr;
+  uint8_t* zeros = nullptr;
+  float* bias = nullptr;
+};
+
+// Bytes of the packed block of a linear of this shape: exact, the plan counts with it. A multiple of 64.
+size_t packed_bytes(const CanonicalShape& shape);
+
+// Lays a QuantizedLinear over `block` (packed_bytes(shape) bytes, 64-byte aligned, zeroed).
+QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block);
+
+// Packs a slab. Slabs start at a multiple of row_tile and may be packed by several threads at once.
+constexpr int64_t row_tile = 16;
+void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows);
+
+// One of several linears that share their input: y = x * W^T (+ bias), written to out[r * stride + n].
+struct LinearCall {
+  const Matrix* matrix = nullptr;            // exactly one of the two is set
+  const QuantizedLinear* quantized = nullptr;
+  float* out = nullptr;
+  int64_t stride = 0;
+};
+
+// Runs all calls on x: the activation is prepared once, and the threads share the rows of all the weights together
+// (q, k and v, or gate and up, cost one parallel region). `scratch` is reused memory that grows as needed.
+class LinearScratch;
+std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> make_linear_scratch();
+void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, LinearScratch& scratch, ThreadPool& pool);
+
+// Plain loops in fp64, whatever the instruction set: what the tests compare with.
+void linear_reference(const LinearCall& call, const Rows& x, double* out, int64_t stride);
+
+}  // namespace billfish::cpu

@@ -1,0 +1,58 @@
+// The canonical linear: the one form that every checkpoint format is turned into, and that every backend packs from.
+//
+//   y[n] = sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size]) * x[order[k]]   + bias[n]
+//
+// Codes are unsigned. Without zero points the zero is 2^(bits-1). With act-order, canonical input k is the layer's
+// input order[k]: rows are already sorted by group, so groups are contiguous for every backend.
+//
+// A canonical linear is never whole in memory: it is produced and packed in slabs of rows, so that host memory stays
+// bounded whatever the model's size. Padding and sharding act on slabs too.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/dtype.h"
+
+namespace billfish {
+
+struct CanonicalShape {
+  std::string name;           // the module's name in the checkpoint, for messages
+  int bits = 4;               // 4 or 8
+  int64_t out = 0;            // N
+  int64_t in = 0;             // K
+  int64_t group_size = 0;     // inputs that share a scale; == in when channelwise; the last group may be short
+  bool has_zero_points = false;
+  bool has_bias = false;
+  DType scale_type = DType::f16;  // f16, bf16 or f32, as in the checkpoint
+  std::vector<int32_t> order;     // act-order permutation [in], empty when the order is natural
+
+  int64_t groups() const { return (in + group_size - 1) / group_size; }
+  // 32-bit words that hold the codes of one row: 8 codes of 4 bits or 4 codes of 8 bits a word, lowest bits = lowest k.
+  int64_t words_per_row() const { return (in * bits + 31) / 32; }
+};
+
+// Rows [first, first + count) of a canonical linear.
+struct CanonicalRows {
+  int64_t first = 0;
+  int64_t count = 0;
+  std::vector<uint32_t> codes;   // [count][words_per_row]
+  std::vector<uint8_t> scales;   // [count][groups] of scale_type (raw bytes)
+  std::vector<uint8_t> zeros;    // [count][groups]; empty without zero points
+  std::vector<float> bias;       // [count]; empty without bias
+};
+
+// Where canonical rows come from: a format's reader over mapped checkpoint files.
+class CanonicalSource {
+ public:
+  virtual ~CanonicalSource() = default;
+  virtual const CanonicalShape& shape() const = 0;
+  // Fills `rows` with rows [first, first + count). Thread-safe; throws Error (a scale that is NaN or infinite, a file
+  // that has shrunk). `first` and `count` may be any range; multiples of 64 read fastest.
+  virtual void read(int64_t first, int64_t count, CanonicalRows& rows) const = 0;
+  // Bytes of checkpoint data that reading all rows touches, for progress.
+  virtual uint64_t source_bytes() const = 0;
+};
+
+}  // namespace billfish

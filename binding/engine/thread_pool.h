@@ -1,0 +1,42 @@
+// The process-wide pool that all CPU work shares: operators of every stage, and conversion at load.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <type_traits>
+
+namespace billfish {
+
+// A caller of parallel_for takes part in its own work; helper threads join while fewer than threads() threads compute.
+// Several stages may call at the same time: then helpers spread over the calls, and callers and helpers together never
+// exceed threads() running threads.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // The pool of this process, made on first use with one thread a core that this process may run on (affinity and
+  // cgroup quota counted), or BILLFISH_THREADS. Never destroyed: at process exit its threads are simply gone.
+  static ThreadPool& shared();
+
+  int threads() const noexcept;
+
+  // Calls body(begin, end) over pieces of [0, count), each a multiple of `grain` except the last, and returns when all
+  // are done. `body` must not throw. Nested calls run serially in the calling thread.
+  template <class Body>
+  void parallel_for(int64_t count, int64_t grain, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run(count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<Plain*>(context))(begin, end); },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Function = void (*)(void* context, int64_t begin, int64_t end);
+  void run(int64_t count, int64_t grain, Function function, void* context);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace billfish

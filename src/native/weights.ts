@@ -1,0 +1,61 @@
+/**
+ * How TypeScript tells the native side where a weight lies in the mapped checkpoint files and how it is stored. The
+ * native side (binding/checkpoint/weight_spec.h) has the same structures and checks every one of them again.
+ */
+
+/** Element types as safetensors spells them, as far as billfish reads them. */
+export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8'
+
+/** One tensor of a checkpoint: `bytes` bytes at `offset` (from the start of the file) of file number `file`. */
+export interface TensorRef {
+  readonly name: string
+  readonly file: number
+  readonly dtype: TensorType
+  readonly shape: readonly number[]
+  readonly offset: number
+  readonly bytes: number
+}
+
+/** Row-major weights in the checkpoint's own floating-point type: unquantised linears, the embedding, the head. */
+export interface MatrixSpec {
+  readonly kind: 'matrix'
+  readonly name: string
+  readonly out: number
+  readonly in: number
+  readonly weight: TensorRef
+  readonly bias?: TensorRef | undefined
+}
+
+/** A vector that is kept as fp32: norm weights. */
+export interface VectorSpec {
+  readonly kind: 'vector'
+  readonly name: string
+  readonly length: number
+  readonly weight: TensorRef
+}
+
+/** A quantised linear in one of the formats; the native side turns it into the canonical form. */
+export interface QuantizedSpec {
+  readonly kind: 'quantized'
+  readonly name: string
+  readonly format: 'gptq' | 'awq' | 'compressed-tensors'
+  readonly bits: 4 | 8
+  readonly out: number
+  readonly in: number
+  /** Inputs that share a scale; equals `in` when channelwise. */
+  readonly groupSize: number
+  /** True: the zero point is 2^(bits-1) and stored zeros are ignored. */
+  readonly symmetric: boolean
+  /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
+  readonly zeroOffset: 0 | 1
+  /** gptq: qweight; awq: qweight; compressed-tensors: weight_packed. */
+  readonly codes: TensorRef
+  readonly scales: TensorRef
+  readonly zeros?: TensorRef | undefined
+  /** Group of every input, only when it is not the natural k / groupSize: act-order. */
+  readonly groupIndex?: TensorRef | undefined
+  readonly bias?: TensorRef | undefined
+}
+
+export type LinearSpec = MatrixSpec | QuantizedSpec
+export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
