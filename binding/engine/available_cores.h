@@ -1,0 +1,10 @@
+// How many cores this process may really use: what the pool's size is taken from.
+#pragma once
+
+namespace billfish {
+
+// The cores in this process' affinity mask, or fewer where a cgroup (v2) quota allows less CPU time: a quota of 2.5
+// cores counts as 3. At least 1.
+int available_cores();
+
+}  // namespace billfish
