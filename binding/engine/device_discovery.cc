@@ -1,0 +1,79 @@
+#include "engine/device_discovery.h"
+
+#include "engine/error.h"
+
+#ifdef BILLFISH_WITH_CUDA
+#include "cuda/runtime/discovery.h"
+#include "cuda/runtime/self_test.h"
+#endif
+
+namespace billfish {
+
+std::string cuda_version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// The oldest Linux driver that runs applications built with a CUDA major version (minor versions are compatible).
+static const char* oldest_driver(int runtime_version) {
+  switch (runtime_version / 1000) {
+    case 12:
+      return "525";
+    case 13:
+      return "580";
+    default:
+      return nullptr;
+  }
+}
+
+std::string explain(const CudaReport& report) {
+  switch (report.status) {
+    case CudaStatus::available:
+      return "";
+    case CudaStatus::not_compiled:
+      return "billfish was built without CUDA. Install the CUDA Toolkit (nvcc) and build again with BILLFISH_CUDA=on.";
+    case CudaStatus::no_driver:
+      return "there is no NVIDIA driver (libcuda.so.1 was not found). Install the NVIDIA driver; in a container, start "
+             "it "
+             "with the NVIDIA Container Toolkit (docker run --gpus all).";
+    case CudaStatus::driver_too_old: {
+      std::string text = "the NVIDIA driver is too old: it runs CUDA " + cuda_version_text(report.driver_version) +
+                         ", and billfish was built with CUDA " + cuda_version_text(report.runtime_version) + ". ";
+      if (const char* driver = oldest_driver(report.runtime_version)) {
+        text +=
+            "Update the driver to " + std::string(driver) + " or later, or build billfish with an older CUDA Toolkit.";
+      } else {
+        text += "Update the driver, or build billfish with an older CUDA Toolkit.";
+      }
+      return text;
+    }
+    case CudaStatus::no_device:
+      return "the NVIDIA driver shows no GPU to this process. Check nvidia-smi, and CUDA_VISIBLE_DEVICES if it is set.";
+    case CudaStatus::other_error:
+      return "CUDA does not work here: " + report.error + ". Check nvidia-smi and the driver's kernel log.";
+  }
+  return "";
+}
+
+#ifdef BILLFISH_WITH_CUDA
+
+CudaReport discover_cuda_devices() { return cuda::discover(); }
+
+void test_cuda_device(int index) {
+  const CudaReport report = discover_cuda_devices();
+  if (report.status != CudaStatus::available) throw Error("DEVICE_NOT_FOUND", "no CUDA device: " + explain(report));
+  if (index < 0 || index >= static_cast<int>(report.devices.size())) {
+    throw Error("DEVICE_NOT_FOUND", "there is no cuda:" + std::to_string(index) + "; this process sees " +
+                                        std::to_string(report.devices.size()) + " CUDA devices, numbered from cuda:0");
+  }
+  cuda::self_test(index);
+}
+
+#else
+
+CudaReport discover_cuda_devices() { return {}; }
+
+void test_cuda_device(int) { throw Error("DEVICE_NOT_FOUND", "no CUDA device: " + explain(discover_cuda_devices())); }
+
+#endif
+
+}  // namespace billfish

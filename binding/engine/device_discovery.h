@@ -1,0 +1,51 @@
+// Which devices this machine has. Device-neutral: the same answer, with a reason, whether or not CUDA is compiled in.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace billfish {
+
+struct CudaDevice {
+  int index = 0;  // as CUDA numbers them: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER have been applied
+  std::string name;
+  int compute_major = 0;
+  int compute_minor = 0;
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;
+  int multiprocessors = 0;
+  uint64_t l2_bytes = 0;
+  std::string pci_bus_id;  // "0000:3b:00.0"
+};
+
+enum class CudaStatus {
+  available,
+  not_compiled,    // billfish was built without the CUDA backend
+  no_driver,       // there is no libcuda.so.1
+  driver_too_old,  // there is one, and it cannot run this CUDA runtime
+  no_device,       // the driver works and shows no GPU to this process
+  other_error      // `error` holds CUDA's own text
+};
+
+struct CudaReport {
+  CudaStatus status = CudaStatus::not_compiled;
+  std::vector<CudaDevice> devices;
+  int driver_version = 0;   // the newest CUDA that the driver runs, 1000 * major + 10 * minor; 0 without a driver
+  int runtime_version = 0;  // the CUDA that billfish was built with, likewise; 0 when not compiled in
+  std::string error;        // only with other_error
+};
+
+// Asks the CUDA runtime. Creates a context on each device to learn its free memory; never throws.
+CudaReport discover_cuda_devices();
+
+// Why there is no CUDA device and what to do about it, for a person; empty when the status is `available`.
+std::string explain(const CudaReport& report);
+
+// Runs a small kernel on the device and checks what it wrote. Throws DEVICE_NOT_FOUND when there is no such device,
+// INTERNAL when the device computes something else.
+void test_cuda_device(int index);
+
+// 13010 -> "13.1"
+std::string cuda_version_text(int version);
+
+}  // namespace billfish

@@ -1,0 +1,78 @@
+#include "devices.h"
+
+#include "cpu/features.h"
+#include "engine/available_cores.h"
+#include "engine/device_discovery.h"
+#include "engine/error.h"
+
+namespace billfish {
+
+static Napi::Object cuda_device_object(Napi::Env env, const CudaDevice& device) {
+  Napi::Object object = Napi::Object::New(env);
+  object["device"] = Napi::String::New(env, "cuda:" + std::to_string(device.index));
+  object["name"] = Napi::String::New(env, device.name);
+  object["computeCapability"] =
+      Napi::String::New(env, std::to_string(device.compute_major) + "." + std::to_string(device.compute_minor));
+  object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
+  object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
+  object["multiprocessors"] = Napi::Number::New(env, device.multiprocessors);
+  object["l2Bytes"] = Napi::Number::New(env, static_cast<double>(device.l2_bytes));
+  object["pciBusId"] = Napi::String::New(env, device.pci_bus_id);
+  return object;
+}
+
+static Napi::Value version_or_null(Napi::Env env, int version) {
+  if (version == 0) return env.Null();
+  return Napi::String::New(env, cuda_version_text(version));
+}
+
+// devices(): {
+//   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, multiprocessors, l2Bytes, pciBusId}],
+//   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null},
+//   cpu: {cores, instructionSet}
+// }
+static Napi::Value devices(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const CudaReport report = discover_cuda_devices();
+
+  Napi::Array list = Napi::Array::New(env, report.devices.size());
+  for (uint32_t i = 0; i < report.devices.size(); ++i) list[i] = cuda_device_object(env, report.devices[i]);
+
+  Napi::Object cuda = Napi::Object::New(env);
+  const std::string reason = explain(report);
+  cuda["compiled"] = Napi::Boolean::New(env, report.status != CudaStatus::not_compiled);
+  cuda["available"] = Napi::Boolean::New(env, report.status == CudaStatus::available);
+  cuda["reason"] = reason.empty() ? env.Null() : Napi::Value(Napi::String::New(env, reason));
+  cuda["driverVersion"] = version_or_null(env, report.driver_version);
+  cuda["runtimeVersion"] = version_or_null(env, report.runtime_version);
+
+  Napi::Object cpu = Napi::Object::New(env);
+  cpu["cores"] = Napi::Number::New(env, available_cores());
+  cpu["instructionSet"] = Napi::String::New(env, cpu::name(cpu::instruction_set()));
+
+  Napi::Object result = Napi::Object::New(env);
+  result["devices"] = list;
+  result["cuda"] = cuda;
+  result["cpu"] = cpu;
+  return result;
+}
+
+// testCudaDevice(index): runs a kernel there; throws an Error with `code` when that does not work.
+static void test_device(const Napi::CallbackInfo& info) {
+  try {
+    if (info.Length() != 1 || !info[0].IsNumber())
+      throw Error("INVALID_OPTION", "testCudaDevice needs a device number");
+    test_cuda_device(info[0].As<Napi::Number>().Int32Value());
+  } catch (const Error& error) {
+    Napi::Error thrown = Napi::Error::New(info.Env(), error.what());
+    thrown.Set("code", error.code());
+    throw thrown;
+  }
+}
+
+void init_devices(Napi::Env env, Napi::Object exports) {
+  exports["devices"] = Napi::Function::New(env, devices, "devices");
+  exports["testCudaDevice"] = Napi::Function::New(env, test_device, "testCudaDevice");
+}
+
+}  // namespace billfish

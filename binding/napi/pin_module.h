@@ -1,0 +1,10 @@
+// Node unloads an addon when the last environment that uses it ends. Threads of the shared pool would then run in
+// memory that is no longer there, which is how addons crash at the end of a worker_threads Worker.
+#pragma once
+
+namespace billfish {
+
+// Keeps this addon's code in the process for good. Called once per environment; more calls do no harm.
+void pin_module();
+
+}  // namespace billfish

@@ -1,0 +1,87 @@
+#include "cuda/runtime/discovery.h"
+
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+
+#include <string>
+
+namespace billfish::cuda {
+
+static bool driver_library_loads() {
+  void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (library == nullptr) return false;
+  dlclose(library);
+  return true;
+}
+
+static std::string error_text(cudaError_t error) {
+  return std::string(cudaGetErrorName(error)) + " (" + std::to_string(static_cast<int>(error)) +
+         "): " + cudaGetErrorString(error);
+}
+
+CudaStatus classify(int error, int device_count, bool driver_found) {
+  switch (error) {
+    case cudaSuccess:
+      return device_count > 0 ? CudaStatus::available : CudaStatus::no_device;
+    case cudaErrorInsufficientDriver:
+      return driver_found ? CudaStatus::driver_too_old : CudaStatus::no_driver;
+    case cudaErrorNoDevice:
+      return CudaStatus::no_device;
+    default:
+      return CudaStatus::other_error;
+  }
+}
+
+// Leaves `device` without free_bytes when the device's memory is so full that not even a context fits: the device is
+// there all the same, and a later allocation will say what is missing.
+static cudaError_t describe(int index, CudaDevice& device) {
+  cudaDeviceProp properties;
+  if (cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess) return error;
+  char bus_id[32] = "";
+  if (cudaError_t error = cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), index); error != cudaSuccess) return error;
+  device.index = index;
+  device.name = properties.name;
+  device.compute_major = properties.major;
+  device.compute_minor = properties.minor;
+  device.total_bytes = properties.totalGlobalMem;
+  device.multiprocessors = properties.multiProcessorCount;
+  device.l2_bytes = static_cast<uint64_t>(properties.l2CacheSize);
+  device.pci_bus_id = bus_id;
+
+  size_t free_bytes = 0, total_bytes = 0;
+  cudaError_t error = cudaSetDevice(index);
+  if (error == cudaSuccess) error = cudaMemGetInfo(&free_bytes, &total_bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // clears it
+    return cudaSuccess;
+  }
+  device.free_bytes = free_bytes;
+  return error;
+}
+
+CudaReport discover() {
+  CudaReport report;
+  cudaRuntimeGetVersion(&report.runtime_version);
+  cudaDriverGetVersion(&report.driver_version);
+  int count = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  cudaGetLastError();  // a failed query must not be found by the next launch's check
+  report.status = classify(error, count, driver_library_loads());
+  if (report.status == CudaStatus::available) {
+    int current = 0;
+    cudaGetDevice(&current);
+    for (int index = 0; index < count && error == cudaSuccess; ++index) {
+      report.devices.emplace_back();
+      error = describe(index, report.devices.back());
+    }
+    cudaSetDevice(current);
+    if (error != cudaSuccess) {
+      report.devices.clear();
+      report.status = CudaStatus::other_error;
+    }
+  }
+  if (report.status == CudaStatus::other_error) report.error = error_text(error);
+  return report;
+}
+
+}  // namespace billfish::cuda

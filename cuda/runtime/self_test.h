@@ -1,0 +1,10 @@
+// Does the device run kernels that this build contains?
+#pragma once
+
+namespace billfish::cuda {
+
+// Launches a kernel on device `index` and compares what it wrote. Throws INTERNAL with CUDA's text when a call fails
+// (among them cudaErrorNoKernelImageForDevice: not compiled for this architecture) or the result is wrong.
+void self_test(int index);
+
+}  // namespace billfish::cuda

@@ -1,0 +1,75 @@
+#!/usr/bin/env node
+// Builds build/Release/billfish.node with cmake-js. In a clone: npm run build:native. In a project that has billfish as
+// a dependency and no prebuilt binary for its platform: npx billfish-build.
+//
+//   BILLFISH_CUDA=on|off|auto                        whether the CUDA backend is compiled in
+//   BILLFISH_CUDA_ARCHITECTURES=default|release|LIST  for which GPUs
+// A value stays in force for later builds until another one is given.
+import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { requireBuildTools } from './requirements.mjs'
+import { modified, newest, root, run } from './steps.mjs'
+
+const buildFolder = join(root, 'build')
+const addon = join(buildFolder, 'Release', 'billfish.node')
+const stamp = join(buildFolder, 'Release', 'built')
+const cudaOptions = ['BILLFISH_CUDA', 'BILLFISH_CUDA_ARCHITECTURES']
+
+/** The CUDA options that the environment gives and the last configuration does not have. */
+function changedOptions() {
+  let cache = ''
+  try {
+    cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
+  } catch {
+    return [] // not configured yet: CMake reads the environment itself
+  }
+  return cudaOptions.filter((name) => {
+    const wanted = process.env[name]
+    return wanted && wanted !== cache.match(new RegExp(`^${name}:STRING=(.*)$`, 'm'))?.[1]
+  })
+}
+
+/** True when the addon is missing, older than a source, or built with other options. */
+export function nativeBuildNeeded() {
+  const sources = ['binding', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name))
+  const built = Math.min(modified(addon) && Number.POSITIVE_INFINITY, modified(stamp))
+  return built < newest(sources) || changedOptions().length > 0
+}
+
+function cmakeJs() {
+  const require = createRequire(join(root, 'package.json'))
+  const needed = ['cmake-js', 'node-addon-api', 'node-api-headers']
+  const missing = needed.filter((name) => {
+    try {
+      require.resolve(`${name}/package.json`)
+      return false
+    } catch {
+      return true
+    }
+  })
+  if (missing.length > 0) {
+    const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+    const install = needed.map((name) => `${name}@${devDependencies[name]}`).join(' ')
+    console.error(
+      `billfish's native part is built with packages that are not installed: ${missing.join(', ')}.\n` +
+        `Install them where billfish is installed, then build:\n  npm install --save-dev ${install}\n  npx billfish-build`,
+    )
+    process.exit(1)
+  }
+  return join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
+}
+
+/** Configures when that is needed, compiles and links. Ends the process with a message when something fails. */
+export function buildNative() {
+  requireBuildTools()
+  const program = cmakeJs()
+  const changed = changedOptions()
+  if (changed.length > 0) run('cmake', [buildFolder, ...changed.map((name) => `-D${name}=${process.env[name]}`)])
+  run(process.execPath, [program, 'build', '--log-level', 'warn', '--parallel', String(availableParallelism())])
+  writeFileSync(stamp, '')
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) buildNative()

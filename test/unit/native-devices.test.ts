@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest'
+import { loadAddon } from '../../src/native/loader'
+
+interface Addon {
+  devices(): {
+    devices: { device: string; computeCapability: string; totalBytes: number; freeBytes: number; pciBusId: string }[]
+    cuda: { compiled: boolean; available: boolean; reason: string | null; runtimeVersion: string | null }
+    cpu: { cores: number; instructionSet: string }
+  }
+  testCudaDevice(index: number): void
+}
+
+const addon = loadAddon<Addon>()
+const report = addon.devices()
+
+function codeOf(action: () => void): unknown {
+  try {
+    action()
+  } catch (error) {
+    return (error as { code?: unknown }).code
+  }
+  return undefined
+}
+
+describe('devices of the addon', () => {
+  it('describes the processor', () => {
+    expect(report.cpu.cores).toBeGreaterThanOrEqual(1)
+    expect(['scalar', 'avx2', 'avx512']).toContain(report.cpu.instructionSet)
+  })
+
+  it('names a reason exactly when there is no CUDA device', () => {
+    expect(report.devices.length > 0).toBe(report.cuda.available)
+    expect(report.cuda.reason === null).toBe(report.cuda.available)
+    expect(report.cuda.runtimeVersion !== null).toBe(report.cuda.compiled)
+    if (!report.cuda.available) expect(report.cuda.reason).toMatch(/Install|Update|Check/)
+  })
+
+  it('refuses a device that is not there', () => {
+    expect(codeOf(() => addon.testCudaDevice(report.devices.length))).toBe('DEVICE_NOT_FOUND')
+    expect(codeOf(() => addon.testCudaDevice(-1))).toBe('DEVICE_NOT_FOUND')
+    expect(codeOf(() => addon.testCudaDevice('0' as unknown as number))).toBe('INVALID_OPTION')
+  })
+
+  it('runs a kernel on every device', ({ skip }) => {
+    if (!report.cuda.available) skip(`no CUDA device: ${report.cuda.reason}`)
+    for (const [index, device] of report.devices.entries()) {
+      expect(device.device).toBe(`cuda:${index}`)
+      expect(device.computeCapability).toMatch(/^\d+\.\d$/)
+      expect(device.freeBytes).toBeLessThanOrEqual(device.totalBytes)
+      expect(() => addon.testCudaDevice(index)).not.toThrow()
+    }
+  })
+})
