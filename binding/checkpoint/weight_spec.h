@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "engine/dtype.h"
@@ -45,6 +46,9 @@ struct QuantizedSpec {
   int zero_offset = 0;     // added to stored zeros modulo 2^bits: 1 for GPTQ v1
   TensorRef codes, scales;
   std::optional<TensorRef> zeros, group_index, bias;
+  std::optional<TensorRef> stored_shape;  // compressed-tensors' weight_shape: [out, in] as i32 or i64 numbers
 };
+
+using WeightSpec = std::variant<VectorSpec, MatrixSpec, QuantizedSpec>;
 
 }  // namespace billfish

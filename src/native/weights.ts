@@ -52,8 +52,10 @@ export interface QuantizedSpec {
   readonly codes: TensorRef
   readonly scales: TensorRef
   readonly zeros?: TensorRef | undefined
-  /** Group of every input, only when it is not the natural k / groupSize: act-order. */
+  /** Group of every input, where the checkpoint stores it; the native side sees whether it is the natural order. */
   readonly groupIndex?: TensorRef | undefined
+  /** compressed-tensors' weight_shape: [out, in] as numbers, which must be those of this spec. */
+  readonly storedShape?: TensorRef | undefined
   readonly bias?: TensorRef | undefined
 }
 

@@ -1,0 +1,80 @@
+import { basename } from 'node:path'
+import type { Checkpoint, QuantizationConfig } from './types'
+
+/** One stored tensor, for people. */
+export interface TensorSummary {
+  readonly name: string
+  /** As safetensors spells it. */
+  readonly dtype: string
+  readonly shape: readonly number[]
+  readonly bytes: number
+  /** File name without the directory. */
+  readonly file: string
+}
+
+/** All tensors of the checkpoint, those that billfish does not compute with included, in the order of the files' bytes. */
+export function listTensors(checkpoint: Checkpoint): TensorSummary[] {
+  return [...checkpoint.tensors.values(), ...checkpoint.unsupportedTensors.values()]
+    .sort((a, b) => a.file - b.file || a.offset - b.offset)
+    .map(({ name, dtype, shape, bytes, file }) => ({
+      name,
+      dtype,
+      shape,
+      bytes,
+      file: basename(checkpoint.files[file] ?? ''),
+    }))
+}
+
+function describeGroup(groupSize: number | undefined): string {
+  if (groupSize === undefined) return 'group size not said'
+  return groupSize === -1 ? 'channelwise' : `group ${groupSize}`
+}
+
+function describeQuantization(config: QuantizationConfig): string {
+  switch (config.method) {
+    case 'none':
+      return ''
+    case 'gptq': {
+      const parts = [`GPTQ${config.zeroOffset === 0 ? ' v2' : ''} int${config.bits}`, describeGroup(config.groupSize)]
+      parts.push(config.symmetric ? 'symmetric' : 'asymmetric')
+      if (config.actOrder) parts.push('act-order')
+      if (Object.keys(config.dynamic).length > 0) parts.push('with per-module overrides')
+      return parts.join(', ')
+    }
+    case 'awq':
+      return `AWQ GEMM int${config.bits}, ${describeGroup(config.groupSize)}, ${config.zeroPoint ? 'asymmetric' : 'symmetric'}`
+    case 'compressed-tensors': {
+      const groups = config.groups.map((group) =>
+        [
+          `int${group.bits}`,
+          describeGroup(group.groupSize),
+          group.symmetric ? 'symmetric' : 'asymmetric',
+          ...(group.actOrder ? ['act-order'] : []),
+        ].join(', '),
+      )
+      return `compressed-tensors pack-quantized ${[...new Set(groups)].join('; ')}`
+    }
+  }
+}
+
+/** The floating-point types of the tensors, the one with the most bytes first: `BF16` or `F16, F32`. */
+function floatTypes(checkpoint: Checkpoint): string {
+  const bytes = new Map<string, number>()
+  for (const tensor of checkpoint.tensors.values()) {
+    if (/F\d/.test(tensor.dtype)) bytes.set(tensor.dtype, (bytes.get(tensor.dtype) ?? 0) + tensor.bytes)
+  }
+  return [...bytes]
+    .sort((a, b) => b[1] - a[1])
+    .map(([type]) => type)
+    .join(', ')
+}
+
+/**
+ * How the checkpoint stores its weights, in one line: `GPTQ int4, group 128, symmetric; rest F16`, or `BF16`. What counts
+ * is whether packed tensors exist, not only what the config says.
+ */
+export function describeFormat(checkpoint: Checkpoint): string {
+  const packed = [...checkpoint.tensors.keys()].some((name) => /\.(qweight|weight_packed)$/.test(name))
+  const floats = floatTypes(checkpoint)
+  return packed ? `${describeQuantization(checkpoint.quantization)}; rest ${floats}` : floats
+}

@@ -1,0 +1,21 @@
+import { BillfishError } from '../errors'
+
+/** The error for everything that is wrong with a checkpoint; `message` names file, tensor, numbers and the way out. */
+export function invalidCheckpoint(message: string, cause?: unknown): BillfishError {
+  return new BillfishError('INVALID_CHECKPOINT', message, cause === undefined ? undefined : { cause })
+}
+
+/**
+ * A string from a checkpoint as it may stand in a message: quoted, without control characters, and not endlessly long.
+ */
+export function quoted(text: string): string {
+  const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text
+  return JSON.stringify(shown)
+}
+
+/** A JSON value as it may stand in a message: a short excerpt of its text. */
+export function shown(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  const text = JSON.stringify(value)
+  return text.length > 120 ? `${text.slice(0, 120)}...` : text
+}

@@ -1,0 +1,206 @@
+/**
+ * The header of a safetensors file:
+ *
+ *     0        8               8 + H                                   end of file
+ *     | H: u64 | H bytes JSON  | data: tensors back to back, no holes  |
+ *
+ *     { "__metadata__": { "format": "pt" },
+ *       "model.norm.weight": { "dtype": "F16", "shape": [128], "data_offsets": [0, 256] }, ... }
+ *
+ * Offsets count from the start of the data. The header is the one part of a checkpoint that everything else trusts, so
+ * whatever the format forbids is refused here, with the numbers.
+ */
+import type { TensorRef, TensorType } from '../native/weights'
+import { isMissing, readExactly, throwIfAborted, withFile } from './files'
+import { invalidCheckpoint, quoted, shown } from './invalid'
+import { decodeUtf8, isObject, parseJson } from './json'
+import type { UnsupportedTensor } from './types'
+
+/** The limit that the safetensors library has too. */
+const MAX_HEADER_BYTES = 100_000_000
+/** A tensor takes about eight values: room for half a million tensors a file. */
+const HEADER_LIMITS = { maxDepth: 3, maxValues: 4_000_000 }
+const MAX_NAME_LENGTH = 1000
+
+/** Bits of one element, of every type that the format knows. */
+const ELEMENT_BITS: Readonly<Record<string, number>> = {
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  BOOL: 8,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+  C64: 64,
+}
+const READ_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'I32', 'I64', 'U8', 'I8'] satisfies TensorType[]
+
+export interface SafetensorsHeader {
+  /** In the order of their bytes. */
+  readonly tensors: readonly TensorRef[]
+  /** Tensors of types that billfish does not compute with. */
+  readonly unsupported: readonly UnsupportedTensor[]
+  /** The size of the whole file. */
+  readonly bytes: number
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+}
+
+/** The product of the shape's numbers in bytes, or undefined where it is no whole number of bytes below 2^53. */
+function sizeInBytes(shape: readonly number[], elementBits: number): number | undefined {
+  if (shape.includes(0)) return 0
+  let bits = elementBits
+  for (const dimension of shape) {
+    bits *= dimension
+    if (!Number.isSafeInteger(bits)) return undefined
+  }
+  return bits % 8 === 0 ? bits / 8 : undefined
+}
+
+function parseTensor(name: string, entry: unknown, file: number, path: string, dataStart: number, dataBytes: number) {
+  const where = `${path}: tensor ${quoted(name)}`
+  if (name.length > MAX_NAME_LENGTH) {
+    throw invalidCheckpoint(`${where} has a name of ${name.length} characters; at most ${MAX_NAME_LENGTH} are allowed`)
+  }
+  if (!isObject(entry)) throw invalidCheckpoint(`${where} is described by ${shown(entry)}, not by an object`)
+  const { dtype, shape, data_offsets: offsets } = entry
+  const elementBits = typeof dtype === 'string' && Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype] : undefined
+  if (typeof dtype !== 'string' || elementBits === undefined) {
+    throw invalidCheckpoint(`${where} has the unknown dtype ${shown(dtype)}`)
+  }
+  if (!Array.isArray(shape) || !shape.every(isCount)) {
+    throw invalidCheckpoint(`${where} has the shape ${shown(shape)}, which is not a list of whole numbers`)
+  }
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+    throw invalidCheckpoint(`${where} has the data_offsets ${shown(offsets)}, which are not two whole numbers`)
+  }
+  const [begin, end] = offsets as [number, number]
+  if (begin > end || end > dataBytes) {
+    throw invalidCheckpoint(
+      `${where} claims the bytes ${begin} to ${end} of ${dataBytes} bytes of data; the file is cut off or damaged, download it again`,
+    )
+  }
+  const bytes = sizeInBytes(shape, elementBits)
+  if (bytes !== end - begin) {
+    throw invalidCheckpoint(
+      `${where} of type ${dtype} and shape [${shape.join(', ')}] takes ${bytes ?? 'more than 2^53'} bytes, ` +
+        `but its data_offsets [${begin}, ${end}] hold ${end - begin}`,
+    )
+  }
+  return { name, file, dtype, shape: shape as number[], offset: dataStart + begin, bytes }
+}
+
+/** The tensors' bytes must follow one another without overlap or hole, from the data's first byte to its last. */
+function checkCoverage(
+  tensors: readonly UnsupportedTensor[],
+  path: string,
+  dataStart: number,
+  fileBytes: number,
+): void {
+  let expected = dataStart
+  let previous: string | undefined
+  for (const { name, offset, bytes } of tensors) {
+    if (offset !== expected) {
+      const fault =
+        offset < expected ? `overlaps ${quoted(previous ?? '')}` : `leaves ${offset - expected} bytes unused before it`
+      throw invalidCheckpoint(
+        `${path}: tensor ${quoted(name)} begins at byte ${offset}, but ${expected} is the next free one: it ${fault}`,
+      )
+    }
+    expected = offset + bytes
+    previous = name
+  }
+  if (expected !== fileBytes) {
+    throw invalidCheckpoint(`${path}: the tensors end at byte ${expected}, but the file has ${fileBytes} bytes`)
+  }
+}
+
+function checkMetadata(metadata: unknown, path: string): void {
+  if (metadata === undefined) return
+  if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === 'string')) {
+    throw invalidCheckpoint(`${path}: __metadata__ is ${shown(metadata)}, not an object of strings`)
+  }
+}
+
+/**
+ * Parses the JSON text of a header.
+ *
+ * @param file - the index that the TensorRefs get
+ * @param headerBytes - length of the JSON in bytes
+ * @param fileBytes - size of the whole file
+ * @throws BillfishError INVALID_CHECKPOINT
+ */
+export function parseHeader(
+  text: string,
+  file: number,
+  path: string,
+  headerBytes: number,
+  fileBytes: number,
+): SafetensorsHeader {
+  const header = parseJson(text, `${path}: the safetensors header`, HEADER_LIMITS)
+  if (!isObject(header)) throw invalidCheckpoint(`${path}: the safetensors header is ${shown(header)}, not an object`)
+  const { __metadata__: metadata, ...entries } = header
+  checkMetadata(metadata, path)
+  const dataStart = 8 + headerBytes
+  const all: UnsupportedTensor[] = []
+  for (const [name, entry] of Object.entries(entries)) {
+    all.push(parseTensor(name, entry, file, path, dataStart, fileBytes - dataStart))
+  }
+  all.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)
+  checkCoverage(all, path, dataStart, fileBytes)
+  const isRead = (tensor: UnsupportedTensor): tensor is TensorRef => READ_TYPES.includes(tensor.dtype)
+  return { tensors: all.filter(isRead), unsupported: all.filter((tensor) => !isRead(tensor)), bytes: fileBytes }
+}
+
+/**
+ * Reads and checks the header of one safetensors file.
+ *
+ * @param file - the index that the TensorRefs get
+ * @throws BillfishError INVALID_CHECKPOINT, ABORTED
+ */
+export async function readSafetensorsHeader(
+  path: string,
+  file: number,
+  signal: AbortSignal | undefined,
+): Promise<SafetensorsHeader> {
+  throwIfAborted(signal)
+  try {
+    return await withFile(path, async (handle, fileBytes) => {
+      if (fileBytes < 10) {
+        throw invalidCheckpoint(`${path} has ${fileBytes} bytes, too few for a safetensors file; download it again`)
+      }
+      const prefix = await readExactly(handle, 0, 8, path)
+      const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true)
+      const largest = Math.min(MAX_HEADER_BYTES, fileBytes - 8)
+      if (headerBytes < 2n || headerBytes > BigInt(largest)) {
+        throw invalidCheckpoint(
+          `${path} claims a header of ${headerBytes} bytes, but between 2 and ${largest} are possible in a file of ` +
+            `${fileBytes} bytes: it is cut off or not a safetensors file; download it again`,
+        )
+      }
+      throwIfAborted(signal)
+      const json = await readExactly(handle, 8, Number(headerBytes), path)
+      const text = decodeUtf8(json, `${path}: the safetensors header`)
+      return parseHeader(text, file, path, Number(headerBytes), fileBytes)
+    })
+  } catch (error) {
+    if (isMissing(error)) throw invalidCheckpoint(`${path} does not exist; download the missing file`, error)
+    throw error
+  }
+}

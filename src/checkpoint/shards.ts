@@ -1,0 +1,177 @@
+/** Which safetensors files a checkpoint directory consists of, and the tensors in them. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TensorRef } from '../native/weights'
+import { isMissing, readJsonFile, throwIfAborted } from './files'
+import { invalidCheckpoint, quoted, shown } from './invalid'
+import { isObject } from './json'
+import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
+import { TensorTable } from './tensors'
+import type { UnsupportedTensor } from './types'
+
+const MAX_INDEX_BYTES = 64 * 1024 * 1024
+const INDEX_LIMITS = { maxDepth: 8, maxValues: 2_000_000 }
+const MAX_SHARDS = 10_000
+/** Headers read at the same time: enough to hide the latency of a network file system. */
+const CONCURRENT_READS = 16
+
+interface ShardList {
+  readonly files: readonly string[]
+  /** Tensor name -> file name, where there is an index. */
+  readonly weightMap: ReadonlyMap<string, string>
+  /** The index file's path, for messages. */
+  readonly index: string | undefined
+}
+
+/** A file name that can only mean a file of the directory itself. */
+function isPlainFileName(name: string): boolean {
+  return name !== '' && name.length <= 255 && !/[/\\\0:]/.test(name) && name !== '.' && name !== '..'
+}
+
+/** The shards that an index names. @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file */
+async function readIndex(directory: string, fileName: string): Promise<ShardList | undefined> {
+  const path = join(directory, fileName)
+  const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
+  if (index === undefined) return undefined
+  const map = isObject(index) ? index.weight_map : undefined
+  if (!isObject(map)) throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
+  const weightMap = new Map<string, string>()
+  for (const [tensor, file] of Object.entries(map)) {
+    if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
+      throw invalidCheckpoint(
+        `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only the names of safetensors files beside it are allowed`,
+      )
+    }
+    weightMap.set(tensor, file)
+  }
+  const files = [...new Set(weightMap.values())].sort()
+  if (files.length === 0) throw invalidCheckpoint(`${path}: weight_map names no file`)
+  if (files.length > MAX_SHARDS) {
+    throw invalidCheckpoint(`${path} names ${files.length} files; at most ${MAX_SHARDS} are read`)
+  }
+  return { files, weightMap, index: path }
+}
+
+function noSafetensors(directory: string, names: readonly string[]): Error {
+  const other = names.find((name) => /\.(bin|pt|pth|gguf|ckpt)$/.test(name))
+  const hint = other === undefined ? '' : ` (${quoted(other)} is of a kind that billfish does not read)`
+  return invalidCheckpoint(
+    `${directory} has no safetensors file${hint}; needed are model.safetensors, or model.safetensors.index.json and its shards`,
+  )
+}
+
+/**
+ * In this order: model.safetensors; model.safetensors.index.json; the file (or index) that quantize_config.json names in
+ * `model_file_base_name`; the directory's only safetensors index; its only safetensors file.
+ */
+async function listShards(directory: string, baseName: string | undefined): Promise<ShardList> {
+  let names: string[]
+  try {
+    names = await readdir(directory)
+  } catch (error) {
+    const reason = isMissing(error)
+      ? 'does not exist or is not a directory'
+      : `cannot be read: ${(error as Error).message}`
+    throw invalidCheckpoint(`The checkpoint directory ${directory} ${reason}`, error)
+  }
+  const single = (file: string): ShardList => ({ files: [file], weightMap: new Map(), index: undefined })
+  for (const base of ['model', ...(baseName === undefined ? [] : [baseName])]) {
+    if (names.includes(`${base}.safetensors`)) return single(`${base}.safetensors`)
+    const index = `${base}.safetensors.index.json`
+    const list = names.includes(index) ? await readIndex(directory, index) : undefined
+    if (list !== undefined) return list
+  }
+  const indices = names.filter((name) => name.endsWith('.safetensors.index.json'))
+  const [onlyIndex] = indices
+  if (indices.length === 1 && onlyIndex !== undefined) {
+    const list = await readIndex(directory, onlyIndex)
+    if (list !== undefined) return list
+  }
+  const files = names.filter((name) => name.endsWith('.safetensors'))
+  const [onlyFile] = files
+  if (onlyFile === undefined) throw noSafetensors(directory, names)
+  if (files.length === 1) return single(onlyFile)
+  throw invalidCheckpoint(
+    `${directory} has ${files.length} safetensors files (${files.slice(0, 4).map(quoted).join(', ')}${files.length > 4 ? ', ...' : ''}) ` +
+      'and no model.safetensors.index.json that says which belong together; download the index',
+  )
+}
+
+/** Calls `body` for 0 to count - 1, at most `limit` at a time; after a failure no further ones are begun. */
+async function forEachBounded(count: number, limit: number, body: (i: number) => Promise<void>): Promise<void> {
+  let next = 0
+  let failed = false
+  const worker = async () => {
+    while (next < count && !failed) {
+      try {
+        await body(next++)
+      } catch (error) {
+        failed = true
+        throw error
+      }
+    }
+  }
+  const results = await Promise.allSettled(Array.from({ length: Math.min(limit, count) }, worker))
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+}
+
+function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable): void {
+  for (const [name, file] of weightMap) {
+    const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
+    if (tensor === undefined || files[tensor.file] !== file) {
+      const place = tensor === undefined ? 'no file has it' : `it lies in ${quoted(files[tensor.file] ?? '')}`
+      throw invalidCheckpoint(
+        `${index} places tensor ${quoted(name)} in ${quoted(file)}, but ${place}; index and shards are of different versions`,
+      )
+    }
+  }
+}
+
+/**
+ * Finds the checkpoint's safetensors files and reads their headers.
+ *
+ * @param baseName - `model_file_base_name` of quantize_config.json, if any
+ * @returns the table of all tensors (files as absolute paths) and the sum of the files' sizes in bytes
+ * @throws BillfishError INVALID_CHECKPOINT, ABORTED
+ */
+export async function readTensors(
+  directory: string,
+  baseName: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ table: TensorTable; bytes: number }> {
+  if (baseName !== undefined && !isPlainFileName(baseName)) {
+    throw invalidCheckpoint(`${directory}: model_file_base_name ${shown(baseName)} is not a plain file name`)
+  }
+  const shards = await listShards(directory, baseName)
+  const paths = shards.files.map((file) => join(directory, file))
+  const headers: SafetensorsHeader[] = []
+  await forEachBounded(paths.length, CONCURRENT_READS, async (i) => {
+    headers[i] = await readSafetensorsHeader(paths[i] as string, i, signal)
+  })
+  throwIfAborted(signal)
+
+  const tensors = new Map<string, TensorRef>()
+  const unsupported = new Map<string, UnsupportedTensor>()
+  const table = new TensorTable(paths, tensors, unsupported)
+  const refuseTwice = (tensor: UnsupportedTensor) => {
+    const first = tensors.get(tensor.name) ?? unsupported.get(tensor.name)
+    if (first === undefined) return
+    throw invalidCheckpoint(
+      `Tensor ${table.describe(first)} is stored a second time in ${quoted(shards.files[tensor.file] ?? '')}`,
+    )
+  }
+  let bytes = 0
+  for (const header of headers) {
+    bytes += header.bytes
+    for (const tensor of header.tensors) {
+      refuseTwice(tensor)
+      tensors.set(tensor.name, tensor)
+    }
+    for (const tensor of header.unsupported) {
+      refuseTwice(tensor)
+      unsupported.set(tensor.name, tensor)
+    }
+  }
+  checkIndex(shards, table)
+  return { table, bytes }
+}

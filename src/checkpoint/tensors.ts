@@ -1,0 +1,77 @@
+import { basename } from 'node:path'
+import type { TensorRef, TensorType } from '../native/weights'
+import { invalidCheckpoint, quoted } from './invalid'
+import type { UnsupportedTensor } from './types'
+
+/** The types that scales, biases, norms and unquantised weights may have. */
+export const FLOAT_TYPES: readonly TensorType[] = ['F16', 'BF16', 'F32']
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((dimension, i) => dimension === b[i])
+}
+
+/** All tensors of a checkpoint by name, with checks that say what is wrong and in which file. */
+export class TensorTable {
+  constructor(
+    readonly files: readonly string[],
+    readonly tensors: ReadonlyMap<string, TensorRef>,
+    readonly unsupported: ReadonlyMap<string, UnsupportedTensor>,
+  ) {}
+
+  has(name: string): boolean {
+    return this.tensors.has(name) || this.unsupported.has(name)
+  }
+
+  /** `"model.norm.weight" (F16 [128] in model.safetensors)` */
+  describe(tensor: UnsupportedTensor): string {
+    const file = basename(this.files[tensor.file] ?? 'an unknown file')
+    return `${quoted(tensor.name)} (${tensor.dtype} [${tensor.shape.join(', ')}] in ${file})`
+  }
+
+  /**
+   * The tensor, or undefined where the checkpoint has none of that name.
+   *
+   * @throws BillfishError INVALID_CHECKPOINT where its type is none of `types`
+   */
+  find(name: string, types: readonly TensorType[]): TensorRef | undefined {
+    const tensor = this.tensors.get(name)
+    if (tensor !== undefined && types.includes(tensor.dtype)) return tensor
+    const other = tensor ?? this.unsupported.get(name)
+    if (other === undefined) return undefined
+    throw invalidCheckpoint(
+      `Tensor ${this.describe(other)} has type ${other.dtype}; ${types.join(' or ')} is needed there`,
+    )
+  }
+
+  /** @throws BillfishError INVALID_CHECKPOINT where the tensor is missing or has another type */
+  require(name: string, types: readonly TensorType[]): TensorRef {
+    const tensor = this.find(name, types)
+    if (tensor === undefined) throw invalidCheckpoint(`${this.missing(name)}; download the checkpoint again`)
+    return tensor
+  }
+
+  /**
+   * @param reason - where the expected shape comes from, for the message
+   * @throws BillfishError INVALID_CHECKPOINT where the tensor has another shape
+   */
+  checkShape(tensor: TensorRef, shape: readonly number[], reason: string): void {
+    if (sameShape(tensor.shape, shape)) return
+    throw invalidCheckpoint(
+      `Tensor ${this.describe(tensor)} does not have the shape [${shape.join(', ')}] that ${reason} needs; ` +
+        'config and tensors do not belong together',
+    )
+  }
+
+  /** `Tensor "a.weight" is missing from the 3 files of /models/a`, and what there is beside it. */
+  missing(name: string): string {
+    const module = name.slice(0, name.lastIndexOf('.') + 1)
+    const all = [...this.tensors.keys(), ...this.unsupported.keys()]
+    const besides = module === '' ? [] : all.filter((other) => other.startsWith(module))
+    const have =
+      besides.length === 0
+        ? ''
+        : `; of ${quoted(module.slice(0, -1))} there is ${besides.slice(0, 6).map(quoted).join(', ')}`
+    const files = this.files.length === 1 ? this.files[0] : `the ${this.files.length} files beside ${this.files[0]}`
+    return `Tensor ${quoted(name)} is missing from ${files}${have}`
+  }
+}

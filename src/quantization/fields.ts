@@ -1,0 +1,64 @@
+import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
+
+/** The config's fields by name, with checks of their types. A field that is null counts as not there. */
+export class ConfigFields {
+  constructor(
+    readonly where: string,
+    private readonly fields: Readonly<Record<string, unknown>>,
+  ) {}
+
+  /** The first of the names that has a value. */
+  get(...names: string[]): unknown {
+    for (const name of names) {
+      const value = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined
+      if (value !== undefined && value !== null) return value
+    }
+    return undefined
+  }
+
+  boolean(fallback: boolean, ...names: string[]): boolean {
+    const value = this.get(...names)
+    if (value === undefined) return fallback
+    if (typeof value !== 'boolean') throw this.invalid(names[0] ?? '', value, 'true or false')
+    return value
+  }
+
+  integer(...names: string[]): number | undefined {
+    const value = this.get(...names)
+    if (value === undefined) return undefined
+    if (typeof value !== 'number' || !Number.isSafeInteger(value))
+      throw this.invalid(names[0] ?? '', value, 'a whole number')
+    return value
+  }
+
+  string(...names: string[]): string | undefined {
+    const value = this.get(...names)
+    if (value === undefined) return undefined
+    if (typeof value !== 'string') throw this.invalid(names[0] ?? '', value, 'a string')
+    return value
+  }
+
+  object(...names: string[]): Record<string, unknown> | undefined {
+    const value = this.get(...names)
+    if (value === undefined) return undefined
+    if (!isObject(value)) throw this.invalid(names[0] ?? '', value, 'an object')
+    return value
+  }
+
+  bits(value: number | undefined, supported: string): 4 | 8 {
+    if (value === 4 || value === 8) return value
+    throw this.invalid('bits', value, supported)
+  }
+
+  /** -1 (channelwise), or a positive number of inputs; undefined where nothing is said. */
+  groupSize(): number | undefined {
+    const size = this.integer('group_size', 'q_group_size')
+    if (size === undefined || size === -1 || (size > 0 && size < 2 ** 31)) return size
+    throw this.invalid('group_size', size, '-1 (channelwise) or a positive number')
+  }
+
+  invalid(name: string, value: unknown, expected: string): Error {
+    return invalidCheckpoint(`${this.where}: ${name} is ${shown(value)}; supported is ${expected}`)
+  }
+}

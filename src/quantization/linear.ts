@@ -1,0 +1,60 @@
+/** From a module's name to where and how its weights are stored. */
+import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
+import type { QuantizationConfig } from '../checkpoint/types'
+import type { LinearSpec, TensorRef } from '../native/weights'
+import { awqLinear } from './awq'
+import { compressedTensorsLinear } from './compressed-tensors'
+import { gptqLinear } from './gptq'
+
+/** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
+export interface LinearRequest {
+  readonly name: string
+  readonly out: number
+  readonly in: number
+  readonly bias: TensorRef | undefined
+}
+
+function findBias(table: TensorTable, module: string, out: number, required: boolean): TensorRef | undefined {
+  const name = `${module}.bias`
+  const bias = required ? table.require(name, FLOAT_TYPES) : table.find(name, FLOAT_TYPES)
+  if (bias !== undefined) table.checkShape(bias, [out], `a linear layer with ${out} outputs`)
+  return bias
+}
+
+/**
+ * The linear layer `module`: quantised iff its packed tensor exists, whatever the config lists as quantised.
+ *
+ * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers
+ */
+export function resolveLinear(
+  table: TensorTable,
+  config: QuantizationConfig,
+  module: string,
+  out: number,
+  inFeatures: number,
+  biasRequired: boolean,
+): LinearSpec {
+  const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
+  const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
+  if (packed !== undefined) {
+    const isCompressed = packed.endsWith('.weight_packed')
+    if (config.method === 'compressed-tensors' && isCompressed) return compressedTensorsLinear(table, config, request)
+    if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
+    if (config.method === 'awq' && !isCompressed) return awqLinear(table, config, request)
+    const said =
+      config.method === 'none' ? 'there is no quantisation config' : `the quantisation config says ${config.method}`
+    throw invalidCheckpoint(
+      `Tensor ${quoted(packed)} is quantised, but ${said}; ` +
+        'quantize_config.json, quant_config.json or quantization_config in config.json must describe it',
+    )
+  }
+  if (!table.has(`${module}.weight`)) {
+    throw invalidCheckpoint(
+      `${table.missing(`${module}.weight`)}; neither is there a qweight or weight_packed of that name`,
+    )
+  }
+  const weight = table.require(`${module}.weight`, FLOAT_TYPES)
+  table.checkShape(weight, [out, inFeatures], `a linear layer with ${out} outputs and ${inFeatures} inputs`)
+  return { kind: 'matrix', name: module, out, in: inFeatures, weight, bias: request.bias }
+}
