@@ -1,0 +1,124 @@
+import { join } from 'node:path'
+import { BillfishError } from '../errors'
+import { bytePairMerge } from './byte-pair-merge'
+import { decodeTokens } from './detokenizer'
+import { readTextFile } from './json-file'
+import { nextTurn, SLICE } from './slices'
+import type { SpecialTokenTexts, Tokenizer } from './types'
+
+export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'
+const MAX_BYTES = 64 * 1024 * 1024
+
+/** After the ranks come these, then `<|extra_0|>` to `<|extra_204|>`: with the released 151643 ranks, 151643 and on. */
+const SPECIALS: readonly string[] = [
+  '<|endoftext|>',
+  '<|im_start|>',
+  '<|im_end|>',
+  ...Array.from({ length: 205 }, (_, index) => `<|extra_${index}|>`),
+]
+const SPECIAL = new RegExp(`(${SPECIALS.join(' ').replaceAll('|', '\\|').replaceAll(' ', '|')})`)
+
+/**
+ * What one piece is: a contraction's ending, a word with the character before it, one digit, punctuation, line ends, or
+ * spaces. `ſ` is what a case-insensitive `s` also matches, and \p{White_Space} what \s means outside JavaScript.
+ */
+const PIECE = new RegExp(
+  [
+    "'(?:[sSſ]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])",
+    '[^\\r\\n\\p{L}\\p{N}]?\\p{L}+',
+    '\\p{N}',
+    ' ?[^\\p{White_Space}\\p{L}\\p{N}]+[\\r\\n]*',
+    '\\p{White_Space}*[\\r\\n]+',
+    '\\p{White_Space}+(?!\\P{White_Space})',
+    '\\p{White_Space}+',
+  ].join('|'),
+  'gu',
+)
+
+/**
+ * Loads `qwen.tiktoken`, the vocabulary of the first Qwen models: a base64 token and its rank on each line.
+ * @returns undefined if the directory has no such file
+ * @throws BillfishError INVALID_CHECKPOINT naming the line, if it is malformed
+ */
+export async function loadQwenTiktoken(directory: string): Promise<Tokenizer | undefined> {
+  const text = await readTextFile(directory, QWEN_TIKTOKEN_FILE, MAX_BYTES)
+  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, join(directory, QWEN_TIKTOKEN_FILE)))
+}
+
+/** Tokens as byte strings (each character one byte), by rank. */
+async function parseRanks(text: string, path: string): Promise<Map<string, number>> {
+  const invalid = (what: string) => new BillfishError('INVALID_CHECKPOINT', `${path}: ${what}`)
+  const ranks = new Map<string, number>()
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '') continue
+    const match = /^([A-Za-z0-9+/]+={0,2}) (\d+)\r?$/.exec(line)
+    if (match === null) {
+      throw invalid(`line ${index + 1} is not a base64 token and a rank: ${JSON.stringify(line.slice(0, 80))}`)
+    }
+    const rank = Number(match[2])
+    if (rank !== ranks.size) throw invalid(`line ${index + 1} has the rank ${rank}, but ${ranks.size} comes next`)
+    ranks.set(Buffer.from(match[1] as string, 'base64').toString('latin1'), rank)
+    if (ranks.size !== rank + 1) throw invalid(`line ${index + 1} repeats the token of rank ${ranks.size - 1} or below`)
+    if (rank % SLICE === SLICE - 1) await nextTurn()
+  }
+  for (let byte = 0; byte < 256; byte++) {
+    if (!ranks.has(String.fromCharCode(byte))) {
+      throw invalid(`no token for the single byte ${byte}, so not every text can be encoded`)
+    }
+  }
+  return ranks
+}
+
+class QwenTokenizer implements Tokenizer {
+  readonly vocabularySize: number
+  readonly specialIds: ReadonlySet<number>
+  readonly specialTokens: SpecialTokenTexts = { eos: '<|endoftext|>', pad: '<|endoftext|>' }
+  readonly leadingSpacesToStrip = 0
+  readonly #ranks: ReadonlyMap<string, number>
+  /** Byte strings by id, the special tokens' at the end. */
+  readonly #tokens: readonly string[]
+  readonly #specials: ReadonlyMap<string, number>
+
+  constructor(ranks: ReadonlyMap<string, number>) {
+    this.#ranks = ranks
+    this.#specials = new Map(SPECIALS.map((name, index) => [name, ranks.size + index]))
+    this.#tokens = [...ranks.keys(), ...SPECIALS]
+    this.specialIds = new Set(this.#specials.values())
+    this.vocabularySize = this.#tokens.length
+  }
+
+  /** Nothing is added around a text in this vocabulary, so there is no `addSpecialTokens` to heed. */
+  encode(text: string): number[] {
+    const ids: number[] = []
+    for (const section of text.normalize('NFC').split(SPECIAL)) {
+      const special = this.#specials.get(section)
+      if (special !== undefined) {
+        ids.push(special)
+        continue
+      }
+      for (const [piece] of section.matchAll(PIECE)) {
+        for (const id of bytePairMerge(Buffer.from(piece, 'utf8').toString('latin1'), this.#ranks)) ids.push(id)
+      }
+    }
+    return ids
+  }
+
+  decode(ids: readonly number[], { skipSpecialTokens = false }: { readonly skipSpecialTokens?: boolean } = {}): string {
+    return decodeTokens(this, ids, { skipSpecialTokens })
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#specials.get(token) ?? this.#ranks.get(Buffer.from(token, 'utf8').toString('latin1'))
+  }
+
+  /** The token as text; one that is not whole UTF-8 has U+FFFD in it. */
+  idToToken(id: number): string | undefined {
+    const token = this.#tokens[id]
+    return token === undefined ? undefined : Buffer.from(token, 'latin1').toString('utf8')
+  }
+
+  idToBytes(id: number): Uint8Array | undefined {
+    const token = this.#tokens[id]
+    return token === undefined ? undefined : Uint8Array.from(token, (character) => character.charCodeAt(0))
+  }
+}

@@ -1,0 +1,112 @@
+import { BillfishError } from '../errors'
+import { isObject } from './json-file'
+
+/**
+ * How a vocabulary spells bytes. Every decoder of tokenizer.json that billfish reads is a function of single tokens,
+ * followed at most by taking spaces away at the very beginning; that is what makes exact streaming possible.
+ */
+export interface TokenSpelling {
+  /**
+   * The bytes that a token stands for. An added token (`<|im_end|>`) of a byte-level vocabulary is written as plain text.
+   */
+  bytesOf(token: string, added: boolean): Uint8Array
+  readonly leadingSpacesToStrip: number
+}
+
+const utf8 = new TextEncoder()
+
+/**
+ * The byte-level alphabet of GPT-2, by which a vocabulary can be written as JSON text: printable Latin-1 characters
+ * stand for the bytes of the same number, and the other bytes, in rising order, for U+0100, U+0101, ...
+ */
+const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
+  const bytes = new Map<string, number>()
+  let shifted = 0x100
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae
+    bytes.set(String.fromCodePoint(printable ? byte : shifted++), byte)
+  }
+  return bytes
+})()
+
+function byteLevelBytes(token: string): Uint8Array {
+  const bytes: number[] = []
+  for (const character of token) {
+    const byte = BYTE_OF_CHARACTER.get(character)
+    // A token with other characters is not byte-level spelling; it stands for itself.
+    if (byte === undefined) return utf8.encode(token)
+    bytes.push(byte)
+  }
+  return Uint8Array.from(bytes)
+}
+
+const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/
+
+/**
+ * Reads the `decoder` of a tokenizer.json: ByteLevel, Metaspace, or a sequence of ByteLevel, Metaspace, Replace (of a
+ * string), ByteFallback, Fuse and Strip (at the start), which are those of the model families that billfish runs.
+ * @throws BillfishError INVALID_CHECKPOINT for another decoder
+ */
+export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
+  let byteLevel = false
+  let byteFallback = false
+  let leadingSpacesToStrip = 0
+  const replacements: { from: string; to: string }[] = []
+
+  const read = (step: unknown): void => {
+    if (!isObject(step)) throw unsupported(step, path)
+    switch (step.type) {
+      case 'Sequence':
+        if (!Array.isArray(step.decoders)) throw unsupported(step, path)
+        step.decoders.forEach(read)
+        return
+      case 'ByteLevel':
+        byteLevel = true
+        return
+      case 'ByteFallback':
+        byteFallback = true
+        return
+      case 'Fuse':
+        return
+      case 'Metaspace':
+        replacements.push({ from: typeof step.replacement === 'string' ? step.replacement : '\u2581', to: ' ' })
+        if (step.prepend_scheme !== 'never') leadingSpacesToStrip = 1
+        return
+      case 'Replace': {
+        const from = isObject(step.pattern) ? step.pattern.String : undefined
+        if (typeof from !== 'string' || typeof step.content !== 'string') throw unsupported(step, path)
+        replacements.push({ from, to: step.content })
+        return
+      }
+      case 'Strip':
+        if (step.content !== ' ' || typeof step.start !== 'number' || step.stop !== 0) throw unsupported(step, path)
+        leadingSpacesToStrip = step.start
+        return
+      default:
+        throw unsupported(step, path)
+    }
+  }
+  read(decoder)
+
+  if (byteLevel) {
+    return { leadingSpacesToStrip, bytesOf: (token, added) => (added ? utf8.encode(token) : byteLevelBytes(token)) }
+  }
+  return {
+    leadingSpacesToStrip,
+    bytesOf(token) {
+      const byte = byteFallback ? BYTE_TOKEN.exec(token)?.[1] : undefined
+      if (byte !== undefined) return Uint8Array.of(Number.parseInt(byte, 16))
+      let text = token
+      for (const { from, to } of replacements) text = text.replaceAll(from, to)
+      return utf8.encode(text)
+    },
+  }
+}
+
+function unsupported(step: unknown, path: string): BillfishError {
+  return new BillfishError(
+    'INVALID_CHECKPOINT',
+    `${path}: cannot stream the decoder ${JSON.stringify(step)?.slice(0, 200)}; ` +
+      'ByteLevel, Metaspace, and sequences of these with Replace, ByteFallback, Fuse and a leading Strip can be read',
+  )
+}

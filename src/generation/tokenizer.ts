@@ -1,0 +1,187 @@
+import { access } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BillfishError } from '../errors'
+import { decodeTokens } from './detokenizer'
+import { isObject, readJsonObject } from './json-file'
+import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
+import { nextTurn, SLICE } from './slices'
+import { type TokenSpelling, tokenSpelling } from './token-bytes'
+import type { SpecialTokenTexts, Tokenizer } from './types'
+
+type Library = typeof import('@huggingface/tokenizers', { with: { 'resolution-mode': 'import' }})
+type LibraryTokenizer = InstanceType<Library['Tokenizer']>
+
+const TOKENIZER_FILE = 'tokenizer.json'
+const CONFIG_FILE = 'tokenizer_config.json'
+const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024
+/** No vocabulary in use comes near this; a higher id would only make for enormous tables. */
+const MAX_TOKEN_ID = (1 << 22) - 1
+
+/**
+ * Loads a checkpoint's tokenizer: `tokenizer.json` (with `tokenizer_config.json`), or the `qwen.tiktoken` of Qwen v1.
+ * Parsing the JSON of a large vocabulary (7 MB) holds the event loop for about a tenth of a second, which cannot be
+ * divided; the tables are then built in slices.
+ * @throws BillfishError INVALID_CHECKPOINT if the directory has neither file, or if one of them is malformed
+ */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const json = await readJsonObject(directory, TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
+  const config = (await readJsonObject(directory, CONFIG_FILE, MAX_CONFIG_BYTES)) ?? {}
+  if (json !== undefined) return loadTokenizerJson(json, config, join(directory, TOKENIZER_FILE))
+  const qwen = await loadQwenTiktoken(directory)
+  if (qwen !== undefined) return qwen
+  throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(directory))
+}
+
+async function noTokenizerMessage(directory: string): Promise<string> {
+  const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there`
+  for (const name of ['tokenizer.model', 'vocab.json']) {
+    try {
+      await access(join(directory, name))
+    } catch {
+      continue
+    }
+    return (
+      `${message}. There is a ${name}: make a ${TOKENIZER_FILE} from it with transformers, ` +
+      `AutoTokenizer.from_pretrained('${directory}').save_pretrained('${directory}')`
+    )
+  }
+  return `${message}. Copy the tokenizer files of the released checkpoint into the directory`
+}
+
+async function loadTokenizerJson(
+  json: Record<string, unknown>,
+  config: Record<string, unknown>,
+  path: string,
+): Promise<Tokenizer> {
+  await checkShape(json, path)
+  const spelling = tokenSpelling(json.decoder, path)
+  const library = await import('@huggingface/tokenizers')
+  let tokenizer: LibraryTokenizer
+  try {
+    tokenizer = await construct(library, json, config)
+  } catch (error) {
+    throw new BillfishError('INVALID_CHECKPOINT', `${path} cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+  return new JsonTokenizer(tokenizer, spelling, config)
+}
+
+/** Checks what the library takes on trust and what would make for endless tables. */
+async function checkShape(json: Record<string, unknown>, path: string): Promise<void> {
+  const invalid = (what: string) => new BillfishError('INVALID_CHECKPOINT', `${path}: ${what}`)
+  json.added_tokens ??= []
+  if (!Array.isArray(json.added_tokens)) throw invalid('added_tokens must be an array')
+  for (const token of json.added_tokens) {
+    if (!isObject(token) || typeof token.content !== 'string' || !isTokenId(token.id)) {
+      throw invalid(`added token ${JSON.stringify(token)?.slice(0, 200)} must have a string content and an id`)
+    }
+  }
+  const model = json.model
+  if (!isObject(model)) throw invalid('model must be an object')
+  if (!isObject(model.vocab) && !Array.isArray(model.vocab)) throw invalid('model.vocab must be an object or an array')
+  if (model.type === 'BPE' || model.merges !== undefined) {
+    if (!Array.isArray(model.merges)) throw invalid('model.merges must be an array')
+    let checked = 0
+    for (const [token, id] of Object.entries(model.vocab)) {
+      if (!isTokenId(id)) throw invalid(`model.vocab gives ${JSON.stringify(token)} the id ${JSON.stringify(id)}`)
+      if (++checked % SLICE === 0) await nextTurn()
+    }
+  }
+}
+
+function isTokenId(id: unknown): id is number {
+  return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_TOKEN_ID
+}
+
+/** Makes the library's tokenizer; the ranks of BPE merges, which take most of the time, are filled in by slices. */
+async function construct(
+  library: Library,
+  json: Record<string, unknown>,
+  config: Record<string, unknown>,
+): Promise<LibraryTokenizer> {
+  const parts = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
+  const model = json.model as Record<string, unknown>
+  if (!Array.isArray(model.merges)) return new library.Tokenizer(parts, config)
+  const tokenizer = new library.Tokenizer({ ...parts, model: { ...model, merges: [] } }, config)
+  const ranks: unknown = tokenizer.model !== null && 'bpe_ranks' in tokenizer.model && tokenizer.model.bpe_ranks
+  if (!(ranks instanceof Map)) throw new Error(`its model type is ${JSON.stringify(model.type)}, but it has merges`)
+  for (const [rank, merge] of (model.merges as readonly unknown[]).entries()) {
+    const pair = typeof merge === 'string' ? merge.split(' ') : merge
+    if (!Array.isArray(pair) || pair.length !== 2) {
+      throw new Error(`merge ${rank} is ${JSON.stringify(merge)}, which is not a pair of tokens`)
+    }
+    ranks.set(JSON.stringify(pair), rank)
+    if (rank % SLICE === SLICE - 1) await nextTurn()
+  }
+  return tokenizer
+}
+
+class JsonTokenizer implements Tokenizer {
+  readonly vocabularySize: number
+  readonly specialIds: ReadonlySet<number>
+  readonly specialTokens: SpecialTokenTexts
+  readonly leadingSpacesToStrip: number
+  readonly #library: LibraryTokenizer
+  readonly #spelling: TokenSpelling
+  readonly #addedIds: ReadonlySet<number>
+
+  constructor(library: LibraryTokenizer, spelling: TokenSpelling, config: Record<string, unknown>) {
+    this.#library = library
+    this.#spelling = spelling
+    this.leadingSpacesToStrip = spelling.leadingSpacesToStrip
+    this.vocabularySize = library.model?.vocab.length ?? 0
+    this.specialTokens = specialTokenTexts(config)
+    const added = [...library.get_added_tokens_decoder()]
+    this.#addedIds = new Set(added.map(([id]) => id))
+    const special = new Set(added.filter(([, token]) => token.special).map(([id]) => id))
+    for (const token of additionalSpecialTokens(config)) {
+      const id = library.token_to_id(token)
+      if (id !== undefined) special.add(id)
+    }
+    this.specialIds = special
+  }
+
+  encode(text: string, { addSpecialTokens = true }: { readonly addSpecialTokens?: boolean } = {}): number[] {
+    return this.#library.encode(text, { add_special_tokens: addSpecialTokens }).ids
+  }
+
+  decode(ids: readonly number[], { skipSpecialTokens = false }: { readonly skipSpecialTokens?: boolean } = {}): string {
+    return decodeTokens(this, ids, { skipSpecialTokens })
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#library.token_to_id(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.#library.id_to_token(id)
+  }
+
+  idToBytes(id: number): Uint8Array | undefined {
+    const token = this.#library.id_to_token(id)
+    return token === undefined ? undefined : this.#spelling.bytesOf(token, this.#addedIds.has(id))
+  }
+}
+
+/** `"eos_token": "<|im_end|>"`, or the older `"eos_token": {"content": "<|im_end|>", ...}`. */
+function tokenText(value: unknown): string | undefined {
+  const text = isObject(value) ? value.content : value
+  return typeof text === 'string' ? text : undefined
+}
+
+function specialTokenTexts(config: Record<string, unknown>): SpecialTokenTexts {
+  const texts: Record<string, string> = {}
+  for (const name of ['bos', 'eos', 'pad', 'unk']) {
+    const text = tokenText(config[`${name}_token`])
+    if (text !== undefined) texts[name] = text
+  }
+  return texts
+}
+
+function additionalSpecialTokens(config: Record<string, unknown>): string[] {
+  const tokens = config.additional_special_tokens
+  if (!Array.isArray(tokens)) return []
+  return tokens.map(tokenText).filter((text) => text !== undefined)
+}
