@@ -1,0 +1,125 @@
+#include "checkpoint/loader.h"
+
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <mutex>
+
+#include "checkpoint/readers.h"
+#include "engine/error.h"
+#include "engine/thread_pool.h"
+
+namespace billfish {
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
+
+// Calls fill(first, count) for slabs that cover all rows of a layer, on all threads; the first error, or an abort, ends
+// it.
+template <class Fill>
+void for_each_slab(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill) {
+  constexpr int64_t slab = Backend::row_slab;
+  const int64_t slabs = (rows + slab - 1) / slab;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  std::atomic<bool> stop{false};
+  ThreadPool::shared().parallel_for(slabs, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end && !stop.load(std::memory_order_relaxed); ++i) {
+      try {
+        if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
+        const int64_t first = i * slab;
+        fill(first, std::min(slab, rows - first));
+      } catch (...) {
+        stop = true;
+        std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+        return;
+      }
+      // Exact in sum: slab i accounts for the bytes between two multiples of bytes / slabs.
+      control.bytes_done += bytes * static_cast<uint64_t>(i + 1) / slabs - bytes * static_cast<uint64_t>(i) / slabs;
+      if (control.on_progress) control.on_progress();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
+std::unique_ptr<Weight> load(Backend& backend, const VectorSpec& spec, const MappedFiles& files, LoadControl& control) {
+  auto weight = backend.make_vector(read_vector(spec.weight, spec.length, files));
+  control.bytes_done += spec.weight.bytes;
+  return weight;
+}
+
+std::unique_ptr<Weight> load(Backend& backend, const MatrixSpec& spec, const MappedFiles& files, LoadControl& control) {
+  check_matrix(spec, files);
+  const std::vector<float> bias = spec.bias ? read_vector(*spec.bias, spec.out, files) : std::vector<float>();
+  auto weight = backend.make_matrix(spec.out, spec.in, spec.weight.dtype, bias);
+  const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(spec.weight.dtype);
+  for_each_slab(spec.out, spec.weight.bytes + bytes_of(spec.bias), control, [&](int64_t first, int64_t count) {
+    thread_local std::vector<uint8_t> rows;
+    rows.resize(count * row_bytes);
+    read_matrix_rows(spec, files, first, count, rows.data());
+    backend.fill_matrix(*weight, first, count, rows.data());
+  });
+  release_source(spec, files);
+  return weight;
+}
+
+std::unique_ptr<Weight> load(Backend& backend, const QuantizedSpec& spec, const MappedFiles& files,
+                             LoadControl& control) {
+  const std::unique_ptr<CanonicalSource> source = open_quantized(spec, files);
+  auto weight = backend.make_quantized(source->shape());
+  for_each_slab(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
+    thread_local CanonicalRows rows;
+    source->read(first, count, rows);
+    backend.fill_quantized(*weight, rows);
+  });
+  release_source(spec, files);
+  return weight;
+}
+
+}  // namespace
+
+WeightShape shape_of(const WeightSpec& spec) {
+  return std::visit(Overloaded{
+                        [](const VectorSpec& s) {
+                          return WeightShape{s.name, WeightKind::vector, s.length, 1};
+                        },
+                        [](const MatrixSpec& s) {
+                          return WeightShape{s.name, WeightKind::matrix, s.out, s.in};
+                        },
+                        [](const QuantizedSpec& s) {
+                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in};
+                        },
+                    },
+                    spec);
+}
+
+uint64_t source_bytes(const WeightSpec& spec) {
+  return std::visit(Overloaded{
+                        [](const VectorSpec& s) { return s.weight.bytes; },
+                        [](const MatrixSpec& s) { return s.weight.bytes + bytes_of(s.bias); },
+                        [](const QuantizedSpec& s) {
+                          return s.codes.bytes + s.scales.bytes + bytes_of(s.zeros) + bytes_of(s.group_index) +
+                                 bytes_of(s.bias);
+                        },
+                    },
+                    spec);
+}
+
+void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control) {
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (control.cancelled) throw Error("ABORTED", "Loading was aborted.");
+    stage.set_weight(
+        i, std::visit([&](const auto& spec) { return load(stage.backend(), spec, files, control); }, specs[i]));
+    if (control.on_progress) control.on_progress();
+  }
+}
+
+}  // namespace billfish

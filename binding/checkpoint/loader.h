@@ -1,0 +1,32 @@
+// Loading: from mapped checkpoint files into the weights of a stage, slab by slab on all threads of the pool.
+//
+// Host memory in flight is one slab of canonical rows a thread, whatever the size of a layer; pages of the files that
+// have been read are given back after every weight.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "checkpoint/mapped_file.h"
+#include "checkpoint/weight_spec.h"
+#include "engine/stage.h"
+
+namespace billfish {
+
+struct LoadControl {
+  std::atomic<bool> cancelled{false};
+  std::atomic<uint64_t> bytes_done{0};
+  std::function<void()> on_progress;  // called from any thread after bytes_done has grown
+};
+
+// What the engine has to know of a weight before it is loaded.
+WeightShape shape_of(const WeightSpec& spec);
+
+// Bytes of the checkpoint that loading this weight reads.
+uint64_t source_bytes(const WeightSpec& spec);
+
+// Makes and fills all weights of the stage. Throws Error: INVALID_CHECKPOINT, OUT_OF_MEMORY, or ABORTED once cancelled.
+void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control);
+
+}  // namespace billfish

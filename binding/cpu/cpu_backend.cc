@@ -1,0 +1,202 @@
+#include "cpu/cpu_backend.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "cpu/host_memory.h"
+#include "cpu/operators.h"
+#include "engine/error.h"
+
+namespace billfish::cpu {
+namespace {
+
+struct VectorWeight final : Weight {
+  float* values = nullptr;
+};
+struct MatrixWeight final : Weight {
+  Matrix matrix;
+};
+struct QuantizedWeight final : Weight {
+  QuantizedLinear linear;
+};
+
+Rows rows_of(const Tensor& t) { return {static_cast<const float*>(t.data), t.rows, t.columns, t.stride}; }
+float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuOptions& options)
+      : options_(options),
+        pool_(ThreadPool::shared()),
+        linear_scratch_(make_linear_scratch()),
+        attention_scratch_(make_attention_scratch()) {}
+
+  const std::string& device() const override { return options_.device; }
+  DType value_type(ValueClass) const override { return DType::f32; }
+  DType cache_type() const override { return options_.cache_type; }
+
+  void* allocate(size_t bytes, MemoryUse use) override {
+    memory_.push_back(HostMemory::allocate(bytes, options_.device));
+    const uint64_t counted = memory_.back().bytes();
+    switch (use) {
+      case MemoryUse::weights:
+        count_.weights += counted;
+        break;
+      case MemoryUse::kv_cache:
+        count_.kv_cache += counted;
+        break;
+      case MemoryUse::buffers:
+        count_.buffers += counted;
+        break;
+    }
+    return memory_.back().data();
+  }
+  MemoryCount memory() const override { return count_; }
+
+  std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
+    auto weight = std::make_unique<VectorWeight>();
+    weight->values = copy_vector(values);
+    return weight;
+  }
+
+  std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) override {
+    auto weight = std::make_unique<MatrixWeight>();
+    const float* bias_copy = bias.empty() ? nullptr : copy_vector(bias);
+    void* data = allocate(static_cast<size_t>(out) * in * byte_size(type), MemoryUse::weights);
+    weight->matrix = {type, out, in, data, bias_copy};
+    return weight;
+  }
+
+  void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) override {
+    const Matrix& matrix = static_cast<MatrixWeight&>(weight).matrix;
+    const size_t row_bytes = static_cast<size_t>(matrix.in) * byte_size(matrix.type);
+    std::memcpy(static_cast<uint8_t*>(const_cast<void*>(matrix.data)) + first * row_bytes, rows, count * row_bytes);
+  }
+
+  std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) override {
+    auto weight = std::make_unique<QuantizedWeight>();
+    weight->linear = make_quantized_linear(shape, allocate(packed_bytes(shape), MemoryUse::weights));
+    return weight;
+  }
+
+  void fill_quantized(Weight& weight, const CanonicalRows& rows) override {
+    pack_rows(static_cast<QuantizedWeight&>(weight).linear, rows);
+  }
+
+  void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override {
+    batch_ = &batch;
+    rope_tables_.resize(ropes.size());
+    rope_halves_.resize(ropes.size());
+    for (size_t i = 0; i < ropes.size(); ++i) {
+      const int64_t half = static_cast<int64_t>(ropes[i].inverse_frequency.size());
+      rope_halves_[i] = half;
+      rope_tables_[i].resize(static_cast<size_t>(batch.rows()) * half * 2);
+      rope_table(batch, ropes[i].inverse_frequency.data(), half, ropes[i].scale, rope_tables_[i].data(), pool_);
+    }
+  }
+
+  void embedding(const Weight& table, const Tensor& out) override {
+    cpu::embedding(static_cast<const MatrixWeight&>(table).matrix, batch_->tokens.data(), out.rows, data_of(out),
+                   out.stride, pool_);
+  }
+
+  void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
+    cpu::rms_norm(rows_of(x), static_cast<const VectorWeight&>(weight).values, width, eps, data_of(out), out.stride,
+                  pool_);
+  }
+
+  void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
+    cpu::add_rms_norm(data_of(x), x.stride, rows_of(y), static_cast<const VectorWeight&>(weight).values, eps,
+                      data_of(out), out.stride, pool_);
+  }
+
+  void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {
+    linear_calls_.clear();
+    for (int i = 0; i < count; ++i) {
+      cpu::LinearCall call;
+      call.out = data_of(calls[i].out);
+      call.stride = calls[i].out.stride;
+      if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(calls[i].weight)) {
+        call.quantized = &quantized->linear;
+      } else {
+        call.matrix = &static_cast<const MatrixWeight*>(calls[i].weight)->matrix;
+      }
+      linear_calls_.push_back(call);
+    }
+    cpu::linear(linear_calls_.data(), count, rows_of(x), options_.precision, *linear_scratch_, pool_);
+  }
+
+  void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
+    cpu::rope(data_of(x), x.rows, x.stride, heads, head_dim, rope_tables_[rope].data(), rope_halves_[rope], pool_);
+  }
+
+  void log_n_scale(const Tensor& x, int32_t length) override {
+    cpu::log_n_scale(data_of(x), x.rows, x.columns, x.stride, batch_->positions.data(), length, pool_);
+  }
+
+  void attention(const AttentionCall& call) override {
+    cpu::Attention a;
+    a.q = rows_of(call.q);
+    a.k = rows_of(call.k);
+    a.v = rows_of(call.v);
+    a.out = data_of(call.out);
+    a.out_stride = call.out.stride;
+    a.k_cache = call.k_cache;
+    a.v_cache = call.v_cache;
+    a.cache_type = options_.cache_type;
+    a.block_size = call.block_size;
+    a.heads = call.heads;
+    a.kv_heads = call.kv_heads;
+    a.head_dim = call.head_dim;
+    a.scale = call.scale;
+    a.window = call.window;
+    cpu::attention(a, *batch_, *attention_scratch_, pool_);
+  }
+
+  void silu_mul(const Tensor& gate, const Tensor& up) override {
+    cpu::silu_mul(rows_of(gate), rows_of(up), data_of(gate), gate.stride, pool_);
+  }
+
+  void add(const Tensor& x, const Tensor& y) override { cpu::add(rows_of(x), rows_of(y), data_of(x), x.stride, pool_); }
+
+  void gather(const Tensor& x, const int32_t* rows, int64_t count, const Tensor& out) override {
+    gather_rows(rows_of(x), rows, count, data_of(out), out.stride);
+  }
+
+  void to_host(const Tensor& from, float* to) override {
+    for (int64_t r = 0; r < from.rows; ++r) {
+      std::memcpy(to + r * from.columns, data_of(from) + r * from.stride, from.columns * sizeof(float));
+    }
+  }
+
+  void from_host(const float* from, const Tensor& to) override {
+    for (int64_t r = 0; r < to.rows; ++r) {
+      std::memcpy(data_of(to) + r * to.stride, from + r * to.columns, to.columns * sizeof(float));
+    }
+  }
+
+ private:
+  float* copy_vector(const std::vector<float>& values) {
+    auto* data = static_cast<float*>(allocate(values.size() * sizeof(float), MemoryUse::weights));
+    std::memcpy(data, values.data(), values.size() * sizeof(float));
+    return data;
+  }
+
+  CpuOptions options_;
+  ThreadPool& pool_;
+  std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> linear_scratch_;
+  std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> attention_scratch_;
+  std::vector<HostMemory> memory_;
+  MemoryCount count_;
+  const Batch* batch_ = nullptr;
+  std::vector<std::vector<float>> rope_tables_;
+  std::vector<int64_t> rope_halves_;
+  std::vector<cpu::LinearCall> linear_calls_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+
+}  // namespace billfish::cpu

@@ -1,0 +1,19 @@
+// The Backend on the host: fp32 activations, weights packed for linear.h, one shared thread pool.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "cpu/linear.h"
+#include "engine/backend.h"
+
+namespace billfish::cpu {
+
+struct CpuOptions {
+  std::string device = "cpu";  // cpu, cpu:0, cpu:1, ...
+  Precision precision = Precision::fast;
+  DType cache_type = DType::f16;  // of keys and values
+};
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
+
+}  // namespace billfish::cpu

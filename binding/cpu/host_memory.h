@@ -1,0 +1,29 @@
+// Zeroed, 64-byte aligned host memory for weights, KV cache and buffers.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace billfish::cpu {
+
+// Large pieces come straight from the kernel, so that pages are committed only when written (a KV cache costs what is
+// used of it) and go back at once on release; huge pages are asked for, since decoding streams through all weights.
+class HostMemory {
+ public:
+  // Rounds up to 64 bytes. Throws OUT_OF_MEMORY naming the device and the bytes.
+  static HostMemory allocate(size_t bytes, const std::string& device);
+  HostMemory(HostMemory&& other) noexcept;
+  HostMemory& operator=(HostMemory&& other) noexcept;
+  ~HostMemory();
+
+  void* data() const noexcept { return data_; }
+  uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  HostMemory() = default;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  size_t mapped_ = 0;  // bytes mapped from the kernel; 0: from the heap
+};
+
+}  // namespace billfish::cpu

@@ -1,0 +1,94 @@
+// The seam between the engine and the devices. binding/cpu and cuda implement it; nothing above knows which one runs.
+//
+// One Backend object serves one stage: it holds the stage's device, its scratch memory and the step in progress, and is
+// called by one thread at a time (weights may be filled by several).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/canonical.h"
+#include "engine/dtype.h"
+#include "engine/program.h"
+
+namespace billfish {
+
+// A row-major matrix on the stage's device: element (r, c) is data[r * stride + c].
+struct Tensor {
+  void* data = nullptr;
+  DType type = DType::f32;
+  int64_t rows = 0, columns = 0, stride = 0;
+};
+
+enum class MemoryUse { weights, kv_cache, buffers };
+
+// Bytes that a backend has allocated, by use. The numbers are what was asked for, each allocation rounded up to the
+// backend's granularity, so that a plan made from shapes can equal them.
+struct MemoryCount {
+  uint64_t weights = 0, kv_cache = 0, buffers = 0;
+  uint64_t total() const { return weights + kv_cache + buffers; }
+};
+
+// A weight in the backend's own layout.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const std::string& device() const = 0;
+  virtual DType value_type(ValueClass kind) const = 0;
+  virtual DType cache_type() const = 0;
+
+  // --- Memory of the stage's device, counted; throws OUT_OF_MEMORY naming device, wanted and free bytes. Zeroed.
+  virtual void* allocate(size_t bytes, MemoryUse use) = 0;
+  virtual MemoryCount memory() const = 0;  // all allocations live as long as the backend
+
+  // --- Weights. fill_* take rows of the layer in slabs; slabs start at a multiple of row_slab and may come from
+  // several threads at once.
+  static constexpr int64_t row_slab = 64;
+  virtual std::unique_ptr<Weight> make_vector(const std::vector<float>& values) = 0;
+  virtual std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) = 0;
+  virtual void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) = 0;
+  virtual std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) = 0;
+  virtual void fill_quantized(Weight& weight, const CanonicalRows& rows) = 0;
+
+  // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
+  // begin().
+  virtual void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) = 0;
+
+  // --- Operators, as program.h describes them.
+  struct LinearCall {
+    const Weight* weight;
+    Tensor out;
+  };
+  struct AttentionCall {
+    Tensor q, k, v, out;
+    void* k_cache;  // [blocks][kv_heads][block_size][head_dim] of cache_type()
+    void* v_cache;
+    int32_t block_size, heads, kv_heads, head_dim, window;
+    float scale;
+  };
+  virtual void embedding(const Weight& table, const Tensor& out) = 0;
+  virtual void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) = 0;
+  virtual void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) = 0;
+  virtual void linear(const Tensor& x, const LinearCall* calls, int count) = 0;
+  virtual void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) = 0;
+  virtual void log_n_scale(const Tensor& x, int32_t length) = 0;
+  virtual void attention(const AttentionCall& call) = 0;
+  virtual void silu_mul(const Tensor& gate, const Tensor& up) = 0;
+  virtual void add(const Tensor& x, const Tensor& y) = 0;
+  virtual void gather(const Tensor& x, const int32_t* rows, int64_t count, const Tensor& out) = 0;
+
+  // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
+  virtual void to_host(const Tensor& from, float* to) = 0;
+  virtual void from_host(const float* from, const Tensor& to) = 0;
+};
+
+}  // namespace billfish

@@ -1,0 +1,174 @@
+#include "engine/pipeline.h"
+
+#include <chrono>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "engine/error.h"
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <signal.h>
+#endif
+
+namespace billfish {
+namespace {
+
+double milliseconds() {
+  using namespace std::chrono;
+  return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
+}
+
+// Signals belong to the host program's threads.
+void prepare_thread(size_t index) {
+#if defined(__linux__)
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  pthread_setname_np(pthread_self(), ("billfish-s" + std::to_string(index)).substr(0, 15).c_str());
+#else
+  (void)index;
+#endif
+}
+
+}  // namespace
+
+struct Pipeline::Lane {
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::deque<std::shared_ptr<Step>> queue;
+  std::shared_ptr<Step> current;  // under `mutex`, so that close() can cancel it
+  bool closed = false;
+  std::thread thread;
+};
+
+Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const StageLimits& limits, int32_t vocabulary)
+    : stages_(std::move(stages)), limits_(limits), vocabulary_(vocabulary) {
+  for (size_t i = 0; i < stages_.size(); ++i) lanes_.push_back(std::make_unique<Lane>());
+}
+
+Pipeline::~Pipeline() { close(); }
+
+void Pipeline::start() {
+  for (size_t i = 0; i < lanes_.size(); ++i) lanes_[i]->thread = std::thread([this, i] { work(i); });
+}
+
+void Pipeline::check(const Step& step) const {
+  const Batch& batch = step.batch;
+  const auto require = [](bool condition, const std::string& what) {
+    if (!condition) throw Error("INVALID_OPTION", "The batch cannot be run: " + what + ".");
+  };
+  const int64_t rows = batch.rows();
+  require(rows > 0 && rows <= limits_.max_rows,
+          std::to_string(rows) + " tokens, where 1 to " + std::to_string(limits_.max_rows) + " fit");
+  require(static_cast<int64_t>(batch.positions.size()) == rows, "positions and tokens differ in number");
+  for (int32_t token : batch.tokens) {
+    require(token >= 0 && token < vocabulary_,
+            "token id " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(vocabulary_));
+  }
+  int64_t next = 0;
+  for (const SequenceSpan& span : batch.sequences) {
+    require(span.first_row == next && span.rows > 0 && span.rows <= rows - next, "sequences do not cover its rows");
+    next += span.rows;
+    const int64_t length = static_cast<int64_t>(span.past) + span.rows;
+    require(span.past >= 0 && length <= static_cast<int64_t>(span.block_count) * limits_.block_size,
+            std::to_string(length) + " positions do not fit " + std::to_string(span.block_count) + " KV blocks of " +
+                std::to_string(limits_.block_size));
+    for (int32_t i = 0; i < span.block_count; ++i) {
+      require(span.blocks[i] >= 0 && span.blocks[i] < limits_.block_count,
+              "KV block " + std::to_string(span.blocks[i]) + " of " + std::to_string(limits_.block_count));
+    }
+    for (int32_t i = 0; i < span.rows; ++i) {
+      require(batch.positions[span.first_row + i] == span.past + i, "positions do not follow each other");
+    }
+  }
+  require(next == rows, "sequences do not cover its rows");
+  int32_t last = -1;
+  for (int32_t row : batch.logit_rows) {
+    require(row > last && row < rows, "logit rows are not ascending rows of the batch");
+    last = row;
+  }
+  require(step.sampling.size() == batch.logit_rows.size(), "sampling is told for " +
+                                                               std::to_string(step.sampling.size()) + " of " +
+                                                               std::to_string(batch.logit_rows.size()) + " logit rows");
+}
+
+void Pipeline::submit(std::shared_ptr<Step> step) {
+  step->result.stages.resize(stages_.size());
+  pass_on(0, std::move(step));
+}
+
+void Pipeline::pass_on(size_t index, std::shared_ptr<Step> step) {
+  Lane& lane = *lanes_[index];
+  {
+    std::lock_guard lock(lane.mutex);
+    if (!lane.closed) {
+      lane.queue.push_back(std::move(step));
+      lane.wake.notify_one();
+      return;
+    }
+  }
+  step->error = std::make_unique<Error>("DISPOSED", "The model was disposed while the step was under way.");
+  finish(std::move(step));
+}
+
+void Pipeline::finish(std::shared_ptr<Step> step) {
+  auto done = std::move(step->done);
+  done(std::move(step));
+}
+
+void Pipeline::work(size_t index) {
+  prepare_thread(index);
+  Lane& lane = *lanes_[index];
+  for (;;) {
+    std::shared_ptr<Step> step;
+    {
+      std::unique_lock lock(lane.mutex);
+      lane.current.reset();
+      lane.wake.wait(lock, [&] { return lane.closed || !lane.queue.empty(); });
+      if (lane.queue.empty()) return;
+      step = std::move(lane.queue.front());
+      lane.queue.pop_front();
+      lane.current = step;
+      if (lane.closed) step->cancelled = true;
+    }
+    StageInterval& interval = step->result.stages[index];
+    interval.begin = milliseconds();
+    try {
+      stages_[index]->run(*step);
+    } catch (const Error& error) {
+      step->error = std::make_unique<Error>(error);
+    } catch (const std::exception& error) {
+      step->error = std::make_unique<Error>("INTERNAL", std::string("Running a step failed: ") + error.what());
+    }
+    interval.end = milliseconds();
+    if (step->error && step->error->code() == "ABORTED" && closing_) {
+      step->error = std::make_unique<Error>("DISPOSED", "The model was disposed while the step was under way.");
+    }
+    if (step->error || index + 1 == stages_.size()) {
+      finish(std::move(step));
+    } else {
+      pass_on(index + 1, std::move(step));
+    }
+  }
+}
+
+void Pipeline::close() {
+  std::lock_guard closing(close_mutex_);
+  closing_ = true;
+  // First to last: a stage that still passes a step on finds the next one's queue closed only after its own thread
+  // could have ended, so every step is finished by somebody.
+  for (auto& lane : lanes_) {
+    {
+      std::lock_guard lock(lane->mutex);
+      lane->closed = true;
+      for (auto& step : lane->queue) step->cancelled = true;
+      if (lane->current) lane->current->cancelled = true;
+      lane->wake.notify_all();
+    }
+    if (lane->thread.joinable()) lane->thread.join();
+  }
+}
+
+}  // namespace billfish

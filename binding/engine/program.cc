@@ -1,0 +1,353 @@
+#include "engine/program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "engine/error.h"
+
+namespace billfish {
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+// Calls visit(id, is_output) for every value that an operator reads or writes; in-place operands count as read.
+template <class Visit>
+void for_each_value(const Operator& op, Visit visit) {
+  std::visit(Overloaded{
+                 [&](const Embedding& o) { visit(o.out, true); },
+                 [&](const RmsNorm& o) {
+                   visit(o.x, false);
+                   if (o.out != o.x) visit(o.out, true);
+                 },
+                 [&](const AddRmsNorm& o) {
+                   visit(o.x, false);
+                   visit(o.y, false);
+                   visit(o.out, true);
+                 },
+                 [&](const Linear& o) {
+                   visit(o.x, false);
+                   for (const LinearTarget& target : o.targets) visit(target.out, true);
+                 },
+                 [&](const Rope& o) { visit(o.x, false); },
+                 [&](const LogNScale& o) { visit(o.x, false); },
+                 [&](const Attention& o) {
+                   visit(o.q, false);
+                   visit(o.k, false);
+                   visit(o.v, false);
+                   visit(o.out, true);
+                 },
+                 [&](const SiluMul& o) {
+                   visit(o.gate, false);
+                   visit(o.up, false);
+                 },
+                 [&](const Add& o) {
+                   visit(o.x, false);
+                   visit(o.y, false);
+                 },
+                 [&](const Gather& o) {
+                   visit(o.x, false);
+                   visit(o.out, true);
+                 },
+                 [&](const Tap& o) { visit(o.x, false); },
+             },
+             op);
+}
+
+// Checks operators one after the other, knowing which values have been written.
+class Validator {
+ public:
+  Validator(const Program& program, const std::vector<WeightShape>& weights)
+      : program_(program), weights_(weights), defined_(program.values.size(), false) {}
+
+  void run() {
+    check_declarations();
+    if (program_.input != no_value) define(program_.input);
+    for (index_ = 0; index_ < program_.operators.size(); ++index_) check_operator(program_.operators[index_]);
+    index_ = program_.operators.size();
+    if (program_.output == no_value) fail("there is no output value");
+    read(program_.output);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    std::string where = index_ < program_.operators.size() ? "operator " + std::to_string(index_) + " (" +
+                                                                 operator_name(program_.operators[index_]) + ")"
+                                                           : "declarations";
+    throw Error("INTERNAL", "The program of a stage is not valid: " + where + ": " + what +
+                                ". This is a mistake in the model's definition, please report it.");
+  }
+  void require(bool condition, const std::string& what) const {
+    if (!condition) fail(what);
+  }
+
+  void check_declarations() {
+    constexpr int64_t widest = int64_t{1} << 28;
+    index_ = std::numeric_limits<size_t>::max();
+    for (size_t i = 0; i < program_.values.size(); ++i) {
+      const Value& value = program_.values[i];
+      const std::string name = "value " + std::to_string(i);
+      require(value.width > 0 && value.width <= widest, name + " has width " + std::to_string(value.width));
+      if (value.view_of == no_value) continue;
+      require(value.view_of >= 0 && value.view_of < static_cast<ValueId>(i), name + " views a later value");
+      const Value& base = program_.values[value.view_of];
+      require(base.view_of == no_value, name + " views a view");
+      require(value.view_start >= 0 && value.view_start + value.width <= base.width && value.rows == base.rows,
+              name + " reaches outside the value that it views");
+    }
+    for (const RopeSpec& rope : program_.ropes) {
+      require(!rope.inverse_frequency.empty() && rope.inverse_frequency.size() <= 4096, "a rope without frequencies");
+      for (float frequency : rope.inverse_frequency) require(std::isfinite(frequency), "a frequency is not finite");
+    }
+    for (const CacheLayer& layer : program_.cache_layers) {
+      require(layer.kv_heads > 0 && layer.kv_heads <= 65536 && layer.head_dim > 0 && layer.head_dim <= 65536,
+              "a cache layer without heads");
+    }
+  }
+
+  const Value& value(ValueId id) const {
+    require(id >= 0 && id < static_cast<ValueId>(program_.values.size()), "no value " + std::to_string(id));
+    return program_.values[id];
+  }
+  ValueId base(ValueId id) const {
+    const Value& v = value(id);
+    return v.view_of == no_value ? id : v.view_of;
+  }
+  const Value& read(ValueId id) const {
+    const Value& v = value(id);
+    require(defined_[base(id)], "value " + std::to_string(id) + " is read before it is written");
+    return v;
+  }
+  const Value& define(ValueId id) {
+    const Value& v = value(id);
+    require(v.view_of == no_value, "value " + std::to_string(id) + " is a view and cannot be written as a whole");
+    require(!defined_[id], "value " + std::to_string(id) + " is written twice");
+    defined_[id] = true;
+    return v;
+  }
+  const WeightShape& weight(WeightId id, bool vector) const {
+    require(id >= 0 && id < static_cast<WeightId>(weights_.size()), "no weight " + std::to_string(id));
+    const WeightShape& shape = weights_[id];
+    require((shape.kind == WeightKind::vector) == vector, "weight " + shape.name + " is of the wrong kind");
+    return shape;
+  }
+  void same_shape(const Value& a, const Value& b) const {
+    require(a.width == b.width && a.rows == b.rows,
+            "operands differ in shape: widths " + std::to_string(a.width) + " and " + std::to_string(b.width));
+  }
+
+  void check_operator(const Operator& op) {
+    std::visit(Overloaded{
+                   [&](const Embedding& o) {
+                     const WeightShape& table = weight(o.table, false);
+                     require(table.kind == WeightKind::matrix, "the embedding table " + table.name + " is quantised");
+                     const Value& out = define(o.out);
+                     require(out.rows == RowKind::tokens && out.width == table.in, "table and output widths differ");
+                   },
+                   [&](const RmsNorm& o) { check_norm(o.x, o.weight, o.width, o.eps, o.out); },
+                   [&](const AddRmsNorm& o) {
+                     same_shape(read(o.x), read(o.y));
+                     check_norm(o.x, o.weight, value(o.x).width, o.eps, o.out);
+                   },
+                   [&](const Linear& o) {
+                     const Value& x = read(o.x);
+                     require(!o.targets.empty(), "no targets");
+                     for (const LinearTarget& target : o.targets) {
+                       const WeightShape& w = weight(target.weight, false);
+                       const Value& out = define(target.out);
+                       require(x.width == w.in && out.width == w.out && out.rows == x.rows,
+                               "weight " + w.name + " [" + std::to_string(w.out) + ", " + std::to_string(w.in) +
+                                   "] does not fit input width " + std::to_string(x.width) + " and output width " +
+                                   std::to_string(out.width));
+                     }
+                   },
+                   [&](const Rope& o) {
+                     check_heads(read(o.x), o.heads, o.head_dim);
+                     require(o.rope >= 0 && o.rope < static_cast<int32_t>(program_.ropes.size()), "no such rope");
+                     require(static_cast<int64_t>(program_.ropes[o.rope].inverse_frequency.size()) * 2 <= o.head_dim,
+                             "the rope is wider than a head");
+                   },
+                   [&](const LogNScale& o) {
+                     require(read(o.x).rows == RowKind::tokens && o.length > 1, "length must exceed 1");
+                   },
+                   [&](const Attention& o) {
+                     require(o.layer >= 0 && o.layer < static_cast<int32_t>(program_.cache_layers.size()),
+                             "no cache layer " + std::to_string(o.layer));
+                     const CacheLayer& layer = program_.cache_layers[o.layer];
+                     check_heads(read(o.q), o.heads, layer.head_dim);
+                     check_heads(read(o.k), layer.kv_heads, layer.head_dim);
+                     check_heads(read(o.v), layer.kv_heads, layer.head_dim);
+                     require(o.heads % layer.kv_heads == 0, std::to_string(o.heads) + " heads are no multiple of " +
+                                                                std::to_string(layer.kv_heads) + " kv heads");
+                     require(o.window >= 0 && std::isfinite(o.scale), "window or scale out of range");
+                     same_shape(define(o.out), value(o.q));
+                   },
+                   [&](const SiluMul& o) { same_shape(read(o.gate), read(o.up)); },
+                   [&](const Add& o) { same_shape(read(o.x), read(o.y)); },
+                   [&](const Gather& o) {
+                     const Value& x = read(o.x);
+                     const Value& out = define(o.out);
+                     require(x.rows == RowKind::tokens && out.rows == RowKind::logits && x.width == out.width,
+                             "a gather goes from token rows to logit rows of the same width");
+                   },
+                   [&](const Tap& o) {
+                     require(read(o.x).rows == RowKind::tokens && o.index >= 0 && o.index < 65536,
+                             "index out of range");
+                   },
+               },
+               op);
+  }
+
+  void check_norm(ValueId x_id, WeightId weight_id, int64_t width, float eps, ValueId out_id) {
+    const Value& x = read(x_id);
+    const WeightShape& w = weight(weight_id, true);
+    require(width == w.out && width > 0 && x.width % width == 0,
+            "norm weight " + w.name + " has " + std::to_string(w.out) + " values for width " + std::to_string(x.width));
+    require(std::isfinite(eps) && eps >= 0, "eps out of range");
+    if (out_id != x_id) same_shape(x, define(out_id));
+  }
+
+  void check_heads(const Value& x, int32_t heads, int32_t head_dim) const {
+    require(heads > 0 && head_dim > 0 && static_cast<int64_t>(heads) * head_dim == x.width && x.rows == RowKind::tokens,
+            std::to_string(heads) + " heads of " + std::to_string(head_dim) + " do not make width " +
+                std::to_string(x.width));
+  }
+
+  const Program& program_;
+  const std::vector<WeightShape>& weights_;
+  std::vector<bool> defined_;
+  size_t index_ = 0;
+};
+
+}  // namespace
+
+const char* operator_name(const Operator& op) {
+  static constexpr const char* names[] = {"embedding", "rmsNorm", "addRmsNorm", "linear", "rope", "logNScale",
+                                          "attention", "siluMul", "add",        "gather", "tap"};
+  static_assert(std::variant_size_v<Operator> == sizeof(names) / sizeof(names[0]));
+  return names[op.index()];
+}
+
+void validate(const Program& program, const std::vector<WeightShape>& weights) { Validator(program, weights).run(); }
+
+void fuse(Program& program) {
+  std::vector<Operator> fused;
+  for (Operator& op : program.operators) {
+    Operator* last = fused.empty() ? nullptr : &fused.back();
+    if (auto* linear = std::get_if<Linear>(&op)) {
+      auto* before = last ? std::get_if<Linear>(last) : nullptr;
+      if (before && before->x == linear->x) {
+        before->targets.insert(before->targets.end(), linear->targets.begin(), linear->targets.end());
+        continue;
+      }
+    }
+    if (auto* norm = std::get_if<RmsNorm>(&op);
+        norm && last && norm->out != norm->x && norm->width == program.values[norm->x].width) {
+      // A tap between the add and the norm only reads the sum, which the norm leaves alone: it may come after both.
+      const bool tapped = std::holds_alternative<Tap>(*last) && fused.size() >= 2;
+      auto* sum = std::get_if<Add>(tapped ? &fused[fused.size() - 2] : last);
+      const bool same_tap = !tapped || std::get<Tap>(*last).x == norm->x;
+      if (sum && sum->x == norm->x && same_tap) {
+        const AddRmsNorm joined{sum->x, sum->y, norm->weight, norm->eps, norm->out};
+        if (tapped) {
+          fused[fused.size() - 2] = joined;
+        } else {
+          fused.back() = joined;
+        }
+        continue;
+      }
+    }
+    fused.push_back(std::move(op));
+  }
+  program.operators = std::move(fused);
+}
+
+BufferPlan plan_buffers(const Program& program) {
+  const size_t count = program.values.size();
+  const auto base = [&](ValueId id) {
+    return program.values[id].view_of == no_value ? id : program.values[id].view_of;
+  };
+
+  std::vector<size_t> last_use(count, 0);
+  const size_t end = program.operators.size();
+  for (size_t i = 0; i < end; ++i) {
+    for_each_value(program.operators[i], [&](ValueId id, bool) { last_use[base(id)] = i; });
+  }
+  last_use[base(program.output)] = end;
+
+  BufferPlan plan;
+  plan.places.resize(count);
+
+  // First fit over the places that are free at each point; neighbours that are free together join.
+  struct Arena {
+    struct Range {
+      int64_t begin, end;
+    };
+    std::vector<Range> free;
+    int64_t size = 0;
+
+    int64_t take(int64_t width) {
+      for (Range& range : free) {
+        if (range.end - range.begin < width) continue;
+        const int64_t begin = range.begin;
+        range.begin += width;
+        return begin;
+      }
+      if (!free.empty() && free.back().end == size) {  // grow the last free range
+        const int64_t begin = free.back().begin;
+        free.pop_back();
+        size = begin + width;
+        return begin;
+      }
+      const int64_t begin = size;
+      size += width;
+      return begin;
+    }
+    void give(int64_t begin, int64_t width) {
+      free.push_back({begin, begin + width});
+      std::sort(free.begin(), free.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+      std::vector<Range> joined;
+      for (const Range& range : free) {
+        if (range.begin == range.end) continue;
+        if (!joined.empty() && joined.back().end == range.begin) {
+          joined.back().end = range.end;
+        } else {
+          joined.push_back(range);
+        }
+      }
+      free = std::move(joined);
+    }
+  };
+  Arena tokens, logits;
+  const auto arena = [&](ValueId id) -> Arena& { return program.values[id].rows == RowKind::tokens ? tokens : logits; };
+  // Rows are padded to 16 elements so that every row of a value starts on a 64-byte boundary.
+  const auto padded = [&](ValueId id) { return (program.values[id].width + 15) / 16 * 16; };
+  const auto place = [&](ValueId id) { plan.places[id] = {arena(id).take(padded(id)), padded(id)}; };
+
+  if (program.input != no_value) place(program.input);
+  for (size_t i = 0; i < end; ++i) {
+    for_each_value(program.operators[i], [&](ValueId id, bool is_output) {
+      if (is_output) place(id);
+    });
+    std::vector<ValueId> dead;
+    for_each_value(program.operators[i], [&](ValueId id, bool) {
+      const ValueId owner = base(id);
+      if (last_use[owner] == i && std::find(dead.begin(), dead.end(), owner) == dead.end()) dead.push_back(owner);
+    });
+    for (ValueId id : dead) arena(id).give(plan.places[id].offset, padded(id));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const Value& value = program.values[i];
+    if (value.view_of != no_value) plan.places[i] = plan.places[value.view_of];
+  }
+  plan.token_elements = tokens.size;
+  plan.logit_elements = logits.size;
+  return plan;
+}
+
+}  // namespace billfish

@@ -1,0 +1,139 @@
+// A program: the list of operators that one stage runs for every step.
+//
+// TypeScript traces it once from the model's definition; validate() checks it whole before anything runs, so that no
+// program, however wrong, can touch memory that is not its own; fuse() joins neighbours; plan_buffers() gives every
+// value its place in one arena.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace billfish {
+
+using ValueId = int32_t;
+using WeightId = int32_t;
+constexpr ValueId no_value = -1;
+
+// Rows of a value: one a token of the batch, or one a row whose logits are wanted (everything after the gather).
+enum class RowKind { tokens, logits };
+
+// What the numbers are: the residual stream of a 72B model overflows fp16, so backends may keep it wider.
+enum class ValueClass { activation, residual, logits };
+
+struct Value {
+  int64_t width = 0;
+  RowKind rows = RowKind::tokens;
+  ValueClass kind = ValueClass::activation;
+  ValueId view_of = no_value;  // columns [view_start, view_start + width) of another value
+  int64_t view_start = 0;
+};
+
+// Rotary embedding: angle of pair i at position p is p * inverse_frequency[i]; cos and sin are multiplied by scale.
+struct RopeSpec {
+  std::vector<float> inverse_frequency;
+  float scale = 1;
+};
+
+// One layer's part of the KV cache.
+struct CacheLayer {
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+};
+
+// --- Operators. Where `out` is missing the operator works in place on `x`.
+struct Embedding {  // out = table[token ids]
+  WeightId table;
+  ValueId out;
+};
+struct RmsNorm {  // over each run of `width` columns; out may equal x
+  ValueId x;
+  WeightId weight;
+  int64_t width;
+  float eps;
+  ValueId out;
+};
+struct AddRmsNorm {  // x += y; out = norm(x). Made by fuse().
+  ValueId x, y;
+  WeightId weight;
+  float eps;
+  ValueId out;
+};
+struct LinearTarget {
+  WeightId weight;
+  ValueId out;
+};
+struct Linear {  // several weights on one input, after fuse()
+  ValueId x;
+  std::vector<LinearTarget> targets;
+};
+struct Rope {
+  ValueId x;
+  int32_t heads, head_dim, rope;
+};
+struct LogNScale {  // Qwen v1: rows at 1-based position p > length are multiplied by log_length(p)
+  ValueId x;
+  int32_t length;
+};
+struct Attention {
+  ValueId q, k, v, out;
+  int32_t layer;  // index into cache_layers
+  int32_t heads;
+  float scale;
+  int32_t window;  // 0: none
+};
+struct SiluMul {  // gate = silu(gate) * up
+  ValueId gate, up;
+};
+struct Add {  // x += y
+  ValueId x, y;
+};
+struct Gather {  // out = the rows of x whose logits are wanted
+  ValueId x, out;
+};
+struct Tap {  // hands a copy of x to the step's result as hidden state `index`, if the step asked for hidden states
+  ValueId x;
+  int32_t index;
+};
+using Operator =
+    std::variant<Embedding, RmsNorm, AddRmsNorm, Linear, Rope, LogNScale, Attention, SiluMul, Add, Gather, Tap>;
+
+// What validate() has to know of a weight.
+enum class WeightKind { vector, matrix, quantized };
+struct WeightShape {
+  std::string name;
+  WeightKind kind = WeightKind::vector;
+  int64_t out = 0, in = 0;  // a vector has out = its length, in = 1
+};
+
+struct Program {
+  std::vector<Value> values;
+  std::vector<RopeSpec> ropes;
+  std::vector<CacheLayer> cache_layers;
+  std::vector<Operator> operators;
+  ValueId input = no_value;   // hidden states from the stage before; none in the first stage
+  ValueId output = no_value;  // hidden states for the next stage, or the logits in the last
+};
+
+// Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit.
+void validate(const Program& program, const std::vector<WeightShape>& weights);
+
+// Linears on one input that follow each other become one; an add and the norm of its sum become one.
+void fuse(Program& program);
+
+// Where each value lies: offsets in elements a row, within one arena for token rows and one for logit rows. A place is
+// used again once its value is dead.
+struct BufferPlan {
+  struct Place {
+    int64_t offset = 0;  // the value's rows start at offset * max_rows
+    int64_t stride = 0;  // elements from row to row: the width of the value that owns the place
+  };
+  std::vector<Place> places;
+  int64_t token_elements = 0;  // arena elements a token row
+  int64_t logit_elements = 0;  // arena elements a logit row
+};
+BufferPlan plan_buffers(const Program& program);
+
+const char* operator_name(const Operator& op);
+
+}  // namespace billfish

@@ -1,0 +1,152 @@
+#include "engine/stage.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "engine/error.h"
+
+namespace billfish {
+namespace {
+
+// Arena elements are 4 bytes wide, enough for every value type of every backend.
+constexpr size_t element_bytes = 4;
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+}  // namespace
+
+Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes,
+             const StageLimits& limits)
+    : backend_(std::move(backend)), program_(std::move(program)), shapes_(std::move(shapes)), limits_(limits) {
+  validate(program_, shapes_);
+  fuse(program_);
+  weights_.resize(shapes_.size());
+  plan_ = plan_buffers(program_);
+  const auto arena = [&](int64_t elements, int32_t rows) {
+    return static_cast<uint8_t*>(
+        backend_->allocate(static_cast<size_t>(elements) * rows * element_bytes, MemoryUse::buffers));
+  };
+  token_arena_ = arena(plan_.token_elements, limits_.max_rows);
+  if (plan_.logit_elements > 0) logit_arena_ = arena(plan_.logit_elements, limits_.max_logit_rows);
+  for (const CacheLayer& layer : program_.cache_layers) {
+    const size_t bytes = static_cast<size_t>(limits_.block_count) * layer.kv_heads * limits_.block_size *
+                         layer.head_dim * byte_size(backend_->cache_type());
+    void* keys = backend_->allocate(bytes, MemoryUse::kv_cache);
+    void* values = backend_->allocate(bytes, MemoryUse::kv_cache);
+    caches_.push_back({keys, values});
+  }
+}
+
+Tensor Stage::tensor(ValueId id) const {
+  const Value& value = program_.values[id];
+  const BufferPlan::Place& place = plan_.places[id];
+  const bool tokens = value.rows == RowKind::tokens;
+  const int32_t capacity = tokens ? limits_.max_rows : limits_.max_logit_rows;
+  Tensor t;
+  t.type = backend_->value_type(value.kind);
+  t.rows = tokens ? token_rows_ : logit_rows_;
+  t.columns = value.width;
+  t.stride = place.stride;
+  t.data = (tokens ? token_arena_ : logit_arena_) + static_cast<size_t>(place.offset) * capacity * element_bytes +
+           static_cast<size_t>(value.view_start) * byte_size(t.type);
+  return t;
+}
+
+void Stage::check_not_cancelled(const Step& step) const {
+  if (step.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "The step was aborted.");
+}
+
+void Stage::run(Step& step) {
+  token_rows_ = step.batch.rows();
+  backend_->begin(step.batch, program_.ropes);
+  if (program_.input != no_value) backend_->from_host(step.hidden.data(), tensor(program_.input));
+  for (size_t i = 0; i < program_.operators.size(); ++i) {
+    check_not_cancelled(step);
+    if (std::holds_alternative<Gather>(program_.operators[i])) {
+      run_head(step, i);
+      return;
+    }
+    execute(program_.operators[i], step);
+  }
+  const Tensor output = tensor(program_.output);
+  step.hidden.resize(static_cast<size_t>(output.rows) * output.columns);
+  backend_->to_host(output, step.hidden.data());
+}
+
+// Everything from the gather on, in pieces of at most max_logit_rows rows, so that the logits of a whole prompt need no
+// buffer of prompt x vocabulary on the device.
+void Stage::run_head(Step& step, size_t gather) {
+  const int64_t wanted = static_cast<int64_t>(step.batch.logit_rows.size());
+  const int64_t vocabulary = program_.values[program_.output].width;
+  if (step.want_logits) step.result.logits.resize(static_cast<size_t>(wanted) * vocabulary);
+  for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
+    logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first_logit_row_);
+    for (size_t i = gather; i < program_.operators.size(); ++i) {
+      check_not_cancelled(step);
+      execute(program_.operators[i], step);
+    }
+    float* logits;
+    if (step.want_logits) {
+      logits = step.result.logits.data() + first_logit_row_ * vocabulary;
+    } else {
+      logits_.resize(static_cast<size_t>(logit_rows_) * vocabulary);
+      logits = logits_.data();
+    }
+    backend_->to_host(tensor(program_.output), logits);
+    for (int64_t r = 0; r < logit_rows_; ++r) {
+      const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
+      if (!request) continue;
+      step.result.samples.push_back(
+          sample(logits + r * vocabulary, static_cast<int32_t>(vocabulary), request->parameters, sampling_scratch_));
+    }
+  }
+}
+
+void Stage::execute(const Operator& op, Step& step) {
+  std::visit(Overloaded{
+                 [&](const Embedding& o) { backend_->embedding(*weights_[o.table], tensor(o.out)); },
+                 [&](const RmsNorm& o) {
+                   backend_->rms_norm(tensor(o.x), *weights_[o.weight], o.width, o.eps, tensor(o.out));
+                 },
+                 [&](const AddRmsNorm& o) {
+                   backend_->add_rms_norm(tensor(o.x), tensor(o.y), *weights_[o.weight], o.eps, tensor(o.out));
+                 },
+                 [&](const Linear& o) {
+                   calls_.clear();
+                   for (const LinearTarget& target : o.targets)
+                     calls_.push_back({weights_[target.weight].get(), tensor(target.out)});
+                   backend_->linear(tensor(o.x), calls_.data(), static_cast<int>(calls_.size()));
+                 },
+                 [&](const Rope& o) { backend_->rope(tensor(o.x), o.heads, o.head_dim, o.rope); },
+                 [&](const LogNScale& o) { backend_->log_n_scale(tensor(o.x), o.length); },
+                 [&](const Attention& o) {
+                   const CacheLayer& layer = program_.cache_layers[o.layer];
+                   backend_->attention({tensor(o.q), tensor(o.k), tensor(o.v), tensor(o.out), caches_[o.layer].keys,
+                                        caches_[o.layer].values, limits_.block_size, o.heads, layer.kv_heads,
+                                        layer.head_dim, o.window, o.scale});
+                 },
+                 [&](const SiluMul& o) { backend_->silu_mul(tensor(o.gate), tensor(o.up)); },
+                 [&](const Add& o) { backend_->add(tensor(o.x), tensor(o.y)); },
+                 [&](const Gather& o) {
+                   backend_->gather(tensor(o.x), step.batch.logit_rows.data() + first_logit_row_, logit_rows_,
+                                    tensor(o.out));
+                 },
+                 [&](const Tap& o) {
+                   if (!step.want_hidden_states) return;
+                   const Tensor x = tensor(o.x);
+                   auto& states = step.result.hidden_states;
+                   if (states.size() <= static_cast<size_t>(o.index)) states.resize(o.index + 1);
+                   states[o.index].resize(static_cast<size_t>(x.rows) * x.columns);
+                   backend_->to_host(x, states[o.index].data());
+                 },
+             },
+             op);
+}
+
+}  // namespace billfish

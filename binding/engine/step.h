@@ -1,0 +1,47 @@
+// A step: one batch on its way through the stages, and what comes out of it.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/error.h"
+#include "engine/sampling.h"
+
+namespace billfish {
+
+// How one logit row is turned into a token. The vectors own what SamplingParameters points to.
+struct SamplingRequest {
+  SamplingParameters parameters;
+  std::vector<int32_t> prompt, generated, banned;
+  std::vector<TokenBias> bias;
+};
+
+struct StageInterval {
+  double begin = 0, end = 0;  // milliseconds on the steady clock
+};
+
+struct StepResult {
+  std::vector<float> logits;                      // [logit rows * vocabulary], if wanted
+  std::vector<std::vector<float>> hidden_states;  // by tap index, [rows * width], if wanted
+  std::vector<Sampled> samples;                   // one for every sampling request, in the order of the rows
+  std::vector<StageInterval> stages;              // when each stage worked on it
+};
+
+struct Step {
+  Batch batch;
+  bool want_logits = false;
+  bool want_hidden_states = false;
+  std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
+  std::vector<float> hidden;                             // hidden states between two stages, [rows * width]
+  StepResult result;
+  std::unique_ptr<Error> error;
+  std::atomic<bool> cancelled{false};
+  std::function<void(std::shared_ptr<Step>)> done;  // called once, on a stage's thread
+};
+
+}  // namespace billfish

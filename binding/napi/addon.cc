@@ -1,0 +1,15 @@
+// The addon's entry: nothing but the list of what it exports.
+#include <napi.h>
+
+#include "devices.h"
+#include "model.h"
+#include "pin_module.h"
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  billfish::pin_module();
+  billfish::init_devices(env, exports);
+  billfish::NativeModel::init(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(billfish, init)

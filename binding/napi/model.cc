@@ -1,0 +1,258 @@
+#include "model.h"
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/loader.h"
+#include "convert.h"
+#include "engine/pipeline.h"
+#include "js_thread.h"
+#include "model_spec.h"
+#include "step_request.h"
+
+namespace billfish {
+
+// All that a model is, without its JavaScript object. Threads use it by plain pointer: it outlives them, because
+// shutdown() joins them all, and because an open load, step or close holds a reference to the JavaScript object.
+class ModelCore {
+ public:
+  ModelCore(Napi::Env env, ModelSpec spec) : js(env), spec_(std::move(spec)) {
+    // Registered after the queue of `js` was made, so that it runs before the queue's own cleanup: when a process or
+    // worker ends with work in flight, our threads are gone before what they post to.
+    napi_add_env_cleanup_hook(env, environment_ends, this);
+  }
+
+  // JavaScript thread. Starts loading on a thread of its own; `done` is called there at the end, with an error or null.
+  void start_load(std::function<void(std::unique_ptr<Error>)> done, std::function<void()> on_progress) {
+    if (load_thread_.joinable() || refused_) throw Error("INTERNAL", "A model is loaded once.");
+    control_.on_progress = std::move(on_progress);
+    load_thread_ = std::thread([this, done = std::move(done)] {
+      std::unique_ptr<Error> error = build_guarded();
+      loaded_ = error == nullptr;
+      done(std::move(error));
+    });
+  }
+
+  void abort_load() { control_.cancelled = true; }
+  uint64_t bytes_done() const { return control_.bytes_done; }
+
+  // JavaScript thread. Null before loading has ended and after closing has begun.
+  Pipeline* pipeline() const { return loaded_ && !refused_ ? pipeline_.get() : nullptr; }
+
+  // JavaScript thread. Closes on a thread of its own (joining the stages and freeing gigabytes takes a while), then
+  // calls `done` there. False if that has begun before.
+  bool start_close(std::function<void()> done) {
+    if (std::exchange(refused_, true)) return false;
+    close_thread_ = std::thread([this, done = std::move(done)] {
+      close();
+      done();
+    });
+    return true;
+  }
+
+  // JavaScript thread. Cancels what is under way, waits for all threads and frees the model's memory.
+  void shutdown(Napi::Env env) {
+    refused_ = true;
+    if (close_thread_.joinable()) close_thread_.join();
+    close();
+    if (environment_ended_) return;
+    napi_remove_env_cleanup_hook(env, environment_ends, this);
+    js.release();
+  }
+
+  JsThread js;
+
+ private:
+  static void environment_ends(void* data) {
+    auto* core = static_cast<ModelCore*>(data);
+    core->environment_ended_ = true;
+    core->refused_ = true;
+    if (core->close_thread_.joinable()) core->close_thread_.join();
+    core->close();
+  }
+
+  void close() {
+    control_.cancelled = true;
+    if (load_thread_.joinable()) load_thread_.join();
+    pipeline_.reset();
+  }
+
+  std::unique_ptr<Error> build_guarded() {
+    std::unique_ptr<Error> error;
+    try {
+      build();
+    } catch (const Error& failure) {
+      error = std::make_unique<Error>(failure);
+    } catch (const std::bad_alloc&) {
+      error = std::make_unique<Error>("OUT_OF_MEMORY", "The host has no memory left to load this model.");
+    } catch (const std::exception& failure) {
+      error = std::make_unique<Error>("INTERNAL", std::string("Loading failed: ") + failure.what());
+    }
+    if (error) pipeline_.reset();
+    return error;
+  }
+
+  void build() {
+    MappedFiles files;
+    for (const std::string& path : spec_.files) files.push_back(std::make_shared<MappedFile>(path));
+    std::vector<std::unique_ptr<Stage>> stages;
+    for (StageSpec& stage : spec_.stages) {
+      std::vector<WeightShape> shapes;
+      std::transform(stage.weights.begin(), stage.weights.end(), std::back_inserter(shapes), shape_of);
+      stages.push_back(std::make_unique<Stage>(make_backend(stage.device, spec_.backend), std::move(stage.program),
+                                               std::move(shapes), spec_.limits));
+      load_weights(*stages.back(), stage.weights, files, control_);
+    }
+    pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
+    pipeline_->start();
+  }
+
+  ModelSpec spec_;
+  LoadControl control_;
+  std::thread load_thread_, close_thread_;
+  std::unique_ptr<Pipeline> pipeline_;
+  std::atomic<bool> loaded_{false};
+  bool refused_ = false;
+  bool environment_ended_ = false;
+};
+
+namespace {
+
+Napi::Promise rejected(Napi::Env env, const Error& error) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  deferred.Reject(to_javascript(env, error).Value());
+  return deferred.Promise();
+}
+
+Error disposed() { return Error("DISPOSED", "The model has been disposed. Load it again to use it."); }
+
+}  // namespace
+
+void NativeModel::init(Napi::Env env, Napi::Object exports) {
+  exports["NativeModel"] = DefineClass(env, "NativeModel",
+                                       {
+                                           InstanceMethod<&NativeModel::load>("load"),
+                                           InstanceMethod<&NativeModel::abort_load>("abortLoad"),
+                                           InstanceMethod<&NativeModel::step>("step"),
+                                           InstanceMethod<&NativeModel::memory>("memory"),
+                                           InstanceMethod<&NativeModel::close>("close"),
+                                       });
+}
+
+NativeModel::NativeModel(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  guarded(info.Env(), [&] {
+    ModelSpec spec = parse_model_spec(to_object(info[0], "spec"));
+    core_ = std::make_unique<ModelCore>(info.Env(), std::move(spec));
+  });
+}
+
+NativeModel::~NativeModel() {
+  if (core_) core_->shutdown(Env());
+}
+
+Napi::Value NativeModel::load(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  const auto on_progress = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
+  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
+  ModelCore* core = core_.get();
+
+  const auto done = [core, deferred, on_progress, self](std::unique_ptr<Error> error) {
+    const std::shared_ptr<Error> failure = std::move(error);
+    core->js.post([core, deferred, on_progress, self, failure](Napi::Env env) {
+      on_progress->Reset();
+      self->Reset();
+      core->js.end(env);
+      if (failure) {
+        deferred.Reject(to_javascript(env, *failure).Value());
+      } else {
+        deferred.Resolve(env.Undefined());
+      }
+    });
+  };
+  // At most one progress call waits for the JavaScript thread at a time, however many slabs are done meanwhile.
+  const auto waiting = std::make_shared<std::atomic<bool>>(false);
+  const auto progress = [core, on_progress, waiting] {
+    if (waiting->exchange(true)) return;
+    core->js.post([core, on_progress, waiting](Napi::Env env) {
+      *waiting = false;
+      if (!on_progress->IsEmpty()) on_progress->Call({Napi::Number::New(env, static_cast<double>(core->bytes_done()))});
+    });
+  };
+  guarded(env, [&] { core->start_load(done, progress); });
+  core->js.begin(env);
+  return deferred.Promise();
+}
+
+void NativeModel::abort_load(const Napi::CallbackInfo&) { core_->abort_load(); }
+
+Napi::Value NativeModel::step(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Pipeline* pipeline = core_->pipeline();
+  if (!pipeline) return rejected(env, disposed());
+  std::shared_ptr<Step> step;
+  try {
+    step = parse_step(to_object(info[0], "request"));
+    pipeline->check(*step);
+  } catch (const Error& error) {
+    return rejected(env, error);
+  }
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  ModelCore* core = core_.get();
+  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
+  core->js.begin(env);
+  step->done = [core, deferred, self](std::shared_ptr<Step> finished) {
+    core->js.post([core, deferred, self, finished](Napi::Env env) {
+      self->Reset();
+      core->js.end(env);
+      if (finished->error) {
+        deferred.Reject(to_javascript(env, *finished->error).Value());
+      } else {
+        deferred.Resolve(step_output(env, *finished));
+      }
+    });
+  };
+  pipeline->submit(std::move(step));
+  return deferred.Promise();
+}
+
+Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Pipeline* pipeline = core_->pipeline();
+  if (!pipeline) throw to_javascript(env, disposed());
+  Napi::Array list = Napi::Array::New(env);
+  for (const auto& stage : pipeline->stages()) {
+    const MemoryCount count = stage->backend().memory();
+    Napi::Object entry = Napi::Object::New(env);
+    entry["device"] = Napi::String::New(env, stage->backend().device());
+    entry["weights"] = Napi::Number::New(env, static_cast<double>(count.weights));
+    entry["kvCache"] = Napi::Number::New(env, static_cast<double>(count.kv_cache));
+    entry["buffers"] = Napi::Number::New(env, static_cast<double>(count.buffers));
+    list[list.Length()] = entry;
+  }
+  return list;
+}
+
+Napi::Value NativeModel::close(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
+  ModelCore* core = core_.get();
+  const bool begun = core->start_close([core, deferred, self] {
+    core->js.post([core, deferred, self](Napi::Env env) {
+      self->Reset();
+      core->js.end(env);
+      deferred.Resolve(env.Undefined());
+    });
+  });
+  if (!begun) return rejected(env, disposed());
+  core->js.begin(env);
+  return deferred.Promise();
+}
+
+}  // namespace billfish

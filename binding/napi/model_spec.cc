@@ -1,0 +1,182 @@
+#include "model_spec.h"
+
+#include <map>
+#include <utility>
+
+#include "convert.h"
+
+namespace billfish {
+namespace {
+
+constexpr int64_t int32_max = 0x7fffffff;
+constexpr int64_t safe_max = (int64_t{1} << 53) - 1;
+
+int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
+  return to_integer(property(object, name), name, low, high);
+}
+int32_t id(const Napi::Object& object, const char* name) {
+  return static_cast<int32_t>(integer(object, name, 0, int32_max));
+}
+float number(const Napi::Object& object, const char* name) {
+  return static_cast<float>(to_number(property(object, name), name));
+}
+std::string string(const Napi::Object& object, const char* name) { return to_string(property(object, name), name); }
+
+// Calls each(element object) for every element of the array property.
+template <class Each>
+void for_each_object(const Napi::Object& object, const char* name, Each each) {
+  const Napi::Array array = to_array(property(object, name), name);
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::HandleScope scope(object.Env());
+    each(to_object(array.Get(i), name));
+  }
+}
+
+template <class Result>
+Result choose(const std::map<std::string, Result>& choices, const std::string& value, const char* name) {
+  const auto found = choices.find(value);
+  if (found == choices.end())
+    throw Error("INVALID_OPTION", std::string("Native argument ") + name + " is '" + value + "'.");
+  return found->second;
+}
+
+DType parse_dtype(const std::string& text) {
+  return choose<DType>({{"F32", DType::f32},
+                        {"F16", DType::f16},
+                        {"BF16", DType::bf16},
+                        {"I32", DType::i32},
+                        {"I64", DType::i64},
+                        {"U8", DType::u8},
+                        {"I8", DType::i8}},
+                       text, "dtype");
+}
+
+// --- Weights.
+
+TensorRef parse_tensor(const Napi::Object& object) {
+  TensorRef tensor;
+  tensor.name = string(object, "name");
+  tensor.file = id(object, "file");
+  tensor.dtype = parse_dtype(string(object, "dtype"));
+  const Napi::Array shape = to_array(property(object, "shape"), "shape");
+  for (uint32_t i = 0; i < shape.Length(); ++i) tensor.shape.push_back(to_integer(shape.Get(i), "shape", 0, safe_max));
+  tensor.offset = static_cast<uint64_t>(integer(object, "offset", 0, safe_max));
+  tensor.bytes = static_cast<uint64_t>(integer(object, "bytes", 0, safe_max));
+  return tensor;
+}
+
+TensorRef tensor(const Napi::Object& object, const char* name) {
+  return parse_tensor(to_object(property(object, name), name));
+}
+
+std::optional<TensorRef> optional_tensor(const Napi::Object& object, const char* name) {
+  if (!has(object, name)) return std::nullopt;
+  return tensor(object, name);
+}
+
+WeightSpec parse_weight(const Napi::Object& object) {
+  const std::string kind = string(object, "kind");
+  const std::string name = string(object, "name");
+  if (kind == "vector") return VectorSpec{name, integer(object, "length", 1, int32_max), tensor(object, "weight")};
+  if (kind == "matrix") {
+    return MatrixSpec{name, integer(object, "out", 1, int32_max), integer(object, "in", 1, int32_max),
+                      tensor(object, "weight"), optional_tensor(object, "bias")};
+  }
+  if (kind != "quantized") throw Error("INVALID_OPTION", "Weight " + name + " is of unknown kind '" + kind + "'.");
+  QuantizedSpec spec;
+  spec.name = name;
+  spec.format =
+      choose<Format>({{"gptq", Format::gptq}, {"awq", Format::awq}, {"compressed-tensors", Format::compressed_tensors}},
+                     string(object, "format"), "format");
+  spec.bits = static_cast<int>(integer(object, "bits", 4, 8));
+  spec.out = integer(object, "out", 1, int32_max);
+  spec.in = integer(object, "in", 1, int32_max);
+  spec.group_size = integer(object, "groupSize", 1, int32_max);
+  spec.symmetric = to_bool(property(object, "symmetric"), "symmetric");
+  spec.zero_offset = static_cast<int>(integer(object, "zeroOffset", 0, 1));
+  spec.codes = tensor(object, "codes");
+  spec.scales = tensor(object, "scales");
+  spec.zeros = optional_tensor(object, "zeros");
+  spec.group_index = optional_tensor(object, "groupIndex");
+  spec.bias = optional_tensor(object, "bias");
+  return spec;
+}
+
+// --- Programs.
+
+Value parse_value(const Napi::Object& object) {
+  Value value;
+  value.width = integer(object, "width", 1, int32_max);
+  value.rows =
+      choose<RowKind>({{"tokens", RowKind::tokens}, {"logits", RowKind::logits}}, string(object, "rows"), "rows");
+  value.kind = choose<ValueClass>(
+      {{"activation", ValueClass::activation}, {"residual", ValueClass::residual}, {"logits", ValueClass::logits}},
+      string(object, "class"), "class");
+  if (has(object, "view")) {
+    const Napi::Object view = to_object(property(object, "view"), "view");
+    value.view_of = id(view, "of");
+    value.view_start = integer(view, "start", 0, int32_max);
+  }
+  return value;
+}
+
+Operator parse_operator(const Napi::Object& o) {
+  const std::string kind = string(o, "op");
+  if (kind == "embedding") return Embedding{id(o, "table"), id(o, "out")};
+  if (kind == "rmsNorm") {
+    return RmsNorm{id(o, "x"), id(o, "weight"), integer(o, "width", 1, int32_max), number(o, "eps"), id(o, "out")};
+  }
+  if (kind == "linear") return Linear{id(o, "x"), {{id(o, "weight"), id(o, "out")}}};
+  if (kind == "rope") return Rope{id(o, "x"), id(o, "heads"), id(o, "headDim"), id(o, "rope")};
+  if (kind == "logNScale") return LogNScale{id(o, "x"), id(o, "length")};
+  if (kind == "attention") {
+    return Attention{id(o, "q"),     id(o, "k"),     id(o, "v"),         id(o, "out"),
+                     id(o, "layer"), id(o, "heads"), number(o, "scale"), id(o, "window")};
+  }
+  if (kind == "siluMul") return SiluMul{id(o, "gate"), id(o, "up")};
+  if (kind == "add") return Add{id(o, "x"), id(o, "y")};
+  if (kind == "gather") return Gather{id(o, "x"), id(o, "out")};
+  if (kind == "tap") return Tap{id(o, "x"), id(o, "index")};
+  throw Error("INVALID_OPTION", "A program has an unknown operator '" + kind + "'.");
+}
+
+Program parse_program(const Napi::Object& object) {
+  Program program;
+  for_each_object(object, "values", [&](const Napi::Object& o) { program.values.push_back(parse_value(o)); });
+  for_each_object(object, "ropes", [&](const Napi::Object& o) {
+    program.ropes.push_back({to_floats(property(o, "inverseFrequency"), "inverseFrequency"), number(o, "scale")});
+  });
+  for_each_object(object, "cacheLayers", [&](const Napi::Object& o) {
+    program.cache_layers.push_back({id(o, "kvHeads"), id(o, "headDim")});
+  });
+  for_each_object(object, "operators", [&](const Napi::Object& o) { program.operators.push_back(parse_operator(o)); });
+  if (has(object, "input")) program.input = id(object, "input");
+  program.output = id(object, "output");
+  return program;
+}
+
+}  // namespace
+
+ModelSpec parse_model_spec(const Napi::Object& object) {
+  ModelSpec spec;
+  const Napi::Array files = to_array(property(object, "files"), "files");
+  for (uint32_t i = 0; i < files.Length(); ++i) spec.files.push_back(to_string(files.Get(i), "files"));
+  for_each_object(object, "stages", [&](const Napi::Object& o) {
+    StageSpec stage;
+    stage.device = string(o, "device");
+    stage.program = parse_program(to_object(property(o, "program"), "program"));
+    for_each_object(o, "weights", [&](const Napi::Object& w) { stage.weights.push_back(parse_weight(w)); });
+    spec.stages.push_back(std::move(stage));
+  });
+  if (spec.stages.empty()) throw Error("INVALID_OPTION", "A model needs at least one stage.");
+  spec.backend.exact = to_bool(property(object, "exact"), "exact");
+  spec.backend.cache_type = parse_dtype(string(object, "cacheType"));
+  spec.limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));
+  spec.limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));
+  spec.limits.max_rows = static_cast<int32_t>(integer(object, "maxBatchTokens", 1, 1 << 20));
+  spec.limits.max_logit_rows = static_cast<int32_t>(integer(object, "maxLogitRows", 1, 1 << 20));
+  spec.vocabulary = static_cast<int32_t>(integer(object, "vocabulary", 1, int32_max));
+  return spec;
+}
+
+}  // namespace billfish

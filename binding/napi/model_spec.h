@@ -1,0 +1,32 @@
+// The description of a model as TypeScript hands it over (src/native/addon.ts): its stages, their programs and weights.
+#pragma once
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+#include "backends.h"
+#include "checkpoint/weight_spec.h"
+#include "engine/program.h"
+#include "engine/stage.h"
+
+namespace billfish {
+
+struct StageSpec {
+  std::string device;
+  Program program;
+  std::vector<WeightSpec> weights;
+};
+
+struct ModelSpec {
+  std::vector<std::string> files;
+  std::vector<StageSpec> stages;
+  BackendOptions backend;
+  StageLimits limits;
+  int32_t vocabulary = 0;
+};
+
+// Throws Error("INVALID_OPTION") for anything that is not as described.
+ModelSpec parse_model_spec(const Napi::Object& object);
+
+}  // namespace billfish

@@ -1,0 +1,55 @@
+import type { ConfigReader } from './config-reader'
+import type { Graph, Value, WeightSource } from './graph'
+
+/** What the engine has to know of a model apart from its forward pass. */
+export interface ModelShape {
+  readonly hiddenSize: number
+  readonly layers: number
+  readonly vocabulary: number
+  /** The longest sequence that the model was made for. */
+  readonly maxPositions: number
+  /** Heads and their width, for the size of the KV cache a token: 2 * kvHeads * headDim values a layer. */
+  readonly kvHeads: number
+  readonly headDim: number
+  /** Ids that end a generation, from config.json. */
+  readonly eosTokenIds: readonly number[]
+}
+
+/** The modules that a device_map names, in the order of the forward pass. */
+export interface ModuleNames {
+  readonly embedding: string
+  /** Layer i is `${layers}.${i}`. */
+  readonly layers: string
+  readonly norm: string
+  readonly head: string
+}
+
+/** One architecture: its forward pass in three parts, so that layers can be split over devices anywhere between them. */
+export interface Model {
+  readonly shape: ModelShape
+  readonly names: ModuleNames
+  /** [tokens, hidden] from token ids. */
+  embed(g: Graph): Value
+  decoderLayer(g: Graph, x: Value, index: number): Value
+  finalNorm(g: Graph, x: Value): Value
+  /** [logit rows, vocabulary] from the normed hidden states. */
+  head(g: Graph, x: Value): Value
+  /** Base of the rotary embedding for a sequence, where it depends on the length; 0 otherwise. */
+  ropeBase(promptLength: number, length: number): number
+}
+
+/** Makes a model of one of `modelTypes` from its config.json. */
+export interface Architecture {
+  readonly modelTypes: readonly string[]
+  create(config: ConfigReader, source: WeightSource): Model
+}
+
+/** eos_token_id as config.json has it: a number, a list, or nothing. */
+export function eosTokenIds(config: ConfigReader): number[] {
+  const value = config.raw.eos_token_id
+  if (value == null) return []
+  const ids = Array.isArray(value) ? value : [value]
+  if (!ids.every((id) => Number.isInteger(id) && id >= 0))
+    throw config.wrong('eos_token_id', 'a token id or a list of them')
+  return ids as number[]
+}

@@ -1,0 +1,213 @@
+import { BillfishError } from '../errors'
+import type { OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
+import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
+
+/** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
+export interface WeightSource {
+  linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
+  vector(tensor: string, length: number): VectorSpec
+  table(tensor: string, rows: number, width: number): MatrixSpec
+}
+
+/** A value of the traced program: a matrix of one row a token (or a logit row) and `width` columns. */
+export class Value {
+  private used = false
+
+  constructor(
+    private readonly index: number,
+    readonly width: number,
+    readonly rows: 'tokens' | 'logits',
+  ) {}
+
+  /** The value's number; fails once an operator has overwritten it. */
+  get id(): number {
+    if (this.used)
+      throw new BillfishError('INTERNAL', `Value ${this.index} of a model is used after it was overwritten.`)
+    return this.index
+  }
+
+  /** The same place with new contents: this handle must not be used any more. */
+  overwritten(): Value {
+    const next = new Value(this.id, this.width, this.rows)
+    this.used = true
+    return next
+  }
+}
+
+/**
+ * Traces the part of a model that one stage computes. A model's definition calls these methods in the order of its
+ * forward pass; the outcome is a program that the native side checks and runs once a step.
+ *
+ * Operators that work in place (rope, add, ...) return a new handle and invalidate the one that they were given, so
+ * that a definition which reads a value after it was overwritten fails here and not in its numbers.
+ */
+export class Graph {
+  readonly weights: WeightSpec[] = []
+  private readonly weightIndices = new Map<string, number>()
+  private readonly values: ValueSpec[] = []
+  private readonly ropes: RopeSpec[] = []
+  private readonly ropeIndices = new Map<RopeSpec, number>()
+  private readonly cacheLayers: { kvHeads: number; headDim: number }[] = []
+  private readonly operators: OperatorSpec[] = []
+  private inputId: number | undefined
+
+  constructor(readonly source: WeightSource) {}
+
+  /** A view of the weights below `prefix`: `layer.linear('mlp.up_proj', ...)`. */
+  module(prefix: string): Module {
+    return new Module(this.source, prefix)
+  }
+
+  /** The hidden states that the stage before hands over, [tokens, width]. */
+  input(width: number): Value {
+    const value = this.newValue(width, 'tokens', 'residual')
+    this.inputId = value.id
+    return value
+  }
+
+  /** The rows of `table` that the batch's token ids name, [tokens, hidden]. */
+  embedding(table: MatrixSpec): Value {
+    const out = this.newValue(table.in, 'tokens', 'residual')
+    this.operators.push({ op: 'embedding', table: this.weight(table), out: out.id })
+    return out
+  }
+
+  /** x / sqrt(mean(x^2) + eps) * weight. */
+  rmsNorm(x: Value, weight: VectorSpec, eps: number): Value {
+    const out = this.newValue(x.width, x.rows, 'activation')
+    this.operators.push({ op: 'rmsNorm', x: x.id, weight: this.weight(weight), width: x.width, eps, out: out.id })
+    return out
+  }
+
+  /** {@link rmsNorm} over every head of `headDim` columns by itself. In place. */
+  headNorm(x: Value, weight: VectorSpec, headDim: number, eps: number): Value {
+    this.operators.push({ op: 'rmsNorm', x: x.id, weight: this.weight(weight), width: headDim, eps, out: x.id })
+    return x.overwritten()
+  }
+
+  /** x * W^T + bias. */
+  linear(x: Value, weight: LinearSpec, kind: 'activation' | 'logits' = 'activation'): Value {
+    const out = this.newValue(weight.out, x.rows, kind)
+    this.operators.push({ op: 'linear', x: x.id, weight: this.weight(weight), out: out.id })
+    return out
+  }
+
+  /** Columns [start, start + width) of `x`, without a copy. */
+  columns(x: Value, start: number, width: number): Value {
+    return this.newValue(width, x.rows, 'activation', { of: x.id, start })
+  }
+
+  /** Rotary position embedding of every head of `headDim` columns, NeoX style. In place. */
+  rope(x: Value, headDim: number, rope: RopeSpec): Value {
+    let index = this.ropeIndices.get(rope)
+    if (index === undefined) {
+      index = this.ropes.push({ inverseFrequency: rope.inverseFrequency, scale: rope.scale }) - 1
+      this.ropeIndices.set(rope, index)
+    }
+    this.operators.push({ op: 'rope', x: x.id, heads: x.width / headDim, headDim, rope: index })
+    return x.overwritten()
+  }
+
+  /** Qwen v1's log-n attention: rows at 1-based positions p > length are multiplied by log(p) / log(length). In place. */
+  logNScale(x: Value, length: number): Value {
+    this.operators.push({ op: 'logNScale', x: x.id, length })
+    return x.overwritten()
+  }
+
+  /**
+   * Causal attention over the sequence's paged KV cache, into which `k` and `v` are written first. Query heads share kv
+   * heads in order (GQA). A `window` w lets position i see keys j with i - w < j <= i.
+   */
+  attention(
+    q: Value,
+    k: Value,
+    v: Value,
+    options: { headDim: number; scale?: number; window?: number | undefined },
+  ): Value {
+    const { headDim, scale = 1 / Math.sqrt(headDim), window = 0 } = options
+    const out = this.newValue(q.width, 'tokens', 'activation')
+    const layer = this.cacheLayers.push({ kvHeads: k.width / headDim, headDim }) - 1
+    const heads = q.width / headDim
+    this.operators.push({ op: 'attention', q: q.id, k: k.id, v: v.id, out: out.id, layer, heads, scale, window })
+    return out
+  }
+
+  /** silu(gate) * up, in place of `gate`. */
+  siluMul(gate: Value, up: Value): Value {
+    this.operators.push({ op: 'siluMul', gate: gate.id, up: up.id })
+    return gate.overwritten()
+  }
+
+  /** x + y, in place of `x`. */
+  add(x: Value, y: Value): Value {
+    this.operators.push({ op: 'add', x: x.id, y: y.id })
+    return x.overwritten()
+  }
+
+  /** The rows whose logits are wanted, [logit rows, width]. */
+  gather(x: Value): Value {
+    const out = this.newValue(x.width, 'logits', 'residual')
+    this.operators.push({ op: 'gather', x: x.id, out: out.id })
+    return out
+  }
+
+  /** Makes `x` available as hidden state `index` of a forward pass that asks for hidden states. */
+  tap(x: Value, index: number): void {
+    this.operators.push({ op: 'tap', x: x.id, index })
+  }
+
+  /** The program, whose result is `output`. */
+  finish(output: Value): ProgramSpec {
+    return {
+      values: this.values,
+      ropes: this.ropes,
+      cacheLayers: this.cacheLayers,
+      operators: this.operators,
+      input: this.inputId,
+      output: output.id,
+    }
+  }
+
+  private newValue(
+    width: number,
+    rows: 'tokens' | 'logits',
+    kind: ValueSpec['class'],
+    view?: { of: number; start: number },
+  ): Value {
+    const index = this.values.push({ width, rows, class: kind, view }) - 1
+    return new Value(index, width, rows)
+  }
+
+  private weight(spec: WeightSpec): number {
+    // A tied head and its embedding are one weight where they share a stage.
+    const key = `${spec.kind} ${spec.name}`
+    let index = this.weightIndices.get(key)
+    if (index === undefined) {
+      index = this.weights.push(spec) - 1
+      this.weightIndices.set(key, index)
+    }
+    return index
+  }
+}
+
+/** The weights below one module's name. */
+export class Module {
+  constructor(
+    private readonly source: WeightSource,
+    readonly name: string,
+  ) {}
+
+  linear(
+    module: string,
+    outFeatures: number,
+    inFeatures: number,
+    bias: 'required' | 'none' | 'optional' = 'none',
+  ): LinearSpec {
+    return this.source.linear(`${this.name}.${module}`, outFeatures, inFeatures, bias)
+  }
+
+  /** The `weight` of a norm. */
+  norm(module: string, width: number): VectorSpec {
+    return this.source.vector(`${this.name}.${module}.weight`, width)
+  }
+}

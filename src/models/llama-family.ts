@@ -1,0 +1,140 @@
+import type { Model, ModelShape, ModuleNames } from './architecture'
+import { eosTokenIds } from './architecture'
+import type { ConfigReader } from './config-reader'
+import type { Graph, Value, WeightSource } from './graph'
+import type { Rope } from './rope'
+import { ropeFromConfig } from './rope'
+
+/** How the members of the family differ. */
+export interface FamilyTraits {
+  readonly attentionBias: 'qkv' | 'qkvo' | 'none'
+  readonly mlpBias: boolean
+  /** RMSNorm of every query and key head before the rotary embedding (Qwen3). */
+  readonly headNorm: boolean
+  readonly headDim: number
+  readonly ropeBase: number
+  readonly normEps: number
+  /** The sliding window of layer i, or 0. */
+  window(layer: number): number
+}
+
+/**
+ * The decoder that Llama introduced and Qwen2, Qwen3 and Mistral share: pre-norm, grouped-query attention with rotary
+ * embeddings, SwiGLU. The files beside this one say what each of them changes.
+ */
+export class LlamaFamilyModel implements Model {
+  readonly names: ModuleNames = {
+    embedding: 'model.embed_tokens',
+    layers: 'model.layers',
+    norm: 'model.norm',
+    head: 'lm_head',
+  }
+  readonly shape: ModelShape
+  private readonly heads: number
+  private readonly intermediateSize: number
+  private readonly tied: boolean
+  private readonly rope: Rope
+
+  constructor(
+    config: ConfigReader,
+    private readonly source: WeightSource,
+    private readonly traits: FamilyTraits,
+  ) {
+    config.oneOf('hidden_act', ['silu', 'swish'], 'silu')
+    this.heads = config.count('num_attention_heads')
+    const kvHeads = config.count('num_key_value_heads', this.heads)
+    if (this.heads % kvHeads !== 0) {
+      throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${this.heads})`)
+    }
+    if (traits.headDim % 2 !== 0) throw config.wrong('head_dim', 'even')
+    this.intermediateSize = config.count('intermediate_size')
+    this.tied = config.flag('tie_word_embeddings', false)
+    this.rope = ropeFromConfig(config, traits.headDim, traits.ropeBase)
+    this.shape = {
+      hiddenSize: config.count('hidden_size'),
+      layers: config.count('num_hidden_layers'),
+      vocabulary: config.count('vocab_size'),
+      maxPositions: config.count('max_position_embeddings', 2048),
+      kvHeads,
+      headDim: traits.headDim,
+      eosTokenIds: eosTokenIds(config),
+    }
+  }
+
+  embed(g: Graph): Value {
+    return g.embedding(this.embeddingTable())
+  }
+
+  decoderLayer(g: Graph, x: Value, index: number): Value {
+    const { hiddenSize, kvHeads, headDim } = this.shape
+    const { attentionBias, mlpBias, headNorm, normEps } = this.traits
+    const layer = g.module(`${this.names.layers}.${index}`)
+    const qkvBias = attentionBias === 'none' ? 'none' : 'required'
+
+    const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize), normEps)
+    let q = g.linear(h, layer.linear('self_attn.q_proj', this.heads * headDim, hiddenSize, qkvBias))
+    let k = g.linear(h, layer.linear('self_attn.k_proj', kvHeads * headDim, hiddenSize, qkvBias))
+    const v = g.linear(h, layer.linear('self_attn.v_proj', kvHeads * headDim, hiddenSize, qkvBias))
+    if (headNorm) {
+      q = g.headNorm(q, layer.norm('self_attn.q_norm', headDim), headDim, normEps)
+      k = g.headNorm(k, layer.norm('self_attn.k_norm', headDim), headDim, normEps)
+    }
+    q = g.rope(q, headDim, this.rope)
+    k = g.rope(k, headDim, this.rope)
+    const attended = g.attention(q, k, v, { headDim, window: this.traits.window(index) })
+    const outputBias = attentionBias === 'qkvo' ? 'required' : 'none'
+    x = g.add(x, g.linear(attended, layer.linear('self_attn.o_proj', hiddenSize, this.heads * headDim, outputBias)))
+
+    const width = this.intermediateSize
+    const bias = mlpBias ? 'required' : 'none'
+    const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
+    const gate = g.linear(m, layer.linear('mlp.gate_proj', width, hiddenSize, bias))
+    const up = g.linear(m, layer.linear('mlp.up_proj', width, hiddenSize, bias))
+    return g.add(x, g.linear(g.siluMul(gate, up), layer.linear('mlp.down_proj', hiddenSize, width, bias)))
+  }
+
+  finalNorm(g: Graph, x: Value): Value {
+    const weight = this.source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize)
+    return g.rmsNorm(x, weight, this.traits.normEps)
+  }
+
+  head(g: Graph, x: Value): Value {
+    const { vocabulary, hiddenSize } = this.shape
+    const weight = this.tied
+      ? this.embeddingTable()
+      : this.source.linear(this.names.head, vocabulary, hiddenSize, 'none')
+    return g.linear(x, weight, 'logits')
+  }
+
+  ropeBase(promptLength: number, length: number): number {
+    return this.rope.baseFor(promptLength, length)
+  }
+
+  private embeddingTable() {
+    return this.source.table(`${this.names.embedding}.weight`, this.shape.vocabulary, this.shape.hiddenSize)
+  }
+}
+
+/** head_dim, or hidden_size / num_attention_heads where config.json has none. */
+export function headDimOf(config: ConfigReader): number {
+  const heads = config.count('num_attention_heads')
+  const hidden = config.count('hidden_size')
+  const given = config.optionalCount('head_dim')
+  if (given === undefined && hidden % heads !== 0) {
+    throw config.wrong('hidden_size', `a multiple of num_attention_heads (${heads}), as there is no head_dim`)
+  }
+  return given ?? hidden / heads
+}
+
+/**
+ * Which layers attend within a sliding window: `layer_types` where config.json has it, else the layers from
+ * `firstLayer` on, if there is a window at all.
+ */
+export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer: number): (layer: number) => number {
+  const window = config.optionalCount('sliding_window')
+  const types = config.raw.layer_types
+  if (types != null && !Array.isArray(types)) throw config.wrong('layer_types', 'a list')
+  if (window === undefined || !enabled) return () => 0
+  if (types) return (layer) => (types[layer] === 'sliding_attention' ? window : 0)
+  return (layer) => (layer >= firstLayer ? window : 0)
+}

@@ -1,0 +1,17 @@
+import type { Architecture } from './architecture'
+import { headDimOf, LlamaFamilyModel } from './llama-family'
+
+/** Llama 2, 3 and what follows their shape. */
+export const llama: Architecture = {
+  modelTypes: ['llama'],
+  create: (config, source) =>
+    new LlamaFamilyModel(config, source, {
+      attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
+      mlpBias: config.flag('mlp_bias', false),
+      headNorm: false,
+      headDim: headDimOf(config),
+      ropeBase: 10000,
+      normEps: config.positive('rms_norm_eps', 1e-6),
+      window: () => 0,
+    }),
+}

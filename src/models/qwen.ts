@@ -1,0 +1,99 @@
+import type { Architecture, Model, ModelShape, ModuleNames } from './architecture'
+import { eosTokenIds } from './architecture'
+import type { ConfigReader } from './config-reader'
+import type { Graph, Value, WeightSource } from './graph'
+import type { Rope } from './rope'
+import { plainRope, qwenDynamicRope } from './rope'
+
+/**
+ * Qwen v1 (Qwen-7B to Qwen-72B). Unlike its successors: q, k and v in one fused linear with a bias; config.json's
+ * intermediate_size counts gate and up together; w2 is the gate and w1 the up projection; the rotary base grows with
+ * the prompt (dynamic NTK) and queries are scaled by log-n beyond the trained length.
+ */
+class QwenModel implements Model {
+  readonly names: ModuleNames = {
+    embedding: 'transformer.wte',
+    layers: 'transformer.h',
+    norm: 'transformer.ln_f',
+    head: 'lm_head',
+  }
+  readonly shape: ModelShape
+  private readonly heads: number
+  private readonly mlpWidth: number
+  private readonly normEps: number
+  private readonly rope: Rope
+  /** The trained length where log-n attention is on, else 0. */
+  private readonly logNLength: number
+
+  constructor(
+    config: ConfigReader,
+    private readonly source: WeightSource,
+  ) {
+    this.heads = config.count('num_attention_heads')
+    const headDim = config.count('kv_channels', 128)
+    const doubledWidth = config.count('intermediate_size')
+    if (doubledWidth % 2 !== 0) throw config.wrong('intermediate_size', 'even: it counts gate and up together')
+    this.mlpWidth = doubledWidth / 2
+    this.normEps = config.positive('layer_norm_epsilon', 1e-6)
+    const trainedLength = config.count('seq_length', 2048)
+    const rotated = config.positive('rotary_pct', 1) * headDim
+    if (rotated > headDim || rotated % 2 !== 0) throw config.wrong('rotary_pct', 'a share of the head of even width')
+    const base = config.positive('rotary_emb_base', 10000)
+    this.rope = config.flag('use_dynamic_ntk', true)
+      ? qwenDynamicRope(base, rotated, trainedLength)
+      : plainRope(base, rotated)
+    this.logNLength = config.flag('use_logn_attn', true) ? trainedLength : 0
+    this.shape = {
+      hiddenSize: config.count('hidden_size'),
+      layers: config.count('num_hidden_layers'),
+      vocabulary: config.count('vocab_size'),
+      maxPositions: config.count('max_position_embeddings', Math.max(8192, trainedLength)),
+      kvHeads: this.heads,
+      headDim,
+      eosTokenIds: eosTokenIds(config),
+    }
+  }
+
+  embed(g: Graph): Value {
+    const { vocabulary, hiddenSize } = this.shape
+    return g.embedding(this.source.table(`${this.names.embedding}.weight`, vocabulary, hiddenSize))
+  }
+
+  decoderLayer(g: Graph, x: Value, index: number): Value {
+    const { hiddenSize, headDim } = this.shape
+    const width = this.heads * headDim
+    const layer = g.module(`${this.names.layers}.${index}`)
+
+    const h = g.rmsNorm(x, layer.norm('ln_1', hiddenSize), this.normEps)
+    const qkv = g.linear(h, layer.linear('attn.c_attn', 3 * width, hiddenSize, 'required'))
+    let q = g.rope(g.columns(qkv, 0, width), headDim, this.rope)
+    const k = g.rope(g.columns(qkv, width, width), headDim, this.rope)
+    const v = g.columns(qkv, 2 * width, width)
+    if (this.logNLength > 1) q = g.logNScale(q, this.logNLength)
+    const attended = g.attention(q, k, v, { headDim })
+    x = g.add(x, g.linear(attended, layer.linear('attn.c_proj', hiddenSize, width)))
+
+    const m = g.rmsNorm(x, layer.norm('ln_2', hiddenSize), this.normEps)
+    const gate = g.linear(m, layer.linear('mlp.w2', this.mlpWidth, hiddenSize))
+    const up = g.linear(m, layer.linear('mlp.w1', this.mlpWidth, hiddenSize))
+    return g.add(x, g.linear(g.siluMul(gate, up), layer.linear('mlp.c_proj', hiddenSize, this.mlpWidth)))
+  }
+
+  finalNorm(g: Graph, x: Value): Value {
+    return g.rmsNorm(x, this.source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize), this.normEps)
+  }
+
+  head(g: Graph, x: Value): Value {
+    const { vocabulary, hiddenSize } = this.shape
+    return g.linear(x, this.source.linear(this.names.head, vocabulary, hiddenSize, 'none'), 'logits')
+  }
+
+  ropeBase(promptLength: number, length: number): number {
+    return this.rope.baseFor(promptLength, length)
+  }
+}
+
+export const qwen: Architecture = {
+  modelTypes: ['qwen'],
+  create: (config, source) => new QwenModel(config, source),
+}

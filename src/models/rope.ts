@@ -1,0 +1,125 @@
+/**
+ * Rotary position embeddings: the inverse frequencies of the variants in use, as transformers'
+ * `modeling_rope_utils.py` computes them (in fp32 where it does).
+ */
+
+import { BillfishError } from '../errors'
+import type { RopeSpec } from '../native/addon'
+import type { ConfigReader } from './config-reader'
+
+export interface Rope extends RopeSpec {
+  /**
+   * The base that a sequence needs instead of the configured one (dynamic NTK), or 0 for none.
+   * @param promptLength tokens of its prompt
+   * @param length tokens of it after the coming step
+   */
+  baseFor(promptLength: number, length: number): number
+}
+
+const fp32 = Math.fround
+
+/** 1 / base^(2i / dim) for i = 0 .. dim/2 - 1. */
+export function inverseFrequencies(base: number, dim: number): Float32Array {
+  return Float32Array.from({ length: dim / 2 }, (_, i) => 1 / fp32(base ** fp32((2 * i) / dim)))
+}
+
+export function plainRope(base: number, dim: number): Rope {
+  return { inverseFrequency: inverseFrequencies(base, dim), scale: 1, baseFor: () => 0 }
+}
+
+/**
+ * The rope that a config asks for: `rope_theta` with `rope_scaling` (transformers 4) or both in `rope_parameters`
+ * (transformers 5).
+ * @param dim columns of a head that are rotated
+ */
+export function ropeFromConfig(config: ConfigReader, dim: number, defaultBase: number): Rope {
+  const parameters = config.section('rope_parameters')
+  const scaling = config.section('rope_scaling') ?? parameters
+  const base = (parameters ?? config).positive('rope_theta', config.positive('rope_theta', defaultBase))
+  const type = scaling?.raw.rope_type ?? scaling?.raw.type ?? 'default'
+  const maxPositions = config.count('max_position_embeddings', 2048)
+
+  if (scaling === undefined || type === 'default') return plainRope(base, dim)
+  switch (type) {
+    case 'linear': {
+      const factor = scaling.positive('factor')
+      return { ...plainRope(base, dim), inverseFrequency: inverseFrequencies(base, dim).map((f) => f / factor) }
+    }
+    case 'dynamic': {
+      const factor = scaling.positive('factor')
+      const trained = scaling.count('original_max_position_embeddings', maxPositions)
+      // The base grows with the sequence once that is longer than what the model was trained on.
+      const baseFor = (promptLength: number, length: number) => {
+        const reached = Math.max(promptLength, length)
+        return reached <= trained ? 0 : base * ((factor * reached) / trained - (factor - 1)) ** (dim / (dim - 2))
+      }
+      return { ...plainRope(base, dim), baseFor }
+    }
+    case 'llama3':
+      return { ...plainRope(base, dim), inverseFrequency: llama3Frequencies(base, dim, scaling, maxPositions) }
+    case 'yarn':
+      return yarnRope(base, dim, scaling, maxPositions)
+    default:
+      throw new BillfishError(
+        'UNSUPPORTED_MODEL',
+        `config.json: rope scaling of type ${JSON.stringify(type)} is not known; billfish has default, linear, dynamic, llama3 and yarn.`,
+      )
+  }
+}
+
+/** Low frequencies are divided by `factor`, high ones kept, those between blended. */
+function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, maxPositions: number): Float32Array {
+  const factor = scaling.positive('factor')
+  const low = scaling.positive('low_freq_factor')
+  const high = scaling.positive('high_freq_factor')
+  const trained = scaling.count('original_max_position_embeddings', maxPositions)
+  if (high <= low) throw scaling.wrong('high_freq_factor', `greater than low_freq_factor (${low})`)
+  return inverseFrequencies(base, dim).map((frequency) => {
+    const turns = (trained * frequency) / (2 * Math.PI) // of the pair over the trained length
+    if (turns < low) return frequency / factor
+    if (turns > high) return frequency
+    const smooth = (turns - low) / (high - low)
+    return (1 - smooth) * (frequency / factor) + smooth * frequency
+  })
+}
+
+/** YaRN (arXiv 2309.00071): interpolates slow pairs, keeps fast ones, and scales cos and sin by the attention factor. */
+function yarnRope(base: number, dim: number, scaling: ConfigReader, maxPositions: number): Rope {
+  const trained = scaling.count('original_max_position_embeddings', maxPositions)
+  const factor = scaling.positive('factor', maxPositions / trained)
+  const magnitude = (scale: number, by = 1) => (scale <= 1 ? 1 : 0.1 * by * Math.log(scale) + 1)
+  const mscale = scaling.raw.mscale
+  const mscaleAll = scaling.raw.mscale_all_dim
+  const defaultAttention =
+    typeof mscale === 'number' && mscale && typeof mscaleAll === 'number' && mscaleAll
+      ? magnitude(factor, mscale) / magnitude(factor, mscaleAll)
+      : magnitude(factor)
+  const scale = scaling.positive('attention_factor', defaultAttention)
+
+  // The pair that makes `turns` turns over the trained length.
+  const pairOf = (turns: number) => (dim * Math.log(trained / (turns * 2 * Math.PI))) / (2 * Math.log(base))
+  const truncate = scaling.flag('truncate', true)
+  const fast = pairOf(scaling.positive('beta_fast', 32))
+  const slow = pairOf(scaling.positive('beta_slow', 1))
+  const first = Math.max(truncate ? Math.floor(fast) : fast, 0)
+  const last = Math.min(truncate ? Math.ceil(slow) : slow, dim - 1)
+  const span = last === first ? 0.001 : last - first
+
+  const inverseFrequency = inverseFrequencies(base, dim).map((frequency, i) => {
+    const interpolated = Math.min(Math.max((i - first) / span, 0), 1)
+    return (frequency / factor) * interpolated + frequency * (1 - interpolated)
+  })
+  return { inverseFrequency, scale, baseFor: () => 0 }
+}
+
+/**
+ * Qwen v1's dynamic NTK: the base is fixed by the prompt's length and kept while decoding (modeling_qwen.py,
+ * get_ntk_alpha and RotaryEmbedding).
+ */
+export function qwenDynamicRope(base: number, dim: number, trainedLength: number): Rope {
+  const baseFor = (promptLength: number) => {
+    const alpha = Math.max(2 ** Math.ceil(Math.log2(promptLength / trainedLength) + 1) - 1, 1)
+    return alpha === 1 ? 0 : base * alpha ** (dim / (dim - 2))
+  }
+  return { ...plainRope(base, dim), baseFor }
+}

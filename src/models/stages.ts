@@ -1,0 +1,57 @@
+import type { StageSpec } from '../native/addon'
+import type { Model } from './architecture'
+import { Graph, type WeightSource } from './graph'
+
+/** Modules in the order of the forward pass: embedding, layers, final norm, head. */
+export function modulesOf(model: Model): string[] {
+  const { embedding, layers, norm, head } = model.names
+  return [embedding, ...Array.from({ length: model.shape.layers }, (_, i) => `${layers}.${i}`), norm, head]
+}
+
+/** Consecutive modules on one device. */
+export interface StageModules {
+  readonly device: string
+  readonly modules: readonly string[]
+}
+
+/** Cuts the modules into stages: a new one begins wherever the device changes. */
+export function stagesOf(modules: readonly string[], deviceOf: (module: string) => string): StageModules[] {
+  const stages: { device: string; modules: string[] }[] = []
+  for (const module of modules) {
+    const device = deviceOf(module)
+    const last = stages.at(-1)
+    if (last?.device === device) last.modules.push(module)
+    else stages.push({ device, modules: [module] })
+  }
+  return stages
+}
+
+/** Traces the program of one stage. Hidden state 0 is the embedding, i + 1 the raw output of layer i. */
+export function traceStage(model: Model, source: WeightSource, stage: StageModules): StageSpec {
+  const { names, shape } = model
+  const g = new Graph(source)
+  let x = stage.modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
+  for (const module of stage.modules) {
+    if (module === names.embedding) {
+      x = model.embed(g)
+      g.tap(x, 0)
+    } else if (module === names.norm) {
+      // Only the rows whose logits are wanted, if the head is on this stage too.
+      const rows = stage.modules.includes(names.head) ? g.gather(required(x)) : required(x)
+      x = model.finalNorm(g, rows)
+    } else if (module === names.head) {
+      const rows = required(x).rows === 'tokens' ? g.gather(required(x)) : required(x)
+      x = model.head(g, rows)
+    } else {
+      const index = Number(module.slice(names.layers.length + 1))
+      x = model.decoderLayer(g, required(x), index)
+      g.tap(x, index + 1)
+    }
+  }
+  return { device: stage.device, program: g.finish(required(x)), weights: g.weights }
+}
+
+function required<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('a stage that does not begin with the embedding begins with an input')
+  return value
+}

@@ -1,0 +1,189 @@
+/**
+ * The typed boundary to the native addon: every type here has its twin under binding/napi. Nothing else in the project
+ * knows what the addon exports.
+ */
+import { loadAddon } from './loader'
+import type { WeightSpec } from './weights'
+
+export type ValueId = number
+
+export interface ValueSpec {
+  readonly width: number
+  /** One row a token of the batch, or one a row whose logits are wanted. */
+  readonly rows: 'tokens' | 'logits'
+  /** The residual stream may be kept wider than other values. */
+  readonly class: 'activation' | 'residual' | 'logits'
+  /** Columns [start, start + width) of another value. */
+  readonly view?: { readonly of: ValueId; readonly start: number } | undefined
+}
+
+/** The operators of binding/engine/program.h. Where `out` is missing, the operator works in place on its first operand. */
+export type OperatorSpec =
+  | { op: 'embedding'; table: number; out: ValueId }
+  | { op: 'rmsNorm'; x: ValueId; weight: number; width: number; eps: number; out: ValueId }
+  | { op: 'linear'; x: ValueId; weight: number; out: ValueId }
+  | { op: 'rope'; x: ValueId; heads: number; headDim: number; rope: number }
+  | { op: 'logNScale'; x: ValueId; length: number }
+  | {
+      op: 'attention'
+      q: ValueId
+      k: ValueId
+      v: ValueId
+      out: ValueId
+      layer: number
+      heads: number
+      scale: number
+      /** 0: no sliding window. */
+      window: number
+    }
+  | { op: 'siluMul'; gate: ValueId; up: ValueId }
+  | { op: 'add'; x: ValueId; y: ValueId }
+  | { op: 'gather'; x: ValueId; out: ValueId }
+  | { op: 'tap'; x: ValueId; index: number }
+
+export interface RopeSpec {
+  readonly inverseFrequency: Float32Array
+  /** Factor of cos and sin (yarn's attention factor), else 1. */
+  readonly scale: number
+}
+
+export interface ProgramSpec {
+  readonly values: readonly ValueSpec[]
+  readonly ropes: readonly RopeSpec[]
+  readonly cacheLayers: readonly { readonly kvHeads: number; readonly headDim: number }[]
+  readonly operators: readonly OperatorSpec[]
+  /** Hidden states from the stage before; absent in the first stage. */
+  readonly input?: ValueId | undefined
+  /** Hidden states for the next stage, or the logits. */
+  readonly output: ValueId
+}
+
+export interface StageSpec {
+  readonly device: string
+  readonly program: ProgramSpec
+  readonly weights: readonly WeightSpec[]
+}
+
+export interface ModelSpec {
+  /** Absolute paths of the safetensors files; TensorRef.file is an index into it. */
+  readonly files: readonly string[]
+  readonly stages: readonly StageSpec[]
+  /** fp32 activations and accumulation throughout. */
+  readonly exact: boolean
+  /** Type of the cached keys and values. */
+  readonly cacheType: 'F32' | 'F16' | 'BF16'
+  /** Tokens a KV block. */
+  readonly blockSize: number
+  /** KV blocks a layer. */
+  readonly blockCount: number
+  readonly maxBatchTokens: number
+  /** Rows whose logits are computed at a time. */
+  readonly maxLogitRows: number
+  readonly vocabulary: number
+}
+
+/** How one logit row becomes a token; see binding/engine/sampling.h for the order in which the options act. */
+export interface SamplingSpec {
+  readonly temperature: number
+  readonly topK: number
+  readonly topP: number
+  readonly minP: number
+  readonly repetitionPenalty: number
+  readonly presencePenalty: number
+  readonly frequencyPenalty: number
+  /** The seed's 64 bits as two 32-bit halves, low first. */
+  readonly seed: readonly [number, number]
+  /** Which token of the sequence this is; a sample depends on seed and step alone. */
+  readonly step: number
+  /** Alternatives whose log-probabilities are wanted, besides the token's own. */
+  readonly logprobs: number
+  readonly biasTokens?: Int32Array | undefined
+  readonly biasValues?: Float32Array | undefined
+  /** Given only where a penalty needs them. */
+  readonly promptTokens?: Int32Array | undefined
+  readonly generatedTokens?: Int32Array | undefined
+  /** Tokens that must not be chosen. */
+  readonly bannedTokens?: Int32Array | undefined
+}
+
+export interface StepRequest {
+  readonly tokens: Int32Array
+  readonly positions: Int32Array
+  /** Five numbers a sequence: first row, rows, tokens already cached, first entry and number of entries in blockTables. */
+  readonly sequences: Int32Array
+  readonly blockTables: Int32Array
+  /** Base of the rotary embedding a sequence; 0: the program's own frequencies. */
+  readonly ropeBases: Float64Array
+  readonly logitRows: Int32Array
+  /** One a logit row; null where only the logits are wanted. */
+  readonly sampling: readonly (SamplingSpec | null)[]
+  readonly wantLogits: boolean
+  readonly wantHiddenStates: boolean
+}
+
+export interface SampledToken {
+  readonly token: number
+  /** Natural log of the token's probability under the unmodified logits. */
+  readonly logprob: number
+  readonly alternatives: readonly { readonly token: number; readonly logprob: number }[]
+}
+
+export interface StepOutput {
+  /** One for every sampling that was not null. */
+  readonly samples: readonly SampledToken[]
+  /** [logit rows * vocabulary], if wanted. */
+  readonly logits?: Float32Array
+  /** By tap index; entries are [rows * hidden]. */
+  readonly hiddenStates?: readonly Float32Array[]
+  /** Two numbers a stage: when it began and ended, milliseconds on the steady clock. */
+  readonly stages: Float64Array
+}
+
+export interface NativeMemory {
+  readonly device: string
+  readonly weights: number
+  readonly kvCache: number
+  readonly buffers: number
+}
+
+export interface NativeModel {
+  load(onProgress: (bytesDone: number) => void): Promise<void>
+  abortLoad(): void
+  step(request: StepRequest): Promise<StepOutput>
+  memory(): NativeMemory[]
+  /** Once only; a second call rejects. */
+  close(): Promise<void>
+}
+
+export interface NativeDevices {
+  readonly devices: readonly {
+    readonly device: string
+    readonly name: string
+    readonly computeCapability: string
+    readonly totalBytes: number
+    readonly freeBytes: number
+    readonly multiprocessors: number
+    readonly l2Bytes: number
+    readonly pciBusId: string
+  }[]
+  readonly cuda: {
+    readonly compiled: boolean
+    readonly available: boolean
+    /** Why there is no CUDA device; null when there is one. */
+    readonly reason: string | null
+    readonly driverVersion: string | null
+    readonly runtimeVersion: string | null
+  }
+  readonly cpu: { readonly cores: number; readonly instructionSet: string }
+}
+
+export interface Addon {
+  readonly NativeModel: new (spec: ModelSpec) => NativeModel
+  devices(): NativeDevices
+  testCudaDevice(index: number): void
+}
+
+/** The addon, loaded on first use. @throws BillfishError ADDON_NOT_FOUND */
+export function addon(): Addon {
+  return loadAddon<Addon>()
+}

@@ -1,0 +1,117 @@
+import { BillfishError } from '../errors'
+import type { ModuleNames } from '../models/architecture'
+
+/**
+ * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`), a CUDA index, or prefix -> device as in Hugging
+ * Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one.
+ */
+export type DeviceMap = string | number | Readonly<Record<string, string | number>>
+
+/** The device name of a `device_map` value. @throws BillfishError INVALID_OPTION */
+export function deviceName(value: unknown): string {
+  if (typeof value === 'number') {
+    if (Number.isInteger(value) && value >= 0) return `cuda:${value}`
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap: ${value} is not a device; a number is a CUDA device's index. For the CPU write 'cpu'.`,
+    )
+  }
+  if (typeof value === 'string') {
+    if (/^(cpu|cuda)(:\d{1,4})?$/.test(value)) return value === 'cuda' ? 'cuda:0' : value
+    if (/^\d+$/.test(value)) return `cuda:${Number(value)}`
+  }
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `deviceMap: ${JSON.stringify(value)} is not a device; use 'cpu', 'cpu:0', 'cpu:1', ..., 'cuda:0', ... or a CUDA index.`,
+  )
+}
+
+/**
+ * The device of every module, in the order of `modules`.
+ * @param modules the modules that are placed as a whole: embedding, each decoder layer, final norm, head
+ * @throws BillfishError INVALID_OPTION for a device that is none, a prefix that fits no module, a layer that is split
+ *   inside, or modules that are left out (all of them named)
+ */
+export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[]): Map<string, string> {
+  const entries =
+    typeof deviceMap === 'object' && deviceMap !== null
+      ? Object.entries(deviceMap).map(([prefix, device]) => ({ prefix, device: deviceName(device) }))
+      : [{ prefix: '', device: deviceName(deviceMap) }]
+  for (const { prefix } of entries) checkPrefix(prefix, modules)
+  entries.sort((a, b) => b.prefix.length - a.prefix.length)
+
+  const placed = new Map<string, string>()
+  const missing: string[] = []
+  for (const module of modules) {
+    const entry = entries.find(({ prefix }) => covers(prefix, module))
+    if (entry) placed.set(module, entry.device)
+    else missing.push(module)
+  }
+  if (missing.length > 0) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap leaves out ${missing.length} of ${modules.length} modules: ${summary(missing)}. Give each a device, or all the others one with the prefix ''.`,
+    )
+  }
+  return placed
+}
+
+function covers(prefix: string, module: string): boolean {
+  return prefix === '' || module === prefix || module.startsWith(`${prefix}.`)
+}
+
+function checkPrefix(prefix: string, modules: readonly string[]): void {
+  // Hugging Face maps name the rotary embedding, which has no weights: every stage computes it for itself.
+  if (modules.some((module) => covers(prefix, module)) || prefix.endsWith('rotary_emb')) return
+  const whole = modules.find((module) => prefix.startsWith(`${module}.`))
+  throw new BillfishError(
+    'INVALID_OPTION',
+    whole
+      ? `deviceMap: ${prefix} lies inside ${whole}, which is placed as a whole. Give ${whole} one device.`
+      : `deviceMap: this model has no module ${prefix}. Its modules are ${summary(modules)}.`,
+  )
+}
+
+function summary(names: readonly string[]): string {
+  return names.length <= 8 ? names.join(', ') : `${names.slice(0, 4).join(', ')}, ... ${names.slice(-3).join(', ')}`
+}
+
+const llamaNames: ModuleNames = {
+  embedding: 'model.embed_tokens',
+  layers: 'model.layers',
+  norm: 'model.norm',
+  head: 'lm_head',
+}
+
+/**
+ * A map that spreads `layers` decoder layers over `devices` in order, (layers + 2) / devices modules each: the embedding
+ * with the first device, final norm and head with the last.
+ * @param names how the model calls its modules; by default as Llama, Qwen2, Qwen3 and Mistral do
+ */
+export function layerSplit(
+  devices: readonly (string | number)[],
+  layers: number,
+  names: ModuleNames = llamaNames,
+): Record<string, string> {
+  if (devices.length === 0)
+    throw new BillfishError('INVALID_OPTION', 'layerSplit: devices is empty; give at least one.')
+  if (!Number.isInteger(layers) || layers < 1) {
+    throw new BillfishError('INVALID_OPTION', `layerSplit: layers is ${layers}, but must be a positive whole number.`)
+  }
+  const share = (layers + 2) / devices.length
+  const map: Record<string, string> = { [names.embedding]: deviceName(devices[0]) }
+  let target = 0
+  let used = 1 // the embedding
+  for (let i = 0; i < layers; i++) {
+    if (used >= share && target + 1 < devices.length) {
+      target++
+      used = 0
+    }
+    map[`${names.layers}.${i}`] = deviceName(devices[target])
+    used++
+  }
+  const last = deviceName(devices.at(-1))
+  map[names.norm] = last
+  map[names.head] = last
+  return map
+}
