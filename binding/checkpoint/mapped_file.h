@@ -20,9 +20,12 @@ class MappedFile {
   const std::string& path() const noexcept { return path_; }
   uint64_t size() const noexcept { return size_; }
 
-  // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT when they do not lie in the file, or when the file has
-  // become shorter since it was mapped (reading past its end would be a bus error).
+  // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT when they do not lie in the file, or when the file
+  // has become shorter since it was mapped (reading past its end would be a bus error).
   const uint8_t* at(uint64_t offset, uint64_t bytes, const std::string& what) const;
+
+  // Tells the kernel that these bytes will be read soon, in no particular order.
+  void prefetch(uint64_t offset, uint64_t bytes) const noexcept;
 
   // Tells the kernel that these bytes will not be read again, so that loading does not hold the whole file in memory.
   void release(uint64_t offset, uint64_t bytes) const noexcept;

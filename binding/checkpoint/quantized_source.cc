@@ -1,0 +1,143 @@
+#include "checkpoint/quantized_source.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "checkpoint/group_index.h"
+#include "checkpoint/tensor_check.h"
+#include "engine/error.h"
+
+namespace billfish {
+namespace {
+
+// compressed-tensors stores the shape once more as a tensor of numbers.
+void check_stored_shape(const QuantizedSpec& spec, const MappedFiles& files) {
+  const TensorRef& tensor = *spec.stored_shape;
+  check_tensor(tensor, files, {DType::i32, DType::i64}, {2});
+  const uint8_t* bytes = tensor_bytes(tensor, files);
+  const auto number = [&](int i) {
+    return tensor.dtype == DType::i32 ? load<int32_t>(bytes + 4 * i) : load<int64_t>(bytes + 8 * i);
+  };
+  if (number(0) == spec.out && number(1) == spec.in) return;
+  refuse(tensor_text(tensor, files) + " says that the layer's shape is " + shape_text({number(0), number(1)}) +
+         ", but it is " + shape_text({spec.out, spec.in}));
+}
+
+// NaN and infinity have all exponent bits set.
+template <class Bits, Bits exponent>
+bool all_finite(const Bits* values, int64_t count) {
+  bool finite = true;
+  for (int64_t i = 0; i < count; ++i) finite &= (values[i] & exponent) != exponent;
+  return finite;
+}
+
+bool all_finite(DType type, const void* values, int64_t count) {
+  switch (type) {
+    case DType::f16:
+      return all_finite<uint16_t, 0x7c00u>(static_cast<const uint16_t*>(values), count);
+    case DType::bf16:
+      return all_finite<uint16_t, 0x7f80u>(static_cast<const uint16_t*>(values), count);
+    default:
+      return all_finite<uint32_t, 0x7f800000u>(static_cast<const uint32_t*>(values), count);
+  }
+}
+
+float number_at(DType type, const uint8_t* values, int64_t i) {
+  if (type == DType::f16) return f16_to_float(load<uint16_t>(values + 2 * i));
+  if (type == DType::bf16) return bf16_to_float(load<uint16_t>(values + 2 * i));
+  return load<float>(values + 4 * i);
+}
+
+// [groups][out] -> [count][groups] for the columns [first, first + count).
+template <class Bits>
+void transpose_columns(const uint8_t* source, int64_t groups, int64_t out, int64_t first, int64_t count, Bits* target) {
+  for (int64_t group = 0; group < groups; ++group) {
+    const uint8_t* row = source + (group * out + first) * sizeof(Bits);
+    for (int64_t i = 0; i < count; ++i) target[i * groups + group] = load<Bits>(row + i * sizeof(Bits));
+  }
+}
+
+}  // namespace
+
+QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& files,
+                                 const std::vector<int64_t>& codes_shape, const std::vector<int64_t>& scales_shape,
+                                 const std::vector<int64_t>& zeros_shape)
+    : spec_(spec), files_(files) {
+  check_tensor(spec.codes, files, {DType::i32}, codes_shape);
+  check_tensor(spec.scales, files, {DType::f16, DType::bf16, DType::f32}, scales_shape);
+  if (!spec.symmetric) check_tensor(*spec.zeros, files, {DType::i32}, zeros_shape);
+  if (spec.stored_shape) check_stored_shape(spec, files);
+  if (spec.bias) bias_ = read_vector(*spec.bias, spec.out, files);
+
+  shape_.name = spec.name;
+  shape_.bits = spec.bits;
+  shape_.out = spec.out;
+  shape_.in = spec.in;
+  shape_.group_size = spec.group_size;
+  shape_.has_zero_points = !spec.symmetric;
+  shape_.has_bias = spec.bias.has_value();
+  shape_.scale_type = spec.scales.dtype;
+  if (spec.group_index) shape_.order = read_order(spec, files);
+}
+
+const uint8_t* QuantizedSource::code_bytes() const { return tensor_bytes(spec_.codes, files_); }
+
+uint64_t QuantizedSource::source_bytes() const {
+  uint64_t bytes = spec_.codes.bytes + spec_.scales.bytes;
+  if (!spec_.symmetric) bytes += spec_.zeros->bytes;
+  if (spec_.group_index) bytes += spec_.group_index->bytes;
+  if (spec_.bias) bytes += spec_.bias->bytes;
+  return bytes;
+}
+
+void QuantizedSource::read(int64_t first, int64_t count, CanonicalRows& rows) const {
+  if (first < 0 || count < 0 || first > shape_.out - count) {
+    throw Error("INTERNAL", "Rows " + std::to_string(first) + " to " + std::to_string(first + count) + " of '" +
+                                shape_.name + "' were asked for, which has " + std::to_string(shape_.out));
+  }
+  const int64_t groups = shape_.groups();
+  rows.first = first;
+  rows.count = count;
+  rows.codes.resize(count * shape_.words_per_row());
+  read_codes(first, count, rows.codes.data());
+  read_scales(first, count, rows);
+  rows.zeros.resize(shape_.has_zero_points ? count * groups : 0);
+  if (shape_.has_zero_points) {
+    read_zeros(first, count, tensor_bytes(*spec_.zeros, files_), rows.zeros.data());
+    if (spec_.zero_offset != 0) {
+      const uint8_t mask = static_cast<uint8_t>((1u << spec_.bits) - 1);
+      for (uint8_t& zero : rows.zeros) zero = (zero + 1) & mask;
+    }
+  }
+  rows.bias.assign(bias_.begin() + (bias_.empty() ? 0 : first), bias_.begin() + (bias_.empty() ? 0 : first + count));
+}
+
+void QuantizedSource::read_scales(int64_t first, int64_t count, CanonicalRows& rows) const {
+  const int64_t groups = shape_.groups();
+  const DType type = shape_.scale_type;
+  const int64_t size = static_cast<int64_t>(byte_size(type));
+  rows.scales.resize(count * groups * size);
+  uint8_t* target = rows.scales.data();
+  const uint8_t* source = tensor_bytes(spec_.scales, files_);
+  if (!scales_by_group()) {
+    std::memcpy(target, source + first * groups * size, rows.scales.size());
+  } else if (size == 2) {
+    transpose_columns(source, groups, shape_.out, first, count, reinterpret_cast<uint16_t*>(target));
+  } else {
+    transpose_columns(source, groups, shape_.out, first, count, reinterpret_cast<uint32_t*>(target));
+  }
+  if (all_finite(type, target, count * groups)) return;
+  for (int64_t i = 0; i < count * groups; ++i) {
+    const float scale = number_at(type, target, i);
+    if (!std::isfinite(scale)) refuse_scale(first + i / groups, i % groups, scale);
+  }
+}
+
+void QuantizedSource::refuse_scale(int64_t row, int64_t group, float value) const {
+  refuse(tensor_text(spec_.scales, files_) + " has the scale " + (std::isnan(value) ? "NaN" : "infinity") +
+         " for output " + std::to_string(row) + ", group " + std::to_string(group) +
+         "; the layer's results would be meaningless, take another quantisation of this model");
+}
+
+}  // namespace billfish

@@ -1,0 +1,56 @@
+#include "checkpoint/readers.h"
+
+#include "checkpoint/quantized_source.h"
+#include "checkpoint/tensor_check.h"
+
+namespace billfish {
+namespace {
+
+void check_numbers(const QuantizedSpec& spec) {
+  check_dimension(spec.out, spec.name, "outputs");
+  check_dimension(spec.in, spec.name, "inputs");
+  const auto number = [&](const char* what, int64_t value, const std::string& wanted) {
+    refuse("Layer '" + spec.name + "' has " + what + " " + std::to_string(value) + "; " + wanted + " is supported");
+  };
+  if (spec.bits != 4 && spec.bits != 8) number("bits", spec.bits, "4 or 8");
+  if (spec.group_size < 1 || spec.group_size > spec.in)
+    number("group size", spec.group_size, "1 to " + std::to_string(spec.in));
+  if (spec.zero_offset != 0 && spec.zero_offset != 1) number("zero offset", spec.zero_offset, "0 or 1");
+  if (!spec.symmetric && !spec.zeros)
+    refuse("Layer '" + spec.name + "' is asymmetric but has no tensor of zero points");
+}
+
+void release(const TensorRef& tensor, const MappedFiles& files) {
+  files[tensor.file]->release(tensor.offset, tensor.bytes);
+}
+
+}  // namespace
+
+std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const MappedFiles& files) {
+  check_numbers(spec);  // before anything is computed from them
+  std::unique_ptr<CanonicalSource> source;
+  switch (spec.format) {
+    case Format::gptq:
+      source = open_gptq(spec, files);
+      break;
+    case Format::awq:
+      source = open_awq(spec, files);
+      break;
+    case Format::compressed_tensors:
+      source = open_compressed_tensors(spec, files);
+      break;
+  }
+  // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognise.
+  files[spec.codes.file]->prefetch(spec.codes.offset, spec.codes.bytes);
+  return source;
+}
+
+void release_source(const QuantizedSpec& spec, const MappedFiles& files) {
+  release(spec.codes, files);
+  release(spec.scales, files);
+  if (spec.zeros) release(*spec.zeros, files);
+}
+
+void release_source(const MatrixSpec& spec, const MappedFiles& files) { release(spec.weight, files); }
+
+}  // namespace billfish
