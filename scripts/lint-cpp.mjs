@@ -25,9 +25,16 @@ function sources() {
   return stdout.split('\n').filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && existsSync(join(root, name)))
 }
 
+/** Formats in place, or names the files that are not formatted. */
 function format() {
   const args = fix ? ['-i'] : ['--dry-run', '-Werror']
-  return spawnSync('clang-format', [...args, ...sources()], { cwd: root, stdio: 'inherit' }).status === 0
+  const { status, stderr } = spawnSync('clang-format', [...args, ...sources()], { cwd: root, encoding: 'utf8' })
+  if (status === 0) return true
+  const names = new Set(
+    [...stderr.matchAll(/^(\S+?):\d+:\d+: error: code should be clang-formatted/gm)].map((match) => match[1]),
+  )
+  console.log(names.size > 0 ? `not formatted (npm run format repairs it):\n  ${[...names].join('\n  ')}` : stderr)
+  return false
 }
 
 /** Runs clang-tidy on one file; true when it has nothing to say. */

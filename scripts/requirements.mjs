@@ -57,7 +57,8 @@ function cmakeProblem() {
   const text = output('cmake', ['--version'])
   const version = text?.match(/(\d+\.\d+(\.\d+)?)/)?.[1]
   if (!version) return `CMake was not found; ${oldestCMake.join('.')} or later is needed`
-  return atLeast(version, oldestCMake) ? null : `CMake is ${version}; ${oldestCMake.join('.')} or later is needed`
+  if (atLeast(version, oldestCMake)) return null
+  return `CMake is ${version}; ${oldestCMake.join('.')} or later is needed (also from https://cmake.org/download)`
 }
 
 function generatorProblem() {

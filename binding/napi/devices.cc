@@ -1,9 +1,9 @@
 #include "devices.h"
 
+#include "convert.h"
 #include "cpu/features.h"
 #include "engine/available_cores.h"
 #include "engine/device_discovery.h"
-#include "engine/error.h"
 
 namespace billfish {
 
@@ -59,15 +59,7 @@ static Napi::Value devices(const Napi::CallbackInfo& info) {
 
 // testCudaDevice(index): runs a kernel there; throws an Error with `code` when that does not work.
 static void test_device(const Napi::CallbackInfo& info) {
-  try {
-    if (info.Length() != 1 || !info[0].IsNumber())
-      throw Error("INVALID_OPTION", "testCudaDevice needs a device number");
-    test_cuda_device(info[0].As<Napi::Number>().Int32Value());
-  } catch (const Error& error) {
-    Napi::Error thrown = Napi::Error::New(info.Env(), error.what());
-    thrown.Set("code", error.code());
-    throw thrown;
-  }
+  guarded(info.Env(), [&] { test_cuda_device(static_cast<int>(to_integer(info[0], "index", 0, 1023))); });
 }
 
 void init_devices(Napi::Env env, Napi::Object exports) {

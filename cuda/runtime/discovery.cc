@@ -3,15 +3,21 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <string>
 
 namespace billfish::cuda {
 
-static bool driver_library_loads() {
+// The newest CUDA that the driver runs, from the driver itself: cudaDriverGetVersion says 0 for a driver that is too
+// old for this runtime. -1 when there is no driver.
+static int installed_driver_version() {
   void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (library == nullptr) return false;
+  if (library == nullptr) return -1;
+  int version = 0;
+  using GetVersion = int (*)(int*);
+  if (auto get_version = reinterpret_cast<GetVersion>(dlsym(library, "cuDriverGetVersion"))) get_version(&version);
   dlclose(library);
-  return true;
+  return version;
 }
 
 static std::string error_text(cudaError_t error) {
@@ -62,11 +68,12 @@ static cudaError_t describe(int index, CudaDevice& device) {
 CudaReport discover() {
   CudaReport report;
   cudaRuntimeGetVersion(&report.runtime_version);
-  cudaDriverGetVersion(&report.driver_version);
+  const int driver_version = installed_driver_version();
+  report.driver_version = std::max(driver_version, 0);
   int count = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   cudaGetLastError();  // a failed query must not be found by the next launch's check
-  report.status = classify(error, count, driver_library_loads());
+  report.status = classify(error, count, driver_version >= 0);
   if (report.status == CudaStatus::available) {
     int current = 0;
     cudaGetDevice(&current);

@@ -37,7 +37,7 @@ describe('devices of the addon', () => {
 
   it('refuses a device that is not there', () => {
     expect(codeOf(() => addon.testCudaDevice(report.devices.length))).toBe('DEVICE_NOT_FOUND')
-    expect(codeOf(() => addon.testCudaDevice(-1))).toBe('DEVICE_NOT_FOUND')
+    expect(codeOf(() => addon.testCudaDevice(-1))).toBe('INVALID_OPTION')
     expect(codeOf(() => addon.testCudaDevice('0' as unknown as number))).toBe('INVALID_OPTION')
   })
 
