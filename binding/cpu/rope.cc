@@ -1,0 +1,61 @@
+#include <cmath>
+#include <vector>
+
+#include "cpu/operators.h"
+#include "cpu/row_kernels.h"
+#include "cpu/row_sharing.h"
+
+namespace billfish::cpu {
+namespace {
+
+// As transformers computes them: exponents and powers rounded to fp32, then the reciprocal in fp32.
+void frequencies_of_base(double base, int64_t half, float* frequencies) {
+  const double rounded_base = static_cast<float>(base);
+  for (int64_t i = 0; i < half; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(2 * half);
+    frequencies[i] = 1.0f / static_cast<float>(std::pow(rounded_base, static_cast<double>(exponent)));
+  }
+}
+
+}  // namespace
+
+void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half, float attention_scale, float* table,
+                ThreadPool& pool) {
+  std::vector<float> own(static_cast<size_t>(half));
+  for (const SequenceSpan& sequence : batch.sequences) {
+    const float* frequencies = inverse_frequency;
+    if (sequence.rope_base != 0) {
+      frequencies_of_base(sequence.rope_base, half, own.data());
+      frequencies = own.data();
+    }
+    const int32_t* positions = batch.positions.data() + sequence.first_row;
+    float* rows = table + sequence.first_row * 2 * half;
+    // A cosine costs as much as a score of the elements that rows_per_piece counts.
+    pool.parallel_for(sequence.rows, rows_per_piece(half * 32), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        float* cos = rows + r * 2 * half;
+        float* sin = cos + half;
+        for (int64_t i = 0; i < half; ++i) {
+          const float angle = static_cast<float>(positions[r]) * frequencies[i];
+          cos[i] = std::cos(angle) * attention_scale;
+          sin[i] = std::sin(angle) * attention_scale;
+        }
+      }
+    });
+  }
+}
+
+void rope(float* x, int64_t rows, int64_t stride, int heads, int head_dim, const float* table, int64_t half,
+          ThreadPool& pool) {
+  const RowKernels& kernels = row_kernels();
+  pool.parallel_for(rows, rows_per_piece(static_cast<int64_t>(heads) * head_dim), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* cos = table + r * 2 * half;
+      for (int head = 0; head < heads; ++head) {
+        kernels.rotate(x + r * stride + static_cast<int64_t>(head) * head_dim, cos, cos + half, half);
+      }
+    }
+  });
+}
+
+}  // namespace billfish::cpu

@@ -1,0 +1,32 @@
+// The inner loops of the operators that work row by row, one table an instruction set.
+#pragma once
+#include <cstdint>
+
+#include "engine/dtype.h"
+
+namespace billfish::cpu {
+
+// Rows of `count` elements. An output may be the same row as an fp32 input, but may not overlap it otherwise.
+struct RowKernels {
+  // fp32 from f32, f16 or bf16.
+  void (*widen)(DType type, const void* from, int64_t count, float* to);
+  // f32, f16 or bf16 from fp32: rounded to nearest even, saturated at the largest finite value, NaN stays NaN.
+  void (*narrow)(DType type, const float* from, int64_t count, void* to);
+  // out = x / sqrt(mean(x^2) + eps) * weight.
+  void (*rms_norm)(const float* x, const float* weight, int64_t count, float eps, float* out);
+  // x += y, then the same.
+  void (*add_rms_norm)(float* x, const float* y, const float* weight, int64_t count, float eps, float* out);
+  void (*add)(const float* a, const float* b, int64_t count, float* out);
+  void (*scale)(float* x, float factor, int64_t count);
+  // out = gate / (1 + exp(-gate)) * up.
+  void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
+  // (x[i], x[half + i]) turned by the angle whose cosine and sine are cos[i], sin[i].
+  void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
+};
+
+// The table of the instruction set in use.
+const RowKernels& row_kernels();
+
+extern const RowKernels row_kernels_avx2, row_kernels_avx512;
+
+}  // namespace billfish::cpu
