@@ -1,0 +1,104 @@
+// The inner loops of linear(), one set of them an instruction set. linear.cc cuts the work into pieces and calls them.
+//
+// The files that are compiled for a wider instruction set (*_avx2.cc, *_avx512.cc) see only the plain structs below and
+// call no inline function of another header: the linker could keep their copy of it, which an older processor cannot
+// run.
+#pragma once
+#include <cstdint>
+
+#include "cpu/features.h"
+#include "engine/dtype.h"
+
+namespace billfish::cpu {
+
+// Outputs that a packed tile holds, and inputs that are summed as integers before a scale is applied.
+constexpr int64_t tile_outputs = 16;
+constexpr int64_t segment_inputs = 128;
+// Outputs of a panel: the weights that a GEMM unpacks at once into the first-level cache.
+constexpr int64_t panel_tiles = 4;
+constexpr int64_t panel_outputs = panel_tiles * tile_outputs;
+// Rows of x that one pass of a GEMV serves.
+constexpr int max_gemv_rows = 4;
+
+// A QuantizedLinear as the kernels see it; quantized_linear.h draws the layout.
+struct PackedWeights {
+  int bits = 4;
+  DType scale_type = DType::f16;
+  int64_t out = 0, in = 0, group_size = 0;
+  int64_t groups = 0, padded_in = 0;
+  const uint8_t* codes = nullptr;
+  const void* scales = nullptr;
+  const uint8_t* zeros = nullptr;  // null: the zero point is 2^(bits-1) everywhere
+  const float* bias = nullptr;
+};
+
+// Activations as 16-bit integers; quantize_activation.h tells how they come about.
+struct QuantizedActivations {
+  int64_t rows = 0;
+  const int16_t* codes = nullptr;  // [segment][row][inputs of the segment, rounded up to 8]
+  const float* scales = nullptr;   // [segment][row]
+  const int32_t* sums = nullptr;   // [segment][row], of the codes
+};
+
+// What a kernel needs of a Matrix.
+struct MatrixWeights {
+  DType type = DType::f16;
+  int64_t out = 0, in = 0;
+  const void* data = nullptr;
+  const float* bias = nullptr;
+};
+
+struct QuantizedLinearKernels {
+  // One segment of one row: x [count] -> codes [count rounded up to 8], their scale and their sum.
+  void (*quantize_segment)(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
+
+  // out[r * stride + n] = row first_row + r of x times weight row n, for the outputs n of tiles [first_tile, last_tile)
+  // and r < rows <= max_gemv_rows.
+  void (*gemv)(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+               int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
+
+  // A panel is tiles [first_tile, min(first_tile + panel_tiles, tiles of the weights)); what lies beyond is left alone.
+  //
+  // Inputs [first, first + count) of a panel as 16-bit code - zero, in pairs of inputs as the activations have them:
+  // panel[pair][panel_outputs][2]. first is a multiple of 8; whole eights are written.
+  void (*unpack_integers)(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count,
+                          int16_t* panel);
+  // The scales of `group`, as floats: scales[panel_outputs].
+  void (*unpack_scales)(const PackedWeights& weights, int64_t first_tile, int64_t group, float* scales);
+  // sums[r][n] += float(sum over k of codes[r * count + k] * panel[k][n]) * (x_scales[r] * scales[n]), n <
+  // panel_outputs. count is a multiple of 8.
+  void (*multiply_integers)(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
+                            const float* x_scales, int64_t rows, float* sums);
+  // Inputs [first, first + count) of a panel as scale * (code - zero): panel[count][panel_outputs]. first is a multiple
+  // of 8; whole eights are written.
+  void (*dequantize)(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
+};
+
+struct MatrixKernels {
+  // out[r * stride + n] = row r of x times weight row n, for n in [first_output, last_output) and r < rows.
+  void (*gemv)(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
+               int64_t last_output, float* out, int64_t stride);
+  // Inputs [first, first + count) of outputs [first_output, first_output + panel_outputs) as
+  // panel[count][panel_outputs]. What lies beyond the last output is left alone. Whole sixteens of inputs are written.
+  void (*transpose)(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel);
+  // sums[r][n] += sum over k < count of x[r * stride + k] * panel[k][n], n < panel_outputs.
+  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums);
+};
+
+extern const QuantizedLinearKernels quantized_linear_scalar;
+extern const MatrixKernels matrix_scalar;
+#if defined(__x86_64__)
+extern const QuantizedLinearKernels quantized_linear_avx2, quantized_linear_avx512;
+extern const MatrixKernels matrix_avx2, matrix_avx512;
+#endif
+
+// Those of the instruction set in use.
+const QuantizedLinearKernels& quantized_linear_kernels();
+const MatrixKernels& matrix_kernels();
+
+// In quantize_activation_*.cc: the quantize_segment of each set.
+void quantize_segment_scalar(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
+void quantize_segment_avx2(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
+void quantize_segment_avx512(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
+
+}  // namespace billfish::cpu

@@ -1,0 +1,38 @@
+// Activations as 16-bit integers, for Precision::fast.
+//
+// A segment is at most 128 inputs of one row that share a group of the weights. Its largest magnitude becomes code
+// 32767, and every input code = round(x / scale), half to even, with scale = largest / 32767: half a step is
+// largest / 65534, an eighth of the rounding step that fp16 has at the largest input. Products of such codes and of
+// weight codes without their zero point are summed exactly in 32 bits over a segment: 128 * 32767 * 255 < 2^31.
+//
+//   y[n] = sum over segments of  s_w[n] * s_x * sum over k of (code_w[n, k] - zero[n]) * code_x[k]
+//
+// Within eight inputs the codes are stored in the order 0 2 4 6 1 3 5 7 that quantized_linear.h explains. A segment
+// whose magnitudes are all below 2^-100 counts as zero. A NaN or an infinity in a segment makes the scale NaN or
+// infinite (and the codes zero), so that every output becomes NaN: nothing that is broken looks whole.
+#pragma once
+#include <cstdint>
+
+#include "cpu/linear.h"
+#include "cpu/linear_kernels.h"
+
+namespace billfish::cpu {
+
+constexpr float largest_code = 32767.0f;
+constexpr float smallest_quantized_magnitude = 0x1p-100f;
+constexpr int position_in_eight[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+
+// Calls visit(segment, group, first, count) for the segments of a linear in order; count is not yet rounded up to 8.
+template <class Visit>
+void for_each_segment(int64_t in, int64_t group_size, Visit&& visit) {
+  int64_t segment = 0, group = 0;
+  for (int64_t group_first = 0; group_first < in; group_first += group_size, ++group) {
+    const int64_t group_end = group_first + group_size < in ? group_first + group_size : in;
+    for (int64_t first = group_first; first < group_end; first += segment_inputs, ++segment) {
+      const int64_t count = group_end - first < segment_inputs ? group_end - first : segment_inputs;
+      visit(segment, group, first, count);
+    }
+  }
+}
+
+}  // namespace billfish::cpu

@@ -1,0 +1,165 @@
+#include "cpu/quantized_linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "engine/error.h"
+
+namespace billfish::cpu {
+namespace {
+
+static_assert(row_tile == tile_outputs);
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Where the parts of a packed block lie, in bytes.
+struct BlockLayout {
+  size_t scales = 0, zeros = 0, bias = 0, end = 0;
+};
+
+BlockLayout layout_of(const CanonicalShape& shape) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error("INVALID_CHECKPOINT", "linear '" + shape.name + "': " + what);
+  };
+  if (shape.bits != 4 && shape.bits != 8) {
+    refuse("codes of " + std::to_string(shape.bits) + " bits; the CPU backend takes 4 or 8");
+  }
+  if (shape.out <= 0 || shape.in <= 0 || shape.group_size <= 0) {
+    refuse("shape [" + std::to_string(shape.out) + ", " + std::to_string(shape.in) + "] in groups of " +
+           std::to_string(shape.group_size) + "; all of these must be positive");
+  }
+  if (shape.group_size < shape.in && shape.group_size % 8 != 0) {
+    refuse("groups of " + std::to_string(shape.group_size) +
+           " inputs; the CPU backend takes multiples of 8, or one group of all inputs");
+  }
+  if (shape.scale_type != DType::f16 && shape.scale_type != DType::bf16 && shape.scale_type != DType::f32) {
+    refuse("scales must be float16, bfloat16 or float32");
+  }
+  const auto part = [](int64_t bytes) { return static_cast<size_t>(round_up(bytes, 64)); };
+  const int64_t outputs = round_up(shape.out, tile_outputs);
+  BlockLayout layout;
+  layout.scales = part(outputs * round_up(shape.in, 8) * shape.bits / 8);
+  layout.zeros = layout.scales + part(outputs * shape.groups() * static_cast<int64_t>(byte_size(shape.scale_type)));
+  layout.bias = layout.zeros + (shape.has_zero_points ? part(outputs * shape.groups()) : 0);
+  layout.end = layout.bias + (shape.has_bias ? part(outputs * 4) : 0);
+  return layout;
+}
+
+// The eight codes of a canonical word (lowest bits first) in the order of a packed lane: code j of the lower four goes
+// to the low nibble of byte j, code j of the upper four to the high nibble.
+uint32_t interleave_nibbles(uint32_t word) {
+  const auto spread = [](uint32_t four) {
+    four = (four | four << 8) & 0x00ff00ffu;
+    return (four | four << 4) & 0x0f0f0f0fu;
+  };
+  return spread(word & 0xffffu) | spread(word >> 16) << 4;
+}
+
+}  // namespace
+
+size_t packed_bytes(const CanonicalShape& shape) { return layout_of(shape).end; }
+
+QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) {
+  const BlockLayout layout = layout_of(shape);
+  uint8_t* const bytes = static_cast<uint8_t*>(block);
+  QuantizedLinear linear;
+  linear.bits = shape.bits;
+  linear.out = shape.out;
+  linear.in = shape.in;
+  linear.group_size = std::min(shape.group_size, shape.in);
+  linear.scale_type = shape.scale_type;
+  linear.has_zero_points = shape.has_zero_points;
+  linear.order = shape.order;
+  linear.codes = bytes;
+  linear.scales = bytes + layout.scales;
+  if (shape.has_zero_points) linear.zeros = bytes + layout.zeros;
+  if (shape.has_bias) linear.bias = reinterpret_cast<float*>(bytes + layout.bias);
+  return linear;
+}
+
+PackedWeights packed_weights(const QuantizedLinear& linear) {
+  PackedWeights weights;
+  weights.bits = linear.bits;
+  weights.scale_type = linear.scale_type;
+  weights.out = linear.out;
+  weights.in = linear.in;
+  weights.group_size = linear.group_size;
+  weights.groups = (linear.in + linear.group_size - 1) / linear.group_size;
+  weights.padded_in = round_up(linear.in, 8);
+  weights.codes = linear.codes;
+  weights.scales = linear.scales;
+  weights.zeros = linear.zeros;
+  weights.bias = linear.bias;
+  return weights;
+}
+
+void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
+  const PackedWeights weights = packed_weights(linear);
+  const int64_t words_in = (linear.in * linear.bits + 31) / 32;
+  const int64_t words_out = weights.padded_in * linear.bits / 32;
+  const size_t scale_bytes = byte_size(linear.scale_type);
+  if (rows.first % tile_outputs != 0 || rows.first + rows.count > linear.out) {
+    throw Error("INTERNAL", "pack_rows: rows " + std::to_string(rows.first) + " to " +
+                                std::to_string(rows.first + rows.count) + " of " + std::to_string(linear.out) +
+                                " do not start at a multiple of " + std::to_string(tile_outputs));
+  }
+
+  for (int64_t base = 0; base < rows.count; base += tile_outputs) {
+    const int64_t tile = (rows.first + base) / tile_outputs;
+    const int64_t lanes = std::min(tile_outputs, rows.count - base);
+    uint32_t* const codes = reinterpret_cast<uint32_t*>(linear.codes) + tile * words_out * tile_outputs;
+    // A line of 16 words is read from each row before the next row: whole cache lines on both sides.
+    for (int64_t line = 0; line < words_in; line += 16) {
+      const int64_t line_end = std::min(line + 16, words_in);
+      for (int64_t n = 0; n < lanes; ++n) {
+        const uint32_t* const from = rows.codes.data() + (base + n) * words_in;
+        uint32_t* const to = codes + n;
+        if (linear.bits == 4) {
+          for (int64_t w = line; w < line_end; ++w) to[w * tile_outputs] = interleave_nibbles(from[w]);
+        } else {
+          for (int64_t w = line; w < line_end; ++w) to[w * tile_outputs] = from[w];
+        }
+      }
+    }
+    for (int64_t group = 0; group < weights.groups; ++group) {
+      const int64_t entry = (tile * weights.groups + group) * tile_outputs;
+      for (int64_t n = 0; n < lanes; ++n) {
+        const int64_t from = (base + n) * weights.groups + group;
+        std::memcpy(static_cast<uint8_t*>(linear.scales) + (entry + n) * scale_bytes,
+                    rows.scales.data() + from * scale_bytes, scale_bytes);
+        if (linear.zeros != nullptr) linear.zeros[entry + n] = rows.zeros[from];
+      }
+    }
+    if (linear.bias != nullptr) {
+      std::memcpy(linear.bias + tile * tile_outputs, rows.bias.data() + base, lanes * sizeof(float));
+    }
+  }
+}
+
+int packed_code(const PackedWeights& weights, int64_t n, int64_t k) {
+  const int64_t tile = n / tile_outputs, lane = n % tile_outputs;
+  const uint8_t* const codes = weights.codes + tile * tile_outputs * weights.padded_in * weights.bits / 8;
+  if (weights.bits == 8) return codes[(k / 4 * tile_outputs + lane) * 4 + k % 4];
+  const int byte = codes[(k / 8 * tile_outputs + lane) * 4 + k % 4];
+  return k % 8 < 4 ? byte & 0xf : byte >> 4;
+}
+
+int packed_zero(const PackedWeights& weights, int64_t n, int64_t group) {
+  if (weights.zeros == nullptr) return 1 << (weights.bits - 1);
+  return weights.zeros[(n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs];
+}
+
+float packed_scale(const PackedWeights& weights, int64_t n, int64_t group) {
+  const int64_t entry = (n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs;
+  switch (weights.scale_type) {
+    case DType::f32:
+      return static_cast<const float*>(weights.scales)[entry];
+    case DType::bf16:
+      return bf16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
+    default:
+      return f16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
+  }
+}
+
+}  // namespace billfish::cpu

@@ -1,0 +1,94 @@
+// The plain loops that the SIMD versions mirror, and what runs where there is no SIMD version.
+#include <algorithm>
+
+#include "cpu/quantize_activation.h"
+#include "cpu/quantized_linear.h"
+
+namespace billfish::cpu {
+namespace {
+
+// Inputs of the packed order: position p within eight holds input_at[p].
+constexpr int input_at[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+int64_t panel_end(const PackedWeights& weights, int64_t first_tile) {
+  return std::min((first_tile + panel_tiles) * tile_outputs,
+                  (weights.out + tile_outputs - 1) / tile_outputs * tile_outputs);
+}
+
+void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows, int64_t first_tile,
+          int64_t last_tile, float* out, int64_t stride) {
+  const int64_t last_output = std::min(last_tile * tile_outputs, weights.out);
+  for (int64_t n = first_tile * tile_outputs; n < last_output; ++n) {
+    float sums[max_gemv_rows] = {};
+    for_each_segment(weights.in, weights.group_size, [&](int64_t segment, int64_t group, int64_t first, int64_t count) {
+      const int64_t padded = (count + 7) / 8 * 8;
+      const float scale = packed_scale(weights, n, group);
+      const int zero = packed_zero(weights, n, group);
+      int32_t totals[max_gemv_rows] = {};
+      for (int64_t k = 0; k < count; ++k) {
+        const int weight = packed_code(weights, n, first + k) - zero;
+        for (int r = 0; r < rows; ++r) {
+          const int16_t* const codes = x.codes + first * x.rows + (first_row + r) * padded;
+          totals[r] += weight * codes[k / 8 * 8 + position_in_eight[k % 8]];
+        }
+      }
+      for (int r = 0; r < rows; ++r) {
+        sums[r] += static_cast<float>(totals[r]) * (scale * x.scales[segment * x.rows + first_row + r]);
+      }
+    });
+    for (int r = 0; r < rows; ++r) out[r * stride + n] = sums[r] + (weights.bias != nullptr ? weights.bias[n] : 0.0f);
+  }
+}
+
+void unpack_integers(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+  const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
+  const int64_t group = first / weights.group_size;
+  for (int64_t n = first_output; n < last_output; ++n) {
+    const int zero = packed_zero(weights, n, group);
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t input = first + k / 8 * 8 + input_at[k % 8];
+      panel[(k / 2 * panel_outputs + n - first_output) * 2 + k % 2] =
+          static_cast<int16_t>(packed_code(weights, n, input) - zero);
+    }
+  }
+}
+
+void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t group, float* scales) {
+  const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
+  for (int64_t n = first_output; n < last_output; ++n) scales[n - first_output] = packed_scale(weights, n, group);
+}
+
+void multiply_integers(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
+                       const float* x_scales, int64_t rows, float* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    int32_t totals[panel_outputs] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      const int32_t code = codes[r * count + k];
+      const int16_t* const from = panel + k / 2 * panel_outputs * 2 + k % 2;
+      for (int64_t n = 0; n < panel_outputs; ++n) totals[n] += code * from[n * 2];
+    }
+    for (int64_t n = 0; n < panel_outputs; ++n) {
+      sums[r * panel_outputs + n] += static_cast<float>(totals[n]) * (scales[n] * x_scales[r]);
+    }
+  }
+}
+
+void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+  const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
+  const int64_t group = first / weights.group_size;
+  for (int64_t n = first_output; n < last_output; ++n) {
+    const float scale = packed_scale(weights, n, group);
+    const int zero = packed_zero(weights, n, group);
+    for (int64_t k = 0; k < count; ++k) {
+      panel[k * panel_outputs + n - first_output] =
+          scale * static_cast<float>(packed_code(weights, n, first + k) - zero);
+    }
+  }
+}
+
+}  // namespace
+
+const QuantizedLinearKernels quantized_linear_scalar = {
+    quantize_segment_scalar, gemv, unpack_integers, unpack_scales, multiply_integers, dequantize};
+
+}  // namespace billfish::cpu
