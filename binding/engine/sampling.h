@@ -5,10 +5,9 @@
 //   repetition penalty (tokens of prompt and generated)      logit > 0 ? logit / r : logit * r
 //   frequency and presence penalty (generated only)          logit - f * count - p
 //   bias, then banned tokens                                 logit + bias;  -infinity
-//   temperature                                              logit / t;  0: the highest logit wins, nothing below applies
-//   top-k                                                    the k highest logits
-//   top-p                                                    the fewest tokens whose probabilities reach p
-//   min-p                                                    probability >= m * the highest one
+//   temperature                                              logit / t;  0: the highest logit wins, nothing below
+//   applies top-k                                                    the k highest logits top-p the fewest tokens whose
+//   probabilities reach p min-p                                                    probability >= m * the highest one
 //
 // Of equal logits the token with the lowest id goes first, everywhere. A sample depends on the logits, the options, the
 // seed and the step alone: the random number is Philox4x32-10 of (seed, step), so that no state is carried along.
@@ -39,12 +38,12 @@ struct SamplingParameters {
   float presence_penalty = 0;
   float frequency_penalty = 0;
   uint64_t seed = 0;
-  uint64_t step = 0;             // which token of the sequence this is
-  int32_t logprobs = -1;         // alternatives to report besides the token itself; -1: no log-probabilities at all
-  std::span<const int32_t> prompt;     // needed for the repetition penalty alone
+  uint64_t step = 0;                // which token of the sequence this is
+  int32_t logprobs = -1;            // alternatives to report besides the token itself; -1: no log-probabilities at all
+  std::span<const int32_t> prompt;  // needed for the repetition penalty alone
   std::span<const int32_t> generated;  // needed for the three penalties
   std::span<const TokenBias> bias;
-  std::span<const int32_t> banned;     // tokens that must not be chosen (end of sequence before the minimum length)
+  std::span<const int32_t> banned;  // tokens that must not be chosen (end of sequence before the minimum length)
 };
 
 struct Sampled {
@@ -56,7 +55,7 @@ struct Sampled {
 };
 
 struct Candidate {
-  float logit = 0;
+  float score = 0;  // its logit, and once it is sure to stay, its weight
   int32_t token = 0;
 };
 
@@ -65,22 +64,13 @@ struct SamplingScratch {
   std::vector<int32_t> counts;         // [vocab], all zero between calls
   std::vector<TokenBias> overwritten;  // original values of the logits that penalties, bias and bans have changed
   std::vector<Candidate> candidates;
-  std::vector<float> weights;          // exp(logit - highest)
+  std::vector<float> weights;      // [vocab] exp((logit - highest) / temperature)
+  std::vector<double> block_sums;  // sums of `weights` by blocks
 };
 
 // Chooses a token. `logits` [vocab] are changed in between and are as they were when the function returns or throws.
 // Throws Error: INVALID_OPTION for an option out of its range or a token id outside [0, vocab); INTERNAL for a logit
 // that is NaN or +infinity (naming the first), or when every token is banned.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
-
-// A random number in [0, 1) with 53 bits, a function of seed and step alone.
-double uniform_random(uint64_t seed, uint64_t step);
-
-// The generator behind it, for tests against published values.
-struct Philox {
-  uint32_t counter[4];
-  uint32_t key[2];
-  void rounds();  // replaces `counter` by its random numbers
-};
 
 }  // namespace billfish

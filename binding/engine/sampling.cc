@@ -1,0 +1,340 @@
+#include "engine/sampling.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "engine/dtype.h"
+#include "engine/error.h"
+#include "engine/philox.h"
+
+namespace billfish {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int32_t kLanes = 16;    // independent accumulators, so that the compiler may vectorise the reductions
+constexpr int32_t kBlock = 1024;  // logits whose weights are summed in fp32 before the sum goes on in fp64
+
+void require_option(bool valid, const char* name, const char* range, double value) {
+  if (valid) return;
+  throw Error("INVALID_OPTION", std::string(name) + " must be " + range + ", not " + std::to_string(value));
+}
+
+void require_token(int32_t token, int32_t vocab, const char* where) {
+  if (token >= 0 && token < vocab) return;
+  throw Error("INVALID_OPTION", std::string(where) + " holds the token " + std::to_string(token) +
+                                    ", but the vocabulary's tokens are 0 to " + std::to_string(vocab - 1));
+}
+
+void check(const SamplingParameters& p, int32_t vocab) {
+  const auto finite_from = [](float value, float low) { return std::isfinite(value) && value >= low; };
+  require_option(finite_from(p.temperature, 0), "temperature", "a finite number >= 0", p.temperature);
+  require_option(p.top_k >= 0, "topK", ">= 0", p.top_k);
+  require_option(p.top_p > 0 && p.top_p <= 1, "topP", "> 0 and <= 1", p.top_p);
+  require_option(p.min_p >= 0 && p.min_p <= 1, "minP", ">= 0 and <= 1", p.min_p);
+  require_option(std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "repetitionPenalty",
+                 "a finite number > 0", p.repetition_penalty);
+  require_option(std::isfinite(p.presence_penalty), "presencePenalty", "finite", p.presence_penalty);
+  require_option(std::isfinite(p.frequency_penalty), "frequencyPenalty", "finite", p.frequency_penalty);
+  require_option(p.logprobs >= -1, "logprobs", ">= 0", p.logprobs);
+  for (const int32_t token : p.prompt) require_token(token, vocab, "the prompt");
+  for (const int32_t token : p.generated) require_token(token, vocab, "the generated text");
+  for (const int32_t token : p.banned) require_token(token, vocab, "the list of banned tokens");
+  for (const TokenBias& entry : p.bias) {
+    require_token(entry.token, vocab, "logitBias");
+    require_option(std::isfinite(entry.bias), "logitBias", "finite", entry.bias);
+  }
+}
+
+// The highest logit, which may be -infinity.
+float highest_logit(const float* logits, int32_t vocab) {
+  std::array<float, kLanes> highest;
+  highest.fill(-kInfinity);
+  std::array<int32_t, kLanes> invalid{};
+  const int32_t whole = vocab - vocab % kLanes;
+  for (int32_t first = 0; first < whole; first += kLanes) {
+    for (int32_t lane = 0; lane < kLanes; ++lane) {
+      const float logit = logits[first + lane];
+      highest[lane] = logit > highest[lane] ? logit : highest[lane];
+      invalid[lane] |= !(logit < kInfinity);  // NaN or +infinity
+    }
+  }
+  for (int32_t token = whole; token < vocab; ++token) {
+    highest[0] = std::max(highest[0], logits[token]);
+    invalid[0] |= !(logits[token] < kInfinity);
+  }
+  if (std::any_of(invalid.begin(), invalid.end(), [](int32_t is) { return is != 0; })) {
+    const float* first = std::find_if(logits, logits + vocab, [](float logit) { return !(logit < kInfinity); });
+    throw Error("INTERNAL", "the logit of token " + std::to_string(first - logits) + " is " +
+                                (std::isnan(*first) ? "NaN" : "+infinity") + ", the first such of " +
+                                std::to_string(vocab) +
+                                "; the model's weights or activations have left the range of their type");
+  }
+  return *std::max_element(highest.begin(), highest.end());
+}
+
+// exp(x) for x <= 0 to within 2e-7 of its value, and exactly 0 below -87. Without branches, for the vectoriser.
+//   x = k ln 2 + r with |r| <= ln 2 / 2;  exp(x) = 2^k * (Taylor polynomial of r);  2^k is made in the exponent bits.
+inline float exp_of_nonpositive(float x) {
+  const float clamped = x > -87.0f ? x : -87.0f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
+  const float k = (clamped * 1.44269504f + kRound) - kRound;
+  const float r = (clamped - k * 0.693359375f) + k * 2.12194440e-4f;  // ln 2 in two parts
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const float power = bits_to_float(static_cast<uint32_t>(static_cast<int32_t>(k) + 127) << 23);
+  return x > -87.0f ? p * power : 0.0f;
+}
+
+// Logits turned into weights: exp((logit - highest) / temperature), so that the highest logit has weight 1.
+struct Softmax {
+  float highest = 0;
+  float inverse_temperature = 1;
+
+  float weight(float logit) const { return exp_of_nonpositive((logit - highest) * inverse_temperature); }
+
+  // The weights of all logits, and their sums by blocks of kBlock; returns the sum of all.
+  double weights(const float* logits, int32_t vocab, SamplingScratch& scratch) const {
+    scratch.weights.resize(static_cast<size_t>(vocab));
+    scratch.block_sums.clear();
+    double total = 0;
+    for (int32_t begin = 0; begin < vocab; begin += kBlock) {
+      const double sum = block(logits + begin, std::min(kBlock, vocab - begin), scratch.weights.data() + begin);
+      scratch.block_sums.push_back(sum);
+      total += sum;
+    }
+    return total;
+  }
+
+ private:
+  double block(const float* logits, int32_t count, float* weights) const {
+    for (int32_t i = 0; i < count; ++i) weights[i] = weight(logits[i]);
+    std::array<float, kLanes> sums{};
+    const int32_t whole = count - count % kLanes;
+    for (int32_t first = 0; first < whole; first += kLanes) {
+      for (int32_t lane = 0; lane < kLanes; ++lane) sums[lane] += weights[first + lane];
+    }
+    double sum = 0;
+    for (const float lane : sums) sum += lane;
+    for (int32_t i = whole; i < count; ++i) sum += weights[i];
+    return sum;
+  }
+};
+
+bool ranks_before(const Candidate& a, const Candidate& b) {
+  return a.score != b.score ? a.score > b.score : a.token < b.token;
+}
+
+// The `count` highest logits above -infinity, in no order. One pass: candidates gather until there are twice as many as
+// wanted, then the worse half goes and the worst that stayed is the bar for all that follow.
+void select_highest(const float* logits, int32_t vocab, int32_t count, std::vector<Candidate>& candidates) {
+  const size_t wanted = static_cast<size_t>(count);
+  const size_t capacity = std::max<size_t>(2 * wanted, 512);
+  candidates.clear();
+  if (wanted == 0) return;
+  const auto keep_best = [&] {
+    std::nth_element(candidates.begin(), candidates.begin() + (count - 1), candidates.end(), ranks_before);
+    candidates.resize(wanted);
+  };
+  float bar = -kInfinity;
+  for (int32_t token = 0; token < vocab; ++token) {
+    if (!(logits[token] > bar)) continue;  // equal to the bar: the lower ids are there already
+    candidates.push_back({logits[token], token});
+    if (candidates.size() == capacity) {
+      keep_best();
+      bar = candidates.back().score;
+    }
+  }
+  if (candidates.size() > wanted) keep_best();
+}
+
+// Sorts the candidates, the highest logit first, as far as it takes for their weights to reach `wanted`; drops the
+// rest. The scores become weights. Returns their sum.
+double keep_nucleus(const Softmax& softmax, double wanted, std::vector<Candidate>& candidates) {
+  const size_t count = candidates.size();
+  double reached = 0;
+  size_t sorted = 0;
+  for (size_t step = 64; sorted < count; step *= 4) {
+    const auto begin = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+    const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(std::min(count, sorted + step));
+    if (end != candidates.end()) std::nth_element(begin, end, candidates.end(), ranks_before);
+    std::sort(begin, end, ranks_before);
+    for (auto candidate = begin; candidate != end; ++candidate) {
+      candidate->score = softmax.weight(candidate->score);
+      reached += candidate->score;
+      ++sorted;
+      if (reached >= wanted) {
+        candidates.resize(sorted);
+        return reached;
+      }
+    }
+  }
+  return reached;
+}
+
+// Drops candidates (sorted, scores are weights) of less than `least`; returns the sum of those that stay.
+double keep_at_least(float least, double sum, std::vector<Candidate>& candidates) {
+  while (candidates.size() > 1 && candidates.back().score < least) {
+    sum -= candidates.back().score;
+    candidates.pop_back();
+  }
+  return sum;
+}
+
+int32_t draw(const std::vector<Candidate>& candidates, double target) {
+  double reached = 0;
+  int32_t last = candidates.front().token;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.score <= 0) continue;
+    reached += candidate.score;
+    last = candidate.token;
+    if (reached > target) break;
+  }
+  return last;
+}
+
+int32_t draw(const SamplingScratch& scratch, double target) {
+  size_t block = 0;
+  while (block + 1 < scratch.block_sums.size() && scratch.block_sums[block] <= target) {
+    target -= scratch.block_sums[block++];
+  }
+  // Rounding may put the target just behind the last weight of a block that is otherwise empty: then go back to the
+  // last weight there is.
+  const size_t begin = block * kBlock, end = std::min(begin + kBlock, scratch.weights.size());
+  double reached = 0;
+  size_t last = scratch.weights.size();
+  for (size_t token = begin; token < end && reached <= target; ++token) {
+    if (scratch.weights[token] <= 0) continue;
+    reached += scratch.weights[token];
+    last = token;
+  }
+  if (last == scratch.weights.size()) {
+    last = begin;
+    while (scratch.weights[--last] <= 0) {
+    }
+  }
+  return static_cast<int32_t>(last);
+}
+
+int32_t choose(const float* logits, int32_t vocab, float highest, const SamplingParameters& p,
+               SamplingScratch& scratch) {
+  if (p.temperature == 0) return static_cast<int32_t>(std::find(logits, logits + vocab, highest) - logits);
+  const Softmax softmax{highest, std::min(1.0f / p.temperature, std::numeric_limits<float>::max())};
+  const double random = uniform_random(p.seed, p.step);
+  std::vector<Candidate>& candidates = scratch.candidates;
+
+  double total = 0;
+  if (p.top_k > 0 && p.top_k < vocab) {
+    select_highest(logits, vocab, p.top_k, candidates);
+    for (const Candidate& candidate : candidates) total += softmax.weight(candidate.score);
+  } else {
+    total = softmax.weights(logits, vocab, scratch);
+    if (p.top_p >= 1 && p.min_p <= 0) return draw(scratch, random * total);
+    // Tokens of less than this can be left out: all of them together have less than 1 - p of the total, so the others
+    // reach p before one of these would be taken. (0.99: well clear of rounding.)
+    const double negligible = 0.99 * (1.0 - p.top_p) / vocab * total;
+    const float least = std::max(static_cast<float>(negligible), p.top_p >= 1 ? p.min_p : 0.0f);
+    candidates.clear();
+    for (int32_t token = 0; token < vocab; ++token) {
+      const float weight = scratch.weights[static_cast<size_t>(token)];
+      if (weight >= least && weight > 0) candidates.push_back({logits[token], token});
+    }
+  }
+  double sum = keep_nucleus(softmax, p.top_p < 1 ? p.top_p * total : kInfinity, candidates);
+  sum = keep_at_least(p.min_p, sum, candidates);
+  return draw(candidates, random * sum);
+}
+
+// Changes single logits and puts them back at the end of its life.
+class LogitEdits {
+ public:
+  LogitEdits(float* logits, std::vector<TokenBias>& overwritten) : logits_(logits), overwritten_(overwritten) {
+    overwritten_.clear();
+  }
+  ~LogitEdits() {
+    for (auto edit = overwritten_.rbegin(); edit != overwritten_.rend(); ++edit) logits_[edit->token] = edit->bias;
+  }
+  LogitEdits(const LogitEdits&) = delete;
+  LogitEdits& operator=(const LogitEdits&) = delete;
+
+  void set(int32_t token, float logit) {
+    overwritten_.push_back({token, logits_[token]});
+    logits_[token] = logit;
+  }
+  bool any() const { return !overwritten_.empty(); }
+
+ private:
+  float* logits_;
+  std::vector<TokenBias>& overwritten_;
+};
+
+void apply_penalties(const float* logits, int32_t vocab, const SamplingParameters& p, std::vector<int32_t>& counts,
+                     LogitEdits& edits) {
+  const bool repetition = p.repetition_penalty != 1;
+  if (!repetition && p.frequency_penalty == 0 && p.presence_penalty == 0) return;
+  if (counts.size() < static_cast<size_t>(vocab)) counts.resize(static_cast<size_t>(vocab), 0);
+  constexpr int32_t kDone = -1;
+  const auto repeated = [&](float logit) {
+    if (!repetition) return logit;
+    return logit > 0 ? logit / p.repetition_penalty : logit * p.repetition_penalty;
+  };
+  for (const int32_t token : p.generated) ++counts[token];
+  for (const int32_t token : p.generated) {
+    const int32_t count = counts[token];
+    if (count == kDone) continue;
+    counts[token] = kDone;
+    const float count_penalty = p.frequency_penalty * static_cast<float>(count) + p.presence_penalty;
+    edits.set(token, repeated(logits[token]) - count_penalty);
+  }
+  for (const int32_t token : p.prompt) {
+    if (!repetition || counts[token] == kDone) continue;
+    counts[token] = kDone;
+    edits.set(token, repeated(logits[token]));
+  }
+  for (const int32_t token : p.generated) counts[token] = 0;
+  for (const int32_t token : p.prompt) counts[token] = 0;
+}
+
+}  // namespace
+
+Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, SamplingScratch& scratch) {
+  if (vocab <= 0) throw Error("INTERNAL", "cannot sample from " + std::to_string(vocab) + " logits");
+  check(p, vocab);
+  float highest = highest_logit(logits, vocab);
+  Sampled sampled;
+
+  double log_sum = 0;  // of the exponentials of the unmodified logits
+  if (p.logprobs >= 0) {
+    log_sum = highest + std::log(Softmax{highest, 1}.weights(logits, vocab, scratch));
+    select_highest(logits, vocab, std::min(p.logprobs, vocab), scratch.candidates);
+    std::sort(scratch.candidates.begin(), scratch.candidates.end(), ranks_before);
+    for (const Candidate& candidate : scratch.candidates) {
+      sampled.alternatives.push_back({candidate.token, static_cast<float>(candidate.score - log_sum)});
+    }
+  }
+  {
+    LogitEdits edits(logits, scratch.overwritten);
+    apply_penalties(logits, vocab, p, scratch.counts, edits);
+    for (const TokenBias& entry : p.bias) edits.set(entry.token, logits[entry.token] + entry.bias);
+    for (const int32_t token : p.banned) edits.set(token, -kInfinity);
+    if (edits.any()) highest = highest_logit(logits, vocab);
+    if (highest == -kInfinity) {
+      throw Error("INTERNAL", "none of the " + std::to_string(vocab) +
+                                  " tokens may be chosen: every logit is -infinity (" +
+                                  std::to_string(p.banned.size()) + " tokens are banned)");
+    }
+    sampled.token = choose(logits, vocab, highest, p, scratch);
+  }
+  if (p.logprobs >= 0) sampled.logprob = static_cast<float>(logits[sampled.token] - log_sum);
+  return sampled;
+}
+
+}  // namespace billfish
