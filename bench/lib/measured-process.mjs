@@ -7,6 +7,8 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Bytes of a field of /proc/self/status, e.g. VmHWM, the highest resident set so far. */
 function statusBytes(status, field) {
@@ -24,9 +26,30 @@ function memory() {
   }
 }
 
-/** The child's side: answers requests by `methods` (and `memory`) until the parent disconnects. */
+/**
+ * How late the event loop comes to a timer due every millisecond, in milliseconds, while `work` is under way. It is a run
+ * of its own, so that the timer does not disturb the speeds measured.
+ */
+async function eventLoopDelay(work) {
+  const resolution = 1
+  const histogram = monitorEventLoopDelay({ resolution })
+  histogram.enable()
+  await work()
+  histogram.disable()
+  const late = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - resolution) // the histogram holds whole intervals
+  return { p50: late(histogram.percentile(50)), p99: late(histogram.percentile(99)), max: late(histogram.max) }
+}
+
+/**
+ * The child's side: answers requests by `methods`, `memory` and `delays` until the parent disconnects. `delays` tells the
+ * event-loop delay while another method runs, beside that of an idle second.
+ */
 export function answerRequests(methods) {
-  const all = { memory, ...methods }
+  const delays = async ({ method, options }) => ({
+    idle: await eventLoopDelay(() => sleep(1000)),
+    busy: await eventLoopDelay(() => methods[method](options)),
+  })
+  const all = { memory, delays, ...methods }
   process.on('message', async ({ method, options }) => {
     try {
       process.send({ result: await all[method](options) })

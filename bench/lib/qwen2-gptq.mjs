@@ -95,6 +95,16 @@ export function qwen2GptqTensors(shape) {
   return tensors
 }
 
+/**
+ * Bytes of weights that a decoded token has to read: all but the embedding, of which it reads one row, and what a
+ * symmetric checkpoint in natural order need not look at (zero points, g_idx).
+ */
+export function gptqBytesPerToken(shape) {
+  const skipped = /embed_tokens|qzeros$|g_idx$/
+  const read = qwen2GptqTensors(shape).filter(({ name }) => !skipped.test(name))
+  return read.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+}
+
 /** Cuts the list of tensors into `count` runs of about equal bytes. */
 function shards(tensors, count) {
   const total = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)

@@ -1,5 +1,9 @@
 // How fast this machine reads memory: each thread sums its own part of a buffer far larger than the caches. Prints one
 // line of JSON. Usage: bandwidth [threads] [MiB] [rounds]
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -60,11 +64,18 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bandwidth [threads] [MiB] [rounds], all positive\n");
     return 2;
   }
-  std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(4096, bytes), &std::free);
+  const size_t huge_page = size_t{2} << 20;
+  const size_t allocated = (bytes + huge_page - 1) / huge_page * huge_page;
+  std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(huge_page, allocated), &std::free);
   if (!memory) {
     std::fprintf(stderr, "no memory for a buffer of %zu MiB\n", mebibytes);
     return 1;
   }
+#if defined(__linux__)
+  // The bandwidth is the memory's, not that of the page tables: with 4 KiB pages it comes out several per cent lower.
+  // Where the system refuses, ordinary pages do.
+  madvise(memory.get(), allocated, MADV_HUGEPAGE);
+#endif
   auto* data = static_cast<Vector*>(memory.get());
   const size_t vectors = bytes / sizeof(Vector);
   for (size_t i = 0; i < vectors; ++i)

@@ -1,7 +1,7 @@
 /** The random Qwen2 model as a GGUF file: linears Q4_0, embedding and head F16, norms and biases F32. */
 import { halfToNumber } from '../lib/random.mjs'
 import * as model from '../lib/random-qwen2.mjs'
-import { writeGguf } from './gguf-writer.mjs'
+import { tensorBytes, writeGguf } from './gguf-writer.mjs'
 
 const blockNames = {
   'self_attn.q_proj': 'attn_q',
@@ -138,4 +138,10 @@ export function qwen2Tensors(shape) {
 export function writeQwen2Gguf(path, shape) {
   model.checkShape(shape)
   return writeGguf(path, qwen2Metadata(shape), qwen2Tensors(shape))
+}
+
+/** Bytes of weights that a decoded token has to read: all but the embedding, of which it reads one row. */
+export function ggufBytesPerToken(shape) {
+  const read = qwen2Tensors(shape).filter(({ name }) => !name.startsWith('token_embd'))
+  return read.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
 }

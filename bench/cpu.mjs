@@ -1,0 +1,217 @@
+/**
+ * `npm run bench -- cpu`: billfish beside llama.cpp on this machine's processor, with the same random weights, in one
+ * run. The two live in processes of their own and are measured in turn, a few rounds, so that what disturbs the machine
+ * disturbs both.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join, relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { cpuReport } from './lib/cpu-report.mjs'
+import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
+import { MeasuredProcess } from './lib/measured-process.mjs'
+import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
+import { defaultShape } from './lib/random-qwen2.mjs'
+import { summary } from './lib/statistics.mjs'
+import { defaultFolder, ggufModel, gptqModel } from './make-model.mjs'
+import { ggufBytesPerToken } from './peers/qwen2-gguf.mjs'
+
+const promptTokens = 512
+const shortPrompt = 16
+const decodeTokens = 128
+const contextSize = 1024
+
+const usage = `npm run bench -- cpu [options]
+  --rounds <n>    measurements of each kind (5)
+  --loads <n>     times each model is loaded, each in a fresh process (3)
+  --layers <n>    decoder layers, fewer for a quick look (${defaultShape.layers})
+  --dtype <type>  billfish's dtype (auto)
+  --models <dir>  where the models are made and kept (${defaultFolder})
+  --alone         leave llama.cpp out`
+
+/** Token ids without a pattern that a cache or predictor could use. */
+const tokenIds = (count, vocab) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919) % (vocab - 300)))
+
+/** llama.cpp's package, installed on first use into its own folder: it is no part of billfish's own installation. */
+function installPeers() {
+  const folder = join(repository, 'bench/peers')
+  if (existsSync(join(folder, 'node_modules/node-llama-cpp'))) return
+  console.error('installing node-llama-cpp (its CPU prebuilt alone) into bench/peers ...')
+  execFileSync('npm', ['ci', '--ignore-scripts', '--omit=optional'], { cwd: folder, stdio: ['ignore', 2, 2] })
+}
+
+/** The two programs: how each is started and loaded, what files it reads, what a decoded token costs it. */
+function contestants(options, shape) {
+  const directory = gptqModel(options.models, shape)
+  const weights = readdirSync(directory).filter((name) => name.endsWith('.safetensors'))
+  const billfish = {
+    name: 'billfish',
+    module: join(import.meta.dirname, 'lib/billfish-process.mjs'),
+    load: { path: directory, contextSize, dtype: options.dtype, deviceMap: 'cpu' },
+    files: weights.map((name) => join(directory, name)),
+    bytesPerToken: gptqBytesPerToken(shape),
+    settings: { prefill: {}, decode: {} },
+  }
+  if (options.alone) return [billfish]
+  installPeers()
+  const file = ggufModel(options.models, shape)
+  const llama = {
+    name: 'llama.cpp',
+    module: join(import.meta.dirname, 'peers/llama.mjs'),
+    load: { path: file },
+    files: [file],
+    bytesPerToken: ggufBytesPerToken(shape),
+    settings: { prefill: {}, decode: {} },
+  }
+  return [billfish, llama]
+}
+
+const start = ({ module }) => new MeasuredProcess(module, { BENCH_THREADS: String(availableParallelism()) })
+
+/** Load times in fresh processes with the files in the page cache, each beside a copy of the same files. */
+async function measureLoading(program, options) {
+  for (const file of program.files) warm(file)
+  const loads = []
+  const copies = []
+  let memory
+  for (let i = 0; i < options.loads; i++) {
+    copies.push(copyMilliseconds(program.files, join(options.models, `copy-${process.pid}`)))
+    const child = start(program)
+    loads.push((await child.request('load', program.load)).milliseconds)
+    memory = await child.request('memory')
+    await child.close()
+  }
+  const fileBytes = program.files.reduce((sum, file) => sum + statSync(file).size, 0)
+  return { fileBytes, loadMilliseconds: summary(loads), copyMilliseconds: summary(copies), memoryAfterLoad: memory }
+}
+
+/** llama.cpp's faster setting of flash attention for each measurement: two tries of both, after a warm-up. */
+async function chooseFlashAttention(program, requests) {
+  for (const [method, options] of Object.entries(requests)) {
+    let best = 0
+    for (const flashAttention of [false, true]) {
+      await program.child.request(method, { ...options, flashAttention })
+      for (let i = 0; i < 2; i++) {
+        const { tokensPerSecond } = await program.child.request(method, { ...options, flashAttention })
+        if (tokensPerSecond <= best) continue
+        best = tokensPerSecond
+        program.settings[method] = { flashAttention }
+      }
+    }
+  }
+}
+
+/**
+ * Speeds of all programs, loaded at once and measured in turn; the order changes from round to round. The memory's read
+ * bandwidth is measured along with them: on a shared machine it moves.
+ */
+async function measureSpeeds(programs, requests, rounds, bandwidthProgram) {
+  const answers = new Map(programs.map((program) => [program, { prefill: [], decode: [] }]))
+  const bandwidths = []
+  const busy = []
+  for (let round = 0; round < rounds; round++) {
+    const order = round % 2 === 0 ? programs : [...programs].reverse()
+    busy.push(await busyCores())
+    bandwidths.push(readBandwidth(bandwidthProgram).median)
+    for (const [method, options] of Object.entries(requests)) {
+      for (const program of order) {
+        const answer = await program.child.request(method, { ...options, ...program.settings[method] })
+        answers.get(program)[method].push(answer)
+      }
+    }
+    console.error(`round ${round + 1} of ${rounds}`)
+  }
+  return { answers, readBandwidth: summary(bandwidths), busyCores: summary(busy) }
+}
+
+/** How many tokens two greedy runs share from the start. */
+function commonPrefix(a, b) {
+  const different = a.findIndex((token, i) => token !== b[i])
+  return different === -1 ? a.length : different
+}
+
+/** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-cpu.json. */
+export async function run(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      rounds: { type: 'string', default: '5' },
+      loads: { type: 'string', default: '3' },
+      layers: { type: 'string', default: String(defaultShape.layers) },
+      dtype: { type: 'string', default: 'auto' },
+      models: { type: 'string', default: defaultFolder },
+      alone: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) return console.log(usage)
+  const options = { ...values, rounds: Number(values.rounds), loads: Number(values.loads) }
+  const shape = { ...defaultShape, layers: Number(values.layers) }
+  const programs = contestants(options, shape)
+  const [billfish, llama] = programs
+  const bandwidthProgram = nativeProgram('bandwidth')
+  const requests = {
+    prefill: { ids: tokenIds(promptTokens, shape.vocab), contextSize },
+    decode: { ids: tokenIds(shortPrompt, shape.vocab), tokens: decodeTokens, contextSize },
+  }
+  for (const program of programs) program.loading = await measureLoading(program, options)
+  try {
+    for (const program of programs) {
+      program.child = start(program)
+      program.loaded = await program.child.request('load', program.load)
+    }
+    for (const [method, request] of Object.entries(requests)) await billfish.child.request(method, request) // warm-up
+    if (llama) await chooseFlashAttention(llama, requests)
+    const { answers, ...surroundings } = await measureSpeeds(programs, requests, options.rounds, bandwidthProgram)
+    const result = {
+      benchmark: 'cpu',
+      machine: machine(),
+      shape,
+      tokens: { prefill: promptTokens, prompt: shortPrompt, decode: decodeTokens },
+      rounds: options.rounds,
+      dtype: options.dtype,
+      ...surroundings,
+      programs: [],
+    }
+    for (const program of programs) {
+      const { prefill, decode } = answers.get(program)
+      const rates = (list) => summary(list.map(({ tokensPerSecond }) => tokensPerSecond))
+      const overheads = decode.map((answer) => answer.overheadMillisecondsPerToken)
+      result.programs.push({
+        name: program.name,
+        version: program.loaded.version,
+        settings: program.settings,
+        prefill: rates(prefill),
+        decode: rates(decode),
+        bytesPerToken: program.bytesPerToken,
+        ...(program === llama ? { overheadMillisecondsPerToken: summary(overheads).median } : {}),
+        loading: program.loading,
+        memoryOfModel: program.loaded.memory,
+        eventLoop: await program.child.request('delays', {
+          method: 'decode',
+          options: { ...requests.decode, ...program.settings.decode },
+        }),
+        memory: await program.child.request('memory'),
+      })
+    }
+    if (llama) {
+      const generated = (program) => answers.get(program).decode[0].generated
+      result.commonGreedyTokens = commonPrefix(generated(billfish), generated(llama))
+    }
+    console.log(cpuReport(result))
+    writeResult(result)
+    await billfish.child.request('dispose')
+  } finally {
+    for (const program of programs) await program.child?.close()
+  }
+}
+
+function writeResult(result) {
+  const folder = join(repository, 'bench/results')
+  mkdirSync(folder, { recursive: true })
+  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
+  const path = join(folder, `${result.machine.date.slice(0, 10)}-${processor}-cpu.json`)
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+}

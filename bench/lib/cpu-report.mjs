@@ -1,0 +1,74 @@
+/** The result of the CPU benchmark as text. */
+import { table } from './statistics.mjs'
+
+const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
+const range = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}..${max.toFixed(1)})`
+const decimals = (digits) => (value) => value.toFixed(digits)
+const percent = (value) => `${(100 * value).toFixed(0)} %`
+
+/** Cores that other programs may keep busy before a result is called disturbed: spinning barriers suffer from any. */
+const quietLimit = 0.2
+
+/** Table and notes for a result as bench/cpu.mjs writes it. */
+export function cpuReport(result) {
+  const [billfish, llama] = result.programs
+  const { busyCores, machine, readBandwidth, tokens } = result
+  // One row: its cells shown by `show`, and billfish's number over llama.cpp's.
+  const row = (label, number, show, cell = (program) => show(number(program))) => [
+    label,
+    ...result.programs.map(cell),
+    llama ? `${(number(billfish) / number(llama)).toFixed(2)}x` : '',
+  ]
+  const speed = (label, method) =>
+    row(
+      label,
+      (program) => program[method].median,
+      undefined,
+      (program) => range(program[method]),
+    )
+  const best = (method) => row('  best', (program) => program[method].max, decimals(1))
+  const reads = (program) => (program.decode.median * program.bytesPerToken) / 1e9
+  const load = ({ loading }) => loading.loadMilliseconds.min
+  const copy = ({ loading }) => loading.copyMilliseconds.min
+  const peak = ({ memory }) => memory.peakResident
+  const fileBytes = ({ loading }) => loading.fileBytes
+  const rows = [
+    ['', ...result.programs.map(({ name }) => name), llama ? 'ratio' : ''],
+    speed(`prefill ${tokens.prefill}, tokens/s`, 'prefill'),
+    best('prefill'),
+    speed(`decode ${tokens.decode}, tokens/s`, 'decode'),
+    best('decode'),
+    row('decode reads weights at, GB/s', reads, decimals(1)),
+    row('  of the read bandwidth', (program) => reads(program) / readBandwidth.median, percent),
+    row('weight files', fileBytes, mebibytes),
+    row('load (best), ms', load, decimals(0)),
+    row('copying the files (best), ms', copy, decimals(0)),
+    row('  load over copying', (program) => load(program) / copy(program), decimals(2)),
+    row('peak resident after load', ({ loading }) => loading.memoryAfterLoad.peakResident, mebibytes),
+    row('peak resident in all', peak, mebibytes),
+    row('  over the files', (program) => peak(program) / fileBytes(program), decimals(2)),
+    row('event loop p99, generating, ms', ({ eventLoop }) => eventLoop.busy.p99, decimals(2)),
+    row('  idle, ms', ({ eventLoop }) => eventLoop.idle.p99, decimals(2)),
+  ]
+  const commit = `${machine.commit.slice(0, 10)}${machine.uncommittedChanges ? ' with uncommitted changes' : ''}`
+  const lines = [
+    `${machine.processor}, ${machine.cores} cores, ${machine.date}, commit ${commit}`,
+    `read bandwidth ${range(readBandwidth)} GB/s, measured before every round`,
+    `other programs kept ${busyCores.median.toFixed(2)} (at most ${busyCores.max.toFixed(2)}) cores busy`,
+    `median (least..most) of ${result.rounds} rounds; dtype ${result.dtype}`,
+    '',
+    table(rows),
+  ]
+  if (busyCores.max > quietLimit) lines.push('', 'The machine was not quiet: do not rely on these numbers.')
+  if (llama) {
+    const { version, settings, overheadMillisecondsPerToken } = llama
+    const attention = (method) => `${settings[method].flashAttention ? 'on' : 'off'} for ${method}`
+    lines.push(
+      '',
+      `greedy tokens in common from the start: ${result.commonGreedyTokens} of ${tokens.decode + 1}`,
+      `llama.cpp ${version}; flash attention, the faster: ${attention('prefill')}, ${attention('decode')}; ` +
+        `${overheadMillisecondsPerToken.toFixed(2)} ms a token outside its native decode call`,
+    )
+  }
+  return lines.join('\n')
+}
