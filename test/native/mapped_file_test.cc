@@ -1,0 +1,62 @@
+#include "checkpoint/mapped_file.h"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <numeric>
+
+#include "check.h"
+#include "engine/error.h"
+#include "safetensors_file.h"
+
+using billfish::DType;
+using billfish::MappedFile;
+using fixtures::TemporaryFile;
+
+TEST(mapped_file_gives_the_bytes_of_the_file) {
+  TemporaryFile file;
+  std::vector<int32_t> numbers(5000);
+  std::iota(numbers.begin(), numbers.end(), 7);
+  file.write("numbers", DType::i32, {5000}, numbers);
+  const MappedFile mapped(file.path().string());
+  CHECK(mapped.size() == 1 + 5000 * 4);
+  CHECK(std::memcmp(mapped.at(1, 5000 * 4, "numbers"), numbers.data(), 5000 * 4) == 0);
+  // Released pages come back from the file.
+  mapped.prefetch(0, mapped.size());
+  mapped.release(0, mapped.size());
+  CHECK(std::memcmp(mapped.at(1, 5000 * 4, "numbers"), numbers.data(), 5000 * 4) == 0);
+}
+
+TEST(mapped_file_refuses_ranges_beyond_its_end) {
+  TemporaryFile file;
+  file.write("bytes", DType::u8, {99}, std::vector<uint8_t>(99));
+  const MappedFile mapped(file.path().string());
+  CHECK(mapped.at(100, 0, "nothing") != nullptr);
+  CHECK_THROWS(mapped.at(0, 101, "too many"), "INVALID_CHECKPOINT");
+  CHECK_THROWS(mapped.at(101, 0, "behind"), "INVALID_CHECKPOINT");
+  CHECK_THROWS(mapped.at(50, UINT64_MAX - 20, "wraps round"), "INVALID_CHECKPOINT");
+  CHECK_THROWS(mapped.at(UINT64_MAX, 2, "wraps round"), "INVALID_CHECKPOINT");
+  mapped.release(UINT64_MAX - 5, 5);
+  mapped.release(0, UINT64_MAX);
+}
+
+TEST(mapped_file_notices_that_it_was_cut) {
+  TemporaryFile file;
+  file.write("bytes", DType::u8, {20000}, std::vector<uint8_t>(20000));
+  const MappedFile mapped(file.path().string());
+  std::filesystem::resize_file(file.path(), 10000);
+  CHECK(mapped.at(0, 10000, "what is left") != nullptr);
+  CHECK_THROWS(mapped.at(0, 10001, "more"), "INVALID_CHECKPOINT");
+}
+
+TEST(mapped_file_refuses_what_is_no_file) {
+  CHECK_THROWS(MappedFile("/nowhere/at/all.safetensors"), "INVALID_CHECKPOINT");
+  CHECK_THROWS(MappedFile(std::filesystem::temp_directory_path().string()), "INVALID_CHECKPOINT");
+  TemporaryFile empty;
+  std::filesystem::resize_file(empty.path(), 0);
+  CHECK_THROWS(MappedFile(empty.path().string()), "INVALID_CHECKPOINT");
+  TemporaryFile pipe;
+  std::filesystem::remove(pipe.path());
+  CHECK(mkfifo(pipe.path().c_str(), 0600) == 0);
+  CHECK_THROWS(MappedFile(pipe.path().string()), "INVALID_CHECKPOINT");
+}
