@@ -75,13 +75,17 @@ float highest_logit(const float* logits, int32_t vocab) {
   return *std::max_element(highest.begin(), highest.end());
 }
 
-// exp(x) for x <= 0 to within 2e-7 of its value, and exactly 0 below -87. Without branches, for the vectoriser.
-//   x = k ln 2 + r with |r| <= ln 2 / 2;  exp(x) = 2^k * (Taylor polynomial of r);  2^k is made in the exponent bits.
-inline float exp_of_nonpositive(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer
-  const float k = (clamped * 1.44269504f + kRound) - kRound;
-  const float r = (clamped - k * 0.693359375f) + k * 2.12194440e-4f;  // ln 2 in two parts
+// exp(x) for kLowestExponent <= x <= 0, to within 2e-7 of its value. Straight-line code, for the vectoriser.
+//   x = k ln 2 + r with |r| <= ln 2 / 2;  exp(x) = 2^k * (Taylor polynomial of r)
+// Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the lowest bits; 2^k has k + 127 in its exponent
+// bits. For the lowest exponent k is -127, whose bits are the number 0: so that is exp of all that lies below.
+constexpr float kLowestExponent = -88.0f;
+
+inline float exp_of(float x) {
+  constexpr float kRound = 12582912.0f;
+  const float shifted = x * 1.44269504f + kRound;
+  const float k = shifted - kRound;
+  const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;  // ln 2 in two parts
   float p = 1.0f / 5040;
   p = p * r + 1.0f / 720;
   p = p * r + 1.0f / 120;
@@ -90,8 +94,7 @@ inline float exp_of_nonpositive(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const float power = bits_to_float(static_cast<uint32_t>(static_cast<int32_t>(k) + 127) << 23);
-  return x > -87.0f ? p * power : 0.0f;
+  return p * bits_to_float((float_to_bits(shifted) + 127u) << 23);
 }
 
 // Logits turned into weights: exp((logit - highest) / temperature), so that the highest logit has weight 1.
@@ -99,7 +102,11 @@ struct Softmax {
   float highest = 0;
   float inverse_temperature = 1;
 
-  float weight(float logit) const { return exp_of_nonpositive((logit - highest) * inverse_temperature); }
+  float exponent(float logit) const {
+    const float exponent = (logit - highest) * inverse_temperature;
+    return exponent > kLowestExponent ? exponent : kLowestExponent;
+  }
+  float weight(float logit) const { return exp_of(exponent(logit)); }
 
   // The weights of all logits, and their sums by blocks of kBlock; returns the sum of all.
   double weights(const float* logits, int32_t vocab, SamplingScratch& scratch) const {
@@ -116,7 +123,9 @@ struct Softmax {
 
  private:
   double block(const float* logits, int32_t count, float* weights) const {
-    for (int32_t i = 0; i < count; ++i) weights[i] = weight(logits[i]);
+    // Two loops, because GCC makes a branch of the clamping when it sees what becomes of it.
+    for (int32_t i = 0; i < count; ++i) weights[i] = exponent(logits[i]);
+    for (int32_t i = 0; i < count; ++i) weights[i] = exp_of(weights[i]);
     std::array<float, kLanes> sums{};
     const int32_t whole = count - count % kLanes;
     for (int32_t first = 0; first < whole; first += kLanes) {
