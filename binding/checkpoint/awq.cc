@@ -19,7 +19,7 @@ constexpr int nibble_of_output[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 // Swaps the bits `mask` of b with those `shift` above them of a, in every lane.
 template <int lanes>
-void swap_bits(uint32_t* a, uint32_t* b, int shift, uint32_t mask) {
+void swap_bits(uint32_t* __restrict a, uint32_t* __restrict b, int shift, uint32_t mask) {
   for (int lane = 0; lane < lanes; ++lane) {
     const uint32_t difference = ((a[lane] >> shift) ^ b[lane]) & mask;
     b[lane] ^= difference;
@@ -42,45 +42,37 @@ class AwqSource final : public QuantizedSource {
       : QuantizedSource(spec, files, {spec.in, spec.out / 8}, {groups, spec.out}, {groups, spec.out / 8}) {}
 
  private:
-  // Words of 8 outputs that 64 rows touch, wherever they begin.
-  static constexpr int64_t columns_max = block_rows / 8 + 1;
-
   bool scales_by_group() const override { return true; }
 
   void read_codes(int64_t first, int64_t count, uint32_t* codes) const override {
     const uint8_t* source = code_bytes();
     turn_round(shape_.words_per_row(), count, codes, [&](CodeBlock& block) {
       const int64_t begin = first + block.row;
-      if (begin % 8 == 0 && block.rows == block_rows) {
-        fill<block_rows / 8>(source, begin, block);
-      } else {
-        fill<columns_max>(source, begin, block);
-      }
+      const bool whole = begin % 8 == 0 && block.rows == block_rows;
+      for (int64_t i = 0; i < block.words; ++i)
+        whole ? fill_word<true>(source, block, i, begin) : fill_word<false>(source, block, i, begin);
     });
   }
 
-  template <int columns>
-  void fill(const uint8_t* source, int64_t begin, CodeBlock& block) const {
-    const int64_t row_words = shape_.out / 8;
-    const int64_t first_column = begin / 8;
-    const int64_t skip = begin % 8;  // outputs of the first column that are not wanted
-    const int64_t used = (skip + block.rows + 7) / 8;
+  // Word i of the block's rows, which begin with output `begin`. Whole: they are 64, and 8 stored words hold them;
+  // otherwise up to 9 do, and outputs at both ends are left out.
+  template <bool whole>
+  void fill_word(const uint8_t* source, CodeBlock& block, int64_t i, int64_t begin) const {
+    constexpr int columns = block_rows / 8 + (whole ? 0 : 1);
+    const int64_t skip = whole ? 0 : begin % 8;
+    const int64_t used = whole ? columns : (skip + block.rows + 7) / 8;
     uint32_t words[8][columns] = {};
-    uint32_t outputs[columns * 8];
-    for (int64_t i = 0; i < block.words; ++i) {
-      for (int64_t k = 0; k < 8; ++k) {
-        const int64_t input = (block.word + i) * 8 + k;
-        if (input < shape_.in) {
-          std::memcpy(words[k], source + (input * row_words + first_column) * 4, used * 4);
-        } else {
-          std::memset(words[k], 0, sizeof words[k]);
-        }
+    for (int64_t k = 0; k < 8; ++k) {
+      const int64_t input = (block.word + i) * 8 + k;
+      if (input >= shape_.in) break;
+      std::memcpy(words[k], source + (input * (shape_.out / 8) + begin / 8) * 4, used * 4);
+    }
+    transpose_nibbles<columns>(words);
+    for (int j = 0; j < 8; ++j) {
+      for (int column = 0; column < columns; ++column) {
+        const int64_t row = column * 8 + output_of_nibble[j] - skip;
+        if (whole || (row >= 0 && row < block.rows)) block.codes[row][i] = words[j][column];
       }
-      transpose_nibbles<columns>(words);
-      for (int j = 0; j < 8; ++j) {
-        for (int column = 0; column < columns; ++column) outputs[column * 8 + output_of_nibble[j]] = words[j][column];
-      }
-      std::memcpy(block.data[i], outputs + skip, block.rows * 4);
     }
   }
 

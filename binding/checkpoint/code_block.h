@@ -1,8 +1,10 @@
 // Formats that store codes input by input ([in/P][out] or [in][out/P]) are turned round in blocks that stay in the
-// first level cache: 64 words of 64 rows. A format fills block[word][row]; the block is then written out row by row.
+// first level cache: 64 words of 64 rows. Both sides are then read and written in whole cache lines, although their
+// rows may lie a power of two apart.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace billfish {
 
@@ -11,11 +13,11 @@ constexpr int64_t block_words = 64, block_rows = 64;
 struct CodeBlock {
   int64_t word = 0, words = 0;  // of every row: [word, word + words)
   int64_t row = 0, rows = 0;    // relative to the first row asked for
-  uint32_t data[block_words][block_rows];
+  uint32_t codes[block_rows][block_words];
 };
 
-// Calls fill(block) for blocks that cover `words` words of `count` rows, and writes them to codes[count][words].
-// Words outermost: neighbouring rows lie in the same pages of the source.
+// Calls fill(block), which writes block.codes[row][word], for blocks that cover `words` words of `count` rows, and
+// copies them to codes[count][words]. Words outermost: neighbouring rows lie in the same pages of the source.
 template <class Fill>
 void turn_round(int64_t words, int64_t count, uint32_t* codes, Fill fill) {
   CodeBlock block;
@@ -25,8 +27,7 @@ void turn_round(int64_t words, int64_t count, uint32_t* codes, Fill fill) {
       block.rows = std::min(block_rows, count - block.row);
       fill(block);
       for (int64_t row = 0; row < block.rows; ++row) {
-        uint32_t* target = codes + (block.row + row) * words + block.word;
-        for (int64_t word = 0; word < block.words; ++word) target[word] = block.data[word][row];
+        std::memcpy(codes + (block.row + row) * words + block.word, block.codes[row], block.words * 4);
       }
     }
   }

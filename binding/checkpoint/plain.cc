@@ -17,8 +17,8 @@ void check_matrix(const MatrixSpec& spec, const MappedFiles& files) {
 
 void read_matrix_rows(const MatrixSpec& spec, const MappedFiles& files, int64_t first, int64_t count, void* out) {
   if (first < 0 || count < 0 || first > spec.out - count) {
-    throw Error("INTERNAL", "Rows " + std::to_string(first) + " to " + std::to_string(first + count) + " of '" +
-                                spec.name + "' were asked for, which has " + std::to_string(spec.out));
+    throw Error("INTERNAL", std::to_string(count) + " rows from row " + std::to_string(first) +
+                                " on were asked for of '" + spec.name + "', which has " + std::to_string(spec.out));
   }
   const uint64_t row_bytes = static_cast<uint64_t>(spec.in) * byte_size(spec.weight.dtype);
   std::memcpy(out, tensor_bytes(spec.weight, files, first * row_bytes, count * row_bytes), count * row_bytes);

@@ -93,8 +93,8 @@ uint64_t QuantizedSource::source_bytes() const {
 
 void QuantizedSource::read(int64_t first, int64_t count, CanonicalRows& rows) const {
   if (first < 0 || count < 0 || first > shape_.out - count) {
-    throw Error("INTERNAL", "Rows " + std::to_string(first) + " to " + std::to_string(first + count) + " of '" +
-                                shape_.name + "' were asked for, which has " + std::to_string(shape_.out));
+    throw Error("INTERNAL", std::to_string(count) + " rows from row " + std::to_string(first) +
+                                " on were asked for of '" + shape_.name + "', which has " + std::to_string(shape_.out));
   }
   const int64_t groups = shape_.groups();
   rows.first = first;
