@@ -17,9 +17,9 @@ struct Vector {
   static Value broadcast(float value) { return _mm256_set1_ps(value); }
 
   static Value load(const float* from) { return _mm256_loadu_ps(from); }
-  static Value load(const float* from, int64_t count) { return _mm256_maskload_ps(from, first(count)); }
+  static Value load(const float* from, int64_t count) { return _mm256_maskload_ps(from, lanes(count)); }
   static void store(float* to, Value value) { _mm256_storeu_ps(to, value); }
-  static void store(float* to, Value value, int64_t count) { _mm256_maskstore_ps(to, first(count), value); }
+  static void store(float* to, Value value, int64_t count) { _mm256_maskstore_ps(to, lanes(count), value); }
 
   static Value load_f16(const uint16_t* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
@@ -45,6 +45,7 @@ struct Vector {
   static Value divide(Value a, Value b) { return _mm256_div_ps(a, b); }
   static Value multiply_add(Value a, Value b, Value c) { return _mm256_fmadd_ps(a, b, c); }
   static Value maximum(Value a, Value b) { return _mm256_max_ps(a, b); }
+  static float first(Value value) { return _mm256_cvtss_f32(value); }
   static float sum(Value value) {
     const __m128 four = fold(value);
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -94,7 +95,7 @@ struct Vector {
   }
 
  private:
-  static __m256i first(int64_t count) {
+  static __m256i lanes(int64_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static __m128i load_halves(const uint16_t* from, int64_t count) {

@@ -28,21 +28,21 @@ struct Vector {
 
   // Functions with a count touch that many elements only, 1 to 16; a load fills the rest with zeros.
   static Value load(const float* from) { return _mm512_loadu_ps(from); }
-  static Value load(const float* from, int64_t count) { return _mm512_maskz_loadu_ps(first(count), from); }
+  static Value load(const float* from, int64_t count) { return _mm512_maskz_loadu_ps(lanes(count), from); }
   static void store(float* to, Value value) { _mm512_storeu_ps(to, value); }
-  static void store(float* to, Value value, int64_t count) { _mm512_mask_storeu_ps(to, first(count), value); }
+  static void store(float* to, Value value, int64_t count) { _mm512_mask_storeu_ps(to, lanes(count), value); }
 
   static Value load_f16(const uint16_t* from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
   static Value load_f16(const uint16_t* from, int64_t count) {
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), from));
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes(count), from));
   }
   static Value load_bf16(const uint16_t* from) {
     return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
   static Value load_bf16(const uint16_t* from, int64_t count) {
-    return widen_bf16(_mm256_maskz_loadu_epi16(first(count), from));
+    return widen_bf16(_mm256_maskz_loadu_epi16(lanes(count), from));
   }
 
   // To 16 bits, rounded to nearest even; what is beyond the largest finite value becomes that value, NaN stays NaN.
@@ -50,13 +50,13 @@ struct Vector {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }
   static void store_f16(uint16_t* to, Value value, int64_t count) {
-    _mm256_mask_storeu_epi16(to, first(count), narrow_f16(value));
+    _mm256_mask_storeu_epi16(to, lanes(count), narrow_f16(value));
   }
   static void store_bf16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_bf16(value));
   }
   static void store_bf16(uint16_t* to, Value value, int64_t count) {
-    _mm256_mask_storeu_epi16(to, first(count), narrow_bf16(value));
+    _mm256_mask_storeu_epi16(to, lanes(count), narrow_bf16(value));
   }
 
   static Value add(Value a, Value b) { return _mm512_add_ps(a, b); }
@@ -65,6 +65,7 @@ struct Vector {
   static Value divide(Value a, Value b) { return _mm512_div_ps(a, b); }
   static Value multiply_add(Value a, Value b, Value c) { return _mm512_fmadd_ps(a, b, c); }
   static Value maximum(Value a, Value b) { return _mm512_max_ps(a, b); }
+  static float first(Value value) { return _mm512_cvtss_f32(value); }
   static float sum(Value value) { return _mm512_reduce_add_ps(value); }
   static float largest(Value value) { return _mm512_reduce_max_ps(value); }
 
@@ -121,7 +122,7 @@ struct Vector {
   }
 
  private:
-  static __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
+  static __mmask16 lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
 
   static Value widen_bf16(__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));

@@ -40,6 +40,7 @@ struct Vector {
   static Value divide(Value a, Value b) { return a / b; }
   static Value multiply_add(Value a, Value b, Value c) { return a * b + c; }
   static Value maximum(Value a, Value b) { return a > b ? a : b; }
+  static float first(Value value) { return value; }
   static float sum(Value value) { return value; }
   static float largest(Value value) { return value; }
   static void sum4(Value a, Value b, Value c, Value d, float* to) { to[0] = a, to[1] = b, to[2] = c, to[3] = d; }

@@ -1,0 +1,13 @@
+#if defined(__x86_64__)
+
+#include "cpu/vector_avx512.h"
+// The vector type comes first.
+#include "cpu/attention_kernels_body.h"
+
+namespace billfish::cpu {
+
+void attention_avx512(const AttentionTask& task) { run_attention(task); }
+
+}  // namespace billfish::cpu
+
+#endif
