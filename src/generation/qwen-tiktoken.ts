@@ -1,9 +1,9 @@
 import { join } from 'node:path'
-import { BillfishError } from '../errors'
+import { invalidCheckpoint } from '../checkpoint/invalid'
 import { bytePairMerge } from './byte-pair-merge'
 import { decodeTokens } from './detokenizer'
-import { readTextFile } from './json-file'
 import { nextTurn, SLICE } from './slices'
+import { readTextFile } from './text-file'
 import type { SpecialTokenTexts, Tokenizer } from './types'
 
 export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'
@@ -17,6 +17,12 @@ const SPECIALS: readonly string[] = [
   ...Array.from({ length: 205 }, (_, index) => `<|extra_${index}|>`),
 ]
 const SPECIAL = new RegExp(`(${SPECIALS.join(' ').replaceAll('|', '\\|').replaceAll(' ', '|')})`)
+
+/** What the chat models of this vocabulary were trained on; their releases have it in code, not as a template. */
+const CHATML =
+  "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}" +
+  "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}" +
+  "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
 /**
  * What one piece is: a contraction's ending, a word with the character before it, one digit, punctuation, line ends, or
@@ -41,13 +47,14 @@ const PIECE = new RegExp(
  * @throws BillfishError INVALID_CHECKPOINT naming the line, if it is malformed
  */
 export async function loadQwenTiktoken(directory: string): Promise<Tokenizer | undefined> {
-  const text = await readTextFile(directory, QWEN_TIKTOKEN_FILE, MAX_BYTES)
-  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, join(directory, QWEN_TIKTOKEN_FILE)))
+  const path = join(directory, QWEN_TIKTOKEN_FILE)
+  const text = await readTextFile(path, MAX_BYTES)
+  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, path))
 }
 
 /** Tokens as byte strings (each character one byte), by rank. */
 async function parseRanks(text: string, path: string): Promise<Map<string, number>> {
-  const invalid = (what: string) => new BillfishError('INVALID_CHECKPOINT', `${path}: ${what}`)
+  const invalid = (what: string) => invalidCheckpoint(`${path}: ${what}`)
   const ranks = new Map<string, number>()
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue
@@ -74,6 +81,7 @@ class QwenTokenizer implements Tokenizer {
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts = { eos: '<|endoftext|>', pad: '<|endoftext|>' }
   readonly leadingSpacesToStrip = 0
+  readonly defaultChatTemplate = CHATML
   readonly #ranks: ReadonlyMap<string, number>
   /** Byte strings by id, the special tokens' at the end. */
   readonly #tokens: readonly string[]

@@ -1,5 +1,6 @@
-import { BillfishError } from '../errors'
-import { isObject } from './json-file'
+import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
+import type { BillfishError } from '../errors'
 
 /**
  * How a vocabulary spells bytes. Every decoder of tokenizer.json that billfish reads is a function of single tokens,
@@ -104,9 +105,8 @@ export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
 }
 
 function unsupported(step: unknown, path: string): BillfishError {
-  return new BillfishError(
-    'INVALID_CHECKPOINT',
-    `${path}: cannot stream the decoder ${JSON.stringify(step)?.slice(0, 200)}; ` +
+  return invalidCheckpoint(
+    `${path}: cannot stream the decoder ${shown(step)}; ` +
       'ByteLevel, Metaspace, and sequences of these with Replace, ByteFallback, Fuse and a leading Strip can be read',
   )
 }

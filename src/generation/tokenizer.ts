@@ -1,10 +1,11 @@
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
-import { BillfishError } from '../errors'
+import { invalidCheckpoint } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
 import { decodeTokens } from './detokenizer'
-import { isObject, readJsonObject } from './json-file'
 import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
 import { nextTurn, SLICE } from './slices'
+import { readJsonObject } from './text-file'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
 import type { SpecialTokenTexts, Tokenizer } from './types'
 
@@ -25,15 +26,22 @@ const MAX_TOKEN_ID = (1 << 22) - 1
  * @throws BillfishError INVALID_CHECKPOINT if the directory has neither file, or if one of them is malformed
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  const json = await readJsonObject(directory, TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
-  const config = (await readJsonObject(directory, CONFIG_FILE, MAX_CONFIG_BYTES)) ?? {}
-  if (json !== undefined) return loadTokenizerJson(json, config, join(directory, TOKENIZER_FILE))
-  const qwen = await loadQwenTiktoken(directory)
-  if (qwen !== undefined) return qwen
-  throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(directory))
+  const tokenizer = await findTokenizer(directory)
+  if (tokenizer === undefined) throw invalidCheckpoint(await noTokenizerMessage(directory))
+  return tokenizer
 }
 
-async function noTokenizerMessage(directory: string): Promise<string> {
+/** As {@link loadTokenizer}, but undefined if the directory has no tokenizer. */
+export async function findTokenizer(directory: string): Promise<Tokenizer | undefined> {
+  const path = join(directory, TOKENIZER_FILE)
+  const json = await readJsonObject(path, MAX_TOKENIZER_BYTES)
+  if (json === undefined) return loadQwenTiktoken(directory)
+  const config = (await readJsonObject(join(directory, CONFIG_FILE), MAX_CONFIG_BYTES)) ?? {}
+  return loadTokenizerJson(json, config, path)
+}
+
+/** Says what is missing in a directory without a tokenizer, and what can be done about it. */
+export async function noTokenizerMessage(directory: string): Promise<string> {
   const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there`
   for (const name of ['tokenizer.model', 'vocab.json']) {
     try {
@@ -61,16 +69,14 @@ async function loadTokenizerJson(
   try {
     tokenizer = await construct(library, json, config)
   } catch (error) {
-    throw new BillfishError('INVALID_CHECKPOINT', `${path} cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    })
+    throw invalidCheckpoint(`${path} cannot be read: ${(error as Error).message}`, error)
   }
   return new JsonTokenizer(tokenizer, spelling, config)
 }
 
 /** Checks what the library takes on trust and what would make for endless tables. */
 async function checkShape(json: Record<string, unknown>, path: string): Promise<void> {
-  const invalid = (what: string) => new BillfishError('INVALID_CHECKPOINT', `${path}: ${what}`)
+  const invalid = (what: string) => invalidCheckpoint(`${path}: ${what}`)
   json.added_tokens ??= []
   if (!Array.isArray(json.added_tokens)) throw invalid('added_tokens must be an array')
   for (const token of json.added_tokens) {

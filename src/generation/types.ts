@@ -31,4 +31,6 @@ export interface Tokenizer {
   readonly specialTokens: SpecialTokenTexts
   /** How many spaces at the very beginning of a decoded text are not part of it (1 in SentencePiece vocabularies). */
   readonly leadingSpacesToStrip: number
+  /** The chat template that goes with the vocabulary, where the checkpoint need not bring one. */
+  readonly defaultChatTemplate?: string
 }

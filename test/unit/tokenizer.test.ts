@@ -215,7 +215,7 @@ describe('a directory without a usable tokenizer', () => {
   })
 
   it('refuses malformed files by name', async () => {
-    await refused({ 'tokenizer.json': '{' }, /tokenizer\.json is not JSON/)
+    await refused({ 'tokenizer.json': '{' }, /tokenizer\.json is not valid JSON/)
     await refused({ 'tokenizer.json': '[]' }, /must hold a JSON object/)
     await refused(json({ model: 3 }), /model must be an object/)
     await refused(json({ model: { ...model, vocab: { a: -1 } } }), /gives "a" the id -1/)

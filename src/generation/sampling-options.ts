@@ -1,0 +1,224 @@
+import { randomInt } from 'node:crypto'
+import { z } from 'zod'
+import { BillfishError } from '../errors'
+import type { SamplingSpec } from '../native/addon'
+import type { ChatTemplateOptions } from './chat-template'
+import type { GenerationDefaults } from './generation-config'
+
+/** Options of `model.generate()`. Where a default is the checkpoint's, it comes from its generation_config.json. */
+export interface GenerateOptions {
+  /** The most tokens to generate. Default: the checkpoint's, else as many as the model's length allows. */
+  readonly maxNewTokens?: number | undefined
+  /** End tokens and `stopTokenIds` are not chosen before this many tokens. Default 0. */
+  readonly minNewTokens?: number | undefined
+  /**
+   * 0 takes the likeliest token; 1 samples from the model's distribution. Default: the checkpoint's, which is 0 if that
+   * does not sample (`do_sample`); but 1 if topK, topP or minP is given, which would be without effect at 0.
+   */
+  readonly temperature?: number | undefined
+  /** Samples from this many likeliest tokens; 0 for all. Default: the checkpoint's, else 0. */
+  readonly topK?: number | undefined
+  /** Samples from the fewest tokens that have this probability together. Default: the checkpoint's, else 1. */
+  readonly topP?: number | undefined
+  /** Leaves out tokens of less than this probability, relative to the likeliest. Default: the checkpoint's, else 0. */
+  readonly minP?: number | undefined
+  /** Divides positive and multiplies negative logits of tokens of prompt and answer. Default: the checkpoint's, else 1. */
+  readonly repetitionPenalty?: number | undefined
+  /** Is subtracted from the logits of tokens that the answer has already. Default 0. */
+  readonly presencePenalty?: number | undefined
+  /** Is subtracted from a token's logit once for each time that the answer has it already. Default 0. */
+  readonly frequencyPenalty?: number | undefined
+  /** The same seed gives the same answer (on the same devices). Default: a random one. */
+  readonly seed?: number | bigint | undefined
+  /** Token id -> what to add to its logit; -100 forbids a token in effect. */
+  readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined
+  /** Texts that end the answer; they are not part of it. */
+  readonly stop?: string | readonly string[] | undefined
+  /** Tokens that end the answer, besides the checkpoint's. */
+  readonly stopTokenIds?: readonly number[] | undefined
+  /** Reports each token's log-probability, and this many of the likeliest alternatives. Default: neither. */
+  readonly logprobs?: number | undefined
+  /** Goes on after the checkpoint's end tokens. Default false. */
+  readonly ignoreEos?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+  /** For a text: whether to add what the tokenizer adds around one (a leading `<s>`). Default true. */
+  readonly addSpecialTokens?: boolean | undefined
+  /** For messages: how they are turned into a prompt. */
+  readonly chatTemplate?: ChatTemplateOptions | undefined
+}
+
+/** Options as the engine takes them: every default filled in. */
+export interface ResolvedOptions {
+  readonly maxNewTokens: number
+  readonly minNewTokens: number
+  readonly repetitionPenalty: number
+  readonly presencePenalty: number
+  readonly frequencyPenalty: number
+  readonly stop: readonly string[]
+  readonly endTokenIds: ReadonlySet<number>
+  /** Alternatives to report; -1 for no log-probabilities. */
+  readonly logprobs: number
+  readonly signal: AbortSignal | undefined
+  /** All of the native sampling options that stay the same from token to token. */
+  readonly sampling: Omit<SamplingSpec, 'step' | 'promptTokens' | 'generatedTokens' | 'bannedTokens'>
+}
+
+const MAX_INT32 = 2 ** 31 - 1
+const whole = (low: number, high: number) => z.number().int().min(low).max(high)
+const isSignal = (value: unknown): value is AbortSignal =>
+  typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
+
+/** Each option's values; the descriptions end the sentence "topP is 2, but must be ...". */
+const options = {
+  maxNewTokens: whole(1, MAX_INT32).describe('a whole number of at least 1'),
+  minNewTokens: whole(0, MAX_INT32).describe('a whole number of at least 0'),
+  temperature: z.number().min(0).max(100).describe('a number from 0 (the likeliest token) to 100'),
+  topK: whole(0, MAX_INT32).describe('a whole number of at least 1, or 0 for all tokens'),
+  topP: z.number().gt(0).max(1).describe('a number greater than 0 and at most 1'),
+  minP: z.number().min(0).max(1).describe('a number from 0 to 1'),
+  repetitionPenalty: z.number().min(0.01).max(100).describe('a number from 0.01 to 100 (1: none)'),
+  presencePenalty: z.number().min(-2).max(2).describe('a number from -2 to 2'),
+  frequencyPenalty: z.number().min(-2).max(2).describe('a number from -2 to 2'),
+  seed: z
+    .union([
+      whole(0, Number.MAX_SAFE_INTEGER),
+      z
+        .bigint()
+        .min(0n)
+        .lt(1n << 64n),
+    ])
+    .describe('a whole number from 0 to 2^53 - 1, or a bigint below 2^64'),
+  logitBias: z
+    .custom((value) => typeof value === 'object' && value !== null && !Array.isArray(value))
+    .describe('an object or a Map from token ids to numbers'),
+  stop: z
+    .union([z.string().min(1), z.array(z.string().min(1))])
+    .describe('a string or an array of strings, none of them empty'),
+  stopTokenIds: z.array(whole(0, MAX_INT32)).describe('an array of token ids'),
+  logprobs: whole(0, 1000).describe('a whole number from 0 to 1000'),
+  ignoreEos: z.boolean().describe('true or false'),
+  signal: z.custom(isSignal).describe('an AbortSignal'),
+  addSpecialTokens: z.boolean().describe('true or false'),
+  chatTemplate: z
+    .strictObject({
+      addGenerationPrompt: z.boolean().optional(),
+      tools: z.array(z.record(z.string(), z.unknown())).optional(),
+      variables: z.record(z.string(), z.unknown()).optional(),
+    })
+    .describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
+} satisfies Record<keyof GenerateOptions, z.ZodType>
+
+/**
+ * Checks every option by itself.
+ * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
+ */
+export function checkOptions(given: GenerateOptions): void {
+  if (typeof given !== 'object' || given === null) {
+    throw new BillfishError('INVALID_OPTION', `options must be an object, not ${printed(given)}.`)
+  }
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue
+    if (!Object.hasOwn(options, name)) {
+      const names = Object.keys(options).join(', ')
+      throw new BillfishError('INVALID_OPTION', `There is no option ${name}. The options are ${names}.`)
+    }
+    const option: z.ZodType = options[name as keyof GenerateOptions]
+    if (!option.safeParse(value).success) throw invalid(name, value, option.description as string)
+  }
+}
+
+/**
+ * Checks the options and fills in the defaults.
+ * @param limits.room tokens that fit behind the prompt
+ * @param limits.vocabulary the model's token ids are below this
+ * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
+ */
+export function resolveOptions(
+  given: GenerateOptions,
+  defaults: GenerationDefaults,
+  limits: { readonly room: number; readonly vocabulary: number },
+): ResolvedOptions {
+  checkOptions(given)
+  const { room, vocabulary } = limits
+  const maxNewTokens = given.maxNewTokens ?? Math.min(defaults.maxNewTokens ?? room, room)
+  const minNewTokens = given.minNewTokens ?? 0
+  if (room < 1) {
+    const message = `The prompt is ${1 - room} tokens too long to generate even one token.`
+    throw new BillfishError('INVALID_OPTION', `${message} Shorten it, or load the model with a larger maxModelLength.`)
+  }
+  if (maxNewTokens > room) {
+    const advice = 'ask for fewer, shorten the prompt, or load the model with a larger maxModelLength'
+    throw invalid('maxNewTokens', maxNewTokens, `at most ${room}, which is what fits behind the prompt: ${advice}`)
+  }
+  if (minNewTokens > maxNewTokens) {
+    throw invalid('minNewTokens', minNewTokens, `at most maxNewTokens, which is ${maxNewTokens}`)
+  }
+  const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
+  for (const id of ends) {
+    if (id >= vocabulary) throw invalid('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
+  }
+  const narrowed = given.topK !== undefined || given.topP !== undefined || given.minP !== undefined
+  const seed = BigInt(given.seed ?? randomInt(2 ** 48 - 1))
+  const penalties = {
+    repetitionPenalty: given.repetitionPenalty ?? defaults.repetitionPenalty,
+    presencePenalty: given.presencePenalty ?? 0,
+    frequencyPenalty: given.frequencyPenalty ?? 0,
+  }
+  return {
+    ...penalties,
+    maxNewTokens,
+    minNewTokens,
+    stop: [given.stop ?? []].flat(),
+    endTokenIds: ends,
+    logprobs: given.logprobs ?? -1,
+    signal: given.signal,
+    sampling: {
+      ...penalties,
+      temperature: given.temperature ?? (defaults.temperature || (narrowed ? 1 : 0)),
+      topK: given.topK ?? defaults.topK,
+      topP: given.topP ?? defaults.topP,
+      minP: given.minP ?? defaults.minP,
+      seed: [Number(seed & 0xffffffffn), Number(seed >> 32n)],
+      logprobs: given.logprobs ?? -1,
+      ...biasArrays(given.logitBias, vocabulary),
+    },
+  }
+}
+
+function biasArrays(
+  bias: GenerateOptions['logitBias'],
+  vocabulary: number,
+): Pick<SamplingSpec, 'biasTokens' | 'biasValues'> {
+  const entries = bias instanceof Map ? [...bias] : Object.entries(bias ?? {}).map(([id, value]) => [Number(id), value])
+  if (entries.length === 0) return {}
+  for (const [id, value] of entries as [number, number][]) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+      throw invalid('logitBias', `{ ${id}: ${printed(value)} }`, `of token ids from 0 to ${vocabulary - 1}`)
+    }
+    if (typeof value !== 'number' || !(Math.abs(value) <= 100)) {
+      throw invalid(`logitBias[${id}]`, value, 'a number from -100 to 100')
+    }
+  }
+  return {
+    biasTokens: Int32Array.from(entries, ([id]) => id as number),
+    biasValues: Float32Array.from(entries, ([, value]) => value as number),
+  }
+}
+
+function invalid(name: string, value: unknown, range: string): BillfishError {
+  return new BillfishError('INVALID_OPTION', `${name} is ${printed(value)}, but must be ${range}.`)
+}
+
+/** A value for a message; not everything that may be passed can be written as JSON. */
+function printed(value: unknown): string {
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'number') return String(value)
+  let text: string | undefined
+  try {
+    text = JSON.stringify(value)
+  } catch {
+    text = undefined
+  }
+  text ??= typeof value
+  return text.length > 100 ? `${text.slice(0, 100)}...` : text
+}
