@@ -17,7 +17,7 @@ export function machine() {
   return {
     date: new Date().toISOString(),
     commit: command('git', 'rev-parse', 'HEAD'),
-    uncommittedChanges: command('git', 'status', '--porcelain', '--untracked-files=no') !== '',
+    uncommittedChanges: command('git', '--no-optional-locks', 'status', '--porcelain', '--untracked-files=no') !== '',
     processor: cpus()[0].model.trim(),
     cores: availableParallelism(),
     memoryBytes: totalmem(),
