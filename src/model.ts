@@ -1,0 +1,158 @@
+import type { Checkpoint } from './checkpoint/types'
+import { BillfishError } from './errors'
+import type { GenerationAssets } from './generation/assets'
+import { type GenerateInput, Generation } from './generation/generation'
+import type { GenerateOptions } from './generation/sampling-options'
+import type { Model as Definition } from './models/architecture'
+import type { NativeModel } from './native/addon'
+import { Runner, type RunnerLimits } from './pipeline/runner'
+
+/** Bytes on one device. */
+export interface DeviceMemory {
+  readonly device: string
+  readonly weights: number
+  readonly kvCache: number
+  readonly buffers: number
+}
+
+export interface ForwardOptions {
+  readonly hiddenStates?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface ForwardResult {
+  /** [T * vocabSize], row by row: logits[t * vocabSize + v]. */
+  readonly logits: Float32Array
+  readonly vocabSize: number
+  /** The embedding, then each decoder layer's raw output: [T * hiddenSize] each. Empty unless asked for. */
+  readonly hiddenStates: readonly Float32Array[]
+}
+
+interface ModelParts {
+  readonly native: NativeModel
+  readonly checkpoint: Checkpoint
+  readonly definition: Definition
+  readonly deviceMap: ReadonlyMap<string, string>
+  readonly assets: GenerationAssets
+  readonly limits: RunnerLimits
+}
+
+/** A loaded model. Made by `loadModel`; free it with `dispose()` or `await using`. */
+export class Model {
+  private readonly native: NativeModel
+  private readonly runner: Runner
+  private readonly assets: GenerationAssets
+  private disposal: Promise<void> | undefined
+  /** Module -> device, complete, in the order of the forward pass. */
+  readonly deviceMap: Readonly<Record<string, string>>
+  /** config.json as it was read. */
+  readonly config: Checkpoint['config']
+  readonly limits: Readonly<Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'vocabulary' | 'hiddenSize'>>
+
+  /** @internal */
+  constructor(parts: ModelParts) {
+    this.native = parts.native
+    this.assets = parts.assets
+    this.deviceMap = Object.fromEntries(parts.deviceMap)
+    this.config = parts.checkpoint.config
+    this.limits = parts.limits
+    this.runner = new Runner(parts.native, parts.limits, (promptLength, length) =>
+      parts.definition.ropeBase(promptLength, length),
+    )
+  }
+
+  /**
+   * One pass over a fresh sequence: the logits of every position.
+   * @param tokenIds at least one token, at most maxModelLength
+   * @throws BillfishError INVALID_OPTION, ABORTED, DISPOSED
+   */
+  async forward(tokenIds: ArrayLike<number>, options: ForwardOptions = {}): Promise<ForwardResult> {
+    const prompt = Array.from(tokenIds)
+    const { vocabulary, hiddenSize } = this.limits
+    const logits = new Float32Array(prompt.length * vocabulary)
+    const hiddenStates: Float32Array[] = []
+    let done = 0
+    await this.run(options.signal, (end) =>
+      this.runner.submit({
+        prompt,
+        maxNewTokens: 0,
+        wantLogits: true,
+        wantHiddenStates: options.hiddenStates === true,
+        onStep: (step) => {
+          logits.set(step.logits as Float32Array, done * vocabulary)
+          for (const [i, rows] of (step.hiddenStates ?? []).entries()) {
+            hiddenStates[i] ??= new Float32Array(prompt.length * hiddenSize)
+            hiddenStates[i].set(rows, done * hiddenSize)
+          }
+          done += (step.logits as Float32Array).length / vocabulary
+          return undefined
+        },
+        onEnd: end,
+      }),
+    )
+    return { logits, vocabSize: vocabulary, hiddenStates }
+  }
+
+  /**
+   * Generates a continuation. Begins at once; read it as an async iterable of chunks, or await `result()`.
+   * @param input a text, chat messages (rendered with the checkpoint's template), or token ids
+   * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
+   */
+  generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
+    return new Generation(this.runner, this.assets, this.limits, input, options)
+  }
+
+  /** Bytes that each device holds for this model, by use; one entry a device. */
+  memory(): DeviceMemory[] {
+    if (this.disposal) throw disposed()
+    const devices = new Map<string, { weights: number; kvCache: number; buffers: number }>()
+    for (const { device, weights, kvCache, buffers } of this.native.memory()) {
+      const sum = devices.get(device) ?? { weights: 0, kvCache: 0, buffers: 0 }
+      devices.set(device, {
+        weights: sum.weights + weights,
+        kvCache: sum.kvCache + kvCache,
+        buffers: sum.buffers + buffers,
+      })
+    }
+    return [...devices].map(([device, bytes]) => ({ device, ...bytes }))
+  }
+
+  /** Frees everything. Generations under way end with a DISPOSED error. Safe to call again: it is the same promise. */
+  dispose(): Promise<void> {
+    this.disposal ??= this.close()
+    return this.disposal
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  private async close(): Promise<void> {
+    this.runner.close(disposed())
+    await this.native.close()
+  }
+
+  private run(
+    signal: AbortSignal | undefined,
+    start: (end: (error?: unknown) => void) => (error?: unknown) => void,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) throw aborted(signal)
+      const cancel = start((error) => {
+        signal?.removeEventListener('abort', abort)
+        if (error === undefined) resolve()
+        else reject(error)
+      })
+      const abort = () => cancel(aborted(signal as AbortSignal))
+      signal?.addEventListener('abort', abort, { once: true })
+    })
+  }
+}
+
+function disposed(): BillfishError {
+  return new BillfishError('DISPOSED', 'The model has been disposed. Load it again to use it.')
+}
+
+function aborted(signal: AbortSignal): BillfishError {
+  return new BillfishError('ABORTED', 'The forward pass was aborted by its signal.', { cause: signal.reason })
+}

@@ -1,0 +1,128 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import { type LoadOptions, loadModel } from '../../src/index'
+import { denseModels, difference, golden, modelDirectory, refusedModels, withConfig } from '../support/fixtures'
+
+/** fp32 compute: two to four times the largest distance between fp32 and fp64 (fixtures' README, Tolerances). */
+const float32Tolerance = 1.5e-4
+/** The fast types may be off by this many times what the same model in fp16 is off. */
+const fp16Factor = 3
+
+/** Cuts [embedding, layers..., norm, head] at the given layers: cuts [1, 2] put layer 0 on cpu:0, layer 1 on cpu:1, ... */
+function cut(modules: readonly string[], cuts: readonly number[]): Record<string, string> {
+  return Object.fromEntries(
+    modules.map((module, i) => [module, `cpu:${cuts.filter((layer) => i > layer).length}`] as const),
+  )
+}
+
+const splits: Record<string, (modules: readonly string[]) => Record<string, string> | string> = {
+  'one device': () => 'cpu',
+  'split in two': (modules) => cut(modules, [Math.floor((modules.length - 3) / 2)]),
+  'split in three': (modules) => cut(modules, [1, 2]),
+  'uneven split, head back on the first': (modules) => ({ ...cut(modules, [0]), lm_head: 'cpu:0' }),
+}
+
+const table: string[] = []
+afterAll(() => {
+  if (process.env.BILLFISH_GOLDEN_TABLE) console.log(table.join('\n'))
+})
+
+describe.each(denseModels)('%s', (name) => {
+  const expected = golden(name)
+  const layerPrefix = name.startsWith('qwen1') ? 'transformer.h' : 'model.layers'
+  const layers = countLayers(expected)
+  const modules = name.startsWith('qwen1')
+    ? ['transformer.wte', ...indices(layers, layerPrefix), 'transformer.ln_f', 'lm_head']
+    : ['model.embed_tokens', ...indices(layers, layerPrefix), 'model.norm', 'lm_head']
+
+  describe.each(Object.keys(splits))('%s', (split) => {
+    test.each(['float32', 'auto'] as const)('dtype %s', async (dtype) => {
+      const deviceMap = splits[split]?.(modules) as string
+      await using model = await loadModel(modelDirectory(name), { dtype, deviceMap, maxModelLength: 64 })
+      let worst = 0
+      let worstHidden = 0
+      for (const prompt of ['p7', 'p33']) {
+        const wanted = expected.tensor(`${prompt}.logits`)
+        const ids = expected.prompts[prompt] as number[]
+        const { logits, hiddenStates } = await model.forward(ids, { hiddenStates: prompt === 'p33' })
+        const off = difference(logits, wanted)
+        worst = Math.max(worst, off.max)
+        const fp16 = expected.measured.fp16?.[prompt] as { logits_max_abs: number; logits_mean_abs: number }
+        if (dtype === 'float32') {
+          expect(off.max).toBeLessThanOrEqual(float32Tolerance)
+        } else {
+          expect(off.max).toBeLessThanOrEqual(fp16Factor * fp16.logits_max_abs)
+          expect(off.mean).toBeLessThanOrEqual(fp16Factor * fp16.logits_mean_abs)
+        }
+        for (const [i, state] of hiddenStates.entries()) {
+          const hidden = difference(state, expected.tensor(i === 0 ? 'p33.embed' : `p33.layer.${i - 1}`))
+          worstHidden = Math.max(worstHidden, hidden.max)
+          const bound = dtype === 'float32' ? float32Tolerance : fp16Factor * 0.15
+          expect(hidden.max, `hidden state ${i}`).toBeLessThanOrEqual(bound)
+        }
+        if (prompt === 'p33') expect(hiddenStates).toHaveLength(layers + 1)
+
+        const greedy = await model.generate(ids, { maxNewTokens: 24, temperature: 0, ignoreEos: true }).result()
+        expect(greedy.tokenIds).toEqual(expected.greedy[prompt])
+      }
+      table.push(
+        `| ${name} | ${split} | ${dtype} | ${worst.toExponential(2)} | ${worstHidden.toExponential(2)} | equal |`,
+      )
+    })
+  })
+})
+
+describe('what configs change', () => {
+  const logitsWith = async (
+    name: string,
+    change: (config: Record<string, unknown>) => unknown,
+    options?: LoadOptions,
+  ) => {
+    await using model = await loadModel(withConfig(name, change), { dtype: 'float32', maxModelLength: 64, ...options })
+    return (await model.forward(golden(name).prompts.p33 as number[])).logits
+  }
+
+  test('qwen v1: dynamic NTK and log-n attention act beyond seq_length', async () => {
+    const expected = golden('qwen1-fp16')
+    const both = await logitsWith('qwen1-fp16', (config) => ({ ...config, seq_length: 16 }))
+    expect(difference(both, expected.tensor('p33.logits_seq16_ntk_logn')).max).toBeLessThanOrEqual(float32Tolerance)
+    const ntk = await logitsWith('qwen1-fp16', (config) => ({ ...config, seq_length: 16, use_logn_attn: false }))
+    expect(difference(ntk, expected.tensor('p33.logits_seq16_ntk')).max).toBeLessThanOrEqual(float32Tolerance)
+  })
+
+  test('mistral: the sliding window is what makes the difference', async () => {
+    const expected = golden('mistral-fp16')
+    const without = await logitsWith('mistral-fp16', (config) => ({ ...config, sliding_window: null }))
+    expect(difference(without, expected.tensor('p33.logits_without_window')).max).toBeLessThanOrEqual(float32Tolerance)
+    expect(difference(without, expected.tensor('p33.logits')).max).toBeGreaterThan(0.1)
+  })
+
+  test.each(['llama-bf16', 'qwen2-bf16'])('%s: the config as transformers 5 writes it', async (name) => {
+    const { readFileSync } = await import('node:fs')
+    const config = JSON.parse(readFileSync(`${modelDirectory(name)}/config.transformers5.json`, 'utf8'))
+    const logits = await logitsWith(name, () => config)
+    expect(difference(logits, golden(name).tensor('p33.logits')).max).toBeLessThanOrEqual(float32Tolerance)
+  })
+
+  test.each(refusedModels)('%s is refused, naming what is known', async (name) => {
+    await expect(loadModel(modelDirectory(name))).rejects.toMatchObject({
+      code: 'UNSUPPORTED_MODEL',
+      message: expect.stringContaining('qwen2, qwen3, llama, mistral'),
+    })
+  })
+})
+
+function countLayers(expected: ReturnType<typeof golden>): number {
+  let layers = 0
+  for (;;) {
+    try {
+      expected.tensor(`p33.layer.${layers}`)
+    } catch {
+      return layers
+    }
+    layers++
+  }
+}
+
+function indices(layers: number, prefix: string): string[] {
+  return Array.from({ length: layers }, (_, i) => `${prefix}.${i}`)
+}

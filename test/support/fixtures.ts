@@ -1,0 +1,70 @@
+import { mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
+
+/** The fixtures that billfish runs: all but the two mixtures of experts and the vision model. */
+export const refusedModels = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16', 'qwen2-vl-bf16']
+export const denseModels = readdirSync(modelsDirectory).filter((name) => !refusedModels.includes(name))
+
+export function modelDirectory(name: string): string {
+  return join(modelsDirectory, name)
+}
+
+/** A copy of a fixture's directory whose config.json is another one; its other files are links. */
+export function withConfig(name: string, change: (config: Record<string, unknown>) => unknown): string {
+  const source = modelDirectory(name)
+  const directory = mkdtempSync(join(tmpdir(), 'billfish-'))
+  for (const file of readdirSync(source)) {
+    if (file !== 'config.json') symlinkSync(join(source, file), join(directory, file))
+  }
+  const config = JSON.parse(readFileSync(join(source, 'config.json'), 'utf8'))
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(change(config)))
+  return directory
+}
+
+export interface Golden {
+  readonly prompts: Record<string, number[]>
+  readonly greedy: Record<string, number[]>
+  readonly measured: Record<
+    string,
+    Record<string, { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number }>
+  >
+  /** A tensor of golden.safetensors as fp32. */
+  tensor(name: string): Float32Array
+}
+
+export function golden(name: string): Golden {
+  const directory = modelDirectory(name)
+  const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'))
+  const file = readFileSync(join(directory, 'golden.safetensors'))
+  const headerLength = Number(file.readBigUInt64LE(0))
+  const header = JSON.parse(file.toString('utf8', 8, 8 + headerLength))
+  const tensor = (tensorName: string) => {
+    const entry = header[tensorName]
+    if (entry?.dtype !== 'F32') throw new Error(`${name} has no fp32 golden ${tensorName}`)
+    const [begin, end] = entry.data_offsets.map((offset: number) => offset + 8 + headerLength)
+    return new Float32Array(file.buffer.slice(file.byteOffset + begin, file.byteOffset + end))
+  }
+  return { ...json, tensor }
+}
+
+export interface Difference {
+  readonly max: number
+  readonly mean: number
+}
+
+/** NaN anywhere gives NaN, which is below no bound. */
+export function difference(actual: Float32Array, expected: Float32Array): Difference {
+  if (actual.length !== expected.length)
+    throw new Error(`${actual.length} values where ${expected.length} are expected`)
+  let max = 0
+  let sum = 0
+  for (let i = 0; i < actual.length; i++) {
+    const distance = Math.abs((actual[i] as number) - (expected[i] as number))
+    if (!(distance <= max)) max = distance
+    sum += distance
+  }
+  return { max: Number.isNaN(sum) ? Number.NaN : max, mean: sum / actual.length }
+}
