@@ -1,7 +1,7 @@
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BillfishError } from '../../src/errors'
 import { loadAddon, loadAddonFrom } from '../../src/native/loader'
@@ -49,15 +49,19 @@ describe('loadAddon', () => {
     expect(error.cause).toBeInstanceOf(Error)
   })
 
-  it('survives workers that load it first and end', async () => {
-    const code = `
+  it('survives workers that load it first and end, in a process whose main thread never loads it', () => {
+    const worker = `
       const { parentPort } = require('node:worker_threads')
-      parentPort.postMessage(require('node-gyp-build')(${JSON.stringify(process.cwd())}).devices().cpu.cores)`
-    for (let i = 0; i < 3; ++i) {
-      const worker = new Worker(code, { eval: true })
-      const cores = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
-      expect(cores).toBeGreaterThan(0)
-      expect(await worker.terminate()).toBeTypeOf('number')
-    }
+      parentPort.postMessage(require('node-gyp-build')(process.cwd()).devices().cpu.cores)`
+    const main = `
+      const { Worker } = require('node:worker_threads')
+      const once = () => new Promise((resolve, reject) => {
+        let cores = 0
+        new Worker(${JSON.stringify(worker)}, { eval: true })
+          .on('message', (value) => { cores = value }).on('error', reject).on('exit', () => resolve(cores))
+      })
+      once().then(once).then(once).then((cores) => console.log(cores > 0))`
+    const { status, signal, stdout } = spawnSync(process.execPath, ['-e', main], { encoding: 'utf8' })
+    expect({ status, signal, stdout }).toEqual({ status: 0, signal: null, stdout: 'true\n' })
   })
 })
