@@ -49,8 +49,13 @@ class AwqSource final : public QuantizedSource {
     turn_round(shape_.words_per_row(), count, codes, [&](CodeBlock& block) {
       const int64_t begin = first + block.row;
       const bool whole = begin % 8 == 0 && block.rows == block_rows;
-      for (int64_t i = 0; i < block.words; ++i)
-        whole ? fill_word<true>(source, block, i, begin) : fill_word<false>(source, block, i, begin);
+      for (int64_t i = 0; i < block.words; ++i) {
+        if (whole) {
+          fill_word<true>(source, block, i, begin);
+        } else {
+          fill_word<false>(source, block, i, begin);
+        }
+      }
     });
   }
 

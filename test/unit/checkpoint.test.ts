@@ -1,0 +1,335 @@
+import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { BillfishError } from '../../src/errors'
+import { directoryOf, rawSafetensors, type StoredTensor, safetensors } from './support/checkpoints'
+
+const NORM: StoredTensor = { dtype: 'F16', shape: [8] }
+
+async function failure(directory: string, signal?: AbortSignal): Promise<BillfishError> {
+  const error: unknown = await openCheckpoint(directory, { signal }).then(
+    () => new Error('it opened'),
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(BillfishError)
+  return error as BillfishError
+}
+
+/** Opens a checkpoint of one file and expects to be refused with a message that has all of these parts in it. */
+async function refused(file: Buffer, ...parts: string[]): Promise<void> {
+  const error = await failure(directoryOf({ 'config.json': {}, 'model.safetensors': file }))
+  expect(error.code).toBe('INVALID_CHECKPOINT')
+  for (const part of ['model.safetensors', ...parts]) expect(error.message).toContain(part)
+}
+
+const header = (tensors: object) => JSON.stringify(tensors)
+
+describe('safetensors header', () => {
+  it('is read with offsets from the start of the file', async () => {
+    const text = header({
+      __metadata__: { format: 'pt' },
+      b: { dtype: 'F32', shape: [2, 3], data_offsets: [16, 40] },
+      a: { dtype: 'BF16', shape: [8], data_offsets: [0, 16] },
+      empty: { dtype: 'F16', shape: [0, 5], data_offsets: [16, 16] },
+      scalar: { dtype: 'F64', shape: [], data_offsets: [40, 48] },
+    })
+    const directory = directoryOf({ 'config.json': {}, 'model.safetensors': rawSafetensors(`${text}   `, 48) })
+    const checkpoint = await openCheckpoint(directory)
+    const dataStart = 8 + text.length + 3
+    expect(checkpoint.tensors.get('b')).toEqual({
+      name: 'b',
+      file: 0,
+      dtype: 'F32',
+      shape: [2, 3],
+      offset: dataStart + 16,
+      bytes: 24,
+    })
+    expect([...checkpoint.tensors.keys()].sort()).toEqual(['a', 'b', 'empty'])
+    expect([...checkpoint.unsupportedTensors.keys()]).toEqual(['scalar'])
+    expect(checkpoint.files).toEqual([join(directory, 'model.safetensors')])
+    expect(checkpoint.bytes).toBe(dataStart + 48)
+  })
+
+  it('is refused when its length cannot be', async () => {
+    const text = header({ a: { dtype: 'F16', shape: [8], data_offsets: [0, 16] } })
+    await refused(Buffer.from('1234567'), '7 bytes')
+    await refused(rawSafetensors(text, 16, text.length + 17), `header of ${text.length + 17} bytes`)
+    await refused(rawSafetensors(text, 16, 0), 'header of 0 bytes')
+    const prefix = Buffer.alloc(100, 0xff)
+    await refused(prefix, '18446744073709551615')
+    const huge = rawSafetensors('{', 0)
+    huge.writeBigUInt64LE(2n ** 63n)
+    await refused(Buffer.concat([huge, Buffer.alloc(10)]), '9223372036854775808')
+  })
+
+  it('is refused above the limit of 100 MB', async () => {
+    const directory = directoryOf({ 'config.json': {}, 'model.safetensors': rawSafetensors('{}', 0, 100_000_001) })
+    truncateSync(join(directory, 'model.safetensors'), 300_000_000)
+    expect((await failure(directory)).message).toContain('between 2 and 100000000')
+  })
+
+  it('is refused when it is not a JSON object in UTF-8', async () => {
+    await refused(rawSafetensors('{"a":', 0), 'not valid JSON')
+    await refused(rawSafetensors('["a"]', 0), 'not an object')
+    await refused(rawSafetensors('{}}', 0), 'not valid JSON')
+    await refused(Buffer.concat([rawSafetensors('{"', 0, 5), Buffer.from([0xff, 0xfe, 0x22])]), 'UTF-8')
+  })
+
+  it('is refused when it names a tensor twice, escaped or not', async () => {
+    const a = '{"dtype":"F16","shape":[8],"data_offsets":[0,16]}'
+    await refused(rawSafetensors(`{"a":${a},"a":${a}}`, 16), '"a"', 'twice')
+    await refused(rawSafetensors(`{"a":${a},"\\u0061":${a}}`, 16), '"a"', 'twice')
+    await refused(rawSafetensors(`{"a":{"dtype":"F16","shape":[8],"shape":[4],"data_offsets":[0,16]}}`, 16), '"shape"')
+  })
+
+  it('is refused when it nests or counts without end', async () => {
+    await refused(rawSafetensors(`{"a":${'['.repeat(100_000)}`, 0), 'deeper than 3')
+    await refused(rawSafetensors(`{"a":${'{"b":'.repeat(50_000)}`, 0), 'deeper than 3')
+    await refused(rawSafetensors(`{"a":[${'0,'.repeat(4_100_000)}0]}`, 0), '4000000 values')
+  })
+
+  it.each([
+    ['dtype F17', { dtype: 'F17', shape: [8], data_offsets: [0, 16] }, ['dtype "F17"']],
+    ['dtype of the prototype', { dtype: 'constructor', shape: [8], data_offsets: [0, 16] }, ['dtype "constructor"']],
+    ['no dtype', { shape: [8], data_offsets: [0, 16] }, ['dtype nothing']],
+    ['negative dimension', { dtype: 'F16', shape: [-8], data_offsets: [0, 16] }, ['[-8]']],
+    ['fractional dimension', { dtype: 'F16', shape: [8.5], data_offsets: [0, 16] }, ['[8.5]']],
+    ['dimension beyond 2^53', { dtype: 'F16', shape: [2 ** 53, 0], data_offsets: [0, 16] }, ['9007199254740992']],
+    ['shape that is no list', { dtype: 'F16', shape: 8, data_offsets: [0, 16] }, ['shape 8']],
+    ['product beyond 2^53', { dtype: 'F16', shape: [2 ** 40, 2 ** 40], data_offsets: [0, 16] }, ['more than 2^53']],
+    ['too small a shape', { dtype: 'F16', shape: [7], data_offsets: [0, 16] }, ['takes 14 bytes', 'hold 16']],
+    ['half a byte', { dtype: 'F4', shape: [31], data_offsets: [0, 16] }, ['[0, 16]']],
+    ['offsets in the wrong order', { dtype: 'F16', shape: [8], data_offsets: [16, 0] }, ['16 to 0']],
+    ['offsets beyond the end', { dtype: 'F16', shape: [9], data_offsets: [0, 18] }, ['0 to 18', '16 bytes']],
+    ['three offsets', { dtype: 'F16', shape: [8], data_offsets: [0, 16, 16] }, ['[0,16,16]']],
+    ['an offset that is a string', { dtype: 'F16', shape: [8], data_offsets: ['0', 16] }, ['["0",16]']],
+    ['no object', 7, ['described by 7']],
+    ['null', null, ['described by null']],
+  ])('is refused with %s', async (_, entry, parts) => {
+    await refused(rawSafetensors(header({ 'model.norm.weight': entry }), 16), '"model.norm.weight"', ...parts)
+  })
+
+  it('is refused when tensors overlap, leave holes or do not reach the end', async () => {
+    const two = (begin: number, end: number, dataBytes: number) =>
+      rawSafetensors(
+        header({
+          a: { dtype: 'U8', shape: [8], data_offsets: [0, 8] },
+          b: { dtype: 'U8', shape: [end - begin], data_offsets: [begin, end] },
+        }),
+        dataBytes,
+      )
+    await refused(two(4, 12, 12), '"b"', 'overlaps "a"')
+    await refused(two(0, 8, 8), 'overlaps')
+    await refused(two(10, 12, 12), '"b"', 'leaves 2 bytes unused')
+    await refused(two(8, 12, 13), 'but the file has')
+    await refused(rawSafetensors(header({ a: { dtype: 'U8', shape: [8], data_offsets: [1, 9] } }), 9), 'leaves 1 bytes')
+  })
+
+  it('is refused with metadata that is no object of strings', async () => {
+    await refused(rawSafetensors(header({ __metadata__: { format: 1 } }), 0), '__metadata__')
+    await refused(rawSafetensors(header({ __metadata__: [] }), 0), '__metadata__')
+  })
+
+  it('takes names of the prototype for what they are', async () => {
+    const file = rawSafetensors('{"__proto__":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}', 8)
+    const checkpoint = await openCheckpoint(directoryOf({ 'config.json': {}, 'model.safetensors': file }))
+    expect([...checkpoint.tensors.keys()]).toEqual(['__proto__'])
+  })
+})
+
+describe('shards', () => {
+  const index = (weight_map: unknown) => ({ metadata: { total_size: 1 }, weight_map })
+  const one = safetensors({ a: NORM })
+  const two = safetensors({ b: NORM })
+
+  async function refusedShards(files: Record<string, Buffer | string | object>, ...parts: string[]): Promise<void> {
+    const error = await failure(directoryOf({ 'config.json': {}, ...files }))
+    expect(error.code).toBe('INVALID_CHECKPOINT')
+    for (const part of parts) expect(error.message).toContain(part)
+  }
+
+  it('are found by the index', async () => {
+    const map = { b: 'two.safetensors', a: 'one.safetensors' }
+    const directory = directoryOf({
+      'config.json': {},
+      'model.safetensors.index.json': index(map),
+      'one.safetensors': one,
+      'two.safetensors': two,
+      'unrelated.safetensors': one,
+    })
+    const checkpoint = await openCheckpoint(directory)
+    expect(checkpoint.files).toEqual([join(directory, 'one.safetensors'), join(directory, 'two.safetensors')])
+    expect(checkpoint.tensors.get('b')?.file).toBe(1)
+    expect(checkpoint.bytes).toBe(one.length + two.length)
+  })
+
+  it('may be more than are read at a time', async () => {
+    const names = Array.from({ length: 120 }, (_, i) => `model-${String(i).padStart(5, '0')}.safetensors`)
+    const directory = directoryOf({
+      'config.json': {},
+      'model.safetensors.index.json': index(Object.fromEntries(names.map((name, i) => [`t${i}`, name]))),
+      ...Object.fromEntries(names.map((name, i) => [name, safetensors({ [`t${i}`]: NORM })])),
+    })
+    const checkpoint = await openCheckpoint(directory)
+    expect(checkpoint.tensors.size).toBe(120)
+    for (const [i, name] of names.entries()) {
+      expect(checkpoint.files[checkpoint.tensors.get(`t${i}`)?.file as number]).toBe(join(directory, name))
+    }
+  })
+
+  it('may be symbolic links, as in the cache of the Hub', async () => {
+    const directory = directoryOf({ 'config.json': {}, 'blobs/0a1b': one })
+    symlinkSync('blobs/0a1b', join(directory, 'model.safetensors'))
+    expect((await openCheckpoint(directory)).tensors.has('a')).toBe(true)
+  })
+
+  it.each([
+    '../one.safetensors',
+    '/etc/one.safetensors',
+    'x/one.safetensors',
+    'x\\one.safetensors',
+    'C:one.safetensors',
+    '..',
+    'a\0.safetensors',
+  ])('are refused outside the directory: %j', (file) =>
+    refusedShards({ 'model.safetensors.index.json': index({ a: file }) }, '"a"', 'index.json'),
+  )
+
+  it('are refused when the index is no index', async () => {
+    for (const bad of [{}, [], index(null), index([]), index({}), index({ a: 7 }), index({ a: 'one.bin' })]) {
+      await refusedShards(
+        { 'model.safetensors.index.json': bad, 'one.safetensors': one },
+        'model.safetensors.index.json',
+      )
+    }
+    await refusedShards(
+      { 'model.safetensors.index.json': '{"weight_map":{"a":"one.safetensors","a":"two.safetensors"}}' },
+      'twice',
+    )
+  })
+
+  it('are refused when one is missing', () =>
+    refusedShards(
+      { 'model.safetensors.index.json': index({ a: 'one.safetensors', b: 'two.safetensors' }), 'one.safetensors': one },
+      'two.safetensors',
+      'does not exist',
+    ))
+
+  it('are refused when a tensor lies elsewhere, nowhere or twice', async () => {
+    const files = { 'one.safetensors': one, 'two.safetensors': two }
+    const swapped = index({ a: 'two.safetensors', b: 'one.safetensors' })
+    await refusedShards({ ...files, 'model.safetensors.index.json': swapped }, '"a"', 'lies in "one.safetensors"')
+    const more = index({ a: 'one.safetensors', c: 'two.safetensors' })
+    await refusedShards({ ...files, 'model.safetensors.index.json': more }, '"c"', 'no file has it')
+    const both = index({ a: 'one.safetensors', b: 'two.safetensors' })
+    const twice = safetensors({ b: NORM, a: NORM })
+    await refusedShards(
+      { ...files, 'two.safetensors': twice, 'model.safetensors.index.json': both },
+      '"a"',
+      'a second time in "two.safetensors"',
+    )
+  })
+
+  it('may be one file of another name, by config or alone', async () => {
+    const alone = directoryOf({ 'config.json': {}, 'gptq_model-4bit-128g.safetensors': one })
+    expect((await openCheckpoint(alone)).tensors.size).toBe(1)
+    const named = directoryOf({
+      'config.json': {},
+      'quantize_config.json': { bits: 4, model_file_base_name: 'gptq_model-4bit-128g' },
+      'gptq_model-4bit-128g.safetensors': one,
+      'other.safetensors': two,
+    })
+    expect((await openCheckpoint(named)).tensors.has('a')).toBe(true)
+  })
+
+  it('are refused when it is not clear which they are', async () => {
+    await refusedShards({ 'x.safetensors': one, 'y.safetensors': two }, '2 safetensors files', 'index')
+    await refusedShards({ 'pytorch_model.bin': one }, 'no safetensors file', '"pytorch_model.bin"')
+    const named = { bits: 4, model_file_base_name: '../x' }
+    await refusedShards({ 'quantize_config.json': named, 'model.safetensors': one }, 'plain file name')
+  })
+})
+
+describe('configs', () => {
+  const model = { 'model.safetensors': safetensors({ a: NORM }) }
+
+  it('are given as they are stored', async () => {
+    const directory = directoryOf({
+      'config.json': { torch_dtype: 'x' },
+      'generation_config.json': { top_k: 20 },
+      ...model,
+    })
+    const checkpoint = await openCheckpoint(directory)
+    expect(checkpoint.config).toEqual({ torch_dtype: 'x' })
+    expect(checkpoint.generationConfig).toEqual({ top_k: 20 })
+    expect((await openCheckpoint(directoryOf({ 'config.json': {}, ...model }))).generationConfig).toEqual({})
+  })
+
+  it.each([
+    ['no config.json', {}, 'config.json does not exist'],
+    ['a list', { 'config.json': [] }, 'not an object'],
+    ['no JSON', { 'config.json': 'hello' }, 'not valid JSON'],
+    ['depth', { 'config.json': `{"a":${'['.repeat(1000)}${']'.repeat(1000)}}` }, 'deeper than 32'],
+    ['size', { 'config.json': `{"a":"${'x'.repeat(17_000_000)}"}` }, 'at most 16777216'],
+    ['values', { 'config.json': `{"a":[${'0,'.repeat(1_100_000)}0]}` }, '1000000 values'],
+    ['a repeated key', { 'config.json': '{"hidden_size":1,"hidden_size":2}' }, '"hidden_size" twice'],
+    ['a bad generation config', { 'config.json': {}, 'generation_config.json': '7' }, 'generation_config.json'],
+  ])('are refused: %s', async (_, files, part) => {
+    expect((await failure(directoryOf({ ...model, ...files }))).message).toContain(part)
+  })
+
+  it('are refused when they are no files', async () => {
+    const directory = directoryOf(model)
+    mkdirSync(join(directory, 'config.json'))
+    expect((await failure(directory)).message).toContain('not a regular file')
+    rmSync(join(directory, 'config.json'), { recursive: true })
+    symlinkSync('/dev/zero', join(directory, 'config.json'))
+    expect((await failure(directory)).message).toContain('not a regular file')
+  })
+
+  it('are refused with the directory that is not there', async () => {
+    expect((await failure('/nowhere/at/all')).message).toContain('/nowhere/at/all')
+    const file = join(directoryOf({ x: 'y' }), 'x')
+    expect((await failure(file)).code).toBe('INVALID_CHECKPOINT')
+    writeFileSync(file, '')
+    expect((await failure(`${file}\0`)).code).toBe('INVALID_CHECKPOINT')
+  })
+})
+
+describe('abort', () => {
+  it('refuses with ABORTED and the reason', async () => {
+    const directory = directoryOf({ 'config.json': {}, 'model.safetensors': safetensors({ a: NORM }) })
+    const error = await failure(directory, AbortSignal.abort('no longer wanted'))
+    expect(error.code).toBe('ABORTED')
+    expect(error.cause).toBe('no longer wanted')
+    const controller = new AbortController()
+    const opening = failure(directory, controller.signal)
+    controller.abort()
+    expect((await opening).code).toBe('ABORTED')
+  })
+})
+
+describe('vectors and tables', () => {
+  const directory = () =>
+    directoryOf({
+      'config.json': {},
+      'model.safetensors': safetensors({
+        'norm.weight': NORM,
+        'embed.weight': { dtype: 'BF16', shape: [10, 4] },
+        'wide.weight': { dtype: 'F64', shape: [8] },
+        ids: { dtype: 'I32', shape: [8] },
+      }),
+    })
+
+  it('have the shapes that the model needs', async () => {
+    const checkpoint = await openCheckpoint(directory())
+    expect(checkpoint.vector('norm.weight', 8)).toMatchObject({ kind: 'vector', name: 'norm.weight', length: 8 })
+    expect(checkpoint.table('embed.weight', 10, 4)).toMatchObject({ kind: 'matrix', out: 10, in: 4 })
+    expect(() => checkpoint.vector('norm.weight', 9)).toThrow('[9]')
+    expect(() => checkpoint.table('embed.weight', 4, 10)).toThrow('(BF16 [10, 4] in model.safetensors)')
+    expect(() => checkpoint.vector('wide.weight', 8)).toThrow('F64')
+    expect(() => checkpoint.vector('ids', 8)).toThrow('F16 or BF16 or F32')
+    expect(() => checkpoint.vector('norm.bias', 8)).toThrow('of "norm" there is "norm.weight"')
+  })
+})
