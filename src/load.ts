@@ -31,14 +31,16 @@ export interface LoadOptions {
   readonly maxModelLength?: number | undefined
   /** Sequences that are generated at the same time; more wait their turn. 4 by default. */
   readonly maxSequences?: number | undefined
+  /** Tokens that one step computes at most; longer prompts go in pieces. 512 by default. */
+  readonly maxBatchTokens?: number | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
 const blockSize = 32 // tokens a KV block
-const maxBatchTokens = 512 // tokens a step; longer prompts go in pieces
 const defaultLength = 8192
 const defaultSequences = 4
+const defaultBatchTokens = 512
 
 /**
  * Loads a checkpoint directory as released on the Hugging Face Hub.
@@ -67,7 +69,7 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
   const limits = {
     blockSize,
     blockCount: maxSequences * Math.ceil(maxModelLength / blockSize),
-    maxBatchTokens,
+    maxBatchTokens: count('maxBatchTokens', options.maxBatchTokens, defaultBatchTokens),
   }
   const spec: ModelSpec = {
     files: checkpoint.files,
