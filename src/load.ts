@@ -129,15 +129,26 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + sourceBytes(weight), 0)
   const native = new NativeModel(spec)
   const abort = () => native.abortLoad()
+  let thrown: { error: unknown } | undefined // by onProgress, which ends the loading
+  const report = (bytesDone: number) => {
+    try {
+      if (!thrown) onProgress?.({ bytesDone, bytesTotal })
+    } catch (error) {
+      thrown = { error }
+      native.abortLoad()
+    }
+  }
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    onProgress?.({ bytesDone: 0, bytesTotal })
-    await native.load((bytesDone) => onProgress?.({ bytesDone, bytesTotal }))
+    report(0)
+    await native.load(report)
     throwIfAborted(signal)
-    onProgress?.({ bytesDone: bytesTotal, bytesTotal })
+    report(bytesTotal)
+    if (thrown) throw thrown
     return native
   } catch (error) {
     await native.close()
+    if (thrown) throw (thrown as { error: unknown }).error
     throw signal?.aborted ? aborted(signal) : asBillfishError(error)
   } finally {
     signal?.removeEventListener('abort', abort)

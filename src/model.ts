@@ -137,14 +137,14 @@ export class Model {
     start: (end: (error?: unknown) => void) => (error?: unknown) => void,
   ): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted) throw aborted(signal)
       const cancel = start((error) => {
         signal?.removeEventListener('abort', abort)
         if (error === undefined) resolve()
         else reject(error)
       })
       const abort = () => cancel(aborted(signal as AbortSignal))
-      signal?.addEventListener('abort', abort, { once: true })
+      if (signal?.aborted) abort()
+      else signal?.addEventListener('abort', abort, { once: true })
     })
   }
 }

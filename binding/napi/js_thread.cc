@@ -28,7 +28,11 @@ void JsThread::post(std::function<void(Napi::Env)> function) {
 void JsThread::run(Napi::Env env, Napi::Function, std::nullptr_t*, Call* call) {
   if (env == nullptr) return;  // going down: leaked, see post()
   const std::unique_ptr<Call> owned(call);
-  (*owned)(env);
+  try {
+    (*owned)(env);
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no JavaScript any more: its promises cannot be settled, and nobody waits.
+  }
 }
 
 }  // namespace billfish

@@ -104,28 +104,27 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 
   private start(runner: Runner): Promise<GenerationResult> {
     const { signal } = this.options
-    return new Promise((resolve, reject) => {
-      const abort = () => cancel(aborted(signal as AbortSignal))
-      if (signal?.aborted) {
-        const error = aborted(signal)
-        this.chunks.end(error)
-        reject(error)
-        return
-      }
-      const cancel = runner.submit({
-        prompt: this.prompt,
-        maxNewTokens: this.options.maxNewTokens,
-        sampling: () => this.sampling(),
-        onStep: ({ sample }) => (sample ? this.accept(sample) : undefined),
-        onEnd: (error) => {
-          signal?.removeEventListener('abort', abort)
-          this.chunks.end(error)
-          if (error === undefined) resolve(this.finish())
-          else reject(error)
-        },
-      })
-      signal?.addEventListener('abort', abort, { once: true })
+    let settle!: { resolve(result: GenerationResult): void; reject(error: unknown): void }
+    const outcome = new Promise<GenerationResult>((resolve, reject) => {
+      settle = { resolve, reject }
     })
+    const end = (error?: unknown) => {
+      signal?.removeEventListener('abort', abort)
+      this.chunks.end(error)
+      if (error === undefined) settle.resolve(this.finish())
+      else settle.reject(error)
+    }
+    const abort = () => cancel(aborted(signal as AbortSignal))
+    const cancel = runner.submit({
+      prompt: this.prompt,
+      maxNewTokens: this.options.maxNewTokens,
+      sampling: () => this.sampling(),
+      onStep: ({ sample }) => (sample ? this.accept(sample) : undefined),
+      onEnd: end,
+    })
+    if (signal?.aborted) abort()
+    else signal?.addEventListener('abort', abort, { once: true })
+    return outcome
   }
 
   private sampling(): SamplingSpec {

@@ -16,7 +16,7 @@ const tokens = (maxNewTokens = 24) => ({ maxNewTokens, temperature: 0, ignoreEos
 /** Runs a CommonJS program that has `loadModel`, `directory` and `prompt`, in a process of its own. */
 function program(source: string, nodeOptions: string[] = []) {
   const code = `const { loadModel } = require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
-    const directory = ${JSON.stringify(directory)}, prompt = ${JSON.stringify(prompt)}
+    const directory = ${JSON.stringify(directory)}, prompt = ${JSON.stringify(prompt)};
     ${source}`
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [...nodeOptions, '-e', code], {
     encoding: 'utf8',
@@ -62,6 +62,15 @@ describe('abort', () => {
     }
     expect((await model.generate(prompt, tokens(90)).result()).tokenIds.slice(0, 24)).toEqual(greedy)
   })
+})
+
+test('an error thrown by onProgress ends the loading', async () => {
+  const loading = load({
+    onProgress: () => {
+      throw new RangeError('no')
+    },
+  })
+  await expect(loading).rejects.toThrow(new RangeError('no'))
 })
 
 describe('dispose', () => {
