@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { layerSplit, loadModel } from '../../src/index'
+import { devices, layerSplit, loadModel } from '../../src/index'
 import { resolveDeviceMap } from '../../src/placement/device-map'
 import { modelDirectory } from '../support/fixtures'
 
@@ -43,7 +43,6 @@ describe('deviceMap', () => {
   })
 
   test('a CUDA device where there is none is an error that says why', async () => {
-    const { devices } = await import('../../src/index')
     const { available } = devices().cuda
     if (available) return expect(devices().devices.some(({ device }) => device === 'cuda:0')).toBe(true)
     await expect(loadModel(modelDirectory('qwen2-bf16'), { deviceMap: 'cuda:0' })).rejects.toMatchObject({
