@@ -3,7 +3,8 @@
 
 namespace billfish::cpu {
 
-// Each level implies the ones before it. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4 and later).
+// Each level implies the ones before it. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4
+// and later).
 enum class InstructionSet { scalar = 0, avx2 = 1, avx512 = 2 };
 
 // The best one this processor and operating system can run.

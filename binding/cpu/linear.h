@@ -25,8 +25,8 @@ struct Rows {
 struct Matrix {
   DType type = DType::f16;  // f32, f16 or bf16
   int64_t out = 0, in = 0;
-  const void* data = nullptr;          // [out][in], 64-byte aligned, not owned
-  const float* bias = nullptr;         // [out] or null, not owned
+  const void* data = nullptr;   // [out][in], 64-byte aligned, not owned
+  const float* bias = nullptr;  // [out] or null, not owned
 };
 
 // A quantised linear in the packed layout that quantized_linear.h draws.
@@ -35,8 +35,8 @@ struct QuantizedLinear {
   int64_t out = 0, in = 0, group_size = 0;
   DType scale_type = DType::f16;
   bool has_zero_points = false;
-  std::vector<int32_t> order;    // act-order gather of the inputs, empty when natural
-  uint8_t* codes = nullptr;      // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
+  std::vector<int32_t> order;  // act-order gather of the inputs, empty when natural
+  uint8_t* codes = nullptr;    // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
   void* scales = nullptr;
   uint8_t* zeros = nullptr;
   float* bias = nullptr;
@@ -54,7 +54,7 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows);
 
 // One of several linears that share their input: y = x * W^T (+ bias), written to out[r * stride + n].
 struct LinearCall {
-  const Matrix* matrix = nullptr;            // exactly one of the two is set
+  const Matrix* matrix = nullptr;  // exactly one of the two is set
   const QuantizedLinear* quantized = nullptr;
   float* out = nullptr;
   int64_t stride = 0;
@@ -64,7 +64,8 @@ struct LinearCall {
 // (q, k and v, or gate and up, cost one parallel region). `scratch` is reused memory that grows as needed.
 class LinearScratch;
 std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> make_linear_scratch();
-void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, LinearScratch& scratch, ThreadPool& pool);
+void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, LinearScratch& scratch,
+            ThreadPool& pool);
 
 // Plain loops in fp64, whatever the instruction set: what the tests compare with.
 void linear_reference(const LinearCall& call, const Rows& x, double* out, int64_t stride);

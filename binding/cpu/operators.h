@@ -15,12 +15,14 @@ namespace billfish::cpu {
 void embedding(const Matrix& table, const int32_t* ids, int64_t rows, float* out, int64_t out_stride, ThreadPool& pool);
 
 // out = x / sqrt(mean(x^2) + eps) * weight, over each run of `width` columns (width == columns for a layer norm, ==
-// head_dim for q/k norm; weight has `width` elements). The mean is accumulated in fp32 by 16 lanes or better. out may be x.
-void rms_norm(const Rows& x, const float* weight, int64_t width, float eps, float* out, int64_t out_stride, ThreadPool& pool);
+// head_dim for q/k norm; weight has `width` elements). The mean is accumulated in fp32 by 16 lanes or better. out may
+// be x.
+void rms_norm(const Rows& x, const float* weight, int64_t width, float eps, float* out, int64_t out_stride,
+              ThreadPool& pool);
 
 // x += y first, then out = rms_norm(x): the residual add and the norm that follows it, in one pass.
-void add_rms_norm(float* x, int64_t x_stride, const Rows& y, const float* weight, float eps, float* out, int64_t out_stride,
-                  ThreadPool& pool);
+void add_rms_norm(float* x, int64_t x_stride, const Rows& y, const float* weight, float eps, float* out,
+                  int64_t out_stride, ThreadPool& pool);
 
 // out = a + b. out may be a.
 void add(const Rows& a, const Rows& b, float* out, int64_t out_stride, ThreadPool& pool);
@@ -35,27 +37,29 @@ void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half
                 ThreadPool& pool);
 
 // Rotates the first 2*half columns of every head in place, NeoX style: (x1, x2) are columns i and i + half.
-void rope(float* x, int64_t rows, int64_t stride, int heads, int head_dim, const float* table, int64_t half, ThreadPool& pool);
+void rope(float* x, int64_t rows, int64_t stride, int heads, int head_dim, const float* table, int64_t half,
+          ThreadPool& pool);
 
 // Qwen v1's log-n attention: row r is multiplied by log(p) / log(length) where its 1-based position p exceeds length.
-void log_n_scale(float* x, int64_t rows, int64_t columns, int64_t stride, const int32_t* positions, int length, ThreadPool& pool);
+void log_n_scale(float* x, int64_t rows, int64_t columns, int64_t stride, const int32_t* positions, int length,
+                 ThreadPool& pool);
 
 // out[i] = x[rows[i]].
 void gather_rows(const Rows& x, const int32_t* rows, int64_t count, float* out, int64_t out_stride);
 
 // Causal attention of a batch over one layer's paged KV cache.
 struct Attention {
-  Rows q;                        // [rows, heads * head_dim], after rope
-  Rows k, v;                     // [rows, kv_heads * head_dim], of this step's tokens; k after rope
-  float* out = nullptr;          // [rows, heads * head_dim]
+  Rows q;                // [rows, heads * head_dim], after rope
+  Rows k, v;             // [rows, kv_heads * head_dim], of this step's tokens; k after rope
+  float* out = nullptr;  // [rows, heads * head_dim]
   int64_t out_stride = 0;
-  void* k_cache = nullptr;       // this layer's keys   [blocks][kv_heads][block_size][head_dim] of cache_type
-  void* v_cache = nullptr;       // this layer's values, same layout
+  void* k_cache = nullptr;        // this layer's keys   [blocks][kv_heads][block_size][head_dim] of cache_type
+  void* v_cache = nullptr;        // this layer's values, same layout
   DType cache_type = DType::f32;  // f32, f16 or bf16
   int block_size = 0;
-  int heads = 0, kv_heads = 0, head_dim = 0;   // head h reads kv head h / (heads / kv_heads)
-  float scale = 0;                             // of q.k, usually 1/sqrt(head_dim)
-  int window = 0;                              // row at position i sees keys j with i - window < j <= i; 0: all j <= i
+  int heads = 0, kv_heads = 0, head_dim = 0;  // head h reads kv head h / (heads / kv_heads)
+  float scale = 0;                            // of q.k, usually 1/sqrt(head_dim)
+  int window = 0;                             // row at position i sees keys j with i - window < j <= i; 0: all j <= i
 };
 
 // Writes the new keys and values into the cache (16-bit types saturate at their largest finite value), then computes

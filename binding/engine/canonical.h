@@ -18,11 +18,11 @@
 namespace billfish {
 
 struct CanonicalShape {
-  std::string name;           // the module's name in the checkpoint, for messages
-  int bits = 4;               // 4 or 8
-  int64_t out = 0;            // N
-  int64_t in = 0;             // K
-  int64_t group_size = 0;     // inputs that share a scale; == in when channelwise; the last group may be short
+  std::string name;        // the module's name in the checkpoint, for messages
+  int bits = 4;            // 4 or 8
+  int64_t out = 0;         // N
+  int64_t in = 0;          // K
+  int64_t group_size = 0;  // inputs that share a scale; == in when channelwise; the last group may be short
   bool has_zero_points = false;
   bool has_bias = false;
   DType scale_type = DType::f16;  // f16, bf16 or f32, as in the checkpoint
@@ -37,10 +37,10 @@ struct CanonicalShape {
 struct CanonicalRows {
   int64_t first = 0;
   int64_t count = 0;
-  std::vector<uint32_t> codes;   // [count][words_per_row]
-  std::vector<uint8_t> scales;   // [count][groups] of scale_type (raw bytes)
-  std::vector<uint8_t> zeros;    // [count][groups]; empty without zero points
-  std::vector<float> bias;       // [count]; empty without bias
+  std::vector<uint32_t> codes;  // [count][words_per_row]
+  std::vector<uint8_t> scales;  // [count][groups] of scale_type (raw bytes)
+  std::vector<uint8_t> zeros;   // [count][groups]; empty without zero points
+  std::vector<float> bias;      // [count]; empty without bias
 };
 
 // Where canonical rows come from: a format's reader over mapped checkpoint files.

@@ -1,4 +1,5 @@
-// Element types, and the two 16-bit floating-point conversions in plain C++ (the reference that SIMD is tested against).
+// Element types, and the two 16-bit floating-point conversions in plain C++ (the reference that SIMD is tested
+// against).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +66,7 @@ inline uint16_t float_to_f16(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // >= 65520 rounds to infinity
-  if (magnitude < 0x38800000u) {                                              // below 2^-14: subnormal
+  if (magnitude < 0x38800000u) {                                               // below 2^-14: subnormal
     // Adding 0.5 aligns the result's lowest bit with 2^-24, and the float addition rounds to nearest even.
     const float aligned = bits_to_float(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (float_to_bits(aligned) - 0x3f000000u));

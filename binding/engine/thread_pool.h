@@ -28,7 +28,8 @@ class ThreadPool {
   template <class Body>
   void parallel_for(int64_t count, int64_t grain, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
-    run(count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<Plain*>(context))(begin, end); },
+    run(
+        count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<Plain*>(context))(begin, end); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

@@ -206,7 +206,7 @@ Napi::Value NativeModel::step(const Napi::CallbackInfo& info) {
   ModelCore* core = core_.get();
   const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
   core->js.begin(env);
-  step->done = [core, deferred, self](std::shared_ptr<Step> finished) {
+  step->done = [core, deferred, self](const std::shared_ptr<Step>& finished) {
     core->js.post([core, deferred, self, finished](Napi::Env env) {
       self->Reset();
       core->js.end(env);
