@@ -21,6 +21,7 @@ const MAX_HEADER_BYTES = 100_000_000
 /** A tensor takes about eight values: room for half a million tensors a file. */
 const HEADER_LIMITS = { maxDepth: 3, maxValues: 4_000_000 }
 const MAX_NAME_LENGTH = 1000
+const MAX_DIMENSIONS = 16
 
 /** Bits of one element, of every type that the format knows. */
 const ELEMENT_BITS: Readonly<Record<string, number>> = {
@@ -89,6 +90,9 @@ function parseTensor(name: string, entry: unknown, file: number, path: string, d
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
     throw invalidCheckpoint(`${where} has the data_offsets ${shown(offsets)}, which are not two whole numbers`)
+  }
+  if (shape.length > MAX_DIMENSIONS) {
+    throw invalidCheckpoint(`${where} has ${shape.length} dimensions; at most ${MAX_DIMENSIONS} are allowed`)
   }
   const [begin, end] = offsets as [number, number]
   if (begin > end || end > dataBytes) {

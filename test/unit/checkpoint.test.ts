@@ -97,6 +97,7 @@ describe('safetensors header', () => {
     ['fractional dimension', { dtype: 'F16', shape: [8.5], data_offsets: [0, 16] }, ['[8.5]']],
     ['dimension beyond 2^53', { dtype: 'F16', shape: [2 ** 53, 0], data_offsets: [0, 16] }, ['9007199254740992']],
     ['shape that is no list', { dtype: 'F16', shape: 8, data_offsets: [0, 16] }, ['shape 8']],
+    ['dimensions without end', { dtype: 'F16', shape: Array(17).fill(1), data_offsets: [0, 16] }, ['17 dimensions']],
     ['product beyond 2^53', { dtype: 'F16', shape: [2 ** 40, 2 ** 40], data_offsets: [0, 16] }, ['more than 2^53']],
     ['too small a shape', { dtype: 'F16', shape: [7], data_offsets: [0, 16] }, ['takes 14 bytes', 'hold 16']],
     ['half a byte', { dtype: 'F4', shape: [31], data_offsets: [0, 16] }, ['[0, 16]']],
