@@ -98,6 +98,7 @@ WeightSpec parse_weight(const Napi::Object& object) {
   spec.scales = tensor(object, "scales");
   spec.zeros = optional_tensor(object, "zeros");
   spec.group_index = optional_tensor(object, "groupIndex");
+  spec.stored_shape = optional_tensor(object, "storedShape");
   spec.bias = optional_tensor(object, "bias");
   return spec;
 }
