@@ -21,7 +21,7 @@ const MAX_TOKEN_ID = (1 << 22) - 1
 
 /**
  * Loads a checkpoint's tokenizer: `tokenizer.json` (with `tokenizer_config.json`), or the `qwen.tiktoken` of Qwen v1.
- * Parsing the JSON of a large vocabulary (7 MB) holds the event loop for about a tenth of a second, which cannot be
+ * Parsing the JSON of a large vocabulary (7 MB) holds the event loop for one or two tenths of a second, which cannot be
  * divided; the tables are then built in slices.
  * @throws BillfishError INVALID_CHECKPOINT if the directory has neither file, or if one of them is malformed
  */

@@ -1,0 +1,47 @@
+import type { GenerateInput, Generation, GenerationResult } from '../generation/generation'
+import type { GenerateOptions } from '../generation/sampling-options'
+import type { DeviceMemory, Model } from '../model'
+import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from './format'
+import type { Terminal } from './terminal'
+
+/** Generates and writes the text to standard output as it comes, with a line end behind it. */
+export async function streamAnswer(
+  terminal: Terminal,
+  model: Model,
+  input: GenerateInput,
+  options: GenerateOptions,
+  onText: (text: string) => void = () => {},
+): Promise<GenerationResult> {
+  const generation: Generation = model.generate(input, options)
+  let text = ''
+  try {
+    for await (const chunk of generation) {
+      text += chunk.text
+      onText(chunk.text)
+      terminal.stdout.write(chunk.text)
+    }
+  } finally {
+    if (text !== '' && !text.endsWith('\n')) terminal.stdout.write('\n')
+  }
+  return generation.result()
+}
+
+/** What a generation took, in two lines. */
+export function statistics({ usage, timings, finishReason }: GenerationResult): string {
+  const { promptTokens, completionTokens } = usage
+  const first = `first token after ${formatMilliseconds(timings.timeToFirstToken)}`
+  return (
+    `${formatCount(promptTokens)} prompt tokens, ${first}, ${formatRate(timings.prefillTokensPerSecond)} tokens/s\n` +
+    `${formatCount(completionTokens)} new tokens (${finishReason}), ` +
+    `${formatRate(timings.decodeTokensPerSecond)} tokens/s after the first\n`
+  )
+}
+
+/** A table: what each device holds, in bytes. */
+export function memoryTable(memory: readonly DeviceMemory[]): string {
+  const rows = memory.map(({ device, weights, kvCache, buffers }) => [
+    device,
+    ...[weights, kvCache, buffers, weights + kvCache + buffers].map(formatBytes),
+  ])
+  return formatTable([['Device', 'Weights', 'KV cache', 'Buffers', 'Together'], ...rows], 'lrrrr')
+}

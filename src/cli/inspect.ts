@@ -1,0 +1,124 @@
+import type { Command } from 'commander'
+import { describeFormat, listTensors, openCheckpoint } from '../checkpoint/checkpoint'
+import type { Checkpoint } from '../checkpoint/types'
+import { BillfishError } from '../errors'
+import { loadChatTemplate } from '../generation/chat-template'
+import { readGenerationDefaults } from '../generation/generation-config'
+import { findTokenizer } from '../generation/tokenizer'
+import type { ModelShape } from '../models/architecture'
+import { createModel } from '../models/registry'
+import { counted, formatBytes, formatCount, formatTable } from './format'
+import { abortable, printJson, type Terminal } from './terminal'
+
+interface Options {
+  readonly tensors?: boolean
+  readonly json?: boolean
+}
+
+export function addInspectCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('inspect')
+    .description('Show what a checkpoint holds; reads no weights')
+    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .option('--tensors', 'list every tensor')
+    .option('--json', 'print JSON, and nothing else, to standard output')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  billfish inspect ./Qwen2.5-72B-Instruct-GPTQ-Int4
+  billfish inspect ./model --tensors | less
+  billfish inspect ./model --json | jq .format`,
+    )
+    .action((directory: string, options: Options) =>
+      abortable(terminal, async (signal) => {
+        const checkpoint = await openCheckpoint(directory, { signal })
+        const summary = await summarize(checkpoint)
+        const tensors = options.tensors ? listTensors(checkpoint) : undefined
+        if (options.json) {
+          printJson(terminal, { ...summary, ...(tensors && { tensors }) })
+          return
+        }
+        terminal.stdout.write(describe(summary))
+        if (tensors === undefined) return
+        const rows = tensors.map(({ name, dtype, shape, bytes, file }) => [
+          name,
+          dtype,
+          shape.join(' x '),
+          formatBytes(bytes),
+          file,
+        ])
+        terminal.stdout.write(`\n${formatTable([['Tensor', 'Type', 'Shape', 'Size', 'File'], ...rows], 'lllrl')}`)
+      }),
+    )
+}
+
+interface Summary {
+  readonly directory: string
+  readonly modelType: string | null
+  /** What billfish knows of the model; null if it cannot run it, and `unsupported` says why. */
+  readonly shape: ModelShape | null
+  readonly unsupported: string | null
+  readonly format: string
+  readonly quantization: Checkpoint['quantization']
+  readonly files: number
+  readonly bytes: number
+  readonly tensorCount: number
+  readonly tokenizer: { readonly vocabulary: number; readonly chatTemplate: boolean } | null
+  readonly endTokenIds: readonly number[]
+}
+
+async function summarize(checkpoint: Checkpoint): Promise<Summary> {
+  const { directory, config, quantization, files, bytes } = checkpoint
+  let shape: ModelShape | null = null
+  let unsupported: string | null = null
+  try {
+    shape = createModel(config, checkpoint).shape
+  } catch (error) {
+    if (!(error instanceof BillfishError) || error.code !== 'UNSUPPORTED_MODEL') throw error
+    unsupported = error.message
+  }
+  const tokenizer = await findTokenizer(directory)
+  const vocabulary = shape?.vocabulary ?? Number.POSITIVE_INFINITY
+  const { endTokenIds } = readGenerationDefaults(checkpoint.generationConfig, config, tokenizer, vocabulary)
+  return {
+    directory,
+    modelType: typeof config.model_type === 'string' ? config.model_type : null,
+    shape,
+    unsupported,
+    format: describeFormat(checkpoint),
+    quantization,
+    files: files.length,
+    bytes,
+    tensorCount: checkpoint.tensors.size + checkpoint.unsupportedTensors.size,
+    tokenizer: tokenizer
+      ? {
+          vocabulary: tokenizer.vocabularySize,
+          chatTemplate: (await loadChatTemplate(directory, tokenizer)) !== undefined,
+        }
+      : null,
+    endTokenIds: [...endTokenIds],
+  }
+}
+
+function describe({ shape, unsupported, tokenizer, ...summary }: Summary): string {
+  const rows = [
+    ['Checkpoint', summary.directory],
+    ['Model', unsupported === null ? `${summary.modelType}` : `cannot be run: ${unsupported}`],
+  ]
+  if (shape) {
+    rows.push(
+      ['', `${shape.layers} layers, hidden size ${formatCount(shape.hiddenSize)}`],
+      ['', `${shape.kvHeads} key/value heads of ${shape.headDim}, ${formatCount(shape.maxPositions)} positions`],
+      ['', `vocabulary ${formatCount(shape.vocabulary)}`],
+    )
+  }
+  const tokens = tokenizer && `${formatCount(tokenizer.vocabulary)} tokens`
+  rows.push(
+    ['Format', summary.format],
+    ['Size', `${formatBytes(summary.bytes)}, ${summary.tensorCount} tensors in ${counted(summary.files, 'file')}`],
+    ['Tokenizer', tokens ? `${tokens}, ${tokenizer?.chatTemplate ? 'with' : 'without'} a chat template` : 'none'],
+    ['End tokens', summary.endTokenIds.join(', ') || 'none'],
+  )
+  return formatTable(rows, 'll')
+}

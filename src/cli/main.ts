@@ -1,0 +1,33 @@
+#!/usr/bin/env node
+import { exitCodes, run } from './program'
+import type { Terminal } from './terminal'
+
+const handlers: (() => void)[] = []
+process.on('SIGINT', () => {
+  const handler = handlers.at(-1)
+  if (handler) handler()
+  else process.exit(exitCodes.interrupted)
+})
+
+// A reader that has seen enough (`billfish inspect ... | head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(exitCodes.ok)
+  throw error
+})
+
+const terminal: Terminal = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  onInterrupt(handler) {
+    handlers.push(handler)
+    return () => {
+      const index = handlers.indexOf(handler)
+      if (index >= 0) handlers.splice(index, 1)
+    }
+  },
+}
+
+run(process.argv.slice(2), terminal).then((code) => {
+  process.exitCode = code
+})

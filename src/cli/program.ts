@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { Command, CommanderError } from 'commander'
+import { BillfishError } from '../errors'
+import { addChatCommand } from './chat'
+import { addDemoCommand } from './demo'
+import { addDevicesCommand } from './devices'
+import { addGenerateCommand } from './generate'
+import { addInspectCommand } from './inspect'
+import { Interrupted, type Terminal } from './terminal'
+
+/** Exit codes, as shells and scripts expect them. */
+export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
+
+/**
+ * Runs the command line `billfish ...argv`. Errors are written to standard error, as JSON where `--json` was given.
+ * @returns the exit code: 0, 1 for an error, 2 for a wrong command line or option, 130 after an interrupt
+ */
+export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await createProgram(terminal).parseAsync(argv, { from: 'user' })
+    return exitCodes.ok
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+    if (error instanceof Interrupted) return exitCodes.interrupted
+    const { code, message } = describe(error)
+    if (argv.includes('--json')) terminal.stderr.write(`${JSON.stringify({ error: { code, message } })}\n`)
+    else terminal.stderr.write(`billfish: ${message}\n`)
+    return code === 'INVALID_OPTION' ? exitCodes.usage : exitCodes.error
+  }
+}
+
+function createProgram(terminal: Terminal): Command {
+  const { version } = JSON.parse(readFileSync(resolve(__dirname, '..', '..', 'package.json'), 'utf8')) as {
+    version: string
+  }
+  const program = new Command('billfish')
+    .description('Run GPTQ, AWQ and compressed-tensors language models, split over the devices at hand')
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    })
+    .showHelpAfterError('(--help tells more)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  billfish demo
+  billfish inspect ./Qwen2.5-7B-Instruct-GPTQ-Int4
+  billfish chat ./Qwen2.5-7B-Instruct-GPTQ-Int4 --device-map split:cpu:0,cpu:1
+
+Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
+    )
+  for (const add of [addGenerateCommand, addChatCommand, addInspectCommand, addDevicesCommand, addDemoCommand]) {
+    add(program, terminal)
+  }
+  return program
+}
+
+/** An error for people. What is no BillfishError is a mistake in billfish itself, and comes with its stack. */
+function describe(error: unknown): { code: string; message: string } {
+  if (error instanceof BillfishError) return { code: error.code, message: error.message }
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    return { code: error.code, message: error.message }
+  }
+  return { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+}

@@ -1,0 +1,50 @@
+import type { Readable, Writable } from 'node:stream'
+import { BillfishError } from '../errors'
+
+type Stream<Kind> = Kind & { readonly isTTY?: boolean }
+
+/** What a command sees of the process: its streams, and Ctrl-C. */
+export interface Terminal {
+  readonly stdin: Stream<Readable>
+  readonly stdout: Stream<Writable>
+  readonly stderr: Stream<Writable>
+  /**
+   * Calls `handler` at an interrupt (Ctrl-C) until the returned function is called; the latest handler takes it. Without
+   * a handler an interrupt ends the process with the code 130.
+   */
+  onInterrupt(handler: () => void): () => void
+}
+
+/** A command was interrupted; its exit code is 130. */
+export class Interrupted extends Error {}
+
+/**
+ * Runs `body` with a signal that aborts at an interrupt; a second interrupt ends the process at once.
+ * @throws Interrupted if `body` failed because of the interrupt
+ */
+export async function abortable<T>(terminal: Terminal, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController()
+  const remove = terminal.onInterrupt(() => {
+    remove()
+    controller.abort()
+  })
+  try {
+    return await body(controller.signal)
+  } catch (error) {
+    const aborted = error instanceof BillfishError && error.code === 'ABORTED' && controller.signal.aborted
+    throw aborted ? new Interrupted() : error
+  } finally {
+    remove()
+  }
+}
+
+/** All of standard input as text. */
+export async function readAll(stdin: Readable): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of stdin) chunks.push(Buffer.from(chunk))
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+export function printJson(terminal: Terminal, value: unknown): void {
+  terminal.stdout.write(`${JSON.stringify(value)}\n`)
+}
