@@ -2,6 +2,7 @@
  * The checkpoint fuzzer for longer runs, on the built package:
  *
  *     npm run fuzz -- --minutes 5 --seed 1
+ *     npm run fuzz -- --minutes 5 --load          load and run the damaged models natively, too
  *     npm run fuzz -- --seed 1 --case 4711        one case again
  */
 import { createRequire } from 'node:module'
@@ -10,7 +11,12 @@ import { parseArgs } from 'node:util'
 import { fuzzCheckpoints } from './checkpoint-fuzzer.mjs'
 
 const { values } = parseArgs({
-  options: { minutes: { type: 'string' }, seed: { type: 'string' }, case: { type: 'string' } },
+  options: {
+    minutes: { type: 'string' },
+    seed: { type: 'string' },
+    case: { type: 'string' },
+    load: { type: 'boolean' },
+  },
 })
 
 function number(name, fallback) {
@@ -23,7 +29,25 @@ function number(name, fallback) {
 const minutes = number('minutes', 1)
 const seed = number('seed', Date.now() % 1_000_000)
 const root = join(import.meta.dirname, '../..')
-const { openCheckpoint } = createRequire(import.meta.url)(join(root, 'dist/checkpoint/checkpoint.js'))
+const require = createRequire(import.meta.url)
+const { openCheckpoint } = require(join(root, 'dist/checkpoint/checkpoint.js'))
+const { loadModel } = require(join(root, 'dist/index.js'))
+
+const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY']
+
+/** Loads what still loads and computes one step; its numbers may be anything. */
+async function load(directory) {
+  try {
+    const model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 })
+    try {
+      await model.forward([1, 2, 3])
+    } finally {
+      await model.dispose()
+    }
+  } catch (error) {
+    if (error?.name !== 'BillfishError' || !REFUSALS.includes(error.code)) throw error
+  }
+}
 
 const start = Date.now()
 const end = start + minutes * 60_000
@@ -40,7 +64,14 @@ function more(cases) {
   return isSingle ? cases < 1 : Date.now() < end
 }
 
-const options = { models: join(root, 'test/fixtures/models'), openCheckpoint, seed, first: number('case', 0), more }
+const options = {
+  models: join(root, 'test/fixtures/models'),
+  openCheckpoint,
+  load: values.load === true ? load : undefined,
+  seed,
+  first: number('case', 0),
+  more,
+}
 try {
   const { cases, opened } = await fuzzCheckpoints(options)
   const seconds = ((Date.now() - start) / 1000).toFixed(1)
