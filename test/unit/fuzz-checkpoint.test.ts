@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
-import { fuzzCheckpoints } from '../fuzz/checkpoint-fuzzer.mjs'
 
 it('opens or refuses 3000 damaged checkpoints, and never fails otherwise', { timeout: 120_000 }, async () => {
+  const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')
   const rssBefore = process.memoryUsage.rss()
   const { cases, opened } = await fuzzCheckpoints({
     models: join(__dirname, '../fixtures/models'),
