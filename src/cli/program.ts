@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { BillfishError } from '../errors'
+import { addBenchCommand } from './bench'
 import { addChatCommand } from './chat'
 import { addDemoCommand } from './demo'
 import { addDevicesCommand } from './devices'
@@ -53,9 +54,12 @@ Examples:
 
 Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
     )
-  for (const add of [addGenerateCommand, addChatCommand, addInspectCommand, addDevicesCommand, addDemoCommand]) {
-    add(program, terminal)
-  }
+  addGenerateCommand(program, terminal)
+  addChatCommand(program, terminal)
+  addInspectCommand(program, terminal)
+  addDevicesCommand(program, terminal)
+  addBenchCommand(program, terminal)
+  addDemoCommand(program, terminal)
   return program
 }
 

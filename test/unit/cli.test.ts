@@ -1,0 +1,289 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { PassThrough, Writable } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { summarizeModules } from '../../src/cli/format'
+import { exitCodes, run } from '../../src/cli/program'
+
+const root = resolve(__dirname, '..', '..')
+const demoModel = join(root, 'examples', 'demo-model')
+const fixtureModel = join(root, 'test', 'fixtures', 'models', 'qwen2-bf16')
+
+interface Outcome {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+/** Runs a command line in this process. `onStdout` may interrupt it. */
+async function billfish(
+  argv: string[],
+  {
+    stdin = '',
+    terminal = false,
+    onStdout,
+  }: { stdin?: string; terminal?: boolean; onStdout?: (interrupt: () => void) => void } = {},
+): Promise<Outcome> {
+  const texts = { stdout: '', stderr: '' }
+  const handlers: (() => void)[] = []
+  const capture = (name: 'stdout' | 'stderr') => {
+    const write = (chunk: Buffer, _: unknown, done: () => void) => {
+      texts[name] += chunk.toString()
+      if (name === 'stdout') onStdout?.(() => handlers.at(-1)?.())
+      done()
+    }
+    return Object.assign(new Writable({ write }), { isTTY: terminal, columns: 100 })
+  }
+  const input = new PassThrough()
+  input.end(stdin)
+  const code = await run(argv, {
+    stdin: Object.assign(input, { isTTY: false }),
+    stdout: capture('stdout'),
+    stderr: capture('stderr'),
+    onInterrupt(handler) {
+      handlers.push(handler)
+      return () => {
+        if (handlers.includes(handler)) handlers.splice(handlers.indexOf(handler), 1)
+      }
+    },
+  })
+  return { code, ...texts }
+}
+
+describe('the command line', () => {
+  it.each([
+    ['--help'],
+    ['generate --help'],
+    ['chat --help'],
+    ['inspect --help'],
+    ['devices --help'],
+    ['bench --help'],
+    ['demo --help'],
+  ])('%s shows examples', async (line) => {
+    const { code, stdout, stderr } = await billfish(line.split(' '))
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/Examples:\n +billfish /)
+    expect(stderr).toBe('')
+  })
+
+  it('tells its version', async () => {
+    expect(await billfish(['--version'])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
+  })
+
+  it.each([
+    ['nonsense', /unknown command 'nonsense'/],
+    ['generate', /missing required argument 'directory'/],
+    ['generate x --nonsense', /unknown option '--nonsense'/],
+    ['generate x y --top-k many', /argument 'many' is invalid\. It must be a whole number/],
+    ['generate x y --temperature warm', /argument 'warm' is invalid\. It must be a number/],
+    ['chat x --variable thinking', /It must look like name=value/],
+  ])('refuses "%s" with exit code 2', async (line, message) => {
+    const { code, stdout, stderr } = await billfish(line.split(' '))
+    expect(code).toBe(exitCodes.usage)
+    expect(stderr).toMatch(message)
+    expect(stdout).toBe('')
+  })
+
+  it('ends with exit code 1 and a message where a checkpoint is not there, as JSON if asked', async () => {
+    const { code, stderr, stdout } = await billfish(['inspect', '/nowhere'])
+    expect(code).toBe(exitCodes.error)
+    expect(stderr).toMatch(/^billfish: \/nowhere\/config\.json does not exist/)
+    expect(stdout).toBe('')
+    const json = await billfish(['generate', '/nowhere', 'x', '--json'])
+    expect(json).toMatchObject({ code: exitCodes.error, stdout: '' })
+    expect(JSON.parse(json.stderr)).toMatchObject({ error: { code: 'INVALID_CHECKPOINT' } })
+  })
+})
+
+describe('billfish devices', () => {
+  it('shows the CPU, and why there is no CUDA device where there is none', async () => {
+    const { code, stdout } = await billfish(['devices'])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/^cpu +\d+ cores, /)
+    expect(stdout).toMatch(/CUDA/)
+  })
+
+  it('prints JSON', async () => {
+    const found = JSON.parse((await billfish(['devices', '--json'])).stdout)
+    expect(found.devices[0]).toMatchObject({ device: 'cpu', kind: 'cpu' })
+  })
+})
+
+describe('billfish inspect', () => {
+  it('describes a checkpoint', async () => {
+    const { code, stdout } = await billfish(['inspect', demoModel])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/Format +GPTQ int4, group 128/)
+    expect(stdout).toMatch(/8 layers, hidden size 256/)
+    expect(stdout).toMatch(/Tokenizer +2,048 tokens, with a chat template/)
+  })
+
+  it('lists tensors, and prints JSON', async () => {
+    const { stdout } = await billfish(['inspect', fixtureModel, '--tensors'])
+    expect(stdout).toMatch(/^model\.norm\.weight +BF16 +\d+ +\d+ B +model-0000\d-of-00003\.safetensors$/m)
+    const json = JSON.parse((await billfish(['inspect', fixtureModel, '--tensors', '--json'])).stdout)
+    expect(json).toMatchObject({ modelType: 'qwen2', tokenizer: null, files: 3, unsupported: null })
+    expect(json.tensors).toHaveLength(json.tensorCount)
+  })
+
+  it('describes a checkpoint that cannot be run', async () => {
+    const { code, stdout } = await billfish(['inspect', join(root, 'test/fixtures/models/qwen3-moe-bf16')])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*qwen2, qwen3, llama, mistral/)
+  })
+})
+
+describe('billfish generate', () => {
+  const ask = ['generate', demoModel, '--chat', 'What is 17 plus 25?']
+
+  it('streams an answer to standard output and statistics to standard error', async () => {
+    const { code, stdout, stderr } = await billfish([...ask, '--device-map', 'split:cpu:0,cpu:1'])
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '17 + 25 = 42.\n' })
+    expect(stderr).toMatch(/30 prompt tokens, first token after/)
+    expect(stderr).toMatch(/^cpu:0 .*\ncpu:1 /m)
+    expect((await billfish([...ask, '--quiet'])).stderr).toBe('')
+  })
+
+  it('prints JSON with token ids, placement and memory', async () => {
+    const { stdout, stderr } = await billfish([...ask, '--json', '--device-map', '{"": "cpu:3"}', '--logprobs', '2'])
+    const result = JSON.parse(stdout)
+    expect(result).toMatchObject({ text: '17 + 25 = 42.', finishReason: 'stop', usage: { promptTokens: 30 } })
+    expect(result.deviceMap).toMatchObject({ 'model.norm': 'cpu:3' })
+    expect(result.memory).toMatchObject([{ device: 'cpu:3' }])
+    expect(result.logprobs[0].alternatives).toHaveLength(2)
+    expect(stderr).toBe('')
+  })
+
+  it('continues a text from standard input, and heeds sampling options', async () => {
+    const stdin = '<|im_start|>user\nTell me a story.<|im_end|>\n<|im_start|>assistant\n'
+    const line = ['generate', demoModel, '--quiet', '--max-new-tokens', '20', '--temperature', '1.5']
+    const first = await billfish([...line, '--seed', '1'], { stdin })
+    expect(first.stdout).not.toBe('')
+    expect((await billfish([...line, '--seed', '1'], { stdin })).stdout).toBe(first.stdout)
+    expect((await billfish([...line, '--seed', '2'], { stdin })).stdout).not.toBe(first.stdout)
+    const stopped = await billfish([...line.slice(0, 3), '--stop', 'called', '--stop', 'named'], { stdin })
+    expect(stopped.stdout).toBe('There once was a clever duck \n')
+  })
+
+  it.each([
+    [['--temperature', '-1'], /temperature is -1, but must be/],
+    [['--max-new-tokens', '9999'], /maxNewTokens is 9999, but must be at most/],
+    [['--dtype', 'float8'], /dtype is "float8"/],
+    [['--device-map', 'tpu:0'], /"tpu:0" is not a device/],
+    [['--device-map', 'split:cpu:0,gpu'], /"gpu" is not a device/],
+    [['--device-map', '{"model.layers"'], /--device-map is not valid JSON/],
+    [['--device-map', '{"model.layers": "cpu"}'], /deviceMap leaves out 3 of 11 modules/],
+  ])('refuses %j with exit code 2', async (options, message) => {
+    const { code, stderr, stdout } = await billfish([...ask, ...options])
+    expect(code).toBe(exitCodes.usage)
+    expect(stderr).toMatch(message)
+    expect(stdout).toBe('')
+  })
+
+  it('shows a progress bar on a terminal only', async () => {
+    expect((await billfish(ask, { terminal: true })).stderr).toMatch(/Loading/)
+    expect((await billfish(ask)).stderr).not.toMatch(/Loading/)
+  })
+
+  it('ends with exit code 130 when interrupted', async () => {
+    const line = [
+      'generate',
+      demoModel,
+      '--chat',
+      'Tell me a story.',
+      '--ignore-eos',
+      '--max-new-tokens',
+      '900',
+      '--quiet',
+    ]
+    let interrupted = false
+    const { code, stdout, stderr } = await billfish(line, {
+      onStdout: (interrupt) => {
+        if (!interrupted) interrupt()
+        interrupted = true
+      },
+    })
+    expect({ code, stderr }).toEqual({ code: exitCodes.interrupted, stderr: '' })
+    expect(stdout.length).toBeLessThan(1000)
+  })
+})
+
+describe('billfish chat', () => {
+  it('answers line by line, remembers, and forgets', async () => {
+    const stdin = 'What is 3 plus 4?\nWhat is the capital of France?\n/reset\nWhat is 3 plus 4?\n/exit\nnot read\n'
+    const { code, stdout } = await billfish(['chat', demoModel, '--json'], { stdin })
+    const answers = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(code).toBe(exitCodes.ok)
+    expect(answers).toHaveLength(3)
+    expect(answers[0].text).toBe('3 + 4 = 7.')
+    expect(answers[1].usage.promptTokens).toBeGreaterThan(answers[0].usage.promptTokens + 20)
+    expect(answers[2].usage.promptTokens).toBe(answers[0].usage.promptTokens)
+  })
+
+  it('says how to go on when the conversation has become too long', async () => {
+    const stdin = 'What is 3 plus 4?\nWhat is 3 plus 4?\n/reset\nWhat is 3 plus 4?\n'
+    const line = ['chat', demoModel, '--max-model-length', '48', '--quiet']
+    const { code, stdout, stderr } = await billfish(line, { stdin })
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '3 + 4 = 7.\n3 + 4 = 7.\n' })
+    expect(stderr).toMatch(/too long .*\n\(\/reset forgets the conversation/)
+  })
+})
+
+describe('billfish bench', () => {
+  it('measures', async () => {
+    const line = ['bench', demoModel, '--prompt-tokens', '40', '--new-tokens', '8', '--repeat', '2']
+    expect((await billfish(line)).stdout).toMatch(/prompt of 40 +[\d,.]+ +[\d,.]+ +[\d,.]+\ngenerating 8 /)
+    const result = JSON.parse((await billfish([...line, '--json'])).stdout)
+    expect(result.runs).toHaveLength(2)
+    expect(result.runs[0].decodeTokensPerSecond).toBeGreaterThan(0)
+    expect((await billfish([...line, '--repeat', '0'])).code).toBe(exitCodes.usage)
+  })
+})
+
+describe('billfish demo', () => {
+  it('shows the split and answers', async () => {
+    const { code, stdout } = await billfish(['demo', 'What', 'is', '17', 'plus', '25?'])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/^Device +Modules/)
+    expect(stdout).toMatch(/> What is 17 plus 25\?\n\n17 \+ 25 = 42\.\n/)
+    const json = JSON.parse((await billfish(['demo', '--json'])).stdout)
+    expect(new Set(Object.values(json.deviceMap)).size).toBeGreaterThanOrEqual(1)
+    expect(json.text).toMatch(/padded with zeros/)
+  })
+})
+
+describe.skipIf(!existsSync(join(root, 'dist', 'cli', 'main.js')))('the program itself (dist/cli/main.js)', () => {
+  const start = (...argv: string[]) => spawn(process.execPath, [join(root, 'dist', 'cli', 'main.js'), ...argv])
+  const ended = (child: ReturnType<typeof start>) =>
+    new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)))
+
+  it('ends with 130 on SIGINT while generating', async () => {
+    const child = start('generate', demoModel, '--chat', 'Tell me a story.', '--ignore-eos', '--max-new-tokens', '900')
+    child.stdout.once('data', () => child.kill('SIGINT'))
+    expect(await ended(child)).toBe(130)
+  })
+
+  it('ends quietly when its reader goes away', async () => {
+    const child = start('inspect', demoModel, '--tensors')
+    let stderr = ''
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+    })
+    child.stdout.destroy()
+    expect(await ended(child)).toBe(0)
+    expect(stderr).toBe('')
+  })
+})
+
+describe('summarizeModules', () => {
+  it('joins layers that follow one another', () => {
+    expect(summarizeModules(['model.embed_tokens', 'model.layers.0', 'model.layers.1', 'model.norm'])).toBe(
+      'embed_tokens, layers 0-1, norm',
+    )
+    expect(summarizeModules(['transformer.h.3', 'transformer.h.5', 'transformer.h.6'])).toBe('h 3, h 5-6')
+  })
+})
