@@ -1,0 +1,206 @@
+#include "engine/pipeline.h"
+
+#include <atomic>
+#include <cmath>
+#include <future>
+#include <mutex>
+#include <random>
+#include <set>
+
+#include "backends.h"
+#include "check.h"
+#include "engine/error.h"
+
+using namespace billfish;
+
+namespace {
+
+constexpr int32_t vocabulary = 50, hidden = 32, heads = 2, head_dim = 16;
+
+// A model of one layer over two stages: [embedding, attention] -> [norm, head]. Weights are seeded random numbers.
+class TinyModel {
+ public:
+  explicit TinyModel(StageLimits limits = {4, 16, 12, 4}) : limits(limits) {
+    std::vector<std::unique_ptr<Stage>> stages;
+    stages.push_back(first_stage());
+    stages.push_back(second_stage());
+    pipeline = std::make_unique<Pipeline>(std::move(stages), limits, vocabulary);
+    pipeline->start();
+  }
+
+  // A step of one sequence: `tokens` behind `past` cached ones, with the blocks 0, 1, 2, ... from `first_block` on.
+  std::shared_ptr<Step> step(std::vector<int32_t> tokens, int32_t past, int32_t first_block, int32_t blocks) {
+    auto step = std::make_shared<Step>();
+    Batch& batch = step->batch;
+    for (size_t i = 0; i < tokens.size(); ++i) batch.positions.push_back(past + static_cast<int32_t>(i));
+    for (int32_t i = 0; i < blocks; ++i) batch.block_tables.push_back(first_block + i);
+    batch.sequences.push_back({0, static_cast<int32_t>(tokens.size()), past, batch.block_tables.data(), blocks, 0});
+    batch.logit_rows = {static_cast<int32_t>(tokens.size()) - 1};
+    batch.tokens = std::move(tokens);
+    step->sampling.resize(1);
+    step->want_logits = true;
+    return step;
+  }
+
+  std::future<std::shared_ptr<Step>> submit(const std::shared_ptr<Step>& step) {
+    auto promise = std::make_shared<std::promise<std::shared_ptr<Step>>>();
+    step->done = [promise](std::shared_ptr<Step> finished) { promise->set_value(std::move(finished)); };
+    pipeline->check(*step);
+    pipeline->submit(step);
+    return promise->get_future();
+  }
+
+  StageLimits limits;
+  std::unique_ptr<Pipeline> pipeline;
+
+ private:
+  std::unique_ptr<Weight> matrix(Backend& backend, int64_t out, int64_t in, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(in)));
+    std::vector<float> values(out * in);
+    for (float& value : values) value = normal(random);
+    auto weight = backend.make_matrix(out, in, DType::f32, {});
+    backend.fill_matrix(*weight, 0, out, values.data());
+    return weight;
+  }
+
+  static Value value(int64_t width, RowKind rows = RowKind::tokens) {
+    return {width, rows, ValueClass::activation, no_value, 0};
+  }
+
+  std::unique_ptr<Stage> first_stage() {
+    Program program;
+    program.values = {value(hidden), value(hidden), value(hidden), value(hidden), value(hidden)};
+    program.cache_layers = {{heads, head_dim}};
+    program.operators = {Embedding{0, 0},
+                         Linear{0, {{1, 1}}},
+                         Linear{0, {{2, 2}}},
+                         Linear{0, {{3, 3}}},
+                         Attention{1, 2, 3, 4, 0, heads, 0.25f, 0},
+                         Add{4, 0}};
+    program.output = 4;
+    std::vector<WeightShape> shapes = {{"embed", WeightKind::matrix, vocabulary, hidden},
+                                       {"q", WeightKind::matrix, hidden, hidden},
+                                       {"k", WeightKind::matrix, hidden, hidden},
+                                       {"v", WeightKind::matrix, hidden, hidden}};
+    auto stage = std::make_unique<Stage>(make_backend("cpu:0", {true, DType::f32}), program, shapes, limits);
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      stage->set_weight(i, matrix(stage->backend(), shapes[i].out, shapes[i].in, static_cast<unsigned>(i)));
+    }
+    return stage;
+  }
+
+  std::unique_ptr<Stage> second_stage() {
+    Program program;
+    program.values = {value(hidden), value(hidden, RowKind::logits), value(hidden, RowKind::logits),
+                      value(vocabulary, RowKind::logits)};
+    program.input = 0;
+    program.operators = {Gather{0, 1}, RmsNorm{1, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
+    program.output = 3;
+    std::vector<WeightShape> shapes = {{"norm", WeightKind::vector, hidden, 1},
+                                       {"head", WeightKind::matrix, vocabulary, hidden}};
+    auto stage = std::make_unique<Stage>(make_backend("cpu:1", {true, DType::f32}), program, shapes, limits);
+    stage->set_weight(0, stage->backend().make_vector(std::vector<float>(hidden, 1)));
+    stage->set_weight(1, matrix(stage->backend(), vocabulary, hidden, 9));
+    return stage;
+  }
+};
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return 1e9;
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+  return worst;
+}
+
+}  // namespace
+
+TEST(pipeline_gives_the_same_whole_in_pieces_and_token_by_token) {
+  TinyModel model;
+  const std::vector<int32_t> prompt = {3, 1, 4, 1, 5, 9, 2, 6};
+  const auto whole = model.submit(model.step(prompt, 0, 0, 2)).get();
+  CHECK(!whole->error && whole->result.logits.size() == static_cast<size_t>(vocabulary));
+  std::shared_ptr<Step> last;
+  for (int32_t i = 0; i < 8; ++i) last = model.submit(model.step({prompt[i]}, i, 4, 2)).get();
+  CHECK(distance(whole->result.logits, last->result.logits) < 1e-5);
+  model.submit(model.step({3, 1, 4}, 0, 8, 2)).get();
+  last = model.submit(model.step({1, 5, 9, 2, 6}, 3, 8, 2)).get();
+  CHECK(distance(whole->result.logits, last->result.logits) < 1e-5);
+}
+
+TEST(pipeline_computes_more_logit_rows_than_the_head_takes_at_a_time) {
+  TinyModel model;
+  auto step = model.step({3, 1, 4, 1, 5, 9, 2, 6, 5}, 0, 0, 3);
+  step->batch.logit_rows = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+  step->sampling.resize(9);
+  step->sampling[8] = SamplingRequest{};
+  const auto done = model.submit(step).get();
+  CHECK(done->result.logits.size() == 9u * vocabulary && done->result.samples.size() == 1);
+  const auto single = model.submit(model.step({3, 1, 4, 1, 5, 9}, 0, 4, 3)).get();
+  const std::vector<float> row(done->result.logits.begin() + 5 * vocabulary,
+                               done->result.logits.begin() + 6 * vocabulary);
+  CHECK(distance(row, single->result.logits) < 1e-5);
+}
+
+TEST(pipeline_refuses_batches_that_would_reach_outside) {
+  TinyModel model;
+  const auto refused = [&](auto change) {
+    auto step = model.step({1, 2, 3}, 0, 0, 1);
+    change(*step);
+    CHECK_THROWS(model.pipeline->check(*step), "INVALID_OPTION");
+  };
+  refused([](Step& s) { s.batch.tokens[1] = vocabulary; });
+  refused([](Step& s) { s.batch.tokens[1] = -1; });
+  refused([](Step& s) { s.batch.positions[2] = 3; });
+  refused([](Step& s) { s.batch.positions.pop_back(); });
+  refused([](Step& s) { s.batch.sequences[0].rows = 2; });
+  refused([](Step& s) { s.batch.sequences[0].rows = 4; });
+  refused([](Step& s) { s.batch.sequences[0].first_row = 1; });
+  refused([](Step& s) { s.batch.sequences[0].past = -1; });
+  refused([](Step& s) { s.batch.sequences[0].past = 2; });           // 5 positions in a block of 4
+  refused([](Step& s) { s.batch.sequences[0].past = 0x7ffffffe; });  // no overflow either
+  refused([](Step& s) { s.batch.block_tables[0] = 16; });
+  refused([](Step& s) { s.batch.block_tables[0] = -1; });
+  refused([](Step& s) { s.batch.logit_rows = {3}; });
+  refused([](Step& s) { s.batch.logit_rows = {-1}; });
+  refused([](Step& s) { s.sampling.resize(2); });
+  refused([](Step& s) { s.batch.tokens.clear(), s.batch.positions.clear(), s.batch.sequences.clear(); });
+  refused([](Step& s) { s.batch.tokens.resize(13, 0), s.batch.positions.resize(13, 0); });
+  model.pipeline->check(*model.step({1, 2, 3}, 0, 15, 1));
+}
+
+// Many steps from many threads, some cancelled, and a close in the middle: every step is finished exactly once.
+TEST(pipeline_finishes_every_step_when_closed_under_load) {
+  for (int round = 0; round < 20; ++round) {
+    TinyModel model;
+    std::atomic<int> finished{0}, submitted{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 40; ++i) {
+          auto step = model.step({1, 2, 3}, 0, t * 2, 1);
+          step->done = [&](std::shared_ptr<Step> done) {
+            if (done->error) CHECK(done->error->code() == "DISPOSED" || done->error->code() == "ABORTED");
+            ++finished;
+          };
+          if (i % 7 == 0) step->cancelled = true;
+          ++submitted;
+          model.pipeline->submit(step);
+        }
+      });
+    }
+    if (round % 2) std::this_thread::yield();
+    model.pipeline->close();
+    for (auto& thread : threads) thread.join();
+    model.pipeline->close();
+    CHECK(finished == submitted);
+  }
+}
+
+TEST(backends_that_are_not_there_are_refused) {
+  CHECK_THROWS(make_backend("tpu", {}), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(make_backend("cpu:", {}), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(make_backend("cpu:1x", {}), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(make_backend("cuda:99", {}), "DEVICE_NOT_FOUND");
+  CHECK(make_backend("cpu:7", {})->device() == "cpu:7");
+}
