@@ -17,8 +17,9 @@ constexpr int64_t segment_inputs = 128;
 // Outputs of a panel: the weights that a GEMM unpacks at once into the first-level cache.
 constexpr int64_t panel_tiles = 4;
 constexpr int64_t panel_outputs = panel_tiles * tile_outputs;
-// Rows of x that one pass of a GEMV serves.
+// Rows of x that one pass of a quantised GEMV serves, and of a matrix's.
 constexpr int max_gemv_rows = 4;
+constexpr int64_t max_matrix_gemv_rows = 16;
 
 // A QuantizedLinear as the kernels see it; quantized_linear.h draws the layout.
 struct PackedWeights {
@@ -75,14 +76,15 @@ struct QuantizedLinearKernels {
 };
 
 struct MatrixKernels {
-  // out[r * stride + n] = row r of x times weight row n, for n in [first_output, last_output) and r < rows.
-  void (*gemv)(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-               int64_t last_output, float* out, int64_t stride);
+  // out[r * stride + n] = row r of x times weight row n, for n in [first_output, last_output) and r < rows <=
+  // max_matrix_gemv_rows. x is cut in segments: [segment of segment_inputs][row][input].
+  void (*gemv)(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+               float* out, int64_t stride);
   // Inputs [first, first + count) of outputs [first_output, first_output + panel_outputs) as
   // panel[count][panel_outputs]. What lies beyond the last output is left alone. Whole sixteens of inputs are written.
   void (*transpose)(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel);
-  // sums[r][n] += sum over k < count of x[r * stride + k] * panel[k][n], n < panel_outputs.
-  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums);
+  // sums[r][n] += sum over k < count of x[r * count + k] * panel[k][n], n < panel_outputs.
+  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t rows, float* sums);
 };
 
 extern const QuantizedLinearKernels quantized_linear_scalar;

@@ -2,6 +2,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <utility>
+
 #include "cpu/linear_kernels.h"
 
 namespace billfish::cpu {
@@ -36,77 +38,73 @@ inline float sum_of_lanes(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-// Rows rows of x times Outputs consecutive weight rows, each sum in `chains` times 8 lanes.
-template <DType Type, int Rows, int Outputs>
-void dot(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t first_output, float* out,
-         int64_t stride) {
-  constexpr int chains = Rows * Outputs >= 4 ? 2 : 4;
+// Sums are arrays that only constants index (I..., by fold expressions), and this tells the compiler to leave each in
+// its register from one step to the next: GCC otherwise stores them all at every step.
+__attribute__((always_inline)) inline void keep_in_register(__m256& sum) { asm("" : "+x"(sum)); }
+
+// Weight row n times rows first_row, first_row + 1, ... of x, in Chains sums of 8 lanes each, so that few rows still
+// hide the latency of the multiply-add: I / Chains is the row, I % Chains the sum.
+template <DType Type, int Chains, int... I>
+void dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t n, const float* x, int64_t x_rows,
+         int64_t first_row, float* out, int64_t stride) {
   constexpr int64_t element_bytes = Type == DType::f32 ? 4 : 2;
-  const int64_t row_bytes = weights.in * element_bytes;
-  const uint8_t* const data = static_cast<const uint8_t*>(weights.data) + first_output * row_bytes;
-  __m256 sums[chains][Rows][Outputs];
-  for (int c = 0; c < chains; ++c) {
-    for (int r = 0; r < Rows; ++r) {
-      for (int n = 0; n < Outputs; ++n) sums[c][r][n] = _mm256_setzero_ps();
+  constexpr int rows = sizeof...(I) / Chains;
+  const uint8_t* const data = static_cast<const uint8_t*>(weights.data) + n * weights.in * element_bytes;
+  __m256 sums[sizeof...(I)];
+  ((sums[I] = _mm256_setzero_ps()), ...);
+  for (int64_t first = 0; first < weights.in; first += segment_inputs) {
+    const int64_t count = smaller(segment_inputs, weights.in - first);
+    const float* const segment = x + first * x_rows + first_row * count;
+    const uint8_t* const w = data + first * element_bytes;
+    int64_t k = 0;
+    for (; k + 8 * Chains <= count; k += 8 * Chains) {
+      ((sums[I] = _mm256_fmadd_ps(_mm256_loadu_ps(segment + I / Chains * count + k + I % Chains * 8),
+                                  load<Type>(w + (k + I % Chains * 8) * element_bytes), sums[I])),
+       ...);
+      (keep_in_register(sums[I]), ...);
     }
-  }
-  int64_t k = 0;
-  for (; k + 8 * chains <= weights.in; k += 8 * chains) {
-    for (int c = 0; c < chains; ++c) {
-      const int64_t at = k + 8 * c;
-      __m256 w[Outputs];
-      for (int n = 0; n < Outputs; ++n) w[n] = load<Type>(data + n * row_bytes + at * element_bytes);
-      for (int r = 0; r < Rows; ++r) {
-        const __m256 value = _mm256_loadu_ps(x + r * x_stride + at);
-        for (int n = 0; n < Outputs; ++n) sums[c][r][n] = _mm256_fmadd_ps(value, w[n], sums[c][r][n]);
+    for (; k < count; k += 8) {
+      const __m256 weight = load<Type>(w + k * element_bytes, count - k);
+      for (int r = 0; r < rows; ++r) {
+        const uint8_t* const values = reinterpret_cast<const uint8_t*>(segment + r * count + k);
+        sums[r * Chains] = _mm256_fmadd_ps(load<DType::f32>(values, count - k), weight, sums[r * Chains]);
       }
     }
   }
-  for (; k < weights.in; k += 8) {
-    for (int n = 0; n < Outputs; ++n) {
-      const __m256 w = load<Type>(data + n * row_bytes + k * element_bytes, weights.in - k);
-      for (int r = 0; r < Rows; ++r) {
-        const uint8_t* const values = reinterpret_cast<const uint8_t*>(x + r * x_stride + k);
-        sums[0][r][n] = _mm256_fmadd_ps(load<DType::f32>(values, weights.in - k), w, sums[0][r][n]);
-      }
-    }
-  }
-  for (int r = 0; r < Rows; ++r) {
-    for (int n = 0; n < Outputs; ++n) {
-      __m256 sum = sums[0][r][n];
-      for (int c = 1; c < chains; ++c) sum = _mm256_add_ps(sum, sums[c][r][n]);
-      const float bias = weights.bias != nullptr ? weights.bias[first_output + n] : 0.0f;
-      out[r * stride + first_output + n] = sum_of_lanes(sum) + bias;
-    }
+  const float bias = weights.bias != nullptr ? weights.bias[n] : 0.0f;
+  for (int r = 0; r < rows; ++r) {
+    __m256 sum = sums[r * Chains];
+    for (int c = 1; c < Chains; ++c) sum = _mm256_add_ps(sum, sums[r * Chains + c]);
+    out[(first_row + r) * stride + n] = sum_of_lanes(sum) + bias;
   }
 }
 
-template <DType Type, int Rows>
-void gemv_rows(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t first_output,
-               int64_t last_output, float* out, int64_t stride) {
-  constexpr int outputs = Rows > 2 ? 1 : 2;
-  int64_t n = first_output;
-  for (; n + outputs <= last_output; n += outputs) dot<Type, Rows, outputs>(weights, x, x_stride, n, out, stride);
-  for (; n < last_output; ++n) dot<Type, Rows, 1>(weights, x, x_stride, n, out, stride);
+template <DType Type, int Rows, int Chains>
+void dot_rows(const MatrixWeights& weights, int64_t n, const float* x, int64_t x_rows, int64_t first_row, float* out,
+              int64_t stride) {
+  dot<Type, Chains>(std::make_integer_sequence<int, Rows * Chains>{}, weights, n, x, x_rows, first_row, out, stride);
 }
 
 template <DType Type>
-void gemv_typed(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-                int64_t last_output, float* out, int64_t stride) {
-  using Gemv = void (*)(const MatrixWeights&, const float*, int64_t, int64_t, int64_t, float*, int64_t);
-  constexpr Gemv gemv_of[5] = {nullptr, gemv_rows<Type, 1>, gemv_rows<Type, 2>, gemv_rows<Type, 3>, gemv_rows<Type, 4>};
-  for (int64_t row = 0; row < rows; row += max_gemv_rows) {
-    gemv_of[smaller(max_gemv_rows, rows - row)](weights, x + row * x_stride, x_stride, first_output, last_output,
-                                                out + row * stride, stride);
+void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+                float* out, int64_t stride) {
+  using Dot = void (*)(const MatrixWeights&, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+  constexpr Dot dot_of[] = {nullptr, dot_rows<Type, 1, 8>, dot_rows<Type, 2, 4>, dot_rows<Type, 3, 2>,
+                            dot_rows<Type, 4, 2>};
+  constexpr int64_t rows_at_once = 4;
+  for (int64_t n = first_output; n < last_output; ++n) {
+    for (int64_t row = 0; row < rows; row += rows_at_once) {
+      dot_of[smaller(rows_at_once, rows - row)](weights, n, x, rows, row, out, stride);
+    }
   }
 }
 
-void gemv(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-          int64_t last_output, float* out, int64_t stride) {
+void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+          float* out, int64_t stride) {
   const auto run = weights.type == DType::f32   ? gemv_typed<DType::f32>
                    : weights.type == DType::f16 ? gemv_typed<DType::f16>
                                                 : gemv_typed<DType::bf16>;
-  run(weights, x, x_stride, rows, first_output, last_output, out, stride);
+  run(weights, x, rows, first_output, last_output, out, stride);
 }
 
 // Eight vectors as the rows of a square, transposed: lanes are exchanged in pairs, fours and eights.
@@ -159,35 +157,34 @@ void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first
 // Six rows by 16 outputs: 12 sums, 2 vectors of weights and a broadcast value fit the 16 registers.
 constexpr int micro_rows = 6;
 
-template <int Rows>
-void multiply_rows(const float* panel, int64_t count, const float* x, int64_t stride, float* sums) {
-  __m256 totals[Rows][2];
-  for (int r = 0; r < Rows; ++r) totals[r][0] = totals[r][1] = _mm256_setzero_ps();
+// I counts the sums: I / 2 is the row, I % 2 the half of the 16 outputs.
+template <int... I>
+void multiply_rows(std::integer_sequence<int, I...>, const float* panel, int64_t count, const float* x, float* sums) {
+  __m256 totals[sizeof...(I)];
+  ((totals[I] = _mm256_setzero_ps()), ...);
   for (int64_t k = 0; k < count; ++k, panel += panel_outputs) {
-    const __m256 low = _mm256_loadu_ps(panel), high = _mm256_loadu_ps(panel + 8);
-    for (int r = 0; r < Rows; ++r) {
-      const __m256 value = _mm256_broadcast_ss(x + r * stride + k);
-      totals[r][0] = _mm256_fmadd_ps(value, low, totals[r][0]);
-      totals[r][1] = _mm256_fmadd_ps(value, high, totals[r][1]);
-    }
+    ((totals[I] =
+          _mm256_fmadd_ps(_mm256_broadcast_ss(x + I / 2 * count + k), _mm256_loadu_ps(panel + I % 2 * 8), totals[I])),
+     ...);
+    (keep_in_register(totals[I]), ...);
   }
-  for (int r = 0; r < Rows; ++r) {
-    for (int half = 0; half < 2; ++half) {
-      float* const sum = sums + r * panel_outputs + half * 8;
-      _mm256_storeu_ps(sum, _mm256_add_ps(totals[r][half], _mm256_loadu_ps(sum)));
-    }
-  }
+  const auto add = [](float* sum, __m256 total) { _mm256_storeu_ps(sum, _mm256_add_ps(total, _mm256_loadu_ps(sum))); };
+  (add(sums + I / 2 * panel_outputs + I % 2 * 8, totals[I]), ...);
 }
 
-void multiply_floats(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums) {
-  using Multiply = void (*)(const float*, int64_t, const float*, int64_t, float*);
+template <int Rows>
+void multiply_rows(const float* panel, int64_t count, const float* x, float* sums) {
+  multiply_rows(std::make_integer_sequence<int, Rows * 2>{}, panel, count, x, sums);
+}
+
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
+  using Multiply = void (*)(const float*, int64_t, const float*, float*);
   constexpr Multiply multiply_of[micro_rows + 1] = {nullptr,          multiply_rows<1>, multiply_rows<2>,
                                                     multiply_rows<3>, multiply_rows<4>, multiply_rows<5>,
                                                     multiply_rows<6>};
   for (int64_t n = 0; n < panel_outputs; n += tile_outputs) {
     for (int64_t row = 0; row < rows; row += micro_rows) {
-      multiply_of[smaller(micro_rows, rows - row)](panel + n, count, x + row * stride, stride,
-                                                   sums + row * panel_outputs + n);
+      multiply_of[smaller(micro_rows, rows - row)](panel + n, count, x + row * count, sums + row * panel_outputs + n);
     }
   }
 }

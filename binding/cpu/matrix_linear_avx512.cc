@@ -2,6 +2,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <utility>
+
 #include "cpu/linear_kernels.h"
 
 namespace billfish::cpu {
@@ -30,82 +32,123 @@ inline __m512 load(__mmask16 mask, const uint8_t* data) {
   }
 }
 
+// Sums are arrays that only constants index (I..., by fold expressions), and this tells the compiler to leave each in
+// its register from one step to the next: GCC otherwise stores them all at every step, at a third of the speed.
+__attribute__((always_inline)) inline void keep_in_register(__m512& sum) { asm("" : "+v"(sum)); }
+
 inline __mmask16 lanes_below(int64_t count) {
   return static_cast<__mmask16>(count >= 16 ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1u);
 }
 
-// Rows rows of x times Outputs consecutive weight rows, each sum in 16 lanes (and twice that where few sums would not
-// hide the latency of the multiply-add).
-template <DType Type, int Rows, int Outputs>
-void dot(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t first_output, float* out,
-         int64_t stride) {
-  constexpr int chains = Rows * Outputs >= 8 ? 1 : Rows * Outputs >= 4 ? 2 : 4;
-  constexpr int64_t element_bytes = Type == DType::f32 ? 4 : 2;
-  const int64_t row_bytes = weights.in * element_bytes;
-  const uint8_t* const data = static_cast<const uint8_t*>(weights.data) + first_output * row_bytes;
-  __m512 sums[chains][Rows][Outputs];
-  for (int c = 0; c < chains; ++c) {
-    for (int r = 0; r < Rows; ++r) {
-      for (int n = 0; n < Outputs; ++n) sums[c][r][n] = _mm512_setzero_ps();
-    }
-  }
+// One row of x times weight row n: straight from memory, in eight sums that hide the latency of the multiply-add. One
+// weight row at a time, because memory is read fastest in a single stream: streams that are a power of two apart fall
+// on the same sets of the cache and are read at half the speed.
+template <DType Type, int... I>
+float dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t n, const float* x) {
+  constexpr int64_t element_bytes = Type == DType::f32 ? 4 : 2, step = 16 * sizeof...(I);
+  const uint8_t* const data = static_cast<const uint8_t*>(weights.data) + n * weights.in * element_bytes;
+  __m512 sums[sizeof...(I)];
+  ((sums[I] = _mm512_setzero_ps()), ...);
   int64_t k = 0;
-  for (; k + 16 * chains <= weights.in; k += 16 * chains) {
-    for (int c = 0; c < chains; ++c) {
-      const int64_t at = k + 16 * c;
-      __m512 w[Outputs];
-      for (int n = 0; n < Outputs; ++n) w[n] = load<Type>(data + n * row_bytes + at * element_bytes);
-      for (int r = 0; r < Rows; ++r) {
-        const __m512 value = _mm512_loadu_ps(x + r * x_stride + at);
-        for (int n = 0; n < Outputs; ++n) sums[c][r][n] = _mm512_fmadd_ps(value, w[n], sums[c][r][n]);
-      }
-    }
+  for (; k + step <= weights.in; k += step) {
+    ((sums[I] =
+          _mm512_fmadd_ps(_mm512_loadu_ps(x + k + I * 16), load<Type>(data + (k + I * 16) * element_bytes), sums[I])),
+     ...);
+    (keep_in_register(sums[I]), ...);
   }
   for (; k < weights.in; k += 16) {
     const __mmask16 lanes = lanes_below(weights.in - k);
-    for (int n = 0; n < Outputs; ++n) {
-      const __m512 w = load<Type>(lanes, data + n * row_bytes + k * element_bytes);
-      for (int r = 0; r < Rows; ++r) {
-        sums[0][r][n] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, x + r * x_stride + k), w, sums[0][r][n]);
-      }
-    }
+    const __m512 w = load<Type>(lanes, data + k * element_bytes);
+    sums[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, x + k), w, sums[0]);
   }
-  for (int r = 0; r < Rows; ++r) {
-    for (int n = 0; n < Outputs; ++n) {
-      __m512 sum = sums[0][r][n];
-      for (int c = 1; c < chains; ++c) sum = _mm512_add_ps(sum, sums[c][r][n]);
-      const float bias = weights.bias != nullptr ? weights.bias[first_output + n] : 0.0f;
-      out[r * stride + first_output + n] = _mm512_reduce_add_ps(sum) + bias;
-    }
-  }
+  for (size_t i = 1; i < sizeof...(I); ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_reduce_add_ps(sums[0]);
 }
 
-template <DType Type, int Rows>
-void gemv_rows(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t first_output,
-               int64_t last_output, float* out, int64_t stride) {
-  constexpr int outputs = 4;
-  int64_t n = first_output;
-  for (; n + outputs <= last_output; n += outputs) dot<Type, Rows, outputs>(weights, x, x_stride, n, out, stride);
-  for (; n < last_output; ++n) dot<Type, Rows, 1>(weights, x, x_stride, n, out, stride);
+// Several rows of x times Outputs weight rows from first_output on: I / Outputs is the row (from first_row on),
+// I % Outputs the weight row. The weights come from the first-level cache; meanwhile `next`, as many bytes as they
+// have, is fetched into it in one stream.
+template <DType Type, int Outputs, int... I>
+void multiply_outputs(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t first_output,
+                      const float* x, int64_t x_rows, int64_t first_row, float* out, int64_t stride,
+                      const uint8_t* next) {
+  constexpr int64_t element_bytes = Type == DType::f32 ? 4 : 2, step_bytes = 16 * element_bytes;
+  const int64_t row_bytes = weights.in * element_bytes;
+  const uint8_t* const data = static_cast<const uint8_t*>(weights.data) + first_output * row_bytes;
+  __m512 totals[sizeof...(I)];
+  ((totals[I] = _mm512_setzero_ps()), ...);
+  for (int64_t first = 0; first < weights.in; first += segment_inputs) {
+    const int64_t width = weights.in - first < segment_inputs ? weights.in - first : segment_inputs;
+    const float* const segment = x + first * x_rows + first_row * width;
+    const uint8_t* w = data + first * element_bytes;
+    int64_t k = 0;
+    for (; k + 16 <= width; k += 16, w += step_bytes, next += Outputs * step_bytes) {
+      ((totals[I] = _mm512_fmadd_ps(_mm512_loadu_ps(segment + I / Outputs * width + k),
+                                    load<Type>(w + I % Outputs * row_bytes), totals[I])),
+       ...);
+      (keep_in_register(totals[I]), ...);
+      for (int64_t line = 0; line < Outputs * step_bytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T0);
+    }
+    if (k < width) {
+      const __mmask16 lanes = lanes_below(width - k);
+      ((totals[I] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, segment + I / Outputs * width + k),
+                                    load<Type>(lanes, w + I % Outputs * row_bytes), totals[I])),
+       ...);
+    }
+  }
+  const auto write = [&](int64_t row, int64_t n, __m512 total) {
+    const float bias = weights.bias != nullptr ? weights.bias[n] : 0.0f;
+    out[row * stride + n] = _mm512_reduce_add_ps(total) + bias;
+  };
+  (write(first_row + I / Outputs, first_output + I % Outputs, totals[I]), ...);
+}
+
+template <DType Type, int Rows, int Outputs>
+void multiply_rows(const MatrixWeights& weights, int64_t first_output, const float* x, int64_t x_rows,
+                   int64_t first_row, float* out, int64_t stride, const uint8_t* next) {
+  multiply_outputs<Type, Outputs>(std::make_integer_sequence<int, Rows * Outputs>{}, weights, first_output, x, x_rows,
+                                  first_row, out, stride, next);
+}
+
+// All rows of x times Outputs weight rows, four rows at a time.
+template <DType Type, int Outputs>
+void multiply_outputs(const MatrixWeights& weights, int64_t first_output, const float* x, int64_t rows, float* out,
+                      int64_t stride) {
+  using Multiply =
+      void (*)(const MatrixWeights&, int64_t, const float*, int64_t, int64_t, float*, int64_t, const uint8_t*);
+  constexpr Multiply multiply_of[] = {nullptr, multiply_rows<Type, 1, Outputs>, multiply_rows<Type, 2, Outputs>,
+                                      multiply_rows<Type, 3, Outputs>, multiply_rows<Type, 4, Outputs>};
+  constexpr int64_t rows_at_once = 4;
+  const int64_t next_output = first_output + 2 * Outputs <= weights.out ? first_output + Outputs : first_output;
+  const uint8_t* const next =
+      static_cast<const uint8_t*>(weights.data) + next_output * weights.in * (Type == DType::f32 ? 4 : 2);
+  for (int64_t row = 0; row < rows; row += rows_at_once) {
+    const int64_t now = rows - row < rows_at_once ? rows - row : rows_at_once;
+    multiply_of[now](weights, first_output, x, rows, row, out, stride, next);
+  }
 }
 
 template <DType Type>
-void gemv_typed(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-                int64_t last_output, float* out, int64_t stride) {
-  using Gemv = void (*)(const MatrixWeights&, const float*, int64_t, int64_t, int64_t, float*, int64_t);
-  constexpr Gemv gemv_of[5] = {nullptr, gemv_rows<Type, 1>, gemv_rows<Type, 2>, gemv_rows<Type, 3>, gemv_rows<Type, 4>};
-  for (int64_t row = 0; row < rows; row += max_gemv_rows) {
-    const int64_t now = rows - row < max_gemv_rows ? rows - row : max_gemv_rows;
-    gemv_of[now](weights, x + row * x_stride, x_stride, first_output, last_output, out + row * stride, stride);
+void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+                float* out, int64_t stride) {
+  if (rows == 1) {
+    for (int64_t n = first_output; n < last_output; ++n) {
+      const float bias = weights.bias != nullptr ? weights.bias[n] : 0.0f;
+      out[n] = dot<Type>(std::make_integer_sequence<int, 8>{}, weights, n, x) + bias;
+    }
+    return;
   }
+  int64_t n = first_output;
+  for (; n + 4 <= last_output; n += 4) multiply_outputs<Type, 4>(weights, n, x, rows, out, stride);
+  for (; n < last_output; ++n) multiply_outputs<Type, 1>(weights, n, x, rows, out, stride);
 }
 
-void gemv(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-          int64_t last_output, float* out, int64_t stride) {
+void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+          float* out, int64_t stride) {
   const auto run = weights.type == DType::f32   ? gemv_typed<DType::f32>
                    : weights.type == DType::f16 ? gemv_typed<DType::f16>
                                                 : gemv_typed<DType::bf16>;
-  run(weights, x, x_stride, rows, first_output, last_output, out, stride);
+  run(weights, x, rows, first_output, last_output, out, stride);
 }
 
 // Sixteen vectors as the rows of a square, transposed: lanes are exchanged in pairs, fours, eights and sixteens.
@@ -167,37 +210,34 @@ void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first
 // Six rows by 64 outputs, as for integers.
 constexpr int micro_rows = 6;
 
-template <int Rows>
-void multiply_rows(const float* panel, int64_t count, const float* x, int64_t stride, float* sums) {
-  __m512 totals[Rows][panel_tiles];
-  for (int r = 0; r < Rows; ++r) {
-    for (int t = 0; t < panel_tiles; ++t) totals[r][t] = _mm512_setzero_ps();
-  }
+// I counts the sums: I / panel_tiles is the row, I % panel_tiles the tile.
+template <int... I>
+void multiply_rows(std::integer_sequence<int, I...>, const float* panel, int64_t count, const float* x, float* sums) {
+  __m512 totals[sizeof...(I)];
+  ((totals[I] = _mm512_setzero_ps()), ...);
   for (int64_t k = 0; k < count; ++k, panel += panel_outputs) {
-    __m512 weights[panel_tiles];
-    for (int t = 0; t < panel_tiles; ++t) weights[t] = _mm512_load_ps(panel + t * tile_outputs);
-    for (int r = 0; r < Rows; ++r) {
-      const __m512 value = _mm512_set1_ps(x[r * stride + k]);
-      for (int t = 0; t < panel_tiles; ++t) totals[r][t] = _mm512_fmadd_ps(value, weights[t], totals[r][t]);
-    }
+    ((totals[I] = _mm512_fmadd_ps(_mm512_set1_ps(x[I / panel_tiles * count + k]),
+                                  _mm512_load_ps(panel + I % panel_tiles * tile_outputs), totals[I])),
+     ...);
+    (keep_in_register(totals[I]), ...);
   }
-  for (int r = 0; r < Rows; ++r) {
-    for (int t = 0; t < panel_tiles; ++t) {
-      float* const sum = sums + r * panel_outputs + t * tile_outputs;
-      _mm512_store_ps(sum, _mm512_add_ps(totals[r][t], _mm512_load_ps(sum)));
-    }
-  }
+  ((_mm512_store_ps(sums + I * tile_outputs, _mm512_add_ps(totals[I], _mm512_load_ps(sums + I * tile_outputs)))), ...);
 }
 
-void multiply_floats(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums) {
-  using Multiply = void (*)(const float*, int64_t, const float*, int64_t, float*);
+template <int Rows>
+void multiply_rows(const float* panel, int64_t count, const float* x, float* sums) {
+  multiply_rows(std::make_integer_sequence<int, Rows * panel_tiles>{}, panel, count, x, sums);
+}
+
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
+  using Multiply = void (*)(const float*, int64_t, const float*, float*);
   constexpr Multiply last_rows[micro_rows] = {nullptr,          multiply_rows<1>, multiply_rows<2>,
                                               multiply_rows<3>, multiply_rows<4>, multiply_rows<5>};
   int64_t row = 0;
   for (; row + micro_rows <= rows; row += micro_rows) {
-    multiply_rows<micro_rows>(panel, count, x + row * stride, stride, sums + row * panel_outputs);
+    multiply_rows<micro_rows>(panel, count, x + row * count, sums + row * panel_outputs);
   }
-  if (row < rows) last_rows[rows - row](panel, count, x + row * stride, stride, sums + row * panel_outputs);
+  if (row < rows) last_rows[rows - row](panel, count, x + row * count, sums + row * panel_outputs);
 }
 
 }  // namespace

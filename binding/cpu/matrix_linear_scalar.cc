@@ -18,14 +18,18 @@ float element(const MatrixWeights& weights, int64_t n, int64_t k) {
   }
 }
 
-void gemv(const MatrixWeights& weights, const float* x, int64_t x_stride, int64_t rows, int64_t first_output,
-          int64_t last_output, float* out, int64_t stride) {
+void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+          float* out, int64_t stride) {
   // Sixteen partial sums, as a vector would have: a single chain over thousands of inputs would lose digits.
   constexpr int64_t lanes = 16;
   for (int64_t n = first_output; n < last_output; ++n) {
     for (int64_t r = 0; r < rows; ++r) {
       float partial[lanes] = {};
-      for (int64_t k = 0; k < weights.in; ++k) partial[k % lanes] += x[r * x_stride + k] * element(weights, n, k);
+      for (int64_t first = 0; first < weights.in; first += segment_inputs) {
+        const int64_t count = std::min(segment_inputs, weights.in - first);
+        const float* const segment = x + first * rows + r * count;
+        for (int64_t k = 0; k < count; ++k) partial[k % lanes] += segment[k] * element(weights, n, first + k);
+      }
       float sum = weights.bias != nullptr ? weights.bias[n] : 0.0f;
       for (int64_t lane = 0; lane < lanes; ++lane) sum += partial[lane];
       out[r * stride + n] = sum;
@@ -40,11 +44,11 @@ void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first
   }
 }
 
-void multiply_floats(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums) {
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
   for (int64_t r = 0; r < rows; ++r) {
     float partial[panel_outputs] = {};
     for (int64_t k = 0; k < count; ++k) {
-      const float value = x[r * stride + k];
+      const float value = x[r * count + k];
       for (int64_t n = 0; n < panel_outputs; ++n) partial[n] += value * panel[k * panel_outputs + n];
     }
     for (int64_t n = 0; n < panel_outputs; ++n) sums[r * panel_outputs + n] += partial[n];

@@ -3,6 +3,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <utility>
+
 #include "cpu/quantize_activation.h"
 #include "cpu/quantized_linear.h"
 
@@ -71,6 +73,10 @@ inline const uint8_t* tile_codes(const PackedWeights& weights, int64_t tile, int
 }
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Sums are arrays that only constants index (I..., by fold expressions), and this tells the compiler to leave each in
+// its register from one step to the next: GCC otherwise stores them all at every step.
+__attribute__((always_inline)) inline void keep_in_register(__m256i& sum) { asm("" : "+x"(sum)); }
 
 template <int Bits, int Rows>
 void gemv_rows(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
@@ -185,26 +191,30 @@ void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t gro
 // Four rows by 16 outputs: 8 sums, 2 vectors of weights, a broadcast pair and its products fit the 16 registers.
 constexpr int micro_rows = 4;
 
+// I counts the sums: I / halves is the row, I % halves the half of the 16 outputs.
+template <int... I>
+void multiply_rows(std::integer_sequence<int, I...>, const int16_t* panel, const float* scales, int64_t count,
+                   const int16_t* codes, const float* x_scales, float* sums) {
+  __m256i totals[sizeof...(I)];
+  ((totals[I] = _mm256_setzero_si256()), ...);
+  for (int64_t k = 0; k < count; k += 2, panel += panel_outputs * 2) {
+    ((totals[I] = add_products(totals[I], load_vector(panel + I % halves * tile_outputs),
+                               broadcast_pair(codes + I / halves * count + k))),
+     ...);
+    (keep_in_register(totals[I]), ...);
+  }
+  const auto add = [](float* sum, __m256i total, const float* scale, float x_scale) {
+    const __m256 factor = _mm256_mul_ps(_mm256_loadu_ps(scale), _mm256_set1_ps(x_scale));
+    _mm256_storeu_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), factor, _mm256_loadu_ps(sum)));
+  };
+  (add(sums + I / halves * panel_outputs + I % halves * 8, totals[I], scales + I % halves * 8, x_scales[I / halves]),
+   ...);
+}
+
 template <int Rows>
 void multiply_rows(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
                    const float* x_scales, float* sums) {
-  __m256i totals[Rows][halves];
-  for (int r = 0; r < Rows; ++r) totals[r][0] = totals[r][1] = _mm256_setzero_si256();
-  for (int64_t k = 0; k < count; k += 2, panel += panel_outputs * 2) {
-    const __m256i low = load_vector(panel), high = load_vector(panel + tile_outputs);
-    for (int r = 0; r < Rows; ++r) {
-      const __m256i pair = broadcast_pair(codes + r * count + k);
-      totals[r][0] = add_products(totals[r][0], low, pair);
-      totals[r][1] = add_products(totals[r][1], high, pair);
-    }
-  }
-  for (int r = 0; r < Rows; ++r) {
-    for (int half = 0; half < halves; ++half) {
-      float* const sum = sums + r * panel_outputs + half * 8;
-      const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + half * 8), _mm256_set1_ps(x_scales[r]));
-      _mm256_storeu_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[r][half]), scale, _mm256_loadu_ps(sum)));
-    }
-  }
+  multiply_rows(std::make_integer_sequence<int, Rows * halves>{}, panel, scales, count, codes, x_scales, sums);
 }
 
 void multiply_integers(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,

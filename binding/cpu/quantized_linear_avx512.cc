@@ -3,6 +3,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <utility>
+
 #include "cpu/quantize_activation.h"
 #include "cpu/quantized_linear.h"
 
@@ -59,37 +61,44 @@ inline const uint8_t* tile_codes(const PackedWeights& weights, int64_t tile, int
   return weights.codes + (tile * weights.padded_in + first) * tile_outputs * weights.bits / 8;
 }
 
-template <int Bits, int Rows>
-void gemv_rows(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
-               int64_t last_tile, float* out, int64_t stride) {
+// Sums are arrays that only constants index (I..., by fold expressions), and this tells the compiler to leave each in
+// its register from one step to the next: GCC otherwise stores them all at every step, at a third of the speed.
+__attribute__((always_inline)) inline void keep_in_register(__m512i& sum) { asm("" : "+v"(sum)); }
+
+// Two chains of sums a row, so that the latency of one dot product hides behind the other: sums[2 * row + chain], and
+// I counts them.
+template <int Bits, int... I>
+void gemv_rows(std::integer_sequence<int, I...>, const PackedWeights& weights, const QuantizedActivations& x,
+               int64_t first_row, int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+  constexpr int rows = sizeof...(I) / 2;
   constexpr int64_t eight_bytes = 8 * tile_outputs * Bits / 8;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const uint8_t* codes = tile_codes(weights, tile, 0);
-    __m512 sums[Rows];
-    for (int r = 0; r < Rows; ++r) sums[r] = _mm512_setzero_ps();
+    __m512 sums[rows];
+    for (int r = 0; r < rows; ++r) sums[r] = _mm512_setzero_ps();
 
     for_each_segment(weights.in, weights.group_size, [&](int64_t segment, int64_t group, int64_t first, int64_t count) {
       const int64_t padded = (count + 7) / 8 * 8;
       const int16_t* const x_codes = x.codes + first * x.rows + first_row * padded;
-      // Two chains of sums a row, so that the latency of one dot product hides behind the other.
-      __m512i even[Rows], odd[Rows];
-      for (int r = 0; r < Rows; ++r) even[r] = odd[r] = _mm512_setzero_si512();
+      __m512i totals[2 * rows];
+      ((totals[I] = _mm512_setzero_si512()), ...);
       for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes) {
         const EightInputs eight = load_eight<Bits>(codes);
-        for (int r = 0; r < Rows; ++r) {
-          const int16_t* const row = x_codes + r * padded + k;
-          even[r] = _mm512_dpwssd_epi32(even[r], eight.pair[0], broadcast_pair(row));
-          odd[r] = _mm512_dpwssd_epi32(odd[r], eight.pair[1], broadcast_pair(row + 2));
-          even[r] = _mm512_dpwssd_epi32(even[r], eight.pair[2], broadcast_pair(row + 4));
-          odd[r] = _mm512_dpwssd_epi32(odd[r], eight.pair[3], broadcast_pair(row + 6));
-        }
+        const int16_t* const at = x_codes + k;
+        ((totals[I] =
+              _mm512_dpwssd_epi32(totals[I], eight.pair[I % 2], broadcast_pair(at + I / 2 * padded + I % 2 * 2))),
+         ...);
+        ((totals[I] = _mm512_dpwssd_epi32(totals[I], eight.pair[2 + I % 2],
+                                          broadcast_pair(at + I / 2 * padded + I % 2 * 2 + 4))),
+         ...);
+        (keep_in_register(totals[I]), ...);
       }
       const __m512 scales = load_scales(weights, tile, group);
       const __m512i zeros = load_zeros(weights, tile, group);
-      for (int r = 0; r < Rows; ++r) {
+      for (int r = 0; r < rows; ++r) {
         const int64_t entry = segment * x.rows + first_row + r;
         const __m512i correction = _mm512_mullo_epi32(zeros, _mm512_set1_epi32(x.sums[entry]));
-        const __m512i total = _mm512_sub_epi32(_mm512_add_epi32(even[r], odd[r]), correction);
+        const __m512i total = _mm512_sub_epi32(_mm512_add_epi32(totals[2 * r], totals[2 * r + 1]), correction);
         sums[r] =
             _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_mul_ps(scales, _mm512_set1_ps(x.scales[entry])), sums[r]);
       }
@@ -99,7 +108,7 @@ void gemv_rows(const PackedWeights& weights, const QuantizedActivations& x, int6
     const __mmask16 lanes = static_cast<__mmask16>(left >= tile_outputs ? 0xffffu : (1u << left) - 1u);
     const __m512 bias =
         weights.bias != nullptr ? _mm512_loadu_ps(weights.bias + tile * tile_outputs) : _mm512_setzero_ps();
-    for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
       _mm512_mask_storeu_ps(out + r * stride + tile * tile_outputs, lanes, _mm512_add_ps(sums[r], bias));
     }
   }
@@ -110,13 +119,17 @@ void gemv_bits(const PackedWeights& weights, const QuantizedActivations& x, int6
                int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   switch (rows) {
     case 1:
-      return gemv_rows<Bits, 1>(weights, x, first_row, first_tile, last_tile, out, stride);
+      return gemv_rows<Bits>(std::make_integer_sequence<int, 2>{}, weights, x, first_row, first_tile, last_tile, out,
+                             stride);
     case 2:
-      return gemv_rows<Bits, 2>(weights, x, first_row, first_tile, last_tile, out, stride);
+      return gemv_rows<Bits>(std::make_integer_sequence<int, 4>{}, weights, x, first_row, first_tile, last_tile, out,
+                             stride);
     case 3:
-      return gemv_rows<Bits, 3>(weights, x, first_row, first_tile, last_tile, out, stride);
+      return gemv_rows<Bits>(std::make_integer_sequence<int, 6>{}, weights, x, first_row, first_tile, last_tile, out,
+                             stride);
     default:
-      return gemv_rows<Bits, 4>(weights, x, first_row, first_tile, last_tile, out, stride);
+      return gemv_rows<Bits>(std::make_integer_sequence<int, 8>{}, weights, x, first_row, first_tile, last_tile, out,
+                             stride);
   }
 }
 
@@ -165,29 +178,29 @@ void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t gro
 // Six rows by 64 outputs: 24 sums, 4 vectors of weights and a broadcast pair fill the 32 registers.
 constexpr int micro_rows = 6;
 
+// I counts the sums: I / panel_tiles is the row, I % panel_tiles the tile.
+template <int... I>
+void multiply_rows(std::integer_sequence<int, I...>, const int16_t* panel, const float* scales, int64_t count,
+                   const int16_t* codes, const float* x_scales, float* sums) {
+  __m512i totals[sizeof...(I)];
+  ((totals[I] = _mm512_setzero_si512()), ...);
+  for (int64_t k = 0; k < count; k += 2, panel += panel_outputs * 2) {
+    ((totals[I] = _mm512_dpwssd_epi32(totals[I], _mm512_load_si512(panel + I % panel_tiles * tile_outputs * 2),
+                                      broadcast_pair(codes + I / panel_tiles * count + k))),
+     ...);
+    (keep_in_register(totals[I]), ...);
+  }
+  const auto add = [](float* sum, __m512i total, const float* scale, float x_scale) {
+    const __m512 factor = _mm512_mul_ps(_mm512_load_ps(scale), _mm512_set1_ps(x_scale));
+    _mm512_store_ps(sum, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), factor, _mm512_load_ps(sum)));
+  };
+  (add(sums + I * tile_outputs, totals[I], scales + I % panel_tiles * tile_outputs, x_scales[I / panel_tiles]), ...);
+}
+
 template <int Rows>
 void multiply_rows(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
                    const float* x_scales, float* sums) {
-  __m512i totals[Rows][panel_tiles];
-  for (int r = 0; r < Rows; ++r) {
-    for (int t = 0; t < panel_tiles; ++t) totals[r][t] = _mm512_setzero_si512();
-  }
-  for (int64_t k = 0; k < count; k += 2, panel += panel_outputs * 2) {
-    __m512i weights[panel_tiles];
-    for (int t = 0; t < panel_tiles; ++t) weights[t] = _mm512_load_si512(panel + t * tile_outputs * 2);
-    for (int r = 0; r < Rows; ++r) {
-      const __m512i pair = broadcast_pair(codes + r * count + k);
-      for (int t = 0; t < panel_tiles; ++t) totals[r][t] = _mm512_dpwssd_epi32(totals[r][t], weights[t], pair);
-    }
-  }
-  for (int r = 0; r < Rows; ++r) {
-    const __m512 x_scale = _mm512_set1_ps(x_scales[r]);
-    for (int t = 0; t < panel_tiles; ++t) {
-      float* const sum = sums + r * panel_outputs + t * tile_outputs;
-      const __m512 scale = _mm512_mul_ps(_mm512_load_ps(scales + t * tile_outputs), x_scale);
-      _mm512_store_ps(sum, _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals[r][t]), scale, _mm512_load_ps(sum)));
-    }
-  }
+  multiply_rows(std::make_integer_sequence<int, Rows * panel_tiles>{}, panel, scales, count, codes, x_scales, sums);
 }
 
 void multiply_integers(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
