@@ -170,9 +170,19 @@ export function mutateBytes(bytes, focus, random) {
   }
 }
 
-/** Damages a safetensors file: its header as JSON, its length field, or any of its bytes. */
+/** Weights that are no numbers, groups that do not exist, and whatever else 16 bits can say, in many places. */
+function mutateData(bytes, dataStart, random) {
+  const copy = Buffer.from(bytes)
+  const pattern = random.pick([0x0000, 0x7c00, 0x7e00, 0x7f80, 0xffff, 0x8000, 0x0001])
+  const places = random.pick([1, 10, 1000])
+  for (let i = 0; i < places; i++) copy.writeUInt16LE(pattern, dataStart + random.below(copy.length - dataStart - 1))
+  return { bytes: copy, done: [`0x${pattern.toString(16)} in ${places} places of the data`] }
+}
+
+/** Damages a safetensors file: its header as JSON, its length field, its data, or any of its bytes. */
 export function mutateSafetensors(bytes, random) {
   const headerBytes = Number(bytes.readBigUInt64LE(0))
+  if (random.chance(0.1)) return mutateData(bytes, 8 + headerBytes, random)
   if (random.chance(0.25)) return mutateBytes(bytes, 8 + headerBytes, random)
   const data = bytes.subarray(8 + headerBytes)
   const { text, done } = mutateJson(bytes.toString('utf8', 8, 8 + headerBytes), random)
