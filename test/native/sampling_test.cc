@@ -59,6 +59,7 @@ std::vector<double> reference(const std::vector<float>& original, const Sampling
   const double temperature = p.temperature == 0 ? 1 : p.temperature;
   const double highest = logits[static_cast<size_t>(order[0])];
   std::vector<double> weights;
+  weights.reserve(order.size());
   for (const int token : order)
     weights.push_back(std::exp((logits[static_cast<size_t>(token)] - highest) / temperature));
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
