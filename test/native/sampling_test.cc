@@ -270,6 +270,39 @@ TEST(equal_logits_at_the_edge_of_top_k_and_top_p_keep_the_lowest_ids) {
   }
 }
 
+TEST(alternatives_are_the_highest_logits_in_order) {
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const std::vector<float> logits = random_logits(4000, seed);
+    std::vector<int> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+    for (const int count : {1, 5, 300, 1500, 3999, 4000, 9000}) {
+      SamplingParameters p;
+      p.logprobs = count;
+      const Sampled sampled = sample_once(logits, p);
+      CHECK(sampled.alternatives.size() == static_cast<size_t>(std::min(count, 4000)));
+      for (size_t i = 0; i < sampled.alternatives.size(); ++i) CHECK(sampled.alternatives[i].token == order[i]);
+    }
+  }
+}
+
+TEST(min_p_of_one_keeps_all_that_are_highest) {
+  SamplingParameters p = at_temperature(1);
+  p.min_p = 1;
+  check_distribution("min-p 1", {2, 1, 2, 1.999f, 2}, p, 3000);
+}
+
+TEST(logprobs_are_exact_to_fp32) {
+  SamplingParameters p;
+  p.logprobs = 0;
+  for (float distance = 0; distance < 100; distance += 0.0437f) {
+    const double expected = -std::log1p(std::exp(-static_cast<double>(distance)));
+    const double logprob = sample_once({distance, 0}, p).logprob;
+    CHECK_MESSAGE(std::abs(logprob - expected) < 4e-7, distance << ": " << logprob << ", not " << expected);
+  }
+}
+
 TEST(a_sample_depends_on_seed_and_step_alone) {
   const std::vector<float> logits = random_logits(500, 9);
   const auto draw = [&](uint64_t seed, int count, bool own_scratch) {
