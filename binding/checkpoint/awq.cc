@@ -31,9 +31,9 @@ void swap_bits(uint32_t* __restrict a, uint32_t* __restrict b, int shift, uint32
 // exchanged first, then quarters, then single nibbles.
 template <int lanes>
 void transpose_nibbles(uint32_t words[8][lanes]) {
-  for (int k : {0, 1, 2, 3}) swap_bits<lanes>(words[k], words[k + 4], 16, 0x0000ffffu);
-  for (int k : {0, 1, 4, 5}) swap_bits<lanes>(words[k], words[k + 2], 8, 0x00ff00ffu);
-  for (int k : {0, 2, 4, 6}) swap_bits<lanes>(words[k], words[k + 1], 4, 0x0f0f0f0fu);
+  for (const int k : {0, 1, 2, 3}) swap_bits<lanes>(words[k], words[k + 4], 16, 0x0000ffffu);
+  for (const int k : {0, 1, 4, 5}) swap_bits<lanes>(words[k], words[k + 2], 8, 0x00ff00ffu);
+  for (const int k : {0, 2, 4, 6}) swap_bits<lanes>(words[k], words[k + 1], 4, 0x0f0f0f0fu);
 }
 
 class AwqSource final : public QuantizedSource {
@@ -49,34 +49,43 @@ class AwqSource final : public QuantizedSource {
     turn_round(shape_.words_per_row(), count, codes, [&](CodeBlock& block) {
       const int64_t begin = first + block.row;
       const bool whole = begin % 8 == 0 && block.rows == block_rows;
-      for (int64_t i = 0; i < block.words; ++i) {
+      for (int64_t i = 0; i < block.words; i += words_at_once) {
         if (whole) {
-          fill_word<true>(source, block, i, begin);
+          fill_words<true>(source, block, i, begin);
         } else {
-          fill_word<false>(source, block, i, begin);
+          fill_words<false>(source, block, i, begin);
         }
       }
     });
   }
 
-  // Word i of the block's rows, which begin with output `begin`. Whole: they are 64, and 8 stored words hold them;
-  // otherwise up to 9 do, and outputs at both ends are left out.
+  static constexpr int words_at_once = 8;  // enough lanes for the compiler to use vector registers
+
+  // Words i, i + 1, ... of the block's rows, which begin with output `begin`. Whole: the rows are 64, and 8 stored
+  // words hold them for one input; otherwise up to 9 do, and outputs at both ends are left out.
   template <bool whole>
-  void fill_word(const uint8_t* source, CodeBlock& block, int64_t i, int64_t begin) const {
+  void fill_words(const uint8_t* source, CodeBlock& block, int64_t i, int64_t begin) const {
     constexpr int columns = block_rows / 8 + (whole ? 0 : 1);
+    constexpr int lanes = words_at_once * columns;
     const int64_t skip = whole ? 0 : begin % 8;
     const int64_t used = whole ? columns : (skip + block.rows + 7) / 8;
-    uint32_t words[8][columns] = {};
-    for (int64_t k = 0; k < 8; ++k) {
-      const int64_t input = (block.word + i) * 8 + k;
-      if (input >= shape_.in) break;
-      std::memcpy(words[k], source + (input * (shape_.out / 8) + begin / 8) * 4, used * 4);
+    const int64_t count = std::min<int64_t>(words_at_once, block.words - i);
+    uint32_t words[8][lanes];
+    if (!whole || count < words_at_once || (block.word + i + count) * 8 > shape_.in)
+      std::memset(words, 0, sizeof words);
+    for (int64_t word = 0; word < count; ++word) {
+      for (int64_t k = 0; k < 8; ++k) {
+        const int64_t input = (block.word + i + word) * 8 + k;
+        if (input >= shape_.in) break;
+        std::memcpy(words[k] + word * columns, source + (input * (shape_.out / 8) + begin / 8) * 4, used * 4);
+      }
     }
-    transpose_nibbles<columns>(words);
+    transpose_nibbles<lanes>(words);
     for (int j = 0; j < 8; ++j) {
       for (int column = 0; column < columns; ++column) {
         const int64_t row = column * 8 + output_of_nibble[j] - skip;
-        if (whole || (row >= 0 && row < block.rows)) block.codes[row][i] = words[j][column];
+        if (!whole && (row < 0 || row >= block.rows)) continue;
+        for (int64_t word = 0; word < count; ++word) block.codes[row][i + word] = words[j][word * columns + column];
       }
     }
   }
