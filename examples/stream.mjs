@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { devices, layerSplit, loadModel } from 'billfish'
 
 const demoModel = fileURLToPath(new URL('demo-model', import.meta.url))
-const [question = 'What is two plus three?', directory = demoModel] = process.argv.slice(2)
+const [question = 'What is the capital of France?', directory = demoModel] = process.argv.slice(2)
 
 const gpus = devices().devices.filter(({ kind }) => kind === 'cuda')
 const targets = gpus.length > 0 ? gpus.map(({ device }) => device) : ['cpu:0', 'cpu:1']
