@@ -60,7 +60,7 @@ export class StopStrings {
   #heldBack(text: string): number {
     for (let length = Math.min(this.#longest - 1, text.length); length > 0; length--) {
       const tail = text.slice(-length)
-      if (this.#stops.some((stop) => stop.length > length && stop.startsWith(tail))) return length
+      if (this.#stops.some((stop) => stop.startsWith(tail))) return length
     }
     return 0
   }

@@ -124,6 +124,30 @@ describe('a SentencePiece-style tokenizer.json', () => {
   })
 })
 
+describe('added tokens of a byte-level tokenizer.json', () => {
+  it('stand for their own text, and are left out only if they are special', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'billfish-tokenizer-'))
+    const json = {
+      added_tokens: [
+        { id: 1, content: '<é>', special: false },
+        { id: 2, content: '<|end|>', special: true },
+        { id: 3, content: '<|turn|>', special: false },
+      ],
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+      decoder: { type: 'ByteLevel' },
+      model: { type: 'BPE', vocab: { a: 0 }, merges: [] },
+    }
+    await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(json))
+    const additional = { additional_special_tokens: ['<|turn|>'] }
+    await writeFile(join(directory, 'tokenizer_config.json'), JSON.stringify(additional))
+    const tokenizer = await loadTokenizer(directory)
+    await rm(directory, { recursive: true })
+    expect(tokenizer.encode('<|turn|>a<é>a<|end|>')).toEqual([3, 0, 1, 0, 2])
+    expect(tokenizer.decode([3, 0, 1, 0, 2])).toBe('<|turn|>a<é>a<|end|>')
+    expect(tokenizer.decode([3, 0, 1, 0, 2], { skipSpecialTokens: true })).toBe('a<é>a')
+  })
+})
+
 describe('qwen.tiktoken', async () => {
   const tokenizer = await loadTokenizer(join(FIXTURES, 'qwen1'))
   const fixture = await readFixture<{ ranks: number; encoded: EncodedCase[] }>('qwen-tiktoken.json')
