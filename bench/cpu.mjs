@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'nod
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
-import { cpuReport } from './lib/cpu-report.mjs'
+import { cpuReport, wasQuiet } from './lib/cpu-report.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
@@ -32,6 +32,13 @@ const usage = `npm run bench -- cpu [options]
 
 /** Token ids without a pattern that a cache or predictor could use. */
 const tokenIds = (count, vocab) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919) % (vocab - 300)))
+
+/** An option that counts something. */
+function count(name, text) {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} must be a positive whole number, not '${text}'`)
+  return value
+}
 
 /** llama.cpp's package, installed on first use into its own folder: it is no part of billfish's own installation. */
 function installPeers() {
@@ -146,8 +153,8 @@ export async function run(args) {
     },
   })
   if (values.help) return console.log(usage)
-  const options = { ...values, rounds: Number(values.rounds), loads: Number(values.loads) }
-  const shape = { ...defaultShape, layers: Number(values.layers) }
+  const options = { ...values, rounds: count('rounds', values.rounds), loads: count('loads', values.loads) }
+  const shape = { ...defaultShape, layers: count('layers', values.layers) }
   const programs = contestants(options, shape)
   const [billfish, llama] = programs
   const bandwidthProgram = nativeProgram('bandwidth')
@@ -172,6 +179,7 @@ export async function run(args) {
       rounds: options.rounds,
       dtype: options.dtype,
       ...surroundings,
+      quiet: wasQuiet(surroundings),
       programs: [],
     }
     for (const program of programs) {
@@ -200,7 +208,8 @@ export async function run(args) {
       result.commonGreedyTokens = commonPrefix(generated(billfish), generated(llama))
     }
     console.log(cpuReport(result))
-    writeResult(result)
+    if (shape.layers === defaultShape.layers && !options.alone) writeResult(result)
+    else console.log('\nnot kept: a quick look, not the whole benchmark')
     await billfish.child.request('dispose')
   } finally {
     for (const program of programs) await program.child?.close()

@@ -6,8 +6,8 @@ const range = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}
 const decimals = (digits) => (value) => value.toFixed(digits)
 const percent = (value) => `${(100 * value).toFixed(0)} %`
 
-/** Cores that other programs may keep busy before a result is called disturbed: spinning barriers suffer from any. */
-const quietLimit = 0.2
+/** Whether other programs left the machine alone; spinning barriers suffer from any that does not. */
+export const wasQuiet = ({ busyCores }) => busyCores.max <= 0.2
 
 /** Table and notes for a result as bench/cpu.mjs writes it. */
 export function cpuReport(result) {
@@ -59,7 +59,7 @@ export function cpuReport(result) {
     '',
     table(rows),
   ]
-  if (busyCores.max > quietLimit) lines.push('', 'The machine was not quiet: do not rely on these numbers.')
+  if (!wasQuiet(result)) lines.push('', 'The machine was not quiet: do not rely on these numbers.')
   if (llama) {
     const { version, settings, overheadMillisecondsPerToken } = llama
     const attention = (method) => `${settings[method].flashAttention ? 'on' : 'off'} for ${method}`
