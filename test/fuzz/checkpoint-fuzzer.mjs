@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -39,8 +40,14 @@ function mutateFile(file, bytes, random) {
   return { bytes: Buffer.from(text), done }
 }
 
+/** Writes a file whose data nobody reads: its beginning, where the headers are, and then a hole up to its length. */
+function writeSparsely(path, bytes) {
+  writeFileSync(path, bytes.subarray(0, 1 << 17))
+  truncateSync(path, bytes.length)
+}
+
 /** Writes the model with some damage into `directory`; untouched files are links. Returns what was done. */
-function writeDamaged(model, directory, random) {
+function writeDamaged(model, directory, random, write) {
   const files = [...model.contents.keys()]
   const damaged = new Map()
   const done = []
@@ -63,7 +70,7 @@ function writeDamaged(model, directory, random) {
     const content = damaged.get(file)
     if (content === undefined) symlinkSync(join(model.folder, file), join(directory, file))
     else if (content === 'directory') mkdirSync(join(directory, file))
-    else if (content !== 'missing') writeFileSync(join(directory, file), content)
+    else if (content !== 'missing') write(join(directory, file), content)
   }
   return done
 }
@@ -141,7 +148,7 @@ export async function fuzzCheckpoints({ models: folder, openCheckpoint, load, se
     const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
     const model = random.pick(models)
     const directory = mkdtempSync(join(tmpdir(), 'billfish-fuzz-'))
-    const done = writeDamaged(model, directory, random)
+    const done = writeDamaged(model, directory, random, load === undefined ? writeSparsely : writeFileSync)
     const start = performance.now()
     try {
       if (await runCase(directory, { openCheckpoint, load })) opened++
