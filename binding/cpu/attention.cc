@@ -171,9 +171,15 @@ struct Partial {
 void combine(const Attention& a, const Task& task, float* first_partial) {
   const int group = a.heads / a.kv_heads, queries = task.rows * group, padded_dim = padded(a.head_dim);
   const size_t partial_size = static_cast<size_t>(queries) * (padded_dim + 2);
+  const RowKernels& kernels = row_kernels();
   for (int m = 0; m < queries; ++m) {
     const int64_t row = task.sequence->first_row + task.first_row + m / group;
     float* out = a.out + row * a.out_stride + (static_cast<int64_t>(task.kv_head) * group + m % group) * a.head_dim;
+    if (task.splits == 1) {
+      const Partial partial(first_partial, queries, padded_dim);
+      kernels.scale(partial.out + static_cast<size_t>(m) * padded_dim, 1.0f / partial.sum[m], a.head_dim, out);
+      continue;
+    }
     float largest = -std::numeric_limits<float>::infinity();
     for (int split = 0; split < task.splits; ++split) {
       largest = std::max(largest, Partial(first_partial + split * partial_size, queries, padded_dim).maximum[m]);
@@ -182,13 +188,11 @@ void combine(const Attention& a, const Task& task, float* first_partial) {
     std::fill(out, out + a.head_dim, 0.0f);
     for (int split = 0; split < task.splits; ++split) {
       const Partial partial(first_partial + split * partial_size, queries, padded_dim);
-      const float weight = task.splits == 1 ? 1.0f : std::exp2(partial.maximum[m] - largest);
+      const float weight = std::exp2(partial.maximum[m] - largest);
       sum += weight * partial.sum[m];
-      const float* from = partial.out + static_cast<size_t>(m) * padded_dim;
-      for (int c = 0; c < a.head_dim; ++c) out[c] += weight * from[c];
+      kernels.add_scaled(partial.out + static_cast<size_t>(m) * padded_dim, weight, a.head_dim, out);
     }
-    const float factor = 1.0f / sum;
-    for (int c = 0; c < a.head_dim; ++c) out[c] *= factor;
+    kernels.scale(out, 1.0f / sum, a.head_dim, out);
   }
 }
 
@@ -201,13 +205,14 @@ void run(const Attention& a, const Task& task, AttentionKernel kernel, Attention
   float* q = workspace + workspace_size;
 
   // The kernel computes powers of two: exp(x) = 2^(x log2(e)).
+  const RowKernels& kernels = row_kernels();
   const float factor = static_cast<float>(a.scale * 1.4426950408889634);
   for (int m = 0; m < queries; ++m) {
     const int64_t row = task.sequence->first_row + task.first_row + m / group;
     const int64_t head = static_cast<int64_t>(task.kv_head) * group + m % group;
     const float* from = a.q.data + row * a.q.stride + head * a.head_dim;
     float* to = q + static_cast<size_t>(m) * padded_dim;
-    for (int c = 0; c < a.head_dim; ++c) to[c] = from[c] * factor;
+    kernels.scale(from, factor, a.head_dim, to);
     std::fill(to + a.head_dim, to + padded_dim, 0.0f);
   }
 

@@ -22,7 +22,7 @@ constexpr int width = Vector::width;
 constexpr float minus_infinity = -__builtin_inff();
 
 // From so many queries on, widening and transposing a tile pays.
-constexpr int many_queries = 12;
+constexpr int many_queries = 20;
 
 template <DType type>
 struct Element {
@@ -32,6 +32,11 @@ template <>
 struct Element<DType::f32> {
   using Type = float;
 };
+
+template <DType type>
+inline __attribute__((always_inline)) size_t row_bytes(const AttentionTask& task) {
+  return static_cast<size_t>(task.head_dim) * sizeof(typename Element<type>::Type);
+}
 
 // One vector at column `at` of a cache row; the rest of a last vector, beyond head_dim, is zero.
 template <DType type>
@@ -52,22 +57,31 @@ inline __attribute__((always_inline)) Value load_rest(const char* row, int at, i
 // The rows of keys first .. first + count - 1 in the cache. Rows beyond, to the end of the tile, repeat the last one,
 // so that whole groups of keys may be read; the mask leaves their scores out.
 struct TileRows {
+  int count;
   const char* k[key_tile];
   const char* v[key_tile];
 };
 
-void find_rows(const AttentionTask& task, size_t row_bytes, int first, int count, TileRows& rows) {
+template <DType type>
+void find_rows(const AttentionTask& task, int first, TileRows& rows) {
+  const int left = task.last_key - first;
+  rows.count = left <= 0 ? 0 : left < key_tile ? left : key_tile;
+  if (rows.count == 0) return;
   int block = first / task.block_size, within = first % task.block_size;
-  for (int j = 0; j < count;) {
+  for (int j = 0; j < rows.count; ++block, within = 0) {
     const size_t offset = static_cast<size_t>(task.blocks[block]) * task.block_bytes;
-    for (; j < count && within < task.block_size; ++j, ++within) {
-      rows.k[j] = task.k + offset + static_cast<size_t>(within) * row_bytes;
-      rows.v[j] = task.v + offset + static_cast<size_t>(within) * row_bytes;
+    for (; j < rows.count && within < task.block_size; ++j, ++within) {
+      rows.k[j] = task.k + offset + static_cast<size_t>(within) * row_bytes<type>(task);
+      rows.v[j] = task.v + offset + static_cast<size_t>(within) * row_bytes<type>(task);
     }
-    ++block;
-    within = 0;
   }
-  for (int j = count; j < key_tile; ++j) rows.k[j] = rows.k[count - 1];
+  for (int j = rows.count; j < key_tile; ++j) rows.k[j] = rows.k[rows.count - 1];
+}
+
+// Blocks lie anywhere, so the processor's own prefetcher loses its way at the end of each: the rows of the next tile
+// are asked for while this one is computed, spread over the computation so that the memory is never idle.
+inline __attribute__((always_inline)) void prefetch(const char* from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }
 
 // scores[0..queries) x [0..4) = q . k of four keys.
@@ -99,25 +113,37 @@ void dot_tile(const float* q, int q_stride, int head_dim, const char* const* k, 
   }
 }
 
+// Cuts `queries` into groups that fit the registers and calls run<size>(first) for each.
+template <class Run>
+inline __attribute__((always_inline)) void for_query_groups(int queries, Run run) {
+  constexpr int most = Vector::dot_queries;
+  static_assert(most == 2 || most == 4);
+  int m = 0;
+  for (; m + most <= queries; m += most) run.template operator()<most>(m);
+  if constexpr (most == 4) {
+    if (queries - m == 3) run.template operator()<3>(m);
+    if (queries - m == 2) run.template operator()<2>(m);
+  }
+  if (queries - m == 1) run.template operator()<1>(m);
+}
+
 template <DType type>
-void dot_scores(const AttentionTask& task, const TileRows& rows, int count, float* scores) {
-  for (int j = 0; j < count; j += 4) {
-    int m = 0;
-    for (; m + Vector::dot_queries <= task.queries; m += Vector::dot_queries) {
-      dot_tile<type, Vector::dot_queries>(task.q + m * task.padded_dim, task.padded_dim, task.head_dim, rows.k + j,
-                                          scores + m * key_tile + j);
-    }
-    for (; m < task.queries; ++m) {
-      dot_tile<type, 1>(task.q + m * task.padded_dim, task.padded_dim, task.head_dim, rows.k + j,
-                        scores + m * key_tile + j);
-    }
+void dot_scores(const AttentionTask& task, const TileRows& rows, const TileRows& next, float* scores) {
+  for (int j = 0; j < rows.count; j += 4) {
+    for (int i = j; i < j + 4 && i < next.count; ++i) prefetch(next.k[i], row_bytes<type>(task));
+    for_query_groups(task.queries, [&]<int queries>(int m) {
+      dot_tile<type, queries>(task.q + m * task.padded_dim, task.padded_dim, task.head_dim, rows.k + j,
+                              scores + m * key_tile + j);
+    });
   }
 }
 
-// out[0..queries) = out * factors + weights v, on `vectors` vectors at column `at`.
+// out[0..queries) = out * factors + weights v, on `vectors` vectors at column `at`; asks for these columns of the first
+// `ahead` keys of the next tile.
 template <DType type, int queries, int vectors>
-void weigh_tile(const float* weights, const char* const* v, int count, int at, int rest, const float* factors,
-                float* out, int out_stride) {
+void weigh_tile(const float* weights, const TileRows& rows, const TileRows& next, int ahead, int at, int rest,
+                const float* factors, float* out, int out_stride) {
+  constexpr size_t element = sizeof(typename Element<type>::Type);
   Value sums[queries][vectors];
   for (int m = 0; m < queries; ++m) {
     const Value factor = Vector::broadcast(factors[m]);
@@ -125,10 +151,11 @@ void weigh_tile(const float* weights, const char* const* v, int count, int at, i
       sums[m][i] = Vector::multiply(factor, Vector::load(out + m * out_stride + at + i * width));
     }
   }
-  for (int j = 0; j < count; ++j) {
+  for (int j = 0; j < rows.count; ++j) {
+    if (j < ahead) prefetch(next.v[j] + at * element, vectors * width * element);
     Value values[vectors];
     for (int i = 0; i < vectors; ++i) {
-      values[i] = rest == 0 ? load_row<type>(v[j], at + i * width) : load_rest<type>(v[j], at, rest);
+      values[i] = rest == 0 ? load_row<type>(rows.v[j], at + i * width) : load_rest<type>(rows.v[j], at, rest);
     }
     for (int m = 0; m < queries; ++m) {
       const Value weight = Vector::broadcast(weights[m * key_tile + j]);
@@ -141,38 +168,35 @@ void weigh_tile(const float* weights, const char* const* v, int count, int at, i
 }
 
 template <DType type, int queries>
-void weigh_columns(const AttentionTask& task, int m, const TileRows& rows, int count, const float* scores,
+void weigh_columns(const AttentionTask& task, int m, const TileRows& rows, const TileRows& next, const float* scores,
                    const float* factors) {
   const float* weights = scores + m * key_tile;
   float* out = task.out + m * task.padded_dim;
-  const int stride = task.padded_dim;
+  const int stride = task.padded_dim, ahead = m == 0 ? next.count : 0;
   int at = 0;
   for (; at + 4 * width <= task.head_dim; at += 4 * width) {
-    weigh_tile<type, queries, 4>(weights, rows.v, count, at, 0, factors + m, out, stride);
+    weigh_tile<type, queries, 4>(weights, rows, next, ahead, at, 0, factors + m, out, stride);
   }
   for (; at + 2 * width <= task.head_dim; at += 2 * width) {
-    weigh_tile<type, queries, 2>(weights, rows.v, count, at, 0, factors + m, out, stride);
+    weigh_tile<type, queries, 2>(weights, rows, next, ahead, at, 0, factors + m, out, stride);
   }
   for (; at < task.head_dim; at += width) {
     const int rest = task.head_dim - at < width ? task.head_dim - at : 0;
-    weigh_tile<type, queries, 1>(weights, rows.v, count, at, rest, factors + m, out, stride);
+    weigh_tile<type, queries, 1>(weights, rows, next, ahead, at, rest, factors + m, out, stride);
   }
 }
 
 template <DType type>
-void weigh_values(const AttentionTask& task, const TileRows& rows, int count, const float* scores,
+void weigh_values(const AttentionTask& task, const TileRows& rows, const TileRows& next, const float* scores,
                   const float* factors) {
-  int m = 0;
-  for (; m + Vector::dot_queries <= task.queries; m += Vector::dot_queries) {
-    weigh_columns<type, Vector::dot_queries>(task, m, rows, count, scores, factors);
-  }
-  for (; m < task.queries; ++m) weigh_columns<type, 1>(task, m, rows, count, scores, factors);
+  for_query_groups(task.queries,
+                   [&]<int queries>(int m) { weigh_columns<type, queries>(task, m, rows, next, scores, factors); });
 }
 
 // transposed[d][j] = key j's column d, for whole vectors of keys.
 template <DType type>
-void transpose_keys(const AttentionTask& task, const TileRows& rows, int count, float* transposed) {
-  for (int j = 0; j < count; j += width) {
+void transpose_keys(const AttentionTask& task, const TileRows& rows, float* transposed) {
+  for (int j = 0; j < rows.count; j += width) {
     for (int at = 0; at < task.head_dim; at += width) {
       const int columns = task.head_dim - at < width ? task.head_dim - at : width;
       Value square[width];
@@ -186,8 +210,8 @@ void transpose_keys(const AttentionTask& task, const TileRows& rows, int count, 
 }
 
 template <DType type>
-void widen_values(const AttentionTask& task, const TileRows& rows, int count, float* values) {
-  for (int j = 0; j < count; ++j) {
+void widen_values(const AttentionTask& task, const TileRows& rows, float* values) {
+  for (int j = 0; j < rows.count; ++j) {
     int at = 0;
     for (; at + width <= task.head_dim; at += width) {
       Vector::store(values + j * task.padded_dim + at, load_row<type>(rows.v[j], at));
@@ -239,7 +263,6 @@ void attend(const AttentionTask& task) {
   float* values = transposed + task.padded_dim * key_tile;
   float* scores = values + task.padded_dim * key_tile;
   float* factors = scores + task.queries * key_tile;
-  const size_t row_bytes = static_cast<size_t>(task.head_dim) * sizeof(typename Element<type>::Type);
   const int dim_vectors = (task.head_dim + width - 1) / width;
 
   for (int m = 0; m < task.queries; ++m) {
@@ -248,26 +271,33 @@ void attend(const AttentionTask& task) {
     for (int at = 0; at < task.padded_dim; at += width)
       Vector::store(task.out + m * task.padded_dim + at, Vector::zero());
   }
-  TileRows rows;
+  TileRows tiles[2];
+  TileRows *rows = &tiles[0], *next = &tiles[1];
+  find_rows<type>(task, task.first_key, *rows);
   for (int first = task.first_key; first < task.last_key; first += key_tile) {
-    const int count = task.last_key - first < key_tile ? task.last_key - first : key_tile;
-    find_rows(task, row_bytes, first, count, rows);
+    find_rows<type>(task, first + key_tile, *next);
     const bool as_product = task.queries >= many_queries;
     if (as_product) {
-      transpose_keys<type>(task, rows, count, transposed);
+      for (int j = 0; j < next->count; ++j) prefetch(next->k[j], row_bytes<type>(task));
+      transpose_keys<type>(task, *rows, transposed);
       gemm({task.q, task.padded_dim}, {transposed, key_tile}, {scores, key_tile}, task.queries,
-           (count + width - 1) / width, task.head_dim, nullptr);
+           (rows->count + width - 1) / width, task.head_dim, nullptr);
     } else {
-      dot_scores<type>(task, rows, count, scores);
+      dot_scores<type>(task, *rows, *next, scores);
     }
-    for (int m = 0; m < task.queries; ++m) factors[m] = softmax_step(task, m, first, count, scores + m * key_tile);
+    for (int m = 0; m < task.queries; ++m)
+      factors[m] = softmax_step(task, m, first, rows->count, scores + m * key_tile);
     if (as_product) {
-      widen_values<type>(task, rows, count, values);
-      gemm({scores, key_tile}, {values, task.padded_dim}, {task.out, task.padded_dim}, task.queries, dim_vectors, count,
-           factors);
+      for (int j = 0; j < next->count; ++j) prefetch(next->v[j], row_bytes<type>(task));
+      widen_values<type>(task, *rows, values);
+      gemm({scores, key_tile}, {values, task.padded_dim}, {task.out, task.padded_dim}, task.queries, dim_vectors,
+           rows->count, factors);
     } else {
-      weigh_values<type>(task, rows, count, scores, factors);
+      weigh_values<type>(task, *rows, *next, scores, factors);
     }
+    TileRows* done = rows;
+    rows = next;
+    next = done;
   }
 }
 

@@ -48,7 +48,7 @@ void log_n_scale(float* x, int64_t rows, int64_t columns, int64_t stride, const 
       const int64_t ordinal = static_cast<int64_t>(positions[r]) + 1;
       if (ordinal <= length) continue;
       const double factor = std::log(static_cast<double>(ordinal)) / std::log(static_cast<double>(length));
-      kernels.scale(x + r * stride, static_cast<float>(factor), columns);
+      kernels.scale(x + r * stride, static_cast<float>(factor), columns, x + r * stride);
     }
   });
 }

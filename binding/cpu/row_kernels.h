@@ -17,7 +17,9 @@ struct RowKernels {
   // x += y, then the same.
   void (*add_rms_norm)(float* x, const float* y, const float* weight, int64_t count, float eps, float* out);
   void (*add)(const float* a, const float* b, int64_t count, float* out);
-  void (*scale)(float* x, float factor, int64_t count);
+  // out = x * factor; out += x * factor.
+  void (*scale)(const float* x, float factor, int64_t count, float* out);
+  void (*add_scaled)(const float* x, float factor, int64_t count, float* out);
   // out = gate / (1 + exp(-gate)) * up.
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
   // (x[i], x[half + i]) turned by the angle whose cosine and sine are cos[i], sin[i].

@@ -107,9 +107,16 @@ void add(const float* a, const float* b, int64_t count, float* out) {
   for_vectors(count, [&](int64_t at, int64_t n) { store(out + at, Vector::add(load(a + at, n), load(b + at, n)), n); });
 }
 
-void scale(float* x, float factor, int64_t count) {
+void scale(const float* x, float factor, int64_t count, float* out) {
   const Value factors = Vector::broadcast(factor);
-  for_vectors(count, [&](int64_t at, int64_t n) { store(x + at, Vector::multiply(load(x + at, n), factors), n); });
+  for_vectors(count, [&](int64_t at, int64_t n) { store(out + at, Vector::multiply(load(x + at, n), factors), n); });
+}
+
+void add_scaled(const float* x, float factor, int64_t count, float* out) {
+  const Value factors = Vector::broadcast(factor);
+  for_vectors(count, [&](int64_t at, int64_t n) {
+    store(out + at, Vector::multiply_add(load(x + at, n), factors, load(out + at, n)), n);
+  });
 }
 
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
@@ -130,7 +137,7 @@ void rotate(float* x, const float* cos, const float* sin, int64_t half) {
   });
 }
 
-constexpr RowKernels kernels = {widen, narrow, rms_norm, add_rms_norm, add, scale, silu_mul, rotate};
+constexpr RowKernels kernels = {widen, narrow, rms_norm, add_rms_norm, add, scale, add_scaled, silu_mul, rotate};
 
 }  // namespace
 }  // namespace billfish::cpu
