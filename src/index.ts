@@ -4,6 +4,7 @@
  */
 export { type CpuDevice, type CudaDevice, type CudaStatus, type Devices, devices } from './devices'
 export { BillfishError, type ErrorCode } from './errors'
+export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type {
   FinishReason,
   GenerateInput,

@@ -50,6 +50,8 @@ export interface GenerationResult {
   /** The stop string or end token that ended it. */
   readonly stoppedBy?: string | number | undefined
   readonly logprobs?: readonly TokenLogprob[] | undefined
+  /** The seed that was used: given as an option, it gives the same answer again. */
+  readonly seed: bigint
   readonly usage: GenerationUsage
   readonly timings: GenerationTimings
 }
@@ -182,6 +184,11 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     return text + this.stopStrings.flush()
   }
 
+  private get seed(): bigint {
+    const [low, high] = this.options.sampling.seed
+    return (BigInt(high) << 32n) | BigInt(low)
+  }
+
   private finish(): GenerationResult {
     const { prompt, tokenIds, started, firstTokenAt, lastTokenAt } = this
     const timeToFirstToken = firstTokenAt - started
@@ -192,6 +199,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       finishReason: this.finishReason,
       stoppedBy: this.stoppedBy,
       ...(this.options.logprobs >= 0 && { logprobs: this.logprobs }),
+      seed: this.seed,
       usage: {
         promptTokens: prompt.length,
         completionTokens: tokenIds.length,
