@@ -62,6 +62,9 @@ void dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t
                                   load<Type>(w + (k + I % Chains * 8) * element_bytes), sums[I])),
        ...);
       (keep_in_register(sums[I]), ...);
+      for (int64_t at = 0; at < 8 * Chains * element_bytes; at += 64) {
+        _mm_prefetch(w + k * element_bytes + fetch_ahead + at, _MM_HINT_T0);
+      }
     }
     for (; k < count; k += 8) {
       const __m256 weight = load<Type>(w + k * element_bytes, count - k);

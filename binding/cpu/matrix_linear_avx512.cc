@@ -54,6 +54,9 @@ float dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_
     ((sums[I] =
           _mm512_fmadd_ps(_mm512_loadu_ps(x + k + I * 16), load<Type>(data + (k + I * 16) * element_bytes), sums[I])),
      ...);
+    for (int64_t line = 0; line < step * element_bytes; line += 64) {
+      _mm_prefetch(data + k * element_bytes + fetch_ahead + line, _MM_HINT_T0);
+    }
     (keep_in_register(sums[I]), ...);
   }
   for (; k < weights.in; k += 16) {
@@ -193,6 +196,8 @@ void transpose_typed(const MatrixWeights& weights, int64_t first_output, int64_t
       for (int n = 0; n < 16; ++n) {
         const int64_t element = (first_output + tile + n) * weights.in + first + k;
         square[n] = n < outputs ? load<Type>(lanes, data + element * element_bytes) : _mm512_setzero_ps();
+        // What the next call wants arrives while this panel is multiplied.
+        if (n < outputs) _mm_prefetch(data + (element + count) * element_bytes, _MM_HINT_T0);
       }
       transpose_square(square);
       for (int i = 0; i < 16; ++i) _mm512_store_ps(panel + (k + i) * panel_outputs + tile, square[i]);

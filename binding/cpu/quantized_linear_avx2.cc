@@ -93,6 +93,7 @@ void gemv_rows(const PackedWeights& weights, const QuantizedActivations& x, int6
       __m256i totals[Rows][halves];
       for (int r = 0; r < Rows; ++r) totals[r][0] = totals[r][1] = _mm256_setzero_si256();
       for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes) {
+        for (int64_t line = 0; line < eight_bytes; line += 64) _mm_prefetch(codes + fetch_ahead + line, _MM_HINT_T0);
         for (int half = 0; half < halves; ++half) {
           const EightInputs eight = load_eight<Bits>(codes + half * 32);
           for (int r = 0; r < Rows; ++r) {

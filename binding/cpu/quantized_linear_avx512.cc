@@ -83,6 +83,7 @@ void gemv_rows(std::integer_sequence<int, I...>, const PackedWeights& weights, c
       __m512i totals[2 * rows];
       ((totals[I] = _mm512_setzero_si512()), ...);
       for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes) {
+        for (int64_t line = 0; line < eight_bytes; line += 64) _mm_prefetch(codes + fetch_ahead + line, _MM_HINT_T0);
         const EightInputs eight = load_eight<Bits>(codes);
         const int16_t* const at = x_codes + k;
         ((totals[I] =
@@ -149,12 +150,15 @@ void unpack_bits(const PackedWeights& weights, int64_t first_tile, int64_t first
   constexpr int64_t eight_bytes = 8 * tile_outputs * Bits / 8;
   const int64_t group = first / weights.group_size;
   const int64_t tiles = tiles_of_panel(weights, first_tile);
+  const int64_t ahead = count / 8 * eight_bytes;
   for (int64_t t = 0; t < tiles; ++t) {
     const __m512i zeros = load_zeros(weights, first_tile + t, group);
     const __m512i zero_pairs = _mm512_or_si512(zeros, _mm512_slli_epi32(zeros, 16));
     const uint8_t* codes = tile_codes(weights, first_tile + t, first);
     int16_t* to = panel + t * tile_outputs * 2;
     for (int64_t k = 0; k < count; k += 8, codes += eight_bytes) {
+      // The codes that the next call wants arrive while this panel is multiplied.
+      for (int64_t line = 0; line < eight_bytes; line += 64) _mm_prefetch(codes + ahead + line, _MM_HINT_T0);
       const EightInputs eight = load_eight<Bits>(codes);
       for (int pair = 0; pair < 4; ++pair, to += panel_outputs * 2) {
         _mm512_store_si512(to, _mm512_sub_epi16(eight.pair[pair], zero_pairs));
