@@ -12,7 +12,7 @@
 namespace billfish::cpu {
 
 // exact: fp32 activations and fp32 accumulation (dtype 'float32'). fast: activations are quantised to 16 bits a block
-// of 128 inputs (see quantized_linear.h), products are summed as integers.
+// of 128 inputs (see quantize_activation.h), products are summed as integers.
 enum class Precision { exact, fast };
 
 // A row-major view of fp32 activations: element (r, c) is data[r * stride + c].
