@@ -7,7 +7,7 @@
 // A value stays in force for later builds until another one is given.
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { availableParallelism } from 'node:os'
+import os from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { requireBuildTools } from './requirements.mjs'
@@ -68,7 +68,7 @@ export function buildNative() {
   const program = cmakeJs()
   const changed = changedOptions()
   if (changed.length > 0) run('cmake', [buildFolder, ...changed.map((name) => `-D${name}=${process.env[name]}`)])
-  run(process.execPath, [program, 'build', '--log-level', 'warn', '--parallel', String(availableParallelism())])
+  run(process.execPath, [program, 'build', '--log-level', 'warn', '--parallel', String(os.availableParallelism())])
   writeFileSync(stamp, '')
 }
 
