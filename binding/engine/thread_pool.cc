@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -21,47 +20,20 @@
 #include <vector>
 
 #include <pthread.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "engine/available_cores.h"
 #include "engine/error.h"
+#include "engine/spin.h"
+#include "engine/thread_permits.h"
 
 namespace billfish {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr auto spin_time = std::chrono::microseconds(40);
-constexpr auto starving_time = std::chrono::milliseconds(1);
 constexpr int pieces_per_thread = 4;
 constexpr int most_threads = 1024;
 
 // Set while a thread runs pieces, of whichever pool: what it calls from there runs serially.
 thread_local bool inside_region = false;
-
-inline void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Spins until `done()` or for spin_time; says which.
-template <class Done>
-bool spin_until(Done done) {
-  if (done()) return true;
-  const auto end = Clock::now() + spin_time;
-  do {
-    for (int i = 0; i < 32; ++i) {
-      if (done()) return true;
-      pause();
-    }
-  } while (Clock::now() < end);
-  return done();
-}
 
 int threads_of_this_process() {
   const char* text = std::getenv("BILLFISH_THREADS");
@@ -138,6 +110,8 @@ struct alignas(64) Board {
     return false;
   }
 
+  bool has_pieces() const { return next.load(std::memory_order_relaxed) < count; }
+
   void leave() {
     // The caller may be gone and the board reused as soon as the count drops: a wake-up too many is harmless then.
     const uint32_t before = state.fetch_sub(1, std::memory_order_acq_rel);
@@ -145,75 +119,51 @@ struct alignas(64) Board {
   }
 };
 
+struct alignas(64) Helper {
+  std::atomic<uint32_t> asleep{0};  // set by the helper alone; whoever clears it wakes it
+  std::thread thread;
+};
+
 }  // namespace
 
 struct ThreadPool::State {
-  explicit State(int thread_count) : threads(thread_count), boards(static_cast<size_t>(thread_count)) {}
+  explicit State(int thread_count)
+      : threads(thread_count),
+        permits(thread_count),
+        boards(static_cast<size_t>(thread_count)),
+        helpers(static_cast<size_t>(thread_count - 1)) {}
 
   const int threads;
+  ThreadPermits permits;
   std::vector<Board> boards;  // as many as permits: a caller that holds one always finds a free board
-  std::vector<std::thread> helpers;
+  std::vector<Helper> helpers;
 
-  alignas(64) std::atomic<int> computing{0};  // permits given out
-  std::atomic<int> waiting{0};                // callers without a permit; helpers make room for them
-  std::atomic<int> starving{0};               // those of them that other callers may no longer overtake
-  std::atomic<uint32_t> permit_epoch{0};      // changes when a permit comes back while callers wait
   std::atomic<int> open_boards{0};
-  alignas(64) std::atomic<uint32_t> work_epoch{0};  // changes when there is something new for helpers
-  std::atomic<int> sleepers{0};
   std::atomic<bool> stopping{false};
+  alignas(64) std::atomic<uint32_t> work_epoch{0};  // changes when there is something new for helpers
+  std::atomic<int> sleepers{0};                     // helpers whose `asleep` is set
+  std::atomic<int> still_to_wake{0};
 
-  // One more thread may compute if that leaves `reserved` permits.
-  bool try_permit(int reserved) {
-    int now = computing.load();
-    while (now + reserved < threads) {
-      if (computing.compare_exchange_weak(now, now + 1)) return true;
-    }
-    return false;
-  }
-
-  void caller_permit() {
-    if (try_permit(starving.load())) return;
-    waiting.fetch_add(1);
-    // Helpers leave after the piece they are at, so a short spin usually does.
-    bool permitted = spin_until([this] { return try_permit(starving.load(std::memory_order_relaxed)); });
-    const auto start = Clock::now();
-    bool starved = false;
-    while (!permitted) {
-      if (!starved && Clock::now() - start > starving_time) {
-        starving.fetch_add(1);
-        starved = true;
-      }
-      const uint32_t epoch = permit_epoch.load();
-      permitted = try_permit(starved ? 0 : starving.load());
-      if (!permitted) permit_epoch.wait(epoch);
-    }
-    waiting.fetch_sub(1);
-    if (starved) {
-      // A caller refused between our taking the permit and this line saw us counted twice: let it look again.
-      starving.fetch_sub(1);
-      permit_epoch.fetch_add(1);
-      permit_epoch.notify_all();
+  void wake(int wanted) {
+    if (wanted <= 0 || sleepers.load() == 0) return;
+    for (Helper& helper : helpers) {
+      if (helper.asleep.load(std::memory_order_relaxed) == 0 || helper.asleep.exchange(0) == 0) continue;
+      sleepers.fetch_sub(1);
+      helper.asleep.notify_one();
+      if (--wanted == 0) return;
     }
   }
 
-  void return_permit() {
-    computing.fetch_sub(1);
-    if (waiting.load() > 0) {
-      permit_epoch.fetch_add(1);
-      permit_epoch.notify_all();
-    }
-  }
-
-  void wake_helpers(int wanted) {
+  // Waking a thread costs its waker a microsecond: the caller wakes a few, and each of those wakes two more.
+  void call_helpers(int wanted) {
+    constexpr int by_caller = 3;
     work_epoch.fetch_add(1);
-    const int asleep = sleepers.load();
-    if (asleep == 0 || wanted <= 0) return;
-    if (wanted >= asleep) {
-      work_epoch.notify_all();
-    } else {
-      for (int i = 0; i < wanted; ++i) work_epoch.notify_one();
-    }
+    still_to_wake.store(wanted - by_caller, std::memory_order_relaxed);
+    wake(std::min(wanted, by_caller));
+  }
+  void pass_the_call_on() {
+    constexpr int by_helper = 2;
+    wake(std::min(still_to_wake.fetch_sub(by_helper, std::memory_order_relaxed), by_helper));
   }
 
   Board& take_board() {
@@ -228,76 +178,73 @@ struct ThreadPool::State {
     }
   }
 
-  // A helper goes when the pieces run out, or when a caller waits for its permit.
-  void help_with(Board& board) {
-    inside_region = true;
-    while (board.run_piece() && waiting.load(std::memory_order_relaxed) == 0) continue;
-    inside_region = false;
-  }
-
-  // The caller stays to the last piece. Where other callers held the permits when it began, it wakes a helper once they
-  // have been free for two pieces in a row: between two regions of another caller they are free for a moment only.
+  // The caller stays to the last piece. Where other callers held the permits when it began, it calls helpers once they
+  // are free.
   void work_on(Board& board) {
     inside_region = true;
-    int seen_free = 0;
     while (board.run_piece()) {
-      const bool could_help =
-          sleepers.load(std::memory_order_relaxed) > 0 &&
-          computing.load(std::memory_order_relaxed) + waiting.load(std::memory_order_relaxed) < threads;
-      seen_free = could_help ? seen_free + 1 : 0;
-      if (seen_free >= 2) {
-        wake_helpers(1);
-        seen_free = 0;
-      }
+      if (sleepers.load(std::memory_order_relaxed) > 0 && board.has_pieces() && permits.room_for_helpers() > 0) wake(1);
     }
     inside_region = false;
   }
 
-  // Joins the open board with the fewest helpers, if there is one and a permit is left.
+  // Joins the open board with the fewest helpers, if there is one and a permit is left. Goes when the pieces run out,
+  // or when a caller waits for the permit.
   void help() {
-    if (open_boards.load(std::memory_order_relaxed) == 0) return;
-    if (!try_permit(waiting.load())) return;
+    if (open_boards.load(std::memory_order_relaxed) == 0 || !permits.try_help()) return;
     Board* best = nullptr;
     uint32_t fewest = UINT32_MAX;
     for (Board& board : boards) {
       const uint32_t seen = board.state.load(std::memory_order_relaxed);
-      if (!(seen & Board::open)) continue;
-      if ((seen & Board::helpers) < fewest) {
-        fewest = seen & Board::helpers;
-        best = &board;
-      }
+      if (!(seen & Board::open) || (seen & Board::helpers) >= fewest) continue;
+      fewest = seen & Board::helpers;
+      best = &board;
     }
     if (best != nullptr && best->try_join()) {
-      help_with(*best);
+      inside_region = true;
+      while (best->run_piece() && !permits.caller_waits()) continue;
+      inside_region = false;
       best->leave();
     }
-    return_permit();
+    permits.stop_helping();
   }
 
-  void helper_loop() {
+  void sleep(Helper& self, uint32_t epoch) {
+    self.asleep.store(1);
+    sleepers.fetch_add(1);
+    if (work_epoch.load() != epoch) {
+      // Work came while we lay down. If somebody is waking us already, they have counted us off.
+      if (self.asleep.exchange(0) == 1) sleepers.fetch_sub(1);
+      return;
+    }
+    while (self.asleep.load() == 1) self.asleep.wait(1);
+    pass_the_call_on();
+  }
+
+  void helper_loop(Helper& self) {
     name_this_thread();
-    while (!stopping.load()) {
-      const uint32_t epoch = work_epoch.load();
+    for (;;) {
+      const uint32_t epoch = work_epoch.load();  // before anything that may change with it
+      if (stopping.load()) return;
       help();
-      // The next region of this step follows within microseconds. While callers hold every permit, spinning would only
+      // The next region of this step follows within microseconds. While callers need every permit, spinning would only
       // take a core from them.
       bool changed = false;
       spin_until([&] {
         changed = work_epoch.load(std::memory_order_relaxed) != epoch;
-        return changed || computing.load(std::memory_order_relaxed) >= threads;
+        return changed || permits.room_for_helpers() == 0;
       });
-      if (changed) continue;
-      sleepers.fetch_add(1);
-      work_epoch.wait(epoch);
-      sleepers.fetch_sub(1);
+      if (!changed) sleep(self, epoch);
     }
   }
 
   void stop() {
     stopping.store(true);
     work_epoch.fetch_add(1);
-    work_epoch.notify_all();
-    for (std::thread& helper : helpers) helper.join();
+    wake(threads);
+    for (Helper& helper : helpers) {
+      if (helper.thread.joinable()) helper.thread.join();
+    }
   }
 };
 
@@ -312,16 +259,19 @@ ThreadPool::ThreadPool(int threads) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   std::string failure;
+  int started = 0;
   try {
-    for (int i = 1; i < threads; ++i) state_->helpers.emplace_back([state = state_.get()] { state->helper_loop(); });
+    for (Helper& helper : state_->helpers) {
+      helper.thread = std::thread([state = state_.get(), &helper] { state->helper_loop(helper); });
+      ++started;
+    }
   } catch (const std::system_error& error) {
     failure = error.what();
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!failure.empty()) {
-    const std::string started = std::to_string(state_->helpers.size());
     state_->stop();
-    throw Error("OUT_OF_MEMORY", "started " + started + " of " + std::to_string(threads - 1) +
+    throw Error("OUT_OF_MEMORY", "started " + std::to_string(started) + " of " + std::to_string(threads - 1) +
                                      " pool threads, then: " + failure + "; ask for fewer with BILLFISH_THREADS");
   }
 }
@@ -354,7 +304,7 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
     return;
   }
 
-  state.caller_permit();
+  state.permits.enter();
   if (state.threads == 1) {
     inside_region = true;
     function(context, 0, count);
@@ -363,13 +313,13 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
     Board& board = state.take_board();
     board.open_with(function, context, count, piece);
     state.open_boards.fetch_add(1);
-    const int64_t pieces = (count - 1) / piece + 1;
-    state.wake_helpers(static_cast<int>(std::min<int64_t>(pieces - 1, state.threads - state.computing.load())));
+    const int64_t other_pieces = (count - 1) / piece;
+    state.call_helpers(static_cast<int>(std::min<int64_t>(other_pieces, state.permits.room_for_helpers())));
     state.work_on(board);
     state.open_boards.fetch_sub(1);
     board.close();
   }
-  state.return_permit();
+  state.permits.leave();
 }
 
 }  // namespace billfish

@@ -145,6 +145,14 @@ TEST(thread_pool_lets_no_caller_starve) {
   CHECK(sum == 20 * 8);
 }
 
+TEST(thread_pool_ends_whatever_its_threads_do) {
+  for (int i = 0; i < 300; ++i) {
+    ThreadPool pool(1 + i % 4);
+    if (i % 3 == 0) check_region(pool, 10, 1);
+    if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 TEST(thread_pool_refuses_impossible_sizes) {
   CHECK_THROWS(ThreadPool(0), "INVALID_OPTION");
   CHECK_THROWS(ThreadPool(-3), "INVALID_OPTION");

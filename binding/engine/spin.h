@@ -1,0 +1,36 @@
+// Waiting for something that is microseconds away.
+#pragma once
+#include <chrono>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace billfish {
+
+// Longer than the gaps between the parallel regions of a step, far shorter than a scheduler's time slice.
+constexpr auto spin_time = std::chrono::microseconds(40);
+
+inline void spin_pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Spins until `done()` or for spin_time; says whether it is done.
+template <class Done>
+bool spin_until(Done done) {
+  if (done()) return true;
+  const auto end = std::chrono::steady_clock::now() + spin_time;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      spin_pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+}  // namespace billfish
