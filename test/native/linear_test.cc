@@ -412,6 +412,34 @@ TEST(linear_sweep_of_quantized_shapes) {
   }
 }
 
+// The down projection of a 72B model, one group of 29568 inputs: sums are cut into segments all the same.
+TEST(linear_takes_channelwise_groups_of_many_inputs) {
+  const RestoreInstructionSet restore;
+  Random random(10);
+  for (const int bits : {4, 8}) {
+    Options options;
+    options.bits = bits;
+    options.in = 29568;
+    options.group_size = -1;
+    options.zero_points = true;
+    const Canonical canonical = random_linear(options, random);
+    const Packed packed(canonical);
+    for (const int64_t rows : {1, 6}) {
+      Input x(rows, options.in);
+      fill_normal(x, random);
+      const Expected expected = expect(canonical, x.rows);
+      for (const InstructionSet set : instruction_sets()) {
+        set_instruction_set(set);
+        Output exact(rows, options.out), fast(rows, options.out);
+        run(packed.linear, x.rows, Precision::exact, exact);
+        check_exact(exact, expected, describe(options, rows, set, Precision::exact));
+        run(packed.linear, x.rows, Precision::fast, fast);
+        check_fast(fast, expected, describe(options, rows, set, Precision::fast));
+      }
+    }
+  }
+}
+
 TEST(linear_sweep_of_matrices) {
   const RestoreInstructionSet restore;
   Random random(4);
@@ -544,6 +572,15 @@ TEST(linear_reference_agrees_with_the_unpacked_weights) {
     linear_reference({nullptr, &packed.linear, nullptr, 0}, x.rows, got.data(), options.out);
     for (size_t i = 0; i < got.size(); ++i)
       CHECK(std::abs(got[i] - expected.values[i]) <= 1e-12 * expected.magnitudes[i]);
+  }
+}
+
+TEST(linear_instruction_set_is_never_better_than_the_processor) {
+  const RestoreInstructionSet restore;
+  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+    const InstructionSet used = set_instruction_set(wanted);
+    CHECK(used == std::min(wanted, best_instruction_set()));
+    CHECK(instruction_set() == used);
   }
 }
 
