@@ -62,14 +62,17 @@ struct Attention {
   int window = 0;                             // row at position i sees keys j with i - window < j <= i; 0: all j <= i
 };
 
-// Writes the new keys and values into the cache (16-bit types saturate at their largest finite value), then computes
-// out. Softmax in fp32, online over the keys. Prefill shares (sequence, kv head, block of rows), decode shares
-// (sequence, kv head, split of the keys) so that one long sequence keeps every thread busy.
+// Writes the new keys and values into the cache (16-bit types saturate at their largest finite value, NaN stays NaN),
+// then computes out. Softmax in fp32, online over the keys. The threads share (sequence, kv head, block of rows, split
+// of the keys); only sequences with few rows and many keys are split, so that one long sequence keeps every thread
+// busy. The cut depends on the sequence's own lengths alone: neither the number of threads nor the rest of the batch
+// changes a result.
 class AttentionScratch;
 std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> make_attention_scratch();
 void attention(const Attention& a, const Batch& batch, AttentionScratch& scratch, ThreadPool& pool);
 
-// fp64 reference on contiguous keys and values, for tests.
+// fp64 reference for tests: out is [rows][heads * head_dim]. This step's keys and values are those of a.k and a.v,
+// rounded to cache_type; earlier ones are read from the cache.
 void attention_reference(const Attention& a, const Batch& batch, double* out);
 
 }  // namespace billfish::cpu

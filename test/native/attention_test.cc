@@ -281,6 +281,18 @@ TEST(attention_result_does_not_depend_on_the_threads) {
   }
 }
 
+TEST(attention_result_does_not_depend_on_the_rest_of_the_batch) {
+  Shape shape;
+  shape.heads = 8, shape.kv_heads = 2, shape.head_dim = 48;
+  Fixture alone(shape, {800, 90}, 15), together(shape, {800, 90}, 15);
+  for (const auto& part : {std::pair{0, 700}, std::pair{700, 1}, std::pair{701, 30}}) {
+    const std::vector<float> wanted = alone.step({part, {0, 0}}, pool());
+    std::vector<float> got = together.step({part, {part.first / 10, part.second / 10}}, pool());
+    got.resize(wanted.size());
+    CHECK(got == wanted);
+  }
+}
+
 TEST(attention_lays_the_cache_out_as_documented) {
   Shape shape;
   shape.heads = 2, shape.kv_heads = 2, shape.head_dim = 5, shape.block_size = 4;
