@@ -2,6 +2,10 @@
 // in GB/s of keys and values, and the cost of a parallel region. Usage: attention [threads] [scalar|avx2|avx512]
 #include "cpu/operators.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -33,13 +37,20 @@ double best_seconds(int runs, const std::function<void()>& body) {
   return best;
 }
 
-// Multiply-adds on registers alone, in the widest vectors of the machine this was compiled for.
-double peak_gflops(ThreadPool& pool) {
+// The widest vectors of the machine that this was compiled for.
 #if defined(__AVX512F__)
-  typedef float Lanes __attribute__((vector_size(64)));
+typedef __m512 Lanes;
+Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+#elif defined(__FMA__)
+typedef __m256 Lanes;
+Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a, b, c); }
 #else
-  typedef float Lanes __attribute__((vector_size(32)));
+typedef float Lanes __attribute__((vector_size(16)));
+Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return a * b + c; }
 #endif
+
+// Multiply-adds on registers alone.
+double peak_gflops(ThreadPool& pool) {
   constexpr int chains = 16, steps = 200000;
   const int workers = pool.threads();
   std::vector<float> sink(static_cast<size_t>(workers) * 64);
@@ -52,7 +63,7 @@ double peak_gflops(ThreadPool& pool) {
         for (Lanes& sum : sums) asm volatile("" : "+m"(sum));
         for (int step = 0; step < steps; ++step) {
 #pragma GCC unroll 16
-          for (int i = 0; i < chains; ++i) sums[i] = sums[i] * factor + term;
+          for (int i = 0; i < chains; ++i) sums[i] = multiply_add(sums[i], factor, term);
         }
         Lanes total = {};
         for (const Lanes& sum : sums) total += sum;
@@ -65,19 +76,19 @@ double peak_gflops(ThreadPool& pool) {
 
 // Adding up one large buffer from end to end.
 double read_gigabytes_per_second(ThreadPool& pool) {
-  typedef uint64_t Lanes __attribute__((vector_size(64)));
-  constexpr int64_t bytes = int64_t{512} << 20, count = bytes / sizeof(Lanes), unroll = 8;
+  typedef uint64_t Words __attribute__((vector_size(64)));
+  constexpr int64_t bytes = int64_t{512} << 20, count = bytes / sizeof(Words), unroll = 8;
   HostMemory memory = HostMemory::allocate(bytes, "cpu");
   std::memset(memory.data(), 1, bytes);
-  const Lanes* data = static_cast<const Lanes*>(memory.data());
+  const Words* data = static_cast<const Words*>(memory.data());
   std::atomic<uint64_t> sink{0};
   const double seconds = best_seconds(20, [&] {
     pool.parallel_for(count, 8192, [&](int64_t begin, int64_t end) {
-      Lanes sums[unroll] = {};
+      Words sums[unroll] = {};
       for (int64_t i = begin; i < end; i += unroll) {
         for (int64_t j = 0; j < unroll; ++j) sums[j] += data[i + j];
       }
-      for (const Lanes& sum : sums) sink += sum[0];
+      for (const Words& sum : sums) sink += sum[0];
     });
   });
   return static_cast<double>(bytes) / seconds * 1e-9;
