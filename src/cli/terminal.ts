@@ -45,6 +45,8 @@ export async function readAll(stdin: Readable): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
+/** Prints one line of JSON; a bigint (a seed) becomes a string of digits, because JSON numbers end at 2^53 for many readers. */
 export function printJson(terminal: Terminal, value: unknown): void {
-  terminal.stdout.write(`${JSON.stringify(value)}\n`)
+  const text = JSON.stringify(value, (_, member) => (typeof member === 'bigint' ? String(member) : member))
+  terminal.stdout.write(`${text}\n`)
 }
