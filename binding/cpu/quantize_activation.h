@@ -7,9 +7,9 @@
 //
 //   y[n] = sum over segments of  s_w[n] * s_x * sum over k of (code_w[n, k] - zero[n]) * code_x[k]
 //
-// Mean error of the outputs over their mean size, int4 weights in groups of 128, normal activations (and with one in 500
-// made 50 times larger): 16-bit codes 2.5e-5 (8e-5), activations rounded to fp16 2.1e-4 (1.9e-4), 8-bit codes 6.5e-3
-// (2.1e-2). Eight bits would double the speed of a GEMM, but that error is 30 to 100 times fp16's own.
+// Mean error of the outputs over their mean size, int4 weights in groups of 128, normal activations (and with one in
+// 500 made 50 times larger): 16-bit codes 2.5e-5 (8e-5), activations rounded to fp16 2.1e-4 (1.9e-4), 8-bit
+// codes 6.5e-3 (2.1e-2). Eight bits would double the speed of a GEMM, but that error is 30 to 100 times fp16's own.
 //
 // Within eight inputs the codes are stored in the order 0 2 4 6 1 3 5 7 that quantized_linear.h explains. A segment
 // whose magnitudes are all below 2^-100 counts as zero. A NaN or an infinity in a segment makes the scale NaN or
