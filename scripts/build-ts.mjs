@@ -1,6 +1,7 @@
 // Compiles src/ to CommonJS and types in dist/, and adds the ES module face of the same code: one instance of billfish
 // whether it is required or imported.
 import { existsSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { modified, newest, root, run } from './steps.mjs'
@@ -32,7 +33,8 @@ export function buildTypeScript() {
   run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'])
   removeOrphans()
   writeFileSync(join(dist, 'index.d.mts'), "export * from './index.js'\n")
-  writeFileSync(entry, "export * from './index.js'\n")
+  const names = Object.keys(createRequire(import.meta.url)(join(dist, 'index.js'))) // without __esModule, unlike export *
+  writeFileSync(entry, `export { ${names.join(', ')} } from './index.js'\n`)
 }
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) buildTypeScript()
