@@ -21,8 +21,8 @@ typedef uint64_t Vector __attribute__((vector_size(64)));
 
 constexpr size_t unroll = 8;  // independent sums, so that loads and not the adder's latency set the pace
 
-// Vectors that are fetched ahead, as the kernels do it (8 KiB): the hardware's own prefetchers, which stop at the end of
-// every 4 KiB page, leave a third of the bandwidth unused on some machines.
+// Vectors that are fetched ahead, as the kernels do it (8 KiB): the hardware's own prefetchers, which stop at the end
+// of every 4 KiB page, leave a third of the bandwidth unused on some machines.
 constexpr size_t fetch_ahead = 8192 / sizeof(Vector);
 
 uint64_t sum(const Vector* data, size_t count) {
