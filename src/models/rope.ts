@@ -29,12 +29,16 @@ export function plainRope(base: number, dim: number): Rope {
 
 /**
  * The rope that a config asks for: `rope_theta` with `rope_scaling` (transformers 4) or both in `rope_parameters`
- * (transformers 5).
- * @param dim columns of a head that are rotated
+ * (transformers 5). `partial_rotary_factor`, if there is one, leaves the last columns of a head as they are.
  */
-export function ropeFromConfig(config: ConfigReader, dim: number, defaultBase: number): Rope {
+export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBase: number): Rope {
   const parameters = config.section('rope_parameters')
   const scaling = config.section('rope_scaling') ?? parameters
+  const share = (parameters ?? config).positive('partial_rotary_factor', config.positive('partial_rotary_factor', 1))
+  const dim = Math.floor(headDim * share)
+  if (share > 1 || dim % 2 !== 0 || dim === 0) {
+    throw config.wrong('partial_rotary_factor', `a share of the head of ${headDim} columns that is even`)
+  }
   const base = (parameters ?? config).positive('rope_theta', config.positive('rope_theta', defaultBase))
   const type = scaling?.raw.rope_type ?? scaling?.raw.type ?? 'default'
   const maxPositions = config.count('max_position_embeddings', 2048)
