@@ -9,6 +9,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fuzzCheckpoints } from './checkpoint-fuzzer.mjs'
+import { loadAndRun } from './load-and-run.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -33,21 +34,7 @@ const require = createRequire(import.meta.url)
 const { openCheckpoint } = require(join(root, 'dist/checkpoint/checkpoint.js'))
 const { loadModel } = require(join(root, 'dist/index.js'))
 
-const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY']
-
-/** Loads what still loads and computes one step; its numbers may be anything. */
-async function load(directory) {
-  try {
-    const model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 })
-    try {
-      await model.forward([1, 2, 3])
-    } finally {
-      await model.dispose()
-    }
-  } catch (error) {
-    if (error?.name !== 'BillfishError' || !REFUSALS.includes(error.code)) throw error
-  }
-}
+const load = loadAndRun(loadModel)
 
 const start = Date.now()
 const end = start + minutes * 60_000

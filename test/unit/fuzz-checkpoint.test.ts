@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { loadModel } from '../../src/index'
 
 it('opens or refuses 2000 damaged checkpoints, and never fails otherwise', { timeout: 120_000 }, async () => {
   const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')
@@ -16,4 +17,18 @@ it('opens or refuses 2000 damaged checkpoints, and never fails otherwise', { tim
   expect(opened).toBeGreaterThan(200)
   expect(cases - opened).toBeGreaterThan(800)
   expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(600 * 2 ** 20)
+})
+
+it('loads and runs, or refuses, 1000 damaged checkpoints natively', { timeout: 120_000 }, async () => {
+  const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')
+  const { loadAndRun } = await import('../fuzz/load-and-run.mjs')
+  const { cases, opened } = await fuzzCheckpoints({
+    models: join(__dirname, '../fixtures/models'),
+    openCheckpoint,
+    load: loadAndRun(loadModel),
+    seed: 2,
+    more: (done) => done < 1000,
+  })
+  expect(cases).toBe(1000)
+  expect(opened).toBeGreaterThan(100)
 })

@@ -1,0 +1,3 @@
+import type { loadModel } from '../../src/index'
+
+export declare function loadAndRun(load: typeof loadModel): (directory: string) => Promise<void>

@@ -1,0 +1,20 @@
+const refusals = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY']
+
+/**
+ * A `load` for the checkpoint fuzzer: loads what still loads and computes one step, whose numbers may be anything. Every
+ * error but a refusal of the checkpoint is passed on.
+ */
+export function loadAndRun(loadModel) {
+  return async (directory) => {
+    try {
+      const model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 })
+      try {
+        await model.forward([1, 2, 3])
+      } finally {
+        await model.dispose()
+      }
+    } catch (error) {
+      if (error?.name !== 'BillfishError' || !refusals.includes(error.code)) throw error
+    }
+  }
+}
