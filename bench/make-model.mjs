@@ -2,7 +2,7 @@
  * Writes a random Qwen2 model for benchmarks: a GPTQ checkpoint directory and, with --gguf, the same numbers as a GGUF
  * file for llama.cpp.
  *
- *     node bench/make-model.mjs --out /tmp/billfish-bench --layers 2 --hidden 512 --gguf
+ *     node bench/make-model.mjs --out ./models --layers 2 --hidden 512 --gguf
  */
 import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'

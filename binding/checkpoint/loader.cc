@@ -7,17 +7,11 @@
 
 #include "checkpoint/readers.h"
 #include "engine/error.h"
+#include "engine/overloaded.h"
 #include "engine/thread_pool.h"
 
 namespace billfish {
 namespace {
-
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
 
 uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
 

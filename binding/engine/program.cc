@@ -5,16 +5,10 @@
 #include <limits>
 
 #include "engine/error.h"
+#include "engine/overloaded.h"
 
 namespace billfish {
 namespace {
-
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
 
 // Calls visit(id, is_output) for every value that an operator reads or writes; in-place operands count as read.
 template <class Visit>

@@ -5,19 +5,13 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/overloaded.h"
 
 namespace billfish {
 namespace {
 
 // Arena elements are 4 bytes wide, enough for every value type of every backend.
 constexpr size_t element_bytes = 4;
-
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
 
 }  // namespace
 

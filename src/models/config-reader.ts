@@ -11,9 +11,14 @@ export class ConfigReader {
   /** A whole number of at least 1 (and at most 2^31 - 1); `fallback` where the key is missing or null. */
   count(key: string, fallback?: number): number {
     const value = this.raw[key] ?? fallback
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 0x7fffffff) {
-      throw this.wrong(key, 'a positive whole number')
-    }
+    if (!isWhole(value) || value < 1) throw this.wrong(key, 'a positive whole number')
+    return value
+  }
+
+  /** A whole number of at least 0. */
+  index(key: string, fallback: number): number {
+    const value = this.raw[key] ?? fallback
+    if (!isWhole(value)) throw this.wrong(key, 'a whole number, not negative')
     return value
   }
 
@@ -59,4 +64,8 @@ export class ConfigReader {
     const found = value === undefined ? 'missing' : JSON.stringify(value)?.slice(0, 100)
     return new BillfishError('INVALID_CHECKPOINT', `${this.file}: ${key} is ${found}, but must be ${wanted}.`)
   }
+}
+
+function isWhole(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0x7fffffff
 }

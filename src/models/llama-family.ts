@@ -138,3 +138,8 @@ export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer
   if (types) return (layer) => (types[layer] === 'sliding_attention' ? window : 0)
   return (layer) => (layer >= firstLayer ? window : 0)
 }
+
+/** {@link slidingWindow} as the Qwen configs switch it: use_sliding_window, from layer max_window_layers on. */
+export function qwenSlidingWindow(config: ConfigReader): (layer: number) => number {
+  return slidingWindow(config, config.flag('use_sliding_window', false), config.index('max_window_layers', 28))
+}

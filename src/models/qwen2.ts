@@ -1,5 +1,5 @@
 import type { Architecture } from './architecture'
-import { headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
+import { headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
 /** Qwen1.5, Qwen2 and Qwen2.5: biases on q, k and v; a sliding window only where use_sliding_window says so. */
 export const qwen2: Architecture = {
@@ -12,10 +12,6 @@ export const qwen2: Architecture = {
       headDim: headDimOf(config),
       ropeBase: 10000,
       normEps: config.positive('rms_norm_eps', 1e-6),
-      window: slidingWindow(
-        config,
-        config.flag('use_sliding_window', false),
-        config.optionalCount('max_window_layers') ?? 28,
-      ),
+      window: qwenSlidingWindow(config),
     }),
 }

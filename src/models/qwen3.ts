@@ -1,5 +1,5 @@
 import type { Architecture } from './architecture'
-import { LlamaFamilyModel, slidingWindow } from './llama-family'
+import { LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
 /** Qwen3: no biases, but a norm of every query and key head; head_dim is free of hidden_size. */
 export const qwen3: Architecture = {
@@ -12,10 +12,6 @@ export const qwen3: Architecture = {
       headDim: config.count('head_dim', 128),
       ropeBase: 10000,
       normEps: config.positive('rms_norm_eps', 1e-6),
-      window: slidingWindow(
-        config,
-        config.flag('use_sliding_window', false),
-        config.optionalCount('max_window_layers') ?? 28,
-      ),
+      window: qwenSlidingWindow(config),
     }),
 }

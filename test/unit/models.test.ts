@@ -37,6 +37,7 @@ describe('sliding windows', () => {
   const qwen2 = { ...configOf('qwen2-bf16'), sliding_window: 64 }
   test.each([
     ['off by default', { use_sliding_window: false }, [0, 0, 0, 0]],
+    ['everywhere', { use_sliding_window: true, max_window_layers: 0 }, [64, 64, 64, 64]],
     ['from max_window_layers on', { use_sliding_window: true, max_window_layers: 2 }, [0, 0, 64, 64]],
     [
       'as layer_types say',

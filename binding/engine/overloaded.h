@@ -1,0 +1,13 @@
+// std::visit with one lambda a case.
+#pragma once
+
+namespace billfish {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+}  // namespace billfish
