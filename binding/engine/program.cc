@@ -61,11 +61,13 @@ class Validator {
 
   void run() {
     check_declarations();
+    check_places();
     if (program_.input != no_value) define(program_.input);
     for (index_ = 0; index_ < program_.operators.size(); ++index_) check_operator(program_.operators[index_]);
     index_ = program_.operators.size();
     if (program_.output == no_value) fail("there is no output value");
     read(program_.output);
+    check_lifetimes();
   }
 
  private:
@@ -101,6 +103,57 @@ class Validator {
     for (const CacheLayer& layer : program_.cache_layers) {
       require(layer.kv_heads > 0 && layer.kv_heads <= 65536 && layer.head_dim > 0 && layer.head_dim <= 65536,
               "a cache layer without heads");
+    }
+  }
+
+  // Every value lies within its arena.
+  void check_places() const {
+    constexpr int64_t largest = int64_t{1} << 40;
+    require(program_.places.size() == program_.values.size(), "places and values differ in number");
+    for (const int64_t elements : {program_.token_elements, program_.logit_elements}) {
+      require(elements >= 0 && elements <= largest, "an arena of " + std::to_string(elements) + " elements");
+    }
+    for (size_t i = 0; i < program_.values.size(); ++i) {
+      const Value& value = program_.values[i];
+      const Place& place = program_.places[i];
+      const int64_t width = value.view_of == no_value ? value.width : program_.values[value.view_of].width;
+      const int64_t elements = value.rows == RowKind::tokens ? program_.token_elements : program_.logit_elements;
+      require(place.offset >= 0 && place.stride >= width && place.stride <= elements &&
+                  place.offset <= elements - place.stride,
+              "value " + std::to_string(i) + " lies outside its arena");
+      if (value.view_of == no_value) continue;
+      const Place& viewed = program_.places[value.view_of];
+      require(place.offset == viewed.offset && place.stride == viewed.stride, "a view lies elsewhere than its value");
+    }
+  }
+
+  // No two values share memory while both are needed, from the operator that writes a value to the last that reads it.
+  void check_lifetimes() const {
+    struct Lifetime {
+      ValueId id;
+      size_t first, last;
+    };
+    const size_t end = program_.operators.size();
+    std::vector<Lifetime> lifetimes(program_.values.size(), {no_value, end, 0});
+    const auto touch = [&](ValueId id, size_t at) {
+      Lifetime& lifetime = lifetimes[base(id)];
+      lifetime = {base(id), std::min(lifetime.first, at), std::max(lifetime.last, at)};
+    };
+    if (program_.input != no_value) touch(program_.input, 0);
+    for (size_t i = 0; i < end; ++i) {
+      for_each_value(program_.operators[i], [&](ValueId id, bool) { touch(id, i); });
+    }
+    touch(program_.output, end);
+    for (const Lifetime& a : lifetimes) {
+      for (const Lifetime& b : lifetimes) {
+        if (a.id == no_value || b.id <= a.id) continue;
+        const Place& pa = program_.places[a.id];
+        const Place& pb = program_.places[b.id];
+        const bool apart = pa.offset + pa.stride <= pb.offset || pb.offset + pb.stride <= pa.offset ||
+                           program_.values[a.id].rows != program_.values[b.id].rows;
+        require(apart || a.last < b.first || b.last < a.first,
+                "values " + std::to_string(a.id) + " and " + std::to_string(b.id) + " share memory");
+      }
     }
   }
 
@@ -228,120 +281,5 @@ const char* operator_name(const Operator& op) {
 }
 
 void validate(const Program& program, const std::vector<WeightShape>& weights) { Validator(program, weights).run(); }
-
-void fuse(Program& program) {
-  std::vector<Operator> fused;
-  for (Operator& op : program.operators) {
-    Operator* last = fused.empty() ? nullptr : &fused.back();
-    if (auto* linear = std::get_if<Linear>(&op)) {
-      auto* before = last ? std::get_if<Linear>(last) : nullptr;
-      if (before && before->x == linear->x) {
-        before->targets.insert(before->targets.end(), linear->targets.begin(), linear->targets.end());
-        continue;
-      }
-    }
-    if (auto* norm = std::get_if<RmsNorm>(&op);
-        norm && last && norm->out != norm->x && norm->width == program.values[norm->x].width) {
-      // A tap between the add and the norm only reads the sum, which the norm leaves alone: it may come after both.
-      const bool tapped = std::holds_alternative<Tap>(*last) && fused.size() >= 2;
-      auto* sum = std::get_if<Add>(tapped ? &fused[fused.size() - 2] : last);
-      const bool same_tap = !tapped || std::get<Tap>(*last).x == norm->x;
-      if (sum && sum->x == norm->x && same_tap) {
-        const AddRmsNorm joined{sum->x, sum->y, norm->weight, norm->eps, norm->out};
-        if (tapped) {
-          fused[fused.size() - 2] = joined;
-        } else {
-          fused.back() = joined;
-        }
-        continue;
-      }
-    }
-    fused.push_back(std::move(op));
-  }
-  program.operators = std::move(fused);
-}
-
-BufferPlan plan_buffers(const Program& program) {
-  const size_t count = program.values.size();
-  const auto base = [&](ValueId id) {
-    return program.values[id].view_of == no_value ? id : program.values[id].view_of;
-  };
-
-  std::vector<size_t> last_use(count, 0);
-  const size_t end = program.operators.size();
-  for (size_t i = 0; i < end; ++i) {
-    for_each_value(program.operators[i], [&](ValueId id, bool) { last_use[base(id)] = i; });
-  }
-  last_use[base(program.output)] = end;
-
-  BufferPlan plan;
-  plan.places.resize(count);
-
-  // First fit over the places that are free at each point; neighbours that are free together join.
-  struct Arena {
-    struct Range {
-      int64_t begin, end;
-    };
-    std::vector<Range> free;
-    int64_t size = 0;
-
-    int64_t take(int64_t width) {
-      for (Range& range : free) {
-        if (range.end - range.begin < width) continue;
-        const int64_t begin = range.begin;
-        range.begin += width;
-        return begin;
-      }
-      if (!free.empty() && free.back().end == size) {  // grow the last free range
-        const int64_t begin = free.back().begin;
-        free.pop_back();
-        size = begin + width;
-        return begin;
-      }
-      const int64_t begin = size;
-      size += width;
-      return begin;
-    }
-    void give(int64_t begin, int64_t width) {
-      free.push_back({begin, begin + width});
-      std::sort(free.begin(), free.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-      std::vector<Range> joined;
-      for (const Range& range : free) {
-        if (range.begin == range.end) continue;
-        if (!joined.empty() && joined.back().end == range.begin) {
-          joined.back().end = range.end;
-        } else {
-          joined.push_back(range);
-        }
-      }
-      free = std::move(joined);
-    }
-  };
-  Arena tokens, logits;
-  const auto arena = [&](ValueId id) -> Arena& { return program.values[id].rows == RowKind::tokens ? tokens : logits; };
-  // Rows are padded to 16 elements so that every row of a value starts on a 64-byte boundary.
-  const auto padded = [&](ValueId id) { return (program.values[id].width + 15) / 16 * 16; };
-  const auto place = [&](ValueId id) { plan.places[id] = {arena(id).take(padded(id)), padded(id)}; };
-
-  if (program.input != no_value) place(program.input);
-  for (size_t i = 0; i < end; ++i) {
-    for_each_value(program.operators[i], [&](ValueId id, bool is_output) {
-      if (is_output) place(id);
-    });
-    std::vector<ValueId> dead;
-    for_each_value(program.operators[i], [&](ValueId id, bool) {
-      const ValueId owner = base(id);
-      if (last_use[owner] == i && std::find(dead.begin(), dead.end(), owner) == dead.end()) dead.push_back(owner);
-    });
-    for (ValueId id : dead) arena(id).give(plan.places[id].offset, padded(id));
-  }
-  for (size_t i = 0; i < count; ++i) {
-    const Value& value = program.values[i];
-    if (value.view_of != no_value) plan.places[i] = plan.places[value.view_of];
-  }
-  plan.token_elements = tokens.size;
-  plan.logit_elements = logits.size;
-  return plan;
-}
 
 }  // namespace billfish

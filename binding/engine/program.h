@@ -1,8 +1,8 @@
 // A program: the list of operators that one stage runs for every step.
 //
-// TypeScript traces it once from the model's definition; validate() checks it whole before anything runs, so that no
-// program, however wrong, can touch memory that is not its own; fuse() joins neighbours; plan_buffers() gives every
-// value its place in one arena.
+// TypeScript traces it once from the model's definition, fuses neighbours and gives every value its place in an arena
+// (src/models/program.ts, so that the bytes are known before anything is loaded); validate() checks it whole before
+// anything runs, so that no program, however wrong, can touch memory that is not its own.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -53,7 +53,7 @@ struct RmsNorm {  // over each run of `width` columns; out may equal x
   float eps;
   ValueId out;
 };
-struct AddRmsNorm {  // x += y; out = norm(x). Made by fuse().
+struct AddRmsNorm {  // x += y; out = norm(x)
   ValueId x, y;
   WeightId weight;
   float eps;
@@ -63,7 +63,7 @@ struct LinearTarget {
   WeightId weight;
   ValueId out;
 };
-struct Linear {  // several weights on one input, after fuse()
+struct Linear {  // one or several weights on one input
   ValueId x;
   std::vector<LinearTarget> targets;
 };
@@ -106,8 +106,18 @@ struct WeightShape {
   int64_t out = 0, in = 0;  // a vector has out = its length, in = 1
 };
 
+// Where a value lies, in 4-byte elements (wide enough for every value type of every backend): its rows begin at
+// offset * (rows of the arena) and are `stride` apart. There is one arena for token rows and one for logit rows.
+struct Place {
+  int64_t offset = 0;
+  int64_t stride = 0;
+};
+
 struct Program {
   std::vector<Value> values;
+  std::vector<Place> places;   // one a value; a view has the place of the value that it views
+  int64_t token_elements = 0;  // arena elements a token row
+  int64_t logit_elements = 0;  // arena elements a logit row
   std::vector<RopeSpec> ropes;
   std::vector<CacheLayer> cache_layers;
   std::vector<Operator> operators;
@@ -115,24 +125,10 @@ struct Program {
   ValueId output = no_value;  // hidden states for the next stage, or the logits in the last
 };
 
-// Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit.
+// Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit: values that are read
+// before they are written, shapes and weights that do not fit, places outside the arenas, or values that share memory
+// while both are needed.
 void validate(const Program& program, const std::vector<WeightShape>& weights);
-
-// Linears on one input that follow each other become one; an add and the norm of its sum become one.
-void fuse(Program& program);
-
-// Where each value lies: offsets in elements a row, within one arena for token rows and one for logit rows. A place is
-// used again once its value is dead.
-struct BufferPlan {
-  struct Place {
-    int64_t offset = 0;  // the value's rows start at offset * max_rows
-    int64_t stride = 0;  // elements from row to row: the width of the value that owns the place
-  };
-  std::vector<Place> places;
-  int64_t token_elements = 0;  // arena elements a token row
-  int64_t logit_elements = 0;  // arena elements a logit row
-};
-BufferPlan plan_buffers(const Program& program);
 
 const char* operator_name(const Operator& op);
 

@@ -10,7 +10,6 @@
 namespace billfish {
 namespace {
 
-// Arena elements are 4 bytes wide, enough for every value type of every backend.
 constexpr size_t element_bytes = 4;
 
 }  // namespace
@@ -19,15 +18,13 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
              const StageLimits& limits)
     : backend_(std::move(backend)), program_(std::move(program)), shapes_(std::move(shapes)), limits_(limits) {
   validate(program_, shapes_);
-  fuse(program_);
   weights_.resize(shapes_.size());
-  plan_ = plan_buffers(program_);
   const auto arena = [&](int64_t elements, int32_t rows) {
     return static_cast<uint8_t*>(
         backend_->allocate(static_cast<size_t>(elements) * rows * element_bytes, MemoryUse::buffers));
   };
-  token_arena_ = arena(plan_.token_elements, limits_.max_rows);
-  if (plan_.logit_elements > 0) logit_arena_ = arena(plan_.logit_elements, limits_.max_logit_rows);
+  token_arena_ = arena(program_.token_elements, limits_.max_rows);
+  if (program_.logit_elements > 0) logit_arena_ = arena(program_.logit_elements, limits_.max_logit_rows);
   for (const CacheLayer& layer : program_.cache_layers) {
     const size_t bytes = static_cast<size_t>(limits_.block_count) * layer.kv_heads * limits_.block_size *
                          layer.head_dim * byte_size(backend_->cache_type());
@@ -39,7 +36,7 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
 
 Tensor Stage::tensor(ValueId id) const {
   const Value& value = program_.values[id];
-  const BufferPlan::Place& place = plan_.places[id];
+  const Place& place = program_.places[id];
   const bool tokens = value.rows == RowKind::tokens;
   const int32_t capacity = tokens ? limits_.max_rows : limits_.max_logit_rows;
   Tensor t;

@@ -20,7 +20,7 @@ struct StageLimits {
 
 class Stage {
  public:
-  // Validates the program against the weights' shapes, fuses it and allocates cache and buffers. Throws Error.
+  // Validates the program against the weights' shapes and allocates cache and buffers. Throws Error.
   Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes, const StageLimits& limits);
 
   Backend& backend() { return *backend_; }
@@ -45,7 +45,6 @@ class Stage {
   std::vector<WeightShape> shapes_;
   StageLimits limits_;
   std::vector<std::unique_ptr<Weight>> weights_;
-  BufferPlan plan_;
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;
   struct LayerCache {

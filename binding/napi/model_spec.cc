@@ -127,7 +127,14 @@ Operator parse_operator(const Napi::Object& o) {
   if (kind == "rmsNorm") {
     return RmsNorm{id(o, "x"), id(o, "weight"), integer(o, "width", 1, int32_max), number(o, "eps"), id(o, "out")};
   }
-  if (kind == "linear") return Linear{id(o, "x"), {{id(o, "weight"), id(o, "out")}}};
+  if (kind == "addRmsNorm") return AddRmsNorm{id(o, "x"), id(o, "y"), id(o, "weight"), number(o, "eps"), id(o, "out")};
+  if (kind == "linear") {
+    Linear linear{id(o, "x"), {}};
+    for_each_object(o, "targets", [&](const Napi::Object& target) {
+      linear.targets.push_back({id(target, "weight"), id(target, "out")});
+    });
+    return linear;
+  }
   if (kind == "rope") return Rope{id(o, "x"), id(o, "heads"), id(o, "headDim"), id(o, "rope")};
   if (kind == "logNScale") return LogNScale{id(o, "x"), id(o, "length")};
   if (kind == "attention") {
@@ -144,6 +151,11 @@ Operator parse_operator(const Napi::Object& o) {
 Program parse_program(const Napi::Object& object) {
   Program program;
   for_each_object(object, "values", [&](const Napi::Object& o) { program.values.push_back(parse_value(o)); });
+  for_each_object(object, "places", [&](const Napi::Object& o) {
+    program.places.push_back({integer(o, "offset", 0, safe_max), integer(o, "stride", 0, safe_max)});
+  });
+  program.token_elements = integer(object, "tokenElements", 0, safe_max);
+  program.logit_elements = integer(object, "logitElements", 0, safe_max);
   for_each_object(object, "ropes", [&](const Napi::Object& o) {
     program.ropes.push_back({to_floats(property(o, "inverseFrequency"), "inverseFrequency"), number(o, "scale")});
   });

@@ -1,6 +1,7 @@
 import { BillfishError } from '../errors'
 import type { OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
+import { fuse, planBuffers } from './program'
 
 /** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
 export interface WeightSource {
@@ -88,7 +89,7 @@ export class Graph {
   /** x * W^T + bias. */
   linear(x: Value, weight: LinearSpec, kind: 'activation' | 'logits' = 'activation'): Value {
     const out = this.newValue(weight.out, x.rows, kind)
-    this.operators.push({ op: 'linear', x: x.id, weight: this.weight(weight), out: out.id })
+    this.operators.push({ op: 'linear', x: x.id, targets: [{ weight: this.weight(weight), out: out.id }] })
     return out
   }
 
@@ -158,11 +159,13 @@ export class Graph {
 
   /** The program, whose result is `output`. */
   finish(output: Value): ProgramSpec {
+    const operators = fuse(this.operators, this.values)
     return {
       values: this.values,
+      ...planBuffers(this.values, operators, this.inputId, output.id),
       ropes: this.ropes,
       cacheLayers: this.cacheLayers,
-      operators: this.operators,
+      operators,
       input: this.inputId,
       output: output.id,
     }

@@ -21,7 +21,8 @@ export interface ValueSpec {
 export type OperatorSpec =
   | { op: 'embedding'; table: number; out: ValueId }
   | { op: 'rmsNorm'; x: ValueId; weight: number; width: number; eps: number; out: ValueId }
-  | { op: 'linear'; x: ValueId; weight: number; out: ValueId }
+  | { op: 'addRmsNorm'; x: ValueId; y: ValueId; weight: number; eps: number; out: ValueId }
+  | { op: 'linear'; x: ValueId; targets: readonly { readonly weight: number; readonly out: ValueId }[] }
   | { op: 'rope'; x: ValueId; heads: number; headDim: number; rope: number }
   | { op: 'logNScale'; x: ValueId; length: number }
   | {
@@ -41,6 +42,12 @@ export type OperatorSpec =
   | { op: 'gather'; x: ValueId; out: ValueId }
   | { op: 'tap'; x: ValueId; index: number }
 
+/** A value's place in its arena: its rows begin at offset * rows of the arena, and are `stride` elements apart. */
+export interface PlaceSpec {
+  readonly offset: number
+  readonly stride: number
+}
+
 export interface RopeSpec {
   readonly inverseFrequency: Float32Array
   /** Factor of cos and sin (yarn's attention factor), else 1. */
@@ -49,6 +56,11 @@ export interface RopeSpec {
 
 export interface ProgramSpec {
   readonly values: readonly ValueSpec[]
+  /** One a value. */
+  readonly places: readonly PlaceSpec[]
+  /** 4-byte elements of the token arena a row, and of the logit arena a row. */
+  readonly tokenElements: number
+  readonly logitElements: number
   readonly ropes: readonly RopeSpec[]
   readonly cacheLayers: readonly { readonly kvHeads: number; readonly headDim: number }[]
   readonly operators: readonly OperatorSpec[]

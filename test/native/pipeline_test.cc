@@ -10,6 +10,7 @@
 #include "backends.h"
 #include "check.h"
 #include "engine/error.h"
+#include "places.h"
 
 using namespace billfish;
 
@@ -79,6 +80,7 @@ class TinyModel {
                          Attention{1, 2, 3, 4, 0, heads, 0.25f, 0},
                          Add{4, 0}};
     program.output = 4;
+    place_apart(program);
     std::vector<WeightShape> shapes = {{"embed", WeightKind::matrix, vocabulary, hidden},
                                        {"q", WeightKind::matrix, hidden, hidden},
                                        {"k", WeightKind::matrix, hidden, hidden},
@@ -97,6 +99,7 @@ class TinyModel {
     program.input = 0;
     program.operators = {Gather{0, 1}, RmsNorm{1, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
     program.output = 3;
+    place_apart(program);
     std::vector<WeightShape> shapes = {{"norm", WeightKind::vector, hidden, 1},
                                        {"head", WeightKind::matrix, vocabulary, hidden}};
     auto stage = std::make_unique<Stage>(make_backend("cpu:1", {true, DType::f32}), program, shapes, limits);

@@ -1,0 +1,142 @@
+/**
+ * From traced operators to a program: neighbours are fused, and every value gets its place in one arena a stage. Pure,
+ * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
+ * side checks both before it runs a program (binding/engine/program.cc).
+ */
+import type { OperatorSpec, PlaceSpec, ValueId, ValueSpec } from '../native/addon'
+
+/**
+ * Linears on one input that follow each other become one operator (the activation is prepared once, the threads share
+ * all rows), and an add becomes one pass with the norm of its sum. A tap between the two only reads the sum, which the
+ * norm leaves alone: it may come after both.
+ */
+export function fuse(operators: readonly OperatorSpec[], values: readonly ValueSpec[]): OperatorSpec[] {
+  const fused: OperatorSpec[] = []
+  for (const operator of operators) {
+    const last = fused.at(-1)
+    if (operator.op === 'linear' && last?.op === 'linear' && last.x === operator.x) {
+      fused[fused.length - 1] = { ...last, targets: [...last.targets, ...operator.targets] }
+      continue
+    }
+    const sumAt = fused.length - (last?.op === 'tap' ? 2 : 1)
+    const sum = fused[sumAt]
+    if (
+      operator.op === 'rmsNorm' &&
+      operator.out !== operator.x &&
+      operator.width === values[operator.x]?.width &&
+      sum?.op === 'add' &&
+      sum.x === operator.x &&
+      (last === sum || (last?.op === 'tap' && last.x === operator.x))
+    ) {
+      const { weight, eps, out } = operator
+      fused[sumAt] = { op: 'addRmsNorm', x: sum.x, y: sum.y, weight, eps, out }
+      continue
+    }
+    fused.push(operator)
+  }
+  return fused
+}
+
+/** Values that an operator reads (in-place operands among them) and those that it writes for the first time. */
+export function operands(operator: OperatorSpec): { reads: ValueId[]; writes: ValueId[] } {
+  switch (operator.op) {
+    case 'embedding':
+      return { reads: [], writes: [operator.out] }
+    case 'rmsNorm':
+      return { reads: [operator.x], writes: operator.out === operator.x ? [] : [operator.out] }
+    case 'addRmsNorm':
+      return { reads: [operator.x, operator.y], writes: [operator.out] }
+    case 'linear':
+      return { reads: [operator.x], writes: operator.targets.map(({ out }) => out) }
+    case 'rope':
+    case 'logNScale':
+    case 'tap':
+      return { reads: [operator.x], writes: [] }
+    case 'attention':
+      return { reads: [operator.q, operator.k, operator.v], writes: [operator.out] }
+    case 'siluMul':
+      return { reads: [operator.gate, operator.up], writes: [] }
+    case 'add':
+      return { reads: [operator.x, operator.y], writes: [] }
+    case 'gather':
+      return { reads: [operator.x], writes: [operator.out] }
+  }
+}
+
+export interface BufferPlan {
+  /** Where each value lies. */
+  readonly places: readonly PlaceSpec[]
+  /** Elements of the arena a token row, and of the arena a logit row. */
+  readonly tokenElements: number
+  readonly logitElements: number
+}
+
+/** Rows start on 64-byte boundaries: their widths are rounded up to this many 4-byte elements. */
+const rowAlignment = 16
+
+/** Gives every value a place; a place is used again once its value is dead. */
+export function planBuffers(
+  values: readonly ValueSpec[],
+  operators: readonly OperatorSpec[],
+  input: ValueId | undefined,
+  output: ValueId,
+): BufferPlan {
+  const base = (id: ValueId) => values[id]?.view?.of ?? id
+  const lastUse = new Map<ValueId, number>()
+  for (const [i, operator] of operators.entries()) {
+    const { reads, writes } = operands(operator)
+    for (const id of [...reads, ...writes]) lastUse.set(base(id), i)
+  }
+  lastUse.set(base(output), operators.length)
+
+  const arenas = { tokens: new Arena(), logits: new Arena() }
+  const places: PlaceSpec[] = values.map(() => ({ offset: 0, stride: 0 }))
+  const place = (id: ValueId) => {
+    const { width, rows } = values[id] as ValueSpec
+    const stride = Math.ceil(width / rowAlignment) * rowAlignment
+    places[id] = { offset: arenas[rows].take(stride), stride }
+  }
+  if (input !== undefined) place(input)
+  for (const [i, operator] of operators.entries()) {
+    const { reads, writes } = operands(operator)
+    for (const id of writes) place(id)
+    for (const id of new Set([...reads, ...writes].map(base))) {
+      if (lastUse.get(id) === i) arenas[(values[id] as ValueSpec).rows].give(places[id] as PlaceSpec)
+    }
+  }
+  for (const [id, value] of values.entries()) {
+    if (value.view) places[id] = places[value.view.of] as PlaceSpec
+  }
+  return { places, tokenElements: arenas.tokens.size, logitElements: arenas.logits.size }
+}
+
+/** First fit over the free ranges; neighbours that are free together join; it grows at its end. */
+class Arena {
+  size = 0
+  private free: { begin: number; end: number }[] = []
+
+  take(width: number): number {
+    const range = this.free.find(({ begin, end }) => end - begin >= width)
+    if (range) {
+      range.begin += width
+      return range.begin - width
+    }
+    const last = this.free.at(-1)
+    const begin = last?.end === this.size ? last.begin : this.size
+    if (begin !== this.size) this.free.pop()
+    this.size = begin + width
+    return begin
+  }
+
+  give({ offset, stride }: PlaceSpec): void {
+    const ranges = [...this.free, { begin: offset, end: offset + stride }]
+      .filter(({ begin, end }) => begin < end)
+      .sort((a, b) => a.begin - b.begin)
+    this.free = []
+    for (const range of ranges) {
+      const last = this.free.at(-1)
+      if (last?.end === range.begin) last.end = range.end
+      else this.free.push(range)
+    }
+  }
+}
