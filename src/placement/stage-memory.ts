@@ -1,0 +1,61 @@
+import type { ModelSpec, StageSpec } from '../native/addon'
+import type { QuantizedSpec, TensorType, WeightSpec } from '../native/weights'
+
+/** Bytes of one stage on its device, by use. Each is what the allocator counts once the model is loaded. */
+export interface StageMemory {
+  readonly weights: number
+  readonly kvCache: number
+  readonly buffers: number
+}
+
+/** What the bytes of a stage depend on besides its program and weights. */
+export type MemoryLimits = Pick<ModelSpec, 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'>
+
+const elementBytes: Record<TensorType, number> = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1 }
+
+/** CPU allocations are multiples of a cache line (binding/cpu/host_memory.h). */
+const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple
+const allocated = (bytes: number) => roundUp(bytes, 64)
+
+/** Exact bytes of a stage on a CPU device, from its traced program and the shapes of its weights alone. */
+export function stageMemory(stage: Pick<StageSpec, 'program' | 'weights'>, limits: MemoryLimits): StageMemory {
+  const { program, weights } = stage
+  const positions = limits.blockCount * limits.blockSize
+  const kvCache = program.cacheLayers.reduce(
+    (sum, { kvHeads, headDim }) => sum + 2 * allocated(positions * kvHeads * headDim * elementBytes[limits.cacheType]),
+    0,
+  )
+  const buffers =
+    allocated(program.tokenElements * limits.maxBatchTokens * 4) +
+    allocated(program.logitElements * limits.maxLogitRows * 4)
+  return { weights: weights.reduce((sum, weight) => sum + weightMemory(weight), 0), kvCache, buffers }
+}
+
+/** Exact bytes of a weight in the layout of the CPU backend. */
+export function weightMemory(weight: WeightSpec): number {
+  switch (weight.kind) {
+    case 'vector':
+      return allocated(weight.length * 4) // kept as fp32
+    case 'matrix':
+      return (
+        allocated(weight.out * weight.in * elementBytes[weight.weight.dtype]) +
+        (weight.bias ? allocated(weight.out * 4) : 0)
+      )
+    case 'quantized':
+      return packedMemory(weight)
+  }
+}
+
+/**
+ * The packed layout of binding/cpu/quantized_linear.h: codes, scales, zero points and bias, each beginning at a multiple
+ * of 64 bytes; outputs are padded to tiles of 16, inputs to 8.
+ */
+function packedMemory({ bits, out, in: inputs, groupSize, symmetric, scales, bias }: QuantizedSpec): number {
+  const tiles = Math.ceil(out / 16)
+  const groups = Math.ceil(inputs / groupSize)
+  const codes = (tiles * 16 * roundUp(inputs, 8) * bits) / 8
+  const scaleBytes = tiles * groups * 16 * elementBytes[scales.dtype]
+  const zeroBytes = symmetric ? 0 : tiles * groups * 16
+  const biasBytes = bias ? tiles * 16 * 4 : 0
+  return allocated(codes) + allocated(scaleBytes) + allocated(zeroBytes) + allocated(biasBytes)
+}
