@@ -1,0 +1,44 @@
+import { BillfishError } from '../errors'
+
+/** Bytes as a number, or a number and a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */
+export type MemorySize = number | string
+
+const unitBytes: Readonly<Record<string, number>> = {
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+}
+
+/**
+ * A memory size in bytes, read as Hugging Face's `max_memory` is: GB is 10^9 bytes and GiB 2^30, numbers may have a
+ * fraction, and what is left below a byte is cut off. Upper and lower case are alike but for the last letter of the
+ * decimal units, where a small b means bits: `'8Gb'` is `'1GB'`.
+ * @param size bytes, or a string with one of the units KB, MB, GB, KiB, MiB, GiB
+ * @param option what the size belongs to, for the error message
+ * @throws BillfishError INVALID_OPTION for a negative or non-finite number, and for a string of any other form
+ */
+export function parseMemorySize(size: MemorySize, option = 'memory size'): number {
+  if (typeof size === 'number') {
+    if (Number.isFinite(size) && size >= 0) return size
+    throw invalid(option, size)
+  }
+  const parts = typeof size === 'string' ? /^\s*([\d.]+(?:e[+-]?\d+)?)\s*([kmg]i?)(b)\s*$/i.exec(size) : null
+  const [, digits = '', prefix = '', letter] = parts ?? []
+  const bytes = Math.floor(Number(digits) * (unitBytes[`${prefix}B`.toUpperCase()] ?? Number.NaN))
+  if (digits === '' || !Number.isFinite(bytes)) throw invalid(option, size)
+  const inBits = letter === 'b' && prefix.length === 1
+  return inBits ? Math.floor(bytes / 8) : bytes
+}
+
+function invalid(option: string, size: unknown): BillfishError {
+  // JSON has no NaN and no Infinity.
+  const shown = typeof size === 'number' ? size : JSON.stringify(size)
+  return new BillfishError(
+    'INVALID_OPTION',
+    `${option}: ${shown} is not a memory size; give bytes as a number of 0 or more, or a string such as '38GiB', ` +
+      `'20GB' or '500MiB' (units KB, MB, GB, KiB, MiB, GiB).`,
+  )
+}
