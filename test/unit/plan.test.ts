@@ -1,0 +1,131 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import type { QuantizationConfig } from '../../src/checkpoint/types'
+import { createModel } from '../../src/models/registry'
+import { modulesOf, stagesOf, traceStage } from '../../src/models/stages'
+import { configSource } from '../../src/placement/config-source'
+import { autoDeviceMap, planStages } from '../../src/placement/plan'
+import { type MemoryLimits, stageMemory } from '../../src/placement/stage-memory'
+import { denseModels, modelDirectory } from '../support/fixtures'
+
+const limits: MemoryLimits = { cacheType: 'F16', blockSize: 32, blockCount: 64, maxBatchTokens: 512, maxLogitRows: 16 }
+const GiB = 2 ** 30
+
+const int4: QuantizationConfig = {
+  method: 'gptq',
+  bits: 4,
+  groupSize: 128,
+  symmetric: true,
+  actOrder: false,
+  zeroOffset: 1,
+  dynamic: {},
+}
+const qwen2Of72B = {
+  model_type: 'qwen2',
+  hidden_size: 8192,
+  num_hidden_layers: 80,
+  num_attention_heads: 64,
+  num_key_value_heads: 8,
+  intermediate_size: 29568,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
+  torch_dtype: 'float16',
+}
+
+/** A model from its config alone, with its weights as the quantisation config says. */
+function fromConfig(config: Record<string, unknown>, quantization: QuantizationConfig) {
+  const source = configSource(config, quantization)
+  return { source, model: createModel(config, source) }
+}
+
+// Old AutoGPTQ files also hold biases of zeros, of which config.json says nothing.
+const withSpuriousBiases = [
+  'qwen1-gptq-int8',
+  'qwen2-gptq-int4-channelwise',
+  'qwen2-gptq-int4-g128',
+  'qwen2-gptq-int8-g128',
+]
+
+describe.each(denseModels.filter((name) => !withSpuriousBiases.includes(name)))('%s from its config alone', (name) => {
+  test.each([1, 2, 4])('over %i devices needs the bytes that its headers say', async (count) => {
+    const checkpoint = await openCheckpoint(modelDirectory(name))
+    const real = createModel(checkpoint.config, checkpoint)
+    const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
+    const { source, model } = fromConfig(config, checkpoint.quantization)
+    const modules = modulesOf(model)
+    const deviceOf = (module: string) => `cpu:${Math.floor((modules.indexOf(module) * count) / modules.length)}`
+    expect(planStages(model, source, limits, deviceOf)).toEqual(planStages(real, checkpoint, limits, deviceOf))
+  })
+})
+
+describe('auto', () => {
+  const { source, model } = fromConfig(qwen2Of72B, int4)
+  const layersOn = (map: Map<string, string>, device: string) =>
+    [...map].filter(([module, owner]) => owner === device && module.includes('.layers.')).length
+  const devices = (...memory: number[]) => memory.map((bytes, i) => ({ device: `cpu:${i}`, memory: bytes }))
+
+  test('72B in int4 over four devices of 24 GiB: the head counts as work, the embedding does not', () => {
+    const budgets = devices(24 * GiB, 24 * GiB, 24 * GiB, 24 * GiB)
+    const map = autoDeviceMap(model, source, limits, budgets) as Map<string, string>
+    const stages = planStages(model, source, limits, (module) => map.get(module) as string)
+    expect(stages).toHaveLength(4)
+    for (const { total } of stages) expect(total).toBeLessThanOrEqual(24 * GiB)
+    expect(layersOn(map, 'cpu:3')).toBeLessThan(layersOn(map, 'cpu:1')) // the head is worth five layers
+    expect(map.get('model.norm')).toBe(map.get('lm_head'))
+  })
+
+  test('what it says to fit does fit, to the byte', () => {
+    // The least even budget for three devices, found by bisection: with one byte less nothing fits.
+    let low = 0
+    let high = 40 * GiB
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2)
+      if (autoDeviceMap(model, source, limits, devices(middle, middle, middle))) high = middle
+      else low = middle
+    }
+    const map = autoDeviceMap(model, source, limits, devices(high, high, high)) as Map<string, string>
+    const totals = planStages(model, source, limits, (module) => map.get(module) as string).map(({ total }) => total)
+    expect(Math.max(...totals)).toBe(high)
+  })
+
+  test('unequal memory and unequal speed', () => {
+    const uneven = autoDeviceMap(model, source, limits, devices(10 * GiB, 80 * GiB)) as Map<string, string>
+    const [small] = planStages(model, source, limits, (module) => uneven.get(module) as string)
+    expect(small?.total).toBeLessThanOrEqual(10 * GiB)
+    expect(layersOn(uneven, 'cpu:0')).toBeGreaterThan(10)
+    const fast = autoDeviceMap(model, source, limits, [
+      { device: 'cpu:0', memory: 80 * GiB },
+      { device: 'cpu:1', memory: 80 * GiB, speed: 3 },
+    ]) as Map<string, string>
+    expect(layersOn(fast, 'cpu:1') / layersOn(fast, 'cpu:0')).toBeGreaterThan(2)
+  })
+
+  test('what does not fit has no map', () => {
+    expect(autoDeviceMap(model, source, limits, devices(10 * GiB, 10 * GiB))).toBeUndefined()
+    expect(autoDeviceMap(model, source, limits, [])).toBeUndefined()
+  })
+
+  test('a tied head shares its table where embedding and head are on one device', () => {
+    const tied = fromConfig({ ...qwen2Of72B, num_hidden_layers: 2, tie_word_embeddings: true }, int4)
+    const [stage] = planStages(tied.model, tied.source, limits, () => 'cpu')
+    const need = stage?.total as number
+    expect(autoDeviceMap(tied.model, tied.source, limits, devices(need))).toBeDefined()
+    expect(autoDeviceMap(tied.model, tied.source, limits, devices(need - 1))).toBeUndefined()
+  })
+})
+
+test('a stage of many layers needs the buffers of one with two', () => {
+  const { source, model } = fromConfig({ ...qwen2Of72B, num_hidden_layers: 12 }, int4)
+  const modules = modulesOf(model)
+  const buffers = (from: number, to: number) => {
+    const [stage] = stagesOf(modules.slice(from, to), () => 'cpu')
+    return stage && stageMemory(traceStage(model, source, stage), limits).buffers
+  }
+  for (let layers = 3; layers <= 10; layers++) {
+    expect(buffers(1, 1 + layers)).toBe(buffers(1, 3))
+    expect(buffers(0, 1 + layers)).toBe(buffers(0, 3))
+    expect(buffers(13 - layers, 15)).toBe(buffers(11, 15))
+  }
+})
