@@ -1,24 +1,15 @@
 import type { Budget, InferredDevice } from './budgets'
 import { contains, type ModuleNode } from './module-tree'
 
-/** Modules that share weights with one that is being placed, and therefore go where it goes. */
-interface Companions {
-  readonly modules: readonly ModuleNode[]
-  /** Bytes that they bring beyond the weights they share. */
-  readonly extra: number
-}
-
 /**
  * Fills one device after the other with the model's modules in their order, splitting a module only where it does not
  * fit as a whole. A device that was left is not visited again, so that consecutive layers stay together.
- * @param sizes module or parameter -> bytes
- * @param tied groups of parameter names that are one weight
+ * @param tied groups of parameter names that are one weight; modules that share one go to one device
  * @param budgets in the order of filling; the last one has no bound
  * @returns the device of every module that was placed as a whole
  */
 export function fillDevices(
   model: ModuleNode,
-  sizes: Readonly<Record<string, number>>,
   tied: readonly (readonly string[])[],
   budgets: readonly Budget[],
 ): Map<string, InferredDevice> {
@@ -32,17 +23,17 @@ export function fillDevices(
       if (!module) return placed
       const reserve = keepsRoom ? Math.max(0, ...rest.map(({ largestPart }) => largestPart)) : 0
       const room = budget.bytes - reserve - used
-      const companions = companionsOf(module, rest, sizes, tied)
-      const needed = module.size + companions.extra
+      const companions = companionsOf(module, rest, tied)
+      const needed = companions.reduce((total, { size }) => total + size, module.size)
 
       if (needed <= room) {
-        for (const { name } of [module, ...companions.modules]) placed.set(name, budget.device)
+        for (const { name } of [module, ...companions]) placed.set(name, budget.device)
         used += needed
-        pending = rest.filter((other) => !companions.modules.includes(other))
+        pending = rest.filter((other) => !companions.includes(other))
         continue
       }
       // Alone it fits: a smaller part of its companions may be all that has to come along.
-      const companion = module.size <= room ? companions.modules.find(isDivisible) : undefined
+      const companion = module.size <= room ? companions.find(isDivisible) : undefined
       if (companion) {
         pending = split(pending, companion)
         continue
@@ -66,21 +57,19 @@ function hostsOffloadedLayers(budget: Budget, budgets: readonly Budget[]): boole
   return budget.device === 'cpu' || (typeof budget.device === 'number' && budget === budgets[0])
 }
 
-/** What of `rest` is tied to something in `module`. Shared weights count once, with the module that comes first. */
+/**
+ * What of `rest` is tied to something in `module`. A tied weight is counted under the first of its names, so that what
+ * the companions' sizes say is what they bring.
+ */
 function companionsOf(
   module: ModuleNode,
   rest: readonly ModuleNode[],
-  sizes: Readonly<Record<string, number>>,
   tied: readonly (readonly string[])[],
-): Companions {
+): ModuleNode[] {
   const shared = tied
     .filter((group) => group.some((name) => contains(module.name, name)))
     .flatMap((group) => group.filter((name) => !contains(module.name, name)))
-  const modules = rest.filter(({ name }) => shared.some((parameter) => contains(name, parameter)))
-  const bytes = modules.reduce((total, { size }) => total + size, 0)
-  // Mostly 0: a tied weight is counted under the first of its names, and the others have no size of their own.
-  const countedTwice = [...new Set(shared)].reduce((total, name) => total + (sizes[name] ?? 0), 0)
-  return { modules, extra: bytes - countedTwice }
+  return rest.filter(({ name }) => shared.some((parameter) => contains(name, parameter)))
 }
 
 function isDivisible(module: ModuleNode): boolean {

@@ -60,7 +60,7 @@ export function inferDeviceMap(model: InferModules, { strategy, maxMemory }: Inf
   const limits = parseBudgets(maxMemory)
   const budgets =
     strategy === 'sequential' ? limits : balanceBudgets(limits, tree, meanFinalModule, strategy === 'balanced_low_0')
-  return Object.fromEntries(joinEqual(tree, fillDevices(tree, modules, tied, budgets)))
+  return Object.fromEntries(joinEqual(tree, fillDevices(tree, tied, budgets)))
 }
 
 function checkedMean(leaves: InferModules['leaves']): number {

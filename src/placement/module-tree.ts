@@ -96,7 +96,7 @@ function checkParts(name: string, size: number, parts: readonly ModuleNode[], wh
   if (total >= size + 1 || (!whole && total <= size - 1)) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `modules contradict each other: the ${parts.length} parts of ${describe(name)} that are listed have ${total} bytes ` +
+      `modules contradict each other: the listed parts of ${describe(name)} (${parts.length}) have ${total} bytes ` +
         `together, but ${describe(name)} has ${size}. List all of them, or leave out ${describe(name)} to have it added up.`,
     )
   }

@@ -142,7 +142,7 @@ describe('inferDeviceMap', () => {
   test('budgets in any spelling and order are the same budgets', () => {
     const model = fixtureModel('Qwen2-7B/fp16')
     const expected = inferDeviceMap(model, { strategy: 'auto', maxMemory: { 0: 6 * 2 ** 30, 1: 9e9, cpu: 2 ** 40 } })
-    const maxMemory = { cpu: '1024GiB', 'cuda:1': '9GB', 0: '6144MiB' }
+    const maxMemory = { cpu: '1024GiB', 'cuda:1': '9GB', 'cuda:0': '6144MiB' }
     expect(inferDeviceMap(model, { strategy: 'auto', maxMemory })).toEqual(expected)
     expect(new Set(Object.values(expected))).toEqual(new Set([0, 1, 'cpu']))
   })
@@ -155,6 +155,69 @@ describe('inferDeviceMap', () => {
     }
     const shifted = Object.entries(from(0)).map(([name, d]) => [name, typeof d === 'number' ? d + 3 : d])
     expect(from(3)).toEqual(Object.fromEntries(shifted))
+  })
+
+  const tenParts = Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`part${i}`, 2]))
+  // What accelerate 1.15 answers.
+  test.each<[string, object, InferStrategy, InferOptions['maxMemory'], object]>([
+    [
+      'a companion is split only for a module that fits without it',
+      {
+        modules: { 'body.0': 2, 'body.1': 2.5, 'body.2': 5.5, tail: 1, 'side.part.0': 0 },
+        tied: [['body.2.weight', 'side.part.0.weight']],
+        leaves: { mean_bytes: 2 },
+      },
+      'auto',
+      { 0: 18, 1: 6, 2: 20, 3: 3 },
+      { 'body.0': 1, 'body.1': 2, 'body.2': 'disk', side: 'disk', tail: 'disk' },
+    ],
+    [
+      'a module that alone fills a device to the last byte is split for its companion',
+      { modules: { 'body.one': 3, 'body.two': 3, head: 1, rest: 9 }, tied: [['body.one.weight', 'head.weight']] },
+      'sequential',
+      { 0: 15, 1: 100 },
+      { 'body.one': 0, head: 0, 'body.two': 1, rest: 1 },
+    ],
+    [
+      'one that leaves a little is not',
+      { modules: { 'body.one': 3, 'body.two': 3, head: 1, rest: 9 }, tied: [['body.one.weight', 'head.weight']] },
+      'sequential',
+      { 0: 15.5, 1: 100 },
+      { '': 1 },
+    ],
+    [
+      'GPUs without memory get no share',
+      { modules: { body: 0, tail: 2 }, leaves: { mean_bytes: 1 } },
+      'balanced',
+      { 0: 2, 1: 0, 2: 2, 3: 0, cpu: 1 },
+      { '': 0 },
+    ],
+    [
+      'but balanced_low_0 counts them among the others',
+      { modules: tenParts, leaves: { mean_bytes: 2 } },
+      'balanced_low_0',
+      { 0: 20, 1: 0, 2: 20, 3: 20 },
+      Object.fromEntries(Object.keys(tenParts).map((name, i) => [name, i < 3 ? 0 : i < 9 ? 2 : 3])),
+    ],
+    [
+      'a part without siblings keeps its name',
+      { modules: { 'left.only': 0, right: 7 } },
+      'sequential',
+      { 0: 4, 1: 3, 2: 6 },
+      { 'left.only': 1, right: 'disk' },
+    ],
+  ])('%s', (_name, model, strategy, maxMemory, expected) => expect(infer(model, maxMemory, strategy)).toEqual(expected))
+
+  test('a layer that is never split may be listed with some of its insides only', () => {
+    const modules = { 'layers.0': 10, 'layers.0.mlp': 6, 'layers.1': 10, 'layers.2': 10 }
+    expect(infer({ modules, noSplit: ['Layer'] }, { 0: 20, 1: 10 })).toEqual({
+      'layers.0': 0,
+      'layers.1': 1,
+      'layers.2': 'disk',
+    })
+    expect(() => infer({ modules }, { 0: 20, 1: 10 })).toThrow(
+      refusal(/listed parts of layers.0 \(1\) have 6 bytes .* has 10/),
+    )
   })
 
   const budget = { 0: 100 }
@@ -184,7 +247,7 @@ describe('inferDeviceMap', () => {
       'parts larger than their whole',
       { modules: { a: 5, 'a.b': 4, 'a.c': 4 } },
       {},
-      /2 parts of a .* 8 bytes .* a has 5/,
+      /parts of a \(2\) have 8 bytes .* a has 5/,
     ],
     [
       'parts that miss some of it',
