@@ -76,8 +76,7 @@ export function balanceBudgets(
   const sharers = keepFirstLight ? usable.length - 1 : usable.length
   const share = Math.floor(model.size / sharers) + cushion
 
-  const first = gpus[0]
-  const lightGpu = keepFirstLight ? first : undefined
+  const lightGpu = keepFirstLight ? gpus[0] : undefined
   const capped = budgets.map((budget) =>
     usable.includes(budget) && budget !== last && budget !== lightGpu
       ? { ...budget, bytes: Math.min(share, budget.bytes) }
