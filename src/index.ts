@@ -16,6 +16,19 @@ export type {
   TokenLogprob,
 } from './generation/generation'
 export type { GenerateOptions } from './generation/sampling-options'
-export { type LoadOptions, type LoadProgress, loadModel, type ModelType } from './load'
+export type { ModelType, SizeOptions } from './limits'
+export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type { DeviceMemory, ForwardOptions, ForwardResult, Model } from './model'
+export {
+  type InferModules,
+  type InferOptions,
+  type InferredDevice,
+  type InferredDeviceMap,
+  type InferStrategy,
+  inferDeviceMap,
+  type MemorySize,
+  parseMemorySize,
+} from './placement'
 export { type DeviceMap, layerSplit } from './placement/device-map'
+export type { PlanDevice, PlannedStage } from './placement/plan'
+export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'

@@ -1,16 +1,17 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
+import type { Checkpoint } from './checkpoint/types'
 import { BillfishError } from './errors'
 import { loadGenerationAssets } from './generation/assets'
+import { modelLimits, numberFormats } from './limits'
 import { Model } from './model'
+import type { Model as Definition } from './models/architecture'
 import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceStage } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import type { WeightSpec } from './native/weights'
 import { asBillfishError } from './pipeline/runner'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
-
-/** Types in which a model computes. */
-export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
+import { type PlanOptions, plan } from './placement/plan-model'
 
 export interface LoadProgress {
   /** Bytes of the checkpoint that have been read, and all that will be. */
@@ -18,29 +19,12 @@ export interface LoadProgress {
   readonly bytesTotal: number
 }
 
-export interface LoadOptions {
-  /** Where the modules go; everything on `'cpu'` by default. */
-  readonly deviceMap?: DeviceMap | undefined
-  /**
-   * `'float32'` computes exactly in fp32. `'auto'` (the default) and the 16-bit types keep the KV cache in 16 bits
-   * (fp16, or as named) and, on the CPU, quantise the input of every linear to 16-bit integers with a scale a block of
-   * at most 128 values: closer to fp32 than fp16 arithmetic, and much faster.
-   */
-  readonly dtype?: ModelType | undefined
-  /** The longest sequence, prompt and generated tokens; the smaller of the model's own limit and 8192 by default. */
-  readonly maxModelLength?: number | undefined
-  /** Sequences that are generated at the same time; more wait their turn. 4 by default. */
-  readonly maxSequences?: number | undefined
-  /** Tokens that one step computes at most; longer prompts go in pieces. 512 by default. */
-  readonly maxBatchTokens?: number | undefined
+export interface LoadOptions extends PlanOptions {
+  /** Where the modules go; everything on `'cpu'` by default. `'auto'` splits over `devices` within `maxMemory`. */
+  readonly deviceMap?: PlanOptions['deviceMap']
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
-
-const blockSize = 32 // tokens a KV block
-const defaultLength = 8192
-const defaultSequences = 4
-const defaultBatchTokens = 512
 
 /**
  * Loads a checkpoint directory as released on the Hugging Face Hub.
@@ -50,33 +34,26 @@ const defaultBatchTokens = 512
  *   Nothing stays allocated then.
  */
 export async function loadModel(directory: string, options: LoadOptions = {}): Promise<Model> {
-  const { signal, dtype = 'auto' } = options
+  const { signal } = options
   if (typeof directory !== 'string') throw new BillfishError('INVALID_OPTION', 'directory must be a path.')
-  const numbers = numberFormats(dtype)
+  numberFormats(options.dtype)
   throwIfAborted(signal)
   const checkpoint = await openCheckpoint(directory, { signal })
   const definition = createModel(checkpoint.config, checkpoint)
   const modules = modulesOf(definition)
-  const deviceMap = resolveDeviceMap(options.deviceMap ?? 'cpu', modules)
+  const deviceMap = resolveDeviceMap(placed(definition, checkpoint, options), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
-  const maxModelLength = count(
-    'maxModelLength',
-    options.maxModelLength,
-    Math.min(definition.shape.maxPositions, defaultLength),
-  )
-  const maxSequences = count('maxSequences', options.maxSequences, defaultSequences)
-  const limits = {
-    blockSize,
-    blockCount: maxSequences * Math.ceil(maxModelLength / blockSize),
-    maxBatchTokens: count('maxBatchTokens', options.maxBatchTokens, defaultBatchTokens),
-  }
+  const limits = modelLimits(definition.shape, options)
   const spec: ModelSpec = {
     files: checkpoint.files,
     stages: stages.map((stage) => traceStage(definition, checkpoint, stage)),
-    ...numbers,
-    ...limits,
-    maxLogitRows: Math.max(16, maxSequences),
+    exact: limits.exact,
+    cacheType: limits.cacheType,
+    blockSize: limits.blockSize,
+    blockCount: limits.blockCount,
+    maxBatchTokens: limits.maxBatchTokens,
+    maxLogitRows: limits.maxLogitRows,
     vocabulary: definition.shape.vocabulary,
   }
   const assets = await loadGenerationAssets(checkpoint, definition.shape)
@@ -90,8 +67,6 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     assets,
     limits: {
       ...limits,
-      maxSequences,
-      maxModelLength,
       vocabulary: definition.shape.vocabulary,
       hiddenSize: definition.shape.hiddenSize,
       stepsInFlight: stages.length,
@@ -99,29 +74,13 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
   })
 }
 
-function numberFormats(dtype: ModelType): Pick<ModelSpec, 'exact' | 'cacheType'> {
-  switch (dtype) {
-    case 'float32':
-      return { exact: true, cacheType: 'F32' }
-    case 'auto':
-    case 'float16':
-      return { exact: false, cacheType: 'F16' }
-    case 'bfloat16':
-      return { exact: false, cacheType: 'BF16' }
-    default:
-      throw new BillfishError(
-        'INVALID_OPTION',
-        `dtype is ${JSON.stringify(dtype)}, but must be 'auto', 'float32', 'float16' or 'bfloat16'.`,
-      )
-  }
-}
-
-function count(name: string, value: number | undefined, fallback: number): number {
-  if (value === undefined) return fallback
-  if (!Number.isInteger(value) || value < 1 || value > 1 << 24) {
-    throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${1 << 24}.`)
-  }
-  return value
+/** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
+function placed(definition: Definition, checkpoint: Checkpoint, options: LoadOptions): DeviceMap {
+  const deviceMap = options.deviceMap ?? 'cpu'
+  if (deviceMap !== 'auto' && options.maxMemory === undefined) return deviceMap
+  const planned = plan(definition, checkpoint, { ...options, deviceMap })
+  if (planned.fits) return planned.deviceMap
+  throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explanation.join(' ')}`)
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {

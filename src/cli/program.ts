@@ -8,6 +8,7 @@ import { addDemoCommand } from './demo'
 import { addDevicesCommand } from './devices'
 import { addGenerateCommand } from './generate'
 import { addInspectCommand } from './inspect'
+import { addPlanCommand } from './plan'
 import { Interrupted, type Terminal } from './terminal'
 
 /** Exit codes, as shells and scripts expect them. */
@@ -57,6 +58,7 @@ Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
   addGenerateCommand(program, terminal)
   addChatCommand(program, terminal)
   addInspectCommand(program, terminal)
+  addPlanCommand(program, terminal)
   addDevicesCommand(program, terminal)
   addBenchCommand(program, terminal)
   addDemoCommand(program, terminal)

@@ -2,7 +2,7 @@ import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { modulesOf, stagesOf, traceStage } from '../models/stages'
 import { type PartitionDevice, partition } from './partition'
-import { type MemoryLimits, stageMemory, weightMemory } from './stage-memory'
+import { bytesRead, type MemoryLimits, stageMemory, weightMemory } from './stage-memory'
 
 /** A device that a plan may use. */
 export interface PlanDevice {
@@ -21,6 +21,8 @@ export interface PlannedStage {
   readonly kvCache: number
   readonly buffers: number
   readonly total: number
+  /** Bytes of weights that it reads to decode a token. */
+  readonly read: number
 }
 
 /** Exact bytes of every stage of a module -> device map. */
@@ -31,8 +33,9 @@ export function planStages(
   deviceOf: (module: string) => string,
 ): PlannedStage[] {
   return stagesOf(modulesOf(model), deviceOf).map((stage) => {
-    const memory = stageMemory(traceStage(model, source, stage), limits)
-    return { ...stage, ...memory, total: memory.weights + memory.kvCache + memory.buffers }
+    const traced = traceStage(model, source, stage)
+    const memory = stageMemory(traced, limits)
+    return { ...stage, ...memory, total: memory.weights + memory.kvCache + memory.buffers, read: bytesRead(traced) }
   })
 }
 
@@ -53,8 +56,7 @@ export function autoDeviceMap(
   const items = groups.map((group) => {
     const stage = traceStage(model, source, { device: '', modules: group })
     const { weights, kvCache } = stageMemory(stage, limits)
-    const read = group[0] === model.names.embedding ? 0 : weights
-    return { memory: weights + kvCache, work: read }
+    return { memory: weights + kvCache, work: bytesRead(stage) }
   })
   const buffers = stageBuffers(model, source, limits)
   const tied = tiedBytes(model, source)

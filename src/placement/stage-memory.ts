@@ -31,6 +31,19 @@ export function stageMemory(stage: Pick<StageSpec, 'program' | 'weights'>, limit
   return { weights: weights.reduce((sum, weight) => sum + weightMemory(weight), 0), kvCache, buffers }
 }
 
+/**
+ * Bytes of weights that the stage reads to decode one token: all but those that only an embedding uses, of which a token
+ * reads one row. What decoding takes on a device is in proportion to it.
+ */
+export function bytesRead({ program, weights }: Pick<StageSpec, 'program' | 'weights'>): number {
+  const read = new Set<number>()
+  for (const operator of program.operators) {
+    if (operator.op === 'linear') for (const { weight } of operator.targets) read.add(weight)
+    else if (operator.op === 'rmsNorm' || operator.op === 'addRmsNorm') read.add(operator.weight)
+  }
+  return [...read].reduce((sum, index) => sum + weightMemory(weights[index] as WeightSpec), 0)
+}
+
 /** Exact bytes of a weight in the layout of the CPU backend. */
 export function weightMemory(weight: WeightSpec): number {
   switch (weight.kind) {

@@ -57,6 +57,7 @@ describe('the command line', () => {
     ['generate --help'],
     ['chat --help'],
     ['inspect --help'],
+    ['plan --help'],
     ['devices --help'],
     ['bench --help'],
     ['demo --help'],
@@ -107,6 +108,55 @@ describe('billfish devices', () => {
   it('prints JSON', async () => {
     const found = JSON.parse((await billfish(['devices', '--json'])).stdout)
     expect(found.devices[0]).toMatchObject({ device: 'cpu', kind: 'cpu' })
+  })
+})
+
+describe('billfish plan', () => {
+  it('shows devices, modules, bytes and how full each device is', async () => {
+    const { code, stdout } = await billfish(['plan', 'Qwen3-8B', '--devices', '2x24GiB', '--context', '4096'])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/cuda:0 +embed_tokens, layers 0-\d+ .*\[#+\.+\] \d+ %/)
+    expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, lm_head/)
+    expect(stdout).toContain('It fits.')
+  })
+
+  it('prints the whole plan as JSON', async () => {
+    const argv = [
+      'plan',
+      demoModel,
+      '--devices',
+      'cpu:0=8MiB,cpu:1=1GiB',
+      '--context',
+      '64',
+      '--sequences',
+      '1',
+      '--json',
+    ]
+    const { code, stdout } = await billfish(argv)
+    expect(code).toBe(exitCodes.ok)
+    const { fits, stages, deviceMap } = JSON.parse(stdout)
+    expect(fits).toBe(true)
+    expect(stages.map(({ budget }: { budget: number }) => budget)).toEqual([2 ** 23, 2 ** 30])
+    expect(Object.keys(deviceMap)).toHaveLength(11)
+  })
+
+  it('tells what does not fit, and takes explicit maps', async () => {
+    const { code, stdout } = await billfish(['plan', 'Qwen3-8B', '--devices', '1GiB'])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/It does not fit: a device lacks [\d,]+ bytes/)
+    const map = '{"": "cpu:0", "model.layers.35": "cpu:1"}'
+    expect((await billfish(['plan', 'Qwen3-8B', '--device-map', map])).stdout).toMatch(/cpu:1 +layers 35 /)
+  })
+
+  it.each([
+    [['no-such-model'], /neither a checkpoint directory nor a preset/],
+    [['Qwen3-8B', '--devices', '4xmuch'], /--devices 4xmuch/],
+    [['Qwen3-8B', '--device-map', '{nonsense'], /--device-map is not JSON/],
+    [['Qwen3-8B', '--context', 'long'], /--context/],
+  ])('%j is a wrong command line', async (argv, message) => {
+    const { code, stderr } = await billfish(['plan', ...argv])
+    expect(code).toBe(exitCodes.usage)
+    expect(stderr).toMatch(message)
   })
 })
 

@@ -1,0 +1,76 @@
+import { BillfishError } from './errors'
+import type { ModelShape } from './models/architecture'
+import type { ModelSpec } from './native/addon'
+
+/** Types in which a model computes. */
+export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
+
+/** The options that decide how much memory a model needs. */
+export interface SizeOptions {
+  /**
+   * `'float32'` computes exactly in fp32. `'auto'` (the default) and the 16-bit types keep the KV cache in 16 bits
+   * (fp16, or as named) and, on the CPU, quantise the input of every linear to 16-bit integers with a scale a block of
+   * at most 128 values: closer to fp32 than fp16 arithmetic, and much faster.
+   */
+  readonly dtype?: ModelType | undefined
+  /** The longest sequence, prompt and generated tokens; the smaller of the model's own limit and 8192 by default. */
+  readonly maxModelLength?: number | undefined
+  /** Sequences that are generated at the same time; more wait their turn. 4 by default. */
+  readonly maxSequences?: number | undefined
+  /** Tokens that one step computes at most; longer prompts go in pieces. 512 by default. */
+  readonly maxBatchTokens?: number | undefined
+}
+
+/** What {@link SizeOptions} come to for one model. */
+export interface ModelLimits
+  extends Pick<ModelSpec, 'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'> {
+  readonly maxModelLength: number
+  readonly maxSequences: number
+}
+
+const blockSize = 32 // tokens a KV block
+const defaultLength = 8192
+const defaultSequences = 4
+const defaultBatchTokens = 512
+const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
+
+/** @throws BillfishError INVALID_OPTION naming the option, its value and what it may be */
+export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
+  const maxModelLength = count('maxModelLength', options.maxModelLength, Math.min(shape.maxPositions, defaultLength))
+  const maxSequences = count('maxSequences', options.maxSequences, defaultSequences)
+  return {
+    ...numberFormats(options.dtype),
+    blockSize,
+    blockCount: maxSequences * Math.ceil(maxModelLength / blockSize),
+    maxBatchTokens: count('maxBatchTokens', options.maxBatchTokens, defaultBatchTokens),
+    maxLogitRows: Math.max(leastLogitRows, maxSequences),
+    maxModelLength,
+    maxSequences,
+  }
+}
+
+/** How a type computes and caches. @throws BillfishError INVALID_OPTION */
+export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact' | 'cacheType'> {
+  switch (dtype) {
+    case 'float32':
+      return { exact: true, cacheType: 'F32' }
+    case 'auto':
+    case 'float16':
+      return { exact: false, cacheType: 'F16' }
+    case 'bfloat16':
+      return { exact: false, cacheType: 'BF16' }
+    default:
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `dtype is ${JSON.stringify(dtype)}, but must be 'auto', 'float32', 'float16' or 'bfloat16'.`,
+      )
+  }
+}
+
+function count(name: string, value: number | undefined, fallback: number): number {
+  if (value === undefined) return fallback
+  if (!Number.isInteger(value) || value < 1 || value > 1 << 24) {
+    throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${1 << 24}.`)
+  }
+  return value
+}

@@ -1,0 +1,114 @@
+import type { RawConfig } from '../checkpoint/types'
+
+/**
+ * config.json of well-known releases, for planning without their files: what determines shapes, and the quantisation
+ * config where the release is quantised. Numbers are the releases' own.
+ */
+const qwen72B = {
+  model_type: 'qwen',
+  hidden_size: 8192,
+  num_hidden_layers: 80,
+  num_attention_heads: 64,
+  kv_channels: 128,
+  intermediate_size: 49152,
+  vocab_size: 152064,
+  seq_length: 8192,
+  use_dynamic_ntk: false,
+  use_logn_attn: false,
+  torch_dtype: 'float16',
+}
+
+const qwen15Of72B = {
+  model_type: 'qwen2',
+  hidden_size: 8192,
+  num_hidden_layers: 80,
+  num_attention_heads: 64,
+  num_key_value_heads: 64,
+  intermediate_size: 24576,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
+  torch_dtype: 'float16',
+}
+
+const qwen2Of72B = { ...qwen15Of72B, num_key_value_heads: 8, intermediate_size: 29568, torch_dtype: 'bfloat16' }
+
+const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
+const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
+const quantised = (config: RawConfig, quantization: RawConfig) => ({
+  ...config,
+  torch_dtype: 'float16',
+  quantization_config: quantization,
+})
+
+/** Name -> config.json. */
+export const presets: Readonly<Record<string, RawConfig>> = {
+  'Qwen-72B-Chat': { ...qwen72B, torch_dtype: 'bfloat16' },
+  'Qwen-72B-Chat-Int8': quantised(qwen72B, gptq(8)),
+  'Qwen-72B-Chat-Int4': quantised(qwen72B, gptq(4)),
+  'Qwen1.5-72B-Chat': { ...qwen15Of72B, torch_dtype: 'bfloat16' },
+  'Qwen1.5-72B-Chat-GPTQ-Int4': quantised(qwen15Of72B, gptq(4)),
+  'Qwen2-72B-Instruct': qwen2Of72B,
+  // Released again with intermediate_size 29696, so that two to eight devices can share a matrix.
+  'Qwen2-72B-Instruct-GPTQ-Int8': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
+  'Qwen2-72B-Instruct-GPTQ-Int4': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
+  'Qwen2-72B-Instruct-AWQ': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
+  'Qwen2.5-72B-Instruct': qwen2Of72B,
+  'Qwen2.5-32B-Instruct': {
+    model_type: 'qwen2',
+    hidden_size: 5120,
+    num_hidden_layers: 64,
+    num_attention_heads: 40,
+    num_key_value_heads: 8,
+    intermediate_size: 27648,
+    vocab_size: 152064,
+    max_position_embeddings: 32768,
+    torch_dtype: 'bfloat16',
+  },
+  'Qwen2.5-7B-Instruct': {
+    model_type: 'qwen2',
+    hidden_size: 3584,
+    num_hidden_layers: 28,
+    num_attention_heads: 28,
+    num_key_value_heads: 4,
+    intermediate_size: 18944,
+    vocab_size: 152064,
+    max_position_embeddings: 32768,
+    torch_dtype: 'bfloat16',
+  },
+  'Qwen3-32B': {
+    model_type: 'qwen3',
+    hidden_size: 5120,
+    num_hidden_layers: 64,
+    num_attention_heads: 64,
+    num_key_value_heads: 8,
+    head_dim: 128,
+    intermediate_size: 25600,
+    vocab_size: 151936,
+    max_position_embeddings: 40960,
+    torch_dtype: 'bfloat16',
+  },
+  'Qwen3-8B': {
+    model_type: 'qwen3',
+    hidden_size: 4096,
+    num_hidden_layers: 36,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    head_dim: 128,
+    intermediate_size: 12288,
+    vocab_size: 151936,
+    max_position_embeddings: 40960,
+    torch_dtype: 'bfloat16',
+  },
+  'Llama-3-70B': {
+    model_type: 'llama',
+    hidden_size: 8192,
+    num_hidden_layers: 80,
+    num_attention_heads: 64,
+    num_key_value_heads: 8,
+    intermediate_size: 28672,
+    vocab_size: 128256,
+    max_position_embeddings: 8192,
+    rope_theta: 500000,
+    torch_dtype: 'bfloat16',
+  },
+}
