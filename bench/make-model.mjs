@@ -63,7 +63,14 @@ const options = {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const { values } = parseArgs({ options })
+  let values
+  try {
+    values = parseArgs({ options }).values
+  } catch (error) {
+    const names = Object.keys(options).map((name) => `--${name}`)
+    console.error(`${error.message}\nOptions are ${names.join(', ')}; numbers all of them, but for --out and --gguf.`)
+    process.exit(2)
+  }
   const shape = { ...defaultShape }
   for (const name of ['hidden', 'layers', 'heads', 'kv-heads', 'intermediate', 'vocab']) {
     if (values[name] !== undefined) shape[name === 'kv-heads' ? 'kvHeads' : name] = Number(values[name])
