@@ -13,6 +13,7 @@
 #include "check.h"
 #include "cpu/features.h"
 #include "cpu/operators.h"
+#include "every_instruction_set.h"
 
 using namespace billfish;
 using namespace billfish::cpu;
@@ -137,20 +138,6 @@ class Fixture {
   int tokens_ = 0;
   std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> scratch_ = make_attention_scratch();
 };
-
-template <class Body>
-void on_every_instruction_set(Body body) {
-  const InstructionSet before = instruction_set();
-  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
-    if (set_instruction_set(wanted) == wanted) body();
-  }
-  set_instruction_set(before);
-}
-
-ThreadPool& pool() {
-  static ThreadPool three(3);
-  return three;
-}
 
 constexpr double tolerance = 8e-6;
 constexpr int head_counts[][2] = {{4, 4}, {8, 2}, {4, 1}, {14, 2}};

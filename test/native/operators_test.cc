@@ -11,6 +11,7 @@
 #include "check.h"
 #include "cpu/features.h"
 #include "cpu/row_kernels.h"
+#include "every_instruction_set.h"
 
 using namespace billfish;
 using namespace billfish::cpu;
@@ -23,20 +24,6 @@ std::vector<float> random_floats(int64_t count, unsigned seed, float scale = 1.0
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = normal(generator);
   return values;
-}
-
-template <class Body>
-void on_every_instruction_set(Body body) {
-  const InstructionSet before = instruction_set();
-  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
-    if (set_instruction_set(wanted) == wanted) body();
-  }
-  set_instruction_set(before);
-}
-
-ThreadPool& pool() {
-  static ThreadPool three(3);
-  return three;
 }
 
 // Wherever a row is written, the gap to the next row must stay as it was.
