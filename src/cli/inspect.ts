@@ -39,7 +39,7 @@ Examples:
           printJson(terminal, { ...summary, ...(tensors && { tensors }) })
           return
         }
-        terminal.stdout.write(describe(summary))
+        terminal.stdout.write(describe({ ...summary, directory }))
         if (tensors === undefined) return
         const rows = tensors.map(({ name, dtype, shape, bytes, file }) => [
           name,

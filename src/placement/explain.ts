@@ -25,7 +25,7 @@ export function explainPlan(plan: ExplainedPlan): string[] {
       `${device} holds ${spoken(modules)}: ${gibibytes(total)}${budget === null ? '' : ` of ${gibibytes(budget)}`}.`,
   )
   lines.push(
-    `The KV cache for ${limits.maxSequences} sequences of ${limits.maxModelLength} tokens takes ${gibibytes(kvCache)} of that.`,
+    `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${gibibytes(kvCache)} of that.`,
   )
   if (shortage > 0) return [...lines, ...whatIsMissing(plan)]
   if (automatic && stages.length > 1) lines.push(slowestStage(plan))
