@@ -32,3 +32,4 @@ export {
 export { type DeviceMap, layerSplit } from './placement/device-map'
 export type { PlanDevice, PlannedStage } from './placement/plan'
 export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'
+export type { Strategy } from './placement/strategy-map'

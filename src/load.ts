@@ -8,10 +8,12 @@ import type { Model as Definition } from './models/architecture'
 import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceStage } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
-import type { WeightSpec } from './native/weights'
+import { storedBytes } from './native/weights'
 import { asBillfishError } from './pipeline/runner'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
-import { type PlanOptions, plan } from './placement/plan-model'
+import { fromPlan } from './placement/from-plan'
+import { type ModelPlan, type PlanOptions, plan } from './placement/plan-model'
+import { isStrategy } from './placement/strategy-map'
 
 export interface LoadProgress {
   /** Bytes of the checkpoint that have been read, and all that will be. */
@@ -20,8 +22,16 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions extends PlanOptions {
-  /** Where the modules go; everything on `'cpu'` by default. `'auto'` splits over `devices` within `maxMemory`. */
+  /**
+   * Where the modules go; everything on `'cpu'` by default. `'auto'` and Hugging Face's strategies split over `devices`
+   * within `maxMemory`.
+   */
   readonly deviceMap?: PlanOptions['deviceMap']
+  /**
+   * What planModel() returned, here or in another process: its placement, its sizes and its budgets. `deviceMap`,
+   * `devices` and `maxMemory` are refused beside it, and so are sizes other than the plan's.
+   */
+  readonly plan?: ModelPlan | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
@@ -41,10 +51,11 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
   const checkpoint = await openCheckpoint(directory, { signal })
   const definition = createModel(checkpoint.config, checkpoint)
   const modules = modulesOf(definition)
-  const deviceMap = resolveDeviceMap(placed(definition, checkpoint, options), modules)
+  const planned = options.plan !== undefined ? fromPlan(options.plan, options) : options
+  const deviceMap = resolveDeviceMap(placed(definition, checkpoint, planned), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
-  const limits = modelLimits(definition.shape, options)
+  const limits = modelLimits(definition.shape, planned)
   const spec: ModelSpec = {
     files: checkpoint.files,
     stages: stages.map((stage) => traceStage(definition, checkpoint, stage)),
@@ -75,9 +86,9 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function placed(definition: Definition, checkpoint: Checkpoint, options: LoadOptions): DeviceMap {
+function placed(definition: Definition, checkpoint: Checkpoint, options: PlanOptions): DeviceMap {
   const deviceMap = options.deviceMap ?? 'cpu'
-  if (deviceMap !== 'auto' && options.maxMemory === undefined) return deviceMap
+  if (deviceMap !== 'auto' && !isStrategy(deviceMap) && options.maxMemory === undefined) return deviceMap
   const planned = plan(definition, checkpoint, { ...options, deviceMap })
   if (planned.fits) return planned.deviceMap
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explanation.join(' ')}`)
@@ -85,7 +96,7 @@ function placed(definition: Definition, checkpoint: Checkpoint, options: LoadOpt
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {
   const { NativeModel } = addon()
-  const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + sourceBytes(weight), 0)
+  const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0)
   const native = new NativeModel(spec)
   const abort = () => native.abortLoad()
   let thrown: { error: unknown } | undefined // by onProgress, which ends the loading
@@ -112,16 +123,6 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   } finally {
     signal?.removeEventListener('abort', abort)
   }
-}
-
-function sourceBytes(weight: WeightSpec): number {
-  const tensors =
-    weight.kind === 'quantized'
-      ? [weight.codes, weight.scales, weight.zeros, weight.groupIndex, weight.bias]
-      : weight.kind === 'matrix'
-        ? [weight.weight, weight.bias]
-        : [weight.weight]
-  return tensors.reduce((sum, tensor) => sum + (tensor?.bytes ?? 0), 0)
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -6,6 +6,16 @@
 /** Element types as safetensors spells them, as far as billfish reads them. */
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8'
 
+export const elementBytes: Readonly<Record<TensorType, number>> = {
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  I64: 8,
+  U8: 1,
+  I8: 1,
+}
+
 /** One tensor of a checkpoint: `bytes` bytes at `offset` (from the start of the file) of file number `file`. */
 export interface TensorRef {
   readonly name: string
@@ -61,3 +71,14 @@ export interface QuantizedSpec {
 
 export type LinearSpec = MatrixSpec | QuantizedSpec
 export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
+
+/** Bytes of a weight's tensors in the checkpoint. */
+export function storedBytes(weight: WeightSpec): number {
+  const tensors =
+    weight.kind === 'quantized'
+      ? [weight.codes, weight.scales, weight.zeros, weight.groupIndex, weight.bias]
+      : weight.kind === 'matrix'
+        ? [weight.weight, weight.bias]
+        : [weight.weight]
+  return tensors.reduce((sum, tensor) => sum + (tensor?.bytes ?? 0), 0)
+}

@@ -1,11 +1,11 @@
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
-import type { LinearSpec, QuantizedSpec, TensorRef, TensorType } from '../native/weights'
+import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 
 /**
  * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
  * are quantised as the quantisation config says, embedding, norms and head are not (as all quantisers leave them). The
- * specs have shapes and types, but no place in a file.
+ * specs have the shapes, types and bytes that the format stores, but no place in a file.
  */
 export function configSource(config: RawConfig, quantization: QuantizationConfig): WeightSource {
   const plain = floatType(config)
@@ -25,20 +25,7 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
         const weight = tensor(`${module}.weight`, plain, [out, inFeatures])
         return { kind: 'matrix', name: `${module}.weight`, out, in: inFeatures, weight, bias }
       }
-      return {
-        kind: 'quantized',
-        name: module,
-        format: scheme.format,
-        bits: scheme.bits,
-        out,
-        in: inFeatures,
-        groupSize: scheme.groupSize > 0 ? Math.min(scheme.groupSize, inFeatures) : inFeatures,
-        symmetric: scheme.symmetric,
-        zeroOffset: 0,
-        codes: tensor(`${module}.codes`, 'I32', []),
-        scales: tensor(`${module}.scales`, scheme.scaleType, []),
-        bias,
-      }
+      return { ...quantizedLinear(scheme, module, out, inFeatures), bias }
     },
   }
 }
@@ -82,6 +69,42 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
   }
 }
 
+function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {
+  const { format, bits, symmetric, scaleType } = scheme
+  const groupSize = scheme.groupSize > 0 ? Math.min(scheme.groupSize, inFeatures) : inFeatures
+  const groups = Math.ceil(inFeatures / groupSize)
+  const packed = (codes: number) => Math.ceil((codes * bits) / 32) // words of 32 bits
+  const spec = { kind: 'quantized', name: module, format, bits, out, in: inFeatures, groupSize, symmetric } as const
+  switch (format) {
+    case 'gptq':
+      return {
+        ...spec,
+        zeroOffset: 0,
+        codes: tensor(`${module}.qweight`, 'I32', [packed(inFeatures), out]),
+        scales: tensor(`${module}.scales`, scaleType, [groups, out]),
+        zeros: tensor(`${module}.qzeros`, 'I32', [groups, packed(out)]),
+        groupIndex: tensor(`${module}.g_idx`, 'I32', [inFeatures]),
+      }
+    case 'awq':
+      return {
+        ...spec,
+        zeroOffset: 0,
+        codes: tensor(`${module}.qweight`, 'I32', [inFeatures, packed(out)]),
+        scales: tensor(`${module}.scales`, scaleType, [groups, out]),
+        zeros: tensor(`${module}.qzeros`, 'I32', [groups, packed(out)]),
+      }
+    case 'compressed-tensors':
+      return {
+        ...spec,
+        zeroOffset: 0,
+        codes: tensor(`${module}.weight_packed`, 'I32', [out, packed(inFeatures)]),
+        scales: tensor(`${module}.weight_scale`, scaleType, [out, groups]),
+        zeros: symmetric ? undefined : tensor(`${module}.weight_zero_point`, 'I32', [packed(out), groups]),
+      }
+  }
+}
+
 function tensor(name: string, dtype: TensorType, shape: readonly number[]): TensorRef {
-  return { name, dtype, shape, file: 0, offset: 0, bytes: 0 }
+  const bytes = shape.reduce((product, length) => product * length, elementBytes[dtype])
+  return { name, dtype, shape, file: 0, offset: 0, bytes }
 }

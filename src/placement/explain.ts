@@ -1,7 +1,10 @@
 import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { autoDeviceMap, type PlanDevice, type PlannedStage } from './plan'
+import { autoDeviceMap, type PlanDevice, type PlannedStage, planStages } from './plan'
+import type { Placement } from './plan-model'
+import { storedModules } from './stored-modules'
+import { isStrategy } from './strategy-map'
 
 export interface ExplainedPlan {
   readonly model: Model
@@ -11,25 +14,33 @@ export interface ExplainedPlan {
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   /** Bytes that the fullest device lacks; 0 if everything fits. */
   readonly shortage: number
-  /** Whether the placement was billfish's own choice. */
-  readonly automatic: boolean
+  readonly placement: Placement
   readonly options: SizeOptions
 }
 
 /** A plan in sentences: what each device holds, what bounds its speed, or what is missing and what would help. */
 export function explainPlan(plan: ExplainedPlan): string[] {
-  const { stages, limits, shortage, automatic } = plan
+  const { stages, limits, shortage, placement } = plan
   const kvCache = stages.reduce((sum, stage) => sum + stage.kvCache, 0)
   const lines = stages.map(
     ({ device, modules, total, budget }) =>
       `${device} holds ${spoken(modules)}: ${gibibytes(total)}${budget === null ? '' : ` of ${gibibytes(budget)}`}.`,
   )
+  if (isStrategy(placement)) lines.unshift(whatStrategiesCount(plan, placement))
   lines.push(
     `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${gibibytes(kvCache)} of that.`,
   )
   if (shortage > 0) return [...lines, ...whatIsMissing(plan)]
-  if (automatic && stages.length > 1) lines.push(slowestStage(plan))
+  if (placement === 'auto' && stages.length > 1) lines.push(slowestStage(plan))
   return lines
+}
+
+function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: string): string {
+  const stored = Object.values(storedModules(model, source).modules).reduce((sum, bytes) => sum + bytes, 0)
+  return (
+    `'${strategy}' places as accelerate does, which counts the ${gibibytes(stored)} of weights in the checkpoint alone: ` +
+    'no KV cache, no buffers. What each device will hold in truth:'
+  )
 }
 
 function slowestStage({ stages, devices }: ExplainedPlan): string {
@@ -43,9 +54,9 @@ function slowestStage({ stages, devices }: ExplainedPlan): string {
 }
 
 function whatIsMissing(plan: ExplainedPlan): string[] {
-  const { shortage, automatic } = plan
+  const { shortage, placement } = plan
   const lines = [`It does not fit: a device lacks ${shortage.toLocaleString('en-US')} bytes (${gibibytes(shortage)}).`]
-  if (!automatic) return [...lines, "deviceMap 'auto' finds a split that fits, if there is one."]
+  if (placement !== 'auto') return [...lines, whatAutoWouldDo(plan)]
   const changes = singleChanges(plan)
   lines.push(
     changes.length > 0
@@ -53,6 +64,14 @@ function whatIsMissing(plan: ExplainedPlan): string[] {
       : 'No single change of context, sequences or one more device makes it fit: use a smaller type, or several of them.',
   )
   return lines
+}
+
+function whatAutoWouldDo({ model, source, limits, devices }: ExplainedPlan): string {
+  const map = autoDeviceMap(model, source, limits, devices)
+  if (!map) return "deviceMap 'auto' finds no split that fits either."
+  const stages = planStages(model, source, limits, (module) => map.get(module) as string)
+  const shares = stages.map(({ device, modules, total }) => `${device} ${spoken(modules)} (${gibibytes(total)})`)
+  return `deviceMap 'auto' would fit: ${shares.join('; ')}.`
 }
 
 /** The smallest single changes after which an automatic placement fits. */

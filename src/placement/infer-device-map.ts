@@ -1,5 +1,5 @@
 import { BillfishError } from '../errors'
-import { balanceBudgets, type InferredDevice, parseBudgets } from './budgets'
+import { type Budget, balanceBudgets, type InferredDevice, parseBudgets } from './budgets'
 import { fillDevices } from './fill-devices'
 import type { MemorySize } from './memory-size'
 import { contains, type ModuleNode, moduleTree } from './module-tree'
@@ -52,12 +52,24 @@ export function inferDeviceMap(model: InferModules, { strategy, maxMemory }: Inf
       `strategy: ${JSON.stringify(strategy)} is none of ${strategies.map((name) => `'${name}'`).join(', ')}.`,
     )
   }
+  return inferWithin(model, strategy, parseBudgets(maxMemory))
+}
+
+/**
+ * {@link inferDeviceMap} for budgets that are numbers already.
+ * @param limits in the order of filling: CUDA devices by index, the CPU where it may be used, and the disk; a GPU's or
+ *   the CPU's may be Infinity
+ */
+export function inferWithin(
+  model: InferModules,
+  strategy: InferStrategy,
+  limits: readonly Budget[],
+): InferredDeviceMap {
   const { modules, tied = [], noSplit = [] } = model
   const tree = moduleTree(modules, noSplit.length > 0)
   checkTied(tied, tree)
   const meanFinalModule = checkedMean(model.leaves)
 
-  const limits = parseBudgets(maxMemory)
   const budgets =
     strategy === 'sequential' ? limits : balanceBudgets(limits, tree, meanFinalModule, strategy === 'balanced_low_0')
   return Object.fromEntries(joinEqual(tree, fillDevices(tree, tied, budgets)))

@@ -14,22 +14,32 @@ import { explainPlan } from './explain'
 import { type MemorySize, parseMemorySize } from './memory-size'
 import { autoDeviceMap, type PlanDevice, type PlannedStage, planStages } from './plan'
 import { presets } from './presets'
+import { isStrategy, type Strategy, strategyMap } from './strategy-map'
 
-/** How a model may be placed: {@link DeviceMap}, or `'auto'`. */
-export type Placement = DeviceMap | 'auto'
+/** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
+export type Placement = DeviceMap | 'auto' | Strategy
 
 export interface PlanOptions extends SizeOptions {
-  /** `'auto'` by default: the split that makes the slowest stage fastest within the budgets. */
+  /**
+   * `'auto'` by default: the split that makes the slowest stage fastest within the budgets. `'balanced'`,
+   * `'balanced_low_0'` and `'sequential'` place as accelerate does, by the weights in the checkpoint alone.
+   */
   readonly deviceMap?: Placement | undefined
-  /** The devices that `'auto'` chooses from, in the order of the pipeline; those of maxMemory by default. */
+  /**
+   * The devices that `'auto'` and the strategies choose from, in the order of the pipeline; those of maxMemory by
+   * default. For the strategies a CPU after other devices takes only what these have no room for.
+   */
   readonly devices?: readonly (string | number | PlanDevice)[] | undefined
   /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
   readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
 }
 
+/** A plan is plain JSON: it may be stored, and given to `loadModel(directory, { plan })`. */
 export interface ModelPlan {
   /** Module -> device, complete. */
   readonly deviceMap: Readonly<Record<string, string>>
+  /** The sizes that it was made for, defaults included. */
+  readonly sizes: SizeOptions
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   /** Whether every device has room for its stages. */
   readonly fits: boolean
@@ -53,18 +63,34 @@ export async function planModel(model: string | RawConfig, options: PlanOptions 
 export function plan(model: Model, source: WeightSource, options: PlanOptions): ModelPlan {
   const limits = modelLimits(model.shape, options)
   const devices = planDevices(options)
-  const automatic = (options.deviceMap ?? 'auto') === 'auto'
-  const map = automatic
-    ? autoOrLeastShort(model, source, limits, devices)
-    : resolveDeviceMap(options.deviceMap as DeviceMap, modulesOf(model))
+  const placement = options.deviceMap ?? 'auto'
+  const map = placementMap(model, source, limits, devices, placement)
   const budgets = new Map(devices.map(({ device, memory }) => [device, memory]))
   const stages = planStages(model, source, limits, (module) => map.get(module) as string).map((stage) => {
     const budget = budgets.get(stage.device) ?? Number.POSITIVE_INFINITY
     return { ...stage, budget: Number.isFinite(budget) ? budget : null }
   })
   const lacking = shortage(stages, budgets)
-  const explanation = explainPlan({ model, source, limits, devices, stages, shortage: lacking, automatic, options })
-  return { deviceMap: Object.fromEntries(map), stages, fits: lacking === 0, explanation }
+  const { maxModelLength, maxSequences, maxBatchTokens } = limits
+  return {
+    deviceMap: Object.fromEntries(map),
+    sizes: { dtype: options.dtype ?? 'auto', maxModelLength, maxSequences, maxBatchTokens },
+    stages,
+    fits: lacking === 0,
+    explanation: explainPlan({ model, source, limits, devices, stages, shortage: lacking, placement, options }),
+  }
+}
+
+function placementMap(
+  model: Model,
+  source: WeightSource,
+  limits: ModelLimits,
+  devices: readonly PlanDevice[],
+  placement: Placement,
+): Map<string, string> {
+  if (placement === 'auto') return autoOrLeastShort(model, source, limits, devices)
+  if (isStrategy(placement)) return strategyMap(model, source, placement, devices)
+  return resolveDeviceMap(placement, modulesOf(model))
 }
 
 /** Bytes that the fullest device lacks; 0 if everything fits. A device may have several stages. */

@@ -1,5 +1,5 @@
 import type { ModelSpec, StageSpec } from '../native/addon'
-import type { QuantizedSpec, TensorType, WeightSpec } from '../native/weights'
+import { elementBytes, type QuantizedSpec, type WeightSpec } from '../native/weights'
 
 /** Bytes of one stage on its device, by use. Each is what the allocator counts once the model is loaded. */
 export interface StageMemory {
@@ -10,8 +10,6 @@ export interface StageMemory {
 
 /** What the bytes of a stage depend on besides its program and weights. */
 export type MemoryLimits = Pick<ModelSpec, 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'>
-
-const elementBytes: Record<TensorType, number> = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1 }
 
 /** CPU allocations are multiples of a cache line (binding/cpu/host_memory.h). */
 const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple

@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { type PlanOptions, planModel } from '../../src/index'
+import { createModel } from '../../src/models/registry'
+import { configSource } from '../../src/placement/config-source'
+import { storedModules } from '../../src/placement/stored-modules'
+import { readQuantizationConfig } from '../../src/quantization/config'
+
+interface FixtureModel {
+  readonly config: Record<string, unknown>
+  readonly storage: string
+  readonly module_sizes: Record<string, number>
+  readonly tied_parameters: string[][]
+  readonly leaves: { final_modules: number; mean_bytes: number }
+}
+
+interface Case {
+  readonly id: string
+  readonly model: string
+  readonly strategy: string
+  readonly max_memory: Record<string, number>
+  readonly device_map: Record<string, string | number>
+}
+
+const fixture = JSON.parse(readFileSync(join(__dirname, '../fixtures/device_map/cases.json'), 'utf8')) as {
+  models: Record<string, FixtureModel>
+  cases: Case[]
+}
+
+const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
+const storages: Record<string, object> = {
+  fp16: {},
+  'gptq-int4': { quantization_config: gptq(4) },
+  'gptq-int8': { quantization_config: gptq(8) },
+}
+
+/** Those whose sizes follow from a released config.json; 'int8' and 'int4' are made of fp16 while loading. */
+const models = Object.entries(fixture.models).filter(
+  ([, { config, storage }]) => storage in storages && config.model_type !== 'qwen3_moe',
+)
+const configOf = ({ config, storage }: FixtureModel) => ({ ...config, torch_dtype: 'float16', ...storages[storage] })
+
+describe('a model as accelerate counts it', () => {
+  test.each(models)('%s', (_name, fixtureModel) => {
+    const config = configOf(fixtureModel) as ReturnType<typeof configOf> & { quantization_config?: object }
+    const value = config.quantization_config
+    const source = configSource(config, readQuantizationConfig([{ where: 'test', name: 'config.json', value }]))
+    const { modules, tied, leaves } = storedModules(createModel(config, source), source)
+    for (const [module, bytes] of Object.entries(modules)) {
+      expect([module, bytes]).toEqual([module, fixtureModel.module_sizes[module]])
+    }
+    expect(Object.values(modules).reduce((sum, bytes) => sum + bytes, 0)).toBe(fixtureModel.module_sizes[''])
+    expect(tied).toEqual(fixtureModel.tied_parameters)
+    expect(leaves).toEqual(fixtureModel.leaves)
+  })
+})
+
+describe("planModel gives accelerate's answer", () => {
+  const known = new Map(models)
+  const cases = fixture.cases.filter(
+    ({ model, strategy, device_map }) =>
+      known.has(model) && strategy !== 'auto' && !Object.values(device_map).includes('disk'),
+  )
+
+  test('for many cases', () => expect(cases.length).toBeGreaterThan(30))
+
+  test.each(cases.map((c) => [c.id, c.model, c.strategy, c] as const))('case %s: %s, %s', async (...row) => {
+    const { model, strategy, max_memory, device_map } = row[3]
+    const plan = await planModel(configOf(known.get(model) as FixtureModel), {
+      deviceMap: strategy,
+      maxMemory: max_memory,
+      maxModelLength: 32,
+    })
+    const prefixes = Object.keys(device_map).sort((a, b) => b.length - a.length)
+    const device = (module: string) =>
+      device_map[prefixes.find((prefix) => prefix === '' || `${module}.`.startsWith(`${prefix}.`)) as string]
+    for (const [module, placed] of Object.entries(plan.deviceMap)) {
+      const expected = device(module)
+      expect([module, placed]).toEqual([module, typeof expected === 'number' ? `cuda:${expected}` : expected])
+    }
+  })
+})
+
+describe('strategies over billfish devices', () => {
+  const GiB = 2 ** 30
+  const place = async (options: PlanOptions) => {
+    const plan = await planModel('Qwen2.5-7B-Instruct', { maxModelLength: 1024, ...options })
+    return { ...plan, devices: [...new Set(Object.values(plan.deviceMap))] }
+  }
+
+  test('CPU devices are spread over as GPUs are, and names are translated back', async () => {
+    const cpus = await place({ deviceMap: 'balanced', devices: ['cpu:3', 'cpu:1'], maxMemory: { 'cpu:3': '9GiB' } })
+    const gpus = await place({ deviceMap: 'balanced', devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: '9GiB' } })
+    expect(cpus.devices).toEqual(['cpu:3', 'cpu:1'])
+    const renamed = Object.values(gpus.deviceMap).map((device) => (device === 'cuda:0' ? 'cpu:3' : 'cpu:1'))
+    expect(Object.values(cpus.deviceMap)).toEqual(renamed)
+  })
+
+  test('a CPU after GPUs takes only what they have no room for', async () => {
+    const devices = ['cuda:0', 'cuda:1', 'cpu']
+    const roomy = await place({ deviceMap: 'balanced', devices, maxMemory: { 0: 20 * GiB, 1: 20 * GiB } })
+    expect(roomy.devices).toEqual(['cuda:0', 'cuda:1'])
+    const tight = await place({ deviceMap: 'balanced', devices, maxMemory: { 0: 5 * GiB, 1: 5 * GiB } })
+    expect(tight.devices).toEqual(['cuda:0', 'cuda:1', 'cpu'])
+    expect(tight.deviceMap.lm_head).toBe('cpu')
+    await expect(place({ deviceMap: 'balanced', devices: ['cuda:0', 'cpu:0', 'cpu:1'] })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(/cpu:0 and cpu:1 come after cuda:0/),
+    })
+  })
+
+  test('without budgets: equal shares, none for a first device to spare, or all on the first', async () => {
+    const devices = ['cuda:0', 'cuda:1', 'cuda:2']
+    expect((await place({ deviceMap: 'balanced', devices })).devices).toEqual(devices)
+    expect((await place({ deviceMap: 'balanced_low_0', devices })).devices).toEqual(['cuda:1', 'cuda:2'])
+    expect((await place({ deviceMap: 'sequential', devices })).devices).toEqual(['cuda:0'])
+  })
+
+  test('says what it counts and, where that does not fit in truth, by how much and what auto does', async () => {
+    const options = { devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: 10 * GiB, 1: 10 * GiB } }
+    const { fits, explanation } = await place({ ...options, deviceMap: 'sequential', maxModelLength: 8192 })
+    expect(fits).toBe(false)
+    const text = explanation.join(' ')
+    expect(text).toMatch(/as accelerate does, which counts the 14.19 GiB of weights in the checkpoint alone/)
+    expect(text).toMatch(/lacks [\d,]+ bytes/)
+    expect(text).toMatch(/deviceMap 'auto' would fit: cuda:0 model.embed_tokens, model.layers.0 to \d+ \(/)
+    expect((await place({ ...options, maxModelLength: 8192 })).fits).toBe(true)
+  })
+})
