@@ -3,8 +3,8 @@ import { BillfishError } from '../errors'
 import type { Model } from '../model'
 import { memoryTable } from './answer'
 import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
-import { loadForCommand } from './load'
-import { addLoadingOptions, type LoadingOptions, wholeNumber } from './options'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { wholeNumber } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 
 interface Options extends LoadingOptions {

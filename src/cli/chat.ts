@@ -4,14 +4,8 @@ import { BillfishError } from '../errors'
 import type { ChatMessage } from '../generation/chat-template'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'
-import { loadForCommand } from './load'
-import {
-  addLoadingOptions,
-  addSamplingOptions,
-  generateOptions,
-  type LoadingOptions,
-  type SamplingCliOptions,
-} from './options'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
 import { abortable, Interrupted, printJson, type Terminal } from './terminal'
 
 interface Options extends LoadingOptions, SamplingCliOptions {

@@ -46,6 +46,19 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
   return `${lines.join('\n')}\n`
 }
 
+/** A paragraph broken into lines of at most `width` characters, all but the first indented. */
+export function wrap(text: string, width: number): string {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line.trim() !== '' && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = `  ${word}`
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return `${[...lines, line].join('\n')}\n`
+}
+
 /**
  * The modules of a device map, shortened for people: `model.layers.0` to `model.layers.3` in a row become
  * "layers 0-3", and other modules lose what stands before the last dot.
@@ -69,15 +82,4 @@ export function summarizeModules(modules: readonly string[]): string {
   }
   endRun()
   return parts.join(', ')
-}
-
-/** Device -> its modules, in the order of the forward pass. */
-export function modulesByDevice(deviceMap: Readonly<Record<string, string>>): Map<string, string[]> {
-  const devices = new Map<string, string[]>()
-  for (const [module, device] of Object.entries(deviceMap)) {
-    const modules = devices.get(device) ?? []
-    modules.push(module)
-    devices.set(device, modules)
-  }
-  return devices
 }

@@ -1,15 +1,9 @@
 import type { Command } from 'commander'
 import { BillfishError } from '../errors'
 import type { GenerateInput } from '../generation/generation'
-import { memoryTable, statistics, streamAnswer } from './answer'
-import { loadForCommand } from './load'
-import {
-  addLoadingOptions,
-  addSamplingOptions,
-  generateOptions,
-  type LoadingOptions,
-  type SamplingCliOptions,
-} from './options'
+import { statistics, streamAnswer } from './answer'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
 import { abortable, printJson, readAll, type Terminal } from './terminal'
 
 interface Options extends LoadingOptions, SamplingCliOptions {
@@ -32,6 +26,7 @@ export function addGenerateCommand(program: Command, terminal: Terminal): void {
 Examples:
   billfish generate ./Qwen2.5-7B "Once upon a time" --max-new-tokens 100
   billfish generate ./Qwen2.5-7B-Instruct-GPTQ-Int4 --chat "What is a fjord?" --device-map split:cpu:0,cpu:1
+  billfish generate ./model "Once upon a time" --devices cuda:0=20GiB,cuda:1=20GiB --context 4096
   billfish generate ./model --chat --json --seed 7 --temperature 0.8 < question.txt`,
     )
     .action((directory: string, prompt: string | undefined, options: Options) =>
@@ -56,7 +51,7 @@ async function generate(
     return
   }
   const result = await streamAnswer(terminal, model, input, sampling)
-  if (!options.quiet) terminal.stderr.write(`\n${statistics(result)}\n${memoryTable(model.memory())}`)
+  if (!options.quiet) terminal.stderr.write(`\n${statistics(result)}`)
 }
 
 async function promptFromStdin({ stdin }: Terminal): Promise<string> {

@@ -1,62 +1,54 @@
 import { Presets, SingleBar } from 'cli-progress'
+import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import { BillfishError } from '../errors'
-import type { ModelType } from '../limits'
 import { type LoadProgress, loadModel } from '../load'
 import type { Model } from '../model'
-import { createModel } from '../models/registry'
-import { type DeviceMap, layerSplit } from '../placement/device-map'
+import { planModel } from '../placement/plan-model'
 import { formatBytes } from './format'
-import type { LoadingOptions } from './options'
+import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
+import { planTable } from './plan-table'
 import type { Terminal } from './terminal'
 
-/**
- * Reads `--device-map`: a device, `split:cpu:0,cpu:1`, or a JSON object.
- * @throws BillfishError INVALID_OPTION
- */
-export async function parseDeviceMap(text: string, directory: string): Promise<DeviceMap> {
-  if (text.startsWith('split:')) {
-    const devices = text.slice('split:'.length).split(',')
-    const checkpoint = await openCheckpoint(directory)
-    const { shape, names } = createModel(checkpoint.config, checkpoint)
-    return layerSplit(devices, shape.layers, names)
-  }
-  if (!text.startsWith('{')) return text
-  try {
-    return JSON.parse(text) as DeviceMap
-  } catch (error) {
-    throw new BillfishError('INVALID_OPTION', `--device-map is not valid JSON: ${(error as Error).message}`)
-  }
+/** Options of every command that loads a model. */
+export interface LoadingOptions extends PlacementCliOptions {
+  readonly json?: boolean
+  readonly quiet?: boolean
 }
 
-/** Loads a model as the options say, with a progress bar where standard error is a terminal. */
+export function addLoadingOptions(
+  command: Command,
+  defaultMap = 'auto with --devices or --max-memory, else cpu',
+): Command {
+  return addPlacementOptions(command, defaultMap)
+    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--quiet', 'no plan, no progress bar and no statistics')
+}
+
+/**
+ * Plans a checkpoint as the options say, shows the plan on standard error, and loads it with a progress bar where
+ * standard error is a terminal.
+ * @param defaultMap the device map where the options name neither one nor devices
+ * @throws BillfishError OUT_OF_MEMORY where the plan does not fit, and what planning and loading throw
+ */
 export async function loadForCommand(
   terminal: Terminal,
   directory: string,
   options: LoadingOptions,
   signal: AbortSignal,
+  defaultMap = 'cpu',
 ): Promise<Model> {
-  const deviceMap = await parseDeviceMap(options.deviceMap, directory)
-  return loadWithProgress(terminal, directory, deviceMap, options, signal)
-}
-
-export async function loadWithProgress(
-  terminal: Terminal,
-  directory: string,
-  deviceMap: DeviceMap,
-  options: Omit<LoadingOptions, 'deviceMap'>,
-  signal: AbortSignal,
-): Promise<Model> {
-  const shown = terminal.stderr.isTTY === true && options.quiet !== true && options.json !== true
-  const bar = shown ? progressBar(terminal) : undefined
+  await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
+  const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
+  const plan = await planModel(directory, await placementOptions(directory, options, chosen))
+  const shown = options.quiet !== true && options.json !== true
+  if (shown) terminal.stderr.write(`${planTable(plan)}\n`)
+  if (!plan.fits) {
+    throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${plan.explanation.join(' ')}`)
+  }
+  const bar = shown && terminal.stderr.isTTY === true ? progressBar(terminal) : undefined
   try {
-    return await loadModel(directory, {
-      deviceMap,
-      dtype: options.dtype as ModelType,
-      maxModelLength: options.maxModelLength,
-      signal,
-      onProgress: bar?.update,
-    })
+    return await loadModel(directory, { plan, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }

@@ -27,28 +27,6 @@ function collectVariable(text: string, before: Readonly<Record<string, unknown>>
   }
 }
 
-/** Options of every command that loads a model. */
-export interface LoadingOptions {
-  readonly deviceMap: string
-  readonly dtype: string
-  readonly maxModelLength?: number
-  readonly json?: boolean
-  readonly quiet?: boolean
-}
-
-export function addLoadingOptions(command: Command): Command {
-  return command
-    .option(
-      '--device-map <map>',
-      'a device (cpu, cpu:1, cuda:0), split:DEVICE,DEVICE,... for equal shares of the layers, or a JSON object from module prefixes to devices',
-      'cpu',
-    )
-    .option('--dtype <type>', 'auto, float32, float16 or bfloat16', 'auto')
-    .option('--max-model-length <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
-    .option('--json', 'print JSON, and nothing else, to standard output')
-    .option('--quiet', 'no progress bar and no statistics')
-}
-
 /** Options of every command that generates. */
 export interface SamplingCliOptions {
   readonly maxNewTokens?: number

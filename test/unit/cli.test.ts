@@ -1,55 +1,14 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { PassThrough, Writable } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { summarizeModules } from '../../src/cli/format'
-import { exitCodes, run } from '../../src/cli/program'
+import { exitCodes } from '../../src/cli/program'
+import { billfish } from '../support/cli'
 
 const root = resolve(__dirname, '..', '..')
 const demoModel = join(root, 'examples', 'demo-model')
 const fixtureModel = join(root, 'test', 'fixtures', 'models', 'qwen2-bf16')
-
-interface Outcome {
-  code: number
-  stdout: string
-  stderr: string
-}
-
-/** Runs a command line in this process. `onStdout` may interrupt it. */
-async function billfish(
-  argv: string[],
-  {
-    stdin = '',
-    terminal = false,
-    onStdout,
-  }: { stdin?: string; terminal?: boolean; onStdout?: (interrupt: () => void) => void } = {},
-): Promise<Outcome> {
-  const texts = { stdout: '', stderr: '' }
-  const handlers: (() => void)[] = []
-  const capture = (name: 'stdout' | 'stderr') => {
-    const write = (chunk: Buffer, _: unknown, done: () => void) => {
-      texts[name] += chunk.toString()
-      if (name === 'stdout') onStdout?.(() => handlers.at(-1)?.())
-      done()
-    }
-    return Object.assign(new Writable({ write }), { isTTY: terminal, columns: 100 })
-  }
-  const input = new PassThrough()
-  input.end(stdin)
-  const code = await run(argv, {
-    stdin: Object.assign(input, { isTTY: false }),
-    stdout: capture('stdout'),
-    stderr: capture('stderr'),
-    onInterrupt(handler) {
-      handlers.push(handler)
-      return () => {
-        if (handlers.includes(handler)) handlers.splice(handlers.indexOf(handler), 1)
-      }
-    },
-  })
-  return { code, ...texts }
-}
 
 describe('the command line', () => {
   it.each([
@@ -108,55 +67,6 @@ describe('billfish devices', () => {
   it('prints JSON', async () => {
     const found = JSON.parse((await billfish(['devices', '--json'])).stdout)
     expect(found.devices[0]).toMatchObject({ device: 'cpu', kind: 'cpu' })
-  })
-})
-
-describe('billfish plan', () => {
-  it('shows devices, modules, bytes and how full each device is', async () => {
-    const { code, stdout } = await billfish(['plan', 'Qwen3-8B', '--devices', '2x24GiB', '--context', '4096'])
-    expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/cuda:0 +embed_tokens, layers 0-\d+ .*\[#+\.+\] \d+ %/)
-    expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, lm_head/)
-    expect(stdout).toContain('It fits.')
-  })
-
-  it('prints the whole plan as JSON', async () => {
-    const argv = [
-      'plan',
-      demoModel,
-      '--devices',
-      'cpu:0=8MiB,cpu:1=1GiB',
-      '--context',
-      '64',
-      '--sequences',
-      '1',
-      '--json',
-    ]
-    const { code, stdout } = await billfish(argv)
-    expect(code).toBe(exitCodes.ok)
-    const { fits, stages, deviceMap } = JSON.parse(stdout)
-    expect(fits).toBe(true)
-    expect(stages.map(({ budget }: { budget: number }) => budget)).toEqual([2 ** 23, 2 ** 30])
-    expect(Object.keys(deviceMap)).toHaveLength(11)
-  })
-
-  it('tells what does not fit, and takes explicit maps', async () => {
-    const { code, stdout } = await billfish(['plan', 'Qwen3-8B', '--devices', '1GiB'])
-    expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/It does not fit: a device lacks [\d,]+ bytes/)
-    const map = '{"": "cpu:0", "model.layers.35": "cpu:1"}'
-    expect((await billfish(['plan', 'Qwen3-8B', '--device-map', map])).stdout).toMatch(/cpu:1 +layers 35 /)
-  })
-
-  it.each([
-    [['no-such-model'], /neither a checkpoint directory nor a preset/],
-    [['Qwen3-8B', '--devices', '4xmuch'], /--devices 4xmuch/],
-    [['Qwen3-8B', '--device-map', '{nonsense'], /--device-map is not JSON/],
-    [['Qwen3-8B', '--context', 'long'], /--context/],
-  ])('%j is a wrong command line', async (argv, message) => {
-    const { code, stderr } = await billfish(['plan', ...argv])
-    expect(code).toBe(exitCodes.usage)
-    expect(stderr).toMatch(message)
   })
 })
 
@@ -222,7 +132,7 @@ describe('billfish generate', () => {
     [['--dtype', 'float8'], /dtype is "float8"/],
     [['--device-map', 'tpu:0'], /"tpu:0" is not a device/],
     [['--device-map', 'split:cpu:0,gpu'], /"gpu" is not a device/],
-    [['--device-map', '{"model.layers"'], /--device-map is not valid JSON/],
+    [['--device-map', '{"model.layers"'], /--device-map is not JSON/],
     [['--device-map', '{"model.layers": "cpu"}'], /deviceMap leaves out 3 of 11 modules/],
   ])('refuses %j with exit code 2', async (options, message) => {
     const { code, stderr, stdout } = await billfish([...ask, ...options])
@@ -296,10 +206,10 @@ describe('billfish bench', () => {
 
 describe('billfish demo', () => {
   it('shows the split and answers', async () => {
-    const { code, stdout } = await billfish(['demo', 'What', 'is', '17', 'plus', '25?'])
+    const { code, stdout, stderr } = await billfish(['demo', 'What', 'is', '17', 'plus', '25?'])
     expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/^Device +Modules/)
-    expect(stdout).toMatch(/> What is 17 plus 25\?\n\n17 \+ 25 = 42\.\n/)
+    expect(stderr).toMatch(/^Device +Modules/)
+    expect(stdout).toMatch(/^> What is 17 plus 25\?\n\n17 \+ 25 = 42\.\n/)
     const json = JSON.parse((await billfish(['demo', '--json'])).stdout)
     expect(new Set(Object.values(json.deviceMap)).size).toBeGreaterThanOrEqual(1)
     expect(json.text).toMatch(/padded with zeros/)

@@ -1,0 +1,77 @@
+import { type Command, Option } from 'commander'
+import type { ModelType } from '../limits'
+import { type DeviceMap, layerSplit } from '../placement/device-map'
+import { type Placement, type PlanOptions, planModel } from '../placement/plan-model'
+import { parseDevices, parseJsonOption, parseMaxMemory } from './device-list'
+import { wholeNumber } from './options'
+
+/** Options of every command that places a model. */
+export interface PlacementCliOptions {
+  readonly deviceMap?: string
+  readonly devices?: string
+  readonly maxMemory?: string
+  readonly dtype?: string
+  readonly context?: number
+  readonly maxModelLength?: number
+  readonly sequences?: number
+  readonly maxBatchTokens?: number
+}
+
+/** @param defaultMap what `--device-map` is without the option, in words */
+export function addPlacementOptions(command: Command, defaultMap: string): Command {
+  return command
+    .option(
+      '--device-map <map>',
+      'auto (the fastest split that fits), balanced, balanced_low_0 or sequential (as Hugging Face splits), a device ' +
+        '(cpu, cpu:1, cuda:0), split:DEVICE,DEVICE,... for equal shares of the layers, or a JSON object from module ' +
+        `prefixes to devices (default: ${defaultMap})`,
+    )
+    .option(
+      '--devices <list>',
+      'devices to choose from, with their memory: 4x24GiB, or 24GiB,80GiB,cpu=64GiB, or cpu:0,cpu:1; @2 behind a size ' +
+        'says twice as fast as the others',
+    )
+    .option('--max-memory <list>', 'what devices may hold: cuda:0=20GiB,cpu=64GiB, or JSON as Hugging Face has it')
+    .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
+    .option('--context <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
+    .addOption(
+      new Option('--max-model-length <tokens>', 'the same as --context').argParser(wholeNumber).conflicts('context'),
+    )
+    .option('--sequences <count>', 'sequences at the same time', wholeNumber)
+    .option('--max-batch-tokens <count>', 'tokens that one step computes at most', wholeNumber)
+}
+
+/**
+ * The command line's options as those of `planModel()`.
+ * @param model a checkpoint directory or the name of a preset
+ * @param defaultMap the device map without `--device-map`
+ * @throws BillfishError INVALID_OPTION, and what `planModel` throws
+ */
+export async function placementOptions(
+  model: string,
+  options: PlacementCliOptions,
+  defaultMap: string,
+): Promise<PlanOptions> {
+  return {
+    deviceMap: await parseDeviceMap(options.deviceMap ?? defaultMap, model),
+    devices: options.devices === undefined ? undefined : parseDevices(options.devices),
+    maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
+    dtype: options.dtype as ModelType | undefined,
+    maxModelLength: options.context ?? options.maxModelLength,
+    maxSequences: options.sequences,
+    maxBatchTokens: options.maxBatchTokens,
+  }
+}
+
+async function parseDeviceMap(text: string, model: string): Promise<Placement> {
+  if (text.startsWith('split:')) return equalShares(model, text.slice('split:'.length).split(','))
+  return text.startsWith('{') ? (parseJsonOption('--device-map', text) as DeviceMap) : text
+}
+
+/** {@link layerSplit} for the model's own layers and names. */
+async function equalShares(model: string, devices: readonly string[]): Promise<DeviceMap> {
+  const modules = Object.keys((await planModel(model, { deviceMap: 'cpu' })).deviceMap)
+  const [embedding = '', firstLayer = ''] = modules
+  const [norm = '', head = ''] = modules.slice(-2)
+  return layerSplit(devices, modules.length - 3, { embedding, layers: firstLayer.replace(/\.\d+$/, ''), norm, head })
+}

@@ -1,0 +1,118 @@
+import { formatBytes } from './format'
+import { cardHeight, colors, deviceCard } from './plan-card'
+import { plannedDevices, type ShownPlan } from './plan-devices'
+import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
+
+export interface PictureOptions {
+  /** What is placed. */
+  readonly title: string
+  /** Said below the title: context, sequences. */
+  readonly subtitle: string
+}
+
+const margin = 32
+const gap = 24 // between cards
+const headerHeight = 112
+const cardsInRow = 4
+const narrowestCard = 272
+const narrowestContent = 720
+
+/**
+ * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of the
+ * forward pass. It has its own background, so that it is readable wherever it is shown.
+ */
+export function planPicture(plan: ShownPlan, options: PictureOptions): string {
+  const devices = plannedDevices(plan)
+  const columns = Math.ceil(devices.length / Math.ceil(devices.length / cardsInRow))
+  const cardWidth = Math.max(narrowestCard, (narrowestContent - (columns - 1) * gap) / columns)
+  const width = 2 * margin + columns * cardWidth + (columns - 1) * gap
+
+  const oneStageEach = devices.length === plan.stages.length
+  const drawings: string[] = []
+  let y = headerHeight
+  for (let first = 0; first < devices.length; first += columns) {
+    const row = devices.slice(first, first + columns)
+    const height = Math.max(...row.map((device) => cardHeight(device, cardWidth)))
+    for (const [column, device] of row.entries()) {
+      const x = margin + column * (cardWidth + gap)
+      drawings.push(group(x, y, deviceCard(device, cardWidth, height)))
+      if (oneStageEach && column + 1 < row.length) drawings.push(arrow(x + cardWidth + gap / 2, y + 24))
+    }
+    y += height + gap
+  }
+  const height = y - gap + margin
+
+  const drawing = element(
+    'svg',
+    {
+      xmlns: 'http://www.w3.org/2000/svg',
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      role: 'img',
+      'font-family': "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+    },
+    element('title', {}, escapeXml(`${options.title}: ${options.subtitle}`)),
+    element('rect', { width, height, fill: colors.background }),
+    header(plan, options, width),
+    ...drawings,
+  )
+  return `${drawing}\n`
+}
+
+function header(plan: ShownPlan, { title, subtitle }: PictureOptions, width: number): string {
+  const verdict = plan.fits ? 'fits' : 'does not fit'
+  const badgeWidth = textWidth(verdict, 13) + 24
+  const right = width - margin
+  const color = plan.fits ? colors.fits : colors.over
+  return [
+    textElement(margin, 46, fitted(title, right - margin - badgeWidth - gap, 22), {
+      size: 22,
+      fill: colors.text,
+      bold: true,
+    }),
+    element('rect', { x: right - badgeWidth, y: 26, width: badgeWidth, height: 26, rx: 13, fill: color }),
+    textElement(right - badgeWidth / 2, 43.5, verdict, { size: 13, fill: '#ffffff', anchor: 'middle', bold: true }),
+    textElement(margin, 70, fitted(`${subtitle} · ${sizes(plan)}`, right - margin, 14), {
+      size: 14,
+      fill: colors.faint,
+    }),
+    legend(margin, 84),
+  ].join('')
+}
+
+/** How much of how much memory all devices together use. */
+function sizes(plan: ShownPlan): string {
+  const devices = plannedDevices(plan)
+  const total = devices.reduce((sum, device) => sum + device.total, 0)
+  const budget = devices.reduce((sum, device) => sum + (device.budget ?? Number.POSITIVE_INFINITY), 0)
+  return Number.isFinite(budget) ? `${formatBytes(total)} of ${formatBytes(budget)}` : formatBytes(total)
+}
+
+function legend(x: number, y: number): string {
+  const entries = [
+    ['weights', colors.weights],
+    ['KV cache', colors.kvCache],
+    ['buffers', colors.buffers],
+    ['free', colors.free],
+    ['over the limit', colors.over],
+  ] as const
+  let left = x
+  return entries
+    .map(([name, fill]) => {
+      const at = left
+      left += 18 + textWidth(name, 12) + 16
+      return (
+        element('rect', { x: at, y, width: 12, height: 12, rx: 3, fill, stroke: colors.border }) +
+        textElement(at + 18, y + 10.5, name, { size: 12, fill: colors.faint })
+      )
+    })
+    .join('')
+}
+
+/** Where the hidden states go from one device to the next. */
+function arrow(x: number, y: number): string {
+  const head = `M${x - 4} ${y - 6} l7 6 l-7 6`
+  const attributes = { d: head, fill: 'none', stroke: colors.faint, 'stroke-width': 2 }
+  return element('path', { ...attributes, 'stroke-linecap': 'round', 'stroke-linejoin': 'round' })
+}
