@@ -18,7 +18,8 @@ export type {
 export type { GenerateOptions } from './generation/sampling-options'
 export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
-export type { DeviceMemory, ForwardOptions, ForwardResult, Model } from './model'
+export type { Activity, DeviceMemory, ForwardOptions, ForwardResult, MemoryUse, Model } from './model'
+export type { ChromeTrace, ChromeTraceEvent, Trace, TracedStep } from './pipeline/trace'
 export {
   type InferModules,
   type InferOptions,
@@ -30,6 +31,7 @@ export {
   parseMemorySize,
 } from './placement'
 export { type DeviceMap, layerSplit } from './placement/device-map'
-export type { PlanDevice, PlannedStage } from './placement/plan'
+export type { PlannedStage } from './placement/plan'
+export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
 export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'
 export type { Strategy } from './placement/strategy-map'

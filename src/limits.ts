@@ -19,6 +19,12 @@ export interface SizeOptions {
   readonly maxSequences?: number | undefined
   /** Tokens that one step computes at most; longer prompts go in pieces. 512 by default. */
   readonly maxBatchTokens?: number | undefined
+  /**
+   * Tokens that the KV cache holds, of all sequences together: at least maxModelLength, and maxSequences times that by
+   * default, so that no sequence ever lacks room. With less, sequences of ordinary length share it; when it runs out,
+   * the one that came last waits and is computed again.
+   */
+  readonly maxCacheTokens?: number | undefined
 }
 
 /** What {@link SizeOptions} come to for one model. */
@@ -26,26 +32,39 @@ export interface ModelLimits
   extends Pick<ModelSpec, 'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'> {
   readonly maxModelLength: number
   readonly maxSequences: number
+  /** maxCacheTokens, as it comes to. */
+  readonly cacheTokens: number
 }
 
 const blockSize = 32 // tokens a KV block
 const defaultLength = 8192
 const defaultSequences = 4
 const defaultBatchTokens = 512
+const maxCount = 1 << 24
 const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
 
 /** @throws BillfishError INVALID_OPTION naming the option, its value and what it may be */
 export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
   const maxModelLength = count('maxModelLength', options.maxModelLength, Math.min(shape.maxPositions, defaultLength))
   const maxSequences = count('maxSequences', options.maxSequences, defaultSequences)
+  const blocksOfOne = Math.ceil(maxModelLength / blockSize)
+  const most = maxSequences * maxModelLength
+  const cacheTokens = count('maxCacheTokens', options.maxCacheTokens, most, Math.max(most, maxCount))
+  if (cacheTokens < maxModelLength) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `maxCacheTokens is ${cacheTokens}, but a sequence may have ${maxModelLength} tokens (maxModelLength). Raise the one or lower the other.`,
+    )
+  }
   return {
     ...numberFormats(options.dtype),
     blockSize,
-    blockCount: maxSequences * Math.ceil(maxModelLength / blockSize),
+    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : Math.ceil(cacheTokens / blockSize),
     maxBatchTokens: count('maxBatchTokens', options.maxBatchTokens, defaultBatchTokens),
     maxLogitRows: Math.max(leastLogitRows, maxSequences),
     maxModelLength,
     maxSequences,
+    cacheTokens,
   }
 }
 
@@ -67,10 +86,10 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
   }
 }
 
-function count(name: string, value: number | undefined, fallback: number): number {
+function count(name: string, value: number | undefined, fallback: number, most = maxCount): number {
   if (value === undefined) return fallback
-  if (!Number.isInteger(value) || value < 1 || value > 1 << 24) {
-    throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${1 << 24}.`)
+  if (!Number.isInteger(value) || value < 1 || value > most) {
+    throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${most}.`)
   }
   return value
 }

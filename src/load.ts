@@ -9,10 +9,12 @@ import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceStage } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
+import { pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
 import { fromPlan } from './placement/from-plan'
 import { type ModelPlan, type PlanOptions, plan } from './placement/plan-model'
+import { stageMemory } from './placement/stage-memory'
 import { isStrategy } from './placement/strategy-map'
 
 export interface LoadProgress {
@@ -32,6 +34,12 @@ export interface LoadOptions extends PlanOptions {
    * `devices` and `maxMemory` are refused beside it, and so are sizes other than the plan's.
    */
   readonly plan?: ModelPlan | undefined
+  /**
+   * Steps that are under way at a time, each with a part of the sequences, so that every stage has work: as many as
+   * there are devices that work independently of each other (each GPU; the CPU counts once, however many stages it
+   * has) by default.
+   */
+  readonly microBatches?: number | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
@@ -56,6 +64,10 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
+  const policy = pipelinePolicy(
+    stages.map(({ device }) => device),
+    options.microBatches,
+  )
   const spec: ModelSpec = {
     files: checkpoint.files,
     stages: stages.map((stage) => traceStage(definition, checkpoint, stage)),
@@ -76,11 +88,12 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     definition,
     deviceMap,
     assets,
+    stages: spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) })),
     limits: {
       ...limits,
       vocabulary: definition.shape.vocabulary,
       hiddenSize: definition.shape.hiddenSize,
-      stepsInFlight: stages.length,
+      ...policy,
     },
   })
 }

@@ -6,13 +6,36 @@ import type { GenerateOptions } from './generation/sampling-options'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { Runner, type RunnerLimits } from './pipeline/runner'
+import type { Trace } from './pipeline/trace'
 
-/** Bytes on one device. */
-export interface DeviceMemory {
-  readonly device: string
+/** Bytes by what they are for. */
+export interface MemoryUse {
   readonly weights: number
   readonly kvCache: number
   readonly buffers: number
+}
+
+/** Bytes that one device has allocated for a model, as its allocator counts them. */
+export interface DeviceMemory extends MemoryUse {
+  readonly device: string
+  /** What the plan said before anything was loaded. */
+  readonly planned: MemoryUse
+  /** The part of kvCache that holds tokens of sequences just now. */
+  readonly kvCacheInUse: number
+}
+
+/** What a model is at. */
+export interface Activity {
+  /** Sequences that wait for their turn or for KV blocks. */
+  readonly waiting: number
+  /** Sequences that are being computed. */
+  readonly running: number
+  /** Steps that the stages are at. */
+  readonly stepsInFlight: number
+  /** Tokens that the KV cache has room for, and that it is taken up by (in whole blocks). */
+  readonly cacheTokens: { readonly total: number; readonly inUse: number }
+  /** How many times, so far, a sequence had to give its part of the KV cache back and was computed again. */
+  readonly preemptions: number
 }
 
 export interface ForwardOptions {
@@ -35,6 +58,8 @@ interface ModelParts {
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
   readonly limits: RunnerLimits
+  /** One a stage, in order. */
+  readonly stages: readonly (MemoryUse & { readonly device: string })[]
 }
 
 /** A loaded model. Made by `loadModel`; free it with `dispose()` or `await using`. */
@@ -42,12 +67,15 @@ export class Model {
   private readonly native: NativeModel
   private readonly runner: Runner
   private readonly assets: GenerationAssets
+  private readonly stages: ModelParts['stages']
   private disposal: Promise<void> | undefined
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
   /** config.json as it was read. */
   readonly config: Checkpoint['config']
-  readonly limits: Readonly<Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'vocabulary' | 'hiddenSize'>>
+  readonly limits: Readonly<
+    Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'blockSize' | 'vocabulary' | 'hiddenSize'>
+  >
 
   /** @internal */
   constructor(parts: ModelParts) {
@@ -56,9 +84,9 @@ export class Model {
     this.deviceMap = Object.fromEntries(parts.deviceMap)
     this.config = parts.checkpoint.config
     this.limits = parts.limits
-    this.runner = new Runner(parts.native, parts.limits, (promptLength, length) =>
-      parts.definition.ropeBase(promptLength, length),
-    )
+    this.stages = parts.stages
+    const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
+    this.runner = new Runner(parts.native, parts.limits, ropeBase, stageNames(parts.stages))
   }
 
   /**
@@ -102,19 +130,36 @@ export class Model {
     return new Generation(this.runner, this.assets, this.limits, input, options)
   }
 
-  /** Bytes that each device holds for this model, by use; one entry a device. */
+  /**
+   * Bytes that each device holds for this model, by use; one entry a device. Cheap: call it as often as you like.
+   * @throws BillfishError DISPOSED
+   */
   memory(): DeviceMemory[] {
     if (this.disposal) throw disposed()
-    const devices = new Map<string, { weights: number; kvCache: number; buffers: number }>()
-    for (const { device, weights, kvCache, buffers } of this.native.memory()) {
-      const sum = devices.get(device) ?? { weights: 0, kvCache: 0, buffers: 0 }
-      devices.set(device, {
-        weights: sum.weights + weights,
-        kvCache: sum.kvCache + kvCache,
-        buffers: sum.buffers + buffers,
-      })
-    }
-    return [...devices].map(([device, bytes]) => ({ device, ...bytes }))
+    const { total, available } = this.runner.state.blocks
+    const planned = byDevice(this.stages)
+    return [...byDevice(this.native.memory())].map(([device, allocated]) => ({
+      device,
+      ...allocated,
+      planned: planned.get(device) as MemoryUse,
+      kvCacheInUse: (allocated.kvCache / total) * (total - available),
+    }))
+  }
+
+  /** What the model is at just now, for metrics and for services that turn work away. Cheap. */
+  activity(): Activity {
+    const { waiting, running, stepsInFlight, preemptions, blocks } = this.runner.state
+    const { blockSize } = this.limits
+    const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
+    return { waiting, running, stepsInFlight, cacheTokens, preemptions }
+  }
+
+  /**
+   * When each stage was busy with what: the last 4096 steps. Always recorded, at the cost of a few numbers a step.
+   * `JSON.stringify(model.trace().toChromeTrace())` is a file for ui.perfetto.dev or chrome://tracing.
+   */
+  trace(): Trace {
+    return this.runner.trace()
   }
 
   /** Frees everything. Generations under way end with a DISPOSED error. Safe to call again: it is the same promise. */
@@ -147,6 +192,26 @@ export class Model {
       else signal?.addEventListener('abort', abort, { once: true })
     })
   }
+}
+
+/** A device may have several stages. */
+function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
+  const devices = new Map<string, MemoryUse>()
+  for (const { device, weights, kvCache, buffers } of stages) {
+    const sum = devices.get(device) ?? { weights: 0, kvCache: 0, buffers: 0 }
+    devices.set(device, {
+      weights: sum.weights + weights,
+      kvCache: sum.kvCache + kvCache,
+      buffers: sum.buffers + buffers,
+    })
+  }
+  return devices
+}
+
+function stageNames(stages: ModelParts['stages']): string[] {
+  return stages.map(({ device }, i) =>
+    stages.filter((stage) => stage.device === device).length > 1 ? `stage ${i} (${device})` : device,
+  )
 }
 
 function disposed(): BillfishError {

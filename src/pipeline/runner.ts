@@ -1,8 +1,10 @@
 import { BillfishError } from '../errors'
-import type { NativeModel, SamplingSpec, StepOutput, StepRequest } from '../native/addon'
+import type { NativeModel, StepOutput } from '../native/addon'
 import { BlockPool } from './block-pool'
-import { nextBatch, type Share } from './schedule'
+import { type Batch, Scheduler } from './scheduler'
 import { Sequence, type SequenceRequest, type SequenceStep } from './sequence'
+import { composeStep, dealOut } from './step-request'
+import { type Trace, TraceRecorder } from './trace'
 
 export interface RunnerLimits {
   readonly blockSize: number
@@ -14,32 +16,53 @@ export interface RunnerLimits {
   readonly maxModelLength: number
   readonly vocabulary: number
   readonly hiddenSize: number
-  /** Steps under way at a time: one a stage keeps every stage busy. */
+  /** Steps under way at a time: as many as there are devices that work independently of each other. */
   readonly stepsInFlight: number
+  /** Rows of a step at which computing takes a device as long as reading its weights does. */
+  readonly balancedRows: number
+}
+
+/** What the runner is at. */
+export interface RunnerState {
+  readonly waiting: number
+  readonly running: number
+  readonly stepsInFlight: number
+  /** How many times a sequence had to give its KV blocks back, to be computed again. */
+  readonly preemptions: number
+  readonly blocks: { readonly total: number; readonly available: number }
 }
 
 /**
- * Keeps the native stages at work: admits sequences as KV blocks allow, composes batches and hands each sequence what
- * its steps bring. Entered once a step.
+ * Keeps the native stages at work: hands them the scheduler's steps, and each sequence what its steps bring. Entered
+ * once a step.
  */
 export class Runner {
   private readonly pool: BlockPool
-  private readonly waiting: Sequence[] = []
-  private readonly running: Sequence[] = []
-  private stepsInFlight = 0
+  private readonly scheduler: Scheduler
+  private readonly recorder: TraceRecorder
+  private arrivals = 0
   private closed: BillfishError | undefined
 
+  /** @param stages names of the stages, for the trace */
   constructor(
     private readonly native: NativeModel,
     private readonly limits: RunnerLimits,
     private readonly ropeBase: (promptLength: number, length: number) => number,
+    stages: readonly string[],
   ) {
     this.pool = new BlockPool(limits.blockSize, limits.blockCount)
+    this.scheduler = new Scheduler(this.pool, { ...limits, ropeBase })
+    this.recorder = new TraceRecorder(stages)
   }
 
-  /** KV blocks of all sequences together, and those that are free. */
-  get blocks(): { readonly total: number; readonly available: number } {
-    return { total: this.pool.blockCount, available: this.pool.available }
+  get state(): RunnerState {
+    const { blockCount, available } = this.pool
+    const { counts, preemptions } = this.scheduler
+    return { ...counts, preemptions, blocks: { total: blockCount, available } }
+  }
+
+  trace(): Trace {
+    return this.recorder.trace()
   }
 
   /**
@@ -50,8 +73,8 @@ export class Runner {
   submit(request: SequenceRequest): (error?: unknown) => void {
     if (this.closed) throw this.closed
     this.check(request)
-    const sequence = new Sequence(request)
-    this.waiting.push(sequence)
+    const sequence = new Sequence(request, this.arrivals++)
+    this.scheduler.add(sequence)
     queueMicrotask(() => this.pump())
     return (error) => {
       sequence.ending ??= { error }
@@ -64,7 +87,7 @@ export class Runner {
   close(error: BillfishError): void {
     if (this.closed) return
     this.closed = error
-    for (const sequence of [...this.waiting, ...this.running]) sequence.ending ??= { error }
+    for (const sequence of this.scheduler.sequences) sequence.ending ??= { error }
     this.sweep()
   }
 
@@ -88,60 +111,34 @@ export class Runner {
 
   private pump(): void {
     if (this.closed) return
-    this.admit()
-    while (this.stepsInFlight < this.limits.stepsInFlight) {
-      const ready = this.running.filter((sequence) => !sequence.inFlight)
-      const batch = nextBatch(ready, this.limits.maxBatchTokens)
-      if (batch.length === 0) return
-      void this.step(batch)
-    }
+    for (let batch = this.scheduler.next(); batch; batch = this.scheduler.next()) void this.step(batch)
   }
 
-  /** In order of arrival: a long request at the head of the queue is not overtaken for ever by short ones. */
-  private admit(): void {
-    for (let next = this.waiting[0]; next; next = this.waiting[0]) {
-      const needed = this.pool.blocksFor(next.promptLength + next.request.maxNewTokens)
-      if (this.running.length >= this.limits.maxSequences || needed > this.pool.available) return
-      this.waiting.shift()
-      next.blocks = this.pool.take(needed)
-      this.running.push(next)
-    }
-  }
-
-  private async step(batch: readonly Share<Sequence>[]): Promise<void> {
-    this.stepsInFlight++
-    for (const { sequence } of batch) sequence.inFlight = true
-    let outcome: { output: StepOutput } | { error: unknown }
+  private async step(batch: Batch): Promise<void> {
+    const composed = composeStep(batch, this.pool, this.ropeBase)
+    let output: StepOutput | undefined
+    let failure: { error: unknown } | undefined
     try {
-      const output = await this.native.step(this.request(batch))
-      outcome = { output }
+      output = await this.native.step(composed.request)
+      this.recorder.record(composed.request.tokens.length, batch.length, output.stages)
     } catch (error) {
-      outcome = { error: asBillfishError(error) }
+      failure = { error: asBillfishError(error) }
     }
-    this.stepsInFlight--
-    const reader = 'output' in outcome ? new OutputReader(outcome.output, this.limits) : undefined
-    for (const { sequence, rows } of batch) {
-      sequence.inFlight = false
-      if (!reader) sequence.ending ??= { error: (outcome as { error: unknown }).error }
-      else this.advance(sequence, rows, reader)
+    this.scheduler.complete(batch)
+    const brought = output && dealOut(composed, output, this.limits)
+    for (const [i, { sequence }] of batch.entries()) {
+      if (brought) this.advance(sequence, brought[i] as SequenceStep)
+      else sequence.ending ??= failure
     }
     this.sweep()
     this.pump()
   }
 
-  private advance(sequence: Sequence, rows: number, reader: OutputReader): void {
-    const { request } = sequence
-    sequence.computed += rows
-    const complete = sequence.pending === 0
-    const step: SequenceStep = reader.next(rows, {
-      sample: complete && request.sampling !== undefined,
-      logits: request.wantLogits === true,
-      hiddenStates: request.wantHiddenStates === true,
-    })
+  private advance(sequence: Sequence, step: SequenceStep): void {
     if (sequence.ending) return
     try {
-      const token = request.onStep(step)
-      if (!complete) return
+      const token = sequence.request.onStep(step)
+      if (sequence.computed < sequence.tokens.length) return
       if (token === undefined) sequence.ending = {}
       else sequence.tokens.push(token)
     } catch (error) {
@@ -149,88 +146,8 @@ export class Runner {
     }
   }
 
-  /** Takes out the sequences that are to end and have no step under way. */
   private sweep(): void {
-    for (const list of [this.waiting, this.running]) {
-      for (let i = list.length - 1; i >= 0; i--) {
-        const sequence = list[i] as Sequence
-        if (!sequence.ending || sequence.inFlight) continue
-        list.splice(i, 1)
-        this.pool.give(sequence.blocks)
-        sequence.blocks = []
-        const { error } = sequence.ending
-        queueMicrotask(() => sequence.request.onEnd(error))
-      }
-    }
-  }
-
-  private request(batch: readonly Share<Sequence>[]): StepRequest {
-    const rows = batch.reduce((sum, share) => sum + share.rows, 0)
-    const tokens = new Int32Array(rows)
-    const positions = new Int32Array(rows)
-    const sequences = new Int32Array(batch.length * 5)
-    const ropeBases = new Float64Array(batch.length)
-    const blockTables: number[] = []
-    const logitRows: number[] = []
-    const sampling: (SamplingSpec | null)[] = []
-    let row = 0
-    for (const [i, { sequence, rows: count }] of batch.entries()) {
-      const { request, computed } = sequence
-      const blocks = sequence.blocks.slice(0, this.pool.blocksFor(computed + count))
-      sequences.set([row, count, computed, blockTables.length, blocks.length], i * 5)
-      blockTables.push(...blocks)
-      ropeBases[i] = this.ropeBase(sequence.promptLength, computed + count)
-      for (let j = 0; j < count; j++) {
-        tokens[row + j] = sequence.tokens[computed + j] as number
-        positions[row + j] = computed + j
-      }
-      const complete = count === sequence.pending
-      const lastRow = row + count - 1
-      const sampled = complete && request.sampling ? request.sampling() : null
-      for (let r = request.wantLogits ? row : lastRow; r <= lastRow; r++) {
-        if (!request.wantLogits && !sampled) continue
-        logitRows.push(r)
-        sampling.push(r === lastRow ? sampled : null)
-      }
-      row += count
-    }
-    return {
-      tokens,
-      positions,
-      sequences,
-      blockTables: Int32Array.from(blockTables),
-      ropeBases,
-      logitRows: Int32Array.from(logitRows),
-      sampling,
-      wantLogits: batch.some(({ sequence }) => sequence.request.wantLogits),
-      wantHiddenStates: batch.some(({ sequence }) => sequence.request.wantHiddenStates),
-    }
-  }
-}
-
-/** Deals a step's output out to its sequences, in the order of the batch. */
-class OutputReader {
-  private row = 0
-  private logitRow = 0
-  private sample = 0
-
-  constructor(
-    private readonly output: StepOutput,
-    private readonly limits: RunnerLimits,
-  ) {}
-
-  next(rows: number, wanted: { sample: boolean; logits: boolean; hiddenStates: boolean }): SequenceStep {
-    const { vocabulary, hiddenSize } = this.limits
-    const sample = wanted.sample ? this.output.samples[this.sample++] : undefined
-    const logits = wanted.logits
-      ? this.output.logits?.slice(this.logitRow * vocabulary, (this.logitRow + rows) * vocabulary)
-      : undefined
-    this.logitRow += wanted.logits ? rows : wanted.sample ? 1 : 0
-    const hiddenStates = wanted.hiddenStates
-      ? this.output.hiddenStates?.map((state) => state.slice(this.row * hiddenSize, (this.row + rows) * hiddenSize))
-      : undefined
-    this.row += rows
-    return { sample, logits, hiddenStates }
+    for (const { request, ending } of this.scheduler.sweep()) queueMicrotask(() => request.onEnd(ending?.error))
   }
 }
 

@@ -13,7 +13,7 @@ export interface SequenceStep {
 /** A request to the runner. */
 export interface SequenceRequest {
   readonly prompt: readonly number[]
-  /** The most tokens that may follow the prompt; KV blocks for all of them are set aside. */
+  /** The most tokens that may follow the prompt. */
   readonly maxNewTokens: number
   /** How the next token is drawn; without it the sequence ends when its prompt has been computed. */
   readonly sampling?: (() => SamplingSpec) | undefined
@@ -25,18 +25,31 @@ export interface SequenceRequest {
   onEnd(error?: unknown): void
 }
 
-/** A request in the runner's hands. */
+/**
+ * A request in the scheduler's hands. Its tokens are those of the prompt and those accepted since; of them, `computed`
+ * are in the KV cache of every stage, `scheduled` will be once the steps under way are through:
+ *
+ *     0 ........ computed ........ scheduled ........ tokens.length
+ *       in cache         under way          pending
+ */
 export class Sequence {
-  /** Prompt and accepted tokens. */
   readonly tokens: number[]
-  /** How many of them the KV cache holds. */
   computed = 0
+  scheduled = 0
+  /** Its KV blocks: position p lies in blocks[p / blockSize]. */
   blocks: number[] = []
-  inFlight = false
+  /** Steps under way that bring rows of it: several while a prompt flows through the stages in pieces. */
+  stepsInFlight = 0
+  /** When its last step was composed, as a number of steps; the schedule serves first who has waited longest. */
+  lastStep = -1
   /** Set when the sequence is to end, as soon as no step of it is under way. */
   ending: { error?: unknown } | undefined
 
-  constructor(readonly request: SequenceRequest) {
+  /** @param arrival number of the request: lower ones came earlier and go first */
+  constructor(
+    readonly request: SequenceRequest,
+    readonly arrival: number,
+  ) {
     this.tokens = [...request.prompt]
   }
 
@@ -44,8 +57,22 @@ export class Sequence {
     return this.request.prompt.length
   }
 
-  /** Tokens that are not in the KV cache yet. */
+  /** Tokens that no step has been given yet. */
   get pending(): number {
-    return this.tokens.length - this.computed
+    return this.tokens.length - this.scheduled
+  }
+
+  /** Whether it computes one token a step, each after the one before has been sampled. */
+  get decodes(): boolean {
+    return this.tokens.length - this.computed === 1 && this.computed > 0
+  }
+
+  /**
+   * Whether its blocks may be taken from it, to be computed again later. Not while a step of it is under way; and not
+   * if its rows' own outputs are wanted, which must not come twice (it keeps its blocks a short while: it only reads
+   * its prompt).
+   */
+  get preemptible(): boolean {
+    return this.stepsInFlight === 0 && this.request.sampling !== undefined && !this.ending
   }
 }

@@ -1,0 +1,96 @@
+import type { StepOutput, StepRequest } from '../native/addon'
+import type { BlockPool } from './block-pool'
+import type { Batch } from './scheduler'
+import type { Sequence, SequenceStep } from './sequence'
+
+/** Numbers a sequence in StepRequest.sequences. */
+const spanNumbers = 5
+
+/** The rows of a sequence in a step and of what it brings. */
+interface Part {
+  readonly sequence: Sequence
+  readonly rows: number
+  readonly logitRows: number
+  readonly sampled: boolean
+}
+
+export interface ComposedStep {
+  readonly request: StepRequest
+  readonly parts: readonly Part[]
+}
+
+/** A batch as the native side takes it; made once its rows have been scheduled. */
+export function composeStep(
+  batch: Batch,
+  pool: BlockPool,
+  ropeBase: (promptLength: number, length: number) => number,
+): ComposedStep {
+  const total = batch.reduce((sum, { rows }) => sum + rows, 0)
+  const tokens = new Int32Array(total)
+  const positions = new Int32Array(total)
+  const sequences = new Int32Array(batch.length * spanNumbers)
+  const ropeBases = new Float64Array(batch.length)
+  const blockTables: number[] = []
+  const logitRows: number[] = []
+  const sampling: StepRequest['sampling'][number][] = []
+  const parts: Part[] = []
+  let row = 0
+  for (const [i, { sequence, rows }] of batch.entries()) {
+    const { request, scheduled } = sequence
+    const past = scheduled - rows
+    const blocks = sequence.blocks.slice(0, pool.blocksFor(scheduled))
+    sequences.set([row, rows, past, blockTables.length, blocks.length], i * spanNumbers)
+    blockTables.push(...blocks)
+    ropeBases[i] = ropeBase(sequence.promptLength, scheduled)
+    for (let j = 0; j < rows; j++) {
+      tokens[row + j] = sequence.tokens[past + j] as number
+      positions[row + j] = past + j
+    }
+    const lastRow = row + rows - 1
+    const sampled = sequence.pending === 0 && request.sampling ? request.sampling() : null
+    const wanted = request.wantLogits ? rows : sampled ? 1 : 0
+    for (let r = lastRow - wanted + 1; r <= lastRow; r++) {
+      logitRows.push(r)
+      sampling.push(r === lastRow ? sampled : null)
+    }
+    parts.push({ sequence, rows, logitRows: wanted, sampled: sampled !== null })
+    row += rows
+  }
+  const request = {
+    tokens,
+    positions,
+    sequences,
+    blockTables: Int32Array.from(blockTables),
+    ropeBases,
+    logitRows: Int32Array.from(logitRows),
+    sampling,
+    wantLogits: batch.some(({ sequence }) => sequence.request.wantLogits),
+    wantHiddenStates: batch.some(({ sequence }) => sequence.request.wantHiddenStates),
+  }
+  return { request, parts }
+}
+
+/** What a step brought for each sequence of its batch, in the batch's order. */
+export function dealOut(
+  { parts }: ComposedStep,
+  output: StepOutput,
+  { vocabulary, hiddenSize }: { readonly vocabulary: number; readonly hiddenSize: number },
+): SequenceStep[] {
+  let row = 0
+  let logitRow = 0
+  let sample = 0
+  return parts.map(({ sequence: { request }, rows, logitRows, sampled }) => {
+    const step: SequenceStep = {
+      sample: sampled ? output.samples[sample++] : undefined,
+      logits: request.wantLogits
+        ? output.logits?.slice(logitRow * vocabulary, (logitRow + logitRows) * vocabulary)
+        : undefined,
+      hiddenStates: request.wantHiddenStates
+        ? output.hiddenStates?.map((state) => state.slice(row * hiddenSize, (row + rows) * hiddenSize))
+        : undefined,
+    }
+    logitRow += logitRows
+    row += rows
+    return step
+  })
+}
