@@ -46,6 +46,14 @@ export class Trace {
     readonly steps: readonly TracedStep[],
   ) {}
 
+  /** The steps numbered `first` up to, but not including, `end`. */
+  slice(first: number, end = Number.POSITIVE_INFINITY): Trace {
+    return new Trace(
+      this.stages,
+      this.steps.filter(({ step }) => step >= first && step < end),
+    )
+  }
+
   /**
    * Part of the time that each stage was busy, 0 to 1, from the first step's begin to the last step's end; empty if
    * there are no steps.

@@ -205,6 +205,8 @@ describe('what a model tells of itself', () => {
     const last = trace.steps.at(-1)?.stages.at(-1)?.end as number
     expect(last).toBeLessThanOrEqual(now)
     expect(last).toBeGreaterThan(now - 5000)
+    expect(trace.slice(1, 3).steps).toEqual(trace.steps.slice(1, 3))
+    expect(trace.slice(3).steps).toEqual(trace.steps.slice(3))
     const parts = trace.utilization()
     for (const part of parts) expect(part).toBeGreaterThan(0)
     expect(parts.reduce((sum, part) => sum + part, 0)).toBeLessThanOrEqual(1) // one step at a time
