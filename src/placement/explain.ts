@@ -1,46 +1,75 @@
-import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
+import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { autoDeviceMap, type PlanDevice, type PlannedStage, planStages } from './plan'
-import type { Placement } from './plan-model'
+import { autoSplit, splitMap } from './auto-map'
+import { explainBoundaries } from './boundaries'
+import { type PlanDevice, type PlannedStage, planStages } from './plan'
+import { singleChanges } from './single-changes'
+import type { StageCosts } from './stage-costs'
 import { storedModules } from './stored-modules'
-import { isStrategy } from './strategy-map'
+import type { Strategy } from './strategy-map'
+import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './words'
 
 export interface ExplainedPlan {
   readonly model: Model
   readonly source: WeightSource
+  readonly costs: StageCosts
   readonly limits: ModelLimits
   readonly devices: readonly PlanDevice[]
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
-  /** Bytes that the fullest device lacks; 0 if everything fits. */
-  readonly shortage: number
-  readonly placement: Placement
+  /** Device -> bytes that it lacks, where it does. */
+  readonly lacking: ReadonlyMap<string, number>
+  /** How it was placed: by a strategy, by the user, or by billfish with this split of `costs.groups` over `devices`. */
+  readonly placement: Strategy | 'given' | { readonly ends: readonly number[] }
   readonly options: SizeOptions
 }
 
-/** A plan in sentences: what each device holds, what bounds its speed, or what is missing and what would help. */
+/** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
 export function explainPlan(plan: ExplainedPlan): string[] {
-  const { stages, limits, shortage, placement } = plan
+  const { stages, limits, devices, lacking, placement, costs } = plan
+  const lines: string[] = []
+  if (typeof placement === 'string' && placement !== 'given') lines.push(whatStrategiesCount(plan, placement))
+  lines.push(...whatDevicesHold(stages))
   const kvCache = stages.reduce((sum, stage) => sum + stage.kvCache, 0)
-  const lines = stages.map(
-    ({ device, modules, total, budget }) =>
-      `${device} holds ${spoken(modules)}: ${gibibytes(total)}${budget === null ? '' : ` of ${gibibytes(budget)}`}.`,
-  )
-  if (isStrategy(placement)) lines.unshift(whatStrategiesCount(plan, placement))
   lines.push(
-    `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${gibibytes(kvCache)} of that.`,
+    `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${bytesInWords(kvCache)} of that.`,
   )
-  if (shortage > 0) return [...lines, ...whatIsMissing(plan)]
-  if (placement === 'auto' && stages.length > 1) lines.push(slowestStage(plan))
+  if (costs.tiedBytes > 0) lines.push(howTheHeadIsTied(plan))
+  if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
+  if (typeof placement === 'object' && devices.length > 1) {
+    lines.push(slowestStage(plan), ...explainBoundaries(costs.groups, costs.needs(limits), devices, placement.ends))
+  }
   return lines
 }
 
-function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: string): string {
+function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: Strategy): string {
   const stored = Object.values(storedModules(model, source).modules).reduce((sum, bytes) => sum + bytes, 0)
   return (
-    `'${strategy}' places as accelerate does, which counts the ${gibibytes(stored)} of weights in the checkpoint alone: ` +
+    `'${strategy}' places as accelerate does, which counts the ${bytesInWords(stored)} of weights in the checkpoint alone: ` +
     'no KV cache, no buffers. What each device will hold in truth:'
   )
+}
+
+/** A sentence a device; one may have several stages. */
+function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
+  return [...new Set(stages.map(({ device }) => device))].map((device) => {
+    const own = stages.filter((stage) => stage.device === device)
+    const total = own.reduce((sum, stage) => sum + stage.total, 0)
+    const budget = own[0]?.budget ?? null
+    const modules = own.map((stage) => modulesInWords(stage.modules)).join('; and in a stage of their own ')
+    return `${device} holds ${modules}: ${bytesInWords(total)}${budget === null ? '' : ` of ${bytesInWords(budget)}`}.`
+  })
+}
+
+/** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
+function howTheHeadIsTied({ model, stages, costs }: ExplainedPlan): string {
+  const { embedding, head } = model.names
+  const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
+  const tie = `${head} is tied to ${embedding}`
+  const size = bytesInWords(costs.tiedBytes)
+  if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
+  const where = listInWords([...new Set([first?.device ?? '', last?.device ?? ''])])
+  return `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so.`
 }
 
 function slowestStage({ stages, devices }: ExplainedPlan): string {
@@ -48,75 +77,32 @@ function slowestStage({ stages, devices }: ExplainedPlan): string {
   const time = ({ read, device }: PlannedStage) => read / speedOf(device)
   const slowest = stages.reduce((a, b) => (time(b) > time(a) ? b : a))
   return (
-    `The slowest stage is that of ${slowest.device}, which reads ${gibibytes(slowest.read)} of weights a token: ` +
+    `The slowest stage is that of ${slowest.device}, which reads ${bytesInWords(slowest.read)} of weights a token: ` +
     'no other split within these budgets has a faster slowest stage.'
   )
 }
 
 function whatIsMissing(plan: ExplainedPlan): string[] {
-  const { shortage, placement } = plan
-  const lines = [`It does not fit: a device lacks ${shortage.toLocaleString('en-US')} bytes (${gibibytes(shortage)}).`]
-  if (placement !== 'auto') return [...lines, whatAutoWouldDo(plan)]
-  const changes = singleChanges(plan)
-  lines.push(
+  const { model, costs, limits, devices, lacking, placement, options } = plan
+  const short = [...lacking].map(([device, bytes]) => `${device} lacks ${exactBytesInWords(bytes)}`)
+  const line = `It does not fit: ${listInWords(short)}.`
+  if (typeof placement === 'string') return [line, whatAutoWouldDo(plan)]
+  const changes = singleChanges(model, costs, limits, devices, options)
+  return [
+    line,
     changes.length > 0
       ? `Each of these alone would make it fit: ${changes.join('; ')}.`
-      : 'No single change of context, sequences or one more device makes it fit: use a smaller type, or several of them.',
-  )
-  return lines
+      : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.',
+  ]
 }
 
-function whatAutoWouldDo({ model, source, limits, devices }: ExplainedPlan): string {
-  const map = autoDeviceMap(model, source, limits, devices)
-  if (!map) return "deviceMap 'auto' finds no split that fits either."
+function whatAutoWouldDo({ model, source, costs, limits, devices }: ExplainedPlan): string {
+  const ends = autoSplit(costs, limits, devices)
+  if (!ends) return `deviceMap 'auto' over ${listInWords(devices.map(({ device }) => device))} does not fit either.`
+  const map = splitMap(costs, devices, ends)
   const stages = planStages(model, source, limits, (module) => map.get(module) as string)
-  const shares = stages.map(({ device, modules, total }) => `${device} ${spoken(modules)} (${gibibytes(total)})`)
+  const shares = stages.map(
+    ({ device, modules, total }) => `${device} ${modulesInWords(modules)} (${bytesInWords(total)})`,
+  )
   return `deviceMap 'auto' would fit: ${shares.join('; ')}.`
-}
-
-/** The smallest single changes after which an automatic placement fits. */
-function singleChanges({ model, source, limits, devices, options }: ExplainedPlan): string[] {
-  const fits = (change: SizeOptions, on: readonly PlanDevice[] = devices) =>
-    autoDeviceMap(model, source, modelLimits(model.shape, { ...options, ...change }), on) !== undefined
-  const { maxModelLength, maxSequences } = limits
-  const length = largest(maxModelLength, (value) => fits({ maxModelLength: value }))
-  const sequences = largest(maxSequences, (value) => fits({ maxSequences: value }))
-  const changes: string[] = []
-  if (length > 0) changes.push(`maxModelLength ${length} instead of ${maxModelLength}`)
-  if (sequences > 0) changes.push(`maxSequences ${sequences} instead of ${maxSequences}`)
-  const last = devices.at(-1)
-  if (last && fits({}, [...devices, last])) changes.push(`one more device of ${gibibytes(last.memory)}`)
-  return changes
-}
-
-/** The largest value below `limit` that holds, where every smaller one holds too; 0 if none does. */
-function largest(limit: number, holds: (value: number) => boolean): number {
-  let low = 0
-  let high = limit
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2)
-    if (holds(middle)) low = middle
-    else high = middle
-  }
-  return low
-}
-
-/** `model.layers.3` to `model.layers.9` in a row as "model.layers.3 to 9". */
-function spoken(modules: readonly string[]): string {
-  const parts: string[] = []
-  for (let i = 0; i < modules.length; i++) {
-    const name = modules[i] as string
-    const [, prefix, first] = /^(.*)\.(\d+)$/.exec(name) ?? []
-    let last = Number(first)
-    while (prefix !== undefined && modules[i + 1] === `${prefix}.${last + 1}`) {
-      last++
-      i++
-    }
-    parts.push(prefix !== undefined && last > Number(first) ? `${name} to ${last}` : name)
-  }
-  return parts.join(', ')
-}
-
-function gibibytes(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(2)} GiB`
 }

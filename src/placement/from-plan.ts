@@ -4,6 +4,14 @@ import { BillfishError } from '../errors'
 import type { SizeOptions } from '../limits'
 import type { ModelPlan, PlanOptions } from './plan-model'
 
+const sizeNames = Object.keys({
+  dtype: 0,
+  maxModelLength: 0,
+  maxSequences: 0,
+  maxBatchTokens: 0,
+  maxCacheTokens: 0,
+} satisfies Record<keyof SizeOptions, 0>) as (keyof SizeOptions)[]
+
 /**
  * The options by which a model is loaded as planned: the plan's placement and sizes, within the budgets that it was made
  * for. Whether its modules are this model's shows when the device map is resolved.
@@ -24,12 +32,13 @@ export function fromPlan(plan: ModelPlan, options: PlanOptions): PlanOptions {
       `${name} is given beside plan, which has placed the modules already. Plan again with it, or leave one of them out.`,
     )
   }
-  for (const [name, planned] of Object.entries(plan.sizes)) {
-    const given = options[name as keyof SizeOptions]
+  for (const name of sizeNames) {
+    const [given, planned] = [options[name], plan.sizes[name]]
     if (given === undefined || given === planned) continue
+    const made = planned === undefined ? 'without it' : `for ${shown(planned)}`
     throw new BillfishError(
       'INVALID_OPTION',
-      `${name} is ${shown(given)}, but the plan was made for ${shown(planned)}. Plan again with it, or leave it out.`,
+      `${name} is ${shown(given)}, but the plan was made ${made}. Plan again with it, or leave it out.`,
     )
   }
   const budgets = plan.stages.flatMap(({ device, budget }) => (typeof budget === 'number' ? [[device, budget]] : []))

@@ -1,61 +1,75 @@
-/** A module, or modules that stay together, as the partition sees them. */
-export interface PartitionItem {
-  /** Bytes that it needs wherever it is placed: weights and KV cache. */
+/** What a stage costs on a device. */
+export interface StageCost {
+  /** Bytes that it holds. */
   readonly memory: number
-  /** What it adds to a step's time on a device of speed 1: bytes read a token. */
-  readonly work: number
+  /** What it takes for a step, in any unit. */
+  readonly time: number
 }
 
-export interface PartitionDevice {
-  /** Bytes; Infinity for no limit. */
-  readonly memory: number
-  /** Relative to the others; 1 is usual. */
-  readonly speed: number
-}
+/** Cost of a stage of items [first, end) on device number `device`. */
+export type CostOf = (device: number, first: number, end: number) => StageCost
 
 /**
- * Splits `items` into consecutive runs, one a device in order (a device may get none), so that every run fits its device
- * and the slowest stage is as fast as it can be. Of equally fast splits the one with the fewest stages wins, since each
- * hand-over costs time.
+ * Splits `items` items into consecutive runs, one a device in order (a device may get none), so that every run fits its
+ * device and the slowest stage is as fast as it can be. Of equally fast splits the one with the fewest stages wins, since
+ * each hand-over costs time; of these the one whose stages are most even in memory (the least sum of squares).
  *
- * Dynamic programming over (devices used, items placed): O(devices * items^2).
- * @param stageMemory bytes that a stage of items [first, end) needs besides its items' own: its buffers, less what
- *   items share when they are together
+ * Dynamic programming over (devices used, items placed), twice: the slowest stage of the best split is found first,
+ * because fewest stages and most even memory are only sums once it bounds every stage. O(devices * items^2).
+ * @param budgets bytes of each device; Infinity for no limit
  * @returns for each device the end of its run (ends[d] = items placed on devices 0..d), or undefined if nothing fits
  */
-export function partition(
-  items: readonly PartitionItem[],
-  devices: readonly PartitionDevice[],
-  stageMemory: (first: number, end: number) => number,
-): number[] | undefined {
-  interface Best {
-    readonly slowest: number
-    readonly stages: number
-    readonly ends: readonly number[]
-  }
-  const better = (a: Best, b: Best | undefined) =>
-    b === undefined || a.slowest < b.slowest || (a.slowest === b.slowest && a.stages < b.stages)
+export function partition(items: number, budgets: readonly number[], costOf: CostOf): number[] | undefined {
+  const slowest = fastestSlowest(items, budgets, costOf)
+  return slowest === undefined ? undefined : mostEven(items, budgets, costOf, slowest)
+}
 
-  let best: (Best | undefined)[] = items.map(() => undefined)
-  best.unshift({ slowest: 0, stages: 0, ends: [] })
-  for (const device of devices) {
-    const next = best.map((state, placed) => state && { ...state, ends: [...state.ends, placed] }) as typeof best
-    for (const [first, state] of best.entries()) {
-      if (!state) continue
-      let memory = 0
-      let work = 0
-      for (let end = first + 1; end <= items.length; end++) {
-        const item = items[end - 1] as PartitionItem
-        memory += item.memory
-        work += item.work
-        if (memory + stageMemory(first, end) > device.memory) continue
-        const slowest = Math.max(state.slowest, work / device.speed)
-        const candidate = { slowest, stages: state.stages + 1, ends: [...state.ends, end] }
-        if (better(candidate, next[end])) next[end] = candidate
+/** The time of the slowest stage in the best split, or undefined if nothing fits. */
+export function fastestSlowest(items: number, budgets: readonly number[], costOf: CostOf): number | undefined {
+  let best: number[] = Array.from({ length: items + 1 }, (_, placed) => (placed === 0 ? 0 : Number.POSITIVE_INFINITY))
+  for (const [device, budget] of budgets.entries()) {
+    const next = [...best]
+    for (let first = 0; first < items; first++) {
+      const before = best[first] as number
+      if (before === Number.POSITIVE_INFINITY) continue
+      for (let end = first + 1; end <= items; end++) {
+        const { memory, time } = costOf(device, first, end)
+        if (memory <= budget) next[end] = Math.min(next[end] as number, Math.max(before, time))
       }
     }
     best = next
   }
-  const complete = best[items.length]
+  const slowest = best[items]
+  return slowest === Number.POSITIVE_INFINITY ? undefined : slowest
+}
+
+interface Split {
+  readonly stages: number
+  /** Sum of the squares of the stages' bytes. */
+  readonly squares: number
+  readonly ends: readonly number[]
+}
+
+/** The split with the fewest stages, then the most even ones, none of them slower than `slowest`. */
+function mostEven(items: number, budgets: readonly number[], costOf: CostOf, slowest: number): number[] | undefined {
+  let best: (Split | undefined)[] = Array.from({ length: items + 1 }, () => undefined)
+  best[0] = { stages: 0, squares: 0, ends: [] }
+  for (const [device, budget] of budgets.entries()) {
+    const next = best.map((split, placed) => split && { ...split, ends: [...split.ends, placed] })
+    for (const [first, split] of best.entries()) {
+      if (!split) continue
+      for (let end = first + 1; end <= items; end++) {
+        const { memory, time } = costOf(device, first, end)
+        if (memory > budget || time > slowest) continue
+        const stages = split.stages + 1
+        const squares = split.squares + memory ** 2
+        const other = next[end]
+        if (other && (other.stages < stages || (other.stages === stages && other.squares <= squares))) continue
+        next[end] = { stages, squares, ends: [...split.ends, end] }
+      }
+    }
+    best = next
+  }
+  const complete = best[items]
   return complete && [...complete.ends]
 }

@@ -8,30 +8,25 @@ import type { WeightSource } from '../models/graph'
 import { createModel } from '../models/registry'
 import { modulesOf } from '../models/stages'
 import { readQuantizationConfig } from '../quantization/config'
+import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
-import { type DeviceMap, deviceName, resolveDeviceMap } from './device-map'
-import { explainPlan } from './explain'
-import { type MemorySize, parseMemorySize } from './memory-size'
-import { autoDeviceMap, type PlanDevice, type PlannedStage, planStages } from './plan'
+import { type DeviceMap, resolveDeviceMap } from './device-map'
+import { type ExplainedPlan, explainPlan } from './explain'
+import { type PlanDevice, type PlannedStage, planStages } from './plan'
+import { type DeviceOptions, planDevices } from './plan-devices'
 import { presets } from './presets'
+import { StageCosts } from './stage-costs'
 import { isStrategy, type Strategy, strategyMap } from './strategy-map'
 
 /** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
 export type Placement = DeviceMap | 'auto' | Strategy
 
-export interface PlanOptions extends SizeOptions {
+export interface PlanOptions extends SizeOptions, DeviceOptions {
   /**
    * `'auto'` by default: the split that makes the slowest stage fastest within the budgets. `'balanced'`,
    * `'balanced_low_0'` and `'sequential'` place as accelerate does, by the weights in the checkpoint alone.
    */
   readonly deviceMap?: Placement | undefined
-  /**
-   * The devices that `'auto'` and the strategies choose from, in the order of the pipeline; those of maxMemory by
-   * default. For the strategies a CPU after other devices takes only what these have no room for.
-   */
-  readonly devices?: readonly (string | number | PlanDevice)[] | undefined
-  /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
-  readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
 }
 
 /** A plan is plain JSON: it may be stored, and given to `loadModel(directory, { plan })`. */
@@ -62,43 +57,52 @@ export async function planModel(model: string | RawConfig, options: PlanOptions 
 /** {@link planModel} for a model whose weights' shapes are known. */
 export function plan(model: Model, source: WeightSource, options: PlanOptions): ModelPlan {
   const limits = modelLimits(model.shape, options)
-  const devices = planDevices(options)
-  const placement = options.deviceMap ?? 'auto'
-  const map = placementMap(model, source, limits, devices, placement)
-  const budgets = new Map(devices.map(({ device, memory }) => [device, memory]))
+  const { candidates: devices, budgets } = planDevices(options)
+  const costs = new StageCosts(model, source)
+  const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap ?? 'auto')
   const stages = planStages(model, source, limits, (module) => map.get(module) as string).map((stage) => {
     const budget = budgets.get(stage.device) ?? Number.POSITIVE_INFINITY
     return { ...stage, budget: Number.isFinite(budget) ? budget : null }
   })
-  const lacking = shortage(stages, budgets)
-  const { maxModelLength, maxSequences, maxBatchTokens } = limits
+  const lacking = shortages(stages)
   return {
     deviceMap: Object.fromEntries(map),
-    sizes: { dtype: options.dtype ?? 'auto', maxModelLength, maxSequences, maxBatchTokens },
+    sizes: sizesOf(limits, options),
     stages,
-    fits: lacking === 0,
-    explanation: explainPlan({ model, source, limits, devices, stages, shortage: lacking, placement, options }),
+    fits: lacking.size === 0,
+    explanation: explainPlan({ model, source, costs, limits, devices, stages, lacking, placement, options }),
   }
 }
 
-function placementMap(
-  model: Model,
-  source: WeightSource,
-  limits: ModelLimits,
-  devices: readonly PlanDevice[],
-  placement: Placement,
-): Map<string, string> {
-  if (placement === 'auto') return autoOrLeastShort(model, source, limits, devices)
-  if (isStrategy(placement)) return strategyMap(model, source, placement, devices)
-  return resolveDeviceMap(placement, modulesOf(model))
+function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOptions): SizeOptions {
+  const { maxModelLength, maxSequences, maxBatchTokens } = limits
+  const cache = maxCacheTokens === undefined ? {} : { maxCacheTokens } // by default it follows from the others
+  return { dtype, maxModelLength, maxSequences, maxBatchTokens, ...cache }
 }
 
-/** Bytes that the fullest device lacks; 0 if everything fits. A device may have several stages. */
-function shortage(stages: readonly PlannedStage[], budgets: ReadonlyMap<string, number>): number {
-  const needed = new Map<string, number>()
-  for (const { device, total } of stages) needed.set(device, (needed.get(device) ?? 0) + total)
-  const lacks = [...needed].map(([device, bytes]) => bytes - (budgets.get(device) ?? Number.POSITIVE_INFINITY))
-  return Math.max(0, ...lacks)
+function place(
+  model: Model,
+  source: WeightSource,
+  costs: StageCosts,
+  limits: ModelLimits,
+  devices: readonly PlanDevice[],
+  deviceMap: Placement,
+): { map: Map<string, string>; placement: ExplainedPlan['placement'] } {
+  if (deviceMap === 'auto') {
+    const ends = leastShortSplit(costs, limits, devices)
+    return { map: splitMap(costs, devices, ends), placement: { ends } }
+  }
+  if (isStrategy(deviceMap)) return { map: strategyMap(model, source, deviceMap, devices), placement: deviceMap }
+  return { map: resolveDeviceMap(deviceMap, modulesOf(model)), placement: 'given' }
+}
+
+/** Device -> bytes that its stages need beyond its budget, where they do. */
+function shortages(stages: ModelPlan['stages']): Map<string, number> {
+  const left = new Map<string, number>()
+  for (const { device, total, budget } of stages) {
+    left.set(device, (left.get(device) ?? budget ?? Number.POSITIVE_INFINITY) - total)
+  }
+  return new Map([...left].filter(([, bytes]) => bytes < 0).map(([device, bytes]) => [device, -bytes]))
 }
 
 async function weightSource(model: string | RawConfig): Promise<{ config: RawConfig; weights: WeightSource }> {
@@ -128,56 +132,4 @@ async function isDirectory(path: string): Promise<boolean> {
   } catch {
     return false
   }
-}
-
-/** @throws BillfishError INVALID_OPTION */
-function planDevices({ devices, maxMemory = {} }: PlanOptions): PlanDevice[] {
-  const budgets = new Map(
-    Object.entries(maxMemory).map(([device, size]) => [
-      deviceName(device),
-      parseMemorySize(size, `maxMemory of ${device}`),
-    ]),
-  )
-  const named = devices ?? (budgets.size > 0 ? [...budgets.keys()] : ['cpu'])
-  if (named.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one.')
-  return named.map((entry) => {
-    if (typeof entry === 'object') return { ...entry, device: deviceName(entry.device) }
-    const device = deviceName(entry)
-    return { device, memory: budgets.get(device) ?? Number.POSITIVE_INFINITY }
-  })
-}
-
-/** The automatic map; where nothing fits, the one that would with the least memory more on every device. */
-function autoOrLeastShort(
-  model: Model,
-  source: WeightSource,
-  limits: ModelLimits,
-  devices: readonly PlanDevice[],
-): Map<string, string> {
-  const withMore = (bytes: number) =>
-    autoDeviceMap(
-      model,
-      source,
-      limits,
-      devices.map((device) => ({ ...device, memory: device.memory + bytes })),
-    )
-  const fitting = withMore(0)
-  if (fitting) return fitting
-  let low = 0
-  let high = 2 ** 20
-  let best = withMore(high)
-  while (!best) {
-    low = high
-    high *= 2
-    best = withMore(high)
-  }
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2)
-    const map = withMore(middle)
-    if (map) {
-      high = middle
-      best = map
-    } else low = middle
-  }
-  return best
 }

@@ -127,7 +127,7 @@ describe('billfish plan', () => {
   it('tells what does not fit', async () => {
     const { code, stdout } = await plan('Qwen3-8B', '--devices', '1GiB')
     expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/It does not fit: a device lacks [\d,]+ bytes/)
+    expect(stdout).toMatch(/It does not fit: cuda:0 lacks [\d,]+ bytes/)
   })
 
   it.each([

@@ -32,6 +32,11 @@ describe('refused beside a plan', () => {
     ['devices', { devices: ['cpu'] }, /devices is given beside plan/],
     ['budgets', { maxMemory: { cpu: '1GiB' } }, /maxMemory is given beside plan/],
     ['another size', { maxSequences: 3 }, /maxSequences is 3, but the plan was made for 2/],
+    [
+      'a size that it was made without',
+      { maxCacheTokens: 64 },
+      /maxCacheTokens is 64, but the plan was made without it/,
+    ],
     ['another type', { dtype: 'float32' }, /dtype is "float32", but the plan was made for "auto"/],
   ])('%s', async (_what, options, message) => {
     const plan = await planModel(directory, sizes)

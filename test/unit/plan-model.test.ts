@@ -44,7 +44,9 @@ describe('what does not fit', () => {
     const plan = await planModel(qwen, options)
     expect(plan.fits).toBe(false)
     const text = plan.explanation.join(' ')
-    const lacking = Number(/lacks ([\d,]+) bytes/.exec(text)?.[1]?.replaceAll(',', ''))
+    const lacking = Math.max(
+      ...[...text.matchAll(/lacks ([\d,]+) bytes/g)].map(([, n]) => Number(n?.replaceAll(',', ''))),
+    )
     const more = (bytes: number) => devices.map((device) => ({ ...device, memory: device.memory + bytes }))
     expect((await planModel(qwen, { ...options, devices: more(lacking) })).fits).toBe(true)
     expect((await planModel(qwen, { ...options, devices: more(lacking - 1) })).fits).toBe(false)
@@ -52,6 +54,15 @@ describe('what does not fit', () => {
     const length = Number(/maxModelLength (\d+) instead/.exec(text)?.[1])
     expect((await planModel(qwen, { ...options, maxModelLength: length })).fits).toBe(true)
     expect((await planModel(qwen, { ...options, maxModelLength: length + 1 })).fits).toBe(false)
+  })
+
+  test('fewer sequences that are long at once are a change, too', async () => {
+    const devices = Array.from({ length: 4 }, (_, i) => ({ device: i, memory: 24 * GiB }))
+    const options = { devices, maxModelLength: 8192, maxSequences: 4 }
+    const text = (await planModel(qwen, options)).explanation.join(' ')
+    const cacheTokens = Number(/maxCacheTokens (\d+) instead of 32768/.exec(text)?.[1])
+    expect((await planModel(qwen, { ...options, maxCacheTokens: cacheTokens })).fits).toBe(true)
+    expect((await planModel(qwen, { ...options, maxCacheTokens: cacheTokens + 1 })).fits).toBe(false)
   })
 
   test('a model that no single change helps says so', async () => {

@@ -5,8 +5,10 @@ import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import type { QuantizationConfig } from '../../src/checkpoint/types'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../src/models/stages'
+import { autoSplit, splitMap } from '../../src/placement/auto-map'
 import { configSource } from '../../src/placement/config-source'
-import { autoDeviceMap, planStages } from '../../src/placement/plan'
+import { type PlanDevice, planStages } from '../../src/placement/plan'
+import { StageCosts } from '../../src/placement/stage-costs'
 import { type MemoryLimits, stageMemory } from '../../src/placement/stage-memory'
 import { denseModels, modelDirectory } from '../support/fixtures'
 
@@ -32,6 +34,15 @@ const qwen2Of72B = {
   vocab_size: 152064,
   max_position_embeddings: 32768,
   torch_dtype: 'float16',
+}
+
+function autoDeviceMap(
+  { model, source }: ReturnType<typeof fromConfig>,
+  devices: PlanDevice[],
+): Map<string, string> | undefined {
+  const costs = new StageCosts(model, source)
+  const ends = autoSplit(costs, limits, devices)
+  return ends && splitMap(costs, devices, ends)
 }
 
 /** A model from its config alone, with its weights as the quantisation config says. */
@@ -61,14 +72,15 @@ describe.each(denseModels.filter((name) => !withSpuriousBiases.includes(name)))(
 })
 
 describe('auto', () => {
-  const { source, model } = fromConfig(qwen2Of72B, int4)
+  const qwen = fromConfig(qwen2Of72B, int4)
+  const { source, model } = qwen
   const layersOn = (map: Map<string, string>, device: string) =>
     [...map].filter(([module, owner]) => owner === device && module.includes('.layers.')).length
   const devices = (...memory: number[]) => memory.map((bytes, i) => ({ device: `cpu:${i}`, memory: bytes }))
 
   test('72B in int4 over four devices of 24 GiB: the head counts as work, the embedding does not', () => {
     const budgets = devices(24 * GiB, 24 * GiB, 24 * GiB, 24 * GiB)
-    const map = autoDeviceMap(model, source, limits, budgets) as Map<string, string>
+    const map = autoDeviceMap(qwen, budgets) as Map<string, string>
     const stages = planStages(model, source, limits, (module) => map.get(module) as string)
     expect(stages).toHaveLength(4)
     for (const { total } of stages) expect(total).toBeLessThanOrEqual(24 * GiB)
@@ -82,20 +94,20 @@ describe('auto', () => {
     let high = 40 * GiB
     while (high - low > 1) {
       const middle = Math.floor((low + high) / 2)
-      if (autoDeviceMap(model, source, limits, devices(middle, middle, middle))) high = middle
+      if (autoDeviceMap(qwen, devices(middle, middle, middle))) high = middle
       else low = middle
     }
-    const map = autoDeviceMap(model, source, limits, devices(high, high, high)) as Map<string, string>
+    const map = autoDeviceMap(qwen, devices(high, high, high)) as Map<string, string>
     const totals = planStages(model, source, limits, (module) => map.get(module) as string).map(({ total }) => total)
     expect(Math.max(...totals)).toBe(high)
   })
 
   test('unequal memory and unequal speed', () => {
-    const uneven = autoDeviceMap(model, source, limits, devices(10 * GiB, 80 * GiB)) as Map<string, string>
+    const uneven = autoDeviceMap(qwen, devices(10 * GiB, 80 * GiB)) as Map<string, string>
     const [small] = planStages(model, source, limits, (module) => uneven.get(module) as string)
     expect(small?.total).toBeLessThanOrEqual(10 * GiB)
     expect(layersOn(uneven, 'cpu:0')).toBeGreaterThan(10)
-    const fast = autoDeviceMap(model, source, limits, [
+    const fast = autoDeviceMap(qwen, [
       { device: 'cpu:0', memory: 80 * GiB },
       { device: 'cpu:1', memory: 80 * GiB, speed: 3 },
     ]) as Map<string, string>
@@ -103,16 +115,16 @@ describe('auto', () => {
   })
 
   test('what does not fit has no map', () => {
-    expect(autoDeviceMap(model, source, limits, devices(10 * GiB, 10 * GiB))).toBeUndefined()
-    expect(autoDeviceMap(model, source, limits, [])).toBeUndefined()
+    expect(autoDeviceMap(qwen, devices(10 * GiB, 10 * GiB))).toBeUndefined()
+    expect(autoDeviceMap(qwen, [])).toBeUndefined()
   })
 
   test('a tied head shares its table where embedding and head are on one device', () => {
     const tied = fromConfig({ ...qwen2Of72B, num_hidden_layers: 2, tie_word_embeddings: true }, int4)
     const [stage] = planStages(tied.model, tied.source, limits, () => 'cpu')
     const need = stage?.total as number
-    expect(autoDeviceMap(tied.model, tied.source, limits, devices(need))).toBeDefined()
-    expect(autoDeviceMap(tied.model, tied.source, limits, devices(need - 1))).toBeUndefined()
+    expect(autoDeviceMap(tied, devices(need))).toBeDefined()
+    expect(autoDeviceMap(tied, devices(need - 1))).toBeUndefined()
   })
 })
 

@@ -1,0 +1,75 @@
+import { BillfishError } from '../errors'
+import { deviceName } from './device-map'
+import { type MemorySize, parseMemorySize } from './memory-size'
+import type { PlanDevice } from './plan'
+
+/** A device to choose, where its name does not say enough. */
+export interface DeviceOption {
+  readonly device: string | number
+  /** Bytes, or `'24GiB'`; what maxMemory says by default, else no limit. */
+  readonly memory?: MemorySize | undefined
+  /**
+   * How fast it reads weights compared with the other devices, in any unit, such as its memory bandwidth in GB/s. By
+   * default 1 for the fastest kind of device that is named: beside CUDA devices a CPU counts as 1/20, and the disk as
+   * 1/400.
+   */
+  readonly speed?: number | undefined
+}
+
+export interface DeviceOptions {
+  /**
+   * The devices that `'auto'` and the strategies choose from, in the order of the pipeline; those of maxMemory by
+   * default. For the strategies a CPU after other devices takes only what these have no room for.
+   */
+  readonly devices?: readonly (string | number | DeviceOption)[] | undefined
+  /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
+  readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
+}
+
+export interface PlanDevices {
+  /** What may be chosen, in order. */
+  readonly candidates: readonly PlanDevice[]
+  /** Device -> bytes, of the candidates and of all that maxMemory names; Infinity for no limit. */
+  readonly budgets: ReadonlyMap<string, number>
+}
+
+/** How fast a device of each kind reads weights, roughly: HBM, DDR memory, an SSD. */
+const usualSpeed: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
+
+/** @throws BillfishError INVALID_OPTION for what is no device, size or speed, and for devices named twice */
+export function planDevices({ devices, maxMemory }: DeviceOptions): PlanDevices {
+  const budgets = new Map<string, number>()
+  for (const [key, size] of Object.entries(maxMemory ?? {})) {
+    const device = deviceName(key)
+    if (budgets.has(device)) throw namedTwice('maxMemory', device)
+    budgets.set(device, parseMemorySize(size, `maxMemory of ${key}`))
+  }
+  const entries = devices ?? (budgets.size > 0 ? [...budgets.keys()] : ['cpu'])
+  if (entries.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one.')
+  const named = entries.map((entry) => {
+    const option: DeviceOption = typeof entry === 'object' && entry !== null ? entry : { device: entry }
+    return { ...option, device: deviceName(option.device) }
+  })
+
+  const unit = Math.max(...named.map(({ device }) => speedOfKind(device)))
+  const candidates: PlanDevice[] = []
+  for (const { device, memory, speed = speedOfKind(device) / unit } of named) {
+    if (candidates.some((other) => other.device === device)) throw namedTwice('devices', device)
+    if (!(Number.isFinite(speed) && speed > 0)) {
+      throw new BillfishError('INVALID_OPTION', `devices: the speed of ${device} is ${speed}, but must be above 0.`)
+    }
+    if (memory !== undefined) {
+      budgets.set(device, memory === Number.POSITIVE_INFINITY ? memory : parseMemorySize(memory, `memory of ${device}`))
+    }
+    candidates.push({ device, memory: budgets.get(device) ?? Number.POSITIVE_INFINITY, speed })
+  }
+  return { candidates, budgets }
+}
+
+function speedOfKind(device: string): number {
+  return usualSpeed[device.replace(/:.*/, '')] ?? 1
+}
+
+function namedTwice(option: string, device: string): BillfishError {
+  return new BillfishError('INVALID_OPTION', `${option} names ${device} twice; name it once.`)
+}

@@ -1,0 +1,45 @@
+import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
+import type { Model } from '../models/architecture'
+import { fitsSomehow } from './auto-map'
+import type { PlanDevice } from './plan'
+import type { StageCosts } from './stage-costs'
+import { bytesInWords } from './words'
+
+/** The smallest single changes after which an automatic placement fits, in words. */
+export function singleChanges(
+  { shape }: Model,
+  costs: StageCosts,
+  limits: ModelLimits,
+  devices: readonly PlanDevice[],
+  options: SizeOptions,
+): string[] {
+  const fits = (change: SizeOptions, on: readonly PlanDevice[] = devices) =>
+    fitsSomehow(costs, modelLimits(shape, { ...options, ...change }), on)
+  const lowered = (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens') => {
+    const value = largest(0, limits[name], (lower) => fits({ [name]: lower }))
+    return value > 0 ? [`${name} ${value} instead of ${limits[name]}`] : []
+  }
+  const cacheTokens = largest(limits.maxModelLength - 1, limits.cacheTokens, (tokens) =>
+    fits({ maxCacheTokens: tokens }),
+  )
+  const changes = [
+    ...lowered('maxModelLength'),
+    ...lowered('maxSequences'),
+    ...(cacheTokens >= limits.maxModelLength ? [`maxCacheTokens ${cacheTokens} instead of ${limits.cacheTokens}`] : []),
+    ...lowered('maxBatchTokens'),
+  ]
+  if (limits.exact && fits({ dtype: 'auto' })) changes.push("dtype 'auto' instead of 'float32'")
+  const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
+  if (another && fits({}, [...devices, another])) changes.push(`one more device of ${bytesInWords(another.memory)}`)
+  return changes
+}
+
+/** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */
+function largest(low: number, high: number, holds: (value: number) => boolean): number {
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2)
+    if (holds(middle)) low = middle
+    else high = middle
+  }
+  return low
+}
