@@ -15,6 +15,7 @@ export interface PlacementCliOptions {
   readonly maxModelLength?: number
   readonly sequences?: number
   readonly maxBatchTokens?: number
+  readonly maxCacheTokens?: number
 }
 
 /** @param defaultMap what `--device-map` is without the option, in words */
@@ -39,6 +40,11 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     )
     .option('--sequences <count>', 'sequences at the same time', wholeNumber)
     .option('--max-batch-tokens <count>', 'tokens that one step computes at most', wholeNumber)
+    .option(
+      '--max-cache-tokens <count>',
+      'tokens that the KV cache holds, of all sequences together (default: sequences x context)',
+      wholeNumber,
+    )
 }
 
 /**
@@ -60,6 +66,7 @@ export async function placementOptions(
     maxModelLength: options.context ?? options.maxModelLength,
     maxSequences: options.sequences,
     maxBatchTokens: options.maxBatchTokens,
+    maxCacheTokens: options.maxCacheTokens,
   }
 }
 

@@ -1,6 +1,6 @@
 import type { PlannedStage } from '../placement/plan'
 import { formatBytes } from './format'
-import type { NumberedStage, PlannedDevice } from './plan-devices'
+import type { NumberedStage, PlannedDevice } from './planned-devices'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
 
 /** Colours of the picture of a plan. */

@@ -1,6 +1,6 @@
 import { formatBytes } from './format'
 import { cardHeight, colors, deviceCard } from './plan-card'
-import { plannedDevices, type ShownPlan } from './plan-devices'
+import { plannedDevices, type ShownPlan } from './planned-devices'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
 
 export interface PictureOptions {

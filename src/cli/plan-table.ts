@@ -1,5 +1,5 @@
 import { formatBytes, formatTable, summarizeModules } from './format'
-import { type PlannedDevice, plannedDevices, type ShownPlan } from './plan-devices'
+import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
 const barWidth = 24
 const signs = { weights: '#', kvCache: '+', buffers: '~', free: '.', over: '!' } as const

@@ -47,7 +47,7 @@ Examples:
 }
 
 function describePlan(plan: ModelPlan): string {
-  const lines = [plan.fits ? 'It fits.' : 'It does not fit.', ...plan.explanation]
+  const lines = [...(plan.fits ? ['It fits.'] : []), ...plan.explanation] // which says what does not fit
   return `${planTable(plan)}\n${lines.map((line) => wrap(line, textWidth)).join('')}`
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from 'vitest'
 import { colors } from '../../src/cli/plan-card'
-import type { ShownPlan } from '../../src/cli/plan-devices'
 import { planPicture } from '../../src/cli/plan-picture'
+import type { ShownPlan } from '../../src/cli/planned-devices'
 import { escapeXml, fitted, textWidth } from '../../src/cli/svg'
 import { type Box, boxes, overlap, parseSvg } from '../support/svg'
 
