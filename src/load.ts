@@ -1,5 +1,6 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
 import type { Checkpoint } from './checkpoint/types'
+import { type CudaDevice, devices } from './devices'
 import { BillfishError } from './errors'
 import { loadGenerationAssets } from './generation/assets'
 import { modelLimits, numberFormats } from './limits'
@@ -12,6 +13,7 @@ import { storedBytes } from './native/weights'
 import { pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
+import { withDevicesAtHand } from './placement/devices-at-hand'
 import { fromPlan } from './placement/from-plan'
 import { type ModelPlan, type PlanOptions, plan } from './placement/plan-model'
 import { stageMemory } from './placement/stage-memory'
@@ -26,7 +28,7 @@ export interface LoadProgress {
 export interface LoadOptions extends PlanOptions {
   /**
    * Where the modules go; everything on `'cpu'` by default. `'auto'` and Hugging Face's strategies split over `devices`
-   * within `maxMemory`.
+   * within `maxMemory`: without these over all CUDA devices that there are, within what is free on them.
    */
   readonly deviceMap?: PlanOptions['deviceMap']
   /**
@@ -101,10 +103,18 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
 function placed(definition: Definition, checkpoint: Checkpoint, options: PlanOptions): DeviceMap {
   const deviceMap = options.deviceMap ?? 'cpu'
-  if (deviceMap !== 'auto' && !isStrategy(deviceMap) && options.maxMemory === undefined) return deviceMap
-  const planned = plan(definition, checkpoint, { ...options, deviceMap })
+  const chosen = deviceMap === 'auto' || isStrategy(deviceMap)
+  if (!chosen && options.maxMemory === undefined) return deviceMap
+  const planned = plan(definition, checkpoint, {
+    ...(chosen ? withDevicesAtHand(options, cudaDevices()) : options),
+    deviceMap,
+  })
   if (planned.fits) return planned.deviceMap
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explanation.join(' ')}`)
+}
+
+function cudaDevices(): CudaDevice[] {
+  return devices().devices.filter((device) => device.kind === 'cuda')
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {

@@ -62,14 +62,18 @@ function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
-function howTheHeadIsTied({ model, stages, costs }: ExplainedPlan): string {
+function howTheHeadIsTied({ model, stages, costs, limits, placement }: ExplainedPlan): string {
   const { embedding, head } = model.names
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
   const tie = `${head} is tied to ${embedding}`
   const size = bytesInWords(costs.tiedBytes)
   if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
   const where = listInWords([...new Set([first?.device ?? '', last?.device ?? ''])])
-  return `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so.`
+  const twice = `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so`
+  if (typeof placement === 'string') return `${twice}.`
+  const whole = costs.needs(limits)(0, costs.groups.length)
+  const alone = `take ${bytesInWords(whole.memory)} and read ${bytesInWords(whole.read)} a token`
+  return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
 }
 
 function slowestStage({ stages, devices }: ExplainedPlan): string {

@@ -19,7 +19,7 @@ export interface DeviceOption {
 export interface DeviceOptions {
   /**
    * The devices that `'auto'` and the strategies choose from, in the order of the pipeline; those of maxMemory by
-   * default. For the strategies a CPU after other devices takes only what these have no room for.
+   * default, by index, a CPU after GPUs. For the strategies a CPU after other devices takes only what these have no room for.
    */
   readonly devices?: readonly (string | number | DeviceOption)[] | undefined
   /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
@@ -44,7 +44,7 @@ export function planDevices({ devices, maxMemory }: DeviceOptions): PlanDevices 
     if (budgets.has(device)) throw namedTwice('maxMemory', device)
     budgets.set(device, parseMemorySize(size, `maxMemory of ${key}`))
   }
-  const entries = devices ?? (budgets.size > 0 ? [...budgets.keys()] : ['cpu'])
+  const entries = devices ?? (budgets.size > 0 ? devicesOf(maxMemory) : ['cpu'])
   if (entries.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one.')
   const named = entries.map((entry) => {
     const option: DeviceOption = typeof entry === 'object' && entry !== null ? entry : { device: entry }
@@ -64,6 +64,13 @@ export function planDevices({ devices, maxMemory }: DeviceOptions): PlanDevices 
     candidates.push({ device, memory: budgets.get(device) ?? Number.POSITIVE_INFINITY, speed })
   }
   return { candidates, budgets }
+}
+
+/** The devices that budgets name, in the order of a pipeline, whatever theirs is: by index, a CPU after GPUs. */
+export function devicesOf(maxMemory: DeviceOptions['maxMemory']): string[] {
+  const rank = (device: string) => (device === 'disk' ? 2 : device.startsWith('cpu') ? 1 : 0)
+  const names = Object.keys(maxMemory ?? {}).map(deviceName)
+  return names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b, 'en', { numeric: true }))
 }
 
 function speedOfKind(device: string): number {
