@@ -1,20 +1,17 @@
 import { BillfishError } from '../errors'
 import { deviceName } from '../placement/device-map'
 import { type MemorySize, parseMemorySize } from '../placement/memory-size'
-import type { PlanDevice } from '../placement/plan'
+import type { DeviceOption } from '../placement/plan-devices'
 
 /**
- * Reads `--devices`: `4x24GiB` for CUDA devices of so much memory, `24GiB,cuda:3=80GiB@2.5,cpu=64GiB@0.1` with names and
- * speeds, or `cpu:0,cpu:1` for devices without a limit. Sizes without a name are the first CUDA devices that no entry
- * names.
- * @throws BillfishError INVALID_OPTION for what is no device, and for devices named twice
+ * Reads `--devices`: `4x24GiB` for CUDA devices of so much memory, `24GiB,cuda:3=80GiB@2.5,cpu=64GiB@0.1` with names
+ * and speeds, or `cpu:0,cpu:1` for devices without a limit. Sizes without a name are the first CUDA devices that no
+ * entry names.
+ * @throws BillfishError INVALID_OPTION for what is no device, size or speed
  */
-export function parseDevices(list: string): (string | PlanDevice)[] {
+export function parseDevices(list: string): (string | DeviceOption)[] {
   const entries = list.split(',').flatMap(parseEntry)
   const names = entries.flatMap(({ name }) => (name === undefined ? [] : [name]))
-  const twice = names.find((name, i) => names.indexOf(name) < i)
-  if (twice !== undefined) throw new BillfishError('INVALID_OPTION', `--devices ${list}: ${twice} is named twice.`)
-
   let index = 0
   const nextCuda = () => {
     while (names.includes(`cuda:${index}`)) index++
@@ -23,18 +20,19 @@ export function parseDevices(list: string): (string | PlanDevice)[] {
   return entries.map(({ name, memory, speed }) => {
     const device = name ?? nextCuda()
     if (memory === undefined && speed === undefined) return device
-    return { device, memory: memory ?? Number.POSITIVE_INFINITY, speed }
+    return { device, memory, speed }
   })
 }
 
 interface Entry {
+  /** A size without a name is the next CUDA device. */
   readonly name?: string
-  /** Bytes; no limit if it is left out. */
+  /** Bytes. */
   readonly memory?: number
   readonly speed?: number | undefined
 }
 
-/** One entry of the list, as many devices as it says: `DEVICE`, `SIZE`, `COUNTxSIZE` or `DEVICE=SIZE`, then `@SPEED`. */
+/** The devices of one entry of the list: `DEVICE`, `SIZE`, `COUNTxSIZE` or `DEVICE=SIZE`, and maybe `@SPEED`. */
 function parseEntry(text: string): Entry[] {
   const [what = '', ...speeds] = text.split('@').map((part) => part.trim())
   const speed = speeds.length > 0 ? parseSpeed(speeds.join('@'), text) : undefined
@@ -66,7 +64,7 @@ function parseName(name: string, entry: string): string {
 function parseSpeed(text: string, entry: string): number {
   const speed = Number(text)
   if (text !== '' && Number.isFinite(speed) && speed > 0) return speed
-  throw invalid(entry, `${JSON.stringify(text)} is not a speed; one that counts twice as fast as the others has @2`)
+  throw invalid(entry, `${JSON.stringify(text)} is not a speed; give a number above 0`)
 }
 
 function invalid(entry: string, what: string): BillfishError {

@@ -1,10 +1,13 @@
 import { Presets, SingleBar } from 'cli-progress'
 import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
+import { type CudaDevice, devices } from '../devices'
 import { BillfishError } from '../errors'
 import { type LoadProgress, loadModel } from '../load'
 import type { Model } from '../model'
-import { planModel } from '../placement/plan-model'
+import { withDevicesAtHand } from '../placement/devices-at-hand'
+import { type PlanOptions, planModel } from '../placement/plan-model'
+import { isStrategy } from '../placement/strategy-map'
 import { formatBytes } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
@@ -40,7 +43,7 @@ export async function loadForCommand(
 ): Promise<Model> {
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
   const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
-  const plan = await planModel(directory, await placementOptions(directory, options, chosen))
+  const plan = await planModel(directory, onThisMachine(await placementOptions(directory, options, chosen)))
   const shown = options.quiet !== true && options.json !== true
   if (shown) terminal.stderr.write(`${planTable(plan)}\n`)
   if (!plan.fits) {
@@ -52,6 +55,17 @@ export async function loadForCommand(
   } finally {
     bar?.stop()
   }
+}
+
+/** As `loadModel` does: where billfish chooses among devices, those of this machine are meant, within what is free. */
+function onThisMachine(options: PlanOptions): PlanOptions {
+  const chooses = options.deviceMap === 'auto' || isStrategy(options.deviceMap)
+  return chooses ? withDevicesAtHand(options, cudaDevices()) : options
+}
+
+/** The CUDA devices of this machine. */
+export function cudaDevices(): CudaDevice[] {
+  return devices().devices.filter((device) => device.kind === 'cuda')
 }
 
 function progressBar({ stderr }: Terminal): { update(progress: LoadProgress): void; stop(): void } {

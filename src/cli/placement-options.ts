@@ -29,8 +29,8 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     )
     .option(
       '--devices <list>',
-      'devices to choose from, with their memory: 4x24GiB, or 24GiB,80GiB,cpu=64GiB, or cpu:0,cpu:1; @2 behind a size ' +
-        'says twice as fast as the others',
+      'devices to choose from, with their memory: 4x24GiB, or 24GiB,80GiB,cpu=64GiB, or cpu:0,cpu:1; with @ how fast ' +
+        'they read it compared with each other: 24GiB@1,80GiB@2',
     )
     .option('--max-memory <list>', 'what devices may hold: cuda:0=20GiB,cpu=64GiB, or JSON as Hugging Face has it')
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')

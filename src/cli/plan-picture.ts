@@ -18,8 +18,8 @@ const narrowestCard = 272
 const narrowestContent = 720
 
 /**
- * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of the
- * forward pass. It has its own background, so that it is readable wherever it is shown.
+ * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of
+ * the forward pass. It has its own background, so that it is readable wherever it is shown.
  */
 export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   const devices = plannedDevices(plan)

@@ -1,7 +1,7 @@
 import { formatBytes, formatTable, summarizeModules } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
-const barWidth = 24
+const barWidth = 20
 const signs = { weights: '#', kvCache: '+', buffers: '~', free: '.', over: '!' } as const
 
 /** A table of what each device holds, with bars for those that have a limit. */
@@ -26,9 +26,9 @@ export function planTable(plan: ShownPlan): string {
 function memory(planned: PlannedDevice): string {
   const { total, budget } = planned
   if (budget === null) return ''
-  const percent = (100 * total) / budget
-  // Not 100 % for what does not fit.
-  return `[${bar(planned, budget)}] ${total > budget ? Math.ceil(percent) : Math.round(percent)} % of ${formatBytes(budget)}`
+  const share = (100 * total) / budget
+  const percent = total > budget ? Math.ceil(share) : Math.round(share) // not 100 % for what does not fit
+  return `[${bar(planned, budget)}] ${percent} % of ${formatBytes(budget)}`
 }
 
 function bar({ weights, kvCache, total }: PlannedDevice, budget: number): string {

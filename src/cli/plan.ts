@@ -35,7 +35,7 @@ Examples:
   billfish plan Qwen1.5-72B-Chat-GPTQ-Int4 --devices 4x24GiB --context 8192 --sequences 4
   billfish plan Qwen2-72B-Instruct --devices 3x80GiB --svg plan.svg
   billfish plan Qwen-72B-Chat-Int8 --devices 2x40GiB --device-map balanced --context 2048 --sequences 1
-  billfish plan Qwen2.5-32B-Instruct --devices 24GiB,80GiB@2,cpu=64GiB@0.1
+  billfish plan Qwen2.5-32B-Instruct --devices 24GiB@1,80GiB@2,cpu=64GiB
   billfish plan ./Qwen2.5-7B-Instruct-GPTQ-Int4 --devices 8GiB,24GiB --json`,
     )
     .action(async (model: string, options: Options) => {

@@ -1,6 +1,6 @@
 type Attributes = Readonly<Record<string, string | number | undefined>>
 
-/** One SVG element as text. Numbers are written with two decimals at most; attributes that are undefined are left out. */
+/** One SVG element as text. Numbers get two decimals at most; attributes that are undefined are left out. */
 export function element(name: string, attributes: Attributes, ...children: readonly string[]): string {
   const written = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
