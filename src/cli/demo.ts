@@ -15,7 +15,7 @@ export function addDemoCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('demo')
     .description('Answer a question with the small chat model of the package, split over two devices')
-    .argument('[question...]', 'what to ask', [])
+    .argument('[question...]', `what to ask (default: "${QUESTION}")`)
   addLoadingOptions(command, `equal shares of the CUDA devices that can run a model, or else ${CPU_SPLIT}`)
     .addHelpText(
       'after',

@@ -98,7 +98,7 @@ function memoryParts({ weights, kvCache, buffers, total, budget }: PlannedDevice
     .map(([name, bytes, fill], index) => {
       const y = index * lineHeight
       const style = { size: 12, fill: fill === colors.over ? colors.over : colors.faint }
-      const share = budget ? `${Math.round((100 * bytes) / budget)} %` : ''
+      const share = budget ? percent(bytes / budget) : ''
       return [
         element('rect', { y: y - 10, width: 11, height: 11, rx: 3, fill, stroke: colors.border }),
         textElement(18, y, name, style),
@@ -107,6 +107,10 @@ function memoryParts({ weights, kvCache, buffers, total, budget }: PlannedDevice
       ].join('')
     })
     .join('')
+}
+
+function percent(share: number): string {
+  return share < 10 ? `${Math.round(100 * share)} %` : '999+ %'
 }
 
 interface ModuleRow {

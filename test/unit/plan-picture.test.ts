@@ -47,7 +47,7 @@ describe.each([1, 2, 3, 4, 5, 7, 8, 9, 16])('a picture of %i devices', (devices)
     'with %i layers shows every module once, in its frame, and no text over another',
     (layers) => {
       if (devices > layers) return
-      for (const over of [0, 0.001, 0.7]) {
+      for (const over of [0, 0.001, 0.7, 1e5]) {
         const plan = planOf(devices, layers, { over })
         const { picture, texts, rects, tooltips } = draw(plan)
         expect(tooltips).toEqual(plan.stages.flatMap(({ modules }) => modules))
