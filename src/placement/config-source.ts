@@ -1,6 +1,8 @@
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
 import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
+import { schemeByName } from '../quantization/compressed-tensors'
+import { forModule, isLeftOut } from '../quantization/gptq'
 
 /**
  * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
@@ -42,7 +44,11 @@ function floatType(config: RawConfig): TensorType {
   }
 }
 
-type Scheme = Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | 'symmetric'> & { scaleType: TensorType }
+interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | 'symmetric'> {
+  readonly scaleType: TensorType
+  /** Whether the group of every input is stored. */
+  readonly groupIndex: boolean
+}
 
 /** Quantisers' own default where a config is silent. */
 const defaultGroupSize = 128
@@ -53,53 +59,64 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
     case 'none':
       return undefined
     case 'gptq': {
-      const { bits, groupSize = defaultGroupSize, symmetric } = quantization
-      return { format: 'gptq', bits, groupSize, symmetric, scaleType: 'F16' }
+      if (isLeftOut(quantization, module)) return undefined
+      const { bits, groupSize = defaultGroupSize, symmetric } = forModule(quantization, module)
+      return { format: 'gptq', bits, groupSize, symmetric, scaleType: 'F16', groupIndex: true } // of any order
     }
     case 'awq': {
       const { bits, groupSize = defaultGroupSize, zeroPoint } = quantization
-      return { format: 'awq', bits, groupSize, symmetric: !zeroPoint, scaleType: 'F16' }
+      return { format: 'awq', bits, groupSize, symmetric: !zeroPoint, scaleType: 'F16', groupIndex: false }
     }
     case 'compressed-tensors': {
-      const group = quantization.groups[0]
-      if (!group || quantization.ignore.includes(module)) return undefined
-      const { bits, groupSize, symmetric } = group
-      return { format: 'compressed-tensors', bits, groupSize, symmetric, scaleType: plain }
+      const scheme = schemeByName(quantization, module)
+      if (!scheme) return undefined
+      const { bits, groupSize, symmetric, actOrder } = scheme
+      return { format: 'compressed-tensors', bits, groupSize, symmetric, scaleType: plain, groupIndex: actOrder }
     }
   }
 }
 
 function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {
-  const { format, bits, symmetric, scaleType } = scheme
+  const { format, bits, symmetric } = scheme
   const groupSize = scheme.groupSize > 0 ? Math.min(scheme.groupSize, inFeatures) : inFeatures
-  const groups = Math.ceil(inFeatures / groupSize)
-  const packed = (codes: number) => Math.ceil((codes * bits) / 32) // words of 32 bits
   const spec = { kind: 'quantized', name: module, format, bits, out, in: inFeatures, groupSize, symmetric } as const
+  return {
+    ...spec,
+    zeroOffset: 0,
+    ...storedTensors(scheme, module, out, inFeatures, Math.ceil(inFeatures / groupSize)),
+  }
+}
+
+/** A format's tensors by its names and in its layout, as the files in src/quantization describe them. */
+function storedTensors(
+  { format, bits, symmetric, scaleType, groupIndex }: Scheme,
+  module: string,
+  out: number,
+  inFeatures: number,
+  groups: number,
+): Pick<QuantizedSpec, 'codes' | 'scales' | 'zeros' | 'groupIndex'> {
+  const words = (codes: number) => Math.ceil((codes * bits) / 32)
+  const order = (name: string) => (groupIndex ? tensor(name, 'I32', [inFeatures]) : undefined)
   switch (format) {
     case 'gptq':
       return {
-        ...spec,
-        zeroOffset: 0,
-        codes: tensor(`${module}.qweight`, 'I32', [packed(inFeatures), out]),
+        codes: tensor(`${module}.qweight`, 'I32', [words(inFeatures), out]),
         scales: tensor(`${module}.scales`, scaleType, [groups, out]),
-        zeros: tensor(`${module}.qzeros`, 'I32', [groups, packed(out)]),
-        groupIndex: tensor(`${module}.g_idx`, 'I32', [inFeatures]),
+        zeros: tensor(`${module}.qzeros`, 'I32', [groups, words(out)]),
+        groupIndex: order(`${module}.g_idx`),
       }
     case 'awq':
       return {
-        ...spec,
-        zeroOffset: 0,
-        codes: tensor(`${module}.qweight`, 'I32', [inFeatures, packed(out)]),
+        codes: tensor(`${module}.qweight`, 'I32', [inFeatures, words(out)]),
         scales: tensor(`${module}.scales`, scaleType, [groups, out]),
-        zeros: tensor(`${module}.qzeros`, 'I32', [groups, packed(out)]),
+        zeros: tensor(`${module}.qzeros`, 'I32', [groups, words(out)]),
       }
     case 'compressed-tensors':
       return {
-        ...spec,
-        zeroOffset: 0,
-        codes: tensor(`${module}.weight_packed`, 'I32', [out, packed(inFeatures)]),
+        codes: tensor(`${module}.weight_packed`, 'I32', [out, words(inFeatures)]),
         scales: tensor(`${module}.weight_scale`, scaleType, [out, groups]),
-        zeros: symmetric ? undefined : tensor(`${module}.weight_zero_point`, 'I32', [packed(out), groups]),
+        zeros: symmetric ? undefined : tensor(`${module}.weight_zero_point`, 'I32', [words(out), groups]),
+        groupIndex: order(`${module}.weight_g_idx`),
       }
   }
 }

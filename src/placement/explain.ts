@@ -1,18 +1,17 @@
 import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
-import type { WeightSource } from '../models/graph'
 import { autoSplit, splitMap } from './auto-map'
 import { explainBoundaries } from './boundaries'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
 import type { StageCosts } from './stage-costs'
-import { storedModules } from './stored-modules'
+import { type PlanSource, storedModules } from './stored-modules'
 import type { Strategy } from './strategy-map'
 import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './words'
 
 export interface ExplainedPlan {
   readonly model: Model
-  readonly source: WeightSource
+  readonly source: PlanSource
   readonly costs: StageCosts
   readonly limits: ModelLimits
   readonly devices: readonly PlanDevice[]

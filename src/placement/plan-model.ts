@@ -4,7 +4,6 @@ import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
-import type { WeightSource } from '../models/graph'
 import { createModel } from '../models/registry'
 import { modulesOf } from '../models/stages'
 import { readQuantizationConfig } from '../quantization/config'
@@ -16,6 +15,7 @@ import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { type DeviceOptions, planDevices } from './plan-devices'
 import { presets } from './presets'
 import { StageCosts } from './stage-costs'
+import type { PlanSource } from './stored-modules'
 import { isStrategy, type Strategy, strategyMap } from './strategy-map'
 
 /** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
@@ -55,7 +55,7 @@ export async function planModel(model: string | RawConfig, options: PlanOptions 
 }
 
 /** {@link planModel} for a model whose weights' shapes are known. */
-export function plan(model: Model, source: WeightSource, options: PlanOptions): ModelPlan {
+export function plan(model: Model, source: PlanSource, options: PlanOptions): ModelPlan {
   const limits = modelLimits(model.shape, options)
   const { candidates: devices, budgets } = planDevices(options)
   const costs = new StageCosts(model, source)
@@ -82,7 +82,7 @@ function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOp
 
 function place(
   model: Model,
-  source: WeightSource,
+  source: PlanSource,
   costs: StageCosts,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
@@ -105,7 +105,7 @@ function shortages(stages: ModelPlan['stages']): Map<string, number> {
   return new Map([...left].filter(([, bytes]) => bytes < 0).map(([device, bytes]) => [device, -bytes]))
 }
 
-async function weightSource(model: string | RawConfig): Promise<{ config: RawConfig; weights: WeightSource }> {
+async function weightSource(model: string | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
   const config = typeof model === 'string' ? presets[model] : model
   if (typeof model === 'string' && !config) {
     if (await isDirectory(model)) {

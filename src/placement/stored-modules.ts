@@ -1,19 +1,26 @@
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { modulesOf, traceStage } from '../models/stages'
-import { elementBytes, storedBytes } from '../native/weights'
+import { elementBytes, storedBytes, type TensorRef } from '../native/weights'
 import type { InferModules } from './infer-device-map'
+
+/** Where a plan knows weights from; an opened checkpoint has tensors. */
+export type PlanSource = WeightSource & { readonly tensors?: ReadonlyMap<string, TensorRef> }
 
 /**
  * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
  * a tied weight once and under the embedding, and the rotary embedding, whose buffers it counts, as a module of its own.
  */
-export function storedModules(model: Model, source: WeightSource): InferModules {
+export function storedModules(model: Model, source: PlanSource): InferModules {
   const { embedding, layers, norm, head } = model.names
   const traces = new Map(
     modulesOf(model).map((module) => [module, traceStage(model, source, { device: '', modules: [module] })]),
   )
   const weightsOf = (module: string) => traces.get(module)?.weights ?? []
+
+  const bytes = source.tensors ? tensorBytes(source.tensors.values(), [...traces.keys()]) : undefined
+  const bytesOf = (module: string) =>
+    bytes?.get(module) ?? weightsOf(module).reduce((sum, weight) => sum + storedBytes(weight), 0)
 
   const [table] = weightsOf(embedding)
   const tied = weightsOf(head).some(({ name }) => name === table?.name)
@@ -21,15 +28,15 @@ export function storedModules(model: Model, source: WeightSource): InferModules 
   const modules: Record<string, number> = {}
   let leaves = 0
   for (const module of traces.keys()) {
-    const weights = tied && module === head ? [] : weightsOf(module)
+    const counted = !(tied && module === head)
     // transformers holds the frequencies, and a copy of them from before any scaling.
     if (module === head) {
       const frequencies = traces.get(`${layers}.0`)?.program.ropes[0]?.inverseFrequency.length ?? 0
       modules[siblingOf(norm, 'rotary_emb')] = 2 * frequencies * floatBytes
       leaves++
     }
-    modules[module] = weights.reduce((sum, weight) => sum + storedBytes(weight), 0)
-    leaves += weights.length // a linear, a norm, an embedding each
+    modules[module] = counted ? bytesOf(module) : 0
+    leaves += counted ? weightsOf(module).length : 0 // a linear, a norm, an embedding each
   }
   const total = Object.values(modules).reduce((sum, bytes) => sum + bytes, 0)
   return {
@@ -38,6 +45,19 @@ export function storedModules(model: Model, source: WeightSource): InferModules 
     noSplit: [layers],
     leaves: { mean_bytes: Math.floor(total / leaves), final_modules: leaves },
   }
+}
+
+/** Bytes of the tensors in each module, of those also that are not needed: the zeros of a symmetric scheme. */
+function tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): Map<string, number> {
+  const bytes = new Map(modules.map((module) => [module, 0]))
+  for (const tensor of tensors) {
+    let end = tensor.name.lastIndexOf('.')
+    while (end > 0 && !bytes.has(tensor.name.slice(0, end))) end = tensor.name.lastIndexOf('.', end - 1)
+    const module = tensor.name.slice(0, Math.max(0, end))
+    const before = bytes.get(module)
+    if (before !== undefined) bytes.set(module, before + tensor.bytes)
+  }
+  return bytes
 }
 
 /** `model.norm` -> `model.rotary_emb` */

@@ -1,12 +1,11 @@
 import { BillfishError } from '../errors'
 import type { Model } from '../models/architecture'
-import type { WeightSource } from '../models/graph'
 import { modulesOf } from '../models/stages'
 import type { Budget } from './budgets'
 import { resolveDeviceMap } from './device-map'
 import { inferWithin } from './infer-device-map'
 import type { PlanDevice } from './plan'
-import { storedModules } from './stored-modules'
+import { type PlanSource, storedModules } from './stored-modules'
 
 const strategies = ['balanced', 'balanced_low_0', 'sequential'] as const
 
@@ -28,7 +27,7 @@ export function isStrategy(deviceMap: unknown): deviceMap is Strategy {
  */
 export function strategyMap(
   model: Model,
-  source: WeightSource,
+  source: PlanSource,
   strategy: Strategy,
   devices: readonly PlanDevice[],
 ): Map<string, string> {

@@ -14,6 +14,7 @@ import type { QuantizationConfig } from '../checkpoint/types'
 import type { QuantizedSpec } from '../native/weights'
 import { ConfigFields } from './fields'
 import type { LinearRequest } from './linear'
+import { Pattern } from './pattern'
 
 type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed-tensors' }>
 type Scheme = CompressedTensorsConfig['groups'][number]
@@ -81,6 +82,19 @@ export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationC
     readScheme(`${fields.where}: config_groups.${name}`, value),
   )
   return { method: 'compressed-tensors', groups, ignore: strings(fields, 'ignore') }
+}
+
+/**
+ * The scheme that the config gives a linear, by name alone; undefined where it gives none. An entry of `targets` or
+ * `ignore` is a class, a name, or `re:` and a pattern that the name's beginning must match.
+ */
+export function schemeByName(config: CompressedTensorsConfig, module: string): Scheme | undefined {
+  const matches = (entry: string) =>
+    entry.startsWith('re:')
+      ? Pattern.of(entry.slice('re:'.length), `The quantisation config's target ${quoted(entry)}`).matchesStart(module)
+      : entry === module || entry === 'Linear'
+  if (config.ignore.some(matches)) return undefined
+  return config.groups.find(({ targets }) => targets.some(matches))
 }
 
 function describeScheme({ bits, groupSize, symmetric }: Omit<Scheme, 'targets' | 'actOrder'>): string {

@@ -60,31 +60,42 @@ export function readGptqConfig(fields: ConfigFields): QuantizationConfig {
  * GPTQModel's `dynamic`: the first rule whose pattern matches the beginning of the module's name counts. `-:pattern`
  * leaves modules unquantised, `+:pattern` or `pattern` overrides fields of the config.
  */
-function forModule(config: GptqConfig, module: string): GptqConfig {
+function dynamicRule(config: GptqConfig, module: string) {
   for (const [key, overrides] of Object.entries(config.dynamic)) {
     const where = `The quantisation config's dynamic rule ${quoted(key)}`
-    if (!Pattern.of(key.replace(/^[-+]:/, ''), where).matchesStart(module)) continue
-    if (key.startsWith('-:')) {
-      throw invalidCheckpoint(
-        `${where} leaves ${module} unquantised, but ${module}.qweight exists; they contradict each other`,
-      )
-    }
-    const fields = new ConfigFields(where, overrides)
-    const bits = fields.integer('bits', 'w_bit')
-    return {
-      ...config,
-      bits: bits === undefined ? config.bits : fields.bits(bits, BITS),
-      groupSize: fields.groupSize() ?? config.groupSize,
-      symmetric: fields.boolean(config.symmetric, 'sym'),
-      actOrder: fields.boolean(config.actOrder, 'desc_act'),
-    }
+    if (Pattern.of(key.replace(/^[-+]:/, ''), where).matchesStart(module)) return { key, where, overrides }
   }
-  return config
+  return undefined
+}
+
+/** Whether a dynamic rule leaves the module unquantised. */
+export function isLeftOut(config: GptqConfig, module: string): boolean {
+  return dynamicRule(config, module)?.key.startsWith('-:') === true
+}
+
+/** The config with a module's dynamic rule applied. @throws BillfishError INVALID_CHECKPOINT */
+export function forModule(config: GptqConfig, module: string): GptqConfig {
+  const rule = dynamicRule(config, module)
+  if (!rule || isLeftOut(config, module)) return config
+  const fields = new ConfigFields(rule.where, rule.overrides)
+  const bits = fields.integer('bits', 'w_bit')
+  return {
+    ...config,
+    bits: bits === undefined ? config.bits : fields.bits(bits, BITS),
+    groupSize: fields.groupSize() ?? config.groupSize,
+    symmetric: fields.boolean(config.symmetric, 'sym'),
+    actOrder: fields.boolean(config.actOrder, 'desc_act'),
+  }
 }
 
 /** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or contradict the config */
 export function gptqLinear(table: TensorTable, base: GptqConfig, request: LinearRequest): QuantizedSpec {
   const { name, out, in: inFeatures, bias } = request
+  if (isLeftOut(base, name)) {
+    throw invalidCheckpoint(
+      `${dynamicRule(base, name)?.where} leaves ${name} unquantised, but ${name}.qweight exists; they contradict each other`,
+    )
+  }
   const { bits, groupSize: statedGroupSize, symmetric, actOrder, zeroOffset } = forModule(base, name)
   const codesAWord = 32 / bits
   const reason = `a ${bits}-bit GPTQ layer with ${out} outputs and ${inFeatures} inputs`

@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { type PlanOptions, planModel } from '../../src/index'
 import { createModel } from '../../src/models/registry'
 import { configSource } from '../../src/placement/config-source'
 import { storedModules } from '../../src/placement/stored-modules'
 import { readQuantizationConfig } from '../../src/quantization/config'
+import { modelDirectory } from '../support/fixtures'
 
 interface FixtureModel {
   readonly config: Record<string, unknown>
@@ -53,6 +55,27 @@ describe('a model as accelerate counts it', () => {
     expect(Object.values(modules).reduce((sum, bytes) => sum + bytes, 0)).toBe(fixtureModel.module_sizes[''])
     expect(tied).toEqual(fixtureModel.tied_parameters)
     expect(leaves).toEqual(fixtureModel.leaves)
+  })
+})
+
+describe('a checkpoint on disk', () => {
+  // Biases of zeros in old AutoGPTQ files, of which config.json says nothing, are stored and counted.
+  test.each([
+    ['qwen2-gptq-int4-g32-desc_act', 0],
+    ['qwen2-gptq-int4-asym', 0],
+    ['qwen3-awq-int4-g64', 0],
+    ['qwen2-ct-w4a16', 16 * 7], // a weight_shape a linear
+    ['qwen2-tied-fp16', 0],
+    ['qwen2-gptq-int8-g128', (128 + 384 + 384 + 128) * 2],
+  ])('%s is counted by its tensors', async (name, more) => {
+    const checkpoint = await openCheckpoint(modelDirectory(name))
+    const source = configSource(checkpoint.config, checkpoint.quantization)
+    const fromTensors = storedModules(createModel(checkpoint.config, checkpoint), checkpoint).modules
+    const fromConfig = storedModules(createModel(checkpoint.config, source), source).modules
+    for (const [module, bytes] of Object.entries(fromConfig)) {
+      const layer = module.includes('.layers.')
+      expect([module, fromTensors[module]]).toEqual([module, bytes + (layer ? more : 0)])
+    }
   })
 })
 

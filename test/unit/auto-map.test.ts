@@ -1,0 +1,62 @@
+import { describe, expect, test } from 'vitest'
+import { type ModelPlan, type PlanOptions, planModel } from '../../src/index'
+
+const GiB = 2 ** 30
+const sizes = { maxModelLength: 2048, maxSequences: 2 }
+
+const cases: [string, string, NonNullable<PlanOptions['devices']>][] = [
+  ['much room', 'Qwen3-8B', [80, 80, 80].map((memory, i) => ({ device: i, memory: memory * GiB }))],
+  ['a small device first', 'Qwen2.5-7B-Instruct', [4, 80].map((memory, i) => ({ device: i, memory: memory * GiB }))],
+  ['a small device last', 'Qwen2.5-7B-Instruct', [80, 3].map((memory, i) => ({ device: i, memory: memory * GiB }))],
+  ['hardly enough', 'Qwen2.5-7B-Instruct', [5.2, 5.2, 5.5].map((memory, i) => ({ device: i, memory: memory * GiB }))],
+  ['different speeds', 'Qwen3-8B', [1, 3, 2].map((speed, i) => ({ device: i, memory: 24 * GiB, speed }))],
+  ['GPUs and a CPU', 'Qwen2.5-7B-Instruct', [{ device: 0, memory: 5 * GiB }, { device: 1, memory: 5 * GiB }, 'cpu']],
+]
+
+/** Module names of a plan and, for each device, how many of them it has. */
+function counts({ deviceMap, stages }: ModelPlan) {
+  return {
+    modules: Object.keys(deviceMap),
+    stages: stages.map(({ device, modules }) => ({ device, count: modules.length })),
+  }
+}
+
+function mapOf(modules: string[], stages: { device: string; count: number }[]): Record<string, string> {
+  const devices = stages.flatMap(({ device, count }) => Array.from({ length: count }, () => device))
+  return Object.fromEntries(modules.map((module, i) => [module, devices[i] as string]))
+}
+
+describe.each(cases)('%s', (_what, model, devices) => {
+  const speedOf = (name: string, plan: ModelPlan) => {
+    const option = devices.find((entry) => typeof entry === 'object' && `cuda:${entry.device}` === name)
+    const usual = name === 'cpu' && plan.stages.some(({ device }) => device !== 'cpu') ? 1 / 20 : 1
+    return (typeof option === 'object' ? option.speed : undefined) ?? usual
+  }
+  const slowest = (plan: ModelPlan) => Math.max(...plan.stages.map(({ read, device }) => read / speedOf(device, plan)))
+
+  test('no boundary can be moved by a module to make the slowest stage faster', async () => {
+    const best = await planModel(model, { ...sizes, devices })
+    expect(best.fits).toBe(true)
+    const { modules, stages } = counts(best)
+    expect(stages.length).toBeGreaterThan(1)
+    for (let i = 0; i + 1 < stages.length; i++) {
+      for (const by of [-1, 1]) {
+        const moved = stages.map((stage, at) => ({
+          ...stage,
+          count: stage.count + (at === i ? by : at === i + 1 ? -by : 0),
+        }))
+        const neighbour = await planModel(model, { ...sizes, devices, deviceMap: mapOf(modules, moved) })
+        if (neighbour.fits) expect(slowest(neighbour)).toBeGreaterThanOrEqual(slowest(best))
+      }
+    }
+  })
+})
+
+test('what is counted for a split is what its stages hold, to the byte', async () => {
+  // Budgets that both stages fill to the last byte: with one less, neither this split nor another one fits.
+  const even = await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: [0, 1] })
+  const devices = (short: number) =>
+    even.stages.map(({ device, total }, i) => ({ device, memory: total - (i === 0 ? short : 0) }))
+  expect((await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: devices(0) })).deviceMap).toEqual(even.deviceMap)
+  expect((await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: devices(1) })).fits).toBe(false)
+})
