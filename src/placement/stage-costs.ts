@@ -16,9 +16,9 @@ export interface StageNeeds {
 export type NeedsOf = (first: number, end: number) => StageNeeds
 
 /**
- * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces:
- * weights, KV cache and bytes read add up, and all layers are alike in shape, so that a stage of many layers needs the
- * buffers of one with two.
+ * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
+ * Weights, KV cache and bytes read add up. Buffers do not, but values die within a layer or two: a stage of many layers
+ * of one shape needs what a stage with two of them needs.
  */
 export class StageCosts {
   /** Embedding, each layer, and norm and head together. */
@@ -26,7 +26,11 @@ export class StageCosts {
   /** Bytes of a weight that embedding and head share where they are on one stage; 0 if they are not tied. */
   readonly tiedBytes: number
   private readonly traces: readonly StageSpec[]
-  private readonly traced = new Map<string, StageSpec>()
+  /** A number for each group; equal numbers are equal shapes. */
+  private readonly shapes: readonly number[]
+  /** Traced stages by the shapes of their groups, and by the place of [first, end). */
+  private readonly byShape = new Map<string, StageSpec>()
+  private readonly byPlace: StageSpec[] = []
 
   constructor(
     private readonly model: Model,
@@ -34,7 +38,12 @@ export class StageCosts {
   ) {
     const modules = modulesOf(model)
     this.groups = [...modules.slice(0, -2).map((module) => [module]), modules.slice(-2)]
-    this.traces = this.groups.map((group) => this.trace(group))
+    this.traces = this.groups.map((group) => traceStage(model, source, { device: '', modules: group }))
+    const known: string[] = []
+    this.shapes = this.traces.map((stage) => {
+      const shape = shapeOf(stage)
+      return known.includes(shape) ? known.indexOf(shape) : known.push(shape) - 1
+    })
     const [embedding, head] = [this.traces[0], this.traces.at(-1)]
     const shared = embedding?.weights.filter(({ name }) => head?.weights.some((weight) => weight.name === name)) ?? []
     this.tiedBytes = shared.reduce((sum, weight) => sum + weightMemory(weight), 0)
@@ -48,44 +57,50 @@ export class StageCosts {
       memory.push((memory[i] as number) + weights + kvCache)
       read.push((read[i] as number) + bytesRead(stage))
     }
-    const buffers = this.buffers(limits)
+    const buffers = new Map<StageSpec, number>()
+    const buffersOf = (stage: StageSpec) => {
+      const bytes = buffers.get(stage) ?? stageMemory(stage, limits).buffers
+      buffers.set(stage, bytes)
+      return bytes
+    }
     const between = (sums: readonly number[], first: number, end: number) =>
       (sums[end] as number) - (sums[first] as number)
     return (first, end) => {
       const whole = first === 0 && end === this.groups.length
       return {
-        memory: between(memory, first, end) + buffers(first, end) - (whole ? this.tiedBytes : 0),
+        memory: between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? this.tiedBytes : 0),
         read: between(read, first, end),
       }
     }
   }
 
-  /** Bytes of a stage's buffers by what it holds. */
-  private buffers(limits: MemoryLimits): (first: number, end: number) => number {
-    const groups = this.groups.length
-    const known: number[] = []
-    return (first, end) => {
-      const begins = first === 0 ? 1 : 0
-      const ends = end === groups ? 1 : 0
-      const layers = Math.min(end - first - begins - ends, 2)
-      const key = layers * 4 + begins * 2 + ends
-      known[key] ??= stageMemory(this.stageLike(begins, layers, ends), limits).buffers
-      return known[key]
-    }
-  }
-
-  /** A stage with the embedding or not, so many layers, and norm and head or not. */
-  private stageLike(begins: number, layers: number, ends: number): StageSpec {
-    const groups = this.groups.slice(1 - begins, 1 + layers)
-    return this.trace([...groups, ...(ends ? this.groups.slice(-1) : [])].flat())
-  }
-
-  private trace(modules: readonly string[]): StageSpec {
-    const key = modules.join(' ')
-    const known = this.traced.get(key)
+  /** A stage that needs the buffers of groups [first, end), with no more than two groups of a shape in a row. */
+  private stageLike(first: number, end: number): StageSpec {
+    const place = first * (this.groups.length + 1) + end
+    const known = this.byPlace[place]
     if (known) return known
-    const stage = traceStage(this.model, this.source, { device: '', modules })
-    this.traced.set(key, stage)
+    const { shapes } = this
+    const kept: number[] = []
+    for (let i = first; i < end; i++) {
+      const repeated = i - 2 >= first && shapes[i] === shapes[i - 1] && shapes[i] === shapes[i - 2]
+      if (!repeated) kept.push(i)
+    }
+    const key = kept.map((i) => shapes[i]).join(' ')
+    const modules = kept.flatMap((i) => this.groups[i] as string[])
+    const stage = this.byShape.get(key) ?? traceStage(this.model, this.source, { device: '', modules })
+    this.byShape.set(key, stage)
+    this.byPlace[place] = stage
     return stage
   }
+}
+
+/** All of a stage that its buffers may depend on, as a text to compare. */
+function shapeOf({ program, weights }: StageSpec): string {
+  const { values, ropes, cacheLayers, operators } = program
+  const linears = weights.map((weight) =>
+    weight.kind === 'vector'
+      ? weight.length
+      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? [weight.bits, weight.groupSize] : [])],
+  )
+  return JSON.stringify([values, ropes, cacheLayers, operators.map(({ op }) => op), linears])
 }

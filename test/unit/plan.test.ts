@@ -4,12 +4,12 @@ import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import type { QuantizationConfig } from '../../src/checkpoint/types'
 import { createModel } from '../../src/models/registry'
-import { modulesOf, stagesOf, traceStage } from '../../src/models/stages'
+import { modulesOf, traceStage } from '../../src/models/stages'
 import { autoSplit, splitMap } from '../../src/placement/auto-map'
 import { configSource } from '../../src/placement/config-source'
 import { type PlanDevice, planStages } from '../../src/placement/plan'
 import { StageCosts } from '../../src/placement/stage-costs'
-import { type MemoryLimits, stageMemory } from '../../src/placement/stage-memory'
+import { bytesRead, type MemoryLimits, stageMemory } from '../../src/placement/stage-memory'
 import { denseModels, modelDirectory } from '../support/fixtures'
 
 const limits: MemoryLimits = { cacheType: 'F16', blockSize: 32, blockCount: 64, maxBatchTokens: 512, maxLogitRows: 16 }
@@ -128,16 +128,30 @@ describe('auto', () => {
   })
 })
 
-test('a stage of many layers needs the buffers of one with two', () => {
-  const { source, model } = fromConfig({ ...qwen2Of72B, num_hidden_layers: 12 }, int4)
-  const modules = modulesOf(model)
-  const buffers = (from: number, to: number) => {
-    const [stage] = stagesOf(modules.slice(from, to), () => 'cpu')
-    return stage && stageMemory(traceStage(model, source, stage), limits).buffers
+describe('what a possible stage needs, without tracing it whole', () => {
+  const group = { targets: ['Linear'], bits: 4, groupSize: 128, symmetric: true, actOrder: false } as const
+  const mixed: QuantizationConfig = {
+    method: 'compressed-tensors',
+    groups: [group],
+    ignore: ['re:.*layers\\.[34]\\.mlp', 're:.*layers\\.6\\.self_attn'],
   }
-  for (let layers = 3; layers <= 10; layers++) {
-    expect(buffers(1, 1 + layers)).toBe(buffers(1, 3))
-    expect(buffers(0, 1 + layers)).toBe(buffers(0, 3))
-    expect(buffers(13 - layers, 15)).toBe(buffers(11, 15))
-  }
+  const tied = { ...qwen2Of72B, tie_word_embeddings: true }
+  test.each([
+    ['layers all alike', qwen2Of72B, int4],
+    ['some linears of some layers left out', qwen2Of72B, mixed],
+    ['a tied head', tied, int4],
+  ])('%s: as much as all of it traced', (_what, config, quantization) => {
+    const { source, model } = fromConfig({ ...config, num_hidden_layers: 9 }, quantization)
+    const costs = new StageCosts(model, source)
+    const needs = costs.needs(limits)
+    for (let first = 0; first < costs.groups.length; first++) {
+      for (let end = first + 1; end <= costs.groups.length; end++) {
+        const modules = costs.groups.slice(first, end).flat()
+        const stage = traceStage(model, source, { device: 'cpu', modules })
+        const { weights, kvCache, buffers } = stageMemory(stage, limits)
+        const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
+        expect({ first, end, ...needs(first, end) }).toEqual({ first, end, ...whole })
+      }
+    }
+  })
 })
