@@ -5,10 +5,12 @@ import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
 import { abortable, printJson, readAll, type Terminal } from './terminal'
+import { writeTrace } from './trace'
 
 interface Options extends LoadingOptions, SamplingCliOptions {
   readonly chat?: boolean
   readonly system?: string
+  readonly trace?: string
 }
 
 export function addGenerateCommand(program: Command, terminal: Terminal): void {
@@ -19,6 +21,7 @@ export function addGenerateCommand(program: Command, terminal: Terminal): void {
     .argument('[prompt]', 'the text; read from standard input if it is left out')
     .option('--chat', "take the prompt as a user's message and use the checkpoint's chat template")
     .option('--system <text>', 'a system message; implies --chat')
+    .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
   addSamplingOptions(addLoadingOptions(command))
     .addHelpText(
       'after',
@@ -47,10 +50,12 @@ async function generate(
   const sampling = generateOptions(options, signal)
   if (options.json) {
     const result = await model.generate(input, sampling).result()
+    await writeTrace(options.trace, model)
     printJson(terminal, { ...result, deviceMap: model.deviceMap, memory: model.memory() })
     return
   }
   const result = await streamAnswer(terminal, model, input, sampling)
+  await writeTrace(options.trace, model)
   if (!options.quiet) terminal.stderr.write(`\n${statistics(result)}`)
 }
 

@@ -9,12 +9,14 @@ import { withDevicesAtHand } from '../placement/devices-at-hand'
 import { type PlanOptions, planModel } from '../placement/plan-model'
 import { isStrategy } from '../placement/strategy-map'
 import { formatBytes } from './format'
+import { wholeNumber } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
 import type { Terminal } from './terminal'
 
 /** Options of every command that loads a model. */
 export interface LoadingOptions extends PlacementCliOptions {
+  readonly microBatches?: number
   readonly json?: boolean
   readonly quiet?: boolean
 }
@@ -24,6 +26,11 @@ export function addLoadingOptions(
   defaultMap = 'auto with --devices or --max-memory, else cpu',
 ): Command {
   return addPlacementOptions(command, defaultMap)
+    .option(
+      '--micro-batches <count>',
+      'steps under way at a time (default: one for each device that works by itself)',
+      wholeNumber,
+    )
     .option('--json', 'print JSON, and nothing else, to standard output')
     .option('--quiet', 'no plan, no progress bar and no statistics')
 }
@@ -51,7 +58,7 @@ export async function loadForCommand(
   }
   const bar = shown && terminal.stderr.isTTY === true ? progressBar(terminal) : undefined
   try {
-    return await loadModel(directory, { plan, signal, onProgress: bar?.update })
+    return await loadModel(directory, { plan, microBatches: options.microBatches, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }

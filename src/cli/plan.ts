@@ -1,14 +1,12 @@
-import { writeFile } from 'node:fs/promises'
-import { basename, dirname, resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { BillfishError } from '../errors'
 import { type ModelPlan, planModel } from '../placement/plan-model'
 import { presets } from '../placement/presets'
 import { counted, formatCount, wrap } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planPicture } from './plan-picture'
 import { planTable } from './plan-table'
-import { printJson, type Terminal } from './terminal'
+import { printJson, type Terminal, writeOutput } from './terminal'
 
 interface Options extends PlacementCliOptions {
   readonly json?: boolean
@@ -61,11 +59,5 @@ async function writePicture(file: string, model: string, plan: ModelPlan): Promi
   ]
     .filter(Boolean)
     .join(' · ')
-  try {
-    await writeFile(file, planPicture(plan, { title, subtitle }))
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException
-    const why = code === 'ENOENT' ? `the directory ${dirname(resolve(file))} does not exist; create it first.` : message
-    throw new BillfishError('INVALID_OPTION', `--svg ${file}: ${why}`, { cause })
-  }
+  await writeOutput('--svg', file, planPicture(plan, { title, subtitle }))
 }

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { BillfishError } from '../errors'
 
@@ -49,4 +51,15 @@ export async function readAll(stdin: Readable): Promise<string> {
 export function printJson(terminal: Terminal, value: unknown): void {
   const text = JSON.stringify(value, (_, member) => (typeof member === 'bigint' ? String(member) : member))
   terminal.stdout.write(`${text}\n`)
+}
+
+/** Writes a file that an option names. @throws BillfishError INVALID_OPTION if it cannot be written */
+export async function writeOutput(option: string, file: string, text: string): Promise<void> {
+  try {
+    await writeFile(file, text)
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    const why = code === 'ENOENT' ? `the directory ${dirname(resolve(file))} does not exist; create it first.` : message
+    throw new BillfishError('INVALID_OPTION', `${option} ${file}: ${why}`, { cause })
+  }
 }

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { summarizeModules } from '../../src/cli/format'
@@ -201,6 +202,22 @@ describe('billfish bench', () => {
     expect(result.runs).toHaveLength(2)
     expect(result.runs[0].decodeTokensPerSecond).toBeGreaterThan(0)
     expect((await billfish([...line, '--repeat', '0'])).code).toBe(exitCodes.usage)
+  })
+
+  it('measures several sequences over several stages, and writes a trace', async () => {
+    const trace = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'trace.json')
+    const line = ['bench', demoModel, '--prompt-tokens', '40', '--new-tokens', '8', '--repeat', '1', '--trace', trace]
+    const several = ['--concurrency', '6', '--device-map', 'split:cpu:0,cpu:1', '--micro-batches', '2']
+    const { stdout } = await billfish([...line, ...several])
+    expect(stdout).toMatch(/Stage busy +Median +Least +Most\ncpu:0 +\d+ % .*\ncpu:1 +\d+ % /)
+    const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8'))
+    const tokens = traceEvents.map(({ args }: { args: { tokens?: number } }) => args.tokens ?? 0)
+    // Two runs of six sequences, 40 prompt tokens and 7 steps behind the first token, at two stages
+    expect(tokens.reduce((sum: number, count: number) => sum + count, 0)).toBe(2 * 6 * (40 + 7) * 2)
+    expect((await billfish([...line, '--concurrency', '0'])).code).toBe(exitCodes.usage)
+    expect((await billfish([...line, '--micro-batches', '99'])).stderr).toMatch(/microBatches is 99/)
+    const nowhere = ['--trace', join(trace, 'no', 'where.json')]
+    expect((await billfish([...line, ...nowhere])).stderr).toMatch(/--trace .*where\.json/)
   })
 })
 
