@@ -22,10 +22,14 @@ export function fitsSomehow(costs: StageCosts, limits: MemoryLimits, devices: re
   return fastestSlowest(costs.groups.length, memoryOf(devices), costOf(costs.needs(limits), devices)) !== undefined
 }
 
-/** {@link autoSplit} or, where nothing fits, the split that would with the least memory more on every device. */
+/** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
 export function leastShortSplit(costs: StageCosts, limits: MemoryLimits, devices: readonly PlanDevice[]): number[] {
-  const withMore = (bytes: number) => devices.map((device) => ({ ...device, memory: device.memory + bytes }))
-  const fits = (bytes: number) => fitsSomehow(costs, limits, withMore(bytes))
+  return autoSplit(costs, limits, withMore(devices, leastMore(costs, limits, devices))) as number[]
+}
+
+/** The least bytes more on every device with which something fits; 0 if it does already. */
+export function leastMore(costs: StageCosts, limits: MemoryLimits, devices: readonly PlanDevice[]): number {
+  const fits = (bytes: number) => fitsSomehow(costs, limits, withMore(devices, bytes))
   let low = 0 // this does not fit; what `high` says does
   let high = 0
   while (!fits(high)) {
@@ -37,7 +41,11 @@ export function leastShortSplit(costs: StageCosts, limits: MemoryLimits, devices
     if (fits(middle)) high = middle
     else low = middle
   }
-  return autoSplit(costs, limits, withMore(high)) as number[]
+  return high
+}
+
+function withMore(devices: readonly PlanDevice[], bytes: number): PlanDevice[] {
+  return devices.map((device) => ({ ...device, memory: device.memory + bytes }))
 }
 
 /** Module -> device of a split. */

@@ -1,6 +1,6 @@
 import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
-import { autoSplit, splitMap } from './auto-map'
+import { autoSplit, leastMore, splitMap } from './auto-map'
 import { explainBoundaries } from './boundaries'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
@@ -86,26 +86,34 @@ function slowestStage({ stages, devices }: ExplainedPlan): string {
 }
 
 function whatIsMissing(plan: ExplainedPlan): string[] {
-  const { model, costs, limits, devices, lacking, placement, options } = plan
+  const { lacking, placement } = plan
   const short = [...lacking].map(([device, bytes]) => `${device} lacks ${exactBytesInWords(bytes)}`)
   const line = `It does not fit: ${listInWords(short)}.`
-  if (typeof placement === 'string') return [line, whatAutoWouldDo(plan)]
-  const changes = singleChanges(model, costs, limits, devices, options)
-  return [
-    line,
-    changes.length > 0
-      ? `Each of these alone would make it fit: ${changes.join('; ')}.`
-      : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.',
-  ]
+  return [line, ...(typeof placement === 'string' ? whatAutoWouldDo(plan) : [whatWouldHelp(plan)])]
 }
 
-function whatAutoWouldDo({ model, source, costs, limits, devices }: ExplainedPlan): string {
+function whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): string {
+  const changes = singleChanges(model, costs, limits, devices, options)
+  return changes.length > 0
+    ? `Each of these alone would make it fit: ${changes.join('; ')}.`
+    : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.'
+}
+
+function whatAutoWouldDo(plan: ExplainedPlan): string[] {
+  const { model, source, costs, limits, devices } = plan
   const ends = autoSplit(costs, limits, devices)
-  if (!ends) return `deviceMap 'auto' over ${listInWords(devices.map(({ device }) => device))} does not fit either.`
+  if (!ends) {
+    const names = listInWords(devices.map(({ device }) => device))
+    const lacking = leastMore(costs, limits, devices)
+    return [
+      `deviceMap 'auto' over ${names} does not fit either: the fullest device would lack ${exactBytesInWords(lacking)}.`,
+      whatWouldHelp(plan),
+    ]
+  }
   const map = splitMap(costs, devices, ends)
   const stages = planStages(model, source, limits, (module) => map.get(module) as string)
   const shares = stages.map(
     ({ device, modules, total }) => `${device} ${modulesInWords(modules)} (${bytesInWords(total)})`,
   )
-  return `deviceMap 'auto' would fit: ${shares.join('; ')}.`
+  return [`deviceMap 'auto' would fit: ${shares.join('; ')}.`]
 }

@@ -150,4 +150,15 @@ describe('strategies over billfish devices', () => {
     expect(text).toMatch(/deviceMap 'auto' would fit: cuda:0 model.embed_tokens, model.layers.0 to \d+ \(/)
     expect((await place({ ...options, maxModelLength: 8192 })).fits).toBe(true)
   })
+
+  test('says what would help auto, where that does not fit either', async () => {
+    const options = { devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: '8GiB', 1: '8GiB' }, maxModelLength: 32768 }
+    const text = (await place({ ...options, deviceMap: 'balanced' })).explanation.join(' ')
+    const auto = (await place({ ...options, deviceMap: 'auto' })).explanation.join(' ')
+    const lacks =
+      /'auto' over cuda:0 and cuda:1 does not fit either: the fullest device would lack ([\d,]+) bytes/.exec(text)
+    expect(auto).toContain(`lacks ${lacks?.[1]} bytes`)
+    const help = /Each of these alone would make it fit: maxModelLength \d+ instead of 32768.*/
+    expect(help.exec(text)?.[0]).toBe(help.exec(auto)?.[0])
+  })
 })
