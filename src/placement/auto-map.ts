@@ -1,34 +1,39 @@
+import type { ModelLimits } from '../limits'
 import { type CostOf, fastestSlowest, partition } from './partition'
 import type { PlanDevice } from './plan'
-import type { NeedsOf, StageCosts } from './stage-costs'
+import type { StageCosts } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
+import { stageTime, tokensOfStep } from './stage-time'
+
+/** What sizes a split depends on. */
+export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
 
 /**
  * The placement that makes the slowest stage as fast as it can be within the devices' memory: contiguous stages, final
- * norm with the head. A stage's time is taken as the bytes that it reads a token over its device's speed: its layers'
- * weights and the head's, not the embedding's, of which a token reads one row.
+ * norm with the head. A stage's time is that of a decoding step with all sequences under way: of reading its weights
+ * (not the embedding's, of which a token reads one row), or of computing with them where that takes longer.
  * @returns for each device the end of its run of `costs.groups`, or undefined if no split fits
  */
 export function autoSplit(
   costs: StageCosts,
-  limits: MemoryLimits,
+  limits: SplitLimits,
   devices: readonly PlanDevice[],
 ): number[] | undefined {
-  return partition(costs.groups.length, memoryOf(devices), costOf(costs.needs(limits), devices))
+  return partition(costs.groups.length, memoryOf(devices), costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
-export function fitsSomehow(costs: StageCosts, limits: MemoryLimits, devices: readonly PlanDevice[]): boolean {
-  return fastestSlowest(costs.groups.length, memoryOf(devices), costOf(costs.needs(limits), devices)) !== undefined
+export function fitsSomehow(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
+  return fastestSlowest(costs.groups.length, memoryOf(devices), costOf(costs, limits, devices)) !== undefined
 }
 
 /** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
-export function leastShortSplit(costs: StageCosts, limits: MemoryLimits, devices: readonly PlanDevice[]): number[] {
+export function leastShortSplit(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): number[] {
   return autoSplit(costs, limits, withMore(devices, leastMore(costs, limits, devices))) as number[]
 }
 
 /** The least bytes more on every device with which something fits; 0 if it does already. */
-export function leastMore(costs: StageCosts, limits: MemoryLimits, devices: readonly PlanDevice[]): number {
+export function leastMore(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): number {
   const fits = (bytes: number) => fitsSomehow(costs, limits, withMore(devices, bytes))
   let low = 0 // this does not fit; what `high` says does
   let high = 0
@@ -66,9 +71,11 @@ function memoryOf(devices: readonly PlanDevice[]): number[] {
   return devices.map(({ memory }) => memory)
 }
 
-function costOf(needs: NeedsOf, devices: readonly PlanDevice[]): CostOf {
+function costOf(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {
+  const needs = costs.needs(limits)
+  const tokens = tokensOfStep(devices, limits.maxSequences)
   return (device, first, end) => {
-    const { memory, read } = needs(first, end)
-    return { memory, time: read / (devices[device]?.speed ?? 1) }
+    const stage = needs(first, end)
+    return { memory: stage.memory, time: stageTime(stage, devices[device] as PlanDevice, tokens) }
   }
 }

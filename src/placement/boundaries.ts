@@ -1,6 +1,7 @@
 /** Why an automatic split is cut where it is. */
 import type { PlanDevice } from './plan'
 import type { NeedsOf } from './stage-costs'
+import { isBoundByComputing, stageTime } from './stage-time'
 import { bytesInWords, listInWords } from './words'
 
 /** A stage of an automatic split: groups [first, end) on a device. */
@@ -11,21 +12,30 @@ interface Run {
 }
 
 /**
- * A sentence for every boundary, found by moving it one group either way and seeing what breaks: there is no room, or a
- * stage becomes slower than the slowest one is, or memory becomes less even. And one for every device left empty.
+ * The slowest stage, and a sentence for every boundary, found by moving it one group either way and seeing what breaks:
+ * there is no room, or a stage becomes slower than the slowest one is, or memory becomes less even. And one for every
+ * device left empty.
  * @param groups modules that stay together, in order
  * @param ends for each device the end of its run of groups; a split that fits, and the best one
+ * @param tokens of a step with all sequences under way
  */
-export function explainBoundaries(
+export function explainSplit(
   groups: readonly (readonly string[])[],
   needs: NeedsOf,
   devices: readonly PlanDevice[],
   ends: readonly number[],
+  tokens: number,
 ): string[] {
+  const timeOf = ({ device, first, end }: Run) => stageTime(needs(first, end), device, tokens)
+  const computes = ({ device, first, end }: Run) => isBoundByComputing(needs(first, end), device, tokens)
+  const amountOf = (run: Run) => {
+    const { read, operations } = needs(run.first, run.end)
+    return computes(run) ? `${((operations * tokens) / 1e9).toFixed(1)} billion operations` : bytesInWords(read)
+  }
+
   const runs = devices.map((device, i): Run => ({ device, first: ends[i - 1] ?? 0, end: ends[i] as number }))
   const stages = runs.filter(({ first, end }) => end > first)
-  const slowest = stages.reduce((a, b) => (time(needs, b) > time(needs, a) ? b : a))
-  const equallyFast = devices.every(({ speed }) => speed === devices[0]?.speed)
+  const slowest = stages.reduce((a, b) => (timeOf(b) > timeOf(a) ? b : a))
   const nameOf = (group: number) => listInWords(groups[group] as string[])
 
   /** What is wrong with `run`, which is `stage` with group number `added` too. */
@@ -37,17 +47,24 @@ export function explainBoundaries(
       const [more, left] = [then.memory - now.memory, device.memory - now.memory]
       return `${device.device} has no room for ${name} (${it} would take ${bytesInWords(more)} more, ${bytesInWords(left)} are left)`
     }
-    if (time(needs, run) > time(needs, slowest)) {
-      const bound =
-        stage === slowest || equallyFast
-          ? `, the slowest reads ${bytesInWords(needs(slowest.first, slowest.end).read)} now`
-          : ` at a speed of ${device.speed}, more than ${slowest.device.device} takes now`
-      return `with ${name}, ${device.device} would be the slowest stage (it would read ${bytesInWords(then.read)} a token${bound})`
+    if (timeOf(run) > timeOf(slowest)) {
+      const work = computes(run) ? `compute ${amountOf(run)} in a step` : `read ${amountOf(run)} a token`
+      const comparable = computes(run) === computes(slowest) && device.speed === slowest.device.speed
+      const bound = comparable
+        ? `, the slowest ${computes(run) ? 'computes' : 'reads'} ${amountOf(slowest)} now`
+        : ` at a speed of ${device.speed ?? 1}, more than ${slowest.device.device} takes now`
+      return `with ${name}, ${device.device} would be the slowest stage (it would ${work}${bound})`
     }
     return `with ${name} on ${device.device}, the slowest stage would be no faster and memory no more even`
   }
 
-  const sentences: string[] = []
+  const does = computes(slowest)
+    ? `computes ${amountOf(slowest)} in a step of ${tokens} tokens`
+    : `reads ${amountOf(slowest)} of weights a token`
+  const sentences = [
+    `The slowest stage is that of ${slowest.device.device}, which ${does}: no other split within these budgets has a ` +
+      'faster slowest stage.',
+  ]
   for (const [i, stage] of stages.entries()) {
     const before = stages[i - 1]
     if (!before) continue
@@ -64,8 +81,4 @@ function whyEmpty(groups: number, needs: NeedsOf, { device, memory }: PlanDevice
   return least > memory
     ? `${device} stays empty: the smallest stage there could be takes ${bytesInWords(least)}, and it may hold ${bytesInWords(memory)}.`
     : `${device} stays empty: no split that has a stage there and fits has a faster slowest stage.`
-}
-
-function time(needs: NeedsOf, { device, first, end }: Run): number {
-  return needs(first, end).read / (device.speed ?? 1)
 }

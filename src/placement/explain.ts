@@ -1,10 +1,11 @@
 import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { autoSplit, leastMore, splitMap } from './auto-map'
-import { explainBoundaries } from './boundaries'
+import { explainSplit } from './boundaries'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
 import type { StageCosts } from './stage-costs'
+import { tokensOfStep } from './stage-time'
 import { type PlanSource, storedModules } from './stored-modules'
 import type { Strategy } from './strategy-map'
 import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './words'
@@ -36,7 +37,8 @@ export function explainPlan(plan: ExplainedPlan): string[] {
   if (costs.tiedBytes > 0) lines.push(howTheHeadIsTied(plan))
   if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
   if (typeof placement === 'object' && devices.length > 1) {
-    lines.push(slowestStage(plan), ...explainBoundaries(costs.groups, costs.needs(limits), devices, placement.ends))
+    const tokens = tokensOfStep(devices, limits.maxSequences)
+    lines.push(...explainSplit(costs.groups, costs.needs(limits), devices, placement.ends, tokens))
   }
   return lines
 }
@@ -73,16 +75,6 @@ function howTheHeadIsTied({ model, stages, costs, limits, placement }: Explained
   const whole = costs.needs(limits)(0, costs.groups.length)
   const alone = `take ${bytesInWords(whole.memory)} and read ${bytesInWords(whole.read)} a token`
   return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
-}
-
-function slowestStage({ stages, devices }: ExplainedPlan): string {
-  const speedOf = (device: string) => devices.find((candidate) => candidate.device === device)?.speed ?? 1
-  const time = ({ read, device }: PlannedStage) => read / speedOf(device)
-  const slowest = stages.reduce((a, b) => (time(b) > time(a) ? b : a))
-  return (
-    `The slowest stage is that of ${slowest.device}, which reads ${bytesInWords(slowest.read)} of weights a token: ` +
-    'no other split within these budgets has a faster slowest stage.'
-  )
 }
 
 function whatIsMissing(plan: ExplainedPlan): string[] {

@@ -2,14 +2,14 @@ import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { modulesOf, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
+import type { WeightSpec } from '../native/weights'
 import { bytesRead, type MemoryLimits, stageMemory, weightMemory } from './stage-memory'
+import type { StageWork } from './stage-time'
 
 /** What one stage needs and does. */
-export interface StageNeeds {
+export interface StageNeeds extends StageWork {
   /** All its bytes. */
   readonly memory: number
-  /** Bytes of weights that it reads to decode a token. */
-  readonly read: number
 }
 
 /** The needs of a stage of groups [first, end). */
@@ -52,10 +52,12 @@ export class StageCosts {
   needs(limits: MemoryLimits): NeedsOf {
     const memory = [0]
     const read = [0]
+    const operations = [0]
     for (const [i, stage] of this.traces.entries()) {
       const { weights, kvCache } = stageMemory(stage, limits)
       memory.push((memory[i] as number) + weights + kvCache)
       read.push((read[i] as number) + bytesRead(stage))
+      operations.push((operations[i] as number) + operationsOf(stage))
     }
     const buffers = new Map<StageSpec, number>()
     const buffersOf = (stage: StageSpec) => {
@@ -70,6 +72,7 @@ export class StageCosts {
       return {
         memory: between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? this.tiedBytes : 0),
         read: between(read, first, end),
+        operations: between(operations, first, end),
       }
     }
   }
@@ -92,6 +95,15 @@ export class StageCosts {
     this.byPlace[place] = stage
     return stage
   }
+}
+
+/** Operations of a stage's linears for one token. */
+function operationsOf({ program, weights }: StageSpec): number {
+  const targets = program.operators.flatMap((operator) => (operator.op === 'linear' ? operator.targets : []))
+  return targets.reduce((sum, { weight }) => {
+    const spec = weights[weight] as WeightSpec
+    return sum + (spec.kind === 'vector' ? 0 : 2 * spec.out * spec.in)
+  }, 0)
 }
 
 /** All of a stage that its buffers may depend on, as a text to compare. */

@@ -60,3 +60,17 @@ test('what is counted for a split is what its stages hold, to the byte', async (
   expect((await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: devices(0) })).deviceMap).toEqual(even.deviceMap)
   expect((await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: devices(1) })).fits).toBe(false)
 })
+
+test('with many sequences computing bounds a stage, and 16 bits of the head count no more than 4 of a layer', async () => {
+  const layers = async (maxSequences: number) => {
+    const options = { devices: ['cuda:0', 'cuda:1'], maxModelLength: 32, maxSequences, maxCacheTokens: 32 }
+    const { stages, explanation } = await planModel('Qwen1.5-72B-Chat-GPTQ-Int4', options)
+    return { count: (stages[1]?.modules.length ?? 0) - 2, text: explanation.join(' ') }
+  }
+  const [few, many] = [await layers(4), await layers(1024)]
+  expect(few.text).toMatch(/which reads \d+\.\d+ GiB of weights a token/)
+  expect(many.text).toMatch(/which computes \d+\.\d billion operations in a step of 512 tokens/)
+  // The head's 16-bit table is worth the bytes of five layers, and the operations of one and a half.
+  expect(few.count).toBe(37)
+  expect(many.count).toBe(39)
+})

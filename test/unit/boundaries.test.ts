@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { planModel } from '../../src/index'
-import { explainBoundaries } from '../../src/placement/boundaries'
+import { explainSplit } from '../../src/placement/boundaries'
 import type { PlanDevice } from '../../src/placement/plan'
 import type { NeedsOf } from '../../src/placement/stage-costs'
 
@@ -11,8 +11,12 @@ const groups = [['embed'], ['layer.0'], ['layer.1'], ['layer.2'], ['norm', 'head
 function sums(memory: readonly number[], read: readonly number[]): NeedsOf {
   const sum = (values: readonly number[], first: number, end: number) =>
     values.slice(first, end).reduce((total, value) => total + value * GiB, 0)
-  return (first, end) => ({ memory: sum(memory, first, end), read: sum(read, first, end) })
+  return (first, end) => ({ memory: sum(memory, first, end), read: sum(read, first, end), operations: 0 })
 }
+
+/** All but the sentence of the slowest stage, which comes first. */
+const explainBoundaries = (names: string[][], needs: NeedsOf, devices: PlanDevice[], ends: number[]) =>
+  explainSplit(names, needs, devices, ends, 1).slice(1)
 
 const device = (name: string, memory: number, speed?: number): PlanDevice => ({
   device: name,
@@ -53,6 +57,25 @@ describe('a boundary is explained by what moving it would break', () => {
       /with layer.2, a would be the slowest stage .*6.00 GiB .*at a speed of 1.5, more than b takes/,
     )
     expect(sentence).toMatch(/with layer.1, b would be the slowest stage .*5.00 GiB .*the slowest reads 3.00 GiB now/)
+  })
+
+  test('computing, where many tokens share what is read', () => {
+    const reading = sums([1, 1, 1, 1, 1], [0, 2, 2, 2, 1])
+    const needs: NeedsOf = (first, end) => ({ ...reading(first, end), operations: (end - first) * 1e9 })
+    expect(explainSplit(groups, needs, [device('cuda:0', 9), device('cuda:1', 9)], [3, 5], 1)).toEqual([
+      'The slowest stage is that of cuda:0, which reads 4.00 GiB of weights a token: no other split within these budgets ' +
+        'has a faster slowest stage.',
+      'cuda:1 begins with layer.2: with layer.2, cuda:0 would be the slowest stage (it would read 6.00 GiB a token, the ' +
+        'slowest reads 4.00 GiB now); with layer.1, cuda:1 would be the slowest stage (it would read 5.00 GiB a token, the ' +
+        'slowest reads 4.00 GiB now).',
+    ])
+    expect(explainSplit(groups, needs, [device('cuda:0', 9), device('cuda:1', 9)], [3, 5], 400)).toEqual([
+      'The slowest stage is that of cuda:0, which computes 1200.0 billion operations in a step of 400 tokens: no other ' +
+        'split within these budgets has a faster slowest stage.',
+      'cuda:1 begins with layer.2: with layer.2, cuda:0 would be the slowest stage (it would compute 1600.0 billion ' +
+        'operations in a step, the slowest computes 1200.0 billion operations now); with layer.1 on cuda:1, the slowest ' +
+        'stage would be no faster and memory no more even.',
+    ])
   })
 
   test('evenness, where neither moves it', () => {
