@@ -114,6 +114,7 @@ void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const Mapp
         i, std::visit([&](const auto& spec) { return load(stage.backend(), spec, files, control); }, specs[i]));
     if (control.on_progress) control.on_progress();
   }
+  stage.backend().finish_loading();
 }
 
 }  // namespace billfish

@@ -160,8 +160,8 @@ class CpuBackend final : public Backend {
 
   void add(const Tensor& x, const Tensor& y) override { cpu::add(rows_of(x), rows_of(y), data_of(x), x.stride, pool_); }
 
-  void gather(const Tensor& x, const int32_t* rows, int64_t count, const Tensor& out) override {
-    gather_rows(rows_of(x), rows, count, data_of(out), out.stride);
+  void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) override {
+    gather_rows(rows_of(x), batch_->logit_rows.data() + first, count, data_of(out), out.stride);
   }
 
   void to_host(const Tensor& from, float* to) override {

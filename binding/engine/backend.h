@@ -13,6 +13,7 @@
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "engine/program.h"
+#include "engine/stage_limits.h"
 
 namespace billfish {
 
@@ -46,6 +47,12 @@ class Backend {
   virtual DType value_type(ValueClass kind) const = 0;
   virtual DType cache_type() const = 0;
 
+  // Called once, before all else: what will run here, on how many rows at most. A backend that must not allocate while
+  // it runs makes its own buffers here; they count as MemoryUse::buffers.
+  virtual void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) {
+    (void)program, (void)weights, (void)limits;
+  }
+
   // --- Memory of the stage's device, counted; throws OUT_OF_MEMORY naming device, wanted and free bytes. Zeroed.
   virtual void* allocate(size_t bytes, MemoryUse use) = 0;
   virtual MemoryCount memory() const = 0;  // all allocations live as long as the backend
@@ -58,6 +65,8 @@ class Backend {
   virtual void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) = 0;
   virtual std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) = 0;
   virtual void fill_quantized(Weight& weight, const CanonicalRows& rows) = 0;
+  // Called once, when all weights are filled: waits until they are where they belong, and throws what failed.
+  virtual void finish_loading() {}
 
   // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
   // begin().
@@ -84,7 +93,8 @@ class Backend {
   virtual void attention(const AttentionCall& call) = 0;
   virtual void silu_mul(const Tensor& gate, const Tensor& up) = 0;
   virtual void add(const Tensor& x, const Tensor& y) = 0;
-  virtual void gather(const Tensor& x, const int32_t* rows, int64_t count, const Tensor& out) = 0;
+  // Rows [first, first + count) of the batch's logit rows.
+  virtual void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) = 0;
 
   // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
   virtual void to_host(const Tensor& from, float* to) = 0;

@@ -18,6 +18,7 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
              const StageLimits& limits)
     : backend_(std::move(backend)), program_(std::move(program)), shapes_(std::move(shapes)), limits_(limits) {
   validate(program_, shapes_);
+  backend_->prepare(program_, shapes_, limits_);
   weights_.resize(shapes_.size());
   const auto arena = [&](int64_t elements, int32_t rows) {
     return static_cast<uint8_t*>(
@@ -124,10 +125,7 @@ void Stage::execute(const Operator& op, Step& step) {
                  },
                  [&](const SiluMul& o) { backend_->silu_mul(tensor(o.gate), tensor(o.up)); },
                  [&](const Add& o) { backend_->add(tensor(o.x), tensor(o.y)); },
-                 [&](const Gather& o) {
-                   backend_->gather(tensor(o.x), step.batch.logit_rows.data() + first_logit_row_, logit_rows_,
-                                    tensor(o.out));
-                 },
+                 [&](const Gather& o) { backend_->gather(tensor(o.x), first_logit_row_, logit_rows_, tensor(o.out)); },
                  [&](const Tap& o) {
                    if (!step.want_hidden_states) return;
                    const Tensor x = tensor(o.x);

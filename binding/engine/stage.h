@@ -6,17 +6,10 @@
 
 #include "engine/backend.h"
 #include "engine/program.h"
+#include "engine/stage_limits.h"
 #include "engine/step.h"
 
 namespace billfish {
-
-// What the stages of one model have in common.
-struct StageLimits {
-  int32_t block_size = 0;      // tokens a KV block
-  int32_t block_count = 0;     // KV blocks a layer
-  int32_t max_rows = 0;        // tokens a batch
-  int32_t max_logit_rows = 0;  // rows that the head computes at a time; more are done in pieces
-};
 
 class Stage {
  public:

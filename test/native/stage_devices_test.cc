@@ -83,9 +83,9 @@ class WatchedBackend : public Backend {
     look({}, {&x, &y});
     inner_->add(x, y);
   }
-  void gather(const Tensor& x, const int32_t* rows, int64_t count, const Tensor& out) override {
+  void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) override {
     look({}, {&x, &out});
-    inner_->gather(x, rows, count, out);
+    inner_->gather(x, first, count, out);
   }
   void to_host(const Tensor& from, float* to) override {
     look({}, {&from});

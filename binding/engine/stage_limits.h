@@ -1,0 +1,14 @@
+// What the stages of one model have in common.
+#pragma once
+#include <cstdint>
+
+namespace billfish {
+
+struct StageLimits {
+  int32_t block_size = 0;      // tokens a KV block
+  int32_t block_count = 0;     // KV blocks a layer
+  int32_t max_rows = 0;        // tokens a batch
+  int32_t max_logit_rows = 0;  // rows that the head computes at a time; more are done in pieces
+};
+
+}  // namespace billfish
