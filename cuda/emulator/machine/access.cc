@@ -1,0 +1,72 @@
+#include "machine/access.h"
+
+#include <cstdio>
+
+namespace billfish::emulator {
+
+static std::string hexadecimal(uintptr_t address) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "0x%llx", static_cast<unsigned long long>(address));
+  return text;
+}
+
+static std::string access_text(const char* verb, size_t bytes, const char* space, uintptr_t address) {
+  return std::string(verb) + " " + std::to_string(bytes) + " bytes of " + space + " memory at " + hexadecimal(address);
+}
+
+Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at) {
+  const Device& device = *running->block->grid->launch().device;
+  const std::string access = access_text(verb, bytes, "global", address);
+  if (const std::string objection = access_objection(device, address, bytes); !objection.empty()) {
+    fault(access + ", which " + objection, at);
+  }
+  const AddressSpace& memory = device_of(address)->memory;
+  if (address % alignment != 0) {
+    fault(access + " (" + memory.describe(address) + "), which is not a multiple of " + std::to_string(alignment), at);
+  }
+  return {memory.bytes_at(address), memory.written_at(address)};
+}
+
+Place shared_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at) {
+  const std::string access = access_text(verb, bytes, "shared", address - shared_base);
+  const size_t size = running->block->shared.size();
+  if (address < shared_base) fault(std::string(verb) + " shared memory through a null pointer", at);
+  if (address - shared_base + bytes > size) {
+    fault(access + ", and the launch has " + std::to_string(size) + " bytes of it", at);
+  }
+  fault(access + ", which is not a multiple of " + std::to_string(alignment), at);
+}
+
+void fault_unwritten(const char* space, uintptr_t address, const Place& place, size_t bytes, Location at) {
+  size_t first = 0;
+  while (first < bytes && place.written[first] != 0) ++first;
+  const bool shared = std::string(space) == "shared";
+  const uintptr_t shown = shared ? address - shared_base : address;
+  std::string what = access_text("reads", bytes, space, shown);
+  if (!shared) what += " (" + device_of(address)->memory.describe(address) + ")";
+  what += ", of which byte " + std::to_string(first) + " was never written";
+  if (shared) what += ", or is the target of a copy that was not waited for";
+  fault(what, at);
+}
+
+void complete(const AsyncCopy& copy) {
+  Block& block = *running->block;
+  std::byte* to = block.shared.data() + copy.to;
+  uint8_t* written = block.shared_written.data() + copy.to;
+  if (copy.from == 0) {
+    std::memset(to, 0, copy.bytes);
+    std::memset(written, 1, copy.bytes);
+    return;
+  }
+  const Place from = global_place(copy.from, copy.bytes, 1, "copies");
+  std::memcpy(to, from.bytes, copy.bytes);
+  std::memcpy(written, from.written, copy.bytes);
+}
+
+void poison(const AsyncCopy& copy) {
+  Block& block = *running->block;
+  std::memset(block.shared.data() + copy.to, 0xff, copy.bytes);
+  std::memset(block.shared_written.data() + copy.to, 0, copy.bytes);
+}
+
+}  // namespace billfish::emulator

@@ -1,0 +1,135 @@
+#include "machine/address_space.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <iterator>
+#include <new>
+#include <utility>
+
+namespace billfish::emulator {
+
+static size_t rounded(size_t bytes) {
+  return (bytes + AddressSpace::granule - 1) / AddressSpace::granule * AddressSpace::granule;
+}
+
+static void* reserve(size_t bytes, int protection) {
+  void* place = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) throw std::bad_alloc();
+  return place;
+}
+
+// Gives the whole pages inside back to the system.
+static void give_back(std::byte* place, size_t bytes) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(place);
+  const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+// Twice the capacity in addresses, for the gaps between allocations and between what was released.
+AddressSpace::AddressSpace(std::string device, uint64_t capacity)
+    : device_(std::move(device)), capacity_(capacity), reserved_(2 * rounded(capacity) + granule) {
+  base_ = reinterpret_cast<uintptr_t>(reserve(reserved_, PROT_NONE));
+  bytes_ = static_cast<std::byte*>(reserve(reserved_, PROT_READ | PROT_WRITE));
+  written_ = static_cast<uint8_t*>(reserve(reserved_, PROT_READ | PROT_WRITE));
+  owners_ = static_cast<const Allocation**>(reserve(reserved_ / granule * sizeof(void*), PROT_READ | PROT_WRITE));
+  holes_[granule] = reserved_;  // nothing at the very beginning, so that an access before it belongs to none
+}
+
+AddressSpace::~AddressSpace() {
+  munmap(reinterpret_cast<void*>(base_), reserved_);
+  munmap(bytes_, reserved_);
+  munmap(written_, reserved_);
+  munmap(owners_, reserved_ / granule * sizeof(void*));
+}
+
+uint64_t AddressSpace::free_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return capacity_ - used_;
+}
+
+uintptr_t AddressSpace::allocate(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const size_t size = rounded(bytes);
+  if (size > capacity_ - used_) return 0;
+  for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
+    const auto [begin, end] = *hole;
+    if (end - begin < size + granule) continue;
+    holes_.erase(hole);
+    if (begin + size + granule < end) holes_[begin + size + granule] = end;
+    allocations_.push_back({allocations_.size() + 1, begin, bytes, false});
+    live_[begin] = &allocations_.back();
+    used_ += size;
+    std::memset(written_ + begin, 0, size);
+    for (uintptr_t at = begin; at < begin + size; at += granule) owners_[at / granule] = &allocations_.back();
+    return base_ + begin;
+  }
+  return 0;
+}
+
+void AddressSpace::release(uintptr_t address) {
+  const std::lock_guard lock(mutex_);
+  const auto found = live_.find(address - base_);
+  Allocation& allocation = *found->second;
+  const size_t size = rounded(allocation.bytes);
+  allocation.released = true;
+  live_.erase(found);
+  used_ -= size;
+  std::memset(static_cast<void*>(owners_ + allocation.begin / granule), 0, size / granule * sizeof(void*));
+  give_back(bytes_ + allocation.begin, size);
+
+  auto hole = holes_.emplace(allocation.begin, allocation.begin + size + granule).first;
+  if (const auto next = std::next(hole); next != holes_.end() && next->first == hole->second) {
+    hole->second = next->second;
+    holes_.erase(next);
+  }
+  if (hole != holes_.begin()) {
+    if (const auto before = std::prev(hole); before->second == hole->first) {
+      before->second = hole->second;
+      holes_.erase(hole);
+    }
+  }
+}
+
+std::string AddressSpace::describe(const Allocation& allocation) const {
+  return std::string(allocation.released ? "released " : "") + "allocation " + std::to_string(allocation.number) +
+         " (" + std::to_string(allocation.bytes) + " bytes of " + device_ + ")";
+}
+
+// The live allocation that begins last at or before the offset; else the latest released one around it.
+const AddressSpace::Allocation* AddressSpace::nearest(uintptr_t offset) const {
+  for (auto allocation = allocations_.rbegin(); allocation != allocations_.rend(); ++allocation) {
+    if (offset >= allocation->begin && offset < allocation->begin + allocation->bytes) return &*allocation;
+  }
+  auto after = live_.upper_bound(offset);
+  return after == live_.begin() ? nullptr : std::prev(after)->second;
+}
+
+Objection AddressSpace::explain(uintptr_t address, size_t bytes) const {
+  if (allocated(address, bytes)) return {};
+  const std::lock_guard lock(mutex_);
+  const uintptr_t offset = address - base_;
+  const Allocation* allocation = nearest(offset);
+  if (allocation == nullptr) {
+    const auto next = live_.lower_bound(offset);
+    if (next == live_.end()) return "is in no allocation of " + device_;
+    return "is " + std::to_string(next->first - offset) + " bytes before " + describe(*next->second);
+  }
+  const uintptr_t end = allocation->begin + allocation->bytes;
+  if (offset >= end) return "is " + std::to_string(offset - end) + " bytes past the end of " + describe(*allocation);
+  if (allocation->released)
+    return "is byte " + std::to_string(offset - allocation->begin) + " of " + describe(*allocation);
+  return "begins at byte " + std::to_string(offset - allocation->begin) + " and reaches " +
+         std::to_string(offset + bytes - end) + " bytes past the end of " + describe(*allocation);
+}
+
+std::string AddressSpace::describe(uintptr_t address) const {
+  const std::lock_guard lock(mutex_);
+  const uintptr_t offset = address - base_;
+  const Allocation* allocation = nearest(offset);
+  if (allocation == nullptr) return "an address of " + device_;
+  return "byte " + std::to_string(offset - allocation->begin) + " of " + describe(*allocation);
+}
+
+}  // namespace billfish::emulator

@@ -1,0 +1,81 @@
+// The memory of one emulated device.
+//
+// Its addresses are a range that is reserved and never mapped, so that a host that follows one faults. The bytes
+// themselves are elsewhere, at the same offset, and so are two shadows: one byte for each byte that says whether it was
+// ever written, and one pointer for each 256 bytes that says to which allocation they belong. Allocations stand apart
+// from each other, so that an access just past an end belongs to none. All three are reserved at once and cost what is
+// touched.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+
+namespace billfish::emulator {
+
+// What is wrong with an access, as the end of a sentence; empty when nothing is.
+using Objection = std::string;
+
+class AddressSpace {
+ public:
+  static constexpr size_t granule = 256;
+
+  AddressSpace(std::string device, uint64_t capacity);
+  ~AddressSpace();
+  AddressSpace(const AddressSpace&) = delete;
+  AddressSpace& operator=(const AddressSpace&) = delete;
+
+  uint64_t capacity() const { return capacity_; }
+  uint64_t free_bytes() const;
+
+  // The address of `bytes` bytes, or 0 when they do not fit.
+  uintptr_t allocate(size_t bytes);
+  void release(uintptr_t address);
+
+  bool contains(uintptr_t address) const { return address - base_ < reserved_; }
+
+  // Whether [address, address + bytes) lies in one allocation. The quick way: `explain` says why not.
+  bool allocated(uintptr_t address, size_t bytes) const {
+    const uintptr_t offset = address - base_;
+    if (offset >= reserved_) return false;
+    const Allocation* allocation = owners_[offset / granule];
+    return allocation != nullptr && bytes <= allocation->begin + allocation->bytes - offset &&
+           offset < allocation->begin + allocation->bytes;
+  }
+  // Of bytes that are allocated: where they are, and whether each was ever written (1 or 0).
+  std::byte* bytes_at(uintptr_t address) const { return bytes_ + (address - base_); }
+  uint8_t* written_at(uintptr_t address) const { return written_ + (address - base_); }
+
+  // Why [address, address + bytes) is not in one allocation: "is 16 bytes past the end of allocation 3 (...)".
+  Objection explain(uintptr_t address, size_t bytes) const;
+  // The address in words: "byte 40 of allocation 3 (1024 bytes of emulated:0)".
+  std::string describe(uintptr_t address) const;
+
+ private:
+  struct Allocation {
+    uint64_t number;
+    uintptr_t begin;  // as an offset
+    size_t bytes;     // as asked for
+    bool released;
+  };
+  std::string describe(const Allocation& allocation) const;
+  const Allocation* nearest(uintptr_t offset) const;
+
+  std::string device_;
+  uint64_t capacity_;
+  uintptr_t reserved_ = 0;
+  uintptr_t base_ = 0;
+  std::byte* bytes_ = nullptr;
+  uint8_t* written_ = nullptr;
+  const Allocation** owners_ = nullptr;
+
+  mutable std::mutex mutex_;
+  std::deque<Allocation> allocations_;     // all there ever were, for messages
+  std::map<uintptr_t, Allocation*> live_;  // by offset
+  std::map<uintptr_t, uintptr_t> holes_;   // offset -> end of what is free
+  uint64_t used_ = 0;
+};
+
+}  // namespace billfish::emulator

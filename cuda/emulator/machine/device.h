@@ -1,0 +1,33 @@
+// The emulated devices of the process, as the machine sees them.
+//
+// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "machine/address_space.h"
+
+namespace billfish::emulator {
+
+constexpr int device_count = 16;
+
+struct Device {
+  explicit Device(int index);
+
+  const int index;
+  const std::string name;  // "emulated:0"
+  AddressSpace memory;
+  std::atomic<uint32_t> reached = 0;  // bit i: kernels here may access the memory of device i
+};
+
+// Made when first asked for; index is below device_count.
+Device& device(int index);
+// The device whose range of addresses this is; null when it is of none.
+Device* device_of(uintptr_t address);
+
+// Why `from` may not read or write [address, address + bytes), as the end of a sentence ("the address, which ...");
+// empty when it may.
+std::string access_objection(const Device& from, uintptr_t address, size_t bytes);
+
+}  // namespace billfish::emulator

@@ -1,0 +1,195 @@
+// A launch in the emulator: a grid of blocks of warps of threads, each thread a fiber, all on one thread of the
+// operating system.
+//
+// A fiber runs until it must wait: for its warp's other lanes (meet), at a barrier, or for another block's write
+// (spin). Then the schedule picks the next. It stays with a warp as long as one of its lanes can go on, so that warps
+// run as far apart as barriers let them. Blocks run one after the other, or all together when the launch is
+// co-resident. When nobody can go on and somebody has not finished, the launch is stuck and the error says who waits
+// where.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "machine/device.h"
+#include "machine/fiber.h"
+#include "machine/location.h"
+#include "machine/schedule.h"
+
+namespace billfish::emulator {
+
+struct Index {
+  uint32_t x = 1, y = 1, z = 1;
+  uint64_t count() const { return uint64_t{x} * y * z; }
+  std::string text() const;  // "(1, 0, 0)"
+};
+
+constexpr uint32_t warp_lanes = 32;
+constexpr int barrier_count = 16;
+
+struct Launch {
+  Device* device;
+  std::string kernel;
+  Index grid, block;
+  uint32_t shared_bytes;
+  bool co_resident;
+  Schedule schedule;
+  std::function<void()> body;  // what each thread runs
+};
+
+// Runs all threads to their ends. Throws INTERNAL, naming kernel, block, thread and place, when one breaks a rule.
+void run(const Launch& launch);
+
+class Grid;
+struct Block;
+struct Warp;
+
+// A copy on its way to shared memory. It happens when somebody waits for it, and not before.
+struct AsyncCopy {
+  uint32_t to;  // byte offset in shared memory
+  uint32_t bytes;
+  uintptr_t from;      // 0: zeros
+  uint32_t group = 0;  // cp.async: the thread's groups, counted from 0
+};
+
+struct Thread {
+  Index index;
+  uint32_t number = 0;  // in the block
+  uint32_t lane = 0;
+  Block* block = nullptr;
+  Warp* warp = nullptr;
+  Fiber* fiber = nullptr;
+  bool finished = false;
+  const char* waits_for = nullptr;
+  Location waits_at;
+  std::vector<AsyncCopy> copies;
+  uint32_t open_group = 0;  // the cp.async group that the next commit closes
+};
+
+// Lanes of a warp that come together in one operation.
+struct Meeting {
+  uint32_t lanes = 0;  // who must come; 0: no meeting
+  uint32_t arrived = 0;
+  const char* operation = nullptr;
+  Location at;
+  void* operands[warp_lanes];
+};
+
+struct Warp {
+  Block* block = nullptr;
+  Thread* threads[warp_lanes];
+  uint32_t lanes = 0;     // that exist
+  uint32_t ready = 0;     // that can go on
+  uint32_t spinning = 0;  // that can look again at what they wait for
+  Meeting meetings[warp_lanes / 2];
+};
+
+struct Barrier {
+  uint32_t expected = 0, arrived = 0;
+  Location at;
+  uint32_t ballot_or = 0, ballot_and = 1;
+  uint32_t result_or = 0, result_and = 0;
+  std::vector<Thread*> waiting;
+};
+
+// An mbarrier, by its offset in shared memory.
+struct PhaseBarrier {
+  uint32_t expected = 0;
+  uint32_t arrived = 0;
+  int64_t bytes_missing = 0;  // expected and not yet copied
+  uint32_t phase = 0;
+  std::vector<AsyncCopy> copies;
+};
+
+struct Block {
+  Grid* grid = nullptr;
+  Index index;
+  std::vector<std::byte> shared;
+  std::vector<uint8_t> shared_written;  // 1 for each byte that was written
+  Barrier barriers[barrier_count];
+  std::unordered_map<uint32_t, PhaseBarrier> phase_barriers;
+};
+
+class Grid {
+ public:
+  explicit Grid(const Launch& launch);
+  void run();
+
+  const Launch& launch() const { return launch_; }
+
+  // For primitives, called by the thread that runs. --------------------------------------------------------------
+  // Leaves the thread until somebody makes it ready again.
+  void wait(const char* what, Location at);
+  void make_ready(Thread& thread);
+  // Leaves the thread until all others have come to a halt.
+  void spin(const char* what, Location at);
+  // Something happened that may be what a spinning thread waits for.
+  void note_progress() { ++progress_; }
+  // All threads' stop: the launch throws the exception.
+  [[noreturn]] void stop(std::exception_ptr error);
+  [[noreturn]] void finish_thread();
+
+ private:
+  void run_blocks(const std::vector<uint64_t>& blocks);
+  void set_up_block(Block& block, uint64_t number, size_t first_thread, size_t first_warp);
+  Thread* pick();
+  Warp* pick_warp();
+  uint32_t pick_lane(uint32_t ready);
+  bool wake_spinning();
+  void leave_for_next();
+  uint64_t random();
+  std::string stuck() const;
+
+  const Launch& launch_;
+  Fiber main_;
+  std::vector<Block> blocks_;
+  std::vector<Warp> warps_;
+  std::vector<Thread> threads_;
+  size_t unfinished_ = 0;
+  Warp* current_warp_ = nullptr;
+  uint64_t progress_ = 0, progress_when_woken_ = ~uint64_t{0};
+  uint64_t random_state_;
+  std::exception_ptr error_;
+};
+
+// The CUDA thread that runs on this thread of the operating system; null outside kernels.
+extern constinit thread_local Thread* running __attribute__((tls_model("initial-exec")));
+
+// Throws what is wrong with what the running thread does.
+[[noreturn]] void fault(const std::string& what, Location at = {});
+
+// --- Meetings of a warp's lanes. -----------------------------------------------------------------------------------
+
+// The meeting of the running thread with these lanes, opened when it is the first; faults when others of the lanes are
+// at another operation.
+Meeting& join_meeting(const char* operation, uint32_t lanes, Location at);
+
+// Waits until all lanes have come with their operands; the last to come performs the operation for all:
+// perform(operands by lane, lanes). Operands live in the lanes' frames.
+template <class Operand, class Perform>
+void meet(const char* operation, uint32_t lanes, Operand& operand, Location at, const Perform& perform) {
+  Thread& self = *running;
+  Meeting& meeting = join_meeting(operation, lanes, at);
+  meeting.operands[self.lane] = &operand;
+  meeting.arrived |= uint32_t{1} << self.lane;
+  if (meeting.arrived != meeting.lanes) {
+    self.block->grid->wait(operation, at);
+    return;
+  }
+  perform(reinterpret_cast<Operand**>(meeting.operands), meeting.lanes);
+  self.warp->ready |= meeting.lanes;
+  meeting.lanes = 0;
+  self.block->grid->note_progress();
+}
+
+// --- Barriers of a block's threads. --------------------------------------------------------------------------------
+
+// bar.sync and bar.arrive. `whole_block`: every thread must come to the same place.
+Barrier& arrive(int id, uint32_t threads, bool whole_block, bool waits, bool condition, const char* what, Location at);
+
+}  // namespace billfish::emulator

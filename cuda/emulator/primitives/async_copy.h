@@ -1,0 +1,45 @@
+// cp.async, in the emulator: a copy happens at the wait that lets it be read, and its target is poisoned until then.
+#pragma once
+#include <cstdint>
+
+#include "machine/access.h"
+#include "primitives/macros.h"
+#include "primitives/pointer.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+struct CachePolicy {};
+inline CachePolicy evict_first_policy() { return {}; }
+inline CachePolicy evict_last_policy() { return {}; }
+
+template <int bytes>
+void cp_async_or_zero(Shared<void> to, Global<const void> from, bool valid, Location at = Location::current()) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  emulator::shared_place(to.address(), bytes, bytes, "cp_async writes", at);
+  if (valid) emulator::global_place(from.address(), bytes, bytes, "cp_async reads", at);
+  emulator::Thread& self = *emulator::running;
+  self.copies.push_back({static_cast<uint32_t>(to.address() - emulator::shared_base), bytes, valid ? from.address() : 0,
+                         self.open_group});
+  emulator::poison(self.copies.back());
+}
+template <int bytes>
+void cp_async(Shared<void> to, Global<const void> from, Location at = Location::current()) {
+  cp_async_or_zero<bytes>(to, from, true, at);
+}
+inline void cp_async_16(Shared<void> to, Global<const void> from, CachePolicy, Location at = Location::current()) {
+  cp_async_or_zero<16>(to, from, true, at);
+}
+
+inline void cp_async_commit() { ++emulator::running->open_group; }
+
+template <int pending>
+void cp_async_wait() {
+  emulator::Thread& self = *emulator::running;
+  std::erase_if(self.copies, [&](const emulator::AsyncCopy& copy) {
+    if (copy.group + pending >= self.open_group) return false;
+    emulator::complete(copy);
+    return true;
+  });
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,50 @@
+// Barriers, fences and waiting, in the emulator. Fences do nothing: all threads see all writes at once. What the
+// emulator varies is when threads run, and when copies happen.
+#pragma once
+#include <cstdint>
+
+#include "machine/grid.h"
+#include "primitives/macros.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+inline emulator::Barrier& sync_whole_block(bool condition, const char* what, Location at) {
+  const auto threads = static_cast<uint32_t>(emulator::running->block->grid->launch().block.count());
+  return emulator::arrive(0, threads, true, true, condition, what, at);
+}
+
+inline void sync_threads(Location at = Location::current()) { sync_whole_block(false, "sync_threads", at); }
+inline bool sync_threads_or(bool condition, Location at = Location::current()) {
+  return sync_whole_block(condition, "sync_threads_or", at).result_or != 0;
+}
+inline bool sync_threads_and(bool condition, Location at = Location::current()) {
+  return sync_whole_block(condition, "sync_threads_and", at).result_and != 0;
+}
+
+inline void sync_barrier(int id, int threads, Location at = Location::current()) {
+  emulator::arrive(id, static_cast<uint32_t>(threads), false, true, false, "sync_barrier", at);
+}
+inline void arrive_barrier(int id, int threads, Location at = Location::current()) {
+  emulator::arrive(id, static_cast<uint32_t>(threads), false, false, false, "arrive_barrier", at);
+}
+
+inline void sync_warp(uint32_t lanes = 0xffffffffu, Location at = Location::current()) {
+  char nothing = 0;
+  emulator::meet("sync_warp", lanes, nothing, at, [](char**, uint32_t) {});
+}
+
+inline void fence_block() {}
+inline void fence_device() {}
+inline void fence_system() {}
+
+template <class Condition>
+void wait_until(const Condition& condition, Location at = Location::current()) {
+  emulator::Grid& grid = *emulator::running->block->grid;
+  while (!condition()) grid.spin("wait_until", at);
+  grid.note_progress();
+}
+
+inline void wait_for_previous_grid() {}
+inline void launch_next_grid() {}
+
+}  // namespace billfish::BILLFISH_TARGET

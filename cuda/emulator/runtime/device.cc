@@ -1,0 +1,42 @@
+#include "runtime/device.h"
+
+#include <mutex>
+#include <string>
+
+#include "engine/error.h"
+#include "machine/device.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// A small Hopper: few multiprocessors, so that kernels that divide work among them have more than one share each.
+Device::Device(int index) : index_(index), name_("emulated:" + std::to_string(index)) {
+  properties_.name = "CUDA emulator";
+  properties_.compute_capability = 90;
+  properties_.multiprocessors = 4;
+  properties_.total_bytes = emulator::device(index).memory.capacity();
+  properties_.l2_bytes = uint64_t{1} << 20;
+  properties_.shared_bytes_per_block = 227 * 1024;
+  properties_.shared_bytes_per_multiprocessor = 228 * 1024;
+}
+
+Device& Device::at(int index) {
+  if (index < 0 || index >= emulator::device_count) {
+    throw Error("DEVICE_NOT_FOUND", "There is no device emulated:" + std::to_string(index) +
+                                        ": emulated devices are numbered 0 to " +
+                                        std::to_string(emulator::device_count - 1) + ".");
+  }
+  static Device* devices[emulator::device_count];
+  static std::mutex& mutex = *new std::mutex;
+  const std::lock_guard lock(mutex);
+  if (devices[index] == nullptr) devices[index] = new Device(index);
+  return *devices[index];
+}
+
+uint64_t Device::free_bytes() const { return emulator::device(index_).memory.free_bytes(); }
+
+bool Device::reaches(const Device& peer) const {
+  emulator::device(index_).reached |= uint32_t{1} << peer.index_;
+  return true;
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,41 @@
+#include "runtime/memory.h"
+
+#include <cstring>
+#include <string>
+
+#include "engine/error.h"
+#include "machine/device.h"
+#include "runtime/queue.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+  if (bytes == 0) return;
+  emulator::AddressSpace& memory = emulator::device(device.index()).memory;
+  data_ = reinterpret_cast<void*>(memory.allocate(bytes));
+  if (data_ != nullptr) return;
+  throw Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(counted(bytes)) + " more bytes: " +
+                                   std::to_string(memory.free_bytes()) + " of " + std::to_string(memory.capacity()) +
+                                   " are free. Give it fewer layers, or a smaller KV cache.");
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (data_ == nullptr) return;
+  finish_all(*device_);  // as cudaFree does
+  emulator::device(device_->index()).memory.release(reinterpret_cast<uintptr_t>(data_));
+}
+
+PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  data_ = ::operator new (bytes, std::align_val_t{4096});
+  std::memset(data_, 0xff, bytes);
+  note_pinned(data_, bytes);
+}
+
+PinnedMemory::~PinnedMemory() {
+  if (data_ == nullptr) return;
+  forget_pinned(data_);
+  ::operator delete (data_, std::align_val_t{4096});
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,72 @@
+// The queues behind emulated streams.
+//
+// Work waits in its stream's queue until somebody needs it done: a host that synchronises, or a stream that waits for
+// an event behind it. That is as late as a GPU might be, so that what lacks an event wait reads what is not there yet.
+// Under the reversed schedule work runs as soon as it is queued, under a random one now or later by chance.
+//
+// Any thread of the operating system may run a queue's work, one at a time; different queues run beside each other.
+#pragma once
+#include <chrono>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// One record of an event.
+struct Moment {
+  Stream::State* stream;
+  bool reached = false;
+  std::exception_ptr error;  // of the work before it
+  std::chrono::steady_clock::time_point time;
+};
+
+using Work = std::function<void()>;
+
+struct QueueEntry {
+  Work work;                       // may be empty
+  std::shared_ptr<Moment> before;  // what it waits for
+  std::shared_ptr<Moment> at;      // what it reaches
+};
+
+struct Event::State {
+  std::shared_ptr<Moment> last;
+};
+
+struct Graph::State {
+  std::shared_ptr<const std::vector<Work>> work;
+};
+
+struct Stream::State {
+  Device& device;
+  std::deque<QueueEntry> queue = {};
+  bool busy = false;
+  std::exception_ptr error = nullptr;
+  std::optional<std::vector<Work>> captured = {};  // while a capture is under way
+  uint64_t coin = 1;                               // for random schedules
+};
+
+// Appends to the queue (or to the capture under way), and runs it now where the schedule says so.
+void enqueue_work(Stream& stream, Work work);
+void enqueue_entry(Stream& stream, QueueEntry entry);
+
+// Runs what is queued. Throws what failed, once.
+void finish(Stream::State& stream);
+// Until the moment is reached.
+void reach(const Moment& moment);
+// All streams of the device; what fails is thrown when its stream is synchronised.
+void finish_all(const Device& device);
+
+void note_stream(Stream::State& stream);
+void forget_stream(Stream::State& stream);
+
+void note_pinned(const void* data, size_t bytes);
+void forget_pinned(const void* data);
+bool is_pinned(const void* data, size_t bytes);
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,20 @@
+// Where a thread stands in its launch.
+#pragma once
+#include <cstdint>
+
+#include "primitives/macros.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+constexpr uint32_t warp_size = 32;
+
+DEVICE uint3 thread_index() { return threadIdx; }
+DEVICE uint3 block_index() { return blockIdx; }
+DEVICE uint3 block_size() { return {blockDim.x, blockDim.y, blockDim.z}; }
+DEVICE uint3 grid_size() { return {gridDim.x, gridDim.y, gridDim.z}; }
+
+// Of blocks whose threads are numbered along x alone.
+DEVICE uint32_t lane_index() { return threadIdx.x % warp_size; }
+DEVICE uint32_t warp_index() { return threadIdx.x / warp_size; }
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,66 @@
+// Pointers of kernels. On a GPU they are plain pointers; in the emulator they check every access: owner, bounds,
+// alignment, and whether what is read was ever written.
+//
+//   Global<T>   memory of a device. A T* of the host's code that came from DeviceMemory converts to it.
+//   Shared<T>   the block's shared memory: shared_memory<T>(byte offset), sized by the launch.
+//
+// p[i], *p, p + i, p - q work as usual. Two things do not, so that the emulator can tell loads from stores: name the
+// type of what you read (T x = p[i]; not auto x = p[i]), and read a struct whole before you take a member of it.
+#pragma once
+#include <cstdint>
+
+#include "primitives/macros.h"
+#include "primitives/numbers.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <class T>
+using Global = T*;
+template <class T>
+using Shared = T*;
+
+// The block's shared memory from a byte offset on. The offset must be a multiple of alignof(T); 1024-byte aligned at 0.
+template <class T>
+DEVICE Shared<T> shared_memory(uint32_t byte_offset = 0) {
+  extern __shared__ __align__(1024) unsigned char billfish_shared_memory[];
+  return reinterpret_cast<T*>(billfish_shared_memory + byte_offset);
+}
+
+// The same address with another type.
+template <class U, class T>
+DEVICE U* pointer_cast(T* pointer) {
+  return reinterpret_cast<U*>(pointer);
+}
+
+// One access of sizeof(U) bytes, aligned to as many: load_as<uint4>(p), store_as<uint4>(p, value).
+template <class U>
+DEVICE U load_as(const void* from) {
+  return *static_cast<const U*>(from);
+}
+template <class U>
+DEVICE void store_as(void* to, const U& value) {
+  *static_cast<U*>(to) = value;
+}
+
+// Global loads through the read-only path, for what no thread writes while the kernel runs.
+template <class U>
+DEVICE U load_readonly(const void* from) {
+  return __ldg(static_cast<const U*>(from));
+}
+// For what is read once, such as weights: the line is the first to leave the caches.
+template <class U>
+DEVICE U load_streaming(const void* from) {
+  return __ldcs(static_cast<const U*>(from));
+}
+template <class U>
+DEVICE void store_streaming(void* to, const U& value) {
+  __stcs(static_cast<U*>(to), value);
+}
+// Past the L1 cache, which is not coherent: for what other blocks wrote in this launch, after a barrier or a flag.
+template <class U>
+DEVICE U load_coherent(const void* from) {
+  return __ldcg(static_cast<const U*>(from));
+}
+DEVICE void prefetch_l2(const void* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+
+}  // namespace billfish::BILLFISH_TARGET

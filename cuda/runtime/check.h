@@ -1,0 +1,18 @@
+// CUDA's error codes as errors of the engine, and the current device as a scope.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include "runtime/device.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// Throws INTERNAL naming the device, the call and CUDA's text (OUT_OF_MEMORY for cudaErrorMemoryAllocation).
+void check(cudaError_t error, const Device& device, const char* call);
+
+// Makes the device the thread's current one.
+class OnDevice {
+ public:
+  explicit OnDevice(const Device& device) { check(cudaSetDevice(device.index()), device, "cudaSetDevice"); }
+};
+
+}  // namespace billfish::BILLFISH_TARGET

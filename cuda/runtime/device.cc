@@ -1,0 +1,77 @@
+#include "runtime/device.h"
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <mutex>
+
+#include "engine/device_discovery.h"
+#include "engine/error.h"
+#include "runtime/check.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+static int attribute(const Device& device, cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device.index()), device, "cudaDeviceGetAttribute");
+  return value;
+}
+
+Device::Device(int index) : index_(index), name_("cuda:" + std::to_string(index)) {
+  const CudaReport report = discover_cuda_devices();
+  if (const std::string reason = explain(report); !reason.empty()) {
+    throw Error("DEVICE_NOT_FOUND", "There is no device " + name_ + ": " + reason);
+  }
+  if (index < 0 || static_cast<size_t>(index) >= report.devices.size()) {
+    throw Error("DEVICE_NOT_FOUND", "There is no device " + name_ + ": CUDA shows " +
+                                        std::to_string(report.devices.size()) +
+                                        " device(s), numbered from 0. CUDA_VISIBLE_DEVICES hides devices.");
+  }
+  const CudaDevice& found = report.devices[static_cast<size_t>(index)];
+  properties_.name = found.name;
+  properties_.compute_capability = 10 * found.compute_major + found.compute_minor;
+  properties_.multiprocessors = found.multiprocessors;
+  properties_.total_bytes = found.total_bytes;
+  properties_.l2_bytes = found.l2_bytes;
+  properties_.shared_bytes_per_block = static_cast<uint32_t>(attribute(*this, cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  properties_.shared_bytes_per_multiprocessor =
+      static_cast<uint32_t>(attribute(*this, cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+}
+
+Device& Device::at(int index) {
+  static std::mutex mutex;
+  static auto& devices = *new std::map<int, Device*>;  // never destroyed
+  const std::lock_guard lock(mutex);
+  Device*& device = devices[index];
+  if (device == nullptr) device = new Device(index);
+  return *device;
+}
+
+uint64_t Device::free_bytes() const {
+  const OnDevice on_device(*this);
+  size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), *this, "cudaMemGetInfo");
+  return free_bytes;
+}
+
+bool Device::reaches(const Device& peer) const {
+  if (&peer == this) return true;
+  int reachable = 0;
+  check(cudaDeviceCanAccessPeer(&reachable, index_, peer.index_), *this, "cudaDeviceCanAccessPeer");
+  if (reachable == 0) return false;
+  const OnDevice on_device(*this);
+  const cudaError_t error = cudaDeviceEnablePeerAccess(peer.index_, 0);
+  if (error == cudaErrorPeerAccessAlreadyEnabled) {
+    cudaGetLastError();  // clears it
+    return true;
+  }
+  check(error, *this, "cudaDeviceEnablePeerAccess");
+  return true;
+}
+
+void Device::synchronize() const {
+  const OnDevice on_device(*this);
+  check(cudaDeviceSynchronize(), *this, "cudaDeviceSynchronize");
+}
+
+}  // namespace billfish::BILLFISH_TARGET

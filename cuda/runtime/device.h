@@ -1,0 +1,47 @@
+// One device of the process: a GPU (namespace billfish::cuda, "cuda:0") or an emulated one (billfish::emulated,
+// "emulated:0"). Both implement this header and its neighbours; BILLFISH_TARGET says which one a source is built for.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace billfish::BILLFISH_TARGET {
+
+struct DeviceProperties {
+  std::string name;
+  int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...
+  int multiprocessors = 0;
+  uint64_t total_bytes = 0;
+  uint64_t l2_bytes = 0;
+  uint32_t shared_bytes_per_block = 0;           // the most that a launch may ask for
+  uint32_t shared_bytes_per_multiprocessor = 0;  // of all its blocks together
+};
+
+class Device {
+ public:
+  // The device of this number, made when it is first asked for, never destroyed (no CUDA call runs in a static
+  // destructor). Throws DEVICE_NOT_FOUND with the reason.
+  static Device& at(int index);
+
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  int index() const { return index_; }
+  const std::string& name() const { return name_; }  // "cuda:0"
+  const DeviceProperties& properties() const { return properties_; }
+  uint64_t free_bytes() const;
+
+  // Whether kernels on this device may read and write the peer's memory, and copies go there directly; made so by the
+  // first call. False for devices that cannot; then Stream::copy_from goes through host memory.
+  bool reaches(const Device& peer) const;
+
+  // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
+  void synchronize() const;
+
+ private:
+  explicit Device(int index);
+  int index_;
+  std::string name_;
+  DeviceProperties properties_;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,19 @@
+// The grid of a launch, and what it asks of the device.
+#pragma once
+#include <cstdint>
+
+namespace billfish::BILLFISH_TARGET {
+
+struct GridSize {
+  uint32_t x = 1, y = 1, z = 1;
+};
+
+struct LaunchShape {
+  GridSize grid;              // blocks
+  GridSize block;             // threads
+  uint32_t shared_bytes = 0;  // of shared_memory<T>()
+  bool co_resident = false;   // all blocks run at once, so that they may wait for each other (wait_until)
+  bool programmatic = false;  // begins while the grid before it ends: wait_for_previous_grid() before touching memory
+};
+
+}  // namespace billfish::BILLFISH_TARGET

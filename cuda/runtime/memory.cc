@@ -1,0 +1,44 @@
+#include "runtime/memory.h"
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "engine/error.h"
+#include "runtime/check.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+  if (bytes == 0) return;
+  const OnDevice on_device(device);
+  const cudaError_t error = cudaMalloc(&data_, counted(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // clears it: the process can go on and load something smaller
+    throw Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(counted(bytes)) +
+                                     " more bytes: " + std::to_string(device.free_bytes()) + " of " +
+                                     std::to_string(device.properties().total_bytes) +
+                                     " are free. Give it fewer layers, or a smaller KV cache.");
+  }
+  check(error, device, "cudaMalloc");
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (data_ == nullptr || cudaSetDevice(device_->index()) != cudaSuccess) return;
+  cudaFree(data_);
+}
+
+PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const cudaError_t error = cudaHostAlloc(&data_, bytes, cudaHostAllocPortable);
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw Error("OUT_OF_MEMORY", "Cannot lock " + std::to_string(bytes) +
+                                   " bytes of host memory for copies: " + cudaGetErrorString(error) + ".");
+}
+
+PinnedMemory::~PinnedMemory() {
+  if (data_ != nullptr) cudaFreeHost(data_);
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,76 @@
+// Memory of a device, and host memory that devices copy from and to without a detour.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "runtime/device.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// Bytes of a device, given back when the object dies (after everything that runs on the device: never in a step).
+// Throws OUT_OF_MEMORY naming the device, the wanted and the free bytes. What is in it is undefined: the emulator
+// refuses to read what was not written.
+class DeviceMemory {
+ public:
+  // Allocations are counted in multiples of this, and start at one.
+  static constexpr size_t granularity = 256;
+  static constexpr size_t counted(size_t bytes) { return (bytes + granularity - 1) / granularity * granularity; }
+
+  DeviceMemory() = default;
+  DeviceMemory(Device& device, size_t bytes);
+  DeviceMemory(DeviceMemory&& other) noexcept { swap(other); }
+  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~DeviceMemory();
+
+  // An address of the device. The host must not follow it (in the emulator it faults, too).
+  void* data() const { return data_; }
+  template <class T>
+  T* as(size_t byte_offset = 0) const {
+    return reinterpret_cast<T*>(static_cast<char*>(data_) + byte_offset);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(DeviceMemory& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Page-locked host memory: copies from and to it run beside the host. It must stay untouched until they are done.
+class PinnedMemory {
+ public:
+  PinnedMemory() = default;
+  explicit PinnedMemory(size_t bytes);
+  PinnedMemory(PinnedMemory&& other) noexcept { swap(other); }
+  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~PinnedMemory();
+
+  void* data() const { return data_; }
+  template <class T>
+  T* as(size_t byte_offset = 0) const {
+    return reinterpret_cast<T*>(static_cast<char*>(data_) + byte_offset);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(PinnedMemory& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

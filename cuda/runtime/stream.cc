@@ -1,0 +1,105 @@
+#include "runtime/stream.h"
+
+#include <vector>
+
+#include "runtime/check.h"
+#include "runtime/stream_state.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+Event::Event(Device& device, bool timed) : state_(new State{device}) {
+  const OnDevice on_device(device);
+  const unsigned flags = timed ? cudaEventDefault : cudaEventDisableTiming;
+  check(cudaEventCreateWithFlags(&state_->event, flags), device, "cudaEventCreateWithFlags");
+}
+
+Event::~Event() { cudaEventDestroy(state_->event); }
+
+void Event::synchronize() const { check(cudaEventSynchronize(state_->event), state_->device, "cudaEventSynchronize"); }
+
+float Event::milliseconds(const Event& start, const Event& end) {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, start.state_->event, end.state_->event), end.state_->device,
+        "cudaEventElapsedTime");
+  return milliseconds;
+}
+
+Graph::Graph() : state_(new State) {}
+Graph::Graph(Graph&&) noexcept = default;
+Graph& Graph::operator=(Graph&& other) noexcept {
+  state_.swap(other.state_);
+  return *this;
+}
+Graph::~Graph() {
+  if (state_ != nullptr && state_->graph != nullptr) cudaGraphExecDestroy(state_->graph);
+}
+
+Stream::Stream(Device& device) : device_(device), state_(new State) {
+  const OnDevice on_device(device);
+  check(cudaStreamCreateWithFlags(&state_->stream, cudaStreamNonBlocking), device, "cudaStreamCreateWithFlags");
+}
+
+Stream::~Stream() { cudaStreamDestroy(state_->stream); }
+
+void Stream::copy_to_device(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream), device_, "a copy to the device");
+}
+
+void Stream::copy_to_host(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream), device_, "a copy to the host");
+}
+
+void Stream::copy(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream), device_, "a copy on the device");
+}
+
+void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
+  if (device_.reaches(peer)) {
+    check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
+          "a copy from a peer");
+    return;
+  }
+  // The stream has been told to wait for the peer's work; so must the host, which copies here.
+  synchronize();
+  std::vector<char> between(bytes);
+  {
+    const OnDevice on_peer(peer);
+    check(cudaMemcpy(between.data(), from, bytes, cudaMemcpyDeviceToHost), peer, "a copy to the host");
+  }
+  const OnDevice on_device(device_);
+  copy_to_device(to, between.data(), bytes);
+}
+
+void Stream::fill(void* to, uint8_t value, size_t bytes) {
+  check(cudaMemsetAsync(to, value, bytes, state_->stream), device_, "a fill");
+}
+
+void Stream::record(Event& event) {
+  check(cudaEventRecord(event.state().event, state_->stream), device_, "cudaEventRecord");
+}
+
+void Stream::wait(const Event& event) {
+  check(cudaStreamWaitEvent(state_->stream, event.state().event, 0), device_, "cudaStreamWaitEvent");
+}
+
+void Stream::synchronize() { check(cudaStreamSynchronize(state_->stream), device_, "cudaStreamSynchronize"); }
+
+void Stream::begin_capture() {
+  check(cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal), device_, "cudaStreamBeginCapture");
+}
+
+Graph Stream::end_capture() {
+  cudaGraph_t recorded = nullptr;
+  check(cudaStreamEndCapture(state_->stream, &recorded), device_, "cudaStreamEndCapture");
+  Graph graph;
+  const cudaError_t error = cudaGraphInstantiate(&graph.state().graph, recorded, 0);
+  cudaGraphDestroy(recorded);
+  check(error, device_, "cudaGraphInstantiate");
+  return graph;
+}
+
+void Stream::launch(const Graph& graph) {
+  check(cudaGraphLaunch(graph.state().graph, state_->stream), device_, "cudaGraphLaunch");
+}
+
+}  // namespace billfish::BILLFISH_TARGET
