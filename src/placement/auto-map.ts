@@ -74,8 +74,9 @@ function memoryOf(devices: readonly PlanDevice[]): number[] {
 function costOf(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {
   const needs = costs.needs(limits)
   const tokens = tokensOfStep(devices, limits.maxSequences)
-  return (device, first, end) => {
-    const stage = needs(first, end)
-    return { memory: stage.memory, time: stageTime(stage, devices[device] as PlanDevice, tokens) }
+  return (index, first, end) => {
+    const device = devices[index] as PlanDevice
+    const stage = needs(device.device, first, end)
+    return { memory: stage.memory, time: stageTime(stage, device, tokens) }
   }
 }

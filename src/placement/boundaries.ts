@@ -26,10 +26,10 @@ export function explainSplit(
   ends: readonly number[],
   tokens: number,
 ): string[] {
-  const timeOf = ({ device, first, end }: Run) => stageTime(needs(first, end), device, tokens)
-  const computes = ({ device, first, end }: Run) => isBoundByComputing(needs(first, end), device, tokens)
+  const timeOf = ({ device, first, end }: Run) => stageTime(needs(device.device, first, end), device, tokens)
+  const computes = ({ device, first, end }: Run) => isBoundByComputing(needs(device.device, first, end), device, tokens)
   const amountOf = (run: Run) => {
-    const { read, operations } = needs(run.first, run.end)
+    const { read, operations } = needs(run.device.device, run.first, run.end)
     return computes(run) ? `${((operations * tokens) / 1e9).toFixed(1)} billion operations` : bytesInWords(read)
   }
 
@@ -41,7 +41,7 @@ export function explainSplit(
   /** What is wrong with `run`, which is `stage` with group number `added` too. */
   const objection = (stage: Run, run: Run, added: number): string => {
     const { device } = run
-    const [now, then] = [needs(stage.first, stage.end), needs(run.first, run.end)]
+    const [now, then] = [needs(device.device, stage.first, stage.end), needs(device.device, run.first, run.end)]
     const [name, it] = [nameOf(added), groups[added]?.length === 1 ? 'it' : 'they']
     if (then.memory > device.memory) {
       const [more, left] = [then.memory - now.memory, device.memory - now.memory]
@@ -77,7 +77,7 @@ export function explainSplit(
 }
 
 function whyEmpty(groups: number, needs: NeedsOf, { device, memory }: PlanDevice): string {
-  const least = Math.min(...Array.from({ length: groups }, (_, i) => needs(i, i + 1).memory))
+  const least = Math.min(...Array.from({ length: groups }, (_, i) => needs(device, i, i + 1).memory))
   return least > memory
     ? `${device} stays empty: the smallest stage there could be takes ${bytesInWords(least)}, and it may hold ${bytesInWords(memory)}.`
     : `${device} stays empty: no split that has a stage there and fits has a faster slowest stage.`

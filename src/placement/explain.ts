@@ -34,7 +34,8 @@ export function explainPlan(plan: ExplainedPlan): string[] {
   lines.push(
     `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${bytesInWords(kvCache)} of that.`,
   )
-  if (costs.tiedBytes > 0) lines.push(howTheHeadIsTied(plan))
+  const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
+  if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
   if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
   if (typeof placement === 'object' && devices.length > 1) {
     const tokens = tokensOfStep(devices, limits.maxSequences)
@@ -63,16 +64,16 @@ function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
-function howTheHeadIsTied({ model, stages, costs, limits, placement }: ExplainedPlan): string {
+function howTheHeadIsTied({ model, stages, costs, limits, placement }: ExplainedPlan, bytes: number): string {
   const { embedding, head } = model.names
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
   const tie = `${head} is tied to ${embedding}`
-  const size = bytesInWords(costs.tiedBytes)
+  const size = bytesInWords(bytes)
   if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
   const where = listInWords([...new Set([first?.device ?? '', last?.device ?? ''])])
   const twice = `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so`
   if (typeof placement === 'string') return `${twice}.`
-  const whole = costs.needs(limits)(0, costs.groups.length)
+  const whole = costs.needs(limits)(first?.device ?? '', 0, costs.groups.length)
   const alone = `take ${bytesInWords(whole.memory)} and read ${bytesInWords(whole.read)} a token`
   return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
 }

@@ -3,7 +3,7 @@ import type { WeightSource } from '../models/graph'
 import { modulesOf, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import type { WeightSpec } from '../native/weights'
-import { bytesRead, type MemoryLimits, stageMemory, weightMemory } from './stage-memory'
+import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
 import type { StageWork } from './stage-time'
 
 /** What one stage needs and does. */
@@ -12,8 +12,8 @@ export interface StageNeeds extends StageWork {
   readonly memory: number
 }
 
-/** The needs of a stage of groups [first, end). */
-export type NeedsOf = (first: number, end: number) => StageNeeds
+/** The needs of a stage of groups [first, end) on a device. */
+export type NeedsOf = (device: string, first: number, end: number) => StageNeeds
 
 /**
  * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
@@ -23,8 +23,6 @@ export type NeedsOf = (first: number, end: number) => StageNeeds
 export class StageCosts {
   /** Embedding, each layer, and norm and head together. */
   readonly groups: readonly (readonly string[])[]
-  /** Bytes of a weight that embedding and head share where they are on one stage; 0 if they are not tied. */
-  readonly tiedBytes: number
   private readonly traces: readonly StageSpec[]
   /** A number for each group; equal numbers are equal shapes. */
   private readonly shapes: readonly number[]
@@ -38,30 +36,49 @@ export class StageCosts {
   ) {
     const modules = modulesOf(model)
     this.groups = [...modules.slice(0, -2).map((module) => [module]), modules.slice(-2)]
-    this.traces = this.groups.map((group) => traceStage(model, source, { device: '', modules: group }))
+    this.traces = this.groups.map((group) => this.trace('', group))
     const known: string[] = []
     this.shapes = this.traces.map((stage) => {
       const shape = shapeOf(stage)
       return known.includes(shape) ? known.indexOf(shape) : known.push(shape) - 1
     })
-    const [embedding, head] = [this.traces[0], this.traces.at(-1)]
-    const shared = embedding?.weights.filter(({ name }) => head?.weights.some((weight) => weight.name === name)) ?? []
-    this.tiedBytes = shared.reduce((sum, weight) => sum + weightMemory(weight), 0)
+  }
+
+  /** Bytes that embedding and head hold less where they share a stage on this device; 0 if they are not tied. */
+  tiedBytes(limits: MemoryLimits, device: string): number {
+    const [embedding, head] = [this.groups[0] as string[], this.groups.at(-1) as string[]]
+    const weights = (modules: string[]) => stageMemory(this.trace(device, modules), limits).weights
+    return weights(embedding) + weights(head) - weights([...embedding, ...head])
   }
 
   needs(limits: MemoryLimits): NeedsOf {
+    const kinds = new Map<string, (first: number, end: number) => StageNeeds>()
+    return (device, first, end) => {
+      const kind = device.replace(/:.*/, '') // devices of a kind hold things alike
+      const known = kinds.get(kind) ?? this.needsOn(device, limits)
+      kinds.set(kind, known)
+      return known(first, end)
+    }
+  }
+
+  private needsOn(device: string, limits: MemoryLimits): (first: number, end: number) => StageNeeds {
     const memory = [0]
     const read = [0]
     const operations = [0]
+    const memoryOf = (stage: StageSpec) => {
+      const onDevice: StageSpec = { ...stage, device }
+      return stageMemory(onDevice, limits)
+    }
     for (const [i, stage] of this.traces.entries()) {
-      const { weights, kvCache } = stageMemory(stage, limits)
+      const { weights, kvCache } = memoryOf(stage)
       memory.push((memory[i] as number) + weights + kvCache)
       read.push((read[i] as number) + bytesRead(stage))
       operations.push((operations[i] as number) + operationsOf(stage))
     }
+    const tied = this.tiedBytes(limits, device)
     const buffers = new Map<StageSpec, number>()
     const buffersOf = (stage: StageSpec) => {
-      const bytes = buffers.get(stage) ?? stageMemory(stage, limits).buffers
+      const bytes = buffers.get(stage) ?? memoryOf(stage).buffers
       buffers.set(stage, bytes)
       return bytes
     }
@@ -70,7 +87,7 @@ export class StageCosts {
     return (first, end) => {
       const whole = first === 0 && end === this.groups.length
       return {
-        memory: between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? this.tiedBytes : 0),
+        memory: between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? tied : 0),
         read: between(read, first, end),
         operations: between(operations, first, end),
       }
@@ -90,10 +107,14 @@ export class StageCosts {
     }
     const key = kept.map((i) => shapes[i]).join(' ')
     const modules = kept.flatMap((i) => this.groups[i] as string[])
-    const stage = this.byShape.get(key) ?? traceStage(this.model, this.source, { device: '', modules })
+    const stage = this.byShape.get(key) ?? this.trace('', modules)
     this.byShape.set(key, stage)
     this.byPlace[place] = stage
     return stage
+  }
+
+  private trace(device: string, modules: readonly string[]): StageSpec {
+    return traceStage(this.model, this.source, { device, modules })
   }
 }
 

@@ -11,7 +11,7 @@ const groups = [['embed'], ['layer.0'], ['layer.1'], ['layer.2'], ['norm', 'head
 function sums(memory: readonly number[], read: readonly number[]): NeedsOf {
   const sum = (values: readonly number[], first: number, end: number) =>
     values.slice(first, end).reduce((total, value) => total + value * GiB, 0)
-  return (first, end) => ({ memory: sum(memory, first, end), read: sum(read, first, end), operations: 0 })
+  return (_device, first, end) => ({ memory: sum(memory, first, end), read: sum(read, first, end), operations: 0 })
 }
 
 /** All but the sentence of the slowest stage, which comes first. */
@@ -61,7 +61,7 @@ describe('a boundary is explained by what moving it would break', () => {
 
   test('computing, where many tokens share what is read', () => {
     const reading = sums([1, 1, 1, 1, 1], [0, 2, 2, 2, 1])
-    const needs: NeedsOf = (first, end) => ({ ...reading(first, end), operations: (end - first) * 1e9 })
+    const needs: NeedsOf = (name, first, end) => ({ ...reading(name, first, end), operations: (end - first) * 1e9 })
     expect(explainSplit(groups, needs, [device('cuda:0', 9), device('cuda:1', 9)], [3, 5], 1)).toEqual([
       'The slowest stage is that of cuda:0, which reads 4.00 GiB of weights a token: no other split within these budgets ' +
         'has a faster slowest stage.',

@@ -157,7 +157,7 @@ describe('what a possible stage needs, without tracing it whole', () => {
         const stage = traceStage(model, source, { device: 'cpu', modules })
         const { weights, kvCache, buffers } = stageMemory(stage, limits)
         const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
-        expect({ first, end, ...needs(first, end) }).toMatchObject({ first, end, ...whole })
+        expect({ first, end, ...needs('cpu', first, end) }).toMatchObject({ first, end, ...whole })
       }
     }
   })
