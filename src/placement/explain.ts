@@ -30,10 +30,7 @@ export function explainPlan(plan: ExplainedPlan): string[] {
   const lines: string[] = []
   if (typeof placement === 'string' && placement !== 'given') lines.push(whatStrategiesCount(plan, placement))
   lines.push(...whatDevicesHold(stages))
-  const kvCache = stages.reduce((sum, stage) => sum + stage.kvCache, 0)
-  lines.push(
-    `The KV cache for ${limits.maxSequences} sequence${limits.maxSequences === 1 ? '' : 's'} of ${limits.maxModelLength} tokens takes ${bytesInWords(kvCache)} of that.`,
-  )
+  lines.push(whatTheCacheTakes(plan))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
   if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
@@ -61,6 +58,14 @@ function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
     const modules = own.map((stage) => modulesInWords(stage.modules)).join('; and in a stage of their own ')
     return `${device} holds ${modules}: ${bytesInWords(total)}${budget === null ? '' : ` of ${bytesInWords(budget)}`}.`
   })
+}
+
+function whatTheCacheTakes({ stages, limits, options }: ExplainedPlan): string {
+  const { maxSequences, maxModelLength, cacheTokens } = limits
+  const bytes = bytesInWords(stages.reduce((sum, stage) => sum + stage.kvCache, 0))
+  const sequences = `${maxSequences} sequence${maxSequences === 1 ? '' : 's'}`
+  const shared = options.maxCacheTokens === undefined ? '' : `, which share room for ${cacheTokens} tokens,`
+  return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.`
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */

@@ -35,6 +35,17 @@ test('a directory is planned from its headers, and loads as planned', async () =
   expect(tokenIds).toEqual(greedy.p33)
 })
 
+test('a KV cache that sequences share is told as such', async () => {
+  const sizes = { deviceMap: 'cpu', maxModelLength: 4096, maxSequences: 8 }
+  const whole = await planModel('Qwen3-8B', sizes)
+  expect(whole.explanation[1]).toBe('The KV cache for 8 sequences of 4096 tokens takes 4.50 GiB of that.')
+  const shared = await planModel('Qwen3-8B', { ...sizes, maxCacheTokens: 8192 })
+  expect(shared.explanation[1]).toBe(
+    'The KV cache for 8 sequences of 4096 tokens, which share room for 8192 tokens, takes 1.13 GiB of that.',
+  )
+  expect(shared.sizes.maxCacheTokens).toBe(8192)
+})
+
 describe('what does not fit', () => {
   const qwen = 'Qwen1.5-72B-Chat-GPTQ-Int4'
 
