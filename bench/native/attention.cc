@@ -147,8 +147,10 @@ void bench_attention(const Case& c, double peak, double bandwidth, ThreadPool& p
   a.head_dim = c.head_dim;
   a.scale = 1 / std::sqrt(static_cast<float>(c.head_dim));
   a.window = c.window;
-  auto scratch = make_attention_scratch();
-  const double seconds = best_seconds(c.rows > 1 ? 20 : 100, [&] { attention(a, batch, *scratch, pool); });
+  const size_t scratch_bytes = attention_scratch_bytes(c.heads, c.kv_heads, c.head_dim, rows, c.past + c.rows);
+  HostMemory memory = HostMemory::allocate(scratch_bytes, "cpu");
+  const Scratch scratch{memory.data(), scratch_bytes};
+  const double seconds = best_seconds(c.rows > 1 ? 20 : 100, [&] { attention(a, batch, scratch, pool); });
 
   double pairs = 0, keys = 0;  // query-key pairs that the mask leaves; keys that are read
   for (int i = 0; i < c.rows; ++i) pairs += c.window > 0 ? std::min(c.window, c.past + i + 1) : c.past + i + 1;

@@ -154,7 +154,7 @@ Case make_case(std::string name, int64_t in, std::vector<int64_t> outs, bool qua
 
 // Best seconds of one linear() on `rows` rows, copies in turn.
 double best_seconds(const Case& made, int64_t rows, Precision precision, int turns, ThreadPool& pool) {
-  static const auto scratch = make_linear_scratch();
+  static std::vector<char> scratch;
   static size_t copy = 0;
   std::vector<float> x(rows * made.in), out(rows * made.outputs());
   std::mt19937_64 random(1);
@@ -171,8 +171,9 @@ double best_seconds(const Case& made, int64_t rows, Precision precision, int tur
                        made.quantized ? &made.linears[now][i] : nullptr, out.data() + column, made.outputs()});
       column += made.outs[i];
     }
+    scratch.resize(std::max(scratch.size(), linear_scratch_bytes(calls[0], rows, precision)));
     const Clock::time_point start = Clock::now();
-    linear(calls.data(), static_cast<int>(calls.size()), input, precision, *scratch, pool);
+    linear(calls.data(), static_cast<int>(calls.size()), input, precision, {scratch.data(), scratch.size()}, pool);
     best = std::min(best, seconds_since(start));
   }
   return best;

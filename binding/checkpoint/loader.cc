@@ -89,7 +89,7 @@ WeightShape shape_of(const WeightSpec& spec) {
                           return WeightShape{s.name, WeightKind::matrix, s.out, s.in};
                         },
                         [](const QuantizedSpec& s) {
-                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in};
+                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in, s.group_size};
                         },
                     },
                     spec);

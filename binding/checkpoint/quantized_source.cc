@@ -78,6 +78,7 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
   shape_.has_zero_points = !spec.symmetric;
   shape_.has_bias = spec.bias.has_value();
   shape_.scale_type = spec.scales.dtype;
+  shape_.has_group_index = spec.group_index.has_value();
   if (spec.group_index) shape_.order = read_order(spec, files);
 }
 

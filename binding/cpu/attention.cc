@@ -9,12 +9,13 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <vector>
+#include <string>
 
 #include "cpu/attention_kernels.h"
 #include "cpu/operators.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_sharing.h"
+#include "engine/error.h"
 
 namespace billfish::cpu {
 namespace {
@@ -27,17 +28,65 @@ constexpr int wanted_tasks = 128, fewest_keys = 256;
 constexpr int64_t work_per_piece = 256 * 1024;
 
 constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
+constexpr int divided_up(int a, int b) { return (a + b - 1) / b; }
+constexpr size_t whole_lines(size_t floats) { return (floats + 15) / 16 * 16; }
 
-// 64-byte aligned floats that only ever grow; their content does not survive growing.
-class Buffer {
+// Query heads that share a kv head, and rows that a task takes of them.
+struct Grouping {
+  Grouping(int heads, int kv_heads) : group(heads / kv_heads), most_rows(std::max(1, wanted_queries / group)) {}
+  int most_queries() const { return most_rows * group; }
+  int group, most_rows;
+};
+
+// A block of rows of one sequence. Every kv head makes `splits` tasks of it, which share its keys; tasks are numbered
+// by kv head, then by split.
+struct RowBlock {
+  int32_t sequence;
+  int32_t first_row, rows;  // of the sequence's
+  int32_t first_key, last_key;
+  int32_t split_keys, splits;
+  int64_t first_task;
+  int64_t partials;  // where its partial results lie, if splits > 1
+};
+static_assert(sizeof(RowBlock) == 48, "src/placement/cpu-scratch.ts counts with it");
+
+// Where keys are split, every kv head of a block has
+//
+//   | splits that are not done: a line of 16 floats | partial result of split 0 | of split 1 | ...
+//
+// and a partial result is [queries][padded_dim] weighted sums, [queries] maxima, [queries] sums of weights, in whole
+// lines.
+constexpr size_t counter_floats = 16;
+size_t partial_floats(int queries, int padded_dim) {
+  return whole_lines(static_cast<size_t>(queries) * (static_cast<size_t>(padded_dim) + 2));
+}
+size_t head_floats(int queries, int padded_dim, int splits) {
+  return counter_floats + static_cast<size_t>(splits) * partial_floats(queries, padded_dim);
+}
+
+// Floats that the partial results of one sequence take at most: split sequences make no more than wanted_tasks tasks.
+size_t most_partials(const Grouping& grouping, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
+  if (2 * kv_heads > wanted_tasks || positions < 2 * fewest_keys) return 0;
+  const int64_t queries = std::min<int64_t>(grouping.most_queries(), rows * grouping.group);
+  return wanted_tasks * partial_floats(static_cast<int>(queries), padded(head_dim)) + wanted_tasks / 2 * counter_floats;
+}
+
+// What one thread works in while it runs a task: the kernel's workspace, the queries, and the result where keys are not
+// split. It is the thread's own and stays with it, whichever stage the next task is of.
+class Workplace {
  public:
-  float* reserve(size_t count) {
-    if (count > capacity_) {
-      data_.reset();
-      data_.reset(static_cast<float*>(::operator new(count * sizeof(float), alignment)));
-      capacity_ = count;
+  float* reserve(size_t floats) {
+    if (floats > floats_) {
+      memory_.reset();
+      memory_.reset(static_cast<float*>(::operator new(floats * sizeof(float), alignment)));
+      floats_ = floats;
     }
-    return data_.get();
+    return memory_.get();
+  }
+
+  static Workplace& of_this_thread() {
+    static thread_local Workplace workplace;
+    return workplace;
   }
 
  private:
@@ -45,49 +94,9 @@ class Buffer {
   struct Free {
     void operator()(float* data) const { ::operator delete(data, alignment); }
   };
-  std::unique_ptr<float, Free> data_;
-  size_t capacity_ = 0;
+  std::unique_ptr<float, Free> memory_;
+  size_t floats_ = 0;
 };
-
-// Rows [first_row, first_row + rows) of a sequence with one kv head, and one split of their keys. The splits of a task
-// lie next to each other.
-struct Task {
-  const SequenceSpan* sequence;
-  int kv_head;
-  int first_row, rows;
-  int first_key, last_key;
-  int split, splits;
-  size_t partial;  // where this split's result lies among the partial results, if splits > 1
-  size_t counter;  // of the splits that are not done
-};
-
-// What one thread needs while it runs tasks.
-struct Workplace {
-  std::atomic<bool> taken{false};
-  Buffer memory;
-};
-
-}  // namespace
-
-class AttentionScratch {
- public:
-  std::vector<Task> tasks;
-  Buffer partials;
-  std::unique_ptr<std::atomic<int>[]> counters;
-  size_t counter_capacity = 0;
-  std::vector<std::unique_ptr<Workplace>> workplaces;
-
-  // There are as many as threads, and a thread that runs tasks holds one: there is always a free one.
-  Workplace& take_workplace() {
-    for (;;) {
-      for (const std::unique_ptr<Workplace>& workplace : workplaces) {
-        if (!workplace->taken.exchange(true, std::memory_order_acquire)) return *workplace;
-      }
-    }
-  }
-};
-
-namespace {
 
 void write_cache(const Attention& a, const Batch& batch, ThreadPool& pool) {
   const RowKernels& kernels = row_kernels();
@@ -110,57 +119,70 @@ void write_cache(const Attention& a, const Batch& batch, ThreadPool& pool) {
   }
 }
 
-int divided_up(int a, int b) { return (a + b - 1) / b; }
+// The row blocks of consecutive sequences of a batch, as many as there is room for their partial results.
+struct Wave {
+  RowBlock* blocks = nullptr;
+  int64_t block_count = 0, tasks = 0;
+  int64_t work = 0;  // multiply-adds
+  float* partials = nullptr;
+  size_t partials_used = 0;
+};
 
-// Makes the tasks of a batch; returns their multiply-adds in total.
-int64_t plan(const Attention& a, const Batch& batch, AttentionScratch& scratch) {
-  const int group = a.heads / a.kv_heads;
-  size_t partials = 0, counters = 0;
-  int64_t work = 0;
-  scratch.tasks.clear();
-  for (const SequenceSpan& sequence : batch.sequences) {
-    if (sequence.rows == 0) continue;
-    const int blocks = divided_up(sequence.rows, std::max(1, wanted_queries / group));
-    // The last rows have the most keys: they go first, so that the threads end together.
-    for (int block = blocks - 1; block >= 0; --block) {
-      Task task{};
-      task.sequence = &sequence;
-      task.first_row = static_cast<int>(static_cast<int64_t>(sequence.rows) * block / blocks);
-      task.rows = static_cast<int>(static_cast<int64_t>(sequence.rows) * (block + 1) / blocks) - task.first_row;
-      const int first_position = sequence.past + task.first_row;
-      const int first_key = a.window > 0 ? std::max(0, first_position - a.window + 1) : 0;
-      const int last_key = first_position + task.rows;
-      const int most_splits = std::max(1, wanted_tasks / (blocks * a.kv_heads));
-      const int wanted_splits = std::clamp((last_key - first_key) / fewest_keys, 1, most_splits);
-      const int keys = divided_up(divided_up(last_key - first_key, wanted_splits), key_tile) * key_tile;
-      task.splits = divided_up(last_key - first_key, keys);
-      const int queries = task.rows * group;
-      work += static_cast<int64_t>(queries) * a.heads / group * (last_key - first_key) * a.head_dim * 2;
-      for (task.kv_head = 0; task.kv_head < a.kv_heads; ++task.kv_head) {
-        for (task.split = 0; task.split < task.splits; ++task.split) {
-          task.first_key = first_key + task.split * keys;
-          task.last_key = std::min(task.first_key + keys, last_key);
-          task.partial = partials;
-          task.counter = counters;
-          scratch.tasks.push_back(task);
-          if (task.splits > 1) partials += static_cast<size_t>(queries) * (padded(a.head_dim) + 2);
-        }
-        if (task.splits > 1) ++counters;
-      }
+// Cuts one sequence into row blocks. Appends them to the wave and returns true, or returns false if there is no room
+// for its partial results.
+bool append(const Attention& a, const Batch& batch, int32_t index, size_t partials_capacity, Wave& wave) {
+  const SequenceSpan& sequence = batch.sequences[static_cast<size_t>(index)];
+  const Grouping grouping(a.heads, a.kv_heads);
+  const int blocks = divided_up(sequence.rows, grouping.most_rows);
+  Wave longer = wave;
+  // The last rows have the most keys: they go first, so that the threads end together.
+  for (int i = blocks - 1; i >= 0; --i) {
+    RowBlock block{};
+    block.sequence = index;
+    block.first_row = static_cast<int32_t>(static_cast<int64_t>(sequence.rows) * i / blocks);
+    block.rows = static_cast<int32_t>(static_cast<int64_t>(sequence.rows) * (i + 1) / blocks) - block.first_row;
+    const int first_position = sequence.past + block.first_row;
+    block.first_key = a.window > 0 ? std::max(0, first_position - a.window + 1) : 0;
+    block.last_key = first_position + block.rows;
+    const int keys = block.last_key - block.first_key;
+    const int most_splits = std::max(1, wanted_tasks / (blocks * a.kv_heads));
+    const int wanted_splits = std::clamp(keys / fewest_keys, 1, most_splits);
+    block.split_keys = divided_up(divided_up(keys, wanted_splits), key_tile) * key_tile;
+    block.splits = divided_up(keys, block.split_keys);
+    block.first_task = longer.tasks;
+    const int queries = block.rows * grouping.group;
+    longer.tasks += static_cast<int64_t>(a.kv_heads) * block.splits;
+    longer.work += static_cast<int64_t>(queries) * a.kv_heads * keys * a.head_dim * 2;
+    if (block.splits > 1) {
+      block.partials = static_cast<int64_t>(longer.partials_used);
+      longer.partials_used += a.kv_heads * head_floats(queries, padded(a.head_dim), block.splits);
+      if (longer.partials_used > partials_capacity) return false;
     }
+    longer.blocks[longer.block_count++] = block;
   }
-  scratch.partials.reserve(partials);
-  if (counters > scratch.counter_capacity) {
-    scratch.counters = std::make_unique<std::atomic<int>[]>(counters);
-    scratch.counter_capacity = counters;
-  }
-  for (const Task& task : scratch.tasks) {
-    if (task.splits > 1) scratch.counters[task.counter].store(task.splits, std::memory_order_relaxed);
-  }
-  return work;
+  wave = longer;
+  return true;
 }
 
-// A partial result: [queries][padded_dim] weighted sums, [queries] maxima, [queries] sums of weights.
+// The counter of a kv head's splits that are not done.
+std::atomic<int32_t>& counter_of(float* head) {
+  static_assert(sizeof(std::atomic<int32_t>) <= counter_floats * sizeof(float));
+  return *std::launder(reinterpret_cast<std::atomic<int32_t>*>(head));
+}
+
+void start_counters(const Attention& a, const Wave& wave) {
+  const Grouping grouping(a.heads, a.kv_heads);
+  for (int64_t i = 0; i < wave.block_count; ++i) {
+    const RowBlock& block = wave.blocks[i];
+    if (block.splits == 1) continue;
+    const size_t size = head_floats(block.rows * grouping.group, padded(a.head_dim), block.splits);
+    for (int head = 0; head < a.kv_heads; ++head) {
+      new (wave.partials + block.partials + head * size) std::atomic<int32_t>(block.splits);
+    }
+  }
+}
+
+// A partial result, as drawn above.
 struct Partial {
   Partial(float* memory, int queries, int padded_dim)
       : out(memory), maximum(out + static_cast<size_t>(queries) * padded_dim), sum(maximum + queries) {}
@@ -168,25 +190,26 @@ struct Partial {
 };
 
 // out = the splits' weighted sums over their common sum of weights, always added up in the order of the keys.
-void combine(const Attention& a, const Task& task, float* first_partial) {
-  const int group = a.heads / a.kv_heads, queries = task.rows * group, padded_dim = padded(a.head_dim);
-  const size_t partial_size = static_cast<size_t>(queries) * (padded_dim + 2);
+void combine(const Attention& a, const SequenceSpan& sequence, const RowBlock& block, int kv_head,
+             float* first_partial) {
+  const int group = a.heads / a.kv_heads, queries = block.rows * group, padded_dim = padded(a.head_dim);
+  const size_t partial_size = partial_floats(queries, padded_dim);
   const RowKernels& kernels = row_kernels();
   for (int m = 0; m < queries; ++m) {
-    const int64_t row = task.sequence->first_row + task.first_row + m / group;
-    float* out = a.out + row * a.out_stride + (static_cast<int64_t>(task.kv_head) * group + m % group) * a.head_dim;
-    if (task.splits == 1) {
+    const int64_t row = sequence.first_row + block.first_row + m / group;
+    float* out = a.out + row * a.out_stride + (static_cast<int64_t>(kv_head) * group + m % group) * a.head_dim;
+    if (block.splits == 1) {
       const Partial partial(first_partial, queries, padded_dim);
       kernels.scale(partial.out + static_cast<size_t>(m) * padded_dim, 1.0f / partial.sum[m], a.head_dim, out);
       continue;
     }
     float largest = -std::numeric_limits<float>::infinity();
-    for (int split = 0; split < task.splits; ++split) {
+    for (int split = 0; split < block.splits; ++split) {
       largest = std::max(largest, Partial(first_partial + split * partial_size, queries, padded_dim).maximum[m]);
     }
     float sum = 0;
     std::fill(out, out + a.head_dim, 0.0f);
-    for (int split = 0; split < task.splits; ++split) {
+    for (int split = 0; split < block.splits; ++split) {
       const Partial partial(first_partial + split * partial_size, queries, padded_dim);
       const float weight = std::exp2(partial.maximum[m] - largest);
       sum += weight * partial.sum[m];
@@ -196,44 +219,49 @@ void combine(const Attention& a, const Task& task, float* first_partial) {
   }
 }
 
-void run(const Attention& a, const Task& task, AttentionKernel kernel, AttentionScratch& scratch, Buffer& memory) {
-  const int group = a.heads / a.kv_heads, queries = task.rows * group, padded_dim = padded(a.head_dim);
-  const size_t partial_size = static_cast<size_t>(queries) * (padded_dim + 2);
-  const size_t workspace_size = (attention_workspace(queries, padded_dim) + 15) / 16 * 16;
-  const size_t q_size = static_cast<size_t>(queries) * padded_dim;
-  float* workspace = memory.reserve(workspace_size + q_size + partial_size);
-  float* q = workspace + workspace_size;
+// Runs task number `task` of the block, in `memory` of workplace_floats.
+void run(const Attention& a, const SequenceSpan& sequence, const RowBlock& block, int64_t task, float* partials,
+         AttentionKernel kernel, float* memory) {
+  const int kv_head = static_cast<int>(task / block.splits), split = static_cast<int>(task % block.splits);
+  const int group = a.heads / a.kv_heads, queries = block.rows * group, padded_dim = padded(a.head_dim);
+  const size_t partial_size = partial_floats(queries, padded_dim);
+  float* const workspace = memory;
+  float* const q = workspace + whole_lines(attention_workspace(queries, padded_dim));
+  float* const own_result = q + static_cast<size_t>(queries) * padded_dim;
 
   // The kernel computes powers of two: exp(x) = 2^(x log2(e)).
   const RowKernels& kernels = row_kernels();
   const float factor = static_cast<float>(a.scale * 1.4426950408889634);
   for (int m = 0; m < queries; ++m) {
-    const int64_t row = task.sequence->first_row + task.first_row + m / group;
-    const int64_t head = static_cast<int64_t>(task.kv_head) * group + m % group;
+    const int64_t row = sequence.first_row + block.first_row + m / group;
+    const int64_t head = static_cast<int64_t>(kv_head) * group + m % group;
     const float* from = a.q.data + row * a.q.stride + head * a.head_dim;
     float* to = q + static_cast<size_t>(m) * padded_dim;
     kernels.scale(from, factor, a.head_dim, to);
     std::fill(to + a.head_dim, to + padded_dim, 0.0f);
   }
 
+  float* const head_partials =
+      block.splits == 1 ? nullptr
+                        : partials + block.partials + kv_head * head_floats(queries, padded_dim, block.splits);
+  float* const first_partial = block.splits == 1 ? own_result : head_partials + counter_floats;
+  const Partial result(first_partial + split * partial_size, queries, padded_dim);
   const size_t head_bytes = static_cast<size_t>(a.block_size) * a.head_dim * byte_size(a.cache_type);
-  float* partials = task.splits > 1 ? scratch.partials.reserve(0) : nullptr;
-  const Partial result(task.splits > 1 ? partials + task.partial : q + q_size, queries, padded_dim);
   AttentionTask job;
   job.q = q;
   job.queries = queries;
   job.group = group;
   job.head_dim = a.head_dim;
   job.padded_dim = padded_dim;
-  job.first_position = task.sequence->past + task.first_row;
+  job.first_position = sequence.past + block.first_row;
   job.window = a.window;
-  job.first_key = task.first_key;
-  job.last_key = task.last_key;
+  job.first_key = block.first_key + split * block.split_keys;
+  job.last_key = std::min(job.first_key + block.split_keys, block.last_key);
   job.type = a.cache_type;
-  job.k = static_cast<const char*>(a.k_cache) + static_cast<size_t>(task.kv_head) * head_bytes;
-  job.v = static_cast<const char*>(a.v_cache) + static_cast<size_t>(task.kv_head) * head_bytes;
+  job.k = static_cast<const char*>(a.k_cache) + static_cast<size_t>(kv_head) * head_bytes;
+  job.v = static_cast<const char*>(a.v_cache) + static_cast<size_t>(kv_head) * head_bytes;
   job.block_bytes = static_cast<size_t>(a.kv_heads) * head_bytes;
-  job.blocks = task.sequence->blocks;
+  job.blocks = sequence.blocks;
   job.block_size = a.block_size;
   job.out = result.out;
   job.maximum = result.maximum;
@@ -241,36 +269,62 @@ void run(const Attention& a, const Task& task, AttentionKernel kernel, Attention
   job.workspace = workspace;
   kernel(job);
 
-  if (task.splits == 1) {
-    combine(a, task, result.out);
-  } else if (scratch.counters[task.counter].fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    combine(a, task, partials + task.partial - static_cast<size_t>(task.split) * partial_size);
+  if (block.splits == 1 || counter_of(head_partials).fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    combine(a, sequence, block, kv_head, first_partial);
   }
+}
+
+// Enough for any task of these heads, so that a thread's workplace grows once and not with every longer prompt.
+size_t workplace_floats(const Grouping& grouping, int padded_dim) {
+  const int queries = grouping.most_queries();
+  return whole_lines(attention_workspace(queries, padded_dim)) + static_cast<size_t>(queries) * padded_dim +
+         partial_floats(queries, padded_dim);
+}
+
+void run_wave(const Attention& a, const Batch& batch, const Wave& wave, ThreadPool& pool) {
+  start_counters(a, wave);
+  const AttentionKernel kernel = attention_kernel();
+  const size_t floats = workplace_floats(Grouping(a.heads, a.kv_heads), padded(a.head_dim));
+  const int64_t grain = std::max<int64_t>(1, work_per_piece * wave.tasks / std::max<int64_t>(1, wave.work));
+  pool.parallel_for(wave.tasks, grain, [&](int64_t begin, int64_t end) {
+    float* const memory = Workplace::of_this_thread().reserve(floats);
+    const RowBlock* block = std::upper_bound(wave.blocks, wave.blocks + wave.block_count, begin,
+                                             [](int64_t task, const RowBlock& b) { return task < b.first_task; }) -
+                            1;
+    for (int64_t task = begin; task < end; ++task) {
+      if (task - block->first_task >= static_cast<int64_t>(a.kv_heads) * block->splits) ++block;
+      run(a, batch.sequences[static_cast<size_t>(block->sequence)], *block, task - block->first_task, wave.partials,
+          kernel, memory);
+    }
+  });
 }
 
 }  // namespace
 
-std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> make_attention_scratch() {
-  return {new AttentionScratch, [](AttentionScratch* scratch) { delete scratch; }};
+size_t attention_scratch_bytes(int heads, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
+  const size_t partials = most_partials(Grouping(heads, kv_heads), kv_heads, head_dim, rows, positions);
+  return scratch_piece(static_cast<size_t>(rows) * sizeof(RowBlock)) + scratch_piece(partials * sizeof(float));
 }
 
-void attention(const Attention& a, const Batch& batch, AttentionScratch& scratch, ThreadPool& pool) {
+void attention(const Attention& a, const Batch& batch, const Scratch& scratch, ThreadPool& pool) {
   write_cache(a, batch, pool);
-  const int64_t work = plan(a, batch, scratch);
-  const int64_t tasks = static_cast<int64_t>(scratch.tasks.size());
-  if (tasks == 0) return;
-  while (scratch.workplaces.size() < static_cast<size_t>(pool.threads())) {
-    scratch.workplaces.push_back(std::make_unique<Workplace>());
+  ScratchPieces pieces(scratch);
+  RowBlock* const blocks = pieces.take<RowBlock>(batch.rows());
+  const size_t capacity = pieces.left() / sizeof(float);
+  float* const partials = pieces.take<float>(static_cast<int64_t>(capacity));
+  const int32_t sequences = static_cast<int32_t>(batch.sequences.size());
+  for (int32_t next = 0; next < sequences;) {
+    Wave wave;
+    wave.blocks = blocks;
+    wave.partials = partials;
+    const int32_t first = next;
+    while (next < sequences && append(a, batch, next, capacity, wave)) ++next;
+    if (next == first) {
+      throw Error("INTERNAL", "attention: the partial results of a sequence do not fit the scratch of " +
+                                  std::to_string(scratch.bytes) + " bytes");
+    }
+    run_wave(a, batch, wave, pool);
   }
-  const AttentionKernel kernel = attention_kernel();
-  pool.parallel_for(tasks, std::max<int64_t>(1, work_per_piece * tasks / std::max<int64_t>(1, work)),
-                    [&](int64_t begin, int64_t end) {
-                      Workplace& workplace = scratch.take_workplace();
-                      for (int64_t i = begin; i < end; ++i) {
-                        run(a, scratch.tasks[static_cast<size_t>(i)], kernel, scratch, workplace.memory);
-                      }
-                      workplace.taken.store(false, std::memory_order_release);
-                    });
 }
 
 }  // namespace billfish::cpu

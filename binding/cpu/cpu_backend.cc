@@ -6,6 +6,7 @@
 
 #include "cpu/host_memory.h"
 #include "cpu/operators.h"
+#include "cpu/stage_scratch.h"
 #include "engine/error.h"
 
 namespace billfish::cpu {
@@ -26,11 +27,7 @@ float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const CpuOptions& options)
-      : options_(options),
-        pool_(ThreadPool::shared()),
-        linear_scratch_(make_linear_scratch()),
-        attention_scratch_(make_attention_scratch()) {}
+  explicit CpuBackend(const CpuOptions& options) : options_(options), pool_(ThreadPool::shared()) {}
 
   const std::string& device() const override { return options_.device; }
   DType value_type(ValueClass) const override { return DType::f32; }
@@ -52,7 +49,18 @@ class CpuBackend final : public Backend {
     }
     return memory_.back().data();
   }
+  void* allocate_host(size_t bytes) override { return allocate(bytes, MemoryUse::buffers); }
   MemoryCount memory() const override { return count_; }
+
+  void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
+    for (const RopeSpec& rope : program.ropes) {
+      const size_t half = rope.inverse_frequency.size();
+      const size_t bytes = static_cast<size_t>(limits.max_rows) * 2 * half * sizeof(float);
+      rope_tables_.push_back({static_cast<float*>(allocate(bytes, MemoryUse::buffers)), static_cast<int64_t>(half)});
+    }
+    scratch_.bytes = stage_scratch_bytes(program, weights, limits, options_.precision);
+    if (scratch_.bytes > 0) scratch_.data = allocate(scratch_.bytes, MemoryUse::buffers);
+  }
 
   std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
     auto weight = std::make_unique<VectorWeight>();
@@ -86,13 +94,9 @@ class CpuBackend final : public Backend {
 
   void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override {
     batch_ = &batch;
-    rope_tables_.resize(ropes.size());
-    rope_halves_.resize(ropes.size());
     for (size_t i = 0; i < ropes.size(); ++i) {
-      const int64_t half = static_cast<int64_t>(ropes[i].inverse_frequency.size());
-      rope_halves_[i] = half;
-      rope_tables_[i].resize(static_cast<size_t>(batch.rows()) * half * 2);
-      rope_table(batch, ropes[i].inverse_frequency.data(), half, ropes[i].scale, rope_tables_[i].data(), pool_);
+      rope_table(batch, ropes[i].inverse_frequency.data(), rope_tables_[i].half, ropes[i].scale, rope_tables_[i].data,
+                 static_cast<float*>(scratch_.data), pool_);
     }
   }
 
@@ -124,11 +128,12 @@ class CpuBackend final : public Backend {
       }
       linear_calls_.push_back(call);
     }
-    cpu::linear(linear_calls_.data(), count, rows_of(x), options_.precision, *linear_scratch_, pool_);
+    cpu::linear(linear_calls_.data(), count, rows_of(x), options_.precision, scratch_, pool_);
   }
 
   void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
-    cpu::rope(data_of(x), x.rows, x.stride, heads, head_dim, rope_tables_[rope].data(), rope_halves_[rope], pool_);
+    const RopeTable& table = rope_tables_[rope];
+    cpu::rope(data_of(x), x.rows, x.stride, heads, head_dim, table.data, table.half, pool_);
   }
 
   void log_n_scale(const Tensor& x, int32_t length) override {
@@ -151,7 +156,7 @@ class CpuBackend final : public Backend {
     a.head_dim = call.head_dim;
     a.scale = call.scale;
     a.window = call.window;
-    cpu::attention(a, *batch_, *attention_scratch_, pool_);
+    cpu::attention(a, *batch_, scratch_, pool_);
   }
 
   void silu_mul(const Tensor& gate, const Tensor& up) override {
@@ -176,6 +181,8 @@ class CpuBackend final : public Backend {
     }
   }
 
+  float* host_view(const Tensor& tensor) override { return data_of(tensor); }
+
  private:
   float* copy_vector(const std::vector<float>& values) {
     auto* data = static_cast<float*>(allocate(values.size() * sizeof(float), MemoryUse::weights));
@@ -183,15 +190,19 @@ class CpuBackend final : public Backend {
     return data;
   }
 
+  // Cosines and sines of the step in progress, [max_rows][2][half].
+  struct RopeTable {
+    float* data;
+    int64_t half;
+  };
+
   CpuOptions options_;
   ThreadPool& pool_;
-  std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> linear_scratch_;
-  std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> attention_scratch_;
   std::vector<HostMemory> memory_;
   MemoryCount count_;
+  Scratch scratch_;
+  std::vector<RopeTable> rope_tables_;
   const Batch* batch_ = nullptr;
-  std::vector<std::vector<float>> rope_tables_;
-  std::vector<int64_t> rope_halves_;
   std::vector<cpu::LinearCall> linear_calls_;
 };
 

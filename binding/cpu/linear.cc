@@ -1,5 +1,6 @@
-// linear(): prepares the activation once for all calls, cuts the outputs of all weights into pieces, and lets the pool
-// run them. Every output is computed whole by one thread, in one order: results do not depend on the number of threads.
+// linear(): prepares the activation once for calls that share it, cuts the outputs of their weights into pieces, and
+// lets the pool run them. Every output is computed whole by one thread, in one order: results do not depend on the
+// number of threads.
 //
 //   few rows    GEMV: the weights stream through once for up to four rows; a piece is a tile of 16 outputs
 //   many rows   GEMM: a piece is a panel of 64 outputs by a block of rows; 128 inputs of the panel at a time are
@@ -7,6 +8,7 @@
 #include "cpu/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -24,6 +26,9 @@ constexpr int64_t quantized_gemv_rows = 4;
 // Most rows of a GEMM piece, a multiple of the six that a microkernel takes: their sums (33 KB) and, at usual widths,
 // their activations stay in the second-level cache, and unpacking costs one or two per cent of multiplying.
 constexpr int64_t block_rows = 132;
+
+// Calls of one parallel region: more than any layer has linears on one input.
+constexpr int most_calls_together = 8;
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
@@ -75,7 +80,7 @@ void multiply_float_block(const Part& part, int64_t all_rows, int64_t first_tile
                           float* sums) {
   const MatrixKernels& kernels = matrix_kernels();
   const QuantizedLinearKernels& quantized_kernels = quantized_linear_kernels();
-  const float* const x = part.activation->floats.data();
+  const float* const x = part.activation->floats;
   alignas(64) float panel[segment_inputs * panel_outputs] = {};
   const bool quantized = part.kind == Kind::quantized_floats;
   const int64_t in = quantized ? part.weights.in : part.matrix.in;
@@ -115,7 +120,7 @@ void run_gemm(const Part& part, int64_t all_rows, int64_t first_piece, int64_t l
 
 void run_gemv(const Part& part, int64_t rows, int64_t first_tile, int64_t last_tile) {
   if (part.kind == Kind::matrix) {
-    matrix_kernels().gemv(part.matrix, part.activation->floats.data(), rows, first_tile * tile_outputs,
+    matrix_kernels().gemv(part.matrix, part.activation->floats, rows, first_tile * tile_outputs,
                           std::min(last_tile * tile_outputs, part.outputs), part.out, part.stride);
     return;
   }
@@ -126,65 +131,42 @@ void run_gemv(const Part& part, int64_t rows, int64_t first_tile, int64_t last_t
   }
 }
 
-Part make_part(const LinearCall& call, const Rows& x, Precision precision, PreparedActivations& activations,
-               ThreadPool& pool) {
+Part make_part(const LinearCall& call, const Rows& x, const Activation& activation) {
   Part part;
   part.out = call.out;
   part.stride = call.stride;
-  const int64_t in = call.matrix != nullptr ? call.matrix->in : call.quantized->in;
-  if (in != x.columns) {
-    throw Error("INTERNAL", "linear: x has " + std::to_string(x.columns) + " columns, the weight " +
-                                std::to_string(in) + " inputs");
-  }
+  part.activation = &activation;
   if (call.matrix != nullptr) {
     const Matrix& matrix = *call.matrix;
     part.kind = Kind::matrix;
     part.matrix = {matrix.type, matrix.out, matrix.in, matrix.data, matrix.bias};
     part.outputs = matrix.out;
     part.gemv = x.rows <= max_matrix_gemv_rows;
-    part.activation = &activations.get(x, segment_inputs, nullptr, false, pool);
   } else {
     const QuantizedLinear& linear = *call.quantized;
-    const bool integers = precision == Precision::fast;
-    part.kind = integers ? Kind::quantized_integers : Kind::quantized_floats;
+    part.kind = activation.quantized ? Kind::quantized_integers : Kind::quantized_floats;
     part.weights = packed_weights(linear);
     part.outputs = linear.out;
-    part.gemv = integers && x.rows <= quantized_gemv_rows;
-    const std::vector<int32_t>* const order = linear.order.empty() ? nullptr : &linear.order;
-    part.activation = &activations.get(x, linear.group_size, order, integers, pool);
+    part.gemv = activation.quantized && x.rows <= quantized_gemv_rows;
   }
   part.panels = divide_up(part.outputs, panel_outputs);
   return part;
 }
 
-}  // namespace
-
-class LinearScratch {
- public:
-  PreparedActivations activations;
-  std::vector<Part> parts;
-};
-
-std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> make_linear_scratch() {
-  return {new LinearScratch, [](LinearScratch* scratch) { delete scratch; }};
-}
-
-void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, LinearScratch& scratch,
-            ThreadPool& pool) {
-  if (x.rows == 0) return;
-  scratch.activations.clear();
-  scratch.parts.clear();
+// Runs calls that share a prepared activation in one parallel region.
+void run_together(const LinearCall* calls, int count, const Rows& x, const Activation& activation, ThreadPool& pool) {
+  std::array<Part, most_calls_together> parts;
+  const int64_t blocks = divide_up(x.rows, rows_of_block(x.rows));
   int64_t pieces = 0;
   for (int i = 0; i < count; ++i) {
-    Part part = make_part(calls[i], x, precision, scratch.activations, pool);
-    const int64_t blocks = divide_up(x.rows, rows_of_block(x.rows));
+    Part& part = parts[i] = make_part(calls[i], x, activation);
     part.first_piece = pieces;
     pieces += part.gemv ? divide_up(part.outputs, tile_outputs) : part.panels * blocks;
     part.last_piece = pieces;
-    scratch.parts.push_back(part);
   }
   pool.parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
-    for (const Part& part : scratch.parts) {
+    for (int i = 0; i < count; ++i) {
+      const Part& part = parts[i];
       const int64_t first = std::max(begin, part.first_piece) - part.first_piece;
       const int64_t last = std::min(end, part.last_piece) - part.first_piece;
       if (first >= last) continue;
@@ -195,6 +177,29 @@ void linear(const LinearCall* calls, int count, const Rows& x, Precision precisi
       }
     }
   });
+}
+
+}  // namespace
+
+size_t linear_scratch_bytes(const LinearCall& call, int64_t rows, Precision precision) {
+  return activation_bytes(activation_for(call, precision), rows);
+}
+
+void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, const Scratch& scratch,
+            ThreadPool& pool) {
+  if (x.rows == 0) return;
+  for (int first = 0, next; first < count; first = next) {
+    Activation activation = activation_for(calls[first], precision);
+    for (next = first + 1; next < count && next - first < most_calls_together; ++next) {
+      if (!activation.same_preparation(activation_for(calls[next], precision))) break;
+    }
+    if (activation.in != x.columns) {
+      throw Error("INTERNAL", "linear: x has " + std::to_string(x.columns) + " columns, the weight " +
+                                  std::to_string(activation.in) + " inputs");
+    }
+    prepare(x, activation, scratch, pool);
+    run_together(calls + first, next - first, x, activation, pool);
+  }
 }
 
 const QuantizedLinearKernels& quantized_linear_kernels() {

@@ -2,9 +2,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
+#include "cpu/scratch.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "engine/thread_pool.h"
@@ -35,11 +34,11 @@ struct QuantizedLinear {
   int64_t out = 0, in = 0, group_size = 0;
   DType scale_type = DType::f16;
   bool has_zero_points = false;
-  std::vector<int32_t> order;  // act-order gather of the inputs, empty when natural
-  uint8_t* codes = nullptr;    // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
+  uint8_t* codes = nullptr;  // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
   void* scales = nullptr;
   uint8_t* zeros = nullptr;
   float* bias = nullptr;
+  const int32_t* order = nullptr;  // act-order gather of the inputs [in], null when natural
 };
 
 // Bytes of the packed block of a linear of this shape: exact, the plan counts with it. A multiple of 64.
@@ -60,12 +59,12 @@ struct LinearCall {
   int64_t stride = 0;
 };
 
-// Runs all calls on x: the activation is prepared once, and the threads share the rows of all the weights together
-// (q, k and v, or gate and up, cost one parallel region). `scratch` is reused memory that grows as needed.
-class LinearScratch;
-std::unique_ptr<LinearScratch, void (*)(LinearScratch*)> make_linear_scratch();
-void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, LinearScratch& scratch,
+// Runs all calls on x. Neighbours that take x in the same form (act-order, segments, type) share one prepared
+// activation and one parallel region: q, k and v, or gate and up, usually cost one. `scratch` has at least the
+// linear_scratch_bytes of each call.
+void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, const Scratch& scratch,
             ThreadPool& pool);
+size_t linear_scratch_bytes(const LinearCall& call, int64_t rows, Precision precision);
 
 // Plain loops in fp64, whatever the instruction set: what the tests compare with.
 void linear_reference(const LinearCall& call, const Rows& x, double* out, int64_t stride);

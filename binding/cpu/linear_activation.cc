@@ -13,6 +13,12 @@ constexpr int64_t parallel_elements = 32 * 1024;
 
 int64_t round_up_to_eight(int64_t count) { return (count + 7) / 8 * 8; }
 
+int64_t segments_of(const Activation& activation) {
+  int64_t segments = 0;
+  for_each_segment(activation.in, activation.group_size, [&](int64_t, int64_t, int64_t, int64_t) { ++segments; });
+  return segments;
+}
+
 // Where prepared rows go: codes, scales and sums, or floats.
 struct Destination {
   int16_t* codes = nullptr;
@@ -28,7 +34,7 @@ void prepare_row(const QuantizedLinearKernels& kernels, const Rows& x, int64_t r
     float gathered[segment_inputs];
     const float* from = values + first;
     if (activation.order != nullptr) {
-      const int32_t* const order = activation.order->data() + first;
+      const int32_t* const order = activation.order + first;
       for (int64_t k = 0; k < count; ++k) gathered[k] = values[order[k]];
       from = gathered;
     }
@@ -42,17 +48,53 @@ void prepare_row(const QuantizedLinearKernels& kernels, const Rows& x, int64_t r
   });
 }
 
-void prepare(const Rows& x, Activation& activation, ThreadPool& pool) {
+}  // namespace
+
+bool Activation::same_preparation(const Activation& other) const {
+  if (quantized != other.quantized || in != other.in || group_size != other.group_size) return false;
+  if (order == nullptr || other.order == nullptr) return order == other.order;
+  return std::memcmp(order, other.order, static_cast<size_t>(in) * sizeof(int32_t)) == 0;
+}
+
+Activation activation_for(const LinearCall& call, Precision precision) {
+  Activation activation;
+  if (call.matrix != nullptr) {
+    activation.in = call.matrix->in;
+    activation.group_size = segment_inputs;
+    return activation;
+  }
+  const QuantizedLinear& linear = *call.quantized;
+  activation.quantized = precision == Precision::fast;
+  activation.in = linear.in;
+  // Groups that whole segments fill, and a single group, are cut alike.
+  const bool whole_segments = linear.group_size % segment_inputs == 0 || linear.group_size >= linear.in;
+  activation.group_size = whole_segments ? segment_inputs : linear.group_size;
+  activation.order = linear.order;
+  return activation;
+}
+
+size_t activation_bytes(const Activation& activation, int64_t rows) {
+  const auto piece = [&](int64_t elements, size_t bytes) {
+    return scratch_piece(static_cast<size_t>(elements * rows) * bytes);
+  };
+  if (!activation.quantized) return piece(activation.in, sizeof(float));
+  const int64_t segments = segments_of(activation);
+  return piece(round_up_to_eight(activation.in), sizeof(int16_t)) + piece(segments, sizeof(float)) +
+         piece(segments, sizeof(int32_t));
+}
+
+void prepare(const Rows& x, Activation& activation, const Scratch& scratch, ThreadPool& pool) {
   Destination to;
+  ScratchPieces pieces(scratch);
   if (activation.quantized) {
-    int64_t segments = 0;
-    for_each_segment(x.columns, activation.group_size, [&](int64_t, int64_t, int64_t, int64_t) { ++segments; });
-    to.codes = activation.codes.at_least(x.rows * round_up_to_eight(x.columns));
-    to.scales = activation.scales.at_least(x.rows * segments);
-    to.sums = activation.sums.at_least(x.rows * segments);
+    const int64_t segments = segments_of(activation);
+    to.codes = pieces.take<int16_t>(x.rows * round_up_to_eight(x.columns));
+    to.scales = pieces.take<float>(x.rows * segments);
+    to.sums = pieces.take<int32_t>(x.rows * segments);
     activation.integers = {x.rows, to.codes, to.scales, to.sums};
   } else {
-    to.floats = activation.floats.at_least(x.rows * x.columns);
+    to.floats = pieces.take<float>(x.rows * x.columns);
+    activation.floats = to.floats;
   }
   const QuantizedLinearKernels& kernels = quantized_linear_kernels();
   const auto prepare_rows = [&](int64_t begin, int64_t end) {
@@ -63,27 +105,6 @@ void prepare(const Rows& x, Activation& activation, ThreadPool& pool) {
   } else {
     pool.parallel_for(x.rows, std::max<int64_t>(1, parallel_elements / 4 / x.columns), prepare_rows);
   }
-}
-
-}  // namespace
-
-const Activation& PreparedActivations::get(const Rows& x, int64_t group_size, const std::vector<int32_t>* order,
-                                           bool quantized, ThreadPool& pool) {
-  // Groups that whole segments fill, and a single group, are cut alike.
-  if (group_size % segment_inputs == 0 || group_size >= x.columns) group_size = segment_inputs;
-  for (size_t i = 0; i < used_; ++i) {
-    const Activation& known = *activations_[i];
-    const bool both = known.order != nullptr && order != nullptr;
-    const bool same_order = both ? *known.order == *order : known.order == order;
-    if (known.quantized == quantized && known.group_size == group_size && same_order) return known;
-  }
-  if (used_ == activations_.size()) activations_.push_back(std::make_unique<Activation>());
-  Activation& activation = *activations_[used_++];
-  activation.quantized = quantized;
-  activation.group_size = group_size;
-  activation.order = order;
-  prepare(x, activation, pool);
-  return activation;
 }
 
 }  // namespace billfish::cpu

@@ -4,69 +4,33 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
-#include <vector>
 
 #include "cpu/linear.h"
 #include "cpu/linear_kernels.h"
+#include "cpu/scratch.h"
 
 namespace billfish::cpu {
 
-// Memory that only grows, aligned for vectors.
-template <class T>
-class GrowingBuffer {
- public:
-  GrowingBuffer() = default;
-  GrowingBuffer(const GrowingBuffer&) = delete;
-  GrowingBuffer& operator=(const GrowingBuffer&) = delete;
-  ~GrowingBuffer() { release(); }
-
-  T* at_least(int64_t count) {
-    if (count > capacity_) {
-      release();
-      data_ = static_cast<T*>(::operator new (static_cast<size_t>(count) * sizeof(T), std::align_val_t{64}));
-      capacity_ = count;
-    }
-    return data_;
-  }
-  const T* data() const { return data_; }
-
- private:
-  void release() {
-    ::operator delete (data_, std::align_val_t{64});
-    data_ = nullptr;
-    capacity_ = 0;
-  }
-
-  T* data_ = nullptr;
-  int64_t capacity_ = 0;
-};
-
 struct Activation {
+  // How it is prepared: calls that agree in these share it.
   bool quantized = false;
-  int64_t group_size = 0;                       // of the segments
-  const std::vector<int32_t>* order = nullptr;  // null: natural
-  GrowingBuffer<int16_t> codes;
-  GrowingBuffer<float> scales;
-  GrowingBuffer<int32_t> sums;
-  GrowingBuffer<float> floats;
+  int64_t in = 0;
+  int64_t group_size = 0;          // of the segments
+  const int32_t* order = nullptr;  // [in]; null: natural
 
-  QuantizedActivations integers;  // when quantized
+  QuantizedActivations integers;  // if quantized
+  const float* floats = nullptr;  // if not
+
+  bool same_preparation(const Activation& other) const;
 };
 
-// The activations of one linear(), each prepared once. Their memory is reused by the next.
-class PreparedActivations {
- public:
-  void clear() { used_ = 0; }
+// The activation of a call, still to be prepared.
+Activation activation_for(const LinearCall& call, Precision precision);
 
-  // x for a weight with this group size and act-order (null: natural).
-  const Activation& get(const Rows& x, int64_t group_size, const std::vector<int32_t>* order, bool quantized,
-                        ThreadPool& pool);
+// Bytes of scratch that prepare() takes for `rows` rows.
+size_t activation_bytes(const Activation& activation, int64_t rows);
 
- private:
-  std::vector<std::unique_ptr<Activation>> activations_;
-  size_t used_ = 0;
-};
+// Prepares x in the scratch.
+void prepare(const Rows& x, Activation& activation, const Scratch& scratch, ThreadPool& pool);
 
 }  // namespace billfish::cpu

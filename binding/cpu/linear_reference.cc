@@ -32,7 +32,7 @@ void linear_reference(const LinearCall& call, const Rows& x, double* out, int64_
       double sum = linear.bias != nullptr ? linear.bias[n] : 0.0;
       for (int64_t k = 0; k < linear.in; ++k) {
         const int64_t group = k / linear.group_size;
-        const int64_t input = linear.order.empty() ? k : linear.order[k];
+        const int64_t input = linear.order == nullptr ? k : linear.order[k];
         const int code = packed_code(weights, n, k) - packed_zero(weights, n, group);
         sum += static_cast<double>(packed_scale(weights, n, group)) * code * x.data[r * x.stride + input];
       }

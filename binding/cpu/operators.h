@@ -1,10 +1,11 @@
 // The operators of a decoder layer on the CPU, all on fp32 activations. One file each; a scalar reference beside each
 // SIMD version. Rows are independent unless said otherwise, and every operator shares its rows over the pool.
 #pragma once
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "cpu/linear.h"
+#include "cpu/scratch.h"
 #include "engine/batch.h"
 #include "engine/dtype.h"
 #include "engine/thread_pool.h"
@@ -32,9 +33,10 @@ void silu_mul(const Rows& gate, const Rows& up, float* out, int64_t out_stride, 
 
 // cos/sin of every row's angles: angle[r, i] = float(position[r]) * inverse_frequency[i] (rounded to fp32, as PyTorch
 // does), table[r] = { cos[0..half), sin[0..half) } * attention_scale. A sequence with rope_base != 0 takes
-// inverse_frequency[i] = 1 / rope_base^(2i / (2 half)) in its place (dynamic NTK).
+// inverse_frequency[i] = 1 / rope_base^(2i / (2 half)) in its place (dynamic NTK), which is written to `scratch`,
+// [half].
 void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half, float attention_scale, float* table,
-                ThreadPool& pool);
+                float* scratch, ThreadPool& pool);
 
 // Rotates the first 2*half columns of every head in place, NeoX style: (x1, x2) are columns i and i + half.
 void rope(float* x, int64_t rows, int64_t stride, int heads, int head_dim, const float* table, int64_t half,
@@ -62,14 +64,15 @@ struct Attention {
   int window = 0;                             // row at position i sees keys j with i - window < j <= i; 0: all j <= i
 };
 
+// Scratch that attention() needs for batches of at most `rows` rows, of sequences of at most `positions` positions.
+size_t attention_scratch_bytes(int heads, int kv_heads, int head_dim, int64_t rows, int64_t positions);
+
 // Writes the new keys and values into the cache (16-bit types saturate at their largest finite value, NaN stays NaN),
 // then computes out. Softmax in fp32, online over the keys. The threads share (sequence, kv head, block of rows, split
 // of the keys); only sequences with few rows and many keys are split, so that one long sequence keeps every thread
 // busy. The cut depends on the sequence's own lengths alone: neither the number of threads nor the rest of the batch
 // changes a result.
-class AttentionScratch;
-std::unique_ptr<AttentionScratch, void (*)(AttentionScratch*)> make_attention_scratch();
-void attention(const Attention& a, const Batch& batch, AttentionScratch& scratch, ThreadPool& pool);
+void attention(const Attention& a, const Batch& batch, const Scratch& scratch, ThreadPool& pool);
 
 // fp64 reference for tests: out is [rows][heads * head_dim]. This step's keys and values are those of a.k and a.v,
 // rounded to cache_type; earlier ones are read from the cache.

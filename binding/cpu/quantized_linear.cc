@@ -15,7 +15,7 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 
 // Where the parts of a packed block lie, in bytes.
 struct BlockLayout {
-  size_t scales = 0, zeros = 0, bias = 0, end = 0;
+  size_t scales = 0, zeros = 0, bias = 0, order = 0, end = 0;
 };
 
 BlockLayout layout_of(const CanonicalShape& shape) {
@@ -36,13 +36,17 @@ BlockLayout layout_of(const CanonicalShape& shape) {
   if (shape.scale_type != DType::f16 && shape.scale_type != DType::bf16 && shape.scale_type != DType::f32) {
     refuse("scales must be float16, bfloat16 or float32");
   }
+  if (!shape.order.empty() && !(shape.has_group_index && static_cast<int64_t>(shape.order.size()) == shape.in)) {
+    refuse("an order of " + std::to_string(shape.order.size()) + " inputs; it has " + std::to_string(shape.in));
+  }
   const auto part = [](int64_t bytes) { return static_cast<size_t>(round_up(bytes, 64)); };
   const int64_t outputs = round_up(shape.out, tile_outputs);
   BlockLayout layout;
   layout.scales = part(outputs * round_up(shape.in, 8) * shape.bits / 8);
   layout.zeros = layout.scales + part(outputs * shape.groups() * static_cast<int64_t>(byte_size(shape.scale_type)));
   layout.bias = layout.zeros + (shape.has_zero_points ? part(outputs * shape.groups()) : 0);
-  layout.end = layout.bias + (shape.has_bias ? part(outputs * 4) : 0);
+  layout.order = layout.bias + (shape.has_bias ? part(outputs * 4) : 0);
+  layout.end = layout.order + (shape.has_group_index ? part(shape.in * 4) : 0);
   return layout;
 }
 
@@ -70,11 +74,14 @@ QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) 
   linear.group_size = std::min(shape.group_size, shape.in);
   linear.scale_type = shape.scale_type;
   linear.has_zero_points = shape.has_zero_points;
-  linear.order = shape.order;
   linear.codes = bytes;
   linear.scales = bytes + layout.scales;
   if (shape.has_zero_points) linear.zeros = bytes + layout.zeros;
   if (shape.has_bias) linear.bias = reinterpret_cast<float*>(bytes + layout.bias);
+  if (!shape.order.empty()) {
+    std::memcpy(bytes + layout.order, shape.order.data(), shape.order.size() * sizeof(int32_t));
+    linear.order = reinterpret_cast<const int32_t*>(bytes + layout.order);
+  }
   return linear;
 }
 

@@ -8,8 +8,10 @@
 //   scales          [tile][group][16] of the checkpoint's type
 //   zeros           [tile][group][16] bytes; not there when the zero point is 2^(bits-1)
 //   bias            [outputs rounded up to 16] floats; not there without bias
+//   order           [inputs] int32; there whenever the checkpoint tells an order, so that the size of the block follows
+//                   from what the checkpoint holds, and unused where that order is the natural one
 //
-// Each of the four starts at a multiple of 64 bytes. Outputs are padded to a multiple of 16 with zero scales, inputs to
+// Each of the five starts at a multiple of 64 bytes. Outputs are padded to a multiple of 16 with zero scales, inputs to
 // a multiple of 8 with codes that meet zero activations.
 //
 // Masking a vector with 0x000f000f, after a shift right by 0, 4, 8 or 12 bits, leaves the pairs of inputs (0,2), (4,6),

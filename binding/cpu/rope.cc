@@ -1,5 +1,4 @@
 #include <cmath>
-#include <vector>
 
 #include "cpu/operators.h"
 #include "cpu/row_kernels.h"
@@ -20,13 +19,12 @@ void frequencies_of_base(double base, int64_t half, float* frequencies) {
 }  // namespace
 
 void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half, float attention_scale, float* table,
-                ThreadPool& pool) {
-  std::vector<float> own(static_cast<size_t>(half));
+                float* scratch, ThreadPool& pool) {
   for (const SequenceSpan& sequence : batch.sequences) {
     const float* frequencies = inverse_frequency;
     if (sequence.rope_base != 0) {
-      frequencies_of_base(sequence.rope_base, half, own.data());
-      frequencies = own.data();
+      frequencies_of_base(sequence.rope_base, half, scratch);
+      frequencies = scratch;
     }
     const int32_t* positions = batch.positions.data() + sequence.first_row;
     float* rows = table + sequence.first_row * 2 * half;

@@ -26,8 +26,8 @@ struct Tensor {
 
 enum class MemoryUse { weights, kv_cache, buffers };
 
-// Bytes that a backend has allocated, by use. The numbers are what was asked for, each allocation rounded up to the
-// backend's granularity, so that a plan made from shapes can equal them.
+// Bytes that a backend has allocated on its device, by use. The numbers are what was asked for, each allocation rounded
+// up to the backend's granularity, so that a plan made from shapes can equal them.
 struct MemoryCount {
   uint64_t weights = 0, kv_cache = 0, buffers = 0;
   uint64_t total() const { return weights + kv_cache + buffers; }
@@ -56,6 +56,12 @@ class Backend {
   // --- Memory of the stage's device, counted; throws OUT_OF_MEMORY naming device, wanted and free bytes. Zeroed.
   virtual void* allocate(size_t bytes, MemoryUse use) = 0;
   virtual MemoryCount memory() const = 0;  // all allocations live as long as the backend
+  // What the stage needs in the host's memory, whatever its device: hidden states on their way, and what sampling
+  // takes. Zeroed. A backend whose device is the host counts it among its buffers; here it is counted nowhere.
+  virtual void* allocate_host(size_t bytes) {
+    host_memory_.push_back(std::make_unique<double[]>(bytes / sizeof(double) + 1));
+    return host_memory_.back().get();
+  }
 
   // --- Weights. fill_* take rows of the layer in slabs; slabs start at a multiple of row_slab and may come from
   // several threads at once.
@@ -99,6 +105,14 @@ class Backend {
   // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
   virtual void to_host(const Tensor& from, float* to) = 0;
   virtual void from_host(const float* from, const Tensor& to) = 0;
+  // The tensor itself, where it is fp32 in the host's memory; else null.
+  virtual float* host_view(const Tensor& tensor) {
+    (void)tensor;
+    return nullptr;
+  }
+
+ private:
+  std::vector<std::unique_ptr<double[]>> host_memory_;
 };
 
 }  // namespace billfish

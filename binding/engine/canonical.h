@@ -26,6 +26,7 @@ struct CanonicalShape {
   bool has_zero_points = false;
   bool has_bias = false;
   DType scale_type = DType::f16;  // f16, bf16 or f32, as in the checkpoint
+  bool has_group_index = false;   // the checkpoint tells the order of the inputs, which may be the natural one
   std::vector<int32_t> order;     // act-order permutation [in], empty when the order is natural
 
   int64_t groups() const { return (in + group_size - 1) / group_size; }

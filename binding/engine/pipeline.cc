@@ -45,7 +45,11 @@ struct Pipeline::Lane {
 
 Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const StageLimits& limits, int32_t vocabulary)
     : stages_(std::move(stages)), limits_(limits), vocabulary_(vocabulary) {
-  for (size_t i = 0; i < stages_.size(); ++i) lanes_.push_back(std::make_unique<Lane>());
+  const auto hand_over = std::make_shared<HandOver>();
+  for (const auto& stage : stages_) {
+    stage->join(hand_over);
+    lanes_.push_back(std::make_unique<Lane>());
+  }
 }
 
 Pipeline::~Pipeline() { close(); }
@@ -133,6 +137,7 @@ void Pipeline::work(size_t index) {
       lane.current = step;
       if (lane.closed) step->cancelled = true;
     }
+    stages_[index]->admit(*step);
     StageInterval& interval = step->result.stages[index];
     interval.begin = milliseconds();
     try {

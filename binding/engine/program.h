@@ -98,12 +98,13 @@ struct Tap {  // hands a copy of x to the step's result as hidden state `index`,
 using Operator =
     std::variant<Embedding, RmsNorm, AddRmsNorm, Linear, Rope, LogNScale, Attention, SiluMul, Add, Gather, Tap>;
 
-// What validate() has to know of a weight.
+// What is known of a weight before it is loaded.
 enum class WeightKind { vector, matrix, quantized };
 struct WeightShape {
   std::string name;
   WeightKind kind = WeightKind::vector;
   int64_t out = 0, in = 0;  // a vector has out = its length, in = 1
+  int64_t group_size = 0;   // inputs of a quantised weight that share a scale
 };
 
 // Where a value lies, in 4-byte elements (wide enough for every value type of every backend): its rows begin at

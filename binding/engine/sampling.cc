@@ -110,11 +110,10 @@ struct Softmax {
 
   // The weights of all logits, and their sums by blocks of kBlock; returns the sum of all.
   double weights(const float* logits, int32_t vocab, SamplingScratch& scratch) const {
-    scratch.weights.resize(static_cast<size_t>(vocab));
     scratch.block_sums.clear();
     double total = 0;
     for (int32_t begin = 0; begin < vocab; begin += kBlock) {
-      const double sum = block(logits + begin, std::min(kBlock, vocab - begin), scratch.weights.data() + begin);
+      const double sum = block(logits + begin, std::min(kBlock, vocab - begin), scratch.weights + begin);
       scratch.block_sums.push_back(sum);
       total += sum;
     }
@@ -144,14 +143,14 @@ bool ranks_before(const Candidate& a, const Candidate& b) {
 
 // The `count` highest logits above -infinity, in no order. One pass: candidates gather until there are twice as many as
 // wanted, then the worse half goes and the worst that stayed is the bar for all that follow.
-void select_highest(const float* logits, int32_t vocab, int32_t count, std::vector<Candidate>& candidates) {
+void select_highest(const float* logits, int32_t vocab, int32_t count, BoundedList<Candidate>& candidates) {
   const size_t wanted = static_cast<size_t>(count);
   const size_t capacity = std::max<size_t>(2 * wanted, 512);
   candidates.clear();
   if (wanted == 0) return;
   const auto keep_best = [&] {
     std::nth_element(candidates.begin(), candidates.begin() + (count - 1), candidates.end(), ranks_before);
-    candidates.resize(wanted);
+    candidates.shrink_to(wanted);
   };
   float bar = -kInfinity;
   for (int32_t token = 0; token < vocab; ++token) {
@@ -167,7 +166,7 @@ void select_highest(const float* logits, int32_t vocab, int32_t count, std::vect
 
 // Sorts the candidates, the highest logit first, as far as it takes for their weights to reach `wanted`; drops the
 // rest. The scores become weights. Returns their sum.
-double keep_nucleus(const Softmax& softmax, double wanted, std::vector<Candidate>& candidates) {
+double keep_nucleus(const Softmax& softmax, double wanted, BoundedList<Candidate>& candidates) {
   const size_t count = candidates.size();
   double reached = 0;
   size_t sorted = 0;
@@ -181,7 +180,7 @@ double keep_nucleus(const Softmax& softmax, double wanted, std::vector<Candidate
       reached += candidate->score;
       ++sorted;
       if (reached >= wanted) {
-        candidates.resize(sorted);
+        candidates.shrink_to(sorted);
         return reached;
       }
     }
@@ -190,7 +189,7 @@ double keep_nucleus(const Softmax& softmax, double wanted, std::vector<Candidate
 }
 
 // Drops candidates (sorted, scores are weights) of less than `least`; returns the sum of those that stay.
-double keep_at_least(float least, double sum, std::vector<Candidate>& candidates) {
+double keep_at_least(float least, double sum, BoundedList<Candidate>& candidates) {
   while (candidates.size() > 1 && candidates.back().score < least) {
     sum -= candidates.back().score;
     candidates.pop_back();
@@ -198,7 +197,7 @@ double keep_at_least(float least, double sum, std::vector<Candidate>& candidates
   return sum;
 }
 
-int32_t draw(const std::vector<Candidate>& candidates, double target) {
+int32_t draw(const BoundedList<Candidate>& candidates, double target) {
   double reached = 0;
   int32_t last = candidates.front().token;
   for (const Candidate& candidate : candidates) {
@@ -210,22 +209,22 @@ int32_t draw(const std::vector<Candidate>& candidates, double target) {
   return last;
 }
 
-int32_t draw(const SamplingScratch& scratch, double target) {
+int32_t draw(const SamplingScratch& scratch, size_t vocab, double target) {
   size_t block = 0;
   while (block + 1 < scratch.block_sums.size() && scratch.block_sums[block] <= target) {
     target -= scratch.block_sums[block++];
   }
   // Rounding may put the target just behind the last weight of a block that is otherwise empty: then go back to the
   // last weight there is.
-  const size_t begin = block * kBlock, end = std::min(begin + kBlock, scratch.weights.size());
+  const size_t begin = block * kBlock, end = std::min(begin + kBlock, vocab);
   double reached = 0;
-  size_t last = scratch.weights.size();
+  size_t last = vocab;
   for (size_t token = begin; token < end && reached <= target; ++token) {
     if (scratch.weights[token] <= 0) continue;
     reached += scratch.weights[token];
     last = token;
   }
-  if (last == scratch.weights.size()) {
+  if (last == vocab) {
     last = begin;
     while (scratch.weights[--last] <= 0) {
     }
@@ -238,7 +237,7 @@ int32_t choose(const float* logits, int32_t vocab, float highest, const Sampling
   if (p.temperature == 0) return static_cast<int32_t>(std::find(logits, logits + vocab, highest) - logits);
   const Softmax softmax{highest, std::min(1.0f / p.temperature, std::numeric_limits<float>::max())};
   const double random = uniform_random(p.seed, p.step);
-  std::vector<Candidate>& candidates = scratch.candidates;
+  BoundedList<Candidate>& candidates = scratch.candidates;
 
   double total = 0;
   if (p.top_k > 0 && p.top_k < vocab) {
@@ -246,14 +245,14 @@ int32_t choose(const float* logits, int32_t vocab, float highest, const Sampling
     for (const Candidate& candidate : candidates) total += softmax.weight(candidate.score);
   } else {
     total = softmax.weights(logits, vocab, scratch);
-    if (p.top_p >= 1 && p.min_p <= 0) return draw(scratch, random * total);
+    if (p.top_p >= 1 && p.min_p <= 0) return draw(scratch, static_cast<size_t>(vocab), random * total);
     // Tokens of less than this can be left out: all of them together have less than 1 - p of the total, so the others
     // reach p before one of these would be taken. (0.99: well clear of rounding.)
     const double negligible = 0.99 * (1.0 - p.top_p) / vocab * total;
     const float least = std::max(static_cast<float>(negligible), p.top_p >= 1 ? p.min_p : 0.0f);
     candidates.clear();
     for (int32_t token = 0; token < vocab; ++token) {
-      const float weight = scratch.weights[static_cast<size_t>(token)];
+      const float weight = scratch.weights[token];
       if (weight >= least && weight > 0) candidates.push_back({logits[token], token});
     }
   }
@@ -285,11 +284,9 @@ class LogitEdits {
   std::vector<TokenBias>& overwritten_;
 };
 
-void apply_penalties(const float* logits, int32_t vocab, const SamplingParameters& p, std::vector<int32_t>& counts,
-                     LogitEdits& edits) {
+void apply_penalties(const float* logits, const SamplingParameters& p, int32_t* counts, LogitEdits& edits) {
   const bool repetition = p.repetition_penalty != 1;
   if (!repetition && p.frequency_penalty == 0 && p.presence_penalty == 0) return;
-  if (counts.size() < static_cast<size_t>(vocab)) counts.resize(static_cast<size_t>(vocab), 0);
   constexpr int32_t kDone = -1;
   const auto repeated = [&](float logit) {
     if (!repetition) return logit;
@@ -314,6 +311,23 @@ void apply_penalties(const float* logits, int32_t vocab, const SamplingParameter
 
 }  // namespace
 
+//   block_sums [blocks of kBlock] doubles   candidates [vocab]   weights [vocab] floats   counts [vocab] int32
+static size_t blocks_of(int32_t vocab) { return (static_cast<size_t>(vocab) + kBlock - 1) / kBlock; }
+
+size_t SamplingScratch::bytes(int32_t vocab) {
+  return blocks_of(vocab) * sizeof(double) +
+         static_cast<size_t>(vocab) * (sizeof(Candidate) + sizeof(float) + sizeof(int32_t));
+}
+
+SamplingScratch::SamplingScratch(void* memory, int32_t vocab) {
+  auto* const sums = static_cast<double*>(memory);
+  auto* const chosen = reinterpret_cast<Candidate*>(sums + blocks_of(vocab));
+  block_sums = BoundedList<double>(sums);
+  candidates = BoundedList<Candidate>(chosen);
+  weights = reinterpret_cast<float*>(chosen + vocab);
+  counts = reinterpret_cast<int32_t*>(weights + vocab);
+}
+
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, SamplingScratch& scratch) {
   if (vocab <= 0) throw Error("INTERNAL", "cannot sample from " + std::to_string(vocab) + " logits");
   check(p, vocab);
@@ -331,7 +345,7 @@ Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, Sampli
   }
   {
     LogitEdits edits(logits, scratch.overwritten);
-    apply_penalties(logits, vocab, p, scratch.counts, edits);
+    apply_penalties(logits, p, scratch.counts, edits);
     for (const TokenBias& entry : p.bias) edits.set(entry.token, logits[entry.token] + entry.bias);
     for (const int32_t token : p.banned) edits.set(token, -kInfinity);
     if (edits.any()) highest = highest_logit(logits, vocab);

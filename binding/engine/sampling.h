@@ -12,10 +12,13 @@
 // Of equal logits the token with the lowest id goes first, everywhere. A sample depends on the logits, the options, the
 // seed and the step alone: the random number is Philox4x32-10 of (seed, step), so that no state is carried along.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
+
+#include "engine/bounded_list.h"
 
 namespace billfish {
 
@@ -59,13 +62,18 @@ struct Candidate {
   int32_t token = 0;
 };
 
-// Memory that is kept from one call to the next; one for each thread that samples.
+// What sample() works in; one for each thread that samples.
 struct SamplingScratch {
-  std::vector<int32_t> counts;         // [vocab], all zero between calls
-  std::vector<TokenBias> overwritten;  // original values of the logits that penalties, bias and bans have changed
-  std::vector<Candidate> candidates;
-  std::vector<float> weights;      // [vocab] exp((logit - highest) / temperature)
-  std::vector<double> block_sums;  // sums of `weights` by blocks
+  static size_t bytes(int32_t vocab);
+  // `memory`: that many bytes, zeroed, at a multiple of 8.
+  SamplingScratch(void* memory, int32_t vocab);
+
+  BoundedList<double> block_sums;     // sums of `weights` by blocks
+  BoundedList<Candidate> candidates;  // at most [vocab]
+  float* weights;                     // [vocab] exp((logit - highest) / temperature)
+  int32_t* counts;                    // [vocab], all zero between calls
+  // Original values of the logits that penalties, bias and bans have changed: it grows with the lists of the request.
+  std::vector<TokenBias> overwritten;
 };
 
 // Chooses a token. `logits` [vocab] are changed in between and are as they were when the function returns or throws.

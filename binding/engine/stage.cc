@@ -20,19 +20,41 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   validate(program_, shapes_);
   backend_->prepare(program_, shapes_, limits_);
   weights_.resize(shapes_.size());
+  const auto bytes = [](int64_t elements, int32_t rows) {
+    return static_cast<size_t>(elements) * static_cast<size_t>(rows) * element_bytes;
+  };
   const auto arena = [&](int64_t elements, int32_t rows) {
-    return static_cast<uint8_t*>(
-        backend_->allocate(static_cast<size_t>(elements) * rows * element_bytes, MemoryUse::buffers));
+    return static_cast<uint8_t*>(backend_->allocate(bytes(elements, rows), MemoryUse::buffers));
   };
   token_arena_ = arena(program_.token_elements, limits_.max_rows);
   if (program_.logit_elements > 0) logit_arena_ = arena(program_.logit_elements, limits_.max_logit_rows);
   for (const CacheLayer& layer : program_.cache_layers) {
-    const size_t bytes = static_cast<size_t>(limits_.block_count) * layer.kv_heads * limits_.block_size *
-                         layer.head_dim * byte_size(backend_->cache_type());
-    void* keys = backend_->allocate(bytes, MemoryUse::kv_cache);
-    void* values = backend_->allocate(bytes, MemoryUse::kv_cache);
+    const size_t cache_bytes =
+        static_cast<size_t>(limits_.positions()) * layer.kv_heads * layer.head_dim * byte_size(backend_->cache_type());
+    void* keys = backend_->allocate(cache_bytes, MemoryUse::kv_cache);
+    void* values = backend_->allocate(cache_bytes, MemoryUse::kv_cache);
     caches_.push_back({keys, values});
   }
+
+  const Value& output = program_.values[program_.output];
+  hands_on_ = output.rows == RowKind::tokens;
+  if (hands_on_ || program_.input != no_value) {
+    hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
+    hidden_ = static_cast<float*>(backend_->allocate_host(bytes(hidden_width_, limits_.max_rows)));
+  }
+  if (!hands_on_) {
+    const int32_t vocabulary = static_cast<int32_t>(output.width);
+    sampling_scratch_.emplace(backend_->allocate_host(SamplingScratch::bytes(vocabulary)), vocabulary);
+    if (backend_->host_view(tensor(program_.output)) == nullptr) {
+      logits_ = static_cast<float*>(backend_->allocate_host(bytes(vocabulary, limits_.max_logit_rows)));
+    }
+  }
+}
+
+void Stage::join(const std::shared_ptr<HandOver>& hand_over) {
+  if (hidden_ == nullptr) return;
+  hand_over->add(hidden_, hidden_width_);
+  hand_over_ = hand_over;
 }
 
 Tensor Stage::tensor(ValueId id) const {
@@ -54,10 +76,16 @@ void Stage::check_not_cancelled(const Step& step) const {
   if (step.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "The step was aborted.");
 }
 
+void Stage::admit(Step& step) {
+  if (hands_on_ && step.hidden.data() == nullptr) step.hidden = hand_over_->take();
+}
+
 void Stage::run(Step& step) {
   token_rows_ = step.batch.rows();
   backend_->begin(step.batch, program_.ropes);
-  if (program_.input != no_value) backend_->from_host(step.hidden.data(), tensor(program_.input));
+  HandOver::Buffer hidden = std::move(step.hidden);
+  if (program_.input != no_value) backend_->from_host(hidden.data(), tensor(program_.input));
+  if (!hands_on_) hidden.release();
   for (size_t i = 0; i < program_.operators.size(); ++i) {
     check_not_cancelled(step);
     if (std::holds_alternative<Gather>(program_.operators[i])) {
@@ -66,9 +94,8 @@ void Stage::run(Step& step) {
     }
     execute(program_.operators[i], step);
   }
-  const Tensor output = tensor(program_.output);
-  step.hidden.resize(static_cast<size_t>(output.rows) * output.columns);
-  backend_->to_host(output, step.hidden.data());
+  backend_->to_host(tensor(program_.output), hidden.data());
+  step.hidden = std::move(hidden);
 }
 
 // Everything from the gather on, in pieces of at most max_logit_rows rows, so that the logits of a whole prompt need no
@@ -83,19 +110,20 @@ void Stage::run_head(Step& step, size_t gather) {
       check_not_cancelled(step);
       execute(program_.operators[i], step);
     }
-    float* logits;
-    if (step.want_logits) {
-      logits = step.result.logits.data() + first_logit_row_ * vocabulary;
+    const Tensor output = tensor(program_.output);
+    float* logits = step.want_logits ? step.result.logits.data() + first_logit_row_ * vocabulary : logits_;
+    int64_t stride = vocabulary;
+    if (logits == nullptr) {
+      logits = backend_->host_view(output);
+      stride = output.stride;
     } else {
-      logits_.resize(static_cast<size_t>(logit_rows_) * vocabulary);
-      logits = logits_.data();
+      backend_->to_host(output, logits);
     }
-    backend_->to_host(tensor(program_.output), logits);
     for (int64_t r = 0; r < logit_rows_; ++r) {
       const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
       if (!request) continue;
       step.result.samples.push_back(
-          sample(logits + r * vocabulary, static_cast<int32_t>(vocabulary), request->parameters, sampling_scratch_));
+          sample(logits + r * stride, static_cast<int32_t>(vocabulary), request->parameters, *sampling_scratch_));
     }
   }
 }

@@ -2,10 +2,13 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/backend.h"
+#include "engine/hand_over.h"
 #include "engine/program.h"
+#include "engine/sampling.h"
 #include "engine/stage_limits.h"
 #include "engine/step.h"
 
@@ -13,7 +16,8 @@ namespace billfish {
 
 class Stage {
  public:
-  // Validates the program against the weights' shapes and allocates cache and buffers. Throws Error.
+  // Validates the program against the weights' shapes and allocates all that steps will need: from then on a step
+  // allocates nothing but its results. Throws Error.
   Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes, const StageLimits& limits);
 
   Backend& backend() { return *backend_; }
@@ -23,8 +27,16 @@ class Stage {
   // Weights are made by the loader, in the order of their shapes; run() needs all of them.
   void set_weight(size_t index, std::unique_ptr<Weight> weight) { weights_[index] = std::move(weight); }
 
-  // Runs the program on the step: takes step.hidden if the program has an input, and leaves step.hidden, or the
-  // results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
+  // Joins the stages that hidden states go to or come from: brings its buffer. Before the first step, unless the stage
+  // is a model's only one.
+  void join(const std::shared_ptr<HandOver>& hand_over);
+
+  // Gives the step a buffer for what it will hand over, unless it has one or this is the last stage. Waits while other
+  // steps hold all of them; only the first stage's steps ever do, so those behind it always go on.
+  void admit(Step& step);
+
+  // Runs the program on an admitted step: takes step.hidden if the program has an input, and leaves
+  // step.hidden, or the results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
   void run(Step& step);
 
  private:
@@ -46,8 +58,12 @@ class Stage {
   };
   std::vector<LayerCache> caches_;
   std::vector<Backend::LinearCall> calls_;
-  std::vector<float> logits_;
-  SamplingScratch sampling_scratch_;
+  bool hands_on_ = false;  // hidden states, to a stage behind; else it is the last one
+  int64_t hidden_width_ = 0;
+  float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage
+  std::shared_ptr<HandOver> hand_over_;
+  float* logits_ = nullptr;  // a copy for the host, where the host cannot see the device's own
+  std::optional<SamplingScratch> sampling_scratch_;
 
   // The rows of the step in progress.
   int64_t token_rows_ = 0;

@@ -9,6 +9,9 @@ struct StageLimits {
   int32_t block_count = 0;     // KV blocks a layer
   int32_t max_rows = 0;        // tokens a batch
   int32_t max_logit_rows = 0;  // rows that the head computes at a time; more are done in pieces
+
+  // The longest sequence that the KV cache can hold.
+  int64_t positions() const { return static_cast<int64_t>(block_size) * block_count; }
 };
 
 }  // namespace billfish

@@ -10,6 +10,7 @@
 
 #include "engine/batch.h"
 #include "engine/error.h"
+#include "engine/hand_over.h"
 #include "engine/sampling.h"
 
 namespace billfish {
@@ -37,7 +38,7 @@ struct Step {
   bool want_logits = false;
   bool want_hidden_states = false;
   std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
-  std::vector<float> hidden;                             // hidden states between two stages, [rows * width]
+  HandOver::Buffer hidden;                               // hidden states between two stages, [rows][width]
   StepResult result;
   std::unique_ptr<Error> error;
   std::atomic<bool> cancelled{false};

@@ -1,5 +1,6 @@
-import type { ModelSpec, StageSpec } from '../native/addon'
+import type { ModelSpec, StageSpec, ValueSpec } from '../native/addon'
 import { elementBytes, type QuantizedSpec, type WeightSpec } from '../native/weights'
+import { cpuScratch, wholeLines } from './cpu-scratch'
 
 /** Bytes of one stage on its device, by use. Each is what the allocator counts once the model is loaded. */
 export interface StageMemory {
@@ -9,11 +10,14 @@ export interface StageMemory {
 }
 
 /** What the bytes of a stage depend on besides its program and weights. */
-export type MemoryLimits = Pick<ModelSpec, 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'>
+export type MemoryLimits = Pick<
+  ModelSpec,
+  'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'
+>
 
-/** CPU allocations are multiples of a cache line (binding/cpu/host_memory.h). */
 const roundUp = (bytes: number, multiple: number) => Math.ceil(bytes / multiple) * multiple
-const allocated = (bytes: number) => roundUp(bytes, 64)
+/** CPU allocations are multiples of a cache line (binding/cpu/host_memory.h). */
+const allocated = wholeLines
 
 /** Exact bytes of a stage on a CPU device, from its traced program and the shapes of its weights alone. */
 export function stageMemory(stage: Pick<StageSpec, 'program' | 'weights'>, limits: MemoryLimits): StageMemory {
@@ -23,10 +27,24 @@ export function stageMemory(stage: Pick<StageSpec, 'program' | 'weights'>, limit
     (sum, { kvHeads, headDim }) => sum + 2 * allocated(positions * kvHeads * headDim * elementBytes[limits.cacheType]),
     0,
   )
-  const buffers =
-    allocated(program.tokenElements * limits.maxBatchTokens * 4) +
-    allocated(program.logitElements * limits.maxLogitRows * 4)
+  const buffers = ownBuffers(program, limits) + cpuScratch(stage, limits)
   return { weights: weights.reduce((sum, weight) => sum + weightMemory(weight), 0), kvCache, buffers }
+}
+
+/** A stage's buffers besides its scratch: arenas, rotary tables, hidden states on their way, and what sampling takes. */
+export function ownBuffers(program: StageSpec['program'], { maxBatchTokens, maxLogitRows }: MemoryLimits): number {
+  const { values, output, input, ropes, tokenElements, logitElements } = program
+  const arenas = allocated(tokenElements * maxBatchTokens * 4) + allocated(logitElements * maxLogitRows * 4)
+  const tables = ropes.reduce((sum, rope) => sum + allocated(maxBatchTokens * 2 * rope.inverseFrequency.length * 4), 0)
+  const { width, rows } = values[output] as ValueSpec
+  const hidden = rows === 'tokens' ? width : input === undefined ? 0 : (values[input] as ValueSpec).width
+  const handOver = allocated(maxBatchTokens * hidden * 4)
+  return arenas + tables + handOver + (rows === 'logits' ? allocated(samplingScratch(width)) : 0)
+}
+
+/** SamplingScratch::bytes of binding/engine/sampling.cc: a weight, a count and a candidate a token; sums of 1024 each. */
+function samplingScratch(vocabulary: number): number {
+  return vocabulary * (4 + 4 + 8) + Math.ceil(vocabulary / 1024) * 8
 }
 
 /**
@@ -58,15 +76,17 @@ export function weightMemory(weight: WeightSpec): number {
 }
 
 /**
- * The packed layout of binding/cpu/quantized_linear.h: codes, scales, zero points and bias, each beginning at a multiple
- * of 64 bytes; outputs are padded to tiles of 16, inputs to 8.
+ * The packed layout of binding/cpu/quantized_linear.h: codes, scales, zero points, bias and order, each beginning at a
+ * multiple of 64 bytes; outputs are padded to tiles of 16, inputs to 8.
  */
-function packedMemory({ bits, out, in: inputs, groupSize, symmetric, scales, bias }: QuantizedSpec): number {
+function packedMemory(weight: QuantizedSpec): number {
+  const { bits, out, in: inputs, groupSize, symmetric, scales, bias, groupIndex } = weight
   const tiles = Math.ceil(out / 16)
   const groups = Math.ceil(inputs / groupSize)
   const codes = (tiles * 16 * roundUp(inputs, 8) * bits) / 8
   const scaleBytes = tiles * groups * 16 * elementBytes[scales.dtype]
   const zeroBytes = symmetric ? 0 : tiles * groups * 16
   const biasBytes = bias ? tiles * 16 * 4 : 0
-  return allocated(codes) + allocated(scaleBytes) + allocated(zeroBytes) + allocated(biasBytes)
+  const orderBytes = groupIndex ? inputs * 4 : 0
+  return [codes, scaleBytes, zeroBytes, biasBytes, orderBytes].reduce((sum, bytes) => sum + allocated(bytes), 0)
 }

@@ -116,6 +116,7 @@ inline Canonical random_linear(const Options& options, Random& random) {
   }
   for (int64_t n = 0; n < shape.out; ++n)
     linear.bias.push_back(static_cast<float>(static_cast<int>(random() % 33) - 16));
+  shape.has_group_index = options.order;
   if (options.order) {
     for (int64_t k = 0; k < shape.in; ++k) shape.order.push_back(static_cast<int32_t>(k));
     std::shuffle(shape.order.begin(), shape.order.end(), random);
@@ -253,16 +254,20 @@ inline std::string describe(const Options& o, int64_t rows, InstructionSet set, 
          (o.bias ? " bias" : "");
 }
 
-inline void run(const QuantizedLinear& linear_, const Rows& x, Precision precision, Output& out) {
-  static const auto scratch = make_linear_scratch();
-  const LinearCall call{nullptr, &linear_, out.values.data(), out.stride};
-  linear(&call, 1, x, precision, *scratch, test_pool());
+// With a scratch of exactly the bytes that the calls say they need.
+inline void run(const std::vector<LinearCall>& calls, const Rows& x, Precision precision, ThreadPool& pool) {
+  size_t bytes = 0;
+  for (const LinearCall& call : calls) bytes = std::max(bytes, linear_scratch_bytes(call, x.rows, precision));
+  AlignedBytes scratch(bytes);
+  linear(calls.data(), static_cast<int>(calls.size()), x, precision, {scratch.data(), bytes}, pool);
+}
+
+inline void run(const QuantizedLinear& linear, const Rows& x, Precision precision, Output& out) {
+  run({LinearCall{nullptr, &linear, out.values.data(), out.stride}}, x, precision, test_pool());
 }
 
 inline void run(const Matrix& matrix, const Rows& x, Precision precision, Output& out) {
-  static const auto scratch = make_linear_scratch();
-  const LinearCall call{&matrix, nullptr, out.values.data(), out.stride};
-  linear(&call, 1, x, precision, *scratch, test_pool());
+  run({LinearCall{&matrix, nullptr, out.values.data(), out.stride}}, x, precision, test_pool());
 }
 
 template <class T>

@@ -138,6 +138,7 @@ TEST(linear_runs_several_calls_on_one_input) {
     options.bits = i == 2 ? 8 : 4;
     canonical.push_back(random_linear(options, random));
   }
+  canonical[0].shape.has_group_index = true;
   canonical[0].shape.order = canonical[1].shape.order;
   const Packed first(canonical[0]), second(canonical[1]), third(canonical[2]);
   std::normal_distribution<float> normal;
@@ -146,7 +147,6 @@ TEST(linear_runs_several_calls_on_one_input) {
   AlignedBytes bytes(values.size() * sizeof(float));
   convert(values, DType::f32, bytes.data());
   const Matrix matrix{DType::f32, 70, in, bytes.data(), nullptr};
-  const auto scratch = make_linear_scratch();
   for (const int64_t rows : {1, 3, 20, 7}) {
     Input x(rows, in);
     fill_normal(x, random);
@@ -154,11 +154,11 @@ TEST(linear_runs_several_calls_on_one_input) {
       set_instruction_set(set);
       for (const Precision precision : {Precision::exact, Precision::fast}) {
         Output outs[4] = {{rows, 48}, {rows, 88}, {rows, 128}, {rows, 70}};
-        LinearCall calls[4];
+        std::vector<LinearCall> calls(4);
         const QuantizedLinear* quantized[4] = {&first.linear, &second.linear, &third.linear, nullptr};
         for (int i = 0; i < 4; ++i)
           calls[i] = {i == 3 ? &matrix : nullptr, quantized[i], outs[i].values.data(), outs[i].stride};
-        linear(calls, 4, x.rows, precision, *scratch, test_pool());
+        run(calls, x.rows, precision, test_pool());
         for (int i = 0; i < 4; ++i) {
           const Expected expected =
               i < 3 ? expect(canonical[i], x.rows)
@@ -190,10 +190,8 @@ TEST(linear_does_not_depend_on_the_number_of_threads) {
     for (const int threads : {1, 2, 5}) {
       ThreadPool pool(threads);
       for (const Precision precision : {Precision::exact, Precision::fast}) {
-        const auto scratch = make_linear_scratch();
         Output out(rows, options.out);
-        const LinearCall call{nullptr, &packed.linear, out.values.data(), out.stride};
-        linear(&call, 1, x.rows, precision, *scratch, pool);
+        run({LinearCall{nullptr, &packed.linear, out.values.data(), out.stride}}, x.rows, precision, pool);
         if (precision == Precision::exact) continue;
         if (first.empty()) first = out.values;
         CHECK(out.values == first);

@@ -265,7 +265,8 @@ TEST(operators_rope) {
     const std::vector<float> x = random_floats(rows * columns, 10);
     on_every_instruction_set([&] {
       std::vector<float> table(static_cast<size_t>(rows * 2 * half));
-      rope_table(batch, frequencies.data(), half, 1.25f, table.data(), pool());
+      std::vector<float> scratch(static_cast<size_t>(half));
+      rope_table(batch, frequencies.data(), half, 1.25f, table.data(), scratch.data(), pool());
       std::vector<float> turned = strided(x, columns);
       rope(turned.data(), rows, columns + gap, heads, head_dim, table.data(), half, pool());
       std::vector<double> wanted(x.begin(), x.end());

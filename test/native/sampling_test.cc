@@ -22,6 +22,15 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// A scratch with its memory.
+struct OwnScratch {
+  explicit OwnScratch(size_t vocab)
+      : memory(SamplingScratch::bytes(static_cast<int32_t>(vocab)) / sizeof(double)),
+        scratch(memory.data(), static_cast<int32_t>(vocab)) {}
+  std::vector<double> memory;
+  SamplingScratch scratch;
+};
+
 std::vector<float> random_logits(int vocab, uint32_t seed, float spread = 2) {
   std::mt19937 generator(seed);
   std::vector<float> logits(static_cast<size_t>(vocab));
@@ -82,10 +91,10 @@ void check_distribution(const char* name, const std::vector<float>& logits, Samp
   const std::vector<double> expected = reference(logits, p);
   std::vector<float> row = logits;
   std::vector<int> observed(logits.size(), 0);
-  SamplingScratch scratch;
+  OwnScratch own(logits.size());
   for (int step = 0; step < draws; ++step) {
     p.step = static_cast<uint64_t>(step);
-    const int token = sample(row.data(), static_cast<int>(row.size()), p, scratch).token;
+    const int token = sample(row.data(), static_cast<int>(row.size()), p, own.scratch).token;
     ++observed[static_cast<size_t>(token)];
     CHECK_MESSAGE(expected[static_cast<size_t>(token)] > 0, name << ": token " << token << " must not be drawn");
   }
@@ -112,8 +121,8 @@ void check_distribution(const char* name, const std::vector<float>& logits, Samp
 }
 
 Sampled sample_once(std::vector<float> logits, const SamplingParameters& p) {
-  SamplingScratch scratch;
-  return sample(logits.data(), static_cast<int>(logits.size()), p, scratch);
+  OwnScratch own(logits.size());
+  return sample(logits.data(), static_cast<int>(logits.size()), p, own.scratch);
 }
 
 SamplingParameters at_temperature(float temperature, uint64_t seed = 1) {
@@ -307,12 +316,12 @@ TEST(a_sample_depends_on_seed_and_step_alone) {
   const std::vector<float> logits = random_logits(500, 9);
   const auto draw = [&](uint64_t seed, int count, bool own_scratch) {
     std::vector<int> tokens;
-    SamplingScratch scratch;
+    OwnScratch own(500);
     std::vector<float> row = logits;
     for (int step = 0; step < count; ++step) {
       SamplingParameters p = at_temperature(1, seed);
       p.step = static_cast<uint64_t>(step);
-      tokens.push_back(own_scratch ? sample_once(logits, p).token : sample(row.data(), 500, p, scratch).token);
+      tokens.push_back(own_scratch ? sample_once(logits, p).token : sample(row.data(), 500, p, own.scratch).token);
     }
     return tokens;
   };
@@ -380,10 +389,10 @@ TEST(logprobs_are_those_of_the_unmodified_logits) {
 
 TEST(logits_that_are_no_numbers_are_refused_and_named) {
   std::vector<float> logits(100, 1.0f);
-  SamplingScratch scratch;
+  OwnScratch own(100);
   const auto message = [&](const SamplingParameters& p) {
     try {
-      sample(logits.data(), 100, p, scratch);
+      sample(logits.data(), 100, p, own.scratch);
     } catch (const billfish::Error& error) {
       return error.code() + " " + error.what();
     }

@@ -28,6 +28,9 @@ class WatchedBackend : public Backend {
     return data;
   }
   MemoryCount memory() const override { return inner_->memory(); }
+  void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
+    inner_->prepare(program, weights, limits);
+  }
 
   std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
     return own(inner_->make_vector(values));

@@ -173,12 +173,12 @@ describe('loading from the command line', () => {
   const ask = ['generate', demoModel, '--chat', 'What is 17 plus 25?', '--context', '128', '--sequences', '1']
 
   it('shows the plan on standard error, and loads as planned', async () => {
-    const { code, stdout, stderr } = await billfish([...ask, '--devices', 'cpu:0=6MiB,cpu:1=8MiB'])
+    const { code, stdout, stderr } = await billfish([...ask, '--devices', 'cpu:0=9MiB,cpu:1=10MiB'])
     expect({ code, stdout }).toEqual({ code: 0, stdout: '17 + 25 = 42.\n' })
-    expect(stderr).toMatch(/^Device +Modules.*\ncpu:0 .*\[#+\+*~+\.+\] \d+ % of 6\.00 MiB\ncpu:1 /)
+    expect(stderr).toMatch(/^Device +Modules.*\ncpu:0 .*\[#+\+*~+\.+\] \d+ % of 9\.00 MiB\ncpu:1 /)
     expect(stderr.match(/^Device/gm)).toHaveLength(1)
-    const json = JSON.parse((await billfish([...ask, '--devices', 'cpu:0=6MiB,cpu:1=8MiB', '--json'])).stdout)
-    const { stages } = await planned(demoModel, '--devices', 'cpu:0=6MiB,cpu:1=8MiB', ...ask.slice(-4))
+    const json = JSON.parse((await billfish([...ask, '--devices', 'cpu:0=9MiB,cpu:1=10MiB', '--json'])).stdout)
+    const { stages } = await planned(demoModel, '--devices', 'cpu:0=9MiB,cpu:1=10MiB', ...ask.slice(-4))
     expect(json.memory).toMatchObject(
       stages.map(({ device, weights, kvCache, buffers }: Record<string, unknown>) => ({
         device,

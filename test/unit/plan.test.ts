@@ -14,6 +14,7 @@ import { denseModels, modelDirectory } from '../support/fixtures'
 
 const limits: SplitLimits = {
   maxSequences: 4,
+  exact: false,
   cacheType: 'F16',
   blockSize: 32,
   blockCount: 64,

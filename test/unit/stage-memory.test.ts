@@ -44,5 +44,5 @@ function limits(
   maxBatchTokens: number,
   maxLogitRows: number,
 ): MemoryLimits {
-  return { cacheType, blockSize: 32, blockCount, maxBatchTokens, maxLogitRows }
+  return { exact: cacheType === 'F32', cacheType, blockSize: 32, blockCount, maxBatchTokens, maxLogitRows }
 }

@@ -1,0 +1,44 @@
+// The memory that an operator works in. It holds nothing between two calls, so the operators of a stage share one, and
+// its size follows from the program: it is allocated, and counted, before the first step.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/error.h"
+
+namespace billfish::cpu {
+
+struct Scratch {
+  void* data = nullptr;  // 64-byte aligned
+  size_t bytes = 0;
+};
+
+// What a piece of `bytes` bytes takes of a scratch: pieces begin at multiples of 64 bytes.
+constexpr size_t scratch_piece(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Deals a scratch out from its beginning.
+class ScratchPieces {
+ public:
+  explicit ScratchPieces(const Scratch& scratch) : scratch_(scratch) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    const size_t bytes = scratch_piece(static_cast<size_t>(count) * sizeof(T));
+    if (bytes > scratch_.bytes - used_) {
+      throw Error("INTERNAL", "an operator needs " + std::to_string(bytes) + " bytes of scratch besides " +
+                                  std::to_string(used_) + ", but there are " + std::to_string(scratch_.bytes));
+    }
+    T* const piece = reinterpret_cast<T*>(static_cast<char*>(scratch_.data) + used_);
+    used_ += bytes;
+    return piece;
+  }
+
+  size_t left() const { return scratch_.bytes - used_; }
+
+ private:
+  Scratch scratch_;
+  size_t used_ = 0;
+};
+
+}  // namespace billfish::cpu

@@ -1,0 +1,45 @@
+// Where hidden states lie on their way from stage to stage: buffers in host memory, of which every stage brings one and
+// every step between two stages holds one. With no more steps under way than stages there is always a free one.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace billfish {
+
+class HandOver : public std::enable_shared_from_this<HandOver> {
+ public:
+  // One step's buffer, [rows of the largest batch][width]. It is free for the next step once released or destroyed.
+  class Buffer {
+   public:
+    Buffer() = default;
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer&& other) noexcept;
+    ~Buffer() { release(); }
+
+    float* data() const { return data_; }
+    void release();
+
+   private:
+    friend class HandOver;
+    Buffer(std::shared_ptr<HandOver> owner, float* data) : owner_(std::move(owner)), data_(data) {}
+    std::shared_ptr<HandOver> owner_;  // a step may outlive the pipeline that it went through
+    float* data_ = nullptr;
+  };
+
+  // Before the first step. Throws INTERNAL unless all buffers have rows of one width.
+  void add(float* buffer, int64_t width);
+
+  // Waits while other steps hold all buffers.
+  Buffer take();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable freed_;
+  std::vector<float*> free_;
+  int64_t width_ = 0;
+};
+
+}  // namespace billfish
