@@ -9,8 +9,8 @@ struct GridSize {
 };
 
 struct LaunchShape {
-  GridSize grid;              // blocks
-  GridSize block;             // threads
+  GridSize grid = {};         // blocks
+  GridSize block = {};        // threads
   uint32_t shared_bytes = 0;  // of shared_memory<T>()
   bool co_resident = false;   // all blocks run at once, so that they may wait for each other (wait_until)
   bool programmatic = false;  // begins while the grid before it ends: wait_for_previous_grid() before touching memory

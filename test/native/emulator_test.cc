@@ -1,64 +1,30 @@
-// The emulator runs kernels that are right, in all schedules, and says what is wrong with those that are not.
-#include <cmath>
-#include <string>
+// The emulator runs kernels that synchronise as they should, in all schedules, and says what is wrong with the others.
 #include <vector>
 
-#include "check.h"
 #include "cuda/runtime/self_test.h"
-#include "engine/error.h"
-#include "machine/schedule.h"
+#include "emulated_device.h"
 #include "primitives/async_copy.h"
 #include "primitives/atomic.h"
+#include "primitives/bulk_copy.h"
 #include "primitives/index.h"
 #include "primitives/reduce.h"
 #include "primitives/sync.h"
-#include "runtime/launch.h"
-#include "runtime/memory.h"
 
 using namespace billfish::emulated;
-using billfish::Error;
-using billfish::emulator::Schedule;
-using billfish::emulator::ScheduleScope;
 
 namespace {
 
-const Schedule all_schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(1), Schedule::random(2)};
-
-// Memory of a device with these values, and what is in memory.
-template <class T>
-DeviceMemory upload(Stream& stream, const std::vector<T>& values) {
-  DeviceMemory memory(stream.device(), values.size() * sizeof(T));
-  stream.copy_to_device(memory.data(), values.data(), memory.bytes());
-  return memory;
-}
-template <class T>
-std::vector<T> download(Stream& stream, const DeviceMemory& memory) {
-  std::vector<T> values(memory.bytes() / sizeof(T));
-  stream.copy_to_host(values.data(), memory.data(), memory.bytes());
+std::vector<float> counting(size_t count) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i);
   return values;
 }
 
-// What a launch is refused with; empty when it runs.
-template <class Kernel>
-std::string complaint(const LaunchShape& shape, const Kernel& kernel, int device = 0) {
-  Stream stream(Device::at(device));
-  try {
-    launch(stream, shape, kernel);
-    stream.synchronize();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
+// How each block hands values from one thread to another by way of shared memory, and what it may forget.
+enum class Handover { barrier, no_barrier, named_barrier, cp_async, cp_async_without_wait, cp_async_without_barrier };
 
-#define CHECK_COMPLAINT(text, part)                                                                     \
-  do {                                                                                                  \
-    const std::string complained = text;                                                                \
-    CHECK_MESSAGE(complained.find(part) != std::string::npos, "'" << complained << "' lacks " << part); \
-  } while (0)
-
-// Each block reverses its values by way of shared memory. Without the barrier a thread may read too early.
-template <bool with_barrier>
+// Each block reverses its values.
+template <Handover handover>
 struct ReverseBlock {
   static constexpr int max_threads = 256;
   Global<const float> in;
@@ -67,34 +33,261 @@ struct ReverseBlock {
   DEVICE void operator()() const {
     Shared<float> buffer = shared_memory<float>();
     const uint32_t thread = thread_index().x, first = block_index().x * block_size().x;
-    buffer[thread] = in[first + thread];
-    if constexpr (with_barrier) sync_threads();
+    if constexpr (handover >= Handover::cp_async) {
+      cp_async<4>(buffer + thread, in + first + thread);
+      cp_async_commit();
+      if constexpr (handover != Handover::cp_async_without_wait) cp_async_wait<0>();
+    } else {
+      buffer[thread] = in[first + thread];
+    }
+    if constexpr (handover == Handover::named_barrier) {
+      sync_barrier(1, static_cast<int>(block_size().x));
+    } else if constexpr (handover != Handover::no_barrier && handover != Handover::cp_async_without_barrier) {
+      sync_threads();
+    }
     out[first + thread] = buffer[block_size().x - 1 - thread];
   }
 };
 
+template <Handover handover>
+std::string reverse() {
+  Stream stream(Device::at(0));
+  const std::vector<float> values = counting(1024);
+  const DeviceMemory in = upload(stream, values), out(Device::at(0), in.bytes());
+  const std::string complained = launch_complaint(stream, {.grid = {4}, .block = {256}, .shared_bytes = 1024},
+                                                  ReverseBlock<handover>{in.as<float>(), out.as<float>()});
+  if (!complained.empty()) return complained;
+  const auto result = download<float>(stream, out);
+  for (size_t i = 0; i < result.size(); ++i) CHECK(result[i] == values[i / 256 * 256 + 255 - i % 256]);
+  return "";
+}
+
+// Two buffers in turn, each written while the other is read. One barrier a round is enough; none at the end of a round
+// lets fast warps overwrite what slow ones still read.
+template <bool with_second_barrier>
+struct RotateManyTimes {
+  static constexpr int max_threads = 128;
+  Global<int32_t> out;
+
+  DEVICE void operator()() const {
+    Shared<int32_t> buffer = shared_memory<int32_t>();
+    const uint32_t thread = thread_index().x, threads = block_size().x;
+    auto value = static_cast<int32_t>(thread);
+    for (int round = 0; round < 8; ++round) {
+      buffer[thread] = value;
+      sync_threads();
+      value = buffer[(thread + 33) % threads];
+      if constexpr (with_second_barrier) sync_threads();
+    }
+    out[thread] = value;
+  }
+};
+
+template <bool with_second_barrier>
+bool rotates() {
+  Stream stream(Device::at(0));
+  const DeviceMemory out(Device::at(0), 128 * sizeof(int32_t));
+  launch(stream, {.block = {128}, .shared_bytes = 512}, RotateManyTimes<with_second_barrier>{out.as<int32_t>()});
+  const auto values = download<int32_t>(stream, out);
+  for (int i = 0; i < 128; ++i) {
+    if (values[static_cast<size_t>(i)] != (i + 8 * 33) % 128) return false;
+  }
+  return true;
+}
+
+struct SumOfBlock {
+  static constexpr int max_threads = 256;
+  Global<const float> in;
+  Global<float> out;
+
+  DEVICE void operator()() const {
+    const float sum = block_sum(in[thread_index().x], shared_memory<float>());
+    if (thread_index().x == block_size().x - 1) out[0] = sum;
+  }
+};
+
+// A counter that every block raises, and all wait for: only co-resident blocks can.
+struct WaitForAllBlocks {
+  static constexpr int max_threads = 64;
+  Global<int32_t> counter;
+  Global<int32_t> seen;
+
+  DEVICE void operator()() const {
+    if (thread_index().x == 0) {
+      add_release(counter, 1);
+      wait_until([&] { return load_acquire(counter) == static_cast<int32_t>(grid_size().x); });
+    }
+    sync_threads();
+    if (thread_index().x == 63) seen[block_index().x] = load_acquire(counter);
+  }
+};
+
+// Bulk copies through two buffers, in phases. The consumer frees a buffer by arriving at `empty`.
+template <bool with_wait>
+struct BulkPipeline {
+  static constexpr int max_threads = 64;
+  static constexpr uint32_t bytes = 512, rounds = 6;
+  Global<const float> in;
+  Global<float> out;
+
+  DEVICE void operator()() const {
+    Shared<uint64_t> full = shared_memory<uint64_t>(2 * bytes), empty = full + 2;
+    const uint32_t thread = thread_index().x;
+    if (thread == 0) {
+      for (int i = 0; i < 2; ++i) {
+        mbarrier_init(full + i, 1);
+        mbarrier_init(empty + i, 32);
+      }
+      fence_mbarrier_init();
+    }
+    sync_threads();
+    for (uint32_t round = 0; round < rounds; ++round) {
+      const uint32_t buffer = round % 2, parity = round / 2 % 2;
+      if (thread == 0) {
+        if (round >= 2) mbarrier_wait(empty + buffer, parity ^ 1);
+        mbarrier_arrive_and_expect(full + buffer, bytes);
+        bulk_copy(shared_memory<float>(buffer * bytes), in + round * bytes / 4, bytes, full + buffer);
+      } else if (thread >= 32) {
+        if constexpr (with_wait) mbarrier_wait(full + buffer, parity);
+        const uint4 values = load_as<uint4>(shared_memory<uint4>(buffer * bytes) + (thread - 32));
+        store_as<uint4>(pointer_cast<uint4>(out) + round * 32 + (thread - 32), values);
+        mbarrier_arrive(empty + buffer);
+      }
+    }
+  }
+};
+
+template <bool with_wait>
+std::string copy_in_bulk() {
+  Stream stream(Device::at(0));
+  const std::vector<float> values = counting(6 * 128);
+  const DeviceMemory in = upload(stream, values), out(Device::at(0), in.bytes());
+  const std::string complained = launch_complaint(stream, {.block = {64}, .shared_bytes = 1024 + 32},
+                                                  BulkPipeline<with_wait>{in.as<float>(), out.as<float>()});
+  if (complained.empty()) CHECK(download<float>(stream, out) == values);
+  return complained;
+}
+
+enum class Misstep { barrier_in_branches, barrier_not_reached, lanes_part, shuffle_from_outside, wrong_barrier_count };
+
+template <Misstep misstep>
+struct Stumble {
+  static constexpr int max_threads = 64;
+
+  DEVICE void operator()() const {
+    const uint32_t thread = thread_index().x;
+    if constexpr (misstep == Misstep::barrier_in_branches) {
+      if (thread < 32) {
+        sync_threads();
+      } else {
+        sync_threads();
+      }
+    } else if constexpr (misstep == Misstep::barrier_not_reached) {
+      if (thread >= 40) return;
+      sync_threads();
+    } else if constexpr (misstep == Misstep::lanes_part) {
+      if (thread % 2 == 0) {
+        shuffle_xor(1.0f, 1);
+      } else {
+        ballot(true);
+      }
+    } else if constexpr (misstep == Misstep::shuffle_from_outside) {
+      if (thread % 32 < 16) shuffle(thread, 20, 32, 0xffff);
+    } else {
+      sync_barrier(2, thread < 32 ? 32 : 64);
+      if (thread < 32) sync_barrier(3, 33);
+    }
+  }
+};
+
+template <Misstep misstep>
+std::string stumble() {
+  Stream stream(Device::at(0));
+  return launch_complaint(stream, {.block = {64}}, Stumble<misstep>{});
+}
+
 }  // namespace
 
 TEST(emulator_runs_the_self_test) {
-  for (const Schedule& schedule : all_schedules) {
-    const ScheduleScope scope(schedule);
+  in_every_schedule([] {
     billfish::emulated::self_test(0);
     billfish::emulated::self_test(3);
-  }
+  });
 }
 
-TEST(emulator_runs_a_barrier_and_catches_its_absence) {
+TEST(emulator_hands_values_over_at_barriers) {
+  in_every_schedule([] {
+    CHECK(reverse<Handover::barrier>().empty());
+    CHECK(reverse<Handover::named_barrier>().empty());
+    CHECK(reverse<Handover::cp_async>().empty());
+    CHECK(rotates<true>());
+  });
+}
+
+TEST(emulator_catches_a_missing_barrier) {
+  in_every_schedule([] {
+    CHECK_COMPLAINT(reverse<Handover::no_barrier>(), "shared memory");
+    CHECK_COMPLAINT(reverse<Handover::no_barrier>(), "was never written");
+    CHECK_COMPLAINT(reverse<Handover::cp_async_without_barrier>(), "was never written");
+    CHECK(!rotates<false>());
+  });
+}
+
+TEST(emulator_catches_a_missing_wait_for_a_copy) {
+  in_every_schedule([] {
+    CHECK_COMPLAINT(reverse<Handover::cp_async_without_wait>(), "a copy that was not waited for");
+    CHECK(copy_in_bulk<true>().empty());
+    CHECK_COMPLAINT(copy_in_bulk<false>(), "a copy that was not waited for");
+  });
+}
+
+TEST(emulator_reduces_over_a_block) {
+  in_every_schedule([] {
+    Stream stream(Device::at(0));
+    const DeviceMemory in = upload(stream, counting(256)), out(Device::at(0), sizeof(float));
+    launch(stream, {.block = {256}, .shared_bytes = 32}, SumOfBlock{in.as<float>(), out.as<float>()});
+    CHECK(download<float>(stream, out)[0] == 255 * 128);
+  });
+}
+
+TEST(emulator_lets_co_resident_blocks_wait_for_each_other) {
+  in_every_schedule([] {
+    Stream stream(Device::at(0));
+    const DeviceMemory counter = upload(stream, std::vector<int32_t>{0}), seen(Device::at(0), 4 * sizeof(int32_t));
+    const WaitForAllBlocks kernel{counter.as<int32_t>(), seen.as<int32_t>()};
+    launch(stream, {.grid = {4}, .block = {64}, .co_resident = true}, kernel);
+    CHECK(download<int32_t>(stream, seen) == std::vector<int32_t>(4, 4));
+
+    stream.fill(counter.data(), 0, sizeof(int32_t));
+    CHECK_COMPLAINT(launch_complaint(stream, {.grid = {4}, .block = {64}}, kernel), "co_resident");
+    CHECK_COMPLAINT(launch_complaint(stream, {.grid = {1000}, .block = {64}, .co_resident = true}, kernel),
+                    "there is room for 128");
+  });
+}
+
+TEST(emulator_catches_threads_that_part) {
+  in_every_schedule([] {
+    CHECK_COMPLAINT(stumble<Misstep::barrier_in_branches>(), "the block has parted");
+    CHECK_COMPLAINT(stumble<Misstep::barrier_not_reached>(), "24 thread(s), the first (40, 0, 0)");
+    CHECK_COMPLAINT(stumble<Misstep::barrier_not_reached>(), "wait at sync_threads (emulator_test.cc:");
+    CHECK_COMPLAINT(stumble<Misstep::lanes_part>(), "the lanes of a warp have parted");
+    CHECK_COMPLAINT(stumble<Misstep::shuffle_from_outside>(), "asks for the value of lane 20, which takes no part");
+    CHECK_COMPLAINT(stumble<Misstep::wrong_barrier_count>(), "barrier");
+  });
+}
+
+TEST(emulator_names_the_kernel_and_the_thread) {
+  const std::string complained = reverse<Handover::no_barrier>();
+  CHECK_COMPLAINT(complained, "ReverseBlock<");
+  CHECK_COMPLAINT(complained, "block (0, 0, 0), thread (0, 0, 0)");
+  CHECK_COMPLAINT(complained, "emulated:0");
+  CHECK_COMPLAINT(complained, "schedule in-order");
+}
+
+TEST(emulator_refuses_launches_that_a_gpu_would) {
   Stream stream(Device::at(0));
-  std::vector<float> values(1024);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
-  const DeviceMemory in = upload(stream, values);
-  const DeviceMemory out(Device::at(0), in.bytes());
-  const LaunchShape shape{.grid = {4}, .block = {256}, .shared_bytes = 1024};
-  for (const Schedule& schedule : all_schedules) {
-    const ScheduleScope scope(schedule);
-    launch(stream, shape, ReverseBlock<true>{in.as<float>(), out.as<float>()});
-    const auto result = download<float>(stream, out);
-    for (size_t i = 0; i < result.size(); ++i) CHECK(result[i] == values[i / 256 * 256 + 255 - i % 256]);
-    CHECK_COMPLAINT(complaint(shape, ReverseBlock<false>{in.as<float>(), out.as<float>()}), "was never written");
-  }
+  const Stumble<Misstep::lanes_part> kernel;
+  CHECK_COMPLAINT(launch_complaint(stream, {.block = {65}}, kernel), "max_threads is 64");
+  CHECK_COMPLAINT(launch_complaint(stream, {.grid = {0}, .block = {64}}, kernel), "at least 1");
+  CHECK_COMPLAINT(launch_complaint(stream, {.block = {64}, .shared_bytes = 300'000}, kernel), "shared memory");
 }

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 #include <new>
@@ -20,11 +21,17 @@ static void* reserve(size_t bytes, int protection) {
   return place;
 }
 
-// Gives the whole pages inside back to the system.
-static void give_back(std::byte* place, size_t bytes) {
+// Makes the bytes zero and gives the whole pages among them back to the system.
+static void clear(void* place, size_t bytes) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(place);
-  const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  const uintptr_t end = begin + bytes, first = (begin + page - 1) / page * page, last = end / page * page;
+  if (first >= last) {
+    std::memset(place, 0, bytes);
+    return;
+  }
+  std::memset(place, 0, first - begin);
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  std::memset(reinterpret_cast<void*>(last), 0, end - last);
 }
 
 // Twice the capacity in addresses, for the gaps between allocations and between what was released.
@@ -49,23 +56,34 @@ uint64_t AddressSpace::free_bytes() const {
   return capacity_ - used_;
 }
 
+// The first hole from next_ on, else from the beginning, that has room; 0 when none has.
+uintptr_t AddressSpace::take_hole(size_t size) {
+  for (const uintptr_t from : {next_, uintptr_t{0}}) {
+    for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
+      const auto [begin, end] = *hole;
+      const uintptr_t start = std::max(begin, from);
+      if (start > end || end - start < size) continue;
+      holes_.erase(hole);
+      if (begin < start) holes_[begin] = start;
+      next_ = start + size;
+      if (next_ < end) holes_[next_] = end;
+      return start;
+    }
+  }
+  return 0;
+}
+
 uintptr_t AddressSpace::allocate(size_t bytes) {
   const std::lock_guard lock(mutex_);
   const size_t size = rounded(bytes);
   if (size > capacity_ - used_) return 0;
-  for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
-    const auto [begin, end] = *hole;
-    if (end - begin < size + granule) continue;
-    holes_.erase(hole);
-    if (begin + size + granule < end) holes_[begin + size + granule] = end;
-    allocations_.push_back({allocations_.size() + 1, begin, bytes, false});
-    live_[begin] = &allocations_.back();
-    used_ += size;
-    std::memset(written_ + begin, 0, size);
-    for (uintptr_t at = begin; at < begin + size; at += granule) owners_[at / granule] = &allocations_.back();
-    return base_ + begin;
-  }
-  return 0;
+  const uintptr_t begin = take_hole(size + granule);
+  if (begin == 0) return 0;
+  allocations_.push_back({allocations_.size() + 1, begin, bytes, false});
+  live_[begin] = &allocations_.back();
+  used_ += size;
+  for (uintptr_t at = begin; at < begin + size; at += granule) owners_[at / granule] = &allocations_.back();
+  return base_ + begin;
 }
 
 void AddressSpace::release(uintptr_t address) {
@@ -76,8 +94,9 @@ void AddressSpace::release(uintptr_t address) {
   allocation.released = true;
   live_.erase(found);
   used_ -= size;
-  std::memset(static_cast<void*>(owners_ + allocation.begin / granule), 0, size / granule * sizeof(void*));
-  give_back(bytes_ + allocation.begin, size);
+  clear(owners_ + allocation.begin / granule, size / granule * sizeof(void*));
+  clear(bytes_ + allocation.begin, size);
+  clear(written_ + allocation.begin, size);
 
   auto hole = holes_.emplace(allocation.begin, allocation.begin + size + granule).first;
   if (const auto next = std::next(hole); next != holes_.end() && next->first == hole->second) {

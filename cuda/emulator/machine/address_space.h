@@ -41,8 +41,9 @@ class AddressSpace {
     const uintptr_t offset = address - base_;
     if (offset >= reserved_) return false;
     const Allocation* allocation = owners_[offset / granule];
-    return allocation != nullptr && bytes <= allocation->begin + allocation->bytes - offset &&
-           offset < allocation->begin + allocation->bytes;
+    if (allocation == nullptr) return false;
+    const uintptr_t end = allocation->begin + allocation->bytes;
+    return offset < end && bytes <= end - offset;
   }
   // Of bytes that are allocated: where they are, and whether each was ever written (1 or 0).
   std::byte* bytes_at(uintptr_t address) const { return bytes_ + (address - base_); }
@@ -60,6 +61,7 @@ class AddressSpace {
     size_t bytes;     // as asked for
     bool released;
   };
+  uintptr_t take_hole(size_t size);
   std::string describe(const Allocation& allocation) const;
   const Allocation* nearest(uintptr_t offset) const;
 
@@ -74,6 +76,7 @@ class AddressSpace {
   mutable std::mutex mutex_;
   std::deque<Allocation> allocations_;     // all there ever were, for messages
   std::map<uintptr_t, Allocation*> live_;  // by offset
+  uintptr_t next_ = 0;                     // where the search for a hole begins: what was released rests a while
   std::map<uintptr_t, uintptr_t> holes_;   // offset -> end of what is free
   uint64_t used_ = 0;
 };

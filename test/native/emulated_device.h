@@ -1,0 +1,66 @@
+// What tests of kernels share: filling and reading an emulated device's memory, running in several schedules, and
+// asking what a launch is refused with.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "engine/error.h"
+#include "machine/schedule.h"
+#include "runtime/launch.h"
+#include "runtime/memory.h"
+#include "runtime/stream.h"
+
+using billfish::emulator::Schedule;
+using billfish::emulator::ScheduleScope;
+
+// Calls test() in every schedule; a right kernel's results are the same in all.
+template <class Test>
+void in_every_schedule(const Test& test) {
+  for (const Schedule& schedule :
+       {Schedule::in_order(), Schedule::reversed(), Schedule::random(1), Schedule::random(2)}) {
+    const ScheduleScope scope(schedule);
+    test();
+  }
+}
+
+// Memory of the stream's device with these values.
+template <class T>
+billfish::emulated::DeviceMemory upload(billfish::emulated::Stream& stream, const std::vector<T>& values) {
+  billfish::emulated::DeviceMemory memory(stream.device(), values.size() * sizeof(T));
+  stream.copy_to_device(memory.data(), values.data(), memory.bytes());
+  return memory;
+}
+
+template <class T>
+std::vector<T> download(billfish::emulated::Stream& stream, const billfish::emulated::DeviceMemory& memory) {
+  std::vector<T> values(memory.bytes() / sizeof(T));
+  stream.copy_to_host(values.data(), memory.data(), memory.bytes());
+  return values;
+}
+
+// The error that action() throws; empty when it throws none.
+template <class Action>
+std::string complaint(const Action& action) {
+  try {
+    action();
+  } catch (const billfish::Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+template <class Kernel>
+std::string launch_complaint(billfish::emulated::Stream& stream, const billfish::emulated::LaunchShape& shape,
+                             const Kernel& kernel) {
+  return complaint([&] {
+    launch(stream, shape, kernel);
+    stream.synchronize();
+  });
+}
+
+#define CHECK_COMPLAINT(complaint, part)                                                                      \
+  do {                                                                                                        \
+    const std::string checked_text = (complaint);                                                             \
+    CHECK_MESSAGE(checked_text.find(part) != std::string::npos, "'" << checked_text << "' lacks " << (part)); \
+  } while (0)

@@ -1,0 +1,143 @@
+// Accesses of emulated memory: whose it is, its bounds, alignment, and whether it was ever written.
+#include <cstdint>
+#include <vector>
+
+#include "emulated_device.h"
+#include "primitives/index.h"
+#include "primitives/pointer.h"
+
+using namespace billfish::emulated;
+
+namespace {
+
+struct ReadOne {
+  static constexpr int max_threads = 32;
+  Global<const float> in;
+  Global<float> out;
+  int64_t index;
+
+  DEVICE void operator()() const {
+    if (thread_index().x == 5) out[0] = in[index];
+  }
+};
+
+struct ReadWide {
+  static constexpr int max_threads = 32;
+  Global<const float> in;
+  Global<float> out;
+
+  DEVICE void operator()() const { store_as<uint4>(out, load_as<uint4>(in)); }
+};
+
+struct ReadShared {
+  static constexpr int max_threads = 1;
+  uint32_t offset;
+  Global<float> out;
+
+  DEVICE void operator()() const { out[0] = shared_memory<float>()[offset]; }
+};
+
+std::string read_one(Stream& stream, const float* in, int64_t index) {
+  const DeviceMemory out(stream.device(), sizeof(float));
+  return launch_complaint(stream, {.block = {32}}, ReadOne{in, out.as<float>(), index});
+}
+
+}  // namespace
+
+TEST(emulator_memory_catches_what_is_out_of_bounds) {
+  Stream stream(Device::at(0));
+  const DeviceMemory in = upload(stream, std::vector<float>(100, 1.0f));
+  CHECK(read_one(stream, in.as<float>(), 99).empty());
+  const std::string complained = read_one(stream, in.as<float>(), 100);
+  CHECK_COMPLAINT(complained, "ReadOne, block (0, 0, 0), thread (5, 0, 0)");
+  CHECK_COMPLAINT(complained, "0 bytes past the end of allocation");
+  CHECK_COMPLAINT(complained, "(400 bytes of emulated:0)");
+  CHECK_COMPLAINT(read_one(stream, in.as<float>(), 128), "112 bytes past the end of allocation");
+  CHECK_COMPLAINT(read_one(stream, in.as<float>(), -1), "bytes");
+  CHECK_COMPLAINT(read_one(stream, nullptr, 3), "null pointer");
+  const float host = 1;
+  CHECK_COMPLAINT(read_one(stream, &host, 0), "memory of the host?");
+
+  const DeviceMemory out(Device::at(0), 16);
+  const LaunchShape one_thread;
+  CHECK(launch_complaint(stream, one_thread, ReadWide{in.as<float>(16), out.as<float>()}).empty());
+  CHECK_COMPLAINT(launch_complaint(stream, one_thread, ReadWide{in.as<float>(4), out.as<float>()}),
+                  "not a multiple of 16");
+  CHECK_COMPLAINT(launch_complaint(stream, one_thread, ReadWide{in.as<float>(4), out.as<float>()}),
+                  "emulator_memory_test.cc:");
+  const DeviceMemory small = upload(stream, std::vector<float>(6, 1.0f));
+  CHECK_COMPLAINT(launch_complaint(stream, one_thread, ReadWide{small.as<float>(16), out.as<float>()}),
+                  "reaches 8 bytes past the end");
+}
+
+TEST(emulator_memory_catches_what_was_never_written) {
+  Stream stream(Device::at(0));
+  const DeviceMemory empty(Device::at(0), 64);
+  CHECK_COMPLAINT(read_one(stream, empty.as<float>(), 3), "of which byte 0 was never written");
+  CHECK_COMPLAINT(read_one(stream, empty.as<float>(), 3), "byte 12 of allocation");
+  float value = 0;
+  CHECK_COMPLAINT(complaint([&] { stream.copy_to_host(&value, empty.data(), sizeof(value)); }), "was never written");
+  stream.fill(empty.data(), 0, 16);
+  CHECK(read_one(stream, empty.as<float>(), 3).empty());
+  // A copy takes along what was not written.
+  const DeviceMemory copied = upload(stream, std::vector<float>(16, 1.0f));
+  stream.copy(copied.data(), empty.data(), 64);
+  CHECK(read_one(stream, copied.as<float>(), 3).empty());
+  CHECK_COMPLAINT(read_one(stream, copied.as<float>(), 4), "was never written");
+}
+
+TEST(emulator_memory_catches_another_devices_pointer) {
+  Stream stream(Device::at(4)), other(Device::at(5));
+  const DeviceMemory foreign = upload(other, std::vector<float>{7});
+  other.synchronize();
+  CHECK_COMPLAINT(read_one(stream, foreign.as<float>(), 0), "emulated:5), a device that emulated:4 has not been given");
+  CHECK(Device::at(4).reaches(Device::at(5)));
+  CHECK(read_one(stream, foreign.as<float>(), 0).empty());
+  CHECK_COMPLAINT(read_one(stream, foreign.as<float>(), 1), "past the end of allocation");
+}
+
+TEST(emulator_memory_catches_what_was_released) {
+  Stream stream(Device::at(0));
+  const float* dangling = nullptr;
+  {
+    const DeviceMemory memory = upload(stream, std::vector<float>{7});
+    dangling = memory.as<float>();
+  }
+  CHECK_COMPLAINT(read_one(stream, dangling, 0), "released allocation");
+}
+
+TEST(emulator_memory_has_bounds_for_shared_memory) {
+  Stream stream(Device::at(0));
+  const DeviceMemory out(Device::at(0), 4);
+  const LaunchShape shape{.shared_bytes = 64};
+  CHECK_COMPLAINT(launch_complaint(stream, shape, ReadShared{16, out.as<float>()}),
+                  "and the launch has 64 bytes of it");
+  CHECK_COMPLAINT(launch_complaint(stream, shape, ReadShared{15, out.as<float>()}), "was never written");
+}
+
+TEST(emulator_memory_counts_and_runs_out) {
+  Device& device = Device::at(6);
+  const uint64_t free_bytes = device.free_bytes();
+  {
+    const DeviceMemory a(device, 1), b(device, 257);
+    CHECK(device.free_bytes() == free_bytes - 256 - 512);
+    CHECK(DeviceMemory::counted(257) == 512);
+  }
+  CHECK(device.free_bytes() == free_bytes);
+  CHECK_THROWS(DeviceMemory(device, free_bytes + 1), "OUT_OF_MEMORY");
+  const std::string complained = complaint([&] { DeviceMemory(device, free_bytes + 1); });
+  CHECK_COMPLAINT(complained, "emulated:6 cannot hold " + std::to_string(free_bytes + 256));
+  {
+    const DeviceMemory all(device, free_bytes);  // costs nothing until it is touched
+    CHECK_THROWS(DeviceMemory(device, 1), "OUT_OF_MEMORY");
+  }
+  // What was released in any order can be had again.
+  std::vector<DeviceMemory> pieces;
+  for (int i = 0; i < 64; ++i) pieces.emplace_back(device, free_bytes / 64);
+  for (size_t i = 0; i < 64; i += 2) pieces[i] = DeviceMemory();
+  for (size_t i = 1; i < 64; i += 2) pieces[i] = DeviceMemory();
+  pieces.clear();
+  const DeviceMemory again(device, free_bytes);
+  CHECK_THROWS(Device::at(16), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(Device::at(-1), "DEVICE_NOT_FOUND");
+}
