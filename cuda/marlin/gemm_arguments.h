@@ -1,0 +1,48 @@
+// What a launch of the GEMM is told. Launches of all types share it.
+#pragma once
+#include <cstdint>
+
+#include "engine/dtype.h"
+#include "primitives/macros.h"
+#include "primitives/pointer.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// One of the weights that a launch applies to x.
+struct GemmTarget {
+  Global<const uint8_t> weights;  // codes, or rows of 16-bit elements
+  Global<const uint8_t> scales;
+  Global<const uint8_t> zeros;
+  Global<const float> bias;  // null without bias
+  Global<uint8_t> out;
+  int64_t out_stride;    // elements
+  int64_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
+  int32_t columns;       // outputs
+  int32_t first_column;  // the column of tiles that the target begins at
+  bool out_is_float;     // else Element
+  bool wide;             // four outputs can be stored at once
+};
+
+struct GemmArguments {
+  static constexpr int most_targets = 4;
+
+  Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
+  int64_t x_stride;         // elements
+  int32_t rows, inputs;     // of x; inputs is a multiple of 8
+  int32_t stages;
+  int32_t k_tiles, token_tiles;
+  int64_t units;
+
+  // Group of the inputs [32 i, 32 i + 32): i * group_factor >> 32, at most groups - 1.
+  uint64_t group_factor;
+  int32_t groups;
+  DType scale_type;
+  int32_t scale_bytes;
+
+  Global<float> partials;    // two tiles a block
+  Global<int32_t> counters;  // one a block, zero between launches
+  int32_t count;
+  GemmTarget targets[most_targets];
+};
+
+}  // namespace billfish::BILLFISH_TARGET

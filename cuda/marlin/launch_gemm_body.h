@@ -1,0 +1,21 @@
+// What the sources that instantiate launch_gemm() share.
+#pragma once
+#include <type_traits>
+
+#include "marlin/gemm.h"
+#include "marlin/launch_gemm.h"
+#include "marlin/tiles.h"
+#include "runtime/launch.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <class Element, int bits, bool zero_points>
+void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
+  using Tiles = std::conditional_t<bits == 16, ElementTiles, QuantisedTiles>;
+  Tiles::visit(shape.tile, [&]<class Tile>() {
+    launch(stream, {.grid = {shape.blocks}, .block = {Tile::threads}, .shared_bytes = shape.shared_bytes},
+           Gemm<Element, bits, zero_points, Tile>{arguments});
+  });
+}
+
+}  // namespace billfish::BILLFISH_TARGET

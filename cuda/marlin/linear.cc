@@ -1,0 +1,266 @@
+#include "marlin/linear.h"
+
+#include <algorithm>
+#include <string>
+
+#include "engine/error.h"
+#include "marlin/gather_columns.h"
+#include "marlin/gemm_arguments.h"
+#include "marlin/launch_gemm.h"
+#include "marlin/layout.h"
+#include "marlin/repack.h"
+#include "marlin/tiles.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// --- Memory and loading.
+
+static void check_shape(const CanonicalShape& shape) {
+  if (shape.bits != 4 && shape.bits != 8) {
+    throw Error("UNSUPPORTED",
+                shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
+  }
+  if (shape.groups() > 1 && shape.group_size % fold_inputs != 0) {
+    throw Error("UNSUPPORTED", shape.name + " has groups of " + std::to_string(shape.group_size) +
+                                   " inputs; GPUs take multiples of " + std::to_string(fold_inputs) +
+                                   ", or one group a row. Load it with device 'cpu'.");
+  }
+}
+
+size_t quantized_bytes(const CanonicalShape& shape) {
+  check_shape(shape);
+  return PackedLayout(shape).total;
+}
+
+static int64_t matrix_stride(int64_t in) { return round_up(in, padded_elements); }
+static size_t section(size_t bytes) {
+  return static_cast<size_t>(round_up(static_cast<int64_t>(bytes), section_bytes));
+}
+
+size_t matrix_bytes(int64_t out, int64_t in, bool has_bias) {
+  return section(out * matrix_stride(in) * sizeof(uint16_t)) + section(has_bias ? out * sizeof(float) : 0);
+}
+
+LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void* block) {
+  check_shape(shape);
+  const PackedLayout layout(shape);
+  uint8_t* const data = static_cast<uint8_t*>(block);
+  LinearWeight weight;
+  weight.bits = shape.bits;
+  weight.out = shape.out;
+  weight.in = shape.in;
+  weight.group_size = shape.group_size;
+  weight.scale_type = shape.scale_type;
+  weight.codes = data + layout.codes;
+  weight.scales = data + layout.scales;
+  if (shape.has_zero_points) weight.zeros = data + layout.zeros;
+  if (shape.has_bias) weight.bias = reinterpret_cast<float*>(data + layout.bias);
+  if (!shape.order.empty()) {
+    auto* const order = reinterpret_cast<int32_t*>(data + layout.order);
+    stream.copy_to_device(order, shape.order.data(), shape.order.size() * sizeof(int32_t));
+    weight.order = order;
+  }
+  return weight;
+}
+
+LinearWeight lay_out_matrix(Stream& stream, int64_t out, int64_t in, DType element_type, const std::vector<float>& bias,
+                            void* block) {
+  LinearWeight weight;
+  weight.out = out;
+  weight.in = in;
+  weight.element_type = element_type;
+  weight.elements = static_cast<uint16_t*>(block);
+  weight.stride = matrix_stride(in);
+  if (!bias.empty()) {
+    const size_t offset = section(out * weight.stride * sizeof(uint16_t));
+    weight.bias = reinterpret_cast<float*>(static_cast<uint8_t*>(block) + offset);
+    stream.copy_to_device(weight.bias, bias.data(), bias.size() * sizeof(float));
+  }
+  return weight;
+}
+
+static void check_slab(const LinearWeight& weight, int64_t first, int64_t count) {
+  if (first < 0 || count <= 0 || first % strip_outputs != 0 || first + count > weight.out ||
+      (count % strip_outputs != 0 && first + count != weight.out)) {
+    throw Error("INTERNAL", "A slab of rows [" + std::to_string(first) + ", " + std::to_string(first + count) +
+                                ") does not fit a weight of " + std::to_string(weight.out) + " rows in strips of " +
+                                std::to_string(strip_outputs) + ".");
+  }
+}
+
+void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab) {
+  check_slab(weight, slab.first, slab.count);
+  pack_slab(stream, weight, slab);
+}
+
+void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
+                 const void* rows) {
+  check_slab(weight, first, count);
+  convert_rows(stream, weight, first, count, type, rows);
+}
+
+// --- Running. The workspace: [counters][partial sums][gathered x].
+
+static constexpr size_t counter_bytes = most_blocks * sizeof(int32_t);
+static constexpr size_t gathered_place = counter_bytes + partial_bytes;
+
+static int64_t gathered_stride(int64_t in) { return round_up(in, padded_elements); }
+
+bool needs_gather(const LinearWeight& weight) { return weight.order != nullptr || weight.in % 8 != 0; }
+
+size_t linear_workspace_bytes(const LinearLimits& limits) {
+  return gathered_place + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t);
+}
+
+template <class Element>
+constexpr DType type_of = DType::f32;
+template <>
+constexpr DType type_of<half> = DType::f16;
+template <>
+constexpr DType type_of<bfloat16> = DType::bf16;
+
+// Weights of one launch differ in their outputs alone.
+static bool same_kind(const LinearWeight& a, const LinearWeight& b) {
+  return a.bits == b.bits && a.group_size == b.group_size && a.scale_type == b.scale_type &&
+         (a.zeros == nullptr) == (b.zeros == nullptr) && a.order == b.order && a.stride == b.stride;
+}
+
+template <class Element>
+static void check_call(const LinearCall& call, const Matrix<const Element>& x) {
+  const LinearWeight& weight = *call.weight;
+  const char* objection = nullptr;
+  if (weight.in != x.columns) objection = "another number of inputs than x";
+  if (weight.bits == 16 && weight.element_type != type_of<Element>) objection = "another type than x";
+  if (call.type != DType::f32 && call.type != type_of<Element>) objection = "an output of a type that is not x's";
+  if (call.stride < weight.out) objection = "output rows that overlap";
+  if (objection == nullptr) return;
+  throw Error("INTERNAL", "A linear of " + std::to_string(weight.out) + " x " + std::to_string(weight.in) + " with " +
+                              std::to_string(weight.bits) + " bits has " + objection + " (" + std::to_string(x.rows) +
+                              " x " + std::to_string(x.columns) + ").");
+}
+
+static GemmTarget target_of(const LinearCall& call, int first_column) {
+  const LinearWeight& weight = *call.weight;
+  GemmTarget target = {};
+  if (weight.bits == 16) {
+    target.weights = reinterpret_cast<const uint8_t*>(weight.elements);
+    target.weight_pitch = weight.stride * static_cast<int64_t>(sizeof(uint16_t));
+  } else {
+    target.weights = weight.codes;
+    target.scales = weight.scales;
+    target.zeros = weight.zeros;
+    target.weight_pitch = round_up(weight.in, padded_inputs) / block_inputs * codes_block_bytes(weight.bits);
+  }
+  target.bias = weight.bias;
+  target.out = static_cast<uint8_t*>(call.out);
+  target.out_stride = call.stride;
+  target.columns = static_cast<int32_t>(weight.out);
+  target.first_column = first_column;
+  target.out_is_float = call.type == DType::f32;
+  target.wide = call.stride % 4 == 0 && reinterpret_cast<uintptr_t>(call.out) % (4 * byte_size(call.type)) == 0;
+  return target;
+}
+
+template <class Element>
+static void launch_kind(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments,
+                        const LinearWeight& weight) {
+  if (weight.bits == 16) {
+    launch_gemm<Element, 16, false>(stream, shape, arguments);
+  } else if (weight.bits == 8) {
+    weight.zeros == nullptr ? launch_gemm<Element, 8, false>(stream, shape, arguments)
+                            : launch_gemm<Element, 8, true>(stream, shape, arguments);
+  } else {
+    weight.zeros == nullptr ? launch_gemm<Element, 4, false>(stream, shape, arguments)
+                            : launch_gemm<Element, 4, true>(stream, shape, arguments);
+  }
+}
+
+// One launch: weights of one kind, x as the kernel reads it.
+template <class Element>
+static void run(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
+                const LinearWorkspace& workspace) {
+  const LinearWeight& weight = *calls[0].weight;
+  const DeviceProperties& device = stream.device().properties();
+  int64_t outputs[GemmArguments::most_targets];
+  for (int i = 0; i < count; ++i) outputs[i] = calls[i].weight->out;
+  const GemmMachine machine{device.multiprocessors, device.shared_bytes_per_block,
+                            device.shared_bytes_per_multiprocessor};
+  const GemmProblem problem{
+      weight.bits, static_cast<int>(byte_size(weight.scale_type)), weight.zeros != nullptr, x.rows, weight.in, outputs,
+      count};
+  const GemmPlan plan = plan_gemm(machine, problem);
+
+  GemmArguments arguments = {};
+  arguments.x = reinterpret_cast<const uint8_t*>(x.data);
+  arguments.x_stride = x.stride;
+  arguments.rows = static_cast<int32_t>(x.rows);
+  arguments.inputs = static_cast<int32_t>(x.columns);
+  arguments.stages = plan.stages;
+  arguments.k_tiles = static_cast<int32_t>(round_up(weight.in, plan.shape.inputs) / plan.shape.inputs);
+  arguments.token_tiles = static_cast<int32_t>(round_up(x.rows, plan.shape.tokens) / plan.shape.tokens);
+  int columns = 0;
+  for (int i = 0; i < count; ++i) {
+    arguments.targets[i] = target_of(calls[i], columns);
+    columns += static_cast<int>(round_up(outputs[i], plan.shape.outputs) / plan.shape.outputs);
+  }
+  arguments.count = count;
+  arguments.units = int64_t{columns} * arguments.token_tiles * arguments.k_tiles;
+  if (weight.bits != 16) {
+    arguments.scale_type = weight.scale_type;
+    arguments.scale_bytes = problem.scale_bytes;
+    arguments.groups = static_cast<int32_t>((weight.in + weight.group_size - 1) / weight.group_size);
+    const auto folds = static_cast<uint64_t>(round_up(weight.group_size, fold_inputs) / fold_inputs);
+    arguments.group_factor = ((uint64_t{1} << 32) + folds - 1) / folds;
+  }
+  uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
+  arguments.counters = reinterpret_cast<int32_t*>(scratch);
+  arguments.partials = reinterpret_cast<float*>(scratch + counter_bytes);
+  launch_kind<Element>(stream, {plan.tile, plan.blocks, plan.shared_bytes}, arguments, weight);
+}
+
+template <class Element>
+static bool reads_in_place(const LinearWeight& weight, const Matrix<const Element>& x) {
+  return !needs_gather(weight) && x.stride % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+}
+
+template <class Element>
+void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
+            const LinearWorkspace& workspace) {
+  if (x.rows == 0) return;
+  if (workspace.bytes < gathered_place) {
+    throw Error("INTERNAL", "The workspace of linears has " + std::to_string(workspace.bytes) + " bytes; it needs " +
+                                std::to_string(gathered_place) + ".");
+  }
+  for (int i = 0; i < count; ++i) check_call(calls[i], x);
+
+  std::vector<LinearCall> rest(calls, calls + count);
+  while (!rest.empty()) {
+    const LinearWeight& weight = *rest[0].weight;
+    LinearCall together[GemmArguments::most_targets];
+    int taken = 0;
+    std::erase_if(rest, [&](const LinearCall& call) {
+      if (taken == GemmArguments::most_targets || !same_kind(weight, *call.weight)) return false;
+      together[taken++] = call;
+      return true;
+    });
+    Matrix<const Element> inputs = x;
+    if (!reads_in_place(weight, x)) {
+      const int64_t stride = gathered_stride(x.columns);
+      const size_t wanted = gathered_place + x.rows * stride * sizeof(Element);
+      if (workspace.bytes < wanted) {
+        throw Error("INTERNAL", "The workspace of linears has " + std::to_string(workspace.bytes) +
+                                    " bytes; gathering " + std::to_string(x.rows) + " x " + std::to_string(x.columns) +
+                                    " inputs needs " + std::to_string(wanted) + ".");
+      }
+      auto* const gathered = reinterpret_cast<Element*>(static_cast<uint8_t*>(workspace.data) + gathered_place);
+      gather_columns<Element>(stream, x, weight.order, {gathered, x.rows, stride, stride});
+      inputs = {gathered, x.rows, stride, stride};
+    }
+    run<Element>(stream, together, taken, inputs, workspace);
+  }
+}
+
+template void linear<half>(Stream&, const LinearCall*, int, const Matrix<const half>&, const LinearWorkspace&);
+template void linear<bfloat16>(Stream&, const LinearCall*, int, const Matrix<const bfloat16>&, const LinearWorkspace&);
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,88 @@
+// The tiles that the GEMM is compiled for, and the choice among them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "primitives/macros.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_>
+struct TileOf {
+  static constexpr int token_blocks = token_blocks_;  // of 8 tokens, a warp
+  static constexpr int warps_tokens = warps_tokens_, warps_outputs = warps_outputs_, warps_inputs = warps_inputs_;
+  static constexpr int steps = steps_;  // k-blocks of a stage, a warp
+  static constexpr int threads = 32 * warps_tokens * warps_outputs * warps_inputs;
+  static constexpr int tokens = 8 * token_blocks * warps_tokens;
+  static constexpr int outputs = 64 * warps_outputs;
+  static constexpr int inputs = 16 * warps_inputs * steps;
+  static constexpr int resident = token_blocks <= 2 ? 2 : 1;  // blocks that registers leave room for
+};
+
+// A tile as numbers.
+struct TileShape {
+  int tokens, outputs, inputs, threads, resident;
+};
+template <class Tile>
+constexpr TileShape shape_of() {
+  return {Tile::tokens, Tile::outputs, Tile::inputs, Tile::threads, Tile::resident};
+}
+
+template <class... Tiles>
+struct TileList {
+  static constexpr int count = sizeof...(Tiles);
+  static constexpr TileShape shapes[] = {shape_of<Tiles>()...};
+
+  // Calls body.template operator()<Tile>() for the tile of this index.
+  template <class Body>
+  static void visit(int index, const Body& body) {
+    int i = 0;
+    ((i++ == index ? body.template operator()<Tiles>() : void()), ...);
+  }
+};
+
+// 16-bit weights have four times the bytes of 4-bit ones; their stages cover half of k.
+using QuantisedTiles = TileList<TileOf<1, 1, 2, 4, 2>, TileOf<2, 1, 2, 4, 2>, TileOf<4, 1, 2, 4, 2>,
+                                TileOf<4, 2, 2, 2, 2>, TileOf<4, 4, 2, 1, 4>>;
+using ElementTiles = TileList<TileOf<1, 1, 2, 4, 1>, TileOf<2, 1, 2, 4, 1>, TileOf<4, 1, 2, 4, 1>,
+                              TileOf<4, 2, 2, 2, 2>, TileOf<4, 4, 2, 1, 4>>;
+
+// --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
+constexpr int exchange_pitch = 64 + 4;               // floats of a token; the 4 keep writes in different banks
+constexpr int exchange_floats = 8 * exchange_pitch;  // of a warp: 8 tokens by 64 outputs
+HOST_DEVICE constexpr uint32_t exchange_bytes(int threads) {
+  return static_cast<uint32_t>(threads / 32 * exchange_floats * 4);
+}
+HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, int bits, int scale_bytes,
+                                           bool zero_points) {
+  const int most_groups = bits == 16 ? 0 : inputs / 32;
+  return static_cast<uint32_t>(outputs * inputs * bits / 8 + tokens * inputs * 2 +
+                               most_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
+}
+
+// --- The choice.
+struct GemmMachine {
+  int multiprocessors;
+  uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
+};
+struct GemmProblem {
+  int bits;
+  int scale_bytes;  // of quantised weights
+  bool zero_points;
+  int64_t rows, inputs;
+  const int64_t* outputs;  // of each weight
+  int count;
+};
+struct GemmPlan {
+  int tile;  // of QuantisedTiles or ElementTiles
+  TileShape shape;
+  int stages;
+  uint32_t blocks, shared_bytes;
+};
+constexpr int most_stages = 8;
+constexpr uint32_t most_blocks = 1024;
+constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats a block
+
+GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);
+
+}  // namespace billfish::BILLFISH_TARGET
