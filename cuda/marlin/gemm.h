@@ -64,7 +64,7 @@ DEVICE void wait_for_copies(int pending) {
 
 template <class Element, int bits, bool zero_points, class Tile>
 struct Gemm {
-  static constexpr int max_threads = Tile::threads;
+  static constexpr int max_threads = Tile::threads, min_blocks = Tile::resident;
   static constexpr bool quantised = bits != 16;
   static constexpr int token_blocks = Tile::token_blocks, steps = Tile::steps;
   static constexpr int strips = Tile::warps_outputs, k_blocks = Tile::inputs / block_inputs;
