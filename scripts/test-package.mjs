@@ -60,6 +60,7 @@ const files = pack.files.map(({ path }) => path)
 check('the tarball holds what it should', () => {
   const needed = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CMakeLists.txt', 'cuda/CMakeLists.txt']
   needed.push('dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts', 'dist/cli/main.js')
+  needed.push('dist/generation/encoding-worker.js')
   needed.push('binding/napi/addon.cc', 'scripts/build-native.mjs', 'examples/demo-model/model.safetensors')
   const prebuilt = `prebuilds/${process.platform}-${process.arch}/billfish.glibc.node`
   const missing = [...needed, prebuilt].filter((path) => !files.includes(path))
@@ -135,6 +136,20 @@ check('the demo model answers, split over two devices', () => {
     console.log(JSON.stringify({ text, usage }))`,
   )
   return node('generate.mjs').trim()
+})
+
+check('a long prompt is tokenized on its own thread', () => {
+  const directory = join(installed, 'examples', 'demo-model')
+  writeFileSync(
+    join(project, 'long.mjs'),
+    `import { loadModel } from 'billfish'
+    const model = await loadModel(${JSON.stringify(directory)})
+    const prompt = '<|endoftext|>'.repeat(400)
+    const { usage } = await model.generate(prompt, { maxNewTokens: 2, temperature: 0 }).result()
+    await model.dispose()
+    if (usage.promptTokens !== 400) throw new Error(usage.promptTokens + ' tokens')`,
+  )
+  node('long.mjs')
 })
 
 check('without an addon it says how to build one', () => {

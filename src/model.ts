@@ -26,7 +26,7 @@ export interface DeviceMemory extends MemoryUse {
 
 /** What a model is at. */
 export interface Activity {
-  /** Sequences that wait for their turn or for KV blocks. */
+  /** Sequences that wait for their turn or for KV blocks, or whose long text is being tokenized. */
   readonly waiting: number
   /** Sequences that are being computed. */
   readonly running: number
@@ -123,6 +123,11 @@ export class Model {
 
   /**
    * Generates a continuation. Begins at once; read it as an async iterable of chunks, or await `result()`.
+   *
+   * A text of more than 4096 bytes (of messages: the rendered one) is tokenized on a thread of its own, so that it does
+   * not hold the event loop. A generation that is asked for later may then start earlier; and what only the number of
+   * its tokens can tell, that the prompt or `maxNewTokens` is too much for `maxModelLength`, rejects `result()` and the
+   * iteration with INVALID_OPTION. Everything else about options and input is thrown here.
    * @param input a text, chat messages (rendered with the checkpoint's template), or token ids
    * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
    */
@@ -151,7 +156,7 @@ export class Model {
     const { waiting, running, stepsInFlight, preemptions, blocks } = this.runner.state
     const { blockSize } = this.limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
-    return { waiting, running, stepsInFlight, cacheTokens, preemptions }
+    return { waiting: waiting + this.assets.encoder.pending, running, stepsInFlight, cacheTokens, preemptions }
   }
 
   /**
@@ -174,7 +179,7 @@ export class Model {
 
   private async close(): Promise<void> {
     this.runner.close(disposed())
-    await this.native.close()
+    await Promise.all([this.native.close(), this.assets.encoder.close(disposed())])
   }
 
   private run(

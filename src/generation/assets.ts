@@ -1,5 +1,6 @@
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { BackgroundEncoder } from './background-encoder'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { type GenerationDefaults, readGenerationDefaults } from './generation-config'
 import { findTokenizer, noTokenizerMessage } from './tokenizer'
@@ -9,6 +10,8 @@ import type { Tokenizer } from './types'
 export interface GenerationAssets {
   /** Undefined if the checkpoint has none: then prompts are token ids, and answers too. */
   readonly tokenizer: Tokenizer | undefined
+  /** For texts that are too long for `tokenizer.encode`; of no use without a tokenizer. */
+  readonly encoder: BackgroundEncoder
   readonly chatTemplate: ChatTemplate | undefined
   readonly defaults: GenerationDefaults
   /** Token ids are below this. */
@@ -30,6 +33,7 @@ export async function loadGenerationAssets(
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
   return {
     tokenizer,
+    encoder: new BackgroundEncoder(directory),
     chatTemplate: tokenizer && (await loadChatTemplate(directory, tokenizer)),
     defaults: readGenerationDefaults(generationConfig, config, tokenizer, vocabulary),
     vocabulary,

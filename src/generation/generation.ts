@@ -4,8 +4,14 @@ import type { Runner, RunnerLimits } from '../pipeline/runner'
 import type { GenerationAssets } from './assets'
 import { ChunkQueue } from './chunk-queue'
 import { Detokenizer } from './detokenizer'
-import { type GenerateInput, promptTokens } from './prompt'
-import { type GenerateOptions, type ResolvedOptions, resolveOptions } from './sampling-options'
+import { checkTokens, type GenerateInput, readPrompt } from './prompt'
+import {
+  type AnswerLength,
+  answerLength,
+  type GenerateOptions,
+  type ResolvedOptions,
+  resolveOptions,
+} from './sampling-options'
 import { StopStrings } from './stop-strings'
 
 /** Why a generation ended: an end token or stop string (`stop`), or its length. */
@@ -29,7 +35,7 @@ export interface GenerationUsage {
   readonly totalTokens: number
 }
 
-/** Wall-clock times as the caller sees them, waiting for other generations included. */
+/** Wall-clock times as the caller sees them, tokenizing the prompt and waiting for other generations included. */
 export interface GenerationTimings {
   /** Milliseconds from generate() to the first token. */
   readonly timeToFirstToken: number
@@ -56,6 +62,13 @@ export interface GenerationResult {
   readonly timings: GenerationTimings
 }
 
+/** The tokens of a prompt that is being encoded elsewhere. */
+interface PendingTokens {
+  readonly tokens: Promise<readonly number[]>
+  /** Rejects them with `error`. */
+  cancel(error: unknown): void
+}
+
 /**
  * A generation under way. It runs whether or not it is read: iterate it for chunks as they come, await `result()` for
  * the whole, or both. An abort or a failure rejects either.
@@ -66,7 +79,9 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   private readonly tokenIds: number[] = []
   private readonly logprobs: TokenLogprob[] = []
   private readonly outcome: Promise<GenerationResult>
-  private readonly prompt: readonly number[]
+  /** Empty until a long text has been tokenized. */
+  private prompt: readonly number[] = []
+  private length: AnswerLength
   private readonly detokenizer: Detokenizer | undefined
   private readonly stopStrings: StopStrings
   private readonly started = performance.now()
@@ -84,17 +99,33 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     input: GenerateInput,
     options: GenerateOptions,
   ) {
-    this.prompt = promptTokens(input, assets, options)
-    const room = limits.maxModelLength - this.prompt.length
-    this.options = resolveOptions(options, assets.defaults, { room, vocabulary: limits.vocabulary })
+    const prompt = readPrompt(input, assets, options)
+    this.options = resolveOptions(options, assets.defaults, limits.vocabulary)
     if (this.options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('stop strings')
     this.detokenizer = assets.tokenizer && new Detokenizer(assets.tokenizer, { skipSpecialTokens: true })
     this.stopStrings = new StopStrings(this.options.stop)
-    this.outcome = this.start(runner)
+    const { maxNewTokens, minNewTokens } = options
+    const lengthBehind = (promptLength: number) =>
+      answerLength({ maxNewTokens, minNewTokens }, assets.defaults, limits.maxModelLength - promptLength)
+    if ('text' in prompt) {
+      this.length = lengthBehind(1) // refuses at once what no prompt would leave room for
+      const { ids, cancel } = assets.encoder.encode(prompt)
+      const tokens = ids.then((encoded) => {
+        this.length = lengthBehind(encoded.length) // first: of a text that is too long they are very many
+        return checkTokens(toArray(encoded), limits.vocabulary)
+      })
+      this.outcome = this.start(runner, { tokens, cancel })
+    } else {
+      this.length = lengthBehind(prompt.length)
+      this.outcome = this.start(runner, prompt)
+    }
     this.outcome.catch(() => {}) // whoever reads the chunks or the result sees it
   }
 
-  /** The whole generation, once it has ended. @throws BillfishError ABORTED, DISPOSED, INTERNAL */
+  /**
+   * The whole generation, once it has ended.
+   * @throws BillfishError ABORTED, DISPOSED, INTERNAL; INVALID_OPTION if a long prompt turns out to leave no room
+   */
   result(): Promise<GenerationResult> {
     return this.outcome
   }
@@ -104,7 +135,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     return this.chunks[Symbol.asyncIterator]()
   }
 
-  private start(runner: Runner): Promise<GenerationResult> {
+  private start(runner: Runner, prompt: readonly number[] | PendingTokens): Promise<GenerationResult> {
     const { signal } = this.options
     let settle!: { resolve(result: GenerationResult): void; reject(error: unknown): void }
     const outcome = new Promise<GenerationResult>((resolve, reject) => {
@@ -117,15 +148,26 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       else settle.reject(error)
     }
     const abort = () => cancel(aborted(signal as AbortSignal))
-    const cancel = runner.submit({
-      prompt: this.prompt,
-      maxNewTokens: this.options.maxNewTokens,
-      sampling: () => this.sampling(),
-      onStep: ({ sample }) => (sample ? this.accept(sample) : undefined),
-      onEnd: end,
-    })
-    if (signal?.aborted) abort()
-    else signal?.addEventListener('abort', abort, { once: true })
+    let cancel: (error: unknown) => void
+    const submit = (tokens: readonly number[]) => {
+      this.prompt = tokens
+      cancel = runner.submit({
+        prompt: tokens,
+        maxNewTokens: this.length.maxNewTokens,
+        sampling: () => this.sampling(),
+        onStep: ({ sample }) => (sample ? this.accept(sample) : undefined),
+        onEnd: end,
+      })
+      if (signal?.aborted) abort() // also while the tokens were on their way from the encoder to here
+    }
+    if ('tokens' in prompt) {
+      cancel = prompt.cancel
+      prompt.tokens.then(submit).catch(end)
+      if (signal?.aborted) abort()
+    } else {
+      submit(prompt)
+    }
+    signal?.addEventListener('abort', abort, { once: true })
     return outcome
   }
 
@@ -137,7 +179,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       step: tokenIds.length,
       ...(options.repetitionPenalty !== 1 && { promptTokens: Int32Array.from(this.prompt) }),
       ...(penalised && { generatedTokens: Int32Array.from(tokenIds) }),
-      ...(tokenIds.length < options.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
+      ...(tokenIds.length < this.length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
     }
   }
 
@@ -158,7 +200,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       const stopped = this.stopStrings.push(this.detokenizer?.push(token) ?? '')
       text = stopped.text
       if (stopped.stopped !== null) this.stop(stopped.stopped)
-      else if (tokenIds.length === options.maxNewTokens) text += this.flush()
+      else if (tokenIds.length === this.length.maxNewTokens) text += this.flush()
     }
     this.text += text
     this.chunks.push({
@@ -166,7 +208,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       tokenIds: [token],
       ...(options.logprobs >= 0 && { logprobs: [sample] }),
     })
-    return this.stoppedBy === undefined && tokenIds.length < options.maxNewTokens ? token : undefined
+    return this.stoppedBy === undefined && tokenIds.length < this.length.maxNewTokens ? token : undefined
   }
 
   private stop(by: string | number): void {
@@ -213,6 +255,13 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       },
     }
   }
+}
+
+/** Array.from(), which goes through an iterator, takes three times as long. */
+function toArray(ids: Int32Array): number[] {
+  const array = new Array<number>(ids.length)
+  for (let i = 0; i < ids.length; i++) array[i] = ids[i] as number
+  return array
 }
 
 function perSecond(count: number, milliseconds: number): number {

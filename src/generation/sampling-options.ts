@@ -47,10 +47,8 @@ export interface GenerateOptions {
   readonly chatTemplate?: ChatTemplateOptions | undefined
 }
 
-/** Options as the engine takes them: every default filled in. */
+/** Options as the engine takes them: every default filled in, and nothing in them that the caller may still change. */
 export interface ResolvedOptions {
-  readonly maxNewTokens: number
-  readonly minNewTokens: number
   readonly repetitionPenalty: number
   readonly presencePenalty: number
   readonly frequencyPenalty: number
@@ -127,19 +125,22 @@ export function checkOptions(given: GenerateOptions): void {
   }
 }
 
+/** How many tokens an answer has, unless it stops by itself. */
+export interface AnswerLength {
+  readonly maxNewTokens: number
+  readonly minNewTokens: number
+}
+
 /**
- * Checks the options and fills in the defaults.
- * @param limits.room tokens that fit behind the prompt
- * @param limits.vocabulary the model's token ids are below this
+ * Checks the length that is asked for, and fills in the defaults.
+ * @param room tokens that fit behind the prompt
  * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
  */
-export function resolveOptions(
-  given: GenerateOptions,
-  defaults: GenerationDefaults,
-  limits: { readonly room: number; readonly vocabulary: number },
-): ResolvedOptions {
-  checkOptions(given)
-  const { room, vocabulary } = limits
+export function answerLength(
+  given: Pick<GenerateOptions, keyof AnswerLength>,
+  defaults: Pick<GenerationDefaults, 'maxNewTokens'>,
+  room: number,
+): AnswerLength {
   const maxNewTokens = given.maxNewTokens ?? Math.min(defaults.maxNewTokens ?? room, room)
   const minNewTokens = given.minNewTokens ?? 0
   if (room < 1) {
@@ -153,6 +154,20 @@ export function resolveOptions(
   if (minNewTokens > maxNewTokens) {
     throw invalid('minNewTokens', minNewTokens, `at most maxNewTokens, which is ${maxNewTokens}`)
   }
+  return { maxNewTokens, minNewTokens }
+}
+
+/**
+ * Checks the options and fills in the defaults; but for {@link answerLength}, which needs to know the prompt's.
+ * @param vocabulary the model's token ids are below this
+ * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
+ */
+export function resolveOptions(
+  given: GenerateOptions,
+  defaults: GenerationDefaults,
+  vocabulary: number,
+): ResolvedOptions {
+  checkOptions(given)
   const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
   for (const id of ends) {
     if (id >= vocabulary) throw invalid('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
@@ -166,8 +181,6 @@ export function resolveOptions(
   }
   return {
     ...penalties,
-    maxNewTokens,
-    minNewTokens,
     stop: [given.stop ?? []].flat(),
     endTokenIds: ends,
     logprobs: given.logprobs ?? -1,

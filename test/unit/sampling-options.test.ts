@@ -1,14 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { BillfishError } from '../../src/errors'
 import { type GenerationDefaults, readGenerationDefaults } from '../../src/generation/generation-config'
-import { promptTokens } from '../../src/generation/prompt'
-import { type GenerateOptions, resolveOptions } from '../../src/generation/sampling-options'
+import { readPrompt } from '../../src/generation/prompt'
+import { answerLength, type GenerateOptions, resolveOptions } from '../../src/generation/sampling-options'
 import type { Tokenizer } from '../../src/generation/types'
 
-const limits = { room: 100, vocabulary: 50 }
 const greedy = readGenerationDefaults({}, {}, undefined, 50)
-const resolve = (options: GenerateOptions, defaults: GenerationDefaults = greedy) =>
-  resolveOptions(options, defaults, limits)
+const resolve = (options: GenerateOptions, defaults: GenerationDefaults = greedy, room = 100) => ({
+  ...resolveOptions(options, defaults, 50),
+  ...answerLength(options, defaults, room),
+})
 
 describe('readGenerationDefaults', () => {
   it('is greedy and without limits where nothing is said', () => {
@@ -166,9 +167,9 @@ describe('resolveOptions', () => {
   })
 
   it('clamps the default length to what fits, but not one that was asked for', () => {
-    expect(resolveOptions({}, sampling, { ...limits, room: 12 }).maxNewTokens).toBe(12)
+    expect(resolve({}, sampling, 12).maxNewTokens).toBe(12)
     expect(() => resolve({ maxNewTokens: 101 })).toThrow(/maxNewTokens is 101, but must be at most 100/)
-    expect(() => resolveOptions({}, sampling, { ...limits, room: 0 })).toThrow(/1 tokens too long/)
+    expect(() => resolve({}, sampling, 0)).toThrow(/1 tokens too long/)
   })
 
   it.each<[unknown, RegExp]>([
@@ -221,7 +222,7 @@ describe('resolveOptions', () => {
   })
 })
 
-describe('promptTokens', () => {
+describe('readPrompt', () => {
   const assets = {
     tokenizer: undefined,
     chatTemplate: undefined,
@@ -230,8 +231,8 @@ describe('promptTokens', () => {
   }
 
   it('takes token ids as they are', () => {
-    expect(promptTokens([0, 49], assets, {})).toEqual([0, 49])
-    expect(promptTokens(Int32Array.of(1, 2), assets, {})).toEqual([1, 2])
+    expect(readPrompt([0, 49], assets, {})).toEqual([0, 49])
+    expect(readPrompt(Int32Array.of(1, 2), assets, {})).toEqual([1, 2])
   })
 
   it.each<[unknown, RegExp]>([
@@ -244,15 +245,13 @@ describe('promptTokens', () => {
     ['hello', /no tokenizer for a prompt of text/],
     [[{ role: 'user', content: 'x' }], /no tokenizer for messages/],
   ])('refuses %j', (input, message) => {
-    expect(() => promptTokens(input as number[], assets, {})).toThrowError(
+    expect(() => readPrompt(input as number[], assets, {})).toThrowError(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(message) }),
     )
   })
 
   it('refuses messages where the checkpoint has no template', () => {
     const tokenizer = { encode: () => [1] } as unknown as Tokenizer
-    expect(() => promptTokens([{ role: 'user', content: 'x' }], { ...assets, tokenizer }, {})).toThrow(
-      /no chat template/,
-    )
+    expect(() => readPrompt([{ role: 'user', content: 'x' }], { ...assets, tokenizer }, {})).toThrow(/no chat template/)
   })
 })

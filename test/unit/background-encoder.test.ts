@@ -1,0 +1,188 @@
+import { readFileSync } from 'node:fs'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Worker } from 'node:worker_threads'
+import { afterEach, describe, expect, test } from 'vitest'
+import { BillfishError } from '../../src/errors'
+import { BackgroundEncoder, isLong, MAX_SYNCHRONOUS_BYTES } from '../../src/generation/background-encoder'
+import { loadTokenizer } from '../../src/generation/tokenizer'
+
+const demo = resolve(__dirname, '../../examples/demo-model')
+const fixtures = resolve(__dirname, '../fixtures/generation')
+const disposed = new BillfishError('DISPOSED', 'closed by the test')
+/** Takes a tenth of a second or more. */
+const slow = { text: 'lorem ipsum dolor sit amet '.repeat(10_000), addSpecialTokens: true }
+const quick = { text: 'Hello', addSpecialTokens: true }
+
+const open: BackgroundEncoder[] = []
+const encoderOf = (directory: string) => {
+  const encoder = new BackgroundEncoder(directory)
+  open.push(encoder)
+  return encoder
+}
+afterEach(() => Promise.all(open.splice(0).map((encoder) => encoder.close(disposed))))
+
+/** The thread, which an encoder keeps to itself. */
+const threadOf = (encoder: BackgroundEncoder) => (encoder as unknown as { worker: Worker | undefined }).worker
+
+/** A SentencePiece-like tokenizer that puts `<s>` before a text. */
+async function withLeadingToken(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
+  const json = {
+    added_tokens: [{ id: 0, content: '<s>', special: true }],
+    pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first' },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+      special_tokens: { '<s>': { id: '<s>', ids: [0], tokens: ['<s>'] } },
+    },
+    decoder: { type: 'Metaspace' },
+    model: { type: 'BPE', vocab: { '<s>': 0, a: 1, '▁': 2, '▁a': 3, '<u>': 4 }, merges: ['▁ a'], unk_token: '<u>' },
+  }
+  await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(json))
+  return directory
+}
+
+/** Texts of up to 60 characters of all planes, halves of surrogate pairs and special tokens among them. */
+function randomTexts(count: number): string[] {
+  let state = 11
+  const random = (below: number) => {
+    state = (state * 48271) % 2147483647
+    return state % below
+  }
+  const kinds: (() => string)[] = [
+    () => String.fromCharCode(0x20 + random(95)),
+    () => String.fromCharCode(random(0x3000)),
+    () => String.fromCharCode(0x4e00 + random(0x5000)),
+    () => String.fromCodePoint(0x1f300 + random(0x500)),
+    () => String.fromCharCode(0xd800 + random(0x800)),
+    () => ['\r\n', '\u0000', 'e\u0301', '\ufeff', '👩‍👩‍👧', '  \n\n '][random(6)] as string,
+    () => ['<|im_start|>', '<|im_end|>', '<|endoftext|>', '<|im_', '<s>', '<|extra_0|>'][random(6)] as string,
+  ]
+  const piece = () => (kinds[random(kinds.length)] as () => string)()
+  return Array.from({ length: count }, () => Array.from({ length: random(60) }, piece).join(''))
+}
+
+test('what is long is counted in bytes of UTF-8', () => {
+  expect(isLong('a'.repeat(MAX_SYNCHRONOUS_BYTES))).toBe(false)
+  expect(isLong('a'.repeat(MAX_SYNCHRONOUS_BYTES + 1))).toBe(true)
+  expect(isLong('你'.repeat(1365))).toBe(false)
+  expect(isLong('你'.repeat(1366))).toBe(true)
+})
+
+describe('the ids are those that the tokenizer itself gives', () => {
+  const compare = async (directory: string, texts: readonly string[]) => {
+    const tokenizer = await loadTokenizer(directory)
+    const encoder = encoderOf(directory)
+    for (const addSpecialTokens of [true, false]) {
+      const encoded = await Promise.all(texts.map((text) => encoder.encode({ text, addSpecialTokens }).ids))
+      for (const [i, text] of texts.entries()) {
+        expect(Array.from(encoded[i] as Int32Array), text).toEqual(tokenizer.encode(text, { addSpecialTokens }))
+      }
+    }
+  }
+  const fixtureTexts = (name: string) =>
+    (JSON.parse(readFileSync(join(fixtures, name), 'utf8')) as { encoded: { text: string }[] }).encoded.map(
+      ({ text }) => text,
+    )
+
+  test('tokenizer.json', () =>
+    compare(demo, [...fixtureTexts('demo-tokenizer.json'), ...randomTexts(200), slow.text.slice(0, 20_000)]))
+  test('qwen.tiktoken', () =>
+    compare(join(fixtures, 'qwen1'), [...fixtureTexts('qwen-tiktoken.json'), ...randomTexts(200)]))
+  test('a tokenizer that adds special tokens', async () => {
+    const directory = await withLeadingToken()
+    await compare(directory, ['', 'a', ' a<s>a', 'a'.repeat(9000), ...randomTexts(50)])
+    await rm(directory, { recursive: true })
+  })
+})
+
+describe('cancel', () => {
+  test('rejects a text under way at once, and one that waits; the others go on', async () => {
+    const encoder = encoderOf(demo)
+    await encoder.encode(quick).ids
+    const settled: string[] = []
+    const track = (name: string, ids: Promise<unknown>) =>
+      ids.then(
+        () => settled.push(name),
+        () => settled.push(`no ${name}`),
+      )
+    const first = encoder.encode(slow)
+    const second = encoder.encode(quick)
+    const third = encoder.encode(quick)
+    const all = [track('first', first.ids), track('second', second.ids), track('third', third.ids)]
+    await new Promise((wake) => setTimeout(wake, 5))
+    expect(encoder.pending).toBe(3)
+    first.cancel(new Error('first'))
+    second.cancel(new Error('second'))
+    expect(encoder.pending).toBe(1)
+    await Promise.all(all)
+    expect(settled).toEqual(['no first', 'no second', 'third'])
+    await expect(first.ids).rejects.toThrow('first')
+    await expect(second.ids).rejects.toThrow('second')
+    first.cancel(new Error('again'))
+    expect(encoder.pending).toBe(0)
+  })
+
+  test('before anything has begun starts no thread', async () => {
+    const encoder = encoderOf(demo)
+    const { ids, cancel } = encoder.encode(slow)
+    cancel(new Error('never mind'))
+    await expect(ids).rejects.toThrow('never mind')
+    expect(threadOf(encoder)).toBeUndefined()
+  })
+})
+
+test('close rejects all that is under way and all that is to come, and ends the thread', async () => {
+  const encoder = encoderOf(demo)
+  const texts = [encoder.encode(slow), encoder.encode(quick)]
+  const outcomes = Promise.allSettled(texts.map(({ ids }) => ids))
+  await new Promise((wake) => setTimeout(wake, 5))
+  const thread = threadOf(encoder) as Worker
+  await Promise.all([encoder.close(disposed), encoder.close(new BillfishError('INTERNAL', 'the second close'))])
+  expect(await outcomes).toEqual([
+    { status: 'rejected', reason: disposed },
+    { status: 'rejected', reason: disposed },
+  ])
+  expect(thread.threadId).toBe(-1)
+  expect(() => encoder.encode(quick)).toThrow(disposed)
+})
+
+describe('when the thread dies', () => {
+  const deaths: [string, RegExp, (thread: Worker) => unknown][] = [
+    ['by an error', /has failed .*; the next long text starts a new one/, (thread) => thread.postMessage(null)],
+    ['by being ended', /has ended \(exit code 1\)/, (thread) => setTimeout(() => thread.terminate(), 5)],
+  ]
+  test.each(deaths)('%s, the text that it had fails, the others and the next do not', async (_, message, kill) => {
+    const encoder = encoderOf(demo)
+    const expected = Array.from(await encoder.encode(quick).ids)
+    const thread = threadOf(encoder) as Worker
+    kill(thread) // it will have begun with the text, or be about to
+    const active = encoder.encode(slow)
+    const waiting = encoder.encode(quick)
+    await expect(active.ids).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringMatching(message) })
+    expect(Array.from(await waiting.ids)).toEqual(expected)
+    expect(threadOf(encoder)).not.toBe(thread)
+    expect(Array.from(await encoder.encode(quick).ids)).toEqual(expected)
+  })
+
+  test('while it has nothing to do, nobody notices', async () => {
+    const encoder = encoderOf(demo)
+    const expected = Array.from(await encoder.encode(quick).ids)
+    const thread = threadOf(encoder) as Worker
+    thread.postMessage(null)
+    await new Promise((ended) => thread.once('exit', ended))
+    expect(Array.from(await encoder.encode(quick).ids)).toEqual(expected)
+  })
+})
+
+test('tokenizer files that have gone are named, and are read again by the next text', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
+  const encoder = encoderOf(directory)
+  const error = { name: 'BillfishError', code: 'INVALID_CHECKPOINT', message: expect.stringContaining(directory) }
+  await expect(encoder.encode(quick).ids).rejects.toMatchObject(error)
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) await cp(join(demo, name), join(directory, name))
+  expect((await encoder.encode(quick).ids).length).toBeGreaterThan(0)
+  await rm(directory, { recursive: true })
+})
