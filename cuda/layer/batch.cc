@@ -1,0 +1,225 @@
+#include "layer/batch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "engine/error.h"
+#include "layer/rope_table.h"
+
+namespace billfish::BILLFISH_TARGET {
+namespace {
+
+constexpr size_t alignment = 256;
+
+// Places one after the other, each at a multiple of `alignment`.
+class Placement {
+ public:
+  template <class T>
+  size_t take(size_t count) {
+    const size_t at = end_;
+    end_ += (count * sizeof(T) + alignment - 1) / alignment * alignment;
+    return at;
+  }
+  size_t end() const { return end_; }
+
+ private:
+  size_t end_ = 0;
+};
+
+// As transformers computes them: exponents and powers rounded to fp32, then the reciprocal in fp32.
+void frequencies_of_base(double base, size_t half, float* frequencies) {
+  const double rounded_base = static_cast<float>(base);
+  for (size_t i = 0; i < half; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(2 * half);
+    frequencies[i] = 1.0f / static_cast<float>(std::pow(rounded_base, static_cast<double>(exponent)));
+  }
+}
+
+size_t half_of(const RopeSpec& rope) { return rope.inverse_frequency.size(); }
+
+void require_at_most(int64_t wanted, int64_t limit, const char* what) {
+  if (wanted <= limit) return;
+  throw Error("INTERNAL", "a batch of " + std::to_string(wanted) + " " + what + " on a device prepared for " +
+                              std::to_string(limit));
+}
+
+}  // namespace
+
+// What every step sends comes first, what may be long and unused last: the copy ends with the last thing used.
+//
+//   image: counts | spans | tokens | positions | row_sequence | logit_rows | decode items, merges | block tables |
+//          prefill items | frequencies of sequences
+//   then, on the device alone: the program's frequencies, rotary tables
+struct DeviceBatch::Layout {
+  struct AttentionPlaces {
+    size_t counts, decode, merges, prefill;
+    AttentionCapacity capacity;
+  };
+  size_t spans, tokens, positions, row_sequence, logit_rows, block_tables;
+  std::vector<AttentionPlaces> attention;
+  std::vector<size_t> frequencies;  // one a rope: [max_sequences][half]
+  size_t image_bytes;
+  std::vector<size_t> own_frequencies, rope_tables;
+  size_t bytes;
+
+  Layout(const BatchLimits& limits, const std::vector<RopeSpec>& ropes, const std::vector<AttentionShape>& shapes) {
+    const auto rows = static_cast<size_t>(limits.max_rows), sequences = static_cast<size_t>(limits.max_sequences);
+    Placement place;
+    attention.resize(shapes.size());
+    for (AttentionPlaces& places : attention) places.counts = place.take<DeviceAttentionPlan::Counts>(1);
+    spans = place.take<DeviceSpan>(sequences);
+    tokens = place.take<int32_t>(rows);
+    positions = place.take<int32_t>(rows);
+    row_sequence = place.take<int32_t>(rows);
+    logit_rows = place.take<int32_t>(rows);
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      AttentionPlaces& places = attention[i];
+      places.capacity = attention_capacity(shapes[i], limits.max_rows, limits.max_sequences);
+      places.decode = place.take<AttentionItem>(static_cast<size_t>(places.capacity.decode_items));
+      places.merges = place.take<AttentionMerge>(static_cast<size_t>(places.capacity.merges));
+    }
+    block_tables = place.take<int32_t>(static_cast<size_t>(limits.max_table_entries));
+    for (AttentionPlaces& places : attention) {
+      places.prefill = place.take<AttentionItem>(static_cast<size_t>(places.capacity.prefill_items));
+    }
+    for (const RopeSpec& rope : ropes) frequencies.push_back(place.take<float>(sequences * half_of(rope)));
+    image_bytes = place.end();
+    for (const RopeSpec& rope : ropes) {
+      own_frequencies.push_back(place.take<float>(half_of(rope)));
+      rope_tables.push_back(place.take<float>(rows * 2 * half_of(rope)));
+    }
+    bytes = place.end();
+  }
+};
+
+DeviceBatch::DeviceBatch(Device& device, void* memory, const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
+                         const std::vector<AttentionShape>& attention)
+    : limits_(limits),
+      ropes_(ropes),
+      layout_(std::make_unique<Layout>(limits, ropes, attention)),
+      memory_(static_cast<char*>(memory)),
+      image_(layout_->image_bytes),
+      sent_(device) {
+  Stream stream(device);
+  for (size_t i = 0; i < ropes.size(); ++i) {
+    stream.copy_to_device(memory_ + layout_->own_frequencies[i], ropes[i].inverse_frequency.data(),
+                          half_of(ropes[i]) * sizeof(float));
+  }
+  stream.synchronize();
+  for (size_t i = 0; i < attention.size(); ++i) {
+    const Layout::AttentionPlaces& places = layout_->attention[i];
+    attention_.push_back({attention[i],
+                          at<DeviceAttentionPlan::Counts>(places.counts),
+                          at<AttentionItem>(places.decode),
+                          at<AttentionItem>(places.prefill),
+                          at<AttentionMerge>(places.merges),
+                          {}});
+  }
+}
+
+DeviceBatch::~DeviceBatch() = default;
+
+size_t DeviceBatch::device_bytes(const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
+                                 const std::vector<AttentionShape>& attention) {
+  return Layout(limits, ropes, attention).bytes;
+}
+
+void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows) {
+  const int32_t real_rows = batch.rows();
+  rows_ = std::max(real_rows, padded_rows);
+  sequences_ = static_cast<int32_t>(batch.sequences.size());
+  require_at_most(rows_, limits_.max_rows, "rows");
+  require_at_most(sequences_, limits_.max_sequences, "sequences");
+  sent_.synchronize();
+
+  size_t used = layout_->block_tables;
+  // Copies a list into the image.
+  const auto put = [&](size_t place, const auto* from, size_t count) {
+    if (count == 0) return;
+    std::memcpy(image_.as<char>(place), from, count * sizeof(*from));
+    used = std::max(used, place + count * sizeof(*from));
+  };
+  const auto pad = [&](size_t place, int32_t value) {
+    std::fill(image_.as<int32_t>(place) + real_rows, image_.as<int32_t>(place) + rows_, value);
+  };
+  put(layout_->tokens, batch.tokens.data(), batch.tokens.size());
+  put(layout_->positions, batch.positions.data(), batch.positions.size());
+  put(layout_->logit_rows, batch.logit_rows.data(), batch.logit_rows.size());
+  pad(layout_->tokens, 0);
+  pad(layout_->positions, 0);
+  pad(layout_->row_sequence, -1);
+
+  int32_t table_entries = 0, sets = 0;
+  for (int32_t i = 0; i < sequences_; ++i) {
+    const SequenceSpan& span = batch.sequences[static_cast<size_t>(i)];
+    require_at_most(int64_t{table_entries} + span.block_count, limits_.max_table_entries, "block table entries");
+    put(layout_->block_tables + static_cast<size_t>(table_entries) * sizeof(int32_t), span.blocks,
+        static_cast<size_t>(span.block_count));
+    if (span.rope_base != 0) {
+      for (size_t r = 0; r < ropes_.size(); ++r) {
+        const size_t half = half_of(ropes_[r]), place = layout_->frequencies[r] + sets * half * sizeof(float);
+        frequencies_of_base(span.rope_base, half, image_.as<float>(place));
+        used = std::max(used, place + half * sizeof(float));
+      }
+      ++sets;
+    }
+    int32_t* row_sequence = image_.as<int32_t>(layout_->row_sequence) + span.first_row;
+    std::fill(row_sequence, row_sequence + span.rows, i);
+    image_.as<DeviceSpan>(layout_->spans)[i] = {span.first_row, span.rows, span.past, table_entries,
+                                                span.rope_base != 0 ? sets : 0};
+    table_entries += span.block_count;
+  }
+  for (size_t i = 0; i < attention_.size(); ++i) {
+    const AttentionPlan plan = plan_attention(batch, attention_[i].shape);
+    const Layout::AttentionPlaces& places = layout_->attention[i];
+    DeviceAttentionPlan::Counts& counts = attention_[i].launched;
+    counts = {static_cast<int32_t>(plan.decode.size()), static_cast<int32_t>(plan.prefill.size()),
+              static_cast<int32_t>(plan.merges.size())};
+    put(places.counts, &counts, 1);
+    put(places.decode, plan.decode.data(), plan.decode.size());
+    put(places.prefill, plan.prefill.data(), plan.prefill.size());
+    put(places.merges, plan.merges.data(), plan.merges.size());
+  }
+  stream.copy_to_device(memory_, image_.data(), used);
+  stream.record(sent_);
+  make_rope_tables(stream);
+}
+
+void DeviceBatch::make_rope_tables(Stream& stream) const {
+  for (size_t i = 0; i < ropes_.size(); ++i) {
+    const int64_t columns = 2 * static_cast<int64_t>(half_of(ropes_[i]));
+    const RopeTableInput input{positions(),
+                               row_sequence(),
+                               spans(),
+                               at<float>(layout_->own_frequencies[i]),
+                               at<float>(layout_->frequencies[i]),
+                               ropes_[i].scale};
+    compute_rope_table(stream, input, {at<float>(layout_->rope_tables[i]), rows_, columns, columns});
+  }
+}
+
+void DeviceBatch::provide_for_decode(int32_t sequences) {
+  rows_ = sequences_ = sequences;
+  for (size_t i = 0; i < attention_.size(); ++i) {
+    const AttentionShape& shape = attention_[i].shape;
+    const AttentionCapacity most = attention_capacity(shape, sequences, sequences);
+    const bool decode_tiles = shape.group() <= decode_tile_rows;
+    attention_[i].launched = {decode_tiles ? most.decode_items : 0, decode_tiles ? 0 : most.prefill_items, most.merges};
+  }
+}
+
+const int32_t* DeviceBatch::tokens() const { return at<int32_t>(layout_->tokens); }
+const int32_t* DeviceBatch::positions() const { return at<int32_t>(layout_->positions); }
+const int32_t* DeviceBatch::row_sequence() const { return at<int32_t>(layout_->row_sequence); }
+const int32_t* DeviceBatch::logit_rows() const { return at<int32_t>(layout_->logit_rows); }
+const DeviceSpan* DeviceBatch::spans() const { return at<DeviceSpan>(layout_->spans); }
+const int32_t* DeviceBatch::block_tables() const { return at<int32_t>(layout_->block_tables); }
+
+Matrix<const float> DeviceBatch::rope_table(int32_t rope) const {
+  const int64_t columns = 2 * static_cast<int64_t>(half_of(ropes_[static_cast<size_t>(rope)]));
+  return {at<float>(layout_->rope_tables[static_cast<size_t>(rope)]), rows_, columns, columns};
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,14 @@
+// Rows of a table by token id.
+#pragma once
+#include <cstdint>
+
+#include "layer/tensor.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// out[r] = table[tokens[r]]. Table: float, half or bfloat16; tokens in the device's memory, rows of the table.
+template <class Table>
+void embedding(Stream& stream, const Matrix<const Table>& table, const int32_t* tokens, const Matrix<float>& out);
+
+}  // namespace billfish::BILLFISH_TARGET

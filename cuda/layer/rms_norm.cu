@@ -1,0 +1,205 @@
+#include "layer/rms_norm.h"
+
+#include <string>
+
+#include "engine/error.h"
+#include "layer/vector.h"
+#include "primitives/index.h"
+#include "primitives/reduce.h"
+#include "runtime/launch.h"
+
+namespace billfish::BILLFISH_TARGET {
+namespace {
+
+// --- Wide runs: a block each. The run stays in the threads' registers between the sum and the product, so that it is
+// read once: bytes / bandwidth is 6 (norm of fp32) or 14 (add and norm) bytes an element, and a single row costs a
+// launch and one trip to memory.
+
+// Of a block whose threads hold so many vectors: more than 512 threads leave each 64 registers.
+constexpr uint32_t most_threads(int held) { return held == 1 ? 1024 : 512; }
+
+// Vectors of `count` elements: this thread's are thread, thread + threads, ... below `vectors`.
+template <int count, int held>
+struct HeldRun {
+  float values[held][count];
+
+  template <class Visit>
+  DEVICE void for_each(uint32_t vectors, const Visit& visit) {
+    UNROLL for (int i = 0; i < held; ++i) {
+      const uint32_t vector = thread_index().x + static_cast<uint32_t>(i) * block_size().x;
+      if (vector < vectors) visit(values[i], static_cast<int64_t>(vector) * count);
+    }
+  }
+
+  // values * (1 / sqrt(mean of squares + eps)) * weight.
+  template <class Element>
+  DEVICE void write_norm(uint32_t vectors, Global<const float> weight, float eps, Global<Element> out) {
+    float squares = 0;
+    for_each(vectors,
+             [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) squares += v[i] * v[i]; });
+    const float mean = block_sum(squares, shared_memory<float>()) / static_cast<float>(vectors * count);
+    const float factor = 1.0f / square_root(mean + eps);
+    for_each(vectors, [&](float(&v)[count], int64_t column) {
+      float w[count];
+      load_floats<count, float>(weight + column, w);
+      UNROLL for (int i = 0; i < count; ++i) w[i] *= v[i] * factor;
+      store_floats<count, Element>(out + column, w);
+    });
+  }
+};
+
+template <class In, class Element, int count, int held>
+struct RmsNormOfRun {
+  static constexpr int max_threads = most_threads(held);
+  Global<const In> x;
+  Global<const float> weight;
+  Global<Element> out;
+  int64_t x_stride, out_stride;
+  uint32_t vectors;  // a run
+  float eps;
+
+  DEVICE void operator()() const {
+    const int64_t row = block_index().x, first = static_cast<int64_t>(block_index().y) * vectors * count;
+    const Global<const In> from = x + (row * x_stride + first);
+    HeldRun<count, held> run = {};
+    run.for_each(vectors, [&](float(&v)[count], int64_t column) { load_floats<count, In>(from + column, v); });
+    run.write_norm(vectors, weight, eps, out + (row * out_stride + first));
+  }
+};
+
+template <class Element, int count, int held>
+struct AddRmsNorm {
+  static constexpr int max_threads = most_threads(held);
+  Global<float> x;
+  Global<const Element> y;
+  Global<const float> weight;
+  Global<Element> out;
+  int64_t x_stride, y_stride, out_stride;
+  uint32_t vectors;
+  float eps;
+
+  DEVICE void operator()() const {
+    const int64_t row = block_index().x;
+    const Global<float> sum = x + row * x_stride;
+    const Global<const Element> addend = y + row * y_stride;
+    HeldRun<count, held> run = {};
+    run.for_each(vectors, [&](float(&v)[count], int64_t column) {
+      float a[count];
+      load_floats<count, float>(sum + column, v);
+      load_floats<count, Element>(addend + column, a);
+      UNROLL for (int i = 0; i < count; ++i) v[i] += a[i];
+      store_floats<count, float>(sum + column, v);
+    });
+    run.write_norm(vectors, weight, eps, out + row * out_stride);
+  }
+};
+
+// --- Narrow runs (the heads of q and k): `lanes` lanes of a warp each, a vector a lane.
+
+constexpr uint32_t narrow_threads = 128;
+
+template <class In, class Element>
+struct RmsNormOfHeads {
+  static constexpr int max_threads = narrow_threads;
+  Global<const In> x;
+  Global<const float> weight;
+  Global<Element> out;
+  int64_t x_stride, out_stride;
+  uint32_t heads, head_vectors, lanes;  // lanes: head_vectors rounded up to a power of two
+  float eps;
+
+  DEVICE void operator()() const {
+    const uint32_t head = (block_index().y * narrow_threads + thread_index().x) / lanes;
+    const uint32_t vector = thread_index().x % lanes;
+    const bool works = head < heads && vector < head_vectors;
+    const int64_t row = block_index().x, column = (static_cast<int64_t>(head) * head_vectors + vector) * wide;
+    float v[wide] = {};
+    if (works) load_floats<wide, In>(x + (row * x_stride + column), v);
+    float squares = 0;
+    UNROLL for (int i = 0; i < wide; ++i) squares += v[i] * v[i];
+    for (uint32_t step = lanes / 2; step > 0; step /= 2) squares += shuffle_xor(squares, static_cast<int>(step));
+    if (!works) return;
+    const float factor = 1.0f / square_root(squares / static_cast<float>(head_vectors * wide) + eps);
+    float w[wide];
+    load_floats<wide, float>(weight + static_cast<int64_t>(vector) * wide, w);
+    UNROLL for (int i = 0; i < wide; ++i) w[i] *= v[i] * factor;
+    store_floats<wide, Element>(out + (row * out_stride + column), w);
+  }
+};
+
+// Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
+// elements.
+template <int count, class Run>
+void with_held_vectors(int64_t vectors, const Run& run) {
+  constexpr int many = count == wide ? 4 : 16;
+  const auto threads_holding = [&](int64_t held) {
+    return static_cast<uint32_t>(((vectors + held - 1) / held + warp_size - 1) / warp_size * warp_size);
+  };
+  if (threads_holding(1) <= most_threads(1)) return run(std::integral_constant<int, 1>(), threads_holding(1));
+  if (threads_holding(many) <= most_threads(many)) {
+    return run(std::integral_constant<int, many>(), threads_holding(many));
+  }
+  throw Error("UNSUPPORTED", "a norm over " + std::to_string(vectors * count) + " columns: CUDA kernels hold at most " +
+                                 std::to_string(many * count * 512) + " in a block's registers");
+}
+
+// Calls run(constant: elements of a vector).
+template <class Run>
+void with_vector_width(bool in_wide_vectors, const Run& run) {
+  if (in_wide_vectors) return run(std::integral_constant<int, wide>());
+  run(std::integral_constant<int, 1>());
+}
+
+constexpr uint32_t reduction_bytes = 32 * sizeof(float);
+
+}  // namespace
+
+template <class In, class Element>
+void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, int64_t width, float eps,
+              const Matrix<Element>& out) {
+  if (x.rows <= 0) return;
+  const bool in_wide_vectors = width % wide == 0 && is_wide(x) && is_wide(out);
+  const auto rows = static_cast<uint32_t>(x.rows), runs = static_cast<uint32_t>(x.columns / width);
+  if (in_wide_vectors && width <= wide * warp_size && runs > 1) {
+    const auto vectors = static_cast<uint32_t>(width / wide);
+    uint32_t lanes = 1;
+    while (lanes < vectors) lanes *= 2;
+    const uint32_t heads_per_block = narrow_threads / lanes;
+    launch(stream, {.grid = {rows, (runs + heads_per_block - 1) / heads_per_block}, .block = {narrow_threads}},
+           RmsNormOfHeads<In, Element>{x.data, weight, out.data, x.stride, out.stride, runs, vectors, lanes, eps});
+    return;
+  }
+  with_vector_width(in_wide_vectors, [&](auto count) {
+    const int64_t vectors = width / count;
+    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+      launch(stream, {.grid = {rows, runs}, .block = {threads}, .shared_bytes = reduction_bytes},
+             RmsNormOfRun<In, Element, count, held>{x.data, weight, out.data, x.stride, out.stride,
+                                                    static_cast<uint32_t>(vectors), eps});
+    });
+  });
+}
+
+template <class Element>
+void add_rms_norm(Stream& stream, const Matrix<float>& x, const Matrix<const Element>& y, const float* weight,
+                  float eps, const Matrix<Element>& out) {
+  if (x.rows <= 0) return;
+  with_vector_width(is_wide(x) && is_wide(y) && is_wide(out), [&](auto count) {
+    const int64_t vectors = x.columns / count;
+    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+      launch(stream, {.grid = {static_cast<uint32_t>(x.rows)}, .block = {threads}, .shared_bytes = reduction_bytes},
+             AddRmsNorm<Element, count, held>{x.data, y.data, weight, out.data, x.stride, y.stride, out.stride,
+                                              static_cast<uint32_t>(vectors), eps});
+    });
+  });
+}
+
+template void rms_norm(Stream&, const Matrix<const float>&, const float*, int64_t, float, const Matrix<half>&);
+template void rms_norm(Stream&, const Matrix<const float>&, const float*, int64_t, float, const Matrix<bfloat16>&);
+template void rms_norm(Stream&, const Matrix<const half>&, const float*, int64_t, float, const Matrix<half>&);
+template void rms_norm(Stream&, const Matrix<const bfloat16>&, const float*, int64_t, float, const Matrix<bfloat16>&);
+template void add_rms_norm(Stream&, const Matrix<float>&, const Matrix<const half>&, const float*, float,
+                           const Matrix<half>&);
+template void add_rms_norm(Stream&, const Matrix<float>&, const Matrix<const bfloat16>&, const float*, float,
+                           const Matrix<bfloat16>&);
+
+}  // namespace billfish::BILLFISH_TARGET
