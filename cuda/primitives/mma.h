@@ -88,4 +88,38 @@ DEVICE void ldmatrix(uint32_t (&registers)[count], Shared<const void> row) {
   }
 }
 
+// The way back (sm_90 and later; older GPUs trap): this lane's registers[m] to columns 2t and 2t+1 of row g of matrix m
+// (`transposed`: to rows 2t and 2t+1 of column g), whose rows' addresses lanes 8 m to 8 m + 7 give.
+template <int count, bool transposed = false>
+DEVICE void stmatrix(Shared<void> row, const uint32_t (&registers)[count]) {
+  static_assert(count == 1 || count == 2 || count == 4);
+#if __CUDA_ARCH__ >= 900
+  const uint32_t address = shared_address(row);
+  if constexpr (count == 4 && !transposed) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(registers[0]),
+                 "r"(registers[1]), "r"(registers[2]), "r"(registers[3])
+                 : "memory");
+  } else if constexpr (count == 4) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+                 "r"(registers[0]), "r"(registers[1]), "r"(registers[2]), "r"(registers[3])
+                 : "memory");
+  } else if constexpr (count == 2 && !transposed) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(registers[0]),
+                 "r"(registers[1])
+                 : "memory");
+  } else if constexpr (count == 2) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(registers[0]),
+                 "r"(registers[1])
+                 : "memory");
+  } else if constexpr (!transposed) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%0], {%1};" ::"r"(address), "r"(registers[0]) : "memory");
+  } else {
+    asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(registers[0])
+                 : "memory");
+  }
+#else
+  __trap();
+#endif
+}
+
 }  // namespace billfish::BILLFISH_TARGET

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "emulated_device.h"
+#include "kernel_testing.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 

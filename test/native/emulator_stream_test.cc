@@ -3,7 +3,7 @@
 #include <thread>
 #include <vector>
 
-#include "emulated_device.h"
+#include "kernel_testing.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 

@@ -1,24 +1,18 @@
 // The emulator runs kernels that synchronise as they should, in all schedules, and says what is wrong with the others.
 #include <vector>
 
+#include "bulk_pipeline.h"
 #include "cuda/runtime/self_test.h"
-#include "emulated_device.h"
+#include "kernel_testing.h"
 #include "primitives/async_copy.h"
 #include "primitives/atomic.h"
-#include "primitives/bulk_copy.h"
 #include "primitives/index.h"
-#include "primitives/reduce.h"
 #include "primitives/sync.h"
+#include "primitives/warp.h"
 
 using namespace billfish::emulated;
 
 namespace {
-
-std::vector<float> counting(size_t count) {
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i);
-  return values;
-}
 
 // How each block hands values from one thread to another by way of shared memory, and what it may forget.
 enum class Handover { barrier, no_barrier, named_barrier, cp_async, cp_async_without_wait, cp_async_without_barrier };
@@ -95,17 +89,6 @@ bool rotates() {
   return true;
 }
 
-struct SumOfBlock {
-  static constexpr int max_threads = 256;
-  Global<const float> in;
-  Global<float> out;
-
-  DEVICE void operator()() const {
-    const float sum = block_sum(in[thread_index().x], shared_memory<float>());
-    if (thread_index().x == block_size().x - 1) out[0] = sum;
-  }
-};
-
 // A counter that every block raises, and all wait for: only co-resident blocks can.
 struct WaitForAllBlocks {
   static constexpr int max_threads = 64;
@@ -121,52 +104,6 @@ struct WaitForAllBlocks {
     if (thread_index().x == 63) seen[block_index().x] = load_acquire(counter);
   }
 };
-
-// Bulk copies through two buffers, in phases. The consumer frees a buffer by arriving at `empty`.
-template <bool with_wait>
-struct BulkPipeline {
-  static constexpr int max_threads = 64;
-  static constexpr uint32_t bytes = 512, rounds = 6;
-  Global<const float> in;
-  Global<float> out;
-
-  DEVICE void operator()() const {
-    Shared<uint64_t> full = shared_memory<uint64_t>(2 * bytes), empty = full + 2;
-    const uint32_t thread = thread_index().x;
-    if (thread == 0) {
-      for (int i = 0; i < 2; ++i) {
-        mbarrier_init(full + i, 1);
-        mbarrier_init(empty + i, 32);
-      }
-      fence_mbarrier_init();
-    }
-    sync_threads();
-    for (uint32_t round = 0; round < rounds; ++round) {
-      const uint32_t buffer = round % 2, parity = round / 2 % 2;
-      if (thread == 0) {
-        if (round >= 2) mbarrier_wait(empty + buffer, parity ^ 1);
-        mbarrier_arrive_and_expect(full + buffer, bytes);
-        bulk_copy(shared_memory<float>(buffer * bytes), in + round * bytes / 4, bytes, full + buffer);
-      } else if (thread >= 32) {
-        if constexpr (with_wait) mbarrier_wait(full + buffer, parity);
-        const uint4 values = load_as<uint4>(shared_memory<uint4>(buffer * bytes) + (thread - 32));
-        store_as<uint4>(pointer_cast<uint4>(out) + round * 32 + (thread - 32), values);
-        mbarrier_arrive(empty + buffer);
-      }
-    }
-  }
-};
-
-template <bool with_wait>
-std::string copy_in_bulk() {
-  Stream stream(Device::at(0));
-  const std::vector<float> values = counting(6 * 128);
-  const DeviceMemory in = upload(stream, values), out(Device::at(0), in.bytes());
-  const std::string complained = launch_complaint(stream, {.block = {64}, .shared_bytes = 1024 + 32},
-                                                  BulkPipeline<with_wait>{in.as<float>(), out.as<float>()});
-  if (complained.empty()) CHECK(download<float>(stream, out) == values);
-  return complained;
-}
 
 enum class Misstep { barrier_in_branches, barrier_not_reached, lanes_part, shuffle_from_outside, wrong_barrier_count };
 
@@ -236,17 +173,11 @@ TEST(emulator_catches_a_missing_barrier) {
 TEST(emulator_catches_a_missing_wait_for_a_copy) {
   in_every_schedule([] {
     CHECK_COMPLAINT(reverse<Handover::cp_async_without_wait>(), "a copy that was not waited for");
-    CHECK(copy_in_bulk<true>().empty());
-    CHECK_COMPLAINT(copy_in_bulk<false>(), "a copy that was not waited for");
-  });
-}
-
-TEST(emulator_reduces_over_a_block) {
-  in_every_schedule([] {
     Stream stream(Device::at(0));
-    const DeviceMemory in = upload(stream, counting(256)), out(Device::at(0), sizeof(float));
-    launch(stream, {.block = {256}, .shared_bytes = 32}, SumOfBlock{in.as<float>(), out.as<float>()});
-    CHECK(download<float>(stream, out)[0] == 255 * 128);
+    const DeviceMemory in = upload(stream, counting(BulkPipeline<false>::elements)), out(Device::at(0), in.bytes());
+    CHECK_COMPLAINT(
+        launch_complaint(stream, BulkPipeline<false>::shape, BulkPipeline<false>{in.as<float>(), out.as<float>()}),
+        "a copy that was not waited for");
   });
 }
 

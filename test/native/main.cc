@@ -1,6 +1,8 @@
 #include <cstring>
 
 #include "check.h"
+#include "engine/device_discovery.h"
+#include "engine/error.h"
 
 namespace check {
 
@@ -18,12 +20,34 @@ void fail(const char* file, int line, const std::string& message) {
 
 }  // namespace check
 
+// Why no test can run here; empty when they can.
+static std::string obstacle() {
+#ifdef BILLFISH_GPU_TESTS
+  return explain(billfish::discover_cuda_devices());
+#else
+  return "";
+#endif
+}
+
+static void run(const check::Test& test) {
+  try {
+    test.run();
+  } catch (const billfish::Error& error) {
+    check::fail(test.name, 0, error.code() + ": " + error.what());
+  }
+}
+
 int main(int argc, char** argv) {
-  int passed = 0, failed = 0;
+  const std::string reason = obstacle();
+  int passed = 0, failed = 0, skipped = 0;
   for (const check::Test& test : check::tests()) {
     if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+    if (!reason.empty()) {
+      ++skipped;
+      continue;
+    }
     check::failures_in_test = 0;
-    test.run();
+    run(test);
     if (check::failures_in_test == 0) {
       ++passed;
     } else {
@@ -32,6 +56,9 @@ int main(int argc, char** argv) {
     }
     std::fflush(stdout);
   }
-  std::printf("%d passed, %d failed\n", passed, failed);
+  if (skipped > 0) std::printf("skipped: %s\n", reason.c_str());
+  std::printf("%d passed, %d failed", passed, failed);
+  if (skipped > 0) std::printf(", %d skipped", skipped);
+  std::printf("\n");
   return failed == 0 ? 0 : 1;
 }

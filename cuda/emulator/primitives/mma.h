@@ -96,4 +96,30 @@ void ldmatrix(uint32_t (&registers)[count], Shared<const void> row, Location at 
   });
 }
 
+struct StmatrixOperand {
+  const uint32_t* registers;
+  uintptr_t row;
+};
+
+template <int count, bool transposed = false>
+void stmatrix(Shared<void> row, const uint32_t (&registers)[count], Location at = Location::current()) {
+  static_assert(count == 1 || count == 2 || count == 4);
+  StmatrixOperand operand{registers, row.address()};
+  emulator::meet("stmatrix", 0xffffffffu, operand, at, [at](StmatrixOperand** lanes, uint32_t present) {
+    require_whole_warp("stmatrix", present, at);
+    for (int matrix = 0; matrix < count; ++matrix) {
+      uint16_t elements[8][8];
+      for (int lane = 0; lane < 32; ++lane) {
+        const int g = lane / 4, t = lane % 4 * 2;
+        const uint32_t pair = lanes[lane]->registers[matrix];
+        (transposed ? elements[t][g] : elements[g][t]) = static_cast<uint16_t>(pair);
+        (transposed ? elements[t + 1][g] : elements[g][t + 1]) = static_cast<uint16_t>(pair >> 16);
+      }
+      for (int r = 0; r < 8; ++r) {
+        emulator::store<uint4, emulator::SharedSpace>(lanes[8 * matrix + r]->row, bit_cast<uint4>(elements[r]), at);
+      }
+    }
+  });
+}
+
 }  // namespace billfish::BILLFISH_TARGET

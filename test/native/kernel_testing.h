@@ -1,5 +1,5 @@
-// What tests of kernels share: filling and reading an emulated device's memory, running in several schedules, and
-// asking what a launch is refused with.
+// What tests of kernels share: filling and reading a device's memory, running in several schedules, and asking what a
+// launch is refused with. They name BILLFISH_TARGET alone, so that they can be compiled for GPUs as they stand.
 #pragma once
 #include <string>
 #include <vector>
@@ -14,7 +14,7 @@
 using billfish::emulator::Schedule;
 using billfish::emulator::ScheduleScope;
 
-// Calls test() in every schedule; a right kernel's results are the same in all.
+// Calls test() in every schedule; a right kernel's results are the same in all. (On a GPU schedules mean nothing.)
 template <class Test>
 void in_every_schedule(const Test& test) {
   for (const Schedule& schedule :
@@ -26,16 +26,25 @@ void in_every_schedule(const Test& test) {
 
 // Memory of the stream's device with these values.
 template <class T>
-billfish::emulated::DeviceMemory upload(billfish::emulated::Stream& stream, const std::vector<T>& values) {
-  billfish::emulated::DeviceMemory memory(stream.device(), values.size() * sizeof(T));
+billfish::BILLFISH_TARGET::DeviceMemory upload(billfish::BILLFISH_TARGET::Stream& stream,
+                                               const std::vector<T>& values) {
+  billfish::BILLFISH_TARGET::DeviceMemory memory(stream.device(), values.size() * sizeof(T));
   stream.copy_to_device(memory.data(), values.data(), memory.bytes());
   return memory;
 }
 
 template <class T>
-std::vector<T> download(billfish::emulated::Stream& stream, const billfish::emulated::DeviceMemory& memory) {
+std::vector<T> download(billfish::BILLFISH_TARGET::Stream& stream,
+                        const billfish::BILLFISH_TARGET::DeviceMemory& memory) {
   std::vector<T> values(memory.bytes() / sizeof(T));
   stream.copy_to_host(values.data(), memory.data(), memory.bytes());
+  return values;
+}
+
+// 0, 1, 2, ...
+inline std::vector<float> counting(size_t count) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i);
   return values;
 }
 
@@ -51,8 +60,8 @@ std::string complaint(const Action& action) {
 }
 
 template <class Kernel>
-std::string launch_complaint(billfish::emulated::Stream& stream, const billfish::emulated::LaunchShape& shape,
-                             const Kernel& kernel) {
+std::string launch_complaint(billfish::BILLFISH_TARGET::Stream& stream,
+                             const billfish::BILLFISH_TARGET::LaunchShape& shape, const Kernel& kernel) {
   return complaint([&] {
     launch(stream, shape, kernel);
     stream.synchronize();

@@ -1,34 +1,43 @@
-// Tensor-core operations of the emulator against a plain product, and a whole small GEMM with its time.
+// Tensor-core operations and matrix loads against plain loops, and a whole small GEMM with its time.
 #include <chrono>
+#include <cstdio>
 #include <random>
 #include <vector>
 
-#include "emulated_device.h"
+#include "kernel_testing.h"
 #include "primitives/async_copy.h"
 #include "primitives/index.h"
 #include "primitives/mma.h"
 #include "primitives/sync.h"
+#include "rounding_reference.h"
 
-using namespace billfish::emulated;
+namespace billfish::BILLFISH_TARGET {
 
 namespace {
 
 // Small whole numbers: every product and sum is exact, whatever the order.
-template <class T>
-std::vector<T> whole_numbers(size_t count, uint32_t seed) {
+std::vector<float> whole_numbers(size_t count, uint32_t seed) {
   std::mt19937 random(seed);
-  std::vector<T> values(count);
-  for (T& value : values) value = from_float<T>(static_cast<float>(random() % 17) - 8);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(random() % 17) - 8;
   return values;
 }
 
+template <class T>
+DeviceMemory upload_as(Stream& stream, const std::vector<float>& values) {
+  constexpr Float16Format format = std::is_same_v<T, half> ? half_format : bfloat16_format;
+  std::vector<uint16_t> bits;
+  for (const float value : values) bits.push_back(format.nearest(value));
+  return upload(stream, bits);
+}
+
 // a [rows, k] * b [k, columns], b given by element.
-template <class T, class B>
-std::vector<float> product(const std::vector<T>& a, const B& b, size_t rows, size_t columns, size_t k) {
+template <class B>
+std::vector<float> product(const std::vector<float>& a, const B& b, size_t rows, size_t columns, size_t k) {
   std::vector<float> c(rows * columns);
   for (size_t row = 0; row < rows; ++row) {
     for (size_t column = 0; column < columns; ++column) {
-      for (size_t i = 0; i < k; ++i) c[row * columns + column] += to_float(a[row * k + i]) * to_float(b(i, column));
+      for (size_t i = 0; i < k; ++i) c[row * columns + column] += a[row * k + i] * b(i, column);
     }
   }
   return c;
@@ -70,8 +79,9 @@ struct OneTile {
 template <class T, int k>
 void check_one_tile() {
   Stream stream(Device::at(0));
-  const auto a = whole_numbers<T>(16 * k, 1), b = whole_numbers<T>(k * 8, 2);
-  const DeviceMemory a_memory = upload(stream, a), b_memory = upload(stream, b), c(Device::at(0), 16 * 8 * 4);
+  const auto a = whole_numbers(16 * k, 1), b = whole_numbers(k * 8, 2);
+  const DeviceMemory a_memory = upload_as<T>(stream, a), b_memory = upload_as<T>(stream, b),
+                     c(Device::at(0), 16 * 8 * 4);
   launch(stream, {.block = {32}}, OneTile<T, k>{a_memory.as<T>(), b_memory.as<T>(), c.as<float>()});
   CHECK(download<float>(stream, c) == product(
                                           a, [&](size_t i, size_t n) { return b[i * 8 + n]; }, 16, 8, k));
@@ -106,6 +116,36 @@ void check_load_matrices() {
       const uint32_t high = first + (transposed ? (t + 1) * 8 + g : g * 8 + t + 1);
       CHECK(registers[lane * count + matrix] == (high << 16 | low));
     }
+  }
+}
+
+// Stores what ldmatrix loaded: the same matrices, or their transposes.
+template <int count, bool transposed>
+struct StoreMatrices {
+  static constexpr int max_threads = 32;
+  Global<uint16_t> out;  // [count, 8, 8]
+
+  DEVICE void operator()() const {
+    Shared<uint16_t> rows = shared_memory<uint16_t>(), stored = rows + 256;
+    for (uint32_t i = 0; i < 8; ++i) rows[lane_index() * 8 + i] = static_cast<uint16_t>(lane_index() * 8 + i);
+    sync_warp();
+    uint32_t registers[count];
+    ldmatrix<count>(registers, rows + lane_index() * 8);
+    stmatrix<count, transposed>(stored + lane_index() * 8, registers);
+    sync_warp();
+    for (uint32_t i = lane_index(); i < count * 64; i += 32) out[i] = stored[i];
+  }
+};
+
+template <int count, bool transposed>
+void check_store_matrices() {
+  Stream stream(Device::at(0));
+  const DeviceMemory out(stream.device(), count * 64 * sizeof(uint16_t));
+  launch(stream, {.block = {32}, .shared_bytes = 1024}, StoreMatrices<count, transposed>{out.as<uint16_t>()});
+  const auto elements = download<uint16_t>(stream, out);
+  for (uint32_t i = 0; i < elements.size(); ++i) {
+    const uint32_t row = i / 8 % 8, column = i % 8;
+    CHECK(elements[i] == (transposed ? i / 64 * 64 + column * 8 + row : i));
   }
 }
 
@@ -160,7 +200,7 @@ struct SmallGemm {
 
 }  // namespace
 
-TEST(emulator_mma_multiplies_fragments) {
+TEST(cuda_mma_multiplies_fragments) {
   in_every_schedule([] {
     check_one_tile<half, 16>();
     check_one_tile<bfloat16, 16>();
@@ -169,7 +209,7 @@ TEST(emulator_mma_multiplies_fragments) {
   });
 }
 
-TEST(emulator_mma_loads_matrices) {
+TEST(cuda_mma_loads_matrices) {
   check_load_matrices<1, false>();
   check_load_matrices<2, false>();
   check_load_matrices<4, false>();
@@ -178,20 +218,35 @@ TEST(emulator_mma_loads_matrices) {
   check_load_matrices<4, true>();
 }
 
-TEST(emulator_mma_runs_a_gemm) {
-  const auto a = whole_numbers<half>(16 * SmallGemm::k, 1), b = whole_numbers<half>(SmallGemm::n * SmallGemm::k, 2);
+TEST(cuda_mma_stores_matrices) {
+  if (Device::at(0).properties().compute_capability < 90) return;
+  in_every_schedule([] {
+    check_store_matrices<1, false>();
+    check_store_matrices<2, false>();
+    check_store_matrices<4, false>();
+    check_store_matrices<1, true>();
+    check_store_matrices<2, true>();
+    check_store_matrices<4, true>();
+  });
+}
+
+TEST(cuda_mma_runs_a_gemm) {
+  const auto a = whole_numbers(16 * SmallGemm::k, 1), b = whole_numbers(SmallGemm::n * SmallGemm::k, 2);
   const auto expected = product(
       a, [&](size_t i, size_t n) { return b[n * SmallGemm::k + i]; }, 16, SmallGemm::n, SmallGemm::k);
   in_every_schedule([&] {
     Stream stream(Device::at(0));
-    const DeviceMemory a_memory = upload(stream, a), b_memory = upload(stream, b), c(Device::at(0), 16 * 256 * 4);
+    const DeviceMemory a_memory = upload_as<half>(stream, a), b_memory = upload_as<half>(stream, b),
+                       c(Device::at(0), 16 * 256 * 4);
     stream.synchronize();
     const auto start = std::chrono::steady_clock::now();
     launch(stream, {.block = {256}, .shared_bytes = SmallGemm::shared_bytes},
            SmallGemm{a_memory.as<half>(), b_memory.as<half>(), c.as<float>()});
     CHECK(download<float>(stream, c) == expected);
     const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
-    std::printf("  a 16x256x256 GEMM in one block, schedule %s: %.2f ms\n", Schedule::current().text().c_str(),
-                elapsed.count());
+    std::printf("  a 16x256x256 GEMM in one block on %s, schedule %s: %.2f ms\n", stream.device().name().c_str(),
+                Schedule::current().text().c_str(), elapsed.count());
   });
 }
+
+}  // namespace billfish::BILLFISH_TARGET
