@@ -2,35 +2,52 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 
 #include "cpu/cpu_backend.h"
+#include "cuda/backend/make_backend.h"
 #include "engine/device_discovery.h"
 #include "engine/error.h"
 
 namespace billfish {
 
-// cpu, or cpu:N with any N: CPU devices can be numbered freely, so that a layer split can be tried anywhere.
-static bool is_cpu(const std::string& device) {
-  if (device == "cpu") return true;
-  return device.size() > 4 && device.size() < 12 && device.compare(0, 4, "cpu:") == 0 &&
-         std::all_of(device.begin() + 4, device.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+// The N of `kind`:N.
+static std::optional<int> index_of(const std::string& device, const std::string& kind) {
+  const size_t digits = kind.size() + 1;
+  if (device.size() <= digits || device.size() > digits + 6 || device.compare(0, digits, kind + ":") != 0) return {};
+  if (!std::all_of(device.begin() + static_cast<std::ptrdiff_t>(digits), device.end(),
+                   [](unsigned char c) { return std::isdigit(c) != 0; })) {
+    return {};
+  }
+  return std::stoi(device.substr(digits));
+}
+
+static std::unique_ptr<Backend> make_cuda_backend(const DeviceBackendOptions& options) {
+#ifdef BILLFISH_WITH_CUDA
+  return cuda::make_backend(options);
+#else
+  throw Error("DEVICE_NOT_FOUND",
+              "There is no device cuda:" + std::to_string(options.index) + ": " + explain(discover_cuda_devices()));
+#endif
 }
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
-  if (is_cpu(device)) {
+  // CPU devices can be numbered freely, so that a layer split can be tried anywhere.
+  if (device == "cpu" || index_of(device, "cpu")) {
     return cpu::make_cpu_backend(
         {device, options.exact ? cpu::Precision::exact : cpu::Precision::fast, options.cache_type});
   }
-  if (device.compare(0, 5, "cuda:") == 0) {
-    const CudaReport report = discover_cuda_devices();
-    const std::string reason = explain(report);
+  const std::optional<int> gpu = index_of(device, "cuda"), emulated_gpu = index_of(device, "emulated");
+  if (!gpu && !emulated_gpu) {
     throw Error("DEVICE_NOT_FOUND",
-                "Device " + device + " cannot run a model: " +
-                    (reason.empty() ? "this version finds CUDA devices but has no CUDA backend yet" : reason) +
-                    ". Use cpu, or cpu:0, cpu:1, ... to try a split.");
+                "There is no device '" + device + "'. Devices are cpu, cpu:0, cpu:1, ... and cuda:0, cuda:1, ...");
   }
-  throw Error("DEVICE_NOT_FOUND",
-              "There is no device '" + device + "'. Devices are cpu, cpu:0, cpu:1, ... and cuda:0, cuda:1, ...");
+  if (options.exact) {
+    throw Error("INVALID_OPTION", "dtype 'float32' is for CPU devices: " + device +
+                                      " computes in 16 bits. Use 'auto', 'float16' or 'bfloat16'.");
+  }
+  if (gpu) return make_cuda_backend({*gpu, options.activation_type});
+  return emulated::make_backend({*emulated_gpu, options.activation_type});
 }
 
 }  // namespace billfish

@@ -1,6 +1,8 @@
+import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
 import type { ModelSpec } from './native/addon'
+import { floatType } from './placement/config-source'
 
 /** Types in which a model computes. */
 export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
@@ -8,9 +10,11 @@ export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
 /** The options that decide how much memory a model needs. */
 export interface SizeOptions {
   /**
-   * `'float32'` computes exactly in fp32. `'auto'` (the default) and the 16-bit types keep the KV cache in 16 bits
-   * (fp16, or as named) and, on the CPU, quantise the input of every linear to 16-bit integers with a scale a block of
-   * at most 128 values: closer to fp32 than fp16 arithmetic, and much faster.
+   * `'float32'` computes exactly in fp32; CPU devices alone can. `'auto'` (the default) and the 16-bit types differ by
+   * device. A CUDA device keeps activations, weights that are not quantised, and the KV cache in fp16 or bf16 (as named,
+   * by default as the config's torch_dtype says), and adds in fp32. A CPU device keeps the KV cache in 16 bits (fp16, or
+   * as named) and quantises the input of every quantised linear to 16-bit integers with a scale a block of at most 128
+   * values: closer to fp32 than fp16 arithmetic, and much faster.
    */
   readonly dtype?: ModelType | undefined
   /** The longest sequence, prompt and generated tokens; the smaller of the model's own limit and 8192 by default. */
@@ -84,6 +88,12 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
         `dtype is ${JSON.stringify(dtype)}, but must be 'auto', 'float32', 'float16' or 'bfloat16'.`,
       )
   }
+}
+
+/** In which type devices compute that compute in 16 bits: as named, else as the model was released. */
+export function activationType(dtype: ModelType | undefined, config: RawConfig): ModelSpec['activationType'] {
+  if (dtype === 'bfloat16') return 'BF16'
+  return dtype !== 'float16' && floatType(config) === 'BF16' ? 'BF16' : 'F16'
 }
 
 function count(name: string, value: number | undefined, fallback: number, most = maxCount): number {

@@ -3,7 +3,7 @@ import type { Checkpoint } from './checkpoint/types'
 import { type CudaDevice, devices } from './devices'
 import { BillfishError } from './errors'
 import { loadGenerationAssets } from './generation/assets'
-import { modelLimits, numberFormats } from './limits'
+import { activationType, modelLimits, numberFormats } from './limits'
 import { Model } from './model'
 import type { Model as Definition } from './models/architecture'
 import { createModel } from './models/registry'
@@ -75,12 +75,14 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     stages: stages.map((stage) => traceStage(definition, checkpoint, stage)),
     exact: limits.exact,
     cacheType: limits.cacheType,
+    activationType: activationType(planned.dtype, checkpoint.config),
     blockSize: limits.blockSize,
     blockCount: limits.blockCount,
     maxBatchTokens: limits.maxBatchTokens,
     maxLogitRows: limits.maxLogitRows,
     vocabulary: definition.shape.vocabulary,
   }
+  const memory = spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) }))
   const assets = await loadGenerationAssets(checkpoint, definition.shape)
   throwIfAborted(signal)
   const native = await loadNative(spec, options)
@@ -90,7 +92,7 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     definition,
     deviceMap,
     assets,
-    stages: spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) })),
+    stages: memory,
     limits: {
       ...limits,
       vocabulary: definition.shape.vocabulary,

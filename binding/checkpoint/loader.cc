@@ -89,7 +89,8 @@ WeightShape shape_of(const WeightSpec& spec) {
                           return WeightShape{s.name, WeightKind::matrix, s.out, s.in};
                         },
                         [](const QuantizedSpec& s) {
-                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in, s.group_size};
+                          return WeightShape{s.name, WeightKind::quantized, s.out,
+                                             s.in,   s.group_size,          s.group_index.has_value()};
                         },
                     },
                     spec);

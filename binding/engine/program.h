@@ -103,8 +103,9 @@ enum class WeightKind { vector, matrix, quantized };
 struct WeightShape {
   std::string name;
   WeightKind kind = WeightKind::vector;
-  int64_t out = 0, in = 0;  // a vector has out = its length, in = 1
-  int64_t group_size = 0;   // inputs of a quantised weight that share a scale
+  int64_t out = 0, in = 0;       // a vector has out = its length, in = 1
+  int64_t group_size = 0;        // inputs of a quantised weight that share a scale
+  bool has_group_index = false;  // of a quantised weight: its inputs may be in another order than those of the layer
 };
 
 // Where a value lies, in 4-byte elements (wide enough for every value type of every backend): its rows begin at

@@ -82,8 +82,10 @@ export interface ModelSpec {
   readonly stages: readonly StageSpec[]
   /** fp32 activations and accumulation throughout. */
   readonly exact: boolean
-  /** Type of the cached keys and values. */
+  /** Type of the cached keys and values on CPU devices. */
   readonly cacheType: 'F32' | 'F16' | 'BF16'
+  /** Type of activations, 16-bit weights and the KV cache on devices that compute in 16 bits. */
+  readonly activationType: 'F16' | 'BF16'
   /** Tokens a KV block. */
   readonly blockSize: number
   /** KV blocks a layer. */

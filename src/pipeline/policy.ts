@@ -1,4 +1,5 @@
 import { BillfishError } from '../errors'
+import { computesOn } from '../placement/device-kind'
 import type { SchedulePolicy } from './schedule'
 
 /**
@@ -37,7 +38,7 @@ export function pipelinePolicy(
       `microBatches is ${microBatches}, but must be a whole number from 1 to ${mostMicroBatches}.`,
     )
   }
-  const processors = new Set(devices.map((device) => (device.startsWith('cuda:') ? device : 'host')))
+  const processors = new Set(devices.map((device) => (computesOn(device) === 'gpu' ? device : 'host')))
   return {
     stepsInFlight: microBatches ?? processors.size,
     balancedRows: processors.has('host') ? balancedRows.cpu : balancedRows.cuda,

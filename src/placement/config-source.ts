@@ -33,7 +33,7 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
 }
 
 /** torch_dtype (transformers 4) or dtype (transformers 5); fp16 where the config has neither. */
-function floatType(config: RawConfig): TensorType {
+export function floatType(config: RawConfig): TensorType {
   switch (config.torch_dtype ?? config.dtype) {
     case 'bfloat16':
       return 'BF16'

@@ -17,6 +17,7 @@ export function deviceName(value: unknown): string {
     )
   }
   if (typeof value === 'string') {
+    if (/^emulated:\d{1,4}$/.test(value)) return value // a CUDA device in the emulator, for tests
     if (/^(cpu|cuda)(:\d{1,4})?$/.test(value)) return value === 'cuda' ? 'cuda:0' : value
     if (/^\d+$/.test(value)) return `cuda:${Number(value)}`
   }

@@ -65,14 +65,12 @@ export class StageCosts {
     const memory = [0]
     const read = [0]
     const operations = [0]
-    const memoryOf = (stage: StageSpec) => {
-      const onDevice: StageSpec = { ...stage, device }
-      return stageMemory(onDevice, limits)
-    }
+    const onDevice = (stage: StageSpec): StageSpec => ({ ...stage, device })
+    const memoryOf = (stage: StageSpec) => stageMemory(onDevice(stage), limits)
     for (const [i, stage] of this.traces.entries()) {
       const { weights, kvCache } = memoryOf(stage)
       memory.push((memory[i] as number) + weights + kvCache)
-      read.push((read[i] as number) + bytesRead(stage))
+      read.push((read[i] as number) + bytesRead(onDevice(stage)))
       operations.push((operations[i] as number) + operationsOf(stage))
     }
     const tied = this.tiedBytes(limits, device)
@@ -135,5 +133,8 @@ function shapeOf({ program, weights }: StageSpec): string {
       ? weight.length
       : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? [weight.bits, weight.groupSize] : [])],
   )
-  return JSON.stringify([values, ropes, cacheLayers, operators.map(({ op }) => op), linears])
+  const kinds = operators.map((operator) =>
+    operator.op === 'attention' ? [operator.heads, operator.window] : operator.op,
+  )
+  return JSON.stringify([values, ropes, cacheLayers, kinds, linears])
 }

@@ -1,0 +1,291 @@
+// The Backend on a device of this target. It serves one stage, with one stream: operators are queued there and return
+// at once; the host waits only for what it takes or gives.
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/drain.h"
+#include "backend/make_backend.h"
+#include "backend/slab_uploads.h"
+#include "backend/stage_memory.h"
+#include "backend/stage_needs.h"
+#include "engine/error.h"
+#include "layer/attention.h"
+#include "layer/batch.h"
+#include "layer/elementwise.h"
+#include "layer/embedding.h"
+#include "layer/kv_cache.h"
+#include "layer/rms_norm.h"
+#include "layer/rope.h"
+#include "marlin/linear.h"
+#include "primitives/numbers.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <class T>
+constexpr DType dtype_of = DType::f32;
+template <>
+constexpr DType dtype_of<half> = DType::f16;
+template <>
+constexpr DType dtype_of<bfloat16> = DType::bf16;
+
+struct VectorWeight final : Weight {
+  float* values = nullptr;
+};
+// A quantised linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
+struct MatrixWeight final : Weight {
+  LinearWeight linear;
+  DType stored_type = DType::f16;  // of a matrix in the checkpoint
+};
+
+// Element: half or bfloat16, of activations, 16-bit weights and the KV cache. The residual stream and logits are fp32.
+template <class Element>
+class DeviceBackend final : public Backend {
+ public:
+  explicit DeviceBackend(Device& device) : device_(device), memory_(device, stream_), stream_(device) {}
+  ~DeviceBackend() override { drain(stream_); }
+
+  const std::string& device() const override { return device_.name(); }
+  DType value_type(ValueClass kind) const override {
+    return kind == ValueClass::activation ? dtype_of<Element> : DType::f32;
+  }
+  DType cache_type() const override { return dtype_of<Element>; }
+
+  // --- Memory.
+
+  void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
+    const StageNeeds needs(program, weights, limits);
+    const auto buffer = [&](size_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };
+    void* image = buffer(DeviceBatch::device_bytes(needs.batch, program.ropes, needs.attention));
+    stream_.synchronize();  // the batch writes to its memory on a stream of its own: after the zeroing
+    batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
+    attention_shapes_ = needs.attention;
+    attention_scratch_ = buffer(needs.attention_scratch);
+    if (needs.has_linears) workspace_.bytes = linear_workspace_bytes(needs.linear);
+    workspace_.data = buffer(workspace_.bytes);
+    narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
+    widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
+    slab_bytes_ = needs.slab_bytes;
+  }
+
+  void* allocate(size_t bytes, MemoryUse use) override { return memory_.allocate(bytes, use); }
+  MemoryCount memory() const override { return memory_.count(); }
+  void* allocate_host(size_t bytes) override { return memory_.allocate_host(bytes); }
+
+  // --- Weights.
+
+  std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
+    auto weight = std::make_unique<VectorWeight>();
+    const size_t bytes = values.size() * sizeof(float);
+    weight->values = static_cast<float*>(allocate(bytes, MemoryUse::weights));
+    stream_.copy_to_device(weight->values, values.data(), bytes);
+    return weight;
+  }
+
+  std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) override {
+    start_uploads();
+    auto weight = std::make_unique<MatrixWeight>();
+    void* block = allocate(matrix_bytes(out, in, !bias.empty()), MemoryUse::weights);
+    weight->linear = lay_out_matrix(stream_, out, in, dtype_of<Element>, bias, block);
+    weight->stored_type = type;
+    return weight;
+  }
+
+  void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) override {
+    const auto& matrix = static_cast<const MatrixWeight&>(weight);
+    const size_t bytes = static_cast<size_t>(count * matrix.linear.in) * byte_size(matrix.stored_type);
+    uploads_->upload({{rows, bytes}}, [&](Stream& stream, const SlabUploads::Addresses& parts) {
+      BILLFISH_TARGET::fill_matrix(stream, matrix.linear, first, count, matrix.stored_type, parts[0]);
+    });
+  }
+
+  std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) override {
+    start_uploads();
+    auto weight = std::make_unique<MatrixWeight>();
+    // The order's place is there wherever the checkpoint tells an order, so that headers alone tell the bytes.
+    CanonicalShape sized = shape;
+    if (shape.has_group_index) sized.order.resize(static_cast<size_t>(shape.in));
+    void* block = allocate(quantized_bytes(sized), MemoryUse::weights);
+    weight->linear = lay_out_quantized(stream_, shape, block);
+    return weight;
+  }
+
+  void fill_quantized(Weight& weight, const CanonicalRows& rows) override {
+    const auto part = [](const auto& values) {
+      return SlabUploads::Part{values.data(), values.size() * sizeof(values[0])};
+    };
+    uploads_->upload({part(rows.codes), part(rows.scales), part(rows.zeros), part(rows.bias)},
+                     [&](Stream& stream, const SlabUploads::Addresses& parts) {
+                       BILLFISH_TARGET::fill_quantized(
+                           stream, static_cast<const MatrixWeight&>(weight).linear,
+                           {rows.first, rows.count, static_cast<const uint32_t*>(parts[0]), parts[1],
+                            static_cast<const uint8_t*>(parts[2]), static_cast<const float*>(parts[3])});
+                     });
+  }
+
+  void finish_loading() override {
+    if (uploads_) {
+      uploads_->finish();
+      uploads_.reset();
+      memory_.end_loan();
+    }
+    stream_.synchronize();
+  }
+
+  // --- Steps.
+
+  void begin(const Batch& batch, const std::vector<RopeSpec>&) override { batch_->upload(stream_, batch); }
+
+  void embedding(const Weight& table, const Tensor& out) override {
+    const LinearWeight& rows = static_cast<const MatrixWeight&>(table).linear;
+    const Matrix<const Element> elements{reinterpret_cast<const Element*>(rows.elements), rows.out, rows.in,
+                                         rows.stride};
+    BILLFISH_TARGET::embedding(stream_, elements, batch_->tokens(), matrix<float>(out));
+  }
+
+  void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
+    const float* values = static_cast<const VectorWeight&>(weight).values;
+    if (x.type == DType::f32) {
+      BILLFISH_TARGET::rms_norm<float, Element>(stream_, matrix<float>(x), values, width, eps, matrix<Element>(out));
+    } else {
+      BILLFISH_TARGET::rms_norm<Element, Element>(stream_, matrix<Element>(x), values, width, eps,
+                                                  matrix<Element>(out));
+    }
+  }
+
+  void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
+    BILLFISH_TARGET::add_rms_norm<Element>(stream_, matrix<float>(x), matrix<Element>(y),
+                                           static_cast<const VectorWeight&>(weight).values, eps, matrix<Element>(out));
+  }
+
+  void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {
+    linear_calls_.clear();
+    for (int i = 0; i < count; ++i) {
+      const auto& weight = static_cast<const MatrixWeight&>(*calls[i].weight);
+      linear_calls_.push_back({&weight.linear, calls[i].out.data, calls[i].out.stride, calls[i].out.type});
+    }
+    BILLFISH_TARGET::linear<Element>(stream_, linear_calls_.data(), count, narrowed(x), workspace_);
+  }
+
+  void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
+    BILLFISH_TARGET::rope<Element>(stream_, *batch_, rope, matrix<Element>(x), heads, head_dim);
+  }
+
+  void log_n_scale(const Tensor& x, int32_t length) override {
+    BILLFISH_TARGET::log_n_scale<Element>(stream_, matrix<Element>(x), batch_->positions(), length);
+  }
+
+  void attention(const AttentionCall& call) override {
+    const KvCache<Element> cache{static_cast<Element*>(call.k_cache), static_cast<Element*>(call.v_cache),
+                                 call.block_size, call.kv_heads, call.head_dim};
+    write_kv<Element>(stream_, *batch_, matrix<Element>(call.k), matrix<Element>(call.v), cache);
+    const AttentionShape shape{call.heads, call.kv_heads, call.head_dim, call.window};
+    const auto index = std::find(attention_shapes_.begin(), attention_shapes_.end(), shape) - attention_shapes_.begin();
+    BILLFISH_TARGET::attention<Element>(stream_, *batch_, static_cast<int32_t>(index), matrix<Element>(call.q), cache,
+                                        call.scale, attention_scratch_, matrix<Element>(call.out));
+  }
+
+  void silu_mul(const Tensor& gate, const Tensor& up) override {
+    BILLFISH_TARGET::silu_mul<Element>(stream_, matrix<Element>(gate), matrix<Element>(up));
+  }
+
+  void add(const Tensor& x, const Tensor& y) override {
+    BILLFISH_TARGET::add<Element>(stream_, matrix<float>(x), matrix<Element>(y));
+  }
+
+  void gather(const Tensor& x, int64_t first, int64_t, const Tensor& out) override {
+    gather_rows<float>(stream_, matrix<float>(x), batch_->logit_rows() + first, matrix<float>(out));
+  }
+
+  // --- To and from the host. What is page-locked (allocate_host) goes there directly.
+
+  void to_host(const Tensor& from, float* to) override {
+    const Matrix<const float> x = widened(from);
+    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+      stream_.copy_to_host(to + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
+    });
+    stream_.synchronize();
+  }
+
+  void from_host(const float* from, const Tensor& to) override {
+    const Matrix<float> x = matrix<float>(to);
+    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+      stream_.copy_to_device(x.data + at, from + packed, static_cast<size_t>(count) * sizeof(float));
+    });
+    stream_.synchronize();
+  }
+
+ private:
+  // The tensor as the type that it must have: programs that TypeScript traces have no others.
+  template <class T>
+  Matrix<T> matrix(const Tensor& tensor) const {
+    if (tensor.type != dtype_of<T>) {
+      throw Error("INTERNAL", "An operator on " + device_.name() + " was given a value of the wrong class.");
+    }
+    return {static_cast<T*>(tensor.data), tensor.rows, tensor.columns, tensor.stride};
+  }
+
+  // Linears take 16-bit inputs. A head whose norm is in the stage before has it in fp32.
+  Matrix<const Element> narrowed(const Tensor& x) {
+    if (x.type != DType::f32) return matrix<Element>(x);
+    const Matrix<Element> out{narrowed_, x.rows, x.columns, x.columns};
+    convert<float, Element>(stream_, matrix<float>(x), out);
+    return out;
+  }
+
+  // The host takes fp32. A stage that ends with a norm has its output in 16 bits.
+  Matrix<const float> widened(const Tensor& x) {
+    if (x.type == DType::f32) return matrix<float>(x);
+    const Matrix<float> out{widened_, x.rows, x.columns, x.columns};
+    convert<Element, float>(stream_, matrix<Element>(x), out);
+    return out;
+  }
+
+  // Calls run(first element, first element without gaps, elements) for the rows of a matrix, or for all at once.
+  template <class Run>
+  static void for_each_run(int64_t rows, int64_t columns, int64_t stride, Run run) {
+    if (stride == columns) {
+      run(0, 0, rows * columns);
+      return;
+    }
+    for (int64_t r = 0; r < rows; ++r) run(r * stride, r * columns, columns);
+  }
+
+  // While weights are loaded, slabs pass through memory that is used only once the model runs.
+  void start_uploads() {
+    if (uploads_) return;
+    void* memory = memory_.borrow(SlabUploads::device_bytes(slab_bytes_));
+    stream_.synchronize();  // it has been zeroed
+    uploads_.emplace(device_, memory, slab_bytes_);
+  }
+
+  Device& device_;
+  StageMemory memory_;  // goes last: what is in streams may use it
+  Stream stream_;
+  std::optional<DeviceBatch> batch_;
+  std::vector<AttentionShape> attention_shapes_;
+  void* attention_scratch_ = nullptr;
+  LinearWorkspace workspace_;
+  Element* narrowed_ = nullptr;
+  float* widened_ = nullptr;
+  size_t slab_bytes_ = 0;
+  std::optional<SlabUploads> uploads_;
+  std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
+};
+
+std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options) {
+  Device& device = Device::at(options.index);
+  switch (options.activation_type) {
+    case DType::f16:
+      return std::make_unique<DeviceBackend<half>>(device);
+    case DType::bf16:
+      return std::make_unique<DeviceBackend<bfloat16>>(device);
+    default:
+      throw Error("INVALID_OPTION", device.name() + " computes in 16 bits; use dtype 'float16' or 'bfloat16' there.");
+  }
+}
+
+}  // namespace billfish::BILLFISH_TARGET

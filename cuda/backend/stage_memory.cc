@@ -1,0 +1,59 @@
+#include "backend/stage_memory.h"
+
+#include <cstring>
+#include <utility>
+
+namespace billfish::BILLFISH_TARGET {
+
+static uint64_t& of_use(MemoryCount& count, MemoryUse use) {
+  switch (use) {
+    case MemoryUse::weights:
+      return count.weights;
+    case MemoryUse::kv_cache:
+      return count.kv_cache;
+    case MemoryUse::buffers:
+      break;
+  }
+  return count.buffers;
+}
+
+void* StageMemory::allocate(size_t bytes, MemoryUse use) {
+  allocations_.push_back({DeviceMemory(device_, bytes), use});
+  of_use(count_, use) += DeviceMemory::counted(bytes);
+  void* data = allocations_.back().memory.data();
+  if (use != MemoryUse::weights) stream_.fill(data, 0, bytes);
+  return data;
+}
+
+void* StageMemory::allocate_host(size_t bytes) {
+  host_.emplace_back(bytes);
+  std::memset(host_.back().data(), 0, bytes);
+  return host_.back().data();
+}
+
+void* StageMemory::borrow(size_t bytes) {
+  const Allocation* largest = nullptr;
+  for (const Allocation& allocation : allocations_) {
+    if (allocation.use == MemoryUse::weights) continue;
+    if (largest == nullptr || allocation.memory.bytes() > largest->memory.bytes()) largest = &allocation;
+  }
+  borrowed_bytes_ = bytes;
+  if (largest != nullptr && largest->memory.bytes() >= bytes) {
+    borrowed_ = largest->memory.data();
+  } else {
+    own_loan_ = DeviceMemory(device_, bytes);
+    borrowed_ = own_loan_.data();
+  }
+  return borrowed_;
+}
+
+void StageMemory::end_loan() {
+  if (own_loan_.data() == nullptr) {
+    stream_.fill(borrowed_, 0, borrowed_bytes_);
+  } else {
+    own_loan_ = {};
+  }
+  borrowed_ = nullptr;
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,44 @@
+// A stage's memory: what it holds on its device, counted by use, and page-locked memory of the host.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include "engine/backend.h"
+#include "runtime/memory.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+class StageMemory {
+ public:
+  // Queues the zeroing of buffers and cache on the stream, which must not outlive this object.
+  StageMemory(Device& device, Stream& stream) : device_(device), stream_(stream) {}
+
+  // Throws OUT_OF_MEMORY naming device, wanted and free bytes.
+  void* allocate(size_t bytes, MemoryUse use);
+  const MemoryCount& count() const { return count_; }
+  // Zeroed.
+  void* allocate_host(size_t bytes);
+
+  // Memory that is used only once the model runs, for the time before: the largest buffer or cache, if it has so many
+  // bytes, else memory that is given back by end_loan() and not counted.
+  void* borrow(size_t bytes);
+  // Zeroes what was borrowed again. Nothing may be under way there.
+  void end_loan();
+
+ private:
+  struct Allocation {
+    DeviceMemory memory;
+    MemoryUse use;
+  };
+  Device& device_;
+  Stream& stream_;
+  std::vector<Allocation> allocations_;
+  std::vector<PinnedMemory> host_;
+  MemoryCount count_;
+  DeviceMemory own_loan_;
+  void* borrowed_ = nullptr;
+  size_t borrowed_bytes_ = 0;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,114 @@
+/**
+ * Exact bytes of what a stage holds on a CUDA device, or an emulated one: the twin of cuda/backend/stage_needs.cu and of
+ * the layouts of cuda/marlin and cuda/layer.
+ */
+import { BillfishError } from '../errors'
+import type { ProgramSpec, StageSpec, ValueSpec } from '../native/addon'
+import { elementBytes, type QuantizedSpec, type WeightSpec } from '../native/weights'
+import { attentionScratch, type BatchLimits, batchMemory } from './cuda-batch'
+import type { MemoryLimits, StageMemory } from './stage-memory'
+
+const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple
+/** Allocations, and the parts of blocks, begin at multiples of 256 bytes (DeviceMemory::granularity). */
+export const allocated = (bytes: number) => roundUp(bytes, 256)
+
+/** Activations, 16-bit weights and the KV cache are fp16 or bf16; the residual stream and logits are fp32. */
+const activationBytes = 2
+const residualBytes = 4
+
+/** @throws BillfishError INVALID_OPTION for dtype 'float32' */
+export function cudaMemory({ device, program, weights }: StageSpec, limits: MemoryLimits): StageMemory {
+  if (limits.exact) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `dtype 'float32' is for CPU devices: ${device} computes in 16 bits. Use 'auto', 'float16' or 'bfloat16'.`,
+    )
+  }
+  const positions = limits.blockCount * limits.blockSize
+  const kvCache = program.cacheLayers.reduce(
+    (sum, { kvHeads, headDim }) => sum + 2 * allocated(positions * kvHeads * headDim * activationBytes),
+    0,
+  )
+  const arenas =
+    allocated(program.tokenElements * limits.maxBatchTokens * 4) +
+    allocated(program.logitElements * limits.maxLogitRows * 4)
+  const batch: BatchLimits = {
+    rows: limits.maxBatchTokens,
+    sequences: Math.min(limits.maxBatchTokens, limits.blockCount),
+    tableEntries: limits.blockCount,
+  }
+  const buffers =
+    arenas +
+    allocated(batchMemory(program, batch)) +
+    allocated(attentionScratch(program)) +
+    linearBuffers(program, weights, limits) +
+    allocated(widenedOutput(program, limits))
+  return { weights: weights.reduce((sum, weight) => sum + cudaWeight(weight), 0), kvCache, buffers }
+}
+
+/** A weight in one block of memory. */
+export function cudaWeight(weight: WeightSpec): number {
+  switch (weight.kind) {
+    case 'vector':
+      return allocated(weight.length * 4) // kept as fp32
+    case 'matrix': // rows are padded to 64 elements
+      return allocated(weight.out * roundUp(weight.in, 64) * activationBytes) + biasMemory(weight)
+    case 'quantized':
+      return packedMemory(weight)
+  }
+}
+
+/**
+ * The packed layout of cuda/marlin/layout.h: codes, scales, zero points, bias and order. Outputs are padded to strips of
+ * 64, the inputs of codes to 128.
+ */
+function packedMemory(weight: QuantizedSpec): number {
+  const { bits, out, in: inputs, groupSize, symmetric, scales, groupIndex } = weight
+  const outputs = roundUp(out, 64)
+  const entries = outputs * Math.ceil(inputs / groupSize)
+  return (
+    allocated((outputs * roundUp(inputs, 128) * bits) / 8) +
+    allocated(entries * elementBytes[scales.dtype]) +
+    (symmetric ? 0 : allocated(entries)) +
+    biasMemory(weight) +
+    (groupIndex ? allocated(inputs * 4) : 0)
+  )
+}
+
+function biasMemory({ out, bias }: Exclude<WeightSpec, { kind: 'vector' }>): number {
+  return bias ? allocated(out * 4) : 0
+}
+
+/** The workspace of the linears, and a 16-bit copy of an input that the stage has in fp32. */
+function linearBuffers(program: ProgramSpec, weights: readonly WeightSpec[], limits: MemoryLimits): number {
+  let rows = 0
+  let gathered = 0 // inputs of the widest linear whose input is put into another order, or padded
+  let narrowed = 0
+  for (const operator of program.operators) {
+    if (operator.op !== 'linear') continue
+    const x = program.values[operator.x] as ValueSpec
+    rows = Math.max(rows, rowsOf(x, limits))
+    if (x.class !== 'activation') narrowed = Math.max(narrowed, rowsOf(x, limits) * x.width * activationBytes)
+    for (const target of operator.targets) {
+      const weight = weights[target.weight] as Exclude<WeightSpec, { kind: 'vector' }>
+      const ordered = weight.kind === 'quantized' && weight.groupIndex !== undefined
+      if (ordered || weight.in % 8 !== 0) gathered = Math.max(gathered, weight.in)
+    }
+  }
+  return rows === 0 ? 0 : allocated(linearWorkspace(rows, gathered)) + allocated(narrowed)
+}
+
+/** linear_workspace_bytes of cuda/marlin/linear.h: a counter a block, 24 MiB of partial sums, and the gathered input. */
+function linearWorkspace(rows: number, gathered: number): number {
+  return 1024 * 4 + 24 * 2 ** 20 + rows * roundUp(gathered, 64) * 2
+}
+
+/** An fp32 copy of an output that the stage has in 16 bits: a norm's, whose head is in another stage. */
+function widenedOutput({ values, output }: ProgramSpec, limits: MemoryLimits): number {
+  const value = values[output] as ValueSpec
+  return value.class === 'activation' ? rowsOf(value, limits) * value.width * residualBytes : 0
+}
+
+function rowsOf({ rows }: ValueSpec, limits: MemoryLimits): number {
+  return rows === 'tokens' ? limits.maxBatchTokens : limits.maxLogitRows
+}
