@@ -1,6 +1,7 @@
 import { isMissing, readExactly, withFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { decodeUtf8, isObject } from '../checkpoint/json'
+import { parseJsonInSlices } from './sliced-json'
 
 /**
  * Text of a file of a checkpoint, or undefined if there is no such file.
@@ -19,16 +20,21 @@ export async function readTextFile(path: string, maxBytes: number): Promise<stri
 }
 
 /**
- * The JSON object in a tokenizer's file, or undefined if there is no such file. Unlike the reader of config.json it does
- * not walk the text before parsing it, which would hold the event loop twice for the megabytes of a vocabulary.
+ * The JSON object in a tokenizer's file, or undefined if there is no such file. It is read in slices, so that the
+ * megabytes of a vocabulary do not hold the event loop.
+ * @param mapAt path of an object that is wanted as a Map, such as `model.vocab`
  * @throws BillfishError INVALID_CHECKPOINT
  */
-export async function readJsonObject(path: string, maxBytes: number): Promise<Record<string, unknown> | undefined> {
+export async function readJsonObject(
+  path: string,
+  maxBytes: number,
+  mapAt?: string,
+): Promise<Record<string, unknown> | undefined> {
   const text = await readTextFile(path, maxBytes)
   if (text === undefined) return undefined
   let value: unknown
   try {
-    value = JSON.parse(text)
+    value = await parseJsonInSlices(text, mapAt)
   } catch (error) {
     throw invalidCheckpoint(`${path} is not valid JSON (${(error as Error).message}); download it again`, error)
   }

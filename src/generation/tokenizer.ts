@@ -21,8 +21,7 @@ const MAX_TOKEN_ID = (1 << 22) - 1
 
 /**
  * Loads a checkpoint's tokenizer: `tokenizer.json` (with `tokenizer_config.json`), or the `qwen.tiktoken` of Qwen v1.
- * Parsing the JSON of a large vocabulary (7 MB) holds the event loop for one or two tenths of a second, which cannot be
- * divided; the tables are then built in slices.
+ * A large vocabulary takes a few tenths of a second, but in slices, between which other events have their turn.
  * @throws BillfishError INVALID_CHECKPOINT if the directory has neither file, or if one of them is malformed
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
@@ -34,7 +33,7 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
 /** As {@link loadTokenizer}, but undefined if the directory has no tokenizer. */
 export async function findTokenizer(directory: string): Promise<Tokenizer | undefined> {
   const path = join(directory, TOKENIZER_FILE)
-  const json = await readJsonObject(path, MAX_TOKENIZER_BYTES)
+  const json = await readJsonObject(path, MAX_TOKENIZER_BYTES, 'model.vocab')
   if (json === undefined) return loadQwenTiktoken(directory)
   const config = (await readJsonObject(join(directory, CONFIG_FILE), MAX_CONFIG_BYTES)) ?? {}
   return loadTokenizerJson(json, config, path)
@@ -86,11 +85,13 @@ async function checkShape(json: Record<string, unknown>, path: string): Promise<
   }
   const model = json.model
   if (!isObject(model)) throw invalid('model must be an object')
-  if (!isObject(model.vocab) && !Array.isArray(model.vocab)) throw invalid('model.vocab must be an object or an array')
+  const { vocab } = model
+  if (!(vocab instanceof Map) && !Array.isArray(vocab)) throw invalid('model.vocab must be an object or an array')
   if (model.type === 'BPE' || model.merges !== undefined) {
     if (!Array.isArray(model.merges)) throw invalid('model.merges must be an array')
+    if (!(vocab instanceof Map)) throw invalid('model.vocab must be an object, where there are merges')
     let checked = 0
-    for (const [token, id] of Object.entries(model.vocab)) {
+    for (const [token, id] of vocab) {
       if (!isTokenId(id)) throw invalid(`model.vocab gives ${JSON.stringify(token)} the id ${JSON.stringify(id)}`)
       if (++checked % SLICE === 0) await nextTurn()
     }
@@ -101,7 +102,7 @@ function isTokenId(id: unknown): id is number {
   return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_TOKEN_ID
 }
 
-/** Makes the library's tokenizer; the ranks of BPE merges, which take most of the time, are filled in by slices. */
+/** Makes the library's tokenizer; the tables of a BPE model, which take most of the time, are filled in by slices. */
 async function construct(
   library: Library,
   json: Record<string, unknown>,
@@ -109,11 +110,39 @@ async function construct(
 ): Promise<LibraryTokenizer> {
   const parts = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
   const model = json.model as Record<string, unknown>
-  if (!Array.isArray(model.merges)) return new library.Tokenizer(parts, config)
-  const tokenizer = new library.Tokenizer({ ...parts, model: { ...model, merges: [] } }, config)
+  if (!Array.isArray(model.merges)) {
+    const vocab = model.vocab instanceof Map ? Object.fromEntries(model.vocab) : model.vocab
+    return new library.Tokenizer({ ...parts, model: { ...model, vocab } }, config)
+  }
+  const tokenizer = new library.Tokenizer({ ...parts, model: { ...model, vocab: {}, merges: [] } }, config)
   const ranks: unknown = tokenizer.model !== null && 'bpe_ranks' in tokenizer.model && tokenizer.model.bpe_ranks
   if (!(ranks instanceof Map)) throw new Error(`its model type is ${JSON.stringify(model.type)}, but it has merges`)
-  for (const [rank, merge] of (model.merges as readonly unknown[]).entries()) {
+  await fillVocabulary(tokenizer, model.vocab as ReadonlyMap<string, number>, model.unk_token)
+  await fillRanks(ranks, model.merges)
+  return tokenizer
+}
+
+/** Puts the tokens beside the added ones, which are there already; where both name a token or an id, those count. */
+async function fillVocabulary(
+  tokenizer: LibraryTokenizer,
+  vocab: ReadonlyMap<string, number>,
+  unknownToken: unknown,
+): Promise<void> {
+  const { model } = tokenizer
+  const tokens = new Array<string>(vocab.size)
+  let filled = 0
+  for (const [token, id] of vocab) {
+    if (!model.tokens_to_ids.has(token)) model.tokens_to_ids.set(token, id)
+    tokens[id] = token
+    if (++filled % SLICE === 0) await nextTurn()
+  }
+  for (const [id, { content }] of tokenizer.get_added_tokens_decoder()) tokens[id] = content
+  model.vocab = tokens
+  model.unk_token_id = vocab.get(unknownToken as string)
+}
+
+async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[]): Promise<void> {
+  for (const [rank, merge] of merges.entries()) {
     const pair = typeof merge === 'string' ? merge.split(' ') : merge
     if (!Array.isArray(pair) || pair.length !== 2) {
       throw new Error(`merge ${rank} is ${JSON.stringify(merge)}, which is not a pair of tokens`)
@@ -121,7 +150,6 @@ async function construct(
     ranks.set(JSON.stringify(pair), rank)
     if (rank % SLICE === SLICE - 1) await nextTurn()
   }
-  return tokenizer
 }
 
 class JsonTokenizer implements Tokenizer {

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -13,6 +14,15 @@ const long = `${'<|endoftext|>'.repeat(330)}<|im_start|>user\nWhy pad a weight m
 const greedy = { temperature: 0, maxNewTokens: 8 }
 const load = () => loadModel(directory, { maxModelLength: 1024 })
 let model: Model
+
+/**
+ * Milliseconds that this thread has computed; where the system does not count them, those on the clock on the wall, in
+ * which other processes may have had the core.
+ */
+const schedule = `/proc/self/task/${process.pid}/schedstat`
+const clock = existsSync(schedule)
+  ? () => Number(readFileSync(schedule, 'latin1').split(' ')[0]) / 1e6
+  : () => performance.now()
 
 beforeAll(async () => {
   model = await load()
@@ -52,27 +62,23 @@ describe('a long prompt', () => {
 
   test('does not hold the event loop', async () => {
     const held: number[] = []
-    // Another process may have the core for a while, but not three times in a row for just this while.
     for (let attempt = 0; attempt < 3; attempt++) {
-      const generation = model.generate(endless, greedy)
-      let last = performance.now()
+      let last = clock()
       let longest = 0
-      const timer = setInterval(() => {
-        longest = Math.max(longest, performance.now() - last)
-        last = performance.now()
-      }, 1)
+      const turn = () => {
+        longest = Math.max(longest, clock() - last)
+        last = clock()
+      }
+      const generation = model.generate(endless, greedy)
+      turn()
+      const timer = setInterval(turn, 1)
       await expect(generation.result()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
       clearInterval(timer)
-      held.push(Math.max(longest, performance.now() - last))
+      turn()
+      held.push(longest)
     }
+    // The collector may be due in any one of them.
     expect(Math.min(...held), `held for ${held.map((time) => time.toFixed(1))} ms`).toBeLessThan(20)
-  })
-
-  test('is not held up by generate() itself', () => {
-    const started = performance.now()
-    const generation = model.generate(endless, greedy)
-    expect(performance.now() - started).toBeLessThan(20)
-    return expect(generation.result()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
 })
 

@@ -148,6 +148,53 @@ describe('added tokens of a byte-level tokenizer.json', () => {
   })
 })
 
+describe('the tables of a BPE tokenizer.json', () => {
+  /** What a tokenizer knows by text and by id, as the library itself fills its tables. */
+  const tables = ({
+    model,
+  }: {
+    model: { tokens_to_ids: Map<string, number>; vocab: string[]; unk_token_id?: number }
+  }) => ({
+    ids: new Map([...model.tokens_to_ids].sort()),
+    tokens: Array.from(model.vocab),
+    unknown: model.unk_token_id,
+  })
+  const compare = async (json: Record<string, unknown>): Promise<void> => {
+    const { Tokenizer: Library } = await import('@huggingface/tokenizers')
+    const directory = await mkdtemp(join(tmpdir(), 'billfish-tokenizer-'))
+    await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(json))
+    const ours = await loadTokenizer(directory)
+    const library = new Library(json, {})
+    await rm(directory, { recursive: true })
+    const { ids, tokens, unknown } = tables(library as never)
+    expect(ours.vocabularySize).toBe(tokens.length)
+    for (const [token, id] of ids) expect(ours.tokenToId(token), token).toBe(id)
+    for (const [id, token] of tokens.entries()) expect(ours.idToToken(id), `${id}`).toBe(token)
+    for (const text of ['ab a?b', 'b<x>', '?', 'ba<y>b'])
+      expect(ours.encode(text), text).toEqual(library.encode(text).ids)
+    expect(ours.encode('?').includes(unknown ?? -1)).toBe(unknown !== undefined)
+  }
+  const parts = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: { type: 'ByteLevel' } }
+  const vocab = { a: 0, b: 1, ab: 2, '<x>': 3, '<u>': 4 }
+
+  it('are those of the library, where added tokens name the same ids and others', async () => {
+    const model = { type: 'BPE', vocab, merges: ['a b'], unk_token: '<u>' }
+    const added = [
+      { id: 3, content: '<x>', special: true },
+      { id: 1, content: '<y>', special: false },
+      { id: 9, content: 'ab', special: false },
+      { id: 5000, content: '<z>', special: true },
+    ]
+    await compare({ ...parts, model, added_tokens: added })
+    await compare({ ...parts, model: { ...model, unk_token: null }, added_tokens: [] })
+  })
+
+  it('may have ids twice, and ids in any order with some left out', async () => {
+    const model = { type: 'BPE', vocab: { ...vocab, c: 2, d: 7, e: 6 }, merges: [['a', 'b']], unk_token: '<u>' }
+    await compare({ ...parts, model, added_tokens: [] })
+  })
+})
+
 describe('qwen.tiktoken', async () => {
   const tokenizer = await loadTokenizer(join(FIXTURES, 'qwen1'))
   const fixture = await readFixture<{ ranks: number; encoded: EncodedCase[] }>('qwen-tiktoken.json')
@@ -245,6 +292,8 @@ describe('a directory without a usable tokenizer', () => {
     await refused(json({ model: { ...model, vocab: { a: -1 } } }), /gives "a" the id -1/)
     await refused(json({ model: { ...model, vocab: { a: 1e9 } } }), /gives "a" the id 1000000000/)
     await refused(json({ model: { ...model, merges: ['a'] } }), /merge 0 is "a"/)
+    await refused(json({ model: { ...model, vocab: ['a'] } }), /model\.vocab must be an object, where there are merges/)
+    await refused(json({ model: { type: 'WordPiece', vocab: 3 } }), /model\.vocab must be an object or an array/)
     await refused(json({ added_tokens: [{ content: 'x' }] }), /added token/)
     await refused(json({ decoder: { type: 'WordPiece' } }), /cannot stream the decoder/)
     await refused(json({ pre_tokenizer: { type: 'Nonsense' } }), /tokenizer\.json cannot be read/)
