@@ -15,7 +15,9 @@
 // warps_tokens x warps_outputs x warps_inputs: each multiplies a strip of 64 outputs by 8 * token_blocks tokens over
 // `steps` k-blocks of the stage. Sums over the warps along k are made at the end of the tile.
 //
-// A group's scale multiplies the fp32 sum of a fold: the products over 32 inputs, or more where groups are longer.
+// A group's scale multiplies the fp32 sum of a fold, the products over 32 inputs. For few tokens, where instructions
+// and not tensor cores are short, sums are over raw codes and corrected by an mma (dequantise.h); for many, codes are
+// made exact before they are multiplied.
 #pragma once
 #include <cstdint>
 
@@ -67,171 +69,185 @@ struct Gemm {
   static constexpr int max_threads = Tile::threads, min_blocks = Tile::resident;
   static constexpr bool quantised = bits != 16;
   static constexpr int token_blocks = Tile::token_blocks, steps = Tile::steps;
+  static constexpr bool corrected = token_blocks <= 2;
   static constexpr int strips = Tile::warps_outputs, k_blocks = Tile::inputs / block_inputs;
   static constexpr int k_block_bytes = codes_block_bytes(bits);
   static constexpr int strip_bytes = k_blocks * k_block_bytes;  // of codes in a stage
-  static constexpr int weight_bytes = strips * strip_bytes;
+  static constexpr int weight_bytes = Tile::outputs * Tile::inputs * bits / 8;
   static constexpr int x_bytes = Tile::tokens * Tile::inputs * 2;
+  static constexpr int row_chunks = Tile::inputs / 8;  // of 16 bytes, in a row of x or of 16-bit weights
+  static constexpr int weight_chunks = ceil_div(weight_bytes / 16, Tile::threads);  // a thread
+  static constexpr int x_chunks = ceil_div(x_bytes / 16, Tile::threads);
   static constexpr int fold_steps = fold_inputs / block_inputs, folds = steps / fold_steps;
   static constexpr int most_groups = Tile::inputs / fold_inputs;  // that a stage meets
 
   GemmArguments arguments;
 
-  // A unit, and where its tile lies.
-  struct Cursor {
-    int64_t unit;
-    int tile, k;        // of k_tiles
-    int token, target;  // the tile's first token
-    int column;         // and its first output, within the target
-  };
-
   DEVICE void operator()() const {
-    const int64_t begin = first_unit(block_index().x), end = first_unit(block_index().x + 1);
-    Cursor multiplying = cursor_at(begin), loading = multiplying;
-    for (int stage = 0; stage + 1 < arguments.stages; ++stage) {
-      if (loading.unit < end) load(loading, stage);
-      cp_async_commit();
-      advance(loading);
-    }
+    const uint32_t begin = first_unit(block_index().x), end = first_unit(block_index().x + 1);
+    Loader loader(*this, begin, end);
+    for (int stage = 0; stage + 1 < arguments.stages; ++stage) loader.next(*this);
+
     Totals totals = {};
-    for (int stage = 0; multiplying.unit < end; advance(multiplying)) {
+    int tile = static_cast<int>(begin) / arguments.k_tiles, k = static_cast<int>(begin) % arguments.k_tiles;
+    int first_k = k;  // of this tile, here
+    uint32_t stage = stages_place;
+    for (uint32_t unit = begin; unit < end; ++unit) {
       wait_for_copies(arguments.stages - 2);
       sync_threads();  // all have this stage's copies, and have read the stage before it, which is filled next
-      const int freed = (stage == 0 ? arguments.stages : stage) - 1;
-      if (loading.unit < end) load(loading, freed);
-      cp_async_commit();
-      advance(loading);
-      multiply(multiplying, stage, totals);
-      stage = stage + 1 == arguments.stages ? 0 : stage + 1;
-      if (multiplying.k + 1 == arguments.k_tiles || multiplying.unit + 1 == end) finish_tile(multiplying, totals);
+      loader.next(*this);
+      multiply(stage, k, totals);
+      stage = stage_after(stage);
+      if (++k < arguments.k_tiles && unit + 1 < end) continue;
+      finish_tile(tile, first_k, k, totals);
+      first_k = k = 0;
+      ++tile;
     }
   }
 
-  // --- Units. Block b has units [first_unit(b), first_unit(b + 1)).
-  DEVICE int64_t first_unit(uint32_t block) const { return arguments.units * block / grid_size().x; }
-  DEVICE uint32_t block_of(int64_t unit) const {
-    return static_cast<uint32_t>(((unit + 1) * grid_size().x - 1) / arguments.units);
-  }
-  DEVICE Cursor cursor_at(int64_t unit) const {
-    Cursor cursor;
-    cursor.unit = unit;
-    cursor.tile = static_cast<int>(unit / arguments.k_tiles);
-    cursor.k = static_cast<int>(unit - int64_t{cursor.tile} * arguments.k_tiles);
-    place_tile(cursor);
-    return cursor;
-  }
-  DEVICE void advance(Cursor& cursor) const {
-    ++cursor.unit;
-    if (++cursor.k < arguments.k_tiles) return;
-    cursor.k = 0;
-    ++cursor.tile;
-    place_tile(cursor);
-  }
-  DEVICE void place_tile(Cursor& cursor) const {
-    const int column = cursor.tile / arguments.token_tiles;
-    cursor.token = (cursor.tile - column * arguments.token_tiles) * Tile::tokens;
-    cursor.target = 0;
+  // --- Units and tiles. Block b has units [first_unit(b), first_unit(b + 1)).
+  DEVICE uint32_t first_unit(uint32_t block) const { return arguments.units * block / grid_size().x; }
+  DEVICE uint32_t block_of(uint32_t unit) const { return ((unit + 1) * grid_size().x - 1) / arguments.units; }
+
+  struct TilePlace {
+    int token, target, column;  // the first token, and the first output of the target
+  };
+  DEVICE TilePlace place_of(int tile) const {
+    const int column = tile / arguments.token_tiles;
+    TilePlace place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0};
     for (int i = 1; i < arguments.count; ++i) {
-      if (column >= arguments.targets[i].first_column) cursor.target = i;
+      if (column >= arguments.targets[i].first_column) place.target = i;
     }
-    cursor.column = (column - arguments.targets[cursor.target].first_column) * Tile::outputs;
+    place.column = (column - arguments.targets[place.target].first_column) * Tile::outputs;
+    return place;
   }
-  DEVICE int group_of(int fold) const {  // of the inputs [32 fold, 32 fold + 32)
-    const auto group = static_cast<int>(static_cast<uint64_t>(fold) * arguments.group_factor >> 32);
-    return min(group, arguments.groups - 1);  // beyond the last input there are zeros of x
-  }
-
-  // --- Shared memory.
-  DEVICE Shared<uint8_t> stage_at(int stage) const {
-    const uint32_t bytes =
-        stage_bytes(Tile::tokens, Tile::outputs, Tile::inputs, bits, arguments.scale_bytes, zero_points);
-    return shared_memory<uint8_t>(exchange_bytes(Tile::threads) + static_cast<uint32_t>(stage) * bytes);
-  }
-  static constexpr int x_place = weight_bytes, scale_place = weight_bytes + x_bytes;
-  DEVICE int zero_place() const { return scale_place + most_groups * Tile::outputs * arguments.scale_bytes; }
-
-  // --- Global to shared memory.
-  DEVICE void load(const Cursor& unit, int stage) const {
-    const Shared<uint8_t> to = stage_at(stage);
-    const GemmTarget& target = arguments.targets[unit.target];
-    if constexpr (quantised) {
-      load_codes(target, unit, to);
-      load_groups(target, unit, to);
-    } else {
-      load_rows(target, unit, to);
-    }
-    load_x(unit, to + x_place);
-  }
-
-  // Calls body(i) for i in [0, count), shared out over the block's threads.
-  template <int count, class Body>
-  DEVICE static void share_out(const Body& body) {
-    const int thread = static_cast<int>(thread_index().x);
-    UNROLL for (int first = 0; first < count; first += Tile::threads) {
-      if (count - first >= Tile::threads || thread < count - first) body(first + thread);
-    }
-  }
-
-  DEVICE void load_x(const Cursor& unit, Shared<uint8_t> to) const {
-    constexpr int row_chunks = Tile::inputs / 8;
-    share_out<Tile::tokens * row_chunks>([&](int i) {
-      const int row = i / row_chunks, chunk = i % row_chunks;
-      const int token = unit.token + row, k = unit.k * Tile::inputs + chunk * 8;
-      const bool valid = token < arguments.rows && k < arguments.inputs;
-      cp_async_or_zero<16>(to + swizzled_byte<Tile::inputs>(row, chunk),
-                           arguments.x + (token * arguments.x_stride + k) * 2, valid);
-    });
-  }
-
   // A tile that sticks out beyond the target's outputs reads its last strip once more, or its last row.
-  DEVICE int strip_of(const GemmTarget& target, const Cursor& unit, int strip) const {
-    return min(unit.column / strip_outputs + strip, (target.columns - 1) / strip_outputs);
+  DEVICE static int strip_of(const GemmTarget& target, const TilePlace& place, int strip) {
+    return min(place.column / strip_outputs + strip, (target.columns - 1) / strip_outputs);
+  }
+  // Of the inputs [32 fold, 32 fold + 32): (fold + 1/2) / folds of a group, rounded down, by a multiplication.
+  DEVICE int group_of(int fold) const {
+    const uint64_t product = static_cast<uint64_t>(static_cast<uint32_t>(2 * fold + 1)) * arguments.group_factor;
+    return min(static_cast<int>(product >> 32), arguments.groups - 1);  // beyond the last input there are zeros of x
   }
 
-  DEVICE void load_codes(const GemmTarget& target, const Cursor& unit, Shared<uint8_t> to) const {
-    constexpr int strip_chunks = strip_bytes / 16;
-    const CachePolicy policy = evict_first_policy();
-    share_out<strips * strip_chunks>([&](int i) {
-      const Global<const uint8_t> from = target.weights +
-                                         strip_of(target, unit, i / strip_chunks) * target.weight_pitch +
-                                         unit.k * strip_bytes + i % strip_chunks * 16;
-      cp_async_16(to + i * 16, from, policy);
-    });
+  // --- Shared memory: the exchange, then stages of [weights][x][scales][zeros].
+  static constexpr uint32_t stages_place = exchange_bytes(Tile::threads);
+  DEVICE uint32_t stage_after(uint32_t stage) const {
+    const uint32_t next = stage + arguments.stage_bytes;
+    return next == stages_place + static_cast<uint32_t>(arguments.stages) * arguments.stage_bytes ? stages_place : next;
+  }
+  static constexpr uint32_t x_place = weight_bytes, scale_place = weight_bytes + x_bytes;
+  DEVICE uint32_t zero_place() const {
+    return scale_place + static_cast<uint32_t>(most_groups * Tile::outputs * arguments.scale_bytes);
   }
 
-  // The scales and zero points of the groups that the stage meets: [group][strip][64].
-  DEVICE void load_groups(const GemmTarget& target, const Cursor& unit, Shared<uint8_t> to) const {
-    const int first = group_of(unit.k * most_groups);
-    const int entries = (group_of((unit.k + 1) * most_groups - 1) - first + 1) * strips;
-    const int scale_chunks = strip_outputs * arguments.scale_bytes / 16;
-    constexpr int zero_chunks = strip_outputs / 16;
-    auto entry_at = [&](int i) {
-      return int64_t{strip_of(target, unit, i % strips)} * arguments.groups + first + i / strips;
-    };
-    const int thread = static_cast<int>(thread_index().x);
-    for (int i = thread; i < entries * scale_chunks; i += Tile::threads) {
-      const int64_t from = entry_at(i / scale_chunks) * scale_chunks + i % scale_chunks;
-      cp_async<16>(to + scale_place + i * 16, target.scales + from * 16);
+  // --- Global to shared memory: stage after stage, this thread's part of each. What does not change within a tile is
+  // worked out where the tile begins.
+  struct Loader {
+    DEVICE Loader(const Gemm& gemm, uint32_t begin, uint32_t end)
+        : units(static_cast<int>(end - begin)),
+          tile(static_cast<int>(begin) / gemm.arguments.k_tiles),
+          k(static_cast<int>(begin) % gemm.arguments.k_tiles),
+          stage(stages_place),
+          policy(evict_first_policy()) {
+      begin_tile(gemm);
     }
-    if constexpr (zero_points) {
-      for (int i = thread; i < entries * zero_chunks; i += Tile::threads) {
-        const int64_t from = entry_at(i / zero_chunks) * zero_chunks + i % zero_chunks;
-        cp_async<16>(to + zero_place() + i * 16, target.zeros + from * 16);
+
+    DEVICE void next(const Gemm& gemm) {
+      if (units > 0) {
+        load(gemm);
+        --units;
+        if (++k == gemm.arguments.k_tiles) {
+          k = 0;
+          ++tile;
+          if (units > 0) begin_tile(gemm);
+        }
+        stage = gemm.stage_after(stage);
+      }
+      cp_async_commit();
+    }
+
+    DEVICE void begin_tile(const Gemm& gemm) {
+      const GemmArguments& arguments = gemm.arguments;
+      const TilePlace place = gemm.place_of(tile);
+      const GemmTarget& target = arguments.targets[place.target];
+      weights = target.weights;
+      UNROLL for (int i = 0; i < weight_chunks; ++i) {
+        const int chunk = thread() + i * Tile::threads;
+        if constexpr (quantised) {
+          const int strip = chunk / (strip_bytes / 16), within = chunk % (strip_bytes / 16);
+          weight_offset[i] = static_cast<uint32_t>(strip_of(target, place, strip)) * target.weight_pitch + within * 16;
+        } else {
+          const int row = min(place.column + chunk / row_chunks, target.columns - 1);
+          weight_offset[i] = static_cast<uint32_t>(row) * target.weight_pitch + chunk % row_chunks * 16;
+        }
+      }
+      valid_rows = 0;
+      UNROLL for (int i = 0; i < x_chunks; ++i) {
+        const int chunk = thread() + i * Tile::threads, token = place.token + chunk / row_chunks;
+        x_offset[i] = static_cast<uint32_t>(token) * arguments.x_pitch + chunk % row_chunks * 16;
+        if (token < arguments.rows) valid_rows |= 1u << i;
+      }
+      if constexpr (quantised) {
+        scales = target.scales;
+        zeros = target.zeros;
+        const auto groups = static_cast<uint32_t>(arguments.groups);
+        scale_offset = (static_cast<uint32_t>(strip_of(target, place, entry_of(scale_shift(gemm)) % strips)) * groups)
+                       << scale_shift(gemm);
+        zero_offset = (static_cast<uint32_t>(strip_of(target, place, entry_of(zero_shift) % strips)) * groups)
+                      << zero_shift;
       }
     }
-  }
 
-  DEVICE void load_rows(const GemmTarget& target, const Cursor& unit, Shared<uint8_t> to) const {
-    constexpr int row_chunks = Tile::inputs / 8;
-    const CachePolicy policy = evict_first_policy();
-    share_out<Tile::outputs * row_chunks>([&](int i) {
-      const int row = i / row_chunks, chunk = i % row_chunks;
-      const int64_t output = min(unit.column + row, target.columns - 1);
-      const Global<const uint8_t> from =
-          target.weights + output * target.weight_pitch + (unit.k * Tile::inputs + chunk * 8) * 2;
-      cp_async_16(to + swizzled_byte<Tile::inputs>(row, chunk), from, policy);
-    });
-  }
+    DEVICE void load(const Gemm& gemm) {
+      const GemmArguments& arguments = gemm.arguments;
+      const Shared<uint8_t> to = shared_memory<uint8_t>(stage);
+      constexpr int weight_step = quantised ? strip_bytes : Tile::inputs * 2;
+      UNROLL for (int i = 0; i < weight_chunks; ++i) {
+        const int chunk = thread() + i * Tile::threads;
+        const uint32_t at =
+            quantised ? chunk * 16 : swizzled_byte<Tile::inputs>(chunk / row_chunks, chunk % row_chunks);
+        if (weight_bytes / 16 % Tile::threads != 0 && chunk >= weight_bytes / 16) break;
+        cp_async_16(to + at, weights + (weight_offset[i] + static_cast<uint32_t>(k * weight_step)), policy);
+      }
+      UNROLL for (int i = 0; i < x_chunks; ++i) {
+        const int chunk = thread() + i * Tile::threads;
+        if (x_bytes / 16 % Tile::threads != 0 && chunk >= x_bytes / 16) break;
+        const bool valid = (valid_rows >> i & 1) != 0 && k * Tile::inputs + chunk % row_chunks * 8 < arguments.inputs;
+        cp_async_or_zero<16>(to + x_place + swizzled_byte<Tile::inputs>(chunk / row_chunks, chunk % row_chunks),
+                             arguments.x + (x_offset[i] + static_cast<uint32_t>(k * Tile::inputs * 2)), valid);
+      }
+      if constexpr (quantised) load_groups(gemm, to);
+    }
+
+    // The scales and zero points of the groups that the stage meets, [group][strip][64]: one 16-byte chunk a thread.
+    static constexpr int zero_shift = 2;  // 64 zeros have 1 << 2 chunks
+    DEVICE static int scale_shift(const Gemm& gemm) { return gemm.arguments.scale_bytes == 4 ? 4 : 3; }
+    DEVICE static int entry_of(int shift) { return thread() >> shift; }  // group * strips + strip
+    DEVICE void load_groups(const Gemm& gemm, Shared<uint8_t> to) const {
+      static_assert(most_groups * strips * strip_outputs * 4 <= 16 * Tile::threads);
+      const int first = gemm.group_of(k * most_groups), last = gemm.group_of(k * most_groups + most_groups - 1);
+      load_entries(first, last, scale_shift(gemm), scales, scale_offset, to + scale_place);
+      if constexpr (zero_points) load_entries(first, last, zero_shift, zeros, zero_offset, to + gemm.zero_place());
+    }
+    DEVICE static void load_entries(int first, int last, int shift, Global<const uint8_t> from, uint32_t offset,
+                                    Shared<uint8_t> to) {
+      const int group = first + entry_of(shift) / strips, within = thread() & ((1 << shift) - 1);
+      if (group > last) return;
+      const uint32_t chunk = offset + (static_cast<uint32_t>(group) << shift) + within;
+      cp_async<16>(to + thread() * 16, from + chunk * 16);
+    }
+
+    DEVICE static int thread() { return static_cast<int>(thread_index().x); }
+
+    int units, tile, k;  // units left; the next one's tile, and its place along k
+    uint32_t stage;      // where it goes in shared memory
+    CachePolicy policy;
+    Global<const uint8_t> weights, scales, zeros;
+    uint32_t weight_offset[weight_chunks], x_offset[x_chunks], valid_rows;  // bytes; bits
+    uint32_t scale_offset, zero_offset;                                     // chunks of 16 bytes
+  };
 
   // --- Shared memory to registers, and the products.
   struct Totals {
@@ -243,7 +259,7 @@ struct Gemm {
   DEVICE static int warp_input() { return static_cast<int>(warp_index()) / (Tile::warps_tokens * Tile::warps_outputs); }
 
   // The B operands of 16 inputs by 8 * token_blocks tokens.
-  DEVICE void load_x_fragments(Shared<const uint8_t> x, int k_block, uint32_t (&fragments)[token_blocks][2]) const {
+  DEVICE static void load_x(Shared<const uint8_t> x, int k_block, uint32_t (&fragments)[token_blocks][2]) {
     const int row = warp_token() * 8 * token_blocks + lane() % 8;
     if constexpr (token_blocks == 1) {
       ldmatrix<2>(fragments[0], x + swizzled_byte<Tile::inputs>(row, 2 * k_block + lane() / 8 % 2));
@@ -257,41 +273,53 @@ struct Gemm {
     }
   }
 
-  DEVICE void multiply(const Cursor& unit, int stage, Totals& totals) const {
-    const Shared<const uint8_t> from = stage_at(stage);
+  DEVICE void multiply(uint32_t stage, int k, Totals& totals) const {
+    const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     const int first = warp_input() * steps;
     if constexpr (quantised) {
-      UNROLL for (int fold = 0; fold < folds; ++fold) multiply_fold(unit, from, first + fold * fold_steps, totals);
+      UNROLL for (int fold = 0; fold < folds; ++fold) multiply_fold(from, k, first + fold * fold_steps, totals);
     } else {
       UNROLL for (int step = 0; step < steps; ++step) multiply_elements(from, first + step, totals);
     }
   }
 
-  // The k-blocks [k_block, k_block + fold_steps), which are of one group.
-  DEVICE void multiply_fold(const Cursor& unit, Shared<const uint8_t> from, int k_block, Totals& totals) const {
+  // The k-blocks [k_block, k_block + fold_steps) of a stage, which are of one group.
+  DEVICE void multiply_fold(Shared<const uint8_t> from, int k, int k_block, Totals& totals) const {
     uint32_t x[fold_steps][token_blocks][2];
     uint32_t codes[fold_steps][4][bits / 4];
     UNROLL for (int step = 0; step < fold_steps; ++step) {
-      load_x_fragments(from + x_place, k_block + step, x[step]);
-      load_code_fragments(from + warp_output() * strip_bytes + (k_block + step) * k_block_bytes, codes[step]);
+      load_x(from + x_place, k_block + step, x[step]);
+      load_codes(from + warp_output() * strip_bytes + (k_block + step) * k_block_bytes, codes[step]);
     }
-    const int first_group = group_of(unit.k * most_groups);
-    const int group = group_of(unit.k * most_groups + k_block / fold_steps) - first_group;
+    const int group = group_of(k * most_groups + k_block / fold_steps) - group_of(k * most_groups);
     const int entry = (group * strips + warp_output()) * strip_outputs + lane() / 4 * 8;
     float scales[8];
     load_scales(from + scale_place, entry, scales);
     uint2 zeros = {};
     if constexpr (zero_points) zeros = load_as<uint2>(from + zero_place() + entry);
 
+    using Codes = Dequantiser<Element, bits>;
+    float central[token_blocks][4] = {};
+    if constexpr (corrected && !zero_points && !Codes::centred) correct(Codes::central_correction, x, central);
     UNROLL for (int tile = 0; tile < 4; ++tile) {
-      ZeroPoints zero = Dequantiser<Element, bits>::centre;
+      float sums[token_blocks][4];
+      UNROLL for (int i = 0; i < token_blocks; ++i) { UNROLL for (int j = 0; j < 4; ++j) sums[i][j] = central[i][j]; }
+      ZeroPoints zero = Codes::centre;
       if constexpr (zero_points) {
-        zero = Dequantiser<Element, bits>::prepare(tile < 2 ? zeros.x : zeros.y, tile % 2);
+        const uint32_t four = tile < 2 ? zeros.x : zeros.y;
+        if constexpr (corrected) {
+          correct(Codes::correction(four, tile % 2), x, sums);
+        } else {
+          zero = Codes::prepare(four, tile % 2);
+        }
       }
-      float sums[token_blocks][4] = {};
       UNROLL for (int step = 0; step < fold_steps; ++step) {
         uint32_t a[4];
-        Dequantiser<Element, bits>::template convert<zero_points>(codes[step][tile], zero, a);
+        if constexpr (corrected) {
+          Codes::raw(codes[step][tile], a);
+        } else {
+          Codes::template convert<zero_points>(codes[step][tile], zero, a);
+        }
         UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
       }
       UNROLL for (int i = 0; i < token_blocks; ++i) {
@@ -303,7 +331,16 @@ struct Gemm {
     }
   }
 
-  DEVICE static void load_code_fragments(Shared<const uint8_t> from, uint32_t (&codes)[4][bits / 4]) {
+  // Adds a number for each output times the sum of x.
+  DEVICE static void correct(ZeroPoints number, const uint32_t (&x)[fold_steps][token_blocks][2],
+                             float (&sums)[token_blocks][4]) {
+    const uint32_t a[4] = {number.lower, number.upper, number.lower, number.upper};
+    UNROLL for (int step = 0; step < fold_steps; ++step) {
+      UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
+    }
+  }
+
+  DEVICE static void load_codes(Shared<const uint8_t> from, uint32_t (&codes)[4][bits / 4]) {
     UNROLL for (int i = 0; i < bits / 4; ++i) {
       const uint4 four = load_as<uint4>(from + i * 512 + lane() * 16);
       if constexpr (bits == 4) {
@@ -332,9 +369,9 @@ struct Gemm {
     }
   }
 
-  DEVICE void multiply_elements(Shared<const uint8_t> from, int k_block, Totals& totals) const {
+  DEVICE static void multiply_elements(Shared<const uint8_t> from, int k_block, Totals& totals) {
     uint32_t x[token_blocks][2];
-    load_x_fragments(from + x_place, k_block, x);
+    load_x(from + x_place, k_block, x);
     const int row = warp_output() * strip_outputs + lane() % 16, chunk = 2 * k_block + lane() / 16;
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       uint32_t a[4];
@@ -343,39 +380,49 @@ struct Gemm {
     }
   }
 
-  // --- The end of a tile, or of this block's part of it: `unit` is its last.
-  DEVICE void finish_tile(const Cursor& unit, Totals& totals) const {
-    const int64_t tile_begin = int64_t{unit.tile} * arguments.k_tiles;
-    const uint32_t first = block_of(tile_begin), last = block_of(tile_begin + arguments.k_tiles - 1);
-    const bool alone = first == last;
+  // --- The end of a tile, or of this block's part of it: units [first_k, end_k) of it are in `totals`.
+  DEVICE void finish_tile(int tile, int first_k, int end_k, Totals& totals) const {
+    const TilePlace place = place_of(tile);
+    const bool alone = first_k == 0 && end_k == arguments.k_tiles;
+    uint32_t first = block_index().x, last = first;
+    if (!alone) {
+      const uint32_t begin = static_cast<uint32_t>(tile) * static_cast<uint32_t>(arguments.k_tiles);
+      first = block_of(begin);
+      last = block_of(begin + static_cast<uint32_t>(arguments.k_tiles) - 1);
+    }
     UNROLL for (int i = 0; i < token_blocks; ++i) {
       if (i > 0) sync_threads();  // the exchange has been read
       exchange(totals, i, [&](int row, int output, float4 sum) {
-        if (unit.token + row >= arguments.rows) return;
+        if (place.token + row >= arguments.rows) return;
         if (alone) {
-          write(unit, row, output, sum);
+          write(place, row, output, sum);
         } else {
           store_as<float4>(partial(block_index().x, first, row, output), sum);
         }
       });
     }
     totals = {};
-    if (!alone) add_partials(unit, first, last);
+    if (!alone) add_partials(place, first, last);
   }
 
   // Sums the warps along k over their i-th eight tokens; calls body(row of the tile, first output, four sums).
   template <class Body>
-  DEVICE void exchange(const Totals& totals, int i, const Body& body) const {
+  DEVICE static void exchange(const Totals& totals, int i, const Body& body) {
     const Shared<float> mine = shared_memory<float>() + warp_index() * exchange_floats;
     const int g = lane() / 4, t = lane() % 4;
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       UNROLL for (int j = 0; j < 4; ++j) {
-        mine[(2 * t + j % 2) * exchange_pitch + tile * 16 + j / 2 * 8 + g] = totals.value[tile][i][j];
+        float value = totals.value[tile][i][j];
+        if constexpr (quantised && corrected) {
+          using Codes = Dequantiser<Element, bits>;
+          value *= j / 2 == 0 ? 1 / Codes::lower_unit : 1 / Codes::upper_unit;
+        }
+        mine[(2 * t + j % 2) * exchange_pitch + tile * 16 + j / 2 * 8 + g] = value;
       }
     }
     sync_threads();
-    constexpr int row_fours = Tile::outputs / 4;
-    share_out<8 * Tile::warps_tokens * row_fours>([&](int four) {
+    constexpr int row_fours = Tile::outputs / 4, fours = 8 * Tile::warps_tokens * row_fours;
+    for (int four = static_cast<int>(thread_index().x); four < fours; four += Tile::threads) {
       const int row = four / row_fours, output = four % row_fours * 4;
       const int warp = output / strip_outputs * Tile::warps_tokens + row / 8;
       float4 sum = {};
@@ -385,7 +432,7 @@ struct Gemm {
                                         output % strip_outputs));
       }
       body(row / 8 * 8 * token_blocks + i * 8 + row % 8, output, sum);
-    });
+    }
   }
   DEVICE static float4 plus(const float4& a, const float4& b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
@@ -395,7 +442,7 @@ struct Gemm {
     return arguments.partials + (slot * Tile::tokens + row) * Tile::outputs + output;
   }
 
-  DEVICE void add_partials(const Cursor& unit, uint32_t first, uint32_t last) const {
+  DEVICE void add_partials(const TilePlace& place, uint32_t first, uint32_t last) const {
     const Global<int32_t> counter = arguments.counters + first;
     const Shared<int32_t> came = shared_memory<int32_t>();
     fence_device();
@@ -409,23 +456,23 @@ struct Gemm {
     constexpr int row_fours = Tile::outputs / 4;
     for (int four = static_cast<int>(thread_index().x); four < Tile::tokens * row_fours; four += Tile::threads) {
       const int row = four / row_fours, output = four % row_fours * 4;
-      if (unit.token + row >= arguments.rows) continue;
+      if (place.token + row >= arguments.rows) continue;
       float4 sum = {};
       for (uint32_t block = first; block <= last; ++block) {
         sum = plus(sum, load_coherent<float4>(partial(block, first, row, output)));
       }
-      write(unit, row, output, sum);
+      write(place, row, output, sum);
     }
   }
 
-  DEVICE void write(const Cursor& unit, int row, int output, const float4& sum) const {
-    const GemmTarget& target = arguments.targets[unit.target];
-    const int column = unit.column + output, rest = target.columns - column;
+  DEVICE void write(const TilePlace& place, int row, int output, const float4& sum) const {
+    const GemmTarget& target = arguments.targets[place.target];
+    const int column = place.column + output, rest = target.columns - column;
     float values[4] = {sum.x, sum.y, sum.z, sum.w};
     UNROLL for (int i = 0; i < 4; ++i) {
       if (target.bias && i < rest) values[i] += load_readonly<float>(target.bias + column + i);
     }
-    const int64_t at = (unit.token + row) * target.out_stride + column;
+    const int64_t at = (place.token + row) * target.out_stride + column;
     if (target.out_is_float) {
       write_four(pointer_cast<float>(target.out) + at, values, rest, target.wide);
     } else {

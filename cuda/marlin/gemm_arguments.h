@@ -15,26 +15,26 @@ struct GemmTarget {
   Global<const uint8_t> zeros;
   Global<const float> bias;  // null without bias
   Global<uint8_t> out;
-  int64_t out_stride;    // elements
-  int64_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
-  int32_t columns;       // outputs
-  int32_t first_column;  // the column of tiles that the target begins at
-  bool out_is_float;     // else Element
-  bool wide;             // four outputs can be stored at once
+  int64_t out_stride;     // elements
+  uint32_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
+  int32_t columns;        // outputs
+  int32_t first_column;   // the column of tiles that the target begins at
+  bool out_is_float;      // else Element
+  bool wide;              // four outputs can be stored at once
 };
 
 struct GemmArguments {
   static constexpr int most_targets = 4;
 
   Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
-  int64_t x_stride;         // elements
+  uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
   int32_t rows, inputs;     // of x; inputs is a multiple of 8
   int32_t stages;
+  uint32_t stage_bytes;
   int32_t k_tiles, token_tiles;
-  int64_t units;
+  uint32_t units;  // times blocks: less than 2^32
 
-  // Group of the inputs [32 i, 32 i + 32): i * group_factor >> 32, at most groups - 1.
-  uint64_t group_factor;
+  uint32_t group_factor;  // 2^31 / (group size / 32)
   int32_t groups;
   DType scale_type;
   int32_t scale_bytes;

@@ -112,6 +112,9 @@ size_t linear_workspace_bytes(const LinearLimits& limits) {
   return gathered_place + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t);
 }
 
+// Rows of a launch: offsets into x and numbers of units fit 32 bits.
+static constexpr int64_t most_rows = 8192;
+
 template <class Element>
 constexpr DType type_of = DType::f32;
 template <>
@@ -129,10 +132,14 @@ template <class Element>
 static void check_call(const LinearCall& call, const Matrix<const Element>& x) {
   const LinearWeight& weight = *call.weight;
   const char* objection = nullptr;
+  const size_t row_bytes =
+      weight.bits == 16 ? weight.stride * sizeof(uint16_t) : round_up(weight.in, padded_inputs) * weight.bits / 8;
   if (weight.in != x.columns) objection = "another number of inputs than x";
   if (weight.bits == 16 && weight.element_type != type_of<Element>) objection = "another type than x";
   if (call.type != DType::f32 && call.type != type_of<Element>) objection = "an output of a type that is not x's";
   if (call.stride < weight.out) objection = "output rows that overlap";
+  if (row_bytes * round_up(weight.out, strip_outputs) >> 32 != 0)
+    objection = "4 GiB of weights or more; give it in two";
   if (objection == nullptr) return;
   throw Error("INTERNAL", "A linear of " + std::to_string(weight.out) + " x " + std::to_string(weight.in) + " with " +
                               std::to_string(weight.bits) + " bits has " + objection + " (" + std::to_string(x.rows) +
@@ -144,12 +151,13 @@ static GemmTarget target_of(const LinearCall& call, int first_column) {
   GemmTarget target = {};
   if (weight.bits == 16) {
     target.weights = reinterpret_cast<const uint8_t*>(weight.elements);
-    target.weight_pitch = weight.stride * static_cast<int64_t>(sizeof(uint16_t));
+    target.weight_pitch = static_cast<uint32_t>(weight.stride * sizeof(uint16_t));
   } else {
     target.weights = weight.codes;
     target.scales = weight.scales;
     target.zeros = weight.zeros;
-    target.weight_pitch = round_up(weight.in, padded_inputs) / block_inputs * codes_block_bytes(weight.bits);
+    target.weight_pitch = static_cast<uint32_t>(round_up(weight.in, padded_inputs) / block_inputs) *
+                          static_cast<uint32_t>(codes_block_bytes(weight.bits));
   }
   target.bias = weight.bias;
   target.out = static_cast<uint8_t*>(call.out);
@@ -192,10 +200,11 @@ static void run(Stream& stream, const LinearCall* calls, int count, const Matrix
 
   GemmArguments arguments = {};
   arguments.x = reinterpret_cast<const uint8_t*>(x.data);
-  arguments.x_stride = x.stride;
+  arguments.x_pitch = static_cast<uint32_t>(x.stride * sizeof(Element));
   arguments.rows = static_cast<int32_t>(x.rows);
   arguments.inputs = static_cast<int32_t>(x.columns);
   arguments.stages = plan.stages;
+  arguments.stage_bytes = plan.stage_bytes;
   arguments.k_tiles = static_cast<int32_t>(round_up(weight.in, plan.shape.inputs) / plan.shape.inputs);
   arguments.token_tiles = static_cast<int32_t>(round_up(x.rows, plan.shape.tokens) / plan.shape.tokens);
   int columns = 0;
@@ -204,17 +213,21 @@ static void run(Stream& stream, const LinearCall* calls, int count, const Matrix
     columns += static_cast<int>(round_up(outputs[i], plan.shape.outputs) / plan.shape.outputs);
   }
   arguments.count = count;
-  arguments.units = int64_t{columns} * arguments.token_tiles * arguments.k_tiles;
+  arguments.units = static_cast<uint32_t>(columns * arguments.token_tiles * arguments.k_tiles);
   if (weight.bits != 16) {
     arguments.scale_type = weight.scale_type;
     arguments.scale_bytes = problem.scale_bytes;
     arguments.groups = static_cast<int32_t>((weight.in + weight.group_size - 1) / weight.group_size);
-    const auto folds = static_cast<uint64_t>(round_up(weight.group_size, fold_inputs) / fold_inputs);
-    arguments.group_factor = ((uint64_t{1} << 32) + folds - 1) / folds;
+    const auto folds = static_cast<uint32_t>(round_up(weight.group_size, fold_inputs) / fold_inputs);
+    arguments.group_factor = (uint32_t{1} << 31) / folds;
   }
   uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
   arguments.counters = reinterpret_cast<int32_t*>(scratch);
   arguments.partials = reinterpret_cast<float*>(scratch + counter_bytes);
+  if (uint64_t{arguments.units} * plan.blocks >> 32 != 0) {
+    throw Error("INTERNAL", "A linear of " + std::to_string(x.rows) + " rows with " + std::to_string(arguments.units) +
+                                " units of work for " + std::to_string(plan.blocks) + " blocks is beyond 2^32.");
+  }
   launch_kind<Element>(stream, {plan.tile, plan.blocks, plan.shared_bytes}, arguments, weight);
 }
 
@@ -256,7 +269,15 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
       gather_columns<Element>(stream, x, weight.order, {gathered, x.rows, stride, stride});
       inputs = {gathered, x.rows, stride, stride};
     }
-    run<Element>(stream, together, taken, inputs, workspace);
+    for (int64_t first = 0; first < x.rows; first += most_rows) {
+      const Matrix<const Element> part{inputs.data + first * inputs.stride, std::min(most_rows, x.rows - first),
+                                       inputs.columns, inputs.stride};
+      run<Element>(stream, together, taken, part, workspace);
+      for (int i = 0; i < taken; ++i) {
+        together[i].out =
+            static_cast<uint8_t*>(together[i].out) + most_rows * together[i].stride * byte_size(together[i].type);
+      }
+    }
   }
 }
 

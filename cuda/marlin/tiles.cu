@@ -15,13 +15,13 @@ GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
   plan.shape = shapes[plan.tile];
 
   const uint32_t exchange = exchange_bytes(plan.shape.threads);
-  const uint32_t stage = stage_bytes(plan.shape.tokens, plan.shape.outputs, plan.shape.inputs, problem.bits,
-                                     problem.scale_bytes, problem.zero_points);
+  plan.stage_bytes = stage_bytes(plan.shape.tokens, plan.shape.outputs, plan.shape.inputs, problem.bits,
+                                 problem.scale_bytes, problem.zero_points);
   constexpr uint32_t reserved = 1024;  // of each block, by the system
   const uint32_t room = std::min(machine.shared_bytes_per_block,
                                  machine.shared_bytes_per_multiprocessor / plan.shape.resident - reserved);
-  plan.stages = std::clamp<int>((room - exchange) / stage, 2, most_stages);
-  plan.shared_bytes = exchange + plan.stages * stage;
+  plan.stages = std::clamp<int>((room - exchange) / plan.stage_bytes, 2, most_stages);
+  plan.shared_bytes = exchange + plan.stages * plan.stage_bytes;
 
   int64_t columns = 0;
   for (int i = 0; i < problem.count; ++i) columns += divide_up(problem.outputs[i], plan.shape.outputs);

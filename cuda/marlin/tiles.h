@@ -77,7 +77,7 @@ struct GemmPlan {
   int tile;  // of QuantisedTiles or ElementTiles
   TileShape shape;
   int stages;
-  uint32_t blocks, shared_bytes;
+  uint32_t stage_bytes, blocks, shared_bytes;
 };
 constexpr int most_stages = 8;
 constexpr uint32_t most_blocks = 1024;
