@@ -2,24 +2,19 @@ import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../src/index'
 import { denseModels, difference, golden, modelDirectory, refusedModels, withConfig } from '../support/fixtures'
+import { cut, layerCount, modulesOfFixture } from '../support/splits'
 
 /** fp32 compute: two to four times the largest distance between fp32 and fp64 (fixtures' README, Tolerances). */
 const float32Tolerance = 1.5e-4
 /** The fast types may be off by this many times what the same model in fp16 is off. */
 const fp16Factor = 3
 
-/** Cuts [embedding, layers..., norm, head] at the given layers: cuts [1, 2] put layer 0 on cpu:0, layer 1 on cpu:1, ... */
-function cut(modules: readonly string[], cuts: readonly number[]): Record<string, string> {
-  return Object.fromEntries(
-    modules.map((module, i) => [module, `cpu:${cuts.filter((layer) => i > layer).length}`] as const),
-  )
-}
-
+const cpus = ['cpu:0', 'cpu:1', 'cpu:2']
 const splits: Record<string, (modules: readonly string[]) => Record<string, string> | string> = {
   'one device': () => 'cpu',
-  'split in two': (modules) => cut(modules, [Math.floor((modules.length - 3) / 2)]),
-  'split in three': (modules) => cut(modules, [1, 2]),
-  'uneven split, head back on the first': (modules) => ({ ...cut(modules, [0]), lm_head: 'cpu:0' }),
+  'split in two': (modules) => cut(modules, [Math.floor((modules.length - 3) / 2)], cpus),
+  'split in three': (modules) => cut(modules, [1, 2], cpus),
+  'uneven split, head back on the first': (modules) => ({ ...cut(modules, [0], cpus), lm_head: 'cpu:0' }),
 }
 
 const table: string[] = []
@@ -30,11 +25,8 @@ afterAll(() => {
 
 describe.each(denseModels)('%s', (name) => {
   const expected = golden(name)
-  const layerPrefix = name.startsWith('qwen1') ? 'transformer.h' : 'model.layers'
-  const layers = countLayers(expected)
-  const modules = name.startsWith('qwen1')
-    ? ['transformer.wte', ...indices(layers, layerPrefix), 'transformer.ln_f', 'lm_head']
-    : ['model.embed_tokens', ...indices(layers, layerPrefix), 'model.norm', 'lm_head']
+  const layers = layerCount(expected)
+  const modules = modulesOfFixture(name, expected)
 
   const onOneDevice = new Map<string, Float32Array>()
   describe.each(Object.keys(splits))('%s', (split) => {
@@ -116,19 +108,3 @@ describe('what configs change', () => {
     })
   })
 })
-
-function countLayers(expected: ReturnType<typeof golden>): number {
-  let layers = 0
-  for (;;) {
-    try {
-      expected.tensor(`p33.layer.${layers}`)
-    } catch {
-      return layers
-    }
-    layers++
-  }
-}
-
-function indices(layers: number, prefix: string): string[] {
-  return Array.from({ length: layers }, (_, i) => `${prefix}.${i}`)
-}

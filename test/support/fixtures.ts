@@ -29,7 +29,10 @@ export interface Golden {
   readonly greedy: Record<string, number[]>
   readonly measured: Record<
     string,
-    Record<string, { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number }>
+    Record<
+      string,
+      { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number; greedy_equal: boolean }
+    >
   >
   /** A tensor of golden.safetensors as fp32. */
   tensor(name: string): Float32Array

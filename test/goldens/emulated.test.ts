@@ -1,0 +1,89 @@
+/**
+ * The goldens through the CUDA sources, on emulated devices: each model on one, split over several, and mixed with the
+ * CPU. BILLFISH_GOLDENS=all generates every greedy continuation on every split, not only on one device.
+ */
+import { writeFileSync } from 'node:fs'
+import { afterAll, describe, expect, test } from 'vitest'
+import { loadModel } from '../../src/index'
+import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
+import { cut, layerCount, modulesOfFixture } from '../support/splits'
+
+/** Errors may be so many times what the same model in the same type is off (fixtures' README, Tolerances). */
+const factor = 3
+const all = process.env.BILLFISH_GOLDENS === 'all'
+
+const table: string[] = []
+afterAll(() => {
+  const path = process.env.BILLFISH_GOLDEN_TABLE // where to write what docs/accuracy.md shows
+  if (path) writeFileSync(path, `${table.join('\n')}\n`)
+})
+
+const emulated = ['emulated:0', 'emulated:1', 'emulated:2']
+const splits: Record<string, (modules: readonly string[]) => Record<string, string> | string> = {
+  'one device': () => 'emulated:0',
+  'split in two, head back on the first': (modules) => ({ ...cut(modules, [0], emulated), lm_head: 'emulated:0' }),
+  'split in three': (modules) => cut(modules, [1, 2], emulated),
+  'cpu between two': (modules) => cut(modules, [0, 2], ['emulated:0', 'cpu', 'emulated:1']),
+}
+
+describe.each(denseModels)('%s', (name) => {
+  const expected = golden(name)
+  const layers = layerCount(expected)
+  const modules = modulesOfFixture(name, expected)
+  const type = name.endsWith('-bf16') || name === 'qwen2-ct-w4a16' ? 'bf16' : 'fp16' // of the config
+
+  const onOneDevice = new Map<string, Float32Array>()
+  test.each(Object.keys(splits))('%s', async (split) => {
+    const deviceMap = splits[split]?.(modules) as string
+    await using model = await loadModel(modelDirectory(name), { deviceMap, maxModelLength: 64 })
+    let worst = 0
+    let worstHidden = 0
+    const prompts = split === 'one device' || all ? ['p7', 'p33'] : ['p33']
+    for (const prompt of prompts) {
+      const ids = expected.prompts[prompt] as number[]
+      const { logits, hiddenStates } = await model.forward(ids, { hiddenStates: prompt === 'p33' })
+      const off = difference(logits, expected.tensor(`${prompt}.logits`))
+      const measured = expected.measured[type]?.[prompt] as (typeof expected.measured)[string][string]
+      worst = Math.max(worst, off.max)
+      expect(off.max).toBeLessThanOrEqual(factor * measured.logits_max_abs)
+      expect(off.mean).toBeLessThanOrEqual(factor * measured.logits_mean_abs)
+      if (prompt === 'p33') expect(hiddenStates).toHaveLength(layers + 1)
+      for (const [i, state] of hiddenStates.entries()) {
+        const hidden = difference(state, expected.tensor(i === 0 ? 'p33.embed' : `p33.layer.${i - 1}`))
+        worstHidden = Math.max(worstHidden, hidden.max)
+        expect(hidden.max, `hidden state ${i}`).toBeLessThanOrEqual(factor * measured.last_layer_max_abs)
+      }
+      const single = onOneDevice.get(prompt)
+      if (split === 'one device') onOneDevice.set(prompt, logits)
+      else if (single && !JSON.stringify(deviceMap).includes('cpu')) {
+        expect(logits, 'a split gives bit for bit what one device gives').toEqual(single)
+      }
+      if (!measured.greedy_equal) continue
+      const wanted = (expected.greedy[prompt] as number[]).slice(0, split === 'one device' || all ? 24 : 6)
+      const options = { maxNewTokens: wanted.length, temperature: 0, ignoreEos: true }
+      expect((await model.generate(ids, options).result()).tokenIds).toEqual(wanted)
+    }
+    table.push(`| ${name} | ${split} | ${type} | ${worst.toExponential(2)} | ${worstHidden.toExponential(2)} | equal |`)
+  })
+})
+
+describe('types other than the checkpoint’s', () => {
+  test.each([
+    ['llama-bf16', 'float16', 'fp16'],
+    ['qwen2-gptq-int4-g128', 'bfloat16', 'bf16'],
+    ['qwen1-fp16', 'bfloat16', 'bf16'],
+  ] as const)('%s in %s', async (name, dtype, type) => {
+    const expected = golden(name)
+    await using model = await loadModel(modelDirectory(name), { dtype, deviceMap: 'emulated:0', maxModelLength: 64 })
+    const off = difference(
+      (await model.forward(expected.prompts.p33 as number[])).logits,
+      expected.tensor('p33.logits'),
+    )
+    expect(off.max).toBeLessThanOrEqual(factor * (expected.measured[type]?.p33?.logits_max_abs as number))
+  })
+
+  test('float32 is refused, naming the way out', async () => {
+    const loading = loadModel(modelDirectory('qwen2-bf16'), { dtype: 'float32', deviceMap: 'emulated:0' })
+    await expect(loading).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining("'auto'") })
+  })
+})
