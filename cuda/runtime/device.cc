@@ -4,6 +4,7 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "engine/device_discovery.h"
 #include "engine/error.h"
@@ -54,19 +55,29 @@ uint64_t Device::free_bytes() const {
   return free_bytes;
 }
 
-bool Device::reaches(const Device& peer) const {
-  if (&peer == this) return true;
+// Makes the peer's memory accessible; false where that cannot be.
+static bool enable_peer(const Device& device, const Device& peer) {
   int reachable = 0;
-  check(cudaDeviceCanAccessPeer(&reachable, index_, peer.index_), *this, "cudaDeviceCanAccessPeer");
+  check(cudaDeviceCanAccessPeer(&reachable, device.index(), peer.index()), device, "cudaDeviceCanAccessPeer");
   if (reachable == 0) return false;
-  const OnDevice on_device(*this);
-  const cudaError_t error = cudaDeviceEnablePeerAccess(peer.index_, 0);
+  const OnDevice on_device(device);
+  const cudaError_t error = cudaDeviceEnablePeerAccess(peer.index(), 0);
   if (error == cudaErrorPeerAccessAlreadyEnabled) {
     cudaGetLastError();  // clears it
-    return true;
+  } else {
+    check(error, device, "cudaDeviceEnablePeerAccess");
   }
-  check(error, *this, "cudaDeviceEnablePeerAccess");
   return true;
+}
+
+bool Device::reaches(const Device& peer) const {
+  if (&peer == this) return true;
+  static std::mutex mutex;
+  static auto& known = *new std::map<std::pair<int, int>, bool>;  // asked in every step
+  const std::lock_guard lock(mutex);
+  const auto [entry, is_new] = known.try_emplace({index_, peer.index_}, false);
+  if (is_new) entry->second = enable_peer(*this, peer);
+  return entry->second;
 }
 
 void Device::synchronize() const {

@@ -31,7 +31,7 @@ class Device {
   uint64_t free_bytes() const;
 
   // Whether kernels on this device may read and write the peer's memory, and copies go there directly; made so by the
-  // first call. False for devices that cannot; then Stream::copy_from goes through host memory.
+  // first call. False for devices that cannot.
   bool reaches(const Device& peer) const;
 
   // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.

@@ -1,7 +1,5 @@
 #include "runtime/stream.h"
 
-#include <vector>
-
 #include "runtime/check.h"
 #include "runtime/stream_state.h"
 
@@ -54,20 +52,9 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
 }
 
 void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
-  if (device_.reaches(peer)) {
-    check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
-          "a copy from a peer");
-    return;
-  }
-  // The stream has been told to wait for the peer's work; so must the host, which copies here.
-  synchronize();
-  std::vector<char> between(bytes);
-  {
-    const OnDevice on_peer(peer);
-    check(cudaMemcpy(between.data(), from, bytes, cudaMemcpyDeviceToHost), peer, "a copy to the host");
-  }
-  const OnDevice on_device(device_);
-  copy_to_device(to, between.data(), bytes);
+  device_.reaches(peer);  // opens the direct way, where there is one
+  check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
+        "a copy from a peer");
 }
 
 void Stream::fill(void* to, uint8_t value, size_t bytes) {

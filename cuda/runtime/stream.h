@@ -62,8 +62,8 @@ class Stream {
   void copy_to_host(void* to, const void* from, size_t bytes);
   // Within the stream's device.
   void copy(void* to, const void* from, size_t bytes);
-  // From a peer's memory to this stream's device. The stream must wait for an event of the peer's stream first. Between
-  // devices that do not reach each other it goes through host memory, and the call waits.
+  // From a peer's memory to this stream's device; the stream must wait for an event of the peer's stream first. Between
+  // devices that do not reach each other CUDA goes through host memory.
   void copy_from(const Device& peer, void* to, const void* from, size_t bytes);
   void fill(void* to, uint8_t value, size_t bytes);
 

@@ -207,6 +207,16 @@ TEST(emulator_catches_threads_that_part) {
   });
 }
 
+TEST(emulator_has_older_devices) {
+  CHECK(Device::at(0).properties().compute_capability == 90);
+  Stream stream(Device::at(8));
+  CHECK(stream.device().properties().compute_capability == 80);
+  const DeviceMemory in = upload(stream, counting(BulkPipeline<true>::elements)), out(stream.device(), in.bytes());
+  CHECK_COMPLAINT(
+      launch_complaint(stream, BulkPipeline<true>::shape, BulkPipeline<true>{in.as<float>(), out.as<float>()}),
+      "needs compute capability 9.0, and the device has 8.0");
+}
+
 TEST(emulator_names_the_kernel_and_the_thread) {
   const std::string complained = reverse<Handover::no_barrier>();
   CHECK_COMPLAINT(complained, "ReverseBlock<");

@@ -19,7 +19,11 @@ static uint64_t configured_bytes() {
   return bytes;
 }
 
-Device::Device(int index) : index(index), name("emulated:" + std::to_string(index)), memory(name, configured_bytes()) {}
+Device::Device(int index)
+    : index(index),
+      name("emulated:" + std::to_string(index)),
+      compute_capability(index < device_count / 2 ? 90 : 80),
+      memory(name, configured_bytes()) {}
 
 static std::atomic<Device*> devices[device_count];
 

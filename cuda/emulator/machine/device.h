@@ -17,6 +17,8 @@ struct Device {
 
   const int index;
   const std::string name;  // "emulated:0"
+  // The first half of the devices are Hoppers (90), the others Amperes (80): for kernels that are chosen by it.
+  const int compute_capability;
   AddressSpace memory;
   std::atomic<uint32_t> reached = 0;  // bit i: kernels here may access the memory of device i
 };

@@ -28,11 +28,14 @@
 #ifdef BILLFISH_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
-#ifndef __x86_64__
+// BILLFISH_PORTABLE_FIBERS takes the other way on x86-64, too, to test it.
+#if defined(__x86_64__) && !defined(BILLFISH_PORTABLE_FIBERS)
+#define BILLFISH_SWITCH_STACK
+#else
 #include <ucontext.h>
 #endif
 
-#ifdef __x86_64__
+#ifdef BILLFISH_SWITCH_STACK
 // Saves the registers that a call must preserve on the stack that is left, notes where, and takes those of the other
 // stack. To the compiler it is an ordinary call that returns late. The floating-point modes are the same in all fibers.
 extern "C" void billfish_switch_stack(void** left, void* entered);
@@ -69,7 +72,7 @@ struct Fiber::State {
   size_t mapping_bytes = 0;
   const void* stack = nullptr;
   size_t stack_bytes = 0;
-#ifdef __x86_64__
+#ifdef BILLFISH_SWITCH_STACK
   void* stack_pointer = nullptr;  // while another fiber runs
 #else
   ucontext_t context = {};
@@ -124,7 +127,7 @@ void Fiber::start(void (*entry)()) {
   if (state_->tsan_fiber != nullptr) __tsan_destroy_fiber(state_->tsan_fiber);
   state_->tsan_fiber = __tsan_create_fiber(0);
 #endif
-#ifdef __x86_64__
+#ifdef BILLFISH_SWITCH_STACK
   // As if entry() had just been called, after six registers were pushed: at a function's first instruction the stack
   // pointer is 8 below a multiple of 16.
   auto* top = reinterpret_cast<uintptr_t*>(state_->mapping + state_->mapping_bytes);
@@ -149,7 +152,7 @@ void Fiber::switch_to(Fiber& other) {
 #ifdef BILLFISH_TSAN
   __tsan_switch_to_fiber(other.state_->tsan_fiber, 0);
 #endif
-#ifdef __x86_64__
+#ifdef BILLFISH_SWITCH_STACK
   billfish_switch_stack(&state_->stack_pointer, other.state_->stack_pointer);
 #else
   swapcontext(&state_->context, &other.state_->context);

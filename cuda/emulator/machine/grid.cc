@@ -12,15 +12,10 @@ namespace billfish::emulator {
 
 constinit thread_local Thread* running = nullptr;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr size_t stack_bytes = 256 * 1024;
-#else
-constexpr size_t stack_bytes = 128 * 1024;
-#endif
-
-// Stacks are kept from launch to launch.
-static std::vector<std::unique_ptr<Fiber>>& fibers() {
-  static thread_local std::vector<std::unique_ptr<Fiber>> all;
+// Fibers are kept from launch to launch. One that has come to its thread's end is parked and takes on another thread
+// when it is switched to; one that a failure elsewhere cut off is started anew.
+static std::vector<std::unique_ptr<GridFiber>>& fibers() {
+  static thread_local std::vector<std::unique_ptr<GridFiber>> all;
   return all;
 }
 
@@ -56,14 +51,19 @@ void Grid::run() {
   }
 }
 
-static void thread_body() {
-  running->fiber->entered();
-  try {
-    running->block->grid->launch().body();
-  } catch (...) {
-    running->block->grid->stop(std::current_exception());
+// What a fiber does for ever: whatever thread runs when it is switched to.
+static void run_threads() {
+  running->fiber->fiber.entered();
+  for (;;) {
+    // The fiber is left outside the handler: exceptions are counted by threads of the operating system.
+    std::exception_ptr error;
+    try {
+      running->block->grid->launch().body();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    running->block->grid->end_thread(std::move(error));
   }
-  running->block->grid->finish_thread();
 }
 
 void Grid::set_up_block(Block& block, uint64_t number, size_t first_thread, size_t first_warp) {
@@ -100,7 +100,8 @@ void Grid::set_up_block(Block& block, uint64_t number, size_t first_thread, size
     warp.lanes |= uint32_t{1} << thread.lane;
     warp.ready = warp.lanes;
     thread.fiber = fibers()[first_thread + number_in_block].get();
-    thread.fiber->start(thread_body);
+    if (!thread.fiber->parked) thread.fiber->fiber.start(run_threads);
+    thread.fiber->parked = false;
   }
 }
 
@@ -108,14 +109,14 @@ void Grid::run_blocks(const std::vector<uint64_t>& numbers) {
   const size_t threads = launch_.block.count(), warps = (threads + warp_lanes - 1) / warp_lanes;
   threads_.resize(numbers.size() * threads);
   warps_.resize(numbers.size() * warps);
-  while (fibers().size() < threads_.size()) fibers().push_back(std::make_unique<Fiber>(stack_bytes));
+  while (fibers().size() < threads_.size()) fibers().push_back(std::make_unique<GridFiber>());
   for (size_t i = 0; i < numbers.size(); ++i) set_up_block(blocks_[i], numbers[i], i * threads, i * warps);
   unfinished_ = threads_.size();
   current_warp_ = nullptr;
   progress_when_woken_ = ~uint64_t{0};
   Thread* first = pick();
   running = first;
-  main_.switch_to(*first->fiber);
+  main_.switch_to(first->fiber->fiber);
   running = nullptr;
   if (error_) std::rethrow_exception(error_);
 }
@@ -170,10 +171,10 @@ void Grid::leave_for_next() {
   if (next == &self) return;
   if (next == nullptr) {
     if (unfinished_ != 0) error_ = std::make_exception_ptr(Error("INTERNAL", stuck()));
-    self.fiber->switch_to(main_);
+    self.fiber->fiber.switch_to(main_);
   } else {
     running = next;
-    self.fiber->switch_to(*next->fiber);
+    self.fiber->fiber.switch_to(next->fiber->fiber);
   }
 }
 
@@ -199,20 +200,19 @@ void Grid::spin(const char* what, Location at) {
   self.waits_for = nullptr;
 }
 
-void Grid::stop(std::exception_ptr error) {
-  error_ = std::move(error);
-  running->fiber->switch_to(main_);
-  std::terminate();  // nobody switches back
-}
-
-void Grid::finish_thread() {
+void Grid::end_thread(std::exception_ptr error) {
   Thread& self = *running;
+  self.fiber->parked = true;
   self.finished = true;
   self.warp->ready &= ~(uint32_t{1} << self.lane);
   --unfinished_;
   ++progress_;
-  leave_for_next();
-  std::terminate();
+  if (error == nullptr) {
+    leave_for_next();
+  } else {
+    error_ = std::move(error);
+    self.fiber->fiber.switch_to(main_);
+  }
 }
 
 // --- What went wrong. ----------------------------------------------------------------------------------------------
@@ -245,6 +245,15 @@ void fault(const std::string& what, Location at) {
   if (at.line != 0) place += ", " + at.text();
   throw Error("INTERNAL", "Kernel " + place + " on " + launch.device->name + " (schedule " + launch.schedule.text() +
                               "): " + what + ".");
+}
+
+void require_capability(int compute_capability, const char* operation, Location at) {
+  const Device& device = *running->block->grid->launch().device;
+  if (device.compute_capability >= compute_capability) return;
+  fault(std::string(operation) + " needs compute capability " + std::to_string(compute_capability / 10) + "." +
+            std::to_string(compute_capability % 10) + ", and the device has " +
+            std::to_string(device.compute_capability / 10) + "." + std::to_string(device.compute_capability % 10),
+        at);
 }
 
 // --- Meetings and barriers. ----------------------------------------------------------------------------------------

@@ -57,13 +57,19 @@ struct AsyncCopy {
   uint32_t group = 0;  // cp.async: the thread's groups, counted from 0
 };
 
+struct GridFiber {
+  static constexpr size_t stack_bytes = 256 * 1024;  // of addresses; memory is what a kernel touches
+  Fiber fiber{stack_bytes};
+  bool parked = false;  // at the end of a thread, ready for the next
+};
+
 struct Thread {
   Index index;
   uint32_t number = 0;  // in the block
   uint32_t lane = 0;
   Block* block = nullptr;
   Warp* warp = nullptr;
-  Fiber* fiber = nullptr;
+  GridFiber* fiber = nullptr;
   bool finished = false;
   const char* waits_for = nullptr;
   Location waits_at;
@@ -130,9 +136,9 @@ class Grid {
   void spin(const char* what, Location at);
   // Something happened that may be what a spinning thread waits for.
   void note_progress() { ++progress_; }
-  // All threads' stop: the launch throws the exception.
-  [[noreturn]] void stop(std::exception_ptr error);
-  [[noreturn]] void finish_thread();
+  // Leaves the thread for good; with an error, all threads: the launch throws it. Returns when the fiber is wanted for
+  // another thread.
+  void end_thread(std::exception_ptr error);
 
  private:
   void run_blocks(const std::vector<uint64_t>& blocks);
@@ -162,6 +168,9 @@ extern constinit thread_local Thread* running __attribute__((tls_model("initial-
 
 // Throws what is wrong with what the running thread does.
 [[noreturn]] void fault(const std::string& what, Location at = {});
+
+// Faults where a GPU of the launch's device would trap.
+void require_capability(int compute_capability, const char* operation, Location at);
 
 // --- Meetings of a warp's lanes. -----------------------------------------------------------------------------------
 

@@ -104,6 +104,7 @@ struct StmatrixOperand {
 template <int count, bool transposed = false>
 void stmatrix(Shared<void> row, const uint32_t (&registers)[count], Location at = Location::current()) {
   static_assert(count == 1 || count == 2 || count == 4);
+  emulator::require_capability(90, "stmatrix", at);
   StmatrixOperand operand{registers, row.address()};
   emulator::meet("stmatrix", 0xffffffffu, operand, at, [at](StmatrixOperand** lanes, uint32_t present) {
     require_whole_warp("stmatrix", present, at);

@@ -8,15 +8,16 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A small Hopper: few multiprocessors, so that kernels that divide work among them have more than one share each.
+// Small GPUs: few multiprocessors, so that kernels that divide work among them have more than one share each.
 Device::Device(int index) : index_(index), name_("emulated:" + std::to_string(index)) {
-  properties_.name = "CUDA emulator";
-  properties_.compute_capability = 90;
+  properties_.compute_capability = emulator::device(index).compute_capability;
+  const bool hopper = properties_.compute_capability >= 90;
+  properties_.name = hopper ? "emulated Hopper" : "emulated Ampere";
   properties_.multiprocessors = 4;
   properties_.total_bytes = emulator::device(index).memory.capacity();
   properties_.l2_bytes = uint64_t{1} << 20;
-  properties_.shared_bytes_per_block = 227 * 1024;
-  properties_.shared_bytes_per_multiprocessor = 228 * 1024;
+  properties_.shared_bytes_per_block = (hopper ? 227 : 163) * 1024;
+  properties_.shared_bytes_per_multiprocessor = (hopper ? 228 : 164) * 1024;
 }
 
 Device& Device::at(int index) {
