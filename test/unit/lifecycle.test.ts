@@ -1,8 +1,8 @@
-import { spawnSync } from 'node:child_process'
 import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/index'
+import { childProgram } from '../support/child-program'
 import { golden, modelDirectory } from '../support/fixtures'
 
 const name = 'qwen2-gptq-int4-g128'
@@ -15,14 +15,7 @@ const tokens = (maxNewTokens = 24) => ({ maxNewTokens, temperature: 0, ignoreEos
 
 /** Runs a CommonJS program that has `loadModel`, `directory` and `prompt`, in a process of its own. */
 function program(source: string, nodeOptions: string[] = []) {
-  const code = `const { loadModel } = require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
-    const directory = ${JSON.stringify(directory)}, prompt = ${JSON.stringify(prompt)};
-    ${source}`
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [...nodeOptions, '-e', code], {
-    encoding: 'utf8',
-    timeout: 50_000,
-  })
-  return { status, signal, stdout, stderr }
+  return childProgram(source, { directory, prompt }, { nodeOptions })
 }
 
 describe('abort', () => {
