@@ -15,6 +15,7 @@ namespace billfish::BILLFISH_TARGET {
 template <class Element, int columns>
 struct DecodeAttention {
   static constexpr int max_threads = attention_threads;
+  static constexpr int min_blocks = columns <= 128 ? 3 : 1;
   static constexpr int stages = 2, run_keys = 16;
   using Rows = SharedRows<Element, columns>;
 
@@ -54,12 +55,12 @@ struct DecodeAttention {
     const auto copy_run = [&](int32_t run) {
       if (run < runs) {
         const int stage = run / attention_warps % stages;
-        copy_16_positions(tile, first_key + run * run_keys, stage_rows(stage, 0), stage_rows(stage, 1), 0, lane, 32);
+        copy_16_positions<32>(tile, first_key + run * run_keys, stage_rows(stage, 0), stage_rows(stage, 1), 0, lane);
       }
       cp_async_commit();
     };
 
-    copy_queries<columns, warp_rows>(tile, queries, thread, attention_threads);
+    copy_queries<warp_rows, attention_threads>(tile, queries, thread);
     cp_async_commit();
     copy_run(warp);
     cp_async_wait<1>();

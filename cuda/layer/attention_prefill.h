@@ -1,5 +1,6 @@
 // Attention of spans with more than 16 packed rows, in tiles of 64: each of four warps has 16 of the rows, and all
-// share tiles of 64 keys (32 where heads are wider than 128), of which the next is on its way while one is multiplied.
+// share tiles of 64 keys (16 where heads are wider than 128: the registers hold no more scores), of which the next is
+// on its way while one is multiplied.
 //
 // A tile of keys costs 4 * 64 * 64 * head_dim operations for 256 * head_dim bytes, 64 operations a byte of L2 traffic:
 // on an H200 the tensor cores (m16n8k16 at some 600 TFLOP/s) are the limit, not L2, as soon as a prompt has a few
@@ -15,7 +16,7 @@ template <class Element, int columns>
 struct PrefillAttention {
   static constexpr int max_threads = attention_threads;
   static constexpr int min_blocks = columns <= 128 ? 2 : 1;
-  static constexpr int stages = 2, tile_keys = columns <= 128 ? 64 : 32;
+  static constexpr int stages = 2, tile_keys = columns <= 128 ? 64 : 16;
   using Rows = SharedRows<Element, columns>;
 
   // Shared memory: queries, in the end the output | stages of keys and values.
@@ -50,15 +51,15 @@ struct PrefillAttention {
     };
     const auto copy_tile = [&](int32_t number) {
       if (number < tiles) {
-        UNROLL for (int row = 0; row < tile_keys; row += 16) {
-          copy_16_positions(tile, first_key + number * tile_keys + row, stage_rows(number, 0), stage_rows(number, 1),
-                            row, thread, attention_threads);
+        for (int row = 0; row < tile_keys; row += 16) {
+          copy_16_positions<attention_threads>(tile, first_key + number * tile_keys + row, stage_rows(number, 0),
+                                               stage_rows(number, 1), row, thread);
         }
       }
       cp_async_commit();
     };
 
-    copy_queries<columns, prefill_tile_rows>(tile, queries, thread, attention_threads);
+    copy_queries<prefill_tile_rows, attention_threads>(tile, queries, thread);
     cp_async_commit();
     copy_tile(0);
     cp_async_wait<1>();
@@ -128,8 +129,7 @@ struct PrefillAttention {
       const int row = first_row + i / Rows::chunks, column = i % Rows::chunks * 8;
       const int32_t packed_row = tile.item.first_row + row;
       if (packed_row >= tile.packed_rows() || column >= p.head_dim) continue;
-      store_as<uint4>(p.out + (tile.offset_of(packed_row, p.out_stride) + column),
-                      load_as<uint4>(shared.at(row, column)));
+      store_whole(p.out + (tile.offset_of(packed_row, p.out_stride) + column), load_as<uint4>(shared.at(row, column)));
     }
   }
 };

@@ -81,10 +81,12 @@ struct SharedRows {
 };
 
 // Queries of the tile's rows [0, rows), copied by `threads` threads; zeros where there are none.
-template <int columns, int rows, class Element>
-DEVICE void copy_queries(const QueryTile<Element>& tile, SharedRows<Element, columns> to, int thread, int threads) {
+template <int rows, int threads, int columns, class Element>
+DEVICE void copy_queries(const QueryTile<Element>& tile, SharedRows<Element, columns> to, int thread) {
   constexpr int chunks = SharedRows<Element, columns>::chunks;
-  for (int i = thread; i < rows * chunks; i += threads) {
+  UNROLL for (int begin = 0; begin < rows * chunks; begin += threads) {
+    const int i = begin + thread;
+    if (rows * chunks % threads != 0 && i >= rows * chunks) break;
     const int row = i / chunks, column = i % chunks * 8;
     const int32_t packed_row = tile.item.first_row + row;
     const bool valid = packed_row < tile.packed_rows() && column < tile.p.head_dim;
@@ -95,12 +97,14 @@ DEVICE void copy_queries(const QueryTile<Element>& tile, SharedRows<Element, col
 
 // Keys and values of 16 positions from `first` (a multiple of 16) on, copied by `threads` threads; zeros for positions
 // outside of the item's.
-template <int columns, class Element>
+template <int threads, int columns, class Element>
 DEVICE void copy_16_positions(const QueryTile<Element>& tile, int32_t first, SharedRows<Element, columns> keys,
-                              SharedRows<Element, columns> values, int first_row, int thread, int threads) {
+                              SharedRows<Element, columns> values, int first_row, int thread) {
   constexpr int chunks = SharedRows<Element, columns>::chunks;
   const int64_t offset = first < tile.item.key_end ? tile.cache_offset(first) : 0;
-  for (int i = thread; i < 16 * chunks; i += threads) {
+  UNROLL for (int begin = 0; begin < 16 * chunks; begin += threads) {
+    const int i = begin + thread;
+    if (16 * chunks % threads != 0 && i >= 16 * chunks) break;
     const int row = i / chunks, column = i % chunks * 8;
     const int32_t position = first + row;
     const bool valid = position >= tile.item.key_begin && position < tile.item.key_end && column < tile.p.head_dim;

@@ -13,57 +13,84 @@ namespace billfish::BILLFISH_TARGET {
 // Elements that kernels take together where rows allow: 16 bytes of 16-bit elements, 32 of fp32 ones.
 constexpr int wide = 8;
 
-template <int bytes>
-struct AccessOfBytes;
+// 32-bit words of one access.
+template <int words>
+struct AccessOfWords;
 template <>
-struct AccessOfBytes<2> {
-  using Type = uint16_t;
-};
-template <>
-struct AccessOfBytes<4> {
+struct AccessOfWords<1> {
   using Type = uint32_t;
 };
 template <>
-struct AccessOfBytes<8> {
+struct AccessOfWords<2> {
   using Type = uint2;
 };
 template <>
-struct AccessOfBytes<16> {
+struct AccessOfWords<4> {
   using Type = uint4;
 };
 
-// `count` elements as they lie in memory, and as the accesses that move them.
-template <class T, int count>
-struct Elements {
-  T values[count];
-
-  static constexpr int bytes = static_cast<int>(sizeof(T)) * count;
-  static constexpr int access_bytes = bytes < 16 ? bytes : 16;
-  using Access = typename AccessOfBytes<access_bytes>::Type;
-  struct Accesses {
-    Access parts[bytes / access_bytes];
+// `count` words, a multiple of `access`, in accesses of `access` words.
+template <int count, int access, class T>
+DEVICE void load_words(Global<const T> from, uint32_t (&to)[count]) {
+  struct Words {
+    uint32_t values[access];
   };
-};
+  const auto parts = pointer_cast<const typename AccessOfWords<access>::Type>(from);
+  UNROLL for (int part = 0; part < count / access; ++part) {
+    const typename AccessOfWords<access>::Type read = parts[part];
+    const auto words = bit_cast<Words>(read);
+    UNROLL for (int i = 0; i < access; ++i) to[part * access + i] = words.values[i];
+  }
+}
+template <int count, int access, class T>
+DEVICE void store_words(Global<T> to, const uint32_t (&from)[count]) {
+  struct Words {
+    uint32_t values[access];
+  };
+  const auto parts = pointer_cast<typename AccessOfWords<access>::Type>(to);
+  UNROLL for (int part = 0; part < count / access; ++part) {
+    Words words;
+    UNROLL for (int i = 0; i < access; ++i) words.values[i] = from[part * access + i];
+    store_whole(parts + part, bit_cast<typename AccessOfWords<access>::Type>(words));
+  }
+}
 
+// `count` neighbouring elements, aligned to as many bytes (16 at most).
 template <int count, class T>
 DEVICE void load_floats(Global<const T> from, float (&to)[count]) {
-  typename Elements<T, count>::Accesses accesses;
-  const auto parts = pointer_cast<const typename Elements<T, count>::Access>(from);
-  UNROLL for (int i = 0; i < static_cast<int>(sizeof(accesses) / sizeof(accesses.parts[0])); ++i) {
-    accesses.parts[i] = parts[i];
+  if constexpr (count == 1) {
+    to[0] = to_float(T(from[0]));
+  } else {
+    constexpr int words = count * static_cast<int>(sizeof(T)) / 4;
+    uint32_t bits[words];
+    load_words<words, (words < 4 ? words : 4)>(from, bits);
+    if constexpr (sizeof(T) == 4) {
+      UNROLL for (int i = 0; i < count; ++i) to[i] = bit_cast<float>(bits[i]);
+    } else {
+      UNROLL for (int i = 0; i < words; ++i) {
+        const float2 pair = to_float2(bit_cast<Pair<T>>(bits[i]));
+        to[2 * i] = pair.x;
+        to[2 * i + 1] = pair.y;
+      }
+    }
   }
-  const auto elements = bit_cast<Elements<T, count>>(accesses);
-  UNROLL for (int i = 0; i < count; ++i) to[i] = to_float(elements.values[i]);
 }
 
 template <int count, class T>
 DEVICE void store_floats(Global<T> to, const float (&from)[count]) {
-  Elements<T, count> elements;
-  UNROLL for (int i = 0; i < count; ++i) elements.values[i] = from_float<T>(from[i]);
-  const auto accesses = bit_cast<typename Elements<T, count>::Accesses>(elements);
-  const auto parts = pointer_cast<typename Elements<T, count>::Access>(to);
-  UNROLL for (int i = 0; i < static_cast<int>(sizeof(accesses) / sizeof(accesses.parts[0])); ++i) {
-    parts[i] = accesses.parts[i];
+  if constexpr (count == 1) {
+    to[0] = from_float<T>(from[0]);
+  } else {
+    constexpr int words = count * static_cast<int>(sizeof(T)) / 4;
+    uint32_t bits[words];
+    UNROLL for (int i = 0; i < words; ++i) {
+      if constexpr (sizeof(T) == 4) {
+        bits[i] = bit_cast<uint32_t>(from[i]);
+      } else {
+        bits[i] = bit_cast<uint32_t>(pair_from_floats<T>(from[2 * i], from[2 * i + 1]));
+      }
+    }
+    store_words<words, (words < 4 ? words : 4)>(to, bits);
   }
 }
 

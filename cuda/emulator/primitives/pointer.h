@@ -162,6 +162,10 @@ void store_streaming(Global<void> to, const U& value, Location at = Location::cu
   store_as<U>(to, value, at);
 }
 template <class U>
+void store_whole(Global<void> to, const U& value, Location at = Location::current()) {
+  store_as<U>(to, value, at);
+}
+template <class U>
 U load_coherent(Global<const void> from, Location at = Location::current()) {
   return load_as<U>(from, at);
 }
