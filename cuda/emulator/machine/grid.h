@@ -164,7 +164,7 @@ class Grid {
 };
 
 // The CUDA thread that runs on this thread of the operating system; null outside kernels.
-extern constinit thread_local Thread* running __attribute__((tls_model("initial-exec")));
+extern constinit thread_local Thread* running;
 
 // Throws what is wrong with what the running thread does.
 [[noreturn]] void fault(const std::string& what, Location at = {});
