@@ -173,14 +173,15 @@ struct Gemm {
       const TilePlace place = gemm.place_of(tile);
       const GemmTarget& target = arguments.targets[place.target];
       weights = target.weights;
+      weight_pitch = target.weight_pitch;
       UNROLL for (int i = 0; i < weight_chunks; ++i) {
         const int chunk = thread() + i * Tile::threads;
         if constexpr (quantised) {
-          const int strip = chunk / (strip_bytes / 16), within = chunk % (strip_bytes / 16);
-          weight_offset[i] = static_cast<uint32_t>(strip_of(target, place, strip)) * target.weight_pitch + within * 16;
+          const int strip = strip_of(target, place, chunk / (strip_bytes / 16));
+          weight_offset[i] = static_cast<uint32_t>(strip) * weight_pitch;
         } else {
           const int row = min(place.column + chunk / row_chunks, target.columns - 1);
-          weight_offset[i] = static_cast<uint32_t>(row) * target.weight_pitch + chunk % row_chunks * 16;
+          weight_offset[i] = static_cast<uint32_t>(row) * weight_pitch;
         }
       }
       valid_rows = 0;
@@ -206,10 +207,12 @@ struct Gemm {
       constexpr int weight_step = quantised ? strip_bytes : Tile::inputs * 2;
       UNROLL for (int i = 0; i < weight_chunks; ++i) {
         const int chunk = thread() + i * Tile::threads;
-        const uint32_t at =
-            quantised ? chunk * 16 : swizzled_byte<Tile::inputs>(chunk / row_chunks, chunk % row_chunks);
+        const int row = chunk / row_chunks, within = chunk % (quantised ? strip_bytes / 16 : row_chunks);
+        const uint32_t at = quantised ? chunk * 16 : swizzled_byte<Tile::inputs>(row, within);
         if (weight_bytes / 16 % Tile::threads != 0 && chunk >= weight_bytes / 16) break;
-        cp_async_16(to + at, weights + (weight_offset[i] + static_cast<uint32_t>(k * weight_step)), policy);
+        // Beyond the last input any weights will do, for x is zero there.
+        const uint32_t along = min(static_cast<uint32_t>(k * weight_step + within * 16), weight_pitch - 16);
+        cp_async_16(to + at, weights + (weight_offset[i] + along), policy);
       }
       UNROLL for (int i = 0; i < x_chunks; ++i) {
         const int chunk = thread() + i * Tile::threads;
@@ -245,8 +248,8 @@ struct Gemm {
     uint32_t stage;      // where it goes in shared memory
     CachePolicy policy;
     Global<const uint8_t> weights, scales, zeros;
-    uint32_t weight_offset[weight_chunks], x_offset[x_chunks], valid_rows;  // bytes; bits
-    uint32_t scale_offset, zero_offset;                                     // chunks of 16 bytes
+    uint32_t weight_pitch, weight_offset[weight_chunks], x_offset[x_chunks], valid_rows;  // bytes; bits
+    uint32_t scale_offset, zero_offset;                                                   // chunks of 16 bytes
   };
 
   // --- Shared memory to registers, and the products.

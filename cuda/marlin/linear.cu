@@ -8,6 +8,7 @@
 #include "marlin/gemm_arguments.h"
 #include "marlin/launch_gemm.h"
 #include "marlin/layout.h"
+#include "marlin/planned_linear.h"
 #include "marlin/repack.h"
 #include "marlin/tiles.h"
 
@@ -183,21 +184,23 @@ static void launch_kind(Stream& stream, const GemmLaunch& shape, const GemmArgum
   }
 }
 
-// One launch: weights of one kind, x as the kernel reads it.
-template <class Element>
-static void run(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
-                const LinearWorkspace& workspace) {
-  const LinearWeight& weight = *calls[0].weight;
-  const DeviceProperties& device = stream.device().properties();
-  int64_t outputs[GemmArguments::most_targets];
-  for (int i = 0; i < count; ++i) outputs[i] = calls[i].weight->out;
-  const GemmMachine machine{device.multiprocessors, device.shared_bytes_per_block,
-                            device.shared_bytes_per_multiprocessor};
-  const GemmProblem problem{
-      weight.bits, static_cast<int>(byte_size(weight.scale_type)), weight.zeros != nullptr, x.rows, weight.in, outputs,
-      count};
-  const GemmPlan plan = plan_gemm(machine, problem);
+GemmMachine machine_of(const Device& device) {
+  const DeviceProperties& properties = device.properties();
+  return {properties.multiprocessors, memory_rate(properties.compute_capability), properties.shared_bytes_per_block,
+          properties.shared_bytes_per_multiprocessor};
+}
 
+GemmProblem problem_of(const LinearCall* calls, int count, int64_t rows, int64_t* outputs) {
+  const LinearWeight& weight = *calls[0].weight;
+  for (int i = 0; i < count; ++i) outputs[i] = calls[i].weight->out;
+  const int scale_bytes = weight.bits == 16 ? 0 : static_cast<int>(byte_size(weight.scale_type));
+  return {weight.bits, scale_bytes, weight.zeros != nullptr, rows, weight.in, outputs, count};
+}
+
+template <class Element>
+void planned_linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
+                    const LinearWorkspace& workspace, const GemmPlan& plan) {
+  const LinearWeight& weight = *calls[0].weight;
   GemmArguments arguments = {};
   arguments.x = reinterpret_cast<const uint8_t*>(x.data);
   arguments.x_pitch = static_cast<uint32_t>(x.stride * sizeof(Element));
@@ -210,13 +213,13 @@ static void run(Stream& stream, const LinearCall* calls, int count, const Matrix
   int columns = 0;
   for (int i = 0; i < count; ++i) {
     arguments.targets[i] = target_of(calls[i], columns);
-    columns += static_cast<int>(round_up(outputs[i], plan.shape.outputs) / plan.shape.outputs);
+    columns += static_cast<int>(round_up(calls[i].weight->out, plan.shape.outputs) / plan.shape.outputs);
   }
   arguments.count = count;
-  arguments.units = static_cast<uint32_t>(columns * arguments.token_tiles * arguments.k_tiles);
+  arguments.units = static_cast<uint32_t>(plan.units);
   if (weight.bits != 16) {
     arguments.scale_type = weight.scale_type;
-    arguments.scale_bytes = problem.scale_bytes;
+    arguments.scale_bytes = static_cast<int32_t>(byte_size(weight.scale_type));
     arguments.groups = static_cast<int32_t>((weight.in + weight.group_size - 1) / weight.group_size);
     const auto folds = static_cast<uint32_t>(round_up(weight.group_size, fold_inputs) / fold_inputs);
     arguments.group_factor = (uint32_t{1} << 31) / folds;
@@ -224,8 +227,8 @@ static void run(Stream& stream, const LinearCall* calls, int count, const Matrix
   uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
   arguments.counters = reinterpret_cast<int32_t*>(scratch);
   arguments.partials = reinterpret_cast<float*>(scratch + counter_bytes);
-  if (uint64_t{arguments.units} * plan.blocks >> 32 != 0) {
-    throw Error("INTERNAL", "A linear of " + std::to_string(x.rows) + " rows with " + std::to_string(arguments.units) +
+  if (plan.units * plan.blocks >> 32 != 0) {
+    throw Error("INTERNAL", "A linear of " + std::to_string(x.rows) + " rows with " + std::to_string(plan.units) +
                                 " units of work for " + std::to_string(plan.blocks) + " blocks is beyond 2^32.");
   }
   launch_kind<Element>(stream, {plan.tile, plan.blocks, plan.shared_bytes}, arguments, weight);
@@ -250,6 +253,7 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
   while (!rest.empty()) {
     const LinearWeight& weight = *rest[0].weight;
     LinearCall together[GemmArguments::most_targets];
+    int64_t outputs[GemmArguments::most_targets];
     int taken = 0;
     std::erase_if(rest, [&](const LinearCall& call) {
       if (taken == GemmArguments::most_targets || !same_kind(weight, *call.weight)) return false;
@@ -272,7 +276,8 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
     for (int64_t first = 0; first < x.rows; first += most_rows) {
       const Matrix<const Element> part{inputs.data + first * inputs.stride, std::min(most_rows, x.rows - first),
                                        inputs.columns, inputs.stride};
-      run<Element>(stream, together, taken, part, workspace);
+      const GemmPlan plan = plan_gemm(machine_of(stream.device()), problem_of(together, taken, part.rows, outputs));
+      planned_linear<Element>(stream, together, taken, part, workspace, plan);
       for (int i = 0; i < taken; ++i) {
         together[i].out =
             static_cast<uint8_t*>(together[i].out) + most_rows * together[i].stride * byte_size(together[i].type);
@@ -283,5 +288,10 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
 
 template void linear<half>(Stream&, const LinearCall*, int, const Matrix<const half>&, const LinearWorkspace&);
 template void linear<bfloat16>(Stream&, const LinearCall*, int, const Matrix<const bfloat16>&, const LinearWorkspace&);
+
+template void planned_linear<half>(Stream&, const LinearCall*, int, const Matrix<const half>&, const LinearWorkspace&,
+                                   const GemmPlan&);
+template void planned_linear<bfloat16>(Stream&, const LinearCall*, int, const Matrix<const bfloat16>&,
+                                       const LinearWorkspace&, const GemmPlan&);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -4,33 +4,115 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// The model of a launch, in microseconds and KB. Plans are compared on one machine, and but for memory the machines are
+// alike enough for one set of numbers.
+namespace {
 
-GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
-  const bool quantised = problem.bits != 16;
-  const TileShape* shapes = quantised ? QuantisedTiles::shapes : ElementTiles::shapes;
-  const int count = quantised ? QuantisedTiles::count : ElementTiles::count;
+constexpr double load_rate = 40;       // KB a microsecond that one multiprocessor reads at most, from memory or L2
+constexpr double memory_time = 0.8;    // from asking to having
+constexpr double product_rate = 1500;  // thousands of multiplications of its tensor cores (mma.sync)
+constexpr double fill_time = 1.2;      // until the first stage is there
+constexpr double finish_time = 0.4;    // of a tile: sums of the warps, stores
+constexpr double share_time = 1.6;     // until the last block has added what others wrote: fence, atomic, loads
+
+constexpr double flight_bytes = 64 * 1024;  // of weights that a multiprocessor should have on their way
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+double expected_time(const GemmMachine& machine, const GemmProblem& problem, const GemmPlan& plan, int64_t tiles,
+                     int64_t token_tiles) {
+  const TileShape& shape = plan.shape;
+  const double rows = static_cast<double>(std::min<int64_t>(problem.rows, shape.tokens));
+  const double weights = shape.outputs * shape.inputs * problem.bits / 8 / 1024.0;  // of a unit
+  const double x = rows * shape.inputs * 2 / 1024.0;
+  const double products = static_cast<double>(shape.tokens) * shape.outputs * shape.inputs / 1000.0;
+
+  // The busiest multiprocessor, and memory for all of them: one token tile brings the weights, the others find them in
+  // L2. What is not the bottleneck still costs something.
+  const int64_t runs = divide_up(plan.blocks, machine.multiprocessors);
+  const double busiest = static_cast<double>(divide_up(plan.units, plan.blocks) * runs);
+  const double flight = weights * (plan.stages - 1) * static_cast<double>(runs);
+  const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
+  const double multiply = busiest * products / product_rate;
+  const double memory =
+      static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
+  double time = fill_time + 0.8 * std::max({load, multiply, memory}) + 0.2 * (load + multiply + memory);
+
+  const bool shared = plan.blocks % tiles != 0 || plan.blocks > tiles;  // a tile by several blocks
+  time += finish_time * (static_cast<double>(tiles) / plan.blocks + (shared ? 1 : 0));
+  const double partial = rows * shape.outputs * sizeof(float) / 1024.0;
+  if (shared) time += share_time + static_cast<double>(runs) * 4 * partial / load_rate;  // two written, two read
+  return time;
+}
+
+}  // namespace
+
+// KB a microsecond for each multiprocessor when all read: bandwidth of a usual card over its multiprocessors.
+double memory_rate(int compute_capability) {
+  switch (compute_capability / 10) {
+    case 8:
+      return compute_capability == 80 ? 18 : 8;  // A100; RTX 30, L4, RTX 40
+    case 9:
+      return 30;  // H100 25, H200 36
+    case 10:
+      return 54;  // B200
+    default:
+      return 10;  // RTX 50
+  }
+}
+
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks) {
   GemmPlan plan = {};
-  while (plan.tile + 1 < count && shapes[plan.tile].tokens < problem.rows) ++plan.tile;
-  plan.shape = shapes[plan.tile];
+  plan.tile = tile;
+  plan.shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+  const TileShape& shape = plan.shape;
 
-  const uint32_t exchange = exchange_bytes(plan.shape.threads);
-  plan.stage_bytes = stage_bytes(plan.shape.tokens, plan.shape.outputs, plan.shape.inputs, problem.bits,
-                                 problem.scale_bytes, problem.zero_points);
+  plan.stage_bytes =
+      stage_bytes(shape.tokens, shape.outputs, shape.inputs, problem.bits, problem.scale_bytes, problem.zero_points);
+  const uint32_t exchange = exchange_bytes(shape.threads);
   constexpr uint32_t reserved = 1024;  // of each block, by the system
-  const uint32_t room = std::min(machine.shared_bytes_per_block,
-                                 machine.shared_bytes_per_multiprocessor / plan.shape.resident - reserved);
-  plan.stages = std::clamp<int>((room - exchange) / plan.stage_bytes, 2, most_stages);
-  plan.shared_bytes = exchange + plan.stages * plan.stage_bytes;
+  const uint32_t room =
+      std::min(machine.shared_bytes_per_block, machine.shared_bytes_per_multiprocessor / shape.resident - reserved);
+  const double weights = shape.outputs * shape.inputs * problem.bits / 8.0;
+  const int wanted = 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
+  const int fitting = room < exchange ? 0 : static_cast<int>((room - exchange) / plan.stage_bytes);
+  plan.stages = std::min({std::max(wanted, 4), fitting, most_stages});
+  if (plan.stages < 2) {
+    plan.stages = 0;
+    return plan;
+  }
+  plan.shared_bytes = exchange + static_cast<uint32_t>(plan.stages) * plan.stage_bytes;
 
   int64_t columns = 0;
-  for (int i = 0; i < problem.count; ++i) columns += divide_up(problem.outputs[i], plan.shape.outputs);
-  const int64_t units =
-      columns * divide_up(problem.rows, plan.shape.tokens) * divide_up(problem.inputs, plan.shape.inputs);
-  const auto partial_blocks = partial_bytes / (2 * sizeof(float) * plan.shape.tokens * plan.shape.outputs);
-  plan.blocks = static_cast<uint32_t>(std::min<int64_t>({units, int64_t{machine.multiprocessors} * plan.shape.resident,
-                                                         most_blocks, static_cast<int64_t>(partial_blocks)}));
+  for (int i = 0; i < problem.count; ++i) columns += divide_up(problem.outputs[i], shape.outputs);
+  const int64_t token_tiles = divide_up(problem.rows, shape.tokens), tiles = columns * token_tiles;
+  plan.units = tiles * divide_up(problem.inputs, shape.inputs);
+  const auto places = static_cast<int64_t>(partial_bytes / (2 * sizeof(float) * shape.tokens * shape.outputs));
+  plan.blocks =
+      static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min({plan.units, int64_t{most_blocks}, places})));
+  plan.microseconds = expected_time(machine, problem, plan, tiles, token_tiles);
   return plan;
+}
+
+GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
+  const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
+  GemmPlan best = {};
+  auto consider = [&](int tile, int64_t blocks) {
+    const GemmPlan plan = plan_tile(machine, problem, tile, blocks);
+    if (plan.stages == 0 || plan.blocks > static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident)) return;
+    if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
+  };
+  for (int tile = 0; tile < count; ++tile) {
+    const TileShape& shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+    const int64_t room = int64_t{machine.multiprocessors} * shape.resident;
+    int64_t tiles = 0;
+    for (int i = 0; i < problem.count; ++i) tiles += divide_up(problem.outputs[i], shape.outputs);
+    tiles *= divide_up(problem.rows, shape.tokens);
+    consider(tile, room);                                                              // all, wherever runs end
+    consider(tile, machine.multiprocessors);                                           // one each
+    for (int64_t whole = tiles; whole <= room; whole += tiles) consider(tile, whole);  // ending where tiles end
+  }
+  return best;
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -7,16 +7,16 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_>
+template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_, int resident_>
 struct TileOf {
   static constexpr int token_blocks = token_blocks_;  // of 8 tokens, a warp
   static constexpr int warps_tokens = warps_tokens_, warps_outputs = warps_outputs_, warps_inputs = warps_inputs_;
-  static constexpr int steps = steps_;  // k-blocks of a stage, a warp
+  static constexpr int steps = steps_;        // k-blocks of a stage, a warp
+  static constexpr int resident = resident_;  // blocks that a multiprocessor has registers for
   static constexpr int threads = 32 * warps_tokens * warps_outputs * warps_inputs;
   static constexpr int tokens = 8 * token_blocks * warps_tokens;
   static constexpr int outputs = 64 * warps_outputs;
   static constexpr int inputs = 16 * warps_inputs * steps;
-  static constexpr int resident = token_blocks <= 2 ? 2 : 1;  // blocks that registers leave room for
 };
 
 // A tile as numbers.
@@ -41,11 +41,20 @@ struct TileList {
   }
 };
 
+//                        tokens x outputs x inputs of a stage
+using QuantisedTiles = TileList<TileOf<1, 1, 1, 16, 2, 1>,  //   8 x  64 x 512, for tiles that no blocks share
+                                TileOf<1, 1, 2, 4, 2, 2>,   //   8 x 128 x 128
+                                TileOf<2, 1, 2, 4, 2, 2>,   //  16 x 128 x 128
+                                TileOf<4, 1, 2, 4, 2, 1>,   //  32 x 128 x 128
+                                TileOf<4, 2, 2, 2, 2, 1>,   //  64 x 128 x  64
+                                TileOf<4, 4, 2, 1, 4, 1>>;  // 128 x 128 x  64
 // 16-bit weights have four times the bytes of 4-bit ones; their stages cover half of k.
-using QuantisedTiles = TileList<TileOf<1, 1, 2, 4, 2>, TileOf<2, 1, 2, 4, 2>, TileOf<4, 1, 2, 4, 2>,
-                                TileOf<4, 2, 2, 2, 2>, TileOf<4, 4, 2, 1, 4>>;
-using ElementTiles = TileList<TileOf<1, 1, 2, 4, 1>, TileOf<2, 1, 2, 4, 1>, TileOf<4, 1, 2, 4, 1>,
-                              TileOf<4, 2, 2, 2, 2>, TileOf<4, 4, 2, 1, 4>>;
+using ElementTiles = TileList<TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 256
+                              TileOf<1, 1, 2, 4, 1, 2>,   //   8 x 128 x  64
+                              TileOf<2, 1, 2, 4, 1, 2>,   //  16 x 128 x  64
+                              TileOf<4, 1, 2, 4, 1, 1>,   //  32 x 128 x  64
+                              TileOf<4, 2, 2, 2, 2, 1>,   //  64 x 128 x  64
+                              TileOf<4, 4, 2, 1, 4, 1>>;  // 128 x 128 x  64
 
 // --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
 constexpr int exchange_pitch = 64 + 4;               // floats of a token; the 4 keep writes in different banks
@@ -61,8 +70,10 @@ HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, 
 }
 
 // --- The choice.
+double memory_rate(int compute_capability);  // an estimate, KB a microsecond for each multiprocessor when all read
 struct GemmMachine {
   int multiprocessors;
+  double memory_rate;
   uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
 };
 struct GemmProblem {
@@ -77,12 +88,20 @@ struct GemmPlan {
   int tile;  // of QuantisedTiles or ElementTiles
   TileShape shape;
   int stages;
-  uint32_t stage_bytes, blocks, shared_bytes;
+  uint32_t stage_bytes, shared_bytes;
+  int64_t units;
+  uint32_t blocks;      // among which the units are shared out
+  double microseconds;  // what the model expects: for comparing plans, not a promise
 };
 constexpr int most_stages = 8;
 constexpr uint32_t most_blocks = 1024;
 constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats a block
 
+// The plan of one tile with a number of blocks (fewer where there are fewer units, or less workspace); `stages` is 0
+// when the tile does not fit the machine's shared memory.
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks);
+
+// The plan with the least expected time.
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);
 
 }  // namespace billfish::BILLFISH_TARGET
