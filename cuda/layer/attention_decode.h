@@ -32,12 +32,11 @@ struct DecodeAttention {
 
   DEVICE void operator()() const {
     const DeviceAttentionPlan::Counts counts = *p.counts;
-    for (auto i = static_cast<int32_t>(block_index().x); i < counts.decode; i += static_cast<int32_t>(grid_size().x)) {
-      const AttentionItem item = p.items[i];
-      const DeviceSpan span = p.spans[item.sequence];
-      attend({p, item, span, static_cast<int32_t>(block_index().y)});
-      sync_threads();  // the next item's copies go where the outputs were
-    }
+    const auto number = static_cast<int32_t>(block_index().x);
+    if (number >= counts.decode) return;
+    const AttentionItem item = p.items[number];
+    const DeviceSpan span = p.spans[item.sequence];
+    attend({p, item, span, static_cast<int32_t>(block_index().y)});
   }
 
  private:

@@ -24,15 +24,13 @@ struct MergeAttention {
 
   DEVICE void operator()() const {
     const DeviceAttentionPlan::Counts counts = *p.counts;
-    for (auto i = static_cast<int32_t>(block_index().x); i < counts.merges; i += static_cast<int32_t>(grid_size().x)) {
-      const AttentionMerge merge = merges[i];
-      const auto row = static_cast<int32_t>(block_index().z);
-      if (row >= merge.rows) continue;
-      const DeviceSpan span = p.spans[merge.sequence];
-      AttentionItem item{merge.sequence, merge.first_row, 0, 0, merge.first_partial};
-      merge_row({p, item, span, static_cast<int32_t>(block_index().y)}, merge, row);
-      sync_threads();
-    }
+    const auto number = static_cast<int32_t>(block_index().x), row = static_cast<int32_t>(block_index().z);
+    if (number >= counts.merges) return;
+    const AttentionMerge merge = merges[number];
+    if (row >= merge.rows) return;
+    const DeviceSpan span = p.spans[merge.sequence];
+    const AttentionItem item{merge.sequence, merge.first_row, 0, 0, merge.first_partial};
+    merge_row({p, item, span, static_cast<int32_t>(block_index().y)}, merge, row);
   }
 
  private:

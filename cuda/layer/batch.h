@@ -31,8 +31,8 @@ struct alignas(32) DeviceSpan {
   int32_t frequencies;  // of its rotary embedding: 0: the program's own; n: set n - 1 of those made for this step
 };
 
-// Work of one attention shape in the device's memory. `counts` says how many entries of each list are used; kernels
-// with any number of blocks do them all.
+// Work of one attention shape in the device's memory. `counts` says how many entries of each list there are; blocks
+// beyond them do nothing, so that a recorded launch can provide for more than a step has.
 struct DeviceAttentionPlan {
   struct alignas(16) Counts {
     int32_t decode, prefill, merges;
@@ -42,7 +42,7 @@ struct DeviceAttentionPlan {
   const AttentionItem* decode = nullptr;
   const AttentionItem* prefill = nullptr;
   const AttentionMerge* merges = nullptr;
-  Counts launched = {};  // how many each launch provides for: of the last upload, or of provide_for_decode()
+  Counts launched = {};  // what launches provide for: the last upload's, or provide_for_decode()'s
 };
 
 class DeviceBatch {

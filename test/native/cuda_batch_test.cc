@@ -188,6 +188,15 @@ TEST(cuda_batch_is_on_the_device_as_described) {
       for (size_t j = 0; j < items.size(); ++j) CHECK(items[j].key_end == wanted.decode[j].key_end);
     }
   }
+  // A batch is on its way while the next one is made.
+  const Batch first = make_batch({{0, 20}}), second = make_batch({{7, 5}});
+  device.upload(stream, first);
+  const DeviceMemory positions(stream.device(), 20 * sizeof(int32_t));
+  stream.copy(positions.data(), device.positions(), positions.bytes());
+  device.upload(stream, second);
+  CHECK(download<int32_t>(stream, positions) == first.positions);
+  CHECK(read(device.positions(), 5) == second.positions);
+
   CHECK_THROWS(device.upload(stream, make_batch({{0, 41}})), "INTERNAL");
   CHECK_THROWS(device.upload(stream, make_batch(std::vector<Sequence>(6, {0, 1}))), "INTERNAL");
   CHECK_THROWS(device.upload(stream, make_batch({{1000, 1}})), "INTERNAL");
