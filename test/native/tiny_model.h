@@ -71,23 +71,25 @@ class TinyModel {
     return weight;
   }
 
-  static Value value(int64_t width, RowKind rows = RowKind::tokens) {
-    return {width, rows, ValueClass::activation, no_value, 0};
+  static Value value(int64_t width, ValueClass kind, RowKind rows = RowKind::tokens) {
+    return {width, rows, kind, no_value, 0};
   }
+  static constexpr ValueClass residual = ValueClass::residual, activation = ValueClass::activation;
 
   MakeBackend make_;
 
   std::unique_ptr<Stage> first_stage() {
     Program program;
-    program.values = {value(hidden), value(hidden), value(hidden), value(hidden), value(hidden)};
+    program.values = {value(hidden, residual), value(hidden, activation), value(hidden, activation),
+                      value(hidden, activation), value(hidden, activation)};
     program.cache_layers = {{heads, head_dim}};
     program.operators = {Embedding{0, 0},
                          Linear{0, {{1, 1}}},
                          Linear{0, {{2, 2}}},
                          Linear{0, {{3, 3}}},
                          Attention{1, 2, 3, 4, 0, heads, 0.25f, 0},
-                         Add{4, 0}};
-    program.output = 4;
+                         Add{0, 4}};
+    program.output = 0;
     place_apart(program);
     std::vector<WeightShape> shapes = {{"embed", WeightKind::matrix, vocabulary, hidden},
                                        {"q", WeightKind::matrix, hidden, hidden},
@@ -97,13 +99,15 @@ class TinyModel {
     for (size_t i = 0; i < shapes.size(); ++i) {
       stage->set_weight(i, matrix(stage->backend(), shapes[i].out, shapes[i].in, static_cast<unsigned>(i)));
     }
+    stage->backend().finish_loading();
     return stage;
   }
 
   std::unique_ptr<Stage> second_stage() {
     Program program;
-    program.values = {value(hidden), value(hidden, RowKind::logits), value(hidden, RowKind::logits),
-                      value(vocabulary, RowKind::logits)};
+    program.values = {value(hidden, residual), value(hidden, residual, RowKind::logits),
+                      value(hidden, activation, RowKind::logits),
+                      value(vocabulary, ValueClass::logits, RowKind::logits)};
     program.input = 0;
     program.operators = {Gather{0, 1}, RmsNorm{1, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
     program.output = 3;
@@ -113,6 +117,7 @@ class TinyModel {
     auto stage = std::make_unique<Stage>(make_("cpu:1"), program, shapes, limits);
     stage->set_weight(0, stage->backend().make_vector(std::vector<float>(hidden, 1)));
     stage->set_weight(1, matrix(stage->backend(), vocabulary, hidden, 9));
+    stage->backend().finish_loading();
     return stage;
   }
 };

@@ -1,0 +1,176 @@
+// The backend of devices, on emulated ones: a model over two of them beside the same on the CPU, loading from several
+// threads, and what fails. The goldens run whole models there.
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "backends.h"
+#include "check.h"
+#include "engine/error.h"
+#include "runtime/memory.h"
+#include "tiny_model.h"
+
+using namespace billfish;
+using emulated::Device;
+using emulated::DeviceMemory;
+
+namespace {
+
+// TinyModel's devices are cpu:0 and cpu:1; here they are emulated.
+std::unique_ptr<Backend> on_emulated(const std::string& device) {
+  return make_backend("emulated" + device.substr(3), {false, DType::f16, DType::f16});
+}
+std::unique_ptr<Backend> second_on_emulated(const std::string& device) {
+  return device == "cpu:1" ? on_emulated(device) : TinyModel::plain_backend(device);
+}
+
+constexpr StageLimits limits = {16, 8, 12, 4};
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  CHECK(a.size() == b.size() && !a.empty());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+  return worst;
+}
+
+std::vector<float> logits_of(TinyModel& model, std::vector<int32_t> tokens, int32_t past) {
+  const auto step = model.submit(model.step(std::move(tokens), past, 3, 2)).get();
+  CHECK_MESSAGE(!step->error, step->error->what());
+  return step->result.logits;
+}
+
+// A quantised linear of random codes whose slabs are filled by `threads` threads.
+constexpr int64_t out = 300, in = 256, group = 64;
+
+CanonicalShape shape() {
+  CanonicalShape shape;
+  shape.name = "a linear";
+  shape.out = out;
+  shape.in = in;
+  shape.group_size = group;
+  shape.has_zero_points = shape.has_bias = shape.has_group_index = true;
+  return shape;
+}
+
+CanonicalRows slab(int64_t first) {
+  std::mt19937 random(static_cast<unsigned>(first));
+  CanonicalRows rows;
+  rows.first = first;
+  rows.count = std::min(Backend::row_slab, out - first);
+  for (int64_t i = 0; i < rows.count * in / 8; ++i) rows.codes.push_back(static_cast<uint32_t>(random()));
+  for (int64_t i = 0; i < rows.count * in / group; ++i) {
+    const uint16_t scale = float_to_f16(0.01f * static_cast<float>(1 + random() % 7));
+    rows.scales.insert(rows.scales.end(), {static_cast<uint8_t>(scale & 0xff), static_cast<uint8_t>(scale >> 8)});
+    rows.zeros.push_back(static_cast<uint8_t>(random() % 16));
+  }
+  for (int64_t i = 0; i < rows.count; ++i) rows.bias.push_back(static_cast<float>(random() % 5));
+  return rows;
+}
+
+// The linear's output for x = 1, 2, 3, ... / in.
+std::vector<float> linear_filled_by(int threads) {
+  Program program;
+  program.values = {{in, RowKind::tokens, ValueClass::residual, no_value, 0},
+                    {out, RowKind::tokens, ValueClass::logits, no_value, 0}};
+  program.input = 0;
+  program.operators = {Linear{0, {{0, 1}}}};
+  program.output = 1;
+  place_apart(program);
+  Stage stage(make_backend("emulated:0", {}), program, {{"a linear", WeightKind::quantized, out, in, group, true}},
+              {16, 1, 1, 1});
+  auto weight = stage.backend().make_quantized(shape());
+  std::vector<std::thread> workers;
+  std::atomic<int64_t> next = 0;
+  for (int i = 0; i < threads; ++i) {
+    workers.emplace_back([&] {
+      for (int64_t first; (first = next.fetch_add(Backend::row_slab)) < out;) {
+        stage.backend().fill_quantized(*weight, slab(first));
+      }
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  stage.backend().finish_loading();
+  stage.set_weight(0, std::move(weight));
+
+  const auto hand_over = std::make_shared<HandOver>();
+  stage.join(hand_over);
+  Step step;
+  step.batch.tokens = step.batch.positions = {0};
+  const std::vector<int32_t> table = {0};
+  step.batch.sequences = {{0, 1, 0, table.data(), 1, 0}};
+  stage.admit(step);
+  for (int64_t i = 0; i < in; ++i) step.hidden.data()[i] = static_cast<float>(i + 1) / in;
+  stage.run(step);
+  return {step.hidden.data(), step.hidden.data() + out};
+}
+
+}  // namespace
+
+TEST(device_backend_computes_what_the_cpu_computes) {
+  TinyModel cpu(limits), devices(limits, on_emulated), mixed(limits, second_on_emulated);
+  for (TinyModel* model : {&devices, &mixed}) {
+    CHECK(distance(logits_of(*model, {3, 1, 4, 1, 5, 9, 2, 6}, 0), logits_of(cpu, {3, 1, 4, 1, 5, 9, 2, 6}, 0)) < 0.01);
+    CHECK(distance(logits_of(*model, {5}, 8), logits_of(cpu, {5}, 8)) < 0.01);
+  }
+}
+
+TEST(device_backend_loads_alike_from_one_thread_and_from_many) {
+  const std::vector<float> one = linear_filled_by(1), many = linear_filled_by(6);
+  CHECK(std::memcmp(one.data(), many.data(), out * sizeof(float)) == 0);
+  // The first output, as the canonical form says it.
+  const CanonicalRows rows = slab(0);
+  double expected = rows.bias[0];
+  for (int64_t k = 0; k < in; ++k) {
+    uint16_t scale;
+    std::memcpy(&scale, &rows.scales[static_cast<size_t>(k / group * 2)], 2);
+    const int code = static_cast<int>(rows.codes[static_cast<size_t>(k / 8)] >> (4 * (k % 8)) & 15);
+    expected += f16_to_float(scale) * static_cast<double>(code - rows.zeros[static_cast<size_t>(k / group)]) *
+                static_cast<double>(k + 1) / in;
+  }
+  CHECK(std::abs(one[0] - expected) < 1e-3 * (1 + std::abs(expected)));
+}
+
+TEST(device_backend_counts_its_memory_and_gives_it_back) {
+  const uint64_t before = Device::at(2).free_bytes();
+  {
+    const auto backend = make_backend("emulated:2", {});
+    backend->allocate(1000, MemoryUse::buffers);
+    backend->allocate(256, MemoryUse::kv_cache);
+    backend->make_vector(std::vector<float>(65));
+    const MemoryCount count = backend->memory();
+    CHECK(count.buffers == 1024 && count.kv_cache == 256 && count.weights == 512);
+    CHECK(Device::at(2).free_bytes() == before - count.total());
+  }
+  CHECK(Device::at(2).free_bytes() == before);
+}
+
+TEST(device_backend_tells_a_full_device_and_goes_on) {
+  const auto backend = make_backend("emulated:3", {});
+  const DeviceMemory most(Device::at(3), Device::at(3).free_bytes() - 4096);
+  std::string told;
+  try {
+    backend->allocate(8192, MemoryUse::weights);
+  } catch (const Error& error) {
+    CHECK(error.code() == "OUT_OF_MEMORY");
+    told = error.what();
+  }
+  CHECK_MESSAGE(told.find("emulated:3 cannot hold 8192 more bytes: 4096 of") == 0, told);
+  backend->allocate(4096, MemoryUse::weights);
+  CHECK(backend->memory().total() == 4096);
+}
+
+TEST(device_backend_tells_what_failed_on_the_device) {
+  const auto backend = make_backend("emulated:4", {});
+  auto* values = static_cast<float*>(backend->allocate(64, MemoryUse::buffers));
+  float to[16] = {};
+  CHECK_THROWS(backend->to_host({values, DType::f32, 1, 32, 32}, to), "INTERNAL");  // twice what there is
+  backend->to_host({values, DType::f32, 1, 16, 16}, to);
+}
+
+TEST(device_backend_refuses_what_it_does_not_compute) {
+  CHECK_THROWS(make_backend("emulated:0", {true, DType::f32, DType::f16}), "INVALID_OPTION");
+  CHECK_THROWS(make_backend("emulated:0", {false, DType::f16, DType::f32}), "INVALID_OPTION");
+  CHECK_THROWS(make_backend("emulated:99", {}), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(make_backend("emulated:", {}), "DEVICE_NOT_FOUND");
+  CHECK_THROWS(make_backend("emulated", {}), "DEVICE_NOT_FOUND");
+}
