@@ -36,18 +36,22 @@ void launch_attention(Stream& stream, const DeviceAttentionPlan& plan, const Att
   if (counts.decode > 0) {
     DecodeAttention<Element, columns> kernel{p};
     kernel.p.items = plan.decode;
-    launch(
-        stream,
-        {.grid = {blocks(counts.decode), kv_heads}, .block = {attention_threads}, .shared_bytes = kernel.shared_bytes},
-        kernel);
+    launch(stream,
+           {.grid = {blocks(counts.decode), kv_heads},
+            .block = {attention_threads},
+            .shared_bytes = kernel.shared_bytes,
+            .programmatic = true},
+           kernel);
   }
   if (counts.prefill > 0) {
     PrefillAttention<Element, columns> kernel{p};
     kernel.p.items = plan.prefill;
-    launch(
-        stream,
-        {.grid = {blocks(counts.prefill), kv_heads}, .block = {attention_threads}, .shared_bytes = kernel.shared_bytes},
-        kernel);
+    launch(stream,
+           {.grid = {blocks(counts.prefill), kv_heads},
+            .block = {attention_threads},
+            .shared_bytes = kernel.shared_bytes,
+            .programmatic = true},
+           kernel);
   }
 }
 
@@ -94,7 +98,8 @@ void attention(Stream& stream, const DeviceBatch& batch, int32_t attention, cons
         stream,
         {.grid = {static_cast<uint32_t>(plan.launched.merges), static_cast<uint32_t>(shape.kv_heads), decode_tile_rows},
          .block = {attention_threads},
-         .shared_bytes = Merge::shared_bytes},
+         .shared_bytes = Merge::shared_bytes,
+         .programmatic = true},
         Merge{p, plan.merges});
   }
 }

@@ -23,6 +23,7 @@ struct MergeAttention {
   Global<const AttentionMerge> merges;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const DeviceAttentionPlan::Counts counts = *p.counts;
     const auto number = static_cast<int32_t>(block_index().x), row = static_cast<int32_t>(block_index().z);
     if (number >= counts.merges) return;

@@ -27,6 +27,7 @@ struct PrefillAttention {
   AttentionParameters<Element> p;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const DeviceAttentionPlan::Counts counts = *p.counts;
     const auto number = static_cast<int32_t>(block_index().x);
     if (number >= counts.prefill) return;

@@ -24,6 +24,7 @@ struct ForEachVector {
   uint32_t columns;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const uint32_t step = grid_size().y * vector_threads * count;
     for (uint32_t column = (block_index().y * vector_threads + thread_index().x) * count; column < columns;
          column += step) {
@@ -39,7 +40,8 @@ void for_each_vector(Stream& stream, int64_t rows, int64_t columns, bool in_wide
   const int64_t blocks = (columns + vector_threads * count - 1) / (vector_threads * count);
   const LaunchShape shape{
       .grid = {static_cast<uint32_t>(rows), static_cast<uint32_t>(std::min<int64_t>(blocks, 65535))},
-      .block = {vector_threads}};
+      .block = {vector_threads},
+      .programmatic = true};
   if (in_wide_vectors) {
     launch(stream, shape, ForEachVector<Operation, wide>{operation, static_cast<uint32_t>(columns)});
   } else {

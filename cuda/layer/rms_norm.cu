@@ -59,6 +59,7 @@ struct RmsNormOfRun {
   float eps;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const int64_t row = block_index().x, first = static_cast<int64_t>(block_index().y) * vectors * count;
     const Global<const In> from = x + (row * x_stride + first);
     HeldRun<count, held> run = {};
@@ -79,6 +80,7 @@ struct AddRmsNorm {
   float eps;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const int64_t row = block_index().x;
     const Global<float> sum = x + row * x_stride;
     const Global<const Element> addend = y + row * y_stride;
@@ -109,6 +111,7 @@ struct RmsNormOfHeads {
   float eps;
 
   DEVICE void operator()() const {
+    begin_after_previous_grid();
     const uint32_t head = (block_index().y * narrow_threads + thread_index().x) / lanes;
     const uint32_t vector = thread_index().x % lanes;
     const bool works = head < heads && vector < head_vectors;
@@ -165,14 +168,17 @@ void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, in
     uint32_t lanes = 1;
     while (lanes < vectors) lanes *= 2;
     const uint32_t heads_per_block = narrow_threads / lanes;
-    launch(stream, {.grid = {rows, (runs + heads_per_block - 1) / heads_per_block}, .block = {narrow_threads}},
+    launch(stream,
+           {.grid = {rows, (runs + heads_per_block - 1) / heads_per_block},
+            .block = {narrow_threads},
+            .programmatic = true},
            RmsNormOfHeads<In, Element>{x.data, weight, out.data, x.stride, out.stride, runs, vectors, lanes, eps});
     return;
   }
   with_vector_width(in_wide_vectors, [&](auto count) {
     const int64_t vectors = width / count;
     with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
-      launch(stream, {.grid = {rows, runs}, .block = {threads}, .shared_bytes = reduction_bytes},
+      launch(stream, {.grid = {rows, runs}, .block = {threads}, .shared_bytes = reduction_bytes, .programmatic = true},
              RmsNormOfRun<In, Element, count, held>{x.data, weight, out.data, x.stride, out.stride,
                                                     static_cast<uint32_t>(vectors), eps});
     });
@@ -186,7 +192,11 @@ void add_rms_norm(Stream& stream, const Matrix<float>& x, const Matrix<const Ele
   with_vector_width(is_wide(x) && is_wide(y) && is_wide(out), [&](auto count) {
     const int64_t vectors = x.columns / count;
     with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
-      launch(stream, {.grid = {static_cast<uint32_t>(x.rows)}, .block = {threads}, .shared_bytes = reduction_bytes},
+      launch(stream,
+             {.grid = {static_cast<uint32_t>(x.rows)},
+              .block = {threads},
+              .shared_bytes = reduction_bytes,
+              .programmatic = true},
              AddRmsNorm<Element, count, held>{x.data, y.data, weight, out.data, x.stride, y.stride, out.stride,
                                               static_cast<uint32_t>(vectors), eps});
     });

@@ -7,6 +7,7 @@
 #include "primitives/math.h"
 #include "primitives/numbers.h"
 #include "primitives/pointer.h"
+#include "primitives/sync.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -108,6 +109,13 @@ DEVICE float saturated(float x) {
   if (x > largest<T>) return largest<T>;
   if (x < -largest<T>) return -largest<T>;
   return x;
+}
+
+// First thing in a kernel of a launch that is `programmatic`: what comes before it in the stream has finished, and the
+// grid after this one may be put in place while this one works.
+DEVICE void begin_after_previous_grid() {
+  wait_for_previous_grid();
+  launch_next_grid();
 }
 
 // Host: whether runs of `wide` elements of the matrix's rows may be accessed as such.
