@@ -33,14 +33,18 @@ static std::unique_ptr<Backend> make_cuda_backend(const DeviceBackendOptions& op
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
   // CPU devices can be numbered freely, so that a layer split can be tried anywhere.
+  const cpu::Precision precision = options.exact ? cpu::Precision::exact : cpu::Precision::fast;
   if (device == "cpu" || index_of(device, "cpu")) {
-    return cpu::make_cpu_backend(
-        {device, options.exact ? cpu::Precision::exact : cpu::Precision::fast, options.cache_type});
+    return cpu::make_cpu_backend({device, precision, options.cache_type});
+  }
+  if (device == "disk") {
+    if (options.offload_directory.empty()) throw Error("INVALID_OPTION", "Device disk needs an offloadDirectory.");
+    return cpu::make_cpu_backend({device, precision, options.cache_type, options.offload_directory});
   }
   const std::optional<int> gpu = index_of(device, "cuda"), emulated_gpu = index_of(device, "emulated");
   if (!gpu && !emulated_gpu) {
-    throw Error("DEVICE_NOT_FOUND",
-                "There is no device '" + device + "'. Devices are cpu, cpu:0, cpu:1, ... and cuda:0, cuda:1, ...");
+    throw Error("DEVICE_NOT_FOUND", "There is no device '" + device +
+                                        "'. Devices are cpu, cpu:0, cpu:1, ..., disk, and cuda:0, cuda:1, ...");
   }
   if (options.exact) {
     throw Error("INVALID_OPTION", "dtype 'float32' is for CPU devices: " + device +

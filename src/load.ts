@@ -10,6 +10,7 @@ import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceStage } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
+import { offloadDirectory } from './offload-directory'
 import { pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
@@ -42,6 +43,11 @@ export interface LoadOptions extends PlanOptions {
    * has) by default.
    */
   readonly microBatches?: number | undefined
+  /**
+   * Where the weights of device `'disk'` lie, as long as the model is loaded, in a file that no listing shows; the
+   * system's directory for temporary files by default.
+   */
+  readonly offloadDirectory?: string | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
@@ -76,6 +82,9 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     exact: limits.exact,
     cacheType: limits.cacheType,
     activationType: activationType(planned.dtype, checkpoint.config),
+    offloadDirectory: stages.some(({ device }) => device === 'disk')
+      ? await offloadDirectory(options.offloadDirectory)
+      : undefined,
     blockSize: limits.blockSize,
     blockCount: limits.blockCount,
     maxBatchTokens: limits.maxBatchTokens,

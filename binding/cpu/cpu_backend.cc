@@ -1,10 +1,12 @@
 #include "cpu/cpu_backend.h"
 
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "cpu/host_memory.h"
+#include "cpu/offload_file.h"
 #include "cpu/operators.h"
 #include "cpu/stage_scratch.h"
 #include "engine/error.h"
@@ -27,13 +29,19 @@ float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const CpuOptions& options) : options_(options), pool_(ThreadPool::shared()) {}
+  explicit CpuBackend(const CpuOptions& options) : options_(options), pool_(ThreadPool::shared()) {
+    if (!options.weights_directory.empty()) offload_.emplace(options.weights_directory, options.device);
+  }
 
   const std::string& device() const override { return options_.device; }
   DType value_type(ValueClass) const override { return DType::f32; }
   DType cache_type() const override { return options_.cache_type; }
 
   void* allocate(size_t bytes, MemoryUse use) override {
+    if (use == MemoryUse::weights && offload_) {
+      count_.weights += (bytes + 63) / 64 * 64;
+      return offload_->allocate(bytes);
+    }
     memory_.push_back(HostMemory::allocate(bytes, options_.device));
     const uint64_t counted = memory_.back().bytes();
     switch (use) {
@@ -90,6 +98,10 @@ class CpuBackend final : public Backend {
 
   void fill_quantized(Weight& weight, const CanonicalRows& rows) override {
     pack_rows(static_cast<QuantizedWeight&>(weight).linear, rows);
+  }
+
+  void finish_loading() override {
+    if (offload_) offload_->flush();
   }
 
   void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override {
@@ -199,6 +211,7 @@ class CpuBackend final : public Backend {
   CpuOptions options_;
   ThreadPool& pool_;
   std::vector<HostMemory> memory_;
+  std::optional<OffloadFile> offload_;
   MemoryCount count_;
   Scratch scratch_;
   std::vector<RopeTable> rope_tables_;

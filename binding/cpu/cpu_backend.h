@@ -9,9 +9,11 @@
 namespace billfish::cpu {
 
 struct CpuOptions {
-  std::string device = "cpu";  // cpu, cpu:0, cpu:1, ...
+  std::string device = "cpu";  // cpu, cpu:0, cpu:1, ..., disk
   Precision precision = Precision::fast;
   DType cache_type = DType::f16;  // of keys and values
+  // Where the weights lie in a file; empty: in memory. KV cache and buffers lie in memory in any case.
+  std::string weights_directory = {};
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);

@@ -185,6 +185,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   spec.backend.exact = to_bool(property(object, "exact"), "exact");
   spec.backend.cache_type = parse_dtype(string(object, "cacheType"));
   spec.backend.activation_type = parse_dtype(string(object, "activationType"));
+  if (has(object, "offloadDirectory")) spec.backend.offload_directory = string(object, "offloadDirectory");
   spec.limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));
   spec.limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));
   spec.limits.max_rows = static_cast<int32_t>(integer(object, "maxBatchTokens", 1, 1 << 20));

@@ -86,6 +86,8 @@ export interface ModelSpec {
   readonly cacheType: 'F32' | 'F16' | 'BF16'
   /** Type of activations, 16-bit weights and the KV cache on devices that compute in 16 bits. */
   readonly activationType: 'F16' | 'BF16'
+  /** Where device `'disk'` keeps its weights; needed if a stage is there. */
+  readonly offloadDirectory?: string | undefined
   /** Tokens a KV block. */
   readonly blockSize: number
   /** KV blocks a layer. */

@@ -2,8 +2,11 @@ import { BillfishError } from '../errors'
 import type { ModuleNames } from '../models/architecture'
 
 /**
- * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`), a CUDA index, or prefix -> device as in Hugging
- * Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one.
+ * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as in
+ * Hugging Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one.
+ *
+ * `'disk'` is for what fits nowhere else: its weights lie in a file in `offloadDirectory` and are read from there as the
+ * CPU computes with them; its KV cache and buffers are in memory.
  */
 export type DeviceMap = string | number | Readonly<Record<string, string | number>>
 
@@ -18,12 +21,13 @@ export function deviceName(value: unknown): string {
   }
   if (typeof value === 'string') {
     if (/^emulated:\d{1,4}$/.test(value)) return value // a CUDA device in the emulator, for tests
+    if (value === 'disk') return value
     if (/^(cpu|cuda)(:\d{1,4})?$/.test(value)) return value === 'cuda' ? 'cuda:0' : value
     if (/^\d+$/.test(value)) return `cuda:${Number(value)}`
   }
   throw new BillfishError(
     'INVALID_OPTION',
-    `deviceMap: ${JSON.stringify(value)} is not a device; use 'cpu', 'cpu:0', 'cpu:1', ..., 'cuda:0', ... or a CUDA index.`,
+    `deviceMap: ${JSON.stringify(value)} is not a device; use 'cpu', 'cpu:0', 'cpu:1', ..., 'disk', 'cuda:0', ... or a CUDA index.`,
   )
 }
 

@@ -14,6 +14,7 @@ describe('deviceMap', () => {
     expect(resolve(1)).toEqual(all('cuda:1'))
     expect(resolve({ '': 1 })).toEqual(all('cuda:1'))
     expect(resolve({ '': 'cpu:3' })).toEqual(all('cpu:3'))
+    expect(resolve('disk')).toEqual(all('disk'))
   })
 
   test('the longest prefix wins, and a prefix ends at a dot', () => {
@@ -31,6 +32,7 @@ describe('deviceMap', () => {
     [-1, /-1 is not a device/],
     ['gpu0', /"gpu0" is not a device/],
     [{ '': 'tpu' }, /"tpu" is not a device/],
+    ['disk:1', /"disk:1" is not a device/],
     [null, /null is not a device/],
     [{ model: 'cpu' }, /leaves out 1 of 6 modules: lm_head/],
     [{ lm_head: 0 }, /leaves out 5 of 6 modules: model.embed_tokens, model.layers.0/],

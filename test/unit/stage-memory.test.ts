@@ -34,6 +34,7 @@ describe.each(directories)('%s', (_, directory) => {
     [on('cpu', 2), { maxModelLength: 100, maxSequences: 3, maxBatchTokens: 7 }, limits('F16', 12, 7, 16)],
     [on('cpu', 3), { maxModelLength: 512, maxSequences: 20, dtype: 'float32' }, limits('F32', 320, 512, 20)],
     [on('cpu', 5), { maxModelLength: 33, maxSequences: 2, dtype: 'bfloat16' }, limits('BF16', 4, 512, 16)],
+    [['cpu', 'disk'], { maxModelLength: 64, maxSequences: 2 }, limits('F16', 4, 512, 16)],
     [on('emulated', 1), { maxModelLength: 64, maxSequences: 1 }, limits('F16', 2, 512, 16)],
     [on('emulated', 2), { maxModelLength: 100, maxSequences: 3, maxBatchTokens: 7 }, limits('F16', 12, 7, 16)],
     [on('emulated', 7), { maxModelLength: 512, maxSequences: 20, dtype: 'bfloat16' }, limits('BF16', 320, 512, 20)],
