@@ -30,14 +30,15 @@ struct GemmArguments {
   uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
   int32_t rows, inputs;     // of x; inputs is a multiple of 8
   int32_t stages;
-  uint32_t stage_bytes;
+  uint32_t stage_bytes, stages_end;  // shared memory: of a stage, and where the last one ends
   int32_t k_tiles, token_tiles;
   uint32_t units;  // times blocks: less than 2^32
 
-  uint32_t group_factor;  // 2^31 / (group size / 32)
-  int32_t groups;
+  // Of quantised weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
+  // stage_groups of them, the first where its first input is.
+  int32_t groups, group_shift, stage_groups;
   DType scale_type;
-  int32_t scale_bytes;
+  int32_t scale_bytes, scale_shift;  // of one; 64 of them are 1 << scale_shift chunks of 16 bytes
 
   Global<float> partials;    // two tiles a block
   Global<int32_t> counters;  // one a block, zero between launches

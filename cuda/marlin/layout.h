@@ -52,12 +52,18 @@ HOST_DEVICE constexpr int codes_block_bytes(int bits) {
   return strip_outputs * block_inputs * bits / 8;
 }  // of a k-block
 
+// Groups are packed by powers of two, so that stages of the GEMM and groups end together: a group of 96 inputs is kept
+// as three of 32 with the same scale.
+constexpr int64_t packed_group_size(int64_t group_size, int64_t in) {
+  return group_size >= in ? in : group_size & -group_size;
+}
+
 // Sizes and places of the sections.
 struct PackedLayout {
   explicit PackedLayout(const CanonicalShape& shape)
       : strips(round_up(shape.out, strip_outputs) / strip_outputs),
         blocks(round_up(shape.in, padded_inputs) / block_inputs),
-        groups(shape.groups()) {
+        groups(group_count(shape)) {
     auto place = [this](size_t bytes) {
       const size_t at = total;
       total += static_cast<size_t>(round_up(static_cast<int64_t>(bytes), section_bytes));
@@ -70,7 +76,11 @@ struct PackedLayout {
     bias = place(shape.has_bias ? shape.out * sizeof(float) : 0);
     order = place(shape.order.empty() ? 0 : shape.in * sizeof(int32_t));
   }
-  int64_t strips, blocks, groups;
+  static int64_t group_count(const CanonicalShape& shape) {
+    const int64_t size = packed_group_size(shape.group_size, shape.in);
+    return (shape.in + size - 1) / size;
+  }
+  int64_t strips, blocks, groups;  // as packed
   size_t codes, scales, zeros, bias, order, total = 0;
 };
 

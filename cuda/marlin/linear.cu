@@ -1,6 +1,7 @@
 #include "marlin/linear.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 #include "engine/error.h"
@@ -18,13 +19,13 @@ namespace billfish::BILLFISH_TARGET {
 
 static void check_shape(const CanonicalShape& shape) {
   if (shape.bits != 4 && shape.bits != 8) {
-    throw Error("UNSUPPORTED",
+    throw Error("UNSUPPORTED_MODEL",
                 shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
   }
   if (shape.groups() > 1 && shape.group_size % fold_inputs != 0) {
-    throw Error("UNSUPPORTED", shape.name + " has groups of " + std::to_string(shape.group_size) +
-                                   " inputs; GPUs take multiples of " + std::to_string(fold_inputs) +
-                                   ", or one group a row. Load it with device 'cpu'.");
+    throw Error("UNSUPPORTED_MODEL", shape.name + " has groups of " + std::to_string(shape.group_size) +
+                                         " inputs; GPUs take multiples of " + std::to_string(fold_inputs) +
+                                         ", or one group a row. Load it with device 'cpu'.");
   }
 }
 
@@ -208,6 +209,7 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
   arguments.inputs = static_cast<int32_t>(x.columns);
   arguments.stages = plan.stages;
   arguments.stage_bytes = plan.stage_bytes;
+  arguments.stages_end = plan.shared_bytes;
   arguments.k_tiles = static_cast<int32_t>(round_up(weight.in, plan.shape.inputs) / plan.shape.inputs);
   arguments.token_tiles = static_cast<int32_t>(round_up(x.rows, plan.shape.tokens) / plan.shape.tokens);
   int columns = 0;
@@ -220,9 +222,12 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
   if (weight.bits != 16) {
     arguments.scale_type = weight.scale_type;
     arguments.scale_bytes = static_cast<int32_t>(byte_size(weight.scale_type));
-    arguments.groups = static_cast<int32_t>((weight.in + weight.group_size - 1) / weight.group_size);
-    const auto folds = static_cast<uint32_t>(round_up(weight.group_size, fold_inputs) / fold_inputs);
-    arguments.group_factor = (uint32_t{1} << 31) / folds;
+    arguments.scale_shift = arguments.scale_bytes == 4 ? 4 : 3;
+    const int64_t group_size = packed_group_size(weight.group_size, weight.in);
+    arguments.groups = static_cast<int32_t>((weight.in + group_size - 1) / group_size);
+    arguments.group_shift =
+        arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / fold_inputs));
+    arguments.stage_groups = std::max(plan.shape.inputs / fold_inputs >> arguments.group_shift, 1);
   }
   uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
   arguments.counters = reinterpret_cast<int32_t*>(scratch);

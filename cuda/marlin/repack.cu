@@ -61,23 +61,24 @@ struct PackCodes {
   }
 };
 
-// Scales or zero points: [row][group] to [strip][group][entry_place()]. One thread an entry.
+// Scales or zero points: [row][group] to [strip][packed group][entry_place()]. One thread an entry.
 template <class T>
 struct PackEntries {
   static constexpr int max_threads = threads;
   Global<const T> rows;
-  Global<T> entries;  // from the slab's first strip on
-  int64_t groups, count;
+  Global<T> entries;                     // from the slab's first strip on
+  int64_t groups, packed_groups, split;  // of a row; packed groups that a group is kept as
+  int64_t count;
 
   DEVICE void operator()() const {
     const int64_t i = int64_t{block_index().x} * threads + thread_index().x;
-    if (i >= groups * strip_outputs) return;
+    if (i >= packed_groups * strip_outputs) return;
     const auto place = static_cast<int>(i % strip_outputs);
     const int output = place % 8 / 2 * 16 + place % 2 * 8 + place / 8;
-    const int64_t row = int64_t{block_index().y} * strip_outputs + output, group = i / strip_outputs;
+    const int64_t row = int64_t{block_index().y} * strip_outputs + output, group = i / strip_outputs / split;
     T value = {};
     if (row < count) value = rows[row * groups + group];
-    entries[block_index().y * groups * strip_outputs + i] = value;
+    entries[block_index().y * packed_groups * strip_outputs + i] = value;
   }
 };
 
@@ -100,11 +101,13 @@ struct ConvertRows {
 template <class T>
 void pack_entries(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab, const void* rows,
                   uint8_t* entries) {
-  const int64_t groups = (weight.in + weight.group_size - 1) / weight.group_size;
+  const int64_t packed_size = packed_group_size(weight.group_size, weight.in);
+  const int64_t groups = ceil_div(weight.in, weight.group_size), packed_groups = ceil_div(weight.in, packed_size);
+  const int64_t split = groups == 1 ? 1 : weight.group_size / packed_size;
   const auto strips = static_cast<uint32_t>(ceil_div<int64_t>(slab.count, strip_outputs));
-  T* first = reinterpret_cast<T*>(entries) + slab.first * groups;  // a strip has 64 entries a group
-  launch(stream, {.grid = {blocks_for(groups * strip_outputs), strips}, .block = {threads}},
-         PackEntries<T>{static_cast<const T*>(rows), first, groups, slab.count});
+  T* first = reinterpret_cast<T*>(entries) + slab.first * packed_groups;  // a strip has 64 entries a group
+  launch(stream, {.grid = {blocks_for(packed_groups * strip_outputs), strips}, .block = {threads}},
+         PackEntries<T>{static_cast<const T*>(rows), first, groups, packed_groups, split, slab.count});
 }
 
 template <int bits>

@@ -60,12 +60,13 @@ export function cudaWeight(weight: WeightSpec): number {
 
 /**
  * The packed layout of cuda/marlin/layout.h: codes, scales, zero points, bias and order. Outputs are padded to strips of
- * 64, the inputs of codes to 128.
+ * 64, the inputs of codes to 128; a group of 96 inputs is kept as three of 32.
  */
 function packedMemory(weight: QuantizedSpec): number {
   const { bits, out, in: inputs, groupSize, symmetric, scales, groupIndex } = weight
   const outputs = roundUp(out, 64)
-  const entries = outputs * Math.ceil(inputs / groupSize)
+  const packedGroup = groupSize >= inputs ? inputs : groupSize & -groupSize // the power of two in it
+  const entries = outputs * Math.ceil(inputs / packedGroup)
   return (
     allocated((outputs * roundUp(inputs, 128) * bits) / 8) +
     allocated(entries * elementBytes[scales.dtype]) +

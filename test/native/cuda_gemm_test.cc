@@ -31,7 +31,7 @@ void check_quantised(const Options& options, int64_t rows, Random& random, DType
 TEST(cuda_gemm_packs_what_it_was_given) {
   Random random(1);
   for (const int bits : {4, 8}) {
-    for (const auto& [out, in, group] : {std::array<int64_t, 3>{64, 128, 32}, {200, 288, 64}, {65, 130, -1}}) {
+    for (const auto& [out, in, group] : {std::array<int64_t, 3>{64, 128, 32}, {200, 288, 96}, {65, 130, -1}}) {
       Options options{.bits = bits, .out = out, .in = in, .group_size = group, .zero_points = true, .bias = true};
       options.scale_type = in == 288 ? DType::bf16 : in == 130 ? DType::f32 : DType::f16;
       const Canonical canonical = random_linear(options, random);
@@ -56,9 +56,11 @@ TEST(cuda_gemm_packs_what_it_was_given) {
         }
         for (int64_t g = 0; g < layout.groups; ++g) {
           const int64_t entry = (n / 64 * layout.groups + g) * 64 + entry_place(output);
-          CHECK(zeros[entry] == (n < out ? canonical.zeros[n * layout.groups + g] : 0));
+          const int64_t group = g * packed_group_size(canonical.shape.group_size, in) / canonical.shape.group_size;
+          const int64_t given = n * canonical.shape.groups() + group;
+          CHECK(zeros[entry] == (n < out ? canonical.zeros[given] : 0));
           for (size_t byte = 0; byte < scale_bytes; ++byte) {
-            const int expected = n < out ? rows.scales[(n * layout.groups + g) * scale_bytes + byte] : 0;
+            const int expected = n < out ? rows.scales[given * scale_bytes + byte] : 0;
             CHECK(scales[entry * scale_bytes + byte] == expected);
           }
         }
@@ -240,10 +242,10 @@ TEST(cuda_gemm_refuses_what_it_cannot_do) {
   CanonicalShape shape;
   shape.name = "model.layers.0.mlp.down_proj";
   shape.out = 64, shape.in = 160, shape.group_size = 80;
-  CHECK_THROWS(quantized_bytes(shape), "UNSUPPORTED");
+  CHECK_THROWS(quantized_bytes(shape), "UNSUPPORTED_MODEL");
   shape.group_size = 32;
   shape.bits = 2;
-  CHECK_THROWS(quantized_bytes(shape), "UNSUPPORTED");
+  CHECK_THROWS(quantized_bytes(shape), "UNSUPPORTED_MODEL");
   shape.bits = 4;
   const DeviceMemory block(stream.device(), quantized_bytes(shape));
   const LinearWeight weight = lay_out_quantized(stream, shape, block.data());
