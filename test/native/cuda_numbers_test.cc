@@ -183,6 +183,32 @@ TEST(cuda_numbers_convert_bfloat16s) { check_conversions<bfloat16>(bfloat16_form
 TEST(cuda_numbers_compute_with_halves) { check_arithmetic<half>(half_format); }
 TEST(cuda_numbers_compute_with_bfloat16s) { check_arithmetic<bfloat16>(bfloat16_format); }
 
+// 7 * 37 = 259 lies in the middle of two bfloat16s; what is added decides, however small it is.
+TEST(cuda_numbers_fuse_with_one_rounding) {
+  const struct {
+    double a, b, c, expected;
+  } cases[] = {{7, 37, 0, 260},          {7, 37, 0x1p-60, 260}, {7, 37, -0x1p-60, 258}, {7, -37, 0x1p-60, -258},
+               {7, -37, -0x1p-60, -260}, {7, 39, 0x1p-60, 274}, {7, 39, -0x1p-60, 272}, {7, 39, 0, 272}};
+  std::vector<uint16_t> operands[3];
+  for (const auto& [a, b, c, expected] : cases) {
+    operands[0].push_back(bfloat16_format.nearest(a));
+    operands[1].push_back(bfloat16_format.nearest(b));
+    operands[2].push_back(bfloat16_format.nearest(c));
+  }
+  Stream stream(Device::at(0));
+  const DeviceMemory a = upload(stream, operands[0]), b = upload(stream, operands[1]), c = upload(stream, operands[2]);
+  const DeviceMemory out(stream.device(), 4 * a.bytes());
+  const auto count = static_cast<uint32_t>(operands[0].size());
+  launch(stream, shape_for(count),
+         Compute<bfloat16>{a.as<bfloat16>(), b.as<bfloat16>(), c.as<bfloat16>(), out.as<bfloat16>(), count});
+  const auto results = download<uint16_t>(stream, out);
+  for (uint32_t i = 0; i < count; ++i) {
+    const double result = bfloat16_format.value(results[3 * count + i]);
+    CHECK_MESSAGE(result == cases[i].expected,
+                  cases[i].a << " * " << cases[i].b << " + " << cases[i].c << " = " << result);
+  }
+}
+
 TEST(cuda_numbers_shuffle_bits) {
   Stream stream(Device::at(0));
   const DeviceMemory out(stream.device(), 10 * sizeof(uint32_t));

@@ -15,7 +15,15 @@ using namespace billfish::emulated;
 namespace {
 
 // How each block hands values from one thread to another by way of shared memory, and what it may forget.
-enum class Handover { barrier, no_barrier, named_barrier, cp_async, cp_async_without_wait, cp_async_without_barrier };
+enum class Handover {
+  barrier,
+  no_barrier,
+  named_barrier,
+  cp_async,
+  cp_async_without_wait,
+  cp_async_with_weak_wait,
+  cp_async_without_barrier
+};
 
 // Each block reverses its values.
 template <Handover handover>
@@ -30,7 +38,11 @@ struct ReverseBlock {
     if constexpr (handover >= Handover::cp_async) {
       cp_async<4>(buffer + thread, in + first + thread);
       cp_async_commit();
-      if constexpr (handover != Handover::cp_async_without_wait) cp_async_wait<0>();
+      if constexpr (handover == Handover::cp_async_with_weak_wait) {
+        cp_async_wait<1>();  // lets the newest group be on its way, and there is but one
+      } else if constexpr (handover != Handover::cp_async_without_wait) {
+        cp_async_wait<0>();
+      }
     } else {
       buffer[thread] = in[first + thread];
     }
@@ -55,6 +67,18 @@ std::string reverse() {
   for (size_t i = 0; i < result.size(); ++i) CHECK(result[i] == values[i / 256 * 256 + 255 - i % 256]);
   return "";
 }
+
+// The first block to run writes its shared memory; the others read theirs, which no one has written.
+struct ReadAnotherBlocksMemory {
+  static constexpr int max_threads = 32;
+  Global<int32_t> first;  // 0 until a block has come
+
+  DEVICE void operator()() const {
+    Shared<int32_t> shared = shared_memory<int32_t>();
+    if (atomic_add(first, 1) == 0) shared[0] = 7;
+    first[0] = shared[0];
+  }
+};
 
 // Two buffers in turn, each written while the other is read. One barrier a round is enough; none at the end of a round
 // lets fast warps overwrite what slow ones still read.
@@ -173,11 +197,21 @@ TEST(emulator_catches_a_missing_barrier) {
 TEST(emulator_catches_a_missing_wait_for_a_copy) {
   in_every_schedule([] {
     CHECK_COMPLAINT(reverse<Handover::cp_async_without_wait>(), "a copy that was not waited for");
+    CHECK_COMPLAINT(reverse<Handover::cp_async_with_weak_wait>(), "a copy that was not waited for");
     Stream stream(Device::at(0));
     const DeviceMemory in = upload(stream, counting(BulkPipeline<false>::elements)), out(Device::at(0), in.bytes());
     CHECK_COMPLAINT(
         launch_complaint(stream, BulkPipeline<false>::shape, BulkPipeline<false>{in.as<float>(), out.as<float>()}),
         "a copy that was not waited for");
+  });
+}
+
+TEST(emulator_gives_every_block_shared_memory_of_its_own) {
+  in_every_schedule([] {
+    Stream stream(Device::at(0));
+    const DeviceMemory first = upload(stream, std::vector<int32_t>{0});
+    const LaunchShape shape{.grid = {2}, .shared_bytes = 4};
+    CHECK_COMPLAINT(launch_complaint(stream, shape, ReadAnotherBlocksMemory{first.as<int32_t>()}), "was never written");
   });
 }
 
