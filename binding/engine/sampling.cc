@@ -28,26 +28,6 @@ void require_token(int32_t token, int32_t vocab, const char* where) {
                                     ", but the vocabulary's tokens are 0 to " + std::to_string(vocab - 1));
 }
 
-void check(const SamplingParameters& p, int32_t vocab) {
-  const auto finite_from = [](float value, float low) { return std::isfinite(value) && value >= low; };
-  require_option(finite_from(p.temperature, 0), "temperature", "a finite number >= 0", p.temperature);
-  require_option(p.top_k >= 0, "topK", ">= 0", p.top_k);
-  require_option(p.top_p > 0 && p.top_p <= 1, "topP", "> 0 and <= 1", p.top_p);
-  require_option(p.min_p >= 0 && p.min_p <= 1, "minP", ">= 0 and <= 1", p.min_p);
-  require_option(std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "repetitionPenalty",
-                 "a finite number > 0", p.repetition_penalty);
-  require_option(std::isfinite(p.presence_penalty), "presencePenalty", "finite", p.presence_penalty);
-  require_option(std::isfinite(p.frequency_penalty), "frequencyPenalty", "finite", p.frequency_penalty);
-  require_option(p.logprobs >= -1, "logprobs", ">= 0", p.logprobs);
-  for (const int32_t token : p.prompt) require_token(token, vocab, "the prompt");
-  for (const int32_t token : p.generated) require_token(token, vocab, "the generated text");
-  for (const int32_t token : p.banned) require_token(token, vocab, "the list of banned tokens");
-  for (const TokenBias& entry : p.bias) {
-    require_token(entry.token, vocab, "logitBias");
-    require_option(std::isfinite(entry.bias), "logitBias", "finite", entry.bias);
-  }
-}
-
 // The highest logit, which may be -infinity.
 float highest_logit(const float* logits, int32_t vocab) {
   std::array<float, kLanes> highest;
@@ -67,10 +47,7 @@ float highest_logit(const float* logits, int32_t vocab) {
   }
   if (std::any_of(invalid.begin(), invalid.end(), [](int32_t is) { return is != 0; })) {
     const float* first = std::find_if(logits, logits + vocab, [](float logit) { return !(logit < kInfinity); });
-    throw Error("INTERNAL", "the logit of token " + std::to_string(first - logits) + " is " +
-                                (std::isnan(*first) ? "NaN" : "+infinity") + ", the first such of " +
-                                std::to_string(vocab) +
-                                "; the model's weights or activations have left the range of their type");
+    throw invalid_logit(static_cast<int32_t>(first - logits), *first, vocab);
   }
   return *std::max_element(highest.begin(), highest.end());
 }
@@ -328,9 +305,42 @@ SamplingScratch::SamplingScratch(void* memory, int32_t vocab) {
   counts = reinterpret_cast<int32_t*>(weights + vocab);
 }
 
+void check_sampling(const SamplingParameters& p, int32_t vocab) {
+  const auto finite_from = [](float value, float low) { return std::isfinite(value) && value >= low; };
+  require_option(finite_from(p.temperature, 0), "temperature", "a finite number >= 0", p.temperature);
+  require_option(p.top_k >= 0, "topK", ">= 0", p.top_k);
+  require_option(p.top_p > 0 && p.top_p <= 1, "topP", "> 0 and <= 1", p.top_p);
+  require_option(p.min_p >= 0 && p.min_p <= 1, "minP", ">= 0 and <= 1", p.min_p);
+  require_option(std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "repetitionPenalty",
+                 "a finite number > 0", p.repetition_penalty);
+  require_option(std::isfinite(p.presence_penalty), "presencePenalty", "finite", p.presence_penalty);
+  require_option(std::isfinite(p.frequency_penalty), "frequencyPenalty", "finite", p.frequency_penalty);
+  require_option(p.logprobs >= -1, "logprobs", ">= 0", p.logprobs);
+  for (const int32_t token : p.prompt) require_token(token, vocab, "the prompt");
+  for (const int32_t token : p.generated) require_token(token, vocab, "the generated text");
+  for (const int32_t token : p.banned) require_token(token, vocab, "the list of banned tokens");
+  for (const TokenBias& entry : p.bias) {
+    require_token(entry.token, vocab, "logitBias");
+    require_option(std::isfinite(entry.bias), "logitBias", "finite", entry.bias);
+  }
+}
+
+Error invalid_logit(int32_t token, float logit, int32_t vocab) {
+  return Error("INTERNAL", "the logit of token " + std::to_string(token) + " is " +
+                               (std::isnan(logit) ? "NaN" : "+infinity") + ", the first such of " +
+                               std::to_string(vocab) +
+                               "; the model's weights or activations have left the range of their type");
+}
+
+Error nothing_to_choose(int32_t vocab, size_t banned) {
+  return Error("INTERNAL", "none of the " + std::to_string(vocab) +
+                               " tokens may be chosen: every logit is -infinity (" + std::to_string(banned) +
+                               " tokens are banned)");
+}
+
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, SamplingScratch& scratch) {
   if (vocab <= 0) throw Error("INTERNAL", "cannot sample from " + std::to_string(vocab) + " logits");
-  check(p, vocab);
+  check_sampling(p, vocab);
   float highest = highest_logit(logits, vocab);
   Sampled sampled;
 
@@ -350,9 +360,7 @@ Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, Sampli
     for (const int32_t token : p.banned) edits.set(token, -kInfinity);
     if (edits.any()) highest = highest_logit(logits, vocab);
     if (highest == -kInfinity) {
-      throw Error("INTERNAL", "none of the " + std::to_string(vocab) +
-                                  " tokens may be chosen: every logit is -infinity (" +
-                                  std::to_string(p.banned.size()) + " tokens are banned)");
+      throw nothing_to_choose(vocab, p.banned.size());
     }
     sampled.token = choose(logits, vocab, highest, p, scratch);
   }

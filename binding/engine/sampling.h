@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/bounded_list.h"
+#include "engine/error.h"
 
 namespace billfish {
 
@@ -80,5 +81,10 @@ struct SamplingScratch {
 // Throws Error: INVALID_OPTION for an option out of its range or a token id outside [0, vocab); INTERNAL for a logit
 // that is NaN or +infinity (naming the first), or when every token is banned.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
+
+// Its parts, for backends that sample where the logits are: the check of the options, and what it throws later.
+void check_sampling(const SamplingParameters& parameters, int32_t vocab);
+Error invalid_logit(int32_t token, float logit, int32_t vocab);  // NaN or +infinity
+Error nothing_to_choose(int32_t vocab, size_t banned);
 
 }  // namespace billfish

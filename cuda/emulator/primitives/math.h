@@ -23,6 +23,8 @@ constexpr T ceil_div(T a, T b) {
 constexpr float infinity = __builtin_huge_valf();
 
 inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+inline float add_rounded(float a, float b) { return a + b; }
+inline float multiply_rounded(float a, float b) { return a * b; }
 inline float absolute(float x) { return std::fabs(x); }
 inline float square_root(float x) { return std::sqrt(x); }
 inline float exp(float x) { return std::exp(x); }

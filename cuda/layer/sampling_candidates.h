@@ -1,0 +1,238 @@
+// The candidates of one row, highest first, in chunks of at most 1024 in shared memory: for a block that looks at the
+// logits again for every chunk, so that no memory of the vocabulary's size is needed.
+//
+// A chunk is found by its digits: candidates are counted by the upper 11 bits of their keys, and as many whole counts
+// as fit are taken from the top; if not even the highest fits, it is counted by the next 11 bits, and so on.
+#pragma once
+#include <cstdint>
+
+#include "layer/sampling_softmax.h"
+#include "primitives/atomic.h"
+#include "primitives/bits.h"
+#include "primitives/index.h"
+#include "primitives/pointer.h"
+#include "primitives/reduce.h"
+#include "primitives/sync.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+constexpr uint32_t sample_threads = 512, chunk_capacity = 1024;
+constexpr uint32_t digit_bits = 11, digits = 1u << digit_bits;
+
+// The shared memory of a block that samples.
+struct SampleMemory {
+  Shared<uint64_t> keys;      // [chunk_capacity]
+  Shared<float> weights;      // [chunk_capacity]
+  Shared<uint32_t> counts;    // [digits]
+  Shared<uint64_t> scratch;   // [32], of reductions
+  Shared<double> double_out;  // [2], what one thread tells the others
+  Shared<uint32_t> word_out;  // [4]
+  Shared<double> block_sums;  // [blocks of the vocabulary]
+
+  static constexpr uint32_t keys_bytes = chunk_capacity * 8, weights_bytes = chunk_capacity * 4;
+  static constexpr uint32_t fixed_bytes = keys_bytes + weights_bytes + digits * 4 + 32 * 8 + 2 * 8 + 4 * 4;
+  DEVICE static SampleMemory of_block() {
+    SampleMemory memory;
+    uint32_t at = 0;
+    memory.keys = shared_memory<uint64_t>(at), at += keys_bytes;
+    memory.weights = shared_memory<float>(at), at += weights_bytes;
+    memory.counts = shared_memory<uint32_t>(at), at += digits * 4;
+    memory.scratch = shared_memory<uint64_t>(at), at += 32 * 8;
+    memory.double_out = shared_memory<double>(at), at += 2 * 8;
+    memory.word_out = shared_memory<uint32_t>(at), at += 4 * 4;
+    memory.block_sums = shared_memory<double>(at);
+    return memory;
+  }
+};
+
+struct Logits {
+  Global<float> values;
+  uint32_t vocab;
+
+  // Calls visit(logit, token) for all logits, spread over the block's threads.
+  template <class Visit>
+  DEVICE void for_each(const Visit& visit) const {
+    UNROLL for (uint32_t token = thread_index().x; token < vocab; token += sample_threads) {
+      const float logit = values[token];
+      visit(logit, token);
+    }
+  }
+};
+
+// Which logits are candidates at all.
+struct CandidateFilter {
+  Softmax softmax;
+  float least;   // weight; 0: any that is above -infinity
+  uint64_t bar;  // key
+
+  DEVICE bool admits(float logit, uint64_t key) const {
+    if (key < bar || logit == -infinity) return false;
+    if (least <= 0) return true;
+    const float weight = softmax.weight(logit);
+    return weight >= least && weight > 0;
+  }
+};
+
+class Candidates {
+ public:
+  DEVICE Candidates(const Logits& logits, const CandidateFilter& filter, const SampleMemory& memory)
+      : logits_(logits), filter_(filter), memory_(memory) {}
+
+  // Visits the candidates in order, on the block's first thread: visit(weight, token) says whether to go on. All
+  // threads call, and may read what was told to them when it returns.
+  template <class Visit>
+  DEVICE void for_each(const Visit& visit) {
+    uint64_t upper = ~uint64_t{0};
+    while (true) {
+      load_chunk(upper);
+      if (count_ == 0) break;
+      if (thread_index().x == 0) {
+        bool more = true;
+        for (uint32_t i = 0; i < count_ && more; ++i) {
+          const uint64_t key = memory_.keys[i];
+          more = visit(float(memory_.weights[i]), key);
+        }
+        memory_.word_out[0] = more ? 1 : 0;
+      }
+      sync_threads();
+      const uint32_t more = memory_.word_out[0];
+      sync_threads();
+      if (more == 0) break;
+      upper = lower_;
+    }
+  }
+
+  // The key of which at least `count` (at most sample_threads) candidates are not below it: the count-th highest among
+  // the highest of each thread's.
+  DEVICE static uint64_t bar(const Logits& logits, uint32_t count, const SampleMemory& memory) {
+    uint64_t highest = 0;
+    logits.for_each([&](float logit, uint32_t token) {
+      if (logit > -infinity) highest = max(highest, RankKey::of(logit, token));
+    });
+    memory.keys[thread_index().x] = highest;
+    sync_threads();
+    sort(sample_threads, memory);
+    const uint64_t key = memory.keys[count - 1];
+    sync_threads();
+    return key;
+  }
+
+ private:
+  // Makes the chunk of the candidates below `upper` the one in shared memory: count_ keys from lower_ on, sorted, with
+  // their weights.
+  DEVICE void load_chunk(uint64_t upper) {
+    if (loaded_ && upper == upper_) return;
+    loaded_ = true;
+    upper_ = upper;
+    lower_ = find_lower();
+    gather();
+    uint32_t size = 1;
+    while (size < count_) size *= 2;
+    for (uint32_t i = count_ + thread_index().x; i < size; i += sample_threads) memory_.keys[i] = 0;
+    sync_threads();
+    sort(size, memory_);
+    for (uint32_t i = thread_index().x; i < count_; i += sample_threads) {
+      const uint64_t key = memory_.keys[i];
+      memory_.weights[i] = filter_.softmax.weight(RankKey::logit(key));
+    }
+    sync_threads();
+  }
+
+  template <class Visit>
+  DEVICE void for_each_key(const Visit& visit) const {
+    logits_.for_each([&](float logit, uint32_t token) {
+      const uint64_t key = RankKey::of(logit, token);
+      if (key < upper_ && filter_.admits(logit, key)) visit(key);
+    });
+  }
+
+  // The lowest key of the chunk.
+  DEVICE uint64_t find_lower() const {
+    uint64_t prefix = 0, mask = 0;
+    uint32_t shift = 64 - digit_bits;
+    while (true) {
+      for (uint32_t i = thread_index().x; i < digits; i += sample_threads) memory_.counts[i] = 0;
+      sync_threads();
+      for_each_key([&](uint64_t key) {
+        if ((key & mask) == prefix) {
+          atomic_add(memory_.counts + static_cast<int32_t>(key >> shift & (digits - 1)), 1u);
+        }
+      });
+      sync_threads();
+      if (warp_index() == 0) find_cut();
+      sync_threads();
+      const uint32_t cut = memory_.word_out[0], taken = memory_.word_out[1];
+      sync_threads();
+      if (cut == digits) return prefix;  // all fit
+      if (taken > 0) return prefix + ((uint64_t{cut} + 1) << shift);
+      prefix |= uint64_t{cut} << shift;
+      mask |= uint64_t{digits - 1} << shift;
+      shift -= digit_bits;  // not below 9: there a digit stands for 512 keys, which fit
+    }
+  }
+
+  // By the first warp: the highest digit whose candidates no longer fit (`digits` when all do), and how many are above
+  // it.
+  DEVICE void find_cut() const {
+    constexpr uint32_t lane_digits = digits / 32;
+    const uint32_t lane = lane_index(), top = digits - lane * lane_digits;  // this lane's digits end here
+    uint32_t own = 0;
+    for (uint32_t i = 1; i <= lane_digits; ++i) own += uint32_t{memory_.counts[top - i]};
+    uint32_t through = own;  // candidates of this lane's digits and all above
+    for (uint32_t step = 1; step < 32; step *= 2) {
+      const uint32_t above = shuffle_up(through, step);
+      if (lane >= step) through += above;
+    }
+    const uint32_t over = ballot(through > chunk_capacity);
+    if (over == 0) {
+      if (lane == 0) {
+        memory_.word_out[0] = digits;
+        memory_.word_out[1] = 0;
+      }
+      return;
+    }
+    if (lane + 1 != static_cast<uint32_t>(find_first_set(over))) return;
+    uint32_t taken = through - own, digit = top - 1;
+    while (taken + uint32_t{memory_.counts[digit]} <= chunk_capacity) taken += uint32_t{memory_.counts[digit--]};
+    memory_.word_out[0] = digit;
+    memory_.word_out[1] = taken;
+  }
+
+  DEVICE void gather() {
+    if (thread_index().x == 0) memory_.word_out[0] = 0;
+    sync_threads();
+    for_each_key([&](uint64_t key) {
+      if (key >= lower_) memory_.keys[atomic_add(memory_.word_out, 1u)] = key;
+    });
+    sync_threads();
+    count_ = memory_.word_out[0];
+    sync_threads();
+  }
+
+  // Bitonic, the highest key first; `size` is a power of two.
+  DEVICE static void sort(uint32_t size, const SampleMemory& memory) {
+    for (uint32_t run = 2; run <= size; run *= 2) {
+      for (uint32_t distance = run / 2; distance > 0; distance /= 2) {
+        for (uint32_t i = thread_index().x; i < size / 2; i += sample_threads) {
+          const uint32_t low = i / distance * 2 * distance + i % distance, high = low + distance;
+          const uint64_t a = memory.keys[low], b = memory.keys[high];
+          const bool descending = (low & run) == 0;
+          if ((a < b) == descending) {
+            memory.keys[low] = b;
+            memory.keys[high] = a;
+          }
+        }
+        sync_threads();
+      }
+    }
+  }
+
+  const Logits& logits_;
+  const CandidateFilter& filter_;
+  const SampleMemory& memory_;
+  bool loaded_ = false;
+  uint64_t upper_ = 0, lower_ = 0;
+  uint32_t count_ = 0;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,280 @@
+#include "layer/sampling_rows.h"
+
+#include "layer/sampling_candidates.h"
+#include "layer/vector.h"
+#include "runtime/launch.h"
+
+namespace billfish::BILLFISH_TARGET {
+namespace {
+
+constexpr uint32_t sum_block = 1024, sum_lanes = 16;  // as in engine/sampling.cc: they decide the order of additions
+
+// A block samples one row. It reads the logits two to six times, mostly from L2: 600 KB take some 10 us a time on one
+// multiprocessor; the rows of a step do so side by side.
+struct SampleRow {
+  static constexpr int max_threads = sample_threads;
+  Global<float> logits;
+  int64_t stride;
+  uint32_t vocab;
+  Global<const SampleRequest> requests;
+  Global<LogitEdit> edits;
+  Global<const EditPhase> phases;
+  Global<SampleAnswer> answers;
+  Global<Alternative> alternatives;
+  int32_t most_alternatives;
+
+  DEVICE void operator()() const {
+    begin_after_previous_grid();
+    const auto row = static_cast<int64_t>(block_index().x);
+    const SampleRequest request = requests[row];
+    if (request.active == 0) return;
+    const Logits row_logits{logits + row * stride, vocab};
+    const SampleMemory memory = SampleMemory::of_block();
+    SampleAnswer answer = {};
+    sample(row, row_logits, request, memory, answer);
+    if (thread_index().x == 0) answers[row] = answer;
+  }
+
+ private:
+  struct Highest {
+    float logit;
+    uint32_t token;
+    uint32_t invalid;  // the first token whose logit is NaN or +infinity; vocab if none is
+  };
+
+  // `answer` counts on the first thread.
+  DEVICE void sample(int64_t row, const Logits& row_logits, const SampleRequest& request, const SampleMemory& memory,
+                     SampleAnswer& answer) const {
+    Highest highest = find_highest(row_logits, memory);
+    if (!valid(row_logits, highest, answer)) return;
+    answer.highest = highest.logit;
+    if (request.alternatives >= 0) {
+      const Softmax softmax{highest.logit, 1.0f};
+      answer.total = sum_weights(row_logits, softmax, memory);
+      answer.alternatives = find_alternatives(row, row_logits, softmax, request.alternatives, memory);
+    }
+    if (request.phases > 0) {
+      apply_edits(row_logits, request);
+      highest = find_highest(row_logits, memory);
+    }
+    uint32_t token = highest.token;
+    const bool may_choose = valid(row_logits, highest, answer) && highest.logit > -infinity;
+    if (highest.logit == -infinity) answer.status = SampleAnswer::none_left;
+    if (may_choose && request.inverse_temperature > 0) token = choose(row_logits, highest.logit, request, memory);
+    sync_threads();
+    restore_edits(row_logits, request);
+    if (!may_choose) return;
+    answer.token = static_cast<int32_t>(token);
+    answer.logit = row_logits.values[token];
+  }
+
+  DEVICE Highest find_highest(const Logits& row, const SampleMemory& memory) const {
+    uint64_t key = 0;
+    uint32_t invalid = vocab;
+    row.for_each([&](float logit, uint32_t token) {
+      if (logit < infinity) {
+        key = max(key, RankKey::of(logit, token));
+      } else {
+        invalid = min(invalid, token);
+      }
+    });
+    key = block_reduce(
+        key, [](uint64_t a, uint64_t b) { return max(a, b); }, memory.scratch);
+    const uint64_t first = block_reduce(
+        uint64_t{invalid}, [](uint64_t a, uint64_t b) { return min(a, b); }, memory.scratch);
+    return {RankKey::logit(key), RankKey::token(key), static_cast<uint32_t>(first)};
+  }
+  DEVICE bool valid(const Logits& row, const Highest& highest, SampleAnswer& answer) const {
+    if (highest.invalid == vocab) return true;
+    answer.status = SampleAnswer::invalid_logit;
+    answer.token = static_cast<int32_t>(highest.invalid);
+    answer.logit = row.values[highest.invalid];
+    return false;
+  }
+
+  DEVICE void apply_edits(const Logits& row, const SampleRequest& request) const {
+    for (int32_t i = request.first_phase; i < request.first_phase + request.phases; ++i) {
+      const EditPhase phase = phases[i];
+      for (int32_t j = phase.begin + static_cast<int32_t>(thread_index().x); j < phase.end;
+           j += static_cast<int32_t>(sample_threads)) {
+        LogitEdit edit = edits[j];
+        edit.original = row.values[edit.token];
+        edits[j] = edit;
+        row.values[edit.token] = edited(edit, request.repetition);
+      }
+      sync_threads();
+    }
+  }
+  DEVICE static float edited(const LogitEdit& edit, float repetition) {
+    const float logit = edit.original;
+    if (edit.kind == LogitEdit::ban) return -infinity;
+    if (edit.kind == LogitEdit::bias) return add_rounded(logit, edit.value);
+    return add_rounded(logit > 0 ? logit / repetition : multiply_rounded(logit, repetition), -edit.value);
+  }
+  DEVICE void restore_edits(const Logits& row, const SampleRequest& request) const {
+    for (int32_t i = request.first_phase + request.phases - 1; i >= request.first_phase; --i) {
+      const EditPhase phase = phases[i];
+      for (int32_t j = phase.begin + static_cast<int32_t>(thread_index().x); j < phase.end;
+           j += static_cast<int32_t>(sample_threads)) {
+        const LogitEdit edit = edits[j];
+        row.values[edit.token] = edit.original;
+      }
+      sync_threads();
+    }
+  }
+
+  // The sum of all weights, and those of blocks of sum_block in memory.block_sums. Half a warp sums a block: a lane
+  // adds every 16th weight in fp32, then the lanes are added in fp64, as the host does.
+  DEVICE double sum_weights(const Logits& row, const Softmax& softmax, const SampleMemory& memory) const {
+    const uint32_t blocks = ceil_div(vocab, sum_block), lane = thread_index().x % sum_lanes;
+    constexpr uint32_t at_once = sample_threads / sum_lanes;
+    for (uint32_t first = 0; first < blocks; first += at_once) {
+      const uint32_t block = first + thread_index().x / sum_lanes, begin = block * sum_block;
+      const uint32_t count = block < blocks ? min(sum_block, vocab - begin) : 0;
+      const uint32_t whole = count - count % sum_lanes;
+      float own = 0;
+      UNROLL for (uint32_t i = lane; i < whole; i += sum_lanes) {
+        own = add_rounded(own, softmax.weight(row.values[begin + i]));
+      }
+      double sum = 0;
+      for (int other = 0; other < static_cast<int>(sum_lanes); ++other) {
+        sum += static_cast<double>(shuffle(own, other, sum_lanes));
+      }
+      for (uint32_t i = whole; i < count; ++i) sum += static_cast<double>(softmax.weight(row.values[begin + i]));
+      if (lane == 0 && block < blocks) memory.block_sums[block] = sum;
+    }
+    sync_threads();
+    double total = 0;
+    if (thread_index().x == 0) {
+      for (uint32_t block = 0; block < blocks; ++block) total += double(memory.block_sums[block]);
+    }
+    return from_first_thread(total, memory);
+  }
+
+  DEVICE static double from_first_thread(double value, const SampleMemory& memory) {
+    if (thread_index().x == 0) memory.double_out[0] = value;
+    sync_threads();
+    const double told = memory.double_out[0];
+    sync_threads();
+    return told;
+  }
+
+  DEVICE int32_t find_alternatives(int64_t row, const Logits& row_logits, const Softmax& softmax, int32_t wanted,
+                                   const SampleMemory& memory) const {
+    if (wanted == 0) return 0;
+    const CandidateFilter filter{softmax, 0, Candidates::bar(row_logits, static_cast<uint32_t>(wanted), memory)};
+    Candidates candidates(row_logits, filter, memory);
+    int32_t found = 0;
+    candidates.for_each([&](float, uint64_t key) {
+      const int64_t to = row * most_alternatives + found;
+      alternatives[to] = Alternative{static_cast<int32_t>(RankKey::token(key)), RankKey::logit(key)};
+      return ++found < wanted;
+    });
+    if (thread_index().x == 0) {  // the host reads as many as it asked for
+      for (int32_t i = found; i < wanted; ++i) alternatives[row * most_alternatives + i] = Alternative{-1, -infinity};
+    }
+    return found;
+  }
+
+  DEVICE uint32_t choose(const Logits& row, float highest, const SampleRequest& request,
+                         const SampleMemory& memory) const {
+    const Softmax softmax{highest, request.inverse_temperature};
+    CandidateFilter filter{softmax, 0, 0};
+    const auto top_k = static_cast<uint32_t>(request.top_k);
+    double total = 0;
+    if (top_k == 0) {
+      total = sum_weights(row, softmax, memory);
+      if (request.top_p >= 1 && request.min_p <= 0) return draw_from_all(row, softmax, request.random * total, memory);
+      // Below this weight are tokens that the nucleus does not reach, and weights of zero are never drawn.
+      const auto negligible = static_cast<float>(request.negligible * total);
+      filter.least = max(max(negligible, request.top_p >= 1 ? request.min_p : 0.0f), smallest_weight);
+    } else if (top_k <= sample_threads) {
+      filter.bar = Candidates::bar(row, top_k, memory);
+    }
+    Candidates candidates(row, filter, memory);
+    const uint32_t most = top_k == 0 ? vocab : top_k;
+    if (top_k != 0 && request.top_p < 1) {
+      uint32_t seen = 0;
+      candidates.for_each([&](float weight, uint64_t) {
+        total += static_cast<double>(weight);
+        return ++seen < most;
+      });
+    }
+    // The nucleus, and of it the tokens that min-p keeps: the first ones, since weights only fall.
+    const double wanted = static_cast<double>(request.top_p) * total;
+    double reached = 0, sum = 0;
+    uint32_t seen = 0, kept = 0;
+    candidates.for_each([&](float weight, uint64_t) {
+      reached += static_cast<double>(weight);
+      if (kept == seen && (seen == 0 || weight >= request.min_p)) {
+        sum += static_cast<double>(weight);
+        ++kept;
+      }
+      return ++seen < most && (request.top_p >= 1 || reached < wanted);
+    });
+    const double target = request.random * sum;
+    uint32_t drawn = 0;
+    double passed = 0;
+    seen = 0;
+    candidates.for_each([&](float weight, uint64_t key) {
+      if (seen == 0 || weight > 0) drawn = RankKey::token(key);
+      passed += static_cast<double>(weight);
+      return ++seen < kept && !(weight > 0 && passed > target);
+    });
+    return drawn;  // of the first thread, as `kept` and `target` are
+  }
+
+  DEVICE uint32_t draw_from_all(const Logits& row, const Softmax& softmax, double target,
+                                const SampleMemory& memory) const {
+    const uint32_t blocks = ceil_div(vocab, sum_block);
+    if (thread_index().x == 0) {
+      uint32_t block = 0;
+      while (block + 1 < blocks && double(memory.block_sums[block]) <= target) {
+        target -= double(memory.block_sums[block++]);
+      }
+      memory.word_out[0] = block;
+    }
+    sync_threads();
+    const uint32_t begin = uint32_t{memory.word_out[0]} * sum_block, count = min(sum_block, vocab - begin);
+    for (uint32_t i = thread_index().x; i < count; i += sample_threads) {
+      memory.weights[i] = softmax.weight(row.values[begin + i]);
+    }
+    sync_threads();
+    if (thread_index().x != 0) return 0;
+    // Rounding may put the target just behind the last weight of a block that is otherwise empty: then go back to the
+    // last weight there is.
+    double reached = 0;
+    uint32_t last = vocab;
+    for (uint32_t i = 0; i < count && reached <= target; ++i) {
+      const float weight = memory.weights[i];
+      if (weight <= 0) continue;
+      reached += static_cast<double>(weight);
+      last = begin + i;
+    }
+    if (last == vocab) {
+      last = begin;
+      while (softmax.weight(row.values[--last]) <= 0) {
+      }
+    }
+    return last;
+  }
+
+  // The weights above zero begin here: those below have no bits left.
+  static constexpr float smallest_weight = 0x1p-149f;
+};
+
+}  // namespace
+
+void sample_rows(Stream& stream, const SampleRows& rows) {
+  const auto vocab = static_cast<uint32_t>(rows.logits.columns);
+  const uint32_t blocks = (vocab + sum_block - 1) / sum_block;
+  launch(stream,
+         {.grid = {static_cast<uint32_t>(rows.logits.rows)},
+          .block = {sample_threads},
+          .shared_bytes = SampleMemory::fixed_bytes + blocks * 8,
+          .programmatic = true},
+         SampleRow{rows.logits.data, rows.logits.stride, vocab, rows.requests, rows.edits, rows.phases, rows.answers,
+                   rows.alternatives, rows.most_alternatives});
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,210 @@
+// Sampling on the device: exactly what the host samples, on the same logits.
+#include "layer/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "engine/error.h"
+#include "engine/sampling.h"
+#include "kernel_numbers.h"
+#include "kernel_testing.h"
+
+using namespace billfish;
+using namespace billfish::BILLFISH_TARGET;
+
+namespace {
+
+constexpr float infinity_of_float = std::numeric_limits<float>::infinity();
+
+// A request that owns its lists.
+struct Request {
+  SamplingParameters parameters;
+  std::vector<int32_t> prompt = {}, generated = {}, banned = {};
+  std::vector<TokenBias> bias = {};
+};
+
+const SamplingParameters* point(Request& request) {
+  request.parameters.prompt = request.prompt;
+  request.parameters.generated = request.generated;
+  request.parameters.banned = request.banned;
+  request.parameters.bias = request.bias;
+  return &request.parameters;
+}
+
+// Samples a row for every request on the device and on the host, and compares tokens and log-probabilities.
+void check_rows(const std::vector<float>& logits, int32_t vocab, std::vector<Request>& requests) {
+  Stream stream(Device::at(0));
+  const auto rows = static_cast<int32_t>(requests.size());
+  const DeviceMemory memory(stream.device(), Sampler::device_bytes(rows));
+  Sampler sampler(stream.device(), memory.data(), rows);
+  std::vector<const SamplingParameters*> pointers;
+  for (Request& request : requests) pointers.push_back(point(request));
+  CHECK(sampler.accepts(pointers, vocab));
+  const int64_t stride = (vocab + 15) / 16 * 16;
+  std::vector<float> rows_of_logits(static_cast<size_t>(rows * stride), NAN);
+  for (size_t r = 0; r < requests.size(); ++r) {
+    std::copy(logits.begin(), logits.end(), rows_of_logits.begin() + static_cast<int64_t>(r) * stride);
+  }
+  const DeviceMemory on_device = upload(stream, rows_of_logits);
+  sampler.sample(stream, {on_device.as<float>(), rows, vocab, stride}, pointers);
+  const std::vector<Sampled> got = sampler.results(stream);
+  CHECK(got.size() == requests.size());
+  const std::vector<float> after = download<float>(stream, on_device);
+  CHECK(std::equal(after.begin(), after.end(), rows_of_logits.begin(),
+                   [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }));
+
+  std::vector<double> scratch_memory(SamplingScratch::bytes(vocab) / sizeof(double));
+  SamplingScratch scratch(scratch_memory.data(), vocab);
+  for (size_t r = 0; r < requests.size(); ++r) {
+    std::vector<float> row = logits;
+    const SamplingParameters& p = requests[r].parameters;
+    const Sampled wanted = sample(row.data(), vocab, p, scratch);
+    CHECK_MESSAGE(got[r].token == wanted.token, "token " << got[r].token << ", not " << wanted.token << ", of " << vocab
+                                                         << " at temperature " << p.temperature << ", top-k " << p.top_k
+                                                         << ", top-p " << p.top_p << ", min-p " << p.min_p);
+    CHECK(got[r].logprob == wanted.logprob || (std::isnan(got[r].logprob) && std::isnan(wanted.logprob)));
+    CHECK(got[r].alternatives.size() == wanted.alternatives.size());
+    for (size_t i = 0; i < std::min(got[r].alternatives.size(), wanted.alternatives.size()); ++i) {
+      CHECK(got[r].alternatives[i].token == wanted.alternatives[i].token);
+      CHECK(got[r].alternatives[i].logprob == wanted.alternatives[i].logprob);
+    }
+  }
+}
+
+// Logits with ties, zeros of both signs and -infinity.
+std::vector<float> awkward_logits(int32_t vocab, unsigned seed, float spread) {
+  std::vector<float> logits = random_floats(vocab, seed, spread);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (i % 3 == 0) logits[i] = std::round(logits[i] * 4) / 4;
+    if (i % 11 == 5) logits[i] = -infinity_of_float;
+    if (i % 17 == 4) logits[i] = i % 2 == 0 ? 0.0f : -0.0f;
+  }
+  return logits;
+}
+
+// Requests that differ in what they ask for, and in their random numbers.
+std::vector<Request> assorted_requests(int32_t vocab) {
+  std::vector<Request> requests;
+  uint64_t step = 0;
+  const auto add = [&](float temperature, int32_t top_k, float top_p, float min_p) -> Request& {
+    Request& request = requests.emplace_back();
+    request.parameters.temperature = temperature;
+    request.parameters.top_k = top_k;
+    request.parameters.top_p = top_p;
+    request.parameters.min_p = min_p;
+    request.parameters.seed = 99;
+    request.parameters.step = step++;
+    return request;
+  };
+  add(0, 0, 1, 0);
+  for (const float temperature : {0.3f, 1.0f, 5.0f}) {
+    for (int i = 0; i < 3; ++i) add(temperature, 0, 1, 0);
+    add(temperature, 5, 1, 0);
+    add(temperature, 40, 0.8f, 0);
+    add(temperature, 0, 0.9f, 0);
+    add(temperature, 0, 0.999f, 0.01f);
+    add(temperature, 0, 1, 0.05f);
+    add(temperature, 700, 0.95f, 0.001f);
+    add(temperature, vocab + 5, 0.5f, 0);
+  }
+  add(1, 1, 1, 0);
+  add(1, 0, 1e-6f, 0);
+  add(1, 0, 1, 1);
+  add(0, 0, 1, 0).parameters.logprobs = 0;
+  add(1, 0, 0.9f, 0).parameters.logprobs = std::min(vocab, 20);
+  // Penalties, biases that add up, bans.
+  for (const float temperature : {0.0f, 0.8f}) {
+    Request& request = add(temperature, 0, 0.95f, 0);
+    for (int32_t i = 0; i < 40; ++i) {
+      request.prompt.push_back(i * 7 % vocab);
+      request.generated.push_back(i * i % vocab);
+    }
+    request.parameters.repetition_penalty = 1.3f;
+    request.parameters.presence_penalty = 0.25f;
+    request.parameters.frequency_penalty = 0.125f;
+    request.parameters.logprobs = std::min(vocab, 3);
+    request.bias = {{vocab / 2, 3.3f}, {vocab / 3, -1.1f}, {vocab / 2, 0.7f}, {vocab - 1, 2.0f}, {vocab / 2, 0.1f}};
+    request.banned = {0, vocab - 1, 0};
+  }
+  add(0, 0, 1, 0).generated = {1, 1, 0};
+  requests.back().parameters.frequency_penalty = -2;
+  return requests;
+}
+
+}  // namespace
+
+TEST(cuda_sampling_chooses_what_the_host_chooses) {
+  unsigned seed = 0;
+  for (const int32_t vocab : {1, 5, 17, 512, 1023, 5000}) {
+    for (const float spread : {0.01f, 3.0f}) {
+      const std::vector<float> logits =
+          vocab > 5 ? awkward_logits(vocab, ++seed, spread) : random_floats(vocab, ++seed, spread);
+      std::vector<Request> requests = assorted_requests(vocab);
+      if (vocab == 1) {
+        for (Request& request : requests) request.banned.clear(), request.generated.clear();
+      }
+      check_rows(logits, vocab, requests);
+    }
+  }
+}
+
+TEST(cuda_sampling_in_every_schedule) {
+  const std::vector<float> logits = awkward_logits(2100, 50, 2);
+  in_every_schedule([&] {
+    std::vector<Request> requests = assorted_requests(2100);
+    requests.erase(requests.begin(), requests.begin() + 10);
+    check_rows(logits, 2100, requests);
+  });
+}
+
+// Thousands of equal logits: the chunks of candidates are cut by token.
+TEST(cuda_sampling_of_equal_logits) {
+  std::vector<float> logits(4000, 1.0f);
+  for (size_t i = 0; i < logits.size(); i += 5) logits[i] = 2.0f;
+  std::vector<Request> requests = assorted_requests(4000);
+  check_rows(logits, 4000, requests);
+}
+
+TEST(cuda_sampling_refuses_what_the_host_refuses) {
+  Stream stream(Device::at(0));
+  const DeviceMemory memory(stream.device(), Sampler::device_bytes(2));
+  Sampler sampler(stream.device(), memory.data(), 2);
+  const auto sample_of = [&](const std::vector<float>& logits, const std::vector<Request>& all) {
+    std::vector<Request> requests = all;
+    const DeviceMemory on_device = upload(stream, logits);
+    std::vector<const SamplingParameters*> pointers;
+    for (Request& request : requests) pointers.push_back(point(request));
+    const auto rows = static_cast<int64_t>(requests.size()), vocab = static_cast<int64_t>(logits.size()) / rows;
+    CHECK(sampler.accepts(pointers, static_cast<int32_t>(vocab)));
+    sampler.sample(stream, {on_device.as<float>(), rows, vocab, vocab}, pointers);
+    return sampler.results(stream);
+  };
+  CHECK(complaint([&] {
+          sample_of({1, NAN, 2, infinity_of_float}, {Request{}});
+        }).find("token 1 is NaN") != std::string::npos);
+  CHECK(complaint([&] {
+          sample_of({1, 0, 2, infinity_of_float}, {Request{}});
+        }).find("token 3 is +infinity") != std::string::npos);
+  Request banned;
+  banned.banned = {0, 1};
+  CHECK(complaint([&] {
+          sample_of({1, 2, 3, 4}, {Request{}, banned});
+        }).find("none of the 2 tokens") != std::string::npos);
+  CHECK(sample_of({1, 2, 4, 3}, {Request{}, Request{}})[1].token == 0);  // and the sampler goes on
+  Request invalid;
+  invalid.parameters.top_p = 0;
+  CHECK_THROWS(sampler.accepts({point(invalid)}, 4), "INVALID_OPTION");
+  Request many;
+  many.parameters.logprobs = Sampler::most_alternatives + 1;
+  CHECK(!sampler.accepts({point(many)}, 1000));
+  CHECK(sampler.accepts({point(many)}, 10));
+  many.parameters.logprobs = -1;
+  many.prompt.assign(Sampler::most_edits, 3);
+  CHECK(sampler.accepts({point(many)}, 10));
+  many.generated = {1};
+  CHECK(!sampler.accepts({point(many)}, 10));
+}
