@@ -37,7 +37,7 @@ struct alignas(64) SampleRequest {
 };
 static_assert(sizeof(SampleRequest) == 64);
 
-struct alignas(32) SampleAnswer {
+struct SampleAnswer {
   enum Status : int32_t { good, invalid_logit, none_left };
   double total;   // of the weights of the unmodified logits at temperature 1
   float highest;  // of the unmodified logits
