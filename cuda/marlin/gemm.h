@@ -74,7 +74,7 @@ struct Gemm {
     Totals totals = {};
     int tile = static_cast<int>(begin) / arguments.k_tiles, k = static_cast<int>(begin) % arguments.k_tiles;
     int units = static_cast<int>(end - begin);
-    uint32_t stage = StageRing<Tile>::begin;
+    uint32_t stage = stages_begin<Tile>;
     while (units > 0) {
       const int first_k = k, end_k = min(k + units, arguments.k_tiles);
       for (; k < end_k; ++k) {
@@ -82,7 +82,8 @@ struct Gemm {
         sync_threads();  // all have this stage's copies, and have read the stage before it, which is filled next
         loader.next();
         multiplier.multiply(stage, totals);
-        stage = StageRing<Tile>::after(arguments, stage);
+        stage += arguments.stage_bytes;
+        if (stage == arguments.stages_end) stage = stages_begin<Tile>;
       }
       finish_tile(tile, first_k, end_k, totals);
       units -= end_k - first_k;

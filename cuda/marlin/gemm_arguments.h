@@ -30,9 +30,9 @@ struct GemmArguments {
   uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
   int32_t rows, inputs;     // of x; inputs is a multiple of 8
   int32_t stages;
-  uint32_t stage_bytes, stages_end;  // shared memory: of a stage, and where the last one ends
-  int32_t k_tiles, token_tiles;
-  uint32_t units;  // times blocks: less than 2^32
+  uint32_t stage_bytes, stages_end;             // shared memory: of a stage, and where the last one ends
+  int32_t k_tiles, whole_k_tiles, token_tiles;  // the last of k_tiles may be cut short
+  uint32_t units;                               // times blocks: less than 2^32
 
   // Of quantised weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
   // stage_groups of them, the first where its first input is.

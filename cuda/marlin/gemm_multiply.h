@@ -44,18 +44,22 @@ class GemmMultiplier {
   DEVICE explicit GemmMultiplier(const GemmArguments& given) : arguments(given) {
     const WarpPlace<Tile> warp;
     const auto lane = static_cast<int>(lane_index());
-    first_k_block = warp.input * Shape::steps;
+    const int first_k_block = warp.input * Shape::steps;  // of the stage
     // ldmatrix: lanes 0-7 address the rows of a first 8x8 matrix, 8-15 those of a second, ... For x the second is the
     // other half of k, third and fourth are the next eight tokens; for 16-bit weights the second is the next eight
     // outputs, third and fourth the other half of k.
     const int token = warp.token * 8 * token_blocks + lane / 16 * 8 * (token_blocks > 1) + lane % 8;
-    x_at = Shape::x_place + swizzled_byte<Shape::row_bytes>(token, 2 * first_k_block + lane / 8 % 2);
+    x_at = settled<Shape>(swizzled_byte<Shape::row_bytes>(token, 2 * first_k_block + lane / 8 % 2));
     if constexpr (Shape::quantised) {
-      weights_at = warp.output * Shape::strip_bytes + first_k_block * Shape::k_block_bytes + lane * 16;
-      entry = warp.output * strip_outputs + lane / 4 * 8;
+      const int first = warp.output * Shape::strip_bytes + first_k_block * Shape::k_block_bytes + lane * 16;
+      weights_at = settled<Shape>(static_cast<uint32_t>(first));
+      UNROLL for (int fold = 0; fold < folds; ++fold) {
+        const int group = (first_k_block / 2 + fold) >> arguments.group_shift;
+        entries[fold] = settled<Shape>(group * Tile::outputs + warp.output * strip_outputs + lane / 4 * 8);
+      }
     } else {
       const int output = warp.output * strip_outputs + lane % 16;
-      weights_at = swizzled_byte<Shape::row_bytes>(output, 2 * first_k_block + lane / 16);
+      weights_at = settled<Shape>(swizzled_byte<Shape::row_bytes>(output, 2 * first_k_block + lane / 16));
     }
   }
 
@@ -63,7 +67,11 @@ class GemmMultiplier {
   DEVICE void multiply(uint32_t stage, Totals& totals) const {
     const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     if constexpr (Shape::quantised) {
-      UNROLL for (int fold = 0; fold < Shape::folds; ++fold) multiply_fold(from, fold, totals);
+      if (Shape::long_folds && arguments.group_shift >= 1) {
+        multiply_folds<Shape::long_folds ? 4 : 2>(from, totals);
+      } else {
+        multiply_folds<2>(from, totals);
+      }
     } else {
       UNROLL for (int step = 0; step < Shape::steps; ++step) multiply_elements(from, step, totals);
     }
@@ -76,7 +84,7 @@ class GemmMultiplier {
 
   // The B operands of 16 inputs by 8 * token_blocks tokens.
   DEVICE void load_x(Shared<const uint8_t> from, int step, uint32_t (&x)[token_blocks][2]) const {
-    const Shared<const uint8_t> row = from + (Shape::x_place + at_step(x_at - Shape::x_place, step));
+    const Shared<const uint8_t> row = from + (Shape::x_place + at_step(x_at, step));
     if constexpr (token_blocks == 1) {
       ldmatrix<2>(x[0], row);
     } else {
@@ -88,21 +96,25 @@ class GemmMultiplier {
     }
   }
 
-  DEVICE void multiply_fold(Shared<const uint8_t> from, int fold, Totals& totals) const {
-    constexpr int fold_steps = Shape::fold_steps;
+  // A fold: k-blocks of one group, whose products are summed before its scales multiply them.
+  template <int fold_steps>
+  DEVICE void multiply_folds(Shared<const uint8_t> from, Totals& totals) const {
+    UNROLL for (int step = 0; step < Shape::steps; step += fold_steps) multiply_fold<fold_steps>(from, step, totals);
+  }
+
+  template <int fold_steps>
+  DEVICE void multiply_fold(Shared<const uint8_t> from, int first_step, Totals& totals) const {
     uint32_t x[fold_steps][token_blocks][2];
     uint32_t codes[fold_steps][4][bits / 4];
     UNROLL for (int i = 0; i < fold_steps; ++i) {
-      const int step = fold * fold_steps + i;
-      load_x(from, step, x[i]);
-      load_codes(from + (weights_at + step * Shape::k_block_bytes), codes[i]);
+      load_x(from, first_step + i, x[i]);
+      load_codes(from + (weights_at + (first_step + i) * Shape::k_block_bytes), codes[i]);
     }
-    const int group = (first_k_block / fold_steps + fold) >> arguments.group_shift;
-    const int at = group * Tile::outputs + entry;
+    const int entry = entries[first_step / 2];
     float scales[8];
-    load_scales(from + Shape::scale_place, at, scales);
+    load_scales(from + Shape::scale_place, entry, scales);
     uint2 zeros = {};
-    if constexpr (Shape::zero_points) zeros = load_as<uint2>(from + (Shape::zero_place(arguments.scale_bytes) + at));
+    if constexpr (Shape::zero_points) zeros = load_as<uint2>(from + (Shape::zero_place(arguments.scale_bytes) + entry));
 
     using Codes = Dequantiser<Element, bits>;
     float central[token_blocks][4] = {};
@@ -140,10 +152,11 @@ class GemmMultiplier {
   }
 
   // Adds a number for each output times the sum of x.
-  DEVICE static void correct(ZeroPoints number, const uint32_t (&x)[Shape::fold_steps][token_blocks][2],
+  template <int fold_steps>
+  DEVICE static void correct(ZeroPoints number, const uint32_t (&x)[fold_steps][token_blocks][2],
                              float (&sums)[token_blocks][4]) {
     const uint32_t a[4] = {number.lower, number.upper, number.lower, number.upper};
-    UNROLL for (int step = 0; step < Shape::fold_steps; ++step) {
+    UNROLL for (int step = 0; step < fold_steps; ++step) {
       UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
     }
   }
@@ -188,9 +201,9 @@ class GemmMultiplier {
   }
 
   const GemmArguments& arguments;
-  int first_k_block;          // of the stage, for this warp
-  uint32_t x_at, weights_at;  // bytes: what this lane reads first
-  int entry;                  // its first scale and zero point
+  uint32_t x_at, weights_at;  // bytes: what this lane reads first, of x and of the weights
+  static constexpr int folds = max(Shape::steps / 2, 1);
+  int entries[folds];  // its first scale and zero point, for every two k-blocks
 };
 
 }  // namespace billfish::BILLFISH_TARGET

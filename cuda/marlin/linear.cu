@@ -211,6 +211,7 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
   arguments.stage_bytes = plan.stage_bytes;
   arguments.stages_end = plan.shared_bytes;
   arguments.k_tiles = static_cast<int32_t>(round_up(weight.in, plan.shape.inputs) / plan.shape.inputs);
+  arguments.whole_k_tiles = static_cast<int32_t>(x.columns / plan.shape.inputs);
   arguments.token_tiles = static_cast<int32_t>(round_up(x.rows, plan.shape.tokens) / plan.shape.tokens);
   int columns = 0;
   for (int i = 0; i < count; ++i) {

@@ -11,6 +11,7 @@ namespace {
 constexpr double load_rate = 40;       // KB a microsecond that one multiprocessor reads at most, from memory or L2
 constexpr double memory_time = 0.8;    // from asking to having
 constexpr double product_rate = 1500;  // thousands of multiplications of its tensor cores (mma.sync)
+constexpr double issue_rate = 6400;    // instructions: four a cycle, of whole warps
 constexpr double fill_time = 1.2;      // until the first stage is there
 constexpr double finish_time = 0.4;    // of a tile: sums of the warps, stores
 constexpr double share_time = 1.6;     // until the last block has added what others wrote: fence, atomic, loads
@@ -31,9 +32,13 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   // L2. What is not the bottleneck still costs something.
   const int64_t runs = divide_up(plan.blocks, machine.multiprocessors);
   const double busiest = static_cast<double>(divide_up(plan.units, plan.blocks) * runs);
-  const double flight = weights * (plan.stages - 1) * static_cast<double>(runs);
+  const double flight = weights * (plan.stages - 1.5) * static_cast<double>(runs);  // on average
   const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
-  const double multiply = busiest * products / product_rate;
+  // Of a warp, counted in what nvcc makes of the kernels: for a stage, and for 64 outputs by 32 inputs.
+  const double warp_folds = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
+  const double fold = problem.bits == 16 ? 16 : problem.bits == 8 ? 60 : 70;
+  const double issue = (shape.threads / 32 * 80 + warp_folds * (fold + 3.0 * std::min(shape.tokens, 32))) / issue_rate;
+  const double multiply = busiest * std::max(products / product_rate, issue);
   const double memory =
       static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
   double time = fill_time + 0.8 * std::max({load, multiply, memory}) + 0.2 * (load + multiply + memory);

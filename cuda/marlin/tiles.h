@@ -43,12 +43,13 @@ struct TileList {
 
 //                        tokens x outputs x inputs of a stage
 using QuantisedTiles = TileList<TileOf<1, 1, 1, 16, 2, 1>,  //   8 x  64 x 512, for tiles that no blocks share
+                                TileOf<1, 1, 2, 4, 4, 2>,   //   8 x 128 x 256
                                 TileOf<1, 1, 2, 4, 2, 2>,   //   8 x 128 x 128
                                 TileOf<2, 1, 2, 4, 2, 2>,   //  16 x 128 x 128
                                 TileOf<4, 1, 2, 4, 2, 1>,   //  32 x 128 x 128
                                 TileOf<4, 2, 2, 2, 2, 1>,   //  64 x 128 x  64
                                 TileOf<4, 4, 2, 1, 4, 1>>;  // 128 x 128 x  64
-// 16-bit weights have four times the bytes of 4-bit ones; their stages cover half of k.
+// 16-bit weights have four times the bytes of 4-bit ones; their stages cover less of k.
 using ElementTiles = TileList<TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 256
                               TileOf<1, 1, 2, 4, 1, 2>,   //   8 x 128 x  64
                               TileOf<2, 1, 2, 4, 1, 2>,   //  16 x 128 x  64
