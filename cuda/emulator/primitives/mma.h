@@ -17,33 +17,40 @@ struct MmaOperand {
   const uint32_t* b;
 };
 
+// Numbers of T as floats; a loop that compilers vectorise.
+template <class T>
+void widen(const uint16_t* bits, float* values, int count) {
+  for (int i = 0; i < count; ++i) values[i] = to_float(T{bits[i]});
+}
+
 // c += a * b for all lanes. Products are exact in fp32; sums are rounded in fp32, in order of k, eight products at a
 // time before they meet the accumulator (the hardware's order and rounding are its own).
 template <class T, int k_size>
 void multiply_fragments(MmaOperand** lanes) {
-  float a[16][k_size], b[k_size][8], product[16][8];
+  uint16_t a_bits[16][k_size], b_bits[k_size][8];
   for (int lane = 0; lane < 32; ++lane) {
     const int group = lane / 4, pair = lane % 4 * 2;
     for (int i = 0; i < k_size / 4; ++i) {  // registers of a: rows g and g + 8, then 8 columns on
-      const float2 values = to_float2(bit_cast<Pair<T>>(lanes[lane]->a[i]));
-      a[group + i % 2 * 8][pair + i / 2 * 8] = values.x;
-      a[group + i % 2 * 8][pair + i / 2 * 8 + 1] = values.y;
+      std::memcpy(&a_bits[group + i % 2 * 8][pair + i / 2 * 8], &lanes[lane]->a[i], 4);
     }
     for (int i = 0; i < k_size / 8; ++i) {
-      const float2 values = to_float2(bit_cast<Pair<T>>(lanes[lane]->b[i]));
-      b[pair + i * 8][group] = values.x;
-      b[pair + i * 8 + 1][group] = values.y;
+      b_bits[pair + i * 8][group] = static_cast<uint16_t>(lanes[lane]->b[i]);
+      b_bits[pair + i * 8 + 1][group] = static_cast<uint16_t>(lanes[lane]->b[i] >> 16);
     }
   }
+  float a[16][k_size], b[k_size][8];
+  widen<T>(a_bits[0], a[0], 16 * k_size);
+  widen<T>(b_bits[0], b[0], k_size * 8);
   for (int k0 = 0; k0 < k_size; k0 += 8) {
     for (int row = 0; row < 16; ++row) {
-      for (int column = 0; column < 8; ++column) product[row][column] = 0;
+      float product[8] = {};
       for (int k = k0; k < k0 + 8; ++k) {
-        for (int column = 0; column < 8; ++column) product[row][column] += a[row][k] * b[k][column];
+        for (int column = 0; column < 8; ++column) product[column] += a[row][k] * b[k][column];
       }
-    }
-    for (int lane = 0; lane < 32; ++lane) {
-      for (int i = 0; i < 4; ++i) lanes[lane]->c[i] += product[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+      const int first_lane = row % 8 * 4, first_register = row / 8 * 2;
+      for (int column = 0; column < 8; ++column) {
+        lanes[first_lane + column / 2]->c[first_register + column % 2] += product[column];
+      }
     }
   }
 }
