@@ -13,7 +13,7 @@
 namespace gemm_test {
 
 using namespace billfish;
-using namespace billfish::emulated;
+using namespace billfish::BILLFISH_TARGET;
 using billfish::DType;
 using billfish::emulator::Schedule;
 using billfish::emulator::ScheduleScope;

@@ -1,4 +1,5 @@
 // The row-by-row operators of the CUDA layer against plain fp64 loops.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
