@@ -81,10 +81,7 @@ describe('a checkpoint on disk', () => {
 
 describe("planModel gives accelerate's answer", () => {
   const known = new Map(models)
-  const cases = fixture.cases.filter(
-    ({ model, strategy, device_map }) =>
-      known.has(model) && strategy !== 'auto' && !Object.values(device_map).includes('disk'),
-  )
+  const cases = fixture.cases.filter(({ model, strategy, device_map }) => known.has(model) && strategy !== 'auto')
 
   test('for many cases', () => expect(cases.length).toBeGreaterThan(30))
 
