@@ -1,0 +1,120 @@
+// Runs the golden models on given device maps, as test/goldens does, without a test runner: for machines that have
+// nothing but a GPU driver (scripts/gpu-bundle.mjs). Prints one line a check, then "N passed, N failed"; with
+// `--json FILE` writes what it measured.
+//
+//   node test/gpu/goldens.cjs [--devices cuda:0,cpu] [--models NAME,...] [--json FILE]
+const { readdirSync, readFileSync, writeFileSync } = require('node:fs')
+const { join, resolve } = require('node:path')
+const { parseArgs } = require('node:util')
+const { devices, layerSplit, loadModel } = require('../../dist/index.js')
+
+/** As test/goldens: logits may be off by so many times what the same model is off in the same 16-bit type elsewhere. */
+const factor = 3
+
+const fixtures = resolve(__dirname, '../fixtures/models')
+
+/** The maps to try: one device, two stages on it, and a stage on it beside one on the CPU. */
+function maps(device, layers, names) {
+  return {
+    [device]: device,
+    [`a layer on the CPU between two stages on ${device}`]: { '': device, [`${names.layers}.${layers >> 1}`]: 'cpu' },
+    [`${device} and cpu`]: layerSplit([device, 'cpu'], layers, names),
+    [`cpu and ${device}`]: layerSplit(['cpu', device], layers, names),
+  }
+}
+
+function golden(name) {
+  const directory = join(fixtures, name)
+  const config = JSON.parse(readFileSync(join(directory, 'config.json'), 'utf8'))
+  const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'))
+  const file = readFileSync(join(directory, 'golden.safetensors'))
+  const length = Number(file.readBigUInt64LE(0))
+  const header = JSON.parse(file.toString('utf8', 8, 8 + length))
+  const tensor = (key) => {
+    const [begin, end] = header[key].data_offsets.map((offset) => offset + 8 + length)
+    return new Float32Array(file.buffer.slice(file.byteOffset + begin, file.byteOffset + end))
+  }
+  const old = config.model_type === 'qwen'
+  const names = {
+    embedding: old ? 'transformer.wte' : 'model.embed_tokens',
+    layers: old ? 'transformer.h' : 'model.layers',
+    norm: old ? 'transformer.ln_f' : 'model.norm',
+    head: 'lm_head',
+  }
+  // The 16-bit type that a device computes in is the checkpoint's.
+  const type = (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
+  return { directory, ...json, tensor, names, layers: config.num_hidden_layers, type }
+}
+
+function difference(actual, expected) {
+  if (actual.length !== expected.length)
+    throw new Error(`${actual.length} values where ${expected.length} are expected`)
+  let max = 0
+  let sum = 0
+  for (let i = 0; i < actual.length; i++) {
+    const distance = Math.abs(actual[i] - expected[i])
+    if (!(distance <= max)) max = distance // NaN, too
+    sum += distance
+  }
+  return { max: Number.isNaN(sum) ? Number.NaN : max, mean: sum / actual.length }
+}
+
+/** Throws what is wrong; returns the largest errors. */
+async function check(expected, deviceMap) {
+  const model = await loadModel(expected.directory, { deviceMap, maxModelLength: 64 })
+  try {
+    const errors = {}
+    for (const prompt of ['p7', 'p33']) {
+      const ids = expected.prompts[prompt]
+      const { logits } = await model.forward(ids)
+      const off = difference(logits, expected.tensor(`${prompt}.logits`))
+      const same = expected.measured[expected.type][prompt]
+      errors[prompt] = { ...off, bound: factor * same.logits_max_abs }
+      if (!(off.max <= factor * same.logits_max_abs)) throw new Error(`${prompt}: logits are off by ${off.max}`)
+      if (!(off.mean <= factor * same.logits_mean_abs)) throw new Error(`${prompt}: off by ${off.mean} on average`)
+      const { tokenIds } = await model.generate(ids, { maxNewTokens: 24, temperature: 0, ignoreEos: true }).result()
+      const wanted = expected.greedy[prompt]
+      const first = tokenIds.findIndex((token, i) => token !== wanted[i])
+      if (first !== -1 || tokenIds.length !== wanted.length) throw new Error(`${prompt}: token ${first} is another one`)
+    }
+    return errors
+  } finally {
+    await model.dispose()
+  }
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: { devices: { type: 'string' }, models: { type: 'string' }, json: { type: 'string' } },
+  })
+  const found = devices().devices.filter(({ kind }) => kind === 'cuda')
+  const wanted = values.devices?.split(',') ?? found.map(({ device }) => device)
+  if (wanted.length === 0) {
+    console.log(`skipped: no CUDA device (${devices().cuda.reason})\n0 passed, 0 failed`)
+    return
+  }
+  const names = values.models?.split(',') ?? readdirSync(fixtures).filter((name) => !/moe|vl/.test(name))
+  const results = []
+  for (const name of names) {
+    const expected = golden(name)
+    for (const device of wanted) {
+      for (const [what, deviceMap] of Object.entries(maps(device, expected.layers, expected.names))) {
+        const result = { name, what, error: undefined, errors: undefined }
+        try {
+          result.errors = await check(expected, deviceMap)
+        } catch (error) {
+          result.error = `${error.code ?? ''} ${error.message}`.trim()
+        }
+        results.push(result)
+        console.log(
+          `${result.error ? 'FAILED ' : 'ok     '} ${name}, ${what}${result.error ? `: ${result.error}` : ''}`,
+        )
+      }
+    }
+  }
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ devices: found, results }, null, 2)}\n`)
+  const failed = results.filter(({ error }) => error).length
+  console.log(`${results.length - failed} passed, ${failed} failed`)
+  process.exitCode = failed > 0 ? 1 : 0
+}
+main()
