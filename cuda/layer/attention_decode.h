@@ -16,7 +16,7 @@ template <class Element, int columns>
 struct DecodeAttention {
   static constexpr int max_threads = attention_threads;
   static constexpr int min_blocks = columns <= 128 ? 3 : 1;
-  static constexpr int stages = 2, run_keys = 16;
+  static constexpr int stages = columns <= 128 ? 2 : 1, run_keys = 16;  // wide heads: what 99 KiB hold
   using Rows = SharedRows<Element, columns>;
 
   // Shared memory: queries | maximum and sum of each warp's rows | each warp's stages of keys and values, of which the
@@ -25,6 +25,7 @@ struct DecodeAttention {
   static constexpr uint32_t stages_at = states_at + attention_warps * warp_rows * sizeof(float2);
   static constexpr uint32_t half_stage_bytes = Rows::bytes(run_keys);
   static constexpr uint32_t shared_bytes = stages_at + attention_warps * stages * 2 * half_stage_bytes;
+  static_assert(shared_bytes <= 99 * 1024, "what a block may have on every architecture from sm_80 on");
   static constexpr int output_stride = columns + 8;
   static_assert(attention_warps * warp_rows * output_stride * sizeof(float) <= shared_bytes - stages_at);
 
@@ -62,8 +63,8 @@ struct DecodeAttention {
 
     copy_queries<warp_rows, attention_threads>(tile, queries, thread);
     cp_async_commit();
-    copy_run(warp);
-    cp_async_wait<1>();
+    UNROLL for (int stage = 0; stage < stages - 1; ++stage) copy_run(warp + stage * attention_warps);
+    cp_async_wait<stages - 1>();
     sync_threads();
     RowState<Element, columns, run_keys> state;
     state.begin(tile, queries, 0);
@@ -73,8 +74,8 @@ struct DecodeAttention {
     const int32_t window_begin = p.window > 0 ? tile.position_of(last_row) - p.window + 1 : 0;
     const int32_t no_mask_from = max(tile.item.key_begin, window_begin);
     for (int32_t run = warp; run < runs; run += attention_warps) {
-      copy_run(run + attention_warps);
-      cp_async_wait<1>();
+      copy_run(run + (stages - 1) * attention_warps);
+      cp_async_wait<stages - 1>();
       sync_warp();
       const int stage = run / attention_warps % stages;
       const int32_t first = first_key + run * run_keys;

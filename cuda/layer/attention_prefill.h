@@ -23,6 +23,7 @@ struct PrefillAttention {
   static constexpr uint32_t stages_at = Rows::bytes(prefill_tile_rows);
   static constexpr uint32_t half_stage_bytes = Rows::bytes(tile_keys);
   static constexpr uint32_t shared_bytes = stages_at + stages * 2 * half_stage_bytes;
+  static_assert(shared_bytes <= 99 * 1024, "what a block may have on every architecture from sm_80 on");
 
   AttentionParameters<Element> p;
 
