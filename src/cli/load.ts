@@ -17,6 +17,7 @@ import type { Terminal } from './terminal'
 /** Options of every command that loads a model. */
 export interface LoadingOptions extends PlacementCliOptions {
   readonly microBatches?: number
+  readonly offloadDirectory?: string
   readonly json?: boolean
   readonly quiet?: boolean
 }
@@ -30,6 +31,10 @@ export function addLoadingOptions(
       '--micro-batches <count>',
       'steps under way at a time (default: one for each device that works by itself)',
       wholeNumber,
+    )
+    .option(
+      '--offload-directory <dir>',
+      "where the weights of device 'disk' are kept (default: the temporary directory)",
     )
     .option('--json', 'print JSON, and nothing else, to standard output')
     .option('--quiet', 'no plan, no progress bar and no statistics')
@@ -58,7 +63,8 @@ export async function loadForCommand(
   }
   const bar = shown && terminal.stderr.isTTY === true ? progressBar(terminal) : undefined
   try {
-    return await loadModel(directory, { plan, microBatches: options.microBatches, signal, onProgress: bar?.update })
+    const { microBatches, offloadDirectory } = options
+    return await loadModel(directory, { plan, microBatches, offloadDirectory, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }

@@ -81,7 +81,7 @@ describe('a checkpoint on disk', () => {
 
 describe("planModel gives accelerate's answer", () => {
   const known = new Map(models)
-  const cases = fixture.cases.filter(({ model, strategy, device_map }) => known.has(model) && strategy !== 'auto')
+  const cases = fixture.cases.filter(({ model, strategy }) => known.has(model) && strategy !== 'auto')
 
   test('for many cases', () => expect(cases.length).toBeGreaterThan(30))
 
