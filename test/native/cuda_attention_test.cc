@@ -103,6 +103,16 @@ class Fixture {
     return dense;
   }
 
+  // Puts the parts' keys and values into the cache.
+  void write(const std::vector<Part>& parts) {
+    const Batch batch = make_batch(parts, tables_);
+    batch_->upload(stream_, batch);
+    const DeviceMemory keys = rows_of(k, parts, c_.kv_heads), values = rows_of(v, parts, c_.kv_heads);
+    write_kv<E>(stream_, *batch_, matrix<const E>(keys, batch.rows(), c_.kv_heads),
+                matrix<const E>(values, batch.rows(), c_.kv_heads), cache());
+    stream_.synchronize();
+  }
+
   void write_and_attend(int64_t rows, const DeviceMemory& queries, const DeviceMemory& keys, const DeviceMemory& values,
                         const DeviceMemory& out) {
     write_kv<E>(stream_, *batch_, matrix<const E>(keys, rows, c_.kv_heads), matrix<const E>(values, rows, c_.kv_heads),
@@ -215,19 +225,18 @@ class Fixture {
   std::unique_ptr<DeviceBatch> batch_;
 };
 
-// One step after the other, in every schedule and both types.
-void check_steps(const Case& c, const std::vector<int>& lengths, const std::vector<std::vector<Part>>& steps) {
+// One step after the other, in every schedule, and in the two types by turns. The parts `cached` are in the cache
+// already.
+void check_steps(const Case& c, const std::vector<int>& lengths, const std::vector<std::vector<Part>>& steps,
+                 const std::vector<Part>& cached = {}) {
   static unsigned seed = 0;
   ++seed;
-  in_every_schedule([&] {
-    if (seed % 2 == 0) {
-      Fixture<half> fixture(c, lengths, seed);
-      for (const auto& parts : steps) fixture.step(parts);
-    } else {
-      Fixture<bfloat16> fixture(c, lengths, seed);
-      for (const auto& parts : steps) fixture.step(parts);
-    }
-  });
+  const auto check = [&]<class E>(E) {
+    Fixture<E> fixture(c, lengths, seed);
+    if (!cached.empty()) fixture.write(cached);
+    for (const auto& parts : steps) fixture.step(parts);
+  };
+  in_every_schedule([&] { seed % 2 == 0 ? check(half{}) : check(bfloat16{}); });
 }
 
 }  // namespace
@@ -266,12 +275,12 @@ TEST(cuda_attention_windows_of_rows_of_one_tile) {
 
 // Long contexts are split along the keys, for one row and for many.
 TEST(cuda_attention_splits_long_contexts) {
-  check_steps({.heads = 2, .kv_heads = 1, .head_dim = 16}, {1300, 700},
-              {{{0, 1100}, {0, 600}}, {{1100, 1}, {600, 1}}, {{1101, 40}, {601, 2}}});
+  check_steps({.heads = 2, .kv_heads = 1, .head_dim = 16}, {1300, 700}, {{{1100, 1}, {600, 1}}, {{1101, 40}, {601, 2}}},
+              {{0, 1100}, {0, 600}});
   // Heads so wide that a block merges only four parts at a time.
-  check_steps({.heads = 1, .kv_heads = 1, .head_dim = 128}, {700}, {{{0, 690}}, {{690, 1}}});
+  check_steps({.heads = 1, .kv_heads = 1, .head_dim = 128}, {700}, {{{690, 1}}}, {{0, 690}});
   check_steps({.heads = 2, .kv_heads = 1, .head_dim = 24, .window = 700}, {1300},
-              {{{0, 1100}}, {{1100, 1}}, {{1101, 40}}, {{1141, 1}}});
+              {{{1100, 1}}, {{1101, 40}}, {{1141, 1}}}, {{0, 1100}});
 }
 
 TEST(cuda_attention_with_extreme_scores) {
