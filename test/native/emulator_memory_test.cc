@@ -5,6 +5,7 @@
 #include "kernel_testing.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
+#include "primitives/sync.h"
 
 using namespace billfish::emulated;
 
@@ -35,6 +36,28 @@ struct ReadShared {
   Global<float> out;
 
   DEVICE void operator()() const { out[0] = shared_memory<float>()[offset]; }
+};
+
+// A launch that may begin before the one before it has ended.
+template <bool with_wait>
+struct Overlap {
+  static constexpr int max_threads = 32;
+  Global<const float> in;
+  Global<float> out;
+
+  DEVICE void operator()() const {
+    if constexpr (with_wait) wait_for_previous_grid();
+    const float value = in[thread_index().x];
+    wait_for_previous_grid();
+    out[thread_index().x] = value;
+  }
+};
+
+struct StoreEarly {
+  static constexpr int max_threads = 32;
+  Global<float> out;
+
+  DEVICE void operator()() const { out[0] = 1; }
 };
 
 std::string read_one(Stream& stream, const float* in, int64_t index) {
@@ -104,6 +127,27 @@ TEST(emulator_memory_catches_what_was_released) {
     dangling = memory.as<float>();
   }
   CHECK_COMPLAINT(read_one(stream, dangling, 0), "released allocation");
+}
+
+TEST(emulator_memory_catches_what_touches_the_previous_grids_results_too_early) {
+  Stream stream(Device::at(0));
+  const DeviceMemory a = upload(stream, std::vector<float>(32, 1.0f));
+  const DeviceMemory b(Device::at(0), a.bytes()), c(Device::at(0), a.bytes());
+  const LaunchShape shape{.block = {32}, .programmatic = true}, ordered{.block = {32}};
+  const auto step = [&](const auto& second, const LaunchShape& second_shape) {
+    launch(stream, shape, Overlap<false>{a.as<float>(), b.as<float>()});  // what a copy wrote may be read early
+    return launch_complaint(stream, second_shape, second);
+  };
+  CHECK(step(Overlap<true>{b.as<float>(), c.as<float>()}, shape).empty());
+  CHECK(step(Overlap<false>{b.as<float>(), c.as<float>()}, ordered).empty());
+  CHECK_COMPLAINT(step(Overlap<false>{b.as<float>(), c.as<float>()}, shape), "before wait_for_previous_grid()");
+  CHECK_COMPLAINT(launch_complaint(stream, shape, StoreEarly{c.as<float>()}), "before wait_for_previous_grid()");
+  CHECK(launch_complaint(stream, ordered, StoreEarly{c.as<float>()}).empty());
+  // Once the host has waited, everything is there; however often.
+  stream.synchronize();
+  for (int i = 0; i < 600; ++i) {
+    CHECK(launch_complaint(stream, shape, Overlap<false>{b.as<float>(), c.as<float>()}).empty());
+  }
 }
 
 TEST(emulator_memory_has_bounds_for_shared_memory) {

@@ -1,5 +1,6 @@
 #include "machine/access.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace billfish::emulator {
@@ -49,13 +50,27 @@ void fault_unwritten(const char* space, uintptr_t address, const Place& place, s
   fault(what, at);
 }
 
+void check_overlapping_load(uintptr_t address, const Place& place, size_t bytes, Location at) {
+  const uint8_t mark = running->block->grid->kernel_mark();
+  if (std::find(place.written, place.written + bytes, mark) == place.written + bytes) return;
+  fault(access_text("reads", bytes, "global", address) + " (" + device_of(address)->memory.describe(address) +
+            ") before wait_for_previous_grid(), and a kernel that may still run wrote it",
+        at);
+}
+
+void fault_overlapping_store(uintptr_t address, size_t bytes, Location at) {
+  fault(access_text("writes", bytes, "global", address) + " (" + device_of(address)->memory.describe(address) +
+            ") before wait_for_previous_grid(), and a kernel that may still run may use it",
+        at);
+}
+
 void complete(const AsyncCopy& copy) {
   Block& block = *running->block;
   std::byte* to = block.shared.data() + copy.to;
   uint8_t* written = block.shared_written.data() + copy.to;
   if (copy.from == 0) {
     std::memset(to, 0, copy.bytes);
-    std::memset(written, 1, copy.bytes);
+    std::memset(written, AddressSpace::settled, copy.bytes);
     return;
   }
   const Place from = global_place(copy.from, copy.bytes, 1, "copies");

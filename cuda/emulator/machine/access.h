@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "machine/grid.h"
 
@@ -19,6 +20,9 @@ struct Place {
 };
 Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at);
 Place shared_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at);
+// Of programmatic launches before their wait: what kernels of this step wrote may not be read, and nothing be written.
+void check_overlapping_load(uintptr_t address, const Place& place, size_t bytes, Location at);
+[[noreturn]] void fault_overlapping_store(uintptr_t address, size_t bytes, Location at);
 [[noreturn]] void fault_unwritten(const char* space, uintptr_t address, const Place& place, size_t bytes, Location at);
 
 inline Place global_place(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at = {}) {
@@ -63,6 +67,9 @@ template <class T, class Space>
 T load(uintptr_t address, Location at = {}) {
   const Place place = Space::place(address, sizeof(T), sizeof(T), "reads", at);
   if (!all_written(place.written, sizeof(T))) fault_unwritten(Space::name, address, place, sizeof(T), at);
+  if (std::is_same_v<Space, GlobalSpace> && running->block->may_overlap) {
+    check_overlapping_load(address, place, sizeof(T), at);
+  }
   T value;
   std::memcpy(static_cast<void*>(&value), place.bytes, sizeof(T));
   return value;
@@ -72,7 +79,9 @@ template <class T, class Space>
 void store(uintptr_t address, const T& value, Location at = {}) {
   const Place place = Space::place(address, sizeof(T), sizeof(T), "writes", at);
   std::memcpy(place.bytes, static_cast<const void*>(&value), sizeof(T));
-  std::memset(place.written, 1, sizeof(T));
+  const Block& block = *running->block;
+  if (std::is_same_v<Space, GlobalSpace> && block.may_overlap) fault_overlapping_store(address, sizeof(T), at);
+  std::memset(place.written, block.grid->kernel_mark(), sizeof(T));
 }
 
 // What a copy by hardware does: takes bytes as they are, unwritten ones, too.

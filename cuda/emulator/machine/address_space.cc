@@ -111,6 +111,21 @@ void AddressSpace::release(uintptr_t address) {
   }
 }
 
+void AddressSpace::change_kernel_mark() {
+  const uint8_t mark = kernel_mark();
+  if (mark < UINT8_MAX) {
+    kernel_mark_ = mark + 1;
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  for (const auto& [begin, allocation] : live_) {
+    for (uint8_t* at = written_ + begin; at < written_ + begin + allocation->bytes; ++at) {
+      if (*at != 0) *at = settled;
+    }
+  }
+  kernel_mark_ = settled + 1;
+}
+
 std::string AddressSpace::describe(const Allocation& allocation) const {
   return std::string(allocation.released ? "released " : "") + "allocation " + std::to_string(allocation.number) +
          " (" + std::to_string(allocation.bytes) + " bytes of " + device_ + ")";

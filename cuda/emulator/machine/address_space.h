@@ -2,10 +2,11 @@
 //
 // Its addresses are a range that is reserved and never mapped, so that a host that follows one faults. The bytes
 // themselves are elsewhere, at the same offset, and so are two shadows: one byte for each byte that says whether it was
-// ever written, and one pointer for each 256 bytes that says to which allocation they belong. Allocations stand apart
-// from each other, so that an access just past an end belongs to none. All three are reserved at once and cost what is
-// touched.
+// ever written and by whom, and one pointer for each 256 bytes that says to which allocation they belong. Allocations
+// stand apart from each other, so that an access just past an end belongs to none. All three are reserved at once and
+// cost what is touched.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -45,9 +46,15 @@ class AddressSpace {
     const uintptr_t end = allocation->begin + allocation->bytes;
     return offset < end && bytes <= end - offset;
   }
-  // Of bytes that are allocated: where they are, and whether each was ever written (1 or 0).
+  // Of bytes that are allocated: where they are, and each one's mark: 0 when it was never written, settled when it was
+  // written by a copy or before the host last waited, else what kernel_mark() was for the kernel that wrote it.
   std::byte* bytes_at(uintptr_t address) const { return bytes_ + (address - base_); }
   uint8_t* written_at(uintptr_t address) const { return written_ + (address - base_); }
+
+  static constexpr uint8_t settled = 1;
+  uint8_t kernel_mark() const { return kernel_mark_.load(std::memory_order_relaxed); }
+  // Kernels from here on have another mark: the host has waited, so what was written before is there for all.
+  void change_kernel_mark();
 
   // Why [address, address + bytes) is not in one allocation: "is 16 bytes past the end of allocation 3 (...)".
   Objection explain(uintptr_t address, size_t bytes) const;
@@ -79,6 +86,7 @@ class AddressSpace {
   uintptr_t next_ = 0;                     // where the search for a hole begins: what was released rests a while
   std::map<uintptr_t, uintptr_t> holes_;   // offset -> end of what is free
   uint64_t used_ = 0;
+  std::atomic<uint8_t> kernel_mark_ = settled + 1;
 };
 
 }  // namespace billfish::emulator

@@ -27,7 +27,10 @@ std::string Index::text() const {
 
 // --- Setting up. ---------------------------------------------------------------------------------------------------
 
-Grid::Grid(const Launch& launch) : launch_(launch), random_state_(launch.schedule.seed * 2 + 0x9e3779b97f4a7c15u) {}
+Grid::Grid(const Launch& launch)
+    : launch_(launch),
+      kernel_mark_(launch.device->memory.kernel_mark()),
+      random_state_(launch.schedule.seed * 2 + 0x9e3779b97f4a7c15u) {}
 
 uint64_t Grid::random() {  // xorshift64*
   random_state_ ^= random_state_ >> 12;
@@ -71,6 +74,7 @@ void Grid::set_up_block(Block& block, uint64_t number, size_t first_thread, size
   block.grid = this;
   block.index = {static_cast<uint32_t>(number % grid.x), static_cast<uint32_t>(number / grid.x % grid.y),
                  static_cast<uint32_t>(number / grid.x / grid.y)};
+  block.may_overlap = launch_.programmatic;
   block.shared.assign(launch_.shared_bytes, std::byte{0xff});  // a NaN in every floating-point type
   block.shared_written.assign(launch_.shared_bytes, 0);
   block.phase_barriers.clear();

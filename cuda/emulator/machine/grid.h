@@ -38,6 +38,7 @@ struct Launch {
   Index grid, block;
   uint32_t shared_bytes;
   bool co_resident;
+  bool programmatic;
   Schedule schedule;
   std::function<void()> body;  // what each thread runs
 };
@@ -115,6 +116,7 @@ struct PhaseBarrier {
 struct Block {
   Grid* grid = nullptr;
   Index index;
+  bool may_overlap = false;  // programmatic, and no thread has waited for the grid before this one
   std::vector<std::byte> shared;
   std::vector<uint8_t> shared_written;  // 1 for each byte that was written
   Barrier barriers[barrier_count];
@@ -127,6 +129,7 @@ class Grid {
   void run();
 
   const Launch& launch() const { return launch_; }
+  uint8_t kernel_mark() const { return kernel_mark_; }
 
   // For primitives, called by the thread that runs. --------------------------------------------------------------
   // Leaves the thread until somebody makes it ready again.
@@ -152,6 +155,7 @@ class Grid {
   std::string stuck() const;
 
   const Launch& launch_;
+  const uint8_t kernel_mark_;  // see AddressSpace
   Fiber main_;
   std::vector<Block> blocks_;
   std::vector<Warp> warps_;

@@ -72,7 +72,8 @@ void start_bulk_copy(uintptr_t to, uintptr_t from, uint32_t bytes, uintptr_t add
   if (bytes % alignment != 0)
     fault("bulk_copy of " + std::to_string(bytes) + " bytes; it must be a multiple of 16", at);
   shared_place(to, bytes, alignment, "bulk_copy writes", at);
-  global_place(from, bytes, alignment, "bulk_copy reads", at);
+  const Place source = global_place(from, bytes, alignment, "bulk_copy reads", at);
+  if (running->block->may_overlap) check_overlapping_load(from, source, bytes, at);
   barrier.bytes_missing -= bytes;
   barrier.copies.push_back({static_cast<uint32_t>(to - shared_base), bytes, from});
   poison(barrier.copies.back());

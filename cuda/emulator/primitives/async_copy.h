@@ -16,7 +16,10 @@ template <int bytes>
 void cp_async_or_zero(Shared<void> to, Global<const void> from, bool valid, Location at = Location::current()) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);
   emulator::shared_place(to.address(), bytes, bytes, "cp_async writes", at);
-  if (valid) emulator::global_place(from.address(), bytes, bytes, "cp_async reads", at);
+  if (valid) {
+    const emulator::Place source = emulator::global_place(from.address(), bytes, bytes, "cp_async reads", at);
+    if (emulator::running->block->may_overlap) emulator::check_overlapping_load(from.address(), source, bytes, at);
+  }
   emulator::Thread& self = *emulator::running;
   self.copies.push_back({static_cast<uint32_t>(to.address() - emulator::shared_base), bytes, valid ? from.address() : 0,
                          self.open_group});

@@ -44,7 +44,9 @@ void wait_until(const Condition& condition, Location at = Location::current()) {
   grid.note_progress();
 }
 
-inline void wait_for_previous_grid() {}
+// Whatever the launch before this one in the stream did, has been done: launches run whole, one after another. What is
+// checked is that nothing that may not be there yet on a GPU is touched before.
+inline void wait_for_previous_grid() { emulator::running->block->may_overlap = false; }
 inline void launch_next_grid() {}
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -52,7 +52,7 @@ static void write(const Device& device, void* to, const void* from, size_t bytes
   const emulator::AddressSpace& memory = checked(device, to, bytes, "copy_to_device writes");
   const auto address = reinterpret_cast<uintptr_t>(to);
   std::memcpy(memory.bytes_at(address), from, bytes);
-  std::memset(memory.written_at(address), 1, bytes);
+  std::memset(memory.written_at(address), emulator::AddressSpace::settled, bytes);
 }
 
 static void read(const Device& device, void* to, const void* from, size_t bytes) {
@@ -71,7 +71,9 @@ static void copy_between(const Device& target, void* to, const Device& source, c
   const emulator::AddressSpace& source_memory = checked(source, from, bytes, "a copy reads");
   const auto to_address = reinterpret_cast<uintptr_t>(to), from_address = reinterpret_cast<uintptr_t>(from);
   std::memmove(target_memory.bytes_at(to_address), source_memory.bytes_at(from_address), bytes);
-  std::memmove(target_memory.written_at(to_address), source_memory.written_at(from_address), bytes);
+  const uint8_t* marks = source_memory.written_at(from_address);
+  std::transform(marks, marks + bytes, target_memory.written_at(to_address),
+                 [](uint8_t mark) -> uint8_t { return mark == 0 ? 0 : emulator::AddressSpace::settled; });
 }
 
 // --- Streams. ------------------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ void Stream::fill(void* to, uint8_t value, size_t bytes) {
     const emulator::AddressSpace& memory = checked(*this_device, to, bytes, "fill writes");
     const auto address = reinterpret_cast<uintptr_t>(to);
     std::memset(memory.bytes_at(address), value, bytes);
-    std::memset(memory.written_at(address), 1, bytes);
+    std::memset(memory.written_at(address), emulator::AddressSpace::settled, bytes);
   });
 }
 
@@ -143,6 +145,7 @@ void Stream::wait(const Event& event) {
 void Stream::synchronize() {
   refuse_in_capture(*this, "synchronize");
   finish(*state_);
+  emulator::device(device_.index()).memory.change_kernel_mark();
 }
 
 void Stream::begin_capture() {
@@ -198,9 +201,15 @@ void enqueue(Stream& stream, const LaunchShape& shape, uint32_t max_threads, std
     throw Error("INTERNAL",
                 "Kernel " + kernel + " on " + device.name() + " cannot be launched with " + objection + ".");
   }
-  emulator::Launch launch{
-      &emulator::device(device.index()), std::move(kernel), grid, block, shape.shared_bytes, shape.co_resident,
-      emulator::Schedule::current(),     std::move(body)};
+  emulator::Launch launch{&emulator::device(device.index()),
+                          std::move(kernel),
+                          grid,
+                          block,
+                          shape.shared_bytes,
+                          shape.co_resident,
+                          shape.programmatic,
+                          emulator::Schedule::current(),
+                          std::move(body)};
   enqueue_work(stream, [launch = std::move(launch)] { emulator::run(launch); });
 }
 
