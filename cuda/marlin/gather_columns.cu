@@ -4,6 +4,7 @@
 #include "primitives/macros.h"
 #include "primitives/numbers.h"
 #include "primitives/pointer.h"
+#include "primitives/sync.h"
 #include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -20,6 +21,8 @@ struct GatherColumns {
   int32_t rows, x_columns, out_columns;
 
   DEVICE void operator()() const {
+    launch_next_grid();
+    wait_for_previous_grid();
     const auto column = static_cast<int32_t>(block_index().x * block_size().x + thread_index().x);
     if (column >= out_columns) return;
     const bool inside = column < x_columns;
@@ -38,7 +41,7 @@ void gather_columns(Stream& stream, const Matrix<const Element>& x, const int32_
   constexpr uint32_t threads = GatherColumns<Element>::max_threads, most_rows = 65535;
   const auto columns = static_cast<uint32_t>((out.columns + threads - 1) / threads);
   const auto rows = static_cast<uint32_t>(x.rows < most_rows ? x.rows : most_rows);
-  launch(stream, {.grid = {columns, rows}, .block = {threads}},
+  launch(stream, {.grid = {columns, rows}, .block = {threads}, .programmatic = true},
          GatherColumns<Element>{x.data, order, out.data, x.stride, out.stride, static_cast<int32_t>(x.rows),
                                 static_cast<int32_t>(x.columns), static_cast<int32_t>(out.columns)});
 }

@@ -68,6 +68,9 @@ struct Gemm {
   DEVICE void operator()() const {
     const uint32_t begin = first_unit(block_index().x), end = first_unit(block_index().x + 1);
     GemmLoader<Shape> loader(arguments, begin, end);
+    launch_next_grid();
+    loader.prefetch();
+    wait_for_previous_grid();
     for (int stage = 0; stage + 1 < arguments.stages; ++stage) loader.next();
 
     const GemmMultiplier<Shape> multiplier(arguments);

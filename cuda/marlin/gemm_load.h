@@ -66,6 +66,17 @@ class GemmLoader {
     begin_tile();
   }
 
+  // Asks L2 for the weights that the first stages will want, before anything may be read that other kernels write.
+  DEVICE void prefetch() const {
+    if (thread % 8 != 0) return;  // a line has eight chunks
+    const int ahead = min(min(arguments.stages - 1, units), arguments.whole_k_tiles - k);
+    for (int stage = 0; stage < ahead; ++stage) {
+      UNROLL for (int i = 0; i < weight_chunks; ++i) {
+        prefetch_l2(weights[i / chunks_a_line] + (stage * line_bytes + i % chunks_a_line * threads * 16));
+      }
+    }
+  }
+
   // Starts the copies of the next unit, if there is one, as a group.
   DEVICE void next() {
     if (units > 0) {

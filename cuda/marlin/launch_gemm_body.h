@@ -13,7 +13,8 @@ template <class Element, int bits, bool zero_points>
 void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
   using Tiles = std::conditional_t<bits == 16, ElementTiles, QuantisedTiles>;
   Tiles::visit(shape.tile, [&]<class Tile>() {
-    launch(stream, {.grid = {shape.blocks}, .block = {Tile::threads}, .shared_bytes = shape.shared_bytes},
+    launch(stream,
+           {.grid = {shape.blocks}, .block = {Tile::threads}, .shared_bytes = shape.shared_bytes, .programmatic = true},
            Gemm<Element, bits, zero_points, Tile>{arguments});
   });
 }
