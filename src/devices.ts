@@ -23,6 +23,21 @@ export interface CudaDevice {
   readonly pciBusId: string
 }
 
+/**
+ * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests of what is meant for
+ * GPUs, thousands of times slower than one. It must be named (`deviceMap: 'emulated:0'`); billfish never chooses it.
+ */
+export interface EmulatedDevice {
+  /** `'emulated:0'`, ... */
+  readonly device: string
+  readonly kind: 'emulated'
+  readonly computeCapability: string
+  /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly multiprocessors: number
+}
+
 export interface CudaStatus {
   /** Whether this build of billfish has CUDA in it. */
   readonly compiled: boolean
@@ -34,17 +49,22 @@ export interface CudaStatus {
 }
 
 export interface Devices {
-  readonly devices: readonly (CpuDevice | CudaDevice)[]
+  readonly devices: readonly (CpuDevice | CudaDevice | EmulatedDevice)[]
   readonly cuda: CudaStatus
 }
 
-/** The devices that models can be placed on, and why there is no CUDA device where there is none. */
-export function devices(): Devices {
+/**
+ * The devices that models can be placed on, and why there is no CUDA device where there is none.
+ * @param options `emulated`: the emulated devices, too
+ */
+export function devices({ emulated = false }: { readonly emulated?: boolean } = {}): Devices {
   const { devices: cudaDevices, cuda, cpu } = addon().devices()
+  const emulatedDevices = emulated ? addon().emulatedDevices() : []
   return {
     devices: [
       { device: 'cpu', kind: 'cpu', ...cpu },
       ...cudaDevices.map((device) => ({ kind: 'cuda' as const, ...device })),
+      ...emulatedDevices.map((device) => ({ kind: 'emulated' as const, ...device })),
     ],
     cuda,
   }

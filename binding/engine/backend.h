@@ -111,6 +111,21 @@ class Backend {
     return nullptr;
   }
 
+  // --- Hidden states between stages whose devices reach each other, past the host's memory: one stage's backend gives,
+  // that of the next takes, each on its own stage's thread. Both wait until the data is there.
+  // Whether this one can take what `giver` gives.
+  virtual bool takes_from(const Backend& giver) const {
+    (void)giver;
+    return false;
+  }
+  // False while the states given before have not been taken: then they go by the host.
+  virtual bool give(const Tensor& from) {
+    (void)from;
+    return false;
+  }
+  // Only after takes_from(giver) and giver.give().
+  virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
+
  private:
   std::vector<std::unique_ptr<double[]>> host_memory_;
 };

@@ -45,6 +45,19 @@ std::string explain(const CudaReport& report);
 // INTERNAL when the device computes something else.
 void test_cuda_device(int index);
 
+// A CUDA device in the emulator (cuda/README.md).
+struct EmulatedDevice {
+  std::string name;  // "emulated:0"
+  int compute_major = 0;
+  int compute_minor = 0;
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;
+  int multiprocessors = 0;
+};
+
+// Throws INVALID_OPTION for a BILLFISH_EMULATED_MEMORY that is no size.
+std::vector<EmulatedDevice> list_emulated_devices();
+
 // 13010 -> "13.1"
 std::string cuda_version_text(int version);
 

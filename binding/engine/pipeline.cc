@@ -50,6 +50,7 @@ Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const StageLimits
     stage->join(hand_over);
     lanes_.push_back(std::make_unique<Lane>());
   }
+  for (size_t i = 1; i < stages_.size(); ++i) stages_[i - 1]->lead_to(*stages_[i]);
 }
 
 Pipeline::~Pipeline() { close(); }

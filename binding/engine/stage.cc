@@ -84,7 +84,7 @@ void Stage::run(Step& step) {
   token_rows_ = step.batch.rows();
   backend_->begin(step.batch, program_.ropes);
   HandOver::Buffer hidden = std::move(step.hidden);
-  if (program_.input != no_value) backend_->from_host(hidden.data(), tensor(program_.input));
+  if (program_.input != no_value) take_input(step, hidden);
   if (!hands_on_) hidden.release();
   for (size_t i = 0; i < program_.operators.size(); ++i) {
     check_not_cancelled(step);
@@ -94,8 +94,25 @@ void Stage::run(Step& step) {
     }
     execute(program_.operators[i], step);
   }
-  backend_->to_host(tensor(program_.output), hidden.data());
-  step.hidden = std::move(hidden);
+  hand_on(step, std::move(hidden));
+}
+
+void Stage::take_input(Step& step, const HandOver::Buffer& hidden) {
+  if (Backend* giver = std::exchange(step.giver, nullptr)) {
+    backend_->take(*giver, tensor(program_.input));
+  } else {
+    backend_->from_host(hidden.data(), tensor(program_.input));
+  }
+}
+
+void Stage::hand_on(Step& step, HandOver::Buffer hidden) {
+  const Tensor output = tensor(program_.output);
+  if (gives_ && backend_->give(output)) {
+    step.giver = backend_.get();
+  } else {
+    backend_->to_host(output, hidden.data());
+  }
+  step.hidden = std::move(hidden);  // which stages after the next may need
 }
 
 // Everything from the gather on, in pieces of at most max_logit_rows rows, so that the logits of a whole prompt need no

@@ -31,16 +31,21 @@ class Stage {
   // is a model's only one.
   void join(const std::shared_ptr<HandOver>& hand_over);
 
+  // The stage behind this one: hidden states go from device to device where the two can do so. Before the first step.
+  void lead_to(const Stage& next) { gives_ = next.backend_->takes_from(*backend_); }
+
   // Gives the step a buffer for what it will hand over, unless it has one or this is the last stage. Waits while other
   // steps hold all of them; only the first stage's steps ever do, so those behind it always go on.
   void admit(Step& step);
 
-  // Runs the program on an admitted step: takes step.hidden if the program has an input, and leaves
-  // step.hidden, or the results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
+  // Runs the program on an admitted step: takes the hidden states if the program has an input, and leaves hidden
+  // states, or the results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
   void run(Step& step);
 
  private:
   Tensor tensor(ValueId id) const;
+  void take_input(Step& step, const HandOver::Buffer& hidden);
+  void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
   void run_head(Step& step, size_t gather);
   void check_not_cancelled(const Step& step) const;
@@ -59,6 +64,7 @@ class Stage {
   std::vector<LayerCache> caches_;
   std::vector<Backend::LinearCall> calls_;
   bool hands_on_ = false;  // hidden states, to a stage behind; else it is the last one
+  bool gives_ = false;     // them to its backend directly
   int64_t hidden_width_ = 0;
   float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage
   std::shared_ptr<HandOver> hand_over_;

@@ -33,12 +33,15 @@ struct StepResult {
   std::vector<StageInterval> stages;              // when each stage worked on it
 };
 
+class Backend;
+
 struct Step {
   Batch batch;
   bool want_logits = false;
   bool want_hidden_states = false;
   std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
   HandOver::Buffer hidden;                               // hidden states between two stages, [rows][width]
+  Backend* giver = nullptr;                              // the backend that has them instead, if one has
   StepResult result;
   std::unique_ptr<Error> error;
   std::atomic<bool> cancelled{false};

@@ -7,12 +7,15 @@
 
 namespace billfish {
 
+static Napi::String compute_capability(Napi::Env env, int major, int minor) {
+  return Napi::String::New(env, std::to_string(major) + "." + std::to_string(minor));
+}
+
 static Napi::Object cuda_device_object(Napi::Env env, const CudaDevice& device) {
   Napi::Object object = Napi::Object::New(env);
   object["device"] = Napi::String::New(env, "cuda:" + std::to_string(device.index));
   object["name"] = Napi::String::New(env, device.name);
-  object["computeCapability"] =
-      Napi::String::New(env, std::to_string(device.compute_major) + "." + std::to_string(device.compute_minor));
+  object["computeCapability"] = compute_capability(env, device.compute_major, device.compute_minor);
   object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
   object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
   object["multiprocessors"] = Napi::Number::New(env, device.multiprocessors);
@@ -57,6 +60,24 @@ static Napi::Value devices(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// emulatedDevices(): [{device: 'emulated:0', computeCapability, totalBytes, freeBytes, multiprocessors}]
+static Napi::Value emulated_devices(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array list = Napi::Array::New(env);
+  guarded(env, [&] {
+    for (const EmulatedDevice& device : list_emulated_devices()) {
+      Napi::Object object = Napi::Object::New(env);
+      object["device"] = Napi::String::New(env, device.name);
+      object["computeCapability"] = compute_capability(env, device.compute_major, device.compute_minor);
+      object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
+      object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
+      object["multiprocessors"] = Napi::Number::New(env, device.multiprocessors);
+      list[list.Length()] = object;
+    }
+  });
+  return list;
+}
+
 // testCudaDevice(index): runs a kernel there; throws an Error with `code` when that does not work.
 static void test_device(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { test_cuda_device(static_cast<int>(to_integer(info[0], "index", 0, 1023))); });
@@ -64,6 +85,7 @@ static void test_device(const Napi::CallbackInfo& info) {
 
 void init_devices(Napi::Env env, Napi::Object exports) {
   exports["devices"] = Napi::Function::New(env, devices, "devices");
+  exports["emulatedDevices"] = Napi::Function::New(env, emulated_devices, "emulatedDevices");
   exports["testCudaDevice"] = Napi::Function::New(env, test_device, "testCudaDevice");
 }
 

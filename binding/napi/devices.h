@@ -1,4 +1,4 @@
-// devices() and testCudaDevice(index): what this machine can compute on.
+// devices(), emulatedDevices() and testCudaDevice(index): what this machine can compute on.
 #pragma once
 #include <napi.h>
 

@@ -1,6 +1,7 @@
 // The Backend on a device of this target. It serves one stage, with one stream: operators are queued there and return
 // at once; the host waits only for what it takes or gives.
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,9 +42,17 @@ struct MatrixWeight final : Weight {
   DType stored_type = DType::f16;  // of a matrix in the checkpoint
 };
 
+// What another backend of this target sees of one that gives it hidden states, whatever their elements are.
+class Giver : public Backend {
+ public:
+  virtual const Device& target_device() const = 0;
+  virtual const float* given() const = 0;  // the states, fp32 without gaps
+  virtual void taken() = 0;                // from any thread
+};
+
 // Element: half or bfloat16, of activations, 16-bit weights and the KV cache. The residual stream and logits are fp32.
 template <class Element>
-class DeviceBackend final : public Backend {
+class DeviceBackend final : public Giver {
  public:
   explicit DeviceBackend(Device& device) : device_(device), memory_(device, stream_), stream_(device) {}
   ~DeviceBackend() override { drain(stream_); }
@@ -68,6 +77,7 @@ class DeviceBackend final : public Backend {
     workspace_.data = buffer(workspace_.bytes);
     narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
     widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
+    given_ = static_cast<float*>(buffer(static_cast<size_t>(needs.given_elements) * sizeof(float)));
     slab_bytes_ = needs.slab_bytes;
   }
 
@@ -218,6 +228,39 @@ class DeviceBackend final : public Backend {
     stream_.synchronize();
   }
 
+  // --- To and from other devices of this target.
+
+  bool takes_from(const Backend& giver) const override {
+    const auto* peer = dynamic_cast<const Giver*>(&giver);
+    return peer != nullptr && device_.reaches(peer->target_device());
+  }
+
+  bool give(const Tensor& from) override {
+    if (is_given_) return false;
+    const Matrix<const float> x = widened(from);
+    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+      stream_.copy(given_ + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
+    });
+    stream_.synchronize();
+    is_given_ = true;
+    return true;
+  }
+
+  void take(Backend& giver, const Tensor& to) override {
+    auto& peer = static_cast<Giver&>(giver);
+    const Matrix<float> x = matrix<float>(to);
+    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+      stream_.copy_from(peer.target_device(), x.data + at, peer.given() + packed,
+                        static_cast<size_t>(count) * sizeof(float));
+    });
+    stream_.synchronize();
+    peer.taken();
+  }
+
+  const Device& target_device() const override { return device_; }
+  const float* given() const override { return given_; }
+  void taken() override { is_given_ = false; }
+
  private:
   // The tensor as the type that it must have: programs that TypeScript traces have no others.
   template <class T>
@@ -271,6 +314,8 @@ class DeviceBackend final : public Backend {
   LinearWorkspace workspace_;
   Element* narrowed_ = nullptr;
   float* widened_ = nullptr;
+  float* given_ = nullptr;
+  std::atomic<bool> is_given_ = false;
   size_t slab_bytes_ = 0;
   std::optional<SlabUploads> uploads_;
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;

@@ -7,6 +7,7 @@ export function addDevicesCommand(program: Command, terminal: Terminal): void {
   program
     .command('devices')
     .description('Show the devices that models can be placed on')
+    .option('--emulated', 'the emulated CUDA devices, too, which are for tests')
     .option('--json', 'print JSON, and nothing else, to standard output')
     .addHelpText(
       'after',
@@ -15,26 +16,27 @@ Examples:
   billfish devices
   billfish devices --json | jq '.cuda.reason'`,
     )
-    .action((options: { readonly json?: boolean }) => {
-      const found = devices()
+    .action((options: { readonly json?: boolean; readonly emulated?: boolean }) => {
+      const found = devices(options)
       if (options.json) printJson(terminal, found)
       else terminal.stdout.write(describe(found))
     })
 }
 
 function describe({ devices, cuda }: Devices): string {
-  const rows = devices.map((device) =>
-    device.kind === 'cpu'
-      ? [device.device, `${device.cores} cores, ${device.instructionSet}`]
-      : [
-          device.device,
-          `${device.name}, compute capability ${device.computeCapability}, ${device.multiprocessors} multiprocessors, ` +
-            `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free`,
-        ],
-  )
+  const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
   return (
     formatTable(rows, 'll') +
     (cuda.available ? `CUDA: ${versions}\n` : `No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}\n`)
+  )
+}
+
+function inWords(device: Devices['devices'][number]): string {
+  if (device.kind === 'cpu') return `${device.cores} cores, ${device.instructionSet}`
+  const name = device.kind === 'cuda' ? device.name : 'in the emulator'
+  return (
+    `${name}, compute capability ${device.computeCapability}, ${device.multiprocessors} multiprocessors, ` +
+    `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free`
   )
 }

@@ -193,9 +193,18 @@ export interface NativeDevices {
   readonly cpu: { readonly cores: number; readonly instructionSet: string }
 }
 
+export interface NativeEmulatedDevice {
+  readonly device: string
+  readonly computeCapability: string
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly multiprocessors: number
+}
+
 export interface Addon {
   readonly NativeModel: new (spec: ModelSpec) => NativeModel
   devices(): NativeDevices
+  emulatedDevices(): NativeEmulatedDevice[]
   testCudaDevice(index: number): void
 }
 

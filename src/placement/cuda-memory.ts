@@ -42,7 +42,7 @@ export function cudaMemory({ device, program, weights }: StageSpec, limits: Memo
     allocated(batchMemory(program, batch)) +
     allocated(attentionScratch(program)) +
     linearBuffers(program, weights, limits) +
-    allocated(widenedOutput(program, limits))
+    outputBuffers(program, limits)
   return { weights: weights.reduce((sum, weight) => sum + cudaWeight(weight), 0), kvCache, buffers }
 }
 
@@ -104,10 +104,11 @@ function linearWorkspace(rows: number, gathered: number): number {
   return 1024 * 4 + 24 * 2 ** 20 + rows * roundUp(gathered, 64) * 2
 }
 
-/** An fp32 copy of an output that the stage has in 16 bits: a norm's, whose head is in another stage. */
-function widenedOutput({ values, output }: ProgramSpec, limits: MemoryLimits): number {
+/** The hidden states on their way to the next stage, and an fp32 copy of an output that the stage has in 16 bits. */
+function outputBuffers({ values, output }: ProgramSpec, limits: MemoryLimits): number {
   const value = values[output] as ValueSpec
-  return value.class === 'activation' ? rowsOf(value, limits) * value.width * residualBytes : 0
+  const bytes = allocated(rowsOf(value, limits) * value.width * residualBytes)
+  return (value.rows === 'tokens' ? bytes : 0) + (value.class === 'activation' ? bytes : 0)
 }
 
 function rowsOf({ rows }: ValueSpec, limits: MemoryLimits): number {

@@ -130,6 +130,38 @@ TEST(device_backend_loads_alike_from_one_thread_and_from_many) {
   CHECK(std::abs(one[0] - expected) < 1e-3 * (1 + std::abs(expected)));
 }
 
+TEST(device_backend_gives_hidden_states_to_another_device) {
+  Program program;
+  program.values = {{3, RowKind::tokens, ValueClass::residual, no_value, 0}};
+  program.places = {{0, 16}};
+  program.token_elements = 16;
+  std::vector<std::unique_ptr<Backend>> backends;
+  std::vector<Tensor> states;
+  for (const char* device : {"emulated:0", "emulated:1", "cpu"}) {
+    backends.push_back(make_backend(device, {}));
+    program.input = program.output = 0;
+    backends.back()->prepare(program, {}, limits);
+    states.push_back({backends.back()->allocate(2 * 16 * sizeof(float), MemoryUse::buffers), DType::f32, 2, 3, 16});
+  }
+  Backend &giver = *backends[0], &taker = *backends[1];
+  CHECK(taker.takes_from(giver) && giver.takes_from(giver));
+  CHECK(!taker.takes_from(*backends[2]) && !backends[2]->takes_from(giver));
+
+  const float first[] = {1, 2, 3, 4, 5, 6}, second[] = {7, 8, 9, 10, 11, 12};
+  float taken[6];
+  giver.from_host(first, states[0]);
+  CHECK(giver.give(states[0]));
+  giver.from_host(second, states[0]);
+  CHECK(!giver.give(states[0]));  // the first have not been taken
+  taker.take(giver, states[1]);
+  taker.to_host(states[1], taken);
+  CHECK(std::memcmp(taken, first, sizeof first) == 0);
+  CHECK(giver.give(states[0]));
+  taker.take(giver, states[1]);
+  taker.to_host(states[1], taken);
+  CHECK(std::memcmp(taken, second, sizeof second) == 0);
+}
+
 TEST(device_backend_counts_its_memory_and_gives_it_back) {
   const uint64_t before = Device::at(2).free_bytes();
   {

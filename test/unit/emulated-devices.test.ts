@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
-import { loadModel } from '../../src/index'
+import { devices, loadModel } from '../../src/index'
 import { childProgram } from '../support/child-program'
 import { golden, modelDirectory } from '../support/fixtures'
 
@@ -17,6 +17,14 @@ const load = (options = {}) => loadModel(directory, { ...sizes, ...options })
 const tokens = (maxNewTokens = 4) => ({ maxNewTokens, temperature: 0, ignoreEos: true })
 const program = (source: string, options = {}) =>
   childProgram(source, { directory, prompt, sizes, tokens: { ...tokens(50) } }, options)
+
+test('they are listed on request only', () => {
+  expect(devices().devices.filter(({ kind }) => kind === 'emulated')).toEqual([])
+  const [first, ...others] = devices({ emulated: true }).devices.filter((device) => device.kind === 'emulated')
+  expect(first).toMatchObject({ device: 'emulated:0', computeCapability: '9.0', totalBytes: 4 * 2 ** 30 })
+  expect(first?.freeBytes).toBeLessThanOrEqual(4 * 2 ** 30)
+  expect(others).toHaveLength(15)
+})
 
 describe('abort', () => {
   test('while loading: nothing stays, and the next load works', async () => {
