@@ -16,7 +16,7 @@ static std::string access_text(const char* verb, size_t bytes, const char* space
 }
 
 Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at) {
-  const Device& device = *running->block->grid->launch().device;
+  const Device& device = *running()->block->grid->launch().device;
   const std::string access = access_text(verb, bytes, "global", address);
   if (const std::string objection = access_objection(device, address, bytes); !objection.empty()) {
     fault(access + ", which " + objection, at);
@@ -30,7 +30,7 @@ Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, c
 
 Place shared_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at) {
   const std::string access = access_text(verb, bytes, "shared", address - shared_base);
-  const size_t size = running->block->shared.size();
+  const size_t size = running()->block->shared.size();
   if (address < shared_base) fault(std::string(verb) + " shared memory through a null pointer", at);
   if (address - shared_base + bytes > size) {
     fault(access + ", and the launch has " + std::to_string(size) + " bytes of it", at);
@@ -51,7 +51,7 @@ void fault_unwritten(const char* space, uintptr_t address, const Place& place, s
 }
 
 void check_overlapping_load(uintptr_t address, const Place& place, size_t bytes, Location at) {
-  const uint8_t mark = running->block->grid->kernel_mark();
+  const uint8_t mark = running()->block->grid->kernel_mark();
   if (std::find(place.written, place.written + bytes, mark) == place.written + bytes) return;
   fault(access_text("reads", bytes, "global", address) + " (" + device_of(address)->memory.describe(address) +
             ") before wait_for_previous_grid(), and a kernel that may still run wrote it",
@@ -65,7 +65,7 @@ void fault_overlapping_store(uintptr_t address, size_t bytes, Location at) {
 }
 
 void complete(const AsyncCopy& copy) {
-  Block& block = *running->block;
+  Block& block = *running()->block;
   std::byte* to = block.shared.data() + copy.to;
   uint8_t* written = block.shared_written.data() + copy.to;
   if (copy.from == 0) {
@@ -79,7 +79,7 @@ void complete(const AsyncCopy& copy) {
 }
 
 void poison(const AsyncCopy& copy) {
-  Block& block = *running->block;
+  Block& block = *running()->block;
   std::memset(block.shared.data() + copy.to, 0xff, copy.bytes);
   std::memset(block.shared_written.data() + copy.to, 0, copy.bytes);
 }

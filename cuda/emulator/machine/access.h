@@ -26,7 +26,7 @@ void check_overlapping_load(uintptr_t address, const Place& place, size_t bytes,
 [[noreturn]] void fault_unwritten(const char* space, uintptr_t address, const Place& place, size_t bytes, Location at);
 
 inline Place global_place(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at = {}) {
-  const AddressSpace& memory = running->block->grid->launch().device->memory;
+  const AddressSpace& memory = running()->block->grid->launch().device->memory;
   if (address % alignment == 0 && memory.allocated(address, bytes)) {
     return {memory.bytes_at(address), memory.written_at(address)};
   }
@@ -34,7 +34,7 @@ inline Place global_place(uintptr_t address, size_t bytes, size_t alignment, con
 }
 
 inline Place shared_place(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at = {}) {
-  Block& block = *running->block;
+  Block& block = *running()->block;
   const uintptr_t offset = address - shared_base;
   if (offset % alignment == 0 && offset <= block.shared.size() && bytes <= block.shared.size() - offset) {
     return {block.shared.data() + offset, block.shared_written.data() + offset};
@@ -67,7 +67,7 @@ template <class T, class Space>
 T load(uintptr_t address, Location at = {}) {
   const Place place = Space::place(address, sizeof(T), sizeof(T), "reads", at);
   if (!all_written(place.written, sizeof(T))) fault_unwritten(Space::name, address, place, sizeof(T), at);
-  if (std::is_same_v<Space, GlobalSpace> && running->block->may_overlap) {
+  if (std::is_same_v<Space, GlobalSpace> && running()->block->may_overlap) {
     check_overlapping_load(address, place, sizeof(T), at);
   }
   T value;
@@ -79,7 +79,7 @@ template <class T, class Space>
 void store(uintptr_t address, const T& value, Location at = {}) {
   const Place place = Space::place(address, sizeof(T), sizeof(T), "writes", at);
   std::memcpy(place.bytes, static_cast<const void*>(&value), sizeof(T));
-  const Block& block = *running->block;
+  const Block& block = *running()->block;
   if (std::is_same_v<Space, GlobalSpace> && block.may_overlap) fault_overlapping_store(address, sizeof(T), at);
   std::memset(place.written, block.grid->kernel_mark(), sizeof(T));
 }

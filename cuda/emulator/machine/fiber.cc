@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstring>
 #include <new>
 
 #if defined(__has_feature)
@@ -68,8 +69,7 @@ billfish_switch_stack:
 namespace billfish::emulator {
 
 struct Fiber::State {
-  char* mapping = nullptr;  // the guard page, then the stack
-  size_t mapping_bytes = 0;
+  char* mapping = nullptr;  // the guard page, the stack, the occupant
   const void* stack = nullptr;
   size_t stack_bytes = 0;
 #ifdef BILLFISH_SWITCH_STACK
@@ -96,15 +96,20 @@ Fiber::Fiber() : state_(new State) {
 #endif
 }
 
-Fiber::Fiber(size_t stack_bytes) : state_(new State) {
+Fiber::Fiber(OwnStack) : state_(new State) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  state_->stack_bytes = (stack_bytes + page - 1) / page * page;
-  state_->mapping_bytes = state_->stack_bytes + page;
-  void* mapping = mmap(nullptr, state_->mapping_bytes, PROT_READ | PROT_WRITE,
+  void* mapping = mmap(nullptr, 2 * stack_bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (mapping == MAP_FAILED || mprotect(mapping, page, PROT_NONE) != 0) throw std::bad_alloc();
-  state_->mapping = static_cast<char*>(mapping);
+  if (mapping == MAP_FAILED) throw std::bad_alloc();
+  // Of twice the addresses, keeps those between two multiples.
+  auto* const begin = static_cast<char*>(mapping);
+  const size_t before = stack_bytes - reinterpret_cast<uintptr_t>(begin) % stack_bytes;
+  state_->mapping = begin + before;
+  munmap(begin, before);
+  if (before < stack_bytes) munmap(begin + before + stack_bytes, stack_bytes - before);
+  if (mprotect(state_->mapping, page, PROT_NONE) != 0) throw std::bad_alloc();
   state_->stack = state_->mapping + page;
+  state_->stack_bytes = stack_bytes - page - occupant_place;
 }
 
 Fiber::~Fiber() {
@@ -115,7 +120,11 @@ Fiber::~Fiber() {
 #ifdef BILLFISH_ASAN
   __asan_unpoison_memory_region(state_->stack, state_->stack_bytes);
 #endif
-  munmap(state_->mapping, state_->mapping_bytes);
+  munmap(state_->mapping, stack_bytes);
+}
+
+void Fiber::set_occupant(void* occupant) {
+  std::memcpy(state_->mapping + stack_bytes - occupant_place, &occupant, sizeof(occupant));
 }
 
 void Fiber::start(void (*entry)()) {
@@ -130,7 +139,7 @@ void Fiber::start(void (*entry)()) {
 #ifdef BILLFISH_SWITCH_STACK
   // As if entry() had just been called, after six registers were pushed: at a function's first instruction the stack
   // pointer is 8 below a multiple of 16.
-  auto* top = reinterpret_cast<uintptr_t*>(state_->mapping + state_->mapping_bytes);
+  auto* top = reinterpret_cast<uintptr_t*>(state_->mapping + stack_bytes - occupant_place);
   *--top = 0;  // the return address of entry(), which never returns
   *--top = reinterpret_cast<uintptr_t>(entry);
   for (int saved = 0; saved < 6; ++saved) *--top = 0;

@@ -4,6 +4,7 @@
 // signals. AddressSanitizer and ThreadSanitizer are told of every switch.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 namespace billfish::emulator {
@@ -12,8 +13,11 @@ class Fiber {
  public:
   // A fiber without a stack of its own: the thread that runs already.
   Fiber();
-  // A fiber that can be started; its stack ends in a page that faults.
-  explicit Fiber(size_t stack_bytes);
+  // A fiber that can be started. Its stack's place is a multiple of its size, which is of addresses: memory is what is
+  // touched. It ends in a page that faults.
+  struct OwnStack {};
+  explicit Fiber(OwnStack);
+  static constexpr size_t stack_bytes = 256 * 1024;
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
@@ -25,10 +29,28 @@ class Fiber {
   // Leaves this fiber, which runs, for another; returns when somebody switches back.
   void switch_to(Fiber& other);
 
+  // Whose fiber it is. The code that runs on a fiber with a stack of its own finds it from where its frame is, which is
+  // quicker than a thread-local variable of a shared library.
+  void set_occupant(void* occupant);
+  static void* occupant() {
+    return *reinterpret_cast<void**>((frame_address() | (stack_bytes - 1)) + 1 - occupant_place);
+  }
+
   // To be called first by an entry: completes the switch to it.
   void entered();
 
  private:
+  static constexpr size_t occupant_place = 16;  // below the stack's upper end
+  static uintptr_t frame_address() {
+#ifdef __x86_64__
+    uintptr_t address;
+    asm("movq %%rsp, %0" : "=r"(address));
+    return address;
+#else
+    return reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+#endif
+  }
+
   struct State;
   std::unique_ptr<State> state_;
 };

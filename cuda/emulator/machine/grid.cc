@@ -10,8 +10,6 @@
 
 namespace billfish::emulator {
 
-constinit thread_local Thread* running = nullptr;
-
 // Fibers are kept from launch to launch. One that has come to its thread's end is parked and takes on another thread
 // when it is switched to; one that a failure elsewhere cut off is started anew.
 static std::vector<std::unique_ptr<GridFiber>>& fibers() {
@@ -56,16 +54,16 @@ void Grid::run() {
 
 // What a fiber does for ever: whatever thread runs when it is switched to.
 static void run_threads() {
-  running->fiber->fiber.entered();
+  running()->fiber->fiber.entered();
   for (;;) {
     // The fiber is left outside the handler: exceptions are counted by threads of the operating system.
     std::exception_ptr error;
     try {
-      running->block->grid->launch().body();
+      running()->block->grid->launch().body();
     } catch (...) {
       error = std::current_exception();
     }
-    running->block->grid->end_thread(std::move(error));
+    running()->block->grid->end_thread(std::move(error));
   }
 }
 
@@ -106,6 +104,7 @@ void Grid::set_up_block(Block& block, uint64_t number, size_t first_thread, size
     thread.fiber = fibers()[first_thread + number_in_block].get();
     if (!thread.fiber->parked) thread.fiber->fiber.start(run_threads);
     thread.fiber->parked = false;
+    thread.fiber->fiber.set_occupant(&thread);
   }
 }
 
@@ -119,9 +118,7 @@ void Grid::run_blocks(const std::vector<uint64_t>& numbers) {
   current_warp_ = nullptr;
   progress_when_woken_ = ~uint64_t{0};
   Thread* first = pick();
-  running = first;
   main_.switch_to(first->fiber->fiber);
-  running = nullptr;
   if (error_) std::rethrow_exception(error_);
 }
 
@@ -170,20 +167,19 @@ bool Grid::wake_spinning() {
 }
 
 void Grid::leave_for_next() {
-  Thread& self = *running;
+  Thread& self = *running();
   Thread* next = pick();
   if (next == &self) return;
   if (next == nullptr) {
     if (unfinished_ != 0) error_ = std::make_exception_ptr(Error("INTERNAL", stuck()));
     self.fiber->fiber.switch_to(main_);
   } else {
-    running = next;
     self.fiber->fiber.switch_to(next->fiber->fiber);
   }
 }
 
 void Grid::wait(const char* what, Location at) {
-  Thread& self = *running;
+  Thread& self = *running();
   self.waits_for = what;
   self.waits_at = at;
   self.warp->ready &= ~(uint32_t{1} << self.lane);
@@ -195,7 +191,7 @@ void Grid::wait(const char* what, Location at) {
 void Grid::make_ready(Thread& thread) { thread.warp->ready |= uint32_t{1} << thread.lane; }
 
 void Grid::spin(const char* what, Location at) {
-  Thread& self = *running;
+  Thread& self = *running();
   self.waits_for = what;
   self.waits_at = at;
   self.warp->ready &= ~(uint32_t{1} << self.lane);
@@ -205,7 +201,7 @@ void Grid::spin(const char* what, Location at) {
 }
 
 void Grid::end_thread(std::exception_ptr error) {
-  Thread& self = *running;
+  Thread& self = *running();
   self.fiber->parked = true;
   self.finished = true;
   self.warp->ready &= ~(uint32_t{1} << self.lane);
@@ -243,7 +239,7 @@ std::string Grid::stuck() const {
 }
 
 void fault(const std::string& what, Location at) {
-  const Thread& self = *running;
+  const Thread& self = *running();
   const Launch& launch = self.block->grid->launch();
   std::string place = launch.kernel + ", block " + self.block->index.text() + ", thread " + self.index.text();
   if (at.line != 0) place += ", " + at.text();
@@ -252,7 +248,7 @@ void fault(const std::string& what, Location at) {
 }
 
 void require_capability(int compute_capability, const char* operation, Location at) {
-  const Device& device = *running->block->grid->launch().device;
+  const Device& device = *running()->block->grid->launch().device;
   if (device.compute_capability >= compute_capability) return;
   fault(std::string(operation) + " needs compute capability " + std::to_string(compute_capability / 10) + "." +
             std::to_string(compute_capability % 10) + ", and the device has " +
@@ -271,7 +267,7 @@ static std::string lanes_text(uint32_t lanes) {
 }
 
 Meeting& join_meeting(const char* operation, uint32_t lanes, Location at) {
-  const Thread& self = *running;
+  const Thread& self = *running();
   Warp& warp = *self.warp;
   lanes &= warp.lanes;
   if ((lanes >> self.lane & 1) == 0) {
@@ -299,7 +295,7 @@ Meeting& join_meeting(const char* operation, uint32_t lanes, Location at) {
 }
 
 Barrier& arrive(int id, uint32_t threads, bool whole_block, bool waits, bool condition, const char* what, Location at) {
-  Thread& self = *running;
+  Thread& self = *running();
   Grid& grid = *self.block->grid;
   if (id < 0 || id >= barrier_count) fault("there is no barrier " + std::to_string(id), at);
   const auto all = static_cast<uint32_t>(grid.launch().block.count());

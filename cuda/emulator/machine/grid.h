@@ -59,8 +59,7 @@ struct AsyncCopy {
 };
 
 struct GridFiber {
-  static constexpr size_t stack_bytes = 256 * 1024;  // of addresses; memory is what a kernel touches
-  Fiber fiber{stack_bytes};
+  Fiber fiber{Fiber::OwnStack{}};
   bool parked = false;  // at the end of a thread, ready for the next
 };
 
@@ -167,8 +166,8 @@ class Grid {
   std::exception_ptr error_;
 };
 
-// The CUDA thread that runs on this thread of the operating system; null outside kernels.
-extern constinit thread_local Thread* running;
+// The CUDA thread that asks. Only its code may: there is no answer outside kernels.
+inline Thread* running() { return static_cast<Thread*>(Fiber::occupant()); }
 
 // Throws what is wrong with what the running thread does.
 [[noreturn]] void fault(const std::string& what, Location at = {});
@@ -186,7 +185,7 @@ Meeting& join_meeting(const char* operation, uint32_t lanes, Location at);
 // perform(operands by lane, lanes). Operands live in the lanes' frames.
 template <class Operand, class Perform>
 void meet(const char* operation, uint32_t lanes, Operand& operand, Location at, const Perform& perform) {
-  Thread& self = *running;
+  Thread& self = *running();
   Meeting& meeting = join_meeting(operation, lanes, at);
   meeting.operands[self.lane] = &operand;
   meeting.arrived |= uint32_t{1} << self.lane;

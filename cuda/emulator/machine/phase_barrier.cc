@@ -11,7 +11,7 @@ static constexpr uint32_t barrier_bytes = 8;
 
 static PhaseBarrier& barrier_at(uintptr_t address, Location at) {
   shared_place(address, barrier_bytes, barrier_bytes, "mbarrier uses", at);
-  auto& barriers = running->block->phase_barriers;
+  auto& barriers = running()->block->phase_barriers;
   const auto found = barriers.find(static_cast<uint32_t>(address - shared_base));
   if (found == barriers.end()) {
     fault("the mbarrier at byte " + std::to_string(address - shared_base) +
@@ -26,7 +26,7 @@ void init_phase_barrier(uintptr_t address, uint32_t arrivals, Location at) {
   if (arrivals == 0) fault("mbarrier_init with 0 arrivals: no phase would end", at);
   PhaseBarrier barrier;
   barrier.expected = arrivals;
-  running->block->phase_barriers[static_cast<uint32_t>(address - shared_base)] = barrier;
+  running()->block->phase_barriers[static_cast<uint32_t>(address - shared_base)] = barrier;
 }
 
 // The bulk copies of a phase happen once they are all under way and everybody has arrived: as late as can be.
@@ -36,7 +36,7 @@ static void end_phase_if_complete(PhaseBarrier& barrier) {
   barrier.copies.clear();
   barrier.arrived = 0;
   ++barrier.phase;
-  running->block->grid->note_progress();
+  running()->block->grid->note_progress();
 }
 
 void arrive_at_phase(uintptr_t address, uint32_t bytes, Location at) {
@@ -52,12 +52,12 @@ void arrive_at_phase(uintptr_t address, uint32_t bytes, Location at) {
   }
   barrier.bytes_missing += bytes;
   ++barrier.arrived;
-  running->block->grid->note_progress();
+  running()->block->grid->note_progress();
 }
 
 void wait_for_phase(uintptr_t address, uint32_t parity, Location at) {
   PhaseBarrier& barrier = barrier_at(address, at);
-  Grid& grid = *running->block->grid;
+  Grid& grid = *running()->block->grid;
   end_phase_if_complete(barrier);
   while ((barrier.phase & 1) == (parity & 1)) {
     grid.spin("mbarrier_wait", at);
@@ -73,11 +73,11 @@ void start_bulk_copy(uintptr_t to, uintptr_t from, uint32_t bytes, uintptr_t add
     fault("bulk_copy of " + std::to_string(bytes) + " bytes; it must be a multiple of 16", at);
   shared_place(to, bytes, alignment, "bulk_copy writes", at);
   const Place source = global_place(from, bytes, alignment, "bulk_copy reads", at);
-  if (running->block->may_overlap) check_overlapping_load(from, source, bytes, at);
+  if (running()->block->may_overlap) check_overlapping_load(from, source, bytes, at);
   barrier.bytes_missing -= bytes;
   barrier.copies.push_back({static_cast<uint32_t>(to - shared_base), bytes, from});
   poison(barrier.copies.back());
-  running->block->grid->note_progress();
+  running()->block->grid->note_progress();
 }
 
 }  // namespace billfish::emulator

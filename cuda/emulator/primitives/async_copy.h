@@ -18,9 +18,9 @@ void cp_async_or_zero(Shared<void> to, Global<const void> from, bool valid, Loca
   emulator::shared_place(to.address(), bytes, bytes, "cp_async writes", at);
   if (valid) {
     const emulator::Place source = emulator::global_place(from.address(), bytes, bytes, "cp_async reads", at);
-    if (emulator::running->block->may_overlap) emulator::check_overlapping_load(from.address(), source, bytes, at);
+    if (emulator::running()->block->may_overlap) emulator::check_overlapping_load(from.address(), source, bytes, at);
   }
-  emulator::Thread& self = *emulator::running;
+  emulator::Thread& self = *emulator::running();
   self.copies.push_back({static_cast<uint32_t>(to.address() - emulator::shared_base), bytes, valid ? from.address() : 0,
                          self.open_group});
   emulator::poison(self.copies.back());
@@ -33,11 +33,11 @@ inline void cp_async_16(Shared<void> to, Global<const void> from, CachePolicy, L
   cp_async_or_zero<16>(to, from, true, at);
 }
 
-inline void cp_async_commit() { ++emulator::running->open_group; }
+inline void cp_async_commit() { ++emulator::running()->open_group; }
 
 template <int pending>
 void cp_async_wait() {
-  emulator::Thread& self = *emulator::running;
+  emulator::Thread& self = *emulator::running();
   std::erase_if(self.copies, [&](const emulator::AsyncCopy& copy) {
     if (copy.group + pending >= self.open_group) return false;
     emulator::complete(copy);

@@ -9,7 +9,7 @@
 namespace billfish::BILLFISH_TARGET {
 
 inline emulator::Barrier& sync_whole_block(bool condition, const char* what, Location at) {
-  const auto threads = static_cast<uint32_t>(emulator::running->block->grid->launch().block.count());
+  const auto threads = static_cast<uint32_t>(emulator::running()->block->grid->launch().block.count());
   return emulator::arrive(0, threads, true, true, condition, what, at);
 }
 
@@ -39,14 +39,14 @@ inline void fence_system() {}
 
 template <class Condition>
 void wait_until(const Condition& condition, Location at = Location::current()) {
-  emulator::Grid& grid = *emulator::running->block->grid;
+  emulator::Grid& grid = *emulator::running()->block->grid;
   while (!condition()) grid.spin("wait_until", at);
   grid.note_progress();
 }
 
 // Whatever the launch before this one in the stream did, has been done: launches run whole, one after another. What is
 // checked is that nothing that may not be there yet on a GPU is touched before.
-inline void wait_for_previous_grid() { emulator::running->block->may_overlap = false; }
+inline void wait_for_previous_grid() { emulator::running()->block->may_overlap = false; }
 inline void launch_next_grid() {}
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -39,24 +39,24 @@ T shuffle_from(const char* operation, T value, uint32_t source, uint32_t lanes, 
 
 template <class T>
 T shuffle(T value, int source, int width = 32, uint32_t lanes = all_lanes, Location at = Location::current()) {
-  const uint32_t lane = emulator::running->lane, group = lane & ~static_cast<uint32_t>(width - 1);
+  const uint32_t lane = emulator::running()->lane, group = lane & ~static_cast<uint32_t>(width - 1);
   return shuffle_from("shuffle", value, group | (static_cast<uint32_t>(source) & static_cast<uint32_t>(width - 1)),
                       lanes, at);
 }
 template <class T>
 T shuffle_xor(T value, int lane_mask, int width = 32, uint32_t lanes = all_lanes, Location at = Location::current()) {
-  const uint32_t lane = emulator::running->lane, other = lane ^ static_cast<uint32_t>(lane_mask);
+  const uint32_t lane = emulator::running()->lane, other = lane ^ static_cast<uint32_t>(lane_mask);
   const uint32_t end = (lane & ~static_cast<uint32_t>(width - 1)) + static_cast<uint32_t>(width);
   return shuffle_from("shuffle_xor", value, other < end ? other : lane, lanes, at);
 }
 template <class T>
 T shuffle_up(T value, unsigned delta, int width = 32, uint32_t lanes = all_lanes, Location at = Location::current()) {
-  const uint32_t lane = emulator::running->lane, within = lane & static_cast<uint32_t>(width - 1);
+  const uint32_t lane = emulator::running()->lane, within = lane & static_cast<uint32_t>(width - 1);
   return shuffle_from("shuffle_up", value, within >= delta ? lane - delta : lane, lanes, at);
 }
 template <class T>
 T shuffle_down(T value, unsigned delta, int width = 32, uint32_t lanes = all_lanes, Location at = Location::current()) {
-  const uint32_t lane = emulator::running->lane, within = lane & static_cast<uint32_t>(width - 1);
+  const uint32_t lane = emulator::running()->lane, within = lane & static_cast<uint32_t>(width - 1);
   return shuffle_from("shuffle_down", value, within + delta < static_cast<uint32_t>(width) ? lane + delta : lane, lanes,
                       at);
 }
