@@ -29,10 +29,7 @@ export interface Golden {
   readonly greedy: Record<string, number[]>
   readonly measured: Record<
     string,
-    Record<
-      string,
-      { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number; greedy_equal: boolean }
-    >
+    Record<string, { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number }>
   >
   /** A tensor of golden.safetensors as fp32. */
   tensor(name: string): Float32Array
