@@ -36,10 +36,13 @@ std::vector<T> download(Stream& stream, const void* from, size_t count) {
 
 // A quantised weight on a device, filled in slabs of one, two, three ... strips.
 struct Packed {
-  Packed(Stream& stream, const Canonical& canonical) : block(stream.device(), quantized_bytes(canonical.shape)) {
-    weight = lay_out_quantized(stream, canonical.shape, block.data());
-    for (int64_t first = 0, height = 64; first < canonical.shape.out; first += height, height += 64) {
-      const CanonicalRows rows = canonical.rows(first, std::min(height, canonical.shape.out - first));
+  // rows(first, count) gives canonical rows.
+  template <class Rows>
+  Packed(Stream& stream, const CanonicalShape& shape, const Rows& rows_of)
+      : block(stream.device(), quantized_bytes(shape)) {
+    weight = lay_out_quantized(stream, shape, block.data());
+    for (int64_t first = 0, height = 64; first < shape.out; first += height, height += 64) {
+      const CanonicalRows rows = rows_of(first, std::min(height, shape.out - first));
       const DeviceMemory codes = upload(stream, rows.codes), scales = upload(stream, rows.scales);
       const DeviceMemory zeros = upload(stream, rows.zeros), bias = upload(stream, rows.bias);
       fill_quantized(
@@ -49,6 +52,8 @@ struct Packed {
       stream.synchronize();
     }
   }
+  Packed(Stream& stream, const Canonical& canonical)
+      : Packed(stream, canonical.shape, [&](int64_t first, int64_t count) { return canonical.rows(first, count); }) {}
   DeviceMemory block;
   LinearWeight weight;
 };

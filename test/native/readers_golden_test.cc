@@ -5,45 +5,17 @@
 #include "checkpoint/readers.h"
 #include "dequantise.h"
 #include "engine/error.h"
+#include "gemm_fixture.h"
 #include "safetensors_file.h"
 
 using namespace billfish;
 using fixtures::dequantise;
 using fixtures::Json;
 using fixtures::SafetensorsFiles;
+using fixtures::Scheme;
+using fixtures::spec_of;
 
 namespace {
-
-struct Scheme {
-  Format format;
-  int bits;
-  int64_t group_size;  // -1: channelwise
-  bool symmetric;
-  int zero_offset;
-};
-
-// The spec of the linear whose tensors' names begin with `prefix`, shapes taken from the tensors.
-QuantizedSpec spec_of(const SafetensorsFiles& file, const std::string& prefix, const Scheme& scheme) {
-  QuantizedSpec spec;
-  spec.name = prefix;
-  spec.format = scheme.format;
-  spec.bits = scheme.bits;
-  spec.symmetric = scheme.symmetric;
-  spec.zero_offset = scheme.zero_offset;
-  const bool compressed = scheme.format == Format::compressed_tensors;
-  spec.codes = file.tensor(prefix + (compressed ? "weight_packed" : "qweight"));
-  spec.scales = file.tensor(prefix + (compressed ? "weight_scale" : "scales"));
-  const int64_t codes_a_word = 32 / scheme.bits;
-  spec.out = compressed ? spec.codes.shape[0] : spec.scales.shape[1];
-  spec.in = compressed ? spec.codes.shape[1] * codes_a_word
-                       : spec.codes.shape[0] * (scheme.format == Format::gptq ? codes_a_word : 1);
-  spec.group_size = scheme.group_size == -1 ? spec.in : scheme.group_size;
-  if (file.has(prefix + "qzeros")) spec.zeros = file.tensor(prefix + "qzeros");
-  if (file.has(prefix + "g_idx")) spec.group_index = file.tensor(prefix + "g_idx");
-  if (file.has(prefix + "bias")) spec.bias = file.tensor(prefix + "bias");
-  if (file.has(prefix + "weight_shape")) spec.stored_shape = file.tensor(prefix + "weight_shape");
-  return spec;
-}
 
 struct Sums {
   double sum = 0, absolute = 0;
@@ -60,15 +32,8 @@ Sums sums_of(const std::vector<float>& weights) {
 
 void check_gemm_case(const Json& test_case) {
   const std::string& name = test_case.at("name").text;
-  const std::string& format = test_case.at("format").text;
-  const SafetensorsFiles file({fixtures::directory() / "gemm" / test_case.at("file").text});
-  const Scheme scheme{format == "awq"  ? Format::awq
-                      : format == "ct" ? Format::compressed_tensors
-                                       : Format::gptq,
-                      static_cast<int>(test_case.at("bits").number),
-                      static_cast<int64_t>(test_case.at("group_size").number), test_case.at("sym").number != 0,
-                      format == "gptq" ? 1 : 0};
-  const QuantizedSpec spec = spec_of(file, "", scheme);
+  const SafetensorsFiles file = fixtures::file_of_case(test_case);
+  const QuantizedSpec spec = spec_of(file, "", fixtures::scheme_of_case(test_case));
   const auto source = open_quantized(spec, file.files());
   const bool act_order = test_case.at("act_order").number != 0 && name.find("act-static") == std::string::npos;
   CHECK_MESSAGE(source->shape().order.empty() == !act_order, name);
