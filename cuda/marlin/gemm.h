@@ -96,7 +96,10 @@ struct Gemm {
   }
 
   // Block b has units [first_unit(b), first_unit(b + 1)).
-  DEVICE uint32_t first_unit(uint32_t block) const { return arguments.units * block / grid_size().x; }
+  DEVICE uint32_t first_unit(uint32_t block) const {
+    return arguments.units / arguments.grain * block / grid_size().x * arguments.grain;
+  }
+  // Where a tile is shared, so that the grain is 1.
   DEVICE uint32_t block_of(uint32_t unit) const { return ((unit + 1) * grid_size().x - 1) / arguments.units; }
 
   // --- The end of a tile, or of this block's part of it: units [first_k, end_k) of it are in `totals`.

@@ -33,6 +33,7 @@ struct GemmArguments {
   uint32_t stage_bytes, stages_end;             // shared memory: of a stage, and where the last one ends
   int32_t k_tiles, whole_k_tiles, token_tiles;  // the last of k_tiles may be cut short
   uint32_t units;                               // times blocks: less than 2^32
+  uint32_t grain;  // runs of units begin at multiples of this: 1, or k_tiles for whole tiles
 
   // Of quantised weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
   // stage_groups of them, the first where its first input is.

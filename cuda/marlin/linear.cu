@@ -187,8 +187,8 @@ static void launch_kind(Stream& stream, const GemmLaunch& shape, const GemmArgum
 
 GemmMachine machine_of(const Device& device) {
   const DeviceProperties& properties = device.properties();
-  return {properties.multiprocessors, memory_rate(properties.compute_capability), properties.shared_bytes_per_block,
-          properties.shared_bytes_per_multiprocessor};
+  return machine_of(properties.compute_capability, properties.multiprocessors, properties.shared_bytes_per_block,
+                    properties.shared_bytes_per_multiprocessor);
 }
 
 GemmProblem problem_of(const LinearCall* calls, int count, int64_t rows, int64_t* outputs) {
@@ -220,6 +220,7 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
   }
   arguments.count = count;
   arguments.units = static_cast<uint32_t>(plan.units);
+  arguments.grain = plan.whole_tiles ? static_cast<uint32_t>(arguments.k_tiles) : 1;
   if (weight.bits != 16) {
     arguments.scale_type = weight.scale_type;
     arguments.scale_bytes = static_cast<int32_t>(byte_size(weight.scale_type));

@@ -4,21 +4,25 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The model of a launch, in microseconds and KB. Plans are compared on one machine, and but for memory the machines are
-// alike enough for one set of numbers.
+// The model of a launch, in microseconds and KB. Plans are compared on one machine, and but for memory and tensor cores
+// the machines are alike enough for one set of numbers.
 namespace {
 
-constexpr double load_rate = 40;       // KB a microsecond that one multiprocessor reads at most, from memory or L2
-constexpr double memory_time = 0.8;    // from asking to having
-constexpr double product_rate = 1500;  // thousands of multiplications of its tensor cores (mma.sync)
-constexpr double issue_rate = 6400;    // instructions: four a cycle, of whole warps
-constexpr double fill_time = 1.2;      // until the first stage is there
-constexpr double finish_time = 0.4;    // of a tile: sums of the warps, stores
-constexpr double share_time = 1.6;     // until the last block has added what others wrote: fence, atomic, loads
+constexpr double load_rate = 40;     // KB a microsecond that one multiprocessor reads at most, from memory or L2
+constexpr double memory_time = 0.8;  // from asking to having
+constexpr double issue_rate = 6400;  // instructions: four a cycle, of whole warps
+constexpr double fill_time = 1.2;    // until the first stage is there
+constexpr double finish_time = 0.4;  // of a tile: sums of the warps, stores
+constexpr double share_time = 1.6;   // until the last block has added what others wrote: fence, atomic, loads
 
 constexpr double flight_bytes = 64 * 1024;  // of weights that a multiprocessor should have on their way
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The units of the longest run.
+int64_t longest_run(const GemmPlan& plan, int64_t tiles) {
+  return plan.whole_tiles ? divide_up(tiles, plan.blocks) * (plan.units / tiles) : divide_up(plan.units, plan.blocks);
+}
 
 double expected_time(const GemmMachine& machine, const GemmProblem& problem, const GemmPlan& plan, int64_t tiles,
                      int64_t token_tiles) {
@@ -31,19 +35,20 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   // The busiest multiprocessor, and memory for all of them: one token tile brings the weights, the others find them in
   // L2. What is not the bottleneck still costs something.
   const int64_t runs = divide_up(plan.blocks, machine.multiprocessors);
-  const double busiest = static_cast<double>(divide_up(plan.units, plan.blocks) * runs);
+  const double busiest = static_cast<double>(longest_run(plan, tiles) * runs);
   const double flight = weights * (plan.stages - 1.5) * static_cast<double>(runs);  // on average
   const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
   // Of a warp, counted in what nvcc makes of the kernels: for a stage, and for 64 outputs by 32 inputs.
   const double warp_folds = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
   const double fold = problem.bits == 16 ? 16 : problem.bits == 8 ? 60 : 70;
-  const double issue = (shape.threads / 32 * 80 + warp_folds * (fold + 3.0 * std::min(shape.tokens, 32))) / issue_rate;
-  const double multiply = busiest * std::max(products / product_rate, issue);
+  const double fold_tokens = 3.0 * std::min(shape.tokens, 32);
+  const double issue = (shape.threads / 32 * 80 + warp_folds * (fold + fold_tokens)) / issue_rate;
+  const double multiply = busiest * std::max(products / machine.product_rate, issue);
   const double memory =
       static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
   double time = fill_time + 0.8 * std::max({load, multiply, memory}) + 0.2 * (load + multiply + memory);
 
-  const bool shared = plan.blocks % tiles != 0 || plan.blocks > tiles;  // a tile by several blocks
+  const bool shared = !plan.whole_tiles && plan.blocks != tiles;  // a tile by several blocks
   time += finish_time * (static_cast<double>(tiles) / plan.blocks + (shared ? 1 : 0));
   const double partial = rows * shape.outputs * sizeof(float) / 1024.0;
   if (shared) time += share_time + static_cast<double>(runs) * 4 * partial / load_rate;  // two written, two read
@@ -52,22 +57,19 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
 
 }  // namespace
 
-// KB a microsecond for each multiprocessor when all read: bandwidth of a usual card over its multiprocessors.
-double memory_rate(int compute_capability) {
-  switch (compute_capability / 10) {
-    case 8:
-      return compute_capability == 80 ? 18 : 8;  // A100; RTX 30, L4, RTX 40
-    case 9:
-      return 30;  // H100 25, H200 36
-    case 10:
-      return 54;  // B200
-    default:
-      return 10;  // RTX 50
-  }
+GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
+                       uint32_t shared_bytes_per_multiprocessor) {
+  GemmMachine machine = {multiprocessors, 10, 600, shared_bytes_per_block, shared_bytes_per_multiprocessor};  // RTX 50
+  if (compute_capability < 90) machine.memory_rate = 8;                                      // RTX 30, L4, RTX 40
+  if (compute_capability == 80) machine.memory_rate = 18, machine.product_rate = 1450;       // A100
+  if (compute_capability / 10 == 9) machine.memory_rate = 30, machine.product_rate = 2200;   // H100 25, H200 36
+  if (compute_capability / 10 == 10) machine.memory_rate = 54, machine.product_rate = 2200;  // B200
+  return machine;
 }
 
-GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks) {
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks, bool whole_tiles) {
   GemmPlan plan = {};
+  plan.whole_tiles = whole_tiles;
   plan.tile = tile;
   plan.shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
   const TileShape& shape = plan.shape;
@@ -93,8 +95,8 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   const int64_t token_tiles = divide_up(problem.rows, shape.tokens), tiles = columns * token_tiles;
   plan.units = tiles * divide_up(problem.inputs, shape.inputs);
   const auto places = static_cast<int64_t>(partial_bytes / (2 * sizeof(float) * shape.tokens * shape.outputs));
-  plan.blocks =
-      static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min({plan.units, int64_t{most_blocks}, places})));
+  const int64_t most = whole_tiles ? tiles : std::min(plan.units, places);
+  plan.blocks = static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min(most, int64_t{most_blocks})));
   plan.microseconds = expected_time(machine, problem, plan, tiles, token_tiles);
   return plan;
 }
@@ -102,8 +104,8 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
   const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
   GemmPlan best = {};
-  auto consider = [&](int tile, int64_t blocks) {
-    const GemmPlan plan = plan_tile(machine, problem, tile, blocks);
+  auto consider = [&](int tile, int64_t blocks, bool whole_tiles) {
+    const GemmPlan plan = plan_tile(machine, problem, tile, blocks, whole_tiles);
     if (plan.stages == 0 || plan.blocks > static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident)) return;
     if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
   };
@@ -113,9 +115,11 @@ GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
     int64_t tiles = 0;
     for (int i = 0; i < problem.count; ++i) tiles += divide_up(problem.outputs[i], shape.outputs);
     tiles *= divide_up(problem.rows, shape.tokens);
-    consider(tile, room);                                                              // all, wherever runs end
-    consider(tile, machine.multiprocessors);                                           // one each
-    for (int64_t whole = tiles; whole <= room; whole += tiles) consider(tile, whole);  // ending where tiles end
+    for (const int64_t blocks : {room, int64_t{machine.multiprocessors}}) {
+      consider(tile, blocks, false);
+      consider(tile, blocks, true);
+    }
+    for (int64_t even = 2 * tiles; even <= room; even += tiles) consider(tile, even, false);  // ending with tiles
   }
   return best;
 }

@@ -55,7 +55,8 @@ using ElementTiles = TileList<TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 256
                               TileOf<2, 1, 2, 4, 1, 2>,   //  16 x 128 x  64
                               TileOf<4, 1, 2, 4, 1, 1>,   //  32 x 128 x  64
                               TileOf<4, 2, 2, 2, 2, 1>,   //  64 x 128 x  64
-                              TileOf<4, 4, 2, 1, 4, 1>>;  // 128 x 128 x  64
+                              TileOf<4, 4, 2, 1, 4, 1>,   // 128 x 128 x  64
+                              TileOf<8, 2, 4, 1, 4, 1>>;  // 128 x 256 x  64
 
 // --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
 constexpr int exchange_pitch = 64 + 4;               // floats of a token; the 4 keep writes in different banks
@@ -71,12 +72,15 @@ HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, 
 }
 
 // --- The choice.
-double memory_rate(int compute_capability);  // an estimate, KB a microsecond for each multiprocessor when all read
 struct GemmMachine {
   int multiprocessors;
-  double memory_rate;
+  double memory_rate;   // KB a microsecond that each multiprocessor gets from memory when all read
+  double product_rate;  // thousands of multiplications of its tensor cores, by mma.sync with fp32 sums
   uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
 };
+// With the rates of a usual card of this kind.
+GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
+                       uint32_t shared_bytes_per_multiprocessor);
 struct GemmProblem {
   int bits;
   int scale_bytes;  // of quantised weights
@@ -92,6 +96,7 @@ struct GemmPlan {
   uint32_t stage_bytes, shared_bytes;
   int64_t units;
   uint32_t blocks;      // among which the units are shared out
+  bool whole_tiles;     // by tiles, so that no blocks share one
   double microseconds;  // what the model expects: for comparing plans, not a promise
 };
 constexpr int most_stages = 8;
@@ -100,7 +105,8 @@ constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two til
 
 // The plan of one tile with a number of blocks (fewer where there are fewer units, or less workspace); `stages` is 0
 // when the tile does not fit the machine's shared memory.
-GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks);
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks,
+                   bool whole_tiles = false);
 
 // The plan with the least expected time.
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);

@@ -152,7 +152,7 @@ inline void check_close(const linear_test::Output& got, const linear_test::Expec
     for (int64_t n = 0; n < got.out; ++n) {
       const double value = expected.values[r * got.out + n];
       const double error = std::abs(got.values[r * got.stride + n] - value);
-      const double bound = 2e-6 * expected.magnitudes[r * got.out + n] + unit * std::abs(value) + 1e-7;
+      const double bound = 1e-5 * expected.magnitudes[r * got.out + n] + unit * std::abs(value) + 1e-7;
       if (error <= bound || ++failures > 3) continue;
       CHECK_MESSAGE(error <= bound, what << " row " << r << " output " << n << ": " << got.values[r * got.stride + n]
                                          << " instead of " << value);

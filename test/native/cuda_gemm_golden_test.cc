@@ -33,7 +33,7 @@ TEST(cuda_gemm_reproduces_the_fixtures) {
     linear<half>(stream, &call, 1, matrix, workspace.workspace);
     const linear_test::Output got = result.read(stream);
 
-    const double tolerance = 1e-6 * test_case.at("max_sum_abs_products").number;
+    const double tolerance = 1e-5 * test_case.at("max_sum_abs_products").number;
     double worst = 0;
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t n = 0; n < shape.out; ++n) {

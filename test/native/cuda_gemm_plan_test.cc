@@ -10,8 +10,8 @@ using linear_test::random_linear;
 
 namespace {
 
-constexpr GemmMachine a100{108, 18, 163 * 1024, 164 * 1024}, rtx4090{128, 8, 99 * 1024, 100 * 1024},
-    h200{132, 36, 227 * 1024, 228 * 1024};
+constexpr GemmMachine a100{108, 18, 1450, 163 * 1024, 164 * 1024}, rtx4090{128, 8, 600, 99 * 1024, 100 * 1024},
+    h200{132, 36, 2200, 227 * 1024, 228 * 1024};
 constexpr GemmMachine machines[] = {a100, rtx4090, h200};
 
 GemmPlan plan_of(const GemmMachine& machine, int bits, int64_t rows, int64_t outputs, int64_t inputs) {
@@ -19,9 +19,10 @@ GemmPlan plan_of(const GemmMachine& machine, int bits, int64_t rows, int64_t out
 }
 
 // The longest run of a block, against what an even share of all multiprocessors would be.
-double imbalance(const GemmMachine& machine, const GemmPlan& plan) {
+double imbalance(const GemmMachine& machine, const GemmPlan& plan, int64_t inputs) {
   const int64_t runs = (plan.blocks + machine.multiprocessors - 1) / machine.multiprocessors;
-  const double busiest = static_cast<double>((plan.units + plan.blocks - 1) / plan.blocks * runs);
+  const int64_t k_tiles = plan.whole_tiles ? (inputs + plan.shape.inputs - 1) / plan.shape.inputs : 1;
+  const double busiest = static_cast<double>((plan.units / k_tiles + plan.blocks - 1) / plan.blocks * k_tiles * runs);
   return busiest * machine.multiprocessors / static_cast<double>(plan.units);
 }
 
@@ -48,7 +49,8 @@ TEST(cuda_gemm_plans_fit_the_machine) {
           CHECK_MESSAGE(plan.blocks >= 1 && plan.blocks <= room && plan.blocks <= plan.units, what);
           const auto resident = static_cast<uint32_t>(plan.shape.resident);
           CHECK_MESSAGE((plan.shared_bytes + 1024) * resident <= machine.shared_bytes_per_multiprocessor, what);
-          CHECK(size_t{plan.blocks} * 2 * sizeof(float) * plan.shape.tokens * plan.shape.outputs <= partial_bytes);
+          const size_t partials = size_t{plan.blocks} * 2 * sizeof(float) * plan.shape.tokens * plan.shape.outputs;
+          CHECK(plan.whole_tiles || partials <= partial_bytes);
         }
       }
     }
@@ -57,10 +59,10 @@ TEST(cuda_gemm_plans_fit_the_machine) {
 
 TEST(cuda_gemm_plans_suit_the_shape) {
   for (const GemmMachine& machine : {a100, h200}) {
-    // No tile is wider than the rows ask for, and decoding keeps many weights on their way.
+    // No tile is much wider than the rows ask for, and decoding keeps many weights on their way.
     for (const int64_t rows : {1, 8, 16, 32, 64}) {
       const GemmPlan plan = plan_of(machine, 4, rows, 8192, 8192);
-      CHECK_MESSAGE(plan.shape.tokens <= std::max<int64_t>(8, rows), "M" << rows << ": " << plan.shape.tokens);
+      CHECK_MESSAGE(plan.shape.tokens <= 2 * std::max<int64_t>(8, rows), "M" << rows << ": " << plan.shape.tokens);
       if (rows > 8) continue;
       const int flight = (plan.stages - 1) * plan.shape.outputs * plan.shape.inputs / 2 * plan.shape.resident;
       CHECK_MESSAGE(flight >= 48 * 1024, "M" << rows << ": " << flight << " bytes in flight");
@@ -74,38 +76,65 @@ TEST(cuda_gemm_plans_suit_the_shape) {
                                         {37888, 3584},
                                         {3584, 18944}}) {
     const GemmPlan plan = plan_of(h200, 4, 1, outputs, inputs);
-    CHECK_MESSAGE(imbalance(h200, plan) < 1.1, "N" << outputs << " K" << inputs << ": " << imbalance(h200, plan)
-                                                   << " with tile " << plan.tile << " and " << plan.blocks
-                                                   << " blocks for " << plan.units << " units");
+    CHECK_MESSAGE(imbalance(h200, plan, inputs) < 1.1,
+                  "N" << outputs << " K" << inputs << ": " << imbalance(h200, plan, inputs) << " with tile "
+                      << plan.tile << " and " << plan.blocks << " blocks for " << plan.units << " units");
   }
   // 8192 outputs are 128 strips for 132 multiprocessors: nobody shares a tile, and nothing is added afterwards.
   const GemmPlan unshared = plan_of(h200, 4, 1, 8192, 8192);
-  CHECK(unshared.shape.outputs == 64 && unshared.blocks == 128);
+  CHECK(unshared.shape.outputs == 64 && unshared.blocks == 128 && unshared.whole_tiles);
 }
 
 namespace {
 
 // Every tile, with as many blocks as are given.
 template <class Element>
-void check_tiles(const Options& options, int64_t rows, Random& random, int blocks) {
+void check_tiles(Stream& stream, const LinearWeight& weight, int64_t rows, const linear_test::Expected& expected,
+                 const Matrix<const Element>& x, int64_t blocks, bool whole_tiles, const std::string& what) {
+  const Workspace workspace(stream, rows, 0);
+  const int count = weight.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
+  for (int tile = 0; tile < count; ++tile) {
+    const Result result(stream, rows, weight.out, DType::f32, 0);
+    const LinearCall call = result.call(weight);
+    int64_t outputs;
+    const GemmPlan plan =
+        plan_tile(machine_of(stream.device()), problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
+    CHECK(plan.stages >= 2);
+    planned_linear<Element>(stream, &call, 1, x, workspace.workspace, plan);
+    const std::string which = what + ", tile " + std::to_string(tile) + " of " + std::to_string(plan.blocks) +
+                              (whole_tiles ? " blocks with whole tiles" : " blocks");
+    check_close(result.read(stream), expected, DType::f32, which);
+    workspace.check_counters(stream, which);
+  }
+}
+
+template <class Element>
+void check_quantised_tiles(const Options& options, int64_t rows, Random& random, int64_t blocks, bool whole_tiles) {
   Stream stream(Device::at(0));
   const Canonical canonical = random_linear(options, random);
   const Packed packed(stream, canonical);
   const DeviceInput<Element> x(stream, rows, options.in, random);
-  const Workspace workspace(stream, rows, 0);
-  const auto expected = linear_test::expect(canonical, x.host.rows);
-  for (int tile = 0; tile < QuantisedTiles::count; ++tile) {
-    const Result result(stream, rows, options.out, DType::f32, 0);
-    const LinearCall call = result.call(packed.weight);
-    int64_t outputs;
-    const GemmPlan plan = plan_tile(machine_of(stream.device()), problem_of(&call, 1, rows, &outputs), tile, blocks);
-    CHECK(plan.stages >= 2);
-    planned_linear<Element>(stream, &call, 1, x.matrix, workspace.workspace, plan);
-    const std::string what =
-        describe(options, rows, "tile " + std::to_string(tile) + " of " + std::to_string(plan.blocks) + " blocks");
-    check_close(result.read(stream), expected, DType::f32, what);
-    workspace.check_counters(stream, what);
+  check_tiles<Element>(stream, packed.weight, rows, linear_test::expect(canonical, x.host.rows), x.matrix, blocks,
+                       whole_tiles, describe(options, rows, "a tile"));
+}
+
+template <class Element>
+void check_matrix_tiles(int64_t out, int64_t in, int64_t rows, Random& random, int64_t blocks, bool whole_tiles) {
+  Stream stream(Device::at(0));
+  std::vector<float> values;
+  std::vector<Element> elements;
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < out * in; ++i) {
+    elements.push_back(from_float<Element>(normal(random)));
+    values.push_back(to_float(elements.back()));
   }
+  const DeviceMemory block(stream.device(), matrix_bytes(out, in, false)), slab = upload(stream, elements);
+  const LinearWeight weight = lay_out_matrix(stream, out, in, type_of<Element>, {}, block.data());
+  fill_matrix(stream, weight, 0, out, type_of<Element>, slab.data());
+  const DeviceInput<Element> x(stream, rows, in, random);
+  const auto expected = linear_test::expect(x.host.rows, out, {}, nullptr,
+                                            [&](int64_t n, int64_t k) { return double{values[n * in + k]}; });
+  check_tiles<Element>(stream, weight, rows, expected, x.matrix, blocks, whole_tiles, "a matrix");
 }
 
 }  // namespace
@@ -115,10 +144,15 @@ TEST(cuda_gemm_every_tile_is_right_with_any_number_of_blocks) {
   const Schedule schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(3)};
   for (const Schedule& schedule : schedules) {
     const ScheduleScope scope(schedule);
-    check_tiles<half>({.bits = 4, .out = 200, .in = 640, .group_size = 128}, 9, random, 7);
-    check_tiles<bfloat16>({.bits = 4, .out = 130, .in = 384, .group_size = 32, .zero_points = true}, 33, random, 3);
-    check_tiles<half>({.bits = 8, .out = 64, .in = 1152, .group_size = 64, .zero_points = true}, 4, random, 11);
-    check_tiles<bfloat16>({.bits = 8, .out = 300, .in = 256, .group_size = -1, .bias = true}, 20, random, 1);
+    check_quantised_tiles<half>({.bits = 4, .out = 200, .in = 640, .group_size = 128}, 9, random, 7, false);
+    check_quantised_tiles<bfloat16>({.bits = 4, .out = 130, .in = 384, .group_size = 32, .zero_points = true}, 33,
+                                    random, 3, true);
+    check_quantised_tiles<half>({.bits = 8, .out = 64, .in = 1152, .group_size = 64, .zero_points = true}, 4, random,
+                                11, false);
+    check_quantised_tiles<bfloat16>({.bits = 8, .out = 300, .in = 256, .group_size = -1, .bias = true}, 20, random, 1,
+                                    false);
+    check_matrix_tiles<half>(300, 320, 10, random, 5, false);
+    check_matrix_tiles<bfloat16>(270, 136, 20, random, 2, true);
   }
 }
 
