@@ -9,15 +9,14 @@ echo "billfish $commit on ${gpu:-a machine without nvidia-smi}, $(date -u +%Y-%m
 
 case "$1" in
   test)
-    { ./bin/billfish_native_tests ${2:-cuda}; ./bin/node test/gpu/goldens.cjs --json results/goldens.json; } 2>&1 |
+    { ./bin/billfish_gpu_tests ${2:-}; ./bin/node test/gpu/goldens.cjs --json results/goldens.json; } 2>&1 |
       tee -a results/test.txt
     awk '/^[0-9]+ passed, [0-9]+ failed/ { passed += $1; failed += $3; parts++ }
          END { print passed + 0 " passed, " failed + 0 " failed"; exit parts < 2 || failed > 0 }' results/test.txt
     ;;
   bench)
-    for program in bin/cuda_*; do
-      [ -x "$program" ] && "./$program" --json "results/$(basename "$program").json" 2>&1 | tee -a results/bench.txt
-    done
+    ./bin/cuda_gemm --json > results/gemm.json || exit 1
+    ./bin/cuda_gemm | tee -a results/bench.txt
     ./bin/node dist/cli/main.js bench examples/demo-model --device-map cuda:0 --json | tee results/demo.json
     ;;
   sanitize)
@@ -26,10 +25,9 @@ case "$1" in
       echo "skipped: there is no compute-sanitizer on this machine" | tee -a results/sanitize.txt
       exit 0
     fi
-    status=0
     for check in memcheck racecheck initcheck synccheck; do
       echo "== $check"
-      "$tool" --tool "$check" --error-exitcode 9 ./bin/billfish_native_tests ${2:-cuda} || status=1
+      "$tool" --tool "$check" --error-exitcode 9 ./bin/billfish_gpu_tests ${2:-}
     done 2>&1 | tee -a results/sanitize.txt
     ! grep -q "ERROR SUMMARY: [1-9]" results/sanitize.txt
     ;;

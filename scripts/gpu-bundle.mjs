@@ -1,0 +1,75 @@
+// Makes build-gpu/billfish-gpu.tar.gz: all that the GPU tests and benchmarks need on a Linux x64 machine that has an
+// NVIDIA driver and nothing else (no Node, no CUDA toolkit, no network). There:
+//
+//   tar xzf billfish-gpu.tar.gz && cd billfish-gpu && ./run test     (or bench, or sanitize)
+//
+// It holds this very node, the addon and the native tests with the CUDA runtime linked in, the compiled JavaScript with
+// its packages, the fixtures and the demo model. Run it with BILLFISH_CUDA_ARCHITECTURES set to the target's, such as
+// 90, to compile for that alone.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { buildNative } from './build-native.mjs'
+import { buildTypeScript } from './build-ts.mjs'
+import { root, run } from './steps.mjs'
+
+const largest = 64 * 1024 * 1024 // of the archive
+const folder = join(root, 'build-gpu')
+const bundle = join(folder, 'billfish-gpu')
+
+const text = (program, ...args) => execFileSync(program, args, { cwd: root, encoding: 'utf8' }).trim()
+
+buildNative()
+buildTypeScript()
+const native = join(root, 'build-gpu-native')
+const options = ['-DBILLFISH_GPU_TESTS=ON', '-DBILLFISH_BENCH=ON', '-DBILLFISH_CUDA=on', '-DCMAKE_BUILD_TYPE=Release']
+const programs = ['billfish_gpu_tests', 'cuda_gemm']
+// The target machine's C++ library may be older than this one's.
+options.push('-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc')
+run('cmake', ['-S', root, '-B', native, ...options])
+run('cmake', ['--build', native, '--parallel', '2', '--target', ...programs])
+
+rmSync(bundle, { recursive: true, force: true })
+// Types, sources and source maps are for developers.
+const runs = (path) => !/\.(map|[cm]?ts)$/.test(path) && !path.endsWith(join('zod', 'src'))
+const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
+mkdirSync(join(bundle, 'bin'), { recursive: true })
+copyFileSync(process.execPath, join(bundle, 'bin', 'node'))
+for (const program of programs) copyFileSync(join(native, program), join(bundle, 'bin', program))
+for (const program of ['node', ...programs]) {
+  run('strip', ['--strip-unneeded', join(bundle, 'bin', program)])
+  chmodSync(join(bundle, 'bin', program), 0o755)
+}
+for (const path of ['package.json', 'dist', 'build/Release/billfish.node', 'test/gpu', 'test/fixtures', 'examples']) {
+  copy(path)
+}
+const { dependencies } = JSON.parse(text(process.execPath, '-p', 'JSON.stringify(require("./package.json"))'))
+for (const name of installedWith(Object.keys(dependencies))) copy(`node_modules/${name}`)
+copyFileSync(join(root, 'test/gpu/run.sh'), join(bundle, 'run'))
+chmodSync(join(bundle, 'run'), 0o755)
+const commit = text('git', 'rev-parse', 'HEAD') + (text('git', 'status', '--porcelain', '-uno') ? ' with changes' : '')
+writeFileSync(join(bundle, 'COMMIT'), `${commit}\n`)
+
+const archive = `${bundle}.tar.gz`
+execFileSync('tar', ['-C', folder, '--use-compress-program', 'gzip -9', '-cf', archive, 'billfish-gpu'])
+const { size } = statSync(archive)
+console.log(`${archive}: ${(size / 2 ** 20).toFixed(1)} MiB`)
+if (size > largest) {
+  console.error('billfish: the archive is larger than 64 MiB')
+  process.exit(1)
+}
+
+/** Packages and those that they need in turn. */
+function installedWith(names) {
+  const all = new Set()
+  const add = (name) => {
+    if (all.has(name) || !existsSync(join(root, 'node_modules', name))) return
+    all.add(name)
+    const manifest = JSON.parse(
+      text(process.execPath, '-p', `JSON.stringify(require("./node_modules/${name}/package.json"))`),
+    )
+    for (const dependency of Object.keys(manifest.dependencies ?? {})) add(dependency)
+  }
+  names.forEach(add)
+  return all
+}
