@@ -1,37 +1,7 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { deviceName, layerSplit, resolveDeviceMap } from '../../src/placement/device-map'
 import { type InferOptions, type InferStrategy, inferDeviceMap, parseMemorySize } from '../../src/placement/index'
-
-interface Model {
-  readonly module_sizes: Record<string, number>
-  readonly layer0_module_sizes: Record<string, number>
-  readonly tied_parameters: string[][]
-  readonly no_split_module_classes: string[]
-  readonly leaves: { final_modules: number; mean_bytes: number }
-}
-
-interface Case {
-  readonly id: string
-  readonly model: string
-  readonly strategy: InferStrategy
-  readonly max_memory: Record<string, number>
-  readonly device_map: Record<string, string | number>
-}
-
-/** Device maps that accelerate made of 18 models (versions within), plain forms, and maps of a fixed number of layers. */
-const fixture = JSON.parse(readFileSync(join(__dirname, '../fixtures/device_map/cases.json'), 'utf8')) as {
-  models: Record<string, Model>
-  cases: Case[]
-  explicit: { form: string | number | Record<string, number>; resolved?: Record<string, string | number> }[]
-  layered: {
-    num_gpus: number
-    num_layers: number
-    device_map: Record<string, number>
-    qwenlm_utils_device_map: Record<string, number>
-  }[]
-}
+import { type CountedModel, deviceMapCases as fixture } from '../support/device-map-cases'
 
 function fixtureModel(name: string) {
   const model = fixture.models[name]
@@ -59,7 +29,7 @@ describe("accelerate's device maps", () => {
 
   test('the insides of a layer that is never split change nothing', () => {
     for (const { model, strategy, max_memory, device_map } of fixture.cases.filter(({ id }) => id.endsWith('3'))) {
-      const { layer0_module_sizes } = fixture.models[model] as Model
+      const { layer0_module_sizes } = fixture.models[model] as CountedModel
       const finer = fixtureModel(model)
       finer.modules = { ...finer.modules, ...layer0_module_sizes }
       expect(inferDeviceMap(finer, { strategy, maxMemory: max_memory })).toEqual(device_map)

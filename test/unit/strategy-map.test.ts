@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { type PlanOptions, planModel } from '../../src/index'
@@ -7,28 +5,8 @@ import { createModel } from '../../src/models/registry'
 import { configSource } from '../../src/placement/config-source'
 import { storedModules } from '../../src/placement/stored-modules'
 import { readQuantizationConfig } from '../../src/quantization/config'
+import { type CountedModel, deviceMapCases as fixture } from '../support/device-map-cases'
 import { modelDirectory } from '../support/fixtures'
-
-interface FixtureModel {
-  readonly config: Record<string, unknown>
-  readonly storage: string
-  readonly module_sizes: Record<string, number>
-  readonly tied_parameters: string[][]
-  readonly leaves: { final_modules: number; mean_bytes: number }
-}
-
-interface Case {
-  readonly id: string
-  readonly model: string
-  readonly strategy: string
-  readonly max_memory: Record<string, number>
-  readonly device_map: Record<string, string | number>
-}
-
-const fixture = JSON.parse(readFileSync(join(__dirname, '../fixtures/device_map/cases.json'), 'utf8')) as {
-  models: Record<string, FixtureModel>
-  cases: Case[]
-}
 
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
 const storages: Record<string, object> = {
@@ -41,7 +19,7 @@ const storages: Record<string, object> = {
 const models = Object.entries(fixture.models).filter(
   ([, { config, storage }]) => storage in storages && config.model_type !== 'qwen3_moe',
 )
-const configOf = ({ config, storage }: FixtureModel) => ({ ...config, torch_dtype: 'float16', ...storages[storage] })
+const configOf = ({ config, storage }: CountedModel) => ({ ...config, torch_dtype: 'float16', ...storages[storage] })
 
 describe('a model as accelerate counts it', () => {
   test.each(models)('%s', (_name, fixtureModel) => {
@@ -87,7 +65,7 @@ describe("planModel gives accelerate's answer", () => {
 
   test.each(cases.map((c) => [c.id, c.model, c.strategy, c] as const))('case %s: %s, %s', async (...row) => {
     const { model, strategy, max_memory, device_map } = row[3]
-    const plan = await planModel(configOf(known.get(model) as FixtureModel), {
+    const plan = await planModel(configOf(known.get(model) as CountedModel), {
       deviceMap: strategy,
       maxMemory: max_memory,
       maxModelLength: 32,
