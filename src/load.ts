@@ -34,7 +34,7 @@ export interface LoadOptions extends PlanOptions {
   readonly deviceMap?: PlanOptions['deviceMap']
   /**
    * What planModel() returned, here or in another process: its placement, its sizes and its budgets. `deviceMap`,
-   * `devices` and `maxMemory` are refused beside it, and so are sizes other than the plan's.
+   * `devices`, `maxMemory` and `deviceOverhead` are refused beside it, and so are sizes other than the plan's.
    */
   readonly plan?: ModelPlan | undefined
   /**

@@ -10,6 +10,7 @@ export interface PlacementCliOptions {
   readonly deviceMap?: string
   readonly devices?: string
   readonly maxMemory?: string
+  readonly deviceOverhead?: string
   readonly dtype?: string
   readonly context?: number
   readonly maxModelLength?: number
@@ -33,6 +34,10 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
         'they read it compared with each other: 24GiB@1,80GiB@2',
     )
     .option('--max-memory <list>', 'what devices may hold: cuda:0=20GiB,cpu=64GiB, or JSON as Hugging Face has it')
+    .option(
+      '--device-overhead <size>',
+      'of the memory of each CUDA device what CUDA itself takes (default: 512MiB, or 256MiB beside what is free now)',
+    )
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
     .option('--context <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
     .addOption(
@@ -62,6 +67,7 @@ export async function placementOptions(
     deviceMap: await parseDeviceMap(options.deviceMap ?? defaultMap, model),
     devices: options.devices === undefined ? undefined : parseDevices(options.devices),
     maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
+    deviceOverhead: options.deviceOverhead,
     dtype: options.dtype as ModelType | undefined,
     maxModelLength: options.context ?? options.maxModelLength,
     maxSequences: options.sequences,

@@ -13,6 +13,7 @@ export const colors = {
   weights: '#5b62e0',
   kvCache: '#14a394',
   buffers: '#efa52b',
+  overhead: '#8a92a8',
   free: '#e6e9f1',
   over: '#d92638',
   fits: '#14804a',
@@ -28,15 +29,15 @@ const leastOverflow = 10
 const partsTop = 86 // baseline of the first line below the bar
 const lineHeight = 18
 const widestParts = 316
-const stagesTop = 164
+const stagesBelowParts = 6
 const captionHeight = 20
 const stageGap = 14
 const cell = { width: 25, height: 22, gap: 4 }
 
 /** The height of a device's card of a given width. */
-export function cardHeight({ stages }: PlannedDevice, width: number): number {
-  const heights = stages.map((stage) => stageHeight(stage, width - 2 * padding))
-  return stagesTop + heights.reduce((sum, height) => sum + height + stageGap, 0) - stageGap + padding
+export function cardHeight(planned: PlannedDevice, width: number): number {
+  const heights = planned.stages.map((stage) => stageHeight(stage, width - 2 * padding))
+  return stagesTop(planned) + heights.reduce((sum, height) => sum + height + stageGap, 0) - stageGap + padding
 }
 
 /** A card at (0, 0): the device's name, how full it is and with what, and the modules of each of its stages. */
@@ -53,7 +54,7 @@ export function deviceCard(planned: PlannedDevice, width: number, height: number
     group(padding, barTop, memoryBar(planned, inner)),
     group(padding, partsTop, memoryParts(planned, Math.min(inner, widestParts))),
   ]
-  let y = stagesTop
+  let y = stagesTop(planned)
   for (const stage of stages) {
     drawings.push(group(padding, y, stageModules(stage, inner)))
     y += stageHeight(stage, inner) + stageGap
@@ -61,8 +62,13 @@ export function deviceCard(planned: PlannedDevice, width: number, height: number
   return drawings.join('')
 }
 
+/** Where the stages begin: below the lines of memoryParts(). */
+function stagesTop({ overhead }: PlannedDevice): number {
+  return partsTop + (overhead > 0 ? 5 : 4) * lineHeight + stagesBelowParts
+}
+
 /** One bar of all that the device holds; what exceeds the budget is red and lies behind the budget's mark. */
-function memoryBar({ device, weights, kvCache, total, budget }: PlannedDevice, width: number): string {
+function memoryBar({ device, weights, kvCache, buffers, total, budget }: PlannedDevice, width: number): string {
   const over = budget !== null && total > budget
   const capacity = budget ?? total
   // However little it is, what exceeds the budget is to be seen.
@@ -75,7 +81,8 @@ function memoryBar({ device, weights, kvCache, total, budget }: PlannedDevice, w
     rect(0, end, colors.free),
     rect(0, at(weights), colors.weights),
     rect(at(weights), at(weights + kvCache), colors.kvCache),
-    rect(at(weights + kvCache), at(total), colors.buffers),
+    rect(at(weights + kvCache), at(weights + kvCache + buffers), colors.buffers),
+    rect(at(weights + kvCache + buffers), at(total), colors.overhead),
     rect(end, width, colors.over),
   ]
   return [
@@ -86,12 +93,13 @@ function memoryBar({ device, weights, kvCache, total, budget }: PlannedDevice, w
 }
 
 /** A line for each part of the memory: its bytes, and its share of the budget. */
-function memoryParts({ weights, kvCache, buffers, total, budget }: PlannedDevice, width: number): string {
+function memoryParts({ weights, kvCache, buffers, overhead, total, budget }: PlannedDevice, width: number): string {
   const lines: [name: string, bytes: number, fill: string][] = [
     ['weights', weights, colors.weights],
     ['KV cache', kvCache, colors.kvCache],
     ['buffers', buffers, colors.buffers],
   ]
+  if (overhead > 0) lines.push(['CUDA itself', overhead, colors.overhead])
   if (budget !== null && total > budget) lines.push(['over the limit', total - budget, colors.over])
   else if (budget !== null) lines.push(['free', budget - total, colors.free])
   return lines

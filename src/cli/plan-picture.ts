@@ -1,6 +1,6 @@
 import { formatBytes } from './format'
 import { cardHeight, colors, deviceCard } from './plan-card'
-import { plannedDevices, type ShownPlan } from './planned-devices'
+import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
 
 export interface PictureOptions {
@@ -77,7 +77,7 @@ function header(plan: ShownPlan, { title, subtitle }: PictureOptions, width: num
       size: 14,
       fill: colors.faint,
     }),
-    legend(margin, 84),
+    legend(margin, 84, plannedDevices(plan)),
   ].join('')
 }
 
@@ -89,14 +89,15 @@ function sizes(plan: ShownPlan): string {
   return Number.isFinite(budget) ? `${formatBytes(total)} of ${formatBytes(budget)}` : formatBytes(total)
 }
 
-function legend(x: number, y: number): string {
+function legend(x: number, y: number, devices: readonly PlannedDevice[]): string {
   const entries = [
     ['weights', colors.weights],
     ['KV cache', colors.kvCache],
     ['buffers', colors.buffers],
+    ...(devices.some(({ overhead }) => overhead > 0) ? [['CUDA itself', colors.overhead]] : []),
     ['free', colors.free],
     ['over the limit', colors.over],
-  ] as const
+  ] as [name: string, fill: string][]
   let left = x
   return entries
     .map(([name, fill]) => {

@@ -2,25 +2,34 @@ import { formatBytes, formatTable, summarizeModules } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
 const barWidth = 20
-const signs = { weights: '#', kvCache: '+', buffers: '~', free: '.', over: '!' } as const
+const signs = { weights: '#', kvCache: '+', buffers: '~', overhead: '=', free: '.', over: '!' } as const
+
+type Part = 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total'
+const partColumns: readonly (readonly [title: string, Part])[] = [
+  ['Weights', 'weights'],
+  ['KV cache', 'kvCache'],
+  ['Buffers', 'buffers'],
+  ['CUDA', 'overhead'],
+  ['Total', 'total'],
+]
 
 /** A table of what each device holds, with bars for those that have a limit. */
 export function planTable(plan: ShownPlan): string {
   const devices = plannedDevices(plan)
   const limited = devices.some(({ budget }) => budget !== null)
+  const columns = partColumns.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
   const rows = devices.map((device) => [
     device.device,
     device.stages.map(({ modules }) => summarizeModules(modules)).join('; '),
-    ...[device.weights, device.kvCache, device.buffers, device.total].map(formatBytes),
+    ...columns.map(([, part]) => formatBytes(device[part])),
     memory(device),
   ])
   if (devices.length > 1) {
-    const sum = (part: 'weights' | 'kvCache' | 'buffers' | 'total') =>
-      formatBytes(devices.reduce((bytes, device) => bytes + device[part], 0))
-    rows.push(['together', '', sum('weights'), sum('kvCache'), sum('buffers'), sum('total')])
+    const sum = (part: Part) => formatBytes(devices.reduce((bytes, device) => bytes + device[part], 0))
+    rows.push(['together', '', ...columns.map(([, part]) => sum(part))])
   }
-  const head = ['Device', 'Modules', 'Weights', 'KV cache', 'Buffers', 'Total', ...(limited ? ['Memory'] : [])]
-  return formatTable([head, ...rows], 'llrrrrl') + (limited ? `\n${legend(devices)}\n` : '')
+  const head = ['Device', 'Modules', ...columns.map(([title]) => title), ...(limited ? ['Memory'] : [])]
+  return formatTable([head, ...rows], `ll${'r'.repeat(columns.length)}l`) + (limited ? `\n${legend(devices)}\n` : '')
 }
 
 function memory(planned: PlannedDevice): string {
@@ -31,7 +40,7 @@ function memory(planned: PlannedDevice): string {
   return `[${bar(planned, budget)}] ${percent} % of ${formatBytes(budget)}`
 }
 
-function bar({ weights, kvCache, total }: PlannedDevice, budget: number): string {
+function bar({ weights, kvCache, buffers, total }: PlannedDevice, budget: number): string {
   const scale = barWidth / Math.max(total, budget)
   const over = total > budget
   const end = over ? Math.min(Math.round(budget * scale), barWidth - 1) : barWidth
@@ -40,16 +49,18 @@ function bar({ weights, kvCache, total }: PlannedDevice, budget: number): string
   return [
     run(signs.weights, 0, at(weights)),
     run(signs.kvCache, at(weights), at(weights + kvCache)),
-    run(signs.buffers, at(weights + kvCache), at(total)),
+    run(signs.buffers, at(weights + kvCache), at(weights + kvCache + buffers)),
+    run(signs.overhead, at(weights + kvCache + buffers), at(total)),
     run(over ? signs.over : signs.free, at(total), barWidth),
   ].join('')
 }
 
 function legend(devices: readonly PlannedDevice[]): string {
   const over = devices.some(({ total, budget }) => budget !== null && total > budget)
-  const { weights, kvCache, buffers, free } = signs
+  const { weights, kvCache, buffers, overhead, free } = signs
+  const cuda = devices.some((device) => device.overhead > 0) ? `, ${overhead} CUDA itself` : ''
   return (
-    `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers, ${free} free` +
+    `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free` +
     (over ? `, ${signs.over} over the limit` : '')
   )
 }

@@ -19,6 +19,7 @@ export interface PlannedDevice {
   readonly weights: number
   readonly kvCache: number
   readonly buffers: number
+  readonly overhead: number
   readonly total: number
   /** What it may hold; null without a limit. */
   readonly budget: number | null
@@ -31,7 +32,7 @@ export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
     const own = stages
       .map((stage, index) => ({ ...stage, number: index + 1 }))
       .filter((stage) => stage.device === device)
-    const sum = (part: 'weights' | 'kvCache' | 'buffers' | 'total') =>
+    const sum = (part: 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total') =>
       own.reduce((bytes, stage) => bytes + stage[part], 0)
     return {
       device,
@@ -39,6 +40,7 @@ export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
       weights: sum('weights'),
       kvCache: sum('kvCache'),
       buffers: sum('buffers'),
+      overhead: sum('overhead'),
       total: sum('total'),
       budget: own[0]?.budget ?? null,
     }

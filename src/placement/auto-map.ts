@@ -1,6 +1,6 @@
 import type { ModelLimits } from '../limits'
 import { type CostOf, fastestSlowest, partition } from './partition'
-import type { PlanDevice } from './plan'
+import { type PlanDevice, roomOn } from './plan'
 import type { StageCosts } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
 import { stageTime, tokensOfStep } from './stage-time'
@@ -19,12 +19,12 @@ export function autoSplit(
   limits: SplitLimits,
   devices: readonly PlanDevice[],
 ): number[] | undefined {
-  return partition(costs.groups.length, memoryOf(devices), costOf(costs, limits, devices))
+  return partition(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
 export function fitsSomehow(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
-  return fastestSlowest(costs.groups.length, memoryOf(devices), costOf(costs, limits, devices)) !== undefined
+  return fastestSlowest(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices)) !== undefined
 }
 
 /** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
@@ -67,8 +67,8 @@ export function splitMap(
   )
 }
 
-function memoryOf(devices: readonly PlanDevice[]): number[] {
-  return devices.map(({ memory }) => memory)
+function roomsOn(devices: readonly PlanDevice[]): number[] {
+  return devices.map(roomOn)
 }
 
 function costOf(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {

@@ -1,5 +1,5 @@
 /** Why an automatic split is cut where it is. */
-import type { PlanDevice } from './plan'
+import { type PlanDevice, roomOn } from './plan'
 import type { NeedsOf } from './stage-costs'
 import { isBoundByComputing, stageTime } from './stage-time'
 import { bytesInWords, listInWords } from './words'
@@ -43,8 +43,8 @@ export function explainSplit(
     const { device } = run
     const [now, then] = [needs(device.device, stage.first, stage.end), needs(device.device, run.first, run.end)]
     const [name, it] = [nameOf(added), groups[added]?.length === 1 ? 'it' : 'they']
-    if (then.memory > device.memory) {
-      const [more, left] = [then.memory - now.memory, device.memory - now.memory]
+    if (then.memory > roomOn(device)) {
+      const [more, left] = [then.memory - now.memory, roomOn(device) - now.memory]
       return `${device.device} has no room for ${name} (${it} would take ${bytesInWords(more)} more, ${bytesInWords(left)} are left)`
     }
     if (timeOf(run) > timeOf(slowest)) {
@@ -76,9 +76,11 @@ export function explainSplit(
   return sentences
 }
 
-function whyEmpty(groups: number, needs: NeedsOf, { device, memory }: PlanDevice): string {
+function whyEmpty(groups: number, needs: NeedsOf, planned: PlanDevice): string {
+  const { device } = planned
+  const room = roomOn(planned)
   const least = Math.min(...Array.from({ length: groups }, (_, i) => needs(device, i, i + 1).memory))
-  return least > memory
-    ? `${device} stays empty: the smallest stage there could be takes ${bytesInWords(least)}, and it may hold ${bytesInWords(memory)}.`
+  return least > room
+    ? `${device} stays empty: the smallest stage there could be takes ${bytesInWords(least)}, and it may hold ${bytesInWords(room)}.`
     : `${device} stays empty: no split that has a stage there and fits has a faster slowest stage.`
 }

@@ -1,4 +1,5 @@
 import { deviceName } from './device-map'
+import { bytesAfterContext } from './device-overhead'
 import { type DeviceOption, type DeviceOptions, devicesOf } from './plan-devices'
 
 /** A device of this machine with memory of its own. */
@@ -19,11 +20,15 @@ export function withDevicesAtHand<Options extends DeviceOptions>(
 ): Options {
   const budgeted = devicesOf(options.maxMemory)
   const named = options.devices ?? (budgeted.length > 0 ? budgeted : atHand.map(({ device }) => device))
+  const overheads: Record<string, number> = {}
   const complete = (entry: string | number | DeviceOption): DeviceOption => {
     const option = typeof entry === 'object' && entry !== null ? entry : { device: entry }
     const device = deviceName(option.device)
     if (option.memory !== undefined || budgeted.includes(device)) return option
-    return { ...option, memory: atHand.find((candidate) => candidate.device === device)?.freeBytes }
+    const found = atHand.find((candidate) => candidate.device === device)
+    if (found) overheads[device] = bytesAfterContext
+    return { ...option, memory: found?.freeBytes }
   }
-  return { ...options, devices: named.length > 0 || options.devices ? named.map(complete) : ['cpu'] }
+  const devices = named.length > 0 || options.devices ? named.map(complete) : ['cpu']
+  return { ...options, devices, deviceOverhead: options.deviceOverhead ?? overheads }
 }

@@ -22,6 +22,7 @@ export interface ExplainedPlan {
   /** How it was placed: by a strategy, by the user, or by billfish with this split of `costs.groups` over `devices`. */
   readonly placement: Strategy | 'given' | { readonly ends: readonly number[] }
   readonly options: SizeOptions
+  readonly overheadOn: (device: string) => number
 }
 
 /** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
@@ -31,6 +32,7 @@ export function explainPlan(plan: ExplainedPlan): string[] {
   if (typeof placement === 'string' && placement !== 'given') lines.push(whatStrategiesCount(plan, placement))
   lines.push(...whatDevicesHold(stages))
   lines.push(whatTheCacheTakes(plan))
+  lines.push(...whatRuntimesTake(stages))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
   if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
@@ -68,6 +70,18 @@ function whatTheCacheTakes({ stages, limits, options }: ExplainedPlan): string {
   return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.`
 }
 
+/** A sentence, where there is something to tell. */
+function whatRuntimesTake(stages: ExplainedPlan['stages']): string[] {
+  const own = stages.filter(({ overhead }) => overhead > 0)
+  const amounts = [...new Set(own.map(({ overhead }) => overhead))]
+  if (amounts.length === 0) return []
+  const takes = amounts.map((bytes) => {
+    const on = own.filter(({ overhead }) => overhead === bytes).map(({ device }) => device)
+    return `${bytesInWords(bytes)} on ${listInWords(on)}`
+  })
+  return [`CUDA itself is taken to need ${listInWords(takes)} (deviceOverhead), an estimate.`]
+}
+
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
 function howTheHeadIsTied({ model, stages, costs, limits, placement }: ExplainedPlan, bytes: number): string {
   const { embedding, head } = model.names
@@ -98,7 +112,7 @@ function whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan
 }
 
 function whatAutoWouldDo(plan: ExplainedPlan): string[] {
-  const { model, source, costs, limits, devices } = plan
+  const { model, source, costs, limits, devices, overheadOn } = plan
   const ends = autoSplit(costs, limits, devices)
   if (!ends) {
     const names = listInWords(devices.map(({ device }) => device))
@@ -109,7 +123,7 @@ function whatAutoWouldDo(plan: ExplainedPlan): string[] {
     ]
   }
   const map = splitMap(costs, devices, ends)
-  const stages = planStages(model, source, limits, (module) => map.get(module) as string)
+  const stages = planStages(model, source, limits, (module) => map.get(module) as string, overheadOn)
   const shares = stages.map(
     ({ device, modules, total }) => `${device} ${modulesInWords(modules)} (${bytesInWords(total)})`,
   )

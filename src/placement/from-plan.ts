@@ -25,7 +25,7 @@ export function fromPlan(plan: ModelPlan, options: PlanOptions): PlanOptions {
       'plan is not a plan; give what planModel() returned, as it is or read from JSON.',
     )
   }
-  for (const name of ['deviceMap', 'devices', 'maxMemory'] as const) {
+  for (const name of ['deviceMap', 'devices', 'maxMemory', 'deviceOverhead'] as const) {
     if (options[name] === undefined) continue
     throw new BillfishError(
       'INVALID_OPTION',
@@ -42,9 +42,12 @@ export function fromPlan(plan: ModelPlan, options: PlanOptions): PlanOptions {
     )
   }
   const budgets = plan.stages.flatMap(({ device, budget }) => (typeof budget === 'number' ? [[device, budget]] : []))
+  const overheads: Record<string, number> = {}
+  for (const { device, overhead } of plan.stages) overheads[device] = (overheads[device] ?? 0) + overhead
   return {
     ...plan.sizes,
     deviceMap: plan.deviceMap,
     maxMemory: budgets.length > 0 ? Object.fromEntries(budgets) : undefined,
+    deviceOverhead: overheads,
   }
 }

@@ -1,5 +1,6 @@
 import { BillfishError } from '../errors'
 import { deviceName } from './device-map'
+import { type DeviceOverhead, overheadOf } from './device-overhead'
 import { type MemorySize, parseMemorySize } from './memory-size'
 import type { PlanDevice } from './plan'
 
@@ -24,6 +25,12 @@ export interface DeviceOptions {
   readonly devices?: readonly (string | number | DeviceOption)[] | undefined
   /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
   readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
+  /**
+   * What a CUDA device's memory holds beside what billfish allocates (context, loaded kernels, the libraries' own
+   * memory): a size for all of them, or device -> size. It counts towards the device's budget. By default an estimate:
+   * 512 MiB, or 256 MiB where the budget is what is free once the context is there.
+   */
+  readonly deviceOverhead?: DeviceOverhead | undefined
 }
 
 export interface PlanDevices {
@@ -31,13 +38,16 @@ export interface PlanDevices {
   readonly candidates: readonly PlanDevice[]
   /** Device -> bytes, of the candidates and of all that maxMemory names; Infinity for no limit. */
   readonly budgets: ReadonlyMap<string, number>
+  /** What a device's runtime takes of its memory. */
+  readonly overheadOn: (device: string) => number
 }
 
 /** How fast a device of each kind reads weights, roughly: HBM, DDR memory, an SSD. */
 const usualSpeed: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
 
 /** @throws BillfishError INVALID_OPTION for what is no device, size or speed, and for devices named twice */
-export function planDevices({ devices, maxMemory }: DeviceOptions): PlanDevices {
+export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOptions): PlanDevices {
+  const overheadOn = overheadOf(deviceOverhead)
   const budgets = new Map<string, number>()
   for (const [key, size] of Object.entries(maxMemory ?? {})) {
     const device = deviceName(key)
@@ -61,9 +71,14 @@ export function planDevices({ devices, maxMemory }: DeviceOptions): PlanDevices 
     if (memory !== undefined) {
       budgets.set(device, memory === Number.POSITIVE_INFINITY ? memory : parseMemorySize(memory, `memory of ${device}`))
     }
-    candidates.push({ device, memory: budgets.get(device) ?? Number.POSITIVE_INFINITY, speed })
+    candidates.push({
+      device,
+      memory: budgets.get(device) ?? Number.POSITIVE_INFINITY,
+      overhead: overheadOn(device),
+      speed,
+    })
   }
-  return { candidates, budgets }
+  return { candidates, budgets, overheadOn }
 }
 
 /** The devices that budgets name, in the order of a pipeline, whatever theirs is: by index, a CPU after GPUs. */

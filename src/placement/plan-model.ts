@@ -57,10 +57,11 @@ export async function planModel(model: string | RawConfig, options: PlanOptions 
 /** {@link planModel} for a model whose weights' shapes are known. */
 export function plan(model: Model, source: PlanSource, options: PlanOptions): ModelPlan {
   const limits = modelLimits(model.shape, options)
-  const { candidates: devices, budgets } = planDevices(options)
+  const { candidates: devices, budgets, overheadOn } = planDevices(options)
   const costs = new StageCosts(model, source)
   const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap ?? 'auto')
-  const stages = planStages(model, source, limits, (module) => map.get(module) as string).map((stage) => {
+  const deviceOf = (module: string) => map.get(module) as string
+  const stages = planStages(model, source, limits, deviceOf, overheadOn).map((stage) => {
     const budget = budgets.get(stage.device) ?? Number.POSITIVE_INFINITY
     return { ...stage, budget: Number.isFinite(budget) ? budget : null }
   })
@@ -70,7 +71,18 @@ export function plan(model: Model, source: PlanSource, options: PlanOptions): Mo
     sizes: sizesOf(limits, options),
     stages,
     fits: lacking.size === 0,
-    explanation: explainPlan({ model, source, costs, limits, devices, stages, lacking, placement, options }),
+    explanation: explainPlan({
+      model,
+      source,
+      costs,
+      limits,
+      devices,
+      stages,
+      lacking,
+      placement,
+      options,
+      overheadOn,
+    }),
   }
 }
 

@@ -8,7 +8,7 @@ const cases: [string, string, NonNullable<PlanOptions['devices']>][] = [
   ['much room', 'Qwen3-8B', [80, 80, 80].map((memory, i) => ({ device: i, memory: memory * GiB }))],
   ['a small device first', 'Qwen2.5-7B-Instruct', [4, 80].map((memory, i) => ({ device: i, memory: memory * GiB }))],
   ['a small device last', 'Qwen2.5-7B-Instruct', [80, 3].map((memory, i) => ({ device: i, memory: memory * GiB }))],
-  ['hardly enough', 'Qwen2.5-7B-Instruct', [5.2, 5.2, 5.5].map((memory, i) => ({ device: i, memory: memory * GiB }))],
+  ['hardly enough', 'Qwen2.5-7B-Instruct', [5.7, 5.7, 6].map((memory, i) => ({ device: i, memory: memory * GiB }))],
   ['different speeds', 'Qwen3-8B', [1, 3, 2].map((speed, i) => ({ device: i, memory: 24 * GiB, speed }))],
   ['GPUs and a CPU', 'Qwen2.5-7B-Instruct', [{ device: 0, memory: 5 * GiB }, { device: 1, memory: 5 * GiB }, 'cpu']],
 ]

@@ -51,7 +51,7 @@ describe('billfish plan', () => {
   it('shows devices, modules, bytes and how full each device is', async () => {
     const { code, stdout } = await plan('Qwen3-8B', '--devices', '2x24GiB', '--context', '4096')
     expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/cuda:0 +embed_tokens, layers 0-\d+ .*\[#+\++\.+\] \d+ % of 24\.0 GiB/)
+    expect(stdout).toMatch(/cuda:0 +embed_tokens, layers 0-\d+ .*\[#+\++=*\.+\] \d+ % of 24\.0 GiB/)
     expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, lm_head/)
     expect(stdout).toMatch(/^together +15\.3 GiB/m)
     expect(stdout).toContain('It fits.')

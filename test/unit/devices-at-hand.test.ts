@@ -21,6 +21,15 @@ describe('devices of this machine', () => {
     expect(complete({ maxMemory: {} })).toEqual(complete({}))
   })
 
+  test('what CUDA takes is less where free memory was asked for, with the context there', () => {
+    const overheads = (options: Parameters<typeof planDevices>[0]) =>
+      planDevices(withDevicesAtHand(options, gpus)).candidates.map(({ overhead }) => overhead)
+    const [usual, later] = [512 * 2 ** 20, 256 * 2 ** 20]
+    expect(overheads({})).toEqual([later, later])
+    expect(overheads({ devices: [{ device: 0, memory: '1GiB' }, 1, 'cpu'] })).toEqual([usual, later, 0])
+    expect(overheads({ deviceOverhead: '1MiB' })).toEqual([2 ** 20, 2 ** 20])
+  })
+
   test('the CPU where there is no GPU', () => {
     expect(complete({}, [])).toEqual([['cpu', Number.POSITIVE_INFINITY]])
   })

@@ -11,7 +11,51 @@ test.each(Object.keys(presets))('%s is planned by its name', async (preset) => {
   const { stages, fits } = await planModel(preset, { devices: ['cuda:0', 'cuda:1'], maxModelLength: 4096 })
   expect(fits).toBe(true)
   expect(stages).toHaveLength(2)
-  for (const { total, weights, kvCache, buffers } of stages) expect(total).toBe(weights + kvCache + buffers)
+  for (const { total, weights, kvCache, buffers, overhead } of stages) {
+    expect(overhead).toBe(512 * 2 ** 20)
+    expect(total).toBe(weights + kvCache + buffers + overhead)
+  }
+})
+
+describe('what CUDA itself takes', () => {
+  const sizes = { maxModelLength: 4096, maxSequences: 1 }
+  const taken = async (options: Parameters<typeof planModel>[1]) =>
+    (await planModel('Qwen3-8B', { ...sizes, ...options })).stages.map(({ device, overhead }) => [device, overhead])
+
+  test('is counted once a device, and by the option', async () => {
+    const split = { 'model.layers.0': 1, '': 0, lm_head: 'cpu' }
+    expect(await taken({ deviceMap: split, deviceOverhead: '1KiB' })).toEqual([
+      ['cuda:0', 1024],
+      ['cuda:1', 1024],
+      ['cuda:0', 0],
+      ['cpu', 0],
+    ])
+    expect(await taken({ deviceMap: split, deviceOverhead: { 0: 3, cpu: 4 } })).toEqual([
+      ['cuda:0', 3],
+      ['cuda:1', 512 * 2 ** 20],
+      ['cuda:0', 0],
+      ['cpu', 4],
+    ])
+  })
+
+  test('leaves the layers that much less room, to the byte', async () => {
+    const placed = (memory: number, deviceOverhead: number) =>
+      planModel('Qwen3-8B', { ...sizes, devices: [{ device: 0, memory }, 'cpu'], deviceOverhead })
+    const [stage] = (await placed(10 * GiB, 0)).stages
+    const full = stage?.total as number
+    const [exact, short] = [await placed(full + 1000, 1000), await placed(full + 1000, 1001)]
+    expect(exact.stages[0]).toMatchObject({ modules: stage?.modules, total: full + 1000 })
+    expect(short.stages[0]?.modules.length).toBe((stage?.modules.length ?? 0) - 1)
+    expect(short.explanation.join(' ')).toContain('CUDA itself is taken to need 0.00 MiB on cuda:0')
+  })
+
+  test('of no size is refused', async () => {
+    await expect(taken({ deviceOverhead: 'much' })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('deviceOverhead: "much" is not a memory size'),
+    })
+    await expect(taken({ deviceOverhead: { gpu: 1 } })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
 })
 
 test('known sizes: Qwen2-72B has 72.7 billion parameters, two bytes each in bf16', async () => {

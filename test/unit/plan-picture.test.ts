@@ -11,7 +11,7 @@ const GiB = 2 ** 30
 function planOf(
   devices: number,
   layers: number,
-  { over = 0, budget = (24 * GiB) as number | null, prefix = 'cuda:' } = {},
+  { over = 0, overhead = 0, budget = (24 * GiB) as number | null, prefix = 'cuda:' } = {},
 ) {
   const modules = ['model.embed_tokens', ...Array.from({ length: layers }, (_, i) => `model.layers.${i}`)]
   modules.push('model.norm', 'lm_head')
@@ -20,7 +20,8 @@ function planOf(
     const limit = budget ?? 24 * GiB
     const total = over > 0 ? Math.round(limit * (1 + over)) : Math.round((limit * (i + 1)) / (devices + 1))
     const [kvCache, buffers] = [Math.round(total / 4), Math.round(total / 100)]
-    const parts = { weights: total - kvCache - buffers, kvCache, buffers, total, read: total - kvCache }
+    const weights = total - kvCache - buffers - overhead
+    const parts = { weights, kvCache, buffers, overhead, total, read: total - kvCache }
     return { device: `${prefix}${i}`, modules: modules.slice(bounds[i], end), ...parts, budget }
   })
   return { stages, fits: over === 0 } satisfies ShownPlan
@@ -47,8 +48,8 @@ describe.each([1, 2, 3, 4, 5, 7, 8, 9, 16])('a picture of %i devices', (devices)
     'with %i layers shows every module once, in its frame, and no text over another',
     (layers) => {
       if (devices > layers) return
-      for (const over of [0, 0.001, 0.7, 1e5]) {
-        const plan = planOf(devices, layers, { over })
+      for (const [over, overhead] of [[0], [0.001, GiB / 2], [0.7], [1e5, GiB]] as const) {
+        const plan = planOf(devices, layers, { over, overhead })
         const { picture, texts, rects, tooltips } = draw(plan)
         expect(tooltips).toEqual(plan.stages.flatMap(({ modules }) => modules))
         for (const box of [...texts, ...rects]) expect(inside(box, picture), box.what).toBe(true)

@@ -1,0 +1,34 @@
+import { deviceName } from './device-map'
+import { type MemorySize, parseMemorySize } from './memory-size'
+
+/**
+ * What a CUDA device's memory holds beside what billfish allocates: the context, loaded kernels, captured graphs and the
+ * libraries' own memory. One size for every CUDA device, or device -> size.
+ */
+export type DeviceOverhead = MemorySize | Readonly<Record<string, MemorySize>>
+
+/**
+ * Of a CUDA device whose size is stated. An estimate: contexts of recent GPUs and drivers are reported with 300 to 500
+ * MiB.
+ */
+const usualBytes = 512 * 2 ** 20
+
+/**
+ * Of a CUDA device whose free memory was asked for, which a process can do only when its context is there. An estimate
+ * of what comes later: kernels are loaded when they first run.
+ */
+export const bytesAfterContext = 256 * 2 ** 20
+
+/** @throws BillfishError INVALID_OPTION for what is no size or no device */
+export function overheadOf(option: DeviceOverhead | undefined): (device: string) => number {
+  const named = new Map<string, number>()
+  let usual = usualBytes
+  if (typeof option === 'object' && option !== null) {
+    for (const [key, size] of Object.entries(option)) {
+      named.set(deviceName(key), parseMemorySize(size, `deviceOverhead of ${key}`))
+    }
+  } else if (option !== undefined) {
+    usual = parseMemorySize(option, 'deviceOverhead')
+  }
+  return (device) => named.get(device) ?? (device.startsWith('cuda:') ? usual : 0)
+}
