@@ -4,22 +4,21 @@
 
 namespace billfish {
 
-std::vector<int32_t> read_order(const QuantizedSpec& spec, const MappedFiles& files) {
-  const TensorRef& tensor = *spec.group_index;
-  check_tensor(tensor, files, {DType::i32}, {spec.in});
+std::vector<int32_t> read_order(const TensorRef& tensor, int64_t in, int64_t group_size, const MappedFiles& files) {
+  check_tensor(tensor, files, {DType::i32}, {in});
   const uint8_t* bytes = tensor_bytes(tensor, files);
-  const int64_t groups = (spec.in + spec.group_size - 1) / spec.group_size;
+  const int64_t groups = (in + group_size - 1) / group_size;
 
   // Counting sort: it is stable, and its counts are what has to be checked.
   std::vector<int64_t> members(groups, 0);
   bool natural = true, zero = true;
-  for (int64_t k = 0; k < spec.in; ++k) {
+  for (int64_t k = 0; k < in; ++k) {
     const int32_t group = load<int32_t>(bytes + 4 * k);
     if (group < 0 || group >= groups) {
       refuse(tensor_text(tensor, files) + " puts input " + std::to_string(k) + " into group " + std::to_string(group) +
              "; the layer has " + std::to_string(groups) + " groups");
     }
-    natural = natural && group == k / spec.group_size;
+    natural = natural && group == k / group_size;
     zero = zero && group == 0;
     ++members[group];
   }
@@ -27,16 +26,16 @@ std::vector<int32_t> read_order(const QuantizedSpec& spec, const MappedFiles& fi
 
   std::vector<int64_t> next(groups);
   for (int64_t group = 0; group < groups; ++group) {
-    next[group] = group * spec.group_size;
-    const int64_t wanted = group + 1 < groups ? spec.group_size : spec.in - next[group];
+    next[group] = group * group_size;
+    const int64_t wanted = group + 1 < groups ? group_size : in - next[group];
     if (members[group] != wanted) {
       refuse(tensor_text(tensor, files) + " puts " + std::to_string(members[group]) + " inputs into group " +
-             std::to_string(group) + " where group size " + std::to_string(spec.group_size) + " and " +
-             std::to_string(spec.in) + " inputs make it " + std::to_string(wanted));
+             std::to_string(group) + " where group size " + std::to_string(group_size) + " and " + std::to_string(in) +
+             " inputs make it " + std::to_string(wanted));
     }
   }
-  std::vector<int32_t> order(spec.in);
-  for (int64_t k = 0; k < spec.in; ++k) order[next[load<int32_t>(bytes + 4 * k)]++] = static_cast<int32_t>(k);
+  std::vector<int32_t> order(in);
+  for (int64_t k = 0; k < in; ++k) order[next[load<int32_t>(bytes + 4 * k)]++] = static_cast<int32_t>(k);
   return order;
 }
 

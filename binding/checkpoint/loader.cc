@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 
+#include "checkpoint/matrix_source.h"
 #include "checkpoint/readers.h"
 #include "engine/error.h"
 #include "engine/overloaded.h"
@@ -51,14 +52,13 @@ std::unique_ptr<Weight> load(Backend& backend, const VectorSpec& spec, const Map
 }
 
 std::unique_ptr<Weight> load(Backend& backend, const MatrixSpec& spec, const MappedFiles& files, LoadControl& control) {
-  check_matrix(spec, files);
-  const std::vector<float> bias = spec.bias ? read_vector(*spec.bias, spec.out, files) : std::vector<float>();
-  auto weight = backend.make_matrix(spec.out, spec.in, spec.weight.dtype, bias);
+  const MatrixSource source(spec, files);
+  auto weight = backend.make_matrix(spec.out, spec.in, spec.weight.dtype, source.bias());
   const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(spec.weight.dtype);
   for_each_slab(spec.out, spec.weight.bytes + bytes_of(spec.bias), control, [&](int64_t first, int64_t count) {
     thread_local std::vector<uint8_t> rows;
     rows.resize(count * row_bytes);
-    read_matrix_rows(spec, files, first, count, rows.data());
+    source.read(first, count, rows.data());
     backend.fill_matrix(*weight, first, count, rows.data());
   });
   release_source(spec, files);
@@ -78,6 +78,11 @@ std::unique_ptr<Weight> load(Backend& backend, const QuantizedSpec& spec, const 
   return weight;
 }
 
+// Whether the weight's inputs may have an order of their own. A part between inputs has them sorted.
+bool has_order(const QuantizedSpec& spec) {
+  return spec.group_index.has_value() && (!spec.part || spec.part->inputs.empty());
+}
+
 }  // namespace
 
 WeightShape shape_of(const WeightSpec& spec) {
@@ -89,8 +94,7 @@ WeightShape shape_of(const WeightSpec& spec) {
                           return WeightShape{s.name, WeightKind::matrix, s.out, s.in};
                         },
                         [](const QuantizedSpec& s) {
-                          return WeightShape{s.name, WeightKind::quantized, s.out,
-                                             s.in,   s.group_size,          s.group_index.has_value()};
+                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in, s.group_size, has_order(s)};
                         },
                     },
                     spec);

@@ -79,7 +79,7 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
   shape_.has_bias = spec.bias.has_value();
   shape_.scale_type = spec.scales.dtype;
   shape_.has_group_index = spec.group_index.has_value();
-  if (spec.group_index) shape_.order = read_order(spec, files);
+  if (spec.group_index) shape_.order = read_order(*spec.group_index, spec.in, spec.group_size, files);
 }
 
 const uint8_t* QuantizedSource::code_bytes() const { return tensor_bytes(spec_.codes, files_); }

@@ -1,5 +1,6 @@
 #include "checkpoint/readers.h"
 
+#include "checkpoint/part_source.h"
 #include "checkpoint/quantized_source.h"
 #include "checkpoint/tensor_check.h"
 
@@ -24,9 +25,7 @@ void release(const TensorRef& tensor, const MappedFiles& files) {
   files[tensor.file]->release(tensor.offset, tensor.bytes);
 }
 
-}  // namespace
-
-std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const MappedFiles& files) {
+std::unique_ptr<CanonicalSource> open_stored(const QuantizedSpec& spec, const MappedFiles& files) {
   check_numbers(spec);  // before anything is computed from them
   std::unique_ptr<CanonicalSource> source;
   switch (spec.format) {
@@ -43,6 +42,24 @@ std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const
   // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognise.
   files[spec.codes.file]->prefetch(spec.codes.offset, spec.codes.bytes);
   return source;
+}
+
+// The whole layer that the weight is a part of.
+QuantizedSpec stored_layer(const QuantizedSpec& spec) {
+  QuantizedSpec stored = spec;
+  stored.out = spec.part->stored_out;
+  stored.in = spec.part->stored_in;
+  stored.group_size = spec.part->stored_group_size;
+  stored.part.reset();
+  return stored;
+}
+
+}  // namespace
+
+std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const MappedFiles& files) {
+  if (!spec.part) return open_stored(spec, files);
+  check_numbers(spec);
+  return part_of(open_stored(stored_layer(spec), files), spec, files);
 }
 
 void release_source(const QuantizedSpec& spec, const MappedFiles& files) {

@@ -19,12 +19,33 @@ struct TensorRef {
   uint64_t bytes = 0;
 };
 
+// Channels of a stored layer that follow one another, or zeros between channels.
+struct ChannelRun {
+  static constexpr int64_t zeros = -1;
+  int64_t start = 0;  // in the stored layer, or `zeros`
+  int64_t count = 0;
+};
+
+// What a weight has of a stored layer: a rank's share under tensor parallelism, and padding.
+struct Part {
+  int64_t stored_out = 0, stored_in = 0;
+  int64_t stored_group_size = 0;            // of quantised layers
+  std::vector<ChannelRun> outputs, inputs;  // in the order in which the weight has them; no runs: all of them
+  // With act-order, inputs are counted in the order of groups, and come in that order: what makes them was told to
+  // follow it (`follows`). Without this, only layers whose inputs are in their natural order have parts of them.
+  bool inputs_in_group_order = false;
+  // The outputs are counted in the order of groups of the layer that reads them, which this group index gives.
+  std::optional<TensorRef> follows;
+  int64_t followed_group_size = 0;
+};
+
 // A matrix [out, in] in the checkpoint's floating-point type, with an optional bias.
 struct MatrixSpec {
   std::string name;
   int64_t out = 0, in = 0;
   TensorRef weight;
   std::optional<TensorRef> bias;
+  std::optional<Part> part;  // out and in are the part's then
 };
 
 // A vector that is kept as fp32.
@@ -47,6 +68,7 @@ struct QuantizedSpec {
   TensorRef codes, scales;
   std::optional<TensorRef> zeros, group_index, bias;
   std::optional<TensorRef> stored_shape;  // compressed-tensors' weight_shape: [out, in] as i32 or i64 numbers
+  std::optional<Part> part;               // out, in and group_size are the part's then
 };
 
 using WeightSpec = std::variant<VectorSpec, MatrixSpec, QuantizedSpec>;

@@ -74,13 +74,42 @@ std::optional<TensorRef> optional_tensor(const Napi::Object& object, const char*
   return tensor(object, name);
 }
 
+std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name) {
+  std::vector<ChannelRun> runs;
+  if (!has(object, name)) return runs;
+  for_each_object(object, name, [&](const Napi::Object& run) {
+    const int64_t start = has(run, "start") ? integer(run, "start", 0, int32_max) : ChannelRun::zeros;
+    runs.push_back({start, integer(run, "count", 0, int32_max)});
+  });
+  return runs;
+}
+
+std::optional<Part> optional_part(const Napi::Object& object) {
+  if (!has(object, "part")) return std::nullopt;
+  const Napi::Object o = to_object(property(object, "part"), "part");
+  Part part;
+  part.stored_out = integer(o, "storedOut", 1, int32_max);
+  part.stored_in = integer(o, "storedIn", 1, int32_max);
+  if (has(o, "storedGroupSize")) part.stored_group_size = integer(o, "storedGroupSize", 1, int32_max);
+  part.outputs = parse_runs(o, "outputs");
+  part.inputs = parse_runs(o, "inputs");
+  part.inputs_in_group_order = to_bool(property(o, "inputsInGroupOrder"), "inputsInGroupOrder");
+  part.follows = optional_tensor(o, "follows");
+  if (part.follows) part.followed_group_size = integer(o, "followedGroupSize", 1, int32_max);
+  return part;
+}
+
 WeightSpec parse_weight(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
   if (kind == "vector") return VectorSpec{name, integer(object, "length", 1, int32_max), tensor(object, "weight")};
   if (kind == "matrix") {
-    return MatrixSpec{name, integer(object, "out", 1, int32_max), integer(object, "in", 1, int32_max),
-                      tensor(object, "weight"), optional_tensor(object, "bias")};
+    return MatrixSpec{name,
+                      integer(object, "out", 1, int32_max),
+                      integer(object, "in", 1, int32_max),
+                      tensor(object, "weight"),
+                      optional_tensor(object, "bias"),
+                      optional_part(object)};
   }
   if (kind != "quantized") throw Error("INVALID_OPTION", "Weight " + name + " is of unknown kind '" + kind + "'.");
   QuantizedSpec spec;
@@ -100,6 +129,7 @@ WeightSpec parse_weight(const Napi::Object& object) {
   spec.group_index = optional_tensor(object, "groupIndex");
   spec.stored_shape = optional_tensor(object, "storedShape");
   spec.bias = optional_tensor(object, "bias");
+  spec.part = optional_part(object);
   return spec;
 }
 

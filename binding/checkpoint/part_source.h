@@ -1,0 +1,16 @@
+// A part of a quantised layer: some of its outputs and inputs, with zeros between them. Everything below this sees the
+// stored layer, everything above it an ordinary canonical one, so padding and sharding know nothing of formats, and
+// formats nothing of them.
+#pragma once
+#include <memory>
+
+#include "checkpoint/readers.h"
+
+namespace billfish {
+
+// Throws INVALID_CHECKPOINT if a group of the part would have inputs of several stored groups, and where inputs are
+// selected that act-order has moved though nothing says that they come in its order.
+std::unique_ptr<CanonicalSource> part_of(std::unique_ptr<CanonicalSource> stored, const QuantizedSpec& spec,
+                                         const MappedFiles& files);
+
+}  // namespace billfish
