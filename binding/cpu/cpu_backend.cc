@@ -68,6 +68,10 @@ class CpuBackend final : public Backend {
     }
     scratch_.bytes = stage_scratch_bytes(program, weights, limits, options_.precision);
     if (scratch_.bytes > 0) scratch_.data = allocate(scratch_.bytes, MemoryUse::buffers);
+    if (const Value& output = program.values[program.output]; output.rows == RowKind::logits) {
+      const auto vocabulary = static_cast<int32_t>(output.width);
+      sampling_scratch_.emplace(allocate(SamplingScratch::bytes(vocabulary), MemoryUse::buffers), vocabulary);
+    }
   }
 
   std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
@@ -181,6 +185,14 @@ class CpuBackend final : public Backend {
     gather_rows(rows_of(x), batch_->logit_rows.data() + first, count, data_of(out), out.stride);
   }
 
+  void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
+    for (size_t r = 0; r < requests.size(); ++r) {
+      if (requests[r] == nullptr) continue;
+      float* const row = data_of(logits) + static_cast<int64_t>(r) * logits.stride;
+      samples.push_back(billfish::sample(row, static_cast<int32_t>(logits.columns), *requests[r], *sampling_scratch_));
+    }
+  }
+
   void to_host(const Tensor& from, float* to) override {
     for (int64_t r = 0; r < from.rows; ++r) {
       std::memcpy(to + r * from.columns, data_of(from) + r * from.stride, from.columns * sizeof(float));
@@ -192,8 +204,6 @@ class CpuBackend final : public Backend {
       std::memcpy(data_of(to) + r * to.stride, from + r * to.columns, to.columns * sizeof(float));
     }
   }
-
-  float* host_view(const Tensor& tensor) override { return data_of(tensor); }
 
  private:
   float* copy_vector(const std::vector<float>& values) {
@@ -214,6 +224,7 @@ class CpuBackend final : public Backend {
   std::optional<OffloadFile> offload_;
   MemoryCount count_;
   Scratch scratch_;
+  std::optional<SamplingScratch> sampling_scratch_;  // of the last stage
   std::vector<RopeTable> rope_tables_;
   const Batch* batch_ = nullptr;
   std::vector<cpu::LinearCall> linear_calls_;

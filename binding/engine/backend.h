@@ -13,6 +13,7 @@
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "engine/program.h"
+#include "engine/sampling.h"
 #include "engine/stage_limits.h"
 
 namespace billfish {
@@ -56,8 +57,8 @@ class Backend {
   // --- Memory of the stage's device, counted; throws OUT_OF_MEMORY naming device, wanted and free bytes. Zeroed.
   virtual void* allocate(size_t bytes, MemoryUse use) = 0;
   virtual MemoryCount memory() const = 0;  // all allocations live as long as the backend
-  // What the stage needs in the host's memory, whatever its device: hidden states on their way, and what sampling
-  // takes. Zeroed. A backend whose device is the host counts it among its buffers; here it is counted nowhere.
+  // What the stage needs in the host's memory, whatever its device: hidden states on their way. Zeroed. A backend whose
+  // device is the host counts it among its buffers; here it is counted nowhere.
   virtual void* allocate_host(size_t bytes) {
     host_memory_.push_back(std::make_unique<double[]>(bytes / sizeof(double) + 1));
     return host_memory_.back().get();
@@ -102,14 +103,15 @@ class Backend {
   // Rows [first, first + count) of the batch's logit rows.
   virtual void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) = 0;
 
+  // Chooses a token for each row of logits that has a request (null: none is wanted), appends them to `samples` and
+  // leaves the logits as they were. Whatever the device: tokens and log-probabilities are those of sample() in
+  // sampling.h, and so is what it throws. Waits.
+  using SamplingRequests = std::vector<const SamplingParameters*>;  // one a row
+  virtual void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) = 0;
+
   // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
   virtual void to_host(const Tensor& from, float* to) = 0;
   virtual void from_host(const float* from, const Tensor& to) = 0;
-  // The tensor itself, where it is fp32 in the host's memory; else null.
-  virtual float* host_view(const Tensor& tensor) {
-    (void)tensor;
-    return nullptr;
-  }
 
   // --- Hidden states between stages whose devices reach each other, past the host's memory: one stage's backend gives,
   // that of the next takes, each on its own stage's thread. Both wait until the data is there.

@@ -142,8 +142,8 @@ void select_highest(const float* logits, int32_t vocab, int32_t count, BoundedLi
 }
 
 // Sorts the candidates, the highest logit first, as far as it takes for their weights to reach `wanted`; drops the
-// rest. The scores become weights. Returns their sum.
-double keep_nucleus(const Softmax& softmax, double wanted, BoundedList<Candidate>& candidates) {
+// rest. The scores become weights.
+void keep_nucleus(const Softmax& softmax, double wanted, BoundedList<Candidate>& candidates) {
   const size_t count = candidates.size();
   double reached = 0;
   size_t sorted = 0;
@@ -158,19 +158,19 @@ double keep_nucleus(const Softmax& softmax, double wanted, BoundedList<Candidate
       ++sorted;
       if (reached >= wanted) {
         candidates.shrink_to(sorted);
-        return reached;
+        return;
       }
     }
   }
-  return reached;
 }
 
-// Drops candidates (sorted, scores are weights) of less than `least`; returns the sum of those that stay.
-double keep_at_least(float least, double sum, BoundedList<Candidate>& candidates) {
-  while (candidates.size() > 1 && candidates.back().score < least) {
-    sum -= candidates.back().score;
-    candidates.pop_back();
-  }
+// Drops candidates (sorted, scores are weights) of less than `least`, but never the first; returns the sum of those
+// that stay.
+double keep_at_least(float least, BoundedList<Candidate>& candidates) {
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < candidates.size() && (kept == 0 || candidates[kept].score >= least)) sum += candidates[kept++].score;
+  candidates.shrink_to(kept);
   return sum;
 }
 
@@ -219,7 +219,10 @@ int32_t choose(const float* logits, int32_t vocab, float highest, const Sampling
   double total = 0;
   if (p.top_k > 0 && p.top_k < vocab) {
     select_highest(logits, vocab, p.top_k, candidates);
-    for (const Candidate& candidate : candidates) total += softmax.weight(candidate.score);
+    if (p.top_p < 1) {  // which sums in order, so that every device finds the same sum
+      std::sort(candidates.begin(), candidates.end(), ranks_before);
+      for (const Candidate& candidate : candidates) total += softmax.weight(candidate.score);
+    }
   } else {
     total = softmax.weights(logits, vocab, scratch);
     if (p.top_p >= 1 && p.min_p <= 0) return draw(scratch, static_cast<size_t>(vocab), random * total);
@@ -233,9 +236,8 @@ int32_t choose(const float* logits, int32_t vocab, float highest, const Sampling
       if (weight >= least && weight > 0) candidates.push_back({logits[token], token});
     }
   }
-  double sum = keep_nucleus(softmax, p.top_p < 1 ? p.top_p * total : kInfinity, candidates);
-  sum = keep_at_least(p.min_p, sum, candidates);
-  return draw(candidates, random * sum);
+  keep_nucleus(softmax, p.top_p < 1 ? p.top_p * total : kInfinity, candidates);
+  return draw(candidates, random * keep_at_least(p.min_p, candidates));
 }
 
 // Changes single logits and puts them back at the end of its life.
@@ -284,6 +286,18 @@ void apply_penalties(const float* logits, const SamplingParameters& p, int32_t* 
   }
   for (const int32_t token : p.generated) counts[token] = 0;
   for (const int32_t token : p.prompt) counts[token] = 0;
+}
+
+// The biases of one token add up first.
+void apply_bias(const float* logits, std::span<const TokenBias> bias, const SamplingScratch& scratch,
+                LogitEdits& edits) {
+  float* const sums = scratch.weights;  // which nobody needs yet
+  for (const TokenBias& entry : bias) sums[entry.token] = 0;
+  for (const TokenBias& entry : bias) sums[entry.token] += entry.bias;
+  for (const TokenBias& entry : bias) {
+    if (scratch.counts[entry.token]++ == 0) edits.set(entry.token, logits[entry.token] + sums[entry.token]);
+  }
+  for (const TokenBias& entry : bias) scratch.counts[entry.token] = 0;
 }
 
 }  // namespace
@@ -356,7 +370,7 @@ Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, Sampli
   {
     LogitEdits edits(logits, scratch.overwritten);
     apply_penalties(logits, p, scratch.counts, edits);
-    for (const TokenBias& entry : p.bias) edits.set(entry.token, logits[entry.token] + entry.bias);
+    apply_bias(logits, p.bias, scratch, edits);
     for (const int32_t token : p.banned) edits.set(token, -kInfinity);
     if (edits.any()) highest = highest_logit(logits, vocab);
     if (highest == -kInfinity) {

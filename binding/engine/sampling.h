@@ -1,13 +1,16 @@
-// From a row of logits to a token. Device-neutral: runs on the stage's thread over host fp32 logits.
+// From a row of logits to a token: over host fp32 logits, on the stage's thread. Devices with kernels sample on their
+// own (cuda/layer/sampling.h) and choose the same tokens: what is rounded, and the order of every sum, is part of this
+// definition.
 //
 // The options act in this order, each one on what the one before has left:
 //
 //   repetition penalty (tokens of prompt and generated)      logit > 0 ? logit / r : logit * r
-//   frequency and presence penalty (generated only)          logit - f * count - p
-//   bias, then banned tokens                                 logit + bias;  -infinity
-//   temperature                                              logit / t;  0: the highest logit wins, nothing below
-//   applies top-k                                                    the k highest logits top-p the fewest tokens whose
-//   probabilities reach p min-p                                                    probability >= m * the highest one
+//   frequency and presence penalty (generated only)          logit - (f * count + p)
+//   bias, then banned tokens                                 logit + sum of its biases;  -infinity
+//   temperature                                              logit / t;  0: the highest logit wins, nothing below acts
+//   top-k                                                    the k highest logits
+//   top-p                                                    the fewest tokens whose probabilities reach p
+//   min-p                                                    probability >= m * the highest one
 //
 // Of equal logits the token with the lowest id goes first, everywhere. A sample depends on the logits, the options, the
 // seed and the step alone: the random number is Philox4x32-10 of (seed, step), so that no state is carried along.

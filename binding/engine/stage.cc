@@ -42,13 +42,7 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
     hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
     hidden_ = static_cast<float*>(backend_->allocate_host(bytes(hidden_width_, limits_.max_rows)));
   }
-  if (!hands_on_) {
-    const int32_t vocabulary = static_cast<int32_t>(output.width);
-    sampling_scratch_.emplace(backend_->allocate_host(SamplingScratch::bytes(vocabulary)), vocabulary);
-    if (backend_->host_view(tensor(program_.output)) == nullptr) {
-      logits_ = static_cast<float*>(backend_->allocate_host(bytes(vocabulary, limits_.max_logit_rows)));
-    }
-  }
+  if (!hands_on_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
 }
 
 void Stage::join(const std::shared_ptr<HandOver>& hand_over) {
@@ -128,20 +122,14 @@ void Stage::run_head(Step& step, size_t gather) {
       execute(program_.operators[i], step);
     }
     const Tensor output = tensor(program_.output);
-    float* logits = step.want_logits ? step.result.logits.data() + first_logit_row_ * vocabulary : logits_;
-    int64_t stride = vocabulary;
-    if (logits == nullptr) {
-      logits = backend_->host_view(output);
-      stride = output.stride;
-    } else {
-      backend_->to_host(output, logits);
-    }
+    if (step.want_logits) backend_->to_host(output, step.result.logits.data() + first_logit_row_ * vocabulary);
+    requests_.clear();
     for (int64_t r = 0; r < logit_rows_; ++r) {
       const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
-      if (!request) continue;
-      step.result.samples.push_back(
-          sample(logits + r * stride, static_cast<int32_t>(vocabulary), request->parameters, *sampling_scratch_));
+      requests_.push_back(request ? &request->parameters : nullptr);
     }
+    const bool any = std::any_of(requests_.begin(), requests_.end(), [](const auto* p) { return p != nullptr; });
+    if (any) backend_->sample(output, requests_, step.result.samples);
   }
 }
 

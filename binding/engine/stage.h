@@ -2,13 +2,11 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "engine/backend.h"
 #include "engine/hand_over.h"
 #include "engine/program.h"
-#include "engine/sampling.h"
 #include "engine/stage_limits.h"
 #include "engine/step.h"
 
@@ -68,8 +66,7 @@ class Stage {
   int64_t hidden_width_ = 0;
   float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage
   std::shared_ptr<HandOver> hand_over_;
-  float* logits_ = nullptr;  // a copy for the host, where the host cannot see the device's own
-  std::optional<SamplingScratch> sampling_scratch_;
+  Backend::SamplingRequests requests_;  // of the logit rows at hand
 
   // The rows of the step in progress.
   int64_t token_rows_ = 0;

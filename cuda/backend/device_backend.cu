@@ -20,6 +20,7 @@
 #include "layer/kv_cache.h"
 #include "layer/rms_norm.h"
 #include "layer/rope.h"
+#include "layer/sampling.h"
 #include "marlin/linear.h"
 #include "primitives/numbers.h"
 #include "runtime/stream.h"
@@ -78,6 +79,9 @@ class DeviceBackend final : public Giver {
     narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
     widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
     given_ = static_cast<float*>(buffer(static_cast<size_t>(needs.given_elements) * sizeof(float)));
+    if (needs.sampling.max_rows > 0) {
+      sampler_.emplace(device_, buffer(Sampler::device_bytes(needs.sampling)), needs.sampling);
+    }
     slab_bytes_ = needs.slab_bytes;
   }
 
@@ -210,6 +214,19 @@ class DeviceBackend final : public Giver {
     gather_rows<float>(stream_, matrix<float>(x), batch_->logit_rows() + first, matrix<float>(out));
   }
 
+  // Mostly all rows at once, with one wait: only lists of many thousand tokens take several turns.
+  void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
+    const Matrix<float> all = matrix<float>(logits);
+    for (size_t first = 0; first < requests.size();) {
+      const size_t count = sampler_->send(stream_, requests, first);
+      sampler_->run(stream_, {all.data + static_cast<int64_t>(first) * all.stride, static_cast<int64_t>(count),
+                              all.columns, all.stride});
+      sampler_->fetch(stream_);
+      sampler_->results(stream_, samples);
+      first += count;
+    }
+  }
+
   // --- To and from the host. What is page-locked (allocate_host) goes there directly.
 
   void to_host(const Tensor& from, float* to) override {
@@ -316,6 +333,7 @@ class DeviceBackend final : public Giver {
   float* widened_ = nullptr;
   float* given_ = nullptr;
   std::atomic<bool> is_given_ = false;
+  std::optional<Sampler> sampler_;  // of the last stage
   size_t slab_bytes_ = 0;
   std::optional<SlabUploads> uploads_;
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;

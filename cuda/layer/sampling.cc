@@ -3,189 +3,192 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <span>
-#include <unordered_map>
 
 #include "engine/philox.h"
-#include "layer/sampling_rows.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// All edits of a call, phase by phase; those of a row are one after the other.
-struct Edits {
-  std::vector<LogitEdit> edits;
-  std::vector<EditPhase> phases;
+constexpr float infinity_of_float = std::numeric_limits<float>::infinity();
 
-  // Adds a phase of all that was added since the last one.
-  void end_phase() {
-    const int32_t begin = phases.empty() ? 0 : phases.back().end, end = static_cast<int32_t>(edits.size());
-    if (end > begin) phases.push_back({begin, end});
+constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+bool penalises(const SamplingParameters& p) {
+  return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
+}
+
+// Entries that a request may need: no more edits than tokens.
+size_t most_edits(const SamplingParameters& p, int32_t vocabulary) {
+  size_t tokens = p.bias.size() + p.banned.size();
+  if (penalises(p)) tokens += p.generated.size();
+  if (p.repetition_penalty != 1) tokens += p.prompt.size();
+  return std::min(tokens, static_cast<size_t>(vocabulary));
+}
+size_t alternatives_of(const SamplingParameters& p, int32_t vocabulary) {
+  return static_cast<size_t>(std::clamp(p.logprobs, 0, vocabulary));
+}
+
+// The edits of one row, one a token.
+class RowEdits {
+ public:
+  RowEdits(LogitEdit* edits, std::vector<int32_t>& place_of) : edits_(edits), place_of_(place_of) {}
+  ~RowEdits() {
+    for (int32_t i = 0; i < count_; ++i) place_of_[static_cast<size_t>(edits_[i].token)] = 0;
   }
-  void add(int32_t token, LogitEdit::Kind kind, float value) { edits.push_back({token, kind, value, 0}); }
+  RowEdits(const RowEdits&) = delete;
+  RowEdits& operator=(const RowEdits&) = delete;
+
+  LogitEdit& of(int32_t token) {
+    int32_t& place = place_of_[static_cast<size_t>(token)];
+    if (place == 0) {
+      edits_[count_] = {token, 1, 0, 0};
+      place = ++count_;
+    }
+    return edits_[place - 1];
+  }
+  int32_t count() const { return count_; }
+
+  void penalise(const SamplingParameters& p) {
+    if (!penalises(p)) return;
+    for (const int32_t token : p.generated) {
+      LogitEdit& edit = of(token);
+      edit.repetition = p.repetition_penalty;
+      edit.penalty += 1;  // how often it occurs, for now
+    }
+    for (int32_t i = 0; i < count_; ++i) {
+      edits_[i].penalty = p.frequency_penalty * edits_[i].penalty + p.presence_penalty;
+    }
+    if (p.repetition_penalty == 1) return;
+    for (const int32_t token : p.prompt) of(token).repetition = p.repetition_penalty;
+  }
+
+ private:
+  LogitEdit* edits_;
+  std::vector<int32_t>& place_of_;
+  int32_t count_ = 0;
 };
 
-void add_penalties(const SamplingParameters& p, Edits& edits) {
-  const bool repetition = p.repetition_penalty != 1;
-  if (!repetition && p.frequency_penalty == 0 && p.presence_penalty == 0) return;
-  std::unordered_map<int32_t, int32_t> counts;  // of the generated tokens; 0: of the prompt alone
-  for (const int32_t token : p.generated) ++counts[token];
-  if (repetition) {
-    for (const int32_t token : p.prompt) counts.try_emplace(token, 0);
+}  // namespace
+
+//   image: requests | edits;   then answers | alternatives, which come back
+struct Sampler::Layout {
+  // Of all rows together: what one row may need, and some for each.
+  size_t edits_at_most, alternatives_at_most;
+  size_t edits, image_bytes, answers, alternatives, bytes;
+
+  explicit Layout(const SamplerLimits& limits) {
+    const auto rows = static_cast<size_t>(limits.max_rows), vocabulary = static_cast<size_t>(limits.vocabulary);
+    edits_at_most = vocabulary + 1024 * rows;
+    alternatives_at_most = vocabulary + 64 * rows;
+    edits = aligned(rows * sizeof(SampleRequest));
+    answers = edits + aligned(edits_at_most * sizeof(LogitEdit));
+    image_bytes = answers;
+    alternatives = answers + aligned(rows * sizeof(SampleAnswer));
+    bytes = alternatives + aligned(alternatives_at_most * sizeof(Alternative));
   }
-  for (const auto& [token, count] : counts) {
-    const float penalty = p.frequency_penalty * static_cast<float>(count) + p.presence_penalty;
-    edits.add(token, LogitEdit::penalty, count > 0 ? penalty : 0);
+};
+
+Sampler::Sampler(Device& device, void* memory, const SamplerLimits& limits)
+    : limits_(limits),
+      layout_(std::make_unique<Layout>(limits)),
+      memory_(static_cast<char*>(memory)),
+      image_(layout_->image_bytes),
+      answers_(layout_->bytes - layout_->answers),
+      sent_(device),
+      place_of_(static_cast<size_t>(limits.vocabulary)) {}
+
+Sampler::~Sampler() = default;
+
+size_t Sampler::device_bytes(const SamplerLimits& limits) { return Layout(limits).bytes; }
+
+size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
+  sent_.synchronize();
+  sent_requests_.clear();
+  sent_alternatives_ = 0;
+  size_t edits = 0;
+  auto* const rows = image_.as<SampleRequest>();
+  std::fill(rows, rows + limits_.max_rows, SampleRequest{});
+  const size_t end = std::min(requests.size(), first + static_cast<size_t>(limits_.max_rows));
+  for (size_t i = first; i < end; ++i) {
+    const SamplingParameters* const parameters = requests[i];
+    if (parameters != nullptr) {
+      check_sampling(*parameters, limits_.vocabulary);
+      if (edits + most_edits(*parameters, limits_.vocabulary) > layout_->edits_at_most) break;
+      const size_t alternatives = alternatives_of(*parameters, limits_.vocabulary);
+      if (sent_alternatives_ + alternatives > layout_->alternatives_at_most) break;
+      SampleRequest& request = rows[sent_requests_.size()];
+      request = make_request(*parameters, static_cast<int32_t>(edits));
+      request.first_alternative = static_cast<int32_t>(sent_alternatives_);
+      edits += static_cast<size_t>(request.edits);
+      sent_alternatives_ += alternatives;
+    }
+    sent_requests_.push_back(parameters);
   }
-  edits.end_phase();
+  const size_t used = edits > 0 ? layout_->edits + edits * sizeof(LogitEdit) : layout_->edits;
+  stream.copy_to_device(memory_, image_.data(), used);
+  stream.record(sent_);
+  return sent_requests_.size();
 }
 
-// Entries of one token act one after the other: the first of every token in one phase, the second in the next.
-void add_bias(std::span<const TokenBias> bias, Edits& edits) {
-  std::unordered_map<int32_t, size_t> seen;
-  std::map<size_t, std::vector<TokenBias>> turns;
-  for (const TokenBias& entry : bias) turns[seen[entry.token]++].push_back(entry);
-  for (const auto& [turn, entries] : turns) {
-    for (const TokenBias& entry : entries) edits.add(entry.token, LogitEdit::bias, entry.bias);
-    edits.end_phase();
-  }
-}
-
-void add_bans(std::span<const int32_t> banned, Edits& edits) {
-  std::vector<int32_t> tokens(banned.begin(), banned.end());
-  std::sort(tokens.begin(), tokens.end());
-  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
-  for (const int32_t token : tokens) edits.add(token, LogitEdit::ban, 0);
-  edits.end_phase();
-}
-
-// The most edits and phases that a request may need.
-size_t edits_of(const SamplingParameters& p) {
-  return p.prompt.size() + p.generated.size() + p.bias.size() + p.banned.size();
-}
-size_t phases_of(const SamplingParameters& p) { return p.bias.size() + 2; }
-
-SampleRequest make_request(const SamplingParameters& p, int32_t vocab, Edits& edits) {
+SampleRequest Sampler::make_request(const SamplingParameters& p, int32_t first_edit) {
   SampleRequest request = {};
   request.active = 1;
   request.random = uniform_random(p.seed, p.step);
-  request.negligible = 0.99 * (1.0 - p.top_p) / vocab;
-  request.top_k = p.top_k < vocab ? p.top_k : 0;
-  request.alternatives = std::min(p.logprobs, vocab);
+  request.negligible = 0.99 * (1.0 - p.top_p) / limits_.vocabulary;
+  request.top_k = p.top_k < limits_.vocabulary ? p.top_k : 0;
+  request.alternatives = std::min(p.logprobs, limits_.vocabulary);
   if (p.temperature > 0) {
     request.inverse_temperature = std::min(1.0f / p.temperature, std::numeric_limits<float>::max());
   }
   request.top_p = p.top_p;
   request.min_p = p.min_p;
-  request.repetition = p.repetition_penalty;
-  request.first_phase = static_cast<int32_t>(edits.phases.size());
-  add_penalties(p, edits);
-  add_bias(p.bias, edits);
-  add_bans(p.banned, edits);
-  request.phases = static_cast<int32_t>(edits.phases.size()) - request.first_phase;
+  RowEdits edits(image_.as<LogitEdit>(layout_->edits) + first_edit, place_of_);
+  edits.penalise(p);
+  for (const TokenBias& entry : p.bias) edits.of(entry.token).bias += entry.bias;
+  for (const int32_t token : p.banned) edits.of(token) = {token, 1, 0, -infinity_of_float};
+  request.first_edit = first_edit;
+  request.edits = edits.count();
   return request;
 }
 
-constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
-}  // namespace
-
-//   image: requests | phases | edits;   then answers | alternatives, which come back
-struct Sampler::Layout {
-  size_t phases, edits, image_bytes, answers, alternatives, bytes;
-
-  explicit Layout(int32_t max_rows) {
-    const auto rows = static_cast<size_t>(max_rows);
-    phases = aligned(rows * sizeof(SampleRequest));
-    edits = phases + aligned(static_cast<size_t>(most_edits) * sizeof(EditPhase));
-    answers = edits + aligned(static_cast<size_t>(most_edits) * sizeof(LogitEdit));
-    image_bytes = answers;
-    alternatives = answers + aligned(rows * sizeof(SampleAnswer));
-    bytes = alternatives + aligned(rows * static_cast<size_t>(most_alternatives) * sizeof(Alternative));
-  }
-};
-
-Sampler::Sampler(Device& device, void* memory, int32_t max_rows)
-    : layout_(std::make_unique<Layout>(max_rows)),
-      memory_(static_cast<char*>(memory)),
-      image_(layout_->image_bytes),
-      answers_(layout_->bytes - layout_->answers),
-      sent_(device) {}
-
-Sampler::~Sampler() = default;
-
-size_t Sampler::device_bytes(int32_t max_rows) { return Layout(max_rows).bytes; }
-
-bool Sampler::accepts(const std::vector<const SamplingParameters*>& requests, int32_t vocab) const {
-  size_t edits = 0, phases = 0;
-  int32_t alternatives = 0;
-  for (const SamplingParameters* request : requests) {
-    if (request == nullptr) continue;
-    check_sampling(*request, vocab);
-    edits += edits_of(*request);
-    phases += phases_of(*request);
-    alternatives = std::max(alternatives, std::min(request->logprobs, vocab));
-  }
-  return std::max(edits, phases) <= static_cast<size_t>(most_edits) && alternatives <= most_alternatives;
-}
-
-void Sampler::sample(Stream& stream, const Matrix<float>& logits,
-                     const std::vector<const SamplingParameters*>& requests) {
-  vocab_ = static_cast<int32_t>(logits.columns);
-  requests_ = requests;
-  sent_.synchronize();
-  Edits edits;
-  auto* const rows = image_.as<SampleRequest>();
-  for (size_t i = 0; i < requests.size(); ++i) {
-    rows[i] = requests[i] != nullptr ? make_request(*requests[i], vocab_, edits) : SampleRequest{};
-  }
-  std::copy(edits.phases.begin(), edits.phases.end(), image_.as<EditPhase>(layout_->phases));
-  std::copy(edits.edits.begin(), edits.edits.end(), image_.as<LogitEdit>(layout_->edits));
-  const auto send = [&](size_t place, size_t bytes) {
-    if (bytes > 0) stream.copy_to_device(memory_ + place, image_.as<char>(place), bytes);
-  };
-  send(0, requests.size() * sizeof(SampleRequest));
-  send(layout_->phases, edits.phases.size() * sizeof(EditPhase));
-  send(layout_->edits, edits.edits.size() * sizeof(LogitEdit));
-  stream.record(sent_);
+void Sampler::run(Stream& stream, const Matrix<float>& logits) const {
   sample_rows(stream, {.logits = logits,
                        .requests = reinterpret_cast<SampleRequest*>(memory_),
                        .edits = reinterpret_cast<LogitEdit*>(memory_ + layout_->edits),
-                       .phases = reinterpret_cast<EditPhase*>(memory_ + layout_->phases),
                        .answers = reinterpret_cast<SampleAnswer*>(memory_ + layout_->answers),
-                       .alternatives = reinterpret_cast<Alternative*>(memory_ + layout_->alternatives),
-                       .most_alternatives = most_alternatives});
-  stream.copy_to_host(answers_.data(), memory_ + layout_->answers, requests.size() * sizeof(SampleAnswer));
-  const size_t alternatives_at = layout_->alternatives - layout_->answers;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (requests[i] == nullptr || requests[i]->logprobs <= 0) continue;
-    const size_t row = alternatives_at + i * most_alternatives * sizeof(Alternative);
-    stream.copy_to_host(answers_.as<char>(row), memory_ + layout_->answers + row,
-                        static_cast<size_t>(std::min(requests[i]->logprobs, vocab_)) * sizeof(Alternative));
-  }
+                       .alternatives = reinterpret_cast<Alternative*>(memory_ + layout_->alternatives)});
 }
 
-std::vector<Sampled> Sampler::results(Stream& stream) {
+void Sampler::fetch(Stream& stream) const {
+  const size_t answers = sent_alternatives_ > 0
+                             ? layout_->alternatives - layout_->answers + sent_alternatives_ * sizeof(Alternative)
+                             : sent_requests_.size() * sizeof(SampleAnswer);
+  stream.copy_to_host(answers_.data(), memory_ + layout_->answers, answers);
+}
+
+void Sampler::results(Stream& stream, std::vector<Sampled>& samples) const {
   stream.synchronize();
-  std::vector<Sampled> results;
-  for (size_t i = 0; i < requests_.size(); ++i) {
-    if (requests_[i] == nullptr) continue;
+  const auto* alternatives = answers_.as<Alternative>(layout_->alternatives - layout_->answers);
+  for (size_t i = 0; i < sent_requests_.size(); ++i) {
+    const SamplingParameters* const parameters = sent_requests_[i];
+    if (parameters == nullptr) continue;
     const SampleAnswer& answer = answers_.as<SampleAnswer>()[i];
-    if (answer.status == SampleAnswer::invalid_logit) throw invalid_logit(answer.token, answer.logit, vocab_);
-    if (answer.status == SampleAnswer::none_left) throw nothing_to_choose(vocab_, requests_[i]->banned.size());
-    Sampled& sampled = results.emplace_back();
+    if (answer.status == SampleAnswer::invalid_logit) {
+      throw invalid_logit(answer.token, answer.logit, limits_.vocabulary);
+    }
+    if (answer.status == SampleAnswer::none_left) {
+      throw nothing_to_choose(limits_.vocabulary, parameters->banned.size());
+    }
+    Sampled& sampled = samples.emplace_back();
     sampled.token = answer.token;
-    if (requests_[i]->logprobs < 0) continue;
+    if (parameters->logprobs < 0) continue;
     const double log_sum = answer.highest + std::log(answer.total);
     sampled.logprob = static_cast<float>(answer.logit - log_sum);
-    const auto* alternatives =
-        answers_.as<Alternative>(layout_->alternatives - layout_->answers) + i * most_alternatives;
     for (int32_t j = 0; j < answer.alternatives; ++j) {
       sampled.alternatives.push_back({alternatives[j].token, static_cast<float>(alternatives[j].logit - log_sum)});
     }
+    alternatives += alternatives_of(*parameters, limits_.vocabulary);
   }
-  return results;
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,10 +1,7 @@
-// From rows of logits to tokens on the device: the tokens are those that engine/sampling.h's sample() chooses on the
-// same logits, because weights, their sums and the order of all additions are the same. A step then brings a few bytes
-// a row to the host instead of the logits (600 KB for a vocabulary of 152 thousand).
-//
-// Exceptions to "the same": with top-k and top-p together the host adds the weights of the k candidates in no
-// particular order, and with min-p it subtracts where this adds; a sum of doubles may differ in its last bit (1e-16),
-// and with it a token whose bound is that close.
+// From rows of logits to tokens on the device: the tokens, log-probabilities and alternatives are those of
+// engine/sampling.h's sample() on the same logits, bit by bit, because weights, their sums and the order of all
+// additions are the same. A step then brings a few bytes a row to the host instead of the logits (600 KB for a
+// vocabulary of 152 thousand).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,43 +9,59 @@
 #include <vector>
 
 #include "engine/sampling.h"
+#include "layer/sampling_rows.h"
 #include "layer/tensor.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
+struct SamplerLimits {
+  int32_t vocabulary = 0;
+  int32_t max_rows = 0;  // of a call
+};
+
+// One for a stream of calls: send(), run(), fetch(), results(), and so on. What they pass through lies at fixed places
+// of the host's and the device's memory, and run() depends on nothing that a request says: it can be part of a recorded
+// graph, with send() before the graph is launched and fetch() behind it.
 class Sampler {
  public:
-  // Changes of single logits (penalties, bias, bans) that one call may have, all its rows together; and alternatives
-  // that a row may ask for.
-  static constexpr int32_t most_edits = 1 << 16, most_alternatives = 64;
+  using Requests = std::vector<const SamplingParameters*>;  // one a row; null where no token is wanted
 
-  // `memory`: device_bytes() bytes of the device, aligned to 256; the caller keeps it.
-  Sampler(Device& device, void* memory, int32_t max_rows);
+  // `memory`: device_bytes() bytes of the device, aligned to 256, zeroed; the caller keeps it.
+  Sampler(Device& device, void* memory, const SamplerLimits& limits);
   ~Sampler();
-  static size_t device_bytes(int32_t max_rows);
+  static size_t device_bytes(const SamplerLimits& limits);
 
-  // Whether the requests (one a row; null where no token is wanted) are within the numbers above. If not, take the
-  // logits to the host and sample there. Throws INVALID_OPTION for what sample() refuses.
-  bool accepts(const std::vector<const SamplingParameters*>& requests, int32_t vocab) const;
+  // Queues the upload of requests[first] and those after it, as many as fit, and returns how many that are: all that a
+  // call may have, unless their lists of tokens (penalties, bias, bans) or the alternatives they ask for have some
+  // thousand entries a row; and one at least, whatever it asks for. The parameters live until results() has returned.
+  // Throws INVALID_OPTION for what engine/sampling.h's sample() refuses.
+  size_t send(Stream& stream, const Requests& requests, size_t first = 0);
 
-  // Queues the sampling of logits [requests.size()][vocab], which are as they were when it is done. The requests must
-  // have been accepted, and live until results() has returned.
-  void sample(Stream& stream, const Matrix<float>& logits, const std::vector<const SamplingParameters*>& requests);
+  // Queues the sampling of logits [rows][vocabulary] by the requests that were sent last, one a row (rows behind them
+  // have none). They are as they were when it is done.
+  void run(Stream& stream, const Matrix<float>& logits) const;
 
-  // Waits for what the last sample() queued. One entry for each request that is not null. Throws what sample() of
-  // engine/sampling.h throws: INTERNAL for a logit that is NaN or +infinity, or when every token is banned.
-  std::vector<Sampled> results(Stream& stream);
+  // Queues the way back, for the requests that were sent last.
+  void fetch(Stream& stream) const;
+
+  // Waits for what is queued, and appends what was sampled: one entry for each request that is not null. Throws what
+  // sample() throws: INTERNAL for a logit that is NaN or +infinity, or when every token is banned.
+  void results(Stream& stream, std::vector<Sampled>& samples) const;
 
  private:
   struct Layout;
+  SampleRequest make_request(const SamplingParameters& parameters, int32_t first_edit);
+
+  SamplerLimits limits_;
   std::unique_ptr<Layout> layout_;
-  int32_t vocab_ = 0;
-  std::vector<const SamplingParameters*> requests_;  // of the last sample(); they live until results()
   char* memory_;
   PinnedMemory image_, answers_;
-  Event sent_;
+  Event sent_;                     // the image may be filled anew
+  std::vector<int32_t> place_of_;  // [vocabulary] 1 + the edit of a token among those of the row; zero between rows
+  Requests sent_requests_;         // that results() are for
+  size_t sent_alternatives_ = 0;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -18,20 +18,18 @@ struct SampleRow {
   uint32_t vocab;
   Global<const SampleRequest> requests;
   Global<LogitEdit> edits;
-  Global<const EditPhase> phases;
   Global<SampleAnswer> answers;
   Global<Alternative> alternatives;
-  int32_t most_alternatives;
 
   DEVICE void operator()() const {
     begin_after_previous_grid();
     const auto row = static_cast<int64_t>(block_index().x);
     const SampleRequest request = requests[row];
-    if (request.active == 0) return;
-    const Logits row_logits{logits + row * stride, vocab};
-    const SampleMemory memory = SampleMemory::of_block();
     SampleAnswer answer = {};
-    sample(row, row_logits, request, memory, answer);
+    if (request.active != 0) {
+      const Logits row_logits{logits + row * stride, vocab};
+      sample(row_logits, request, SampleMemory::of_block(), answer);
+    }
     if (thread_index().x == 0) answers[row] = answer;
   }
 
@@ -43,7 +41,7 @@ struct SampleRow {
   };
 
   // `answer` counts on the first thread.
-  DEVICE void sample(int64_t row, const Logits& row_logits, const SampleRequest& request, const SampleMemory& memory,
+  DEVICE void sample(const Logits& row_logits, const SampleRequest& request, const SampleMemory& memory,
                      SampleAnswer& answer) const {
     Highest highest = find_highest(row_logits, memory);
     if (!valid(row_logits, highest, answer)) return;
@@ -51,9 +49,9 @@ struct SampleRow {
     if (request.alternatives >= 0) {
       const Softmax softmax{highest.logit, 1.0f};
       answer.total = sum_weights(row_logits, softmax, memory);
-      answer.alternatives = find_alternatives(row, row_logits, softmax, request.alternatives, memory);
+      answer.alternatives = find_alternatives(row_logits, softmax, request, memory);
     }
-    if (request.phases > 0) {
+    if (request.edits > 0) {
       apply_edits(row_logits, request);
       highest = find_highest(row_logits, memory);
     }
@@ -93,34 +91,31 @@ struct SampleRow {
   }
 
   DEVICE void apply_edits(const Logits& row, const SampleRequest& request) const {
-    for (int32_t i = request.first_phase; i < request.first_phase + request.phases; ++i) {
-      const EditPhase phase = phases[i];
-      for (int32_t j = phase.begin + static_cast<int32_t>(thread_index().x); j < phase.end;
-           j += static_cast<int32_t>(sample_threads)) {
-        LogitEdit edit = edits[j];
-        edit.original = row.values[edit.token];
-        edits[j] = edit;
-        row.values[edit.token] = edited(edit, request.repetition);
-      }
-      sync_threads();
-    }
+    for_each_edit(request, [&](int32_t at) {
+      LogitEdit edit = edits[at];
+      const float logit = row.values[edit.token];
+      row.values[edit.token] = edited(logit, edit);
+      edit.penalty = logit;
+      edits[at] = edit;
+    });
   }
-  DEVICE static float edited(const LogitEdit& edit, float repetition) {
-    const float logit = edit.original;
-    if (edit.kind == LogitEdit::ban) return -infinity;
-    if (edit.kind == LogitEdit::bias) return add_rounded(logit, edit.value);
-    return add_rounded(logit > 0 ? logit / repetition : multiply_rounded(logit, repetition), -edit.value);
+  DEVICE static float edited(float logit, const LogitEdit& edit) {
+    const float repeated = logit > 0 ? logit / edit.repetition : multiply_rounded(logit, edit.repetition);
+    return edit.bias == -infinity ? -infinity : add_rounded(add_rounded(repeated, -edit.penalty), edit.bias);
   }
   DEVICE void restore_edits(const Logits& row, const SampleRequest& request) const {
-    for (int32_t i = request.first_phase + request.phases - 1; i >= request.first_phase; --i) {
-      const EditPhase phase = phases[i];
-      for (int32_t j = phase.begin + static_cast<int32_t>(thread_index().x); j < phase.end;
-           j += static_cast<int32_t>(sample_threads)) {
-        const LogitEdit edit = edits[j];
-        row.values[edit.token] = edit.original;
-      }
-      sync_threads();
+    for_each_edit(request, [&](int32_t at) {
+      const LogitEdit edit = edits[at];
+      row.values[edit.token] = edit.penalty;
+    });
+  }
+  template <class Visit>
+  DEVICE static void for_each_edit(const SampleRequest& request, const Visit& visit) {
+    for (auto i = static_cast<int32_t>(thread_index().x); i < request.edits;
+         i += static_cast<int32_t>(sample_threads)) {
+      visit(request.first_edit + i);
     }
+    sync_threads();
   }
 
   // The sum of all weights, and those of blocks of sum_block in memory.block_sums. Half a warp sums a block: a lane
@@ -159,21 +154,24 @@ struct SampleRow {
     return told;
   }
 
-  DEVICE int32_t find_alternatives(int64_t row, const Logits& row_logits, const Softmax& softmax, int32_t wanted,
+  DEVICE int32_t find_alternatives(const Logits& row_logits, const Softmax& softmax, const SampleRequest& request,
                                    const SampleMemory& memory) const {
+    const int32_t wanted = request.alternatives;
     if (wanted == 0) return 0;
-    const CandidateFilter filter{softmax, 0, Candidates::bar(row_logits, static_cast<uint32_t>(wanted), memory)};
+    const Global<Alternative> to = alternatives + request.first_alternative;
+    const CandidateFilter filter{softmax, 0, bar_of(row_logits, static_cast<uint32_t>(wanted), memory)};
     Candidates candidates(row_logits, filter, memory);
     int32_t found = 0;
     candidates.for_each([&](float, uint64_t key) {
-      const int64_t to = row * most_alternatives + found;
-      alternatives[to] = Alternative{static_cast<int32_t>(RankKey::token(key)), RankKey::logit(key)};
+      to[found] = Alternative{static_cast<int32_t>(RankKey::token(key)), RankKey::logit(key)};
       return ++found < wanted;
     });
-    if (thread_index().x == 0) {  // the host reads as many as it asked for
-      for (int32_t i = found; i < wanted; ++i) alternatives[row * most_alternatives + i] = Alternative{-1, -infinity};
-    }
     return found;
+  }
+
+  // A key below which none of the `count` highest candidates is.
+  DEVICE static uint64_t bar_of(const Logits& row, uint32_t count, const SampleMemory& memory) {
+    return count <= sample_threads ? Candidates::bar(row, count, memory) : 0;
   }
 
   DEVICE uint32_t choose(const Logits& row, float highest, const SampleRequest& request,
@@ -188,8 +186,8 @@ struct SampleRow {
       // Below this weight are tokens that the nucleus does not reach, and weights of zero are never drawn.
       const auto negligible = static_cast<float>(request.negligible * total);
       filter.least = max(max(negligible, request.top_p >= 1 ? request.min_p : 0.0f), smallest_weight);
-    } else if (top_k <= sample_threads) {
-      filter.bar = Candidates::bar(row, top_k, memory);
+    } else {
+      filter.bar = bar_of(row, top_k, memory);
     }
     Candidates candidates(row, filter, memory);
     const uint32_t most = top_k == 0 ? vocab : top_k;
@@ -273,8 +271,8 @@ void sample_rows(Stream& stream, const SampleRows& rows) {
           .block = {sample_threads},
           .shared_bytes = SampleMemory::fixed_bytes + blocks * 8,
           .programmatic = true},
-         SampleRow{rows.logits.data, rows.logits.stride, vocab, rows.requests, rows.edits, rows.phases, rows.answers,
-                   rows.alternatives, rows.most_alternatives});
+         SampleRow{rows.logits.data, rows.logits.stride, vocab, rows.requests, rows.edits, rows.answers,
+                   rows.alternatives});
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -7,21 +7,13 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A change of a logit. Those of one phase change different tokens, and each phase sees what the ones before it did.
+// A change of a logit, one a token of a row:
+//   (logit > 0 ? logit / repetition : logit * repetition) - penalty + bias
 struct alignas(16) LogitEdit {
-  enum Kind : int32_t {
-    penalty,  // (logit > 0 ? logit / repetition : logit * repetition) - value
-    bias,     // logit + value
-    ban,      // -infinity
-  };
   int32_t token;
-  int32_t kind;
-  float value;
-  float original;  // the kernel keeps here what it changed
-};
-
-struct alignas(8) EditPhase {
-  int32_t begin, end;  // of the edits
+  float repetition;  // 1: none
+  float penalty;     // the kernel keeps here what the logit was
+  float bias;        // -infinity: the token is banned
 };
 
 struct alignas(64) SampleRequest {
@@ -31,8 +23,9 @@ struct alignas(64) SampleRequest {
   int32_t top_k;              // 0: off
   int32_t alternatives;       // -1: no log-probabilities
   float inverse_temperature;  // 0: greedy
-  float top_p, min_p, repetition;
-  int32_t first_phase, phases;
+  float top_p, min_p;
+  int32_t first_edit, edits;
+  int32_t first_alternative;  // where they go
   int32_t unused;
 };
 static_assert(sizeof(SampleRequest) == 64);
@@ -57,10 +50,8 @@ struct SampleRows {
   Matrix<float> logits;  // changed in between
   const SampleRequest* requests;
   LogitEdit* edits;
-  const EditPhase* phases;
   SampleAnswer* answers;
-  Alternative* alternatives;  // [rows][most_alternatives]
-  int32_t most_alternatives;
+  Alternative* alternatives;
 };
 void sample_rows(Stream& stream, const SampleRows& rows);
 

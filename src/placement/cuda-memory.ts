@@ -42,7 +42,8 @@ export function cudaMemory({ device, program, weights }: StageSpec, limits: Memo
     allocated(batchMemory(program, batch)) +
     allocated(attentionScratch(program)) +
     linearBuffers(program, weights, limits) +
-    outputBuffers(program, limits)
+    outputBuffers(program, limits) +
+    allocated(samplerMemory(program, limits))
   return { weights: weights.reduce((sum, weight) => sum + cudaWeight(weight), 0), kvCache, buffers }
 }
 
@@ -109,6 +110,18 @@ function outputBuffers({ values, output }: ProgramSpec, limits: MemoryLimits): n
   const value = values[output] as ValueSpec
   const bytes = allocated(rowsOf(value, limits) * value.width * residualBytes)
   return (value.rows === 'tokens' ? bytes : 0) + (value.class === 'activation' ? bytes : 0)
+}
+
+/**
+ * What the last stage's sampler works in (Sampler::Layout of cuda/layer/sampling.cc): requests, changes of logits,
+ * answers and alternatives.
+ */
+function samplerMemory({ values, output }: ProgramSpec, { maxLogitRows }: MemoryLimits): number {
+  const { rows, width } = values[output] as ValueSpec
+  if (rows !== 'logits') return 0
+  const edits = (width + 1024 * maxLogitRows) * 16
+  const alternatives = (width + 64 * maxLogitRows) * 8
+  return allocated(maxLogitRows * 64) + allocated(edits) + allocated(maxLogitRows * 32) + allocated(alternatives)
 }
 
 function rowsOf({ rows }: ValueSpec, limits: MemoryLimits): number {

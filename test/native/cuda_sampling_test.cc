@@ -35,23 +35,32 @@ const SamplingParameters* point(Request& request) {
   return &request.parameters;
 }
 
+DeviceMemory sampler_memory(Stream& stream, const SamplerLimits& limits) {
+  DeviceMemory memory(stream.device(), Sampler::device_bytes(limits));
+  stream.fill(memory.data(), 0, memory.bytes());
+  return memory;
+}
+
 // Samples a row for every request on the device and on the host, and compares tokens and log-probabilities.
 void check_rows(const std::vector<float>& logits, int32_t vocab, std::vector<Request>& requests) {
   Stream stream(Device::at(0));
   const auto rows = static_cast<int32_t>(requests.size());
-  const DeviceMemory memory(stream.device(), Sampler::device_bytes(rows));
-  Sampler sampler(stream.device(), memory.data(), rows);
+  const SamplerLimits limits{vocab, rows};
+  const DeviceMemory memory = sampler_memory(stream, limits);
+  Sampler sampler(stream.device(), memory.data(), limits);
   std::vector<const SamplingParameters*> pointers;
   for (Request& request : requests) pointers.push_back(point(request));
-  CHECK(sampler.accepts(pointers, vocab));
   const int64_t stride = (vocab + 15) / 16 * 16;
   std::vector<float> rows_of_logits(static_cast<size_t>(rows * stride), NAN);
   for (size_t r = 0; r < requests.size(); ++r) {
     std::copy(logits.begin(), logits.end(), rows_of_logits.begin() + static_cast<int64_t>(r) * stride);
   }
   const DeviceMemory on_device = upload(stream, rows_of_logits);
-  sampler.sample(stream, {on_device.as<float>(), rows, vocab, stride}, pointers);
-  const std::vector<Sampled> got = sampler.results(stream);
+  CHECK(sampler.send(stream, pointers) == requests.size());
+  sampler.run(stream, {on_device.as<float>(), rows, vocab, stride});
+  sampler.fetch(stream);
+  std::vector<Sampled> got;
+  sampler.results(stream, got);
   CHECK(got.size() == requests.size());
   const std::vector<float> after = download<float>(stream, on_device);
   CHECK(std::equal(after.begin(), after.end(), rows_of_logits.begin(),
@@ -171,17 +180,20 @@ TEST(cuda_sampling_of_equal_logits) {
 
 TEST(cuda_sampling_refuses_what_the_host_refuses) {
   Stream stream(Device::at(0));
-  const DeviceMemory memory(stream.device(), Sampler::device_bytes(2));
-  Sampler sampler(stream.device(), memory.data(), 2);
   const auto sample_of = [&](const std::vector<float>& logits, const std::vector<Request>& all) {
     std::vector<Request> requests = all;
     const DeviceMemory on_device = upload(stream, logits);
-    std::vector<const SamplingParameters*> pointers;
+    Sampler::Requests pointers;
     for (Request& request : requests) pointers.push_back(point(request));
-    const auto rows = static_cast<int64_t>(requests.size()), vocab = static_cast<int64_t>(logits.size()) / rows;
-    CHECK(sampler.accepts(pointers, static_cast<int32_t>(vocab)));
-    sampler.sample(stream, {on_device.as<float>(), rows, vocab, vocab}, pointers);
-    return sampler.results(stream);
+    const auto rows = static_cast<int32_t>(requests.size()), vocab = static_cast<int32_t>(logits.size()) / rows;
+    const DeviceMemory memory = sampler_memory(stream, {vocab, rows});
+    Sampler sampler(stream.device(), memory.data(), {vocab, rows});
+    sampler.send(stream, pointers);
+    sampler.run(stream, {on_device.as<float>(), rows, vocab, vocab});
+    sampler.fetch(stream);
+    std::vector<Sampled> samples;
+    sampler.results(stream, samples);
+    return samples;
   };
   CHECK(complaint([&] {
           sample_of({1, NAN, 2, infinity_of_float}, {Request{}});
@@ -194,17 +206,71 @@ TEST(cuda_sampling_refuses_what_the_host_refuses) {
   CHECK(complaint([&] {
           sample_of({1, 2, 3, 4}, {Request{}, banned});
         }).find("none of the 2 tokens") != std::string::npos);
-  CHECK(sample_of({1, 2, 4, 3}, {Request{}, Request{}})[1].token == 0);  // and the sampler goes on
+  CHECK(sample_of({1, 2, 4, 3}, {Request{}, Request{}})[1].token == 0);
   Request invalid;
   invalid.parameters.top_p = 0;
-  CHECK_THROWS(sampler.accepts({point(invalid)}, 4), "INVALID_OPTION");
-  Request many;
-  many.parameters.logprobs = Sampler::most_alternatives + 1;
-  CHECK(!sampler.accepts({point(many)}, 1000));
-  CHECK(sampler.accepts({point(many)}, 10));
-  many.parameters.logprobs = -1;
-  many.prompt.assign(Sampler::most_edits, 3);
-  CHECK(sampler.accepts({point(many)}, 10));
-  many.generated = {1};
-  CHECK(!sampler.accepts({point(many)}, 10));
+  CHECK_THROWS(sample_of({1, 2}, {invalid}), "INVALID_OPTION");
+}
+
+// One sampler, call after call: rows without a request, an error in between, and requests that need several turns.
+TEST(cuda_sampling_goes_on) {
+  constexpr int32_t vocab = 5000, rows = 3;
+  Stream stream(Device::at(0));
+  const DeviceMemory memory = sampler_memory(stream, {vocab, rows});
+  Sampler sampler(stream.device(), memory.data(), {vocab, rows});
+  const std::vector<float> logits = random_floats(vocab * rows, 3, 2);
+  const DeviceMemory on_device = upload(stream, logits);
+  std::vector<double> scratch_memory(SamplingScratch::bytes(vocab) / sizeof(double));
+  SamplingScratch scratch(scratch_memory.data(), vocab);
+  std::vector<int> turns;
+  const auto sample_all = [&](std::vector<Request> requests, const std::vector<bool>& wanted) {
+    Sampler::Requests pointers;
+    for (size_t r = 0; r < rows; ++r) pointers.push_back(wanted[r] ? point(requests[r]) : nullptr);
+    std::vector<Sampled> got;
+    turns.clear();
+    for (size_t first = 0; first < pointers.size(); first += static_cast<size_t>(turns.back())) {
+      turns.push_back(static_cast<int>(sampler.send(stream, pointers, first)));
+      sampler.run(stream, {on_device.as<float>() + first * vocab, turns.back(), vocab, vocab});
+      sampler.fetch(stream);
+      sampler.results(stream, got);
+    }
+    size_t at = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      if (pointers[r] == nullptr) continue;
+      std::vector<float> row(logits.begin() + static_cast<int64_t>(r) * vocab,
+                             logits.begin() + static_cast<int64_t>(r + 1) * vocab);
+      const Sampled expected = sample(row.data(), vocab, *pointers[r], scratch);
+      CHECK(at < got.size());
+      if (at == got.size()) return;
+      const Sampled& found = got[at++];
+      CHECK(found.token == expected.token);
+      CHECK(found.alternatives.size() == expected.alternatives.size());
+      for (size_t i = 0; i < std::min(found.alternatives.size(), expected.alternatives.size()); ++i) {
+        CHECK(found.alternatives[i].token == expected.alternatives[i].token);
+        CHECK(found.alternatives[i].logprob == expected.alternatives[i].logprob);
+      }
+    }
+    CHECK(at == got.size());
+  };
+  Request plain;
+  plain.parameters.temperature = 1;
+  plain.parameters.logprobs = 2;
+  sample_all({plain, plain, plain}, {false, true, false});
+  CHECK(turns == std::vector<int>{3});
+  Request invalid = plain;
+  invalid.bias = {{vocab, 1}};
+  CHECK_THROWS(sample_all({plain, invalid, plain}, {true, true, true}), "INVALID_OPTION");
+  Request penalised = plain;  // of all tokens but the last
+  penalised.parameters.repetition_penalty = 1.5f;
+  penalised.parameters.presence_penalty = 0.5f;
+  for (int32_t token = 0; token < vocab - 1; ++token) penalised.prompt.push_back(token);
+  penalised.generated = {7, 7, 9, vocab - 1};
+  sample_all({penalised, plain, penalised}, {true, true, true});
+  CHECK(turns == (std::vector<int>{2, 1}));
+  Request talkative = plain;
+  talkative.parameters.logprobs = 3000;  // more than the block has threads, and than half of what a call may have
+  sample_all({talkative, plain, talkative}, {true, false, true});
+  CHECK(turns == (std::vector<int>{2, 1}));
+  sample_all({plain, penalised, plain}, {true, true, true});
+  CHECK(turns == std::vector<int>{3});
 }

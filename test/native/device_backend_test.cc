@@ -162,6 +162,49 @@ TEST(device_backend_gives_hidden_states_to_another_device) {
   CHECK(std::memcmp(taken, second, sizeof second) == 0);
 }
 
+// Each stage samples where its logits are: what it brings is what the host samples from the logits that come along. Six
+// rows in pieces of four, one of them without a request.
+TEST(device_backend_samples_what_the_host_samples) {
+  for (const auto& make : {TinyModel::MakeBackend(TinyModel::plain_backend), TinyModel::MakeBackend(on_emulated)}) {
+    TinyModel model(limits, make);
+    const auto step = model.step({3, 1, 4, 1, 5, 9}, 0, 0, 1);
+    step->batch.logit_rows = {0, 1, 2, 3, 4, 5};
+    step->sampling.resize(6);
+    for (size_t row = 0; row < 6; ++row) {
+      if (row == 2) continue;
+      SamplingRequest& request = step->sampling[row].emplace();
+      request.generated = {7, 8, 7};
+      request.bias = {{static_cast<int32_t>(row), 3}};
+      SamplingParameters& p = request.parameters;
+      p.temperature = 0.5f * static_cast<float>(row);
+      p.top_p = 0.9f;
+      p.seed = 11;
+      p.step = row;
+      p.frequency_penalty = 0.5f;
+      p.logprobs = static_cast<int32_t>(row);
+      p.generated = request.generated;
+      p.bias = request.bias;
+    }
+    CHECK(!model.submit(step).get()->error);
+    std::vector<double> scratch_memory(SamplingScratch::bytes(vocabulary) / sizeof(double) + 1);
+    SamplingScratch scratch(scratch_memory.data(), vocabulary);
+    CHECK(step->result.samples.size() == 5);
+    size_t at = 0;
+    for (size_t row = 0; row < 6; ++row) {
+      if (row == 2) continue;
+      const Sampled& got = step->result.samples[at++];
+      const Sampled expected =
+          sample(step->result.logits.data() + row * vocabulary, vocabulary, step->sampling[row]->parameters, scratch);
+      CHECK(got.token == expected.token && got.logprob == expected.logprob);
+      CHECK(got.alternatives.size() == row && expected.alternatives.size() == row);
+      for (size_t i = 0; i < row; ++i) {
+        CHECK(got.alternatives[i].token == expected.alternatives[i].token);
+        CHECK(got.alternatives[i].logprob == expected.alternatives[i].logprob);
+      }
+    }
+  }
+}
+
 TEST(device_backend_counts_its_memory_and_gives_it_back) {
   const uint64_t before = Device::at(2).free_bytes();
   {

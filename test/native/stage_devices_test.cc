@@ -90,6 +90,10 @@ class WatchedBackend : public Backend {
     look({}, {&x, &out});
     inner_->gather(x, first, count, out);
   }
+  void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
+    look({}, {&logits});
+    inner_->sample(logits, requests, samples);
+  }
   void to_host(const Tensor& from, float* to) override {
     look({}, {&from});
     inner_->to_host(from, to);
