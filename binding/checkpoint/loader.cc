@@ -1,15 +1,12 @@
 #include "checkpoint/loader.h"
 
-#include <algorithm>
-#include <exception>
 #include <memory>
-#include <mutex>
 
 #include "checkpoint/matrix_source.h"
 #include "checkpoint/readers.h"
 #include "engine/error.h"
 #include "engine/overloaded.h"
-#include "engine/thread_pool.h"
+#include "engine/row_slabs.h"
 
 namespace billfish {
 namespace {
@@ -19,30 +16,16 @@ uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tens
 // Calls fill(first, count) for slabs that cover all rows of a layer, on all threads; the first error, or an abort, ends
 // it.
 template <class Fill>
-void for_each_slab(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill) {
-  constexpr int64_t slab = Backend::row_slab;
-  const int64_t slabs = (rows + slab - 1) / slab;
-  std::mutex mutex;
-  std::exception_ptr failure;
-  std::atomic<bool> stop{false};
-  ThreadPool::shared().parallel_for(slabs, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end && !stop.load(std::memory_order_relaxed); ++i) {
-      try {
-        if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
-        const int64_t first = i * slab;
-        fill(first, std::min(slab, rows - first));
-      } catch (...) {
-        stop = true;
-        std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-        return;
-      }
-      // Exact in sum: slab i accounts for the bytes between two multiples of bytes / slabs.
-      control.bytes_done += bytes * static_cast<uint64_t>(i + 1) / slabs - bytes * static_cast<uint64_t>(i) / slabs;
-      if (control.on_progress) control.on_progress();
-    }
+void fill_in_slabs(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill) {
+  const auto bytes_before = [&](int64_t row) {
+    return bytes * static_cast<uint64_t>(row) / static_cast<uint64_t>(rows);
+  };
+  for_each_slab(rows, [&](int64_t first, int64_t count) {
+    if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
+    fill(first, count);
+    control.bytes_done += bytes_before(first + count) - bytes_before(first);  // exact in sum
+    if (control.on_progress) control.on_progress();
   });
-  if (failure) std::rethrow_exception(failure);
 }
 
 std::unique_ptr<Weight> load(Backend& backend, const VectorSpec& spec, const MappedFiles& files, LoadControl& control) {
@@ -55,7 +38,7 @@ std::unique_ptr<Weight> load(Backend& backend, const MatrixSpec& spec, const Map
   const MatrixSource source(spec, files);
   auto weight = backend.make_matrix(spec.out, spec.in, spec.weight.dtype, source.bias());
   const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(spec.weight.dtype);
-  for_each_slab(spec.out, spec.weight.bytes + bytes_of(spec.bias), control, [&](int64_t first, int64_t count) {
+  fill_in_slabs(spec.out, spec.weight.bytes + bytes_of(spec.bias), control, [&](int64_t first, int64_t count) {
     thread_local std::vector<uint8_t> rows;
     rows.resize(count * row_bytes);
     source.read(first, count, rows.data());
@@ -69,7 +52,7 @@ std::unique_ptr<Weight> load(Backend& backend, const QuantizedSpec& spec, const 
                              LoadControl& control) {
   const std::unique_ptr<CanonicalSource> source = open_quantized(spec, files);
   auto weight = backend.make_quantized(source->shape());
-  for_each_slab(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
+  fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
     thread_local CanonicalRows rows;
     source->read(first, count, rows);
     backend.fill_quantized(*weight, rows);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/cpu_instruments.h"
 #include "cpu/host_memory.h"
 #include "cpu/offload_file.h"
 #include "cpu/operators.h"
@@ -204,6 +205,8 @@ class CpuBackend final : public Backend {
       std::memcpy(data_of(to) + r * to.stride, from + r * to.columns, to.columns * sizeof(float));
     }
   }
+
+  std::unique_ptr<Instruments> instruments() override { return make_instruments(pool_); }
 
  private:
   float* copy_vector(const std::vector<float>& values) {

@@ -12,6 +12,7 @@
 #include "engine/batch.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
+#include "engine/instruments.h"
 #include "engine/program.h"
 #include "engine/sampling.h"
 #include "engine/stage_limits.h"
@@ -127,6 +128,9 @@ class Backend {
   }
   // Only after takes_from(giver) and giver.give().
   virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
+
+  // --- For benchmarks.
+  virtual std::unique_ptr<Instruments> instruments() = 0;
 
  private:
   std::vector<std::unique_ptr<double[]>> host_memory_;

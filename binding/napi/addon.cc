@@ -1,6 +1,7 @@
 // The addon's entry: nothing but the list of what it exports.
 #include <napi.h>
 
+#include "benchmark.h"
 #include "devices.h"
 #include "model.h"
 #include "pin_module.h"
@@ -9,6 +10,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::pin_module();
   billfish::init_devices(env, exports);
   billfish::NativeModel::init(env, exports);
+  billfish::NativeBenchmark::init(env, exports);
   return exports;
 }
 

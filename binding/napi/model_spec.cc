@@ -200,6 +200,14 @@ Program parse_program(const Napi::Object& object) {
 
 }  // namespace
 
+BackendOptions parse_number_formats(const Napi::Object& object) {
+  BackendOptions options;
+  options.exact = to_bool(property(object, "exact"), "exact");
+  options.cache_type = parse_dtype(string(object, "cacheType"));
+  options.activation_type = parse_dtype(string(object, "activationType"));
+  return options;
+}
+
 ModelSpec parse_model_spec(const Napi::Object& object) {
   ModelSpec spec;
   const Napi::Array files = to_array(property(object, "files"), "files");
@@ -212,9 +220,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
     spec.stages.push_back(std::move(stage));
   });
   if (spec.stages.empty()) throw Error("INVALID_OPTION", "A model needs at least one stage.");
-  spec.backend.exact = to_bool(property(object, "exact"), "exact");
-  spec.backend.cache_type = parse_dtype(string(object, "cacheType"));
-  spec.backend.activation_type = parse_dtype(string(object, "activationType"));
+  spec.backend = parse_number_formats(object);
   if (has(object, "offloadDirectory")) spec.backend.offload_directory = string(object, "offloadDirectory");
   spec.limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));
   spec.limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));

@@ -26,7 +26,11 @@ struct ModelSpec {
   int32_t vocabulary = 0;
 };
 
-// Throws Error("INVALID_OPTION") for anything that is not as described.
+// Both throw Error("INVALID_OPTION") for anything that is not as described.
+
+// In which types it computes: `exact`, `cacheType` and `activationType` of the specification.
+BackendOptions parse_number_formats(const Napi::Object& object);
+
 ModelSpec parse_model_spec(const Napi::Object& object);
 
 }  // namespace billfish

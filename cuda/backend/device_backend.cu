@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/device_instruments.h"
 #include "backend/drain.h"
 #include "backend/make_backend.h"
 #include "backend/slab_uploads.h"
@@ -277,6 +278,14 @@ class DeviceBackend final : public Giver {
   const Device& target_device() const override { return device_; }
   const float* given() const override { return given_; }
   void taken() override { is_given_ = false; }
+
+  // --- For benchmarks.
+
+  std::unique_ptr<Instruments> instruments() override {
+    return make_instruments(stream_, [](const Weight& weight) -> const LinearWeight& {
+      return static_cast<const MatrixWeight&>(weight).linear;
+    });
+  }
 
  private:
   // The tensor as the type that it must have: programs that TypeScript traces have no others.

@@ -8,6 +8,7 @@ namespace billfish::BILLFISH_TARGET {
 
 struct DeviceProperties {
   std::string name;
+  bool emulated = false;       // then times mean nothing
   int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...
   int multiprocessors = 0;
   uint64_t total_bytes = 0;

@@ -28,6 +28,7 @@ class WatchedBackend : public Backend {
     return data;
   }
   MemoryCount memory() const override { return inner_->memory(); }
+  std::unique_ptr<Instruments> instruments() override { return inner_->instruments(); }
   void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
     inner_->prepare(program, weights, limits);
   }

@@ -10,6 +10,7 @@ namespace billfish::BILLFISH_TARGET {
 
 // Small GPUs: few multiprocessors, so that kernels that divide work among them have more than one share each.
 Device::Device(int index) : index_(index), name_("emulated:" + std::to_string(index)) {
+  properties_.emulated = true;
   properties_.compute_capability = emulator::device(index).compute_capability;
   const bool hopper = properties_.compute_capability >= 90;
   properties_.name = hopper ? "emulated Hopper" : "emulated Ampere";

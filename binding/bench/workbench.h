@@ -1,0 +1,56 @@
+// What measurements of operators have in common: a backend that is prepared for them, random tensors on it, and the
+// time of calls that take turns at data which no cache holds.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends.h"
+#include "engine/backend.h"
+
+namespace billfish::bench {
+
+// What runs the measurements may be told, from any thread.
+struct Control {
+  std::atomic<bool> cancelled{false};
+  void check() const;  // throws ABORTED once cancelled
+};
+
+struct Target {
+  std::string device;
+  BackendOptions backend;
+};
+
+// Seconds of one call.
+struct Timing {
+  double median = 0, fastest = 0, slowest = 0;
+};
+
+class Workbench {
+ public:
+  Workbench(const Target& target, const Program& program, const std::vector<WeightShape>& weights,
+            const StageLimits& limits, const Control& control);
+
+  Backend& backend() { return *backend_; }
+  Instruments& instruments() { return *instruments_; }
+
+  // Random activations and room for what comes out. Only after the backend has all weights (finish_loading()).
+  Tensor random_activations(int64_t rows, int64_t columns);
+  Tensor room_for_activations(int64_t rows, int64_t columns);
+
+  // How many copies of data of so many bytes exceed three times the caches; two where times mean nothing.
+  int copies_past_caches(uint64_t bytes) const;
+
+  // Calls of `one` with 0, 1, ..., copies - 1, 0, ... in turn.
+  Timing measure(int copies, const std::function<void(int copy)>& one);
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Instruments> instruments_;
+  const Control& control_;
+};
+
+}  // namespace billfish::bench

@@ -1,0 +1,16 @@
+// A device's clock and what it reaches at best, for benchmarks.
+#pragma once
+#include <functional>
+#include <memory>
+
+#include "engine/backend.h"
+#include "marlin/linear.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// `stream`: the one that the backend's operators are queued on. `linear_of` tells what its weights hold.
+std::unique_ptr<Instruments> make_instruments(Stream& stream,
+                                              std::function<const LinearWeight&(const Weight&)> linear_of);
+
+}  // namespace billfish::BILLFISH_TARGET
