@@ -171,6 +171,92 @@ export interface NativeModel {
   close(): Promise<void>
 }
 
+/** What a benchmark runs on, and in which types; see {@link ModelSpec}. */
+interface BenchmarkTarget extends Pick<ModelSpec, 'exact' | 'cacheType' | 'activationType'> {
+  readonly device: string
+}
+
+export interface GemmBenchmarkSpec extends BenchmarkTarget {
+  readonly kind: 'gemm'
+  /** Weights on one input that run in one call: rows of each, and inputs. */
+  readonly cases: readonly { readonly outs: readonly number[]; readonly in: number }[]
+  /** Rows of the input, each measured. */
+  readonly rows: readonly number[]
+  readonly bits: readonly number[]
+  /** Of quantised weights; 0: one scale a row. */
+  readonly groupSize: number
+  readonly zeroPoints: boolean
+}
+
+export interface AttentionBenchmarkSpec extends BenchmarkTarget {
+  readonly kind: 'attention'
+  readonly cases: readonly {
+    readonly heads: number
+    readonly kvHeads: number
+    readonly headDim: number
+    /** 0: none. */
+    readonly window: number
+    /** Each with `past` positions in the cache and `rows` new ones. */
+    readonly sequences: number
+    readonly past: number
+    readonly rows: number
+  }[]
+}
+
+interface BenchmarkTiming {
+  /** Of the spec's cases. */
+  readonly index: number
+  /** Seconds of one call. */
+  readonly median: number
+  readonly fastest: number
+  readonly slowest: number
+  /** Bytes a second that plain reading or copying reached just before. */
+  readonly memoryRate: number
+}
+
+export interface GemmBenchmarkResult extends BenchmarkTiming {
+  readonly bits: number
+  readonly rows: number
+  /** As the device keeps them. */
+  readonly weightBytes: number
+  /** And the input and output. */
+  readonly movedBytes: number
+  /** The same in 16 bits with the vendor's library; 0 without one. */
+  readonly vendorSeconds: number
+}
+
+export interface AttentionBenchmarkResult extends BenchmarkTiming {
+  /** Of the keys and values that are read. */
+  readonly cacheBytes: number
+  readonly multiplications: number
+}
+
+export interface BenchmarkMachine {
+  readonly name: string
+  /** What memoryRate counts. */
+  readonly memoryTraffic: 'reading' | 'copying'
+  /** False in the emulator. */
+  readonly timesMeanSomething: boolean
+}
+
+export interface GemmBenchmarkMachine extends BenchmarkMachine {
+  /** 'cuBLAS', or empty. */
+  readonly vendor: string
+  /** The most multiplications and additions a second that its library reached; 0 without one. */
+  readonly vendorFlops: number
+}
+
+export interface NativeBenchmark<Result, Machine> {
+  /** Once only. */
+  run(onResult: (result: Result) => void): Promise<Machine>
+  abort(): void
+}
+
+interface NativeBenchmarkConstructor {
+  new (spec: GemmBenchmarkSpec): NativeBenchmark<GemmBenchmarkResult, GemmBenchmarkMachine>
+  new (spec: AttentionBenchmarkSpec): NativeBenchmark<AttentionBenchmarkResult, BenchmarkMachine>
+}
+
 export interface NativeDevices {
   readonly devices: readonly {
     readonly device: string
@@ -203,6 +289,7 @@ export interface NativeEmulatedDevice {
 
 export interface Addon {
   readonly NativeModel: new (spec: ModelSpec) => NativeModel
+  readonly NativeBenchmark: NativeBenchmarkConstructor
   devices(): NativeDevices
   emulatedDevices(): NativeEmulatedDevice[]
   testCudaDevice(index: number): void

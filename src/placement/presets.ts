@@ -32,6 +32,18 @@ const qwen15Of72B = {
 
 const qwen2Of72B = { ...qwen15Of72B, num_key_value_heads: 8, intermediate_size: 29568, torch_dtype: 'bfloat16' }
 
+const qwen2Of7B = {
+  model_type: 'qwen2',
+  hidden_size: 3584,
+  num_hidden_layers: 28,
+  num_attention_heads: 28,
+  num_key_value_heads: 4,
+  intermediate_size: 18944,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
+  torch_dtype: 'bfloat16',
+}
+
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
 const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
 const quantised = (config: RawConfig, quantization: RawConfig) => ({
@@ -52,6 +64,7 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen2-72B-Instruct-GPTQ-Int8': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
   'Qwen2-72B-Instruct-GPTQ-Int4': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
   'Qwen2-72B-Instruct-AWQ': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
+  'Qwen2-7B-Instruct': qwen2Of7B,
   'Qwen2.5-72B-Instruct': qwen2Of72B,
   'Qwen2.5-32B-Instruct': {
     model_type: 'qwen2',
@@ -64,17 +77,7 @@ export const presets: Readonly<Record<string, RawConfig>> = {
     max_position_embeddings: 32768,
     torch_dtype: 'bfloat16',
   },
-  'Qwen2.5-7B-Instruct': {
-    model_type: 'qwen2',
-    hidden_size: 3584,
-    num_hidden_layers: 28,
-    num_attention_heads: 28,
-    num_key_value_heads: 4,
-    intermediate_size: 18944,
-    vocab_size: 152064,
-    max_position_embeddings: 32768,
-    torch_dtype: 'bfloat16',
-  },
+  'Qwen2.5-7B-Instruct': qwen2Of7B,
   'Qwen3-32B': {
     model_type: 'qwen3',
     hidden_size: 5120,

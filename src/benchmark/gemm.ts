@@ -1,0 +1,120 @@
+import { addon, type GemmBenchmarkMachine, type GemmBenchmarkResult } from '../native/addon'
+import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
+import type { LinearShape } from './shapes'
+import { spread } from './spread'
+
+export interface GemmOptions extends BenchmarkOptions {
+  readonly shapes: readonly LinearShape[]
+  /** Rows of the input (tokens), each measured. */
+  readonly rows: readonly number[]
+  /** 4, 8 or 16. */
+  readonly bits: readonly number[]
+  /** Inputs that share a scale; 0: one scale a row. */
+  readonly groupSize: number
+  readonly zeroPoints: boolean
+}
+
+/** What a benchmark says of the machine, whatever it measures. */
+export interface MeasuredMachine {
+  readonly device: string
+  /** Its name, or the CPU's threads and instruction set. */
+  readonly machine: string
+  /** False on emulated devices, whose times say nothing. */
+  readonly timesMeanSomething: boolean
+  /** What memoryGigabytesPerSecond counts: bytes read, or read and written. */
+  readonly memoryTraffic: 'reading' | 'copying'
+  /** What plain reading or copying reached in this run, measured again and again between the points: the median. */
+  readonly memoryGigabytesPerSecond: number
+}
+
+/** One shape with weights of so many bits on so many rows. */
+export interface GemmPoint extends LinearShape {
+  readonly bits: number
+  readonly rows: number
+  /** Medians of one call, and the fastest and slowest. */
+  readonly microseconds: number
+  readonly fastestMicroseconds: number
+  readonly slowestMicroseconds: number
+  /** Weights, input and output, once each. */
+  readonly gigabytesPerSecond: number
+  readonly teraflops: number
+  /** gigabytesPerSecond as a share of the machine's memoryGigabytesPerSecond. */
+  readonly ofMemory: number
+  /** Multiplications and additions a byte of weights, input and output. */
+  readonly flopsPerByte: number
+  /** The vendor's library in 16 bits in the same run; null without one. */
+  readonly vendorMicroseconds: number | null
+  /** How many times faster than that. */
+  readonly timesVendor: number | null
+}
+
+export interface GemmReport extends MeasuredMachine {
+  readonly groupSize: number
+  readonly zeroPoints: boolean
+  /** 'cuBLAS' where it is there. */
+  readonly vendor: string | null
+  /** What it reaches at its best in 16 bits. */
+  readonly vendorTeraflops: number | null
+  readonly results: readonly GemmPoint[]
+}
+
+/**
+ * Measures linears on random weights, with data taken in turn from copies that no cache holds together.
+ * @throws BillfishError INVALID_OPTION, ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and UNSUPPORTED_MODEL for groups that
+ *   the device has no kernel for
+ */
+export async function measureGemm(options: GemmOptions): Promise<GemmReport> {
+  const { shapes, rows, bits, groupSize, zeroPoints } = options
+  const target = benchmarkTarget(options)
+  const cases = shapes.map((shape) => ({ outs: shape.outs, in: shape.in }))
+  const { NativeBenchmark } = addon()
+  const native = new NativeBenchmark({ kind: 'gemm', ...target, cases, rows, bits, groupSize, zeroPoints })
+  const { machine, results } = await runBenchmark(native, cases.length * rows.length * bits.length, options)
+  return gemmReport({ ...options, device: target.device }, machine, results)
+}
+
+/** What follows from the times. */
+export function gemmReport(
+  { device, shapes, groupSize, zeroPoints }: Pick<GemmOptions, 'device' | 'shapes' | 'groupSize' | 'zeroPoints'>,
+  machine: GemmBenchmarkMachine,
+  results: readonly GemmBenchmarkResult[],
+): GemmReport {
+  const [memoryRate] = spread(results.map((result) => result.memoryRate))
+  return {
+    ...measuredMachine(device, machine, memoryRate),
+    groupSize,
+    zeroPoints,
+    vendor: machine.vendor || null,
+    vendorTeraflops: machine.vendorFlops > 0 ? machine.vendorFlops / 1e12 : null,
+    results: results.map((result) => {
+      const shape = shapes[result.index] as LinearShape
+      const flops = 2 * result.rows * shape.in * shape.outs.reduce((sum, out) => sum + out, 0)
+      const bytesPerSecond = result.movedBytes / result.median
+      const vendorSeconds = result.vendorSeconds > 0 ? result.vendorSeconds : null
+      return {
+        ...shape,
+        bits: result.bits,
+        rows: result.rows,
+        ...microseconds(result),
+        gigabytesPerSecond: bytesPerSecond / 1e9,
+        teraflops: flops / result.median / 1e12,
+        ofMemory: bytesPerSecond / memoryRate,
+        flopsPerByte: flops / result.movedBytes,
+        vendorMicroseconds: vendorSeconds && vendorSeconds * 1e6,
+        timesVendor: vendorSeconds && vendorSeconds / result.median,
+      }
+    }),
+  }
+}
+
+export function measuredMachine(
+  device: string,
+  { name, timesMeanSomething, memoryTraffic }: Omit<GemmBenchmarkMachine, 'vendor' | 'vendorFlops'>,
+  memoryRate: number,
+): MeasuredMachine {
+  return { device, machine: name, timesMeanSomething, memoryTraffic, memoryGigabytesPerSecond: memoryRate / 1e9 }
+}
+
+export function microseconds({ median, fastest, slowest }: { median: number; fastest: number; slowest: number }) {
+  return { microseconds: median * 1e6, fastestMicroseconds: fastest * 1e6, slowestMicroseconds: slowest * 1e6 }
+}

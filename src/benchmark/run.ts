@@ -1,0 +1,52 @@
+import { BillfishError } from '../errors'
+import { activationType, type ModelType, numberFormats } from '../limits'
+import type { NativeBenchmark } from '../native/addon'
+import { asBillfishError } from '../pipeline/runner'
+import { deviceName } from '../placement/device-map'
+
+export interface BenchmarkOptions {
+  /** `'cpu'`, `'cuda:0'`, or, for tests, `'emulated:0'`. */
+  readonly device: string
+  /** In what is computed; `'float16'` by default. */
+  readonly dtype?: ModelType | undefined
+  readonly signal?: AbortSignal | undefined
+  /** Called with how many of how many points have been measured. */
+  readonly onProgress?: ((done: number, all: number) => void) | undefined
+}
+
+/** Device and number formats as the native side takes them. @throws BillfishError INVALID_OPTION */
+export function benchmarkTarget({ device, dtype = 'float16' }: BenchmarkOptions) {
+  return { device: deviceName(device), ...numberFormats(dtype), activationType: activationType(dtype, {}) }
+}
+
+/**
+ * Runs a native benchmark to its end.
+ * @param points how many results it brings
+ * @throws BillfishError ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and what kernels refuse
+ */
+export async function runBenchmark<Result, Machine>(
+  native: NativeBenchmark<Result, Machine>,
+  points: number,
+  { signal, onProgress }: BenchmarkOptions,
+): Promise<{ machine: Machine; results: Result[] }> {
+  const results: Result[] = []
+  const abort = () => native.abort()
+  if (signal?.aborted) throw aborted(signal)
+  signal?.addEventListener('abort', abort, { once: true })
+  try {
+    onProgress?.(0, points)
+    const machine = await native.run((result) => {
+      results.push(result)
+      onProgress?.(results.length, points)
+    })
+    return { machine, results }
+  } catch (error) {
+    throw signal?.aborted ? aborted(signal) : asBillfishError(error)
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
+function aborted(signal: AbortSignal): BillfishError {
+  return new BillfishError('ABORTED', 'The benchmark was aborted by its signal.', { cause: signal.reason })
+}

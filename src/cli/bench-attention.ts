@@ -1,0 +1,98 @@
+import type { Command } from 'commander'
+import { type AttentionCase, type AttentionReport, measureAttention } from '../benchmark/attention'
+import { attentionHeads } from '../benchmark/shapes'
+import type { ModelType } from '../limits'
+import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, wholeNumbers } from './bench-options'
+import { formatRate, formatTable } from './format'
+import { wholeNumber } from './options'
+import { abortable, printJson, type Terminal } from './terminal'
+
+interface Options {
+  readonly device?: string
+  readonly shapes?: string
+  readonly sequences?: readonly number[]
+  readonly contexts?: readonly number[]
+  readonly promptRows?: number
+  readonly dtype?: string
+  readonly json?: boolean
+}
+
+interface Defaults {
+  readonly shapes: string
+  readonly sequences: readonly number[]
+  readonly contexts: readonly number[]
+  readonly promptRows: number
+}
+
+const defaults: Readonly<Record<DeviceKind, Defaults>> = {
+  cuda: { shapes: 'qwen2-72b,qwen2-7b', sequences: [1, 8, 32], contexts: [1024, 8192, 32768], promptRows: 512 },
+  cpu: { shapes: 'qwen2-7b', sequences: [1, 4], contexts: [512, 8192], promptRows: 512 },
+  emulated: { shapes: '4/2x64', sequences: [1, 2], contexts: [48], promptRows: 16 },
+}
+
+export function addBenchAttentionCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('attention')
+    .description("Measure attention over a paged KV cache beside the device's memory bandwidth")
+    .option('--device <device>', 'cuda:0, cpu, ... (default: the first GPU, else cpu)')
+    .option('--shapes <list>', 'models (qwen2-72b) and HEADS/KVHEADSxWIDTH (64/8x128), with commas between them')
+    .option('--sequences <list>', 'that decode at the same time: 1,8,32', wholeNumbers(1))
+    .option('--contexts <list>', 'tokens of each that the cache holds: 1024,8192', wholeNumbers(1))
+    .option('--prompt-rows <count>', 'tokens that a step brings of a prompt; 0 leaves prompts out', wholeNumber)
+    .option('--dtype <type>', 'float16, bfloat16, or float32 on the CPU (default: float16)')
+    .option('--json', 'print JSON, and nothing else, to standard output')
+    .addHelpText(
+      'after',
+      `
+For every context: a token for each of so many sequences, and a piece of one sequence's prompt behind so many tokens.
+GB/s are of the keys and values that are read, beside what plain copying (on the CPU: reading) reaches.
+
+Examples:
+  billfish bench attention --device cuda:0
+  billfish bench attention --device cpu --shapes 64/8x128 --contexts 4096 --json`,
+    )
+    .action((options: Options) => abortable(terminal, (signal) => benchAttention(terminal, options, signal)))
+}
+
+async function benchAttention(terminal: Terminal, options: Options, signal: AbortSignal): Promise<void> {
+  const { device, kind } = benchDevice(options.device)
+  const cases = attentionCases({ ...defaults[kind], ...options })
+  const bar = options.json ? undefined : pointsBar(terminal)
+  let report: AttentionReport
+  try {
+    const dtype = options.dtype as ModelType | undefined
+    report = await measureAttention({ device, cases, dtype, signal, onProgress: bar?.update })
+  } finally {
+    bar?.stop()
+  }
+  if (options.json) printJson(terminal, report)
+  else terminal.stdout.write(attentionText(report))
+}
+
+function attentionCases({ shapes, sequences, contexts, promptRows }: Defaults): AttentionCase[] {
+  return attentionHeads(shapes).flatMap((heads) => [
+    ...contexts.flatMap((past) => sequences.map((count) => ({ ...heads, sequences: count, past, rows: 1 }))),
+    ...(promptRows === 0 ? [] : [0, ...contexts].map((past) => ({ ...heads, sequences: 1, past, rows: promptRows }))),
+  ])
+}
+
+/** What is printed for people. */
+export function attentionText(report: AttentionReport): string {
+  const { device, machine, memoryTraffic, memoryGigabytesPerSecond } = report
+  const rows = report.results.map((point) => [
+    point.name,
+    point.rows === 1 ? 'decode' : 'prompt',
+    String(point.sequences),
+    String(point.past),
+    String(point.rows),
+    point.microseconds.toFixed(1),
+    formatRate(point.gigabytesPerSecond),
+    `${(100 * point.ofMemory).toFixed(1)} %`,
+    formatRate(point.teraflops),
+  ])
+  const head = ['Shape', '', 'Sequences', 'Context', 'Rows', 'us', 'GB/s', `Of ${memoryTraffic}`, 'TFLOP/s']
+  return (
+    `${device}: ${machine}; ${memoryTraffic} moves ${formatRate(memoryGigabytesPerSecond)} GB/s\n` +
+    `${report.timesMeanSomething ? '' : timesMeanNothing}\n${formatTable([head, ...rows], 'llrrrrrrr')}`
+  )
+}

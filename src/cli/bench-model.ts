@@ -1,0 +1,127 @@
+import type { Command } from 'commander'
+import { lengthOf, type ModelLoad, type ModelRun, measureModel } from '../benchmark/model'
+import { spread } from '../benchmark/spread'
+import { BillfishError } from '../errors'
+import type { Model } from '../model'
+import { memoryTable } from './answer'
+import { pointsBar, wholeNumbers } from './bench-options'
+import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { wholeNumber } from './options'
+import { abortable, printJson, type Terminal } from './terminal'
+import { writeTrace } from './trace'
+
+interface Options extends LoadingOptions {
+  readonly batchSizes: readonly number[]
+  readonly contexts: readonly number[]
+  readonly newTokens: number
+  readonly repeat: number
+  readonly trace?: string
+}
+
+const defaultBatchTokens = 512 // of a step, where no option says otherwise
+
+export function addBenchModelCommand(program: Command, terminal: Terminal): void {
+  const command = program
+    .command('model', { isDefault: true })
+    .description('Measure how fast a checkpoint loads, reads prompts and generates')
+    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .option('--batch-sizes <list>', 'sequences at the same time: 1,4,16', wholeNumbers(1), [1])
+    .option('--contexts <list>', 'tokens of each prompt: 512,4096', wholeNumbers(1), [512])
+    .option('--new-tokens <count>', 'tokens to generate for each sequence', wholeNumber, 64)
+    .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
+    .option('--repeat <count>', 'runs that are measured, after one to warm up', wholeNumber, 5)
+  addLoadingOptions(command)
+    .addHelpText(
+      'after',
+      `
+Random tokens as prompts, greedy. Every batch size with every context: tokens of all sequences together, prompts up to
+the last sequence's first token, generation from then on. The medians are shown, and the slowest and fastest runs, and
+how much of the time each stage was busy.
+
+Examples:
+  billfish bench model ./Qwen2.5-7B-Instruct-GPTQ-Int4 --batch-sizes 1,4,16 --contexts 512,4096
+  billfish bench model ./model --new-tokens 128 --device-map split:cpu:0,cpu:1 --json`,
+    )
+    .action((directory: string, options: Options) =>
+      abortable(terminal, (signal) => benchModel(terminal, directory, options, signal)),
+    )
+}
+
+/** A load with what its runs brought. */
+interface Measured extends ModelLoad {
+  readonly runs: readonly ModelRun[]
+}
+
+async function benchModel(terminal: Terminal, directory: string, options: Options, signal: AbortSignal): Promise<void> {
+  const { newTokens, repeat } = options
+  if (repeat < 1 || newTokens < 1) {
+    throw new BillfishError('INVALID_OPTION', '--repeat and --new-tokens must be at least 1.')
+  }
+  const loads = options.contexts.flatMap((context) => options.batchSizes.map((batchSize) => ({ batchSize, context })))
+  const started = performance.now()
+  await using model = await loadForCommand(terminal, directory, { ...options, ...sizes(loads, options) }, signal)
+  const loadMilliseconds = performance.now() - started
+  const bar = options.quiet || options.json ? undefined : pointsBar(terminal)
+  const results: Measured[] = []
+  try {
+    for (const load of loads) results.push({ ...load, runs: await runsOf(model, load, options, signal, bar?.update) })
+  } finally {
+    bar?.stop()
+  }
+  await writeTrace(options.trace, model)
+  const memory = model.memory()
+  if (options.json) {
+    printJson(terminal, { directory, newTokens, loadMilliseconds, results, deviceMap: model.deviceMap, memory })
+    return
+  }
+  const weights = memory.reduce((sum, device) => sum + device.weights, 0)
+  terminal.stdout.write(
+    `Loaded ${formatBytes(weights)} of weights in ${formatMilliseconds(loadMilliseconds)}\n\n` +
+      `${resultTable(model.trace().stages, results)}\n${memoryTable(memory)}`,
+  )
+}
+
+/** Sequences and their length as the largest load needs them, where no option says otherwise. */
+function sizes(loads: readonly ModelLoad[], options: Options): Pick<LoadingOptions, 'sequences' | 'context'> {
+  const { newTokens, maxBatchTokens = defaultBatchTokens } = options
+  const context = Math.max(...loads.map((load) => lengthOf(load, newTokens, maxBatchTokens)))
+  const sequences = options.sequences ?? Math.max(...loads.map(({ batchSize }) => batchSize))
+  return options.context === undefined && options.maxModelLength === undefined ? { sequences, context } : { sequences }
+}
+
+async function runsOf(
+  model: Model,
+  load: ModelLoad,
+  { newTokens, repeat }: Options,
+  signal: AbortSignal,
+  onProgress: ((done: number, all: number) => void) | undefined,
+): Promise<ModelRun[]> {
+  const runs: ModelRun[] = []
+  for (let index = 0; index <= repeat; index++) {
+    onProgress?.(index, repeat + 1)
+    const run = await measureModel(model, load, newTokens, index, signal)
+    if (index > 0) runs.push(run) // the first one warms up
+  }
+  return runs
+}
+
+/** Tokens a second: medians, with the slowest and fastest runs. */
+function resultTable(stages: readonly string[], results: readonly Measured[]): string {
+  const range = (values: readonly number[]) => {
+    const [median, least, most] = spread(values)
+    return [formatRate(median), `(${formatRate(least)} - ${formatRate(most)})`]
+  }
+  const rows = results.map(({ batchSize, context, runs }) => [
+    String(batchSize),
+    String(context),
+    ...range(runs.map(({ prefillTokensPerSecond }) => prefillTokensPerSecond)),
+    ...range(runs.map(({ decodeTokensPerSecond }) => decodeTokensPerSecond)),
+    ...stages.map((_, stage) => percent(spread(runs.map(({ utilization }) => utilization[stage] ?? 0))[0])),
+  ])
+  const busy = stages.map((name) => `${name} busy`)
+  const head = ['Sequences', 'Context', 'Prompt tokens/s', '', 'Generated tokens/s', '', ...busy]
+  return formatTable([head, ...rows], `rrrlrl${'r'.repeat(stages.length)}`)
+}
+
+const percent = (part: number) => `${(100 * part).toFixed(0)} %`

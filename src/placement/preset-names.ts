@@ -1,0 +1,42 @@
+import type { RawConfig } from '../checkpoint/types'
+import { presets } from './presets'
+
+export interface NamedPreset {
+  readonly name: string
+  readonly config: RawConfig
+}
+
+/**
+ * The preset that a name means: its own, or that in short. Case, `-Instruct`, `-Chat` and `-GPTQ` may be left out, so
+ * that `qwen2-72b-int4` is `Qwen2-72B-Instruct-GPTQ-Int4`; and a release that is not quantised may be asked for as
+ * `-int4`, `-int8` (GPTQ, groups of 128) or `-awq`.
+ * @returns undefined where no preset is meant
+ */
+export function findPreset(name: string): NamedPreset | undefined {
+  const wanted = short(name)
+  for (const [own, config] of Object.entries(presets)) {
+    if (own === name || short(own) === wanted) return { name: own, config }
+  }
+  const [, base = '', kind = ''] = /^(.*)-(int4|int8|awq)$/.exec(wanted) ?? []
+  const plain = Object.entries(presets).find(([own, config]) => short(own) === base && !config.quantization_config)
+  if (!plain) return undefined
+  const [own, config] = plain
+  const quantization_config = quantizations[kind as keyof typeof quantizations]
+  return { name: `${own}-${kind}`, config: { ...config, torch_dtype: 'float16', quantization_config } }
+}
+
+const groups = { group_size: 128 }
+const quantizations = {
+  int4: { quant_method: 'gptq', bits: 4, ...groups, sym: true, desc_act: false },
+  int8: { quant_method: 'gptq', bits: 8, ...groups, sym: true, desc_act: false },
+  awq: { quant_method: 'awq', bits: 4, ...groups, zero_point: true, version: 'gemm' },
+} as const
+
+function short(name: string): string {
+  return name.toLowerCase().replace(/-(instruct|chat|gptq)(?=-|$)/g, '')
+}
+
+/** Short names of all presets, for messages. */
+export function shortPresetNames(): string[] {
+  return Object.keys(presets).map(short)
+}
