@@ -46,6 +46,12 @@ export interface CudaStatus {
   readonly reason: string | null
   readonly driverVersion: string | null
   readonly runtimeVersion: string | null
+  /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
+  readonly cublas: {
+    readonly library: string | null
+    readonly version: string | null
+    readonly reason: string | null
+  }
 }
 
 export interface Devices {

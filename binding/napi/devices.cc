@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "cpu/features.h"
 #include "engine/available_cores.h"
+#include "engine/cublas_library.h"
 #include "engine/device_discovery.h"
 
 namespace billfish {
@@ -29,9 +30,31 @@ static Napi::Value version_or_null(Napi::Env env, int version) {
   return Napi::String::New(env, cuda_version_text(version));
 }
 
+// Where no GPU can use it, it is not looked for.
+static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
+  const auto text_or_null = [&](const std::string& text) {
+    return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object["library"] = env.Null();
+  object["version"] = env.Null();
+  if (report.status != CudaStatus::available) {
+    object["reason"] = Napi::String::New(env, "there is no CUDA device to use it.");
+    return object;
+  }
+  const CublasLibrary& library = cublas_library();
+  if (library.reason.empty()) {
+    object["library"] = text_or_null(library.path);
+    object["version"] = text_or_null(cublas_version_text(library.version));
+  }
+  object["reason"] = text_or_null(library.reason);
+  return object;
+}
+
 // devices(): {
 //   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, multiprocessors, l2Bytes, pciBusId}],
-//   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null},
+//   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null,
+//          cublas: {library: string | null, version: string | null, reason: string | null}},
 //   cpu: {cores, instructionSet}
 // }
 static Napi::Value devices(const Napi::CallbackInfo& info) {
@@ -48,6 +71,7 @@ static Napi::Value devices(const Napi::CallbackInfo& info) {
   cuda["reason"] = reason.empty() ? env.Null() : Napi::Value(Napi::String::New(env, reason));
   cuda["driverVersion"] = version_or_null(env, report.driver_version);
   cuda["runtimeVersion"] = version_or_null(env, report.runtime_version);
+  cuda["cublas"] = cublas_object(env, report);
 
   Napi::Object cpu = Napi::Object::New(env);
   cpu["cores"] = Napi::Number::New(env, available_cores());

@@ -26,9 +26,13 @@ Examples:
 function describe({ devices, cuda }: Devices): string {
   const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
+  const { library, version, reason } = cuda.cublas
+  const cublas = reason === null ? `cuBLAS: ${version}, ${library}\n` : `No cuBLAS: ${reason}\n`
   return (
     formatTable(rows, 'll') +
-    (cuda.available ? `CUDA: ${versions}\n` : `No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}\n`)
+    (cuda.available
+      ? `CUDA: ${versions}\n${cublas}`
+      : `No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}\n`)
   )
 }
 

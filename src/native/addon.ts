@@ -275,6 +275,12 @@ export interface NativeDevices {
     readonly reason: string | null
     readonly driverVersion: string | null
     readonly runtimeVersion: string | null
+    /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
+    readonly cublas: {
+      readonly library: string | null
+      readonly version: string | null
+      readonly reason: string | null
+    }
   }
   readonly cpu: { readonly cores: number; readonly instructionSet: string }
 }

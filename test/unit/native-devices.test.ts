@@ -4,7 +4,13 @@ import { loadAddon } from '../../src/native/loader'
 interface Addon {
   devices(): {
     devices: { device: string; computeCapability: string; totalBytes: number; freeBytes: number; pciBusId: string }[]
-    cuda: { compiled: boolean; available: boolean; reason: string | null; runtimeVersion: string | null }
+    cuda: {
+      compiled: boolean
+      available: boolean
+      reason: string | null
+      runtimeVersion: string | null
+      cublas: { library: string | null; version: string | null; reason: string | null }
+    }
     cpu: { cores: number; instructionSet: string }
   }
   testCudaDevice(index: number): void
@@ -33,6 +39,12 @@ describe('devices of the addon', () => {
     expect(report.cuda.reason === null).toBe(report.cuda.available)
     expect(report.cuda.runtimeVersion !== null).toBe(report.cuda.compiled)
     if (!report.cuda.available) expect(report.cuda.reason).toMatch(/Install|Update|Check/)
+  })
+
+  it('names a cuBLAS or why there is none', () => {
+    const { library, version, reason } = report.cuda.cublas
+    expect([library === null, version === null]).toEqual([reason !== null, reason !== null])
+    if (!report.cuda.available) expect(reason).toBe('there is no CUDA device to use it.')
   })
 
   it('refuses a device that is not there', () => {
