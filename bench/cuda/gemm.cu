@@ -12,19 +12,19 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <memory>
 #include <random>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "bench/cuda/cublas.h"
 #include "engine/error.h"
 #include "marlin/layout.h"
 #include "marlin/planned_linear.h"
+#include "runtime/matrix_library.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
-#include "runtime/stream_state.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
@@ -160,12 +160,18 @@ struct Bench {
   Device& device;
   Stream stream;
   RandomBytes random;
-  Cublas cublas;
+  DeviceMemory cublas_workspace;
+  std::unique_ptr<MatrixLibrary> cublas;                           // null where there is none
   double copy_rate = 0;                                            // bytes a microsecond, read and written
   std::map<std::pair<std::string, int64_t>, double> cublas_times;  // of shape and rows, 16 bits
   bool first = true;
 
-  explicit Bench(const Options& given) : options(given), device(Device::at(given.device)), stream(device) {}
+  explicit Bench(const Options& given)
+      : options(given),
+        device(Device::at(given.device)),
+        stream(device),
+        cublas_workspace(device, matrix_library_bytes),
+        cublas(open_matrix_library(stream, cublas_workspace.data())) {}
 
   void measure_copy() {
     const size_t bytes = std::min<size_t>(size_t{1} << 30, device.free_bytes() / 4);
@@ -231,7 +237,7 @@ struct Bench {
       const GemmPlan chosen = plan_gemm(machine_of(device), problem);
       const double time = time_of(chosen);
       double& cublas_time = cublas_times[{shape.name, rows}];
-      if (cublas.present() && bits == 16) cublas_time = cublas_microseconds(type, rows, shape, weights, x, y, turns);
+      if (cublas && bits == 16) cublas_time = cublas_microseconds(type, rows, shape, weights, x, y, turns);
       const double moved = static_cast<double>(bytes) + static_cast<double>(rows * (shape.in + shape.out) * 2);
       report(shape, bits, rows, chosen, time, moved, cublas_time);
       if (options.tune) tune(shape, bits, rows, problem, time_of, moved);
@@ -241,15 +247,11 @@ struct Bench {
   double cublas_microseconds(DType type, int64_t rows, const LinearShape& shape,
                              const std::vector<LinearWeight>& weights, const DeviceMemory& x, const DeviceMemory& y,
                              int turns) {
-    if (weights[0].stride != shape.in) return 0;
-    bool done = true;
-    const double time = microseconds(stream, turns, [&](int turn) {
+    return microseconds(stream, turns, [&](int turn) {
       const LinearWeight& weight = weights[static_cast<size_t>(turn) % weights.size()];
-      done = cublas.multiply(stream.state().stream, type, rows, shape.out, shape.in, x.data(), weight.elements,
-                             y.data()) &&
-             done;
+      cublas->multiply({type, type, rows, shape.out, shape.in, x.data(), weight.elements, y.data(), shape.in,
+                        weight.stride, shape.out, false});
     });
-    return done ? time : 0;
   }
 
   template <class TimeOf>
@@ -299,7 +301,7 @@ struct Bench {
                   properties.name.c_str(), properties.multiprocessors, copy_rate / 1000);
     } else {
       std::printf("%s, %d multiprocessors; copying moves %.0f GB/s; cuBLAS %s\n", properties.name.c_str(),
-                  properties.multiprocessors, copy_rate / 1000, cublas.present() ? "found" : "not found");
+                  properties.multiprocessors, copy_rate / 1000, cublas ? cublas_library().path.c_str() : "not found");
     }
     for (const LinearShape& shape : options.shapes) {
       for (const int64_t bits : options.bits) {

@@ -23,7 +23,9 @@
 #include "layer/rope.h"
 #include "layer/sampling.h"
 #include "marlin/linear.h"
+#include "marlin/tuned_machine.h"
 #include "primitives/numbers.h"
+#include "runtime/matrix_library.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -75,8 +77,7 @@ class DeviceBackend final : public Giver {
     batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
     attention_shapes_ = needs.attention;
     attention_scratch_ = buffer(needs.attention_scratch);
-    if (needs.has_linears) workspace_.bytes = linear_workspace_bytes(needs.linear);
-    workspace_.data = buffer(workspace_.bytes);
+    if (needs.has_linears) prepare_linears(needs.linear);
     narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
     widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
     given_ = static_cast<float*>(buffer(static_cast<size_t>(needs.given_elements) * sizeof(float)));
@@ -282,12 +283,22 @@ class DeviceBackend final : public Giver {
   // --- For benchmarks.
 
   std::unique_ptr<Instruments> instruments() override {
-    return make_instruments(stream_, [](const Weight& weight) -> const LinearWeight& {
+    return make_instruments(stream_, library_.get(), [](const Weight& weight) -> const LinearWeight& {
       return static_cast<const MatrixWeight&>(weight).linear;
     });
   }
 
  private:
+  void prepare_linears(const LinearLimits& limits) {
+    machine_.emplace(device_);
+    workspace_.bytes = linear_workspace_bytes(limits);
+    workspace_.panel_bytes = limits.panel_bytes;
+    workspace_.data = allocate(workspace_.bytes, MemoryUse::buffers);
+    workspace_.machine = &machine_->machine();
+    library_ = open_matrix_library(stream_, library_workspace(workspace_));
+    workspace_.library = library_.get();
+  }
+
   // The tensor as the type that it must have: programs that TypeScript traces have no others.
   template <class T>
   Matrix<T> matrix(const Tensor& tensor) const {
@@ -338,6 +349,8 @@ class DeviceBackend final : public Giver {
   std::vector<AttentionShape> attention_shapes_;
   void* attention_scratch_ = nullptr;
   LinearWorkspace workspace_;
+  std::optional<TunedMachine> machine_;
+  std::unique_ptr<MatrixLibrary> library_;
   Element* narrowed_ = nullptr;
   float* widened_ = nullptr;
   float* given_ = nullptr;

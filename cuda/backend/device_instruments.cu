@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/cublas.h"
 #include "runtime/memory.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -13,8 +12,8 @@ namespace {
 
 class DeviceInstruments final : public Instruments {
  public:
-  DeviceInstruments(Stream& stream, std::function<const LinearWeight&(const Weight&)> linear_of)
-      : stream_(stream), device_(stream.device()), linear_of_(std::move(linear_of)) {}
+  DeviceInstruments(Stream& stream, MatrixLibrary* library, std::function<const LinearWeight&(const Weight&)> linear_of)
+      : stream_(stream), device_(stream.device()), library_(library), linear_of_(std::move(linear_of)) {}
 
   std::string machine() const override { return device_.properties().name; }
   bool times_mean_something() const override { return !device_.properties().emulated; }
@@ -48,16 +47,17 @@ class DeviceInstruments final : public Instruments {
     return times;
   }
 
-  std::string vendor() const override { return Cublas::at(device_).present() ? "cuBLAS" : ""; }
+  std::string vendor() const override { return library_ == nullptr ? "" : "cuBLAS"; }
 
   bool vendor_linear(const Tensor& x, const Weight& weight, const Tensor& out) override {
     const LinearWeight& matrix = linear_of_(weight);
-    if (matrix.bits != 16 || matrix.stride != matrix.in || x.type != matrix.element_type || out.type != x.type ||
-        x.columns != matrix.in || x.stride != x.columns || out.stride != matrix.out) {
+    if (library_ == nullptr || matrix.bits != 16 || x.type != matrix.element_type || out.type != x.type ||
+        x.columns != matrix.in) {
       return false;
     }
-    return Cublas::at(device_).multiply(stream_, x.type, x.rows, matrix.out, matrix.in, x.data, matrix.elements,
-                                        out.data);
+    library_->multiply({x.type, out.type, x.rows, matrix.out, matrix.in, x.data, matrix.elements, out.data, x.stride,
+                        matrix.stride, out.stride, false});
+    return true;
   }
 
  private:
@@ -74,14 +74,15 @@ class DeviceInstruments final : public Instruments {
 
   Stream& stream_;
   Device& device_;
+  MatrixLibrary* library_;
   std::function<const LinearWeight&(const Weight&)> linear_of_;
 };
 
 }  // namespace
 
-std::unique_ptr<Instruments> make_instruments(Stream& stream,
+std::unique_ptr<Instruments> make_instruments(Stream& stream, MatrixLibrary* library,
                                               std::function<const LinearWeight&(const Weight&)> linear_of) {
-  return std::make_unique<DeviceInstruments>(stream, std::move(linear_of));
+  return std::make_unique<DeviceInstruments>(stream, library, std::move(linear_of));
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -5,12 +5,14 @@
 
 #include "engine/backend.h"
 #include "marlin/linear.h"
+#include "runtime/matrix_library.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
-// `stream`: the one that the backend's operators are queued on. `linear_of` tells what its weights hold.
-std::unique_ptr<Instruments> make_instruments(Stream& stream,
+// `stream`: the one that the backend's operators are queued on, and `library` the one that it has for it, or null.
+// `linear_of` tells what its weights hold.
+std::unique_ptr<Instruments> make_instruments(Stream& stream, MatrixLibrary* library,
                                               std::function<const LinearWeight&(const Weight&)> linear_of);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -39,6 +39,9 @@ StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& w
       if (x.kind != ValueClass::activation) narrowed_elements = std::max(narrowed_elements, rows_of(x) * x.width);
       for (const LinearTarget& target : call->targets) {
         const WeightShape& weight = weights[target.weight];
+        if (weight.kind == WeightKind::quantized) {
+          linear.panel_bytes = std::max(linear.panel_bytes, panel_bytes(weight.out, weight.in, rows_of(x)));
+        }
         if (weight.has_group_index || weight.in % 8 != 0) linear.inputs = std::max(linear.inputs, weight.in);
       }
     }

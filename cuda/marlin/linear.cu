@@ -9,9 +9,12 @@
 #include "marlin/gemm_arguments.h"
 #include "marlin/launch_gemm.h"
 #include "marlin/layout.h"
+#include "marlin/panel_choice.h"
+#include "marlin/panels.h"
 #include "marlin/planned_linear.h"
 #include "marlin/repack.h"
 #include "marlin/tiles.h"
+#include "runtime/matrix_library.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -101,7 +104,7 @@ void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int6
   convert_rows(stream, weight, first, count, type, rows);
 }
 
-// --- Running. The workspace: [counters][partial sums][gathered x].
+// --- Running. The workspace: [counters][partial sums, or the library's][gathered x][panel].
 
 static constexpr size_t counter_bytes = most_blocks * sizeof(int32_t);
 static constexpr size_t gathered_place = counter_bytes + partial_bytes;
@@ -111,7 +114,16 @@ static int64_t gathered_stride(int64_t in) { return round_up(in, padded_elements
 bool needs_gather(const LinearWeight& weight) { return weight.order != nullptr || weight.in % 8 != 0; }
 
 size_t linear_workspace_bytes(const LinearLimits& limits) {
-  return gathered_place + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t);
+  return gathered_place + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t) + limits.panel_bytes;
+}
+
+size_t panel_bytes(int64_t out, int64_t in, int64_t rows) {
+  return rows < least_panel_rows ? 0 : panels_of(out, in).bytes();
+}
+
+static_assert(matrix_library_bytes <= partial_bytes);
+void* library_workspace(const LinearWorkspace& workspace) {
+  return static_cast<uint8_t*>(workspace.data) + counter_bytes;
 }
 
 // Rows of a launch: offsets into x and numbers of units fit 32 bits.
@@ -250,10 +262,14 @@ template <class Element>
 void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
             const LinearWorkspace& workspace) {
   if (x.rows == 0) return;
-  if (workspace.bytes < gathered_place) {
-    throw Error("INTERNAL", "The workspace of linears has " + std::to_string(workspace.bytes) + " bytes; it needs " +
-                                std::to_string(gathered_place) + ".");
+  const size_t bytes = workspace.bytes - workspace.panel_bytes;
+  if (bytes < gathered_place) {
+    throw Error("INTERNAL", "The workspace of linears has " + std::to_string(bytes) + " bytes besides its panel of " +
+                                std::to_string(workspace.panel_bytes) + "; it needs " + std::to_string(gathered_place) +
+                                ".");
   }
+  const GemmMachine untuned = machine_of(stream.device());
+  const GemmMachine& machine = workspace.machine == nullptr ? untuned : *workspace.machine;
   for (int i = 0; i < count; ++i) check_call(calls[i], x);
 
   std::vector<LinearCall> rest(calls, calls + count);
@@ -271,10 +287,10 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
     if (!reads_in_place(weight, x)) {
       const int64_t stride = gathered_stride(x.columns);
       const size_t wanted = gathered_place + x.rows * stride * sizeof(Element);
-      if (workspace.bytes < wanted) {
-        throw Error("INTERNAL", "The workspace of linears has " + std::to_string(workspace.bytes) +
-                                    " bytes; gathering " + std::to_string(x.rows) + " x " + std::to_string(x.columns) +
-                                    " inputs needs " + std::to_string(wanted) + ".");
+      if (bytes < wanted) {
+        throw Error("INTERNAL", "The workspace of linears has " + std::to_string(bytes) + " bytes; gathering " +
+                                    std::to_string(x.rows) + " x " + std::to_string(x.columns) + " inputs needs " +
+                                    std::to_string(wanted) + ".");
       }
       auto* const gathered = reinterpret_cast<Element*>(static_cast<uint8_t*>(workspace.data) + gathered_place);
       gather_columns<Element>(stream, x, weight.order, {gathered, x.rows, stride, stride});
@@ -283,8 +299,13 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
     for (int64_t first = 0; first < x.rows; first += most_rows) {
       const Matrix<const Element> part{inputs.data + first * inputs.stride, std::min(most_rows, x.rows - first),
                                        inputs.columns, inputs.stride};
-      const GemmPlan plan = plan_gemm(machine_of(stream.device()), problem_of(together, taken, part.rows, outputs));
-      planned_linear<Element>(stream, together, taken, part, workspace, plan);
+      const GemmProblem problem = problem_of(together, taken, part.rows, outputs);
+      const GemmPlan plan = plan_gemm(machine, problem);
+      if (by_panels(machine, problem, plan, workspace.library != nullptr, workspace.panel_bytes)) {
+        linear_by_panels<Element>(stream, together, taken, part, workspace, machine);
+      } else {
+        planned_linear<Element>(stream, together, taken, part, workspace, plan);
+      }
       for (int i = 0; i < taken; ++i) {
         together[i].out =
             static_cast<uint8_t*>(together[i].out) + most_rows * together[i].stride * byte_size(together[i].type);

@@ -5,8 +5,9 @@
 //
 // Products are exact in fp32 whatever the bits: codes minus zero points are integers that half and bfloat16 both hold,
 // tensor cores add their products with x in fp32, and the scale of a group multiplies the group's fp32 sum. So
-// the only roundings are those of fp32 sums, and of y where it is not float. Results are the same in every run on the
-// same kind of device with the same rows.
+// the only roundings are those of fp32 sums, and of y where it is not float. With many rows and a panel in the
+// workspace weights may be rounded to 16 bits first (panel_choice.h). Results are the same in every run on the same
+// kind of device with the same rows.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,9 @@
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+class MatrixLibrary;
+struct GemmMachine;
 
 // A weight over device memory that somebody else owns. Made by lay_out_*; a plain value, to be copied freely.
 struct LinearWeight {
@@ -76,16 +80,24 @@ void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int6
 struct LinearWorkspace {
   void* data = nullptr;
   size_t bytes = 0;
+  size_t panel_bytes = 0;                // the last of them, for weights that are dequantised first
+  MatrixLibrary* library = nullptr;      // if there is one: opened with library_workspace()
+  const GemmMachine* machine = nullptr;  // what is planned for; null: the stream's device without a tuning
 };
 struct LinearLimits {
-  int64_t rows = 0;    // the most rows of x
-  int64_t inputs = 0;  // the largest `in` of a weight whose x must be gathered first: needs_gather()
+  int64_t rows = 0;        // the most rows of x
+  int64_t inputs = 0;      // the largest `in` of a weight whose x must be gathered first: needs_gather()
+  size_t panel_bytes = 0;  // the largest panel of the weights: panel_bytes()
 };
+// What a quantised weight takes to be dequantised first, at most 128 MiB; 0 where x never has rows enough for that.
+size_t panel_bytes(int64_t out, int64_t in, int64_t rows);
 // Whether linear() has to bring columns of x into place first: act-order, or rows of x that cannot be read 16 bytes at
 // a time (`in` is no multiple of 8, or x is not aligned).
 bool needs_gather(const LinearWeight& weight);
 // A function of the limits alone, so that a plan can name it before there is a device.
 size_t linear_workspace_bytes(const LinearLimits& limits);
+// The part of the workspace that the library uses: sums of the GEMM's tiles lie there while it does not run.
+void* library_workspace(const LinearWorkspace& workspace);
 
 // out is [rows of x][weight.out] with rows `stride` apart; type f32 or that of x.
 struct LinearCall {

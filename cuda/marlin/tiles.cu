@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "marlin/tune.h"
+
 namespace billfish::BILLFISH_TARGET {
 
 // The model of a launch, in microseconds and KB. Plans are compared on one machine, and but for memory and tensor cores
@@ -55,6 +57,16 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   return time;
 }
 
+double factor_of(const GemmTuning& tuning, int bits, const TileShape& shape) {
+  for (const TileFactor& tile : tuning.tiles) {
+    if (tile.bits == bits && tile.tokens == shape.tokens && tile.outputs == shape.outputs &&
+        tile.inputs == shape.inputs) {
+      return tile.factor;
+    }
+  }
+  return 1;
+}
+
 }  // namespace
 
 GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
@@ -64,6 +76,10 @@ GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t sha
   if (compute_capability == 80) machine.memory_rate = 18, machine.product_rate = 1450;       // A100
   if (compute_capability / 10 == 9) machine.memory_rate = 30, machine.product_rate = 2200;   // H100 25, H200 36
   if (compute_capability / 10 == 10) machine.memory_rate = 54, machine.product_rate = 2200;  // B200
+  // Libraries reach some 85 % of what tensor cores promise, on sm_90 and later by other instructions than mma.sync.
+  machine.library_rate = 0.85 * machine.product_rate;
+  if (compute_capability / 10 == 9) machine.library_rate = 2650;
+  if (compute_capability / 10 == 10) machine.library_rate = 5500;
   return machine;
 }
 
@@ -98,6 +114,7 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   const int64_t most = whole_tiles ? tiles : std::min(plan.units, places);
   plan.blocks = static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min(most, int64_t{most_blocks})));
   plan.microseconds = expected_time(machine, problem, plan, tiles, token_tiles);
+  if (machine.tuning != nullptr) plan.microseconds *= factor_of(*machine.tuning, problem.bits, shape);
   return plan;
 }
 

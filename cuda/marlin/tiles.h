@@ -5,6 +5,10 @@
 
 #include "primitives/macros.h"
 
+namespace billfish {
+struct GemmTuning;
+}
+
 namespace billfish::BILLFISH_TARGET {
 
 template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_, int resident_>
@@ -77,6 +81,9 @@ struct GemmMachine {
   double memory_rate;   // KB a microsecond that each multiprocessor gets from memory when all read
   double product_rate;  // thousands of multiplications of its tensor cores, by mma.sync with fp32 sums
   uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
+  double library_rate = 0;             // as product_rate, of large products by cuBLAS
+  const GemmTuning* tuning = nullptr;  // what was measured, which corrects expectations (tune.h)
+  int64_t crossover = 0;               // rows from which panels are taken whatever is expected; 0: as expected
 };
 // With the rates of a usual card of this kind.
 GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,

@@ -85,6 +85,7 @@ function biasMemory({ out, bias }: Exclude<WeightSpec, { kind: 'vector' }>): num
 function linearBuffers(program: ProgramSpec, weights: readonly WeightSpec[], limits: MemoryLimits): number {
   let rows = 0
   let gathered = 0 // inputs of the widest linear whose input is put into another order, or padded
+  let panel = 0 // bytes of the largest panel of a weight that is dequantised first
   let narrowed = 0
   for (const operator of program.operators) {
     if (operator.op !== 'linear') continue
@@ -95,14 +96,31 @@ function linearBuffers(program: ProgramSpec, weights: readonly WeightSpec[], lim
       const weight = weights[target.weight] as Exclude<WeightSpec, { kind: 'vector' }>
       const ordered = weight.kind === 'quantized' && weight.groupIndex !== undefined
       if (ordered || weight.in % 8 !== 0) gathered = Math.max(gathered, weight.in)
+      if (weight.kind === 'quantized') panel = Math.max(panel, panelBytes(weight, rowsOf(x, limits)))
     }
   }
-  return rows === 0 ? 0 : allocated(linearWorkspace(rows, gathered)) + allocated(narrowed)
+  return rows === 0 ? 0 : allocated(linearWorkspace(rows, gathered) + panel) + allocated(narrowed)
 }
 
 /** linear_workspace_bytes of cuda/marlin/linear.h: a counter a block, 24 MiB of partial sums, and the gathered input. */
 function linearWorkspace(rows: number, gathered: number): number {
   return 1024 * 4 + 24 * 2 ** 20 + rows * roundUp(gathered, 64) * 2
+}
+
+/**
+ * panel_bytes of cuda/marlin/linear.h: at most 128 MiB, where a step may have 256 rows. Weights that take more are cut
+ * into panels of even heights, multiples of 256 outputs (of 64 where 256 do not fit).
+ */
+function panelBytes({ out, in: inputs }: QuantizedSpec, rows: number): number {
+  if (rows < 256) return 0
+  const stride = roundUp(inputs, 64)
+  const fitting = Math.floor(2 ** 26 / stride)
+  const unit = fitting < 256 ? 64 : 256
+  const most = Math.floor(fitting / unit) * unit
+  if (most === 0) return 0
+  const whole = out <= Math.floor(fitting / 64) * 64
+  const panelRows = whole ? roundUp(out, 64) : Math.min(roundUp(Math.ceil(out / Math.ceil(out / most)), unit), most)
+  return panelRows * stride * activationBytes
 }
 
 /** The hidden states on their way to the next stage, and an fp32 copy of an output that the stage has in 16 bits. */

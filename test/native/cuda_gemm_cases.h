@@ -94,10 +94,10 @@ struct DeviceInput {
 
 // A workspace, zeroed, with room for gathering. Checks that the launches leave the counters at zero.
 struct Workspace {
-  Workspace(Stream& stream, int64_t rows, int64_t inputs)
-      : memory(stream.device(), linear_workspace_bytes({rows, inputs})) {
+  Workspace(Stream& stream, int64_t rows, int64_t inputs) : Workspace(stream, LinearLimits{rows, inputs}) {}
+  Workspace(Stream& stream, const LinearLimits& limits) : memory(stream.device(), linear_workspace_bytes(limits)) {
     stream.fill(memory.data(), 0, 4096);  // the counters
-    workspace = {memory.data(), memory.bytes()};
+    workspace = {memory.data(), memory.bytes(), limits.panel_bytes};
   }
   void check_counters(Stream& stream, const std::string& what) const {
     for (const int32_t counter : download<int32_t>(stream, memory.data(), 1024)) {

@@ -1,0 +1,37 @@
+#include "marlin/tuned_machine.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <string>
+
+#include "engine/error.h"
+#include "marlin/panel_choice.h"
+#include "marlin/planned_linear.h"
+#include "marlin/tuning_table.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+static int64_t crossover_wanted() {
+  const char* given = std::getenv("BILLFISH_CUDA_CROSSOVER");
+  const std::string text = given == nullptr ? "" : given;
+  if (text.empty()) return 0;
+  if (text == "never") return Crossover::never;
+  int64_t rows = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), rows);
+  if (error != std::errc() || stop != text.data() + text.size() || rows < least_panel_rows) {
+    throw Error("INVALID_OPTION", "BILLFISH_CUDA_CROSSOVER is '" + text + "'; it must be a number of rows, at least " +
+                                      std::to_string(least_panel_rows) + ", or 'never'.");
+  }
+  return rows;
+}
+
+TunedMachine::TunedMachine(const Device& device) : TunedMachine(device, tuning_of(device.properties().name)) {
+  machine_.crossover = crossover_wanted();
+}
+
+TunedMachine::TunedMachine(const Device& device, const GemmTuning& tuning)
+    : tuning_(tuning), machine_(machine_of(device)) {
+  machine_.tuning = &tuning_;
+}
+
+}  // namespace billfish::BILLFISH_TARGET
