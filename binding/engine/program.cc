@@ -56,8 +56,8 @@ void for_each_value(const Operator& op, Visit visit) {
 // Checks operators one after the other, knowing which values have been written.
 class Validator {
  public:
-  Validator(const Program& program, const std::vector<WeightShape>& weights)
-      : program_(program), weights_(weights), defined_(program.values.size(), false) {}
+  Validator(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes)
+      : program_(program), weights_(weights), bytes_(bytes), defined_(program.values.size(), false) {}
 
   void run() {
     check_declarations();
@@ -93,6 +93,7 @@ class Validator {
       require(value.view_of >= 0 && value.view_of < static_cast<ValueId>(i), name + " views a later value");
       const Value& base = program_.values[value.view_of];
       require(base.view_of == no_value, name + " views a view");
+      require(base.kind == value.kind, name + " is of another class than the value that it views");
       require(value.view_start >= 0 && value.view_start + value.width <= base.width && value.rows == base.rows,
               name + " reaches outside the value that it views");
     }
@@ -110,17 +111,20 @@ class Validator {
   void check_places() const {
     constexpr int64_t largest = int64_t{1} << 40;
     require(program_.places.size() == program_.values.size(), "places and values differ in number");
-    for (const int64_t elements : {program_.token_elements, program_.logit_elements}) {
-      require(elements >= 0 && elements <= largest, "an arena of " + std::to_string(elements) + " elements");
+    for (const int64_t bytes : {program_.token_bytes, program_.logit_bytes}) {
+      require(bytes >= 0 && bytes <= largest, "an arena of " + std::to_string(bytes) + " bytes a row");
     }
     for (size_t i = 0; i < program_.values.size(); ++i) {
       const Value& value = program_.values[i];
       const Place& place = program_.places[i];
       const int64_t width = value.view_of == no_value ? value.width : program_.values[value.view_of].width;
-      const int64_t elements = value.rows == RowKind::tokens ? program_.token_elements : program_.logit_elements;
-      require(place.offset >= 0 && place.stride >= width && place.stride <= elements &&
-                  place.offset <= elements - place.stride,
+      const int64_t arena = value.rows == RowKind::tokens ? program_.token_bytes : program_.logit_bytes;
+      require(place.offset >= 0 && place.stride >= width * bytes_.of(value.kind) && place.stride <= arena &&
+                  place.offset <= arena - place.stride,
               "value " + std::to_string(i) + " lies outside its arena");
+      require(place.offset % row_alignment == 0 && place.stride % row_alignment == 0,
+              "rows of value " + std::to_string(i) + " begin at no multiple of " + std::to_string(row_alignment) +
+                  " bytes");
       if (value.view_of == no_value) continue;
       const Place& viewed = program_.places[value.view_of];
       require(place.offset == viewed.offset && place.stride == viewed.stride, "a view lies elsewhere than its value");
@@ -267,6 +271,7 @@ class Validator {
 
   const Program& program_;
   const std::vector<WeightShape>& weights_;
+  const ValueBytes& bytes_;
   std::vector<bool> defined_;
   size_t index_ = 0;
 };
@@ -280,6 +285,8 @@ const char* operator_name(const Operator& op) {
   return names[op.index()];
 }
 
-void validate(const Program& program, const std::vector<WeightShape>& weights) { Validator(program, weights).run(); }
+void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes) {
+  Validator(program, weights, bytes).run();
+}
 
 }  // namespace billfish

@@ -108,8 +108,8 @@ struct WeightShape {
   bool has_group_index = false;  // of a quantised weight: its inputs may be in another order than those of the layer
 };
 
-// Where a value lies, in 4-byte elements (wide enough for every value type of every backend): its rows begin at
-// offset * (rows of the arena) and are `stride` apart. There is one arena for token rows and one for logit rows.
+// Where a value lies, in bytes: its rows begin at offset * (rows of the arena) and are `stride` apart. There is one
+// arena for token rows and one for logit rows.
 struct Place {
   int64_t offset = 0;
   int64_t stride = 0;
@@ -117,9 +117,9 @@ struct Place {
 
 struct Program {
   std::vector<Value> values;
-  std::vector<Place> places;   // one a value; a view has the place of the value that it views
-  int64_t token_elements = 0;  // arena elements a token row
-  int64_t logit_elements = 0;  // arena elements a logit row
+  std::vector<Place> places;  // one a value; a view has the place of the value that it views
+  int64_t token_bytes = 0;    // of the arena a token row
+  int64_t logit_bytes = 0;    // of the arena a logit row
   std::vector<RopeSpec> ropes;
   std::vector<CacheLayer> cache_layers;
   std::vector<Operator> operators;
@@ -127,10 +127,21 @@ struct Program {
   ValueId output = no_value;  // hidden states for the next stage, or the logits in the last
 };
 
+// Places begin and rows are apart at multiples of so many bytes.
+constexpr int64_t row_alignment = 64;
+
+// Bytes of a value's elements, by its class, where the program runs.
+struct ValueBytes {
+  int64_t activation = 4, residual = 4, logits = 4;
+  int64_t of(ValueClass kind) const {
+    return kind == ValueClass::activation ? activation : kind == ValueClass::residual ? residual : logits;
+  }
+};
+
 // Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit: values that are read
 // before they are written, shapes and weights that do not fit, places outside the arenas, or values that share memory
 // while both are needed.
-void validate(const Program& program, const std::vector<WeightShape>& weights);
+void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes);
 
 const char* operator_name(const Operator& op);
 

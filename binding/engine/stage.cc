@@ -10,24 +10,25 @@
 namespace billfish {
 namespace {
 
-constexpr size_t element_bytes = 4;
+ValueBytes value_bytes(const Backend& backend) {
+  const auto of = [&](ValueClass kind) { return static_cast<int64_t>(byte_size(backend.value_type(kind))); };
+  return {of(ValueClass::activation), of(ValueClass::residual), of(ValueClass::logits)};
+}
 
 }  // namespace
 
 Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes,
              const StageLimits& limits)
     : backend_(std::move(backend)), program_(std::move(program)), shapes_(std::move(shapes)), limits_(limits) {
-  validate(program_, shapes_);
+  validate(program_, shapes_, value_bytes(*backend_));
   backend_->prepare(program_, shapes_, limits_);
   weights_.resize(shapes_.size());
-  const auto bytes = [](int64_t elements, int32_t rows) {
-    return static_cast<size_t>(elements) * static_cast<size_t>(rows) * element_bytes;
+  const auto arena = [&](int64_t row_bytes, int32_t rows) {
+    const size_t bytes = static_cast<size_t>(row_bytes) * static_cast<size_t>(rows);
+    return static_cast<uint8_t*>(backend_->allocate(bytes, MemoryUse::buffers));
   };
-  const auto arena = [&](int64_t elements, int32_t rows) {
-    return static_cast<uint8_t*>(backend_->allocate(bytes(elements, rows), MemoryUse::buffers));
-  };
-  token_arena_ = arena(program_.token_elements, limits_.max_rows);
-  if (program_.logit_elements > 0) logit_arena_ = arena(program_.logit_elements, limits_.max_logit_rows);
+  token_arena_ = arena(program_.token_bytes, limits_.max_rows);
+  if (program_.logit_bytes > 0) logit_arena_ = arena(program_.logit_bytes, limits_.max_logit_rows);
   for (const CacheLayer& layer : program_.cache_layers) {
     const size_t cache_bytes =
         static_cast<size_t>(limits_.positions()) * layer.kv_heads * layer.head_dim * byte_size(backend_->cache_type());
@@ -40,7 +41,8 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   hands_on_ = output.rows == RowKind::tokens;
   if (hands_on_ || program_.input != no_value) {
     hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
-    hidden_ = static_cast<float*>(backend_->allocate_host(bytes(hidden_width_, limits_.max_rows)));
+    const size_t elements = static_cast<size_t>(hidden_width_) * static_cast<size_t>(limits_.max_rows);
+    hidden_ = static_cast<float*>(backend_->allocate_host(elements * sizeof(float)));
   }
   if (!hands_on_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
 }
@@ -60,8 +62,8 @@ Tensor Stage::tensor(ValueId id) const {
   t.type = backend_->value_type(value.kind);
   t.rows = tokens ? token_rows_ : logit_rows_;
   t.columns = value.width;
-  t.stride = place.stride;
-  t.data = (tokens ? token_arena_ : logit_arena_) + static_cast<size_t>(place.offset) * capacity * element_bytes +
+  t.stride = place.stride / static_cast<int64_t>(byte_size(t.type));
+  t.data = (tokens ? token_arena_ : logit_arena_) + static_cast<size_t>(place.offset) * capacity +
            static_cast<size_t>(value.view_start) * byte_size(t.type);
   return t;
 }

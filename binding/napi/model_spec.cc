@@ -184,8 +184,8 @@ Program parse_program(const Napi::Object& object) {
   for_each_object(object, "places", [&](const Napi::Object& o) {
     program.places.push_back({integer(o, "offset", 0, safe_max), integer(o, "stride", 0, safe_max)});
   });
-  program.token_elements = integer(object, "tokenElements", 0, safe_max);
-  program.logit_elements = integer(object, "logitElements", 0, safe_max);
+  program.token_bytes = integer(object, "tokenBytes", 0, safe_max);
+  program.logit_bytes = integer(object, "logitBytes", 0, safe_max);
   for_each_object(object, "ropes", [&](const Napi::Object& o) {
     program.ropes.push_back({to_floats(property(o, "inverseFrequency"), "inverseFrequency"), number(o, "scale")});
   });

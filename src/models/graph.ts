@@ -1,7 +1,7 @@
 import { BillfishError } from '../errors'
 import type { OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
-import { fuse, planBuffers } from './program'
+import { fuse, planBuffers, type ValueBytes } from './program'
 
 /** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
 export interface WeightSource {
@@ -157,18 +157,15 @@ export class Graph {
     this.operators.push({ op: 'tap', x: x.id, index })
   }
 
-  /** The program, whose result is `output`. */
-  finish(output: Value): ProgramSpec {
-    const operators = fuse(this.operators, this.values)
-    return {
+  /** The program, whose result is `output`, with places for values of so many bytes. */
+  finish(output: Value, bytes: ValueBytes): ProgramSpec {
+    const program = {
       values: this.values,
-      ...planBuffers(this.values, operators, this.inputId, output.id),
-      ropes: this.ropes,
-      cacheLayers: this.cacheLayers,
-      operators,
+      operators: fuse(this.operators, this.values),
       input: this.inputId,
       output: output.id,
     }
+    return { ...program, ...planBuffers(program, bytes), ropes: this.ropes, cacheLayers: this.cacheLayers }
   }
 
   private newValue(

@@ -3,7 +3,8 @@
  * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
  * side checks both before it runs a program (binding/engine/program.cc).
  */
-import type { OperatorSpec, PlaceSpec, ValueId, ValueSpec } from '../native/addon'
+import type { OperatorSpec, PlaceSpec, ProgramSpec, ValueId, ValueSpec } from '../native/addon'
+import { computesOn } from '../native/device-kind'
 
 /**
  * Linears on one input that follow each other become one operator (the activation is prepared once, the threads share
@@ -63,23 +64,29 @@ export function operands(operator: OperatorSpec): { reads: ValueId[]; writes: Va
   }
 }
 
+/** Bytes of a value's elements, by its class. */
+export type ValueBytes = Readonly<Record<ValueSpec['class'], number>>
+
+/** GPUs have activations in 16 bits (Backend::value_type of the native side). */
+export function valueBytes(device: string): ValueBytes {
+  return { activation: computesOn(device) === 'gpu' ? 2 : 4, residual: 4, logits: 4 }
+}
+
 export interface BufferPlan {
   /** Where each value lies. */
   readonly places: readonly PlaceSpec[]
-  /** Elements of the arena a token row, and of the arena a logit row. */
-  readonly tokenElements: number
-  readonly logitElements: number
+  /** Bytes of the arena a token row, and of the arena a logit row. */
+  readonly tokenBytes: number
+  readonly logitBytes: number
 }
 
-/** Rows start on 64-byte boundaries: their widths are rounded up to this many 4-byte elements. */
-const rowAlignment = 16
+/** Rows start at multiples of so many bytes. */
+const rowAlignment = 64
 
 /** Gives every value a place; a place is used again once its value is dead. */
 export function planBuffers(
-  values: readonly ValueSpec[],
-  operators: readonly OperatorSpec[],
-  input: ValueId | undefined,
-  output: ValueId,
+  { values, operators, input, output }: Pick<ProgramSpec, 'values' | 'operators' | 'input' | 'output'>,
+  bytes: ValueBytes,
 ): BufferPlan {
   const base = (id: ValueId) => values[id]?.view?.of ?? id
   const lastUse = new Map<ValueId, number>()
@@ -92,8 +99,8 @@ export function planBuffers(
   const arenas = { tokens: new Arena(), logits: new Arena() }
   const places: PlaceSpec[] = values.map(() => ({ offset: 0, stride: 0 }))
   const place = (id: ValueId) => {
-    const { width, rows } = values[id] as ValueSpec
-    const stride = Math.ceil(width / rowAlignment) * rowAlignment
+    const { width, rows, class: kind } = values[id] as ValueSpec
+    const stride = Math.ceil((width * bytes[kind]) / rowAlignment) * rowAlignment
     places[id] = { offset: arenas[rows].take(stride), stride }
   }
   if (input !== undefined) place(input)
@@ -107,7 +114,7 @@ export function planBuffers(
   for (const [id, value] of values.entries()) {
     if (value.view) places[id] = places[value.view.of] as PlaceSpec
   }
-  return { places, tokenElements: arenas.tokens.size, logitElements: arenas.logits.size }
+  return { places, tokenBytes: arenas.tokens.size, logitBytes: arenas.logits.size }
 }
 
 /** First fit over the free ranges; neighbours that are free together join; it grows at its end. */

@@ -1,6 +1,7 @@
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { Graph, type WeightSource } from './graph'
+import { planBuffers, valueBytes } from './program'
 
 /** Modules in the order of the forward pass: embedding, layers, final norm, head. */
 export function modulesOf(model: Model): string[] {
@@ -48,7 +49,13 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
       g.tap(x, index + 1)
     }
   }
-  return { device: stage.device, program: g.finish(required(x)), weights: g.weights }
+  return { device: stage.device, program: g.finish(required(x), valueBytes(stage.device)), weights: g.weights }
+}
+
+/** The same stage on another device, where its values may take other bytes. */
+export function stageOn(stage: StageSpec, device: string): StageSpec {
+  const { program } = stage
+  return { ...stage, device, program: { ...program, ...planBuffers(program, valueBytes(device)) } }
 }
 
 function required<T>(value: T | undefined): T {

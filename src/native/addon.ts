@@ -42,7 +42,7 @@ export type OperatorSpec =
   | { op: 'gather'; x: ValueId; out: ValueId }
   | { op: 'tap'; x: ValueId; index: number }
 
-/** A value's place in its arena: its rows begin at offset * rows of the arena, and are `stride` elements apart. */
+/** A value's place in its arena: its rows begin at offset * rows of the arena, and are `stride` apart, both in bytes. */
 export interface PlaceSpec {
   readonly offset: number
   readonly stride: number
@@ -58,9 +58,9 @@ export interface ProgramSpec {
   readonly values: readonly ValueSpec[]
   /** One a value. */
   readonly places: readonly PlaceSpec[]
-  /** 4-byte elements of the token arena a row, and of the logit arena a row. */
-  readonly tokenElements: number
-  readonly logitElements: number
+  /** Bytes of the token arena a row, and of the logit arena a row. */
+  readonly tokenBytes: number
+  readonly logitBytes: number
   readonly ropes: readonly RopeSpec[]
   readonly cacheLayers: readonly { readonly kvHeads: number; readonly headDim: number }[]
   readonly operators: readonly OperatorSpec[]

@@ -1,5 +1,5 @@
 import { BillfishError } from '../errors'
-import { computesOn } from '../placement/device-kind'
+import { computesOn } from '../native/device-kind'
 import type { SchedulePolicy } from './schedule'
 
 /**

@@ -21,8 +21,8 @@ export function cpuMemory(stage: Pick<StageSpec, 'program' | 'weights'>, limits:
 
 /** A stage's buffers besides its scratch: arenas, rotary tables, hidden states on their way, and what sampling takes. */
 function ownBuffers(program: StageSpec['program'], { maxBatchTokens, maxLogitRows }: MemoryLimits): number {
-  const { values, output, input, ropes, tokenElements, logitElements } = program
-  const arenas = allocated(tokenElements * maxBatchTokens * 4) + allocated(logitElements * maxLogitRows * 4)
+  const { values, output, input, ropes, tokenBytes, logitBytes } = program
+  const arenas = allocated(tokenBytes * maxBatchTokens) + allocated(logitBytes * maxLogitRows)
   const tables = ropes.reduce((sum, rope) => sum + allocated(maxBatchTokens * 2 * rope.inverseFrequency.length * 4), 0)
   const { width, rows } = values[output] as ValueSpec
   const hidden = rows === 'tokens' ? width : input === undefined ? 0 : (values[input] as ValueSpec).width

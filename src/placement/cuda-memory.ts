@@ -30,8 +30,7 @@ export function cudaMemory({ device, program, weights }: StageSpec, limits: Memo
     0,
   )
   const arenas =
-    allocated(program.tokenElements * limits.maxBatchTokens * 4) +
-    allocated(program.logitElements * limits.maxLogitRows * 4)
+    allocated(program.tokenBytes * limits.maxBatchTokens) + allocated(program.logitBytes * limits.maxLogitRows)
   const batch: BatchLimits = {
     rows: limits.maxBatchTokens,
     sequences: Math.min(limits.maxBatchTokens, limits.blockCount),

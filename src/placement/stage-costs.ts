@@ -1,6 +1,6 @@
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { modulesOf, traceStage } from '../models/stages'
+import { modulesOf, stageOn, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import type { WeightSpec } from '../native/weights'
 import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
@@ -65,12 +65,11 @@ export class StageCosts {
     const memory = [0]
     const read = [0]
     const operations = [0]
-    const onDevice = (stage: StageSpec): StageSpec => ({ ...stage, device })
-    const memoryOf = (stage: StageSpec) => stageMemory(onDevice(stage), limits)
+    const memoryOf = (stage: StageSpec) => stageMemory(stageOn(stage, device), limits)
     for (const [i, stage] of this.traces.entries()) {
       const { weights, kvCache } = memoryOf(stage)
       memory.push((memory[i] as number) + weights + kvCache)
-      read.push((read[i] as number) + bytesRead(onDevice(stage)))
+      read.push((read[i] as number) + bytesRead({ ...stage, device }))
       operations.push((operations[i] as number) + operationsOf(stage))
     }
     const tied = this.tiedBytes(limits, device)

@@ -1,8 +1,8 @@
 import type { ModelSpec, StageSpec } from '../native/addon'
+import { computesOn } from '../native/device-kind'
 import type { WeightSpec } from '../native/weights'
 import { cpuMemory, cpuWeight } from './cpu-memory'
 import { cudaMemory, cudaWeight } from './cuda-memory'
-import { computesOn } from './device-kind'
 
 /** Bytes of one stage on its device, by use. Each is what the allocator counts once the model is loaded. */
 export interface StageMemory {

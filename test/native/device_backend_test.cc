@@ -133,8 +133,8 @@ TEST(device_backend_loads_alike_from_one_thread_and_from_many) {
 TEST(device_backend_gives_hidden_states_to_another_device) {
   Program program;
   program.values = {{3, RowKind::tokens, ValueClass::residual, no_value, 0}};
-  program.places = {{0, 16}};
-  program.token_elements = 16;
+  program.places = {{0, 64}};
+  program.token_bytes = 64;
   std::vector<std::unique_ptr<Backend>> backends;
   std::vector<Tensor> states;
   for (const char* device : {"emulated:0", "emulated:1", "cpu"}) {

@@ -47,14 +47,14 @@ struct Example {
 
 TEST(program_that_is_right_passes) {
   Example example;
-  validate(example.program, example.weights);
+  validate(example.program, example.weights, {});
 }
 
 TEST(program_mistakes_are_refused) {
   const auto refused = [](auto change) {
     Example example;
     change(example);
-    CHECK_THROWS(validate(example.program, example.weights), "INTERNAL");
+    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
   };
   refused([](Example& e) { e.program.output = 99; });
   refused([](Example& e) { e.program.output = no_value; });
@@ -97,27 +97,39 @@ TEST(program_places_are_checked) {
   const auto refused = [](auto change) {
     Example example;
     change(example.program);
-    CHECK_THROWS(validate(example.program, example.weights), "INTERNAL");
+    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
   };
   refused([](Program& p) { p.places.pop_back(); });
-  refused([](Program& p) { p.places[2].offset = -16; });
-  refused([](Program& p) { p.places[2].offset = p.token_elements; });
+  refused([](Program& p) { p.places[2].offset = -64; });
+  refused([](Program& p) { p.places[2].offset = p.token_bytes; });
   refused([](Program& p) { p.places[2].offset = int64_t{1} << 62; });
-  refused([](Program& p) { p.places[2].stride = 47; });  // the value is 48 wide
-  refused([](Program& p) { p.places[2].stride = p.token_elements + 1; });
-  refused([](Program& p) { p.token_elements = int64_t{1} << 50; });
-  refused([](Program& p) { p.token_elements = -1; });
+  refused([](Program& p) { p.places[2].stride = 128; });  // the value is 48 wide: 192 bytes
+  refused([](Program& p) { p.places[2].stride = p.token_bytes + 64; });
+  refused([](Program& p) { p.token_bytes = int64_t{1} << 50; });
+  refused([](Program& p) { p.token_bytes = -1; });
   refused([](Program& p) { p.places[3].offset = p.places[2].offset; });       // gate and up at once
-  refused([](Program& p) { p.places[2].offset = p.places[1].offset + 16; });  // overlaps the norm's output in part
+  refused([](Program& p) { p.places[2].offset = p.places[1].offset + 64; });  // overlaps the norm's output in part
   refused([](Program& p) {                                                    // a view that lies elsewhere
-    p.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 8});
+    p.values.push_back({8, RowKind::tokens, ValueClass::residual, 0, 8});
     p.places.push_back(p.places[1]);
+  });
+  refused([](Program& p) { p.places[2].offset += 32, p.places[2].stride += 64; });  // rows must be aligned
+  refused([](Program& p) { p.places[2].stride = 200; });
+  refused([](Program& p) {  // a view of another class
+    p.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 8});
+    p.places.push_back(p.places[0]);
   });
 
   // Value 1, the first norm's output, is dead once gate and up are computed: value 4 may have its place.
   Example example;
   example.program.places[4] = example.program.places[1];
-  validate(example.program, example.weights);
+  validate(example.program, example.weights, {});
+  // Where activations have 2 bytes an element, 48 of them fit into 128; residuals have 4 in any case.
+  example.program.places[2].stride = 128;
+  CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
+  validate(example.program, example.weights, {2, 4, 4});
+  example.program.places[0].stride = 64;
+  CHECK_THROWS(validate(example.program, example.weights, {2, 4, 4}), "INTERNAL");
   // Token rows and logit rows are different arenas: equal offsets there are no conflict.
   CHECK(example.program.places[6].offset == example.program.places[0].offset);
 }

@@ -155,10 +155,12 @@ describe('what a possible stage needs, without tracing it whole', () => {
     for (let first = 0; first < costs.groups.length; first++) {
       for (let end = first + 1; end <= costs.groups.length; end++) {
         const modules = costs.groups.slice(first, end).flat()
-        const stage = traceStage(model, source, { device: 'cpu', modules })
-        const { weights, kvCache, buffers } = stageMemory(stage, limits)
-        const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
-        expect({ first, end, ...needs('cpu', first, end) }).toMatchObject({ first, end, ...whole })
+        for (const device of ['cpu', 'cuda:0']) {
+          const stage = traceStage(model, source, { device, modules })
+          const { weights, kvCache, buffers } = stageMemory(stage, limits)
+          const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
+          expect({ first, end, ...needs(device, first, end) }).toMatchObject({ first, end, ...whole })
+        }
       }
     }
   })
