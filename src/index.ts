@@ -19,6 +19,8 @@ export type { GenerateOptions } from './generation/sampling-options'
 export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type { Activity, DeviceMemory, ForwardOptions, ForwardResult, MemoryUse, Model } from './model'
+export { type PadOptions, type PadProgress, type PadResult, padCheckpoint } from './padding/pad-checkpoint'
+export type { Verification } from './padding/verify'
 export type { ChromeTrace, ChromeTraceEvent, Trace, TracedStep } from './pipeline/trace'
 export {
   type InferModules,
@@ -35,3 +37,4 @@ export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
 export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'
 export type { Strategy } from './placement/strategy-map'
+export type { PaddingPlacement } from './quantization/padding'

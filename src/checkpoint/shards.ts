@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TensorRef } from '../native/weights'
+import { forEachBounded } from './bounded'
 import { isMissing, readJsonFile, throwIfAborted } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
@@ -95,24 +96,6 @@ async function listShards(directory: string, baseName: string | undefined): Prom
     `${directory} has ${files.length} safetensors files (${files.slice(0, 4).map(quoted).join(', ')}${files.length > 4 ? ', ...' : ''}) ` +
       'and no model.safetensors.index.json that says which belong together; download the index',
   )
-}
-
-/** Calls `body` for 0 to count - 1, at most `limit` at a time; after a failure no further ones are begun. */
-async function forEachBounded(count: number, limit: number, body: (i: number) => Promise<void>): Promise<void> {
-  let next = 0
-  let failed = false
-  const worker = async () => {
-    while (next < count && !failed) {
-      try {
-        await body(next++)
-      } catch (error) {
-        failed = true
-        throw error
-      }
-    }
-  }
-  const results = await Promise.allSettled(Array.from({ length: Math.min(limit, count) }, worker))
-  for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
 function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable): void {

@@ -8,6 +8,7 @@ import { addDemoCommand } from './demo'
 import { addDevicesCommand } from './devices'
 import { addGenerateCommand } from './generate'
 import { addInspectCommand } from './inspect'
+import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
 import { Interrupted, type Terminal } from './terminal'
 
@@ -59,6 +60,7 @@ Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
   addChatCommand(program, terminal)
   addInspectCommand(program, terminal)
   addPlanCommand(program, terminal)
+  addPadCommand(program, terminal)
   addDevicesCommand(program, terminal)
   addBenchCommand(program, terminal)
   addDemoCommand(program, terminal)

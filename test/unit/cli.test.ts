@@ -18,6 +18,7 @@ describe('the command line', () => {
     ['chat --help'],
     ['inspect --help'],
     ['plan --help'],
+    ['pad --help'],
     ['devices --help'],
     ['bench --help'],
     ['bench model --help'],

@@ -1,0 +1,140 @@
+import { Presets, SingleBar } from 'cli-progress'
+import { type Command, InvalidArgumentError } from 'commander'
+import { type PadProgress, type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
+import { counted, formatBytes, formatCount, formatTable } from './format'
+import { wholeNumber } from './options'
+import { abortable, printJson, type Terminal } from './terminal'
+
+interface Options {
+  readonly multiple?: readonly number[]
+  readonly to?: number
+  readonly groupSize?: number
+  readonly interleave?: boolean
+  readonly dryRun?: boolean
+  readonly verify: boolean
+  readonly json?: boolean
+  readonly quiet?: boolean
+}
+
+function wholeNumbers(text: string): readonly number[] {
+  if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('It must be whole numbers with commas between: 2,4,8.')
+  return text.split(',').map(Number)
+}
+
+export function addPadCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('pad')
+    .description('Copy a checkpoint with its MLPs padded, so that any engine can cut it for tensor parallelism')
+    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<output>', 'a directory that does not exist yet')
+    .option('--multiple <counts>', 'numbers of GPUs that the model shall be cut for: 2,4,8', wholeNumbers)
+    .option('--to <size>', 'the padded size (default: the least one that will do)', wholeNumber)
+    .option('--interleave', 'a zero channel behind each of the first channels, for models that will be quantised')
+    .option(
+      '--group-size <count>',
+      'whole groups of so many channels a GPU, in 16-bit models (default: 128)',
+      wholeNumber,
+    )
+    .option('--dry-run', 'only show what would be written')
+    .option('--verify', 'compare every padded MLP with its original (default)')
+    .option('--no-verify', 'do not')
+    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--quiet', 'no progress bar')
+    .addHelpText(
+      'after',
+      `
+The model computes the same as before. Quantised checkpoints keep their format and every one of their numbers; zero
+channels are added at the end. What is interrupted goes on with the same command.
+
+Examples:
+  billfish pad Qwen2-72B-Instruct-AWQ Qwen2-72B-Instruct-AWQ-padded --multiple 2,4,8
+  billfish pad Qwen2-72B-Instruct Qwen2-72B-Instruct-29696 --multiple 2,4,8 --interleave
+  billfish pad ./model ./padded --multiple 2,4 --dry-run`,
+    )
+    .action((directory: string, output: string, options: Options) =>
+      abortable(terminal, async (signal) => {
+        const isShown = options.quiet !== true && options.json !== true && terminal.stderr.isTTY === true
+        const bar = isShown ? progressBar(terminal) : undefined
+        try {
+          const result = await padCheckpoint(directory, output, {
+            parallelSizes: options.multiple,
+            to: options.to,
+            placement: options.interleave ? 'interleaved' : 'tail',
+            groupSize: options.groupSize,
+            dryRun: options.dryRun,
+            verify: options.verify,
+            signal,
+            onProgress: bar?.update,
+          })
+          bar?.stop()
+          if (options.json) printJson(terminal, result)
+          else terminal.stdout.write(describe(result, output))
+        } finally {
+          bar?.stop()
+        }
+      }),
+    )
+}
+
+function describe(result: PadResult, output: string): string {
+  const { size, paddedSize, layers, layerCount, multiple, verification } = result
+  if (paddedSize === size) {
+    return `Nothing to pad: the MLPs' ${formatCount(size)} channels are a multiple of ${formatCount(multiple)} already.\n`
+  }
+  const place = result.placement === 'tail' ? 'at the end' : 'interleaved with the first ones'
+  const rows = [
+    ['Channels', `${formatCount(size)} -> ${formatCount(paddedSize)}, a multiple of ${formatCount(multiple)}`],
+    ['Zeros', `${formatCount(paddedSize - size)}, ${place}`],
+    ['Layers', `${layers}.0-${layerCount - 1}: ${counted(result.paddedTensors, 'tensor')} become larger`],
+    ['Size', `${formatBytes(result.bytes)} -> ${formatBytes(result.paddedBytes)} in ${counted(result.files, 'file')}`],
+  ]
+  if (result.lookAlikes.length > 0) {
+    rows.push([
+      'Left alone',
+      `${counted(result.lookAlikes.length, 'module')} of the same names, such as ${result.lookAlikes[0]}`,
+    ])
+  }
+  if (result.leftOut.length > 0) rows.push(['Not copied', `other weights, not padded: ${result.leftOut.join(', ')}`])
+  if (result.reusedFiles > 0) rows.push(['Kept', `${counted(result.reusedFiles, 'file')} that were finished before`])
+  if (verification) {
+    const scale = verification.maxOutput.toPrecision(3)
+    rows.push([
+      'Verified',
+      `${counted(verification.layers, 'layer')}: the same outputs (up to ${scale}), bit for bit in fp64`,
+    ])
+  }
+  rows.push(result.written ? ['Written', output] : ['Not written', 'a dry run'])
+  return formatTable(rows, 'll')
+}
+
+function progressBar({ stderr }: Terminal): { update(progress: PadProgress): void; stop(): void } {
+  const bar = new SingleBar(
+    {
+      format: '{phase} {bar} {percentage}%  {done} of {all}  {eta_formatted} left',
+      stream: stderr as NodeJS.WriteStream,
+      clearOnComplete: true,
+      hideCursor: true,
+    },
+    Presets.shades_classic,
+  )
+  let current: PadProgress['phase'] | undefined
+  return {
+    update({ phase, done, total }) {
+      const isWriting = phase === 'writing'
+      const texts = {
+        phase: isWriting ? 'Writing' : 'Verifying',
+        done: isWriting ? formatBytes(done) : `${done}`,
+        all: isWriting ? formatBytes(total) : counted(total, 'layer'),
+      }
+      if (phase !== current) {
+        if (current) bar.stop()
+        bar.start(total, done, texts)
+      } else bar.update(done, texts)
+      current = phase
+    },
+    stop() {
+      if (current) bar.stop()
+      current = undefined
+    },
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * Which linears of a checkpoint are the gated MLPs of its text model. The names come from the model's own definition in
+ * src/models: a decoder layer is traced, and what `siluMul` multiplies is gate and up, what reads the product is down.
+ */
+import { isObject } from '../checkpoint/json'
+import type { Checkpoint, RawConfig } from '../checkpoint/types'
+import { BillfishError } from '../errors'
+import type { WeightSource } from '../models/graph'
+import { createModel } from '../models/registry'
+import { traceStage } from '../models/stages'
+import type { LinearSpec, TensorRef } from '../native/weights'
+
+/** out = down(silu(gate(x)) * up(x)) */
+export interface GatedMlp {
+  readonly layer: number
+  readonly gate: LinearSpec
+  readonly up: LinearSpec
+  readonly down: LinearSpec
+}
+
+export interface GatedMlps {
+  /** The decoder layers' name in this checkpoint, such as `model.language_model.layers`. */
+  readonly layers: string
+  readonly hiddenSize: number
+  /** Channels between gate and down. */
+  readonly width: number
+  /** intermediate_size in config.json for one channel: 2 where it counts gate and up together (Qwen v1). */
+  readonly configFactor: number
+  /** Where intermediate_size stands in config.json; twice where a nested text_config repeats it. */
+  readonly configPaths: readonly (readonly string[])[]
+  readonly mlps: readonly GatedMlp[]
+  /** Modules elsewhere that have the same names, such as a vision tower's. */
+  readonly lookAlikes: readonly string[]
+}
+
+/** Vision models by the text model that they are built around. */
+const TEXT_MODELS: Readonly<Record<string, string>> = {
+  qwen2_vl: 'qwen2',
+  qwen2_5_vl: 'qwen2',
+  qwen3_vl: 'qwen3',
+}
+
+interface Names {
+  readonly layers: string
+  readonly gate: string
+  readonly up: string
+  readonly down: string
+  readonly hiddenSize: number
+  readonly width: number
+}
+
+/** The text model's config, as the registry knows it. */
+function textConfig(config: RawConfig): RawConfig {
+  const text = isObject(config.text_config) ? { ...config.text_config } : { ...config }
+  const type = text.model_type ?? config.model_type
+  const plain = typeof type === 'string' ? type.replace(/_text$/, '') : type
+  const known = typeof plain === 'string' && Object.hasOwn(TEXT_MODELS, plain) ? TEXT_MODELS[plain] : plain
+  // Positions do not matter here, and those of images are not known to the text models.
+  return { ...text, model_type: known, rope_scaling: null, rope_parameters: null }
+}
+
+/** Traces the first decoder layer. */
+function namesOf(config: RawConfig): Names & { readonly count: number } {
+  const nowhere: TensorRef = { name: '', file: 0, dtype: 'F32', shape: [], offset: 0, bytes: 0 }
+  const source: WeightSource = {
+    linear: (name, out, inFeatures) => ({ kind: 'matrix', name, out, in: inFeatures, weight: nowhere }),
+    vector: (name, length) => ({ kind: 'vector', name, length, weight: nowhere }),
+    table: (name, rows, width) => ({ kind: 'matrix', name, out: rows, in: width, weight: nowhere }),
+  }
+  const model = createModel(config, source)
+  const first = `${model.names.layers}.0`
+  const { program, weights } = traceStage(model, source, { device: 'cpu', modules: [first] })
+  const linears = program.operators.flatMap((operator) =>
+    operator.op === 'linear' ? operator.targets.map((target) => ({ x: operator.x, ...target })) : [],
+  )
+  const product = program.operators.find((operator) => operator.op === 'siluMul')
+  const [gate, up, down] = [
+    linears.find(({ out }) => out === product?.gate),
+    linears.find(({ out }) => out === product?.up),
+    linears.find(({ x }) => x === product?.gate),
+  ].map((linear) => linear && weights[linear.weight])
+  if (gate?.kind !== 'matrix' || !up || !down) {
+    throw new BillfishError(
+      'UNSUPPORTED_MODEL',
+      `config.json: ${config.model_type} has no gated MLP that could be padded.`,
+    )
+  }
+  const below = (name: string) => name.slice(first.length + 1)
+  return {
+    layers: model.names.layers,
+    count: model.shape.layers,
+    gate: below(gate.name),
+    up: below(up.name),
+    down: below(down.name),
+    hiddenSize: gate.in,
+    width: gate.out,
+  }
+}
+
+/** Names that checkpoints give to `model.layers` or `transformer.h`, alone and within a vision model. */
+function layerNames(layers: string): string[] {
+  const last = layers.slice(layers.lastIndexOf('.') + 1)
+  return [layers, `model.language_model.${last}`, `language_model.${layers}`, `language_model.${last}`, last]
+}
+
+/** `"model.layers" -> 0, 1, 2, ...` for the prefix whose layers have the module. */
+function findLayers(checkpoint: Checkpoint, names: Names, count: number): string {
+  const stored = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
+  const candidates = layerNames(names.layers)
+  const found = candidates.filter((prefix) => stored.some((name) => name.startsWith(`${prefix}.0.${names.down}.`)))
+  const [layers] = found
+  if (layers === undefined || found.length > 1) {
+    throw new BillfishError(
+      'INVALID_CHECKPOINT',
+      `${checkpoint.directory}: ${found.length === 0 ? 'no tensor is' : `${found.join(' and ')} both have`} named as the ` +
+        `MLP of a text model's layer: wanted is ${names.down} below one of ${candidates.map((name) => `${name}.0`).join(', ')}.`,
+    )
+  }
+  const beyond = stored.find((name) => name.startsWith(`${layers}.${count}.${names.down}.`))
+  if (beyond !== undefined) {
+    throw new BillfishError(
+      'INVALID_CHECKPOINT',
+      `${checkpoint.directory}: tensor ${beyond} belongs to a layer that config.json does not count (num_hidden_layers ${count}); ` +
+        'correct config.json.',
+    )
+  }
+  return layers
+}
+
+/** What else is stored beside the three linears of an MLP would be of the old width, and nobody would know. */
+function refuseUnknownParts(checkpoint: Checkpoint, layer: string, names: Names, known: ReadonlySet<string>): void {
+  const parent = names.gate.slice(0, names.gate.lastIndexOf('.') + 1)
+  const all = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
+  const unknown = all.find((name) => name.startsWith(`${layer}.${parent}`) && !known.has(name))
+  if (unknown === undefined) return
+  throw new BillfishError(
+    'INVALID_CHECKPOINT',
+    `${checkpoint.directory}: tensor ${unknown} belongs to an MLP that would be padded, but what it holds is not known; ` +
+      'billfish pads weights, biases, and what GPTQ, AWQ and compressed-tensors store with them.',
+  )
+}
+
+/** The tensors of a linear, those that the loader leaves unread included. */
+export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef[] {
+  if (linear.kind === 'matrix') return [linear.weight, linear.bias].filter((tensor) => tensor !== undefined)
+  const zeros = linear.format === 'gptq' ? checkpoint.tensors.get(`${linear.name}.qzeros`) : linear.zeros
+  const { codes, scales, groupIndex, storedShape, bias } = linear
+  return [codes, scales, zeros, groupIndex, storedShape, bias].filter((tensor) => tensor !== undefined)
+}
+
+/**
+ * Finds the MLPs of the text model's layers, and checks the tensors of each one against config.json.
+ *
+ * @throws BillfishError UNSUPPORTED_MODEL for a model that billfish does not know; INVALID_CHECKPOINT where tensors are
+ *   missing, unknown, or contradict the config
+ */
+export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
+  const { config } = checkpoint
+  const names = namesOf(textConfig(config))
+  const layers = findLayers(checkpoint, names, names.count)
+  const { hiddenSize, width } = names
+  const mlps = Array.from({ length: names.count }, (_, layer): GatedMlp => {
+    const name = `${layers}.${layer}`
+    const gate = checkpoint.linear(`${name}.${names.gate}`, width, hiddenSize, 'optional')
+    const up = checkpoint.linear(`${name}.${names.up}`, width, hiddenSize, 'optional')
+    const down = checkpoint.linear(`${name}.${names.down}`, hiddenSize, width, 'optional')
+    const parts = [gate, up, down].flatMap((linear) => tensorsOf(checkpoint, linear))
+    refuseUnknownParts(checkpoint, name, names, new Set(parts.map((tensor) => tensor.name)))
+    return { layer, gate, up, down }
+  })
+  const owner = isObject(config.text_config) ? config.text_config : config
+  const stated = Number(owner.intermediate_size)
+  const configPaths = owner === config ? [] : [['text_config', 'intermediate_size']]
+  if (config.intermediate_size === stated) configPaths.push(['intermediate_size'])
+  return {
+    layers,
+    hiddenSize,
+    width,
+    configFactor: stated / width,
+    configPaths,
+    mlps,
+    lookAlikes: findLookAlikes(checkpoint, layers, [names.gate, names.up, names.down]),
+  }
+}
+
+function findLookAlikes(checkpoint: Checkpoint, layers: string, modules: readonly string[]): string[] {
+  const found = new Set<string>()
+  for (const name of [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]) {
+    const module = name.slice(0, name.lastIndexOf('.'))
+    const isNamedSo = modules.some((end) => module.endsWith(`.${end}`))
+    if (isNamedSo && !name.startsWith(`${layers}.`)) found.add(module)
+  }
+  return [...found]
+}

@@ -1,0 +1,284 @@
+import { createHash } from 'node:crypto'
+import { type FileHandle, stat } from 'node:fs/promises'
+import { basename, join, relative, resolve } from 'node:path'
+import { openCheckpoint } from '../checkpoint/checkpoint'
+import { readExactly, withFile } from '../checkpoint/files'
+import type { Checkpoint } from '../checkpoint/types'
+import { BillfishError } from '../errors'
+import type { TensorRef } from '../native/weights'
+import { type PaddingPlacement, paddedSize, paddingUnit } from '../quantization/padding'
+import { throwIfPaddingAborted } from './abort'
+import { findGatedMlps, type GatedMlps } from './gated-mlp'
+import { listOtherFiles, writeConfig, writeOtherFiles } from './other-files'
+import { isChannelwise, padLinear } from './pad-linear'
+import type { PaddedTensor } from './parts'
+import { planShard, readRawHeader, type ShardPlan, writeShard } from './shard'
+import { type Verification, verifyPadding } from './verify'
+import { refuseExisting, Workspace } from './workspace'
+import { checkRoom, writing } from './write-errors'
+
+/** Channels of a rank are a multiple of this: kernels of other engines (Marlin) want it, whatever the format. */
+const TILE = 64
+/** What 16-bit models are padded for, unless they say otherwise: quantisers' usual group size. */
+const DEFAULT_GROUP_SIZE = 128
+
+export interface PadProgress {
+  readonly phase: 'writing' | 'verifying'
+  /** Bytes when writing, layers when verifying. */
+  readonly done: number
+  readonly total: number
+}
+
+export interface PadOptions {
+  /** Numbers of ranks that the padded checkpoint can be cut for, such as [2, 4, 8]; may be missing beside `to`. */
+  readonly parallelSizes?: readonly number[] | undefined
+  /** The padded size, where the least one is not wanted. */
+  readonly to?: number | undefined
+  /** Where the zero channels go; `'tail'` by default, and the only place in a quantised checkpoint. */
+  readonly placement?: PaddingPlacement | undefined
+  /**
+   * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be
+   * quantised later. Quantised checkpoints keep their own groups in any case.
+   */
+  readonly groupSize?: number | undefined
+  /** Only say what would be done. */
+  readonly dryRun?: boolean | undefined
+  /** Prove, before the output gets its name, that every padded MLP computes what the original one does; true by default. */
+  readonly verify?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: PadProgress) => void) | undefined
+}
+
+export interface PadResult {
+  /** False for a dry run, and where there is nothing to pad. */
+  readonly written: boolean
+  /** Channels between gate and down projection, before and after. */
+  readonly size: number
+  readonly paddedSize: number
+  readonly placement: PaddingPlacement
+  /** The padded size is a multiple of it: ranks times whole groups and tiles. */
+  readonly multiple: number
+  /** Name of the decoder layers whose MLPs are padded, and how many there are. */
+  readonly layers: string
+  readonly layerCount: number
+  /** Tensors that become larger. */
+  readonly paddedTensors: number
+  /** Modules that have the same names elsewhere and are left alone, such as a vision tower's. */
+  readonly lookAlikes: readonly string[]
+  /** Weights in the directory that are not part of the checkpoint, and not copied. */
+  readonly leftOut: readonly string[]
+  /** Bytes of all safetensors files, before and after. */
+  readonly bytes: number
+  readonly paddedBytes: number
+  readonly files: number
+  /** Files that an earlier call had finished. */
+  readonly reusedFiles: number
+  /** Undefined where it was not wanted. */
+  readonly verification: Verification | undefined
+}
+
+/**
+ * Writes a copy of a checkpoint whose MLPs are padded with zero channels, so that it can be cut for tensor parallelism by
+ * any engine. 16-bit, GPTQ, AWQ and compressed-tensors checkpoints stay what they are; the model computes the same.
+ *
+ * Reads and writes in slabs: memory does not depend on the checkpoint. Everything is written to `OUTPUT.partial` and gets
+ * its name last; after an abort, an error or a crash the same call goes on with the files that were finished.
+ *
+ * @param directory a checkpoint as released on the Hugging Face Hub
+ * @param output a directory that does not exist yet
+ * @throws BillfishError INVALID_OPTION (a size that is no legal one, an output that exists or cannot be written),
+ *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), ABORTED, INTERNAL (the verification failed)
+ */
+export async function padCheckpoint(directory: string, output: string, options: PadOptions = {}): Promise<PadResult> {
+  for (const [name, path] of Object.entries({ directory, output })) {
+    if (typeof path !== 'string' || path === '') throw new BillfishError('INVALID_OPTION', `${name} must be a path.`)
+  }
+  const { signal } = options
+  throwIfPaddingAborted(signal)
+  const target = resolve(output)
+  const checkpoint = await openCheckpoint(directory, { signal })
+  refuseInside(checkpoint.directory, target)
+  const found = findGatedMlps(checkpoint)
+  const { padded, multiple } = chooseSize(checkpoint, found, options)
+  const placement = options.placement ?? 'tail'
+  const changed = await padMlps(checkpoint, found, padded, placement)
+  const shards = await planShards(checkpoint, changed)
+  const others = await listOtherFiles(checkpoint)
+  const result: PadResult = {
+    written: false,
+    size: found.width,
+    paddedSize: padded,
+    placement,
+    multiple,
+    layers: found.layers,
+    layerCount: found.mlps.length,
+    paddedTensors: changed.size,
+    lookAlikes: found.lookAlikes,
+    leftOut: others.leftOut,
+    bytes: checkpoint.bytes,
+    paddedBytes: shards.reduce((sum, { bytes }) => sum + bytes, 0),
+    files: shards.length,
+    reusedFiles: 0,
+    verification: undefined,
+  }
+  if (padded === found.width) return result
+  await refuseExisting(target)
+  if (options.dryRun) return result
+  const workspace = await Workspace.open(target, await fingerprintOf(checkpoint, padded, placement))
+  try {
+    const reusedFiles = await writeShards(workspace, shards, options)
+    throwIfPaddingAborted(signal)
+    await writeOtherFiles(checkpoint, workspace.checkpoint, others, changed.values())
+    const verification =
+      options.verify === false ? undefined : await verify(workspace, checkpoint, found, shards, result, options)
+    throwIfPaddingAborted(signal)
+    await writeConfig(checkpoint, workspace.checkpoint, found, padded)
+    await workspace.publish()
+    return { ...result, written: true, reusedFiles, verification }
+  } catch (error) {
+    await workspace.unlock()
+    throw error
+  }
+}
+
+/** Files of the output would be copied into itself. */
+function refuseInside(directory: string, output: string): void {
+  const path = relative(directory, output)
+  if (path !== '' && (path.startsWith('..') || resolve(path) === path)) return
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `${output} lies in the checkpoint's own directory ${directory}; name one beside it.`,
+  )
+}
+
+/** @throws BillfishError INVALID_OPTION */
+function chooseSize(checkpoint: Checkpoint, { width, mlps }: GatedMlps, options: PadOptions) {
+  const { to, parallelSizes = to === undefined ? [] : [1] } = options
+  if (parallelSizes.length === 0) {
+    throw new BillfishError('INVALID_OPTION', 'parallelSizes or to must say what to pad for.')
+  }
+  let groupSize = options.groupSize ?? (mlps.every(({ down }) => down.kind === 'matrix') ? DEFAULT_GROUP_SIZE : 1)
+  for (const { down } of mlps) {
+    if (down.kind === 'matrix' || isChannelwise(down, checkpoint)) continue
+    groupSize = paddingUnit({ groupSize, tile: down.groupSize, parallelSizes: [1] })
+  }
+  const rule = { groupSize, tile: TILE, parallelSizes }
+  const multiple = paddingUnit(rule)
+  const least = paddedSize(width, rule)
+  const padded = to ?? least
+  if (Number.isInteger(padded) && padded >= width && padded % multiple === 0) return { padded, multiple }
+  const ranks = parallelSizes.join(', ')
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `${width} channels cannot be padded to ${padded}: for ${ranks} ranks with whole groups of ${groupSize} and tiles of ${TILE} ` +
+      `it must be a multiple of ${multiple}; the least one is ${least}.`,
+  )
+}
+
+/** The tensors that change, by name. */
+async function padMlps(
+  checkpoint: Checkpoint,
+  { width, mlps }: GatedMlps,
+  padded: number,
+  placement: PaddingPlacement,
+): Promise<Map<string, PaddedTensor>> {
+  const changed = new Map<string, PaddedTensor>()
+  if (padded === width) return changed
+  const read = (tensor: TensorRef) => {
+    const path = checkpoint.files[tensor.file] as string
+    return withFile(path, (file) => readExactly(file, tensor.offset, tensor.bytes, path))
+  }
+  for (const { gate, up, down } of mlps) {
+    for (const [linear, dimension] of [
+      [gate, 'outputs'],
+      [up, 'outputs'],
+      [down, 'inputs'],
+    ] as const) {
+      const tensors = await padLinear(linear, { checkpoint, read, dimension, padded, placement })
+      for (const tensor of tensors) changed.set(tensor.source.name, tensor)
+    }
+  }
+  return changed
+}
+
+async function planShards(checkpoint: Checkpoint, changed: ReadonlyMap<string, PaddedTensor>): Promise<ShardPlan[]> {
+  const plans: ShardPlan[] = []
+  for (const [file, path] of checkpoint.files.entries()) {
+    plans.push(await planShard(checkpoint, file, (await stat(path)).size, changed))
+  }
+  return plans
+}
+
+/** Changes with anything that decides a byte of the shards. Contents are told by their files' sizes, times and headers. */
+async function fingerprintOf(checkpoint: Checkpoint, padded: number, placement: PaddingPlacement): Promise<string> {
+  const hash = createHash('sha256')
+  hash.update(JSON.stringify({ layout: 1, padded, placement, config: checkpoint.config }))
+  hash.update(JSON.stringify(checkpoint.quantization))
+  for (const path of checkpoint.files) {
+    const { size, mtimeMs } = await stat(path)
+    hash.update(JSON.stringify([basename(path), size, mtimeMs]))
+    hash.update((await readRawHeader(path)).text)
+  }
+  return hash.digest('hex')
+}
+
+/** Writes the shards that are not there yet, and puts each on disk while the next one is written. */
+async function writeShards(workspace: Workspace, shards: readonly ShardPlan[], options: PadOptions): Promise<number> {
+  const { signal, onProgress } = options
+  const finished = new Set<ShardPlan>()
+  for (const shard of shards) if (await workspace.isFinished(shard.name, shard.bytes)) finished.add(shard)
+  await workspace.keepOnly([...finished].map(({ name }) => name))
+  const total = shards.reduce((sum, { bytes }) => sum + bytes, 0)
+  let done = [...finished].reduce((sum, { bytes }) => sum + bytes, 0)
+  await checkRoom(workspace.directory, total - done)
+  const report = (bytes: number) => {
+    done += bytes
+    onProgress?.({ phase: 'writing', done, total })
+  }
+  report(0)
+  let flushing: Promise<void> = Promise.resolve()
+  try {
+    for (const shard of shards) {
+      if (finished.has(shard)) continue
+      const file = await writeShard(shard, workspace.unfinished(shard.name), { signal, onBytes: report })
+      await flushing
+      flushing = flush(workspace, shard, file)
+      flushing.catch(() => {}) // awaited below
+    }
+  } finally {
+    await flushing
+  }
+  return finished.size
+}
+
+async function flush(workspace: Workspace, shard: ShardPlan, file: FileHandle): Promise<void> {
+  try {
+    await writing(workspace.unfinished(shard.name), shard.bytes, () => file.datasync())
+  } finally {
+    await file.close()
+  }
+  await workspace.finish(shard.name)
+}
+
+async function verify(
+  workspace: Workspace,
+  checkpoint: Checkpoint,
+  found: GatedMlps,
+  shards: readonly ShardPlan[],
+  { paddedSize: padded, placement }: PadResult,
+  { signal, onProgress }: PadOptions,
+): Promise<Verification> {
+  const files = shards.map(({ name }) => join(workspace.checkpoint, name))
+  try {
+    return await verifyPadding(checkpoint, found, files, padded, placement, {
+      signal,
+      onLayer: (done) => onProgress?.({ phase: 'verifying', done, total: found.mlps.length }),
+    })
+  } catch (error) {
+    // What is wrong must not be taken for finished by the next call.
+    if (error instanceof BillfishError && error.code !== 'ABORTED') {
+      for (const { name } of shards) await workspace.discard(name)
+    }
+    throw error
+  }
+}
