@@ -40,7 +40,9 @@ double library_time(const GemmMachine& machine, int64_t rows, int64_t out, int64
 
 double product_time(const GemmMachine& machine, int64_t rows, int64_t out, int64_t in, bool library) {
   if (library) return library_time(machine, rows, out, in);
-  return launch_time + plan_gemm(machine, {16, 0, false, rows, in, &out, 1}).microseconds / sustained;
+  GemmMachine untuned = machine;
+  untuned.tuning = nullptr;  // panel_factor is of all that panels take
+  return launch_time + plan_gemm(untuned, {16, 0, false, rows, in, &out, 1}).microseconds / sustained;
 }
 
 // What the tuning says of this shape; 0 if nothing.
@@ -50,6 +52,11 @@ int64_t measured_crossover(const GemmMachine& machine, int bits, int64_t out, in
     if (crossover.bits == bits && crossover.out == out && crossover.in == in) return crossover.rows;
   }
   return 0;
+}
+
+bool has_factors(const GemmMachine& machine, int bits) {
+  return machine.tuning != nullptr && std::any_of(machine.tuning->tiles.begin(), machine.tuning->tiles.end(),
+                                                  [&](const TileFactor& tile) { return tile.bits == bits; });
 }
 
 }  // namespace
@@ -92,16 +99,17 @@ bool by_panels(const GemmMachine& machine, const GemmProblem& problem, const Gem
   if (problem.rows < least_panel_rows) return false;
   if (problem.bits == 16 ? !library : panel_bytes == 0) return false;
   if (machine.crossover != 0) return problem.rows >= machine.crossover;
-  int measured = 0, reached = 0;
+  int measured = 0, wanted = 0;
   for (int i = 0; i < problem.count; ++i) {
     const int64_t rows = measured_crossover(machine, problem.bits, problem.outputs[i], problem.inputs);
     measured += rows != 0;
-    reached += rows != 0 && problem.rows >= rows;
+    wanted += rows != 0 && problem.rows >= rows;
   }
   // Weights on one input share a launch: what most of them want is done with all.
-  if (measured == problem.count) return 2 * reached > problem.count;
+  if (measured == problem.count) return 2 * wanted > problem.count;
   if (problem.bits == 16) return true;
-  return panel_time(machine, problem, library, panel_bytes) < fused.microseconds / sustained;
+  const double reached = has_factors(machine, problem.bits) ? 1 : sustained;
+  return panel_time(machine, problem, library, panel_bytes) < fused.microseconds / reached;
 }
 
 }  // namespace billfish::BILLFISH_TARGET

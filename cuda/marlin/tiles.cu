@@ -118,25 +118,33 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   return plan;
 }
 
-GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
-  const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
+GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& problem, int tile) {
   GemmPlan best = {};
-  auto consider = [&](int tile, int64_t blocks, bool whole_tiles) {
+  auto consider = [&](int64_t blocks, bool whole_tiles) {
     const GemmPlan plan = plan_tile(machine, problem, tile, blocks, whole_tiles);
     if (plan.stages == 0 || plan.blocks > static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident)) return;
     if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
   };
+  const TileShape& shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+  const int64_t room = int64_t{machine.multiprocessors} * shape.resident;
+  int64_t tiles = 0;
+  for (int i = 0; i < problem.count; ++i) tiles += divide_up(problem.outputs[i], shape.outputs);
+  tiles *= divide_up(problem.rows, shape.tokens);
+  for (const int64_t blocks : {room, int64_t{machine.multiprocessors}}) {
+    consider(blocks, false);
+    consider(blocks, true);
+  }
+  for (int64_t even = 2 * tiles; even <= room; even += tiles) consider(even, false);  // ending with tiles
+  return best;
+}
+
+GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
+  const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
+  GemmPlan best = {};
   for (int tile = 0; tile < count; ++tile) {
-    const TileShape& shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
-    const int64_t room = int64_t{machine.multiprocessors} * shape.resident;
-    int64_t tiles = 0;
-    for (int i = 0; i < problem.count; ++i) tiles += divide_up(problem.outputs[i], shape.outputs);
-    tiles *= divide_up(problem.rows, shape.tokens);
-    for (const int64_t blocks : {room, int64_t{machine.multiprocessors}}) {
-      consider(tile, blocks, false);
-      consider(tile, blocks, true);
-    }
-    for (int64_t even = 2 * tiles; even <= room; even += tiles) consider(tile, even, false);  // ending with tiles
+    const GemmPlan plan = best_plan_of_tile(machine, problem, tile);
+    if (plan.stages == 0) continue;
+    if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
   }
   return best;
 }

@@ -115,6 +115,9 @@ constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two til
 GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks,
                    bool whole_tiles = false);
 
+// The plan of a tile with the least expected time; `stages` is 0 when it does not fit.
+GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& problem, int tile);
+
 // The plan with the least expected time.
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);
 

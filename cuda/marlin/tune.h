@@ -25,6 +25,7 @@ struct TuneOptions {
   std::vector<int64_t> rows;      // ascending: what each shape is measured with
   std::vector<TuneShape> shapes;  // at least one
   int runs = 10;                  // of which the median counts
+  int launches = 16;              // of a run, one after the other
 };
 
 // A tile of the fused kernel with weights of so many bits.
@@ -49,15 +50,27 @@ struct GemmTuning {
   std::vector<Crossover> crossovers;
 };
 
-// Measures every shape with every number of rows, by the fused kernel's most promising tiles and by panels. Takes
-// seconds a shape, and memory of the device for some copies of each weight. Throws INVALID_OPTION for options that make
-// no sense, DEVICE_NOT_FOUND, OUT_OF_MEMORY.
+// What was measured of a shape with a number of rows, in microseconds; 0: not measured.
+struct TuneMeasurement {
+  TuneShape shape;
+  int64_t rows = 0;
+  double fused = 0, panels = 0;  // by the fastest tile, and by panels (16 bits: by the library)
+};
+
+struct TuneReport {
+  GemmTuning tuning;
+  std::vector<TuneMeasurement> measurements;
+};
+
+// Measures every shape with every number of rows, by the three tiles that promise most and by panels, called again and
+// again with weights that no cache holds. Takes seconds a shape, and memory of the device for some copies of each
+// weight. Throws INVALID_OPTION for options that make no sense, DEVICE_NOT_FOUND, OUT_OF_MEMORY.
 namespace cuda {
-GemmTuning tune(const TuneOptions& options);
+TuneReport tune(const TuneOptions& options);
 }
 // Times of the emulator say nothing about GPUs.
 namespace emulated {
-GemmTuning tune(const TuneOptions& options);
+TuneReport tune(const TuneOptions& options);
 }
 
 }  // namespace billfish

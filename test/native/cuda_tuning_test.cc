@@ -2,16 +2,19 @@
 // and panels.
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 
 #include "check.h"
 #include "engine/error.h"
 #include "marlin/panel_choice.h"
 #include "marlin/planned_linear.h"
+#include "marlin/tune.h"
 #include "marlin/tuned_machine.h"
 #include "marlin/tuning_table.h"
 
@@ -172,4 +175,57 @@ TEST(cuda_tuning_is_found_in_the_cache_folder) {
   const Variable cache("XDG_CACHE_HOME", "/nowhere");
   CHECK(tuning_path() == "/nowhere/billfish/cuda-tuning.txt");
   CHECK(tuning_of("A").panel_factor == 1 && tuning_of("A").device == "A");
+}
+
+// What is measured here means nothing. It is written, read back, and believed.
+TEST(cuda_tuning_measures_and_is_believed) {
+  const Device& device = Device::at(0);
+  TuneOptions options;
+  options.rows = {8, 256};
+  options.shapes = {{4, 128, 64, 32, false}, {8, 64, 128, -1, true}, {16, 64, 64}};
+  options.runs = options.launches = 1;
+  const TuneReport report = tune(options);
+  CHECK(report.tuning.device == device.properties().name);
+  CHECK(report.tuning.tiles.size() == 2 * QuantisedTiles::count + ElementTiles::count);
+  CHECK(report.measurements.size() == 6);
+  for (const TuneMeasurement& measured : report.measurements) {
+    CHECK(measured.fused > 0);
+    if (measured.shape.bits != 16) CHECK((measured.panels > 0) == (measured.rows == 256));
+  }
+
+  const File file(with_tuning("", "", report.tuning));
+  const Variable variable("BILLFISH_CUDA_TUNING", file.path);
+  const TunedMachine tuned(device);
+  CHECK(tunings_text({*tuned.machine().tuning}) == tunings_text({report.tuning}));
+  const auto measured_with = [&](size_t i) { return report.measurements[i]; };
+  for (const size_t i : {size_t{1}, size_t{3}}) {
+    const TuneShape& shape = measured_with(i).shape;
+    const bool faster = measured_with(i).panels < measured_with(i).fused;
+    CHECK(chosen(tuned.machine(), shape.bits, 256, shape.out, shape.in, false) == faster);
+    CHECK(chosen(tuned.machine(), shape.bits, 8192, shape.out, shape.in, false) == faster);
+  }
+  const int64_t out = 128;
+  const GemmProblem problem = {4, 2, false, 8, 64, &out, 1};
+  const double ratio = plan_tile(tuned.machine(), problem, 1, 4).microseconds /
+                       plan_tile(machine_of(device), problem, 1, 4).microseconds;
+  CHECK(std::abs(ratio / report.tuning.tiles[1].factor - 1) < 1e-4);  // the text has six digits
+}
+
+TEST(cuda_tuning_refuses_to_measure_nonsense) {
+  const TuneOptions right{0, false, {8}, {{4, 64, 64, 32}}, 1, 1};
+  const auto refused = [&](const std::function<void(TuneOptions&)>& change) {
+    TuneOptions options = right;
+    change(options);
+    CHECK_THROWS(tune(options), "INVALID_OPTION");
+  };
+  refused([](TuneOptions& o) { o.shapes.clear(); });
+  refused([](TuneOptions& o) { o.rows.clear(); });
+  refused([](TuneOptions& o) { o.rows = {8, 8}; });
+  refused([](TuneOptions& o) { o.rows = {0}; });
+  refused([](TuneOptions& o) { o.rows = {8193}; });
+  refused([](TuneOptions& o) { o.runs = 0; });
+  refused([](TuneOptions& o) { o.shapes[0].bits = 3; });
+  refused([](TuneOptions& o) { o.shapes[0].in = 60; });
+  refused([](TuneOptions& o) { o.shapes[0].group_size = 48; });
+  refused([](TuneOptions& o) { o.shapes[0].out = 0; });
 }
