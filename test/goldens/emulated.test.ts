@@ -1,7 +1,7 @@
 /** The goldens through the CUDA sources, on emulated devices: each model on one, split over several, mixed with the CPU. */
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
-import { loadModel } from '../../src/index'
+import { type GenerateOptions, loadModel } from '../../src/index'
 import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
 import { cut, layerCount, modulesOfFixture } from '../support/splits'
 
@@ -78,5 +78,59 @@ describe('types other than the checkpoint’s', () => {
   test('float32 is refused, naming the way out', async () => {
     const loading = loadModel(modelDirectory('qwen2-bf16'), { dtype: 'float32', deviceMap: 'emulated:0' })
     await expect(loading).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining("'auto'") })
+  })
+})
+
+describe('sampling where the logits are', () => {
+  const name = 'qwen2-gptq-int8-g128'
+  const expected = golden(name)
+  const modules = modulesOfFixture(name, expected)
+  const ids = expected.prompts.p33 as number[]
+  const load = (split: string) =>
+    loadModel(modelDirectory(name), { deviceMap: splits[split]?.(modules) as string, maxModelLength: 64 })
+  const length = { maxNewTokens: 12, ignoreEos: true }
+  const options: GenerateOptions[] = [
+    { ...length, seed: 1, temperature: 0.9, logprobs: 3 },
+    { ...length, seed: 2, temperature: 1.5, topK: 40, topP: 0.8 },
+    { ...length, seed: 3, temperature: 1, minP: 0.05, repetitionPenalty: 1.2, logprobs: 600 },
+    {
+      ...length,
+      seed: 4,
+      temperature: 2,
+      topP: 0.95,
+      presencePenalty: 0.5,
+      frequencyPenalty: 0.5,
+      logitBias: { 5: 4 },
+    },
+  ]
+
+  test('a seed gives the same tokens wherever the stages are', async () => {
+    await using one = await load('one device')
+    await using split = await load('split in two, head back on the first')
+    const tokens = new Set<string>()
+    for (const chosen of options) {
+      const { tokenIds, logprobs } = await one.generate(ids, chosen).result()
+      expect(await split.generate(ids, chosen).result()).toMatchObject({ tokenIds, ...(logprobs && { logprobs }) })
+      tokens.add(tokenIds.join())
+    }
+    expect(tokens.size).toBe(options.length)
+  })
+
+  test('from the logits that forward() brings', async () => {
+    await using model = await load('split in three')
+    const { logits, vocabSize } = await model.forward(ids)
+    const last = Array.from(logits.slice(-vocabSize))
+    const highest = Math.max(...last)
+    const logSum = highest + Math.log(last.reduce((sum, logit) => sum + Math.exp(logit - highest), 0))
+    const ranked = last.map((logit, token) => ({ token, logit })).sort((a, b) => b.logit - a.logit || a.token - b.token)
+    const first = { maxNewTokens: 1, ignoreEos: true, temperature: 0, logprobs: 20 }
+    const { logprobs } = await model.generate(ids, first).result()
+    expect(logprobs?.[0]?.alternatives.map(({ token }) => token)).toEqual(ranked.slice(0, 20).map(({ token }) => token))
+    for (const [i, { logprob }] of (logprobs?.[0]?.alternatives ?? []).entries()) {
+      expect(logprob).toBeCloseTo((ranked[i]?.logit as number) - logSum, 4)
+    }
+    const [, second] = ranked as [{ token: number; logit: number }, { token: number; logit: number }]
+    const logitBias = { [second.token]: highest - second.logit + 0.01 }
+    expect((await model.generate(ids, { ...first, logitBias }).result()).tokenIds).toEqual([second.token])
   })
 })
