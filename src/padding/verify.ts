@@ -61,13 +61,6 @@ function randomNumbers(count: number, seed: number): Float64Array {
   return Float64Array.from({ length: count }, () => (next() + next() + next() + next() - 2) * Math.sqrt(3))
 }
 
-/** down's inputs: silu(gate(x)) * up(x) */
-async function activations(files: OpenFiles, { gate, up }: GatedMlp, x: Float64Array): Promise<Float64Array> {
-  const g = await multiply(files, gate, x)
-  const u = await multiply(files, up, x)
-  return g.map((value, i) => (value / (1 + Math.exp(-value))) * (u[i] as number))
-}
-
 /** Channels of the source in their padded places, `filler` in the others. */
 function spread(h: Float64Array, runs: readonly ChannelRun[], filler: Float64Array): Float64Array {
   const result = filler.slice()
@@ -89,32 +82,37 @@ function difference(a: Float64Array, b: Float64Array): number {
 }
 
 /** One MLP in its original and in its padded form. */
-export interface MlpPair {
+interface MlpPair {
   readonly original: GatedMlp
   readonly padded: GatedMlp
   readonly runs: readonly ChannelRun[]
 }
 
+/** So large that no weight but 0 makes it vanish beside other summands. */
+const HUGE = 1e200
+
 /**
- * Compares an MLP with its padded form: the channels between gate and down, with exact zeros in the padded places; and
- * down's outputs, also where those places are not zero, so that its padded columns are known to be.
+ * Compares an MLP with its padded form: the outputs of gate and of up, which must be 0 in the padded places; and the
+ * outputs of down, whose inputs in those places are made huge, since its columns there must be 0 whatever comes in.
  *
  * @returns the largest difference and the largest output; NaN where either is
  */
-export async function compareMlps(
-  originalFiles: OpenFiles,
-  paddedFiles: OpenFiles,
-  { original, padded, runs }: MlpPair,
-): Promise<{ difference: number; output: number }> {
+async function compareMlps(originalFiles: OpenFiles, paddedFiles: OpenFiles, { original, padded, runs }: MlpPair) {
   const x = randomNumbers(original.gate.in, original.layer)
-  const h = await activations(originalFiles, original, x)
-  const paddedH = await activations(paddedFiles, padded, x)
-  const y = await multiply(originalFiles, original.down, h)
-  const noise = randomNumbers(paddedH.length, original.layer + 1)
-  const paddedY = await multiply(paddedFiles, padded.down, spread(h, runs, noise))
-  const channels = difference(paddedH, spread(h, runs, new Float64Array(paddedH.length)))
-  const outputs = difference(paddedY, y)
-  return { difference: Number.isNaN(channels) ? channels : Math.max(channels, outputs), output: largest(y) }
+  const zeros = new Float64Array(padded.gate.out)
+  const differences: number[] = []
+  const channels = async (part: 'gate' | 'up') => {
+    const values = await multiply(originalFiles, original[part], x)
+    differences.push(difference(await multiply(paddedFiles, padded[part], x), spread(values, runs, zeros)))
+    return values
+  }
+  const gate = await channels('gate')
+  const up = await channels('up')
+  const product = gate.map((g, i) => (g / (1 + Math.exp(-g))) * (up[i] as number))
+  const noise = randomNumbers(zeros.length, original.layer + 1).map((value) => value * HUGE)
+  const y = await multiply(originalFiles, original.down, product)
+  differences.push(difference(await multiply(paddedFiles, padded.down, spread(product, runs, noise)), y))
+  return { difference: Math.max(...differences), output: largest(y) } // the maximum of NaN and anything is NaN
 }
 
 /** Opens files; `body` gets them. */

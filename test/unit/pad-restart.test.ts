@@ -1,0 +1,319 @@
+/** What an aborted, killed or failed run leaves behind, and how the next one goes on; what the verification sees. */
+import { spawnSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { hostname, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { type PadOptions, padCheckpoint } from '../../src/index'
+import { findGatedMlps } from '../../src/padding/gated-mlp'
+import { verifyPadding } from '../../src/padding/verify'
+import { billfish } from '../support/cli'
+import { modelDirectory } from '../support/fixtures'
+import { readSafetensors } from '../support/safetensors'
+
+const model = modelDirectory('qwen2-bf16') // three shards
+const options: PadOptions = { parallelSizes: [2, 4] }
+let scratch = ''
+let output = ''
+let count = 0
+let clean: ReturnType<typeof contents>
+beforeAll(async () => {
+  scratch = mkdtempSync(join(tmpdir(), 'billfish-pad-'))
+  await padCheckpoint(model, join(scratch, 'clean'), options)
+  clean = contents(join(scratch, 'clean'))
+})
+beforeEach(() => {
+  output = join(scratch, `out-${count++}`)
+})
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+const contents = (directory: string) =>
+  readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .sort()
+    .map((name) => [name, readFileSync(join(directory, name)).toString('base64')])
+const isShard = (name: string) => /^model.*\.safetensors$/.test(name)
+const shardBytes = () =>
+  readdirSync(join(scratch, 'clean'))
+    .filter(isShard)
+    .sort()
+    .map((name) => statSync(join(scratch, 'clean', name)).size)
+
+/** Nothing has the output's name, and what there is cannot be opened. */
+async function expectNoCheckpoint(): Promise<void> {
+  expect(existsSync(output)).toBe(false)
+  const unfinished = `${output}.partial`
+  for (const directory of [unfinished, join(unfinished, 'checkpoint')]) {
+    await expect(openCheckpoint(directory)).rejects.toThrow(/config\.json does not exist/)
+  }
+}
+
+async function expectGoesOn(reused: number): Promise<void> {
+  const result = await padCheckpoint(model, output, options)
+  expect(result).toMatchObject({ written: true, reusedFiles: reused })
+  expect(contents(output)).toEqual(clean)
+  expect(existsSync(`${output}.partial`)).toBe(false)
+}
+
+describe('a run that is aborted', () => {
+  test('while it writes the third of three shards: the first is kept', async () => {
+    const controller = new AbortController()
+    const [first = 0, second = 0] = shardBytes()
+    const run = padCheckpoint(model, output, {
+      ...options,
+      signal: controller.signal,
+      onProgress: ({ done }) => done > first + second && controller.abort(),
+    })
+    await expect(run).rejects.toMatchObject({ code: 'ABORTED', message: /goes on where it stopped/ })
+    await expectNoCheckpoint()
+    await expectGoesOn(2)
+  })
+
+  test('while it verifies: all shards are kept, and verified again', async () => {
+    const controller = new AbortController()
+    const run = padCheckpoint(model, output, {
+      ...options,
+      signal: controller.signal,
+      onProgress: ({ phase }) => phase === 'verifying' && controller.abort(),
+    })
+    await expect(run).rejects.toMatchObject({ code: 'ABORTED' })
+    await expectNoCheckpoint()
+    await expectGoesOn(3)
+  })
+
+  test('before it begins', async () => {
+    const run = padCheckpoint(model, output, { ...options, signal: AbortSignal.abort() })
+    await expect(run).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(existsSync(`${output}.partial`)).toBe(false)
+  })
+
+  test('whose onProgress throws', async () => {
+    const run = padCheckpoint(model, output, {
+      ...options,
+      onProgress: () => {
+        throw new Error('enough')
+      },
+    })
+    await expect(run).rejects.toThrow('enough')
+    await expectNoCheckpoint()
+    await expectGoesOn(0)
+  })
+})
+
+/** Runs the compiled billfish in a process of its own; `until` says when that kills itself. */
+function killed(until: string) {
+  const program = `require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))}).padCheckpoint(
+    ${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2, 4], onProgress({ phase, done }) {
+      if (${until}) process.kill(process.pid, 'SIGKILL') } })`
+  return spawnSync(process.execPath, ['-e', program], { encoding: 'utf8' }).signal
+}
+
+describe('a run that is killed', () => {
+  test('in the middle of the third shard', async () => {
+    const [first = 0, second = 0] = shardBytes()
+    expect(killed(`done > ${first + second}`)).toBe('SIGKILL')
+    await expectNoCheckpoint()
+    const left = readdirSync(join(`${output}.partial`, 'checkpoint'))
+    expect(left.filter(isShard).length).toBeGreaterThanOrEqual(1)
+    expect(left.filter((name) => name.endsWith('.unfinished')).length).toBeGreaterThanOrEqual(1)
+    await expectGoesOn(left.filter(isShard).length)
+  })
+
+  test('while it verifies', async () => {
+    expect(killed(`phase === 'verifying' && done === 2`)).toBe('SIGKILL')
+    await expectNoCheckpoint()
+    await expectGoesOn(3)
+  })
+})
+
+describe('what was finished is written again', () => {
+  const stop = (more: PadOptions = {}, source = model) =>
+    padCheckpoint(source, output, {
+      ...options,
+      ...more,
+      onProgress: ({ phase }) => {
+        if (phase === 'verifying') throw new Error('stop')
+      },
+    }).catch(() => {})
+
+  test('for other options', async () => {
+    await stop({ placement: 'interleaved' })
+    await expectGoesOn(0)
+  })
+
+  test('for another source', async () => {
+    const source = join(scratch, `source-${count}`)
+    cpSync(model, source, { recursive: true })
+    await stop({}, source)
+    const file = join(source, 'model-00001-of-00003.safetensors')
+    utimesSync(file, 0, 0)
+    expect(await padCheckpoint(source, output, options)).toMatchObject({ written: true, reusedFiles: 0 })
+  })
+
+  test('where a file has another size', async () => {
+    await stop()
+    writeFileSync(join(`${output}.partial`, 'checkpoint', 'model-00002-of-00003.safetensors'), 'cut off')
+    await expectGoesOn(2)
+  })
+
+  test("where the next run's verification finds it wrong", async () => {
+    await stop()
+    const file = join(`${output}.partial`, 'checkpoint', 'model-00002-of-00003.safetensors')
+    corrupt(file, /mlp\.up_proj\.weight$/, 1000)
+    await expect(padCheckpoint(model, output, options)).rejects.toMatchObject({ code: 'INTERNAL' })
+    await expectNoCheckpoint()
+    await expectGoesOn(0)
+  })
+})
+
+/** Changes a number of the first tensor of that name, in its last bit. */
+function corrupt(file: string, name: RegExp, byte: number): void {
+  const bytes = readFileSync(file)
+  const [, tensor] = [...readSafetensors(file)].find(([other]) => name.test(other)) ?? []
+  if (!tensor) throw new Error(`${file} has no ${name}`)
+  const at = bytes.indexOf(tensor.data) + byte
+  bytes[at] = (bytes[at] as number) ^ 1
+  writeFileSync(file, bytes)
+}
+
+describe('the verification sees', () => {
+  const cases = [
+    ['qwen2-bf16', /gate_proj\.weight$/, 2 * 128 * 383, 'the last bit of a weight'],
+    ['qwen2-bf16', /gate_proj\.weight$/, 2 * 128 * 400, 'a channel that should be zero, in gate'],
+    ['qwen2-bf16', /up_proj\.weight$/, 2 * 128 * 511, 'a channel that should be zero, in up'],
+    ['qwen2-bf16', /down_proj\.weight$/, 2 * 500, 'a column of down that should be zero'],
+    ['qwen2-gptq-int4-asym', /down_proj\.qweight$/, 999, 'a code'],
+    ['qwen2-gptq-int4-asym', /down_proj\.qzeros$/, 5, 'a zero point'],
+    ['qwen2-gptq-int4-g32-desc_act', /down_proj\.g_idx$/, 400, 'the group of an input'],
+    [
+      'qwen2-gptq-int4-g32-desc_act',
+      /down_proj\.scales$/,
+      12 * 128 * 2 + 1,
+      'nothing: codes at the zero point make up for a scale',
+    ],
+    ['qwen3-awq-int4-g64', /gate_proj\.qweight$/, 12345, 'a code'],
+    ['qwen2-ct-w8a16', /down_proj\.weight_packed$/, 380, 'a code'],
+    ['qwen2-ct-w4a16', /up_proj\.weight_scale$/, 17, 'a scale'],
+    ['qwen1-gptq-int8', /mlp\.w2\.qweight$/, 77, 'a code'],
+  ] as const
+  test.each(cases)('%s, %s at %i: %s', async (name, tensor, byte, what) => {
+    const { paddedSize } = await padCheckpoint(modelDirectory(name), output, { ...options, verify: false })
+    const checkpoint = await openCheckpoint(modelDirectory(name))
+    const files = readdirSync(output)
+      .filter(isShard)
+      .sort()
+      .map((file) => join(output, file))
+    const verify = () => verifyPadding(checkpoint, findGatedMlps(checkpoint), files, paddedSize, 'tail', {})
+    await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
+    const file = files.find((path) => [...readSafetensors(path).keys()].some((key) => tensor.test(key))) as string
+    corrupt(file, tensor, byte)
+    if (what.startsWith('nothing')) await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
+    else await expect(verify()).rejects.toThrow(/The padded MLP of .*\.0 differs .* but must be the same/)
+  })
+})
+
+describe('the workspace', () => {
+  it("is refused where it is somebody else's", async () => {
+    mkdirSync(`${output}.partial`)
+    writeFileSync(join(`${output}.partial`, 'thesis.txt'), 'years of work')
+    await expect(padCheckpoint(model, output, options)).rejects.toThrow(
+      /holds something else; remove it, or name another/,
+    )
+    expect(readdirSync(`${output}.partial`)).toEqual(['thesis.txt'])
+  })
+
+  it('is locked while a process is at it', async () => {
+    await padCheckpoint(model, output, {
+      ...options,
+      onProgress: ({ phase, done }) => {
+        if (phase !== 'verifying' || done !== 4) return
+        const lock = JSON.parse(readFileSync(join(`${output}.partial`, 'lock'), 'utf8'))
+        expect(lock).toEqual({ process: process.pid, host: hostname() })
+      },
+    })
+    rmSync(output, { recursive: true })
+    mkdirSync(`${output}.partial`)
+    for (const [process_, host] of [
+      [process.pid, hostname()],
+      [1, 'another machine'],
+    ]) {
+      writeFileSync(join(`${output}.partial`, 'lock'), JSON.stringify({ process: process_, host }))
+      await expect(padCheckpoint(model, output, options)).rejects.toThrow(
+        new RegExp(`Process ${process_} on ${host} is writing`),
+      )
+    }
+    expect(readdirSync(`${output}.partial`)).toEqual(['lock'])
+  })
+
+  test.skipIf(process.platform === 'win32')('says so where there is no room', () => {
+    const program = `require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
+      .padCheckpoint(${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2] })
+      .catch(({ code, message }) => console.log(code + ': ' + message))`
+    const limited = ['-c', 'ulimit -f 512; exec "$0" -e "$1"', process.execPath, program]
+    const { stdout } = spawnSync('sh', limited, { encoding: 'utf8' })
+    expect(stdout).toMatch(
+      /^OUT_OF_MEMORY: There is no room for the \d+ bytes of .*model-0000\d-of-00003\.safetensors\.unfinished \(EFBIG/,
+    )
+    expect(stdout).toContain(`or remove ${output}.partial`)
+    expect(existsSync(output)).toBe(false)
+  })
+})
+
+describe('billfish pad', () => {
+  const fixture = modelDirectory('qwen2-awq-int4-g128')
+
+  it('tells what it did', async () => {
+    const { code, stdout, stderr } = await billfish(['pad', fixture, output, '--multiple', '2,4'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^Channels +384 -> 512, a multiple of 512\nZeros +128, at the end\n/)
+    expect(stdout).toMatch(/Layers +model\.layers\.0-2: 27 tensors become larger\n/)
+    expect(stdout).toMatch(/Not copied +other weights, not padded: golden\.safetensors\n/)
+    expect(stdout).toMatch(/Verified +3 layers: the same outputs \(up to [\d.]+\), bit for bit in fp64\n/)
+    expect(stdout.endsWith(`Written     ${output}\n`)).toBe(true)
+    const again = await billfish(['pad', output, `${output}-again`, '--multiple', '2,4'])
+    expect(again).toEqual({
+      code: 0,
+      stderr: '',
+      stdout: "Nothing to pad: the MLPs' 512 channels are a multiple of 512 already.\n",
+    })
+  })
+
+  it('prints JSON, and nothing in a dry run', async () => {
+    const { code, stdout } = await billfish(['pad', fixture, output, '--multiple', '2', '--dry-run', '--json'])
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({ written: false, size: 384, paddedSize: 512, multiple: 256 })
+    expect((await billfish(['pad', fixture, output, '--to', '768', '--dry-run'])).stdout).toMatch(
+      /Not written +a dry run\n$/,
+    )
+    expect(existsSync(`${output}.partial`)).toBe(false)
+  })
+
+  it('shows a progress bar on a terminal', async () => {
+    const { stderr } = await billfish(['pad', fixture, output, '--multiple', '2'], { terminal: true })
+    expect(stderr).toMatch(/Writing .*of 1\.\d+ MiB/)
+    expect(stderr).toMatch(/Verifying .*of 3 layers/)
+  })
+
+  test.each([
+    [['--multiple', '2,'], /It must be whole numbers with commas between: 2,4,8/],
+    [['--multiple', '0'], /parallel size is 0/],
+    [[], /parallelSizes or to must say what to pad for/],
+    [['--multiple', '2', '--interleave'], /is quantised: channels cannot move/],
+    [['--to', '500'], /cannot be padded to 500/],
+  ])('refuses %j with exit code 2', async (line, message) => {
+    const { code, stderr, stdout } = await billfish(['pad', fixture, output, ...line])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+  })
+})
