@@ -1,11 +1,11 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
-import type { Checkpoint } from './checkpoint/types'
+import type { RawConfig } from './checkpoint/types'
 import { type CudaDevice, devices } from './devices'
 import { BillfishError } from './errors'
-import { loadGenerationAssets } from './generation/assets'
+import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { activationType, modelLimits, numberFormats } from './limits'
 import { Model } from './model'
-import type { Model as Definition } from './models/architecture'
+import type { Model as Definition, ModelShape } from './models/architecture'
 import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceStage } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
@@ -18,6 +18,7 @@ import { withDevicesAtHand } from './placement/devices-at-hand'
 import { fromPlan } from './placement/from-plan'
 import { type ModelPlan, type PlanOptions, plan } from './placement/plan-model'
 import { stageMemory } from './placement/stage-memory'
+import type { PlanSource } from './placement/stored-modules'
 import { isStrategy } from './placement/strategy-map'
 
 export interface LoadProgress {
@@ -65,10 +66,30 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
   numberFormats(options.dtype)
   throwIfAborted(signal)
   const checkpoint = await openCheckpoint(directory, { signal })
-  const definition = createModel(checkpoint.config, checkpoint)
+  const { config, files } = checkpoint
+  const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape)
+  return loadFrom({ config, weights: checkpoint, files, assets }, options)
+}
+
+/** What a model is loaded from. @internal */
+export interface ModelSource {
+  /** config.json. */
+  readonly config: RawConfig
+  readonly weights: PlanSource
+  readonly files: readonly string[]
+  /** Random numbers instead of what the files hold. */
+  readonly randomWeights?: boolean
+  /** Tokenizer and all else that generation takes. */
+  assets(shape: ModelShape): Promise<GenerationAssets>
+}
+
+/** {@link loadModel} from anything. @internal */
+export async function loadFrom(source: ModelSource, options: LoadOptions): Promise<Model> {
+  const { config, weights } = source
+  const definition = createModel(config, weights)
   const modules = modulesOf(definition)
   const planned = options.plan !== undefined ? fromPlan(options.plan, options) : options
-  const deviceMap = resolveDeviceMap(placed(definition, checkpoint, planned), modules)
+  const deviceMap = resolveDeviceMap(placed(definition, weights, planned), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
@@ -77,11 +98,12 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     options.microBatches,
   )
   const spec: ModelSpec = {
-    files: checkpoint.files,
-    stages: stages.map((stage) => traceStage(definition, checkpoint, stage)),
+    files: source.files,
+    randomWeights: source.randomWeights,
+    stages: stages.map((stage) => traceStage(definition, weights, stage)),
     exact: limits.exact,
     cacheType: limits.cacheType,
-    activationType: activationType(planned.dtype, checkpoint.config),
+    activationType: activationType(planned.dtype, config),
     offloadDirectory: stages.some(({ device }) => device === 'disk')
       ? await offloadDirectory(options.offloadDirectory)
       : undefined,
@@ -92,12 +114,12 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
     vocabulary: definition.shape.vocabulary,
   }
   const memory = spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) }))
-  const assets = await loadGenerationAssets(checkpoint, definition.shape)
-  throwIfAborted(signal)
+  const assets = await source.assets(definition.shape)
+  throwIfAborted(options.signal)
   const native = await loadNative(spec, options)
   return new Model({
     native,
-    checkpoint,
+    config,
     definition,
     deviceMap,
     assets,
@@ -112,11 +134,11 @@ export async function loadModel(directory: string, options: LoadOptions = {}): P
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function placed(definition: Definition, checkpoint: Checkpoint, options: PlanOptions): DeviceMap {
+function placed(definition: Definition, weights: PlanSource, options: PlanOptions): DeviceMap {
   const deviceMap = options.deviceMap ?? 'cpu'
   const chosen = deviceMap === 'auto' || isStrategy(deviceMap)
   if (!chosen && options.maxMemory === undefined) return deviceMap
-  const planned = plan(definition, checkpoint, {
+  const planned = plan(definition, weights, {
     ...(chosen ? withDevicesAtHand(options, cudaDevices()) : options),
     deviceMap,
   })

@@ -1,4 +1,4 @@
-import type { Checkpoint } from './checkpoint/types'
+import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { GenerationAssets } from './generation/assets'
 import { type GenerateInput, Generation } from './generation/generation'
@@ -53,7 +53,7 @@ export interface ForwardResult {
 
 interface ModelParts {
   readonly native: NativeModel
-  readonly checkpoint: Checkpoint
+  readonly config: RawConfig
   readonly definition: Definition
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
@@ -72,7 +72,7 @@ export class Model {
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
   /** config.json as it was read. */
-  readonly config: Checkpoint['config']
+  readonly config: RawConfig
   readonly limits: Readonly<
     Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'blockSize' | 'vocabulary' | 'hiddenSize'>
   >
@@ -82,7 +82,7 @@ export class Model {
     this.native = parts.native
     this.assets = parts.assets
     this.deviceMap = Object.fromEntries(parts.deviceMap)
-    this.config = parts.checkpoint.config
+    this.config = parts.config
     this.limits = parts.limits
     this.stages = parts.stages
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)

@@ -119,11 +119,12 @@ class Bench {
   }
 
   std::unique_ptr<Weight> random_matrix(int64_t out, int64_t in, DType type) {
+    const RandomMatrix matrix(in, type);
     auto weight = bench_.backend().make_matrix(out, in, type, {});
     for_each_slab(out, [&](int64_t first, int64_t count) {
       thread_local std::vector<uint8_t> rows;
       rows.resize(static_cast<size_t>(count * in) * byte_size(type));
-      random_matrix_rows(first, count, in, type, rows.data());
+      matrix.read(first, count, rows.data());
       bench_.backend().fill_matrix(*weight, first, count, rows.data());
     });
     return weight;

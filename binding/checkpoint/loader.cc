@@ -2,31 +2,16 @@
 
 #include <memory>
 
+#include "checkpoint/fill_in_slabs.h"
 #include "checkpoint/matrix_source.h"
 #include "checkpoint/readers.h"
 #include "engine/error.h"
 #include "engine/overloaded.h"
-#include "engine/row_slabs.h"
 
 namespace billfish {
 namespace {
 
 uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
-
-// Calls fill(first, count) for slabs that cover all rows of a layer, on all threads; the first error, or an abort, ends
-// it.
-template <class Fill>
-void fill_in_slabs(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill) {
-  const auto bytes_before = [&](int64_t row) {
-    return bytes * static_cast<uint64_t>(row) / static_cast<uint64_t>(rows);
-  };
-  for_each_slab(rows, [&](int64_t first, int64_t count) {
-    if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
-    fill(first, count);
-    control.bytes_done += bytes_before(first + count) - bytes_before(first);  // exact in sum
-    if (control.on_progress) control.on_progress();
-  });
-}
 
 std::unique_ptr<Weight> load(Backend& backend, const VectorSpec& spec, const MappedFiles& files, LoadControl& control) {
   auto weight = backend.make_vector(read_vector(spec.weight, spec.length, files));

@@ -1,7 +1,6 @@
 #include "engine/random_weights.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -11,36 +10,31 @@
 namespace billfish {
 namespace {
 
-// Random bytes that all rows are copied from, each row from another place on. 1 MiB and a little: it stays in a
-// second-level cache, and what repeats is too far apart for anybody to notice.
-class RandomBytes {
- public:
-  static const RandomBytes& shared() {
-    static const RandomBytes bytes;
-    return bytes;
+// Bytes that all rows are copied from, each row from another place on, and round again. Few enough to stay in a
+// second-level cache; what repeats is too far apart for anybody to notice.
+void copy_round(const std::vector<uint8_t>& bytes, size_t element, uint64_t place, size_t count, void* to) {
+  size_t from = place * 0x9E3779B97F4A7C15u % (bytes.size() / element) * element;
+  auto* next = static_cast<uint8_t*>(to);
+  for (size_t left = count * element; left > 0;) {
+    const size_t piece = std::min(left, bytes.size() - from);
+    std::memcpy(next, bytes.data() + from, piece);
+    next += piece, left -= piece, from = 0;
   }
+}
 
-  void copy(uint64_t place, size_t bytes, void* to) const {
-    size_t from = place * 0x9E3779B97F4A7C15u % words * sizeof(uint32_t);
-    for (auto* next = static_cast<uint8_t*>(to); bytes > 0;) {
-      const size_t piece = std::min(bytes, words * sizeof(uint32_t) - from);
-      std::memcpy(next, reinterpret_cast<const uint8_t*>(data_.data()) + from, piece);
-      next += piece, bytes -= piece, from = 0;
-    }
-  }
+constexpr size_t table_words = (size_t{1} << 17) + 4 * 13;
 
- private:
-  static constexpr size_t words = (size_t{1} << 18) + 4 * 13;
-
-  RandomBytes() : data_(words) {
-    for (size_t i = 0; i < words; i += 4) {
+const std::vector<uint8_t>& random_bytes() {
+  static const std::vector<uint8_t> bytes = [] {
+    std::vector<uint8_t> made(table_words * sizeof(uint32_t));
+    for (size_t i = 0; i < table_words; i += 4) {
       const PhiloxCounter random = philox4x32({static_cast<uint32_t>(i), 0, 0, 0}, {1, 0});
-      std::copy(random.begin(), random.end(), data_.begin() + static_cast<std::ptrdiff_t>(i));
+      std::memcpy(&made[i * sizeof(uint32_t)], random.data(), sizeof random);
     }
-  }
-
-  std::vector<uint32_t> data_;
-};
+    return made;
+  }();
+  return bytes;
+}
 
 void write(DType type, float value, void* to) {
   if (type == DType::f32) {
@@ -50,34 +44,6 @@ void write(DType type, float value, void* to) {
   const uint16_t half = type == DType::f16 ? float_to_f16(value) : float_to_bf16(value);
   std::memcpy(to, &half, sizeof half);
 }
-
-// Numbers of one type in [low, high], to be picked by random bytes: converting each one would take longer than all
-// else.
-class Palette {
- public:
-  Palette(DType type, float low, float high) : size_(byte_size(type)) {
-    if (size_ != 2 && type != DType::f32) throw Error("INTERNAL", "Random numbers are wanted of a type without them.");
-    for (size_t i = 0; i < count; ++i) {
-      write(type, low + (high - low) * static_cast<float>(i) / (count - 1), &elements_[i * size_]);
-    }
-  }
-
-  // `elements` of them; which ones, a place of the random bytes says.
-  void fill(uint64_t place, size_t elements, void* to) const {
-    std::array<uint8_t, 4096> picks;
-    auto* next = static_cast<uint8_t*>(to);
-    for (size_t done = 0; done < elements; done += picks.size()) {
-      const size_t piece = std::min(picks.size(), elements - done);
-      RandomBytes::shared().copy(place + done, piece, picks.data());
-      for (size_t i = 0; i < piece; ++i, next += size_) std::memcpy(next, &elements_[picks[i] * size_], size_);
-    }
-  }
-
- private:
-  static constexpr size_t count = 256;
-  size_t size_;
-  std::array<uint8_t, count * sizeof(float)> elements_;
-};
 
 class RandomSource final : public CanonicalSource {
  public:
@@ -97,9 +63,9 @@ class RandomSource final : public CanonicalSource {
     rows.bias.assign(shape_.has_bias ? size : 0, 0.01f);
     for (size_t row = 0; row < size; ++row) {
       const uint64_t place = 3 * (static_cast<uint64_t>(first) + row);
-      RandomBytes::shared().copy(place, words * sizeof(uint32_t), &rows.codes[row * words]);
+      copy_round(random_bytes(), sizeof(uint32_t), place, words, &rows.codes[row * words]);
       scales_.fill(place + 1, groups, &rows.scales[row * groups * element]);
-      if (shape_.has_zero_points) RandomBytes::shared().copy(place + 2, groups, &rows.zeros[row * groups]);
+      if (shape_.has_zero_points) copy_round(random_bytes(), 1, place + 2, groups, &rows.zeros[row * groups]);
     }
     for (uint8_t& zero : rows.zeros) zero &= static_cast<uint8_t>((1 << shape_.bits) - 1);
     clear_beyond_row(rows.codes);
@@ -124,27 +90,44 @@ class RandomSource final : public CanonicalSource {
   }
 
   CanonicalShape shape_;
-  Palette scales_;
+  RandomNumbers scales_;
 };
 
 }  // namespace
+
+RandomNumbers::RandomNumbers(DType type, float low, float high) : size_(byte_size(type)) {
+  if (size_ != 2 && type != DType::f32) throw Error("INTERNAL", "Random numbers are wanted of a type without them.");
+  const std::vector<uint8_t>& random = random_bytes();
+  elements_.resize(random.size() / 4 * size_);
+  for (size_t i = 0; i < random.size() / 4; ++i) {
+    write(type, low + (high - low) * static_cast<float>(random[4 * i]) / 255, &elements_[i * size_]);
+  }
+}
+
+void RandomNumbers::fill(uint64_t place, size_t count, void* to) const {
+  copy_round(elements_, size_, place, count, to);
+}
 
 std::unique_ptr<CanonicalSource> random_quantized(const CanonicalShape& shape) {
   return std::make_unique<RandomSource>(shape);
 }
 
-void random_matrix_rows(int64_t first, int64_t count, int64_t in, DType type, void* out) {
-  const float largest = 1 / std::sqrt(static_cast<float>(in));
-  const Palette elements(type, -largest, largest);
+RandomMatrix::RandomMatrix(int64_t in, DType type)
+    : in_(in),
+      type_(type),
+      numbers_(type, -1 / std::sqrt(static_cast<float>(in)), 1 / std::sqrt(static_cast<float>(in))) {}
+
+void RandomMatrix::read(int64_t first, int64_t count, void* out) const {
+  const auto in = static_cast<size_t>(in_);
   for (int64_t row = 0; row < count; ++row) {
-    elements.fill(static_cast<uint64_t>(first + row), static_cast<size_t>(in),
-                  static_cast<uint8_t*>(out) + static_cast<size_t>(row * in) * byte_size(type));
+    numbers_.fill(static_cast<uint64_t>(first + row), in,
+                  static_cast<uint8_t*>(out) + static_cast<size_t>(row) * in * byte_size(type_));
   }
 }
 
 std::vector<float> random_vector(int64_t length, float low, float high) {
   std::vector<float> values(static_cast<size_t>(length));
-  Palette(DType::f32, low, high).fill(static_cast<uint64_t>(length), values.size(), values.data());
+  RandomNumbers(DType::f32, low, high).fill(static_cast<uint64_t>(length), values.size(), values.data());
   return values;
 }
 

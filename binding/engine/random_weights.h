@@ -14,9 +14,30 @@ namespace billfish {
 // inputs. Reads as fast from any thread; its source_bytes() are the canonical ones.
 std::unique_ptr<CanonicalSource> random_quantized(const CanonicalShape& shape);
 
-// Rows [first, first + count) of a matrix with rows of `in` elements of `type` (f32, f16 or bf16), raw, within
-// +-1 / sqrt(in).
-void random_matrix_rows(int64_t first, int64_t count, int64_t in, DType type, void* out);
+// Numbers of type f32, f16 or bf16 in [low, high], at random places of a table that is made once.
+class RandomNumbers {
+ public:
+  RandomNumbers(DType type, float low, float high);
+  // `count` of them, raw; which ones, `place` says. From any thread.
+  void fill(uint64_t place, size_t count, void* to) const;
+
+ private:
+  size_t size_;
+  std::vector<uint8_t> elements_;
+};
+
+// A matrix with rows of `in` elements of `type`, within +-1 / sqrt(in).
+class RandomMatrix {
+ public:
+  RandomMatrix(int64_t in, DType type);
+  // Rows [first, first + count), raw. From any thread.
+  void read(int64_t first, int64_t count, void* out) const;
+
+ private:
+  int64_t in_;
+  DType type_;
+  RandomNumbers numbers_;
+};
 
 // Numbers in [low, high].
 std::vector<float> random_vector(int64_t length, float low, float high);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/loader.h"
+#include "checkpoint/random_loader.h"
 #include "convert.h"
 #include "engine/pipeline.h"
 #include "js_thread.h"
@@ -106,7 +107,11 @@ class ModelCore {
       std::transform(stage.weights.begin(), stage.weights.end(), std::back_inserter(shapes), shape_of);
       stages.push_back(std::make_unique<Stage>(make_backend(stage.device, spec_.backend), std::move(stage.program),
                                                std::move(shapes), spec_.limits));
-      load_weights(*stages.back(), stage.weights, files, control_);
+      if (spec_.random_weights) {
+        load_random_weights(*stages.back(), stage.weights, control_);
+      } else {
+        load_weights(*stages.back(), stage.weights, files, control_);
+      }
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
     pipeline_->start();

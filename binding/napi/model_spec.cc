@@ -212,6 +212,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   ModelSpec spec;
   const Napi::Array files = to_array(property(object, "files"), "files");
   for (uint32_t i = 0; i < files.Length(); ++i) spec.files.push_back(to_string(files.Get(i), "files"));
+  spec.random_weights = has(object, "randomWeights") && to_bool(property(object, "randomWeights"), "randomWeights");
   for_each_object(object, "stages", [&](const Napi::Object& o) {
     StageSpec stage;
     stage.device = string(o, "device");

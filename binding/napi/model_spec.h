@@ -20,6 +20,7 @@ struct StageSpec {
 
 struct ModelSpec {
   std::vector<std::string> files;
+  bool random_weights = false;  // instead of the files'
   std::vector<StageSpec> stages;
   BackendOptions backend;
   StageLimits limits;

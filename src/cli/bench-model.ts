@@ -1,17 +1,21 @@
 import type { Command } from 'commander'
 import { lengthOf, type ModelLoad, type ModelRun, measureModel } from '../benchmark/model'
+import { randomModel } from '../benchmark/random-model'
 import { spread } from '../benchmark/spread'
 import { BillfishError } from '../errors'
+import { type LoadOptions, loadFrom } from '../load'
 import type { Model } from '../model'
 import { memoryTable } from './answer'
 import { pointsBar, wholeNumbers } from './bench-options'
 import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
-import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { addLoadingOptions, type LoadingOptions, loadForCommand, loadPlanned } from './load'
 import { wholeNumber } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 import { writeTrace } from './trace'
 
 interface Options extends LoadingOptions {
+  readonly random?: string
+  readonly layers?: number
   readonly batchSizes: readonly number[]
   readonly contexts: readonly number[]
   readonly newTokens: number
@@ -25,7 +29,9 @@ export function addBenchModelCommand(program: Command, terminal: Terminal): void
   const command = program
     .command('model', { isDefault: true })
     .description('Measure how fast a checkpoint loads, reads prompts and generates')
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('[directory]', 'a checkpoint as released on the Hugging Face Hub')
+    .option('--random <model>', 'instead: random weights in the shapes of a release, such as qwen2-72b-int4')
+    .option('--layers <count>', 'with --random: only so many of its layers', wholeNumber)
     .option('--batch-sizes <list>', 'sequences at the same time: 1,4,16', wholeNumbers(1), [1])
     .option('--contexts <list>', 'tokens of each prompt: 512,4096', wholeNumbers(1), [512])
     .option('--new-tokens <count>', 'tokens to generate for each sequence', wholeNumber, 64)
@@ -41,9 +47,11 @@ how much of the time each stage was busy.
 
 Examples:
   billfish bench model ./Qwen2.5-7B-Instruct-GPTQ-Int4 --batch-sizes 1,4,16 --contexts 512,4096
-  billfish bench model ./model --new-tokens 128 --device-map split:cpu:0,cpu:1 --json`,
+  billfish bench model ./model --new-tokens 128 --device-map split:cpu:0,cpu:1 --json
+  billfish bench model --random qwen2-72b-int4 --device-map cuda:0 --batch-sizes 1,8,32
+  billfish bench model --random qwen2-7b-int4 --layers 2`,
     )
-    .action((directory: string, options: Options) =>
+    .action((directory: string | undefined, options: Options) =>
       abortable(terminal, (signal) => benchModel(terminal, directory, options, signal)),
     )
 }
@@ -53,14 +61,20 @@ interface Measured extends ModelLoad {
   readonly runs: readonly ModelRun[]
 }
 
-async function benchModel(terminal: Terminal, directory: string, options: Options, signal: AbortSignal): Promise<void> {
+async function benchModel(
+  terminal: Terminal,
+  directory: string | undefined,
+  options: Options,
+  signal: AbortSignal,
+): Promise<void> {
   const { newTokens, repeat } = options
   if (repeat < 1 || newTokens < 1) {
     throw new BillfishError('INVALID_OPTION', '--repeat and --new-tokens must be at least 1.')
   }
   const loads = options.contexts.flatMap((context) => options.batchSizes.map((batchSize) => ({ batchSize, context })))
+  const subject = subjectOf(directory, options)
   const started = performance.now()
-  await using model = await loadForCommand(terminal, directory, { ...options, ...sizes(loads, options) }, signal)
+  await using model = await subject.load(terminal, { ...options, ...sizes(loads, options) }, signal)
   const loadMilliseconds = performance.now() - started
   const bar = options.quiet || options.json ? undefined : pointsBar(terminal)
   const results: Measured[] = []
@@ -72,14 +86,49 @@ async function benchModel(terminal: Terminal, directory: string, options: Option
   await writeTrace(options.trace, model)
   const memory = model.memory()
   if (options.json) {
-    printJson(terminal, { directory, newTokens, loadMilliseconds, results, deviceMap: model.deviceMap, memory })
+    printJson(terminal, { ...subject.names, newTokens, loadMilliseconds, results, deviceMap: model.deviceMap, memory })
     return
   }
   const weights = memory.reduce((sum, device) => sum + device.weights, 0)
   terminal.stdout.write(
-    `Loaded ${formatBytes(weights)} of weights in ${formatMilliseconds(loadMilliseconds)}\n\n` +
+    `${subject.text}Loaded ${formatBytes(weights)} of weights in ${formatMilliseconds(loadMilliseconds)}\n\n` +
       `${resultTable(model.trace().stages, results)}\n${memoryTable(memory)}`,
   )
+}
+
+interface Subject {
+  /** For JSON. */
+  readonly names: object
+  /** Said before what was measured, where it is no checkpoint. */
+  readonly text: string
+  load(terminal: Terminal, options: LoadingOptions, signal: AbortSignal): Promise<Model>
+}
+
+/** What is measured. @throws BillfishError INVALID_OPTION */
+function subjectOf(directory: string | undefined, { random, layers }: Options): Subject {
+  if ((directory === undefined) === (random === undefined)) {
+    throw new BillfishError('INVALID_OPTION', 'Name a checkpoint directory, or a model with --random, and not both.')
+  }
+  if (directory !== undefined) {
+    if (layers !== undefined) throw new BillfishError('INVALID_OPTION', '--layers goes with --random.')
+    return {
+      names: { directory },
+      text: '',
+      load: (terminal, options, signal) => loadForCommand(terminal, directory, options, signal),
+    }
+  }
+  const model = randomModel(random as string, layers)
+  const { name, source } = model
+  const cut =
+    model.layers < model.allLayers
+      ? `; ${model.layers} of its ${model.allLayers} layers: the whole model is slower than this`
+      : ''
+  const load = (options: LoadOptions) => loadFrom(source, options)
+  return {
+    names: { random: name, layers: model.layers, allLayers: model.allLayers },
+    text: `${name} with random weights${cut}\n`,
+    load: (terminal, options, signal) => loadPlanned(terminal, { model: source.config, load }, options, signal),
+  }
 }
 
 /** Sequences and their length as the largest load needs them, where no option says otherwise. */

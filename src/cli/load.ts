@@ -1,9 +1,10 @@
 import { Presets, SingleBar } from 'cli-progress'
 import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
+import type { RawConfig } from '../checkpoint/types'
 import { type CudaDevice, devices } from '../devices'
 import { BillfishError } from '../errors'
-import { type LoadProgress, loadModel } from '../load'
+import { type LoadOptions, type LoadProgress, loadModel } from '../load'
 import type { Model } from '../model'
 import { withDevicesAtHand } from '../placement/devices-at-hand'
 import { type PlanOptions, planModel } from '../placement/plan-model'
@@ -54,8 +55,27 @@ export async function loadForCommand(
   defaultMap = 'cpu',
 ): Promise<Model> {
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
+  const load = (loadOptions: LoadOptions) => loadModel(directory, loadOptions)
+  return loadPlanned(terminal, { model: directory, load }, options, signal, defaultMap)
+}
+
+/** What can be planned, and loaded as planned. */
+export interface Loadable {
+  /** A checkpoint directory, or a config.json as an object. */
+  readonly model: string | RawConfig
+  load(options: LoadOptions): Promise<Model>
+}
+
+/** {@link loadForCommand} for anything. */
+export async function loadPlanned(
+  terminal: Terminal,
+  { model, load }: Loadable,
+  options: LoadingOptions,
+  signal: AbortSignal,
+  defaultMap = 'cpu',
+): Promise<Model> {
   const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
-  const plan = await planModel(directory, onThisMachine(await placementOptions(directory, options, chosen)))
+  const plan = await planModel(model, onThisMachine(await placementOptions(model, options, chosen)))
   const shown = options.quiet !== true && options.json !== true
   if (shown) terminal.stderr.write(`${planTable(plan)}\n`)
   if (!plan.fits) {
@@ -64,7 +84,7 @@ export async function loadForCommand(
   const bar = shown && terminal.stderr.isTTY === true ? progressBar(terminal) : undefined
   try {
     const { microBatches, offloadDirectory } = options
-    return await loadModel(directory, { plan, microBatches, offloadDirectory, signal, onProgress: bar?.update })
+    return await load({ plan, microBatches, offloadDirectory, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander'
+import type { RawConfig } from '../checkpoint/types'
 import type { ModelType } from '../limits'
 import { type DeviceMap, layerSplit } from '../placement/device-map'
 import { type Placement, type PlanOptions, planModel } from '../placement/plan-model'
@@ -54,12 +55,12 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
 
 /**
  * The command line's options as those of `planModel()`.
- * @param model a checkpoint directory or the name of a preset
+ * @param model a checkpoint directory, the name of a preset, or a config.json as an object
  * @param defaultMap the device map without `--device-map`
  * @throws BillfishError INVALID_OPTION, and what `planModel` throws
  */
 export async function placementOptions(
-  model: string,
+  model: string | RawConfig,
   options: PlacementCliOptions,
   defaultMap: string,
 ): Promise<PlanOptions> {
@@ -76,13 +77,13 @@ export async function placementOptions(
   }
 }
 
-async function parseDeviceMap(text: string, model: string): Promise<Placement> {
+async function parseDeviceMap(text: string, model: string | RawConfig): Promise<Placement> {
   if (text.startsWith('split:')) return equalShares(model, text.slice('split:'.length).split(','))
   return text.startsWith('{') ? (parseJsonOption('--device-map', text) as DeviceMap) : text
 }
 
 /** {@link layerSplit} for the model's own layers and names. */
-async function equalShares(model: string, devices: readonly string[]): Promise<DeviceMap> {
+async function equalShares(model: string | RawConfig, devices: readonly string[]): Promise<DeviceMap> {
   const modules = Object.keys((await planModel(model, { deviceMap: 'cpu' })).deviceMap)
   const [embedding = '', firstLayer = ''] = modules
   const [norm = '', head = ''] = modules.slice(-2)

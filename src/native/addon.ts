@@ -79,6 +79,8 @@ export interface StageSpec {
 export interface ModelSpec {
   /** Absolute paths of the safetensors files; TensorRef.file is an index into it. */
   readonly files: readonly string[]
+  /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
+  readonly randomWeights?: boolean | undefined
   readonly stages: readonly StageSpec[]
   /** fp32 activations and accumulation throughout. */
   readonly exact: boolean

@@ -132,10 +132,15 @@ async function weightSource(model: string | RawConfig): Promise<{ config: RawCon
   if (typeof config !== 'object' || config === null) {
     throw new BillfishError('INVALID_OPTION', 'model must be a directory, the name of a preset, or a config object.')
   }
+  return { config, weights: configWeights(config) }
+}
+
+/** The weights that a checkpoint of this config.json would have. @throws BillfishError INVALID_CHECKPOINT */
+export function configWeights(config: RawConfig): PlanSource {
   const quantization = readQuantizationConfig([
     { where: 'config.json: quantization_config', name: 'config.json', value: config.quantization_config },
   ])
-  return { config, weights: configSource(config, quantization) }
+  return configSource(config, quantization)
 }
 
 async function isDirectory(path: string): Promise<boolean> {

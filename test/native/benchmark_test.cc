@@ -112,8 +112,9 @@ TEST(random_weights_are_the_same_rows_in_whatever_pieces) {
   }
 
   std::vector<float> rows(130 * 100), later(66 * 100);
-  random_matrix_rows(0, 130, 100, DType::f32, rows.data());
-  random_matrix_rows(64, 66, 100, DType::f32, later.data());
+  const RandomMatrix matrix(100, DType::f32);
+  matrix.read(0, 130, rows.data());
+  matrix.read(64, 66, later.data());
   CHECK(std::equal(later.begin(), later.end(), rows.begin() + 64 * 100));
   CHECK(!std::equal(rows.begin(), rows.begin() + 100, rows.begin() + 100));
   float most = 0;

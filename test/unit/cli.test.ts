@@ -231,6 +231,16 @@ describe('billfish bench model', () => {
   })
 })
 
+describe('billfish bench model --random', () => {
+  it.each(['cpu', 'emulated:0'])('refuses what makes no sense, on %s too', async (device) => {
+    const line = (options: string) => billfish(['bench', 'model', '--device-map', device, ...options.split(' ')])
+    expect((await line('--random nothing')).stderr).toMatch(/there is no model 'nothing'\. There are .*qwen2-72b-int4/)
+    expect((await line('--random qwen2-7b --layers 29')).stderr).toMatch(/--layers is 29, but .* 1 to 28 layers/)
+    expect((await line(`${demoModel} --layers 1`)).stderr).toMatch(/--layers goes with --random/)
+    expect((await line(`${demoModel} --random qwen2-7b`)).stderr).toMatch(/and not both/)
+  })
+})
+
 describe('billfish demo', () => {
   it('shows the split and answers', async () => {
     const { code, stdout, stderr } = await billfish(['demo', 'What', 'is', '17', 'plus', '25?'])

@@ -1,0 +1,13 @@
+// Weights of the specs' shapes and types with random numbers: what a benchmark needs of a checkpoint.
+#pragma once
+#include <vector>
+
+#include "checkpoint/loader.h"
+
+namespace billfish {
+
+// As load_weights(), but no file is read: the specs' tensors tell types and sizes alone. Inputs are in their natural
+// order. Throws INVALID_OPTION for parts of stored layers, OUT_OF_MEMORY, or ABORTED once cancelled.
+void load_random_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl& control);
+
+}  // namespace billfish
