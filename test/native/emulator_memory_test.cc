@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernel_testing.h"
+#include "machine/address_space.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
@@ -91,6 +92,18 @@ TEST(emulator_memory_catches_what_is_out_of_bounds) {
   const DeviceMemory small = upload(stream, std::vector<float>(6, 1.0f));
   CHECK_COMPLAINT(launch_complaint(stream, one_thread, ReadWide{small.as<float>(16), out.as<float>()}),
                   "reaches 8 bytes past the end");
+}
+
+// Addresses come around again: what is told of one is of the latest allocation there.
+TEST(emulator_memory_tells_of_the_latest_owner_of_an_address) {
+  AddressSpace space("a device", 4096);
+  for (int i = 0; i < 10; ++i) space.release(space.allocate(2000));
+  const uintptr_t place = space.allocate(400);
+  CHECK(space.explain(place, 400).empty());
+  CHECK_COMPLAINT(space.explain(place + 396, 8), "4 bytes past the end of allocation 11 (400 bytes of a device)");
+  CHECK_COMPLAINT(space.explain(place + 400, 4), "0 bytes past the end of allocation 11 (400 bytes of a device)");
+  CHECK_COMPLAINT(space.explain(place + 512, 4), "112 bytes past the end of allocation 11 (400 bytes of a device)");
+  CHECK_COMPLAINT(space.explain(place + 1000, 4), "byte 1000 of released allocation");
 }
 
 TEST(emulator_memory_catches_what_was_never_written) {

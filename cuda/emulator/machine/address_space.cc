@@ -131,10 +131,12 @@ std::string AddressSpace::describe(const Allocation& allocation) const {
          " (" + std::to_string(allocation.bytes) + " bytes of " + device_ + ")";
 }
 
-// The live allocation that begins last at or before the offset; else the latest released one around it.
+// The latest allocation that had the offset, or has it in the gap behind its end: addresses come around again, and what
+// was released there before tells nothing. Else the live one that begins last before it.
 const AddressSpace::Allocation* AddressSpace::nearest(uintptr_t offset) const {
   for (auto allocation = allocations_.rbegin(); allocation != allocations_.rend(); ++allocation) {
-    if (offset >= allocation->begin && offset < allocation->begin + allocation->bytes) return &*allocation;
+    const uintptr_t next = allocation->begin + rounded(allocation->bytes) + granule;
+    if (offset >= allocation->begin && offset < next) return &*allocation;
   }
   auto after = live_.upper_bound(offset);
   return after == live_.begin() ? nullptr : std::prev(after)->second;
