@@ -96,7 +96,7 @@ TEST(emulator_memory_catches_what_is_out_of_bounds) {
 
 // Addresses come around again: what is told of one is of the latest allocation there.
 TEST(emulator_memory_tells_of_the_latest_owner_of_an_address) {
-  AddressSpace space("a device", 4096);
+  billfish::emulator::AddressSpace space("a device", 4096);
   for (int i = 0; i < 10; ++i) space.release(space.allocate(2000));
   const uintptr_t place = space.allocate(400);
   CHECK(space.explain(place, 400).empty());
