@@ -15,7 +15,7 @@ struct SampleRow {
   static constexpr int max_threads = sample_threads;
   Global<float> logits;
   int64_t stride;
-  uint32_t vocab;
+  uint32_t vocab, in_fours;
   Global<const SampleRequest> requests;
   Global<LogitEdit> edits;
   Global<SampleAnswer> answers;
@@ -27,7 +27,7 @@ struct SampleRow {
     const SampleRequest request = requests[row];
     SampleAnswer answer = {};
     if (request.active != 0) {
-      const Logits row_logits{logits + row * stride, vocab};
+      const Logits row_logits{logits + row * stride, vocab, in_fours};
       sample(row_logits, request, SampleMemory::of_block(), answer);
     }
     if (thread_index().x == 0) answers[row] = answer;
@@ -265,13 +265,15 @@ struct SampleRow {
 
 void sample_rows(Stream& stream, const SampleRows& rows) {
   const auto vocab = static_cast<uint32_t>(rows.logits.columns);
+  const bool rows_are_aligned = reinterpret_cast<uintptr_t>(rows.logits.data) % 16 == 0 && rows.logits.stride % 4 == 0;
+  const uint32_t in_fours = rows_are_aligned ? vocab / 4 * 4 : 0;
   const uint32_t blocks = (vocab + sum_block - 1) / sum_block;
   launch(stream,
          {.grid = {static_cast<uint32_t>(rows.logits.rows)},
           .block = {sample_threads},
           .shared_bytes = SampleMemory::fixed_bytes + blocks * 8,
           .programmatic = true},
-         SampleRow{rows.logits.data, rows.logits.stride, vocab, rows.requests, rows.edits, rows.answers,
+         SampleRow{rows.logits.data, rows.logits.stride, vocab, in_fours, rows.requests, rows.edits, rows.answers,
                    rows.alternatives});
 }
 
