@@ -316,6 +316,27 @@ TEST(cuda_attention_in_chunks_equals_attention_at_once) {
         download<uint16_t>(chunked.stream(), chunked.key_cache()));
 }
 
+// As long as the decoding sequences' keys together are no more than the parts wanted times 128, what a sequence gets
+// does not depend on the others of the step, bit for bit: others that decode, and prompts.
+TEST(cuda_attention_of_a_sequence_alone_and_among_others) {
+  in_every_schedule([] {
+    const Case c{.heads = 4, .kv_heads = 2, .head_dim = 32};
+    Fixture<half> fixture(c, {700, 300, 90, 60}, 21);
+    fixture.write({{0, 690}, {0, 299}, {0, 80}, {0, 0}});
+    const std::vector<Part> parts = {{690, 1}, {299, 1}, {80, 2}, {0, 50}};
+    const std::vector<uint16_t> together = fixture.step(parts);
+    auto expected = together.begin();
+    for (size_t s = 0; s < parts.size(); ++s) {
+      std::vector<Part> alone(parts.size(), {0, 0});
+      alone[s] = parts[s];
+      const std::vector<uint16_t> got = fixture.step(alone);
+      CHECK(std::equal(got.begin(), got.end(), expected));
+      expected += static_cast<int64_t>(got.size());
+    }
+    CHECK(expected == together.end());
+  });
+}
+
 TEST(cuda_attention_lays_the_cache_out_as_documented) {
   const Case c{.heads = 2, .kv_heads = 2, .head_dim = 8, .block_size = 16};
   Fixture<half> fixture(c, {37}, 10);

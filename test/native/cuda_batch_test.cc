@@ -146,6 +146,32 @@ TEST(cuda_attention_plan_fills_the_device) {
   CHECK(attention_scratch_bytes(shape) == (2 * 66 + 2 * 33 * 4) * 8 * 16 * (128 + 2) * sizeof(float));
 }
 
+// The parts of a decoding sequence, as the kernel is told them.
+static std::vector<std::pair<int32_t, int32_t>> decode_parts(const AttentionPlan& plan, int32_t sequence) {
+  std::vector<std::pair<int32_t, int32_t>> parts;
+  for (const AttentionItem& item : plan.decode) {
+    if (item.sequence == sequence) parts.emplace_back(item.key_begin, item.key_end);
+  }
+  return parts;
+}
+
+// Up to 66 times 128 keys of all decoding sequences together (8 kv heads), a sequence is cut as if it were alone; one
+// key more, and it may be cut into fewer parts.
+TEST(cuda_attention_plan_depends_on_others_from_some_length_on) {
+  const AttentionShape shape{64, 8, 128, 0};
+  const std::vector<Sequence> few = {{4095, 1}, {2047, 1}, {1000, 1}, {1302, 1}};  // 8448 keys
+  for (size_t s = 0; s < few.size(); ++s) {
+    const auto alone = decode_parts(plan_attention(make_batch({few[s]}), shape), 0);
+    CHECK(alone == decode_parts(plan_attention(make_batch(few), shape), static_cast<int32_t>(s)));
+    std::vector<Sequence> prompt_too = few;
+    prompt_too.push_back({0, 3000});
+    CHECK(alone == decode_parts(plan_attention(make_batch(prompt_too), shape), static_cast<int32_t>(s)));
+  }
+  const std::vector<Sequence> many = {{4095, 1}, {4095, 1}, {1000, 1}};
+  CHECK(decode_parts(plan_attention(make_batch({many[0]}), shape), 0).size() == 32);
+  CHECK(decode_parts(plan_attention(make_batch(many), shape), 0).size() < 32);
+}
+
 TEST(cuda_batch_is_on_the_device_as_described) {
   const BatchLimits limits{40, 5, 30};
   Stream stream(Device::at(0));
