@@ -4,10 +4,10 @@
 // + c, for c below 1024, is 1024 + c; a bfloat16 of exponent 7 does so for c below 128: 0x4300 + c is 128 + c. Put a
 // code into the low bits of such a number, subtract 1024 + zero (or 128 + zero), and what is left is code - zero.
 //
-// By correction, raw(): unit * code + base, for the price of the bits' way to their place, and the sum is put right
-// afterwards. Where sums are over `raw` numbers, the sum of the same inputs times correction() = -(unit * zero + base)
-// must be added, which one more mma does; and the result is `unit` times too large. For half, raw numbers are plain
-// codes: the bits of c are those of the half c * 2^-24 (a subnormal, which tensor cores take as it is).
+// By correction, raw(): unit * (code + base), for the price of the bits' way to their place, and the sum is put right
+// before or afterwards: -unit * (zero + base) times the sum of the same inputs must be added, and the result is `unit`
+// times too large. For half, raw numbers are plain codes: the bits of c are those of the half c * 2^-24 (a subnormal,
+// which tensor cores take as it is).
 //
 // Registers are those of layout.h: a[0] and a[2] of the lower output g, a[1] and a[3] of the upper output g + 8.
 #pragma once
@@ -35,13 +35,19 @@ DEVICE uint32_t spread_byte(uint32_t bytes, int byte, uint32_t upper) {
   return byte_permute(bytes, upper, static_cast<uint32_t>(0x4040 + 0x0101 * byte));
 }
 
+// Byte `byte` of `bytes` as a float: as the low bits of 2^23 + byte.
+DEVICE float byte_plus(uint32_t bytes, int byte, float offset) {
+  const uint32_t bits = byte_permute(bytes, 0x4b000000u, static_cast<uint32_t>(0x7440 + byte));
+  return bit_cast<float>(bits) + (offset - 0x1p23f);
+}
+
 // What the zero points of a tile's two outputs are made into, once for several k-blocks.
 struct ZeroPoints {
   uint32_t lower, upper;
 };
 
-// prepare() makes the zero points 2 * pair and 2 * pair + 1 of four bytes into what convert() wants, `centre` is that
-// of 2^(bits-1); correction() and `central_correction` are the same for raw(). `zero_points` tells which are given.
+// prepare() makes the zero points 2 * pair and 2 * pair + 1 of four bytes into what convert() wants, and `centre` is
+// that of 2^(bits-1); its template argument tells which are given.
 template <class Element, int bits>
 struct Dequantiser;
 
@@ -65,12 +71,7 @@ struct Dequantiser<half, 4> {
     a[3] = bit_cast<uint32_t>(fma2(bit_cast<half2>(take_bits<high, base>(shifted)), sixteenth, offset));
   }
 
-  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-20f;
-  static constexpr bool centred = false;
-  static constexpr ZeroPoints central_correction{0x80088008u, 0x80808080u};
-  DEVICE static ZeroPoints correction(uint32_t zeros, int pair) {
-    return {spread_byte(zeros, 2 * pair, 0x80u), spread_byte(zeros << 4, 2 * pair + 1, 0x80u)};
-  }
+  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-20f, base = 0;
   DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) {
     constexpr uint32_t low = 0x000f000fu, high = 0x00f000f0u;
     const uint32_t word = words[0], shifted = word >> 8;
@@ -94,12 +95,7 @@ struct Dequantiser<bfloat16, 4> {
     UNROLL for (int i = 0; i < 4; ++i) a[i] = subtract<bfloat16>(a[i], i % 2 == 0 ? zero.lower : zero.upper);
   }
 
-  static constexpr float lower_unit = 1, upper_unit = 1;
-  static constexpr bool centred = false;
-  static constexpr ZeroPoints central_correction{0xc308c308u, 0xc308c308u};  // -(128 + 8)
-  DEVICE static ZeroPoints correction(uint32_t zeros, int pair) {
-    return {spread_byte(zeros, 2 * pair, 0xc3u), spread_byte(zeros, 2 * pair + 1, 0xc3u)};
-  }
+  static constexpr float lower_unit = 1, upper_unit = 1, base = 128;
   DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) {
     UNROLL for (int i = 0; i < 4; ++i) a[i] = take_bits<0x000f000fu, 0x43004300u>(words[0] >> (4 * i));
   }
@@ -118,12 +114,7 @@ struct Dequantiser<half, 8> {
     UNROLL for (int i = 0; i < 4; ++i) a[i] = subtract<half>(a[i], i % 2 == 0 ? zero.lower : zero.upper);
   }
 
-  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-24f;
-  static constexpr bool centred = false;
-  static constexpr ZeroPoints central_correction{0x80808080u, 0x80808080u};
-  DEVICE static ZeroPoints correction(uint32_t zeros, int pair) {
-    return {spread_byte(zeros, 2 * pair, 0x80u), spread_byte(zeros, 2 * pair + 1, 0x80u)};
-  }
+  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-24f, base = 0;
   DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) { spread(words, 0, a); }
 
   DEVICE static void spread(const uint32_t (&words)[2], uint32_t upper, uint32_t (&a)[4]) {
@@ -156,13 +147,7 @@ struct Dequantiser<bfloat16, 8> {
     }
   }
 
-  static constexpr float lower_unit = 1, upper_unit = 1;
-  static constexpr bool centred = true;  // raw() is code - 128 already
-  static constexpr ZeroPoints central_correction{0, 0};
-  DEVICE static ZeroPoints correction(uint32_t zeros, int pair) {
-    const ZeroPoints zero = prepare(zeros, pair);
-    return {zero.lower ^ 0x80008000u, zero.upper ^ 0x80008000u};
-  }
+  static constexpr float lower_unit = 1, upper_unit = 1, base = -128;
   DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) {
     UNROLL for (int i = 0; i < 2; ++i) {
       a[2 * i] = minus_128(byte_permute(words[i], 0x43u, 0x4140));

@@ -35,6 +35,8 @@ struct GemmArguments {
   uint32_t units;                               // times blocks: less than 2^32
   uint32_t grain;  // runs of units begin at multiples of this: 1, or k_tiles for whole tiles
 
+  int32_t stage_rows;  // of x, where bulk copies fill stages: those of a tile that exist
+
   // Of quantised weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
   // stage_groups of them, the first where its first input is.
   int32_t groups, group_shift, stage_groups;

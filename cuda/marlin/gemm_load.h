@@ -1,9 +1,10 @@
-// Tiles and units of the GEMM, and their way from global to shared memory.
+// From global to shared memory by cp.async: what all threads of a block do for the stages ahead.
 #pragma once
 #include <cstdint>
 
 #include "marlin/gemm_arguments.h"
 #include "marlin/gemm_shape.h"
+#include "marlin/gemm_units.h"
 #include "marlin/layout.h"
 #include "primitives/async_copy.h"
 #include "primitives/index.h"
@@ -17,26 +18,12 @@ namespace billfish::BILLFISH_TARGET {
 template <class Tile>
 constexpr uint32_t stages_begin = exchange_bytes(Tile::threads);
 
-// Where a tile lies: its first token, its target, and its first output within that.
-struct TilePlace {
-  int token, target, column;
-};
-template <class Tile>
-DEVICE TilePlace place_of(const GemmArguments& arguments, int tile) {
-  const int column = tile / arguments.token_tiles;
-  TilePlace place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0};
-  for (int i = 1; i < arguments.count; ++i) {
-    if (column >= arguments.targets[i].first_column) place.target = i;
-  }
-  place.column = (column - arguments.targets[place.target].first_column) * Tile::outputs;
-  return place;
-}
-
 // One thread's part of the copies: 16-byte chunks, Tile::threads apart. Where a tile begins it is worked out where they
 // come from; from unit to unit the addresses only move on.
 template <class Shape>
 class GemmLoader {
   using Tile = typename Shape::Tile;
+  using Stage = SwizzledStage<Shape>;
   static constexpr int threads = Shape::threads, row_chunks = Shape::row_chunks;
 
   // Weights come in lines, the codes of a strip or rows of elements. A thread has one chunk or several in a line, then
@@ -60,7 +47,7 @@ class GemmLoader {
         k(static_cast<int>(begin) % given.k_tiles),
         thread(static_cast<int>(thread_index().x)),
         to(stages_begin<Tile> + static_cast<uint32_t>(thread) * 16),
-        x_to(settled<Shape>(Shape::x_place + swizzled_byte<Shape::row_bytes>(thread / row_chunks, thread % row_chunks) -
+        x_to(settled<Shape>(Stage::x_place + swizzled_byte<Shape::row_bytes>(thread / row_chunks, thread % row_chunks) -
                             static_cast<uint32_t>(thread) * 16)),
         policy(evict_first_policy()) {
     begin_tile();
@@ -153,7 +140,7 @@ class GemmLoader {
   }
   DEVICE Shared<uint8_t> weight_place(Shared<uint8_t> stage, int i) const {
     // Rows of elements are swizzled as those of x are.
-    return stage + (Shape::quantised ? i * threads * 16 : static_cast<int>(x_to - Shape::x_place) + i * threads * 16);
+    return stage + (Shape::quantised ? i * threads * 16 : static_cast<int>(x_to - Stage::x_place) + i * threads * 16);
   }
 
   // The scales and zero points of the groups that the stage meets, [group][strip][64]: at most one chunk a thread. In
@@ -169,9 +156,9 @@ class GemmLoader {
   DEVICE void load_groups(Shared<uint8_t> stage) const {
     static_assert(Shape::most_groups * Tile::outputs * 4 <= 16 * threads);
     const int first = k * Shape::most_groups >> arguments.group_shift;
-    load_entries(first, arguments.scale_shift, scales, stage + Shape::scale_place);
+    load_entries(first, arguments.scale_shift, scales, stage + Stage::scale_place);
     if constexpr (Shape::zero_points) {
-      load_entries(first, zero_shift, zeros, stage + Shape::zero_place(arguments.scale_bytes));
+      load_entries(first, zero_shift, zeros, stage + Stage::zero_place(arguments.scale_bytes));
     }
   }
   DEVICE void load_entries(int first, int shift, Global<const uint8_t> from, Shared<uint8_t> to_chunk) const {

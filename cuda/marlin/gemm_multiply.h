@@ -1,6 +1,7 @@
 // From shared memory to registers, and the products of the GEMM: what one warp does with a stage.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "marlin/dequantise.h"
 #include "marlin/gemm_arguments.h"
@@ -33,12 +34,14 @@ struct WarpPlace {
   int token, output, input;
 };
 
-template <class Shape>
+// Stage: where things are in a stage of shared memory (gemm_shape.h).
+template <class Shape, class Stage>
 class GemmMultiplier {
   using Element = typename Shape::Element;
   using Tile = typename Shape::Tile;
   using Totals = GemmTotals<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
+  using Codes = Dequantiser<Element, bits>;
 
  public:
   DEVICE explicit GemmMultiplier(const GemmArguments& given) : arguments(given) {
@@ -46,16 +49,16 @@ class GemmMultiplier {
     const auto lane = static_cast<int>(lane_index());
     const int first_k_block = warp.input * Shape::steps;  // of the stage
     // ldmatrix: lanes 0-7 address the rows of a first 8x8 matrix, 8-15 those of a second, ... For x the second is the
-    // other half of k, third and fourth are the next eight tokens; for 16-bit weights the second is the next eight
-    // outputs, third and fourth the other half of k.
+    // other half of k; third and fourth are the next eight tokens or, where there are none, the next k-block. For
+    // 16-bit weights the second is the next eight outputs, third and fourth the other half of k.
     const int token = warp.token * 8 * token_blocks + lane / 16 * 8 * (token_blocks > 1) + lane % 8;
-    x_at = settled<Shape>(swizzled_byte<Shape::row_bytes>(token, 2 * first_k_block + lane / 8 % 2));
+    x_at = settled<Shape>(Stage::x_byte(given, token, 2 * first_k_block + lane / 8 % (pairs ? 4 : 2)));
     if constexpr (Shape::quantised) {
       const int first = warp.output * Shape::strip_bytes + first_k_block * Shape::k_block_bytes + lane * 16;
       weights_at = settled<Shape>(static_cast<uint32_t>(first));
       UNROLL for (int fold = 0; fold < folds; ++fold) {
         const int group = (first_k_block / 2 + fold) >> arguments.group_shift;
-        entries[fold] = settled<Shape>(group * Tile::outputs + warp.output * strip_outputs + lane / 4 * 8);
+        entries[fold] = settled<Shape>(Stage::entry(warp.output, group) + lane / 4 * 8);
       }
     } else {
       const int output = warp.output * strip_outputs + lane % 16;
@@ -67,8 +70,11 @@ class GemmMultiplier {
   DEVICE void multiply(uint32_t stage, Totals& totals) const {
     const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     if constexpr (Shape::quantised) {
-      if (Shape::long_folds && arguments.group_shift >= 1) {
-        multiply_folds<Shape::long_folds ? 4 : 2>(from, totals);
+      constexpr int longest = Shape::longest_fold;
+      if (longest == 8 && arguments.group_shift >= 2) {
+        multiply_folds<longest>(from, totals);
+      } else if (longest >= 4 && arguments.group_shift >= 1) {
+        multiply_folds<min(longest, 4)>(from, totals);
       } else {
         multiply_folds<2>(from, totals);
       }
@@ -78,21 +84,32 @@ class GemmMultiplier {
   }
 
  private:
-  // A k-block further on the chunk's number is 2 higher; as first_k_block is a multiple of the steps, the swizzled
-  // place differs in the same bit.
-  DEVICE static uint32_t at_step(uint32_t at, int step) { return at ^ static_cast<uint32_t>(32 * step); }
+  static constexpr bool pairs = Shape::quantised && token_blocks == 1;  // whether ldmatrix reads two k-blocks of x
 
   // The B operands of 16 inputs by 8 * token_blocks tokens.
   DEVICE void load_x(Shared<const uint8_t> from, int step, uint32_t (&x)[token_blocks][2]) const {
-    const Shared<const uint8_t> row = from + (Shape::x_place + at_step(x_at, step));
+    const Shared<const uint8_t> row = from + Stage::x_step(x_at, step);
     if constexpr (token_blocks == 1) {
       ldmatrix<2>(x[0], row);
     } else {
       UNROLL for (int i = 0; i < token_blocks; i += 2) {
         uint32_t four[4];
-        ldmatrix<4>(four, row + i * 8 * Shape::row_bytes);
+        ldmatrix<4>(four, row + i * 8 * Stage::row_pitch);
         x[i][0] = four[0], x[i][1] = four[1], x[i + 1][0] = four[2], x[i + 1][1] = four[3];
       }
+    }
+  }
+  template <int fold_steps>
+  DEVICE void load_fold_x(Shared<const uint8_t> from, int first_step,
+                          uint32_t (&x)[fold_steps][token_blocks][2]) const {
+    if constexpr (pairs) {
+      UNROLL for (int i = 0; i < fold_steps; i += 2) {
+        uint32_t four[4];
+        ldmatrix<4>(four, from + Stage::x_step(x_at, first_step + i));
+        x[i][0][0] = four[0], x[i][0][1] = four[1], x[i + 1][0][0] = four[2], x[i + 1][0][1] = four[3];
+      }
+    } else {
+      UNROLL for (int i = 0; i < fold_steps; ++i) load_x(from, first_step + i, x[i]);
     }
   }
 
@@ -105,59 +122,94 @@ class GemmMultiplier {
   template <int fold_steps>
   DEVICE void multiply_fold(Shared<const uint8_t> from, int first_step, Totals& totals) const {
     uint32_t x[fold_steps][token_blocks][2];
-    uint32_t codes[fold_steps][4][bits / 4];
-    UNROLL for (int i = 0; i < fold_steps; ++i) {
-      load_x(from, first_step + i, x[i]);
-      load_codes(from + (weights_at + (first_step + i) * Shape::k_block_bytes), codes[i]);
-    }
+    load_fold_x(from, first_step, x);
     const int entry = entries[first_step / 2];
     float scales[8];
-    load_scales(from + Shape::scale_place, entry, scales);
+    load_scales(from + Stage::scale_place, entry, scales);
     uint2 zeros = {};
-    if constexpr (Shape::zero_points) zeros = load_as<uint2>(from + (Shape::zero_place(arguments.scale_bytes) + entry));
-
-    using Codes = Dequantiser<Element, bits>;
-    float central[token_blocks][4] = {};
-    if constexpr (Shape::corrected && !Shape::zero_points && !Codes::centred) {
-      correct(Codes::central_correction, x, central);
+    if constexpr (Shape::zero_points) zeros = load_as<uint2>(from + (Stage::zero_place(arguments.scale_bytes) + entry));
+    const Shared<const uint8_t> codes = from + (weights_at + first_step * Shape::k_block_bytes);
+    if constexpr (Shape::corrected) {
+      multiply_raw(codes, x, zeros, scales, totals);
+    } else {
+      multiply_exact(codes, x, zeros, scales, totals);
     }
-    UNROLL for (int tile = 0; tile < 4; ++tile) {
-      float sums[token_blocks][4];
-      UNROLL for (int i = 0; i < token_blocks; ++i) { UNROLL for (int j = 0; j < 4; ++j) sums[i][j] = central[i][j]; }
-      ZeroPoints zero = Codes::centre;
-      if constexpr (Shape::zero_points) {
-        const uint32_t four = tile < 2 ? zeros.x : zeros.y;
-        if constexpr (Shape::corrected) {
-          correct(Codes::correction(four, tile % 2), x, sums);
-        } else {
-          zero = Codes::prepare(four, tile % 2);
-        }
-      }
-      UNROLL for (int step = 0; step < fold_steps; ++step) {
+  }
+
+  // k-block after k-block, all tiles' sums side by side.
+  template <int fold_steps>
+  DEVICE static void multiply_raw(Shared<const uint8_t> from, const uint32_t (&x)[fold_steps][token_blocks][2],
+                                  uint2 zeros, const float (&scales)[8], Totals& totals) {
+    float sums[4][token_blocks][4];
+    correct(x, zeros, sums);
+    UNROLL for (int step = 0; step < fold_steps; ++step) {
+      uint32_t codes[4][bits / 4];
+      load_codes(from + step * Shape::k_block_bytes, codes);
+      UNROLL for (int tile = 0; tile < 4; ++tile) {
         uint32_t a[4];
-        if constexpr (Shape::corrected) {
-          Codes::raw(codes[step][tile], a);
-        } else {
-          Codes::template convert<Shape::zero_points>(codes[step][tile], zero, a);
-        }
-        UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
+        Codes::raw(codes[tile], a);
+        UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[tile][i], a, x[step][i]);
+      }
+    }
+    UNROLL for (int tile = 0; tile < 4; ++tile) add_scaled(scales, tile, sums[tile], totals);
+  }
+
+  // What makes sums over raw numbers right, to begin them with: -unit * (zero + base) times the sum of x, which is what
+  // an mma with ones makes in every row.
+  template <int fold_steps>
+  DEVICE static void correct(const uint32_t (&x)[fold_steps][token_blocks][2], uint2 zeros,
+                             float (&sums)[4][token_blocks][4]) {
+    constexpr float centre = static_cast<float>(1 << (bits - 1)) + Codes::base;
+    constexpr bool needed = Shape::zero_points || centre != 0;
+    float sum_of_x[token_blocks][4] = {};
+    if constexpr (needed) {
+      constexpr uint32_t one = std::is_same_v<Element, half> ? 0x3c003c00u : 0x3f803f80u;  // twice
+      const uint32_t ones[4] = {one, one, one, one};
+      UNROLL for (int step = 0; step < fold_steps; ++step) {
+        UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sum_of_x[i], ones, x[step][i]);
       }
       UNROLL for (int i = 0; i < token_blocks; ++i) {
-        UNROLL for (int j = 0; j < 4; ++j) {
-          float& total = totals.value[tile][i][j];
-          total = fused_multiply_add(scales[2 * tile + j / 2], sums[i][j], total);
-        }
+        UNROLL for (int j = 0; j < 4; ++j) sum_of_x[i][j] *= j / 2 == 0 ? -Codes::lower_unit : -Codes::upper_unit;
+      }
+    }
+    UNROLL for (int tile = 0; tile < 4; ++tile) {
+      float number[2] = {centre, centre};
+      if constexpr (Shape::zero_points) {
+        const uint32_t four = tile < 2 ? zeros.x : zeros.y;
+        UNROLL for (int j = 0; j < 2; ++j) number[j] = byte_plus(four, tile % 2 * 2 + j, Codes::base);
+      }
+      UNROLL for (int i = 0; i < token_blocks; ++i) {
+        UNROLL for (int j = 0; j < 4; ++j) sums[tile][i][j] = needed ? number[j / 2] * sum_of_x[i][j] : 0;
       }
     }
   }
 
-  // Adds a number for each output times the sum of x.
+  // Tile after tile, with exact codes: for many tokens, whose sums would not fit registers otherwise.
   template <int fold_steps>
-  DEVICE static void correct(ZeroPoints number, const uint32_t (&x)[fold_steps][token_blocks][2],
-                             float (&sums)[token_blocks][4]) {
-    const uint32_t a[4] = {number.lower, number.upper, number.lower, number.upper};
-    UNROLL for (int step = 0; step < fold_steps; ++step) {
-      UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
+  DEVICE static void multiply_exact(Shared<const uint8_t> from, const uint32_t (&x)[fold_steps][token_blocks][2],
+                                    uint2 zeros, const float (&scales)[8], Totals& totals) {
+    uint32_t codes[fold_steps][4][bits / 4];
+    UNROLL for (int step = 0; step < fold_steps; ++step) load_codes(from + step * Shape::k_block_bytes, codes[step]);
+    UNROLL for (int tile = 0; tile < 4; ++tile) {
+      float sums[token_blocks][4] = {};
+      ZeroPoints zero = Codes::centre;
+      if constexpr (Shape::zero_points) zero = Codes::prepare(tile < 2 ? zeros.x : zeros.y, tile % 2);
+      UNROLL for (int step = 0; step < fold_steps; ++step) {
+        uint32_t a[4];
+        Codes::template convert<Shape::zero_points>(codes[step][tile], zero, a);
+        UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
+      }
+      add_scaled(scales, tile, sums, totals);
+    }
+  }
+
+  DEVICE static void add_scaled(const float (&scales)[8], int tile, const float (&sums)[token_blocks][4],
+                                Totals& totals) {
+    UNROLL for (int i = 0; i < token_blocks; ++i) {
+      UNROLL for (int j = 0; j < 4; ++j) {
+        float& total = totals.value[tile][i][j];
+        total = fused_multiply_add(scales[2 * tile + j / 2], sums[i][j], total);
+      }
     }
   }
 
@@ -195,7 +247,7 @@ class GemmMultiplier {
     load_x(from, step, x);
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       uint32_t a[4];
-      ldmatrix<4>(a, from + (at_step(weights_at, step) + tile * 16 * Shape::row_bytes));
+      ldmatrix<4>(a, from + ((weights_at ^ static_cast<uint32_t>(32 * step)) + tile * 16 * Shape::row_bytes));
       UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(totals.value[tile][i], a, x[i]);
     }
   }
