@@ -257,8 +257,7 @@ struct Bench {
   template <class TimeOf>
   void tune(const LinearShape& shape, int64_t bits, int64_t rows, const GemmProblem& problem, const TimeOf& time_of,
             double moved) {
-    const int tiles = bits == 16 ? ElementTiles::count : QuantisedTiles::count;
-    for (int tile = 0; tile < tiles; ++tile) {
+    for (int tile = 0; tile < tile_count(static_cast<int>(bits)); ++tile) {
       uint32_t last = 0;
       for (const int part : {1, 2, 3, 4}) {  // quarters of what registers leave room for
         const int64_t blocks = int64_t{device.properties().multiprocessors} * part / 2;

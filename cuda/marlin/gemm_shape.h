@@ -22,7 +22,8 @@ struct GemmShape {
 
   // Whether sums are over raw codes, and corrected (dequantise.h). It costs products and saves instructions: right
   // while tokens are few. For 16 tokens zero points would take more registers than two blocks have.
-  static constexpr bool corrected = quantised && (token_blocks == 1 || (token_blocks == 2 && !zero_points));
+  static constexpr bool corrected =
+      quantised && (token_blocks == 1 || (token_blocks == 2 && !(zero_points && Tile::resident == 2)));
 
   // How many k-blocks are summed at most before a scale multiplies them. Sums over exact codes keep a whole fold in
   // registers; 8 bits with zero points would take more than there are.
@@ -70,7 +71,7 @@ struct SwizzledStage {
 // reads of eight rows lie in different banks.
 template <class Shape>
 struct PaddedStage {
-  static_assert(Shape::token_blocks <= 2);  // of which ldmatrix reads all rows at once, each by an address of its own
+  static_assert(Shape::token_blocks <= 2);  // ldmatrix has an address for each row
   static constexpr uint32_t scale_place = Shape::weight_bytes;
   static constexpr int row_pitch = Shape::row_bytes + 16;
   HOST_DEVICE static constexpr uint32_t zero_place(int scale_bytes) {

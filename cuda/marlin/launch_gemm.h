@@ -8,7 +8,7 @@
 namespace billfish::BILLFISH_TARGET {
 
 struct GemmLaunch {
-  int tile;  // of QuantisedTiles or ElementTiles
+  int tile;  // of QuantisedTiles, ElementTiles or BulkTiles
   uint32_t blocks;
   uint32_t shared_bytes;
 };

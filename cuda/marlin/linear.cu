@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "marlin/gather_columns.h"
 #include "marlin/gemm_arguments.h"
+#include "marlin/launch_bulk_gemm.h"
 #include "marlin/launch_gemm.h"
 #include "marlin/layout.h"
 #include "marlin/panel_choice.h"
@@ -184,9 +185,18 @@ static GemmTarget target_of(const LinearCall& call, int first_column) {
 }
 
 template <class Element>
-static void launch_kind(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments,
+static void launch_kind(Stream& stream, const GemmPlan& plan, const GemmArguments& arguments,
                         const LinearWeight& weight) {
-  if (weight.bits == 16) {
+  const GemmLaunch shape{plan.tile - (plan.shape.bulk ? QuantisedTiles::count : 0), plan.blocks, plan.shared_bytes};
+  if (plan.shape.bulk) {
+    if (weight.bits == 8) {
+      weight.zeros == nullptr ? launch_bulk_gemm<Element, 8, false>(stream, shape, arguments)
+                              : launch_bulk_gemm<Element, 8, true>(stream, shape, arguments);
+    } else {
+      weight.zeros == nullptr ? launch_bulk_gemm<Element, 4, false>(stream, shape, arguments)
+                              : launch_bulk_gemm<Element, 4, true>(stream, shape, arguments);
+    }
+  } else if (weight.bits == 16) {
     launch_gemm<Element, 16, false>(stream, shape, arguments);
   } else if (weight.bits == 8) {
     weight.zeros == nullptr ? launch_gemm<Element, 8, false>(stream, shape, arguments)
@@ -222,6 +232,7 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
   arguments.stages = plan.stages;
   arguments.stage_bytes = plan.stage_bytes;
   arguments.stages_end = plan.shared_bytes;
+  arguments.stage_rows = static_cast<int32_t>(std::min<int64_t>(x.rows, plan.shape.tokens));
   arguments.k_tiles = static_cast<int32_t>(round_up(weight.in, plan.shape.inputs) / plan.shape.inputs);
   arguments.whole_k_tiles = static_cast<int32_t>(x.columns / plan.shape.inputs);
   arguments.token_tiles = static_cast<int32_t>(round_up(x.rows, plan.shape.tokens) / plan.shape.tokens);
@@ -250,7 +261,7 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
     throw Error("INTERNAL", "A linear of " + std::to_string(x.rows) + " rows with " + std::to_string(plan.units) +
                                 " units of work for " + std::to_string(plan.blocks) + " blocks is beyond 2^32.");
   }
-  launch_kind<Element>(stream, {plan.tile, plan.blocks, plan.shared_bytes}, arguments, weight);
+  launch_kind<Element>(stream, plan, arguments, weight);
 }
 
 template <class Element>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "marlin/layout.h"
 #include "marlin/tune.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -40,18 +41,22 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   const double busiest = static_cast<double>(longest_run(plan, tiles) * runs);
   const double flight = weights * (plan.stages - 1.5) * static_cast<double>(runs);  // on average
   const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
-  // Of a warp, counted in what nvcc makes of the kernels: for a stage, and for 64 outputs by 32 inputs.
+  // Instructions, counted in what nvcc makes of the kernels: of a warp for a stage, and for 64 outputs by 32 inputs.
+  // Where another warp loads, a stage costs less; and what is summed before a scale multiplies it is longer.
   const double warp_folds = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
-  const double fold = problem.bits == 16 ? 16 : problem.bits == 8 ? 60 : 70;
+  const double fold = problem.bits == 16 ? 16 : shape.bulk ? 38 : problem.bits == 8 ? 60 : 70;
   const double fold_tokens = 3.0 * std::min(shape.tokens, 32);
-  const double issue = (shape.threads / 32 * 80 + warp_folds * (fold + fold_tokens)) / issue_rate;
+  const double stage = shape.bulk ? 64 : 80;
+  const double issue = (shape.threads / 32 * stage + warp_folds * (fold + fold_tokens)) / issue_rate;
   const double multiply = busiest * std::max(products / machine.product_rate, issue);
   const double memory =
       static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
   double time = fill_time + 0.8 * std::max({load, multiply, memory}) + 0.2 * (load + multiply + memory);
 
   const bool shared = !plan.whole_tiles && plan.blocks != tiles;  // a tile by several blocks
-  time += finish_time * (static_cast<double>(tiles) / plan.blocks + (shared ? 1 : 0));
+  // Where another warp loads, only a block's last tile ends while nothing is on its way.
+  const double ends = shape.bulk ? 1 : static_cast<double>(tiles) / plan.blocks;
+  time += finish_time * (ends + (shared ? 1 : 0));
   const double partial = rows * shape.outputs * sizeof(float) / 1024.0;
   if (shared) time += share_time + static_cast<double>(runs) * 4 * partial / load_rate;  // two written, two read
   return time;
@@ -60,7 +65,7 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
 double factor_of(const GemmTuning& tuning, int bits, const TileShape& shape) {
   for (const TileFactor& tile : tuning.tiles) {
     if (tile.bits == bits && tile.tokens == shape.tokens && tile.outputs == shape.outputs &&
-        tile.inputs == shape.inputs) {
+        tile.inputs == shape.inputs && tile.bulk == shape.bulk) {
       return tile.factor;
     }
   }
@@ -72,6 +77,7 @@ double factor_of(const GemmTuning& tuning, int bits, const TileShape& shape) {
 GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
                        uint32_t shared_bytes_per_multiprocessor) {
   GemmMachine machine = {multiprocessors, 10, 600, shared_bytes_per_block, shared_bytes_per_multiprocessor};  // RTX 50
+  if (compute_capability >= 90) machine.kernels = GemmKernels::both;
   if (compute_capability < 90) machine.memory_rate = 8;                                      // RTX 30, L4, RTX 40
   if (compute_capability == 80) machine.memory_rate = 18, machine.product_rate = 1450;       // A100
   if (compute_capability / 10 == 9) machine.memory_rate = 30, machine.product_rate = 2200;   // H100 25, H200 36
@@ -83,28 +89,50 @@ GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t sha
   return machine;
 }
 
+int tile_count(int bits) { return bits == 16 ? ElementTiles::count : QuantisedTiles::count + BulkTiles<4>::count; }
+
+const TileShape& tile_shape(int bits, int tile) {
+  if (bits == 16) return ElementTiles::shapes[tile];
+  if (tile < QuantisedTiles::count) return QuantisedTiles::shapes[tile];
+  const int bulk_tile = tile - QuantisedTiles::count;
+  return bits == 4 ? BulkTiles<4>::shapes[bulk_tile] : BulkTiles<8>::shapes[bulk_tile];
+}
+
+// What a tile takes of shared memory: for a stage, and beside the stages.
+static uint32_t bytes_of_stage(const TileShape& shape, const GemmProblem& problem) {
+  if (!shape.bulk) {
+    return stage_bytes(shape.tokens, shape.outputs, shape.inputs, problem.bits, problem.scale_bytes,
+                       problem.zero_points);
+  }
+  const auto rows = static_cast<int>(std::min<int64_t>(problem.rows, shape.tokens));
+  return bulk_stage_bytes(rows, shape.outputs, shape.inputs, problem.bits, problem.scale_bytes, problem.zero_points);
+}
+static uint32_t bytes_beside_stages(const TileShape& shape) {
+  return shape.bulk ? bulk_stages_begin(shape.threads) : exchange_bytes(shape.threads);
+}
+
 GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks, bool whole_tiles) {
   GemmPlan plan = {};
   plan.whole_tiles = whole_tiles;
   plan.tile = tile;
-  plan.shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+  plan.shape = tile_shape(problem.bits, tile);
   const TileShape& shape = plan.shape;
+  if (shape.bulk && (machine.kernels == GemmKernels::staged || problem.inputs % padded_inputs != 0)) return plan;
 
-  plan.stage_bytes =
-      stage_bytes(shape.tokens, shape.outputs, shape.inputs, problem.bits, problem.scale_bytes, problem.zero_points);
-  const uint32_t exchange = exchange_bytes(shape.threads);
+  plan.stage_bytes = bytes_of_stage(shape, problem);
+  const uint32_t beside = bytes_beside_stages(shape);
   constexpr uint32_t reserved = 1024;  // of each block, by the system
   const uint32_t room =
       std::min(machine.shared_bytes_per_block, machine.shared_bytes_per_multiprocessor / shape.resident - reserved);
   const double weights = shape.outputs * shape.inputs * problem.bits / 8.0;
-  const int wanted = 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
-  const int fitting = room < exchange ? 0 : static_cast<int>((room - exchange) / plan.stage_bytes);
+  const int wanted = shape.bulk ? most_stages : 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
+  const int fitting = room < beside ? 0 : static_cast<int>((room - beside) / plan.stage_bytes);
   plan.stages = std::min({std::max(wanted, 4), fitting, most_stages});
   if (plan.stages < 2) {
     plan.stages = 0;
     return plan;
   }
-  plan.shared_bytes = exchange + static_cast<uint32_t>(plan.stages) * plan.stage_bytes;
+  plan.shared_bytes = beside + static_cast<uint32_t>(plan.stages) * plan.stage_bytes;
 
   int64_t columns = 0;
   for (int i = 0; i < problem.count; ++i) columns += divide_up(problem.outputs[i], shape.outputs);
@@ -125,7 +153,7 @@ GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& proble
     if (plan.stages == 0 || plan.blocks > static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident)) return;
     if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
   };
-  const TileShape& shape = problem.bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+  const TileShape& shape = tile_shape(problem.bits, tile);
   const int64_t room = int64_t{machine.multiprocessors} * shape.resident;
   int64_t tiles = 0;
   for (int i = 0; i < problem.count; ++i) tiles += divide_up(problem.outputs[i], shape.outputs);
@@ -139,12 +167,12 @@ GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& proble
 }
 
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem) {
-  const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
   GemmPlan best = {};
-  for (int tile = 0; tile < count; ++tile) {
+  for (int tile = 0; tile < tile_count(problem.bits); ++tile) {
     const GemmPlan plan = best_plan_of_tile(machine, problem, tile);
     if (plan.stages == 0) continue;
-    if (best.stages == 0 || plan.microseconds < best.microseconds) best = plan;
+    const bool wanted = machine.kernels == GemmKernels::bulk_first && plan.shape.bulk && !best.shape.bulk;
+    if (best.stages == 0 || wanted || plan.microseconds < best.microseconds) best = plan;
   }
   return best;
 }

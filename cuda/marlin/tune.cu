@@ -147,8 +147,7 @@ class Tuner {
   // Of every tile the best plan; of those the three that are expected to be fastest.
   std::vector<GemmPlan> promising_plans(const GemmProblem& problem) const {
     std::vector<GemmPlan> plans;
-    const int count = problem.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
-    for (int tile = 0; tile < count; ++tile) {
+    for (int tile = 0; tile < tile_count(problem.bits); ++tile) {
       const GemmPlan plan = best_plan_of_tile(machine_, problem, tile);
       if (plan.stages > 0) plans.push_back(plan);
     }
@@ -207,11 +206,10 @@ class Tuner {
         all.push_back(factors[key.second]);
       }
       if (all.empty()) continue;
-      const int count = bits == 16 ? ElementTiles::count : QuantisedTiles::count;
-      for (int tile = 0; tile < count; ++tile) {
-        const TileShape& shape = bits == 16 ? ElementTiles::shapes[tile] : QuantisedTiles::shapes[tile];
+      for (int tile = 0; tile < tile_count(bits); ++tile) {
+        const TileShape& shape = tile_shape(bits, tile);
         const double factor = factors.contains(tile) ? factors[tile] : median(all);
-        report_.tuning.tiles.push_back({bits, shape.tokens, shape.outputs, shape.inputs, factor});
+        report_.tuning.tiles.push_back({bits, shape.tokens, shape.outputs, shape.inputs, factor, shape.bulk});
       }
     }
     if (!panel_samples_.empty()) report_.tuning.panel_factor = median(panel_samples_);

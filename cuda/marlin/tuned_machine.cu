@@ -25,8 +25,18 @@ static int64_t crossover_wanted() {
   return rows;
 }
 
+GemmKernels wanted_kernels(GemmKernels there, const std::string& wanted) {
+  if (wanted != "auto" && wanted != "staged" && wanted != "bulk") {
+    throw Error("INVALID_OPTION", "BILLFISH_CUDA_GEMM is '" + wanted + "'; it must be auto, staged or bulk.");
+  }
+  if (there == GemmKernels::staged || wanted == "auto") return there;
+  return wanted == "bulk" ? GemmKernels::bulk_first : GemmKernels::staged;
+}
+
 TunedMachine::TunedMachine(const Device& device) : TunedMachine(device, tuning_of(device.properties().name)) {
   machine_.crossover = crossover_wanted();
+  const char* const kernels = std::getenv("BILLFISH_CUDA_GEMM");
+  machine_.kernels = wanted_kernels(machine_.kernels, kernels == nullptr || *kernels == 0 ? "auto" : kernels);
 }
 
 TunedMachine::TunedMachine(const Device& device, const GemmTuning& tuning)

@@ -88,11 +88,11 @@ void parse_line(Line& line, std::vector<GemmTuning>& tunings) {
   GemmTuning& tuning = tunings.back();
   if (kind == "panel-factor") {
     tuning.panel_factor = line.factor();
-  } else if (kind == "tile") {
+  } else if (kind == "tile" || kind == "bulk-tile") {
     const int bits = line.bits();
     const auto sizes = line.sizes(3, "a tile such as 8x128x256");
-    tuning.tiles.push_back(
-        {bits, static_cast<int>(sizes[0]), static_cast<int>(sizes[1]), static_cast<int>(sizes[2]), line.factor()});
+    tuning.tiles.push_back({bits, static_cast<int>(sizes[0]), static_cast<int>(sizes[1]), static_cast<int>(sizes[2]),
+                            line.factor(), kind == "bulk-tile"});
   } else if (kind == "crossover") {
     const int bits = line.bits();
     const auto sizes = line.sizes(2, "outputs x inputs such as 8192x8192");
@@ -100,7 +100,7 @@ void parse_line(Line& line, std::vector<GemmTuning>& tunings) {
     tuning.crossovers.push_back(
         {bits, sizes[0], sizes[1], rows == "never" ? Crossover::never : line.integer(rows, "row count", 1 << 24)});
   } else {
-    line.refuse("'" + kind + "' is none of device, panel-factor, tile and crossover");
+    line.refuse("'" + kind + "' is none of device, panel-factor, tile, bulk-tile and crossover");
   }
   line.end();
 }
@@ -148,8 +148,8 @@ std::string tunings_text(const std::vector<GemmTuning>& tunings) {
   for (const GemmTuning& tuning : tunings) {
     text << "device " << tuning.device << "\npanel-factor " << tuning.panel_factor << "\n";
     for (const TileFactor& tile : tuning.tiles) {
-      text << "tile " << tile.bits << " " << tile.tokens << "x" << tile.outputs << "x" << tile.inputs << " "
-           << tile.factor << "\n";
+      text << (tile.bulk ? "bulk-tile " : "tile ") << tile.bits << " " << tile.tokens << "x" << tile.outputs << "x"
+           << tile.inputs << " " << tile.factor << "\n";
     }
     for (const Crossover& crossover : tuning.crossovers) {
       text << "crossover " << crossover.bits << " " << crossover.out << "x" << crossover.in << " "

@@ -4,6 +4,7 @@
 //   device NVIDIA H200
 //   panel-factor 1.08
 //   tile 4 8x128x256 0.93          bits, tokens x outputs x inputs of a stage, measured / expected time
+//   bulk-tile 4 8x64x1024 0.9      the same of the tiles that bulk copies fill
 //   crossover 4 59392x8192 384     bits, outputs x inputs, rows from which panels are faster
 //   crossover 16 8192x8192 never
 //

@@ -17,6 +17,13 @@
 
 namespace billfish::BILLFISH_TARGET {
 
+// Whether these instructions are there in what is being compiled for: kernels that stand on them are empty elsewhere.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool has_bulk_copies = false;
+#else
+constexpr bool has_bulk_copies = true;
+#endif
+
 DEVICE void mbarrier_init(Shared<uint64_t> barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }

@@ -92,8 +92,7 @@ template <class Element>
 void check_tiles(Stream& stream, const LinearWeight& weight, int64_t rows, const linear_test::Expected& expected,
                  const Matrix<const Element>& x, int64_t blocks, bool whole_tiles, const std::string& what) {
   const Workspace workspace(stream, rows, 0);
-  const int count = weight.bits == 16 ? ElementTiles::count : QuantisedTiles::count;
-  for (int tile = 0; tile < count; ++tile) {
+  for (int tile = 0; tile < tile_count(weight.bits); ++tile) {
     const Result result(stream, rows, weight.out, DType::f32, 0);
     const LinearCall call = result.call(weight);
     int64_t outputs;

@@ -99,12 +99,12 @@ TEST(cuda_tuning_panels_need_a_panel_or_a_library) {
 }
 
 TEST(cuda_tuning_is_text_and_back) {
-  const GemmTuning one{"NVIDIA H200", 1.25, {{4, 8, 128, 256, 0.5}, {16, 128, 256, 64, 2}}, {{8, 8192, 29568, 384}}};
+  const GemmTuning one{"NVIDIA H200", 1.25, {{4, 8, 128, 256, 0.5}, {8, 8, 64, 512, 2, true}}, {{8, 8192, 29568, 384}}};
   const GemmTuning other{"emulated Hopper", 1, {}, {{4, 7, 100, Crossover::never}}};
   const std::string table = with_tuning(with_tuning("", "", one), "a text", other);
   CHECK_MESSAGE(table ==
                     "billfish cuda tuning 1\n"
-                    "device NVIDIA H200\npanel-factor 1.25\ntile 4 8x128x256 0.5\ntile 16 128x256x64 2\n"
+                    "device NVIDIA H200\npanel-factor 1.25\ntile 4 8x128x256 0.5\nbulk-tile 8 8x64x512 2\n"
                     "crossover 8 8192x29568 384\n"
                     "device emulated Hopper\npanel-factor 1\ncrossover 4 7x100 never\n",
                 table);
@@ -123,7 +123,7 @@ TEST(cuda_tuning_refuses_what_is_none) {
            {"billfish cuda tuning 1\npanel-factor 2", "a file line 2: 'panel-factor' before the first device"},
            {"billfish cuda tuning 1\ndevice", "a device without a name"},
            {begin + "device A", "line 3: the device 'A' is there twice"},
-           {begin + "tiles 1", "line 3: 'tiles' is none of device, panel-factor, tile and crossover"},
+           {begin + "tiles 1", "line 3: 'tiles' is none of device, panel-factor, tile, bulk-tile and crossover"},
            {begin + "panel-factor 0", "'0' is no factor"},
            {begin + "panel-factor nan", "'nan' is no factor"},
            {begin + "panel-factor 1 2", "'2' follows the line's end"},
@@ -147,8 +147,9 @@ TEST(cuda_tuning_of_a_file_changes_the_choice) {
   const GemmPlan before = plan_gemm(machine_of(device), problem);
   const TileShape& tile = before.shape;
   const std::string name = device.properties().name;
-  const File file("billfish cuda tuning 1\ndevice another\npanel-factor 5\ndevice " + name + "\ntile 4 " +
-                  std::to_string(tile.tokens) + "x" + std::to_string(tile.outputs) + "x" + std::to_string(tile.inputs) +
+  const File file("billfish cuda tuning 1\ndevice another\npanel-factor 5\ndevice " + name +
+                  (tile.bulk ? "\nbulk-tile 4 " : "\ntile 4 ") + std::to_string(tile.tokens) + "x" +
+                  std::to_string(tile.outputs) + "x" + std::to_string(tile.inputs) +
                   " 1000\ncrossover 4 1024x1024 640\n");
   {
     const Variable variable("BILLFISH_CUDA_TUNING", file.path);
@@ -186,7 +187,7 @@ TEST(cuda_tuning_measures_and_is_believed) {
   options.runs = options.launches = 1;
   const TuneReport report = tune(options);
   CHECK(report.tuning.device == device.properties().name);
-  CHECK(report.tuning.tiles.size() == 2 * QuantisedTiles::count + ElementTiles::count);
+  CHECK(static_cast<int>(report.tuning.tiles.size()) == tile_count(4) + tile_count(8) + tile_count(16));
   CHECK(report.measurements.size() == 6);
   for (const TuneMeasurement& measured : report.measurements) {
     CHECK(measured.fused > 0);
