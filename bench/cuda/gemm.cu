@@ -3,10 +3,13 @@
 //
 //   cuda_gemm [--shapes qwen2-72b,qwen2-7b,8192x8192] [--rows 1,2,4,8,16,32,64,128,256,512,1024] [--bits 4,8,16]
 //             [--group 128] [--zeros] [--bfloat16] [--tune] [--json] [--device 0]
+//             [--kernels auto,staged,bulk]
 //
 // A shape is outputs x inputs, or the linears of a model's layer. Weights are random and taken in turn from copies that
 // together exceed three times the L2 cache; launches are recorded as a graph, and the median of its runs is given.
-// --tune tries every tile with several numbers of blocks instead of the plan that the cost model chooses.
+// --tune tries every tile with several numbers of blocks instead of the plan that the cost model chooses. --kernels
+// staged,bulk measures the kernels of gemm.h and gemm_bulk.h beside each other, where there are both: the latter's
+// lines end with 'bulk copies'.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -46,6 +49,7 @@ struct Options {
   std::vector<int64_t> rows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
   std::vector<int64_t> bits = {4, 8, 16};
   int64_t group_size = 128;
+  std::vector<std::string> kernels = {"auto"};
   bool zeros = false, bfloat16 = false, tune = false, json = false;
   int device = 0;
 };
@@ -106,6 +110,8 @@ Options parse(int count, char** arguments) {
       options.zeros = true;
     else if (name == "--bfloat16")
       options.bfloat16 = true;
+    else if (name == "--kernels")
+      options.kernels = split(value());
     else if (name == "--tune")
       options.tune = true;
     else if (name == "--json")
@@ -234,12 +240,15 @@ struct Bench {
           planned_linear<Element>(stream, &call, 1, input, workspace, plan);
         });
       };
-      const GemmPlan chosen = plan_gemm(machine_of(device), problem);
-      const double time = time_of(chosen);
       double& cublas_time = cublas_times[{shape.name, rows}];
       if (cublas && bits == 16) cublas_time = cublas_microseconds(type, rows, shape, weights, x, y, turns);
       const double moved = static_cast<double>(bytes) + static_cast<double>(rows * (shape.in + shape.out) * 2);
-      report(shape, bits, rows, chosen, time, moved, cublas_time);
+      for (const std::string& kernels : options.kernels) {
+        GemmMachine machine = machine_of(device);
+        machine.kernels = wanted_kernels(machine.kernels, kernels);
+        const GemmPlan chosen = plan_gemm(machine, problem);
+        report(shape, bits, rows, chosen, time_of(chosen), moved, cublas_time);
+      }
       if (options.tune) tune(shape, bits, rows, problem, time_of, moved);
     }
   }
@@ -276,10 +285,11 @@ struct Bench {
       std::printf(
           "%s\n  {\"shape\": \"%s\", \"out\": %lld, \"in\": %lld, \"bits\": %lld, \"rows\": %lld, "
           "\"microseconds\": %.2f, \"gigabytes_per_second\": %.1f, \"teraflops\": %.2f, \"of_copy\": %.4f, "
-          "\"cublas_microseconds\": %.2f, \"tile\": [%d, %d, %d], \"blocks\": %u, \"stages\": %d}",
+          "\"cublas_microseconds\": %.2f, \"tile\": [%d, %d, %d], \"blocks\": %u, \"stages\": %d, \"bulk\": %s}",
           first ? "" : ",", shape.name.c_str(), static_cast<long long>(shape.out), static_cast<long long>(shape.in),
           static_cast<long long>(bits), static_cast<long long>(rows), time, rate / 1000, teraflops, rate / copy_rate,
-          cublas_time, plan.shape.tokens, plan.shape.outputs, plan.shape.inputs, plan.blocks, plan.stages);
+          cublas_time, plan.shape.tokens, plan.shape.outputs, plan.shape.inputs, plan.blocks, plan.stages,
+          plan.shape.bulk ? "true" : "false");
       first = false;
       return;
     }
@@ -287,8 +297,8 @@ struct Bench {
                 shape.name.c_str(), static_cast<long long>(bits), static_cast<long long>(rows), time, rate / 1000,
                 100 * rate / copy_rate, teraflops);
     if (cublas_time > 0) std::printf("  %.2fx cuBLAS' %.1f us", cublas_time / time, cublas_time);
-    std::printf("  %dx%dx%d, %u blocks, %d stages\n", plan.shape.tokens, plan.shape.outputs, plan.shape.inputs,
-                plan.blocks, plan.stages);
+    std::printf("  %dx%dx%d, %u blocks, %d stages%s\n", plan.shape.tokens, plan.shape.outputs, plan.shape.inputs,
+                plan.blocks, plan.stages, plan.shape.bulk ? ", bulk copies" : "");
     std::fflush(stdout);
   }
 
