@@ -25,6 +25,7 @@
 #include "engine/error.h"
 #include "marlin/layout.h"
 #include "marlin/planned_linear.h"
+#include "marlin/tuned_machine.h"
 #include "runtime/matrix_library.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
