@@ -1,5 +1,5 @@
 /** `npm run bench -- <name> [options]`: runs one benchmark, each a file beside this one with a `run(arguments)`. */
-const benchmarks = { cpu: './cpu.mjs', pipeline: './pipeline.mjs', accuracy: './accuracy.mjs' }
+const benchmarks = { cpu: './cpu.mjs', pipeline: './pipeline.mjs', accuracy: './accuracy.mjs', pad: './pad.mjs' }
 
 const [name, ...rest] = process.argv.slice(2)
 if (!Object.hasOwn(benchmarks, name ?? '')) {

@@ -6,7 +6,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { writeAll } from './write-all.mjs'
 
-const elementBytes = { F32: 4, F16: 2, I32: 4 }
+const elementBytes = { F32: 4, F16: 2, BF16: 2, I32: 4 }
 
 /** Bytes of a tensor `{ dtype, shape }`. */
 export const tensorBytes = ({ dtype, shape }) =>

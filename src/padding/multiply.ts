@@ -7,6 +7,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { readExactly } from '../checkpoint/files'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
+import { readInto } from './read-into'
 import { floatsOf } from './stored-floats'
 
 /** Opened files, by TensorRef.file, with their paths for messages. */
@@ -17,21 +18,31 @@ export interface OpenFiles {
 
 const SLAB_BYTES = 4 * 1024 * 1024
 
-function read({ handles, paths }: OpenFiles, tensor: TensorRef, from = 0, bytes = tensor.bytes): Promise<Uint8Array> {
-  return readExactly(handles[tensor.file] as FileHandle, tensor.offset + from, bytes, paths[tensor.file] as string)
+function read({ handles, paths }: OpenFiles, tensor: TensorRef): Promise<Uint8Array> {
+  return readExactly(handles[tensor.file] as FileHandle, tensor.offset, tensor.bytes, paths[tensor.file] as string)
 }
 
-/** The rows of a matrix a slab at a time; the next one is read meanwhile. */
-async function* slabs(files: OpenFiles, tensor: TensorRef) {
+/** The rows of a matrix a slab at a time. Two buffers take turns: the next slab is read while one is computed with. */
+async function* slabs({ handles, paths }: OpenFiles, tensor: TensorRef) {
+  const handle = handles[tensor.file] as FileHandle
+  const path = paths[tensor.file] as string
   const rows = tensor.shape[0] as number
   const rowBytes = tensor.bytes / rows
-  const rowsASlab = Math.max(1, Math.floor(SLAB_BYTES / rowBytes))
-  const readFrom = (row: number) => read(files, tensor, row * rowBytes, Math.min(rowsASlab, rows - row) * rowBytes)
+  const rowsASlab = Math.min(rows, Math.max(1, Math.floor(SLAB_BYTES / rowBytes)))
+  const buffers = [Buffer.allocUnsafeSlow(rowsASlab * rowBytes), Buffer.allocUnsafeSlow(rowsASlab * rowBytes)]
+  const readFrom = async (row: number) => {
+    const buffer = buffers[(row / rowsASlab) % 2] as Buffer
+    const bytes = Math.min(rowsASlab, rows - row) * rowBytes
+    await readInto(handle, path, buffer, 0, bytes, tensor.offset + row * rowBytes)
+    return buffer.subarray(0, bytes)
+  }
   let next = readFrom(0)
   for (let row = 0; row < rows; row += rowsASlab) {
     const bytes = await next
-    if (row + rowsASlab < rows) next = readFrom(row + rowsASlab)
-    next.catch(() => {}) // awaited above, unless the reader stops before
+    if (row + rowsASlab < rows) {
+      next = readFrom(row + rowsASlab)
+      next.catch(() => {}) // awaited above, unless the reader stops before
+    }
     yield { row, rows: bytes.byteLength / rowBytes, bytes }
   }
 }

@@ -3,9 +3,9 @@
  * is bounded by a slab, whatever a tensor's size.
  */
 import type { FileHandle } from 'node:fs/promises'
-import { invalidCheckpoint } from '../checkpoint/invalid'
 import { type ChannelRun, ZEROS } from '../quantization/padding'
 import { bytesOf, type Part, type RowsPart } from './parts'
+import { readInto } from './read-into'
 
 /** Large enough for system calls not to count, small enough for caches and for several at a time. */
 export const SLAB_BYTES = 4 * 1024 * 1024
@@ -71,24 +71,6 @@ export function slabsOf(parts: Iterable<Part>, start: number): Slab[] {
   }
   flush()
   return slabs
-}
-
-/** Reads exactly `bytes` bytes into `target`. @throws BillfishError INVALID_CHECKPOINT where the file ends before that */
-async function readInto(
-  file: FileHandle,
-  path: string,
-  target: Buffer,
-  at: number,
-  bytes: number,
-  offset: number,
-): Promise<void> {
-  for (let done = 0; done < bytes; ) {
-    const { bytesRead } = await file.read(target, at + done, bytes - done, offset + done)
-    if (bytesRead === 0) {
-      throw invalidCheckpoint(`${path} ended at byte ${offset + done}: it has changed since it was opened; begin again`)
-    }
-    done += bytesRead
-  }
 }
 
 /** Makes slabs; one of them at a time. */

@@ -17,8 +17,11 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { type PadOptions, padCheckpoint } from '../../src/index'
-import { findGatedMlps } from '../../src/padding/gated-mlp'
+import { type Comparer, openComparer } from '../../src/padding/compare-mlps'
+import { startComparers } from '../../src/padding/comparing-threads'
+import { findGatedMlps, type GatedMlp } from '../../src/padding/gated-mlp'
 import { verifyPadding } from '../../src/padding/verify'
+import { paddingRuns } from '../../src/quantization/padding'
 import { billfish } from '../support/cli'
 import { modelDirectory } from '../support/fixtures'
 import { readSafetensors } from '../support/safetensors'
@@ -220,6 +223,42 @@ describe('the verification sees', () => {
     corrupt(file, tensor, byte)
     if (what.startsWith('nothing')) await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
     else await expect(verify()).rejects.toThrow(/The padded MLP of .*\.0 differs .* but must be the same/)
+  })
+})
+
+describe('threads that verify', () => {
+  const pairOf = async (name: string) => {
+    const { paddedSize, size } = await padCheckpoint(modelDirectory(name), output, { ...options, verify: false })
+    const [original, padded] = [await openCheckpoint(modelDirectory(name)), await openCheckpoint(output)]
+    const [of, to] = [findGatedMlps(original), findGatedMlps(padded)].map(({ mlps }) => mlps[1] as GatedMlp)
+    const pair = { original: of as GatedMlp, padded: to as GatedMlp, runs: paddingRuns(size, paddedSize, 'tail') }
+    return { pair, files: { original: original.files, padded: padded.files } }
+  }
+
+  test('find what this one finds', async () => {
+    const { pair, files } = await pairOf('qwen2-awq-int4-g128')
+    const here = await openComparer(files)
+    const [there] = startComparers(files, 1) as [Comparer]
+    try {
+      const expected = await here.compare(pair)
+      expect(expected.difference).toBe(0)
+      expect(await there.compare(pair)).toEqual(expected)
+      const swapped = { ...pair, padded: { ...pair.padded, gate: pair.padded.up, up: pair.padded.gate } }
+      const wrong = await here.compare(swapped)
+      expect(wrong.difference).toBeGreaterThan(0)
+      expect(await there.compare(swapped)).toEqual(wrong)
+    } finally {
+      await here.close()
+      await there.close()
+    }
+  })
+
+  test('fail with a message, and what they are at when they are closed', async () => {
+    const { pair, files } = await pairOf('qwen2-awq-int4-g128')
+    const [without, closed] = [startComparers({ ...files, padded: [] }, 1)[0], startComparers(files, 1)[0]]
+    await expect(without?.compare(pair)).rejects.toMatchObject({ code: 'INTERNAL' })
+    const comparing = expect(closed?.compare(pair)).rejects.toThrow(/has failed \(exit code 1\)/)
+    await Promise.all([comparing, without?.close(), closed?.close()])
   })
 })
 
