@@ -20,7 +20,7 @@ export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type { Activity, DeviceMemory, ForwardOptions, ForwardResult, MemoryUse, Model } from './model'
 export { type PadOptions, type PadProgress, type PadResult, padCheckpoint } from './padding/pad-checkpoint'
-export type { Verification } from './padding/verify'
+export type { PaddingVerification } from './padding/verify'
 export type { ChromeTrace, ChromeTraceEvent, Trace, TracedStep } from './pipeline/trace'
 export {
   type InferModules,

@@ -13,7 +13,7 @@ import { listOtherFiles, writeConfig, writeOtherFiles } from './other-files'
 import { isChannelwise, padLinear } from './pad-linear'
 import type { PaddedTensor } from './parts'
 import { planShard, readRawHeader, type ShardPlan, writeShard } from './shard'
-import { type Verification, verifyPadding } from './verify'
+import { type PaddingVerification, verifyPadding } from './verify'
 import { refuseExisting, Workspace } from './workspace'
 import { checkRoom, writing } from './write-errors'
 
@@ -74,7 +74,7 @@ export interface PadResult {
   /** Files that an earlier call had finished. */
   readonly reusedFiles: number
   /** Undefined where it was not wanted. */
-  readonly verification: Verification | undefined
+  readonly verification: PaddingVerification | undefined
 }
 
 /**
@@ -267,7 +267,7 @@ async function verify(
   shards: readonly ShardPlan[],
   { paddedSize: padded, placement }: PadResult,
   { signal, onProgress }: PadOptions,
-): Promise<Verification> {
+): Promise<PaddingVerification> {
   const files = shards.map(({ name }) => join(workspace.checkpoint, name))
   try {
     return await verifyPadding(checkpoint, found, files, padded, placement, {

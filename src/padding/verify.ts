@@ -22,7 +22,7 @@ const THREADS_FROM_BYTES = 64 * 1024 * 1024
 /** More would wait for the disk, and take memory. */
 const MAX_THREADS = 16
 
-export interface Verification {
+export interface PaddingVerification {
   readonly layers: number
   /** Largest difference of an output, and the largest output beside it, for scale. 0: the same bit for bit. */
   readonly maxDifference: number
@@ -68,7 +68,7 @@ export async function verifyPadding(
   padded: number,
   placement: PaddingPlacement,
   { signal, onLayer }: VerifyOptions,
-): Promise<Verification> {
+): Promise<PaddingVerification> {
   const paddedMlps = await openPadded(checkpoint, found, paths, padded)
   const runs = paddingRuns(found.width, padded, placement)
   const layers = found.mlps.length

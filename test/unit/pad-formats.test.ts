@@ -1,0 +1,160 @@
+/**
+ * Formats that no fixture has: zero points of channelwise layers, groups that are cut off, biases. The weights are random
+ * words, so every code and zero point occurs; the verification compares with an own dequantiser.
+ */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { padCheckpoint } from '../../src/index'
+import { readSafetensors, type StoredTensor, safetensorsOf } from '../support/safetensors'
+import { directoryOf } from './support/checkpoints'
+
+const hidden = 64
+
+let state = 1
+/** Random words (xorshift32). */
+function words(...shape: number[]): StoredTensor {
+  const data = Buffer.alloc(4 * shape.reduce((product, length) => product * length, 1))
+  for (let at = 0; at < data.length; at += 4) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    data.writeInt32LE(state, at)
+  }
+  return { dtype: 'I32', shape, data }
+}
+
+/** Random fp16 numbers from 2^-7 to 2^-5. */
+function halves(...shape: number[]): StoredTensor {
+  const data = words(...shape).data
+  const numbers = Buffer.alloc(data.length / 2)
+  for (let at = 0; at < numbers.length; at += 2) numbers.writeUInt16LE(0x2000 | (data.readUInt16LE(2 * at) & 0x7ff), at)
+  return { dtype: 'F16', shape, data: numbers }
+}
+
+interface Format {
+  readonly method: 'gptq' | 'awq' | 'compressed-tensors'
+  readonly bits: 4 | 8
+  readonly groupSize: number
+  readonly symmetric?: boolean
+  readonly v2?: boolean
+}
+
+function quantisation({ method, bits, groupSize, symmetric = false, v2 }: Format) {
+  switch (method) {
+    case 'gptq':
+      return {
+        quant_method: 'gptq',
+        bits,
+        group_size: groupSize,
+        sym: symmetric,
+        desc_act: false,
+        checkpoint_format: v2 ? 'gptq_v2' : 'gptq',
+      }
+    case 'awq':
+      return { quant_method: 'awq', bits, group_size: groupSize, zero_point: !symmetric, version: 'gemm' }
+    case 'compressed-tensors': {
+      const strategy = groupSize === -1 ? 'channel' : 'group'
+      const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy, type: 'int' }
+      return {
+        quant_method: 'compressed-tensors',
+        format: 'pack-quantized',
+        config_groups: { group_0: { targets: ['Linear'], weights } },
+      }
+    }
+  }
+}
+
+function linear(name: string, format: Format, out: number, inputs: number): [string, StoredTensor][] {
+  const { method, bits, groupSize, symmetric } = format
+  const groups = groupSize === -1 ? 1 : Math.ceil(inputs / groupSize)
+  const codes = 32 / bits
+  const bias: [string, StoredTensor] = [`${name}.bias`, halves(out)]
+  if (method === 'compressed-tensors') {
+    const shape = Buffer.alloc(8)
+    shape.writeInt32LE(out)
+    shape.writeInt32LE(inputs, 4)
+    return [
+      [`${name}.weight_packed`, words(out, inputs / codes)],
+      [`${name}.weight_scale`, halves(out, groups)],
+      ...(symmetric ? [] : [[`${name}.weight_zero_point`, words(out / codes, groups)] as [string, StoredTensor]]),
+      [`${name}.weight_shape`, { dtype: 'I32', shape: [2], data: shape }],
+      bias,
+    ]
+  }
+  return [
+    [`${name}.qweight`, method === 'gptq' ? words(inputs / codes, out) : words(inputs, out / codes)],
+    [`${name}.scales`, halves(groups, out)],
+    ...(method === 'awq' && symmetric
+      ? []
+      : [[`${name}.qzeros`, words(groups, out / codes)] as [string, StoredTensor]]),
+    bias,
+  ]
+}
+
+function checkpoint(format: Format, width: number): string {
+  const mlp = 'model.layers.0.mlp'
+  const tensors = [
+    ...linear(`${mlp}.gate_proj`, format, width, hidden),
+    ...linear(`${mlp}.up_proj`, format, width, hidden),
+    ...linear(`${mlp}.down_proj`, format, hidden, width),
+  ]
+  return directoryOf({
+    'config.json': {
+      model_type: 'qwen2',
+      hidden_size: hidden,
+      intermediate_size: width,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      vocab_size: 32,
+      quantization_config: quantisation(format),
+    },
+    'model.safetensors': safetensorsOf(Object.fromEntries(tensors)),
+  })
+}
+
+const formats: [Format, number, number][] = [
+  [{ method: 'gptq', bits: 4, groupSize: -1 }, 80, 128],
+  [{ method: 'gptq', bits: 8, groupSize: -1, v2: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 32 }, 80, 128], // the last group has 16 inputs, of 32
+  [{ method: 'gptq', bits: 8, groupSize: 64, v2: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 48 }, 80, 384], // lcm(48, 64) * 2
+  [{ method: 'awq', bits: 4, groupSize: -1 }, 80, 128],
+  [{ method: 'awq', bits: 4, groupSize: 32 }, 80, 128],
+  [{ method: 'awq', bits: 4, groupSize: 16, symmetric: true }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: -1 }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 8, groupSize: -1 }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: 32 }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 8, groupSize: 16 }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: 16, symmetric: true }, 80, 128],
+]
+
+test.each(formats)('%j: %i channels become %i', async (format, width, expected) => {
+  const output = join(directoryOf({}), 'out')
+  const result = await padCheckpoint(checkpoint(format, width), output, { parallelSizes: [2] })
+  expect(result).toMatchObject({ written: true, paddedSize: expected })
+  expect(result.verification?.maxOutput).toBeGreaterThan(0)
+  expect(readdirSync(output).sort()).toEqual(['config.json', 'model.safetensors'])
+  const padded = await openCheckpoint(output) // whose config and tensors agree
+  expect(padded.linear('model.layers.0.mlp.down_proj', hidden, expected, 'required').in).toBe(expected)
+  const bias = readSafetensors(join(output, 'model.safetensors')).get('model.layers.0.mlp.up_proj.bias')
+  expect(bias?.data.subarray(2 * width)).toEqual(Buffer.alloc(2 * (expected - width)))
+})
+
+test.each<[Format, number, RegExp]>([
+  [
+    { method: 'gptq', bits: 4, groupSize: 128 },
+    80,
+    /down_proj has 80 inputs, less than a group of 128; it cannot be padded/,
+  ],
+  [
+    { method: 'gptq', bits: 4, groupSize: 20 },
+    80,
+    /groups of 20 inputs, which share words of 8 codes; it cannot be padded/,
+  ],
+])('%j with %i channels is refused', async (format, width, message) => {
+  const run = padCheckpoint(checkpoint(format, width), join(directoryOf({}), 'out'), { parallelSizes: [2] })
+  await expect(run).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: expect.stringMatching(message) })
+})
