@@ -14,6 +14,8 @@ namespace {
 const Schedule all_schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(5)};
 constexpr int first_bulk_tile = QuantisedTiles::count;
 
+bool has_bulk(const Device& device) { return device.properties().compute_capability >= 90; }
+
 // Every one of the tiles, with `blocks` blocks.
 template <class Element>
 void check_bulk_tiles(const Options& options, int64_t rows, Random& random, int64_t blocks, bool whole_tiles,
@@ -30,7 +32,7 @@ void check_bulk_tiles(const Options& options, int64_t rows, Random& random, int6
     int64_t outputs;
     const GemmPlan plan =
         plan_tile(machine_of(stream.device()), problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
-    CHECK(plan.shape.bulk && plan.stages >= 3);
+    CHECK(plan.shape.bulk && plan.stages >= 2);
     planned_linear<Element>(stream, &call, 1, x.matrix, workspace.workspace, plan);
     const std::string what = describe(options, rows, "bulk tile " + std::to_string(tile - first_bulk_tile)) + " by " +
                              std::to_string(plan.blocks) + (whole_tiles ? " blocks with whole tiles" : " blocks");
@@ -60,6 +62,7 @@ void check_linear(const Options& options, int64_t rows, Random& random, DType ou
 }  // namespace
 
 TEST(cuda_gemm_bulk_equals_fp64_for_all_weights) {
+  if (!has_bulk(Device::at(0))) return;
   Random random(21);
   const int64_t rows[] = {1, 2, 5, 8, 9, 15, 16, 17};
   const int64_t blocks[] = {1, 3, 5, 8};
@@ -86,6 +89,7 @@ TEST(cuda_gemm_bulk_equals_fp64_for_all_weights) {
 // Inputs and outputs that end within a tile, more stages than shared memory holds, tiles by many blocks and blocks with
 // many tiles.
 TEST(cuda_gemm_bulk_is_right_at_edges_in_every_schedule) {
+  if (!has_bulk(Device::at(0))) return;
   Random random(22);
   for (const Schedule& schedule : all_schedules) {
     const ScheduleScope scope(schedule);
@@ -100,6 +104,7 @@ TEST(cuda_gemm_bulk_is_right_at_edges_in_every_schedule) {
 }
 
 TEST(cuda_gemm_bulk_takes_gathered_inputs) {
+  if (!has_bulk(Device::at(0))) return;
   Random random(23);
   for (const Schedule& schedule : all_schedules) {
     const ScheduleScope scope(schedule);
@@ -111,6 +116,7 @@ TEST(cuda_gemm_bulk_takes_gathered_inputs) {
 }
 
 TEST(cuda_gemm_bulk_applies_several_weights_in_one_launch) {
+  if (!has_bulk(Device::at(0))) return;
   Random random(24);
   for (const Schedule& schedule : all_schedules) {
     const ScheduleScope scope(schedule);
@@ -146,6 +152,7 @@ TEST(cuda_gemm_bulk_applies_several_weights_in_one_launch) {
 
 // Bit for bit, whoever comes last.
 TEST(cuda_gemm_bulk_results_are_the_same_in_every_schedule) {
+  if (!has_bulk(Device::at(0))) return;
   for (int tile = first_bulk_tile; tile < tile_count(4); ++tile) {
     std::vector<float> first;
     for (const Schedule& schedule : all_schedules) {
@@ -168,11 +175,21 @@ TEST(cuda_gemm_bulk_results_are_the_same_in_every_schedule) {
   }
 }
 
-// What has no bulk copies, and inputs that bulk copies do not take, get the other kernel.
-TEST(cuda_gemm_bulk_is_left_where_it_does_not_work) {
+// Inputs that bulk copies do not take get the other kernel.
+TEST(cuda_gemm_bulk_is_left_where_inputs_end_unevenly) {
+  GemmMachine machine = machine_of(Device::at(0));
+  machine.kernels = GemmKernels::bulk_first;
+  const int64_t outputs = 512;
+  const GemmProblem problem{4, 2, false, 2, 1024 + 64, &outputs, 1};
+  CHECK(plan_tile(machine, problem, first_bulk_tile, 4).stages == 0);
+  CHECK(!plan_gemm(machine, problem).shape.bulk);
+}
+
+#ifndef BILLFISH_GPU_TESTS  // where there is one device, and a trap would end it
+TEST(cuda_gemm_bulk_is_left_on_older_devices) {
   Random random(26);
   int ampere = 0;
-  while (Device::at(ampere).properties().compute_capability >= 90) ++ampere;
+  while (has_bulk(Device::at(ampere))) ++ampere;
   Stream stream(Device::at(ampere));
   const Options options{.bits = 4, .out = 512, .in = 1024, .group_size = 128};
   const Canonical canonical = random_linear(options, random);
@@ -192,12 +209,8 @@ TEST(cuda_gemm_bulk_is_left_where_it_does_not_work) {
   planned_linear<half>(stream, &call, 1, x.matrix, workspace.workspace,
                        plan_tile(machine, problem, first_bulk_tile, 4));
   CHECK_THROWS(stream.synchronize(), "INTERNAL");
-
-  GemmProblem odd = problem;
-  odd.inputs = 1024 + 64;
-  CHECK(plan_tile(machine_of(Device::at(0)), odd, first_bulk_tile, 4).stages == 0);
-  CHECK(!plan_gemm(machine_of(Device::at(0)), odd).shape.bulk);
 }
+#endif
 
 TEST(cuda_gemm_bulk_is_chosen_for_decoding_on_hopper) {
   GemmMachine h200{132, 36, 2200, 227 * 1024, 228 * 1024};

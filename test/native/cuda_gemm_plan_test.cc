@@ -96,8 +96,9 @@ void check_tiles(Stream& stream, const LinearWeight& weight, int64_t rows, const
     const Result result(stream, rows, weight.out, DType::f32, 0);
     const LinearCall call = result.call(weight);
     int64_t outputs;
-    const GemmPlan plan =
-        plan_tile(machine_of(stream.device()), problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
+    const GemmMachine machine = machine_of(stream.device());
+    const GemmPlan plan = plan_tile(machine, problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
+    if (plan.shape.bulk && (machine.kernels == GemmKernels::staged || weight.in % padded_inputs != 0)) continue;
     CHECK(plan.stages >= 2);
     planned_linear<Element>(stream, &call, 1, x, workspace.workspace, plan);
     const std::string which = what + ", tile " + std::to_string(tile) + " of " + std::to_string(plan.blocks) +
