@@ -67,8 +67,8 @@ CanonicalRows slab(int64_t first) {
   return rows;
 }
 
-// The linear's output for x = 1, 2, 3, ... / in.
-std::vector<float> linear_filled_by(int threads) {
+// The linear's outputs for `rows` times x = 1, 2, 3, ... / in.
+std::vector<float> linear_filled_by(int threads, int32_t rows = 1) {
   Program program;
   program.values = {{in, RowKind::tokens, ValueClass::residual, no_value, 0},
                     {out, RowKind::tokens, ValueClass::logits, no_value, 0}};
@@ -77,7 +77,7 @@ std::vector<float> linear_filled_by(int threads) {
   program.output = 1;
   place_apart(program);
   Stage stage(make_backend("emulated:0", {}), program, {{"a linear", WeightKind::quantized, out, in, group, true}},
-              {16, 1, 1, 1});
+              {32, rows / 32 + 1, rows, 1});
   auto weight = stage.backend().make_quantized(shape());
   std::vector<std::thread> workers;
   std::atomic<int64_t> next = 0;
@@ -95,13 +95,17 @@ std::vector<float> linear_filled_by(int threads) {
   const auto hand_over = std::make_shared<HandOver>();
   stage.join(hand_over);
   Step step;
-  step.batch.tokens = step.batch.positions = {0};
-  const std::vector<int32_t> table = {0};
-  step.batch.sequences = {{0, 1, 0, table.data(), 1, 0}};
+  std::vector<int32_t> table;
+  for (int32_t row = 0; row < rows; ++row) {
+    step.batch.tokens.push_back(0);
+    step.batch.positions.push_back(row);
+    if (row % 32 == 0) table.push_back(row / 32);
+  }
+  step.batch.sequences = {{0, rows, 0, table.data(), static_cast<int32_t>(table.size()), 0}};
   stage.admit(step);
-  for (int64_t i = 0; i < in; ++i) step.hidden.data()[i] = static_cast<float>(i + 1) / in;
+  for (int64_t i = 0; i < rows * in; ++i) step.hidden.data()[i] = static_cast<float>(i % in + 1) / in;
   stage.run(step);
-  return {step.hidden.data(), step.hidden.data() + out};
+  return {step.hidden.data(), step.hidden.data() + rows * out};
 }
 
 }  // namespace
@@ -128,6 +132,23 @@ TEST(device_backend_loads_alike_from_one_thread_and_from_many) {
                 static_cast<double>(k + 1) / in;
   }
   CHECK(std::abs(one[0] - expected) < 1e-3 * (1 + std::abs(expected)));
+}
+
+// From the crossover on weights are rounded to halves: the last bits of the outputs tell that they were.
+TEST(device_backend_multiplies_many_rows_by_panels) {
+  const auto with_crossover = [](const char* rows) {
+    setenv("BILLFISH_CUDA_CROSSOVER", rows, 1);
+    const std::vector<float> y = linear_filled_by(1, 256);
+    unsetenv("BILLFISH_CUDA_CROSSOVER");
+    return y;
+  };
+  const std::vector<float> fused = with_crossover("never"), panels = with_crossover("256");
+  CHECK(fused != panels);
+  for (size_t i = 0; i < fused.size(); ++i) {
+    CHECK(panels[i] == panels[i % out]);
+    // Sums of absolute products are at most some 100: codes up to 15, scales up to 0.07, 256 inputs of 0.5.
+    CHECK_MESSAGE(std::abs(panels[i] - fused[i]) <= 0x1p-11 * 100, "output " << i << ": " << panels[i] - fused[i]);
+  }
 }
 
 TEST(device_backend_gives_hidden_states_to_another_device) {
