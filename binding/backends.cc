@@ -6,6 +6,7 @@
 
 #include "cpu/cpu_backend.h"
 #include "cuda/backend/make_backend.h"
+#include "cuda/marlin/tune.h"
 #include "engine/device_discovery.h"
 #include "engine/error.h"
 
@@ -22,14 +23,17 @@ static std::optional<int> index_of(const std::string& device, const std::string&
   return std::stoi(device.substr(digits));
 }
 
-static std::unique_ptr<Backend> make_cuda_backend(const DeviceBackendOptions& options) {
-#ifdef BILLFISH_WITH_CUDA
-  return cuda::make_backend(options);
-#else
+#ifndef BILLFISH_WITH_CUDA
+// What stands in for them in a build without CUDA.
+namespace cuda {
+[[noreturn]] static void refuse(int index) {
   throw Error("DEVICE_NOT_FOUND",
-              "There is no device cuda:" + std::to_string(options.index) + ": " + explain(discover_cuda_devices()));
-#endif
+              "There is no device cuda:" + std::to_string(index) + ": " + explain(discover_cuda_devices()));
 }
+std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options) { refuse(options.index); }
+TuneReport tune(const TuneOptions& options) { refuse(options.device); }
+}  // namespace cuda
+#endif
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
   // CPU devices can be numbered freely, so that a layer split can be tried anywhere.
@@ -50,8 +54,18 @@ std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOp
     throw Error("INVALID_OPTION", "dtype 'float32' is for CPU devices: " + device +
                                       " computes in 16 bits. Use 'auto', 'float16' or 'bfloat16'.");
   }
-  if (gpu) return make_cuda_backend({*gpu, options.activation_type});
+  if (gpu) return cuda::make_backend({*gpu, options.activation_type});
   return emulated::make_backend({*emulated_gpu, options.activation_type});
+}
+
+TuneReport tune_gemm(const std::string& device, const TuneOptions& options) {
+  const std::optional<int> gpu = index_of(device, "cuda"), emulated_gpu = index_of(device, "emulated");
+  if (!gpu && !emulated_gpu) {
+    throw Error("INVALID_OPTION", "There is nothing to tune on device '" + device + "'; name a GPU such as cuda:0.");
+  }
+  TuneOptions on_device = options;
+  on_device.device = gpu ? *gpu : *emulated_gpu;
+  return gpu ? cuda::tune(on_device) : emulated::tune(on_device);
 }
 
 }  // namespace billfish

@@ -7,6 +7,9 @@
 
 namespace billfish {
 
+struct TuneOptions;
+struct TuneReport;
+
 struct BackendOptions {
   bool exact = false;                  // fp32 throughout (dtype 'float32')
   DType cache_type = DType::f16;       // of keys and values on CPU devices
@@ -18,5 +21,9 @@ struct BackendOptions {
 // emulator, for tests). Throws DEVICE_NOT_FOUND naming the device and why there is no such one, INVALID_OPTION for
 // options that it cannot fulfil.
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options);
+
+// Measures the GEMM of cuda:N or emulated:N for its cost model (cuda/marlin/tune.h); options.device does not count.
+// Throws INVALID_OPTION for devices that have none.
+TuneReport tune_gemm(const std::string& device, const TuneOptions& options);
 
 }  // namespace billfish

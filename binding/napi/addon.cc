@@ -5,12 +5,14 @@
 #include "devices.h"
 #include "model.h"
 #include "pin_module.h"
+#include "tune.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::pin_module();
   billfish::init_devices(env, exports);
   billfish::NativeModel::init(env, exports);
   billfish::NativeBenchmark::init(env, exports);
+  billfish::init_tune(env, exports);
   return exports;
 }
 

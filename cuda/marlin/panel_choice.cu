@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "engine/gemm_tuning.h"
 #include "marlin/layout.h"
-#include "marlin/tune.h"
 #include "primitives/math.h"
 
 namespace billfish::BILLFISH_TARGET {

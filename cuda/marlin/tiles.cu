@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/gemm_tuning.h"
 #include "marlin/layout.h"
-#include "marlin/tune.h"
 
 namespace billfish::BILLFISH_TARGET {
 

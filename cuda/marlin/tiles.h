@@ -114,7 +114,7 @@ struct GemmMachine {
   double product_rate;  // thousands of multiplications of its tensor cores, by mma.sync with fp32 sums
   uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
   double library_rate = 0;             // as product_rate, of large products by cuBLAS
-  const GemmTuning* tuning = nullptr;  // what was measured, which corrects expectations (tune.h)
+  const GemmTuning* tuning = nullptr;  // what was measured, which corrects expectations (engine/gemm_tuning.h)
   int64_t crossover = 0;               // rows from which panels are taken whatever is expected; 0: as expected
   GemmKernels kernels = GemmKernels::staged;
 };

@@ -7,7 +7,6 @@
 #include "engine/error.h"
 #include "marlin/panel_choice.h"
 #include "marlin/planned_linear.h"
-#include "marlin/tuning_table.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -2,8 +2,8 @@
 #pragma once
 #include <string>
 
+#include "engine/gemm_tuning.h"
 #include "marlin/tiles.h"
-#include "marlin/tune.h"
 #include "runtime/device.h"
 
 namespace billfish::BILLFISH_TARGET {

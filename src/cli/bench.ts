@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { addBenchAttentionCommand } from './bench-attention'
 import { addBenchGemmCommand } from './bench-gemm'
 import { addBenchModelCommand } from './bench-model'
+import { addBenchTuneCommand } from './bench-tune'
 import type { Terminal } from './terminal'
 
 export function addBenchCommand(program: Command, terminal: Terminal): void {
@@ -21,4 +22,5 @@ Examples:
   addBenchModelCommand(command, terminal)
   addBenchGemmCommand(command, terminal)
   addBenchAttentionCommand(command, terminal)
+  addBenchTuneCommand(command, terminal)
 }

@@ -259,6 +259,48 @@ interface NativeBenchmarkConstructor {
   new (spec: AttentionBenchmarkSpec): NativeBenchmark<AttentionBenchmarkResult, BenchmarkMachine>
 }
 
+/** A linear to measure: one weight. `groupSize` 0: one scale a row; it counts for 4 and 8 bits. */
+export interface TuneShape {
+  readonly bits: number
+  readonly out: number
+  readonly in: number
+  readonly groupSize: number
+  readonly zeroPoints: boolean
+}
+
+export interface TuneSpec {
+  readonly device: string
+  readonly bfloat16: boolean
+  /** Runs of which the median counts, and calls that follow each other in each. */
+  readonly runs: number
+  readonly launches: number
+  /** Ascending. */
+  readonly rows: readonly number[]
+  readonly shapes: readonly TuneShape[]
+  /** What the file of tunings has, or nothing; and how errors call it. */
+  readonly table: string
+  readonly source: string
+}
+
+export interface TuneMeasurement {
+  readonly bits: number
+  readonly out: number
+  readonly in: number
+  readonly rows: number
+  /** By the fastest tile of the kernel that converts codes as it goes. */
+  readonly fusedMicroseconds: number
+  /** By weights made into 16 bits first (of 16 bits: by cuBLAS); null where that is not done. */
+  readonly panelMicroseconds: number | null
+}
+
+export interface TuneResult {
+  /** The device's own name, which the tuning is for. */
+  readonly machine: string
+  /** The file of tunings with this one in it. */
+  readonly table: string
+  readonly measurements: readonly TuneMeasurement[]
+}
+
 export interface NativeDevices {
   readonly devices: readonly {
     readonly device: string
@@ -301,6 +343,10 @@ export interface Addon {
   devices(): NativeDevices
   emulatedDevices(): NativeEmulatedDevice[]
   testCudaDevice(index: number): void
+  /** Measures for minutes, on a thread of Node.js's pool. */
+  tuneGemm(spec: TuneSpec): Promise<TuneResult>
+  /** The file that tunings are read from; '' where BILLFISH_CUDA_TUNING is 'off'. */
+  tuningPath(): string
 }
 
 /** The addon, loaded on first use. @throws BillfishError ADDON_NOT_FOUND */

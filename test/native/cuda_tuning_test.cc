@@ -12,11 +12,11 @@
 
 #include "check.h"
 #include "engine/error.h"
+#include "engine/gemm_tuning.h"
 #include "marlin/panel_choice.h"
 #include "marlin/planned_linear.h"
 #include "marlin/tune.h"
 #include "marlin/tuned_machine.h"
-#include "marlin/tuning_table.h"
 
 using namespace billfish;
 using namespace billfish::BILLFISH_TARGET;

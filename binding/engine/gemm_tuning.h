@@ -1,4 +1,8 @@
-// Tunings as text: what `tune` measured, kept in a file between runs.
+// What was measured of the GEMM on one kind of device, in a file between runs.
+//
+// The cost model (cuda/marlin/tiles.h, panel_choice.h) chooses by estimates. A tuning corrects them: factors for what
+// was measured against what was expected, and for the shapes that were measured the very row count from which panels
+// are faster. Its text:
 //
 //   billfish cuda tuning 1
 //   device NVIDIA H200
@@ -10,12 +14,34 @@
 //
 // Lines after `device` are that device's. Empty lines and what follows a # are skipped.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
-#include "marlin/tune.h"
+namespace billfish {
 
-namespace billfish::BILLFISH_TARGET {
+// A tile of the fused kernel with weights of so many bits.
+struct TileFactor {
+  int bits = 4;
+  int tokens = 0, outputs = 0, inputs = 0;
+  double factor = 1;  // measured time / expected time
+  bool bulk = false;  // of gemm_bulk.h
+};
+
+// From `rows` rows on, a linear of this shape is faster by panels (for 16 bits: by the library).
+struct Crossover {
+  static constexpr int64_t never = 1'000'000'000;
+  int bits = 4;
+  int64_t out = 0, in = 0;
+  int64_t rows = never;
+};
+
+struct GemmTuning {
+  std::string device;       // its name, such as "NVIDIA H200"
+  double panel_factor = 1;  // measured / expected time, by panels
+  std::vector<TileFactor> tiles;
+  std::vector<Crossover> crossovers;
+};
 
 // Throws INVALID_OPTION naming `source` and the line.
 std::vector<GemmTuning> parse_tunings(const std::string& text, const std::string& source);
@@ -33,4 +59,4 @@ GemmTuning tuning_of(const std::string& device);
 // Where BILLFISH_CUDA_TUNING or the cache folder have it; empty when that says 'off', or there is no home.
 std::string tuning_path();
 
-}  // namespace billfish::BILLFISH_TARGET
+}  // namespace billfish

@@ -1,4 +1,4 @@
-#include "marlin/tuning_table.h"
+#include "engine/gemm_tuning.h"
 
 #include <charconv>
 #include <cstdlib>
@@ -7,7 +7,7 @@
 
 #include "engine/error.h"
 
-namespace billfish::BILLFISH_TARGET {
+namespace billfish {
 
 namespace {
 
@@ -191,4 +191,4 @@ GemmTuning tuning_of(const std::string& device) {
   return none;
 }
 
-}  // namespace billfish::BILLFISH_TARGET
+}  // namespace billfish

@@ -1,0 +1,86 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { BillfishError } from '../errors'
+import { addon, type TuneMeasurement } from '../native/addon'
+import { asBillfishError } from '../pipeline/runner'
+import { deviceName } from '../placement/device-map'
+import type { LinearShape } from './shapes'
+
+export interface TuneOptions {
+  /** A GPU such as `'cuda:0'`, or, for tests, `'emulated:0'`. */
+  readonly device: string
+  /** Each weight of a shape is measured by itself. */
+  readonly shapes: readonly LinearShape[]
+  /** Rows of the input, ascending; panels are measured from 256 rows on. */
+  readonly rows: readonly number[]
+  /** 4, 8 or 16. */
+  readonly bits: readonly number[]
+  /** Inputs that share a scale; 0: one scale a row. */
+  readonly groupSize: number
+  readonly zeroPoints: boolean
+  /** Whether in bfloat16, else in float16. */
+  readonly bfloat16: boolean
+  /** Runs of which the median counts, and calls in each. */
+  readonly runs?: number
+  readonly launches?: number
+  /** Where to write; without it where loading looks, see `tuningFile()`. */
+  readonly file?: string | undefined
+}
+
+export interface TuneReport {
+  readonly device: string
+  /** The device's own name: the tuning is for all of this name. */
+  readonly machine: string
+  readonly file: string
+  readonly results: readonly TuneMeasurement[]
+}
+
+/**
+ * The file that models on GPUs read tunings from: what `BILLFISH_CUDA_TUNING` names, else
+ * `billfish/cuda-tuning.txt` in the user's cache folder.
+ * @throws BillfishError INVALID_OPTION where BILLFISH_CUDA_TUNING is 'off'
+ */
+export function tuningFile(): string {
+  const file = addon().tuningPath()
+  if (file) return file
+  throw new BillfishError('INVALID_OPTION', "BILLFISH_CUDA_TUNING is 'off': name the file to write with --output.")
+}
+
+/**
+ * Measures which tiles and which way of multiplying are fastest on a GPU, and writes it into the file of tunings, where
+ * models that are loaded from then on find it. Other devices' tunings in the file stay.
+ * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY
+ */
+export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
+  const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16 } = options
+  const file = options.file ?? tuningFile()
+  const device = deviceName(options.device)
+  const weights = shapes.flatMap((shape) => shape.outs.map((out) => ({ out, in: shape.in })))
+  const distinct = [...new Map(weights.map((weight) => [`${weight.out}x${weight.in}`, weight])).values()]
+  try {
+    const { machine, table, measurements } = await addon().tuneGemm({
+      device,
+      bfloat16,
+      runs,
+      launches,
+      rows,
+      shapes: distinct.flatMap((weight) => bits.map((number) => ({ bits: number, ...weight, groupSize, zeroPoints }))),
+      table: await textOf(file),
+      source: file,
+    })
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, table)
+    return { device, machine, file, results: measurements }
+  } catch (error) {
+    throw asBillfishError(error)
+  }
+}
+
+async function textOf(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+    throw new BillfishError('INVALID_OPTION', `The CUDA tuning ${file} cannot be read.`, { cause: error })
+  }
+}

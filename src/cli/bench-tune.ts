@@ -1,0 +1,79 @@
+import type { Command } from 'commander'
+import { linearShapes } from '../benchmark/shapes'
+import { type TuneReport, tuneGemm } from '../benchmark/tune'
+import { benchDevice, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
+import { formatTable } from './format'
+import { wholeNumber } from './options'
+import { printJson, type Terminal } from './terminal'
+
+interface Options {
+  readonly device?: string
+  readonly shapes: string
+  readonly rows: readonly number[]
+  readonly bits: readonly number[]
+  readonly group: number
+  readonly zeros?: boolean
+  readonly bfloat16?: boolean
+  readonly runs: number
+  readonly output?: string
+  readonly json?: boolean
+}
+
+export function addBenchTuneCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('tune')
+    .description('Measure what is fastest on a GPU, for models that are loaded from then on')
+    .option('--device <device>', 'cuda:0, ... (default: the first GPU)')
+    .option('--shapes <list>', 'models (qwen2-72b) and OUTxIN (8192x8192), with commas between them', 'qwen2-72b')
+    .option('--rows <list>', 'rows of the input, ascending', wholeNumbers(1), [1, 8, 16, 64, 256, 384, 512, 1024, 2048])
+    .option('--bits <list>', 'of the weights: 4, 8 and 16', weightBits, [4, 8, 16])
+    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber, 128)
+    .option('--zeros', 'with zero points, as AWQ has them')
+    .option('--bfloat16', 'in bfloat16 instead of float16')
+    .option('--runs <count>', 'runs, of which the median counts', wholeNumber, 10)
+    .option('--output <file>', 'the file of tunings (default: where loading looks)')
+    .option('--json', 'print JSON, and nothing else, to standard output')
+    .addHelpText(
+      'after',
+      `
+Linears on random weights, by the tiles that promise most and by 16-bit panels. What is found goes into a file that
+loading reads: BILLFISH_CUDA_TUNING, else billfish/cuda-tuning.txt in the cache folder. It counts for all devices of the
+same name.
+
+Examples:
+  billfish bench tune --device cuda:0
+  billfish bench tune --shapes qwen2-7b,4096x4096 --bits 4 --output tuning.txt`,
+    )
+    .action((options: Options) => benchTune(terminal, options))
+}
+
+async function benchTune(terminal: Terminal, options: Options): Promise<void> {
+  const { device, kind } = benchDevice(options.device)
+  const { shapes, rows, bits, group, zeros, bfloat16, runs, output } = options
+  const report = await tuneGemm({
+    device,
+    shapes: linearShapes(shapes),
+    rows,
+    bits,
+    groupSize: group,
+    zeroPoints: zeros === true,
+    bfloat16: bfloat16 === true,
+    runs,
+    launches: kind === 'emulated' ? 1 : 16,
+    file: output,
+  })
+  if (options.json) printJson(terminal, report)
+  else terminal.stdout.write((kind === 'emulated' ? timesMeanNothing : '') + tuneText(report))
+}
+
+function tuneText({ device, machine, file, results }: TuneReport): string {
+  const rows = results.map((result) => [
+    `${result.out}x${result.in}`,
+    String(result.bits),
+    String(result.rows),
+    result.fusedMicroseconds.toFixed(1),
+    result.panelMicroseconds?.toFixed(1) ?? '-',
+  ])
+  const table = formatTable([['Shape', 'Bits', 'Rows', 'us', 'us by panels'], ...rows], 'lrrrr')
+  return `${device}: ${machine}\n${table}Written to ${file}.\n`
+}
