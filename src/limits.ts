@@ -29,6 +29,11 @@ export interface SizeOptions {
    * the one that came last waits and is computed again.
    */
   readonly maxCacheTokens?: number | undefined
+  /**
+   * Devices that compute every stage together, each with its share of the heads, of the MLP's channels and of the
+   * vocabulary; 1 by default. What does not divide evenly is padded with zeros, which changes no result.
+   */
+  readonly tensorParallelSize?: number | undefined
 }
 
 /** What {@link SizeOptions} come to for one model. */
@@ -38,6 +43,7 @@ export interface ModelLimits
   readonly maxSequences: number
   /** maxCacheTokens, as it comes to. */
   readonly cacheTokens: number
+  readonly tensorParallelSize: number
 }
 
 const blockSize = 32 // tokens a KV block
@@ -45,6 +51,7 @@ const defaultLength = 8192
 const defaultSequences = 4
 const defaultBatchTokens = 512
 const maxCount = 1 << 24
+const maxRanks = 64
 const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
 
 /** @throws BillfishError INVALID_OPTION naming the option, its value and what it may be */
@@ -69,6 +76,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
     maxModelLength,
     maxSequences,
     cacheTokens,
+    tensorParallelSize: count('tensorParallelSize', options.tensorParallelSize, 1, maxRanks),
   }
 }
 

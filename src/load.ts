@@ -7,7 +7,7 @@ import { activationType, modelLimits, numberFormats } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
 import { createModel } from './models/registry'
-import { modulesOf, stagesOf, traceStage } from './models/stages'
+import { modulesOf, stagesOf, traceRanks } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
@@ -100,7 +100,8 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const spec: ModelSpec = {
     files: source.files,
     randomWeights: source.randomWeights,
-    stages: stages.map((stage) => traceStage(definition, weights, stage)),
+    stages: stages.flatMap((stage) => traceRanks(definition, weights, stage, limits.tensorParallelSize)),
+    tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,
     activationType: activationType(planned.dtype, config),

@@ -3,6 +3,7 @@ import { BillfishError } from './errors'
 import type { GenerationAssets } from './generation/assets'
 import { type GenerateInput, Generation } from './generation/generation'
 import type { GenerateOptions } from './generation/sampling-options'
+import type { ModelLimits } from './limits'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { Runner, type RunnerLimits } from './pipeline/runner'
@@ -57,8 +58,8 @@ interface ModelParts {
   readonly definition: Definition
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
-  readonly limits: RunnerLimits
-  /** One a stage, in order. */
+  readonly limits: RunnerLimits & Pick<ModelLimits, 'tensorParallelSize'>
+  /** One a rank, stage after stage. */
   readonly stages: readonly (MemoryUse & { readonly device: string })[]
 }
 
@@ -86,7 +87,12 @@ export class Model {
     this.limits = parts.limits
     this.stages = parts.stages
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
-    this.runner = new Runner(parts.native, parts.limits, ropeBase, stageNames(parts.stages))
+    this.runner = new Runner(
+      parts.native,
+      parts.limits,
+      ropeBase,
+      stageNames(parts.stages, parts.limits.tensorParallelSize),
+    )
   }
 
   /**
@@ -213,10 +219,12 @@ function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
   return devices
 }
 
-function stageNames(stages: ModelParts['stages']): string[] {
-  return stages.map(({ device }, i) =>
-    stages.filter((stage) => stage.device === device).length > 1 ? `stage ${i} (${device})` : device,
-  )
+function stageNames(ranks: ModelParts['stages'], tensorParallelSize: number): string[] {
+  const stages = ranks
+    .filter((_, i) => i % tensorParallelSize === 0)
+    .map((_, stage) => ranks.slice(stage * tensorParallelSize, (stage + 1) * tensorParallelSize))
+    .map((group) => [...new Set(group.map(({ device }) => device))].join(','))
+  return stages.map((name, i) => (stages.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name))
 }
 
 function disposed(): BillfishError {

@@ -9,6 +9,7 @@
 #include "cpu/host_memory.h"
 #include "cpu/offload_file.h"
 #include "cpu/operators.h"
+#include "cpu/rank_operators.h"
 #include "cpu/stage_scratch.h"
 #include "engine/error.h"
 
@@ -117,8 +118,8 @@ class CpuBackend final : public Backend {
     }
   }
 
-  void embedding(const Weight& table, const Tensor& out) override {
-    cpu::embedding(static_cast<const MatrixWeight&>(table).matrix, batch_->tokens.data(), out.rows, data_of(out),
+  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
+    cpu::embedding(static_cast<const MatrixWeight&>(table).matrix, first, batch_->tokens.data(), out.rows, data_of(out),
                    out.stride, pool_);
   }
 
@@ -192,6 +193,14 @@ class CpuBackend final : public Backend {
       float* const row = data_of(logits) + static_cast<int64_t>(r) * logits.stride;
       samples.push_back(billfish::sample(row, static_cast<int32_t>(logits.columns), *requests[r], *sampling_scratch_));
     }
+  }
+
+  bool joins(const Backend& other) const override { return dynamic_cast<const CpuBackend*>(&other) != nullptr; }
+
+  void all_reduce(const std::vector<RankValue>& values, int rank) override { cpu::all_reduce(values, rank, pool_); }
+
+  void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) override {
+    cpu::all_gather(values, rank, pieces);
   }
 
   void to_host(const Tensor& from, float* to) override {

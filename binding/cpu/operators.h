@@ -12,8 +12,9 @@
 
 namespace billfish::cpu {
 
-// out[r, :] = table[ids[r], :] as fp32. ids are valid rows of the table.
-void embedding(const Matrix& table, const int32_t* ids, int64_t rows, float* out, int64_t out_stride, ThreadPool& pool);
+// out[r, :] = table[ids[r] - first, :] as fp32; zeros for ids that have no row in the table.
+void embedding(const Matrix& table, int64_t first, const int32_t* ids, int64_t rows, float* out, int64_t out_stride,
+               ThreadPool& pool);
 
 // out = x / sqrt(mean(x^2) + eps) * weight, over each run of `width` columns (width == columns for a layer norm, ==
 // head_dim for q/k norm; weight has `width` elements). The mean is accumulated in fp32 by 16 lanes or better. out may

@@ -26,6 +26,9 @@ struct Tensor {
   int64_t rows = 0, columns = 0, stride = 0;
 };
 
+struct RankValue;      // rank_group.h
+struct GatheredPiece;  // program.h
+
 enum class MemoryUse { weights, kv_cache, buffers };
 
 // Bytes that a backend has allocated on its device, by use. The numbers are what was asked for, each allocation rounded
@@ -92,7 +95,7 @@ class Backend {
     int32_t block_size, heads, kv_heads, head_dim, window;
     float scale;
   };
-  virtual void embedding(const Weight& table, const Tensor& out) = 0;
+  virtual void embedding(const Weight& table, int64_t first, const Tensor& out) = 0;
   virtual void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) = 0;
   virtual void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) = 0;
   virtual void linear(const Tensor& x, const LinearCall* calls, int count) = 0;
@@ -128,6 +131,19 @@ class Backend {
   }
   // Only after takes_from(giver) and giver.give().
   virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
+
+  // --- Ranks of one stage. `values` are what all of them offered; values[rank] is this one's.
+  // Whether the two can be ranks of one stage.
+  virtual bool joins(const Backend& other) const {
+    (void)other;
+    return false;
+  }
+  // The tensor is about to be offered: it is complete for the other ranks to read when this returns.
+  virtual void offer(const Tensor& x) { (void)x; }
+  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned.
+  virtual void all_reduce(const std::vector<RankValue>& values, int rank);
+  // This rank's out = the pieces beside each other, if it has one.
+  virtual void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces);
 
   // --- For benchmarks.
   virtual std::unique_ptr<Instruments> instruments() = 0;

@@ -6,11 +6,7 @@
 #include <utility>
 
 #include "engine/error.h"
-
-#if defined(__linux__)
-#include <pthread.h>
-#include <signal.h>
-#endif
+#include "engine/stage_thread.h"
 
 namespace billfish {
 namespace {
@@ -18,18 +14,6 @@ namespace {
 double milliseconds() {
   using namespace std::chrono;
   return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
-}
-
-// Signals belong to the host program's threads.
-void prepare_thread(size_t index) {
-#if defined(__linux__)
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  pthread_setname_np(pthread_self(), ("billfish-s" + std::to_string(index)).substr(0, 15).c_str());
-#else
-  (void)index;
-#endif
 }
 
 }  // namespace
@@ -124,7 +108,7 @@ void Pipeline::finish(std::shared_ptr<Step> step) {
 }
 
 void Pipeline::work(size_t index) {
-  prepare_thread(index);
+  prepare_stage_thread("billfish-s" + std::to_string(index));
   Lane& lane = *lanes_[index];
   for (;;) {
     std::shared_ptr<Step> step;

@@ -49,6 +49,14 @@ void for_each_value(const Operator& op, Visit visit) {
                    visit(o.out, true);
                  },
                  [&](const Tap& o) { visit(o.x, false); },
+                 [&](const AllReduce& o) {
+                   visit(o.x, false);
+                   visit(o.out, true);
+                 },
+                 [&](const AllGather& o) {
+                   visit(o.x, false);
+                   if (o.out != no_value) visit(o.out, true);
+                 },
              },
              op);
 }
@@ -56,6 +64,8 @@ void for_each_value(const Operator& op, Visit visit) {
 // Checks operators one after the other, knowing which values have been written.
 class Validator {
  public:
+  static constexpr int64_t widest = int64_t{1} << 28;  // columns of a value
+
   Validator(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes)
       : program_(program), weights_(weights), bytes_(bytes), defined_(program.values.size(), false) {}
 
@@ -83,7 +93,6 @@ class Validator {
   }
 
   void check_declarations() {
-    constexpr int64_t widest = int64_t{1} << 28;
     index_ = std::numeric_limits<size_t>::max();
     for (size_t i = 0; i < program_.values.size(); ++i) {
       const Value& value = program_.values[i];
@@ -199,6 +208,7 @@ class Validator {
                      require(table.kind == WeightKind::matrix, "the embedding table " + table.name + " is quantised");
                      const Value& out = define(o.out);
                      require(out.rows == RowKind::tokens && out.width == table.in, "table and output widths differ");
+                     require(o.first >= 0, "the table begins before the first token");
                    },
                    [&](const RmsNorm& o) { check_norm(o.x, o.weight, o.width, o.eps, o.out); },
                    [&](const AddRmsNorm& o) {
@@ -250,6 +260,14 @@ class Validator {
                      require(read(o.x).rows == RowKind::tokens && o.index >= 0 && o.index < 65536,
                              "index out of range");
                    },
+                   [&](const AllReduce& o) { same_shape(read(o.x), define(o.out)); },
+                   [&](const AllGather& o) {
+                     const Value& x = read(o.x);
+                     if (o.out == no_value) return;
+                     const Value& out = define(o.out);
+                     require(x.rows == out.rows, "x and out differ in rows");
+                     check_pieces(o.pieces, out.width);
+                   },
                },
                op);
   }
@@ -261,6 +279,24 @@ class Validator {
             "norm weight " + w.name + " has " + std::to_string(w.out) + " values for width " + std::to_string(x.width));
     require(std::isfinite(eps) && eps >= 0, "eps out of range");
     if (out_id != x_id) same_shape(x, define(out_id));
+  }
+
+  // They cover the value once. That they lie in the other ranks' values, those check when they meet.
+  void check_pieces(const std::vector<GatheredPiece>& pieces, int64_t width) const {
+    std::vector<std::pair<int64_t, int64_t>> covered;
+    for (const GatheredPiece& piece : pieces) {
+      require(piece.rank >= 0 && piece.from >= 0 && piece.to >= 0 && piece.count > 0 && piece.from <= widest &&
+                  piece.count <= widest && piece.to <= width - piece.count,
+              "a piece lies outside its value");
+      covered.emplace_back(piece.to, piece.to + piece.count);
+    }
+    std::sort(covered.begin(), covered.end());
+    int64_t end = 0;
+    for (const auto& [from, until] : covered) {
+      require(from == end, "the pieces do not cover the value once");
+      end = until;
+    }
+    require(end == width, "the pieces do not cover the value");
   }
 
   void check_heads(const Value& x, int32_t heads, int32_t head_dim) const {
@@ -279,10 +315,50 @@ class Validator {
 }  // namespace
 
 const char* operator_name(const Operator& op) {
-  static constexpr const char* names[] = {"embedding", "rmsNorm", "addRmsNorm", "linear", "rope", "logNScale",
-                                          "attention", "siluMul", "add",        "gather", "tap"};
+  static constexpr const char* names[] = {"embedding", "rmsNorm",   "addRmsNorm", "linear", "rope",
+                                          "logNScale", "attention", "siluMul",    "add",    "gather",
+                                          "tap",       "allReduce", "allGather"};
   static_assert(std::variant_size_v<Operator> == sizeof(names) / sizeof(names[0]));
   return names[op.index()];
+}
+
+void validate_ranks(const std::vector<const Program*>& programs) {
+  const auto require = [](bool condition, const std::string& what) {
+    if (condition) return;
+    throw Error("INTERNAL", "The programs of a stage's ranks do not fit together: " + what +
+                                ". This is a mistake in the model's definition, please report it.");
+  };
+  struct Meeting {
+    size_t kind;
+    const Program* program;
+    const Operator* op;
+  };
+  std::vector<std::vector<Meeting>> meetings;
+  for (const Program* program : programs) {
+    std::vector<Meeting>& own = meetings.emplace_back();
+    for (const Operator& op : program->operators) {
+      const bool meets = std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
+      if (meets) own.push_back({op.index(), program, &op});
+    }
+  }
+  const auto width_of = [](const Program& program, ValueId id) { return program.values[id].width; };
+  for (const auto& own : meetings) {
+    require(own.size() == meetings[0].size(), "they meet in different numbers of operators");
+    for (size_t i = 0; i < own.size(); ++i) {
+      require(own[i].kind == meetings[0][i].kind, "they meet in different operators");
+      if (const auto* reduce = std::get_if<AllReduce>(own[i].op)) {
+        const auto& first = std::get<AllReduce>(*meetings[0][i].op);
+        require(width_of(*own[i].program, reduce->x) == width_of(*programs[0], first.x), "they sum different widths");
+        continue;
+      }
+      for (const GatheredPiece& piece : std::get<AllGather>(*own[i].op).pieces) {
+        require(piece.rank < static_cast<int32_t>(programs.size()), "one takes from a rank that there is not");
+        const Program& other = *programs[static_cast<size_t>(piece.rank)];
+        const auto& given = std::get<AllGather>(*meetings[static_cast<size_t>(piece.rank)][i].op);
+        require(piece.from + piece.count <= width_of(other, given.x), "one takes more than another has");
+      }
+    }
+  }
 }
 
 void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes) {

@@ -42,9 +42,10 @@ struct CacheLayer {
 };
 
 // --- Operators. Where `out` is missing the operator works in place on `x`.
-struct Embedding {  // out = table[token ids]
+struct Embedding {  // out = table[token ids - first], and zeros for tokens that have no row in the table
   WeightId table;
   ValueId out;
+  int64_t first = 0;
 };
 struct RmsNorm {  // over each run of `width` columns; out may equal x
   ValueId x;
@@ -95,8 +96,21 @@ struct Tap {  // hands a copy of x to the step's result as hidden state `index`,
   ValueId x;
   int32_t index;
 };
-using Operator =
-    std::variant<Embedding, RmsNorm, AddRmsNorm, Linear, Rope, LogNScale, Attention, SiluMul, Add, Gather, Tap>;
+struct AllReduce {  // out = the sum of x over the ranks of the stage
+  ValueId x, out;
+};
+// Columns [from, from + count) of a rank's value, which become those from `to` on.
+struct GatheredPiece {
+  int32_t rank;
+  int64_t from, to, count;
+};
+struct AllGather {  // out = pieces of all ranks' x beside each other
+  ValueId x;
+  ValueId out;  // no_value for a rank that gives only
+  std::vector<GatheredPiece> pieces;
+};
+using Operator = std::variant<Embedding, RmsNorm, AddRmsNorm, Linear, Rope, LogNScale, Attention, SiluMul, Add, Gather,
+                              Tap, AllReduce, AllGather>;
 
 // What is known of a weight before it is loaded.
 enum class WeightKind { vector, matrix, quantized };
@@ -142,6 +156,10 @@ struct ValueBytes {
 // before they are written, shapes and weights that do not fit, places outside the arenas, or values that share memory
 // while both are needed.
 void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes);
+
+// Throws INTERNAL unless the programs of a stage's ranks meet in the same operators, and take from each other what
+// there is.
+void validate_ranks(const std::vector<const Program*>& programs);
 
 const char* operator_name(const Operator& op);
 

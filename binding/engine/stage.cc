@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/followers.h"
 #include "engine/overloaded.h"
 
 namespace billfish {
@@ -18,8 +19,12 @@ ValueBytes value_bytes(const Backend& backend) {
 }  // namespace
 
 Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes,
-             const StageLimits& limits)
-    : backend_(std::move(backend)), program_(std::move(program)), shapes_(std::move(shapes)), limits_(limits) {
+             const StageLimits& limits, StageRank rank)
+    : backend_(std::move(backend)),
+      program_(std::move(program)),
+      shapes_(std::move(shapes)),
+      limits_(limits),
+      rank_(std::move(rank)) {
   validate(program_, shapes_, value_bytes(*backend_));
   backend_->prepare(program_, shapes_, limits_);
   weights_.resize(shapes_.size());
@@ -38,13 +43,33 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   }
 
   const Value& output = program_.values[program_.output];
-  hands_on_ = output.rows == RowKind::tokens;
+  hands_on_ = leads() && output.rows == RowKind::tokens;
+  if (!leads()) return;
   if (hands_on_ || program_.input != no_value) {
     hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
     const size_t elements = static_cast<size_t>(hidden_width_) * static_cast<size_t>(limits_.max_rows);
     hidden_ = static_cast<float*>(backend_->allocate_host(elements * sizeof(float)));
   }
   if (!hands_on_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
+}
+
+Stage::~Stage() = default;
+
+void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
+  std::vector<const Program*> programs = {&program_};
+  for (const auto& follower : followers) {
+    programs.push_back(&follower->program_);
+    if (backend_->joins(*follower->backend_)) continue;
+    throw Error("INVALID_OPTION", follower->backend_->device() + " cannot compute a stage together with " +
+                                      backend_->device() + "; tensor parallelism is for devices of one kind.");
+  }
+  validate_ranks(programs);
+  followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);
+}
+
+const std::vector<std::unique_ptr<Stage>>& Stage::followers() const {
+  static const std::vector<std::unique_ptr<Stage>> none;
+  return followers_ ? followers_->stages() : none;
 }
 
 void Stage::join(const std::shared_ptr<HandOver>& hand_over) {
@@ -77,10 +102,32 @@ void Stage::admit(Step& step) {
 }
 
 void Stage::run(Step& step) {
+  HandOver::Buffer hidden = std::move(step.hidden);
+  if (!followers_) {
+    compute(step, hidden, hidden.data());
+    return;
+  }
+  rank_.group->begin();
+  followers_->start(step, hidden.data());
+  try {
+    compute(step, hidden, hidden.data());
+  } catch (...) {
+    rank_.group->give_up(std::current_exception());
+  }
+  followers_->wait();
+  rank_.group->end();
+}
+
+void Stage::follow(Step& step, const float* hidden) {
+  HandOver::Buffer none;
+  compute(step, none, hidden);
+}
+
+void Stage::compute(Step& step, HandOver::Buffer& hidden, const float* input) {
   token_rows_ = step.batch.rows();
   backend_->begin(step.batch, program_.ropes);
-  HandOver::Buffer hidden = std::move(step.hidden);
-  if (program_.input != no_value) take_input(step, hidden);
+  if (program_.input != no_value) take_input(step, input);
+  if (rank_.group) rank_.group->meet();  // all have taken the input: its buffer may be written to
   if (!hands_on_) hidden.release();
   for (size_t i = 0; i < program_.operators.size(); ++i) {
     check_not_cancelled(step);
@@ -90,14 +137,16 @@ void Stage::run(Step& step) {
     }
     execute(program_.operators[i], step);
   }
-  hand_on(step, std::move(hidden));
+  if (hands_on_) hand_on(step, std::move(hidden));
 }
 
-void Stage::take_input(Step& step, const HandOver::Buffer& hidden) {
-  if (Backend* giver = std::exchange(step.giver, nullptr)) {
+void Stage::take_input(Step& step, const float* hidden) {
+  if (!leads()) {
+    backend_->from_host(hidden, tensor(program_.input));
+  } else if (Backend* giver = std::exchange(step.giver, nullptr)) {
     backend_->take(*giver, tensor(program_.input));
   } else {
-    backend_->from_host(hidden.data(), tensor(program_.input));
+    backend_->from_host(hidden, tensor(program_.input));
   }
 }
 
@@ -116,13 +165,14 @@ void Stage::hand_on(Step& step, HandOver::Buffer hidden) {
 void Stage::run_head(Step& step, size_t gather) {
   const int64_t wanted = static_cast<int64_t>(step.batch.logit_rows.size());
   const int64_t vocabulary = program_.values[program_.output].width;
-  if (step.want_logits) step.result.logits.resize(static_cast<size_t>(wanted) * vocabulary);
+  if (leads() && step.want_logits) step.result.logits.resize(static_cast<size_t>(wanted) * vocabulary);
   for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
     logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first_logit_row_);
     for (size_t i = gather; i < program_.operators.size(); ++i) {
       check_not_cancelled(step);
       execute(program_.operators[i], step);
     }
+    if (!leads()) continue;
     const Tensor output = tensor(program_.output);
     if (step.want_logits) backend_->to_host(output, step.result.logits.data() + first_logit_row_ * vocabulary);
     requests_.clear();
@@ -137,7 +187,7 @@ void Stage::run_head(Step& step, size_t gather) {
 
 void Stage::execute(const Operator& op, Step& step) {
   std::visit(Overloaded{
-                 [&](const Embedding& o) { backend_->embedding(*weights_[o.table], tensor(o.out)); },
+                 [&](const Embedding& o) { backend_->embedding(*weights_[o.table], o.first, tensor(o.out)); },
                  [&](const RmsNorm& o) {
                    backend_->rms_norm(tensor(o.x), *weights_[o.weight], o.width, o.eps, tensor(o.out));
                  },
@@ -169,8 +219,25 @@ void Stage::execute(const Operator& op, Step& step) {
                    states[o.index].resize(static_cast<size_t>(x.rows) * x.columns);
                    backend_->to_host(x, states[o.index].data());
                  },
+                 [&](const AllReduce& o) {
+                   offer(o.x, o.out);
+                   backend_->all_reduce(rank_.group->values(), rank_.rank);
+                   rank_.group->meet();
+                 },
+                 [&](const AllGather& o) {
+                   offer(o.x, o.out);
+                   backend_->all_gather(rank_.group->values(), rank_.rank, o.pieces);
+                   rank_.group->meet();
+                 },
              },
              op);
+}
+
+// Until the next meeting the other ranks read x.
+void Stage::offer(ValueId x, ValueId out) {
+  backend_->offer(tensor(x));
+  rank_.group->offer(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out)});
+  rank_.group->meet();
 }
 
 }  // namespace billfish

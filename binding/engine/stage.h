@@ -1,4 +1,5 @@
-// A stage: the consecutive modules on one device, with their weights, their part of the KV cache and their buffers.
+// A stage: the consecutive modules on one device, with their weights, their part of the KV cache and their buffers. Or
+// one rank's share of them, of a stage on several devices.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -7,16 +8,27 @@
 #include "engine/backend.h"
 #include "engine/hand_over.h"
 #include "engine/program.h"
+#include "engine/rank_group.h"
 #include "engine/stage_limits.h"
 #include "engine/step.h"
 
 namespace billfish {
 
+class Followers;
+
+// Which rank of a stage. The first one leads: it takes steps, hands them on and samples; the others follow it.
+struct StageRank {
+  std::shared_ptr<RankGroup> group;  // null for the only one
+  int rank = 0;
+};
+
 class Stage {
  public:
   // Validates the program against the weights' shapes and allocates all that steps will need: from then on a step
   // allocates nothing but its results. Throws Error.
-  Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes, const StageLimits& limits);
+  Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes, const StageLimits& limits,
+        StageRank rank = {});
+  ~Stage();
 
   Backend& backend() { return *backend_; }
   const Backend& backend() const { return *backend_; }
@@ -25,12 +37,19 @@ class Stage {
   // Weights are made by the loader, in the order of their shapes; run() needs all of them.
   void set_weight(size_t index, std::unique_ptr<Weight> weight) { weights_[index] = std::move(weight); }
 
+  // Of the first rank: the others, from then on its own. Before the first step. Throws INTERNAL if their programs do
+  // not fit together, and INVALID_OPTION if their devices cannot be ranks of one stage.
+  void lead(std::vector<std::unique_ptr<Stage>> followers);
+  const std::vector<std::unique_ptr<Stage>>& followers() const;
+
   // Joins the stages that hidden states go to or come from: brings its buffer. Before the first step, unless the stage
   // is a model's only one.
   void join(const std::shared_ptr<HandOver>& hand_over);
 
   // The stage behind this one: hidden states go from device to device where the two can do so. Before the first step.
-  void lead_to(const Stage& next) { gives_ = next.backend_->takes_from(*backend_); }
+  void lead_to(const Stage& next) {
+    gives_ = !rank_.group && !next.rank_.group && next.backend_->takes_from(*backend_);
+  }
 
   // Gives the step a buffer for what it will hand over, unless it has one or this is the last stage. Waits while other
   // steps hold all of them; only the first stage's steps ever do, so those behind it always go on.
@@ -40,11 +59,17 @@ class Stage {
   // states, or the results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
   void run(Step& step);
 
+  // Does along with the first rank what it runs. `hidden`: what that one takes, if the program has an input.
+  void follow(Step& step, const float* hidden);
+
  private:
+  bool leads() const { return rank_.rank == 0; }
+  void compute(Step& step, HandOver::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
-  void take_input(Step& step, const HandOver::Buffer& hidden);
+  void take_input(Step& step, const float* hidden);
   void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
+  void offer(ValueId x, ValueId out);
   void run_head(Step& step, size_t gather);
   void check_not_cancelled(const Step& step) const;
 
@@ -52,6 +77,8 @@ class Stage {
   Program program_;
   std::vector<WeightShape> shapes_;
   StageLimits limits_;
+  StageRank rank_;
+  std::unique_ptr<Followers> followers_;
   std::vector<std::unique_ptr<Weight>> weights_;
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;

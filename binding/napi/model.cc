@@ -102,19 +102,32 @@ class ModelCore {
     MappedFiles files;
     for (const std::string& path : spec_.files) files.push_back(std::make_shared<MappedFile>(path));
     std::vector<std::unique_ptr<Stage>> stages;
-    for (StageSpec& stage : spec_.stages) {
-      std::vector<WeightShape> shapes;
-      std::transform(stage.weights.begin(), stage.weights.end(), std::back_inserter(shapes), shape_of);
-      stages.push_back(std::make_unique<Stage>(make_backend(stage.device, spec_.backend), std::move(stage.program),
-                                               std::move(shapes), spec_.limits));
-      if (spec_.random_weights) {
-        load_random_weights(*stages.back(), stage.weights, control_);
-      } else {
-        load_weights(*stages.back(), stage.weights, files, control_);
+    const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
+    for (size_t first = 0; first < spec_.stages.size(); first += ranks) {
+      std::vector<std::unique_ptr<Stage>> group;
+      const auto meeting = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
+      for (size_t rank = 0; rank < ranks; ++rank) {
+        group.push_back(build_rank(spec_.stages[first + rank], files, {meeting, static_cast<int>(rank)}));
       }
+      stages.push_back(std::move(group.front()));
+      group.erase(group.begin());
+      if (!group.empty()) stages.back()->lead(std::move(group));
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
     pipeline_->start();
+  }
+
+  std::unique_ptr<Stage> build_rank(StageSpec& spec, const MappedFiles& files, StageRank rank) {
+    std::vector<WeightShape> shapes;
+    std::transform(spec.weights.begin(), spec.weights.end(), std::back_inserter(shapes), shape_of);
+    auto stage = std::make_unique<Stage>(make_backend(spec.device, spec_.backend), std::move(spec.program),
+                                         std::move(shapes), spec_.limits, std::move(rank));
+    if (spec_.random_weights) {
+      load_random_weights(*stage, spec.weights, control_);
+    } else {
+      load_weights(*stage, spec.weights, files, control_);
+    }
+    return stage;
   }
 
   ModelSpec spec_;
@@ -231,14 +244,18 @@ Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
   Pipeline* pipeline = core_->pipeline();
   if (!pipeline) throw to_javascript(env, disposed());
   Napi::Array list = Napi::Array::New(env);
-  for (const auto& stage : pipeline->stages()) {
-    const MemoryCount count = stage->backend().memory();
+  const auto add = [&](const Backend& backend) {
+    const MemoryCount count = backend.memory();
     Napi::Object entry = Napi::Object::New(env);
-    entry["device"] = Napi::String::New(env, stage->backend().device());
+    entry["device"] = Napi::String::New(env, backend.device());
     entry["weights"] = Napi::Number::New(env, static_cast<double>(count.weights));
     entry["kvCache"] = Napi::Number::New(env, static_cast<double>(count.kv_cache));
     entry["buffers"] = Napi::Number::New(env, static_cast<double>(count.buffers));
     list[list.Length()] = entry;
+  };
+  for (const auto& stage : pipeline->stages()) {
+    add(stage->backend());
+    for (const auto& follower : stage->followers()) add(follower->backend());
   }
   return list;
 }

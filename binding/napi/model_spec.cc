@@ -78,8 +78,7 @@ std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name)
   std::vector<ChannelRun> runs;
   if (!has(object, name)) return runs;
   for_each_object(object, name, [&](const Napi::Object& run) {
-    const int64_t start = has(run, "start") ? integer(run, "start", 0, int32_max) : ChannelRun::zeros;
-    runs.push_back({start, integer(run, "count", 0, int32_max)});
+    runs.push_back({integer(run, "start", ChannelRun::zeros, int32_max), integer(run, "count", 0, int32_max)});
   });
   return runs;
 }
@@ -153,7 +152,7 @@ Value parse_value(const Napi::Object& object) {
 
 Operator parse_operator(const Napi::Object& o) {
   const std::string kind = string(o, "op");
-  if (kind == "embedding") return Embedding{id(o, "table"), id(o, "out")};
+  if (kind == "embedding") return Embedding{id(o, "table"), id(o, "out"), integer(o, "first", 0, int32_max)};
   if (kind == "rmsNorm") {
     return RmsNorm{id(o, "x"), id(o, "weight"), integer(o, "width", 1, int32_max), number(o, "eps"), id(o, "out")};
   }
@@ -175,6 +174,15 @@ Operator parse_operator(const Napi::Object& o) {
   if (kind == "add") return Add{id(o, "x"), id(o, "y")};
   if (kind == "gather") return Gather{id(o, "x"), id(o, "out")};
   if (kind == "tap") return Tap{id(o, "x"), id(o, "index")};
+  if (kind == "allReduce") return AllReduce{id(o, "x"), id(o, "out")};
+  if (kind == "allGather") {
+    AllGather gather{id(o, "x"), has(o, "out") ? id(o, "out") : no_value, {}};
+    for_each_object(o, "pieces", [&](const Napi::Object& piece) {
+      gather.pieces.push_back({id(piece, "rank"), integer(piece, "from", 0, int32_max),
+                               integer(piece, "to", 0, int32_max), integer(piece, "count", 1, int32_max)});
+    });
+    return gather;
+  }
   throw Error("INVALID_OPTION", "A program has an unknown operator '" + kind + "'.");
 }
 
@@ -221,6 +229,10 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
     spec.stages.push_back(std::move(stage));
   });
   if (spec.stages.empty()) throw Error("INVALID_OPTION", "A model needs at least one stage.");
+  spec.tensor_parallel_size = static_cast<int>(integer(object, "tensorParallelSize", 1, 64));
+  if (spec.stages.size() % static_cast<size_t>(spec.tensor_parallel_size) != 0) {
+    throw Error("INVALID_OPTION", "Every stage needs a program for each of its ranks.");
+  }
   spec.backend = parse_number_formats(object);
   if (has(object, "offloadDirectory")) spec.backend.offload_directory = string(object, "offloadDirectory");
   spec.limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));

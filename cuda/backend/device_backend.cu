@@ -155,11 +155,11 @@ class DeviceBackend final : public Giver {
 
   void begin(const Batch& batch, const std::vector<RopeSpec>&) override { batch_->upload(stream_, batch); }
 
-  void embedding(const Weight& table, const Tensor& out) override {
+  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
     const LinearWeight& rows = static_cast<const MatrixWeight&>(table).linear;
     const Matrix<const Element> elements{reinterpret_cast<const Element*>(rows.elements), rows.out, rows.in,
                                          rows.stride};
-    BILLFISH_TARGET::embedding(stream_, elements, batch_->tokens(), matrix<float>(out));
+    BILLFISH_TARGET::embedding(stream_, elements, first, batch_->tokens(), matrix<float>(out));
   }
 
   void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {

@@ -7,8 +7,10 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// out[r] = table[tokens[r]]. Table: float, half or bfloat16; tokens in the device's memory, rows of the table.
+// out[r] = table[tokens[r] - first], zeros for tokens that have no row in the table. Table: float, half or bfloat16;
+// tokens in the device's memory.
 template <class Table>
-void embedding(Stream& stream, const Matrix<const Table>& table, const int32_t* tokens, const Matrix<float>& out);
+void embedding(Stream& stream, const Matrix<const Table>& table, int64_t first, const int32_t* tokens,
+               const Matrix<float>& out);
 
 }  // namespace billfish::BILLFISH_TARGET

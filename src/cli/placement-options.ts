@@ -12,6 +12,7 @@ export interface PlacementCliOptions {
   readonly devices?: string
   readonly maxMemory?: string
   readonly deviceOverhead?: string
+  readonly tensorParallelSize?: number
   readonly dtype?: string
   readonly context?: number
   readonly maxModelLength?: number
@@ -38,6 +39,11 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     .option(
       '--device-overhead <size>',
       'of the memory of each CUDA device what CUDA itself takes (default: 512MiB, or 256MiB beside what is free now)',
+    )
+    .option(
+      '--tensor-parallel-size <count>',
+      'devices that compute every layer together, each its share (default: 1)',
+      wholeNumber,
     )
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
     .option('--context <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
@@ -69,6 +75,7 @@ export async function placementOptions(
     devices: options.devices === undefined ? undefined : parseDevices(options.devices),
     maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
     deviceOverhead: options.deviceOverhead,
+    tensorParallelSize: options.tensorParallelSize,
     dtype: options.dtype as ModelType | undefined,
     maxModelLength: options.context ?? options.maxModelLength,
     maxSequences: options.sequences,

@@ -1,7 +1,9 @@
 import { BillfishError } from '../errors'
-import type { OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
+import type { GatheredPiece, OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
+import { ZEROS } from '../quantization/padding'
 import { fuse, planBuffers, type ValueBytes } from './program'
+import { Rank, type Share } from './rank'
 
 /** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
 export interface WeightSource {
@@ -52,7 +54,16 @@ export class Graph {
   private readonly operators: OperatorSpec[] = []
   private inputId: number | undefined
 
-  constructor(readonly source: WeightSource) {}
+  constructor(
+    readonly source: WeightSource,
+    /** The rank that is traced, of those that share the stage. */
+    readonly rank: Rank = Rank.only,
+  ) {}
+
+  /** All ranks of the stage. */
+  get ranks(): Rank[] {
+    return Array.from({ length: this.rank.count }, (_, index) => new Rank(index, this.rank.count))
+  }
 
   /** A view of the weights below `prefix`: `layer.linear('mlp.up_proj', ...)`. */
   module(prefix: string): Module {
@@ -66,10 +77,10 @@ export class Graph {
     return value
   }
 
-  /** The rows of `table` that the batch's token ids name, [tokens, hidden]. */
-  embedding(table: MatrixSpec): Value {
+  /** The rows of `table` that the batch's token ids name, [tokens, hidden]. Its first row is that of token `first`. */
+  embedding(table: MatrixSpec, first = 0): Value {
     const out = this.newValue(table.in, 'tokens', 'residual')
-    this.operators.push({ op: 'embedding', table: this.weight(table), out: out.id })
+    this.operators.push({ op: 'embedding', table: this.weight(table), first, out: out.id })
     return out
   }
 
@@ -87,7 +98,7 @@ export class Graph {
   }
 
   /** x * W^T + bias. */
-  linear(x: Value, weight: LinearSpec, kind: 'activation' | 'logits' = 'activation'): Value {
+  linear(x: Value, weight: LinearSpec, kind: ValueSpec['class'] = 'activation'): Value {
     const out = this.newValue(weight.out, x.rows, kind)
     this.operators.push({ op: 'linear', x: x.id, targets: [{ weight: this.weight(weight), out: out.id }] })
     return out
@@ -152,9 +163,46 @@ export class Graph {
     return out
   }
 
+  /** The sum of all ranks' `x`. */
+  allReduce(x: Value, kind: ValueSpec['class'] = 'activation'): Value {
+    const out = this.newValue(x.width, x.rows, kind)
+    this.operators.push({ op: 'allReduce', x: x.id, out: out.id })
+    return out
+  }
+
+  /** A value of `width` columns, of which every rank's `x` has its share, zeros among them left out. */
+  gatherOnAll(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
+    const out = this.newValue(width, x.rows, 'activation')
+    this.operators.push({ op: 'allGather', x: x.id, out: out.id, pieces: this.pieces(shareOf) })
+    return out
+  }
+
+  /** {@link gatherOnAll} for logits, which the first rank alone needs; the others' `x` is returned as it is. */
+  gatherOnFirst(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
+    const pieces = this.pieces(shareOf)
+    if (!this.rank.isFirst) {
+      this.operators.push({ op: 'allGather', x: x.id, pieces })
+      return x
+    }
+    const out = this.newValue(width, x.rows, 'logits')
+    this.operators.push({ op: 'allGather', x: x.id, out: out.id, pieces })
+    return out
+  }
+
+  private pieces(shareOf: (rank: Rank) => Share): GatheredPiece[] {
+    return this.ranks.flatMap((rank) => {
+      let from = 0
+      return shareOf(rank).flatMap(({ start, count }) => {
+        const piece = { rank: rank.index, from, to: start, count }
+        from += count
+        return start === ZEROS ? [] : [piece]
+      })
+    })
+  }
+
   /** Makes `x` available as hidden state `index` of a forward pass that asks for hidden states. */
   tap(x: Value, index: number): void {
-    this.operators.push({ op: 'tap', x: x.id, index })
+    if (this.rank.isFirst) this.operators.push({ op: 'tap', x: x.id, index })
   }
 
   /** The program, whose result is `output`, with places for values of so many bytes. */

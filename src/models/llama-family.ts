@@ -2,6 +2,8 @@ import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
+import { embed, gatedMlp, head, headsOf, outputProjection } from './parallel'
+import type { Share } from './rank'
 import type { Rope } from './rope'
 import { ropeFromConfig } from './rope'
 
@@ -62,7 +64,7 @@ export class LlamaFamilyModel implements Model {
   }
 
   embed(g: Graph): Value {
-    return g.embedding(this.embeddingTable())
+    return embed(g, this.embeddingTable())
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {
@@ -72,9 +74,13 @@ export class LlamaFamilyModel implements Model {
     const qkvBias = attentionBias === 'none' ? 'none' : 'required'
 
     const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize), normEps)
-    let q = g.linear(h, layer.linear('self_attn.q_proj', this.heads * headDim, hiddenSize, qkvBias))
-    let k = g.linear(h, layer.linear('self_attn.k_proj', kvHeads * headDim, hiddenSize, qkvBias))
-    const v = g.linear(h, layer.linear('self_attn.v_proj', kvHeads * headDim, hiddenSize, qkvBias))
+    const counts = { heads: this.heads, kvHeads, headDim }
+    const { queries, keys } = g.rank.heads(this.heads, kvHeads)
+    const projection = (name: string, heads: number, share: Share) =>
+      g.linear(h, headsOf(layer.linear(name, heads * headDim, hiddenSize, qkvBias), g.rank, share, headDim))
+    let q = projection('self_attn.q_proj', this.heads, queries)
+    let k = projection('self_attn.k_proj', kvHeads, keys)
+    const v = projection('self_attn.v_proj', kvHeads, keys)
     if (headNorm) {
       q = g.headNorm(q, layer.norm('self_attn.q_norm', headDim), headDim, normEps)
       k = g.headNorm(k, layer.norm('self_attn.k_norm', headDim), headDim, normEps)
@@ -83,14 +89,15 @@ export class LlamaFamilyModel implements Model {
     k = g.rope(k, headDim, this.rope)
     const attended = g.attention(q, k, v, { headDim, window: this.traits.window(index) })
     const outputBias = attentionBias === 'qkvo' ? 'required' : 'none'
-    x = g.add(x, g.linear(attended, layer.linear('self_attn.o_proj', hiddenSize, this.heads * headDim, outputBias)))
+    const output = layer.linear('self_attn.o_proj', hiddenSize, this.heads * headDim, outputBias)
+    x = g.add(x, outputProjection(g, attended, output, counts))
 
     const width = this.intermediateSize
     const bias = mlpBias ? 'required' : 'none'
     const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
-    const gate = g.linear(m, layer.linear('mlp.gate_proj', width, hiddenSize, bias))
-    const up = g.linear(m, layer.linear('mlp.up_proj', width, hiddenSize, bias))
-    return g.add(x, g.linear(g.siluMul(gate, up), layer.linear('mlp.down_proj', hiddenSize, width, bias)))
+    const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
+    const up = layer.linear('mlp.up_proj', width, hiddenSize, bias)
+    return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.down_proj', hiddenSize, width, bias)))
   }
 
   finalNorm(g: Graph, x: Value): Value {
@@ -103,7 +110,7 @@ export class LlamaFamilyModel implements Model {
     const weight = this.tied
       ? this.embeddingTable()
       : this.source.linear(this.names.head, vocabulary, hiddenSize, 'none')
-    return g.linear(x, weight, 'logits')
+    return head(g, x, weight)
   }
 
   ropeBase(promptLength: number, length: number): number {

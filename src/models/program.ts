@@ -60,7 +60,10 @@ export function operands(operator: OperatorSpec): { reads: ValueId[]; writes: Va
     case 'add':
       return { reads: [operator.x, operator.y], writes: [] }
     case 'gather':
+    case 'allReduce':
       return { reads: [operator.x], writes: [operator.out] }
+    case 'allGather':
+      return { reads: [operator.x], writes: operator.out === undefined ? [] : [operator.out] }
   }
 }
 

@@ -1,7 +1,11 @@
+import type { LinearSpec } from '../native/weights'
+import { partOf } from '../quantization/part'
 import type { Architecture, Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
+import { embed, gatedMlp, head, outputProjection } from './parallel'
+import { type Rank, type Share, shifted, sizeOf, widened } from './rank'
 import type { Rope } from './rope'
 import { plainRope, qwenDynamicRope } from './rope'
 
@@ -56,27 +60,37 @@ class QwenModel implements Model {
 
   embed(g: Graph): Value {
     const { vocabulary, hiddenSize } = this.shape
-    return g.embedding(this.source.table(`${this.names.embedding}.weight`, vocabulary, hiddenSize))
+    return embed(g, this.source.table(`${this.names.embedding}.weight`, vocabulary, hiddenSize))
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {
     const { hiddenSize, headDim } = this.shape
-    const width = this.heads * headDim
+    const all = this.heads * headDim
     const layer = g.module(`${this.names.layers}.${index}`)
 
     const h = g.rmsNorm(x, layer.norm('ln_1', hiddenSize), this.normEps)
-    const qkv = g.linear(h, layer.linear('attn.c_attn', 3 * width, hiddenSize, 'required'))
+    const own = widened(g.rank.heads(this.heads, this.heads).queries, headDim)
+    const width = sizeOf(own)
+    const qkv = g.linear(h, this.qkvOf(g.rank, layer.linear('attn.c_attn', 3 * all, hiddenSize, 'required'), own))
     let q = g.rope(g.columns(qkv, 0, width), headDim, this.rope)
     const k = g.rope(g.columns(qkv, width, width), headDim, this.rope)
     const v = g.columns(qkv, 2 * width, width)
     if (this.logNLength > 1) q = g.logNScale(q, this.logNLength)
     const attended = g.attention(q, k, v, { headDim })
-    x = g.add(x, g.linear(attended, layer.linear('attn.c_proj', hiddenSize, width)))
+    const counts = { heads: this.heads, kvHeads: this.heads, headDim }
+    x = g.add(x, outputProjection(g, attended, layer.linear('attn.c_proj', hiddenSize, all), counts))
 
     const m = g.rmsNorm(x, layer.norm('ln_2', hiddenSize), this.normEps)
-    const gate = g.linear(m, layer.linear('mlp.w2', this.mlpWidth, hiddenSize))
-    const up = g.linear(m, layer.linear('mlp.w1', this.mlpWidth, hiddenSize))
-    return g.add(x, g.linear(g.siluMul(gate, up), layer.linear('mlp.c_proj', hiddenSize, this.mlpWidth)))
+    const gate = layer.linear('mlp.w2', this.mlpWidth, hiddenSize)
+    const up = layer.linear('mlp.w1', this.mlpWidth, hiddenSize)
+    return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.c_proj', hiddenSize, this.mlpWidth)))
+  }
+
+  /** A rank's heads of each of the thirds. */
+  private qkvOf(rank: Rank, weight: LinearSpec, own: Share): LinearSpec {
+    if (rank.count === 1) return weight
+    const third = weight.out / 3
+    return partOf(weight, { outputs: [0, 1, 2].flatMap((i) => shifted(own, i * third)) })
   }
 
   finalNorm(g: Graph, x: Value): Value {
@@ -85,7 +99,7 @@ class QwenModel implements Model {
 
   head(g: Graph, x: Value): Value {
     const { vocabulary, hiddenSize } = this.shape
-    return g.linear(x, this.source.linear(this.names.head, vocabulary, hiddenSize, 'none'), 'logits')
+    return head(g, x, this.source.linear(this.names.head, vocabulary, hiddenSize, 'none'))
   }
 
   ropeBase(promptLength: number, length: number): number {

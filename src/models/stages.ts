@@ -1,7 +1,9 @@
+import { BillfishError } from '../errors'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { Graph, type WeightSource } from './graph'
 import { planBuffers, valueBytes } from './program'
+import { Rank } from './rank'
 
 /** Modules in the order of the forward pass: embedding, layers, final norm, head. */
 export function modulesOf(model: Model): string[] {
@@ -27,10 +29,30 @@ export function stagesOf(modules: readonly string[], deviceOf: (module: string) 
   return stages
 }
 
-/** Traces the program of one stage. Hidden state 0 is the embedding, i + 1 the raw output of layer i. */
-export function traceStage(model: Model, source: WeightSource, stage: StageModules): StageSpec {
+/** Traces what each device of a stage computes: of the only one, or of all that share it. */
+export function traceRanks(model: Model, source: WeightSource, stage: StageModules, ranks: number): StageSpec[] {
+  return devicesOfGroup(stage.device, ranks).map((device, index) =>
+    traceStage(model, source, { device, modules: stage.modules }, new Rank(index, ranks)),
+  )
+}
+
+/** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or all on the same one. */
+export function devicesOfGroup(group: string, ranks: number): string[] {
+  const devices = group.split(',')
+  if (devices.length === ranks) return devices
+  if (devices.length === 1) return Array.from({ length: ranks }, () => group)
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `deviceMap: ${group} are ${devices.length} devices, but tensorParallelSize is ${ranks}. Name ${ranks === 1 ? 'one' : ranks}.`,
+  )
+}
+
+/**
+ * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i.
+ */
+export function traceStage(model: Model, source: WeightSource, stage: StageModules, rank = Rank.only): StageSpec {
   const { names, shape } = model
-  const g = new Graph(source)
+  const g = new Graph(source, rank)
   let x = stage.modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
   for (const module of stage.modules) {
     if (module === names.embedding) {
@@ -49,7 +71,8 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
       g.tap(x, index + 1)
     }
   }
-  return { device: stage.device, program: g.finish(required(x), valueBytes(stage.device)), weights: g.weights }
+  const program = g.finish(required(x), valueBytes(stage.device))
+  return { device: stage.device, rank: rank.index, program, weights: g.weights }
 }
 
 /** The same stage on another device, where its values may take other bytes. */

@@ -19,7 +19,8 @@ export interface ValueSpec {
 
 /** The operators of binding/engine/program.h. Where `out` is missing, the operator works in place on its first operand. */
 export type OperatorSpec =
-  | { op: 'embedding'; table: number; out: ValueId }
+  /** Tokens from `first` on have a row in the table; others give zeros. */
+  | { op: 'embedding'; table: number; first: number; out: ValueId }
   | { op: 'rmsNorm'; x: ValueId; weight: number; width: number; eps: number; out: ValueId }
   | { op: 'addRmsNorm'; x: ValueId; y: ValueId; weight: number; eps: number; out: ValueId }
   | { op: 'linear'; x: ValueId; targets: readonly { readonly weight: number; readonly out: ValueId }[] }
@@ -40,7 +41,19 @@ export type OperatorSpec =
   | { op: 'siluMul'; gate: ValueId; up: ValueId }
   | { op: 'add'; x: ValueId; y: ValueId }
   | { op: 'gather'; x: ValueId; out: ValueId }
+  /** out = the sum of x over all ranks. */
+  | { op: 'allReduce'; x: ValueId; out: ValueId }
+  /** Columns of all ranks' x beside each other. A rank without `out` gives only. */
+  | { op: 'allGather'; x: ValueId; out?: ValueId; pieces: readonly GatheredPiece[] }
   | { op: 'tap'; x: ValueId; index: number }
+
+/** Columns [from, from + count) of a rank's value, which become those from `to` on. */
+export interface GatheredPiece {
+  readonly rank: number
+  readonly from: number
+  readonly to: number
+  readonly count: number
+}
 
 /** A value's place in its arena: its rows begin at offset * rows of the arena, and are `stride` apart, both in bytes. */
 export interface PlaceSpec {
@@ -70,8 +83,11 @@ export interface ProgramSpec {
   readonly output: ValueId
 }
 
+/** A stage on one device, or one rank's share of it. */
 export interface StageSpec {
   readonly device: string
+  /** Which of the stage's ranks; the first one leads, and is the only one without tensor parallelism. */
+  readonly rank: number
   readonly program: ProgramSpec
   readonly weights: readonly WeightSpec[]
 }
@@ -81,7 +97,10 @@ export interface ModelSpec {
   readonly files: readonly string[]
   /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
   readonly randomWeights?: boolean | undefined
+  /** All ranks of the first stage, then those of the second, ... */
   readonly stages: readonly StageSpec[]
+  /** Ranks a stage. */
+  readonly tensorParallelSize: number
   /** fp32 activations and accumulation throughout. */
   readonly exact: boolean
   /** Type of the cached keys and values on CPU devices. */

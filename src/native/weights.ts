@@ -26,6 +26,34 @@ export interface TensorRef {
   readonly bytes: number
 }
 
+/** Channels of a stored layer that follow one another, or zeros (`start` -1) between channels. */
+export interface ChannelRunSpec {
+  readonly start: number
+  readonly count: number
+}
+
+/**
+ * What a weight has of a stored layer: a rank's share under tensor parallelism, and padding. The weight's `out`, `in` and
+ * `groupSize` are the part's.
+ */
+export interface PartSpec {
+  readonly storedOut: number
+  readonly storedIn: number
+  /** Of quantised layers. */
+  readonly storedGroupSize?: number | undefined
+  /** In the order in which the weight has them; absent: all of them. */
+  readonly outputs?: readonly ChannelRunSpec[] | undefined
+  readonly inputs?: readonly ChannelRunSpec[] | undefined
+  /**
+   * With act-order, inputs are counted in the order of groups, and come in that order: what makes them `follows` it.
+   * Without this, a layer that has act-order in truth is refused, if it is cut between inputs.
+   */
+  readonly inputsInGroupOrder: boolean
+  /** The outputs are counted in the order of groups of the layer that reads them, which is this group index's. */
+  readonly follows?: TensorRef | undefined
+  readonly followedGroupSize?: number | undefined
+}
+
 /** Row-major weights in the checkpoint's own floating-point type: unquantised linears, the embedding, the head. */
 export interface MatrixSpec {
   readonly kind: 'matrix'
@@ -34,6 +62,7 @@ export interface MatrixSpec {
   readonly in: number
   readonly weight: TensorRef
   readonly bias?: TensorRef | undefined
+  readonly part?: PartSpec | undefined
 }
 
 /** A vector that is kept as fp32: norm weights. */
@@ -64,13 +93,21 @@ export interface QuantizedSpec {
   readonly zeros?: TensorRef | undefined
   /** Group of every input, where the checkpoint stores it; the native side sees whether it is the natural order. */
   readonly groupIndex?: TensorRef | undefined
+  /** Whether the group index may be another than the natural one, by the quantisation config. */
+  readonly actOrder?: boolean | undefined
   /** compressed-tensors' weight_shape: [out, in] as numbers, which must be those of this spec. */
   readonly storedShape?: TensorRef | undefined
   readonly bias?: TensorRef | undefined
+  readonly part?: PartSpec | undefined
 }
 
 export type LinearSpec = MatrixSpec | QuantizedSpec
 export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
+
+/** Whether backends keep a place for the order of the weight's inputs. A part between inputs has them sorted. */
+export function mayHaveOrder({ groupIndex, part }: QuantizedSpec): boolean {
+  return groupIndex !== undefined && part?.inputs === undefined
+}
 
 /** Bytes of a weight's tensors in the checkpoint. */
 export function storedBytes(weight: WeightSpec): number {

@@ -1,7 +1,7 @@
 import type { ModelLimits } from '../limits'
 import { type CostOf, fastestSlowest, partition } from './partition'
 import { type PlanDevice, roomOn } from './plan'
-import type { StageCosts } from './stage-costs'
+import type { Costs } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
 import { stageTime, tokensOfStep } from './stage-time'
 
@@ -14,26 +14,22 @@ export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
  * (not the embedding's, of which a token reads one row), or of computing with them where that takes longer.
  * @returns for each device the end of its run of `costs.groups`, or undefined if no split fits
  */
-export function autoSplit(
-  costs: StageCosts,
-  limits: SplitLimits,
-  devices: readonly PlanDevice[],
-): number[] | undefined {
+export function autoSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number[] | undefined {
   return partition(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
-export function fitsSomehow(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
+export function fitsSomehow(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
   return fastestSlowest(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices)) !== undefined
 }
 
 /** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
-export function leastShortSplit(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): number[] {
+export function leastShortSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number[] {
   return autoSplit(costs, limits, withMore(devices, leastMore(costs, limits, devices))) as number[]
 }
 
 /** The least bytes more on every device with which something fits; 0 if it does already. */
-export function leastMore(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): number {
+export function leastMore(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number {
   const fits = (bytes: number) => fitsSomehow(costs, limits, withMore(devices, bytes))
   let low = 0 // this does not fit; what `high` says does
   let high = 0
@@ -55,7 +51,7 @@ function withMore(devices: readonly PlanDevice[], bytes: number): PlanDevice[] {
 
 /** Module -> device of a split. */
 export function splitMap(
-  { groups }: StageCosts,
+  { groups }: Costs,
   devices: readonly PlanDevice[],
   ends: readonly number[],
 ): Map<string, string> {
@@ -71,7 +67,7 @@ function roomsOn(devices: readonly PlanDevice[]): number[] {
   return devices.map(roomOn)
 }
 
-function costOf(costs: StageCosts, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {
+function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {
   const needs = costs.needs(limits)
   const tokens = tokensOfStep(devices, limits.maxSequences)
   return (index, first, end) => {

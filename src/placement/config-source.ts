@@ -48,6 +48,7 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
   readonly scaleType: TensorType
   /** Whether the group of every input is stored. */
   readonly groupIndex: boolean
+  readonly actOrder: boolean
 }
 
 /** Quantisers' own default where a config is silent. */
@@ -60,29 +61,47 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       return undefined
     case 'gptq': {
       if (isLeftOut(quantization, module)) return undefined
-      const { bits, groupSize = defaultGroupSize, symmetric } = forModule(quantization, module)
-      return { format: 'gptq', bits, groupSize, symmetric, scaleType: 'F16', groupIndex: true } // of any order
+      const { bits, groupSize = defaultGroupSize, symmetric, actOrder } = forModule(quantization, module)
+      // The index is stored whatever the order.
+      return { format: 'gptq', bits, groupSize, symmetric, scaleType: 'F16', groupIndex: true, actOrder }
     }
     case 'awq': {
       const { bits, groupSize = defaultGroupSize, zeroPoint } = quantization
-      return { format: 'awq', bits, groupSize, symmetric: !zeroPoint, scaleType: 'F16', groupIndex: false }
+      return {
+        format: 'awq',
+        bits,
+        groupSize,
+        symmetric: !zeroPoint,
+        scaleType: 'F16',
+        groupIndex: false,
+        actOrder: false,
+      }
     }
     case 'compressed-tensors': {
       const scheme = schemeByName(quantization, module)
       if (!scheme) return undefined
       const { bits, groupSize, symmetric, actOrder } = scheme
-      return { format: 'compressed-tensors', bits, groupSize, symmetric, scaleType: plain, groupIndex: actOrder }
+      return {
+        format: 'compressed-tensors',
+        bits,
+        groupSize,
+        symmetric,
+        scaleType: plain,
+        groupIndex: actOrder,
+        actOrder,
+      }
     }
   }
 }
 
 function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {
-  const { format, bits, symmetric } = scheme
+  const { format, bits, symmetric, actOrder } = scheme
   const groupSize = scheme.groupSize > 0 ? Math.min(scheme.groupSize, inFeatures) : inFeatures
   const spec = { kind: 'quantized', name: module, format, bits, out, in: inFeatures, groupSize, symmetric } as const
   return {
     ...spec,
     zeroOffset: 0,
+    actOrder,
     ...storedTensors(scheme, module, out, inFeatures, Math.ceil(inFeatures / groupSize)),
   }
 }

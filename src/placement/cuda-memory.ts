@@ -4,7 +4,7 @@
  */
 import { BillfishError } from '../errors'
 import type { ProgramSpec, StageSpec, ValueSpec } from '../native/addon'
-import { elementBytes, type QuantizedSpec, type WeightSpec } from '../native/weights'
+import { elementBytes, mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../native/weights'
 import { attentionScratch, type BatchLimits, batchMemory } from './cuda-batch'
 import type { MemoryLimits, StageMemory } from './stage-memory'
 
@@ -63,7 +63,7 @@ export function cudaWeight(weight: WeightSpec): number {
  * 64, the inputs of codes to 128; a group of 96 inputs is kept as three of 32.
  */
 function packedMemory(weight: QuantizedSpec): number {
-  const { bits, out, in: inputs, groupSize, symmetric, scales, groupIndex } = weight
+  const { bits, out, in: inputs, groupSize, symmetric, scales } = weight
   const outputs = roundUp(out, 64)
   const packedGroup = groupSize >= inputs ? inputs : groupSize & -groupSize // the power of two in it
   const entries = outputs * Math.ceil(inputs / packedGroup)
@@ -72,7 +72,7 @@ function packedMemory(weight: QuantizedSpec): number {
     allocated(entries * elementBytes[scales.dtype]) +
     (symmetric ? 0 : allocated(entries)) +
     biasMemory(weight) +
-    (groupIndex ? allocated(inputs * 4) : 0)
+    (mayHaveOrder(weight) ? allocated(inputs * 4) : 0)
   )
 }
 
@@ -93,7 +93,7 @@ function linearBuffers(program: ProgramSpec, weights: readonly WeightSpec[], lim
     if (x.class !== 'activation') narrowed = Math.max(narrowed, rowsOf(x, limits) * x.width * activationBytes)
     for (const target of operator.targets) {
       const weight = weights[target.weight] as Exclude<WeightSpec, { kind: 'vector' }>
-      const ordered = weight.kind === 'quantized' && weight.groupIndex !== undefined
+      const ordered = weight.kind === 'quantized' && mayHaveOrder(weight)
       if (ordered || weight.in % 8 !== 0) gathered = Math.max(gathered, weight.in)
       if (weight.kind === 'quantized') panel = Math.max(panel, panelBytes(weight, rowsOf(x, limits)))
     }

@@ -7,8 +7,22 @@ import type { ModuleNames } from '../models/architecture'
  *
  * `'disk'` is for what fits nowhere else: its weights lie in a file in `offloadDirectory` and are read from there as the
  * CPU computes with them; its KV cache and buffers are in memory.
+ *
+ * With tensorParallelSize n a stage's devices are `'cuda:0,cuda:1'`: n names with commas between them.
  */
 export type DeviceMap = string | number | Readonly<Record<string, string | number>>
+
+/**
+ * The device name of a `device_map` value, or the names of a group of devices, with commas between them.
+ * @throws BillfishError INVALID_OPTION
+ */
+export function groupName(value: unknown): string {
+  if (typeof value !== 'string' || !value.includes(',')) return deviceName(value)
+  return value
+    .split(',')
+    .map((device) => deviceName(device.trim()))
+    .join(',')
+}
 
 /** The device name of a `device_map` value. @throws BillfishError INVALID_OPTION */
 export function deviceName(value: unknown): string {
@@ -40,8 +54,8 @@ export function deviceName(value: unknown): string {
 export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[]): Map<string, string> {
   const entries =
     typeof deviceMap === 'object' && deviceMap !== null
-      ? Object.entries(deviceMap).map(([prefix, device]) => ({ prefix, device: deviceName(device) }))
-      : [{ prefix: '', device: deviceName(deviceMap) }]
+      ? Object.entries(deviceMap).map(([prefix, device]) => ({ prefix, device: groupName(device) }))
+      : [{ prefix: '', device: groupName(deviceMap) }]
   for (const { prefix } of entries) checkPrefix(prefix, modules)
   entries.sort((a, b) => b.prefix.length - a.prefix.length)
 

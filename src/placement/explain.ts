@@ -4,7 +4,7 @@ import { autoSplit, leastMore, splitMap } from './auto-map'
 import { explainSplit } from './boundaries'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
-import type { StageCosts } from './stage-costs'
+import type { Costs } from './stage-costs'
 import { tokensOfStep } from './stage-time'
 import { type PlanSource, storedModules } from './stored-modules'
 import type { Strategy } from './strategy-map'
@@ -13,7 +13,7 @@ import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './
 export interface ExplainedPlan {
   readonly model: Model
   readonly source: PlanSource
-  readonly costs: StageCosts
+  readonly costs: Costs
   readonly limits: ModelLimits
   readonly devices: readonly PlanDevice[]
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]

@@ -10,6 +10,7 @@ const sizeNames = Object.keys({
   maxSequences: 0,
   maxBatchTokens: 0,
   maxCacheTokens: 0,
+  tensorParallelSize: 0,
 } satisfies Record<keyof SizeOptions, 0>) as (keyof SizeOptions)[]
 
 /**

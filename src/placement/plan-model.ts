@@ -9,12 +9,13 @@ import { modulesOf } from '../models/stages'
 import { readQuantizationConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
+import { deviceGroups } from './device-groups'
 import { type DeviceMap, resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { type DeviceOptions, planDevices } from './plan-devices'
 import { presets } from './presets'
-import { StageCosts } from './stage-costs'
+import { type Costs, costsOf } from './stage-costs'
 import type { PlanSource } from './stored-modules'
 import { isStrategy, type Strategy, strategyMap } from './strategy-map'
 
@@ -57,8 +58,9 @@ export async function planModel(model: string | RawConfig, options: PlanOptions 
 /** {@link planModel} for a model whose weights' shapes are known. */
 export function plan(model: Model, source: PlanSource, options: PlanOptions): ModelPlan {
   const limits = modelLimits(model.shape, options)
-  const { candidates: devices, budgets, overheadOn } = planDevices(options)
-  const costs = new StageCosts(model, source)
+  const { candidates, budgets, overheadOn } = planDevices(options)
+  const devices = deviceGroups(candidates, limits.tensorParallelSize)
+  const costs = costsOf(model, source, limits.tensorParallelSize)
   const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap ?? 'auto')
   const deviceOf = (module: string) => map.get(module) as string
   const stages = planStages(model, source, limits, deviceOf, overheadOn).map((stage) => {
@@ -87,15 +89,15 @@ export function plan(model: Model, source: PlanSource, options: PlanOptions): Mo
 }
 
 function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOptions): SizeOptions {
-  const { maxModelLength, maxSequences, maxBatchTokens } = limits
+  const { maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize } = limits
   const cache = maxCacheTokens === undefined ? {} : { maxCacheTokens } // by default it follows from the others
-  return { dtype, maxModelLength, maxSequences, maxBatchTokens, ...cache }
+  return { dtype, maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, ...cache }
 }
 
 function place(
   model: Model,
   source: PlanSource,
-  costs: StageCosts,
+  costs: Costs,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   deviceMap: Placement,
@@ -103,6 +105,12 @@ function place(
   if (deviceMap === 'auto') {
     const ends = leastShortSplit(costs, limits, devices)
     return { map: splitMap(costs, devices, ends), placement: { ends } }
+  }
+  if (isStrategy(deviceMap) && limits.tensorParallelSize > 1) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap '${deviceMap}' is accelerate's, which knows no tensor parallelism. Use 'auto', or name each module's devices.`,
+    )
   }
   if (isStrategy(deviceMap)) return { map: strategyMap(model, source, deviceMap, devices), placement: deviceMap }
   return { map: resolveDeviceMap(deviceMap, modulesOf(model)), placement: 'given' }

@@ -1,6 +1,7 @@
+import type { ModelLimits } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { modulesOf, stagesOf, traceStage } from '../models/stages'
+import { modulesOf, stagesOf, traceRanks } from '../models/stages'
 import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
 
 /** A device that a plan may use. */
@@ -22,6 +23,9 @@ export function roomOn({ memory, overhead = 0 }: PlanDevice): number {
 /** What one stage of a plan holds: exact bytes, but for the overhead. */
 export interface PlannedStage {
   readonly device: string
+  /** Which of the `ranks` devices that compute the stage together; 0 of 1 without tensor parallelism. */
+  readonly rank: number
+  readonly ranks: number
   readonly modules: readonly string[]
   readonly weights: number
   readonly kvCache: number
@@ -40,18 +44,21 @@ export interface PlannedStage {
 export function planStages(
   model: Model,
   source: WeightSource,
-  limits: MemoryLimits,
+  limits: MemoryLimits & Pick<ModelLimits, 'tensorParallelSize'>,
   deviceOf: (module: string) => string,
   overheadOn: (device: string) => number = () => 0,
 ): PlannedStage[] {
   const begun = new Set<string>()
-  return stagesOf(modulesOf(model), deviceOf).map((stage) => {
-    const { device } = stage
-    const traced = traceStage(model, source, stage)
+  const ranks = limits.tensorParallelSize
+  const stages = stagesOf(modulesOf(model), deviceOf).flatMap((stage) =>
+    traceRanks(model, source, stage, ranks).map((traced) => ({ traced, modules: stage.modules })),
+  )
+  return stages.map(({ traced, modules }) => {
+    const { device, rank } = traced
     const memory = stageMemory(traced, limits)
     const overhead = begun.has(device) ? 0 : overheadOn(device)
     begun.add(device)
     const total = memory.weights + memory.kvCache + memory.buffers + overhead
-    return { ...stage, ...memory, overhead, total, read: bytesRead(traced) }
+    return { device, rank, ranks, modules, ...memory, overhead, total, read: bytesRead(traced) }
   })
 }

@@ -2,13 +2,13 @@ import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { fitsSomehow } from './auto-map'
 import type { PlanDevice } from './plan'
-import type { StageCosts } from './stage-costs'
+import type { Costs } from './stage-costs'
 import { bytesInWords } from './words'
 
 /** The smallest single changes after which an automatic placement fits, in words. */
 export function singleChanges(
   { shape }: Model,
-  costs: StageCosts,
+  costs: Costs,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   options: SizeOptions,

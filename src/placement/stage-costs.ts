@@ -1,5 +1,6 @@
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
+import { Rank } from '../models/rank'
 import { modulesOf, stageOn, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import type { WeightSpec } from '../native/weights'
@@ -15,13 +16,40 @@ export interface StageNeeds extends StageWork {
 /** The needs of a stage of groups [first, end) on a device. */
 export type NeedsOf = (device: string, first: number, end: number) => StageNeeds
 
+/** What an automatic split knows of a model's possible stages. */
+export interface Costs {
+  /** Modules that are placed as a whole, in order: embedding, each layer, and norm and head together. */
+  readonly groups: readonly (readonly string[])[]
+  /** Bytes that embedding and head hold less where they share a stage on this device; 0 if they are not tied. */
+  tiedBytes(limits: MemoryLimits, device: string): number
+  needs(limits: MemoryLimits): NeedsOf
+}
+
+/** Costs of stages that `ranks` devices compute together: what the rank needs that needs most. */
+export function costsOf(model: Model, source: WeightSource, ranks: number): Costs {
+  const shares = Array.from({ length: ranks }, (_, index) => new StageCosts(model, source, new Rank(index, ranks)))
+  const [first, ...others] = shares as [StageCosts, ...StageCosts[]]
+  if (others.length === 0) return first
+  return {
+    groups: first.groups,
+    tiedBytes: (limits, device) => first.tiedBytes(limits, device),
+    needs: (limits) => {
+      const needs = shares.map((share) => share.needs(limits))
+      return (device, from, end) => {
+        const all = needs.map((needsOf) => needsOf(device, from, end))
+        const most = (part: keyof StageNeeds) => Math.max(...all.map((one) => one[part]))
+        return { memory: most('memory'), read: most('read'), operations: most('operations') }
+      }
+    },
+  }
+}
+
 /**
  * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
  * Weights, KV cache and bytes read add up. Buffers do not, but values die within a layer or two: a stage of many layers
  * of one shape needs what a stage with two of them needs.
  */
-export class StageCosts {
-  /** Embedding, each layer, and norm and head together. */
+class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
   private readonly traces: readonly StageSpec[]
   /** A number for each group; equal numbers are equal shapes. */
@@ -33,6 +61,7 @@ export class StageCosts {
   constructor(
     private readonly model: Model,
     private readonly source: WeightSource,
+    private readonly rank: Rank,
   ) {
     const modules = modulesOf(model)
     this.groups = [...modules.slice(0, -2).map((module) => [module]), modules.slice(-2)]
@@ -44,7 +73,6 @@ export class StageCosts {
     })
   }
 
-  /** Bytes that embedding and head hold less where they share a stage on this device; 0 if they are not tied. */
   tiedBytes(limits: MemoryLimits, device: string): number {
     const [embedding, head] = [this.groups[0] as string[], this.groups.at(-1) as string[]]
     const weights = (modules: string[]) => stageMemory(this.trace(device, modules), limits).weights
@@ -111,7 +139,7 @@ export class StageCosts {
   }
 
   private trace(device: string, modules: readonly string[]): StageSpec {
-    return traceStage(this.model, this.source, { device, modules })
+    return traceStage(this.model, this.source, { device, modules }, this.rank)
   }
 }
 

@@ -176,6 +176,7 @@ export function compressedTensorsLinear(
     scales,
     zeros,
     groupIndex,
+    actOrder: groupIndex !== undefined,
     storedShape,
     bias,
   }

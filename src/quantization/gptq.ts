@@ -135,6 +135,7 @@ export function gptqLinear(table: TensorTable, base: GptqConfig, request: Linear
     // Checkpoints exist that say v1 and hold v2 zeros: where the scheme is symmetric the zero is known without reading it.
     zeros: symmetric ? undefined : zeros,
     groupIndex,
+    actOrder: groupIndex !== undefined && actOrder,
     bias,
   }
 }

@@ -79,8 +79,14 @@ TEST(operators_embedding) {
         wanted.insert(wanted.end(), &rounded[id * columns], &rounded[id * columns] + columns);
       on_every_instruction_set([&] {
         std::vector<float> out(ids.size() * static_cast<size_t>(columns + gap), untouched);
-        embedding(table, ids.data(), 5, out.data(), columns + gap, pool());
+        embedding(table, 0, ids.data(), 5, out.data(), columns + gap, pool());
         check_rows(out, wanted, columns, 0, 0);
+        // The same rows as those of later tokens; tokens before and after them have none.
+        const std::vector<int32_t> later = {29, 10, 17, 9, 30};
+        std::vector<double> shifted = wanted;
+        std::fill(shifted.begin() + 3 * columns, shifted.end(), 0.0);
+        embedding(table, 10, later.data(), 5, out.data(), columns + gap, pool());
+        check_rows(out, shifted, columns, 0, 0);
       });
     }
   }

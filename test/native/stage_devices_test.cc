@@ -49,9 +49,9 @@ class WatchedBackend : public Backend {
 
   void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override { inner_->begin(batch, ropes); }
 
-  void embedding(const Weight& table, const Tensor& out) override {
+  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
     look({&table}, {&out});
-    inner_->embedding(table, out);
+    inner_->embedding(table, first, out);
   }
   void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
     look({&weight}, {&x, &out});

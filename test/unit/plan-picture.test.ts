@@ -22,7 +22,7 @@ function planOf(
     const [kvCache, buffers] = [Math.round(total / 4), Math.round(total / 100)]
     const weights = total - kvCache - buffers - overhead
     const parts = { weights, kvCache, buffers, overhead, total, read: total - kvCache }
-    return { device: `${prefix}${i}`, modules: modules.slice(bounds[i], end), ...parts, budget }
+    return { device: `${prefix}${i}`, rank: 0, ranks: 1, modules: modules.slice(bounds[i], end), ...parts, budget }
   })
   return { stages, fits: over === 0 } satisfies ShownPlan
 }

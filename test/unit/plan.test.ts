@@ -8,11 +8,11 @@ import { modulesOf, traceStage } from '../../src/models/stages'
 import { autoSplit, type SplitLimits, splitMap } from '../../src/placement/auto-map'
 import { configSource } from '../../src/placement/config-source'
 import { type PlanDevice, planStages } from '../../src/placement/plan'
-import { StageCosts } from '../../src/placement/stage-costs'
+import { costsOf } from '../../src/placement/stage-costs'
 import { bytesRead, stageMemory } from '../../src/placement/stage-memory'
 import { denseModels, modelDirectory } from '../support/fixtures'
 
-const limits: SplitLimits = {
+const limits = {
   maxSequences: 4,
   exact: false,
   cacheType: 'F16',
@@ -20,7 +20,8 @@ const limits: SplitLimits = {
   blockCount: 64,
   maxBatchTokens: 512,
   maxLogitRows: 16,
-}
+  tensorParallelSize: 1,
+} satisfies SplitLimits & { tensorParallelSize: number }
 const GiB = 2 ** 30
 
 const int4: QuantizationConfig = {
@@ -48,7 +49,7 @@ function autoDeviceMap(
   { model, source }: ReturnType<typeof fromConfig>,
   devices: PlanDevice[],
 ): Map<string, string> | undefined {
-  const costs = new StageCosts(model, source)
+  const costs = costsOf(model, source, 1)
   const ends = autoSplit(costs, limits, devices)
   return ends && splitMap(costs, devices, ends)
 }
@@ -150,7 +151,7 @@ describe('what a possible stage needs, without tracing it whole', () => {
     ['a tied head', tied, int4],
   ])('%s: as much as all of it traced', (_what, config, quantization) => {
     const { source, model } = fromConfig({ ...config, num_hidden_layers: 9 }, quantization)
-    const costs = new StageCosts(model, source)
+    const costs = costsOf(model, source, 1)
     const needs = costs.needs(limits)
     for (let first = 0; first < costs.groups.length; first++) {
       for (let end = first + 1; end <= costs.groups.length; end++) {

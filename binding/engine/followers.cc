@@ -1,0 +1,62 @@
+#include "engine/followers.h"
+
+#include <exception>
+#include <utility>
+
+#include "engine/stage_thread.h"
+
+namespace billfish {
+
+Followers::Followers(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group)
+    : stages_(std::move(stages)), group_(group) {
+  for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
+}
+
+Followers::~Followers() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    started_.notify_all();
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void Followers::start(Step& step, const float* hidden) {
+  std::lock_guard lock(mutex_);
+  step_ = &step;
+  hidden_ = hidden;
+  at_work_ = stages_.size();
+  ++steps_;
+  started_.notify_all();
+}
+
+void Followers::wait() {
+  std::unique_lock lock(mutex_);
+  ended_.wait(lock, [&] { return at_work_ == 0; });
+}
+
+void Followers::work(Stage& stage) {
+  prepare_stage_thread("billfish-rank");
+  uint64_t done = 0;
+  for (;;) {
+    Step* step;
+    const float* hidden;
+    {
+      std::unique_lock lock(mutex_);
+      started_.wait(lock, [&] { return closed_ || steps_ > done; });
+      if (closed_) return;
+      done = steps_;
+      step = step_;
+      hidden = hidden_;
+    }
+    try {
+      stage.follow(*step, hidden);
+    } catch (...) {
+      group_.give_up(std::current_exception());
+    }
+    std::lock_guard lock(mutex_);
+    if (--at_work_ == 0) ended_.notify_all();
+  }
+}
+
+}  // namespace billfish

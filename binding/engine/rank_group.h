@@ -1,0 +1,53 @@
+// The ranks of one stage (tensor parallelism): where they meet, and what they show each other.
+//
+// Every rank runs the same operators in the same order, each on a thread of its own. An operator that needs the others'
+// values offers its own, meets, reads what the others offered, and meets again, so that nobody changes a value that
+// another rank still reads.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <vector>
+
+#include "engine/backend.h"
+
+namespace billfish {
+
+// What a rank offers to the others in an operator.
+struct RankValue {
+  Backend* backend = nullptr;
+  Tensor x, out;  // out.data is null where the rank takes nothing
+};
+
+class RankGroup {
+ public:
+  explicit RankGroup(int ranks) : values_(static_cast<size_t>(ranks)) {}
+
+  int ranks() const { return static_cast<int>(values_.size()); }
+
+  // Before a step, while no rank is at work: forgets that the step before was given up.
+  void begin();
+  // After a step, when no rank is at work any more: throws why the first rank to do so gave up, if one did.
+  void end();
+
+  // Waits until all ranks are here. Throws ABORTED once a rank has given up.
+  void meet();
+
+  // Of this rank, before a meeting; after it, until the next one, `values` are those of all ranks.
+  void offer(int rank, const RankValue& value) { values_[static_cast<size_t>(rank)] = value; }
+  const std::vector<RankValue>& values() const { return values_; }
+
+  // A rank will come to no further meeting of this step, for this reason: the others must not wait for it.
+  void give_up(std::exception_ptr reason);
+
+ private:
+  std::vector<RankValue> values_;
+  std::atomic<int> here_{0};
+  std::atomic<uint32_t> meeting_{0};
+  std::atomic<bool> given_up_{false};
+  std::mutex mutex_;
+  std::exception_ptr reason_;  // under `mutex_`
+};
+
+}  // namespace billfish
