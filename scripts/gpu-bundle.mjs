@@ -40,7 +40,15 @@ for (const program of ['node', ...programs]) {
   run('strip', ['--strip-unneeded', join(bundle, 'bin', program)])
   chmodSync(join(bundle, 'bin', program), 0o755)
 }
-for (const path of ['package.json', 'dist', 'build/Release/billfish.node', 'test/gpu', 'test/fixtures', 'examples']) {
+for (const path of [
+  'package.json',
+  'dist',
+  'build/Release/billfish.node',
+  'test/gpu',
+  'test/fixtures',
+  'bench/peers/torch_int4.py',
+  'examples',
+]) {
   copy(path)
 }
 const { dependencies } = JSON.parse(text(process.execPath, '-p', 'JSON.stringify(require("./package.json"))'))

@@ -4,7 +4,7 @@ import { randomModel } from '../benchmark/random-model'
 import { spread } from '../benchmark/spread'
 import { BillfishError } from '../errors'
 import { type LoadOptions, loadFrom } from '../load'
-import type { Model } from '../model'
+import type { DeviceMemory, Model } from '../model'
 import { memoryTable } from './answer'
 import { pointsBar, wholeNumbers } from './bench-options'
 import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
@@ -84,23 +84,46 @@ async function benchModel(
     bar?.stop()
   }
   await writeTrace(options.trace, model)
-  const memory = model.memory()
-  if (options.json) {
-    printJson(terminal, { ...subject.names, newTokens, loadMilliseconds, results, deviceMap: model.deviceMap, memory })
-    return
+  const report: ModelReport = {
+    ...subject.names,
+    newTokens,
+    loadMilliseconds,
+    results,
+    stages: model.trace().stages,
+    deviceMap: model.deviceMap,
+    memory: model.memory(),
   }
-  const weights = memory.reduce((sum, device) => sum + device.weights, 0)
-  terminal.stdout.write(
-    `${subject.text}Loaded ${formatBytes(weights)} of weights in ${formatMilliseconds(loadMilliseconds)}\n\n` +
-      `${resultTable(model.trace().stages, results)}\n${memoryTable(memory)}`,
-  )
+  if (options.json) printJson(terminal, report)
+  else terminal.stdout.write(modelText(report))
+}
+
+/** What was measured: of a checkpoint, or of `layers` of a release's `allLayers` layers with random weights. */
+export interface ModelReport {
+  readonly directory?: string
+  readonly random?: string
+  readonly layers?: number
+  readonly allLayers?: number
+  readonly newTokens: number
+  readonly loadMilliseconds: number
+  readonly results: readonly Measured[]
+  readonly stages: readonly string[]
+  readonly deviceMap: Model['deviceMap']
+  readonly memory: readonly DeviceMemory[]
+}
+
+/** What is printed for people. */
+export function modelText({ random, layers = 0, allLayers = 0, stages, results, ...report }: ModelReport): string {
+  const cut = layers < allLayers ? `; ${layers} of its ${allLayers} layers: the whole model is slower than this` : ''
+  const weights = report.memory.reduce((sum, device) => sum + device.weights, 0)
+  return [
+    random === undefined ? '' : `${random} with random weights${cut}\n`,
+    `Loaded ${formatBytes(weights)} of weights in ${formatMilliseconds(report.loadMilliseconds)}\n\n`,
+    `${resultTable(stages, results)}\n${memoryTable(report.memory)}`,
+  ].join('')
 }
 
 interface Subject {
-  /** For JSON. */
-  readonly names: object
-  /** Said before what was measured, where it is no checkpoint. */
-  readonly text: string
+  readonly names: Pick<ModelReport, 'directory' | 'random' | 'layers' | 'allLayers'>
   load(terminal: Terminal, options: LoadingOptions, signal: AbortSignal): Promise<Model>
 }
 
@@ -113,20 +136,13 @@ function subjectOf(directory: string | undefined, { random, layers }: Options): 
     if (layers !== undefined) throw new BillfishError('INVALID_OPTION', '--layers goes with --random.')
     return {
       names: { directory },
-      text: '',
       load: (terminal, options, signal) => loadForCommand(terminal, directory, options, signal),
     }
   }
-  const model = randomModel(random as string, layers)
-  const { name, source } = model
-  const cut =
-    model.layers < model.allLayers
-      ? `; ${model.layers} of its ${model.allLayers} layers: the whole model is slower than this`
-      : ''
+  const { name, source, ...model } = randomModel(random as string, layers)
   const load = (options: LoadOptions) => loadFrom(source, options)
   return {
     names: { random: name, layers: model.layers, allLayers: model.allLayers },
-    text: `${name} with random weights${cut}\n`,
     load: (terminal, options, signal) => loadPlanned(terminal, { model: source.config, load }, options, signal),
   }
 }
