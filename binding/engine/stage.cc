@@ -61,7 +61,7 @@ void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
     programs.push_back(&follower->program_);
     if (backend_->joins(*follower->backend_)) continue;
     throw Error("INVALID_OPTION", follower->backend_->device() + " cannot compute a stage together with " +
-                                      backend_->device() + "; tensor parallelism is for devices of one kind.");
+                                      backend_->device() + "; tensor parallelism is for CPU devices so far.");
   }
   validate_ranks(programs);
   followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);

@@ -1,0 +1,164 @@
+import { resolve } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { loadModel, planModel } from '../../src/index'
+import { cut, Rank, type Share, sizeOf, widened } from '../../src/models/rank'
+import { ZEROS } from '../../src/quantization/padding'
+import { golden, modelDirectory } from '../support/fixtures'
+
+const ranks = (count: number) => Array.from({ length: count }, (_, index) => new Rank(index, count))
+/** The channels of runs one by one; -1 for zeros. */
+const channels = (runs: Share) =>
+  runs.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => (start === ZEROS ? ZEROS : start + i)))
+const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
+
+describe('shares', () => {
+  test.each([
+    [29568, 128, 16, 2, 29696],
+    [29568, 128, 16, 4, 29696],
+    [29568, 128, 16, 8, 29696],
+    [13696, 128, 16, 2, 13824],
+    [640, 128, 16, 2, 768],
+    [384, 128, 16, 3, 384],
+    [152064, 1, 16, 8, 152064],
+    [151936, 1, 16, 7, 151984],
+  ])('%i channels in groups of %i, tiles of %i, on %i ranks are padded to %i', (size, group, tile, count, padded) => {
+    const shares = ranks(count).map((rank) => rank.share(size, group, tile))
+    expect(shares.map(sizeOf)).toEqual(shares.map(() => padded / count))
+    expect(shares.flatMap(channels)).toEqual([...numbers(size), ...Array(padded - size).fill(ZEROS)])
+  })
+
+  test.each([
+    [64, 8, 2],
+    [64, 8, 8],
+    [64, 8, 16],
+    [28, 4, 3],
+    [28, 4, 8],
+    [40, 8, 5],
+    [14, 2, 3],
+    [6, 6, 4],
+    [7, 1, 2],
+    [5, 5, 7],
+  ])('%i query heads that share %i key-value heads on %i ranks', (heads, kvHeads, count) => {
+    const shares = ranks(count).map((rank) => rank.heads(heads, kvHeads))
+    // Every query head is on one rank, beside its key-value head, and as many of them share one as in the model.
+    const queries = shares.flatMap((share) => channels(share.queries))
+    expect(queries.filter((head) => head !== ZEROS).sort((a, b) => a - b)).toEqual(numbers(heads))
+    for (const share of shares) {
+      const [own, keys] = [channels(share.queries), channels(share.keys)]
+      expect(own.length % keys.length).toBe(0)
+      for (const [i, head] of own.entries()) {
+        if (head === ZEROS) continue
+        expect(keys[Math.floor((i * keys.length) / own.length)]).toBe(Math.floor((head * kvHeads) / heads))
+      }
+    }
+  })
+
+  test('cuts and widths of runs', () => {
+    const runs = [
+      { start: 3, count: 2 },
+      { start: ZEROS, count: 2 },
+      { start: 0, count: 1 },
+    ]
+    expect(channels(cut(runs, 1, 3))).toEqual([4, ZEROS, ZEROS])
+    expect(channels(widened(runs, 2))).toEqual([6, 7, 8, 9, ZEROS, ZEROS, ZEROS, ZEROS, 0, 1])
+  })
+})
+
+describe('plans', () => {
+  /** As first released: 231 groups of 128. */
+  const qwen2 = {
+    model_type: 'qwen2',
+    hidden_size: 8192,
+    num_hidden_layers: 80,
+    num_attention_heads: 64,
+    num_key_value_heads: 8,
+    intermediate_size: 29568,
+    vocab_size: 152064,
+    max_position_embeddings: 32768,
+    quantization_config: { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' },
+  }
+  const devices = (count: number) => Array.from({ length: count }, (_, i) => ({ device: i, memory: '80GiB' }))
+
+  test.each([2, 4, 8])('Qwen2-72B-Instruct-AWQ with 29568 channels on %i ranks', async (tensorParallelSize) => {
+    const sizes = { maxModelLength: 8192, maxSequences: 4 }
+    const plan = await planModel(qwen2, { ...sizes, devices: devices(tensorParallelSize), tensorParallelSize })
+    expect(plan.fits).toBe(true)
+    expect(plan.stages.map(({ device, rank, ranks }) => [device, rank, ranks])).toEqual(
+      numbers(tensorParallelSize).map((rank) => [`cuda:${rank}`, rank, tensorParallelSize]),
+    )
+    const whole = await planModel(qwen2, { ...sizes, deviceMap: 0 })
+    const all = (part: 'weights' | 'kvCache') => plan.stages.reduce((sum, stage) => sum + stage[part], 0)
+    const alone = whole.stages[0]
+    expect(all('kvCache')).toBe(alone?.kvCache)
+    // Padding is 128 of 29568 channels; norms are on every rank.
+    expect(all('weights') / (alone?.weights ?? 0)).toBeGreaterThan(1)
+    expect(all('weights') / (alone?.weights ?? 0)).toBeLessThan(1.006)
+    expect(plan.explanation.join(' ')).toContain('29568 to 29696 (gate_proj, up_proj, down_proj)')
+  })
+
+  test('groups of devices, one after the other, for several stages', async () => {
+    const plan = await planModel(qwen2, { devices: devices(4), tensorParallelSize: 2 })
+    expect(new Set(Object.values(plan.deviceMap))).toEqual(new Set(['cuda:0,cuda:1', 'cuda:2,cuda:3']))
+    expect(plan.sizes.tensorParallelSize).toBe(2)
+  })
+
+  test.each([
+    [{ devices: devices(3), tensorParallelSize: 2 }, /3 devices do not make groups of 2/],
+    [{ deviceMap: 'balanced', devices: devices(2), tensorParallelSize: 2 }, /knows no tensor parallelism/],
+    [{ deviceMap: 'cuda:0,cuda:1,cuda:2', tensorParallelSize: 2 }, /are 3 devices, but tensorParallelSize is 2/],
+    [{ deviceMap: 'cuda:0,cuda:1' }, /are 2 devices, but tensorParallelSize is 1/],
+    [{ deviceMap: 'cuda:0,tpu' }, /"tpu" is not a device/],
+    [{ tensorParallelSize: 0 }, /tensorParallelSize is 0/],
+  ])('%j is refused', async (options, message) => {
+    await expect(planModel(qwen2, options)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(message),
+    })
+  })
+})
+
+describe('loading', () => {
+  test('on GPUs is refused: their ranks cannot share a stage yet', async () => {
+    const options = { tensorParallelSize: 2, deviceMap: 'emulated:0,emulated:1' }
+    await expect(loadModel(modelDirectory('qwen2-bf16'), options)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('only CPU devices can share a stage so far'),
+    })
+  })
+
+  test('the demo model, whose MLP is five groups wide, answers as on one device', async () => {
+    const demo = resolve(__dirname, '../../examples/demo-model')
+    const answer = async (tensorParallelSize: number) => {
+      await using model = await loadModel(demo, { tensorParallelSize, maxModelLength: 256, maxSequences: 1 })
+      const input = [{ role: 'user' as const, content: 'What is the capital of France?' }]
+      return (await model.generate(input, { maxNewTokens: 40, temperature: 0 }).result()).text
+    }
+    const alone = await answer(1)
+    expect(alone.length).toBeGreaterThan(0)
+    expect(await answer(2)).toBe(alone)
+    expect(await answer(3)).toBe(alone)
+  })
+
+  test('many sequences, aborted and not, on two ranks of two stages give what each gives alone', async () => {
+    const { prompts, greedy } = golden('qwen2-gptq-int4-g128')
+    const [first, ...others] = ['model.embed_tokens', 'model.layers.0', '']
+    const deviceMap = { [first as string]: 'cpu:0,cpu:1', [others[0] as string]: 'cpu:0,cpu:1', '': 'cpu:2,cpu:3' }
+    const sizes = { maxModelLength: 64, maxSequences: 4, maxBatchTokens: 8, tensorParallelSize: 2 }
+    await using model = await loadModel(modelDirectory('qwen2-gptq-int4-g128'), { ...sizes, deviceMap })
+    const options = { maxNewTokens: 24, temperature: 0, ignoreEos: true }
+    const runs = Array.from({ length: 12 }, async (_, i) => {
+      const controller = new AbortController()
+      const generation = model.generate(prompts.p33 as number[], { ...options, signal: controller.signal })
+      if (i % 3 === 1) setTimeout(() => controller.abort(), i * 7)
+      try {
+        expect((await generation.result()).tokenIds).toEqual(greedy.p33)
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'ABORTED' })
+        expect(i % 3).toBe(1)
+      }
+    })
+    await Promise.all(runs)
+    expect(model.activity().cacheTokens.inUse).toBe(0)
+    expect(model.trace().stages).toEqual(['cpu:0,cpu:1', 'cpu:2,cpu:3'])
+  })
+})
