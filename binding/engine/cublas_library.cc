@@ -43,8 +43,10 @@ const char* status_text(int status) {
 
 void check(int status, const char* call, const std::string& what = "") {
   if (status == 0) return;
-  throw Error("INTERNAL", std::string("cuBLAS: ") + call + what + " failed with " + status_text(status) + " (" +
-                              std::to_string(status) + "). BILLFISH_CUBLAS=off does without cuBLAS.");
+  constexpr int allocation_failed = 3;
+  throw Error(status == allocation_failed ? "OUT_OF_MEMORY" : "INTERNAL",
+              std::string("cuBLAS: ") + call + what + " failed with " + status_text(status) + " (" +
+                  std::to_string(status) + "). BILLFISH_CUBLAS=off does without cuBLAS.");
 }
 
 int data_type(DType type) {  // cudaDataType

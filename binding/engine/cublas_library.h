@@ -52,7 +52,7 @@ std::string cublas_version_text(int version);
 // nobody else's while products run.
 class CublasHandle {
  public:
-  // Throws INTERNAL naming the call and what cuBLAS answered.
+  // Throws INTERNAL, or OUT_OF_MEMORY, naming the call and what cuBLAS answered.
   CublasHandle(const CublasLibrary& library, void* stream, void* workspace, size_t workspace_bytes);
   ~CublasHandle();
   CublasHandle(const CublasHandle&) = delete;
