@@ -18,7 +18,7 @@ const shape = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab:
 
 const usage = `npm run bench -- pad [options]
   --formats <list>  bf16, gptq or both (bf16,gptq)
-  --layers <n>      decoder layers, each a file: 1.8 GB in bf16, 0.5 GB in int4 (2)
+  --layers <n>      decoder layers, each a file of 1.8 GB in bf16; in int4, 0.5 GB each, three times as many (2)
   --rounds <n>      measurements of each kind (3)
   --folder <dir>    where the checkpoint is made, copied and padded; the same again is needed twice (${tmpdir()})
   --json <file>     write what was measured there`
@@ -53,7 +53,7 @@ function writeBf16(directory, layers) {
 
 const makers = {
   bf16: writeBf16,
-  gptq: (directory, layers) => writeQwen2Gptq(directory, { ...shape, layers }, layers),
+  gptq: (directory, layers) => writeQwen2Gptq(directory, { ...shape, layers: 3 * layers }, 3 * layers),
 }
 
 function timed(command, ...rest) {

@@ -57,7 +57,7 @@ export function bytesOf(part: Part): number {
   }
 }
 
-/** Pads the first dimension of `tensor`, of which a step takes `rowBytes` bytes. */
+/** Pads the first dimension of `tensor`. */
 export function padRows(tensor: TensorRef, runs: readonly ChannelRun[], word: number): PaddedTensor {
   const [rows = 1, ...inner] = tensor.shape
   const rowBytes = tensor.bytes / rows

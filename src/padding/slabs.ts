@@ -7,8 +7,8 @@ import { type ChannelRun, ZEROS } from '../quantization/padding'
 import { bytesOf, type Part, type RowsPart } from './parts'
 import { readInto } from './read-into'
 
-/** Large enough for system calls not to count, small enough for caches and for several at a time. */
-export const SLAB_BYTES = 4 * 1024 * 1024
+/** Large enough for system calls not to count, small enough for what is read to be in a cache still when it is written. */
+export const SLAB_BYTES = 1024 * 1024
 
 /** A part, or some of its bytes; of a RowsPart whole rows. */
 interface Piece {
