@@ -8,10 +8,6 @@
 namespace billfish {
 namespace {
 
-void refuse_part(const std::string& name, bool is_part) {
-  if (is_part) throw Error("INVALID_OPTION", "Random weights are whole layers, and '" + name + "' is a part of one.");
-}
-
 std::unique_ptr<Weight> make(Backend& backend, const VectorSpec& spec, LoadControl& control) {
   auto weight = backend.make_vector(random_vector(spec.length, 0.9f, 1.1f));  // as those of norms are
   control.bytes_done += spec.weight.bytes;
@@ -19,7 +15,6 @@ std::unique_ptr<Weight> make(Backend& backend, const VectorSpec& spec, LoadContr
 }
 
 std::unique_ptr<Weight> make(Backend& backend, const MatrixSpec& spec, LoadControl& control) {
-  refuse_part(spec.name, spec.part.has_value());
   const DType type = spec.weight.dtype;
   const std::vector<float> bias = spec.bias ? random_vector(spec.out, -0.1f, 0.1f) : std::vector<float>();
   const RandomMatrix matrix(spec.in, type);
@@ -34,7 +29,6 @@ std::unique_ptr<Weight> make(Backend& backend, const MatrixSpec& spec, LoadContr
 }
 
 std::unique_ptr<Weight> make(Backend& backend, const QuantizedSpec& spec, LoadControl& control) {
-  refuse_part(spec.name, spec.part.has_value());
   CanonicalShape shape;
   shape.name = spec.name;
   shape.bits = spec.bits;
@@ -44,7 +38,7 @@ std::unique_ptr<Weight> make(Backend& backend, const QuantizedSpec& spec, LoadCo
   shape.has_zero_points = !spec.symmetric;
   shape.has_bias = spec.bias.has_value();
   shape.scale_type = spec.scales.dtype;
-  shape.has_group_index = spec.group_index.has_value();
+  shape.has_group_index = shape_of(WeightSpec(spec)).has_group_index;
   const std::unique_ptr<CanonicalSource> source = random_quantized(shape);
   auto weight = backend.make_quantized(shape);
   fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {

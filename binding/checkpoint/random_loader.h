@@ -6,8 +6,9 @@
 
 namespace billfish {
 
-// As load_weights(), but no file is read: the specs' tensors tell types and sizes alone. Inputs are in their natural
-// order. Throws INVALID_OPTION for parts of stored layers, OUT_OF_MEMORY, or ABORTED once cancelled.
+// As load_weights(), but no file is read: the specs' tensors tell types alone, and parts of layers are filled as whole
+// ones (so that parts of one shape are alike). Inputs are in their natural order. Throws OUT_OF_MEMORY, or ABORTED once
+// cancelled.
 void load_random_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl& control);
 
 }  // namespace billfish

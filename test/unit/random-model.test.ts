@@ -5,7 +5,7 @@ import { loadFrom, type ModelSource } from '../../src/load'
 import { configWeights } from '../../src/placement/plan-model'
 
 /** A small model in the form that --random takes: the presets are too large for a test. */
-function small(quantization: object | undefined): ModelSource {
+function small(quantization: object | undefined, other: object = {}): ModelSource {
   const config = {
     model_type: 'qwen2',
     hidden_size: 128,
@@ -17,6 +17,7 @@ function small(quantization: object | undefined): ModelSource {
     max_position_embeddings: 256,
     torch_dtype: 'float16',
     quantization_config: quantization,
+    ...other,
   }
   const { source } = randomModel('qwen2-7b-int4')
   return { ...source, config, weights: configWeights(config) }
@@ -40,6 +41,15 @@ it.each([
   expect(logits[0]).toEqual(logits[1])
   expect(logits[0]?.every(Number.isFinite)).toBe(true)
   expect(new Set(logits[0]).size).toBeGreaterThan(250) // of 288: they do not collapse
+})
+
+it('fills the parts of layers that ranks have', async () => {
+  const sizes = { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: 2, maxModelLength: 64 }
+  const config = { num_attention_heads: 4, num_key_value_heads: 2, hidden_size: 128, intermediate_size: 256 }
+  await using model = await loadFrom(small(gptq, config), sizes)
+  const { logits } = await model.forward([1, 2, 3])
+  expect(logits.every(Number.isFinite)).toBe(true)
+  expect(new Set(logits).size).toBeGreaterThan(130) // of 288: ranks of one shape have the same numbers
 })
 
 it('measures a random model on an emulated device', async () => {
