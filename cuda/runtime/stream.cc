@@ -1,5 +1,6 @@
 #include "runtime/stream.h"
 
+#include "engine/error.h"
 #include "runtime/check.h"
 #include "runtime/stream_state.h"
 
@@ -76,6 +77,7 @@ void Stream::begin_capture() {
 }
 
 Graph Stream::end_capture() {
+  const OnDevice on_device(device_);
   cudaGraph_t recorded = nullptr;
   check(cudaStreamEndCapture(state_->stream, &recorded), device_, "cudaStreamEndCapture");
   Graph graph;
@@ -85,7 +87,17 @@ Graph Stream::end_capture() {
   return graph;
 }
 
+void Stream::abandon_capture() {
+  cudaGraph_t recorded = nullptr;
+  cudaStreamEndCapture(state_->stream, &recorded);
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  cudaGetLastError();  // that the capture had failed is known
+}
+
 void Stream::launch(const Graph& graph) {
+  if (graph.state().graph == nullptr) {
+    throw Error("INTERNAL", "An empty graph cannot be launched on " + device_.name() + ".");
+  }
   check(cudaGraphLaunch(graph.state().graph, state_->stream), device_, "cudaGraphLaunch");
 }
 

@@ -32,7 +32,8 @@ class Event {
   std::unique_ptr<State> state_;
 };
 
-// A stream's recorded work, to be launched as a whole. Places and parameters are those of the recording.
+// A stream's recorded work, to be launched as a whole. Places and parameters are those of the recording. Without one,
+// nothing may be launched.
 class Graph {
  public:
   Graph();
@@ -73,10 +74,13 @@ class Stream {
   // Waits on the host for all that was queued; throws what failed.
   void synchronize();
 
-  // Between the two, calls are recorded and not run; neither synchronize() nor copies of unpinned memory may be among
-  // them.
+  // Between the two, calls are recorded and not run. The same thread makes all of them; neither waits on the host or
+  // for events nor copies of unpinned memory nor allocations may be among them.
   void begin_capture();
   Graph end_capture();
+  // Instead of end_capture(), when a call in between has failed.
+  void abandon_capture();
+  // A graph may go while it runs, and is not launched while another is captured.
   void launch(const Graph& graph);
 
   struct State;

@@ -6,6 +6,7 @@
 #include "kernel_testing.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
+#include "runtime/queue.h"
 
 using namespace billfish::emulated;
 
@@ -43,8 +44,50 @@ TEST(emulator_stream_hands_over_by_events) {
 }
 
 TEST(emulator_stream_catches_a_missing_event_wait) {
-  const ScheduleScope scope(Schedule::in_order());
-  CHECK_COMPLAINT(complaint([] { hand_over<false>(); }), "was never written");
+  in_every_schedule([] { CHECK_COMPLAINT(complaint([] { hand_over<false>(); }), "waits for no event"); });
+}
+
+// A buffer that is filled and fetched again and again, as between two stages: in the second round each of the two waits
+// can be left out, and the bytes that are then read or overwritten have all been written before.
+TEST(emulator_stream_catches_a_missing_wait_for_a_buffer_in_use) {
+  enum class Without { nothing, filled, taken };
+  const auto rounds = [](Without without) {
+    Stream giver(Device::at(0)), taker(Device::at(1));
+    Event filled(Device::at(0)), taken(Device::at(1));
+    const DeviceMemory source = upload(giver, std::vector<int32_t>(32, 1)), buffer(Device::at(0), bytes);
+    const DeviceMemory to(Device::at(1), bytes);
+    for (int round = 0; round < 2; ++round) {
+      if (round == 0 || without != Without::taken) giver.wait(taken);
+      giver.copy(buffer.data(), source.data(), bytes);
+      giver.record(filled);
+      if (round == 0 || without != Without::filled) taker.wait(filled);
+      taker.copy_from(Device::at(0), to.data(), buffer.data(), bytes);
+      taker.record(taken);
+    }
+    return download<int32_t>(taker, to);
+  };
+  in_every_schedule([&] {
+    CHECK(rounds(Without::nothing) == std::vector<int32_t>(32, 1));
+    CHECK_COMPLAINT(complaint([&] { rounds(Without::filled); }), "A copy reads 128 bytes");
+    CHECK_COMPLAINT(complaint([&] { rounds(Without::taken); }), "that a copy of another stream reads");
+  });
+}
+
+TEST(emulator_stream_knows_what_the_host_has_waited_for) {
+  in_every_schedule([] {
+    Stream first(Device::at(0)), second(Device::at(0));
+    Event done(Device::at(0));
+    const DeviceMemory values = upload(first, std::vector<int32_t>(32, 1)), others(Device::at(0), bytes);
+    first.record(done);
+    first.copy(others.data(), values.data(), bytes);
+    done.synchronize();
+    second.copy_from(Device::at(0), others.data(), values.data(), 0);  // nothing
+    CHECK(download<int32_t>(second, values) == std::vector<int32_t>(32, 1));
+    CHECK_COMPLAINT(complaint([&] { second.fill(others.data(), 0, bytes); }), "waits for no event");
+    first.synchronize();
+    second.fill(others.data(), 0, bytes);
+    CHECK(download<int32_t>(second, others) == std::vector<int32_t>(32, 0));
+  });
 }
 
 TEST(emulator_stream_keeps_its_order) {
@@ -116,10 +159,40 @@ TEST(emulator_stream_records_graphs) {
     launch(stream, one_warp, AddOne{values.as<int32_t>()});
     CHECK_COMPLAINT(complaint([&] { stream.synchronize(); }), "cannot be part of a graph");
     const Graph graph = stream.end_capture();
+    const uint64_t launched = launch_counts().graphs;
     CHECK(download<int32_t>(stream, values) == std::vector<int32_t>(32, 0));
     for (int i = 0; i < 3; ++i) stream.launch(graph);
     CHECK(download<int32_t>(stream, values) == std::vector<int32_t>(32, 6));
+    CHECK(launch_counts().graphs == launched + 3);
   });
+}
+
+TEST(emulator_stream_refuses_what_a_capture_refuses) {
+  Stream stream(Device::at(0)), other(Device::at(0));
+  Event event(Device::at(0));
+  other.record(event);
+  const DeviceMemory values = upload(stream, std::vector<int32_t>(32, 0));
+  std::vector<int32_t> plain(32);
+  stream.begin_capture();
+  const Graph nothing = stream.end_capture();
+  stream.begin_capture();
+  const auto refused = [](auto call, const char* part) { CHECK_COMPLAINT(complaint(call), part); };
+  refused([&] { stream.begin_capture(); }, "Another capture");
+  refused([&] { stream.launch(nothing); }, "A graph cannot be part of a graph");
+  refused([&] { stream.record(event); }, "An event");
+  refused([&] { stream.wait(event); }, "An event");
+  refused([&] { event.synchronize(); }, "while this thread records a graph");
+  refused([&] { stream.copy_to_device(values.data(), plain.data(), bytes); }, "not pinned");
+  refused([&] { stream.copy_to_host(plain.data(), values.data(), bytes); }, "not pinned");
+  refused([&] { DeviceMemory(Device::at(0), 64); }, "An allocation");
+  refused([&] { PinnedMemory(64); }, "An allocation");
+  refused([&] { Device::at(0).synchronize(); }, "A wait for a device");
+  std::thread([&] { refused([&] { stream.end_capture(); }, "another thread"); }).join();
+  stream.abandon_capture();
+  refused([&] { stream.end_capture(); }, "without begin_capture");
+  refused([&] { stream.launch(Graph()); }, "An empty graph");
+  launch(stream, one_warp, AddOne{values.as<int32_t>()});
+  CHECK(download<int32_t>(stream, values) == std::vector<int32_t>(32, 1));
 }
 
 TEST(emulator_stream_measures_time) {
@@ -163,7 +236,9 @@ TEST(emulator_stream_serves_several_threads) {
         stage.stream.record(stage.filled);
         ++stage.recorded;
         if (i + 1 < stages) {  // until it has been taken over
-          while (all[static_cast<size_t>(i) + 1]->recorded < step) std::this_thread::yield();
+          const Stage& behind = *all[static_cast<size_t>(i) + 1];
+          while (behind.recorded < step) std::this_thread::yield();
+          stage.stream.wait(behind.filled);
         } else {
           stage.stream.copy_to_host(last.data(), stage.values.data(), bytes);
           CHECK(last == std::vector<int32_t>(32, stages));

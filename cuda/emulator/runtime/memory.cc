@@ -11,6 +11,7 @@ namespace billfish::BILLFISH_TARGET {
 
 DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
   if (bytes == 0) return;
+  refuse_while_capturing("An allocation of device memory");
   emulator::AddressSpace& memory = emulator::device(device.index()).memory;
   data_ = reinterpret_cast<void*>(memory.allocate(bytes));
   if (data_ != nullptr) return;
@@ -22,11 +23,13 @@ DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), byt
 DeviceMemory::~DeviceMemory() {
   if (data_ == nullptr) return;
   finish_all(*device_);  // as cudaFree does
+  forget_copies(data_, bytes_);
   emulator::device(device_->index()).memory.release(reinterpret_cast<uintptr_t>(data_));
 }
 
 PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
+  refuse_while_capturing("An allocation of page-locked memory");
   data_ = ::operator new (bytes, std::align_val_t{4096});
   std::memset(data_, 0xff, bytes);
   note_pinned(data_, bytes);

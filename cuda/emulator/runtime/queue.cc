@@ -4,8 +4,10 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <utility>
 
+#include "engine/error.h"
 #include "machine/schedule.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -20,6 +22,17 @@ struct Registry {
 static Registry& registry() {
   static auto& instance = *new Registry;
   return instance;
+}
+
+LaunchCounts& launch_counts() {
+  static auto& counts = *new LaunchCounts;
+  return counts;
+}
+
+static thread_local int captures = 0;
+void note_capture(int change) { captures += change; }
+void refuse_while_capturing(const char* call) {
+  if (captures > 0) throw Error("INTERNAL", std::string(call) + " while this thread records a graph.");
 }
 
 static void reach(const Moment& moment, std::unique_lock<std::mutex>& lock);
@@ -75,18 +88,22 @@ static bool is_idle(const Stream::State& stream) { return stream.queue.empty() &
 void reach(const Moment& moment) {
   std::unique_lock lock(registry().mutex);
   reach(moment, lock);
+  host_learns(moment.progress);
   if (moment.error) std::rethrow_exception(moment.error);
 }
 
 void finish(Stream::State& stream) {
   std::unique_lock lock(registry().mutex);
+  const Progress progress = progress_of(stream.order);
   run_until(stream, lock, [&] { return is_idle(stream); });
+  host_learns(progress);
   if (auto error = std::exchange(stream.error, nullptr)) std::rethrow_exception(error);
 }
 
 void finish_all(const Device& device) {
   std::unique_lock lock(registry().mutex);
   for (auto stream = registry().streams.begin(); stream != registry().streams.end();) {
+    if (&(*stream)->device == &device) host_learns(progress_of((*stream)->order));
     if (&(*stream)->device != &device || is_idle(**stream)) {
       ++stream;
       continue;

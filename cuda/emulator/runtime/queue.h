@@ -6,14 +6,17 @@
 //
 // Any thread of the operating system may run a queue's work, one at a time; different queues run beside each other.
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
+#include "runtime/ordering.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -21,6 +24,7 @@ namespace billfish::BILLFISH_TARGET {
 // One record of an event.
 struct Moment {
   Stream::State* stream;
+  Progress progress;  // copies before it
   bool reached = false;
   std::exception_ptr error;  // of the work before it
   std::chrono::steady_clock::time_point time;
@@ -48,8 +52,22 @@ struct Stream::State {
   bool busy = false;
   std::exception_ptr error = nullptr;
   std::optional<std::vector<Work>> captured = {};  // while a capture is under way
-  uint64_t coin = 1;                               // for random schedules
+  std::thread::id captured_by = {};
+  StreamOrder order = {};
+  uint64_t coin = 1;  // for random schedules
 };
+
+// What the host has asked devices for, of all streams together: for tests.
+struct LaunchCounts {
+  std::atomic<uint64_t> kernels = 0;  // one by one; those of graphs are not among them
+  std::atomic<uint64_t> recorded = 0;
+  std::atomic<uint64_t> graphs = 0;
+};
+LaunchCounts& launch_counts();
+
+// Throws INTERNAL while the calling thread captures: CUDA refuses such a call then, or the capture ends in an error.
+void refuse_while_capturing(const char* call);
+void note_capture(int change);  // of the calling thread: 1 begins, -1 ends
 
 // Appends to the queue (or to the capture under way), and runs it now where the schedule says so.
 void enqueue_work(Stream& stream, Work work);

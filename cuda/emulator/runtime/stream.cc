@@ -19,6 +19,7 @@ Event::Event(Device&, bool) : state_(new State) {}
 Event::~Event() = default;
 
 void Event::synchronize() const {
+  refuse_while_capturing("A wait for an event on the host");
   if (state_->last != nullptr) reach(*state_->last);
 }
 
@@ -87,8 +88,14 @@ static void refuse_in_capture(const Stream& stream, const char* call) {
   throw Error("INTERNAL", std::string(call) + " cannot be part of a graph (" + stream.device().name() + ").");
 }
 
+// Copies of graphs are not looked at.
+static void order_copy_unless_captured(Stream& stream, Touched reads, Touched writes) {
+  if (!stream.state().captured) order_copy(stream.state().order, reads, writes);
+}
+
 void Stream::copy_to_device(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
+  order_copy_unless_captured(*this, {}, {to, bytes});
   if (is_pinned(from, bytes)) {
     enqueue_work(*this, [this_device = &device_, to, from, bytes] { write(*this_device, to, from, bytes); });
     return;
@@ -102,6 +109,7 @@ void Stream::copy_to_device(void* to, const void* from, size_t bytes) {
 
 void Stream::copy_to_host(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
+  order_copy_unless_captured(*this, {from, bytes}, {});
   const bool pinned = is_pinned(to, bytes);
   if (!pinned) refuse_in_capture(*this, "A copy to memory that is not pinned");
   enqueue_work(*this, [this_device = &device_, to, from, bytes] { read(*this_device, to, from, bytes); });
@@ -110,12 +118,14 @@ void Stream::copy_to_host(void* to, const void* from, size_t bytes) {
 
 void Stream::copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
+  order_copy_unless_captured(*this, {from, bytes}, {to, bytes});
   enqueue_work(
       *this, [this_device = &device_, to, from, bytes] { copy_between(*this_device, to, *this_device, from, bytes); });
 }
 
 void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
+  order_copy_unless_captured(*this, {from, bytes}, {to, bytes});
   enqueue_work(*this, [this_device = &device_, peer_device = &peer, to, from, bytes] {
     copy_between(*this_device, to, *peer_device, from, bytes);
   });
@@ -123,6 +133,7 @@ void Stream::copy_from(const Device& peer, void* to, const void* from, size_t by
 
 void Stream::fill(void* to, uint8_t value, size_t bytes) {
   if (bytes == 0) return;
+  order_copy_unless_captured(*this, {}, {to, bytes});
   enqueue_work(*this, [this_device = &device_, to, value, bytes] {
     const emulator::AddressSpace& memory = checked(*this_device, to, bytes, "fill writes");
     const auto address = reinterpret_cast<uintptr_t>(to);
@@ -133,13 +144,15 @@ void Stream::fill(void* to, uint8_t value, size_t bytes) {
 
 void Stream::record(Event& event) {
   refuse_in_capture(*this, "An event");
-  event.state().last = std::make_shared<Moment>(Moment{state_.get(), false, nullptr, {}});
+  event.state().last = std::make_shared<Moment>(Moment{state_.get(), progress_of(state_->order), false, nullptr, {}});
   enqueue_entry(*this, {nullptr, nullptr, event.state().last});
 }
 
 void Stream::wait(const Event& event) {
   refuse_in_capture(*this, "An event");
-  if (event.state().last != nullptr) enqueue_entry(*this, {nullptr, event.state().last, nullptr});
+  if (event.state().last == nullptr) return;
+  learn(state_->order, event.state().last->progress);
+  enqueue_entry(*this, {nullptr, event.state().last, nullptr});
 }
 
 void Stream::synchronize() {
@@ -151,23 +164,39 @@ void Stream::synchronize() {
 void Stream::begin_capture() {
   refuse_in_capture(*this, "Another capture");
   state_->captured.emplace();
+  state_->captured_by = std::this_thread::get_id();
+  note_capture(1);
 }
 
 Graph Stream::end_capture() {
   if (!state_->captured) throw Error("INTERNAL", "end_capture without begin_capture on " + device_.name() + ".");
+  if (state_->captured_by != std::this_thread::get_id()) {
+    throw Error("INTERNAL", "end_capture on another thread than begin_capture on " + device_.name() + ".");
+  }
   Graph graph;
   graph.state().work = std::make_shared<const std::vector<Work>>(std::move(*state_->captured));
-  state_->captured.reset();
+  abandon_capture();
   return graph;
 }
 
+void Stream::abandon_capture() {
+  state_->captured.reset();
+  note_capture(-1);
+}
+
 void Stream::launch(const Graph& graph) {
+  refuse_in_capture(*this, "A graph");
+  if (graph.state().work == nullptr) throw Error("INTERNAL", "An empty graph cannot be launched.");
+  ++launch_counts().graphs;
   enqueue_work(*this, [all = graph.state().work] {
     for (const Work& work : *all) work();
   });
 }
 
-void Device::synchronize() const { finish_all(*this); }
+void Device::synchronize() const {
+  refuse_while_capturing("A wait for a device");
+  finish_all(*this);
+}
 
 // --- Kernels. ------------------------------------------------------------------------------------------------------
 
@@ -210,6 +239,7 @@ void enqueue(Stream& stream, const LaunchShape& shape, uint32_t max_threads, std
                           shape.programmatic,
                           emulator::Schedule::current(),
                           std::move(body)};
+  ++(stream.state().captured ? launch_counts().recorded : launch_counts().kernels);
   enqueue_work(stream, [launch = std::move(launch)] { emulator::run(launch); });
 }
 

@@ -1,0 +1,41 @@
+// Whether copies of different streams that touch the same bytes are ordered: by events, or by a host that has waited.
+//
+// A GPU runs them in any order where nothing orders them, and mostly in the right one. Here every copy is looked at
+// when it is queued, so that a missing wait is found in every schedule, whatever the bytes are. Kernels are not looked
+// at: what they touch is known only once they run.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+
+namespace billfish::BILLFISH_TARGET {
+
+// How many copies of each stream, by its number, are known to come before.
+using Progress = std::map<uint64_t, uint64_t>;
+
+// What a stream knows of the others, and its own copies so far.
+struct StreamOrder {
+  StreamOrder();
+  const uint64_t number;
+  uint64_t copies = 0;
+  Progress known;
+};
+
+struct Touched {
+  const void* data = nullptr;  // of a device; null: nothing
+  size_t bytes = 0;
+};
+
+// A copy is queued. Throws INTERNAL when it touches what a copy of another stream touches, one of them writing, and
+// nothing orders the two.
+void order_copy(StreamOrder& stream, Touched reads, Touched writes);
+
+// An event is recorded; a stream, or the host, waits for it.
+Progress progress_of(const StreamOrder& stream);
+void learn(StreamOrder& stream, const Progress& progress);
+void host_learns(const Progress& progress);
+
+// The memory is released.
+void forget_copies(const void* data, size_t bytes);
+
+}  // namespace billfish::BILLFISH_TARGET
