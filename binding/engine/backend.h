@@ -5,6 +5,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "engine/program.h"
 #include "engine/sampling.h"
 #include "engine/stage_limits.h"
+#include "engine/stage_work.h"
 
 namespace billfish {
 
@@ -82,6 +84,23 @@ class Backend {
   // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
   // begin().
   virtual void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) = 0;
+  // Instead of begin(), where every sequence has one token: begins the step and calls operators(rows), which does the
+  // step's operators on so many rows; those beyond the batch's (there are at most `most_rows`) belong to no sequence.
+  // Such steps do the same again and again: a backend may record it, and do what it has recorded.
+  using Operators = std::function<void(int64_t rows)>;
+  virtual void run_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows,
+                          const Operators& operators) {
+    (void)most_rows;
+    begin(batch, ropes);
+    operators(batch.rows());
+  }
+  // What the user should know of how steps run: that something is not as it was asked for, and why. Mostly empty.
+  virtual std::string take_notice() { return {}; }
+  // The step's work ends here, but for handing on what came out of it. What it is known by, where a device goes on with
+  // it after the calls have returned.
+  virtual std::unique_ptr<StageWork> end() { return nullptr; }
+  // Waits for all that was queued, whatever became of it: after a step that failed, and before any stage goes.
+  virtual void drain() {}
 
   // --- Operators, as program.h describes them.
   struct LinearCall {
@@ -118,18 +137,18 @@ class Backend {
   virtual void from_host(const float* from, const Tensor& to) = 0;
 
   // --- Hidden states between stages whose devices reach each other, past the host's memory: one stage's backend gives,
-  // that of the next takes, each on its own stage's thread. Both wait until the data is there.
+  // that of the next takes, each on its own stage's thread. Neither waits: the devices do.
   // Whether this one can take what `giver` gives.
   virtual bool takes_from(const Backend& giver) const {
     (void)giver;
     return false;
   }
-  // False while the states given before have not been taken: then they go by the host.
+  // False while too many states given before have not been taken: then these go by the host.
   virtual bool give(const Tensor& from) {
     (void)from;
     return false;
   }
-  // Only after takes_from(giver) and giver.give().
+  // Only after takes_from(giver), and once for each giver.give(), in their order.
   virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
 
   // --- Ranks of one stage. `values` are what all of them offered; values[rank] is this one's.

@@ -1,6 +1,5 @@
 #include "engine/pipeline.h"
 
-#include <chrono>
 #include <exception>
 #include <string>
 #include <utility>
@@ -9,14 +8,6 @@
 #include "engine/stage_thread.h"
 
 namespace billfish {
-namespace {
-
-double milliseconds() {
-  using namespace std::chrono;
-  return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 struct Pipeline::Lane {
   std::mutex mutex;
@@ -85,6 +76,7 @@ void Pipeline::check(const Step& step) const {
 
 void Pipeline::submit(std::shared_ptr<Step> step) {
   step->result.stages.resize(stages_.size());
+  step->work.resize(stages_.size());
   pass_on(0, std::move(step));
 }
 
@@ -102,7 +94,24 @@ void Pipeline::pass_on(size_t index, std::shared_ptr<Step> step) {
   finish(std::move(step));
 }
 
+void Pipeline::fail(Step& step, const std::exception& error) {
+  if (step.error) return;  // what failed first is what is told
+  const auto* known = dynamic_cast<const Error*>(&error);
+  step.error = known ? std::make_unique<Error>(*known)
+                     : std::make_unique<Error>("INTERNAL", std::string("Running a step failed: ") + error.what());
+}
+
+// Devices may still be at work on it: a step that was aborted, or what comes behind its results.
 void Pipeline::finish(std::shared_ptr<Step> step) {
+  for (size_t i = 0; i < step->work.size(); ++i) {
+    const std::unique_ptr<StageWork> work = std::move(step->work[i]);
+    if (work == nullptr) continue;
+    try {
+      step->result.stages[i] = work->settle();
+    } catch (const std::exception& error) {
+      fail(*step, error);
+    }
+  }
   auto done = std::move(step->done);
   done(std::move(step));
 }
@@ -124,15 +133,17 @@ void Pipeline::work(size_t index) {
     }
     stages_[index]->admit(*step);
     StageInterval& interval = step->result.stages[index];
-    interval.begin = milliseconds();
+    interval.begin = steady_milliseconds();
     try {
-      stages_[index]->run(*step);
-    } catch (const Error& error) {
-      step->error = std::make_unique<Error>(error);
+      step->work[index] = stages_[index]->run(*step);
+      if (std::string notice = stages_[index]->backend().take_notice(); !notice.empty()) {
+        step->result.notices.push_back(std::move(notice));
+      }
     } catch (const std::exception& error) {
-      step->error = std::make_unique<Error>("INTERNAL", std::string("Running a step failed: ") + error.what());
+      fail(*step, error);
+      stages_[index]->backend().drain();
     }
-    interval.end = milliseconds();
+    interval.end = steady_milliseconds();
     if (step->error && step->error->code() == "ABORTED" && closing_) {
       step->error = std::make_unique<Error>("DISPOSED", "The model was disposed while the step was under way.");
     }
@@ -159,6 +170,7 @@ void Pipeline::close() {
     }
     if (lane->thread.joinable()) lane->thread.join();
   }
+  for (const auto& stage : stages_) stage->backend().drain();  // one may still read what another has given
 }
 
 }  // namespace billfish

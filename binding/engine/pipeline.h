@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -41,6 +42,7 @@ class Pipeline {
   void work(size_t index);
   void pass_on(size_t index, std::shared_ptr<Step> step);
   void finish(std::shared_ptr<Step> step);
+  static void fail(Step& step, const std::exception& error);
 
   std::vector<std::unique_ptr<Stage>> stages_;
   StageLimits limits_;

@@ -101,21 +101,20 @@ void Stage::admit(Step& step) {
   if (hands_on_ && step.hidden.data() == nullptr) step.hidden = hand_over_->take();
 }
 
-void Stage::run(Step& step) {
+std::unique_ptr<StageWork> Stage::run(Step& step) {
   HandOver::Buffer hidden = std::move(step.hidden);
-  if (!followers_) {
-    compute(step, hidden, hidden.data());
-    return;
-  }
+  if (!followers_) return compute(step, hidden, hidden.data());
+  std::unique_ptr<StageWork> work;
   rank_.group->begin();
   followers_->start(step, hidden.data());
   try {
-    compute(step, hidden, hidden.data());
+    work = compute(step, hidden, hidden.data());
   } catch (...) {
     rank_.group->give_up(std::current_exception());
   }
   followers_->wait();
   rank_.group->end();
+  return work;
 }
 
 void Stage::follow(Step& step, const float* hidden) {
@@ -123,21 +122,43 @@ void Stage::follow(Step& step, const float* hidden) {
   compute(step, none, hidden);
 }
 
-void Stage::compute(Step& step, HandOver::Buffer& hidden, const float* input) {
+std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, const float* input) {
   token_rows_ = step.batch.rows();
-  backend_->begin(step.batch, program_.ropes);
-  if (program_.input != no_value) take_input(step, input);
-  if (rank_.group) rank_.group->meet();  // all have taken the input: its buffer may be written to
+  if (program_.input != no_value) take_input(step, input);  // first: what was given is taken, whatever fails then
+  if (rank_.group) rank_.group->meet();                     // all have taken the input: its buffer may be written to
   if (!hands_on_) hidden.release();
-  for (size_t i = 0; i < program_.operators.size(); ++i) {
-    check_not_cancelled(step);
-    if (std::holds_alternative<Gather>(program_.operators[i])) {
-      run_head(step, i);
-      return;
-    }
-    execute(program_.operators[i], step);
+  if (is_decode(step)) {
+    run_decode(step);
+  } else {
+    backend_->begin(step.batch, program_.ropes);
+    const auto gather = std::find_if(program_.operators.begin(), program_.operators.end(),
+                                     [](const Operator& op) { return std::holds_alternative<Gather>(op); });
+    execute(program_.operators.begin(), gather, step);
+    if (gather != program_.operators.end()) run_head(step, gather);
   }
+  std::unique_ptr<StageWork> work = backend_->end();
   if (hands_on_) hand_on(step, std::move(hidden));
+  return work;
+}
+
+// One token a sequence, and nothing asked for between two operators; of the last stage all rows' logits, at once. Ranks
+// meet between operators, on the host.
+bool Stage::is_decode(const Step& step) const {
+  const auto rows = static_cast<size_t>(step.batch.rows());
+  if (step.batch.sequences.size() != rows || step.want_hidden_states || rank_.group) return false;
+  return hands_on_ || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
+}
+
+void Stage::run_decode(Step& step) {
+  check_not_cancelled(step);  // what has been recorded does not ask
+  first_logit_row_ = 0;
+  const int64_t most_rows = hands_on_ ? limits_.max_rows : std::min(limits_.max_rows, limits_.max_logit_rows);
+  backend_->run_decode(step.batch, program_.ropes, most_rows, [&](int64_t rows) {
+    token_rows_ = logit_rows_ = rows;
+    execute(program_.operators.begin(), program_.operators.end(), step);
+  });
+  token_rows_ = logit_rows_ = step.batch.rows();
+  if (!hands_on_) take_results(step);
 }
 
 void Stage::take_input(Step& step, const float* hidden) {
@@ -162,26 +183,36 @@ void Stage::hand_on(Step& step, HandOver::Buffer hidden) {
 
 // Everything from the gather on, in pieces of at most max_logit_rows rows, so that the logits of a whole prompt need no
 // buffer of prompt x vocabulary on the device.
-void Stage::run_head(Step& step, size_t gather) {
+void Stage::run_head(Step& step, OperatorIterator gather) {
   const int64_t wanted = static_cast<int64_t>(step.batch.logit_rows.size());
-  const int64_t vocabulary = program_.values[program_.output].width;
-  if (leads() && step.want_logits) step.result.logits.resize(static_cast<size_t>(wanted) * vocabulary);
   for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
     logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first_logit_row_);
-    for (size_t i = gather; i < program_.operators.size(); ++i) {
-      check_not_cancelled(step);
-      execute(program_.operators[i], step);
-    }
-    if (!leads()) continue;
-    const Tensor output = tensor(program_.output);
-    if (step.want_logits) backend_->to_host(output, step.result.logits.data() + first_logit_row_ * vocabulary);
-    requests_.clear();
-    for (int64_t r = 0; r < logit_rows_; ++r) {
-      const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
-      requests_.push_back(request ? &request->parameters : nullptr);
-    }
-    const bool any = std::any_of(requests_.begin(), requests_.end(), [](const auto* p) { return p != nullptr; });
-    if (any) backend_->sample(output, requests_, step.result.samples);
+    execute(gather, program_.operators.end(), step);
+    if (leads()) take_results(step);
+  }
+}
+
+// Of the logit rows at hand.
+void Stage::take_results(Step& step) {
+  const int64_t vocabulary = program_.values[program_.output].width;
+  const Tensor output = tensor(program_.output);
+  if (step.want_logits) {
+    step.result.logits.resize(step.batch.logit_rows.size() * static_cast<size_t>(vocabulary));
+    backend_->to_host(output, step.result.logits.data() + first_logit_row_ * vocabulary);
+  }
+  requests_.clear();
+  for (int64_t r = 0; r < logit_rows_; ++r) {
+    const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
+    requests_.push_back(request ? &request->parameters : nullptr);
+  }
+  const bool any = std::any_of(requests_.begin(), requests_.end(), [](const auto* p) { return p != nullptr; });
+  if (any) backend_->sample(output, requests_, step.result.samples);
+}
+
+void Stage::execute(OperatorIterator first, OperatorIterator last, Step& step) {
+  for (; first != last; ++first) {
+    check_not_cancelled(step);
+    execute(*first, step);
   }
 }
 

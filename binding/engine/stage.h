@@ -56,21 +56,27 @@ class Stage {
   void admit(Step& step);
 
   // Runs the program on an admitted step: takes the hidden states if the program has an input, and leaves hidden
-  // states, or the results of the last stage. Throws ABORTED between two operators once step.cancelled is set.
-  void run(Step& step);
+  // states, or the results of the last stage. Returns what Backend::end() does. Throws ABORTED between two operators
+  // once step.cancelled is set; some of the step's work may be under way then.
+  std::unique_ptr<StageWork> run(Step& step);
 
   // Does along with the first rank what it runs. `hidden`: what that one takes, if the program has an input.
   void follow(Step& step, const float* hidden);
 
  private:
   bool leads() const { return rank_.rank == 0; }
-  void compute(Step& step, HandOver::Buffer& hidden, const float* input);
+  std::unique_ptr<StageWork> compute(Step& step, HandOver::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
   void take_input(Step& step, const float* hidden);
   void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
   void offer(ValueId x, ValueId out);
-  void run_head(Step& step, size_t gather);
+  using OperatorIterator = std::vector<Operator>::const_iterator;
+  void execute(OperatorIterator first, OperatorIterator last, Step& step);
+  bool is_decode(const Step& step) const;
+  void run_decode(Step& step);
+  void run_head(Step& step, OperatorIterator gather);
+  void take_results(Step& step);
   void check_not_cancelled(const Step& step) const;
 
   std::unique_ptr<Backend> backend_;

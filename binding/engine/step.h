@@ -12,6 +12,7 @@
 #include "engine/error.h"
 #include "engine/hand_over.h"
 #include "engine/sampling.h"
+#include "engine/stage_work.h"
 
 namespace billfish {
 
@@ -22,15 +23,12 @@ struct SamplingRequest {
   std::vector<TokenBias> bias;
 };
 
-struct StageInterval {
-  double begin = 0, end = 0;  // milliseconds on the steady clock
-};
-
 struct StepResult {
   std::vector<float> logits;                      // [logit rows * vocabulary], if wanted
   std::vector<std::vector<float>> hidden_states;  // by tap index, [rows * width], if wanted
   std::vector<Sampled> samples;                   // one for every sampling request, in the order of the rows
   std::vector<StageInterval> stages;              // when each stage worked on it
+  std::vector<std::string> notices;               // of backends (take_notice)
 };
 
 class Backend;
@@ -42,6 +40,7 @@ struct Step {
   std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
   HandOver::Buffer hidden;                               // hidden states between two stages, [rows][width]
   Backend* giver = nullptr;                              // the backend that has them instead, if one has
+  std::vector<std::unique_ptr<StageWork>> work;          // of each stage; null where it ends with the calls
   StepResult result;
   std::unique_ptr<Error> error;
   std::atomic<bool> cancelled{false};

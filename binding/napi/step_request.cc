@@ -131,6 +131,9 @@ Napi::Object step_output(Napi::Env env, Step& step) {
     stages[2 * i + 1] = result.stages[i].end;
   }
   output["stages"] = stages;
+  Napi::Array notices = Napi::Array::New(env, result.notices.size());
+  for (uint32_t i = 0; i < result.notices.size(); ++i) notices[i] = Napi::String::New(env, result.notices[i]);
+  output["notices"] = notices;
   return output;
 }
 

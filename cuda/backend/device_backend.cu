@@ -1,18 +1,21 @@
 // The Backend on a device of this target. It serves one stage, with one stream: operators are queued there and return
-// at once; the host waits only for what it takes or gives.
+// at once. The host waits only for what it takes or gives itself; other devices' stages wait on their own streams.
 #include <algorithm>
-#include <atomic>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/device_instruments.h"
-#include "backend/drain.h"
+#include "backend/given_states.h"
 #include "backend/make_backend.h"
-#include "backend/slab_uploads.h"
+#include "backend/recorded_steps.h"
 #include "backend/stage_memory.h"
 #include "backend/stage_needs.h"
+#include "backend/stage_weights.h"
+#include "backend/step_clock.h"
 #include "engine/error.h"
 #include "layer/attention.h"
 #include "layer/batch.h"
@@ -25,6 +28,7 @@
 #include "marlin/linear.h"
 #include "marlin/tuned_machine.h"
 #include "primitives/numbers.h"
+#include "runtime/drain.h"
 #include "runtime/matrix_library.h"
 #include "runtime/stream.h"
 
@@ -37,29 +41,26 @@ constexpr DType dtype_of<half> = DType::f16;
 template <>
 constexpr DType dtype_of<bfloat16> = DType::bf16;
 
-struct VectorWeight final : Weight {
-  float* values = nullptr;
-};
-// A quantised linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
-struct MatrixWeight final : Weight {
-  LinearWeight linear;
-  DType stored_type = DType::f16;  // of a matrix in the checkpoint
-};
-
 // What another backend of this target sees of one that gives it hidden states, whatever their elements are.
 class Giver : public Backend {
  public:
   virtual const Device& target_device() const = 0;
-  virtual const float* given() const = 0;  // the states, fp32 without gaps
-  virtual void taken() = 0;                // from any thread
+  virtual GivenStates& given() = 0;  // fp32 without gaps
 };
 
 // Element: half or bfloat16, of activations, 16-bit weights and the KV cache. The residual stream and logits are fp32.
 template <class Element>
 class DeviceBackend final : public Giver {
  public:
-  explicit DeviceBackend(Device& device) : device_(device), memory_(device, stream_), stream_(device) {}
-  ~DeviceBackend() override { drain(stream_); }
+  explicit DeviceBackend(Device& device)
+      : device_(device),
+        memory_(device, stream_),
+        stream_(device),
+        weights_(stream_, memory_, dtype_of<Element>),
+        copied_(device),
+        clock_(device),
+        taken_(device) {}
+  ~DeviceBackend() override { DeviceBackend::drain(); }
 
   const std::string& device() const override { return device_.name(); }
   DType value_type(ValueClass kind) const override {
@@ -80,11 +81,14 @@ class DeviceBackend final : public Giver {
     if (needs.has_linears) prepare_linears(needs.linear);
     narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
     widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
-    given_ = static_cast<float*>(buffer(static_cast<size_t>(needs.given_elements) * sizeof(float)));
+    if (needs.given_elements > 0) {
+      const auto states = [&] { return static_cast<float*>(buffer(needs.given_elements * sizeof(float))); };
+      given_.emplace(device_, std::array<float*, GivenStates::slots>{states(), states()});
+    }
     if (needs.sampling.max_rows > 0) {
       sampler_.emplace(device_, buffer(Sampler::device_bytes(needs.sampling)), needs.sampling);
     }
-    slab_bytes_ = needs.slab_bytes;
+    weights_.set_slab_bytes(needs.slab_bytes);
   }
 
   void* allocate(size_t bytes, MemoryUse use) override { return memory_.allocate(bytes, use); }
@@ -94,66 +98,50 @@ class DeviceBackend final : public Giver {
   // --- Weights.
 
   std::unique_ptr<Weight> make_vector(const std::vector<float>& values) override {
-    auto weight = std::make_unique<VectorWeight>();
-    const size_t bytes = values.size() * sizeof(float);
-    weight->values = static_cast<float*>(allocate(bytes, MemoryUse::weights));
-    stream_.copy_to_device(weight->values, values.data(), bytes);
-    return weight;
+    return weights_.make_vector(values);
   }
-
   std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) override {
-    start_uploads();
-    auto weight = std::make_unique<MatrixWeight>();
-    void* block = allocate(matrix_bytes(out, in, !bias.empty()), MemoryUse::weights);
-    weight->linear = lay_out_matrix(stream_, out, in, dtype_of<Element>, bias, block);
-    weight->stored_type = type;
-    return weight;
+    return weights_.make_matrix(out, in, type, bias);
   }
-
   void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) override {
-    const auto& matrix = static_cast<const MatrixWeight&>(weight);
-    const size_t bytes = static_cast<size_t>(count * matrix.linear.in) * byte_size(matrix.stored_type);
-    uploads_->upload({{rows, bytes}}, [&](Stream& stream, const SlabUploads::Addresses& parts) {
-      BILLFISH_TARGET::fill_matrix(stream, matrix.linear, first, count, matrix.stored_type, parts[0]);
-    });
+    weights_.fill_matrix(weight, first, count, rows);
   }
-
   std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) override {
-    start_uploads();
-    auto weight = std::make_unique<MatrixWeight>();
-    // The order's place is there wherever the checkpoint tells an order, so that headers alone tell the bytes.
-    CanonicalShape sized = shape;
-    if (shape.has_group_index) sized.order.resize(static_cast<size_t>(shape.in));
-    void* block = allocate(quantized_bytes(sized), MemoryUse::weights);
-    weight->linear = lay_out_quantized(stream_, shape, block);
-    return weight;
+    return weights_.make_quantized(shape);
   }
-
-  void fill_quantized(Weight& weight, const CanonicalRows& rows) override {
-    const auto part = [](const auto& values) {
-      return SlabUploads::Part{values.data(), values.size() * sizeof(values[0])};
-    };
-    uploads_->upload({part(rows.codes), part(rows.scales), part(rows.zeros), part(rows.bias)},
-                     [&](Stream& stream, const SlabUploads::Addresses& parts) {
-                       BILLFISH_TARGET::fill_quantized(
-                           stream, static_cast<const MatrixWeight&>(weight).linear,
-                           {rows.first, rows.count, static_cast<const uint32_t*>(parts[0]), parts[1],
-                            static_cast<const uint8_t*>(parts[2]), static_cast<const float*>(parts[3])});
-                     });
-  }
-
-  void finish_loading() override {
-    if (uploads_) {
-      uploads_->finish();
-      uploads_.reset();
-      memory_.end_loan();
-    }
-    stream_.synchronize();
-  }
+  void fill_quantized(Weight& weight, const CanonicalRows& rows) override { weights_.fill_quantized(weight, rows); }
+  void finish_loading() override { weights_.finish(); }
 
   // --- Steps.
 
-  void begin(const Batch& batch, const std::vector<RopeSpec>&) override { batch_->upload(stream_, batch); }
+  void begin(const Batch& batch, const std::vector<RopeSpec>&) override {
+    start_step();
+    clock_.begin(stream_);
+    batch_->upload(stream_, batch);
+  }
+
+  void run_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows,
+                  const Operators& operators) override {
+    const int64_t rows = recorded_.rows_for(batch.rows(), most_rows);
+    if (rows == 0) return Backend::run_decode(batch, ropes, most_rows, operators);
+    start_step();
+    clock_.begin(stream_);
+    batch_->upload(stream_, batch, static_cast<int32_t>(rows));
+    std::vector<int32_t> key = batch_->provide_for_more();
+    key.push_back(static_cast<int32_t>(rows));
+    recorded_.run(stream_, key, [&] { operators(rows); });
+  }
+  std::string take_notice() override { return recorded_.take_notice(); }
+
+  std::unique_ptr<StageWork> end() override {
+    started_ = false;
+    return clock_.end(stream_);
+  }
+
+  void drain() override {
+    started_ = false;
+    BILLFISH_TARGET::drain(stream_);
+  }
 
   void embedding(const Weight& table, int64_t first, const Tensor& out) override {
     const LinearWeight& rows = static_cast<const MatrixWeight&>(table).linear;
@@ -236,15 +224,16 @@ class DeviceBackend final : public Giver {
     for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
       stream_.copy_to_host(to + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
     });
-    stream_.synchronize();
+    wait_for_copies();
   }
 
   void from_host(const float* from, const Tensor& to) override {
+    start_step();
     const Matrix<float> x = matrix<float>(to);
     for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
       stream_.copy_to_device(x.data + at, from + packed, static_cast<size_t>(count) * sizeof(float));
     });
-    stream_.synchronize();
+    wait_for_copies();
   }
 
   // --- To and from other devices of this target.
@@ -255,30 +244,28 @@ class DeviceBackend final : public Giver {
   }
 
   bool give(const Tensor& from) override {
-    if (is_given_) return false;
-    const Matrix<const float> x = widened(from);
-    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
-      stream_.copy(given_ + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
+    return given_->give(stream_, [&](float* buffer) {
+      const Matrix<const float> x = widened(from);
+      for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+        stream_.copy(buffer + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
+      });
     });
-    stream_.synchronize();
-    is_given_ = true;
-    return true;
   }
 
   void take(Backend& giver, const Tensor& to) override {
+    start_step();
     auto& peer = static_cast<Giver&>(giver);
     const Matrix<float> x = matrix<float>(to);
-    for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
-      stream_.copy_from(peer.target_device(), x.data + at, peer.given() + packed,
-                        static_cast<size_t>(count) * sizeof(float));
+    peer.given().take(stream_, taken_, [&](const float* buffer) {
+      for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
+        stream_.copy_from(peer.target_device(), x.data + at, buffer + packed,
+                          static_cast<size_t>(count) * sizeof(float));
+      });
     });
-    stream_.synchronize();
-    peer.taken();
   }
 
   const Device& target_device() const override { return device_; }
-  const float* given() const override { return given_; }
-  void taken() override { is_given_ = false; }
+  GivenStates& given() override { return *given_; }
 
   // --- For benchmarks.
 
@@ -334,17 +321,27 @@ class DeviceBackend final : public Giver {
     for (int64_t r = 0; r < rows; ++r) run(r * stride, r * columns, columns);
   }
 
-  // While weights are loaded, slabs pass through memory that is used only once the model runs.
-  void start_uploads() {
-    if (uploads_) return;
-    void* memory = memory_.borrow(SlabUploads::device_bytes(slab_bytes_));
-    stream_.synchronize();  // it has been zeroed
-    uploads_.emplace(device_, memory, slab_bytes_);
+  // The first call of a step, whichever it is. What is queued behind failed work does not run; once the step that it
+  // belongs to has told, the stream is made good for the next.
+  void start_step() {
+    if (std::exchange(started_, true) || !clock_.has_failed()) return;
+    BILLFISH_TARGET::drain(stream_);
+    if (given_) given_->forget_failures();
+  }
+
+  void wait_for_copies() {
+    stream_.record(copied_);
+    copied_.synchronize();
   }
 
   Device& device_;
   StageMemory memory_;  // goes last: what is in streams may use it
   Stream stream_;
+  StageWeights weights_;
+  Event copied_;
+  StepClock clock_;
+  bool started_ = false;
+  RecordedSteps recorded_;
   std::optional<DeviceBatch> batch_;
   std::vector<AttentionShape> attention_shapes_;
   void* attention_scratch_ = nullptr;
@@ -353,11 +350,9 @@ class DeviceBackend final : public Giver {
   std::unique_ptr<MatrixLibrary> library_;
   Element* narrowed_ = nullptr;
   float* widened_ = nullptr;
-  float* given_ = nullptr;
-  std::atomic<bool> is_given_ = false;
+  std::optional<GivenStates> given_;
+  GivenStates::TakerEvents taken_;
   std::optional<Sampler> sampler_;  // of the last stage
-  size_t slab_bytes_ = 0;
-  std::optional<SlabUploads> uploads_;
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };
 

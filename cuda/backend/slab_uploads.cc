@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "backend/drain.h"
 #include "engine/error.h"
+#include "runtime/drain.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -45,7 +45,7 @@ void SlabUploads::upload(const std::vector<Part>& parts, const Queue& queue) {
 }
 
 void SlabUploads::fill(Lane& lane, const std::vector<Part>& parts, const Queue& queue) const {
-  lane.stream.synchronize();  // until the slab before this one has left the page-locked memory
+  lane.sent.synchronize();
   Addresses addresses;
   size_t offset = 0;
   for (const Part& part : parts) {
@@ -63,6 +63,7 @@ void SlabUploads::fill(Lane& lane, const std::vector<Part>& parts, const Queue& 
     lane.stream.copy_to_device(addresses.back(), host, part.bytes);
     offset += DeviceMemory::counted(part.bytes);
   }
+  lane.stream.record(lane.sent);
   queue(lane.stream, addresses);
 }
 

@@ -46,11 +46,13 @@ class SlabUploads {
   }
 
   struct Lane {
-    Lane(Device& device, void* memory, size_t bytes) : host(bytes), device_memory(memory), stream(device) {}
+    Lane(Device& device, void* memory, size_t bytes)
+        : host(bytes), device_memory(memory), stream(device), sent(device) {}
     ~Lane();
     PinnedMemory host;
     void* device_memory;
     Stream stream;
+    Event sent;  // the slab has left the page-locked memory
   };
   std::unique_ptr<Lane> take();
   void give(std::unique_ptr<Lane> lane);

@@ -1,12 +1,14 @@
 #include "layer/batch.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <string>
 
 #include "engine/error.h"
 #include "layer/rope_table.h"
+#include "runtime/drain.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
@@ -132,7 +134,7 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   sequences_ = static_cast<int32_t>(batch.sequences.size());
   require_at_most(rows_, limits_.max_rows, "rows");
   require_at_most(sequences_, limits_.max_sequences, "sequences");
-  sent_.synchronize();
+  drain(sent_);  // if it failed, those who wait for that step are told
 
   size_t used = layout_->block_tables;
   // Copies a list into the image.
@@ -150,6 +152,10 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   pad(layout_->tokens, 0);
   pad(layout_->positions, 0);
   pad(layout_->row_sequence, -1);
+  if (rows_ > real_rows) {
+    int32_t* const logit_rows = image_.as<int32_t>(layout_->logit_rows);
+    std::fill(logit_rows + batch.logit_rows.size(), logit_rows + rows_, 0);
+  }
 
   int32_t table_entries = 0, sets = 0;
   for (int32_t i = 0; i < sequences_; ++i) {
@@ -200,14 +206,19 @@ void DeviceBatch::make_rope_tables(Stream& stream) const {
   }
 }
 
-void DeviceBatch::provide_for_decode(int32_t sequences) {
-  rows_ = sequences_ = sequences;
+std::vector<int32_t> DeviceBatch::provide_for_more() {
+  const auto rounded = [](int32_t count, int32_t most) {
+    return count == 0 ? 0 : std::min(most, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(count))));
+  };
+  std::vector<int32_t> provided;
   for (size_t i = 0; i < attention_.size(); ++i) {
-    const AttentionShape& shape = attention_[i].shape;
-    const AttentionCapacity most = attention_capacity(shape, sequences, sequences);
-    const bool decode_tiles = shape.group() <= decode_tile_rows;
-    attention_[i].launched = {decode_tiles ? most.decode_items : 0, decode_tiles ? 0 : most.prefill_items, most.merges};
+    const AttentionCapacity& most = layout_->attention[i].capacity;
+    DeviceAttentionPlan::Counts& counts = attention_[i].launched;
+    counts = {rounded(counts.decode, most.decode_items), rounded(counts.prefill, most.prefill_items),
+              rounded(counts.merges, most.merges)};
+    provided.insert(provided.end(), {counts.decode, counts.prefill, counts.merges});
   }
+  return provided;
 }
 
 const int32_t* DeviceBatch::tokens() const { return at<int32_t>(layout_->tokens); }

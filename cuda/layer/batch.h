@@ -42,7 +42,7 @@ struct DeviceAttentionPlan {
   const AttentionItem* decode = nullptr;
   const AttentionItem* prefill = nullptr;
   const AttentionMerge* merges = nullptr;
-  Counts launched = {};  // what launches provide for: the last upload's, or provide_for_decode()'s
+  Counts launched = {};  // what launches provide for: the last upload's counts, or more
 };
 
 class DeviceBatch {
@@ -60,9 +60,10 @@ class DeviceBatch {
   // up to that number (token 0, position 0): they leave the cache alone, and what comes out of them is nobody's.
   void upload(Stream& stream, const Batch& batch, int32_t padded_rows = 0);
 
-  // Makes the launches of operators provide for any decode step of so many sequences of one row, of whatever lengths:
-  // for recording a graph. Until the next upload().
-  void provide_for_decode(int32_t sequences);
+  // Rounds what the launches of operators provide for up to powers of two, until the next upload(): what is recorded
+  // then serves other batches, too, as long as they have no more work of any kind. Returns all that the launches depend
+  // on besides padded_rows.
+  std::vector<int32_t> provide_for_more();
 
   // Addresses of the device. Rows and sequences: those of the last upload.
   int32_t rows() const { return rows_; }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/philox.h"
+#include "runtime/drain.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
@@ -102,7 +103,7 @@ Sampler::~Sampler() = default;
 size_t Sampler::device_bytes(const SamplerLimits& limits) { return Layout(limits).bytes; }
 
 size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
-  sent_.synchronize();
+  drain(sent_);  // if it failed, those who wait for that step are told
   sent_requests_.clear();
   sent_alternatives_ = 0;
   size_t edits = 0;

@@ -174,6 +174,8 @@ export interface StepOutput {
   readonly hiddenStates?: readonly Float32Array[]
   /** Two numbers a stage: when it began and ended, milliseconds on the steady clock. */
   readonly stages: Float64Array
+  /** What is not as it was asked for from this step on, and why; for the user to read. */
+  readonly notices: readonly string[]
 }
 
 export interface NativeMemory {

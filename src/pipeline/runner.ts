@@ -121,6 +121,9 @@ export class Runner {
     try {
       output = await this.native.step(composed.request)
       this.recorder.record(composed.request.tokens.length, batch.length, output.stages)
+      for (const notice of output.notices) {
+        process.emitWarning(notice, { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' })
+      }
     } catch (error) {
       failure = { error: asBillfishError(error) }
     }

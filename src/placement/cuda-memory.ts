@@ -122,11 +122,14 @@ function panelBytes({ out, in: inputs }: QuantizedSpec, rows: number): number {
   return panelRows * stride * activationBytes
 }
 
-/** The hidden states on their way to the next stage, and an fp32 copy of an output that the stage has in 16 bits. */
+/**
+ * Two buffers of hidden states on their way to the next stage, and an fp32 copy of an output that the stage has in 16
+ * bits.
+ */
 function outputBuffers({ values, output }: ProgramSpec, limits: MemoryLimits): number {
   const value = values[output] as ValueSpec
   const bytes = allocated(rowsOf(value, limits) * value.width * residualBytes)
-  return (value.rows === 'tokens' ? bytes : 0) + (value.class === 'activation' ? bytes : 0)
+  return (value.rows === 'tokens' ? 2 * bytes : 0) + (value.class === 'activation' ? bytes : 0)
 }
 
 /**

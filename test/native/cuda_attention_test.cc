@@ -366,7 +366,7 @@ TEST(cuda_attention_keeps_infinities_out_of_the_cache) {
   for (size_t i = 3; i < 8; ++i) CHECK(slot[i] == row[i]);
 }
 
-// A recorded decode step does any later one of as many sequences, however long they have become.
+// A recorded decode step does later ones of as many sequences, which have become longer meanwhile.
 TEST(cuda_attention_in_a_recorded_graph) {
   const Case c{.heads = 8, .kv_heads = 2, .head_dim = 16};
   Fixture<half> fixture(c, {500, 60}, 11);
@@ -375,7 +375,9 @@ TEST(cuda_attention_in_a_recorded_graph) {
   const std::vector<uint16_t> row(static_cast<size_t>(2 * (8 * 16 + 8)));
   const DeviceMemory queries = upload(stream, row), keys = upload(stream, row), values = upload(stream, row);
   const DeviceMemory out = upload(stream, row);
-  fixture.batch().provide_for_decode(2);
+  fixture.batch().upload(stream, make_batch({{450, 1}, {20, 1}}, fixture.tables()));
+  const std::vector<int32_t> provided = fixture.batch().provide_for_more();
+  CHECK(provided == (std::vector<int32_t>{8, 0, 1}));
   stream.synchronize();
   stream.begin_capture();
   fixture.write_and_attend(2, queries, keys, values, out);
@@ -383,6 +385,7 @@ TEST(cuda_attention_in_a_recorded_graph) {
   for (const auto& parts : {std::vector<Part>{{450, 1}, {20, 1}}, std::vector<Part>{{451, 1}, {21, 1}}}) {
     const Batch batch = make_batch(parts, fixture.tables());
     fixture.batch().upload(stream, batch);
+    CHECK(fixture.batch().provide_for_more() == provided);
     const auto refresh = [&](const DeviceMemory& to, const std::vector<uint16_t>& tokens, int heads) {
       const DeviceMemory rows = fixture.rows_of(tokens, parts, heads);
       stream.copy(to.data(), rows.data(), rows.bytes());

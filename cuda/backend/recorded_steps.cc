@@ -1,0 +1,76 @@
+#include "backend/recorded_steps.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <utility>
+
+#include "engine/error.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+static bool wanted() {
+  const char* text = std::getenv("BILLFISH_CUDA_GRAPHS");
+  const std::string value = text == nullptr ? "" : text;
+  if (value == "off") return false;
+  if (value.empty() || value == "on") return true;
+  throw Error("INVALID_OPTION", "BILLFISH_CUDA_GRAPHS is '" + value + "'; it must be on or off.");
+}
+
+RecordedSteps::RecordedSteps() : on_(wanted()) {}
+
+int64_t RecordedSteps::rows_for(int64_t rows, int64_t most) const {
+  if (!on_ || rows > most_rows) return 0;
+  const int64_t step = rows <= 64 ? 8 : 32;
+  const int64_t rounded =
+      rows <= 8 ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows))) : (rows + step - 1) / step * step;
+  return std::min(rounded, most);
+}
+
+RecordedSteps::Entry& RecordedSteps::entry_of(const std::vector<int32_t>& key, bool& is_new) {
+  auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.key == key; });
+  is_new = entry == entries_.end();
+  if (is_new && entries_.size() < most_graphs) {
+    entries_.push_back({key, 0, std::nullopt});
+    entry = std::prev(entries_.end());
+  } else if (is_new) {
+    entry = std::min_element(entries_.begin(), entries_.end(),
+                             [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
+    *entry = {key, 0, std::nullopt};
+  }
+  entry->last_use = ++uses_;
+  return *entry;
+}
+
+void RecordedSteps::run(Stream& stream, const std::vector<int32_t>& key, const std::function<void()>& operators) {
+  bool is_new = true;
+  Entry* const entry = on_ ? &entry_of(key, is_new) : nullptr;
+  if (!is_new && !entry->graph) record(stream, *entry, operators);
+  if (is_new || !entry->graph) {
+    operators();
+  } else {
+    stream.launch(*entry->graph);
+  }
+}
+
+void RecordedSteps::record(Stream& stream, Entry& entry, const std::function<void()>& operators) {
+  try {
+    stream.begin_capture();
+    try {
+      operators();
+    } catch (...) {
+      stream.abandon_capture();
+      throw;
+    }
+    entry.graph = stream.end_capture();
+  } catch (const Error& error) {
+    if (error.code() == "ABORTED") throw;
+    on_ = false;
+    notice_ = "Decode steps on " + stream.device().name() +
+              " run without CUDA graphs, which may be slower, because one could not be recorded: " + error.what();
+  }
+}
+
+std::string RecordedSteps::take_notice() { return std::exchange(notice_, {}); }
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,56 @@
+// Decode steps as CUDA graphs: one call launches what would be a thousand.
+//
+// A step is recorded for its number of rows, rounded up so that few graphs serve all numbers, and for what else its
+// launches depend on; what differs from step to step lies in the device's memory. Steps that come for the first time
+// run as they are: some never come again, and CUDA loads kernels when they are first launched, which a recording
+// should not be in the way of. The second one is recorded.
+//
+// What cannot be recorded runs as it is from then on, and a notice says so. BILLFISH_CUDA_GRAPHS=off records nothing.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+class RecordedSteps {
+ public:
+  // Of a stage at a time: the one that was used least recently goes. Their memory is CUDA's own (deviceOverhead).
+  static constexpr size_t most_graphs = 32;
+  // Larger steps take so long that launching costs nothing beside them, and their linears may be a library's.
+  static constexpr int64_t most_rows = 224;
+
+  // Throws INVALID_OPTION when BILLFISH_CUDA_GRAPHS is neither on nor off.
+  RecordedSteps();
+
+  // The rows that a step of so many is recorded with, at most `most`: 1, 2, 4, 8, then multiples of 8, and of 32 from
+  // 64 on. 0: such a step is not recorded.
+  int64_t rows_for(int64_t rows, int64_t most) const;
+
+  // Does what `operators` queues on the stream. It must queue the same whenever `key` is the same.
+  void run(Stream& stream, const std::vector<int32_t>& key, const std::function<void()>& operators);
+
+  // Why nothing is recorded any more; told once.
+  std::string take_notice();
+
+ private:
+  struct Entry {
+    std::vector<int32_t> key;
+    uint64_t last_use;
+    std::optional<Graph> graph;  // none yet after the first time
+  };
+  Entry& entry_of(const std::vector<int32_t>& key, bool& is_new);
+  void record(Stream& stream, Entry& entry, const std::function<void()>& operators);
+
+  bool on_;
+  std::vector<Entry> entries_;
+  uint64_t uses_ = 0;
+  std::string notice_;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

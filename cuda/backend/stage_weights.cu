@@ -1,0 +1,73 @@
+#include "backend/stage_weights.h"
+
+#include <utility>
+
+namespace billfish::BILLFISH_TARGET {
+
+std::unique_ptr<Weight> StageWeights::make_vector(const std::vector<float>& values) {
+  auto weight = std::make_unique<VectorWeight>();
+  const size_t bytes = values.size() * sizeof(float);
+  weight->values = static_cast<float*>(memory_.allocate(bytes, MemoryUse::weights));
+  stream_.copy_to_device(weight->values, values.data(), bytes);
+  return weight;
+}
+
+std::unique_ptr<Weight> StageWeights::make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) {
+  start_uploads();
+  auto weight = std::make_unique<MatrixWeight>();
+  void* block = memory_.allocate(matrix_bytes(out, in, !bias.empty()), MemoryUse::weights);
+  weight->linear = lay_out_matrix(stream_, out, in, element_type_, bias, block);
+  weight->stored_type = type;
+  return weight;
+}
+
+void StageWeights::fill_matrix(const Weight& weight, int64_t first, int64_t count, const void* rows) {
+  const auto& matrix = static_cast<const MatrixWeight&>(weight);
+  const size_t bytes = static_cast<size_t>(count * matrix.linear.in) * byte_size(matrix.stored_type);
+  uploads_->upload({{rows, bytes}}, [&](Stream& stream, const SlabUploads::Addresses& parts) {
+    BILLFISH_TARGET::fill_matrix(stream, matrix.linear, first, count, matrix.stored_type, parts[0]);
+  });
+}
+
+std::unique_ptr<Weight> StageWeights::make_quantized(const CanonicalShape& shape) {
+  start_uploads();
+  auto weight = std::make_unique<MatrixWeight>();
+  // The order's place is there wherever the checkpoint tells an order, so that headers alone tell the bytes.
+  CanonicalShape sized = shape;
+  if (shape.has_group_index) sized.order.resize(static_cast<size_t>(shape.in));
+  void* block = memory_.allocate(quantized_bytes(sized), MemoryUse::weights);
+  weight->linear = lay_out_quantized(stream_, shape, block);
+  return weight;
+}
+
+void StageWeights::fill_quantized(const Weight& weight, const CanonicalRows& rows) {
+  const auto part = [](const auto& values) {
+    return SlabUploads::Part{values.data(), values.size() * sizeof(values[0])};
+  };
+  uploads_->upload({part(rows.codes), part(rows.scales), part(rows.zeros), part(rows.bias)},
+                   [&](Stream& stream, const SlabUploads::Addresses& parts) {
+                     BILLFISH_TARGET::fill_quantized(
+                         stream, static_cast<const MatrixWeight&>(weight).linear,
+                         {rows.first, rows.count, static_cast<const uint32_t*>(parts[0]), parts[1],
+                          static_cast<const uint8_t*>(parts[2]), static_cast<const float*>(parts[3])});
+                   });
+}
+
+void StageWeights::finish() {
+  if (uploads_) {
+    uploads_->finish();
+    uploads_.reset();
+    memory_.end_loan();
+  }
+  stream_.synchronize();
+}
+
+// While weights are loaded, slabs pass through memory that is used only once the model runs.
+void StageWeights::start_uploads() {
+  if (uploads_) return;
+  void* memory = memory_.borrow(SlabUploads::device_bytes(slab_bytes_));
+  stream_.synchronize();  // it has been zeroed
+  uploads_.emplace(stream_.device(), memory, slab_bytes_);
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,51 @@
+// A stage's weights: made on its device, and filled in slabs while the model is loaded.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "backend/slab_uploads.h"
+#include "backend/stage_memory.h"
+#include "engine/backend.h"
+#include "marlin/linear.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+struct VectorWeight final : Weight {
+  float* values = nullptr;
+};
+// A quantised linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
+struct MatrixWeight final : Weight {
+  LinearWeight linear;
+  DType stored_type = DType::f16;  // of a matrix in the checkpoint
+};
+
+// The functions are those of engine/backend.h.
+class StageWeights {
+ public:
+  // `element_type`: that of matrices on the device. Memory and stream are the stage's, and outlive this object.
+  StageWeights(Stream& stream, StageMemory& memory, DType element_type)
+      : stream_(stream), memory_(memory), element_type_(element_type) {}
+  // Before any is filled: the bytes of the largest slab.
+  void set_slab_bytes(size_t bytes) { slab_bytes_ = bytes; }
+
+  std::unique_ptr<Weight> make_vector(const std::vector<float>& values);
+  std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias);
+  void fill_matrix(const Weight& weight, int64_t first, int64_t count, const void* rows);
+  std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape);
+  void fill_quantized(const Weight& weight, const CanonicalRows& rows);
+  void finish();
+
+ private:
+  void start_uploads();
+
+  Stream& stream_;
+  StageMemory& memory_;
+  DType element_type_;
+  size_t slab_bytes_ = 0;
+  std::optional<SlabUploads> uploads_;
+};
+
+}  // namespace billfish::BILLFISH_TARGET
