@@ -140,6 +140,8 @@ template void gather_rows(Stream&, const Matrix<const bfloat16>&, const int32_t*
 template void convert(Stream&, const Matrix<const float>&, const Matrix<float>&);
 template void convert(Stream&, const Matrix<const float>&, const Matrix<half>&);
 template void convert(Stream&, const Matrix<const float>&, const Matrix<bfloat16>&);
+template void convert(Stream&, const Matrix<const half>&, const Matrix<half>&);
+template void convert(Stream&, const Matrix<const bfloat16>&, const Matrix<bfloat16>&);
 template void convert(Stream&, const Matrix<const half>&, const Matrix<float>&);
 template void convert(Stream&, const Matrix<const bfloat16>&, const Matrix<float>&);
 template void convert(Stream&, const Matrix<const half>&, const Matrix<bfloat16>&);
