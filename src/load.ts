@@ -9,7 +9,6 @@ import type { Model as Definition, ModelShape } from './models/architecture'
 import { createModel } from './models/registry'
 import { modulesOf, stagesOf, traceRanks } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
-import { computesOn } from './native/device-kind'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
 import { pipelinePolicy } from './pipeline/policy'
@@ -94,14 +93,6 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
-  const gpu = stages.find(({ device }) => device.split(',').some((name) => computesOn(name) === 'gpu'))
-  if (limits.tensorParallelSize > 1 && gpu) {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `tensorParallelSize is ${limits.tensorParallelSize} on ${gpu.device}, but only CPU devices can share a stage so far. ` +
-        'Split the layers over the devices instead (tensorParallelSize 1).',
-    )
-  }
   const policy = pipelinePolicy(
     stages.map(({ device }) => device),
     options.microBatches,

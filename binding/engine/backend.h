@@ -157,12 +157,14 @@ class Backend {
     (void)other;
     return false;
   }
-  // The tensor is about to be offered: it is complete for the other ranks to read when this returns.
-  virtual void offer(const Tensor& x) { (void)x; }
+  // What has been computed so far is about to be offered to the other ranks' calls.
+  virtual void offer() {}
   // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned.
   virtual void all_reduce(const std::vector<RankValue>& values, int rank);
   // This rank's out = the pieces beside each other, if it has one.
   virtual void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces);
+  // All ranks' calls have returned: what was offered may be overwritten, once the devices have read it.
+  virtual void withdraw(const std::vector<Backend*>& ranks) { (void)ranks; }
 
   // --- For benchmarks.
   virtual std::unique_ptr<Instruments> instruments() = 0;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "engine/backend.h"
@@ -38,11 +39,16 @@ class RankGroup {
   void offer(int rank, const RankValue& value) { values_[static_cast<size_t>(rank)] = value; }
   const std::vector<RankValue>& values() const { return values_; }
 
+  // All ranks' backends, from before the first step on.
+  void set_backends(std::vector<Backend*> backends) { backends_ = std::move(backends); }
+  const std::vector<Backend*>& backends() const { return backends_; }
+
   // A rank will come to no further meeting of this step, for this reason: the others must not wait for it.
   void give_up(std::exception_ptr reason);
 
  private:
   std::vector<RankValue> values_;
+  std::vector<Backend*> backends_;
   std::atomic<int> here_{0};
   std::atomic<uint32_t> meeting_{0};
   std::atomic<bool> given_up_{false};

@@ -57,13 +57,21 @@ Stage::~Stage() = default;
 
 void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
   std::vector<const Program*> programs = {&program_};
+  std::vector<Backend*> backends = {backend_.get()};
   for (const auto& follower : followers) {
     programs.push_back(&follower->program_);
-    if (backend_->joins(*follower->backend_)) continue;
-    throw Error("INVALID_OPTION", follower->backend_->device() + " cannot compute a stage together with " +
-                                      backend_->device() + "; tensor parallelism is for CPU devices so far.");
+    backends.push_back(follower->backend_.get());
+  }
+  for (const Backend* one : backends) {
+    for (const Backend* other : backends) {
+      if (one == other || one->joins(*other)) continue;
+      throw Error("INVALID_OPTION",
+                  one->device() + " cannot compute a stage together with " + other->device() +
+                      "; tensor parallelism is for devices of one kind that reach each other's memory.");
+    }
   }
   validate_ranks(programs);
+  rank_.group->set_backends(std::move(backends));
   followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);
 }
 
@@ -119,7 +127,12 @@ std::unique_ptr<StageWork> Stage::run(Step& step) {
 
 void Stage::follow(Step& step, const float* hidden) {
   HandOver::Buffer none;
-  compute(step, none, hidden);
+  try {
+    if (const auto work = compute(step, none, hidden)) work->settle();
+  } catch (...) {
+    backend_->drain();  // nothing of a step that failed goes on
+    throw;
+  }
 }
 
 std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, const float* input) {
@@ -253,20 +266,25 @@ void Stage::execute(const Operator& op, Step& step) {
                  [&](const AllReduce& o) {
                    offer(o.x, o.out);
                    backend_->all_reduce(rank_.group->values(), rank_.rank);
-                   rank_.group->meet();
+                   withdraw();
                  },
                  [&](const AllGather& o) {
                    offer(o.x, o.out);
                    backend_->all_gather(rank_.group->values(), rank_.rank, o.pieces);
-                   rank_.group->meet();
+                   withdraw();
                  },
              },
              op);
 }
 
-// Until the next meeting the other ranks read x.
+void Stage::withdraw() {
+  rank_.group->meet();
+  backend_->withdraw(rank_.group->backends());
+}
+
+// Until it is withdrawn the other ranks read x.
 void Stage::offer(ValueId x, ValueId out) {
-  backend_->offer(tensor(x));
+  backend_->offer();
   rank_.group->offer(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out)});
   rank_.group->meet();
 }

@@ -71,6 +71,7 @@ class Stage {
   void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
   void offer(ValueId x, ValueId out);
+  void withdraw();
   using OperatorIterator = std::vector<Operator>::const_iterator;
   void execute(OperatorIterator first, OperatorIterator last, Step& step);
   bool is_decode(const Step& step) const;

@@ -17,11 +17,13 @@
 #include "backend/stage_weights.h"
 #include "backend/step_clock.h"
 #include "engine/error.h"
+#include "engine/rank_group.h"
 #include "layer/attention.h"
 #include "layer/batch.h"
 #include "layer/elementwise.h"
 #include "layer/embedding.h"
 #include "layer/kv_cache.h"
+#include "layer/rank_sum.h"
 #include "layer/rms_norm.h"
 #include "layer/rope.h"
 #include "layer/sampling.h"
@@ -41,16 +43,19 @@ constexpr DType dtype_of<half> = DType::f16;
 template <>
 constexpr DType dtype_of<bfloat16> = DType::bf16;
 
-// What another backend of this target sees of one that gives it hidden states, whatever their elements are.
-class Giver : public Backend {
+// What other backends of this target see of one, whatever its elements are.
+class Peer : public Backend {
  public:
   virtual const Device& target_device() const = 0;
   virtual GivenStates& given() = 0;  // fp32 without gaps
+  // As a rank of a stage: when what it offered last was computed, and when it had read what the others offered.
+  virtual const Event& offered() const = 0;
+  virtual const Event& read() const = 0;
 };
 
 // Element: half or bfloat16, of activations, 16-bit weights and the KV cache. The residual stream and logits are fp32.
 template <class Element>
-class DeviceBackend final : public Giver {
+class DeviceBackend final : public Peer {
  public:
   explicit DeviceBackend(Device& device)
       : device_(device),
@@ -59,7 +64,9 @@ class DeviceBackend final : public Giver {
         weights_(stream_, memory_, dtype_of<Element>),
         copied_(device),
         clock_(device),
-        taken_(device) {}
+        taken_(device),
+        offered_(device),
+        read_(device) {}
   ~DeviceBackend() override { DeviceBackend::drain(); }
 
   const std::string& device() const override { return device_.name(); }
@@ -239,7 +246,7 @@ class DeviceBackend final : public Giver {
   // --- To and from other devices of this target.
 
   bool takes_from(const Backend& giver) const override {
-    const auto* peer = dynamic_cast<const Giver*>(&giver);
+    const auto* peer = dynamic_cast<const Peer*>(&giver);
     return peer != nullptr && device_.reaches(peer->target_device());
   }
 
@@ -254,7 +261,7 @@ class DeviceBackend final : public Giver {
 
   void take(Backend& giver, const Tensor& to) override {
     start_step();
-    auto& peer = static_cast<Giver&>(giver);
+    auto& peer = static_cast<Peer&>(giver);
     const Matrix<float> x = matrix<float>(to);
     peer.given().take(stream_, taken_, [&](const float* buffer) {
       for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
@@ -266,6 +273,50 @@ class DeviceBackend final : public Giver {
 
   const Device& target_device() const override { return device_; }
   GivenStates& given() override { return *given_; }
+
+  // --- With the other ranks of a stage, whose memory is read where it is.
+
+  bool joins(const Backend& other) const override { return takes_from(other); }
+
+  void offer() override { stream_.record(offered_); }
+
+  void all_reduce(const std::vector<RankValue>& values, int rank) override {
+    wait_for_offers(values);
+    std::vector<Matrix<const float>> x;
+    for (const RankValue& value : values) x.push_back(matrix<float>(value.x));
+    const Tensor& out = values[static_cast<size_t>(rank)].out;
+    const int ranks = static_cast<int>(values.size());
+    if (out.type == DType::f32) {
+      sum_ranks<float>(stream_, x.data(), ranks, matrix<float>(out));
+    } else {
+      sum_ranks<Element>(stream_, x.data(), ranks, matrix<Element>(out));
+    }
+    stream_.record(read_);
+  }
+
+  void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) override {
+    wait_for_offers(values);
+    const Tensor& out = values[static_cast<size_t>(rank)].out;
+    for (const GatheredPiece& piece : pieces) {
+      if (out.data == nullptr) break;
+      const Tensor& x = values[static_cast<size_t>(piece.rank)].x;
+      if (out.type == DType::f32) {
+        copy_columns<float>(x, piece, out);
+      } else {
+        copy_columns<Element>(x, piece, out);
+      }
+    }
+    stream_.record(read_);
+  }
+
+  void withdraw(const std::vector<Backend*>& ranks) override {
+    for (const Backend* rank : ranks) {
+      if (rank != this) stream_.wait(static_cast<const Peer*>(rank)->read());
+    }
+  }
+
+  const Event& offered() const override { return offered_; }
+  const Event& read() const override { return read_; }
 
   // --- For benchmarks.
 
@@ -284,6 +335,19 @@ class DeviceBackend final : public Giver {
     workspace_.machine = &machine_->machine();
     library_ = open_matrix_library(stream_, library_workspace(workspace_));
     workspace_.library = library_.get();
+  }
+
+  void wait_for_offers(const std::vector<RankValue>& values) {
+    for (const RankValue& value : values) {
+      if (value.backend != this) stream_.wait(static_cast<const Peer*>(value.backend)->offered());
+    }
+  }
+
+  template <class T>
+  void copy_columns(const Tensor& x, const GatheredPiece& piece, const Tensor& out) {
+    const Matrix<T> from = matrix<T>(x), to = matrix<T>(out);
+    convert<T, T>(stream_, Matrix<const T>{from.data + piece.from, from.rows, piece.count, from.stride},
+                  Matrix<T>{to.data + piece.to, to.rows, piece.count, to.stride});
   }
 
   // The tensor as the type that it must have: programs that TypeScript traces have no others.
@@ -352,6 +416,7 @@ class DeviceBackend final : public Giver {
   float* widened_ = nullptr;
   std::optional<GivenStates> given_;
   GivenStates::TakerEvents taken_;
+  Event offered_, read_;
   std::optional<Sampler> sampler_;  // of the last stage
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };
