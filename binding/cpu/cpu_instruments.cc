@@ -79,7 +79,7 @@ class CpuInstruments final : public Instruments {
  private:
   // Adds up all bytes on all threads, fetching ahead as the kernels do: that alone adds a tenth.
   void read(const uint8_t* stretch, size_t bytes) {
-    typedef uint64_t Vector __attribute__((vector_size(64)));
+    using Vector = uint64_t __attribute__((vector_size(64)));
     constexpr int64_t unroll = 8, line = unroll * sizeof(Vector);
     const Vector* const data = reinterpret_cast<const Vector*>(stretch);
     pool_.parallel_for(static_cast<int64_t>(bytes) / line, 1, [&](int64_t begin, int64_t end) {

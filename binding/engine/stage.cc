@@ -175,9 +175,8 @@ void Stage::run_decode(Step& step) {
 }
 
 void Stage::take_input(Step& step, const float* hidden) {
-  if (!leads()) {
-    backend_->from_host(hidden, tensor(program_.input));
-  } else if (Backend* giver = std::exchange(step.giver, nullptr)) {
+  Backend* const giver = leads() ? std::exchange(step.giver, nullptr) : nullptr;
+  if (giver != nullptr) {
     backend_->take(*giver, tensor(program_.input));
   } else {
     backend_->from_host(hidden, tensor(program_.input));

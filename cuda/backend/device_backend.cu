@@ -11,6 +11,7 @@
 #include "backend/device_instruments.h"
 #include "backend/given_states.h"
 #include "backend/make_backend.h"
+#include "backend/rank_exchange.h"
 #include "backend/recorded_steps.h"
 #include "backend/stage_memory.h"
 #include "backend/stage_needs.h"
@@ -23,7 +24,6 @@
 #include "layer/elementwise.h"
 #include "layer/embedding.h"
 #include "layer/kv_cache.h"
-#include "layer/rank_sum.h"
 #include "layer/rms_norm.h"
 #include "layer/rope.h"
 #include "layer/sampling.h"
@@ -35,23 +35,6 @@
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
-
-template <class T>
-constexpr DType dtype_of = DType::f32;
-template <>
-constexpr DType dtype_of<half> = DType::f16;
-template <>
-constexpr DType dtype_of<bfloat16> = DType::bf16;
-
-// What other backends of this target see of one, whatever its elements are.
-class Peer : public Backend {
- public:
-  virtual const Device& target_device() const = 0;
-  virtual GivenStates& given() = 0;  // fp32 without gaps
-  // As a rank of a stage: when what it offered last was computed, and when it had read what the others offered.
-  virtual const Event& offered() const = 0;
-  virtual const Event& read() const = 0;
-};
 
 // Element: half or bfloat16, of activations, 16-bit weights and the KV cache. The residual stream and logits are fp32.
 template <class Element>
@@ -65,8 +48,7 @@ class DeviceBackend final : public Peer {
         copied_(device),
         clock_(device),
         taken_(device),
-        offered_(device),
-        read_(device) {}
+        exchange_(stream_) {}
   ~DeviceBackend() override { DeviceBackend::drain(); }
 
   const std::string& device() const override { return device_.name(); }
@@ -277,46 +259,15 @@ class DeviceBackend final : public Peer {
   // --- With the other ranks of a stage, whose memory is read where it is.
 
   bool joins(const Backend& other) const override { return takes_from(other); }
-
-  void offer() override { stream_.record(offered_); }
-
+  void offer() override { exchange_.offer(); }
   void all_reduce(const std::vector<RankValue>& values, int rank) override {
-    wait_for_offers(values);
-    std::vector<Matrix<const float>> x;
-    for (const RankValue& value : values) x.push_back(matrix<float>(value.x));
-    const Tensor& out = values[static_cast<size_t>(rank)].out;
-    const int ranks = static_cast<int>(values.size());
-    if (out.type == DType::f32) {
-      sum_ranks<float>(stream_, x.data(), ranks, matrix<float>(out));
-    } else {
-      sum_ranks<Element>(stream_, x.data(), ranks, matrix<Element>(out));
-    }
-    stream_.record(read_);
+    exchange_.all_reduce<Element>(*this, values, rank);
   }
-
   void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) override {
-    wait_for_offers(values);
-    const Tensor& out = values[static_cast<size_t>(rank)].out;
-    for (const GatheredPiece& piece : pieces) {
-      if (out.data == nullptr) break;
-      const Tensor& x = values[static_cast<size_t>(piece.rank)].x;
-      if (out.type == DType::f32) {
-        copy_columns<float>(x, piece, out);
-      } else {
-        copy_columns<Element>(x, piece, out);
-      }
-    }
-    stream_.record(read_);
+    exchange_.all_gather<Element>(*this, values, rank, pieces);
   }
-
-  void withdraw(const std::vector<Backend*>& ranks) override {
-    for (const Backend* rank : ranks) {
-      if (rank != this) stream_.wait(static_cast<const Peer*>(rank)->read());
-    }
-  }
-
-  const Event& offered() const override { return offered_; }
-  const Event& read() const override { return read_; }
+  void withdraw(const std::vector<Backend*>& ranks) override { exchange_.withdraw(*this, ranks); }
+  const RankExchange& exchange() const override { return exchange_; }
 
   // --- For benchmarks.
 
@@ -337,26 +288,9 @@ class DeviceBackend final : public Peer {
     workspace_.library = library_.get();
   }
 
-  void wait_for_offers(const std::vector<RankValue>& values) {
-    for (const RankValue& value : values) {
-      if (value.backend != this) stream_.wait(static_cast<const Peer*>(value.backend)->offered());
-    }
-  }
-
-  template <class T>
-  void copy_columns(const Tensor& x, const GatheredPiece& piece, const Tensor& out) {
-    const Matrix<T> from = matrix<T>(x), to = matrix<T>(out);
-    convert<T, T>(stream_, Matrix<const T>{from.data + piece.from, from.rows, piece.count, from.stride},
-                  Matrix<T>{to.data + piece.to, to.rows, piece.count, to.stride});
-  }
-
-  // The tensor as the type that it must have: programs that TypeScript traces have no others.
   template <class T>
   Matrix<T> matrix(const Tensor& tensor) const {
-    if (tensor.type != dtype_of<T>) {
-      throw Error("INTERNAL", "An operator on " + device_.name() + " was given a value of the wrong class.");
-    }
-    return {static_cast<T*>(tensor.data), tensor.rows, tensor.columns, tensor.stride};
+    return matrix_of<T>(tensor, device_);
   }
 
   // Linears take 16-bit inputs. A head whose norm is in the stage before has it in fp32.
@@ -416,7 +350,7 @@ class DeviceBackend final : public Peer {
   float* widened_ = nullptr;
   std::optional<GivenStates> given_;
   GivenStates::TakerEvents taken_;
-  Event offered_, read_;
+  RankExchange exchange_;
   std::optional<Sampler> sampler_;  // of the last stage
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };

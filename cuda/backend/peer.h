@@ -1,0 +1,37 @@
+// What backends of this target see of one another, whatever their elements are.
+#pragma once
+#include "backend/given_states.h"
+#include "engine/backend.h"
+#include "engine/error.h"
+#include "layer/tensor.h"
+#include "primitives/numbers.h"
+#include "runtime/device.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+class RankExchange;
+
+class Peer : public Backend {
+ public:
+  virtual const Device& target_device() const = 0;
+  virtual GivenStates& given() = 0;  // fp32 without gaps
+  virtual const RankExchange& exchange() const = 0;
+};
+
+template <class T>
+constexpr DType dtype_of = DType::f32;
+template <>
+inline constexpr DType dtype_of<half> = DType::f16;
+template <>
+inline constexpr DType dtype_of<bfloat16> = DType::bf16;
+
+// The tensor as the type that it must have: programs that TypeScript traces have no others.
+template <class T>
+Matrix<T> matrix_of(const Tensor& tensor, const Device& device) {
+  if (tensor.type != dtype_of<T>) {
+    throw Error("INTERNAL", "An operator on " + device.name() + " was given a value of the wrong class.");
+  }
+  return {static_cast<T*>(tensor.data), tensor.rows, tensor.columns, tensor.stride};
+}
+
+}  // namespace billfish::BILLFISH_TARGET
