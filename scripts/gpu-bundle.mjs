@@ -30,8 +30,9 @@ run('cmake', ['-S', root, '-B', native, ...options])
 run('cmake', ['--build', native, '--parallel', '2', '--target', ...programs])
 
 rmSync(bundle, { recursive: true, force: true })
-// Types, sources and source maps are for developers.
-const runs = (path) => !/\.(map|[cm]?ts)$/.test(path) && !path.endsWith(join('zod', 'src'))
+// Types, sources and source maps are for developers; mixtures of experts and vision models are refused, here as there.
+const left = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl)[^/]*$/]
+const runs = (path) => !left.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
 mkdirSync(join(bundle, 'bin'), { recursive: true })
 copyFileSync(process.execPath, join(bundle, 'bin', 'node'))
@@ -45,7 +46,8 @@ for (const path of [
   'dist',
   'build/Release/billfish.node',
   'test/gpu',
-  'test/fixtures',
+  'test/fixtures/gemm',
+  'test/fixtures/models',
   'bench/peers/torch_int4.py',
   'examples',
 ]) {

@@ -126,11 +126,12 @@ class GemmMultiplier {
     const int entry = entries[first_step / 2];
     float scales[8];
     load_scales(from + Stage::scale_place, entry, scales);
-    uint2 zeros = {};
-    if constexpr (Shape::zero_points) zeros = load_as<uint2>(from + (Stage::zero_place(arguments.scale_bytes) + entry));
+    const Shared<const uint8_t> zeros = from + (Stage::zero_place(arguments.scale_bytes) + entry);
     const Shared<const uint8_t> codes = from + (weights_at + first_step * Shape::k_block_bytes);
     if constexpr (Shape::corrected) {
-      multiply_raw(codes, x, zeros, scales, totals);
+      uint2 eight = {};
+      if constexpr (Shape::zero_points) eight = load_as<uint2>(zeros);
+      multiply_raw(codes, x, eight, scales, totals);
     } else {
       multiply_exact(codes, x, zeros, scales, totals);
     }
@@ -187,13 +188,13 @@ class GemmMultiplier {
   // Tile after tile, with exact codes: for many tokens, whose sums would not fit registers otherwise.
   template <int fold_steps>
   DEVICE static void multiply_exact(Shared<const uint8_t> from, const uint32_t (&x)[fold_steps][token_blocks][2],
-                                    uint2 zeros, const float (&scales)[8], Totals& totals) {
+                                    Shared<const uint8_t> zeros, const float (&scales)[8], Totals& totals) {
     uint32_t codes[fold_steps][4][bits / 4];
     UNROLL for (int step = 0; step < fold_steps; ++step) load_codes(from + step * Shape::k_block_bytes, codes[step]);
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       float sums[token_blocks][4] = {};
       ZeroPoints zero = Codes::centre;
-      if constexpr (Shape::zero_points) zero = Codes::prepare(tile < 2 ? zeros.x : zeros.y, tile % 2);
+      if constexpr (Shape::zero_points) zero = Codes::prepare(load_as<uint32_t>(zeros + tile / 2 * 4), tile % 2);
       UNROLL for (int step = 0; step < fold_steps; ++step) {
         uint32_t a[4];
         Codes::template convert<Shape::zero_points>(codes[step][tile], zero, a);
