@@ -105,7 +105,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     exact: limits.exact,
     cacheType: limits.cacheType,
     activationType: activationType(planned.dtype, config),
-    offloadDirectory: stages.some(({ device }) => device === 'disk')
+    offloadDirectory: stages.some(({ device }) => device.split(',').includes('disk'))
       ? await offloadDirectory(options.offloadDirectory)
       : undefined,
     blockSize: limits.blockSize,

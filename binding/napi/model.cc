@@ -107,27 +107,33 @@ class ModelCore {
       std::vector<std::unique_ptr<Stage>> group;
       const auto meeting = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
       for (size_t rank = 0; rank < ranks; ++rank) {
-        group.push_back(build_rank(spec_.stages[first + rank], files, {meeting, static_cast<int>(rank)}));
+        group.push_back(make_rank(spec_.stages[first + rank], {meeting, static_cast<int>(rank)}));
       }
       stages.push_back(std::move(group.front()));
       group.erase(group.begin());
-      if (!group.empty()) stages.back()->lead(std::move(group));
+      if (!group.empty()) stages.back()->lead(std::move(group));  // before anything is loaded: it may be refused
+      load_rank(*stages.back(), spec_.stages[first].weights, files);
+      for (size_t rank = 1; rank < ranks; ++rank) {
+        load_rank(*stages.back()->followers()[rank - 1], spec_.stages[first + rank].weights, files);
+      }
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
     pipeline_->start();
   }
 
-  std::unique_ptr<Stage> build_rank(StageSpec& spec, const MappedFiles& files, StageRank rank) {
+  std::unique_ptr<Stage> make_rank(StageSpec& spec, StageRank rank) {
     std::vector<WeightShape> shapes;
     std::transform(spec.weights.begin(), spec.weights.end(), std::back_inserter(shapes), shape_of);
-    auto stage = std::make_unique<Stage>(make_backend(spec.device, spec_.backend), std::move(spec.program),
-                                         std::move(shapes), spec_.limits, std::move(rank));
+    return std::make_unique<Stage>(make_backend(spec.device, spec_.backend), std::move(spec.program), std::move(shapes),
+                                   spec_.limits, std::move(rank));
+  }
+
+  void load_rank(Stage& stage, const std::vector<WeightSpec>& weights, const MappedFiles& files) {
     if (spec_.random_weights) {
-      load_random_weights(*stage, spec.weights, control_);
+      load_random_weights(stage, weights, control_);
     } else {
-      load_weights(*stage, spec.weights, files, control_);
+      load_weights(stage, weights, files, control_);
     }
-    return stage;
   }
 
   ModelSpec spec_;

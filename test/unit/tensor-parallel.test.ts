@@ -126,6 +126,19 @@ describe('loading', () => {
     })
   })
 
+  test('with a rank on the disk works as in memory', async () => {
+    const { prompts, greedy } = golden('qwen2-gptq-int4-g128')
+    const options = { tensorParallelSize: 2, deviceMap: 'cpu,disk', maxModelLength: 64, maxSequences: 1 }
+    await using model = await loadModel(modelDirectory('qwen2-gptq-int4-g128'), options)
+    const { tokenIds } = await model
+      .generate(prompts.p7 as number[], { maxNewTokens: 24, temperature: 0, ignoreEos: true })
+      .result()
+    expect(tokenIds).toEqual(greedy.p7)
+    for (const { device, planned, weights, kvCache, buffers } of model.memory()) {
+      expect({ weights, kvCache, buffers }, device).toEqual(planned)
+    }
+  })
+
   test('the demo model, whose MLP is five groups wide, answers as on one device', async () => {
     const demo = resolve(__dirname, '../../examples/demo-model')
     const answer = async (tensorParallelSize: number) => {
