@@ -51,6 +51,10 @@ bool has_order(const QuantizedSpec& spec) {
   return spec.group_index.has_value() && (!spec.part || spec.part->inputs.empty());
 }
 
+void check_pages(const MappedFiles& files) {
+  for (const std::shared_ptr<MappedFile>& file : files) file->check_pages();
+}
+
 }  // namespace
 
 WeightShape shape_of(const WeightSpec& spec) {
@@ -83,8 +87,14 @@ uint64_t source_bytes(const WeightSpec& spec) {
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control) {
   for (size_t i = 0; i < specs.size(); ++i) {
     if (control.cancelled) throw Error("ABORTED", "Loading was aborted.");
-    stage.set_weight(
-        i, std::visit([&](const auto& spec) { return load(stage.backend(), spec, files, control); }, specs[i]));
+    try {
+      stage.set_weight(
+          i, std::visit([&](const auto& spec) { return load(stage.backend(), spec, files, control); }, specs[i]));
+    } catch (const Error&) {
+      check_pages(files);  // what was wrong with the numbers may be that they were not there
+      throw;
+    }
+    check_pages(files);
     if (control.on_progress) control.on_progress();
   }
   stage.backend().finish_loading();

@@ -47,6 +47,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     void* data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor_, 0);
     if (data == MAP_FAILED) fail(path, "mapped into memory");
     data_ = static_cast<const uint8_t*>(data);
+    watch_.emplace(data, size_);
   } catch (...) {
     close(descriptor_);
     throw;
@@ -54,6 +55,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 }
 
 MappedFile::~MappedFile() {
+  watch_.reset();
   munmap(const_cast<uint8_t*>(data_), size_);
   close(descriptor_);
 }
@@ -70,6 +72,13 @@ const uint8_t* MappedFile::at(uint64_t offset, uint64_t bytes, const std::string
   const uint64_t now = known ? static_cast<uint64_t>(status.st_size) : 0;
   if (offset + bytes > now) refuse(now, ": it has become shorter while it was being read");
   return data_ + offset;
+}
+
+void MappedFile::check_pages() const {
+  if (!watch_->has_lost_pages()) return;
+  throw Error("INVALID_CHECKPOINT", path_ +
+                                        " could not be read to its end: it has become shorter while it was being read, "
+                                        "or what it is stored on has failed. Check the file, and load again.");
 }
 
 void MappedFile::prefetch(uint64_t offset, uint64_t bytes) const noexcept {

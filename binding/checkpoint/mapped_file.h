@@ -2,9 +2,11 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "checkpoint/lost_pages.h"
 #include "checkpoint/weight_spec.h"
 
 namespace billfish {
@@ -21,8 +23,11 @@ class MappedFile {
   uint64_t size() const noexcept { return size_; }
 
   // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT when they do not lie in the file, or when the file
-  // has become shorter since it was mapped (reading past its end would be a bus error).
+  // has become shorter since it was mapped.
   const uint8_t* at(uint64_t offset, uint64_t bytes, const std::string& what) const;
+
+  // After reading: throws INVALID_CHECKPOINT when some of it could not be read, and zeros were there instead.
+  void check_pages() const;
 
   // Tells the kernel that these bytes will be read soon, in no particular order.
   void prefetch(uint64_t offset, uint64_t bytes) const noexcept;
@@ -35,6 +40,7 @@ class MappedFile {
   uint64_t size_ = 0;
   int descriptor_ = -1;
   const uint8_t* data_ = nullptr;
+  std::optional<PageWatch> watch_;
 };
 
 using MappedFiles = std::vector<std::shared_ptr<MappedFile>>;

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <csignal>
 #include <filesystem>
 #include <numeric>
 
@@ -47,6 +48,43 @@ TEST(mapped_file_notices_that_it_was_cut) {
   std::filesystem::resize_file(file.path(), 10000);
   CHECK(mapped.at(0, 10000, "what is left") != nullptr);
   CHECK_THROWS(mapped.at(0, 10001, "more"), "INVALID_CHECKPOINT");
+}
+
+TEST(mapped_file_survives_that_it_is_cut_while_it_is_read) {
+  TemporaryFile file, other;
+  file.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 7));
+  other.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 9));
+  const MappedFile mapped(file.path().string()), whole(other.path().string());
+  const uint8_t* const bytes = mapped.at(0, 100001, "all");
+  mapped.check_pages();
+  std::filesystem::resize_file(file.path(), 10000);
+  CHECK(bytes[9999] == 7);
+  mapped.check_pages();
+  CHECK(bytes[50000] == 0);  // without the watch, the end of the process
+  CHECK_THROWS(mapped.check_pages(), "INVALID_CHECKPOINT");
+  CHECK(bytes[100000] == 0);
+  CHECK(bytes[9999] == 7);
+  CHECK(*whole.at(100000, 1, "the last") == 9);
+  whole.check_pages();
+}
+
+static int handled = 0;
+
+TEST(mapped_file_gives_the_signal_back) {
+  struct sigaction own = {}, before = {}, current = {};
+  own.sa_handler = [](int) { ++handled; };
+  sigaction(SIGBUS, &own, &before);
+  {
+    TemporaryFile file;
+    file.write("bytes", DType::u8, {100}, std::vector<uint8_t>(100));
+    const MappedFile mapped(file.path().string()), again(file.path().string());
+    sigaction(SIGBUS, nullptr, &current);
+    CHECK((current.sa_flags & SA_SIGINFO) != 0);
+    raise(SIGBUS);  // nothing of billfish's
+    CHECK(handled == 1);
+  }
+  sigaction(SIGBUS, &before, &current);
+  CHECK((current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == own.sa_handler);
 }
 
 TEST(mapped_file_refuses_what_is_no_file) {

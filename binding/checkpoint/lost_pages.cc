@@ -1,0 +1,120 @@
+#include "checkpoint/lost_pages.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <mutex>
+
+namespace billfish {
+
+// A list that only grows, and whose members are used again: the handler may walk it at any time.
+struct WatchedMapping {
+  std::atomic<uintptr_t> begin{0};  // 0: watches nothing
+  std::atomic<uintptr_t> end{0};
+  std::atomic<bool> has_lost_pages{false};
+  WatchedMapping* next = nullptr;
+};
+
+namespace {
+
+std::atomic<WatchedMapping*> first_mapping{nullptr};
+static_assert(std::atomic<uintptr_t>::is_always_lock_free, "a signal handler reads them");
+
+std::mutex mutex;  // of what follows; the handler reads `previous` while it is installed
+size_t watched = 0;
+bool is_below_another = false;
+struct sigaction previous;
+
+// Zeros from the page of `address` to the mapping's end: where one page is lost, those behind it mostly are, too.
+bool replace_pages(uintptr_t address) {
+  for (WatchedMapping* mapping = first_mapping.load(std::memory_order_acquire); mapping; mapping = mapping->next) {
+    const uintptr_t begin = mapping->begin.load(std::memory_order_acquire);
+    const uintptr_t end = mapping->end.load(std::memory_order_acquire);
+    if (begin == 0 || address < begin || address >= end) continue;
+    mapping->has_lost_pages.store(true, std::memory_order_release);
+    const uintptr_t page = address & ~(static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)) - 1);
+    void* const zeros = mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return zeros != MAP_FAILED;
+  }
+  return false;
+}
+
+// What would have happened without this handler.
+void leave_to_previous(int signal, siginfo_t* info, void* context) {
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(signal, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal);
+  } else if (info->si_code > 0 || previous.sa_handler == SIG_DFL) {
+    // A fault is fatal even where the signal is ignored. It comes again on return; one that was sent is sent again.
+    std::signal(signal, SIG_DFL);
+    if (info->si_code <= 0) raise(signal);
+  }
+}
+
+void on_bus_error(int signal, siginfo_t* info, void* context) {
+  const int error = errno;
+  const bool is_replaced = info->si_code > 0 && replace_pages(reinterpret_cast<uintptr_t>(info->si_addr));
+  if (!is_replaced) leave_to_previous(signal, info, context);
+  errno = error;
+}
+
+bool is_ours(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_bus_error;
+}
+
+void install_handler() {
+  struct sigaction current = {};
+  sigaction(SIGBUS, nullptr, &current);
+  if (is_ours(current) || is_below_another) return;
+  previous = current;  // before the handler may read it
+  struct sigaction action = {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
+}
+
+// A handler that was put over this one may call it, and stays: to put this one over it again would make a circle.
+void remove_handler() {
+  struct sigaction current = {};
+  sigaction(SIGBUS, nullptr, &current);
+  is_below_another = !is_ours(current);
+  if (!is_below_another) sigaction(SIGBUS, &previous, nullptr);
+}
+
+WatchedMapping* unused_mapping() {
+  for (WatchedMapping* mapping = first_mapping.load(); mapping; mapping = mapping->next) {
+    if (mapping->begin.load() == 0) return mapping;
+  }
+  auto* const mapping = new WatchedMapping;  // never deleted
+  mapping->next = first_mapping.load();
+  first_mapping.store(mapping, std::memory_order_release);
+  return mapping;
+}
+
+}  // namespace
+
+PageWatch::PageWatch(const void* begin, size_t bytes) {
+  const std::lock_guard lock(mutex);
+  if (watched == 0) install_handler();
+  mapping_ = unused_mapping();
+  mapping_->has_lost_pages = false;
+  mapping_->end = reinterpret_cast<uintptr_t>(begin) + bytes;
+  mapping_->begin = reinterpret_cast<uintptr_t>(begin);
+  ++watched;
+}
+
+PageWatch::~PageWatch() {
+  const std::lock_guard lock(mutex);
+  mapping_->begin = 0;
+  if (--watched == 0) remove_handler();
+}
+
+bool PageWatch::has_lost_pages() const noexcept { return mapping_->has_lost_pages.load(std::memory_order_acquire); }
+
+}  // namespace billfish
