@@ -17,6 +17,7 @@ export const colors = {
   free: '#e6e9f1',
   over: '#d92638',
   fits: '#14804a',
+  group: '#e3e6f1',
   layer: '#e6e8fd',
   otherModule: '#c6cbfa',
   moduleText: '#2c2f7c',
@@ -145,9 +146,10 @@ function stageHeight({ modules }: PlannedStage, width: number): number {
 }
 
 /** A stage's modules as cells below its caption. A cell's tooltip is the module's full name. */
-function stageModules({ modules, read, number }: NumberedStage, width: number): string {
+function stageModules({ modules, read, number, rank, ranks }: NumberedStage, width: number): string {
   const style = { size: 11, fill: colors.faint }
   const columns = gridColumns(width)
+  const reading = `${formatBytes(read)} a token`
   const cells = moduleRows(modules, width).flatMap(({ modules, numbered }, row) => {
     const inRow = numbered ? columns : modules.length
     const cellWidth = (width - (inRow - 1) * cell.gap) / inRow
@@ -155,8 +157,8 @@ function stageModules({ modules, read, number }: NumberedStage, width: number): 
     return modules.map((module, column) => moduleCell(module, column * (cellWidth + cell.gap), y, cellWidth, numbered))
   })
   return [
-    textElement(0, 10, `stage ${number}`, { ...style, bold: true }),
-    textElement(width, 10, `reads ${formatBytes(read)} a token`, { ...style, anchor: 'end' }),
+    textElement(0, 10, ranks > 1 ? `stage ${number}, rank ${rank}` : `stage ${number}`, { ...style, bold: true }),
+    textElement(width, 10, ranks > 1 ? reading : `reads ${reading}`, { ...style, anchor: 'end' }),
     ...cells,
   ].join('')
 }

@@ -12,6 +12,7 @@ export interface PictureOptions {
 
 const margin = 32
 const gap = 24 // between cards
+const frame = 6 // around the cards of a group
 const headerHeight = 112
 const cardsInRow = 4
 const narrowestCard = 272
@@ -19,11 +20,12 @@ const narrowestContent = 720
 
 /**
  * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of
- * the forward pass. It has its own background, so that it is readable wherever it is shown.
+ * the forward pass; devices that compute a stage together stand in one frame. It has its own background, so that it is
+ * readable wherever it is shown.
  */
 export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   const devices = plannedDevices(plan)
-  const columns = Math.ceil(devices.length / Math.ceil(devices.length / cardsInRow))
+  const columns = columnsFor(devices)
   const cardWidth = Math.max(narrowestCard, (narrowestContent - (columns - 1) * gap) / columns)
   const width = 2 * margin + columns * cardWidth + (columns - 1) * gap
 
@@ -35,8 +37,13 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
     const height = Math.max(...row.map((device) => cardHeight(device, cardWidth)))
     for (const [column, device] of row.entries()) {
       const x = margin + column * (cardWidth + gap)
+      const next = row[column + 1]
+      if (!inOneGroup(row[column - 1], device)) {
+        const members = row.filter((other) => inOneGroup(device, other)).length
+        if (members > 0) drawings.push(groupFrame(x, y, members * (cardWidth + gap) - gap, height))
+      }
       drawings.push(group(x, y, deviceCard(device, cardWidth, height)))
-      if (oneStageEach && column + 1 < row.length) drawings.push(arrow(x + cardWidth + gap / 2, y + 24))
+      if (oneStageEach && next && !inOneGroup(device, next)) drawings.push(arrow(x + cardWidth + gap / 2, y + 24))
     }
     y += height + gap
   }
@@ -58,6 +65,25 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
     ...drawings,
   )
   return `${drawing}\n`
+}
+
+/** As many in each row, and no group of devices in two rows if it fits in one. */
+function columnsFor(devices: readonly PlannedDevice[]): number {
+  const columns = Math.ceil(devices.length / Math.ceil(devices.length / cardsInRow))
+  const ranks = devices[0]?.stages[0]?.ranks ?? 1
+  return ranks <= cardsInRow && columns % ranks !== 0 ? Math.min(devices.length, ranks) : columns
+}
+
+/** Whether two devices compute one stage together, and no other. */
+function inOneGroup(a: PlannedDevice | undefined, b: PlannedDevice | undefined): boolean {
+  const [first, second] = [a, b].map((device) => (device?.stages.length === 1 ? device.stages[0] : undefined))
+  return first !== undefined && first.ranks > 1 && first.number === second?.number
+}
+
+/** What stands behind the cards of devices that compute a stage together. */
+function groupFrame(x: number, y: number, width: number, height: number): string {
+  const size = { width: width + 2 * frame, height: height + 2 * frame }
+  return element('rect', { x: x - frame, y: y - frame, ...size, rx: 16, fill: colors.group })
 }
 
 function header(plan: ShownPlan, { title, subtitle }: PictureOptions, width: number): string {

@@ -20,7 +20,7 @@ export function planTable(plan: ShownPlan): string {
   const columns = partColumns.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
   const rows = devices.map((device) => [
     device.device,
-    device.stages.map(({ modules }) => summarizeModules(modules)).join('; '),
+    [...new Set(device.stages.map(({ modules }) => summarizeModules(modules)))].join('; '), // of ranks: once
     ...columns.map(([, part]) => formatBytes(device[part])),
     memory(device),
   ])

@@ -6,7 +6,7 @@ export interface ShownPlan {
   readonly fits: boolean
 }
 
-/** A stage and its place in the pipeline, from 1. */
+/** A stage and its place in the pipeline, from 1: the same for all devices that compute it together. */
 export interface NumberedStage extends PlannedStage {
   readonly number: number
 }
@@ -28,10 +28,9 @@ export interface PlannedDevice {
 /** The devices of a plan in the order in which the forward pass first comes to them. */
 export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
   const names = [...new Set(stages.map(({ device }) => device))]
+  const numbered = stages.map((stage, index) => ({ ...stage, number: 1 + Math.floor(index / stage.ranks) }))
   return names.map((device) => {
-    const own = stages
-      .map((stage, index) => ({ ...stage, number: index + 1 }))
-      .filter((stage) => stage.device === device)
+    const own = numbered.filter((stage) => stage.device === device)
     const sum = (part: 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total') =>
       own.reduce((bytes, stage) => bytes + stage[part], 0)
     return {

@@ -53,14 +53,26 @@ function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: Strateg
   )
 }
 
-/** A sentence a device; one may have several stages. */
+/** A sentence a device, which may have several stages, or a group of devices that share the same ones. */
 function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
-  return [...new Set(stages.map(({ device }) => device))].map((device) => {
+  const groups = new Map<string, { device: string; modules: string; total: number; budget: number | null }[]>()
+  for (const device of new Set(stages.map((stage) => stage.device))) {
     const own = stages.filter((stage) => stage.device === device)
     const total = own.reduce((sum, stage) => sum + stage.total, 0)
     const budget = own[0]?.budget ?? null
-    const modules = own.map((stage) => modulesInWords(stage.modules)).join('; and in a stage of their own ')
-    return `${device} holds ${modules}: ${bytesInWords(total)}${budget === null ? '' : ` of ${bytesInWords(budget)}`}.`
+    const all = new Set(own.map((stage) => modulesInWords(stage.modules))) // ranks on one device have the same ones
+    const modules = [...all].join('; and in a stage of their own ')
+    const group = own.some(({ ranks }) => ranks > 1) ? `${modules} ${budget}` : device
+    groups.set(group, [...(groups.get(group) ?? []), { device, modules, total, budget }])
+  }
+  return [...groups.values()].map((holders) => {
+    const together = holders.length > 1
+    const totals = holders.map(({ total }) => total)
+    const [least, most] = [bytesInWords(Math.min(...totals)), bytesInWords(Math.max(...totals))]
+    const bytes = least === most ? least : `${least} to ${most}`
+    const { modules, budget } = holders[0] as (typeof holders)[number]
+    const within = `${budget === null ? '' : ` of ${bytesInWords(budget)}`}${together ? ' each' : ''}`
+    return `${listInWords(holders.map(({ device }) => device))} ${together ? 'share' : 'holds'} ${modules}: ${bytes}${within}.`
   })
 }
 

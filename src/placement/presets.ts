@@ -32,6 +32,18 @@ const qwen15Of72B = {
 
 const qwen2Of72B = { ...qwen15Of72B, num_key_value_heads: 8, intermediate_size: 29568, torch_dtype: 'bfloat16' }
 
+const qwen15Of14B = {
+  model_type: 'qwen2',
+  hidden_size: 5120,
+  num_hidden_layers: 40,
+  num_attention_heads: 40,
+  num_key_value_heads: 40,
+  intermediate_size: 13696,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
+  torch_dtype: 'bfloat16',
+}
+
 const qwen2Of7B = {
   model_type: 'qwen2',
   hidden_size: 3584,
@@ -52,18 +64,27 @@ const quantised = (config: RawConfig, quantization: RawConfig) => ({
   quantization_config: quantization,
 })
 
-/** Name -> config.json. */
+/**
+ * Name -> config.json. Some quantised releases came out twice: their MLPs could not be cut between groups, so they were
+ * padded, quantised again and uploaded under the same name. The first ones, which many people have, end in the number of
+ * their channels here.
+ */
 export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen-72B-Chat': { ...qwen72B, torch_dtype: 'bfloat16' },
   'Qwen-72B-Chat-Int8': quantised(qwen72B, gptq(8)),
   'Qwen-72B-Chat-Int4': quantised(qwen72B, gptq(4)),
   'Qwen1.5-72B-Chat': { ...qwen15Of72B, torch_dtype: 'bfloat16' },
   'Qwen1.5-72B-Chat-GPTQ-Int4': quantised(qwen15Of72B, gptq(4)),
+  'Qwen1.5-14B-Chat': qwen15Of14B,
+  'Qwen1.5-14B-Chat-GPTQ-Int4': quantised({ ...qwen15Of14B, intermediate_size: 14336 }, gptq(4)),
+  'Qwen1.5-14B-Chat-GPTQ-Int4-13696': quantised(qwen15Of14B, gptq(4)),
   'Qwen2-72B-Instruct': qwen2Of72B,
-  // Released again with intermediate_size 29696, so that two to eight devices can share a matrix.
   'Qwen2-72B-Instruct-GPTQ-Int8': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
   'Qwen2-72B-Instruct-GPTQ-Int4': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
   'Qwen2-72B-Instruct-AWQ': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
+  'Qwen2-72B-Instruct-AWQ-29568': quantised(qwen2Of72B, awq),
+  // Its layers are Qwen2-72B's. The vision tower is not part of it.
+  'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantised(qwen2Of72B, awq),
   'Qwen2-7B-Instruct': qwen2Of7B,
   'Qwen2.5-72B-Instruct': qwen2Of72B,
   'Qwen2.5-32B-Instruct': {

@@ -13,7 +13,7 @@ beforeAll(() => {
 afterAll(() => rmSync(scratch, { recursive: true }))
 
 // `npx vitest run docs --update` writes what the program prints now into the documents, pictures included.
-describe.each(['README.md', 'docs/placement.md', 'docs/padding.md'])('%s', (name) => {
+describe.each(['README.md', 'docs/placement.md', 'docs/tensor-parallelism.md', 'docs/padding.md'])('%s', (name) => {
   it('shows what the program prints', async () => {
     const file = join(root, name)
     const text = readFileSync(file, 'utf8')

@@ -7,22 +7,28 @@ import { type Box, boxes, overlap, parseSvg } from '../support/svg'
 
 const GiB = 2 ** 30
 
-/** A plan of equal shares; `device` and `over` change what its devices are called and how full they are. */
+/**
+ * A plan of equal shares, of `ranks` devices that compute each stage together; `prefix` and `over` change what its devices
+ * are called and how full they are.
+ */
 function planOf(
   devices: number,
   layers: number,
-  { over = 0, overhead = 0, budget = (24 * GiB) as number | null, prefix = 'cuda:' } = {},
+  { over = 0, overhead = 0, budget = (24 * GiB) as number | null, prefix = 'cuda:', ranks = 1 } = {},
 ) {
   const modules = ['model.embed_tokens', ...Array.from({ length: layers }, (_, i) => `model.layers.${i}`)]
   modules.push('model.norm', 'lm_head')
-  const bounds = Array.from({ length: devices + 1 }, (_, i) => Math.round((i * modules.length) / devices))
-  const stages = bounds.slice(1).map((end, i) => {
+  const count = devices / ranks
+  const bounds = Array.from({ length: count + 1 }, (_, i) => Math.round((i * modules.length) / count))
+  const stages = Array.from({ length: devices }, (_, i) => {
+    const [rank, stage] = [i % ranks, Math.floor(i / ranks)]
     const limit = budget ?? 24 * GiB
     const total = over > 0 ? Math.round(limit * (1 + over)) : Math.round((limit * (i + 1)) / (devices + 1))
     const [kvCache, buffers] = [Math.round(total / 4), Math.round(total / 100)]
     const weights = total - kvCache - buffers - overhead
     const parts = { weights, kvCache, buffers, overhead, total, read: total - kvCache }
-    return { device: `${prefix}${i}`, rank: 0, ranks: 1, modules: modules.slice(bounds[i], end), ...parts, budget }
+    const own = modules.slice(bounds[stage], bounds[stage + 1])
+    return { device: `${prefix}${i}`, rank, ranks, modules: own, ...parts, budget }
   })
   return { stages, fits: over === 0 } satisfies ShownPlan
 }
@@ -60,6 +66,50 @@ describe.each([1, 2, 3, 4, 5, 7, 8, 9, 16])('a picture of %i devices', (devices)
       }
     },
   )
+})
+
+describe.each([
+  [2, 2],
+  [2, 4],
+  [2, 6],
+  [3, 3],
+  [3, 12],
+  [4, 8],
+  [8, 8],
+  [8, 16],
+])('a picture of groups of %i devices, %i in all', (ranks, devices) => {
+  const plan = planOf(devices, 80, { overhead: GiB / 2, ranks })
+  const { elements, picture, texts, rects, tooltips } = draw(plan)
+  const rounded = (rx: string) =>
+    rects.filter((_, i) => elements.filter(({ name }) => name === 'rect')[i]?.attributes.rx === rx)
+
+  it('shows every rank with its stage’s modules, in its frame, and no text over another', () => {
+    expect(tooltips).toEqual(plan.stages.flatMap(({ modules }) => modules))
+    for (const box of [...texts, ...rects]) expect(inside(box, picture), box.what).toBe(true)
+    for (const [i, text] of texts.entries()) {
+      const other = texts.slice(i + 1).find((later) => overlap(text, later))
+      expect(other && `${text.what} over ${other.what}`).toBeUndefined()
+    }
+    const stages = texts.filter(({ what }) => what.startsWith('stage ')).map(({ what }) => what)
+    expect(stages).toEqual(plan.stages.map(({ rank }, i) => `stage ${1 + Math.floor(i / ranks)}, rank ${rank}`))
+  })
+
+  it('has a frame around each group, in each row that it takes', () => {
+    const [frames, cards] = [rounded('16'), rounded('10')]
+    expect(cards).toHaveLength(devices)
+    const members = frames.map((frame) => cards.filter((card) => inside(card, frame)).length)
+    expect(members).toEqual(Array(devices / Math.min(ranks, 4)).fill(Math.min(ranks, 4)))
+    for (const [i, frame] of frames.entries()) {
+      expect(frames.slice(i + 1).some((other) => overlap(frame, other))).toBe(false)
+      expect(texts.some((text) => overlap(frame, text) && !inside(text, frame))).toBe(false)
+    }
+  })
+
+  it('has an arrow from one group to the next in its row, and none within', () => {
+    const arrows = elements.filter(({ name }) => name === 'path')
+    const rows = new Set(rounded('10').map(({ top }) => top)).size
+    expect(arrows).toHaveLength(devices / Math.min(ranks, 4) - rows)
+  })
 })
 
 test('cells lie in their device’s card, apart from each other', () => {
