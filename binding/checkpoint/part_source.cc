@@ -27,7 +27,7 @@ class PartSource final : public CanonicalSource {
     shape_.in = spec.in;
     shape_.group_size = spec.group_size;
     shape_.has_bias = spec.bias.has_value();
-    if (inputs_.are_all()) return;
+    if (spec.part->inputs.empty()) return;
     if (!from_.order.empty() && !spec.part->inputs_in_group_order) {
       refuse("Layer '" + spec.name +
              "' was quantised with act-order, which mixes the inputs of all its parts; it cannot "

@@ -110,6 +110,7 @@ TEST(parts_are_inputs_by_whole_groups) {
     for (const bool act_order : {false, true}) {
       const Layer layer = make(Format::gptq, 4, 72, 384, 64, symmetric, act_order);
       check_part(layer, {}, {{64, 192}});
+      check_part(layer, {}, {{0, 384}});  // a rank that has them all, in the order of groups
       check_part(layer, {}, {{0, 384}, {zeros, 128}});
       check_part(layer, {{8, 40}, {zeros, 8}}, {{320, 64}, {zeros, 64}, {0, 64}});
     }
