@@ -8,6 +8,7 @@ import {
   paddingUnit,
   ZEROS,
 } from '../../src/quantization/padding'
+import { Random } from '../support/random-checkpoint'
 
 /** The definition, word for word. */
 function isLegal(size: number, { groupSize, tile, parallelSizes }: PaddingRule): boolean {
@@ -54,6 +55,19 @@ describe('paddedSize', () => {
             expect(padded % paddingUnit(rule)).toBe(0)
             expect(paddedSize(padded, rule)).toBe(padded)
           }
+  })
+
+  it('is so for random sizes, groups, tiles and numbers of ranks, too', () => {
+    const random = new Random(1)
+    for (let i = 0; i < 300; i++) {
+      const parallelSizes = Array.from({ length: 1 + random.below(3) }, () => 1 + random.below(9))
+      const rule = { groupSize: 1 + random.below(130), tile: 1 + random.below(64), parallelSizes }
+      const size = 1 + random.below(20_000)
+      const step = rule.groupSize // a legal size is whole groups: nothing is left out between these
+      let least = Math.ceil(size / step) * step
+      while (!isLegal(least, rule)) least += step
+      expect([rule, size, paddedSize(size, rule)]).toEqual([rule, size, least])
+    }
   })
 
   const rule = { groupSize: 128, tile: 64, parallelSizes: [2] }

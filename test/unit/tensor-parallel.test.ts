@@ -2,6 +2,9 @@ import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { loadModel, planModel } from '../../src/index'
 import { cut, Rank, type Share, sizeOf, widened } from '../../src/models/rank'
+import { createModel } from '../../src/models/registry'
+import { modulesOf, traceRanks } from '../../src/models/stages'
+import { configWeights } from '../../src/placement/plan-model'
 import { ZEROS } from '../../src/quantization/padding'
 import { golden, modelDirectory } from '../support/fixtures'
 
@@ -94,6 +97,37 @@ describe('plans', () => {
     expect(all('weights') / (alone?.weights ?? 0)).toBeGreaterThan(1)
     expect(all('weights') / (alone?.weights ?? 0)).toBeLessThan(1.006)
     expect(plan.explanation.join(' ')).toContain('29568 to 29696 (gate_proj, up_proj, down_proj)')
+  })
+
+  test.each([2, 3, 4, 6])('act-order stores no scale on two of %i ranks', (count) => {
+    const config = {
+      model_type: 'llama',
+      hidden_size: 384,
+      num_hidden_layers: 1,
+      num_attention_heads: 12,
+      num_key_value_heads: 12,
+      intermediate_size: 1152,
+      vocab_size: 192,
+      quantization_config: { quant_method: 'gptq', bits: 4, group_size: 32, sym: true, desc_act: true },
+    }
+    const source = configWeights(config)
+    const model = createModel(config, source)
+    const stage = { device: 'cpu', modules: modulesOf(model) }
+    const entries = (ranks: number) => {
+      const all = new Map<string, { codes: number; scales: number }>()
+      for (const weight of traceRanks(model, source, stage, ranks).flatMap(({ weights }) => weights)) {
+        if (weight.kind !== 'quantized') continue
+        const { codes, scales } = all.get(weight.name) ?? { codes: 0, scales: 0 }
+        const groups = Math.ceil(weight.in / weight.groupSize)
+        all.set(weight.name, { codes: codes + weight.out * weight.in, scales: scales + weight.out * groups })
+      }
+      return all
+    }
+    const alone = entries(1)
+    expect([...alone.keys()].map((name) => name.replace(/.*\./, ''))).toEqual(
+      expect.arrayContaining(['q_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']),
+    )
+    expect(entries(count)).toEqual(alone) // all of it divides: every code and every scale is on one rank
   })
 
   test('groups of devices, one after the other, for several stages', async () => {

@@ -1,0 +1,28 @@
+/** fp16 bits of a number, rounded to the nearest, ties to even. */
+export function halfBits(value: number): number {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0
+  const size = Math.abs(value)
+  if (Number.isNaN(size)) return 0x7e00
+  if (size >= 65520) return sign | 0x7c00
+  const exponent = Math.max(Math.floor(Math.log2(size || 2 ** -24)), -14)
+  const units = size / 2 ** (exponent - 10) // of the last bit: whole numbers are fp16
+  const floor = Math.floor(units)
+  const rest = units - floor
+  const rounded = floor + (rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? 1 : 0)
+  // Subnormal numbers have an exponent of -14 and no leading one; a fraction that overflows carries into the exponent.
+  return sign | ((exponent + 14) * 1024 + rounded)
+}
+
+/** Numbers as fp16, little-endian. */
+export function halves(values: ArrayLike<number>): Buffer {
+  return Buffer.from(Uint16Array.from(values, halfBits).buffer)
+}
+
+/** The nearest fp16 number. */
+export function toHalf(value: number): number {
+  const bits = halfBits(value)
+  const exponent = (bits >> 10) & 31
+  const fraction = bits & 1023
+  const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15)
+  return bits & 0x8000 ? -size : size
+}

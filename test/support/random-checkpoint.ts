@@ -1,0 +1,118 @@
+/** Checkpoints of any config with random weights: what a config's model asks for, in the tensors that its format stores. */
+import type { RawConfig } from '../../src/checkpoint/types'
+import { createModel } from '../../src/models/registry'
+import { modulesOf, traceStage } from '../../src/models/stages'
+import { elementBytes, type QuantizedSpec, type TensorRef, type WeightSpec } from '../../src/native/weights'
+import { configWeights } from '../../src/placement/plan-model'
+import { halves } from './halves'
+import { type StoredTensor, safetensorsOf } from './safetensors'
+
+/** Random numbers that a seed decides (xorshift32). */
+export class Random {
+  private state: number
+
+  constructor(seed: number) {
+    this.state = Math.imul(seed + 1, 0x9e3779b1) | 1
+  }
+
+  /** A whole number from 0 to 2^32 - 1. */
+  word(): number {
+    this.state ^= this.state << 13
+    this.state ^= this.state >>> 17
+    this.state ^= this.state << 5
+    return this.state >>> 0
+  }
+
+  below(end: number): number {
+    return Math.floor((this.word() / 2 ** 32) * end)
+  }
+
+  /** From -1 to 1. */
+  signed(): number {
+    return this.word() / 2 ** 31 - 1
+  }
+
+  pick<T>(of: readonly T[]): T {
+    return of[this.below(of.length)] as T
+  }
+
+  /** 0 to count - 1 in random order. */
+  order(count: number): number[] {
+    const all = Array.from({ length: count }, (_, i) => i)
+    for (let i = count - 1; i > 0; i--) {
+      const j = this.below(i + 1)
+      ;[all[i], all[j]] = [all[j] as number, all[i] as number]
+    }
+    return all
+  }
+}
+
+/** The files of a checkpoint of this config. Outputs of every layer are about as large as its inputs. */
+export function randomCheckpoint(config: RawConfig, seed: number): { [file: string]: Buffer | object } {
+  const tensors = randomTensors(config, new Random(seed))
+  return { 'config.json': config, 'model.safetensors': safetensorsOf(tensors) }
+}
+
+export function randomTensors(config: RawConfig, random: Random): Record<string, StoredTensor> {
+  const source = configWeights(config)
+  const model = createModel(config, source)
+  const { weights } = traceStage(model, source, { device: 'cpu', modules: modulesOf(model) })
+  return Object.fromEntries(weights.flatMap((weight) => tensorsOf(weight, random)))
+}
+
+function tensorsOf(weight: WeightSpec, random: Random): [string, StoredTensor][] {
+  switch (weight.kind) {
+    case 'vector':
+      return [floats(weight.weight, () => 1 + random.signed() / 4)]
+    case 'matrix': {
+      const size = Math.sqrt(3 / weight.in) // of uniform numbers with a variance of 1 / inputs
+      return [floats(weight.weight, () => random.signed() * size), ...bias(weight.bias, random)]
+    }
+    case 'quantized':
+      return quantized(weight, random)
+  }
+}
+
+function quantized(weight: QuantizedSpec, random: Random): [string, StoredTensor][] {
+  const { codes, scales, zeros, groupIndex, bits, groupSize, symmetric, actOrder } = weight
+  // Codes are uniform, and so are zero points where there are any.
+  const spread = 2 ** bits / Math.sqrt(symmetric ? 12 : 6)
+  const size = 1 / (spread * Math.sqrt(weight.in))
+  const made = [words(codes, random), floats(scales, () => size * (1 + random.signed() / 2))]
+  if (zeros) made.push(words(zeros, random))
+  if (groupIndex) {
+    const group = actOrder
+      ? random.order(weight.in).map((place) => Math.floor(place / groupSize))
+      : Array.from({ length: weight.in }, (_, k) => Math.floor(k / groupSize))
+    made.push([groupIndex.name, { ...stored(groupIndex), data: Buffer.from(Int32Array.from(group).buffer) }])
+  }
+  return [...made, ...bias(weight.bias, random)]
+}
+
+function bias(tensor: TensorRef | undefined, random: Random): [string, StoredTensor][] {
+  return tensor ? [floats(tensor, () => random.signed() / 4)] : []
+}
+
+function stored({ dtype, shape }: TensorRef): Omit<StoredTensor, 'data'> {
+  return { dtype, shape }
+}
+
+function count({ shape }: TensorRef): number {
+  return shape.reduce((product, length) => product * length, 1)
+}
+
+function floats(tensor: TensorRef, value: () => number): [string, StoredTensor] {
+  const values = Float32Array.from({ length: count(tensor) }, value)
+  const data =
+    tensor.dtype === 'F16'
+      ? halves(values)
+      : tensor.dtype === 'BF16'
+        ? Buffer.from(new Uint16Array(values.buffer).filter((_, i) => i % 2 === 1).buffer)
+        : Buffer.from(values.buffer)
+  return [tensor.name, { ...stored(tensor), data }]
+}
+
+function words(tensor: TensorRef, random: Random): [string, StoredTensor] {
+  const values = Uint32Array.from({ length: (count(tensor) * elementBytes[tensor.dtype]) / 4 }, () => random.word())
+  return [tensor.name, { ...stored(tensor), data: Buffer.from(values.buffer) }]
+}
