@@ -12,6 +12,7 @@
 #include "cpu/rank_operators.h"
 #include "cpu/stage_scratch.h"
 #include "engine/error.h"
+#include "engine/rank_group.h"
 
 namespace billfish::cpu {
 namespace {
@@ -197,10 +198,10 @@ class CpuBackend final : public Backend {
 
   bool joins(const Backend& other) const override { return dynamic_cast<const CpuBackend*>(&other) != nullptr; }
 
-  void all_reduce(const std::vector<RankValue>& values, int rank) override { cpu::all_reduce(values, rank, pool_); }
+  void all_reduce(RankGroup& group, int rank) override { cpu::all_reduce(group.values(), rank, pool_); }
 
-  void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) override {
-    cpu::all_gather(values, rank, pieces);
+  void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces) override {
+    cpu::all_gather(group.values(), rank, pieces);
   }
 
   void to_host(const Tensor& from, float* to) override {

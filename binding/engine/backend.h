@@ -28,7 +28,7 @@ struct Tensor {
   int64_t rows = 0, columns = 0, stride = 0;
 };
 
-struct RankValue;      // rank_group.h
+class RankGroup;       // rank_group.h
 struct GatheredPiece;  // program.h
 
 enum class MemoryUse { weights, kv_cache, buffers };
@@ -151,7 +151,7 @@ class Backend {
   // Only after takes_from(giver), and once for each giver.give(), in their order.
   virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
 
-  // --- Ranks of one stage. `values` are what all of them offered; values[rank] is this one's.
+  // --- Ranks of one stage. group.values() are what all of them offered; values()[rank] is this one's.
   // Whether the two can be ranks of one stage.
   virtual bool joins(const Backend& other) const {
     (void)other;
@@ -159,10 +159,11 @@ class Backend {
   }
   // What has been computed so far is about to be offered to the other ranks' calls.
   virtual void offer() {}
-  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned.
-  virtual void all_reduce(const std::vector<RankValue>& values, int rank);
+  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned. They may meet in between: all of
+  // them, or none.
+  virtual void all_reduce(RankGroup& group, int rank);
   // This rank's out = the pieces beside each other, if it has one.
-  virtual void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces);
+  virtual void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces);
   // All ranks' calls have returned: what was offered may be overwritten, once the devices have read it.
   virtual void withdraw(const std::vector<Backend*>& ranks) { (void)ranks; }
 

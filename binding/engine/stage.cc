@@ -264,12 +264,12 @@ void Stage::execute(const Operator& op, Step& step) {
                  },
                  [&](const AllReduce& o) {
                    offer(o.x, o.out);
-                   backend_->all_reduce(rank_.group->values(), rank_.rank);
+                   backend_->all_reduce(*rank_.group, rank_.rank);
                    withdraw();
                  },
                  [&](const AllGather& o) {
                    offer(o.x, o.out);
-                   backend_->all_gather(rank_.group->values(), rank_.rank, o.pieces);
+                   backend_->all_gather(*rank_.group, rank_.rank, o.pieces);
                    withdraw();
                  },
              },

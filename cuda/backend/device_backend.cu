@@ -260,11 +260,9 @@ class DeviceBackend final : public Peer {
 
   bool joins(const Backend& other) const override { return takes_from(other); }
   void offer() override { exchange_.offer(); }
-  void all_reduce(const std::vector<RankValue>& values, int rank) override {
-    exchange_.all_reduce<Element>(*this, values, rank);
-  }
-  void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) override {
-    exchange_.all_gather<Element>(*this, values, rank, pieces);
+  void all_reduce(RankGroup& group, int rank) override { exchange_.all_reduce<Element>(*this, group, rank); }
+  void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces) override {
+    exchange_.all_gather<Element>(*this, group.values(), rank, pieces);
   }
   void withdraw(const std::vector<Backend*>& ranks) override { exchange_.withdraw(*this, ranks); }
   const RankExchange& exchange() const override { return exchange_; }

@@ -18,24 +18,41 @@ void copy_columns(Stream& stream, const Tensor& x, const GatheredPiece& piece, c
 }  // namespace
 
 template <class Element>
-void RankExchange::all_reduce(const Peer& self, const std::vector<RankValue>& values, int rank) {
-  wait_for_offers(self, values);
-  std::vector<Matrix<const float>> x;
-  for (const RankValue& value : values) x.push_back(matrix_of<float>(value.x, stream_.device()));
-  const Tensor& out = values[static_cast<size_t>(rank)].out;
-  const int ranks = static_cast<int>(values.size());
-  if (out.type == DType::f32) {
-    sum_ranks<float>(stream_, x.data(), ranks, matrix_of<float>(out, stream_.device()));
+void RankExchange::all_reduce(const Peer& self, RankGroup& group, int rank) {
+  wait_for(&RankExchange::offered_, self, group.values());
+  if (group.values()[static_cast<size_t>(rank)].out.type == DType::f32) {
+    sum<float>(self, group, rank);
   } else {
-    sum_ranks<Element>(stream_, x.data(), ranks, matrix_of<Element>(out, stream_.device()));
+    sum<Element>(self, group, rank);
   }
   stream_.record(read_);
+}
+
+template <class Out>
+void RankExchange::sum(const Peer& self, RankGroup& group, int rank) {
+  const int ranks = group.ranks();
+  std::vector<Matrix<const float>> x;
+  std::vector<Matrix<Out>> sums;
+  for (const RankValue& value : group.values()) {
+    x.push_back(matrix_of<float>(value.x, stream_.device()));
+    sums.push_back(matrix_of<Out>(value.out, stream_.device()));
+  }
+  const Matrix<Out>& out = sums[static_cast<size_t>(rank)];
+  if (!two_shot_.pays(ranks, out.rows, out.columns, sizeof(Out))) {
+    sum_ranks<Out>(stream_, x.data(), ranks, out);
+    return;
+  }
+  sum_share<Out>(stream_, x.data(), ranks, rank, out);
+  stream_.record(summed_);
+  group.meet();
+  wait_for(&RankExchange::summed_, self, group.values());
+  gather_shares<Out>(stream_, sums.data(), ranks, rank);
 }
 
 template <class Element>
 void RankExchange::all_gather(const Peer& self, const std::vector<RankValue>& values, int rank,
                               const std::vector<GatheredPiece>& pieces) {
-  wait_for_offers(self, values);
+  wait_for(&RankExchange::offered_, self, values);
   const Tensor& out = values[static_cast<size_t>(rank)].out;
   for (const GatheredPiece& piece : pieces) {
     if (out.data == nullptr) break;
@@ -55,14 +72,14 @@ void RankExchange::withdraw(const Peer& self, const std::vector<Backend*>& ranks
   }
 }
 
-void RankExchange::wait_for_offers(const Peer& self, const std::vector<RankValue>& values) {
+void RankExchange::wait_for(Event RankExchange::*event, const Peer& self, const std::vector<RankValue>& values) {
   for (const RankValue& value : values) {
-    if (value.backend != &self) stream_.wait(exchange_of(*value.backend).offered_);
+    if (value.backend != &self) stream_.wait(exchange_of(*value.backend).*event);
   }
 }
 
-template void RankExchange::all_reduce<half>(const Peer&, const std::vector<RankValue>&, int);
-template void RankExchange::all_reduce<bfloat16>(const Peer&, const std::vector<RankValue>&, int);
+template void RankExchange::all_reduce<half>(const Peer&, RankGroup&, int);
+template void RankExchange::all_reduce<bfloat16>(const Peer&, RankGroup&, int);
 template void RankExchange::all_gather<half>(const Peer&, const std::vector<RankValue>&, int,
                                              const std::vector<GatheredPiece>&);
 template void RankExchange::all_gather<bfloat16>(const Peer&, const std::vector<RankValue>&, int,

@@ -6,10 +6,14 @@
 //   all_reduce()    waits, on the stream, for the others' marks; reads; is marked as read
 //   -- all ranks meet --
 //   withdraw()      waits, on the stream, until the others have read
+//
+// A sum in two shots (two_shot.h) has one more meeting, within all_reduce(): what each has summed of its share is
+// marked before it, and read, where the others want it, behind it.
 #pragma once
 #include <vector>
 
 #include "backend/peer.h"
+#include "backend/two_shot.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
 #include "runtime/stream.h"
@@ -18,21 +22,25 @@ namespace billfish::BILLFISH_TARGET {
 
 class RankExchange {
  public:
-  explicit RankExchange(Stream& stream) : stream_(stream), offered_(stream.device()), read_(stream.device()) {}
+  explicit RankExchange(Stream& stream)
+      : stream_(stream), offered_(stream.device()), summed_(stream.device()), read_(stream.device()) {}
 
   void offer() { stream_.record(offered_); }
   template <class Element>
-  void all_reduce(const Peer& self, const std::vector<RankValue>& values, int rank);
+  void all_reduce(const Peer& self, RankGroup& group, int rank);
   template <class Element>
   void all_gather(const Peer& self, const std::vector<RankValue>& values, int rank,
                   const std::vector<GatheredPiece>& pieces);
   void withdraw(const Peer& self, const std::vector<Backend*>& ranks);
 
  private:
-  void wait_for_offers(const Peer& self, const std::vector<RankValue>& values);
+  template <class Out>
+  void sum(const Peer& self, RankGroup& group, int rank);
+  void wait_for(Event RankExchange::*event, const Peer& self, const std::vector<RankValue>& values);
 
   Stream& stream_;
-  Event offered_, read_;
+  TwoShot two_shot_;
+  Event offered_, summed_, read_;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

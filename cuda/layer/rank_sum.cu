@@ -1,5 +1,7 @@
 #include "layer/rank_sum.h"
 
+#include <algorithm>
+
 #include "engine/error.h"
 #include "layer/for_each_vector.h"
 
@@ -28,14 +30,42 @@ struct SumRanks {
   }
 };
 
+template <class Out>
+struct GatherShares {
+  Global<const Out> sums[most_ranks];
+  int64_t stride[most_ranks];
+  Global<Out> out;
+  uint32_t share;  // columns
+  uint32_t rank;   // whose share is there
+
+  template <int count>
+  DEVICE void apply(int64_t row, int64_t column) const {
+    const uint32_t owner = static_cast<uint32_t>(column) / share;
+    if (owner == rank) return;
+    const Global<const Out> from = sums[owner] + (row * stride[owner] + column);
+    const Global<Out> to = out + (row * stride[rank] + column);
+    if constexpr (count == 1) {
+      to[0] = Out(from[0]);
+    } else {
+      constexpr int words = count * static_cast<int>(sizeof(Out)) / 4;
+      uint32_t bits[words];
+      load_words<words, 4>(from, bits);
+      store_words<words, 4>(to, bits);
+    }
+  }
+};
+
+void refuse_too_many(int ranks) {
+  if (ranks <= most_ranks) return;
+  throw Error("INVALID_OPTION",
+              std::to_string(ranks) + " ranks a stage, where " + std::to_string(most_ranks) + " are possible on GPUs.");
+}
+
 }  // namespace
 
 template <class Out>
 void sum_ranks(Stream& stream, const Matrix<const float>* x, int ranks, const Matrix<Out>& out) {
-  if (ranks > most_ranks) {
-    throw Error("INVALID_OPTION", std::to_string(ranks) + " ranks a stage, where " + std::to_string(most_ranks) +
-                                      " are possible on GPUs.");
-  }
+  refuse_too_many(ranks);
   SumRanks<Out> sum{};
   sum.out = out.data;
   sum.out_stride = out.stride;
@@ -49,8 +79,45 @@ void sum_ranks(Stream& stream, const Matrix<const float>* x, int ranks, const Ma
   for_each_vector(stream, out.rows, out.columns, in_wide_vectors, sum);
 }
 
-template void sum_ranks(Stream&, const Matrix<const float>*, int, const Matrix<float>&);
-template void sum_ranks(Stream&, const Matrix<const float>*, int, const Matrix<half>&);
-template void sum_ranks(Stream&, const Matrix<const float>*, int, const Matrix<bfloat16>&);
+int64_t share_columns(int64_t columns, int ranks) {
+  const int64_t unit = int64_t{wide} * ranks;
+  return (columns + unit - 1) / unit * wide;
+}
+
+template <class Out>
+void sum_share(Stream& stream, const Matrix<const float>* x, int ranks, int rank, const Matrix<Out>& out) {
+  refuse_too_many(ranks);
+  const int64_t share = share_columns(out.columns, ranks), first = std::min(rank * share, out.columns);
+  const int64_t columns = std::min(share, out.columns - first);
+  Matrix<const float> parts[most_ranks];
+  for (int i = 0; i < ranks; ++i) parts[i] = {x[i].data + first, x[i].rows, columns, x[i].stride};
+  sum_ranks(stream, parts, ranks, Matrix<Out>{out.data + first, out.rows, columns, out.stride});
+}
+
+template <class Out>
+void gather_shares(Stream& stream, const Matrix<Out>* sums, int ranks, int rank) {
+  refuse_too_many(ranks);
+  const Matrix<Out>& out = sums[rank];
+  GatherShares<Out> gather{};
+  gather.out = out.data;
+  gather.share = static_cast<uint32_t>(share_columns(out.columns, ranks));
+  gather.rank = static_cast<uint32_t>(rank);
+  bool in_wide_vectors = true;
+  for (int i = 0; i < ranks; ++i) {
+    gather.sums[i] = sums[i].data;
+    gather.stride[i] = sums[i].stride;
+    in_wide_vectors = in_wide_vectors && is_wide(sums[i]);
+  }
+  for_each_vector(stream, out.rows, out.columns, in_wide_vectors, gather);
+}
+
+#define BILLFISH_RANK_SUM(Out)                                                                \
+  template void sum_ranks(Stream&, const Matrix<const float>*, int, const Matrix<Out>&);      \
+  template void sum_share(Stream&, const Matrix<const float>*, int, int, const Matrix<Out>&); \
+  template void gather_shares(Stream&, const Matrix<Out>*, int, int);
+BILLFISH_RANK_SUM(float)
+BILLFISH_RANK_SUM(half)
+BILLFISH_RANK_SUM(bfloat16)
+#undef BILLFISH_RANK_SUM
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -5,6 +5,7 @@
 
 #include "kernel_numbers.h"
 #include "kernel_testing.h"
+#include "primitives/numbers.h"
 #include "runtime/memory.h"
 
 using namespace billfish;
@@ -69,6 +70,49 @@ TEST(cuda_rank_sum_adds_in_the_order_of_ranks) {
         }
       });
     }
+  }
+}
+
+TEST(cuda_rank_sum_in_two_shots_is_that_in_one) {
+  constexpr int ranks = 3;
+  for (const int64_t columns : {8, 136, 51}) {
+    constexpr int64_t rows = 3;
+    in_every_schedule([&] {
+      std::vector<std::unique_ptr<RankMemory>> memory;
+      std::vector<Matrix<const float>> x;
+      std::vector<Matrix<half>> sums;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const auto seed = static_cast<unsigned>(rank + 1);
+        memory.push_back(std::make_unique<RankMemory>(rank, random_floats(static_cast<size_t>(rows * columns), seed),
+                                                      rows * columns));
+        x.push_back({memory.back()->x.as<float>(), rows, columns, columns});
+        sums.push_back({memory.back()->out.as<half>(), rows, columns, columns});
+      }
+      const auto wait_for_others = [&](int rank) {
+        for (int peer = 0; peer < ranks; ++peer) {
+          CHECK(device_of(rank).reaches(device_of(peer)));
+          if (peer != rank) memory[static_cast<size_t>(rank)]->stream.wait(memory[static_cast<size_t>(peer)]->ready);
+        }
+      };
+      RankMemory& first = *memory[0];
+      wait_for_others(0);
+      const DeviceMemory in_one(first.stream.device(), first.out.bytes());
+      first.stream.fill(in_one.data(), 0, in_one.bytes());
+      sum_ranks(first.stream, x.data(), ranks, Matrix<half>{in_one.as<half>(), rows, columns, columns});
+      for (int rank = 0; rank < ranks; ++rank) {
+        RankMemory& own = *memory[static_cast<size_t>(rank)];
+        if (rank > 0) wait_for_others(rank);
+        sum_share(own.stream, x.data(), ranks, rank, sums[static_cast<size_t>(rank)]);
+      }
+      for (const auto& own : memory) own->stream.record(own->ready);
+      for (int rank = 0; rank < ranks; ++rank) {
+        wait_for_others(rank);
+        gather_shares(memory[static_cast<size_t>(rank)]->stream, sums.data(), ranks, rank);
+      }
+      for (const auto& own : memory) {
+        CHECK(download<uint8_t>(own->stream, own->out) == download<uint8_t>(first.stream, in_one));
+      }
+    });
   }
 }
 

@@ -186,6 +186,26 @@ describe('loading', () => {
     expect(await answer(3)).toBe(alone)
   })
 
+  test('sums in two shots are those in one, bit for bit', async () => {
+    const name = 'qwen2-gptq-int4-g128'
+    const ids = golden(name).prompts.p33 as number[]
+    const logits = async (twoShot: string) => {
+      process.env.BILLFISH_CUDA_TWO_SHOT = twoShot
+      try {
+        const options = { tensorParallelSize: 3, deviceMap: 'emulated:0,emulated:1,emulated:2', maxModelLength: 64 }
+        await using model = await loadModel(modelDirectory(name), { ...options, maxSequences: 1 })
+        for (const { device, planned, weights, kvCache, buffers } of model.memory()) {
+          expect({ weights, kvCache, buffers }, device).toEqual(planned)
+        }
+        return (await model.forward(ids)).logits
+      } finally {
+        delete process.env.BILLFISH_CUDA_TWO_SHOT
+      }
+    }
+    expect(await logits('0')).toEqual(await logits('never'))
+    await expect(logits('sometimes')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
   test('many sequences, aborted and not, on two ranks of two stages give what each gives alone', async () => {
     const { prompts, greedy } = golden('qwen2-gptq-int4-g128')
     const [first, ...others] = ['model.embed_tokens', 'model.layers.0', '']
