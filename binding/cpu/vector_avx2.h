@@ -73,6 +73,8 @@ struct Vector {
     return scaled_exp2(_mm256_sub_ps(x, whole), whole);
   }
 
+  static void keep_in_register(Value& value) { asm("" : "+x"(value)); }
+
   // Transposes an 8 x 8 matrix whose rows are v[0..7].
   static void transpose(Value* v) {
     Value t[8];

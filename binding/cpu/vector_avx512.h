@@ -93,6 +93,9 @@ struct Vector {
     return scaled_exp2(_mm512_sub_ps(x, whole), whole);
   }
 
+  // The compiler leaves the value where it is, from one step of a loop to the next.
+  static void keep_in_register(Value& value) { asm("" : "+v"(value)); }
+
   // Transposes a 16 x 16 matrix whose rows are v[0..15].
   static void transpose(Value* v) {
     Value t[16];

@@ -1,0 +1,303 @@
+// Quantised linears over Integers and Vector, whatever their width. Included after an integers_*.h.
+//
+// Products of 16-bit integers are added two by two into 32-bit lanes. A lane is an output, so the 16 outputs of a tile
+// are one vector or two (`parts`), and what lies at byte 64 * i of a tile's codes lies there for its first part, and
+// `part_bytes` further on for the second.
+//
+// Sums are arrays that only constants index, by fold expressions over `I`, and keep_in_register() tells the compiler to
+// leave each where it is from one step to the next: GCC otherwise stores them all at every step, at a third of the
+// speed.
+#pragma once
+#include <cstdint>
+#include <utility>
+
+#include "cpu/quantize_activation.h"
+#include "cpu/quantized_linear.h"
+
+namespace billfish::cpu {
+namespace {
+
+constexpr int parts = tile_outputs / Integers::width;
+constexpr int64_t part_bytes = Integers::width * 4;
+static_assert(parts == 1 || parts == 2);
+
+template <int Bits>
+constexpr int64_t eight_bytes = 8 * tile_outputs* Bits / 8;
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// --- What PackedWeights hold, for `part` of a tile.
+
+inline const uint8_t* tile_codes(const PackedWeights& weights, int64_t tile, int64_t first) {
+  return weights.codes + (tile * weights.padded_in + first) * tile_outputs * weights.bits / 8;
+}
+
+inline Vector::Value load_scales(const PackedWeights& weights, int64_t tile, int part, int64_t group) {
+  const int64_t entry = (tile * weights.groups + group) * tile_outputs + part * Integers::width;
+  if (weights.scale_type == DType::f32) return Vector::load(static_cast<const float*>(weights.scales) + entry);
+  const uint16_t* const halves = static_cast<const uint16_t*>(weights.scales) + entry;
+  return weights.scale_type == DType::f16 ? Vector::load_f16(halves) : Vector::load_bf16(halves);
+}
+
+inline Integers::Value load_zeros(const PackedWeights& weights, int64_t tile, int part, int64_t group) {
+  if (weights.zeros == nullptr) return Integers::broadcast(1 << (weights.bits - 1));
+  return Integers::load_bytes(weights.zeros + (tile * weights.groups + group) * tile_outputs + part * Integers::width);
+}
+
+// Pair 0 to 3 of the codes of eight inputs: two inputs, as 16-bit integers, in each lane.
+template <int Bits, int Pair>
+inline Integers::Value load_pair(const uint8_t* eight) {
+  if constexpr (Bits == 4) {
+    const Integers::Value shifted = Integers::shift_right_16<4 * Pair>(Integers::load(eight));
+    return Pair == 3 ? shifted : Integers::bit_and(shifted, Integers::broadcast(0x000f000f));
+  } else {
+    const Integers::Value four = Integers::load(eight + Pair % 2 * 64);
+    return Pair < 2 ? Integers::bit_and(four, Integers::broadcast(0x00ff00ff)) : Integers::shift_right_16<8>(four);
+  }
+}
+
+// Code of input 0 to 7 of eight, in every lane.
+template <int Bits, int Input>
+inline Integers::Value load_code(const uint8_t* eight) {
+  constexpr int four = Bits == 8 ? Input / 4 : 0;
+  constexpr int shift = Bits == 8 ? Input % 4 * 8 : Input % 4 * 8 + Input / 4 * 4;
+  return Integers::bit_and(Integers::shift_right_32<shift>(Integers::load(eight + four * 64)),
+                           Integers::broadcast((1 << Bits) - 1));
+}
+
+// Two activations in every lane.
+inline Integers::Value broadcast_pair(const int16_t* codes) {
+  return Integers::broadcast(*reinterpret_cast<const int32_t __attribute__((may_alias))*>(codes));
+}
+
+// --- Few rows: straight from memory.
+
+// Two sums a row: one for each part of the tile; where it has one, two chains, so that the latency of one product hides
+// behind the other. sums[2 * row + i].
+template <int Bits, int Pair, int... Row>
+inline void add_pair(std::integer_sequence<int, Row...>, const uint8_t* eight, const int16_t* x, int64_t row_stride,
+                     Integers::Value* totals) {
+  const Integers::Value first = load_pair<Bits, Pair>(eight);
+  const Integers::Value second = parts == 2 ? load_pair<Bits, Pair>(eight + part_bytes) : first;
+  const auto add = [&](int64_t row, Integers::Value& even, Integers::Value& odd) {
+    const Integers::Value pair = broadcast_pair(x + row * row_stride + 2 * Pair);
+    if constexpr (parts == 2) {
+      even = Integers::add_products(even, first, pair);
+      odd = Integers::add_products(odd, second, pair);
+      Integers::keep_in_register(even);
+      Integers::keep_in_register(odd);
+    } else {
+      Integers::Value& total = Pair % 2 == 0 ? even : odd;
+      total = Integers::add_products(total, first, pair);
+      Integers::keep_in_register(total);
+    }
+  };
+  (add(Row, totals[2 * Row], totals[2 * Row + 1]), ...);
+}
+
+template <int Bits, int... Row, int... I>
+void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence<int, I...>,
+               const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
+               int64_t last_tile, float* out, int64_t stride) {
+  constexpr int rows = sizeof...(Row);
+  for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+    Vector::Value sums[rows][parts];
+    for (int r = 0; r < rows; ++r) {
+      for (int part = 0; part < parts; ++part) sums[r][part] = Vector::zero();
+    }
+
+    for_each_segment(weights.in, weights.group_size, [&](int64_t segment, int64_t group, int64_t first, int64_t count) {
+      const int64_t padded = (count + 7) / 8 * 8;
+      const int16_t* const x_codes = x.codes + first * x.rows + first_row * padded;
+      const uint8_t* codes = tile_codes(weights, tile, first);
+      Integers::Value totals[2 * rows];
+      ((totals[I] = Integers::zero()), ...);
+      for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes<Bits>) {
+        for (int64_t line = 0; line < eight_bytes<Bits>; line += 64) __builtin_prefetch(codes + fetch_ahead + line);
+        add_pair<Bits, 0>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<Bits, 1>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<Bits, 2>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<Bits, 3>(rows_of, codes, x_codes + k, padded, totals);
+      }
+      for (int part = 0; part < parts; ++part) {
+        const Vector::Value scales = load_scales(weights, tile, part, group);
+        const Integers::Value zeros = load_zeros(weights, tile, part, group);
+        for (int r = 0; r < rows; ++r) {
+          const int64_t entry = segment * x.rows + first_row + r;
+          const Integers::Value correction = Integers::multiply(zeros, Integers::broadcast(x.sums[entry]));
+          const Integers::Value total =
+              parts == 2 ? totals[2 * r + part] : Integers::add(totals[2 * r], totals[2 * r + 1]);
+          sums[r][part] =
+              Vector::multiply_add(Integers::to_floats(Integers::subtract(total, correction)),
+                                   Vector::multiply(scales, Vector::broadcast(x.scales[entry])), sums[r][part]);
+        }
+      }
+    });
+
+    for (int part = 0; part < parts; ++part) {
+      const int64_t first_output = tile * tile_outputs + part * Integers::width;
+      const int64_t outputs = smaller(Integers::width, weights.out - first_output);
+      if (outputs <= 0) break;
+      const Vector::Value bias = weights.bias != nullptr ? Vector::load(weights.bias + first_output) : Vector::zero();
+      for (int r = 0; r < rows; ++r) {
+        Vector::store(out + r * stride + first_output, Vector::add(sums[r][part], bias), outputs);
+      }
+    }
+  }
+}
+
+template <int Bits, int Rows>
+void gemv_of(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
+             int64_t last_tile, float* out, int64_t stride) {
+  gemv_rows<Bits>(std::make_integer_sequence<int, Rows>{}, std::make_integer_sequence<int, 2 * Rows>{}, weights, x,
+                  first_row, first_tile, last_tile, out, stride);
+}
+
+template <int Bits>
+void gemv_bits(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+               int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+  static_assert(max_gemv_rows == 4);
+  const auto run = rows == 1   ? gemv_of<Bits, 1>
+                   : rows == 2 ? gemv_of<Bits, 2>
+                   : rows == 3 ? gemv_of<Bits, 3>
+                               : gemv_of<Bits, 4>;
+  run(weights, x, first_row, first_tile, last_tile, out, stride);
+}
+
+void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows, int64_t first_tile,
+          int64_t last_tile, float* out, int64_t stride) {
+  const auto run = weights.bits == 4 ? gemv_bits<4> : gemv_bits<8>;
+  run(weights, x, first_row, rows, first_tile, last_tile, out, stride);
+}
+
+// --- Many rows: a panel of weights at a time.
+
+// Calls visit(tile, part) for all of a panel.
+template <class Visit>
+void for_each_part(const PackedWeights& weights, int64_t first_tile, Visit visit) {
+  const int64_t tiles = smaller(panel_tiles, (weights.out + tile_outputs - 1) / tile_outputs - first_tile);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    for (int part = 0; part < parts; ++part) visit(tile, part);
+  }
+}
+
+template <int Bits>
+void unpack_bits(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+  const int64_t group = first / weights.group_size;
+  const int64_t ahead = count / 8 * eight_bytes<Bits>;
+  for_each_part(weights, first_tile, [&](int64_t tile, int part) {
+    const Integers::Value zeros = load_zeros(weights, first_tile + tile, part, group);
+    const Integers::Value zero_pairs = Integers::bit_or(zeros, Integers::shift_left_32<16>(zeros));
+    const uint8_t* codes = tile_codes(weights, first_tile + tile, first) + part * part_bytes;
+    int16_t* to = panel + (tile * tile_outputs + part * Integers::width) * 2;
+    const auto store = [&](Integers::Value pair) {
+      Integers::store(to, Integers::subtract_16(pair, zero_pairs));
+      to += panel_outputs * 2;
+    };
+    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<Bits>) {
+      // The codes that the next call wants arrive while this panel is multiplied.
+      for (int64_t line = 0; part == 0 && line < eight_bytes<Bits>; line += 64) {
+        __builtin_prefetch(codes + ahead + line);
+      }
+      store(load_pair<Bits, 0>(codes));
+      store(load_pair<Bits, 1>(codes));
+      store(load_pair<Bits, 2>(codes));
+      store(load_pair<Bits, 3>(codes));
+    }
+  });
+}
+
+void unpack_integers(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+  const auto run = weights.bits == 4 ? unpack_bits<4> : unpack_bits<8>;
+  run(weights, first_tile, first, count, panel);
+}
+
+void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t group, float* scales) {
+  for_each_part(weights, first_tile, [&](int64_t tile, int part) {
+    Vector::store(scales + tile * tile_outputs + part * Integers::width,
+                  load_scales(weights, first_tile + tile, part, group));
+  });
+}
+
+// A tile of rows x gemm_vectors sums, a vector of weights and a broadcast pair stay in the registers. vpmaddwd's
+// products want some, too: there are six rows for sixteen registers in floats, and four here.
+constexpr int vectors = Vector::gemm_vectors;
+constexpr int micro_rows = parts == 2 ? 4 : 6;
+
+// I counts the sums: I / vectors is the row, I % vectors the vector.
+template <int... I>
+void multiply_rows(std::integer_sequence<int, I...>, const int16_t* panel, const float* scales, int64_t count,
+                   const int16_t* codes, const float* x_scales, float* sums) {
+  Integers::Value totals[sizeof...(I)];
+  ((totals[I] = Integers::zero()), ...);
+  for (int64_t k = 0; k < count; k += 2, panel += panel_outputs * 2) {
+    ((totals[I] = Integers::add_products(totals[I], Integers::load(panel + I % vectors * Integers::width * 2),
+                                         broadcast_pair(codes + I / vectors * count + k))),
+     ...);
+    (Integers::keep_in_register(totals[I]), ...);
+  }
+  const auto add = [](float* sum, Integers::Value total, const float* scale, float x_scale) {
+    const Vector::Value factor = Vector::multiply(Vector::load(scale), Vector::broadcast(x_scale));
+    Vector::store(sum, Vector::multiply_add(Integers::to_floats(total), factor, Vector::load(sum)));
+  };
+  (add(sums + I / vectors * panel_outputs + I % vectors * Integers::width, totals[I],
+       scales + I % vectors * Integers::width, x_scales[I / vectors]),
+   ...);
+}
+
+template <int Rows>
+void multiply_rows(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
+                   const float* x_scales, float* sums) {
+  multiply_rows(std::make_integer_sequence<int, Rows * vectors>{}, panel, scales, count, codes, x_scales, sums);
+}
+
+using MultiplyRows = void (*)(const int16_t*, const float*, int64_t, const int16_t*, const float*, float*);
+
+template <int... Rows>
+constexpr MultiplyRows multiply_rows_of(std::integer_sequence<int, Rows...>, int64_t rows) {
+  constexpr MultiplyRows of[] = {multiply_rows<Rows + 1>...};
+  return of[rows - 1];
+}
+
+void multiply_integers(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
+                       const float* x_scales, int64_t rows, float* sums) {
+  for (int64_t n = 0; n < panel_outputs; n += vectors * Integers::width) {
+    for (int64_t row = 0; row < rows; row += micro_rows) {
+      const auto run = multiply_rows_of(std::make_integer_sequence<int, micro_rows>{}, smaller(micro_rows, rows - row));
+      run(panel + n * 2, scales + n, count, codes + row * count, x_scales + row, sums + row * panel_outputs + n);
+    }
+  }
+}
+
+template <int Bits>
+void dequantize_bits(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+  const int64_t group = first / weights.group_size;
+  for_each_part(weights, first_tile, [&](int64_t tile, int part) {
+    const Integers::Value zeros = load_zeros(weights, first_tile + tile, part, group);
+    const Vector::Value scales = load_scales(weights, first_tile + tile, part, group);
+    const uint8_t* codes = tile_codes(weights, first_tile + tile, first) + part * part_bytes;
+    float* to = panel + tile * tile_outputs + part * Integers::width;
+    const auto store = [&](Integers::Value code) {
+      Vector::store(to, Vector::multiply(Integers::to_floats(Integers::subtract(code, zeros)), scales));
+      to += panel_outputs;
+    };
+    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<Bits>) {
+      store(load_code<Bits, 0>(codes));
+      store(load_code<Bits, 1>(codes));
+      store(load_code<Bits, 2>(codes));
+      store(load_code<Bits, 3>(codes));
+      store(load_code<Bits, 4>(codes));
+      store(load_code<Bits, 5>(codes));
+      store(load_code<Bits, 6>(codes));
+      store(load_code<Bits, 7>(codes));
+    }
+  });
+}
+
+void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+  const auto run = weights.bits == 4 ? dequantize_bits<4> : dequantize_bits<8>;
+  run(weights, first_tile, first, count, panel);
+}
+
+}  // namespace
+}  // namespace billfish::cpu
