@@ -5,6 +5,7 @@
 #include "devices.h"
 #include "model.h"
 #include "pin_module.h"
+#include "products.h"
 #include "tune.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -13,6 +14,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::NativeModel::init(env, exports);
   billfish::NativeBenchmark::init(env, exports);
   billfish::init_tune(env, exports);
+  billfish::init_products(env, exports);
   return exports;
 }
 

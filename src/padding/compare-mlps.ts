@@ -1,8 +1,9 @@
 /** One MLP beside its padded form, on the thread that calls. */
 import { type FileHandle, open } from 'node:fs/promises'
+import type { LinearSpec } from '../native/weights'
 import { type ChannelRun, ZEROS } from '../quantization/padding'
 import type { GatedMlp } from './gated-mlp'
-import { multiply, type OpenFiles } from './multiply'
+import { multiply, type OpenFiles, readZeros } from './multiply'
 
 /** Numbers of about unit variance, the same for the same seed (mulberry32, and the sum of four of them). */
 function randomNumbers(count: number, seed: number): Float64Array {
@@ -25,6 +26,14 @@ function spread(h: Float64Array, runs: readonly ChannelRun[], filler: Float64Arr
     at += count
   }
   return result
+}
+
+/** Where the last channels of the source begin, there and padded; nothing but zeros follows them. */
+function lastChannels(runs: readonly ChannelRun[]): { original: number; padded: number } {
+  const last = runs.findLast(({ start }) => start !== ZEROS) as ChannelRun
+  const behind = runs.slice(runs.indexOf(last))
+  const channels = (some: readonly ChannelRun[]) => some.reduce((sum, { count }) => sum + count, 0)
+  return { original: last.start, padded: channels(runs) - channels(behind) }
 }
 
 function largest(values: Float64Array): number {
@@ -73,9 +82,42 @@ async function compareMlps(
   const up = await channels('up')
   const product = gate.map((g, i) => (g / (1 + Math.exp(-g))) * (up[i] as number))
   const noise = randomNumbers(zeros.length, original.layer + 1).map((value) => value * HUGE)
-  const y = await multiply(originalFiles, original.down, product)
-  differences.push(difference(await multiply(paddedFiles, padded.down, spread(product, runs, noise)), y))
+  const last = lastChannels(runs)
+  const y = await multiply(originalFiles, original.down, product, last.original)
+  const spreadProduct = spread(product, runs, noise)
+  differences.push(difference(await multiply(paddedFiles, padded.down, spreadProduct, last.padded), y))
+  for (const [part, outputs] of [
+    ['gate', runs],
+    ['up', runs],
+    ['down', [{ start: 0, count: original.down.out }]],
+  ] as const) {
+    differences.push(await unreadZerosDifference(originalFiles, paddedFiles, original[part], padded[part], outputs))
+  }
   return { difference: Math.max(...differences), output: largest(y) } // the maximum of NaN and anything is NaN
+}
+
+/**
+ * The largest difference of zero points that billfish itself does not read, since the scheme is symmetric, but others may:
+ * those of GPTQ, [groups, outputs]. Added ones are in the middle of the codes.
+ */
+async function unreadZerosDifference(
+  originalFiles: OpenFiles,
+  paddedFiles: OpenFiles,
+  original: LinearSpec,
+  padded: LinearSpec,
+  runs: readonly ChannelRun[],
+): Promise<number> {
+  if (original.kind === 'matrix' || padded.kind === 'matrix' || !original.symmetric || !original.zeros) return 0
+  const before = Float64Array.from(await readZeros(originalFiles, original))
+  const after = Float64Array.from(await readZeros(paddedFiles, padded))
+  const added = new Float64Array(padded.out).fill(2 ** (original.bits - 1))
+  const differences = [0]
+  for (let group = 0; group * padded.out < after.length; group++) {
+    const row = before.subarray(group * original.out, (group + 1) * original.out)
+    const expected = row.length === 0 ? added : spread(row, runs, added)
+    differences.push(difference(after.subarray(group * padded.out, (group + 1) * padded.out), expected))
+  }
+  return Math.max(...differences)
 }
 
 async function openAll(paths: readonly string[]): Promise<OpenFiles> {

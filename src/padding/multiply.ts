@@ -1,11 +1,13 @@
 /**
  * y = W x + b in fp64 for a linear as it is stored, in slabs of rows. Every output is summed from the first to the last
- * input (group by group where there are groups), so that zeros between or behind them do not change a bit of it.
+ * input, so that zeros between or behind them do not change a bit of it.
  *
- * This is what the verification computes with. It shares nothing with the code that pads, nor with the engine's readers.
+ * This is what the verification computes with. It shares nothing with the code that pads, nor with the engine's readers;
+ * its inner loops are binding/padding/products.h.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { readExactly } from '../checkpoint/files'
+import { addon } from '../native/addon'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { readInto } from './read-into'
 import { floatsOf } from './stored-floats'
@@ -51,10 +53,17 @@ const words = (bytes: Uint8Array) => new Int32Array(bytes.buffer, bytes.byteOffs
 
 /**
  * @param x - one number an input
+ * @param leading - so many inputs are added one after another; others in 16 sums, by their place behind these. Zeros among
+ *   the leading inputs, and behind all, change no bit
  * @returns one number an output
  */
-export async function multiply(files: OpenFiles, linear: LinearSpec, x: Float64Array): Promise<Float64Array> {
-  const y = linear.kind === 'matrix' ? await dense(files, linear, x) : await quantized(files, linear, x)
+export async function multiply(
+  files: OpenFiles,
+  linear: LinearSpec,
+  x: Float64Array,
+  leading = 0,
+): Promise<Float64Array> {
+  const y = await (linear.kind === 'matrix' ? dense(files, linear, x, leading) : quantized(files, linear, x, leading))
   if (linear.bias) {
     const bias = floatsOf(await read(files, linear.bias), linear.bias.dtype)
     for (let n = 0; n < y.length; n++) y[n] = (y[n] as number) + (bias[n] as number)
@@ -64,191 +73,145 @@ export async function multiply(files: OpenFiles, linear: LinearSpec, x: Float64A
 
 async function dense(
   files: OpenFiles,
-  { weight, out, in: inputs }: MatrixSpec,
+  { weight, out }: MatrixSpec,
   x: Float64Array,
+  leading: number,
 ): Promise<Float64Array> {
   const y = new Float64Array(out)
-  let scratch = new Float32Array(0)
+  const type = weight.dtype as 'F32' | 'F16' | 'BF16' // what a MatrixSpec may have
   for await (const { row, rows, bytes } of slabs(files, weight)) {
-    if (scratch.length < rows * inputs) scratch = new Float32Array(rows * inputs)
-    const w = floatsOf(bytes, weight.dtype, scratch)
-    let r = 0
-    // Four outputs at a time: as many sums that do not wait for each other.
-    for (; r + 4 <= rows; r += 4) {
-      const at = r * inputs
-      let [a, b, c, d] = [0, 0, 0, 0]
-      for (let k = 0; k < inputs; k++) {
-        const value = x[k] as number
-        a += (w[at + k] as number) * value
-        b += (w[at + inputs + k] as number) * value
-        c += (w[at + 2 * inputs + k] as number) * value
-        d += (w[at + 3 * inputs + k] as number) * value
-      }
-      y.set([a, b, c, d], row + r)
-    }
-    for (; r < rows; r++) {
-      let sum = 0
-      for (let k = 0; k < inputs; k++) sum += (w[r * inputs + k] as number) * (x[k] as number)
-      y[row + r] = sum
-    }
+    addon().multiplyFloats({ values: bytes, type, x, leading, y: y.subarray(row, row + rows) })
   }
   return y
 }
 
-/** What scales and zero points say: weight = scale * (code - zero). */
+async function quantized(
+  files: OpenFiles,
+  linear: QuantizedSpec,
+  x: Float64Array,
+  leading: number,
+): Promise<Float64Array> {
+  const { format, in: inputs, groupSize, groupIndex } = linear
+  const groupOf = groupIndex
+    ? words(await read(files, groupIndex))
+    : Int32Array.from({ length: inputs }, (_, k) => Math.floor(k / groupSize))
+  const scales = floatsOf(await read(files, linear.scales), linear.scales.dtype)
+  const zeros = linear.symmetric ? filled(linear, groupsOf(linear)) : await readZeros(files, linear)
+  if (format === 'compressed-tensors') return byRows(files, linear, { scales, zeros, groupOf }, x, leading)
+  if (format === 'gptq') return byColumns(files, linear, { scales, zeros, groupOf }, x)
+  const inPlaces = { scales: toPlaces(scales, linear.out), zeros: toPlaces(zeros, linear.out), groupOf }
+  return fromPlaces(await byColumns(files, linear, inPlaces, x))
+}
+
+/** What scales and zero points say: weight = scale * (code - zero). In the format's own order. */
 interface Grid {
-  /** [groups, out], whatever the format's own order is. */
   readonly scales: Float32Array
   readonly zeros: Uint8Array
   /** The group of every input. */
   readonly groupOf: Int32Array
 }
 
-/** AutoAWQ's order of the columns in a word, from its lowest bits upwards. */
-const AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7] as const
-
-async function readGrid(files: OpenFiles, linear: QuantizedSpec): Promise<Grid> {
-  const { format, bits, out, in: inputs, groupSize, symmetric } = linear
-  const isCompressed = format === 'compressed-tensors'
-  const groups = linear.scales.shape[isCompressed ? 1 : 0] as number
-  const stored = floatsOf(await read(files, linear.scales), linear.scales.dtype)
-  const scales = isCompressed ? transposed(stored, out, groups) : stored
-  const zeros = new Uint8Array(groups * out).fill(2 ** (bits - 1))
-  if (!symmetric && linear.zeros) unpackZeros(linear, words(await read(files, linear.zeros)), groups, zeros)
-  const groupOf = linear.groupIndex
-    ? words(await read(files, linear.groupIndex))
-    : Int32Array.from({ length: inputs }, (_, k) => Math.floor(k / groupSize))
-  return { scales, zeros, groupOf }
+function groupsOf({ format, scales }: QuantizedSpec): number {
+  return scales.shape[format === 'compressed-tensors' ? 1 : 0] as number
 }
 
-function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(values.length)
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) result[c * rows + r] = values[r * columns + c] as number
-  }
-  return result
+/** Zero points in the middle of the codes. */
+function filled({ bits, out }: QuantizedSpec, groups: number): Uint8Array {
+  return new Uint8Array(groups * out).fill(2 ** (bits - 1))
 }
 
-function unpackZeros(linear: QuantizedSpec, packed: Int32Array, groups: number, zeros: Uint8Array): void {
+/** Stored zero points, whether they count or not: [outputs, groups] of compressed-tensors, [groups, outputs] of others. */
+export async function readZeros(files: OpenFiles, linear: QuantizedSpec): Promise<Uint8Array> {
   const { format, bits, out, zeroOffset } = linear
+  const groups = groupsOf(linear)
+  const zeros = filled(linear, groups)
+  if (!linear.zeros) return zeros
+  const packed = words(await read(files, linear.zeros))
   const mask = 2 ** bits - 1
   const zerosAWord = 32 / bits
   const rowWords = Math.ceil(out / zerosAWord)
   for (let g = 0; g < groups; g++) {
     for (let n = 0; n < out; n++) {
       const at = Math.floor(n / zerosAWord)
-      const word = packed[format === 'compressed-tensors' ? at * groups + g : g * rowWords + at] as number
+      const isCompressed = format === 'compressed-tensors'
+      const word = packed[isCompressed ? at * groups + g : g * rowWords + at] as number
       const place = format === 'awq' ? AWQ_ORDER.indexOf((n % 8) as 0) : n % zerosAWord
-      zeros[g * out + n] = ((word >>> (place * bits)) + zeroOffset) & mask
+      zeros[isCompressed ? n * groups + g : g * out + n] = ((word >>> (place * bits)) + zeroOffset) & mask
     }
   }
+  return zeros
 }
 
-async function quantized(files: OpenFiles, linear: QuantizedSpec, x: Float64Array): Promise<Float64Array> {
-  const grid = await readGrid(files, linear)
-  const sums = new GroupSums(linear, grid, x)
-  for await (const { row, rows, bytes } of slabs(files, linear.codes)) {
-    const codes = words(bytes)
-    const columns = linear.codes.shape[1] as number
-    for (let r = 0; r < rows; r++) {
-      const line = codes.subarray(r * columns, (r + 1) * columns)
-      if (linear.format === 'gptq') sums.addGptqRow(line, (row + r) * (32 / linear.bits))
-      else if (linear.format === 'awq') sums.addAwqRow(line, row + r)
-      else sums.addOutput(line, row + r)
+/** AutoAWQ's order of the columns in a word, from its lowest bits upwards. */
+const AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7] as const
+
+/** Rows of outputs from their order to that of [8 places in a word, words of a row]. */
+function toPlaces<Numbers extends Float32Array | Uint8Array>(values: Numbers, out: number): Numbers {
+  const result = values.slice() as Numbers
+  for (let row = 0; row < values.length; row += out) {
+    for (const [place, column] of AWQ_ORDER.entries()) {
+      for (let c = 0; c < out / 8; c++) result[row + place * (out / 8) + c] = values[row + 8 * c + column] as number
     }
   }
-  sums.endGroup()
-  return sums.y
+  return result
 }
 
-/** y = sum over groups of scale * (sum of (code - zero) * x) */
-class GroupSums {
-  readonly y: Float64Array
-  /** Of the group under way, for every output. */
-  private readonly sums: Float64Array
-  private readonly zeros: Float64Array
-  private group = -1
-
-  constructor(
-    private readonly linear: QuantizedSpec,
-    private readonly grid: Grid,
-    private readonly x: Float64Array,
-  ) {
-    this.y = new Float64Array(linear.out)
-    this.sums = new Float64Array(linear.out)
-    this.zeros = new Float64Array(linear.out)
-  }
-
-  /** A row of words, each with the codes of consecutive inputs from `k` on, one word an output. */
-  addGptqRow(line: Int32Array, k: number): void {
-    const { sums, zeros } = this
-    const { bits } = this.linear
-    const mask = 2 ** bits - 1
-    for (let shift = 0; shift < 32; shift += bits) {
-      const input = k + shift / bits
-      this.begin(input)
-      const value = this.x[input] as number
-      for (let n = 0; n < line.length; n++) {
-        const code = ((line[n] as number) >>> shift) & mask
-        sums[n] = (sums[n] as number) + (code - (zeros[n] as number)) * value
-      }
+function fromPlaces(values: Float64Array): Float64Array {
+  const result = new Float64Array(values.length)
+  for (const [place, column] of AWQ_ORDER.entries()) {
+    for (let c = 0; c < values.length / 8; c++) {
+      result[8 * c + column] = values[place * (values.length / 8) + c] as number
     }
   }
+  return result
+}
 
-  /** The codes of input `k` for all outputs. */
-  addAwqRow(line: Int32Array, k: number): void {
-    this.begin(k)
-    const { sums, zeros } = this
-    const value = this.x[k] as number
-    for (const [i, column] of AWQ_ORDER.entries()) {
-      for (let c = 0, n: number = column; c < line.length; c++, n += 8) {
-        const code = ((line[c] as number) >>> (4 * i)) & 15
-        sums[n] = (sums[n] as number) + (code - (zeros[n] as number)) * value
-      }
-    }
+/** Slabs have all inputs of some outputs. */
+async function byRows(
+  files: OpenFiles,
+  { codes, bits, out }: QuantizedSpec,
+  { scales, zeros, groupOf }: Grid,
+  x: Float64Array,
+  leading: number,
+): Promise<Float64Array> {
+  const y = new Float64Array(out)
+  const groups = scales.length / out
+  for await (const { row, rows, bytes } of slabs(files, codes)) {
+    addon().multiplyRows({
+      codes: words(bytes),
+      bits,
+      scales: scales.subarray(row * groups, (row + rows) * groups),
+      zeros: zeros.subarray(row * groups, (row + rows) * groups),
+      groupOf,
+      x,
+      leading,
+      y: y.subarray(row, row + rows),
+    })
   }
+  return y
+}
 
-  /** The codes of all inputs of output `n`. */
-  addOutput(line: Int32Array, n: number): void {
-    const { bits, in: inputs, out } = this.linear
-    const { groupOf, scales, zeros } = this.grid
-    const mask = 2 ** bits - 1
-    const codesAWord = 32 / bits
-    let [group, zero, sum, y] = [-1, 0, 0, 0]
-    const end = () => {
-      if (group >= 0) y += (scales[group * out + n] as number) * sum
-    }
-    for (let k = 0; k < inputs; k++) {
-      if (groupOf[k] !== group) {
-        end()
-        group = groupOf[k] as number
-        zero = zeros[group * out + n] as number
-        sum = 0
-      }
-      const code = ((line[Math.floor(k / codesAWord)] as number) >>> ((k % codesAWord) * bits)) & mask
-      sum += (code - zero) * (this.x[k] as number)
-    }
-    end()
-    this.y[n] = y
+/** Slabs have all outputs of some inputs. */
+async function byColumns(
+  files: OpenFiles,
+  { codes, bits, out, in: inputs, format }: QuantizedSpec,
+  { scales, zeros, groupOf }: Grid,
+  x: Float64Array,
+): Promise<Float64Array> {
+  const y = new Float64Array(out)
+  const inputsARow = inputs / (codes.shape[0] as number)
+  for await (const { row, rows, bytes } of slabs(files, codes)) {
+    const [from, to] = [row * inputsARow, (row + rows) * inputsARow]
+    addon().addColumns({
+      codes: words(bytes),
+      order: format === 'awq' ? 'awq' : 'gptq',
+      bits,
+      scales,
+      zeros,
+      groupOf: groupOf.subarray(from, to),
+      x: x.subarray(from, to),
+      y,
+    })
   }
-
-  /** Ends the group before, if input `k` is of another one. In act-order that may be at every input. */
-  private begin(k: number): void {
-    const group = this.grid.groupOf[k] as number
-    if (group === this.group) return
-    this.endGroup()
-    this.group = group
-    const { out } = this.linear
-    this.zeros.set(this.grid.zeros.subarray(group * out, (group + 1) * out))
-  }
-
-  endGroup(): void {
-    const { out } = this.linear
-    const { scales } = this.grid
-    const at = this.group * out
-    for (let n = 0; n < out && this.group >= 0; n++) {
-      this.y[n] = (this.y[n] as number) + (scales[at + n] as number) * (this.sums[n] as number)
-    }
-    this.sums.fill(0)
-  }
+  return y
 }

@@ -9,7 +9,7 @@ import { readSafetensorsHeader } from '../checkpoint/safetensors'
 import { TensorTable } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
-import { type LinearSpec, storedBytes } from '../native/weights'
+import { type LinearSpec, storedBytes, type TensorRef } from '../native/weights'
 import { resolveLinear } from '../quantization/linear'
 import { type PaddingPlacement, paddingRuns } from '../quantization/padding'
 import { throwIfPaddingAborted } from './abort'
@@ -34,6 +34,15 @@ export interface VerifyOptions {
   readonly onLayer?: ((done: number) => void) | undefined
 }
 
+/** With the zero points that are stored but not read, since the scheme is symmetric. */
+function withUnreadZeros({ layer, ...linears }: GatedMlp, find: (name: string) => TensorRef | undefined): GatedMlp {
+  const complete = (linear: LinearSpec): LinearSpec =>
+    linear.kind === 'quantized' && linear.format === 'gptq' && linear.symmetric
+      ? { ...linear, zeros: find(`${linear.name}.qzeros`) }
+      : linear
+  return { layer, gate: complete(linears.gate), up: complete(linears.up), down: complete(linears.down) }
+}
+
 /** The linears of padded files, with the same checks as in an original. */
 async function openPadded(
   checkpoint: Checkpoint,
@@ -47,12 +56,15 @@ async function openPadded(
   const table = new TensorTable(paths, tensors, unsupported)
   const linear = ({ name }: LinearSpec, out: number, inputs: number) =>
     resolveLinear(table, checkpoint.quantization, name, out, inputs, false)
-  return mlps.map(({ layer, gate, up, down }) => ({
-    layer,
-    gate: linear(gate, padded, gate.in),
-    up: linear(up, padded, up.in),
-    down: linear(down, down.out, padded),
-  }))
+  return mlps.map(({ layer, gate, up, down }) => {
+    const mlp = {
+      layer,
+      gate: linear(gate, padded, gate.in),
+      up: linear(up, padded, up.in),
+      down: linear(down, down.out, padded),
+    }
+    return withUnreadZeros(mlp, (name) => tensors.get(name))
+  })
 }
 
 /**
@@ -85,7 +97,8 @@ export async function verifyPadding(
     onLayer?.(done)
     await forEachBounded(layers, comparers.length, async (i, comparer) => {
       throwIfPaddingAborted(signal)
-      const pair = { original: found.mlps[i] as GatedMlp, padded: paddedMlps[i] as GatedMlp, runs }
+      const original = withUnreadZeros(found.mlps[i] as GatedMlp, (name) => checkpoint.tensors.get(name))
+      const pair = { original, padded: paddedMlps[i] as GatedMlp, runs }
       const { difference, output } = await (comparers[comparer] as Comparer).compare(pair)
       if (difference !== 0) {
         throw new BillfishError(
