@@ -134,6 +134,12 @@ class CpuBackend final : public Backend {
                       data_of(out), out.stride, pool_);
   }
 
+  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
+    const float* addends = bias != nullptr ? static_cast<const VectorWeight*>(bias)->values : nullptr;
+    cpu::layer_norm(rows_of(x), static_cast<const VectorWeight&>(weight).values, addends, eps, data_of(out), out.stride,
+                    pool_);
+  }
+
   void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {
     linear_calls_.clear();
     for (int i = 0; i < count; ++i) {

@@ -26,6 +26,11 @@ void rms_norm(const Rows& x, const float* weight, int64_t width, float eps, floa
 void add_rms_norm(float* x, int64_t x_stride, const Rows& y, const float* weight, float eps, float* out,
                   int64_t out_stride, ThreadPool& pool);
 
+// out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias, over whole rows; bias may be null. A mean
+// that is large beside the deviations from it costs no digits. out may be x.
+void layer_norm(const Rows& x, const float* weight, const float* bias, float eps, float* out, int64_t out_stride,
+                ThreadPool& pool);
+
 // out = a + b. out may be a.
 void add(const Rows& a, const Rows& b, float* out, int64_t out_stride, ThreadPool& pool);
 

@@ -16,6 +16,8 @@ struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, int64_t count, float eps, float* out);
   // x += y, then the same.
   void (*add_rms_norm)(float* x, const float* y, const float* weight, int64_t count, float eps, float* out);
+  // out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias; bias may be null.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t count, float eps, float* out);
   void (*add)(const float* a, const float* b, int64_t count, float* out);
   // out = x * factor; out += x * factor.
   void (*scale)(const float* x, float factor, int64_t count, float* out);

@@ -58,32 +58,41 @@ void narrow(DType type, const float* from, int64_t count, void* to) {
   }
 }
 
-// The sum of get(at, n)^2, in 32 lanes or more: a single fp32 sum over thousands of columns would lose digits.
-template <class Get>
-inline __attribute__((always_inline)) float sum_of_squares(int64_t count, Get get) {
+// Sums over a row, in 32 lanes or more: a single fp32 sum over thousands of columns would lose digits. include(at, n,
+// sum) is the sum with the terms of n columns.
+template <class Include>
+inline __attribute__((always_inline)) float sum_in_lanes(int64_t count, Include include) {
   constexpr int sums_in_flight = width >= 8 ? 4 : 32 / width;
   Value sums[sums_in_flight];
   for (Value& sum : sums) sum = Vector::zero();
   int64_t at = 0;
   for (; at + sums_in_flight * width <= count; at += sums_in_flight * width) {
-    for (int i = 0; i < sums_in_flight; ++i) {
-      const Value value = get(at + i * width, width);
-      sums[i] = Vector::multiply_add(value, value, sums[i]);
-    }
+    for (int i = 0; i < sums_in_flight; ++i) sums[i] = include(at + i * width, width, sums[i]);
   }
-  for_vectors(count - at, [&](int64_t rest, int64_t n) {
-    const Value value = get(at + rest, n);
-    sums[0] = Vector::multiply_add(value, value, sums[0]);
-  });
+  for_vectors(count - at, [&](int64_t rest, int64_t n) { sums[0] = include(at + rest, n, sums[0]); });
   for (int step = sums_in_flight / 2; step > 0; step /= 2) {
     for (int i = 0; i < step; ++i) sums[i] = Vector::add(sums[i], sums[i + step]);
   }
   return Vector::sum(sums[0]);
 }
 
+// The sum of get(at, n)^2.
+template <class Get>
+inline __attribute__((always_inline)) float sum_of_squares(int64_t count, Get get) {
+  return sum_in_lanes(count, [&](int64_t at, int64_t n, Value sum) {
+    const Value value = get(at, n);
+    return Vector::multiply_add(value, value, sum);
+  });
+}
+
+// 1 / sqrt(mean of squares + eps).
+inline __attribute__((always_inline)) Value norm_factor(float squares, int64_t count, float eps) {
+  return Vector::broadcast(1.0f / __builtin_sqrtf(squares / static_cast<float>(count) + eps));
+}
+
 inline __attribute__((always_inline)) void normalize(const float* x, float squares, const float* weight, int64_t count,
                                                      float eps, float* out) {
-  const Value factor = Vector::broadcast(1.0f / __builtin_sqrtf(squares / static_cast<float>(count) + eps));
+  const Value factor = norm_factor(squares, count, eps);
   for_vectors(count, [&](int64_t at, int64_t n) {
     store(out + at, Vector::multiply(Vector::multiply(load(x + at, n), factor), load(weight + at, n)), n);
   });
@@ -101,6 +110,28 @@ void add_rms_norm(float* x, const float* y, const float* weight, int64_t count, 
     return sum;
   });
   normalize(x, squares, weight, count, eps, out);
+}
+
+// out = x - mean(x).
+inline __attribute__((always_inline)) void centre(const float* x, int64_t count, float* out) {
+  const float sum =
+      sum_in_lanes(count, [&](int64_t at, int64_t n, Value s) { return Vector::add(load(x + at, n), s); });
+  const Value mean = Vector::broadcast(sum / static_cast<float>(count));
+  for_vectors(count, [&](int64_t at, int64_t n) { store(out + at, Vector::subtract(load(x + at, n), mean), n); });
+}
+
+// Beside a large mean the deviations are small, but exact differences of floats: what rounding of the mean left in them
+// is their own mean, which the second centring takes away.
+void layer_norm(const float* x, const float* weight, const float* bias, int64_t count, float eps, float* out) {
+  centre(x, count, out);
+  centre(out, count, out);
+  const float squares = sum_of_squares(count, [&](int64_t at, int64_t n) { return load(out + at, n); });
+  const Value factor = norm_factor(squares, count, eps);
+  for_vectors(count, [&](int64_t at, int64_t n) {
+    const Value addend = bias != nullptr ? load(bias + at, n) : Vector::zero();
+    const Value scaled = Vector::multiply(load(out + at, n), factor);
+    store(out + at, Vector::multiply_add(scaled, load(weight + at, n), addend), n);
+  });
 }
 
 void add(const float* a, const float* b, int64_t count, float* out) {
@@ -137,7 +168,8 @@ void rotate(float* x, const float* cos, const float* sin, int64_t half) {
   });
 }
 
-constexpr RowKernels kernels = {widen, narrow, rms_norm, add_rms_norm, add, scale, add_scaled, silu_mul, rotate};
+constexpr RowKernels kernels = {widen, narrow, rms_norm,   add_rms_norm, layer_norm,
+                                add,   scale,  add_scaled, silu_mul,     rotate};
 
 }  // namespace
 }  // namespace billfish::cpu

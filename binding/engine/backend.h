@@ -117,6 +117,8 @@ class Backend {
   virtual void embedding(const Weight& table, int64_t first, const Tensor& out) = 0;
   virtual void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) = 0;
   virtual void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) = 0;
+  // bias: null where there is none.
+  virtual void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) = 0;
   virtual void linear(const Tensor& x, const LinearCall* calls, int count) = 0;
   virtual void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) = 0;
   virtual void log_n_scale(const Tensor& x, int32_t length) = 0;

@@ -24,6 +24,10 @@ void for_each_value(const Operator& op, Visit visit) {
                    visit(o.y, false);
                    visit(o.out, true);
                  },
+                 [&](const LayerNorm& o) {
+                   visit(o.x, false);
+                   if (o.out != o.x) visit(o.out, true);
+                 },
                  [&](const Linear& o) {
                    visit(o.x, false);
                    for (const LinearTarget& target : o.targets) visit(target.out, true);
@@ -215,6 +219,14 @@ class Validator {
                      same_shape(read(o.x), read(o.y));
                      check_norm(o.x, o.weight, value(o.x).width, o.eps, o.out);
                    },
+                   [&](const LayerNorm& o) {
+                     const int64_t width = value(o.x).width;
+                     check_norm(o.x, o.weight, width, o.eps, o.out);
+                     if (o.bias == no_weight) return;
+                     const WeightShape& bias = weight(o.bias, true);
+                     require(bias.out == width, "norm bias " + bias.name + " has " + std::to_string(bias.out) +
+                                                    " values for width " + std::to_string(width));
+                   },
                    [&](const Linear& o) {
                      const Value& x = read(o.x);
                      require(!o.targets.empty(), "no targets");
@@ -315,9 +327,9 @@ class Validator {
 }  // namespace
 
 const char* operator_name(const Operator& op) {
-  static constexpr const char* names[] = {"embedding", "rmsNorm",   "addRmsNorm", "linear", "rope",
-                                          "logNScale", "attention", "siluMul",    "add",    "gather",
-                                          "tap",       "allReduce", "allGather"};
+  static constexpr const char* names[] = {"embedding", "rmsNorm",   "addRmsNorm", "layerNorm", "linear",
+                                          "rope",      "logNScale", "attention",  "siluMul",   "add",
+                                          "gather",    "tap",       "allReduce",  "allGather"};
   static_assert(std::variant_size_v<Operator> == sizeof(names) / sizeof(names[0]));
   return names[op.index()];
 }

@@ -14,6 +14,7 @@ namespace billfish {
 using ValueId = int32_t;
 using WeightId = int32_t;
 constexpr ValueId no_value = -1;
+constexpr WeightId no_weight = -1;
 
 // Rows of a value: one a token of the batch, or one a row whose logits are wanted (everything after the gather).
 enum class RowKind { tokens, logits };
@@ -57,6 +58,12 @@ struct RmsNorm {  // over each run of `width` columns; out may equal x
 struct AddRmsNorm {  // x += y; out = norm(x)
   ValueId x, y;
   WeightId weight;
+  float eps;
+  ValueId out;
+};
+struct LayerNorm {  // over whole rows; out may equal x
+  ValueId x;
+  WeightId weight, bias;  // bias: no_weight where there is none
   float eps;
   ValueId out;
 };
@@ -109,8 +116,8 @@ struct AllGather {  // out = pieces of all ranks' x beside each other
   ValueId out;  // no_value for a rank that gives only
   std::vector<GatheredPiece> pieces;
 };
-using Operator = std::variant<Embedding, RmsNorm, AddRmsNorm, Linear, Rope, LogNScale, Attention, SiluMul, Add, Gather,
-                              Tap, AllReduce, AllGather>;
+using Operator = std::variant<Embedding, RmsNorm, AddRmsNorm, LayerNorm, Linear, Rope, LogNScale, Attention, SiluMul,
+                              Add, Gather, Tap, AllReduce, AllGather>;
 
 // What is known of a weight before it is loaded.
 enum class WeightKind { vector, matrix, quantized };

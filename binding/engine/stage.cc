@@ -237,6 +237,10 @@ void Stage::execute(const Operator& op, Step& step) {
                  [&](const AddRmsNorm& o) {
                    backend_->add_rms_norm(tensor(o.x), tensor(o.y), *weights_[o.weight], o.eps, tensor(o.out));
                  },
+                 [&](const LayerNorm& o) {
+                   const Weight* bias = o.bias == no_weight ? nullptr : weights_[o.bias].get();
+                   backend_->layer_norm(tensor(o.x), *weights_[o.weight], bias, o.eps, tensor(o.out));
+                 },
                  [&](const Linear& o) {
                    calls_.clear();
                    for (const LinearTarget& target : o.targets)

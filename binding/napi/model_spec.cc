@@ -157,6 +157,10 @@ Operator parse_operator(const Napi::Object& o) {
     return RmsNorm{id(o, "x"), id(o, "weight"), integer(o, "width", 1, int32_max), number(o, "eps"), id(o, "out")};
   }
   if (kind == "addRmsNorm") return AddRmsNorm{id(o, "x"), id(o, "y"), id(o, "weight"), number(o, "eps"), id(o, "out")};
+  if (kind == "layerNorm") {
+    return LayerNorm{id(o, "x"), id(o, "weight"), has(o, "bias") ? id(o, "bias") : no_weight, number(o, "eps"),
+                     id(o, "out")};
+  }
   if (kind == "linear") {
     Linear linear{id(o, "x"), {}};
     for_each_object(o, "targets", [&](const Napi::Object& target) {

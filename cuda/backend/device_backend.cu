@@ -24,6 +24,7 @@
 #include "layer/elementwise.h"
 #include "layer/embedding.h"
 #include "layer/kv_cache.h"
+#include "layer/layer_norm.h"
 #include "layer/rms_norm.h"
 #include "layer/rope.h"
 #include "layer/sampling.h"
@@ -152,6 +153,18 @@ class DeviceBackend final : public Peer {
   void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
     BILLFISH_TARGET::add_rms_norm<Element>(stream_, matrix<float>(x), matrix<Element>(y),
                                            static_cast<const VectorWeight&>(weight).values, eps, matrix<Element>(out));
+  }
+
+  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
+    const float* factors = static_cast<const VectorWeight&>(weight).values;
+    const float* addends = bias != nullptr ? static_cast<const VectorWeight*>(bias)->values : nullptr;
+    if (x.type == DType::f32) {
+      BILLFISH_TARGET::layer_norm<float, Element>(stream_, matrix<float>(x), factors, addends, eps,
+                                                  matrix<Element>(out));
+    } else {
+      BILLFISH_TARGET::layer_norm<Element, Element>(stream_, matrix<Element>(x), factors, addends, eps,
+                                                    matrix<Element>(out));
+    }
   }
 
   void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {

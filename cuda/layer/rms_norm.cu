@@ -1,52 +1,27 @@
 #include "layer/rms_norm.h"
 
-#include <string>
-
-#include "engine/error.h"
+#include "layer/held_run.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
-#include "primitives/reduce.h"
 #include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// --- Wide runs: a block each. The run stays in the threads' registers between the sum and the product, so that it is
-// read once: bytes / bandwidth is 6 (norm of fp32) or 14 (add and norm) bytes an element, and a single row costs a
-// launch and one trip to memory.
+// --- Wide runs: a block each.
 
-// Of a block whose threads hold so many vectors: more than 512 threads leave each 64 registers.
-constexpr uint32_t most_threads(int held) { return held == 1 ? 1024 : 512; }
-
-// Vectors of `count` elements: this thread's are thread, thread + threads, ... below `vectors`.
-template <int count, int held>
-struct HeldRun {
-  float values[held][count];
-
-  template <class Visit>
-  DEVICE void for_each(uint32_t vectors, const Visit& visit) {
-    UNROLL for (int i = 0; i < held; ++i) {
-      const uint32_t vector = thread_index().x + static_cast<uint32_t>(i) * block_size().x;
-      if (vector < vectors) visit(values[i], static_cast<int64_t>(vector) * count);
-    }
-  }
-
-  // values * (1 / sqrt(mean of squares + eps)) * weight.
-  template <class Element>
-  DEVICE void write_norm(uint32_t vectors, Global<const float> weight, float eps, Global<Element> out) {
-    float squares = 0;
-    for_each(vectors,
-             [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) squares += v[i] * v[i]; });
-    const float mean = block_sum(squares, shared_memory<float>()) / static_cast<float>(vectors * count);
-    const float factor = 1.0f / square_root(mean + eps);
-    for_each(vectors, [&](float(&v)[count], int64_t column) {
-      float w[count];
-      load_floats<count, float>(weight + column, w);
-      UNROLL for (int i = 0; i < count; ++i) w[i] *= v[i] * factor;
-      store_floats<count, Element>(out + column, w);
-    });
-  }
-};
+// out = the run * its norm's factor * weight.
+template <class Element, int count, int held>
+DEVICE void write_norm(HeldRun<count, held>& run, uint32_t vectors, Global<const float> weight, float eps,
+                       Global<Element> out) {
+  const float factor = run.norm_factor(vectors, eps);
+  run.for_each(vectors, [&](float(&v)[count], int64_t column) {
+    float w[count];
+    load_floats<count, float>(weight + column, w);
+    UNROLL for (int i = 0; i < count; ++i) w[i] *= v[i] * factor;
+    store_floats<count, Element>(out + column, w);
+  });
+}
 
 template <class In, class Element, int count, int held>
 struct RmsNormOfRun {
@@ -63,8 +38,8 @@ struct RmsNormOfRun {
     const int64_t row = block_index().x, first = static_cast<int64_t>(block_index().y) * vectors * count;
     const Global<const In> from = x + (row * x_stride + first);
     HeldRun<count, held> run = {};
-    run.for_each(vectors, [&](float(&v)[count], int64_t column) { load_floats<count, In>(from + column, v); });
-    run.write_norm(vectors, weight, eps, out + (row * out_stride + first));
+    run.load(vectors, from);
+    write_norm(run, vectors, weight, eps, out + (row * out_stride + first));
   }
 };
 
@@ -92,7 +67,7 @@ struct AddRmsNorm {
       UNROLL for (int i = 0; i < count; ++i) v[i] += a[i];
       store_floats<count, float>(sum + column, v);
     });
-    run.write_norm(vectors, weight, eps, out + row * out_stride);
+    write_norm(run, vectors, weight, eps, out + row * out_stride);
   }
 };
 
@@ -129,31 +104,6 @@ struct RmsNormOfHeads {
     store_floats<wide, Element>(out + (row * out_stride + column), w);
   }
 };
-
-// Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
-// elements.
-template <int count, class Run>
-void with_held_vectors(int64_t vectors, const Run& run) {
-  constexpr int many = count == wide ? 4 : 16;
-  const auto threads_holding = [&](int64_t held) {
-    return static_cast<uint32_t>(((vectors + held - 1) / held + warp_size - 1) / warp_size * warp_size);
-  };
-  if (threads_holding(1) <= most_threads(1)) return run(std::integral_constant<int, 1>(), threads_holding(1));
-  if (threads_holding(many) <= most_threads(many)) {
-    return run(std::integral_constant<int, many>(), threads_holding(many));
-  }
-  throw Error("UNSUPPORTED", "a norm over " + std::to_string(vectors * count) + " columns: CUDA kernels hold at most " +
-                                 std::to_string(many * count * 512) + " in a block's registers");
-}
-
-// Calls run(constant: elements of a vector).
-template <class Run>
-void with_vector_width(bool in_wide_vectors, const Run& run) {
-  if (in_wide_vectors) return run(std::integral_constant<int, wide>());
-  run(std::integral_constant<int, 1>());
-}
-
-constexpr uint32_t reduction_bytes = 32 * sizeof(float);
 
 }  // namespace
 

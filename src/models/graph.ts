@@ -97,6 +97,17 @@ export class Graph {
     return x.overwritten()
   }
 
+  /**
+   * (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, over every row, [x.rows, x.width]. `weight` and `bias` have
+   * x.width elements each; not every model has a bias.
+   */
+  layerNorm(x: Value, weight: VectorSpec, bias: VectorSpec | undefined, eps: number): Value {
+    const out = this.newValue(x.width, x.rows, 'activation')
+    const weights = { weight: this.weight(weight), bias: bias && this.weight(bias) }
+    this.operators.push({ op: 'layerNorm', x: x.id, ...weights, eps, out: out.id })
+    return out
+  }
+
   /** x * W^T + bias. */
   linear(x: Value, weight: LinearSpec, kind: ValueSpec['class'] = 'activation'): Value {
     const out = this.newValue(weight.out, x.rows, kind)
@@ -257,5 +268,10 @@ export class Module {
   /** The `weight` of a norm. */
   norm(module: string, width: number): VectorSpec {
     return this.source.vector(`${this.name}.${module}.weight`, width)
+  }
+
+  /** The `bias` of a layer norm. */
+  normBias(module: string, width: number): VectorSpec {
+    return this.source.vector(`${this.name}.${module}.bias`, width)
   }
 }

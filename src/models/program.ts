@@ -44,6 +44,7 @@ export function operands(operator: OperatorSpec): { reads: ValueId[]; writes: Va
     case 'embedding':
       return { reads: [], writes: [operator.out] }
     case 'rmsNorm':
+    case 'layerNorm':
       return { reads: [operator.x], writes: operator.out === operator.x ? [] : [operator.out] }
     case 'addRmsNorm':
       return { reads: [operator.x, operator.y], writes: [operator.out] }

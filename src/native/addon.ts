@@ -23,6 +23,7 @@ export type OperatorSpec =
   | { op: 'embedding'; table: number; first: number; out: ValueId }
   | { op: 'rmsNorm'; x: ValueId; weight: number; width: number; eps: number; out: ValueId }
   | { op: 'addRmsNorm'; x: ValueId; y: ValueId; weight: number; eps: number; out: ValueId }
+  | { op: 'layerNorm'; x: ValueId; weight: number; bias?: number | undefined; eps: number; out: ValueId }
   | { op: 'linear'; x: ValueId; targets: readonly { readonly weight: number; readonly out: ValueId }[] }
   | { op: 'rope'; x: ValueId; heads: number; headDim: number; rope: number }
   | { op: 'logNScale'; x: ValueId; length: number }

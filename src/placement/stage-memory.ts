@@ -35,6 +35,10 @@ export function bytesRead({ device, program, weights }: StageSpec): number {
   for (const operator of program.operators) {
     if (operator.op === 'linear') for (const { weight } of operator.targets) read.add(weight)
     else if (operator.op === 'rmsNorm' || operator.op === 'addRmsNorm') read.add(operator.weight)
+    else if (operator.op === 'layerNorm') {
+      read.add(operator.weight)
+      if (operator.bias !== undefined) read.add(operator.bias)
+    }
   }
   return [...read].reduce((sum, index) => sum + weightMemory(weights[index] as WeightSpec), 0)
 }

@@ -9,7 +9,9 @@
 #include "kernel_testing.h"
 #include "layer/elementwise.h"
 #include "layer/embedding.h"
+#include "layer/layer_norm.h"
 #include "layer/rms_norm.h"
+#include "norm_reference.h"
 #include "primitives/numbers.h"
 
 using namespace billfish;
@@ -200,6 +202,64 @@ TEST(cuda_rms_norm_of_heads_in_place) {
       });
     }
   });
+}
+
+// Deviations of 1 beside means of which a float has 7 digits: the norm must lose none of the deviations'.
+TEST(cuda_layer_norm) {
+  const float eps = 1e-5f;
+  for_both_types([&](DType type, auto element) {
+    using Element = decltype(element);
+    for (const Width& width : widths) {
+      const int64_t rows = 3, columns = width.columns;
+      const std::vector<float> weight = random_floats(columns, 5), bias = random_floats(columns, 6);
+      std::vector<float> x = random_floats(rows * columns, 4);
+      const float means[rows] = {0.5f, -1e4f, 1e5f};
+      for (size_t i = 0; i < x.size(); ++i) x[i] += means[i / static_cast<size_t>(columns)];
+      for (const bool with_bias : {false, true}) {
+        const std::vector<double> wanted =
+            layer_norm_reference(x, columns, weight, with_bias ? bias : std::vector<float>(), eps);
+        in_every_schedule([&] {
+          Stream stream(Device::at(0));
+          const DeviceRows<float> in(stream, x, columns, width.gap);
+          const DeviceRows<uint16_t> out(stream, std::vector<uint16_t>(x.size()), columns, width.gap);
+          const DeviceMemory weights = upload(stream, weight), addends = upload(stream, bias);
+          layer_norm<float, Element>(stream, in.matrix<const float>(), weights.as<float>(),
+                                     with_bias ? addends.as<float>() : nullptr, eps, out.matrix<Element>());
+          check_close(widen(type, out.dense(stream)), wanted, 1.01 * rounding(type), 2e-6, "layer_norm");
+        });
+      }
+    }
+  });
+}
+
+TEST(cuda_layer_norm_of_activations_in_place) {
+  for_both_types([&](DType type, auto element) {
+    using Element = decltype(element);
+    for (const Width& width : {Width{37, 2}, Width{136, 8}}) {
+      std::vector<float> x = random_floats(2 * width.columns, 7, 3.0f);
+      for (float& value : x) value += 20;
+      const std::vector<uint16_t> bits = narrow(type, x);
+      const std::vector<float> weight = random_floats(width.columns, 8), bias = random_floats(width.columns, 9);
+      const std::vector<double> wanted = layer_norm_reference(widen(type, bits), width.columns, weight, bias, 1e-5f);
+      in_every_schedule([&] {
+        Stream stream(Device::at(0));
+        const DeviceRows<uint16_t> in(stream, bits, width.columns, width.gap);
+        const DeviceMemory weights = upload(stream, weight), addends = upload(stream, bias);
+        layer_norm<Element, Element>(stream, in.matrix<const Element>(), weights.as<float>(), addends.as<float>(),
+                                     1e-5f, in.matrix<Element>());
+        check_close(widen(type, in.dense(stream)), wanted, 1.01 * rounding(type), 2e-6, "layer_norm in place");
+      });
+    }
+  });
+}
+
+TEST(cuda_norms_of_too_many_columns_say_so) {
+  Stream stream(Device::at(0));
+  const DeviceMemory memory(stream.device(), 65536 * sizeof(float));
+  const Matrix<float> x{memory.as<float>(), 1, 16392, 16392};
+  const Matrix<half> out{memory.as<half>(), 1, 16392, 16392};
+  CHECK_THROWS((layer_norm<float, half>(stream, x, memory.as<float>(), nullptr, 1e-5f, out)), "UNSUPPORTED");
+  CHECK_THROWS((rms_norm<float, half>(stream, x, memory.as<float>(), 16392, 1e-5f, out)), "UNSUPPORTED");
 }
 
 TEST(cuda_silu_mul_and_add) {

@@ -12,6 +12,7 @@
 #include "cpu/features.h"
 #include "cpu/row_kernels.h"
 #include "every_instruction_set.h"
+#include "norm_reference.h"
 
 using namespace billfish;
 using namespace billfish::cpu;
@@ -188,6 +189,31 @@ TEST(operators_rms_norm_of_heads) {
              heads * head_dim + gap, pool());
     check_rows(out, wanted, heads * head_dim, 2e-6, 0);
   });
+}
+
+// Deviations of 1 beside means up to 10^5: of these a float has 7 digits, and the norm must lose none of the
+// deviations'.
+TEST(operators_layer_norm) {
+  for (const int64_t columns : widths) {
+    const int64_t rows = 7, stride = columns + gap;
+    std::vector<float> x = random_floats(rows * columns, 8), bias = random_floats(columns, 9);
+    const float means[rows] = {0, 1, -3, 100, -1e4f, 1e5f, 1e-3f};
+    for (size_t i = 0; i < x.size(); ++i) x[i] += means[i / static_cast<size_t>(columns)];
+    const std::vector<float> weight = random_floats(columns, 10);
+    for (const bool with_bias : {false, true}) {
+      const float* addends = with_bias ? bias.data() : nullptr;
+      const std::vector<double> wanted =
+          layer_norm_reference(x, columns, weight, with_bias ? bias : std::vector<float>(), 1e-5f);
+      on_every_instruction_set([&] {
+        std::vector<float> in = strided(x, columns), out(in.size(), untouched);
+        layer_norm({in.data(), rows, columns, stride}, weight.data(), addends, 1e-5f, out.data(), stride, pool());
+        check_rows(out, wanted, columns, 1e-6, 1e-6);
+        layer_norm({in.data(), rows, columns, stride}, weight.data(), addends, 1e-5f, in.data(), stride, pool());
+        CHECK(in == out);
+        layer_norm({in.data(), 0, columns, stride}, weight.data(), addends, 1e-5f, nullptr, stride, pool());
+      });
+    }
+  }
 }
 
 TEST(operators_add_and_silu_mul) {

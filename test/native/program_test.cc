@@ -1,5 +1,6 @@
 #include "engine/program.h"
 
+#include <string>
 #include <utility>
 
 #include "check.h"
@@ -64,6 +65,8 @@ TEST(program_mistakes_are_refused) {
   refused([](Example& e) { e.program.operators[0] = Embedding{1, 0}; });  // a vector as a table
   refused([](Example& e) { e.program.operators[0] = Embedding{-1, 0}; });
   refused([](Example& e) { e.program.operators[2] = RmsNorm{0, 1, 16, 1e-6f, 1}; });
+  refused([](Example& e) { e.program.operators[2] = LayerNorm{0, 2, no_weight, 1e-6f, 1}; });  // a matrix as its weight
+  refused([](Example& e) { e.program.operators[2] = LayerNorm{0, 1, no_weight, -1.0f, 1}; });
   refused([](Example& e) { e.program.operators[3] = Linear{1, {{4, 2}}}; });  // 48 inputs on a value of 32
   refused([](Example& e) { e.program.operators[3] = Linear{1, {}}; });
   refused([](Example& e) { e.program.operators[5] = SiluMul{2, 4}; });  // 4 is not written yet
@@ -90,6 +93,36 @@ TEST(program_mistakes_are_refused) {
     e.program.values.push_back(tokens(24));
     e.program.operators[1] = Attention{0, 8, 8, 4, 0, 4, 1, 0};  // 4 heads over 3 kv heads
   });
+}
+
+TEST(program_checks_layer_norms) {
+  const auto check = [](WeightId weight, WeightId bias) {
+    Example example;
+    example.weights.push_back({"bias", WeightKind::vector, 32, 1});    // weight 6
+    example.weights.push_back({"narrow", WeightKind::vector, 24, 1});  // weight 7
+    example.program.operators[2] = LayerNorm{0, weight, bias, 1e-6f, 1};
+    validate(example.program, example.weights, {});
+  };
+  const auto complaint = [&](WeightId weight, WeightId bias) -> std::string {
+    try {
+      check(weight, bias);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  check(1, 6);
+  check(1, no_weight);
+  const auto tells = [&](WeightId weight, WeightId bias, const char* what) {
+    const std::string told = complaint(weight, bias);
+    CHECK_MESSAGE(told.find("operator 2 (layerNorm): ") != std::string::npos && told.find(what) != std::string::npos,
+                  "'" << told << "' lacks " << what);
+  };
+  tells(7, 6, "norm weight narrow has 24 values for width 32");
+  tells(1, 7, "norm bias narrow has 24 values for width 32");
+  tells(1, 99, "no weight 99");
+  tells(no_weight, 6, "no weight -1");
+  tells(1, 0, "weight embed is of the wrong kind");
 }
 
 // `change` gets an example whose values all have places of their own.

@@ -61,6 +61,11 @@ class WatchedBackend : public Backend {
     look({&weight}, {&x, &y, &out});
     inner_->add_rms_norm(x, y, weight, eps, out);
   }
+  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
+    look({&weight}, {&x, &out});
+    if (bias != nullptr) look({bias}, {});
+    inner_->layer_norm(x, weight, bias, eps, out);
+  }
   void linear(const Tensor& x, const LinearCall* calls, int count) override {
     look({}, {&x});
     for (int i = 0; i < count; ++i) look({calls[i].weight}, {&calls[i].out});

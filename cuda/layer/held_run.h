@@ -1,0 +1,76 @@
+// A run of columns that a block holds in its threads' registers, so that a norm reads it once: bytes / bandwidth is 6
+// (norm of fp32) or 14 (add and norm) bytes an element, and a single row costs a launch and one trip to memory.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "engine/error.h"
+#include "layer/vector.h"
+#include "primitives/index.h"
+#include "primitives/reduce.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// Of a block whose threads hold so many vectors: more than 512 threads leave each 64 registers.
+constexpr uint32_t most_threads(int held) { return held == 1 ? 1024 : 512; }
+
+// Vectors of `count` elements: this thread's are thread, thread + threads, ... below `vectors`.
+template <int count, int held>
+struct HeldRun {
+  float values[held][count];
+
+  template <class Visit>
+  DEVICE void for_each(uint32_t vectors, const Visit& visit) {
+    UNROLL for (int i = 0; i < held; ++i) {
+      const uint32_t vector = thread_index().x + static_cast<uint32_t>(i) * block_size().x;
+      if (vector < vectors) visit(values[i], static_cast<int64_t>(vector) * count);
+    }
+  }
+
+  template <class In>
+  DEVICE void load(uint32_t vectors, Global<const In> x) {
+    for_each(vectors, [&](float(&v)[count], int64_t column) { load_floats<count, In>(x + column, v); });
+  }
+
+  // The mean of term(element) over the block, for every thread.
+  template <class Term>
+  DEVICE float mean(uint32_t vectors, const Term& term) {
+    float sum = 0;
+    for_each(vectors, [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) sum += term(v[i]); });
+    return block_sum(sum, shared_memory<float>()) / static_cast<float>(vectors * count);
+  }
+
+  // 1 / sqrt(mean of squares + eps), for every thread.
+  DEVICE float norm_factor(uint32_t vectors, float eps) {
+    return 1.0f / square_root(mean(vectors, [](float v) { return v * v; }) + eps);
+  }
+};
+
+// Shared memory of a block that calls mean().
+constexpr uint32_t reduction_bytes = 32 * sizeof(float);
+
+// Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
+// elements. Throws UNSUPPORTED for runs that registers do not hold.
+template <int count, class Run>
+void with_held_vectors(int64_t vectors, const Run& run) {
+  constexpr int many = count == wide ? 4 : 16;
+  const auto threads_holding = [&](int64_t held) {
+    return static_cast<uint32_t>(((vectors + held - 1) / held + warp_size - 1) / warp_size * warp_size);
+  };
+  if (threads_holding(1) <= most_threads(1)) return run(std::integral_constant<int, 1>(), threads_holding(1));
+  if (threads_holding(many) <= most_threads(many)) {
+    return run(std::integral_constant<int, many>(), threads_holding(many));
+  }
+  throw Error("UNSUPPORTED", "a norm over " + std::to_string(vectors * count) + " columns: CUDA kernels hold at most " +
+                                 std::to_string(many * count * 512) + " in a block's registers");
+}
+
+// Calls run(constant: elements of a vector).
+template <class Run>
+void with_vector_width(bool in_wide_vectors, const Run& run) {
+  if (in_wide_vectors) return run(std::integral_constant<int, wide>());
+  run(std::integral_constant<int, 1>());
+}
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,76 @@
+#include "layer/layer_norm.h"
+
+#include "layer/held_run.h"
+#include "layer/vector.h"
+#include "primitives/index.h"
+#include "runtime/launch.h"
+
+namespace billfish::BILLFISH_TARGET {
+namespace {
+
+// A block a row.
+template <class In, class Element, int count, int held>
+struct LayerNorm {
+  static constexpr int max_threads = most_threads(held);
+  Global<const In> x;
+  Global<const float> weight, bias;
+  bool has_bias;
+  Global<Element> out;
+  int64_t x_stride, out_stride;
+  uint32_t vectors;  // a row
+  float eps;
+
+  DEVICE void operator()() const {
+    begin_after_previous_grid();
+    const int64_t row = block_index().x;
+    HeldRun<count, held> run = {};
+    run.load(vectors, x + row * x_stride);
+    centre(run);
+    centre(run);
+    const float factor = run.norm_factor(vectors, eps);
+    const Global<Element> to = out + row * out_stride;
+    run.for_each(vectors, [&](float(&v)[count], int64_t column) {
+      float w[count], b[count] = {};
+      load_floats<count, float>(weight + column, w);
+      if (has_bias) load_floats<count, float>(bias + column, b);
+      UNROLL for (int i = 0; i < count; ++i) w[i] = fused_multiply_add(v[i] * factor, w[i], b[i]);
+      store_floats<count, Element>(to + column, w);
+    });
+  }
+
+  // Subtracts the mean. Beside a large one the deviations are small, but exact differences of floats: what rounding of
+  // the mean left in them is their own mean, which a second call takes away.
+  DEVICE void centre(HeldRun<count, held>& run) const {
+    const float mean = run.mean(vectors, [](float v) { return v; });
+    run.for_each(vectors, [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) v[i] -= mean; });
+  }
+};
+
+}  // namespace
+
+template <class In, class Element>
+void layer_norm(Stream& stream, const Matrix<const In>& x, const float* weight, const float* bias, float eps,
+                const Matrix<Element>& out) {
+  if (x.rows <= 0) return;
+  with_vector_width(is_wide(x) && is_wide(out), [&](auto count) {
+    const int64_t vectors = x.columns / count;
+    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+      launch(stream,
+             {.grid = {static_cast<uint32_t>(x.rows)},
+              .block = {threads},
+              .shared_bytes = reduction_bytes,
+              .programmatic = true},
+             LayerNorm<In, Element, count, held>{x.data, weight, bias, bias != nullptr, out.data, x.stride, out.stride,
+                                                 static_cast<uint32_t>(vectors), eps});
+    });
+  });
+}
+
+template void layer_norm(Stream&, const Matrix<const float>&, const float*, const float*, float, const Matrix<half>&);
+template void layer_norm(Stream&, const Matrix<const float>&, const float*, const float*, float,
+                         const Matrix<bfloat16>&);
+template void layer_norm(Stream&, const Matrix<const half>&, const float*, const float*, float, const Matrix<half>&);
+template void layer_norm(Stream&, const Matrix<const bfloat16>&, const float*, const float*, float,
+                         const Matrix<bfloat16>&);
+
+}  // namespace billfish::BILLFISH_TARGET
