@@ -1,57 +1,24 @@
 import { addon } from './native/addon'
+import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeEmulatedDevice } from './native/devices'
 
-export interface CpuDevice {
+export type { CudaStatus }
+
+export interface CpuDevice extends NativeCpu {
   /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are further names for trying a split. */
   readonly device: 'cpu'
   readonly kind: 'cpu'
-  /** Cores that this process may use. */
-  readonly cores: number
-  /** The instruction set of the kernels: scalar, avx2 or avx512. */
-  readonly instructionSet: string
 }
 
-export interface CudaDevice {
-  /** `'cuda:0'`, ... */
-  readonly device: string
+export interface CudaDevice extends NativeCudaDevice {
   readonly kind: 'cuda'
-  readonly name: string
-  readonly computeCapability: string
-  readonly totalBytes: number
-  readonly freeBytes: number
-  readonly multiprocessors: number
-  readonly l2Bytes: number
-  readonly pciBusId: string
 }
 
 /**
  * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests of what is meant for
  * GPUs, thousands of times slower than one. It must be named (`deviceMap: 'emulated:0'`); billfish never chooses it.
  */
-export interface EmulatedDevice {
-  /** `'emulated:0'`, ... */
-  readonly device: string
+export interface EmulatedDevice extends NativeEmulatedDevice {
   readonly kind: 'emulated'
-  readonly computeCapability: string
-  /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
-  readonly totalBytes: number
-  readonly freeBytes: number
-  readonly multiprocessors: number
-}
-
-export interface CudaStatus {
-  /** Whether this build of billfish has CUDA in it. */
-  readonly compiled: boolean
-  readonly available: boolean
-  /** Why there is no CUDA device, in words; null where there is one. */
-  readonly reason: string | null
-  readonly driverVersion: string | null
-  readonly runtimeVersion: string | null
-  /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
-  readonly cublas: {
-    readonly library: string | null
-    readonly version: string | null
-    readonly reason: string | null
-  }
 }
 
 export interface Devices {

@@ -1,5 +1,6 @@
-import { type AttentionBenchmarkResult, addon, type BenchmarkMachine } from '../native/addon'
-import { type MeasuredMachine, measuredMachine, microseconds } from './gemm'
+import { addon } from '../native/addon'
+import type { AttentionBenchmarkResult, BenchmarkMachine } from '../native/benchmark'
+import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint } from './report'
 import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
 import type { AttentionHeads } from './shapes'
 import { spread } from './spread'
@@ -16,19 +17,7 @@ export interface AttentionOptions extends BenchmarkOptions {
   readonly cases: readonly AttentionCase[]
 }
 
-export interface AttentionPoint extends AttentionCase {
-  /** Medians of one call, and the fastest and slowest. */
-  readonly microseconds: number
-  readonly fastestMicroseconds: number
-  readonly slowestMicroseconds: number
-  /** Keys and values that are read, once each. */
-  readonly gigabytesPerSecond: number
-  readonly teraflops: number
-  /** gigabytesPerSecond as a share of the machine's memoryGigabytesPerSecond. */
-  readonly ofMemory: number
-  /** Multiplications and additions a byte of keys and values. */
-  readonly flopsPerByte: number
-}
+export interface AttentionPoint extends AttentionCase, MeasuredPoint {}
 
 export interface AttentionReport extends MeasuredMachine {
   readonly results: readonly AttentionPoint[]
@@ -57,17 +46,9 @@ export function attentionReport(
   const [memoryRate] = spread(results.map((result) => result.memoryRate))
   return {
     ...measuredMachine(device, machine, memoryRate),
-    results: results.map((result) => {
-      const flops = 2 * result.multiplications
-      const bytesPerSecond = result.cacheBytes / result.median
-      return {
-        ...(cases[result.index] as AttentionCase),
-        ...microseconds(result),
-        gigabytesPerSecond: bytesPerSecond / 1e9,
-        teraflops: flops / result.median / 1e12,
-        ofMemory: bytesPerSecond / memoryRate,
-        flopsPerByte: flops / result.cacheBytes,
-      }
-    }),
+    results: results.map((result) => ({
+      ...(cases[result.index] as AttentionCase),
+      ...measuredPoint(result, result.cacheBytes, 2 * result.multiplications, memoryRate),
+    })),
   }
 }

@@ -1,4 +1,6 @@
-import { addon, type GemmBenchmarkMachine, type GemmBenchmarkResult } from '../native/addon'
+import { addon } from '../native/addon'
+import type { GemmBenchmarkMachine, GemmBenchmarkResult } from '../native/benchmark'
+import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint } from './report'
 import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
 import type { LinearShape } from './shapes'
 import { spread } from './spread'
@@ -14,34 +16,10 @@ export interface GemmOptions extends BenchmarkOptions {
   readonly zeroPoints: boolean
 }
 
-/** What a benchmark says of the machine, whatever it measures. */
-export interface MeasuredMachine {
-  readonly device: string
-  /** Its name, or the CPU's threads and instruction set. */
-  readonly machine: string
-  /** False on emulated devices, whose times say nothing. */
-  readonly timesMeanSomething: boolean
-  /** What memoryGigabytesPerSecond counts: bytes read, or read and written. */
-  readonly memoryTraffic: 'reading' | 'copying'
-  /** What plain reading or copying reached in this run, measured again and again between the points: the median. */
-  readonly memoryGigabytesPerSecond: number
-}
-
 /** One shape with weights of so many bits on so many rows. */
-export interface GemmPoint extends LinearShape {
+export interface GemmPoint extends LinearShape, MeasuredPoint {
   readonly bits: number
   readonly rows: number
-  /** Medians of one call, and the fastest and slowest. */
-  readonly microseconds: number
-  readonly fastestMicroseconds: number
-  readonly slowestMicroseconds: number
-  /** Weights, input and output, once each. */
-  readonly gigabytesPerSecond: number
-  readonly teraflops: number
-  /** gigabytesPerSecond as a share of the machine's memoryGigabytesPerSecond. */
-  readonly ofMemory: number
-  /** Multiplications and additions a byte of weights, input and output. */
-  readonly flopsPerByte: number
   /** The vendor's library in 16 bits in the same run; null without one. */
   readonly vendorMicroseconds: number | null
   /** How many times faster than that. */
@@ -89,32 +67,15 @@ export function gemmReport(
     results: results.map((result) => {
       const shape = shapes[result.index] as LinearShape
       const flops = 2 * result.rows * shape.in * shape.outs.reduce((sum, out) => sum + out, 0)
-      const bytesPerSecond = result.movedBytes / result.median
       const vendorSeconds = result.vendorSeconds > 0 ? result.vendorSeconds : null
       return {
         ...shape,
         bits: result.bits,
         rows: result.rows,
-        ...microseconds(result),
-        gigabytesPerSecond: bytesPerSecond / 1e9,
-        teraflops: flops / result.median / 1e12,
-        ofMemory: bytesPerSecond / memoryRate,
-        flopsPerByte: flops / result.movedBytes,
+        ...measuredPoint(result, result.movedBytes, flops, memoryRate),
         vendorMicroseconds: vendorSeconds && vendorSeconds * 1e6,
         timesVendor: vendorSeconds && vendorSeconds / result.median,
       }
     }),
   }
-}
-
-export function measuredMachine(
-  device: string,
-  { name, timesMeanSomething, memoryTraffic }: Omit<GemmBenchmarkMachine, 'vendor' | 'vendorFlops'>,
-  memoryRate: number,
-): MeasuredMachine {
-  return { device, machine: name, timesMeanSomething, memoryTraffic, memoryGigabytesPerSecond: memoryRate / 1e9 }
-}
-
-export function microseconds({ median, fastest, slowest }: { median: number; fastest: number; slowest: number }) {
-  return { microseconds: median * 1e6, fastestMicroseconds: fastest * 1e6, slowestMicroseconds: slowest * 1e6 }
 }

@@ -1,6 +1,6 @@
 import { BillfishError } from '../errors'
 import { activationType, type ModelType, numberFormats } from '../limits'
-import type { NativeBenchmark } from '../native/addon'
+import type { NativeBenchmark } from '../native/benchmark'
 import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
 

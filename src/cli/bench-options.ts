@@ -1,7 +1,7 @@
-import { SingleBar } from 'cli-progress'
 import { InvalidArgumentError } from 'commander'
 import { devices } from '../devices'
 import { deviceName } from '../placement/device-map'
+import { type ProgressBar, progressBar } from './progress-bar'
 import type { Terminal } from './terminal'
 
 /** `1,16,64`: whole numbers from `least` on. */
@@ -31,26 +31,9 @@ export function benchDevice(option: string | undefined): { device: string; kind:
   return { device, kind: (/^(cuda|emulated)/.exec(device)?.[1] as DeviceKind | undefined) ?? 'cpu' }
 }
 
-/** A bar on standard error, where that is a terminal: what `onProgress` of a benchmark takes. */
-export function pointsBar({ stderr }: Terminal): { update(done: number, all: number): void; stop(): void } | undefined {
-  if (stderr.isTTY !== true) return undefined
-  const bar = new SingleBar({
-    format: 'Measuring {bar} {value} of {total}',
-    stream: stderr as NodeJS.WriteStream,
-    clearOnComplete: true,
-    hideCursor: true,
-  })
-  let started = false
-  return {
-    update(done, all) {
-      if (started) bar.update(done)
-      else bar.start(all, done)
-      started = true
-    },
-    stop() {
-      if (started) bar.stop()
-    },
-  }
+/** What `onProgress` of a benchmark takes. */
+export function pointsBar(terminal: Terminal): ProgressBar | undefined {
+  return progressBar(terminal, 'Measuring {bar} {value} of {total}')
 }
 
 /** Said where it is so, whatever was measured. */

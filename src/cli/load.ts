@@ -1,4 +1,3 @@
-import { Presets, SingleBar } from 'cli-progress'
 import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
@@ -13,6 +12,7 @@ import { formatBytes } from './format'
 import { wholeNumber } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
+import { progressBar } from './progress-bar'
 import type { Terminal } from './terminal'
 
 /** Options of every command that loads a model. */
@@ -81,7 +81,7 @@ export async function loadPlanned(
   if (!plan.fits) {
     throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${plan.explanation.join(' ')}`)
   }
-  const bar = shown && terminal.stderr.isTTY === true ? progressBar(terminal) : undefined
+  const bar = shown ? loadingBar(terminal) : undefined
   try {
     const { microBatches, offloadDirectory } = options
     return await load({ plan, microBatches, offloadDirectory, signal, onProgress: bar?.update })
@@ -101,26 +101,10 @@ export function cudaDevices(): CudaDevice[] {
   return devices().devices.filter((device) => device.kind === 'cuda')
 }
 
-function progressBar({ stderr }: Terminal): { update(progress: LoadProgress): void; stop(): void } {
-  const bar = new SingleBar(
-    {
-      format: 'Loading {bar} {percentage}%  {done} of {all}',
-      stream: stderr as NodeJS.WriteStream,
-      clearOnComplete: true,
-      hideCursor: true,
-    },
-    Presets.shades_classic,
-  )
-  let started = false
-  return {
-    update({ bytesDone, bytesTotal }) {
-      const texts = { done: formatBytes(bytesDone), all: formatBytes(bytesTotal) }
-      if (!started) bar.start(bytesTotal, bytesDone, texts)
-      else bar.update(bytesDone, texts)
-      started = true
-    },
-    stop() {
-      if (started) bar.stop()
-    },
-  }
+function loadingBar(terminal: Terminal) {
+  const bar = progressBar(terminal, 'Loading {bar} {percentage}%  {done} of {all}')
+  if (bar === undefined) return undefined
+  const update = ({ bytesDone, bytesTotal }: LoadProgress) =>
+    bar.update(bytesDone, bytesTotal, { done: formatBytes(bytesDone), all: formatBytes(bytesTotal) })
+  return { update, stop: bar.stop }
 }

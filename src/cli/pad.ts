@@ -1,8 +1,8 @@
-import { Presets, SingleBar } from 'cli-progress'
 import { type Command, InvalidArgumentError } from 'commander'
 import { type PadProgress, type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
 import { counted, formatBytes, formatCount, formatTable } from './format'
 import { wholeNumber } from './options'
+import { progressBar } from './progress-bar'
 import { abortable, printJson, type Terminal } from './terminal'
 
 interface Options {
@@ -53,8 +53,8 @@ Examples:
     )
     .action((directory: string, output: string, options: Options) =>
       abortable(terminal, async (signal) => {
-        const isShown = options.quiet !== true && options.json !== true && terminal.stderr.isTTY === true
-        const bar = isShown ? progressBar(terminal) : undefined
+        const isShown = options.quiet !== true && options.json !== true
+        const bar = isShown ? paddingBar(terminal) : undefined
         try {
           const result = await padCheckpoint(directory, output, {
             parallelSizes: options.multiple,
@@ -107,34 +107,21 @@ function describe(result: PadResult, output: string): string {
   return formatTable(rows, 'll')
 }
 
-function progressBar({ stderr }: Terminal): { update(progress: PadProgress): void; stop(): void } {
-  const bar = new SingleBar(
-    {
-      format: '{phase} {bar} {percentage}%  {done} of {all}  {eta_formatted} left',
-      stream: stderr as NodeJS.WriteStream,
-      clearOnComplete: true,
-      hideCursor: true,
-    },
-    Presets.shades_classic,
-  )
+function paddingBar(terminal: Terminal) {
+  const bar = progressBar(terminal, '{phase} {bar} {percentage}%  {done} of {all}  {eta_formatted} left')
+  if (bar === undefined) return undefined
   let current: PadProgress['phase'] | undefined
   return {
-    update({ phase, done, total }) {
+    update({ phase, done, total }: PadProgress) {
+      if (phase !== current) bar.stop()
+      current = phase
       const isWriting = phase === 'writing'
-      const texts = {
+      bar.update(done, total, {
         phase: isWriting ? 'Writing' : 'Verifying',
         done: isWriting ? formatBytes(done) : `${done}`,
         all: isWriting ? formatBytes(total) : counted(total, 'layer'),
-      }
-      if (phase !== current) {
-        if (current) bar.stop()
-        bar.start(total, done, texts)
-      } else bar.update(done, texts)
-      current = phase
+      })
     },
-    stop() {
-      if (current) bar.stop()
-      current = undefined
-    },
+    stop: bar.stop,
   }
 }

@@ -1,7 +1,7 @@
 import { formatBytes } from './format'
 import { cardHeight, colors, deviceCard } from './plan-card'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
-import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
+import { element, fitted, group, picture, textElement, textWidth } from './svg'
 
 export interface PictureOptions {
   /** What is placed. */
@@ -49,22 +49,8 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   }
   const height = y - gap + margin
 
-  const drawing = element(
-    'svg',
-    {
-      xmlns: 'http://www.w3.org/2000/svg',
-      viewBox: `0 0 ${width} ${height}`,
-      width,
-      height,
-      role: 'img',
-      'font-family': "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
-    },
-    element('title', {}, escapeXml(`${options.title}: ${options.subtitle}`)),
-    element('rect', { width, height, fill: colors.background }),
-    header(plan, options, width),
-    ...drawings,
-  )
-  return `${drawing}\n`
+  const title = `${options.title}: ${options.subtitle}`
+  return picture({ width, height, title, background: colors.background }, header(plan, options, width), ...drawings)
 }
 
 /** As many in each row, and no group of devices in two rows if it fits in one. */

@@ -1,5 +1,5 @@
 import { colors } from './plan-card'
-import { element, escapeXml, fitted, group, textElement } from './svg'
+import { element, escapeXml, fitted, group, picture, textElement } from './svg'
 
 export interface Roofline {
   readonly title: string
@@ -40,18 +40,8 @@ export function rooflinePicture(roofline: Roofline): string {
     xs.place(flopsPerByte),
     plot.height - ys.place(teraflops),
   ]
-  const drawing = element(
-    'svg',
-    {
-      xmlns: 'http://www.w3.org/2000/svg',
-      viewBox: `0 0 ${width} ${height}`,
-      width,
-      height,
-      role: 'img',
-      'font-family': "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
-    },
-    element('title', {}, escapeXml(`${title}: ${subtitle}`)),
-    element('rect', { width, height, fill: colors.background }),
+  return picture(
+    { width, height, title: `${title}: ${subtitle}`, background: colors.background },
     textElement(margin, 46, fitted(title, width - 2 * margin, 22), { size: 22, fill: colors.text, bold: true }),
     textElement(margin, 70, fitted(subtitle, width - 2 * margin, 14), { size: 14, fill: colors.faint }),
     group(
@@ -85,7 +75,6 @@ export function rooflinePicture(roofline: Roofline): string {
     ),
     legend(roofline),
   )
-  return `${drawing}\n`
 }
 
 interface LogScale {

@@ -9,6 +9,28 @@ export function element(name: string, attributes: Attributes, ...children: reado
   return children.length === 0 ? `<${name}${written}/>` : `<${name}${written}>${children.join('')}</${name}>`
 }
 
+/** A whole picture on a background of its own, as the text of a file. `title` is what a screen reader says. */
+export function picture(
+  { width, height, title, background }: { width: number; height: number; title: string; background: string },
+  ...children: readonly string[]
+): string {
+  const drawing = element(
+    'svg',
+    {
+      xmlns: 'http://www.w3.org/2000/svg',
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      role: 'img',
+      'font-family': "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+    },
+    element('title', {}, escapeXml(title)),
+    element('rect', { width, height, fill: background }),
+    ...children,
+  )
+  return `${drawing}\n`
+}
+
 /** Elements moved so that their origin is at (x, y). */
 export function group(x: number, y: number, ...children: readonly string[]): string {
   return element('g', { transform: `translate(${rounded(x)} ${rounded(y)})` }, ...children)

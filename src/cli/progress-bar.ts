@@ -1,0 +1,31 @@
+import { Presets, SingleBar } from 'cli-progress'
+import type { Terminal } from './terminal'
+
+export interface ProgressBar {
+  /** @param words what stands for `{name}` in the bar's format */
+  update(done: number, all: number, words?: Readonly<Record<string, string>>): void
+  /** Takes the bar away; the next update begins a new one. */
+  stop(): void
+}
+
+/**
+ * A bar on standard error, where that is a terminal.
+ * @param format as cli-progress takes it: `{bar}`, `{percentage}`, `{value}`, `{total}`, `{eta_formatted}` and words
+ */
+export function progressBar({ stderr }: Terminal, format: string): ProgressBar | undefined {
+  if (stderr.isTTY !== true) return undefined
+  const stream = stderr as NodeJS.WriteStream
+  const bar = new SingleBar({ format, stream, clearOnComplete: true, hideCursor: true }, Presets.shades_classic)
+  let isShown = false
+  return {
+    update(done, all, words) {
+      if (isShown) bar.update(done, words)
+      else bar.start(all, done, words)
+      isShown = true
+    },
+    stop() {
+      if (isShown) bar.stop()
+      isShown = false
+    },
+  }
+}

@@ -1,0 +1,50 @@
+export interface NativeCpu {
+  /** Cores that this process may use. */
+  readonly cores: number
+  /** The instruction set of the kernels: scalar, avx2 or avx512. */
+  readonly instructionSet: string
+}
+
+export interface NativeCudaDevice {
+  /** `'cuda:0'`, ... */
+  readonly device: string
+  readonly name: string
+  readonly computeCapability: string
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly multiprocessors: number
+  readonly l2Bytes: number
+  readonly pciBusId: string
+}
+
+export interface NativeEmulatedDevice {
+  /** `'emulated:0'`, ... */
+  readonly device: string
+  readonly computeCapability: string
+  /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly multiprocessors: number
+}
+
+export interface CudaStatus {
+  /** Whether this build of billfish has CUDA in it. */
+  readonly compiled: boolean
+  readonly available: boolean
+  /** Why there is no CUDA device, in words; null where there is one. */
+  readonly reason: string | null
+  readonly driverVersion: string | null
+  readonly runtimeVersion: string | null
+  /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
+  readonly cublas: {
+    readonly library: string | null
+    readonly version: string | null
+    readonly reason: string | null
+  }
+}
+
+export interface NativeDevices {
+  readonly cpu: NativeCpu
+  readonly devices: readonly NativeCudaDevice[]
+  readonly cuda: CudaStatus
+}
