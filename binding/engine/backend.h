@@ -84,15 +84,19 @@ class Backend {
   // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
   // begin().
   virtual void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) = 0;
-  // Instead of begin(), where every sequence has one token: begins the step and calls operators(rows), which does the
-  // step's operators on so many rows; those beyond the batch's (there are at most `most_rows`) belong to no sequence.
-  // Such steps do the same again and again: a backend may record it, and do what it has recorded.
-  using Operators = std::function<void(int64_t rows)>;
-  virtual void run_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows,
-                          const Operators& operators) {
+  // Instead of begin(), where every sequence has one token. Such steps do the same again and again: a backend may
+  // record it, and do what it has recorded. Returns the rows that the step's operators are done on; those beyond the
+  // batch's (there are at most `most_rows`) belong to no sequence. All ranks of a stage return the same.
+  virtual int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows) {
     (void)most_rows;
     begin(batch, ropes);
-    operators(batch.rows());
+    return batch.rows();
+  }
+  // Then each part of the step, 0, 1, 2, ...: does what `operators` does, on the rows of begin_decode(). What ranks do
+  // together lies between two parts.
+  virtual void run_part(size_t part, const std::function<void()>& operators) {
+    (void)part;
+    operators();
   }
   // What the user should know of how steps run: that something is not as it was asked for, and why. Mostly empty.
   virtual std::string take_notice() { return {}; }

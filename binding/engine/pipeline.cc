@@ -116,6 +116,15 @@ void Pipeline::finish(std::shared_ptr<Step> step) {
   done(std::move(step));
 }
 
+// Of all ranks of the stage, none of which is at work.
+static void take_notices(Stage& stage, Step& step) {
+  const auto take = [&](Backend& backend) {
+    if (std::string notice = backend.take_notice(); !notice.empty()) step.result.notices.push_back(std::move(notice));
+  };
+  take(stage.backend());
+  for (const auto& follower : stage.followers()) take(follower->backend());
+}
+
 void Pipeline::work(size_t index) {
   prepare_stage_thread("billfish-s" + std::to_string(index));
   Lane& lane = *lanes_[index];
@@ -136,9 +145,7 @@ void Pipeline::work(size_t index) {
     interval.begin = steady_milliseconds();
     try {
       step->work[index] = stages_[index]->run(*step);
-      if (std::string notice = stages_[index]->backend().take_notice(); !notice.empty()) {
-        step->result.notices.push_back(std::move(notice));
-      }
+      take_notices(*stages_[index], *step);
     } catch (const std::exception& error) {
       fail(*step, error);
       stages_[index]->backend().drain();

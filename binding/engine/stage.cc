@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <utility>
 
 #include "engine/error.h"
@@ -14,6 +15,11 @@ namespace {
 ValueBytes value_bytes(const Backend& backend) {
   const auto of = [&](ValueClass kind) { return static_cast<int64_t>(byte_size(backend.value_type(kind))); };
   return {of(ValueClass::activation), of(ValueClass::residual), of(ValueClass::logits)};
+}
+
+// What ranks do together.
+bool is_exchange(const Operator& op) {
+  return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
 }
 
 }  // namespace
@@ -43,7 +49,8 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   }
 
   const Value& output = program_.values[program_.output];
-  hands_on_ = leads() && output.rows == RowKind::tokens;
+  is_last_ = output.rows == RowKind::logits;
+  hands_on_ = leads() && !is_last_;
   if (!leads()) return;
   if (hands_on_ || program_.input != no_value) {
     hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
@@ -154,24 +161,30 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, 
   return work;
 }
 
-// One token a sequence, and nothing asked for between two operators; of the last stage all rows' logits, at once. Ranks
-// meet between operators, on the host.
+// One token a sequence, and nothing asked for between two operators; of the last stage all rows' logits, at once. All
+// ranks find the same.
 bool Stage::is_decode(const Step& step) const {
   const auto rows = static_cast<size_t>(step.batch.rows());
-  if (step.batch.sequences.size() != rows || step.want_hidden_states || rank_.group) return false;
-  return hands_on_ || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
+  if (step.batch.sequences.size() != rows || step.want_hidden_states) return false;
+  return !is_last_ || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
 }
 
 void Stage::run_decode(Step& step) {
   check_not_cancelled(step);  // what has been recorded does not ask
   first_logit_row_ = 0;
-  const int64_t most_rows = hands_on_ ? limits_.max_rows : std::min(limits_.max_rows, limits_.max_logit_rows);
-  backend_->run_decode(step.batch, program_.ropes, most_rows, [&](int64_t rows) {
-    token_rows_ = logit_rows_ = rows;
-    execute(program_.operators.begin(), program_.operators.end(), step);
-  });
+  const int64_t most_rows = is_last_ ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
+  token_rows_ = logit_rows_ = backend_->begin_decode(step.batch, program_.ropes, most_rows);
+  const auto end = program_.operators.cend();
+  size_t parts = 0;
+  for (auto first = program_.operators.cbegin(); first != end;) {
+    const auto exchange = std::find_if(first, end, is_exchange);
+    const auto operators = [&] { execute(first, exchange, step); };
+    if (first != exchange) backend_->run_part(parts++, std::ref(operators));
+    if (exchange != end) execute(*exchange, step);
+    first = exchange == end ? end : exchange + 1;
+  }
   token_rows_ = logit_rows_ = step.batch.rows();
-  if (!hands_on_) take_results(step);
+  if (leads() && is_last_) take_results(step);
 }
 
 void Stage::take_input(Step& step, const float* hidden) {

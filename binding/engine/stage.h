@@ -95,7 +95,8 @@ class Stage {
   };
   std::vector<LayerCache> caches_;
   std::vector<Backend::LinearCall> calls_;
-  bool hands_on_ = false;  // hidden states, to a stage behind; else it is the last one
+  bool is_last_ = false;   // of the model: it ends with logits
+  bool hands_on_ = false;  // hidden states, to a stage behind
   bool gives_ = false;     // them to its backend directly
   int64_t hidden_width_ = 0;
   float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage

@@ -2,6 +2,7 @@
 // at once. The host waits only for what it takes or gives itself; other devices' stages wait on their own streams.
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,16 +111,22 @@ class DeviceBackend final : public Peer {
     batch_->upload(stream_, batch);
   }
 
-  void run_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows,
-                  const Operators& operators) override {
+  int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows) override {
     const int64_t rows = recorded_.rows_for(batch.rows(), most_rows);
-    if (rows == 0) return Backend::run_decode(batch, ropes, most_rows, operators);
+    if (rows == 0) {
+      recorded_.begin_unrecorded();
+      return Backend::begin_decode(batch, ropes, most_rows);
+    }
     start_step();
     clock_.begin(stream_);
     batch_->upload(stream_, batch, static_cast<int32_t>(rows));
     std::vector<int32_t> key = batch_->provide_for_more();
     key.push_back(static_cast<int32_t>(rows));
-    recorded_.run(stream_, key, [&] { operators(rows); });
+    recorded_.begin(key);
+    return rows;
+  }
+  void run_part(size_t part, const std::function<void()>& operators) override {
+    recorded_.run(stream_, part, operators);
   }
   std::string take_notice() override { return recorded_.take_notice(); }
 

@@ -17,43 +17,49 @@ static bool wanted() {
   throw Error("INVALID_OPTION", "BILLFISH_CUDA_GRAPHS is '" + value + "'; it must be on or off.");
 }
 
-RecordedSteps::RecordedSteps() : on_(wanted()) {}
+RecordedSteps::RecordedSteps() : wanted_(wanted()), on_(wanted_) {}
 
 int64_t RecordedSteps::rows_for(int64_t rows, int64_t most) const {
-  if (!on_ || rows > most_rows) return 0;
+  if (!wanted_ || rows > most_rows) return 0;
   const int64_t step = rows <= 64 ? 8 : 32;
   const int64_t rounded =
       rows <= 8 ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows))) : (rows + step - 1) / step * step;
   return std::min(rounded, most);
 }
 
-RecordedSteps::Entry& RecordedSteps::entry_of(const std::vector<int32_t>& key, bool& is_new) {
+RecordedSteps::Entry& RecordedSteps::entry_of(const std::vector<int32_t>& key) {
   auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.key == key; });
-  is_new = entry == entries_.end();
-  if (is_new && entries_.size() < most_graphs) {
-    entries_.push_back({key, 0, std::nullopt});
+  const bool is_new = entry == entries_.end();
+  if (is_new && entries_.size() < most_steps) {
+    entries_.push_back({key, 0, {}});
     entry = std::prev(entries_.end());
   } else if (is_new) {
     entry = std::min_element(entries_.begin(), entries_.end(),
                              [](const Entry& a, const Entry& b) { return a.last_use < b.last_use; });
-    *entry = {key, 0, std::nullopt};
+    *entry = {key, 0, {}};
   }
   entry->last_use = ++uses_;
   return *entry;
 }
 
-void RecordedSteps::run(Stream& stream, const std::vector<int32_t>& key, const std::function<void()>& operators) {
-  bool is_new = true;
-  Entry* const entry = on_ ? &entry_of(key, is_new) : nullptr;
-  if (!is_new && !entry->graph) record(stream, *entry, operators);
-  if (is_new || !entry->graph) {
-    operators();
-  } else {
-    stream.launch(*entry->graph);
+void RecordedSteps::begin(const std::vector<int32_t>& key) { current_ = on_ ? &entry_of(key) : nullptr; }
+
+void RecordedSteps::run(Stream& stream, size_t part, const std::function<void()>& operators) {
+  Part* recorded = nullptr;
+  if (current_ != nullptr && on_) {
+    if (current_->parts.size() <= part) current_->parts.resize(part + 1);
+    recorded = &current_->parts[part];
+    if (recorded->has_run && !recorded->graph) record(stream, *recorded, operators);
   }
+  if (recorded != nullptr && recorded->graph) {
+    stream.launch(*recorded->graph);
+    return;
+  }
+  operators();
+  if (recorded != nullptr) recorded->has_run = true;
 }
 
-void RecordedSteps::record(Stream& stream, Entry& entry, const std::function<void()>& operators) {
+void RecordedSteps::record(Stream& stream, Part& part, const std::function<void()>& operators) {
   try {
     stream.begin_capture();
     try {
@@ -62,7 +68,7 @@ void RecordedSteps::record(Stream& stream, Entry& entry, const std::function<voi
       stream.abandon_capture();
       throw;
     }
-    entry.graph = stream.end_capture();
+    part.graph = stream.end_capture();
   } catch (const Error& error) {
     if (error.code() == "ABORTED") throw;
     on_ = false;

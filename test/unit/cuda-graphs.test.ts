@@ -8,11 +8,12 @@ afterEach(() => {
 
 // Generations that begin and end at different times, so that the number of sequences changes from step to step and
 // prompts come between decode steps; one is aborted.
-async function generations(name: string, graphs: 'on' | 'off') {
+async function generations(name: string, graphs: 'on' | 'off', ranks = 1) {
   process.env.BILLFISH_CUDA_GRAPHS = graphs
   const { prompts } = golden(name)
   await using model = await loadModel(modelDirectory(name), {
-    deviceMap: 'emulated:0',
+    deviceMap: Array.from({ length: ranks }, (_, rank) => `emulated:${rank}`).join(','),
+    tensorParallelSize: ranks,
     maxModelLength: 96,
     maxSequences: 4,
   })
@@ -44,6 +45,16 @@ describe.each(denseModels)('%s', (name) => {
     expect(await generations(name, 'off')).toEqual(tokens)
   })
 })
+
+test.each(['qwen2-awq-int4-g128', 'qwen3-bf16', 'qwen2-gptq-int4-g32-desc_act'])(
+  '%s generates the same on two ranks with CUDA graphs and without',
+  async (name) => {
+    const { greedy } = golden(name)
+    const tokens = await generations(name, 'on', 2)
+    expect(tokens.first).toEqual((greedy.p7 as number[]).slice(0, 9))
+    expect(await generations(name, 'off', 2)).toEqual(tokens)
+  },
+)
 
 test('BILLFISH_CUDA_GRAPHS is on or off', async () => {
   process.env.BILLFISH_CUDA_GRAPHS = 'sometimes'
