@@ -1,3 +1,4 @@
+import { shown } from './checkpoint/invalid'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
@@ -107,7 +108,8 @@ export function activationType(dtype: ModelType | undefined, config: RawConfig):
 function count(name: string, value: number | undefined, fallback: number, most = maxCount): number {
   if (value === undefined) return fallback
   if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${most}.`)
+    const text = typeof value === 'number' ? value : shown(value) // '2' is no number
+    throw new BillfishError('INVALID_OPTION', `${name} is ${text}, but must be a whole number from 1 to ${most}.`)
   }
   return value
 }

@@ -13,6 +13,7 @@ import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
 import { pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
+import { checkGroups } from './placement/device-groups'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
 import { withDevicesAtHand } from './placement/devices-at-hand'
 import { fromPlan } from './placement/from-plan'
@@ -93,6 +94,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
+  checkGroups(deviceMap.values(), limits.tensorParallelSize)
   const policy = pipelinePolicy(
     stages.map(({ device }) => device),
     options.microBatches,

@@ -21,9 +21,9 @@ export class Rank {
     return this.index === 0
   }
 
-  /** This rank's share of `size` channels, cut at multiples of `groupSize` and of `tile`. */
-  share(size: number, groupSize = 1, tile = 1): Share {
-    const padded = paddedSize(size, { groupSize, tile, parallelSizes: [this.count] })
+  /** This rank's share of `size` channels of a layer, cut at multiples of `groupSize` and of `tile`. */
+  share(size: number, groupSize = 1, tile = 1, layer?: string): Share {
+    const padded = paddedSize(size, { groupSize, tile, parallelSizes: [this.count], layer })
     const own = padded / this.count
     return cut(paddingRuns(size, padded, 'tail'), this.index * own, own)
   }

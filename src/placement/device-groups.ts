@@ -1,5 +1,10 @@
 import { BillfishError } from '../errors'
+import { devicesOfGroup } from '../models/stages'
+import { computesOn } from '../native/device-kind'
 import type { PlanDevice } from './plan'
+
+/** Ranks that GPUs can be of one stage: as many read each other's memory (cuda/layer/rank_sum.h). */
+const mostRanksOnGpus = 8
 
 /**
  * Devices that compute stages together under tensor parallelism: the first `ranks` of them, the next ones, and so on. A
@@ -14,7 +19,7 @@ export function deviceGroups(devices: readonly PlanDevice[], ranks: number): Pla
   if (members.length % ranks !== 0) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `devices: ${devices.length} devices do not make groups of ${ranks} (tensorParallelSize). Give a multiple of ${ranks}.`,
+      `devices: ${devices.length} devices do not make groups of ${ranks} (tensorParallelSize). Give a multiple of ${ranks}, or another tensorParallelSize.`,
     )
   }
   return Array.from({ length: members.length / ranks }, (_, group) => {
@@ -28,4 +33,55 @@ export function deviceGroups(devices: readonly PlanDevice[], ranks: number): Pla
       speed: least(own.map(({ speed = 1 }) => speed)),
     }
   })
+}
+
+/**
+ * Whether devices can compute stages together as a map says.
+ * @param groups the devices of every stage, `'cuda:0,cuda:1'`, or one for all ranks
+ * @throws BillfishError INVALID_OPTION for groups of another size, with a device twice, of several kinds or of too many
+ *   GPUs, and for devices of several groups
+ */
+export function checkGroups(groups: Iterable<string>, ranks: number): void {
+  const groupOf = new Map<string, string>()
+  for (const group of new Set(groups)) {
+    const devices = devicesOfGroup(group, ranks)
+    if (ranks > 1) checkMembers(group, ranks)
+    for (const device of new Set(devices)) {
+      const other = groupOf.get(device)
+      groupOf.set(device, group)
+      if (other === undefined) continue
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `deviceMap: ${device} is in two groups, ${other} and ${group}. A device computes all its stages together with the ` +
+          'same devices, in the same order (tensorParallelSize); name the same group for all of them.',
+      )
+    }
+  }
+}
+
+function checkMembers(group: string, ranks: number): void {
+  const devices = group.split(',')
+  const twice = devices.find((device, i) => devices.indexOf(device) < i)
+  if (twice !== undefined) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap: ${group} names ${twice} twice. Name ${ranks} devices (tensorParallelSize), or one for all ranks.`,
+    )
+  }
+  const [first = '', ...others] = devices
+  const kind = (device: string) => (computesOn(device) === 'cpu' ? 'cpu' : device.replace(/:.*/, ''))
+  const stranger = others.find((device) => kind(device) !== kind(first))
+  if (stranger !== undefined) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap: ${stranger} cannot compute a stage together with ${first}; tensor parallelism is for devices of one kind ` +
+        "that reach each other's memory. Name devices of one kind, or leave tensorParallelSize out.",
+    )
+  }
+  if (kind(first) === 'cpu' || ranks <= mostRanksOnGpus) return
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `tensorParallelSize is ${ranks}, but at most ${mostRanksOnGpus} GPUs can compute a stage together. Use ` +
+      `${mostRanksOnGpus} or less, and more stages for more devices.`,
+  )
 }

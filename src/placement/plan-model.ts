@@ -9,7 +9,7 @@ import { modulesOf } from '../models/stages'
 import { readQuantizationConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
-import { deviceGroups } from './device-groups'
+import { checkGroups, deviceGroups } from './device-groups'
 import { type DeviceMap, resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
@@ -62,6 +62,7 @@ export function plan(model: Model, source: PlanSource, options: PlanOptions): Mo
   const devices = deviceGroups(candidates, limits.tensorParallelSize)
   const costs = costsOf(model, source, limits.tensorParallelSize)
   const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap ?? 'auto')
+  checkGroups(map.values(), limits.tensorParallelSize)
   const deviceOf = (module: string) => map.get(module) as string
   const stages = planStages(model, source, limits, deviceOf, overheadOn).map((stage) => {
     const budget = budgets.get(stage.device) ?? Number.POSITIVE_INFINITY

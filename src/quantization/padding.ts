@@ -15,6 +15,8 @@ export interface PaddingRule {
   readonly tile: number
   /** Numbers of ranks that the dimension shall be cut for: all of them, with the same padding. */
   readonly parallelSizes: readonly number[]
+  /** The layer that is padded, for messages. */
+  readonly layer?: string | undefined
 }
 
 /**
@@ -48,12 +50,16 @@ function leastCommonMultiple(a: number, b: number): number {
   return (a / greatestCommonDivisor(a, b)) * b
 }
 
+function nameOf(layer: string | undefined): string {
+  return layer === undefined ? '' : `${layer}: `
+}
+
 /**
  * Every size that satisfies the rule is a multiple of this number, and every multiple of it satisfies the rule.
  *
  * @throws BillfishError INVALID_OPTION for numbers that are not whole and positive, or have no common multiple below 2^31
  */
-export function paddingUnit({ groupSize, tile, parallelSizes }: PaddingRule): number {
+export function paddingUnit({ groupSize, tile, parallelSizes, layer }: PaddingRule): number {
   checkCount('The group size', groupSize)
   checkCount('The tile', tile)
   if (parallelSizes.length === 0) throw new BillfishError('INVALID_OPTION', 'There is no parallel size to pad for.')
@@ -67,8 +73,8 @@ export function paddingUnit({ groupSize, tile, parallelSizes }: PaddingRule): nu
   if (unit <= MAX_SIZE) return unit
   throw new BillfishError(
     'INVALID_OPTION',
-    `Groups of ${groupSize}, tiles of ${tile} and the parallel sizes ${parallelSizes.join(', ')} have no common multiple ` +
-      `up to ${MAX_SIZE}; pad for fewer parallel sizes.`,
+    `${nameOf(layer)}Groups of ${groupSize}, tiles of ${tile} and the parallel sizes ${parallelSizes.join(', ')} have no ` +
+      `common multiple up to ${MAX_SIZE}; pad for fewer or smaller parallel sizes.`,
   )
 }
 
@@ -84,7 +90,8 @@ export function paddedSize(size: number, rule: PaddingRule): number {
   if (padded <= MAX_SIZE) return padded
   throw new BillfishError(
     'INVALID_OPTION',
-    `${size} channels padded to a multiple of ${unit} would be more than ${MAX_SIZE}.`,
+    `${nameOf(rule.layer)}${size} channels padded to a multiple of ${unit}, as the parallel sizes ` +
+      `${rule.parallelSizes.join(', ')} need, would be more than ${MAX_SIZE}; take fewer or smaller parallel sizes.`,
   )
 }
 
