@@ -29,7 +29,10 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
     .argument('<output>', 'a directory that does not exist yet')
     .option('--multiple <counts>', 'numbers of GPUs that the model shall be cut for: 2,4,8', wholeNumbers)
     .option('--to <size>', 'the padded size (default: the least one that will do)', wholeNumber)
-    .option('--interleave', 'a zero channel behind each of the first channels, for models that will be quantised')
+    .option(
+      '--interleave',
+      'a zero channel behind each of the first channels, not all at the end; for models that will be quantised',
+    )
     .option(
       '--group-size <count>',
       'whole groups of so many channels a GPU, in 16-bit models (default: 128)',
@@ -43,8 +46,9 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
     .addHelpText(
       'after',
       `
-The model computes the same as before. Quantised checkpoints keep their format and every one of their numbers; zero
-channels are added at the end. What is interrupted goes on with the same command.
+The model computes the same as before. Quantised checkpoints keep their format and every one of their numbers; their zero
+channels can only be interleaved where down projections have act-order or one group. What is interrupted goes on with the
+same command.
 
 Examples:
   billfish pad Qwen2-72B-Instruct-AWQ Qwen2-72B-Instruct-AWQ-padded --multiple 2,4,8

@@ -34,7 +34,7 @@ export interface PadOptions {
   readonly parallelSizes?: readonly number[] | undefined
   /** The padded size, where the least one is not wanted. */
   readonly to?: number | undefined
-  /** Where the zero channels go; `'tail'` by default, and the only place in a quantised checkpoint. */
+  /** Where the zero channels go; `'tail'` by default. Quantised checkpoints allow `'interleaved'` with act-order or one group. */
   readonly placement?: PaddingPlacement | undefined
   /**
    * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be

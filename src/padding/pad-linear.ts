@@ -8,8 +8,8 @@ import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { forModule } from '../quantization/gptq'
-import { type ChannelRun, type PaddingPlacement, paddingRuns } from '../quantization/padding'
-import { appendRows, type PaddedTensor, type Part, padColumns, padRows } from './parts'
+import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
+import { type Packing, type PaddedTensor, padCodeColumns, padCodeRows, padColumns, padRows, replaced } from './parts'
 
 /** Reads a whole tensor, for the few small ones whose contents decide what is written. */
 export type ReadTensor = (tensor: TensorRef) => Promise<Uint8Array>
@@ -29,13 +29,6 @@ export interface LinearPadding {
  */
 export async function padLinear(linear: LinearSpec, padding: LinearPadding): Promise<PaddedTensor[]> {
   if (linear.kind === 'matrix') return padMatrix(linear, padding)
-  if (padding.placement === 'interleaved') {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `${linear.name} is quantised: channels cannot move to other places of its groups, each of which has its own scales. ` +
-        'Pad at the end (without interleaving), or pad the 16-bit model and quantise it again.',
-    )
-  }
   const words = wordsOf(linear)
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
 }
@@ -59,23 +52,29 @@ function wordsOf({ bits, zeroOffset }: QuantizedSpec): Words {
   return { codesAWord: 32 / bits, codes: (zero * repeated) | 0, zeros: ((zero - zeroOffset) * repeated) | 0 }
 }
 
-/** -1: all inputs are one group, however many there are. Undefined where the config does not say. */
-function statedGroupSize(linear: QuantizedSpec, { quantization }: Checkpoint): number | undefined {
+/** What the config says of a linear's inputs: the size of their groups, -1 where all are one; and whether g_idx counts. */
+interface StatedGroups {
+  readonly groupSize: number
+  readonly actOrder: boolean
+}
+
+/** Undefined where the config does not say. */
+function statedGroups(linear: QuantizedSpec, { quantization }: Checkpoint): StatedGroups | undefined {
   switch (quantization.method) {
-    case 'compressed-tensors': {
-      const fits = quantization.groups.find(
+    case 'compressed-tensors':
+      return quantization.groups.find(
         ({ bits, symmetric, groupSize }) =>
           bits === linear.bits &&
           symmetric === linear.symmetric &&
           (groupSize === linear.groupSize ||
             (linear.groupSize === linear.in && (groupSize === -1 || groupSize > linear.in))),
       )
-      return fits?.groupSize
+    case 'gptq': {
+      const { groupSize, actOrder } = forModule(quantization, linear.name)
+      return groupSize === undefined ? undefined : { groupSize, actOrder }
     }
-    case 'gptq':
-      return forModule(quantization, linear.name).groupSize
     case 'awq':
-      return quantization.groupSize
+      return quantization.groupSize === undefined ? undefined : { groupSize: quantization.groupSize, actOrder: false }
     case 'none':
       return undefined
   }
@@ -83,15 +82,37 @@ function statedGroupSize(linear: QuantizedSpec, { quantization }: Checkpoint): n
 
 /** Whether added inputs belong to the only group that there is. */
 export function isChannelwise(linear: QuantizedSpec, checkpoint: Checkpoint): boolean {
-  const stated = statedGroupSize(linear, checkpoint)
-  return stated === -1 || (stated === undefined && linear.groupSize === linear.in)
+  const stated = statedGroups(linear, checkpoint)
+  return stated ? stated.groupSize === -1 : linear.groupSize === linear.in
+}
+
+/** Inputs can move where all are one group, and where each one's group is stored and readers go by that. */
+function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint): void {
+  const { name, groupSize, groupIndex, format } = linear
+  const isOrdered = groupIndex !== undefined && statedGroups(linear, checkpoint)?.actOrder === true
+  if (isOrdered || isChannelwise(linear, checkpoint)) return
+  const [tensor, field] = format === 'gptq' ? ['g_idx', 'desc_act'] : ['weight_g_idx', 'actorder']
+  const why =
+    format === 'awq'
+      ? 'AWQ stores no g_idx, so the group of an input follows from its place'
+      : groupIndex === undefined
+        ? `there is no ${name}.${tensor}, so the group of an input follows from its place`
+        : `the quantisation config does not say ${field}, so readers take the group of an input from its place, not from ` +
+          `${groupIndex.name}`
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `${name} is quantised in groups of ${groupSize} inputs, each with its own scales: channels cannot move, since ${why}. ` +
+      'Pad at the end (without interleaving), or pad the 16-bit model and quantise it again.',
+  )
 }
 
 function checkGroups(linear: QuantizedSpec, checkpoint: Checkpoint): void {
   const { name, groupSize, bits } = linear
-  const stated = statedGroupSize(linear, checkpoint)
-  if (stated !== undefined && stated > linear.in) {
-    throw invalidCheckpoint(`${name} has ${linear.in} inputs, less than a group of ${stated}; it cannot be padded`)
+  const stated = statedGroups(linear, checkpoint)
+  if (stated && stated.groupSize > linear.in) {
+    throw invalidCheckpoint(
+      `${name} has ${linear.in} inputs, less than a group of ${stated.groupSize}; it cannot be padded`,
+    )
   }
   if (groupSize % (32 / bits) !== 0) {
     throw invalidCheckpoint(
@@ -107,65 +128,77 @@ function checkPacking(linear: QuantizedSpec, count: number, what: string, codesA
   )
 }
 
-/** As many channels as there are, and zeros behind them; counted in units of `unit` channels. */
-function tail(size: number, padded: number, unit: number): ChannelRun[] {
-  return paddingRuns(size / unit, padded / unit, 'tail')
+/** Where the channels of a word are: in their order, or in AutoAWQ's. */
+function packingOf({ format, bits }: QuantizedSpec): Packing {
+  const places = format === 'awq' ? [0, 4, 1, 5, 2, 6, 3, 7] : Array.from({ length: 32 / bits }, (_, i) => i)
+  return { bits, places }
 }
 
-function padOutputs(linear: QuantizedSpec, words: Words, { checkpoint, padded }: LinearPadding): PaddedTensor[] {
-  const { format, out, codes, scales, storedShape, bias } = linear
+function padOutputs(linear: QuantizedSpec, words: Words, padding: LinearPadding): PaddedTensor[] {
+  const { format, bits, out, codes, scales, storedShape, bias } = linear
+  const { checkpoint, padded, placement } = padding
   const zeros = storedZeros(checkpoint, linear)
   if (zeros) checkPacking(linear, out, 'outputs', words.codesAWord)
-  const channels = tail(out, padded, 1)
-  const packed = out % words.codesAWord === 0 ? tail(out, padded, words.codesAWord) : []
+  const channels = paddingRuns(out, padded, placement)
+  const packing = packingOf(linear)
   const changed: PaddedTensor[] = []
   if (format === 'compressed-tensors') {
     changed.push(padRows(codes, channels, words.codes), padRows(scales, channels, 0))
-    if (zeros) changed.push(padRows(zeros, packed, words.zeros))
+    if (zeros) changed.push(padCodeRows(zeros, channels, bits, words.zeros))
     if (storedShape) changed.push(withShape(storedShape, padded, linear.in))
   } else {
-    changed.push(padColumns(codes, format === 'awq' ? packed : channels, words.codes), padColumns(scales, channels, 0))
-    if (zeros) changed.push(padColumns(zeros, packed, words.zeros))
+    changed.push(
+      format === 'awq'
+        ? padCodeColumns(codes, channels, packing, words.codes)
+        : padColumns(codes, channels, words.codes),
+      padColumns(scales, channels, 0),
+    )
+    if (zeros) changed.push(padCodeColumns(zeros, channels, packing, words.zeros))
   }
   if (bias) changed.push(padRows(bias, channels, 0))
   return changed
 }
 
 async function padInputs(linear: QuantizedSpec, words: Words, padding: LinearPadding): Promise<PaddedTensor[]> {
-  const { format, codes, scales, groupIndex, storedShape } = linear
-  const { checkpoint, padded } = padding
+  const { format, bits, codes, scales, groupIndex, storedShape } = linear
+  const { checkpoint, padded, placement } = padding
   const isCompressed = format === 'compressed-tensors'
+  if (placement === 'interleaved') refuseMoving(linear, checkpoint)
   checkGroups(linear, checkpoint)
   if (format !== 'awq') checkPacking(linear, linear.in, 'inputs', words.codesAWord)
   const zeros = storedZeros(checkpoint, linear)
   const groups = scales.shape[isCompressed ? 1 : 0] ?? 0
   const paddedGroups = isChannelwise(linear, checkpoint) ? groups : padded / linear.groupSize
-  const groupOf = (input: number) => Math.min(Math.floor(input / linear.groupSize), paddedGroups - 1)
+  /** Of the `i`-th added input, wherever it stands: groups are filled up as if it were behind the others. */
+  const groupOfAdded = (i: number) => Math.min(Math.floor((linear.in + i) / linear.groupSize), paddedGroups - 1)
 
   const changed: PaddedTensor[] = []
-  // Inputs that fill up the last group have its scale, so their codes have to be at its zero points.
-  const lastZeros =
-    zeros && !linear.symmetric && groupOf(linear.in) < groups
-      ? zeroCodes(linear, await padding.read(zeros), groups - 1, groups)
+  // Inputs that fill up the last group have its scale, so their codes have to be at its zero points; new groups have the same.
+  const last =
+    zeros && !linear.symmetric && groupOfAdded(0) < groups
+      ? lastGroup(linear, await padding.read(zeros), groups)
       : undefined
+  const channels = paddingRuns(linear.in, padded, placement)
   if (isCompressed) {
-    changed.push(padColumns(codes, tail(linear.in, padded, words.codesAWord), lastZeros ?? words.codes))
+    changed.push(padCodeColumns(codes, channels, packingOf(linear), last?.codes ?? words.codes))
     if (storedShape) changed.push(withShape(storedShape, linear.out, padded))
-  } else {
-    const inputsARow = format === 'awq' ? 1 : words.codesAWord
-    const filling = paddedGroups === groups ? padded - linear.in : groups * linear.groupSize - linear.in
-    const rows = (padded - linear.in) / inputsARow
-    changed.push(appendCodes(codes, lastZeros, filling / inputsARow, rows, words.codes))
-  }
+  } else changed.push(padCodeRows(codes, channels, format === 'awq' ? 32 : bits, last?.codes ?? words.codes))
   if (paddedGroups > groups) {
     const groupRuns = paddingRuns(groups, paddedGroups, 'tail')
-    const pad = isCompressed ? padColumns : padRows
-    changed.push(pad(scales, groupRuns, 0))
-    if (zeros) changed.push(pad(zeros, groupRuns, words.zeros))
+    changed.push(isCompressed ? padColumns(scales, groupRuns, 0) : padRows(scales, groupRuns, 0))
+    const fill = last?.zeros ?? words.zeros
+    if (zeros) changed.push(isCompressed ? padColumns(zeros, groupRuns, fill) : padCodeRows(zeros, groupRuns, 32, fill))
   }
   if (groupIndex) {
-    const added = Int32Array.from({ length: padded - linear.in }, (_, i) => groupOf(linear.in + i))
-    changed.push(appendRows(groupIndex, new Uint8Array(added.buffer)))
+    const stored = await padding.read(groupIndex)
+    const before = new Int32Array(stored.buffer, stored.byteOffset, linear.in)
+    let added = 0
+    const after = channels.flatMap(({ start, count }) =>
+      Array.from({ length: count }, (_, i) =>
+        start === ZEROS ? groupOfAdded(added++) : (before[start + i] as number),
+      ),
+    )
+    changed.push(replaced(groupIndex, [padded], Int32Array.from(after)))
   }
   return changed
 }
@@ -176,45 +209,32 @@ function storedZeros(checkpoint: Checkpoint, linear: QuantizedSpec): TensorRef |
 }
 
 /**
- * Words of codes that are all at the zero points of a group: for GPTQ one an output, for AWQ one for the outputs of a
- * word, for compressed-tensors one a row.
+ * Of the last group: the words of its stored zero points (one for the outputs of a word), and words of codes that are all at
+ * these: for GPTQ one an output, for AWQ one for the outputs of a word, for compressed-tensors one a row.
  */
-function zeroCodes(linear: QuantizedSpec, stored: Uint8Array, group: number, groups: number): Int32Array {
+function lastGroup(
+  linear: QuantizedSpec,
+  stored: Uint8Array,
+  groups: number,
+): { readonly zeros: Int32Array; readonly codes: Int32Array } {
   const { format, bits, out, zeroOffset } = linear
   const words = new Int32Array(stored.buffer, stored.byteOffset, stored.byteLength / 4)
-  if (format === 'awq') return words.slice((group * out) / 8, ((group + 1) * out) / 8) // packed like a row of codes
+  const zeros =
+    format === 'compressed-tensors'
+      ? words.filter((_, i) => i % groups === groups - 1)
+      : words.slice((words.length / groups) * (groups - 1))
+  if (format === 'awq') return { zeros, codes: zeros } // packed like a row of codes
   const codesAWord = 32 / bits
-  const wordsAGroup = Math.ceil(out / codesAWord)
   const repeated = bits === 4 ? 0x11111111 : 0x01010101
-  return Int32Array.from({ length: out }, (_, n) => {
-    const row = Math.floor(n / codesAWord)
-    const word = words[format === 'gptq' ? group * wordsAGroup + row : row * groups + group] ?? 0
-    const zero = ((word >>> ((n % codesAWord) * bits)) + zeroOffset) & (2 ** bits - 1)
-    return Math.imul(zero, repeated)
+  const codes = Int32Array.from({ length: out }, (_, n) => {
+    const word = zeros[Math.floor(n / codesAWord)] as number
+    return Math.imul(((word >>> ((n % codesAWord) * bits)) + zeroOffset) & (2 ** bits - 1), repeated)
   })
-}
-
-/** Adds `rows` rows of codes: `ofLastGroup` of them `zeros`, the others the word of new groups. */
-function appendCodes(
-  codes: TensorRef,
-  zeros: Int32Array | undefined,
-  ofLastGroup: number,
-  rows: number,
-  word: number,
-): PaddedTensor {
-  const [before = 0, columns = 0] = codes.shape
-  const parts: Part[] = [{ kind: 'copy', offset: codes.offset, bytes: codes.bytes }]
-  if (zeros) {
-    const data = new Uint8Array(zeros.buffer)
-    for (let row = 0; row < ofLastGroup; row++) parts.push({ kind: 'literal', data })
-  }
-  const rest = rows - (zeros ? ofLastGroup : 0)
-  if (rest > 0) parts.push({ kind: 'fill', word, bytes: rest * columns * 4 })
-  return { source: codes, shape: [before + rows, columns], parts }
+  return { zeros, codes }
 }
 
 /** weight_shape, [outputs, inputs] in its own integer type. */
 function withShape(tensor: TensorRef, out: number, inputs: number): PaddedTensor {
   const data = tensor.dtype === 'I64' ? new BigInt64Array([BigInt(out), BigInt(inputs)]) : new Int32Array([out, inputs])
-  return { source: tensor, shape: tensor.shape, parts: [{ kind: 'literal', data: new Uint8Array(data.buffer) }] }
+  return replaced(tensor, tensor.shape, data)
 }

@@ -4,13 +4,14 @@
  */
 import type { FileHandle } from 'node:fs/promises'
 import { type ChannelRun, ZEROS } from '../quantization/padding'
-import { bytesOf, type Part, type RowsPart } from './parts'
+import { placeCodes, sourceRows, stackRow } from './packed-codes'
+import { bytesOf, type CodeRowsPart, type CodeStackPart, type Part, type RowsPart } from './parts'
 import { readInto } from './read-into'
 
 /** Large enough for system calls not to count, small enough for what is read to be in a cache still when it is written. */
 export const SLAB_BYTES = 1024 * 1024
 
-/** A part, or some of its bytes; of a RowsPart whole rows. */
+/** A part, or some of its bytes; of parts that have rows whole ones. */
 interface Piece {
   readonly part: Part
   /** From the beginning of the part. */
@@ -40,6 +41,8 @@ function joined(parts: Iterable<Part>): Part[] {
 /** Where a part may be cut. */
 function granularity(part: Part): number {
   if (part.kind === 'rows') return part.paddedColumns * part.elementBytes
+  if (part.kind === 'codeRows') return part.paddedWords * 4
+  if (part.kind === 'codeStack') return part.columns * 4
   return part.kind === 'fill' && part.word !== 0 ? 4 : 1
 }
 
@@ -77,6 +80,8 @@ export function slabsOf(parts: Iterable<Part>, start: number): Slab[] {
 export class SlabReader {
   private target = Buffer.alloc(0)
   private rows = Buffer.alloc(0)
+  /** One row of words: a target may begin anywhere. */
+  private words = new Int32Array(0)
 
   constructor(
     private readonly file: FileHandle,
@@ -104,21 +109,67 @@ export class SlabReader {
       case 'fill':
         fillWords(this.target, at, bytes, part.word)
         return
-      case 'rows': {
-        const rowBytes = part.columns * part.elementBytes
-        const firstRow = from / granularity(part)
-        const rows = bytes / granularity(part)
-        if (this.rows.length < rows * rowBytes) {
-          this.rows = Buffer.allocUnsafeSlow(Math.max(rows * rowBytes, SLAB_BYTES))
-        }
-        await readInto(this.file, this.path, this.rows, 0, rows * rowBytes, part.offset + firstRow * rowBytes)
-        for (let row = 0; row < rows; row++) {
-          const word = typeof part.fill === 'number' ? part.fill : (part.fill[firstRow + row] as number)
-          padRow(part, this.rows, row * rowBytes, this.target, at + row * granularity(part), word)
-        }
-      }
+      case 'rows':
+        return this.placeRows(part, from, bytes, at)
+      case 'codeRows':
+        return this.placeCodeRows(part, from, bytes, at)
+      case 'codeStack':
+        return this.placeCodeStack(part, from, bytes, at)
     }
   }
+
+  /** Reads bytes of the source to the beginning of {@link rows}. */
+  private async readRows(offset: number, bytes: number): Promise<void> {
+    if (this.rows.length < bytes) this.rows = Buffer.allocUnsafeSlow(Math.max(bytes, SLAB_BYTES))
+    await readInto(this.file, this.path, this.rows, 0, bytes, offset)
+  }
+
+  private async placeRows(part: RowsPart, from: number, bytes: number, at: number): Promise<void> {
+    const rowBytes = part.columns * part.elementBytes
+    const firstRow = from / granularity(part)
+    const rows = bytes / granularity(part)
+    await this.readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
+    for (let row = 0; row < rows; row++) {
+      const word = typeof part.fill === 'number' ? part.fill : (part.fill[firstRow + row] as number)
+      padRow(part, this.rows, row * rowBytes, this.target, at + row * granularity(part), word)
+    }
+  }
+
+  private async placeCodeRows(part: CodeRowsPart, from: number, bytes: number, at: number): Promise<void> {
+    const rowBytes = part.words * 4
+    const firstRow = from / granularity(part)
+    const rows = bytes / granularity(part)
+    await this.readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
+    const target = this.wordsOf(part.paddedWords)
+    for (let row = 0; row < rows; row++) {
+      const fill = typeof part.fill === 'number' ? part.fill : (part.fill[firstRow + row] as number)
+      placeCodes(new Int32Array(this.rows.buffer, row * rowBytes, part.words), target, part.runs, part.packing, fill)
+      this.target.set(bytesOfWords(target), at + row * granularity(part))
+    }
+  }
+
+  private async placeCodeStack(part: CodeStackPart, from: number, bytes: number, at: number): Promise<void> {
+    const rowBytes = granularity(part)
+    const firstRow = from / rowBytes
+    const rows = bytes / rowBytes
+    const { first, end } = sourceRows(part, firstRow, rows)
+    await this.readRows(part.offset + first * rowBytes, (end - first) * rowBytes)
+    const source = new Int32Array(this.rows.buffer, 0, (end - first) * part.columns)
+    const target = this.wordsOf(part.columns)
+    for (let row = 0; row < rows; row++) {
+      stackRow(part, firstRow + row, source, first, target)
+      this.target.set(bytesOfWords(target), at + row * rowBytes)
+    }
+  }
+
+  private wordsOf(count: number): Int32Array {
+    if (this.words.length < count) this.words = new Int32Array(count)
+    return this.words.subarray(0, count)
+  }
+}
+
+function bytesOfWords(words: Int32Array): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
 }
 
 function fillWords(target: Buffer, at: number, bytes: number, word: number): void {

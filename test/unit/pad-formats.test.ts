@@ -39,9 +39,11 @@ interface Format {
   readonly groupSize: number
   readonly symmetric?: boolean
   readonly v2?: boolean
+  /** Groups are shuffled over the inputs. */
+  readonly actOrder?: boolean
 }
 
-function quantisation({ method, bits, groupSize, symmetric = false, v2 }: Format) {
+function quantisation({ method, bits, groupSize, symmetric = false, v2, actOrder = false }: Format) {
   switch (method) {
     case 'gptq':
       return {
@@ -49,14 +51,15 @@ function quantisation({ method, bits, groupSize, symmetric = false, v2 }: Format
         bits,
         group_size: groupSize,
         sym: symmetric,
-        desc_act: false,
+        desc_act: actOrder,
         checkpoint_format: v2 ? 'gptq_v2' : 'gptq',
       }
     case 'awq':
       return { quant_method: 'awq', bits, group_size: groupSize, zero_point: !symmetric, version: 'gemm' }
     case 'compressed-tensors': {
       const strategy = groupSize === -1 ? 'channel' : 'group'
-      const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy, type: 'int' }
+      const actorder = actOrder ? 'group' : null
+      const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy, type: 'int', actorder }
       return {
         quant_method: 'compressed-tensors',
         format: 'pack-quantized',
@@ -71,6 +74,12 @@ function linear(name: string, format: Format, out: number, inputs: number): [str
   const groups = groupSize === -1 ? 1 : Math.ceil(inputs / groupSize)
   const codes = 32 / bits
   const bias: [string, StoredTensor] = [`${name}.bias`, halves(out)]
+  const groupIndex = (suffix: string): [string, StoredTensor][] => {
+    if (!format.actOrder) return []
+    const data = Buffer.alloc(4 * inputs)
+    for (let k = 0; k < inputs; k++) data.writeInt32LE(Math.floor(((k * 37) % inputs) / groupSize), 4 * k)
+    return [[`${name}.${suffix}`, { dtype: 'I32', shape: [inputs], data }]]
+  }
   if (method === 'compressed-tensors') {
     const shape = Buffer.alloc(8)
     shape.writeInt32LE(out)
@@ -80,12 +89,14 @@ function linear(name: string, format: Format, out: number, inputs: number): [str
       [`${name}.weight_scale`, halves(out, groups)],
       ...(symmetric ? [] : [[`${name}.weight_zero_point`, words(out / codes, groups)] as [string, StoredTensor]]),
       [`${name}.weight_shape`, { dtype: 'I32', shape: [2], data: shape }],
+      ...groupIndex('weight_g_idx'),
       bias,
     ]
   }
   return [
     [`${name}.qweight`, method === 'gptq' ? words(inputs / codes, out) : words(inputs, out / codes)],
     [`${name}.scales`, halves(groups, out)],
+    ...groupIndex('g_idx'),
     ...(method === 'awq' && symmetric
       ? []
       : [[`${name}.qzeros`, words(groups, out / codes)] as [string, StoredTensor]]),
@@ -131,16 +142,56 @@ const formats: [Format, number, number][] = [
   [{ method: 'compressed-tensors', bits: 4, groupSize: 16, symmetric: true }, 80, 128],
 ]
 
-test.each(formats)('%j: %i channels become %i', async (format, width, expected) => {
+/** Whose channels may stand anywhere: one group, or act-order. */
+const movable: [Format, number, number][] = [
+  [{ method: 'gptq', bits: 4, groupSize: 32, actOrder: true }, 160, 256],
+  [{ method: 'gptq', bits: 4, groupSize: 32, actOrder: true }, 80, 128], // the last group has 16 inputs, of 32
+  [{ method: 'gptq', bits: 8, groupSize: 16, actOrder: true, v2: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 16, actOrder: true, symmetric: true }, 72, 128], // 56 of 72: word by word
+  [{ method: 'gptq', bits: 4, groupSize: -1 }, 80, 128],
+  [{ method: 'gptq', bits: 8, groupSize: -1, symmetric: true }, 64, 128], // as many zeros as channels
+  [{ method: 'awq', bits: 4, groupSize: -1 }, 80, 128],
+  [{ method: 'awq', bits: 4, groupSize: -1, symmetric: true }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: 32, actOrder: true }, 160, 256],
+  [{ method: 'compressed-tensors', bits: 8, groupSize: 32, actOrder: true }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: 16, actOrder: true, symmetric: true }, 80, 128],
+  [{ method: 'compressed-tensors', bits: 4, groupSize: -1 }, 72, 128],
+]
+
+test.each([
+  ...[...formats, ...movable].map((format) => [...format, 'tail'] as const),
+  ...movable.map((format) => [...format, 'interleaved'] as const),
+])('%j: %i channels become %i, %s', async (format, width, expected, placement) => {
   const output = join(directoryOf({}), 'out')
-  const result = await padCheckpoint(checkpoint(format, width), output, { parallelSizes: [2] })
+  const result = await padCheckpoint(checkpoint(format, width), output, { parallelSizes: [2], placement })
   expect(result).toMatchObject({ written: true, paddedSize: expected })
   expect(result.verification?.maxOutput).toBeGreaterThan(0)
   expect(readdirSync(output).sort()).toEqual(['config.json', 'model.safetensors'])
   const padded = await openCheckpoint(output) // whose config and tensors agree
   expect(padded.linear('model.layers.0.mlp.down_proj', hidden, expected, 'required').in).toBe(expected)
   const bias = readSafetensors(join(output, 'model.safetensors')).get('model.layers.0.mlp.up_proj.bias')
-  expect(bias?.data.subarray(2 * width)).toEqual(Buffer.alloc(2 * (expected - width)))
+  const added = Array.from({ length: expected - width }, (_, i) => (placement === 'tail' ? width + i : 2 * i + 1))
+  const biases = Array.from({ length: expected }, (_, i) => bias?.data.readUInt16LE(2 * i))
+  expect(biases.flatMap((value, i) => (value === 0 ? [i] : []))).toEqual(added)
+})
+
+test.each<[Format, RegExp]>([
+  [
+    { method: 'gptq', bits: 4, groupSize: 16 },
+    /down_proj is quantised in groups of 16 .* since there is no model\.layers\.0\.mlp\.down_proj\.g_idx, so/,
+  ],
+  [
+    { method: 'awq', bits: 4, groupSize: 16 },
+    /since AWQ stores no g_idx, so the group of an input follows from its place/,
+  ],
+  [
+    { method: 'compressed-tensors', bits: 4, groupSize: 16 },
+    /since there is no .*\.weight_g_idx, so .* Pad at the end \(without interleaving\), or pad the 16-bit model/,
+  ],
+])('the channels of %j cannot be interleaved', async (format, message) => {
+  const options = { parallelSizes: [2], placement: 'interleaved' } as const
+  const run = padCheckpoint(checkpoint(format, 80), join(directoryOf({}), 'out'), options)
+  await expect(run).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringMatching(message) })
 })
 
 test.each<[Format, number, RegExp]>([

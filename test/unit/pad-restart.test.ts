@@ -350,7 +350,7 @@ describe('billfish pad', () => {
     [['--multiple', '2,'], /It must be whole numbers with commas between: 2,4,8/],
     [['--multiple', '0'], /parallel size is 0/],
     [[], /parallelSizes or to must say what to pad for/],
-    [['--multiple', '2', '--interleave'], /is quantised: channels cannot move/],
+    [['--multiple', '2', '--interleave'], /channels cannot move, since AWQ stores no g_idx/],
     [['--to', '500'], /cannot be padded to 500/],
   ])('refuses %j with exit code 2', async (line, message) => {
     const { code, stderr, stdout } = await billfish(['pad', fixture, output, ...line])
