@@ -1,5 +1,5 @@
 import { addon } from './native/addon'
-import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeEmulatedDevice } from './native/devices'
+import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeDevices, NativeEmulatedDevice } from './native/devices'
 
 export type { CudaStatus }
 
@@ -26,12 +26,32 @@ export interface Devices {
   readonly cuda: CudaStatus
 }
 
+export interface DevicesOptions {
+  /** The emulated devices, too. */
+  readonly emulated?: boolean
+}
+
 /**
  * The devices that models can be placed on, and why there is no CUDA device where there is none.
- * @param options `emulated`: the emulated devices, too
+ *
+ * The first call in a process wakes the CUDA driver, which can take a second on a machine with several GPUs: services
+ * use {@link discoverDevices}.
  */
-export function devices({ emulated = false }: { readonly emulated?: boolean } = {}): Devices {
-  const { devices: cudaDevices, cuda, cpu } = addon().devices()
+export function devices(options: DevicesOptions = {}): Devices {
+  return withKinds(addon().devices(), options)
+}
+
+/** As {@link devices}, without holding the event loop. */
+export async function discoverDevices(options: DevicesOptions = {}): Promise<Devices> {
+  return withKinds(await addon().discoverDevices(), options)
+}
+
+/** The CUDA devices of this machine. */
+export async function discoverCudaDevices(): Promise<CudaDevice[]> {
+  return (await discoverDevices()).devices.filter((device) => device.kind === 'cuda')
+}
+
+function withKinds({ devices: cudaDevices, cuda, cpu }: NativeDevices, { emulated = false }: DevicesOptions): Devices {
   const emulatedDevices = emulated ? addon().emulatedDevices() : []
   return {
     devices: [

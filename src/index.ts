@@ -2,7 +2,16 @@
  * billfish: large quantised language models from Node.js, their layers split over the devices at hand.
  * @packageDocumentation
  */
-export { type CpuDevice, type CudaDevice, type CudaStatus, type Devices, devices, type EmulatedDevice } from './devices'
+export {
+  type CpuDevice,
+  type CudaDevice,
+  type CudaStatus,
+  type Devices,
+  type DevicesOptions,
+  devices,
+  discoverDevices,
+  type EmulatedDevice,
+} from './devices'
 export { BillfishError, type ErrorCode } from './errors'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type {

@@ -1,6 +1,6 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
 import type { RawConfig } from './checkpoint/types'
-import { type CudaDevice, devices } from './devices'
+import { discoverCudaDevices } from './devices'
 import { BillfishError } from './errors'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { activationType, modelLimits, numberFormats } from './limits'
@@ -90,7 +90,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const definition = createModel(config, weights)
   const modules = modulesOf(definition)
   const planned = options.plan !== undefined ? fromPlan(options.plan, options) : options
-  const deviceMap = resolveDeviceMap(placed(definition, weights, planned), modules)
+  const deviceMap = resolveDeviceMap(await placed(definition, weights, planned), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
@@ -137,20 +137,16 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function placed(definition: Definition, weights: PlanSource, options: PlanOptions): DeviceMap {
+async function placed(definition: Definition, weights: PlanSource, options: PlanOptions): Promise<DeviceMap> {
   const deviceMap = options.deviceMap ?? 'cpu'
   const chosen = deviceMap === 'auto' || isStrategy(deviceMap)
   if (!chosen && options.maxMemory === undefined) return deviceMap
   const planned = plan(definition, weights, {
-    ...(chosen ? withDevicesAtHand(options, cudaDevices()) : options),
+    ...(chosen ? withDevicesAtHand(options, await discoverCudaDevices()) : options),
     deviceMap,
   })
   if (planned.fits) return planned.deviceMap
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explanation.join(' ')}`)
-}
-
-function cudaDevices(): CudaDevice[] {
-  return devices().devices.filter((device) => device.kind === 'cuda')
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {

@@ -13,6 +13,8 @@ struct CudaDevice {
   int compute_minor = 0;
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
+  bool has_context = false;  // of this process; what it takes is not in free_bytes then
+  std::string problem;       // why nothing can be allocated there, in CUDA's words; mostly empty
   int multiprocessors = 0;
   uint64_t l2_bytes = 0;
   std::string pci_bus_id;  // "0000:3b:00.0"
@@ -35,7 +37,7 @@ struct CudaReport {
   std::string error;        // only with other_error
 };
 
-// Asks the CUDA runtime. Creates a context on each device to learn its free memory; never throws.
+// Asks the CUDA runtime; never throws. The first call wakes the driver, which may take a second.
 CudaReport discover_cuda_devices();
 
 // Why there is no CUDA device and what to do about it, for a person; empty when the status is `available`.

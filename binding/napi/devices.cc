@@ -12,6 +12,10 @@ static Napi::String compute_capability(Napi::Env env, int major, int minor) {
   return Napi::String::New(env, std::to_string(major) + "." + std::to_string(minor));
 }
 
+static Napi::Value text_or_null(Napi::Env env, const std::string& text) {
+  return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
+}
+
 static Napi::Object cuda_device_object(Napi::Env env, const CudaDevice& device) {
   Napi::Object object = Napi::Object::New(env);
   object["device"] = Napi::String::New(env, "cuda:" + std::to_string(device.index));
@@ -19,6 +23,8 @@ static Napi::Object cuda_device_object(Napi::Env env, const CudaDevice& device) 
   object["computeCapability"] = compute_capability(env, device.compute_major, device.compute_minor);
   object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
   object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
+  object["hasContext"] = Napi::Boolean::New(env, device.has_context);
+  object["problem"] = text_or_null(env, device.problem);
   object["multiprocessors"] = Napi::Number::New(env, device.multiprocessors);
   object["l2Bytes"] = Napi::Number::New(env, static_cast<double>(device.l2_bytes));
   object["pciBusId"] = Napi::String::New(env, device.pci_bus_id);
@@ -32,9 +38,6 @@ static Napi::Value version_or_null(Napi::Env env, int version) {
 
 // Where no GPU can use it, it is not looked for.
 static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
-  const auto text_or_null = [&](const std::string& text) {
-    return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
-  };
   Napi::Object object = Napi::Object::New(env);
   object["library"] = env.Null();
   object["version"] = env.Null();
@@ -44,23 +47,21 @@ static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
   }
   const CublasLibrary& library = cublas_library();
   if (library.reason.empty()) {
-    object["library"] = text_or_null(library.path);
-    object["version"] = text_or_null(cublas_version_text(library.version));
+    object["library"] = text_or_null(env, library.path);
+    object["version"] = text_or_null(env, cublas_version_text(library.version));
   }
-  object["reason"] = text_or_null(library.reason);
+  object["reason"] = text_or_null(env, library.reason);
   return object;
 }
 
 // devices(): {
-//   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, multiprocessors, l2Bytes, pciBusId}],
+//   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, hasContext, problem: string | null,
+//              multiprocessors, l2Bytes, pciBusId}],
 //   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null,
 //          cublas: {library: string | null, version: string | null, reason: string | null}},
 //   cpu: {cores, instructionSet}
 // }
-static Napi::Value devices(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const CudaReport report = discover_cuda_devices();
-
+static Napi::Object devices_object(Napi::Env env, const CudaReport& report) {
   Napi::Array list = Napi::Array::New(env, report.devices.size());
   for (uint32_t i = 0; i < report.devices.size(); ++i) list[i] = cuda_device_object(env, report.devices[i]);
 
@@ -68,7 +69,7 @@ static Napi::Value devices(const Napi::CallbackInfo& info) {
   const std::string reason = explain(report);
   cuda["compiled"] = Napi::Boolean::New(env, report.status != CudaStatus::not_compiled);
   cuda["available"] = Napi::Boolean::New(env, report.status == CudaStatus::available);
-  cuda["reason"] = reason.empty() ? env.Null() : Napi::Value(Napi::String::New(env, reason));
+  cuda["reason"] = text_or_null(env, reason);
   cuda["driverVersion"] = version_or_null(env, report.driver_version);
   cuda["runtimeVersion"] = version_or_null(env, report.runtime_version);
   cuda["cublas"] = cublas_object(env, report);
@@ -82,6 +83,33 @@ static Napi::Value devices(const Napi::CallbackInfo& info) {
   result["cuda"] = cuda;
   result["cpu"] = cpu;
   return result;
+}
+
+static Napi::Value devices(const Napi::CallbackInfo& info) {
+  return devices_object(info.Env(), discover_cuda_devices());
+}
+
+// discoverDevices(): a promise of the same. The question is asked on a thread of Node.js's pool.
+class Discovery final : public Napi::AsyncWorker {
+ public:
+  explicit Discovery(Napi::Env env) : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    report_ = discover_cuda_devices();
+    if (report_.status == CudaStatus::available) cublas_library();  // loading it reads half a gigabyte
+  }
+  void OnOK() override { deferred_.Resolve(devices_object(Env(), report_)); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  CudaReport report_;
+};
+
+static Napi::Value discover_devices(const Napi::CallbackInfo& info) {
+  auto* const discovery = new Discovery(info.Env());  // deletes itself when done
+  discovery->Queue();
+  return discovery->promise();
 }
 
 // emulatedDevices(): [{device: 'emulated:0', computeCapability, totalBytes, freeBytes, multiprocessors}]
@@ -109,6 +137,7 @@ static void test_device(const Napi::CallbackInfo& info) {
 
 void init_devices(Napi::Env env, Napi::Object exports) {
   exports["devices"] = Napi::Function::New(env, devices, "devices");
+  exports["discoverDevices"] = Napi::Function::New(env, discover_devices, "discoverDevices");
   exports["emulatedDevices"] = Napi::Function::New(env, emulated_devices, "emulatedDevices");
   exports["testCudaDevice"] = Napi::Function::New(env, test_device, "testCudaDevice");
 }

@@ -47,7 +47,7 @@ class SlabUploads {
 
   struct Lane {
     Lane(Device& device, void* memory, size_t bytes)
-        : host(bytes), device_memory(memory), stream(device), sent(device) {}
+        : host(device, bytes), device_memory(memory), stream(device), sent(device) {}
     ~Lane();
     PinnedMemory host;
     void* device_memory;

@@ -26,7 +26,7 @@ void* StageMemory::allocate(size_t bytes, MemoryUse use) {
 }
 
 void* StageMemory::allocate_host(size_t bytes) {
-  host_.emplace_back(bytes);
+  host_.emplace_back(device_, bytes);
   std::memset(host_.back().data(), 0, bytes);
   return host_.back().data();
 }

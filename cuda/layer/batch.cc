@@ -102,7 +102,7 @@ DeviceBatch::DeviceBatch(Device& device, void* memory, const BatchLimits& limits
       ropes_(ropes),
       layout_(std::make_unique<Layout>(limits, ropes, attention)),
       memory_(static_cast<char*>(memory)),
-      image_(layout_->image_bytes),
+      image_(device, layout_->image_bytes),
       sent_(device) {
   Stream stream(device);
   for (size_t i = 0; i < ropes.size(); ++i) {

@@ -93,8 +93,8 @@ Sampler::Sampler(Device& device, void* memory, const SamplerLimits& limits)
     : limits_(limits),
       layout_(std::make_unique<Layout>(limits)),
       memory_(static_cast<char*>(memory)),
-      image_(layout_->image_bytes),
-      answers_(layout_->bytes - layout_->answers),
+      image_(device, layout_->image_bytes),
+      answers_(device, layout_->bytes - layout_->answers),
       sent_(device),
       place_of_(static_cast<size_t>(limits.vocabulary)) {}
 

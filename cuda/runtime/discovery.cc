@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/free_memory.h"
+
 namespace billfish::cuda {
 
 // The newest CUDA that the driver runs, from the driver itself: cudaDriverGetVersion says 0 for a driver that is too
@@ -38,8 +40,6 @@ CudaStatus classify(int error, int device_count, bool driver_found) {
   }
 }
 
-// Leaves `device` without free_bytes when the device's memory is so full that not even a context fits: the device is
-// there all the same, and a later allocation will say what is missing.
 static cudaError_t describe(int index, CudaDevice& device) {
   cudaDeviceProp properties;
   if (cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess) return error;
@@ -53,16 +53,11 @@ static cudaError_t describe(int index, CudaDevice& device) {
   device.multiprocessors = properties.multiProcessorCount;
   device.l2_bytes = static_cast<uint64_t>(properties.l2CacheSize);
   device.pci_bus_id = bus_id;
-
-  size_t free_bytes = 0, total_bytes = 0;
-  cudaError_t error = cudaSetDevice(index);
-  if (error == cudaSuccess) error = cudaMemGetInfo(&free_bytes, &total_bytes);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // clears it
-    return cudaSuccess;
-  }
-  device.free_bytes = free_bytes;
-  return error;
+  const FreeMemory memory = free_memory(index, device.pci_bus_id, device.total_bytes);
+  device.free_bytes = memory.bytes;
+  device.has_context = memory.has_context;
+  device.problem = memory.problem;
+  return cudaSuccess;
 }
 
 CudaReport discover() {
@@ -75,13 +70,10 @@ CudaReport discover() {
   cudaGetLastError();  // a failed query must not be found by the next launch's check
   report.status = classify(error, count, driver_version >= 0);
   if (report.status == CudaStatus::available) {
-    int current = 0;
-    cudaGetDevice(&current);
     for (int index = 0; index < count && error == cudaSuccess; ++index) {
       report.devices.emplace_back();
       error = describe(index, report.devices.back());
     }
-    cudaSetDevice(current);
     if (error != cudaSuccess) {
       report.devices.clear();
       report.status = CudaStatus::other_error;

@@ -28,8 +28,9 @@ DeviceMemory::~DeviceMemory() {
   cudaFree(data_);
 }
 
-PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
   if (bytes == 0) return;
+  const OnDevice on_device(device);
   const cudaError_t error = cudaHostAlloc(&data_, bytes, cudaHostAllocPortable);
   if (error == cudaSuccess) return;
   cudaGetLastError();
@@ -38,7 +39,9 @@ PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
 }
 
 PinnedMemory::~PinnedMemory() {
-  if (data_ != nullptr) cudaFreeHost(data_);
+  if (data_ == nullptr) return;
+  cudaSetDevice(device_->index());
+  cudaFreeHost(data_);
 }
 
 }  // namespace billfish::BILLFISH_TARGET

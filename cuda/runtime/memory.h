@@ -49,7 +49,7 @@ class DeviceMemory {
 class PinnedMemory {
  public:
   PinnedMemory() = default;
-  explicit PinnedMemory(size_t bytes);
+  PinnedMemory(const Device& device, size_t bytes);
   PinnedMemory(PinnedMemory&& other) noexcept { swap(other); }
   PinnedMemory& operator=(PinnedMemory&& other) noexcept {
     swap(other);
@@ -66,9 +66,11 @@ class PinnedMemory {
 
  private:
   void swap(PinnedMemory& other) noexcept {
+    std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
   }
+  const Device* device_ = nullptr;  // whose stage it serves; every device can copy from it and to it
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };

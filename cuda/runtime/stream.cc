@@ -4,6 +4,9 @@
 #include "runtime/check.h"
 #include "runtime/stream_state.h"
 
+// Every call names its stream or event, and yet the device is made the thread's current one first: the runtime makes a
+// context on a thread's current device in almost any call, which is the first of all devices unless it was told.
+
 namespace billfish::BILLFISH_TARGET {
 
 Event::Event(Device& device, bool timed) : state_(new State{device}) {
@@ -12,11 +15,18 @@ Event::Event(Device& device, bool timed) : state_(new State{device}) {
   check(cudaEventCreateWithFlags(&state_->event, flags), device, "cudaEventCreateWithFlags");
 }
 
-Event::~Event() { cudaEventDestroy(state_->event); }
+Event::~Event() {
+  cudaSetDevice(state_->device.index());
+  cudaEventDestroy(state_->event);
+}
 
-void Event::synchronize() const { check(cudaEventSynchronize(state_->event), state_->device, "cudaEventSynchronize"); }
+void Event::synchronize() const {
+  const OnDevice on_device(state_->device);
+  check(cudaEventSynchronize(state_->event), state_->device, "cudaEventSynchronize");
+}
 
 float Event::milliseconds(const Event& start, const Event& end) {
+  const OnDevice on_device(end.state_->device);
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, start.state_->event, end.state_->event), end.state_->device,
         "cudaEventElapsedTime");
@@ -30,7 +40,9 @@ Graph& Graph::operator=(Graph&& other) noexcept {
   return *this;
 }
 Graph::~Graph() {
-  if (state_ != nullptr && state_->graph != nullptr) cudaGraphExecDestroy(state_->graph);
+  if (state_ == nullptr || state_->graph == nullptr) return;
+  cudaSetDevice(state_->device->index());
+  cudaGraphExecDestroy(state_->graph);
 }
 
 Stream::Stream(Device& device) : device_(device), state_(new State) {
@@ -38,41 +50,55 @@ Stream::Stream(Device& device) : device_(device), state_(new State) {
   check(cudaStreamCreateWithFlags(&state_->stream, cudaStreamNonBlocking), device, "cudaStreamCreateWithFlags");
 }
 
-Stream::~Stream() { cudaStreamDestroy(state_->stream); }
+Stream::~Stream() {
+  cudaSetDevice(device_.index());
+  cudaStreamDestroy(state_->stream);
+}
 
 void Stream::copy_to_device(void* to, const void* from, size_t bytes) {
+  const OnDevice on_device(device_);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream), device_, "a copy to the device");
 }
 
 void Stream::copy_to_host(void* to, const void* from, size_t bytes) {
+  const OnDevice on_device(device_);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream), device_, "a copy to the host");
 }
 
 void Stream::copy(void* to, const void* from, size_t bytes) {
+  const OnDevice on_device(device_);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream), device_, "a copy on the device");
 }
 
 void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
+  const OnDevice on_device(device_);
   device_.reaches(peer);  // opens the direct way, where there is one
   check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
         "a copy from a peer");
 }
 
 void Stream::fill(void* to, uint8_t value, size_t bytes) {
+  const OnDevice on_device(device_);
   check(cudaMemsetAsync(to, value, bytes, state_->stream), device_, "a fill");
 }
 
 void Stream::record(Event& event) {
+  const OnDevice on_device(device_);
   check(cudaEventRecord(event.state().event, state_->stream), device_, "cudaEventRecord");
 }
 
 void Stream::wait(const Event& event) {
+  const OnDevice on_device(device_);
   check(cudaStreamWaitEvent(state_->stream, event.state().event, 0), device_, "cudaStreamWaitEvent");
 }
 
-void Stream::synchronize() { check(cudaStreamSynchronize(state_->stream), device_, "cudaStreamSynchronize"); }
+void Stream::synchronize() {
+  const OnDevice on_device(device_);
+  check(cudaStreamSynchronize(state_->stream), device_, "cudaStreamSynchronize");
+}
 
 void Stream::begin_capture() {
+  const OnDevice on_device(device_);
   check(cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal), device_, "cudaStreamBeginCapture");
 }
 
@@ -81,6 +107,7 @@ Graph Stream::end_capture() {
   cudaGraph_t recorded = nullptr;
   check(cudaStreamEndCapture(state_->stream, &recorded), device_, "cudaStreamEndCapture");
   Graph graph;
+  graph.state().device = &device_;
   const cudaError_t error = cudaGraphInstantiate(&graph.state().graph, recorded, 0);
   cudaGraphDestroy(recorded);
   check(error, device_, "cudaGraphInstantiate");
@@ -95,6 +122,7 @@ void Stream::abandon_capture() {
 }
 
 void Stream::launch(const Graph& graph) {
+  const OnDevice on_device(device_);
   if (graph.state().graph == nullptr) {
     throw Error("INTERNAL", "An empty graph cannot be launched on " + device_.name() + ".");
   }

@@ -12,6 +12,7 @@ struct Event::State {
 };
 
 struct Graph::State {
+  const Device* device = nullptr;
   cudaGraphExec_t graph = nullptr;
 };
 

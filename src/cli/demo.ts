@@ -1,9 +1,10 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import { discoverCudaDevices } from '../devices'
 import { BillfishError } from '../errors'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'
-import { addLoadingOptions, cudaDevices, type LoadingOptions, loadForCommand } from './load'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { abortable, printJson, type Terminal } from './terminal'
 
 /** From dist/cli and src/cli alike. */
@@ -49,7 +50,7 @@ async function demo(terminal: Terminal, question: string, options: LoadingOption
 async function loadOverDevices(terminal: Terminal, options: LoadingOptions, signal: AbortSignal): Promise<Model> {
   const load = (defaultMap: string) => loadForCommand(terminal, DEMO_MODEL, options, signal, defaultMap)
   const asked = options.deviceMap ?? options.devices ?? options.maxMemory
-  const cuda = cudaDevices()
+  const cuda = await discoverCudaDevices()
   if (asked !== undefined || cuda.length === 0) return load(CPU_SPLIT)
   try {
     return await load(`split:${cuda.map(({ device }) => device).join(',')}`)

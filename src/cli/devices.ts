@@ -39,8 +39,9 @@ function describe({ devices, cuda }: Devices): string {
 function inWords(device: Devices['devices'][number]): string {
   if (device.kind === 'cpu') return `${device.cores} cores, ${device.instructionSet}`
   const name = device.kind === 'cuda' ? device.name : 'in the emulator'
+  const problem = device.kind === 'cuda' && device.problem !== null ? `, and cannot be used: ${device.problem}` : ''
   return (
     `${name}, compute capability ${device.computeCapability}, ${device.multiprocessors} multiprocessors, ` +
-    `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free`
+    `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free${problem}`
   )
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
-import { type CudaDevice, devices } from '../devices'
+import { discoverCudaDevices } from '../devices'
 import { BillfishError } from '../errors'
 import { type LoadOptions, type LoadProgress, loadModel } from '../load'
 import type { Model } from '../model'
@@ -75,7 +75,7 @@ export async function loadPlanned(
   defaultMap = 'cpu',
 ): Promise<Model> {
   const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
-  const plan = await planModel(model, onThisMachine(await placementOptions(model, options, chosen)))
+  const plan = await planModel(model, await onThisMachine(await placementOptions(model, options, chosen)))
   const shown = options.quiet !== true && options.json !== true
   if (shown) terminal.stderr.write(`${planTable(plan)}\n`)
   if (!plan.fits) {
@@ -91,14 +91,9 @@ export async function loadPlanned(
 }
 
 /** As `loadModel` does: where billfish chooses among devices, those of this machine are meant, within what is free. */
-function onThisMachine(options: PlanOptions): PlanOptions {
+async function onThisMachine(options: PlanOptions): Promise<PlanOptions> {
   const chooses = options.deviceMap === 'auto' || isStrategy(options.deviceMap)
-  return chooses ? withDevicesAtHand(options, cudaDevices()) : options
-}
-
-/** The CUDA devices of this machine. */
-export function cudaDevices(): CudaDevice[] {
-  return devices().devices.filter((device) => device.kind === 'cuda')
+  return chooses ? withDevicesAtHand(options, await discoverCudaDevices()) : options
 }
 
 function loadingBar(terminal: Terminal) {

@@ -202,6 +202,8 @@ export interface Addon {
   readonly NativeModel: new (spec: ModelSpec) => NativeModel
   readonly NativeBenchmark: NativeBenchmarkConstructor
   devices(): NativeDevices
+  /** The same, asked on a thread of Node.js's pool. */
+  discoverDevices(): Promise<NativeDevices>
   emulatedDevices(): NativeEmulatedDevice[]
   testCudaDevice(index: number): void
   /** Measures for minutes, on a thread of Node.js's pool. */

@@ -12,6 +12,10 @@ export interface NativeCudaDevice {
   readonly computeCapability: string
   readonly totalBytes: number
   readonly freeBytes: number
+  /** Whether this process has a CUDA context there already; what that takes is not in `freeBytes` then. */
+  readonly hasContext: boolean
+  /** Why nothing can be allocated there, in CUDA's words, with `freeBytes` 0; null where all is well. */
+  readonly problem: string | null
   readonly multiprocessors: number
   readonly l2Bytes: number
   readonly pciBusId: string

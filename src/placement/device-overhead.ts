@@ -8,14 +8,14 @@ import { type MemorySize, parseMemorySize } from './memory-size'
 export type DeviceOverhead = MemorySize | Readonly<Record<string, MemorySize>>
 
 /**
- * Of a CUDA device whose size is stated. An estimate: contexts of recent GPUs and drivers are reported with 300 to 500
- * MiB.
+ * Of a CUDA device where this process has no context yet. An estimate: contexts of recent GPUs and drivers are reported
+ * with 300 to 500 MiB.
  */
 const usualBytes = 512 * 2 ** 20
 
 /**
- * Of a CUDA device whose free memory was asked for, which a process can do only when its context is there. An estimate
- * of what comes later: kernels are loaded when they first run.
+ * Of a CUDA device whose free memory was asked for with the context there. An estimate of what comes later: kernels are
+ * loaded when they first run.
  */
 export const bytesAfterContext = 256 * 2 ** 20
 

@@ -6,6 +6,8 @@ import { type DeviceOption, type DeviceOptions, devicesOf } from './plan-devices
 export interface DeviceAtHand {
   readonly device: string
   readonly freeBytes: number
+  /** Whether this process has a CUDA context there, which is not in `freeBytes` then. */
+  readonly hasContext: boolean
 }
 
 /**
@@ -26,7 +28,7 @@ export function withDevicesAtHand<Options extends DeviceOptions>(
     const device = deviceName(option.device)
     if (option.memory !== undefined || budgeted.includes(device)) return option
     const found = atHand.find((candidate) => candidate.device === device)
-    if (found) overheads[device] = bytesAfterContext
+    if (found?.hasContext) overheads[device] = bytesAfterContext
     return { ...option, memory: found?.freeBytes }
   }
   const devices = named.length > 0 || options.devices ? named.map(complete) : ['cpu']

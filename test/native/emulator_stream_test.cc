@@ -107,7 +107,7 @@ TEST(emulator_stream_reads_pinned_memory_late_and_other_memory_at_once) {
   const ScheduleScope scope(Schedule::in_order());
   Stream stream(Device::at(0));
   const DeviceMemory pinned_copy(Device::at(0), bytes), plain_copy(Device::at(0), bytes);
-  PinnedMemory pinned(bytes);
+  PinnedMemory pinned(Device::at(0), bytes);
   std::vector<int32_t> plain(32, 1);
   for (int i = 0; i < 32; ++i) pinned.as<int32_t>()[i] = 1;
   stream.copy_to_device(pinned_copy.data(), pinned.data(), bytes);
@@ -185,7 +185,7 @@ TEST(emulator_stream_refuses_what_a_capture_refuses) {
   refused([&] { stream.copy_to_device(values.data(), plain.data(), bytes); }, "not pinned");
   refused([&] { stream.copy_to_host(plain.data(), values.data(), bytes); }, "not pinned");
   refused([&] { DeviceMemory(Device::at(0), 64); }, "An allocation");
-  refused([&] { PinnedMemory(64); }, "An allocation");
+  refused([&] { PinnedMemory(Device::at(0), 64); }, "An allocation");
   refused([&] { Device::at(0).synchronize(); }, "A wait for a device");
   std::thread([&] { refused([&] { stream.end_capture(); }, "another thread"); }).join();
   stream.abandon_capture();

@@ -13,6 +13,7 @@ interface Addon {
     }
     cpu: { cores: number; instructionSet: string }
   }
+  discoverDevices(): Promise<unknown>
   testCudaDevice(index: number): void
 }
 
@@ -29,6 +30,12 @@ function codeOf(action: () => void): unknown {
 }
 
 describe('devices of the addon', () => {
+  it('tells the same without holding the event loop', async () => {
+    const found = addon.discoverDevices()
+    expect(found).toBeInstanceOf(Promise)
+    expect(await found).toEqual(report)
+  })
+
   it('describes the processor', () => {
     expect(report.cpu.cores).toBeGreaterThanOrEqual(1)
     expect(['scalar', 'avx2', 'avx512']).toContain(report.cpu.instructionSet)

@@ -27,7 +27,7 @@ DeviceMemory::~DeviceMemory() {
   emulator::device(device_->index()).memory.release(reinterpret_cast<uintptr_t>(data_));
 }
 
-PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
   if (bytes == 0) return;
   refuse_while_capturing("An allocation of page-locked memory");
   data_ = ::operator new (bytes, std::align_val_t{4096});
