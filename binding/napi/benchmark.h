@@ -1,5 +1,5 @@
-// NativeBenchmark: the JavaScript class behind `billfish bench gemm` and `bench attention`. The measuring is done by
-// binding/bench on a thread of its own.
+// NativeBenchmark: the JavaScript class behind `billfish bench gemm`, `bench attention` and `bench tune`. What is
+// measured, on a thread of its own, benchmark_work.h says.
 #pragma once
 #include <napi.h>
 
@@ -16,7 +16,7 @@ class NativeBenchmark : public Napi::ObjectWrap<NativeBenchmark> {
   ~NativeBenchmark() override;
 
  private:
-  Napi::Value run(const Napi::CallbackInfo& info);  // run(onResult(result)): Promise<machine>, once
+  Napi::Value run(const Napi::CallbackInfo& info);  // run(onResult(result)): Promise<end>, once
   void abort(const Napi::CallbackInfo& info);       // the promise of run() rejects with ABORTED
 
   std::unique_ptr<BenchmarkCore> core_;

@@ -12,28 +12,24 @@
 #include "checkpoint/random_loader.h"
 #include "convert.h"
 #include "engine/pipeline.h"
-#include "js_thread.h"
 #include "model_spec.h"
+#include "open_promise.h"
 #include "step_request.h"
+#include "threaded_core.h"
 
 namespace billfish {
 
-// All that a model is, without its JavaScript object. Threads use it by plain pointer: it outlives them, because
-// shutdown() joins them all, and because an open load, step or close holds a reference to the JavaScript object.
-class ModelCore {
+class ModelCore final : public ThreadedCore {
  public:
-  ModelCore(Napi::Env env, ModelSpec spec) : js(env), spec_(std::move(spec)) {
-    // Registered after the queue of `js` was made, so that it runs before the queue's own cleanup: when a process or
-    // worker ends with work in flight, our threads are gone before what they post to.
-    napi_add_env_cleanup_hook(env, environment_ends, this);
-  }
+  ModelCore(Napi::Env env, ModelSpec spec) : ThreadedCore(env), spec_(std::move(spec)) {}
 
   // JavaScript thread. Starts loading on a thread of its own; `done` is called there at the end, with an error or null.
   void start_load(std::function<void(std::unique_ptr<Error>)> done, std::function<void()> on_progress) {
     if (load_thread_.joinable() || refused_) throw Error("INTERNAL", "A model is loaded once.");
     control_.on_progress = std::move(on_progress);
     load_thread_ = std::thread([this, done = std::move(done)] {
-      std::unique_ptr<Error> error = build_guarded();
+      std::unique_ptr<Error> error = error_of("Loading", [&] { build(); });
+      if (error) pipeline_.reset();
       loaded_ = error == nullptr;
       done(std::move(error));
     });
@@ -56,46 +52,18 @@ class ModelCore {
     return true;
   }
 
-  // JavaScript thread. Cancels what is under way, waits for all threads and frees the model's memory.
-  void shutdown(Napi::Env env) {
+ private:
+  // Frees the model's memory, too.
+  void stop() override {
     refused_ = true;
     if (close_thread_.joinable()) close_thread_.join();
     close();
-    if (environment_ended_) return;
-    napi_remove_env_cleanup_hook(env, environment_ends, this);
-    js.release();
-  }
-
-  JsThread js;
-
- private:
-  static void environment_ends(void* data) {
-    auto* core = static_cast<ModelCore*>(data);
-    core->environment_ended_ = true;
-    core->refused_ = true;
-    if (core->close_thread_.joinable()) core->close_thread_.join();
-    core->close();
   }
 
   void close() {
     control_.cancelled = true;
     if (load_thread_.joinable()) load_thread_.join();
     pipeline_.reset();
-  }
-
-  std::unique_ptr<Error> build_guarded() {
-    std::unique_ptr<Error> error;
-    try {
-      build();
-    } catch (const Error& failure) {
-      error = std::make_unique<Error>(failure);
-    } catch (const std::bad_alloc&) {
-      error = std::make_unique<Error>("OUT_OF_MEMORY", "The host has no memory left to load this model.");
-    } catch (const std::exception& failure) {
-      error = std::make_unique<Error>("INTERNAL", std::string("Loading failed: ") + failure.what());
-    }
-    if (error) pipeline_.reset();
-    return error;
   }
 
   void build() {
@@ -142,7 +110,6 @@ class ModelCore {
   std::unique_ptr<Pipeline> pipeline_;
   std::atomic<bool> loaded_{false};
   bool refused_ = false;
-  bool environment_ended_ = false;
 };
 
 namespace {
@@ -181,21 +148,18 @@ NativeModel::~NativeModel() {
 
 Napi::Value NativeModel::load(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  const auto on_progress = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
-  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
   ModelCore* core = core_.get();
+  const auto promise = std::make_shared<OpenPromise>(info, core->js);
+  const auto on_progress = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
 
-  const auto done = [core, deferred, on_progress, self](std::unique_ptr<Error> error) {
+  const auto done = [core, promise, on_progress](std::unique_ptr<Error> error) {
     const std::shared_ptr<Error> failure = std::move(error);
-    core->js.post([core, deferred, on_progress, self, failure](Napi::Env env) {
+    core->js.post([promise, on_progress, failure](Napi::Env env) {
       on_progress->Reset();
-      self->Reset();
-      core->js.end(env);
       if (failure) {
-        deferred.Reject(to_javascript(env, *failure).Value());
+        promise->end(env).Reject(to_javascript(env, *failure).Value());
       } else {
-        deferred.Resolve(env.Undefined());
+        promise->end(env).Resolve(env.Undefined());
       }
     });
   };
@@ -209,8 +173,7 @@ Napi::Value NativeModel::load(const Napi::CallbackInfo& info) {
     });
   };
   guarded(env, [&] { core->start_load(done, progress); });
-  core->js.begin(env);
-  return deferred.Promise();
+  return promise->begin(env);
 }
 
 void NativeModel::abort_load(const Napi::CallbackInfo&) { core_->abort_load(); }
@@ -226,23 +189,19 @@ Napi::Value NativeModel::step(const Napi::CallbackInfo& info) {
   } catch (const Error& error) {
     return rejected(env, error);
   }
-  const auto deferred = Napi::Promise::Deferred::New(env);
   ModelCore* core = core_.get();
-  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
-  core->js.begin(env);
-  step->done = [core, deferred, self](const std::shared_ptr<Step>& finished) {
-    core->js.post([core, deferred, self, finished](Napi::Env env) {
-      self->Reset();
-      core->js.end(env);
+  const auto promise = std::make_shared<OpenPromise>(info, core->js);
+  step->done = [core, promise](const std::shared_ptr<Step>& finished) {
+    core->js.post([promise, finished](Napi::Env env) {
       if (finished->error) {
-        deferred.Reject(to_javascript(env, *finished->error).Value());
+        promise->end(env).Reject(to_javascript(env, *finished->error).Value());
       } else {
-        deferred.Resolve(step_output(env, *finished));
+        promise->end(env).Resolve(step_output(env, *finished));
       }
     });
   };
   pipeline->submit(std::move(step));
-  return deferred.Promise();
+  return promise->begin(env);
 }
 
 Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
@@ -268,19 +227,11 @@ Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeModel::close(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  const auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
   ModelCore* core = core_.get();
-  const bool begun = core->start_close([core, deferred, self] {
-    core->js.post([core, deferred, self](Napi::Env env) {
-      self->Reset();
-      core->js.end(env);
-      deferred.Resolve(env.Undefined());
-    });
-  });
-  if (!begun) return rejected(env, disposed());
-  core->js.begin(env);
-  return deferred.Promise();
+  const auto promise = std::make_shared<OpenPromise>(info, core->js);
+  const bool begun = core->start_close(
+      [core, promise] { core->js.post([promise](Napi::Env env) { promise->end(env).Resolve(env.Undefined()); }); });
+  return begun ? promise->begin(env) : rejected(env, disposed());
 }
 
 }  // namespace billfish

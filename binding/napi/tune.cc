@@ -1,11 +1,11 @@
 #include "tune.h"
 
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "backends.h"
+#include "benchmark_work.h"
 #include "convert.h"
 #include "cuda/marlin/tune.h"
 #include "engine/gemm_tuning.h"
@@ -46,78 +46,42 @@ TuneSpec parse(const Napi::Object& spec) {
   return parsed;
 }
 
-// Measures on a thread of Node.js's pool.
-class TuneWorker final : public Napi::AsyncWorker {
- public:
-  TuneWorker(Napi::Env env, TuneSpec spec)
-      : AsyncWorker(env), deferred(Napi::Promise::Deferred::New(env)), spec_(std::move(spec)) {}
-  const Napi::Promise::Deferred deferred;
-
- private:
-  void Execute() override {
-    try {
-      if (!spec_.table.empty()) parse_tunings(spec_.table, spec_.source);  // before it takes minutes
-      report_ = tune_gemm(spec_.device, spec_.options);
-      text_ = with_tuning(spec_.table, spec_.source, report_.tuning);
-    } catch (const Error& error) {
-      error_ = error;
-    }
-  }
-
-  void OnOK() override {
-    const Napi::Env env = Env();
-    if (error_) {
-      deferred.Reject(to_javascript(env, *error_).Value());
-      return;
-    }
-    Napi::Array measurements = Napi::Array::New(env, report_.measurements.size());
-    for (uint32_t i = 0; i < report_.measurements.size(); ++i) {
-      const TuneMeasurement& measured = report_.measurements[i];
-      Napi::Object object = Napi::Object::New(env);
-      const auto set = [&](const char* name, double value) { object[name] = Napi::Number::New(env, value); };
-      set("bits", measured.shape.bits);
-      set("out", static_cast<double>(measured.shape.out));
-      set("in", static_cast<double>(measured.shape.in));
-      set("rows", static_cast<double>(measured.rows));
-      set("fusedMicroseconds", measured.fused);
-      if (measured.panels > 0) set("panelMicroseconds", measured.panels);
-      if (measured.panels == 0) object["panelMicroseconds"] = env.Null();
-      measurements[i] = object;
-    }
-    Napi::Object result = Napi::Object::New(env);
-    result["machine"] = Napi::String::New(env, report_.tuning.device);
-    result["table"] = Napi::String::New(env, text_);
-    result["measurements"] = measurements;
-    deferred.Resolve(result);
-  }
-  void OnError(const Napi::Error& error) override { deferred.Reject(error.Value()); }
-
-  TuneSpec spec_;
-  TuneReport report_;
-  std::string text_;
-  std::optional<Error> error_;
-};
-
-// tuneGemm({device, bfloat16, runs, launches, rows, shapes: [{bits, out, in, groupSize, zeroPoints}], table, source}):
-//   Promise<{machine, table, measurements: [{bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number |
-//   null}]}>
-Napi::Value start_tuning(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    auto* const worker = new TuneWorker(env, parse(to_object(info[0], "spec")));  // deletes itself
-    const Napi::Promise promise = worker->deferred.Promise();
-    worker->Queue();
-    return promise;
-  });
+Fill filler(const TuneMeasurement& measured) {
+  return [measured](Napi::Object& object) {
+    const auto set = [&](const char* name, double value) { object[name] = Napi::Number::New(object.Env(), value); };
+    set("bits", measured.shape.bits);
+    set("out", static_cast<double>(measured.shape.out));
+    set("in", static_cast<double>(measured.shape.in));
+    set("rows", static_cast<double>(measured.rows));
+    set("fusedMicroseconds", measured.fused);
+    if (measured.panels > 0) set("panelMicroseconds", measured.panels);
+    if (measured.panels == 0) object["panelMicroseconds"] = object.Env().Null();
+  };
 }
-
-// tuningPath(): where tunings are kept; empty where they are switched off
-Napi::Value path(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), tuning_path()); }
 
 }  // namespace
 
+// {kind: 'tune', device, bfloat16, runs, launches, rows, shapes: [{bits, out, in, groupSize, zeroPoints}], table,
+// source}. Results: {bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number | null}; at the end {machine,
+// table}.
+Work tune_work(const Napi::Object& object) {
+  return [spec = parse(object)](const bench::Control& control, const Report& report) -> Fill {
+    if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before it takes minutes
+    TuneOptions options = spec.options;
+    options.on_measurement = [&](const TuneMeasurement& measured) { report(filler(measured)); };
+    options.before_run = [&] { control.check(); };
+    const GemmTuning tuning = tune_gemm(spec.device, options).tuning;
+    return [machine = tuning.device, table = with_tuning(spec.table, spec.source, tuning)](Napi::Object& end) {
+      end["machine"] = Napi::String::New(end.Env(), machine);
+      end["table"] = Napi::String::New(end.Env(), table);
+    };
+  };
+}
+
+// tuningPath(): where tunings are kept; empty where they are switched off
+static Napi::Value path(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), tuning_path()); }
+
 void init_tune(Napi::Env env, Napi::Object exports) {
-  exports["tuneGemm"] = Napi::Function::New(env, start_tuning, "tuneGemm");
   exports["tuningPath"] = Napi::Function::New(env, path, "tuningPath");
 }
 

@@ -1,4 +1,4 @@
-// Measuring the GEMM of a device for its cost model, from JavaScript.
+// Where tunings of the GEMM are kept, for JavaScript. Measuring them is a kind of NativeBenchmark (benchmark_work.h).
 #pragma once
 #include <napi.h>
 

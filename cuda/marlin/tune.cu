@@ -140,6 +140,7 @@ class Tuner {
         }
       }
       report_.measurements.push_back(measured);
+      if (options_.on_measurement) options_.on_measurement(measured);
     }
     write_crossover(shape, first);
   }
@@ -167,6 +168,7 @@ class Tuner {
     Event start(device_, true), end(device_, true);
     std::vector<double> times;
     for (int run = -1; run < options_.runs; ++run) {  // a graph's first launch brings it to the device
+      if (options_.before_run) options_.before_run();
       stream_.record(start);
       stream_.launch(graph);
       stream_.record(end);

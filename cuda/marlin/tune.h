@@ -2,6 +2,7 @@
 // what calls this need know neither.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "engine/gemm_tuning.h"
@@ -16,6 +17,13 @@ struct TuneShape {
   bool zero_points = false;
 };
 
+// What was measured of a shape with a number of rows, in microseconds; 0: not measured.
+struct TuneMeasurement {
+  TuneShape shape;
+  int64_t rows = 0;
+  double fused = 0, panels = 0;  // by the fastest tile, and by panels (16 bits: by the library)
+};
+
 struct TuneOptions {
   int device = 0;                 // index
   bool bfloat16 = false;          // else half
@@ -23,13 +31,10 @@ struct TuneOptions {
   std::vector<TuneShape> shapes;  // at least one
   int runs = 10;                  // of which the median counts
   int launches = 16;              // of a run, one after the other
-};
-
-// What was measured of a shape with a number of rows, in microseconds; 0: not measured.
-struct TuneMeasurement {
-  TuneShape shape;
-  int64_t rows = 0;
-  double fused = 0, panels = 0;  // by the fastest tile, and by panels (16 bits: by the library)
+  // Called with every measurement as it is made (one for each shape and number of rows), and before every run. What
+  // they throw ends the tuning.
+  std::function<void(const TuneMeasurement&)> on_measurement = nullptr;
+  std::function<void()> before_run = nullptr;
 };
 
 struct TuneReport {

@@ -30,10 +30,10 @@ export interface AttentionReport extends MeasuredMachine {
  */
 export async function measureAttention(options: AttentionOptions): Promise<AttentionReport> {
   const target = benchmarkTarget(options)
-  const { NativeBenchmark } = addon()
-  const native = new NativeBenchmark({ kind: 'attention', ...target, cases: options.cases })
-  const { machine, results } = await runBenchmark(native, options.cases.length, options)
-  return attentionReport(target.device, options.cases, machine, results)
+  const { cases } = options
+  const make = () => new (addon().NativeBenchmark)({ kind: 'attention', ...target, cases })
+  const { end, results } = await runBenchmark(make, cases.length, options)
+  return attentionReport(target.device, cases, end, results)
 }
 
 /** What follows from the times. */

@@ -45,10 +45,10 @@ export async function measureGemm(options: GemmOptions): Promise<GemmReport> {
   const { shapes, rows, bits, groupSize, zeroPoints } = options
   const target = benchmarkTarget(options)
   const cases = shapes.map((shape) => ({ outs: shape.outs, in: shape.in }))
-  const { NativeBenchmark } = addon()
-  const native = new NativeBenchmark({ kind: 'gemm', ...target, cases, rows, bits, groupSize, zeroPoints })
-  const { machine, results } = await runBenchmark(native, cases.length * rows.length * bits.length, options)
-  return gemmReport({ ...options, device: target.device }, machine, results)
+  const spec = { kind: 'gemm', ...target, cases, rows, bits, groupSize, zeroPoints } as const
+  const make = () => new (addon().NativeBenchmark)(spec)
+  const { end, results } = await runBenchmark(make, cases.length * rows.length * bits.length, options)
+  return gemmReport({ ...options, device: target.device }, end, results)
 }
 
 /** What follows from the times. */

@@ -4,14 +4,18 @@ import type { NativeBenchmark } from '../native/benchmark'
 import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
 
-export interface BenchmarkOptions {
+/** How measuring is watched, and ended early. */
+export interface Watched {
+  readonly signal?: AbortSignal | undefined
+  /** Called with how many of how many points have been measured. */
+  readonly onProgress?: ((done: number, all: number) => void) | undefined
+}
+
+export interface BenchmarkOptions extends Watched {
   /** `'cpu'`, `'cuda:0'`, or, for tests, `'emulated:0'`. */
   readonly device: string
   /** In what is computed; `'float16'` by default. */
   readonly dtype?: ModelType | undefined
-  readonly signal?: AbortSignal | undefined
-  /** Called with how many of how many points have been measured. */
-  readonly onProgress?: ((done: number, all: number) => void) | undefined
 }
 
 /** Device and number formats as the native side takes them. @throws BillfishError INVALID_OPTION */
@@ -20,26 +24,29 @@ export function benchmarkTarget({ device, dtype = 'float16' }: BenchmarkOptions)
 }
 
 /**
- * Runs a native benchmark to its end.
+ * Runs a native benchmark to its end, and returns its results and what it tells then.
+ * @param make the benchmark; what it refuses is thrown, too
  * @param points how many results it brings
  * @throws BillfishError ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and what kernels refuse
  */
-export async function runBenchmark<Result, Machine>(
-  native: NativeBenchmark<Result, Machine>,
+export async function runBenchmark<Result, End>(
+  make: () => NativeBenchmark<Result, End>,
   points: number,
-  { signal, onProgress }: BenchmarkOptions,
-): Promise<{ machine: Machine; results: Result[] }> {
+  { signal, onProgress }: Watched,
+): Promise<{ end: End; results: Result[] }> {
   const results: Result[] = []
-  const abort = () => native.abort()
+  let native: NativeBenchmark<Result, End> | undefined
+  const abort = () => native?.abort()
   if (signal?.aborted) throw aborted(signal)
   signal?.addEventListener('abort', abort, { once: true })
   try {
+    native = make()
     onProgress?.(0, points)
-    const machine = await native.run((result) => {
+    const end = await native.run((result) => {
       results.push(result)
       onProgress?.(results.length, points)
     })
-    return { machine, results }
+    return { end, results }
   } catch (error) {
     throw signal?.aborted ? aborted(signal) : asBillfishError(error)
   } finally {

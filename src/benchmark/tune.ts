@@ -3,11 +3,11 @@ import { dirname } from 'node:path'
 import { BillfishError } from '../errors'
 import { addon } from '../native/addon'
 import type { TuneMeasurement } from '../native/benchmark'
-import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
+import { runBenchmark, type Watched } from './run'
 import type { LinearShape } from './shapes'
 
-export interface TuneOptions {
+export interface TuneOptions extends Watched {
   /** A GPU such as `'cuda:0'`, or, for tests, `'emulated:0'`. */
   readonly device: string
   /** Each weight of a shape is measured by itself. */
@@ -49,8 +49,9 @@ export function tuningFile(): string {
 
 /**
  * Measures which tiles and which way of multiplying are fastest on a GPU, and writes it into the file of tunings, where
- * models that are loaded from then on find it. Other devices' tunings in the file stay.
- * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY
+ * models that are loaded from then on find it. Other devices' tunings in the file stay. A tuning that is aborted leaves
+ * the file as it was.
+ * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY, ABORTED
  */
 export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16 } = options
@@ -58,23 +59,15 @@ export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   const device = deviceName(options.device)
   const weights = shapes.flatMap((shape) => shape.outs.map((out) => ({ out, in: shape.in })))
   const distinct = [...new Map(weights.map((weight) => [`${weight.out}x${weight.in}`, weight])).values()]
-  try {
-    const { machine, table, measurements } = await addon().tuneGemm({
-      device,
-      bfloat16,
-      runs,
-      launches,
-      rows,
-      shapes: distinct.flatMap((weight) => bits.map((number) => ({ bits: number, ...weight, groupSize, zeroPoints }))),
-      table: await textOf(file),
-      source: file,
-    })
-    await mkdir(dirname(file), { recursive: true })
-    await writeFile(file, table)
-    return { device, machine, file, results: measurements }
-  } catch (error) {
-    throw asBillfishError(error)
-  }
+  const linears = distinct.flatMap((weight) =>
+    bits.map((number) => ({ bits: number, ...weight, groupSize, zeroPoints })),
+  )
+  const spec = { kind: 'tune', device, bfloat16, runs, launches, rows, shapes: linears } as const
+  const table = await textOf(file)
+  const make = () => new (addon().NativeBenchmark)({ ...spec, table, source: file })
+  const { end, results } = await runBenchmark(make, linears.length * rows.length, options)
+  await write(file, end.table)
+  return { device, machine: end.machine, file, results }
 }
 
 async function textOf(file: string): Promise<string> {
@@ -83,5 +76,17 @@ async function textOf(file: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
     throw new BillfishError('INVALID_OPTION', `The CUDA tuning ${file} cannot be read.`, { cause: error })
+  }
+}
+
+async function write(file: string, text: string): Promise<void> {
+  try {
+    await mkdir(dirname(file), { recursive: true })
+    await writeFile(file, text)
+  } catch (error) {
+    const { message } = error as Error
+    throw new BillfishError('INVALID_OPTION', `The CUDA tuning ${file} cannot be written: ${message}.`, {
+      cause: error,
+    })
   }
 }

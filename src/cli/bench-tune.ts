@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
-import { benchDevice, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
+import { benchDevice, pointsBar, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
 import { formatTable } from './format'
 import { wholeNumber } from './options'
-import { printJson, type Terminal } from './terminal'
+import { abortable, printJson, type Terminal } from './terminal'
 
 interface Options {
   readonly device?: string
@@ -44,24 +44,32 @@ Examples:
   billfish bench tune --device cuda:0
   billfish bench tune --shapes qwen2-7b,4096x4096 --bits 4 --output tuning.txt`,
     )
-    .action((options: Options) => benchTune(terminal, options))
+    .action((options: Options) => abortable(terminal, (signal) => benchTune(terminal, options, signal)))
 }
 
-async function benchTune(terminal: Terminal, options: Options): Promise<void> {
+async function benchTune(terminal: Terminal, options: Options, signal: AbortSignal): Promise<void> {
   const { device, kind } = benchDevice(options.device)
   const { shapes, rows, bits, group, zeros, bfloat16, runs, output } = options
-  const report = await tuneGemm({
-    device,
-    shapes: linearShapes(shapes),
-    rows,
-    bits,
-    groupSize: group,
-    zeroPoints: zeros === true,
-    bfloat16: bfloat16 === true,
-    runs,
-    launches: kind === 'emulated' ? 1 : 16,
-    file: output,
-  })
+  const bar = options.json ? undefined : pointsBar(terminal)
+  let report: TuneReport
+  try {
+    report = await tuneGemm({
+      device,
+      shapes: linearShapes(shapes),
+      rows,
+      bits,
+      groupSize: group,
+      zeroPoints: zeros === true,
+      bfloat16: bfloat16 === true,
+      runs,
+      launches: kind === 'emulated' ? 1 : 16,
+      file: output,
+      signal,
+      onProgress: bar?.update,
+    })
+  } finally {
+    bar?.stop()
+  }
   if (options.json) printJson(terminal, report)
   else terminal.stdout.write((kind === 'emulated' ? timesMeanNothing : '') + tuneText(report))
 }

@@ -2,7 +2,7 @@
  * The typed boundary to the native addon: every type here has its twin under binding/napi. Nothing else in the project
  * knows what the addon exports.
  */
-import type { NativeBenchmarkConstructor, TuneResult, TuneSpec } from './benchmark'
+import type { NativeBenchmarkConstructor } from './benchmark'
 import type { NativeDevices, NativeEmulatedDevice } from './devices'
 import { loadAddon } from './loader'
 import type { ColumnProduct, FloatProduct, RowProduct } from './products'
@@ -206,8 +206,6 @@ export interface Addon {
   discoverDevices(): Promise<NativeDevices>
   emulatedDevices(): NativeEmulatedDevice[]
   testCudaDevice(index: number): void
-  /** Measures for minutes, on a thread of Node.js's pool. */
-  tuneGemm(spec: TuneSpec): Promise<TuneResult>
   /** The file that tunings are read from; '' where BILLFISH_CUDA_TUNING is 'off'. */
   tuningPath(): string
   multiplyFloats(product: FloatProduct): void

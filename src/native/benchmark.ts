@@ -75,15 +75,10 @@ export interface GemmBenchmarkMachine extends BenchmarkMachine {
   readonly vendorFlops: number
 }
 
-export interface NativeBenchmark<Result, Machine> {
+export interface NativeBenchmark<Result, End> {
   /** Once only. */
-  run(onResult: (result: Result) => void): Promise<Machine>
+  run(onResult: (result: Result) => void): Promise<End>
   abort(): void
-}
-
-export interface NativeBenchmarkConstructor {
-  new (spec: GemmBenchmarkSpec): NativeBenchmark<GemmBenchmarkResult, GemmBenchmarkMachine>
-  new (spec: AttentionBenchmarkSpec): NativeBenchmark<AttentionBenchmarkResult, BenchmarkMachine>
 }
 
 /** A linear to measure: one weight. `groupSize` 0: one scale a row; it counts for 4 and 8 bits. */
@@ -96,6 +91,7 @@ export interface TuneShape {
 }
 
 export interface TuneSpec {
+  readonly kind: 'tune'
   readonly device: string
   readonly bfloat16: boolean
   /** Runs of which the median counts, and calls that follow each other in each. */
@@ -120,10 +116,16 @@ export interface TuneMeasurement {
   readonly panelMicroseconds: number | null
 }
 
-export interface TuneResult {
+/** Told once all is measured. */
+export interface Tuning {
   /** The device's own name, which the tuning is for. */
   readonly machine: string
   /** The file of tunings with this one in it. */
   readonly table: string
-  readonly measurements: readonly TuneMeasurement[]
+}
+
+export interface NativeBenchmarkConstructor {
+  new (spec: GemmBenchmarkSpec): NativeBenchmark<GemmBenchmarkResult, GemmBenchmarkMachine>
+  new (spec: AttentionBenchmarkSpec): NativeBenchmark<AttentionBenchmarkResult, BenchmarkMachine>
+  new (spec: TuneSpec): NativeBenchmark<TuneMeasurement, Tuning>
 }

@@ -212,6 +212,29 @@ TEST(cuda_tuning_measures_and_is_believed) {
   CHECK(std::abs(ratio / report.tuning.tiles[1].factor - 1) < 1e-4);  // the text has six digits
 }
 
+TEST(cuda_tuning_tells_what_it_measures_and_ends_when_told) {
+  TuneOptions options{0, false, {8, 16}, {{4, 64, 64, 32}}, 1, 1};
+  std::vector<TuneMeasurement> told;
+  int runs = 0;
+  options.on_measurement = [&](const TuneMeasurement& measured) { told.push_back(measured); };
+  options.before_run = [&] { ++runs; };
+  const TuneReport report = tune(options);
+  CHECK(told.size() == 2 && report.measurements.size() == 2);
+  for (size_t i = 0; i < told.size(); ++i) {
+    CHECK(told[i].rows == report.measurements[i].rows && told[i].fused == report.measurements[i].fused);
+  }
+  CHECK(runs >= 4);  // a tile with each number of rows, and a run before the one that counts
+
+  const int enough = runs;
+  runs = 0;
+  told.clear();
+  options.before_run = [&] {
+    if (++runs == enough) throw Error("ABORTED", "enough");
+  };
+  CHECK_THROWS(tune(options), "ABORTED");
+  CHECK(runs == enough && told.size() == 1);
+}
+
 TEST(cuda_tuning_refuses_to_measure_nonsense) {
   const TuneOptions right{0, false, {8}, {{4, 64, 64, 32}}, 1, 1};
   const auto refused = [&](const std::function<void(TuneOptions&)>& change) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -57,12 +57,49 @@ describe('billfish bench tune', () => {
     expect(readFileSync(file, 'utf8')).toBe('Dear diary')
   })
 
+  it('tells how far it is, and ends early when it is told to', async () => {
+    const seen: [number, number][] = []
+    const onProgress = (done: number, all: number) => seen.push([done, all])
+    await tuneGemm({ ...small, rows: [8], bits: [4], file: join(folder, 'watched.txt'), onProgress })
+    expect(seen).toEqual([
+      [0, 2],
+      [1, 2],
+      [2, 2],
+    ])
+
+    const file = join(folder, 'aborted.txt')
+    const controller = new AbortController()
+    const reason = new Error('enough')
+    const aborted = tuneGemm({
+      ...small,
+      file,
+      signal: controller.signal,
+      onProgress: (done) => done === 1 && controller.abort(reason),
+    })
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', cause: reason })
+    expect(existsSync(file)).toBe(false)
+    await expect(tuneGemm({ ...small, file, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
+  })
+
+  it('names a file that cannot be written', async () => {
+    const file = join(folder, 'note.txt', 'below.txt') // a file where a folder should be
+    writeFileSync(join(folder, 'note.txt'), '')
+    await expect(tuneGemm({ ...small, rows: [8], bits: [4], file })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining(`The CUDA tuning ${file} cannot be`),
+    })
+  })
+
   it('is a command', async () => {
     const file = join(folder, 'command.txt')
     const options = ['--shapes', '64x64', '--rows', '8', '--bits', '4', '--group', '0', '--runs', '1', '--output', file]
     const { code, stdout } = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options])
     expect(code).toBe(exitCodes.ok)
     expect(stdout).toMatch(/emulated Hopper\nShape +Bits +Rows +us +us by panels\n64x64 +4 +8 +[\d.]+ +-\nWritten to /)
+    const shown = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options], { terminal: true })
+    expect(shown.stderr).toMatch(/Measuring .* 0 of 1/)
+    const { stderr } = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options, '--runs', '0'])
+    expect(stderr).toMatch(/^billfish: .*runs.* 0/)
     const onCpu = await billfish(['bench', 'tune', '--device', 'cpu', ...options])
     expect(onCpu.stderr).toContain("There is nothing to tune on device 'cpu'; name a GPU such as cuda:0.")
   })

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
@@ -191,6 +192,29 @@ describe('worker threads', () => {
     const answers = await Promise.all([run({ dispose: true }), run({ dispose: false }), run({ dispose: true })])
     expect(answers).toEqual([greedy, greedy, greedy])
     expect((await here).tokenIds).toEqual(greedy)
+  })
+
+  test('ending or being terminated while a benchmark measures', async () => {
+    const measuring = `
+      const { parentPort, workerData } = require('node:worker_threads')
+      const { addon } = require(workerData.addon)
+      const benchmark = new (addon().NativeBenchmark)({
+        kind: 'tune', device: 'emulated:0', bfloat16: false, runs: 1000, launches: 1, rows: [1, 8],
+        shapes: [{ bits: 4, out: 64, in: 64, groupSize: 32, zeroPoints: false }], table: '', source: 'none',
+      })
+      benchmark.run(() => {}).catch(() => {})
+      parentPort.postMessage('left')
+      if (workerData.exits) process.exit()`
+    for (const exits of [true, false]) {
+      const worker = new Worker(measuring, {
+        eval: true,
+        workerData: { exits, addon: resolve(__dirname, '../../dist/native/addon.js') },
+      })
+      const exit = once(worker, 'exit')
+      expect(await once(worker, 'message')).toEqual(['left'])
+      if (!exits) void worker.terminate()
+      await exit
+    }
   })
 
   test('ending or being terminated with work in flight', async () => {
