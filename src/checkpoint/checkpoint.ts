@@ -8,6 +8,7 @@ import { isObject } from './json'
 import { readTensors } from './shards'
 import { FLOAT_TYPES, type TensorTable } from './tensors'
 import type { Checkpoint, QuantizationConfig, RawConfig } from './types'
+import { refuseUnfinishedCopy } from './unfinished-copy'
 
 export { describeFormat, listTensors, type TensorSummary } from './describe'
 
@@ -95,6 +96,7 @@ export async function openCheckpoint(
   const { signal } = options
   throwIfAborted(signal)
   const path = resolve(directory)
+  await refuseUnfinishedCopy(path)
   const [config, generationConfig, quantizeConfig, quantConfig] = await Promise.all(
     ['config.json', 'generation_config.json', 'quantize_config.json', 'quant_config.json'].map((name) =>
       readConfig(path, name),

@@ -7,6 +7,7 @@ import type { GatedMlps } from './gated-mlp'
 import { type NumberChange, numberAt, withNumbers } from './json-numbers'
 import type { PaddedTensor } from './parts'
 import { bytesOf } from './parts'
+import { flush } from './workspace'
 import { writing } from './write-errors'
 
 /** Weights in other files would be of the old size, and contradict the new config.json. */
@@ -60,7 +61,7 @@ async function isIndexOf(checkpoint: Checkpoint, path: string, shards: ReadonlyS
   }
 }
 
-/** Copies everything except for config.json, and writes the index with its new totals. */
+/** Copies everything except for config.json, puts it on disk, and writes the index with its new totals. */
 export async function writeOtherFiles(
   checkpoint: Checkpoint,
   target: string,
@@ -72,12 +73,14 @@ export async function writeOtherFiles(
     await writing(to, 0, async () => {
       await mkdir(dirname(to), { recursive: true })
       await copyFile(join(checkpoint.directory, path), to)
+      await flush(to)
+      if (dirname(path) !== '.') await flush(dirname(to)) // of others the name is made durable with the directory's own
     })
   }
   if (files.index === undefined) return
   const text = await readFile(join(checkpoint.directory, files.index), 'utf8')
   const to = join(target, files.index)
-  await writing(to, 0, () => writeFile(to, withNumbers(text, indexChanges(JSON.parse(text), changed))))
+  await writing(to, 0, () => writeFile(to, withNumbers(text, indexChanges(JSON.parse(text), changed)), { flush: true }))
 }
 
 /** transformers writes total_size in bytes, and newer versions total_parameters in elements. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, stat } from 'node:fs/promises'
-import { basename, join, relative, resolve } from 'node:path'
+import { type FileHandle, realpath, stat } from 'node:fs/promises'
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import { readExactly, withFile } from '../checkpoint/files'
 import type { Checkpoint } from '../checkpoint/types'
@@ -97,7 +97,7 @@ export async function padCheckpoint(directory: string, output: string, options: 
   throwIfPaddingAborted(signal)
   const target = resolve(output)
   const checkpoint = await openCheckpoint(directory, { signal })
-  refuseInside(checkpoint.directory, target)
+  await refuseInside(checkpoint.directory, target)
   const found = findGatedMlps(checkpoint)
   const { padded, multiple } = chooseSize(checkpoint, found, options)
   const placement = options.placement ?? 'tail'
@@ -141,10 +141,11 @@ export async function padCheckpoint(directory: string, output: string, options: 
   }
 }
 
-/** Files of the output would be copied into itself. */
-function refuseInside(directory: string, output: string): void {
-  const path = relative(directory, output)
-  if (path !== '' && (path.startsWith('..') || resolve(path) === path)) return
+/** What is written there would become part of the checkpoint that is copied. */
+async function refuseInside(directory: string, output: string): Promise<void> {
+  const parent = await realpath(dirname(output)).catch(() => dirname(output)) // one that does not exist is told of later
+  const path = relative(await realpath(directory), join(parent, basename(output)))
+  if (/^\.\.($|[/\\])/.test(path) || isAbsolute(path)) return
   throw new BillfishError(
     'INVALID_OPTION',
     `${output} lies in the checkpoint's own directory ${directory}; name one beside it.`,

@@ -14,6 +14,7 @@ import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { isMissing } from '../checkpoint/files'
 import { isObject } from '../checkpoint/json'
+import { COPY_DIRECTORY, readFingerprint, STATE_FILE, UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../errors'
 import { writing } from './write-errors'
 
@@ -47,14 +48,14 @@ function isAlive(process_: number): boolean {
   }
 }
 
-/** Makes names and contents of a directory durable, where the system can. */
-async function syncDirectory(path: string): Promise<void> {
+/** Makes a file's contents, or the names in a directory, durable, where the system can. */
+export async function flush(path: string): Promise<void> {
   if (process.platform === 'win32') return
-  const directory = await open(path, 'r')
+  const file = await open(path, 'r')
   try {
-    await directory.sync()
+    await file.sync()
   } finally {
-    await directory.close()
+    await file.close()
   }
 }
 
@@ -66,7 +67,7 @@ export class Workspace {
     readonly directory: string,
     private readonly output: string,
   ) {
-    this.checkpoint = join(directory, 'checkpoint')
+    this.checkpoint = join(directory, COPY_DIRECTORY)
   }
 
   /**
@@ -76,9 +77,9 @@ export class Workspace {
    * @throws BillfishError INVALID_OPTION where another process is at it, or the directory is somebody else's
    */
   static async open(output: string, fingerprint: string): Promise<Workspace> {
-    const workspace = new Workspace(`${output}.partial`, output)
+    const workspace = new Workspace(`${output}${UNFINISHED_SUFFIX}`, output)
     const { directory, checkpoint } = workspace
-    const statePath = join(directory, 'state.json')
+    const statePath = join(directory, STATE_FILE)
     if (!(await exists(directory))) {
       if (!(await exists(dirname(output)))) {
         throw new BillfishError('INVALID_OPTION', `${dirname(output)} does not exist; create it first.`)
@@ -92,7 +93,7 @@ export class Workspace {
     }
     await workspace.lock()
     try {
-      if ((await readFingerprint(statePath)) !== fingerprint) {
+      if ((await readFingerprint(directory)) !== fingerprint) {
         await rm(checkpoint, { recursive: true, force: true })
         await writing(statePath, 0, () => writeFile(statePath, `${JSON.stringify({ fingerprint })}\n`))
       }
@@ -138,10 +139,10 @@ export class Workspace {
 
   /** Gives the checkpoint its name. The workspace is gone then. */
   async publish(): Promise<void> {
-    await syncDirectory(this.checkpoint)
+    await flush(this.checkpoint)
     await refuseExisting(this.output)
     await writing(this.output, 0, () => rename(this.checkpoint, this.output))
-    await syncDirectory(dirname(this.output))
+    await flush(dirname(this.output))
     await rm(this.directory, { recursive: true, force: true })
   }
 
@@ -181,14 +182,5 @@ function parsed(text: string): Record<string, unknown> {
     return isObject(value) ? value : {}
   } catch {
     return {}
-  }
-}
-
-async function readFingerprint(path: string): Promise<unknown> {
-  try {
-    return parsed(await readFile(path, 'utf8')).fingerprint
-  } catch (error) {
-    if (isMissing(error)) return undefined
-    throw error
   }
 }

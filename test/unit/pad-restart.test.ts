@@ -16,7 +16,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
-import { type PadOptions, padCheckpoint } from '../../src/index'
+import { loadModel, type PadOptions, padCheckpoint } from '../../src/index'
 import { type Comparer, openComparer } from '../../src/padding/compare-mlps'
 import { startComparers } from '../../src/padding/comparing-threads'
 import { findGatedMlps, type GatedMlp } from '../../src/padding/gated-mlp'
@@ -58,8 +58,16 @@ async function expectNoCheckpoint(): Promise<void> {
   expect(existsSync(output)).toBe(false)
   const unfinished = `${output}.partial`
   for (const directory of [unfinished, join(unfinished, 'checkpoint')]) {
-    await expect(openCheckpoint(directory)).rejects.toThrow(/config\.json does not exist/)
+    for (const open of [openCheckpoint, loadModel]) {
+      await expect(open(directory)).rejects.toMatchObject({
+        code: 'INVALID_CHECKPOINT',
+        message: expect.stringMatching(
+          /is a copy that billfish pad has not finished; run the same .* and open .*out-\d+ then/,
+        ),
+      })
+    }
   }
+  expect(existsSync(join(unfinished, 'checkpoint', 'config.json'))).toBe(false)
 }
 
 async function expectGoesOn(reused: number): Promise<void> {
@@ -117,7 +125,7 @@ describe('a run that is aborted', () => {
 /** Runs the compiled billfish in a process of its own; `until` says when that kills itself. */
 function killed(until: string) {
   const program = `require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))}).padCheckpoint(
-    ${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2, 4], onProgress({ phase, done }) {
+    ${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2, 4], onProgress({ phase, done, total }) {
       if (${until}) process.kill(process.pid, 'SIGKILL') } })`
   return spawnSync(process.execPath, ['-e', program], { encoding: 'utf8' }).signal
 }
@@ -136,6 +144,32 @@ describe('a run that is killed', () => {
   test('while it verifies', async () => {
     expect(killed(`phase === 'verifying' && done === 2`)).toBe('SIGKILL')
     await expectNoCheckpoint()
+    await expectGoesOn(3)
+  })
+})
+
+describe('a run that is killed again and again', () => {
+  // In thousandths of the bytes to write; each run goes on where the one before was killed.
+  const moments = [0, 3, 170, 333, 334, 480, 666, 700, 870, 999]
+
+  test('leaves no checkpoint behind, and in the end the same files', async () => {
+    let reached = -1
+    for (const moment of moments) {
+      expect(killed(`phase === 'writing' && done * 1000 >= total * ${moment}`)).toBe('SIGKILL')
+      await expectNoCheckpoint()
+      const left = readdirSync(join(`${output}.partial`, 'checkpoint')).filter(isShard).length
+      expect(left).toBeGreaterThanOrEqual(reached) // what was finished stays
+      reached = left
+    }
+    await expectGoesOn(reached)
+  })
+
+  test('where the copy is complete, but has no name yet', async () => {
+    // config.json is there when the process ends between writing it and the rename.
+    expect(killed(`phase === 'verifying' && done === total`)).toBe('SIGKILL')
+    await expectNoCheckpoint()
+    cpSync(join(model, 'config.json'), join(`${output}.partial`, 'checkpoint', 'config.json'))
+    await expect(loadModel(join(`${output}.partial`, 'checkpoint'))).rejects.toThrow(/has not finished/)
     await expectGoesOn(3)
   })
 })
