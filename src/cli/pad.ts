@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { type PadProgress, type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
+import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
+import type { PadProgress } from '../padding/pad-options'
 import { counted, formatBytes, formatCount, formatTable } from './format'
 import { wholeNumber } from './options'
 import { progressBar } from './progress-bar'
@@ -17,7 +18,9 @@ interface Options {
 }
 
 function wholeNumbers(text: string): readonly number[] {
-  if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('It must be whole numbers with commas between: 2,4,8.')
+  if (!/^[1-9]\d*(,[1-9]\d*)*$/.test(text)) {
+    throw new InvalidArgumentError('It must be whole numbers from 1 upwards with commas between: 2,4,8.')
+  }
   return text.split(',').map(Number)
 }
 

@@ -4,50 +4,20 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:pat
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import { readExactly, withFile } from '../checkpoint/files'
 import type { Checkpoint } from '../checkpoint/types'
+import { UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../errors'
 import type { TensorRef } from '../native/weights'
-import { type PaddingPlacement, paddedSize, paddingUnit } from '../quantization/padding'
+import type { PaddingPlacement } from '../quantization/padding'
 import { throwIfPaddingAborted } from './abort'
 import { findGatedMlps, type GatedMlps } from './gated-mlp'
 import { listOtherFiles, writeConfig, writeOtherFiles } from './other-files'
-import { isChannelwise, padLinear } from './pad-linear'
+import { padLinear } from './pad-linear'
+import { checkPadOptions, choosePaddedSize, type PadOptions } from './pad-options'
 import type { PaddedTensor } from './parts'
 import { planShard, readRawHeader, type ShardPlan, writeShard } from './shard'
 import { type PaddingVerification, verifyPadding } from './verify'
 import { refuseExisting, Workspace } from './workspace'
 import { checkRoom, writing } from './write-errors'
-
-/** Channels of a rank are a multiple of this: kernels of other engines (Marlin) want it, whatever the format. */
-const TILE = 64
-/** What 16-bit models are padded for, unless they say otherwise: quantisers' usual group size. */
-const DEFAULT_GROUP_SIZE = 128
-
-export interface PadProgress {
-  readonly phase: 'writing' | 'verifying'
-  /** Bytes when writing, layers when verifying. */
-  readonly done: number
-  readonly total: number
-}
-
-export interface PadOptions {
-  /** Numbers of ranks that the padded checkpoint can be cut for, such as [2, 4, 8]; may be missing beside `to`. */
-  readonly parallelSizes?: readonly number[] | undefined
-  /** The padded size, where the least one is not wanted. */
-  readonly to?: number | undefined
-  /** Where the zero channels go; `'tail'` by default. Quantised checkpoints allow `'interleaved'` with act-order or one group. */
-  readonly placement?: PaddingPlacement | undefined
-  /**
-   * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be
-   * quantised later. Quantised checkpoints keep their own groups in any case.
-   */
-  readonly groupSize?: number | undefined
-  /** Only say what would be done. */
-  readonly dryRun?: boolean | undefined
-  /** Prove, before the output gets its name, that every padded MLP computes what the original one does; true by default. */
-  readonly verify?: boolean | undefined
-  readonly signal?: AbortSignal | undefined
-  readonly onProgress?: ((progress: PadProgress) => void) | undefined
-}
 
 export interface PadResult {
   /** False for a dry run, and where there is nothing to pad. */
@@ -93,13 +63,14 @@ export async function padCheckpoint(directory: string, output: string, options: 
   for (const [name, path] of Object.entries({ directory, output })) {
     if (typeof path !== 'string' || path === '') throw new BillfishError('INVALID_OPTION', `${name} must be a path.`)
   }
+  checkPadOptions(options)
   const { signal } = options
   throwIfPaddingAborted(signal)
   const target = resolve(output)
   const checkpoint = await openCheckpoint(directory, { signal })
   await refuseInside(checkpoint.directory, target)
   const found = findGatedMlps(checkpoint)
-  const { padded, multiple } = chooseSize(checkpoint, found, options)
+  const { padded, multiple } = choosePaddedSize(checkpoint, found, options)
   const placement = options.placement ?? 'tail'
   const changed = await padMlps(checkpoint, found, padded, placement)
   const shards = await planShards(checkpoint, changed)
@@ -141,39 +112,28 @@ export async function padCheckpoint(directory: string, output: string, options: 
   }
 }
 
-/** What is written there would become part of the checkpoint that is copied. */
+/** What is written there would become part of the checkpoint that is copied, or take its place. */
 async function refuseInside(directory: string, output: string): Promise<void> {
+  const source = await realpath(directory)
   const parent = await realpath(dirname(output)).catch(() => dirname(output)) // one that does not exist is told of later
-  const path = relative(await realpath(directory), join(parent, basename(output)))
-  if (/^\.\.($|[/\\])/.test(path) || isAbsolute(path)) return
-  throw new BillfishError(
-    'INVALID_OPTION',
-    `${output} lies in the checkpoint's own directory ${directory}; name one beside it.`,
-  )
-}
-
-/** @throws BillfishError INVALID_OPTION */
-function chooseSize(checkpoint: Checkpoint, { width, mlps }: GatedMlps, options: PadOptions) {
-  const { to, parallelSizes = to === undefined ? [] : [1] } = options
-  if (parallelSizes.length === 0) {
-    throw new BillfishError('INVALID_OPTION', 'parallelSizes or to must say what to pad for.')
+  const isAtOrIn = (path: string, other: string) => {
+    const way = relative(other, path)
+    return !/^\.\.($|[/\\])/.test(way) && !isAbsolute(way)
   }
-  let groupSize = options.groupSize ?? (mlps.every(({ down }) => down.kind === 'matrix') ? DEFAULT_GROUP_SIZE : 1)
-  for (const { down } of mlps) {
-    if (down.kind === 'matrix' || isChannelwise(down, checkpoint)) continue
-    groupSize = paddingUnit({ groupSize, tile: down.groupSize, parallelSizes: [1] })
+  const target = join(parent, basename(output))
+  if (isAtOrIn(target, source)) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${output} lies in the checkpoint's own directory ${directory}; name one beside it.`,
+    )
   }
-  const rule = { groupSize, tile: TILE, parallelSizes }
-  const multiple = paddingUnit(rule)
-  const least = paddedSize(width, rule)
-  const padded = to ?? least
-  if (Number.isInteger(padded) && padded >= width && padded % multiple === 0) return { padded, multiple }
-  const ranks = parallelSizes.join(', ')
-  throw new BillfishError(
-    'INVALID_OPTION',
-    `${width} channels cannot be padded to ${padded}: for ${ranks} ranks with whole groups of ${groupSize} and tiles of ${TILE} ` +
-      `it must be a multiple of ${multiple}; the least one is ${least}.`,
-  )
+  if (isAtOrIn(source, `${target}${UNFINISHED_SUFFIX}`)) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${output}${UNFINISHED_SUFFIX} is needed for unfinished files, but the checkpoint ${directory} is there; name another output ` +
+        'directory.',
+    )
+  }
 }
 
 /** The tensors that change, by name. */

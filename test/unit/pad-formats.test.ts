@@ -175,6 +175,37 @@ test.each([
   expect(biases.flatMap((value, i) => (value === 0 ? [i] : []))).toEqual(added)
 })
 
+test('layers whose groups differ are padded to whole groups of all', async () => {
+  const format: Format = { method: 'gptq', bits: 4, groupSize: 16 }
+  const layer = (i: number, down: Format) => [
+    ...linear(`model.layers.${i}.mlp.gate_proj`, format, 80, hidden),
+    ...linear(`model.layers.${i}.mlp.up_proj`, format, 80, hidden),
+    ...linear(`model.layers.${i}.mlp.down_proj`, down, hidden, 80),
+  ]
+  const source = directoryOf({
+    'config.json': {
+      model_type: 'qwen2',
+      hidden_size: hidden,
+      intermediate_size: 80,
+      num_hidden_layers: 2,
+      num_attention_heads: 2,
+      vocab_size: 32,
+      quantization_config: {
+        ...quantisation(format),
+        dynamic: { '+:model.layers.1.mlp.down_proj': { group_size: 48 } },
+      },
+    },
+    'model.safetensors': safetensorsOf(
+      Object.fromEntries([...layer(0, format), ...layer(1, { ...format, groupSize: 48 })]),
+    ),
+  })
+  const result = await padCheckpoint(source, join(directoryOf({}), 'out'), { parallelSizes: [2] })
+  expect(result).toMatchObject({ paddedSize: 384, multiple: 384, layerCount: 2 }) // lcm(16, 48, 64) * 2
+  await expect(padCheckpoint(source, join(directoryOf({}), 'out'), { to: 128 })).rejects.toThrow(
+    /80 channels cannot be padded to 128: for 1 ranks with whole groups of 48 and tiles of 64 it must be a multiple of 192/,
+  )
+})
+
 test.each<[Format, RegExp]>([
   [
     { method: 'gptq', bits: 4, groupSize: 16 },

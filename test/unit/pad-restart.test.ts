@@ -381,8 +381,12 @@ describe('billfish pad', () => {
   })
 
   test.each([
-    [['--multiple', '2,'], /It must be whole numbers with commas between: 2,4,8/],
-    [['--multiple', '0'], /parallel size is 0/],
+    [['--multiple', '2,'], /It must be whole numbers from 1 upwards with commas between: 2,4,8/],
+    [['--multiple', '0'], /'--multiple <counts>' argument '0' is invalid/],
+    [['--multiple', '-2'], /'--multiple <counts>' argument '-2' is invalid/],
+    [['--multiple', '99999'], /384 channels would become 12799872, more than 1048576: for 99999 ranks with whole/],
+    [['--to', 'wide'], /'--to <size>' argument 'wide' is invalid. It must be a whole number/],
+    [['--to', '0'], /to is 0, but must be a whole number from 1 upwards/],
     [[], /parallelSizes or to must say what to pad for/],
     [['--multiple', '2', '--interleave'], /channels cannot move, since AWQ stores no g_idx/],
     [['--to', '500'], /cannot be padded to 500/],

@@ -1,0 +1,101 @@
+/** What `padCheckpoint` can be asked for, and the size that follows from it. */
+import { shown } from '../checkpoint/invalid'
+import type { Checkpoint } from '../checkpoint/types'
+import { BillfishError } from '../errors'
+import { type PaddingPlacement, paddedSize, paddingUnit } from '../quantization/padding'
+import type { GatedMlps } from './gated-mlp'
+import { isChannelwise } from './pad-linear'
+
+/** Channels of a rank are a multiple of this: kernels of other engines (Marlin) want it, whatever the format. */
+const TILE = 64
+/** What 16-bit models are padded for, unless they say otherwise: quantisers' usual group size. */
+const DEFAULT_GROUP_SIZE = 128
+
+/** No model has a twentieth of it; more would be a mistake that fills the disk. */
+const MAX_CHANNELS = 2 ** 20
+
+export interface PadProgress {
+  readonly phase: 'writing' | 'verifying'
+  /** Bytes when writing, layers when verifying. */
+  readonly done: number
+  readonly total: number
+}
+
+export interface PadOptions {
+  /** Numbers of ranks that the padded checkpoint can be cut for, such as [2, 4, 8]; may be missing beside `to`. */
+  readonly parallelSizes?: readonly number[] | undefined
+  /** The padded size, where the least one is not wanted. */
+  readonly to?: number | undefined
+  /** Where the zero channels go; `'tail'` by default. Quantised checkpoints allow `'interleaved'` with act-order or one group. */
+  readonly placement?: PaddingPlacement | undefined
+  /**
+   * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be
+   * quantised later. Quantised checkpoints keep their own groups in any case.
+   */
+  readonly groupSize?: number | undefined
+  /** Only say what would be done. */
+  readonly dryRun?: boolean | undefined
+  /** Prove, before the output gets its name, that every padded MLP computes what the original one does; true by default. */
+  readonly verify?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: PadProgress) => void) | undefined
+}
+
+function invalid(name: string, value: unknown, wanted: string): BillfishError {
+  const text = typeof value === 'number' ? String(value) : shown(value) // NaN is no JSON
+  return new BillfishError('INVALID_OPTION', `${name} is ${text}, but must be ${wanted}.`)
+}
+
+/** Types, for callers without a compiler that checks them. @throws BillfishError INVALID_OPTION */
+export function checkPadOptions({ parallelSizes, to, placement, groupSize }: PadOptions): void {
+  if (parallelSizes !== undefined && !Array.isArray(parallelSizes)) {
+    throw invalid('parallelSizes', parallelSizes, 'an array of whole numbers, such as [2, 4, 8]')
+  }
+  for (const [name, value] of Object.entries({ to, groupSize, ...parallelSizes })) {
+    if (value === undefined || (typeof value === 'number' && Number.isInteger(value) && value >= 1)) continue
+    const option = name === 'to' || name === 'groupSize' ? name : `parallelSizes[${name}]`
+    throw invalid(option, value, 'a whole number from 1 upwards')
+  }
+  if (placement !== undefined && placement !== 'tail' && placement !== 'interleaved') {
+    throw invalid('placement', placement, "'tail' or 'interleaved'")
+  }
+}
+
+/**
+ * The size that options ask for, and the number that it is a multiple of.
+ *
+ * @throws BillfishError INVALID_OPTION
+ */
+export function choosePaddedSize(
+  checkpoint: Checkpoint,
+  { width, mlps }: GatedMlps,
+  options: PadOptions,
+): { padded: number; multiple: number } {
+  const { to, parallelSizes = to === undefined ? [] : [1] } = options
+  if (parallelSizes.length === 0) {
+    throw new BillfishError('INVALID_OPTION', 'parallelSizes or to must say what to pad for.')
+  }
+  let groupSize = options.groupSize ?? (mlps.every(({ down }) => down.kind === 'matrix') ? DEFAULT_GROUP_SIZE : 1)
+  for (const { down } of mlps) {
+    if (down.kind === 'matrix' || isChannelwise(down, checkpoint)) continue
+    groupSize = paddingUnit({ groupSize, tile: down.groupSize, parallelSizes: [1] })
+  }
+  const rule = { groupSize, tile: TILE, parallelSizes }
+  const multiple = paddingUnit(rule)
+  const least = paddedSize(width, rule)
+  const padded = to ?? least
+  const reason = `for ${parallelSizes.join(', ')} ranks with whole groups of ${groupSize} and tiles of ${TILE} it must be a multiple of ${multiple}`
+  if (padded < width || padded % multiple !== 0) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${width} channels cannot be padded to ${padded}: ${reason}; the least one is ${least}.`,
+    )
+  }
+  if (padded > MAX_CHANNELS) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${width} channels would become ${padded}, more than ${MAX_CHANNELS}: ${reason}; pad for fewer or smaller parallel sizes.`,
+    )
+  }
+  return { padded, multiple }
+}
