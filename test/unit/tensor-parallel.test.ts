@@ -6,6 +6,7 @@ import { createModel } from '../../src/models/registry'
 import { modulesOf, traceRanks } from '../../src/models/stages'
 import { configWeights } from '../../src/placement/plan-model'
 import { ZEROS } from '../../src/quantization/padding'
+import { billfish } from '../support/cli'
 import { golden, modelDirectory } from '../support/fixtures'
 
 const ranks = (count: number) => Array.from({ length: count }, (_, index) => new Rank(index, count))
@@ -99,6 +100,37 @@ describe('plans', () => {
     expect(plan.explanation.join(' ')).toContain('29568 to 29696 (gate_proj, up_proj, down_proj)')
   })
 
+  test.each([
+    ['llama', 'gptq', false],
+    ['llama', 'gptq', true],
+    ['qwen', 'awq', false],
+    ['qwen3', 'awq', false],
+  ])(
+    '%s in %s (act-order %s) sums over ranks once after attention and once after the MLP',
+    (type, method, actOrder) => {
+      const config = {
+        model_type: type,
+        hidden_size: 256,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        head_dim: 64,
+        kv_channels: 64,
+        intermediate_size: 512,
+        vocab_size: 192,
+        quantization_config: { quant_method: method, bits: 4, group_size: 64, sym: true, desc_act: actOrder },
+      }
+      const source = configWeights(config)
+      const model = createModel(config, source)
+      for (const { program } of traceRanks(model, source, { device: 'cpu', modules: modulesOf(model) }, 2)) {
+        const meetings = program.operators.map(({ op }) => op).filter((op) => op === 'allReduce' || op === 'allGather')
+        // With act-order an output projection gathers its inputs, and then its outputs, instead.
+        const attention = actOrder ? ['allGather', 'allGather'] : ['allReduce']
+        const layer = [...attention, 'allReduce']
+        expect(meetings).toEqual(['allReduce', ...layer, ...layer, ...layer, 'allGather']) // embedding and logits
+      }
+    },
+  )
+
   test.each([2, 3, 4, 6])('act-order stores no scale on two of %i ranks', (count) => {
     const config = {
       model_type: 'llama',
@@ -182,6 +214,34 @@ describe('loading', () => {
     }
     expect(await logits('0')).toEqual(await logits('never'))
     await expect(logits('sometimes')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
+  test('on the command line, alone and in two stages, answers as on one device', async () => {
+    const demo = resolve(__dirname, '../../examples/demo-model')
+    const answer = async (...options: string[]) => {
+      const line = [
+        'generate',
+        demo,
+        'What is 17 + 25?',
+        '--chat',
+        '--context',
+        '128',
+        '--temperature',
+        '0',
+        ...options,
+      ]
+      const { code, stdout, stderr } = await billfish(line)
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.any(String) })
+      return { text: stdout, plan: stderr }
+    }
+    const alone = await answer()
+    expect(alone.text).toContain('42')
+    const two = await answer('--tensor-parallel-size', '2', '--device-map', 'cpu:0,cpu:1')
+    expect(two.text).toBe(alone.text)
+    const stages = '{"":"cpu:0,cpu:1","model.layers.5":"cpu:2,cpu:3","model.layers.6":"cpu:2,cpu:3"}'
+    const four = await answer('--tensor-parallel-size', '2', '--device-map', stages)
+    expect(four.text).toBe(alone.text)
+    expect(four.plan).toMatch(/^cpu:3 +layers 5-6 /m)
   })
 
   test('many sequences, aborted and not, on two ranks of two stages give what each gives alone', async () => {
