@@ -1,5 +1,11 @@
 /** `npm run bench -- <name> [options]`: runs one benchmark, each a file beside this one with a `run(arguments)`. */
-const benchmarks = { cpu: './cpu.mjs', pipeline: './pipeline.mjs', accuracy: './accuracy.mjs', pad: './pad.mjs' }
+const benchmarks = {
+  cpu: './cpu.mjs',
+  pipeline: './pipeline.mjs',
+  ranks: './ranks.mjs',
+  accuracy: './accuracy.mjs',
+  pad: './pad.mjs',
+}
 
 const [name, ...rest] = process.argv.slice(2)
 if (!Object.hasOwn(benchmarks, name ?? '')) {

@@ -1,0 +1,93 @@
+/**
+ * `npm run bench -- ranks`: what a processor's two cores bring as two ranks of a stage (tensor parallelism) beside one
+ * device with two threads, and what ranks cost whose channels are padded: 43 groups of 128 are 44 for two ranks.
+ */
+import { writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { loadModel } from '../dist/index.mjs'
+import { busyCores, machine, repository } from './lib/machine.mjs'
+import { defaultShape } from './lib/random-qwen2.mjs'
+import { summary, table } from './lib/statistics.mjs'
+import { defaultFolder, gptqModel } from './make-model.mjs'
+
+const ranks = 2
+const widths = { divides: 44 * 128, 'is padded': 43 * 128 }
+const placements = {
+  'one device': { deviceMap: 'cpu' },
+  [`${ranks} ranks`]: { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: ranks },
+}
+
+const usage = `npm run bench -- ranks [options]
+  --prompt <n>    tokens of a prompt (512)
+  --tokens <n>    tokens that are generated after one of 16 (64)
+  --rounds <n>    measurements of each kind, which take turns (5)
+  --layers <n>    decoder layers (${defaultShape.layers})
+  --models <dir>  where the models are made and kept (${defaultFolder})`
+
+/** Tokens per second of a prompt, and of generating. */
+async function measure(model, { prompt, tokens }, round) {
+  const ids = (count) => Array.from({ length: count }, (_, i) => 300 + ((round * 7919 + i * 131) % 20000))
+  const generate = async (input, maxNewTokens) => {
+    const start = performance.now()
+    const { timings } = await model.generate(input, { maxNewTokens, temperature: 0, ignoreEos: true }).result()
+    return performance.now() - start - (maxNewTokens > 1 ? timings.timeToFirstToken : 0)
+  }
+  const prefill = (1000 * prompt) / (await generate(ids(prompt), 1))
+  const decode = (1000 * tokens) / (await generate(ids(16), tokens + 1))
+  return { prefill, decode }
+}
+
+/** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-ranks.json. */
+export async function run(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      prompt: { type: 'string', default: '512' },
+      tokens: { type: 'string', default: '64' },
+      rounds: { type: 'string', default: '5' },
+      layers: { type: 'string', default: String(defaultShape.layers) },
+      models: { type: 'string', default: defaultFolder },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) return console.log(usage)
+  const options = { prompt: Number(values.prompt), tokens: Number(values.tokens), rounds: Number(values.rounds) }
+  const busy = [await busyCores()]
+  const kinds = []
+  for (const [width, intermediate] of Object.entries(widths)) {
+    const directory = gptqModel(values.models, { ...defaultShape, layers: Number(values.layers), intermediate })
+    for (const [placement, where] of Object.entries(placements)) {
+      const model = await loadModel(directory, { ...where, maxModelLength: 1024, maxSequences: 1 })
+      await measure(model, options, options.rounds) // warm-up
+      kinds.push({ name: `${intermediate} channels, ${placement}`, width, placement, model, runs: [] })
+    }
+  }
+  busy.push(await busyCores())
+  for (let round = 0; round < options.rounds; round++) {
+    for (const { model, runs } of round % 2 === 0 ? kinds : [...kinds].reverse()) {
+      runs.push(await measure(model, options, round))
+    }
+    busy.push(await busyCores())
+  }
+  const results = kinds.map(({ name, runs }) => ({
+    name,
+    prefill: summary(runs.map(({ prefill }) => prefill)),
+    decode: summary(runs.map(({ decode }) => decode)),
+  }))
+  for (const { model } of kinds) await model.dispose()
+  const result = { benchmark: 'ranks', machine: machine(), ...options, busyCores: summary(busy), results }
+  const rate = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}..${max.toFixed(1)})`
+  console.log(
+    `${result.machine.processor}, ${result.machine.cores} cores, ${result.machine.date}, commit ${result.machine.commit.slice(0, 10)}\n` +
+      `other programs kept ${result.busyCores.median.toFixed(2)} (at most ${result.busyCores.max.toFixed(2)}) cores busy\n\n` +
+      table([
+        ['', 'prompt, tokens/s', 'generation, tokens/s'],
+        ...results.map(({ name, prefill, decode }) => [name, rate(prefill), rate(decode)]),
+      ]),
+  )
+  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
+  const path = join(repository, 'bench/results', `${result.machine.date.slice(0, 10)}-${processor}-ranks.json`)
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+}
