@@ -30,8 +30,16 @@ export function singleChanges(
   ]
   if (limits.exact && fits({ dtype: 'auto' })) changes.push("dtype 'auto' instead of 'float32'")
   const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
-  if (another && fits({}, [...devices, another])) changes.push(`one more device of ${bytesInWords(another.memory)}`)
+  if (another && fits({}, [...devices, another])) changes.push(moreInWords(another, limits.tensorParallelSize))
   return changes
+}
+
+/** What one group of devices more is. */
+function moreInWords({ device, memory }: PlanDevice, ranks: number): string {
+  const members = device.split(',').length
+  // A device that stands in for a whole group has room for all ranks.
+  if (members === 1) return `one more device of ${bytesInWords(memory * ranks)}`
+  return `${members} more devices of ${bytesInWords(memory)}`
 }
 
 /** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */

@@ -1,9 +1,10 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { loadModel, planModel } from '../../src/index'
+import { type DeviceMemory, loadModel, planModel } from '../../src/index'
 import { cut, Rank, type Share, sizeOf, widened } from '../../src/models/rank'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, traceRanks } from '../../src/models/stages'
+import type { PlannedStage } from '../../src/placement/plan'
 import { configWeights } from '../../src/placement/plan-model'
 import { ZEROS } from '../../src/quantization/padding'
 import { billfish } from '../support/cli'
@@ -162,6 +163,20 @@ describe('plans', () => {
     expect(entries(count)).toEqual(alone) // all of it divides: every code and every scale is on one rank
   })
 
+  test('too little memory: what helps is another group of devices', async () => {
+    const plan = (count: number, device = {}) => {
+      const names = Array.from({ length: count }, (_, i) => ({ device: i, memory: '16GiB', ...device }))
+      return planModel(qwen2, { devices: names, tensorParallelSize: 2, maxModelLength: 8192 })
+    }
+    const short = await plan(2)
+    expect(short.fits).toBe(false)
+    expect(short.explanation.at(-2)).toMatch(/It does not fit: cuda:0 lacks .* bytes \(9.\d\d GiB\) and cuda:1 lacks/)
+    expect(short.explanation.at(-1)).toBe('Each of these alone would make it fit: 2 more devices of 16.00 GiB.')
+    expect((await plan(4)).fits).toBe(true)
+    const onOne = await plan(1, { memory: '32GiB' })
+    expect(onOne.explanation.at(-1)).toContain('one more device of 32.00 GiB.')
+  })
+
   test('groups of devices, one after the other, for several stages', async () => {
     const plan = await planModel(qwen2, { devices: devices(4), tensorParallelSize: 2 })
     expect(new Set(Object.values(plan.deviceMap))).toEqual(new Set(['cuda:0,cuda:1', 'cuda:2,cuda:3']))
@@ -214,6 +229,32 @@ describe('loading', () => {
     }
     expect(await logits('0')).toEqual(await logits('never'))
     await expect(logits('sometimes')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
+  test('as planned, with budgets: as much as was planned, and too little is refused', async () => {
+    const directory = modelDirectory('qwen2-gptq-int4-g128')
+    const devices = ['cpu:0', 'cpu:1', 'cpu:2', 'cpu:3'].map((device) => ({ device, memory: '4MiB' }))
+    const planned = await planModel(directory, { devices, tensorParallelSize: 2, maxModelLength: 64, maxSequences: 1 })
+    expect(planned.fits).toBe(true)
+    const plan = JSON.parse(JSON.stringify(planned)) // as it would come from another process
+    await using model = await loadModel(directory, { plan })
+    const parts = ({ device, weights, kvCache, buffers }: PlannedStage | DeviceMemory) => [
+      device,
+      weights,
+      kvCache,
+      buffers,
+    ]
+    expect(model.memory().map(parts)).toEqual(planned.stages.map(parts))
+    const sizes = { tensorParallelSize: 2, maxModelLength: 64, maxSequences: 1 }
+    const short = { ...sizes, deviceMap: 'cpu:0,cpu:1', maxMemory: { 'cpu:0': '4MiB', 'cpu:1': '100KiB' } }
+    await expect(loadModel(directory, short)).rejects.toMatchObject({
+      code: 'OUT_OF_MEMORY',
+      message: expect.stringMatching(/It does not fit: cpu:1 lacks [\d,]+ bytes/),
+    })
+    await expect(loadModel(directory, { plan, tensorParallelSize: 4 })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: 'tensorParallelSize is 4, but the plan was made for 2. Plan again with it, or leave it out.',
+    })
   })
 
   test('on the command line, alone and in two stages, answers as on one device', async () => {
