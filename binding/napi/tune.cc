@@ -27,6 +27,7 @@ TuneSpec parse(const Napi::Object& spec) {
   parsed.options.bfloat16 = to_bool(property(spec, "bfloat16"), "bfloat16");
   parsed.options.runs = static_cast<int>(to_integer(property(spec, "runs"), "runs", 1, 1000));
   parsed.options.launches = static_cast<int>(to_integer(property(spec, "launches"), "launches", 1, 1000));
+  parsed.options.every_tile = to_bool(property(spec, "everyTile"), "everyTile");
   const Napi::Array rows = to_array(property(spec, "rows"), "rows");
   for (uint32_t i = 0; i < rows.Length(); ++i) {
     parsed.options.rows.push_back(to_integer(rows.Get(i), "rows", 1, most));
@@ -46,6 +47,17 @@ TuneSpec parse(const Napi::Object& spec) {
   return parsed;
 }
 
+Napi::Object tile_time(Napi::Env env, const TileTime& tile) {
+  Napi::Object object = Napi::Object::New(env);
+  object["tokens"] = Napi::Number::New(env, tile.tokens);
+  object["outputs"] = Napi::Number::New(env, tile.outputs);
+  object["inputs"] = Napi::Number::New(env, tile.inputs);
+  object["bulk"] = Napi::Boolean::New(env, tile.bulk);
+  object["blocks"] = Napi::Number::New(env, tile.blocks);
+  object["microseconds"] = Napi::Number::New(env, tile.microseconds);
+  return object;
+}
+
 Fill filler(const TuneMeasurement& measured) {
   return [measured](Napi::Object& object) {
     const auto set = [&](const char* name, double value) { object[name] = Napi::Number::New(object.Env(), value); };
@@ -56,14 +68,17 @@ Fill filler(const TuneMeasurement& measured) {
     set("fusedMicroseconds", measured.fused);
     if (measured.panels > 0) set("panelMicroseconds", measured.panels);
     if (measured.panels == 0) object["panelMicroseconds"] = object.Env().Null();
+    Napi::Array tiles = Napi::Array::New(object.Env(), measured.tiles.size());
+    for (uint32_t i = 0; i < measured.tiles.size(); ++i) tiles[i] = tile_time(object.Env(), measured.tiles[i]);
+    object["tiles"] = tiles;
   };
 }
 
 }  // namespace
 
-// {kind: 'tune', device, bfloat16, runs, launches, rows, shapes: [{bits, out, in, groupSize, zeroPoints}], table,
-// source}. Results: {bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number | null}; at the end {machine,
-// table}.
+// {kind: 'tune', device, bfloat16, runs, launches, everyTile, rows, shapes: [{bits, out, in, groupSize, zeroPoints}],
+// table, source}. Results: {bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number | null, tiles: [{tokens,
+// outputs, inputs, bulk, blocks, microseconds}]}; at the end {machine, table}.
 Work tune_work(const Napi::Object& object) {
   return [spec = parse(object)](const bench::Control& control, const Report& report) -> Fill {
     if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before it takes minutes

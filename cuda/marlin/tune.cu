@@ -128,11 +128,15 @@ class Tuner {
         });
       };
       TuneMeasurement measured{shape, rows, 0, 0};
-      for (const GemmPlan& plan : promising_plans(problem)) {
+      for (const GemmPlan& plan : plans_to_measure(problem)) {
         const double time = time_of([&] { planned_linear<Element>(stream_, &call, 1, input, workspace, plan); });
         tile_samples_[{shape.bits, plan.tile}].push_back(time / plan.microseconds);
-        if (measured.fused == 0 || time < measured.fused) measured.fused = time;
+        const TileShape& tile = plan.shape;
+        measured.tiles.push_back({tile.tokens, tile.outputs, tile.inputs, tile.bulk, plan.blocks, time});
       }
+      std::sort(measured.tiles.begin(), measured.tiles.end(),
+                [](const TileTime& a, const TileTime& b) { return a.microseconds < b.microseconds; });
+      measured.fused = measured.tiles.front().microseconds;
       if (rows >= least_panel_rows && (shape.bits == 16 ? library != nullptr : panel > 0)) {
         measured.panels = time_of([&] { linear_by_panels<Element>(stream_, &call, 1, input, workspace, machine_); });
         if (shape.bits != 16) {
@@ -145,13 +149,14 @@ class Tuner {
     write_crossover(shape, first);
   }
 
-  // Of every tile the best plan; of those the three that are expected to be fastest.
-  std::vector<GemmPlan> promising_plans(const GemmProblem& problem) const {
+  // Of every tile the best plan; of those, unless all are wanted, the three that are expected to be fastest.
+  std::vector<GemmPlan> plans_to_measure(const GemmProblem& problem) const {
     std::vector<GemmPlan> plans;
     for (int tile = 0; tile < tile_count(problem.bits); ++tile) {
       const GemmPlan plan = best_plan_of_tile(machine_, problem, tile);
       if (plan.stages > 0) plans.push_back(plan);
     }
+    if (options_.every_tile) return plans;
     std::sort(plans.begin(), plans.end(),
               [](const GemmPlan& a, const GemmPlan& b) { return a.microseconds < b.microseconds; });
     plans.resize(std::min<size_t>(plans.size(), 3));

@@ -17,11 +17,20 @@ struct TuneShape {
   bool zero_points = false;
 };
 
+// A tile of tiles.h, with the number of blocks that the cost model gives it.
+struct TileTime {
+  int tokens = 0, outputs = 0, inputs = 0;
+  bool bulk = false;
+  uint32_t blocks = 0;
+  double microseconds = 0;
+};
+
 // What was measured of a shape with a number of rows, in microseconds; 0: not measured.
 struct TuneMeasurement {
   TuneShape shape;
   int64_t rows = 0;
-  double fused = 0, panels = 0;  // by the fastest tile, and by panels (16 bits: by the library)
+  double fused = 0, panels = 0;      // by the fastest tile, and by panels (16 bits: by the library)
+  std::vector<TileTime> tiles = {};  // the fastest first
 };
 
 struct TuneOptions {
@@ -31,6 +40,7 @@ struct TuneOptions {
   std::vector<TuneShape> shapes;  // at least one
   int runs = 10;                  // of which the median counts
   int launches = 16;              // of a run, one after the other
+  bool every_tile = false;        // else the three that promise most
   // Called with every measurement as it is made (one for each shape and number of rows), and before every run. What
   // they throw ends the tuning.
   std::function<void(const TuneMeasurement&)> on_measurement = nullptr;
@@ -42,8 +52,8 @@ struct TuneReport {
   std::vector<TuneMeasurement> measurements;
 };
 
-// Measures every shape with every number of rows, by the three tiles that promise most and by panels, called again and
-// again with weights that no cache holds. Takes seconds a shape, and memory of the device for some copies of each
+// Measures every shape with every number of rows, by tiles and by panels, called again and again with weights that no
+// cache holds. Takes seconds a shape, and memory of the device for some copies of each
 // weight. Throws INVALID_OPTION for options that make no sense, DEVICE_NOT_FOUND, OUT_OF_MEMORY.
 namespace cuda {
 TuneReport tune(const TuneOptions& options);

@@ -24,6 +24,8 @@ export interface TuneOptions extends Watched {
   /** Runs of which the median counts, and calls in each. */
   readonly runs?: number
   readonly launches?: number
+  /** Measure every tile, for those who write kernels; else the three that promise most. */
+  readonly everyTile?: boolean
   /** Where to write; without it where loading looks, see `tuningFile()`. */
   readonly file?: string | undefined
 }
@@ -54,7 +56,7 @@ export function tuningFile(): string {
  * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY, ABORTED
  */
 export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
-  const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16 } = options
+  const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16, everyTile = false } = options
   const file = options.file ?? tuningFile()
   const device = deviceName(options.device)
   const weights = shapes.flatMap((shape) => shape.outs.map((out) => ({ out, in: shape.in })))
@@ -62,7 +64,7 @@ export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   const linears = distinct.flatMap((weight) =>
     bits.map((number) => ({ bits: number, ...weight, groupSize, zeroPoints })),
   )
-  const spec = { kind: 'tune', device, bfloat16, runs, launches, rows, shapes: linears } as const
+  const spec = { kind: 'tune', device, bfloat16, runs, launches, everyTile, rows, shapes: linears } as const
   const table = await textOf(file)
   const make = () => new (addon().NativeBenchmark)({ ...spec, table, source: file })
   const { end, results } = await runBenchmark(make, linears.length * rows.length, options)

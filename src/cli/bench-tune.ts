@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
+import type { TileTime } from '../native/benchmark'
 import { benchDevice, pointsBar, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
 import { formatTable } from './format'
 import { wholeNumber } from './options'
@@ -15,6 +16,7 @@ interface Options {
   readonly zeros?: boolean
   readonly bfloat16?: boolean
   readonly runs: number
+  readonly everyTile?: boolean
   readonly output?: string
   readonly json?: boolean
 }
@@ -31,18 +33,20 @@ export function addBenchTuneCommand(program: Command, terminal: Terminal): void 
     .option('--zeros', 'with zero points, as AWQ has them')
     .option('--bfloat16', 'in bfloat16 instead of float16')
     .option('--runs <count>', 'runs, of which the median counts', wholeNumber, 10)
+    .option('--every-tile', 'every tile of the kernels, not only the three that promise most')
     .option('--output <file>', 'the file of tunings (default: where loading looks)')
     .option('--json', 'print JSON, and nothing else, to standard output')
     .addHelpText(
       'after',
       `
-Linears on random weights, by the tiles that promise most and by 16-bit panels. What is found goes into a file that
-loading reads: BILLFISH_CUDA_TUNING, else billfish/cuda-tuning.txt in the cache folder. It counts for all devices of the
-same name.
+Linears on random weights, by the tiles that promise most and by 16-bit panels; --json has the time of every tile that
+was measured. What is found goes into a file that loading reads: BILLFISH_CUDA_TUNING, else billfish/cuda-tuning.txt in
+the cache folder. It counts for all devices of the same name.
 
 Examples:
   billfish bench tune --device cuda:0
-  billfish bench tune --shapes qwen2-7b,4096x4096 --bits 4 --output tuning.txt`,
+  billfish bench tune --shapes qwen2-7b,4096x4096 --bits 4 --output tuning.txt
+  billfish bench tune --every-tile --rows 1,8,16 --json --output tuning.txt >tiles.json`,
     )
     .action((options: Options) => abortable(terminal, (signal) => benchTune(terminal, options, signal)))
 }
@@ -62,6 +66,7 @@ async function benchTune(terminal: Terminal, options: Options, signal: AbortSign
       zeroPoints: zeros === true,
       bfloat16: bfloat16 === true,
       runs,
+      everyTile: options.everyTile === true,
       launches: kind === 'emulated' ? 1 : 16,
       file: output,
       signal,
@@ -74,14 +79,21 @@ async function benchTune(terminal: Terminal, options: Options, signal: AbortSign
   else terminal.stdout.write((kind === 'emulated' ? timesMeanNothing : '') + tuneText(report))
 }
 
-function tuneText({ device, machine, file, results }: TuneReport): string {
+/** What is printed for people. */
+export function tuneText({ device, machine, file, results }: TuneReport): string {
   const rows = results.map((result) => [
     `${result.out}x${result.in}`,
     String(result.bits),
     String(result.rows),
     result.fusedMicroseconds.toFixed(1),
+    tileText(result.tiles[0]),
     result.panelMicroseconds?.toFixed(1) ?? '-',
   ])
-  const table = formatTable([['Shape', 'Bits', 'Rows', 'us', 'us by panels'], ...rows], 'lrrrr')
+  const table = formatTable([['Shape', 'Bits', 'Rows', 'us', 'By tile', 'us by panels'], ...rows], 'lrrrlr')
   return `${device}: ${machine}\n${table}Written to ${file}.\n`
+}
+
+/** Tokens, outputs and inputs of a tile. */
+function tileText(tile: TileTime | undefined): string {
+  return tile ? `${tile.tokens}x${tile.outputs}x${tile.inputs}${tile.bulk ? ' bulk' : ''}` : '-'
 }

@@ -97,6 +97,8 @@ export interface TuneSpec {
   /** Runs of which the median counts, and calls that follow each other in each. */
   readonly runs: number
   readonly launches: number
+  /** Every tile, or the three that promise most. */
+  readonly everyTile: boolean
   /** Ascending. */
   readonly rows: readonly number[]
   readonly shapes: readonly TuneShape[]
@@ -114,6 +116,19 @@ export interface TuneMeasurement {
   readonly fusedMicroseconds: number
   /** By weights made into 16 bits first (of 16 bits: by cuBLAS); null where that is not done. */
   readonly panelMicroseconds: number | null
+  /** The tiles that were measured, the fastest first. */
+  readonly tiles: readonly TileTime[]
+}
+
+/** A tile of cuda/marlin/tiles.h. */
+export interface TileTime {
+  readonly tokens: number
+  readonly outputs: number
+  readonly inputs: number
+  /** Of the kernel with bulk copies (Hopper and later). */
+  readonly bulk: boolean
+  readonly blocks: number
+  readonly microseconds: number
 }
 
 /** Told once all is measured. */

@@ -33,8 +33,7 @@ case "$1" in
     case "$found" in skipped*) exit 0 ;; esac
     {
       measure gemm bench gemm --device cuda:0 --svg results/gemm.svg
-      echo "== the GEMM's kernels beside each other"
-      ./bin/cuda_gemm --kernels staged,bulk --bits 4,8 --rows 1,2,4,8,16 --json >results/kernels.json || echo "FAILED kernels"
+      measure tiles bench tune --device cuda:0 --every-tile --bits 4,8 --rows 1,2,4,8,16 --output results/tuning.txt
       measure attention bench attention --device cuda:0
       for model in $models; do
         measure "model-$model" bench model --random "$model" --device-map cuda:0 --batch-sizes 1,4,16 --contexts 512,4096

@@ -33,8 +33,13 @@ describe('billfish bench tune', () => {
     expect(report).toMatchObject({ device: 'emulated:0', machine: 'emulated Hopper', file })
     // Two weights of different shapes, with two numbers of bits on two numbers of rows.
     expect(report.results).toHaveLength(8)
-    for (const { bits, rows, fusedMicroseconds, panelMicroseconds } of report.results) {
+    for (const { bits, rows, fusedMicroseconds, panelMicroseconds, tiles } of report.results) {
       expect(fusedMicroseconds).toBeGreaterThan(0)
+      expect(tiles[0]?.microseconds).toBe(fusedMicroseconds)
+      expect(tiles.map(({ microseconds }) => microseconds)).toEqual(
+        tiles.map(({ microseconds }) => microseconds).sort((a, b) => a - b),
+      )
+      expect(tiles.length).toBeLessThanOrEqual(3)
       expect(panelMicroseconds !== null).toBe(bits === 4 && rows === 256) // emulated devices have no cuBLAS
     }
     const table = readFileSync(file, 'utf8')
@@ -81,6 +86,19 @@ describe('billfish bench tune', () => {
     await expect(tuneGemm({ ...small, file, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
   })
 
+  it('measures every tile, those with bulk copies among them', async () => {
+    const shapes = [{ name: 'one', outs: [128], in: 128 }]
+    const file = join(folder, 'tiles.txt')
+    const { results } = await tuneGemm({ ...small, shapes, rows: [8], bits: [4], everyTile: true, file })
+    const tiles = results[0]?.tiles ?? []
+    expect(tiles.length).toBeGreaterThan(3)
+    expect(new Set(tiles.map(({ bulk }) => bulk))).toEqual(new Set([true, false]))
+    expect(
+      new Set(tiles.map(({ tokens, outputs, inputs, bulk }) => `${tokens}x${outputs}x${inputs} ${bulk}`)).size,
+    ).toBe(tiles.length)
+    for (const { blocks, microseconds } of tiles) expect([blocks > 0, microseconds > 0]).toEqual([true, true])
+  })
+
   it('names a file that cannot be written', async () => {
     const file = join(folder, 'note.txt', 'below.txt') // a file where a folder should be
     writeFileSync(join(folder, 'note.txt'), '')
@@ -95,7 +113,9 @@ describe('billfish bench tune', () => {
     const options = ['--shapes', '64x64', '--rows', '8', '--bits', '4', '--group', '0', '--runs', '1', '--output', file]
     const { code, stdout } = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options])
     expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/emulated Hopper\nShape +Bits +Rows +us +us by panels\n64x64 +4 +8 +[\d.]+ +-\nWritten to /)
+    expect(stdout).toMatch(
+      /emulated Hopper\nShape +Bits +Rows +us +By tile +us by panels\n64x64 +4 +8 +[\d.]+ +\d+x\d+x\d+( bulk)? +-\nWritten to /,
+    )
     const shown = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options], { terminal: true })
     expect(shown.stderr).toMatch(/Measuring .* 0 of 1/)
     const { stderr } = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options, '--runs', '0'])
