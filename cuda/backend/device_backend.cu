@@ -109,24 +109,30 @@ class DeviceBackend final : public Peer {
     start_step();
     clock_.begin(stream_);
     batch_->upload(stream_, batch);
+    batch_->make_rope_tables(stream_);
   }
 
-  int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows) override {
+  int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>&, int64_t most_rows) override {
     const int64_t rows = recorded_.rows_for(batch.rows(), most_rows);
-    if (rows == 0) {
-      recorded_.begin_unrecorded();
-      return Backend::begin_decode(batch, ropes, most_rows);
-    }
     start_step();
     clock_.begin(stream_);
     batch_->upload(stream_, batch, static_cast<int32_t>(rows));
+    if (rows == 0) {
+      recorded_.begin_unrecorded();
+      return batch.rows();
+    }
     std::vector<int32_t> key = batch_->provide_for_more();
     key.push_back(static_cast<int32_t>(rows));
     recorded_.begin(key);
     return rows;
   }
   void run_part(size_t part, const std::function<void()>& operators) override {
-    recorded_.run(stream_, part, operators);
+    if (part > 0) return recorded_.run(stream_, part, operators);
+    const auto first_part = [&] {
+      batch_->make_rope_tables(stream_);
+      operators();
+    };
+    recorded_.run(stream_, part, std::ref(first_part));
   }
   std::string take_notice() override { return recorded_.take_notice(); }
 

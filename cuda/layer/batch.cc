@@ -190,7 +190,6 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   }
   stream.copy_to_device(memory_, image_.data(), used);
   stream.record(sent_);
-  make_rope_tables(stream);
 }
 
 void DeviceBatch::make_rope_tables(Stream& stream) const {

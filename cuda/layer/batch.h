@@ -55,10 +55,14 @@ class DeviceBatch {
   static size_t device_bytes(const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
                              const std::vector<AttentionShape>& attention);
 
-  // Queues the copy, and the kernels that compute the rotary tables. The batch may go once the call returns. Throws
-  // INTERNAL when the batch is larger than the limits. With `padded_rows` the batch is followed by rows of no sequence
-  // up to that number (token 0, position 0): they leave the cache alone, and what comes out of them is nobody's.
+  // Queues the copy. The batch may go once the call returns. Throws INTERNAL when the batch is larger than the limits.
+  // With `padded_rows` the batch is followed by rows of no sequence up to that number (token 0, position 0): they leave
+  // the cache alone, and what comes out of them is nobody's.
   void upload(Stream& stream, const Batch& batch, int32_t padded_rows = 0);
+
+  // Queues the kernels that compute the rotary tables of the last upload's rows: what is recorded of them serves every
+  // batch of as many.
+  void make_rope_tables(Stream& stream) const;
 
   // Rounds what the launches of operators provide for up to powers of two, until the next upload(): what is recorded
   // then serves other batches, too, as long as they have no more work of any kind. Returns all that the launches depend
@@ -74,7 +78,7 @@ class DeviceBatch {
   const int32_t* logit_rows() const;    // the batch's logit_rows
   const DeviceSpan* spans() const;      // [sequences]
   const int32_t* block_tables() const;
-  // cos and sin of every row's angles: [rows][2 * half], { cos[0..half), sin[0..half) } * scale.
+  // cos and sin of every row's angles, once they are made: [rows][2 * half], { cos[0..half), sin[0..half) } * scale.
   Matrix<const float> rope_table(int32_t rope) const;
   const DeviceAttentionPlan& attention_plan(int32_t attention) const {
     return attention_[static_cast<size_t>(attention)];
@@ -86,7 +90,6 @@ class DeviceBatch {
   T* at(size_t place) const {
     return reinterpret_cast<T*>(memory_ + place);
   }
-  void make_rope_tables(Stream& stream) const;
 
   BatchLimits limits_;
   int32_t rows_ = 0, sequences_ = 0;

@@ -247,6 +247,7 @@ TEST(cuda_rope) {
         const DeviceMemory memory(stream.device(), DeviceBatch::device_bytes(limits, {RopeSpec(), spec}, {}));
         DeviceBatch device(stream.device(), memory.data(), limits, {RopeSpec(), spec}, {});
         device.upload(stream, batch);
+        device.make_rope_tables(stream);
         const Matrix<const float> on_device = device.rope_table(1);
         std::vector<float> table(static_cast<size_t>(rows * 2 * half_columns));
         stream.copy_to_host(table.data(), on_device.data, table.size() * sizeof(float));
@@ -285,5 +286,36 @@ TEST(cuda_rope) {
         }
       });
     }
+  }
+}
+
+// A recording of the tables reads positions, sequences and their bases where the next batch has them.
+TEST(cuda_rope_tables_are_recorded_for_every_batch) {
+  const std::vector<RopeSpec> ropes = {{{1.0f, 0.1f, 0.01f, 0.001f}, 1}};
+  const BatchLimits limits{8, 4, 4000};
+  const Batch batches[] = {make_batch({{3, 1}, {700, 1}, {9, 1}}), make_batch({{70, 1}, {11, 1, 20000.0}})};
+  Stream stream(Device::at(0));
+  const DeviceMemory memory(stream.device(), DeviceBatch::device_bytes(limits, ropes, {}));
+  DeviceBatch device(stream.device(), memory.data(), limits, ropes, {});
+  const auto table = [&] {
+    std::vector<float> values(4 * 8);
+    stream.copy_to_host(values.data(), device.rope_table(0).data, values.size() * sizeof(float));
+    stream.synchronize();
+    return values;
+  };
+  std::vector<std::vector<float>> wanted;
+  for (const Batch& batch : batches) {
+    device.upload(stream, batch, 4);
+    device.make_rope_tables(stream);
+    wanted.push_back(table());
+  }
+  CHECK(wanted[0] != wanted[1]);
+  stream.begin_capture();
+  device.make_rope_tables(stream);
+  const Graph graph = stream.end_capture();
+  for (const int turn : {0, 1, 0}) {
+    device.upload(stream, batches[turn], 4);
+    stream.launch(graph);
+    CHECK(table() == wanted[static_cast<size_t>(turn)]);
   }
 }
