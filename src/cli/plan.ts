@@ -28,12 +28,14 @@ export function addPlanCommand(program: Command, terminal: Terminal): void {
       `
 Releases known by name:
   ${Object.keys(presets).join('\n  ')}
+A number of channels at the end: as first released, before the MLPs were padded and the name used again.
 
 Examples:
   billfish plan Qwen1.5-72B-Chat-GPTQ-Int4 --devices 4x24GiB --context 8192 --sequences 4
   billfish plan Qwen2-72B-Instruct --devices 3x80GiB --svg plan.svg
   billfish plan Qwen-72B-Chat-Int8 --devices 2x40GiB --device-map balanced --context 2048 --sequences 1
   billfish plan Qwen2.5-32B-Instruct --devices 24GiB@1,80GiB@2,cpu=64GiB
+  billfish plan Qwen2-72B-Instruct-AWQ-29568 --devices 4x24GiB --tensor-parallel-size 4
   billfish plan ./Qwen2.5-7B-Instruct-GPTQ-Int4 --devices 8GiB,24GiB --json`,
     )
     .action(async (model: string, options: Options) => {

@@ -231,6 +231,20 @@ describe('loading', () => {
     await expect(logits('sometimes')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
 
+  test.each(['cpu', 'emulated'])('three ranks on %s give the same bits every time', async (kind) => {
+    const deviceMap = numbers(3)
+      .map((rank) => `${kind}:${rank}`)
+      .join(',')
+    const options = { tensorParallelSize: 3, deviceMap, maxModelLength: 64, maxSequences: 1 }
+    const tokens = golden('qwen2-awq-int4-g128').prompts.p33 as number[]
+    const all: Float32Array[] = []
+    for (let load = 0; load < 2; load++) {
+      await using model = await loadModel(modelDirectory('qwen2-awq-int4-g128'), options)
+      for (let run = 0; run < 3; run++) all.push((await model.forward(tokens)).logits)
+    }
+    for (const logits of all.slice(1)) expect(logits).toEqual(all[0])
+  })
+
   test('as planned, with budgets: as much as was planned, and too little is refused', async () => {
     const directory = modelDirectory('qwen2-gptq-int4-g128')
     const devices = ['cpu:0', 'cpu:1', 'cpu:2', 'cpu:3'].map((device) => ({ device, memory: '4MiB' }))
