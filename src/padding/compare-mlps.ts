@@ -108,8 +108,8 @@ async function unreadZerosDifference(
   runs: readonly ChannelRun[],
 ): Promise<number> {
   if (original.kind === 'matrix' || padded.kind === 'matrix' || !original.symmetric || !original.zeros) return 0
-  const before = Float64Array.from(await readZeros(originalFiles, original))
-  const after = Float64Array.from(await readZeros(paddedFiles, padded))
+  const before = new Float64Array(await readZeros(originalFiles, original))
+  const after = new Float64Array(await readZeros(paddedFiles, padded))
   const added = new Float64Array(padded.out).fill(2 ** (original.bits - 1))
   const differences = [0]
   for (let group = 0; group * padded.out < after.length; group++) {

@@ -1,0 +1,83 @@
+/** Checkpoints that padding is measured with: decoder layers of Qwen2-72B's shapes. */
+import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { quantizeConfig, qwen2Config, qwen2GptqTensors, writeQwen2Gptq } from './qwen2-gptq.mjs'
+import { randomWords } from './random.mjs'
+import { layerLinears } from './random-qwen2.mjs'
+import { safetensorsHeader, tensorBytes, writeSafetensors } from './safetensors-writer.mjs'
+import { writeAll } from './write-all.mjs'
+
+const shape = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab: 512, maxPositions: 32768 }
+
+/** Random bf16 numbers of either sign, their magnitude in [2^-6, 2^-5). */
+function randomBf16(name, count) {
+  const words = randomWords(name, count / 2)
+  for (let i = 0; i < words.length; i++) words[i] = (words[i] & 0x807f807f) | ((121 << 7) * 0x10001)
+  return new Uint16Array(words.buffer)
+}
+
+/** Layer `layer` in bf16; numbers repeat themselves, which neither copying nor padding looks at. */
+function bf16Layer(layer, block) {
+  return layerLinears(shape).map(([name, inputs, outputs]) => ({
+    name: `model.layers.${layer}.${name}.weight`,
+    dtype: 'BF16',
+    shape: [outputs, inputs],
+    data: () => {
+      const data = new Uint16Array(inputs * outputs)
+      for (let at = 0; at < data.length; at += block.length) data.set(block.subarray(0, data.length - at), at)
+      return data
+    },
+  }))
+}
+
+function writeJson(directory, name, value) {
+  writeFileSync(join(directory, name), JSON.stringify(value))
+}
+
+const bf16Config = (layers) => ({ ...qwen2Config({ ...shape, layers }), torch_dtype: 'bfloat16' })
+
+/** @param {number} layers a file each, of 1.8 GB */
+export function writeBf16Layers(directory, layers) {
+  mkdirSync(directory)
+  const block = randomBf16('weights', 4 * 1024 * 1024)
+  const weightMap = {}
+  for (let layer = 0; layer < layers; layer++) {
+    const file = `model-${layer + 1}-of-${layers}.safetensors`
+    const tensors = bf16Layer(layer, block)
+    for (const { name } of tensors) weightMap[name] = file
+    writeSafetensors(join(directory, file), tensors)
+  }
+  writeJson(directory, 'model.safetensors.index.json', { metadata: {}, weight_map: weightMap })
+  writeJson(directory, 'config.json', bf16Config(layers))
+}
+
+/** @param {number} layers a file each, of 0.5 GB */
+export function writeGptqLayers(directory, layers) {
+  writeQwen2Gptq(directory, { ...shape, layers }, layers)
+}
+
+/**
+ * A whole model of 80 layers whose files have headers and no contents: they read as zeros and take no room on disk. Enough
+ * for planning.
+ */
+export function writeHollowModel(directory, format) {
+  const layers = 80
+  mkdirSync(directory)
+  const tensors =
+    format === 'bf16'
+      ? Array.from({ length: layers }, (_, layer) => bf16Layer(layer, [])).flat()
+      : qwen2GptqTensors({ ...shape, layers })
+  const layerOf = ({ name }) => Number(/layers\.(\d+)\./.exec(name)?.[1] ?? 0)
+  const fileOf = (tensor) => `model-${layerOf(tensor) + 1}-of-${layers}.safetensors`
+  for (const name of new Set(tensors.map(fileOf))) {
+    const own = tensors.filter((tensor) => fileOf(tensor) === name)
+    const file = openSync(join(directory, name), 'w')
+    const header = writeAll(file, safetensorsHeader(own))
+    ftruncateSync(file, header + own.reduce((sum, tensor) => sum + tensorBytes(tensor), 0))
+    closeSync(file)
+  }
+  const weightMap = Object.fromEntries(tensors.map((tensor) => [tensor.name, fileOf(tensor)]))
+  writeJson(directory, 'model.safetensors.index.json', { metadata: {}, weight_map: weightMap })
+  const config = format === 'bf16' ? {} : { quantization_config: quantizeConfig }
+  writeJson(directory, 'config.json', { ...bf16Config(layers), ...config })
+}
