@@ -108,14 +108,15 @@ async function unreadZerosDifference(
   runs: readonly ChannelRun[],
 ): Promise<number> {
   if (original.kind === 'matrix' || padded.kind === 'matrix' || !original.symmetric || !original.zeros) return 0
-  const before = new Float64Array(await readZeros(originalFiles, original))
-  const after = new Float64Array(await readZeros(paddedFiles, padded))
+  const before = await readZeros(originalFiles, original)
+  const after = await readZeros(paddedFiles, padded)
   const added = new Float64Array(padded.out).fill(2 ** (original.bits - 1))
   const differences = [0]
   for (let group = 0; group * padded.out < after.length; group++) {
-    const row = before.subarray(group * original.out, (group + 1) * original.out)
+    const row = new Float64Array(before.subarray(group * original.out, (group + 1) * original.out))
     const expected = row.length === 0 ? added : spread(row, runs, added)
-    differences.push(difference(after.subarray(group * padded.out, (group + 1) * padded.out), expected))
+    const actual = new Float64Array(after.subarray(group * padded.out, (group + 1) * padded.out))
+    differences.push(difference(actual, expected))
   }
   return Math.max(...differences)
 }

@@ -20,7 +20,7 @@ import type { GatedMlp, GatedMlps } from './gated-mlp'
 /** Less is computed before threads have started. */
 const THREADS_FROM_BYTES = 64 * 1024 * 1024
 /** More would wait for the disk, and take memory. */
-const MAX_THREADS = 16
+const MAX_THREADS = 8
 
 export interface PaddingVerification {
   readonly layers: number
