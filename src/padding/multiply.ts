@@ -85,6 +85,12 @@ async function dense(
   return y
 }
 
+/**
+ * With a scale of 0 codes and zero points would not matter, but added ones have to agree, for readers that look at them alone.
+ * A third is no fp16 or bf16 number, so no other scale is taken for a 0.
+ */
+const INSTEAD_OF_ZERO = 1 / 3
+
 async function quantized(
   files: OpenFiles,
   linear: QuantizedSpec,
@@ -96,6 +102,7 @@ async function quantized(
     ? words(await read(files, groupIndex))
     : Int32Array.from({ length: inputs }, (_, k) => Math.floor(k / groupSize))
   const scales = floatsOf(await read(files, linear.scales), linear.scales.dtype)
+  for (let i = 0; i < scales.length; i++) if (scales[i] === 0) scales[i] = INSTEAD_OF_ZERO
   const zeros = linear.symmetric ? filled(linear, groupsOf(linear)) : await readZeros(files, linear)
   if (format === 'compressed-tensors') return byRows(files, linear, { scales, zeros, groupOf }, x, leading)
   if (format === 'gptq') return byColumns(files, linear, { scales, zeros, groupOf }, x)
