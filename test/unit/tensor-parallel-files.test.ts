@@ -10,6 +10,7 @@ import { modulesOf, traceRanks } from '../../src/models/stages'
 import { ZEROS } from '../../src/quantization/padding'
 import { difference } from '../support/fixtures'
 import { halves } from '../support/halves'
+import { quantisationConfig, quantise } from '../support/quantise'
 import { Random, randomCheckpoint, randomTensors } from '../support/random-checkpoint'
 import { type StoredTensor, safetensorsOf } from '../support/safetensors'
 import { directoryOf } from './support/checkpoints'
@@ -70,6 +71,27 @@ describe('files that are padded already', () => {
       expect(explanation.join(' ')).not.toContain('Padded')
     }
   })
+})
+
+test.each([
+  ['GPTQ', { format: 'gptq', bits: 4, groupSize: 32, symmetric: true }],
+  ['GPTQ with act-order', { format: 'gptq', bits: 4, groupSize: 32, symmetric: false }],
+  ['AWQ', { format: 'awq', bits: 4, groupSize: 64, symmetric: false }],
+] as const)('a head in %s, too, is cut along the vocabulary', async (name, format) => {
+  const random = new Random(5)
+  const actOrder = name.endsWith('act-order')
+  const groupIndex = random.order(model.hidden_size).map((place) => Math.floor(place / format.groupSize))
+  const config = { ...model, vocab_size: 136, quantization_config: quantisationConfig(format, actOrder) }
+  const values = Float64Array.from({ length: 136 * model.hidden_size }, () => random.signed() / 8)
+  const weights = { out: 136, in: model.hidden_size, values }
+  const { tensors: head } = quantise('lm_head', weights, actOrder ? { ...format, groupIndex } : format)
+  const { 'lm_head.weight': _, ...others } = randomTensors(config, random)
+  const files = { 'config.json': config, 'model.safetensors': safetensorsOf({ ...others, ...head }) }
+  const directory = directoryOf(files)
+  const alone = await logitsOf(directory, {})
+  for (const tensorParallelSize of [2, 3, 5]) {
+    expect(difference(await logitsOf(directory, { tensorParallelSize }), alone).max).toBeLessThan(1e-5)
+  }
 })
 
 describe('a vision tower', () => {
