@@ -123,7 +123,11 @@ void add_columns(const Napi::CallbackInfo& info) {
     const auto* words = reinterpret_cast<const uint32_t*>(codes.data);
     const size_t per_word = 32 / static_cast<size_t>(bits);
     check_count("codes", codes.count * per_word, x.count * y.count);
-    if (to_string(property(spec, "order"), "order") == "awq") {
+    const std::string order = to_string(property(spec, "order"), "order");
+    if (order != "gptq" && order != "awq") {
+      throw Error("INVALID_OPTION", "Native argument order must be gptq or awq, not " + order + ".");
+    }
+    if (order == "awq") {
       if (bits != 4) throw Error("INVALID_OPTION", "Native argument bits must be 4 for the order awq.");
       check_count("y", y.count, y.count / 8 * 8);
       padding::product_kernels().add_awq(words, x.count, y.count, grid, x.data, y.data);
