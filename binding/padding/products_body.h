@@ -10,14 +10,14 @@
 namespace billfish::padding {
 namespace {
 
-constexpr size_t LANES = 16;
+constexpr size_t lane_count = 16;
 // Weights of a row that are decoded at a time: they stay in the first-level cache.
-constexpr size_t BLOCK = 512;
+constexpr size_t block_inputs = 512;
 
 // The sum of one output over the inputs, as Inputs says.
 struct Sum {
   double leading = 0;
-  double lanes[LANES] = {};
+  double lanes[lane_count] = {};
 
   void add_leading(const double* w, const double* x, size_t count) {
     for (size_t k = 0; k < count; ++k) leading += w[k] * x[k];
@@ -25,14 +25,14 @@ struct Sum {
 
   // The first of these inputs has lane 0.
   void add(const double* w, const double* x, size_t count) {
-    double sums[LANES];
-    std::copy_n(lanes, LANES, sums);
+    double sums[lane_count];
+    std::copy_n(lanes, lane_count, sums);
     size_t k = 0;
-    for (; k + LANES <= count; k += LANES) {
-      for (size_t lane = 0; lane < LANES; ++lane) sums[lane] += w[k + lane] * x[k + lane];
+    for (; k + lane_count <= count; k += lane_count) {
+      for (size_t lane = 0; lane < lane_count; ++lane) sums[lane] += w[k + lane] * x[k + lane];
     }
     for (size_t lane = 0; k + lane < count; ++lane) sums[lane] += w[k + lane] * x[k + lane];
-    std::copy_n(sums, LANES, lanes);
+    std::copy_n(sums, lane_count, lanes);
   }
 
   double total() const {
@@ -45,11 +45,11 @@ struct Sum {
 // The product of x and a row of weights. `decode(from, to, w)` decodes those of inputs [from, to), in turn.
 template <class Decode>
 double product(const Inputs& inputs, Decode decode) {
-  double w[BLOCK];
+  double w[block_inputs];
   Sum sum;
   for (size_t k = 0; k < inputs.count;) {
     const bool is_leading = k < inputs.leading;
-    const size_t end = std::min(k + BLOCK, is_leading ? inputs.leading : inputs.count);
+    const size_t end = std::min(k + block_inputs, is_leading ? inputs.leading : inputs.count);
     decode(k, end, w);
     if (is_leading) {
       sum.add_leading(w, inputs.x + k, end - k);
@@ -108,23 +108,23 @@ std::vector<Segment> segments_of(const int32_t* group_of, size_t inputs) {
   return segments;
 }
 
-template <int BITS>
+template <int bits>
 void multiply_rows_of(const uint32_t* words, size_t rows, const Grid& grid, const Inputs& inputs, double* y) {
-  constexpr size_t P = 32 / BITS;
-  constexpr uint32_t MASK = (1u << BITS) - 1;
+  constexpr size_t per_word = 32 / bits;
+  constexpr uint32_t mask = (1u << bits) - 1;
   const std::vector<Segment> segments = segments_of(grid.group_of, inputs.count);
-  const size_t row_words = (inputs.count + P - 1) / P;
+  const size_t row_words = (inputs.count + per_word - 1) / per_word;
   for (size_t r = 0; r < rows; ++r) {
     const uint32_t* row = words + r * row_words;
     const float* scales = grid.scales + r * grid.groups;
     const uint8_t* zeros = grid.zeros + r * grid.groups;
     auto segment = segments.begin();
     y[r] = product(inputs, [&](size_t from, size_t to, double* w) {
-      int32_t codes[BLOCK + 2 * P];  // of whole words
-      const size_t first = from / P * P;
-      for (size_t word = from / P; word * P < to; ++word) {
-        for (size_t i = 0; i < P; ++i) {
-          codes[word * P - first + i] = static_cast<int32_t>(row[word] >> (i * BITS) & MASK);
+      int32_t codes[block_inputs + 2 * per_word];  // of whole words
+      const size_t first = from / per_word * per_word;
+      for (size_t word = from / per_word; word * per_word < to; ++word) {
+        for (size_t i = 0; i < per_word; ++i) {
+          codes[word * per_word - first + i] = static_cast<int32_t>(row[word] >> (i * bits) & mask);
         }
       }
       for (size_t k = from; k < to;) {
@@ -156,15 +156,15 @@ struct Column {
   double x;
 };
 
-// y[n] += the sum over COUNT inputs, from the first to the last. SAME: they are of one group.
-template <size_t COUNT, bool SAME>
+// y[n] += the sum over count inputs, from the first to the last. same: they are of one group.
+template <size_t count, bool same>
 void add_columns(const Column* columns, uint32_t mask, size_t outputs, double* __restrict y) {
-  Column c[COUNT];
-  std::copy_n(columns, COUNT, c);
+  Column c[count];
+  std::copy_n(columns, count, c);
   for (size_t n = 0; n < outputs; ++n) {
     double sum = y[n];
-    for (size_t j = 0; j < COUNT; ++j) {
-      const Column& of = c[SAME ? 0 : j];
+    for (size_t j = 0; j < count; ++j) {
+      const Column& of = c[same ? 0 : j];
       const auto code = static_cast<int32_t>(c[j].words[n] >> c[j].shift & mask);
       sum += static_cast<double>(of.scales[n]) * (code - of.zeros[n]) * c[j].x;
     }
@@ -172,14 +172,14 @@ void add_columns(const Column* columns, uint32_t mask, size_t outputs, double* _
   }
 }
 
-template <size_t COUNT>
+template <size_t count>
 void add_columns(const Column* columns, uint32_t mask, size_t outputs, double* y) {
   const bool same =
-      std::all_of(columns, columns + COUNT, [&](const Column& column) { return column.scales == columns->scales; });
+      std::all_of(columns, columns + count, [&](const Column& column) { return column.scales == columns->scales; });
   if (same) {
-    add_columns<COUNT, true>(columns, mask, outputs, y);
+    add_columns<count, true>(columns, mask, outputs, y);
   } else {
-    add_columns<COUNT, false>(columns, mask, outputs, y);
+    add_columns<count, false>(columns, mask, outputs, y);
   }
 }
 
@@ -203,21 +203,21 @@ void add_gptq(const uint32_t* words, int bits, size_t word_rows, size_t outputs,
 }
 
 void add_awq(const uint32_t* words, size_t inputs, size_t outputs, const Grid& grid, const double* x, double* y) {
-  constexpr size_t TOGETHER = 8;
+  constexpr size_t together = 8;
   const size_t row_words = outputs / 8;
-  const auto add = [&]<size_t COUNT>(size_t k, std::integral_constant<size_t, COUNT>) {
+  const auto add = [&]<size_t count>(size_t k, std::integral_constant<size_t, count>) {
     for (size_t place = 0; place < 8; ++place) {
-      Column columns[COUNT];
-      for (size_t j = 0; j < COUNT; ++j) {
+      Column columns[count];
+      for (size_t j = 0; j < count; ++j) {
         const size_t at = static_cast<size_t>(grid.group_of[k + j]) * outputs + place * row_words;
         columns[j] = {words + (k + j) * row_words, static_cast<int>(place) * 4, grid.scales + at, grid.zeros + at,
                       x[k + j]};
       }
-      add_columns<COUNT>(columns, 15, row_words, y + place * row_words);
+      add_columns<count>(columns, 15, row_words, y + place * row_words);
     }
   };
   size_t k = 0;
-  for (; k + TOGETHER <= inputs; k += TOGETHER) add(k, std::integral_constant<size_t, TOGETHER>{});
+  for (; k + together <= inputs; k += together) add(k, std::integral_constant<size_t, together>{});
   for (; k < inputs; ++k) add(k, std::integral_constant<size_t, 1>{});
 }
 
