@@ -202,13 +202,16 @@ class CpuBackend final : public Backend {
     }
   }
 
-  bool joins(const Backend& other) const override { return dynamic_cast<const CpuBackend*>(&other) != nullptr; }
+  std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks) override {
+    for (const Backend* rank : ranks) {
+      if (dynamic_cast<const CpuBackend*>(rank) == nullptr) refuse_ranks(*this, *rank);
+    }
+    return nullptr;
+  }
 
   void all_reduce(RankGroup& group, int rank) override { cpu::all_reduce(group.values(), rank, pool_); }
 
-  void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces) override {
-    cpu::all_gather(group.values(), rank, pieces);
-  }
+  void all_gather(const RankGroup& group, int rank) override { cpu::all_gather(group.values(), rank); }
 
   void to_host(const Tensor& from, float* to) override {
     for (int64_t r = 0; r < from.rows; ++r) {

@@ -36,11 +36,11 @@ void all_reduce(const std::vector<RankValue>& values, int rank, ThreadPool& pool
   });
 }
 
-void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces) {
+void all_gather(const std::vector<RankValue>& values, int rank) {
   const Tensor& out = values[static_cast<size_t>(rank)].out;
   if (out.data == nullptr) return;
   for (int64_t r = 0; r < out.rows; ++r) {
-    for (const GatheredPiece& piece : pieces) {
+    for (const GatheredPiece& piece : *values[static_cast<size_t>(rank)].pieces) {
       std::memcpy(row_of(out, r) + piece.to, row_of(values[static_cast<size_t>(piece.rank)].x, r) + piece.from,
                   static_cast<size_t>(piece.count) * sizeof(float));
     }

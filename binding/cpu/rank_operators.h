@@ -11,6 +11,6 @@ namespace billfish::cpu {
 // Of every rank's out, the columns that are this rank's to compute: sums of all ranks' x, from rank 0 on.
 void all_reduce(const std::vector<RankValue>& values, int rank, ThreadPool& pool);
 
-void all_gather(const std::vector<RankValue>& values, int rank, const std::vector<GatheredPiece>& pieces);
+void all_gather(const std::vector<RankValue>& values, int rank);
 
 }  // namespace billfish::cpu

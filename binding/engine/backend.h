@@ -29,6 +29,7 @@ struct Tensor {
 };
 
 class RankGroup;       // rank_group.h
+class RankLink;        // rank_link.h
 struct GatheredPiece;  // program.h
 
 enum class MemoryUse { weights, kv_cache, buffers };
@@ -158,20 +159,19 @@ class Backend {
   virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
 
   // --- Ranks of one stage. group.values() are what all of them offered; values()[rank] is this one's.
-  // Whether the two can be ranks of one stage.
-  virtual bool joins(const Backend& other) const {
-    (void)other;
-    return false;
-  }
+  // Of the first one, before the first step, with the backends of all in their order: makes them ready. Returns what
+  // they exchange values through, null where it is each other's memory. Throws INVALID_OPTION, naming devices and
+  // reason, where they cannot be ranks of one stage.
+  virtual std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks);
   // What has been computed so far is about to be offered to the other ranks' calls.
   virtual void offer() {}
-  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned. They may meet in between: all of
-  // them, or none.
+  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned; x is used up. They may meet in
+  // between: all of them, or none.
   virtual void all_reduce(RankGroup& group, int rank);
-  // This rank's out = the pieces beside each other, if it has one.
-  virtual void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces);
+  // This rank's out = its pieces beside each other, if it has one.
+  virtual void all_gather(const RankGroup& group, int rank);
   // All ranks' calls have returned: what was offered may be overwritten, once the devices have read it.
-  virtual void withdraw(const std::vector<Backend*>& ranks) { (void)ranks; }
+  virtual void withdraw(const RankGroup& group) { (void)group; }
 
   // --- For benchmarks.
   virtual std::unique_ptr<Instruments> instruments() = 0;
@@ -179,5 +179,8 @@ class Backend {
  private:
   std::vector<std::unique_ptr<double[]>> host_memory_;
 };
+
+// Throws INVALID_OPTION: the two are of different kinds.
+[[noreturn]] void refuse_ranks(const Backend& one, const Backend& other);
 
 }  // namespace billfish

@@ -272,7 +272,11 @@ class Validator {
                      require(read(o.x).rows == RowKind::tokens && o.index >= 0 && o.index < 65536,
                              "index out of range");
                    },
-                   [&](const AllReduce& o) { same_shape(read(o.x), define(o.out)); },
+                   [&](const AllReduce& o) {
+                     same_shape(read(o.x), define(o.out));
+                     require(value(o.x).view_of == no_value, "a view is summed over the ranks");
+                     defined_[o.x] = false;
+                   },
                    [&](const AllGather& o) {
                      const Value& x = read(o.x);
                      if (o.out == no_value) return;

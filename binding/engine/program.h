@@ -103,7 +103,7 @@ struct Tap {  // hands a copy of x to the step's result as hidden state `index`,
   ValueId x;
   int32_t index;
 };
-struct AllReduce {  // out = the sum of x over the ranks of the stage
+struct AllReduce {  // out = the sum of x over the ranks of the stage; x is used up
   ValueId x, out;
 };
 // Columns [from, from + count) of a rank's value, which become those from `to` on.

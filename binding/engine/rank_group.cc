@@ -10,12 +10,23 @@ namespace {
 
 [[noreturn]] void throw_given_up() { throw Error("ABORTED", "Another rank of the stage gave the step up."); }
 
+bool is_aborted(const std::exception_ptr& reason) {
+  try {
+    std::rethrow_exception(reason);
+  } catch (const Error& error) {
+    return error.code() == "ABORTED";
+  } catch (...) {
+    return false;
+  }
+}
+
 }  // namespace
 
 void RankGroup::begin() {
   here_ = 0;
   given_up_ = false;
   reason_ = nullptr;
+  if (link_) link_->renew();
 }
 
 void RankGroup::end() {
@@ -24,28 +35,31 @@ void RankGroup::end() {
 }
 
 void RankGroup::meet() {
-  const uint32_t meeting = meeting_.load();
-  const auto over = [&] { return meeting_.load() != meeting; };
+  const uint32_t before = meetings_.load();
   if (given_up_) throw_given_up();
   if (here_.fetch_add(1) + 1 == ranks()) {
     here_ = 0;
-    meeting_.fetch_add(1);
-    meeting_.notify_all();
-  } else {
-    spin_until(over);
-    while (!over()) meeting_.wait(meeting);
+    meetings_.fetch_add(1);
+    changes_.fetch_add(1);
+    changes_.notify_all();
+    return;
   }
-  if (given_up_) throw_given_up();
+  const auto is_over = [&] { return meetings_.load() != before || given_up_.load(); };
+  spin_until(is_over);
+  for (uint32_t change = changes_.load(); !is_over(); change = changes_.load()) changes_.wait(change);
+  if (meetings_.load() == before) throw_given_up();
 }
 
 void RankGroup::give_up(std::exception_ptr reason) {
+  // Between two operators all ranks have begun the same exchanges; after anything else they may not have.
+  if (link_ && !is_aborted(reason)) link_->abort();
   {
     std::lock_guard lock(mutex_);
     if (!reason_) reason_ = std::move(reason);
   }
   given_up_ = true;
-  meeting_.fetch_add(1);
-  meeting_.notify_all();
+  changes_.fetch_add(1);
+  changes_.notify_all();
 }
 
 }  // namespace billfish

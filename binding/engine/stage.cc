@@ -60,7 +60,9 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   if (!hands_on_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
 }
 
-Stage::~Stage() = default;
+Stage::~Stage() {
+  if (followers_) rank_.group->set_link(nullptr);  // it uses what belongs to the ranks
+}
 
 void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
   std::vector<const Program*> programs = {&program_};
@@ -69,15 +71,8 @@ void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
     programs.push_back(&follower->program_);
     backends.push_back(follower->backend_.get());
   }
-  for (const Backend* one : backends) {
-    for (const Backend* other : backends) {
-      if (one == other || one->joins(*other)) continue;
-      throw Error("INVALID_OPTION",
-                  one->device() + " cannot compute a stage together with " + other->device() +
-                      "; tensor parallelism is for devices of one kind that reach each other's memory.");
-    }
-  }
   validate_ranks(programs);
+  rank_.group->set_link(backend_->link(backends));
   rank_.group->set_backends(std::move(backends));
   followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);
 }
@@ -285,8 +280,8 @@ void Stage::execute(const Operator& op, Step& step) {
                    withdraw();
                  },
                  [&](const AllGather& o) {
-                   offer(o.x, o.out);
-                   backend_->all_gather(*rank_.group, rank_.rank, o.pieces);
+                   offer(o.x, o.out, &o.pieces);
+                   backend_->all_gather(*rank_.group, rank_.rank);
                    withdraw();
                  },
              },
@@ -295,13 +290,13 @@ void Stage::execute(const Operator& op, Step& step) {
 
 void Stage::withdraw() {
   rank_.group->meet();
-  backend_->withdraw(rank_.group->backends());
+  backend_->withdraw(*rank_.group);
 }
 
 // Until it is withdrawn the other ranks read x.
-void Stage::offer(ValueId x, ValueId out) {
+void Stage::offer(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces) {
   backend_->offer();
-  rank_.group->offer(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out)});
+  rank_.group->offer(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out), pieces});
   rank_.group->meet();
 }
 

@@ -70,7 +70,7 @@ class Stage {
   void take_input(Step& step, const float* hidden);
   void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
-  void offer(ValueId x, ValueId out);
+  void offer(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces = nullptr);
   void withdraw();
   using OperatorIterator = std::vector<Operator>::const_iterator;
   void execute(OperatorIterator first, OperatorIterator last, Step& step);

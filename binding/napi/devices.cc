@@ -5,6 +5,7 @@
 #include "engine/available_cores.h"
 #include "engine/cublas_library.h"
 #include "engine/device_discovery.h"
+#include "engine/nccl_library.h"
 
 namespace billfish {
 
@@ -36,8 +37,10 @@ static Napi::Value version_or_null(Napi::Env env, int version) {
   return Napi::String::New(env, cuda_version_text(version));
 }
 
-// Where no GPU can use it, it is not looked for.
-static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
+// A library that is used where it is installed. Where no GPU can use it, it is not looked for (`find` is not called).
+template <class Library>
+static Napi::Object library_object(Napi::Env env, const CudaReport& report, const Library& (*find)(),
+                                   std::string (*version_text)(int)) {
   Napi::Object object = Napi::Object::New(env);
   object["library"] = env.Null();
   object["version"] = env.Null();
@@ -45,10 +48,10 @@ static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
     object["reason"] = Napi::String::New(env, "there is no CUDA device to use it.");
     return object;
   }
-  const CublasLibrary& library = cublas_library();
+  const Library& library = find();
   if (library.reason.empty()) {
     object["library"] = text_or_null(env, library.path);
-    object["version"] = text_or_null(env, cublas_version_text(library.version));
+    object["version"] = text_or_null(env, version_text(library.version));
   }
   object["reason"] = text_or_null(env, library.reason);
   return object;
@@ -58,7 +61,7 @@ static Napi::Object cublas_object(Napi::Env env, const CudaReport& report) {
 //   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, hasContext, problem: string | null,
 //              multiprocessors, l2Bytes, pciBusId}],
 //   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null,
-//          cublas: {library: string | null, version: string | null, reason: string | null}},
+//          cublas: {library: string | null, version: string | null, reason: string | null}, nccl: the same},
 //   cpu: {cores, instructionSet}
 // }
 static Napi::Object devices_object(Napi::Env env, const CudaReport& report) {
@@ -72,7 +75,8 @@ static Napi::Object devices_object(Napi::Env env, const CudaReport& report) {
   cuda["reason"] = text_or_null(env, reason);
   cuda["driverVersion"] = version_or_null(env, report.driver_version);
   cuda["runtimeVersion"] = version_or_null(env, report.runtime_version);
-  cuda["cublas"] = cublas_object(env, report);
+  cuda["cublas"] = library_object(env, report, cublas_library, cublas_version_text);
+  cuda["nccl"] = library_object(env, report, nccl_library, nccl_version_text);
 
   Napi::Object cpu = Napi::Object::New(env);
   cpu["cores"] = Napi::Number::New(env, available_cores());

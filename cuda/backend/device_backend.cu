@@ -11,6 +11,7 @@
 
 #include "backend/device_instruments.h"
 #include "backend/given_states.h"
+#include "backend/link_ranks.h"
 #include "backend/make_backend.h"
 #include "backend/rank_exchange.h"
 #include "backend/recorded_steps.h"
@@ -134,7 +135,9 @@ class DeviceBackend final : public Peer {
     };
     recorded_.run(stream_, part, std::ref(first_part));
   }
-  std::string take_notice() override { return recorded_.take_notice(); }
+  std::string take_notice() override {
+    return link_notice_.empty() ? recorded_.take_notice() : std::exchange(link_notice_, {});
+  }
 
   std::unique_ptr<StageWork> end() override {
     started_ = false;
@@ -282,15 +285,19 @@ class DeviceBackend final : public Peer {
   const Device& target_device() const override { return device_; }
   GivenStates& given() override { return *given_; }
 
-  // --- With the other ranks of a stage, whose memory is read where it is.
+  Stream& stream() override { return stream_; }
 
-  bool joins(const Backend& other) const override { return takes_from(other); }
+  // --- With the other ranks of a stage.
+
+  std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks) override {
+    RankLinkChoice choice = link_ranks(ranks);
+    link_notice_ = std::move(choice.notice);
+    return std::move(choice.link);
+  }
   void offer() override { exchange_.offer(); }
   void all_reduce(RankGroup& group, int rank) override { exchange_.all_reduce<Element>(*this, group, rank); }
-  void all_gather(const RankGroup& group, int rank, const std::vector<GatheredPiece>& pieces) override {
-    exchange_.all_gather<Element>(*this, group.values(), rank, pieces);
-  }
-  void withdraw(const std::vector<Backend*>& ranks) override { exchange_.withdraw(*this, ranks); }
+  void all_gather(const RankGroup& group, int rank) override { exchange_.all_gather<Element>(*this, group, rank); }
+  void withdraw(const RankGroup& group) override { exchange_.withdraw(*this, group); }
   const RankExchange& exchange() const override { return exchange_; }
 
   // --- For benchmarks.
@@ -375,6 +382,7 @@ class DeviceBackend final : public Peer {
   std::optional<GivenStates> given_;
   GivenStates::TakerEvents taken_;
   RankExchange exchange_;
+  std::string link_notice_;
   std::optional<Sampler> sampler_;  // of the last stage
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };

@@ -14,6 +14,7 @@ class RankExchange;
 class Peer : public Backend {
  public:
   virtual const Device& target_device() const = 0;
+  virtual Stream& stream() = 0;
   virtual GivenStates& given() = 0;  // fp32 without gaps
   virtual const RankExchange& exchange() const = 0;
 };

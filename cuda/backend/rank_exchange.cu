@@ -1,5 +1,6 @@
 #include "backend/rank_exchange.h"
 
+#include "backend/communicators.h"
 #include "layer/elementwise.h"
 #include "layer/rank_sum.h"
 
@@ -7,6 +8,9 @@ namespace billfish::BILLFISH_TARGET {
 namespace {
 
 const RankExchange& exchange_of(const Backend& rank) { return static_cast<const Peer&>(rank).exchange(); }
+
+// Null: the ranks use each other's memory.
+Communicators* communicators_of(const RankGroup& group) { return static_cast<Communicators*>(group.link()); }
 
 template <class T>
 void copy_columns(Stream& stream, const Tensor& x, const GatheredPiece& piece, const Tensor& out) {
@@ -19,17 +23,29 @@ void copy_columns(Stream& stream, const Tensor& x, const GatheredPiece& piece, c
 
 template <class Element>
 void RankExchange::all_reduce(const Peer& self, RankGroup& group, int rank) {
-  wait_for(&RankExchange::offered_, self, group.values());
   if (group.values()[static_cast<size_t>(rank)].out.type == DType::f32) {
     sum<float>(self, group, rank);
   } else {
     sum<Element>(self, group, rank);
   }
-  stream_.record(read_);
 }
 
 template <class Out>
 void RankExchange::sum(const Peer& self, RankGroup& group, int rank) {
+  if (Communicators* const communicators = communicators_of(group)) {
+    const RankValue& own = group.values()[static_cast<size_t>(rank)];
+    const Matrix<float> x = matrix_of<float>(own.x, stream_.device());
+    communicators->all_reduce(rank, x);
+    convert<float, Out>(stream_, x, matrix_of<Out>(own.out, stream_.device()));
+    return;
+  }
+  sum_in_memory<Out>(self, group, rank);
+  stream_.record(read_);
+}
+
+template <class Out>
+void RankExchange::sum_in_memory(const Peer& self, RankGroup& group, int rank) {
+  wait_for(&RankExchange::offered_, self, group.values());
   const int ranks = group.ranks();
   std::vector<Matrix<const float>> x;
   std::vector<Matrix<Out>> sums;
@@ -50,24 +66,31 @@ void RankExchange::sum(const Peer& self, RankGroup& group, int rank) {
 }
 
 template <class Element>
-void RankExchange::all_gather(const Peer& self, const std::vector<RankValue>& values, int rank,
-                              const std::vector<GatheredPiece>& pieces) {
-  wait_for(&RankExchange::offered_, self, values);
-  const Tensor& out = values[static_cast<size_t>(rank)].out;
-  for (const GatheredPiece& piece : pieces) {
-    if (out.data == nullptr) break;
-    const Tensor& x = values[static_cast<size_t>(piece.rank)].x;
-    if (out.type == DType::f32) {
-      copy_columns<float>(stream_, x, piece, out);
-    } else {
-      copy_columns<Element>(stream_, x, piece, out);
+void RankExchange::all_gather(const Peer& self, const RankGroup& group, int rank) {
+  Communicators* const communicators = communicators_of(group);
+  const RankValue& own = group.values()[static_cast<size_t>(rank)];
+  if (communicators != nullptr) {
+    communicators->exchange(rank, group.values());
+  } else {
+    wait_for(&RankExchange::offered_, self, group.values());
+  }
+  if (own.out.data != nullptr) {
+    for (const GatheredPiece& piece : *own.pieces) {
+      if (communicators != nullptr && piece.rank != rank) continue;
+      const Tensor& x = group.values()[static_cast<size_t>(piece.rank)].x;
+      if (own.out.type == DType::f32) {
+        copy_columns<float>(stream_, x, piece, own.out);
+      } else {
+        copy_columns<Element>(stream_, x, piece, own.out);
+      }
     }
   }
-  stream_.record(read_);
+  if (communicators == nullptr) stream_.record(read_);
 }
 
-void RankExchange::withdraw(const Peer& self, const std::vector<Backend*>& ranks) {
-  for (const Backend* rank : ranks) {
+void RankExchange::withdraw(const Peer& self, const RankGroup& group) {
+  if (group.link() != nullptr) return;
+  for (const Backend* rank : group.backends()) {
     if (rank != &self) stream_.wait(exchange_of(*rank).read_);
   }
 }
@@ -80,9 +103,7 @@ void RankExchange::wait_for(Event RankExchange::*event, const Peer& self, const 
 
 template void RankExchange::all_reduce<half>(const Peer&, RankGroup&, int);
 template void RankExchange::all_reduce<bfloat16>(const Peer&, RankGroup&, int);
-template void RankExchange::all_gather<half>(const Peer&, const std::vector<RankValue>&, int,
-                                             const std::vector<GatheredPiece>&);
-template void RankExchange::all_gather<bfloat16>(const Peer&, const std::vector<RankValue>&, int,
-                                                 const std::vector<GatheredPiece>&);
+template void RankExchange::all_gather<half>(const Peer&, const RankGroup&, int);
+template void RankExchange::all_gather<bfloat16>(const Peer&, const RankGroup&, int);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,5 +1,6 @@
-// What a device does together with the other ranks of its stage. Each reads the others' values in their own memory,
-// which it reaches; the host's part is to queue that, in the order that the ranks' meetings give:
+// What a device does together with the other ranks of its stage: through NCCL (communicators.h) where the group has
+// that link, which orders streams by itself. Else each reads the others' values in their own memory, which it reaches;
+// the host's part is to queue that, in the order that the ranks' meetings give:
 //
 //   offer()         what was computed is marked by an event
 //   -- all ranks meet --
@@ -29,13 +30,14 @@ class RankExchange {
   template <class Element>
   void all_reduce(const Peer& self, RankGroup& group, int rank);
   template <class Element>
-  void all_gather(const Peer& self, const std::vector<RankValue>& values, int rank,
-                  const std::vector<GatheredPiece>& pieces);
-  void withdraw(const Peer& self, const std::vector<Backend*>& ranks);
+  void all_gather(const Peer& self, const RankGroup& group, int rank);
+  void withdraw(const Peer& self, const RankGroup& group);
 
  private:
   template <class Out>
   void sum(const Peer& self, RankGroup& group, int rank);
+  template <class Out>
+  void sum_in_memory(const Peer& self, RankGroup& group, int rank);
   void wait_for(Event RankExchange::*event, const Peer& self, const std::vector<RankValue>& values);
 
   Stream& stream_;

@@ -26,14 +26,17 @@ Examples:
 function describe({ devices, cuda }: Devices): string {
   const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
-  const { library, version, reason } = cuda.cublas
-  const cublas = reason === null ? `cuBLAS: ${version}, ${library}\n` : `No cuBLAS: ${reason}\n`
+  const libraries = libraryInWords('cuBLAS', cuda.cublas) + libraryInWords('NCCL', cuda.nccl)
   return (
     formatTable(rows, 'll') +
     (cuda.available
-      ? `CUDA: ${versions}\n${cublas}`
+      ? `CUDA: ${versions}\n${libraries}`
       : `No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}\n`)
   )
+}
+
+function libraryInWords(name: string, { library, version, reason }: Devices['cuda']['nccl']): string {
+  return reason === null ? `${name}: ${version}, ${library}\n` : `No ${name}: ${reason}\n`
 }
 
 function inWords(device: Devices['devices'][number]): string {

@@ -40,11 +40,19 @@ export interface CudaStatus {
   readonly driverVersion: string | null
   readonly runtimeVersion: string | null
   /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
-  readonly cublas: {
-    readonly library: string | null
-    readonly version: string | null
-    readonly reason: string | null
-  }
+  readonly cublas: CudaLibrary
+  /**
+   * NVIDIA's library of collectives, for ranks (tensorParallelSize) on GPUs that do not reach each other's memory;
+   * `reason`: why there is none.
+   */
+  readonly nccl: CudaLibrary
+}
+
+/** A library that is used where it is installed. */
+export interface CudaLibrary {
+  readonly library: string | null
+  readonly version: string | null
+  readonly reason: string | null
 }
 
 export interface NativeDevices {

@@ -24,6 +24,15 @@ export function explainRanks(model: Model, source: WeightSource, ranks: number):
   return [sizes.length > 0 ? `${together} Padded with zeros for that: ${sizes.join('; ')}.` : together]
 }
 
+/** How ranks on GPUs exchange values, which is not known before their machine is: no sentence without such ranks. */
+export function explainExchange(devices: readonly string[], ranks: number): string[] {
+  if (ranks === 1 || !devices.some((device) => device.startsWith('cuda'))) return []
+  return [
+    "GPUs read each other's sums where they are; those that do not reach each other's memory need NCCL, which takes " +
+      'memory of its own, not counted here.',
+  ]
+}
+
 /** Outputs and inputs of a weight with the zeros that all ranks have of it, where there are any. */
 function paddedSizes(ranks: readonly WeightSpec[]): { size: number; stored: number }[] {
   const [first] = ranks

@@ -2,7 +2,7 @@ import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { autoSplit, leastMore, splitMap } from './auto-map'
 import { explainSplit } from './boundaries'
-import { explainRanks } from './explain-ranks'
+import { explainExchange, explainRanks } from './explain-ranks'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
 import type { Costs } from './stage-costs'
@@ -34,6 +34,8 @@ export function explainPlan(plan: ExplainedPlan): string[] {
   lines.push(...whatDevicesHold(stages))
   lines.push(whatTheCacheTakes(plan))
   lines.push(...explainRanks(plan.model, plan.source, limits.tensorParallelSize))
+  const stageDevices = stages.map(({ device }) => device)
+  lines.push(...explainExchange(stageDevices, limits.tensorParallelSize))
   lines.push(...whatRuntimesTake(stages))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))

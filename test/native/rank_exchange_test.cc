@@ -1,5 +1,5 @@
-// Ranks on emulated devices, each on a thread of its own, that sum in one shot and in two, and gather: what comes out,
-// bit for bit alike whatever the way.
+// Ranks on emulated devices, each on a thread of its own, that sum in one shot, in two and through NCCL (the tests'
+// own), and gather: what comes out.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -11,6 +11,7 @@
 #include "backends.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
+#include "engine/rank_link.h"
 #include "kernel_numbers.h"
 #include "kernel_testing.h"
 
@@ -18,10 +19,13 @@ using namespace billfish;
 
 namespace {
 
-class TwoShotVariable {
+class Variable {
  public:
-  explicit TwoShotVariable(const char* value) { setenv("BILLFISH_CUDA_TWO_SHOT", value, 1); }
-  ~TwoShotVariable() { unsetenv("BILLFISH_CUDA_TWO_SHOT"); }
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+
+ private:
+  const char* name_;
 };
 
 struct Size {
@@ -43,9 +47,7 @@ class Ranks {
       out_tensors_.push_back(tensor(rank, out_type, size.columns));
       other_outs_.push_back(tensor(rank, out_type, size.columns));
     }
-    for (Backend* one : backends) {
-      for (Backend* other : backends) CHECK(one == other || one->joins(*other));
-    }
+    group_.set_link(backends[0]->link(backends));
     group_.set_backends(std::move(backends));
   }
 
@@ -60,7 +62,8 @@ class Ranks {
 
   // Each rank's exchange, as a stage does it, and one of other numbers behind it, with another result: they are what is
   // read too late, as zeros are what is read too early.
-  void exchange(const std::function<void(Backend&, int rank)>& operation, const Schedule& schedule) {
+  void exchange(const std::function<void(Backend&, int rank)>& operation, const Schedule& schedule,
+                const std::vector<GatheredPiece>* pieces = nullptr) {
     group_.begin();
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size_.ranks; ++rank) {
@@ -72,11 +75,12 @@ class Ranks {
           for (int turn = 0; turn < 2; ++turn) {
             backend(rank).from_host((turn == 0 ? x_[index] : others).data(), x_tensors_[index]);
             backend(rank).offer();
-            group_.offer(rank, {&backend(rank), x_tensors_[index], (turn == 0 ? out_tensors_ : other_outs_)[index]});
+            group_.offer(rank,
+                         {&backend(rank), x_tensors_[index], (turn == 0 ? out_tensors_ : other_outs_)[index], pieces});
             group_.meet();
             operation(backend(rank), rank);
             group_.meet();
-            backend(rank).withdraw(group_.backends());
+            backend(rank).withdraw(group_);
           }
         } catch (...) {
           group_.give_up(std::current_exception());
@@ -123,7 +127,7 @@ double tolerance(DType type, double magnitude) {
 }
 
 std::vector<uint8_t> summed(const char* two_shot, const Size& size, DType type, const Schedule& schedule) {
-  const TwoShotVariable variable(two_shot);
+  const Variable variable("BILLFISH_CUDA_TWO_SHOT", two_shot);
   const DType activation = type == DType::bf16 ? DType::bf16 : DType::f16;
   Ranks ranks(size, type, activation);
   ranks.exchange([&](Backend& backend, int rank) { backend.all_reduce(ranks.group(), rank); }, schedule);
@@ -142,25 +146,14 @@ std::vector<uint8_t> summed(const char* two_shot, const Size& size, DType type, 
   return first;
 }
 
-}  // namespace
-
-TEST(rank_exchange_sums_in_two_shots_what_it_sums_in_one) {
-  // Shares of whole vectors, of single elements, of nothing (more ranks than vectors), and one that is cut short.
-  for (const Size& size : {Size{2, 5, 64}, Size{3, 7, 200}, Size{4, 1, 16}, Size{5, 2, 51}, Size{8, 33, 136}}) {
-    for (const DType type : {DType::f16, DType::bf16, DType::f32}) {
-      const std::vector<uint8_t> one = summed("never", size, type, Schedule::in_order());
-      in_every_schedule([&] { CHECK(summed("0", size, type, Schedule::current()) == one); });
-    }
-  }
-}
-
-TEST(rank_exchange_gathers_pieces_at_the_first_rank) {
+// Each rank takes pieces of all, of several widths.
+void check_gather() {
   constexpr Size size{3, 4, 24};
   in_every_schedule([&] {
     Ranks ranks(size, DType::f32, DType::f16);
     const std::vector<GatheredPiece> pieces = {{2, 0, 0, 5}, {0, 3, 5, 8}, {1, 16, 13, 8}, {2, 20, 21, 3}};
     const Schedule schedule = Schedule::current();
-    ranks.exchange([&](Backend& backend, int rank) { backend.all_gather(ranks.group(), rank, pieces); }, schedule);
+    ranks.exchange([&](Backend& backend, int rank) { backend.all_gather(ranks.group(), rank); }, schedule, &pieces);
     for (int rank = 0; rank < size.ranks; ++rank) {
       const std::vector<uint8_t> bits = ranks.out_bits(rank);
       for (int64_t row = 0; row < size.rows; ++row) {
@@ -174,9 +167,36 @@ TEST(rank_exchange_gathers_pieces_at_the_first_rank) {
   });
 }
 
+}  // namespace
+
+TEST(rank_exchange_sums_in_two_shots_what_it_sums_in_one) {
+  // Shares of whole vectors, of single elements, of nothing (more ranks than vectors), and one that is cut short.
+  for (const Size& size : {Size{2, 5, 64}, Size{3, 7, 200}, Size{4, 1, 16}, Size{5, 2, 51}, Size{8, 33, 136}}) {
+    for (const DType type : {DType::f16, DType::bf16, DType::f32}) {
+      const std::vector<uint8_t> one = summed("never", size, type, Schedule::in_order());
+      in_every_schedule([&] { CHECK(summed("0", size, type, Schedule::current()) == one); });
+    }
+  }
+}
+
+TEST(rank_exchange_sums_through_nccl) {
+  const Variable nccl("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  for (const Size& size : {Size{2, 5, 64}, Size{5, 2, 51}}) {
+    for (const DType type : {DType::f16, DType::bf16, DType::f32}) {
+      in_every_schedule([&] { summed("never", size, type, Schedule::current()); });
+    }
+  }
+}
+
+TEST(rank_exchange_gathers_pieces) {
+  check_gather();
+  const Variable nccl("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  check_gather();
+}
+
 TEST(rank_exchange_option_is_checked) {
   for (const char* wrong : {"sometimes", "-1", "3MiB"}) {
-    const TwoShotVariable variable(wrong);
+    const Variable variable("BILLFISH_CUDA_TWO_SHOT", wrong);
     CHECK_THROWS(make_backend("emulated:0", {}), "INVALID_OPTION");
   }
 }

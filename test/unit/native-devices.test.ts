@@ -10,6 +10,7 @@ interface Addon {
       reason: string | null
       runtimeVersion: string | null
       cublas: { library: string | null; version: string | null; reason: string | null }
+      nccl: { library: string | null; version: string | null; reason: string | null }
     }
     cpu: { cores: number; instructionSet: string }
   }
@@ -48,8 +49,8 @@ describe('devices of the addon', () => {
     if (!report.cuda.available) expect(report.cuda.reason).toMatch(/Install|Update|Check/)
   })
 
-  it('names a cuBLAS or why there is none', () => {
-    const { library, version, reason } = report.cuda.cublas
+  it.each(['cublas', 'nccl'] as const)('names a library of %s or why there is none', (which) => {
+    const { library, version, reason } = report.cuda[which]
     expect([library === null, version === null]).toEqual([reason !== null, reason !== null])
     if (!report.cuda.available) expect(reason).toBe('there is no CUDA device to use it.')
   })

@@ -185,6 +185,19 @@ describe('plans', () => {
 })
 
 describe('loading', () => {
+  test('on devices that do not reach each other is refused without NCCL', async () => {
+    process.env.BILLFISH_EMULATED_PEERS = 'off'
+    try {
+      const options = { tensorParallelSize: 2, deviceMap: 'emulated:0,emulated:1' }
+      await expect(loadModel(modelDirectory('qwen2-bf16'), options)).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining('emulated:0 does not reach the memory of emulated:1'),
+      })
+    } finally {
+      delete process.env.BILLFISH_EMULATED_PEERS
+    }
+  })
+
   test('with a rank on the disk works as in memory', async () => {
     const { prompts, greedy } = golden('qwen2-gptq-int4-g128')
     const options = { tensorParallelSize: 2, deviceMap: 'cpu,disk', maxModelLength: 64, maxSequences: 1 }

@@ -1,6 +1,7 @@
 // The emulated devices of the process, as the machine sees them.
 //
-// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it).
+// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it); with BILLFISH_EMULATED_PEERS=off none reaches the
+// memory of another.
 #pragma once
 #include <atomic>
 #include <cstdint>

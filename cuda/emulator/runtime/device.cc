@@ -1,5 +1,6 @@
 #include "runtime/device.h"
 
+#include <cstdlib>
 #include <mutex>
 #include <string>
 
@@ -37,6 +38,8 @@ Device& Device::at(int index) {
 uint64_t Device::free_bytes() const { return emulator::device(index_).memory.free_bytes(); }
 
 bool Device::reaches(const Device& peer) const {
+  const char* const peers = std::getenv("BILLFISH_EMULATED_PEERS");
+  if (&peer != this && peers != nullptr && std::string(peers) == "off") return false;
   emulator::device(index_).reached |= uint32_t{1} << peer.index_;
   return true;
 }

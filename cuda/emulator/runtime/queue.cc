@@ -130,6 +130,11 @@ void enqueue_entry(Stream& stream, QueueEntry entry) {
   if (runs_now(state)) run_until(state, lock, [&] { return is_idle(state); });
 }
 
+void enqueue_waiting_work(Stream& stream, Work work) {
+  const std::lock_guard lock(registry().mutex);
+  stream.state().queue.push_back({std::move(work), nullptr, nullptr});
+}
+
 void enqueue_work(Stream& stream, Work work) {
   if (auto& captured = stream.state().captured) {
     captured->push_back(std::move(work));

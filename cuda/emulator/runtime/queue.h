@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/library_stream.h"
 #include "runtime/ordering.h"
 #include "runtime/stream.h"
 
@@ -55,6 +56,7 @@ struct Stream::State {
   std::thread::id captured_by = {};
   StreamOrder order = {};
   uint64_t coin = 1;  // for random schedules
+  emulator::LibraryStream for_libraries = {};
 };
 
 // What the host has asked devices for, of all streams together: for tests.
@@ -72,6 +74,8 @@ void note_capture(int change);  // of the calling thread: 1 begins, -1 ends
 // Appends to the queue (or to the capture under way), and runs it now where the schedule says so.
 void enqueue_work(Stream& stream, Work work);
 void enqueue_entry(Stream& stream, QueueEntry entry);
+// Work that waits for other devices: whatever the schedule, it does not run within the call that queues it.
+void enqueue_waiting_work(Stream& stream, Work work);
 
 // Runs what is queued. Throws what failed, once.
 void finish(Stream::State& stream);

@@ -1,0 +1,52 @@
+// NCCL, if this machine has it: for ranks whose devices do not reach each other's memory. It is loaded when it is first
+// wanted, so that nothing needs it to be built or to start, and never unloaded.
+#pragma once
+#include <cstddef>
+#include <string>
+
+namespace billfish {
+
+// The library's functions that billfish calls; all there when `reason` is empty. Their types are those of nccl.h (as of
+// NCCL 2.27; unchanged since 2.7), with void* for communicators and streams and int for enumerations.
+struct NcclLibrary {
+  std::string path;       // what was loaded
+  std::string reason;     // why there is none
+  int version = 0;        // 10000 * major + 100 * minor + patch
+  bool asked = false;     // it was named, and not only looked for
+  bool emulated = false;  // it takes streams of emulated devices (and no others): the tests' own
+
+  int (*init_all)(void** communicators, int count, const int* devices) = nullptr;
+  int (*destroy)(void* communicator) = nullptr;
+  int (*abort)(void* communicator) = nullptr;
+  int (*get_async_error)(void* communicator, int* status) = nullptr;
+  int (*all_reduce)(const void* from, void* to, size_t count, int type, int operation, void* communicator,
+                    void* stream) = nullptr;
+  int (*send)(const void* from, size_t count, int type, int to_rank, void* communicator, void* stream) = nullptr;
+  int (*receive)(void* to, size_t count, int type, int from_rank, void* communicator, void* stream) = nullptr;
+  int (*group_start)() = nullptr;
+  int (*group_end)() = nullptr;
+  const char* (*error_text)(int status) = nullptr;
+
+  // Throws INTERNAL, or OUT_OF_MEMORY where NCCL found no memory, naming the call and what it answered.
+  void check(int status, const std::string& call) const;
+};
+
+// Values of nccl.h's enumerations.
+constexpr int nccl_success = 0, nccl_in_progress = 7;
+constexpr int nccl_int8 = 0, nccl_float32 = 7;
+constexpr int nccl_sum = 0;
+
+// Before 2.9 versions were counted otherwise, and 2.7 is the first one with sends.
+constexpr int least_nccl_version = 20900;
+
+// Loads it from `wanted`, a path or a name that the dynamic linker knows. null, "" or "auto": libnccl.so.2; "off": not
+// at all.
+NcclLibrary load_nccl(const char* wanted);
+
+// That of BILLFISH_NCCL as it is now, loaded by the first call with this value; from any thread.
+const NcclLibrary& nccl_library();
+
+// 22703 -> "2.27.3"
+std::string nccl_version_text(int version);
+
+}  // namespace billfish

@@ -1,0 +1,147 @@
+#include "backend/communicators.h"
+
+#include <utility>
+
+#include "engine/error.h"
+#include "runtime/collectives.h"
+#include "runtime/memory.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+Communicators::Communicators(const NcclLibrary& library, std::vector<Stream*> streams)
+    : library_(library), streams_(std::move(streams)) {
+  for (size_t rank = 0; rank < streams_.size(); ++rank) members_.push_back(std::make_unique<Member>());
+  make();
+}
+
+Communicators::~Communicators() {
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    if (members_[rank]->communicator == nullptr) continue;
+    make_current(*streams_[rank]);
+    library_.destroy(members_[rank]->communicator);
+  }
+}
+
+void Communicators::make() {
+  std::vector<int> devices;
+  for (const Stream* stream : streams_) devices.push_back(stream->device().index());
+  std::vector<void*> communicators(streams_.size(), nullptr);
+  library_.check(library_.init_all(communicators.data(), static_cast<int>(devices.size()), devices.data()),
+                 "ncclCommInitAll for " + std::to_string(devices.size()) + " devices");
+  for (size_t rank = 0; rank < members_.size(); ++rank) members_[rank]->communicator = communicators[rank];
+  try {
+    try_out();
+  } catch (...) {
+    abort();
+    throw;
+  }
+}
+
+// One thread for all ranks: their calls are one group.
+void Communicators::try_out() {
+  constexpr size_t count = 64;
+  std::vector<DeviceMemory> numbers;
+  for (Stream* stream : streams_) {
+    numbers.emplace_back(stream->device(), count * sizeof(float));
+    const std::vector<float> ones(count, 1);
+    stream->copy_to_device(numbers.back().data(), ones.data(), numbers.back().bytes());
+  }
+  in_group([&] {
+    for (size_t rank = 0; rank < members_.size(); ++rank) {
+      const Matrix<float> x{numbers[rank].as<float>(), 1, count, count};
+      all_reduce(x, members_[rank]->communicator, library_stream(*streams_[rank]));
+    }
+  });
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    std::vector<float> sums(count);
+    streams_[rank]->copy_to_host(sums.data(), numbers[rank].data(), numbers[rank].bytes());
+    streams_[rank]->synchronize();
+    if (sums == std::vector<float>(count, static_cast<float>(members_.size()))) continue;
+    throw Error("INTERNAL", "NCCL (" + library_.path + ") sums wrong on " + streams_[rank]->device().name() +
+                                ". BILLFISH_NCCL=off does without NCCL.");
+  }
+}
+
+void Communicators::renew() {
+  bool whole = true;
+  for (const auto& member : members_) whole = whole && member->communicator != nullptr;
+  if (!whole) make();
+}
+
+void Communicators::abort() noexcept {
+  for (const auto& member : members_) {
+    const std::lock_guard lock(member->mutex);
+    if (void* const communicator = std::exchange(member->communicator, nullptr)) library_.abort(communicator);
+  }
+}
+
+template <class Queue>
+void Communicators::queue(int rank, const Queue& queue) {
+  Member& member = *members_[static_cast<size_t>(rank)];
+  Stream& stream = *streams_[static_cast<size_t>(rank)];
+  const std::lock_guard lock(member.mutex);
+  if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
+  make_current(stream);
+  int status = nccl_success;
+  library_.check(library_.get_async_error(member.communicator, &status), "ncclCommGetAsyncError");
+  if (status != nccl_in_progress) library_.check(status, "what was under way on " + stream.device().name());
+  in_group([&] { queue(member.communicator, library_stream(stream)); });
+}
+
+template <class Calls>
+void Communicators::in_group(const Calls& calls) const {
+  library_.check(library_.group_start(), "ncclGroupStart");
+  try {
+    calls();
+  } catch (...) {
+    library_.group_end();  // which tells the same again
+    throw;
+  }
+  library_.check(library_.group_end(), "ncclGroupEnd");
+}
+
+void Communicators::all_reduce(int rank, const Matrix<float>& x) {
+  queue(rank, [&](void* communicator, void* stream) { all_reduce(x, communicator, stream); });
+}
+
+// In one call, or in one a row where there is something else between rows.
+void Communicators::all_reduce(const Matrix<float>& x, void* communicator, void* stream) const {
+  const bool packed = x.stride == x.columns;
+  const int64_t calls = packed ? 1 : x.rows, count = packed ? x.rows * x.columns : x.columns;
+  for (int64_t i = 0; i < calls; ++i) {
+    float* const values = x.data + i * x.stride;
+    library_.check(
+        library_.all_reduce(values, values, static_cast<size_t>(count), nccl_float32, nccl_sum, communicator, stream),
+        "ncclAllReduce of " + std::to_string(count) + " numbers");
+  }
+}
+
+// A call for each piece of each row, on both sides in the same order.
+void Communicators::exchange(int rank, const std::vector<RankValue>& values) {
+  const auto address = [](const Tensor& tensor, int64_t row, int64_t column) {
+    return static_cast<char*>(tensor.data) + static_cast<size_t>(row * tensor.stride + column) * byte_size(tensor.type);
+  };
+  const RankValue& own = values[static_cast<size_t>(rank)];
+  queue(rank, [&](void* communicator, void* stream) {
+    for (int taker = 0; taker < static_cast<int>(values.size()); ++taker) {
+      const RankValue& other = values[static_cast<size_t>(taker)];
+      if (other.out.data == nullptr) continue;
+      for (int64_t row = 0; row < own.x.rows; ++row) {
+        for (const GatheredPiece& piece : *other.pieces) {
+          const size_t bytes = static_cast<size_t>(piece.count) * byte_size(own.x.type);
+          if (taker != rank && piece.rank == rank) {
+            library_.check(
+                library_.send(address(own.x, row, piece.from), bytes, nccl_int8, taker, communicator, stream),
+                "ncclSend");
+          } else if (taker == rank && piece.rank != rank) {
+            library_.check(
+                library_.receive(address(own.out, row, piece.to), bytes, nccl_int8, piece.rank, communicator, stream),
+                "ncclRecv");
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace billfish::BILLFISH_TARGET

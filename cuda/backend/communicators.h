@@ -1,0 +1,56 @@
+// The ranks of a stage through NCCL: a communicator each, made together, and what is queued on their streams with it.
+//
+// All ranks begin the same operations in the same order, which their meetings see to. When one cannot (its device has
+// failed, say), the others' devices would wait for ever: then abort() ends all communicators, and the next step makes
+// new ones. Sums are added in the library's order, the same for all ranks, but not that of sum_ranks().
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/nccl_library.h"
+#include "engine/program.h"
+#include "engine/rank_group.h"
+#include "layer/tensor.h"
+#include "runtime/stream.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+class Communicators final : public RankLink {
+ public:
+  // The streams of all ranks, in their order, which outlive this object. Sums once, so that connections are there
+  // before the first step: later calls only queue. Throws INTERNAL or OUT_OF_MEMORY with what the library says.
+  Communicators(const NcclLibrary& library, std::vector<Stream*> streams);
+  ~Communicators() override;
+
+  void renew() override;
+  void abort() noexcept override;
+
+  // On the thread of each rank. x = the sum of all ranks' x, in fp32. Throws INTERNAL, or ABORTED after abort().
+  void all_reduce(int rank, const Matrix<float>& x);
+  // The pieces that a rank takes come into its out, but for its own.
+  void exchange(int rank, const std::vector<RankValue>& values);
+
+ private:
+  struct Member {
+    std::mutex mutex;  // held in every call, so that abort() takes the communicator from nobody's hands
+    void* communicator = nullptr;
+  };
+  void make();
+  void try_out();
+  // Calls queue(communicator, stream) with what happens on the rank's stream at once.
+  template <class Queue>
+  void queue(int rank, const Queue& queue);
+  // What calls() calls, as one operation.
+  template <class Calls>
+  void in_group(const Calls& calls) const;
+  void all_reduce(const Matrix<float>& x, void* communicator, void* stream) const;
+
+  const NcclLibrary& library_;
+  std::vector<Stream*> streams_;
+  std::vector<std::unique_ptr<Member>> members_;
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,185 @@
+// Ranks whose devices do not reach each other's memory: NCCL is found, or it is said why not; steps through the tests'
+// own (fake_nccl), and steps that one rank gives up.
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "device_ranks.h"
+#include "engine/nccl_library.h"
+#include "kernel_testing.h"
+#include "machine/device.h"
+
+using namespace device_ranks;
+
+namespace {
+
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
+// Devices that do not reach each other, whoever has asked before.
+class Apart {
+ public:
+  Apart() : peers_("BILLFISH_EMULATED_PEERS", "off") {
+    for (int device = 0; device < ranks; ++device) before_[device] = emulator::device(device).reached.exchange(0);
+  }
+  ~Apart() {
+    for (int device = 0; device < ranks; ++device) emulator::device(device).reached = before_[device];
+  }
+
+ private:
+  Variable peers_;
+  uint32_t before_[ranks];
+};
+
+void* in_fake(const char* name) {
+  static void* const library = dlopen(BILLFISH_FAKE_NCCL, RTLD_NOW | RTLD_LOCAL);
+  return dlsym(library, name);
+}
+int communicators() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_communicators"))(); }
+int made() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_made"))(); }
+void fail_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_fail_after"))(calls); }
+
+// One sequence's prompt, all of whose logits are wanted.
+void fill_prompt(Step& step, std::vector<int32_t> tokens) {
+  Batch& batch = step.batch;
+  batch.tokens = std::move(tokens);
+  for (size_t i = 0; i < batch.tokens.size(); ++i) {
+    batch.positions.push_back(static_cast<int32_t>(i));
+    batch.logit_rows.push_back(static_cast<int32_t>(i));
+  }
+  batch.block_tables = {0, 1};
+  batch.sequences = {{0, static_cast<int32_t>(batch.tokens.size()), 0, batch.block_tables.data(), 2, 0}};
+  step.sampling.resize(batch.tokens.size());
+  step.want_logits = true;
+}
+
+}  // namespace
+
+TEST(nccl_is_found_and_says_which) {
+  const NcclLibrary library = load_nccl(BILLFISH_FAKE_NCCL);
+  CHECK_MESSAGE(library.reason.empty(), library.reason);
+  CHECK(library.asked && library.emulated && nccl_version_text(library.version) == "2.99.1");
+  CHECK(nccl_version_text(2804) == "2.8.4");
+  CHECK_COMPLAINT(complaint([&] { library.check(5, "ncclSend"); }), "NCCL: ncclSend failed with 'invalid usage' (5)");
+}
+
+TEST(nccl_that_is_missing_says_why) {
+  CHECK(load_nccl("off").reason == "BILLFISH_NCCL is 'off'." && !load_nccl("off").asked);
+  const NcclLibrary missing = load_nccl("/nowhere/libnccl.so");
+  CHECK(missing.asked && missing.reason.find("/nowhere/libnccl.so") != std::string::npos);
+  CHECK(load_nccl("libm.so.6").reason == "libm.so.6 has no function ncclGetVersion.");
+}
+
+TEST(nccl_is_not_used_where_devices_reach_each_other) {
+  const auto stage = make_stage();
+  CHECK(stage->backend().take_notice().empty() && communicators() == 0);
+}
+
+TEST(nccl_is_wanted_where_devices_do_not_reach_each_other) {
+  const Apart apart;
+  const std::string without = complaint([] { make_stage(); });
+  CHECK_COMPLAINT(without, "emulated:0 does not reach the memory of emulated:1");
+  CHECK_COMPLAINT(without, "NCCL, which needs no such reach, is not there: emulated devices have no NCCL.");
+  const Variable wrong("BILLFISH_NCCL", "/nowhere/libnccl.so");
+  CHECK_COMPLAINT(complaint([] { make_stage(); }), "'/nowhere/libnccl.so', which cannot be loaded");
+}
+
+TEST(nccl_that_was_asked_for_is_not_done_without) {
+  const Variable wrong("BILLFISH_NCCL", "/nowhere/libnccl.so");
+  CHECK_COMPLAINT(complaint([] { make_stage(); }), "'/nowhere/libnccl.so', which cannot be loaded");
+}
+
+TEST(nccl_exchanges_what_ranks_would_read) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  {
+    const Apart apart;
+    const auto stage = make_stage();
+    CHECK(communicators() == ranks);
+    const std::string notice = stage->backend().take_notice();
+    CHECK_COMPLAINT(notice, "The ranks on emulated:0, emulated:1, emulated:2 exchange values through NCCL 2.99.1 (");
+    CHECK_COMPLAINT(notice, "because emulated:0 does not reach the memory of emulated:1");
+    for (int32_t turn = 0; turn < 8; ++turn) {
+      run_well(*stage, 1 + turn % 5, turn);  // recorded and replayed, too
+      Step step;
+      fill_prompt(step, {turn, 21, 7, 0, 13, 1});
+      CHECK(run(*stage, step).empty());
+      check_logits(step);
+    }
+    CHECK(made() % ranks == 0 && communicators() == ranks);
+  }
+  CHECK(communicators() == 0);
+  const auto asked = make_stage();  // though they would reach each other
+  CHECK(communicators() == ranks && asked->backend().take_notice().empty());
+  run_well(*asked, 3, 1);
+}
+
+TEST(nccl_goes_on_after_steps_that_were_aborted) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const Apart apart;
+  const auto stage = make_stage();
+  const int before = made();
+  for (int32_t turn = 0; turn < 60; ++turn) {
+    Step step;
+    fill_decode(step, 1 + turn % 8, turn);
+    std::thread canceller([&] {
+      for (int spin = 0; spin < turn * 40; ++spin) std::atomic_signal_fence(std::memory_order_seq_cst);
+      step.cancelled = true;
+    });
+    const std::string code = run(*stage, step);
+    canceller.join();
+    CHECK(code.empty() || code == "ABORTED");
+    if (code.empty()) check_logits(step);
+    if (turn % 5 == 0) run_well(*stage, 1 + turn % 8, turn);
+  }
+  CHECK(made() == before);  // all ranks had begun the same: nothing had to be made anew
+}
+
+// A call fails on one rank, so that the others' devices wait for it: they are freed, the step is told why, and the next
+// one has new communicators.
+TEST(nccl_is_made_anew_after_a_rank_that_failed) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const Apart apart;
+  const auto stage = make_stage();
+  run_well(*stage, 3, 0);
+  for (int calls = 0; calls < 5; ++calls) {  // sums of three ranks, then pieces
+    const int before = made();
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    fail_after(calls);
+    CHECK(run(*stage, step) == "INTERNAL");
+    fail_after(-1);
+    CHECK(communicators() == 0);
+    run_well(*stage, 3, calls);
+    CHECK(made() == before + ranks && communicators() == ranks);
+  }
+}
+
+// What fails on one device before the sum is told, and not what others make of it.
+TEST(nccl_is_made_anew_after_a_device_that_failed) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const Apart apart;
+  const auto stage = make_stage();
+  for (int32_t turn = 0; turn < 3; ++turn) {
+    Step wrong;
+    fill_prompt(wrong, {1, 2, 3});
+    wrong.batch.logit_rows[1] = 1'000'000;  // which the pipeline would refuse
+    CHECK(run(*stage, wrong) == "INTERNAL");
+    run_well(*stage, 2, turn);
+  }
+}
+
+TEST(nccl_that_cannot_be_made_refuses_the_ranks) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  fail_after(1);
+  CHECK_COMPLAINT(complaint([] { make_stage(); }), "NCCL: ncclAllReduce of 64 numbers failed with 'remote process");
+  fail_after(-1);
+  CHECK(communicators() == 0);
+}
