@@ -72,9 +72,9 @@ void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
     backends.push_back(follower->backend_.get());
   }
   validate_ranks(programs);
-  rank_.group->set_link(backend_->link(backends));
-  rank_.group->set_backends(std::move(backends));
+  rank_.group->set_backends(backends);
   followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);
+  rank_.group->set_link(backend_->link(backends));  // last: it goes before the followers do
 }
 
 const std::vector<std::unique_ptr<Stage>>& Stage::followers() const {
