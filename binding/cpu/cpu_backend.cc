@@ -1,5 +1,6 @@
 #include "cpu/cpu_backend.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -203,9 +204,10 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks) override {
-    for (const Backend* rank : ranks) {
-      if (dynamic_cast<const CpuBackend*>(rank) == nullptr) refuse_ranks(*this, *rank);
-    }
+    const auto other = std::find_if(ranks.begin(), ranks.end(), [](const Backend* rank) {
+      return dynamic_cast<const CpuBackend*>(rank) == nullptr;
+    });
+    if (other != ranks.end()) refuse_ranks(*this, **other);
     return nullptr;
   }
 
