@@ -1,5 +1,6 @@
 import { addon } from './native/addon'
 import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeDevices, NativeEmulatedDevice } from './native/devices'
+import { asBillfishError } from './pipeline/runner'
 
 export type { CudaStatus }
 
@@ -36,14 +37,23 @@ export interface DevicesOptions {
  *
  * The first call in a process wakes the CUDA driver, which can take a second on a machine with several GPUs: services
  * use {@link discoverDevices}.
+ * @throws BillfishError INVALID_OPTION for what an environment variable says wrongly (BILLFISH_CPU_ISA)
  */
 export function devices(options: DevicesOptions = {}): Devices {
-  return withKinds(addon().devices(), options)
+  try {
+    return withKinds(addon().devices(), options)
+  } catch (error) {
+    throw asBillfishError(error)
+  }
 }
 
 /** As {@link devices}, without holding the event loop. */
 export async function discoverDevices(options: DevicesOptions = {}): Promise<Devices> {
-  return withKinds(await addon().discoverDevices(), options)
+  try {
+    return withKinds(await addon().discoverDevices(), options)
+  } catch (error) {
+    throw asBillfishError(error)
+  }
 }
 
 /** The CUDA devices of this machine. */

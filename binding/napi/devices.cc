@@ -90,7 +90,7 @@ static Napi::Object devices_object(Napi::Env env, const CudaReport& report) {
 }
 
 static Napi::Value devices(const Napi::CallbackInfo& info) {
-  return devices_object(info.Env(), discover_cuda_devices());
+  return guarded(info.Env(), [&] { return devices_object(info.Env(), discover_cuda_devices()); });
 }
 
 // discoverDevices(): a promise of the same. The question is asked on a thread of Node.js's pool.
@@ -103,7 +103,16 @@ class Discovery final : public Napi::AsyncWorker {
     report_ = discover_cuda_devices();
     if (report_.status == CudaStatus::available) cublas_library();  // loading it reads half a gigabyte
   }
-  void OnOK() override { deferred_.Resolve(devices_object(Env(), report_)); }
+  void OnOK() override {
+    try {
+      deferred_.Resolve(guarded(Env(), [&] { return devices_object(Env(), report_); }));
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    }
+  }
+  void OnError(const Napi::Error& error) override {
+    deferred_.Reject(to_javascript(Env(), Error("INTERNAL", error.Message())).Value());
+  }
 
  private:
   Napi::Promise::Deferred deferred_;

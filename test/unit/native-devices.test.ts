@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadAddon } from '../../src/native/loader'
 
@@ -35,6 +37,19 @@ describe('devices of the addon', () => {
     const found = addon.discoverDevices()
     expect(found).toBeInstanceOf(Promise)
     expect(await found).toEqual(report)
+  })
+
+  it('refuses an instruction set that there is not, and the process lives on', () => {
+    const program = `
+      const { BillfishError, devices, discoverDevices } = require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
+      const tell = (error) => console.log(error instanceof BillfishError, error.code, error.message)
+      try { devices() } catch (error) { tell(error) }
+      discoverDevices().catch(tell)`
+    const env = { ...process.env, BILLFISH_CPU_ISA: 'avx3' }
+    const { stdout, status } = spawnSync(process.execPath, ['-e', program], { encoding: 'utf8', env })
+    const refusal = /^true INVALID_OPTION BILLFISH_CPU_ISA is 'avx3'; it may be scalar, avx2 or avx512/
+    expect(stdout.trim().split('\n')).toEqual([expect.stringMatching(refusal), expect.stringMatching(refusal)])
+    expect(status).toBe(0)
   })
 
   it('describes the processor', () => {
