@@ -101,7 +101,9 @@ class Discovery final : public Napi::AsyncWorker {
 
   void Execute() override {
     report_ = discover_cuda_devices();
-    if (report_.status == CudaStatus::available) cublas_library();  // loading it reads half a gigabyte
+    if (report_.status != CudaStatus::available) return;
+    cublas_library();  // loading them reads hundreds of megabytes
+    nccl_library();
   }
   void OnOK() override {
     try {
