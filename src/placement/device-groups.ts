@@ -74,8 +74,8 @@ function checkMembers(group: string, ranks: number): void {
   if (stranger !== undefined) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `deviceMap: ${stranger} cannot compute a stage together with ${first}; tensor parallelism is for devices of one kind ` +
-        "that reach each other's memory. Name devices of one kind, or leave tensorParallelSize out.",
+      `deviceMap: ${stranger} cannot compute a stage together with ${first}; tensor parallelism is for devices of one ` +
+        'kind. Name such devices, or leave tensorParallelSize out.',
     )
   }
   if (kind(first) === 'cpu' || ranks <= mostRanksOnGpus) return

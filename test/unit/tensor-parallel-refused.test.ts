@@ -77,7 +77,7 @@ const cases: [string, object, string][] = [
   [
     'devices of two kinds',
     { tensorParallelSize: 2, deviceMap: 'emulated:0,cpu' },
-    "deviceMap: cpu cannot compute a stage together with emulated:0; tensor parallelism is for devices of one kind that reach each other's memory.",
+    'deviceMap: cpu cannot compute a stage together with emulated:0; tensor parallelism is for devices of one kind.',
   ],
   [
     'GPUs and emulated ones',
