@@ -13,9 +13,18 @@ export function quoted(text: string): string {
   return JSON.stringify(shown)
 }
 
-/** A JSON value as it may stand in a message: a short excerpt of its text. */
+/** A value as it may stand in a message: a short excerpt of its JSON, or of its text where it is no JSON. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
-  const text = JSON.stringify(value)
+  const text = jsonOf(value) ?? String(value)
   return text.length > 120 ? `${text.slice(0, 120)}...` : text
+}
+
+/** Undefined for a function or symbol, and for what is or has a bigint or itself in it. */
+function jsonOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return undefined
+  }
 }

@@ -80,6 +80,12 @@ describe('options', () => {
     [{ to: 1024, placement: 'interleaved' }, /640 zero channels cannot be interleaved with 384 .* put them at the end/],
   ])('%j', (options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
 
+  test.each<[string, object, RegExp]>([
+    ['a bigint', { to: 512n }, isNoCount('to', '512')],
+    ['a symbol', { to: Symbol('512') }, isNoCount('to', 'Symbol\\(512\\)')],
+    ['a function', { parallelSizes: Math.max }, /^parallelSizes is function max\(\) .*, but must be an array/],
+  ])('%s, which is no JSON', (_, options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
+
   test('interleaving in groups without act-order', () =>
     expectRefusal(
       quantised,
