@@ -7,6 +7,7 @@
  */
 import type { FileHandle } from 'node:fs/promises'
 import { readExactly } from '../checkpoint/files'
+import { invalidCheckpoint } from '../checkpoint/invalid'
 import { addon } from '../native/addon'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { readInto } from './read-into'
@@ -101,6 +102,7 @@ async function quantized(
   const groupOf = groupIndex
     ? words(await read(files, groupIndex))
     : Int32Array.from({ length: inputs }, (_, k) => Math.floor(k / groupSize))
+  if (groupIndex) checkGroupIndex(files, groupIndex, groupOf, groupsOf(linear))
   const scales = floatsOf(await read(files, linear.scales), linear.scales.dtype)
   for (let i = 0; i < scales.length; i++) if (scales[i] === 0) scales[i] = INSTEAD_OF_ZERO
   const zeros = linear.symmetric ? filled(linear, groupsOf(linear)) : await readZeros(files, linear)
@@ -108,6 +110,15 @@ async function quantized(
   if (format === 'gptq') return byColumns(files, linear, { scales, zeros, groupOf }, x)
   const inPlaces = { scales: toPlaces(scales, linear.out), zeros: toPlaces(zeros, linear.out), groupOf }
   return fromPlaces(await byColumns(files, linear, inPlaces, x))
+}
+
+/** @throws BillfishError INVALID_CHECKPOINT */
+function checkGroupIndex({ paths }: OpenFiles, { file, name }: TensorRef, groupOf: Int32Array, groups: number): void {
+  const wrong = groupOf.findIndex((group) => group < 0 || group >= groups)
+  if (wrong < 0) return
+  throw invalidCheckpoint(
+    `${paths[file]}: ${name} says that input ${wrong} is of group ${groupOf[wrong]}, but there are ${groups} groups`,
+  )
 }
 
 /** What scales and zero points say: weight = scale * (code - zero). In the format's own order. */

@@ -16,7 +16,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
-import { loadModel, type PadOptions, padCheckpoint } from '../../src/index'
+import { BillfishError, loadModel, type PadOptions, padCheckpoint } from '../../src/index'
 import { type Comparer, openComparer } from '../../src/padding/compare-mlps'
 import { startComparers } from '../../src/padding/comparing-threads'
 import { findGatedMlps, type GatedMlp } from '../../src/padding/gated-mlp'
@@ -211,6 +211,22 @@ describe('what was finished is written again', () => {
     await expect(padCheckpoint(model, output, options)).rejects.toMatchObject({ code: 'INTERNAL' })
     await expectNoCheckpoint()
     await expectGoesOn(0)
+  })
+
+  test("where the next run's verification finds a group that there is not", async () => {
+    const source = modelDirectory('qwen2-gptq-int4-g32-desc_act')
+    await stop({}, source)
+    const file = join(`${output}.partial`, 'checkpoint', 'model.safetensors')
+    corrupt(file, /down_proj\.g_idx$/, 3)
+    const failure = await padCheckpoint(source, output, options).catch((error) => error)
+    expect(failure).toBeInstanceOf(BillfishError)
+    expect(failure).toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(
+        /model\.safetensors: .*down_proj\.g_idx says that input 0 is of group 167772\d\d, but there are 16 groups/,
+      ),
+    })
+    expect(await padCheckpoint(source, output, options)).toMatchObject({ written: true, reusedFiles: 0 })
   })
 })
 
