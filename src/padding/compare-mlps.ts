@@ -127,9 +127,13 @@ async function openAll(paths: readonly string[]): Promise<OpenFiles> {
     for (const path of paths) handles.push(await open(path, 'r'))
     return { handles, paths }
   } catch (error) {
-    for (const handle of handles) await handle.close()
+    await closeAll(handles)
     throw error
   }
+}
+
+async function closeAll(handles: readonly FileHandle[]): Promise<void> {
+  for (const handle of handles) await handle.close()
 }
 
 /** Where the two forms of a checkpoint lie. */
@@ -147,11 +151,14 @@ export interface Comparer {
 /** A comparer on this thread. */
 export async function openComparer({ original, padded }: ComparedFiles): Promise<Comparer> {
   const originalFiles = await openAll(original)
-  const paddedFiles = await openAll(padded)
+  const paddedFiles = await openAll(padded).catch(async (error) => {
+    await closeAll(originalFiles.handles)
+    throw error
+  })
   return {
     compare: (pair) => compareMlps(originalFiles, paddedFiles, pair),
     async close() {
-      for (const handle of [...originalFiles.handles, ...paddedFiles.handles]) await handle.close()
+      await closeAll([...originalFiles.handles, ...paddedFiles.handles])
     },
   }
 }

@@ -202,7 +202,12 @@ async function writeShards(workspace: Workspace, shards: readonly ShardPlan[], o
     for (const shard of shards) {
       if (finished.has(shard)) continue
       const file = await writeShard(shard, workspace.unfinished(shard.name), { signal, onBytes: report })
-      await flushing
+      try {
+        await flushing
+      } catch (error) {
+        await file.close()
+        throw error
+      }
       flushing = flush(workspace, shard, file)
       flushing.catch(() => {}) // awaited below
     }

@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   utimesSync,
@@ -227,6 +228,35 @@ describe('what was finished is written again', () => {
       ),
     })
     expect(await padCheckpoint(source, output, options)).toMatchObject({ written: true, reusedFiles: 0 })
+  })
+})
+
+describe.runIf(process.platform === 'linux')('no file stays open', () => {
+  const openFiles = () =>
+    readdirSync('/proc/self/fd').flatMap((file) => {
+      try {
+        return [readlinkSync(join('/proc/self/fd', file))]
+      } catch {
+        return [] // the listing's own
+      }
+    })
+
+  test('where a shard that was written cannot get its name, while the next one is there already', async () => {
+    const run = padCheckpoint(model, output, {
+      ...options,
+      onProgress: ({ done }) => {
+        const name = join(`${output}.partial`, 'checkpoint', 'model-00001-of-00003.safetensors')
+        if (done === 0) mkdirSync(name)
+      },
+    })
+    await expect(run).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    expect(openFiles().filter((path) => path.startsWith(output))).toEqual([])
+  })
+
+  test('where one of those to compare is missing', async () => {
+    const original = [join(scratch, 'clean', 'model-00001-of-00003.safetensors')]
+    await expect(openComparer({ original, padded: [join(scratch, 'nowhere')] })).rejects.toThrow(/ENOENT/)
+    expect(openFiles()).not.toContain(original[0])
   })
 })
 
