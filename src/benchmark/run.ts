@@ -37,17 +37,28 @@ export async function runBenchmark<Result, End>(
   const results: Result[] = []
   let native: NativeBenchmark<Result, End> | undefined
   const abort = () => native?.abort()
+  let thrown: { error: unknown } | undefined // by onProgress, which ends the measuring
+  const report = () => {
+    try {
+      if (!thrown) onProgress?.(results.length, points)
+    } catch (error) {
+      thrown = { error }
+      abort()
+    }
+  }
   if (signal?.aborted) throw aborted(signal)
   signal?.addEventListener('abort', abort, { once: true })
   try {
     native = make()
-    onProgress?.(0, points)
+    report()
     const end = await native.run((result) => {
       results.push(result)
-      onProgress?.(results.length, points)
+      report()
     })
+    if (thrown) throw thrown
     return { end, results }
   } catch (error) {
+    if (thrown) throw (thrown as { error: unknown }).error
     throw signal?.aborted ? aborted(signal) : asBillfishError(error)
   } finally {
     signal?.removeEventListener('abort', abort)

@@ -86,6 +86,15 @@ describe('billfish bench tune', () => {
     await expect(tuneGemm({ ...small, file, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
   })
 
+  it.each([0, 1, 2])('ends with what onProgress throws after %i points', async (points) => {
+    const file = join(folder, 'thrown.txt')
+    const onProgress = (done: number) => {
+      if (done === points) throw new Error('enough')
+    }
+    await expect(tuneGemm({ ...small, rows: [8], bits: [4], file, onProgress })).rejects.toThrow('enough')
+    expect(existsSync(file)).toBe(false)
+  })
+
   it('measures every tile, those with bulk copies among them', async () => {
     const shapes = [{ name: 'one', outs: [128], in: 128 }]
     const file = join(folder, 'tiles.txt')
