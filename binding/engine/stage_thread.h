@@ -4,7 +4,7 @@
 
 namespace billfish {
 
-// Names it (15 characters are seen) and blocks all signals: they belong to the host program's threads.
+// Names it (15 characters are seen) and blocks what signals are the host program's (host_signals.h).
 void prepare_stage_thread(const std::string& name);
 
 }  // namespace billfish

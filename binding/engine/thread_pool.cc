@@ -23,6 +23,7 @@
 
 #include "engine/available_cores.h"
 #include "engine/error.h"
+#include "engine/host_signals.h"
 #include "engine/spin.h"
 #include "engine/thread_permits.h"
 
@@ -254,10 +255,10 @@ ThreadPool::ThreadPool(int threads) {
                                       std::to_string(most_threads) + " threads");
   }
   state_ = std::make_unique<State>(threads);
-  // Signals are for the threads that the embedding program knows: helpers inherit a mask that blocks them all.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Helpers inherit the mask that blocks them.
+  const sigset_t blocked = host_signals();
+  sigset_t before;
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
   std::string failure;
   int started = 0;
   try {

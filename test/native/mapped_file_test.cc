@@ -2,16 +2,23 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <numeric>
+#include <thread>
 
 #include "check.h"
+#include "engine/available_cores.h"
 #include "engine/error.h"
+#include "engine/thread_pool.h"
 #include "safetensors_file.h"
 
+using billfish::available_cores;
 using billfish::DType;
 using billfish::MappedFile;
+using billfish::ThreadPool;
 using fixtures::TemporaryFile;
 
 TEST(mapped_file_gives_the_bytes_of_the_file) {
@@ -66,6 +73,31 @@ TEST(mapped_file_survives_that_it_is_cut_while_it_is_read) {
   CHECK(bytes[9999] == 7);
   CHECK(*whole.at(100000, 1, "the last") == 9);
   whole.check_pages();
+}
+
+// Weights are read by the pool's threads, which leave most signals to the host program.
+TEST(mapped_file_survives_that_it_is_cut_while_a_pool_reads_it) {
+  if (available_cores() < 2) return;  // the pool's helpers would leave all to the caller
+  TemporaryFile file;
+  file.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 7));
+  const MappedFile mapped(file.path().string());
+  const uint8_t* const bytes = mapped.at(0, 100001, "all");
+  std::filesystem::resize_file(file.path(), 10000);
+  ThreadPool pool(2);
+  std::atomic<bool> helped{false};
+  const auto caller = std::this_thread::get_id();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!helped && std::chrono::steady_clock::now() < end) {
+    pool.parallel_for(2, 1, [&](int64_t, int64_t) {
+      if (std::this_thread::get_id() != caller) {
+        helped = bytes[50000] == 0;
+      } else {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));  // for a helper to take the other piece
+      }
+    });
+  }
+  CHECK(helped);
+  CHECK_THROWS(mapped.check_pages(), "INVALID_CHECKPOINT");
 }
 
 static int handled = 0;
