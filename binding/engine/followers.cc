@@ -9,10 +9,17 @@ namespace billfish {
 
 Followers::Followers(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group)
     : stages_(std::move(stages)), group_(group) {
-  for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
+  try {
+    for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
+  } catch (...) {
+    stop();  // a thread that is neither joined nor let go ends the process
+    throw;
+  }
 }
 
-Followers::~Followers() {
+Followers::~Followers() { stop(); }
+
+void Followers::stop() {
   {
     std::lock_guard lock(mutex_);
     closed_ = true;

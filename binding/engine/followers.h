@@ -27,6 +27,7 @@ class Followers {
 
  private:
   void work(Stage& stage);
+  void stop();
 
   std::vector<std::unique_ptr<Stage>> stages_;
   RankGroup& group_;
