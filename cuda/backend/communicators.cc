@@ -4,7 +4,6 @@
 
 #include "engine/error.h"
 #include "runtime/collectives.h"
-#include "runtime/memory.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -29,34 +28,49 @@ void Communicators::make() {
   library_.check(library_.init_all(communicators.data(), static_cast<int>(devices.size()), devices.data()),
                  "ncclCommInitAll for " + std::to_string(devices.size()) + " devices");
   for (size_t rank = 0; rank < members_.size(); ++rank) members_[rank]->communicator = communicators[rank];
+  std::vector<DeviceMemory> numbers;  // goes behind abort(): to free it would wait for what a failed try has begun
   try {
-    try_out();
+    try_out(numbers);
   } catch (...) {
     abort();
     throw;
   }
 }
 
-// One thread for all ranks: their calls are one group.
-void Communicators::try_out() {
-  constexpr size_t count = 64;
-  std::vector<DeviceMemory> numbers;
-  for (Stream* stream : streams_) {
-    numbers.emplace_back(stream->device(), count * sizeof(float));
+// One thread for all ranks: their calls are one group. A rank's numbers are one run for each rank: its own is summed,
+// and the sums of the others come beside it.
+void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
+  constexpr size_t count = 64, bytes = count * sizeof(float);
+  const size_t ranks = members_.size();
+  const auto run = [&](size_t rank, size_t of) { return numbers[rank].as<float>() + of * count; };
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    numbers.emplace_back(streams_[rank]->device(), ranks * bytes);
     const std::vector<float> ones(count, 1);
-    stream->copy_to_device(numbers.back().data(), ones.data(), numbers.back().bytes());
+    streams_[rank]->copy_to_device(run(rank, rank), ones.data(), bytes);
   }
   in_group([&] {
-    for (size_t rank = 0; rank < members_.size(); ++rank) {
-      const Matrix<float> x{numbers[rank].as<float>(), 1, count, count};
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      const Matrix<float> x{run(rank, rank), 1, count, count};
       all_reduce(x, members_[rank]->communicator, library_stream(*streams_[rank]));
     }
   });
-  for (size_t rank = 0; rank < members_.size(); ++rank) {
-    std::vector<float> sums(count);
+  in_group([&] {
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      void* const communicator = members_[rank]->communicator;
+      void* const stream = library_stream(*streams_[rank]);
+      for (size_t other = 0; other < ranks; ++other) {
+        if (other == rank) continue;
+        const int peer = static_cast<int>(other);
+        library_.check(library_.send(run(rank, rank), bytes, nccl_int8, peer, communicator, stream), "ncclSend");
+        library_.check(library_.receive(run(rank, other), bytes, nccl_int8, peer, communicator, stream), "ncclRecv");
+      }
+    }
+  });
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    std::vector<float> sums(ranks * count);
     streams_[rank]->copy_to_host(sums.data(), numbers[rank].data(), numbers[rank].bytes());
     streams_[rank]->synchronize();
-    if (sums == std::vector<float>(count, static_cast<float>(members_.size()))) continue;
+    if (sums == std::vector<float>(ranks * count, static_cast<float>(ranks))) continue;
     throw Error("INTERNAL", "NCCL (" + library_.path + ") sums wrong on " + streams_[rank]->device().name() +
                                 ". BILLFISH_NCCL=off does without NCCL.");
   }

@@ -14,14 +14,16 @@
 #include "engine/program.h"
 #include "engine/rank_group.h"
 #include "layer/tensor.h"
+#include "runtime/memory.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
 class Communicators final : public RankLink {
  public:
-  // The streams of all ranks, in their order, which outlive this object. Sums once, so that connections are there
-  // before the first step: later calls only queue. Throws INTERNAL or OUT_OF_MEMORY with what the library says.
+  // The streams of all ranks, in their order, which outlive this object. Sums once and sends from each to each: a first
+  // call waits, on the host, for the other ranks to connect, which one that has failed never does. Throws INTERNAL or
+  // OUT_OF_MEMORY with what the library says.
   Communicators(const NcclLibrary& library, std::vector<Stream*> streams);
   ~Communicators() override;
 
@@ -39,7 +41,7 @@ class Communicators final : public RankLink {
     void* communicator = nullptr;
   };
   void make();
-  void try_out();
+  void try_out(std::vector<DeviceMemory>& numbers);
   // Calls queue(communicator, stream) with what happens on the rank's stream at once.
   template <class Queue>
   void queue(int rank, const Queue& queue);

@@ -45,6 +45,7 @@ void* in_fake(const char* name) {
 }
 int communicators() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_communicators"))(); }
 int made() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_made"))(); }
+int connections() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_connections"))(); }
 void fail_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_fail_after"))(calls); }
 
 // One sequence's prompt, all of whose logits are wanted.
@@ -119,6 +120,15 @@ TEST(nccl_exchanges_what_ranks_would_read) {
   const auto asked = make_stage();  // though they would reach each other
   CHECK(communicators() == ranks && asked->backend().take_notice().empty());
   run_well(*asked, 3, 1);
+}
+
+TEST(nccl_has_connected_all_ranks_before_the_first_step) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const int before = connections();
+  const auto stage = make_stage();
+  CHECK(connections() == before + ranks * (ranks - 1));
+  run_well(*stage, 3, 0);
+  CHECK(connections() == before + ranks * (ranks - 1));
 }
 
 TEST(nccl_goes_on_after_steps_that_were_aborted) {

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -52,6 +53,7 @@ struct Group {
   bool aborted = false;
   std::map<Key, std::shared_ptr<Operation>> operations = {};  // that not all have come to
   std::map<Key, uint64_t> begun = {};                         // of each rank: by (sender, receiver, rank)
+  std::set<std::pair<int, int>> connected = {};               // senders with their receivers
 };
 
 struct Communicator {
@@ -68,7 +70,7 @@ thread_local int depth = 0, failure = success;  // of the group under way
 thread_local std::vector<Call> calls;
 
 std::mutex failing_mutex;
-int made = 0, gone = 0, fail_after = -1;
+int made = 0, gone = 0, connections = 0, fail_after = -1;
 
 bool add(const Operation& operation) {
   const size_t count = operation.parts.begin()->second.count;
@@ -161,8 +163,10 @@ int queue(Communicator* communicator, int sender, int receiver, const Part& part
     if (fail_after >= 0 && fail_after-- == 0) return depth > 0 ? failure = remote_error : remote_error;
   }
   {
-    const std::lock_guard lock(communicator->group->mutex);
-    if (communicator->group->aborted) return invalid_usage;
+    Group& group = *communicator->group;
+    const std::scoped_lock lock(group.mutex, failing_mutex);
+    if (group.aborted) return invalid_usage;
+    if (sender >= 0 && group.connected.emplace(sender, receiver).second) ++connections;
   }
   calls.push_back({communicator, sender, receiver, part});
   return depth > 0 ? success : begin(calls);
@@ -260,6 +264,11 @@ FAKE int fake_nccl_communicators() {
 FAKE int fake_nccl_made() {
   const std::lock_guard lock(failing_mutex);
   return made;
+}
+// Pairs of ranks one of which has sent to the other, of all communicators that there ever were.
+FAKE int fake_nccl_connections() {
+  const std::lock_guard lock(failing_mutex);
+  return connections;
 }
 FAKE void fake_nccl_fail_after(int calls_before) {
   const std::lock_guard lock(failing_mutex);
