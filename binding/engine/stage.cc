@@ -17,6 +17,16 @@ ValueBytes value_bytes(const Backend& backend) {
   return {of(ValueClass::activation), of(ValueClass::residual), of(ValueClass::logits)};
 }
 
+// Work that has been waited for.
+class Settled final : public StageWork {
+ public:
+  explicit Settled(const StageInterval& interval) : interval_(interval) {}
+  StageInterval settle() override { return interval_; }
+
+ private:
+  StageInterval interval_;
+};
+
 // What ranks do together.
 bool is_exchange(const Operator& op) {
   return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
@@ -119,6 +129,8 @@ std::unique_ptr<StageWork> Stage::run(Step& step) {
   followers_->start(step, hidden.data());
   try {
     work = compute(step, hidden, hidden.data());
+    // Through a link the others' devices wait for this one's: what fails here must be told before they are waited for.
+    if (work && rank_.group->link() != nullptr) work = std::make_unique<Settled>(work->settle());
   } catch (...) {
     rank_.group->give_up(std::current_exception());
   }

@@ -6,10 +6,12 @@
 #include <cstdlib>
 #include <thread>
 
+#include "backend/peer.h"
 #include "device_ranks.h"
 #include "engine/nccl_library.h"
 #include "kernel_testing.h"
 #include "machine/device.h"
+#include "runtime/queue.h"
 
 using namespace device_ranks;
 
@@ -182,6 +184,26 @@ TEST(nccl_is_made_anew_after_a_device_that_failed) {
     fill_prompt(wrong, {1, 2, 3});
     wrong.batch.logit_rows[1] = 1'000'000;  // which the pipeline would refuse
     CHECK(run(*stage, wrong) == "INTERNAL");
+    run_well(*stage, 2, turn);
+  }
+}
+
+// Of a piece of a prompt no logits are wanted: the first rank's thread takes nothing from its device, which has failed,
+// and for which the others' wait.
+TEST(nccl_is_made_anew_after_a_first_device_that_nobody_looked_at) {
+  // Others do the work within the call that queues it, where it would wait for a thread that waits for this one.
+  if (emulator::Schedule::current().order != emulator::Schedule::Order::in_order) return;
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const auto stage = make_stage();
+  for (int32_t turn = 0; turn < 3; ++turn) {
+    emulated::enqueue_work(dynamic_cast<emulated::Peer&>(stage->backend()).stream(),
+                           [] { throw Error("INTERNAL", "The device fails."); });
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    step.batch.logit_rows.clear();
+    step.sampling.clear();
+    step.want_logits = false;
+    CHECK(run(*stage, step) == "INTERNAL");
     run_well(*stage, 2, turn);
   }
 }

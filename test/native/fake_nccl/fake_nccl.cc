@@ -1,7 +1,7 @@
 // An NCCL for tests, of the functions that billfish calls, for emulated streams: what all ranks have begun happens once
-// their streams are there, whichever comes first, and who waits for a rank that never comes waits until an abort. It
-// refuses what NCCL forbids: sends outside of groups, ranks that do not do the same, calls after an abort.
-// Version 2.99.1.
+// their streams are there, whichever comes first, and who waits for a rank that never comes, or whose device has
+// failed, waits until an abort. It refuses what NCCL forbids: sends outside of groups, ranks that do not do the same,
+// calls after an abort. Version 2.99.1.
 #include <algorithm>
 #include <condition_variable>
 #include <cstddef>
@@ -120,9 +120,14 @@ bool run(void* argument) {
   }
   operation.started = true;
   lock.unlock();
-  bool good = true;
-  for (auto& [rank, part] : operation.parts) good = part.stream->reach(part.mark) && good;
-  good = good && (work.is_sum ? add(operation) : move(operation));
+  bool all_come = true;
+  for (auto& [rank, part] : operation.parts) all_come = part.stream->reach(part.mark) && all_come;
+  if (!all_come) {
+    lock.lock();
+    group.changed.wait(lock, [&] { return group.aborted; });
+    return true;
+  }
+  const bool good = work.is_sum ? add(operation) : move(operation);
   lock.lock();
   operation.done = true;
   operation.failed = !good;
