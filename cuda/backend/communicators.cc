@@ -1,5 +1,7 @@
 #include "backend/communicators.h"
 
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "engine/error.h"
@@ -8,9 +10,45 @@
 namespace billfish::BILLFISH_TARGET {
 
 Communicators::Communicators(const NcclLibrary& library, std::vector<Stream*> streams)
-    : library_(library), streams_(std::move(streams)) {
+    : library_(library), streams_(std::move(streams)), devices_(streams_) {
   for (size_t rank = 0; rank < streams_.size(); ++rank) members_.push_back(std::make_unique<Member>());
   make();
+}
+
+namespace {
+
+struct DevicesInUse {
+  std::mutex mutex;
+  std::set<int> indices;
+};
+DevicesInUse& devices_in_use() {
+  static auto& devices = *new DevicesInUse;  // never destroyed
+  return devices;
+}
+
+}  // namespace
+
+Communicators::Devices::Devices(const std::vector<Stream*>& streams) {
+  DevicesInUse& in_use = devices_in_use();
+  const std::lock_guard lock(in_use.mutex);
+  for (const Stream* stream : streams) {
+    const Device& device = stream->device();
+    if (in_use.indices.count(device.index()) > 0) {
+      throw Error("INVALID_OPTION",
+                  device.name() +
+                      " computes another stage of several ranks through NCCL already, and with two of them devices may "
+                      "wait for each other for ever. Give a group of devices one stage of one model, whose modules "
+                      "follow each other, or use devices that reach each other's memory.");
+    }
+    indices_.push_back(device.index());
+  }
+  in_use.indices.insert(indices_.begin(), indices_.end());
+}
+
+Communicators::Devices::~Devices() {
+  DevicesInUse& in_use = devices_in_use();
+  const std::lock_guard lock(in_use.mutex);
+  for (const int index : indices_) in_use.indices.erase(index);
 }
 
 Communicators::~Communicators() {

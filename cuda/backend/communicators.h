@@ -23,7 +23,7 @@ class Communicators final : public RankLink {
  public:
   // The streams of all ranks, in their order, which outlive this object. Sums once and sends from each to each: a first
   // call waits, on the host, for the other ranks to connect, which one that has failed never does. Throws INTERNAL or
-  // OUT_OF_MEMORY with what the library says.
+  // OUT_OF_MEMORY with what the library says, INVALID_OPTION where one of the devices has a communicator already.
   Communicators(const NcclLibrary& library, std::vector<Stream*> streams);
   ~Communicators() override;
 
@@ -50,8 +50,20 @@ class Communicators final : public RankLink {
   void in_group(const Calls& calls) const;
   void all_reduce(const Matrix<float>& x, void* communicator, void* stream) const;
 
+  // Devices with a communicator of this process. Two of a device would be used by two threads: where a device comes to
+  // the one first and its peer to the other, each would wait for its peer for ever.
+  class Devices {
+   public:
+    explicit Devices(const std::vector<Stream*>& streams);
+    ~Devices();
+
+   private:
+    std::vector<int> indices_;
+  };
+
   const NcclLibrary& library_;
   std::vector<Stream*> streams_;
+  const Devices devices_;
   std::vector<std::unique_ptr<Member>> members_;
 };
 

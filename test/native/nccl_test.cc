@@ -121,6 +121,8 @@ TEST(nccl_exchanges_what_ranks_would_read) {
   CHECK(communicators() == 0);
   const auto asked = make_stage();  // though they would reach each other
   CHECK(communicators() == ranks && asked->backend().take_notice().empty());
+  CHECK_COMPLAINT(complaint([] { make_stage(); }), "emulated:0 computes another stage of several ranks through NCCL");
+  CHECK(communicators() == ranks);
   run_well(*asked, 3, 1);
 }
 
