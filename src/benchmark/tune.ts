@@ -41,12 +41,15 @@ export interface TuneReport {
 /**
  * The file that models on GPUs read tunings from: what `BILLFISH_CUDA_TUNING` names, else
  * `billfish/cuda-tuning.txt` in the user's cache folder.
- * @throws BillfishError INVALID_OPTION where BILLFISH_CUDA_TUNING is 'off'
+ * @throws BillfishError INVALID_OPTION where BILLFISH_CUDA_TUNING is 'off', or the user has no folder
  */
 export function tuningFile(): string {
   const file = addon().tuningPath()
   if (file) return file
-  throw new BillfishError('INVALID_OPTION', "BILLFISH_CUDA_TUNING is 'off': name the file to write with --output.")
+  throw new BillfishError(
+    'INVALID_OPTION',
+    "Loading reads no tunings: BILLFISH_CUDA_TUNING is 'off', or neither XDG_CACHE_HOME nor HOME is set. Name the file to write with --output.",
+  )
 }
 
 /**
