@@ -2,13 +2,14 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <array>
+
 namespace billfish {
 namespace {
 
-// Of nvml.h, whose functions answer 0 where they succeed.
-struct NvmlMemory {
-  unsigned long long total, free, used;
-};
+// nvmlMemory_t: bytes in all, free and used. Functions of nvml.h answer 0 where they succeed.
+using NvmlMemory = std::array<unsigned long long, 3>;
 
 class Nvml {
  public:
@@ -28,7 +29,7 @@ class Nvml {
 
   bool memory_at(const std::string& pci_bus_id, NvmlMemory& memory) const {
     void* device = nullptr;
-    return is_open_ && device_at_(pci_bus_id.c_str(), &device) == 0 && memory_of_(device, &memory) == 0;
+    return is_open_ && device_at_(pci_bus_id.c_str(), &device) == 0 && memory_of_(device, memory.data()) == 0;
   }
 
  private:
@@ -43,7 +44,7 @@ class Nvml {
   int (*init_)() = nullptr;
   int (*shutdown_)() = nullptr;
   int (*device_at_)(const char* pci_bus_id, void** device) = nullptr;
-  int (*memory_of_)(void* device, NvmlMemory* memory) = nullptr;
+  int (*memory_of_)(void* device, unsigned long long* memory) = nullptr;
 };
 
 }  // namespace
@@ -53,8 +54,9 @@ std::optional<uint64_t> nvml_free_bytes(const char* library, const std::string& 
   NvmlMemory memory = {};
   if (!nvml.memory_at(pci_bus_id, memory)) return std::nullopt;
   // NVML counts what the driver keeps for itself, too: a few per cent. The largest part of a GPU is half of it.
-  if (memory.total > total_bytes + total_bytes / 4) return std::nullopt;
-  return memory.free < total_bytes ? memory.free : total_bytes;
+  const auto [total, free, used] = memory;
+  if (total > total_bytes + total_bytes / 4) return std::nullopt;
+  return std::min<uint64_t>(free, total_bytes);
 }
 
 }  // namespace billfish
