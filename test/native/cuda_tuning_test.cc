@@ -17,6 +17,7 @@
 #include "marlin/planned_linear.h"
 #include "marlin/tune.h"
 #include "marlin/tuned_machine.h"
+#include "variable.h"
 
 using namespace billfish;
 using namespace billfish::BILLFISH_TARGET;
@@ -41,16 +42,6 @@ std::string refusal(const std::string& text) {
   }
   return "none";
 }
-
-// Sets an environment variable while it lives.
-class Variable {
- public:
-  Variable(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
-  ~Variable() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 struct File {
   explicit File(const std::string& text) {

@@ -1,10 +1,12 @@
 // A stage of three ranks on emulated devices, for tests: token embeddings, and their products with all embeddings, cut
 // along the vocabulary.
 #pragma once
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backends.h"
@@ -108,6 +110,17 @@ inline std::string run(Stage& stage, Step& step) {
     stage.backend().drain();
     return error.code();
   }
+}
+
+// The same for a step that another thread cancels after so many turns of an empty loop.
+inline std::string run_and_cancel(Stage& stage, Step& step, int spins) {
+  std::thread canceller([&] {
+    for (int spin = 0; spin < spins; ++spin) std::atomic_signal_fence(std::memory_order_seq_cst);
+    step.cancelled = true;
+  });
+  std::string code = run(stage, step);
+  canceller.join();
+  return code;
 }
 
 inline void run_well(Stage& stage, int32_t count, int32_t first_token) {

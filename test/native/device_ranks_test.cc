@@ -2,25 +2,15 @@
 // half-way.
 #include "device_ranks.h"
 
-#include <atomic>
-#include <cstdlib>
-#include <thread>
 #include <utility>
 
 #include "runtime/queue.h"
+#include "variable.h"
 
 using namespace device_ranks;
 using billfish::emulated::launch_counts;
 
-namespace {
-
-class Graphs {
- public:
-  explicit Graphs(const char* value) { setenv("BILLFISH_CUDA_GRAPHS", value, 1); }
-  ~Graphs() { unsetenv("BILLFISH_CUDA_GRAPHS"); }
-};
-
-}  // namespace
+namespace {}  // namespace
 
 TEST(device_ranks_replay_the_parts_of_their_steps) {
   const auto stage = make_stage();
@@ -38,7 +28,7 @@ TEST(device_ranks_replay_the_parts_of_their_steps) {
 }
 
 TEST(device_ranks_run_as_they_are_without_graphs) {
-  const Graphs off("off");
+  const Variable off("BILLFISH_CUDA_GRAPHS", "off");
   const auto stage = make_stage();
   const uint64_t launched = launch_counts().graphs;
   for (int32_t i = 0; i < 4; ++i) run_well(*stage, 3, i);
@@ -52,12 +42,7 @@ TEST(device_ranks_go_on_after_steps_that_were_aborted) {
   for (int32_t turn = 0; turn < 60; ++turn) {
     Step step;
     fill_decode(step, 1 + turn % 8, turn);
-    std::thread canceller([&] {
-      for (int spin = 0; spin < turn * 40; ++spin) std::atomic_signal_fence(std::memory_order_seq_cst);
-      step.cancelled = true;
-    });
-    const std::string code = run(*stage, step);
-    canceller.join();
+    const std::string code = run_and_cancel(*stage, step, turn * 40);
     CHECK(code == "" || code == "ABORTED");
     aborted += code == "ABORTED";
     if (code == "") check_logits(step);

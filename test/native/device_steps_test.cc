@@ -11,6 +11,7 @@
 #include "kernel_testing.h"
 #include "runtime/queue.h"
 #include "tiny_model.h"
+#include "variable.h"
 
 using namespace billfish;
 using namespace billfish::emulated;
@@ -129,12 +130,6 @@ std::vector<float> decoded(TinyModel& model, int32_t count, int32_t past) {
   return step->result.logits;
 }
 
-class Variable {
- public:
-  explicit Variable(const char* value) { setenv("BILLFISH_CUDA_GRAPHS", value, 1); }
-  ~Variable() { unsetenv("BILLFISH_CUDA_GRAPHS"); }
-};
-
 constexpr StageLimits many = {16, 16, 12, 12};
 
 }  // namespace
@@ -158,7 +153,7 @@ TEST(device_steps_are_replayed_with_the_results_of_steps_that_are_not) {
   const uint64_t graphs = launch_counts().graphs, recorded = launch_counts().recorded;
   const std::vector<std::vector<float>> with = run();
   CHECK(launch_counts().graphs - graphs > 20 && launch_counts().recorded > recorded);
-  const Variable off("off");
+  const Variable off("BILLFISH_CUDA_GRAPHS", "off");
   const uint64_t graphs_before = launch_counts().graphs;
   const std::vector<std::vector<float>> without = run();
   CHECK(launch_counts().graphs == graphs_before);
@@ -245,6 +240,6 @@ TEST(device_steps_keep_no_more_graphs_than_they_say) {
 }
 
 TEST(device_steps_option_is_checked) {
-  const Variable wrong("maybe");
+  const Variable wrong("BILLFISH_CUDA_GRAPHS", "maybe");
   CHECK_THROWS(on_emulated("cpu:0"), "INVALID_OPTION");
 }

@@ -2,29 +2,17 @@
 // own (fake_nccl), and steps that one rank gives up.
 #include <dlfcn.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <thread>
-
 #include "backend/peer.h"
 #include "device_ranks.h"
 #include "engine/nccl_library.h"
 #include "kernel_testing.h"
 #include "machine/device.h"
 #include "runtime/queue.h"
+#include "variable.h"
 
 using namespace device_ranks;
 
 namespace {
-
-class Variable {
- public:
-  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
-  ~Variable() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 // Devices that do not reach each other, whoever has asked before.
 class Apart {
@@ -143,12 +131,7 @@ TEST(nccl_goes_on_after_steps_that_were_aborted) {
   for (int32_t turn = 0; turn < 60; ++turn) {
     Step step;
     fill_decode(step, 1 + turn % 8, turn);
-    std::thread canceller([&] {
-      for (int spin = 0; spin < turn * 40; ++spin) std::atomic_signal_fence(std::memory_order_seq_cst);
-      step.cancelled = true;
-    });
-    const std::string code = run(*stage, step);
-    canceller.join();
+    const std::string code = run_and_cancel(*stage, step, turn * 40);
     CHECK(code.empty() || code == "ABORTED");
     if (code.empty()) check_logits(step);
     if (turn % 5 == 0) run_well(*stage, 1 + turn % 8, turn);

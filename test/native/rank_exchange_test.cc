@@ -14,19 +14,11 @@
 #include "engine/rank_link.h"
 #include "kernel_numbers.h"
 #include "kernel_testing.h"
+#include "variable.h"
 
 using namespace billfish;
 
 namespace {
-
-class Variable {
- public:
-  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
-  ~Variable() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 struct Size {
   int ranks;
