@@ -3,11 +3,11 @@ import { z } from 'zod'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError } from '../errors'
+import { type JinjaLibrary, jinjaLibrary } from './libraries'
 import { readJsonObject, readTextFile } from './text-file'
 import type { Tokenizer } from './types'
 
-type Library = typeof import('@huggingface/jinja', { with: { 'resolution-mode': 'import' }})
-type Compiled = InstanceType<Library['Template']>
+type Compiled = InstanceType<JinjaLibrary['Template']>
 
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
@@ -61,14 +61,14 @@ export function normalizeMessages(messages: readonly ChatMessage[]): Record<stri
 
 /** A checkpoint's chat template: Jinja text that turns messages into a prompt. */
 export class ChatTemplate {
-  readonly #library: Library
+  readonly #library: JinjaLibrary
   readonly #sources: ReadonlyMap<string, string>
   readonly #path: string
   readonly #specialTokens: Readonly<Record<string, string>>
   readonly #compiled = new Map<string, Compiled>()
 
   /** @internal */
-  constructor(library: Library, sources: ReadonlyMap<string, string>, path: string, tokenizer: Tokenizer) {
+  constructor(library: JinjaLibrary, sources: ReadonlyMap<string, string>, path: string, tokenizer: Tokenizer) {
     this.#library = library
     this.#sources = sources
     this.#path = path
@@ -130,7 +130,7 @@ export class ChatTemplate {
 export async function loadChatTemplate(directory: string, tokenizer: Tokenizer): Promise<ChatTemplate | undefined> {
   const found = await findSources(directory, tokenizer)
   if (found === undefined) return undefined
-  return new ChatTemplate(await import('@huggingface/jinja'), found.sources, found.path, tokenizer)
+  return new ChatTemplate(jinjaLibrary(), found.sources, found.path, tokenizer)
 }
 
 async function findSources(

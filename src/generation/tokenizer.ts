@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { decodeTokens } from './detokenizer'
+import { type TokenizersLibrary, tokenizersLibrary } from './libraries'
 import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
 import { nextTurn, SLICE } from './slices'
 import { readJsonObject } from './text-file'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
 import type { SpecialTokenTexts, Tokenizer } from './types'
 
-type Library = typeof import('@huggingface/tokenizers', { with: { 'resolution-mode': 'import' }})
-type LibraryTokenizer = InstanceType<Library['Tokenizer']>
+type LibraryTokenizer = InstanceType<TokenizersLibrary['Tokenizer']>
 
 const TOKENIZER_FILE = 'tokenizer.json'
 const CONFIG_FILE = 'tokenizer_config.json'
@@ -63,7 +63,7 @@ async function loadTokenizerJson(
 ): Promise<Tokenizer> {
   await checkShape(json, path)
   const spelling = tokenSpelling(json.decoder, path)
-  const library = await import('@huggingface/tokenizers')
+  const library = tokenizersLibrary()
   let tokenizer: LibraryTokenizer
   try {
     tokenizer = await construct(library, json, config)
@@ -104,7 +104,7 @@ function isTokenId(id: unknown): id is number {
 
 /** Makes the library's tokenizer; the tables of a BPE model, which take most of the time, are filled in by slices. */
 async function construct(
-  library: Library,
+  library: TokenizersLibrary,
   json: Record<string, unknown>,
   config: Record<string, unknown>,
 ): Promise<LibraryTokenizer> {
