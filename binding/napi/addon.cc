@@ -3,6 +3,7 @@
 
 #include "benchmark.h"
 #include "devices.h"
+#include "file_lock.h"
 #include "model.h"
 #include "pin_module.h"
 #include "products.h"
@@ -15,6 +16,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::NativeBenchmark::init(env, exports);
   billfish::init_tune(env, exports);
   billfish::init_products(env, exports);
+  billfish::init_file_lock(env, exports);
   return exports;
 }
 

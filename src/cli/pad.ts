@@ -102,6 +102,7 @@ function describe(result: PadResult, output: string): string {
     ])
   }
   if (result.leftOut.length > 0) rows.push(['Not copied', `other weights, not padded: ${result.leftOut.join(', ')}`])
+  if (result.links.length > 0) rows.push(['Not copied', `links that lead elsewhere: ${result.links.join(', ')}`])
   if (result.reusedFiles > 0) rows.push(['Kept', `${counted(result.reusedFiles, 'file')} that were finished before`])
   if (verification) {
     const scale = verification.maxOutput.toPrecision(3)

@@ -211,6 +211,8 @@ export interface Addon {
   multiplyFloats(product: FloatProduct): void
   multiplyRows(product: RowProduct): void
   addColumns(product: ColumnProduct): void
+  /** Takes flock(2)'s exclusive lock of an open file; false if another open file has it. */
+  tryLockFile(descriptor: number): boolean
 }
 
 /** The addon, loaded on first use. @throws BillfishError ADDON_NOT_FOUND */

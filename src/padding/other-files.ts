@@ -1,6 +1,7 @@
 /** What a checkpoint directory holds beside its shards: copied, except for config.json and the index, whose numbers change. */
-import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { copyFile, mkdir, readdir, readFile, realpath, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, sep } from 'node:path'
+import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint } from '../checkpoint/types'
 import type { GatedMlps } from './gated-mlp'
@@ -20,23 +21,68 @@ export interface OtherFiles {
   readonly copied: readonly string[]
   /** Weights that do not belong to the checkpoint that was padded. */
   readonly leftOut: readonly string[]
+  /** Links to directories, links out of the checkpoint, and links that lead nowhere. */
+  readonly links: readonly string[]
   /** The index of the shards. */
   readonly index: string | undefined
 }
 
-/** Lists what is there; links are taken for what they lead to. */
+/**
+ * Where a checkpoint's links may lead: into its own directory; from a snapshot in the Hub's cache, whose files are links,
+ * also to the blobs of the same repository (`models--NAME/snapshots/REVISION` and `models--NAME/blobs`).
+ */
+async function ownPlaces(directory: string): Promise<string[]> {
+  const root = await realpath(directory)
+  const isSnapshot = basename(dirname(root)) === 'snapshots'
+  return [root, ...(isSnapshot ? [join(dirname(dirname(root)), 'blobs')] : [])]
+}
+
+/** Whether a link leads to a place of the checkpoint's own. */
+async function staysInside(path: string, places: readonly string[]): Promise<boolean> {
+  try {
+    const target = await realpath(path)
+    return places.some((place) => target.startsWith(place + sep))
+  } catch {
+    return false // it leads nowhere, or round in circles
+  }
+}
+
+/**
+ * Everything of a padded checkpoint comes from the checkpoint: a link planted in a download must not bring a file of this
+ * machine into what may be published.
+ * @throws BillfishError INVALID_CHECKPOINT where a shard, config.json or the index is a link out of the checkpoint
+ */
+export async function refuseForeignLinks(checkpoint: Checkpoint): Promise<void> {
+  const places = await ownPlaces(checkpoint.directory)
+  for (const path of [join(checkpoint.directory, 'config.json'), ...checkpoint.files]) {
+    if (await staysInside(path, places)) continue
+    throw invalidCheckpoint(
+      `${path} is a link to ${await realpath(path)}, outside the checkpoint; only links within it, or from a snapshot to the blobs ` +
+        'of its cache, are followed. Put the file itself there, or pad the directory that has it',
+    )
+  }
+}
+
+/** Lists what is there. Of directories only those that are no links are entered, so that each is visited once. */
 export async function listOtherFiles(checkpoint: Checkpoint): Promise<OtherFiles> {
   const shards = new Set(checkpoint.files.map((file) => basename(file)))
+  const places = await ownPlaces(checkpoint.directory)
   const copied: string[] = []
   const leftOut: string[] = []
+  const links: string[] = []
   let index: string | undefined
   const visit = async (below: string): Promise<void> => {
-    for (const name of (await readdir(join(checkpoint.directory, below))).sort()) {
+    const entries = await readdir(join(checkpoint.directory, below), { withFileTypes: true })
+    for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const { name } = entry
       const path = join(below, name)
-      const status = await stat(join(checkpoint.directory, path)).catch(() => undefined) // a link that leads nowhere
-      if (status?.isDirectory()) {
+      if (entry.isDirectory()) {
         if (!FOREIGN_DIRECTORIES.includes(name)) await visit(path)
-      } else if (!status?.isFile() || path === 'config.json' || shards.has(path)) continue
+        continue
+      }
+      if (path === 'config.json' || shards.has(path)) continue
+      if (!entry.isFile() && !entry.isSymbolicLink()) continue // a socket, a pipe
+      if (entry.isSymbolicLink() && !(await leadsToOwnFile(join(checkpoint.directory, path), places))) links.push(path)
       else if (
         below === '' &&
         name.endsWith('.safetensors.index.json') &&
@@ -48,7 +94,11 @@ export async function listOtherFiles(checkpoint: Checkpoint): Promise<OtherFiles
     }
   }
   await visit('')
-  return { copied, leftOut, index }
+  return { copied, leftOut, links, index }
+}
+
+async function leadsToOwnFile(path: string, places: readonly string[]): Promise<boolean> {
+  return (await staysInside(path, places)) && (await stat(path)).isFile()
 }
 
 async function isIndexOf(checkpoint: Checkpoint, path: string, shards: ReadonlySet<string>): Promise<boolean> {

@@ -10,7 +10,7 @@ import type { TensorRef } from '../native/weights'
 import type { PaddingPlacement } from '../quantization/padding'
 import { throwIfPaddingAborted } from './abort'
 import { findGatedMlps, type GatedMlps } from './gated-mlp'
-import { listOtherFiles, writeConfig, writeOtherFiles } from './other-files'
+import { listOtherFiles, refuseForeignLinks, writeConfig, writeOtherFiles } from './other-files'
 import { padLinear } from './pad-linear'
 import { checkPadOptions, choosePaddedSize, type PadOptions } from './pad-options'
 import type { PaddedTensor } from './parts'
@@ -37,6 +37,8 @@ export interface PadResult {
   readonly lookAlikes: readonly string[]
   /** Weights in the directory that are not part of the checkpoint, and not copied. */
   readonly leftOut: readonly string[]
+  /** Links to directories and links that lead out of the checkpoint, which are not followed and not copied. */
+  readonly links: readonly string[]
   /** Bytes of all safetensors files, before and after. */
   readonly bytes: number
   readonly paddedBytes: number
@@ -69,6 +71,7 @@ export async function padCheckpoint(directory: string, output: string, options: 
   const target = resolve(output)
   const checkpoint = await openCheckpoint(directory, { signal })
   await refuseInside(checkpoint.directory, target)
+  await refuseForeignLinks(checkpoint)
   const found = findGatedMlps(checkpoint)
   const { padded, multiple } = choosePaddedSize(checkpoint, found, options)
   const placement = options.placement ?? 'tail'
@@ -86,6 +89,7 @@ export async function padCheckpoint(directory: string, output: string, options: 
     paddedTensors: changed.size,
     lookAlikes: found.lookAlikes,
     leftOut: others.leftOut,
+    links: others.links,
     bytes: checkpoint.bytes,
     paddedBytes: shards.reduce((sum, { bytes }) => sum + bytes, 0),
     files: shards.length,

@@ -2,23 +2,23 @@
  * Where a padded checkpoint comes into being, so that nothing unfinished has its name:
  *
  *     OUT.partial/
- *       lock                                  process and machine that write
+ *       lock                                  held by the process that writes, which it names
  *       state.json                            fingerprint of what is padded, and how
  *       checkpoint/                           becomes OUT, by renaming, once everything is in it
  *         model-00001.safetensors             finished shards, on disk
  *         model-00002.safetensors.unfinished
  *         ...                                 config.json comes last: without it this is no checkpoint
  */
-import { lstat, mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
-import { hostname } from 'node:os'
+import { lstat, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isMissing } from '../checkpoint/files'
-import { isObject } from '../checkpoint/json'
 import { COPY_DIRECTORY, readFingerprint, STATE_FILE, UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../errors'
+import { FileLock } from './file-lock'
 import { writing } from './write-errors'
 
 const UNFINISHED = '.unfinished'
+const LOCK_FILE = 'lock'
 
 async function exists(path: string): Promise<boolean> {
   try {
@@ -39,15 +39,6 @@ export async function refuseExisting(output: string): Promise<void> {
   )
 }
 
-function isAlive(process_: number): boolean {
-  try {
-    process.kill(process_, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
-
 /** Makes a file's contents, or the names in a directory, durable, where the system can. */
 export async function flush(path: string): Promise<void> {
   if (process.platform === 'win32') return
@@ -62,6 +53,7 @@ export async function flush(path: string): Promise<void> {
 export class Workspace {
   /** What will be renamed to the output directory. */
   readonly checkpoint: string
+  private lock: FileLock | undefined
 
   private constructor(
     readonly directory: string,
@@ -84,14 +76,14 @@ export class Workspace {
       if (!(await exists(dirname(output)))) {
         throw new BillfishError('INVALID_OPTION', `${dirname(output)} does not exist; create it first.`)
       }
-      await writing(directory, 0, () => mkdir(directory))
-    } else if (!(await exists(statePath)) && (await readdir(directory)).some((name) => name !== 'lock')) {
+      await writing(directory, 0, () => mkdir(directory, { recursive: true })) // another process may be as far
+    } else if (!(await exists(statePath)) && (await readdir(directory)).some((name) => name !== LOCK_FILE)) {
       throw new BillfishError(
         'INVALID_OPTION',
         `${directory} is needed for unfinished files, but holds something else; remove it, or name another output directory.`,
       )
     }
-    await workspace.lock()
+    await workspace.takeLock()
     try {
       if ((await readFingerprint(directory)) !== fingerprint) {
         await rm(checkpoint, { recursive: true, force: true })
@@ -144,43 +136,25 @@ export class Workspace {
     await writing(this.output, 0, () => rename(this.checkpoint, this.output))
     await flush(dirname(this.output))
     await rm(this.directory, { recursive: true, force: true })
+    await this.unlock()
   }
 
   /** Lets another call go on with what is there. */
   async unlock(): Promise<void> {
-    await rm(join(this.directory, 'lock'), { force: true })
+    await this.lock?.release()
   }
 
-  private async lock(): Promise<void> {
-    const path = join(this.directory, 'lock')
-    const own = { process: process.pid, host: hostname() }
-    for (let attempt = 0; attempt < 2; attempt++) {
-      try {
-        await writeFile(path, JSON.stringify(own), { flag: 'wx' })
-        return
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') await writing(path, 0, () => Promise.reject(error))
-      }
-      const holder = parsed(await readFile(path, 'utf8').catch(() => ''))
-      const isElsewhere = holder.host !== undefined && holder.host !== own.host
-      if (isElsewhere || (typeof holder.process === 'number' && isAlive(holder.process))) {
-        throw new BillfishError(
-          'INVALID_OPTION',
-          `Process ${holder.process} on ${holder.host} is writing ${basename(this.output)} in ${this.directory}; wait for it, or ` +
-            `remove ${path} if it is no more.`,
-        )
-      }
-      await unlink(path).catch(() => {}) // of a process that was killed
+  private async takeLock(): Promise<void> {
+    const path = join(this.directory, LOCK_FILE)
+    const taken = await writing(path, 0, () => FileLock.take(path))
+    if (taken instanceof FileLock) {
+      this.lock = taken
+      return
     }
-    throw new BillfishError('INVALID_OPTION', `${path} was taken by another process; try again.`)
-  }
-}
-
-function parsed(text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isObject(value) ? value : {}
-  } catch {
-    return {}
+    const holder = `${taken.process === undefined ? 'Another process' : `Process ${taken.process}`}${taken.host === undefined ? '' : ` on ${taken.host}`}`
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${holder} is writing ${basename(this.output)} in ${this.directory}; wait for it, or name another output directory.`,
+    )
   }
 }

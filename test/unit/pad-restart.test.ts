@@ -10,6 +10,7 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -20,6 +21,7 @@ import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { BillfishError, loadModel, type PadOptions, padCheckpoint } from '../../src/index'
 import { type Comparer, openComparer } from '../../src/padding/compare-mlps'
 import { startComparers } from '../../src/padding/comparing-threads'
+import { FileLock } from '../../src/padding/file-lock'
 import { findGatedMlps, type GatedMlp } from '../../src/padding/gated-mlp'
 import { verifyPadding } from '../../src/padding/verify'
 import { paddingRuns } from '../../src/quantization/padding'
@@ -31,6 +33,8 @@ const model = modelDirectory('qwen2-bf16') // three shards
 const options: PadOptions = { parallelSizes: [2, 4] }
 let scratch = ''
 let output = ''
+/** Pads the model to `output`, as a program. */
+let padProgram = ''
 let count = 0
 let clean: ReturnType<typeof contents>
 beforeAll(async () => {
@@ -40,6 +44,9 @@ beforeAll(async () => {
 })
 beforeEach(() => {
   output = join(scratch, `out-${count++}`)
+  padProgram = `require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
+      .padCheckpoint(${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2] })
+      .catch(({ code, message }) => console.log(code + ': ' + message))`
 })
 afterAll(() => rmSync(scratch, { recursive: true }))
 
@@ -53,6 +60,15 @@ const shardBytes = () =>
     .filter(isShard)
     .sort()
     .map((name) => statSync(join(scratch, 'clean', name)).size)
+
+/** Holds the lock of a workspace for `output`. */
+async function lockWorkspace(): Promise<{ lock: FileLock; path: string }> {
+  mkdirSync(`${output}.partial`)
+  const path = join(`${output}.partial`, 'lock')
+  const lock = await FileLock.take(path)
+  if (!(lock instanceof FileLock)) throw new Error('the lock is taken')
+  return { lock, path }
+}
 
 /** Nothing has the output's name, and what there is cannot be opened. */
 async function expectNoCheckpoint(): Promise<void> {
@@ -363,25 +379,55 @@ describe('the workspace', () => {
         expect(lock).toEqual({ process: process.pid, host: hostname() })
       },
     })
-    rmSync(output, { recursive: true })
-    mkdirSync(`${output}.partial`)
-    for (const [process_, host] of [
-      [process.pid, hostname()],
-      [1, 'another machine'],
-    ]) {
-      writeFileSync(join(`${output}.partial`, 'lock'), JSON.stringify({ process: process_, host }))
-      await expect(padCheckpoint(model, output, options)).rejects.toThrow(
-        new RegExp(`Process ${process_} on ${host} is writing`),
-      )
-    }
+  })
+
+  it('refuses a second writer, of this process and of another one', async () => {
+    const { lock, path } = await lockWorkspace()
+    await expect(padCheckpoint(model, output, options)).rejects.toThrow(
+      new RegExp(`Process ${process.pid} on ${hostname()} is writing`),
+    )
+    const other = spawnSync(process.execPath, ['-e', padProgram], { encoding: 'utf8' })
+    expect(other.stdout).toContain(`INVALID_OPTION: Process ${process.pid} on ${hostname()} is writing`)
     expect(readdirSync(`${output}.partial`)).toEqual(['lock'])
+    await lock.release()
+    await lock.release()
+    expect(existsSync(path)).toBe(false)
+    expect((await padCheckpoint(model, output, options)).written).toBe(true)
+  })
+
+  test.each([
+    ['of a process id that is in use again', JSON.stringify({ process: process.pid, host: hostname() })],
+    ['of a container that is gone', JSON.stringify({ process: 1, host: 'another machine' })],
+    ['cut off while it was written', '{"proc'],
+    ['empty', ''],
+  ])('takes over what a killed writer left: a lock %s', async (_, text) => {
+    mkdirSync(`${output}.partial`)
+    writeFileSync(join(`${output}.partial`, 'lock'), text)
+    expect((await padCheckpoint(model, output, options)).written).toBe(true)
+    expect(existsSync(`${output}.partial`)).toBe(false)
+  })
+
+  it('does not take a link for its lock', async () => {
+    const victim = join(scratch, 'victim')
+    writeFileSync(victim, 'precious')
+    mkdirSync(`${output}.partial`)
+    symlinkSync(victim, join(`${output}.partial`, 'lock'))
+    await expect(padCheckpoint(model, output, options)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    expect(readFileSync(victim, 'utf8')).toBe('precious')
+  })
+
+  it('lets one of several calls at the same time write', async () => {
+    const calls = Array.from({ length: 4 }, () => padCheckpoint(model, output, options))
+    const results = await Promise.allSettled(calls)
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    for (const result of results) {
+      if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'INVALID_OPTION' })
+    }
+    expect(contents(output)).toEqual(clean)
   })
 
   test.skipIf(process.platform === 'win32')('says so where there is no room', () => {
-    const program = `require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
-      .padCheckpoint(${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2] })
-      .catch(({ code, message }) => console.log(code + ': ' + message))`
-    const limited = ['-c', 'ulimit -f 512; exec "$0" -e "$1"', process.execPath, program]
+    const limited = ['-c', 'ulimit -f 512; exec "$0" -e "$1"', process.execPath, padProgram]
     const { stdout } = spawnSync('sh', limited, { encoding: 'utf8' })
     expect(stdout).toMatch(
       /^OUT_OF_MEMORY: There is no room for the \d+ bytes of .*model-0000\d-of-00003\.safetensors\.unfinished \(EFBIG/,

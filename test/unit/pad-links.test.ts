@@ -1,0 +1,113 @@
+/** Links in a checkpoint: what a padded copy takes from where they lead, and what it leaves alone. */
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { padCheckpoint } from '../../src/index'
+import { billfish } from '../support/cli'
+import { modelDirectory } from '../support/fixtures'
+
+const options = { parallelSizes: [2], verify: false }
+let scratch = ''
+let source = ''
+let output = ''
+let count = 0
+beforeAll(() => {
+  scratch = mkdtempSync(join(tmpdir(), 'billfish-links-'))
+})
+beforeEach(() => {
+  source = join(scratch, `model-${count}`)
+  output = join(scratch, `padded-${count++}`)
+  cpSync(modelDirectory('qwen2-bf16'), source, { recursive: true })
+})
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+const outside = (name: string, text = 'a secret') => {
+  const path = join(scratch, `outside-${count}-${name}`)
+  writeFileSync(path, text)
+  return path
+}
+
+it('leaves links out of the checkpoint alone, and says so', async () => {
+  symlinkSync(outside('key'), join(source, 'id_rsa'))
+  symlinkSync('/etc/passwd', join(source, 'vocab.txt'))
+  mkdirSync(join(source, 'sub'))
+  symlinkSync(`../../${basename(outside('other'))}`, join(source, 'sub', 'other.txt'))
+  symlinkSync('nowhere', join(source, 'dangling'))
+  symlinkSync('loop', join(source, 'loop'))
+  symlinkSync(scratch, join(source, 'everything'))
+  const { links, written } = await padCheckpoint(source, output, options)
+  expect(written).toBe(true)
+  expect(links).toEqual(['dangling', 'everything', 'id_rsa', 'loop', 'sub/other.txt', 'vocab.txt'])
+  for (const path of links) expect(existsSync(join(output, path))).toBe(false)
+})
+
+it('copies what a link within the checkpoint leads to', async () => {
+  writeFileSync(join(source, 'chat_template.v2.jinja'), 'a template')
+  symlinkSync('chat_template.v2.jinja', join(source, 'chat_template.jinja'))
+  expect((await padCheckpoint(source, output, options)).links).toEqual([])
+  expect(readFileSync(join(output, 'chat_template.jinja'), 'utf8')).toBe('a template')
+})
+
+it('enters each directory once, however they are linked', async () => {
+  mkdirSync(join(source, 'a', 'b'), { recursive: true })
+  writeFileSync(join(source, 'a', 'b', 'notes.txt'), 'notes')
+  for (const directory of ['', 'a', 'a/b']) {
+    symlinkSync(source, join(source, directory, 'up'))
+    symlinkSync('.', join(source, directory, 'here'))
+  }
+  const { links } = await padCheckpoint(source, output, options)
+  expect(links).toHaveLength(6)
+  expect(readdirSync(join(output, 'a'), { recursive: true }).sort()).toEqual(['b', 'b/notes.txt'])
+})
+
+it.each(['config.json', 'model-00002-of-00003.safetensors'])('refuses a %s from elsewhere', async (name) => {
+  const elsewhere = join(scratch, `${count}-${name}`)
+  renameSync(join(source, name), elsewhere)
+  symlinkSync(elsewhere, join(source, name))
+  await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
+    code: 'INVALID_CHECKPOINT',
+    message: expect.stringMatching(/is a link to .*, outside the checkpoint; .* Put the file itself there/),
+  })
+  expect(existsSync(`${output}.partial`)).toBe(false)
+})
+
+it("pads a snapshot of the Hub's cache, whose files are links to its blobs", async () => {
+  const repository = join(scratch, `models--org--name-${count}`)
+  const [snapshot, blobs] = [join(repository, 'snapshots', 'abc'), join(repository, 'blobs')]
+  mkdirSync(snapshot, { recursive: true })
+  mkdirSync(blobs)
+  for (const name of readdirSync(source)) {
+    renameSync(join(source, name), join(blobs, `hash-${name}`))
+    symlinkSync(`../../blobs/hash-${name}`, join(snapshot, name))
+  }
+  symlinkSync(outside('token'), join(snapshot, 'token'))
+  const { links, written } = await padCheckpoint(snapshot, output, options)
+  expect({ links, written }).toEqual({ links: ['token'], written: true })
+  const copied = readdirSync(output, { withFileTypes: true })
+  expect(copied.every((entry) => entry.isFile())).toBe(true)
+  expect(copied.map(({ name }) => name)).toContain('config.transformers5.json')
+})
+
+it('pads a checkpoint that is itself reached through a link', async () => {
+  symlinkSync(source, join(scratch, `link-${count}`))
+  const { links, written } = await padCheckpoint(join(scratch, `link-${count}`), output, options)
+  expect({ links, written }).toEqual({ links: [], written: true })
+})
+
+it('names the links on the command line', async () => {
+  symlinkSync('/etc/passwd', join(source, 'vocab.txt'))
+  const { stdout } = await billfish(['pad', source, output, '--multiple', '2', '--no-verify'])
+  expect(stdout).toMatch(/Not copied +links that lead elsewhere: vocab\.txt\n/)
+})
