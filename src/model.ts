@@ -2,10 +2,13 @@ import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { GenerationAssets } from './generation/assets'
 import { type GenerateInput, Generation } from './generation/generation'
-import type { GenerateOptions } from './generation/sampling-options'
+import { type GenerateOptions, generateOptions } from './generation/sampling-options'
 import type { ModelLimits } from './limits'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
+import { optionsOf, readOptions } from './options/read-options'
+import { onAbort, ownSignal } from './options/signal'
+import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits } from './pipeline/runner'
 import type { Trace } from './pipeline/trace'
 
@@ -43,6 +46,8 @@ export interface ForwardOptions {
   readonly hiddenStates?: boolean | undefined
   readonly signal?: AbortSignal | undefined
 }
+
+const forwardOptions = optionsOf<ForwardOptions>('model.forward()', { hiddenStates: flag(), signal: abortSignal() })
 
 export interface ForwardResult {
   /** [T * vocabSize], row by row: logits[t * vocabSize + v]. */
@@ -101,17 +106,18 @@ export class Model {
    * @throws BillfishError INVALID_OPTION, ABORTED, DISPOSED
    */
   async forward(tokenIds: ArrayLike<number>, options: ForwardOptions = {}): Promise<ForwardResult> {
+    const { hiddenStates: wantHiddenStates = false, signal } = readOptions(forwardOptions, options)
     const prompt = Array.from(tokenIds)
     const { vocabulary, hiddenSize } = this.limits
     const logits = new Float32Array(prompt.length * vocabulary)
     const hiddenStates: Float32Array[] = []
     let done = 0
-    await this.run(options.signal, (end) =>
+    await this.run(signal, (end) =>
       this.runner.submit({
         prompt,
         maxNewTokens: 0,
         wantLogits: true,
-        wantHiddenStates: options.hiddenStates === true,
+        wantHiddenStates,
         onStep: (step) => {
           logits.set(step.logits as Float32Array, done * vocabulary)
           for (const [i, rows] of (step.hiddenStates ?? []).entries()) {
@@ -138,7 +144,7 @@ export class Model {
    * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
-    return new Generation(this.runner, this.assets, this.limits, input, options)
+    return new Generation(this.runner, this.assets, this.limits, input, readOptions(generateOptions, options))
   }
 
   /**
@@ -188,20 +194,21 @@ export class Model {
     await Promise.all([this.native.close(), this.assets.encoder.close(disposed())])
   }
 
-  private run(
-    signal: AbortSignal | undefined,
+  private async run(
+    given: AbortSignal | undefined,
     start: (end: (error?: unknown) => void) => (error?: unknown) => void,
   ): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const cancel = start((error) => {
-        signal?.removeEventListener('abort', abort)
-        if (error === undefined) resolve()
-        else reject(error)
+    const { signal, release } = ownSignal(given)
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const cancel = start((error) => (error === undefined ? resolve() : reject(error)))
+        const abort = () => cancel(aborted(signal))
+        if (signal.aborted) abort()
+        else onAbort(signal, abort)
       })
-      const abort = () => cancel(aborted(signal as AbortSignal))
-      if (signal?.aborted) abort()
-      else signal?.addEventListener('abort', abort, { once: true })
-    })
+    } finally {
+      release()
+    }
   }
 }
 

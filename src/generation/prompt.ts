@@ -2,7 +2,7 @@ import { BillfishError } from '../errors'
 import type { GenerationAssets } from './assets'
 import { isLong, type LongText } from './background-encoder'
 import type { ChatMessage } from './chat-template'
-import { checkOptions, type GenerateOptions } from './sampling-options'
+import type { GenerateOptions } from './sampling-options'
 import type { Tokenizer } from './types'
 
 /** What an answer is generated for: a text, chat messages, or token ids. */
@@ -18,7 +18,6 @@ export function readPrompt(
   assets: Pick<GenerationAssets, 'tokenizer' | 'chatTemplate' | 'vocabulary' | 'missingTokenizer'>,
   options: Pick<GenerateOptions, 'addSpecialTokens' | 'chatTemplate'>,
 ): readonly number[] | LongText {
-  checkOptions(options)
   const prompt = idsOrText(input, assets, options)
   return 'text' in prompt ? prompt : checkTokens(prompt, assets.vocabulary)
 }

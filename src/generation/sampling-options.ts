@@ -1,7 +1,12 @@
 import { randomInt } from 'node:crypto'
+import { types } from 'node:util'
 import { z } from 'zod'
 import { BillfishError } from '../errors'
 import type { SamplingSpec } from '../native/addon'
+import { printed } from '../options/printed'
+import { optionsOf } from '../options/read-options'
+import { isRecord } from '../options/snapshot'
+import { abortSignal, flag, whole } from '../options/values'
 import type { ChatTemplateOptions } from './chat-template'
 import type { GenerationDefaults } from './generation-config'
 
@@ -62,16 +67,12 @@ export interface ResolvedOptions {
 }
 
 const MAX_INT32 = 2 ** 31 - 1
-const whole = (low: number, high: number) => z.number().int().min(low).max(high)
-const isSignal = (value: unknown): value is AbortSignal =>
-  typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value
 
-/** Each option's values; the descriptions end the sentence "topP is 2, but must be ...". */
-const options = {
-  maxNewTokens: whole(1, MAX_INT32).describe('a whole number of at least 1'),
-  minNewTokens: whole(0, MAX_INT32).describe('a whole number of at least 0'),
+export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
+  maxNewTokens: whole(1, MAX_INT32, 'a whole number of at least 1'),
+  minNewTokens: whole(0, MAX_INT32, 'a whole number of at least 0'),
   temperature: z.number().min(0).max(100).describe('a number from 0 (the likeliest token) to 100'),
-  topK: whole(0, MAX_INT32).describe('a whole number of at least 1, or 0 for all tokens'),
+  topK: whole(0, MAX_INT32, 'a whole number of at least 1, or 0 for all tokens'),
   topP: z.number().gt(0).max(1).describe('a number greater than 0 and at most 1'),
   minP: z.number().min(0).max(1).describe('a number from 0 to 1'),
   repetitionPenalty: z.number().min(0.01).max(100).describe('a number from 0.01 to 100 (1: none)'),
@@ -87,43 +88,24 @@ const options = {
     ])
     .describe('a whole number from 0 to 2^53 - 1, or a bigint below 2^64'),
   logitBias: z
-    .custom((value) => typeof value === 'object' && value !== null && !Array.isArray(value))
+    .custom<NonNullable<GenerateOptions['logitBias']>>((value) => isRecord(value) || types.isMap(value))
     .describe('an object or a Map from token ids to numbers'),
   stop: z
     .union([z.string().min(1), z.array(z.string().min(1))])
     .describe('a string or an array of strings, none of them empty'),
-  stopTokenIds: z.array(whole(0, MAX_INT32)).describe('an array of token ids'),
-  logprobs: whole(0, 1000).describe('a whole number from 0 to 1000'),
-  ignoreEos: z.boolean().describe('true or false'),
-  signal: z.custom(isSignal).describe('an AbortSignal'),
-  addSpecialTokens: z.boolean().describe('true or false'),
+  stopTokenIds: z.array(whole(0, MAX_INT32, 'a token id')).describe('an array of token ids'),
+  logprobs: whole(0, 1000),
+  ignoreEos: flag(),
+  signal: abortSignal(),
+  addSpecialTokens: flag(),
   chatTemplate: z
     .strictObject({
-      addGenerationPrompt: z.boolean().optional(),
-      tools: z.array(z.record(z.string(), z.unknown())).optional(),
-      variables: z.record(z.string(), z.unknown()).optional(),
+      addGenerationPrompt: flag().optional(),
+      tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects').optional(),
+      variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),
     })
     .describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
-} satisfies Record<keyof GenerateOptions, z.ZodType>
-
-/**
- * Checks every option by itself.
- * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
- */
-export function checkOptions(given: GenerateOptions): void {
-  if (typeof given !== 'object' || given === null) {
-    throw new BillfishError('INVALID_OPTION', `options must be an object, not ${printed(given)}.`)
-  }
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue
-    if (!Object.hasOwn(options, name)) {
-      const names = Object.keys(options).join(', ')
-      throw new BillfishError('INVALID_OPTION', `There is no option ${name}. The options are ${names}.`)
-    }
-    const option: z.ZodType = options[name as keyof GenerateOptions]
-    if (!option.safeParse(value).success) throw invalid(name, value, option.description as string)
-  }
-}
+})
 
 /** How many tokens an answer has, unless it stops by itself. */
 export interface AnswerLength {
@@ -158,7 +140,8 @@ export function answerLength(
 }
 
 /**
- * Checks the options and fills in the defaults; but for {@link answerLength}, which needs to know the prompt's.
+ * Fills in the defaults, but for {@link answerLength}, which needs to know the prompt's.
+ * @param given as {@link generateOptions} reads them
  * @param vocabulary the model's token ids are below this
  * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
  */
@@ -167,7 +150,6 @@ export function resolveOptions(
   defaults: GenerationDefaults,
   vocabulary: number,
 ): ResolvedOptions {
-  checkOptions(given)
   const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
   for (const id of ends) {
     if (id >= vocabulary) throw invalid('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
@@ -220,18 +202,4 @@ function biasArrays(
 
 function invalid(name: string, value: unknown, range: string): BillfishError {
   return new BillfishError('INVALID_OPTION', `${name} is ${printed(value)}, but must be ${range}.`)
-}
-
-/** A value for a message; not everything that may be passed can be written as JSON. */
-function printed(value: unknown): string {
-  if (typeof value === 'bigint') return `${value}n`
-  if (typeof value === 'number') return String(value)
-  let text: string | undefined
-  try {
-    text = JSON.stringify(value)
-  } catch {
-    text = undefined
-  }
-  text ??= typeof value
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text
 }

@@ -2,14 +2,20 @@ import { describe, expect, it } from 'vitest'
 import { BillfishError } from '../../src/errors'
 import { type GenerationDefaults, readGenerationDefaults } from '../../src/generation/generation-config'
 import { readPrompt } from '../../src/generation/prompt'
-import { answerLength, type GenerateOptions, resolveOptions } from '../../src/generation/sampling-options'
+import {
+  answerLength,
+  type GenerateOptions,
+  generateOptions,
+  resolveOptions,
+} from '../../src/generation/sampling-options'
 import type { Tokenizer } from '../../src/generation/types'
+import { readOptions } from '../../src/options/read-options'
 
 const greedy = readGenerationDefaults({}, {}, undefined, 50)
-const resolve = (options: GenerateOptions, defaults: GenerationDefaults = greedy, room = 100) => ({
-  ...resolveOptions(options, defaults, 50),
-  ...answerLength(options, defaults, room),
-})
+const resolve = (given: GenerateOptions, defaults: GenerationDefaults = greedy, room = 100) => {
+  const options = readOptions(generateOptions, given)
+  return { ...resolveOptions(options, defaults, 50), ...answerLength(options, defaults, room) }
+}
 
 describe('readGenerationDefaults', () => {
   it('is greedy and without limits where nothing is said', () => {
@@ -198,8 +204,11 @@ describe('resolveOptions', () => {
     [{ logprobs: true }, /^logprobs is true/],
     [{ ignoreEos: 'yes' }, /^ignoreEos is "yes"/],
     [{ signal: {} }, /^signal is \{\}, but must be an AbortSignal/],
-    [{ chatTemplate: { thinking: true } }, /^chatTemplate is \{"thinking":true\}/],
-    [{ maxTokens: 5 }, /^There is no option maxTokens\. The options are maxNewTokens, /],
+    [
+      { chatTemplate: { thinking: true } },
+      /^There is no option chatTemplate\.thinking\. The options of chatTemplate are addGenerationPrompt, /,
+    ],
+    [{ maxTokens: 5 }, /^There is no option maxTokens of model\.generate\(\); it is called maxNewTokens\.$/],
     [null, /^options must be an object, not null/],
   ])('refuses %j', (options, message) => {
     expect(() => resolve(options as GenerateOptions)).toThrowError(

@@ -1,0 +1,41 @@
+import { fileURLToPath } from 'node:url'
+import { BillfishError } from '../errors'
+import { printed } from './printed'
+import { guarded } from './snapshot'
+
+/**
+ * A path from a caller: a string, or a file: URL as `new URL('./model', import.meta.url)` makes it.
+ * @param name what it is called in messages
+ * @throws BillfishError INVALID_OPTION for anything else
+ */
+export function readPath(given: unknown, name: string): string {
+  const path = guarded(name, () => (isUrl(given) ? pathOf(given, name) : given))
+  const wanted = 'a path, as a string or a file: URL'
+  if (typeof path !== 'string') {
+    throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but must be ${wanted}.`)
+  }
+  if (path === '') throw new BillfishError('INVALID_OPTION', `${name} is an empty string, but must be ${wanted}.`)
+  if (path.includes('\0')) {
+    throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but a path has no null character in it.`)
+  }
+  if (/^file:\/\//i.test(path)) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `${name} is the URL ${printed(path)} as a string. Give new URL(...) itself, or a path.`,
+    )
+  }
+  return path
+}
+
+/** Whether a value is a URL object, of this realm or another one. */
+export function isUrl(value: unknown): value is URL {
+  if (value instanceof URL) return true
+  if (typeof value !== 'object' || value === null) return false
+  const { href, protocol, pathname } = value as Partial<URL>
+  return typeof href === 'string' && typeof protocol === 'string' && typeof pathname === 'string'
+}
+
+function pathOf({ protocol, href }: URL, name: string): string {
+  if (protocol === 'file:') return fileURLToPath(href)
+  throw new BillfishError('INVALID_OPTION', `${name} is the URL ${printed(href)}, but only file: URLs are paths.`)
+}

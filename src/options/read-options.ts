@@ -1,0 +1,123 @@
+import type { z } from 'zod'
+import { BillfishError } from '../errors'
+import { printed } from './printed'
+import { guarded, isRecord, memberNames, snapshot } from './snapshot'
+import { noSuchOption } from './unknown-option'
+import { isLive } from './values'
+
+/** What each option may be. A schema's description ends the sentence "topP is 2, but must be ...". */
+export type OptionSchemas<Options> = {
+  readonly [Name in keyof Required<Options>]: z.ZodType<Exclude<Options[Name], undefined>>
+}
+
+/** The options of one entry point. */
+export interface EntryPoint<Options> {
+  /** As messages call it: `loadModel()`. */
+  readonly of: string
+  readonly schemas: OptionSchemas<Options>
+}
+
+/** Every entry point's options, so that one that belongs elsewhere can be told where. */
+const entryPoints: { readonly of: string; readonly names: readonly string[] }[] = []
+
+/** Declares the options of an entry point. */
+export function optionsOf<Options>(of: string, schemas: OptionSchemas<Options>): EntryPoint<Options> {
+  entryPoints.push({ of, names: Object.keys(schemas) })
+  return { of, schemas }
+}
+
+/**
+ * Reads what a caller gave as options, once: the result is plain data of this process's own, but for signals and
+ * callbacks, and holds nothing that has not been checked. An option that is undefined is not there.
+ * @param given whatever was passed
+ * @param where what messages call it
+ * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be, or for one that does not exist
+ *   the right name
+ */
+export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown, where = 'options'): Options {
+  const schemas = entry.schemas as Readonly<Record<string, z.ZodType>>
+  if (given === undefined) return {} as Options
+  if (!guarded(where, () => isRecord(given))) {
+    throw new BillfishError('INVALID_OPTION', `${where} must be an object, not ${printed(given)}.`)
+  }
+  const names = guarded(where, () => memberNames(given as object))
+  const options: Record<string, unknown> = {}
+  // Beside the names that can be listed, those that cannot: a class may have its options as accessors.
+  for (const name of new Set([...names, ...Object.keys(schemas)])) {
+    const value = guarded(name, () => (given as Record<string, unknown>)[name])
+    if (value === undefined) continue
+    const schema = Object.hasOwn(schemas, name) ? schemas[name] : undefined
+    if (schema === undefined) throw noSuchOption(name, entry.of, entryPoints)
+    options[name] = isLive(schema) ? value : snapshot(value, name)
+    const wrong = guarded(name, () => problemOf(schema, options[name], name, schema.description))
+    if (wrong !== undefined) throw new BillfishError('INVALID_OPTION', wrong)
+  }
+  return options as Options
+}
+
+/**
+ * Checks one value, such as a positional argument, as an option is checked.
+ * @returns the value, read once
+ * @throws BillfishError INVALID_OPTION
+ */
+export function readValue<Value>(schema: z.ZodType<Value>, given: unknown, name: string): Value {
+  const value = snapshot(given, name)
+  const wrong = problemOf(schema, value, name, schema.description)
+  if (wrong !== undefined) throw new BillfishError('INVALID_OPTION', wrong)
+  return value as Value
+}
+
+/**
+ * What is wrong with a value, in words, as deep inside as it can be told; undefined if all is well.
+ * @param wanted what it must be; without it, what holds the value says that
+ */
+function problemOf(schema: z.ZodType, value: unknown, name: string, wanted: string | undefined): string | undefined {
+  if (schema.safeParse(value).success) return undefined
+  const inside = problemInside(schema, value, name)
+  if (inside !== undefined || wanted === undefined) return inside
+  return `${name} is ${printed(value)}, but must be ${wanted}.`
+}
+
+function problemInside(schema: z.ZodType, value: unknown, name: string): string | undefined {
+  const { def } = (schema as unknown as z.core.$ZodTypes)._zod
+  const member = (inner: z.core.$ZodType, of: unknown, path: string) =>
+    problemOf(inner as z.ZodType, of, path, (inner as z.ZodType).description)
+  switch (def.type) {
+    case 'optional':
+    case 'nullable':
+      return problemInside(def.innerType as z.ZodType, value, name)
+    case 'array':
+      if (!Array.isArray(value)) return undefined
+      return first(value.entries(), ([i, element]) => member(def.element, element, `${name}[${i}]`))
+    case 'record':
+      if (!isRecord(value)) return undefined
+      return first(Object.entries(value), ([key, element]) => member(def.valueType, element, memberPath(name, key)))
+    case 'object': {
+      if (!isRecord(value)) return undefined
+      const known = Object.keys(def.shape)
+      const strict = def.catchall?._zod.def.type === 'never'
+      const stranger = strict ? Object.keys(value).find((key) => !known.includes(key)) : undefined
+      if (stranger !== undefined) {
+        return noSuchOption(memberPath(name, stranger), name, [{ of: name, names: known }], stranger).message
+      }
+      return first(Object.entries(def.shape), ([key, inner]) => member(inner, value[key], memberPath(name, key)))
+    }
+    case 'union':
+      // The alternative that the value is meant to be says more than that it is none of them.
+      return first(def.options, (alternative) => problemInside(alternative as z.ZodType, value, name))
+    default:
+      return undefined
+  }
+}
+
+function first<Item>(items: Iterable<Item>, problem: (item: Item) => string | undefined): string | undefined {
+  for (const item of items) {
+    const found = problem(item)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+function memberPath(name: string, member: string): string {
+  return /^[A-Za-z_$][\w$]*$/.test(member) ? `${name}.${member}` : `${name}[${printed(member)}]`
+}

@@ -1,0 +1,67 @@
+import { BillfishError } from '../errors'
+import { guarded } from './snapshot'
+
+/** Whether a value can be listened to as an AbortSignal: of this realm, another one, or a polyfill. */
+export function isAbortSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== 'object' || value === null) return false
+  const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>
+  return (
+    typeof aborted === 'boolean' && typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+  )
+}
+
+/**
+ * Calls `abort` once when `signal` aborts; not where it has aborted already. What `abort` throws becomes a warning of the
+ * process: thrown from a listener it would end it.
+ * @returns stops listening; may be called at any time, and again
+ * @throws BillfishError INVALID_OPTION for a signal that throws instead of listening
+ */
+export function onAbort(signal: AbortSignal | undefined, abort: () => void): () => void {
+  if (signal === undefined) return () => {}
+  const listener = () => {
+    try {
+      abort()
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : String(error))
+    }
+  }
+  guarded('signal', () => signal.addEventListener('abort', listener, { once: true }))
+  return () => {
+    try {
+      signal.removeEventListener('abort', listener)
+    } catch {
+      // It is the caller's own signal, and done with.
+    }
+  }
+}
+
+/** A signal of this process's own, for one call. */
+export interface OwnSignal {
+  readonly signal: AbortSignal
+  /** Ends listening to the caller's signal, which may live much longer. */
+  release(): void
+}
+
+/**
+ * A native AbortSignal that aborts when the caller's does, for the same reason: nothing behind an entry point touches
+ * what the caller gave. To be called before anything is started, and released at the end.
+ * @throws BillfishError INVALID_OPTION for a signal that throws when it is read or listened to
+ */
+export function ownSignal(given: AbortSignal | undefined): OwnSignal {
+  const controller = new AbortController()
+  if (given === undefined) return { signal: controller.signal, release: () => {} }
+  const abort = () => {
+    if (!controller.signal.aborted) controller.abort(reasonOf(given))
+  }
+  const release = onAbort(given, abort)
+  if (guarded('signal', () => given.aborted)) abort()
+  return { signal: controller.signal, release }
+}
+
+function reasonOf(signal: AbortSignal): unknown {
+  try {
+    return signal.reason
+  } catch (error) {
+    return new BillfishError('ABORTED', 'The signal has aborted, but its reason cannot be read.', { cause: error })
+  }
+}

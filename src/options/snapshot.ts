@@ -1,0 +1,116 @@
+import { types } from 'node:util'
+import { BillfishError } from '../errors'
+import { messageOf } from './printed'
+
+/** More than any config.json or device map has. */
+const MAX_VALUES = 1_000_000
+const MAX_DEPTH = 100
+
+/**
+ * Runs `read`, which touches a caller's object: a getter or a Proxy may do anything, and what it throws is the caller's
+ * mistake.
+ * @throws BillfishError INVALID_OPTION, with what was thrown as `cause`
+ */
+export function guarded<Result>(name: string, read: () => Result): Result {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof BillfishError) throw error
+    throw new BillfishError('INVALID_OPTION', `${name} could not be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** Whether a value is an object with members of its own, rather than an array or one of JavaScript's own classes. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isBuiltIn(value)
+}
+
+function isBuiltIn(value: object): boolean {
+  return (
+    types.isPromise(value) ||
+    types.isMap(value) ||
+    types.isSet(value) ||
+    types.isWeakMap(value) ||
+    types.isWeakSet(value) ||
+    types.isDate(value) ||
+    types.isRegExp(value) ||
+    types.isAnyArrayBuffer(value) ||
+    ArrayBuffer.isView(value) ||
+    types.isBoxedPrimitive(value) ||
+    types.isNativeError(value)
+  )
+}
+
+/**
+ * The names of an object's members, inherited ones included: a class instance or an object made from defaults is as good
+ * as a literal. What somebody has put on Object.prototype belongs to nobody, and symbols are no names.
+ */
+export function memberNames(object: object): string[] {
+  const names: string[] = []
+  for (const name in object) if (Object.hasOwn(object, name) || !(name in Object.prototype)) names.push(name)
+  return names
+}
+
+/** Sets a member of that name, `__proto__` included. */
+export function setMember(object: Record<string, unknown>, name: string, value: unknown): void {
+  if (name !== '__proto__') object[name] = value
+  else Object.defineProperty(object, name, { value, enumerable: true, writable: true, configurable: true })
+}
+
+/**
+ * A copy of a caller's data, with every member read once: neither a getter nor a later change reaches what has been
+ * checked. Arrays, objects and Maps are copied to the bottom; functions and the other classes of JavaScript stay what
+ * they are. -0 becomes 0.
+ * @param name what it is called in messages
+ * @throws BillfishError INVALID_OPTION for what throws when it is read, contains itself, or has no end
+ */
+export function snapshot(value: unknown, name: string): unknown {
+  return guarded(name, () => new Copier(name).copy(value, 0))
+}
+
+class Copier {
+  private values = 0
+  private readonly open = new Set<object>()
+
+  constructor(private readonly name: string) {}
+
+  copy(value: unknown, depth: number): unknown {
+    if (value === 0) return 0
+    if (typeof value !== 'object' || value === null) return value
+    if (!Array.isArray(value) && !types.isMap(value) && isBuiltIn(value)) return value
+    if (this.open.has(value)) throw this.refused('contains itself')
+    if (depth > MAX_DEPTH) throw this.refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
+    this.open.add(value)
+    const copy = this.copyMembers(value, depth + 1)
+    this.open.delete(value)
+    return copy
+  }
+
+  private copyMembers(value: object, depth: number): unknown {
+    if (Array.isArray(value)) {
+      const { length } = value
+      this.count(length)
+      return Array.from({ length }, (_, i) => this.copy(value[i], depth))
+    }
+    if (types.isMap(value)) {
+      this.count(value.size)
+      return new Map([...value].map(([key, member]) => [key, this.copy(member, depth)]))
+    }
+    const names = memberNames(value)
+    this.count(names.length)
+    const copy: Record<string, unknown> = {}
+    for (const member of names) {
+      setMember(copy, member, this.copy((value as Record<string, unknown>)[member], depth))
+    }
+    return copy
+  }
+
+  private count(values: number): void {
+    this.values += values
+    if (!(this.values <= MAX_VALUES)) throw this.refused(`holds more than ${MAX_VALUES} values`)
+  }
+
+  private refused(why: string): BillfishError {
+    return new BillfishError('INVALID_OPTION', `${this.name} ${why}.`)
+  }
+}

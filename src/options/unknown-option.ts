@@ -1,0 +1,57 @@
+import { BillfishError } from '../errors'
+import { closest, spelling } from './closest'
+import { foreignName } from './foreign-names'
+
+interface Names {
+  readonly of: string
+  readonly names: readonly string[]
+}
+
+/**
+ * The error for an option that there is not: with the right name where it is only spelt otherwise, as in Python's
+ * libraries or by mistake; with its place where it belongs to another function; with what to do where there is none.
+ * @param option as messages call it
+ * @param of where it was given
+ * @param entryPoints every function's options, of which `of` is one
+ * @param name its name alone
+ */
+export function noSuchOption(
+  option: string,
+  of: string,
+  entryPoints: readonly Names[],
+  name: string = option,
+): BillfishError {
+  const own = entryPoints.find((entry) => entry.of === of)?.names ?? []
+  const others = entryPoints.filter((entry) => entry.of !== of)
+  const foreign = foreignName(name)
+  const called = foreign !== undefined && 'name' in foreign ? foreign.name : name
+
+  const here = spelt(name, own) ?? spelt(called, own)
+  if (here !== undefined) return error(`There is no option ${shorten(option)} of ${of}; it is called ${here}.`)
+  const owner = others.find(({ names }) => spelt(called, names) !== undefined)
+  const list = own.length === 0 ? `${of} takes none` : `The options of ${of} are ${own.join(', ')}`
+  if (foreign !== undefined && 'instead' in foreign) {
+    return error(`There is no option ${shorten(option)}: ${foreign.instead}. ${list}.`)
+  }
+  const near = closest(name, own)
+  if (near !== undefined) {
+    return error(`There is no option ${shorten(option)} of ${of}; did you mean ${near}? ${list}.`)
+  }
+  if (owner !== undefined) {
+    const there = spelt(called, owner.names)
+    return error(`There is no option ${shorten(option)} of ${of}; ${there} is an option of ${owner.of}. ${list}.`)
+  }
+  return error(`There is no option ${shorten(option)}. ${list}.`)
+}
+
+function spelt(name: string, names: readonly string[]): string | undefined {
+  return names.find((other) => spelling(other) === spelling(name))
+}
+
+function shorten(option: string): string {
+  return option.length > 100 ? `${option.slice(0, 100)}...` : option
+}
+
+function error(message: string): BillfishError {
+  return new BillfishError('INVALID_OPTION', message)
+}

@@ -1,0 +1,31 @@
+/** Kinds of values that several entry points take. A description ends the sentence "topP is 2, but must be ...". */
+import { z } from 'zod'
+import { isAbortSignal } from './signal'
+
+/** A whole number of a range. */
+export function whole(low: number, high: number, description = `a whole number from ${low} to ${high}`) {
+  return z.number().int().min(low).max(high).describe(description)
+}
+
+export const flag = () => z.boolean().describe('true or false')
+
+/** A value that is kept as it is, being more than data: it is not copied before it is checked. */
+function live<Value>(check: (value: unknown) => value is Value, description: string) {
+  return z.custom<Value>(check).meta({ description, live: true })
+}
+
+export function isLive(schema: z.ZodType): boolean {
+  return schema.meta()?.live === true
+}
+
+export const abortSignal = () => live(isAbortSignal, 'an AbortSignal (controller.signal, AbortSignal.timeout(ms))')
+
+/** A function that billfish calls. */
+export const callback = <Callback extends (...args: never[]) => unknown>() =>
+  live((value): value is Callback => typeof value === 'function', 'a function')
+
+/** A size as parseMemorySize() reads it, which also says what is wrong with one. */
+export const memorySize = () =>
+  z
+    .custom<number | string>((value) => typeof value === 'number' || typeof value === 'string')
+    .describe("bytes as a number of 0 or more, or a string such as '38GiB', '20GB' or '500MiB'")
