@@ -60,7 +60,7 @@ const files = pack.files.map(({ path }) => path)
 check('the tarball holds what it should', () => {
   const needed = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CMakeLists.txt', 'cuda/CMakeLists.txt']
   needed.push('dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts', 'dist/cli/main.js')
-  needed.push('dist/generation/encoding-worker.js')
+  needed.push('dist/generation/text-worker-thread.js')
   needed.push('binding/napi/addon.cc', 'scripts/build-native.mjs', 'examples/demo-model/model.safetensors')
   const prebuilt = `prebuilds/${process.platform}-${process.arch}/billfish.glibc.node`
   const missing = [...needed, prebuilt].filter((path) => !files.includes(path))

@@ -168,7 +168,7 @@ export class Model {
     const { waiting, running, stepsInFlight, preemptions, blocks } = this.runner.state
     const { blockSize } = this.limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
-    return { waiting: waiting + this.assets.encoder.pending, running, stepsInFlight, cacheTokens, preemptions }
+    return { waiting: waiting + this.assets.worker.pending, running, stepsInFlight, cacheTokens, preemptions }
   }
 
   /**
@@ -191,7 +191,7 @@ export class Model {
 
   private async close(): Promise<void> {
     this.runner.close(disposed())
-    await Promise.all([this.native.close(), this.assets.encoder.close(disposed())])
+    await Promise.all([this.native.close(), this.assets.worker.close(disposed())])
   }
 
   private async run(

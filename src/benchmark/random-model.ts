@@ -1,6 +1,6 @@
 import { BillfishError } from '../errors'
-import { BackgroundEncoder } from '../generation/background-encoder'
 import { readGenerationDefaults } from '../generation/generation-config'
+import { TextWorker } from '../generation/text-worker'
 import type { ModelSource } from '../load'
 import { configWeights } from '../placement/plan-model'
 import { findPreset, shortPresetNames } from '../placement/preset-names'
@@ -44,7 +44,7 @@ export function randomModel(preset: string, layers?: number): RandomModel {
       randomWeights: true,
       assets: async ({ vocabulary }) => ({
         tokenizer: undefined,
-        encoder: new BackgroundEncoder(''),
+        worker: new TextWorker(''),
         chatTemplate: undefined,
         defaults: readGenerationDefaults({}, config, undefined, vocabulary),
         vocabulary,

@@ -1,8 +1,9 @@
+import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
-import { BackgroundEncoder } from './background-encoder'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { type GenerationDefaults, readGenerationDefaults } from './generation-config'
+import { TextWorker } from './text-worker'
 import { findTokenizer, noTokenizerMessage } from './tokenizer'
 import type { Tokenizer } from './types'
 
@@ -11,7 +12,7 @@ export interface GenerationAssets {
   /** Undefined if the checkpoint has none: then prompts are token ids, and answers too. */
   readonly tokenizer: Tokenizer | undefined
   /** For texts that are too long for `tokenizer.encode`; of no use without a tokenizer. */
-  readonly encoder: BackgroundEncoder
+  readonly worker: TextWorker
   readonly chatTemplate: ChatTemplate | undefined
   readonly defaults: GenerationDefaults
   /** Token ids are below this. */
@@ -33,7 +34,7 @@ export async function loadGenerationAssets(
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
   return {
     tokenizer,
-    encoder: new BackgroundEncoder(directory),
+    worker: new TextWorker(join(directory, 'tokenizer.json')),
     chatTemplate: tokenizer && (await loadChatTemplate(directory, tokenizer)),
     defaults: readGenerationDefaults(generationConfig, config, tokenizer, vocabulary),
     vocabulary,

@@ -109,8 +109,8 @@ export class Generation implements AsyncIterable<GenerationChunk> {
       answerLength({ maxNewTokens, minNewTokens }, assets.defaults, limits.maxModelLength - promptLength)
     if ('text' in prompt) {
       this.length = lengthBehind(1) // refuses at once what no prompt would leave room for
-      const { ids, cancel } = assets.encoder.encode(prompt)
-      const tokens = ids.then((encoded) => {
+      const { output, cancel } = assets.worker.encode(prompt)
+      const tokens = output.then((encoded) => {
         this.length = lengthBehind(encoded.length) // first: of a text that is too long they are very many
         return checkTokens(toArray(encoded), limits.vocabulary)
       })

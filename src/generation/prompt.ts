@@ -1,7 +1,7 @@
 import { BillfishError } from '../errors'
 import type { GenerationAssets } from './assets'
-import { isLong, type LongText } from './background-encoder'
 import type { ChatMessage } from './chat-template'
+import { isLong, type LongText } from './long-text'
 import type { GenerateOptions } from './sampling-options'
 import type { Tokenizer } from './types'
 

@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, test } from 'vitest'
 import { BillfishError } from '../../src/errors'
-import { BackgroundEncoder, isLong, MAX_SYNCHRONOUS_BYTES } from '../../src/generation/background-encoder'
+import { isLong, MAX_SYNCHRONOUS_BYTES } from '../../src/generation/long-text'
+import { TextWorker } from '../../src/generation/text-worker'
 import { loadTokenizer } from '../../src/generation/tokenizer'
 
 const demo = resolve(__dirname, '../../examples/demo-model')
@@ -15,16 +16,15 @@ const disposed = new BillfishError('DISPOSED', 'closed by the test')
 const slow = { text: 'lorem ipsum dolor sit amet '.repeat(10_000), addSpecialTokens: true }
 const quick = { text: 'Hello', addSpecialTokens: true }
 
-const open: BackgroundEncoder[] = []
-const encoderOf = (directory: string) => {
-  const encoder = new BackgroundEncoder(directory)
-  open.push(encoder)
-  return encoder
+const open: TextWorker[] = []
+const workerOf = (directory: string) => {
+  const textWorker = new TextWorker(join(directory, 'tokenizer.json'))
+  open.push(textWorker)
+  return textWorker
 }
-afterEach(() => Promise.all(open.splice(0).map((encoder) => encoder.close(disposed))))
+afterEach(() => Promise.all(open.splice(0).map((textWorker) => textWorker.close(disposed))))
 
-/** The thread, which an encoder keeps to itself. */
-const threadOf = (encoder: BackgroundEncoder) => (encoder as unknown as { worker: Worker | undefined }).worker
+const threadOf = (textWorker: TextWorker) => textWorker.thread
 
 /** A SentencePiece-like tokenizer that puts `<s>` before a text. */
 async function withLeadingToken(): Promise<string> {
@@ -74,9 +74,9 @@ test('what is long is counted in bytes of UTF-8', () => {
 describe('the ids are those that the tokenizer itself gives', () => {
   const compare = async (directory: string, texts: readonly string[]) => {
     const tokenizer = await loadTokenizer(directory)
-    const encoder = encoderOf(directory)
+    const textWorker = workerOf(directory)
     for (const addSpecialTokens of [true, false]) {
-      const encoded = await Promise.all(texts.map((text) => encoder.encode({ text, addSpecialTokens }).ids))
+      const encoded = await Promise.all(texts.map((text) => textWorker.encode({ text, addSpecialTokens }).output))
       for (const [i, text] of texts.entries()) {
         expect(Array.from(encoded[i] as Int32Array), text).toEqual(tokenizer.encode(text, { addSpecialTokens }))
       }
@@ -100,53 +100,53 @@ describe('the ids are those that the tokenizer itself gives', () => {
 
 describe('cancel', () => {
   test('rejects a text under way at once, and one that waits; the others go on', async () => {
-    const encoder = encoderOf(demo)
-    await encoder.encode(quick).ids
+    const textWorker = workerOf(demo)
+    await textWorker.encode(quick).output
     const settled: string[] = []
     const track = (name: string, ids: Promise<unknown>) =>
       ids.then(
         () => settled.push(name),
         () => settled.push(`no ${name}`),
       )
-    const first = encoder.encode(slow)
-    const second = encoder.encode(quick)
-    const third = encoder.encode(quick)
-    const all = [track('first', first.ids), track('second', second.ids), track('third', third.ids)]
+    const first = textWorker.encode(slow)
+    const second = textWorker.encode(quick)
+    const third = textWorker.encode(quick)
+    const all = [track('first', first.output), track('second', second.output), track('third', third.output)]
     await new Promise((wake) => setTimeout(wake, 5))
-    expect(encoder.pending).toBe(3)
+    expect(textWorker.pending).toBe(3)
     first.cancel(new Error('first'))
     second.cancel(new Error('second'))
-    expect(encoder.pending).toBe(1)
+    expect(textWorker.pending).toBe(1)
     await Promise.all(all)
     expect(settled).toEqual(['no first', 'no second', 'third'])
-    await expect(first.ids).rejects.toThrow('first')
-    await expect(second.ids).rejects.toThrow('second')
+    await expect(first.output).rejects.toThrow('first')
+    await expect(second.output).rejects.toThrow('second')
     first.cancel(new Error('again'))
-    expect(encoder.pending).toBe(0)
+    expect(textWorker.pending).toBe(0)
   })
 
   test('before anything has begun starts no thread', async () => {
-    const encoder = encoderOf(demo)
-    const { ids, cancel } = encoder.encode(slow)
+    const textWorker = workerOf(demo)
+    const { output, cancel } = textWorker.encode(slow)
     cancel(new Error('never mind'))
-    await expect(ids).rejects.toThrow('never mind')
-    expect(threadOf(encoder)).toBeUndefined()
+    await expect(output).rejects.toThrow('never mind')
+    expect(threadOf(textWorker)).toBeUndefined()
   })
 })
 
 test('close rejects all that is under way and all that is to come, and ends the thread', async () => {
-  const encoder = encoderOf(demo)
-  const texts = [encoder.encode(slow), encoder.encode(quick)]
-  const outcomes = Promise.allSettled(texts.map(({ ids }) => ids))
+  const textWorker = workerOf(demo)
+  const texts = [textWorker.encode(slow), textWorker.encode(quick)]
+  const outcomes = Promise.allSettled(texts.map(({ output }) => output))
   await new Promise((wake) => setTimeout(wake, 5))
-  const thread = threadOf(encoder) as Worker
-  await Promise.all([encoder.close(disposed), encoder.close(new BillfishError('INTERNAL', 'the second close'))])
+  const thread = threadOf(textWorker) as Worker
+  await Promise.all([textWorker.close(disposed), textWorker.close(new BillfishError('INTERNAL', 'the second close'))])
   expect(await outcomes).toEqual([
     { status: 'rejected', reason: disposed },
     { status: 'rejected', reason: disposed },
   ])
   expect(thread.threadId).toBe(-1)
-  expect(() => encoder.encode(quick)).toThrow(disposed)
+  expect(() => textWorker.encode(quick)).toThrow(disposed)
 })
 
 describe('when the thread dies', () => {
@@ -155,34 +155,34 @@ describe('when the thread dies', () => {
     ['by being ended', /has ended \(exit code 1\)/, (thread) => setTimeout(() => thread.terminate(), 5)],
   ]
   test.each(deaths)('%s, the text that it had fails, the others and the next do not', async (_, message, kill) => {
-    const encoder = encoderOf(demo)
-    const expected = Array.from(await encoder.encode(quick).ids)
-    const thread = threadOf(encoder) as Worker
+    const textWorker = workerOf(demo)
+    const expected = Array.from(await textWorker.encode(quick).output)
+    const thread = threadOf(textWorker) as Worker
     kill(thread) // it will have begun with the text, or be about to
-    const active = encoder.encode(slow)
-    const waiting = encoder.encode(quick)
-    await expect(active.ids).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringMatching(message) })
-    expect(Array.from(await waiting.ids)).toEqual(expected)
-    expect(threadOf(encoder)).not.toBe(thread)
-    expect(Array.from(await encoder.encode(quick).ids)).toEqual(expected)
+    const active = textWorker.encode(slow)
+    const waiting = textWorker.encode(quick)
+    await expect(active.output).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringMatching(message) })
+    expect(Array.from(await waiting.output)).toEqual(expected)
+    expect(threadOf(textWorker)).not.toBe(thread)
+    expect(Array.from(await textWorker.encode(quick).output)).toEqual(expected)
   })
 
   test('while it has nothing to do, nobody notices', async () => {
-    const encoder = encoderOf(demo)
-    const expected = Array.from(await encoder.encode(quick).ids)
-    const thread = threadOf(encoder) as Worker
+    const textWorker = workerOf(demo)
+    const expected = Array.from(await textWorker.encode(quick).output)
+    const thread = threadOf(textWorker) as Worker
     thread.postMessage(null)
     await new Promise((ended) => thread.once('exit', ended))
-    expect(Array.from(await encoder.encode(quick).ids)).toEqual(expected)
+    expect(Array.from(await textWorker.encode(quick).output)).toEqual(expected)
   })
 })
 
 test('tokenizer files that have gone are named, and are read again by the next text', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
-  const encoder = encoderOf(directory)
+  const textWorker = workerOf(directory)
   const error = { name: 'BillfishError', code: 'INVALID_CHECKPOINT', message: expect.stringContaining(directory) }
-  await expect(encoder.encode(quick).ids).rejects.toMatchObject(error)
+  await expect(textWorker.encode(quick).output).rejects.toMatchObject(error)
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) await cp(join(demo, name), join(directory, name))
-  expect((await encoder.encode(quick).ids).length).toBeGreaterThan(0)
+  expect((await textWorker.encode(quick).output).length).toBeGreaterThan(0)
   await rm(directory, { recursive: true })
 })

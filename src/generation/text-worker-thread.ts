@@ -1,0 +1,40 @@
+// The thread of a TextWorker: does each TextTask, and answers it with a TextReply. `workerData` is the directory of the
+// checkpoint.
+import { type MessagePort, parentPort, type TransferListItem, workerData } from 'node:worker_threads'
+import { BillfishError } from '../errors'
+import type { TextReply, TextTask, TextWork } from './text-worker'
+import { loadTokenizer } from './tokenizer'
+import type { Tokenizer } from './types'
+
+type Answer<Kind extends keyof TextWork> = {
+  readonly output: TextWork[Kind]['output']
+  readonly transfer?: readonly TransferListItem[]
+}
+
+const port = parentPort as MessagePort
+let tokenizer: Tokenizer | undefined
+
+const work: { [Kind in keyof TextWork]: (input: TextWork[Kind]['input']) => Promise<Answer<Kind>> } = {
+  async load() {
+    tokenizer ??= await loadTokenizer(workerData as string)
+    return { output: null }
+  },
+  async encode({ text, addSpecialTokens }) {
+    const ids = Int32Array.from((tokenizer as Tokenizer).encode(text, { addSpecialTokens }))
+    return { output: ids, transfer: [ids.buffer] }
+  },
+}
+
+async function reply({ kind, input }: TextTask): Promise<void> {
+  try {
+    const perform = work[kind] as (input: TextTask['input']) => Promise<Answer<keyof TextWork>>
+    const { output, transfer = [] } = await perform(input)
+    port.postMessage({ output } satisfies TextReply, transfer)
+  } catch (error) {
+    const { code, message } = error instanceof BillfishError ? error : new BillfishError('INTERNAL', String(error))
+    port.postMessage({ error: { code, message } } satisfies TextReply)
+  }
+}
+
+port.on('message', (task: TextTask) => void reply(task))
+port.postMessage({ started: true } satisfies TextReply)

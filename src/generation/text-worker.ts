@@ -1,0 +1,326 @@
+import { dirname, join, resolve } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { invalidCheckpoint } from '../checkpoint/invalid'
+import { BillfishError } from '../errors'
+import type { LongText } from './long-text'
+
+/** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
+export interface TextWork {
+  /** Loads the tokenizer, if that has not happened yet. */
+  load: { input: null; output: null }
+  encode: { input: LongText; output: Int32Array<ArrayBuffer> }
+}
+
+/** Kinds of work that need the tokenizer: the thread loads it before the first of them. */
+const NEEDS_TOKENIZER: ReadonlySet<keyof TextWork> = new Set(['encode'])
+
+/** A message to the thread. */
+export type TextTask = {
+  [Kind in keyof TextWork]: { readonly kind: Kind; readonly input: TextWork[Kind]['input'] }
+}[keyof TextWork]
+
+/** A message of the thread: first that it has started, then one answer to each task. */
+export type TextReply =
+  | { readonly started: true }
+  | { readonly output: TextWork[keyof TextWork]['output'] }
+  | { readonly error: { readonly code: BillfishError['code']; readonly message: string } }
+
+/** What a piece of work may take, and how errors speak of it. */
+export interface WorkTerms {
+  /** From when the thread begins with it. */
+  readonly milliseconds: number
+  /** The file of the checkpoint that decides how long it takes. */
+  readonly file: string
+  /** Such as `tokenizing a text of 60 characters`. */
+  readonly what: string
+}
+
+/** Work under way. */
+export interface Work<Output> {
+  readonly output: Promise<Output>
+  /** Rejects `output` with `error`, if it is still awaited, and ends the thread, if it has begun with it. */
+  cancel(error: unknown): void
+}
+
+interface Request {
+  readonly task: TextTask
+  readonly terms: WorkTerms
+  /** Rejects once the work has been cancelled. */
+  readonly cancelled: Promise<never>
+  isCancelled: boolean
+  cancel(error: unknown): void
+  resolve(output: unknown): void
+  reject(error: unknown): void
+}
+
+interface Thread {
+  readonly worker: Worker
+  /** Whether its modules have been loaded: only then does the time of a task begin. */
+  started: boolean
+  /** Whether it has loaded the tokenizer. */
+  loaded: boolean
+}
+
+/**
+ * MiB of JavaScript objects that the thread may hold: several times what the largest vocabularies in use take.
+ *
+ * This ends what grows by small pieces. An allocation of more than 16 MiB at once that goes beyond the limit ends the
+ * whole process instead (V8 leaves no more headroom than that), so work has to bound the size of its strings and arrays
+ * by itself.
+ */
+const HEAP_MIB = 1024
+/** What a short piece of work may take: a thousand times what it does take, since other processes want the cores too. */
+const LEAST_MILLISECONDS = 1500
+/** A tenth of the slowest that tokenizers have been measured at. */
+const ENCODED_CHARACTERS_A_MILLISECOND = 50
+/** For the largest vocabulary in use, a file of 33 MB, ten times what it takes. */
+const LOADING_MILLISECONDS = 30_000
+
+/** Compiled, since a thread starts from a file that Node.js itself can run; found from src/ and from dist/ alike. */
+const WORKER_FILE = join(__dirname, '..', '..', 'dist', 'generation', 'text-worker-thread.js')
+
+/** Ends the threads of workers that nobody holds any more. */
+const abandoned = new FinalizationRegistry<Worker>((worker) => void worker.terminate())
+
+/**
+ * Does on a thread what a checkpoint's tokenizer and templates could make last for ever: a piece of work that takes
+ * longer than its terms allow, or is cancelled, ends the thread, and the next one starts a new one.
+ *
+ * Work is handed over one piece at a time: should the thread die, it takes no other with it. The thread starts with the
+ * first piece and stays until {@link close}. It keeps the process alive while a piece is awaited, and only then.
+ */
+export class TextWorker {
+  readonly #tokenizerFile: string
+  readonly #waiting: Request[] = []
+  #active: Request | undefined
+  #thread: Thread | undefined
+  #closed: BillfishError | undefined
+
+  /** @param tokenizerFile the file that the tokenizer is loaded from, in the checkpoint's directory */
+  constructor(tokenizerFile: string) {
+    this.#tokenizerFile = resolve(tokenizerFile) // the working directory may be another one by the first long text
+  }
+
+  /** Pieces of work that somebody waits for. */
+  get pending(): number {
+    return this.#waiting.length + (this.#active?.isCancelled === false ? 1 : 0)
+  }
+
+  /** The thread, if there is one. @internal */
+  get thread(): Worker | undefined {
+    return this.#thread?.worker
+  }
+
+  /**
+   * Hands work to the thread. It rejects with INVALID_CHECKPOINT, naming the file, if it takes longer than
+   * `terms.milliseconds` or more memory than the thread may have; with INTERNAL if the thread dies or cannot be started;
+   * else with what the work itself throws.
+   * @throws BillfishError the error given to {@link close}
+   */
+  run<Kind extends keyof TextWork>(
+    kind: Kind,
+    input: TextWork[Kind]['input'],
+    terms: WorkTerms,
+  ): Work<TextWork[Kind]['output']> {
+    if (this.#closed) throw this.#closed
+    const { promise: output, ...settle } = withResolvers<unknown>()
+    const { promise: cancelled, reject: cancel } = withResolvers<never>()
+    cancelled.catch(() => {}) // of work that nobody cancels, nobody waits for it
+    const request: Request = {
+      task: { kind, input } as TextTask,
+      terms,
+      cancelled,
+      isCancelled: false,
+      cancel,
+      ...settle,
+    }
+    this.#waiting.push(request)
+    this.#keepProcess()
+    queueMicrotask(() => this.#next()) // not at once: work that is cancelled at once needs no thread
+    return {
+      output: output as Promise<TextWork[Kind]['output']>,
+      cancel: (error) => this.#cancel(request, error),
+    }
+  }
+
+  /** The token ids of a text. */
+  encode(input: LongText): Work<Int32Array> {
+    return this.run('encode', input, {
+      milliseconds: LEAST_MILLISECONDS + input.text.length / ENCODED_CHARACTERS_A_MILLISECOND,
+      file: this.#tokenizerFile,
+      what: `tokenizing a text of ${input.text.length} characters`,
+    })
+  }
+
+  /** Starts the thread and loads the tokenizer, so that the first text need not wait for it. */
+  load(): Work<null> {
+    return this.run('load', null, this.#loadingTerms())
+  }
+
+  /** Rejects what is under way with `error`, and all that is to come; resolves when the thread has ended. */
+  async close(error: BillfishError): Promise<void> {
+    this.#closed ??= error
+    for (const request of this.#waiting.splice(0)) request.reject(error)
+    const thread = this.#thread
+    if (this.#active) this.#cancel(this.#active, error)
+    this.#stop()
+    await thread?.worker.terminate()
+  }
+
+  #loadingTerms(): WorkTerms {
+    return { milliseconds: LOADING_MILLISECONDS, file: this.#tokenizerFile, what: 'loading the tokenizer' }
+  }
+
+  #cancel(request: Request, error: unknown): void {
+    request.reject(error)
+    const index = this.#waiting.indexOf(request)
+    if (index >= 0) {
+      this.#waiting.splice(index, 1)
+    } else if (this.#active === request) {
+      request.isCancelled = true
+      request.cancel(error)
+      this.#stop()
+    }
+    this.#keepProcess()
+  }
+
+  #keepProcess(): void {
+    const { worker } = this.#thread ?? {}
+    if (this.pending > 0) worker?.ref()
+    else worker?.unref()
+  }
+
+  /** Hands the next piece of work over, if the thread has none. */
+  #next(): void {
+    if (this.#active) return
+    const request = this.#waiting.shift()
+    if (request) void this.#perform(request)
+    this.#keepProcess()
+  }
+
+  async #perform(request: Request): Promise<void> {
+    this.#active = request
+    try {
+      const thread = this.#running()
+      if (NEEDS_TOKENIZER.has(request.task.kind) && !thread.loaded) {
+        await answer(thread, { kind: 'load', input: null }, this.#loadingTerms(), request.cancelled)
+        thread.loaded = true
+      }
+      request.resolve(await answer(thread, request.task, request.terms, request.cancelled))
+    } catch (error) {
+      if (error instanceof ThreadLost) this.#stop()
+      request.reject(error instanceof ThreadLost ? error.cause : error)
+    } finally {
+      // Only what is awaited may refer to this object from a thread, or nobody would ever find it abandoned.
+      this.#active = undefined
+      this.#next()
+    }
+  }
+
+  /** The thread, started if there is none or if it has ended while it had nothing to do. */
+  #running(): Thread {
+    if (this.#thread !== undefined && this.#thread.worker.threadId >= 0) return this.#thread
+    let worker: Worker
+    try {
+      worker = new Worker(WORKER_FILE, {
+        name: 'billfish text',
+        workerData: dirname(this.#tokenizerFile),
+        resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
+      })
+    } catch (cause) {
+      throw threadFailed('cannot be started', cause, "under Node.js's permission model, allow it with --allow-worker")
+    }
+    worker.on('error', () => {}) // between pieces of work there is nobody to tell; during one, answer() does
+    abandoned.register(this, worker, worker)
+    this.#thread = { worker, started: false, loaded: false }
+    return this.#thread
+  }
+
+  #stop(): void {
+    if (this.#thread === undefined) return
+    const { worker } = this.#thread
+    this.#thread = undefined
+    abandoned.unregister(worker)
+    void worker.terminate()
+  }
+}
+
+/** The thread has gone, or has to go; `cause` is the error for who waited. */
+class ThreadLost extends Error {
+  override readonly cause: BillfishError
+
+  constructor(cause: BillfishError) {
+    super(cause.message)
+    this.cause = cause
+  }
+}
+
+/** The thread's answer to a task. @throws ThreadLost; what `cancelled` rejects with; what the work threw */
+async function answer(
+  thread: Thread,
+  task: TextTask,
+  terms: WorkTerms,
+  cancelled: Promise<never>,
+): Promise<TextWork[keyof TextWork]['output']> {
+  const { worker } = thread
+  const { promise, resolve, reject } = withResolvers<TextWork[keyof TextWork]['output']>()
+  let timer: NodeJS.Timeout | undefined
+  const overdue = () => reject(new ThreadLost(tooLong(terms)))
+  const begin = () => {
+    worker.postMessage(task)
+    // After setImmediate(): an answer may have come while something else held this event loop.
+    timer = setTimeout(() => setImmediate(overdue), terms.milliseconds)
+  }
+  const onMessage = (reply: TextReply) => {
+    if ('started' in reply) {
+      thread.started = true
+      begin()
+    } else if ('error' in reply) {
+      reject(new BillfishError(reply.error.code, reply.error.message))
+    } else {
+      resolve(reply.output)
+    }
+  }
+  const onError = (cause: NodeJS.ErrnoException) =>
+    reject(
+      new ThreadLost(cause.code === 'ERR_WORKER_OUT_OF_MEMORY' ? tooLarge(terms) : threadFailed('has failed', cause)),
+    )
+  const onExit = (code: number) => reject(new ThreadLost(threadFailed('has ended', new Error(`exit code ${code}`))))
+  worker.on('message', onMessage).on('error', onError).on('exit', onExit)
+  if (thread.started) begin()
+  try {
+    return await Promise.race([promise, cancelled])
+  } finally {
+    clearTimeout(timer)
+    worker.off('message', onMessage).off('error', onError).off('exit', onExit)
+  }
+}
+
+function tooLong({ file, what, milliseconds }: WorkTerms): BillfishError {
+  return invalidCheckpoint(
+    `${file}: ${what} took more than ${Math.round(milliseconds)} ms and was ended. No text of this length takes so long ` +
+      'unless the file makes it so: compare it with the released checkpoint',
+  )
+}
+
+function tooLarge({ file, what }: WorkTerms): BillfishError {
+  return invalidCheckpoint(
+    `${file}: ${what} took more than ${HEAP_MIB} MiB of memory and was ended: compare the file with the released checkpoint`,
+  )
+}
+
+function threadFailed(how: string, cause: unknown, advice = 'the next long text starts a new one'): BillfishError {
+  const message = cause instanceof Error ? cause.message : String(cause)
+  return new BillfishError('INTERNAL', `The thread that works on texts ${how} (${message}); ${advice}.`, { cause })
+}
+
+/** Promise.withResolvers(), which Node.js 20 has not. */
+function withResolvers<Value>() {
+  let resolve!: (value: Value) => void
+  let reject!: (error: unknown) => void
+  const promise = new Promise<Value>((res, rej) => {
+    resolve = res
+    reject = rej
+  })
+  return { promise, resolve, reject }
+}
