@@ -1,11 +1,14 @@
-/** The stable codes a {@link BillfishError} may carry. */
+/** The stable codes a {@link BillfishError} may carry. An abort has none: it rejects with the signal's own reason. */
 export type ErrorCode =
   | 'INVALID_CHECKPOINT'
   | 'UNSUPPORTED_MODEL'
   | 'INVALID_OPTION'
+  /** A call that does not fit what came before it: a second reader of one generation. */
+  | 'INVALID_STATE'
+  /** The model computed a NaN or an infinity; the message names the module where it appeared first. */
+  | 'NON_FINITE'
   | 'DEVICE_NOT_FOUND'
   | 'OUT_OF_MEMORY'
-  | 'ABORTED'
   | 'DISPOSED'
   | 'ADDON_NOT_FOUND'
   | 'INTERNAL'
@@ -22,4 +25,9 @@ export class BillfishError extends Error {
     this.name = 'BillfishError'
     this.code = code
   }
+}
+
+/** What a call is ended with that nobody gave a reason for ending: what `AbortController.abort()` would give. */
+export function abortError(message: string): DOMException {
+  return new DOMException(message, 'AbortError')
 }

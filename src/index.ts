@@ -14,16 +14,16 @@ export {
 } from './devices'
 export { BillfishError, type ErrorCode } from './errors'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
+export type { Generation } from './generation/generation'
+export type { GenerateInput } from './generation/prompt'
 export type {
   FinishReason,
-  GenerateInput,
-  Generation,
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
   GenerationUsage,
   TokenLogprob,
-} from './generation/generation'
+} from './generation/results'
 export type { GenerateOptions } from './generation/sampling-options'
 export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'

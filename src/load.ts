@@ -58,14 +58,14 @@ export interface LoadOptions extends PlanOptions {
  * Loads a checkpoint directory as released on the Hugging Face Hub.
  *
  * @param directory holds config.json, safetensors files and, for text, the tokenizer's files
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY, ABORTED.
- *   Nothing stays allocated then.
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
+ *   signal's reason once it aborts. Nothing stays allocated then.
  */
 export async function loadModel(directory: string, options: LoadOptions = {}): Promise<Model> {
   const { signal } = options
   if (typeof directory !== 'string') throw new BillfishError('INVALID_OPTION', 'directory must be a path.')
   numberFormats(options.dtype)
-  throwIfAborted(signal)
+  signal?.throwIfAborted()
   const checkpoint = await openCheckpoint(directory, { signal })
   const { config, files } = checkpoint
   const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape)
@@ -118,7 +118,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   }
   const memory = spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) }))
   const assets = await source.assets(definition.shape)
-  throwIfAborted(options.signal)
+  options.signal?.throwIfAborted()
   const native = await loadNative(spec, options)
   return new Model({
     native,
@@ -167,23 +167,16 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   try {
     report(0)
     await native.load(report)
-    throwIfAborted(signal)
+    signal?.throwIfAborted()
     report(bytesTotal)
     if (thrown) throw thrown
     return native
   } catch (error) {
     await native.close()
     if (thrown) throw (thrown as { error: unknown }).error
-    throw signal?.aborted ? aborted(signal) : asBillfishError(error)
+    signal?.throwIfAborted() // which ends the loading
+    throw asBillfishError(error)
   } finally {
     signal?.removeEventListener('abort', abort)
   }
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw aborted(signal)
-}
-
-function aborted(signal: AbortSignal): BillfishError {
-  return new BillfishError('ABORTED', 'Loading was aborted by its signal.', { cause: signal.reason })
 }

@@ -1,15 +1,20 @@
+import { type InspectOptions, inspect } from 'node:util'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { GenerationAssets } from './generation/assets'
-import { type GenerateInput, Generation } from './generation/generation'
+import { Generation } from './generation/generation'
+import { GenerationRun } from './generation/generation-run'
+import type { GenerateInput } from './generation/prompt'
 import { type GenerateOptions, generateOptions } from './generation/sampling-options'
+import { readTokenIds } from './generation/token-ids'
 import type { ModelLimits } from './limits'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { optionsOf, readOptions } from './options/read-options'
 import { onAbort, ownSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
-import { Runner, type RunnerLimits } from './pipeline/runner'
+import { checkHiddenStates } from './pipeline/finite'
+import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
 import type { Trace } from './pipeline/trace'
 
 /** Bytes by what they are for. */
@@ -34,6 +39,8 @@ export interface Activity {
   readonly waiting: number
   /** Sequences that are being computed. */
   readonly running: number
+  /** Generations that are not computed for the time being, because their chunks are not read. */
+  readonly paused: number
   /** Steps that the stages are at. */
   readonly stepsInFlight: number
   /** Tokens that the KV cache has room for, and that it is taken up by (in whole blocks). */
@@ -70,11 +77,11 @@ interface ModelParts {
 
 /** A loaded model. Made by `loadModel`; free it with `dispose()` or `await using`. */
 export class Model {
-  private readonly native: NativeModel
-  private readonly runner: Runner
-  private readonly assets: GenerationAssets
-  private readonly stages: ModelParts['stages']
-  private disposal: Promise<void> | undefined
+  readonly #native: NativeModel
+  readonly #runner: Runner
+  readonly #assets: GenerationAssets
+  readonly #stages: ModelParts['stages']
+  #disposal: Promise<void> | undefined
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
   /** config.json as it was read. */
@@ -85,14 +92,14 @@ export class Model {
 
   /** @internal */
   constructor(parts: ModelParts) {
-    this.native = parts.native
-    this.assets = parts.assets
+    this.#native = parts.native
+    this.#assets = parts.assets
     this.deviceMap = Object.fromEntries(parts.deviceMap)
     this.config = parts.config
     this.limits = parts.limits
-    this.stages = parts.stages
+    this.#stages = parts.stages
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
-    this.runner = new Runner(
+    this.#runner = new Runner(
       parts.native,
       parts.limits,
       ropeBase,
@@ -103,24 +110,28 @@ export class Model {
   /**
    * One pass over a fresh sequence: the logits of every position.
    * @param tokenIds at least one token, at most maxModelLength
-   * @throws BillfishError INVALID_OPTION, ABORTED, DISPOSED
+   * @throws BillfishError INVALID_OPTION, NON_FINITE, DISPOSED; the signal's reason once it aborts
    */
   async forward(tokenIds: ArrayLike<number>, options: ForwardOptions = {}): Promise<ForwardResult> {
     const { hiddenStates: wantHiddenStates = false, signal } = readOptions(forwardOptions, options)
-    const prompt = Array.from(tokenIds)
-    const { vocabulary, hiddenSize } = this.limits
+    const { vocabulary, hiddenSize, maxModelLength } = this.limits
+    const why = 'maxModelLength: give fewer, or load the model with a larger one'
+    const prompt = readTokenIds(tokenIds, { vocabulary, most: maxModelLength, why })
+    const modules = Object.keys(this.deviceMap)
     const logits = new Float32Array(prompt.length * vocabulary)
     const hiddenStates: Float32Array[] = []
     let done = 0
-    await this.run(signal, (end) =>
-      this.runner.submit({
+    await this.#run(signal, (end) =>
+      this.#runner.submit({
         prompt,
         maxNewTokens: 0,
         wantLogits: true,
         wantHiddenStates,
         onStep: (step) => {
           logits.set(step.logits as Float32Array, done * vocabulary)
-          for (const [i, rows] of (step.hiddenStates ?? []).entries()) {
+          const states = step.hiddenStates ?? []
+          checkHiddenStates(states, modules, hiddenSize, done)
+          for (const [i, rows] of states.entries()) {
             hiddenStates[i] ??= new Float32Array(prompt.length * hiddenSize)
             hiddenStates[i].set(rows, done * hiddenSize)
           }
@@ -144,7 +155,9 @@ export class Model {
    * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
-    return new Generation(this.runner, this.assets, this.limits, input, readOptions(generateOptions, options))
+    return new Generation(
+      new GenerationRun(this.#runner, this.#assets, this.limits, input, readOptions(generateOptions, options)),
+    )
   }
 
   /**
@@ -152,10 +165,10 @@ export class Model {
    * @throws BillfishError DISPOSED
    */
   memory(): DeviceMemory[] {
-    if (this.disposal) throw disposed()
-    const { total, available } = this.runner.state.blocks
-    const planned = byDevice(this.stages)
-    return [...byDevice(this.native.memory())].map(([device, allocated]) => ({
+    if (this.#disposal) throw disposed()
+    const { total, available } = this.#runner.state.blocks
+    const planned = byDevice(this.#stages)
+    return [...byDevice(this.#native.memory())].map(([device, allocated]) => ({
       device,
       ...allocated,
       planned: planned.get(device) as MemoryUse,
@@ -165,10 +178,10 @@ export class Model {
 
   /** What the model is at just now, for metrics and for services that turn work away. Cheap. */
   activity(): Activity {
-    const { waiting, running, stepsInFlight, preemptions, blocks } = this.runner.state
+    const { waiting, running, paused, stepsInFlight, preemptions, blocks } = this.#runner.state
     const { blockSize } = this.limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
-    return { waiting: waiting + this.assets.worker.pending, running, stepsInFlight, cacheTokens, preemptions }
+    return { waiting: waiting + this.#assets.worker.pending, running, paused, stepsInFlight, cacheTokens, preemptions }
   }
 
   /**
@@ -176,33 +189,52 @@ export class Model {
    * `JSON.stringify(model.trace().toChromeTrace())` is a file for ui.perfetto.dev or chrome://tracing.
    */
   trace(): Trace {
-    return this.runner.trace()
+    return this.#runner.trace()
   }
 
   /** Frees everything. Generations under way end with a DISPOSED error. Safe to call again: it is the same promise. */
   dispose(): Promise<void> {
-    this.disposal ??= this.close()
-    return this.disposal
+    this.#disposal ??= this.#close()
+    return this.#disposal
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
 
-  private async close(): Promise<void> {
-    this.runner.close(disposed())
-    await Promise.all([this.native.close(), this.assets.worker.close(disposed())])
+  /** What console.log() shows. @internal */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const devices = [...byDevice(this.#stages)].map(([device, { weights, kvCache, buffers }]) => [
+      device,
+      { bytes: weights + kvCache + buffers },
+    ])
+    const { maxModelLength, maxSequences } = this.limits
+    return `Model ${inspect(
+      {
+        modelType: this.config.model_type,
+        layers: Object.keys(this.deviceMap).filter((module) => /\.\d+$/.test(module)).length,
+        ...(this.#disposal ? { disposed: true } : { devices: Object.fromEntries(devices) }),
+        maxModelLength,
+        maxSequences,
+      },
+      options,
+    )}`
   }
 
-  private async run(
+  async #close(): Promise<void> {
+    this.#runner.close(disposed())
+    await Promise.all([this.#native.close(), this.#assets.worker.close(disposed())])
+  }
+
+  async #run(
     given: AbortSignal | undefined,
-    start: (end: (error?: unknown) => void) => (error?: unknown) => void,
+    start: (end: (error?: unknown) => void) => SubmittedSequence,
   ): Promise<void> {
     const { signal, release } = ownSignal(given)
     try {
       await new Promise<void>((resolve, reject) => {
-        const cancel = start((error) => (error === undefined ? resolve() : reject(error)))
-        const abort = () => cancel(aborted(signal))
+        const sequence = start((error) => (error === undefined ? resolve() : reject(error)))
+        const abort = () => sequence.end(signal.reason)
         if (signal.aborted) abort()
         else onAbort(signal, abort)
       })
@@ -236,8 +268,4 @@ function stageNames(ranks: ModelParts['stages'], tensorParallelSize: number): st
 
 function disposed(): BillfishError {
   return new BillfishError('DISPOSED', 'The model has been disposed. Load it again to use it.')
-}
-
-function aborted(signal: AbortSignal): BillfishError {
-  return new BillfishError('ABORTED', 'The forward pass was aborted by its signal.', { cause: signal.reason })
 }

@@ -26,7 +26,7 @@ export interface AttentionReport extends MeasuredMachine {
 /**
  * Measures attention over a paged KV cache of random numbers with shuffled blocks, taken in turn from copies that no
  * cache of the device holds together.
- * @throws BillfishError INVALID_OPTION, ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY
+ * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the signal's reason once it aborts
  */
 export async function measureAttention(options: AttentionOptions): Promise<AttentionReport> {
   const target = benchmarkTarget(options)

@@ -38,7 +38,7 @@ export interface GemmReport extends MeasuredMachine {
 
 /**
  * Measures linears on random weights, with data taken in turn from copies that no cache holds together.
- * @throws BillfishError INVALID_OPTION, ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and UNSUPPORTED_MODEL for groups that
+ * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and UNSUPPORTED_MODEL for groups that
  *   the device has no kernel for
  */
 export async function measureGemm(options: GemmOptions): Promise<GemmReport> {

@@ -35,7 +35,8 @@ export function lengthOf({ batchSize, context }: ModelLoad, newTokens: number, m
  * Generates with all sequences at once, greedy, from random tokens: until every prompt has been computed, and then
  * `newTokens` tokens more for each sequence.
  * @param seed the same seed, the same prompts
- * @throws BillfishError ABORTED; INVALID_OPTION where the model's length leaves no room for the tokens
+ * @throws BillfishError INVALID_OPTION where the model's length leaves no room for the tokens; the signal's reason once it
+ *   aborts
  */
 export async function measureModel(
   model: Model,
@@ -44,10 +45,10 @@ export async function measureModel(
   seed: number,
   signal: AbortSignal | undefined,
 ): Promise<ModelRun> {
-  if (signal?.aborted) throw new BillfishError('ABORTED', 'The benchmark was aborted by its signal.')
+  signal?.throwIfAborted()
   const firstStep = (model.trace().steps.at(-1)?.step ?? -1) + 1
   const enough = new AbortController()
-  const abort = () => enough.abort()
+  const abort = () => enough.abort(signal?.reason)
   signal?.addEventListener('abort', abort, { once: true })
   const started = performance.now()
   let promptsLeft = batchSize
@@ -78,9 +79,9 @@ export async function measureModel(
     const endings = await Promise.all(
       prompts.map((prompt) => follow(model.generate(prompt, options)).catch((error: unknown) => error)),
     )
-    // All end with ABORTED: because enough has been generated, or because the signal says so.
+    // All end with the reason of `enough`: because enough has been generated, or because the signal says so.
     const ended = decoded >= batchSize * newTokens && !signal?.aborted
-    const failure = endings.find((error) => !ended || (error as BillfishError).code !== 'ABORTED')
+    const failure = endings.find((error) => !ended || error !== enough.signal.reason)
     if (failure !== undefined) throw failure
   } finally {
     signal?.removeEventListener('abort', abort)

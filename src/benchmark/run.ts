@@ -1,4 +1,3 @@
-import { BillfishError } from '../errors'
 import { activationType, type ModelType, numberFormats } from '../limits'
 import type { NativeBenchmark } from '../native/benchmark'
 import { asBillfishError } from '../pipeline/runner'
@@ -27,7 +26,7 @@ export function benchmarkTarget({ device, dtype = 'float16' }: BenchmarkOptions)
  * Runs a native benchmark to its end, and returns its results and what it tells then.
  * @param make the benchmark; what it refuses is thrown, too
  * @param points how many results it brings
- * @throws BillfishError ABORTED, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and what kernels refuse
+ * @throws BillfishError DEVICE_NOT_FOUND, OUT_OF_MEMORY, and what kernels refuse; the signal's reason once it aborts
  */
 export async function runBenchmark<Result, End>(
   make: () => NativeBenchmark<Result, End>,
@@ -46,7 +45,7 @@ export async function runBenchmark<Result, End>(
       abort()
     }
   }
-  if (signal?.aborted) throw aborted(signal)
+  signal?.throwIfAborted()
   signal?.addEventListener('abort', abort, { once: true })
   try {
     native = make()
@@ -59,12 +58,9 @@ export async function runBenchmark<Result, End>(
     return { end, results }
   } catch (error) {
     if (thrown) throw (thrown as { error: unknown }).error
-    throw signal?.aborted ? aborted(signal) : asBillfishError(error)
+    signal?.throwIfAborted() // which ends the measuring
+    throw asBillfishError(error)
   } finally {
     signal?.removeEventListener('abort', abort)
   }
-}
-
-function aborted(signal: AbortSignal): BillfishError {
-  return new BillfishError('ABORTED', 'The benchmark was aborted by its signal.', { cause: signal.reason })
 }

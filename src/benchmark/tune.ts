@@ -56,7 +56,8 @@ export function tuningFile(): string {
  * Measures which tiles and which way of multiplying are fastest on a GPU, and writes it into the file of tunings, where
  * models that are loaded from then on find it. Other devices' tunings in the file stay. A tuning that is aborted leaves
  * the file as it was.
- * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY, ABORTED
+ * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
+ *   signal's reason once it aborts
  */
 export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16, everyTile = false } = options

@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path'
 import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
 import { type QuantizationSource, readQuantizationConfig } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
-import { readJsonFile, throwIfAborted } from './files'
+import { readJsonFile } from './files'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
 import { readTensors } from './shards'
@@ -87,14 +87,14 @@ class OpenCheckpoint implements Checkpoint {
  * quantisation config and the headers of all safetensors files, and checks them. No weight is read.
  *
  * @param directory - a path; files in it may be symbolic links, as in the Hub's cache
- * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; ABORTED
+ * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; the signal's reason once it aborts
  */
 export async function openCheckpoint(
   directory: string,
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<Checkpoint> {
   const { signal } = options
-  throwIfAborted(signal)
+  signal?.throwIfAborted()
   const path = resolve(directory)
   await refuseUnfinishedCopy(path)
   const [config, generationConfig, quantizeConfig, quantConfig] = await Promise.all(
@@ -102,7 +102,7 @@ export async function openCheckpoint(
       readConfig(path, name),
     ),
   )
-  throwIfAborted(signal)
+  signal?.throwIfAborted()
   if (config === undefined) {
     throw invalidCheckpoint(
       `${join(path, 'config.json')} does not exist; a checkpoint directory as on the Hugging Face Hub is needed`,

@@ -3,13 +3,6 @@ import { BillfishError } from '../errors'
 import { invalidCheckpoint } from './invalid'
 import { decodeUtf8, type JsonLimits, parseJson } from './json'
 
-/** @throws BillfishError ABORTED */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw new BillfishError('ABORTED', 'Opening the checkpoint was aborted by its signal', { cause: signal.reason })
-  }
-}
-
 export function isMissing(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code
   return code === 'ENOENT' || code === 'ENOTDIR'

@@ -11,7 +11,7 @@
  * whatever the format forbids is refused here, with the numbers.
  */
 import type { TensorRef, TensorType } from '../native/weights'
-import { isMissing, readExactly, throwIfAborted, withFile } from './files'
+import { isMissing, readExactly, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { decodeUtf8, isObject, parseJson } from './json'
 import type { UnsupportedTensor } from './types'
@@ -176,14 +176,14 @@ export function parseHeader(
  * Reads and checks the header of one safetensors file.
  *
  * @param file - the index that the TensorRefs get
- * @throws BillfishError INVALID_CHECKPOINT, ABORTED
+ * @throws BillfishError INVALID_CHECKPOINT; the signal's reason once it aborts
  */
 export async function readSafetensorsHeader(
   path: string,
   file: number,
   signal: AbortSignal | undefined,
 ): Promise<SafetensorsHeader> {
-  throwIfAborted(signal)
+  signal?.throwIfAborted()
   try {
     return await withFile(path, async (handle, fileBytes) => {
       if (fileBytes < 10) {
@@ -198,7 +198,7 @@ export async function readSafetensorsHeader(
             `${fileBytes} bytes: it is cut off or not a safetensors file; download it again`,
         )
       }
-      throwIfAborted(signal)
+      signal?.throwIfAborted()
       const json = await readExactly(handle, 8, Number(headerBytes), path)
       const text = decodeUtf8(json, `${path}: the safetensors header`)
       return parseHeader(text, file, path, Number(headerBytes), fileBytes)

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TensorRef } from '../native/weights'
 import { forEachBounded } from './bounded'
-import { isMissing, readJsonFile, throwIfAborted } from './files'
+import { isMissing, readJsonFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
@@ -115,7 +115,7 @@ function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable):
  *
  * @param baseName - `model_file_base_name` of quantize_config.json, if any
  * @returns the table of all tensors (files as absolute paths) and the sum of the files' sizes in bytes
- * @throws BillfishError INVALID_CHECKPOINT, ABORTED
+ * @throws BillfishError INVALID_CHECKPOINT; the signal's reason once it aborts
  */
 export async function readTensors(
   directory: string,
@@ -131,7 +131,7 @@ export async function readTensors(
   await forEachBounded(paths.length, CONCURRENT_READS, async (i) => {
     headers[i] = await readSafetensorsHeader(paths[i] as string, i, signal)
   })
-  throwIfAborted(signal)
+  signal?.throwIfAborted()
 
   const tensors = new Map<string, TensorRef>()
   const unsupported = new Map<string, UnsupportedTensor>()

@@ -1,4 +1,6 @@
-import type { GenerateInput, Generation, GenerationResult } from '../generation/generation'
+import type { Generation } from '../generation/generation'
+import type { GenerateInput } from '../generation/prompt'
+import type { GenerationResult } from '../generation/results'
 import type { GenerateOptions } from '../generation/sampling-options'
 import type { DeviceMemory, Model } from '../model'
 import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from './format'

@@ -99,9 +99,9 @@ async function answer(
       if (!options.quiet) terminal.stderr.write(`${statistics(result)}`)
     }
   } catch (error) {
-    if (!(error instanceof BillfishError)) throw error
-    if (error.code !== 'ABORTED') {
-      if (error.code !== 'INVALID_OPTION' || before.length === 0 || options.json) throw error
+    if (!signal.aborted || error !== signal.reason) {
+      const refused = error instanceof BillfishError && error.code === 'INVALID_OPTION'
+      if (!refused || before.length === 0 || options.json) throw error
       terminal.stderr.write(`${error.message}\n(/reset forgets the conversation and makes room.)\n`)
       return [...before]
     }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { BillfishError } from '../errors'
-import type { GenerateInput } from '../generation/generation'
+import type { GenerateInput } from '../generation/prompt'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'

@@ -33,8 +33,7 @@ export async function abortable<T>(terminal: Terminal, body: (signal: AbortSigna
   try {
     return await body(controller.signal)
   } catch (error) {
-    const aborted = error instanceof BillfishError && error.code === 'ABORTED' && controller.signal.aborted
-    throw aborted ? new Interrupted() : error
+    throw controller.signal.aborted && error === controller.signal.reason ? new Interrupted() : error
   } finally {
     remove()
   }

@@ -3,6 +3,7 @@ import type { GenerationAssets } from './assets'
 import type { ChatMessage } from './chat-template'
 import { isLong, type LongText } from './long-text'
 import type { GenerateOptions } from './sampling-options'
+import { readTokenIds } from './token-ids'
 import type { Tokenizer } from './types'
 
 /** What an answer is generated for: a text, chat messages, or token ids. */
@@ -17,9 +18,19 @@ export function readPrompt(
   input: GenerateInput,
   assets: Pick<GenerationAssets, 'tokenizer' | 'chatTemplate' | 'vocabulary' | 'missingTokenizer'>,
   options: Pick<GenerateOptions, 'addSpecialTokens' | 'chatTemplate'>,
+  maxModelLength: number,
 ): readonly number[] | LongText {
-  const prompt = idsOrText(input, assets, options)
-  return 'text' in prompt ? prompt : checkTokens(prompt, assets.vocabulary)
+  if (isMessages(input)) return checked(messageText(input, assets, options), assets)
+  if (typeof input === 'string') {
+    if (assets.tokenizer === undefined) throw assets.missingTokenizer('a prompt of text')
+    return checked({ text: input, addSpecialTokens: options.addSpecialTokens ?? true }, assets)
+  }
+  if (!Array.isArray(input) && !ArrayBuffer.isView(input)) {
+    const what = input === null ? 'null' : typeof input
+    throw new BillfishError('INVALID_OPTION', `The prompt must be a text, messages or token ids, not ${what}.`)
+  }
+  const why = 'the most that leaves room for one more: shorten it, or load the model with a larger maxModelLength'
+  return readTokenIds(input, { vocabulary: assets.vocabulary, most: maxModelLength - 1, why })
 }
 
 /** @throws BillfishError INVALID_OPTION if there is no token, or one that the model does not know */
@@ -34,29 +45,32 @@ export function checkTokens(ids: readonly number[], vocabulary: number): readonl
   return ids
 }
 
-function idsOrText(
-  input: GenerateInput,
+/** Whether an input is a conversation, by its first member. */
+function isMessages(input: unknown): input is readonly ChatMessage[] {
+  try {
+    return Array.isArray(input) && typeof input[0] === 'object' && input[0] !== null
+  } catch {
+    return false // a getter that throws: whatever it is, its tokens cannot be read
+  }
+}
+
+function messageText(
+  messages: readonly ChatMessage[],
   { tokenizer, chatTemplate, missingTokenizer }: Parameters<typeof readPrompt>[1],
   options: Parameters<typeof readPrompt>[2],
-): readonly number[] | LongText {
-  if (typeof input === 'string') {
-    if (tokenizer === undefined) throw missingTokenizer('a prompt of text')
-    return encodeShort({ text: input, addSpecialTokens: options.addSpecialTokens ?? true }, tokenizer)
-  }
-  if (input instanceof Int32Array || input instanceof Uint32Array) return Array.from(input)
-  if (!Array.isArray(input)) {
-    throw new BillfishError('INVALID_OPTION', `The prompt must be a text, messages or token ids, not ${typeof input}.`)
-  }
-  if (!input.some((entry) => typeof entry === 'object')) return input as readonly number[]
+): LongText {
   if (tokenizer === undefined) throw missingTokenizer('messages')
   if (chatTemplate === undefined) {
     const message = 'The checkpoint has no chat template (neither chat_template.jinja nor one in tokenizer_config.json)'
     throw new BillfishError('INVALID_OPTION', `${message}; write the prompt as text.`)
   }
-  const text = chatTemplate.render(input as readonly ChatMessage[], options.chatTemplate)
-  return encodeShort({ text, addSpecialTokens: false }, tokenizer)
+  return { text: chatTemplate.render(messages, options.chatTemplate), addSpecialTokens: false }
 }
 
-function encodeShort(input: LongText, tokenizer: Tokenizer): readonly number[] | LongText {
-  return isLong(input.text) ? input : tokenizer.encode(input.text, input)
+/** A short text as its token ids. */
+function checked(
+  input: LongText,
+  { tokenizer, vocabulary }: Parameters<typeof readPrompt>[1],
+): readonly number[] | LongText {
+  return isLong(input.text) ? input : checkTokens((tokenizer as Tokenizer).encode(input.text, input), vocabulary)
 }

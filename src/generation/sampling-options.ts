@@ -33,8 +33,8 @@ export interface GenerateOptions {
   readonly presencePenalty?: number | undefined
   /** Is subtracted from a token's logit once for each time that the answer has it already. Default 0. */
   readonly frequencyPenalty?: number | undefined
-  /** The same seed gives the same answer (on the same devices). Default: a random one. */
-  readonly seed?: number | bigint | undefined
+  /** The same seed gives the same answer (on the same devices); digits are as good as a number. Default: a random one. */
+  readonly seed?: number | bigint | string | undefined
   /** Token id -> what to add to its logit; -100 forbids a token in effect. */
   readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined
   /** Texts that end the answer; they are not part of it. */
@@ -85,8 +85,9 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
         .bigint()
         .min(0n)
         .lt(1n << 64n),
+      z.string().refine((text) => /^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n),
     ])
-    .describe('a whole number from 0 to 2^53 - 1, or a bigint below 2^64'),
+    .describe('a whole number from 0 to 2^53 - 1, or a bigint or its decimal digits below 2^64'),
   logitBias: z
     .custom<NonNullable<GenerateOptions['logitBias']>>((value) => isRecord(value) || types.isMap(value))
     .describe('an object or a Map from token ids to numbers'),

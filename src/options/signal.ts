@@ -1,4 +1,3 @@
-import { BillfishError } from '../errors'
 import { guarded } from './snapshot'
 
 /** Whether a value can be listened to as an AbortSignal: of this realm, another one, or a polyfill. */
@@ -53,6 +52,11 @@ export function ownSignal(given: AbortSignal | undefined): OwnSignal {
   const abort = () => {
     if (!controller.signal.aborted) controller.abort(reasonOf(given))
   }
+  guarded('signal', () => {
+    const probe = () => {}
+    given.addEventListener('abort', probe)
+    given.removeEventListener('abort', probe) // one that throws is told of now, when it still can be
+  })
   const release = onAbort(given, abort)
   if (guarded('signal', () => given.aborted)) abort()
   return { signal: controller.signal, release }
@@ -62,6 +66,6 @@ function reasonOf(signal: AbortSignal): unknown {
   try {
     return signal.reason
   } catch (error) {
-    return new BillfishError('ABORTED', 'The signal has aborted, but its reason cannot be read.', { cause: error })
+    return error // a getter that throws has given a reason, too
   }
 }

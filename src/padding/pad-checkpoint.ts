@@ -8,7 +8,6 @@ import { UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../errors'
 import type { TensorRef } from '../native/weights'
 import type { PaddingPlacement } from '../quantization/padding'
-import { throwIfPaddingAborted } from './abort'
 import { findGatedMlps, type GatedMlps } from './gated-mlp'
 import { listOtherFiles, refuseForeignLinks, writeConfig, writeOtherFiles } from './other-files'
 import { padLinear } from './pad-linear'
@@ -59,7 +58,8 @@ export interface PadResult {
  * @param directory a checkpoint as released on the Hugging Face Hub
  * @param output a directory that does not exist yet
  * @throws BillfishError INVALID_OPTION (a size that is no legal one, an output that exists or cannot be written),
- *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), ABORTED, INTERNAL (the verification failed)
+ *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), INTERNAL (the verification failed); the
+ *   signal's reason once it aborts
  */
 export async function padCheckpoint(directory: string, output: string, options: PadOptions = {}): Promise<PadResult> {
   for (const [name, path] of Object.entries({ directory, output })) {
@@ -67,7 +67,7 @@ export async function padCheckpoint(directory: string, output: string, options: 
   }
   checkPadOptions(options)
   const { signal } = options
-  throwIfPaddingAborted(signal)
+  signal?.throwIfAborted()
   const target = resolve(output)
   const checkpoint = await openCheckpoint(directory, { signal })
   await refuseInside(checkpoint.directory, target)
@@ -102,11 +102,11 @@ export async function padCheckpoint(directory: string, output: string, options: 
   const workspace = await Workspace.open(target, await fingerprintOf(checkpoint, padded, placement))
   try {
     const reusedFiles = await writeShards(workspace, shards, options)
-    throwIfPaddingAborted(signal)
+    signal?.throwIfAborted()
     await writeOtherFiles(checkpoint, workspace.checkpoint, others, changed.values())
     const verification =
       options.verify === false ? undefined : await verify(workspace, checkpoint, found, shards, result, options)
-    throwIfPaddingAborted(signal)
+    signal?.throwIfAborted()
     await writeConfig(checkpoint, workspace.checkpoint, found, padded)
     await workspace.publish()
     return { ...result, written: true, reusedFiles, verification }
@@ -246,7 +246,7 @@ async function verify(
     })
   } catch (error) {
     // What is wrong must not be taken for finished by the next call.
-    if (error instanceof BillfishError && error.code !== 'ABORTED') {
+    if (error instanceof BillfishError && error !== signal?.reason) {
       for (const { name } of shards) await workspace.discard(name)
     }
     throw error

@@ -5,7 +5,6 @@ import { basename } from 'node:path'
 import { forEachBounded } from '../checkpoint/bounded'
 import { readExactly, withFile } from '../checkpoint/files'
 import type { Checkpoint, UnsupportedTensor } from '../checkpoint/types'
-import { throwIfPaddingAborted } from './abort'
 import { bytesOf, type PaddedTensor, type Part } from './parts'
 import { SlabReader, slabsOf } from './slabs'
 import { writing } from './write-errors'
@@ -89,12 +88,12 @@ export interface WritingOptions {
 /**
  * Writes the file at `path`, over one that is there, and leaves it open, its bytes perhaps not on disk yet.
  *
- * @throws BillfishError ABORTED; INVALID_CHECKPOINT where the source cannot be read; INVALID_OPTION or OUT_OF_MEMORY where
- *   the target cannot be written
+ * @throws BillfishError INVALID_CHECKPOINT where the source cannot be read; INVALID_OPTION or OUT_OF_MEMORY where the target
+ *   cannot be written; the signal's reason once it aborts
  */
 export async function writeShard(plan: ShardPlan, path: string, options: WritingOptions): Promise<FileHandle> {
   const { signal, onBytes } = options
-  throwIfPaddingAborted(signal)
+  signal?.throwIfAborted()
   if (plan.header === undefined) {
     await writing(path, plan.bytes, () => copyFile(plan.source, path, constants.COPYFILE_FICLONE))
     onBytes(plan.bytes)
@@ -109,7 +108,7 @@ export async function writeShard(plan: ShardPlan, path: string, options: Writing
       const slabs = slabsOf(plan.parts, header.byteLength)
       const readers = Array.from({ length: CONCURRENT_SLABS }, () => new SlabReader(file, plan.source))
       await forEachBounded(slabs.length, CONCURRENT_SLABS, async (i, worker) => {
-        throwIfPaddingAborted(signal)
+        signal?.throwIfAborted()
         const slab = slabs[i] as (typeof slabs)[number]
         const bytes = await (readers[worker] as SlabReader).read(slab)
         for (let done = 0; done < slab.bytes; ) {

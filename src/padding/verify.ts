@@ -12,7 +12,6 @@ import { BillfishError } from '../errors'
 import { type LinearSpec, storedBytes, type TensorRef } from '../native/weights'
 import { resolveLinear } from '../quantization/linear'
 import { type PaddingPlacement, paddingRuns } from '../quantization/padding'
-import { throwIfPaddingAborted } from './abort'
 import { type Comparer, openComparer } from './compare-mlps'
 import { startComparers } from './comparing-threads'
 import type { GatedMlp, GatedMlps } from './gated-mlp'
@@ -71,7 +70,7 @@ async function openPadded(
  * Verifies all MLPs of a checkpoint against the padded files `paths`.
  *
  * @throws BillfishError INTERNAL where a padded MLP computes something else; INVALID_CHECKPOINT where the padded files
- *   are not what they should be; ABORTED
+ *   are not what they should be; the signal's reason once it aborts
  */
 export async function verifyPadding(
   checkpoint: Checkpoint,
@@ -89,14 +88,14 @@ export async function verifyPadding(
   const threads = bytes < THREADS_FROM_BYTES ? 0 : Math.min(availableParallelism(), layers, MAX_THREADS)
   const comparers = threads > 0 ? startComparers(files, threads) : [await openComparer(files)]
   const close = () => Promise.all(comparers.map((comparer) => comparer.close()))
-  const abort = () => void close()
+  const abort = () => void close().catch(() => {}) // closed again at the end, where it is told of
   signal?.addEventListener('abort', abort, { once: true })
   let maxOutput = 0
   let done = 0
   try {
     onLayer?.(done)
     await forEachBounded(layers, comparers.length, async (i, comparer) => {
-      throwIfPaddingAborted(signal)
+      signal?.throwIfAborted()
       const original = withUnreadZeros(found.mlps[i] as GatedMlp, (name) => checkpoint.tensors.get(name))
       const pair = { original, padded: paddedMlps[i] as GatedMlp, runs }
       const { difference, output } = await (comparers[comparer] as Comparer).compare(pair)
@@ -111,7 +110,7 @@ export async function verifyPadding(
       onLayer?.(++done)
     })
   } catch (error) {
-    throwIfPaddingAborted(signal) // which ends what is under way
+    signal?.throwIfAborted() // which ends what is under way
     throw error
   } finally {
     signal?.removeEventListener('abort', abort)

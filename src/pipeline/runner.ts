@@ -26,10 +26,20 @@ export interface RunnerLimits {
 export interface RunnerState {
   readonly waiting: number
   readonly running: number
+  readonly paused: number
   readonly stepsInFlight: number
   /** How many times a sequence had to give its KV blocks back, to be computed again. */
   readonly preemptions: number
   readonly blocks: { readonly total: number; readonly available: number }
+}
+
+/** A sequence that has been submitted. Nothing here has an effect once it has ended. */
+export interface SubmittedSequence {
+  /** Ends it early. Its onEnd is called with `error` when no step of it is under way any more. */
+  end(error: unknown): void
+  /** Computes nothing of it, from the next step on, until it is resumed. */
+  pause(): void
+  resume(): void
 }
 
 /**
@@ -67,19 +77,27 @@ export class Runner {
 
   /**
    * Starts a sequence. Its onEnd is called exactly once, never before submit has returned.
-   * @returns ends the sequence early, with the error given
    * @throws BillfishError INVALID_OPTION for a request that could never run; DISPOSED
    */
-  submit(request: SequenceRequest): (error?: unknown) => void {
+  submit(request: SequenceRequest): SubmittedSequence {
     if (this.closed) throw this.closed
     this.check(request)
     const sequence = new Sequence(request, this.arrivals++)
     this.scheduler.add(sequence)
     queueMicrotask(() => this.pump())
-    return (error) => {
-      sequence.ending ??= { error }
-      this.sweep()
-      this.pump()
+    return {
+      end: (error) => {
+        sequence.ending ??= { error }
+        this.sweep()
+        this.pump()
+      },
+      pause: () => {
+        sequence.paused = true
+      },
+      resume: () => {
+        sequence.paused = false
+        this.pump()
+      },
     }
   }
 
@@ -117,21 +135,27 @@ export class Runner {
   private async step(batch: Batch): Promise<void> {
     const composed = composeStep(batch, this.pool, this.ropeBase)
     let output: StepOutput | undefined
-    let failure: { error: unknown } | undefined
+    let error: unknown
     try {
       output = await this.native.step(composed.request)
       this.recorder.record(composed.request.tokens.length, batch.length, output.stages)
       for (const notice of output.notices) {
         process.emitWarning(notice, { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' })
       }
-    } catch (error) {
-      failure = { error: asBillfishError(error) }
+    } catch (thrown) {
+      error = asBillfishError(thrown)
     }
-    this.scheduler.complete(batch)
-    const brought = output && dealOut(composed, output, this.limits)
-    for (const [i, { sequence }] of batch.entries()) {
-      if (brought) this.advance(sequence, brought[i] as SequenceStep)
-      else sequence.ending ??= failure
+    if (output) {
+      const brought = dealOut(composed, output, this.limits)
+      const counts = new Set(this.scheduler.complete(batch))
+      for (const [i, share] of batch.entries()) {
+        if (counts.has(share)) this.advance(share.sequence, brought[i] as SequenceStep)
+      }
+    } else if (batch.length > 1 && error instanceof BillfishError && error.code === 'NON_FINITE') {
+      this.scheduler.retry(batch) // one of them is to blame: the others must not fail with it
+    } else {
+      this.scheduler.complete(batch)
+      for (const { sequence } of batch) sequence.ending ??= { error }
     }
     this.sweep()
     this.pump()
@@ -156,6 +180,7 @@ export class Runner {
 
 /** Errors from the native side carry `code`; make them the one error class. */
 export function asBillfishError(error: unknown): unknown {
-  if (error instanceof BillfishError || !(error instanceof Error) || !('code' in error)) return error
+  if (error instanceof BillfishError || !(error instanceof Error)) return error
+  if (!('code' in error) || typeof error.code !== 'string') return error
   return new BillfishError(error.code as BillfishError['code'], error.message, { cause: error })
 }

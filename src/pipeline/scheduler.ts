@@ -9,7 +9,12 @@ export interface SchedulerOptions extends SchedulePolicy {
   readonly ropeBase: (promptLength: number, length: number) => number
 }
 
-export type Batch = readonly Share<Sequence>[]
+/** Rows of a sequence in a step, from position `from` on. */
+export interface BatchShare extends Share<Sequence> {
+  readonly from: number
+}
+
+export type Batch = readonly BatchShare[]
 
 /**
  * Which sequences run, with which KV blocks, and what the next step computes. Knows nothing of devices, promises or
@@ -19,6 +24,9 @@ export type Batch = readonly Share<Sequence>[]
  * out, the sequence that came last gives its blocks back and is computed again later: its tokens are known, so that
  * nothing is lost but time. The oldest one can always go on, because the pool holds at least one sequence of full
  * length; so every sequence ends.
+ *
+ * A sequence that is paused computes nothing. It keeps its blocks as long as nobody else needs them, and gives them back
+ * before any other sequence does, whenever it came; it counts as running only as long as nobody waits for its place.
  */
 export class Scheduler {
   /** In order of arrival. */
@@ -38,8 +46,16 @@ export class Scheduler {
     return [...this.waiting, ...this.running]
   }
 
-  get counts(): { readonly waiting: number; readonly running: number; readonly stepsInFlight: number } {
-    return { waiting: this.waiting.length, running: this.running.length, stepsInFlight: this.inFlight }
+  get counts(): {
+    readonly waiting: number
+    readonly running: number
+    readonly paused: number
+    readonly stepsInFlight: number
+  } {
+    const waiting = this.waiting.filter(({ paused }) => !paused).length
+    const running = this.running.filter(({ paused }) => !paused).length
+    const paused = this.waiting.length + this.running.length - waiting - running
+    return { waiting, running, paused, stepsInFlight: this.inFlight }
   }
 
   add(sequence: Sequence): void {
@@ -51,12 +67,13 @@ export class Scheduler {
   next(): Batch | undefined {
     if (this.inFlight >= this.options.stepsInFlight) return undefined
     this.admit()
-    const generating = this.running.filter(({ decodes }) => decodes).length
+    const generating = this.running.filter(({ decodes, paused }) => decodes && !paused).length
     const stepsFree = this.options.stepsInFlight - this.inFlight
-    const batch = nextBatch(this.ready(), { generating, stepsFree }, this.options).map(({ sequence, rows }) => ({
-      sequence,
-      rows: this.rowsOfOneBase(sequence, rows),
-    }))
+    const ready = this.ready()
+    const alone = ready.find((sequence) => sequence.alone)
+    const batch = nextBatch(alone ? [alone] : ready, { generating, stepsFree }, this.options).map(
+      ({ sequence, rows }) => ({ sequence, rows: this.rowsOfOneBase(sequence, rows), from: sequence.scheduled }),
+    )
     if (batch.length === 0) return undefined
     for (const { sequence, rows } of batch) {
       sequence.scheduled += rows
@@ -68,13 +85,36 @@ export class Scheduler {
     return batch
   }
 
-  /** Takes a step back whose rows are in the cache now, or would be had it not failed. */
-  complete(batch: Batch): void {
+  /** Takes a step back whose rows are in the cache now. @returns the shares that count, in no need of {@link retry} */
+  complete(batch: Batch): BatchShare[] {
     this.inFlight--
-    for (const { sequence, rows } of batch) {
-      sequence.stepsInFlight--
-      sequence.computed += rows
+    return batch.filter(({ sequence, rows, from }) => {
+      const counts = sequence.rewindTo === undefined || from < sequence.rewindTo
+      if (counts) {
+        sequence.computed += rows
+        sequence.alone = false
+      }
+      this.stepEnded(sequence)
+      return counts
+    })
+  }
+
+  /** Takes a step back that has failed: each of its sequences is computed again from there on, by steps of its own. */
+  retry(batch: Batch): void {
+    this.inFlight--
+    for (const { sequence, from } of batch) {
+      sequence.rewindTo = Math.min(sequence.rewindTo ?? from, from)
+      this.stepEnded(sequence)
     }
+  }
+
+  private stepEnded(sequence: Sequence): void {
+    sequence.stepsInFlight--
+    if (sequence.rewindTo === undefined || sequence.stepsInFlight > 0) return
+    sequence.computed = sequence.rewindTo
+    sequence.scheduled = sequence.rewindTo
+    sequence.rewindTo = undefined
+    sequence.alone = true
   }
 
   /** Takes out the sequences that are to end and have no step under way; their blocks are free again. */
@@ -94,15 +134,27 @@ export class Scheduler {
 
   /** In order of arrival: a long request at the head of the queue is not overtaken for ever by short ones. */
   private admit(): void {
-    for (let next = this.waiting[0]; next; next = this.waiting[0]) {
-      if (this.running.length >= this.options.maxSequences) return
+    const first = () => this.waiting.find(({ paused }) => !paused)
+    for (let next = first(); next; next = first()) {
       const needed = this.pool.blocksFor(next.tokens.length)
-      // A block for each one that runs: else the newcomer would be sent back as soon as they grow.
-      if (needed + this.running.length > this.pool.available) return
-      this.waiting.shift()
+      if (!this.makePlace(needed)) return
+      this.waiting.splice(this.waiting.indexOf(next), 1)
       next.blocks = this.pool.take(needed)
       this.running.push(next)
     }
+  }
+
+  /** Makes sure that one sequence more may run and take so many blocks, at the cost of those that are paused. */
+  private makePlace(needed: number): boolean {
+    const idle = this.running.filter(({ paused, preemptible }) => paused && preemptible)
+    const freed = idle.reduce((sum, { blocks }) => sum + blocks.length, 0)
+    // A block for each one that runs: else the newcomer would be sent back as soon as they grow.
+    const fits = (running: number, available: number) =>
+      running < this.options.maxSequences && needed + running <= available
+    if (!fits(this.running.length - idle.length, this.pool.available + freed)) return false
+    idle.sort((a, b) => a.arrival - b.arrival)
+    while (!fits(this.running.length, this.pool.available)) this.preempt(idle.pop() as Sequence)
+    return true
   }
 
   /** Running sequences that have something to compute and the blocks for it, oldest first. */
@@ -110,19 +162,21 @@ export class Scheduler {
     const byArrival = [...this.running].sort((a, b) => a.arrival - b.arrival)
     return byArrival.filter((sequence) => {
       const preempted = sequence.blocks.length === 0 // by one before it, just now
-      return !preempted && !sequence.ending && sequence.pending > 0 && this.makeRoom(sequence)
+      const held = preempted || sequence.paused || sequence.rewindTo !== undefined || sequence.ending
+      return !held && sequence.pending > 0 && this.makeRoom(sequence)
     })
   }
 
-  /** Makes sure that there are blocks for all tokens of a sequence, at the cost of those that came after it. */
+  /** Makes sure that there are blocks for all tokens of a sequence, at the cost of those that are paused or came later. */
   private makeRoom(sequence: Sequence): boolean {
     const missing = this.pool.blocksFor(sequence.tokens.length) - sequence.blocks.length
     while (missing > this.pool.available) {
-      const last = this.running
-        .filter((other) => other.arrival > sequence.arrival && other.preemptible && other.blocks.length > 0)
-        .reduce<Sequence | undefined>((a, b) => (a && a.arrival > b.arrival ? a : b), undefined)
-      if (!last) return false
-      this.preempt(last)
+      const victim = this.running
+        .filter((other) => (other.paused || other.arrival > sequence.arrival) && other.preemptible)
+        .filter((other) => other.blocks.length > 0)
+        .reduce<Sequence | undefined>((a, b) => (a && goesBefore(a, b) ? a : b), undefined)
+      if (!victim) return false
+      this.preempt(victim)
     }
     if (missing > 0) sequence.blocks.push(...this.pool.take(missing))
     return true
@@ -158,4 +212,9 @@ export class Scheduler {
     }
     return low
   }
+}
+
+/** Whether `a` gives its blocks back before `b` does: those that are paused first, and of alike ones the latest. */
+function goesBefore(a: Sequence, b: Sequence): boolean {
+  return a.paused === b.paused ? a.arrival > b.arrival : a.paused
 }

@@ -42,6 +42,12 @@ export class Sequence {
   stepsInFlight = 0
   /** When its last step was composed, as a number of steps; the schedule serves first who has waited longest. */
   lastStep = -1
+  /** Whether it is to compute nothing for the time being: its reader is behind. */
+  paused = false
+  /** Where it is to be computed from again, a step with rows from there on having failed. */
+  rewindTo: number | undefined
+  /** Whether its next step is to have no other sequence in it: then it is known whose failure it is. */
+  alone = false
   /** Set when the sequence is to end, as soon as no step of it is under way. */
   ending: { error?: unknown } | undefined
 

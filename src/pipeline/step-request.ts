@@ -35,9 +35,8 @@ export function composeStep(
   const sampling: StepRequest['sampling'][number][] = []
   const parts: Part[] = []
   let row = 0
-  for (const [i, { sequence, rows }] of batch.entries()) {
+  for (const [i, { sequence, rows, from: past }] of batch.entries()) {
     const { request, scheduled } = sequence
-    const past = scheduled - rows
     const blocks = sequence.blocks.slice(0, pool.blocksFor(scheduled))
     sequences.set([row, rows, past, blockTables.length, blocks.length], i * spanNumbers)
     blockTables.push(...blocks)

@@ -72,7 +72,7 @@ async function soak(directory, deviceMap, steps) {
           counts.answers++
           check(got.length === maxNewTokens, `${got.length} tokens came where ${maxNewTokens} were asked for`)
         } catch (error) {
-          if (error.code !== 'ABORTED') throw error
+          if (error !== controller.signal.reason) throw error
           counts.aborts++
         }
         counts.tokens += got.length

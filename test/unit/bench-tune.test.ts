@@ -81,9 +81,11 @@ describe('billfish bench tune', () => {
       signal: controller.signal,
       onProgress: (done) => done === 1 && controller.abort(reason),
     })
-    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', cause: reason })
+    await expect(aborted).rejects.toBe(reason)
     expect(existsSync(file)).toBe(false)
-    await expect(tuneGemm({ ...small, file, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
+    await expect(tuneGemm({ ...small, file, signal: AbortSignal.abort() })).rejects.toMatchObject({
+      name: 'AbortError',
+    })
   })
 
   it.each([0, 1, 2])('ends with what onProgress throws after %i points', async (points) => {

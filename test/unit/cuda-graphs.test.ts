@@ -27,13 +27,13 @@ async function generations(name: string, graphs: 'on' | 'off', ranks = 1) {
       })
       .result()
   const controller = new AbortController()
-  const aborted = generate('p7', 50, controller.signal).catch(({ code }) => code)
+  const aborted = generate('p7', 50, controller.signal).catch(({ name }) => name)
   const first = generate('p7', 9)
   const second = generate('p33', 3).then(async ({ tokenIds }) => {
     controller.abort()
     return [...tokenIds, ...(await generate('p7', 4)).tokenIds]
   })
-  expect(await aborted).toBe('ABORTED')
+  expect(await aborted).toBe('AbortError')
   return { first: (await first).tokenIds, second: await second }
 }
 

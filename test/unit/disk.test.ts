@@ -59,7 +59,7 @@ describe("device 'disk'", () => {
       signal: controller.signal,
       onProgress: () => controller.abort(),
     })
-    await expect(loading).rejects.toMatchObject({ code: 'ABORTED' })
+    await expect(loading).rejects.toMatchObject({ name: 'AbortError' })
     expect(mappedFrom(offloadDirectory)).toEqual([])
   })
 

@@ -89,7 +89,7 @@ test('1000 requests, aborted at random moments, leave no KV block behind and cha
       expect(tokenIds, `request ${index}`).toEqual((await alone)[prompt]?.slice(0, maxNewTokens))
       outcomes.whole++
     } catch (error) {
-      expect(error).toMatchObject({ code: 'ABORTED' })
+      expect(error).toBe(controller.signal.reason)
       outcomes.aborted++
     }
   }
@@ -170,14 +170,14 @@ describe('what a model tells of itself', () => {
     const inUse = () => model.memory().map(({ kvCacheInUse }) => kvCacheInUse)
     expect(inUse()).toEqual([0, 0, 0])
     const generation = model.generate(expected.prompts.p33 as number[], { maxNewTokens: 24, ignoreEos: true })
+    let first = true
     for await (const { tokenIds } of generation) {
-      if (tokenIds.length === 0) continue
+      if (tokenIds.length === 0 || !first) continue
+      first = false
       // Two of the eight blocks (four sequences of 64 tokens) hold 34 tokens.
       expect(inUse()).toEqual(model.memory().map(({ kvCache }) => kvCache / 4))
       expect(model.activity()).toMatchObject({ running: 1, cacheTokens: { total: 256, inUse: 64 } })
-      break
     }
-    await generation.result()
     expectIdle(model)
   })
 

@@ -240,27 +240,29 @@ describe('readPrompt', () => {
   }
 
   it('takes token ids as they are', () => {
-    expect(readPrompt([0, 49], assets, {})).toEqual([0, 49])
-    expect(readPrompt(Int32Array.of(1, 2), assets, {})).toEqual([1, 2])
+    expect(readPrompt([0, 49], assets, {}, 64)).toEqual([0, 49])
+    expect(readPrompt(Int32Array.of(1, 2), assets, {}, 64)).toEqual([1, 2])
   })
 
   it.each<[unknown, RegExp]>([
-    [[], /The prompt is empty/],
+    [[], /The prompt has no tokens/],
     [[1, 50], /Token 1 of the prompt is 50; the model's token ids are whole numbers from 0 to 49/],
     [[-1], /Token 0 of the prompt is -1/],
     [[1.5], /Token 0 of the prompt is 1\.5/],
-    [['a'], /Token 0 of the prompt is a/],
+    [['a'], /Token 0 of the prompt is the text "a"/],
     [7, /must be a text, messages or token ids, not number/],
     ['hello', /no tokenizer for a prompt of text/],
     [[{ role: 'user', content: 'x' }], /no tokenizer for messages/],
   ])('refuses %j', (input, message) => {
-    expect(() => readPrompt(input as number[], assets, {})).toThrowError(
+    expect(() => readPrompt(input as number[], assets, {}, 64)).toThrowError(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(message) }),
     )
   })
 
   it('refuses messages where the checkpoint has no template', () => {
     const tokenizer = { encode: () => [1] } as unknown as Tokenizer
-    expect(() => readPrompt([{ role: 'user', content: 'x' }], { ...assets, tokenizer }, {})).toThrow(/no chat template/)
+    expect(() => readPrompt([{ role: 'user', content: 'x' }], { ...assets, tokenizer }, {}, 64)).toThrow(
+      /no chat template/,
+    )
   })
 })

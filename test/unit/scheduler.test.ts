@@ -77,7 +77,7 @@ test('when blocks run out, the one that came last gives its own back and is comp
   expect(scheduler.preemptions).toBe(1)
   expect(late).toMatchObject({ computed: 0, scheduled: 0, blocks: [] })
   expect(late.tokens).toHaveLength(9)
-  expect(scheduler.counts).toEqual({ waiting: 1, running: 1, stepsInFlight: 1 })
+  expect(scheduler.counts).toEqual({ waiting: 1, running: 1, paused: 0, stepsInFlight: 1 })
   expect(pool.available).toBe(1)
 
   early.ending = {}
