@@ -44,7 +44,7 @@ export function randomModel(preset: string, layers?: number): RandomModel {
       randomWeights: true,
       assets: async ({ vocabulary }) => ({
         tokenizer: undefined,
-        worker: new TextWorker(''),
+        worker: new TextWorker({ file: '' }),
         chatTemplate: undefined,
         defaults: readGenerationDefaults({}, config, undefined, vocabulary),
         vocabulary,

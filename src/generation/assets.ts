@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
@@ -32,9 +31,11 @@ export async function loadGenerationAssets(
   const { directory, config, generationConfig } = checkpoint
   const tokenizer = await findTokenizer(directory)
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
+  const worker = new TextWorker(tokenizer ?? { file: '' })
+  if (tokenizer?.encode === undefined && tokenizer?.longestText) await worker.load().output
   return {
     tokenizer,
-    worker: new TextWorker(join(directory, 'tokenizer.json')),
+    worker,
     chatTemplate: tokenizer && (await loadChatTemplate(directory, tokenizer)),
     defaults: readGenerationDefaults(generationConfig, config, tokenizer, vocabulary),
     vocabulary,

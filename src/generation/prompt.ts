@@ -4,7 +4,6 @@ import type { ChatMessage } from './chat-template'
 import { isLong, type LongText } from './long-text'
 import type { GenerateOptions } from './sampling-options'
 import { readTokenIds } from './token-ids'
-import type { Tokenizer } from './types'
 
 /** What an answer is generated for: a text, chat messages, or token ids. */
 export type GenerateInput = string | readonly ChatMessage[] | readonly number[] | Int32Array | Uint32Array
@@ -67,10 +66,11 @@ function messageText(
   return { text: chatTemplate.render(messages, options.chatTemplate), addSpecialTokens: false }
 }
 
-/** A short text as its token ids. */
+/** A short text as its token ids, where they may be found here. */
 function checked(
   input: LongText,
   { tokenizer, vocabulary }: Parameters<typeof readPrompt>[1],
 ): readonly number[] | LongText {
-  return isLong(input.text) ? input : checkTokens((tokenizer as Tokenizer).encode(input.text, input), vocabulary)
+  if (tokenizer?.encode === undefined || isLong(input.text)) return input
+  return checkTokens(tokenizer.encode(input.text, input), vocabulary)
 }

@@ -2,9 +2,10 @@ import { join } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { bytePairMerge } from './byte-pair-merge'
 import { decodeTokens } from './detokenizer'
+import { LONGEST_TEXT } from './long-text'
 import { nextTurn, SLICE } from './slices'
 import { readTextFile } from './text-file'
-import type { SpecialTokenTexts, Tokenizer } from './types'
+import type { EncodingTokenizer, SpecialTokenTexts } from './types'
 
 export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'
 const MAX_BYTES = 64 * 1024 * 1024
@@ -46,10 +47,10 @@ const PIECE = new RegExp(
  * @returns undefined if the directory has no such file
  * @throws BillfishError INVALID_CHECKPOINT naming the line, if it is malformed
  */
-export async function loadQwenTiktoken(directory: string): Promise<Tokenizer | undefined> {
+export async function loadQwenTiktoken(directory: string): Promise<EncodingTokenizer | undefined> {
   const path = join(directory, QWEN_TIKTOKEN_FILE)
   const text = await readTextFile(path, MAX_BYTES)
-  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, path))
+  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, path), path)
 }
 
 /** Tokens as byte strings (each character one byte), by rank. */
@@ -76,7 +77,10 @@ async function parseRanks(text: string, path: string): Promise<Map<string, numbe
   return ranks
 }
 
-class QwenTokenizer implements Tokenizer {
+class QwenTokenizer implements EncodingTokenizer {
+  readonly file: string
+  readonly growth = 1
+  readonly longestText = LONGEST_TEXT
   readonly vocabularySize: number
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts = { eos: '<|endoftext|>', pad: '<|endoftext|>' }
@@ -87,7 +91,8 @@ class QwenTokenizer implements Tokenizer {
   readonly #tokens: readonly string[]
   readonly #specials: ReadonlyMap<string, number>
 
-  constructor(ranks: ReadonlyMap<string, number>) {
+  constructor(ranks: ReadonlyMap<string, number>, file: string) {
+    this.file = file
     this.#ranks = ranks
     this.#specials = new Map(SPECIALS.map((name, index) => [name, ranks.size + index]))
     this.#tokens = [...ranks.keys(), ...SPECIALS]

@@ -1,7 +1,14 @@
 import { nextTurn, SLICE } from './slices'
 
-/** No tokenizer's file comes near this; each level is a frame on the stack. */
+/** No tokenizer's file comes near these. Each level is a frame on the stack. */
 const MAX_DEPTH = 128
+/** Members and items: twice as many as the largest vocabulary in use and its merges have. */
+const MAX_VALUES = 4_000_000
+/** Of an object that does not become a Map: what is made in one go must not hold the event loop. */
+const MAX_MEMBERS = 32_768
+const MAX_STRING_LENGTH = 2 * 1024 * 1024
+/** A slice also ends after so many characters, however few values they hold. */
+const SLICE_CHARACTERS = 512 * 1024
 /** From this length on, String.prototype.slice() gives a view that keeps the whole text in memory. */
 const VIEW_LENGTH = 13
 
@@ -20,7 +27,7 @@ const CLOSE_BRACE = 0x7d
  * JSON.parse more than a tenth of a second.
  * @param mapAt path of an object that becomes a Map (`model.vocab`): an object with so many members would take longer to
  * be built and walked than the text to be read
- * @throws SyntaxError
+ * @throws SyntaxError, also for a text that holds more than any tokenizer's file
  */
 export async function parseJsonInSlices(text: string, mapAt?: string): Promise<unknown> {
   const reading = new Reader(text, mapAt).document()
@@ -35,7 +42,9 @@ export async function parseJsonInSlices(text: string, mapAt?: string): Promise<u
 class Reader {
   private at = 0
   private values = 0
-  private readonly scalar = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y
+  private sliceEnd = SLICE_CHARACTERS
+  // No number has more digits, and without bounds a pattern takes memory for each.
+  private readonly scalar = /-?(?:0|[1-9]\d{0,400})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,400})?|true|false|null/y
 
   constructor(
     private readonly text: string,
@@ -66,7 +75,10 @@ class Reader {
       const code = this.skipSpace()
       const inner = path === '' ? key : `${path}.${key}`
       members.set(key, isContainer(code) ? yield* this.container(inner, depth + 1) : this.leaf(code))
-      if (++this.values % SLICE === 0) yield
+      if (members.size > MAX_MEMBERS && path !== this.mapAt) {
+        throw new SyntaxError(`an object with more than ${MAX_MEMBERS} members`)
+      }
+      if (this.endsSlice()) yield
     }
     return path === this.mapAt ? members : Object.fromEntries(members)
   }
@@ -76,9 +88,17 @@ class Reader {
     for (let more = !this.closes(CLOSE_BRACKET); more; more = this.continues(CLOSE_BRACKET)) {
       const code = this.skipSpace()
       items.push(isContainer(code) ? yield* this.container(`${path}[]`, depth + 1) : this.leaf(code))
-      if (++this.values % SLICE === 0) yield
+      if (this.endsSlice()) yield
     }
     return items
+  }
+
+  /** Counts a value; true if other events are due. */
+  private endsSlice(): boolean {
+    if (++this.values > MAX_VALUES) throw new SyntaxError(`more than ${MAX_VALUES} values`)
+    if (this.values % SLICE !== 0 && this.at < this.sliceEnd) return false
+    this.sliceEnd = this.at + SLICE_CHARACTERS
+    return true
   }
 
   /** Takes `close`, if it comes next: the container is empty. */
@@ -111,6 +131,7 @@ class Reader {
     let end = text.indexOf('"', start)
     while (end >= 0 && this.isEscaped(end)) end = text.indexOf('"', end + 1)
     if (end < 0) throw new SyntaxError(`a string without an end at position ${this.at}`)
+    if (end - start > MAX_STRING_LENGTH) throw new SyntaxError(`a string of ${end - start} characters`)
     const from = this.at
     this.at = end + 1
     if (end - start < VIEW_LENGTH) {

@@ -4,7 +4,7 @@ import { type MessagePort, parentPort, type TransferListItem, workerData } from 
 import { BillfishError } from '../errors'
 import type { TextReply, TextTask, TextWork } from './text-worker'
 import { loadTokenizer } from './tokenizer'
-import type { Tokenizer } from './types'
+import type { EncodingTokenizer } from './types'
 
 type Answer<Kind extends keyof TextWork> = {
   readonly output: TextWork[Kind]['output']
@@ -12,7 +12,7 @@ type Answer<Kind extends keyof TextWork> = {
 }
 
 const port = parentPort as MessagePort
-let tokenizer: Tokenizer | undefined
+let tokenizer: EncodingTokenizer | undefined
 
 const work: { [Kind in keyof TextWork]: (input: TextWork[Kind]['input']) => Promise<Answer<Kind>> } = {
   async load() {
@@ -20,7 +20,7 @@ const work: { [Kind in keyof TextWork]: (input: TextWork[Kind]['input']) => Prom
     return { output: null }
   },
   async encode({ text, addSpecialTokens }) {
-    const ids = Int32Array.from((tokenizer as Tokenizer).encode(text, { addSpecialTokens }))
+    const ids = Int32Array.from((tokenizer as EncodingTokenizer).encode(text, { addSpecialTokens }))
     return { output: ids, transfer: [ids.buffer] }
   },
 }

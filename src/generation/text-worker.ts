@@ -2,7 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
-import type { LongText } from './long-text'
+import { checkLength, LONGEST_TEXT, type LongText, type TextLimit } from './long-text'
 
 /** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
 export interface TextWork {
@@ -90,15 +90,18 @@ const abandoned = new FinalizationRegistry<Worker>((worker) => void worker.termi
  * first piece and stays until {@link close}. It keeps the process alive while a piece is awaited, and only then.
  */
 export class TextWorker {
-  readonly #tokenizerFile: string
+  readonly #limit: TextLimit
   readonly #waiting: Request[] = []
   #active: Request | undefined
   #thread: Thread | undefined
   #closed: BillfishError | undefined
 
-  /** @param tokenizerFile the file that the tokenizer is loaded from, in the checkpoint's directory */
-  constructor(tokenizerFile: string) {
-    this.#tokenizerFile = resolve(tokenizerFile) // the working directory may be another one by the first long text
+  /**
+   * @param tokenizer its file, in the checkpoint's directory, and how long its texts may be
+   */
+  constructor({ file, growth = 1, longestText = LONGEST_TEXT }: Partial<TextLimit> & Pick<TextLimit, 'file'>) {
+    // The working directory may be another one by the first long text.
+    this.#limit = { file: resolve(file), growth, longestText }
   }
 
   /** Pieces of work that somebody waits for. */
@@ -143,11 +146,15 @@ export class TextWorker {
     }
   }
 
-  /** The token ids of a text. */
+  /**
+   * The token ids of a text.
+   * @throws BillfishError INVALID_OPTION or INVALID_CHECKPOINT if it is too long for the tokenizer
+   */
   encode(input: LongText): Work<Int32Array> {
+    checkLength(input.text, this.#limit)
     return this.run('encode', input, {
       milliseconds: LEAST_MILLISECONDS + input.text.length / ENCODED_CHARACTERS_A_MILLISECOND,
-      file: this.#tokenizerFile,
+      file: this.#limit.file,
       what: `tokenizing a text of ${input.text.length} characters`,
     })
   }
@@ -168,7 +175,7 @@ export class TextWorker {
   }
 
   #loadingTerms(): WorkTerms {
-    return { milliseconds: LOADING_MILLISECONDS, file: this.#tokenizerFile, what: 'loading the tokenizer' }
+    return { milliseconds: LOADING_MILLISECONDS, file: this.#limit.file, what: 'loading the tokenizer' }
   }
 
   #cancel(request: Request, error: unknown): void {
@@ -224,7 +231,7 @@ export class TextWorker {
     try {
       worker = new Worker(WORKER_FILE, {
         name: 'billfish text',
-        workerData: dirname(this.#tokenizerFile),
+        workerData: dirname(this.#limit.file),
         resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
       })
     } catch (cause) {

@@ -41,6 +41,11 @@ function byteLevelBytes(token: string): Uint8Array {
   return Uint8Array.from(bytes)
 }
 
+/** No decoder in use has six steps. */
+const MAX_STEPS = 32
+/** How many times as long as a token its text may be; more is no spelling. */
+const MAX_GROWTH = 16
+const MAX_STRIPPED_SPACES = 64
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/
 
 /**
@@ -53,9 +58,19 @@ export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
   let byteFallback = false
   let leadingSpacesToStrip = 0
   const replacements: { from: string; to: string }[] = []
+  let steps = 0
+  let growth = 1
 
+  const replace = (from: string, to: string): void => {
+    growth *= Math.max(1, from === '' ? 1 + to.length : to.length / from.length)
+    if (growth > MAX_GROWTH) {
+      throw invalidCheckpoint(`${path}: the decoder makes texts more than ${MAX_GROWTH} times as long as their tokens`)
+    }
+    replacements.push({ from, to })
+  }
   const read = (step: unknown): void => {
     if (!isObject(step)) throw unsupported(step, path)
+    if (++steps > MAX_STEPS) throw invalidCheckpoint(`${path}: the decoder has more than ${MAX_STEPS} steps`)
     switch (step.type) {
       case 'Sequence':
         if (!Array.isArray(step.decoders)) throw unsupported(step, path)
@@ -70,17 +85,17 @@ export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
       case 'Fuse':
         return
       case 'Metaspace':
-        replacements.push({ from: typeof step.replacement === 'string' ? step.replacement : '\u2581', to: ' ' })
+        replace(typeof step.replacement === 'string' ? step.replacement : '\u2581', ' ')
         if (step.prepend_scheme !== 'never') leadingSpacesToStrip = 1
         return
       case 'Replace': {
         const from = isObject(step.pattern) ? step.pattern.String : undefined
         if (typeof from !== 'string' || typeof step.content !== 'string') throw unsupported(step, path)
-        replacements.push({ from, to: step.content })
+        replace(from, step.content)
         return
       }
       case 'Strip':
-        if (step.content !== ' ' || typeof step.start !== 'number' || step.stop !== 0) throw unsupported(step, path)
+        if (step.content !== ' ' || !isCount(step.start) || step.stop !== 0) throw unsupported(step, path)
         leadingSpacesToStrip = step.start
         return
       default:
@@ -98,10 +113,14 @@ export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
       const byte = byteFallback ? BYTE_TOKEN.exec(token)?.[1] : undefined
       if (byte !== undefined) return Uint8Array.of(Number.parseInt(byte, 16))
       let text = token
-      for (const { from, to } of replacements) text = text.replaceAll(from, to)
+      for (const { from, to } of replacements) text = text.replaceAll(from, () => to)
       return utf8.encode(text)
     },
   }
+}
+
+function isCount(spaces: unknown): spaces is number {
+  return Number.isInteger(spaces) && (spaces as number) >= 0 && (spaces as number) <= MAX_STRIPPED_SPACES
 }
 
 function unsupported(step: unknown, path: string): BillfishError {

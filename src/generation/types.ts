@@ -6,14 +6,34 @@ export interface SpecialTokenTexts {
   readonly unk?: string
 }
 
+/** What encoding a text is told. */
+export interface EncodeOptions {
+  /**
+   * Adds what the checkpoint adds around a plain text (a leading `<s>`); true if not told. A rendered chat template
+   * already holds its special tokens: pass false there.
+   */
+  readonly addSpecialTokens?: boolean | undefined
+}
+
+/**
+ * Token ids of a text. Special tokens written out in it (`<|im_end|>`) become their ids.
+ * @throws BillfishError INVALID_CHECKPOINT for a text that the tokenizer has no ids for; INVALID_OPTION for one too long
+ */
+export type Encode = (text: string, options?: EncodeOptions) => number[]
+
 /** A checkpoint's tokenizer. All methods are synchronous; unknown ids decode to nothing, as in transformers. */
 export interface Tokenizer {
   /**
-   * Token ids of `text`. Special tokens written out in the text (`<|im_end|>`) become their ids.
-   * @param options.addSpecialTokens adds what the checkpoint's post-processor adds around a plain text (a leading
-   * `<s>`); true if not told. A rendered chat template already holds its special tokens: pass false there.
+   * Only where it takes time in proportion to the text, whatever the checkpoint's files say: else, and for long texts,
+   * encode on a TextWorker.
    */
-  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[]
+  readonly encode?: Encode | undefined
+  /** The file that it was read from. */
+  readonly file: string
+  /** How many times as long a text may become on its way to the model, at most. */
+  readonly growth: number
+  /** Bytes of UTF-8 of the longest text that it encodes. */
+  readonly longestText: number
   /**
    * Text of `ids`. Bytes that are not UTF-8 become U+FFFD. Spaces are never "cleaned up": the text is what the tokens say.
    * @param options.skipSpecialTokens leaves out special tokens; false if not told
@@ -33,4 +53,9 @@ export interface Tokenizer {
   readonly leadingSpacesToStrip: number
   /** The chat template that goes with the vocabulary, where the checkpoint need not bring one. */
   readonly defaultChatTemplate?: string
+}
+
+/** A tokenizer that encodes where it is, whatever time that takes. */
+export interface EncodingTokenizer extends Tokenizer {
+  readonly encode: Encode
 }

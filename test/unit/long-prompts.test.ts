@@ -196,7 +196,7 @@ describe('processes and threads', () => {
       const model = await load()
       const controller = new AbortController()
       await model.generate(long, greedy).result()
-      model.generate('x'.repeat(3e7), { ...greedy, signal: controller.signal })
+      model.generate('x'.repeat(1e6), { ...greedy, signal: controller.signal })
       setTimeout(() => controller.abort(), 20)
       const started = performance.now()
       process.on('exit', () => console.log(performance.now() - started < 3000))

@@ -18,7 +18,7 @@ const quick = { text: 'Hello', addSpecialTokens: true }
 
 const open: TextWorker[] = []
 const workerOf = (directory: string) => {
-  const textWorker = new TextWorker(join(directory, 'tokenizer.json'))
+  const textWorker = new TextWorker({ file: join(directory, 'tokenizer.json') })
   open.push(textWorker)
   return textWorker
 }

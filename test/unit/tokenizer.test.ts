@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { bytePairMerge } from '../../src/generation/byte-pair-merge'
 import { loadTokenizer } from '../../src/generation/tokenizer'
-import type { Tokenizer } from '../../src/generation/types'
+import type { EncodingTokenizer } from '../../src/generation/types'
 
 const DEMO = join(__dirname, '../../examples/demo-model')
 const FIXTURES = join(__dirname, '../fixtures/generation')
@@ -63,7 +63,7 @@ describe('tokenizer.json', async () => {
 
 describe('a SentencePiece-style tokenizer.json', () => {
   let directory: string
-  let tokenizer: Tokenizer
+  let tokenizer: EncodingTokenizer
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), 'billfish-tokenizer-'))
     const pieces = ['<unk>', '<s>', '</s>']

@@ -1,0 +1,114 @@
+import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
+import { BillfishError } from '../errors'
+import { tokenizersLibrary } from './libraries'
+import { nextTurn, SLICE } from './slices'
+import type { Encode } from './types'
+import { type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
+
+type LibraryTokenizer = InstanceType<ReturnType<typeof tokenizersLibrary>['Tokenizer']>
+type BpeModel = { bpe_ranks: Map<string, number>; bpe(word: string): string[] }
+
+/** Merges of one vocabulary, half a million of which are the most in use. */
+const MAX_MERGES = 1 << 21
+/**
+ * Characters (of a byte-level vocabulary: bytes) that may come to the model as one word. Merging takes about 400 bytes of
+ * memory for each. Where nothing splits a text, as in SentencePiece vocabularies, the word is the text.
+ */
+const LONGEST_WORD = 1 << 20
+
+/**
+ * Encodes with the library that takes a tokenizer.json. Its own tables, which take most of the time, are filled by slices.
+ * @param tables of the same file; shared with the library, which does not change them
+ * @throws BillfishError INVALID_CHECKPOINT for what the library cannot do
+ */
+export async function libraryEncoder(
+  json: TokenizerJson,
+  config: Record<string, unknown>,
+  tables: TokenTables,
+  path: string,
+): Promise<Encode> {
+  let tokenizer: LibraryTokenizer
+  try {
+    tokenizer = await construct(json, config, tables)
+  } catch (error) {
+    throw invalidCheckpoint(`${path} cannot be read: ${(error as Error).message}`, error)
+  }
+  return (text, { addSpecialTokens = true } = {}) => {
+    const { ids, tokens } = encode(tokenizer, text, addSpecialTokens, path)
+    const unknown = ids.indexOf(undefined as unknown as number)
+    if (unknown >= 0) throw invalidCheckpoint(`${path} has no id for ${shown(tokens[unknown])}, which this text needs`)
+    return ids
+  }
+}
+
+function encode(tokenizer: LibraryTokenizer, text: string, addSpecialTokens: boolean, path: string) {
+  try {
+    return tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
+  } catch (error) {
+    if (error instanceof BillfishError) throw error
+    throw invalidCheckpoint(`${path} cannot encode this text: ${(error as Error).message}`, error)
+  }
+}
+
+async function construct(
+  json: TokenizerJson,
+  config: Record<string, unknown>,
+  tables: TokenTables,
+): Promise<LibraryTokenizer> {
+  const { Tokenizer } = tokenizersLibrary()
+  const parts = {
+    post_processor: null,
+    ...json,
+    // Special tokens are told by the vocabulary, and decoding is done there, too.
+    decoder: null,
+    normalizer: withLiteralContents(json.normalizer ?? null),
+    pre_tokenizer: withLiteralContents(json.pre_tokenizer ?? null),
+  }
+  const settings = {
+    remove_space: config.remove_space === true,
+    do_lowercase_and_remove_accent: config.do_lowercase_and_remove_accent === true,
+    eos_token: tokenText(config.eos_token),
+  }
+  const { model } = json
+  if (model.type !== 'BPE') {
+    const vocab = model.vocab instanceof Map ? Object.fromEntries(model.vocab) : model.vocab
+    return new Tokenizer({ ...parts, model: { ...model, vocab } }, settings)
+  }
+  const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab: {}, merges: [] } }, settings)
+  tokenizer.model.tokens_to_ids = tables.ids
+  tokenizer.model.vocab = tables.tokens
+  tokenizer.model.unk_token_id = tables.ids.get(model.unk_token as string)
+  const bpe = tokenizer.model as unknown as BpeModel
+  await fillRanks(bpe.bpe_ranks, model.merges as readonly unknown[])
+  const merge = bpe.bpe.bind(bpe)
+  bpe.bpe = (word) => {
+    if (word.length <= LONGEST_WORD) return merge(word)
+    const what = `The text has ${word.length} characters in one that this tokenizer does not split`
+    throw new BillfishError('INVALID_OPTION', `${what}; at most ${LONGEST_WORD} can be encoded. Shorten it.`)
+  }
+  return tokenizer
+}
+
+async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[]): Promise<void> {
+  if (merges.length > MAX_MERGES) throw new Error(`it has ${merges.length} merges; at most ${MAX_MERGES} can be read`)
+  for (const [rank, merge] of merges.entries()) {
+    const pair = typeof merge === 'string' ? merge.split(' ') : merge
+    if (!Array.isArray(pair) || pair.length !== 2) {
+      throw new Error(`merge ${rank} is ${shown(merge)}, which is not a pair of tokens`)
+    }
+    ranks.set(JSON.stringify(pair), rank)
+    if (rank % SLICE === SLICE - 1) await nextTurn()
+  }
+}
+
+/** The library lets `$&` and the like in the content of a Replace stand for what was found; in the format they do not. */
+function withLiteralContents(part: unknown): unknown {
+  if (Array.isArray(part)) return part.map(withLiteralContents)
+  if (!isObject(part)) return part
+  const copy: Record<string, unknown> = { ...part }
+  if (part.type === 'Replace' && typeof part.content === 'string') copy.content = part.content.replaceAll('$', '$$$$')
+  for (const inner of ['normalizers', 'pretokenizers'])
+    if (inner in part) copy[inner] = withLiteralContents(part[inner])
+  return copy
+}

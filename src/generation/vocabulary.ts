@@ -1,0 +1,196 @@
+import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
+import { decodeTokens } from './detokenizer'
+import { nextTurn, SLICE } from './slices'
+import { type TokenSpelling, tokenSpelling } from './token-bytes'
+import type { Encode, SpecialTokenTexts, Tokenizer } from './types'
+
+/** What a tokenizer.json holds, as far as it has been checked. */
+export interface TokenizerJson extends Record<string, unknown> {
+  readonly added_tokens: readonly AddedToken[]
+  readonly model: Record<string, unknown> & { readonly vocab: ReadonlyMap<string, number> | readonly unknown[] }
+}
+
+export interface AddedToken extends Record<string, unknown> {
+  readonly id: number
+  readonly content: string
+}
+
+/** No vocabulary in use comes near this; a higher id would only make for enormous tables. */
+const MAX_TOKEN_ID = (1 << 22) - 1
+const MAX_TOKENS = 1 << 20
+/** The longest tokens in use are runs of a few hundred spaces. */
+const MAX_TOKEN_LENGTH = 4096
+const MAX_ADDED_TOKENS = 1 << 17
+/** All added tokens together: the library keeps a table of about a hundred bytes for each character. */
+const MAX_ADDED_CHARACTERS = 1 << 20
+
+/**
+ * Checks what the tables are made from.
+ * @throws BillfishError INVALID_CHECKPOINT
+ */
+export async function checkVocabulary(json: Record<string, unknown>, path: string): Promise<TokenizerJson> {
+  const invalid = (what: string) => invalidCheckpoint(`${path}: ${what}`)
+  json.added_tokens ??= []
+  const added = json.added_tokens
+  if (!Array.isArray(added)) throw invalid('added_tokens must be an array')
+  if (added.length > MAX_ADDED_TOKENS) {
+    throw invalid(`${added.length} added tokens; at most ${MAX_ADDED_TOKENS} can be read`)
+  }
+  let characters = 0
+  for (const token of added) {
+    if (!isObject(token) || typeof token.content !== 'string' || !isTokenId(token.id)) {
+      throw invalid(`added token ${shown(token)} must have a string content and an id`)
+    }
+    if (token.content.length > MAX_TOKEN_LENGTH) throw invalid(tooLong('added_tokens', token.content))
+    characters += token.content.length
+  }
+  if (characters > MAX_ADDED_CHARACTERS) {
+    throw invalid(`added tokens of ${characters} characters together; at most ${MAX_ADDED_CHARACTERS} can be read`)
+  }
+  const { model } = json
+  if (!isObject(model)) throw invalid('model must be an object')
+  const { vocab } = model
+  if (!(vocab instanceof Map) && !Array.isArray(vocab)) throw invalid('model.vocab must be an object or an array')
+  if (model.type === undefined && model.merges !== undefined) model.type = 'BPE' // as the first such files had it
+  if (model.type === 'BPE') {
+    if (!Array.isArray(model.merges)) throw invalid('model.merges must be an array')
+    if (!(vocab instanceof Map)) throw invalid('model.vocab must be an object, where there are merges')
+  } else if (model.merges !== undefined) {
+    throw invalid(`model.type is ${shown(model.type)}, but it has merges`)
+  }
+  const size = vocab instanceof Map ? vocab.size : vocab.length
+  if (size > MAX_TOKENS) throw invalid(`model.vocab has ${size} tokens; at most ${MAX_TOKENS} can be read`)
+  let checked = 0
+  for (const [token, id] of entriesOf(vocab)) {
+    if (typeof token !== 'string') throw invalid(`model.vocab[${shown(id)}] must be a token and its score`)
+    if (!isTokenId(id)) throw invalid(`model.vocab gives ${shown(token)} the id ${shown(id)}`)
+    if (token.length > MAX_TOKEN_LENGTH) throw invalid(tooLong('model.vocab', token))
+    if (++checked % SLICE === 0) await nextTurn()
+  }
+  return json as TokenizerJson
+}
+
+function tooLong(where: string, token: string): string {
+  return `${where} has a token of ${token.length} characters; at most ${MAX_TOKEN_LENGTH} can be read`
+}
+
+/** Token and id: of an object's members, or of a list of tokens with their scores, whose places are the ids. */
+function entriesOf(vocab: ReadonlyMap<unknown, unknown> | readonly unknown[]): Iterable<readonly [unknown, unknown]> {
+  return vocab instanceof Map ? vocab : scored(vocab as readonly unknown[])
+}
+
+function* scored(vocab: readonly unknown[]): Generator<readonly [unknown, number]> {
+  for (const [id, entry] of vocab.entries()) {
+    yield [Array.isArray(entry) && typeof entry[1] === 'number' ? entry[0] : undefined, id]
+  }
+}
+
+function isTokenId(id: unknown): id is number {
+  return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_TOKEN_ID
+}
+
+/** The tokens of a tokenizer.json, by text and by id. */
+export class Vocabulary implements Tokenizer {
+  readonly file: string
+  readonly encode: Encode | undefined
+  readonly growth: number
+  readonly longestText: number
+  readonly vocabularySize: number
+  readonly specialIds: ReadonlySet<number>
+  readonly specialTokens: SpecialTokenTexts
+  readonly leadingSpacesToStrip: number
+  readonly #tables: TokenTables
+  readonly #spelling: TokenSpelling
+  readonly #addedIds: ReadonlySet<number>
+
+  constructor(
+    json: TokenizerJson,
+    config: Record<string, unknown>,
+    tables: TokenTables,
+    { file, growth, longestText, encode }: Pick<Tokenizer, 'file' | 'growth' | 'longestText' | 'encode'>,
+  ) {
+    this.file = file
+    this.encode = encode
+    this.growth = growth
+    this.longestText = longestText
+    this.#tables = tables
+    this.#spelling = tokenSpelling(json.decoder, file)
+    this.leadingSpacesToStrip = this.#spelling.leadingSpacesToStrip
+    this.vocabularySize = tables.tokens.length
+    this.specialTokens = specialTokenTexts(config)
+    this.#addedIds = new Set(json.added_tokens.map(({ id }) => id))
+    const special = new Set(json.added_tokens.filter((token) => token.special).map(({ id }) => id))
+    for (const token of additionalSpecialTokens(config)) {
+      const id = tables.ids.get(token)
+      if (id !== undefined) special.add(id)
+    }
+    this.specialIds = special
+  }
+
+  decode(ids: readonly number[], { skipSpecialTokens = false }: { readonly skipSpecialTokens?: boolean } = {}): string {
+    return decodeTokens(this, ids, { skipSpecialTokens })
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#tables.ids.get(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.#tables.tokens[id]
+  }
+
+  idToBytes(id: number): Uint8Array | undefined {
+    const token = this.#tables.tokens[id]
+    return token === undefined ? undefined : this.#spelling.bytesOf(token, this.#addedIds.has(id))
+  }
+}
+
+export interface TokenTables {
+  readonly ids: Map<string, number>
+  /** By id; some ids may have none. */
+  readonly tokens: string[]
+}
+
+/** The tables of a vocabulary; where an added token names a token or an id of it, the added one counts. */
+export async function tokenTables({ model, added_tokens }: TokenizerJson): Promise<TokenTables> {
+  const { vocab } = model
+  const size = vocab instanceof Map ? vocab.size : (vocab as readonly unknown[]).length
+  const ids = vocab instanceof Map ? (vocab as Map<string, number>) : new Map<string, number>()
+  const tokens = new Array<string>(size)
+  let filled = 0
+  for (const [token, id] of entriesOf(vocab) as Iterable<readonly [string, number]>) {
+    if (ids !== vocab) ids.set(token, id)
+    tokens[id] = token
+    if (++filled % SLICE === 0) await nextTurn()
+  }
+  for (const { id, content } of added_tokens) {
+    ids.set(content, id)
+    tokens[id] = content
+  }
+  return { ids, tokens }
+}
+
+/** `"eos_token": "<|im_end|>"`, or the older `"eos_token": {"content": "<|im_end|>", ...}`. */
+export function tokenText(value: unknown): string | undefined {
+  const text = isObject(value) ? value.content : value
+  return typeof text === 'string' ? text : undefined
+}
+
+function specialTokenTexts(config: Record<string, unknown>): SpecialTokenTexts {
+  const texts: Record<string, string> = {}
+  for (const name of ['bos', 'eos', 'pad', 'unk']) {
+    const text = tokenText(config[`${name}_token`])
+    if (text !== undefined) texts[name] = text
+  }
+  return texts
+}
+
+function additionalSpecialTokens(config: Record<string, unknown>): string[] {
+  const tokens = config.additional_special_tokens
+  if (!Array.isArray(tokens)) return []
+  return tokens
+    .slice(0, MAX_ADDED_TOKENS)
+    .map(tokenText)
+    .filter((text) => text !== undefined)
+}
