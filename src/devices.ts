@@ -1,5 +1,7 @@
 import { addon } from './native/addon'
 import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeDevices, NativeEmulatedDevice } from './native/devices'
+import { optionsOf, readOptions } from './options/read-options'
+import { flag } from './options/values'
 import { asBillfishError } from './pipeline/runner'
 
 export type { CudaStatus }
@@ -29,19 +31,22 @@ export interface Devices {
 
 export interface DevicesOptions {
   /** The emulated devices, too. */
-  readonly emulated?: boolean
+  readonly emulated?: boolean | undefined
 }
+
+const devicesOptions = optionsOf<DevicesOptions>('devices()', { emulated: flag() })
 
 /**
  * The devices that models can be placed on, and why there is no CUDA device where there is none.
  *
  * The first call in a process wakes the CUDA driver, which can take a second on a machine with several GPUs: services
  * use {@link discoverDevices}.
- * @throws BillfishError INVALID_OPTION for what an environment variable says wrongly (BILLFISH_CPU_ISA)
+ * @throws BillfishError INVALID_OPTION, also for what an environment variable says wrongly (BILLFISH_CPU_ISA)
  */
 export function devices(options: DevicesOptions = {}): Devices {
+  const given = readOptions(devicesOptions, options)
   try {
-    return withKinds(addon().devices(), options)
+    return withKinds(addon().devices(), given)
   } catch (error) {
     throw asBillfishError(error)
   }
@@ -49,8 +54,9 @@ export function devices(options: DevicesOptions = {}): Devices {
 
 /** As {@link devices}, without holding the event loop. */
 export async function discoverDevices(options: DevicesOptions = {}): Promise<Devices> {
+  const given = readOptions(devicesOptions, options)
   try {
-    return withKinds(await addon().discoverDevices(), options)
+    return withKinds(await addon().discoverDevices(), given)
   } catch (error) {
     throw asBillfishError(error)
   }

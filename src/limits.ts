@@ -1,8 +1,10 @@
-import { shown } from './checkpoint/invalid'
+import { z } from 'zod'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
 import type { ModelSpec } from './native/addon'
+import type { OptionSchemas } from './options/read-options'
+import { whole } from './options/values'
 import { floatType } from './placement/config-source'
 
 /** Types in which a model computes. */
@@ -55,13 +57,35 @@ const maxCount = 1 << 24
 const maxRanks = 64
 const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
 
-/** @throws BillfishError INVALID_OPTION naming the option, its value and what it may be */
+export const sizeOptions: OptionSchemas<SizeOptions> = {
+  dtype: z.enum(['auto', 'float32', 'float16', 'bfloat16']).describe("'auto', 'float32', 'float16' or 'bfloat16'"),
+  maxModelLength: whole(1, maxCount),
+  maxSequences: whole(1, maxCount),
+  maxBatchTokens: whole(1, maxCount),
+  maxCacheTokens: whole(1, Number.MAX_SAFE_INTEGER, 'a whole number of at least 1'),
+  tensorParallelSize: whole(1, maxRanks),
+}
+
+/**
+ * @param options as {@link sizeOptions} are read
+ * @throws BillfishError INVALID_OPTION for a KV cache that is too small for one sequence, or too large for all
+ */
 export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
-  const maxModelLength = count('maxModelLength', options.maxModelLength, Math.min(shape.maxPositions, defaultLength))
-  const maxSequences = count('maxSequences', options.maxSequences, defaultSequences)
+  const {
+    maxModelLength = Math.min(shape.maxPositions, defaultLength),
+    maxSequences = defaultSequences,
+    maxBatchTokens = defaultBatchTokens,
+    tensorParallelSize = 1,
+  } = options
+  const { maxCacheTokens: cacheTokens = maxSequences * maxModelLength } = options
   const blocksOfOne = Math.ceil(maxModelLength / blockSize)
-  const most = maxSequences * maxModelLength
-  const cacheTokens = count('maxCacheTokens', options.maxCacheTokens, most, Math.max(most, maxCount))
+  const most = Math.max(maxSequences * maxModelLength, maxCount)
+  if (cacheTokens > most) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `maxCacheTokens is ${cacheTokens}, but must be a whole number from 1 to ${most}.`,
+    )
+  }
   if (cacheTokens < maxModelLength) {
     throw new BillfishError(
       'INVALID_OPTION',
@@ -72,12 +96,12 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
     ...numberFormats(options.dtype),
     blockSize,
     blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : Math.ceil(cacheTokens / blockSize),
-    maxBatchTokens: count('maxBatchTokens', options.maxBatchTokens, defaultBatchTokens),
+    maxBatchTokens,
     maxLogitRows: Math.max(leastLogitRows, maxSequences),
     maxModelLength,
     maxSequences,
     cacheTokens,
-    tensorParallelSize: count('tensorParallelSize', options.tensorParallelSize, 1, maxRanks),
+    tensorParallelSize,
   }
 }
 
@@ -103,13 +127,4 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
 export function activationType(dtype: ModelType | undefined, config: RawConfig): ModelSpec['activationType'] {
   if (dtype === 'bfloat16') return 'BF16'
   return dtype !== 'float16' && floatType(config) === 'BF16' ? 'BF16' : 'F16'
-}
-
-function count(name: string, value: number | undefined, fallback: number, most = maxCount): number {
-  if (value === undefined) return fallback
-  if (!Number.isInteger(value) || value < 1 || value > most) {
-    const text = typeof value === 'number' ? value : shown(value) // '2' is no number
-    throw new BillfishError('INVALID_OPTION', `${name} is ${text}, but must be a whole number from 1 to ${most}.`)
-  }
-  return value
 }

@@ -3,7 +3,7 @@ import type { RawConfig } from './checkpoint/types'
 import { discoverCudaDevices } from './devices'
 import { BillfishError } from './errors'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
-import { activationType, modelLimits, numberFormats } from './limits'
+import { activationType, modelLimits } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
 import { createModel } from './models/registry'
@@ -11,13 +11,18 @@ import { modulesOf, stagesOf, traceRanks } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
-import { pipelinePolicy } from './pipeline/policy'
+import { readPath } from './options/path'
+import { progressTo } from './options/progress'
+import { optionsOf, readOptions } from './options/read-options'
+import { onAbort, ownSignal } from './options/signal'
+import { abortSignal, callback, pathOption } from './options/values'
+import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { checkGroups } from './placement/device-groups'
 import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
 import { withDevicesAtHand } from './placement/devices-at-hand'
-import { fromPlan } from './placement/from-plan'
-import { type ModelPlan, type PlanOptions, plan } from './placement/plan-model'
+import { fromPlan, planSchema } from './placement/from-plan'
+import { type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
 import { stageMemory } from './placement/stage-memory'
 import type { PlanSource } from './placement/stored-modules'
 import { isStrategy } from './placement/strategy-map'
@@ -49,27 +54,40 @@ export interface LoadOptions extends PlanOptions {
    * Where the weights of device `'disk'` lie, as long as the model is loaded, in a file that no listing shows; the
    * system's directory for temporary files by default.
    */
-  readonly offloadDirectory?: string | undefined
+  readonly offloadDirectory?: string | URL | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
+export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
+  ...planOptions.schemas,
+  plan: planSchema,
+  microBatches: microBatchesOption,
+  offloadDirectory: pathOption(),
+  signal: abortSignal(),
+  onProgress: callback<(progress: LoadProgress) => void>(),
+})
+
 /**
  * Loads a checkpoint directory as released on the Hugging Face Hub.
  *
- * @param directory holds config.json, safetensors files and, for text, the tokenizer's files
+ * @param directory a path or file: URL; holds config.json, safetensors files and, for text, the tokenizer's files
  * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
  *   signal's reason once it aborts. Nothing stays allocated then.
  */
-export async function loadModel(directory: string, options: LoadOptions = {}): Promise<Model> {
-  const { signal } = options
-  if (typeof directory !== 'string') throw new BillfishError('INVALID_OPTION', 'directory must be a path.')
-  numberFormats(options.dtype)
-  signal?.throwIfAborted()
-  const checkpoint = await openCheckpoint(directory, { signal })
-  const { config, files } = checkpoint
-  const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape)
-  return loadFrom({ config, weights: checkpoint, files, assets }, options)
+export async function loadModel(directory: string | URL, options: LoadOptions = {}): Promise<Model> {
+  const given = readOptions(loadOptions, options)
+  const path = readPath(directory, 'directory')
+  const { signal, release } = ownSignal(given.signal)
+  try {
+    signal.throwIfAborted()
+    const checkpoint = await openCheckpoint(path, { signal })
+    const { config, files } = checkpoint
+    const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape)
+    return await loadFrom({ config, weights: checkpoint, files, assets }, { ...given, signal })
+  } finally {
+    release()
+  }
 }
 
 /** What a model is loaded from. @internal */
@@ -84,7 +102,7 @@ export interface ModelSource {
   assets(shape: ModelShape): Promise<GenerationAssets>
 }
 
-/** {@link loadModel} from anything. @internal */
+/** {@link loadModel} from anything. @param options as {@link loadOptions} are read @internal */
 export async function loadFrom(source: ModelSource, options: LoadOptions): Promise<Model> {
   const { config, weights } = source
   const definition = createModel(config, weights)
@@ -155,15 +173,12 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   const native = new NativeModel(spec)
   const abort = () => native.abortLoad()
   let thrown: { error: unknown } | undefined // by onProgress, which ends the loading
-  const report = (bytesDone: number) => {
-    try {
-      if (!thrown) onProgress?.({ bytesDone, bytesTotal })
-    } catch (error) {
-      thrown = { error }
-      native.abortLoad()
-    }
-  }
-  signal?.addEventListener('abort', abort, { once: true })
+  const progress = progressTo(onProgress, (error) => {
+    thrown = { error }
+    native.abortLoad()
+  })
+  const report = (bytesDone: number) => progress({ bytesDone, bytesTotal })
+  const stopListening = onAbort(signal, abort)
   try {
     report(0)
     await native.load(report)
@@ -177,6 +192,6 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
     signal?.throwIfAborted() // which ends the loading
     throw asBillfishError(error)
   } finally {
-    signal?.removeEventListener('abort', abort)
+    stopListening()
   }
 }

@@ -2,6 +2,7 @@ import { stat, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
 import { BillfishError } from './errors'
+import { readPath } from './options/path'
 
 /** File systems of Linux that lie in memory: tmpfs and ramfs (statfs(2)). */
 const inMemory = new Set([0x01021994, 0x858458f6])
@@ -11,11 +12,8 @@ const inMemory = new Set([0x01021994, 0x858458f6])
  * warning BILLFISH_OFFLOAD_IN_MEMORY) where files lie in memory, so that nothing would be saved.
  * @throws BillfishError INVALID_OPTION unless it is a directory
  */
-export async function offloadDirectory(option: string | undefined): Promise<string> {
-  if (option !== undefined && (typeof option !== 'string' || option === '')) {
-    throw new BillfishError('INVALID_OPTION', `offloadDirectory is ${JSON.stringify(option)}, but must be a path.`)
-  }
-  const directory = resolve(option ?? tmpdir())
+export async function offloadDirectory(option: string | URL | undefined): Promise<string> {
+  const directory = resolve(option === undefined ? tmpdir() : readPath(option, 'offloadDirectory'))
   const isDirectory = await stat(directory).then(
     (status) => status.isDirectory(),
     () => false,

@@ -3,8 +3,9 @@ import { lengthOf, type ModelLoad, type ModelRun, measureModel } from '../benchm
 import { randomModel } from '../benchmark/random-model'
 import { spread } from '../benchmark/spread'
 import { BillfishError } from '../errors'
-import { type LoadOptions, loadFrom } from '../load'
+import { type LoadOptions, loadFrom, loadOptions } from '../load'
 import type { DeviceMemory, Model } from '../model'
+import { readOptions } from '../options/read-options'
 import { memoryTable } from './answer'
 import { pointsBar, wholeNumbers } from './bench-options'
 import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
@@ -140,7 +141,7 @@ function subjectOf(directory: string | undefined, { random, layers }: Options): 
     }
   }
   const { name, source, ...model } = randomModel(random as string, layers)
-  const load = (options: LoadOptions) => loadFrom(source, options)
+  const load = (options: LoadOptions) => loadFrom(source, readOptions(loadOptions, options))
   return {
     names: { random: name, layers: model.layers, allLayers: model.allLayers },
     load: (terminal, options, signal) => loadPlanned(terminal, { model: source.config, load }, options, signal),

@@ -17,7 +17,7 @@ Examples:
   billfish devices --json | jq '.cuda.reason'`,
     )
     .action((options: { readonly json?: boolean; readonly emulated?: boolean }) => {
-      const found = devices(options)
+      const found = devices({ emulated: options.emulated })
       if (options.json) printJson(terminal, found)
       else terminal.stdout.write(describe(found))
     })

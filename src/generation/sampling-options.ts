@@ -6,7 +6,7 @@ import type { SamplingSpec } from '../native/addon'
 import { printed } from '../options/printed'
 import { optionsOf } from '../options/read-options'
 import { isRecord } from '../options/snapshot'
-import { abortSignal, flag, whole } from '../options/values'
+import { abortSignal, flag, members, whole } from '../options/values'
 import type { ChatTemplateOptions } from './chat-template'
 import type { GenerationDefaults } from './generation-config'
 
@@ -99,13 +99,11 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
   ignoreEos: flag(),
   signal: abortSignal(),
   addSpecialTokens: flag(),
-  chatTemplate: z
-    .strictObject({
-      addGenerationPrompt: flag().optional(),
-      tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects').optional(),
-      variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),
-    })
-    .describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
+  chatTemplate: members({
+    addGenerationPrompt: flag().optional(),
+    tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects').optional(),
+    variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),
+  }).describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
 })
 
 /** How many tokens an answer has, unless it stops by itself. */

@@ -6,11 +6,11 @@ import { guarded } from './snapshot'
 /**
  * A path from a caller: a string, or a file: URL as `new URL('./model', import.meta.url)` makes it.
  * @param name what it is called in messages
+ * @param wanted what it must be, for those
  * @throws BillfishError INVALID_OPTION for anything else
  */
-export function readPath(given: unknown, name: string): string {
+export function readPath(given: unknown, name: string, wanted = 'a path, as a string or a file: URL'): string {
   const path = guarded(name, () => (isUrl(given) ? pathOf(given, name) : given))
-  const wanted = 'a path, as a string or a file: URL'
   if (typeof path !== 'string') {
     throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but must be ${wanted}.`)
   }

@@ -15,15 +15,21 @@ export interface EntryPoint<Options> {
   /** As messages call it: `loadModel()`. */
   readonly of: string
   readonly schemas: OptionSchemas<Options>
+  /** Those that must be given. */
+  readonly required: readonly (keyof Options & string)[]
 }
 
 /** Every entry point's options, so that one that belongs elsewhere can be told where. */
 const entryPoints: { readonly of: string; readonly names: readonly string[] }[] = []
 
 /** Declares the options of an entry point. */
-export function optionsOf<Options>(of: string, schemas: OptionSchemas<Options>): EntryPoint<Options> {
+export function optionsOf<Options>(
+  of: string,
+  schemas: OptionSchemas<Options>,
+  required: EntryPoint<Options>['required'] = [],
+): EntryPoint<Options> {
   entryPoints.push({ of, names: Object.keys(schemas) })
-  return { of, schemas }
+  return { of, schemas, required }
 }
 
 /**
@@ -36,7 +42,7 @@ export function optionsOf<Options>(of: string, schemas: OptionSchemas<Options>):
  */
 export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown, where = 'options'): Options {
   const schemas = entry.schemas as Readonly<Record<string, z.ZodType>>
-  if (given === undefined) return {} as Options
+  if (given === undefined && entry.required.length === 0) return {} as Options
   if (!guarded(where, () => isRecord(given))) {
     throw new BillfishError('INVALID_OPTION', `${where} must be an object, not ${printed(given)}.`)
   }
@@ -51,6 +57,10 @@ export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown,
     options[name] = isLive(schema) ? value : snapshot(value, name)
     const wrong = guarded(name, () => problemOf(schema, options[name], name, schema.description))
     if (wrong !== undefined) throw new BillfishError('INVALID_OPTION', wrong)
+  }
+  for (const name of entry.required) {
+    if (options[name] !== undefined) continue
+    throw new BillfishError('INVALID_OPTION', `${name} is missing; it must be ${schemas[name]?.description}.`)
   }
   return options as Options
 }
@@ -86,6 +96,8 @@ function problemInside(schema: z.ZodType, value: unknown, name: string): string 
     case 'optional':
     case 'nullable':
       return problemInside(def.innerType as z.ZodType, value, name)
+    case 'pipe':
+      return problemInside(def.out as z.ZodType, value, name)
     case 'array':
       if (!Array.isArray(value)) return undefined
       return first(value.entries(), ([i, element]) => member(def.element, element, `${name}[${i}]`))

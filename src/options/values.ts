@@ -1,6 +1,8 @@
 /** Kinds of values that several entry points take. A description ends the sentence "topP is 2, but must be ...". */
 import { z } from 'zod'
+import { isUrl } from './path'
 import { isAbortSignal } from './signal'
+import { isRecord } from './snapshot'
 
 /** A whole number of a range. */
 export function whole(low: number, high: number, description = `a whole number from ${low} to ${high}`) {
@@ -24,8 +26,15 @@ export const abortSignal = () => live(isAbortSignal, 'an AbortSignal (controller
 export const callback = <Callback extends (...args: never[]) => unknown>() =>
   live((value): value is Callback => typeof value === 'function', 'a function')
 
-/** A size as parseMemorySize() reads it, which also says what is wrong with one. */
-export const memorySize = () =>
-  z
-    .custom<number | string>((value) => typeof value === 'number' || typeof value === 'string')
-    .describe("bytes as a number of 0 or more, or a string such as '38GiB', '20GB' or '500MiB'")
+/** What readPath() reads, which also says what is wrong with one. */
+export const pathOption = () =>
+  live(
+    (value): value is string | URL => typeof value === 'string' || isUrl(value),
+    'a path, as a string or a file: URL',
+  )
+
+/** An object with these members and no others; not, as zod has it, any object without others. */
+export function members<Shape extends z.ZodRawShape>(shape: Shape) {
+  const object = z.strictObject(shape)
+  return z.custom<z.input<typeof object>>(isRecord).pipe(object)
+}

@@ -7,11 +7,15 @@ import type { Checkpoint } from '../checkpoint/types'
 import { UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../errors'
 import type { TensorRef } from '../native/weights'
+import { readPath } from '../options/path'
+import { progressTo } from '../options/progress'
+import { readOptions } from '../options/read-options'
+import { ownSignal } from '../options/signal'
 import type { PaddingPlacement } from '../quantization/padding'
 import { findGatedMlps, type GatedMlps } from './gated-mlp'
 import { listOtherFiles, refuseForeignLinks, writeConfig, writeOtherFiles } from './other-files'
 import { padLinear } from './pad-linear'
-import { checkPadOptions, choosePaddedSize, type PadOptions } from './pad-options'
+import { choosePaddedSize, type PadOptions, padOptions } from './pad-options'
 import type { PaddedTensor } from './parts'
 import { planShard, readRawHeader, type ShardPlan, writeShard } from './shard'
 import { type PaddingVerification, verifyPadding } from './verify'
@@ -61,11 +65,24 @@ export interface PadResult {
  *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), INTERNAL (the verification failed); the
  *   signal's reason once it aborts
  */
-export async function padCheckpoint(directory: string, output: string, options: PadOptions = {}): Promise<PadResult> {
-  for (const [name, path] of Object.entries({ directory, output })) {
-    if (typeof path !== 'string' || path === '') throw new BillfishError('INVALID_OPTION', `${name} must be a path.`)
+export async function padCheckpoint(
+  directory: string | URL,
+  output: string | URL,
+  options: PadOptions = {},
+): Promise<PadResult> {
+  const given = readOptions(padOptions, options)
+  const [source, target] = [readPath(directory, 'directory'), readPath(output, 'output')]
+  const { signal, release } = ownSignal(given.signal)
+  const failing = new AbortController() // by onProgress, which ends the padding
+  const onProgress = progressTo(given.onProgress, (error) => failing.abort(error))
+  try {
+    return await pad(source, target, { ...given, signal: AbortSignal.any([signal, failing.signal]), onProgress })
+  } finally {
+    release()
   }
-  checkPadOptions(options)
+}
+
+async function pad(directory: string, output: string, options: PadOptions): Promise<PadResult> {
   const { signal } = options
   signal?.throwIfAborted()
   const target = resolve(output)

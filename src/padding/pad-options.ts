@@ -1,7 +1,9 @@
 /** What `padCheckpoint` can be asked for, and the size that follows from it. */
-import { shown } from '../checkpoint/invalid'
+import { z } from 'zod'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { optionsOf } from '../options/read-options'
+import { abortSignal, callback, flag, whole } from '../options/values'
 import { type PaddingPlacement, paddedSize, paddingUnit } from '../quantization/padding'
 import type { GatedMlps } from './gated-mlp'
 import { isChannelwise } from './pad-linear'
@@ -41,25 +43,18 @@ export interface PadOptions {
   readonly onProgress?: ((progress: PadProgress) => void) | undefined
 }
 
-function invalid(name: string, value: unknown, wanted: string): BillfishError {
-  const text = typeof value === 'number' ? String(value) : shown(value) // NaN is no JSON
-  return new BillfishError('INVALID_OPTION', `${name} is ${text}, but must be ${wanted}.`)
-}
+const count = () => whole(1, Number.MAX_SAFE_INTEGER, 'a whole number from 1 upwards')
 
-/** Types, for callers without a compiler that checks them. @throws BillfishError INVALID_OPTION */
-export function checkPadOptions({ parallelSizes, to, placement, groupSize }: PadOptions): void {
-  if (parallelSizes !== undefined && !Array.isArray(parallelSizes)) {
-    throw invalid('parallelSizes', parallelSizes, 'an array of whole numbers, such as [2, 4, 8]')
-  }
-  for (const [name, value] of Object.entries({ to, groupSize, ...parallelSizes })) {
-    if (value === undefined || (typeof value === 'number' && Number.isInteger(value) && value >= 1)) continue
-    const option = name === 'to' || name === 'groupSize' ? name : `parallelSizes[${name}]`
-    throw invalid(option, value, 'a whole number from 1 upwards')
-  }
-  if (placement !== undefined && placement !== 'tail' && placement !== 'interleaved') {
-    throw invalid('placement', placement, "'tail' or 'interleaved'")
-  }
-}
+export const padOptions = optionsOf<PadOptions>('padCheckpoint()', {
+  parallelSizes: z.array(count()).describe('an array of whole numbers, such as [2, 4, 8]'),
+  to: count(),
+  placement: z.enum(['tail', 'interleaved']).describe("'tail' or 'interleaved'"),
+  groupSize: count(),
+  dryRun: flag(),
+  verify: flag(),
+  signal: abortSignal(),
+  onProgress: callback<(progress: PadProgress) => void>(),
+})
 
 /**
  * The size that options ask for, and the number that it is a multiple of.

@@ -123,6 +123,7 @@ export async function writeShard(plan: ShardPlan, path: string, options: Writing
     return target
   } catch (error) {
     await target.close()
+    signal?.throwIfAborted() // which withFile() would take for a file that cannot be read
     throw error
   }
 }

@@ -10,6 +10,7 @@ import { TensorTable } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type LinearSpec, storedBytes, type TensorRef } from '../native/weights'
+import { onAbort } from '../options/signal'
 import { resolveLinear } from '../quantization/linear'
 import { type PaddingPlacement, paddingRuns } from '../quantization/padding'
 import { type Comparer, openComparer } from './compare-mlps'
@@ -88,8 +89,7 @@ export async function verifyPadding(
   const threads = bytes < THREADS_FROM_BYTES ? 0 : Math.min(availableParallelism(), layers, MAX_THREADS)
   const comparers = threads > 0 ? startComparers(files, threads) : [await openComparer(files)]
   const close = () => Promise.all(comparers.map((comparer) => comparer.close()))
-  const abort = () => void close().catch(() => {}) // closed again at the end, where it is told of
-  signal?.addEventListener('abort', abort, { once: true })
+  const stopListening = onAbort(signal, () => void close().catch(() => {})) // closed again at the end, where it is told of
   let maxOutput = 0
   let done = 0
   try {
@@ -113,7 +113,7 @@ export async function verifyPadding(
     signal?.throwIfAborted() // which ends what is under way
     throw error
   } finally {
-    signal?.removeEventListener('abort', abort)
+    stopListening()
     await close()
   }
   return { layers, maxDifference: 0, maxOutput }

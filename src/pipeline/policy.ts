@@ -1,5 +1,5 @@
-import { BillfishError } from '../errors'
 import { computesOn } from '../native/device-kind'
+import { whole } from '../options/values'
 import type { SchedulePolicy } from './schedule'
 
 /**
@@ -13,7 +13,8 @@ import type { SchedulePolicy } from './schedule'
  */
 const balancedRows = { cpu: 8, cuda: 64 }
 
-const mostMicroBatches = 64
+/** What `microBatches` may be. */
+export const microBatchesOption = whole(1, 64)
 
 /**
  * How many steps are under way at a time, and what the schedule has to know of the devices.
@@ -23,21 +24,11 @@ const mostMicroBatches = 64
  * all of them.
  * @param devices of the stages
  * @param microBatches the user's wish
- * @throws BillfishError INVALID_OPTION
  */
 export function pipelinePolicy(
   devices: readonly string[],
   microBatches: number | undefined,
 ): Pick<SchedulePolicy, 'stepsInFlight' | 'balancedRows'> {
-  if (
-    microBatches !== undefined &&
-    !(Number.isInteger(microBatches) && microBatches >= 1 && microBatches <= mostMicroBatches)
-  ) {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `microBatches is ${microBatches}, but must be a whole number from 1 to ${mostMicroBatches}.`,
-    )
-  }
   const processors = new Set(devices.map((device) => (computesOn(device) === 'gpu' ? device : 'host')))
   return {
     stepsInFlight: microBatches ?? processors.size,

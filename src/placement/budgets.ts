@@ -1,4 +1,5 @@
 import { BillfishError } from '../errors'
+import { printed } from '../options/printed'
 import { type MemorySize, parseMemorySize } from './memory-size'
 import type { ModuleNode } from './module-tree'
 
@@ -17,7 +18,7 @@ export interface Budget {
  * @throws BillfishError INVALID_OPTION for no devices, a device that is none or named twice, or a size that is none
  */
 export function parseBudgets(maxMemory: Readonly<Record<string | number, MemorySize>>): Budget[] {
-  const entries = Object.entries(maxMemory ?? {})
+  const entries = Object.entries(maxMemory)
   if (entries.length === 0) {
     throw new BillfishError(
       'INVALID_OPTION',
@@ -47,7 +48,7 @@ function parseDevice(key: string): InferredDevice {
   if (index !== undefined) return Number(index)
   throw new BillfishError(
     'INVALID_OPTION',
-    `maxMemory: ${JSON.stringify(key)} is not a device; name a CUDA device by its index (0, 1, ...), 'cpu' or 'disk'.`,
+    `maxMemory: ${printed(key)} is not a device; name a CUDA device by its index (0, 1, ...), 'cpu' or 'disk'.`,
   )
 }
 

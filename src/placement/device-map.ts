@@ -1,5 +1,9 @@
+import { z } from 'zod'
 import { BillfishError } from '../errors'
 import type { ModuleNames } from '../models/architecture'
+import { printed } from '../options/printed'
+import { readValue } from '../options/read-options'
+import { guarded, snapshot } from '../options/snapshot'
 
 /**
  * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as in
@@ -24,13 +28,17 @@ export function groupName(value: unknown): string {
     .join(',')
 }
 
-/** The device name of a `device_map` value. @throws BillfishError INVALID_OPTION */
-export function deviceName(value: unknown): string {
+/**
+ * The device name of a `device_map` value.
+ * @param option where it stands, for messages
+ * @throws BillfishError INVALID_OPTION
+ */
+export function deviceName(value: unknown, option = 'deviceMap'): string {
   if (typeof value === 'number') {
     if (Number.isInteger(value) && value >= 0) return `cuda:${value}`
     throw new BillfishError(
       'INVALID_OPTION',
-      `deviceMap: ${value} is not a device; a number is a CUDA device's index. For the CPU write 'cpu'.`,
+      `${option}: ${value} is not a device; a number is a CUDA device's index. For the CPU write 'cpu'.`,
     )
   }
   if (typeof value === 'string') {
@@ -41,7 +49,7 @@ export function deviceName(value: unknown): string {
   }
   throw new BillfishError(
     'INVALID_OPTION',
-    `deviceMap: ${JSON.stringify(value)} is not a device; use 'cpu', 'cpu:0', 'cpu:1', ..., 'disk', 'cuda:0', ... or a CUDA index.`,
+    `${option}: ${printed(value)} is not a device; use 'cpu', 'cpu:0', 'cpu:1', ..., 'disk', 'cuda:0', ... or a CUDA index.`,
   )
 }
 
@@ -102,35 +110,75 @@ const llamaNames: ModuleNames = {
   head: 'lm_head',
 }
 
+const moduleNames = z
+  .strictObject({ embedding: z.string(), layers: z.string(), norm: z.string(), head: z.string() })
+  .describe('an object { embedding, layers, norm, head } of module names')
+const maxLayers = 10_000
+
 /**
  * A map that spreads `layers` decoder layers over `devices` in order, (layers + 2) / devices modules each: the embedding
  * with the first device, final norm and head with the last.
+ * @param devices names of devices, or how many GPUs: 4 are cuda:0 to cuda:3
  * @param names how the model calls its modules; by default as Llama, Qwen2, Qwen3 and Mistral do
+ * @throws BillfishError INVALID_OPTION
  */
 export function layerSplit(
-  devices: readonly (string | number)[],
+  devices: readonly (string | number)[] | number,
   layers: number,
   names: ModuleNames = llamaNames,
 ): Record<string, string> {
-  if (devices.length === 0)
-    throw new BillfishError('INVALID_OPTION', 'layerSplit: devices is empty; give at least one.')
-  if (!Number.isInteger(layers) || layers < 1) {
-    throw new BillfishError('INVALID_OPTION', `layerSplit: layers is ${layers}, but must be a positive whole number.`)
-  }
-  const share = (layers + 2) / devices.length
-  const map: Record<string, string> = { [names.embedding]: deviceName(devices[0]) }
+  const { embedding, layers: prefix, norm, head } = readValue(moduleNames, names, 'layerSplit: names')
+  const count = splitLayers(layers)
+  const targets = splitDevices(devices, count)
+  const share = (count + 2) / targets.length
+  const map: Record<string, string> = { [embedding]: targets[0] as string }
   let target = 0
   let used = 1 // the embedding
-  for (let i = 0; i < layers; i++) {
-    if (used >= share && target + 1 < devices.length) {
+  for (let i = 0; i < count; i++) {
+    if (used >= share && target + 1 < targets.length) {
       target++
       used = 0
     }
-    map[`${names.layers}.${i}`] = deviceName(devices[target])
+    map[`${prefix}.${i}`] = targets[target] as string
     used++
   }
-  const last = deviceName(devices.at(-1))
-  map[names.norm] = last
-  map[names.head] = last
+  const last = targets.at(-1) as string
+  map[norm] = last
+  map[head] = last
   return map
+}
+
+function splitLayers(layers: unknown): number {
+  if (typeof layers === 'number' && Number.isInteger(layers) && layers >= 1 && layers <= maxLayers) return layers
+  const order = guarded('layerSplit: layers', () => Array.isArray(layers)) ? '; the devices come first' : ''
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `layerSplit: layers is ${printed(layers)}, but must be a whole number from 1 to ${maxLayers}${order}.`,
+  )
+}
+
+function splitDevices(devices: unknown, layers: number): string[] {
+  if (typeof devices !== 'number') {
+    const list = snapshot(devices, 'layerSplit: devices')
+    if (!Array.isArray(list)) throw noSplitDevices(devices)
+    if (list.length === 0) {
+      throw new BillfishError('INVALID_OPTION', 'layerSplit: devices is empty; give at least one.')
+    }
+    return list.map((device) => deviceName(device, 'layerSplit: devices'))
+  }
+  if (!Number.isInteger(devices) || devices < 1) throw noSplitDevices(devices)
+  if (devices > layers) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `layerSplit: ${devices} GPUs are more than ${layers} layers. The devices come first, then the layers: layerSplit(4, 80).`,
+    )
+  }
+  return Array.from({ length: devices }, (_, index) => deviceName(index))
+}
+
+function noSplitDevices(devices: unknown): BillfishError {
+  return new BillfishError(
+    'INVALID_OPTION',
+    `layerSplit: devices is ${printed(devices)}, but must be an array such as ['cuda:0', 'cuda:1'], or a number of GPUs.`,
+  )
 }

@@ -25,7 +25,7 @@ export function overheadOf(option: DeviceOverhead | undefined): (device: string)
   let usual = usualBytes
   if (typeof option === 'object' && option !== null) {
     for (const [key, size] of Object.entries(option)) {
-      named.set(deviceName(key), parseMemorySize(size, `deviceOverhead of ${key}`))
+      named.set(deviceName(key, 'deviceOverhead'), parseMemorySize(size, `deviceOverhead of ${key}`))
     }
   } else if (option !== undefined) {
     usual = parseMemorySize(option, 'deviceOverhead')

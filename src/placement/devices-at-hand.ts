@@ -25,7 +25,7 @@ export function withDevicesAtHand<Options extends DeviceOptions>(
   const overheads: Record<string, number> = {}
   const complete = (entry: string | number | DeviceOption): DeviceOption => {
     const option = typeof entry === 'object' && entry !== null ? entry : { device: entry }
-    const device = deviceName(option.device)
+    const device = deviceName(option.device, 'devices')
     if (option.memory !== undefined || budgeted.includes(device)) return option
     const found = atHand.find((candidate) => candidate.device === device)
     if (found?.hasContext) overheads[device] = bytesAfterContext

@@ -1,31 +1,33 @@
+import { z } from 'zod'
 import { shown } from '../checkpoint/invalid'
-import { isObject } from '../checkpoint/json'
 import { BillfishError } from '../errors'
-import type { SizeOptions } from '../limits'
+import { type SizeOptions, sizeOptions } from '../limits'
+import { members } from '../options/values'
 import type { ModelPlan, PlanOptions } from './plan-model'
 
-const sizeNames = Object.keys({
-  dtype: 0,
-  maxModelLength: 0,
-  maxSequences: 0,
-  maxBatchTokens: 0,
-  maxCacheTokens: 0,
-  tensorParallelSize: 0,
-} satisfies Record<keyof SizeOptions, 0>) as (keyof SizeOptions)[]
+const sizeNames = Object.keys(sizeOptions) as (keyof SizeOptions)[]
+
+const optionalSizes = Object.fromEntries(
+  Object.entries<z.ZodType>(sizeOptions).map(([name, schema]) => [name, schema.optional()]),
+)
+const bytes = z.number().nonnegative()
+
+/** What loading reads of a plan; the rest of it is for people. */
+export const planSchema = z
+  .looseObject({
+    deviceMap: z.record(z.string(), z.string()),
+    sizes: members(optionalSizes),
+    stages: z.array(z.looseObject({ device: z.string(), budget: bytes.nullable(), overhead: bytes })),
+  })
+  .describe('what planModel() returned, as it is or read from JSON') as z.ZodType<unknown> as z.ZodType<ModelPlan>
 
 /**
  * The options by which a model is loaded as planned: the plan's placement and sizes, within the budgets that it was made
  * for. Whether its modules are this model's shows when the device map is resolved.
  * @param options what else is given; it may repeat the plan's sizes, but not contradict them
- * @throws BillfishError INVALID_OPTION for a plan that is none, and for options that the plan has decided otherwise
+ * @throws BillfishError INVALID_OPTION for options that the plan has decided otherwise
  */
 export function fromPlan(plan: ModelPlan, options: PlanOptions): PlanOptions {
-  if (!isObject(plan) || !isObject(plan.deviceMap) || !isObject(plan.sizes) || !Array.isArray(plan.stages)) {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      'plan is not a plan; give what planModel() returned, as it is or read from JSON.',
-    )
-  }
   for (const name of ['deviceMap', 'devices', 'maxMemory', 'deviceOverhead'] as const) {
     if (options[name] === undefined) continue
     throw new BillfishError(

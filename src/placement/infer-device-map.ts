@@ -1,7 +1,9 @@
+import { z } from 'zod'
 import { BillfishError } from '../errors'
+import { optionsOf, readOptions } from '../options/read-options'
 import { type Budget, balanceBudgets, type InferredDevice, parseBudgets } from './budgets'
 import { fillDevices } from './fill-devices'
-import type { MemorySize } from './memory-size'
+import { type MemorySize, memorySize } from './memory-size'
 import { contains, type ModuleNode, moduleTree } from './module-tree'
 
 const strategies = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const
@@ -17,14 +19,14 @@ export interface InferModules {
   /** Module -> bytes of all weights in it, in the model's order; `''` is the whole model. */
   readonly modules: Readonly<Record<string, number>>
   /** Groups of parameter names that are one weight: `[['lm_head.weight', 'model.embed_tokens.weight']]`. */
-  readonly tied?: readonly (readonly string[])[]
+  readonly tied?: readonly (readonly string[])[] | undefined
   /**
    * Classes whose modules are never split, such as `['Qwen2DecoderLayer']`. Sizes carry no classes: they are taken to be
    * those of the numbered modules (`model.layers.0`). Without any, layers may be split if their insides are listed.
    */
-  readonly noSplit?: readonly string[]
+  readonly noSplit?: readonly string[] | undefined
   /** Mean bytes of the modules that have none in them (linears, norms, embeddings), also where `modules` is coarser. */
-  readonly leaves: { readonly mean_bytes: number; readonly final_modules?: number }
+  readonly leaves: { readonly mean_bytes: number; readonly final_modules?: number | undefined }
 }
 
 export interface InferOptions {
@@ -39,20 +41,46 @@ export interface InferOptions {
 /** Module -> CUDA index, `'cpu'` or `'disk'`; modules whose parts share a device are one entry, up to `{ '': 0 }`. */
 export type InferredDeviceMap = Record<string, InferredDevice>
 
+const bytes = z.number().nonnegative().describe('a finite number of bytes, 0 or more')
+const names = z.array(z.string()).describe('an array of names')
+const maxNameLength = 1000
+
+const inferModules = optionsOf<InferModules>(
+  "inferDeviceMap()'s model",
+  {
+    modules: z
+      .record(z.string().max(maxNameLength), bytes)
+      .describe(`an object of modules (names of at most ${maxNameLength} characters) and their bytes`),
+    tied: z.array(names).describe('an array of groups of names'),
+    noSplit: names,
+    leaves: z
+      .strictObject({ mean_bytes: bytes, final_modules: z.number().describe('a number').optional() })
+      .describe('an object { mean_bytes: number }, of the modules without modules in them'),
+  },
+  ['modules', 'leaves'],
+)
+
+const inferOptions = optionsOf<InferOptions>(
+  'inferDeviceMap()',
+  {
+    strategy: z.enum(strategies).describe("'auto', 'balanced', 'balanced_low_0' or 'sequential'"),
+    maxMemory: z
+      .record(z.string(), memorySize())
+      .describe("an object of devices and their sizes, such as { 0: '20GiB', cpu: '64GiB' }"),
+  },
+  ['strategy', 'maxMemory'],
+)
+
 /**
  * The device map that Hugging Face's accelerate makes of a model, for those who rely on its answer. It knows of weights
  * alone: no KV cache, no buffers.
  * @throws BillfishError INVALID_OPTION for an unknown strategy, no or unreadable budgets, sizes that are none or that
  *   contradict each other, and tied names that no module has
  */
-export function inferDeviceMap(model: InferModules, { strategy, maxMemory }: InferOptions): InferredDeviceMap {
-  if (!strategies.includes(strategy)) {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `strategy: ${JSON.stringify(strategy)} is none of ${strategies.map((name) => `'${name}'`).join(', ')}.`,
-    )
-  }
-  return inferWithin(model, strategy, parseBudgets(maxMemory))
+export function inferDeviceMap(model: InferModules, options: InferOptions): InferredDeviceMap {
+  const modules = readOptions(inferModules, model, 'model')
+  const { strategy, maxMemory } = readOptions(inferOptions, options)
+  return inferWithin(modules, strategy, parseBudgets(maxMemory))
 }
 
 /**
@@ -68,20 +96,11 @@ export function inferWithin(
   const { modules, tied = [], noSplit = [] } = model
   const tree = moduleTree(modules, noSplit.length > 0)
   checkTied(tied, tree)
-  const meanFinalModule = checkedMean(model.leaves)
+  const meanFinalModule = model.leaves.mean_bytes
 
   const budgets =
     strategy === 'sequential' ? limits : balanceBudgets(limits, tree, meanFinalModule, strategy === 'balanced_low_0')
   return Object.fromEntries(joinEqual(tree, fillDevices(tree, tied, budgets)))
-}
-
-function checkedMean(leaves: InferModules['leaves']): number {
-  const mean = leaves?.mean_bytes
-  if (typeof mean === 'number' && Number.isFinite(mean) && mean >= 0) return mean
-  throw new BillfishError(
-    'INVALID_OPTION',
-    `leaves.mean_bytes is ${mean}; it must be the mean bytes of the modules without modules in them, 0 or more.`,
-  )
 }
 
 function checkTied(tied: readonly (readonly string[])[], tree: ModuleNode): void {

@@ -1,7 +1,18 @@
+import { z } from 'zod'
 import { BillfishError } from '../errors'
+import { printed } from '../options/printed'
 
 /** Bytes as a number, or a number and a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */
 export type MemorySize = number | string
+
+const forms =
+  "bytes as a number of 0 or more, or a string such as '38GiB', '20GB' or '500MiB' (units KB, MB, GB, KiB, MiB, GiB)"
+
+/** A memory size as an option. @param unlimited whether it may be Infinity */
+export const memorySize = ({ unlimited = false } = {}) =>
+  z
+    .custom<MemorySize>((value) => (unlimited && value === Number.POSITIVE_INFINITY) || bytesOf(value) !== undefined)
+    .describe(forms)
 
 const unitBytes: Readonly<Record<string, number>> = {
   KB: 1e3,
@@ -21,24 +32,22 @@ const unitBytes: Readonly<Record<string, number>> = {
  * @throws BillfishError INVALID_OPTION for a negative or non-finite number, and for a string of any other form
  */
 export function parseMemorySize(size: MemorySize, option = 'memory size'): number {
-  if (typeof size === 'number') {
-    if (Number.isFinite(size) && size >= 0) return size
-    throw invalid(option, size)
-  }
+  const bytes = bytesOf(size)
+  if (bytes === undefined) throw invalid(option, size)
+  return bytes
+}
+
+function bytesOf(size: unknown): number | undefined {
+  if (typeof size === 'number') return Number.isFinite(size) && size >= 0 ? size : undefined
   const parts = typeof size === 'string' ? /^\s*([\d.]+(?:e[+-]?\d+)?)\s*([kmg]i?)(b)\s*$/i.exec(size) : null
   const [, digits = '', prefix = '', letter] = parts ?? []
   const bytes = Math.floor(Number(digits) * (unitBytes[`${prefix}B`.toUpperCase()] ?? Number.NaN))
-  if (digits === '' || !Number.isFinite(bytes)) throw invalid(option, size)
+  if (digits === '' || !Number.isFinite(bytes)) return undefined
   const inBits = letter === 'b' && prefix.length === 1
   return inBits ? Math.floor(bytes / 8) : bytes
 }
 
-function invalid(option: string, size: unknown): BillfishError {
-  // JSON has no NaN and no Infinity.
-  const shown = typeof size === 'number' ? size : JSON.stringify(size)
-  return new BillfishError(
-    'INVALID_OPTION',
-    `${option}: ${shown} is not a memory size; give bytes as a number of 0 or more, or a string such as '38GiB', ` +
-      `'20GB' or '500MiB' (units KB, MB, GB, KiB, MiB, GiB).`,
-  )
+function invalid(option: unknown, size: unknown): BillfishError {
+  const where = typeof option === 'string' ? option : printed(option)
+  return new BillfishError('INVALID_OPTION', `${where}: ${printed(size)} is not a memory size; give ${forms}.`)
 }

@@ -1,7 +1,9 @@
+import { z } from 'zod'
 import { BillfishError } from '../errors'
+import type { OptionSchemas } from '../options/read-options'
 import { deviceName } from './device-map'
 import { type DeviceOverhead, overheadOf } from './device-overhead'
-import { type MemorySize, parseMemorySize } from './memory-size'
+import { type MemorySize, memorySize, parseMemorySize } from './memory-size'
 import type { PlanDevice } from './plan'
 
 /** A device to choose, where its name does not say enough. */
@@ -33,6 +35,31 @@ export interface DeviceOptions {
   readonly deviceOverhead?: DeviceOverhead | undefined
 }
 
+const device = z.union([z.string(), z.number()]).describe("a device such as 'cpu', 'cuda:0' or 0")
+
+export const deviceOptions: OptionSchemas<DeviceOptions> = {
+  devices: z
+    .array(
+      z
+        .union([
+          device,
+          z.strictObject({
+            device,
+            memory: memorySize({ unlimited: true }).optional(),
+            speed: z.number().positive().describe('a number above 0').optional(),
+          }),
+        ])
+        .describe("a device such as 'cuda:0', 0 or { device: 'cuda:0', memory: '24GiB' }"),
+    )
+    .describe("an array of devices, such as ['cuda:0', 'cuda:1']"),
+  maxMemory: z
+    .record(z.string(), memorySize())
+    .describe("an object of devices and their sizes, such as { 'cuda:0': '20GiB', cpu: '64GiB' }"),
+  deviceOverhead: z
+    .union([memorySize(), z.record(z.string(), memorySize())])
+    .describe("a size such as '512MiB', or an object of devices and sizes"),
+}
+
 export interface PlanDevices {
   /** What may be chosen, in order. */
   readonly candidates: readonly PlanDevice[]
@@ -50,7 +77,7 @@ export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOption
   const overheadOn = overheadOf(deviceOverhead)
   const budgets = new Map<string, number>()
   for (const [key, size] of Object.entries(maxMemory ?? {})) {
-    const device = deviceName(key)
+    const device = deviceName(key, 'maxMemory')
     if (budgets.has(device)) throw namedTwice('maxMemory', device)
     budgets.set(device, parseMemorySize(size, `maxMemory of ${key}`))
   }
@@ -58,7 +85,7 @@ export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOption
   if (entries.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one.')
   const named = entries.map((entry) => {
     const option: DeviceOption = typeof entry === 'object' && entry !== null ? entry : { device: entry }
-    return { ...option, device: deviceName(option.device) }
+    return { ...option, device: deviceName(option.device, 'devices') }
   })
 
   const unit = Math.max(...named.map(({ device }) => speedOfKind(device)))
@@ -84,7 +111,7 @@ export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOption
 /** The devices that budgets name, in the order of a pipeline, whatever theirs is: by index, a CPU after GPUs. */
 export function devicesOf(maxMemory: DeviceOptions['maxMemory']): string[] {
   const rank = (device: string) => (device === 'disk' ? 2 : device.startsWith('cpu') ? 1 : 0)
-  const names = Object.keys(maxMemory ?? {}).map(deviceName)
+  const names = Object.keys(maxMemory ?? {}).map((device) => deviceName(device, 'maxMemory'))
   return names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b, 'en', { numeric: true }))
 }
 

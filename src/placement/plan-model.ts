@@ -1,11 +1,15 @@
 import { stat } from 'node:fs/promises'
+import { z } from 'zod'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
-import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
+import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { createModel } from '../models/registry'
 import { modulesOf } from '../models/stages'
+import { isUrl, readPath } from '../options/path'
+import { optionsOf, readOptions } from '../options/read-options'
+import { guarded, isRecord, snapshot } from '../options/snapshot'
 import { readQuantizationConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
@@ -13,7 +17,7 @@ import { checkGroups, deviceGroups } from './device-groups'
 import { type DeviceMap, resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
-import { type DeviceOptions, planDevices } from './plan-devices'
+import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
 import { presets } from './presets'
 import { type Costs, costsOf } from './stage-costs'
 import type { PlanSource } from './stored-modules'
@@ -29,6 +33,21 @@ export interface PlanOptions extends SizeOptions, DeviceOptions {
    */
   readonly deviceMap?: Placement | undefined
 }
+
+export const planOptions = optionsOf<PlanOptions>('planModel()', {
+  ...sizeOptions,
+  ...deviceOptions,
+  deviceMap: z
+    .union([
+      z.string(),
+      z.number(),
+      z.record(z.string(), z.union([z.string(), z.number()]).describe("a device such as 'cpu', 'cuda:0' or 0")),
+    ])
+    .describe(
+      "'auto', 'balanced', 'balanced_low_0', 'sequential', a device such as 'cpu', 'cuda:0' or 0, or an object of " +
+        'modules and their devices',
+    ),
+})
 
 /** A plan is plain JSON: it may be stored, and given to `loadModel(directory, { plan })`. */
 export interface ModelPlan {
@@ -50,9 +69,10 @@ export interface ModelPlan {
  *   a config.json as an object, with its quantization_config where there is one
  * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION
  */
-export async function planModel(model: string | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
-  const source = await weightSource(model)
-  return plan(createModel(source.config, source.weights), source.weights, options)
+export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
+  const read = readOptions(planOptions, options)
+  const { config, weights } = await weightSource(model)
+  return plan(createModel(config, weights), weights, read)
 }
 
 /** {@link planModel} for a model whose weights' shapes are known. */
@@ -126,22 +146,26 @@ function shortages(stages: ModelPlan['stages']): Map<string, number> {
   return new Map([...left].filter(([, bytes]) => bytes < 0).map(([device, bytes]) => [device, -bytes]))
 }
 
-async function weightSource(model: string | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
-  const config = typeof model === 'string' ? presets[model] : model
-  if (typeof model === 'string' && !config) {
-    if (await isDirectory(model)) {
-      const checkpoint = await openCheckpoint(model)
-      return { config: checkpoint.config, weights: checkpoint }
-    }
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `${model} is neither a checkpoint directory nor a preset. Presets are ${Object.keys(presets).join(', ')}.`,
-    )
+async function weightSource(model: string | URL | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
+  if (isConfig(model)) {
+    const config = snapshot(model, 'model') as RawConfig
+    return { config, weights: configWeights(config) }
   }
-  if (typeof config !== 'object' || config === null) {
-    throw new BillfishError('INVALID_OPTION', 'model must be a directory, the name of a preset, or a config object.')
+  const name = readPath(model, 'model', 'a directory, the name of a preset, or a config.json as an object')
+  const config = Object.hasOwn(presets, name) ? presets[name] : undefined
+  if (config !== undefined) return { config, weights: configWeights(config) }
+  if (await isDirectory(name)) {
+    const checkpoint = await openCheckpoint(name)
+    return { config: checkpoint.config, weights: checkpoint }
   }
-  return { config, weights: configWeights(config) }
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `${name} is neither a checkpoint directory nor a preset. Presets are ${Object.keys(presets).join(', ')}.`,
+  )
+}
+
+function isConfig(model: string | URL | RawConfig): model is RawConfig {
+  return guarded('model', () => isRecord(model) && !isUrl(model))
 }
 
 /** The weights that a checkpoint of this config.json would have. @throws BillfishError INVALID_CHECKPOINT */

@@ -56,7 +56,7 @@ describe('refused beside a plan', () => {
 test.each([null, {}, { deviceMap: { '': 'cpu' } }, 'auto'])('%j is not a plan', async (plan) => {
   await expect(loadModel(directory, { plan: plan as unknown as ModelPlan })).rejects.toMatchObject({
     code: 'INVALID_OPTION',
-    message: expect.stringMatching(/plan is not a plan/),
+    message: expect.stringMatching(/^plan is .*, but must be what planModel\(\) returned/),
   })
 })
 

@@ -81,9 +81,9 @@ describe('options', () => {
   ])('%j', (options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
 
   test.each<[string, object, RegExp]>([
-    ['a bigint', { to: 512n }, isNoCount('to', '512')],
-    ['a symbol', { to: Symbol('512') }, isNoCount('to', 'Symbol\\(512\\)')],
-    ['a function', { parallelSizes: Math.max }, /^parallelSizes is function max\(\) .*, but must be an array/],
+    ['a bigint', { to: 512n }, isNoCount('to', '512n')],
+    ['a symbol', { to: Symbol('512') }, isNoCount('to', 'a symbol')],
+    ['a function', { parallelSizes: Math.max }, /^parallelSizes is a function, but must be an array/],
   ])('%s, which is no JSON', (_, options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
 
   test('interleaving in groups without act-order', () =>
@@ -151,8 +151,10 @@ describe('places', () => {
   })
 
   test('no paths at all', async () => {
-    await expect(padCheckpoint('', 'out', options)).rejects.toThrow(/directory must be a path/)
-    await expect(padCheckpoint(dense, undefined as never, options)).rejects.toThrow(/output must be a path/)
+    await expect(padCheckpoint('', 'out', options)).rejects.toThrow(/directory is an empty string, but must be a path/)
+    await expect(padCheckpoint(dense, undefined as never, options)).rejects.toThrow(
+      /output is undefined, but must be a path/,
+    )
   })
 })
 

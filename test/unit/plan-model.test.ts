@@ -52,7 +52,7 @@ describe('what CUDA itself takes', () => {
   test('of no size is refused', async () => {
     await expect(taken({ deviceOverhead: 'much' })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
-      message: expect.stringContaining('deviceOverhead: "much" is not a memory size'),
+      message: expect.stringContaining('deviceOverhead is "much", but must be a size'),
     })
     await expect(taken({ deviceOverhead: { gpu: 1 } })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
@@ -140,7 +140,7 @@ describe('what does not fit', () => {
 test.each([
   ['no-such-model', {}, /neither a checkpoint directory nor a preset. Presets are Qwen-72B-Chat/],
   ['Qwen3-8B', { devices: [] }, /devices is empty/],
-  ['Qwen3-8B', { maxMemory: { cpu: 'much' } }, /maxMemory of cpu/],
+  ['Qwen3-8B', { maxMemory: { cpu: 'much' } }, /maxMemory.cpu is "much"/],
   ['Qwen3-8B', { devices: ['tpu'] }, /"tpu" is not a device/],
   ['Qwen3-8B', { maxModelLength: 0 }, /maxModelLength is 0/],
   [null, {}, /must be a directory/],
