@@ -1,16 +1,21 @@
 import { join } from 'node:path'
 import { z } from 'zod'
+import { BudgetExhausted, type BudgetLimits } from '../chat/jinja/budget'
+import { PythonError, TemplateSyntaxError } from '../chat/jinja/errors'
+import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/jinja/template'
+import { fromJavaScript } from '../chat/jinja/values/from-javascript'
+import type { Value } from '../chat/jinja/values/values'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError } from '../errors'
-import { type JinjaLibrary, jinjaLibrary } from './libraries'
 import { readJsonObject, readTextFile } from './text-file'
 import type { Tokenizer } from './types'
 
-type Compiled = InstanceType<JinjaLibrary['Template']>
-
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
+
+/** What compiling and rendering may take while everything else waits: a hundred times what long conversations take. */
+const LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 * 1024 * 1024, depth: 150, milliseconds: 300 }
 
 /** One message of a conversation. Further members (`tool_calls`, `name`, ...) reach the checkpoint's template as they are. */
 export interface ChatMessage {
@@ -61,18 +66,16 @@ export function normalizeMessages(messages: readonly ChatMessage[]): Record<stri
 
 /** A checkpoint's chat template: Jinja text that turns messages into a prompt. */
 export class ChatTemplate {
-  readonly #library: JinjaLibrary
   readonly #sources: ReadonlyMap<string, string>
   readonly #path: string
-  readonly #specialTokens: Readonly<Record<string, string>>
-  readonly #compiled = new Map<string, Compiled>()
+  readonly #specialTokens: ReadonlyMap<string, string>
+  readonly #compiled = new Map<string, CompiledTemplate>()
 
   /** @internal */
-  constructor(library: JinjaLibrary, sources: ReadonlyMap<string, string>, path: string, tokenizer: Tokenizer) {
-    this.#library = library
+  constructor(sources: ReadonlyMap<string, string>, path: string, tokenizer: Tokenizer) {
     this.#sources = sources
     this.#path = path
-    this.#specialTokens = Object.fromEntries(
+    this.#specialTokens = new Map(
       Object.entries(tokenizer.specialTokens).map(([name, text]) => [`${name}_token`, text]),
     )
   }
@@ -80,29 +83,62 @@ export class ChatTemplate {
   /**
    * The prompt for `messages`, special tokens written out: encode it with `addSpecialTokens: false`.
    * @throws BillfishError INVALID_OPTION for malformed messages and for what the template itself refuses;
-   * INVALID_CHECKPOINT if the template cannot be parsed
+   * INVALID_CHECKPOINT if the template cannot be parsed, or takes too much time or memory
    */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
-    const template = this.#compile(
-      options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default',
-    )
+    const variables = this.#variables(messages, options)
+    return this.#guarded(() => {
+      const template = this.#compile(
+        options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default',
+      )
+      return renderTemplate(template, variables, LIMITS)
+    })
+  }
+
+  /** @throws BillfishError INVALID_OPTION for what JSON cannot hold */
+  #variables(messages: readonly ChatMessage[], options: ChatTemplateOptions): ReadonlyMap<string, Value> {
+    const given = Object.entries({
+      ...options.variables,
+      messages: normalizeMessages(messages),
+      ...(options.tools && { tools: options.tools }),
+      add_generation_prompt: options.addGenerationPrompt ?? true,
+    })
+    const variables = new Map<string, Value>(this.#specialTokens)
     try {
-      return template.render({
-        ...this.#specialTokens,
-        ...options.variables,
-        messages: normalizeMessages(messages),
-        ...(options.tools && { tools: options.tools }),
-        add_generation_prompt: options.addGenerationPrompt ?? true,
-      })
+      for (const [name, value] of given) {
+        if (value !== undefined) variables.set(name, fromJavaScript(value, name))
+      }
     } catch (error) {
-      if (error instanceof BillfishError) throw error
-      const message = `The chat template in ${this.#path} cannot render these messages: ${(error as Error).message}`
-      throw new BillfishError('INVALID_OPTION', message, { cause: error })
+      const message = error instanceof Error ? error.message : String(error)
+      throw new BillfishError('INVALID_OPTION', `The chat template cannot be given its variables: ${message}`, {
+        cause: error,
+      })
+    }
+    return variables
+  }
+
+  /** Runs `work`, and says of its errors whose they are. */
+  #guarded<T>(work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      if (error instanceof PythonError) {
+        const message = `The chat template in ${this.#path} cannot render these messages: ${error.message}`
+        throw new BillfishError('INVALID_OPTION', message, { cause: error })
+      }
+      if (error instanceof TemplateSyntaxError) {
+        throw invalidCheckpoint(`${this.#path}: the chat template is malformed: ${error.message}`, error)
+      }
+      if (error instanceof BudgetExhausted) {
+        const advice = 'no conversation needs so much: compare the template with the released checkpoint'
+        throw invalidCheckpoint(`${this.#path}: the chat template takes ${error.message}; ${advice}`, error)
+      }
+      throw error
     }
   }
 
   /** Templates are compiled on first use, so that one that cannot be parsed does not stand in the way of plain text. */
-  #compile(name: string): Compiled {
+  #compile(name: string): CompiledTemplate {
     let template = this.#compiled.get(name)
     if (template === undefined) {
       const source = this.#sources.get(name)
@@ -110,11 +146,7 @@ export class ChatTemplate {
         const names = [...this.#sources.keys()].join(', ')
         throw invalidCheckpoint(`${this.#path} has chat templates named ${names}, but none named ${name}`)
       }
-      try {
-        template = new this.#library.Template(source)
-      } catch (error) {
-        throw invalidCheckpoint(`${this.#path}: the chat template is malformed: ${(error as Error).message}`, error)
-      }
+      template = compileTemplate(source, LIMITS)
       this.#compiled.set(name, template)
     }
     return template
@@ -130,7 +162,7 @@ export class ChatTemplate {
 export async function loadChatTemplate(directory: string, tokenizer: Tokenizer): Promise<ChatTemplate | undefined> {
   const found = await findSources(directory, tokenizer)
   if (found === undefined) return undefined
-  return new ChatTemplate(jinjaLibrary(), found.sources, found.path, tokenizer)
+  return new ChatTemplate(found.sources, found.path, tokenizer)
 }
 
 async function findSources(

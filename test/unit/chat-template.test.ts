@@ -84,7 +84,7 @@ describe('ChatTemplate', () => {
         "{{ eos_token }}{{ bos_token }}|{{ enable_thinking }}|{{ tools | tojson }}|{{ strftime_now('%Y') | length }}",
     })
     const options = { variables: { enable_thinking: false }, tools: [{ a: 1 }] }
-    expect(chat?.render([user('x')], options)).toBe('<|im_end|>|false|[{"a": 1}]|4')
+    expect(chat?.render([user('x')], options)).toBe('<|im_end|>|False|[{"a": 1}]|4')
   })
 
   it('tells what the template itself refuses, and what is malformed', async () => {

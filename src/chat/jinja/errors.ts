@@ -1,0 +1,49 @@
+/** The template's text is no Jinja template. `line` counts from 1. */
+export class TemplateSyntaxError extends Error {
+  readonly line: number
+
+  constructor(message: string, line: number) {
+    super(`line ${line}: ${message}`)
+    this.name = 'TemplateSyntaxError'
+    this.line = line
+  }
+}
+
+/** The exceptions of Python and Jinja2 that rendering can raise. */
+export type PythonErrorType =
+  | 'AttributeError'
+  | 'FilterArgumentError'
+  | 'IndexError'
+  | 'KeyError'
+  | 'OverflowError'
+  | 'SecurityError'
+  | 'TemplateError'
+  | 'TemplateRuntimeError'
+  | 'TypeError'
+  | 'UndefinedError'
+  | 'ValueError'
+  | 'ZeroDivisionError'
+
+/** What Python would raise while the template is rendered. */
+export class PythonError extends Error {
+  readonly type: PythonErrorType
+
+  constructor(type: PythonErrorType, message: string) {
+    super(message)
+    this.name = type
+    this.type = type
+  }
+
+  /** Whether an `except` clause with these types would catch `error`. */
+  static is(error: unknown, ...types: PythonErrorType[]): error is PythonError {
+    return error instanceof PythonError && types.includes(error.type)
+  }
+}
+
+export function typeError(message: string): PythonError {
+  return new PythonError('TypeError', message)
+}
+
+export function valueError(message: string): PythonError {
+  return new PythonError('ValueError', message)
+}

@@ -1,0 +1,89 @@
+import { typeError } from '../errors'
+import { methodOf } from '../library/methods'
+import { Dict } from '../values/dict'
+import { intOf } from '../values/numbers'
+import { itemAt } from '../values/slices'
+import { BuiltIn, type Named, orElse, textOf, typeName, Undefined, type Value } from '../values/values'
+import type { Runtime } from './runtime'
+
+/** Methods that change a list or dict; the sandbox gives none of them away. */
+const MUTATING: Readonly<Record<string, ReadonlySet<string>>> = {
+  list: new Set(['append', 'clear', 'pop', 'reverse', 'insert', 'sort', 'extend', 'remove']),
+  dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
+}
+
+/** Attributes that every object of Python has. The sandbox shows none that begins with an underscore. */
+const OF_EVERY_OBJECT = new Set(
+  ['class', 'delattr', 'dir', 'doc', 'eq', 'format', 'ge', 'getattribute', 'getstate', 'gt', 'hash', 'init']
+    .concat(['init_subclass', 'le', 'lt', 'ne', 'new', 'reduce', 'reduce_ex', 'repr', 'setattr', 'sizeof', 'str'])
+    .concat(['subclasshook'])
+    .map((name) => `__${name}__`),
+)
+
+/** What `value.name` is in the sandbox: an attribute, else an item, else undefined. */
+export function getAttribute(rt: Runtime, value: Value, name: string): Value {
+  const attribute = safeAttribute(rt, value, name)
+  if (attribute !== undefined) return attribute
+  return orElse(itemOf(rt, value, name), () => missing(rt, value, name))
+}
+
+/** What `value[key]` is in the sandbox: an item, else an attribute, else undefined. */
+export function getItem(rt: Runtime, value: Value, key: Value): Value {
+  const item = itemOf(rt, value, key)
+  if (item !== undefined) return item
+  const name = textOf(key)
+  const attribute = name === undefined ? undefined : safeAttribute(rt, value, name)
+  return orElse(attribute, () => missing(rt, value, key))
+}
+
+/** An attribute alone; undefined where Python has an AttributeError. */
+export function safeAttribute(rt: Runtime, value: Value, name: string): Value | undefined {
+  if (name.startsWith('_') && OF_EVERY_OBJECT.has(name)) return unsafe(value, name)
+  if (isObject(value)) {
+    const own = value.attribute(rt, name)
+    if (own !== undefined) return name.startsWith('_') ? unsafe(value, name) : own
+  }
+  const method = methodOf(value, name)
+  if (method) return new BuiltIn(name, (runtime, args, named) => method(runtime, value, args, named))
+  return MUTATING[typeName(value)]?.has(name) ? unsafe(value, name) : undefined
+}
+
+function isObject(value: Value): value is Exclude<Value, null | boolean | number | bigint | string | Value[]> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function itemOf(rt: Runtime, value: Value, key: Value): Value | undefined {
+  if (value instanceof Dict) return value.item(rt, key)
+  if (isObject(value)) {
+    const item = value.item(rt, key)
+    if (item !== undefined) return item
+  }
+  const index = intOf(key)
+  return index === undefined ? undefined : itemAt(rt, value, index)
+}
+
+function unsafe(value: Value, name: string): Undefined {
+  return new Undefined(`access to attribute '${name}' of '${typeName(value)}' object is unsafe.`, 'SecurityError')
+}
+
+function missing(rt: Runtime, value: Value, key: Value): Undefined {
+  const of = value === null ? 'None' : `${typeName(value)} object`
+  return typeof key === 'string'
+    ? new Undefined(`'${of}' has no attribute '${key}'`)
+    : new Undefined(`${of} has no element ${rt.repr(key)}`)
+}
+
+/** `value(*args, **named)`. @throws PythonError TypeError if it cannot be called */
+export function call(rt: Runtime, value: Value, args: readonly Value[], named: Named): Value {
+  rt.budget.step()
+  if (isObject(value)) return value.call(rt, args, named)
+  throw typeError(`'${typeName(value)}' object is not callable`)
+}
+
+/** `value.name(*args, **named)`, without making an object of the method. */
+export function callMethod(rt: Runtime, value: Value, name: string, args: readonly Value[], named: Named): Value {
+  const method = methodOf(value, name)
+  if (!method) return call(rt, getAttribute(rt, value, name), args, named)
+  rt.budget.step()
+  return method(rt, value, args, named)
+}

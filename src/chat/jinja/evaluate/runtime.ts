@@ -1,0 +1,154 @@
+import type { Budget } from '../budget'
+import { typeError } from '../errors'
+import { codePoints } from '../values/code-points'
+import { escaped } from '../values/escape'
+import { reprAll, toRepr, toText } from '../values/repr'
+import { Markup, type PythonObject, textOf, typeName, type Value } from '../values/values'
+import { getAttribute, getItem } from './attributes'
+
+/** Longer needles are not left to indexOf, whose time can be the product of both lengths. */
+const LONG_NEEDLE = 32
+
+/** What one rendering carries along: its budget, its output, and Python's basic functions. */
+export class Runtime {
+  readonly budget: Budget
+  /** The local time, for strftime_now. */
+  readonly now: Date
+  /** What has been printed; a capture puts its own text in place. */
+  out = ''
+  autoescape = false
+  /** The line of the statement that is being executed. */
+  line = 1
+  readonly #identities = new WeakMap<object, number>()
+  #objects = 0
+
+  constructor(budget: Budget, now: Date) {
+    this.budget = budget
+    this.now = now
+  }
+
+  /** `str(value)` */
+  str(value: Value): string {
+    return typeof value === 'string' ? value : toText(this, value)
+  }
+
+  /** `repr(value)` */
+  repr(value: Value): string {
+    return toRepr(this, value)
+  }
+
+  reprAll(items: readonly Value[]): string {
+    return reprAll(this, items)
+  }
+
+  /** A number that is the object's own, as `id()` gives. */
+  identity(object: object): number {
+    const known = this.#identities.get(object)
+    if (known !== undefined) return known
+    this.#identities.set(object, ++this.#objects)
+    return this.#objects
+  }
+
+  /** Prints what a template contains or captures: it is not escaped. */
+  emit(text: string): void {
+    this.budget.text(text.length)
+    this.out += text
+  }
+
+  /** Prints a value. */
+  print(value: Value): void {
+    if (this.autoescape) this.emit(escaped(this, value))
+    else this.emit(typeof value === 'string' ? value : toText(this, value))
+  }
+
+  /** What `work` prints. */
+  capture(work: () => void): string {
+    const outer = this.out
+    this.out = ''
+    work()
+    const text = this.out
+    this.out = outer
+    return text
+  }
+
+  /** What a macro or block has printed: markup, where output is escaped. */
+  captured(text: string): string | Markup {
+    return this.autoescape ? new Markup(text) : text
+  }
+
+  /** `value.name`, as the sandbox gives it. */
+  attribute(value: Value, name: string): Value {
+    return getAttribute(this, value, name)
+  }
+
+  /** `value[key]`, as the sandbox gives it. */
+  item(value: Value, key: Value): Value {
+    return getItem(this, value, key)
+  }
+
+  /** `iter(value)`, as something for a loop; each item is charged. @throws PythonError TypeError */
+  *iterate(value: Value): Generator<Value> {
+    const iterator = this.iterator(value)
+    for (let next = iterator.next(); !next.done; next = iterator.next()) {
+      this.budget.step()
+      yield next.value
+    }
+  }
+
+  /** `iter(value)`. @throws PythonError TypeError */
+  iterator(value: Value): Iterator<Value> {
+    const iterator = this.iteratorOf(value)
+    if (iterator === undefined) throw typeError(`'${typeName(value)}' object is not iterable`)
+    return iterator
+  }
+
+  /** `iter(value)`, or undefined where Python has a TypeError. */
+  iteratorOf(value: Value): Iterator<Value> | undefined {
+    if (Array.isArray(value)) return value.values()
+    const text = textOf(value)
+    if (text !== undefined) {
+      const characters = codePoints(this, text)
+      return value instanceof Markup ? characters.map((char) => new Markup(char)).values() : characters.values()
+    }
+    return isObject(value) ? value.iterator(this) : undefined
+  }
+
+  /** `list(value)`. @throws PythonError TypeError */
+  list(value: Value): Value[] {
+    const items = [...this.iterate(value)]
+    this.budget.items(items.length)
+    return items
+  }
+
+  /** UTF-16 index of `needle` in `text`, or -1. */
+  find(text: string, needle: string, from = 0): number {
+    if (needle.length <= LONG_NEEDLE) {
+      const at = text.indexOf(needle, from)
+      this.budget.scan((at < 0 ? text.length : at) - from)
+      return at
+    }
+    this.budget.walk(text.length - from + needle.length)
+    return findLong(text, needle, from)
+  }
+}
+
+function isObject(value: Value): value is PythonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Knuth, Morris and Pratt's search, in linear time. */
+function findLong(text: string, needle: string, from: number): number {
+  if (needle.length > text.length - from) return -1
+  const borders = new Uint32Array(needle.length)
+  for (let at = 1, border = 0; at < needle.length; at++) {
+    while (border > 0 && needle.charCodeAt(at) !== needle.charCodeAt(border)) border = borders[border - 1] ?? 0
+    if (needle.charCodeAt(at) === needle.charCodeAt(border)) border++
+    borders[at] = border
+  }
+  for (let at = from, matched = 0; at < text.length; at++) {
+    while (matched > 0 && text.charCodeAt(at) !== needle.charCodeAt(matched)) matched = borders[matched - 1] ?? 0
+    if (text.charCodeAt(at) === needle.charCodeAt(matched)) matched++
+    if (matched === needle.length) return at - matched + 1
+  }
+  return -1
+}

@@ -1,0 +1,374 @@
+import { PythonError, typeError } from '../errors'
+import type { Body, Signature, Statement, Target } from '../language/syntax'
+import { Namespace } from '../library/globals'
+import { append } from '../library/methods'
+import { truth } from '../values/compare'
+import { lengthIfKnown } from '../values/length'
+import { BuiltIn, Markup, type Named, PythonObject, type Value } from '../values/values'
+import { type Evaluate, ExpressionCompiler, unpacked } from './expressions'
+import type { Frame } from './frame'
+import { LoopContext } from './loop-context'
+import { Macro, type MacroCode } from './macro'
+import type { Runtime } from './runtime'
+import { usedNames } from './used-names'
+
+/** How a statement ends: a break or continue goes up to the loop around it. */
+type Flow = 'next' | 'break' | 'continue'
+/** A compiled statement or body. */
+export type Execute = (frame: Frame) => Flow
+type Assign = (frame: Frame, value: Value) => void
+
+/** Compiles statements to closures. */
+export class StatementCompiler extends ExpressionCompiler {
+  readonly #blocks = new Map<string, Execute>()
+
+  /** The blocks of the template, which `self` gives. */
+  get blocks(): ReadonlyMap<string, Execute> {
+    return this.#blocks
+  }
+
+  body(statements: Body): Execute {
+    const steps = statements.map((statement) => this.#statement(statement))
+    const [only] = steps
+    if (steps.length === 1 && only) return only
+    return (frame) => {
+      for (const step of steps) {
+        const flow = step(frame)
+        if (flow !== 'next') return flow
+      }
+      return 'next'
+    }
+  }
+
+  /** A body with a scope of its own, and what executing it costs. */
+  #counted(statements: Body): { run: Execute; cost: number } {
+    const before = this.cost
+    const run = this.within(false, () => this.body(statements))
+    return { run, cost: this.cost - before + 2 }
+  }
+
+  #statement(node: Statement): Execute {
+    this.cost++
+    switch (node.kind) {
+      case 'output':
+        return this.#output(node.parts, node.line)
+      case 'for':
+        return this.#for(node)
+      case 'if':
+        return this.#if(node)
+      case 'set':
+        return this.#set(node)
+      case 'set block':
+        return this.#setBlock(node)
+      case 'with':
+        return this.#with(node)
+      case 'macro': {
+        const code = this.#macro(node.name, node.signature, node.body)
+        const { name } = node
+        return (frame) => {
+          frame.set(name, new Macro(code, frame))
+          return 'next'
+        }
+      }
+      case 'call block':
+        return this.#callBlock(node)
+      case 'filter block':
+        return this.#filterBlock(node)
+      case 'block':
+        return this.#block(node)
+      case 'autoescape':
+        return this.#autoescape(node)
+      case 'generation': {
+        const { run } = this.#counted(node.body)
+        return (frame) => {
+          const { rt } = frame
+          rt.print(rt.captured(rt.capture(() => run(frame.inner()))))
+          return 'next'
+        }
+      }
+      case 'load':
+        return () => {
+          throw typeError('no loader for this environment specified')
+        }
+      case 'break':
+      case 'continue': {
+        const { kind } = node
+        return () => kind
+      }
+    }
+  }
+
+  #output(nodes: Extract<Statement, { kind: 'output' }>['parts'], line: number): Execute {
+    const parts = nodes.map((part) => {
+      this.cost++
+      return typeof part === 'string' ? part : this.expression(part)
+    })
+    return (frame) => {
+      const { rt } = frame
+      rt.line = line
+      for (const part of parts) {
+        if (typeof part === 'string') rt.emit(part)
+        else rt.print(part(frame))
+      }
+      return 'next'
+    }
+  }
+
+  #for(node: Extract<Statement, { kind: 'for' }>): Execute {
+    const iterable = this.within(false, () => this.expression(node.iterable))
+    const assign = this.#target(node.target)
+    const { condition: passes } = node
+    const condition = passes && this.within(false, () => this.expression(passes))
+    const { run: body, cost } = this.#counted(node.body)
+    const otherwise = this.#counted(node.otherwise).run
+    const { recursive, line } = node
+
+    function* filtered(frame: Frame, items: Iterator<Value>, passing: Evaluate): Generator<Value> {
+      for (let next = items.next(); !next.done; next = items.next()) {
+        frame.rt.budget.step(4)
+        const inner = frame.inner()
+        assign(inner, next.value)
+        if (truth(frame.rt, passing(inner))) yield next.value
+      }
+    }
+
+    const run = (frame: Frame, value: Value, depth0: number): Flow => {
+      const { rt } = frame
+      const items = rt.iterator(value)
+      const recurse = (inner: Value, depth: number) => {
+        rt.budget.enter()
+        const text = rt.capture(() => run(frame, inner, depth))
+        rt.budget.leave()
+        return rt.captured(text)
+      }
+      const loop = condition
+        ? new LoopContext(filtered(frame, items, condition), undefined, depth0, recursive ? recurse : undefined)
+        : new LoopContext(items, lengthIfKnown(rt, value), depth0, recursive ? recurse : undefined)
+      let completed = false
+      for (let item = loop.advance(); item !== undefined; item = loop.advance()) {
+        rt.budget.step(cost)
+        const inner = frame.inner()
+        assign(inner, item)
+        inner.set('loop', loop)
+        const flow = body(inner)
+        if (flow === 'break') break
+        // Jinja2 takes the else branch unless one iteration has come to its end.
+        if (flow === 'next') completed = true
+      }
+      return completed ? 'next' : otherwise(frame.inner())
+    }
+    return (frame) => {
+      frame.rt.line = line
+      return run(frame, iterable(frame), 0)
+    }
+  }
+
+  #if(node: Extract<Statement, { kind: 'if' }>): Execute {
+    return this.within(true, () => {
+      const branches = node.branches.map(({ test, body }) => ({ test: this.expression(test), body: this.body(body) }))
+      const otherwise = this.body(node.otherwise)
+      const { line } = node
+      return (frame) => {
+        frame.rt.line = line
+        for (const { test, body } of branches) if (truth(frame.rt, test(frame))) return body(frame)
+        return otherwise(frame)
+      }
+    })
+  }
+
+  #set({ target, value: node, line }: Extract<Statement, { kind: 'set' }>): Execute {
+    const assign = this.#target(target)
+    const value = this.#appending(target, node) ?? this.expression(node)
+    return (frame) => {
+      frame.rt.line = line
+      assign(frame, value(frame))
+      return 'next'
+    }
+  }
+
+  /**
+   * `{% set _ = list.append(item) %}`, the statement by which templates for engines without Jinja2's immutable sandbox
+   * fill lists. There it is a SecurityError; here it appends, if the list is a list. All other mutation is refused.
+   */
+  #appending(target: Target, node: Extract<Statement, { kind: 'set' }>['value']): Evaluate | undefined {
+    const isDiscarded = target.kind === 'name' && /^_+$/.test(target.name)
+    if (!isDiscarded || node.kind !== 'call' || node.callee.kind !== 'attribute') return undefined
+    if (node.callee.name !== 'append') return undefined
+    const list = this.expression(node.callee.object)
+    const args = this.arguments(node.args)
+    const otherwise = this.expression(node)
+    return (frame) => {
+      const value = list(frame)
+      if (!Array.isArray(value)) return otherwise(frame)
+      return args.run(frame, (positional, named) => append(frame.rt, value, positional, named))
+    }
+  }
+
+  #target(node: Target): Assign {
+    this.cost++
+    switch (node.kind) {
+      case 'name': {
+        const { name } = node
+        return (frame, value) => frame.set(name, value)
+      }
+      case 'targets': {
+        const targets = node.items.map((item) => this.#target(item))
+        return (frame, value) => {
+          const items = unpacked(frame, value, targets.length)
+          targets.forEach((assign, index) => {
+            assign(frame, items[index] as Value)
+          })
+        }
+      }
+      case 'namespace': {
+        const { name, attribute } = node
+        return (frame, value) => {
+          const namespace = frame.get(name)
+          if (!(namespace instanceof Namespace)) {
+            throw new PythonError('TemplateRuntimeError', 'cannot assign attribute on non-namespace object')
+          }
+          namespace.set(frame.rt, attribute, value)
+        }
+      }
+    }
+  }
+
+  #setBlock({ target, filter, body, line }: Extract<Statement, { kind: 'set block' }>): Execute {
+    const assign = this.#target(target)
+    const capture = this.#capturing(body, filter)
+    return (frame) => {
+      frame.rt.line = line
+      const captured = capture(frame)
+      if (typeof captured === 'string') return captured as Flow
+      const { value } = captured
+      assign(frame, frame.rt.autoescape && !(value instanceof Markup) ? new Markup(frame.rt.str(value)) : value)
+      return 'next'
+    }
+  }
+
+  #filterBlock({ filter, body, line }: Extract<Statement, { kind: 'filter block' }>): Execute {
+    const capture = this.#capturing(body, filter)
+    return (frame) => {
+      frame.rt.line = line
+      const captured = capture(frame)
+      if (typeof captured === 'string') return captured as Flow
+      frame.rt.print(captured.value)
+      return 'next'
+    }
+  }
+
+  /** What a body prints, filtered; or how the body has been left, in which case what it has printed is lost. */
+  #capturing(
+    body: Body,
+    filter: Extract<Statement, { kind: 'set block' }>['filter'],
+  ): (frame: Frame) => { readonly value: Value } | Flow {
+    const run = this.within(false, () => this.body(body))
+    let text: Value = ''
+    const filtered = filter && this.within(false, () => this.filter(filter, () => text))
+    return (frame) => {
+      const { rt } = frame
+      const inner = frame.inner()
+      let flow: Flow = 'next'
+      const printed = rt.captured(
+        rt.capture(() => {
+          flow = run(inner)
+        }),
+      )
+      if (flow !== 'next') return flow
+      if (!filtered) return { value: printed }
+      text = printed
+      return { value: filtered(inner) }
+    }
+  }
+
+  #with({ targets, values, body }: Extract<Statement, { kind: 'with' }>): Execute {
+    const assigns = targets.map((target) => this.#target(target))
+    const evaluates = this.within(false, () => values.map((value) => this.expression(value)))
+    const { run } = this.#counted(body)
+    return (frame) => {
+      const inner = frame.inner()
+      evaluates.forEach((evaluate, index) => {
+        assigns[index]?.(inner, evaluate(frame))
+      })
+      return run(inner)
+    }
+  }
+
+  #macro(name: string | undefined, { parameters, defaults }: Signature, body: Body): MacroCode {
+    const { run, cost } = this.#counted(body)
+    const used = usedNames(body)
+    const uses = {
+      caller: used.has('caller'),
+      kwargs: used.has('kwargs') && !parameters.includes('kwargs'),
+      varargs: used.has('varargs') && !parameters.includes('varargs'),
+    }
+    const compiled = this.within(false, () => defaults.map((value) => this.expression(value)))
+    return { name, parameters, defaults: compiled, uses, body: run, cost }
+  }
+
+  #callBlock({ call, signature, body, line }: Extract<Statement, { kind: 'call block' }>): Execute {
+    const code = this.#macro(undefined, signature, body)
+    const evaluate = this.call(call, { name: 'caller', value: (frame) => new Macro(code, frame) })
+    return (frame) => {
+      frame.rt.line = line
+      frame.rt.print(evaluate(frame))
+      return 'next'
+    }
+  }
+
+  /** Without inheritance a block is rendered where it stands; it sees the variables of the outermost scope alone. */
+  #block({ name, scoped, required, body, line }: Extract<Statement, { kind: 'block' }>): Execute {
+    const { run } = this.#counted(body)
+    this.#blocks.set(name, run)
+    return (frame) => {
+      frame.rt.line = line
+      if (required) throw new PythonError('TemplateRuntimeError', `Required block '${name}' not found`)
+      run(scoped ? frame.inner() : frame.root().inner())
+      return 'next'
+    }
+  }
+
+  #autoescape({ value, body }: Extract<Statement, { kind: 'autoescape' }>): Execute {
+    const evaluate = this.expression(value)
+    const run = this.body(body)
+    return (frame) => {
+      const { rt } = frame
+      const outer = rt.autoescape
+      rt.autoescape = truth(rt, evaluate(frame))
+      const flow = run(frame.inner())
+      rt.autoescape = outer
+      return flow
+    }
+  }
+}
+
+/** The variable `self`: the blocks of the template, each a function. */
+export class TemplateReference extends PythonObject {
+  readonly typeName = 'TemplateReference'
+  readonly #blocks: ReadonlyMap<string, Execute>
+  readonly #root: Frame
+
+  constructor(blocks: ReadonlyMap<string, Execute>, root: Frame) {
+    super()
+    this.#blocks = blocks
+    this.#root = root
+  }
+
+  repr(): string {
+    return '<TemplateReference None>'
+  }
+
+  override item(_rt: Runtime, key: Value): Value | undefined {
+    const run = typeof key === 'string' ? this.#blocks.get(key) : undefined
+    if (!run) return undefined
+    return new BuiltIn(String(key), (rt, args, named) => this.#render(rt, run, args, named))
+  }
+
+  #render(rt: Runtime, run: Execute, args: readonly Value[], named: Named): Value {
+    if (args.length > 0 || named !== undefined) throw typeError('a block takes no arguments')
+    rt.budget.enter()
+    const text = rt.capture(() => run(this.#root.inner()))
+    rt.budget.leave()
+    return rt.captured(text)
+  }
+}

@@ -1,0 +1,68 @@
+import { PythonError } from '../errors'
+import type { Runtime } from '../evaluate/runtime'
+import { truth } from '../values/compare'
+import { type Named, OneShot, textOf, type Value } from '../values/values'
+import { argumentError, type Filter, getter } from './filter'
+import { FILTERS } from './filters'
+import { TESTS } from './tests'
+
+type Step = (item: Value) => Value
+
+/** What `map` does with each item: an attribute's value, or a filter applied to it. */
+function mapFunction(rt: Runtime, args: readonly Value[], named: Named): Step {
+  const attribute = named?.get('attribute')
+  if (args.length === 0 && attribute !== undefined) {
+    for (const name of named?.keys() ?? []) {
+      if (name !== 'attribute' && name !== 'default') throw argumentError(`Unexpected keyword argument '${name}'`)
+    }
+    return getter(rt, attribute, { otherwise: named?.get('default') })
+  }
+  const [name, ...rest] = args
+  if (name === undefined) throw argumentError('map requires a filter argument')
+  const filter = FILTERS.get(textOf(name) ?? '')
+  if (!filter) throw new PythonError('TemplateRuntimeError', `No filter named ${rt.repr(name)}.`)
+  return (item) => filter(rt, item, rest, named)
+}
+
+/** What `select` and its like ask of each item: a test's answer, or whether it is true. */
+function selectFunction(rt: Runtime, given: readonly Value[], named: Named, byAttribute: boolean): Step {
+  const [attribute, ...others] = given
+  if (byAttribute && attribute === undefined) throw argumentError('Missing parameter for attribute name')
+  const get = getter(rt, byAttribute ? attribute : null)
+  const [name, ...rest] = byAttribute ? others : given
+  if (name === undefined) return (item) => truth(rt, get(item))
+  const test = TESTS.get(textOf(name) ?? '')
+  if (!test) throw new PythonError('TemplateRuntimeError', `No test named ${rt.repr(name)}.`)
+  return (item) => test(rt, get(item), rest, named)
+}
+
+/** Jinja2 looks at its arguments only when the first item is asked for, and if there may be one. */
+function* lazily(rt: Runtime, value: Value, begin: () => (item: Value) => Value | undefined): Generator<Value> {
+  if (!truth(rt, value)) return
+  const work = begin()
+  for (const item of rt.iterate(value)) {
+    const result = work(item)
+    if (result !== undefined) yield result
+  }
+}
+
+function selecting(name: string, keeps: boolean, byAttribute: boolean): [string, Filter] {
+  return [
+    name,
+    (rt, value, args, named) => {
+      const begin = () => {
+        const test = selectFunction(rt, args, named, byAttribute)
+        return (item: Value) => (truth(rt, test(item)) === keeps ? item : undefined)
+      }
+      return new OneShot(lazily(rt, value, begin))
+    },
+  ]
+}
+
+export const APPLYING_FILTERS: readonly [string, Filter][] = [
+  ['map', (rt, value, args, named) => new OneShot(lazily(rt, value, () => mapFunction(rt, args, named)))],
+  selecting('select', true, false),
+  selecting('reject', false, false),
+  selecting('selectattr', true, true),
+  selecting('rejectattr', false, true),
+]

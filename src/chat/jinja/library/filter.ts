@@ -1,0 +1,72 @@
+import { PythonError } from '../errors'
+import type { Runtime } from '../evaluate/runtime'
+import { type Named, textOf, Undefined, type Value } from '../values/values'
+import { bind, parameters } from './arguments'
+
+/** A filter, as after `|`. */
+export type Filter = (rt: Runtime, value: Value, args: readonly Value[], named: Named) => Value
+
+/** A filter with the parameters of `signature`. */
+export function filter(
+  name: string,
+  signature: string,
+  work: (rt: Runtime, value: Value, args: readonly (Value | undefined)[]) => Value,
+): [string, Filter] {
+  const names = parameters(signature)
+  return [name, (rt, value, args, named) => work(rt, value, bind(`the filter '${name}'`, names, args, named))]
+}
+
+export function argumentError(message: string): PythonError {
+  return new PythonError('FilterArgumentError', message)
+}
+
+/** `str(value)`, as filters begin that work on text. Markup stays what it is: see {@link keepKind}. */
+export function softText(rt: Runtime, value: Value): string {
+  return textOf(value) ?? rt.str(value)
+}
+
+/** Text compared without regard to case; all else as it is. */
+export function ignoreCase(value: Value): Value {
+  return textOf(value)?.toLowerCase() ?? value
+}
+
+export interface GetterOptions {
+  readonly ignoresCase?: boolean
+  /** Stands for what is undefined; null for nothing. */
+  readonly otherwise?: Value | undefined
+}
+
+/** Follows a path such as `function.name` or `0.id` from an item; without a path it is the item itself. */
+export function getter(rt: Runtime, attribute: Value | undefined, options: GetterOptions = {}): (item: Value) => Value {
+  const path = pathOf(attribute ?? null)
+  const { ignoresCase = false, otherwise = null } = options
+  return (item) => {
+    let value = item
+    for (const key of path) {
+      rt.budget.step()
+      value = rt.item(value, key)
+      if (otherwise !== null && value instanceof Undefined) value = otherwise
+    }
+    if (!ignoresCase) return value
+    rt.budget.walk(textOf(value)?.length ?? 0)
+    return ignoreCase(value)
+  }
+}
+
+/** Several paths, with commas between them: their values as a list. */
+export function multiGetter(rt: Runtime, attribute: Value | undefined, ignoresCase: boolean): (item: Value) => Value {
+  const text = textOf(attribute ?? null)
+  const paths: (Value | undefined)[] = text === undefined ? [attribute] : text.split(',')
+  const getters = paths.map((path) => getter(rt, path, { ignoresCase }))
+  return (item) => {
+    rt.budget.items(getters.length)
+    return getters.map((get) => get(item))
+  }
+}
+
+function pathOf(attribute: Value): Value[] {
+  if (attribute === null) return []
+  const text = textOf(attribute)
+  if (text === undefined) return [attribute]
+  return text.split('.').map((part) => (/^\d{1,15}$/.test(part) ? Number(part) : part))
+}

@@ -1,0 +1,98 @@
+import { typeError, valueError } from '../errors'
+import type { Runtime } from '../evaluate/runtime'
+import { codePointCount, codePoints, isFlat, unitIndex } from './code-points'
+import { type Int, intOf } from './numbers'
+import { Range } from './range'
+import { Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
+
+/** An int as an index: beyond all lengths if it is too large for one. @throws PythonError TypeError */
+export function toIndex(value: Value, what = 'indices must be integers'): number {
+  const index = intOf(value)
+  if (index === undefined) throw typeError(`${what}, not ${typeName(value)}`)
+  return clamped(index)
+}
+
+export function clamped(value: Int): number {
+  if (typeof value === 'number') return value
+  return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER
+}
+
+/** `value[index]` of a sequence or text; undefined if there is no such item, or if the value has none. */
+export function itemAt(rt: Runtime, value: Value, index: Int): Value | undefined {
+  const items = sequenceItems(value)
+  const at = clamped(index)
+  if (items) return items[at < 0 ? at + items.length : at]
+  const text = textOf(value)
+  if (text !== undefined) return characterAt(rt, text, at, value instanceof Markup)
+  if (!(value instanceof Range)) return undefined
+  const position = at < 0 ? at + value.count : at
+  return position >= 0 && position < value.count ? value.at(position) : undefined
+}
+
+function characterAt(rt: Runtime, text: string, index: number, isMarkup: boolean): Value | undefined {
+  const flat = isFlat(rt, text)
+  const length = flat ? text.length : codePointCount(rt, text)
+  const at = index < 0 ? index + length : index
+  if (at < 0 || at >= length) return undefined
+  const unit = flat ? at : unitIndex(rt, text, at)
+  const character = String.fromCodePoint(text.codePointAt(unit) ?? 0)
+  return isMarkup ? new Markup(character) : character
+}
+
+/** `value[start:stop:step]`, with null for what is left out. @throws PythonError */
+export function sliced(rt: Runtime, value: Value, start: Value, stop: Value, step: Value): Value {
+  if (value instanceof Undefined) throw value.fault()
+  const stride = step === null ? 1 : toIndex(step, SLICE_INDICES)
+  if (stride === 0) throw valueError('slice step cannot be zero')
+  const text = textOf(value)
+  if (text !== undefined) {
+    const part = slicedText(rt, text, start, stop, stride)
+    return value instanceof Markup ? new Markup(part) : part
+  }
+  const items = sequenceItems(value)
+  if (items) {
+    const part = taken(rt, items, start, stop, stride)
+    return Array.isArray(value) ? part : new Tuple(part)
+  }
+  if (value instanceof Range) {
+    const { from, count } = bounds(value.count, start, stop, stride)
+    return value.slice(from, from + count * stride, stride)
+  }
+  throw typeError(`'${typeName(value)}' object is not subscriptable`)
+}
+
+const SLICE_INDICES = 'slice indices must be integers or None'
+
+function slicedText(rt: Runtime, text: string, start: Value, stop: Value, step: number): string {
+  const flat = isFlat(rt, text)
+  if (step !== 1) {
+    const part = taken(rt, codePoints(rt, text), start, stop, step).join('')
+    rt.budget.text(part.length)
+    return part
+  }
+  const { from, count } = bounds(flat ? text.length : codePointCount(rt, text), start, stop, 1)
+  const unit = flat ? from : unitIndex(rt, text, from)
+  const end = flat ? from + count : unit + unitIndex(rt, text.slice(unit), count)
+  rt.budget.text(end - unit)
+  return text.slice(unit, end)
+}
+
+function taken<T>(rt: Runtime, items: readonly T[], start: Value, stop: Value, step: number): T[] {
+  const { from, count } = bounds(items.length, start, stop, step)
+  rt.budget.items(count)
+  if (step === 1) return items.slice(from, from + count)
+  return Array.from({ length: count }, (_, index) => items[from + index * step] as T)
+}
+
+/** Where a slice of so many items begins, and how many it takes. */
+function bounds(length: number, start: Value, stop: Value, step: number): { from: number; count: number } {
+  const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1]
+  const bound = (value: Value, otherwise: number) => {
+    if (value === null) return otherwise
+    const index = toIndex(value, SLICE_INDICES)
+    return Math.min(highest, Math.max(lowest, index < 0 ? index + length : index))
+  }
+  const from = bound(start, step > 0 ? lowest : highest)
+  const to = bound(stop, step > 0 ? highest : lowest)
+  return { from, count: Math.max(0, Math.ceil((to - from) / step)) }
+}
