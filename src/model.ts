@@ -144,6 +144,11 @@ export class Model {
     return { logits, vocabSize: vocabulary, hiddenStates }
   }
 
+  /** Whether messages can be given to {@link generate}: the checkpoint has a chat template. */
+  get hasChatTemplate(): boolean {
+    return this.#assets.chatTemplate !== undefined
+  }
+
   /**
    * Generates a continuation. Begins at once; read it as an async iterable of chunks, or await `result()`.
    *

@@ -153,7 +153,7 @@ function sizes(loads: readonly ModelLoad[], options: Options): Pick<LoadingOptio
   const { newTokens, maxBatchTokens = defaultBatchTokens } = options
   const context = Math.max(...loads.map((load) => lengthOf(load, newTokens, maxBatchTokens)))
   const sequences = options.sequences ?? Math.max(...loads.map(({ batchSize }) => batchSize))
-  return options.context === undefined && options.maxModelLength === undefined ? { sequences, context } : { sequences }
+  return options.context === undefined ? { sequences, context } : { sequences }
 }
 
 async function runsOf(
@@ -186,7 +186,7 @@ function resultTable(stages: readonly string[], results: readonly Measured[]): s
     ...stages.map((_, stage) => percent(spread(runs.map(({ utilization }) => utilization[stage] ?? 0))[0])),
   ])
   const busy = stages.map((name) => `${name} busy`)
-  const head = ['Sequences', 'Context', 'Prompt tokens/s', '', 'Generated tokens/s', '', ...busy]
+  const head = ['Sequences', 'Context', 'Prompt tokens/s', 'in runs', 'Generated tokens/s', 'in runs', ...busy]
   return formatTable([head, ...rows], `rrrlrl${'r'.repeat(stages.length)}`)
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { type Devices, devices } from '../devices'
-import { formatBytes, formatTable } from './format'
-import { printJson, type Terminal } from './terminal'
+import { formatBytes, formatTable, wrap } from './format'
+import { printJson, type Terminal, widthOf } from './terminal'
 
 export function addDevicesCommand(program: Command, terminal: Terminal): void {
   program
@@ -19,19 +19,19 @@ Examples:
     .action((options: { readonly json?: boolean; readonly emulated?: boolean }) => {
       const found = devices({ emulated: options.emulated })
       if (options.json) printJson(terminal, found)
-      else terminal.stdout.write(describe(found))
+      else terminal.stdout.write(describe(found, widthOf(terminal.stdout)))
     })
 }
 
-function describe({ devices, cuda }: Devices): string {
+function describe({ devices, cuda }: Devices, width: number): string {
   const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
   const libraries = libraryInWords('cuBLAS', cuda.cublas) + libraryInWords('NCCL', cuda.nccl)
   return (
-    formatTable(rows, 'll') +
+    formatTable(rows, 'll', width) +
     (cuda.available
       ? `CUDA: ${versions}\n${libraries}`
-      : `No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}\n`)
+      : wrap(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width))
   )
 }
 

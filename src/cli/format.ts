@@ -31,19 +31,66 @@ export function formatRate(perSecond: number): string {
 }
 
 /**
- * Rows as lines with columns of equal width, two spaces between them.
+ * Rows as lines with columns of equal width, two spaces between them. Where that is wider than `width`, words of the head
+ * go below each other, and then those of the widest column of text. A no-break space in a cell is printed as a space.
  * @param alignment one letter a column: `l` or `r`
+ * @param width what a line may have; single words are never cut
  */
-export function formatTable(rows: readonly (readonly string[])[], alignment: string): string {
-  const widths = [...alignment].map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const lines = rows.map((row) => {
-    const cells = widths.map((width, column) => {
-      const cell = row[column] ?? ''
-      return alignment[column] === 'r' ? cell.padStart(width) : cell.padEnd(width)
-    })
-    return cells.join('  ').trimEnd()
+export function formatTable(rows: readonly (readonly string[])[], alignment: string, width = defaultWidth): string {
+  const widths = columnWidths(rows, alignment, width)
+  const lines = rows.flatMap((row, index) => {
+    const cells = widths.map((limit, column) => wrapWords(row[column] ?? '', limit))
+    const height = Math.max(...cells.map(({ length }) => length))
+    return Array.from({ length: height }, (_, line) =>
+      cells
+        .map((words, column) => {
+          const text = words[index === 0 ? line - height + words.length : line] ?? '' // the head stands on its columns
+          const limit = widths[column] ?? 0
+          return alignment[column] === 'r' ? text.padStart(limit) : text.padEnd(limit)
+        })
+        .join(gap)
+        .trimEnd(),
+    )
   })
-  return `${lines.join('\n')}\n`
+  return `${lines.join('\n').replaceAll('\u00a0', ' ')}\n`
+}
+
+/** What a line has where the output is no terminal. */
+export const defaultWidth = 80
+const gap = '  '
+
+function columnWidths(rows: readonly (readonly string[])[], alignment: string, width: number): number[] {
+  const [head = [], ...body] = rows
+  const widest = (of: readonly (readonly string[])[], column: number, measure: (cell: string) => number) =>
+    Math.max(0, ...of.map((row) => measure(row[column] ?? '')))
+  const widths = [...alignment].map((_, column) => widest(rows, column, ({ length }) => length))
+  const excess = () => widths.reduce((sum, each) => sum + each, gap.length * (widths.length - 1)) - width
+  for (const column of widths.keys()) {
+    if (excess() <= 0) return widths
+    widths[column] = Math.max(
+      widest(body, column, ({ length }) => length),
+      longestWord(head[column] ?? ''),
+    )
+  }
+  if (excess() <= 0) return widths
+  const texts = [...widths.keys()].filter((column) => alignment[column] === 'l')
+  const column = texts.reduce((a, b) => ((widths[b] ?? 0) > (widths[a] ?? 0) ? b : a), texts[0] ?? 0)
+  widths[column] = Math.max((widths[column] ?? 0) - excess(), widest(rows, column, longestWord))
+  return widths
+}
+
+function longestWord(text: string): number {
+  return Math.max(...text.split(' ').map(({ length }) => length))
+}
+
+function wrapWords(text: string, width: number): string[] {
+  const lines: string[] = []
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1)
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(word)
+  }
+  return lines
 }
 
 /** A paragraph broken into lines of at most `width` characters, all but the first indented. */

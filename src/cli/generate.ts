@@ -1,6 +1,6 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { BillfishError } from '../errors'
-import type { GenerateInput } from '../generation/prompt'
+import type { ChatMessage } from '../generation/chat-template'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
@@ -8,7 +8,9 @@ import { abortable, printJson, readAll, type Terminal } from './terminal'
 import { writeTrace } from './trace'
 
 interface Options extends LoadingOptions, SamplingCliOptions {
+  readonly prompt?: string
   readonly chat?: boolean
+  readonly raw?: boolean
   readonly system?: string
   readonly trace?: string
 }
@@ -16,21 +18,32 @@ interface Options extends LoadingOptions, SamplingCliOptions {
 export function addGenerateCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('generate')
-    .description('Continue a text, or answer one question')
+    .description('Answer one question, or continue a text')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .argument('[prompt]', 'the text; read from standard input if it is left out')
-    .option('--chat', "take the prompt as a user's message and use the checkpoint's chat template")
-    .option('--system <text>', 'a system message; implies --chat')
+    .option('-p, --prompt <text>', 'the text, as an option')
+    .option(
+      '--chat',
+      "the prompt is a user's message, put into the checkpoint's chat template (default where the checkpoint has one)",
+    )
+    .addOption(
+      new Option('--raw', 'continue the prompt as it is, without the chat template').conflicts([
+        'chat',
+        'system',
+        'variable',
+      ]),
+    )
+    .option('--system <text>', 'a system message')
     .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
   addSamplingOptions(addLoadingOptions(command))
     .addHelpText(
       'after',
       `
 Examples:
-  billfish generate ./Qwen2.5-7B "Once upon a time" --max-new-tokens 100
-  billfish generate ./Qwen2.5-7B-Instruct-GPTQ-Int4 --chat "What is a fjord?" --device-map split:cpu:0,cpu:1
-  billfish generate ./model "Once upon a time" --devices cuda:0=20GiB,cuda:1=20GiB --context 4096
-  billfish generate ./model --chat --json --seed 7 --temperature 0.8 < question.txt`,
+  billfish generate ./Qwen2.5-7B-Instruct-GPTQ-Int4 "What is a fjord?"
+  billfish generate ./Qwen2.5-7B "Once upon a time" --raw --max-new-tokens 100
+  billfish generate ./model "What is a fjord?" --devices cuda:0=20GiB,cuda:1=20GiB
+  billfish generate ./model --json --seed 7 --temperature 0.8 < question.txt`,
     )
     .action((directory: string, prompt: string | undefined, options: Options) =>
       abortable(terminal, (signal) => generate(terminal, directory, prompt, options, signal)),
@@ -44,14 +57,21 @@ async function generate(
   options: Options,
   signal: AbortSignal,
 ): Promise<void> {
-  const text = prompt ?? (await promptFromStdin(terminal))
+  if (prompt !== undefined && options.prompt !== undefined) {
+    throw new BillfishError('INVALID_OPTION', 'The prompt is given twice: as an argument and as --prompt. Give one.')
+  }
+  const text = prompt ?? options.prompt ?? (await promptFromStdin(terminal))
   await using model = await loadForCommand(terminal, directory, options, signal)
-  const input = promptInput(text, options)
+  const chats = !options.raw && (options.chat || options.system !== undefined || model.hasChatTemplate)
+  const input = chats ? messages(text, options.system) : text
+  if (chats && !options.chat && !options.quiet && !options.json) {
+    terminal.stderr.write('Answering through the chat template; --raw continues the text as it is.\n\n')
+  }
   const sampling = generateOptions(options, signal)
   if (options.json) {
     const result = await model.generate(input, sampling).result()
     await writeTrace(options.trace, model)
-    printJson(terminal, { ...result, deviceMap: model.deviceMap, memory: model.memory() })
+    printJson(terminal, { ...result, chatTemplate: chats, deviceMap: model.deviceMap, memory: model.memory() })
     return
   }
   const result = await streamAnswer(terminal, model, input, sampling)
@@ -66,8 +86,7 @@ async function promptFromStdin({ stdin }: Terminal): Promise<string> {
   return readAll(stdin)
 }
 
-function promptInput(text: string, { chat, system }: Options): GenerateInput {
-  if (!chat && system === undefined) return text
-  const messages = [{ role: 'user', content: text }]
-  return system === undefined ? messages : [{ role: 'system', content: system }, ...messages]
+function messages(text: string, system: string | undefined): ChatMessage[] {
+  const asked = { role: 'user', content: text }
+  return system === undefined ? [asked] : [{ role: 'system', content: system }, asked]
 }

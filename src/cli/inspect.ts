@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { describeFormat, listTensors, openCheckpoint } from '../checkpoint/checkpoint'
+import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../checkpoint/checkpoint'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { loadChatTemplate } from '../generation/chat-template'
@@ -8,7 +8,7 @@ import { findTokenizer } from '../generation/tokenizer'
 import type { ModelShape } from '../models/architecture'
 import { createModel } from '../models/registry'
 import { counted, formatBytes, formatCount, formatTable } from './format'
-import { abortable, printJson, type Terminal } from './terminal'
+import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
 interface Options {
   readonly tensors?: boolean
@@ -39,16 +39,9 @@ Examples:
           printJson(terminal, { ...summary, ...(tensors && { tensors }) })
           return
         }
-        terminal.stdout.write(describe({ ...summary, directory }))
-        if (tensors === undefined) return
-        const rows = tensors.map(({ name, dtype, shape, bytes, file }) => [
-          name,
-          dtype,
-          shape.join(' x '),
-          formatBytes(bytes),
-          file,
-        ])
-        terminal.stdout.write(`\n${formatTable([['Tensor', 'Type', 'Shape', 'Size', 'File'], ...rows], 'lllrl')}`)
+        const width = widthOf(terminal.stdout)
+        terminal.stdout.write(describe({ ...summary, directory }, width))
+        if (tensors) terminal.stdout.write(tensorTable(tensors, width))
       }),
     )
 }
@@ -101,7 +94,7 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
   }
 }
 
-function describe({ shape, unsupported, tokenizer, ...summary }: Summary): string {
+function describe({ shape, unsupported, tokenizer, ...summary }: Summary, width: number): string {
   const rows = [
     ['Checkpoint', summary.directory],
     ['Model', unsupported === null ? `${summary.modelType}` : `cannot be run: ${unsupported}`],
@@ -120,5 +113,22 @@ function describe({ shape, unsupported, tokenizer, ...summary }: Summary): strin
     ['Tokenizer', tokens ? `${tokens}, ${tokenizer?.chatTemplate ? 'with' : 'without'} a chat template` : 'none'],
     ['End tokens', summary.endTokenIds.join(', ') || 'none'],
   )
-  return formatTable(rows, 'll')
+  return formatTable(rows, 'll', width)
+}
+
+/** A table a file, since names of files would make lines too long. */
+function tensorTable(tensors: readonly TensorSummary[], width: number): string {
+  const head = ['Tensor', 'Type', 'Shape', 'Size']
+  return [...new Set(tensors.map(({ file }) => file))]
+    .map((file) => {
+      const own = tensors.filter((tensor) => tensor.file === file)
+      const rows = own.map(({ name, dtype, shape, bytes }) => [name, dtype, shape.join(' x '), formatBytes(bytes)])
+      return `\n${file}:\n${formatTable([head, ...rows].map(nonBreaking), 'lllr', width)}`
+    })
+    .join('')
+}
+
+/** One line a tensor, for grep. */
+function nonBreaking(row: readonly string[]): string[] {
+  return row.map((cell) => cell.replaceAll(' ', '\u00a0'))
 }

@@ -13,7 +13,7 @@ import { wholeNumber } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
 import { progressBar } from './progress-bar'
-import type { Terminal } from './terminal'
+import { type Terminal, widthOf } from './terminal'
 
 /** Options of every command that loads a model. */
 export interface LoadingOptions extends PlacementCliOptions {
@@ -77,7 +77,7 @@ export async function loadPlanned(
   const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
   const plan = await planModel(model, await onThisMachine(await placementOptions(model, options, chosen)))
   const shown = options.quiet !== true && options.json !== true
-  if (shown) terminal.stderr.write(`${planTable(plan)}\n`)
+  if (shown) terminal.stderr.write(`${planTable(plan, widthOf(terminal.stderr))}\n`)
   if (!plan.fits) {
     throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${plan.explanation.join(' ')}`)
   }

@@ -46,7 +46,7 @@ export interface SamplingCliOptions {
 
 export function addSamplingOptions(command: Command): Command {
   return command
-    .option('--max-new-tokens <count>', 'the most tokens to generate', wholeNumber)
+    .option('-n, --max-new-tokens <count>', 'the most tokens to generate', wholeNumber)
     .option('--temperature <number>', '0 takes the likeliest token, 1 samples from the model as it is', number)
     .option('--top-k <count>', 'sample from this many likeliest tokens; 0 for all', wholeNumber)
     .option('--top-p <share>', 'sample from the fewest tokens of this probability together', number)

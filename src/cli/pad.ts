@@ -4,7 +4,7 @@ import type { PadProgress } from '../padding/pad-options'
 import { counted, formatBytes, formatCount, formatTable } from './format'
 import { wholeNumber } from './options'
 import { progressBar } from './progress-bar'
-import { abortable, printJson, type Terminal } from './terminal'
+import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
 interface Options {
   readonly multiple?: readonly number[]
@@ -75,7 +75,7 @@ Examples:
           })
           bar?.stop()
           if (options.json) printJson(terminal, result)
-          else terminal.stdout.write(describe(result, output))
+          else terminal.stdout.write(describe(result, output, widthOf(terminal.stdout)))
         } finally {
           bar?.stop()
         }
@@ -83,7 +83,7 @@ Examples:
     )
 }
 
-function describe(result: PadResult, output: string): string {
+function describe(result: PadResult, output: string, width: number): string {
   const { size, paddedSize, layers, layerCount, multiple, verification } = result
   if (paddedSize === size) {
     return `Nothing to pad: the MLPs' ${formatCount(size)} channels are a multiple of ${formatCount(multiple)} already.\n`
@@ -112,7 +112,7 @@ function describe(result: PadResult, output: string): string {
     ])
   }
   rows.push(result.written ? ['Written', output] : ['Not written', 'a dry run'])
-  return formatTable(rows, 'll')
+  return formatTable(rows, 'll', width)
 }
 
 function paddingBar(terminal: Terminal) {

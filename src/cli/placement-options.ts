@@ -1,4 +1,4 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
 import type { ModelType } from '../limits'
 import { type DeviceMap, layerSplit } from '../placement/device-map'
@@ -15,7 +15,6 @@ export interface PlacementCliOptions {
   readonly tensorParallelSize?: number
   readonly dtype?: string
   readonly context?: number
-  readonly maxModelLength?: number
   readonly sequences?: number
   readonly maxBatchTokens?: number
   readonly maxCacheTokens?: number
@@ -47,9 +46,6 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     )
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
     .option('--context <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
-    .addOption(
-      new Option('--max-model-length <tokens>', 'the same as --context').argParser(wholeNumber).conflicts('context'),
-    )
     .option('--sequences <count>', 'sequences at the same time', wholeNumber)
     .option('--max-batch-tokens <count>', 'tokens that one step computes at most', wholeNumber)
     .option(
@@ -77,7 +73,7 @@ export async function placementOptions(
     deviceOverhead: options.deviceOverhead,
     tensorParallelSize: options.tensorParallelSize,
     dtype: options.dtype as ModelType | undefined,
-    maxModelLength: options.context ?? options.maxModelLength,
+    maxModelLength: options.context,
     maxSequences: options.sequences,
     maxBatchTokens: options.maxBatchTokens,
     maxCacheTokens: options.maxCacheTokens,

@@ -1,4 +1,4 @@
-import { formatBytes, formatTable, summarizeModules } from './format'
+import { defaultWidth, formatBytes, formatTable, summarizeModules, wrap } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
 const barWidth = 20
@@ -13,23 +13,38 @@ const partColumns: readonly (readonly [title: string, Part])[] = [
   ['Total', 'total'],
 ]
 
-/** A table of what each device holds, with bars for those that have a limit. */
-export function planTable(plan: ShownPlan): string {
+/**
+ * A table of what each device holds, with bars for those that have a limit: at the end of the lines where `width` has
+ * room for them, else below.
+ */
+export function planTable(plan: ShownPlan, width = defaultWidth): string {
   const devices = plannedDevices(plan)
-  const limited = devices.some(({ budget }) => budget !== null)
   const columns = partColumns.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
   const rows = devices.map((device) => [
     device.device,
     [...new Set(device.stages.map(({ modules }) => summarizeModules(modules)))].join('; '), // of ranks: once
     ...columns.map(([, part]) => formatBytes(device[part])),
-    memory(device),
   ])
-  if (devices.length > 1) {
-    const sum = (part: Part) => formatBytes(devices.reduce((bytes, device) => bytes + device[part], 0))
-    rows.push(['together', '', ...columns.map(([, part]) => sum(part))])
-  }
-  const head = ['Device', 'Modules', ...columns.map(([title]) => title), ...(limited ? ['Memory'] : [])]
-  return formatTable([head, ...rows], `ll${'r'.repeat(columns.length)}l`) + (limited ? `\n${legend(devices)}\n` : '')
+  const sum = (part: Part) => formatBytes(devices.reduce((bytes, device) => bytes + device[part], 0))
+  if (devices.length > 1) rows.push(['together', '', ...columns.map(([, part]) => sum(part))])
+  const head = ['Device', 'Modules', ...columns.map(([title]) => title)]
+  const alignment = `ll${'r'.repeat(columns.length)}`
+  if (devices.every(({ budget }) => budget === null)) return formatTable(unbroken([head, ...rows]), alignment, width)
+
+  const memories = devices.map(memory)
+  const wide = formatTable(
+    unbroken([[...head, 'Memory'], ...rows.map((row, i) => [...row, memories[i] ?? ''])]),
+    `${alignment}l`,
+    Number.POSITIVE_INFINITY,
+  )
+  if (wide.split('\n').every(({ length }) => length <= width)) return `${wide}\n${legend(devices, width)}`
+  const bars = devices.flatMap(({ device }, i) => (memories[i] ? [[device, memories[i]]] : []))
+  return `${formatTable(unbroken([head, ...rows]), alignment, width)}\n${formatTable(unbroken(bars), 'll', width)}\n${legend(devices, width)}`
+}
+
+/** Sizes and ranges of layers stay on one line: only a list of modules is broken, at its commas. */
+function unbroken(rows: readonly (readonly string[])[]): string[][] {
+  return rows.map((row) => row.map((cell) => cell.replace(/(?<![,;]) /g, '\u00a0')))
 }
 
 function memory(planned: PlannedDevice): string {
@@ -55,12 +70,10 @@ function bar({ weights, kvCache, buffers, total }: PlannedDevice, budget: number
   ].join('')
 }
 
-function legend(devices: readonly PlannedDevice[]): string {
+function legend(devices: readonly PlannedDevice[], width: number): string {
   const over = devices.some(({ total, budget }) => budget !== null && total > budget)
   const { weights, kvCache, buffers, overhead, free } = signs
   const cuda = devices.some((device) => device.overhead > 0) ? `, ${overhead} CUDA itself` : ''
-  return (
-    `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free` +
-    (over ? `, ${signs.over} over the limit` : '')
-  )
+  const end = over ? `, ${signs.over} over budget` : ''
+  return wrap(`Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free${end}`, width)
 }

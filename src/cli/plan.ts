@@ -6,14 +6,14 @@ import { counted, formatCount, wrap } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planPicture } from './plan-picture'
 import { planTable } from './plan-table'
-import { printJson, type Terminal, writeOutput } from './terminal'
+import { printJson, type Terminal, widthOf, writeOutput } from './terminal'
 
 interface Options extends PlacementCliOptions {
   readonly json?: boolean
   readonly svg?: string
 }
 
-const textWidth = 100
+const widestText = 100 // longer lines are hard to read
 
 export function addPlanCommand(program: Command, terminal: Terminal): void {
   const command = program
@@ -42,13 +42,14 @@ Examples:
       const plan = await planModel(model, await placementOptions(model, options, 'auto'))
       if (options.svg !== undefined) await writePicture(options.svg, model, plan)
       if (options.json) printJson(terminal, plan)
-      else terminal.stdout.write(describePlan(plan))
+      else terminal.stdout.write(describePlan(plan, widthOf(terminal.stdout)))
     })
 }
 
-function describePlan(plan: ModelPlan): string {
+function describePlan(plan: ModelPlan, width: number): string {
   const lines = [...(plan.fits ? ['It fits.'] : []), ...plan.explanation] // which says what does not fit
-  return `${planTable(plan)}\n${lines.map((line) => wrap(line, textWidth)).join('')}`
+  const text = lines.map((line) => wrap(line, Math.min(width, widestText)))
+  return `${planTable(plan, width)}\n${text.join('')}`
 }
 
 /** @throws BillfishError INVALID_OPTION for a file that cannot be written */

@@ -8,6 +8,7 @@ import { addDemoCommand } from './demo'
 import { addDevicesCommand } from './devices'
 import { addGenerateCommand } from './generate'
 import { addInspectCommand } from './inspect'
+import { addOtherSpellings, explainUnknownOptions } from './other-spellings'
 import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
 import { Interrupted, type Terminal } from './terminal'
@@ -21,7 +22,7 @@ export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as cons
  */
 export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
   try {
-    await createProgram(terminal).parseAsync(argv, { from: 'user' })
+    await createProgram(terminal, argv).parseAsync(argv, { from: 'user' })
     return exitCodes.ok
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
@@ -33,7 +34,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
-function createProgram(terminal: Terminal): Command {
+function createProgram(terminal: Terminal, argv: readonly string[]): Command {
   const { version } = JSON.parse(readFileSync(resolve(__dirname, '..', '..', 'package.json'), 'utf8')) as {
     version: string
   }
@@ -64,7 +65,15 @@ Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
   addDevicesCommand(program, terminal)
   addBenchCommand(program, terminal)
   addDemoCommand(program, terminal)
+  for (const command of allCommands(program)) {
+    addOtherSpellings(command)
+    explainUnknownOptions(command, argv)
+  }
   return program
+}
+
+function allCommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allCommands)]
 }
 
 /** An error for people. What is no BillfishError is a mistake in billfish itself, and comes with its stack. */

@@ -2,8 +2,9 @@ import { writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { BillfishError } from '../errors'
+import { defaultWidth } from './format'
 
-type Stream<Kind> = Kind & { readonly isTTY?: boolean }
+type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 
 /** What a command sees of the process: its streams, and Ctrl-C. */
 export interface Terminal {
@@ -15,6 +16,12 @@ export interface Terminal {
    * a handler an interrupt ends the process with the code 130.
    */
   onInterrupt(handler: () => void): () => void
+}
+
+/** Characters that a line of a table may have: those of the terminal, or 80 where there is none. */
+export function widthOf(stream: Terminal['stdout']): number {
+  const least = 40 // narrower ones break the lines themselves
+  return stream.isTTY === true && stream.columns ? Math.max(stream.columns, least) : defaultWidth
 }
 
 /** A command was interrupted; its exit code is 130. */

@@ -13,8 +13,9 @@ export async function billfish(
   {
     stdin = '',
     terminal = false,
+    columns = 100,
     onStdout,
-  }: { stdin?: string; terminal?: boolean; onStdout?: (interrupt: () => void) => void } = {},
+  }: { stdin?: string; terminal?: boolean; columns?: number; onStdout?: (interrupt: () => void) => void } = {},
 ): Promise<Outcome> {
   const texts = { stdout: '', stderr: '' }
   const handlers: (() => void)[] = []
@@ -24,7 +25,7 @@ export async function billfish(
       if (name === 'stdout') onStdout?.(() => handlers.at(-1)?.())
       done()
     }
-    return Object.assign(new Writable({ write }), { isTTY: terminal, columns: 100 })
+    return Object.assign(new Writable({ write }), { isTTY: terminal, columns })
   }
   const input = new PassThrough()
   input.end(stdin)

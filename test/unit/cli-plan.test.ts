@@ -51,8 +51,9 @@ describe('billfish plan', () => {
   it('shows devices, modules, bytes and how full each device is', async () => {
     const { code, stdout } = await plan('Qwen3-8B', '--devices', '2x24GiB', '--context', '4096')
     expect(code).toBe(exitCodes.ok)
-    expect(stdout).toMatch(/cuda:0 +embed_tokens, layers 0-\d+ .*\[#+\++=*\.+\] \d+ % of 24\.0 GiB/)
-    expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, lm_head/)
+    expect(stdout).toMatch(/^cuda:0 +embed_tokens, .*\n +layers 0-\d+\n/m)
+    expect(stdout).toMatch(/^cuda:0 +\[#+\++=*\.+\] \d+ % of 24\.0 GiB$/m)
+    expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, .*\n +lm_head\n/)
     expect(stdout).toMatch(/^together +15\.3 GiB/m)
     expect(stdout).toContain('It fits.')
     for (const line of stdout.split('\n').slice(7)) expect(line.length).toBeLessThanOrEqual(100)
@@ -71,7 +72,7 @@ describe('billfish plan', () => {
       if (Number(percent) > 100) expect(bar).toMatch(/^#+\+*~*!+$/)
       else expect(Math.abs(used - Number(percent) / 100)).toBeLessThan(1 / 20)
     }
-    expect(stdout).toMatch(/! over the limit/)
+    expect(stdout).toMatch(/! over budget/)
     const unlimited = await plan('Qwen3-8B', '--devices', 'cpu')
     expect(unlimited.stdout).not.toMatch(/\[|Memory/)
   })
@@ -121,7 +122,7 @@ describe('billfish plan', () => {
     const map = '{"": "cpu:0", "model.layers.35": 1}'
     const { stdout } = await plan('Qwen3-8B', '--device-map', map, '--max-memory', '{"cpu:0": "1GiB"}')
     expect(stdout).toMatch(/cuda:1 +layers 35 /)
-    expect(stdout).toMatch(/cpu:0 .*; norm, lm_head .*\[#+!+\] \d{4} % of 1\.00 GiB/)
+    expect(stdout).toMatch(/^cpu:0 +\[#+!+\] \d{4} % of 1\.00 GiB$/m)
   })
 
   it('tells what does not fit', async () => {
@@ -137,7 +138,6 @@ describe('billfish plan', () => {
     [['Qwen3-8B', '--device-map', '{nonsense'], /--device-map is not JSON/],
     [['Qwen3-8B', '--device-map', 'split:cpu,tpu'], /"tpu" is not a device/],
     [['Qwen3-8B', '--context', 'long'], /--context/],
-    [['Qwen3-8B', '--context', '8', '--max-model-length', '8'], /cannot be used with option '--context/],
     [['Qwen3-8B', '--dtype', 'float8'], /dtype is "float8"/],
     [
       ['Qwen3-8B', '--svg', join('/nowhere', 'plan.svg')],
@@ -175,7 +175,7 @@ describe('loading from the command line', () => {
   it('shows the plan on standard error, and loads as planned', async () => {
     const { code, stdout, stderr } = await billfish([...ask, '--devices', 'cpu:0=9MiB,cpu:1=10MiB'])
     expect({ code, stdout }).toEqual({ code: 0, stdout: '17 + 25 = 42.\n' })
-    expect(stderr).toMatch(/^Device +Modules.*\ncpu:0 .*\[#+\+*~+\.+\] \d+ % of 9\.00 MiB\ncpu:1 /)
+    expect(stderr).toMatch(/^Device +Modules.*\ncpu:0 [\s\S]*^cpu:0 +\[#+\+*~+\.+\] \d+ % of 9\.00 MiB\ncpu:1 /m)
     expect(stderr.match(/^Device/gm)).toHaveLength(1)
     const json = JSON.parse((await billfish([...ask, '--devices', 'cpu:0=9MiB,cpu:1=10MiB', '--json'])).stdout)
     const { stages } = await planned(demoModel, '--devices', 'cpu:0=9MiB,cpu:1=10MiB', ...ask.slice(-4))

@@ -1,0 +1,89 @@
+/** Options as vLLM, transformers and llama.cpp spell them: taken where billfish has the same, and else explained. */
+import { type Command, Option } from 'commander'
+
+/** An option under another name; the one given last counts. It is not in `--help`. */
+class OtherSpelling extends Option {
+  readonly #attribute: string
+
+  constructor(flag: string, of: Option) {
+    super(`${flag}${/ [<[].*$/.exec(of.flags)?.[0] ?? ''}`, `the same as ${of.long}`)
+    this.#attribute = of.attributeName()
+    if (of.parseArg) this.parseArg = of.parseArg
+    this.hideHelp()
+  }
+
+  override attributeName(): string {
+    return this.#attribute
+  }
+}
+
+const spellings: Readonly<Record<string, readonly string[]>> = {
+  '--context': ['-c', '--ctx-size', '--n-ctx', '--max-model-len', '--max-model-length', '--max-seq-len'],
+  '--max-new-tokens': ['--max-tokens', '--n-predict', '--predict', '--max-completion-tokens'],
+  '--sequences': ['--max-num-seqs', '--parallel'],
+  '--max-batch-tokens': ['--max-num-batched-tokens', '--ubatch-size', '--batch-size-tokens'],
+  '--temperature': ['--temp'],
+  '--repetition-penalty': ['--repeat-penalty'],
+  '--tensor-parallel-size': ['--tp', '--tp-size'],
+  '--offload-directory': ['--offload-folder', '--offload-dir'],
+  '--system': ['--system-prompt', '--sys', '--system-message'],
+  '--stop': ['--stop-string', '--reverse-prompt'],
+  '--dtype': ['--torch-dtype'],
+}
+
+/** Adds the other spellings of the options that the command has. */
+export function addOtherSpellings(command: Command): void {
+  for (const option of [...command.options]) {
+    for (const flag of spellings[option.long ?? ''] ?? []) {
+      if (!isTaken(command, flag)) command.addOption(new OtherSpelling(flag, option))
+    }
+  }
+}
+
+function isTaken(command: Command, flag: string): boolean {
+  return command.options.some(({ short, long }) => short === flag || long === flag)
+}
+
+const placement = 'say where layers go with --device-map, --devices and --max-memory'
+const hints: readonly (readonly [names: readonly string[], hint: string])[] = [
+  [['--n-gpu-layers', '--gpu-layers', '-ngl', '--ngl', '--tensor-split', '--split-mode', '--main-gpu'], placement],
+  [['--pipeline-parallel-size', '--pp', '--pp-size'], `each device of --devices is a stage; ${placement}`],
+  [['--gpu-memory-utilization', '--mem-fraction-static'], 'give each device its bytes with --max-memory'],
+  [['--cpu-offload-gb', '--swap-space'], "add the CPU to --devices, or use device 'disk' in --device-map"],
+  [['--quantization', '--load-format', '--load-in-4bit', '--load-in-8bit'], 'the format is read from the checkpoint'],
+  [['--trust-remote-code'], "billfish runs no checkpoint's code; leave it out"],
+  [['--do-sample'], 'use --temperature: 0 takes the likeliest token, more samples'],
+  [['--num-beams'], 'there is no beam search'],
+  [['--threads', '-t', '--n-threads'], 'all cores are used; BILLFISH_THREADS sets another number'],
+  [['--enforce-eager'], 'BILLFISH_CUDA_GRAPHS=off runs without CUDA graphs'],
+  [['--batch-size', '-b'], 'use --max-batch-tokens for tokens a step, --sequences for sequences at a time'],
+  [['--kv-cache-dtype', '--cache-type-k', '--cache-type-v'], 'the KV cache has 16 bits, or 32 with --dtype float32'],
+  [['--chat-template-kwargs'], 'use --variable name=value'],
+  [['--model', '-m'], 'the checkpoint directory is an argument: billfish generate DIRECTORY'],
+  [['--file', '-f'], 'pipe the prompt in: billfish generate DIRECTORY < FILE'],
+  [['--interactive', '-i', '-cnv', '--conversation'], 'use billfish chat'],
+  [['--prompt', '-p'], 'the prompt is an argument: billfish generate DIRECTORY "PROMPT"'],
+]
+
+/**
+ * Makes the error for an unknown option say what to use instead, where a user of other programs may expect the option.
+ * @param argv the command line, in which `-ngl` still is what Commander has read as `-n gl`
+ */
+export function explainUnknownOptions(command: Command, argv: readonly string[]): void {
+  command.configureOutput({
+    outputError(text, write) {
+      const [, unknown] = /unknown option '([^']*)'/.exec(text) ?? []
+      const [, letters] = /argument '([^']*)' is invalid/.exec(text) ?? []
+      const clustered = argv.find((word) => /^-\w{2,}$/.test(word) && word.slice(2) === letters)
+      const hint = hintFor(command, unknown ?? clustered ?? '')
+      write(hint === undefined ? text : `error: ${unknown ?? clustered}: ${hint}\n`)
+    },
+  })
+}
+
+function hintFor(command: Command, flag: string): string | undefined {
+  const [name = flag] = flag.split('=')
+  const dashed = name.replace(/(?<=\w)_/g, '-')
+  if (dashed !== name && isTaken(command, dashed)) return `it is spelt ${dashed}`
+  return hints.find(([names]) => names.includes(dashed))?.[1]
+}

@@ -1,0 +1,135 @@
+/** What users of other programs type, and what fits their terminals. */
+import { join } from 'node:path'
+import { describe, expect, it, test } from 'vitest'
+import { billfish } from '../support/cli'
+import { modelDirectory } from '../support/fixtures'
+
+const demoModel = join(__dirname, '..', '..', 'examples', 'demo-model')
+const small = ['--context', '128', '--sequences', '1', '--temperature', '0']
+
+describe('generate', () => {
+  const question = 'What is 17 plus 25?'
+
+  it('answers with the chat template where there is one, and says so', async () => {
+    const asked = await billfish(['generate', demoModel, question, ...small])
+    expect(asked.code).toBe(0)
+    expect(asked.stdout).toContain('42')
+    expect(asked.stderr).toContain('Answering through the chat template; --raw continues the text as it is.')
+    const said = await billfish(['generate', demoModel, question, ...small, '--chat', '--json'])
+    const unsaid = await billfish(['generate', demoModel, question, ...small, '--json'])
+    expect(JSON.parse(unsaid.stdout)).toMatchObject({ chatTemplate: true, text: JSON.parse(said.stdout).text })
+    expect(unsaid.stderr).toBe('')
+  })
+
+  it('continues the text with --raw', async () => {
+    const { stdout, stderr } = await billfish(['generate', demoModel, question, ...small, '--raw', '-n', '4', '--json'])
+    const { usage, chatTemplate } = JSON.parse(stdout)
+    const chat = JSON.parse((await billfish(['generate', demoModel, question, ...small, '-n', '4', '--json'])).stdout)
+    expect({ chatTemplate, stderr }).toEqual({ chatTemplate: false, stderr: '' })
+    expect(usage.promptTokens).toBeLessThan(chat.usage.promptTokens)
+  })
+
+  it('takes the prompt as an option, but not twice', async () => {
+    expect((await billfish(['generate', demoModel, '-p', question, ...small, '--quiet'])).stdout).toContain('42')
+    const twice = await billfish(['generate', demoModel, question, '-p', question])
+    expect(twice).toMatchObject({ code: 2, stderr: expect.stringMatching(/given twice/) })
+  })
+
+  test.each([['--chat'], ['--system', 'Be brief.'], ['--variable', 'a=1']])(
+    'refuses --raw beside %s',
+    async (...options) => {
+      expect(await billfish(['generate', demoModel, 'Hi', '--raw', ...options])).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/'--raw' cannot be used with option/),
+      })
+    },
+  )
+})
+
+describe("other programs' options", () => {
+  test.each([
+    ['-c', '96'],
+    ['--ctx-size', '96'],
+    ['--ctx-size=96'],
+    ['--max-model-len', '96'],
+    ['--max-model-length', '96'],
+  ])('%s is --context', async (...options) => {
+    const { stdout } = await billfish(['plan', demoModel, '--devices', 'cpu', '--json', ...options])
+    expect(JSON.parse(stdout).sizes.maxModelLength).toBe(96)
+  })
+
+  test.each(['--max-tokens', '-n', '--n-predict', '--max-new-tokens'])('%s is --max-new-tokens', async (option) => {
+    const { stdout } = await billfish(['generate', demoModel, 'Tell me a story.', ...small, option, '3', '--json'])
+    expect(JSON.parse(stdout).usage.completionTokens).toBe(3)
+  })
+
+  test.each([
+    [['--max-tokens', 'many'], /'--max-tokens <count>' argument 'many' is invalid. It must be a whole number/],
+    [
+      ['--n-gpu-layers', '99'],
+      /^error: --n-gpu-layers: say where layers go with --device-map, --devices and --max-memory/,
+    ],
+    [['-ngl', '99'], /^error: -ngl: say where layers go/],
+    [['--gpu-memory-utilization=0.9'], /give each device its bytes with --max-memory/],
+    [['--max_new_tokens', '9'], /^error: --max_new_tokens: it is spelt --max-new-tokens/],
+    [['--trust-remote-code'], /runs no checkpoint's code/],
+    [['-t', '8'], /BILLFISH_THREADS sets another number/],
+    [['--temprature', '1'], /unknown option '--temprature'\n\(Did you mean --temperature\?\)/],
+    [['--nonsense'], /^error: unknown option '--nonsense'\n/],
+  ])('%j is explained', async (options, message) => {
+    const { code, stderr, stdout } = await billfish(['generate', demoModel, 'Hi', ...options])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+  })
+
+  it('are not in --help', async () => {
+    const { stdout } = await billfish(['generate', '--help'])
+    expect(stdout).toContain('--context <tokens>')
+    expect(stdout).not.toContain('--ctx-size')
+  })
+})
+
+describe('tables', () => {
+  const lines = async (...argv: string[]) => {
+    const { stdout, stderr } = await billfish(argv)
+    return [...stdout.split('\n'), ...stderr.split('\n')]
+  }
+
+  test.each([
+    ['plan', 'Qwen1.5-72B-Chat-GPTQ-Int4', '--devices', '4x24GiB'],
+    ['plan', 'Qwen2-72B-Instruct-AWQ-29568', '--devices', '4x24GiB', '--tensor-parallel-size', '4'],
+    ['plan', 'Qwen2-72B-Instruct', '--devices', '2x24GiB,cpu=64GiB'],
+    ['plan', modelDirectory('qwen2-awq-int4-g128'), '--devices', 'cpu:0,cpu:1'],
+    ['inspect', demoModel, '--tensors'],
+    ['inspect', modelDirectory('qwen2-vl-bf16')],
+    ['generate', demoModel, 'Hi', '-n', '1'],
+    ['bench', demoModel, '--batch-sizes', '1', '--contexts', '64', '--repeat', '1', '--new-tokens', '4'],
+    ['bench', 'attention', '--device', 'cpu', '--shapes', '8/2x64', '--contexts', '64', '--sequences', '1'],
+    ['bench', 'gemm', '--device', 'cpu', '--shapes', '256x256', '--rows', '1', '--bits', '4'],
+    ['devices'],
+  ])('%s %s fits 80 columns', async (...argv) => {
+    for (const line of await lines(...argv)) expect(line.length, line).toBeLessThanOrEqual(80)
+  })
+
+  it('has one line a tensor, under the name of its file', async () => {
+    const all = await lines('inspect', demoModel, '--tensors')
+    expect(all).toContain('model.safetensors:')
+    expect(
+      all.filter((line) => /^model\.layers\.0\.mlp\.down_proj\.qweight +I32 +80 x 256 +80\.0 KiB$/.test(line)),
+    ).toHaveLength(1)
+  })
+
+  it('puts the bars beside the sizes where the terminal is wide enough', async () => {
+    const wide = await billfish(['plan', 'Qwen1.5-72B-Chat-GPTQ-Int4', '--devices', '4x24GiB'], {
+      terminal: true,
+      columns: 140,
+    })
+    expect(wide.stdout).toMatch(/^cuda:0 .*GiB {2}\[#+\++.*\] \d+ % of 24\.0 GiB$/m)
+    const narrow = await billfish(['plan', 'Qwen1.5-72B-Chat-GPTQ-Int4', '--devices', '4x24GiB'], {
+      terminal: true,
+      columns: 90,
+    })
+    expect(narrow.stdout).toMatch(/^cuda:0 {2}\[#+\++.*\] \d+ % of 24\.0 GiB$/m)
+    expect(narrow.stdout.split('\n').some((line) => line.length > 80)).toBe(true)
+  })
+})
