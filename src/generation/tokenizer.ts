@@ -7,6 +7,7 @@ import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
 import { readJsonObject } from './text-file'
 import { examinePipeline } from './tokenizer-pipeline'
 import type { EncodingTokenizer, Tokenizer } from './types'
+import { MERGES_FILE, readVocabAndMerges, VOCAB_FILE } from './vocab-and-merges'
 import { checkVocabulary, tokenTables, Vocabulary } from './vocabulary'
 
 const TOKENIZER_FILE = 'tokenizer.json'
@@ -24,7 +25,8 @@ const LONGEST_UNKNOWN_TEXT = 1 << 20
 const MAX_GROWTH = 256
 
 /**
- * Loads a checkpoint's tokenizer: `tokenizer.json` (with `tokenizer_config.json`), or the `qwen.tiktoken` of Qwen v1.
+ * Loads a checkpoint's tokenizer: `tokenizer.json`, else `vocab.json` and `merges.txt` (with `tokenizer_config.json`), or
+ * the `qwen.tiktoken` of Qwen v1.
  * A large vocabulary takes a few tenths of a second, but in slices, between which other events have their turn.
  *
  * It encodes where it is, for as long as the files make it: use it on a thread that can be ended. On the event loop, use
@@ -50,10 +52,9 @@ async function readTokenizer(
   directory: string,
   encodes: (pipeline: { readonly linear: boolean }) => boolean,
 ): Promise<Tokenizer | undefined> {
-  const file = join(directory, TOKENIZER_FILE)
-  const contents = await readJsonObject(file, MAX_TOKENIZER_BYTES, 'model.vocab')
-  if (contents === undefined) return loadQwenTiktoken(directory)
-  const config = (await readJsonObject(join(directory, CONFIG_FILE), MAX_CONFIG_BYTES)) ?? {}
+  const found = await readFiles(directory)
+  if (found === undefined) return loadQwenTiktoken(directory)
+  const { file, contents, config } = found
   const json = await checkVocabulary(contents, file)
   const pipeline = examinePipeline(json, file)
   const { growth, linear } = pipeline
@@ -63,10 +64,20 @@ async function readTokenizer(
   return new Vocabulary(json, config, tables, { file, growth, longestText, encode })
 }
 
+/** tokenizer.json, or what takes its place, and the settings beside it. */
+async function readFiles(
+  directory: string,
+): Promise<{ file: string; contents: Record<string, unknown>; config: Record<string, unknown> } | undefined> {
+  const file = join(directory, TOKENIZER_FILE)
+  const contents = await readJsonObject(file, MAX_TOKENIZER_BYTES, 'model.vocab')
+  const config = (await readJsonObject(join(directory, CONFIG_FILE), MAX_CONFIG_BYTES)) ?? {}
+  return contents === undefined ? readVocabAndMerges(directory, config) : { file, contents, config }
+}
+
 /** Says what is missing in a directory without a tokenizer, and what can be done about it. */
 export async function noTokenizerMessage(directory: string): Promise<string> {
-  const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there`
-  for (const name of ['tokenizer.model', 'vocab.json']) {
+  const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there, nor ${VOCAB_FILE} with ${MERGES_FILE}`
+  for (const name of ['tokenizer.model', VOCAB_FILE]) {
     try {
       await access(join(directory, name))
     } catch {
