@@ -1,7 +1,7 @@
 // Makes build-gpu/billfish-gpu.tar.gz: all that the GPU tests and benchmarks need on a Linux x64 machine that has an
 // NVIDIA driver and nothing else (no Node, no CUDA toolkit, no network). There:
 //
-//   tar xzf billfish-gpu.tar.gz && cd billfish-gpu && ./run test     (or bench, or sanitize)
+//   tar xzf billfish-gpu.tar.gz && cd billfish-gpu && ./run first 1     (docs/gpu-first-run.md)
 //
 // It holds this very node, the addon and the native tests with the CUDA runtime linked in, the compiled JavaScript with
 // its packages, the fixtures and the demo model. Run it with BILLFISH_CUDA_ARCHITECTURES set to the target's, such as
@@ -55,7 +55,7 @@ for (const path of [
 }
 const { dependencies } = JSON.parse(text(process.execPath, '-p', 'JSON.stringify(require("./package.json"))'))
 for (const name of installedWith(Object.keys(dependencies))) copy(`node_modules/${name}`)
-copyFileSync(join(root, 'test/gpu/run.sh'), join(bundle, 'run'))
+writeFileSync(join(bundle, 'run'), '#!/bin/sh\ncd "$(dirname "$0")" && exec ./bin/node test/gpu/run.cjs "$@"\n')
 chmodSync(join(bundle, 'run'), 0o755)
 const commit = text('git', 'rev-parse', 'HEAD') + (text('git', 'status', '--porcelain', '-uno') ? ' with changes' : '')
 writeFileSync(join(bundle, 'COMMIT'), `${commit}\n`)

@@ -37,11 +37,20 @@ static void run(const check::Test& test) {
   }
 }
 
+// PROGRAM [FILTER]: tests whose name contains it. PROGRAM --exactly NAME: that one. PROGRAM --list: names, nothing is run.
 int main(int argc, char** argv) {
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (first == "--list") {
+    for (const check::Test& test : check::tests()) std::printf("%s\n", test.name);
+    return 0;
+  }
+  const bool exactly = first == "--exactly" && argc > 2;
+  const std::string wanted = exactly ? argv[2] : first;
   const std::string reason = obstacle();
   int passed = 0, failed = 0, skipped = 0;
   for (const check::Test& test : check::tests()) {
-    if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+    const bool is_wanted = exactly ? wanted == test.name : std::strstr(test.name, wanted.c_str()) != nullptr;
+    if (!is_wanted) continue;
     if (!reason.empty()) {
       ++skipped;
       continue;
@@ -60,5 +69,9 @@ int main(int argc, char** argv) {
   std::printf("%d passed, %d failed", passed, failed);
   if (skipped > 0) std::printf(", %d skipped", skipped);
   std::printf("\n");
+  if (exactly && passed + failed + skipped == 0) {
+    std::printf("there is no test %s\n", wanted.c_str());
+    return 2;
+  }
   return failed == 0 ? 0 : 1;
 }
