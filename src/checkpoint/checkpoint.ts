@@ -1,11 +1,13 @@
 import { join, resolve } from 'node:path'
 import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
-import { type QuantizationSource, readQuantizationConfig } from '../quantization/config'
+import { QUANTIZATION_FILES, readQuantizationSources, sourcesOfConfig } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
+import { type StoredFormats, storedFormats, unsupportedModule } from '../quantization/unsupported'
 import { readJsonFile } from './files'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
 import { readTensors } from './shards'
+import { readStoredValues } from './stored-values'
 import { FLOAT_TYPES, type TensorTable } from './tensors'
 import type { Checkpoint, QuantizationConfig, RawConfig } from './types'
 import { refuseUnfinishedCopy } from './unfinished-copy'
@@ -24,45 +26,47 @@ async function readConfig(directory: string, fileName: string): Promise<RawConfi
   return value
 }
 
-/** Every place where a quantisation config may stand, the first one winning. */
-function quantizationSources(
-  directory: string,
-  config: RawConfig,
-  files: readonly (readonly [string, RawConfig | undefined])[],
-): QuantizationSource[] {
-  const sources: QuantizationSource[] = files.map(([name, value]) => ({ where: join(directory, name), name, value }))
-  const text = isObject(config.text_config) ? config.text_config : {}
-  for (const [owner, path] of [
-    [config, ''],
-    [text, 'text_config.'],
-  ] as const) {
-    for (const key of ['quantization_config', 'compression_config']) {
-      sources.push({
-        where: `${join(directory, 'config.json')}: ${path}${key}`,
-        name: 'config.json',
-        value: owner[key],
-      })
-    }
+/** Says what is odd about a checkpoint that is read all the same; once a directory and process. */
+const warned = new Set<string>()
+function warn(messages: readonly string[]): void {
+  for (const message of messages) {
+    if (warned.has(message) || warned.size >= 1000) continue
+    warned.add(message)
+    process.emitWarning(message, { type: 'BillfishWarning', code: 'BILLFISH_CHECKPOINT' })
   }
-  return sources
+}
+
+/**
+ * The quantisation config, and the name of a format that billfish cannot run. A config that speaks of one counts as none
+ * where nothing but floating-point numbers is stored: merged and dequantised models keep such configs.
+ */
+function formatOf(stated: QuantizationConfig, { quantized, unsupported }: StoredFormats) {
+  const quantization: QuantizationConfig = stated.method === 'unsupported' && !quantized ? { method: 'none' } : stated
+  const format = quantization.method === 'unsupported' ? quantization.format : unsupported?.format
+  return { quantization, format }
 }
 
 class OpenCheckpoint implements Checkpoint {
   readonly files: Checkpoint['files']
   readonly tensors: Checkpoint['tensors']
   readonly unsupportedTensors: Checkpoint['unsupportedTensors']
+  readonly storedZeros: Checkpoint['storedZeros']
+  readonly hasActOrder: boolean
 
   constructor(
     readonly directory: string,
     readonly config: RawConfig,
     readonly generationConfig: RawConfig,
     readonly quantization: QuantizationConfig,
+    readonly unsupportedFormat: string | undefined,
     readonly bytes: number,
     private readonly stored: TensorTable,
   ) {
     this.files = stored.files
     this.tensors = stored.tensors
     this.unsupportedTensors = stored.unsupported
+    this.storedZeros = [...stored.values.zeros.values()]
+    this.hasActOrder = [...stored.values.groupSizes.values()].includes(0)
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
@@ -76,6 +80,8 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
+    const unsupported = unsupportedModule(this.stored, tensor.replace(/\.weight$/, ''))
+    if (unsupported) throw unsupported
     const weight = this.stored.require(tensor, FLOAT_TYPES)
     this.stored.checkShape(weight, [rows, width], 'the model')
     return { kind: 'matrix', name: tensor, out: rows, in: width, weight }
@@ -97,23 +103,20 @@ export async function openCheckpoint(
   signal?.throwIfAborted()
   const path = resolve(directory)
   await refuseUnfinishedCopy(path)
-  const [config, generationConfig, quantizeConfig, quantConfig] = await Promise.all(
-    ['config.json', 'generation_config.json', 'quantize_config.json', 'quant_config.json'].map((name) =>
-      readConfig(path, name),
-    ),
+  const [config, generationConfig, ...quantizationFiles] = await Promise.all(
+    ['config.json', 'generation_config.json', ...QUANTIZATION_FILES].map((name) => readConfig(path, name)),
   )
+  const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]
   signal?.throwIfAborted()
   if (config === undefined) {
     throw invalidCheckpoint(
       `${join(path, 'config.json')} does not exist; a checkpoint directory as on the Hugging Face Hub is needed`,
     )
   }
-  const quantization = readQuantizationConfig(
-    quantizationSources(path, config, [
-      ['quantize_config.json', quantizeConfig],
-      ['quant_config.json', quantConfig],
-    ]),
-  )
+  const stated = readQuantizationSources([
+    ...sourcesOfConfig(config, join(path, 'config.json')),
+    ...QUANTIZATION_FILES.map((name, i) => ({ where: join(path, name), name, value: quantizationFiles[i] })),
+  ])
   const baseName = quantizeConfig?.model_file_base_name ?? undefined
   if (baseName !== undefined && typeof baseName !== 'string') {
     throw invalidCheckpoint(
@@ -121,5 +124,8 @@ export async function openCheckpoint(
     )
   }
   const { table, bytes } = await readTensors(path, baseName, signal)
-  return new OpenCheckpoint(path, config, generationConfig ?? {}, quantization, bytes, table)
+  const stored = table.with(await readStoredValues(table, signal))
+  const { quantization, format } = formatOf(stated.config, await storedFormats(table))
+  warn(stated.warnings)
+  return new OpenCheckpoint(path, config, generationConfig ?? {}, quantization, format, bytes, stored)
 }

@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import type { Checkpoint, QuantizationConfig } from './types'
+import type { Checkpoint } from './types'
 
 /** One stored tensor, for people. */
 export interface TensorSummary {
@@ -30,15 +30,30 @@ function describeGroup(groupSize: number | undefined): string {
   return groupSize === -1 ? 'channelwise' : `group ${groupSize}`
 }
 
-function describeQuantization(config: QuantizationConfig): string {
+/** What all of `kinds` are, or that they are mixed. */
+function together(kinds: ReadonlySet<string>, fallback: string): string {
+  return kinds.size === 0 ? fallback : [...kinds].sort().reverse().join(' and ')
+}
+
+/** Symmetric or asymmetric, by the zero points that are stored where there are any. */
+function describeSymmetry(checkpoint: Checkpoint, stated: boolean): string {
+  const kinds = new Set<string>()
+  for (const code of checkpoint.storedZeros) kinds.add(code === undefined || code === 0 ? 'asymmetric' : 'symmetric')
+  return together(kinds, stated ? 'symmetric' : 'asymmetric')
+}
+
+function describeQuantization(checkpoint: Checkpoint): string {
+  const { quantization: config } = checkpoint
   switch (config.method) {
     case 'none':
+    case 'unsupported':
       return ''
     case 'gptq': {
-      const parts = [`GPTQ${config.zeroOffset === 0 ? ' v2' : ''} int${config.bits}`, describeGroup(config.groupSize)]
-      parts.push(config.symmetric ? 'symmetric' : 'asymmetric')
-      if (config.actOrder) parts.push('act-order')
-      if (Object.keys(config.dynamic).length > 0) parts.push('with per-module overrides')
+      const bits = config.bits === undefined ? '' : ` int${config.bits}`
+      const parts = [`GPTQ${config.zeroOffset === 0 ? ' v2' : ''}${bits}`, describeGroup(config.groupSize)]
+      parts.push(describeSymmetry(checkpoint, config.symmetric))
+      if (checkpoint.hasActOrder) parts.push('act-order')
+      if (config.rules.length > 0) parts.push('with per-module overrides')
       return parts.join(', ')
     }
     case 'awq':
@@ -70,11 +85,12 @@ function floatTypes(checkpoint: Checkpoint): string {
 }
 
 /**
- * How the checkpoint stores its weights, in one line: `GPTQ int4, group 128, symmetric; rest F16`, or `BF16`. What counts
- * is whether packed tensors exist, not only what the config says.
+ * How the checkpoint stores its weights, in one line: `GPTQ int4, group 128, symmetric; rest F16`, or `BF16`, or the name
+ * of a format that billfish cannot run. What counts is whether packed tensors exist, not only what the config says.
  */
 export function describeFormat(checkpoint: Checkpoint): string {
+  if (checkpoint.unsupportedFormat !== undefined) return checkpoint.unsupportedFormat
   const packed = [...checkpoint.tensors.keys()].some((name) => /\.(qweight|weight_packed)$/.test(name))
   const floats = floatTypes(checkpoint)
-  return packed ? `${describeQuantization(checkpoint.quantization)}; rest ${floats}` : floats
+  return packed ? `${describeQuantization(checkpoint)}; rest ${floats}` : floats
 }

@@ -1,6 +1,7 @@
 import { basename } from 'node:path'
 import type { TensorRef, TensorType } from '../native/weights'
 import { invalidCheckpoint, quoted } from './invalid'
+import { noStoredValues, type StoredValues } from './stored-values'
 import type { UnsupportedTensor } from './types'
 
 /** The types that scales, biases, norms and unquantised weights may have. */
@@ -16,7 +17,13 @@ export class TensorTable {
     readonly files: readonly string[],
     readonly tensors: ReadonlyMap<string, TensorRef>,
     readonly unsupported: ReadonlyMap<string, UnsupportedTensor>,
+    readonly values: StoredValues = noStoredValues,
   ) {}
+
+  /** The same table, with what some of its tensors hold. */
+  with(values: StoredValues): TensorTable {
+    return new TensorTable(this.files, this.tensors, this.unsupported, values)
+  }
 
   has(name: string): boolean {
     return this.tensors.has(name) || this.unsupported.has(name)

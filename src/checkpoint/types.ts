@@ -9,20 +9,49 @@ export interface UnsupportedTensor extends Omit<TensorRef, 'dtype'> {
   readonly dtype: string
 }
 
-/** What a checkpoint's quantisation config says, whichever of the three places it stood in. */
+/** Fields of a quantisation config that a rule changes for some modules; absent: as the config says. */
+export interface ModuleOverrides {
+  readonly bits?: number | undefined
+  readonly groupSize?: number | undefined
+  readonly symmetric?: boolean | undefined
+  readonly actOrder?: boolean | undefined
+}
+
+/** What a config says of the modules that `pattern` names: GPTQModel's `dynamic`, AutoRound's `extra_config`. */
+export interface ModuleRule {
+  /** A regular expression of Python's; with match 'exact' a name. */
+  readonly pattern: string
+  /** Whether the pattern must match the beginning of the module's name, any part of it, or is the name. */
+  readonly match: 'start' | 'anywhere' | 'exact'
+  /** 'leaveOut': these modules are not quantised. */
+  readonly action: 'leaveOut' | ModuleOverrides
+  /** For messages. */
+  readonly where: string
+}
+
+/**
+ * What a checkpoint's quantisation config says, whichever of its places it stood in. Where tensors say otherwise, they
+ * count: docs/formats.md has a table.
+ */
 export type QuantizationConfig =
   | { readonly method: 'none' }
   | {
       readonly method: 'gptq'
-      readonly bits: 4 | 8
-      /** -1: channelwise; undefined: not said, to be inferred from the tensors. */
+      /** Undefined: not said. */
+      readonly bits: 4 | 8 | undefined
+      /** -1: channelwise; undefined: not said. */
       readonly groupSize: number | undefined
       readonly symmetric: boolean
-      readonly actOrder: boolean
+      /** Undefined: not said. */
+      readonly actOrder: boolean | undefined
       /** 1 in checkpoint_format gptq (v1), whose stored zeros are one too small; 0 in gptq_v2. */
       readonly zeroOffset: 0 | 1
-      /** GPTQModel's `dynamic`: pattern -> overrides or exclusion. */
-      readonly dynamic: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+      /** Whether a g_idx is stored with every linear. */
+      readonly groupIndex: boolean
+      /** Whether the head is quantised, too. */
+      readonly head: boolean
+      /** In the order in which they are tried. */
+      readonly rules: readonly ModuleRule[]
     }
   | {
       readonly method: 'awq'
@@ -30,6 +59,7 @@ export type QuantizationConfig =
       /** As for gptq. */
       readonly groupSize: number | undefined
       readonly zeroPoint: boolean
+      readonly rules: readonly ModuleRule[]
     }
   | {
       readonly method: 'compressed-tensors'
@@ -43,6 +73,14 @@ export type QuantizationConfig =
       }[]
       readonly ignore: readonly string[]
     }
+  | {
+      /** A known format that billfish cannot run. */
+      readonly method: 'unsupported'
+      /** Its name: `FP8 in blocks of 128 x 128`. */
+      readonly format: string
+      /** Which file says so. */
+      readonly where: string
+    }
 
 /** An opened checkpoint directory: everything known from its headers and small files, nothing of its weights read yet. */
 export interface Checkpoint {
@@ -55,6 +93,12 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, TensorRef>
   /** What else is stored, of element types that billfish does not compute with. */
   readonly unsupportedTensors: ReadonlyMap<string, UnsupportedTensor>
+  /** The name of the format that some of the weights are stored in, where billfish cannot run it, and who says so. */
+  readonly unsupportedFormat: string | undefined
+  /** One for every tensor of zero points (GPTQ, AWQ): the code that all of them are, or undefined where they differ. */
+  readonly storedZeros: readonly (number | undefined)[]
+  /** Whether a linear's inputs are in another order than their groups'. */
+  readonly hasActOrder: boolean
   /** Sum of the sizes of `files`, bytes. */
   readonly bytes: number
 

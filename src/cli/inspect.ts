@@ -65,11 +65,14 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
   const { directory, config, quantization, files, bytes } = checkpoint
   let shape: ModelShape | null = null
   let unsupported: string | null = null
+  if (checkpoint.unsupportedFormat !== undefined) {
+    unsupported = `its weights are stored as ${checkpoint.unsupportedFormat}`
+  }
   try {
     shape = createModel(config, checkpoint).shape
   } catch (error) {
     if (!(error instanceof BillfishError) || error.code !== 'UNSUPPORTED_MODEL') throw error
-    unsupported = error.message
+    unsupported ??= error.message
   }
   const tokenizer = await findTokenizer(directory)
   const vocabulary = shape?.vocabulary ?? Number.POSITIVE_INFINITY

@@ -7,8 +7,8 @@ import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
-import { forModule } from '../quantization/gptq'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
+import { forModule } from '../quantization/rules'
 import { type Packing, type PaddedTensor, padCodeColumns, padCodeRows, padColumns, padRows, replaced } from './parts'
 
 /** Reads a whole tensor, for the few small ones whose contents decide what is written. */
@@ -71,11 +71,12 @@ function statedGroups(linear: QuantizedSpec, { quantization }: Checkpoint): Stat
       )
     case 'gptq': {
       const { groupSize, actOrder } = forModule(quantization, linear.name)
-      return groupSize === undefined ? undefined : { groupSize, actOrder }
+      return groupSize === undefined ? undefined : { groupSize, actOrder: actOrder ?? true }
     }
     case 'awq':
       return quantization.groupSize === undefined ? undefined : { groupSize: quantization.groupSize, actOrder: false }
     case 'none':
+    case 'unsupported':
       return undefined
   }
 }

@@ -6,6 +6,7 @@
 import { availableParallelism } from 'node:os'
 import { forEachBounded } from '../checkpoint/bounded'
 import { readSafetensorsHeader } from '../checkpoint/safetensors'
+import { readStoredValues } from '../checkpoint/stored-values'
 import { TensorTable } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
@@ -54,8 +55,9 @@ async function openPadded(
   const tensors = new Map(headers.flatMap((header) => header.tensors).map((tensor) => [tensor.name, tensor]))
   const unsupported = new Map(headers.flatMap((header) => header.unsupported).map((tensor) => [tensor.name, tensor]))
   const table = new TensorTable(paths, tensors, unsupported)
+  const stored = table.with(await readStoredValues(table, undefined))
   const linear = ({ name }: LinearSpec, out: number, inputs: number) =>
-    resolveLinear(table, checkpoint.quantization, name, out, inputs, false)
+    resolveLinear(stored, checkpoint.quantization, name, out, inputs, false)
   return mlps.map(({ layer, gate, up, down }) => {
     const mlp = {
       layer,

@@ -1,8 +1,10 @@
+import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
 import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
-import { forModule, isLeftOut } from '../quantization/gptq'
+import { forModule, isLeftOut } from '../quantization/rules'
+import { unsupportedFormat } from '../quantization/unsupported'
 
 /**
  * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
@@ -54,27 +56,36 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
 /** Quantisers' own default where a config is silent. */
 const defaultGroupSize = 128
 
+/** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
 function schemeOf(quantization: QuantizationConfig, module: string, plain: TensorType): Scheme | undefined {
-  if (!/\.\d+\./.test(module)) return undefined // not in a decoder layer
+  if (quantization.method === 'unsupported') {
+    throw unsupportedFormat(`${quantization.where}: the weights are stored`, quantization.format)
+  }
+  const inLayer = /\.\d+\./.test(module)
+  if (!inLayer && !(quantization.method === 'gptq' && quantization.head)) return undefined
   switch (quantization.method) {
     case 'none':
       return undefined
-    case 'gptq': {
-      if (isLeftOut(quantization, module)) return undefined
-      const { bits, groupSize = defaultGroupSize, symmetric, actOrder } = forModule(quantization, module)
-      // The index is stored whatever the order.
-      return { format: 'gptq', bits, groupSize, symmetric, scaleType: 'F16', groupIndex: true, actOrder }
-    }
+    case 'gptq':
     case 'awq': {
-      const { bits, groupSize = defaultGroupSize, zeroPoint } = quantization
+      if (isLeftOut(quantization, module)) return undefined
+      const own = forModule(quantization, module)
+      const { groupSize = defaultGroupSize } = own
+      const bits = checkedBits(own.bits, quantization.method.toUpperCase(), module)
+      const scaleType = 'F16'
+      if (own.method === 'awq') {
+        const symmetric = !own.zeroPoint
+        return { format: 'awq', bits, groupSize, symmetric, scaleType, groupIndex: false, actOrder: false }
+      }
+      const { symmetric, groupIndex, actOrder } = own // AutoGPTQ and GPTQModel store the index whatever the order
       return {
-        format: 'awq',
+        format: 'gptq',
         bits,
         groupSize,
-        symmetric: !zeroPoint,
-        scaleType: 'F16',
-        groupIndex: false,
-        actOrder: false,
+        symmetric,
+        scaleType,
+        groupIndex,
+        actOrder: groupIndex && actOrder !== false,
       }
     }
     case 'compressed-tensors': {
@@ -92,6 +103,12 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       }
     }
   }
+}
+
+function checkedBits(bits: number | undefined, method: string, module: string): 4 | 8 {
+  if (bits === 4 || bits === 8) return bits
+  if (bits !== undefined) throw unsupportedFormat(`config.json: ${module} is quantised`, `${method} with ${bits} bits`)
+  throw invalidCheckpoint('config.json: quantization_config says no bits; without the tensors they cannot be known')
 }
 
 function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {

@@ -10,7 +10,7 @@ import { modulesOf } from '../models/stages'
 import { isUrl, readPath } from '../options/path'
 import { optionsOf, readOptions } from '../options/read-options'
 import { guarded, isRecord, snapshot } from '../options/snapshot'
-import { readQuantizationConfig } from '../quantization/config'
+import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
 import { checkGroups, deviceGroups } from './device-groups'
@@ -170,9 +170,7 @@ function isConfig(model: string | URL | RawConfig): model is RawConfig {
 
 /** The weights that a checkpoint of this config.json would have. @throws BillfishError INVALID_CHECKPOINT */
 export function configWeights(config: RawConfig): PlanSource {
-  const quantization = readQuantizationConfig([
-    { where: 'config.json: quantization_config', name: 'config.json', value: config.quantization_config },
-  ])
+  const quantization = readQuantizationConfig(sourcesOfConfig(config, 'config.json'))
   return configSource(config, quantization)
 }
 

@@ -14,24 +14,46 @@ import type { QuantizedSpec } from '../native/weights'
 import type { ConfigFields } from './fields'
 import { resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
+import { forModule } from './rules'
+import { named, unsupportedFormat } from './unsupported'
 
 type AwqConfig = Extract<QuantizationConfig, { method: 'awq' }>
 
-/** @throws BillfishError INVALID_CHECKPOINT */
-export function readAwqConfig(fields: ConfigFields): QuantizationConfig {
-  const version = (fields.string('version', 'checkpoint_format', 'format') ?? 'gemm').toLowerCase()
-  if (version !== 'gemm') throw fields.invalid('version', version, 'gemm')
-  const bits = fields.integer('bits', 'w_bit') ?? 4
-  if (bits !== 4) throw fields.invalid('bits', bits, '4 for AWQ')
-  return { method: 'awq', bits, groupSize: fields.groupSize(), zeroPoint: fields.boolean(true, 'zero_point') }
+/** Versions that AutoAWQ stores in the GEMM layout; the others name the kernel that they are packed for. */
+const GEMM_VERSIONS = ['gemm', 'exllama', 'exllamav2', 'ipex']
+const OTHER_VERSIONS: Readonly<Record<string, string>> = {
+  gemv: 'AWQ GEMV',
+  gemv_fast: 'AWQ GEMV_FAST',
+  marlin: 'AWQ packed for Marlin',
+  'llm-awq': 'AWQ of llm-awq',
 }
 
-/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or contradict the config */
-export function awqLinear(table: TensorTable, config: AwqConfig, request: LinearRequest): QuantizedSpec {
+/** @throws BillfishError INVALID_CHECKPOINT */
+export function readAwqConfig(fields: ConfigFields): QuantizationConfig {
+  const unsupported = (format: string) => ({ method: 'unsupported', format, where: fields.where }) as const
+  const version = (fields.string('version', 'checkpoint_format', 'format') ?? 'gemm').toLowerCase()
+  if (!GEMM_VERSIONS.includes(version)) {
+    const known = Object.hasOwn(OTHER_VERSIONS, version) ? OTHER_VERSIONS[version] : undefined
+    return unsupported(known ?? `AWQ with version ${named(version)}`)
+  }
+  const bits = fields.integer('bits', 'w_bit') ?? 4
+  if (bits !== 4) return unsupported(`AWQ with ${bits} bits`)
+  const zeroPoint = fields.boolean(!fields.boolean(false, 'sym'), 'zero_point')
+  return { method: 'awq', bits, groupSize: fields.groupSize(), zeroPoint, rules: [] }
+}
+
+/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL */
+export function awqLinear(table: TensorTable, base: AwqConfig, request: LinearRequest): QuantizedSpec {
   const { name, out, in: inFeatures, bias } = request
+  const config = forModule(base, name)
   const reason = `an AWQ layer with ${out} outputs and ${inFeatures} inputs`
   if (out % 8 !== 0) throw invalidCheckpoint(`${name} has ${out} outputs; AWQ needs a multiple of 8`)
   const codes = table.require(`${name}.qweight`, ['I32'])
+  const [rows = 0, columns = 0] = codes.shape
+  const subject = `${name} is stored (tensor ${table.describe(codes)})`
+  if (rows === out && columns * 8 === inFeatures && out !== inFeatures) throw unsupportedFormat(subject, 'AWQ GEMV')
+  if (rows * 16 === inFeatures && columns === 2 * out) throw unsupportedFormat(subject, 'AWQ packed for Marlin')
+  if (rows === inFeatures && columns * 4 === out) throw unsupportedFormat(subject, 'AWQ with 8 bits')
   table.checkShape(codes, [inFeatures, out / 8], reason)
 
   const scales = table.require(`${name}.scales`, FLOAT_TYPES)
@@ -40,13 +62,13 @@ export function awqLinear(table: TensorTable, config: AwqConfig, request: Linear
   const groupSize = resolveGroupSize(table, scales, config.groupSize, inFeatures, groups)
 
   const zeros = config.zeroPoint ? table.require(`${name}.qzeros`, ['I32']) : table.find(`${name}.qzeros`, ['I32'])
-  if (zeros !== undefined) {
-    if (!config.zeroPoint) {
-      throw invalidCheckpoint(
-        `Tensor ${table.describe(zeros)} holds zero points, but the quantisation config says zero_point false; correct the config`,
-      )
-    }
-    table.checkShape(zeros, [groups, out / 8], reason)
+  if (zeros !== undefined) table.checkShape(zeros, [groups, out / 8], reason)
+  // Stored zeros count, whatever zero_point says.
+  if (zeros !== undefined && !config.zeroPoint && table.values.zeros.get(zeros.name) === 0) {
+    throw invalidCheckpoint(
+      `Tensor ${table.describe(zeros)} holds nothing but 0 while the quantisation config says zero_point false: whether 0 or 8 ` +
+        'is meant cannot be known; quantise the model again with zero_point true',
+    )
   }
   return {
     kind: 'quantized',
@@ -56,7 +78,7 @@ export function awqLinear(table: TensorTable, config: AwqConfig, request: Linear
     out,
     in: inFeatures,
     groupSize,
-    symmetric: !config.zeroPoint,
+    symmetric: zeros === undefined,
     zeroOffset: 0,
     codes,
     scales,

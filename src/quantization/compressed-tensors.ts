@@ -13,13 +13,34 @@ import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import type { QuantizedSpec } from '../native/weights'
 import { ConfigFields } from './fields'
+import { hasActOrder, resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
 import { Pattern } from './pattern'
+import { decideOnce } from './rules'
+import { named, unsupportedFormat } from './unsupported'
 
 type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed-tensors' }>
 type Scheme = CompressedTensorsConfig['groups'][number]
 
 const FORMAT = 'pack-quantized'
+
+/** What a config's `format` values store, in words. */
+const OTHER_FORMATS: Readonly<Record<string, string>> = {
+  'float-quantized': 'FP8',
+  'naive-quantized': 'FP8 or int8',
+  'int-quantized': 'int8 or int4 codes, not packed; W8A8 and W4A8 are such',
+  'nvfp4-pack-quantized': 'NVFP4',
+  'mxfp4-pack-quantized': 'MXFP4',
+  'mxfp8-quantized': 'MXFP8',
+  'marlin-24': '2:4 sparse, packed for Marlin',
+  'sparse-24-bitmask': '2:4 sparse',
+  'sparse-bitmask': 'sparse',
+}
+
+function otherFormat(format: string): string {
+  const words = Object.hasOwn(OTHER_FORMATS, format) ? ` (${OTHER_FORMATS[format]})` : ''
+  return `compressed-tensors ${named(format)}${words}`
+}
 
 function strings(fields: ConfigFields, name: string): readonly string[] {
   const value = fields.get(name) ?? []
@@ -38,30 +59,37 @@ function readActOrder(weights: ConfigFields): boolean {
 }
 
 /** A strategy that is not said follows from the group size. */
-function readGroupSize(weights: ConfigFields): number {
+function readGroupSize(weights: ConfigFields): number | { readonly unsupported: string } {
   const size = weights.groupSize()
   const strategy = weights.string('strategy') ?? (size === undefined ? 'tensor' : size === -1 ? 'channel' : 'group')
   if (strategy === 'channel') return -1
   if (strategy === 'group' && size !== undefined && size > 0) return size
   if (strategy === 'group') throw weights.invalid('group_size', size, 'a positive number with strategy group')
-  throw weights.invalid('strategy', strategy, 'group or channel')
+  return { unsupported: `compressed-tensors ${FORMAT} with one scale for strategy ${quoted(strategy)}` }
 }
 
-function readScheme(where: string, value: unknown): Scheme {
+/** A config group, or the name of the format that it asks for. */
+function readScheme(where: string, value: unknown): Scheme | string {
   if (!isObject(value)) throw invalidCheckpoint(`${where} is ${shown(value)}, not an object`)
   const fields = new ConfigFields(where, value)
   const format = fields.string('format') ?? FORMAT
-  if (format !== FORMAT) throw fields.invalid('format', format, FORMAT)
-  if (fields.get('input_activations') !== undefined) {
-    throw fields.invalid('input_activations', fields.get('input_activations'), 'null: only weights may be quantised')
-  }
+  if (format !== FORMAT) return otherFormat(format)
   const weights = new ConfigFields(`${where}.weights`, fields.object('weights') ?? {})
+  const bits = weights.integer('num_bits')
   const type = weights.string('type') ?? 'int'
-  if (type !== 'int') throw weights.invalid('type', type, 'int')
+  if (type !== 'int') return `compressed-tensors with weights of type ${named(type)}`
+  if (bits === undefined || bits < 1 || bits > 8) throw weights.invalid('num_bits', bits, '4 or 8')
+  if (fields.get('input_activations') !== undefined) {
+    const activations = fields.object('input_activations') ?? {}
+    return `compressed-tensors ${FORMAT} with quantised activations (W${bits}A${shown(activations.num_bits)})`
+  }
+  if (bits !== 4 && bits !== 8) return `compressed-tensors ${FORMAT} with ${bits} bits`
+  const groupSize = readGroupSize(weights)
+  if (typeof groupSize === 'object') return groupSize.unsupported
   return {
     targets: strings(fields, 'targets'),
-    bits: weights.bits(weights.integer('num_bits'), '4 or 8 (num_bits)'),
-    groupSize: readGroupSize(weights),
+    bits,
+    groupSize,
     symmetric: weights.boolean(true, 'symmetric'),
     actOrder: readActOrder(weights),
   }
@@ -69,50 +97,63 @@ function readScheme(where: string, value: unknown): Scheme {
 
 /** @throws BillfishError INVALID_CHECKPOINT */
 export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationConfig {
+  const unsupported = (format: string) => ({ method: 'unsupported', format, where: fields.where }) as const
   const format = fields.string('format') ?? FORMAT
-  if (format !== FORMAT && format !== 'mixed-precision') throw fields.invalid('format', format, FORMAT)
-  const sparsity = new ConfigFields(fields.where, fields.object('sparsity_config') ?? {}).string('format') ?? 'dense'
-  if (sparsity !== 'dense') throw fields.invalid('sparsity_config.format', sparsity, 'dense')
-  const transforms =
-    new ConfigFields(fields.where, fields.object('transform_config') ?? {}).object('config_groups') ?? {}
+  if (format !== FORMAT && format !== 'mixed-precision') return unsupported(otherFormat(format))
+  const inner = (name: string) => new ConfigFields(fields.where, fields.object(name) ?? {})
+  const sparsity = inner('sparsity_config').string('format') ?? 'dense'
+  if (sparsity !== 'dense') return unsupported(otherFormat(sparsity))
+  const transforms = inner('transform_config').object('config_groups') ?? {}
   if (Object.keys(transforms).length > 0) {
-    throw fields.invalid('transform_config', transforms, 'none: weights that need rotated activations cannot be used')
+    return unsupported('compressed-tensors with transform_config (weights that need rotated activations)')
   }
-  const groups = Object.entries(fields.object('config_groups') ?? {}).map(([name, value]) =>
-    readScheme(`${fields.where}: config_groups.${name}`, value),
-  )
+  const groups: Scheme[] = []
+  for (const [name, value] of Object.entries(fields.object('config_groups') ?? {})) {
+    const scheme = readScheme(`${fields.where}: config_groups.${name}`, value)
+    if (typeof scheme === 'string') return unsupported(scheme)
+    groups.push(scheme)
+  }
   return { method: 'compressed-tensors', groups, ignore: strings(fields, 'ignore') }
+}
+
+/** The pattern of an entry `re:pattern` of `targets` or `ignore`. */
+function patternOf(entry: string): Pattern | undefined {
+  if (!entry.startsWith('re:')) return undefined
+  return Pattern.of(entry.slice('re:'.length), `The quantisation config's target ${quoted(entry)}`)
 }
 
 /**
  * The scheme that the config gives a linear, by name alone; undefined where it gives none. An entry of `targets` or
- * `ignore` is a class, a name, or `re:` and a pattern that the name's beginning must match.
+ * `ignore` is a name, `re:` and a pattern that the name's beginning must match, or a class; among targets names count
+ * before patterns, these in alphabetical order, and classes come last, whichever group they are in.
  */
 export function schemeByName(config: CompressedTensorsConfig, module: string): Scheme | undefined {
-  const matches = (entry: string) =>
-    entry.startsWith('re:')
-      ? Pattern.of(entry.slice('re:'.length), `The quantisation config's target ${quoted(entry)}`).matchesStart(module)
-      : entry === module || entry === 'Linear'
-  if (config.ignore.some(matches)) return undefined
-  return config.groups.find(({ targets }) => targets.some(matches))
+  return decideOnce(config, module, () => findScheme(config, module))
 }
 
-function describeScheme({ bits, groupSize, symmetric }: Omit<Scheme, 'targets' | 'actOrder'>): string {
-  const group = groupSize === -1 ? 'channelwise' : `group_size ${groupSize}`
-  return `${bits} bits, ${group}, ${symmetric ? 'symmetric' : 'asymmetric'}`
+function findScheme(config: CompressedTensorsConfig, module: string): Scheme | undefined {
+  const isNamed = (entry: string) => entry === module
+  const isMatched = (entry: string) => patternOf(entry)?.matchesStart(module) === true
+  const isOfClass = (entry: string) => entry === 'Linear'
+  if (config.ignore.some((entry) => isNamed(entry) || isMatched(entry) || isOfClass(entry))) return undefined
+  const targets = config.groups.flatMap((scheme) => scheme.targets.map((entry) => ({ entry, scheme })))
+  targets.sort((a, b) => (a.entry < b.entry ? -1 : a.entry > b.entry ? 1 : 0))
+  for (const fits of [isNamed, isMatched, isOfClass]) {
+    const target = targets.find(({ entry }) => fits(entry))
+    if (target) return target.scheme
+  }
+  return undefined
 }
 
-/** Bits by the packed width of a row, or undefined where it fits neither 4 nor 8. */
-function bitsOf(words: number, inFeatures: number): 4 | 8 | undefined {
-  if (words === Math.ceil(inFeatures / 8)) return 4
-  return words === Math.ceil(inFeatures / 4) ? 8 : undefined
+/** Bits by the packed width of a row; other numbers of bits are packed without gaps. */
+function bitsOf(words: number, inFeatures: number): number | undefined {
+  return [4, 8, 2, 3, 5, 6, 7, 1].find((bits) => words === Math.ceil((inFeatures * bits) / 32))
 }
 
 /**
- * The tensors alone say everything about the layer, so the config's target patterns are not needed: one of its groups
- * must agree with the tensors.
+ * The tensors alone say everything about the layer but the size of groups whose last one is short.
  *
- * @throws BillfishError INVALID_CHECKPOINT where tensors are missing or contradict the config
+ * @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL
  */
 export function compressedTensorsLinear(
   table: TensorTable,
@@ -131,6 +172,12 @@ export function compressedTensorsLinear(
         `${Math.ceil(inFeatures / 8)} with 4 bits or ${Math.ceil(inFeatures / 4)} with 8; config and tensors do not belong together`,
     )
   }
+  if (bits !== 4 && bits !== 8) {
+    throw unsupportedFormat(
+      `${name} is stored (tensor ${table.describe(codes)})`,
+      `compressed-tensors ${FORMAT} with ${bits} bits`,
+    )
+  }
   const scales = table.require(`${name}.weight_scale`, FLOAT_TYPES)
   const groups = scales.shape[1] ?? 0
   table.checkShape(scales, [out, groups], reason)
@@ -139,27 +186,14 @@ export function compressedTensorsLinear(
   const symmetric = zeros === undefined
   if (zeros !== undefined) table.checkShape(zeros, [Math.ceil((out * bits) / 32), groups], reason)
 
-  const scheme = config.groups.find(
-    (candidate) =>
-      candidate.bits === bits &&
-      candidate.symmetric === symmetric &&
-      groups === (candidate.groupSize === -1 ? 1 : Math.ceil(inFeatures / candidate.groupSize)),
-  )
-  if (scheme === undefined) {
-    const said = config.groups.map(describeScheme).join('; or ') || 'nothing'
-    throw invalidCheckpoint(
-      `${name} is stored with ${bits} bits, ${groups} groups for ${inFeatures} inputs, ${symmetric ? 'symmetric' : 'asymmetric'}, ` +
-        `but the quantisation config says ${said}; config and tensors do not belong together`,
-    )
-  }
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
-  const groupSize = scheme.groupSize === -1 ? inFeatures : Math.min(scheme.groupSize, inFeatures)
-  if (groupIndex === undefined && scheme.actOrder && groupSize < inFeatures) {
-    throw invalidCheckpoint(
-      `${table.missing(`${name}.weight_g_idx`)}, which activation order needs; download the checkpoint again`,
-    )
-  }
+  const ofBits = config.groups.filter((candidate) => candidate.bits === bits)
+  const fitting = ofBits.find(
+    (candidate) => candidate.groupSize > 0 && Math.ceil(inFeatures / candidate.groupSize) === groups,
+  )
+  const groupSize = resolveGroupSize(table, scales, fitting?.groupSize, inFeatures, groups, groupIndex)
+  requireWhatAllSchemesNeed(table, ofBits, name, { zeros, groupIndex, grouped: groupSize < inFeatures })
   const storedShape = table.find(`${name}.weight_shape`, ['I32', 'I64'])
   if (storedShape !== undefined) table.checkShape(storedShape, [2], `the stored shape of ${quoted(name)}`)
   return {
@@ -176,8 +210,28 @@ export function compressedTensorsLinear(
     scales,
     zeros,
     groupIndex,
-    actOrder: groupIndex !== undefined,
+    actOrder: groupIndex !== undefined && hasActOrder(table, groupIndex, groupSize, true),
     storedShape,
     bias,
+  }
+}
+
+/** What is missing cannot be followed: a config none of whose schemes does without it means a file that is not whole. */
+function requireWhatAllSchemesNeed(
+  table: TensorTable,
+  schemes: readonly Scheme[],
+  name: string,
+  stored: { readonly zeros: unknown; readonly groupIndex: unknown; readonly grouped: boolean },
+): void {
+  if (schemes.length === 0) return
+  if (stored.zeros === undefined && schemes.every(({ symmetric }) => !symmetric)) {
+    throw invalidCheckpoint(
+      `${table.missing(`${name}.weight_zero_point`)}, which an asymmetric layer needs; download the checkpoint again`,
+    )
+  }
+  if (stored.groupIndex === undefined && stored.grouped && schemes.every(({ actOrder }) => actOrder)) {
+    throw invalidCheckpoint(
+      `${table.missing(`${name}.weight_g_idx`)}, which activation order needs; download the checkpoint again`,
+    )
   }
 }

@@ -1,11 +1,14 @@
-/** Reads a checkpoint's quantisation config: which of three files has it, and what its many spellings mean. */
-import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
+/** Reads a checkpoint's quantisation config: which of several places has it, and what its many spellings mean. */
+import { isDeepStrictEqual } from 'node:util'
+import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import type { QuantizationConfig } from '../checkpoint/types'
+import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
+import { readAutoRoundConfig } from './auto-round'
 import { readAwqConfig } from './awq'
 import { readCompressedTensorsConfig } from './compressed-tensors'
 import { ConfigFields } from './fields'
 import { readGptqConfig } from './gptq'
+import { formatOfMethod } from './unsupported'
 
 export interface QuantizationSource {
   /** For messages: a path, with the key in it where it is a part of config.json. */
@@ -16,28 +19,55 @@ export interface QuantizationSource {
   readonly value: unknown
 }
 
+/** Files beside config.json that may hold a quantisation config, in order of priority. */
+export const QUANTIZATION_FILES = [
+  'quantize_config.json',
+  'quant_config.json',
+  'quantization_config.json',
+  'hf_quant_config.json',
+] as const
+
+/** The places of a config.json that may hold one, in order of priority. @param where the file, for messages */
+export function sourcesOfConfig(config: RawConfig, where: string): QuantizationSource[] {
+  const sources: QuantizationSource[] = []
+  const text = isObject(config.text_config) ? config.text_config : {}
+  for (const [owner, path] of [
+    [config, ''],
+    [text, 'text_config.'],
+  ] as const) {
+    const add = (key: string, value: unknown) =>
+      sources.push({ where: `${where}: ${path}${key}`, name: 'config.json', value })
+    // MLX writes both, and neither has a quant_method.
+    if (isObject(owner.quantization) && !hasMethod(owner.quantization_config)) {
+      add('quantization', { ...owner.quantization, quant_method: owner.quantization.quant_method ?? 'mlx' })
+    }
+    for (const key of ['quantization_config', 'compression_config']) add(key, owner[key])
+  }
+  return sources
+}
+
+function hasMethod(value: unknown): boolean {
+  return isObject(value) && (value.quant_method ?? value.method ?? undefined) !== undefined
+}
+
 /**
  * The method's name. Files older than `quant_method` are told apart by what only AutoAWQ writes: its own file name, and
- * the fields `zero_point` and `version`.
+ * the fields `zero_point` and `version`; ModelOpt's file has a name of its own.
  */
 function methodOf(fields: ConfigFields, fileName: string): string {
   const stated = fields.string('quant_method', 'method')
   if (stated !== undefined) return stated.toLowerCase()
+  if (fileName === 'hf_quant_config.json' || fields.get('quant_algo') !== undefined) return 'modelopt'
+  if (fields.get('load_in_4bit', 'load_in_8bit') === true) return 'bitsandbytes'
   const byAwq =
     fileName === 'quant_config.json' || fields.get('zero_point') !== undefined || fields.get('version') !== undefined
   return byAwq ? 'awq' : 'gptq'
 }
 
-/**
- * @param sources - in order of priority; the first one that has a value is taken whole
- * @throws BillfishError INVALID_CHECKPOINT for fields of a wrong type and for methods that billfish does not read
- */
-export function readQuantizationConfig(sources: readonly QuantizationSource[]): QuantizationConfig {
-  const source = sources.find(({ value }) => value !== undefined && value !== null)
-  if (source === undefined) return { method: 'none' }
-  if (!isObject(source.value)) throw invalidCheckpoint(`${source.where} is ${shown(source.value)}, not an object`)
-  const fields = new ConfigFields(source.where, source.value)
-  const method = methodOf(fields, source.name)
+function readSource({ where, name, value }: QuantizationSource): QuantizationConfig {
+  if (!isObject(value)) throw invalidCheckpoint(`${where} is ${shown(value)}, not an object`)
+  const fields = new ConfigFields(where, value)
+  const method = methodOf(fields, name)
   switch (method) {
     case 'gptq':
       return readGptqConfig(fields)
@@ -46,10 +76,67 @@ export function readQuantizationConfig(sources: readonly QuantizationSource[]): 
     case 'compressed-tensors':
     case 'compressed_tensors':
       return readCompressedTensorsConfig(fields)
+    case 'auto-round':
+    case 'auto_round':
+    case 'autoround':
+    case 'intel/auto-round':
+      return readAutoRoundConfig(fields)
+    case 'none':
+      return { method: 'none' }
     default:
-      throw invalidCheckpoint(
-        `${source.where}: the quantisation method ${quoted(method)} is not supported; billfish reads gptq, awq and ` +
-          'compressed-tensors checkpoints, and unquantised ones in float16, bfloat16 or float32',
-      )
+      return { method: 'unsupported', format: formatOfMethod(method, value), where }
   }
+}
+
+/** What two configs may differ in without a linear being read differently. */
+const INSIGNIFICANT = ['rules', 'head', 'groups', 'ignore', 'where']
+
+function significant(config: QuantizationConfig): object {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => !INSIGNIFICANT.includes(key)))
+}
+
+/** The rules of `other` where they are those of `config` in another order: transformers sorts the keys of config.json. */
+function withAuthorsOrder(config: QuantizationConfig, other: QuantizationConfig): QuantizationConfig {
+  if (config.method !== 'gptq' || other.method !== 'gptq') return config
+  const sorted = ({ rules }: typeof config) =>
+    rules.map((rule) => JSON.stringify({ ...rule, where: '' })).sort((a, b) => (a < b ? -1 : 1))
+  return isDeepStrictEqual(sorted(config), sorted(other)) ? { ...config, rules: other.rules } : config
+}
+
+export interface QuantizationReading {
+  readonly config: QuantizationConfig
+  /** What a user should know: that a file which does not count says something else. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * The config of the first source that has one; the others are only compared with it, and may even be broken.
+ *
+ * @param sources - in order of priority
+ * @throws BillfishError INVALID_CHECKPOINT for fields of a wrong type
+ */
+export function readQuantizationSources(sources: readonly QuantizationSource[]): QuantizationReading {
+  const [source, ...rest] = sources.filter(({ value }) => value !== undefined && value !== null)
+  if (source === undefined) return { config: { method: 'none' }, warnings: [] }
+  let config = readSource(source)
+  const warnings: string[] = []
+  for (const { where, name, value } of rest) {
+    if (name === source.name) continue // config.json has it under two keys
+    let other: QuantizationConfig
+    try {
+      other = readSource({ where, name, value })
+    } catch {
+      continue
+    }
+    config = withAuthorsOrder(config, other)
+    if (isDeepStrictEqual(significant(config), significant(other))) continue
+    const [ours, theirs] = [JSON.stringify(significant(config)), JSON.stringify(significant(other))]
+    warnings.push(`${where} says ${theirs}, but ${source.where} says ${ours}, and that counts.`)
+  }
+  return { config, warnings }
+}
+
+/** {@link readQuantizationSources} without the warnings. @throws BillfishError INVALID_CHECKPOINT */
+export function readQuantizationConfig(sources: readonly QuantizationSource[]): QuantizationConfig {
+  return readQuantizationSources(sources).config
 }

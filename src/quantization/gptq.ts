@@ -6,120 +6,142 @@
  *     scales   F16 [G, N]
  *     g_idx    I32 [K]          the group of every input
  */
-import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
-import type { QuantizationConfig } from '../checkpoint/types'
-import type { QuantizedSpec } from '../native/weights'
+import type { ModuleRule, QuantizationConfig } from '../checkpoint/types'
+import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
-import { resolveGroupSize } from './groups'
+import { hasActOrder, resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
-import { Pattern } from './pattern'
+import { checkRuleCount, forModule, readOverrides, ruleText } from './rules'
+import { named, unsupportedFormat } from './unsupported'
 
 type GptqConfig = Extract<QuantizationConfig, { method: 'gptq' }>
-
-const BITS = '4 or 8 (bits)'
-const MAX_DYNAMIC_RULES = 1000
-
-function readDynamic(fields: ConfigFields): GptqConfig['dynamic'] {
-  const dynamic = fields.object('dynamic') ?? {}
-  const rules = Object.entries(dynamic)
-  if (rules.length > MAX_DYNAMIC_RULES) {
-    throw fields.invalid('dynamic', `${rules.length} rules`, `at most ${MAX_DYNAMIC_RULES} rules`)
-  }
-  for (const [key, value] of rules) {
-    if (!isObject(value)) throw fields.invalid(`dynamic ${quoted(key)}`, value, 'an object of overrides')
-  }
-  return dynamic as GptqConfig['dynamic']
-}
-
-/** @throws BillfishError INVALID_CHECKPOINT */
-export function readGptqConfig(fields: ConfigFields): QuantizationConfig {
-  const format = (fields.string('checkpoint_format', 'format') ?? 'gptq').toLowerCase()
-  if (fields.boolean(false, 'is_marlin_format') || (format !== 'gptq' && format !== 'gptq_v2')) {
-    const name = format === 'gptq' ? 'marlin' : format
-    throw fields.invalid('checkpoint_format', name, 'gptq or gptq_v2: convert the checkpoint, or take the original one')
-  }
-  const packType = fields.string('pack_dtype') ?? 'int32'
-  if (packType !== 'int32') throw fields.invalid('pack_dtype', packType, 'int32')
-  const groupSize = fields.groupSize()
-  // With static groups, and without groups, AutoGPTQ stores the natural order whatever desc_act says.
-  const ordered = fields.boolean(true, 'desc_act') && !fields.boolean(false, 'static_groups') && groupSize !== -1
-  return {
-    method: 'gptq',
-    bits: fields.bits(fields.integer('bits', 'w_bit'), BITS),
-    groupSize,
-    symmetric: fields.boolean(true, 'sym'),
-    actOrder: ordered,
-    zeroOffset: format === 'gptq_v2' ? 0 : 1,
-    dynamic: readDynamic(fields),
-  }
-}
 
 /**
  * GPTQModel's `dynamic`: the first rule whose pattern matches the beginning of the module's name counts. `-:pattern`
  * leaves modules unquantised, `+:pattern` or `pattern` overrides fields of the config.
  */
-function dynamicRule(config: GptqConfig, module: string) {
-  for (const [key, overrides] of Object.entries(config.dynamic)) {
-    const where = `The quantisation config's dynamic rule ${quoted(key)}`
-    if (Pattern.of(key.replace(/^[-+]:/, ''), where).matchesStart(module)) return { key, where, overrides }
+function readDynamic(fields: ConfigFields): ModuleRule[] {
+  const dynamic = Object.entries(fields.object('dynamic') ?? {})
+  checkRuleCount(fields, 'dynamic', dynamic.length)
+  return dynamic.map(([key, value]): ModuleRule => {
+    const where = ruleText('dynamic', key)
+    const pattern = key.replace(/^[-+]:/, '')
+    if (key.startsWith('-:')) return { pattern, match: 'start', action: 'leaveOut', where }
+    if (!isObject(value)) throw fields.invalid(`dynamic ${quoted(key)}`, value, 'an object of overrides')
+    return { pattern, match: 'start', action: readOverrides(new ConfigFields(where, value)), where }
+  })
+}
+
+/** How the codes are packed, where that is another way than AutoGPTQ's. */
+function otherPacking(fields: ConfigFields): string | undefined {
+  const format = (fields.string('checkpoint_format', 'format') ?? 'gptq').toLowerCase()
+  if (fields.boolean(false, 'is_marlin_format')) return 'GPTQ packed for Marlin'
+  if (format !== 'gptq' && format !== 'gptq_v2') {
+    const names: Readonly<Record<string, string>> = { marlin: 'Marlin', bitblas: 'BitBLAS' }
+    return Object.hasOwn(names, format)
+      ? `GPTQ packed for ${names[format]}`
+      : `GPTQ with checkpoint_format ${named(format)}`
   }
-  return undefined
+  const packType = fields.string('pack_dtype') ?? 'int32'
+  if (packType !== 'int32') return `GPTQ packed into ${named(packType)}`
+  const rotation = fields.get('rotation')
+  return rotation === undefined ? undefined : `GPTQ of rotated weights (rotation ${shown(rotation)})`
 }
 
-/** Whether a dynamic rule leaves the module unquantised. */
-export function isLeftOut(config: GptqConfig, module: string): boolean {
-  return dynamicRule(config, module)?.key.startsWith('-:') === true
-}
-
-/** The config with a module's dynamic rule applied. @throws BillfishError INVALID_CHECKPOINT */
-export function forModule(config: GptqConfig, module: string): GptqConfig {
-  const rule = dynamicRule(config, module)
-  if (!rule || isLeftOut(config, module)) return config
-  const fields = new ConfigFields(rule.where, rule.overrides)
-  const bits = fields.integer('bits', 'w_bit')
+/** @throws BillfishError INVALID_CHECKPOINT */
+export function readGptqConfig(fields: ConfigFields): QuantizationConfig {
+  const other = otherPacking(fields)
+  if (other !== undefined) return { method: 'unsupported', format: other, where: fields.where }
+  const bits = fields.integer('bits', 'w_bit', 'wbits')
+  if (bits !== undefined && bits !== 4 && bits !== 8) {
+    if (bits < 1 || bits > 8) throw fields.invalid('bits', bits, '4 or 8')
+    return { method: 'unsupported', format: `GPTQ with ${bits} bits`, where: fields.where }
+  }
+  const groupSize = fields.groupSize()
+  const ordered = fields.get('desc_act') === undefined ? undefined : fields.boolean(true, 'desc_act')
+  // With static groups, and without groups, AutoGPTQ stores the natural order whatever desc_act says.
+  const natural = fields.boolean(false, 'static_groups') || groupSize === -1
   return {
-    ...config,
-    bits: bits === undefined ? config.bits : fields.bits(bits, BITS),
-    groupSize: fields.groupSize() ?? config.groupSize,
-    symmetric: fields.boolean(config.symmetric, 'sym'),
-    actOrder: fields.boolean(config.actOrder, 'desc_act'),
+    method: 'gptq',
+    bits,
+    groupSize,
+    symmetric: fields.boolean(!fields.boolean(false, 'zero_point'), 'sym'),
+    actOrder: natural ? false : ordered,
+    zeroOffset: (fields.string('checkpoint_format', 'format') ?? 'gptq').toLowerCase() === 'gptq_v2' ? 0 : 1,
+    groupIndex: true,
+    head: fields.boolean(false, 'lm_head'),
+    rules: readDynamic(fields),
   }
 }
 
-/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or contradict the config */
-export function gptqLinear(table: TensorTable, base: GptqConfig, request: LinearRequest): QuantizedSpec {
-  const { name, out, in: inFeatures, bias } = request
-  if (isLeftOut(base, name)) {
+/** Bits by the height of the codes: K inputs are K * bits / 32 rows. */
+function bitsOf(table: TensorTable, codes: TensorRef, { name, out, in: inFeatures }: LinearRequest): 4 | 8 {
+  const [rows = 0, columns = 0] = codes.shape
+  const bits = (rows * 32) / inFeatures
+  if (columns === out && (bits === 4 || bits === 8)) return bits
+  const subject = `${name} is stored (tensor ${table.describe(codes)})`
+  if (columns === out && [2, 3, 5, 6, 7].includes(bits)) throw unsupportedFormat(subject, `GPTQ with ${bits} bits`)
+  if (rows * 16 === inFeatures && (columns === 2 * out || columns === 4 * out)) {
+    throw unsupportedFormat(subject, 'GPTQ packed for Marlin')
+  }
+  throw invalidCheckpoint(
+    `Tensor ${table.describe(codes)} does not have the shape [${inFeatures / 8}, ${out}] (4 bits) or ` +
+      `[${inFeatures / 4}, ${out}] (8 bits) that a GPTQ layer with ${out} outputs and ${inFeatures} inputs needs; ` +
+      'config and tensors do not belong together',
+  )
+}
+
+/**
+ * What is known of the zero points: whether all are in the middle of the codes, and what must be added to stored ones.
+ * Files exist that say `sym` and hold others, and files that say v1 and hold v2's: all 7 and all 8 (127 and 128 at 8
+ * bits) mean the middle, anything else is what the config's checkpoint_format makes of it.
+ */
+function zeroPoints(
+  table: TensorTable,
+  { symmetric, zeroOffset }: Pick<GptqConfig, 'symmetric' | 'zeroOffset'>,
+  name: string,
+  bits: 4 | 8,
+): { symmetric: boolean; zeroOffset: 0 | 1; zeros: TensorRef | undefined } {
+  const zeros = table.find(`${name}.qzeros`, ['I32'])
+  if (zeros === undefined) {
+    if (symmetric) return { symmetric, zeroOffset, zeros }
     throw invalidCheckpoint(
-      `${dynamicRule(base, name)?.where} leaves ${name} unquantised, but ${name}.qweight exists; they contradict each other`,
+      `${table.missing(`${name}.qzeros`)}, which an asymmetric layer (sym false) needs; download the checkpoint again`,
     )
   }
-  const { bits, groupSize: statedGroupSize, symmetric, actOrder, zeroOffset } = forModule(base, name)
+  if (!table.values.zeros.has(zeros.name)) return { symmetric, zeroOffset, zeros }
+  const middle = 2 ** (bits - 1)
+  const code = table.values.zeros.get(zeros.name)
+  if (code === middle || code === middle - 1) return { symmetric: true, zeroOffset: code === middle ? 0 : 1, zeros }
+  return { symmetric: false, zeroOffset, zeros }
+}
+
+/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL */
+export function gptqLinear(table: TensorTable, base: GptqConfig, request: LinearRequest): QuantizedSpec {
+  const { name, out, in: inFeatures, bias } = request
+  const config = forModule(base, name)
+  const codes = table.require(`${name}.qweight`, ['I32'])
+  const bits = bitsOf(table, codes, request)
   const codesAWord = 32 / bits
   const reason = `a ${bits}-bit GPTQ layer with ${out} outputs and ${inFeatures} inputs`
-  if (inFeatures % codesAWord !== 0) {
-    throw invalidCheckpoint(`${name} has ${inFeatures} inputs; ${bits}-bit GPTQ needs a multiple of ${codesAWord}`)
-  }
-  const codes = table.require(`${name}.qweight`, ['I32'])
-  table.checkShape(codes, [inFeatures / codesAWord, out], reason)
 
   const scales = table.require(`${name}.scales`, FLOAT_TYPES)
   const groups = scales.shape[0] ?? 0
   table.checkShape(scales, [groups, out], reason)
-  const groupSize = resolveGroupSize(table, scales, statedGroupSize, inFeatures, groups)
-
-  const zeros = symmetric ? table.find(`${name}.qzeros`, ['I32']) : table.require(`${name}.qzeros`, ['I32'])
-  if (zeros !== undefined) table.checkShape(zeros, [groups, Math.ceil(out / codesAWord)], reason)
 
   const groupIndex = table.find(`${name}.g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
-  else if (actOrder && groupSize < inFeatures) {
+  const groupSize = resolveGroupSize(table, scales, config.groupSize, inFeatures, groups, groupIndex)
+  if (groupIndex === undefined && config.actOrder === true && groupSize < inFeatures) {
     throw invalidCheckpoint(
-      `${table.missing(`${name}.g_idx`)}, which act-order needs; if the checkpoint has natural order, add "desc_act": false to its quantisation config`,
+      `${table.missing(`${name}.g_idx`)}, which act-order needs; if the checkpoint has natural order, set "desc_act": false in its quantisation config`,
     )
   }
+  const { symmetric, zeroOffset, zeros } = zeroPoints(table, config, name, bits)
+  if (zeros !== undefined) table.checkShape(zeros, [groups, Math.ceil(out / codesAWord)], reason)
   return {
     kind: 'quantized',
     name,
@@ -132,10 +154,9 @@ export function gptqLinear(table: TensorTable, base: GptqConfig, request: Linear
     zeroOffset,
     codes,
     scales,
-    // Checkpoints exist that say v1 and hold v2 zeros: where the scheme is symmetric the zero is known without reading it.
     zeros: symmetric ? undefined : zeros,
     groupIndex,
-    actOrder: groupIndex !== undefined && actOrder,
+    actOrder: groupIndex !== undefined && hasActOrder(table, groupIndex, groupSize, config.actOrder !== false),
     bias,
   }
 }

@@ -3,13 +3,13 @@ import type { TensorTable } from '../checkpoint/tensors'
 import type { TensorRef } from '../native/weights'
 
 /**
- * How many inputs share a scale, from what the config says and how many groups the scales have. A config that says
- * nothing is made up for where the tensors leave no choice: one group, or groups that divide the inputs evenly.
+ * How many inputs share a scale. The tensors decide: a group index in natural order says it, and so does the number of
+ * groups that the scales have; the config counts where several sizes make that number, as with a short last group.
  *
- * @param stated - -1: channelwise; undefined: the config is silent
+ * @param stated - by the config; -1: channelwise; undefined: the config is silent
  * @param groups - groups that the scales have
  * @returns the group size, `inFeatures` when channelwise
- * @throws BillfishError INVALID_CHECKPOINT where config and tensor contradict each other
+ * @throws BillfishError INVALID_CHECKPOINT where neither tells
  */
 export function resolveGroupSize(
   table: TensorTable,
@@ -17,19 +17,27 @@ export function resolveGroupSize(
   stated: number | undefined,
   inFeatures: number,
   groups: number,
+  groupIndex?: TensorRef | undefined,
 ): number {
-  if (stated === undefined) {
-    if (groups > 0 && inFeatures % groups === 0) return inFeatures / groups
-    throw invalidCheckpoint(
-      `The group size of ${table.describe(scales)} is unknown: the quantisation config does not say it, and ${inFeatures} ` +
-        `inputs do not divide into ${groups} groups; add group_size to the config`,
-    )
-  }
-  const size = stated === -1 ? inFeatures : Math.min(stated, inFeatures)
-  const expected = Math.ceil(inFeatures / size)
-  if (groups === expected) return size
+  const fits = (size: number | undefined) => size !== undefined && size > 0 && Math.ceil(inFeatures / size) === groups
+  const stored = groupIndex && table.values.groupSizes.get(groupIndex.name)
+  if (stored !== undefined && stored < inFeatures && fits(stored)) return stored
+  if (groups === 1) return inFeatures
+  if (stated !== undefined && fits(stated)) return stated
+  if (groups > 0 && inFeatures % groups === 0) return inFeatures / groups
   throw invalidCheckpoint(
-    `The quantisation config says group_size ${stated}, so ${inFeatures} inputs make ${expected} groups, but ` +
-      `${table.describe(scales)} has ${groups}; config and tensors do not belong together`,
+    `The group size of ${table.describe(scales)} is unknown: ${inFeatures} inputs do not divide into ${groups} groups, and ` +
+      `the quantisation config says ${stated === undefined ? 'nothing' : `group_size ${stated}`}; correct group_size in the config`,
   )
+}
+
+/**
+ * Whether a group index is another than the natural one, by what it holds.
+ *
+ * @param stated what the config says, for an index whose values are not known
+ */
+export function hasActOrder(table: TensorTable, groupIndex: TensorRef, groupSize: number, stated: boolean): boolean {
+  const stored = table.values.groupSizes.get(groupIndex.name)
+  if (stored === undefined) return stated
+  return stored !== Number.POSITIVE_INFINITY && stored !== groupSize
 }

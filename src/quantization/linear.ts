@@ -6,6 +6,7 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
+import { unsupportedFormat, unsupportedModule } from './unsupported'
 
 /** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
 export interface LinearRequest {
@@ -25,7 +26,7 @@ function findBias(table: TensorTable, module: string, out: number, required: boo
 /**
  * The linear layer `module`: quantised iff its packed tensor exists, whatever the config lists as quantised.
  *
- * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers
+ * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; UNSUPPORTED_MODEL naming the format
  */
 export function resolveLinear(
   table: TensorTable,
@@ -35,6 +36,9 @@ export function resolveLinear(
   inFeatures: number,
   biasRequired: boolean,
 ): LinearSpec {
+  if (config.method === 'unsupported') throw unsupportedFormat(`${config.where}: the weights are stored`, config.format)
+  const unsupported = unsupportedModule(table, module)
+  if (unsupported) throw unsupported
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
   const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
   if (packed !== undefined) {
@@ -46,7 +50,7 @@ export function resolveLinear(
       config.method === 'none' ? 'there is no quantisation config' : `the quantisation config says ${config.method}`
     throw invalidCheckpoint(
       `Tensor ${quoted(packed)} is quantised, but ${said}; ` +
-        'quantize_config.json, quant_config.json or quantization_config in config.json must describe it',
+        'quantization_config in config.json, quantize_config.json or quant_config.json must describe it',
     )
   }
   if (!table.has(`${module}.weight`)) {

@@ -110,7 +110,11 @@ async function tolerate(attempt) {
   try {
     return await attempt()
   } catch (error) {
-    if (error?.name === 'BillfishError' && error.code === 'INVALID_CHECKPOINT' && error.message.length < 4000)
+    if (
+      error?.name === 'BillfishError' &&
+      /^(INVALID_CHECKPOINT|UNSUPPORTED_MODEL)$/.test(error.code) &&
+      error.message.length < 4000
+    )
       return undefined
     throw error
   }

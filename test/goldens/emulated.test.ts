@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type GenerateOptions, loadModel } from '../../src/index'
-import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
+import { denseModels, difference, golden, modelDirectory, ownType } from '../support/fixtures'
 import { cut, layerCount, modulesOfFixture } from '../support/splits'
 
 /** Errors may be so many times what the same model in the same type is off (fixtures' README, Tolerances). */
@@ -26,7 +26,7 @@ describe.each(denseModels)('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)
-  const type = name.endsWith('-bf16') || name === 'qwen2-ct-w4a16' ? 'bf16' : 'fp16' // of the config
+  const type = ownType(name)
 
   const onOneDevice = new Map<string, Float32Array>()
   test.each(Object.keys(splits))('%s', async (split) => {

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/index'
-import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
+import { denseModels, difference, golden, modelDirectory, ownType } from '../support/fixtures'
 import { cut, modulesOfFixture } from '../support/splits'
 
 /** As in goldens.test.ts and emulated.test.ts: partial sums round elsewhere than one device's sums, and no worse. */
@@ -26,7 +26,7 @@ describe.each(denseModels)('%s', (name) => {
   const expected = golden(name)
   const modules = modulesOfFixture(name, expected)
   const twoStages = (kind: string) => cut(modules, [0], [group(kind, 0, 2), group(kind, 2, 2)])
-  const ownType = name.endsWith('-bf16') || name === 'qwen2-ct-w4a16' ? 'bf16' : 'fp16' // of the config
+  const type = ownType(name)
 
   const check = async (
     deviceMap: string | Record<string, string>,
@@ -78,10 +78,10 @@ describe.each(denseModels)('%s', (name) => {
   })
 
   test.each([2, 3, 4])('%i ranks on emulated devices', async (ranks) => {
-    await check(group('emulated', 0, ranks), ranks, 'auto', ownType)
+    await check(group('emulated', 0, ranks), ranks, 'auto', type)
   })
 
   test('two stages of two ranks on emulated devices', async () => {
-    await check(twoStages('emulated'), 2, 'auto', ownType)
+    await check(twoStages('emulated'), 2, 'auto', type)
   })
 })

@@ -24,6 +24,12 @@ export function withConfig(name: string, change: (config: Record<string, unknown
   return directory
 }
 
+/** The 16-bit type of a fixture's config. */
+export function ownType(name: string): 'bf16' | 'fp16' {
+  const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
+  return (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
+}
+
 export interface Golden {
   readonly prompts: Record<string, number[]>
   readonly greedy: Record<string, number[]>

@@ -31,7 +31,9 @@ const int4: QuantizationConfig = {
   symmetric: true,
   actOrder: false,
   zeroOffset: 1,
-  dynamic: {},
+  groupIndex: true,
+  head: false,
+  rules: [],
 }
 const qwen2Of72B = {
   model_type: 'qwen2',
@@ -68,7 +70,11 @@ const withSpuriousBiases = [
   'qwen2-gptq-int8-g128',
 ]
 
-describe.each(denseModels.filter((name) => !withSpuriousBiases.includes(name)))('%s from its config alone', (name) => {
+/** Its config says that zero points are symmetric, and most of them are not. */
+const contradicted = 'qwen2-gptq-sym-odd-zeros'
+
+const planned = denseModels.filter((name) => !withSpuriousBiases.includes(name) && name !== contradicted)
+describe.each(planned)('%s from its config alone', (name) => {
   test.each([1, 2, 4])('over %i devices needs the bytes that its headers say', async (count) => {
     const checkpoint = await openCheckpoint(modelDirectory(name))
     const real = createModel(checkpoint.config, checkpoint)

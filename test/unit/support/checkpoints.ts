@@ -10,6 +10,8 @@ export interface StoredTensor {
   readonly shape: readonly number[]
   /** Replaces the offsets that laying the tensors out one after another gives. */
   readonly data_offsets?: readonly unknown[]
+  /** What it holds instead of zeros. */
+  readonly data?: Uint8Array
 }
 
 const BYTES: Readonly<Record<string, number>> = {
@@ -17,7 +19,9 @@ const BYTES: Readonly<Record<string, number>> = {
   I64: 8,
   F32: 4,
   I32: 4,
+  U32: 4,
   F16: 2,
+  I16: 2,
   BF16: 2,
   U8: 1,
   I8: 1,
@@ -33,12 +37,24 @@ export function rawSafetensors(header: string, dataBytes: number, headerBytes = 
 
 export function safetensors(tensors: Readonly<Record<string, StoredTensor>>): Buffer {
   let end = 0
-  const entries = Object.entries(tensors).map(([name, tensor]) => {
+  const contents: { begin: number; data: Uint8Array }[] = []
+  const entries = Object.entries(tensors).map(([name, { data, ...tensor }]) => {
     const begin = end
     end += tensor.shape.reduce((product, dimension) => product * dimension, BYTES[tensor.dtype] ?? 1)
+    if (data) contents.push({ begin, data })
     return [name, { data_offsets: [begin, end], ...tensor }]
   })
-  return rawSafetensors(JSON.stringify(Object.fromEntries(entries)), end)
+  const file = rawSafetensors(JSON.stringify(Object.fromEntries(entries)), end)
+  for (const { begin, data } of contents) file.set(data, file.length - end + begin)
+  return file
+}
+
+/** A tensor of 32-bit words. */
+export function words(shape: readonly number[], word: (index: number) => number): StoredTensor {
+  const values = Int32Array.from({ length: shape.reduce((product, dimension) => product * dimension, 1) }, (_, i) =>
+    word(i),
+  )
+  return { dtype: 'I32', shape, data: new Uint8Array(values.buffer) }
 }
 
 const made: string[] = []
@@ -74,7 +90,8 @@ export function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
     const [rows = 0, columns = 0] = shape
     if (name.endsWith('.qweight')) {
       const out = tensors.get(`${module}.scales`)?.shape[1] ?? 0
-      const codesAWord = quantization.method === 'gptq' ? 32 / quantization.bits : 1
+      const zeroWords = tensors.get(`${module}.qzeros`)?.shape[1] ?? 0
+      const codesAWord = quantization.method === 'gptq' ? out / zeroWords : 1
       linears.push({ module, out, in: rows * codesAWord, packed: true })
     } else if (name.endsWith('.weight_packed')) {
       const bits = quantization.method === 'compressed-tensors' ? (quantization.groups[0]?.bits ?? 4) : 4

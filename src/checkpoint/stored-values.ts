@@ -1,0 +1,230 @@
+/**
+ * Reads the few tensors whose values decide how a linear is read: stored zero points and group indices. Configs are
+ * often wrong about both, and a plan has to know them, since packed weights differ in size.
+ */
+import type { FileHandle } from 'node:fs/promises'
+import { setImmediate } from 'node:timers/promises'
+import type { TensorRef } from '../native/weights'
+import { forEachBounded } from './bounded'
+import { isMissing, readExactly, withFile } from './files'
+import { invalidCheckpoint } from './invalid'
+import type { TensorTable } from './tensors'
+
+export interface StoredValues {
+  /**
+   * Of a tensor of packed zero points: the code that all of them are, if it is 0, 7, 8, 127 or 128 (at their own bits);
+   * else undefined. Codes of a row's last word that belong to no output do not count.
+   */
+  readonly zeros: ReadonlyMap<string, number | undefined>
+  /**
+   * Of a group index: the size of groups that follow one another (input i is in group floor(i / size)), Infinity where
+   * every input is in group 0, and 0 for any other order.
+   */
+  readonly groupSizes: ReadonlyMap<string, number>
+}
+
+export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
+
+/** Bytes that are read, and looked at without a pause, at a time; a multiple of a word. */
+const WINDOW_BYTES = 1 << 20
+/** Tensors that are looked at without a pause. */
+const MAX_WINDOW_TENSORS = 1000
+const NAMES_WITHOUT_A_PAUSE = 20_000
+const FILES_AT_A_TIME = 4
+
+/** Looks at a tensor's bytes piece by piece, in order. */
+interface Scan {
+  readonly tensor: TensorRef
+  /** @returns false once nothing further can change the outcome */
+  feed(bytes: Buffer): boolean
+}
+
+const UNIFORM_CODES = { 4: [7, 8, 0], 8: [127, 128, 0] } as const
+
+class ZerosScan implements Scan {
+  private code: number | undefined
+  private begun = false
+  private uniform = true
+  private column = 0
+
+  /** @param lastMask the bits of a row's last word that are in use */
+  constructor(
+    readonly tensor: TensorRef,
+    private readonly bits: 4 | 8,
+    private readonly lastMask: number,
+    private readonly filled: (word: number) => Buffer,
+  ) {}
+
+  get outcome(): number | undefined {
+    return this.uniform ? this.code : undefined
+  }
+
+  feed(bytes: Buffer): boolean {
+    if (!this.begun) this.begin(bytes.readUInt32LE(0))
+    this.uniform &&= this.code !== undefined && this.isFilledWith(wordOf(this.code, this.bits), bytes)
+    return this.uniform
+  }
+
+  private begin(first: number): void {
+    this.begun = true
+    const mask = this.tensor.shape[1] === 1 ? this.lastMask : 0xffffffff
+    this.code = UNIFORM_CODES[this.bits].find((code) => ((first ^ wordOf(code, this.bits)) & mask) === 0)
+  }
+
+  private isFilledWith(word: number, bytes: Buffer): boolean {
+    if (this.lastMask === 0xffffffff) return bytes.compare(this.filled(word), 0, bytes.length) === 0
+    const columns = this.tensor.shape[1] as number
+    for (let at = 0; at < bytes.length; at += 4) {
+      const mask = this.column === columns - 1 ? this.lastMask : 0xffffffff
+      if (((bytes.readUInt32LE(at) ^ word) & mask) !== 0) return false
+      this.column = this.column === columns - 1 ? 0 : this.column + 1
+    }
+    return true
+  }
+}
+
+function wordOf(code: number, bits: 4 | 8): number {
+  return (code * (bits === 4 ? 0x11111111 : 0x01010101)) >>> 0
+}
+
+class GroupIndexScan implements Scan {
+  private natural = true
+  /** 0 until a second group begins. */
+  private size = 0
+  private group = 0
+  private members = 0
+
+  constructor(readonly tensor: TensorRef) {}
+
+  get outcome(): number {
+    if (!this.natural) return 0
+    return this.size === 0 ? Number.POSITIVE_INFINITY : this.size
+  }
+
+  feed(bytes: Buffer): boolean {
+    for (let at = 0; at < bytes.length && this.natural; at += 4) this.take(bytes.readInt32LE(at))
+    return this.natural
+  }
+
+  private take(group: number): void {
+    if (this.members === this.size && this.size > 0) this.next()
+    else if (this.size === 0 && group === 1 && this.members > 0) {
+      this.size = this.members
+      this.next()
+    }
+    this.natural = group === this.group
+    this.members++
+  }
+
+  private next(): void {
+    this.group++
+    this.members = 0
+  }
+}
+
+/** Bits and outputs in use of the zeros beside these scales; undefined where the shapes leave it open. */
+function packingOf(zeros: TensorRef, scales: TensorRef | undefined): { bits: 4 | 8; lastMask: number } | undefined {
+  const [, words] = zeros.shape
+  const outputs = scales?.shape[1]
+  if (zeros.shape.length !== 2 || outputs === undefined || outputs < 1) return undefined
+  const [four, eight] = [Math.ceil(outputs / 8) === words, Math.ceil(outputs / 4) === words]
+  if (four === eight) return undefined
+  const bits = four ? 4 : 8
+  const used = (outputs * bits) % 32
+  return { bits, lastMask: used === 0 ? 0xffffffff : 2 ** used - 1 }
+}
+
+/** Scans that lie close together, to be read at once; a single one may be longer than that. */
+function windowsOf(scans: readonly Scan[]): Scan[][] {
+  const windows: Scan[][] = []
+  let begin = 0
+  for (const scan of [...scans].sort((a, b) => a.tensor.offset - b.tensor.offset)) {
+    const { offset, bytes } = scan.tensor
+    const current = windows.at(-1)
+    if (current && current.length < MAX_WINDOW_TENSORS && offset + bytes - begin <= WINDOW_BYTES) current.push(scan)
+    else {
+      windows.push([scan])
+      begin = offset
+    }
+  }
+  return windows
+}
+
+async function readWindow(file: FileHandle, path: string, window: readonly Scan[]): Promise<void> {
+  const begin = window[0]?.tensor.offset as number
+  const last = window.at(-1)?.tensor as TensorRef
+  const end = last.offset + last.bytes
+  for (let at = begin; at < end; at += WINDOW_BYTES) {
+    const length = Math.min(WINDOW_BYTES, end - at)
+    const bytes = await readExactly(file, at, length, path)
+    for (const scan of window) {
+      const from = Math.max(0, scan.tensor.offset - at)
+      const until = Math.min(length, scan.tensor.offset + scan.tensor.bytes - at)
+      if (!scan.feed(Buffer.from(bytes.buffer, from, until - from)) && window.length === 1) return
+    }
+  }
+}
+
+/**
+ * Reads them for all quantised linears: 0.2 MB a linear of a 72B model, in pieces, so that the event loop goes on.
+ *
+ * @throws BillfishError INVALID_CHECKPOINT where a file cannot be read; the signal's reason when aborted
+ */
+export async function readStoredValues(table: TensorTable, signal: AbortSignal | undefined): Promise<StoredValues> {
+  const buffers = new Map<number, Buffer>()
+  const filled = (word: number) => {
+    let buffer = buffers.get(word)
+    if (!buffer) {
+      const one = Buffer.alloc(4)
+      one.writeUInt32LE(word)
+      buffer = Buffer.alloc(WINDOW_BYTES, one)
+      buffers.set(word, buffer)
+    }
+    return buffer
+  }
+  const zeros: ZerosScan[] = []
+  const orders: GroupIndexScan[] = []
+  const byFile = new Map<number, Scan[]>()
+  const add = (scan: Scan) => {
+    const scans = byFile.get(scan.tensor.file)
+    if (scans) scans.push(scan)
+    else byFile.set(scan.tensor.file, [scan])
+  }
+  let seen = 0
+  for (const tensor of table.tensors.values()) {
+    if (++seen % NAMES_WITHOUT_A_PAUSE === 0) await setImmediate()
+    const { name, dtype, bytes } = tensor
+    if (dtype !== 'I32' || bytes === 0) continue
+    if (name.endsWith('.qzeros')) {
+      const packing = packingOf(tensor, table.tensors.get(`${name.slice(0, -'qzeros'.length)}scales`))
+      if (!packing) continue
+      const scan = new ZerosScan(tensor, packing.bits, packing.lastMask, filled)
+      zeros.push(scan)
+      add(scan)
+    } else if (name.endsWith('.g_idx') || name.endsWith('.weight_g_idx')) {
+      const scan = new GroupIndexScan(tensor)
+      orders.push(scan)
+      add(scan)
+    }
+  }
+  const files = [...byFile]
+  await forEachBounded(files.length, FILES_AT_A_TIME, async (i) => {
+    const [file, scans] = files[i] as [number, Scan[]]
+    const path = table.files[file] as string
+    try {
+      await withFile(path, async (handle) => {
+        for (const window of windowsOf(scans)) {
+          signal?.throwIfAborted()
+          await readWindow(handle, path, window)
+        }
+      })
+    } catch (error) {
+      if (isMissing(error)) throw invalidCheckpoint(`${path} does not exist any more`, error)
+      throw error
+    }
+  })
+  return {
+    zeros: new Map(zeros.map(({ tensor, outcome }) => [tensor.name, outcome])),
+    groupSizes: new Map(orders.map(({ tensor, outcome }) => [tensor.name, outcome])),
+  }
+}

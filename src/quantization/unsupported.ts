@@ -1,0 +1,180 @@
+/** Formats that billfish knows by name and cannot run. */
+import { setImmediate } from 'node:timers/promises'
+import { quoted } from '../checkpoint/invalid'
+import type { TensorTable } from '../checkpoint/tensors'
+import type { UnsupportedTensor } from '../checkpoint/types'
+import { BillfishError } from '../errors'
+
+const WAY_OUT =
+  'Take a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the one in 16 bits'
+
+/** @param subject what is stored so, or who says so; ends before `in the format ...` */
+export function unsupportedFormat(subject: string, format: string): BillfishError {
+  return new BillfishError(
+    'UNSUPPORTED_MODEL',
+    `${subject} in a format that billfish cannot run: ${format}. ${WAY_OUT}.`,
+  )
+}
+
+/** A tensor that only one format has: the end of its name, its types, and the format. */
+interface Mark {
+  readonly end: string
+  readonly types?: readonly string[]
+  readonly format: string
+}
+
+const FP8_TYPES = ['F8_E4M3', 'F8_E5M2', 'F8_E4M3FN', 'F8_E4M3FNUZ', 'F8_E5M2FNUZ']
+
+/** The first one that fits counts: formats that share a tensor stand behind those that have more than it. */
+const MARKS: readonly Mark[] = [
+  { end: '.weight_scale_2', format: 'NVFP4 (ModelOpt)' },
+  { end: '.weight_global_scale', format: 'NVFP4 (compressed-tensors)' },
+  { end: '.weight_scale_inv', format: 'FP8 in blocks (weight_scale_inv)' },
+  { end: '.quant_state.bitsandbytes__nf4', format: 'bitsandbytes NF4' },
+  { end: '.quant_state.bitsandbytes__fp4', format: 'bitsandbytes FP4' },
+  { end: '.weight.absmax', format: 'bitsandbytes 4-bit' },
+  { end: '.weight.quant_map', format: 'bitsandbytes 4-bit' },
+  { end: '.SCB', format: 'bitsandbytes int8 (LLM.int8)' },
+  { end: '_blocks', types: ['U8'], format: 'MXFP4' },
+  { end: '.weight_packed', types: ['U8'], format: 'MXFP4 or NVFP4 (compressed-tensors)' },
+  { end: '.weight', types: ['U32'], format: 'MLX' },
+  { end: '.W_q', format: 'HQQ' },
+  { end: '.weight_scales', format: 'EETQ int8' },
+  { end: '.codebooks', format: 'AQLM' },
+  { end: '.Qidxs', format: 'QuIP#' },
+  { end: '.centroids.weight', format: 'VPTQ' },
+  { end: '.dense_weights', format: 'SpQR' },
+  { end: '.q_weight', format: 'EXL2' },
+  { end: '.svh', format: 'EXL3' },
+  { end: '.tlut', format: 'QTIP' },
+  { end: '.s_channel', format: 'QQQ (W4A8)' },
+  { end: '.s1_scales', format: 'QServe (W4A8)' },
+  { end: '.B', types: ['I32'], format: 'Marlin' },
+  { end: '.qweight', types: ['I16'], format: 'AWQ GEMV_FAST, or GPTQ packed into int16' },
+  { end: '.qweight', types: ['U8', 'I8', 'I64'], format: 'codes packed into other words than int32' },
+  { end: '.weight', types: FP8_TYPES, format: 'FP8' },
+  { end: '.weight', types: ['F8_E8M0', 'F4'], format: 'MXFP4 or NVFP4' },
+  { end: '.weight', types: ['I8'], format: 'int8 (W8A8)' },
+  { end: '.weight', types: ['U8'], format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)' },
+]
+const MARKS_BY_LAST_PART = new Map<string, Mark[]>()
+for (const mark of MARKS) {
+  const part = lastPart(mark.end)
+  MARKS_BY_LAST_PART.set(part, [...(MARKS_BY_LAST_PART.get(part) ?? []), mark])
+}
+
+function lastPart(name: string): string {
+  if (name.endsWith('_blocks')) return '_blocks'
+  return name.slice(name.lastIndexOf('.') + 1)
+}
+
+function markOf({ name, dtype }: UnsupportedTensor): Mark | undefined {
+  return MARKS_BY_LAST_PART.get(lastPart(name))?.find(
+    ({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)),
+  )
+}
+
+/** Floats, and buffers that are no weights. */
+function isOrdinary({ name, dtype }: UnsupportedTensor): boolean {
+  return /^(F|BF)\d+$/.test(dtype)
+    ? dtype !== 'F4'
+    : /(?:position_ids|num_batches_tracked|\.(?:masked_)?bias)$/.test(name)
+}
+
+/** What a walk over all tensors finds. */
+export interface StoredFormats {
+  /** The tensor that shows an unsupported format most clearly, and that format. */
+  readonly unsupported: { readonly tensor: UnsupportedTensor; readonly format: string } | undefined
+  /** Whether anything but floating-point numbers is stored. */
+  readonly quantized: boolean
+}
+
+/** Names that are looked at without a pause. */
+const AT_A_TIME = 20_000
+
+export async function storedFormats(table: TensorTable): Promise<StoredFormats> {
+  let best: { tensor: UnsupportedTensor; rank: number } | undefined
+  let quantized = false
+  let seen = 0
+  for (const tensors of [table.tensors, table.unsupported] as ReadonlyMap<string, UnsupportedTensor>[]) {
+    for (const tensor of tensors.values()) {
+      if (++seen % AT_A_TIME === 0) await setImmediate()
+      quantized ||= !isOrdinary(tensor)
+      const mark = markOf(tensor)
+      const rank = mark ? MARKS.indexOf(mark) : MARKS.length
+      if (rank < (best?.rank ?? MARKS.length)) best = { tensor, rank }
+    }
+  }
+  return { unsupported: best && { tensor: best.tensor, format: (MARKS[best.rank] as Mark).format }, quantized }
+}
+
+/** The error for a module whose tensors are of an unsupported format; undefined where they show none. */
+export function unsupportedModule(table: TensorTable, module: string): BillfishError | undefined {
+  for (const { end, format, types } of MARKS) {
+    const name = `${module}${end}`
+    const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
+    if (tensor === undefined || (types && !types.includes(tensor.dtype))) continue
+    return unsupportedFormat(`${quoted(module)} is stored (tensor ${table.describe(tensor)})`, format)
+  }
+  return undefined
+}
+
+const METHODS: Readonly<Record<string, string>> = {
+  aqlm: 'AQLM',
+  auto_round_mxfp: 'MXFP4 (AutoRound)',
+  bitblas: 'GPTQ packed for BitBLAS',
+  bitnet: 'BitNet',
+  deepspeedfp: 'DeepSpeed FP',
+  eetq: 'EETQ int8',
+  exl2: 'EXL2',
+  exl3: 'EXL3',
+  fbgemm_fp8: 'FP8 (FBGEMM)',
+  fp_quant: 'FP-Quant',
+  gguf: 'GGUF',
+  higgs: 'HIGGS',
+  hqq: 'HQQ',
+  inc: 'Intel Neural Compressor',
+  marlin: 'Marlin',
+  mlx: 'MLX',
+  mxfp4: 'MXFP4',
+  qqq: 'QQQ (W4A8)',
+  quanto: 'Quanto',
+  quark: 'AMD Quark',
+  quip: 'QuIP#',
+  quip_sharp: 'QuIP#',
+  'quip#': 'QuIP#',
+  qtip: 'QTIP',
+  spqr: 'SpQR',
+  squeezellm: 'SqueezeLLM',
+  torchao: 'torchao',
+  vptq: 'VPTQ',
+}
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '')
+
+/** The name of a quant_method that billfish does not read, from its config's fields. */
+export function formatOfMethod(method: string, fields: Readonly<Record<string, unknown>>): string {
+  if (method === 'fp8') {
+    const block = fields.weight_block_size
+    return Array.isArray(block) && block.length === 2 && block.every((side) => Number.isSafeInteger(side))
+      ? `FP8 in blocks of ${block.join(' x ')}`
+      : 'FP8'
+  }
+  if (method === 'bitsandbytes') {
+    if (fields.load_in_8bit === true || fields._load_in_8bit === true) return 'bitsandbytes int8 (LLM.int8)'
+    const type = text(fields.bnb_4bit_quant_type)
+    return `bitsandbytes ${/^(nf4|fp4)$/.test(type) ? type.toUpperCase() : '4-bit'}`
+  }
+  if (method.startsWith('modelopt')) {
+    const inner = fields.quantization as Record<string, unknown> | null | undefined
+    const algorithm = text(fields.quant_algo) || text(inner?.quant_algo)
+    return algorithm === '' ? 'ModelOpt' : `ModelOpt ${named(algorithm)}`
+  }
+  const known = Object.hasOwn(METHODS, method) ? METHODS[method] : undefined
+  return known ?? `quant_method ${quoted(method)}`
+}
+
+/** A name from a config as it may stand in a message: quoted unless it is a short plain word. */
+export function named(name: string): string {
+  return /^[\w-]{1,40}$/.test(name) ? name : quoted(name)
+}
