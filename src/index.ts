@@ -48,3 +48,11 @@ export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
 export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'
 export type { Strategy } from './placement/strategy-map'
 export type { PaddingPlacement } from './quantization/padding'
+export {
+  type ApplyChatTemplateOptions,
+  type DecodeOptions,
+  type EncodeTextOptions,
+  type LoadTokenizerOptions,
+  loadTokenizer,
+  type Tokenizer,
+} from './tokenizer'

@@ -83,7 +83,7 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     signal.throwIfAborted()
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
-    const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape)
+    const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape, signal)
     return await loadFrom({ config, weights: checkpoint, files, assets }, { ...given, signal })
   } finally {
     release()

@@ -16,6 +16,7 @@ import { abortSignal, flag } from './options/values'
 import { checkHiddenStates } from './pipeline/finite'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
 import type { Trace } from './pipeline/trace'
+import { Tokenizer } from './tokenizer'
 
 /** Bytes by what they are for. */
 export interface MemoryUse {
@@ -81,6 +82,7 @@ export class Model {
   readonly #runner: Runner
   readonly #assets: GenerationAssets
   readonly #stages: ModelParts['stages']
+  readonly #tokenizer: Tokenizer | undefined
   #disposal: Promise<void> | undefined
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
@@ -94,6 +96,8 @@ export class Model {
   constructor(parts: ModelParts) {
     this.#native = parts.native
     this.#assets = parts.assets
+    const { tokenizer, worker, chatTemplate } = parts.assets
+    this.#tokenizer = tokenizer && new Tokenizer({ tokenizer, worker, chatTemplate }, false)
     this.deviceMap = Object.fromEntries(parts.deviceMap)
     this.config = parts.config
     this.limits = parts.limits
@@ -142,6 +146,11 @@ export class Model {
       }),
     )
     return { logits, vocabSize: vocabulary, hiddenStates }
+  }
+
+  /** The checkpoint's tokenizer and chat template; undefined if it has none. It is disposed of with the model. */
+  get tokenizer(): Tokenizer | undefined {
+    return this.#tokenizer
   }
 
   /** Whether messages can be given to {@link generate}: the checkpoint has a chat template. */

@@ -1,5 +1,6 @@
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { onAbort } from '../options/signal'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { type GenerationDefaults, readGenerationDefaults } from './generation-config'
 import { TextWorker } from './text-worker'
@@ -20,23 +21,47 @@ export interface GenerationAssets {
   missingTokenizer(use: string): BillfishError
 }
 
+/** What a checkpoint makes of texts and messages. */
+export type TextAssets = Pick<GenerationAssets, 'tokenizer' | 'worker' | 'chatTemplate'>
+
+/**
+ * Loads tokenizer and chat template. Where the tokenizer encodes on the worker's thread alone, that has loaded it, too.
+ * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
+ */
+export async function loadTextAssets(directory: string, signal?: AbortSignal): Promise<TextAssets> {
+  signal?.throwIfAborted()
+  const tokenizer = await findTokenizer(directory)
+  signal?.throwIfAborted()
+  const chatTemplate = tokenizer && (await loadChatTemplate(directory, tokenizer))
+  const worker = new TextWorker(tokenizer ?? { file: '' })
+  if (tokenizer?.encode === undefined && tokenizer?.longestText) {
+    const { output, cancel } = worker.load()
+    const stopListening = onAbort(signal, () => cancel(signal?.reason))
+    if (signal?.aborted) cancel(signal.reason)
+    try {
+      await output
+    } finally {
+      stopListening()
+    }
+  }
+  return { tokenizer, worker, chatTemplate }
+}
+
 /**
  * Loads tokenizer, chat template and generation defaults.
- * @throws BillfishError INVALID_CHECKPOINT
+ * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
  */
 export async function loadGenerationAssets(
   checkpoint: Pick<Checkpoint, 'directory' | 'config' | 'generationConfig'>,
   { vocabulary }: { readonly vocabulary: number },
+  signal?: AbortSignal,
 ): Promise<GenerationAssets> {
   const { directory, config, generationConfig } = checkpoint
-  const tokenizer = await findTokenizer(directory)
+  const assets = await loadTextAssets(directory, signal)
+  const { tokenizer } = assets
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
-  const worker = new TextWorker(tokenizer ?? { file: '' })
-  if (tokenizer?.encode === undefined && tokenizer?.longestText) await worker.load().output
   return {
-    tokenizer,
-    worker,
-    chatTemplate: tokenizer && (await loadChatTemplate(directory, tokenizer)),
+    ...assets,
     defaults: readGenerationDefaults(generationConfig, config, tokenizer, vocabulary),
     vocabulary,
     missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `For ${use} a tokenizer is needed, but ${missing}.`),

@@ -7,7 +7,7 @@ import { fromJavaScript } from '../chat/jinja/values/from-javascript'
 import type { Value } from '../chat/jinja/values/values'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { BillfishError } from '../errors'
+import { BillfishError, type ErrorCode } from '../errors'
 import { readJsonObject, readTextFile } from './text-file'
 import type { Tokenizer } from './types'
 
@@ -68,11 +68,18 @@ export function normalizeMessages(messages: readonly ChatMessage[]): Record<stri
 export class ChatTemplate {
   readonly #sources: ReadonlyMap<string, string>
   readonly #path: string
+  readonly #fault: ErrorCode
   readonly #specialTokens: ReadonlyMap<string, string>
   readonly #compiled = new Map<string, CompiledTemplate>()
 
-  /** @internal */
-  constructor(sources: ReadonlyMap<string, string>, path: string, tokenizer: Tokenizer) {
+  /** @param fault the code of errors in the template itself @internal */
+  constructor(
+    sources: ReadonlyMap<string, string>,
+    path: string,
+    tokenizer: Tokenizer,
+    fault: ErrorCode = 'INVALID_CHECKPOINT',
+  ) {
+    this.#fault = fault
     this.#sources = sources
     this.#path = path
     this.#specialTokens = new Map(
@@ -80,17 +87,27 @@ export class ChatTemplate {
     )
   }
 
+  /** A template that a caller brings: what is wrong with it is INVALID_OPTION. */
+  static ofCaller(source: string, tokenizer: Tokenizer): ChatTemplate {
+    return new ChatTemplate(new Map([['default', source]]), 'options.chatTemplate', tokenizer, 'INVALID_OPTION')
+  }
+
+  /** The names of its templates. */
+  get names(): string[] {
+    return [...this.#sources.keys()]
+  }
+
   /**
    * The prompt for `messages`, special tokens written out: encode it with `addSpecialTokens: false`.
    * @throws BillfishError INVALID_OPTION for malformed messages and for what the template itself refuses;
    * INVALID_CHECKPOINT if the template cannot be parsed, or takes too much time or memory
+   * @param name which of its templates; the usual one if not told
    */
-  render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+  render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string {
     const variables = this.#variables(messages, options)
     return this.#guarded(() => {
-      const template = this.#compile(
-        options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default',
-      )
+      const usual = options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default'
+      const template = this.#compile(name ?? usual)
       return renderTemplate(template, variables, LIMITS)
     })
   }
@@ -100,7 +117,8 @@ export class ChatTemplate {
     const given = Object.entries({
       ...options.variables,
       messages: normalizeMessages(messages),
-      ...(options.tools && { tools: options.tools }),
+      tools: options.tools ?? null, // None, as transformers has it, and not undefined
+      documents: null,
       add_generation_prompt: options.addGenerationPrompt ?? true,
     })
     const variables = new Map<string, Value>(this.#specialTokens)
@@ -127,11 +145,13 @@ export class ChatTemplate {
         throw new BillfishError('INVALID_OPTION', message, { cause: error })
       }
       if (error instanceof TemplateSyntaxError) {
-        throw invalidCheckpoint(`${this.#path}: the chat template is malformed: ${error.message}`, error)
+        const message = `${this.#path}: the chat template is malformed: ${error.message}`
+        throw new BillfishError(this.#fault, message, { cause: error })
       }
       if (error instanceof BudgetExhausted) {
         const advice = 'no conversation needs so much: compare the template with the released checkpoint'
-        throw invalidCheckpoint(`${this.#path}: the chat template takes ${error.message}; ${advice}`, error)
+        const message = `${this.#path}: the chat template takes ${error.message}; ${advice}`
+        throw new BillfishError(this.#fault, message, { cause: error })
       }
       throw error
     }

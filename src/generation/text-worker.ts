@@ -104,6 +104,11 @@ export class TextWorker {
     this.#limit = { file: resolve(file), growth, longestText }
   }
 
+  /** The error that it was closed with. */
+  get closed(): BillfishError | undefined {
+    return this.#closed
+  }
+
   /** Pieces of work that somebody waits for. */
   get pending(): number {
     return this.#waiting.length + (this.#active?.isCancelled === false ? 1 : 0)

@@ -1,0 +1,282 @@
+import { type InspectOptions, inspect } from 'node:util'
+import { z } from 'zod'
+import { BillfishError } from './errors'
+import { loadTextAssets, type TextAssets } from './generation/assets'
+import { type ChatMessage, ChatTemplate } from './generation/chat-template'
+import { applyTemplate } from './generation/continued-message'
+import { isLong, type LongText } from './generation/long-text'
+import { noTokenizerMessage } from './generation/tokenizer'
+import { readPath } from './options/path'
+import { printed } from './options/printed'
+import { optionsOf, readOptions } from './options/read-options'
+import { onAbort, ownSignal } from './options/signal'
+import { abortSignal, flag } from './options/values'
+
+export interface LoadTokenizerOptions {
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How a text becomes token ids. */
+export interface EncodeTextOptions {
+  /**
+   * Adds what the checkpoint adds around a plain text (a leading `<s>`); true if not told. Pass false for the text of a
+   * chat template, which has its special tokens already.
+   */
+  readonly addSpecialTokens?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface DecodeOptions {
+  /** Leaves special tokens out; false if not told. */
+  readonly skipSpecialTokens?: boolean | undefined
+}
+
+/** How messages become a prompt. Names and defaults are those of transformers' apply_chat_template(). */
+export interface ApplyChatTemplateOptions {
+  /** Functions that the model may call, as JSON schemas in the form of the OpenAI API. */
+  readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
+  /** Ends the prompt with the beginning of an answer. False if not told, unlike in generate(). */
+  readonly addGenerationPrompt?: boolean | undefined
+  /**
+   * Ends the prompt with the last message's text, so that the model goes on with it: without what the template puts
+   * behind a message. The name of another member than `content` continues that one.
+   */
+  readonly continueFinalMessage?: boolean | string | undefined
+  /** A template of the checkpoint by its name, or the text of another one. */
+  readonly chatTemplate?: string | undefined
+  /** Further variables for the template, such as `{ enable_thinking: false }`. */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>> | undefined
+  /** Token ids, if true or not told; else the text. */
+  readonly tokenize?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+const loadOptions = optionsOf<LoadTokenizerOptions>('loadTokenizer()', { signal: abortSignal() })
+const encodeOptions = optionsOf<EncodeTextOptions>('tokenizer.encode()', {
+  addSpecialTokens: flag(),
+  signal: abortSignal(),
+})
+const decodeOptions = optionsOf<DecodeOptions>('tokenizer.decode()', { skipSpecialTokens: flag() })
+const templateOptions = optionsOf<ApplyChatTemplateOptions>('tokenizer.applyChatTemplate()', {
+  tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects'),
+  addGenerationPrompt: flag(),
+  continueFinalMessage: z.union([z.boolean(), z.string().min(1)]).describe("true, false or a message's member"),
+  chatTemplate: z.string().min(1).describe("a template's name or text"),
+  chatTemplateKwargs: z.record(z.string(), z.unknown()).describe('an object of names and values'),
+  tokenize: flag(),
+  signal: abortSignal(),
+})
+
+type Assets = TextAssets & { readonly tokenizer: NonNullable<TextAssets['tokenizer']> }
+
+/** Longer than any name of a template; what is longer, or has a tag in it, is one. */
+const MAX_NAME_LENGTH = 64
+
+/**
+ * Loads a checkpoint's tokenizer without its weights: `tokenizer.json`, `vocab.json` with `merges.txt`, or
+ * `qwen.tiktoken`, and the chat template.
+ * @param directory a path or file: URL
+ * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION; the signal's reason once it aborts
+ */
+export async function loadTokenizer(directory: string | URL, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
+  const given = readOptions(loadOptions, options)
+  const path = readPath(directory, 'directory')
+  const { signal, release } = ownSignal(given.signal)
+  try {
+    const assets = await loadTextAssets(path, signal)
+    const { tokenizer } = assets
+    if (tokenizer === undefined) throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(path))
+    return new Tokenizer({ ...assets, tokenizer }, true)
+  } finally {
+    release()
+  }
+}
+
+/**
+ * A checkpoint's tokenizer: of a model as `model.tokenizer`, or made by `loadTokenizer`.
+ *
+ * What encodes or renders returns a promise: a long text would hold the event loop, and so would a short one where the
+ * checkpoint's files make it, so both are encoded on a thread of the tokenizer's own, which an abort ends. The thread
+ * does not keep the process alive.
+ */
+export class Tokenizer {
+  readonly #assets: Assets
+  readonly #ownsWorker: boolean
+
+  /** @param ownsWorker whether disposing of it ends the thread @internal */
+  constructor(assets: Assets, ownsWorker: boolean) {
+    this.#assets = assets
+    this.#ownsWorker = ownsWorker
+  }
+
+  /** One more than the highest token id. A model's vocabulary is often larger, padded for the hardware. */
+  get vocabularySize(): number {
+    return this.#assets.tokenizer.vocabularySize
+  }
+
+  /** The texts of the special tokens that the checkpoint names, such as `{ eos: '<|im_end|>' }`. */
+  get specialTokens(): { readonly bos?: string; readonly eos?: string; readonly pad?: string; readonly unk?: string } {
+    return { ...this.#assets.tokenizer.specialTokens }
+  }
+
+  /** Whether the checkpoint has a chat template. */
+  get hasChatTemplate(): boolean {
+    return this.#assets.chatTemplate !== undefined
+  }
+
+  /** The id of a token as the vocabulary spells it. */
+  tokenToId(token: string): number | undefined {
+    return this.#assets.tokenizer.tokenToId(token)
+  }
+
+  /** The token as the vocabulary spells it: `Ġhello` for " hello" in a byte-level vocabulary. */
+  idToToken(id: number): string | undefined {
+    return this.#assets.tokenizer.idToToken(id)
+  }
+
+  /**
+   * Token ids of a text. Special tokens written out in it (`<|im_end|>`) become their ids.
+   * @throws BillfishError INVALID_OPTION, INVALID_CHECKPOINT if the tokenizer's files make it take too long or too much
+   *   memory, DISPOSED; the signal's reason once it aborts
+   */
+  async encode(text: string, options: EncodeTextOptions = {}): Promise<number[]> {
+    return Array.from(await this.#encode(text, options))
+  }
+
+  /** How many tokens a text has, those around it included. @throws BillfishError as {@link encode} does */
+  async count(text: string, options: EncodeTextOptions = {}): Promise<number> {
+    return (await this.#encode(text, options)).length
+  }
+
+  /**
+   * Text of token ids; at once, since that takes no longer than the text is. Bytes that are not UTF-8 become U+FFFD, and
+   * ids that the vocabulary does not have become nothing.
+   * @throws BillfishError INVALID_OPTION
+   */
+  decode(ids: ArrayLike<number> | number, options: DecodeOptions = {}): string {
+    const { skipSpecialTokens = false } = readOptions(decodeOptions, options)
+    return this.#assets.tokenizer.decode(readIds(ids), { skipSpecialTokens })
+  }
+
+  /**
+   * The prompt for messages: token ids, or with `tokenize: false` the text.
+   * @throws BillfishError INVALID_OPTION for malformed messages and what the template refuses; INVALID_CHECKPOINT,
+   *   DISPOSED; the signal's reason once it aborts
+   */
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ApplyChatTemplateOptions & { readonly tokenize: false },
+  ): Promise<string>
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options?: ApplyChatTemplateOptions & { readonly tokenize?: true | undefined },
+  ): Promise<number[]>
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options?: ApplyChatTemplateOptions,
+  ): Promise<number[] | string>
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ApplyChatTemplateOptions = {},
+  ): Promise<number[] | string> {
+    const given = readOptions(templateOptions, options)
+    const { tools, addGenerationPrompt = false, chatTemplateKwargs: variables, tokenize = true } = given
+    this.#checkOpen()
+    const { signal, release } = ownSignal(given.signal)
+    try {
+      signal.throwIfAborted()
+      const { template, name } = this.#templateFor(given.chatTemplate)
+      const render = (all: readonly ChatMessage[]) =>
+        template.render(all, { tools, addGenerationPrompt, variables }, name)
+      const text = applyTemplate(messages, render, { ...given, addGenerationPrompt })
+      return tokenize ? Array.from(await this.#idsOf({ text, addSpecialTokens: false }, signal)) : text
+    } finally {
+      release()
+    }
+  }
+
+  /** Ends its thread, and what that is at. A model's tokenizer goes with the model, and this leaves it alone. */
+  async dispose(): Promise<void> {
+    if (!this.#ownsWorker) return
+    const advice = 'Load it again to use it.'
+    await this.#assets.worker.close(new BillfishError('DISPOSED', `The tokenizer has been disposed. ${advice}`))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  /** What console.log() shows. @internal */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const { vocabularySize, specialTokens, hasChatTemplate } = this
+    return `Tokenizer ${inspect({ vocabularySize, specialTokens, hasChatTemplate }, options)}`
+  }
+
+  async #encode(text: string, options: EncodeTextOptions): Promise<ArrayLike<number>> {
+    const given = readOptions(encodeOptions, options)
+    if (typeof text !== 'string') {
+      throw new BillfishError('INVALID_OPTION', `The text is ${printed(text)}, but must be a string.`)
+    }
+    const { signal, release } = ownSignal(given.signal)
+    try {
+      return await this.#idsOf({ text, addSpecialTokens: given.addSpecialTokens ?? true }, signal)
+    } finally {
+      release()
+    }
+  }
+
+  async #idsOf(input: LongText, signal: AbortSignal): Promise<ArrayLike<number>> {
+    const { tokenizer, worker } = this.#assets
+    signal.throwIfAborted()
+    this.#checkOpen()
+    if (tokenizer.encode !== undefined && !isLong(input.text)) return tokenizer.encode(input.text, input)
+    const { output, cancel } = worker.encode(input)
+    const stopListening = onAbort(signal, () => cancel(signal.reason))
+    try {
+      return await output
+    } finally {
+      stopListening()
+    }
+  }
+
+  #checkOpen(): void {
+    const { closed } = this.#assets.worker
+    if (closed) throw closed
+  }
+
+  /** The checkpoint's template, and which of its templates, or the one that was given. */
+  #templateFor(given: string | undefined): { readonly template: ChatTemplate; readonly name?: string } {
+    const { chatTemplate, tokenizer } = this.#assets
+    if (given === undefined) {
+      if (chatTemplate !== undefined) return { template: chatTemplate }
+      const advice = 'give one as options.chatTemplate'
+      throw new BillfishError('INVALID_OPTION', `The checkpoint has no chat template; ${advice}.`)
+    }
+    if (chatTemplate?.names.includes(given)) return { template: chatTemplate, name: given }
+    if (chatTemplate !== undefined && /^\w+$/.test(given) && given.length <= MAX_NAME_LENGTH) {
+      const names = chatTemplate.names.join(', ')
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `chatTemplate is ${printed(given)}, but the checkpoint's templates are: ${names}.`,
+      )
+    }
+    return { template: ChatTemplate.ofCaller(given, tokenizer) }
+  }
+}
+
+/** @throws BillfishError INVALID_OPTION */
+function readIds(given: ArrayLike<number> | number): number[] {
+  const ids = typeof given === 'number' ? [given] : given
+  if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
+    throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)
+  }
+  const copy: number[] = []
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] as unknown
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
+      throw new BillfishError('INVALID_OPTION', `Token id ${i} is ${printed(id)}, but must be a whole number.`)
+    }
+    copy.push(id)
+  }
+  return copy
+}
