@@ -59,6 +59,8 @@ interface Summary {
   readonly tensorCount: number
   readonly tokenizer: { readonly vocabulary: number; readonly chatTemplate: boolean } | null
   readonly endTokenIds: readonly number[]
+  /** What of generation_config.json is ignored, and why. */
+  readonly notices: readonly string[]
 }
 
 async function summarize(checkpoint: Checkpoint): Promise<Summary> {
@@ -76,7 +78,7 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
   }
   const tokenizer = await findTokenizer(directory)
   const vocabulary = shape?.vocabulary ?? Number.POSITIVE_INFINITY
-  const { endTokenIds } = readGenerationDefaults(checkpoint.generationConfig, config, tokenizer, vocabulary)
+  const { endTokenIds, notices } = readGenerationDefaults(checkpoint.generationConfig, config, tokenizer, vocabulary)
   return {
     directory,
     modelType: typeof config.model_type === 'string' ? config.model_type : null,
@@ -94,6 +96,7 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
         }
       : null,
     endTokenIds: [...endTokenIds],
+    notices,
   }
 }
 
@@ -116,7 +119,7 @@ function describe({ shape, unsupported, tokenizer, ...summary }: Summary, width:
     ['Tokenizer', tokens ? `${tokens}, ${tokenizer?.chatTemplate ? 'with' : 'without'} a chat template` : 'none'],
     ['End tokens', summary.endTokenIds.join(', ') || 'none'],
   )
-  return formatTable(rows, 'll', width)
+  return [formatTable(rows, 'll', width), ...summary.notices.map((notice) => `\n${notice}\n`)].join('')
 }
 
 /** A table a file, since names of files would make lines too long. */

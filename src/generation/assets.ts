@@ -48,7 +48,8 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
 }
 
 /**
- * Loads tokenizer, chat template and generation defaults.
+ * Loads tokenizer, chat template and generation defaults. What of generation_config.json is not heeded becomes a warning
+ * of the process each (BILLFISH_GENERATION_CONFIG).
  * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
  */
 export async function loadGenerationAssets(
@@ -60,9 +61,13 @@ export async function loadGenerationAssets(
   const assets = await loadTextAssets(directory, signal)
   const { tokenizer } = assets
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
+  const defaults = readGenerationDefaults(generationConfig, config, tokenizer, vocabulary)
+  for (const notice of defaults.notices) {
+    process.emitWarning(`${directory}: ${notice}`, { type: 'BillfishWarning', code: 'BILLFISH_GENERATION_CONFIG' })
+  }
   return {
     ...assets,
-    defaults: readGenerationDefaults(generationConfig, config, tokenizer, vocabulary),
+    defaults,
     vocabulary,
     missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `For ${use} a tokenizer is needed, but ${missing}.`),
   }

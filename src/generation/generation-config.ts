@@ -1,5 +1,9 @@
 import { z } from 'zod'
-import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { shown } from '../checkpoint/invalid'
+import { whole } from '../options/values'
+import { generationConfigKeys } from './generation-config-keys'
+import { generateOptions } from './sampling-options'
+import { noTokenRules, type TokenRules } from './token-rules'
 import type { Tokenizer } from './types'
 
 /** What a checkpoint says about how it wants to be sampled; an option of generate() goes before each of these. */
@@ -11,64 +15,180 @@ export interface GenerationDefaults {
   readonly repetitionPenalty: number
   /** Undefined: as long as the model's length allows. */
   readonly maxNewTokens: number | undefined
+  /** Tokens of prompt and answer, where `maxNewTokens` is undefined. */
+  readonly maxLength: number | undefined
+  readonly minNewTokens: number | undefined
+  /** Tokens of prompt and answer, where `minNewTokens` is undefined. */
+  readonly minLength: number | undefined
+  readonly stop: readonly string[]
   /** Tokens that end a generation. */
   readonly endTokenIds: ReadonlySet<number>
+  readonly rules: TokenRules
+  /** What of generation_config.json and config.json is ignored, and why; for the user to read. */
+  readonly notices: readonly string[]
 }
 
-const tokenId = z.number().int().nonnegative()
-const tokenIds = z.union([tokenId, z.array(tokenId)])
-const schema = z.object({
-  do_sample: z.boolean().nullish(),
-  temperature: z.number().nonnegative().nullish(),
-  top_k: z.number().int().nullish(),
-  top_p: z.number().nonnegative().max(1).nullish(),
-  min_p: z.number().nonnegative().max(1).nullish(),
-  repetition_penalty: z.number().positive().nullish(),
-  max_new_tokens: z.number().int().positive().nullish(),
-  eos_token_id: tokenIds.nullish(),
-  chat_format: z.string().nullish(),
-})
+type Json = Readonly<Record<string, unknown>>
+
+const { schemas } = generateOptions
+const MAX_INT32 = 2 ** 31 - 1
+const count = (low: number) => whole(low, MAX_INT32, `a whole number of at least ${low}`)
+
+/** What a value may be that is not made of token ids. Descriptions end the sentence "top_p is 2, but must be ...". */
+const scalars = {
+  do_sample: z.boolean().describe('true or false'),
+  temperature: schemas.temperature,
+  top_k: whole(-1, MAX_INT32, 'a whole number of at least 1, or 0 or -1 for all tokens'),
+  top_p: schemas.topP,
+  min_p: schemas.minP,
+  repetition_penalty: schemas.repetitionPenalty,
+  max_new_tokens: count(1),
+  max_length: count(1),
+  min_new_tokens: count(0),
+  min_length: count(0),
+  no_repeat_ngram_size: count(0),
+  encoder_no_repeat_ngram_size: count(0),
+  stop_strings: schemas.stop,
+  chat_format: z.string().describe('a text'),
+} satisfies Record<string, z.ZodType>
+
+const CHATML_ENDS = ['<|im_end|>', '<|im_start|>']
 
 /**
  * Reads generation_config.json. What it does not say is off: without `do_sample` generation is greedy, as in
  * transformers, and without `top_k` there is no top-k (transformers would take 50). The tokens that end a generation are
  * its `eos_token_id` (else that of config.json) together with the tokenizer's own end token, and for Qwen v1 chat models
  * (`chat_format` is chatml) the ends of a turn.
+ *
+ * A value that cannot be what it should be is ignored, and so is a key that is not heeded; `notices` tells of both.
+ * {@link generationConfigKeys} has all keys.
  * @param generationConfig the file's object, empty if there is no file
  * @param config config.json
  * @param vocabulary ids from here on cannot come and are left out
- * @throws BillfishError INVALID_CHECKPOINT naming the member
  */
 export function readGenerationDefaults(
-  generationConfig: Readonly<Record<string, unknown>>,
-  config: Readonly<Record<string, unknown>>,
+  generationConfig: Json,
+  config: Json,
   tokenizer: Tokenizer | undefined,
   vocabulary: number,
 ): GenerationDefaults {
-  const parsed = schema.safeParse(generationConfig)
-  if (!parsed.success) throw invalidMember('generation_config.json', generationConfig, parsed.error)
-  const said = parsed.data
-  const configEnd = tokenIds.nullish().safeParse(config.eos_token_id)
-  if (!configEnd.success) throw invalidCheckpoint(`config.json: eos_token_id is ${shown(config.eos_token_id)}`)
+  const file = new Reader('generation_config.json', generationConfig, vocabulary)
+  file.noteKeys()
+  const configFile = new Reader('config.json', config, vocabulary)
+  const ends = file.tokenIds('eos_token_id') ?? configFile.tokenIds('eos_token_id') ?? []
+  const endTexts = [tokenizer?.specialTokens.eos, ...(file.scalar('chat_format') === 'chatml' ? CHATML_ENDS : [])]
+  const textIds = endTexts.map((text) => (text === undefined ? undefined : tokenizer?.tokenToId(text)))
+  const endTokenIds = new Set([...ends, ...textIds.filter((id) => id !== undefined && id < vocabulary)] as number[])
 
-  const ends = [said.eos_token_id ?? configEnd.data ?? []].flat()
-  const endTexts = [tokenizer?.specialTokens.eos, ...(said.chat_format === 'chatml' ? CHATML_ENDS : [])]
-  for (const text of endTexts) ends.push(text === undefined ? -1 : (tokenizer?.tokenToId(text) ?? -1))
+  const temperature = file.scalar('temperature') ?? 1
+  const stop = [file.scalar('stop_strings') ?? []].flat()
+  if (stop.length > 0 && !tokenizer) file.note('stop_strings', 'cannot be heeded without a tokenizer')
+  const isEnd = (tokens: readonly number[]) => tokens.length === 1 && ends.includes(tokens[0] as number)
+  const rules: TokenRules = {
+    banned: file.tokenIds('suppress_tokens') ?? [],
+    bannedFirst: file.tokenIds('begin_suppress_tokens') ?? [],
+    bannedSequences: file.sequences('bad_words_ids').filter((tokens) => !isEnd(tokens)),
+    biasedSequences: file.biasedSequences('sequence_bias'),
+    noRepeat: file.scalar('no_repeat_ngram_size') ?? 0,
+    noRepeatOfPrompt: file.scalar('encoder_no_repeat_ngram_size') ?? 0,
+    forcedAfterFirst: file.tokenIds('forced_bos_token_id')?.slice(0, 1) ?? [],
+    forcedLast: file.tokenIds('forced_eos_token_id') ?? [],
+  }
   return {
-    temperature: said.do_sample === true ? (said.temperature ?? 1) : 0,
-    topK: Math.max(said.top_k ?? 0, 0),
-    topP: said.top_p || 1,
-    minP: said.min_p ?? 0,
-    repetitionPenalty: said.repetition_penalty ?? 1,
-    maxNewTokens: said.max_new_tokens ?? undefined,
-    endTokenIds: new Set(ends.filter((id) => id >= 0 && id < vocabulary)),
+    temperature: file.scalar('do_sample') === true ? temperature : 0,
+    topK: Math.max(file.scalar('top_k') ?? 0, 0),
+    topP: file.scalar('top_p') ?? 1,
+    minP: file.scalar('min_p') ?? 0,
+    repetitionPenalty: file.scalar('repetition_penalty') ?? 1,
+    maxNewTokens: file.scalar('max_new_tokens'),
+    maxLength: file.scalar('max_length'),
+    minNewTokens: file.scalar('min_new_tokens'),
+    minLength: file.scalar('min_length'),
+    stop: tokenizer ? stop : [],
+    endTokenIds,
+    rules: Object.values(rules).every((rule) => rule === 0 || (Array.isArray(rule) && rule.length === 0))
+      ? noTokenRules
+      : rules,
+    notices: [...file.notices, ...configFile.notices],
   }
 }
 
-const CHATML_ENDS = ['<|im_end|>', '<|im_start|>']
+/** A file's values, one by one; what is odd is noted and left out. */
+class Reader {
+  readonly #notices = new Map<string, string>()
 
-function invalidMember(file: string, json: Readonly<Record<string, unknown>>, error: z.ZodError) {
-  const issue = error.issues[0]
-  const member = String(issue?.path[0])
-  return invalidCheckpoint(`${file}: ${member} is ${shown(json[member])}: ${issue?.message}`)
+  constructor(
+    private readonly file: string,
+    private readonly json: Json,
+    private readonly vocabulary: number,
+  ) {}
+
+  get notices(): readonly string[] {
+    return [...this.#notices.values()]
+  }
+
+  note(key: string, what: string): void {
+    this.#notices.set(`${key} ${what}`, `${this.file}: ${key} is ${shown(this.json[key])}, which ${what}.`)
+  }
+
+  /** Notes the keys that are not heeded or not known. */
+  noteKeys(): void {
+    for (const [key, value] of Object.entries(this.json)) {
+      if (value === null) continue
+      const known = Object.hasOwn(generationConfigKeys, key) ? generationConfigKeys[key] : undefined
+      if (known === undefined) this.note(key, 'is ignored, since no such key is known')
+      else if (known.treatment === 'not heeded' && !known.neutral?.includes(value)) {
+        this.note(key, `is not heeded: ${known.note.replaceAll('`', '')}`)
+      }
+    }
+  }
+
+  scalar<Key extends keyof typeof scalars>(key: Key): z.infer<(typeof scalars)[Key]> | undefined {
+    const value = this.json[key] ?? undefined
+    if (value === undefined) return undefined
+    const schema: z.ZodType = scalars[key]
+    if (schema.safeParse(value).success) return value as z.infer<(typeof scalars)[Key]>
+    this.note(key, `is ignored, since it must be ${schema.description}`)
+    return undefined
+  }
+
+  /** One token id or several; undefined if there is none that can come. */
+  tokenIds(key: string): number[] | undefined {
+    const value = this.json[key] ?? undefined
+    if (value === undefined) return undefined
+    const ids = this.kept(key, Array.isArray(value) ? value : [value], (id) => (this.isTokenId(id) ? id : undefined))
+    return ids.length > 0 ? ids : undefined
+  }
+
+  sequences(key: string): number[][] {
+    return this.kept(key, this.json[key] ?? [], (tokens) => this.sequence(tokens))
+  }
+
+  /** Entries `[[token, ...], bias]`. */
+  biasedSequences(key: string): { tokens: number[]; bias: number }[] {
+    return this.kept(key, this.json[key] ?? [], (entry) => {
+      const [tokens, bias] = Array.isArray(entry) && entry.length === 2 ? entry : []
+      const sequence = this.sequence(tokens)
+      return sequence && Number.isFinite(bias) ? { tokens: sequence, bias } : undefined
+    })
+  }
+
+  private kept<Item>(key: string, value: unknown, read: (entry: unknown) => Item | undefined): Item[] {
+    const items = Array.isArray(value) ? value.map(read) : [undefined]
+    const good = items.filter((item) => item !== undefined)
+    if (good.length < items.length) {
+      const part = good.length > 0 ? 'is ignored in part' : 'is ignored'
+      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.vocabulary - 1}`)
+    }
+    return good
+  }
+
+  private sequence(tokens: unknown): number[] | undefined {
+    const good = Array.isArray(tokens) && tokens.length > 0 && tokens.every((id) => this.isTokenId(id))
+    return good ? tokens : undefined
+  }
+
+  private isTokenId(id: unknown): id is number {
+    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < this.vocabulary
+  }
 }

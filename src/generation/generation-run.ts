@@ -14,6 +14,7 @@ import {
   resolveOptions,
 } from './sampling-options'
 import { StopStrings } from './stop-strings'
+import { noTokenRules, rulesOfStep, withRules } from './token-rules'
 
 /** Chunks that may wait for a reader: some seconds of reading, and some tens of kilobytes. */
 export const MAX_WAITING_CHUNKS = 256
@@ -73,7 +74,7 @@ export class GenerationRun {
     })
     const { maxNewTokens, minNewTokens } = options
     const lengthBehind = (promptLength: number) =>
-      answerLength({ maxNewTokens, minNewTokens }, assets.defaults, limits.maxModelLength - promptLength)
+      answerLength({ maxNewTokens, minNewTokens }, assets.defaults, promptLength, limits.maxModelLength)
     // How many tokens a long text has is not known yet: what no prompt would leave room for is refused at once.
     this.#length = lengthBehind('text' in prompt ? 1 : prompt.length)
     this.#own = ownSignal(options.signal)
@@ -145,13 +146,15 @@ export class GenerationRun {
     const options = this.#options
     const tokenIds = this.#tokenIds
     const penalised = options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0
-    return {
+    const sampling: SamplingSpec = {
       ...options.sampling,
       step: tokenIds.length,
       ...(options.repetitionPenalty !== 1 && { promptTokens: Int32Array.from(this.#prompt) }),
       ...(penalised && { generatedTokens: Int32Array.from(tokenIds) }),
       ...(tokenIds.length < this.#length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
     }
+    if (options.rules === noTokenRules) return sampling
+    return withRules(sampling, rulesOfStep(options.rules, this.#prompt, tokenIds, this.#length.maxNewTokens))
   }
 
   /** Takes a token; returns it if the generation goes on. */

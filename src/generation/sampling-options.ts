@@ -9,12 +9,13 @@ import { isRecord } from '../options/snapshot'
 import { abortSignal, flag, members, whole } from '../options/values'
 import type { ChatTemplateOptions } from './chat-template'
 import type { GenerationDefaults } from './generation-config'
+import type { TokenRules } from './token-rules'
 
 /** Options of `model.generate()`. Where a default is the checkpoint's, it comes from its generation_config.json. */
 export interface GenerateOptions {
-  /** The most tokens to generate. Default: the checkpoint's, else as many as the model's length allows. */
+  /** The most tokens to generate. Default: the checkpoint's (`max_new_tokens`, `max_length`), else as many as the model's length allows. */
   readonly maxNewTokens?: number | undefined
-  /** End tokens and `stopTokenIds` are not chosen before this many tokens. Default 0. */
+  /** End tokens and `stopTokenIds` are not chosen before this many tokens. Default: the checkpoint's, else 0. */
   readonly minNewTokens?: number | undefined
   /**
    * 0 takes the likeliest token; 1 samples from the model's distribution. Default: the checkpoint's, which is 0 if that
@@ -37,13 +38,13 @@ export interface GenerateOptions {
   readonly seed?: number | bigint | string | undefined
   /** Token id -> what to add to its logit; -100 forbids a token in effect. */
   readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined
-  /** Texts that end the answer; they are not part of it. */
+  /** Texts that end the answer; they are not part of it. Default: the checkpoint's `stop_strings`, else none. */
   readonly stop?: string | readonly string[] | undefined
   /** Tokens that end the answer, besides the checkpoint's. */
   readonly stopTokenIds?: readonly number[] | undefined
   /** Reports each token's log-probability, and this many of the likeliest alternatives. Default: neither. */
   readonly logprobs?: number | undefined
-  /** Goes on after the checkpoint's end tokens. Default false. */
+  /** Goes on after the checkpoint's end tokens and stop strings. Default false. */
   readonly ignoreEos?: boolean | undefined
   readonly signal?: AbortSignal | undefined
   /** For a text: whether to add what the tokenizer adds around one (a leading `<s>`). Default true. */
@@ -59,6 +60,7 @@ export interface ResolvedOptions {
   readonly frequencyPenalty: number
   readonly stop: readonly string[]
   readonly endTokenIds: ReadonlySet<number>
+  readonly rules: TokenRules
   /** Alternatives to report; -1 for no log-probabilities. */
   readonly logprobs: number
   readonly signal: AbortSignal | undefined
@@ -114,19 +116,27 @@ export interface AnswerLength {
 
 /**
  * Checks the length that is asked for, and fills in the defaults.
- * @param room tokens that fit behind the prompt
+ * @param maxModelLength tokens of prompt and answer at most
  * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
  */
 export function answerLength(
   given: Pick<GenerateOptions, keyof AnswerLength>,
-  defaults: Pick<GenerationDefaults, 'maxNewTokens'>,
-  room: number,
+  defaults: Pick<GenerationDefaults, 'maxNewTokens' | 'maxLength' | 'minNewTokens' | 'minLength'>,
+  promptLength: number,
+  maxModelLength: number,
 ): AnswerLength {
-  const maxNewTokens = given.maxNewTokens ?? Math.min(defaults.maxNewTokens ?? room, room)
-  const minNewTokens = given.minNewTokens ?? 0
+  const room = maxModelLength - promptLength
+  const { maxLength = maxModelLength, minLength = 0 } = defaults
+  const maxNewTokens = given.maxNewTokens ?? Math.min(defaults.maxNewTokens ?? maxLength - promptLength, room)
+  const leastWanted = defaults.minNewTokens ?? Math.max(0, minLength - promptLength)
+  const minNewTokens = given.minNewTokens ?? Math.min(leastWanted, maxNewTokens)
   if (room < 1) {
     const message = `The prompt is ${1 - room} tokens too long to generate even one token.`
     throw new BillfishError('INVALID_OPTION', `${message} Shorten it, or load the model with a larger maxModelLength.`)
+  }
+  if (maxNewTokens < 1) {
+    const limit = `max_length in the checkpoint's generation_config.json is ${maxLength} for prompt and answer together`
+    throw new BillfishError('INVALID_OPTION', `The prompt has ${promptLength} tokens, but ${limit}; pass maxNewTokens.`)
   }
   if (maxNewTokens > room) {
     const advice = 'ask for fewer, shorten the prompt, or load the model with a larger maxModelLength'
@@ -162,7 +172,8 @@ export function resolveOptions(
   }
   return {
     ...penalties,
-    stop: [given.stop ?? []].flat(),
+    stop: [given.stop ?? (given.ignoreEos ? [] : defaults.stop)].flat(),
+    rules: defaults.rules,
     endTokenIds: ends,
     logprobs: given.logprobs ?? -1,
     signal: given.signal,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exitCodes } from '../../src/cli/program'
+import { generationConfigKeys } from '../../src/generation/generation-config-keys'
 import { billfish } from '../support/cli'
 
 const root = resolve(__dirname, '..', '..')
@@ -20,6 +21,20 @@ describe.each(['README.md', 'docs/placement.md', 'docs/tensor-parallelism.md', '
     const fresh = await withFreshOutputs(text)
     expect(fresh).toContain('```console\n$ billfish ')
     await expect(fresh).toMatchFileSnapshot(file)
+  })
+})
+
+describe('docs/config-keys.md', () => {
+  it('has every key of generation_config.json, and what becomes of it', async () => {
+    const file = join(root, 'docs/config-keys.md')
+    const rows = Object.entries(generationConfigKeys).map(
+      ([key, { treatment, note }]) => `| \`${key}\` | ${treatment} | ${note} |`,
+    )
+    const table = ['| key | | |', '|---|---|---|', ...rows].join('\n')
+    const text = readFileSync(file, 'utf8')
+    const place = /(?<=^## generation_config\.json\n[\s\S]*?)^\|[\s\S]*?(?=\n\n|\n*$(?![\s\S]))/m
+    expect(text).toMatch(place)
+    await expect(text.replace(place, () => table)).toMatchFileSnapshot(file)
   })
 })
 

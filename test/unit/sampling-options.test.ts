@@ -14,83 +14,12 @@ import { readOptions } from '../../src/options/read-options'
 const greedy = readGenerationDefaults({}, {}, undefined, 50)
 const resolve = (given: GenerateOptions, defaults: GenerationDefaults = greedy, room = 100) => {
   const options = readOptions(generateOptions, given)
-  return { ...resolveOptions(options, defaults, 50), ...answerLength(options, defaults, room) }
+  return { ...resolveOptions(options, defaults, 50), ...answerLength(options, defaults, 20, 20 + room) }
 }
-
-describe('readGenerationDefaults', () => {
-  it('is greedy and without limits where nothing is said', () => {
-    expect(greedy).toEqual({
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      maxNewTokens: undefined,
-      endTokenIds: new Set(),
-    })
-  })
-
-  it('reads what a Qwen2 checkpoint says', () => {
-    const said = {
-      do_sample: true,
-      temperature: 0.7,
-      top_k: 20,
-      top_p: 0.8,
-      repetition_penalty: 1.05,
-      max_new_tokens: 512,
-      eos_token_id: [45, 43],
-    }
-    expect(readGenerationDefaults(said, { eos_token_id: 7 }, undefined, 50)).toEqual({
-      temperature: 0.7,
-      topK: 20,
-      topP: 0.8,
-      minP: 0,
-      repetitionPenalty: 1.05,
-      maxNewTokens: 512,
-      endTokenIds: new Set([45, 43]),
-    })
-  })
-
-  it('takes do_sample false as temperature 0', () => {
-    expect(readGenerationDefaults({ do_sample: false, temperature: 0.7 }, {}, undefined, 50).temperature).toBe(0)
-    expect(readGenerationDefaults({ do_sample: true }, {}, undefined, 50).temperature).toBe(1)
-  })
-
-  it('finds the end tokens in config.json, in the tokenizer, and in Qwen v1 chat formats', () => {
-    const ids: Record<string, number> = { '<|endoftext|>': 1, '<|im_start|>': 2, '<|im_end|>': 3 }
-    const tokenizer = {
-      specialTokens: { eos: '<|endoftext|>' },
-      tokenToId: (token: string) => ids[token],
-    } as unknown as Tokenizer
-    const ends = (said: object, config: object) => [
-      ...readGenerationDefaults({ ...said }, { ...config }, tokenizer, 50).endTokenIds,
-    ]
-    expect(ends({}, {})).toEqual([1])
-    expect(ends({}, { eos_token_id: 9 })).toEqual([9, 1])
-    expect(ends({ eos_token_id: 8 }, { eos_token_id: 9 })).toEqual([8, 1])
-    expect(ends({ eos_token_id: null }, { eos_token_id: null })).toEqual([1])
-    expect(ends({ chat_format: 'chatml' }, {}).sort()).toEqual([1, 2, 3])
-    expect(ends({ chat_format: 'raw' }, {})).toEqual([1])
-  })
-
-  it('leaves out end tokens that the vocabulary does not reach', () => {
-    expect(readGenerationDefaults({ eos_token_id: [49, 50] }, {}, undefined, 50).endTokenIds).toEqual(new Set([49]))
-  })
-
-  it.each([
-    [{ temperature: 'hot' }, {}, /generation_config\.json: temperature is "hot"/],
-    [{ top_p: 2 }, {}, /generation_config\.json: top_p is 2/],
-    [{ eos_token_id: [1.5] }, {}, /generation_config\.json: eos_token_id is \[1\.5\]/],
-    [{}, { eos_token_id: 'x' }, /config\.json: eos_token_id is "x"/],
-  ])('refuses %j with %j', (said, config, message) => {
-    expect(() => readGenerationDefaults(said, config, undefined, 50)).toThrowError(
-      expect.objectContaining({ code: 'INVALID_CHECKPOINT', message: expect.stringMatching(message) }),
-    )
-  })
-})
 
 describe('resolveOptions', () => {
   const sampling: GenerationDefaults = {
+    ...greedy,
     temperature: 0.7,
     topK: 20,
     topP: 0.8,
