@@ -4,7 +4,7 @@ import { invalidCheckpoint } from './invalid'
 import { decodeUtf8, type JsonLimits, parseJson } from './json'
 
 export function isMissing(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException).code
+  const code = (error as NodeJS.ErrnoException | null)?.code
   return code === 'ENOENT' || code === 'ENOTDIR'
 }
 
@@ -12,11 +12,13 @@ export function isMissing(error: unknown): boolean {
  * Calls `body` with the opened file and its size in bytes, and closes it again. Anything but a regular file (or a link to
  * one) is refused before it is opened: opening a pipe would wait for a writer.
  *
+ * @param signal which `body` heeds: its reason is thrown as it is
  * @throws BillfishError INVALID_CHECKPOINT; the system's own error, unchanged, where the file does not exist
  */
 export async function withFile<Result>(
   path: string,
   body: (file: FileHandle, bytes: number) => Promise<Result>,
+  signal?: AbortSignal,
 ): Promise<Result> {
   let file: FileHandle | undefined
   try {
@@ -25,6 +27,7 @@ export async function withFile<Result>(
     file = await open(path, 'r')
     return await body(file, status.size)
   } catch (error) {
+    if (signal?.aborted && Object.is(error, signal.reason)) throw error
     if (error instanceof BillfishError || isMissing(error)) throw error
     throw invalidCheckpoint(`${path} cannot be read: ${(error as Error).message}`, error)
   } finally {

@@ -185,24 +185,28 @@ export async function readSafetensorsHeader(
 ): Promise<SafetensorsHeader> {
   signal?.throwIfAborted()
   try {
-    return await withFile(path, async (handle, fileBytes) => {
-      if (fileBytes < 10) {
-        throw invalidCheckpoint(`${path} has ${fileBytes} bytes, too few for a safetensors file; download it again`)
-      }
-      const prefix = await readExactly(handle, 0, 8, path)
-      const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true)
-      const largest = Math.min(MAX_HEADER_BYTES, fileBytes - 8)
-      if (headerBytes < 2n || headerBytes > BigInt(largest)) {
-        throw invalidCheckpoint(
-          `${path} claims a header of ${headerBytes} bytes, but between 2 and ${largest} are possible in a file of ` +
-            `${fileBytes} bytes: it is cut off or not a safetensors file; download it again`,
-        )
-      }
-      signal?.throwIfAborted()
-      const json = await readExactly(handle, 8, Number(headerBytes), path)
-      const text = decodeUtf8(json, `${path}: the safetensors header`)
-      return parseHeader(text, file, path, Number(headerBytes), fileBytes)
-    })
+    return await withFile(
+      path,
+      async (handle, fileBytes) => {
+        if (fileBytes < 10) {
+          throw invalidCheckpoint(`${path} has ${fileBytes} bytes, too few for a safetensors file; download it again`)
+        }
+        const prefix = await readExactly(handle, 0, 8, path)
+        const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true)
+        const largest = Math.min(MAX_HEADER_BYTES, fileBytes - 8)
+        if (headerBytes < 2n || headerBytes > BigInt(largest)) {
+          throw invalidCheckpoint(
+            `${path} claims a header of ${headerBytes} bytes, but between 2 and ${largest} are possible in a file of ` +
+              `${fileBytes} bytes: it is cut off or not a safetensors file; download it again`,
+          )
+        }
+        signal?.throwIfAborted()
+        const json = await readExactly(handle, 8, Number(headerBytes), path)
+        const text = decodeUtf8(json, `${path}: the safetensors header`)
+        return parseHeader(text, file, path, Number(headerBytes), fileBytes)
+      },
+      signal,
+    )
   } catch (error) {
     if (isMissing(error)) throw invalidCheckpoint(`${path} does not exist; download the missing file`, error)
     throw error

@@ -102,24 +102,28 @@ export async function writeShard(plan: ShardPlan, path: string, options: Writing
   const header = plan.header
   const target = await writing(path, plan.bytes, () => open(path, 'w'))
   try {
-    await withFile(plan.source, async (file) => {
-      await writing(path, plan.bytes, () => target.write(header, 0, header.byteLength, 0))
-      onBytes(header.byteLength)
-      const slabs = slabsOf(plan.parts, header.byteLength)
-      const readers = Array.from({ length: CONCURRENT_SLABS }, () => new SlabReader(file, plan.source))
-      await forEachBounded(slabs.length, CONCURRENT_SLABS, async (i, worker) => {
-        signal?.throwIfAborted()
-        const slab = slabs[i] as (typeof slabs)[number]
-        const bytes = await (readers[worker] as SlabReader).read(slab)
-        for (let done = 0; done < slab.bytes; ) {
-          const { bytesWritten } = await writing(path, plan.bytes, () =>
-            target.write(bytes, done, slab.bytes - done, slab.offset + done),
-          )
-          done += bytesWritten
-        }
-        onBytes(slab.bytes)
-      })
-    })
+    await withFile(
+      plan.source,
+      async (file) => {
+        await writing(path, plan.bytes, () => target.write(header, 0, header.byteLength, 0))
+        onBytes(header.byteLength)
+        const slabs = slabsOf(plan.parts, header.byteLength)
+        const readers = Array.from({ length: CONCURRENT_SLABS }, () => new SlabReader(file, plan.source))
+        await forEachBounded(slabs.length, CONCURRENT_SLABS, async (i, worker) => {
+          signal?.throwIfAborted()
+          const slab = slabs[i] as (typeof slabs)[number]
+          const bytes = await (readers[worker] as SlabReader).read(slab)
+          for (let done = 0; done < slab.bytes; ) {
+            const { bytesWritten } = await writing(path, plan.bytes, () =>
+              target.write(bytes, done, slab.bytes - done, slab.offset + done),
+            )
+            done += bytesWritten
+          }
+          onBytes(slab.bytes)
+        })
+      },
+      signal,
+    )
     return target
   } catch (error) {
     await target.close()

@@ -299,15 +299,14 @@ describe('configs', () => {
 })
 
 describe('abort', () => {
-  it('refuses with ABORTED and the reason', async () => {
+  it("rejects with the signal's reason", async () => {
     const directory = directoryOf({ 'config.json': {}, 'model.safetensors': safetensors({ a: NORM }) })
-    const error = await failure(directory, AbortSignal.abort('no longer wanted'))
-    expect(error.code).toBe('ABORTED')
-    expect(error.cause).toBe('no longer wanted')
+    const open = (signal: AbortSignal) => openCheckpoint(directory, { signal })
+    await expect(open(AbortSignal.abort('no longer wanted'))).rejects.toBe('no longer wanted')
     const controller = new AbortController()
-    const opening = failure(directory, controller.signal)
+    const opening = open(controller.signal)
     controller.abort()
-    expect((await opening).code).toBe('ABORTED')
+    await expect(opening).rejects.toBe(controller.signal.reason)
   })
 })
 
