@@ -2,8 +2,9 @@ import { join, resolve } from 'node:path'
 import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
 import { QUANTIZATION_FILES, readQuantizationSources, sourcesOfConfig } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
-import { type StoredFormats, storedFormats, unsupportedModule } from '../quantization/unsupported'
+import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
 import { readJsonFile } from './files'
+import { refuseGguf } from './gguf'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
 import { readTensors } from './shards'
@@ -74,17 +75,25 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   vector(tensor: string, length: number): VectorSpec {
+    this.refuseUnsupported()
     const weight = this.stored.require(tensor, FLOAT_TYPES)
     this.stored.checkShape(weight, [length], 'the model')
     return { kind: 'vector', name: tensor, length, weight }
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
+    this.refuseUnsupported()
     const unsupported = unsupportedModule(this.stored, tensor.replace(/\.weight$/, ''))
     if (unsupported) throw unsupported
     const weight = this.stored.require(tensor, FLOAT_TYPES)
     this.stored.checkShape(weight, [rows, width], 'the model')
     return { kind: 'matrix', name: tensor, out: rows, in: width, weight }
+  }
+
+  /** Before a tensor is missed that such formats have under another name. */
+  private refuseUnsupported(): void {
+    const { quantization } = this
+    if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
   }
 }
 
@@ -103,6 +112,7 @@ export async function openCheckpoint(
   signal?.throwIfAborted()
   const path = resolve(directory)
   await refuseUnfinishedCopy(path)
+  await refuseGguf(path)
   const [config, generationConfig, ...quantizationFiles] = await Promise.all(
     ['config.json', 'generation_config.json', ...QUANTIZATION_FILES].map((name) => readConfig(path, name)),
   )

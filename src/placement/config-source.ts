@@ -4,7 +4,7 @@ import type { WeightSource } from '../models/graph'
 import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
 import { forModule, isLeftOut } from '../quantization/rules'
-import { unsupportedFormat } from '../quantization/unsupported'
+import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupported'
 
 /**
  * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
@@ -58,9 +58,7 @@ const defaultGroupSize = 128
 
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
 function schemeOf(quantization: QuantizationConfig, module: string, plain: TensorType): Scheme | undefined {
-  if (quantization.method === 'unsupported') {
-    throw unsupportedFormat(`${quantization.where}: the weights are stored`, quantization.format)
-  }
+  if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
   const inLayer = /\.\d+\./.test(module)
   if (!inLayer && !(quantization.method === 'gptq' && quantization.head)) return undefined
   switch (quantization.method) {

@@ -6,7 +6,7 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
-import { unsupportedFormat, unsupportedModule } from './unsupported'
+import { unsupportedConfig, unsupportedModule } from './unsupported'
 
 /** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
 export interface LinearRequest {
@@ -36,7 +36,7 @@ export function resolveLinear(
   inFeatures: number,
   biasRequired: boolean,
 ): LinearSpec {
-  if (config.method === 'unsupported') throw unsupportedFormat(`${config.where}: the weights are stored`, config.format)
+  if (config.method === 'unsupported') throw unsupportedConfig(config)
   const unsupported = unsupportedModule(table, module)
   if (unsupported) throw unsupported
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }

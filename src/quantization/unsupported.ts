@@ -16,6 +16,17 @@ export function unsupportedFormat(subject: string, format: string): BillfishErro
   )
 }
 
+/** The error for a config that names such a format. */
+export function unsupportedConfig({
+  where,
+  format,
+}: {
+  readonly where: string
+  readonly format: string
+}): BillfishError {
+  return unsupportedFormat(`${where}: the weights are stored`, format)
+}
+
 /** A tensor that only one format has: the end of its name, its types, and the format. */
 interface Mark {
   readonly end: string

@@ -7,8 +7,8 @@ import { directoryOf, rawSafetensors, type StoredTensor, safetensors } from './s
 
 const NORM: StoredTensor = { dtype: 'F16', shape: [8] }
 
-async function failure(directory: string, signal?: AbortSignal): Promise<BillfishError> {
-  const error: unknown = await openCheckpoint(directory, { signal }).then(
+async function failure(directory: string): Promise<BillfishError> {
+  const error: unknown = await openCheckpoint(directory).then(
     () => new Error('it opened'),
     (reason: unknown) => reason,
   )
@@ -331,5 +331,46 @@ describe('vectors and tables', () => {
     expect(() => checkpoint.vector('wide.weight', 8)).toThrow('F64')
     expect(() => checkpoint.vector('ids', 8)).toThrow('F16 or BF16 or F32')
     expect(() => checkpoint.vector('norm.bias', 8)).toThrow('of "norm" there is "norm.weight"')
+  })
+})
+
+describe('weights of another kind than safetensors', () => {
+  it('are told by name where they are GGUF', async () => {
+    const unsupported = {
+      code: 'UNSUPPORTED_MODEL',
+      message: expect.stringMatching(/a-Q4_K_M\.gguf holds weights .*GGUF/),
+    }
+    const directory = directoryOf({ 'a-Q4_K_M.gguf': 'GGUF', 'config.json': {} })
+    await expect(openCheckpoint(directory)).rejects.toMatchObject(unsupported)
+    await expect(openCheckpoint(join(directory, 'a-Q4_K_M.gguf'))).rejects.toMatchObject(unsupported)
+    await expect(openCheckpoint(directoryOf({ 'a-Q4_K_M.gguf': 'GGUF' }))).rejects.toMatchObject(unsupported)
+    const both = directoryOf({ 'a.gguf': 'GGUF', 'config.json': {}, 'model.safetensors': safetensors({ a: NORM }) })
+    expect((await openCheckpoint(both)).tensors.size).toBe(1)
+  })
+})
+
+describe('two quantisation configs that contradict each other', () => {
+  it('are told of once', async () => {
+    const config = { quant_method: 'gptq', bits: 4, group_size: 128 }
+    const directory = directoryOf({
+      'config.json': { quantization_config: config },
+      'quantize_config.json': { bits: 8, group_size: 128 },
+      'model.safetensors': safetensors({ a: NORM }),
+    })
+    const warnings: Error[] = []
+    const listen = (warning: Error) => warnings.push(warning)
+    process.on('warning', listen)
+    try {
+      for (let i = 0; i < 2; i++) expect((await openCheckpoint(directory)).quantization).toMatchObject({ bits: 4 })
+      await new Promise(setImmediate)
+    } finally {
+      process.off('warning', listen)
+    }
+    expect(warnings).toEqual([
+      expect.objectContaining({
+        code: 'BILLFISH_CHECKPOINT',
+        message: expect.stringContaining('quantize_config.json says'),
+      }),
+    ])
   })
 })

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { summarizeModules } from '../../src/cli/format'
 import { exitCodes } from '../../src/cli/program'
 import { billfish } from '../support/cli'
+import { directoryOf, safetensors } from './support/checkpoints'
 
 const root = resolve(__dirname, '..', '..')
 const demoModel = join(root, 'examples', 'demo-model')
@@ -96,6 +97,22 @@ describe('billfish inspect', () => {
     const { code, stdout } = await billfish(['inspect', join(root, 'test/fixtures/models/qwen3-moe-bf16')])
     expect(code).toBe(exitCodes.ok)
     expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*\s+knows qwen, qwen2, qwen3, llama, mistral/)
+  })
+
+  it('names a format that cannot be run, which load and plan refuse by it', async () => {
+    const config = { ...JSON.parse(readFileSync(join(fixtureModel, 'config.json'), 'utf8')) }
+    config.quantization_config = { quant_method: 'fp8', weight_block_size: [128, 128] }
+    const tensors = { 'model.layers.0.mlp.up_proj.weight': { dtype: 'F8_E4M3', shape: [128, 64] } }
+    const directory = directoryOf({ 'config.json': config, 'model.safetensors': safetensors(tensors) })
+    const { code, stdout } = await billfish(['inspect', directory])
+    expect(code).toBe(exitCodes.ok)
+    expect(stdout).toMatch(/Model +cannot be run: its weights are stored as FP8 in blocks of 128 x 128\n/)
+    expect(stdout).toMatch(/Format +FP8 in blocks of 128 x 128\n/)
+    for (const command of ['plan', 'generate']) {
+      const refused = await billfish([command, directory, ...(command === 'generate' ? ['question'] : [])])
+      expect(refused.code).not.toBe(exitCodes.ok)
+      expect(refused.stderr).toContain('in a format that billfish cannot run: FP8 in blocks of 128 x 128')
+    }
   })
 })
 

@@ -39,6 +39,8 @@ interface Format {
   readonly groupSize: number
   readonly symmetric?: boolean
   readonly v2?: boolean
+  /** What every word of the zero points is; random words otherwise. */
+  readonly zeros?: number
   /** Groups are shuffled over the inputs. */
   readonly actOrder?: boolean
 }
@@ -93,13 +95,14 @@ function linear(name: string, format: Format, out: number, inputs: number): [str
       bias,
     ]
   }
+  const zeros = words(groups, out / codes)
+  for (let at = 0; format.zeros !== undefined && at < zeros.data.length; at += 4)
+    zeros.data.writeUInt32LE(format.zeros, at)
   return [
     [`${name}.qweight`, method === 'gptq' ? words(inputs / codes, out) : words(inputs, out / codes)],
     [`${name}.scales`, halves(groups, out)],
     ...groupIndex('g_idx'),
-    ...(method === 'awq' && symmetric
-      ? []
-      : [[`${name}.qzeros`, words(groups, out / codes)] as [string, StoredTensor]]),
+    ...(method === 'awq' && symmetric ? [] : [[`${name}.qzeros`, zeros] as [string, StoredTensor]]),
     bias,
   ]
 }
@@ -130,7 +133,8 @@ const formats: [Format, number, number][] = [
   [{ method: 'gptq', bits: 8, groupSize: -1, v2: true }, 80, 128],
   [{ method: 'gptq', bits: 4, groupSize: 32 }, 80, 128], // the last group has 16 inputs, of 32
   [{ method: 'gptq', bits: 8, groupSize: 64, v2: true }, 80, 128],
-  [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true, zeros: 0x77777777 }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true }, 80, 128], // contradicted by its zeros
   [{ method: 'gptq', bits: 4, groupSize: 48 }, 80, 384], // lcm(48, 64) * 2
   [{ method: 'awq', bits: 4, groupSize: -1 }, 80, 128],
   [{ method: 'awq', bits: 4, groupSize: 32 }, 80, 128],
@@ -147,9 +151,9 @@ const movable: [Format, number, number][] = [
   [{ method: 'gptq', bits: 4, groupSize: 32, actOrder: true }, 160, 256],
   [{ method: 'gptq', bits: 4, groupSize: 32, actOrder: true }, 80, 128], // the last group has 16 inputs, of 32
   [{ method: 'gptq', bits: 8, groupSize: 16, actOrder: true, v2: true }, 80, 128],
-  [{ method: 'gptq', bits: 4, groupSize: 16, actOrder: true, symmetric: true }, 72, 128], // 56 of 72: word by word
+  [{ method: 'gptq', bits: 4, groupSize: 16, actOrder: true, symmetric: true, zeros: 0x77777777 }, 72, 128], // 56 of 72: word by word
   [{ method: 'gptq', bits: 4, groupSize: -1 }, 80, 128],
-  [{ method: 'gptq', bits: 8, groupSize: -1, symmetric: true }, 64, 128], // as many zeros as channels
+  [{ method: 'gptq', bits: 8, groupSize: -1, symmetric: true, zeros: 0x7f7f7f7f }, 64, 128], // as many zeros as channels
   [{ method: 'awq', bits: 4, groupSize: -1 }, 80, 128],
   [{ method: 'awq', bits: 4, groupSize: -1, symmetric: true }, 80, 128],
   [{ method: 'compressed-tensors', bits: 4, groupSize: 32, actOrder: true }, 160, 256],
@@ -240,3 +244,20 @@ test.each<[Format, number, RegExp]>([
   const run = padCheckpoint(checkpoint(format, width), join(directoryOf({}), 'out'), { parallelSizes: [2] })
   await expect(run).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: expect.stringMatching(message) })
 })
+
+test.each([0x77777777, 0x88888888])(
+  'symmetric zeros stay what they are, whatever the config says: words %i',
+  async (zeros) => {
+    for (const v2 of [false, true]) {
+      const format: Format = { method: 'gptq', bits: 4, groupSize: 16, symmetric: true, v2, zeros }
+      const output = join(directoryOf({}), 'out')
+      await padCheckpoint(checkpoint(format, 80), output, { parallelSizes: [2] })
+      for (const [name, { data }] of readSafetensors(join(output, 'model.safetensors'))) {
+        if (!name.endsWith('.qzeros')) continue
+        for (let at = 0; at < data.length; at += 4) expect(data.readUInt32LE(at)).toBe(zeros)
+      }
+      const padded = await openCheckpoint(output)
+      expect(padded.linear('model.layers.0.mlp.up_proj', 128, hidden, 'required')).toMatchObject({ symmetric: true })
+    }
+  },
+)
