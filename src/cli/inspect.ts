@@ -18,7 +18,7 @@ interface Options {
 export function addInspectCommand(program: Command, terminal: Terminal): void {
   program
     .command('inspect')
-    .description('Show what a checkpoint holds; reads no weights')
+    .description('Show what a checkpoint holds, without loading it')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .option('--tensors', 'list every tensor')
     .option('--json', 'print JSON, and nothing else, to standard output')

@@ -65,7 +65,7 @@ export interface ModelPlan {
 /**
  * Plans a model without loading it: which module goes where, and the exact bytes that each device will hold.
  *
- * @param model a checkpoint directory (headers alone are read), the name of a preset (`'Qwen2.5-72B-Instruct'`, ...), or
+ * @param model a checkpoint directory (of its weights, headers and zero points are read), the name of a preset (`'Qwen2.5-72B-Instruct'`, ...), or
  *   a config.json as an object, with its quantization_config where there is one
  * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION
  */
