@@ -6,7 +6,7 @@ import { type GenerationAssets, loadGenerationAssets } from './generation/assets
 import { activationType, modelLimits } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
-import { createModel } from './models/registry'
+import { createModel, storedWeights } from './models/registry'
 import { modulesOf, stagesOf, traceRanks } from './models/stages'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
@@ -84,7 +84,7 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
     const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape, signal)
-    return await loadFrom({ config, weights: checkpoint, files, assets }, { ...given, signal })
+    return await loadFrom({ config, weights: storedWeights(checkpoint), files, assets }, { ...given, signal })
   } finally {
     release()
   }
@@ -149,6 +149,8 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
       ...limits,
       vocabulary: definition.shape.vocabulary,
       hiddenSize: definition.shape.hiddenSize,
+      layers: definition.shape.layers,
+      outputWidth: definition.hasHead ? definition.shape.vocabulary : definition.shape.hiddenSize,
       ...policy,
     },
   })

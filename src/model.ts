@@ -58,11 +58,19 @@ export interface ForwardOptions {
 const forwardOptions = optionsOf<ForwardOptions>('model.forward()', { hiddenStates: flag(), signal: abortSignal() })
 
 export interface ForwardResult {
-  /** [T * vocabSize], row by row: logits[t * vocabSize + v]. */
+  /**
+   * [T * vocabSize], row by row: logits[t * vocabSize + v]. Empty where the checkpoint has no head, as embedding models
+   * are released.
+   */
   readonly logits: Float32Array
   readonly vocabSize: number
   /** The embedding, then each decoder layer's raw output: [T * hiddenSize] each. Empty unless asked for. */
   readonly hiddenStates: readonly Float32Array[]
+  /**
+   * The hidden states behind the final norm, [T * hiddenSize]: what embeddings are made of, and transformers'
+   * `last_hidden_state`. Of a checkpoint without a head always there, else if hidden states were asked for; or empty.
+   */
+  readonly lastHiddenState: Float32Array
 }
 
 interface ModelParts {
@@ -88,6 +96,7 @@ export class Model {
   readonly deviceMap: Readonly<Record<string, string>>
   /** config.json as it was read. */
   readonly config: RawConfig
+  readonly #hasHead: boolean
   readonly limits: Readonly<
     Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'blockSize' | 'vocabulary' | 'hiddenSize'>
   >
@@ -100,6 +109,7 @@ export class Model {
     this.#tokenizer = tokenizer && new Tokenizer({ tokenizer, worker, chatTemplate }, false)
     this.deviceMap = Object.fromEntries(parts.deviceMap)
     this.config = parts.config
+    this.#hasHead = parts.definition.hasHead
     this.limits = parts.limits
     this.#stages = parts.stages
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
@@ -122,7 +132,9 @@ export class Model {
     const why = 'maxModelLength: give fewer, or load the model with a larger one'
     const prompt = readTokenIds(tokenIds, { vocabulary, most: maxModelLength, why })
     const modules = Object.keys(this.deviceMap)
-    const logits = new Float32Array(prompt.length * vocabulary)
+    const outputWidth = this.#hasHead ? vocabulary : hiddenSize
+    const outputs = new Float32Array(prompt.length * outputWidth)
+    let normed = new Float32Array(0)
     const hiddenStates: Float32Array[] = []
     let done = 0
     await this.#run(signal, (end) =>
@@ -132,20 +144,25 @@ export class Model {
         wantLogits: true,
         wantHiddenStates,
         onStep: (step) => {
-          logits.set(step.logits as Float32Array, done * vocabulary)
+          outputs.set(step.logits as Float32Array, done * outputWidth)
+          if (step.normedStates) {
+            if (done === 0) normed = new Float32Array(prompt.length * hiddenSize)
+            normed.set(step.normedStates, done * hiddenSize)
+          }
           const states = step.hiddenStates ?? []
           checkHiddenStates(states, modules, hiddenSize, done)
           for (const [i, rows] of states.entries()) {
             hiddenStates[i] ??= new Float32Array(prompt.length * hiddenSize)
             hiddenStates[i].set(rows, done * hiddenSize)
           }
-          done += (step.logits as Float32Array).length / vocabulary
+          done += (step.logits as Float32Array).length / outputWidth
           return undefined
         },
         onEnd: end,
       }),
     )
-    return { logits, vocabSize: vocabulary, hiddenStates }
+    const [logits, lastHiddenState] = this.#hasHead ? [outputs, normed] : [new Float32Array(0), outputs]
+    return { logits, vocabSize: vocabulary, hiddenStates, lastHiddenState }
   }
 
   /** The checkpoint's tokenizer and chat template; undefined if it has none. It is disposed of with the model. */
@@ -169,6 +186,13 @@ export class Model {
    * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
+    if (!this.#hasHead) {
+      throw new BillfishError(
+        'UNSUPPORTED_MODEL',
+        'This model generates no text: its checkpoint is not tied and stores no lm_head, as embedding models are released. ' +
+          'forward() gives its hidden states.',
+      )
+    }
     return new Generation(
       new GenerationRun(this.#runner, this.#assets, this.limits, input, readOptions(generateOptions, options)),
     )

@@ -281,10 +281,12 @@ void Stage::execute(const Operator& op, Step& step) {
                  [&](const Tap& o) {
                    if (!step.want_hidden_states) return;
                    const Tensor x = tensor(o.x);
+                   const bool all = program_.values[o.x].rows == RowKind::tokens;  // else a piece of the logit rows
+                   const size_t rows = all ? static_cast<size_t>(x.rows) : step.batch.logit_rows.size();
                    auto& states = step.result.hidden_states;
                    if (states.size() <= static_cast<size_t>(o.index)) states.resize(o.index + 1);
-                   states[o.index].resize(static_cast<size_t>(x.rows) * x.columns);
-                   backend_->to_host(x, states[o.index].data());
+                   states[o.index].resize(rows * static_cast<size_t>(x.columns));
+                   backend_->to_host(x, states[o.index].data() + (all ? 0 : first_logit_row_ * x.columns));
                  },
                  [&](const AllReduce& o) {
                    offer(o.x, o.out);

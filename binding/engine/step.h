@@ -24,8 +24,8 @@ struct SamplingRequest {
 };
 
 struct StepResult {
-  std::vector<float> logits;                      // [logit rows * vocabulary], if wanted
-  std::vector<std::vector<float>> hidden_states;  // by tap index, [rows * width], if wanted
+  std::vector<float> logits;                      // [logit rows * width of the program's output], if wanted
+  std::vector<std::vector<float>> hidden_states;  // by tap index, [token or logit rows * width], if wanted
   std::vector<Sampled> samples;                   // one for every sampling request, in the order of the rows
   std::vector<StageInterval> stages;              // when each stage worked on it
   std::vector<std::string> notices;               // of backends (take_notice)

@@ -25,8 +25,15 @@ StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& w
   const auto rows_of = [&](const Value& value) -> int64_t {
     return value.rows == RowKind::tokens ? limits.max_rows : limits.max_logit_rows;
   };
+  // What goes to the host goes as fp32.
+  const auto leaves_device = [&](const Value& value) {
+    if (value.kind != ValueClass::activation) return;
+    widened_elements = std::max(widened_elements, rows_of(value) * value.width);
+  };
   for (const Operator& op : program.operators) {
-    if (const auto* call = std::get_if<Attention>(&op)) {
+    if (const auto* tap = std::get_if<Tap>(&op)) {
+      leaves_device(program.values[tap->x]);
+    } else if (const auto* call = std::get_if<Attention>(&op)) {
       const CacheLayer& layer = program.cache_layers[call->layer];
       const AttentionShape shape{call->heads, layer.kv_heads, layer.head_dim, call->window};
       if (std::find(attention.begin(), attention.end(), shape) != attention.end()) continue;
@@ -47,7 +54,7 @@ StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& w
     }
   }
   const Value& output = program.values[program.output];
-  if (output.kind == ValueClass::activation) widened_elements = rows_of(output) * output.width;
+  leaves_device(output);
   if (output.rows == RowKind::tokens) given_elements = rows_of(output) * output.width;
   if (output.rows == RowKind::logits) sampling = {static_cast<int32_t>(output.width), limits.max_logit_rows};
   for (const WeightShape& weight : weights) {

@@ -15,8 +15,9 @@ import { refuseUnfinishedCopy } from './unfinished-copy'
 
 export { describeFormat, listTensors, type TensorSummary } from './describe'
 
-const MAX_CONFIG_BYTES = 16 * 1024 * 1024
-const CONFIG_LIMITS = { maxDepth: 32, maxValues: 1_000_000 }
+/** The largest in use lists every module of a model of experts that is left unquantised: some hundred KB. */
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024
+const CONFIG_LIMITS = { maxDepth: 32, maxValues: 200_000, nonFinite: true }
 
 /** A config file as an object; undefined where there is none. @throws BillfishError INVALID_CHECKPOINT */
 async function readConfig(directory: string, fileName: string): Promise<RawConfig | undefined> {

@@ -16,6 +16,7 @@ export function quoted(text: string): string {
 /** A value as it may stand in a message: a short excerpt of its JSON, or of its text where it is no JSON. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
+  if (typeof value === 'number') return String(value) // NaN and the infinities are null in JSON
   const text = jsonOf(value) ?? String(value)
   return text.length > 120 ? `${text.slice(0, 120)}...` : text
 }

@@ -11,15 +11,16 @@
  * whatever the format forbids is refused here, with the numbers.
  */
 import type { TensorRef, TensorType } from '../native/weights'
-import { isMissing, readExactly, withFile } from './files'
+import { isMissing, readExactly, readText, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
-import { decodeUtf8, isObject, parseJson } from './json'
+import { isObject, parseJson } from './json'
+import { forEachInSlices, sortedInSlices } from './slices'
 import type { UnsupportedTensor } from './types'
 
 /** The limit that the safetensors library has too. */
 const MAX_HEADER_BYTES = 100_000_000
-/** A tensor takes about eight values: room for half a million tensors a file. */
-const HEADER_LIMITS = { maxDepth: 3, maxValues: 4_000_000 }
+/** A tensor takes eight values, two of them for a shape of two dimensions: room for half a million tensors a file. */
+const HEADER_LIMITS = { maxDepth: 3, maxValues: 4_000_000, mapAt: '' }
 const MAX_NAME_LENGTH = 1000
 const MAX_DIMENSIONS = 16
 
@@ -111,15 +112,15 @@ function parseTensor(name: string, entry: unknown, file: number, path: string, d
 }
 
 /** The tensors' bytes must follow one another without overlap or hole, from the data's first byte to its last. */
-function checkCoverage(
+async function checkCoverage(
   tensors: readonly UnsupportedTensor[],
   path: string,
   dataStart: number,
   fileBytes: number,
-): void {
+): Promise<void> {
   let expected = dataStart
   let previous: string | undefined
-  for (const { name, offset, bytes } of tensors) {
+  await forEachInSlices(tensors, ({ name, offset, bytes }) => {
     if (offset !== expected) {
       const fault =
         offset < expected ? `overlaps ${quoted(previous ?? '')}` : `leaves ${offset - expected} bytes unused before it`
@@ -129,14 +130,13 @@ function checkCoverage(
     }
     expected = offset + bytes
     previous = name
-  }
+  })
   if (expected !== fileBytes) {
     throw invalidCheckpoint(`${path}: the tensors end at byte ${expected}, but the file has ${fileBytes} bytes`)
   }
 }
 
 function checkMetadata(metadata: unknown, path: string): void {
-  if (metadata === undefined) return
   if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === 'string')) {
     throw invalidCheckpoint(`${path}: __metadata__ is ${shown(metadata)}, not an object of strings`)
   }
@@ -150,26 +150,37 @@ function checkMetadata(metadata: unknown, path: string): void {
  * @param fileBytes - size of the whole file
  * @throws BillfishError INVALID_CHECKPOINT
  */
-export function parseHeader(
+async function parseHeader(
   text: string,
   file: number,
   path: string,
   headerBytes: number,
   fileBytes: number,
-): SafetensorsHeader {
-  const header = parseJson(text, `${path}: the safetensors header`, HEADER_LIMITS)
-  if (!isObject(header)) throw invalidCheckpoint(`${path}: the safetensors header is ${shown(header)}, not an object`)
-  const { __metadata__: metadata, ...entries } = header
-  checkMetadata(metadata, path)
+): Promise<SafetensorsHeader> {
+  const header = await parseJson(text, `${path}: the safetensors header`, HEADER_LIMITS)
+  if (!(header instanceof Map)) {
+    throw invalidCheckpoint(`${path}: the safetensors header is ${shown(header)}, not an object`)
+  }
+  const entries = header as Map<string, unknown>
   const dataStart = 8 + headerBytes
   const all: UnsupportedTensor[] = []
-  for (const [name, entry] of Object.entries(entries)) {
-    all.push(parseTensor(name, entry, file, path, dataStart, fileBytes - dataStart))
-  }
-  all.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)
-  checkCoverage(all, path, dataStart, fileBytes)
-  const isRead = (tensor: UnsupportedTensor): tensor is TensorRef => READ_TYPES.includes(tensor.dtype)
-  return { tensors: all.filter(isRead), unsupported: all.filter((tensor) => !isRead(tensor)), bytes: fileBytes }
+  await forEachInSlices(entries, ([name, entry]) => {
+    if (name === '__metadata__') checkMetadata(entry, path)
+    else all.push(parseTensor(name, entry, file, path, dataStart, fileBytes - dataStart))
+  })
+  const ordered = await sortedInSlices(all, (a, b) => a.offset - b.offset || a.bytes - b.bytes)
+  await checkCoverage(ordered, path, dataStart, fileBytes)
+  const tensors: TensorRef[] = []
+  const unsupported: UnsupportedTensor[] = []
+  await forEachInSlices(ordered, (tensor) => {
+    if (isRead(tensor)) tensors.push(tensor)
+    else unsupported.push(tensor)
+  })
+  return { tensors, unsupported, bytes: fileBytes }
+}
+
+function isRead(tensor: UnsupportedTensor): tensor is TensorRef {
+  return READ_TYPES.includes(tensor.dtype)
 }
 
 /**
@@ -201,9 +212,8 @@ export async function readSafetensorsHeader(
           )
         }
         signal?.throwIfAborted()
-        const json = await readExactly(handle, 8, Number(headerBytes), path)
-        const text = decodeUtf8(json, `${path}: the safetensors header`)
-        return parseHeader(text, file, path, Number(headerBytes), fileBytes)
+        const text = await readText(handle, 8, Number(headerBytes), `${path}: the safetensors header`)
+        return await parseHeader(text, file, path, Number(headerBytes), fileBytes)
       },
       signal,
     )

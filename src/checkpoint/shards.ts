@@ -7,11 +7,13 @@ import { isMissing, readJsonFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
+import { forEachInSlices } from './slices'
 import { TensorTable } from './tensors'
 import type { UnsupportedTensor } from './types'
 
+/** A model of a thousand experts in sixty layers has an index of some 20 MB, with 200,000 tensors. */
 const MAX_INDEX_BYTES = 64 * 1024 * 1024
-const INDEX_LIMITS = { maxDepth: 8, maxValues: 2_000_000 }
+const INDEX_LIMITS = { maxDepth: 8, maxValues: 1_000_000, nonFinite: true, mapAt: 'weight_map' }
 const MAX_SHARDS = 10_000
 /** Headers read at the same time: enough to hide the latency of a network file system. */
 const CONCURRENT_READS = 16
@@ -35,22 +37,24 @@ async function readIndex(directory: string, fileName: string): Promise<ShardList
   const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
   if (index === undefined) return undefined
   const map = isObject(index) ? index.weight_map : undefined
-  if (!isObject(map)) throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
-  const weightMap = new Map<string, string>()
-  for (const [tensor, file] of Object.entries(map)) {
+  if (!(map instanceof Map))
+    throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
+  const weightMap = map as Map<string, unknown>
+  const found = new Set<string>()
+  await forEachInSlices(weightMap, ([tensor, file]) => {
     if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
       throw invalidCheckpoint(
         `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only the names of safetensors files beside it are allowed`,
       )
     }
-    weightMap.set(tensor, file)
-  }
-  const files = [...new Set(weightMap.values())].sort()
+    found.add(file)
+  })
+  const files = [...found].sort()
   if (files.length === 0) throw invalidCheckpoint(`${path}: weight_map names no file`)
   if (files.length > MAX_SHARDS) {
     throw invalidCheckpoint(`${path} names ${files.length} files; at most ${MAX_SHARDS} are read`)
   }
-  return { files, weightMap, index: path }
+  return { files, weightMap: weightMap as Map<string, string>, index: path }
 }
 
 function noSafetensors(directory: string, names: readonly string[]): Error {
@@ -98,16 +102,19 @@ async function listShards(directory: string, baseName: string | undefined): Prom
   )
 }
 
-function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable): void {
-  for (const [name, file] of weightMap) {
+/**
+ * What the index says of a tensor must be where it lies. Names that no file has are left alone: whole parts of a model,
+ * such as mtp layers, may have been left out, and a tensor that is needed is missed when it is asked for.
+ */
+async function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable): Promise<void> {
+  await forEachInSlices(weightMap, ([name, file]) => {
     const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
-    if (tensor === undefined || files[tensor.file] !== file) {
-      const place = tensor === undefined ? 'no file has it' : `it lies in ${quoted(files[tensor.file] ?? '')}`
-      throw invalidCheckpoint(
-        `${index} places tensor ${quoted(name)} in ${quoted(file)}, but ${place}; index and shards are of different versions`,
-      )
-    }
-  }
+    if (tensor === undefined || files[tensor.file] === file) return
+    throw invalidCheckpoint(
+      `${index} places tensor ${quoted(name)} in ${quoted(file)}, but it lies in ${quoted(files[tensor.file] ?? '')}; ` +
+        'index and shards are of different versions',
+    )
+  })
 }
 
 /**
@@ -136,25 +143,32 @@ export async function readTensors(
   const tensors = new Map<string, TensorRef>()
   const unsupported = new Map<string, UnsupportedTensor>()
   const table = new TensorTable(paths, tensors, unsupported)
-  const refuseTwice = (tensor: UnsupportedTensor) => {
+  /** Whether the tensor counts: of one that is stored twice it is the one in the file that the index names. */
+  const counts = (tensor: UnsupportedTensor): boolean => {
     const first = tensors.get(tensor.name) ?? unsupported.get(tensor.name)
-    if (first === undefined) return
-    throw invalidCheckpoint(
-      `Tensor ${table.describe(first)} is stored a second time in ${quoted(shards.files[tensor.file] ?? '')}`,
-    )
+    if (first === undefined) return true
+    const [here, there] = [tensor, first].map(({ file }) => shards.files[file] ?? '') as [string, string]
+    const named = shards.weightMap.get(tensor.name)
+    if (named === there) return false
+    if (named !== here) {
+      throw invalidCheckpoint(
+        `Tensor ${table.describe(first)} is stored a second time in ${quoted(here)}, and the index does not say which counts`,
+      )
+    }
+    tensors.delete(tensor.name)
+    unsupported.delete(tensor.name)
+    return true
   }
   let bytes = 0
   for (const header of headers) {
     bytes += header.bytes
-    for (const tensor of header.tensors) {
-      refuseTwice(tensor)
-      tensors.set(tensor.name, tensor)
-    }
-    for (const tensor of header.unsupported) {
-      refuseTwice(tensor)
-      unsupported.set(tensor.name, tensor)
-    }
+    await forEachInSlices(header.tensors, (tensor) => {
+      if (counts(tensor)) tensors.set(tensor.name, tensor)
+    })
+    await forEachInSlices(header.unsupported, (tensor) => {
+      if (counts(tensor)) unsupported.set(tensor.name, tensor)
+    })
   }
-  checkIndex(shards, table)
+  await checkIndex(shards, table)
   return { table, bytes }
 }

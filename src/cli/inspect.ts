@@ -6,7 +6,7 @@ import { loadChatTemplate } from '../generation/chat-template'
 import { readGenerationDefaults } from '../generation/generation-config'
 import { findTokenizer } from '../generation/tokenizer'
 import type { ModelShape } from '../models/architecture'
-import { createModel } from '../models/registry'
+import { createModel, storedWeights } from '../models/registry'
 import { counted, formatBytes, formatCount, formatTable, wrap } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
@@ -71,7 +71,7 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
     unsupported = `its weights are stored as ${checkpoint.unsupportedFormat}`
   }
   try {
-    shape = createModel(config, checkpoint).shape
+    shape = createModel(config, storedWeights(checkpoint)).shape
   } catch (error) {
     if (!(error instanceof BillfishError) || error.code !== 'UNSUPPORTED_MODEL') throw error
     unsupported ??= error.message

@@ -5,10 +5,11 @@ import { PythonError, TemplateSyntaxError } from '../chat/jinja/errors'
 import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/jinja/template'
 import { fromJavaScript } from '../chat/jinja/values/from-javascript'
 import type { Value } from '../chat/jinja/values/values'
+import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
-import { readJsonObject, readTextFile } from './text-file'
+import { readJsonObject } from './text-file'
 import type { Tokenizer } from './types'
 
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024

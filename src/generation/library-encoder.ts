@@ -1,8 +1,8 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
+import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
 import { tokenizersLibrary } from './libraries'
-import { nextTurn, SLICE } from './slices'
 import type { Encode } from './types'
 import { type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
 

@@ -1,10 +1,10 @@
 import { join } from 'node:path'
+import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
+import { nextTurn, SLICE } from '../checkpoint/slices'
 import { bytePairMerge } from './byte-pair-merge'
 import { decodeTokens } from './detokenizer'
 import { LONGEST_TEXT } from './long-text'
-import { nextTurn, SLICE } from './slices'
-import { readTextFile } from './text-file'
 import type { EncodingTokenizer, SpecialTokenTexts } from './types'
 
 export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'

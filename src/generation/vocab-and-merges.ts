@@ -1,8 +1,9 @@
 import { join } from 'node:path'
+import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { nextTurn, SLICE } from './slices'
-import { readJsonObject, readTextFile } from './text-file'
+import { nextTurn, SLICE } from '../checkpoint/slices'
+import { readJsonObject } from './text-file'
 import { tokenText } from './vocabulary'
 
 export const VOCAB_FILE = 'vocab.json'

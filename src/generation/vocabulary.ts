@@ -1,7 +1,7 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
+import { nextTurn, SLICE } from '../checkpoint/slices'
 import { decodeTokens } from './detokenizer'
-import { nextTurn, SLICE } from './slices'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
 import type { Encode, SpecialTokenTexts, Tokenizer } from './types'
 

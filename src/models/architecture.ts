@@ -1,6 +1,20 @@
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 
+/**
+ * What a config may say at most: far more than any model has, and little enough that nothing made from it, such as the
+ * names of all modules, takes noticeable time or memory.
+ */
+export const sizeLimits = {
+  layers: 10_000,
+  heads: 65_536,
+  /** 4096 rotary frequencies, the most that a program may have. */
+  headDim: 8192,
+  /** Of hidden states and of an MLP. */
+  width: 1 << 24,
+  vocabulary: 1 << 26,
+} as const
+
 /** What the engine has to know of a model apart from its forward pass. */
 export interface ModelShape {
   readonly hiddenSize: number
@@ -28,6 +42,11 @@ export interface ModuleNames {
 export interface Model {
   readonly shape: ModelShape
   readonly names: ModuleNames
+  /**
+   * False for a base model, as embedding models are released: an untied checkpoint that stores no head. Its output is the
+   * normed hidden states.
+   */
+  readonly hasHead: boolean
   /** [tokens, hidden] from token ids. */
   embed(g: Graph): Value
   decoderLayer(g: Graph, x: Value, index: number): Value
@@ -41,7 +60,18 @@ export interface Model {
 /** Makes a model of one of `modelTypes` from its config.json. */
 export interface Architecture {
   readonly modelTypes: readonly string[]
+  readonly names: ModuleNames
   create(config: ConfigReader, source: WeightSource): Model
+}
+
+/**
+ * Where a model's head comes from. The tensors decide: a stored head counts whatever tie_word_embeddings says, and a
+ * checkpoint that is not tied and stores none has no head.
+ */
+export function headOf(config: ConfigReader, source: WeightSource): 'tied' | 'own' | 'none' {
+  const tied = config.flag('tie_word_embeddings', false)
+  if (source.facts === undefined) return tied ? 'tied' : 'own'
+  return source.facts.head ? 'own' : tied ? 'tied' : 'none'
 }
 
 /** eos_token_id as config.json has it: a number, a list, or nothing. */

@@ -1,5 +1,9 @@
+import { shown } from '../checkpoint/invalid'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+
+/** The smallest fp32 number of full precision, about 1.2e-38. */
+export const SMALLEST_NORMAL = 2 ** -126
 
 /** Typed access to config.json: what is missing or of the wrong kind is an error that names the key and the value. */
 export class ConfigReader {
@@ -8,10 +12,14 @@ export class ConfigReader {
     private readonly file = 'config.json',
   ) {}
 
-  /** A whole number of at least 1 (and at most 2^31 - 1); `fallback` where the key is missing or null. */
-  count(key: string, fallback?: number): number {
+  /**
+   * A whole number from 1 to `most`; `fallback` where the key is missing or null. `most` is a limit of sanity for what a
+   * number of things is made of, so that a config that lies costs nothing.
+   */
+  count(key: string, fallback?: number, most = 0x7fffffff): number {
     const value = this.raw[key] ?? fallback
     if (!isWhole(value) || value < 1) throw this.wrong(key, 'a positive whole number')
+    if (value > most) throw this.wrong(key, `at most ${most}`)
     return value
   }
 
@@ -22,14 +30,21 @@ export class ConfigReader {
     return value
   }
 
-  optionalCount(key: string): number | undefined {
-    return this.raw[key] == null ? undefined : this.count(key)
+  optionalCount(key: string, most?: number): number | undefined {
+    return this.raw[key] == null ? undefined : this.count(key, undefined, most)
   }
 
   /** A finite number above 0. */
   positive(key: string, fallback?: number): number {
     const value = this.raw[key] ?? fallback
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) throw this.wrong(key, 'a positive number')
+    return value
+  }
+
+  /** The epsilon of a norm, which keeps it from dividing by zero; it must be one in fp32 too. */
+  epsilon(key: string, fallback: number): number {
+    const value = this.positive(key, fallback)
+    if (value < SMALLEST_NORMAL || value > 1) throw this.wrong(key, `between ${SMALLEST_NORMAL} and 1`)
     return value
   }
 
@@ -45,7 +60,7 @@ export class ConfigReader {
     if (typeof value !== 'string' || !allowed.includes(value)) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        `${this.file}: ${key} is ${JSON.stringify(value)}; billfish knows ${allowed.join(', ')}.`,
+        `${this.file}: ${key} is ${shown(value)}; billfish knows ${allowed.join(', ')}.`,
       )
     }
     return value
@@ -59,9 +74,23 @@ export class ConfigReader {
     return new ConfigReader(value as RawConfig, `${this.file}: ${key}`)
   }
 
+  /** For a section whose values, each possible by itself, cannot be computed with. */
+  unusable(reason: string): BillfishError {
+    return new BillfishError('INVALID_CHECKPOINT', `${this.file} is ${shown(this.raw)}: ${reason}.`)
+  }
+
+  /** For a value that asks for `what`, which billfish does not compute. */
+  unsupported(key: string, what: string): BillfishError {
+    const value = shown(this.raw[key])
+    return new BillfishError(
+      'UNSUPPORTED_MODEL',
+      `${this.file}: ${key} is ${value}, which asks for ${what}; billfish does not compute that.`,
+    )
+  }
+
   wrong(key: string, wanted: string): BillfishError {
     const value = this.raw[key]
-    const found = value === undefined ? 'missing' : JSON.stringify(value)?.slice(0, 100)
+    const found = value === undefined ? 'missing' : shown(value)
     return new BillfishError('INVALID_CHECKPOINT', `${this.file}: ${key} is ${found}, but must be ${wanted}.`)
   }
 }

@@ -5,8 +5,20 @@ import { ZEROS } from '../quantization/padding'
 import { fuse, planBuffers, type ValueBytes } from './program'
 import { Rank, type Share } from './rank'
 
+/** What stored tensors say of a model, whatever its config says. */
+export interface StoredFacts {
+  /** The directory, for messages. */
+  readonly where: string
+  /** Decoder layers, up to the last one of which there is a tensor. */
+  readonly layers: number
+  /** Whether there is a head of its own. */
+  readonly head: boolean
+}
+
 /** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
 export interface WeightSource {
+  /** Only of a checkpoint. */
+  readonly facts?: StoredFacts | undefined
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
   vector(tensor: string, length: number): VectorSpec
   table(tensor: string, rows: number, width: number): MatrixSpec
@@ -211,7 +223,7 @@ export class Graph {
     })
   }
 
-  /** Makes `x` available as hidden state `index` of a forward pass that asks for hidden states. */
+  /** Makes the rows of `x` available as hidden state `index` of a forward pass that asks for hidden states. */
   tap(x: Value, index: number): void {
     if (this.rank.isFirst) this.operators.push({ op: 'tap', x: x.id, index })
   }

@@ -1,5 +1,5 @@
 import type { Model, ModelShape, ModuleNames } from './architecture'
-import { eosTokenIds } from './architecture'
+import { eosTokenIds, headOf, sizeLimits } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 import { embed, gatedMlp, head, headsOf, outputProjection } from './parallel'
@@ -20,17 +20,20 @@ export interface FamilyTraits {
   window(layer: number): number
 }
 
+export const familyNames: ModuleNames = {
+  embedding: 'model.embed_tokens',
+  layers: 'model.layers',
+  norm: 'model.norm',
+  head: 'lm_head',
+}
+
 /**
  * The decoder that Llama introduced and Qwen2, Qwen3 and Mistral share: pre-norm, grouped-query attention with rotary
  * embeddings, SwiGLU. The files beside this one say what each of them changes.
  */
 export class LlamaFamilyModel implements Model {
-  readonly names: ModuleNames = {
-    embedding: 'model.embed_tokens',
-    layers: 'model.layers',
-    norm: 'model.norm',
-    head: 'lm_head',
-  }
+  readonly names = familyNames
+  readonly hasHead: boolean
   readonly shape: ModelShape
   private readonly heads: number
   private readonly intermediateSize: number
@@ -43,19 +46,21 @@ export class LlamaFamilyModel implements Model {
     private readonly traits: FamilyTraits,
   ) {
     config.oneOf('hidden_act', ['silu', 'swish'], 'silu')
-    this.heads = config.count('num_attention_heads')
-    const kvHeads = config.count('num_key_value_heads', this.heads)
+    this.heads = config.count('num_attention_heads', undefined, sizeLimits.heads)
+    const kvHeads = config.count('num_key_value_heads', this.heads, sizeLimits.heads)
     if (this.heads % kvHeads !== 0) {
       throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${this.heads})`)
     }
     if (traits.headDim % 2 !== 0) throw config.wrong('head_dim', 'even')
-    this.intermediateSize = config.count('intermediate_size')
-    this.tied = config.flag('tie_word_embeddings', false)
+    this.intermediateSize = config.count('intermediate_size', undefined, sizeLimits.width)
+    const from = headOf(config, source)
+    this.tied = from === 'tied'
+    this.hasHead = from !== 'none'
     this.rope = ropeFromConfig(config, traits.headDim, traits.ropeBase)
     this.shape = {
-      hiddenSize: config.count('hidden_size'),
-      layers: config.count('num_hidden_layers'),
-      vocabulary: config.count('vocab_size'),
+      hiddenSize: config.count('hidden_size', undefined, sizeLimits.width),
+      layers: config.count('num_hidden_layers', undefined, sizeLimits.layers),
+      vocabulary: config.count('vocab_size', undefined, sizeLimits.vocabulary),
       maxPositions: config.count('max_position_embeddings', 2048),
       kvHeads,
       headDim: traits.headDim,
@@ -124,9 +129,9 @@ export class LlamaFamilyModel implements Model {
 
 /** head_dim, or hidden_size / num_attention_heads where config.json has none. */
 export function headDimOf(config: ConfigReader): number {
-  const heads = config.count('num_attention_heads')
-  const hidden = config.count('hidden_size')
-  const given = config.optionalCount('head_dim')
+  const heads = config.count('num_attention_heads', undefined, sizeLimits.heads)
+  const hidden = config.count('hidden_size', undefined, sizeLimits.width)
+  const given = config.optionalCount('head_dim', sizeLimits.headDim)
   if (given === undefined && hidden % heads !== 0) {
     throw config.wrong('hidden_size', `a multiple of num_attention_heads (${heads}), as there is no head_dim`)
   }

@@ -1,9 +1,10 @@
 import type { Architecture } from './architecture'
-import { headDimOf, LlamaFamilyModel } from './llama-family'
+import { familyNames, headDimOf, LlamaFamilyModel } from './llama-family'
 
 /** Llama 2, 3 and what follows their shape. */
 export const llama: Architecture = {
   modelTypes: ['llama'],
+  names: familyNames,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
@@ -11,7 +12,7 @@ export const llama: Architecture = {
       headNorm: false,
       headDim: headDimOf(config),
       ropeBase: 10000,
-      normEps: config.positive('rms_norm_eps', 1e-6),
+      normEps: config.epsilon('rms_norm_eps', 1e-6),
       window: () => 0,
     }),
 }

@@ -1,9 +1,10 @@
 import type { Architecture } from './architecture'
-import { headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
+import { familyNames, headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
 
 /** Mistral: Llama with a sliding window in every layer (null in later releases). */
 export const mistral: Architecture = {
   modelTypes: ['mistral'],
+  names: familyNames,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: 'none',
@@ -11,7 +12,7 @@ export const mistral: Architecture = {
       headNorm: false,
       headDim: headDimOf(config),
       ropeBase: 10000,
-      normEps: config.positive('rms_norm_eps', 1e-6),
+      normEps: config.epsilon('rms_norm_eps', 1e-6),
       window: slidingWindow(config, true, 0),
     }),
 }

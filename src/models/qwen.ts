@@ -1,13 +1,20 @@
 import type { LinearSpec } from '../native/weights'
 import { partOf } from '../quantization/part'
 import type { Architecture, Model, ModelShape, ModuleNames } from './architecture'
-import { eosTokenIds } from './architecture'
+import { eosTokenIds, headOf, sizeLimits } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 import { embed, gatedMlp, head, outputProjection } from './parallel'
 import { type Rank, type Share, shifted, sizeOf, widened } from './rank'
 import type { Rope } from './rope'
-import { plainRope, qwenDynamicRope } from './rope'
+import { checkedRope, plainRope, qwenDynamicRope } from './rope'
+
+const names: ModuleNames = {
+  embedding: 'transformer.wte',
+  layers: 'transformer.h',
+  norm: 'transformer.ln_f',
+  head: 'lm_head',
+}
 
 /**
  * Qwen v1 (Qwen-7B to Qwen-72B). Unlike its successors: q, k and v in one fused linear with a bias; config.json's
@@ -15,12 +22,8 @@ import { plainRope, qwenDynamicRope } from './rope'
  * the prompt (dynamic NTK) and queries are scaled by log-n beyond the trained length.
  */
 class QwenModel implements Model {
-  readonly names: ModuleNames = {
-    embedding: 'transformer.wte',
-    layers: 'transformer.h',
-    norm: 'transformer.ln_f',
-    head: 'lm_head',
-  }
+  readonly names = names
+  readonly hasHead: boolean
   readonly shape: ModelShape
   private readonly heads: number
   private readonly mlpWidth: number
@@ -33,24 +36,28 @@ class QwenModel implements Model {
     config: ConfigReader,
     private readonly source: WeightSource,
   ) {
-    this.heads = config.count('num_attention_heads')
-    const headDim = config.count('kv_channels', 128)
-    const doubledWidth = config.count('intermediate_size')
+    this.hasHead = headOf(config, source) !== 'none'
+    this.heads = config.count('num_attention_heads', undefined, sizeLimits.heads)
+    const headDim = config.count('kv_channels', 128, sizeLimits.headDim)
+    const doubledWidth = config.count('intermediate_size', undefined, 2 * sizeLimits.width)
     if (doubledWidth % 2 !== 0) throw config.wrong('intermediate_size', 'even: it counts gate and up together')
     this.mlpWidth = doubledWidth / 2
-    this.normEps = config.positive('layer_norm_epsilon', 1e-6)
+    this.normEps = config.epsilon('layer_norm_epsilon', 1e-6)
     const trainedLength = config.count('seq_length', 2048)
     const rotated = config.positive('rotary_pct', 1) * headDim
     if (rotated > headDim || rotated % 2 !== 0) throw config.wrong('rotary_pct', 'a share of the head of even width')
     const base = config.positive('rotary_emb_base', 10000)
-    this.rope = config.flag('use_dynamic_ntk', true)
-      ? qwenDynamicRope(base, rotated, trainedLength)
-      : plainRope(base, rotated)
+    const dynamic = config.flag('use_dynamic_ntk', true)
+    this.rope = checkedRope(
+      dynamic ? qwenDynamicRope(base, rotated, trainedLength) : plainRope(base, rotated),
+      rotated,
+      () => config.wrong('rotary_emb_base', 'a base whose powers are fp32 numbers'),
+    )
     this.logNLength = config.flag('use_logn_attn', true) ? trainedLength : 0
     this.shape = {
-      hiddenSize: config.count('hidden_size'),
-      layers: config.count('num_hidden_layers'),
-      vocabulary: config.count('vocab_size'),
+      hiddenSize: config.count('hidden_size', undefined, sizeLimits.width),
+      layers: config.count('num_hidden_layers', undefined, sizeLimits.layers),
+      vocabulary: config.count('vocab_size', undefined, sizeLimits.vocabulary),
       maxPositions: config.count('max_position_embeddings', Math.max(8192, trainedLength)),
       kvHeads: this.heads,
       headDim,
@@ -109,5 +116,6 @@ class QwenModel implements Model {
 
 export const qwen: Architecture = {
   modelTypes: ['qwen'],
+  names,
   create: (config, source) => new QwenModel(config, source),
 }

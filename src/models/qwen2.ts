@@ -1,9 +1,10 @@
 import type { Architecture } from './architecture'
-import { headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
+import { familyNames, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
 /** Qwen1.5, Qwen2 and Qwen2.5: biases on q, k and v; a sliding window only where use_sliding_window says so. */
 export const qwen2: Architecture = {
   modelTypes: ['qwen2'],
+  names: familyNames,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: 'qkv',
@@ -11,7 +12,7 @@ export const qwen2: Architecture = {
       headNorm: false,
       headDim: headDimOf(config),
       ropeBase: 10000,
-      normEps: config.positive('rms_norm_eps', 1e-6),
+      normEps: config.epsilon('rms_norm_eps', 1e-6),
       window: qwenSlidingWindow(config),
     }),
 }

@@ -1,13 +1,15 @@
-import type { RawConfig } from '../checkpoint/types'
+import { shown } from '../checkpoint/invalid'
+import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { Architecture, Model } from './architecture'
 import { ConfigReader } from './config-reader'
-import type { WeightSource } from './graph'
+import type { StoredFacts, WeightSource } from './graph'
 import { llama } from './llama'
 import { mistral } from './mistral'
 import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
 import { qwen3 } from './qwen3'
+import { StoredWeights } from './stored-weights'
 
 const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
 
@@ -20,13 +22,42 @@ export const modelTypes: readonly string[] = architectures.flatMap((architecture
  *   config that lacks a key or contradicts itself
  */
 export function createModel(config: RawConfig, source: WeightSource): Model {
+  const architecture = architectureOf(config)
+  if (source.facts) checkLayers(new ConfigReader(config), source.facts)
+  const model = architecture.create(new ConfigReader(config), source)
+  const { embedding } = model.names
+  // What the config says of sizes is compared with a tensor before anything is made of it.
+  if (source.facts) source.table(`${embedding}.weight`, model.shape.vocabulary, model.shape.hiddenSize)
+  return model
+}
+
+/**
+ * A checkpoint's weights, by the names that its model asks for.
+ * @throws BillfishError UNSUPPORTED_MODEL, INVALID_CHECKPOINT
+ */
+export function storedWeights(checkpoint: Checkpoint): StoredWeights {
+  return new StoredWeights(checkpoint, architectureOf(checkpoint.config).names)
+}
+
+/** As many layers must be stored as the config says. */
+function checkLayers(config: ConfigReader, { where, layers }: StoredFacts): void {
+  const wanted = config.count('num_hidden_layers')
+  if (wanted === layers) return
+  throw new BillfishError(
+    'INVALID_CHECKPOINT',
+    `config.json: num_hidden_layers is ${wanted}, but tensors of ${layers} layers are stored in ${where}; ` +
+      'config and tensors do not belong together.',
+  )
+}
+
+function architectureOf(config: RawConfig): Architecture {
   const type = config.model_type
   const architecture = architectures.find(({ modelTypes }) => modelTypes.includes(type as string))
   if (!architecture) {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',
-      `config.json: model_type is ${JSON.stringify(type) ?? 'missing'}; billfish knows ${modelTypes.join(', ')}.`,
+      `config.json: model_type is ${type === undefined ? 'missing' : shown(type)}; billfish knows ${modelTypes.join(', ')}.`,
     )
   }
-  return architecture.create(new ConfigReader(config), source)
+  return architecture
 }

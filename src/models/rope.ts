@@ -3,9 +3,10 @@
  * `modeling_rope_utils.py` computes them (in fp32 where it does).
  */
 
+import { shown } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
 import type { RopeSpec } from '../native/addon'
-import type { ConfigReader } from './config-reader'
+import { type ConfigReader, SMALLEST_NORMAL } from './config-reader'
 
 export interface Rope extends RopeSpec {
   /**
@@ -29,22 +30,74 @@ export function plainRope(base: number, dim: number): Rope {
 
 /**
  * The rope that a config asks for: `rope_theta` with `rope_scaling` (transformers 4) or both in `rope_parameters`
- * (transformers 5). `partial_rotary_factor`, if there is one, leaves the last columns of a head as they are.
+ * (transformers 5); where a config has both, `rope_scaling` counts, as in transformers. `partial_rotary_factor`, if there
+ * is one, leaves the last columns of a head as they are.
+ *
+ * @throws BillfishError INVALID_CHECKPOINT for numbers that make no rotation of fp32 numbers; UNSUPPORTED_MODEL
  */
 export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBase: number): Rope {
   const parameters = config.section('rope_parameters')
   const scaling = config.section('rope_scaling') ?? parameters
+  refuseRopePerLayer(config, scaling)
   const share = (parameters ?? config).positive('partial_rotary_factor', config.positive('partial_rotary_factor', 1))
   const dim = Math.floor(headDim * share)
   if (share > 1 || dim % 2 !== 0 || dim === 0) {
     throw config.wrong('partial_rotary_factor', `a share of the head of ${headDim} columns that is even`)
   }
-  const base = (parameters ?? config).positive('rope_theta', config.positive('rope_theta', defaultBase))
-  const type = scaling?.raw.rope_type ?? scaling?.raw.type ?? 'default'
-  const maxPositions = config.count('max_position_embeddings', 2048)
+  const owner = [scaling, parameters, config].find((section) => section?.raw.rope_theta != null) ?? config
+  const base = owner.positive('rope_theta', defaultBase)
+  checkFrequencies(inverseFrequencies(base, dim), () =>
+    owner.wrong('rope_theta', 'a base whose powers are fp32 numbers'),
+  )
+  if (scaling === undefined) return plainRope(base, dim)
+  return checkedRope(scaledRope(scaling, base, dim, config), dim, () =>
+    scaling.unusable('its numbers make a rotary embedding that fp32 cannot express'),
+  )
+}
 
-  if (scaling === undefined || type === 'default') return plainRope(base, dim)
+/** The rope, if all of its numbers, for sequences of any length, are fp32 numbers of full precision. */
+export function checkedRope(rope: Rope, dim: number, error: () => BillfishError): Rope {
+  checkFrequencies(rope.inverseFrequency, error)
+  if (!isNormal(rope.scale)) throw error()
+  const longest = rope.baseFor(LONGEST_SEQUENCE, LONGEST_SEQUENCE)
+  if (longest !== 0) checkFrequencies(inverseFrequencies(longest, dim), error)
+  return rope
+}
+
+/** No sequence is longer, whatever maxModelLength is. */
+const LONGEST_SEQUENCE = 1 << 24
+
+/** Finite, above 0, and not so small that fp32 loses its digits. */
+function isNormal(value: number): boolean {
+  return Number.isFinite(fp32(value)) && fp32(value) >= SMALLEST_NORMAL
+}
+
+/** Native code multiplies positions with them, and refuses what is not finite as a mistake of billfish's own. */
+function checkFrequencies(frequencies: Float32Array, error: () => BillfishError): void {
+  if (!frequencies.every((frequency) => isNormal(frequency) && isNormal(frequency * LONGEST_SEQUENCE))) throw error()
+}
+
+/** transformers 5 may keep parameters for each type of layer: `rope_parameters: { full_attention: { ... } }`. */
+function refuseRopePerLayer(config: ConfigReader, scaling: ConfigReader | undefined): void {
+  const nested = Object.entries(scaling?.raw ?? {}).find(([key, value]) => /_attention$/.test(key) && value !== null)
+  if (nested === undefined) return
+  throw config.unsupported(
+    config.raw.rope_scaling == null ? 'rope_parameters' : 'rope_scaling',
+    'a rotary embedding of its own for each type of layer',
+  )
+}
+
+function scaledRope(scaling: ConfigReader, base: number, dim: number, config: ConfigReader): Rope {
+  const type = scaling.raw.rope_type ?? scaling.raw.type ?? 'default'
+  const maxPositions = config.count('max_position_embeddings', 2048)
+  // Some configs have it beside the section; transformers lets that one win.
+  const trainedLength = config.count(
+    'original_max_position_embeddings',
+    scaling.count('original_max_position_embeddings', maxPositions),
+  )
   switch (type) {
+    case 'default':
+      return plainRope(base, dim)
     case 'linear': {
       const factor = scaling.positive('factor')
       return { ...plainRope(base, dim), inverseFrequency: inverseFrequencies(base, dim).map((f) => f / factor) }
@@ -60,23 +113,22 @@ export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBas
       return { ...plainRope(base, dim), baseFor }
     }
     case 'llama3':
-      return { ...plainRope(base, dim), inverseFrequency: llama3Frequencies(base, dim, scaling, maxPositions) }
+      return { ...plainRope(base, dim), inverseFrequency: llama3Frequencies(base, dim, scaling, trainedLength) }
     case 'yarn':
-      return yarnRope(base, dim, scaling, maxPositions)
+      return yarnRope(base, dim, scaling, maxPositions, trainedLength)
     default:
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        `config.json: rope scaling of type ${JSON.stringify(type)} is not known; billfish has default, linear, dynamic, llama3 and yarn.`,
+        `config.json: rope scaling of type ${shown(type)} is not known; billfish has default, linear, dynamic, llama3 and yarn.`,
       )
   }
 }
 
 /** Low frequencies are divided by `factor`, high ones kept, those between blended. */
-function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, maxPositions: number): Float32Array {
+function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, trained: number): Float32Array {
   const factor = scaling.positive('factor')
   const low = scaling.positive('low_freq_factor')
   const high = scaling.positive('high_freq_factor')
-  const trained = scaling.count('original_max_position_embeddings', maxPositions)
   if (high <= low) throw scaling.wrong('high_freq_factor', `greater than low_freq_factor (${low})`)
   return inverseFrequencies(base, dim).map((frequency) => {
     const turns = (trained * frequency) / (2 * Math.PI) // of the pair over the trained length
@@ -88,8 +140,7 @@ function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, max
 }
 
 /** YaRN (arXiv 2309.00071): interpolates slow pairs, keeps fast ones, and scales cos and sin by the attention factor. */
-function yarnRope(base: number, dim: number, scaling: ConfigReader, maxPositions: number): Rope {
-  const trained = scaling.count('original_max_position_embeddings', maxPositions)
+function yarnRope(base: number, dim: number, scaling: ConfigReader, maxPositions: number, trained: number): Rope {
   const factor = scaling.positive('factor', maxPositions / trained)
   const magnitude = (scale: number, by = 1) => (scale <= 1 ? 1 : 0.1 * by * Math.log(scale) + 1)
   const mscale = scaling.raw.mscale

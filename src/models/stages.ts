@@ -5,10 +5,15 @@ import { Graph, type WeightSource } from './graph'
 import { planBuffers, valueBytes } from './program'
 import { Rank } from './rank'
 
-/** Modules in the order of the forward pass: embedding, layers, final norm, head. */
+/** Modules in the order of the forward pass: embedding, layers, final norm, and the head if there is one. */
 export function modulesOf(model: Model): string[] {
-  const { embedding, layers, norm, head } = model.names
-  return [embedding, ...Array.from({ length: model.shape.layers }, (_, i) => `${layers}.${i}`), norm, head]
+  const { embedding, layers } = model.names
+  return [embedding, ...Array.from({ length: model.shape.layers }, (_, i) => `${layers}.${i}`), ...lastModules(model)]
+}
+
+/** The final norm, and the head if there is one. */
+export function lastModules({ names, hasHead }: Model): string[] {
+  return hasHead ? [names.norm, names.head] : [names.norm]
 }
 
 /** Consecutive modules on one device. */
@@ -59,8 +64,9 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
       x = model.embed(g)
       g.tap(x, 0)
     } else if (module === names.norm) {
-      // Only the rows whose logits are wanted, if the head is on this stage too.
-      const rows = stage.modules.includes(names.head) ? g.gather(required(x)) : required(x)
+      // Only the rows whose results are wanted, unless the head is on a later stage.
+      const isLast = !model.hasHead || stage.modules.includes(names.head)
+      const rows = isLast ? g.gather(required(x)) : required(x)
       x = model.finalNorm(g, rows)
     } else if (module === names.head) {
       const rows = required(x).rows === 'tokens' ? g.gather(required(x)) : required(x)

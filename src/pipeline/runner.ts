@@ -16,6 +16,10 @@ export interface RunnerLimits {
   readonly maxModelLength: number
   readonly vocabulary: number
   readonly hiddenSize: number
+  /** Decoder layers. */
+  readonly layers: number
+  /** Numbers that the last stage brings for a row: logits, or normed hidden states where the model has no head. */
+  readonly outputWidth: number
   /** Steps under way at a time: as many as there are devices that work independently of each other. */
   readonly stepsInFlight: number
   /** Rows of a step at which computing takes a device as long as reading its weights does. */

@@ -4,10 +4,12 @@ import type { SampledToken, SamplingSpec } from '../native/addon'
 export interface SequenceStep {
   /** The token sampled after the sequence's last token; absent while its prompt is still being read. */
   readonly sample?: SampledToken | undefined
-  /** [rows * vocabulary] for the rows of this step, if the sequence wants logits. */
+  /** [rows * outputWidth] for the rows of this step, if the sequence wants logits. */
   readonly logits?: Float32Array | undefined
-  /** By tap, [rows * hidden] for the rows of this step, if the sequence wants hidden states. */
+  /** Of the embedding and each layer, [rows * hidden] for the rows of this step, if the sequence wants hidden states. */
   readonly hiddenStates?: readonly Float32Array[] | undefined
+  /** What the head reads, [rows * hidden] for the rows of this step, if the sequence wants hidden states and logits. */
+  readonly normedStates?: Float32Array | undefined
 }
 
 /** A request to the runner. */

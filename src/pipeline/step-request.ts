@@ -1,5 +1,6 @@
 import type { StepOutput, StepRequest } from '../native/addon'
 import type { BlockPool } from './block-pool'
+import type { RunnerLimits } from './runner'
 import type { Batch } from './scheduler'
 import type { Sequence, SequenceStep } from './sequence'
 
@@ -73,7 +74,7 @@ export function composeStep(
 export function dealOut(
   { parts }: ComposedStep,
   output: StepOutput,
-  { vocabulary, hiddenSize }: { readonly vocabulary: number; readonly hiddenSize: number },
+  { outputWidth, hiddenSize, layers }: Pick<RunnerLimits, 'outputWidth' | 'hiddenSize' | 'layers'>,
 ): SequenceStep[] {
   let row = 0
   let logitRow = 0
@@ -82,11 +83,17 @@ export function dealOut(
     const step: SequenceStep = {
       sample: sampled ? output.samples[sample++] : undefined,
       logits: request.wantLogits
-        ? output.logits?.slice(logitRow * vocabulary, (logitRow + logitRows) * vocabulary)
+        ? output.logits?.slice(logitRow * outputWidth, (logitRow + logitRows) * outputWidth)
         : undefined,
       hiddenStates: request.wantHiddenStates
-        ? output.hiddenStates?.map((state) => state.slice(row * hiddenSize, (row + rows) * hiddenSize))
+        ? output.hiddenStates
+            ?.slice(0, layers + 1)
+            .map((state) => state.slice(row * hiddenSize, (row + rows) * hiddenSize))
         : undefined,
+      normedStates:
+        request.wantHiddenStates && request.wantLogits
+          ? output.hiddenStates?.[layers + 1]?.slice(logitRow * hiddenSize, (logitRow + logitRows) * hiddenSize)
+          : undefined,
     }
     logitRow += logitRows
     row += rows

@@ -123,13 +123,15 @@ function panelBytes({ out, in: inputs }: QuantizedSpec, rows: number): number {
 }
 
 /**
- * Two buffers of hidden states on their way to the next stage, and an fp32 copy of an output that the stage has in 16
- * bits.
+ * Two buffers of hidden states on their way to the next stage, and an fp32 copy of what the host gets and the stage has
+ * in 16 bits: its output, or a hidden state.
  */
-function outputBuffers({ values, output }: ProgramSpec, limits: MemoryLimits): number {
-  const value = values[output] as ValueSpec
-  const bytes = allocated(rowsOf(value, limits) * value.width * residualBytes)
-  return (value.rows === 'tokens' ? 2 * bytes : 0) + (value.class === 'activation' ? bytes : 0)
+function outputBuffers({ values, output, operators }: ProgramSpec, limits: MemoryLimits): number {
+  const bytesOf = (value: ValueSpec) => rowsOf(value, limits) * value.width * residualBytes
+  const leaving = [output, ...operators.flatMap((operator) => (operator.op === 'tap' ? [operator.x] : []))]
+  const widened = leaving.map((id) => values[id] as ValueSpec).filter((value) => value.class === 'activation')
+  const last = values[output] as ValueSpec
+  return (last.rows === 'tokens' ? 2 * allocated(bytesOf(last)) : 0) + allocated(Math.max(0, ...widened.map(bytesOf)))
 }
 
 /**

@@ -5,7 +5,7 @@ import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
-import { createModel } from '../models/registry'
+import { createModel, storedWeights } from '../models/registry'
 import { modulesOf } from '../models/stages'
 import { isUrl, readPath } from '../options/path'
 import { optionsOf, readOptions } from '../options/read-options'
@@ -156,7 +156,7 @@ async function weightSource(model: string | URL | RawConfig): Promise<{ config: 
   if (config !== undefined) return { config, weights: configWeights(config) }
   if (await isDirectory(name)) {
     const checkpoint = await openCheckpoint(name)
-    return { config: checkpoint.config, weights: checkpoint }
+    return { config: checkpoint.config, weights: storedWeights(checkpoint) }
   }
   throw new BillfishError(
     'INVALID_OPTION',

@@ -1,7 +1,7 @@
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
-import { modulesOf, stageOn, traceStage } from '../models/stages'
+import { lastModules, modulesOf, stageOn, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import type { WeightSpec } from '../native/weights'
 import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
@@ -64,7 +64,8 @@ class StageCosts implements Costs {
     private readonly rank: Rank,
   ) {
     const modules = modulesOf(model)
-    this.groups = [...modules.slice(0, -2).map((module) => [module]), modules.slice(-2)]
+    const last = lastModules(model)
+    this.groups = [...modules.slice(0, -last.length).map((module) => [module]), last]
     this.traces = this.groups.map((group) => this.trace('', group))
     const known: string[] = []
     this.shapes = this.traces.map((stage) => {

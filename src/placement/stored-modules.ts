@@ -5,7 +5,11 @@ import { elementBytes, storedBytes, type TensorRef } from '../native/weights'
 import type { InferModules } from './infer-device-map'
 
 /** Where a plan knows weights from; an opened checkpoint has tensors. */
-export type PlanSource = WeightSource & { readonly tensors?: ReadonlyMap<string, TensorRef> }
+export interface PlanSource extends WeightSource {
+  readonly tensors?: ReadonlyMap<string, TensorRef>
+  /** What the tensors of a module begin with, where that is not its own name. */
+  storedName?(module: string): string
+}
 
 /**
  * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
@@ -18,9 +22,10 @@ export function storedModules(model: Model, source: PlanSource): InferModules {
   )
   const weightsOf = (module: string) => traces.get(module)?.weights ?? []
 
-  const bytes = source.tensors ? tensorBytes(source.tensors.values(), [...traces.keys()]) : undefined
+  const storedName = (module: string) => source.storedName?.(module) ?? module
+  const bytes = source.tensors ? tensorBytes(source.tensors.values(), [...traces.keys()].map(storedName)) : undefined
   const bytesOf = (module: string) =>
-    bytes?.get(module) ?? weightsOf(module).reduce((sum, weight) => sum + storedBytes(weight), 0)
+    bytes?.get(storedName(module)) ?? weightsOf(module).reduce((sum, weight) => sum + storedBytes(weight), 0)
 
   const [table] = weightsOf(embedding)
   const tied = weightsOf(head).some(({ name }) => name === table?.name)
@@ -29,14 +34,14 @@ export function storedModules(model: Model, source: PlanSource): InferModules {
   let leaves = 0
   for (const module of traces.keys()) {
     const counted = !(tied && module === head)
+    modules[module] = counted ? bytesOf(module) : 0
+    leaves += counted ? weightsOf(module).length : 0 // a linear, a norm, an embedding each
     // transformers holds the frequencies, and a copy of them from before any scaling.
-    if (module === head) {
+    if (module === norm) {
       const frequencies = traces.get(`${layers}.0`)?.program.ropes[0]?.inverseFrequency.length ?? 0
       modules[siblingOf(norm, 'rotary_emb')] = 2 * frequencies * floatBytes
       leaves++
     }
-    modules[module] = counted ? bytesOf(module) : 0
-    leaves += counted ? weightsOf(module).length : 0 // a linear, a norm, an embedding each
   }
   const total = Object.values(modules).reduce((sum, bytes) => sum + bytes, 0)
   return {

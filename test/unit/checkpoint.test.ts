@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { BillfishError } from '../../src/errors'
@@ -84,8 +84,8 @@ describe('safetensors header', () => {
   })
 
   it('is refused when it nests or counts without end', async () => {
-    await refused(rawSafetensors(`{"a":${'['.repeat(100_000)}`, 0), 'deeper than 3')
-    await refused(rawSafetensors(`{"a":${'{"b":'.repeat(50_000)}`, 0), 'deeper than 3')
+    await refused(rawSafetensors(`{"a":${'['.repeat(100_000)}`, 0), 'more than 3 levels')
+    await refused(rawSafetensors(`{"a":${'{"b":'.repeat(50_000)}`, 0), 'more than 3 levels')
     await refused(rawSafetensors(`{"a":[${'0,'.repeat(4_100_000)}0]}`, 0), '4000000 values')
   })
 
@@ -221,15 +221,37 @@ describe('shards', () => {
     const files = { 'one.safetensors': one, 'two.safetensors': two }
     const swapped = index({ a: 'two.safetensors', b: 'one.safetensors' })
     await refusedShards({ ...files, 'model.safetensors.index.json': swapped }, '"a"', 'lies in "one.safetensors"')
-    const more = index({ a: 'one.safetensors', c: 'two.safetensors' })
-    await refusedShards({ ...files, 'model.safetensors.index.json': more }, '"c"', 'no file has it')
-    const both = index({ a: 'one.safetensors', b: 'two.safetensors' })
+    const silent = index({ x: 'one.safetensors', b: 'two.safetensors' })
     const twice = safetensors({ b: NORM, a: NORM })
     await refusedShards(
-      { ...files, 'two.safetensors': twice, 'model.safetensors.index.json': both },
+      { ...files, 'two.safetensors': twice, 'model.safetensors.index.json': silent },
       '"a"',
-      'a second time in "two.safetensors"',
+      'a second time in "two.safetensors", and the index does not say',
     )
+  })
+
+  it('have a tensor that two of them store where the index says', async () => {
+    const [first, second] = [safetensors({ a: NORM, c: NORM }), safetensors({ b: NORM, a: NORM, c: NORM })]
+    for (const place of ['one.safetensors', 'two.safetensors']) {
+      const checkpoint = await openCheckpoint(
+        directoryOf({
+          'config.json': {},
+          'one.safetensors': first,
+          'two.safetensors': second,
+          'model.safetensors.index.json': index({ a: place, b: 'two.safetensors', c: 'one.safetensors' }),
+        }),
+      )
+      const file = (name: string) => basename(checkpoint.files[checkpoint.tensors.get(name)?.file ?? -1] ?? '')
+      expect(['a', 'b', 'c'].map(file)).toEqual([place, 'two.safetensors', 'one.safetensors'])
+    }
+  })
+
+  it('need not have what the index names and nobody asks for', async () => {
+    const more = index({ a: 'one.safetensors', b: 'two.safetensors', 'mtp.fc.weight': 'two.safetensors' })
+    const files = { 'one.safetensors': one, 'two.safetensors': two, 'model.safetensors.index.json': more }
+    const checkpoint = await openCheckpoint(directoryOf({ 'config.json': {}, ...files }))
+    expect([...checkpoint.tensors.keys()]).toEqual(['a', 'b'])
+    expect(() => checkpoint.vector('mtp.fc.weight', 8)).toThrow('"mtp.fc.weight" is missing from the 2 files')
   })
 
   it('may be one file of another name, by config or alone', async () => {
@@ -271,9 +293,9 @@ describe('configs', () => {
     ['no config.json', {}, 'config.json does not exist'],
     ['a list', { 'config.json': [] }, 'not an object'],
     ['no JSON', { 'config.json': 'hello' }, 'not valid JSON'],
-    ['depth', { 'config.json': `{"a":${'['.repeat(1000)}${']'.repeat(1000)}}` }, 'deeper than 32'],
-    ['size', { 'config.json': `{"a":"${'x'.repeat(17_000_000)}"}` }, 'at most 16777216'],
-    ['values', { 'config.json': `{"a":[${'0,'.repeat(1_100_000)}0]}` }, '1000000 values'],
+    ['depth', { 'config.json': `{"a":${'['.repeat(1000)}${']'.repeat(1000)}}` }, 'more than 32 levels'],
+    ['size', { 'config.json': `{"a":"${'x'.repeat(5_000_000)}"}` }, 'at most 4194304'],
+    ['values', { 'config.json': `{"a":[${'0,'.repeat(220_000)}0]}` }, '200000 values'],
     ['a repeated key', { 'config.json': '{"hidden_size":1,"hidden_size":2}' }, '"hidden_size" twice'],
     ['a bad generation config', { 'config.json': {}, 'generation_config.json': '7' }, 'generation_config.json'],
   ])('are refused: %s', async (_, files, part) => {
@@ -283,10 +305,24 @@ describe('configs', () => {
   it('are refused when they are no files', async () => {
     const directory = directoryOf(model)
     mkdirSync(join(directory, 'config.json'))
-    expect((await failure(directory)).message).toContain('not a regular file')
+    expect((await failure(directory)).message).toContain('is a directory')
     rmSync(join(directory, 'config.json'), { recursive: true })
     symlinkSync('/dev/zero', join(directory, 'config.json'))
     expect((await failure(directory)).message).toContain('not a regular file')
+  })
+
+  it('are read with the numbers that only Python writes', async () => {
+    const text = '{"a": NaN, "b": [Infinity, -Infinity], "c": "NaN"}'
+    const { config } = await openCheckpoint(directoryOf({ ...model, 'config.json': text }))
+    expect(config).toEqual({ a: Number.NaN, b: [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY], c: 'NaN' })
+    for (const wrong of ['{"a": Nan}', '{"a": +Infinity}', '{"a": NaN1}', '{"a": -NaN}']) {
+      expect((await failure(directoryOf({ ...model, 'config.json': wrong }))).message).toContain('not valid JSON')
+    }
+  })
+
+  it('may begin with a byte order mark', async () => {
+    const { config } = await openCheckpoint(directoryOf({ ...model, 'config.json': '\ufeff{"a": 1}' }))
+    expect(config).toEqual({ a: 1 })
   })
 
   it('are refused with the directory that is not there', async () => {
@@ -372,5 +408,58 @@ describe('two quantisation configs that contradict each other', () => {
         message: expect.stringContaining('quantize_config.json says'),
       }),
     ])
+  })
+})
+
+describe('links', () => {
+  const files = { 'config.json': {}, 'model.safetensors': safetensors({ a: NORM }) }
+  /** Laid out as the cache of the Hub is; returns the snapshot's directory. */
+  function cache(): string {
+    const blobs = Object.fromEntries(Object.entries(files).map(([name, content]) => [`blobs/of-${name}`, content]))
+    const directory = directoryOf({ ...blobs, 'snapshots/main/README.md': 'x' })
+    const snapshot = join(directory, 'snapshots/main')
+    for (const name of Object.keys(files)) symlinkSync(`../../blobs/of-${name}`, join(snapshot, name))
+    return snapshot
+  }
+
+  it('into blobs are followed', async () => {
+    expect((await openCheckpoint(cache())).tensors.size).toBe(1)
+  })
+
+  it.each(['config.json', 'model.safetensors'])('to a blob that is gone are called that: %s', async (name) => {
+    const snapshot = cache()
+    rmSync(join(snapshot, '../../blobs', `of-${name}`))
+    const { message } = await failure(snapshot)
+    expect(message).toContain(`${name} is a link to ../../blobs/of-${name}, which does not exist`)
+  })
+
+  it.each(['config.json', 'model.safetensors'])('that lead nowhere are refused: %s', async (name) => {
+    const directory = directoryOf(files)
+    rmSync(join(directory, name))
+    symlinkSync(name, join(directory, name))
+    expect((await failure(directory)).message).toMatch(/cannot be read: ELOOP/)
+    rmSync(join(directory, name))
+    symlinkSync('/', join(directory, name))
+    expect((await failure(directory)).message).toMatch(/is a directory/)
+  })
+})
+
+describe('Git LFS pointers', () => {
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'ab'.repeat(32)}\nsize 4022680\n`
+  const files = {
+    'config.json': {},
+    'one.safetensors': safetensors({ a: NORM }),
+    'model.safetensors.index.json': { weight_map: { a: 'one.safetensors' } },
+  }
+  it.each([
+    'config.json',
+    'one.safetensors',
+    'model.safetensors.index.json',
+    'generation_config.json',
+    'quantize_config.json',
+  ])('are called that in place of %s', async (name) => {
+    const { message } = await failure(directoryOf({ ...files, [name]: pointer }))
+    expect(message).toContain(`${name} is a Git LFS pointer to a file of 4022680 bytes`)
+    expect(message).toContain('git lfs pull')
   })
 })

@@ -187,7 +187,7 @@ describe('checkpoints', () => {
         rmSync(shard(d))
         mkdirSync(shard(d))
       },
-      /00002-of-00003\.safetensors is not a regular file/,
+      /00002-of-00003\.safetensors is a directory/,
     ],
     [
       'a size that is no size',

@@ -1,6 +1,11 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ConfigReader } from '../../src/models/config-reader'
+import { createModel } from '../../src/models/registry'
 import { qwenDynamicRope, ropeFromConfig } from '../../src/models/rope'
+import { configWeights } from '../../src/placement/plan-model'
+import { modelDirectory } from '../support/fixtures'
 
 // The expected numbers were computed in double precision after transformers' modeling_rope_utils.py.
 const rope = (config: Record<string, unknown>, headDim = 128) =>
@@ -116,4 +121,68 @@ test.each([
   [{ partial_rotary_factor: 2 }, 'INVALID_CHECKPOINT', /partial_rotary_factor is 2/],
 ])('%j is refused', (config, code, message) => {
   expect(() => rope(config)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+})
+
+describe('numbers that make no rotation of fp32 numbers are refused, with the key', () => {
+  const long = { original_max_position_embeddings: 8192 }
+  test.each([
+    [{ rope_theta: 1e-300 }, /rope_theta is 1e-300/],
+    [{ rope_theta: 1e300 }, /rope_theta is 1e\+300/],
+    [{ rope_theta: Number.NaN }, /rope_theta is NaN/],
+    [{ rope_parameters: { rope_theta: 1e60 } }, /rope_parameters: rope_theta is 1e\+60/],
+    [{ rope_scaling: { type: 'linear', factor: 1e-300 } }, /rope_scaling.*1e-300/],
+    [{ rope_scaling: { type: 'linear', factor: 1e300 } }, /rope_scaling.*1e\+300/],
+    [{ rope_scaling: { type: 'linear', factor: 1e-36 } }, /rope_scaling.*1e-36/], // infinite at the later positions
+    [{ rope_scaling: { type: 'linear', factor: Number.POSITIVE_INFINITY } }, /rope_scaling: factor is Infinity/],
+    [{ rope_scaling: { type: 'dynamic', factor: 1e300 } }, /rope_scaling.*1e\+300/],
+    [{ rope_scaling: { type: 'llama3', low_freq_factor: 1, high_freq_factor: 4, factor: 1e-300, ...long } }, /1e-300/],
+    [{ rope_scaling: { type: 'yarn', factor: 1e300, ...long } }, /rope_scaling.*1e\+300/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e300, ...long } }, /attention_factor":1e\+300/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e-300, ...long } }, /attention_factor":1e-300/],
+    [{ rope_theta: 1, rope_scaling: { type: 'yarn', factor: 4, ...long } }, /rope_scaling/], // a logarithm of 0
+    [{ rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 0 } }, /original_max_position_emb/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, beta_fast: -1, ...long } }, /beta_fast is -1/],
+  ])('%j', (config, message) => {
+    expect(() => rope(config)).toThrow(
+      expect.objectContaining({ code: 'INVALID_CHECKPOINT', message: expect.stringMatching(message) }),
+    )
+  })
+
+  test('Qwen v1', () => {
+    const name = 'qwen1-fp16'
+    const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
+    expect(() => createModel({ ...config, rotary_emb_base: 1e-300 }, configWeights(config))).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_CHECKPOINT',
+        message: expect.stringMatching(/rotary_emb_base is 1e-300/),
+      }),
+    )
+  })
+})
+
+test('parameters for each type of layer are refused', () => {
+  const nested = { full_attention: { rope_theta: 1e6 }, sliding_attention: { rope_theta: 1e4 } }
+  expect(() => rope({ rope_parameters: nested })).toThrow(
+    expect.objectContaining({
+      code: 'UNSUPPORTED_MODEL',
+      message: expect.stringMatching(/rope_parameters.*each type/),
+    }),
+  )
+})
+
+test('rope_scaling counts where a config has rope_parameters too, and the base that stands in it', () => {
+  const config = {
+    rope_theta: 5,
+    rope_scaling: { rope_type: 'linear', factor: 2, rope_theta: 1e4 },
+    rope_parameters: { rope_type: 'linear', factor: 8, rope_theta: 7 },
+  }
+  expectFrequencies(rope(config, 64).inverseFrequency, { 0: 0.5, 8: 0.05 })
+})
+
+test('the trained length that stands beside the section counts', () => {
+  const scaling = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 4096 }
+  const beside = rope({ rope_scaling: scaling, original_max_position_embeddings: 32768 })
+  const within = rope({ rope_scaling: { ...scaling, original_max_position_embeddings: 32768 } })
+  expect(beside.inverseFrequency).toEqual(within.inverseFrequency)
+  expect(beside.inverseFrequency).not.toEqual(rope({ rope_scaling: scaling }).inverseFrequency)
 })

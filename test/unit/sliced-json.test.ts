@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { parseJsonInSlices } from '../../src/generation/sliced-json'
+import { parseJsonInSlices } from '../../src/checkpoint/sliced-json'
 
 let state = 5
 const random = (below: number) => {
@@ -93,7 +93,7 @@ describe('an object that is wanted as a Map', () => {
   const text =
     '{"model": {"vocab": {"b": 0, "1": 1, "b": 2, "__proto__": 3, "c": {}}, "x": {"vocab": {}}}, "vocab": {}}'
   test('is one, in the order of the text, and no other is', async () => {
-    expect(await parseJsonInSlices(text, 'model.vocab')).toEqual({
+    expect(await parseJsonInSlices(text, { mapAt: 'model.vocab' })).toEqual({
       model: {
         vocab: new Map<string, unknown>([
           ['b', 2],

@@ -1,8 +1,9 @@
+import { quoted } from './invalid'
 import { nextTurn, SLICE } from './slices'
 
-/** No tokenizer's file comes near these. Each level is a frame on the stack. */
+/** What no file of a checkpoint comes near, unless options say less. Each level is a frame on the stack. */
 const MAX_DEPTH = 128
-/** Members and items: twice as many as the largest vocabulary in use and its merges have. */
+/** Members and items by default: twice as many as the largest vocabulary in use and its merges have. */
 const MAX_VALUES = 4_000_000
 /** Of an object that does not become a Map: what is made in one go must not hold the event loop. */
 const MAX_MEMBERS = 32_768
@@ -11,11 +12,37 @@ const MAX_STRING_LENGTH = 2 * 1024 * 1024
 const SLICE_CHARACTERS = 512 * 1024
 /** From this length on, String.prototype.slice() gives a view that keeps the whole text in memory. */
 const VIEW_LENGTH = 13
+/** Characters of white space in a row. */
+const MAX_SPACE = 1024 * 1024
+/** No number has more digits, and without bounds a pattern takes memory for each. */
+const NUMBER = /-?(?:0|[1-9]\d{0,400})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,400})?|true|false|null/y
+const NUMBER_OR_NOT_FINITE = new RegExp(`${NUMBER.source}|NaN|-?Infinity`, 'y')
+
+export interface JsonOptions {
+  /**
+   * Path of an object that becomes a Map (`model.vocab`; `''` is the whole text): an object with so many members would
+   * take longer to be built and walked than the text to be read.
+   */
+  readonly mapAt?: string | undefined
+  /** Nested arrays and objects; 128 by default, and at most. */
+  readonly maxDepth?: number | undefined
+  /** Members and items together; 4,000,000 by default. */
+  readonly maxValues?: number | undefined
+  /** Whether an object may not name a key twice; by default the last one counts, as for JSON.parse. */
+  readonly uniqueKeys?: boolean | undefined
+  /** Whether NaN, Infinity and -Infinity are read, which Python's json module writes. */
+  readonly nonFinite?: boolean | undefined
+}
+
+/** For JSON that is refused for what it holds; the message goes on where the name of the text ends. */
+export class RefusedJson extends SyntaxError {}
 
 const QUOTE = 0x22
 const COMMA = 0x2c
 const DIGIT_NINE = 0x39
 const COLON = 0x3a
+const CAPITAL_I = 0x49
+const CAPITAL_N = 0x4e
 const OPEN_BRACKET = 0x5b
 const BACKSLASH = 0x5c
 const CLOSE_BRACKET = 0x5d
@@ -25,12 +52,10 @@ const CLOSE_BRACE = 0x7d
 /**
  * As JSON.parse, but other events have their turn every few thousand values: a vocabulary of 150,000 tokens takes
  * JSON.parse more than a tenth of a second.
- * @param mapAt path of an object that becomes a Map (`model.vocab`): an object with so many members would take longer to
- * be built and walked than the text to be read
- * @throws SyntaxError, also for a text that holds more than any tokenizer's file
+ * @throws SyntaxError, also for a text that holds more than it may
  */
-export async function parseJsonInSlices(text: string, mapAt?: string): Promise<unknown> {
-  const reading = new Reader(text, mapAt).document()
+export async function parseJsonInSlices(text: string, options: JsonOptions = {}): Promise<unknown> {
+  const reading = new Reader(text, options).document()
   for (;;) {
     const { done, value } = reading.next()
     if (done) return value
@@ -43,13 +68,18 @@ class Reader {
   private at = 0
   private values = 0
   private sliceEnd = SLICE_CHARACTERS
-  // No number has more digits, and without bounds a pattern takes memory for each.
-  private readonly scalar = /-?(?:0|[1-9]\d{0,400})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,400})?|true|false|null/y
+  private readonly scalar: RegExp
+  private readonly maxDepth: number
+  private readonly maxValues: number
 
   constructor(
     private readonly text: string,
-    private readonly mapAt: string | undefined,
-  ) {}
+    private readonly options: JsonOptions,
+  ) {
+    this.scalar = new RegExp(options.nonFinite ? NUMBER_OR_NOT_FINITE : NUMBER)
+    this.maxDepth = Math.min(MAX_DEPTH, options.maxDepth ?? MAX_DEPTH)
+    this.maxValues = options.maxValues ?? MAX_VALUES
+  }
 
   *document(): Generator<void, unknown> {
     const code = this.skipSpace()
@@ -60,7 +90,7 @@ class Reader {
   }
 
   private *container(path: string, depth: number): Generator<void, unknown> {
-    if (depth > MAX_DEPTH) throw new SyntaxError(`more than ${MAX_DEPTH} levels of arrays and objects`)
+    if (depth > this.maxDepth) throw new RefusedJson(`has more than ${this.maxDepth} levels of arrays and objects`)
     const isObject = this.text.charCodeAt(this.at++) === OPEN_BRACE
     return isObject ? yield* this.object(path, depth) : yield* this.array(path, depth)
   }
@@ -73,14 +103,17 @@ class Reader {
       if (this.skipSpace() !== COLON) throw this.unexpected()
       this.at++
       const code = this.skipSpace()
+      if (this.options.uniqueKeys && members.has(key)) {
+        throw new RefusedJson(`names ${quoted(key)} twice; which one is meant cannot be known`)
+      }
       const inner = path === '' ? key : `${path}.${key}`
       members.set(key, isContainer(code) ? yield* this.container(inner, depth + 1) : this.leaf(code))
-      if (members.size > MAX_MEMBERS && path !== this.mapAt) {
-        throw new SyntaxError(`an object with more than ${MAX_MEMBERS} members`)
+      if (members.size > MAX_MEMBERS && path !== this.options.mapAt) {
+        throw new RefusedJson(`has an object of more than ${MAX_MEMBERS} members`)
       }
       if (this.endsSlice()) yield
     }
-    return path === this.mapAt ? members : Object.fromEntries(members)
+    return path === this.options.mapAt ? members : Object.fromEntries(members)
   }
 
   private *array(path: string, depth: number): Generator<void, unknown[]> {
@@ -95,7 +128,7 @@ class Reader {
 
   /** Counts a value; true if other events are due. */
   private endsSlice(): boolean {
-    if (++this.values > MAX_VALUES) throw new SyntaxError(`more than ${MAX_VALUES} values`)
+    if (++this.values > this.maxValues) throw new RefusedJson(`has more than ${this.maxValues} values`)
     if (this.values % SLICE !== 0 && this.at < this.sliceEnd) return false
     this.sliceEnd = this.at + SLICE_CHARACTERS
     return true
@@ -122,7 +155,7 @@ class Reader {
     const word = this.scalar.exec(this.text)?.[0]
     if (word === undefined) throw this.unexpected()
     this.at += word.length
-    return code <= DIGIT_NINE ? Number(word) : JSON.parse(word)
+    return code <= DIGIT_NINE || code === CAPITAL_I || code === CAPITAL_N ? Number(word) : JSON.parse(word)
   }
 
   private string(): string {
@@ -131,7 +164,7 @@ class Reader {
     let end = text.indexOf('"', start)
     while (end >= 0 && this.isEscaped(end)) end = text.indexOf('"', end + 1)
     if (end < 0) throw new SyntaxError(`a string without an end at position ${this.at}`)
-    if (end - start > MAX_STRING_LENGTH) throw new SyntaxError(`a string of ${end - start} characters`)
+    if (end - start > MAX_STRING_LENGTH) throw new RefusedJson(`has a string of ${end - start} characters`)
     const from = this.at
     this.at = end + 1
     if (end - start < VIEW_LENGTH) {
@@ -151,7 +184,9 @@ class Reader {
 
   /** Goes to the next character that is not white space, and returns it; NaN at the end. */
   private skipSpace(): number {
+    const last = this.at + MAX_SPACE
     for (;;) {
+      if (this.at > last) throw new RefusedJson(`has more than ${MAX_SPACE} characters of white space in a row`)
       const code = this.text.charCodeAt(this.at)
       if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return code
       this.at++

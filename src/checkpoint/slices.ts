@@ -1,0 +1,50 @@
+/** How many table entries are worked on before the event loop gets its turn: two or three milliseconds' worth. */
+export const SLICE = 2048
+
+/** Resolves after other events have had their turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Calls `body` for each item; other events have their turn between slices. */
+export async function forEachInSlices<Item>(items: Iterable<Item>, body: (item: Item) => void): Promise<void> {
+  let count = 0
+  for (const item of items) {
+    body(item)
+    if (++count % SLICE === 0) await nextTurn()
+  }
+}
+
+/** Sorts a copy of the items, by merging sorted slices; other events have their turn between them. */
+export async function sortedInSlices<Item>(
+  items: readonly Item[],
+  compare: (a: Item, b: Item) => number,
+): Promise<Item[]> {
+  let runs: Item[][] = []
+  for (let at = 0; at < items.length; at += SLICE) {
+    runs.push(items.slice(at, at + SLICE).sort(compare))
+    await nextTurn()
+  }
+  while (runs.length > 1) {
+    const merged: Item[][] = []
+    for (let i = 0; i < runs.length; i += 2) {
+      merged.push(await mergedInSlices(runs[i] as Item[], runs[i + 1] ?? [], compare))
+    }
+    runs = merged
+  }
+  return runs[0] ?? []
+}
+
+async function mergedInSlices<Item>(
+  a: readonly Item[],
+  b: readonly Item[],
+  compare: (a: Item, b: Item) => number,
+): Promise<Item[]> {
+  const merged: Item[] = []
+  for (let i = 0, j = 0; i < a.length || j < b.length; ) {
+    const takeA = j === b.length || (i < a.length && compare(a[i] as Item, b[j] as Item) <= 0)
+    merged.push(takeA ? (a[i++] as Item) : (b[j++] as Item))
+    if (merged.length % SLICE === 0) await nextTurn()
+  }
+  return merged
+}

@@ -1,0 +1,122 @@
+/**
+ * The names under which a checkpoint stores a model's weights. Architectures ask for canonical names, those of their own
+ * ForCausalLM class (`model.layers.0.mlp.up_proj`), which are also what device maps and plans say. Releases have them
+ * with other prefixes: saved from the base model (`layers.0...`), or as the text part of a vision-language model
+ * (`model.language_model.layers.0...`, `language_model.model.layers.0...`). Here, and nowhere else, one becomes the other.
+ */
+import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import type { Checkpoint } from '../checkpoint/types'
+import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
+import type { ModuleNames } from './architecture'
+import type { StoredFacts, WeightSource } from './graph'
+
+/** Parts of a checkpoint that have embeddings and layers of their own, and are not the text model. */
+const OTHER_PARTS = /(^|\.)(mtp|draft|eagle|visual|vision\w*|audio\w*|talker|code2wav)\./
+
+/** A checkpoint's weights by their canonical names. */
+export class StoredWeights implements WeightSource {
+  readonly facts: StoredFacts
+  private readonly canonicalRoot: string
+  /** What the checkpoint has in place of the canonical root: `model.language_model`, or nothing. */
+  private readonly root: string
+  private readonly canonicalHead: string
+  private readonly head: string
+
+  /** @throws BillfishError INVALID_CHECKPOINT if two parts of the checkpoint could be the model */
+  constructor(
+    private readonly checkpoint: Checkpoint,
+    canonical: ModuleNames,
+  ) {
+    const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
+    this.canonicalRoot = parentOf(canonical.embedding)
+    this.canonicalHead = canonical.head
+    this.root = findRoot(names, canonical, checkpoint.directory)
+    const head = headNames(this.root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
+    this.head = head ?? canonical.head
+    this.facts = {
+      where: checkpoint.directory,
+      layers: countLayers(names, `${this.storedName(canonical.layers)}.`),
+      head: head !== undefined,
+    }
+  }
+
+  get tensors(): ReadonlyMap<string, TensorRef> {
+    return this.checkpoint.tensors
+  }
+
+  /** What the checkpoint calls the module or tensor `name`. */
+  storedName(name: string): string {
+    const { canonicalHead, canonicalRoot } = this
+    if (isWithin(name, canonicalHead)) return this.head + name.slice(canonicalHead.length)
+    return isWithin(name, canonicalRoot) ? joined(this.root, name.slice(canonicalRoot.length + 1)) : name
+  }
+
+  linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
+    return this.checkpoint.linear(this.storedName(module), outFeatures, inFeatures, bias)
+  }
+
+  vector(tensor: string, length: number): VectorSpec {
+    return this.checkpoint.vector(this.storedName(tensor), length)
+  }
+
+  table(tensor: string, rows: number, width: number): MatrixSpec {
+    return this.checkpoint.table(this.storedName(tensor), rows, width)
+  }
+}
+
+/** `''` where the names have no prefix. */
+function findRoot(names: readonly string[], { embedding, layers }: ModuleNames, directory: string): string {
+  const canonical = parentOf(embedding)
+  const table = `${leafOf(embedding)}.weight`
+  const layer = `${leafOf(layers)}.0.`
+  const withLayers = new Set<string>()
+  for (const name of names) {
+    const at = name.startsWith(layer) ? 0 : name.indexOf(`.${layer}`) + 1
+    if (at > 0 || name.startsWith(layer)) withLayers.add(name.slice(0, Math.max(0, at - 1)))
+  }
+  const roots = names
+    .filter((name) => leafOf(parentOf(name)) === leafOf(embedding) && name.endsWith(table))
+    .map((name) => parentOf(parentOf(name)))
+    .filter((root) => withLayers.has(root) && !OTHER_PARTS.test(`${root}.`))
+  const [root = canonical, other] = roots
+  if (other === undefined) return root
+  throw invalidCheckpoint(
+    `${directory}: ${quoted(joined(root, table))} and ${quoted(joined(other, table))} both have layers beside them; ` +
+      'which of the two models is meant cannot be known',
+  )
+}
+
+/** Names that a head may have: beside the text model, or beside what that is a part of. */
+function headNames(root: string, { head }: ModuleNames): string[] {
+  const names = [head]
+  for (let parent = root; parent !== ''; parent = parentOf(parent)) names.push(`${parent}.${head}`)
+  return root === '' ? [...names, `model.${head}`] : names
+}
+
+/** Layers up to the highest number that is stored, whatever is missing between. */
+function countLayers(names: readonly string[], prefix: string): number {
+  let layers = 0
+  for (const name of names) {
+    if (!name.startsWith(prefix)) continue
+    const number = /^\d{1,9}(?=\.)/.exec(name.slice(prefix.length, prefix.length + 10))
+    if (number) layers = Math.max(layers, Number(number[0]) + 1)
+  }
+  return layers
+}
+
+function isWithin(name: string, module: string): boolean {
+  return name === module || name.startsWith(`${module}.`)
+}
+
+function joined(parent: string, rest: string): string {
+  return parent === '' ? rest : `${parent}.${rest}`
+}
+
+/** `''` for a name without dots. */
+function parentOf(name: string): string {
+  return name.slice(0, Math.max(0, name.lastIndexOf('.')))
+}
+
+function leafOf(name: string): string {
+  return name.slice(name.lastIndexOf('.') + 1)
+}
