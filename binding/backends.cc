@@ -23,16 +23,26 @@ static std::optional<int> index_of(const std::string& device, const std::string&
   return std::stoi(device.substr(digits));
 }
 
-#ifndef BILLFISH_WITH_CUDA
-// What stands in for them in a build without CUDA.
-namespace cuda {
-[[noreturn]] static void refuse(int index) {
-  throw Error("DEVICE_NOT_FOUND",
-              "There is no device cuda:" + std::to_string(index) + ": " + explain(discover_cuda_devices()));
+#if !defined(BILLFISH_WITH_CUDA) || !defined(BILLFISH_WITH_EMULATOR)
+[[noreturn]] static void refuse(const std::string& kind, int index, const std::string& reason) {
+  throw Error("DEVICE_NOT_FOUND", "There is no device " + kind + ":" + std::to_string(index) + ": " + reason);
 }
+#endif
+
+// What stands in for the backends that are not compiled in.
+#ifndef BILLFISH_WITH_CUDA
+namespace cuda {
+[[noreturn]] static void refuse(int index) { billfish::refuse("cuda", index, explain(discover_cuda_devices())); }
 std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options) { refuse(options.index); }
 TuneReport tune(const TuneOptions& options) { refuse(options.device); }
 }  // namespace cuda
+#endif
+#ifndef BILLFISH_WITH_EMULATOR
+namespace emulated {
+[[noreturn]] static void refuse(int index) { billfish::refuse("emulated", index, explain_emulator()); }
+std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options) { refuse(options.index); }
+TuneReport tune(const TuneOptions& options) { refuse(options.device); }
+}  // namespace emulated
 #endif
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {

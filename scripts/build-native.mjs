@@ -4,8 +4,10 @@
 //
 //   BILLFISH_CUDA=on|off|auto                        whether the CUDA backend is compiled in
 //   BILLFISH_CUDA_ARCHITECTURES=default|release|LIST  for which GPUs
+//   BILLFISH_EMULATOR=on|off                         whether the emulator is compiled in, which the tests need
+//   BILLFISH_UNITY=on|off                            sources in batches: sooner built, later built again
 // A value stays in force for later builds until another one is given.
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import os from 'node:os'
 import { dirname, join } from 'node:path'
@@ -16,17 +18,18 @@ import { modified, newest, root, run } from './steps.mjs'
 const buildFolder = join(root, 'build')
 const addon = join(buildFolder, 'Release', 'billfish.node')
 const stamp = join(buildFolder, 'Release', 'built')
-const cudaOptions = ['BILLFISH_CUDA', 'BILLFISH_CUDA_ARCHITECTURES']
+const options = ['BILLFISH_CUDA', 'BILLFISH_CUDA_ARCHITECTURES', 'BILLFISH_EMULATOR', 'BILLFISH_UNITY']
 
-/** The CUDA options that the environment gives and the last configuration does not have. */
+/** True once CMake has configured the build folder. */
+export function isConfigured() {
+  return existsSync(join(buildFolder, 'CMakeCache.txt'))
+}
+
+/** The options that the environment gives and the last configuration does not have. */
 function changedOptions() {
-  let cache = ''
-  try {
-    cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
-  } catch {
-    return [] // not configured yet: CMake reads the environment itself
-  }
-  return cudaOptions.filter((name) => {
+  if (!isConfigured()) return [] // CMake reads the environment itself
+  const cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
+  return options.filter((name) => {
     const wanted = process.env[name]
     return wanted && wanted !== cache.match(new RegExp(`^${name}:STRING=(.*)$`, 'm'))?.[1]
   })

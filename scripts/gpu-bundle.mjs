@@ -19,6 +19,7 @@ const bundle = join(folder, 'billfish-gpu')
 
 const text = (program, ...args) => execFileSync(program, args, { cwd: root, encoding: 'utf8' }).trim()
 
+process.env.BILLFISH_CUDA ||= 'on'
 buildNative()
 buildTypeScript()
 const native = join(root, 'build-gpu-native')

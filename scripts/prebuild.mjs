@@ -23,6 +23,7 @@ function writeProgram() {
 }
 
 process.env.BILLFISH_CUDA_ARCHITECTURES ||= 'release'
+process.env.BILLFISH_EMULATOR = 'off'
 buildNative()
 rmSync(staging, { recursive: true, force: true })
 rmSync(join(root, 'prebuilds'), { recursive: true, force: true })

@@ -1,13 +1,20 @@
 // Makes a clone ready to run: installs packages, builds the addon, compiles TypeScript; each only when it is needed, and
 // without a word when nothing is. `npm test` and `npm run demo` begin with it.
+//
+//   node scripts/setup.mjs [emulator] [cuda]
+//
+// The arguments are parts of the addon that the caller cannot do without; parts that are there already stay.
 import { utimesSync } from 'node:fs'
 import { join } from 'node:path'
-import { buildNative, nativeBuildNeeded } from './build-native.mjs'
+import { buildNative, isConfigured, nativeBuildNeeded } from './build-native.mjs'
 import { buildTypeScript, typeScriptBuildNeeded } from './build-ts.mjs'
 import { requireBuildTools, requireNode } from './requirements.mjs'
 import { modified, root, run } from './steps.mjs'
 
 requireNode()
+
+if (!isConfigured()) process.env.BILLFISH_UNITY ||= 'on' // somebody waits for the first build
+for (const part of process.argv.slice(2)) process.env[`BILLFISH_${part.toUpperCase()}`] ||= 'on'
 
 const installed = join(root, 'node_modules', '.package-lock.json')
 const installNeeded = modified(installed) < modified(join(root, 'package-lock.json'))
@@ -26,5 +33,5 @@ if (buildNeeded) {
 }
 if (typeScriptBuildNeeded()) {
   console.log('billfish: compiling TypeScript')
-  buildTypeScript()
+  buildTypeScript({ check: false }) // `npm run typecheck` is for that
 }

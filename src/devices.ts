@@ -19,6 +19,7 @@ export interface CudaDevice extends NativeCudaDevice {
 /**
  * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests of what is meant for
  * GPUs, thousands of times slower than one. It must be named (`deviceMap: 'emulated:0'`); billfish never chooses it.
+ * Only builds with BILLFISH_EMULATOR=on have it.
  */
 export interface EmulatedDevice extends NativeEmulatedDevice {
   readonly kind: 'emulated'
@@ -27,6 +28,15 @@ export interface EmulatedDevice extends NativeEmulatedDevice {
 export interface Devices {
   readonly devices: readonly (CpuDevice | CudaDevice | EmulatedDevice)[]
   readonly cuda: CudaStatus
+  /** Only where emulated devices were asked for. */
+  readonly emulator?: EmulatorStatus
+}
+
+export interface EmulatorStatus {
+  /** Whether this build of billfish has the emulator in it; published builds do not. */
+  readonly compiled: boolean
+  /** Why there are no emulated devices, in words; null where there are. */
+  readonly reason: string | null
 }
 
 export interface DevicesOptions {
@@ -76,5 +86,6 @@ function withKinds({ devices: cudaDevices, cuda, cpu }: NativeDevices, { emulate
       ...emulatedDevices.map((device) => ({ kind: 'emulated' as const, ...device })),
     ],
     cuda,
+    ...(emulated && { emulator: { compiled: addon().noEmulator === null, reason: addon().noEmulator } }),
   }
 }

@@ -11,6 +11,7 @@ export {
   devices,
   discoverDevices,
   type EmulatedDevice,
+  type EmulatorStatus,
 } from './devices'
 export { BillfishError, type ErrorCode } from './errors'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'

@@ -40,9 +40,9 @@ Program program_of(const AttentionCase& c) {
   return program;
 }
 
-class Bench {
+class AttentionBench {
  public:
-  Bench(const Target& target, const AttentionCase& c, const Control& control)
+  AttentionBench(const Target& target, const AttentionCase& c, const Control& control)
       : case_(c), control_(control), bench_(target, program_of(c), {}, limits_of(c), control) {
     const StageLimits limits = limits_of(c);
     const size_t half_bytes = static_cast<size_t>(limits.positions()) * static_cast<size_t>(c.kv_heads) *
@@ -135,7 +135,7 @@ AttentionMachine measure_attention(const Target& target, const std::vector<Atten
   const std::unique_ptr<Backend> backend = make_backend(target.device, target.backend);
   const std::unique_ptr<Instruments> instruments = backend->instruments();
   for (size_t index = 0; index < cases.size(); ++index) {
-    AttentionResult result = Bench(target, cases[index], control).run();
+    AttentionResult result = AttentionBench(target, cases[index], control).run();
     result.index = index;
     on_result(result);
   }

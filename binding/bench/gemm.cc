@@ -51,10 +51,10 @@ std::vector<WeightShape> weight_shapes(const GemmCase& shape, const GemmOptions&
 }
 
 // One case with weights of one kind, copied until no cache holds them.
-class Bench {
+class GemmBench {
  public:
-  Bench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t most_rows,
-        const Control& control)
+  GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t most_rows,
+            const Control& control)
       : bench_(target, program_of(shape), weight_shapes(shape, options, bits), limits_of(most_rows), control) {
     const DType type = target.backend.activation_type;
     do {
@@ -158,11 +158,11 @@ GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const
     const GemmCase& shape = options.cases[index];
     std::map<int64_t, double> vendor_seconds;  // by rows
     if (!machine.vendor.empty()) {
-      Bench bench(target, as_one(shape), options, 16, most_rows, control);
+      GemmBench bench(target, as_one(shape), options, 16, most_rows, control);
       for (const int64_t rows : options.rows) vendor_seconds[rows] = bench.vendor_seconds(rows);
     }
     for (const int64_t bits : options.bits) {
-      Bench bench(target, shape, options, bits, most_rows, control);
+      GemmBench bench(target, shape, options, bits, most_rows, control);
       const double memory_rate = bench.instruments().memory_rate();
       for (const int64_t rows : options.rows) {
         const Timing timing = bench.linear(rows);
@@ -174,7 +174,7 @@ GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const
   }
   if (!machine.vendor.empty()) {
     constexpr int64_t size = 8192;  // large enough for any device to be at its best
-    Bench bench(target, {{size}, size}, options, 16, size, control);
+    GemmBench bench(target, {{size}, size}, options, 16, size, control);
     if (const double seconds = bench.vendor_seconds(size); seconds > 0) {
       machine.vendor_flops = 2.0 * size * size * size / seconds;
     }

@@ -13,13 +13,15 @@ namespace {
 
 uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
 
-std::unique_ptr<Weight> load(Backend& backend, const VectorSpec& spec, const MappedFiles& files, LoadControl& control) {
+std::unique_ptr<Weight> load_weight(Backend& backend, const VectorSpec& spec, const MappedFiles& files,
+                                    LoadControl& control) {
   auto weight = backend.make_vector(read_vector(spec.weight, spec.length, files));
   control.bytes_done += spec.weight.bytes;
   return weight;
 }
 
-std::unique_ptr<Weight> load(Backend& backend, const MatrixSpec& spec, const MappedFiles& files, LoadControl& control) {
+std::unique_ptr<Weight> load_weight(Backend& backend, const MatrixSpec& spec, const MappedFiles& files,
+                                    LoadControl& control) {
   const MatrixSource source(spec, files);
   auto weight = backend.make_matrix(spec.out, spec.in, spec.weight.dtype, source.bias());
   const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(spec.weight.dtype);
@@ -33,8 +35,8 @@ std::unique_ptr<Weight> load(Backend& backend, const MatrixSpec& spec, const Map
   return weight;
 }
 
-std::unique_ptr<Weight> load(Backend& backend, const QuantizedSpec& spec, const MappedFiles& files,
-                             LoadControl& control) {
+std::unique_ptr<Weight> load_weight(Backend& backend, const QuantizedSpec& spec, const MappedFiles& files,
+                                    LoadControl& control) {
   const std::unique_ptr<CanonicalSource> source = open_quantized(spec, files);
   auto weight = backend.make_quantized(source->shape());
   fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
@@ -89,7 +91,8 @@ void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const Mapp
     if (control.cancelled) throw Error("ABORTED", "Loading was aborted.");
     try {
       stage.set_weight(
-          i, std::visit([&](const auto& spec) { return load(stage.backend(), spec, files, control); }, specs[i]));
+          i,
+          std::visit([&](const auto& spec) { return load_weight(stage.backend(), spec, files, control); }, specs[i]));
     } catch (const Error&) {
       check_pages(files);  // what was wrong with the numbers may be that they were not there
       throw;

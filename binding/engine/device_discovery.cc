@@ -1,12 +1,5 @@
 #include "engine/device_discovery.h"
 
-#include "engine/error.h"
-
-#ifdef BILLFISH_WITH_CUDA
-#include "cuda/runtime/discovery.h"
-#include "cuda/runtime/self_test.h"
-#endif
-
 namespace billfish {
 
 std::string cuda_version_text(int version) {
@@ -53,27 +46,5 @@ std::string explain(const CudaReport& report) {
   }
   return "";
 }
-
-#ifdef BILLFISH_WITH_CUDA
-
-CudaReport discover_cuda_devices() { return cuda::discover(); }
-
-void test_cuda_device(int index) {
-  const CudaReport report = discover_cuda_devices();
-  if (report.status != CudaStatus::available) throw Error("DEVICE_NOT_FOUND", "no CUDA device: " + explain(report));
-  if (index < 0 || index >= static_cast<int>(report.devices.size())) {
-    throw Error("DEVICE_NOT_FOUND", "there is no cuda:" + std::to_string(index) + "; this process sees " +
-                                        std::to_string(report.devices.size()) + " CUDA devices, numbered from cuda:0");
-  }
-  cuda::self_test(index);
-}
-
-#else
-
-CudaReport discover_cuda_devices() { return {}; }
-
-void test_cuda_device(int) { throw Error("DEVICE_NOT_FOUND", "no CUDA device: " + explain(discover_cuda_devices())); }
-
-#endif
 
 }  // namespace billfish

@@ -57,8 +57,11 @@ struct EmulatedDevice {
   int multiprocessors = 0;
 };
 
-// Throws INVALID_OPTION for a BILLFISH_EMULATED_MEMORY that is no size.
+// Empty in a build without the emulator. Throws INVALID_OPTION for a BILLFISH_EMULATED_MEMORY that is no size.
 std::vector<EmulatedDevice> list_emulated_devices();
+
+// Why there are no emulated devices and how to get them, for a person; empty where there are.
+std::string explain_emulator();
 
 // 13010 -> "13.1"
 std::string cuda_version_text(int version);

@@ -78,9 +78,6 @@ std::vector<int64_t> integers(const Napi::Object& object, const char* name, int6
   return values;
 }
 
-int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
-  return to_integer(property(object, name), name, low, high);
-}
 
 GemmOptions parse_gemm(const Napi::Object& spec) {
   GemmOptions options;

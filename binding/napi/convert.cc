@@ -51,6 +51,10 @@ int64_t to_integer(const Napi::Value& value, const char* name, int64_t low, int6
   return static_cast<int64_t>(number);
 }
 
+int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
+  return to_integer(property(object, name), name, low, high);
+}
+
 Napi::Object to_object(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) wrong(name, "an object");
   return value.As<Napi::Object>();

@@ -154,6 +154,7 @@ void init_devices(Napi::Env env, Napi::Object exports) {
   exports["devices"] = Napi::Function::New(env, devices, "devices");
   exports["discoverDevices"] = Napi::Function::New(env, discover_devices, "discoverDevices");
   exports["emulatedDevices"] = Napi::Function::New(env, emulated_devices, "emulatedDevices");
+  exports["noEmulator"] = text_or_null(env, explain_emulator());
   exports["testCudaDevice"] = Napi::Function::New(env, test_device, "testCudaDevice");
 }
 

@@ -11,9 +11,6 @@ namespace {
 constexpr int64_t int32_max = 0x7fffffff;
 constexpr int64_t safe_max = (int64_t{1} << 53) - 1;
 
-int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
-  return to_integer(property(object, name), name, low, high);
-}
 int32_t id(const Napi::Object& object, const char* name) {
   return static_cast<int32_t>(integer(object, name, 0, int32_max));
 }

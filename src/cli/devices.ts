@@ -23,7 +23,7 @@ Examples:
     })
 }
 
-function describe({ devices, cuda }: Devices, width: number): string {
+function describe({ devices, cuda, emulator }: Devices, width: number): string {
   const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
   const libraries = libraryInWords('cuBLAS', cuda.cublas) + libraryInWords('NCCL', cuda.nccl)
@@ -31,7 +31,8 @@ function describe({ devices, cuda }: Devices, width: number): string {
     formatTable(rows, 'll', width) +
     (cuda.available
       ? `CUDA: ${versions}\n${libraries}`
-      : wrap(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width))
+      : wrap(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width)) +
+    (emulator?.reason ? wrap(`No emulated device: ${emulator.reason}`, width) : '')
   )
 }
 

@@ -205,6 +205,8 @@ export interface Addon {
   /** The same, asked on a thread of Node.js's pool. */
   discoverDevices(): Promise<NativeDevices>
   emulatedDevices(): NativeEmulatedDevice[]
+  /** Why there are no emulated devices; null where there are. */
+  readonly noEmulator: string | null
   testCudaDevice(index: number): void
   /** The file that tunings are read from; '' where BILLFISH_CUDA_TUNING is 'off'. */
   tuningPath(): string

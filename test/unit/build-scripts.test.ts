@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -47,6 +47,33 @@ describe('build scripts', () => {
     expect(text).toContain('c++ does not compile C++20 (g++ 8.5.0)')
     expect(text).toContain('CMake is 3.18.4; 3.22 or later is needed')
     expect(text).toContain('sudo apt-get install -y g++ cmake\n')
+  })
+
+  /** What CMake says when it configures the project, without an nvidia-smi and with these variables. */
+  const configured = (variables: NodeJS.ProcessEnv) => {
+    program('nvidia-smi', 'exit 9')
+    const env = { ...process.env, ...variables, PATH: `${folder}:${process.env.PATH}` }
+    const args = ['-S', join(scripts, '..'), '-B', join(folder, 'build')]
+    const { status, stdout, stderr } = spawnSync('cmake', args, { encoding: 'utf8', env })
+    return { status, text: (stdout + stderr).replace(/\s+/g, ' ') }
+  }
+
+  it.skipIf(existsSync('/proc/driver/nvidia/gpus') || existsSync('/dev/nvidia0'))(
+    'leave CUDA out where no GPU is seen, unless it is asked for',
+    () => {
+      const { status, text } = configured({ BILLFISH_CUDA: 'auto' })
+      expect({ status, text }).toMatchObject({ status: 0 })
+      expect(text).toContain('CUDA is left out: no NVIDIA GPU is seen here')
+      expect(text).toContain('BILLFISH_CUDA=on compiles it all the same')
+      const wanted = configured({ BILLFISH_CUDA: 'on', CUDACXX: join(folder, 'no-nvcc') })
+      expect(wanted.text).not.toContain('no NVIDIA GPU is seen')
+    },
+  )
+
+  it('refuse a setting that is neither on nor off', () => {
+    const { status, text } = configured({ BILLFISH_CUDA: 'off', BILLFISH_EMULATOR: 'perhaps' })
+    expect(status).toBe(1)
+    expect(text).toContain("BILLFISH_EMULATOR is 'perhaps'; it must be on or off.")
   })
 
   it('compare versions by number', () => {

@@ -20,6 +20,8 @@ const program = (source: string, options = {}) =>
 
 test('they are listed on request only', () => {
   expect(devices().devices.filter(({ kind }) => kind === 'emulated')).toEqual([])
+  expect(devices().emulator).toBeUndefined()
+  expect(devices({ emulated: true }).emulator).toEqual({ compiled: true, reason: null })
   const [first, ...others] = devices({ emulated: true }).devices.filter((device) => device.kind === 'emulated')
   expect(first).toMatchObject({ device: 'emulated:0', computeCapability: '9.0', totalBytes: 4 * 2 ** 30 })
   expect(first?.freeBytes).toBeLessThanOrEqual(4 * 2 ** 30)
