@@ -15,6 +15,7 @@ import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
 import { defaultShape } from './lib/random-qwen2.mjs'
 import { summary } from './lib/statistics.mjs'
 import { defaultFolder, ggufModel, gptqModel } from './make-model.mjs'
+import { IkLlamaBench } from './peers/ik-llama.mjs'
 import { ggufBytesPerToken } from './peers/qwen2-gguf.mjs'
 
 const promptTokens = 512
@@ -28,7 +29,8 @@ const usage = `npm run bench -- cpu [options]
   --layers <n>    decoder layers, fewer for a quick look (${defaultShape.layers})
   --dtype <type>  billfish's dtype (auto)
   --models <dir>  where the models are made and kept (${defaultFolder})
-  --alone         leave llama.cpp out`
+  --alone         leave llama.cpp out
+  --ik-llama-bench <path>  measure ik_llama.cpp, too, by the llama-bench that you have built of it`
 
 /** Token ids without a pattern that a cache or predictor could use. */
 const tokenIds = (count, vocab) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919) % (vocab - 300)))
@@ -113,8 +115,9 @@ async function chooseFlashAttention(program, requests) {
  * Speeds of all programs, loaded at once and measured in turn; the order changes from round to round. The memory's read
  * bandwidth is measured along with them: on a shared machine it moves.
  */
-async function measureSpeeds(programs, requests, rounds, bandwidthProgram) {
+async function measureSpeeds(programs, ik, requests, rounds, bandwidthProgram) {
   const answers = new Map(programs.map((program) => [program, { prefill: [], decode: [] }]))
+  const ikRates = { prefill: [], decode: [] }
   const bandwidths = []
   const busy = []
   for (let round = 0; round < rounds; round++) {
@@ -126,10 +129,11 @@ async function measureSpeeds(programs, requests, rounds, bandwidthProgram) {
         const answer = await program.child.request(method, { ...options, ...program.settings[method] })
         answers.get(program)[method].push(answer)
       }
+      if (ik) ikRates[method].push(ik.measure(method))
     }
     console.error(`round ${round + 1} of ${rounds}`)
   }
-  return { answers, readBandwidth: summary(bandwidths), busyCores: summary(busy) }
+  return { answers, ikRates, readBandwidth: summary(bandwidths), busyCores: summary(busy) }
 }
 
 /** How many tokens two greedy runs share from the start. */
@@ -149,6 +153,7 @@ export async function run(args) {
       dtype: { type: 'string', default: 'auto' },
       models: { type: 'string', default: defaultFolder },
       alone: { type: 'boolean', default: false },
+      'ik-llama-bench': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -157,6 +162,10 @@ export async function run(args) {
   const shape = { ...defaultShape, layers: count('layers', values.layers) }
   const programs = contestants(options, shape)
   const [billfish, llama] = programs
+  const tokens = { prefill: promptTokens, prompt: shortPrompt, decode: decodeTokens }
+  const ikProgram = options['ik-llama-bench']
+  const ik = ikProgram && new IkLlamaBench(ikProgram, ggufModel(options.models, shape), tokens, availableParallelism())
+  ik?.chooseSettings() // first of all: a program that does not run should say so at once
   const bandwidthProgram = nativeProgram('bandwidth')
   const requests = {
     prefill: { ids: tokenIds(promptTokens, shape.vocab), contextSize },
@@ -170,12 +179,18 @@ export async function run(args) {
     }
     for (const [method, request] of Object.entries(requests)) await billfish.child.request(method, request) // warm-up
     if (llama) await chooseFlashAttention(llama, requests)
-    const { answers, ...surroundings } = await measureSpeeds(programs, requests, options.rounds, bandwidthProgram)
+    const { answers, ikRates, ...surroundings } = await measureSpeeds(
+      programs,
+      ik,
+      requests,
+      options.rounds,
+      bandwidthProgram,
+    )
     const result = {
       benchmark: 'cpu',
       machine: machine(),
       shape,
-      tokens: { prefill: promptTokens, prompt: shortPrompt, decode: decodeTokens },
+      tokens,
       rounds: options.rounds,
       dtype: options.dtype,
       ...surroundings,
@@ -206,6 +221,10 @@ export async function run(args) {
     if (llama) {
       const generated = (program) => answers.get(program).decode[0].generated
       result.commonGreedyTokens = commonPrefix(generated(billfish), generated(llama))
+    }
+    if (ik) {
+      const { version, settings } = ik
+      result.ikLlama = { version, settings, prefill: summary(ikRates.prefill), decode: summary(ikRates.decode) }
     }
     console.log(cpuReport(result))
     if (shape.layers === defaultShape.layers && !options.alone) writeResult(result)

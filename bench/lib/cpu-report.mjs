@@ -70,5 +70,17 @@ export function cpuReport(result) {
         `${overheadMillisecondsPerToken.toFixed(2)} ms a token outside its native decode call`,
     )
   }
+  if (result.ikLlama) lines.push('', ...ikLlamaLines(result.ikLlama, billfish, tokens))
   return lines.join('\n')
+}
+
+/** ik_llama.cpp's speeds, and billfish's over them. */
+function ikLlamaLines({ version, settings, ...speeds }, billfish, tokens) {
+  const line = (method) => {
+    const { flashAttention, repack } = settings[method]
+    const ratio = (billfish[method].median / speeds[method].median).toFixed(2)
+    const how = `flash attention ${flashAttention ? 'on' : 'off'}, repacking ${repack ? 'on' : 'off'}`
+    return `  ${method} ${tokens[method]}: ${range(speeds[method])} tokens/s with ${how}; billfish ${ratio}x`
+  }
+  return [`ik_llama.cpp ${version} by its llama-bench, at its fastest settings:`, line('prefill'), line('decode')]
 }
