@@ -51,6 +51,10 @@ int64_t to_integer(const Napi::Value& value, const char* name, int64_t low, int6
   return static_cast<int64_t>(number);
 }
 
+float number(const Napi::Object& object, const char* name) {
+  return static_cast<float>(to_number(property(object, name), name));
+}
+
 int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
   return to_integer(property(object, name), name, low, high);
 }

@@ -20,7 +20,10 @@ bool to_bool(const Napi::Value& value, const char* name);
 double to_number(const Napi::Value& value, const char* name);
 // A whole number within [low, high] (at most 2^53).
 int64_t to_integer(const Napi::Value& value, const char* name, int64_t low, int64_t high);
-int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high);  // of a property
+constexpr int64_t int32_max = 0x7fffffff;
+// Of properties that must be there.
+float number(const Napi::Object& object, const char* name);
+int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high);
 Napi::Object to_object(const Napi::Value& value, const char* name);
 Napi::Array to_array(const Napi::Value& value, const char* name);
 std::vector<int32_t> to_int32s(const Napi::Value& value, const char* name);  // an Int32Array

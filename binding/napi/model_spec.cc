@@ -8,14 +8,10 @@
 namespace billfish {
 namespace {
 
-constexpr int64_t int32_max = 0x7fffffff;
 constexpr int64_t safe_max = (int64_t{1} << 53) - 1;
 
 int32_t id(const Napi::Object& object, const char* name) {
   return static_cast<int32_t>(integer(object, name, 0, int32_max));
-}
-float number(const Napi::Object& object, const char* name) {
-  return static_cast<float>(to_number(property(object, name), name));
 }
 std::string string(const Napi::Object& object, const char* name) { return to_string(property(object, name), name); }
 

@@ -8,14 +8,6 @@
 namespace billfish {
 namespace {
 
-constexpr double int32_max = 0x7fffffff;
-
-float number(const Napi::Object& object, const char* name) {
-  return static_cast<float>(to_number(property(object, name), name));
-}
-int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
-  return to_integer(property(object, name), name, low, high);
-}
 std::vector<int32_t> optional_int32s(const Napi::Object& object, const char* name) {
   return has(object, name) ? to_int32s(property(object, name), name) : std::vector<int32_t>();
 }
@@ -24,7 +16,7 @@ SamplingRequest parse_sampling(const Napi::Object& object) {
   SamplingRequest request;
   SamplingParameters& p = request.parameters;
   p.temperature = number(object, "temperature");
-  p.top_k = static_cast<int32_t>(integer(object, "topK", 0, static_cast<int64_t>(int32_max)));
+  p.top_k = static_cast<int32_t>(integer(object, "topK", 0, int32_max));
   p.top_p = number(object, "topP");
   p.min_p = number(object, "minP");
   p.repetition_penalty = number(object, "repetitionPenalty");
