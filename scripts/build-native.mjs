@@ -25,14 +25,19 @@ export function isConfigured() {
   return existsSync(join(buildFolder, 'CMakeCache.txt'))
 }
 
+/** True when the build folder is configured with CUDA. */
+export function isCudaCompiled() {
+  const plans = ['build.ninja', 'Makefile'].map((name) => join(buildFolder, name)).filter(existsSync)
+  return plans.some((plan) => /\bpublished_cuda\b/.test(readFileSync(plan, 'utf8')))
+}
+
 /** The options that the environment gives and the last configuration does not have. */
 function changedOptions() {
   if (!isConfigured()) return [] // CMake reads the environment itself
   const cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
-  return options.filter((name) => {
-    const wanted = process.env[name]
-    return wanted && wanted !== cache.match(new RegExp(`^${name}:STRING=(.*)$`, 'm'))?.[1]
-  })
+  const configured = (name) => cache.match(new RegExp(`^${name}:STRING=(.*)$`, 'm'))?.[1]
+  if (configured('BILLFISH_EMULATOR') === undefined) process.env.BILLFISH_EMULATOR ||= 'on' // it was in every build once
+  return options.filter((name) => process.env[name] && process.env[name] !== configured(name))
 }
 
 /** True when the addon is missing, older than a source, or built with other options. */

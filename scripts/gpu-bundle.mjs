@@ -21,7 +21,7 @@ const text = (program, ...args) => execFileSync(program, args, { cwd: root, enco
 
 process.env.BILLFISH_CUDA ||= 'on'
 buildNative()
-buildTypeScript()
+await buildTypeScript()
 const native = join(root, 'build-gpu-native')
 const options = ['-DBILLFISH_GPU_TESTS=ON', '-DBILLFISH_CUDA=on', '-DCMAKE_BUILD_TYPE=Release']
 const tests = 'billfish_gpu_tests'

@@ -7,7 +7,7 @@
 import { utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildNative, isConfigured, nativeBuildNeeded } from './build-native.mjs'
-import { buildTypeScript, typeScriptBuildNeeded } from './build-ts.mjs'
+import { compileTypeScript, typeScriptBuildNeeded } from './build-ts.mjs'
 import { requireBuildTools, requireNode } from './requirements.mjs'
 import { modified, root, run } from './steps.mjs'
 
@@ -23,7 +23,7 @@ if (buildNeeded) requireBuildTools() // before the download of packages
 
 if (installNeeded) {
   console.log('billfish: installing packages')
-  run('npm', [modified(installed) === 0 ? 'ci' : 'install', '--no-audit', '--no-fund', '--loglevel=error'])
+  run('npm', [modified(installed) === 0 ? 'ci' : 'install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
   const now = new Date()
   utimesSync(installed, now, now)
 }
@@ -33,5 +33,5 @@ if (buildNeeded) {
 }
 if (typeScriptBuildNeeded()) {
   console.log('billfish: compiling TypeScript')
-  buildTypeScript({ check: false }) // `npm run typecheck` is for that
+  compileTypeScript() // types are checked by `npm run typecheck` and `npm run build`
 }

@@ -1,81 +1,95 @@
-// Packs the package with a prebuilt addon, installs the tarball in an empty folder, and uses it from there as its users
-// do: require, import, types, the command line, a generation on the demo model. Prints one line a check, then
-// "N passed, N failed".
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+// Assembles and packs what is published, installs the tarballs in an empty folder, and uses them from there as their users
+// do: require, import, types, the command line, a generation on the demo model; in other versions of Node.js, in Bun, in
+// test runners and bundles. Prints one line a check, then "N passed, N failed".
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { buildTypeScript } from './build-ts.mjs'
-import { root, run } from './steps.mjs'
+import { isCudaCompiled } from './build-native.mjs'
+import { check, expect, finish, outputOf, skip } from './checks.mjs'
+import { checkRuntimes } from './package-runtimes.mjs'
+import { checkTools } from './package-tools.mjs'
+import { assemblePackages } from './packages.mjs'
 
-const megabyte = 1024 * 1024
-const largestTarball = 30 * megabyte
-let passed = 0
-let failed = 0
-
-/** Runs one check; `action` throws, or returns a remark to print. */
-function check(name, action) {
-  try {
-    const remark = action()
-    ++passed
-    console.log(`ok      ${name}${remark ? `: ${remark}` : ''}`)
-  } catch (error) {
-    ++failed
-    console.log(`FAILED  ${name}: ${error.message}`)
-  }
-}
-
-function expect(condition, message) {
-  if (!condition) throw new Error(message)
-}
-
-/** What a program prints; throws with its output when it exits with another code than `code`. */
-function outputOf(program, args, { cwd, code = 0, env = {} }) {
-  const { status, stdout, stderr, error } = spawnSync(program, args, {
-    cwd,
-    encoding: 'utf8',
-    env: { ...process.env, ...env },
-    timeout: 300_000,
-  })
-  if (status !== code) {
-    const text = `${stdout}${stderr}`.slice(-3000)
-    throw new Error(`${program} ${args.join(' ')} exited with ${error?.message ?? status}, not ${code}:\n${text}`)
-  }
-  return stdout + (code === 0 ? '' : stderr)
-}
-
-run(process.execPath, [join(root, 'scripts', 'prebuild.mjs')])
-buildTypeScript()
+const megabyte = 1e6
+const largestTarball = 10 * megabyte // of billfish without an addon
+const cuda = isCudaCompiled()
+const packed = await assemblePackages({ cuda })
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'billfish-package-')))
 const project = join(folder, 'project')
 const installed = join(project, 'node_modules', 'billfish')
 mkdirSync(project)
 const node = (...args) => outputOf(process.execPath, args, { cwd: project })
-
-const packOutput = outputOf('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })
-const parsed = JSON.parse(packOutput)
-const pack = Array.isArray(parsed) ? parsed[0] : Object.values(parsed)[0]
-const files = pack.files.map(({ path }) => path)
+const { files } = packed.main
 
 check('the tarball holds what it should', () => {
   const needed = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CMakeLists.txt', 'cuda/CMakeLists.txt']
   needed.push('dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts', 'dist/cli/main.js')
   needed.push('dist/generation/text-worker-thread.js')
   needed.push('binding/napi/addon.cc', 'scripts/build-native.mjs', 'examples/demo-model/model.safetensors')
-  const prebuilt = `prebuilds/${process.platform}-${process.arch}/billfish.glibc.node`
-  const missing = [...needed, prebuilt].filter((path) => !files.includes(path))
+  const missing = needed.filter((path) => !files.includes(path))
   expect(missing.length === 0, `missing: ${missing.join(', ')}`)
-  const strange = files.filter((path) => /^(test|src|node_modules|build|\.)|\.tsbuildinfo$/.test(path))
+  const strange = files.filter((path) => /^(test|src|node_modules|build|packages|\.)|\.(tsbuildinfo|node)$/.test(path))
   expect(strange.length === 0, `should not be there: ${strange.join(', ')}`)
-  expect(pack.size < largestTarball, `${pack.size} bytes is more than ${largestTarball}`)
-  return `${files.length} files, ${(pack.size / megabyte).toFixed(1)} MB packed`
+  const types = files.filter((path) => path.endsWith('.d.ts') || path.endsWith('.d.mts'))
+  expect(types.join() === 'dist/index.d.mts,dist/index.d.ts', `types are in ${types.join(', ')}`)
+  expect(packed.main.size < largestTarball, `${packed.main.size} bytes is more than ${largestTarball}`)
+  return `${files.length} files, ${(packed.main.size / megabyte).toFixed(1)} MB packed`
 })
 
-check('it installs in an empty folder', () => {
-  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true }))
-  const args = ['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, pack.filename)]
+for (const variant of ['cpu', 'cuda']) {
+  const name = `the package with the addon for ${variant === 'cpu' ? 'the CPU' : 'CUDA'} holds that alone`
+  if (packed[variant] === undefined) {
+    skip(name, 'this build has no CUDA in it')
+    continue
+  }
+  check(name, () => {
+    const { files, size, addonBytes } = packed[variant]
+    expect(files.join() === 'LICENSE,README.md,billfish.node,package.json', `it holds ${files.join(', ')}`)
+    return `addon ${(addonBytes / megabyte).toFixed(1)} MB, ${(size / megabyte).toFixed(1)} MB packed`
+  })
+}
+
+/** npm's look-ups of the platform packages end at the tarballs instead of the registry. */
+function install(...tarballs) {
+  const names = { '@billfish/linux-x64': packed.cpu, '@billfish/linux-x64-cuda': packed.cuda }
+  const overrides = Object.entries(names).flatMap(([name, pack]) => (pack ? [[name, `file:${pack.tarball}`]] : []))
+  const manifest = { name: 'project', private: true, overrides: Object.fromEntries(overrides) }
+  writeFileSync(join(project, 'package.json'), JSON.stringify(manifest))
+  const args = ['install', '--prefer-offline', '--no-audit', '--no-fund', ...tarballs]
   outputOf('npm', args, { cwd: project })
+}
+
+/** The addon that the installed billfish uses. */
+const addonInUse = () => JSON.parse(node('-p', 'JSON.stringify(require("billfish").devices().addon)'))
+
+check('it installs in an empty folder, with the addon for the CPU and nothing to build', () => {
+  install(packed.main.tarball)
   expect(!existsSync(join(installed, 'build')), 'something was built at install time')
+  expect(existsSync(join(project, 'node_modules/@billfish/linux-x64')), 'no @billfish/linux-x64')
+  expect(!existsSync(join(project, 'node_modules/@billfish/linux-x64-cuda')), 'nobody asked for CUDA')
+  const { source, package: name, passedOver } = addonInUse()
+  expect(source === 'package' && name === '@billfish/linux-x64' && passedOver === null, `it uses ${source} ${name}`)
+})
+
+check('the published addon has no emulator, and says how to get it', () => {
+  const { devices, emulator } = JSON.parse(
+    node('-p', 'JSON.stringify(require("billfish").devices({ emulated: true }))'),
+  )
+  expect(!devices.some(({ kind }) => kind === 'emulated') && emulator.compiled === false, 'there are emulated devices')
+  expect(/BILLFISH_EMULATOR=on/.test(emulator.reason), `the reason is ${emulator.reason}`)
+  const load = `require("billfish").loadModel("node_modules/billfish/examples/demo-model", { deviceMap: "emulated:0" })
+    .then(() => console.log("loaded"), (error) => console.log(error.code, error.message))`
+  const text = node('-e', load)
+  expect(/^DEVICE_NOT_FOUND .*emulated:0.*BILLFISH_EMULATOR=on/.test(text), `loadModel said: ${text}`)
 })
 
 check('require gives the public names', () => {
@@ -96,28 +110,11 @@ check('import gives the same names and the same instance', () => {
   node('import.mjs')
 })
 
-check('types compile for CommonJS and ES modules', () => {
-  const source = `import { devices, layerSplit, loadModel } from 'billfish'
-    export async function answer(directory: string): Promise<string> {
-      const model = await loadModel(directory, { deviceMap: 'cpu', dtype: 'float32' })
-      try {
-        for await (const chunk of model.generate('Hello', { maxNewTokens: 4 })) console.log(chunk.text.length)
-        const { text, tokenIds } = await model.generate([1, 2, 3], { temperature: 0 }).result()
-        return text + tokenIds.length
-      } finally {
-        await model.dispose()
-      }
-    }
-    export const names = [devices, layerSplit].length`
-  for (const name of ['types.cts', 'types.mts']) writeFileSync(join(project, name), source)
-  const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', 'node']
-  options.push('--typeRoots', join(root, 'node_modules', '@types'))
-  node(join(root, 'node_modules', 'typescript', 'bin', 'tsc'), ...options, 'types.cts', 'types.mts')
-})
-
 check('the command line runs', () => {
   const text = outputOf('npx', ['--no-install', 'billfish', 'devices', '--json'], { cwd: project })
   expect(Array.isArray(JSON.parse(text).devices), `no devices in ${text.slice(0, 500)}`)
+  const table = outputOf('npx', ['--no-install', 'billfish', 'devices'], { cwd: project })
+  expect(/^Addon without CUDA: .*linux-x64.billfish\.node$/m.test(table), `no addon in ${table}`)
 })
 
 check('the demo model answers, split over two devices', () => {
@@ -138,22 +135,12 @@ check('the demo model answers, split over two devices', () => {
   return node('generate.mjs').trim()
 })
 
-check('a long prompt is tokenized on its own thread', () => {
-  const directory = join(installed, 'examples', 'demo-model')
-  writeFileSync(
-    join(project, 'long.mjs'),
-    `import { loadModel } from 'billfish'
-    const model = await loadModel(${JSON.stringify(directory)})
-    const prompt = '<|endoftext|>'.repeat(400)
-    const { usage } = await model.generate(prompt, { maxNewTokens: 2, temperature: 0 }).result()
-    await model.dispose()
-    if (usage.promptTokens !== 400) throw new Error(usage.promptTokens + ' tokens')`,
-  )
-  node('long.mjs')
-})
+checkRuntimes(project)
+checkTools(project)
 
 check('without an addon it says how to build one', () => {
-  renameSync(join(installed, 'prebuilds'), join(installed, 'hidden'))
+  const scope = join(project, 'node_modules', '@billfish')
+  renameSync(scope, join(project, 'hidden'))
   try {
     const code = 'try { require("billfish").devices() } catch (error) { console.log(error.code, error.message) }'
     const text = node('-e', code)
@@ -162,10 +149,20 @@ check('without an addon it says how to build one', () => {
     const build = outputOf('npx', ['--no-install', 'billfish-build'], { cwd: project, code: 1 })
     expect(/npm install --save-dev cmake-js@[\d.]+/.test(build), `billfish-build said: ${build}`)
   } finally {
-    renameSync(join(installed, 'hidden'), join(installed, 'prebuilds'))
+    renameSync(join(project, 'hidden'), scope)
   }
 })
 
+if (cuda) {
+  check('the CUDA package is taken where it is installed, beside the one for the CPU', () => {
+    install(packed.main.tarball, packed.cuda.tarball)
+    const { package: name } = addonInUse()
+    expect(name === '@billfish/linux-x64-cuda', `it uses ${name}`)
+    return readFileSync(join(project, 'node_modules', name, 'package.json'), 'utf8').match(/"version": "(.*)"/)[1]
+  })
+} else {
+  skip('the CUDA package is taken where it is installed', 'this build has no CUDA in it')
+}
+
 rmSync(folder, { recursive: true })
-console.log(`${passed} passed, ${failed} failed`)
-process.exit(failed === 0 ? 0 : 1)
+finish()

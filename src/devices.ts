@@ -1,10 +1,11 @@
 import { addon } from './native/addon'
 import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeDevices, NativeEmulatedDevice } from './native/devices'
+import { type AddonFile, loadAddon } from './native/loader'
 import { optionsOf, readOptions } from './options/read-options'
 import { flag } from './options/values'
 import { asBillfishError } from './pipeline/runner'
 
-export type { CudaStatus }
+export type { AddonFile, CudaStatus }
 
 export interface CpuDevice extends NativeCpu {
   /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are further names for trying a split. */
@@ -28,6 +29,8 @@ export interface EmulatedDevice extends NativeEmulatedDevice {
 export interface Devices {
   readonly devices: readonly (CpuDevice | CudaDevice | EmulatedDevice)[]
   readonly cuda: CudaStatus
+  /** The native addon that is in use; `cuda.compiled` says whether CUDA is in it. */
+  readonly addon: AddonFile
   /** Only where emulated devices were asked for. */
   readonly emulator?: EmulatorStatus
 }
@@ -86,6 +89,7 @@ function withKinds({ devices: cudaDevices, cuda, cpu }: NativeDevices, { emulate
       ...emulatedDevices.map((device) => ({ kind: 'emulated' as const, ...device })),
     ],
     cuda,
+    addon: loadAddon().file,
     ...(emulated && { emulator: { compiled: addon().noEmulator === null, reason: addon().noEmulator } }),
   }
 }

@@ -3,6 +3,7 @@
  * @packageDocumentation
  */
 export {
+  type AddonFile,
   type CpuDevice,
   type CudaDevice,
   type CudaStatus,

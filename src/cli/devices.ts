@@ -23,7 +23,7 @@ Examples:
     })
 }
 
-function describe({ devices, cuda, emulator }: Devices, width: number): string {
+function describe({ devices, cuda, addon, emulator }: Devices, width: number): string {
   const rows = devices.map((device) => [device.device, inWords(device)])
   const versions = `driver ${cuda.driverVersion ?? 'none'}, runtime ${cuda.runtimeVersion ?? 'none'}`
   const libraries = libraryInWords('cuBLAS', cuda.cublas) + libraryInWords('NCCL', cuda.nccl)
@@ -32,6 +32,8 @@ function describe({ devices, cuda, emulator }: Devices, width: number): string {
     (cuda.available
       ? `CUDA: ${versions}\n${libraries}`
       : wrap(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width)) +
+    `Addon ${cuda.compiled ? 'with' : 'without'} CUDA: ${addon.path}\n` +
+    (addon.passedOver === null ? '' : wrap(addon.passedOver, width)) +
     (emulator?.reason ? wrap(`No emulated device: ${emulator.reason}`, width) : '')
   )
 }

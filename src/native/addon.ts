@@ -219,5 +219,5 @@ export interface Addon {
 
 /** The addon, loaded on first use. @throws BillfishError ADDON_NOT_FOUND */
 export function addon(): Addon {
-  return loadAddon<Addon>()
+  return loadAddon().addon as Addon
 }

@@ -1,34 +1,112 @@
-import { resolve } from 'node:path'
-import nodeGypBuild from 'node-gyp-build'
+import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join, resolve } from 'node:path'
 import { BillfishError } from '../errors'
 
-/** The folder that holds package.json, build/ and prebuilds/; two levels up from src/native and from dist/native alike. */
+/** The folder that holds package.json and build/; two levels up from src/native and from dist/native alike. */
 const packageRoot = resolve(__dirname, '..', '..')
 
+/** The file that the native addon was loaded from. */
+export interface AddonFile {
+  readonly path: string
+  /**
+   * `'environment'`: the file that BILLFISH_ADDON names; `'build'`: billfish's own build folder; `'package'`: a platform
+   * package such as `@billfish/linux-x64`.
+   */
+  readonly source: 'environment' | 'build' | 'package'
+  /** The platform package's name; null for other sources. */
+  readonly package: string | null
+  /** The platform package that would have come first, and why it cannot be used; null when nothing is amiss. */
+  readonly passedOver: string | null
+}
+
+export interface LoadedAddon {
+  readonly addon: unknown
+  readonly file: AddonFile
+}
+
+let loaded: LoadedAddon | undefined
+
 /**
- * Loads the native addon of this package: a local build (build/Release) if there is one, else the prebuilt binary of
- * this platform. Node keeps one instance per thread, so further calls, also from a `worker_threads` worker, are cheap.
+ * Loads the native addon: the file that BILLFISH_ADDON names, else a local build (build/Release), else the platform
+ * package with CUDA, which is there where somebody installed it, else the one for the CPU. A CUDA package that cannot be
+ * used is passed over with a process warning. Node.js keeps one instance a thread, so further calls are cheap.
  *
  * @throws {BillfishError} `ADDON_NOT_FOUND` when there is no addon for this platform or it cannot be loaded; the message
  *   says what was looked for, what went wrong, and what to do about it.
  */
-export function loadAddon<Addon = unknown>(): Addon {
-  return loadAddonFrom(packageRoot) as Addon
+export function loadAddon(): LoadedAddon {
+  loaded ??= loadAddonFrom(packageRoot, process.env.BILLFISH_ADDON)
+  return loaded
 }
 
 /** {@link loadAddon} with another package folder; for tests. */
-export function loadAddonFrom(root: string): unknown {
-  let path: string
+export function loadAddonFrom(root: string, override?: string): LoadedAddon {
+  if (override) return loadFile(resolve(override), 'environment')
+  const build = join(root, 'build', 'Release', 'billfish.node')
+  return existsSync(build) ? loadFile(build, 'build') : loadPackage(root)
+}
+
+function loadFile(path: string, source: 'environment' | 'build'): LoadedAddon {
   try {
-    path = nodeGypBuild.resolve(root)
+    return { addon: require(path), file: { path, source, package: null, passedOver: null } }
   } catch (cause) {
-    throw new BillfishError('ADDON_NOT_FOUND', notFoundText(root), { cause })
+    const named = source === 'environment' ? ['Correct or unset the environment variable BILLFISH_ADDON.'] : []
+    throw new BillfishError('ADDON_NOT_FOUND', notLoadedText(path, cause, named), { cause })
+  }
+}
+
+const cpuPackage = `@billfish/${process.platform}-${process.arch}`
+const cudaPackage = `${cpuPackage}-cuda`
+
+interface PlatformPackage {
+  readonly name: string
+  readonly version: string
+  /** Of the addon in it. */
+  readonly path: string
+}
+
+/** The best platform package that is installed and works. */
+function loadPackage(root: string): LoadedAddon {
+  const [first, second] = [cudaPackage, cpuPackage].flatMap((name) => findPackage(root, name))
+  if (first === undefined) throw new BillfishError('ADDON_NOT_FOUND', notFoundText(root))
+  if (second === undefined) return loadPlatformPackage(root, first, null)
+  try {
+    return loadPlatformPackage(root, first, null)
+  } catch (error) {
+    const passedOver = `${first.name} is installed and cannot be used, ${second.name} is used instead: ${(error as Error).message}`
+    const result = loadPlatformPackage(root, second, passedOver)
+    process.emitWarning(passedOver, { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' })
+    return result
+  }
+}
+
+/** A list of one, or of none where the package is not installed. */
+function findPackage(root: string, name: string): PlatformPackage[] {
+  try {
+    const manifest = createRequire(join(root, 'package.json')).resolve(`${name}/package.json`)
+    return [{ name, version: versionIn(manifest), path: resolve(manifest, '..', 'billfish.node') }]
+  } catch {
+    return []
+  }
+}
+
+function loadPlatformPackage(root: string, { name, version, path }: PlatformPackage, passedOver: string | null) {
+  const own = versionIn(join(root, 'package.json'))
+  if (version !== own) {
+    // The addon and the JavaScript that calls it are released together.
+    const message = `${name} is version ${version}, and billfish is ${own}. Make them alike: npm install ${name}@${own}`
+    throw new BillfishError('ADDON_NOT_FOUND', message)
   }
   try {
-    return nodeGypBuild(root)
+    return { addon: require(path), file: { path, source: 'package', package: name, passedOver } } satisfies LoadedAddon
   } catch (cause) {
     throw new BillfishError('ADDON_NOT_FOUND', notLoadedText(path, cause), { cause })
   }
+}
+
+function versionIn(manifest: string): string {
+  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version
 }
 
 const rebuild = [
@@ -41,22 +119,23 @@ function notFoundText(root: string): string {
   return withSolutions(
     [
       `billfish has no native addon for ${platformName()}.`,
-      `Looked for build/Release/*.node and prebuilds/${process.platform}-${process.arch}/*.node in ${root}`,
+      `Looked for build/Release/billfish.node in ${root} and for the packages ${cudaPackage} and ${cpuPackage}`,
     ],
     [
       rebuild,
-      'Install again without --omit or a changed --cpu, --os: the package must have been installed on this platform, not copied from another.',
-      "If a bundler put billfish's code into its own file, mark it external: the addon must stay beside its package.json.",
+      'Install again, on this platform, without --omit=optional or a changed --cpu, --os or --libc: on Linux x64 with glibc ' +
+        'the addon is an optional dependency.',
+      "If a bundler put billfish's code into its own file, mark it external: the addon is found from billfish's package.json.",
     ],
   )
 }
 
-function notLoadedText(path: string, cause: unknown): string {
+function notLoadedText(path: string, cause: unknown, solutions: readonly string[] = []): string {
   const message = cause instanceof Error ? cause.message : String(cause)
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
   return withSolutions(
     [`billfish's native addon ${path} cannot be loaded on ${platformName()}:`, message],
-    [...hints(message, code), rebuild],
+    [...solutions, ...hints(message, code), rebuild],
   )
 }
 

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 
@@ -65,8 +65,9 @@ describe('build scripts', () => {
       expect({ status, text }).toMatchObject({ status: 0 })
       expect(text).toContain('CUDA is left out: no NVIDIA GPU is seen here')
       expect(text).toContain('BILLFISH_CUDA=on compiles it all the same')
+      rmSync(join(folder, 'build'), { recursive: true }) // a value stays in force otherwise
       const wanted = configured({ BILLFISH_CUDA: 'on', CUDACXX: join(folder, 'no-nvcc') })
-      expect(wanted.text).not.toContain('no NVIDIA GPU is seen')
+      expect(wanted.text).toContain('BILLFISH_CUDA=on, but no nvcc was found')
     },
   )
 
@@ -74,6 +75,31 @@ describe('build scripts', () => {
     const { status, text } = configured({ BILLFISH_CUDA: 'off', BILLFISH_EMULATOR: 'perhaps' })
     expect(status).toBe(1)
     expect(text).toContain("BILLFISH_EMULATOR is 'perhaps'; it must be on or off.")
+  })
+
+  it('do not pack what is not built or older than its sources, and do not publish a clone', () => {
+    for (const name of ['prepack.mjs', 'build-ts.mjs', 'steps.mjs']) {
+      cpSync(join(scripts, name), join(folder, 'scripts', name), { preserveTimestamps: true })
+    }
+    const write = (path: string, seconds: number) => {
+      mkdirSync(dirname(join(folder, path)), { recursive: true })
+      writeFileSync(join(folder, path), '')
+      utimesSync(join(folder, path), seconds, seconds)
+    }
+    const prepack = (...args: string[]) => {
+      const { status, stderr } = spawnSync(process.execPath, [join(folder, 'scripts', 'prepack.mjs'), ...args])
+      return { status, text: String(stderr) }
+    }
+    const now = Date.now() / 1000
+    write('src/index.ts', now)
+    expect(prepack()).toEqual({ status: 1, text: expect.stringContaining('dist/ is not built. Run: npm run build:ts') })
+    for (const name of ['index.js', 'index.mjs', 'index.d.ts']) write(`dist/${name}`, now - 60)
+    expect(prepack()).toEqual({ status: 1, text: expect.stringContaining('dist/ is older than its sources') })
+    write('dist/index.mjs', now + 60)
+    expect(prepack()).toEqual({ status: 1, text: expect.stringContaining('dist/index.d.ts is missing or older') })
+    write('dist/index.d.ts', now + 60)
+    expect(prepack()).toEqual({ status: 0, text: '' })
+    expect(prepack('publish')).toEqual({ status: 1, text: expect.stringContaining('npm run packages') })
   })
 
   it('compare versions by number', () => {

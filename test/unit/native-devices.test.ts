@@ -20,7 +20,7 @@ interface Addon {
   testCudaDevice(index: number): void
 }
 
-const addon = loadAddon<Addon>()
+const addon = loadAddon().addon as Addon
 const report = addon.devices()
 
 function codeOf(action: () => void): unknown {
