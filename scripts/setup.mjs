@@ -23,7 +23,13 @@ if (buildNeeded) requireBuildTools() // before the download of packages
 
 if (installNeeded) {
   console.log('billfish: installing packages')
-  run('npm', [modified(installed) === 0 ? 'ci' : 'install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  run('npm', [
+    modified(installed) === 0 ? 'ci' : 'install',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+  ])
   const now = new Date()
   utimesSync(installed, now, now)
 }

@@ -1,8 +1,7 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { IkLlamaBench } from '../../bench/peers/ik-llama.mjs'
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 
 // A llama-bench that prints what ik_llama.cpp's does with `-o json`, behind a line of a log.
 const fake = `
@@ -23,8 +22,16 @@ for (const [name, value] of fields) console.log('    ' + JSON.stringify(name) + 
 console.log('    "samples_ns": [ 1 ],\\n    "samples_ts": [ ' + speed + ' ]\\n  }\\n]')
 `
 
+type IkLlamaBench = typeof import('../../bench/peers/ik-llama.mjs', { with: {
+  'resolution-mode': 'import',
+}}).IkLlamaBench
+
 describe('ik_llama.cpp by its llama-bench', () => {
   let folder = ''
+  let Bench: IkLlamaBench
+  beforeAll(async () => {
+    Bench = (await import('../../bench/peers/ik-llama.mjs')).IkLlamaBench
+  })
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'billfish-ik-'))
   })
@@ -34,7 +41,7 @@ describe('ik_llama.cpp by its llama-bench', () => {
     const path = join(folder, 'llama-bench')
     writeFileSync(path, `#!${process.execPath}\n${text}`)
     chmodSync(path, 0o755)
-    return new IkLlamaBench(path, 'model.gguf', { prefill: 512, prompt: 16, decode: 128 }, 2)
+    return new Bench(path, 'model.gguf', { prefill: 512, prompt: 16, decode: 128 }, 2)
   }
 
   test('is measured at the fastest settings of each kind', () => {
@@ -62,7 +69,7 @@ describe('ik_llama.cpp by its llama-bench', () => {
   })
 
   test('a program that is not there is named', () => {
-    const ik = new IkLlamaBench(join(folder, 'nowhere'), 'model.gguf', { prefill: 512, prompt: 16, decode: 128 }, 2)
+    const ik = new Bench(join(folder, 'nowhere'), 'model.gguf', { prefill: 512, prompt: 16, decode: 128 }, 2)
     expect(() => ik.chooseSettings()).toThrow(/nowhere cannot be run: .*ENOENT/)
   })
 })
