@@ -196,9 +196,10 @@ describe('a slow reader', () => {
         const text = model.generate(question, options).text
         let read = 0
         const loop = (async () => { for await (const { tokenIds } of model.generate(question, options)) { read += tokenIds.length; if (read === 10) await wait(500) } })()
-        for (let i = 0; i < 200 && (model.activity().paused > 0 || model.activity().running > 0 || model.activity().waiting > 0); i++) { gc(); await wait(20) }
+        for (let i = 0; i < 40; i++) { gc(); await wait(10) } // while the reader waits, and the results are computed
+        await Promise.all([result, text, loop])
+        for (let i = 0; i < 1000 && model.activity().cacheTokens.inUse + model.activity().paused > 0; i++) { gc(); await wait(10) }
         const { paused, cacheTokens } = model.activity()
-        await loop
         console.log(JSON.stringify([paused, cacheTokens.inUse, (await result).tokenIds.length, (await text).length > 100, read]))
       })()`,
       { directory },

@@ -113,6 +113,120 @@ test('a newcomer is admitted only if those that run can grow by a block each', (
   expect(scheduler.counts).toMatchObject({ waiting: 1, running: 1 })
 })
 
+test('a sequence that is paused computes nothing, and goes on where it was', () => {
+  const { pool, scheduler, add, complete } = setup(16)
+  const slow = add(3)
+  const other = add(3)
+  complete(scheduler.next())
+  slow.paused = true
+  expect(scheduler.counts).toEqual({ waiting: 0, running: 1, paused: 1, stepsInFlight: 0 })
+  const batch = scheduler.next()
+  expect(shares(batch)).toEqual([[1, 1]])
+  complete(batch)
+  other.paused = true
+  expect(scheduler.next()).toBeUndefined()
+  expect(pool.available).toBe(14) // nobody needs their blocks
+  slow.paused = false
+  expect(shares(scheduler.next())).toEqual([[0, 1]])
+  expect(slow).toMatchObject({ computed: 3, scheduled: 4 })
+})
+
+test('paused ones give their places and blocks to those that wait, the latest first, and are computed again', () => {
+  const { scheduler, add, complete } = setup(16, { maxSequences: 2 })
+  const [early, late] = [add(3), add(3)]
+  complete(scheduler.next())
+  early.paused = true
+  late.paused = true
+  const newcomer = add(3)
+  const batch = scheduler.next()
+  expect(shares(batch)).toEqual([[2, 3]])
+  expect(scheduler.counts).toEqual({ waiting: 0, running: 1, paused: 2, stepsInFlight: 1 })
+  expect([early.blocks.length, late.blocks.length, scheduler.preemptions]).toEqual([1, 0, 1])
+  complete(batch)
+  add(3)
+  complete(scheduler.next()) // which admits the fourth in the place of the first
+  expect([early.blocks.length, scheduler.preemptions]).toEqual([0, 2])
+
+  late.paused = false
+  newcomer.ending = {}
+  scheduler.sweep()
+  const again = scheduler.next()
+  expect(shares(again)).toContainEqual([1, 4]) // its prompt, and the token that it had
+  expect(scheduler.counts).toEqual({ waiting: 0, running: 2, paused: 1, stepsInFlight: 1 })
+})
+
+test('one that is paused loses its blocks to any that grows, before a later one does', () => {
+  const { scheduler, add, complete } = setup(5)
+  const [slow, growing, late] = [add(4), add(4), add(4)]
+  complete(scheduler.next())
+  slow.paused = true
+  for (let length = 5; length <= 8; length++) complete(scheduler.next())
+  expect([slow.blocks.length, growing.blocks.length, late.blocks.length]).toEqual([1, 2, 2])
+  const batch = scheduler.next() // 9 tokens each: three blocks
+  expect(shares(batch)).toEqual([[1, 1]])
+  expect([slow.blocks.length, growing.blocks.length, late.blocks.length]).toEqual([0, 3, 2])
+  complete(batch)
+  slow.paused = false
+  growing.ending = {}
+  scheduler.sweep()
+  expect(shares(scheduler.next())).toEqual([
+    [2, 1],
+    [0, 5],
+  ])
+})
+
+test('paused ones keep their blocks where these would not do for the one that waits', () => {
+  const { scheduler, add, complete } = setup(6)
+  const slow = add(4)
+  const running = add(8)
+  complete(scheduler.next())
+  slow.paused = true
+  add(20) // five blocks: what is free and paused together are three
+  expect(shares(scheduler.next())).toEqual([[1, 1]])
+  expect(slow.blocks).toHaveLength(1)
+  expect(scheduler.counts).toMatchObject({ waiting: 1, running: 1, paused: 1 })
+  expect(running.blocks).toHaveLength(3)
+})
+
+test('a step that is tried again: each of its sequences by itself, from the same position, and then together', () => {
+  const { scheduler, add, complete } = setup(64)
+  const [first, second] = [add(6), add(6)]
+  const failed = scheduler.next()
+  expect(shares(failed)).toEqual([
+    [0, 6],
+    [1, 6],
+  ])
+  scheduler.retry(failed as Batch)
+  expect([first, second]).toMatchObject([
+    { computed: 0, scheduled: 0, stepsInFlight: 0 },
+    { computed: 0, scheduled: 0, stepsInFlight: 0 },
+  ])
+  for (const arrival of [0, 1]) {
+    const batch = scheduler.next()
+    expect(shares(batch)).toEqual([[arrival, 6]])
+    complete(batch)
+    if (arrival === 0)
+      first.paused = true // so that the second has its turn
+    else first.paused = false
+  }
+  expect(shares(scheduler.next())).toEqual([
+    [0, 1],
+    [1, 1],
+  ])
+})
+
+test('pieces behind one that has failed do not count, and are computed again', () => {
+  const { scheduler, add } = setup(64, { stepsInFlight: 3, maxBatchTokens: 32 })
+  const sequence = add(80)
+  const [one, two, three] = [scheduler.next(), scheduler.next(), scheduler.next()] as [Batch, Batch, Batch]
+  expect(scheduler.complete(one)).toEqual(one)
+  scheduler.retry(two)
+  expect(scheduler.next()).toBeUndefined()
+  expect(scheduler.complete(three)).toEqual([])
+  expect(sequence).toMatchObject({ computed: 32, scheduled: 32, stepsInFlight: 0, alone: true })
+  expect(shares(scheduler.next())).toEqual([[0, 32]])
+})
+
 test('rows whose rotary base differs do not share a step', () => {
   // As dynamic NTK: fixed for the prompt, growing behind it.
   const ropeBase = (promptLength: number, length: number) => 1000 + Math.max(promptLength, length, 10)
@@ -168,10 +282,13 @@ test('random traffic: every request ends, in bounds, and all blocks come back', 
       const sequences = scheduler.sequences
       const victim = random(40) === 0 ? sequences[random(sequences.length || 1)] : undefined
       if (victim) victim.ending ??= {}
+      const reader = sequences[random(sequences.length || 1)]
+      if (reader?.request.sampling) reader.paused = random(3) === 0 // of the slow ones, too, each is read one day
       const batch = underWay.shift()
-      if (batch) {
-        scheduler.complete(batch)
-        for (const { sequence } of batch) {
+      if (batch && batch.length > 1 && random(20) === 0) {
+        scheduler.retry(batch)
+      } else if (batch) {
+        for (const { sequence } of scheduler.complete(batch)) {
           if (sequence.ending || sequence.computed < sequence.tokens.length) continue
           if (sequence.tokens.length >= (lengths.get(sequence) as number)) sequence.ending = {}
           else sequence.tokens.push(7)
