@@ -12,6 +12,8 @@ const limits: RunnerLimits = {
   maxModelLength: 64,
   vocabulary: 10,
   hiddenSize: 2,
+  outputWidth: 10,
+  layers: 2,
   stepsInFlight: 2,
   balancedRows: 8,
 }
