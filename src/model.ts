@@ -190,8 +190,8 @@ export class Model {
     if (!this.#hasHead) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        'This model generates no text: its checkpoint is not tied and stores no lm_head, as embedding models are released. ' +
-          'forward() gives its hidden states.',
+        'This model generates no text: its checkpoint has no lm_head, as embedding models, classifiers and reward models ' +
+          'are released. forward() gives its hidden states.',
       )
     }
     return new Generation(

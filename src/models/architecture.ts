@@ -66,12 +66,18 @@ export interface Architecture {
 
 /**
  * Where a model's head comes from. The tensors decide: a stored head counts whatever tie_word_embeddings says, and a
- * checkpoint that is not tied and stores none has no head.
+ * checkpoint that is not tied and stores none has no head. Neither has a classifier or a reward model.
  */
 export function headOf(config: ConfigReader, source: WeightSource): 'tied' | 'own' | 'none' {
-  const tied = config.flag('tie_word_embeddings', false)
+  const tied = config.flag('tie_word_embeddings', false) && !isClassifier(config)
   if (source.facts === undefined) return tied ? 'tied' : 'own'
   return source.facts.head ? 'own' : tied ? 'tied' : 'none'
+}
+
+/** Whether the released model has, in place of a head over the vocabulary, one that scores or classifies. */
+function isClassifier({ raw: { architectures } }: ConfigReader): boolean {
+  const name: unknown = Array.isArray(architectures) ? architectures[0] : undefined
+  return typeof name === 'string' && /For(\w*Classification|\w*RewardModel|QuestionAnswering)$/.test(name)
 }
 
 /** eos_token_id as config.json has it: a number, a list, or nothing. */

@@ -143,12 +143,26 @@ export function headDimOf(config: ConfigReader): number {
  * `firstLayer` on, if there is a window at all.
  */
 export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer: number): (layer: number) => number {
-  const window = config.optionalCount('sliding_window')
-  const types = config.raw.layer_types
-  if (types != null && !Array.isArray(types)) throw config.wrong('layer_types', 'a list')
-  if (window === undefined || !enabled) return () => 0
+  const types = layerTypes(config)
+  const none = config.raw.sliding_window
+  if (!enabled || none == null || none === 0 || none === -1) return () => 0
+  const window = config.count('sliding_window')
   if (types) return (layer) => (types[layer] === 'sliding_attention' ? window : 0)
   return (layer) => (layer >= firstLayer ? window : 0)
+}
+
+/** A type for each layer, where config.json has them. */
+function layerTypes(config: ConfigReader): readonly string[] | undefined {
+  const types: unknown = config.raw.layer_types
+  if (types == null) return undefined
+  const layers = config.count('num_hidden_layers', undefined, sizeLimits.layers)
+  if (!Array.isArray(types) || types.length !== layers) {
+    throw config.wrong('layer_types', `a list of ${layers}, one for each layer`)
+  }
+  if (!types.every((type) => type === 'full_attention' || type === 'sliding_attention')) {
+    throw config.unsupported('layer_types', 'layers of another type than full_attention and sliding_attention')
+  }
+  return types as string[]
 }
 
 /** {@link slidingWindow} as the Qwen configs switch it: use_sliding_window, from layer max_window_layers on. */

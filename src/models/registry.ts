@@ -2,6 +2,7 @@ import { shown } from '../checkpoint/invalid'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { Architecture, Model } from './architecture'
+import { checkConfigKeys } from './config-keys'
 import { ConfigReader } from './config-reader'
 import type { StoredFacts, WeightSource } from './graph'
 import { llama } from './llama'
@@ -23,8 +24,10 @@ export const modelTypes: readonly string[] = architectures.flatMap((architecture
  */
 export function createModel(config: RawConfig, source: WeightSource): Model {
   const architecture = architectureOf(config)
-  if (source.facts) checkLayers(new ConfigReader(config), source.facts)
-  const model = architecture.create(new ConfigReader(config), source)
+  const reader = new ConfigReader(config)
+  checkConfigKeys(reader)
+  if (source.facts) checkLayers(reader, source.facts)
+  const model = architecture.create(reader, source)
   const { embedding } = model.names
   // What the config says of sizes is compared with a tensor before anything is made of it.
   if (source.facts) source.table(`${embedding}.weight`, model.shape.vocabulary, model.shape.hiddenSize)

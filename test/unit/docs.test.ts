@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exitCodes } from '../../src/cli/program'
 import { generationConfigKeys } from '../../src/generation/generation-config-keys'
+import { modelConfigKeys } from '../../src/models/config-keys'
 import { billfish } from '../support/cli'
 
 const root = resolve(__dirname, '..', '..')
@@ -25,14 +26,20 @@ describe.each(['README.md', 'docs/placement.md', 'docs/tensor-parallelism.md', '
 })
 
 describe('docs/config-keys.md', () => {
-  it('has every key of generation_config.json, and what becomes of it', async () => {
+  it.each([
+    ['config.json', modelConfigKeys],
+    ['generation_config.json', generationConfigKeys],
+  ])('has every key of %s, and what becomes of it', async (name, keys) => {
     const file = join(root, 'docs/config-keys.md')
-    const rows = Object.entries(generationConfigKeys).map(
+    const rows = Object.entries<{ treatment: string; note: string }>(keys).map(
       ([key, { treatment, note }]) => `| \`${key}\` | ${treatment} | ${note} |`,
     )
     const table = ['| key | | |', '|---|---|---|', ...rows].join('\n')
     const text = readFileSync(file, 'utf8')
-    const place = /(?<=^## generation_config\.json\n[\s\S]*?)^\|[\s\S]*?(?=\n\n|\n*$(?![\s\S]))/m
+    const place = new RegExp(
+      `(?<=^## ${name.replace('.', '\\.')}\\n[\\s\\S]*?)^\\|[\\s\\S]*?(?=\\n\\n|\\n*$(?![\\s\\S]))`,
+      'm',
+    )
     expect(text).toMatch(place)
     await expect(text.replace(place, () => table)).toMatchFileSnapshot(file)
   })

@@ -48,6 +48,9 @@ describe('sliding windows', () => {
       [64, 0, 64, 0],
     ],
     ['null', { use_sliding_window: true, sliding_window: null }, [0, 0, 0, 0]],
+    ['0', { use_sliding_window: true, max_window_layers: 0, sliding_window: 0 }, [0, 0, 0, 0]],
+    ['-1', { use_sliding_window: true, max_window_layers: 0, sliding_window: -1 }, [0, 0, 0, 0]],
+    ['unused, whatever it is', { use_sliding_window: false, sliding_window: -7 }, [0, 0, 0, 0]],
   ])('qwen2: %s', (_, change, expected) => {
     expect(trace({ ...qwen2, ...change }).windows).toEqual(expected)
   })
@@ -113,8 +116,76 @@ test.each([
   ['qwen3-bf16', { head_dim: 63 }, 'INVALID_CHECKPOINT', /head_dim is 63/],
   ['qwen1-fp16', { intermediate_size: 385 }, 'INVALID_CHECKPOINT', /intermediate_size is 385/],
   ['mistral-fp16', { layer_types: 'all' }, 'INVALID_CHECKPOINT', /layer_types is "all"/],
+  ['mistral-fp16', { layer_types: ['full_attention'] }, 'INVALID_CHECKPOINT', /layer_types .* one for each layer/],
+  ['qwen2-bf16', { layer_types: Array(4).fill('linear_attention') }, 'UNSUPPORTED_MODEL', /layer_types/],
+  ['qwen2-bf16', { num_hidden_layers: 1e9 }, 'INVALID_CHECKPOINT', /num_hidden_layers is 1000000000, .* at most 10000/],
+  ['qwen2-bf16', { num_hidden_layers: 1e15 }, 'INVALID_CHECKPOINT', /num_hidden_layers is 1000000000000000/],
+  ['qwen2-bf16', { hidden_size: 1e9 }, 'INVALID_CHECKPOINT', /hidden_size is 1000000000, .* at most 16777216/],
+  ['qwen2-bf16', { intermediate_size: 1e9 }, 'INVALID_CHECKPOINT', /intermediate_size is 1000000000, .* at most/],
+  ['qwen2-bf16', { vocab_size: 1e9 }, 'INVALID_CHECKPOINT', /vocab_size is 1000000000, .* at most/],
+  ['qwen2-bf16', { num_attention_heads: 1e9 }, 'INVALID_CHECKPOINT', /num_attention_heads is 1000000000, .* at most/],
+  ['qwen3-bf16', { head_dim: 1e9 }, 'INVALID_CHECKPOINT', /head_dim is 1000000000, .* at most 8192/],
+  ['qwen1-fp16', { kv_channels: 1e9 }, 'INVALID_CHECKPOINT', /kv_channels is 1000000000, .* at most 8192/],
+  [
+    'qwen2-bf16',
+    { max_position_embeddings: 1e15 },
+    'INVALID_CHECKPOINT',
+    /max_position_embeddings is 1000000000000000/,
+  ],
+  ['qwen2-bf16', { rms_norm_eps: 0 }, 'INVALID_CHECKPOINT', /rms_norm_eps is 0/],
+  ['qwen2-bf16', { rms_norm_eps: 1e-300 }, 'INVALID_CHECKPOINT', /rms_norm_eps is 1e-300/],
+  ['qwen2-bf16', { rms_norm_eps: 1e30 }, 'INVALID_CHECKPOINT', /rms_norm_eps is 1e\+30/],
+  ['qwen1-fp16', { layer_norm_epsilon: Number.NaN }, 'INVALID_CHECKPOINT', /layer_norm_epsilon is NaN/],
+  ['qwen2-bf16', { is_causal: false }, 'UNSUPPORTED_MODEL', /is_causal is false, .*attention to later tokens/],
+  ['qwen2-bf16', { is_causal: null }, 'UNSUPPORTED_MODEL', /is_causal is null/],
+  ['llama-bf16', { logits_scaling: 8 }, 'UNSUPPORTED_MODEL', /logits_scaling is 8/],
+  ['llama-bf16', { final_logit_softcapping: 30 }, 'UNSUPPORTED_MODEL', /final_logit_softcapping is 30/],
+  ['qwen1-fp16', { no_bias: false }, 'UNSUPPORTED_MODEL', /no_bias is false/],
+  ['qwen3-bf16', { num_experts: 128 }, 'UNSUPPORTED_MODEL', /num_experts is 128/],
 ])('%s with %j is refused', (name, change, code, message) => {
   expect(() => trace({ ...configOf(name), ...change })).toThrow(
     expect.objectContaining({ code, message: expect.stringMatching(message) }),
   )
 })
+
+test('keys that would be refused are not, where they change nothing', () => {
+  const neutral = {
+    is_causal: true,
+    logits_scaling: 1,
+    final_logit_softcapping: null,
+    pruned_heads: {},
+    num_experts: 0,
+  }
+  expect(trace({ ...configOf('qwen2-bf16'), ...neutral }).model.shape.layers).toBe(4)
+  expect(
+    trace({ ...configOf('qwen2-bf16'), made_up_by_somebody: 7, auto_map: { AutoModel: 'x.Y' } }).model.shape.layers,
+  ).toBe(4)
+})
+
+test('what the tensors contradict is refused with both numbers, and at once', () => {
+  const facts = { where: '/models/a', layers: 4, head: true }
+  const weights = { ...source().weights, facts }
+  const begun = performance.now()
+  for (const layers of [3, 5, 1e9]) {
+    expect(() => createModel({ ...configOf('qwen2-bf16'), num_hidden_layers: layers }, weights)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_CHECKPOINT',
+        message: expect.stringContaining(
+          `num_hidden_layers is ${layers}, but tensors of 4 layers are stored in /models/a`,
+        ),
+      }),
+    )
+  }
+  expect(performance.now() - begun).toBeLessThan(500)
+})
+
+test.each(['Qwen3ForSequenceClassification', 'Qwen2ForRewardModel', 'LlamaForTokenClassification'])(
+  '%s has no head, tied or not',
+  (name) => {
+    const facts = { where: '/models/a', layers: 4, head: false }
+    const config = { ...configOf('qwen2-bf16'), architectures: [name], tie_word_embeddings: true }
+    expect(createModel(config, { ...source().weights, facts }).hasHead).toBe(false)
+    const causal = { ...config, architectures: ['Qwen2ForCausalLM'] }
+    expect(createModel(causal, { ...source().weights, facts }).hasHead).toBe(true)
+  },
+)

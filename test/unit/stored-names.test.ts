@@ -136,7 +136,7 @@ describe('a checkpoint without a head', () => {
   test('generates nothing, and says why', async () => {
     await using model = await loadModel(embeddingModel, { deviceMap: 'cpu' })
     expect(() => model.generate([1, 2, 3])).toThrow(
-      expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringMatching(/stores no lm_head/) }),
+      expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringMatching(/has no lm_head/) }),
     )
   })
 

@@ -1,0 +1,191 @@
+/**
+ * Every key of config.json: those of transformers 5.24's Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig and
+ * PreTrainedConfig, of Qwen v1's QWenConfig, and those by which related architectures compute something else.
+ * docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
+ */
+import type { ConfigReader } from './config-reader'
+
+/**
+ * What becomes of a key. `used`: it does what it does in transformers. `irrelevant`: it does not change what is computed
+ * here. `refused`: it would, and no model is loaded whose config sets it to a value that has an effect.
+ */
+export type Treatment = 'used' | 'irrelevant' | 'refused'
+
+export interface ConfigKey {
+  readonly treatment: Treatment
+  /** What it does, why it is irrelevant, or what it asks for that is not computed. */
+  readonly note: string
+  /** Of a refused key: whether a value, which is not null, changes nothing. */
+  readonly isNeutral?: (value: unknown, config: ConfigReader) => boolean
+}
+
+const used = (note: string): ConfigKey => ({ treatment: 'used', note })
+const irrelevant = (note: string): ConfigKey => ({ treatment: 'irrelevant', note })
+const refused = (note: string, isNeutral: ConfigKey['isNeutral'] = () => false): ConfigKey => ({
+  treatment: 'refused',
+  note,
+  isNeutral,
+})
+
+const isOneOf =
+  (...values: unknown[]) =>
+  (value: unknown): boolean =>
+    values.includes(value)
+const isEmpty = (value: unknown): boolean =>
+  value === false || value === 0 || (typeof value === 'object' && value !== null && Object.keys(value).length === 0)
+
+const training = irrelevant('of training alone')
+const outputs = irrelevant('what transformers returns besides the logits; `forward()` has its own option')
+const labels = irrelevant('names and number of the classes of a classifier')
+const kernels = irrelevant('which kernels transformers or the released code takes')
+const multipliers = (model: string) => refused(`a factor of ${model}'s`, isOneOf(1))
+const experts = refused('a mixture of experts', isEmpty)
+const otherAttention = refused('another kind of attention', isEmpty)
+const otherBias = (neutral: boolean) => refused('biases other than those of the architecture', isOneOf(neutral))
+
+export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
+  model_type: used('the architecture: `qwen`, `qwen2`, `qwen3`, `llama` or `mistral`'),
+  architectures: used(
+    'a `...ForCausalLM` or a base model; classifiers and reward models give hidden states, without their own head',
+  ),
+  hidden_size: used('compared with the embedding'),
+  num_hidden_layers: used('compared with the layers that are stored'),
+  intermediate_size: used('compared with the tensors; of Qwen v1 twice the width'),
+  num_attention_heads: used('compared with the tensors'),
+  num_key_value_heads: used('as many as `num_attention_heads` where it is not given'),
+  head_dim: used('`hidden_size` / `num_attention_heads` where it is not given; of Qwen3 128'),
+  vocab_size: used('compared with the embedding'),
+  max_position_embeddings: used('the longest sequence; what some kinds of rope scaling begin at'),
+  hidden_act: used('`silu`; anything else is refused'),
+  rms_norm_eps: used('from 2^-126 to 1'),
+  attention_bias: used("biases of q, k, v and the output (Llama, Qwen3); the others' architectures decide"),
+  mlp_bias: used('biases of the MLP (Llama)'),
+  tie_word_embeddings: used('the embedding is the head where no head is stored; a stored head counts in any case'),
+  rope_theta: used('base of the rotary embedding; one within the scaling goes before it'),
+  rope_scaling: used('`default`, `linear`, `dynamic`, `llama3` or `yarn`; goes before `rope_parameters`'),
+  rope_parameters: used(
+    'the same with `rope_theta`, as transformers 5 writes it; one set for each layer type is refused',
+  ),
+  partial_rotary_factor: used('the share of a head that is rotated'),
+  original_max_position_embeddings: used('of `llama3` and `yarn`; goes before the one within the scaling'),
+  sliding_window: used('of Mistral in all layers, of Qwen2 and Qwen3 with `use_sliding_window`; none if null, 0 or -1'),
+  use_sliding_window: used('Qwen2 and Qwen3'),
+  max_window_layers: used('the first layer with the window, where there are no `layer_types` (Qwen2, Qwen3)'),
+  layer_types: used('which layers have the window; types other than full and sliding attention are refused'),
+  torch_dtype: used('the type in which GPUs compute, unless `dtype` is an option'),
+  dtype: used('the same, as transformers 5 writes it'),
+  eos_token_id: used('end tokens, where generation_config.json has none'),
+  quantization_config: used('see [the formats](formats.md); tensors that contradict it decide'),
+  compression_config: used('the same, as older compressed-tensors wrote it'),
+
+  seq_length: used('Qwen v1: the trained length'),
+  kv_channels: used('Qwen v1: the width of a head'),
+  layer_norm_epsilon: used('Qwen v1: from 2^-126 to 1'),
+  rotary_emb_base: used('Qwen v1: base of the rotary embedding'),
+  rotary_pct: used('Qwen v1: the share of a head that is rotated'),
+  use_dynamic_ntk: used('Qwen v1: the base grows with the prompt'),
+  use_logn_attn: used('Qwen v1: queries beyond the trained length are scaled'),
+  no_bias: refused('Qwen v1: biases of more than q, k and v', isOneOf(true)),
+  scale_attn_weights: refused('Qwen v1: attention without its scale', isOneOf(true)),
+  use_cache_quantization: irrelevant('Qwen v1: an 8-bit KV cache of the released code'),
+  use_cache_kernel: kernels,
+  use_flash_attn: kernels,
+  softmax_in_fp32: kernels,
+  onnx_safe: kernels,
+  bf16: kernels,
+  fp16: kernels,
+  fp32: kernels,
+  attn_dropout_prob: training,
+  emb_dropout_prob: training,
+
+  bos_token_id: irrelevant('the tokenizer or the chat template adds it'),
+  pad_token_id: irrelevant('sequences of a batch are not padded'),
+  initializer_range: training,
+  attention_dropout: training,
+  hidden_dropout: training,
+  pretraining_tp: irrelevant('how Llama 2 was trained; the products are the same'),
+  use_cache: irrelevant('there always is a KV cache'),
+  transformers_version: irrelevant('who wrote the file'),
+  _name_or_path: irrelevant('who wrote the file'),
+  _commit_hash: irrelevant('who wrote the file'),
+  auto_map: irrelevant(
+    "the released code of a model whose `model_type` is billfish's own; no code of a checkpoint is run",
+  ),
+  tokenizer_class: irrelevant("the tokenizer's own files decide"),
+  return_dict: outputs,
+  output_hidden_states: outputs,
+  output_attentions: outputs,
+  torchscript: outputs,
+  attn_implementation: kernels,
+  _attn_implementation: kernels,
+  _attn_implementation_autoset: kernels,
+  experts_implementation: kernels,
+  chunk_size_feed_forward: irrelevant('cuts a product in time, not in what it gives'),
+  id2label: labels,
+  label2id: labels,
+  num_labels: labels,
+  problem_type: labels,
+  classifier_dropout: labels,
+  is_decoder: irrelevant('of encoder-decoder models'),
+
+  is_causal: refused('attention to later tokens, as some embedding models have it', isOneOf(true)),
+  use_bidirectional_attention: refused('attention to later tokens', isOneOf(false)),
+  bidirectional: refused('attention to later tokens', isOneOf(false)),
+  is_encoder_decoder: refused('an encoder', isOneOf(false)),
+  add_cross_attention: refused('an encoder', isOneOf(false)),
+  per_layer_config: refused('layers that differ from each other', isEmpty),
+  block_configs: refused('layers that differ from each other', isEmpty),
+  pruned_heads: refused('layers with fewer heads', isEmpty),
+  final_logit_softcapping: refused('capped logits (Gemma 2)'),
+  attn_logit_softcapping: refused('capped attention (Gemma 2)'),
+  query_pre_attn_scalar: refused(
+    "a scale of attention other than by the head's width (Gemma 2)",
+    (value, config) => value === config.raw.head_dim,
+  ),
+  attention_multiplier: refused('a scale of attention (Granite)'),
+  embedding_multiplier: multipliers('Granite'),
+  residual_multiplier: multipliers('Granite'),
+  logits_scaling: multipliers('Granite'),
+  logit_scale: multipliers('Cohere'),
+  scale_emb: multipliers('MiniCPM'),
+  scale_depth: refused("a factor of MiniCPM's"),
+  dim_model_base: refused("a factor of MiniCPM's", (value, config) => value === config.raw.hidden_size),
+  clip_qkv: refused('clipped projections (OLMo, DBRX)'),
+  use_qk_norm: refused('norms of queries and keys other than those of Qwen3', isOneOf(false)),
+  qk_layernorm: refused('norms of queries and keys other than those of Qwen3', isOneOf(false)),
+  no_rope_layers: refused(
+    'layers without rotary embedding (SmolLM 3, Llama 4)',
+    (value) => Array.isArray(value) && value.every((one) => one === 1),
+  ),
+  alibi: refused('positions by biases of attention', isOneOf(false)),
+  position_embedding_type: refused('positions other than rotary ones', isOneOf('rotary', 'rope', 'absolute')),
+  attention_chunk_size: refused('attention in chunks (Llama 4)'),
+  attn_temperature_tuning: refused('scaled queries (Llama 4)', isOneOf(false, 0)),
+  attention_sinks: otherAttention,
+  parallel_attn: refused('attention and MLP side by side (Falcon)', isOneOf(false)),
+  use_parallel_residual: refused('attention and MLP side by side (GPT-NeoX)', isOneOf(false)),
+  kv_lora_rank: otherAttention,
+  q_lora_rank: otherAttention,
+  linear_num_key_heads: otherAttention,
+  num_experts: refused('a mixture of experts', (value) => value === 0 || value === 1),
+  num_local_experts: refused('a mixture of experts', (value) => value === 0 || value === 1),
+  n_routed_experts: experts,
+  use_bias: otherBias(false),
+  qkv_bias: refused(
+    'biases other than those of the architecture',
+    (value, config) => value === (config.raw.model_type === 'qwen2'),
+  ),
+  attention_out_bias: otherBias(false),
+  lm_head_bias: otherBias(false),
+}
+
+/** @throws BillfishError UNSUPPORTED_MODEL for a key that asks for what is not computed */
+export function checkConfigKeys(config: ConfigReader): void {
+  for (const [key, value] of Object.entries(config.raw)) {
+    const known = Object.hasOwn(modelConfigKeys, key) ? modelConfigKeys[key] : undefined
+    if (known?.treatment !== 'refused') continue
+    // transformers takes is_causal: null for false.
+    if (value === null ? key === 'is_causal' : !known.isNeutral?.(value, config))
+      throw config.unsupported(key, known.note)
+  }
+}
