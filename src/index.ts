@@ -47,8 +47,9 @@ export {
 export { type DeviceMap, layerSplit } from './placement/device-map'
 export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
-export { type ModelPlan, type Placement, type PlanOptions, planModel } from './placement/plan-model'
+export type { ModelPlan, Placement, PlanOptions } from './placement/plan-model'
 export type { Strategy } from './placement/strategy-map'
+export { planModel } from './plan'
 export type { PaddingPlacement } from './quantization/padding'
 export {
   type ApplyChatTemplateOptions,

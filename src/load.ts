@@ -1,6 +1,5 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
 import type { RawConfig } from './checkpoint/types'
-import { discoverCudaDevices } from './devices'
 import { BillfishError } from './errors'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { activationType, modelLimits } from './limits'
@@ -19,13 +18,13 @@ import { abortSignal, callback, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { checkGroups } from './placement/device-groups'
-import { type DeviceMap, resolveDeviceMap } from './placement/device-map'
-import { withDevicesAtHand } from './placement/devices-at-hand'
+import { resolveDeviceMap } from './placement/device-map'
+import { onMachine, type PlacedOptions } from './placement/devices-at-hand'
 import { fromPlan, planSchema } from './placement/from-plan'
-import { type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
+import { type ModelPlan, outline, type PlanOptions, planOptions } from './placement/plan-model'
 import { stageMemory } from './placement/stage-memory'
 import type { PlanSource } from './placement/stored-modules'
-import { isStrategy } from './placement/strategy-map'
+import { thisMachine } from './this-machine'
 
 export interface LoadProgress {
   /** Bytes of the checkpoint that have been read, and all that will be. */
@@ -35,8 +34,9 @@ export interface LoadProgress {
 
 export interface LoadOptions extends PlanOptions {
   /**
-   * Where the modules go; everything on `'cpu'` by default. `'auto'` and Hugging Face's strategies split over `devices`
-   * within `maxMemory`: without these over all CUDA devices that there are, within what is free on them.
+   * Where the modules go; `'auto'` by default. `'auto'` and Hugging Face's strategies split over `devices` within
+   * `maxMemory`: without these over all CUDA devices that there are, within what is free on them, or on the CPU where
+   * there is none.
    */
   readonly deviceMap?: PlanOptions['deviceMap']
   /**
@@ -107,8 +107,8 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const { config, weights } = source
   const definition = createModel(config, weights)
   const modules = modulesOf(definition)
-  const planned = options.plan !== undefined ? fromPlan(options.plan, options) : options
-  const deviceMap = resolveDeviceMap(await placed(definition, weights, planned), modules)
+  const planned = options.plan !== undefined ? fromPlan(options.plan, options) : await onMachine(options, thisMachine)
+  const deviceMap = resolveDeviceMap(placed(definition, weights, planned), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
@@ -157,16 +157,10 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-async function placed(definition: Definition, weights: PlanSource, options: PlanOptions): Promise<DeviceMap> {
-  const deviceMap = options.deviceMap ?? 'cpu'
-  const chosen = deviceMap === 'auto' || isStrategy(deviceMap)
-  if (!chosen && options.maxMemory === undefined) return deviceMap
-  const planned = plan(definition, weights, {
-    ...(chosen ? withDevicesAtHand(options, await discoverCudaDevices()) : options),
-    deviceMap,
-  })
+function placed(definition: Definition, weights: PlanSource, options: PlacedOptions): ModelPlan['deviceMap'] {
+  const planned = outline(definition, weights, options)
   if (planned.fits) return planned.deviceMap
-  throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explanation.join(' ')}`)
+  throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explain().join(' ')}`)
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {

@@ -1,13 +1,10 @@
 import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
-import { discoverCudaDevices } from '../devices'
 import { BillfishError } from '../errors'
 import { type LoadOptions, type LoadProgress, loadModel } from '../load'
 import type { Model } from '../model'
-import { withDevicesAtHand } from '../placement/devices-at-hand'
-import { type PlanOptions, planModel } from '../placement/plan-model'
-import { isStrategy } from '../placement/strategy-map'
+import { planModel } from '../plan'
 import { formatBytes } from './format'
 import { wholeNumber } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
@@ -25,7 +22,7 @@ export interface LoadingOptions extends PlacementCliOptions {
 
 export function addLoadingOptions(
   command: Command,
-  defaultMap = 'auto with --devices or --max-memory, else cpu',
+  defaultMap = 'auto, over all GPUs of this machine or on its CPU',
 ): Command {
   return addPlacementOptions(command, defaultMap)
     .option(
@@ -44,7 +41,7 @@ export function addLoadingOptions(
 /**
  * Plans a checkpoint as the options say, shows the plan on standard error, and loads it with a progress bar where
  * standard error is a terminal.
- * @param defaultMap the device map where the options name neither one nor devices
+ * @param defaultMap the device map where the options name neither one nor devices, if it is not auto
  * @throws BillfishError OUT_OF_MEMORY where the plan does not fit, and what planning and loading throw
  */
 export async function loadForCommand(
@@ -52,7 +49,7 @@ export async function loadForCommand(
   directory: string,
   options: LoadingOptions,
   signal: AbortSignal,
-  defaultMap = 'cpu',
+  defaultMap?: string,
 ): Promise<Model> {
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
   const load = (loadOptions: LoadOptions) => loadModel(directory, loadOptions)
@@ -72,10 +69,10 @@ export async function loadPlanned(
   { model, load }: Loadable,
   options: LoadingOptions,
   signal: AbortSignal,
-  defaultMap = 'cpu',
+  defaultMap?: string,
 ): Promise<Model> {
-  const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : 'auto'
-  const plan = await planModel(model, await onThisMachine(await placementOptions(model, options, chosen)))
+  const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : undefined
+  const plan = await planModel(model, await placementOptions(model, options, chosen))
   const shown = options.quiet !== true && options.json !== true
   if (shown) terminal.stderr.write(`${planTable(plan, widthOf(terminal.stderr))}\n`)
   if (!plan.fits) {
@@ -88,12 +85,6 @@ export async function loadPlanned(
   } finally {
     bar?.stop()
   }
-}
-
-/** As `loadModel` does: where billfish chooses among devices, those of this machine are meant, within what is free. */
-async function onThisMachine(options: PlanOptions): Promise<PlanOptions> {
-  const chooses = options.deviceMap === 'auto' || isStrategy(options.deviceMap)
-  return chooses ? withDevicesAtHand(options, await discoverCudaDevices()) : options
 }
 
 function loadingBar(terminal: Terminal) {

@@ -2,7 +2,8 @@ import type { Command } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
 import type { ModelType } from '../limits'
 import { type DeviceMap, layerSplit } from '../placement/device-map'
-import { type Placement, type PlanOptions, planModel } from '../placement/plan-model'
+import type { Placement, PlanOptions } from '../placement/plan-model'
+import { planModel } from '../plan'
 import { parseDevices, parseJsonOption, parseMaxMemory } from './device-list'
 import { wholeNumber } from './options'
 
@@ -58,16 +59,17 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
 /**
  * The command line's options as those of `planModel()`.
  * @param model a checkpoint directory, the name of a preset, or a config.json as an object
- * @param defaultMap the device map without `--device-map`
+ * @param defaultMap the device map without `--device-map`, if it is not auto
  * @throws BillfishError INVALID_OPTION, and what `planModel` throws
  */
 export async function placementOptions(
   model: string | RawConfig,
   options: PlacementCliOptions,
-  defaultMap: string,
+  defaultMap?: string,
 ): Promise<PlanOptions> {
+  const deviceMap = options.deviceMap ?? defaultMap
   return {
-    deviceMap: await parseDeviceMap(options.deviceMap ?? defaultMap, model),
+    deviceMap: deviceMap === undefined ? undefined : await parseDeviceMap(deviceMap, model),
     devices: options.devices === undefined ? undefined : parseDevices(options.devices),
     maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
     deviceOverhead: options.deviceOverhead,

@@ -1,12 +1,13 @@
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { type ModelPlan, planModel } from '../placement/plan-model'
+import type { ModelPlan } from '../placement/plan-model'
 import { presets } from '../placement/presets'
+import { planModel } from '../plan'
 import { counted, formatCount, wrap } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planPicture } from './plan-picture'
 import { planTable } from './plan-table'
-import { printJson, type Terminal, widthOf, writeOutput } from './terminal'
+import { printJson, type Terminal, Unsuccessful, widthOf, writeOutput } from './terminal'
 
 interface Options extends PlacementCliOptions {
   readonly json?: boolean
@@ -18,7 +19,9 @@ const widestText = 100 // longer lines are hard to read
 export function addPlanCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('plan')
-    .description('Show which module would go where and the exact bytes of every device; loads nothing')
+    .description(
+      'Show which module would go where and the exact bytes of every device; loads nothing. Exits with 1 if it does not fit',
+    )
     .argument('<model>', 'a checkpoint directory, or the name of a well-known release')
   addPlacementOptions(command, 'auto')
     .option('--json', 'print JSON, and nothing else, to standard output')
@@ -39,10 +42,11 @@ Examples:
   billfish plan ./Qwen2.5-7B-Instruct-GPTQ-Int4 --devices 8GiB,24GiB --json`,
     )
     .action(async (model: string, options: Options) => {
-      const plan = await planModel(model, await placementOptions(model, options, 'auto'))
+      const plan = await planModel(model, await placementOptions(model, options))
       if (options.svg !== undefined) await writePicture(options.svg, model, plan)
       if (options.json) printJson(terminal, plan)
       else terminal.stdout.write(describePlan(plan, widthOf(terminal.stdout)))
+      if (!plan.fits) throw new Unsuccessful() // as the plan says
     })
 }
 

@@ -11,7 +11,7 @@ import { addInspectCommand } from './inspect'
 import { addOtherSpellings, explainUnknownOptions } from './other-spellings'
 import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
-import { Interrupted, type Terminal } from './terminal'
+import { Interrupted, type Terminal, Unsuccessful } from './terminal'
 
 /** Exit codes, as shells and scripts expect them. */
 export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
@@ -27,6 +27,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
     if (error instanceof Interrupted) return exitCodes.interrupted
+    if (error instanceof Unsuccessful) return exitCodes.error
     const { code, message } = describe(error)
     if (argv.includes('--json')) terminal.stderr.write(`${JSON.stringify({ error: { code, message } })}\n`)
     else terminal.stderr.write(`billfish: ${message}\n`)

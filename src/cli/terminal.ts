@@ -27,6 +27,9 @@ export function widthOf(stream: Terminal['stdout']): number {
 /** A command was interrupted; its exit code is 130. */
 export class Interrupted extends Error {}
 
+/** A command has said already that it was not successful; its exit code is 1. */
+export class Unsuccessful extends Error {}
+
 /**
  * Runs `body` with a signal that aborts at an interrupt; a second interrupt ends the process at once.
  * @throws Interrupted if `body` failed because of the interrupt

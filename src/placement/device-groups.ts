@@ -24,13 +24,14 @@ export function deviceGroups(devices: readonly PlanDevice[], ranks: number): Pla
   }
   return Array.from({ length: members.length / ranks }, (_, group) => {
     const own = members.slice(group * ranks, (group + 1) * ranks)
-    const shared = new Set(own.map(({ device }) => device)).size < ranks
+    const isOne = new Set(own.map(({ device }) => device)).size < ranks
     const least = (values: readonly number[]) => Math.min(...values)
     return {
-      device: shared ? (own[0] as PlanDevice).device : own.map(({ device }) => device).join(','),
-      memory: least(own.map(({ memory }) => memory)) / (shared ? ranks : 1),
-      overhead: Math.max(...own.map(({ overhead = 0 }) => overhead)) / (shared ? ranks : 1),
+      device: isOne ? (own[0] as PlanDevice).device : own.map(({ device }) => device).join(','),
+      memory: least(own.map(({ memory }) => memory)) / (isOne ? ranks : 1),
+      overhead: Math.max(...own.map(({ overhead = 0 }) => overhead)) / (isOne ? ranks : 1),
       speed: least(own.map(({ speed = 1 }) => speed)),
+      shared: own.some((device) => device.shared),
     }
   })
 }

@@ -1,8 +1,11 @@
-import { deviceName } from './device-map'
+import { type DeviceMap, deviceName, groupName } from './device-map'
 import { bytesAfterContext } from './device-overhead'
-import { type DeviceOption, type DeviceOptions, devicesOf } from './plan-devices'
+import { isHost } from './host-budgets'
+import { type DeviceOption, devicesOf } from './plan-devices'
+import type { PlanOptions } from './plan-model'
+import { isStrategy } from './strategy-map'
 
-/** A device of this machine with memory of its own. */
+/** A GPU of this machine. */
 export interface DeviceAtHand {
   readonly device: string
   readonly freeBytes: number
@@ -10,27 +13,70 @@ export interface DeviceAtHand {
   readonly hasContext: boolean
 }
 
+/** What placement asks a machine, when it has to know. */
+export interface Machine {
+  /** The GPUs, and where there is none, why. */
+  gpus(): Promise<{ readonly devices: readonly DeviceAtHand[]; readonly reason: string | null }>
+  /** Bytes of the machine's own memory that this process may still take. */
+  hostBytes(): number
+}
+
+/** Options with all filled in that a machine decides. */
+export interface PlacedOptions extends PlanOptions {
+  readonly deviceMap: NonNullable<PlanOptions['deviceMap']>
+  /** What the CPU devices without a budget of their own have together; no limit where undefined. */
+  readonly hostBytes?: number | undefined
+  /** Why these devices, where nobody named any, as a sentence. */
+  readonly choice?: string | undefined
+}
+
 /**
- * The options completed for loading on this machine: where no device is named, all that have memory of their own are
- * meant, or else the CPU; where one of these has no budget, it has what is free on it. The CPU's memory is no concern
- * here: what else needs it, the operating system knows.
+ * The options completed by what a machine has. Without a device map they mean `'auto'`; where no device is named either,
+ * over all GPUs, or on the CPU where there is none. A GPU of the machine that has no budget may hold what is free on it;
+ * the CPU devices that have none, what this process may still take together.
  * @throws BillfishError INVALID_OPTION for what is no device
  */
-export function withDevicesAtHand<Options extends DeviceOptions>(
-  options: Options,
-  atHand: readonly DeviceAtHand[],
-): Options {
-  const budgeted = devicesOf(options.maxMemory)
-  const named = options.devices ?? (budgeted.length > 0 ? budgeted : atHand.map(({ device }) => device))
-  const overheads: Record<string, number> = {}
-  const complete = (entry: string | number | DeviceOption): DeviceOption => {
-    const option = typeof entry === 'object' && entry !== null ? entry : { device: entry }
-    const device = deviceName(option.device, 'devices')
-    if (option.memory !== undefined || budgeted.includes(device)) return option
-    const found = atHand.find((candidate) => candidate.device === device)
-    if (found?.hasContext) overheads[device] = bytesAfterContext
-    return { ...option, memory: found?.freeBytes }
+export async function onMachine(options: PlanOptions, machine: Machine): Promise<PlacedOptions> {
+  const deviceMap = options.deviceMap ?? 'auto'
+  const mapped = deviceMap === 'auto' || isStrategy(deviceMap) ? [] : devicesOfMap(deviceMap)
+  const budgeted = new Set(devicesOf(options.maxMemory))
+  const groupable = mapped.length === 1 || mapped.length % (options.tensorParallelSize ?? 1) === 0
+  const implied = budgeted.size > 0 ? [...budgeted] : groupable ? mapped : ['cpu']
+  const named = (options.devices ?? implied).map(deviceOption)
+  for (const { device, memory } of named) if (memory !== undefined) budgeted.add(device)
+
+  const noneNamed = named.length === 0 && options.devices === undefined
+  const needsGpus = [...named.map(({ device }) => device), ...mapped].some((name) => isGpu(name) && !budgeted.has(name))
+  const { devices: gpus, reason } = noneNamed || needsGpus ? await machine.gpus() : { devices: [], reason: null }
+  const devices = noneNamed ? (gpus.length > 0 ? gpus.map(({ device }) => ({ device })) : [{ device: 'cpu' }]) : named
+
+  const used = new Set([...devices.map(({ device }) => device), ...mapped])
+  const open = [...used].filter((device) => !budgeted.has(device))
+  const found = gpus.filter(({ device }) => open.includes(device))
+  const overheads = found.filter(({ hasContext }) => hasContext).map(({ device }) => [device, bytesAfterContext])
+  return {
+    ...options,
+    deviceMap,
+    devices,
+    maxMemory: { ...options.maxMemory, ...Object.fromEntries(found.map((gpu) => [gpu.device, gpu.freeBytes])) },
+    deviceOverhead: options.deviceOverhead ?? Object.fromEntries(overheads),
+    hostBytes: open.some(isHost) ? machine.hostBytes() : undefined,
+    choice:
+      noneNamed && gpus.length === 0 ? `No GPU was found, so this is for the CPU. ${reason ?? ''}`.trim() : undefined,
   }
-  const devices = named.length > 0 || options.devices ? named.map(complete) : ['cpu']
-  return { ...options, devices, deviceOverhead: options.deviceOverhead ?? overheads }
+}
+
+function deviceOption(entry: string | number | DeviceOption): DeviceOption & { readonly device: string } {
+  const option = typeof entry === 'object' && entry !== null ? entry : { device: entry }
+  return { ...option, device: deviceName(option.device, 'devices') }
+}
+
+/** The devices that a map names, those of groups one by one. */
+function devicesOfMap(map: DeviceMap): string[] {
+  const values = typeof map === 'object' && map !== null ? Object.values(map) : [map]
+  return [...new Set(values.flatMap((value) => groupName(value).split(',')))]
+}
+
+function isGpu(device: string): boolean {
+  return device.startsWith('cuda:')
 }

@@ -2,6 +2,7 @@ import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { autoSplit, leastMore, splitMap } from './auto-map'
 import { explainSplit } from './boundaries'
+import type { PlacedOptions } from './devices-at-hand'
 import { explainExchange, explainRanks } from './explain-ranks'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
@@ -22,21 +23,24 @@ export interface ExplainedPlan {
   readonly lacking: ReadonlyMap<string, number>
   /** How it was placed: by a strategy, by the user, or by billfish with this split of `costs.groups` over `devices`. */
   readonly placement: Strategy | 'given' | { readonly ends: readonly number[] }
-  readonly options: SizeOptions
+  readonly options: SizeOptions & Pick<PlacedOptions, 'hostBytes' | 'choice'>
   readonly overheadOn: (device: string) => number
+  /** The devices whose budgets are together what the host has. */
+  readonly sharing: readonly string[]
 }
 
 /** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
 export function explainPlan(plan: ExplainedPlan): string[] {
   const { stages, limits, devices, lacking, placement, costs } = plan
-  const lines: string[] = []
+  const lines: string[] = plan.options.choice === undefined ? [] : [plan.options.choice]
   if (typeof placement === 'string' && placement !== 'given') lines.push(whatStrategiesCount(plan, placement))
-  lines.push(...whatDevicesHold(stages))
+  lines.push(...whatDevicesHold(plan))
   lines.push(whatTheCacheTakes(plan))
   lines.push(...explainRanks(plan.model, plan.source, limits.tensorParallelSize))
   const stageDevices = stages.map(({ device }) => device)
   lines.push(...explainExchange(stageDevices, limits.tensorParallelSize))
   lines.push(...whatRuntimesTake(stages))
+  lines.push(...whatTheHostHas(plan))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
   if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
@@ -56,12 +60,12 @@ function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: Strateg
 }
 
 /** A sentence a device, which may have several stages, or a group of devices that share the same ones. */
-function whatDevicesHold(stages: ExplainedPlan['stages']): string[] {
+function whatDevicesHold({ stages, sharing }: ExplainedPlan): string[] {
   const groups = new Map<string, { device: string; modules: string; total: number; budget: number | null }[]>()
   for (const device of new Set(stages.map((stage) => stage.device))) {
     const own = stages.filter((stage) => stage.device === device)
     const total = own.reduce((sum, stage) => sum + stage.total, 0)
-    const budget = own[0]?.budget ?? null
+    const budget = sharing.length > 1 && sharing.includes(device) ? null : (own[0]?.budget ?? null)
     const all = new Set(own.map((stage) => modulesInWords(stage.modules))) // ranks on one device have the same ones
     const modules = [...all].join('; and in a stage of their own ')
     const group = own.some(({ ranks }) => ranks > 1) ? `${modules} ${budget}` : device
@@ -96,6 +100,14 @@ function whatRuntimesTake(stages: ExplainedPlan['stages']): string[] {
     return `${bytesInWords(bytes)} on ${listInWords(on)}`
   })
   return [`CUDA itself is taken to need ${listInWords(takes)} (deviceOverhead), an estimate.`]
+}
+
+/** A sentence, where there are devices that have what the host has. */
+function whatTheHostHas({ sharing, options: { hostBytes } }: ExplainedPlan): string[] {
+  if (sharing.length === 0 || hostBytes === undefined) return []
+  const budgets =
+    sharing.length === 1 ? `The budget of ${sharing[0]} is` : `The budgets of ${listInWords(sharing)} are together`
+  return [`${budgets} the memory that this process may still take, ${bytesInWords(hostBytes)}; maxMemory overrules it.`]
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */

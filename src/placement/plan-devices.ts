@@ -3,13 +3,17 @@ import { BillfishError } from '../errors'
 import type { OptionSchemas } from '../options/read-options'
 import { deviceName } from './device-map'
 import { type DeviceOverhead, overheadOf } from './device-overhead'
+import { isCpu } from './host-budgets'
 import { type MemorySize, memorySize, parseMemorySize } from './memory-size'
 import type { PlanDevice } from './plan'
 
 /** A device to choose, where its name does not say enough. */
 export interface DeviceOption {
   readonly device: string | number
-  /** Bytes, or `'24GiB'`; what maxMemory says by default, else no limit. */
+  /**
+   * Bytes, or `'24GiB'`. By default what maxMemory says, else what is free on a device of this machine, and no limit on
+   * other ones. All CPU devices are the same memory: those without a budget have together what this process may take.
+   */
   readonly memory?: MemorySize | undefined
   /**
    * How fast it reads weights compared with the other devices, in any unit, such as its memory bandwidth in GB/s. By
@@ -25,7 +29,7 @@ export interface DeviceOptions {
    * default, by index, a CPU after GPUs. For the strategies a CPU after other devices takes only what these have no room for.
    */
   readonly devices?: readonly (string | number | DeviceOption)[] | undefined
-  /** Device -> bytes or `'38GiB'`; a device without a budget has no limit. */
+  /** Device -> bytes or `'38GiB'`; of a device without a budget see {@link DeviceOption}. */
   readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
   /**
    * What a CUDA device's memory holds beside what billfish allocates (context, loaded kernels, the libraries' own
@@ -72,8 +76,16 @@ export interface PlanDevices {
 /** How fast a device of each kind reads weights, roughly: HBM, DDR memory, an SSD. */
 const usualSpeed: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
 
-/** @throws BillfishError INVALID_OPTION for what is no device, size or speed, and for devices named twice */
-export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOptions): PlanDevices {
+/**
+ * @param options `hostBytes`: what the CPU devices without a budget have together
+ * @throws BillfishError INVALID_OPTION for what is no device or size, and for devices named twice
+ */
+export function planDevices({
+  devices,
+  maxMemory,
+  deviceOverhead,
+  hostBytes = Number.POSITIVE_INFINITY,
+}: DeviceOptions & { readonly hostBytes?: number | undefined }): PlanDevices {
   const overheadOn = overheadOf(deviceOverhead)
   const budgets = new Map<string, number>()
   for (const [key, size] of Object.entries(maxMemory ?? {})) {
@@ -92,9 +104,6 @@ export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOption
   const candidates: PlanDevice[] = []
   for (const { device, memory, speed = speedOfKind(device) / unit } of named) {
     if (candidates.some((other) => other.device === device)) throw namedTwice('devices', device)
-    if (!(Number.isFinite(speed) && speed > 0)) {
-      throw new BillfishError('INVALID_OPTION', `devices: the speed of ${device} is ${speed}, but must be above 0.`)
-    }
     if (memory !== undefined) {
       budgets.set(device, memory === Number.POSITIVE_INFINITY ? memory : parseMemorySize(memory, `memory of ${device}`))
     }
@@ -105,7 +114,27 @@ export function planDevices({ devices, maxMemory, deviceOverhead }: DeviceOption
       speed,
     })
   }
-  return { candidates, budgets, overheadOn }
+  return { candidates: withHostMemory(candidates, budgets, hostBytes), budgets, overheadOn }
+}
+
+/** CPU devices without a budget with equal parts of what the others leave of the host's memory. */
+function withHostMemory(
+  candidates: readonly PlanDevice[],
+  budgets: ReadonlyMap<string, number>,
+  hostBytes: number,
+): PlanDevice[] {
+  const onCpu = candidates.filter(({ device }) => isCpu(device))
+  const sharing = onCpu.filter(({ device }) => !budgets.has(device))
+  const given = onCpu.reduce((sum, { device }) => sum + finite(budgets.get(device)), 0)
+  const memory = Math.floor(Math.max(0, hostBytes - given) / sharing.length)
+  return candidates.map((candidate) =>
+    sharing.includes(candidate) ? { ...candidate, memory, shared: true } : candidate,
+  )
+}
+
+/** A budget, unless there is none or it has no limit. */
+function finite(bytes = 0): number {
+  return Number.isFinite(bytes) ? bytes : 0
 }
 
 /** The devices that budgets name, in the order of a pipeline, whatever theirs is: by index, a CPU after GPUs. */

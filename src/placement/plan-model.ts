@@ -1,24 +1,20 @@
-import { stat } from 'node:fs/promises'
 import { z } from 'zod'
-import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
-import { createModel, storedWeights } from '../models/registry'
 import { modulesOf } from '../models/stages'
-import { isUrl, readPath } from '../options/path'
-import { optionsOf, readOptions } from '../options/read-options'
-import { guarded, isRecord, snapshot } from '../options/snapshot'
+import { optionsOf } from '../options/read-options'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
 import { checkGroups, deviceGroups } from './device-groups'
 import { type DeviceMap, resolveDeviceMap } from './device-map'
+import type { PlacedOptions } from './devices-at-hand'
 import { type ExplainedPlan, explainPlan } from './explain'
+import { hostBudgets } from './host-budgets'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
-import { presets } from './presets'
 import { type Costs, costsOf } from './stage-costs'
 import type { PlanSource } from './stored-modules'
 import { isStrategy, type Strategy, strategyMap } from './strategy-map'
@@ -28,7 +24,8 @@ export type Placement = DeviceMap | 'auto' | Strategy
 
 export interface PlanOptions extends SizeOptions, DeviceOptions {
   /**
-   * `'auto'` by default: the split that makes the slowest stage fastest within the budgets. `'balanced'`,
+   * `'auto'` by default: the split that makes the slowest stage fastest within the budgets, over `devices` or the
+   * devices of `maxMemory`, and without these over all CUDA devices of this machine, or its CPU. `'balanced'`,
    * `'balanced_low_0'` and `'sequential'` place as accelerate does, by the weights in the checkpoint alone.
    */
   readonly deviceMap?: Placement | undefined
@@ -62,30 +59,30 @@ export interface ModelPlan {
   readonly explanation: readonly string[]
 }
 
-/**
- * Plans a model without loading it: which module goes where, and the exact bytes that each device will hold.
- *
- * @param model a checkpoint directory (of its weights, headers and zero points are read), the name of a preset (`'Qwen2.5-72B-Instruct'`, ...), or
- *   a config.json as an object, with its quantization_config where there is one
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION
- */
-export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
-  const read = readOptions(planOptions, options)
-  const { config, weights } = await weightSource(model)
-  return plan(createModel(config, weights), weights, read)
+/** The plan of a model whose weights' shapes are known. */
+export function plan(model: Model, source: PlanSource, options: PlacedOptions): ModelPlan {
+  const { explain, ...planned } = outline(model, source, options)
+  return { ...planned, explanation: explain() }
 }
 
-/** {@link planModel} for a model whose weights' shapes are known. */
-export function plan(model: Model, source: PlanSource, options: PlanOptions): ModelPlan {
+/** {@link plan} without its explanation, which takes longer than all else and is not always wanted. */
+export function outline(
+  model: Model,
+  source: PlanSource,
+  options: PlacedOptions,
+): Omit<ModelPlan, 'explanation'> & { explain(): string[] } {
   const limits = modelLimits(model.shape, options)
   const { candidates, budgets, overheadOn } = planDevices(options)
   const devices = deviceGroups(candidates, limits.tensorParallelSize)
   const costs = costsOf(model, source, limits.tensorParallelSize)
-  const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap ?? 'auto')
+  const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap)
   checkGroups(map.values(), limits.tensorParallelSize)
   const deviceOf = (module: string) => map.get(module) as string
-  const stages = planStages(model, source, limits, deviceOf, overheadOn).map((stage) => {
-    const budget = budgets.get(stage.device) ?? Number.POSITIVE_INFINITY
+  const planned = planStages(model, source, limits, deviceOf, overheadOn)
+  const { hostBytes } = options
+  const shares = hostBytes === undefined ? undefined : hostBudgets(planned, budgets, hostBytes)
+  const stages = planned.map((stage) => {
+    const budget = budgets.get(stage.device) ?? shares?.get(stage.device) ?? Number.POSITIVE_INFINITY
     return { ...stage, budget: Number.isFinite(budget) ? budget : null }
   })
   const lacking = shortages(stages)
@@ -94,18 +91,20 @@ export function plan(model: Model, source: PlanSource, options: PlanOptions): Mo
     sizes: sizesOf(limits, options),
     stages,
     fits: lacking.size === 0,
-    explanation: explainPlan({
-      model,
-      source,
-      costs,
-      limits,
-      devices,
-      stages,
-      lacking,
-      placement,
-      options,
-      overheadOn,
-    }),
+    explain: () =>
+      explainPlan({
+        model,
+        source,
+        costs,
+        limits,
+        devices,
+        stages,
+        lacking,
+        placement,
+        options,
+        overheadOn,
+        sharing: [...(shares?.keys() ?? [])],
+      }),
   }
 }
 
@@ -146,38 +145,8 @@ function shortages(stages: ModelPlan['stages']): Map<string, number> {
   return new Map([...left].filter(([, bytes]) => bytes < 0).map(([device, bytes]) => [device, -bytes]))
 }
 
-async function weightSource(model: string | URL | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
-  if (isConfig(model)) {
-    const config = snapshot(model, 'model') as RawConfig
-    return { config, weights: configWeights(config) }
-  }
-  const name = readPath(model, 'model', 'a directory, the name of a preset, or a config.json as an object')
-  const config = Object.hasOwn(presets, name) ? presets[name] : undefined
-  if (config !== undefined) return { config, weights: configWeights(config) }
-  if (await isDirectory(name)) {
-    const checkpoint = await openCheckpoint(name)
-    return { config: checkpoint.config, weights: storedWeights(checkpoint) }
-  }
-  throw new BillfishError(
-    'INVALID_OPTION',
-    `${name} is neither a checkpoint directory nor a preset. Presets are ${Object.keys(presets).join(', ')}.`,
-  )
-}
-
-function isConfig(model: string | URL | RawConfig): model is RawConfig {
-  return guarded('model', () => isRecord(model) && !isUrl(model))
-}
-
 /** The weights that a checkpoint of this config.json would have. @throws BillfishError INVALID_CHECKPOINT */
 export function configWeights(config: RawConfig): PlanSource {
   const quantization = readQuantizationConfig(sourcesOfConfig(config, 'config.json'))
   return configSource(config, quantization)
-}
-
-async function isDirectory(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory()
-  } catch {
-    return false
-  }
 }

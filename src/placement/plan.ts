@@ -13,6 +13,8 @@ export interface PlanDevice {
   readonly overhead?: number | undefined
   /** How fast it reads weights, compared with the others; 1 by default. */
   readonly speed?: number | undefined
+  /** Whether its memory is a part of the machine's own, which other devices share; false by default. */
+  readonly shared?: boolean | undefined
 }
 
 /** Bytes that stages may take on a device. */

@@ -30,7 +30,8 @@ export function singleChanges(
   ]
   if (limits.exact && fits({ dtype: 'auto' })) changes.push("dtype 'auto' instead of 'float32'")
   const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
-  if (another && fits({}, [...devices, another])) changes.push(moreInWords(another, limits.tensorParallelSize))
+  if (another && !another.shared && fits({}, [...devices, another]))
+    changes.push(moreInWords(another, limits.tensorParallelSize))
   return changes
 }
 

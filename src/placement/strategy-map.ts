@@ -3,6 +3,7 @@ import type { Model } from '../models/architecture'
 import { modulesOf } from '../models/stages'
 import type { Budget } from './budgets'
 import { resolveDeviceMap } from './device-map'
+import { isCpu } from './host-budgets'
 import { inferWithin } from './infer-device-map'
 import type { PlanDevice } from './plan'
 import { type PlanSource, storedModules } from './stored-modules'
@@ -57,8 +58,4 @@ function roles(devices: readonly PlanDevice[]): { spread: PlanDevice[]; overflow
     )
   }
   return { spread: candidates.filter((device) => !overflow.includes(device)), overflow: overflow[0] }
-}
-
-function isCpu(device: string): boolean {
-  return /^cpu\b/.test(device)
 }

@@ -73,7 +73,7 @@ describe('billfish plan', () => {
       else expect(Math.abs(used - Number(percent) / 100)).toBeLessThan(1 / 20)
     }
     expect(stdout).toMatch(/! over budget/)
-    const unlimited = await plan('Qwen3-8B', '--devices', 'cpu')
+    const unlimited = await plan('Qwen3-8B', '--devices', 'cuda:77') // which no machine has
     expect(unlimited.stdout).not.toMatch(/\[|Memory/)
   })
 
@@ -125,10 +125,13 @@ describe('billfish plan', () => {
     expect(stdout).toMatch(/^cpu:0 +\[#+!+\] \d{4} % of 1\.00 GiB$/m)
   })
 
-  it('tells what does not fit', async () => {
-    const { code, stdout } = await plan('Qwen3-8B', '--devices', '1GiB')
-    expect(code).toBe(exitCodes.ok)
+  it('tells what does not fit, and exits with 1', async () => {
+    const { code, stdout, stderr } = await plan('Qwen3-8B', '--devices', '1GiB')
+    expect({ code, stderr }).toEqual({ code: exitCodes.error, stderr: '' })
     expect(stdout).toMatch(/It does not fit: cuda:0 lacks [\d,]+ bytes/)
+    const json = await plan('Qwen3-8B', '--devices', '1GiB', '--json')
+    expect(json).toMatchObject({ code: exitCodes.error, stderr: '' })
+    expect(JSON.parse(json.stdout).fits).toBe(false)
   })
 
   it.each([

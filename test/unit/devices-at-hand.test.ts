@@ -1,70 +1,190 @@
 import { describe, expect, test } from 'vitest'
-import { loadModel } from '../../src/index'
-import { withDevicesAtHand } from '../../src/placement/devices-at-hand'
+import { loadModel, type PlanOptions, planModel } from '../../src/index'
+import { createModel } from '../../src/models/registry'
+import { type Machine, onMachine } from '../../src/placement/devices-at-hand'
 import { planDevices } from '../../src/placement/plan-devices'
+import { configWeights, plan } from '../../src/placement/plan-model'
+import { presets } from '../../src/placement/presets'
 import { modelDirectory } from '../support/fixtures'
 
+const GiB = 2 ** 30
 const gpus = [
   { device: 'cuda:0', freeBytes: 1000, hasContext: false },
   { device: 'cuda:1', freeBytes: 500, hasContext: true },
 ]
+const machine = (devices = gpus, hostBytes = 24 * GiB): Machine => ({
+  gpus: async () => ({ devices, reason: devices.length > 0 ? null : 'There is no driver.' }),
+  hostBytes: () => hostBytes,
+})
+/** One that must not be asked. */
+const secret: Machine = {
+  gpus: () => Promise.reject(new Error('asked for GPUs')),
+  hostBytes: () => {
+    throw new Error('asked for memory')
+  },
+}
 
 describe('devices of this machine', () => {
-  const complete = (options: Parameters<typeof planDevices>[0], atHand = gpus) =>
-    planDevices(withDevicesAtHand(options, atHand)).candidates.map(({ device, memory }) => [device, memory])
+  const complete = async (options: PlanOptions, at = machine()) =>
+    planDevices(await onMachine(options, at)).candidates.map(({ device, memory }) => [device, memory])
 
-  test('all GPUs within what is free, where none is named', () => {
-    expect(complete({})).toEqual([
+  test('all GPUs within what is free, where none is named', async () => {
+    const all = [
       ['cuda:0', 1000],
       ['cuda:1', 500],
-    ])
-    expect(complete({ maxMemory: {} })).toEqual(complete({}))
+    ]
+    expect(await complete({})).toEqual(all)
+    expect(await complete({ maxMemory: {} })).toEqual(all)
+    expect(await complete({ deviceMap: 'balanced' })).toEqual(all)
+    expect((await onMachine({}, machine())).deviceMap).toBe('auto')
   })
 
-  test('what CUDA takes is less where free memory was asked for with the context there', () => {
-    const overheads = (options: Parameters<typeof planDevices>[0]) =>
-      planDevices(withDevicesAtHand(options, gpus)).candidates.map(({ overhead }) => overhead)
+  test('what CUDA takes is less where free memory was asked for with the context there', async () => {
+    const overheads = async (options: PlanOptions) =>
+      planDevices(await onMachine(options, machine())).candidates.map(({ overhead }) => overhead)
     const [usual, later] = [512 * 2 ** 20, 256 * 2 ** 20]
-    expect(overheads({})).toEqual([usual, later])
-    expect(overheads({ devices: [{ device: 0, memory: '1GiB' }, 1, 'cpu'] })).toEqual([usual, later, 0])
-    expect(overheads({ deviceOverhead: '1MiB' })).toEqual([2 ** 20, 2 ** 20])
+    expect(await overheads({})).toEqual([usual, later])
+    expect(await overheads({ devices: [{ device: 0, memory: '1GiB' }, 1, 'cpu'] })).toEqual([usual, later, 0])
+    expect(await overheads({ deviceOverhead: '1MiB' })).toEqual([2 ** 20, 2 ** 20])
   })
 
-  test('the CPU where there is no GPU', () => {
-    expect(complete({}, [])).toEqual([['cpu', Number.POSITIVE_INFINITY]])
+  test('the CPU where there is no GPU, which is said', async () => {
+    expect(await complete({}, machine([]))).toEqual([['cpu', 24 * GiB]])
+    const { choice } = await onMachine({}, machine([]))
+    expect(choice).toBe('No GPU was found, so this is for the CPU. There is no driver.')
+    expect((await onMachine({}, machine())).choice).toBeUndefined()
+    expect((await onMachine({ devices: ['cpu'] }, machine([]))).choice).toBeUndefined()
   })
 
-  test('what is named is taken, with the budgets that are given', () => {
-    expect(complete({ devices: [1, 'cpu'] })).toEqual([
+  test('what is named is taken, with the budgets that are given', async () => {
+    expect(await complete({ devices: [1, 'cpu'] })).toEqual([
       ['cuda:1', 500],
-      ['cpu', Number.POSITIVE_INFINITY],
+      ['cpu', 24 * GiB],
     ])
-    expect(complete({ maxMemory: { 1: 400, cpu: 9 } })).toEqual([
+    expect(await complete({ maxMemory: { 1: 400, cpu: 9 } }, secret)).toEqual([
       ['cuda:1', 400],
       ['cpu', 9],
     ])
-    expect(complete({ maxMemory: { cpu: 9, 'cuda:10': 8, 'cuda:2': 7 } }).map(([device]) => device)).toEqual([
+    expect((await complete({ maxMemory: { cpu: 9, 'cuda:10': 8, 'cuda:2': 7 } })).map(([device]) => device)).toEqual([
       'cuda:2',
       'cuda:10',
       'cpu',
     ])
-    expect(complete({ devices: [{ device: 'cuda:0', memory: 7 }, 'cuda:1'], maxMemory: { 'cuda:1': 8 } })).toEqual([
+    const given = { devices: [{ device: 'cuda:0', memory: 7 }, 'cuda:1'], maxMemory: { 'cuda:1': 8 } }
+    expect(await complete(given, secret)).toEqual([
       ['cuda:0', 7],
       ['cuda:1', 8],
     ])
-    expect(() => complete({ devices: [] })).toThrow(/devices is empty/)
+    await expect(complete({ devices: [] })).rejects.toThrow(/devices is empty/)
+  })
+
+  test('GPUs of other machines have no limit', async () => {
+    expect(await complete({ devices: ['cuda:0', 'cuda:7'] })).toEqual([
+      ['cuda:0', 1000],
+      ['cuda:7', Number.POSITIVE_INFINITY],
+    ])
+  })
+
+  test('CPU devices share what there is, beside those that have a budget', async () => {
+    expect(await complete({ devices: ['cpu:0', 'cpu:1'] })).toEqual([
+      ['cpu:0', 12 * GiB],
+      ['cpu:1', 12 * GiB],
+    ])
+    expect(await complete({ devices: ['cpu:0', { device: 'cpu:1', memory: '20GiB' }] })).toEqual([
+      ['cpu:0', 4 * GiB],
+      ['cpu:1', 20 * GiB],
+    ])
+    expect(await complete({ devices: ['cpu:0', { device: 'cpu:1', memory: '50GiB' }] })).toEqual([
+      ['cpu:0', 0],
+      ['cpu:1', 50 * GiB],
+    ])
+  })
+})
+
+describe('a plan on a machine of 24 GiB', () => {
+  const config = presets['Qwen2-72B-Instruct'] ?? {}
+  const source = configWeights(config)
+  const planned = async (options: PlanOptions, hostBytes = 24 * GiB) =>
+    plan(createModel(config, source), source, await onMachine(options, machine([], hostBytes)))
+
+  test('does not fit where it does not, and says what there is', async () => {
+    for (const options of [{}, { deviceMap: 'cpu' }, { devices: ['cpu:0', 'cpu:1'] }, { deviceMap: { '': 'cpu:3' } }]) {
+      const { fits, explanation } = await planned(options)
+      expect(fits).toBe(false)
+      expect(explanation.join(' ')).toMatch(/the memory that this process may still take, 24\.00 GiB; maxMemory/)
+      expect(explanation.join(' ')).toMatch(/lacks [\d,]+ bytes/)
+      expect(explanation.join(' ')).not.toMatch(/one more device of/)
+    }
+    expect((await planned({})).explanation[0]).toBe('No GPU was found, so this is for the CPU. There is no driver.')
+  })
+
+  test('fits what its user says', async () => {
+    for (const options of [
+      { deviceMap: 'cpu', maxMemory: { cpu: '200GiB' } },
+      { devices: [{ device: 'cpu', memory: Number.POSITIVE_INFINITY }] },
+    ]) {
+      const { fits, explanation } = await planned(options)
+      expect(fits).toBe(true)
+      expect(explanation.join(' ')).not.toContain('may still take')
+    }
+  })
+
+  test('counts all CPU devices together, to the byte, however uneven', async () => {
+    const deviceMap = { '': 'cpu:0', lm_head: 'cpu:1' }
+    const whole = await planned({ deviceMap }, 1000 * GiB)
+    const bytes = whole.stages.reduce((sum, { total }) => sum + total, 0)
+    const exact = await planned({ deviceMap }, bytes)
+    expect(exact.fits).toBe(true)
+    expect(exact.stages.map(({ budget }) => budget)).toEqual(exact.stages.map(({ total }) => total))
+    const short = await planned({ deviceMap }, bytes - 1)
+    expect(short.fits).toBe(false)
+    expect((await planned({ devices: ['cpu:0', 'cpu:1'] }, 160 * GiB)).fits).toBe(true)
+  })
+
+  test('counts of the disk what is kept in memory', async () => {
+    const { fits, stages } = await planned({ deviceMap: 'disk' })
+    expect(fits).toBe(true)
+    const [{ kvCache, buffers } = { kvCache: 0, buffers: 0 }] = stages
+    expect((await planned({ deviceMap: 'disk' }, kvCache + buffers)).fits).toBe(true)
+    expect((await planned({ deviceMap: 'disk' }, kvCache + buffers - 1)).fits).toBe(false)
+    const both = { deviceMap: { '': 'disk', lm_head: 'cpu' } }
+    expect((await planned(both, kvCache + buffers)).fits).toBe(false)
+  })
+
+  test('of named devices with budgets asks the machine nothing', async () => {
+    const options = { devices: [0, 1].map((device) => ({ device, memory: '80GiB' })) }
+    expect(plan(createModel(config, source), source, await onMachine(options, secret)).fits).toBe(true)
+  })
+})
+
+test('planModel() and loadModel() ask this machine', async () => {
+  const { fits, explanation } = await planModel('Qwen2-72B-Instruct', { deviceMap: 'cpu', maxSequences: 128 })
+  expect(fits).toBe(false)
+  expect(explanation.join(' ')).toContain('the memory that this process may still take')
+  const options = { deviceMap: 'cpu', maxSequences: 2 ** 20, maxModelLength: 256 }
+  await expect(loadModel(modelDirectory('qwen2-bf16'), options)).rejects.toMatchObject({
+    code: 'OUT_OF_MEMORY',
+    message: expect.stringMatching(
+      /cpu lacks [\d,]+ bytes .* maxMemory overrules it|maxMemory overrules it.*cpu lacks/,
+    ),
   })
 })
 
 test('auto without devices loads on what there is', async () => {
-  await using model = await loadModel(modelDirectory('qwen2-bf16'), { deviceMap: 'auto', maxModelLength: 32 })
-  expect(new Set(Object.values(model.deviceMap)).size).toBe(1)
+  for (const deviceMap of ['auto', undefined]) {
+    await using model = await loadModel(modelDirectory('qwen2-bf16'), { deviceMap, maxModelLength: 32 })
+    expect(new Set(Object.values(model.deviceMap)).size).toBe(1)
+  }
 })
 
-test('without a device map all is on the CPU, also where other devices have budgets', async () => {
+test('devices or budgets without a device map mean auto', async () => {
   const sizes = { maxModelLength: 32, maxSequences: 1 }
-  await using model = await loadModel(modelDirectory('qwen2-bf16'), { ...sizes, maxMemory: { 'cpu:1': '1GiB' } })
-  expect(new Set(Object.values(model.deviceMap))).toEqual(new Set(['cpu']))
+  const used = async (options: PlanOptions) => {
+    await using model = await loadModel(modelDirectory('qwen2-bf16'), { ...sizes, ...options })
+    return new Set(Object.values(model.deviceMap))
+  }
+  expect(await used({ maxMemory: { 'cpu:1': '1GiB' } })).toEqual(new Set(['cpu:1']))
+  expect(await used({ devices: ['cpu:2', 'cpu:3'] })).toEqual(new Set(['cpu:2', 'cpu:3']))
 })
 
 describe('planDevices', () => {
@@ -81,7 +201,6 @@ describe('planDevices', () => {
     [{ devices: ['cpu', 'cpu'] }, /devices names cpu twice/],
     [{ devices: ['cuda:1', 1] }, /devices names cuda:1 twice/],
     [{ maxMemory: { 0: 5, 'cuda:0': 6 } }, /maxMemory names cuda:0 twice/],
-    [{ devices: [{ device: 'cpu', speed: 0 }] }, /speed of cpu is 0/],
     [{ devices: [{ device: 'cpu', memory: 'much' }] }, /memory of cpu: "much" is not a memory size/],
     [{ devices: [null as unknown as string] }, /null is not a device/],
   ])('%j is refused', (options, message) => {

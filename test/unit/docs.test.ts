@@ -65,7 +65,8 @@ async function outputOf(command: string): Promise<string> {
   const shown = words[picture]
   const drawn = join(scratch, 'plan.svg')
   const { code, stdout, stderr } = await billfish(words.map((word, i) => (picture > 0 && i === picture ? drawn : word)))
-  expect({ code, stderr }, command).toEqual({ code: exitCodes.ok, stderr: '' })
+  const fits = !stdout.includes('It does not fit')
+  expect({ code, stderr }, command).toEqual({ code: fits ? exitCodes.ok : exitCodes.error, stderr: '' })
   if (picture > 0 && shown) await expect(readFileSync(drawn, 'utf8')).toMatchFileSnapshot(join(root, shown))
   return stdout
 }

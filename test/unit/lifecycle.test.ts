@@ -117,11 +117,11 @@ describe('dispose', () => {
     }
   })
 
-  test('200 load and dispose cycles leave no memory behind', () => {
+  test('300 load and dispose cycles leave no memory behind', () => {
     const { stdout, stderr, status } = program(
       `(async () => {
         const rss = []
-        for (let i = 0; i < 200; i++) {
+        for (let i = 0; i < 300; i++) {
           const model = await loadModel(directory, { maxModelLength: 128, deviceMap: i % 2 ? 'cpu' : { '': 'cpu:0', lm_head: 'cpu:1' } })
           await model.generate(prompt, { maxNewTokens: 2, temperature: 0 }).result()
           await model.dispose()
@@ -134,7 +134,7 @@ describe('dispose', () => {
     expect(stderr).toBe('')
     expect(status).toBe(0)
     const rss: number[] = JSON.parse(stdout)
-    const early = Math.max(...rss.slice(3, 8))
+    const early = Math.max(...rss.slice(12, 17)) // V8's own heap has grown to what it likes by then
     const late = Math.max(...rss.slice(-5))
     expect(late - early, `resident MiB: ${rss.map(Math.round)}`).toBeLessThan(16)
   })

@@ -1,0 +1,49 @@
+import type { PlannedStage } from './plan'
+
+/** Every `cpu:N` is the same CPU. */
+export function isCpu(device: string): boolean {
+  return device === 'cpu' || device.startsWith('cpu:')
+}
+
+/** Whether what a device computes with lies in the machine's own memory: the CPU computes for the disk, too. */
+export function isHost(device: string): boolean {
+  return isCpu(device) || device === 'disk'
+}
+
+/** Bytes of a stage in the machine's memory: all but weights that lie on the disk. */
+function residentBytes({ device, total, weights }: PlannedStage): number {
+  return device === 'disk' ? total - weights : total
+}
+
+/**
+ * Budgets of the CPU devices that have none of their own: together, what `hostBytes` leave beside those that have.
+ * Each gets as much of it as it has of their bytes, so that either all of them fit or none.
+ * @param stages of a plan
+ * @param budgets the given ones
+ * @returns device -> bytes; the disk is among them only where memory is too little for what it keeps there
+ */
+export function hostBudgets(
+  stages: readonly PlannedStage[],
+  budgets: ReadonlyMap<string, number>,
+  hostBytes: number,
+): Map<string, number> {
+  const onHost = stages.filter(({ device }) => isHost(device))
+  const given = onHost.filter(({ device }) => budgets.has(device))
+  const shared = onHost.filter(({ device }) => !budgets.has(device))
+  const sum = (of: readonly PlannedStage[]) => of.reduce((bytes, stage) => bytes + residentBytes(stage), 0)
+  const left = Math.max(0, hostBytes - sum(given))
+  const needed = sum(shared)
+  const shares = new Map<string, number>()
+  for (const device of new Set(shared.map((stage) => stage.device))) {
+    const own = shared.filter((stage) => stage.device === device)
+    const resident = sum(own)
+    const share = Math.floor((left * resident) / needed)
+    if (needed > left) {
+      const elsewhere = own.reduce((bytes, { total }) => bytes + total, 0) - resident
+      shares.set(device, Math.min(share, resident - 1) + elsewhere)
+    } else if (device !== 'disk') {
+      shares.set(device, Math.max(share, resident))
+    }
+  }
+  return shares
+}

@@ -1,0 +1,56 @@
+import { stat } from 'node:fs/promises'
+import { openCheckpoint } from './checkpoint/checkpoint'
+import type { RawConfig } from './checkpoint/types'
+import { BillfishError } from './errors'
+import { createModel, storedWeights } from './models/registry'
+import { isUrl, readPath } from './options/path'
+import { readOptions } from './options/read-options'
+import { guarded, isRecord, snapshot } from './options/snapshot'
+import { onMachine } from './placement/devices-at-hand'
+import { configWeights, type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
+import { presets } from './placement/presets'
+import type { PlanSource } from './placement/stored-modules'
+import { thisMachine } from './this-machine'
+
+/**
+ * Plans a model without loading it: which module goes where, and the exact bytes that each device will hold.
+ *
+ * @param model a checkpoint directory (of its weights, headers and zero points are read), the name of a preset
+ *   (`'Qwen2.5-72B-Instruct'`, ...), or a config.json as an object, with its quantization_config where there is one
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION
+ */
+export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
+  const read = readOptions(planOptions, options)
+  const { config, weights } = await weightSource(model)
+  return plan(createModel(config, weights), weights, await onMachine(read, thisMachine))
+}
+
+async function weightSource(model: string | URL | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
+  if (isConfig(model)) {
+    const config = snapshot(model, 'model') as RawConfig
+    return { config, weights: configWeights(config) }
+  }
+  const name = readPath(model, 'model', 'a directory, the name of a preset, or a config.json as an object')
+  const config = Object.hasOwn(presets, name) ? presets[name] : undefined
+  if (config !== undefined) return { config, weights: configWeights(config) }
+  if (await isDirectory(name)) {
+    const checkpoint = await openCheckpoint(name)
+    return { config: checkpoint.config, weights: storedWeights(checkpoint) }
+  }
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `${name} is neither a checkpoint directory nor a preset. Presets are ${Object.keys(presets).join(', ')}.`,
+  )
+}
+
+function isConfig(model: string | URL | RawConfig): model is RawConfig {
+  return guarded('model', () => isRecord(model) && !isUrl(model))
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory()
+  } catch {
+    return false
+  }
+}
