@@ -3,10 +3,14 @@ import { nextTurn, SLICE } from './slices'
 
 /** What no file of a checkpoint comes near, unless options say less. Each level is a frame on the stack. */
 const MAX_DEPTH = 128
-/** Members and items by default: twice as many as the largest vocabulary in use and its merges have. */
-const MAX_VALUES = 4_000_000
+/** Members and items by default: half as many again as the largest vocabulary in use and its merges have. */
+const MAX_VALUES = 3_000_000
 /** Of an object that does not become a Map: what is made in one go must not hold the event loop. */
 const MAX_MEMBERS = 32_768
+/** Of the object that becomes one: twice the largest vocabulary in use. */
+const MAX_MAP_MEMBERS = 524_288
+/** Of an array that is not beside that object, where merges are. */
+const MAX_ITEMS = 131_072
 const MAX_STRING_LENGTH = 2 * 1024 * 1024
 /** A slice also ends after so many characters, however few values they hold. */
 const SLICE_CHARACTERS = 512 * 1024
@@ -26,7 +30,7 @@ export interface JsonOptions {
   readonly mapAt?: string | undefined
   /** Nested arrays and objects; 128 by default, and at most. */
   readonly maxDepth?: number | undefined
-  /** Members and items together; 4,000,000 by default. */
+  /** Members and items together; 3,000,000 by default. */
   readonly maxValues?: number | undefined
   /** Whether an object may not name a key twice; by default the last one counts, as for JSON.parse. */
   readonly uniqueKeys?: boolean | undefined
@@ -71,6 +75,8 @@ class Reader {
   private readonly scalar: RegExp
   private readonly maxDepth: number
   private readonly maxValues: number
+  /** How paths begin into the object that holds the one at `mapAt`, where that is not the whole text. */
+  private readonly bulk: string | undefined
 
   constructor(
     private readonly text: string,
@@ -79,6 +85,8 @@ class Reader {
     this.scalar = new RegExp(options.nonFinite ? NUMBER_OR_NOT_FINITE : NUMBER)
     this.maxDepth = Math.min(MAX_DEPTH, options.maxDepth ?? MAX_DEPTH)
     this.maxValues = options.maxValues ?? MAX_VALUES
+    const dot = options.mapAt?.lastIndexOf('.') ?? -1
+    this.bulk = dot < 0 ? undefined : options.mapAt?.slice(0, dot + 1)
   }
 
   *document(): Generator<void, unknown> {
@@ -108,9 +116,8 @@ class Reader {
       }
       const inner = path === '' ? key : `${path}.${key}`
       members.set(key, isContainer(code) ? yield* this.container(inner, depth + 1) : this.leaf(code))
-      if (members.size > MAX_MEMBERS && path !== this.options.mapAt) {
-        throw new RefusedJson(`has an object of more than ${MAX_MEMBERS} members`)
-      }
+      const most = path === this.options.mapAt ? MAX_MAP_MEMBERS : MAX_MEMBERS
+      if (members.size > most) throw new RefusedJson(`has an object of more than ${most} members`)
       if (this.endsSlice()) yield
     }
     return path === this.options.mapAt ? members : Object.fromEntries(members)
@@ -120,6 +127,9 @@ class Reader {
     const items: unknown[] = []
     for (let more = !this.closes(CLOSE_BRACKET); more; more = this.continues(CLOSE_BRACKET)) {
       const code = this.skipSpace()
+      if (items.length === MAX_ITEMS && (this.bulk === undefined || !path.startsWith(this.bulk))) {
+        throw new RefusedJson(`has an array of more than ${MAX_ITEMS} items`)
+      }
       items.push(isContainer(code) ? yield* this.container(`${path}[]`, depth + 1) : this.leaf(code))
       if (this.endsSlice()) yield
     }

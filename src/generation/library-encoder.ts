@@ -4,13 +4,13 @@ import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
 import { tokenizersLibrary } from './libraries'
 import type { Encode } from './types'
-import { type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
+import { MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
 
 type LibraryTokenizer = InstanceType<ReturnType<typeof tokenizersLibrary>['Tokenizer']>
 type BpeModel = { bpe_ranks: Map<string, number>; bpe(word: string): string[] }
 
 /** Merges of one vocabulary, half a million of which are the most in use. */
-const MAX_MERGES = 1 << 21
+const MAX_MERGES = 1 << 20
 /**
  * Characters (of a byte-level vocabulary: bytes) that may come to the model as one word. Merging takes about 400 bytes of
  * memory for each. Where nothing splits a text, as in SentencePiece vocabularies, the word is the text.
@@ -94,8 +94,11 @@ async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[])
   if (merges.length > MAX_MERGES) throw new Error(`it has ${merges.length} merges; at most ${MAX_MERGES} can be read`)
   for (const [rank, merge] of merges.entries()) {
     const pair = typeof merge === 'string' ? merge.split(' ') : merge
-    if (!Array.isArray(pair) || pair.length !== 2) {
+    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((token) => typeof token !== 'string')) {
       throw new Error(`merge ${rank} is ${shown(merge)}, which is not a pair of tokens`)
+    }
+    if (pair[0].length > MAX_TOKEN_LENGTH || pair[1].length > MAX_TOKEN_LENGTH) {
+      throw new Error(`merge ${rank} is of tokens with more than ${MAX_TOKEN_LENGTH} characters`)
     }
     ranks.set(JSON.stringify(pair), rank)
     if (rank % SLICE === SLICE - 1) await nextTurn()

@@ -23,8 +23,8 @@ export function isLong(text: string): boolean {
   return text.length > MAX_SYNCHRONOUS_BYTES || Buffer.byteLength(text) > MAX_SYNCHRONOUS_BYTES
 }
 
-/** What a text of some length may be, as far as a tokenizer is concerned. */
-export type TextLimit = Pick<Tokenizer, 'file' | 'growth' | 'longestText'>
+/** What a tokenizer's file is, and how long its texts may be. */
+export type TextLimit = Pick<Tokenizer, 'file' | 'fileBytes' | 'growth' | 'longestText'>
 
 /** No pipeline in use makes a text as many times as long. */
 const LARGE_GROWTH = 16

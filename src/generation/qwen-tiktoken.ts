@@ -79,6 +79,7 @@ async function parseRanks(text: string, path: string): Promise<Map<string, numbe
 
 class QwenTokenizer implements EncodingTokenizer {
   readonly file: string
+  readonly fileBytes = MAX_BYTES
   readonly growth = 1
   readonly longestText = LONGEST_TEXT
   readonly vocabularySize: number

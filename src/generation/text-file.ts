@@ -1,7 +1,7 @@
 import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { parseJsonInSlices } from '../checkpoint/sliced-json'
+import { parseJsonInSlices, RefusedJson } from '../checkpoint/sliced-json'
 
 /**
  * The JSON object in a tokenizer's file, or undefined if there is no such file. It is read in slices, so that the
@@ -20,6 +20,7 @@ export async function readJsonObject(
   try {
     value = await parseJsonInSlices(text, { mapAt })
   } catch (error) {
+    if (error instanceof RefusedJson) throw invalidCheckpoint(`${path} ${error.message}`, error)
     throw invalidCheckpoint(`${path} is not valid JSON (${(error as Error).message}); download it again`, error)
   }
   if (!isObject(value)) throw invalidCheckpoint(`${path} must hold a JSON object`)

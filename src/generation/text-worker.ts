@@ -71,10 +71,12 @@ interface Thread {
 const HEAP_MIB = 1024
 /** What a short piece of work may take: a thousand times what it does take, since other processes want the cores too. */
 const LEAST_MILLISECONDS = 1500
-/** A tenth of the slowest that tokenizers have been measured at. */
-const ENCODED_CHARACTERS_A_MILLISECOND = 50
-/** For the largest vocabulary in use, a file of 33 MB, ten times what it takes. */
-const LOADING_MILLISECONDS = 30_000
+/** A tenth of the slowest that a tokenizer has been measured at, a megabyte without a space on a busy machine. */
+const ENCODED_BYTES_A_MILLISECOND = 10
+/** A tenth of what a busy machine does. */
+const LOADED_BYTES_A_MILLISECOND = 400
+/** Where it is not known how large the tokenizer's file is, it may be as large as one can be. */
+const UNKNOWN_FILE_BYTES = 64 * 1024 * 1024
 
 /** Compiled, since a thread starts from a file that Node.js itself can run; found from src/ and from dist/ alike. */
 const WORKER_FILE = join(__dirname, '..', '..', 'dist', 'generation', 'text-worker-thread.js')
@@ -99,9 +101,10 @@ export class TextWorker {
   /**
    * @param tokenizer its file, in the checkpoint's directory, and how long its texts may be
    */
-  constructor({ file, growth = 1, longestText = LONGEST_TEXT }: Partial<TextLimit> & Pick<TextLimit, 'file'>) {
+  constructor(tokenizer: Partial<TextLimit> & Pick<TextLimit, 'file'>) {
+    const { file, fileBytes = UNKNOWN_FILE_BYTES, growth = 1, longestText = LONGEST_TEXT } = tokenizer
     // The working directory may be another one by the first long text.
-    this.#limit = { file: resolve(file), growth, longestText }
+    this.#limit = { file: resolve(file), fileBytes, growth, longestText }
   }
 
   /** The error that it was closed with. */
@@ -158,7 +161,7 @@ export class TextWorker {
   encode(input: LongText): Work<Int32Array> {
     checkLength(input.text, this.#limit)
     return this.run('encode', input, {
-      milliseconds: LEAST_MILLISECONDS + input.text.length / ENCODED_CHARACTERS_A_MILLISECOND,
+      milliseconds: LEAST_MILLISECONDS + Buffer.byteLength(input.text) / ENCODED_BYTES_A_MILLISECOND,
       file: this.#limit.file,
       what: `tokenizing a text of ${input.text.length} characters`,
     })
@@ -180,7 +183,9 @@ export class TextWorker {
   }
 
   #loadingTerms(): WorkTerms {
-    return { milliseconds: LOADING_MILLISECONDS, file: this.#limit.file, what: 'loading the tokenizer' }
+    const { file, fileBytes } = this.#limit
+    const milliseconds = LEAST_MILLISECONDS + fileBytes / LOADED_BYTES_A_MILLISECOND
+    return { milliseconds, file, what: 'loading the tokenizer' }
   }
 
   #cancel(request: Request, error: unknown): void {

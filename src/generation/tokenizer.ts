@@ -1,4 +1,4 @@
-import { access } from 'node:fs/promises'
+import { access, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { libraryEncoder } from './library-encoder'
@@ -61,7 +61,7 @@ async function readTokenizer(
   const longestText = linear ? LONGEST_TEXT : growth > MAX_GROWTH ? 0 : Math.floor(LONGEST_UNKNOWN_TEXT / growth)
   const tables = await tokenTables(json)
   const encode = encodes(pipeline) && longestText > 0 ? await libraryEncoder(json, config, tables, file) : undefined
-  return new Vocabulary(json, config, tables, { file, growth, longestText, encode })
+  return new Vocabulary(json, config, tables, { file, fileBytes: (await stat(file)).size, growth, longestText, encode })
 }
 
 /** tokenizer.json, or what takes its place, and the settings beside it. */

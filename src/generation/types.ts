@@ -30,6 +30,7 @@ export interface Tokenizer {
   readonly encode?: Encode | undefined
   /** The file that it was read from. */
   readonly file: string
+  readonly fileBytes: number
   /** How many times as long a text may become on its way to the model, at most. */
   readonly growth: number
   /** Bytes of UTF-8 of the longest text that it encodes. */

@@ -11,7 +11,7 @@ export const MERGES_FILE = 'merges.txt'
 /** Ten times the largest in use. */
 const MAX_BYTES = 32 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
-const MAX_MERGES = 1 << 21
+const MAX_MERGES = 1 << 20
 
 /** What transformers' class of a byte-level vocabulary adds to its two files. */
 interface TokenizerClass {
@@ -183,9 +183,10 @@ async function parseMerges(text: string, file: string): Promise<string[]> {
     const stop = end < 0 ? text.length : end
     const line = text.slice(start, text[stop - 1] === '\r' ? stop - 1 : stop)
     start = stop + 1
-    if (++lines % SLICE === 0) await nextTurn()
+    if (++lines > MAX_MERGES) throw invalidCheckpoint(`${file} has more than ${MAX_MERGES} lines`)
+    if (lines % SLICE === 0) await nextTurn()
     if (line === '' || line.startsWith('#version')) continue
-    if (merges.push(line) > MAX_MERGES) throw invalidCheckpoint(`${file} has more than ${MAX_MERGES} merges`)
+    merges.push(line)
   }
   return merges
 }

@@ -2,6 +2,7 @@ import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { nextTurn, SLICE } from '../checkpoint/slices'
 import { decodeTokens } from './detokenizer'
+import type { TextLimit } from './long-text'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
 import type { Encode, SpecialTokenTexts, Tokenizer } from './types'
 
@@ -18,9 +19,9 @@ export interface AddedToken extends Record<string, unknown> {
 
 /** No vocabulary in use comes near this; a higher id would only make for enormous tables. */
 const MAX_TOKEN_ID = (1 << 22) - 1
-const MAX_TOKENS = 1 << 20
+const MAX_TOKENS = 1 << 19
 /** The longest tokens in use are runs of a few hundred spaces. */
-const MAX_TOKEN_LENGTH = 4096
+export const MAX_TOKEN_LENGTH = 4096
 const MAX_ADDED_TOKENS = 1 << 17
 /** All added tokens together: the library keeps a table of about a hundred bytes for each character. */
 const MAX_ADDED_CHARACTERS = 1 << 20
@@ -93,6 +94,7 @@ function isTokenId(id: unknown): id is number {
 /** The tokens of a tokenizer.json, by text and by id. */
 export class Vocabulary implements Tokenizer {
   readonly file: string
+  readonly fileBytes: number
   readonly encode: Encode | undefined
   readonly growth: number
   readonly longestText: number
@@ -108,9 +110,10 @@ export class Vocabulary implements Tokenizer {
     json: TokenizerJson,
     config: Record<string, unknown>,
     tables: TokenTables,
-    { file, growth, longestText, encode }: Pick<Tokenizer, 'file' | 'growth' | 'longestText' | 'encode'>,
+    { file, fileBytes, growth, longestText, encode }: TextLimit & Pick<Tokenizer, 'encode'>,
   ) {
     this.file = file
+    this.fileBytes = fileBytes
     this.encode = encode
     this.growth = growth
     this.longestText = longestText
