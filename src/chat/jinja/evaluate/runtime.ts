@@ -106,10 +106,7 @@ export class Runtime {
   iteratorOf(value: Value): Iterator<Value> | undefined {
     if (Array.isArray(value)) return value.values()
     const text = textOf(value)
-    if (text !== undefined) {
-      const characters = codePoints(this, text)
-      return value instanceof Markup ? characters.map((char) => new Markup(char)).values() : characters.values()
-    }
+    if (text !== undefined) return codePoints(this, text).values()
     return isObject(value) ? value.iterator(this) : undefined
   }
 

@@ -9,6 +9,8 @@ interface Spec {
   readonly fill: string
   readonly align: string | undefined
   readonly sign: string
+  /** `z`: what rounds to zero has no minus. */
+  readonly noNegativeZero: boolean
   readonly alternate: boolean
   readonly width: number
   readonly grouping: string
@@ -34,11 +36,12 @@ export function formatValue(rt: Runtime, value: Value, spec: string): string {
 function parse(spec: string): Spec {
   const match = SPEC.exec(spec)
   if (!match) throw valueError(`invalid format specifier ${JSON.stringify(spec.slice(0, 100))}`)
-  const [, fill, align, sign, , alternate, zero, width, grouping, precision, type] = match
+  const [, fill, align, sign, noNegativeZero, alternate, zero, width, grouping, precision, type] = match
   return {
     fill: fill ?? (zero && !align ? '0' : ' '),
     align: align ?? (zero ? '=' : undefined),
     sign: sign ?? '-',
+    noNegativeZero: noNegativeZero !== undefined,
     alternate: alternate !== undefined,
     width: Number(width ?? 0),
     grouping: grouping ?? '',
@@ -53,7 +56,7 @@ function unknownCode({ type }: Spec, of: string): Error {
 
 function formatText(rt: Runtime, text: string, spec: Spec): string {
   if (spec.type !== '' && spec.type !== 's') throw unknownCode(spec, 'str')
-  if (spec.sign !== '-' || spec.alternate || spec.grouping !== '')
+  if (spec.sign !== '-' || spec.alternate || spec.noNegativeZero || spec.grouping !== '')
     throw valueError('not allowed in string format specifier')
   if (spec.align === '=' && spec.fill !== '0') throw valueError("'=' alignment not allowed in string format specifier")
   const cut = spec.precision === undefined ? text : text.slice(0, unitIndex(rt, text, spec.precision))
@@ -81,15 +84,13 @@ function paddedNumber(rt: Runtime, sign: string, digits: string, spec: Spec): st
 /** Groups digits; zeros that fill up to the width are grouped with them. */
 function groupedNumber(rt: Runtime, sign: string, digits: string, rest: string, spec: Spec, size = 3): string {
   if (spec.grouping === '') return paddedNumber(rt, sign, digits + rest, spec)
-  let text = grouped(digits, spec.grouping, size)
+  let count = digits.length
   if (spec.align === '=' && spec.fill === '0') {
     const wanted = spec.width - sign.length - rest.length
     rt.budget.text(Math.max(0, wanted))
-    const zeros = Math.max(0, wanted - text.length)
-    if (zeros > 0) text = grouped(digits.padStart(digits.length + zeros, '0'), spec.grouping, size)
-    while (text.length > wanted && text.startsWith('0') && text.length > digits.length) text = text.slice(1)
-    if (text.startsWith(spec.grouping)) text = `0${text}`
+    count = Math.max(count, wanted - Math.floor((wanted - 1) / (size + 1)))
   }
+  const text = grouped(digits.padStart(count, '0'), spec.grouping, size)
   return paddedNumber(rt, sign, text + rest, spec)
 }
 
@@ -99,6 +100,7 @@ function formatInt(rt: Runtime, value: Int, spec: Spec): string {
   const { type } = spec
   if (type !== '' && 'eEfFgG%'.includes(type)) return formatFloat(rt, toDouble(value), spec)
   if (spec.precision !== undefined) throw valueError('precision not allowed in integer format specifier')
+  if (spec.noNegativeZero) throw valueError('negative zero coercion (z) not allowed in integer format specifier')
   if (type === 'c') {
     if (value < 0 || value > 0x10ffff) throw valueError('%c arg not in range(0x110000)')
     return padded(rt, String.fromCodePoint(Number(value)), spec, spec.align ?? '<')
@@ -119,11 +121,12 @@ function formatFloat(rt: Runtime, value: number, spec: Spec): string {
   const precision = spec.precision ?? 6
   if (precision > MAX_PRECISION) throw valueError(`a precision above ${MAX_PRECISION}`)
   rt.budget.walk(precision + 350)
-  const negative = value < 0 || Object.is(value, -0)
   const digits =
     type === '%'
       ? `${floatDigits(value * 100, { ...styleOf('f', precision, spec) })}%`
       : floatDigits(value, styleOf(type, precision, spec))
+  const isZero = spec.noNegativeZero && !/[1-9]/.test(digits.split('e')[0] ?? '')
+  const negative = (value < 0 || Object.is(value, -0)) && !isZero
   const end = digits.search(/[^0-9]/)
   const whole = end < 0 ? digits : digits.slice(0, end)
   return groupedNumber(rt, signOf(negative, spec), whole, digits.slice(whole.length), spec)

@@ -44,8 +44,9 @@ export function percentFormat(
   }
   let named = false
   rt.budget.walk(format.length)
-  const result = format.replace(CONVERSION, (_all, name: string | undefined, flags: string, width, precision, type) => {
+  const result = format.replace(CONVERSION, (all, name: string | undefined, flags: string, width, precision, type) => {
     rt.budget.step()
+    if (all === '%%') return '%'
     if (name !== undefined) {
       named = true
       return convert(
@@ -88,7 +89,6 @@ function convert(rt: Runtime, conversion: Conversion, argument: () => Value, tex
   if (precision !== undefined && precision > MAX_PRECISION && type !== 's') {
     throw valueError(`a precision above ${MAX_PRECISION}`)
   }
-  if (type === '%') return '%'
   switch (type) {
     case 's':
       return padded(rt, '', cut(rt, text(argument()), precision), conversion, false)
@@ -113,6 +113,7 @@ function convert(rt: Runtime, conversion: Conversion, argument: () => Value, tex
     case 'G':
       return float(rt, argument(), conversion)
     default:
+      argument()
       throw valueError(`unsupported format character ${JSON.stringify(type)}`)
   }
 }

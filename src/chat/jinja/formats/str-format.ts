@@ -86,6 +86,7 @@ class Formatter {
     const match = /^([^.[]*)((?:\.[^.[]+|\[[^\]]+\])*)$/.exec(field)
     if (!match) throw valueError('empty attribute or missing bracket in format string')
     const [, first = '', rest = ''] = match
+    if (first === '' && rest !== '') throw new PythonError('KeyError', "''")
     let value = this.#first(first)
     for (const [, attribute, key] of rest.matchAll(/\.([^.[]+)|\[([^\]]+)\]/g)) {
       if (attribute !== undefined) value = this.#rt.attribute(value, attribute)

@@ -2,7 +2,7 @@ import { PythonError, typeError } from '../errors'
 import type { Runtime } from '../evaluate/runtime'
 import { Dict } from '../values/dict'
 import { Range } from '../values/range'
-import { BuiltIn, type Named, PythonObject, sequenceItems, type Value } from '../values/values'
+import { BuiltIn, type Named, PythonObject, sequenceItems, Undefined, type Value } from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { strftime } from './strftime'
 
@@ -99,6 +99,7 @@ function dictOf(rt: Runtime, [source, ...others]: readonly Value[], named: Named
     rt.budget.items(4)
     dict.set(rt, key, value)
   }
+  if (source instanceof Undefined) throw source.fault()
   if (source instanceof Dict) for (const [key, value] of source.entries()) set(key, value)
   else if (source !== undefined) {
     for (const pair of rt.iterate(source)) {

@@ -7,7 +7,8 @@ import { codePointCount, unitIndex } from '../values/code-points'
 import { truth } from '../values/compare'
 import { Dict } from '../values/dict'
 import { escaped, escapedText } from '../values/escape'
-import { Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
+import { lengthOf } from '../values/length'
+import { Markup, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { argumentError, type Filter, filter, getter, softText } from './filter'
 import { centered, joined, replaced, strippedTags } from './string-methods'
@@ -61,8 +62,10 @@ function urlEncoded(rt: Runtime, value: Value): string {
   if (textOf(value) !== undefined || rt.iteratorOf(value) === undefined) return urlQuoted(rt, value, false)
   const pairs = value instanceof Dict ? [...value.entries()] : rt.list(value).map((pair) => rt.list(pair))
   return pairs
-    .map(([key = null, item = null, ...others]) => {
-      if (others.length > 0) throw valueError('too many values to unpack (expected 2)')
+    .map(([key, item, ...others]) => {
+      if (key === undefined || item === undefined || others.length > 0) {
+        throw valueError('wrong number of values to unpack (expected 2)')
+      }
       return `${urlQuoted(rt, key, true)}=${urlQuoted(rt, item, true)}`
     })
     .join('&')
@@ -94,8 +97,7 @@ function truncatedText(rt: Runtime, value: Value, args: readonly (Value | undefi
   if (slack < 0) throw new PythonError('TypeError', `expected leeway >= 0, got ${slack}`)
   const text = textOf(value)
   if (text === undefined) {
-    const count = sequenceItems(value)?.length ?? (value instanceof Undefined ? 0 : undefined)
-    if (count === undefined || count > limit + slack) throw typeError(`'${typeName(value)}' cannot be truncated`)
+    if (lengthOf(rt, value) > limit + slack) throw typeError(`'${typeName(value)}' cannot be truncated`)
     return value
   }
   if (codePointCount(rt, text) <= limit + slack) return value

@@ -61,25 +61,36 @@ export function isTitle(text: string): boolean {
 
 export function titled(text: string): string {
   let result = ''
+  let at = 0
   let previousCased = false
   for (const char of text) {
-    result += previousCased ? char.toLowerCase() : titleCase(char)
+    result += previousCased ? lowerWithin(text, at, char) : titleCase(char)
     previousCased = CASED.test(char)
+    at += char.length
   }
   return result
 }
 
 export function capitalized(text: string): string {
   const first = String.fromCodePoint(text.codePointAt(0) ?? 0)
-  return text === '' ? '' : titleCase(first) + text.slice(first.length).toLowerCase()
+  return text === '' ? '' : titleCase(first) + text.toLowerCase().slice(first.toLowerCase().length)
 }
 
 export function swappedCase(text: string): string {
   let result = ''
+  let at = 0
   for (const char of text) {
-    result += UPPER.test(char) ? char.toLowerCase() : LOWER.test(char) ? char.toUpperCase() : char
+    result += UPPER.test(char) ? lowerWithin(text, at, char) : LOWER.test(char) ? char.toUpperCase() : char
+    at += char.length
   }
   return result
+}
+
+/** A character in lower case; a sigma depends on whether its word goes on. */
+function lowerWithin(text: string, at: number, char: string): string {
+  if (char !== '\u03a3') return char.toLowerCase()
+  const before = text.slice(Math.max(0, at - 8), at).toLowerCase()
+  return (text.slice(Math.max(0, at - 8), at) + text.slice(at, at + 9)).toLowerCase().charAt(before.length)
 }
 
 export function caseFolded(text: string): string {

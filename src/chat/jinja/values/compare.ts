@@ -52,6 +52,7 @@ function equalContainers(rt: Runtime, a: Value, b: Value): boolean {
     if (Array.isArray(a) !== Array.isArray(b) || items.length !== others.length) return false
     return nested(rt, () => items.every((item, index) => same(rt, item, others[index] as Value)))
   }
+  if (a instanceof DictView && b instanceof DictView) return equalViews(rt, a, b)
   if (a instanceof Dict && b instanceof Dict) {
     if (a.size !== b.size) return false
     return nested(rt, () => {
@@ -63,6 +64,18 @@ function equalContainers(rt: Runtime, a: Value, b: Value): boolean {
     })
   }
   return false
+}
+
+/** Views of keys and items compare as sets; one of values equals itself alone. */
+function equalViews(rt: Runtime, a: DictView, b: DictView): boolean {
+  if (a.part !== b.part || a.part === 'values' || a.dict.size !== b.dict.size) return false
+  return nested(rt, () => {
+    for (const [key, value] of a.dict.entries()) {
+      const other = b.dict.get(rt, key)
+      if (other === undefined || (a.part === 'items' && !same(rt, value, other))) return false
+    }
+    return true
+  })
 }
 
 /** Containers take an item to be equal to itself, NaN included. */
@@ -158,6 +171,7 @@ export function contains(rt: Runtime, container: Value, needle: Value): boolean 
     return rt.find(text, part) >= 0
   }
   if (container instanceof Dict) return container.has(rt, needle)
+  if (container instanceof DictView && container.part === 'keys') return container.dict.has(rt, needle)
   const items = sequenceItems(container)
   if (items) return items.some((item) => same(rt, item, needle))
   if (container instanceof Range) {

@@ -29,7 +29,8 @@ export function hashKey(rt: Runtime, value: Value): HashKey {
   if (value instanceof Markup) return textKey(value.text)
   if (value instanceof Undefined) return UNDEFINED
   if (value instanceof Tuple) return tupleKey(rt, value)
-  if (Array.isArray(value) || value instanceof Dict) throw typeError(`unhashable type: '${typeName(value)}'`)
+  if (Array.isArray(value) || value instanceof Dict || value instanceof DictView)
+    throw typeError(`unhashable type: '${typeName(value)}'`)
   return value
 }
 
@@ -154,12 +155,12 @@ export class Dict extends PythonObject {
 export class DictView extends PythonObject {
   readonly typeName: string
   readonly dict: Dict
-  readonly #part: 'keys' | 'values' | 'items'
+  readonly part: 'keys' | 'values' | 'items'
 
   constructor(dict: Dict, part: 'keys' | 'values' | 'items') {
     super()
     this.dict = dict
-    this.#part = part
+    this.part = part
     this.typeName = `dict_${part}`
   }
 
@@ -181,8 +182,8 @@ export class DictView extends PythonObject {
 
   *#all(): Generator<Value> {
     for (const [key, value] of this.dict.entries()) {
-      if (this.#part === 'items') yield new Tuple([key, value])
-      else yield this.#part === 'keys' ? key : value
+      if (this.part === 'items') yield new Tuple([key, value])
+      else yield this.part === 'keys' ? key : value
     }
   }
 }
