@@ -5,6 +5,7 @@ import { loadTextAssets, type TextAssets } from './generation/assets'
 import { type ChatMessage, ChatTemplate } from './generation/chat-template'
 import { applyTemplate } from './generation/continued-message'
 import { isLong, type LongText } from './generation/long-text'
+import type { Work } from './generation/text-worker'
 import { noTokenizerMessage } from './generation/tokenizer'
 import { readPath } from './options/path'
 import { printed } from './options/printed'
@@ -186,9 +187,11 @@ export class Tokenizer {
     try {
       signal.throwIfAborted()
       const { template, name } = this.#templateFor(given.chatTemplate)
-      const render = (all: readonly ChatMessage[]) =>
-        template.render(all, { tools, addGenerationPrompt, variables }, name)
-      const text = applyTemplate(messages, render, { ...given, addGenerationPrompt })
+      const render = async (all: readonly ChatMessage[]) => {
+        const rendered = template.begin(all, { tools, addGenerationPrompt, variables }, name)
+        return typeof rendered === 'string' ? rendered : this.#outputOf(this.#assets.worker.render(rendered), signal)
+      }
+      const text = await applyTemplate(messages, render, { ...given, addGenerationPrompt })
       return tokenize ? Array.from(await this.#idsOf({ text, addSpecialTokens: false }, signal)) : text
     } finally {
       release()
@@ -230,7 +233,10 @@ export class Tokenizer {
     signal.throwIfAborted()
     this.#checkOpen()
     if (tokenizer.encode !== undefined && !isLong(input.text)) return tokenizer.encode(input.text, input)
-    const { output, cancel } = worker.encode(input)
+    return this.#outputOf(worker.encode(input), signal)
+  }
+
+  async #outputOf<Output>({ output, cancel }: Work<Output>, signal: AbortSignal): Promise<Output> {
     const stopListening = onAbort(signal, () => cancel(signal.reason))
     try {
       return await output

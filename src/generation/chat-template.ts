@@ -1,22 +1,24 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { BudgetExhausted, type BudgetLimits } from '../chat/jinja/budget'
-import { PythonError, TemplateSyntaxError } from '../chat/jinja/errors'
-import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/jinja/template'
 import { fromJavaScript } from '../chat/jinja/values/from-javascript'
 import type { Value } from '../chat/jinja/values/values'
 import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
+import {
+  EVENT_LOOP_LIMITS,
+  type Rendering,
+  TemplateCache,
+  type TemplateSource,
+  toRendering,
+  WAITING_LIMITS,
+} from './template-rendering'
 import { readJsonObject } from './text-file'
 import type { Tokenizer } from './types'
 
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
-
-/** What compiling and rendering may take while everything else waits: a hundred times what long conversations take. */
-const LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 * 1024 * 1024, depth: 150, milliseconds: 300 }
 
 /** One message of a conversation. Further members (`tool_calls`, `name`, ...) reach the checkpoint's template as they are. */
 export interface ChatMessage {
@@ -71,7 +73,7 @@ export class ChatTemplate {
   readonly #path: string
   readonly #fault: ErrorCode
   readonly #specialTokens: ReadonlyMap<string, string>
-  readonly #compiled = new Map<string, CompiledTemplate>()
+  readonly #templates = new TemplateCache()
 
   /** @param fault the code of errors in the template itself @internal */
   constructor(
@@ -99,18 +101,25 @@ export class ChatTemplate {
   }
 
   /**
-   * The prompt for `messages`, special tokens written out: encode it with `addSpecialTokens: false`.
+   * The prompt for `messages`, special tokens written out: encode it with `addSpecialTokens: false`. Everything else waits
+   * meanwhile, which is no matter for ordinary templates; see {@link begin} for others.
    * @throws BillfishError INVALID_OPTION for malformed messages and for what the template itself refuses;
    * INVALID_CHECKPOINT if the template cannot be parsed, or takes too much time or memory
    * @param name which of its templates; the usual one if not told
    */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string {
+    return this.#templates.render(this.#template(options, name), this.#variables(messages, options), WAITING_LIMITS)
+  }
+
+  /**
+   * The prompt for `messages`, as {@link render} makes it, if that takes a few milliseconds at most; else what a
+   * TextWorker needs to make it.
+   * @throws BillfishError as render() does
+   */
+  begin(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string | Rendering {
+    const template = this.#template(options, name)
     const variables = this.#variables(messages, options)
-    return this.#guarded(() => {
-      const usual = options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default'
-      const template = this.#compile(name ?? usual)
-      return renderTemplate(template, variables, LIMITS)
-    })
+    return this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS) ?? toRendering(template, variables)
   }
 
   /** @throws BillfishError INVALID_OPTION for what JSON cannot hold */
@@ -136,41 +145,13 @@ export class ChatTemplate {
     return variables
   }
 
-  /** Runs `work`, and says of its errors whose they are. */
-  #guarded<T>(work: () => T): T {
-    try {
-      return work()
-    } catch (error) {
-      if (error instanceof PythonError) {
-        const message = `The chat template in ${this.#path} cannot render these messages: ${error.message}`
-        throw new BillfishError('INVALID_OPTION', message, { cause: error })
-      }
-      if (error instanceof TemplateSyntaxError) {
-        const message = `${this.#path}: the chat template is malformed: ${error.message}`
-        throw new BillfishError(this.#fault, message, { cause: error })
-      }
-      if (error instanceof BudgetExhausted) {
-        const advice = 'no conversation needs so much: compare the template with the released checkpoint'
-        const message = `${this.#path}: the chat template takes ${error.message}; ${advice}`
-        throw new BillfishError(this.#fault, message, { cause: error })
-      }
-      throw error
+  #template(options: ChatTemplateOptions, wanted: string | undefined): TemplateSource {
+    const name = wanted ?? (options.tools !== undefined && this.#sources.has('tool_use') ? 'tool_use' : 'default')
+    const source = this.#sources.get(name)
+    if (source === undefined) {
+      throw invalidCheckpoint(`${this.#path} has chat templates named ${this.names.join(', ')}, but none named ${name}`)
     }
-  }
-
-  /** Templates are compiled on first use, so that one that cannot be parsed does not stand in the way of plain text. */
-  #compile(name: string): CompiledTemplate {
-    let template = this.#compiled.get(name)
-    if (template === undefined) {
-      const source = this.#sources.get(name)
-      if (source === undefined) {
-        const names = [...this.#sources.keys()].join(', ')
-        throw invalidCheckpoint(`${this.#path} has chat templates named ${names}, but none named ${name}`)
-      }
-      template = compileTemplate(source, LIMITS)
-      this.#compiled.set(name, template)
-    }
-    return template
+    return { source, path: this.#path, fault: this.#fault }
   }
 }
 

@@ -11,11 +11,11 @@ const MARK = 'CONTINUE_FINAL_MESSAGE_TAG '
  * @param render makes a prompt of messages
  * @throws BillfishError INVALID_OPTION
  */
-export function applyTemplate(
+export async function applyTemplate(
   messages: readonly ChatMessage[],
-  render: (messages: readonly ChatMessage[]) => string,
+  render: (messages: readonly ChatMessage[]) => Promise<string>,
   options: { readonly continueFinalMessage?: boolean | string | undefined; readonly addGenerationPrompt: boolean },
-): string {
+): Promise<string> {
   if (!Array.isArray(messages)) {
     throw new BillfishError('INVALID_OPTION', `messages is ${printed(messages)}, but must be an array of messages.`)
   }
@@ -32,7 +32,10 @@ export function applyTemplate(
   if (typeof text !== 'string') {
     throw new BillfishError('INVALID_OPTION', `continueFinalMessage needs a last message with a text as its ${member}.`)
   }
-  const prompt = render([...normalized.slice(0, -1), { ...last, [member]: text + MARK }] as unknown as ChatMessage[])
+  const prompt = await render([
+    ...normalized.slice(0, -1),
+    { ...last, [member]: text + MARK },
+  ] as unknown as ChatMessage[])
   const end = prompt.lastIndexOf(MARK.trimEnd())
   if (end < 0 || !prompt.includes(text.trim())) {
     const message = "The chat template leaves out the last message's text, or changes it"

@@ -4,7 +4,8 @@ import type { Runner, RunnerLimits, SubmittedSequence } from '../pipeline/runner
 import type { GenerationAssets } from './assets'
 import { ChunkQueue } from './chunk-queue'
 import { Detokenizer } from './detokenizer'
-import { checkTokens, type GenerateInput, readPrompt } from './prompt'
+import type { LongText } from './long-text'
+import { checkTokens, type GenerateInput, type PendingPrompt, readPrompt } from './prompt'
 import type { FinishReason, GenerationResult, TokenLogprob } from './results'
 import {
   type AnswerLength,
@@ -14,6 +15,7 @@ import {
   resolveOptions,
 } from './sampling-options'
 import { StopStrings } from './stop-strings'
+import type { TextWorker } from './text-worker'
 import { noTokenRules, rulesOfStep, withRules } from './token-rules'
 
 /** Chunks that may wait for a reader: some seconds of reading, and some tens of kilobytes. */
@@ -76,17 +78,15 @@ export class GenerationRun {
     const lengthBehind = (promptLength: number) =>
       answerLength({ maxNewTokens, minNewTokens }, assets.defaults, promptLength, limits.maxModelLength)
     // How many tokens a long text has is not known yet: what no prompt would leave room for is refused at once.
-    this.#length = lengthBehind('text' in prompt ? 1 : prompt.length)
+    this.#length = lengthBehind(isPending(prompt) ? 1 : prompt.length)
     this.#own = ownSignal(options.signal)
     this.outcome = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject }
     })
     this.outcome.catch(() => {}) // whoever reads the chunks or the result sees it
     try {
-      if ('text' in prompt) {
-        const { output, cancel } = assets.worker.encode(prompt)
-        this.#cancelPending = cancel
-        output
+      if (isPending(prompt)) {
+        this.#tokenize(assets.worker, prompt)
           .then((encoded) => {
             this.#length = lengthBehind(encoded.length) // first: of a text that is too long they are very many
             this.#submit(runner, checkTokens(toArray(encoded), limits.vocabulary))
@@ -119,6 +119,26 @@ export class GenerationRun {
   cancel(error: unknown): void {
     if (this.#sequence) this.#sequence.end(error)
     else this.#cancelPending(error)
+  }
+
+  /** @throws BillfishError what TextWorker.encode() refuses at once */
+  #tokenize(worker: TextWorker, prompt: PendingPrompt): Promise<Int32Array> {
+    const encode = (text: LongText) => {
+      const { output, cancel } = worker.encode(text)
+      this.#cancelPending = cancel
+      return output
+    }
+    if ('text' in prompt) return encode(prompt)
+    const { output, cancel } = worker.render(prompt.rendering)
+    let cancelled: { readonly error: unknown } | undefined
+    this.#cancelPending = (error) => {
+      cancelled = { error }
+      cancel(error)
+    }
+    return output.then((text) => {
+      if (cancelled) throw cancelled.error // while the text was on its way from the thread to here
+      return encode({ text, addSpecialTokens: false })
+    })
   }
 
   #submit(runner: Runner, prompt: readonly number[]): void {
@@ -231,6 +251,10 @@ export class GenerationRun {
       },
     }
   }
+}
+
+function isPending(prompt: readonly number[] | PendingPrompt): prompt is PendingPrompt {
+  return !Array.isArray(prompt)
 }
 
 /** Array.from(), which goes through an iterator, takes three times as long. */

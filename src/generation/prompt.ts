@@ -3,14 +3,19 @@ import type { GenerationAssets } from './assets'
 import type { ChatMessage } from './chat-template'
 import { isLong, type LongText } from './long-text'
 import type { GenerateOptions } from './sampling-options'
+import type { Rendering } from './template-rendering'
 import { readTokenIds } from './token-ids'
 
 /** What an answer is generated for: a text, chat messages, or token ids. */
 export type GenerateInput = string | readonly ChatMessage[] | readonly number[] | Int32Array | Uint32Array
 
+/** A prompt of which the token ids are not known yet, since they would take the event loop too long. */
+export type PendingPrompt = LongText | { readonly rendering: Rendering }
+
 /**
  * The prompt as token ids, at least one; or as the text (rendered, if it is messages) that it comes to, if that is too
- * long to be encoded on the event loop: its token ids are then still to be checked.
+ * long to be encoded on the event loop; or as a chat template that is too much for it. The token ids of these are then
+ * still to be checked.
  * @throws BillfishError INVALID_OPTION for an input that cannot be one
  */
 export function readPrompt(
@@ -18,8 +23,11 @@ export function readPrompt(
   assets: Pick<GenerationAssets, 'tokenizer' | 'chatTemplate' | 'vocabulary' | 'missingTokenizer'>,
   options: Pick<GenerateOptions, 'addSpecialTokens' | 'chatTemplate'>,
   maxModelLength: number,
-): readonly number[] | LongText {
-  if (isMessages(input)) return checked(messageText(input, assets, options), assets)
+): readonly number[] | PendingPrompt {
+  if (isMessages(input)) {
+    const prompt = messageText(input, assets, options)
+    return 'rendering' in prompt ? prompt : checked(prompt, assets)
+  }
   if (typeof input === 'string') {
     if (assets.tokenizer === undefined) throw assets.missingTokenizer('a prompt of text')
     return checked({ text: input, addSpecialTokens: options.addSpecialTokens ?? true }, assets)
@@ -57,13 +65,14 @@ function messageText(
   messages: readonly ChatMessage[],
   { tokenizer, chatTemplate, missingTokenizer }: Parameters<typeof readPrompt>[1],
   options: Parameters<typeof readPrompt>[2],
-): LongText {
+): PendingPrompt {
   if (tokenizer === undefined) throw missingTokenizer('messages')
   if (chatTemplate === undefined) {
     const message = 'The checkpoint has no chat template (neither chat_template.jinja nor one in tokenizer_config.json)'
     throw new BillfishError('INVALID_OPTION', `${message}; write the prompt as text.`)
   }
-  return { text: chatTemplate.render(messages, options.chatTemplate), addSpecialTokens: false }
+  const rendered = chatTemplate.begin(messages, options.chatTemplate)
+  return typeof rendered === 'string' ? { text: rendered, addSpecialTokens: false } : { rendering: rendered }
 }
 
 /** A short text as its token ids, where they may be found here. */

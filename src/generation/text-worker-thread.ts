@@ -2,6 +2,7 @@
 // checkpoint.
 import { type MessagePort, parentPort, type TransferListItem, workerData } from 'node:worker_threads'
 import { BillfishError } from '../errors'
+import { performRendering, TemplateCache } from './template-rendering'
 import type { TextReply, TextTask, TextWork } from './text-worker'
 import { loadTokenizer } from './tokenizer'
 import type { EncodingTokenizer } from './types'
@@ -12,6 +13,7 @@ type Answer<Kind extends keyof TextWork> = {
 }
 
 const port = parentPort as MessagePort
+const templates = new TemplateCache()
 let tokenizer: EncodingTokenizer | undefined
 
 const work: { [Kind in keyof TextWork]: (input: TextWork[Kind]['input']) => Promise<Answer<Kind>> } = {
@@ -22,6 +24,9 @@ const work: { [Kind in keyof TextWork]: (input: TextWork[Kind]['input']) => Prom
   async encode({ text, addSpecialTokens }) {
     const ids = Int32Array.from((tokenizer as EncodingTokenizer).encode(text, { addSpecialTokens }))
     return { output: ids, transfer: [ids.buffer] }
+  },
+  async render(rendering) {
+    return { output: performRendering(rendering, templates) }
   },
 }
 

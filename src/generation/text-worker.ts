@@ -3,12 +3,15 @@ import { Worker } from 'node:worker_threads'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
 import { checkLength, LONGEST_TEXT, type LongText, type TextLimit } from './long-text'
+import { type Rendering, THREAD_LIMITS } from './template-rendering'
 
 /** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
 export interface TextWork {
   /** Loads the tokenizer, if that has not happened yet. */
   load: { input: null; output: null }
   encode: { input: LongText; output: Int32Array<ArrayBuffer> }
+  /** Renders a chat template. */
+  render: { input: Rendering; output: string }
 }
 
 /** Kinds of work that need the tokenizer: the thread loads it before the first of them. */
@@ -164,6 +167,15 @@ export class TextWorker {
       milliseconds: LEAST_MILLISECONDS + Buffer.byteLength(input.text) / ENCODED_BYTES_A_MILLISECOND,
       file: this.#limit.file,
       what: `tokenizing a text of ${input.text.length} characters`,
+    })
+  }
+
+  /** The text that a chat template makes. */
+  render(input: Rendering): Work<string> {
+    return this.run('render', input, {
+      milliseconds: THREAD_LIMITS.milliseconds + LEAST_MILLISECONDS, // the budget ends it first
+      file: input.path,
+      what: 'rendering the chat template',
     })
   }
 

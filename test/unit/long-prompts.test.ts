@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadTokenizer } from '../../src/generation/tokenizer'
@@ -24,6 +25,22 @@ const clock = existsSync(schedule)
   ? () => Number(readFileSync(schedule, 'latin1').split(' ')[0]) / 1e6
   : () => performance.now()
 
+/** The demo model with `prefix` before its chat template. */
+async function demoWith(prefix: string) {
+  const place = mkdtempSync(join(tmpdir(), 'billfish-template-'))
+  cpSync(directory, place, { recursive: true })
+  const config = JSON.parse(readFileSync(join(place, 'tokenizer_config.json'), 'utf8')) as { chat_template: string }
+  writeFileSync(join(place, 'chat_template.jinja'), prefix + config.chat_template)
+  const copy = await loadModel(place, { maxModelLength: 1024 })
+  return {
+    model: copy,
+    async [Symbol.asyncDispose]() {
+      await copy.dispose()
+      rmSync(place, { recursive: true })
+    },
+  }
+}
+
 beforeAll(async () => {
   model = await load()
 })
@@ -45,6 +62,27 @@ describe('a long prompt', () => {
     const generate = (content: string) => model.generate([{ role: 'user', content }], greedy).result()
     const [short, padded] = await Promise.all([generate('x'), generate(`${'<|endoftext|>'.repeat(330)}x`)])
     expect(padded.usage.promptTokens).toBe(short.usage.promptTokens + 330)
+  })
+
+  test('may be messages whose template takes long', async () => {
+    await using copy = await demoWith('{% for i in range(90000) %}{% set x = i * i %}{% endfor %}')
+    const messages = [{ role: 'user', content: 'Why pad a weight matrix?' }]
+    const expected = await model.generate(messages, greedy).result()
+    const { text, usage } = await copy.model.generate(messages, greedy).result()
+    expect({ text, usage }).toEqual({ text: expected.text, usage: expected.usage })
+  })
+
+  test('of a template without end is the fault of the checkpoint, and can be aborted', async () => {
+    const endlessLoop = '{% for i in range(90000) %}'.repeat(3) + '{% endfor %}'.repeat(3)
+    await using copy = await demoWith(endlessLoop)
+    const messages = [{ role: 'user', content: 'x' }]
+    await expect(copy.model.generate(messages, greedy).result()).rejects.toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(/chat_template\.jinja: the chat template takes more than/),
+    })
+    const aborted = copy.model.generate(messages, { ...greedy, signal: AbortSignal.timeout(20) })
+    await expect(aborted.result()).rejects.toMatchObject({ name: 'TimeoutError' })
+    expect((await copy.model.generate('x', greedy).result()).tokenIds.length).toBeGreaterThan(0)
   })
 
   test('counts as waiting while it is tokenized, and in the time to the first token', async () => {

@@ -3,7 +3,7 @@ import { methodOf } from '../library/methods'
 import { Dict } from '../values/dict'
 import { intOf } from '../values/numbers'
 import { itemAt } from '../values/slices'
-import { BuiltIn, type Named, orElse, textOf, typeName, Undefined, type Value } from '../values/values'
+import { BuiltIn, Float, type Named, orElse, textOf, typeName, Undefined, type Value } from '../values/values'
 import type { Runtime } from './runtime'
 
 /** Methods that change a list or dict; the sandbox gives none of them away. */
@@ -43,6 +43,8 @@ export function safeAttribute(rt: Runtime, value: Value, name: string): Value | 
     const own = value.attribute(rt, name)
     if (own !== undefined) return name.startsWith('_') ? unsafe(value, name) : own
   }
+  const property = numberProperty(value, name)
+  if (property !== undefined) return property
   const method = methodOf(value, name)
   if (method) return new BuiltIn(name, (runtime, args, named) => method(runtime, value, args, named))
   return MUTATING[typeName(value)]?.has(name) ? unsafe(value, name) : undefined
@@ -60,6 +62,24 @@ function itemOf(rt: Runtime, value: Value, key: Value): Value | undefined {
   }
   const index = intOf(key)
   return index === undefined ? undefined : itemAt(rt, value, index)
+}
+
+/** The attributes of numbers that are no methods. */
+function numberProperty(value: Value, name: string): Value | undefined {
+  const int = intOf(value)
+  if (int === undefined && !(value instanceof Float)) return undefined
+  switch (name) {
+    case 'real':
+      return int === undefined ? value : int
+    case 'imag':
+      return int === undefined ? new Float(0) : 0
+    case 'numerator':
+      return int
+    case 'denominator':
+      return int === undefined ? undefined : 1
+    default:
+      return undefined
+  }
 }
 
 function unsafe(value: Value, name: string): Undefined {

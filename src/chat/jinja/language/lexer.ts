@@ -41,6 +41,8 @@ const WORD = /[\p{L}\p{N}\p{M}\p{Pc}\u00b7]+/uy
 const IDENTIFIER = /^[\p{ID_Start}_][\p{ID_Continue}]*$/u
 const FLOAT = /\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?/y
 const INTEGER = /0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\da-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*/y
+/** No number in a template has so many digits, apart from hexadecimal ones up to the limit of ints. */
+const LONG_NUMBER = /[\da-fA-F_.]{40000}/y
 const DIGITS = /^\d+(?:_\d+)*$/
 
 /**
@@ -54,6 +56,8 @@ export class Lexer {
   readonly #pending: Token[] = []
   #at = 0
   #line = 1
+  /** Where the current line breaks. */
+  #lineEnd: number
   #lineStarting = true
   #end: '%}' | '}}' | undefined
 
@@ -62,6 +66,7 @@ export class Lexer {
     budget.text(source.length)
     const text = source.replace(/\r\n|\r/g, '\n')
     this.#source = text.endsWith('\n') ? text.slice(0, -1) : text
+    this.#lineEnd = endOfLine(this.#source, 0)
     this.#budget = budget
   }
 
@@ -87,10 +92,10 @@ export class Lexer {
 
   /** Moves to `at`, counting lines. */
   #advance(at: number): void {
-    const { text, from } = { text: this.#source, from: this.#at }
-    this.#budget.scan(at - from)
-    for (let i = text.indexOf('\n', from); i >= 0 && i < at; i = text.indexOf('\n', i + 1)) this.#line++
-    if (at > from) this.#lineStarting = text.charCodeAt(at - 1) === 0x0a
+    const source = this.#source
+    this.#budget.scan(at - this.#at)
+    for (; this.#lineEnd < at; this.#lineEnd = endOfLine(source, this.#lineEnd + 1)) this.#line++
+    if (at > this.#at) this.#lineStarting = source.charCodeAt(at - 1) === 0x0a
     this.#at = at
   }
 
@@ -150,7 +155,10 @@ export class Lexer {
   #raw(): void {
     RAW_END.lastIndex = this.#at
     const end = RAW_END.exec(this.#source)
-    if (!end) throw this.#fail('missing end of raw directive')
+    if (!end) {
+      if (this.#at >= this.#source.length) return
+      throw this.#fail('missing end of raw directive')
+    }
     this.#data(this.#stripped(this.#source.slice(this.#at, end.index), end[1] ?? '', true))
     this.#afterBlock(RAW_END.lastIndex, end[2] === '-', end[3] !== undefined)
   }
@@ -158,7 +166,10 @@ export class Lexer {
   #comment(): void {
     const source = this.#source
     const end = source.indexOf('#}', this.#at)
-    if (end < 0) throw this.#fail('missing end of comment tag')
+    if (end < 0) {
+      if (this.#at >= source.length) return
+      throw this.#fail('missing end of comment tag')
+    }
     const sign = end > this.#at ? source.charAt(end - 1) : ''
     this.#afterBlock(end + 2, sign === '-', sign !== '+')
   }
@@ -212,6 +223,8 @@ export class Lexer {
 
   #number(): Token {
     const source = this.#source
+    LONG_NUMBER.lastIndex = this.#at
+    if (LONG_NUMBER.test(source)) throw this.#fail('the number has too many digits')
     FLOAT.lastIndex = this.#at
     const text = FLOAT.exec(source)?.[0] ?? ''
     const afterDot = source.charAt(this.#at - 1) === '.'
@@ -240,19 +253,29 @@ export class Lexer {
 
   /** Python's escapes; a backslash before another character stands for itself. */
   #unescaped(raw: string): string {
-    const pattern = /\\(?:([0-7]{1,3})|x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([\s\S]))/g
-    return raw.replace(pattern, (all, octal, x, u, long, char: string | undefined) => {
-      if (octal !== undefined) return String.fromCharCode(Number.parseInt(octal, 8))
-      const hex: string | undefined = x ?? u ?? long
-      if (hex !== undefined) {
-        const code = Number.parseInt(hex, 16)
-        if (code > 0x10ffff) throw this.#fail(`${all} is no character`)
-        return String.fromCodePoint(code)
-      }
-      if (char !== undefined && 'xuUN'.includes(char))
-        throw this.#fail(`truncated or unknown escape ${all} in a string`)
-      return ESCAPES[char ?? ''] ?? all
-    })
+    const escapes = /\\(?:([0-7]{1,3})|x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([\s\S]))/y
+    let text = ''
+    let at = 0
+    for (let next = raw.indexOf('\\'); next >= 0; next = raw.indexOf('\\', at)) {
+      this.#budget.step(8)
+      text += raw.slice(at, next)
+      escapes.lastIndex = next
+      const [all = '', octal, x, u, long, char = ''] = escapes.exec(raw) ?? []
+      text += this.#character(all, octal, x ?? u ?? long, char)
+      at = next + all.length
+    }
+    return text + raw.slice(at)
+  }
+
+  #character(all: string, octal: string | undefined, hex: string | undefined, char: string): string {
+    if (octal !== undefined) return String.fromCharCode(Number.parseInt(octal, 8))
+    if (hex === undefined) {
+      if (char !== '' && 'xuUN'.includes(char)) throw this.#fail(`truncated or unknown escape ${all} in a string`)
+      return ESCAPES[char] ?? all
+    }
+    const code = Number.parseInt(hex, 16)
+    if (code > 0x10ffff) throw this.#fail(`${all} is no character`)
+    return String.fromCodePoint(code)
   }
 
   #operator(): Token {
@@ -268,6 +291,11 @@ export class Lexer {
     }
     return this.#take(text as Operator, text.length, text)
   }
+}
+
+function endOfLine(text: string, from: number): number {
+  const end = text.indexOf('\n', from)
+  return end < 0 ? Number.POSITIVE_INFINITY : end
 }
 
 /** As Python's rstrip; a regular expression with `$` would look at every run of spaces again and again. */

@@ -16,11 +16,13 @@ export function parseTemplate(source: string, budget: Budget): Body {
 interface Surroundings {
   /** `break` and `continue` have a loop to act on. */
   readonly inLoop: boolean
+  /** The variable `loop` is taken, also within macros. */
+  readonly hasLoopVariable: boolean
 }
 
 class TemplateParser extends ExpressionParser {
   readonly #blocks = new Set<string>()
-  #surroundings: Surroundings = { inLoop: false }
+  #surroundings: Surroundings = { inLoop: false, hasLoopVariable: false }
 
   template(): Body {
     const body = this.#statements([])
@@ -133,14 +135,20 @@ class TemplateParser extends ExpressionParser {
   #for(line: number): Statement {
     const { stream } = this
     const target = this.target({ endsBefore: 'in' })
-    if (assignsTo(target, 'loop')) throw stream.fail("cannot assign to the special variable 'loop'", line)
+    this.#checkLoop(target, true)
     stream.expect('name', 'in')
     const iterable = this.tuple({ conditional: false, endsBefore: 'recursive' })
     const condition = stream.skip('name', 'if') ? this.expression() : undefined
     const recursive = stream.skip('name', 'recursive')
-    const body = this.#within({ inLoop: true }, () => this.#bodyTo('endfor', 'else'))
-    const otherwise = stream.next().value === 'else' ? this.#bodyThrough('endfor') : []
+    const body = this.#within({ inLoop: true, hasLoopVariable: true }, () => this.#bodyTo('endfor', 'else'))
+    const hasElse = stream.next().value === 'else'
+    const otherwise = hasElse ? this.#within({ hasLoopVariable: true }, () => this.#bodyThrough('endfor')) : []
     return { kind: 'for', target, iterable, condition, recursive, body, otherwise, line }
+  }
+
+  #checkLoop(target: Target, isTaken: boolean): void {
+    if (!isTaken || !assignsTo(target, 'loop')) return
+    throw this.stream.fail("cannot assign to the special variable 'loop'", target.line)
   }
 
   #if(line: number): Statement {
@@ -158,6 +166,7 @@ class TemplateParser extends ExpressionParser {
   #set(line: number): Statement {
     const { stream } = this
     const target = this.target({ namespaces: true })
+    this.#checkLoop(target, this.#surroundings.hasLoopVariable)
     if (stream.skip('=')) return { kind: 'set', target, value: this.tuple(), line }
     const filter = stream.skip('|') ? this.#filters(this.filter(undefined)) : undefined
     return { kind: 'set block', target, filter, body: this.#bodyThrough('endset'), line }
