@@ -9,7 +9,7 @@ const MAX_VALUES = 3_000_000
 const MAX_MEMBERS = 32_768
 /** Of the object that becomes one: twice the largest vocabulary in use. */
 const MAX_MAP_MEMBERS = 524_288
-/** Of an array that is not beside that object, where merges are. */
+/** Of an array that is not beside that object, where merges are; other texts have a limit on their values. */
 const MAX_ITEMS = 131_072
 const MAX_STRING_LENGTH = 2 * 1024 * 1024
 /** A slice also ends after so many characters, however few values they hold. */
@@ -127,7 +127,7 @@ class Reader {
     const items: unknown[] = []
     for (let more = !this.closes(CLOSE_BRACKET); more; more = this.continues(CLOSE_BRACKET)) {
       const code = this.skipSpace()
-      if (items.length === MAX_ITEMS && (this.bulk === undefined || !path.startsWith(this.bulk))) {
+      if (items.length === MAX_ITEMS && this.bulk !== undefined && !path.startsWith(this.bulk)) {
         throw new RefusedJson(`has an array of more than ${MAX_ITEMS} items`)
       }
       items.push(isContainer(code) ? yield* this.container(`${path}[]`, depth + 1) : this.leaf(code))
