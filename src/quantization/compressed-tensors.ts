@@ -128,12 +128,16 @@ function patternOf(entry: string): Pattern | undefined {
  * before patterns, these in alphabetical order, and classes come last, whichever group they are in.
  */
 export function schemeByName(config: CompressedTensorsConfig, module: string): Scheme | undefined {
-  return decideOnce(config, module, () => findScheme(config, module))
+  return decideOnce(config, module, (inTime) => findScheme(config, module, inTime))
 }
 
-function findScheme(config: CompressedTensorsConfig, module: string): Scheme | undefined {
+function findScheme(
+  config: CompressedTensorsConfig,
+  module: string,
+  inTime: (run: () => boolean) => boolean,
+): Scheme | undefined {
   const isNamed = (entry: string) => entry === module
-  const isMatched = (entry: string) => patternOf(entry)?.matchesStart(module) === true
+  const isMatched = (entry: string) => inTime(() => patternOf(entry)?.matchesStart(module) === true)
   const isOfClass = (entry: string) => entry === 'Linear'
   if (config.ignore.some((entry) => isNamed(entry) || isMatched(entry) || isOfClass(entry))) return undefined
   const targets = config.groups.flatMap((scheme) => scheme.targets.map((entry) => ({ entry, scheme })))

@@ -10,6 +10,8 @@ import type { BillfishError } from '../errors'
 import { PatternFault, type TranslatedPattern, translate } from './python-pattern'
 
 const MAX_LENGTH = 1000
+/** RE2 writes repetitions out; this many characters and classes take it some ten milliseconds. */
+const MAX_WRITTEN_OUT = 2000
 /** Milliseconds that a pattern may take for one name; they are microseconds. */
 const TIME_LIMIT = 50
 
@@ -36,8 +38,15 @@ const FLAGS: Readonly<Record<string, number>> = {
 
 function linearTests(pattern: string, flags: string): { start: Test; anywhere: Test } {
   const bits = [...flags].reduce((sum, flag) => sum | (FLAGS[flag] ?? 0), RE2JS.LOOKBEHINDS)
-  const [start, anywhere] = [RE2JS.compile(`\\A(?:${pattern})`, bits), RE2JS.compile(pattern, bits)]
-  return { start: (text) => start.test(text), anywhere: (text) => anywhere.test(text) }
+  const anywhere = RE2JS.compile(pattern, bits)
+  let start: RE2JS | undefined
+  return {
+    start: (text) => {
+      start ??= RE2JS.compile(`\\A(?:${pattern})`, bits)
+      return start.test(text)
+    },
+    anywhere: (text) => anywhere.test(text),
+  }
 }
 
 /** Where patterns run that may have to be stopped: nothing but `stage` is there. */
@@ -125,11 +134,12 @@ function compile(source: string): { start: Test; anywhere: Test } {
   if (source.length > MAX_LENGTH) throw new PatternFault(`has more than ${MAX_LENGTH} characters`)
   if (/^[\w.]*$/.test(source)) return plainTests(source)
   const translated = translate(source)
-  if (translated.re2 !== undefined) {
+  const { re2, flags, size } = translated
+  if (re2 !== undefined && size <= MAX_WRITTEN_OUT) {
     try {
-      return linearTests(translated.re2, translated.flags)
+      return linearTests(re2, flags)
     } catch {
-      // RE2 writes repetitions out, and refuses many.
+      // RE2 refuses repetitions within one another that come to more than 1000.
     }
   }
   return backtrackingTests(translated)

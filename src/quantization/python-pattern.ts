@@ -15,6 +15,8 @@ export interface TranslatedPattern {
   readonly js: string
   /** Flags of the whole pattern: some of i, m and s. */
   readonly flags: string
+  /** Characters, classes and the like once repetitions are written out, as RE2 does. */
+  readonly size: number
 }
 
 /** Text in both syntaxes, the beginning of a capturing group, or a reference to one. Ids are Python's numbers, or own ones. */
@@ -34,9 +36,14 @@ function literal(character: string): Piece {
 const CONTROLS: Readonly<Record<string, string>> = { a: '\x07', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' }
 const HEX_DIGITS: Readonly<Record<string, number>> = { x: 2, u: 4, U: 8 }
 
+/** Where something begins that may be repeated: among the pieces, and in size. */
+interface Begin {
+  readonly piece: number
+  readonly size: number
+}
+
 interface OpenGroup {
-  /** Where its pieces begin, for a repetition that follows it. */
-  readonly begin: number
+  readonly begin: Begin
   /** Behind its content. */
   readonly end: readonly Piece[]
   readonly verbose: boolean
@@ -55,8 +62,9 @@ class Reader {
   private backtracks = false
   private verbose = false
   private flags = ''
-  /** Where the pieces begin that a repetition would repeat; undefined where there is nothing to repeat. */
-  private last: number | undefined
+  private size = 0
+  /** What a repetition would repeat; undefined where there is nothing to repeat. */
+  private last: Begin | undefined
 
   constructor(source: string) {
     this.characters = [...source]
@@ -74,7 +82,7 @@ class Reader {
           return 'refersTo' in piece ? `(?:\\${numbers.get(piece.refersTo)})` : piece[syntax]
         })
         .join('')
-    return { re2: this.backtracks ? undefined : write('re2'), js: write('js'), flags: this.flags }
+    return { re2: this.backtracks ? undefined : write('re2'), js: write('js'), flags: this.flags, size: this.size }
   }
 
   private next(): string | undefined {
@@ -103,8 +111,13 @@ class Reader {
 
   /** Appends what a repetition may repeat. */
   private atom(...pieces: Piece[]): void {
-    this.last = this.pieces.length
+    this.last = this.here()
     this.pieces.push(...pieces)
+    this.size++
+  }
+
+  private here(): Begin {
+    return { piece: this.pieces.length, size: this.size }
   }
 
   /** Appends what cannot be repeated. */
@@ -139,10 +152,11 @@ class Reader {
     const [least, most] = range
     if (most !== undefined && most < least) throw new PatternFault('has an impossible repetition')
     const times = `{${least},${most ?? ''}}`
-    const begin = this.last
+    const { piece, size } = this.last
+    this.size = size + (this.size - size) * Math.max(1, most ?? least + 1)
     if (this.take('+')) {
       this.pieces.push(both(times))
-      this.makeAtomic(begin)
+      this.makeAtomic(piece)
     } else this.pieces.push(both(this.take('?') ? `${times}?` : times))
     this.last = undefined
     return true
@@ -170,8 +184,9 @@ class Reader {
   }
 
   private begin(start: readonly Piece[], end: readonly Piece[] = [both(')')], id?: string): void {
-    this.open.push({ begin: this.pieces.length, end, verbose: this.verbose, id })
+    this.open.push({ begin: this.here(), end, verbose: this.verbose, id })
     this.mark(...start)
+    this.size++
   }
 
   private openGroup(): void {
@@ -229,7 +244,7 @@ class Reader {
     const group = this.open.pop()
     if (group === undefined) throw new PatternFault('has an unmatched )')
     this.pieces.push(...group.end)
-    if (group.end.length === 0) this.makeAtomic(group.begin)
+    if (group.end.length === 0) this.makeAtomic(group.begin.piece)
     if (group.id !== undefined) this.closed.add(group.id)
     this.verbose = group.verbose
     this.last = group.begin

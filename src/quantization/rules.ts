@@ -15,30 +15,37 @@ class Decisions<Decision> {
   private spent = 0
 
   /** @throws BillfishError INVALID_CHECKPOINT where all decisions together take too long */
-  of(module: string, decide: () => Decision): Decision {
+  of(module: string, decide: (inTime: <Result>(run: () => Result) => Result) => Decision): Decision {
     const decided = this.known.get(module)
     if (decided !== undefined || this.known.has(module)) return decided as Decision
-    const start = performance.now()
-    const decision = decide()
-    this.spent += performance.now() - start
-    if (this.spent > TIME_LIMIT) {
-      throw invalidCheckpoint(
-        `The patterns of the quantisation config take longer than ${TIME_LIMIT / 1000} s together; write them in simpler terms`,
-      )
-    }
+    const decision = decide((run) => this.inTime(run))
     this.known.set(module, decision)
     return decision
+  }
+
+  private inTime<Result>(run: () => Result): Result {
+    const start = performance.now()
+    const result = run()
+    this.spent += performance.now() - start
+    if (this.spent <= TIME_LIMIT) return result
+    throw invalidCheckpoint(
+      `The patterns of the quantisation config take longer than ${TIME_LIMIT / 1000} s together; write them in simpler terms`,
+    )
   }
 }
 
 const decisions = new WeakMap<object, Decisions<unknown>>()
 
 /**
- * What `decide` says of a module, once a module for every `owner`.
+ * What `decide` says of a module, once a module for every `owner`. `decide` runs each pattern in `inTime`.
  *
- * @throws BillfishError INVALID_CHECKPOINT where the decisions of an owner take too long
+ * @throws BillfishError INVALID_CHECKPOINT where the patterns of an owner take too long
  */
-export function decideOnce<Decision>(owner: object, module: string, decide: () => Decision): Decision {
+export function decideOnce<Decision>(
+  owner: object,
+  module: string,
+  decide: (inTime: <Result>(run: () => Result) => Result) => Decision,
+): Decision {
   let own = decisions.get(owner) as Decisions<Decision> | undefined
   if (own === undefined) {
     own = new Decisions()
@@ -54,7 +61,8 @@ export function ruleFor(rules: readonly ModuleRule[], module: string): ModuleRul
     const compiled = Pattern.of(pattern, where)
     return match === 'start' ? compiled.matchesStart(module) : compiled.matchesAnywhere(module)
   }
-  return rules.length === 0 ? undefined : decideOnce(rules, module, () => rules.find(fits))
+  if (rules.length === 0) return undefined
+  return decideOnce(rules, module, (inTime) => rules.find((rule) => inTime(() => fits(rule))))
 }
 
 /** Whether a rule leaves the module unquantised. */

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import type { ModuleRule } from '../../src/checkpoint/types'
 import { Pattern } from '../../src/quantization/pattern'
+import { ruleFor } from '../../src/quantization/rules'
 
 const pattern = (source: string) => Pattern.of(source, 'The test')
 const matches = (source: string, text: string) => pattern(source).matchesStart(text)
@@ -65,6 +67,19 @@ describe('a pattern', () => {
   })
 
   it.each([
+    [`(?i)${'[^a]{0,1000}'.repeat(60)}`, true],
+    ['(?:a?){999}'.repeat(80), true],
+    ['(?<=.*a.{0,1000})'.repeat(50), false],
+    ['(?:[a-z]{0,31}){0,31}'.repeat(45), true],
+    ['(?:(?:a{0,30}){0,30}){0,2}', true],
+    ['a{1000}'.repeat(140), false],
+  ])('%s is written out neither in memory nor in time', (source, expected) => {
+    const start = performance.now()
+    expect(matches(source, 'a'.repeat(200))).toBe(expected)
+    expect(performance.now() - start).toBeLessThan(1000)
+  })
+
+  it.each([
     ['(a+)+(?=$)', `${'a'.repeat(100)}!`],
     ['((a{0,100}){0,100}){0,100}(?=b)', 'a'.repeat(200)],
     ['(?=(.*)*x)y', 'a'.repeat(200)],
@@ -74,4 +89,17 @@ describe('a pattern', () => {
     expect(() => matches(source, text)).toThrow('takes longer than 50 ms for "aaa')
     expect(performance.now() - start).toBeLessThan(1000)
   })
+})
+
+it('many slow patterns are stopped together', () => {
+  const rules = Array.from({ length: 1000 }, (_, i): ModuleRule => {
+    const pattern = `${'(?:[a-z]{0,31}){0,31}'.repeat(40)}(?=${i})`
+    return { pattern, match: 'anywhere', action: {}, where: 'The test' }
+  })
+  const start = performance.now()
+  const decide = () => {
+    for (let i = 0; i < 100; i++) ruleFor(rules, `${'a'.repeat(150)}${i}`)
+  }
+  expect(decide).toThrow(/take(s)? longer than (50 ms|1 s)/)
+  expect(performance.now() - start).toBeLessThan(2000)
 })
