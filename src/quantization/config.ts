@@ -58,7 +58,8 @@ function methodOf(fields: ConfigFields, fileName: string): string {
   const stated = fields.string('quant_method', 'method')
   if (stated !== undefined) return stated.toLowerCase()
   if (fileName === 'hf_quant_config.json' || fields.get('quant_algo') !== undefined) return 'modelopt'
-  if (fields.get('load_in_4bit', 'load_in_8bit') === true) return 'bitsandbytes'
+  if (fields.get('load_in_4bit') === true || fields.get('load_in_8bit') === true) return 'bitsandbytes'
+  if (fields.get('config_groups') !== undefined) return 'compressed-tensors'
   const byAwq =
     fileName === 'quant_config.json' || fields.get('zero_point') !== undefined || fields.get('version') !== undefined
   return byAwq ? 'awq' : 'gptq'

@@ -186,6 +186,10 @@ describe('compressed-tensors config', () => {
     })
   })
 
+  it('is told by its groups where no method is said', () => {
+    expect(read({ ...config({}), quant_method: undefined })).toMatchObject({ method: 'compressed-tensors' })
+  })
+
   it('infers the strategy from the group size', () => {
     const group = (changes: object) => {
       const read_ = read(config({}, changes))
