@@ -100,7 +100,8 @@ class OpenCheckpoint implements Checkpoint {
 
 /**
  * Opens a checkpoint directory as the Hugging Face Hub has them: reads config.json, generation_config.json, the
- * quantisation config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and group indices are read.
+ * quantisation config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and
+ * group indices are read.
  *
  * @param directory - a path; files in it may be symbolic links, as in the Hub's cache
  * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; the signal's reason once it aborts

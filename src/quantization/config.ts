@@ -89,11 +89,33 @@ function readSource({ where, name, value }: QuantizationSource): QuantizationCon
   }
 }
 
-/** What two configs may differ in without a linear being read differently. */
-const INSIGNIFICANT = ['rules', 'head', 'groups', 'ignore', 'where']
+/** Fields that change how a linear is read, by the names that configs have for them. */
+const SIGNIFICANT: Readonly<Record<string, string>> = {
+  method: 'quant_method',
+  format: 'the format',
+  bits: 'bits',
+  groupSize: 'group_size',
+  symmetric: 'sym',
+  actOrder: 'desc_act',
+  zeroOffset: 'the offset of stored zeros',
+  zeroPoint: 'zero_point',
+}
 
-function significant(config: QuantizationConfig): object {
-  return Object.fromEntries(Object.entries(config).filter(([key]) => !INSIGNIFICANT.includes(key)))
+/** What the two say otherwise; what only one of them says contradicts nothing. */
+function contradictions(
+  config: QuantizationConfig,
+  other: QuantizationConfig,
+): { ours: string; theirs: string } | undefined {
+  const ours: Readonly<Record<string, unknown>> = { ...config }
+  const theirs: Readonly<Record<string, unknown>> = { ...other }
+  const differs = (key: string) => ours[key] !== undefined && theirs[key] !== undefined && ours[key] !== theirs[key]
+  const keys = differs('method') ? ['method'] : Object.keys(SIGNIFICANT).filter(differs)
+  if (keys.length === 0) return undefined
+  const words = (values: Readonly<Record<string, unknown>>) =>
+    keys
+      .map((key) => `${SIGNIFICANT[key]} ${values[key] === 'unsupported' ? values.format : shown(values[key])}`)
+      .join(', ')
+  return { ours: words(ours), theirs: words(theirs) }
 }
 
 /** The rules of `other` where they are those of `config` in another order: transformers sorts the keys of config.json. */
@@ -130,9 +152,10 @@ export function readQuantizationSources(sources: readonly QuantizationSource[]):
       continue
     }
     config = withAuthorsOrder(config, other)
-    if (isDeepStrictEqual(significant(config), significant(other))) continue
-    const [ours, theirs] = [JSON.stringify(significant(config)), JSON.stringify(significant(other))]
-    warnings.push(`${where} says ${theirs}, but ${source.where} says ${ours}, and that counts.`)
+    const contradicted = contradictions(config, other)
+    if (contradicted === undefined) continue
+    const { ours, theirs } = contradicted
+    warnings.push(`${where} says ${theirs}; ${source.where} says ${ours}, and that counts.`)
   }
   return { config, warnings }
 }

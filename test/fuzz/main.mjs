@@ -36,6 +36,8 @@ const { loadModel } = require(join(root, 'dist/index.js'))
 
 const load = loadAndRun(loadModel)
 
+process.removeAllListeners('warning') // of configs that contradict each other
+
 const start = Date.now()
 const end = start + minutes * 60_000
 const isSingle = values.case !== undefined

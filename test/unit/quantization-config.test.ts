@@ -27,14 +27,18 @@ describe('where the quantisation config stands', () => {
   it('is told from another one that it contradicts', () => {
     const config = source('config.json', { quant_method: 'gptq', bits: 4, group_size: 128, desc_act: false })
     const same = source('quantize_config.json', { bits: 4, group_size: 128, desc_act: false, damp_percent: 0.1 })
-    const stale = source('quantize_config.json', { bits: 8, group_size: 128, desc_act: false })
+    const stale = source('quantize_config.json', { bits: 8, group_size: 128, desc_act: true })
+    const foreign = source('quant_config.json', { w_bit: 4, version: 'gemv' })
     const broken = source('quantize_config.json', { bits: 'four' })
     expect(readQuantizationSources([config, same]).warnings).toEqual([])
     expect(readQuantizationSources([config, broken])).toMatchObject({ config: { bits: 4 }, warnings: [] })
+    expect(readQuantizationSources([config, foreign]).warnings).toEqual([
+      'quant_config.json says quant_method AWQ GEMV; config.json says quant_method "gptq", and that counts.',
+    ])
     const reading = readQuantizationSources([config, stale])
     expect(reading.config).toMatchObject({ bits: 4 })
     expect(reading.warnings).toEqual([
-      expect.stringMatching(/^quantize_config.json says .*"bits":8.*, but config.json/),
+      'quantize_config.json says bits 8, desc_act true; config.json says bits 4, desc_act false, and that counts.',
     ])
   })
 
