@@ -23,9 +23,8 @@ std::string explain(const CudaReport& report) {
     case CudaStatus::available:
       return "";
     case CudaStatus::not_compiled:
-      return "this addon of billfish was built without CUDA. On Linux x64: npm install @billfish/linux-x64-cuda. Or "
-             "install "
-             "the CUDA Toolkit (nvcc) and build with BILLFISH_CUDA=on.";
+      return "this addon of billfish was built without CUDA. Install @billfish/linux-x64-cuda (on Linux x64), or the "
+             "CUDA Toolkit (nvcc) and build with BILLFISH_CUDA=on.";
     case CudaStatus::no_driver:
       return "there is no NVIDIA driver (libcuda.so.1 was not found). Install the NVIDIA driver; in a container, start "
              "it "

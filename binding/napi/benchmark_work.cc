@@ -78,7 +78,6 @@ std::vector<int64_t> integers(const Napi::Object& object, const char* name, int6
   return values;
 }
 
-
 GemmOptions parse_gemm(const Napi::Object& spec) {
   GemmOptions options;
   const Napi::Array cases = to_array(property(spec, "cases"), "cases");
