@@ -16,11 +16,11 @@ template <class Element>
 void require_supported(const AttentionShape& shape, const Matrix<const Element>& q, const KvCache<Element>& cache,
                        const Matrix<Element>& out) {
   if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
-    throw Error("UNSUPPORTED", "attention with a head_dim of " + std::to_string(shape.head_dim) +
+    throw Error("UNSUPPORTED_MODEL", "attention with a head_dim of " + std::to_string(shape.head_dim) +
                                    ": CUDA kernels want a multiple of 8, at most 256");
   }
   if (cache.block_size % 16 != 0) {
-    throw Error("UNSUPPORTED", "a KV cache of " + std::to_string(cache.block_size) +
+    throw Error("UNSUPPORTED_MODEL", "a KV cache of " + std::to_string(cache.block_size) +
                                    " positions a block: CUDA kernels want a multiple of 16");
   }
   if (!is_wide(q) || !is_wide(out)) {

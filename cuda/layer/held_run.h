@@ -51,7 +51,7 @@ struct HeldRun {
 constexpr uint32_t reduction_bytes = 32 * sizeof(float);
 
 // Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
-// elements. Throws UNSUPPORTED for runs that registers do not hold.
+// elements. Throws UNSUPPORTED_MODEL for runs that registers do not hold.
 template <int count, class Run>
 void with_held_vectors(int64_t vectors, const Run& run) {
   constexpr int many = count == wide ? 4 : 16;
@@ -62,8 +62,9 @@ void with_held_vectors(int64_t vectors, const Run& run) {
   if (threads_holding(many) <= most_threads(many)) {
     return run(std::integral_constant<int, many>(), threads_holding(many));
   }
-  throw Error("UNSUPPORTED", "a norm over " + std::to_string(vectors * count) + " columns: CUDA kernels hold at most " +
-                                 std::to_string(many * count * 512) + " in a block's registers");
+  throw Error("UNSUPPORTED_MODEL", "a norm over " + std::to_string(vectors * count) +
+                                       " columns: CUDA kernels hold at most " + std::to_string(many * count * 512) +
+                                       " in a block's registers");
 }
 
 // Calls run(constant: elements of a vector).

@@ -46,7 +46,7 @@ template <class Element>
 void write_kv(Stream& stream, const DeviceBatch& batch, const Matrix<const Element>& keys,
               const Matrix<const Element>& values, const KvCache<Element>& cache) {
   if (cache.block_size % 16 != 0 || cache.head_dim % wide != 0) {
-    throw Error("UNSUPPORTED", "a KV cache of " + std::to_string(cache.block_size) + " positions a block and " +
+    throw Error("UNSUPPORTED_MODEL", "a KV cache of " + std::to_string(cache.block_size) + " positions a block and " +
                                    std::to_string(cache.head_dim) +
                                    " columns a head: CUDA kernels want multiples of 16 and 8");
   }

@@ -1,6 +1,7 @@
 import { BillfishError } from '../errors'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
+import { checkDeviceLimits } from './device-limits'
 import { Graph, type WeightSource } from './graph'
 import { planBuffers, valueBytes } from './program'
 import { Rank } from './rank'
@@ -78,7 +79,9 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
     }
   }
   const program = g.finish(required(x), valueBytes(stage.device))
-  return { device: stage.device, rank: rank.index, program, weights: g.weights }
+  const traced = { device: stage.device, rank: rank.index, program, weights: g.weights }
+  checkDeviceLimits(traced)
+  return traced
 }
 
 /** The same stage on another device, where its values may take other bytes. */

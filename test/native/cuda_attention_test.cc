@@ -405,7 +405,7 @@ TEST(cuda_attention_in_a_recorded_graph) {
 }
 
 TEST(cuda_attention_refuses_shapes_without_kernels) {
-  CHECK_THROWS(Fixture<half>({.heads = 1, .kv_heads = 1, .head_dim = 264}, {4}, 1).step({{0, 2}}), "UNSUPPORTED");
+  CHECK_THROWS(Fixture<half>({.heads = 1, .kv_heads = 1, .head_dim = 264}, {4}, 1).step({{0, 2}}), "UNSUPPORTED_MODEL");
   CHECK_THROWS(Fixture<half>({.heads = 1, .kv_heads = 1, .head_dim = 8, .block_size = 8}, {4}, 1).step({{0, 2}}),
-               "UNSUPPORTED");
+               "UNSUPPORTED_MODEL");
 }

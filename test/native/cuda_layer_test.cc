@@ -258,8 +258,8 @@ TEST(cuda_norms_of_too_many_columns_say_so) {
   const DeviceMemory memory(stream.device(), 65536 * sizeof(float));
   const Matrix<float> x{memory.as<float>(), 1, 16392, 16392};
   const Matrix<half> out{memory.as<half>(), 1, 16392, 16392};
-  CHECK_THROWS((layer_norm<float, half>(stream, x, memory.as<float>(), nullptr, 1e-5f, out)), "UNSUPPORTED");
-  CHECK_THROWS((rms_norm<float, half>(stream, x, memory.as<float>(), 16392, 1e-5f, out)), "UNSUPPORTED");
+  CHECK_THROWS((layer_norm<float, half>(stream, x, memory.as<float>(), nullptr, 1e-5f, out)), "UNSUPPORTED_MODEL");
+  CHECK_THROWS((rms_norm<float, half>(stream, x, memory.as<float>(), 16392, 1e-5f, out)), "UNSUPPORTED_MODEL");
 }
 
 TEST(cuda_silu_mul_and_add) {

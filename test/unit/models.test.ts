@@ -5,6 +5,7 @@ import type { WeightSource } from '../../src/models/graph'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../src/models/stages'
 import type { OperatorSpec } from '../../src/native/addon'
+import { planModel } from '../../src/plan'
 import { modelDirectory } from '../support/fixtures'
 
 const tensor = { name: '', file: 0, dtype: 'F16' as const, shape: [], offset: 0, bytes: 0 }
@@ -189,3 +190,27 @@ test.each(['Qwen3ForSequenceClassification', 'Qwen2ForRewardModel', 'LlamaForTok
     expect(createModel(causal, { ...source().weights, facts }).hasHead).toBe(true)
   },
 )
+
+describe('what a GPU cannot compute is refused before anything is loaded', () => {
+  const wide = { ...configOf('qwen2-bf16'), num_attention_heads: 4, num_key_value_heads: 2 }
+  test.each([
+    ['heads too wide', { ...configOf('qwen3-bf16'), head_dim: 264 }, /heads have 264 columns \(head_dim\).*up to 256/],
+    ['heads of odd widths', { ...configOf('qwen3-bf16'), head_dim: 36 }, /heads have 36 columns/],
+    ['wide norms', { ...wide, hidden_size: 16416, head_dim: 64 }, /norms over 16416 columns.*at most 16384/],
+    ['wide norms of odd width', { ...wide, hidden_size: 8204, head_dim: 64 }, /norms over 8204 columns.*at most 8192/],
+    [
+      'small groups',
+      { ...wide, quantization_config: { quant_method: 'gptq', bits: 4, group_size: 16, sym: true } },
+      /model\.layers\.0\.self_attn\.q_proj has groups of 16 inputs/,
+    ],
+  ])('%s', async (_, config, message) => {
+    const sizes = { maxModelLength: 64, maxMemory: { 'cuda:0': '80GB', 'emulated:0': '80GB', cpu: '80GB' } }
+    for (const device of ['cuda:0', 'emulated:0']) {
+      await expect(planModel(config, { ...sizes, deviceMap: device })).rejects.toMatchObject({
+        code: 'UNSUPPORTED_MODEL',
+        message: expect.stringMatching(message),
+      })
+    }
+    expect((await planModel(config, { ...sizes, deviceMap: 'cpu' })).fits).toBe(true)
+  })
+})
