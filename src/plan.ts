@@ -1,5 +1,7 @@
 import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { openCheckpoint } from './checkpoint/checkpoint'
+import { pathHint } from './checkpoint/path-hints'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import { createModel, storedWeights } from './models/registry'
@@ -39,7 +41,8 @@ async function weightSource(model: string | URL | RawConfig): Promise<{ config: 
   }
   throw new BillfishError(
     'INVALID_OPTION',
-    `${name} is neither a checkpoint directory nor a preset. Presets are ${Object.keys(presets).join(', ')}.`,
+    `${name} is neither a checkpoint directory nor a preset${await pathHint(name, resolve(name))}. ` +
+      `Presets are ${Object.keys(presets).join(', ')}.`,
   )
 }
 

@@ -1,4 +1,5 @@
-import { join, resolve } from 'node:path'
+import { stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
 import { QUANTIZATION_FILES, readQuantizationSources, sourcesOfConfig } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
@@ -7,6 +8,7 @@ import { readJsonFile } from './files'
 import { refuseGguf } from './gguf'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
+import { pathHint } from './path-hints'
 import { readTensors } from './shards'
 import { readStoredValues } from './stored-values'
 import { FLOAT_TYPES, type TensorTable } from './tensors'
@@ -98,6 +100,17 @@ class OpenCheckpoint implements Checkpoint {
   }
 }
 
+/** The error for a path without config.json, which says what it is and which path may have been meant. */
+async function noConfig(given: string, path: string): Promise<Error> {
+  const status = await stat(path).catch(() => undefined)
+  const what = status === undefined ? 'does not exist' : status.isDirectory() ? 'has no config.json' : 'is a file'
+  const hint =
+    status === undefined || status.isDirectory()
+      ? await pathHint(given, path)
+      : `; give the directory that it is in, ${dirname(path)}`
+  return invalidCheckpoint(`${path} ${what}: a checkpoint directory as on the Hugging Face Hub is needed${hint}`)
+}
+
 /**
  * Opens a checkpoint directory as the Hugging Face Hub has them: reads config.json, generation_config.json, the
  * quantisation config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and
@@ -121,9 +134,7 @@ export async function openCheckpoint(
   const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]
   signal?.throwIfAborted()
   if (config === undefined) {
-    throw invalidCheckpoint(
-      `${join(path, 'config.json')} does not exist; a checkpoint directory as on the Hugging Face Hub is needed`,
-    )
+    throw await noConfig(directory, path)
   }
   const stated = readQuantizationSources([
     ...sourcesOfConfig(config, join(path, 'config.json')),

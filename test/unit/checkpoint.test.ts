@@ -290,7 +290,7 @@ describe('configs', () => {
   })
 
   it.each([
-    ['no config.json', {}, 'config.json does not exist'],
+    ['no config.json', {}, 'has no config.json'],
     ['a list', { 'config.json': [] }, 'not an object'],
     ['no JSON', { 'config.json': 'hello' }, 'not valid JSON'],
     ['depth', { 'config.json': `{"a":${'['.repeat(1000)}${']'.repeat(1000)}}` }, 'more than 32 levels'],

@@ -205,7 +205,7 @@ describe('checkpoints', () => {
       /layer that config\.json does not count \(num_hidden_layers 3\)/,
     ],
     ['too many layers', withConfig({ num_hidden_layers: 5 }), /"model\.layers\.4\.mlp\.gate_proj\.weight" is missing/],
-    ['no config', (d: string) => rmSync(join(d, 'config.json')), /config\.json does not exist; a checkpoint directory/],
+    ['no config', (d: string) => rmSync(join(d, 'config.json')), /has no config\.json: a checkpoint directory/],
   ])('%s', async (_, change, message) => {
     await expectRefusal(copied(dense, change), options, 'INVALID_CHECKPOINT', message)
   })
