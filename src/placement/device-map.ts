@@ -4,10 +4,12 @@ import type { ModuleNames } from '../models/architecture'
 import { printed } from '../options/printed'
 import { readValue } from '../options/read-options'
 import { guarded, snapshot } from '../options/snapshot'
+import { MapKeys, prefixesOf } from './map-keys'
 
 /**
  * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as in
- * Hugging Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one.
+ * Hugging Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one; a key inside a module,
+ * such as a tensor's name, places the module, where all keys inside it agree.
  *
  * `'disk'` is for what fits nowhere else: its weights lie in a file in `offloadDirectory` and are read from there as the
  * CPU computes with them; its KV cache and buffers are in memory.
@@ -54,24 +56,34 @@ export function deviceName(value: unknown, option = 'deviceMap'): string {
 }
 
 /**
- * The device of every module, in the order of `modules`.
+ * The device of every module, in the order of `modules`. A module is where the keys that name it, or lie inside it, say;
+ * else where the longest prefix of it does.
  * @param modules the modules that are placed as a whole: embedding, each decoder layer, final norm, head
- * @throws BillfishError INVALID_OPTION for a device that is none, a prefix that fits no module, a layer that is split
- *   inside, or modules that are left out (all of them named)
+ * @throws BillfishError INVALID_OPTION for a device that is none, a key that names nothing of the model, keys that
+ *   would split a module, or modules that are left out (all of them named)
  */
 export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[]): Map<string, string> {
-  const entries =
-    typeof deviceMap === 'object' && deviceMap !== null
-      ? Object.entries(deviceMap).map(([prefix, device]) => ({ prefix, device: groupName(device) }))
-      : [{ prefix: '', device: groupName(deviceMap) }]
-  for (const { prefix } of entries) checkPrefix(prefix, modules)
-  entries.sort((a, b) => b.prefix.length - a.prefix.length)
+  const map = typeof deviceMap === 'object' && deviceMap !== null ? deviceMap : { '': deviceMap }
+  const keys = new MapKeys(modules)
+  const byPrefix = new Map<string, PlacedKey>()
+  const byModule = new Map<string, PlacedKey>()
+  for (const [key, value] of Object.entries(map)) {
+    const meaning = keys.meaningOf(key)
+    if (meaning === undefined) throw noSuchModule(key, modules)
+    const device = groupName(value)
+    if (meaning === 'not placed') continue
+    const [placed, name] = 'module' in meaning ? [byModule, meaning.module] : [byPrefix, meaning.prefix]
+    const other = placed.get(name)
+    if (other !== undefined && other.device !== device) throw contradiction(name, other, { key, device })
+    placed.set(name, { key, device })
+  }
 
   const placed = new Map<string, string>()
   const missing: string[] = []
   for (const module of modules) {
-    const entry = entries.find(({ prefix }) => covers(prefix, module))
-    if (entry) placed.set(module, entry.device)
+    const prefix = [...prefixesOf(module), ''].find((candidate) => byPrefix.has(candidate)) ?? ''
+    const device = (byModule.get(module) ?? byPrefix.get(prefix))?.device
+    if (device !== undefined) placed.set(module, device)
     else missing.push(module)
   }
   if (missing.length > 0) {
@@ -83,19 +95,23 @@ export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[
   return placed
 }
 
-function covers(prefix: string, module: string): boolean {
-  return prefix === '' || module === prefix || module.startsWith(`${prefix}.`)
+interface PlacedKey {
+  readonly key: string
+  readonly device: string
 }
 
-function checkPrefix(prefix: string, modules: readonly string[]): void {
-  // Hugging Face maps name the rotary embedding, which has no weights: every stage computes it for itself.
-  if (modules.some((module) => covers(prefix, module)) || prefix.endsWith('rotary_emb')) return
-  const whole = modules.find((module) => prefix.startsWith(`${module}.`))
-  throw new BillfishError(
+function contradiction(name: string, one: PlacedKey, other: PlacedKey): BillfishError {
+  const whole = name === '' ? 'the whole model' : name
+  return new BillfishError(
     'INVALID_OPTION',
-    whole
-      ? `deviceMap: ${prefix} lies inside ${whole}, which is placed as a whole. Give ${whole} one device.`
-      : `deviceMap: this model has no module ${prefix}. Its modules are ${summary(modules)}.`,
+    `deviceMap: ${whole} is placed as a whole, but ${printed(one.key)} is on ${one.device} and ${printed(other.key)} on ${other.device}. Give both one device.`,
+  )
+}
+
+function noSuchModule(key: string, modules: readonly string[]): BillfishError {
+  return new BillfishError(
+    'INVALID_OPTION',
+    `deviceMap: this model has no module ${printed(key)}. Its modules are ${summary(modules)}.`,
   )
 }
 

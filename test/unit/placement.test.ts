@@ -36,12 +36,116 @@ describe('deviceMap', () => {
     [null, /null is not a device/],
     [{ model: 'cpu' }, /leaves out 1 of 6 modules: lm_head/],
     [{ lm_head: 0 }, /leaves out 5 of 6 modules: model.embed_tokens, model.layers.0/],
-    [{ '': 'cpu', 'model.layers.1.mlp': 'cpu:1' }, /lies inside model.layers.1, which is placed as a whole/],
-    [{ '': 'cpu', 'transformer.h.0': 'cpu:1' }, /has no module transformer.h.0/],
+    [
+      { '': 'cpu', 'model.layers.1.mlp': 'cpu:1', 'model.layers.1.self_attn.q_proj.qweight': 'cpu:0' },
+      /model.layers.1 is placed as a whole, but "model.layers.1.mlp" is on cpu:1 and "model.layers.1.self_attn.q_proj.qweight" on cpu:0/,
+    ],
+    [
+      { '': 'cpu', 'model.layers.1': 'cpu:0', 'model.layers.1.mlp': 'cpu:1' },
+      /model.layers.1 is placed as a whole, but "model.layers.1" is on cpu:0 and "model.layers.1.mlp" on cpu:1/,
+    ],
+    [
+      { '': 'cpu', lm_head: 0, 'language_model.lm_head': 1 },
+      /"lm_head" is on cuda:0 and "language_model.lm_head" on cuda:1/,
+    ],
+    [{ '': 'cpu', 'transformer.h.0': 'cpu:1' }, /has no module "transformer.h.0"/],
+    [{ '': 'cpu', 'model.layers.2.mlp': 'cpu:1' }, /has no module "model.layers.2.mlp"/],
+    [{ '': 'cpu', 'model.layers.01': 'cpu:1' }, /has no module "model.layers.01"/],
+    [{ '': 'cpu', weight: 'cpu:1' }, /has no module "weight"/],
   ])('%j is refused', (map, message) => {
     expect(() => resolve(map)).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(message) }),
     )
+  })
+
+  test('a key inside a module places it', () => {
+    const map = { '': 'cpu:0', 'model.layers.10.self_attn': 1, 'model.layers.10.mlp.up_proj.weight': 'cuda:1' }
+    expect(resolve(map)).toEqual({ ...all('cpu:0'), 'model.layers.10': 'cuda:1' })
+    expect(resolve({ '': 'cpu', 'lm_head.weight': 0, model: 'cpu:1' })).toEqual({ ...all('cpu:1'), lm_head: 'cuda:0' })
+  })
+
+  test('the names of all tensors are a map', () => {
+    const inside = [
+      'input_layernorm.weight',
+      'self_attn.q_proj.weight',
+      'self_attn.rotary_emb.inv_freq',
+      'mlp.up_proj.weight',
+    ]
+    const tensors = modules.flatMap((module) =>
+      module.includes('layers') ? inside.map((name) => `${module}.${name}`) : [`${module}.weight`],
+    )
+    const deviceOf = (name: string) => (/layers\.10?\./.test(name) ? 'cpu:1' : 'cpu:0')
+    const map = Object.fromEntries(tensors.map((name) => [name, deviceOf(name)]))
+    expect(resolve(map)).toEqual({ ...all('cpu:0'), 'model.layers.1': 'cpu:1', 'model.layers.10': 'cpu:1' })
+  })
+
+  test.each([
+    [{ embed_tokens: 0, layers: 1, 'layers.10': 2, 'norm.weight': 1, 'lm_head.weight': 2 }],
+    [
+      {
+        'model.language_model': 1,
+        'model.language_model.embed_tokens': 0,
+        'model.language_model.layers.10': 2,
+        lm_head: 2,
+      },
+    ],
+    [
+      {
+        'language_model.model': 1,
+        'language_model.model.embed_tokens.weight': 0,
+        'language_model.model.layers.10': 2,
+        'language_model.lm_head': 2,
+      },
+    ],
+    [
+      {
+        language_model: 1,
+        'language_model.embed_tokens': 0,
+        'language_model.layers.10.mlp': 2,
+        'model.lm_head.weight': 2,
+      },
+    ],
+    [
+      {
+        '': 1,
+        'model.embed_tokens': 0,
+        'model.layers.10': 2,
+        lm_head: 2,
+        'model.visual.blocks.0': 5,
+        vision_tower: 'cpu',
+        'mtp.fc.weight': 4,
+      },
+    ],
+  ])('with or without the prefixes of releases: %j', (map) => {
+    expect(resolve(map)).toEqual({
+      ...all('cuda:1'),
+      'model.embed_tokens': 'cuda:0',
+      'model.layers.10': 'cuda:2',
+      lm_head: 'cuda:2',
+    })
+  })
+
+  test("Qwen v1's names", () => {
+    const own = ['transformer.wte', 'transformer.h.0', 'transformer.h.1', 'transformer.ln_f', 'lm_head']
+    const map = {
+      '': 'cpu',
+      'h.1': 'cpu:1',
+      'wte.weight': 'cpu:2',
+      'transformer.ln_f.weight': 'cpu:3',
+      'transformer.rotary_emb': 0,
+    }
+    expect([...resolveDeviceMap(map, own).values()]).toEqual(['cpu:2', 'cpu', 'cpu:1', 'cpu:3', 'cpu'])
+  })
+
+  test('is quick however many tensors it names', () => {
+    const many = Array.from({ length: 1000 }, (_, layer) => `model.layers.${layer}`)
+    const names = ['model.embed_tokens', ...many, 'model.norm', 'lm_head']
+    const map = Object.fromEntries(
+      names.flatMap((name) => Array.from({ length: 100 }, (_, i) => [`${name}.${i}.weight`, 0])),
+    )
+    const begin = performance.now()
+    expect(new Set(resolveDeviceMap(map, names).values())).toEqual(new Set(['cuda:0']))
+    expect(performance.now() - begin).toBeLessThan(2000)
   })
 
   test('a CUDA device where there is none is an error that says why', async () => {
