@@ -32,6 +32,8 @@ type Json = Readonly<Record<string, unknown>>
 
 const { schemas } = generateOptions
 const MAX_INT32 = 2 ** 31 - 1
+/** Far more than any logit: larger ones might add up to an infinity. */
+const MAX_BIAS = 1e6
 const count = (low: number) => whole(low, MAX_INT32, `a whole number of at least ${low}`)
 
 /** What a value may be that is not made of token ids. Descriptions end the sentence "top_p is 2, but must be ...". */
@@ -166,19 +168,24 @@ class Reader {
 
   /** Entries `[[token, ...], bias]`. */
   biasedSequences(key: string): { tokens: number[]; bias: number }[] {
-    return this.kept(key, this.json[key] ?? [], (entry) => {
-      const [tokens, bias] = Array.isArray(entry) && entry.length === 2 ? entry : []
-      const sequence = this.sequence(tokens)
-      return sequence && Number.isFinite(bias) ? { tokens: sequence, bias } : undefined
-    })
+    return this.kept(
+      key,
+      this.json[key] ?? [],
+      (entry) => {
+        const [tokens, bias] = Array.isArray(entry) && entry.length === 2 ? entry : []
+        const sequence = this.sequence(tokens)
+        return sequence && Math.abs(bias) <= MAX_BIAS ? { tokens: sequence, bias } : undefined
+      },
+      `, each beside a bias from -${MAX_BIAS} to ${MAX_BIAS}`,
+    )
   }
 
-  private kept<Item>(key: string, value: unknown, read: (entry: unknown) => Item | undefined): Item[] {
+  private kept<Item>(key: string, value: unknown, read: (entry: unknown) => Item | undefined, more = ''): Item[] {
     const items = Array.isArray(value) ? value.map(read) : [undefined]
     const good = items.filter((item) => item !== undefined)
     if (good.length < items.length) {
       const part = good.length > 0 ? 'is ignored in part' : 'is ignored'
-      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.vocabulary - 1}`)
+      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.vocabulary - 1}${more}`)
     }
     return good
   }
