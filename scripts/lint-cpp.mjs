@@ -58,9 +58,14 @@ async function tidyAll() {
     console.error('billfish: clang-tidy needs build/compile_commands.json; run `npm run build:native` first')
     return false
   }
-  const files = JSON.parse(readFileSync(database, 'utf8'))
-    .map(({ file }) => relative(root, file))
-    .filter((file) => /^(binding|cuda)[\\/].*\.cc$/.test(file) && existsSync(join(root, file)))
+  const compiled = JSON.parse(readFileSync(database, 'utf8')).map(({ file }) => relative(root, file))
+  if (compiled.some((file) => file.includes('Unity'))) {
+    console.error(
+      'billfish: clang-tidy needs sources that are compiled one by one: BILLFISH_UNITY=off npm run build:native',
+    )
+    return false
+  }
+  const files = compiled.filter((file) => /^(binding|cuda)[\\/].*\.cc$/.test(file) && existsSync(join(root, file)))
   const waiting = [...new Set(files)]
   let clean = true
   const worker = async () => {

@@ -43,7 +43,7 @@ export async function busyCores() {
 /** Builds and returns a program of bench/native by its CMake target's name. */
 export function nativeProgram(target) {
   const build = join(repository, 'build-bench')
-  command('cmake', '-S', repository, '-B', build, '-DBILLFISH_BENCH=ON', '-DBILLFISH_CUDA=off')
+  command('cmake', '-S', repository, '-B', build, '-DBILLFISH_BENCH=ON', '-DBILLFISH_CUDA=off', '-DBILLFISH_UNITY=on')
   command('cmake', '--build', build, '--target', target, '--parallel', '2')
   return join(build, target)
 }
