@@ -136,8 +136,10 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   }
   const memory = spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) }))
   const assets = await source.assets(definition.shape)
-  options.signal?.throwIfAborted()
-  const native = await loadNative(spec, options)
+  const native = await loadNative(spec, options).catch(async (error) => {
+    await assets.worker.close(new BillfishError('DISPOSED', 'The model could not be loaded.'))
+    throw error
+  })
   return new Model({
     native,
     config,
@@ -164,6 +166,7 @@ function placed(definition: Definition, weights: PlanSource, options: PlacedOpti
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {
+  signal?.throwIfAborted()
   const { NativeModel } = addon()
   const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0)
   const native = new NativeModel(spec)

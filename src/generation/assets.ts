@@ -40,6 +40,9 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
     if (signal?.aborted) cancel(signal.reason)
     try {
       await output
+    } catch (error) {
+      await worker.close(new BillfishError('DISPOSED', 'The tokenizer could not be loaded.'))
+      throw error
     } finally {
       stopListening()
     }
