@@ -3,11 +3,11 @@
  * often wrong about both, and a plan has to know them, since packed weights differ in size.
  */
 import type { FileHandle } from 'node:fs/promises'
-import { setImmediate } from 'node:timers/promises'
 import type { TensorRef } from '../native/weights'
 import { forEachBounded } from './bounded'
 import { isMissing, readExactly, withFile } from './files'
 import { invalidCheckpoint } from './invalid'
+import { forEachInSlices } from './slices'
 import type { TensorTable } from './tensors'
 
 export interface StoredValues {
@@ -29,7 +29,6 @@ export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new 
 const WINDOW_BYTES = 1 << 20
 /** Tensors that are looked at without a pause. */
 const MAX_WINDOW_TENSORS = 1000
-const NAMES_WITHOUT_A_PAUSE = 20_000
 const FILES_AT_A_TIME = 4
 
 /** Looks at a tensor's bytes piece by piece, in order. */
@@ -190,14 +189,12 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
     if (scans) scans.push(scan)
     else byFile.set(scan.tensor.file, [scan])
   }
-  let seen = 0
-  for (const tensor of table.tensors.values()) {
-    if (++seen % NAMES_WITHOUT_A_PAUSE === 0) await setImmediate()
+  await forEachInSlices(table.tensors.values(), (tensor) => {
     const { name, dtype, bytes } = tensor
-    if (dtype !== 'I32' || bytes === 0) continue
+    if (dtype !== 'I32' || bytes === 0) return
     if (name.endsWith('.qzeros')) {
       const packing = packingOf(tensor, table.tensors.get(`${name.slice(0, -'qzeros'.length)}scales`))
-      if (!packing) continue
+      if (!packing) return
       const scan = new ZerosScan(tensor, packing.bits, packing.lastMask, filled)
       zeros.push(scan)
       add(scan)
@@ -206,7 +203,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
       orders.push(scan)
       add(scan)
     }
-  }
+  })
   const files = [...byFile]
   await forEachBounded(files.length, FILES_AT_A_TIME, async (i) => {
     const [file, scans] = files[i] as [number, Scan[]]

@@ -1,6 +1,6 @@
 /** Formats that billfish knows by name and cannot run. */
-import { setImmediate } from 'node:timers/promises'
 import { quoted } from '../checkpoint/invalid'
+import { forEachInSlices } from '../checkpoint/slices'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../errors'
@@ -100,23 +100,20 @@ export interface StoredFormats {
   readonly quantized: boolean
 }
 
-/** Names that are looked at without a pause. */
-const AT_A_TIME = 20_000
-
+/** Looks at the names and types of all tensors. */
 export async function storedFormats(table: TensorTable): Promise<StoredFormats> {
   let best: { tensor: UnsupportedTensor; rank: number } | undefined
   let quantized = false
-  let seen = 0
-  for (const tensors of [table.tensors, table.unsupported] as ReadonlyMap<string, UnsupportedTensor>[]) {
-    for (const tensor of tensors.values()) {
-      if (++seen % AT_A_TIME === 0) await setImmediate()
-      quantized ||= !isOrdinary(tensor)
-      const mark = markOf(tensor)
-      const rank = mark ? MARKS.indexOf(mark) : MARKS.length
-      if (rank < (best?.rank ?? MARKS.length)) best = { tensor, rank }
-    }
+  const look = (tensor: UnsupportedTensor) => {
+    quantized ||= !isOrdinary(tensor)
+    const mark = markOf(tensor)
+    const rank = mark ? MARKS.indexOf(mark) : MARKS.length
+    if (rank < (best?.rank ?? MARKS.length)) best = { tensor, rank }
   }
-  return { unsupported: best && { tensor: best.tensor, format: (MARKS[best.rank] as Mark).format }, quantized }
+  await forEachInSlices<UnsupportedTensor>(table.tensors.values(), look)
+  await forEachInSlices(table.unsupported.values(), look)
+  const found = best as { tensor: UnsupportedTensor; rank: number } | undefined
+  return { unsupported: found && { tensor: found.tensor, format: (MARKS[found.rank] as Mark).format }, quantized }
 }
 
 /** The error for a module whose tensors are of an unsupported format; undefined where they show none. */
