@@ -29,7 +29,7 @@ function render(template: string, context: Dict): string {
   return renderTemplate(compileTemplate(template, LIMITS), variables, LIMITS)
 }
 
-describe.each(['constructs.json'])('%s, as Jinja2 renders it', (file) => {
+describe.each(['constructs.json', 'combinations.json'])('%s, as Jinja2 renders it', (file) => {
   it.each(constructs(file))('%s', (_id, { template, output, error }, context) => {
     if (error === undefined) {
       expect(render(template, context)).toBe(output)

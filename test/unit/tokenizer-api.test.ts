@@ -91,6 +91,8 @@ test('of several templates of a checkpoint one is chosen by its name', async () 
   expect(await apply({ tools: [{}] })).toBe('tool_use')
   expect(await apply({ chatTemplate: 'rag' })).toBe('rag')
   expect(await apply({ chatTemplate: '{{ messages[0].content }}' })).toBe('Why pad?')
+  const long = "{% for i in range(500) %}{% for j in range(100) %}{{ 'ab' if j == i }}{% endfor %}{% endfor %}"
+  expect(await apply({ chatTemplate: long })).toBe('ab'.repeat(100)) // rendered on the thread
   await expect(apply({ chatTemplate: 'rug' })).rejects.toMatchObject({
     code: 'INVALID_OPTION',
     message: expect.stringMatching(/'?"?rug"?'?.*default, tool_use, rag/),

@@ -7,7 +7,17 @@ import { equal, ordered, sorted, truth } from '../values/compare'
 import { Dict, DictView, hashKey } from '../values/dict'
 import { lengthOf } from '../values/length'
 import { Range } from '../values/range'
-import { OneShot, orElse, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
+import {
+  noAttribute,
+  OneShot,
+  orElse,
+  sequenceItems,
+  Tuple,
+  textOf,
+  typeName,
+  Undefined,
+  type Value,
+} from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { argumentError, type Filter, filter, getter, ignoreCase, multiGetter } from './filter'
 
@@ -125,7 +135,7 @@ function* columns(rt: Runtime, value: Value, count: number, fill: Value): Genera
 
 function dictSorted(rt: Runtime, value: Value, args: readonly (Value | undefined)[]): Value {
   const [caseSensitive = false, by = 'key', reverse = false] = args
-  if (!(value instanceof Dict)) throw typeError(`'${typeName(value)}' object has no attribute 'items'`)
+  if (!(value instanceof Dict)) throw noAttribute(value, 'items')
   const index = ['key', 'value'].indexOf(textOf(by) ?? '')
   if (index < 0) throw argumentError('You can only sort by either "key" or "value"')
   const pairs = [...value.entries()].map((pair) => new Tuple(pair))

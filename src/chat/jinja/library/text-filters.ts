@@ -8,7 +8,7 @@ import { truth } from '../values/compare'
 import { Dict } from '../values/dict'
 import { escaped, escapedText } from '../values/escape'
 import { lengthOf } from '../values/length'
-import { Markup, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
+import { Markup, noAttribute, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { argumentError, type Filter, filter, getter, softText } from './filter'
 import { centered, joined, replaced, strippedTags } from './string-methods'
@@ -73,7 +73,10 @@ function urlEncoded(rt: Runtime, value: Value): string {
 
 function indented(rt: Runtime, value: Value, width: Value, first: boolean, blank: boolean): Value {
   const given = textOf(value)
-  if (given === undefined) throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`)
+  if (given === undefined) {
+    if (Array.isArray(value) || value instanceof Undefined) throw noAttribute(value, 'splitlines')
+    throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`)
+  }
   const spaces = () => ' '.repeat(Math.max(0, Math.min(countArgument(width, 4), rt.budget.limits.bytes)))
   const plain = textOf(width) ?? spaces()
   const indentation = value instanceof Markup && !(width instanceof Markup) ? escapedText(rt, plain) : plain
@@ -138,7 +141,7 @@ function joinedItems(rt: Runtime, value: Value, separator: Value, attribute: Val
 }
 
 function xmlAttributes(rt: Runtime, value: Value, autospace: boolean): Value {
-  if (!(value instanceof Dict)) throw typeError(`'${typeName(value)}' object has no attribute 'items'`)
+  if (!(value instanceof Dict)) throw noAttribute(value, 'items')
   const attributes: string[] = []
   for (const [key, item] of value.entries()) {
     if (item === null || item instanceof Undefined) continue
@@ -184,7 +187,8 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
   filter('truncate', '[length] [killwords] [end] [leeway]', truncatedText),
   filter('wordwrap', '[width] [break_long_words] [wrapstring] [break_on_hyphens]', (rt, value, args) => {
     const [width, breakLong = true, joiner, onHyphens = true] = args
-    const text = textArgument(value, 'wordwrap value')
+    const text = textOf(value)
+    if (text === undefined) throw noAttribute(value, 'splitlines')
     rt.budget.walk(text.length * 8)
     const separator = joiner === undefined || joiner === null ? '\n' : textArgument(joiner, 'wrapstring')
     const style = {

@@ -271,6 +271,12 @@ export function typeName(value: Value): string {
   }
 }
 
+/** The error of using a method that a value does not have. */
+export function noAttribute(value: Value, name: string): PythonError {
+  if (value instanceof Undefined) return value.fault()
+  return new PythonError('AttributeError', `'${typeName(value)}' object has no attribute '${name}'`)
+}
+
 /** The items of a list or tuple; undefined for all else. */
 export function sequenceItems(value: Value): readonly Value[] | undefined {
   if (Array.isArray(value)) return value
