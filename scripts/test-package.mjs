@@ -45,6 +45,14 @@ check('the tarball holds what it should', () => {
   return `${files.length} files, ${(packed.main.size / megabyte).toFixed(1)} MB packed`
 })
 
+check('the CommonJS code imports nothing dynamically', () => {
+  const code = files.filter((path) => path.startsWith('dist/') && path.endsWith('.js'))
+  const read = (path) => readFileSync(join(packed.main.folder, path), 'utf8').replace(/^\s*(\/\/|\/?\*).*$/gm, '')
+  const found = code.filter((path) => /\bimport\s*\(/.test(read(path)))
+  expect(found.length === 0, `import( is in ${found.join(', ')}`)
+  return `${code.length} files`
+})
+
 for (const variant of ['cpu', 'cuda']) {
   const name = `the package with the addon for ${variant === 'cpu' ? 'the CPU' : 'CUDA'} holds that alone`
   if (packed[variant] === undefined) {
