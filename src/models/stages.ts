@@ -54,7 +54,8 @@ export function devicesOfGroup(group: string, ranks: number): string[] {
 }
 
 /**
- * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i.
+ * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i;
+ * what the head reads, behind the final norm, comes last, and has the rows whose logits are wanted.
  */
 export function traceStage(model: Model, source: WeightSource, stage: StageModules, rank = Rank.only): StageSpec {
   const { names, shape } = model
@@ -71,6 +72,7 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
       x = model.finalNorm(g, rows)
     } else if (module === names.head) {
       const rows = required(x).rows === 'tokens' ? g.gather(required(x)) : required(x)
+      g.tap(rows, shape.layers + 1)
       x = model.head(g, rows)
     } else {
       const index = Number(module.slice(names.layers.length + 1))

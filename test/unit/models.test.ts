@@ -96,8 +96,8 @@ test('a tied head and its embedding are one weight on one stage, and two on two'
 })
 
 test('only the rows whose logits are wanted reach the norm and the head', () => {
-  const order = (operators: OperatorSpec[]) => operators.slice(-3).map(({ op }) => op)
-  expect(order(trace(configOf('qwen2-bf16')).operators)).toEqual(['gather', 'rmsNorm', 'linear'])
+  const order = (operators: OperatorSpec[]) => operators.slice(-4).map(({ op }) => op)
+  expect(order(trace(configOf('qwen2-bf16')).operators)).toEqual(['gather', 'rmsNorm', 'tap', 'linear'])
 })
 
 test.each([

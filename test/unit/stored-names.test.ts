@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
@@ -153,3 +154,24 @@ describe('a checkpoint without a head', () => {
     }
   })
 })
+
+test.each(['cpu', 'emulated:0', { lm_head: 'cpu:1', '': 'cpu:0' }])(
+  'with a head, the hidden states behind the final norm come if they are asked for: on %j',
+  async (deviceMap) => {
+    const directory = modelDirectory('qwen3-bf16')
+    const golden = readSafetensors(join(directory, 'golden.safetensors'))
+    const data = golden.get('p33.final_norm')?.data as Buffer
+    const expected = new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.length))
+    const { prompts } = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'))
+    const onCpu = deviceMap !== 'emulated:0'
+    await using model = await loadModel(directory, {
+      deviceMap,
+      maxModelLength: 64,
+      ...(onCpu && { dtype: 'float32' }),
+    })
+    const { lastHiddenState, hiddenStates } = await model.forward(prompts.p33, { hiddenStates: true })
+    expect(difference(lastHiddenState, expected).max).toBeLessThan(onCpu ? 1e-4 : 1)
+    expect(hiddenStates).toHaveLength(4)
+    expect((await model.forward(prompts.p33)).lastHiddenState).toHaveLength(0)
+  },
+)

@@ -126,8 +126,8 @@ describe('a vision tower', () => {
     )
     expect(await paddedLayers(vision, tensorParallelSize)).toEqual(layers)
     const [alone, beside] = [
-      await planModel(plain, { tensorParallelSize, deviceMap: 'cpu' }),
-      await planModel(vision, { tensorParallelSize, deviceMap: 'cpu' }),
+      await planModel(plain, { tensorParallelSize, deviceMap: 'cpu', maxMemory: { cpu: '1GB' } }),
+      await planModel(vision, { tensorParallelSize, deviceMap: 'cpu', maxMemory: { cpu: '1GB' } }),
     ]
     expect(beside.stages).toEqual(alone.stages)
     expect(await logitsOf(vision, { tensorParallelSize })).toEqual(await logitsOf(plain, { tensorParallelSize }))
