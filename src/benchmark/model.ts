@@ -1,6 +1,7 @@
 import { BillfishError } from '../errors'
 import type { Generation } from '../generation/generation'
 import type { Model } from '../model'
+import { onAbort } from '../options/signal'
 
 /** So many sequences at the same time, each with a prompt of so many tokens. */
 export interface ModelLoad {
@@ -49,7 +50,7 @@ export async function measureModel(
   const firstStep = (model.trace().steps.at(-1)?.step ?? -1) + 1
   const enough = new AbortController()
   const abort = () => enough.abort(signal?.reason)
-  signal?.addEventListener('abort', abort, { once: true })
+  const stopListening = onAbort(signal, abort)
   const started = performance.now()
   let promptsLeft = batchSize
   let promptsDone = 0
@@ -84,7 +85,7 @@ export async function measureModel(
     const failure = endings.find((error) => !ended || error !== enough.signal.reason)
     if (failure !== undefined) throw failure
   } finally {
-    signal?.removeEventListener('abort', abort)
+    stopListening()
   }
   return {
     timeToFirstToken: promptsDone - started,

@@ -1,5 +1,6 @@
 import { activationType, type ModelType, numberFormats } from '../limits'
 import type { NativeBenchmark } from '../native/benchmark'
+import { onAbort } from '../options/signal'
 import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
 
@@ -46,7 +47,7 @@ export async function runBenchmark<Result, End>(
     }
   }
   signal?.throwIfAborted()
-  signal?.addEventListener('abort', abort, { once: true })
+  const stopListening = onAbort(signal, abort)
   try {
     native = make()
     report()
@@ -61,6 +62,6 @@ export async function runBenchmark<Result, End>(
     signal?.throwIfAborted() // which ends the measuring
     throw asBillfishError(error)
   } finally {
-    signal?.removeEventListener('abort', abort)
+    stopListening()
   }
 }

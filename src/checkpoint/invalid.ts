@@ -17,8 +17,17 @@ export function quoted(text: string): string {
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (typeof value === 'number') return String(value) // NaN and the infinities are null in JSON
-  const text = jsonOf(value) ?? String(value)
+  const text = jsonOf(value) ?? textOf(value)
   return text.length > 120 ? `${text.slice(0, 120)}...` : text
+}
+
+/** Not everything can be made a string: a config may come from a program. */
+function textOf(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return `a value of type ${typeof value}`
+  }
 }
 
 /** Undefined for a function or symbol, and for what is or has a bigint or itself in it. */

@@ -1,4 +1,5 @@
 import { BillfishError } from '../errors'
+import { guarded } from '../options/snapshot'
 import type { GenerationAssets } from './assets'
 import type { ChatMessage } from './chat-template'
 import { isLong, type LongText } from './long-text'
@@ -32,7 +33,7 @@ export function readPrompt(
     if (assets.tokenizer === undefined) throw assets.missingTokenizer('a prompt of text')
     return checked({ text: input, addSpecialTokens: options.addSpecialTokens ?? true }, assets)
   }
-  if (!Array.isArray(input) && !ArrayBuffer.isView(input)) {
+  if (!guarded('The prompt', () => Array.isArray(input)) && !ArrayBuffer.isView(input)) {
     const what = input === null ? 'null' : typeof input
     throw new BillfishError('INVALID_OPTION', `The prompt must be a text, messages or token ids, not ${what}.`)
   }

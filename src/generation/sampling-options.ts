@@ -198,7 +198,7 @@ function biasArrays(
   if (entries.length === 0) return {}
   for (const [id, value] of entries as [number, number][]) {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      throw invalid('logitBias', `{ ${id}: ${printed(value)} }`, `of token ids from 0 to ${vocabulary - 1}`)
+      throw invalid('logitBias', `{ ${printed(id)}: ${printed(value)} }`, `of token ids from 0 to ${vocabulary - 1}`)
     }
     if (typeof value !== 'number' || !(Math.abs(value) <= 100)) {
       throw invalid(`logitBias[${id}]`, value, 'a number from -100 to 100')

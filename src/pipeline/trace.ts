@@ -1,4 +1,10 @@
+import { z } from 'zod'
 import type { StepOutput } from '../native/addon'
+import { readValue } from '../options/read-options'
+
+const stepNumber = z
+  .custom<number>((value) => typeof value === 'number' && !Number.isNaN(value))
+  .describe('the number of a step')
 
 /** A step as the trace keeps it. Times are milliseconds on the machine's monotonic clock (as `process.hrtime`). */
 export interface TracedStep {
@@ -46,8 +52,10 @@ export class Trace {
     readonly steps: readonly TracedStep[],
   ) {}
 
-  /** The steps numbered `first` up to, but not including, `end`. */
+  /** The steps numbered `first` up to, but not including, `end`. @throws BillfishError INVALID_OPTION for no numbers */
   slice(first: number, end = Number.POSITIVE_INFINITY): Trace {
+    readValue(stepNumber, first, 'first')
+    readValue(stepNumber, end, 'end')
     return new Trace(
       this.stages,
       this.steps.filter(({ step }) => step >= first && step < end),

@@ -15,6 +15,7 @@ import {
   type LoadOptions,
   layerSplit,
   loadModel,
+  loadTokenizer,
   type Model,
   type PadOptions,
   type PlanOptions,
@@ -55,6 +56,7 @@ const entries: [string, (options: never) => unknown, string[]][] = [
   ],
   ['model.forward()', (options: never) => model.forward([1], options), ['hiddenStates', 'signal']],
   ['model.generate()', (options: GenerateOptions) => model.generate([1], options).result(), sampling.split(' ')],
+  ['loadTokenizer()', (options: never) => loadTokenizer(directory, options), ['signal']],
   ['devices()', (options: never) => devices(options), ['emulated']],
   ['devices()', (options: never) => discoverDevices(options), ['emulated']],
   ['inferDeviceMap()', (options: InferOptions) => inferDeviceMap(modules, options), ['strategy', 'maxMemory']],
@@ -136,7 +138,7 @@ describe.each(entries)('%s', (of, call, names) => {
     const [name = ''] = names
     const getter = Object.defineProperty({}, name, { get: thrower, enumerable: true })
     const proxy = new Proxy({}, { ownKeys: thrower })
-    for (const options of [getter, proxy, { [name]: proxy }]) {
+    for (const options of [getter, proxy, ...(name === 'signal' ? [] : [{ [name]: proxy }])]) {
       const error = await refused(options)
       expect(error.message).toContain('could not be read: not today')
       expect(error.cause).toBeInstanceOf(RangeError)
@@ -171,6 +173,51 @@ describe.each(entries)('%s', (of, call, names) => {
   })
 })
 
+describe('whatever stands inside an option or argument', () => {
+  const revoked = Proxy.revocable([], {})
+  revoked.revoke()
+  const values: unknown[] = [
+    Symbol('x'),
+    Object.create(null),
+    new Proxy({}, { get: thrower }),
+    new Proxy(() => {}, { get: thrower }),
+    { toString: thrower, toJSON: thrower, valueOf: thrower },
+    revoked.proxy,
+  ]
+  test.each<[string, (value: never) => unknown]>([
+    ['devices', (value) => planModel('Qwen3-8B', { devices: [value] })],
+    ['a device', (value) => planModel('Qwen3-8B', { devices: [{ device: value }] })],
+    ['a memory', (value) => planModel('Qwen3-8B', { devices: [{ device: 'cpu', memory: value }] })],
+    ['maxMemory', (value) => planModel('Qwen3-8B', { maxMemory: { cpu: value } })],
+    ['deviceMap', (value) => planModel('Qwen3-8B', { deviceMap: { '': value } })],
+    ['a plan', (value) => loadModel(directory, { plan: value })],
+    [
+      "a plan's stages",
+      (value) => loadModel(directory, { plan: { deviceMap: {}, sizes: {}, stages: [value] } as never }),
+    ],
+    ['parallelSizes', (value) => padCheckpoint(dense, join(outputs, 'x'), { parallelSizes: [value] })],
+    ['stop', (value) => model.generate([1], { stop: [value] }).result()],
+    ['logitBias', (value) => model.generate([1], { logitBias: { 1: value } }).result()],
+    ['a token in logitBias', (value) => model.generate([1], { logitBias: new Map([[value, 1]]) }).result()],
+    ['a prompt', (value) => model.generate(value).result()],
+    ['a token', (value) => model.generate([1, value]).result()],
+    ['tokens', (value) => model.forward(value)],
+    ['modules', (value) => inferDeviceMap({ ...modules, modules: value }, { strategy: 'auto', maxMemory: { 0: 1 } })],
+    ['a step', (value) => model.trace().slice(value)],
+  ])('%s is INVALID_OPTION', async (_, call) => {
+    for (const value of values) expect((await refusal(() => call(value as never))).message).toBeTruthy()
+  })
+
+  test('a config is refused as a checkpoint that has it would be', async () => {
+    for (const value of values) {
+      await expect(planModel({ model_type: value } as never)).rejects.toBeInstanceOf(BillfishError)
+      await expect(planModel({ model_type: 'qwen2', num_hidden_layers: value } as never)).rejects.toBeInstanceOf(
+        BillfishError,
+      )
+    }
+  })
+})
+
 describe('signals', () => {
   const signalled: [string, (options: never) => unknown][] = entries
     .filter(([, , names]) => names.includes('signal'))
@@ -192,19 +239,16 @@ describe('signals', () => {
     }
   })
 
-  test.each(signalled.filter(([of]) => of !== 'model.generate()'))(
-    '%s refuses one that throws, or does not let itself be read',
-    async (_, call) => {
-      const listen = () => {}
-      const throwing: unknown[] = [
-        { aborted: false, addEventListener: thrower, removeEventListener: listen },
-        Object.defineProperty({ addEventListener: listen, removeEventListener: listen }, 'aborted', { get: thrower }),
-      ]
-      for (const signal of throwing) {
-        expect((await refusal(() => call({ signal } as never))).message).toBe('signal could not be read: not today')
-      }
-    },
-  )
+  test.each(signalled)('%s refuses one that throws, or does not let itself be read', async (_, call) => {
+    const listen = () => {}
+    const throwing: unknown[] = [
+      { aborted: false, addEventListener: thrower, removeEventListener: listen },
+      Object.defineProperty({ addEventListener: listen, removeEventListener: listen }, 'aborted', { get: thrower }),
+    ]
+    for (const signal of throwing) {
+      expect((await refusal(() => call({ signal } as never))).message).toBe('signal could not be read: not today')
+    }
+  })
 })
 
 describe('onProgress', () => {
@@ -244,6 +288,7 @@ describe('first arguments', () => {
   test.each<[string, (path: never) => unknown]>([
     ['loadModel()', (path) => loadModel(path, { deviceMap: 'cpu' })],
     ['planModel()', (path) => planModel(path)],
+    ['loadTokenizer()', (path) => loadTokenizer(path)],
     ['padCheckpoint()', (path) => padCheckpoint(path, join(outputs, 'x'), { to: 512 })],
     ["padCheckpoint()'s output", (path) => padCheckpoint(dense, path, { to: 512 })],
   ])('%s takes paths and file: URLs alone', async (_, call) => {
