@@ -121,7 +121,7 @@ export class Pattern {
       const fault = tooLong
         ? `takes longer than ${TIME_LIMIT} ms for ${quoted(text)}`
         : `cannot be used (${(error as Error).message})`
-      throw refuse('A pattern of the quantisation config', this.#source, fault)
+      throw refuse('The quantisation config', this.#source, fault)
     }
   }
 }
