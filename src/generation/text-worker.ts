@@ -235,7 +235,9 @@ export class TextWorker {
         await answer(thread, { kind: 'load', input: null }, this.#loadingTerms(), request.cancelled)
         thread.loaded = true
       }
-      request.resolve(await answer(thread, request.task, request.terms, request.cancelled))
+      const output = await answer(thread, request.task, request.terms, request.cancelled)
+      if (request.task.kind === 'load') thread.loaded = true
+      request.resolve(output)
     } catch (error) {
       if (error instanceof ThreadLost) this.#stop()
       request.reject(error instanceof ThreadLost ? error.cause : error)
