@@ -4,7 +4,7 @@
 
 #ifdef BILLFISH_WITH_CUDA
 #include "cuda/runtime/discovery.h"
-#include "cuda/runtime/self_test.h"
+#include "cuda/backend/self_test.h"
 #endif
 
 namespace billfish {

@@ -11,6 +11,7 @@ struct CudaDevice {
   std::string name;
   int compute_major = 0;
   int compute_minor = 0;
+  int code_architecture = 0;  // of this build, that runs there (code_architecture.h); 0: none
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
   bool has_context = false;  // of this process; what it takes is not in free_bytes then
@@ -43,8 +44,8 @@ CudaReport discover_cuda_devices();
 // Why there is no CUDA device and what to do about it, for a person; empty when the status is `available`.
 std::string explain(const CudaReport& report);
 
-// Runs a small kernel on the device and checks what it wrote. Throws DEVICE_NOT_FOUND when there is no such device,
-// INTERNAL when the device computes something else.
+// Runs small kernels on the device, products of matrices of every kind among them, and checks what they wrote. Throws
+// DEVICE_NOT_FOUND when there is no such device or no code for it, INTERNAL naming what came out wrong.
 void test_cuda_device(int index);
 
 // A CUDA device in the emulator (cuda/README.md).
@@ -52,6 +53,7 @@ struct EmulatedDevice {
   std::string name;  // "emulated:0"
   int compute_major = 0;
   int compute_minor = 0;
+  int code_architecture = 0;
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
   int multiprocessors = 0;

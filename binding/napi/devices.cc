@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "cpu/features.h"
 #include "engine/available_cores.h"
+#include "engine/code_architecture.h"
 #include "engine/cublas_library.h"
 #include "engine/device_discovery.h"
 #include "engine/nccl_library.h"
@@ -13,6 +14,15 @@ static Napi::String compute_capability(Napi::Env env, int major, int minor) {
   return Napi::String::New(env, std::to_string(major) + "." + std::to_string(minor));
 }
 
+// What this build runs there, beside what the device is capable of.
+static void describe_code(Napi::Object object, int code, int major, int minor) {
+  const Napi::Env env = object.Env();
+  object["computeCapability"] = compute_capability(env, major, minor);
+  object["codeArchitecture"] = code == 0 ? env.Null() : Napi::Value(compute_capability(env, code / 10, code % 10));
+  const std::string notice = explain_code_architecture(code, 10 * major + minor);
+  object["codeNotice"] = notice.empty() ? env.Null() : Napi::Value(Napi::String::New(env, notice));
+}
+
 static Napi::Value text_or_null(Napi::Env env, const std::string& text) {
   return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
 }
@@ -21,7 +31,7 @@ static Napi::Object cuda_device_object(Napi::Env env, const CudaDevice& device) 
   Napi::Object object = Napi::Object::New(env);
   object["device"] = Napi::String::New(env, "cuda:" + std::to_string(device.index));
   object["name"] = Napi::String::New(env, device.name);
-  object["computeCapability"] = compute_capability(env, device.compute_major, device.compute_minor);
+  describe_code(object, device.code_architecture, device.compute_major, device.compute_minor);
   object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
   object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
   object["hasContext"] = Napi::Boolean::New(env, device.has_context);
@@ -58,7 +68,8 @@ static Napi::Object library_object(Napi::Env env, const CudaReport& report, cons
 }
 
 // devices(): {
-//   devices: [{device: 'cuda:0', name, computeCapability, totalBytes, freeBytes, hasContext, problem: string | null,
+//   devices: [{device: 'cuda:0', name, computeCapability, codeArchitecture: string | null, codeNotice: string | null,
+//              totalBytes, freeBytes, hasContext, problem: string | null,
 //              multiprocessors, l2Bytes, pciBusId}],
 //   cuda: {compiled, available, reason: string | null, driverVersion: string | null, runtimeVersion: string | null,
 //          cublas: {library: string | null, version: string | null, reason: string | null}, nccl: the same},
@@ -127,7 +138,7 @@ static Napi::Value discover_devices(const Napi::CallbackInfo& info) {
   return discovery->promise();
 }
 
-// emulatedDevices(): [{device: 'emulated:0', computeCapability, totalBytes, freeBytes, multiprocessors}]
+// emulatedDevices(): [{device: 'emulated:0', computeCapability, codeArchitecture, codeNotice, totalBytes, freeBytes, multiprocessors}]
 static Napi::Value emulated_devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array list = Napi::Array::New(env);
@@ -135,7 +146,7 @@ static Napi::Value emulated_devices(const Napi::CallbackInfo& info) {
     for (const EmulatedDevice& device : list_emulated_devices()) {
       Napi::Object object = Napi::Object::New(env);
       object["device"] = Napi::String::New(env, device.name);
-      object["computeCapability"] = compute_capability(env, device.compute_major, device.compute_minor);
+      describe_code(object, device.code_architecture, device.compute_major, device.compute_minor);
       object["totalBytes"] = Napi::Number::New(env, static_cast<double>(device.total_bytes));
       object["freeBytes"] = Napi::Number::New(env, static_cast<double>(device.free_bytes));
       object["multiprocessors"] = Napi::Number::New(env, device.multiprocessors);

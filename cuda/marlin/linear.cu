@@ -209,8 +209,8 @@ static void launch_kind(Stream& stream, const GemmPlan& plan, const GemmArgument
 
 GemmMachine machine_of(const Device& device) {
   const DeviceProperties& properties = device.properties();
-  return machine_of(properties.compute_capability, properties.multiprocessors, properties.shared_bytes_per_block,
-                    properties.shared_bytes_per_multiprocessor);
+  return machine_of(properties.compute_capability, properties.code_architecture, properties.multiprocessors,
+                    properties.shared_bytes_per_block, properties.shared_bytes_per_multiprocessor);
 }
 
 GemmProblem problem_of(const LinearCall* calls, int count, int64_t rows, int64_t* outputs) {

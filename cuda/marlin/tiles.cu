@@ -74,10 +74,10 @@ double factor_of(const GemmTuning& tuning, int bits, const TileShape& shape) {
 
 }  // namespace
 
-GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
+GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors, uint32_t shared_bytes_per_block,
                        uint32_t shared_bytes_per_multiprocessor) {
   GemmMachine machine = {multiprocessors, 10, 600, shared_bytes_per_block, shared_bytes_per_multiprocessor};  // RTX 50
-  if (compute_capability >= 90) machine.kernels = GemmKernels::both;
+  if (code_architecture >= 90) machine.kernels = GemmKernels::both;
   if (compute_capability < 90) machine.memory_rate = 8;                                      // RTX 30, L4, RTX 40
   if (compute_capability == 80) machine.memory_rate = 18, machine.product_rate = 1450;       // A100
   if (compute_capability / 10 == 9) machine.memory_rate = 30, machine.product_rate = 2200;   // H100 25, H200 36

@@ -118,8 +118,8 @@ struct GemmMachine {
   int64_t crossover = 0;               // rows from which panels are taken whatever is expected; 0: as expected
   GemmKernels kernels = GemmKernels::staged;
 };
-// With the rates of a usual card of this kind.
-GemmMachine machine_of(int compute_capability, int multiprocessors, uint32_t shared_bytes_per_block,
+// With the rates of a usual card of this compute capability, and the kernels that its code has.
+GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors, uint32_t shared_bytes_per_block,
                        uint32_t shared_bytes_per_multiprocessor);
 struct GemmProblem {
   int bits;

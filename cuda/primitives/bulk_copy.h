@@ -6,8 +6,8 @@
 //   consumer:  mbarrier_wait(full, parity);              parity: 0 for the first phase, 1 for the second, 0, ...
 //
 // A phase ends when the expected arrivals and bytes have come. Before a buffer that threads have read or written is
-// filled by a bulk copy, they meet at a barrier. On older GPUs these calls trap: choose such kernels by the device's
-// compute capability.
+// filled by a bulk copy, they meet at a barrier. In code for older GPUs these calls trap: choose such kernels by the device's
+// code_architecture.
 #pragma once
 #include <cstdint>
 
@@ -17,7 +17,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Whether these instructions are there in what is being compiled for: kernels that stand on them are empty elsewhere.
+// Whether these instructions are there in what is being compiled for: kernels that stand on them trap elsewhere.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr bool has_bulk_copies = false;
 #else

@@ -13,6 +13,15 @@ DEVICE uint3 block_index() { return blockIdx; }
 DEVICE uint3 block_size() { return {blockDim.x, blockDim.y, blockDim.z}; }
 DEVICE uint3 grid_size() { return {gridDim.x, gridDim.y, gridDim.z}; }
 
+// What this code was compiled for: 80, 90, ...
+DEVICE int compiled_architecture() {
+#ifdef __CUDA_ARCH__
+  return __CUDA_ARCH__ / 10;
+#else
+  return 0;  // in nvcc's pass for the host, where no thread comes
+#endif
+}
+
 // Of blocks whose threads are numbered along x alone.
 DEVICE uint32_t lane_index() { return threadIdx.x % warp_size; }
 DEVICE uint32_t warp_index() { return threadIdx.x / warp_size; }

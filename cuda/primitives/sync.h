@@ -37,7 +37,7 @@ DEVICE void wait_until(const Condition& condition) {
 
 // Programmatic dependent launch (sm_90 and later, launches with `programmatic`): wait until the grid before this one in
 // the stream has finished, before anything it wrote is read or anything it reads is written; and let the grid after
-// this one begin. Older devices order grids whole, and so do launches without it.
+// this one begin. Code for older devices neither waits nor lets begin: Stream::overlaps_grids() is false for it.
 DEVICE void wait_for_previous_grid() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -48,5 +48,8 @@ DEVICE void launch_next_grid() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+// Ends the grid, and all further work on the device, in an error: where code must not come to.
+DEVICE void trap() { __trap(); }
 
 }  // namespace billfish::BILLFISH_TARGET

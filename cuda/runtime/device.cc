@@ -9,6 +9,7 @@
 #include "engine/device_discovery.h"
 #include "engine/error.h"
 #include "runtime/check.h"
+#include "runtime/code_architecture.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -31,6 +32,7 @@ Device::Device(int index) : index_(index), name_("cuda:" + std::to_string(index)
   const CudaDevice& found = report.devices[static_cast<size_t>(index)];
   properties_.name = found.name;
   properties_.compute_capability = 10 * found.compute_major + found.compute_minor;
+  properties_.code_architecture = loaded_code_architecture(*this, properties_.compute_capability);
   properties_.multiprocessors = found.multiprocessors;
   properties_.total_bytes = found.total_bytes;
   properties_.l2_bytes = found.l2_bytes;

@@ -9,7 +9,8 @@ namespace billfish::BILLFISH_TARGET {
 struct DeviceProperties {
   std::string name;
   bool emulated = false;       // then times mean nothing
-  int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...
+  int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...: what the device is capable of
+  int code_architecture = 0;   // what the code that runs there was compiled for, at most that: what kernels do
   int multiprocessors = 0;
   uint64_t total_bytes = 0;
   uint64_t l2_bytes = 0;
@@ -39,6 +40,7 @@ class Device {
   void synchronize() const;
 
  private:
+  friend class PretendedCode;  // the emulator's
   explicit Device(int index);
   int index_;
   std::string name_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "engine/code_architecture.h"
 #include "runtime/free_memory.h"
 
 namespace billfish::cuda {
@@ -49,6 +50,10 @@ static cudaError_t describe(int index, CudaDevice& device) {
   device.name = properties.name;
   device.compute_major = properties.major;
   device.compute_minor = properties.minor;
+  // By the list that the kernels were compiled for: the kernels themselves could be asked only once they are loaded,
+  // which takes a context.
+  const int capability = 10 * properties.major + properties.minor;
+  device.code_architecture = code_architecture(BILLFISH_COMPILED_ARCHITECTURES, capability).value_or(capability);
   device.total_bytes = properties.totalGlobalMem;
   device.multiprocessors = properties.multiProcessorCount;
   device.l2_bytes = static_cast<uint64_t>(properties.l2CacheSize);

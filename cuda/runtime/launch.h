@@ -65,7 +65,7 @@ void launch(Stream& stream, const LaunchShape& shape, const Kernel& kernel) {
     attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
     attributes[config.numAttrs++].val.cooperative = 1;
   }
-  if (shape.programmatic && stream.device().properties().compute_capability >= 90) {
+  if (shape.programmatic && stream.overlaps_grids()) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -13,7 +13,9 @@ struct LaunchShape {
   GridSize block = {};        // threads
   uint32_t shared_bytes = 0;  // of shared_memory<T>()
   bool co_resident = false;   // all blocks run at once, so that they may wait for each other (wait_until)
-  bool programmatic = false;  // begins while the grid before it ends: wait_for_previous_grid() before touching memory
+  // Begins while the grid before it ends, where the stream overlaps grids: wait_for_previous_grid() before touching
+  // memory.
+  bool programmatic = false;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

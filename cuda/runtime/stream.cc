@@ -2,6 +2,7 @@
 
 #include "engine/error.h"
 #include "runtime/check.h"
+#include "runtime/overlapping_grids.h"
 #include "runtime/stream_state.h"
 
 // Every call names its stream or event, and yet the device is made the thread's current one first: the runtime makes a
@@ -45,7 +46,7 @@ Graph::~Graph() {
   cudaGraphExecDestroy(state_->graph);
 }
 
-Stream::Stream(Device& device) : device_(device), state_(new State) {
+Stream::Stream(Device& device) : device_(device), overlaps_grids_(may_overlap_grids(device)), state_(new State) {
   const OnDevice on_device(device);
   check(cudaStreamCreateWithFlags(&state_->stream, cudaStreamNonBlocking), device, "cudaStreamCreateWithFlags");
 }

@@ -50,12 +50,19 @@ class Graph {
 
 class Stream {
  public:
+  // Throws INVALID_OPTION when BILLFISH_CUDA_PDL is neither on nor off.
   explicit Stream(Device& device);
   ~Stream();  // what is queued still runs
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
   Device& device() const { return device_; }
+
+  // Whether grids of `programmatic` launches begin while the grid before them ends: where the code that runs on the
+  // device has the instructions by which they wait (sm_90), and BILLFISH_CUDA_PDL is not off.
+  bool overlaps_grids() const { return overlaps_grids_; }
+  // From here on a grid begins when the one before it has ended.
+  void stop_overlapping_grids() { overlaps_grids_ = false; }
 
   // Host to device: `from` in PinnedMemory must stay as it is until the copy is done; other memory is free at once.
   void copy_to_device(void* to, const void* from, size_t bytes);
@@ -88,6 +95,7 @@ class Stream {
 
  private:
   Device& device_;
+  bool overlaps_grids_;
   std::unique_ptr<State> state_;
 };
 

@@ -46,8 +46,9 @@ function inWords(device: Devices['devices'][number]): string {
   if (device.kind === 'cpu') return `${device.cores} cores, ${device.instructionSet}`
   const name = device.kind === 'cuda' ? device.name : 'in the emulator'
   const problem = device.kind === 'cuda' && device.problem !== null ? `, and cannot be used: ${device.problem}` : ''
+  const notice = device.codeNotice === null ? '' : `. ${device.codeNotice}`
   return (
     `${name}, compute capability ${device.computeCapability}, ${device.multiprocessors} multiprocessors, ` +
-    `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free${problem}`
+    `${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free${problem}${notice}`
   )
 }

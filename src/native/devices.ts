@@ -10,6 +10,13 @@ export interface NativeCudaDevice {
   readonly device: string
   readonly name: string
   readonly computeCapability: string
+  /**
+   * What the code that this build runs there was compiled for: `'9.0'`; lower than `computeCapability` where the build
+   * has none for that. Null: it has none that runs there.
+   */
+  readonly codeArchitecture: string | null
+  /** What is lost by that, and how to build instead; null where nothing is. */
+  readonly codeNotice: string | null
   readonly totalBytes: number
   readonly freeBytes: number
   /** Whether this process has a CUDA context there already; what that takes is not in `freeBytes` then. */
@@ -25,6 +32,9 @@ export interface NativeEmulatedDevice {
   /** `'emulated:0'`, ... */
   readonly device: string
   readonly computeCapability: string
+  /** As of a {@link NativeCudaDevice}; BILLFISH_EMULATED_CODE=80 makes it `'8.0'`. */
+  readonly codeArchitecture: string | null
+  readonly codeNotice: string | null
   /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
   readonly totalBytes: number
   readonly freeBytes: number

@@ -14,7 +14,7 @@ namespace {
 const Schedule all_schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(5)};
 constexpr int first_bulk_tile = QuantisedTiles::count;
 
-bool has_bulk(const Device& device) { return device.properties().compute_capability >= 90; }
+bool has_bulk(const Device& device) { return device.properties().code_architecture >= 90; }
 
 // Every one of the tiles, with `blocks` blocks.
 template <class Element>

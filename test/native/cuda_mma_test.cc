@@ -219,7 +219,7 @@ TEST(cuda_mma_loads_matrices) {
 }
 
 TEST(cuda_mma_stores_matrices) {
-  if (Device::at(0).properties().compute_capability < 90) return;
+  if (Device::at(0).properties().code_architecture < 90) return;
   in_every_schedule([] {
     check_store_matrices<1, false>();
     check_store_matrices<2, false>();

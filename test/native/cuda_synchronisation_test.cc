@@ -244,7 +244,7 @@ TEST(cuda_synchronisation_copies_or_zeroes) {
 }
 
 TEST(cuda_synchronisation_copies_in_bulk) {
-  if (Device::at(0).properties().compute_capability < 90) return;
+  if (Device::at(0).properties().code_architecture < 90) return;
   in_every_schedule([] {
     Stream stream(Device::at(0));
     const std::vector<float> values = counting(BulkPipeline<true>::elements);

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "bulk_pipeline.h"
-#include "cuda/runtime/self_test.h"
+#include "cuda/backend/self_test.h"
 #include "kernel_testing.h"
 #include "primitives/async_copy.h"
 #include "primitives/atomic.h"

@@ -16,7 +16,30 @@ const sizes = { maxModelLength: 64, deviceMap: split }
 const load = (options = {}) => loadModel(directory, { ...sizes, ...options })
 const tokens = (maxNewTokens = 4) => ({ maxNewTokens, temperature: 0, ignoreEos: true })
 const program = (source: string, options = {}) =>
-  childProgram(source, { directory, prompt, sizes, tokens: { ...tokens(50) } }, options)
+  childProgram(source, { file: resolve(__dirname, '../../dist/index.js'), directory, prompt, sizes, tokens: { ...tokens(50) } }, options)
+
+test('code for an older architecture: devices() says so, and nothing is chosen that it lacks', () => {
+  const { stdout, stderr, status } = program(
+    `(async () => {
+      const { devices } = require(file)
+      const [first] = devices({ emulated: true }).devices.filter(({ kind }) => kind === 'emulated')
+      const model = await loadModel(directory, sizes)
+      const { tokenIds } = await model.generate(prompt, { ...tokens, maxNewTokens: 4 }).result()
+      console.log(JSON.stringify([first, tokenIds]))
+    })()`,
+    { env: { BILLFISH_EMULATED_CODE: '80' } },
+  )
+  expect({ stderr, status }).toEqual({ stderr: '', status: 0 })
+  const [device, tokenIds] = JSON.parse(stdout)
+  expect(device).toMatchObject({
+    computeCapability: '9.0',
+    codeArchitecture: '8.0',
+    codeNotice: expect.stringMatching(/code for compute capability 8\.0 here.*BILLFISH_CUDA_ARCHITECTURES=90/),
+  })
+  expect(tokenIds).toEqual(greedy)
+  const [usual] = devices({ emulated: true }).devices.filter((found) => found.kind === 'emulated')
+  expect(usual).toMatchObject({ codeArchitecture: '9.0', codeNotice: null })
+})
 
 test('they are listed on request only', () => {
   expect(devices().devices.filter(({ kind }) => kind === 'emulated')).toEqual([])

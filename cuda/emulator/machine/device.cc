@@ -1,5 +1,6 @@
 #include "machine/device.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 
@@ -19,10 +20,19 @@ static uint64_t configured_bytes() {
   return bytes;
 }
 
+static int configured_code() {
+  const char* text = std::getenv("BILLFISH_EMULATED_CODE");
+  const std::string value = text == nullptr ? "" : text;
+  if (value.empty() || value == "90") return 90;
+  if (value == "80") return 80;
+  throw Error("INVALID_OPTION", "BILLFISH_EMULATED_CODE is '" + value + "'; it must be 80 or 90.");
+}
+
 Device::Device(int index)
     : index(index),
       name("emulated:" + std::to_string(index)),
       compute_capability(index < device_count / 2 ? 90 : 80),
+      code_architecture(std::min(compute_capability, configured_code())),
       memory(name, configured_bytes()) {}
 
 static std::atomic<Device*> devices[device_count];

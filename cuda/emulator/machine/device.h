@@ -1,7 +1,7 @@
 // The emulated devices of the process, as the machine sees them.
 //
 // BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it); with BILLFISH_EMULATED_PEERS=off none reaches the
-// memory of another.
+// memory of another; BILLFISH_EMULATED_CODE=80 lets them run what was compiled for compute capability 8.0.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -20,6 +20,8 @@ struct Device {
   const std::string name;  // "emulated:0"
   // The first half of the devices are Hoppers (90), the others Amperes (80): for kernels that are chosen by it.
   const int compute_capability;
+  // What kernels there are compiled for, at most that: what instructions and waits there are.
+  std::atomic<int> code_architecture;
   AddressSpace memory;
   std::atomic<uint32_t> reached = 0;  // bit i: kernels here may access the memory of device i
 };

@@ -249,10 +249,11 @@ void fault(const std::string& what, Location at) {
 
 void require_capability(int compute_capability, const char* operation, Location at) {
   const Device& device = *running()->block->grid->launch().device;
-  if (device.compute_capability >= compute_capability) return;
-  fault(std::string(operation) + " needs compute capability " + std::to_string(compute_capability / 10) + "." +
-            std::to_string(compute_capability % 10) + ", and the device has " +
-            std::to_string(device.compute_capability / 10) + "." + std::to_string(device.compute_capability % 10),
+  const int code = device.code_architecture;
+  if (code >= compute_capability) return;
+  const auto text = [](int version) { return std::to_string(version / 10) + "." + std::to_string(version % 10); };
+  fault(std::string(operation) + " needs compute capability " + text(compute_capability) + ", and the code is for " +
+            text(code) + " on a device of " + text(device.compute_capability),
         at);
 }
 

@@ -172,7 +172,7 @@ inline Thread* running() { return static_cast<Thread*>(Fiber::occupant()); }
 // Throws what is wrong with what the running thread does.
 [[noreturn]] void fault(const std::string& what, Location at = {});
 
-// Faults where a GPU of the launch's device would trap.
+// Faults where the code that runs on the launch's device would trap.
 void require_capability(int compute_capability, const char* operation, Location at);
 
 // --- Meetings of a warp's lanes. -----------------------------------------------------------------------------------

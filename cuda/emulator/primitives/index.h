@@ -16,6 +16,8 @@ inline uint3 block_index() { return emulator::running()->block->index; }
 inline uint3 block_size() { return emulator::running()->block->grid->launch().block; }
 inline uint3 grid_size() { return emulator::running()->block->grid->launch().grid; }
 
+inline int compiled_architecture() { return emulator::running()->block->grid->launch().device->code_architecture; }
+
 inline uint32_t lane_index() { return thread_index().x % warp_size; }
 inline uint32_t warp_index() { return thread_index().x / warp_size; }
 

@@ -46,7 +46,13 @@ void wait_until(const Condition& condition, Location at = Location::current()) {
 
 // Whatever the launch before this one in the stream did, has been done: launches run whole, one after another. What is
 // checked is that nothing that may not be there yet on a GPU is touched before.
-inline void wait_for_previous_grid() { emulator::running()->block->may_overlap = false; }
+// Code for devices before sm_90 does not wait, as on a GPU.
+inline void wait_for_previous_grid() {
+  emulator::Block& block = *emulator::running()->block;
+  if (block.grid->launch().device->code_architecture >= 90) block.may_overlap = false;
+}
 inline void launch_next_grid() {}
+
+inline void trap(Location at = Location::current()) { emulator::fault("trap", at); }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -13,6 +13,7 @@ namespace billfish::BILLFISH_TARGET {
 Device::Device(int index) : index_(index), name_("emulated:" + std::to_string(index)) {
   properties_.emulated = true;
   properties_.compute_capability = emulator::device(index).compute_capability;
+  properties_.code_architecture = emulator::device(index).code_architecture;
   const bool hopper = properties_.compute_capability >= 90;
   properties_.name = hopper ? "emulated Hopper" : "emulated Ampere";
   properties_.multiprocessors = 4;

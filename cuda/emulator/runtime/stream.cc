@@ -9,6 +9,7 @@
 #include "machine/device.h"
 #include "machine/grid.h"
 #include "runtime/launch.h"
+#include "runtime/overlapping_grids.h"
 #include "runtime/queue.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -79,7 +80,10 @@ static void copy_between(const Device& target, void* to, const Device& source, c
 
 // --- Streams. ------------------------------------------------------------------------------------------------------
 
-Stream::Stream(Device& device) : device_(device), state_(new State{device}) { note_stream(*state_); }
+Stream::Stream(Device& device)
+    : device_(device), overlaps_grids_(may_overlap_grids(device)), state_(new State{device}) {
+  note_stream(*state_);
+}
 Stream::~Stream() { forget_stream(*state_); }
 
 // What would make a GPU refuse the capture.
@@ -236,7 +240,7 @@ void enqueue(Stream& stream, const LaunchShape& shape, uint32_t max_threads, std
                           block,
                           shape.shared_bytes,
                           shape.co_resident,
-                          shape.programmatic,
+                          shape.programmatic && stream.overlaps_grids(),
                           emulator::Schedule::current(),
                           std::move(body)};
   ++(stream.state().captured ? launch_counts().recorded : launch_counts().kernels);
