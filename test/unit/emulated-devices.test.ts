@@ -16,7 +16,11 @@ const sizes = { maxModelLength: 64, deviceMap: split }
 const load = (options = {}) => loadModel(directory, { ...sizes, ...options })
 const tokens = (maxNewTokens = 4) => ({ maxNewTokens, temperature: 0, ignoreEos: true })
 const program = (source: string, options = {}) =>
-  childProgram(source, { file: resolve(__dirname, '../../dist/index.js'), directory, prompt, sizes, tokens: { ...tokens(50) } }, options)
+  childProgram(
+    source,
+    { file: resolve(__dirname, '../../dist/index.js'), directory, prompt, sizes, tokens: { ...tokens(50) } },
+    options,
+  )
 
 test('code for an older architecture: devices() says so, and nothing is chosen that it lacks', () => {
   const { stdout, stderr, status } = program(
