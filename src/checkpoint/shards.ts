@@ -12,8 +12,8 @@ import { TensorTable } from './tensors'
 import type { UnsupportedTensor } from './types'
 
 /** A model of a thousand experts in sixty layers has an index of some 20 MB, with 200,000 tensors. */
-const MAX_INDEX_BYTES = 64 * 1024 * 1024
-const INDEX_LIMITS = { maxDepth: 8, maxValues: 1_000_000, nonFinite: true, mapAt: 'weight_map' }
+const MAX_INDEX_BYTES = 32 * 1024 * 1024
+const INDEX_LIMITS = { maxDepth: 8, maxValues: 400_000, nonFinite: true, mapAt: 'weight_map' }
 const MAX_SHARDS = 10_000
 /** Headers read at the same time: enough to hide the latency of a network file system. */
 const CONCURRENT_READS = 16
