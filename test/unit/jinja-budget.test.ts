@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fromJavaScript } from '../../src/chat/jinja/values/from-javascript'
 import {
@@ -156,6 +157,47 @@ describe('a hostile template', () => {
 
   it('has as many kinds as there are', () => {
     expect(Object.keys(ATTACKS).length).toBeGreaterThan(60)
+  })
+})
+
+describe('a mutated template', () => {
+  const fixture = readFileSync(join(__dirname, '../fixtures/jinja/constructs.json'), 'utf8')
+  const sources = (JSON.parse(fixture) as { entries: { template: string }[] }).entries.map((entry) => entry.template)
+  const pieces = [
+    '{{',
+    '}}',
+    '{% ',
+    ' %}',
+    '|list',
+    '|sort',
+    '|tojson',
+    '.items()',
+    '[::-1]',
+    '(',
+    ']',
+    "'",
+    'none',
+    '*u',
+  ]
+
+  it.each([1, 2, 3])('gives a text or a BillfishError (seed %i)', async (seed) => {
+    const { Random } = await import('../fuzz/random.mjs')
+    const random = new Random(seed)
+    const given = new Map([...variables, ['u', fromJavaScript([{ name: 'a' }, 2.5, null], 'u')]])
+    for (let round = 0; round < 1000; round++) {
+      let source = random.pick(sources)
+      for (let mutation = 0; mutation <= random.below(3); mutation++) {
+        const at = random.below(source.length + 1)
+        const from = random.below(source.length + 1)
+        const inserted = random.chance(0.5) ? random.pick(pieces) : source.slice(from, from + random.below(40))
+        source = source.slice(0, at) + inserted + source.slice(at + random.below(8))
+      }
+      try {
+        new TemplateCache().tryRender(template(source), given, EVENT_LOOP_LIMITS)
+      } catch (error) {
+        expect(error, source).toMatchObject({ name: 'BillfishError' })
+      }
+    }
   })
 })
 
