@@ -9,6 +9,8 @@ export type ErrorCode =
   | 'NON_FINITE'
   | 'DEVICE_NOT_FOUND'
   | 'OUT_OF_MEMORY'
+  /** A device has failed for good: nothing can be computed there before the process is restarted. */
+  | 'DEVICE_LOST'
   | 'DISPOSED'
   | 'ADDON_NOT_FOUND'
   | 'INTERNAL'

@@ -68,6 +68,7 @@ class DeviceBackend final : public Peer {
     void* image = buffer(DeviceBatch::device_bytes(needs.batch, program.ropes, needs.attention));
     stream_.synchronize();  // the batch writes to its memory on a stream of its own: after the zeroing
     batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
+    memory_.keep(image);  // the program's frequencies are there
     attention_shapes_ = needs.attention;
     attention_scratch_ = buffer(needs.attention_scratch);
     if (needs.has_linears) prepare_linears(needs.linear);

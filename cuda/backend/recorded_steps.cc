@@ -17,6 +17,11 @@ static bool wanted() {
   throw Error("INVALID_OPTION", "BILLFISH_CUDA_GRAPHS is '" + value + "'; it must be on or off.");
 }
 
+// An aborted step says nothing of the next one's recording, and no recording helps a device that is lost.
+static bool is_about_recording(const Error& error) {
+  return error.code() != "ABORTED" && error.code() != "DEVICE_LOST";
+}
+
 RecordedSteps::RecordedSteps() : wanted_(wanted()), on_(wanted_) {}
 
 int64_t RecordedSteps::rows_for(int64_t rows, int64_t most) const {
@@ -61,20 +66,40 @@ void RecordedSteps::run(Stream& stream, size_t part, const std::function<void()>
 
 void RecordedSteps::record(Stream& stream, Part& part, const std::function<void()>& operators) {
   try {
-    stream.begin_capture();
-    try {
-      operators();
-    } catch (...) {
-      stream.abandon_capture();
-      throw;
-    }
-    part.graph = stream.end_capture();
+    part.graph = capture(stream, operators);
+    return;
   } catch (const Error& error) {
-    if (error.code() == "ABORTED") throw;
-    on_ = false;
+    if (!is_about_recording(error)) throw;
+    if (!stream.overlaps_grids()) return give_up(stream, error);
     notice_ = "Decode steps on " + stream.device().name() +
-              " run without CUDA graphs, which may be slower, because one could not be recorded: " + error.what();
+              " are recorded without overlapping launches (as with BILLFISH_CUDA_PDL=off), which may be slower, "
+              "because one could not be recorded with them: " +
+              error.what();
   }
+  stream.stop_overlapping_grids();
+  try {
+    part.graph = capture(stream, operators);
+  } catch (const Error& error) {
+    if (!is_about_recording(error)) throw;
+    give_up(stream, error);
+  }
+}
+
+Graph RecordedSteps::capture(Stream& stream, const std::function<void()>& operators) {
+  stream.begin_capture();
+  try {
+    operators();
+  } catch (...) {
+    stream.abandon_capture();
+    throw;
+  }
+  return stream.end_capture();
+}
+
+void RecordedSteps::give_up(const Stream& stream, const Error& error) {
+  on_ = false;
+  notice_ = "Decode steps on " + stream.device().name() +
+            " run without CUDA graphs, which may be slower, because one could not be recorded: " + error.what();
 }
 
 std::string RecordedSteps::take_notice() { return std::exchange(notice_, {}); }

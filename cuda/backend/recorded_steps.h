@@ -7,7 +7,9 @@
 // run as they are: some never come again, and CUDA loads kernels when they are first launched, which a recording
 // should not be in the way of. The second one is recorded. A step that ends half-way leaves its other parts for later.
 //
-// What cannot be recorded runs as it is from then on, and a notice says so. BILLFISH_CUDA_GRAPHS=off records nothing.
+// What cannot be recorded with overlapping grids (Stream::overlaps_grids) is recorded without, and the stage's grids
+// follow each other from then on; what cannot be recorded either way runs as it is. A notice says so.
+// BILLFISH_CUDA_GRAPHS=off records nothing.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/error.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -41,7 +44,7 @@ class RecordedSteps {
   // Does what `operators` queues.
   void run(Stream& stream, size_t part, const std::function<void()>& operators);
 
-  // Why nothing is recorded any more; told once.
+  // Why nothing is recorded any more, or how it is; told once.
   std::string take_notice();
 
  private:
@@ -56,6 +59,8 @@ class RecordedSteps {
   };
   Entry& entry_of(const std::vector<int32_t>& key);
   void record(Stream& stream, Part& part, const std::function<void()>& operators);
+  static Graph capture(Stream& stream, const std::function<void()>& operators);
+  void give_up(const Stream& stream, const Error& error);
 
   const bool wanted_;
   bool on_;  // wanted, and nothing has failed to be recorded

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/error.h"
+
 namespace billfish::BILLFISH_TARGET {
 
 static uint64_t& of_use(MemoryCount& count, MemoryUse use) {
@@ -18,10 +20,11 @@ static uint64_t& of_use(MemoryCount& count, MemoryUse use) {
 }
 
 void* StageMemory::allocate(size_t bytes, MemoryUse use) {
-  allocations_.push_back({DeviceMemory(device_, bytes), use});
+  const bool lendable = use != MemoryUse::weights;
+  allocations_.push_back({DeviceMemory(device_, bytes), lendable});
   of_use(count_, use) += DeviceMemory::counted(bytes);
   void* data = allocations_.back().memory.data();
-  if (use != MemoryUse::weights) stream_.fill(data, 0, bytes);
+  if (lendable) stream_.fill(data, 0, bytes);
   return data;
 }
 
@@ -31,10 +34,17 @@ void* StageMemory::allocate_host(size_t bytes) {
   return host_.back().data();
 }
 
+void StageMemory::keep(const void* data) {
+  for (Allocation& allocation : allocations_) {
+    if (allocation.memory.data() == data) allocation.lendable = false;
+  }
+}
+
 void* StageMemory::borrow(size_t bytes) {
+  if (borrowed_ != nullptr) throw Error("INTERNAL", "Memory of " + device_.name() + " is lent twice at a time.");
   const Allocation* largest = nullptr;
   for (const Allocation& allocation : allocations_) {
-    if (allocation.use == MemoryUse::weights) continue;
+    if (!allocation.lendable) continue;
     if (largest == nullptr || allocation.memory.bytes() > largest->memory.bytes()) largest = &allocation;
   }
   borrowed_bytes_ = bytes;

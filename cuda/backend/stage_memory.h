@@ -20,8 +20,10 @@ class StageMemory {
   // Zeroed.
   void* allocate_host(size_t bytes);
 
-  // Memory that is used only once the model runs, for the time before: the largest buffer or cache, if it has so many
-  // bytes, else memory that is given back by end_loan() and not counted.
+  // Something that steps will read is written here before the weights are loaded: it is not lent.
+  void keep(const void* data);
+  // Memory that is used only once the model runs, for the time before: the largest buffer or cache that need not be
+  // kept, if it has so many bytes, else memory that is given back by end_loan() and not counted. One loan at a time.
   void* borrow(size_t bytes);
   // Zeroes what was borrowed again. Nothing may be under way there.
   void end_loan();
@@ -29,7 +31,7 @@ class StageMemory {
  private:
   struct Allocation {
     DeviceMemory memory;
-    MemoryUse use;
+    bool lendable;
   };
   Device& device_;
   Stream& stream_;

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "engine/cuda_errors.h"
 #include "engine/error.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -9,9 +10,13 @@ namespace billfish::BILLFISH_TARGET {
 void check(cudaError_t error, const Device& device, const char* call) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // an error that can be got over must not be found by the next launch's check
-  throw Error(
-      error == cudaErrorMemoryAllocation ? "OUT_OF_MEMORY" : "INTERNAL",
-      device.name() + ": " + call + " failed with " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error));
+  const std::string what = std::string(call) + " failed with " + cudaGetErrorName(error) + " (" +
+                           std::to_string(static_cast<int>(error)) + "): " + cudaGetErrorString(error);
+  if (loses_device(error)) {
+    device.lose(what);
+    device.check_not_lost();
+  }
+  throw Error(error == cudaErrorMemoryAllocation ? "OUT_OF_MEMORY" : "INTERNAL", device.name() + ": " + what);
 }
 
 }  // namespace billfish::BILLFISH_TARGET

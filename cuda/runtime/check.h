@@ -6,13 +6,17 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Throws INTERNAL naming the device, the call and CUDA's text (OUT_OF_MEMORY for cudaErrorMemoryAllocation).
+// Throws INTERNAL naming the device, the call and CUDA's text (OUT_OF_MEMORY for cudaErrorMemoryAllocation; DEVICE_LOST
+// for an error that ends all work there, from then on at once).
 void check(cudaError_t error, const Device& device, const char* call);
 
 // Makes the device the thread's current one.
 class OnDevice {
  public:
-  explicit OnDevice(const Device& device) { check(cudaSetDevice(device.index()), device, "cudaSetDevice"); }
+  explicit OnDevice(const Device& device) {
+    device.check_not_lost();
+    check(cudaSetDevice(device.index()), device, "cudaSetDevice");
+  }
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/device_loss.h"
+
 namespace billfish::BILLFISH_TARGET {
 
 struct DeviceProperties {
@@ -36,6 +38,11 @@ class Device {
   // first call. False for devices that cannot.
   bool reaches(const Device& peer) const;
 
+  // Throws DEVICE_LOST, once the device is lost: as every call does that concerns it.
+  void check_not_lost() const { loss_.check(); }
+  // `what` failed, and with it all work here, for good. Not of the device's own state: others' calls may be under way.
+  void lose(const std::string& what) const { loss_.note(name_, what); }
+
   // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
   void synchronize() const;
 
@@ -45,6 +52,7 @@ class Device {
   int index_;
   std::string name_;
   DeviceProperties properties_;
+  mutable DeviceLoss loss_;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

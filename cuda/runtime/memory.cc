@@ -32,10 +32,14 @@ PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : device_(&device
   if (bytes == 0) return;
   const OnDevice on_device(device);
   const cudaError_t error = cudaHostAlloc(&data_, bytes, cudaHostAllocPortable);
-  if (error == cudaSuccess) return;
-  cudaGetLastError();
-  throw Error("OUT_OF_MEMORY", "Cannot lock " + std::to_string(bytes) +
-                                   " bytes of host memory for copies: " + cudaGetErrorString(error) + ".");
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // clears it
+    throw Error("OUT_OF_MEMORY", "Cannot lock " + std::to_string(bytes) + " bytes of host memory for copies to " +
+                                     device.name() +
+                                     ": the host has not as much left, or this process may not lock it (ulimit -l, the "
+                                     "container's limit). Give it more, or lower maxBatchTokens.");
+  }
+  check(error, device, "cudaHostAlloc");
 }
 
 PinnedMemory::~PinnedMemory() {

@@ -115,7 +115,8 @@ Graph Stream::end_capture() {
   return graph;
 }
 
-void Stream::abandon_capture() {
+void Stream::abandon_capture() noexcept {
+  cudaSetDevice(device_.index());
   cudaGraph_t recorded = nullptr;
   cudaStreamEndCapture(state_->stream, &recorded);
   if (recorded != nullptr) cudaGraphDestroy(recorded);

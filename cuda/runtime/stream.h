@@ -85,8 +85,8 @@ class Stream {
   // for events nor copies of unpinned memory nor allocations may be among them.
   void begin_capture();
   Graph end_capture();
-  // Instead of end_capture(), when a call in between has failed.
-  void abandon_capture();
+  // Instead of end_capture(), when a call in between has failed: what that one threw is what is told.
+  void abandon_capture() noexcept;
   // A graph may go while it runs, and is not launched while another is captured.
   void launch(const Graph& graph);
 

@@ -210,11 +210,57 @@ TEST(device_steps_run_as_they_are_where_one_cannot_be_recorded) {
     return download<int32_t>(stream, memory)[0];
   };
   CHECK(run() == 1 && steps.take_notice().empty());
-  CHECK(run() == 3);  // once in vain
+  CHECK(run() == 4);  // twice in vain: with overlapping grids and without
   const std::string notice = steps.take_notice();
   CHECK_COMPLAINT(notice, "Decode steps on emulated:0 run without CUDA graphs");
   CHECK_COMPLAINT(notice, "A copy from memory that is not pinned cannot be part of a graph");
-  CHECK(run() == 4 && steps.take_notice().empty() && steps.rows_for(3, 16) == 4);
+  CHECK(run() == 5 && steps.take_notice().empty() && steps.rows_for(3, 16) == 4);
+}
+
+TEST(device_steps_are_recorded_without_overlapping_grids_where_they_cannot_be_with_them) {
+  Stream stream(Device::at(0));
+  const DeviceMemory memory(Device::at(0), 64);
+  RecordedSteps steps;
+  uint8_t calls = 0;
+  const auto run = [&] {
+    steps.begin({1});
+    steps.run(stream, 0, [&] {
+      ++calls;
+      stream.fill(memory.data(), calls, 64);
+      if (stream.state().captured && stream.overlaps_grids()) throw Error("INTERNAL", "no overlap in graphs");
+    });
+    return download<uint8_t>(stream, memory)[63];
+  };
+  CHECK(run() == 1 && steps.take_notice().empty() && stream.overlaps_grids());
+  CHECK(run() == 3 && !stream.overlaps_grids());
+  const std::string notice = steps.take_notice();
+  CHECK_COMPLAINT(notice, "Decode steps on emulated:0 are recorded without overlapping launches");
+  CHECK_COMPLAINT(notice, "no overlap in graphs");
+  CHECK(run() == 3 && calls == 3 && steps.take_notice().empty());  // replayed
+}
+
+// What ends a step is no fault of its recording.
+TEST(device_steps_go_on_being_recorded_after_one_that_was_aborted) {
+  Stream stream(Device::at(0));
+  const DeviceMemory memory(Device::at(0), 64);
+  RecordedSteps steps;
+  int calls = 0;
+  const auto run = [&](bool aborted) {
+    steps.begin({1});
+    steps.run(stream, 0, [&] {
+      ++calls;
+      if (aborted) throw Error("ABORTED", "The step was aborted.");
+      stream.fill(memory.data(), 1, 64);
+    });
+  };
+  run(false);
+  CHECK_THROWS(run(true), "ABORTED");
+  CHECK(stream.overlaps_grids());
+  run(false);
+  const int recorded = calls;
+  run(false);
+  CHECK(calls == recorded && steps.take_notice().empty());
+  stream.synchronize();
 }
 
 TEST(device_steps_keep_no_more_graphs_than_they_say) {

@@ -11,6 +11,7 @@ namespace billfish::BILLFISH_TARGET {
 
 DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
   if (bytes == 0) return;
+  device.check_not_lost();
   refuse_while_capturing("An allocation of device memory");
   emulator::AddressSpace& memory = emulator::device(device.index()).memory;
   data_ = reinterpret_cast<void*>(memory.allocate(bytes));

@@ -1,6 +1,10 @@
 #include "runtime/stream.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -160,6 +164,7 @@ void Stream::wait(const Event& event) {
 }
 
 void Stream::synchronize() {
+  device_.check_not_lost();
   refuse_in_capture(*this, "synchronize");
   finish(*state_);
   emulator::device(device_.index()).memory.change_kernel_mark();
@@ -183,7 +188,7 @@ Graph Stream::end_capture() {
   return graph;
 }
 
-void Stream::abandon_capture() {
+void Stream::abandon_capture() noexcept {
   state_->captured.reset();
   note_capture(-1);
 }
@@ -204,11 +209,26 @@ void Device::synchronize() const {
 
 // --- Kernels. ------------------------------------------------------------------------------------------------------
 
+// BILLFISH_EMULATED_LOSS=N:M loses device N at its launch M.
+static void lose_where_wanted(const Device& device) {
+  const char* const wanted = std::getenv("BILLFISH_EMULATED_LOSS");
+  if (wanted == nullptr || *wanted == '\0') return;
+  int index = -1;
+  uint64_t launch = 0;
+  if (std::sscanf(wanted, "%d:%" SCNu64, &index, &launch) != 2) {
+    throw Error("INVALID_OPTION", "BILLFISH_EMULATED_LOSS is '" + std::string(wanted) + "'; it must be device:launch.");
+  }
+  static std::atomic<uint64_t> launches = 0;
+  if (device.index() == index && ++launches == launch) device.lose("launch " + std::to_string(launch) + " failed");
+}
+
 static emulator::Index index_of(const GridSize& size) { return {size.x, size.y, size.z}; }
 
 void enqueue(Stream& stream, const LaunchShape& shape, uint32_t max_threads, std::string kernel,
              std::function<void()> body) {
   const Device& device = stream.device();
+  lose_where_wanted(device);
+  device.check_not_lost();
   const DeviceProperties& properties = device.properties();
   const emulator::Index grid = index_of(shape.grid), block = index_of(shape.block);
   constexpr uint64_t resident_threads = 2048, most_blocks_y = 65535;

@@ -1,0 +1,19 @@
+// Which of CUDA's errors end all work on a device.
+#pragma once
+
+namespace billfish {
+
+// Whether a process that has been told this cudaError_t by a device can do nothing there any more but end: its context
+// is broken, and every later call fails alike. Such are addresses and instructions that were wrong, time that ran out,
+// and memory or links that failed.
+constexpr bool loses_device(int error) {
+  constexpr int uncorrectable_memory = 214, uncorrectable_link = 220;
+  constexpr int illegal_address = 700, launch_timeout = 702, assertion = 710;
+  // 714 a hardware stack, 715 an illegal instruction (traps among them), 716 a misaligned address, 717 an address
+  // space, 718 a program counter, 719 a launch that failed otherwise
+  constexpr int first_exception = 714, last_exception = 719;
+  return error == uncorrectable_memory || error == uncorrectable_link || error == illegal_address ||
+         error == launch_timeout || error == assertion || (error >= first_exception && error <= last_exception);
+}
+
+}  // namespace billfish
