@@ -6,7 +6,8 @@ import type { Graph, Value, WeightSource } from './graph'
  * names of all modules, takes noticeable time or memory.
  */
 export const sizeLimits = {
-  layers: 10_000,
+  /** The deepest in use have some 130; an automatic split takes time that grows with the square. */
+  layers: 1000,
   heads: 65_536,
   /** 4096 rotary frequencies, the most that a program may have. */
   headDim: 8192,
