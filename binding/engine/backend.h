@@ -81,6 +81,8 @@ class Backend {
   virtual void fill_quantized(Weight& weight, const CanonicalRows& rows) = 0;
   // Called once, when all weights are filled: waits until they are where they belong, and throws what failed.
   virtual void finish_loading() {}
+  // Whether first steps differ from later ones, so that some should be run before the model is used (warm_up.h).
+  virtual bool wants_warm_up() const { return false; }
 
   // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
   // begin().

@@ -12,6 +12,7 @@
 #include "checkpoint/random_loader.h"
 #include "convert.h"
 #include "engine/pipeline.h"
+#include "engine/warm_up.h"
 #include "model_spec.h"
 #include "open_promise.h"
 #include "step_request.h"
@@ -87,6 +88,7 @@ class ModelCore final : public ThreadedCore {
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
     pipeline_->start();
+    warm_up(*pipeline_, spec_.limits, control_.cancelled);
   }
 
   std::unique_ptr<Stage> make_rank(StageSpec& spec, StageRank rank) {

@@ -2,6 +2,7 @@
 // at once. The host waits only for what it takes or gives itself; other devices' stages wait on their own streams.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -104,6 +105,11 @@ class DeviceBackend final : public Peer {
   }
   void fill_quantized(Weight& weight, const CanonicalRows& rows) override { weights_.fill_quantized(weight, rows); }
   void finish_loading() override { weights_.finish(); }
+  bool wants_warm_up() const override {
+    if (!device_.properties().emulated) return true;
+    const char* const wanted = std::getenv("BILLFISH_EMULATED_WARM_UP");  // which takes emulated devices seconds
+    return wanted != nullptr && std::string(wanted) == "on";
+  }
 
   // --- Steps.
 
