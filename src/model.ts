@@ -151,7 +151,7 @@ export class Model {
           }
           const states = step.hiddenStates ?? []
           checkHiddenStates(states, modules, hiddenSize, done)
-          if (!this.#hasHead) checkHiddenStates([step.logits as Float32Array], modules.slice(-1), hiddenSize, done)
+          checkHiddenStates([step.logits as Float32Array], modules.slice(-1), outputWidth, done)
           for (const [i, rows] of states.entries()) {
             hiddenStates[i] ??= new Float32Array(prompt.length * hiddenSize)
             hiddenStates[i].set(rows, done * hiddenSize)

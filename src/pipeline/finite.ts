@@ -1,9 +1,9 @@
 import { BillfishError } from '../errors'
 
 /**
- * Refuses hidden states that are not finite. What is in the residual stream stays there, so that the last state tells of
+ * Refuses hidden states, or logits, that are not finite. What is in the residual stream stays there, so that the last state tells of
  * all; the others are searched only to name the module.
- * @param states [rows * width] each: the embedding, then each layer's output
+ * @param states [rows * width] each: the embedding, then each layer's output; or the logits alone
  * @param modules that gave them
  * @param position of the first row
  * @throws BillfishError NON_FINITE
@@ -22,7 +22,7 @@ export function checkHiddenStates(
   const where = `at position ${position + Math.floor(at / width)}, channel ${at % width}`
   throw new BillfishError(
     'NON_FINITE',
-    `The hidden state behind ${modules[layer]} is ${state[at]} ${where}: its weights are damaged, or it exceeds the number format. Check the checkpoint's files, or load it with dtype 'float32'.`,
+    `The output of ${modules[layer]} is ${state[at]} ${where}: weights are damaged, or numbers exceed their format. Check the checkpoint's files, or load it with dtype 'float32'; with hiddenStates the first layer is named.`,
   )
 }
 
