@@ -1,5 +1,7 @@
 #include "backend/communicators.h"
 
+#include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -76,15 +78,29 @@ void Communicators::make() {
 }
 
 // One thread for all ranks: their calls are one group. A rank's numbers are one run for each rank: its own is summed,
-// and the sums of the others come beside it.
+// and the sums of the others come beside it. The library chooses its algorithm by the length of a sum, and connects
+// each when it is first taken: zeros of all lengths come first.
 void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
   constexpr size_t count = 64, bytes = count * sizeof(float);
   const size_t ranks = members_.size();
   const auto run = [&](size_t rank, size_t of) { return numbers[rank].as<float>() + of * count; };
   for (size_t rank = 0; rank < ranks; ++rank) {
-    numbers.emplace_back(streams_[rank]->device(), ranks * bytes);
+    numbers.emplace_back(streams_[rank]->device(), std::max(ranks * count, longest_tried_sum) * sizeof(float));
+    streams_[rank]->fill(numbers[rank].data(), 0, numbers[rank].bytes());
+  }
+  for (size_t length = count; length <= longest_tried_sum; length *= 4) {
+    in_group([&] {
+      for (size_t rank = 0; rank < ranks; ++rank) {
+        const auto columns = static_cast<int64_t>(length);
+        const Matrix<float> x{run(rank, 0), 1, columns, columns};
+        all_reduce(x, members_[rank]->communicator, library_stream(*streams_[rank]));
+      }
+    });
+  }
+  for (size_t rank = 0; rank < ranks; ++rank) {
     const std::vector<float> ones(count, 1);
     streams_[rank]->copy_to_device(run(rank, rank), ones.data(), bytes);
+    streams_[rank]->synchronize();  // before the host's numbers go
   }
   in_group([&] {
     for (size_t rank = 0; rank < ranks; ++rank) {
@@ -106,11 +122,12 @@ void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
   });
   for (size_t rank = 0; rank < ranks; ++rank) {
     std::vector<float> sums(ranks * count);
-    streams_[rank]->copy_to_host(sums.data(), numbers[rank].data(), numbers[rank].bytes());
+    streams_[rank]->copy_to_host(sums.data(), numbers[rank].data(), ranks * bytes);
     streams_[rank]->synchronize();
     if (sums == std::vector<float>(ranks * count, static_cast<float>(ranks))) continue;
-    throw Error("INTERNAL", "NCCL (" + library_.path + ") sums wrong on " + streams_[rank]->device().name() +
-                                ". BILLFISH_NCCL=off does without NCCL.");
+    throw Error("INTERNAL",
+                "NCCL (" + library_.path + ") sums wrong on " + streams_[rank]->device().name() +
+                    ": NCCL_P2P_DISABLE=1 makes it go through the host, BILLFISH_NCCL=off does without it.");
   }
 }
 
@@ -121,9 +138,10 @@ void Communicators::renew() {
 }
 
 void Communicators::abort() noexcept {
+  constexpr std::chrono::seconds longest_call{1};  // calls only queue; one that takes longer waits for another rank
   for (const auto& member : members_) {
-    const std::lock_guard lock(member->mutex);
-    if (void* const communicator = std::exchange(member->communicator, nullptr)) library_.abort(communicator);
+    std::unique_lock lock(member->mutex, longest_call);
+    if (void* const communicator = member->communicator.exchange(nullptr)) library_.abort(communicator);
   }
 }
 
@@ -132,12 +150,19 @@ void Communicators::queue(int rank, const Queue& queue) {
   Member& member = *members_[static_cast<size_t>(rank)];
   Stream& stream = *streams_[static_cast<size_t>(rank)];
   const std::lock_guard lock(member.mutex);
-  if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
+  void* const communicator = member.communicator;
+  if (communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
   make_current(stream);
   int status = nccl_success;
-  library_.check(library_.get_async_error(member.communicator, &status), "ncclCommGetAsyncError");
+  library_.check(library_.get_async_error(communicator, &status), "ncclCommGetAsyncError");
   if (status != nccl_in_progress) library_.check(status, "what was under way on " + stream.device().name());
-  in_group([&] { queue(member.communicator, library_stream(stream)); });
+  try {
+    in_group([&] { queue(communicator, library_stream(stream)); });
+  } catch (const Error&) {
+    // The rank that gave the step up says why, and not the call that its abort ended.
+    if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
+    throw;
+  }
 }
 
 template <class Calls>

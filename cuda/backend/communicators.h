@@ -4,6 +4,7 @@
 // failed, say), the others' devices would wait for ever: then abort() ends all communicators, and the next step makes
 // new ones. Sums are added in the library's order, the same for all ranks, but not that of sum_ranks().
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -21,9 +22,10 @@ namespace billfish::BILLFISH_TARGET {
 
 class Communicators final : public RankLink {
  public:
-  // The streams of all ranks, in their order, which outlive this object. Sums once and sends from each to each: a first
-  // call waits, on the host, for the other ranks to connect, which one that has failed never does. Throws INTERNAL or
-  // OUT_OF_MEMORY with what the library says, INVALID_OPTION where one of the devices has a communicator already.
+  // The streams of all ranks, in their order, which outlive this object. Sums numbers of all lengths that steps have
+  // and sends from each to each: the first call that takes an algorithm waits, on the host, for the other ranks to
+  // connect, which one that has failed never does. Throws INTERNAL or OUT_OF_MEMORY with what the library says,
+  // INVALID_OPTION where one of the devices has a communicator already.
   Communicators(const NcclLibrary& library, std::vector<Stream*> streams);
   ~Communicators() override;
 
@@ -37,8 +39,10 @@ class Communicators final : public RankLink {
 
  private:
   struct Member {
-    std::mutex mutex;  // held in every call, so that abort() takes the communicator from nobody's hands
-    void* communicator = nullptr;
+    // Held in every call, so that abort() takes the communicator from nobody's hands; but from a call that does not
+    // end, which waits for a rank that never comes, it must: only the abort ends it.
+    std::timed_mutex mutex;
+    std::atomic<void*> communicator = nullptr;
   };
   void make();
   void try_out(std::vector<DeviceMemory>& numbers);

@@ -265,7 +265,12 @@ class DeviceBackend final : public Peer {
 
   bool takes_from(const Backend& giver) const override {
     const auto* peer = dynamic_cast<const Peer*>(&giver);
-    return peer != nullptr && device_.reaches(peer->target_device());
+    if (peer == nullptr) return false;
+    const std::string objection = device_.objection_to(peer->target_device());
+    if (objection.empty()) return true;
+    link_notice_ = "Hidden states go from " + giver.device() + " to " + device() +
+                   " through host memory, which is slower, because " + objection + ".";
+    return false;
   }
 
   bool give(const Tensor& from) override {
@@ -389,8 +394,8 @@ class DeviceBackend final : public Peer {
   std::optional<GivenStates> given_;
   GivenStates::TakerEvents taken_;
   RankExchange exchange_;
-  std::string link_notice_;
-  std::optional<Sampler> sampler_;  // of the last stage
+  mutable std::string link_notice_;  // of the first step
+  std::optional<Sampler> sampler_;   // of the last stage
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };
 

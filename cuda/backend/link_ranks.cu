@@ -12,9 +12,8 @@ namespace billfish::BILLFISH_TARGET {
 static std::string objection_to_memory(const std::vector<Peer*>& ranks) {
   for (const Peer* one : ranks) {
     for (const Peer* other : ranks) {
-      if (one->target_device().reaches(other->target_device())) continue;
-      return one->device() + " does not reach the memory of " + other->device() +
-             " (cudaDeviceCanAccessPeer; 'nvidia-smi topo -p2p r' shows which devices do)";
+      const std::string objection = one->target_device().objection_to(other->target_device());
+      if (!objection.empty()) return objection;
     }
   }
   return "";

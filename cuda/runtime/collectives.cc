@@ -5,6 +5,8 @@
 
 namespace billfish::BILLFISH_TARGET {
 
+const size_t longest_tried_sum = 512 * 8192;
+
 const NcclLibrary& collective_library() { return nccl_library(); }
 
 void* library_stream(Stream& stream) { return stream.state().stream; }

@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "runtime/check.h"
 #include "runtime/code_architecture.h"
+#include "runtime/peer_trial.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -57,11 +58,14 @@ uint64_t Device::free_bytes() const {
   return free_bytes;
 }
 
-// Makes the peer's memory accessible; false where that cannot be.
-static bool enable_peer(const Device& device, const Device& peer) {
+// Makes the peer's memory accessible. Returns why it cannot be used; empty where it can.
+static std::string open_peer(const Device& device, const Device& peer) {
   int reachable = 0;
   check(cudaDeviceCanAccessPeer(&reachable, device.index(), peer.index()), device, "cudaDeviceCanAccessPeer");
-  if (reachable == 0) return false;
+  if (reachable == 0) {
+    return device.name() + " does not reach the memory of " + peer.name() +
+           " (cudaDeviceCanAccessPeer; 'nvidia-smi topo -p2p r' shows which devices do)";
+  }
   const OnDevice on_device(device);
   const cudaError_t error = cudaDeviceEnablePeerAccess(peer.index(), 0);
   if (error == cudaErrorPeerAccessAlreadyEnabled) {
@@ -69,17 +73,20 @@ static bool enable_peer(const Device& device, const Device& peer) {
   } else {
     check(error, device, "cudaDeviceEnablePeerAccess");
   }
-  return true;
+  const std::string lost = try_peer_memory(device, peer);
+  if (!lost.empty()) check(cudaDeviceDisablePeerAccess(peer.index()), device, "cudaDeviceDisablePeerAccess");
+  return lost;
 }
 
-bool Device::reaches(const Device& peer) const {
-  if (&peer == this) return true;
+std::string Device::objection_to(const Device& peer) const {
+  if (&peer == this) return "";
   static std::mutex mutex;
-  static auto& known = *new std::map<std::pair<int, int>, bool>;  // asked in every step
+  static auto& known = *new std::map<std::pair<int, int>, std::string>;  // asked in every step
   const std::lock_guard lock(mutex);
-  const auto [entry, is_new] = known.try_emplace({index_, peer.index_}, false);
-  if (is_new) entry->second = enable_peer(*this, peer);
-  return entry->second;
+  const auto entry = known.find({index_, peer.index_});
+  if (entry != known.end()) return entry->second;
+  std::string objection = open_peer(*this, peer);  // where it throws nothing is kept, and it is tried again
+  return known.emplace(std::pair(index_, peer.index_), std::move(objection)).first->second;
 }
 
 void Device::synchronize() const {

@@ -34,9 +34,11 @@ class Device {
   const DeviceProperties& properties() const { return properties_; }
   uint64_t free_bytes() const;
 
-  // Whether kernels on this device may read and write the peer's memory, and copies go there directly; made so by the
-  // first call. False for devices that cannot.
-  bool reaches(const Device& peer) const;
+  // Whether kernels on this device may read and write the peer's memory, and copies go there directly; made so, and
+  // tried, by the first call. False for devices that cannot, and for those that say they can but lose what is written.
+  bool reaches(const Device& peer) const { return objection_to(peer).empty(); }
+  // Why it does not reach the peer, without a period; empty where it does.
+  std::string objection_to(const Device& peer) const;
 
   // Throws DEVICE_LOST, once the device is lost: as every call does that concerns it.
   void check_not_lost() const { loss_.check(); }

@@ -7,6 +7,7 @@
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
+#include "variable.h"
 
 using namespace billfish::emulated;
 
@@ -130,6 +131,23 @@ TEST(emulator_memory_catches_another_devices_pointer) {
   CHECK(Device::at(4).reaches(Device::at(5)));
   CHECK(read_one(stream, foreign.as<float>(), 0).empty());
   CHECK_COMPLAINT(read_one(stream, foreign.as<float>(), 1), "past the end of allocation");
+}
+
+// A device is not believed that says it reaches a peer: what it reads and writes there has to arrive.
+TEST(emulator_memory_of_peers_is_tried) {
+  Device &here = Device::at(11), &there = Device::at(12);
+  {
+    const Variable peers("BILLFISH_EMULATED_PEERS", "lost");
+    CHECK(!here.reaches(there));
+    CHECK_COMPLAINT(here.objection_to(there),
+                    "emulated:11 is said to reach the memory of emulated:12, but what it reads");
+    CHECK(here.reaches(here));
+  }
+  {
+    const Variable peers("BILLFISH_EMULATED_PEERS", "off");
+    CHECK_COMPLAINT(here.objection_to(there), "emulated:11 does not reach the memory of emulated:12");
+  }
+  CHECK(here.reaches(there) && here.objection_to(there).empty());
 }
 
 TEST(emulator_memory_catches_what_was_released) {

@@ -36,6 +36,8 @@ void* in_fake(const char* name) {
 int communicators() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_communicators"))(); }
 int made() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_made"))(); }
 int connections() { return reinterpret_cast<int (*)()>(in_fake("fake_nccl_connections"))(); }
+size_t longest_sum() { return reinterpret_cast<size_t (*)()>(in_fake("fake_nccl_longest_sum"))(); }
+void stall_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_stall_after"))(calls); }
 void fail_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_fail_after"))(calls); }
 
 // One sequence's prompt, all of whose logits are wanted.
@@ -83,6 +85,12 @@ TEST(nccl_is_wanted_where_devices_do_not_reach_each_other) {
   CHECK_COMPLAINT(complaint([] { make_stage(); }), "'/nowhere/libnccl.so', which cannot be loaded");
 }
 
+TEST(nccl_is_wanted_where_what_devices_write_to_each_other_is_lost) {
+  const Apart apart;
+  const Variable lost("BILLFISH_EMULATED_PEERS", "lost");
+  CHECK_COMPLAINT(complaint([] { make_stage(); }), "emulated:0 is said to reach the memory of emulated:1, but what it");
+}
+
 TEST(nccl_that_was_asked_for_is_not_done_without) {
   const Variable wrong("BILLFISH_NCCL", "/nowhere/libnccl.so");
   CHECK_COMPLAINT(complaint([] { make_stage(); }), "'/nowhere/libnccl.so', which cannot be loaded");
@@ -121,6 +129,37 @@ TEST(nccl_has_connected_all_ranks_before_the_first_step) {
   CHECK(connections() == before + ranks * (ranks - 1));
   run_well(*stage, 3, 0);
   CHECK(connections() == before + ranks * (ranks - 1));
+}
+
+TEST(nccl_has_summed_as_much_as_a_step_will_before_the_first_one) {
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  longest_sum();
+  const auto stage = make_stage();
+  const size_t tried = longest_sum();
+  run_well(*stage, 8, 0);
+  CHECK_MESSAGE(longest_sum() <= tried, tried);
+  CHECK(tried >= 16 * 1024);
+}
+
+// A rank's call waits for the others, one of which then fails: the abort ends the call, whose mutex is taken.
+TEST(nccl_that_does_not_come_back_is_aborted) {
+  if (emulator::Schedule::current().order != emulator::Schedule::Order::in_order) return;  // as below
+  const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
+  const auto stage = make_stage();
+  run_well(*stage, 3, 0);
+  for (int calls = 0; calls < 3; ++calls) {
+    const int before = made();
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    stall_after(calls);
+    fail_after(2);
+    CHECK(run(*stage, step) == "INTERNAL");
+    stall_after(-1);
+    fail_after(-1);
+    CHECK(communicators() == 0);
+    run_well(*stage, 3, calls);
+    CHECK(made() == before + ranks && communicators() == ranks);
+  }
 }
 
 TEST(nccl_goes_on_after_steps_that_were_aborted) {

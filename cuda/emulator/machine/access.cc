@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <vector>
 
 namespace billfish::emulator {
 
@@ -15,6 +16,15 @@ static std::string access_text(const char* verb, size_t bytes, const char* space
   return std::string(verb) + " " + std::to_string(bytes) + " bytes of " + space + " memory at " + hexadecimal(address);
 }
 
+// Where an access ends up that never arrives: zeros, whatever was written.
+static Place lost_place(size_t bytes) {
+  thread_local std::vector<std::byte> nowhere;
+  thread_local std::vector<uint8_t> written;
+  nowhere.assign(bytes, std::byte{0});
+  written.assign(bytes, AddressSpace::settled);
+  return {nowhere.data(), written.data()};
+}
+
 Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, const char* verb, Location at) {
   const Device& device = *running()->block->grid->launch().device;
   const std::string access = access_text(verb, bytes, "global", address);
@@ -25,6 +35,7 @@ Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, c
   if (address % alignment != 0) {
     fault(access + " (" + memory.describe(address) + "), which is not a multiple of " + std::to_string(alignment), at);
   }
+  if (&memory != &device.memory && device.loses_peer_accesses) return lost_place(bytes);
   return {memory.bytes_at(address), memory.written_at(address)};
 }
 

@@ -1,7 +1,8 @@
 // The emulated devices of the process, as the machine sees them.
 //
-// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it); with BILLFISH_EMULATED_PEERS=off none reaches the
-// memory of another; BILLFISH_EMULATED_CODE=80 lets them run what was compiled for compute capability 8.0.
+// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it). With BILLFISH_EMULATED_PEERS=off none reaches the
+// memory of another; with =lost all say they do, but reads of a kernel there give zeros and writes vanish, as behind an
+// IOMMU that redirects them. BILLFISH_EMULATED_CODE=80 lets them run what was compiled for compute capability 8.0.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -24,6 +25,7 @@ struct Device {
   std::atomic<int> code_architecture;
   AddressSpace memory;
   std::atomic<uint32_t> reached = 0;  // bit i: kernels here may access the memory of device i
+  std::atomic<bool> loses_peer_accesses = false;
 };
 
 // Made when first asked for; index is below device_count.

@@ -11,6 +11,8 @@
 
 namespace billfish::BILLFISH_TARGET {
 
+const size_t longest_tried_sum = 16 * 1024;  // longer ones would only take longer
+
 const NcclLibrary& collective_library() {
   const NcclLibrary& named = nccl_library();
   if (named.asked && (named.emulated || !named.reason.empty())) return named;

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "machine/device.h"
+#include "runtime/peer_trial.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -38,11 +39,19 @@ Device& Device::at(int index) {
 
 uint64_t Device::free_bytes() const { return emulator::device(index_).memory.free_bytes(); }
 
-bool Device::reaches(const Device& peer) const {
-  const char* const peers = std::getenv("BILLFISH_EMULATED_PEERS");
-  if (&peer != this && peers != nullptr && std::string(peers) == "off") return false;
-  emulator::device(index_).reached |= uint32_t{1} << peer.index_;
-  return true;
+std::string Device::objection_to(const Device& peer) const {
+  if (&peer == this) return "";
+  const char* const variable = std::getenv("BILLFISH_EMULATED_PEERS");
+  const std::string peers = variable == nullptr ? "" : variable;
+  if (peers == "off") return name_ + " does not reach the memory of " + peer.name_ + " (BILLFISH_EMULATED_PEERS)";
+  emulator::Device& device = emulator::device(index_);
+  device.loses_peer_accesses = peers == "lost";
+  const uint32_t bit = uint32_t{1} << peer.index_;
+  if (peers != "lost" && (device.reached.load() & bit) != 0) return "";
+  device.reached |= bit;
+  std::string lost = try_peer_memory(*this, peer);
+  if (!lost.empty()) device.reached &= ~bit;
+  return lost;
 }
 
 }  // namespace billfish::BILLFISH_TARGET

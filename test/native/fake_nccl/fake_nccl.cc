@@ -70,7 +70,8 @@ thread_local int depth = 0, failure = success;  // of the group under way
 thread_local std::vector<Call> calls;
 
 std::mutex failing_mutex;
-int made = 0, gone = 0, connections = 0, fail_after = -1;
+int made = 0, gone = 0, connections = 0, fail_after = -1, stall_after = -1;
+size_t longest_sum = 0;
 
 bool add(const Operation& operation) {
   const size_t count = operation.parts.begin()->second.count;
@@ -162,7 +163,19 @@ int begin(std::vector<Call>& all) {
   return success;
 }
 
+// A call that waits on the host, as for a rank that does not connect, until its communicator is aborted.
+bool stalls(const std::shared_ptr<Group>& group) {
+  {
+    const std::lock_guard lock(failing_mutex);
+    if (stall_after < 0 || stall_after-- != 0) return false;
+  }
+  std::unique_lock lock(group->mutex);
+  group->changed.wait(lock, [&] { return group->aborted; });
+  return true;
+}
+
 int queue(Communicator* communicator, int sender, int receiver, const Part& part) {
+  if (stalls(communicator->group)) return depth > 0 ? failure = remote_error : remote_error;
   {
     const std::lock_guard lock(failing_mutex);
     if (fail_after >= 0 && fail_after-- == 0) return depth > 0 ? failure = remote_error : remote_error;
@@ -171,6 +184,7 @@ int queue(Communicator* communicator, int sender, int receiver, const Part& part
     Group& group = *communicator->group;
     const std::scoped_lock lock(group.mutex, failing_mutex);
     if (group.aborted) return invalid_usage;
+    if (sender < 0) longest_sum = std::max(longest_sum, part.count);
     if (sender >= 0 && group.connected.emplace(sender, receiver).second) ++connections;
   }
   calls.push_back({communicator, sender, receiver, part});
@@ -274,6 +288,16 @@ FAKE int fake_nccl_made() {
 FAKE int fake_nccl_connections() {
   const std::lock_guard lock(failing_mutex);
   return connections;
+}
+// The call after so many more waits until its communicator is aborted.
+FAKE void fake_nccl_stall_after(int calls_before) {
+  const std::lock_guard lock(failing_mutex);
+  stall_after = calls_before;
+}
+// Numbers of the longest sum since the last time that this was asked.
+FAKE size_t fake_nccl_longest_sum() {
+  const std::lock_guard lock(failing_mutex);
+  return std::exchange(longest_sum, 0);
 }
 FAKE void fake_nccl_fail_after(int calls_before) {
   const std::lock_guard lock(failing_mutex);
