@@ -1,6 +1,7 @@
 import { shown } from '../checkpoint/invalid'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { unsupportedConfig } from '../quantization/unsupported'
 import type { Architecture, Model } from './architecture'
 import { checkConfigKeys } from './config-keys'
 import { ConfigReader } from './config-reader'
@@ -39,6 +40,8 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
  * @throws BillfishError UNSUPPORTED_MODEL, INVALID_CHECKPOINT
  */
 export function storedWeights(checkpoint: Checkpoint): StoredWeights {
+  // First of all: such formats have other shapes, which would be called contradictions of the config.
+  if (checkpoint.quantization.method === 'unsupported') throw unsupportedConfig(checkpoint.quantization)
   return new StoredWeights(checkpoint, architectureOf(checkpoint.config).names)
 }
 

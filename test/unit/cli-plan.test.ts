@@ -212,6 +212,6 @@ describe('loading from the command line', () => {
   it('does not take the name of a release for a checkpoint', async () => {
     const { code, stderr } = await billfish(['generate', 'Qwen3-8B', 'x'])
     expect(code).toBe(exitCodes.error)
-    expect(stderr).toMatch(/^billfish: .*Qwen3-8B\/config\.json does not exist/)
+    expect(stderr).toMatch(/^billfish: .*Qwen3-8B does not exist: a checkpoint directory/)
   })
 })

@@ -119,13 +119,11 @@ test.each(cases)('%s', async (_, options, message) => {
   await expect(loadModel(directory, { maxModelLength: 32, ...options } as LoadOptions)).rejects.toMatchObject(refusal)
 })
 
-test('sizes that cannot be padded are refused by the name of the layer', async () => {
+test('sizes that no model has are refused before anything is padded', async () => {
   const most = 2 ** 31 - 8
   await expect(planModel({ ...model, intermediate_size: most }, { tensorParallelSize: 3 })).rejects.toMatchObject({
-    code: 'INVALID_OPTION',
-    message:
-      `model.layers.0.mlp.down_proj.weight: ${most} channels padded to a multiple of 48, as the parallel sizes 3 need, ` +
-      'would be more than 2147483647; take fewer or smaller parallel sizes.',
+    code: 'INVALID_CHECKPOINT',
+    message: expect.stringMatching(/^config\.json: intermediate_size is 2147483640, but/),
   })
 })
 
