@@ -51,12 +51,13 @@ void RankGroup::meet() {
 }
 
 void RankGroup::give_up(std::exception_ptr reason) {
-  // Between two operators all ranks have begun the same exchanges; after anything else they may not have.
-  if (link_ && !is_aborted(reason)) link_->abort();
+  const bool has_failed = !is_aborted(reason);
   {
     std::lock_guard lock(mutex_);
-    if (!reason_) reason_ = std::move(reason);
+    if (!reason_) reason_ = std::move(reason);  // before the abort, which makes other ranks give up for its own sake
   }
+  // Between two operators all ranks have begun the same exchanges; after a failure they may not have.
+  if (link_ && has_failed) link_->abort();
   given_up_ = true;
   changes_.fetch_add(1);
   changes_.notify_all();

@@ -1,5 +1,7 @@
 // The readers against weights that third-party dequantisers computed: the GEMM fixtures and the models' checksums.
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "check.h"
 #include "checkpoint/readers.h"
@@ -90,6 +92,15 @@ Scheme scheme_of(const Json& config) {
   return {Format::gptq, bits, group_size, config.at("sym").number != 0, v2 ? 0 : 1};
 }
 
+// Models whose linears are told apart by rules or by what is stored, which TypeScript decides (test/goldens has them
+// all).
+bool is_of_one_scheme(const std::string& model) {
+  static const std::set<std::string> others = {
+      "qwen2-autoround-awq",      "qwen2-ct-actorder",    "qwen2-ct-w4a16-asym", "qwen2-gptq-lmhead",
+      "qwen2-gptq-sym-odd-zeros", "qwen3-autoround-gptq", "qwen3-autoround-v2",  "qwen3-gptq-dynamic"};
+  return others.count(model) == 0;
+}
+
 }  // namespace
 
 TEST(readers_reproduce_the_gemm_fixtures) {
@@ -102,7 +113,7 @@ TEST(readers_reproduce_the_checksums_of_the_models) {
   int layers = 0;
   for (const auto& entry : std::filesystem::directory_iterator(fixtures::directory() / "models")) {
     const Json golden = fixtures::parse_json(fixtures::read_text(entry.path() / "golden.json"));
-    if (!golden.has("dequant_checksum")) continue;
+    if (!golden.has("dequant_checksum") || !is_of_one_scheme(entry.path().filename().string())) continue;
     std::vector<std::filesystem::path> shards;
     for (const auto& file : std::filesystem::directory_iterator(entry.path())) {
       const std::string name = file.path().filename().string();

@@ -54,7 +54,9 @@ describe('the command line', () => {
   it('ends with exit code 1 and a message where a checkpoint is not there, as JSON if asked', async () => {
     const { code, stderr, stdout } = await billfish(['inspect', '/nowhere'])
     expect(code).toBe(exitCodes.error)
-    expect(stderr).toMatch(/^billfish: \/nowhere does not exist: a checkpoint directory as on the Hugging Face Hub is needed/)
+    expect(stderr).toMatch(
+      /^billfish: \/nowhere does not exist: a checkpoint directory as on the Hugging Face Hub is needed/,
+    )
     expect(stdout).toBe('')
     const json = await billfish(['generate', '/nowhere', 'x', '--json'])
     expect(json).toMatchObject({ code: exitCodes.error, stdout: '' })

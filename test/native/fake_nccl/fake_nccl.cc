@@ -164,7 +164,7 @@ int begin(std::vector<Call>& all) {
 }
 
 // A call that waits on the host, as for a rank that does not connect, until its communicator is aborted.
-bool stalls(const std::shared_ptr<Group>& group) {
+bool stalls(std::shared_ptr<Group> group) {  // a copy: the abort deletes the communicator
   {
     const std::lock_guard lock(failing_mutex);
     if (stall_after < 0 || stall_after-- != 0) return false;
