@@ -84,11 +84,13 @@ function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
     return work()
   } catch (error) {
     if (error instanceof PythonError) {
-      const message = `The chat template in ${path} cannot render these messages: ${error.message}`
+      const message = `The chat template in ${path} cannot render these messages: ${bounded(error.message)}`
       throw new BillfishError('INVALID_OPTION', message, { cause: error })
     }
     if (error instanceof TemplateSyntaxError) {
-      throw new BillfishError(fault, `${path}: the chat template is malformed: ${error.message}`, { cause: error })
+      throw new BillfishError(fault, `${path}: the chat template is malformed: ${bounded(error.message)}`, {
+        cause: error,
+      })
     }
     if (error instanceof BudgetExhausted) {
       const advice = 'No conversation needs so much: compare the template with the released checkpoint'
@@ -96,4 +98,10 @@ function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
     }
     throw error
   }
+}
+
+/** What a template says or holds, as it may stand in a message: its names may have any length. */
+function bounded(text: string): string {
+  const longest = 2000
+  return text.length > longest ? `${text.slice(0, longest)}...` : text
 }

@@ -99,6 +99,12 @@ describe('ChatTemplate', () => {
         message: expect.stringMatching(/chat_template\.jinja: the chat template is malformed/),
       }),
     )
+    for (const jinja of [`{{ 1|${'x'.repeat(1e5)} }}`, `{{ raise_exception('${'x'.repeat(1e5)}') }}`]) {
+      const endless = await template({ jinja })
+      expect(() => endless?.render([user('x')])).toThrowError(
+        expect.objectContaining({ message: expect.not.stringMatching(/x{3000}/) }),
+      )
+    }
     await expect(template({ config: { chat_template: 3 } })).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT' })
     const unnamed = await template({ config: { chat_template: [{ name: 'rag', template: '' }] } })
     expect(() => unnamed?.render([user('x')])).toThrowError(/templates named rag, but none named default/)
