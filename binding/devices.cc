@@ -3,8 +3,8 @@
 #include "engine/error.h"
 
 #ifdef BILLFISH_WITH_CUDA
-#include "cuda/runtime/discovery.h"
 #include "cuda/backend/self_test.h"
+#include "cuda/runtime/discovery.h"
 #endif
 
 namespace billfish {

@@ -99,7 +99,8 @@ struct Add {  // x += y
 struct Gather {  // out = the rows of x whose logits are wanted
   ValueId x, out;
 };
-// Hands a copy of x, all of its rows, to the step's result as hidden state `index`, if the step asked for hidden states.
+// Hands a copy of x, all of its rows, to the step's result as hidden state `index`, if the step asked for hidden
+// states.
 struct Tap {
   ValueId x;
   int32_t index;
@@ -145,7 +146,7 @@ struct Program {
   std::vector<RopeSpec> ropes;
   std::vector<CacheLayer> cache_layers;
   std::vector<Operator> operators;
-  ValueId input = no_value;   // hidden states from the stage before; none in the first stage
+  ValueId input = no_value;  // hidden states from the stage before; none in the first stage
   // Hidden states for the next stage; in the last the logits, or the normed hidden states of a model without a head.
   ValueId output = no_value;
 };

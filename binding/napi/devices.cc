@@ -138,7 +138,8 @@ static Napi::Value discover_devices(const Napi::CallbackInfo& info) {
   return discovery->promise();
 }
 
-// emulatedDevices(): [{device: 'emulated:0', computeCapability, codeArchitecture, codeNotice, totalBytes, freeBytes, multiprocessors}]
+// emulatedDevices(): [{device: 'emulated:0', computeCapability, codeArchitecture, codeNotice, totalBytes, freeBytes,
+// multiprocessors}]
 static Napi::Value emulated_devices(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array list = Napi::Array::New(env);

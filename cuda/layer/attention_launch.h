@@ -17,11 +17,11 @@ void require_supported(const AttentionShape& shape, const Matrix<const Element>&
                        const Matrix<Element>& out) {
   if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
     throw Error("UNSUPPORTED_MODEL", "attention with a head_dim of " + std::to_string(shape.head_dim) +
-                                   ": CUDA kernels want a multiple of 8, at most 256");
+                                         ": CUDA kernels want a multiple of 8, at most 256");
   }
   if (cache.block_size % 16 != 0) {
     throw Error("UNSUPPORTED_MODEL", "a KV cache of " + std::to_string(cache.block_size) +
-                                   " positions a block: CUDA kernels want a multiple of 16");
+                                         " positions a block: CUDA kernels want a multiple of 16");
   }
   if (!is_wide(q) || !is_wide(out)) {
     throw Error("INTERNAL", "attention wants rows of queries and outputs that begin at multiples of 16 bytes");

@@ -47,8 +47,8 @@ void write_kv(Stream& stream, const DeviceBatch& batch, const Matrix<const Eleme
               const Matrix<const Element>& values, const KvCache<Element>& cache) {
   if (cache.block_size % 16 != 0 || cache.head_dim % wide != 0) {
     throw Error("UNSUPPORTED_MODEL", "a KV cache of " + std::to_string(cache.block_size) + " positions a block and " +
-                                   std::to_string(cache.head_dim) +
-                                   " columns a head: CUDA kernels want multiples of 16 and 8");
+                                         std::to_string(cache.head_dim) +
+                                         " columns a head: CUDA kernels want multiples of 16 and 8");
   }
   for_each_vector(stream, keys.rows, keys.columns, is_wide(keys) && is_wide(values),
                   WriteKv<Element>{keys.data, values.data, keys.stride, values.stride, cache.keys, cache.values,

@@ -74,8 +74,8 @@ double factor_of(const GemmTuning& tuning, int bits, const TileShape& shape) {
 
 }  // namespace
 
-GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors, uint32_t shared_bytes_per_block,
-                       uint32_t shared_bytes_per_multiprocessor) {
+GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors,
+                       uint32_t shared_bytes_per_block, uint32_t shared_bytes_per_multiprocessor) {
   GemmMachine machine = {multiprocessors, 10, 600, shared_bytes_per_block, shared_bytes_per_multiprocessor};  // RTX 50
   if (code_architecture >= 90) machine.kernels = GemmKernels::both;
   if (compute_capability < 90) machine.memory_rate = 8;                                      // RTX 30, L4, RTX 40

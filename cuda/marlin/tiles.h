@@ -119,8 +119,8 @@ struct GemmMachine {
   GemmKernels kernels = GemmKernels::staged;
 };
 // With the rates of a usual card of this compute capability, and the kernels that its code has.
-GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors, uint32_t shared_bytes_per_block,
-                       uint32_t shared_bytes_per_multiprocessor);
+GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors,
+                       uint32_t shared_bytes_per_block, uint32_t shared_bytes_per_multiprocessor);
 struct GemmProblem {
   int bits;
   int scale_bytes;  // of quantised weights

@@ -6,8 +6,8 @@
 //   consumer:  mbarrier_wait(full, parity);              parity: 0 for the first phase, 1 for the second, 0, ...
 //
 // A phase ends when the expected arrivals and bytes have come. Before a buffer that threads have read or written is
-// filled by a bulk copy, they meet at a barrier. In code for older GPUs these calls trap: choose such kernels by the device's
-// code_architecture.
+// filled by a bulk copy, they meet at a barrier. In code for older GPUs these calls trap: choose such kernels by the
+// device's code_architecture.
 #pragma once
 #include <cstdint>
 

@@ -73,7 +73,7 @@ static std::string open_peer(const Device& device, const Device& peer) {
   } else {
     check(error, device, "cudaDeviceEnablePeerAccess");
   }
-  const std::string lost = try_peer_memory(device, peer);
+  std::string lost = try_peer_memory(device, peer);
   if (!lost.empty()) check(cudaDeviceDisablePeerAccess(peer.index()), device, "cudaDeviceDisablePeerAccess");
   return lost;
 }

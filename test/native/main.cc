@@ -37,7 +37,8 @@ static void run(const check::Test& test) {
   }
 }
 
-// PROGRAM [FILTER]: tests whose name contains it. PROGRAM --exactly NAME: that one. PROGRAM --list: names, nothing is run.
+// PROGRAM [FILTER]: tests whose name contains it. PROGRAM --exactly NAME: that one. PROGRAM --list: names, nothing is
+// run.
 int main(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
   if (first == "--list") {

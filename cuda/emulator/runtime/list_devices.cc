@@ -10,7 +10,8 @@ std::vector<EmulatedDevice> list_emulated_devices() {
     const emulated::Device& device = emulated::Device::at(i);
     const emulated::DeviceProperties& properties = device.properties();
     all.push_back({device.name(), properties.compute_capability / 10, properties.compute_capability % 10,
-                   properties.code_architecture, properties.total_bytes, device.free_bytes(), properties.multiprocessors});
+                   properties.code_architecture, properties.total_bytes, device.free_bytes(),
+                   properties.multiprocessors});
   }
   return all;
 }
