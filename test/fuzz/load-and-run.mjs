@@ -1,8 +1,8 @@
-const refusals = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY']
+const refusals = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'NON_FINITE']
 
 /**
  * A `load` for the checkpoint fuzzer: loads what still loads and computes one step, whose numbers may be anything. Every
- * error but a refusal of the checkpoint is passed on.
+ * error but a refusal of the checkpoint, or of numbers that are not finite, is passed on.
  */
 export function loadAndRun(loadModel) {
   return async (directory) => {
