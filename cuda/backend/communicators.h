@@ -41,7 +41,7 @@ class Communicators final : public RankLink {
   struct Member {
     // Held in every call, so that abort() takes the communicator from nobody's hands; but from a call that does not
     // end, which waits for a rank that never comes, it must: only the abort ends it.
-    std::timed_mutex mutex;
+    std::mutex mutex;
     std::atomic<void*> communicator = nullptr;
   };
   void make();
