@@ -69,7 +69,10 @@ for (const variant of ['cpu', 'cuda']) {
 /** npm's look-ups of the platform packages end at the tarballs instead of the registry. */
 function install(...tarballs) {
   const names = { '@billfish/linux-x64': packed.cpu, '@billfish/linux-x64-cuda': packed.cuda }
-  const overrides = Object.entries(names).flatMap(([name, pack]) => (pack ? [[name, `file:${pack.tarball}`]] : []))
+  // npm refuses an override of what is installed by itself.
+  const overrides = Object.entries(names)
+    .filter(([, pack]) => pack !== undefined && !tarballs.includes(pack.tarball))
+    .map(([name, pack]) => [name, `file:${pack.tarball}`])
   const manifest = { name: 'project', private: true, overrides: Object.fromEntries(overrides) }
   writeFileSync(join(project, 'package.json'), JSON.stringify(manifest))
   const args = ['install', '--prefer-offline', '--no-audit', '--no-fund', ...tarballs]
