@@ -4,6 +4,7 @@ import { basename, dirname, join, sep } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint } from '../checkpoint/types'
+import { QUANTIZATION_FILES } from '../quantization/config'
 import type { GatedMlps } from './gated-mlp'
 import { type NumberChange, numberAt, withNumbers } from './json-numbers'
 import type { PaddedTensor } from './parts'
@@ -49,16 +50,22 @@ async function staysInside(path: string, places: readonly string[]): Promise<boo
 
 /**
  * Everything of a padded checkpoint comes from the checkpoint: a link planted in a download must not bring a file of this
- * machine into what may be published.
- * @throws BillfishError INVALID_CHECKPOINT where a shard, config.json or the index is a link out of the checkpoint
+ * machine into what may be published. What a checkpoint cannot be read without is refused where it is such a link, since a
+ * copy without it would be another checkpoint.
+ * @throws BillfishError INVALID_CHECKPOINT where a shard, an index or a config is a link out of the checkpoint
  */
 export async function refuseForeignLinks(checkpoint: Checkpoint): Promise<void> {
   const places = await ownPlaces(checkpoint.directory)
-  for (const path of [join(checkpoint.directory, 'config.json'), ...checkpoint.files]) {
-    if (await staysInside(path, places)) continue
+  const needed = ['config.json', ...QUANTIZATION_FILES, ...checkpoint.files.map((file) => basename(file))]
+  for (const entry of await readdir(checkpoint.directory, { withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) continue
+    if (!needed.includes(entry.name) && !entry.name.endsWith('.safetensors.index.json')) continue
+    const path = join(checkpoint.directory, entry.name)
+    const target = await realpath(path).catch(() => undefined) // one that leads nowhere was not read either
+    if (target === undefined || (await staysInside(path, places))) continue
     throw invalidCheckpoint(
-      `${path} is a link to ${await realpath(path)}, outside the checkpoint; only links within it, or from a snapshot to the blobs ` +
-        'of its cache, are followed. Put the file itself there, or pad the directory that has it',
+      `${path} is a link to ${target}, outside the checkpoint; only links within it, or from a snapshot to the blobs of its ` +
+        'cache, are followed. Put the file itself there, or pad the directory that has it',
     )
   }
 }

@@ -72,15 +72,27 @@ it('enters each directory once, however they are linked', async () => {
   expect(readdirSync(join(output, 'a'), { recursive: true }).sort()).toEqual(['b', 'b/notes.txt'])
 })
 
-it.each(['config.json', 'model-00002-of-00003.safetensors'])('refuses a %s from elsewhere', async (name) => {
-  const elsewhere = join(scratch, `${count}-${name}`)
-  renameSync(join(source, name), elsewhere)
-  symlinkSync(elsewhere, join(source, name))
-  await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
-    code: 'INVALID_CHECKPOINT',
-    message: expect.stringMatching(/is a link to .*, outside the checkpoint; .* Put the file itself there/),
-  })
-  expect(existsSync(`${output}.partial`)).toBe(false)
+it.each(['config.json', 'model-00002-of-00003.safetensors', 'model.safetensors.index.json'])(
+  'refuses a %s from elsewhere',
+  async (name) => {
+    const elsewhere = join(scratch, `${count}-${name}`)
+    renameSync(join(source, name), elsewhere)
+    symlinkSync(elsewhere, join(source, name))
+    await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(/is a link to .*, outside the checkpoint; .* Put the file itself there/),
+    })
+    expect(existsSync(`${output}.partial`)).toBe(false)
+  },
+)
+
+it('refuses a quantisation config from elsewhere, without which the copy would be another checkpoint', async () => {
+  const gptq = join(scratch, `gptq-${count}`)
+  cpSync(modelDirectory('qwen2-gptq-int4-g128'), gptq, { recursive: true })
+  const elsewhere = join(scratch, `${count}-quantize_config.json`)
+  renameSync(join(gptq, 'quantize_config.json'), elsewhere)
+  symlinkSync(elsewhere, join(gptq, 'quantize_config.json'))
+  await expect(padCheckpoint(gptq, output, options)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT' })
 })
 
 it("pads a snapshot of the Hub's cache, whose files are links to its blobs", async () => {
