@@ -1,27 +1,12 @@
 // What a stage holds on a device, what is lent of it while weights are loaded, and devices that are lost.
 #include "backend/stage_memory.h"
 
-#include "backends.h"
+#include "emulated_model.h"
 #include "engine/cuda_errors.h"
 #include "kernel_testing.h"
-#include "tiny_model.h"
 
 namespace billfish::BILLFISH_TARGET {
-namespace {
-
-constexpr StageLimits limits = {16, 8, 12, 4};
-
-// A model on two devices of these numbers.
-TinyModel::MakeBackend on(int first, int second) {
-  return [first, second](const std::string& device) {
-    const std::string name = "emulated:" + std::to_string(device == "cpu:0" ? first : second);
-    return billfish::make_backend(name, {false, DType::f16, DType::f16});
-  };
-}
-
-std::shared_ptr<Step> run(TinyModel& model) { return model.submit(model.step({1, 2, 3}, 0, 3, 2)).get(); }
-
-}  // namespace
+using emulated_model::limits, emulated_model::on, emulated_model::run;
 
 TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   Device& device = Device::at(0);

@@ -1,28 +1,13 @@
 // The first steps, which loading ends with.
 #include "engine/warm_up.h"
 
-#include "backends.h"
+#include "emulated_model.h"
 #include "kernel_testing.h"
 #include "runtime/queue.h"
-#include "tiny_model.h"
 #include "variable.h"
 
 namespace billfish::BILLFISH_TARGET {
-namespace {
-
-constexpr StageLimits limits = {16, 8, 12, 4};
-
-// A model on two devices of these numbers.
-TinyModel::MakeBackend on(int first, int second) {
-  return [first, second](const std::string& device) {
-    const std::string name = "emulated:" + std::to_string(device == "cpu:0" ? first : second);
-    return billfish::make_backend(name, {false, DType::f16, DType::f16});
-  };
-}
-
-std::shared_ptr<Step> run(TinyModel& model) { return model.submit(model.step({1, 2, 3}, 0, 3, 2)).get(); }
-
-}  // namespace
+using emulated_model::limits, emulated_model::on, emulated_model::run;
 
 // Steps that come first load, prepare and record; loading ends with some, of no sequence.
 TEST(warm_up_runs_a_prompt_and_decode_steps_where_a_backend_wants_them) {
