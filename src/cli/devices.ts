@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { type Devices, devices } from '../devices'
-import { formatBytes, formatTable, wrap } from './format'
+import { formatBytes, formatTable, paragraph } from './format'
 import { printJson, type Terminal, widthOf } from './terminal'
 
 export function addDevicesCommand(program: Command, terminal: Terminal): void {
@@ -31,10 +31,10 @@ function describe({ devices, cuda, addon, emulator }: Devices, width: number): s
     formatTable(rows, 'll', width) +
     (cuda.available
       ? `CUDA: ${versions}\n${libraries}`
-      : wrap(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width)) +
+      : paragraph(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width)) +
     `Addon ${cuda.compiled ? 'with' : 'without'} CUDA: ${addon.path}\n` +
-    (addon.passedOver === null ? '' : wrap(addon.passedOver, width)) +
-    (emulator?.reason ? wrap(`No emulated device: ${emulator.reason}`, width) : '')
+    (addon.passedOver === null ? '' : paragraph(addon.passedOver, width)) +
+    (emulator?.reason ? paragraph(`No emulated device: ${emulator.reason}`, width) : '')
   )
 }
 

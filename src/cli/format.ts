@@ -25,9 +25,13 @@ export function formatMilliseconds(milliseconds: number): string {
   return milliseconds < 1000 ? `${milliseconds.toPrecision(3)} ms` : `${(milliseconds / 1000).toPrecision(3)} s`
 }
 
-/** 5.4321 -> "5.43", 4321.5 -> "4,322" */
+/** Three digits or the whole number, and never more than 6 characters: 5.4321 -> "5.43", 4321.5 -> "4,322", 43215 -> "43.2k" */
 export function formatRate(perSecond: number): string {
-  return perSecond >= 100 ? formatCount(Math.round(perSecond)) : perSecond.toPrecision(3)
+  if (perSecond < 100) return perSecond.toPrecision(3)
+  if (perSecond < 9999.5) return formatCount(Math.round(perSecond))
+  const unit = perSecond < 999_500 ? 'k' : 'M'
+  const value = perSecond / (unit === 'k' ? 1e3 : 1e6)
+  return `${value < 999.5 ? value.toPrecision(3) : formatCount(Math.round(value))}${unit}`
 }
 
 /**
@@ -83,27 +87,21 @@ function longestWord(text: string): number {
   return Math.max(...text.split(' ').map(({ length }) => length))
 }
 
-function wrapWords(text: string, width: number): string[] {
+/** The words in lines of at most `width` characters, unless a single word is longer; all but the first begin with `indent`. */
+function wrapWords(text: string, width: number, indent = ''): string[] {
   const lines: string[] = []
   for (const word of text.split(' ')) {
     const last = lines.at(-1)
-    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`
-    else lines.push(word)
+    if (last === undefined) lines.push(word)
+    else if (last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(indent + word)
   }
   return lines
 }
 
 /** A paragraph broken into lines of at most `width` characters, all but the first indented. */
-export function wrap(text: string, width: number): string {
-  const lines: string[] = []
-  let line = ''
-  for (const word of text.split(' ')) {
-    if (line.trim() !== '' && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = `  ${word}`
-    } else line = line === '' ? word : `${line} ${word}`
-  }
-  return `${[...lines, line].join('\n')}\n`
+export function paragraph(text: string, width: number): string {
+  return `${wrapWords(text, width, '  ').join('\n')}\n`
 }
 
 /**

@@ -7,7 +7,7 @@ import { readGenerationDefaults } from '../generation/generation-config'
 import { findTokenizer } from '../generation/tokenizer'
 import type { ModelShape } from '../models/architecture'
 import { createModel, storedWeights } from '../models/registry'
-import { counted, formatBytes, formatCount, formatTable, wrap } from './format'
+import { counted, formatBytes, formatCount, formatTable, paragraph } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
 interface Options {
@@ -119,7 +119,7 @@ function describe({ shape, unsupported, tokenizer, ...summary }: Summary, width:
     ['Tokenizer', tokens ? `${tokens}, ${tokenizer?.chatTemplate ? 'with' : 'without'} a chat template` : 'none'],
     ['End tokens', summary.endTokenIds.join(', ') || 'none'],
   )
-  return [formatTable(rows, 'll', width), ...summary.notices.map((notice) => `\n${wrap(notice, width)}`)].join('')
+  return [formatTable(rows, 'll', width), ...summary.notices.map((notice) => `\n${paragraph(notice, width)}`)].join('')
 }
 
 /** A table a file, since names of files would make lines too long. */

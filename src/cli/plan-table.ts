@@ -1,4 +1,4 @@
-import { defaultWidth, formatBytes, formatTable, summarizeModules, wrap } from './format'
+import { defaultWidth, formatBytes, formatTable, paragraph, summarizeModules } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
 const barWidth = 20
@@ -75,5 +75,8 @@ function legend(devices: readonly PlannedDevice[], width: number): string {
   const { weights, kvCache, buffers, overhead, free } = signs
   const cuda = devices.some((device) => device.overhead > 0) ? `, ${overhead} CUDA itself` : ''
   const end = over ? `, ${signs.over} over budget` : ''
-  return wrap(`Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free${end}`, width)
+  return paragraph(
+    `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free${end}`,
+    width,
+  )
 }

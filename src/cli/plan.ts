@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import type { ModelPlan } from '../placement/plan-model'
 import { presets } from '../placement/presets'
 import { planModel } from '../plan'
-import { counted, formatCount, wrap } from './format'
+import { counted, formatCount, paragraph } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planPicture } from './plan-picture'
 import { planTable } from './plan-table'
@@ -52,7 +52,7 @@ Examples:
 
 function describePlan(plan: ModelPlan, width: number): string {
   const lines = [...(plan.fits ? ['It fits.'] : []), ...plan.explanation] // which says what does not fit
-  const text = lines.map((line) => wrap(line, Math.min(width, widestText)))
+  const text = lines.map((line) => paragraph(line, Math.min(width, widestText)))
   return `${planTable(plan, width)}\n${text.join('')}`
 }
 

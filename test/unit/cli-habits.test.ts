@@ -1,6 +1,8 @@
 /** What users of other programs type, and what fits their terminals. */
 import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
+import { modelText } from '../../src/cli/bench-model'
+import { formatRate } from '../../src/cli/format'
 import { billfish } from '../support/cli'
 import { modelDirectory } from '../support/fixtures'
 
@@ -118,6 +120,34 @@ describe('tables', () => {
       all.filter((line) => /^model\.layers\.0\.mlp\.down_proj\.qweight +I32 +80 x 256 +80\.0 KiB$/.test(line)),
     ).toHaveLength(1)
   })
+
+  it('has one line a measurement in 80 columns, however fast the machine is', () => {
+    const memory = [{ device: 'cpu', weights: 1, kvCache: 1, buffers: 1, total: 3 }] as never
+    for (const speed of [0.05, 1, 55, 999.7, 1234, 9999.9, 45_678, 999_900, 3e6, 4e8]) {
+      const runs = [0.9, 1, 1.2].map((factor) => ({
+        prefillTokensPerSecond: speed * factor,
+        decodeTokensPerSecond: speed * factor,
+        utilization: [1],
+      }))
+      const results = [{ batchSize: 100, context: 131_072, runs }] as never
+      const text = modelText({ newTokens: 8, loadMilliseconds: 1, results, stages: ['cpu'], deviceMap: {}, memory })
+      for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80)
+      expect(text, text).toMatch(/^ +100 +131072 .* 100 %$/m)
+    }
+  })
+
+  test.each([
+    [0.0512, '0.0512'],
+    [5.4321, '5.43'],
+    [99.96, '100'],
+    [4321.5, '4,322'],
+    [9999.4, '9,999'],
+    [9999.6, '10.0k'],
+    [43_215, '43.2k'],
+    [999_400, '999k'],
+    [999_600, '1.00M'],
+    [12_345_678, '12.3M'],
+  ])('a rate of %d is %s', (rate, text) => expect(formatRate(rate)).toBe(text))
 
   it('puts the bars beside the sizes where the terminal is wide enough', async () => {
     const wide = await billfish(['plan', 'Qwen1.5-72B-Chat-GPTQ-Int4', '--devices', '4x24GiB'], {

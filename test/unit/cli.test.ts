@@ -222,7 +222,10 @@ describe('billfish bench model', () => {
     const line = ['bench', 'model', demoModel, '--contexts', '20,40', '--batch-sizes', '1,3', '--new-tokens', '8']
     const { stdout } = await billfish([...line, '--repeat', '2'])
     expect(stdout).toMatch(/Sequences +Context .*tokens\/s +in runs .*tokens\/s +in runs .*busy\n/)
-    expect(stdout.match(/^ +[13] +[24]0 +[\d,.]+ +\([\d,.]+ - [\d,.]+\) +[\d,.]+ .* \d+ %$/gm)).toHaveLength(4)
+    const rate = '[\\d,.]+[kM]?'
+    const range = `\\(${rate} - ${rate}\\)`
+    const row = new RegExp(`^ +[13] +[24]0 +${rate} +${range} +${rate} +${range} +\\d+ %$`, 'gm')
+    expect(stdout.match(row)).toHaveLength(4)
     const result = JSON.parse((await billfish([...line, '--repeat', '1', '--json'])).stdout)
     expect(result.results).toHaveLength(4)
     expect(result.results[3]).toMatchObject({ batchSize: 3, context: 40 })
