@@ -1,12 +1,14 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
+import { warnOf } from './checkpoint/notices'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { activationType, modelLimits } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
-import { createModel, storedWeights } from './models/registry'
+import { createModel, noticesOf, storedWeights } from './models/registry'
 import { modulesOf, stagesOf, traceRanks } from './models/stages'
+import { textPart } from './models/text-part'
 import { addon, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
@@ -83,8 +85,11 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     signal.throwIfAborted()
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
-    const assets = (shape: ModelShape) => loadGenerationAssets(checkpoint, shape, signal)
-    return await loadFrom({ config, weights: storedWeights(checkpoint), files, assets }, { ...given, signal })
+    const weights = storedWeights(checkpoint)
+    warnOf(noticesOf(checkpoint))
+    const assets = (shape: ModelShape) =>
+      loadGenerationAssets({ ...checkpoint, config: textPart(config).config }, shape, signal)
+    return await loadFrom({ config, weights, files, assets }, { ...given, signal })
   } finally {
     release()
   }
@@ -124,7 +129,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,
-    activationType: activationType(planned.dtype, config),
+    activationType: activationType(planned.dtype, textPart(config).config),
     offloadDirectory: stages.some(({ device }) => device.split(',').includes('disk'))
       ? await offloadDirectory(options.offloadDirectory)
       : undefined,

@@ -1,10 +1,12 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { openCheckpoint } from './checkpoint/checkpoint'
+import { warnOf } from './checkpoint/notices'
 import { pathHint } from './checkpoint/path-hints'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
-import { createModel, storedWeights } from './models/registry'
+import { createModel, noticesOf, storedWeights } from './models/registry'
+import { textPart } from './models/text-part'
 import { isUrl, readPath } from './options/path'
 import { readOptions } from './options/read-options'
 import { guarded, isRecord, snapshot } from './options/snapshot'
@@ -30,14 +32,16 @@ export async function planModel(model: string | URL | RawConfig, options: PlanOp
 async function weightSource(model: string | URL | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
   if (isConfig(model)) {
     const config = snapshot(model, 'model') as RawConfig
-    return { config, weights: configWeights(config) }
+    return { config, weights: configWeights(textPart(config).config) }
   }
   const name = readPath(model, 'model', 'a directory, the name of a preset, or a config.json as an object')
   const config = Object.hasOwn(presets, name) ? presets[name] : undefined
   if (config !== undefined) return { config, weights: configWeights(config) }
   if (await isDirectory(name)) {
     const checkpoint = await openCheckpoint(name)
-    return { config: checkpoint.config, weights: storedWeights(checkpoint) }
+    const weights = storedWeights(checkpoint)
+    warnOf(noticesOf(checkpoint))
+    return { config: checkpoint.config, weights }
   }
   throw new BillfishError(
     'INVALID_OPTION',

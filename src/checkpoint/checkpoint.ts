@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { BillfishError } from '../errors'
 import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
 import { QUANTIZATION_FILES, readQuantizationSources, sourcesOfConfig } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
 import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
-import { readJsonFile } from './files'
+import { isMissing, readJsonFile, withFile } from './files'
 import { refuseGguf } from './gguf'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
@@ -30,13 +31,25 @@ async function readConfig(directory: string, fileName: string): Promise<RawConfi
   return value
 }
 
-/** Says what is odd about a checkpoint that is read all the same; once a directory and process. */
-const warned = new Set<string>()
-function warn(messages: readonly string[]): void {
-  for (const message of messages) {
-    if (warned.has(message) || warned.size >= 1000) continue
-    warned.add(message)
-    process.emitWarning(message, { type: 'BillfishWarning', code: 'BILLFISH_CHECKPOINT' })
+const GENERATION_CONFIG = 'generation_config.json'
+
+/**
+ * generation_config.json as an object. What holds none says nothing, and is no reason not to load the model: then `fault`
+ * says what is wrong with it.
+ * @throws BillfishError INVALID_CHECKPOINT for a file that is not there in truth: a Git LFS pointer, a link to nothing
+ */
+async function readGenerationConfig(directory: string): Promise<{ config: RawConfig; fault?: string }> {
+  try {
+    await withFile(join(directory, GENERATION_CONFIG), async () => {})
+  } catch (error) {
+    if (isMissing(error)) return { config: {} }
+    throw error
+  }
+  try {
+    return { config: (await readConfig(directory, GENERATION_CONFIG)) ?? {} }
+  } catch (error) {
+    if (!(error instanceof BillfishError)) throw error
+    return { config: {}, fault: `${GENERATION_CONFIG} is ignored: ${error.message}` }
   }
 }
 
@@ -61,6 +74,8 @@ class OpenCheckpoint implements Checkpoint {
     readonly directory: string,
     readonly config: RawConfig,
     readonly generationConfig: RawConfig,
+    readonly generationConfigFault: string | undefined,
+    readonly notices: readonly string[],
     readonly quantization: QuantizationConfig,
     readonly unsupportedFormat: string | undefined,
     readonly bytes: number,
@@ -128,9 +143,10 @@ export async function openCheckpoint(
   const path = resolve(directory)
   await refuseUnfinishedCopy(path)
   await refuseGguf(path)
-  const [config, generationConfig, ...quantizationFiles] = await Promise.all(
-    ['config.json', 'generation_config.json', ...QUANTIZATION_FILES].map((name) => readConfig(path, name)),
-  )
+  const [generationConfig, config, ...quantizationFiles] = await Promise.all([
+    readGenerationConfig(path),
+    ...['config.json', ...QUANTIZATION_FILES].map((name) => readConfig(path, name)),
+  ])
   const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]
   signal?.throwIfAborted()
   if (config === undefined) {
@@ -149,6 +165,15 @@ export async function openCheckpoint(
   const { table, bytes } = await readTensors(path, baseName, signal)
   const stored = table.with(await readStoredValues(table, signal))
   const { quantization, format } = formatOf(stated.config, await storedFormats(table))
-  warn(stated.warnings)
-  return new OpenCheckpoint(path, config, generationConfig ?? {}, quantization, format, bytes, stored)
+  return new OpenCheckpoint(
+    path,
+    config,
+    generationConfig.config,
+    generationConfig.fault,
+    stated.warnings,
+    quantization,
+    format,
+    bytes,
+    stored,
+  )
 }

@@ -86,7 +86,11 @@ export type QuantizationConfig =
 export interface Checkpoint {
   readonly directory: string
   readonly config: RawConfig
+  /** Empty where there is no generation_config.json, or one that holds no object: {@link generationConfigFault}. */
   readonly generationConfig: RawConfig
+  readonly generationConfigFault: string | undefined
+  /** What is odd about its files, and what becomes of that; for the user to read. */
+  readonly notices: readonly string[]
   readonly quantization: QuantizationConfig
   /** Absolute paths; TensorRef.file is an index into it. */
   readonly files: readonly string[]

@@ -1,12 +1,14 @@
 import type { Command } from 'commander'
 import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../checkpoint/checkpoint'
 import type { Checkpoint } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError, type ErrorCode } from '../errors'
 import { loadChatTemplate } from '../generation/chat-template'
 import { readGenerationDefaults } from '../generation/generation-config'
 import { findTokenizer } from '../generation/tokenizer'
 import type { ModelShape } from '../models/architecture'
-import { createModel, storedWeights } from '../models/registry'
+import { createModel, noticesOf, storedWeights } from '../models/registry'
+import { modulesOf, traceStage } from '../models/stages'
+import { textPart } from '../models/text-part'
 import { counted, formatBytes, formatCount, formatTable, paragraph } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
@@ -46,6 +48,11 @@ Examples:
     )
 }
 
+interface Refusal {
+  readonly code: ErrorCode
+  readonly message: string
+}
+
 interface Summary {
   readonly directory: string
   readonly modelType: string | null
@@ -59,29 +66,40 @@ interface Summary {
   readonly tensorCount: number
   readonly tokenizer: { readonly vocabulary: number; readonly chatTemplate: boolean } | null
   readonly endTokenIds: readonly number[]
-  /** What of generation_config.json is ignored, and why. */
+  /** Kind of device -> why it would refuse the model when it is loaded, or null; null for a model that cannot be run. */
+  readonly devices: Readonly<Record<string, Refusal | null>> | null
+  /** What is odd about the files, and what of them is ignored, and why. */
   readonly notices: readonly string[]
 }
 
 async function summarize(checkpoint: Checkpoint): Promise<Summary> {
-  const { directory, config, quantization, files, bytes } = checkpoint
+  const { directory, quantization, files, bytes } = checkpoint
+  let { config } = checkpoint
   let shape: ModelShape | null = null
+  let devices: Summary['devices'] = null
+  let notices = checkpoint.notices
   let unsupported: string | null = null
   if (checkpoint.unsupportedFormat !== undefined) {
     unsupported = `its weights are stored as ${checkpoint.unsupportedFormat}`
   }
   try {
-    shape = createModel(config, storedWeights(checkpoint)).shape
+    const weights = storedWeights(checkpoint)
+    const model = createModel(config, weights)
+    shape = model.shape
+    notices = noticesOf(checkpoint)
+    config = textPart(config).config
+    const on = (device: string) => refusalOf(() => traceStage(model, weights, { device, modules: modulesOf(model) }))
+    devices = { cpu: on('cpu'), cuda: on('cuda:0') }
   } catch (error) {
     if (!(error instanceof BillfishError) || error.code !== 'UNSUPPORTED_MODEL') throw error
     unsupported ??= error.message
   }
   const tokenizer = await findTokenizer(directory)
   const vocabulary = shape?.vocabulary ?? Number.POSITIVE_INFINITY
-  const { endTokenIds, notices } = readGenerationDefaults(checkpoint.generationConfig, config, tokenizer, vocabulary)
+  const defaults = readGenerationDefaults(checkpoint.generationConfig, config, tokenizer, vocabulary)
   return {
     directory,
-    modelType: typeof config.model_type === 'string' ? config.model_type : null,
+    modelType: typeof checkpoint.config.model_type === 'string' ? checkpoint.config.model_type : null,
     shape,
     unsupported,
     format: describeFormat(checkpoint),
@@ -95,20 +113,35 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
           chatTemplate: (await loadChatTemplate(directory, tokenizer)) !== undefined,
         }
       : null,
-    endTokenIds: [...endTokenIds],
-    notices,
+    endTokenIds: [...defaults.endTokenIds],
+    devices: shape && devices,
+    notices: [notices, checkpoint.generationConfigFault ?? [], defaults.notices].flat(),
   }
 }
 
-function describe({ shape, unsupported, tokenizer, ...summary }: Summary, width: number): string {
+/** Why loading would refuse what `body` does. */
+function refusalOf(body: () => unknown): Refusal | null {
+  try {
+    body()
+    return null
+  } catch (error) {
+    if (error instanceof BillfishError) return { code: error.code, message: error.message }
+    throw error
+  }
+}
+
+function describe({ shape, unsupported, tokenizer, devices, ...summary }: Summary, width: number): string {
   const rows = [
     ['Checkpoint', summary.directory],
     ['Model', unsupported === null ? `${summary.modelType}` : `cannot be run: ${unsupported}`],
   ]
   if (shape) {
     rows.push(
-      ['', `${shape.layers} layers, hidden size ${formatCount(shape.hiddenSize)}`],
-      ['', `${shape.kvHeads} key/value heads of ${shape.headDim}, ${formatCount(shape.maxPositions)} positions`],
+      ['', `${counted(shape.layers, 'layer')}, hidden size ${formatCount(shape.hiddenSize)}`],
+      [
+        '',
+        `${counted(shape.kvHeads, 'key/value head')} of ${shape.headDim}, ${formatCount(shape.maxPositions)} positions`,
+      ],
       ['', `vocabulary ${formatCount(shape.vocabulary)}`],
     )
   }
@@ -119,6 +152,12 @@ function describe({ shape, unsupported, tokenizer, ...summary }: Summary, width:
     ['Tokenizer', tokens ? `${tokens}, ${tokenizer?.chatTemplate ? 'with' : 'without'} a chat template` : 'none'],
     ['End tokens', summary.endTokenIds.join(', ') || 'none'],
   )
+  if (devices) {
+    const refusals = Object.entries(devices).filter(([, refusal]) => refusal !== null)
+    const able = Object.keys(devices).filter((device) => devices[device] === null)
+    rows.push(['Devices', able.join(', ') || 'none'])
+    for (const [device, refusal] of refusals) rows.push(['', `not ${device}: ${refusal?.message}`])
+  }
   return [formatTable(rows, 'll', width), ...summary.notices.map((notice) => `\n${paragraph(notice, width)}`)].join('')
 }
 

@@ -56,16 +56,16 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
  * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
  */
 export async function loadGenerationAssets(
-  checkpoint: Pick<Checkpoint, 'directory' | 'config' | 'generationConfig'>,
+  checkpoint: Pick<Checkpoint, 'directory' | 'config' | 'generationConfig' | 'generationConfigFault'>,
   { vocabulary }: { readonly vocabulary: number },
   signal?: AbortSignal,
 ): Promise<GenerationAssets> {
-  const { directory, config, generationConfig } = checkpoint
+  const { directory, config, generationConfig, generationConfigFault } = checkpoint
   const assets = await loadTextAssets(directory, signal)
   const { tokenizer } = assets
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
   const defaults = readGenerationDefaults(generationConfig, config, tokenizer, vocabulary)
-  for (const notice of defaults.notices) {
+  for (const notice of [generationConfigFault ?? [], defaults.notices].flat()) {
     process.emitWarning(`${directory}: ${notice}`, { type: 'BillfishWarning', code: 'BILLFISH_GENERATION_CONFIG' })
   }
   return {

@@ -44,7 +44,14 @@ const otherAttention = refused('another kind of attention', isEmpty)
 const otherBias = (neutral: boolean) => refused('biases other than those of the architecture', isOneOf(neutral))
 
 export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
-  model_type: used('the architecture: `qwen`, `qwen2`, `qwen3`, `llama` or `mistral`'),
+  model_type: used(
+    'the architecture: `qwen`, `qwen2`, `qwen3`, `llama` or `mistral`, or a vision-language model around one of them',
+  ),
+  text_config: used(
+    'of vision-language models: the language model, whose keys these are; `torch_dtype`, ' +
+      '`eos_token_id`, `tie_word_embeddings` and `quantization_config` may stand at the top',
+  ),
+  vision_config: irrelevant('images are not read'),
   architectures: used(
     'a `...ForCausalLM` or a base model; classifiers and reward models give hidden states, without their own head',
   ),
@@ -62,7 +69,9 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   mlp_bias: used('biases of the MLP (Llama)'),
   tie_word_embeddings: used('the embedding is the head where no head is stored; a stored head counts in any case'),
   rope_theta: used('base of the rotary embedding; one within the scaling goes before it'),
-  rope_scaling: used('`default`, `linear`, `dynamic`, `llama3` or `yarn`; goes before `rope_parameters`'),
+  rope_scaling: used(
+    '`default`, `linear`, `dynamic`, `llama3` or `yarn`, and `mrope`, which is `default` for text; goes before `rope_parameters`',
+  ),
   rope_parameters: used(
     'the same with `rope_theta`, as transformers 5 writes it; one set for each layer type is refused',
   ),
@@ -109,7 +118,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   _name_or_path: irrelevant('who wrote the file'),
   _commit_hash: irrelevant('who wrote the file'),
   auto_map: irrelevant(
-    "the released code of a model whose `model_type` is billfish's own; no code of a checkpoint is run",
+    "no code of a checkpoint is run; where it names a model's class, other than Qwen v1's, loading says so",
   ),
   tokenizer_class: irrelevant("the tokenizer's own files decide"),
   return_dict: outputs,

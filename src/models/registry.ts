@@ -1,4 +1,6 @@
-import { shown } from '../checkpoint/invalid'
+import { join } from 'node:path'
+import { quoted, shown } from '../checkpoint/invalid'
+import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { unsupportedConfig } from '../quantization/unsupported'
@@ -12,6 +14,7 @@ import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
 import { qwen3 } from './qwen3'
 import { StoredWeights } from './stored-weights'
+import { type TextPart, textPart } from './text-part'
 
 const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
 
@@ -24,8 +27,9 @@ export const modelTypes: readonly string[] = architectures.flatMap((architecture
  *   config that lacks a key or contradicts itself
  */
 export function createModel(config: RawConfig, source: WeightSource): Model {
-  const architecture = architectureOf(config)
-  const reader = new ConfigReader(config)
+  const text = textPart(config)
+  const architecture = architectureOf(text)
+  const reader = new ConfigReader(text.config, text.where)
   checkConfigKeys(reader)
   if (source.facts) checkLayers(reader, source.facts)
   const model = architecture.create(reader, source)
@@ -42,7 +46,36 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
 export function storedWeights(checkpoint: Checkpoint): StoredWeights {
   // First of all: such formats have other shapes, which would be called contradictions of the config.
   if (checkpoint.quantization.method === 'unsupported') throw unsupportedConfig(checkpoint.quantization)
-  return new StoredWeights(checkpoint, architectureOf(checkpoint.config).names)
+  return new StoredWeights(checkpoint, architectureOf(textPart(checkpoint.config)).names)
+}
+
+/** What is odd about a checkpoint, and what is computed otherwise than it may lead one to expect; for the user to read. */
+export function noticesOf({ directory, config, notices: ofFiles }: Checkpoint): string[] {
+  const { config: text, partOf } = textPart(config)
+  const where = join(directory, 'config.json')
+  const notices = [...ofFiles]
+  if (partOf !== undefined) {
+    notices.push(
+      `${where}: model_type ${partOf} is a vision-language model, of which the language model (${text.model_type}) is ` +
+        'read, for text alone; what else is stored, such as a vision tower, is left out.',
+    )
+  }
+  const code = modelCode(config.auto_map)
+  if (code !== undefined && text.model_type !== 'qwen') {
+    notices.push(
+      `${where}: auto_map names code that comes with the model (${quoted(code)}). It is not run: billfish's own ` +
+        `${text.model_type} is, which computes the same only if that code does not change the architecture.`,
+    )
+  }
+  return notices
+}
+
+/** The class that auto_map has for a model; it may also have some for tokenizers and configs. Of Qwen v1 there is no other. */
+function modelCode(autoMap: unknown): string | undefined {
+  if (!isObject(autoMap)) return undefined
+  const entry = Object.entries(autoMap).find(([key]) => key.startsWith('AutoModel'))?.[1]
+  const code: unknown = Array.isArray(entry) ? entry.find((name) => typeof name === 'string') : entry
+  return typeof code === 'string' ? code : undefined
 }
 
 /** As many layers must be stored as the config says. */
@@ -56,7 +89,7 @@ function checkLayers(config: ConfigReader, { where, layers }: StoredFacts): void
   )
 }
 
-function architectureOf(config: RawConfig): Architecture {
+function architectureOf({ config }: TextPart): Architecture {
   const type = config.model_type
   const architecture = architectures.find(({ modelTypes }) => modelTypes.includes(type as string))
   if (!architecture) {

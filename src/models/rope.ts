@@ -97,6 +97,7 @@ function scaledRope(scaling: ConfigReader, base: number, dim: number, config: Co
   )
   switch (type) {
     case 'default':
+    case 'mrope': // of text, see text-part.ts
       return plainRope(base, dim)
     case 'linear': {
       const factor = scaling.positive('factor')

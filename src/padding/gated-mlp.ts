@@ -6,8 +6,9 @@ import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { WeightSource } from '../models/graph'
-import { createModel } from '../models/registry'
+import { createModel, storedWeights } from '../models/registry'
 import { traceStage } from '../models/stages'
+import { textPart } from '../models/text-part'
 import type { LinearSpec, TensorRef } from '../native/weights'
 
 /** out = down(silu(gate(x)) * up(x)) */
@@ -33,14 +34,8 @@ export interface GatedMlps {
   readonly lookAlikes: readonly string[]
 }
 
-/** Vision models by the text model that they are built around. */
-const TEXT_MODELS: Readonly<Record<string, string>> = {
-  qwen2_vl: 'qwen2',
-  qwen2_5_vl: 'qwen2',
-  qwen3_vl: 'qwen3',
-}
-
 interface Names {
+  readonly count: number
   readonly layers: string
   readonly gate: string
   readonly up: string
@@ -49,18 +44,8 @@ interface Names {
   readonly width: number
 }
 
-/** The text model's config, as the registry knows it. */
-function textConfig(config: RawConfig): RawConfig {
-  const text = isObject(config.text_config) ? { ...config.text_config } : { ...config }
-  const type = text.model_type ?? config.model_type
-  const plain = typeof type === 'string' ? type.replace(/_text$/, '') : type
-  const known = typeof plain === 'string' && Object.hasOwn(TEXT_MODELS, plain) ? TEXT_MODELS[plain] : plain
-  // Positions do not matter here, and those of images are not known to the text models.
-  return { ...text, model_type: known, rope_scaling: null, rope_parameters: null }
-}
-
 /** Traces the first decoder layer. */
-function namesOf(config: RawConfig): Names & { readonly count: number } {
+function namesOf(config: RawConfig): Names {
   const nowhere: TensorRef = { name: '', file: 0, dtype: 'F32', shape: [], offset: 0, bytes: 0 }
   const source: WeightSource = {
     linear: (name, out, inFeatures) => ({ kind: 'matrix', name, out, in: inFeatures, weight: nowhere }),
@@ -97,30 +82,22 @@ function namesOf(config: RawConfig): Names & { readonly count: number } {
   }
 }
 
-/** Names that checkpoints give to `model.layers` or `transformer.h`, alone and within a vision model. */
-function layerNames(layers: string): string[] {
-  const last = layers.slice(layers.lastIndexOf('.') + 1)
-  return [layers, `model.language_model.${last}`, `language_model.${layers}`, `language_model.${last}`, last]
-}
-
-/** `"model.layers" -> 0, 1, 2, ...` for the prefix whose layers have the module. */
-function findLayers(checkpoint: Checkpoint, names: Names, count: number): string {
+/** What the checkpoint calls the decoder layers. @throws BillfishError INVALID_CHECKPOINT */
+function findLayers(checkpoint: Checkpoint, names: Names): string {
+  const layers = storedWeights(checkpoint).storedName(names.layers)
   const stored = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
-  const candidates = layerNames(names.layers)
-  const found = candidates.filter((prefix) => stored.some((name) => name.startsWith(`${prefix}.0.${names.down}.`)))
-  const [layers] = found
-  if (layers === undefined || found.length > 1) {
+  const mlp = `${layers}.0.${names.down}`
+  if (!stored.some((name) => name.startsWith(`${mlp}.`))) {
     throw new BillfishError(
       'INVALID_CHECKPOINT',
-      `${checkpoint.directory}: ${found.length === 0 ? 'no tensor is' : `${found.join(' and ')} both have`} named as the ` +
-        `MLP of a text model's layer: wanted is ${names.down} below one of ${candidates.map((name) => `${name}.0`).join(', ')}.`,
+      `${checkpoint.directory}: no tensor is named as the MLP of a text model's layer: wanted is ${mlp}.`,
     )
   }
-  const beyond = stored.find((name) => name.startsWith(`${layers}.${count}.${names.down}.`))
+  const beyond = stored.find((name) => name.startsWith(`${layers}.${names.count}.${names.down}.`))
   if (beyond !== undefined) {
     throw new BillfishError(
       'INVALID_CHECKPOINT',
-      `${checkpoint.directory}: tensor ${beyond} belongs to a layer that config.json does not count (num_hidden_layers ${count}); ` +
+      `${checkpoint.directory}: tensor ${beyond} belongs to a layer that config.json does not count (num_hidden_layers ${names.count}); ` +
         'correct config.json.',
     )
   }
@@ -156,8 +133,10 @@ export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef
  */
 export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
   const { config } = checkpoint
-  const names = namesOf(textConfig(config))
-  const layers = findLayers(checkpoint, names, names.count)
+  const text = textPart(config).config
+  // Positions do not matter here, and some kinds are not known.
+  const names = namesOf({ ...text, rope_scaling: null, rope_parameters: null })
+  const layers = findLayers(checkpoint, names)
   const { hiddenSize, width } = names
   const mlps = Array.from({ length: names.count }, (_, layer): GatedMlp => {
     const name = `${layers}.${layer}`
@@ -168,9 +147,8 @@ export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
     refuseUnknownParts(checkpoint, name, names, new Set(parts.map((tensor) => tensor.name)))
     return { layer, gate, up, down }
   })
-  const owner = isObject(config.text_config) ? config.text_config : config
-  const stated = Number(owner.intermediate_size)
-  const configPaths = owner === config ? [] : [['text_config', 'intermediate_size']]
+  const stated = Number(text.intermediate_size)
+  const configPaths = isObject(config.text_config) ? [['text_config', 'intermediate_size']] : []
   if (config.intermediate_size === stated) configPaths.push(['intermediate_size'])
   return {
     layers,

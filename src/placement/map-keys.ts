@@ -10,6 +10,12 @@ const WRAPPERS = ['model.language_model', 'language_model.model', 'language_mode
 const NOT_PLACED =
   /(^|\.)(rotary_emb|mtp|draft|eagle|visual|vision\w*|audio\w*|multi_modal_projector|mm_projector|talker|code2wav)(\.|$)/
 
+/**
+ * A head over the vocabulary, or one that classifies or scores. Of a model that has none, whole maps made for others may
+ * name one.
+ */
+const HEAD = /(^|\.)(lm_head|score|classifier|v_head|embed_out)(\.|$)/
+
 /** A key's meaning: every module under `prefix` (all for `''`), one `module` by its name or by a part of it, or nothing. */
 export type KeyMeaning = { readonly prefix: string } | { readonly module: string } | 'not placed'
 
@@ -34,7 +40,7 @@ export class MapKeys {
       const module = [name, ...prefixesOf(name)].find((prefix) => this.modules.has(prefix))
       if (module !== undefined) return { module }
     }
-    return NOT_PLACED.test(key) ? 'not placed' : undefined
+    return NOT_PLACED.test(key) || HEAD.test(key) ? 'not placed' : undefined
   }
 
   private *spellings(key: string): Iterable<string> {

@@ -1,7 +1,15 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../src/index'
-import { denseModels, difference, golden, modelDirectory, refusedModels, withConfig } from '../support/fixtures'
+import {
+  denseModels,
+  difference,
+  golden,
+  modelDirectory,
+  refusedModels,
+  visionModels,
+  withConfig,
+} from '../support/fixtures'
 import { cut, layerCount, modulesOfFixture } from '../support/splits'
 
 /** fp32 compute: two to four times the largest distance between fp32 and fp64 (fixtures' README, Tolerances). */
@@ -23,7 +31,7 @@ afterAll(() => {
   if (path) writeFileSync(path, `${table.join('\n')}\n`)
 })
 
-describe.each(denseModels)('%s', (name) => {
+describe.each([...denseModels, ...visionModels])('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)

@@ -4,9 +4,14 @@ import { join, resolve } from 'node:path'
 
 export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
 
-/** The fixtures that billfish runs: all but the two mixtures of experts and the vision model. */
-export const refusedModels = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16', 'qwen2-vl-bf16']
-export const denseModels = readdirSync(modelsDirectory).filter((name) => !refusedModels.includes(name))
+/** Mixtures of experts, which billfish does not run. */
+export const refusedModels = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16']
+/** Of which billfish runs the language model. */
+export const visionModels = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16']
+/** All others. */
+export const denseModels = readdirSync(modelsDirectory).filter(
+  (name) => ![...refusedModels, ...visionModels].includes(name),
+)
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)

@@ -2,6 +2,7 @@ import { mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'nod
 import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { warnOf } from '../../src/checkpoint/notices'
 import { BillfishError } from '../../src/errors'
 import { directoryOf, rawSafetensors, type StoredTensor, safetensors } from './support/checkpoints'
 
@@ -297,9 +298,31 @@ describe('configs', () => {
     ['size', { 'config.json': `{"a":"${'x'.repeat(5_000_000)}"}` }, 'at most 4194304'],
     ['values', { 'config.json': `{"a":[${'0,'.repeat(220_000)}0]}` }, '200000 values'],
     ['a repeated key', { 'config.json': '{"hidden_size":1,"hidden_size":2}' }, '"hidden_size" twice'],
-    ['a bad generation config', { 'config.json': {}, 'generation_config.json': '7' }, 'generation_config.json'],
   ])('are refused: %s', async (_, files, part) => {
     expect((await failure(directoryOf({ ...model, ...files }))).message).toContain(part)
+  })
+
+  it.each([
+    ['a number', '7', 'holds 7, not an object'],
+    ['null', 'null', 'holds null, not an object'],
+    ['a list', '[{"top_k": 1}]', 'holds [{"top_k":1}], not an object'],
+    ['a text', '"x"', 'not an object'],
+    ['nothing', '', 'is not valid JSON'],
+    ['cut off', '{"top_k": 1', 'is not valid JSON'],
+    ['Python', "{'top_k': 1}", 'is not valid JSON'],
+    ['a repeated key', '{"top_k":1,"top_k":2}', '"top_k" twice'],
+    ['no UTF-8', Buffer.from('{"a":"é"}', 'latin1'), 'is not valid UTF-8'],
+    ['too deep', `${'{"a":'.repeat(100)}1${'}'.repeat(100)}`, 'more than 32 levels'],
+    ['too long', `"${'x'.repeat(5_000_000)}"`, 'at most 4194304 are read'],
+  ])('of generation that are no object are ignored, and said to be: %s', async (_, content, part) => {
+    const checkpoint = await openCheckpoint(
+      directoryOf({ ...model, 'config.json': {}, 'generation_config.json': content }),
+    )
+    expect(checkpoint.generationConfig).toEqual({})
+    expect(checkpoint.generationConfigFault).toMatch(
+      /^generation_config\.json is ignored: \/.*generation_config\.json /,
+    )
+    expect(checkpoint.generationConfigFault).toContain(part)
   })
 
   it('are refused when they are no files', async () => {
@@ -397,7 +420,11 @@ describe('two quantisation configs that contradict each other', () => {
     const listen = (warning: Error) => warnings.push(warning)
     process.on('warning', listen)
     try {
-      for (let i = 0; i < 2; i++) expect((await openCheckpoint(directory)).quantization).toMatchObject({ bits: 4 })
+      for (let i = 0; i < 2; i++) {
+        const { quantization, notices } = await openCheckpoint(directory)
+        expect(quantization).toMatchObject({ bits: 4 })
+        warnOf(notices)
+      }
       await new Promise(setImmediate)
     } finally {
       process.off('warning', listen)

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { summarizeModules } from '../../src/cli/format'
 import { exitCodes } from '../../src/cli/program'
+import { loadModel, planModel } from '../../src/index'
 import { billfish } from '../support/cli'
 import { directoryOf, safetensors } from './support/checkpoints'
 
@@ -93,6 +94,46 @@ describe('billfish inspect', () => {
     const json = JSON.parse((await billfish(['inspect', fixtureModel, '--tensors', '--json'])).stdout)
     expect(json).toMatchObject({ modelType: 'qwen2', tokenizer: null, files: 3, unsupported: null })
     expect(json.tensors).toHaveLength(json.tensorCount)
+  })
+
+  it('says which devices would refuse the model, and why', async () => {
+    const sizes = { num_hidden_layers: 1, hidden_size: 16, num_attention_heads: 1, intermediate_size: 16 }
+    const config = { model_type: 'llama', ...sizes, head_dim: 272, vocab_size: 8, tie_word_embeddings: true }
+    const shapes: Record<string, number[]> = {
+      'embed_tokens.weight': [8, 16],
+      'norm.weight': [16],
+      'layers.0.input_layernorm.weight': [16],
+      'layers.0.post_attention_layernorm.weight': [16],
+      'layers.0.self_attn.o_proj.weight': [16, 272],
+    }
+    for (const name of ['q', 'k', 'v']) shapes[`layers.0.self_attn.${name}_proj.weight`] = [272, 16]
+    for (const name of ['gate', 'up', 'down']) shapes[`layers.0.mlp.${name}_proj.weight`] = [16, 16]
+    const stored = (names: string[]) =>
+      safetensors(
+        Object.fromEntries(names.map((name) => [`model.${name}`, { dtype: 'F16', shape: shapes[name] as number[] }])),
+      )
+    const directory = directoryOf({ 'config.json': config, 'model.safetensors': stored(Object.keys(shapes)) })
+    const { stdout } = await billfish(['inspect', directory])
+    expect(stdout).toMatch(
+      /Devices +cpu\n +not cuda: The model's heads have 272 columns \(head_dim\), but cuda\s+devices/,
+    )
+    const { devices } = JSON.parse((await billfish(['inspect', directory, '--json'])).stdout)
+    expect(devices).toEqual({
+      cpu: null,
+      cuda: { code: 'UNSUPPORTED_MODEL', message: expect.stringContaining('up to 256') },
+    })
+    // The same at load, and in a plan.
+    await expect(loadModel(directory, { deviceMap: 'emulated:0' })).rejects.toMatchObject({ code: devices.cuda.code })
+    await expect(planModel(directory, { deviceMap: 'cuda:0' })).rejects.toMatchObject(devices.cuda)
+
+    const rest = Object.keys(shapes).filter((name) => name !== 'layers.0.mlp.up_proj.weight')
+    const cut = directoryOf({ 'config.json': { ...config, head_dim: 272 }, 'model.safetensors': stored(rest) })
+    const lacking = JSON.parse((await billfish(['inspect', cut, '--json'])).stdout)
+    const { code, message } = lacking.devices.cpu
+    expect({ code, message }).toEqual({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringContaining('"model.layers.0.mlp.up_proj.weight" is missing'),
+    })
   })
 
   it('describes a checkpoint that cannot be run', async () => {

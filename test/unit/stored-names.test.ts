@@ -141,6 +141,20 @@ describe('a checkpoint without a head', () => {
     )
   })
 
+  test.each([
+    ['lm_head', 'cpu:1'],
+    ['lm_head.weight', 'cpu:1'],
+    ['model.lm_head', 'cpu:0'],
+    ['score', 'cpu:0'],
+  ])('takes a device map that has %s', async (key, device) => {
+    await using model = await loadModel(embeddingModel, { deviceMap: { model: 'cpu:0', [key]: device } })
+    expect(new Set(Object.values(model.deviceMap))).toEqual(new Set(['cpu:0']))
+    expect(model.deviceMap).not.toHaveProperty(key)
+    await expect(loadModel(embeddingModel, { deviceMap: { model: 'cpu', [key]: 'gpu' } })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+    })
+  })
+
   test('is planned without one', async () => {
     const plan = await planModel(embeddingModel, { deviceMap: 'auto', devices: ['cpu:0', 'cpu:1'] })
     expect(Object.keys(plan.deviceMap)).toEqual([
