@@ -1,9 +1,15 @@
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { BillfishError } from '../errors'
-import type { LinearSpec, MatrixSpec, VectorSpec } from '../native/weights'
-import { QUANTIZATION_FILES, readQuantizationSources, sourcesOfConfig } from '../quantization/config'
+import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
+import {
+  QUANTIZATION_FILES,
+  type QuantizationReading,
+  readQuantizationSources,
+  sourcesOfConfig,
+} from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
+import { asStored, methodNames, type StoredMethod, storedMethods } from '../quantization/stored-method'
 import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
 import { isMissing, readJsonFile, withFile } from './files'
 import { refuseGguf } from './gguf'
@@ -54,13 +60,42 @@ async function readGenerationConfig(directory: string): Promise<{ config: RawCon
 }
 
 /**
- * The quantisation config, and the name of a format that billfish cannot run. A config that speaks of one counts as none
- * where nothing but floating-point numbers is stored: merged and dequantised models keep such configs.
+ * What the tensors make of the quantisation config. One that speaks of a format that billfish cannot run counts as none
+ * where nothing but floating-point numbers is stored: merged and dequantised models keep such configs. One that speaks of
+ * another method than the tensors are stored by counts for what it says of groups; `notices` tell of that.
  */
-function formatOf(stated: QuantizationConfig, { quantized, unsupported }: StoredFormats) {
-  const quantization: QuantizationConfig = stated.method === 'unsupported' && !quantized ? { method: 'none' } : stated
-  const format = quantization.method === 'unsupported' ? quantization.format : unsupported?.format
-  return { quantization, format }
+function corrected(
+  { config, where, warnings }: QuantizationReading,
+  { quantized, unsupported }: StoredFormats,
+  methods: ReadonlyMap<StoredMethod, TensorRef>,
+  table: TensorTable,
+): { quantization: QuantizationConfig; format: string | undefined; notices: readonly string[] } {
+  if (config.method === 'unsupported') {
+    if (!quantized) return { quantization: { method: 'none' }, format: unsupported?.format, notices: warnings }
+    const [first] = unsupported === undefined ? methods : []
+    const nevertheless =
+      first &&
+      `Tensors are stored as by ${methodNames[first[0]]}, though (${table.describe(first[1])}): if they are that, correct ` +
+        `quant_method and what belongs to it.`
+    return {
+      quantization: { ...config, ...(nevertheless && { nevertheless }) },
+      format: config.format,
+      notices: warnings,
+    }
+  }
+  const others = [...methods].filter(([method]) => method !== config.method)
+  const said = config.method === 'none' ? 'there is no quantisation config' : `${where} says ${config.method}`
+  const notices = others.map(
+    ([method, tensor]) =>
+      `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored as by ${methodNames[method]} ` +
+      `(${table.describe(tensor)}), and that counts.`,
+  )
+  const [only] = methods.size === 1 ? others : []
+  return {
+    quantization: only ? asStored(config, only[0]) : config,
+    format: unsupported?.format,
+    notices: [...warnings, ...notices],
+  }
 }
 
 class OpenCheckpoint implements Checkpoint {
@@ -164,13 +199,14 @@ export async function openCheckpoint(
   }
   const { table, bytes } = await readTensors(path, baseName, signal)
   const stored = table.with(await readStoredValues(table, signal))
-  const { quantization, format } = formatOf(stated.config, await storedFormats(table))
+  const [formats, methods] = [await storedFormats(table), await storedMethods(table)]
+  const { quantization, format, notices } = corrected(stated, formats, methods, table)
   return new OpenCheckpoint(
     path,
     config,
     generationConfig.config,
     generationConfig.fault,
-    stated.warnings,
+    notices,
     quantization,
     format,
     bytes,

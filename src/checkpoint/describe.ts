@@ -57,7 +57,7 @@ function describeQuantization(checkpoint: Checkpoint): string {
       return parts.join(', ')
     }
     case 'awq':
-      return `AWQ GEMM int${config.bits}, ${describeGroup(config.groupSize)}, ${config.zeroPoint ? 'asymmetric' : 'symmetric'}`
+      return `AWQ GEMM int${config.bits}, ${describeGroup(config.groupSize)}, ${describeSymmetry(checkpoint, config.zeroPoint === false)}`
     case 'compressed-tensors': {
       const groups = config.groups.map((group) =>
         [
@@ -67,7 +67,7 @@ function describeQuantization(checkpoint: Checkpoint): string {
           ...(group.actOrder ? ['act-order'] : []),
         ].join(', '),
       )
-      return `compressed-tensors pack-quantized ${[...new Set(groups)].join('; ')}`
+      return `compressed-tensors pack-quantized ${[...new Set(groups)].join('; ')}`.trimEnd()
     }
   }
 }

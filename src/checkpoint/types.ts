@@ -44,8 +44,8 @@ export type QuantizationConfig =
       readonly symmetric: boolean
       /** Undefined: not said. */
       readonly actOrder: boolean | undefined
-      /** 1 in checkpoint_format gptq (v1), whose stored zeros are one too small; 0 in gptq_v2. */
-      readonly zeroOffset: 0 | 1
+      /** 1 in checkpoint_format gptq (v1), whose stored zeros are one too small; 0 in gptq_v2; undefined: not known. */
+      readonly zeroOffset: 0 | 1 | undefined
       /** Whether a g_idx is stored with every linear. */
       readonly groupIndex: boolean
       /** Whether the head is quantised, too. */
@@ -58,7 +58,8 @@ export type QuantizationConfig =
       readonly bits: 4
       /** As for gptq. */
       readonly groupSize: number | undefined
-      readonly zeroPoint: boolean
+      /** Undefined: not said. */
+      readonly zeroPoint: boolean | undefined
       readonly rules: readonly ModuleRule[]
     }
   | {
@@ -80,6 +81,8 @@ export type QuantizationConfig =
       readonly format: string
       /** Which file says so. */
       readonly where: string
+      /** What the tensors look like nevertheless: a sentence's end, for messages. */
+      readonly nevertheless?: string
     }
 
 /** An opened checkpoint directory: everything known from its headers and small files, nothing of its weights read yet. */

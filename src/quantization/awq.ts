@@ -64,7 +64,7 @@ export function awqLinear(table: TensorTable, base: AwqConfig, request: LinearRe
   const zeros = config.zeroPoint ? table.require(`${name}.qzeros`, ['I32']) : table.find(`${name}.qzeros`, ['I32'])
   if (zeros !== undefined) table.checkShape(zeros, [groups, out / 8], reason)
   // Stored zeros count, whatever zero_point says.
-  if (zeros !== undefined && !config.zeroPoint && table.values.zeros.get(zeros.name) === 0) {
+  if (zeros !== undefined && config.zeroPoint === false && table.values.zeros.get(zeros.name) === 0) {
     throw invalidCheckpoint(
       `Tensor ${table.describe(zeros)} holds nothing but 0 while the quantisation config says zero_point false: whether 0 or 8 ` +
         'is meant cannot be known; quantise the model again with zero_point true',

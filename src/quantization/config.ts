@@ -128,6 +128,8 @@ function withAuthorsOrder(config: QuantizationConfig, other: QuantizationConfig)
 
 export interface QuantizationReading {
   readonly config: QuantizationConfig
+  /** The source that it is of. */
+  readonly where: string | undefined
   /** What a user should know: that a file which does not count says something else. */
   readonly warnings: readonly string[]
 }
@@ -140,7 +142,7 @@ export interface QuantizationReading {
  */
 export function readQuantizationSources(sources: readonly QuantizationSource[]): QuantizationReading {
   const [source, ...rest] = sources.filter(({ value }) => value !== undefined && value !== null)
-  if (source === undefined) return { config: { method: 'none' }, warnings: [] }
+  if (source === undefined) return { config: { method: 'none' }, where: undefined, warnings: [] }
   let config = readSource(source)
   const warnings: string[] = []
   for (const { where, name, value } of rest) {
@@ -157,7 +159,7 @@ export function readQuantizationSources(sources: readonly QuantizationSource[]):
     const { ours, theirs } = contradicted
     warnings.push(`${where} says ${theirs}; ${source.where} says ${ours}, and that counts.`)
   }
-  return { config, warnings }
+  return { config, where: source.where, warnings }
 }
 
 /** {@link readQuantizationSources} without the warnings. @throws BillfishError INVALID_CHECKPOINT */

@@ -107,15 +107,22 @@ function zeroPoints(
 ): { symmetric: boolean; zeroOffset: 0 | 1; zeros: TensorRef | undefined } {
   const zeros = table.find(`${name}.qzeros`, ['I32'])
   if (zeros === undefined) {
-    if (symmetric) return { symmetric, zeroOffset, zeros }
+    if (symmetric) return { symmetric, zeroOffset: zeroOffset ?? 1, zeros }
     throw invalidCheckpoint(
       `${table.missing(`${name}.qzeros`)}, which an asymmetric layer (sym false) needs; download the checkpoint again`,
     )
   }
-  if (!table.values.zeros.has(zeros.name)) return { symmetric, zeroOffset, zeros }
   const middle = 2 ** (bits - 1)
   const code = table.values.zeros.get(zeros.name)
   if (code === middle || code === middle - 1) return { symmetric: true, zeroOffset: code === middle ? 0 : 1, zeros }
+  if (zeroOffset === undefined) {
+    throw invalidCheckpoint(
+      `${quoted(name)} is stored as GPTQ stores it, and the quantisation config does not say so: whether its zero points ` +
+        `(tensor ${table.describe(zeros)}) are one too small, as in checkpoint_format gptq, or not, as in gptq_v2, cannot be ` +
+        'known; write quant_method gptq and the checkpoint_format into the config',
+    )
+  }
+  if (!table.values.zeros.has(zeros.name)) return { symmetric, zeroOffset, zeros }
   return { symmetric: false, zeroOffset, zeros }
 }
 

@@ -6,6 +6,7 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
+import { asStored, storedMethod } from './stored-method'
 import { unsupportedConfig, unsupportedModule } from './unsupported'
 
 /** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
@@ -42,16 +43,8 @@ export function resolveLinear(
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
   const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
   if (packed !== undefined) {
-    const isCompressed = packed.endsWith('.weight_packed')
-    if (config.method === 'compressed-tensors' && isCompressed) return compressedTensorsLinear(table, config, request)
-    if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
-    if (config.method === 'awq' && !isCompressed) return awqLinear(table, config, request)
-    const said =
-      config.method === 'none' ? 'there is no quantisation config' : `the quantisation config says ${config.method}`
-    throw invalidCheckpoint(
-      `Tensor ${quoted(packed)} is quantised, but ${said}; ` +
-        'quantization_config in config.json, quantize_config.json or quant_config.json must describe it',
-    )
+    const method = storedMethod(table, module)
+    return readPacked(table, method === undefined ? config : asStored(config, method), request, packed)
   }
   if (!table.has(`${module}.weight`)) {
     throw invalidCheckpoint(
@@ -61,4 +54,22 @@ export function resolveLinear(
   const weight = table.require(`${module}.weight`, FLOAT_TYPES)
   table.checkShape(weight, [out, inFeatures], `a linear layer with ${out} outputs and ${inFeatures} inputs`)
   return { kind: 'matrix', name: module, out, in: inFeatures, weight, bias: request.bias }
+}
+
+function readPacked(
+  table: TensorTable,
+  config: QuantizationConfig,
+  request: LinearRequest,
+  packed: string,
+): LinearSpec {
+  const isCompressed = packed.endsWith('.weight_packed')
+  if (config.method === 'compressed-tensors' && isCompressed) return compressedTensorsLinear(table, config, request)
+  if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
+  if (config.method === 'awq' && !isCompressed) return awqLinear(table, config, request)
+  const said =
+    config.method === 'none' ? 'there is no quantisation config' : `the quantisation config says ${config.method}`
+  throw invalidCheckpoint(
+    `Tensor ${quoted(packed)} is quantised, but ${said}, and the tensors beside it are not those of GPTQ, AWQ or ` +
+      'compressed-tensors; quantization_config in config.json, quantize_config.json or quant_config.json must describe it',
+  )
 }

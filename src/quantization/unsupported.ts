@@ -2,7 +2,7 @@
 import { quoted } from '../checkpoint/invalid'
 import { forEachInSlices } from '../checkpoint/slices'
 import type { TensorTable } from '../checkpoint/tensors'
-import type { UnsupportedTensor } from '../checkpoint/types'
+import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 
 const WAY_OUT =
@@ -20,11 +20,10 @@ export function unsupportedFormat(subject: string, format: string): BillfishErro
 export function unsupportedConfig({
   where,
   format,
-}: {
-  readonly where: string
-  readonly format: string
-}): BillfishError {
-  return unsupportedFormat(`${where}: the weights are stored`, format)
+  nevertheless,
+}: Extract<QuantizationConfig, { method: 'unsupported' }>): BillfishError {
+  const { code, message } = unsupportedFormat(`${where}: the weights are stored`, format)
+  return new BillfishError(code, nevertheless === undefined ? message : `${message} ${nevertheless}`)
 }
 
 /** A tensor that only one format has: the end of its name, its types, and the format. */

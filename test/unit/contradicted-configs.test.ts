@@ -1,7 +1,8 @@
 /** Configs that contradict the tensors, or say nothing: every model computes what it did before. */
 import { readdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { describeFormat, openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { type LoadOptions, loadModel } from '../../src/index'
 import { modelDirectory } from '../support/fixtures'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../support/safetensors'
@@ -121,4 +122,91 @@ test('zero points of v2 in a symmetric file of v1, and files without zero points
   expect(await logitsOf(eights)).toEqual(expected)
   const bare = withTensors(name, (key, tensor) => (/\.(qzeros|g_idx)$/.test(key) ? null : tensor))
   expect(await logitsOf(bare)).toEqual(expected)
+})
+
+describe('a config of another method than the tensors', () => {
+  const gptqConfig = { quant_method: 'gptq', bits: 4, group_size: 128, sym: true, desc_act: false }
+  const awqConfig = { quant_method: 'awq', bits: 4, group_size: 128, version: 'gemm', zero_point: true }
+  const compressed = configOf('qwen2-ct-w4a16').quantization_config as Json
+  const autoRound = { quant_method: 'auto-round', bits: 4, group_size: 32, packing_format: 'auto_round:auto_awq' }
+
+  test.each<[string, string, (Json | undefined)[]]>([
+    ['qwen2-gptq-int4-g128', 'GPTQ', [awqConfig, compressed, autoRound, undefined]],
+    ['qwen2-gptq-int8-g128', 'GPTQ', [awqConfig, compressed, undefined]],
+    ['qwen2-gptq-int4-g32-desc_act', 'GPTQ', [awqConfig, { ...awqConfig, group_size: 64 }, undefined]],
+    ['qwen2-gptq-int4-channelwise', 'GPTQ', [awqConfig, compressed, undefined]],
+    ['qwen2-awq-int4-g128', 'AWQ', [gptqConfig, { ...gptqConfig, bits: 8, sym: false }, compressed, undefined]],
+    ['qwen3-awq-int4-g64', 'AWQ', [gptqConfig, compressed, undefined]],
+    ['qwen2-ct-w4a16', 'compressed-tensors', [gptqConfig, awqConfig, undefined]],
+    ['qwen2-ct-w8a16', 'compressed-tensors', [gptqConfig, awqConfig, undefined]],
+    ['qwen2-ct-w4a16-asym', 'compressed-tensors', [gptqConfig, awqConfig, undefined]],
+    ['qwen2-ct-actorder', 'compressed-tensors', [gptqConfig, awqConfig, undefined]],
+  ])('%s is followed as %s', async (name, method, configs) => {
+    const expected = await logitsOf(modelDirectory(name))
+    for (const config of configs) {
+      const directory = withQuantization(name, () => config as Json)
+      expect(await logitsOf(directory), JSON.stringify(config)).toEqual(expected)
+      const checkpoint = await openCheckpoint(directory)
+      expect(describeFormat(checkpoint)).toMatch(new RegExp(`^${method}`))
+      expect(checkpoint.notices).toEqual([
+        expect.stringMatching(
+          new RegExp(
+            `^${directory}: .*(says|there is no).*, but tensors are stored as by ${method} \\(.*that counts\\.$`,
+          ),
+        ),
+      ])
+      if (config) expect(checkpoint.notices[0]).toMatch(/quantization_config says (gptq|awq|compressed-tensors), but/)
+      else expect(checkpoint.notices[0]).toMatch(/there is no quantisation config, but/)
+    }
+  })
+
+  test.each(['qwen2-gptq-int4-asym', 'qwen2-gptq-v2-int4', 'qwen2-gptq-sym-odd-zeros'])(
+    '%s is refused, since zero points of GPTQ may be one too small or not',
+    async (name) => {
+      for (const config of [awqConfig, compressed, undefined]) {
+        await expect(logitsOf(withQuantization(name, () => config as Json))).rejects.toMatchObject({
+          code: 'INVALID_CHECKPOINT',
+          message: expect.stringMatching(
+            /is stored as GPTQ stores it.*zero points \(tensor ".*qzeros".*write quant_method gptq and the checkpoint_format/,
+          ),
+        })
+      }
+    },
+  )
+
+  test.each<[string, Json, RegExp]>([
+    ['qwen2-gptq-int4-g128', { quant_method: 'fp8' }, /FP8\..*stored as by GPTQ, though.*correct quant_method/],
+    [
+      'qwen2-awq-int4-g128',
+      { quant_method: 'bitsandbytes', load_in_4bit: true },
+      /bitsandbytes.*stored as by AWQ, though/,
+    ],
+    ['qwen2-ct-w4a16', { quant_method: 'hqq' }, /HQQ.*stored as by compressed-tensors, though/],
+    ['qwen2-awq-int4-g128', { quant_method: 'gptq', checkpoint_format: 'marlin' }, /Marlin.*stored as by AWQ, though/],
+  ])('%s is refused by a name that billfish cannot run, and what it looks like: %j', async (name, config, message) => {
+    await expect(logitsOf(withQuantization(name, () => config))).rejects.toMatchObject({
+      code: 'UNSUPPORTED_MODEL',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  test('two methods in one checkpoint are read each as it is', async () => {
+    const own = configOf('qwen2-gptq-int4-g128')
+    const other = readSafetensors(join(modelDirectory('qwen2-awq-int4-g128'), 'model-00001-of-00002.safetensors'))
+    const module = [...other.keys()].find((key) => key.endsWith('mlp.up_proj.qweight'))?.replace(/\.qweight$/, '') ?? ''
+    expect(own.intermediate_size).toBe(configOf('qwen2-awq-int4-g128').intermediate_size)
+    const tensors: Record<string, StoredTensor> = {}
+    for (const file of readdirSync(modelDirectory('qwen2-gptq-int4-g128'))) {
+      if (!file.endsWith('.safetensors') || file === 'golden.safetensors') continue
+      for (const [key, tensor] of readSafetensors(join(modelDirectory('qwen2-gptq-int4-g128'), file))) {
+        if (!key.startsWith(`${module}.`)) tensors[key] = tensor
+      }
+    }
+    for (const [key, tensor] of other) if (key.startsWith(`${module}.`)) tensors[key] = tensor
+    const directory = directoryOf({ 'config.json': own, 'model.safetensors': safetensorsOf(tensors) })
+    const checkpoint = await openCheckpoint(directory)
+    expect(checkpoint.linear(module, 384, 256, 'none')).toMatchObject({ format: 'awq' })
+    expect(checkpoint.notices).toEqual([expect.stringMatching(/says gptq, but tensors are stored as by AWQ/)])
+    expect(await logitsOf(directory)).toHaveLength(ids.length * 320)
+  })
 })

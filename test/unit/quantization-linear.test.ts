@@ -226,8 +226,8 @@ describe('a GPTQ linear', () => {
     ['type of the scales', GPTQ, { ...gptqTensors, scales: { dtype: 'F64', shape: [4, 64] } }, 'has type F64; F16'],
     ['no scales', GPTQ, { ...gptqTensors, scales: null }, '"m.scales" is missing'],
     ['no group index', { ...GPTQ, desc_act: true }, { ...gptqTensors, g_idx: null }, '"desc_act": false'],
-    ['no config', undefined, gptqTensors, 'there is no quantisation config'],
-    ['config of another method', AWQ, gptqTensors, '"m.qweight" (I32 [32, 64]'],
+    ['no config', undefined, { ...gptqTensors, scales: F16(4, 32) }, 'there is no quantisation config'],
+    ['config of another method', AWQ, { ...gptqTensors, scales: F16(4, 32) }, '"m.qweight" (I32 [32, 64]'],
     ['config of a third method', compressed({}), gptqTensors, 'strategy'],
   ])('is refused: %s', async (_, config, tensors, part) => {
     await expect(layer(config, tensors).then((checkpoint) => checkpoint.linear('m', 64, 256, 'none'))).rejects.toThrow(
@@ -292,7 +292,6 @@ describe('an AWQ linear', () => {
   })
 
   it.each([
-    ['GPTQ tensors', AWQ, gptqTensors, '[256, 8] that an AWQ layer'],
     ['no zeros', AWQ, { ...awqTensors, qzeros: null }, '"m.qzeros" is missing'],
     ['empty zeros', { ...AWQ, zero_point: false }, awqTensors, 'holds nothing but 0'],
     ['GEMV', AWQ, { ...awqTensors, qweight: I32(64, 32) }, 'cannot run: AWQ GEMV'],
