@@ -1,3 +1,4 @@
+import { nextTurn } from '../checkpoint/slices'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { onAbort } from '../options/signal'
@@ -47,7 +48,20 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
       stopListening()
     }
   }
+  await warmUp({ tokenizer, chatTemplate })
   return { tokenizer, worker, chatTemplate }
+}
+
+/** Runs once what the first prompt will run: code that has never run takes ten times as long. */
+async function warmUp({ tokenizer, chatTemplate }: Omit<TextAssets, 'worker'>): Promise<void> {
+  await nextTurn()
+  try {
+    tokenizer?.encode?.('Hello, world 1.\n')
+  } catch {
+    // What is wrong is told to whoever has a text encoded.
+  }
+  await nextTurn()
+  chatTemplate?.warmUp()
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   type TemplateSource,
   toRendering,
   WAITING_LIMITS,
+  WARM_UP_LIMITS,
 } from './template-rendering'
 import { readJsonObject } from './text-file'
 import type { Tokenizer } from './types'
@@ -109,6 +110,19 @@ export class ChatTemplate {
    */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string {
     return this.#templates.render(this.#template(options, name), this.#variables(messages, options), WAITING_LIMITS)
+  }
+
+  /**
+   * Renders a greeting and forgets it, so that the first conversation need not wait for the template to be compiled. A
+   * template that cannot do it in a few milliseconds, or refuses it, is left to that conversation.
+   */
+  warmUp(): void {
+    try {
+      const variables = this.#variables([{ role: 'user', content: 'Hello' }], {})
+      this.#templates.tryRender(this.#template({}, undefined), variables, WARM_UP_LIMITS)
+    } catch {
+      // What is wrong is told to whoever needs the template.
+    }
   }
 
   /**

@@ -14,8 +14,11 @@ const DEPTH = 150
  */
 export const EVENT_LOOP_LIMITS: BudgetLimits = { steps: 200_000, bytes: 8 << 20, depth: DEPTH, milliseconds: 50 }
 
+/** What a template may take while a checkpoint is loaded. */
+export const WARM_UP_LIMITS: BudgetLimits = { steps: 20_000, bytes: 1 << 20, depth: DEPTH, milliseconds: 5 }
+
 /** What a template may take on a thread: conversations of 10,000 messages take a tenth of it. */
-export const THREAD_LIMITS: BudgetLimits = { steps: 10_000_000, bytes: 64 << 20, depth: DEPTH, milliseconds: 1200 }
+export const THREAD_LIMITS: BudgetLimits = { steps: 10_000_000, bytes: 32 << 20, depth: DEPTH, milliseconds: 1200 }
 
 /** What a template may take where a caller waits for the text itself. */
 export const WAITING_LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 << 20, depth: DEPTH, milliseconds: 300 }

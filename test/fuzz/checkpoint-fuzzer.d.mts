@@ -1,12 +1,18 @@
-import type { Checkpoint } from '../../src/checkpoint/types'
+import type { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import type { loadGenerationAssets } from '../../src/generation/assets'
+import type { planModel } from '../../src/index'
+import type { Outcomes } from './outcomes.mjs'
 
 export interface FuzzOptions {
   readonly models: string
-  readonly openCheckpoint: (directory: string) => Promise<Checkpoint>
+  readonly files?: ReadonlyMap<string, string>
+  readonly openCheckpoint: typeof openCheckpoint
+  readonly planModel: typeof planModel
+  readonly loadGenerationAssets: typeof loadGenerationAssets
   readonly load?: (directory: string) => Promise<void>
   readonly seed: number
   readonly first?: number
   readonly more: (cases: number) => boolean
 }
 
-export function fuzzCheckpoints(options: FuzzOptions): Promise<{ cases: number; opened: number }>
+export function fuzzCheckpoints(options: FuzzOptions): Promise<Outcomes>

@@ -3,6 +3,7 @@
  * lie where they are said to, or a BillfishError; nothing else is thrown, nothing takes long.
  */
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -13,23 +14,26 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mutateBytes, mutateJson, mutateSafetensors } from './mutations.mjs'
+import { kindOfRefusal, Outcomes } from './outcomes.mjs'
 import { Random } from './random.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
 
-const MAX_MILLISECONDS = 5000
+const MAX_MILLISECONDS = 2000
+const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL']
+const PLAN_OPTIONS = { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 }
+/** Of the tokenizer that the fuzzer adds. */
+const VOCABULARY = 320
 const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1 }
 
 /** The files of every model in the folder that belong to the checkpoint. */
-function readModels(folder) {
+function readModels(folder, more = new Map()) {
   return readdirSync(folder).map((name) => {
-    const files = readdirSync(join(folder, name)).filter((file) => !file.startsWith('golden'))
-    return {
-      name,
-      folder: join(folder, name),
-      contents: new Map(files.map((file) => [file, readFileSync(join(folder, name, file))])),
-    }
+    const own = readdirSync(join(folder, name)).filter((file) => !file.startsWith('golden'))
+    const contents = new Map(own.map((file) => [file, readFileSync(join(folder, name, file))]))
+    for (const [file, text] of more) if (!contents.has(file)) contents.set(file, Buffer.from(text))
+    return { name, folder: join(folder, name), contents }
   })
 }
 
@@ -46,33 +50,64 @@ function writeSparsely(path, bytes) {
   truncateSync(path, bytes.length)
 }
 
-/** Writes the model with some damage into `directory`; untouched files are links. Returns what was done. */
-function writeDamaged(model, directory, random, write) {
-  const files = [...model.contents.keys()]
-  const damaged = new Map()
-  const done = []
-  for (let count = random.pick([1, 1, 1, 2]); count > 0; count--) {
-    const file = random.pick(files)
-    const bytes = model.contents.get(file)
-    const kind = random.below(40)
-    if (kind === 0) damaged.set(file, 'missing')
-    else if (kind === 1) damaged.set(file, 'directory')
-    else if (kind === 2) damaged.set(file, model.contents.get(random.pick(files)))
-    else {
-      const mutation = mutateFile(file, bytes, random)
-      damaged.set(file, mutation.bytes)
-      done.push(`${file}: ${mutation.done.join(', ')}`)
-      continue
+/** A model's directory, in which a case replaces some files; untouched files are links. */
+class Directory {
+  #path
+  #model
+  #damaged = new Set()
+
+  constructor(path, model) {
+    this.#path = path
+    this.#model = model
+    mkdirSync(path)
+    for (const file of model.contents.keys()) this.#link(file)
+  }
+
+  get path() {
+    return this.#path
+  }
+
+  #link(file) {
+    const source = join(this.#model.folder, file)
+    if (existsSync(source)) symlinkSync(source, join(this.#path, file))
+    else writeFileSync(join(this.#path, file), this.#model.contents.get(file))
+  }
+
+  /** Damages the files. Returns what was done. */
+  damage(random, write) {
+    const { contents } = this.#model
+    const files = [...contents.keys()]
+    const done = []
+    for (let count = random.pick([1, 1, 1, 2]); count > 0; count--) {
+      const file = random.pick(files)
+      const path = join(this.#path, file)
+      rmSync(path, { recursive: true, force: true })
+      this.#damaged.add(file)
+      const kind = random.below(40)
+      if (kind === 0) done.push(`${file}: missing`)
+      else if (kind === 1) {
+        mkdirSync(path)
+        done.push(`${file}: directory`)
+      } else {
+        const mutation =
+          kind === 2
+            ? { bytes: contents.get(random.pick(files)), done: ['another file'] }
+            : mutateFile(file, contents.get(file), random)
+        write(path, mutation.bytes)
+        done.push(`${file}: ${mutation.done.join(', ')}`)
+      }
     }
-    done.push(`${file}: ${kind === 2 ? 'another file' : damaged.get(file)}`)
+    return done.join('; ')
   }
-  for (const file of files) {
-    const content = damaged.get(file)
-    if (content === undefined) symlinkSync(join(model.folder, file), join(directory, file))
-    else if (content === 'directory') mkdirSync(join(directory, file))
-    else if (content !== 'missing') write(join(directory, file), content)
+
+  /** Puts back what has been damaged. */
+  restore() {
+    for (const file of this.#damaged) {
+      rmSync(join(this.#path, file), { recursive: true, force: true })
+      this.#link(file)
+    }
+    this.#damaged.clear()
   }
-  return done
 }
 
 /** Every weight that the tensors look like, with shapes from the packed tensors and from those beside them. */
@@ -105,65 +140,78 @@ function checkSpec(spec, fileBytes) {
   }
 }
 
-/** The result of `attempt`, or undefined where it throws a BillfishError. */
-async function tolerate(attempt) {
+/** The result of `attempt`, or undefined where it throws a BillfishError, which `refused` is then told. */
+async function tolerate(attempt, refused = () => {}) {
   try {
     return await attempt()
   } catch (error) {
-    if (
-      error?.name === 'BillfishError' &&
-      /^(INVALID_CHECKPOINT|UNSUPPORTED_MODEL)$/.test(error.code) &&
-      error.message.length < 4000
-    )
-      return undefined
-    throw error
+    refused(kindOfRefusal(error, REFUSALS))
+    return undefined
   }
 }
 
-async function runCase(directory, { openCheckpoint, load }) {
-  const checkpoint = await tolerate(() => openCheckpoint(directory))
+/** What became of a checkpoint: how far it got, or why it was refused. */
+async function runCase(directory, { openCheckpoint, planModel, loadGenerationAssets, load }) {
+  let kind = ''
+  const refused = (reason) => {
+    kind = reason
+  }
+  const checkpoint = await tolerate(() => openCheckpoint(directory), refused)
   if (checkpoint !== undefined) {
+    kind = 'opened'
     const fileBytes = checkpoint.files.map((file) => statSync(file).size)
     for (const request of requestsOf(checkpoint)) {
       const spec = await tolerate(request)
       if (spec !== undefined) checkSpec(spec, fileBytes)
     }
+    const planned = await tolerate(() => planModel(directory, PLAN_OPTIONS), refused)
+    if (planned !== undefined) {
+      kind = 'planned'
+      const assets = await tolerate(() => loadGenerationAssets(checkpoint, { vocabulary: VOCABULARY }), refused)
+      if (assets !== undefined) kind = 'planned, with texts'
+      await assets?.worker.close(new Error('the case is over'))
+    }
   }
   if (load !== undefined) await load(directory)
-  return checkpoint !== undefined
+  return kind
 }
 
 /**
  * @param options.models - folder with one checkpoint directory a model
+ * @param options.files - further files that every checkpoint gets, if it has none of these names
  * @param options.openCheckpoint - as src/checkpoint/checkpoint exports it
+ * @param options.planModel - as the package exports it
+ * @param options.loadGenerationAssets - as src/generation/assets exports it
  * @param options.load - called with every damaged directory; must settle, and throw only what is a failure
  * @param options.seed - with a case's number, makes the case
  * @param options.first - number of the first case
  * @param options.more - told the number of cases done; cases go on while it says true
- * @returns how many cases ran and in how many of them the checkpoint still opened
+ * @returns Outcomes: `opened`, `planned`, ..., or a refusal's kind
  * @throws an Error that tells how to run the failing case again
  */
-export async function fuzzCheckpoints({ models: folder, openCheckpoint, load, seed, first = 0, more }) {
-  const models = readModels(folder)
-  let cases = 0
-  let opened = 0
-  while (more(cases)) {
-    const number = first + cases
+export async function fuzzCheckpoints({ models: folder, files, seed, first = 0, more, ...subject }) {
+  const models = readModels(folder, files)
+  const parent = mkdtempSync(join(temporaryFolder, 'billfish-fuzz-'))
+  const directories = new Map(models.map((model) => [model, new Directory(join(parent, model.name), model)]))
+  const write = subject.load === undefined ? writeSparsely : writeFileSync
+  const outcomes = new Outcomes()
+  for (let number = first; more(number - first); number++) {
     const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
     const model = random.pick(models)
-    const directory = mkdtempSync(join(tmpdir(), 'billfish-fuzz-'))
-    const done = writeDamaged(model, directory, random, load === undefined ? writeSparsely : writeFileSync)
+    const directory = directories.get(model)
+    const done = directory.damage(random, write)
     const start = performance.now()
     try {
-      if (await runCase(directory, { openCheckpoint, load })) opened++
+      const kind = await runCase(directory.path, subject)
       const milliseconds = performance.now() - start
+      outcomes.add(kind, number, milliseconds)
       if (milliseconds > MAX_MILLISECONDS) throw new Error(`it took ${Math.round(milliseconds)} ms`)
     } catch (error) {
-      const what = `Case ${number} with seed ${seed} (${model.name}; ${done.join('; ')}) failed, its files are in ${directory}`
+      const what = `Case ${number} with seed ${seed} (${done}) failed, its files are in ${directory.path}`
       throw new Error(`${what}: ${String(error?.stack ?? error).slice(0, 2000)}`, { cause: error })
     }
-    rmSync(directory, { recursive: true })
-    cases++
+    directory.restore()
   }
-  return { cases, opened }
+  rmSync(parent, { recursive: true })
+  return outcomes
 }

@@ -14,8 +14,10 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fuzzCheckpoints } from './checkpoint-fuzzer.mjs'
 import { loadAndRun } from './load-and-run.mjs'
+import { checkMemory, peakMemory, tidy } from './memory.mjs'
 import { fuzzTemplates, templatesOf } from './template-fuzzer.mjs'
-import { fuzzTokenizers, smallTokenizer } from './tokenizer-fuzzer.mjs'
+import { fuzzTokenizers } from './tokenizer-fuzzer.mjs'
+import { filesBesideWeights, smallTokenizer } from './tokenizer-mutations.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -39,7 +41,6 @@ const seed = number('seed', Date.now() % 1_000_000)
 const first = number('case', 0)
 const cases = values.case === undefined ? number('cases', Number.POSITIVE_INFINITY) : 1
 const minutes = number('minutes', cases === Number.POSITIVE_INFINITY ? 1 : Number.POSITIVE_INFINITY)
-const largestGrowth = 512 * 2 ** 20
 const root = join(import.meta.dirname, '../..')
 const models = join(root, 'test/fixtures/models')
 const demo = join(root, 'examples/demo-model')
@@ -49,15 +50,11 @@ const built = (path) => require(join(root, 'dist', path))
 process.removeAllListeners('warning') // of configs that contradict each other
 
 const start = Date.now()
-const rssBefore = process.memoryUsage.rss()
-let largestRss = rssBefore
 let reported = start
 
 function more(done) {
-  largestRss = Math.max(largestRss, process.memoryUsage.rss())
-  if (largestRss - rssBefore > largestGrowth) {
-    throw new Error(`after ${done} cases with seed ${seed} the process has ${Math.round(largestRss / 2 ** 20)} MiB`)
-  }
+  tidy()
+  checkMemory()
   if (Date.now() - reported > 10_000) {
     reported = Date.now()
     console.log(`${done} cases in ${Math.round((reported - start) / 1000)} s`)
@@ -67,33 +64,32 @@ function more(done) {
 
 /** Each runs its cases, and says what became of them. */
 const fuzzers = {
-  async checkpoints(options) {
+  checkpoints(options) {
     const { openCheckpoint } = built('checkpoint/checkpoint.js')
-    const load = values.load === true ? loadAndRun(built('index.js').loadModel) : undefined
-    const { cases, opened } = await fuzzCheckpoints({ ...options, models, openCheckpoint, load })
-    return { cases, text: `${opened} opened, ${cases - opened} refused` }
+    const { loadGenerationAssets } = built('generation/assets.js')
+    const { planModel, loadModel } = built('index.js')
+    const load = values.load === true ? loadAndRun(loadModel) : undefined
+    const files = filesBesideWeights(demo)
+    return fuzzCheckpoints({ ...options, models, files, openCheckpoint, planModel, loadGenerationAssets, load })
   },
+  /** Renders as a generation does: begun on the event loop, and where that would hold it, done as the thread does it. */
   async templates(options) {
-    const { ChatTemplate, renderChat = renderNow } = built('generation/chat-template.js')
-    const sources = [
-      ...templatesOf(models, join(root, 'test/fixtures/jinja/constructs.json')),
-      ...templatesOf(join(demo, '..'), join(root, 'test/fixtures/jinja/constructs.json')),
-    ]
+    const { ChatTemplate } = built('generation/chat-template.js')
+    const { performRendering, TemplateCache } = built('generation/template-rendering.js')
+    const tables = ['constructs', 'combinations'].map((name) => join(root, `test/fixtures/jinja/${name}.json`))
+    const sources = templatesOf(join(demo, '..'), ...tables)
     const tokenizer = { specialTokens: { bos: '<s>', eos: '</s>' } }
-    const render = (source, messages, rest) =>
-      renderChat(new ChatTemplate(new Map([['default', source]]), 'a template', tokenizer), messages, rest)
-    const { cases, rendered, slowest } = await fuzzTemplates({ ...options, sources, render })
-    return { cases, text: `${rendered} rendered, ${cases - rendered} refused, the slowest in ${slowest.toFixed(0)} ms` }
+    const render = (source, messages, rest) => {
+      const rendered = new ChatTemplate(new Map([['default', source]]), 'a template', tokenizer).begin(messages, rest)
+      return typeof rendered === 'string' ? rendered : performRendering(rendered, new TemplateCache())
+    }
+    return fuzzTemplates({ ...options, sources, render })
   },
-  async tokenizers(options) {
+  tokenizers(options) {
     const { loadTokenizer } = built('index.js')
-    const { cases, encoded, slowest } = await fuzzTokenizers({ ...options, files: smallTokenizer(demo), loadTokenizer })
-    return { cases, text: `${encoded} encoded, ${cases - encoded} refused, the slowest in ${slowest.toFixed(0)} ms` }
+    const files = smallTokenizer(demo)
+    return fuzzTokenizers({ ...options, files, dist: join(root, 'dist'), loadTokenizer })
   },
-}
-
-function renderNow(template, messages, options) {
-  return template.render(messages, options)
 }
 
 if (!Object.hasOwn(fuzzers, values.what)) {
@@ -101,10 +97,13 @@ if (!Object.hasOwn(fuzzers, values.what)) {
   process.exit(2)
 }
 try {
-  const { cases, text } = await fuzzers[values.what]({ seed, first, more })
+  const outcomes = await fuzzers[values.what]({ seed, first, more })
   const seconds = ((Date.now() - start) / 1000).toFixed(1)
+  const { milliseconds, number } = outcomes.slowest
+  console.log(outcomes.table())
   console.log(
-    `${cases} ${values.what} with seed ${seed} in ${seconds} s: ${text}, largest RSS ${Math.round(largestRss / 2 ** 20)} MiB`,
+    `${outcomes.total} ${values.what} with seed ${seed} in ${seconds} s, the slowest (${number}) in ` +
+      `${milliseconds.toFixed(0)} ms, largest RSS ${Math.round(peakMemory() / 2 ** 20)} MiB`,
   )
 } catch (error) {
   console.error(error.message)

@@ -4,66 +4,15 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { kindOfRefusal, Outcomes } from './outcomes.mjs'
 import { Random } from './random.mjs'
+import { mutateTemplate } from './template-mutations.mjs'
 
 const MAX_MILLISECONDS = 2000
 const REFUSALS = ['INVALID_CHECKPOINT', 'INVALID_OPTION']
 
-/** What harms most where it is put anywhere. */
-const PIECES = [
-  ...[
-    '{%',
-    '%}',
-    '{{',
-    '}}',
-    '{#',
-    '#}',
-    '-',
-    '~',
-    '|',
-    '(',
-    ')',
-    '[',
-    ']',
-    '{',
-    '}',
-    ',',
-    ':',
-    '=',
-    '.',
-    "'",
-    '"',
-    '\\',
-  ],
-  ...['{% for i in range(100000) %}', '{% endfor %}', '{% if ', '{% else %}', '{% endif %}', '{% set x = x ~ x %}'],
-  ...['{% macro m(a) %}{{ m(a ~ a) }}{% endmacro %}{{ m("a") }}', '{% raw %}', '{% endraw %}', '{% generation %}'],
-  ...[
-    ' * 10 ** 9',
-    ' ** 99999',
-    '|join("x" * 100000)',
-    '|indent(1000000)',
-    '|center(10 ** 9)',
-    '.format(1)',
-    '|tojson',
-  ],
-  ...[
-    'loop.index',
-    'loop(messages)',
-    ' recursive',
-    'namespace()',
-    'messages',
-    'tools',
-    'none',
-    'true',
-    '[0]',
-    '[::-1]',
-  ],
-  ...['"%*d" % (10 ** 9, 1)', 'range(10 ** 18)', 'dict(a=1)', '"\\ud800"', '\u0000', '\u{1f600}', '\r\n', '((((((((('],
-  ...['|map("upper")|list', '|sort', '|unique', '|groupby("role")', '|batch(2)', '|replace("", "x")', '|wordwrap(1)'],
-]
-
-/** Templates of all checkpoints in the folder, and of a table of constructs. */
-export function templatesOf(models, constructs) {
+/** Templates of all checkpoints in the folder, and of tables of constructs. */
+export function templatesOf(models, ...tables) {
   const sources = []
   for (const name of readdirSync(models)) {
     try {
@@ -73,40 +22,10 @@ export function templatesOf(models, constructs) {
       // one without a tokenizer
     }
   }
-  const table = JSON.parse(readFileSync(constructs, 'utf8'))
-  for (const { template } of table.entries ?? table.constructs ?? table) sources.push(template)
-  return sources
-}
-
-function mutate(source, sources, random) {
-  let text = source
-  for (let count = random.pick([1, 1, 2, 3, 8]); count > 0; count--) {
-    const at = random.below(text.length + 1)
-    const length = random.pick([1, 3, 10, 50])
-    switch (random.below(6)) {
-      case 0:
-        text = text.slice(0, at) + text.slice(at + length)
-        break
-      case 1:
-        text = text.slice(0, at) + random.pick(PIECES) + text.slice(at)
-        break
-      case 2:
-        text = text.slice(0, at) + text.slice(at, at + length).repeat(random.pick([2, 3, 100])) + text.slice(at)
-        break
-      case 3: {
-        const other = random.pick(sources)
-        const start = random.below(other.length + 1)
-        text = text.slice(0, at) + other.slice(start, start + random.pick([10, 100, 1000])) + text.slice(at)
-        break
-      }
-      case 4:
-        text = text.replace(/\d+/, () => random.pick(['0', '-1', '1e9', '99999999999999999999', '1000000']))
-        break
-      default:
-        text = text.slice(0, at) + String.fromCharCode(random.below(random.pick([128, 65536]))) + text.slice(at + 1)
-    }
+  for (const table of tables) {
+    for (const { template } of JSON.parse(readFileSync(table, 'utf8')).entries) sources.push(template)
   }
-  return text
+  return sources
 }
 
 const messages = [
@@ -120,37 +39,41 @@ const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 
 
 /**
  * @param options.sources - templates to damage
- * @param options.render - renders a source with messages and options; may return a promise
+ * @param options.render - renders a source with messages and options
  * @param options.seed - with a case's number, makes the case
  * @param options.more - told the number of cases done; cases go on while it says true
- * @returns how many cases ran, how many of them rendered, and how long the slowest took
+ * @returns Outcomes: `rendered`, or a refusal's kind
  * @throws an Error that tells how to run the failing case again
  */
 export async function fuzzTemplates({ sources, render, seed, first = 0, more }) {
-  let cases = 0
-  let rendered = 0
-  let slowest = 0
-  while (more(cases)) {
-    const number = first + cases
+  const outcomes = new Outcomes()
+  for (let number = first; more(number - first); number++) {
     const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
-    const text = mutate(random.pick(sources), sources, random)
+    const text = mutateTemplate(random.pick(sources), sources, random)
+    const options = random.chance(0.5) ? { tools } : {}
     const start = performance.now()
     try {
-      try {
-        await render(text, messages, random.chance(0.5) ? { tools } : {})
-        rendered++
-      } catch (error) {
-        const isRefusal = error?.name === 'BillfishError' && REFUSALS.includes(error.code)
-        if (!isRefusal || error.message.length > 4000) throw error
-      }
+      const kind = kindOfRendering(() => render(text, messages, options))
       const milliseconds = performance.now() - start
-      slowest = Math.max(slowest, milliseconds)
+      outcomes.add(kind, number, milliseconds)
       if (milliseconds > MAX_MILLISECONDS) throw new Error(`it took ${Math.round(milliseconds)} ms`)
     } catch (error) {
       const what = `Case ${number} with seed ${seed} failed: ${String(error?.stack ?? error).slice(0, 2000)}`
       throw new Error(`${what}\n${JSON.stringify(text)}`, { cause: error })
     }
-    cases++
+    if (number % 1000 === 0) await new Promise(setImmediate)
   }
-  return { cases, rendered, slowest }
+  return outcomes
+}
+
+/** What Python would raise is known by its type: the messages have names of all sorts in them. */
+function kindOfRendering(render) {
+  try {
+    render()
+    return 'rendered'
+  } catch (error) {
+    const kind = kindOfRefusal(error, REFUSALS)
+    const { name, limit } = error.cause ?? {}
+    return name === undefined ? kind : `${error.code} ${name}${limit === undefined ? '' : ` of ${limit}`}`
+  }
 }

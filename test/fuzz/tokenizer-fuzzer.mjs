@@ -1,134 +1,128 @@
 /**
  * Loads damaged tokenizers and encodes texts with them. Whatever the damage: token ids come out, or a BillfishError; nothing
  * else is thrown, nothing takes long.
+ *
+ * Cases run on one thread after the other, since a thread for each would take most of the time. A case that lasts longer
+ * than PATIENCE there ends the thread, as the package would after its own, longer patience; and every SAMPLE-th case is
+ * given to the package as a user gives it, with its thread and its patience.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { mutateBytes, mutateJson } from './mutations.mjs'
-import { Random } from './random.mjs'
+import { Worker } from 'node:worker_threads'
+import { kindOfRefusal, Outcomes } from './outcomes.mjs'
+import { temporaryFolder } from './temporary-folder.mjs'
+import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
 
+const PATIENCE = 400
+const SAMPLE = 250
 const MAX_MILLISECONDS = 2000
-const REFUSALS = ['INVALID_CHECKPOINT', 'INVALID_OPTION']
-const FILES = ['tokenizer.json', 'tokenizer_config.json']
-
-/** Steps of a pipeline that make a text long, or a match slow. */
-const HOSTILE = [
-  { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(50) },
-  { type: 'Replace', pattern: { Regex: '(a+)+$' }, content: '' },
-  { type: 'Replace', pattern: { Regex: '' }, content: 'xy' },
-  { type: 'Prepend', prepend: 'x'.repeat(10_000) },
-  { type: 'Sequence', normalizers: Array(30).fill({ type: 'Replace', pattern: { String: 'a' }, content: 'aa' }) },
-  { type: 'Precompiled', precompiled_charsmap: 'AAAA' },
-  { type: 'NFKC' },
-  { type: 'StripAccents' },
-]
-const HOSTILE_SPLITS = ['(a+)+$', '(?:a|a)*b', '(.*a){25}', '\\p{L}*(\\p{L}+)*$', '(?<=a+)b', '[', '', '(?=x'].map(
-  (Regex) => ({
-    type: 'Split',
-    pattern: { Regex },
-    behavior: 'Isolated',
-    invert: false,
-  }),
-)
-const TEXTS = [
-  '',
-  'a',
-  `${'a'.repeat(40)}!`,
-  'Hello world, 123 \u00e9\u{1f600}',
-  '<|im_start|>user\n',
-  'ab '.repeat(500),
-]
-
-/** Files of a tokenizer whose vocabulary is cut to its first tokens, so that most damage is not to the vocabulary. */
-export function smallTokenizer(directory) {
-  const json = JSON.parse(readFileSync(join(directory, 'tokenizer.json'), 'utf8'))
-  const kept = Object.entries(json.model.vocab).slice(0, 300)
-  const names = new Set(kept.map(([name]) => name))
-  json.model.vocab = Object.fromEntries(kept)
-  json.model.merges = json.model.merges.filter((merge) => {
-    const [left, right] = typeof merge === 'string' ? merge.split(' ') : merge
-    return names.has(left) && names.has(right) && names.has(left + right)
-  })
-  return new Map([
-    ['tokenizer.json', JSON.stringify(json)],
-    ['tokenizer_config.json', readFileSync(join(directory, 'tokenizer_config.json'), 'utf8')],
-  ])
-}
-
-function damaged(files, random) {
-  const changed = new Map(files)
-  const done = []
-  if (random.chance(0.3)) {
-    const json = JSON.parse(changed.get('tokenizer.json'))
-    if (random.chance(0.5)) json.normalizer = random.pick(HOSTILE)
-    else json.pre_tokenizer = random.pick(HOSTILE_SPLITS)
-    if (random.chance(0.1)) json.decoder = random.pick(HOSTILE)
-    changed.set('tokenizer.json', JSON.stringify(json))
-    done.push('a hostile step')
-    if (random.chance(0.5)) return { changed, done }
-  }
-  const file = random.pick(FILES)
-  const text = changed.get(file)
-  if (random.chance(0.2)) {
-    const mutation = mutateBytes(Buffer.from(text), text.length, random)
-    changed.set(file, mutation.bytes)
-    done.push(`${file}: ${mutation.done.join(', ')}`)
-  } else {
-    const mutation = mutateJson(text, random)
-    changed.set(file, mutation.text)
-    done.push(`${file}: ${mutation.done.join(', ')}`)
-  }
-  return { changed, done }
-}
+const HEAP_MIB = 512
 
 /**
  * @param options.files - as smallTokenizer() gives them
+ * @param options.dist - the built package
  * @param options.loadTokenizer - as the package exports it
  * @param options.seed - with a case's number, makes the case
  * @param options.more - told the number of cases done; cases go on while it says true
- * @returns how many cases ran, how many of them encoded a text, and how long the slowest took
+ * @returns Outcomes: `encoded ...`, `ended ...`, or a refusal's kind
  * @throws an Error that tells how to run the failing case again
  */
-export async function fuzzTokenizers({ files, loadTokenizer, seed, first = 0, more }) {
-  let cases = 0
-  let encoded = 0
-  let slowest = 0
-  const directory = mkdtempSync(join(tmpdir(), 'billfish-fuzz-'))
-  while (more(cases)) {
-    const number = first + cases
-    const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
-    const { changed, done } = damaged(files, random)
-    for (const [name, contents] of changed) writeFileSync(join(directory, name), contents)
-    const start = performance.now()
-    try {
-      if (await runCase(directory, loadTokenizer, random)) encoded++
-      const milliseconds = performance.now() - start
-      slowest = Math.max(slowest, milliseconds)
-      if (milliseconds > MAX_MILLISECONDS) throw new Error(`it took ${Math.round(milliseconds)} ms`)
-    } catch (error) {
-      const what = `Case ${number} with seed ${seed} (${done.join('; ')}) failed, its files are in ${directory}`
-      throw new Error(`${what}: ${String(error?.stack ?? error).slice(0, 2000)}`, { cause: error })
+export async function fuzzTokenizers({ files, dist, loadTokenizer, seed, first = 0, more }) {
+  const folder = mkdtempSync(join(temporaryFolder, 'billfish-fuzz-'))
+  const [onThread, asUsers] = ['on-thread', 'as-users'].map((name) => join(folder, name))
+  mkdirSync(onThread)
+  mkdirSync(asUsers)
+  const startThread = (from) => new CaseThread({ dist, directory: onThread, files, seed, first: from, sample: SAMPLE })
+  const outcomes = new Outcomes()
+  let thread
+  let number = first
+  try {
+    for (; more(number - first); number++) {
+      if (number % SAMPLE === 0) {
+        const { kind, milliseconds } = await runAsUsersDo(loadTokenizer, asUsers, files, seed, number)
+        outcomes.add(kind, number, milliseconds)
+        continue
+      }
+      thread ??= startThread(number)
+      const report = await thread.next()
+      if (report === undefined) {
+        await thread.end()
+        thread = undefined
+        outcomes.add(`ended after ${PATIENCE} ms`, number, PATIENCE)
+        continue
+      }
+      if (report.failure !== undefined) throw new Error(`${report.done}: ${report.failure}`)
+      outcomes.add(report.kind, number, report.milliseconds)
     }
-    cases++
+  } catch (error) {
+    const what = `Case ${number} with seed ${seed} failed, its files are in ${folder}`
+    throw new Error(`${what}: ${String(error?.stack ?? error).slice(0, 2000)}`, { cause: error })
+  } finally {
+    await thread?.end()
   }
-  rmSync(directory, { recursive: true })
-  return { cases, encoded, slowest }
+  rmSync(folder, { recursive: true })
+  return outcomes
 }
 
-async function runCase(directory, loadTokenizer, random) {
+/** A thread that runs cases, and their reports in order. */
+class CaseThread {
+  #reports = []
+  #wake = () => {}
+  #worker
+  #ready
+
+  constructor(workerData) {
+    const resourceLimits = { maxOldGenerationSizeMb: HEAP_MIB }
+    this.#worker = new Worker(new URL('tokenizer-thread.mjs', import.meta.url), { workerData, resourceLimits })
+    this.#ready = new Promise((resolve) => {
+      const take = (report) => {
+        resolve()
+        if (report !== 'ready') this.#reports.push(report)
+        this.#wake()
+      }
+      this.#worker.on('message', take)
+      this.#worker.on('error', (error) => take({ failure: String(error?.stack ?? error), done: 'the thread has died' }))
+    })
+  }
+
+  /** The next report; undefined if its case takes too long. */
+  async next() {
+    await this.#ready
+    if (this.#reports.length === 0) {
+      let timer
+      await new Promise((resolve) => {
+        this.#wake = resolve
+        timer = setTimeout(resolve, PATIENCE)
+      })
+      clearTimeout(timer)
+    }
+    return this.#reports.shift()
+  }
+
+  async end() {
+    await this.#worker.terminate()
+  }
+}
+
+async function runAsUsersDo(loadTokenizer, directory, files, seed, number) {
+  const { done, ...texts } = writeCase(directory, files, seed, number)
+  const start = performance.now()
+  const kind = await asUsersDo(loadTokenizer, directory, texts)
+  const milliseconds = performance.now() - start
+  if (milliseconds > MAX_MILLISECONDS) throw new Error(`${done}: it took ${Math.round(milliseconds)} ms`)
+  return { kind, milliseconds }
+}
+
+async function asUsersDo(loadTokenizer, directory, { text, addSpecialTokens }) {
   let tokenizer
   try {
     tokenizer = await loadTokenizer(directory)
-    const ids = await tokenizer.encode(random.pick(TEXTS))
+    const ids = await tokenizer.encode(text, { addSpecialTokens })
     tokenizer.decode(ids)
-    tokenizer.decode([0, 1, 2, 299, 1_000_000])
-    return true
+    return 'encoded by the package as users call it'
   } catch (error) {
-    const isRefusal = error?.name === 'BillfishError' && REFUSALS.includes(error.code)
-    if (!isRefusal || error.message.length > 4000) throw error
-    return false
+    return kindOfRefusal(error, REFUSALS)
   } finally {
-    await tokenizer?.dispose?.()
+    await tokenizer?.dispose()
   }
 }

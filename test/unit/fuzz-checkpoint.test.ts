@@ -1,34 +1,41 @@
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
-import { loadModel } from '../../src/index'
+import { loadGenerationAssets } from '../../src/generation/assets'
+import { loadModel, planModel } from '../../src/index'
+
+const models = join(__dirname, '../fixtures/models')
+const demo = join(__dirname, '../../examples/demo-model')
 
 it('opens or refuses 2000 damaged checkpoints, and never fails otherwise', { timeout: 120_000 }, async () => {
   const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')
+  const { filesBesideWeights } = await import('../fuzz/tokenizer-mutations.mjs')
   const rssBefore = process.memoryUsage.rss()
-  const { cases, opened } = await fuzzCheckpoints({
-    models: join(__dirname, '../fixtures/models'),
-    openCheckpoint,
+  const outcomes = await fuzzCheckpoints({
+    models,
+    files: filesBesideWeights(demo),
+    ...{ openCheckpoint, planModel, loadGenerationAssets },
     seed: 1,
     more: (done) => done < 2000,
   })
-  expect(cases).toBe(2000)
-  // Both must happen often, or the damage is too heavy or too light to test anything.
-  expect(opened).toBeGreaterThan(200)
-  expect(cases - opened).toBeGreaterThan(800)
+  expect(outcomes.total).toBe(2000)
+  // All must happen often, or the damage is too heavy or too light to test anything.
+  expect(outcomes.of('planned, with texts')).toBeGreaterThan(400)
+  expect(outcomes.of('INVALID_CHECKPOINT')).toBeGreaterThan(600)
+  expect(outcomes.of('UNSUPPORTED_MODEL')).toBeGreaterThan(50)
   expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(600 * 2 ** 20)
 })
 
 it('loads and runs, or refuses, 1000 damaged checkpoints natively', { timeout: 120_000 }, async () => {
   const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')
   const { loadAndRun } = await import('../fuzz/load-and-run.mjs')
-  const { cases, opened } = await fuzzCheckpoints({
-    models: join(__dirname, '../fixtures/models'),
-    openCheckpoint,
+  const outcomes = await fuzzCheckpoints({
+    models,
+    ...{ openCheckpoint, planModel, loadGenerationAssets },
     load: loadAndRun(loadModel),
     seed: 2,
     more: (done) => done < 1000,
   })
-  expect(cases).toBe(1000)
-  expect(opened).toBeGreaterThan(100)
+  expect(outcomes.total).toBe(1000)
+  expect(outcomes.of('planned')).toBeGreaterThan(100)
 })

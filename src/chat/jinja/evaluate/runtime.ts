@@ -8,6 +8,8 @@ import { getAttribute, getItem } from './attributes'
 
 /** Longer needles are not left to indexOf, whose time can be the product of both lengths. */
 const LONG_NEEDLE = 32
+/** Items of a list that are made before they are charged. */
+const LIST_PIECE = 4096
 
 /** What one rendering carries along: its budget, its output, and Python's basic functions. */
 export class Runtime {
@@ -112,8 +114,12 @@ export class Runtime {
 
   /** `list(value)`. @throws PythonError TypeError */
   list(value: Value): Value[] {
-    const items = [...this.iterate(value)]
-    this.budget.items(items.length)
+    const items: Value[] = []
+    for (const item of this.iterate(value)) {
+      items.push(item)
+      if (items.length % LIST_PIECE === 0) this.budget.items(LIST_PIECE)
+    }
+    this.budget.items(items.length % LIST_PIECE)
     return items
   }
 

@@ -275,11 +275,17 @@ function translated(rt: Runtime, text: string, table: Value | undefined): string
     const int = entry === undefined ? undefined : intOf(entry)
     const by = entry === undefined ? char : entry === null ? '' : (textOf(entry) ?? undefined)
     if (by === undefined && int === undefined) throw typeError('character mapping must return integer, None or str')
-    const piece = by ?? String.fromCodePoint(Number(int))
+    const piece = by ?? characterOf(Number(int))
     rt.budget.text(piece.length)
     result += piece
   }
   return result
+}
+
+/** @throws PythonError ValueError */
+function characterOf(code: number): string {
+  if (code < 0 || code > 0x10ffff) throw valueError('character mapping must be in range(0x110000)')
+  return String.fromCodePoint(code)
 }
 
 function translationTable(rt: Runtime, [from, to, removed]: Bound): Value {

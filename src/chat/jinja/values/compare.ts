@@ -191,7 +191,7 @@ function isIterable(rt: Runtime, value: Value): boolean {
 
 /** A stable sort by a key, as Python's `sorted`. */
 export function sorted(rt: Runtime, items: readonly Value[], key: (item: Value) => Value, reverse: boolean): Value[] {
-  rt.budget.items(items.length * 2)
+  rt.budget.items(items.length * 8) // a pair and its places in three lists
   const keyed = items.map((item) => ({ item, key: key(item) }))
   const less = (a: Value, b: Value) => ordered(rt, '<', a, b)
   keyed.sort((a, b) => {

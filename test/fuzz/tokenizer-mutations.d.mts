@@ -1,0 +1,2 @@
+/** tokenizer.json, tokenizer_config.json and generation_config.json, with a small vocabulary of the one in the directory. */
+export function filesBesideWeights(directory: string): Map<string, string>
