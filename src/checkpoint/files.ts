@@ -83,12 +83,17 @@ export async function readExactly(
 }
 
 /**
- * The text of `bytes` bytes at `position`, read and decoded in pieces, so that a long one does not hold the event loop.
+ * The text of `bytes` bytes at `position` in pieces of a megabyte: to join those of a long one would hold the event loop.
  *
  * @param what - the text's name for messages
  * @throws BillfishError INVALID_CHECKPOINT where the file ends before that, or holds no UTF-8
  */
-export async function readText(file: FileHandle, position: number, bytes: number, what: string): Promise<string> {
+export async function readTextPieces(
+  file: FileHandle,
+  position: number,
+  bytes: number,
+  what: string,
+): Promise<string[]> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   const pieces: string[] = []
   for (let done = 0; done < bytes; done += PIECE) {
@@ -100,18 +105,18 @@ export async function readText(file: FileHandle, position: number, bytes: number
       throw invalidCheckpoint(`${what} is not valid UTF-8; download it again`, error)
     }
   }
-  return pieces.join('')
+  return pieces
 }
 
 /**
- * The text of a file, or undefined where there is no such file.
+ * The text of a file in pieces of a megabyte, or undefined where there is no such file.
  * @throws BillfishError INVALID_CHECKPOINT where it has more than `maxBytes` bytes, or is not UTF-8
  */
-export async function readTextFile(path: string, maxBytes: number): Promise<string | undefined> {
+export async function readTextFile(path: string, maxBytes: number): Promise<string[] | undefined> {
   try {
     return await withFile(path, async (file, bytes) => {
       if (bytes > maxBytes) throw invalidCheckpoint(`${path} has ${bytes} bytes; at most ${maxBytes} are read`)
-      return readText(file, 0, bytes, path)
+      return readTextPieces(file, 0, bytes, path)
     })
   } catch (error) {
     if (isMissing(error)) return undefined

@@ -13,6 +13,11 @@ export function quoted(text: string): string {
   return JSON.stringify(shown)
 }
 
+/** What a library or a checkpoint's own code says, as it may stand in a message: it may quote names of any length. */
+export function bounded(message: string): string {
+  return message.length > 2000 ? `${message.slice(0, 2000)}...` : message
+}
+
 /** A value as it may stand in a message: a short excerpt of its JSON, or of its text where it is no JSON. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing'

@@ -5,10 +5,11 @@ import { type JsonOptions, parseJsonInSlices, RefusedJson } from './sliced-json'
  * JSON from a checkpoint, which may be hostile: bounded as `limits` say, without holding the event loop, and without
  * silence about repeated keys.
  *
+ * @param text - whole or in pieces
  * @param what - the text's name for messages, such as a path
  * @throws BillfishError INVALID_CHECKPOINT
  */
-export async function parseJson(text: string, what: string, limits: JsonOptions): Promise<unknown> {
+export async function parseJson(text: string | readonly string[], what: string, limits: JsonOptions): Promise<unknown> {
   try {
     return await parseJsonInSlices(text, { uniqueKeys: true, ...limits })
   } catch (error) {

@@ -11,7 +11,7 @@
  * whatever the format forbids is refused here, with the numbers.
  */
 import type { TensorRef, TensorType } from '../native/weights'
-import { isMissing, readExactly, readText, withFile } from './files'
+import { isMissing, readExactly, readTextPieces, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject, parseJson } from './json'
 import { forEachInSlices, sortedInSlices } from './slices'
@@ -154,7 +154,7 @@ function checkMetadata(metadata: unknown, path: string): void {
  * @throws BillfishError INVALID_CHECKPOINT
  */
 async function parseHeader(
-  text: string,
+  text: readonly string[],
   file: number,
   path: string,
   headerBytes: number,
@@ -215,7 +215,7 @@ export async function readSafetensorsHeader(
           )
         }
         signal?.throwIfAborted()
-        const text = await readText(handle, 8, Number(headerBytes), `${path}: the safetensors header`)
+        const text = await readTextPieces(handle, 8, Number(headerBytes), `${path}: the safetensors header`)
         return await parseHeader(text, file, path, Number(headerBytes), fileBytes)
       },
       signal,

@@ -18,6 +18,8 @@ const SLICE_CHARACTERS = 512 * 1024
 const VIEW_LENGTH = 13
 /** Characters of white space in a row. */
 const MAX_SPACE = 1024 * 1024
+/** Characters of the longest number or word that the patterns below match, and one more. */
+const SCALAR_WINDOW = 2048
 /** No number has more digits, and without bounds a pattern takes memory for each. */
 const NUMBER = /-?(?:0|[1-9]\d{0,400})(?:\.\d{1,400})?(?:[eE][+-]?\d{1,400})?|true|false|null/y
 const NUMBER_OR_NOT_FINITE = new RegExp(`${NUMBER.source}|NaN|-?Infinity`, 'y')
@@ -58,8 +60,8 @@ const CLOSE_BRACE = 0x7d
  * JSON.parse more than a tenth of a second.
  * @throws SyntaxError, also for a text that holds more than it may
  */
-export async function parseJsonInSlices(text: string, options: JsonOptions = {}): Promise<unknown> {
-  const reading = new Reader(text, options).document()
+export async function parseJsonInSlices(text: string | readonly string[], options: JsonOptions = {}): Promise<unknown> {
+  const reading = new Reader(typeof text === 'string' ? [text] : text, options).document()
   for (;;) {
     const { done, value } = reading.next()
     if (done) return value
@@ -67,9 +69,19 @@ export async function parseJsonInSlices(text: string, options: JsonOptions = {})
   }
 }
 
-/** Methods that are generators yield between slices; what reads a single string, number or word is not one, for speed. */
+/**
+ * Walks through a window of the text: what has been read is left behind, and the next piece put on, where the window ends.
+ * So no string is made of tens of megabytes, which takes as many milliseconds.
+ *
+ * Methods that are generators yield between slices; what reads a single string, number or word is not one, for speed.
+ */
 class Reader {
+  /** The window; nothing outside of refill() may keep an index of it where that may have been called. */
+  private text = ''
   private at = 0
+  /** Characters that have been left behind. */
+  private before = 0
+  private nextPiece = 0
   private values = 0
   private sliceEnd = SLICE_CHARACTERS
   private readonly scalar: RegExp
@@ -79,7 +91,7 @@ class Reader {
   private readonly bulk: string | undefined
 
   constructor(
-    private readonly text: string,
+    private readonly pieces: readonly string[],
     private readonly options: JsonOptions,
   ) {
     this.scalar = new RegExp(options.nonFinite ? NUMBER_OR_NOT_FINITE : NUMBER)
@@ -139,8 +151,19 @@ class Reader {
   /** Counts a value; true if other events are due. */
   private endsSlice(): boolean {
     if (++this.values > this.maxValues) throw new RefusedJson(`has more than ${this.maxValues} values`)
-    if (this.values % SLICE !== 0 && this.at < this.sliceEnd) return false
-    this.sliceEnd = this.at + SLICE_CHARACTERS
+    const position = this.before + this.at
+    if (this.values % SLICE !== 0 && position < this.sliceEnd) return false
+    this.sliceEnd = position + SLICE_CHARACTERS
+    return true
+  }
+
+  /** Puts the next piece on the window, which then begins at `at`; false if there is none. */
+  private refill(): boolean {
+    const piece = this.pieces[this.nextPiece++]
+    if (piece === undefined) return false
+    this.text = this.text.slice(this.at) + piece
+    this.before += this.at
+    this.at = 0
     return true
   }
 
@@ -161,6 +184,7 @@ class Reader {
 
   private leaf(code: number): unknown {
     if (code === QUOTE) return this.string()
+    while (this.text.length - this.at < SCALAR_WINDOW && this.refill());
     this.scalar.lastIndex = this.at
     const word = this.scalar.exec(this.text)?.[0]
     if (word === undefined) throw this.unexpected()
@@ -169,20 +193,33 @@ class Reader {
   }
 
   private string(): string {
-    const { text } = this
-    const start = this.at + 1
-    let end = text.indexOf('"', start)
-    while (end >= 0 && this.isEscaped(end)) end = text.indexOf('"', end + 1)
-    if (end < 0) throw new SyntaxError(`a string without an end at position ${this.at}`)
-    if (end - start > MAX_STRING_LENGTH) throw new RefusedJson(`has a string of ${end - start} characters`)
+    let end = this.closingQuote()
+    while (end < 0) {
+      this.checkStringLength(this.text.length - this.at)
+      if (!this.refill()) throw new SyntaxError(`a string without an end at position ${this.before + this.at}`)
+      end = this.closingQuote()
+    }
     const from = this.at
+    const length = end - from - 1
+    this.checkStringLength(length)
     this.at = end + 1
-    if (end - start < VIEW_LENGTH) {
-      const raw = text.slice(start, end)
+    if (length < VIEW_LENGTH) {
+      const raw = this.text.slice(from + 1, end)
       // biome-ignore lint/suspicious/noControlCharactersInRegex: what JSON wants escaped
       if (!/[\\\u0000-\u001f]/.test(raw)) return raw
     }
-    return JSON.parse(text.slice(from, this.at))
+    return JSON.parse(this.text.slice(from, this.at))
+  }
+
+  /** Where the string at `at` ends; -1 if not within the window. */
+  private closingQuote(): number {
+    let end = this.text.indexOf('"', this.at + 1)
+    while (end >= 0 && this.isEscaped(end)) end = this.text.indexOf('"', end + 1)
+    return end
+  }
+
+  private checkStringLength(length: number): void {
+    if (length > MAX_STRING_LENGTH) throw new RefusedJson(`has a string of more than ${MAX_STRING_LENGTH} characters`)
   }
 
   /** Whether an odd number of backslashes stands before a quote: the others escape each other. */
@@ -194,18 +231,21 @@ class Reader {
 
   /** Goes to the next character that is not white space, and returns it; NaN at the end. */
   private skipSpace(): number {
-    const last = this.at + MAX_SPACE
-    for (;;) {
-      if (this.at > last) throw new RefusedJson(`has more than ${MAX_SPACE} characters of white space in a row`)
+    for (let spaces = 0; spaces <= MAX_SPACE; ) {
       const code = this.text.charCodeAt(this.at)
-      if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return code
-      this.at++
+      if (code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09) {
+        this.at++
+        spaces++
+      } else if (!Number.isNaN(code) || !this.refill()) {
+        return code
+      }
     }
+    throw new RefusedJson(`has more than ${MAX_SPACE} characters of white space in a row`)
   }
 
   private unexpected(): SyntaxError {
     const found = this.at < this.text.length ? JSON.stringify(this.text.slice(this.at, this.at + 20)) : 'the end'
-    return new SyntaxError(`unexpected ${found} at position ${this.at}`)
+    return new SyntaxError(`unexpected ${found} at position ${this.before + this.at}`)
   }
 }
 

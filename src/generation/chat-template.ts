@@ -188,7 +188,7 @@ async function findSources(
   const one = (path: string, source: string) => ({ path, sources: new Map([['default', source]]) })
   const jinjaPath = join(directory, 'chat_template.jinja')
   const jinja = await readTextFile(jinjaPath, MAX_TEMPLATE_BYTES)
-  if (jinja !== undefined) return one(jinjaPath, jinja)
+  if (jinja !== undefined) return one(jinjaPath, jinja.join(''))
 
   const path = join(directory, 'tokenizer_config.json')
   const template = (await readJsonObject(path, MAX_CONFIG_BYTES))?.chat_template ?? undefined

@@ -1,4 +1,4 @@
-import { invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { bounded, invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
@@ -32,7 +32,7 @@ export async function libraryEncoder(
   try {
     tokenizer = await construct(json, config, tables)
   } catch (error) {
-    throw invalidCheckpoint(`${path} cannot be read: ${(error as Error).message}`, error)
+    throw invalidCheckpoint(`${path} cannot be read: ${bounded((error as Error).message)}`, error)
   }
   return (text, { addSpecialTokens = true } = {}) => {
     const { ids, tokens } = encode(tokenizer, text, addSpecialTokens, path)
@@ -47,7 +47,7 @@ function encode(tokenizer: LibraryTokenizer, text: string, addSpecialTokens: boo
     return tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
   } catch (error) {
     if (error instanceof BillfishError) throw error
-    throw invalidCheckpoint(`${path} cannot encode this text: ${(error as Error).message}`, error)
+    throw invalidCheckpoint(`${path} cannot encode this text: ${bounded((error as Error).message)}`, error)
   }
 }
 

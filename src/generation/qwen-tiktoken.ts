@@ -1,14 +1,14 @@
 import { join } from 'node:path'
-import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { nextTurn, SLICE } from '../checkpoint/slices'
 import { bytePairMerge } from './byte-pair-merge'
 import { decodeTokens } from './detokenizer'
 import { LONGEST_TEXT } from './long-text'
+import { forEachLine, type LineLimits } from './text-file'
 import type { EncodingTokenizer, SpecialTokenTexts } from './types'
 
 export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'
-const MAX_BYTES = 64 * 1024 * 1024
+/** The released file has 151,643 lines in 2.6 MB. */
+const LIMITS: LineLimits = { bytes: 16 * 1024 * 1024, lines: 1 << 19, length: 4096 }
 
 /** After the ranks come these, then `<|extra_0|>` to `<|extra_204|>`: with the released 151643 ranks, 151643 and on. */
 const SPECIALS: readonly string[] = [
@@ -49,26 +49,26 @@ const PIECE = new RegExp(
  */
 export async function loadQwenTiktoken(directory: string): Promise<EncodingTokenizer | undefined> {
   const path = join(directory, QWEN_TIKTOKEN_FILE)
-  const text = await readTextFile(path, MAX_BYTES)
-  return text === undefined ? undefined : new QwenTokenizer(await parseRanks(text, path), path)
+  const ranks = await readRanks(path)
+  return ranks === undefined ? undefined : new QwenTokenizer(ranks, path)
 }
 
-/** Tokens as byte strings (each character one byte), by rank. */
-async function parseRanks(text: string, path: string): Promise<Map<string, number>> {
+/** Tokens as byte strings (each character one byte), by rank; undefined if there is no such file. */
+async function readRanks(path: string): Promise<Map<string, number> | undefined> {
   const invalid = (what: string) => invalidCheckpoint(`${path}: ${what}`)
   const ranks = new Map<string, number>()
-  for (const [index, line] of text.split('\n').entries()) {
-    if (line.trim() === '') continue
-    const match = /^([A-Za-z0-9+/]+={0,2}) (\d+)\r?$/.exec(line)
+  const exists = await forEachLine(path, LIMITS, (line, number) => {
+    if (line.trim() === '') return
+    const match = /^([A-Za-z0-9+/]+={0,2}) (\d+)$/.exec(line)
     if (match === null) {
-      throw invalid(`line ${index + 1} is not a base64 token and a rank: ${JSON.stringify(line.slice(0, 80))}`)
+      throw invalid(`line ${number} is not a base64 token and a rank: ${JSON.stringify(line.slice(0, 80))}`)
     }
     const rank = Number(match[2])
-    if (rank !== ranks.size) throw invalid(`line ${index + 1} has the rank ${rank}, but ${ranks.size} comes next`)
+    if (rank !== ranks.size) throw invalid(`line ${number} has the rank ${rank}, but ${ranks.size} comes next`)
     ranks.set(Buffer.from(match[1] as string, 'base64').toString('latin1'), rank)
-    if (ranks.size !== rank + 1) throw invalid(`line ${index + 1} repeats the token of rank ${ranks.size - 1} or below`)
-    if (rank % SLICE === SLICE - 1) await nextTurn()
-  }
+    if (ranks.size !== rank + 1) throw invalid(`line ${number} repeats the token of rank ${ranks.size - 1} or below`)
+  })
+  if (!exists) return undefined
   for (let byte = 0; byte < 256; byte++) {
     if (!ranks.has(String.fromCharCode(byte))) {
       throw invalid(`no token for the single byte ${byte}, so not every text can be encoded`)
@@ -79,7 +79,7 @@ async function parseRanks(text: string, path: string): Promise<Map<string, numbe
 
 class QwenTokenizer implements EncodingTokenizer {
   readonly file: string
-  readonly fileBytes = MAX_BYTES
+  readonly fileBytes = LIMITS.bytes
   readonly growth = 1
   readonly longestText = LONGEST_TEXT
   readonly vocabularySize: number

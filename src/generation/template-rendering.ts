@@ -3,6 +3,7 @@ import { PythonError, TemplateSyntaxError } from '../chat/jinja/errors'
 import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/jinja/template'
 import { fromTransferable, type Transferable, toTransferable } from '../chat/jinja/values/transfer'
 import type { Value } from '../chat/jinja/values/values'
+import { bounded } from '../checkpoint/invalid'
 import { BillfishError, type ErrorCode } from '../errors'
 
 /** What macros and values may nest: more would be more than the stack that a caller leaves. */
@@ -18,7 +19,7 @@ export const EVENT_LOOP_LIMITS: BudgetLimits = { steps: 200_000, bytes: 8 << 20,
 export const WARM_UP_LIMITS: BudgetLimits = { steps: 20_000, bytes: 1 << 20, depth: DEPTH, milliseconds: 5 }
 
 /** What a template may take on a thread: conversations of 10,000 messages take a tenth of it. */
-export const THREAD_LIMITS: BudgetLimits = { steps: 10_000_000, bytes: 32 << 20, depth: DEPTH, milliseconds: 1200 }
+export const THREAD_LIMITS: BudgetLimits = { steps: 10_000_000, bytes: 32 << 20, depth: DEPTH, milliseconds: 1000 }
 
 /** What a template may take where a caller waits for the text itself. */
 export const WAITING_LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 << 20, depth: DEPTH, milliseconds: 300 }
@@ -101,10 +102,4 @@ function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
     }
     throw error
   }
-}
-
-/** What a template says or holds, as it may stand in a message: its names may have any length. */
-function bounded(text: string): string {
-  const longest = 2000
-  return text.length > longest ? `${text.slice(0, longest)}...` : text
 }

@@ -2,6 +2,7 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { parseJsonInSlices, RefusedJson } from '../checkpoint/sliced-json'
+import { nextTurn, SLICE } from '../checkpoint/slices'
 
 /**
  * The JSON object in a tokenizer's file, or undefined if there is no such file. It is read in slices, so that the
@@ -25,4 +26,50 @@ export async function readJsonObject(
   }
   if (!isObject(value)) throw invalidCheckpoint(`${path} must hold a JSON object`)
   return value
+}
+
+/** What a file of one token, or one merge, a line may have. */
+export interface LineLimits {
+  readonly bytes: number
+  readonly lines: number
+  /** Characters of a line. */
+  readonly length: number
+}
+
+/**
+ * Calls `body` for each line of a file, without its end (`\n` or `\r\n`), and with its number, counted from 1. Other events
+ * have their turn meanwhile.
+ * @returns whether there is such a file
+ * @throws BillfishError INVALID_CHECKPOINT; what `body` throws
+ */
+export async function forEachLine(
+  path: string,
+  limits: LineLimits,
+  body: (line: string, number: number) => void,
+): Promise<boolean> {
+  const pieces = await readTextFile(path, limits.bytes)
+  if (pieces === undefined) return false
+  let number = 0
+  const take = (line: string) => {
+    if (++number > limits.lines) throw invalidCheckpoint(`${path} has more than ${limits.lines} lines`)
+    if (line.length > limits.length) {
+      throw invalidCheckpoint(`${path}: line ${number} has more than ${limits.length} characters`)
+    }
+    body(line.endsWith('\r') ? line.slice(0, -1) : line, number)
+  }
+  let rest = ''
+  for (const piece of pieces) {
+    if (rest.length > limits.length) break // which take() says
+    const text = rest + piece
+    let start = 0
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
+      take(text.slice(start, end))
+      start = end + 1
+      if (number % SLICE === 0) await nextTurn()
+    }
+    rest = text.slice(start)
+    await nextTurn()
+  }
+  if (rest !== '') take(rest)
+  return true
 }

@@ -4,6 +4,7 @@ import { type MessagePort, parentPort, type TransferListItem, workerData } from 
 import { BillfishError } from '../errors'
 import { performRendering, TemplateCache } from './template-rendering'
 import type { TextReply, TextTask, TextWork } from './text-worker'
+import { ownSchedule } from './thread-clock'
 import { loadTokenizer } from './tokenizer'
 import type { EncodingTokenizer } from './types'
 
@@ -42,4 +43,4 @@ async function reply({ kind, input }: TextTask): Promise<void> {
 }
 
 port.on('message', (task: TextTask) => void reply(task))
-port.postMessage({ started: true } satisfies TextReply)
+port.postMessage({ started: true, schedule: ownSchedule() } satisfies TextReply)

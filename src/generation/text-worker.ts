@@ -4,6 +4,7 @@ import { invalidCheckpoint } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
 import { checkLength, LONGEST_TEXT, type LongText, type TextLimit } from './long-text'
 import { type Rendering, THREAD_LIMITS } from './template-rendering'
+import { Deadline, encodingDurations, loadingDurations, type WorkTerms } from './work-terms'
 
 /** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
 export interface TextWork {
@@ -24,19 +25,9 @@ export type TextTask = {
 
 /** A message of the thread: first that it has started, then one answer to each task. */
 export type TextReply =
-  | { readonly started: true }
+  | { readonly started: true; readonly schedule: string | undefined }
   | { readonly output: TextWork[keyof TextWork]['output'] }
   | { readonly error: { readonly code: BillfishError['code']; readonly message: string } }
-
-/** What a piece of work may take, and how errors speak of it. */
-export interface WorkTerms {
-  /** From when the thread begins with it. */
-  readonly milliseconds: number
-  /** The file of the checkpoint that decides how long it takes. */
-  readonly file: string
-  /** Such as `tokenizing a text of 60 characters`. */
-  readonly what: string
-}
 
 /** Work under way. */
 export interface Work<Output> {
@@ -62,6 +53,8 @@ interface Thread {
   started: boolean
   /** Whether it has loaded the tokenizer. */
   loaded: boolean
+  /** Its {@link ownSchedule}. */
+  schedule: string | undefined
 }
 
 /**
@@ -72,12 +65,10 @@ interface Thread {
  * by itself.
  */
 const HEAP_MIB = 1024
-/** What a short piece of work may take: a thousand times what it does take, since other processes want the cores too. */
-const LEAST_MILLISECONDS = 1500
-/** A tenth of the slowest that a tokenizer has been measured at, a megabyte without a space on a busy machine. */
-const ENCODED_BYTES_A_MILLISECOND = 10
-/** A tenth of what a busy machine does. */
-const LOADED_BYTES_A_MILLISECOND = 400
+/** Milliseconds between two looks at work that is nearly overdue. */
+const LEAST_WAIT = 5
+/** How long a thread may be overdue with ending a template by itself. */
+const RENDERING_RESERVE = 400
 /** Where it is not known how large the tokenizer's file is, it may be as large as one can be. */
 const UNKNOWN_FILE_BYTES = 64 * 1024 * 1024
 
@@ -164,7 +155,7 @@ export class TextWorker {
   encode(input: LongText): Work<Int32Array> {
     checkLength(input.text, this.#limit)
     return this.run('encode', input, {
-      milliseconds: LEAST_MILLISECONDS + Buffer.byteLength(input.text) / ENCODED_BYTES_A_MILLISECOND,
+      ...encodingDurations(Buffer.byteLength(input.text)),
       file: this.#limit.file,
       what: `tokenizing a text of ${input.text.length} characters`,
     })
@@ -173,7 +164,8 @@ export class TextWorker {
   /** The text that a chat template makes. */
   render(input: Rendering): Work<string> {
     return this.run('render', input, {
-      milliseconds: THREAD_LIMITS.milliseconds + LEAST_MILLISECONDS, // the budget ends it first
+      milliseconds: THREAD_LIMITS.milliseconds + RENDERING_RESERVE, // the budget ends it first
+      computing: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
       file: input.path,
       what: 'rendering the chat template',
     })
@@ -196,8 +188,7 @@ export class TextWorker {
 
   #loadingTerms(): WorkTerms {
     const { file, fileBytes } = this.#limit
-    const milliseconds = LEAST_MILLISECONDS + fileBytes / LOADED_BYTES_A_MILLISECOND
-    return { milliseconds, file, what: 'loading the tokenizer' }
+    return { ...loadingDurations(fileBytes), file, what: 'loading the tokenizer' }
   }
 
   #cancel(request: Request, error: unknown): void {
@@ -263,7 +254,7 @@ export class TextWorker {
     }
     worker.on('error', () => {}) // between pieces of work there is nobody to tell; during one, answer() does
     abandoned.register(this, worker, worker)
-    this.#thread = { worker, started: false, loaded: false }
+    this.#thread = { worker, started: false, loaded: false, schedule: undefined }
     return this.#thread
   }
 
@@ -296,15 +287,25 @@ async function answer(
   const { worker } = thread
   const { promise, resolve, reject } = withResolvers<TextWork[keyof TextWork]['output']>()
   let timer: NodeJS.Timeout | undefined
-  const overdue = () => reject(new ThreadLost(tooLong(terms)))
+  let settled = false
   const begin = () => {
     worker.postMessage(task)
+    const deadline = new Deadline(terms, thread.schedule)
+    const check = () => {
+      if (settled) return
+      if (deadline.remaining <= 0) reject(new ThreadLost(deadline.error()))
+      else wait()
+    }
     // After setImmediate(): an answer may have come while something else held this event loop.
-    timer = setTimeout(() => setImmediate(overdue), terms.milliseconds)
+    const wait = () => {
+      timer = setTimeout(() => setImmediate(check), Math.max(deadline.remaining, LEAST_WAIT))
+    }
+    wait()
   }
   const onMessage = (reply: TextReply) => {
     if ('started' in reply) {
       thread.started = true
+      thread.schedule = reply.schedule
       begin()
     } else if ('error' in reply) {
       reject(new BillfishError(reply.error.code, reply.error.message))
@@ -322,16 +323,10 @@ async function answer(
   try {
     return await Promise.race([promise, cancelled])
   } finally {
+    settled = true
     clearTimeout(timer)
     worker.off('message', onMessage).off('error', onError).off('exit', onExit)
   }
-}
-
-function tooLong({ file, what, milliseconds }: WorkTerms): BillfishError {
-  return invalidCheckpoint(
-    `${file}: ${what} took more than ${Math.round(milliseconds)} ms and was ended. No text of this length takes so long ` +
-      'unless the file makes it so: compare it with the released checkpoint',
-  )
 }
 
 function tooLarge({ file, what }: WorkTerms): BillfishError {

@@ -59,7 +59,7 @@ async function readTokenizer(
   const pipeline = examinePipeline(json, file)
   const { growth, linear } = pipeline
   const longestText = linear ? LONGEST_TEXT : growth > MAX_GROWTH ? 0 : Math.floor(LONGEST_UNKNOWN_TEXT / growth)
-  const tables = await tokenTables(json)
+  const tables = await tokenTables(json, config)
   const encode = encodes(pipeline) && longestText > 0 ? await libraryEncoder(json, config, tables, file) : undefined
   return new Vocabulary(json, config, tables, { file, fileBytes: (await stat(file)).size, growth, longestText, encode })
 }

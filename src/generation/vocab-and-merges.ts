@@ -1,17 +1,16 @@
 import { join } from 'node:path'
-import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { nextTurn, SLICE } from '../checkpoint/slices'
-import { readJsonObject } from './text-file'
-import { tokenText } from './vocabulary'
+import { forEachInSlices, sortedInSlices } from '../checkpoint/slices'
+import { forEachLine, type LineLimits, readJsonObject } from './text-file'
+import { MAX_TOKEN_LENGTH, tokenText } from './vocabulary'
 
 export const VOCAB_FILE = 'vocab.json'
 export const MERGES_FILE = 'merges.txt'
 /** Ten times the largest in use. */
 const MAX_BYTES = 32 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
-const MAX_MERGES = 1 << 20
+const MERGES_LIMITS: LineLimits = { bytes: MAX_BYTES, lines: 1 << 20, length: 2 * MAX_TOKEN_LENGTH + 2 }
 
 /** What transformers' class of a byte-level vocabulary adds to its two files. */
 interface TokenizerClass {
@@ -69,8 +68,8 @@ export async function readVocabAndMerges(
 ): Promise<{ file: string; contents: Record<string, unknown>; config: Record<string, unknown> } | undefined> {
   const file = join(directory, VOCAB_FILE)
   const mergesFile = join(directory, MERGES_FILE)
-  const mergesText = await readTextFile(mergesFile, MAX_BYTES)
-  if (mergesText === undefined) return undefined
+  const merges = await readMerges(mergesFile)
+  if (merges === undefined) return undefined
   const vocab = (await readJsonObject(file, MAX_BYTES, '')) as unknown as Map<string, unknown> | undefined
   if (vocab === undefined) return undefined
 
@@ -90,12 +89,12 @@ export async function readVocabAndMerges(
     file,
     config,
     contents: {
-      added_tokens: addedTokens(declared, config, vocab),
+      added_tokens: await addedTokens(declared, config, vocab),
       normalizer: tokenizerClass.normalizer,
       pre_tokenizer: tokenizerClass.preTokenizer(config.add_prefix_space === true),
       post_processor: postProcessor(config),
       decoder: { type: 'ByteLevel' },
-      model: { type: 'BPE', vocab, merges: await parseMerges(mergesText, mergesFile) },
+      model: { type: 'BPE', vocab, merges },
     },
   }
 }
@@ -137,28 +136,28 @@ function declaredByText(tokens: Record<string, unknown>, file: string): Declared
 }
 
 /** All added tokens: those declared, and special tokens that are only named, which take the next free ids. */
-function addedTokens(
+async function addedTokens(
   declared: readonly DeclaredToken[],
   config: Record<string, unknown>,
   vocab: ReadonlyMap<string, unknown>,
-): Record<string, unknown>[] {
+): Promise<Record<string, unknown>[]> {
   const extra = config.extra_special_tokens ?? config.additional_special_tokens
-  const special = new Set(
-    [...SPECIAL_NAMES.map((name) => config[name]), ...(Array.isArray(extra) ? extra : [])]
-      .map(tokenText)
-      .filter((text) => text !== undefined),
-  )
+  const special = new Set<string>()
+  const named = [...SPECIAL_NAMES.map((name) => config[name]), ...(Array.isArray(extra) ? extra : [])]
+  await forEachInSlices(named, (token) => {
+    const text = tokenText(token)
+    if (text !== undefined) special.add(text)
+  })
   const added = new Map<string, Record<string, unknown>>()
   let next = vocab.size
-  for (const token of [...declared].sort((a, b) => a.id - b.id)) {
+  await forEachInSlices(await sortedInSlices(declared, (a, b) => a.id - b.id), (token) => {
     next = Math.max(next, token.id + 1)
     const isSpecial = token.special === true || special.has(token.content)
     added.set(token.content, { ...token, id: vocab.get(token.content) ?? token.id, special: isSpecial })
-  }
-  for (const content of special) {
-    if (added.has(content)) continue
-    added.set(content, { content, id: vocab.get(content) ?? next++, special: true })
-  }
+  })
+  await forEachInSlices(special, (content) => {
+    if (!added.has(content)) added.set(content, { content, id: vocab.get(content) ?? next++, special: true })
+  })
   return [...added.values()]
 }
 
@@ -175,18 +174,10 @@ function postProcessor(config: Record<string, unknown>): Record<string, unknown>
   return { type: 'TemplateProcessing', single, pair: [], special_tokens: {} }
 }
 
-async function parseMerges(text: string, file: string): Promise<string[]> {
+async function readMerges(file: string): Promise<string[] | undefined> {
   const merges: string[] = []
-  let lines = 0
-  for (let start = 0; start < text.length; ) {
-    const end = text.indexOf('\n', start)
-    const stop = end < 0 ? text.length : end
-    const line = text.slice(start, text[stop - 1] === '\r' ? stop - 1 : stop)
-    start = stop + 1
-    if (++lines > MAX_MERGES) throw invalidCheckpoint(`${file} has more than ${MAX_MERGES} lines`)
-    if (lines % SLICE === 0) await nextTurn()
-    if (line === '' || line.startsWith('#version')) continue
-    merges.push(line)
-  }
-  return merges
+  const exists = await forEachLine(file, MERGES_LIMITS, (line) => {
+    if (line !== '' && !line.startsWith('#version')) merges.push(line)
+  })
+  return exists ? merges : undefined
 }

@@ -1,6 +1,6 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { nextTurn, SLICE } from '../checkpoint/slices'
+import { forEachInSlices, nextTurn, SLICE } from '../checkpoint/slices'
 import { decodeTokens } from './detokenizer'
 import type { TextLimit } from './long-text'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
@@ -39,13 +39,13 @@ export async function checkVocabulary(json: Record<string, unknown>, path: strin
     throw invalid(`${added.length} added tokens; at most ${MAX_ADDED_TOKENS} can be read`)
   }
   let characters = 0
-  for (const token of added) {
+  await forEachInSlices(added, (token) => {
     if (!isObject(token) || typeof token.content !== 'string' || !isTokenId(token.id)) {
       throw invalid(`added token ${shown(token)} must have a string content and an id`)
     }
     if (token.content.length > MAX_TOKEN_LENGTH) throw invalid(tooLong('added_tokens', token.content))
     characters += token.content.length
-  }
+  })
   if (characters > MAX_ADDED_CHARACTERS) {
     throw invalid(`added tokens of ${characters} characters together; at most ${MAX_ADDED_CHARACTERS} can be read`)
   }
@@ -122,13 +122,8 @@ export class Vocabulary implements Tokenizer {
     this.leadingSpacesToStrip = this.#spelling.leadingSpacesToStrip
     this.vocabularySize = tables.tokens.length
     this.specialTokens = specialTokenTexts(config)
-    this.#addedIds = new Set(json.added_tokens.map(({ id }) => id))
-    const special = new Set(json.added_tokens.filter((token) => token.special).map(({ id }) => id))
-    for (const token of additionalSpecialTokens(config)) {
-      const id = tables.ids.get(token)
-      if (id !== undefined) special.add(id)
-    }
-    this.specialIds = special
+    this.#addedIds = tables.addedIds
+    this.specialIds = tables.specialIds
   }
 
   decode(ids: readonly number[], { skipSpecialTokens = false }: { readonly skipSpecialTokens?: boolean } = {}): string {
@@ -153,10 +148,18 @@ export interface TokenTables {
   readonly ids: Map<string, number>
   /** By id; some ids may have none. */
   readonly tokens: string[]
+  readonly addedIds: ReadonlySet<number>
+  readonly specialIds: ReadonlySet<number>
 }
 
-/** The tables of a vocabulary; where an added token names a token or an id of it, the added one counts. */
-export async function tokenTables({ model, added_tokens }: TokenizerJson): Promise<TokenTables> {
+/**
+ * The tables of a vocabulary; where an added token names a token or an id of it, the added one counts.
+ * @param config tokenizer_config.json, which may name further special tokens
+ */
+export async function tokenTables(
+  { model, added_tokens }: TokenizerJson,
+  config: Record<string, unknown>,
+): Promise<TokenTables> {
   const { vocab } = model
   const size = vocab instanceof Map ? vocab.size : (vocab as readonly unknown[]).length
   const ids = vocab instanceof Map ? (vocab as Map<string, number>) : new Map<string, number>()
@@ -167,11 +170,21 @@ export async function tokenTables({ model, added_tokens }: TokenizerJson): Promi
     tokens[id] = token
     if (++filled % SLICE === 0) await nextTurn()
   }
-  for (const { id, content } of added_tokens) {
+  const addedIds = new Set<number>()
+  const specialIds = new Set<number>()
+  await forEachInSlices(added_tokens, ({ id, content, special }) => {
     ids.set(content, id)
     tokens[id] = content
-  }
-  return { ids, tokens }
+    addedIds.add(id)
+    if (special) specialIds.add(id)
+  })
+  const more = config.additional_special_tokens
+  await forEachInSlices(Array.isArray(more) ? more.slice(0, MAX_ADDED_TOKENS) : [], (token) => {
+    const text = tokenText(token)
+    const id = text === undefined ? undefined : ids.get(text)
+    if (id !== undefined) specialIds.add(id)
+  })
+  return { ids, tokens, addedIds, specialIds }
 }
 
 /** `"eos_token": "<|im_end|>"`, or the older `"eos_token": {"content": "<|im_end|>", ...}`. */
@@ -187,13 +200,4 @@ function specialTokenTexts(config: Record<string, unknown>): SpecialTokenTexts {
     if (text !== undefined) texts[name] = text
   }
   return texts
-}
-
-function additionalSpecialTokens(config: Record<string, unknown>): string[] {
-  const tokens = config.additional_special_tokens
-  if (!Array.isArray(tokens)) return []
-  return tokens
-    .slice(0, MAX_ADDED_TOKENS)
-    .map(tokenText)
-    .filter((text) => text !== undefined)
 }

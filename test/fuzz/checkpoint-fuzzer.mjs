@@ -18,13 +18,13 @@ import { join } from 'node:path'
 import { mutateBytes, mutateJson, mutateSafetensors } from './mutations.mjs'
 import { kindOfRefusal, Outcomes } from './outcomes.mjs'
 import { Random } from './random.mjs'
+import { Stopwatch } from './stopwatch.mjs'
 import { temporaryFolder } from './temporary-folder.mjs'
 
-const MAX_MILLISECONDS = 2000
 const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL']
 const PLAN_OPTIONS = { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 }
-/** Of the tokenizer that the fuzzer adds. */
-const VOCABULARY = 320
+/** More than any of the models has. */
+const VOCABULARY = 1024
 const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1 }
 
 /** The files of every model in the folder that belong to the checkpoint. */
@@ -200,12 +200,11 @@ export async function fuzzCheckpoints({ models: folder, files, seed, first = 0, 
     const model = random.pick(models)
     const directory = directories.get(model)
     const done = directory.damage(random, write)
-    const start = performance.now()
+    const watch = new Stopwatch()
     try {
       const kind = await runCase(directory.path, subject)
-      const milliseconds = performance.now() - start
+      const milliseconds = watch.read()
       outcomes.add(kind, number, milliseconds)
-      if (milliseconds > MAX_MILLISECONDS) throw new Error(`it took ${Math.round(milliseconds)} ms`)
     } catch (error) {
       const what = `Case ${number} with seed ${seed} (${done}) failed, its files are in ${directory.path}`
       throw new Error(`${what}: ${String(error?.stack ?? error).slice(0, 2000)}`, { cause: error })

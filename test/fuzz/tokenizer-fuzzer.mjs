@@ -6,16 +6,18 @@
  * than PATIENCE there ends the thread, as the package would after its own, longer patience; and every SAMPLE-th case is
  * given to the package as a user gives it, with its thread and its patience.
  */
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { kindOfRefusal, Outcomes } from './outcomes.mjs'
+import { Stopwatch } from './stopwatch.mjs'
 import { temporaryFolder } from './temporary-folder.mjs'
 import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
 
 const PATIENCE = 400
 const SAMPLE = 250
-const MAX_MILLISECONDS = 2000
 const HEAP_MIB = 512
 
 /**
@@ -32,7 +34,6 @@ export async function fuzzTokenizers({ files, dist, loadTokenizer, seed, first =
   const [onThread, asUsers] = ['on-thread', 'as-users'].map((name) => join(folder, name))
   mkdirSync(onThread)
   mkdirSync(asUsers)
-  const startThread = (from) => new CaseThread({ dist, directory: onThread, files, seed, first: from, sample: SAMPLE })
   const outcomes = new Outcomes()
   let thread
   let number = first
@@ -43,15 +44,15 @@ export async function fuzzTokenizers({ files, dist, loadTokenizer, seed, first =
         outcomes.add(kind, number, milliseconds)
         continue
       }
-      thread ??= startThread(number)
-      const report = await thread.next()
+      thread ??= new CaseThread({ dist, directory: onThread, files, seed })
+      const report = await thread.run(number)
       if (report === undefined) {
         await thread.end()
         thread = undefined
         outcomes.add(`ended after ${PATIENCE} ms`, number, PATIENCE)
         continue
       }
-      if (report.failure !== undefined) throw new Error(`${report.done}: ${report.failure}`)
+      if (report.failure !== undefined) throw new Error(report.failure)
       outcomes.add(report.kind, number, report.milliseconds)
     }
   } catch (error) {
@@ -64,39 +65,39 @@ export async function fuzzTokenizers({ files, dist, loadTokenizer, seed, first =
   return outcomes
 }
 
-/** A thread that runs cases, and their reports in order. */
+/** A thread that runs cases. */
 class CaseThread {
-  #reports = []
-  #wake = () => {}
   #worker
   #ready
+  #take = () => {}
+  #processorTime
 
   constructor(workerData) {
+    const { processorTime } = createRequire(import.meta.url)(join(workerData.dist, 'generation/thread-clock.js'))
+    this.#processorTime = processorTime
     const resourceLimits = { maxOldGenerationSizeMb: HEAP_MIB }
     this.#worker = new Worker(new URL('tokenizer-thread.mjs', import.meta.url), { workerData, resourceLimits })
-    this.#ready = new Promise((resolve) => {
-      const take = (report) => {
-        resolve()
-        if (report !== 'ready') this.#reports.push(report)
-        this.#wake()
-      }
-      this.#worker.on('message', take)
-      this.#worker.on('error', (error) => take({ failure: String(error?.stack ?? error), done: 'the thread has died' }))
-    })
+    this.#ready = once(this.#worker, 'message')
+    this.#worker.on('message', (report) => this.#take(report))
+    this.#worker.on('error', (error) => this.#take({ failure: String(error?.stack ?? error) }))
   }
 
-  /** The next report; undefined if its case takes too long. */
-  async next() {
-    await this.#ready
-    if (this.#reports.length === 0) {
-      let timer
-      await new Promise((resolve) => {
-        this.#wake = resolve
-        timer = setTimeout(resolve, PATIENCE)
-      })
-      clearTimeout(timer)
-    }
-    return this.#reports.shift()
+  /** What became of a case; undefined if it takes too long. */
+  async run(number) {
+    const [schedule] = await this.#ready
+    const computed = () => this.#processorTime(schedule) ?? performance.now()
+    const until = computed() + PATIENCE
+    let timer
+    const report = await new Promise((resolve) => {
+      this.#take = resolve
+      const wait = () => {
+        timer = setTimeout(() => (computed() < until ? wait() : resolve()), Math.max(until - computed(), 10))
+      }
+      wait()
+      this.#worker.postMessage(number)
+    })
+    clearTimeout(timer)
+    return report
   }
 
   async end() {
@@ -105,11 +106,10 @@ class CaseThread {
 }
 
 async function runAsUsersDo(loadTokenizer, directory, files, seed, number) {
-  const { done, ...texts } = writeCase(directory, files, seed, number)
-  const start = performance.now()
+  const texts = writeCase(directory, files, seed, number)
+  const watch = new Stopwatch()
   const kind = await asUsersDo(loadTokenizer, directory, texts)
-  const milliseconds = performance.now() - start
-  if (milliseconds > MAX_MILLISECONDS) throw new Error(`${done}: it took ${Math.round(milliseconds)} ms`)
+  const milliseconds = watch.read()
   return { kind, milliseconds }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Runs cases of the tokenizer fuzzer, and posts what became of each. It runs the code that a generation runs: what encodes
+ * Runs the cases of the tokenizer fuzzer whose numbers it is sent, and posts what became of each. It runs the code that a generation runs: what encodes
  * on the event loop, if the package would encode there, else what encodes on the package's own thread.
  */
 import { createRequire } from 'node:module'
@@ -9,8 +9,10 @@ import { tidy } from './memory.mjs'
 import { kindOfRefusal } from './outcomes.mjs'
 import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
 
-const { dist, directory, files, seed, first, sample } = workerData
-const { findTokenizer, loadTokenizer } = createRequire(import.meta.url)(join(dist, 'generation/tokenizer.js'))
+const { dist, directory, files, seed } = workerData
+const require = createRequire(import.meta.url)
+const { findTokenizer, loadTokenizer } = require(join(dist, 'generation/tokenizer.js'))
+const { ownSchedule } = require(join(dist, 'generation/thread-clock.js'))
 /** Of short texts, where everything else waits. */
 const MAX_HELD_MILLISECONDS = 100
 
@@ -29,9 +31,7 @@ async function runCase({ text, addSpecialTokens }) {
   return here ? 'encoded on the event loop' : 'encoded on a thread'
 }
 
-parentPort.postMessage('ready')
-for (let number = first; ; number++) {
-  if (number % sample === 0) continue // these are run as users do
+async function report(number) {
   const { done, ...texts } = writeCase(directory, files, seed, number)
   const start = performance.now()
   let kind
@@ -41,10 +41,14 @@ for (let number = first; ; number++) {
     try {
       kind = kindOfRefusal(error, REFUSALS)
     } catch {
-      parentPort.postMessage({ number, done, failure: String(error?.stack ?? error).slice(0, 2000) })
-      break
+      return { failure: `${done}: ${String(error?.stack ?? error).slice(0, 2000)}` }
     }
   }
-  parentPort.postMessage({ number, kind, milliseconds: performance.now() - start })
-  tidy()
+  return { kind, milliseconds: performance.now() - start }
 }
+
+parentPort.on('message', async (number) => {
+  parentPort.postMessage(await report(number))
+  tidy()
+})
+parentPort.postMessage(ownSchedule())

@@ -95,6 +95,9 @@ export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
   'a number of a million digits': () => raw(`{"x":${'9'.repeat(1e6)}}`),
   'a string of ten megabytes': () => raw(`{"x":"${'x'.repeat(1e7)}"}`),
   'a string that never ends': () => raw(`{"x":"${'\\\\'.repeat(2e6)}`),
+  'forty megabytes of long strings': () => raw(`{${times(20, (i) => `"k${i}":"${'x'.repeat(2e6)}"`).join()}}`),
+  'forty megabytes of numbers': () =>
+    raw(`{${times(200, (i) => `"k${i}":[${times(6000, () => '9'.repeat(32)).join()}]`).join()}}`),
   'a file of seventy megabytes': () => raw(' '.repeat(7e7)),
   'a million additional special tokens': () => ({
     'tokenizer.json': tokenizer,
@@ -109,6 +112,9 @@ export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
     'merges.txt': '\n'.repeat(3e7),
     'tokenizer_config.json': config,
   }),
+  'ranks of nothing but lines': () => ({ 'qwen.tiktoken': '\n'.repeat(1.6e7) }),
+  'ranks of millions of tokens': () => ({ 'qwen.tiktoken': times(1e6, (i) => `QUJD ${i}`).join('\n') }),
+  'a rank of megabytes': () => ({ 'qwen.tiktoken': `${'QUJD'.repeat(2e6)} 0` }),
   'declared tokens beyond all': () => ({
     'vocab.json': { a: 0 },
     'merges.txt': '',

@@ -1,11 +1,15 @@
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { loadGenerationAssets } from '../../src/generation/assets'
 import { loadModel, planModel } from '../../src/index'
 
 const models = join(__dirname, '../fixtures/models')
 const demo = join(__dirname, '../../examples/demo-model')
+
+beforeAll(() => {
+  vi.spyOn(process, 'emitWarning').mockReturnValue() // thousands of configs that contradict their tensors
+})
 
 it('opens or refuses 2000 damaged checkpoints, and never fails otherwise', { timeout: 120_000 }, async () => {
   const { fuzzCheckpoints } = await import('../fuzz/checkpoint-fuzzer.mjs')

@@ -63,16 +63,16 @@ function report(place: string): Promise<Report> {
 
 test.each(Object.entries(hostileTokenizers))(
   '%s: a result or an error, soon and in little memory',
-  async (_, files) => {
+  async (name, files) => {
     const place = await mkdtemp(join(directory, 'case-'))
-    for (const [name, content] of Object.entries(files())) {
-      await writeFile(join(place, name), typeof content === 'string' ? content : JSON.stringify(content))
+    for (const [file, content] of Object.entries(files())) {
+      await writeFile(join(place, file), typeof content === 'string' ? content : JSON.stringify(content))
     }
     const { outcomes, milliseconds, held, megabytes } = await report(place)
-    console.log(outcomes, milliseconds | 0, held | 0, megabytes | 0)
     for (const outcome of outcomes) expect(outcome).toMatch(/^(ok|decoded \d+|INVALID_CHECKPOINT)$/)
     expect(milliseconds, 'milliseconds').toBeLessThan(6000)
-    expect(held, 'held').toBeLessThan(100)
+    // The strings of a large file are read in pieces; a Map of half a million tokens cannot be made in pieces.
+    expect(held, 'held').toBeLessThan(name.startsWith('forty megabytes') ? 40 : 100)
     expect(megabytes, 'megabytes').toBeLessThan(512)
   },
   30_000,

@@ -55,10 +55,22 @@ async function outcome(parse: () => unknown): Promise<unknown> {
   }
 }
 
+/** The text, cut anywhere. */
+function piecesOf(text: string): string[] {
+  const pieces: string[] = []
+  for (let at = 0; at < text.length; ) {
+    const length = random(random(2) ? 3 : 40)
+    pieces.push(text.slice(at, at + length))
+    at += length
+  }
+  return pieces
+}
+
 test('gives what JSON.parse gives', async () => {
   for (let round = 0; round < 3000; round++) {
     const text = pick(spaces) + randomJson(5) + pick(spaces)
     expect(await parseJsonInSlices(text), text).toEqual(JSON.parse(text))
+    expect(await parseJsonInSlices(piecesOf(text)), text).toEqual(JSON.parse(text))
   }
 })
 
@@ -74,6 +86,7 @@ test('refuses what JSON.parse refuses', async () => {
     const expected = await outcome(() => JSON.parse(text))
     if (expected === 'SyntaxError') refused++
     expect(await outcome(() => parseJsonInSlices(text)), text).toEqual(expected)
+    expect(await outcome(() => parseJsonInSlices(piecesOf(text))), text).toEqual(expected)
   }
   expect(refused).toBeGreaterThan(1000)
   expect(refused).toBeLessThan(5900)
@@ -128,6 +141,17 @@ test('other events have their turn', async () => {
   clearImmediate(immediate)
   expect(value).toEqual(JSON.parse(text))
   expect(turns).toBeGreaterThan(20)
+})
+
+test('a text in pieces is told of as the whole text is', async () => {
+  const pieces = ['[1, ', '"ab', 'c", x', ']']
+  await expect(parseJsonInSlices(pieces)).rejects.toThrow('unexpected "x]" at position 11')
+  await expect(parseJsonInSlices(['[1, "ab', 'c'])).rejects.toThrow('a string without an end at position 4')
+  const long = Array(3).fill('x'.repeat(1 << 20))
+  await expect(parseJsonInSlices(['["', ...long, '"]'])).rejects.toThrow('a string of more than 2097152 characters')
+  await expect(parseJsonInSlices(['[', ...long.map((text) => ' '.repeat(text.length)), ']'])).rejects.toThrow(
+    'white space',
+  )
 })
 
 test('a real tokenizer', async () => {

@@ -7,6 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { BillfishError } from '../../src/errors'
 import { isLong, MAX_SYNCHRONOUS_BYTES } from '../../src/generation/long-text'
 import { TextWorker } from '../../src/generation/text-worker'
+import { ownSchedule, processorTime } from '../../src/generation/thread-clock'
 import { loadTokenizer } from '../../src/generation/tokenizer'
 
 const demo = resolve(__dirname, '../../examples/demo-model')
@@ -175,6 +176,41 @@ describe('when the thread dies', () => {
     await new Promise((ended) => thread.once('exit', ended))
     expect(Array.from(await textWorker.encode(quick).output)).toEqual(expected)
   })
+})
+
+test('a text that would never end is ended within two seconds, and the next one is encoded', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
+  const json = JSON.parse(readFileSync(join(demo, 'tokenizer.json'), 'utf8'))
+  const pre_tokenizer = { type: 'Split', pattern: { Regex: '(a+)+$' }, behavior: 'Isolated', invert: false }
+  await writeFile(join(directory, 'tokenizer.json'), JSON.stringify({ ...json, pre_tokenizer }))
+  const textWorker = workerOf(directory)
+  const [start, usage] = [performance.now(), process.cpuUsage()]
+  const endless = textWorker.encode({ text: `${'a'.repeat(60)}!`, addSpecialTokens: true })
+  const next = textWorker.encode({ text: 'b', addSpecialTokens: true })
+  await expect(endless.output).rejects.toMatchObject({
+    code: 'INVALID_CHECKPOINT',
+    message: expect.stringMatching(
+      /tokenizer\.json: tokenizing a text of 61 characters took more than \d+ ms .*was ended/,
+    ),
+  })
+  const { user, system } = process.cpuUsage(usage)
+  // Whichever is less: other processes may want the processor.
+  expect(Math.min(performance.now() - start, (user + system) / 1000)).toBeLessThan(2000)
+  expect((await next.output).length).toBe(1)
+  await rm(directory, { recursive: true })
+})
+
+test.runIf(process.platform === 'linux')('a thread is told how long it has computed, not how long it has lived', () => {
+  const schedule = ownSchedule()
+  const before = processorTime(schedule) as number
+  for (const until = performance.now() + 20; performance.now() < until; );
+  const busy = (processorTime(schedule) as number) - before
+  expect(busy).toBeGreaterThan(0)
+  const start = performance.now()
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+  expect(performance.now() - start).toBeGreaterThan(190)
+  expect((processorTime(schedule) as number) - before - busy).toBeLessThan(100)
+  expect(processorTime('/proc/self/task/0/schedstat')).toBeUndefined()
 })
 
 test('tokenizer files that have gone are named, and are read again by the next text', async () => {

@@ -94,7 +94,7 @@ test('a model with an unknown tokenizer generates the same', async () => {
 describe('a text that would take for ever', () => {
   const overdue = {
     code: 'INVALID_CHECKPOINT',
-    message: expect.stringMatching(/tokenizer\.json: tokenizing a text of 61 characters took more than 15\d\d ms/),
+    message: expect.stringMatching(/tokenizer\.json: tokenizing a text of 61 characters took more than 1\d{3} ms/),
   }
 
   test('fails with the file and the limit, and others do not, before or after it', async () => {

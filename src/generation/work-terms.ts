@@ -1,0 +1,76 @@
+import { invalidCheckpoint } from '../checkpoint/invalid'
+import type { BillfishError } from '../errors'
+import { processorTime } from './thread-clock'
+
+/** What a piece of work may take, and how errors speak of it. */
+export interface WorkTerms {
+  /** By the clock, from when the thread begins with it. */
+  readonly milliseconds: number
+  /** What the thread may compute for it, where that can be told: other processes want the processor, too. */
+  readonly computing: number
+  /** The file of the checkpoint that decides how long it takes. */
+  readonly file: string
+  /** Such as `tokenizing a text of 60 characters`. */
+  readonly what: string
+}
+
+/** What a short piece of work may take: hundreds of times what it does take. Loading and one text stay within 2 seconds. */
+const LEAST_MILLISECONDS = 1500
+const LEAST_COMPUTING = 1000
+/** A fifth and a thirtieth of the slowest that a tokenizer has been measured at: dense text on a busy machine. */
+const ENCODED_BYTES_A_MILLISECOND = { computing: 60, waiting: 10 }
+/** A third and a tenth of a vocabulary with scores, on a busy machine. */
+const LOADED_BYTES_A_MILLISECOND = { computing: 1000, waiting: 400 }
+type Durations = Pick<WorkTerms, 'milliseconds' | 'computing'>
+
+/** What encoding a text may take. */
+export function encodingDurations(bytes: number): Durations {
+  return durations(bytes, ENCODED_BYTES_A_MILLISECOND)
+}
+
+/** What loading a tokenizer's file may take. */
+export function loadingDurations(bytes: number): Durations {
+  return durations(bytes, LOADED_BYTES_A_MILLISECOND)
+}
+
+function durations(bytes: number, rate: { readonly computing: number; readonly waiting: number }): Durations {
+  return {
+    milliseconds: LEAST_MILLISECONDS + bytes / rate.waiting,
+    computing: LEAST_COMPUTING + bytes / rate.computing,
+  }
+}
+
+/** When a piece of work has taken more than its terms allow, by the clock or on the processor. */
+export class Deadline {
+  readonly #start = performance.now()
+  readonly #computedBefore: number | undefined
+
+  constructor(
+    private readonly terms: WorkTerms,
+    private readonly schedule: string | undefined,
+  ) {
+    this.#computedBefore = processorTime(schedule)
+  }
+
+  /** Milliseconds that it may go on for, at least, from now. */
+  get remaining(): number {
+    const byTheClock = this.#start + this.terms.milliseconds - performance.now()
+    return Math.min(byTheClock, this.#toCompute())
+  }
+
+  error(): BillfishError {
+    const { file, what, computing, milliseconds } = this.terms
+    const limit =
+      this.#toCompute() <= 0 ? `${Math.round(computing)} ms on the processor` : `${Math.round(milliseconds)} ms`
+    return invalidCheckpoint(
+      `${file}: ${what} took more than ${limit} and was ended. No text of this length takes so long ` +
+        'unless the file makes it so: compare it with the released checkpoint',
+    )
+  }
+
+  #toCompute(): number {
+    const now = processorTime(this.schedule)
+    if (now === undefined || this.#computedBefore === undefined) return Number.POSITIVE_INFINITY
+    return this.#computedBefore + this.terms.computing - now
+  }
+}
