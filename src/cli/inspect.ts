@@ -48,6 +48,9 @@ Examples:
     )
 }
 
+/** Why a checkpoint that can be opened would not be loaded: what it asks for, or config and tensors that do not fit. */
+const LOAD_REFUSALS: readonly ErrorCode[] = ['UNSUPPORTED_MODEL', 'INVALID_CHECKPOINT']
+
 interface Refusal {
   readonly code: ErrorCode
   readonly message: string
@@ -91,7 +94,7 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
     const on = (device: string) => refusalOf(() => traceStage(model, weights, { device, modules: modulesOf(model) }))
     devices = { cpu: on('cpu'), cuda: on('cuda:0') }
   } catch (error) {
-    if (!(error instanceof BillfishError) || error.code !== 'UNSUPPORTED_MODEL') throw error
+    if (!(error instanceof BillfishError) || !LOAD_REFUSALS.includes(error.code)) throw error
     unsupported ??= error.message
   }
   const tokenizer = await findTokenizer(directory)

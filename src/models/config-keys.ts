@@ -68,9 +68,9 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   attention_bias: used("biases of q, k, v and the output (Llama, Qwen3); the others' architectures decide"),
   mlp_bias: used('biases of the MLP (Llama)'),
   tie_word_embeddings: used('the embedding is the head where no head is stored; a stored head counts in any case'),
-  rope_theta: used('base of the rotary embedding; one within the scaling goes before it'),
+  rope_theta: used('base of the rotary embedding, from 2 to 10^15; one within the scaling goes before it'),
   rope_scaling: used(
-    '`default`, `linear`, `dynamic`, `llama3` or `yarn`, and `mrope`, which is `default` for text; goes before `rope_parameters`',
+    '`default`, `linear`, `dynamic`, `llama3` or `yarn`, and `mrope`, which is `default` for text; factors from 1/1024 to 2^20; goes before `rope_parameters`',
   ),
   rope_parameters: used(
     'the same with `rope_theta`, as transformers 5 writes it; one set for each layer type is refused',
@@ -90,7 +90,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   seq_length: used('Qwen v1: the trained length'),
   kv_channels: used('Qwen v1: the width of a head'),
   layer_norm_epsilon: used('Qwen v1: from 2^-126 to 1'),
-  rotary_emb_base: used('Qwen v1: base of the rotary embedding'),
+  rotary_emb_base: used('Qwen v1: base of the rotary embedding, from 2 to 10^15'),
   rotary_pct: used('Qwen v1: the share of a head that is rotated'),
   use_dynamic_ntk: used('Qwen v1: the base grows with the prompt'),
   use_logn_attn: used('Qwen v1: queries beyond the trained length are scaled'),

@@ -41,6 +41,13 @@ export class ConfigReader {
     return value
   }
 
+  /** A number from `least` to `most`: far more than any model has, so that only mistakes lie outside. */
+  within([least, most]: readonly [number, number], key: string, fallback?: number): number {
+    const value = this.raw[key] ?? fallback
+    if (typeof value === 'number' && value >= least && value <= most) return value
+    throw this.wrong(key, `a number from ${least} to ${most}`)
+  }
+
   /** The epsilon of a norm, which keeps it from dividing by zero; it must be one in fp32 too. */
   epsilon(key: string, fallback: number): number {
     const value = this.positive(key, fallback)

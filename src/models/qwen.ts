@@ -7,7 +7,7 @@ import type { Graph, Value, WeightSource } from './graph'
 import { embed, gatedMlp, head, outputProjection } from './parallel'
 import { type Rank, type Share, shifted, sizeOf, widened } from './rank'
 import type { Rope } from './rope'
-import { checkedRope, plainRope, qwenDynamicRope } from './rope'
+import { checkedRope, plainRope, qwenDynamicRope, ropeLimits } from './rope'
 
 const names: ModuleNames = {
   embedding: 'transformer.wte',
@@ -46,7 +46,7 @@ class QwenModel implements Model {
     const trainedLength = config.count('seq_length', 2048)
     const rotated = config.positive('rotary_pct', 1) * headDim
     if (rotated > headDim || rotated % 2 !== 0) throw config.wrong('rotary_pct', 'a share of the head of even width')
-    const base = config.positive('rotary_emb_base', 10000)
+    const base = config.within(ropeLimits.base, 'rotary_emb_base', 10000)
     const dynamic = config.flag('use_dynamic_ntk', true)
     this.rope = checkedRope(
       dynamic ? qwenDynamicRope(base, rotated, trainedLength) : plainRope(base, rotated),

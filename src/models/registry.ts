@@ -13,6 +13,7 @@ import { mistral } from './mistral'
 import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
 import { qwen3 } from './qwen3'
+import { traceStage } from './stages'
 import { StoredWeights } from './stored-weights'
 import { type TextPart, textPart } from './text-part'
 
@@ -33,9 +34,7 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
   checkConfigKeys(reader)
   if (source.facts) checkLayers(reader, source.facts)
   const model = architecture.create(reader, source)
-  const { embedding } = model.names
-  // What the config says of sizes is compared with a tensor before anything is made of it.
-  if (source.facts) source.table(`${embedding}.weight`, model.shape.vocabulary, model.shape.hiddenSize)
+  if (source.facts) checkSizes(model, source)
   return model
 }
 
@@ -76,6 +75,13 @@ function modelCode(autoMap: unknown): string | undefined {
   const entry = Object.entries(autoMap).find(([key]) => key.startsWith('AutoModel'))?.[1]
   const code: unknown = Array.isArray(entry) ? entry.find((name) => typeof name === 'string') : entry
   return typeof code === 'string' ? code : undefined
+}
+
+/** What the config says of sizes is compared with tensors of every kind before anything is made of it. */
+function checkSizes(model: Model, source: WeightSource): void {
+  const { embedding, layers, norm, head } = model.names
+  const modules = [embedding, `${layers}.0`, norm, ...(model.hasHead ? [head] : [])]
+  for (const module of modules) traceStage(model, source, { device: 'cpu', modules: [module] })
 }
 
 /** As many layers must be stored as the config says. */

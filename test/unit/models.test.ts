@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import type { WeightSource } from '../../src/models/graph'
-import { createModel } from '../../src/models/registry'
+import { createModel, storedWeights } from '../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../src/models/stages'
 import type { OperatorSpec } from '../../src/native/addon'
 import { planModel } from '../../src/plan'
-import { modelDirectory } from '../support/fixtures'
+import { modelDirectory, withConfig } from '../support/fixtures'
 
 const tensor = { name: '', file: 0, dtype: 'F16' as const, shape: [], offset: 0, bytes: 0 }
 /** Answers with what it is asked for, and remembers the biases that were asked for. */
@@ -218,4 +219,33 @@ describe('what a GPU cannot compute is refused before anything is loaded', () =>
     }
     expect((await planModel(config, { ...sizes, deviceMap: 'cpu' })).fits).toBe(true)
   })
+})
+
+describe('sizes are compared with the tensors before anything is made of them', () => {
+  const sizes = [
+    'hidden_size',
+    'intermediate_size',
+    'num_attention_heads',
+    'num_key_value_heads',
+    'head_dim',
+    'vocab_size',
+  ]
+  test.each(['qwen2-bf16', 'llama-bf16', 'qwen3-bf16', 'qwen2-gptq-int4-g128', 'qwen2-ct-w4a16', 'qwen1-fp16'])(
+    '%s',
+    async (name) => {
+      const directory = withConfig(name, (config) => config)
+      const weights = storedWeights(await openCheckpoint(directory))
+      const config = configOf(name)
+      expect(createModel(config, weights).shape.layers).toBe(config.num_hidden_layers)
+      for (const key of sizes.filter((size) => size in config)) {
+        for (const value of [config[key] * 2, config[key] * 1024, 1]) {
+          const start = performance.now()
+          expect(() => createModel({ ...config, [key]: value }, weights), `${key} ${value}`).toThrow(
+            expect.objectContaining({ code: 'INVALID_CHECKPOINT' }),
+          )
+          expect(performance.now() - start).toBeLessThan(500)
+        }
+      }
+    },
+  )
 })

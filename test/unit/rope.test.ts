@@ -126,6 +126,29 @@ test.each([
 describe('numbers that make no rotation of fp32 numbers are refused, with the key', () => {
   const long = { original_max_position_embeddings: 8192 }
   test.each([
+    ...[1e-30, 0.5, 0, -1e4, 1e16, 1e30, '1e4', Number.POSITIVE_INFINITY].map(
+      (base): [Record<string, unknown>, RegExp] => [
+        { rope_theta: base },
+        /rope_theta is .*, but must be a number from 2 to 1000000000000000\./,
+      ],
+    ),
+    ...['linear', 'dynamic', 'yarn', 'llama3'].flatMap((type) =>
+      [1e-30, 1e-4, 0, -2, 1e7, 1e30, Number.NaN, '4', true].map((factor): [Record<string, unknown>, RegExp] => [
+        { rope_scaling: { type, factor, low_freq_factor: 1, high_freq_factor: 4, ...long } },
+        /rope_scaling: factor is .*, but must be a number from 0\.0009765625 to 1048576\./,
+      ]),
+    ),
+    [
+      { rope_scaling: { type: 'llama3', factor: 8, low_freq_factor: 1e-30, high_freq_factor: 4, ...long } },
+      /low_freq_factor is 1e-30/,
+    ],
+    [
+      { rope_scaling: { type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 1e30, ...long } },
+      /high_freq_factor is 1e\+30/,
+    ],
+    [{ rope_scaling: { type: 'yarn', factor: 4, beta_slow: 1e30, ...long } }, /beta_slow is 1e\+30/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, mscale: 1e9, mscale_all_dim: 1, ...long } }, /mscale is 1000000000/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, mscale: -1e9, mscale_all_dim: 1, ...long } }, /mscale is -1000000000/],
     [{ rope_theta: 1e-300 }, /rope_theta is 1e-300/],
     [{ rope_theta: 1e300 }, /rope_theta is 1e\+300/],
     [{ rope_theta: Number.NaN }, /rope_theta is NaN/],
@@ -137,9 +160,9 @@ describe('numbers that make no rotation of fp32 numbers are refused, with the ke
     [{ rope_scaling: { type: 'dynamic', factor: 1e300 } }, /rope_scaling.*1e\+300/],
     [{ rope_scaling: { type: 'llama3', low_freq_factor: 1, high_freq_factor: 4, factor: 1e-300, ...long } }, /1e-300/],
     [{ rope_scaling: { type: 'yarn', factor: 1e300, ...long } }, /rope_scaling.*1e\+300/],
-    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e300, ...long } }, /attention_factor":1e\+300/],
-    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e-300, ...long } }, /attention_factor":1e-300/],
-    [{ rope_theta: 1, rope_scaling: { type: 'yarn', factor: 4, ...long } }, /rope_scaling/], // a logarithm of 0
+    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e300, ...long } }, /attention_factor is 1e\+300/],
+    [{ rope_scaling: { type: 'yarn', factor: 4, attention_factor: 1e-300, ...long } }, /attention_factor is 1e-300/],
+    [{ rope_theta: 1, rope_scaling: { type: 'yarn', factor: 4, ...long } }, /rope_theta is 1,/],
     [{ rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 0 } }, /original_max_position_emb/],
     [{ rope_scaling: { type: 'yarn', factor: 4, beta_fast: -1, ...long } }, /beta_fast is -1/],
   ])('%j', (config, message) => {
