@@ -24,7 +24,7 @@ import { resolveDeviceMap } from './placement/device-map'
 import { onMachine, type PlacedOptions } from './placement/devices-at-hand'
 import { fromPlan, planSchema } from './placement/from-plan'
 import { type ModelPlan, outline, type PlanOptions, planOptions } from './placement/plan-model'
-import { stageMemory } from './placement/stage-memory'
+import { loadedStage, stageMemory } from './placement/stage-memory'
 import type { PlanSource } from './placement/stored-modules'
 import { thisMachine } from './this-machine'
 
@@ -125,7 +125,9 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const spec: ModelSpec = {
     files: source.files,
     randomWeights: source.randomWeights,
-    stages: stages.flatMap((stage) => traceRanks(definition, weights, stage, limits.tensorParallelSize)),
+    stages: stages
+      .flatMap((stage) => traceRanks(definition, weights, stage, limits.tensorParallelSize))
+      .map((stage) => loadedStage(stage, limits)),
     tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,

@@ -55,7 +55,11 @@ class Backend {
   virtual DType value_type(ValueClass kind) const = 0;
   virtual DType cache_type() const = 0;
 
-  // Called once, before all else: what will run here, on how many rows at most. A backend that must not allocate while
+  // Called before all else, where it is known: the bytes that everything allocated here will count together. A backend
+  // may take them at once, and is not asked for more then; throws OUT_OF_MEMORY.
+  virtual void reserve(uint64_t bytes) { (void)bytes; }
+
+  // Called once, before anything is allocated: what will run here, on how many rows at most. A backend that must not allocate while
   // it runs makes its own buffers here; they count as MemoryUse::buffers.
   virtual void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) {
     (void)program, (void)weights, (void)limits;

@@ -70,13 +70,19 @@ class ModelCore final : public ThreadedCore {
   void build() {
     MappedFiles files;
     for (const std::string& path : spec_.files) files.push_back(std::make_shared<MappedFile>(path));
+    std::vector<std::unique_ptr<Backend>> backends;
+    for (const StageSpec& stage : spec_.stages) {
+      backends.push_back(make_backend(stage.device, spec_.backend));
+      backends.back()->reserve(stage.bytes);  // of all stages: a device without room is known before anything is loaded
+    }
     std::vector<std::unique_ptr<Stage>> stages;
     const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
     for (size_t first = 0; first < spec_.stages.size(); first += ranks) {
       std::vector<std::unique_ptr<Stage>> group;
       const auto meeting = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
       for (size_t rank = 0; rank < ranks; ++rank) {
-        group.push_back(make_rank(spec_.stages[first + rank], {meeting, static_cast<int>(rank)}));
+        group.push_back(make_rank(spec_.stages[first + rank], std::move(backends[first + rank]),
+                                  {meeting, static_cast<int>(rank)}));
       }
       stages.push_back(std::move(group.front()));
       group.erase(group.begin());
@@ -91,11 +97,11 @@ class ModelCore final : public ThreadedCore {
     warm_up(*pipeline_, spec_.limits, control_.cancelled);
   }
 
-  std::unique_ptr<Stage> make_rank(StageSpec& spec, StageRank rank) {
+  std::unique_ptr<Stage> make_rank(StageSpec& spec, std::unique_ptr<Backend> backend, StageRank rank) {
     std::vector<WeightShape> shapes;
     std::transform(spec.weights.begin(), spec.weights.end(), std::back_inserter(shapes), shape_of);
-    return std::make_unique<Stage>(make_backend(spec.device, spec_.backend), std::move(spec.program), std::move(shapes),
-                                   spec_.limits, std::move(rank));
+    return std::make_unique<Stage>(std::move(backend), std::move(spec.program), std::move(shapes), spec_.limits,
+                                   std::move(rank));
   }
 
   void load_rank(Stage& stage, const std::vector<WeightSpec>& weights, const MappedFiles& files) {

@@ -221,6 +221,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   for_each_object(object, "stages", [&](const Napi::Object& o) {
     StageSpec stage;
     stage.device = string(o, "device");
+    stage.bytes = static_cast<uint64_t>(integer(o, "bytes", 0, safe_max));
     stage.program = parse_program(to_object(property(o, "program"), "program"));
     for_each_object(o, "weights", [&](const Napi::Object& w) { stage.weights.push_back(parse_weight(w)); });
     spec.stages.push_back(std::move(stage));

@@ -14,6 +14,7 @@ namespace billfish {
 
 struct StageSpec {
   std::string device;
+  uint64_t bytes = 0;  // of all that the stage allocates there, each allocation as it is counted
   Program program;
   std::vector<WeightSpec> weights;
 };

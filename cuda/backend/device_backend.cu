@@ -63,6 +63,8 @@ class DeviceBackend final : public Peer {
 
   // --- Memory.
 
+  void reserve(uint64_t bytes) override { memory_.reserve(bytes); }
+
   void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
     const StageNeeds needs(program, weights, limits);
     const auto buffer = [&](size_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };

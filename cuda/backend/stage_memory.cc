@@ -1,6 +1,7 @@
 #include "backend/stage_memory.h"
 
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "engine/error.h"
@@ -19,13 +20,30 @@ static uint64_t& of_use(MemoryCount& count, MemoryUse use) {
   return count.buffers;
 }
 
+void StageMemory::reserve(size_t bytes) {
+  arena_.emplace(device_, bytes);
+  reserved_ = bytes;
+  count_.buffers += DeviceMemory::in_pages(bytes) - bytes;
+}
+
 void* StageMemory::allocate(size_t bytes, MemoryUse use) {
   const bool lendable = use != MemoryUse::weights;
-  allocations_.push_back({DeviceMemory(device_, bytes), lendable});
+  void* const data = place_for(bytes);
+  allocations_.push_back({data, bytes, lendable});
   of_use(count_, use) += DeviceMemory::counted(bytes);
-  void* data = allocations_.back().memory.data();
   if (lendable) stream_.fill(data, 0, bytes);
   return data;
+}
+
+void* StageMemory::place_for(size_t bytes) {
+  if (!arena_) return apart_.emplace_back(device_, bytes).data();
+  const size_t counted = DeviceMemory::counted(bytes);
+  if (counted > reserved_ - taken_) {
+    throw Error("INTERNAL", "A stage on " + device_.name() + " was planned to hold " + std::to_string(reserved_) +
+                                " bytes: it has " + std::to_string(taken_) + " and asks for " +
+                                std::to_string(counted) + " more.");
+  }
+  return arena_->part(std::exchange(taken_, taken_ + counted), bytes);
 }
 
 void* StageMemory::allocate_host(size_t bytes) {
@@ -36,7 +54,7 @@ void* StageMemory::allocate_host(size_t bytes) {
 
 void StageMemory::keep(const void* data) {
   for (Allocation& allocation : allocations_) {
-    if (allocation.memory.data() == data) allocation.lendable = false;
+    if (allocation.data == data) allocation.lendable = false;
   }
 }
 
@@ -45,11 +63,11 @@ void* StageMemory::borrow(size_t bytes) {
   const Allocation* largest = nullptr;
   for (const Allocation& allocation : allocations_) {
     if (!allocation.lendable) continue;
-    if (largest == nullptr || allocation.memory.bytes() > largest->memory.bytes()) largest = &allocation;
+    if (largest == nullptr || allocation.bytes > largest->bytes) largest = &allocation;
   }
   borrowed_bytes_ = bytes;
-  if (largest != nullptr && largest->memory.bytes() >= bytes) {
-    borrowed_ = largest->memory.data();
+  if (largest != nullptr && largest->bytes >= bytes) {
+    borrowed_ = largest->data;
   } else {
     own_loan_ = DeviceMemory(device_, bytes);
     borrowed_ = own_loan_.data();

@@ -1,9 +1,11 @@
 // A stage's memory: what it holds on its device, counted by use, and page-locked memory of the host.
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "engine/backend.h"
+#include "runtime/arena.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 
@@ -14,7 +16,11 @@ class StageMemory {
   // Queues the zeroing of buffers and cache on the stream, which must not outlive this object.
   StageMemory(Device& device, Stream& stream) : device_(device), stream_(stream) {}
 
-  // Throws OUT_OF_MEMORY naming device, wanted and free bytes.
+  // Called first or never: takes the bytes of all allocations to come (each counted as DeviceMemory::counted()) at
+  // once, in whole pages, of which the rest of the last one counts as a buffer. Without it each is an allocation of its
+  // own. Throws OUT_OF_MEMORY naming device, wanted and free bytes.
+  void reserve(size_t bytes);
+  // Throws OUT_OF_MEMORY, and INTERNAL where it is more than what is left of the bytes that have been reserved.
   void* allocate(size_t bytes, MemoryUse use);
   const MemoryCount& count() const { return count_; }
   // Zeroed.
@@ -30,11 +36,17 @@ class StageMemory {
 
  private:
   struct Allocation {
-    DeviceMemory memory;
+    void* data;
+    size_t bytes;
     bool lendable;
   };
+  void* place_for(size_t bytes);
+
   Device& device_;
   Stream& stream_;
+  std::optional<DeviceArena> arena_;
+  size_t reserved_ = 0, taken_ = 0;  // of the arena
+  std::vector<DeviceMemory> apart_;  // without an arena
   std::vector<Allocation> allocations_;
   std::vector<PinnedMemory> host_;
   MemoryCount count_;

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "runtime/check.h"
+#include "runtime/out_of_memory.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -15,10 +16,7 @@ DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), byt
   const cudaError_t error = cudaMalloc(&data_, counted(bytes));
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // clears it: the process can go on and load something smaller
-    throw Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(counted(bytes)) +
-                                     " more bytes: " + std::to_string(device.free_bytes()) + " of " +
-                                     std::to_string(device.properties().total_bytes) +
-                                     " are free. Give it fewer layers, or a smaller KV cache.");
+    throw out_of_memory(device, counted(bytes));
   }
   check(error, device, "cudaMalloc");
 }

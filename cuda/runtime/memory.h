@@ -13,9 +13,12 @@ namespace billfish::BILLFISH_TARGET {
 // refuses to read what was not written.
 class DeviceMemory {
  public:
-  // Allocations are counted in multiples of this, and start at one.
+  // Allocations, and the parts of larger ones, are counted in multiples of this, and start at one.
   static constexpr size_t granularity = 256;
   static constexpr size_t counted(size_t bytes) { return (bytes + granularity - 1) / granularity * granularity; }
+  // Devices hand out physical memory in pages of this size: an allocation costs the device whole ones.
+  static constexpr size_t page = size_t{2} << 20;
+  static constexpr size_t in_pages(size_t bytes) { return (bytes + page - 1) / page * page; }
 
   DeviceMemory() = default;
   DeviceMemory(Device& device, size_t bytes);
@@ -35,6 +38,7 @@ class DeviceMemory {
   size_t bytes() const { return bytes_; }
 
  private:
+  friend class DeviceArena;
   void swap(DeviceMemory& other) noexcept {
     std::swap(device_, other.device_);
     std::swap(data_, other.data_);

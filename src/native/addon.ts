@@ -96,13 +96,19 @@ export interface StageSpec {
   readonly weights: readonly WeightSpec[]
 }
 
+/** A stage that is to be loaded. */
+export interface LoadedStage extends StageSpec {
+  /** What all its allocations count together; a GPU gives them at once. */
+  readonly bytes: number
+}
+
 export interface ModelSpec {
   /** Absolute paths of the safetensors files; TensorRef.file is an index into it. */
   readonly files: readonly string[]
   /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
   readonly randomWeights?: boolean | undefined
   /** All ranks of the first stage, then those of the second, ... */
-  readonly stages: readonly StageSpec[]
+  readonly stages: readonly LoadedStage[]
   /** Ranks a stage. */
   readonly tensorParallelSize: number
   /** fp32 activations and accumulation throughout. */

@@ -9,8 +9,10 @@ import { attentionScratch, type BatchLimits, batchMemory } from './cuda-batch'
 import type { MemoryLimits, StageMemory } from './stage-memory'
 
 const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple
-/** Allocations, and the parts of blocks, begin at multiples of 256 bytes (DeviceMemory::granularity). */
+/** What a stage allocates, and the parts of that, begins at multiples of 256 bytes (DeviceMemory::granularity). */
 export const allocated = (bytes: number) => roundUp(bytes, 256)
+/** A device gives a stage all its memory at once, in pages of 2 MiB (DeviceArena). */
+export const inPages = (bytes: number) => roundUp(bytes, 2 * 2 ** 20)
 
 /** Activations, 16-bit weights and the KV cache are fp16 or bf16; the residual stream and logits are fp32. */
 const activationBytes = 2

@@ -2,7 +2,7 @@ import type { ModelLimits } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { modulesOf, stagesOf, traceRanks } from '../models/stages'
-import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
+import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
 
 /** A device that a plan may use. */
 export interface PlanDevice {
@@ -60,7 +60,7 @@ export function planStages(
     const memory = stageMemory(traced, limits)
     const overhead = begun.has(device) ? 0 : overheadOn(device)
     begun.add(device)
-    const total = memory.weights + memory.kvCache + memory.buffers + overhead
+    const total = bytesOf(memory) + overhead
     return { device, rank, ranks, modules, ...memory, overhead, total, read: bytesRead(traced) }
   })
 }

@@ -4,7 +4,7 @@ import { Rank } from '../models/rank'
 import { lastModules, modulesOf, stageOn, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import type { WeightSpec } from '../native/weights'
-import { bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
+import { bytesRead, type MemoryLimits, stageContents, taken } from './stage-memory'
 import type { StageWork } from './stage-time'
 
 /** What one stage needs and does. */
@@ -46,7 +46,7 @@ export function costsOf(model: Model, source: WeightSource, ranks: number): Cost
 
 /**
  * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
- * Weights, KV cache and bytes read add up. Buffers do not, but values die within a layer or two: a stage of many layers
+ * Weights, KV cache and bytes read add up, before a device gives whole pages for the sum. Buffers do not, but values die within a layer or two: a stage of many layers
  * of one shape needs what a stage with two of them needs.
  */
 class StageCosts implements Costs {
@@ -76,7 +76,7 @@ class StageCosts implements Costs {
 
   tiedBytes(limits: MemoryLimits, device: string): number {
     const [embedding, head] = [this.groups[0] as string[], this.groups.at(-1) as string[]]
-    const weights = (modules: string[]) => stageMemory(this.trace(device, modules), limits).weights
+    const weights = (modules: string[]) => stageContents(this.trace(device, modules), limits).weights
     return weights(embedding) + weights(head) - weights([...embedding, ...head])
   }
 
@@ -94,7 +94,7 @@ class StageCosts implements Costs {
     const memory = [0]
     const read = [0]
     const operations = [0]
-    const memoryOf = (stage: StageSpec) => stageMemory(stageOn(stage, device), limits)
+    const memoryOf = (stage: StageSpec) => stageContents(stageOn(stage, device), limits)
     for (const [i, stage] of this.traces.entries()) {
       const { weights, kvCache } = memoryOf(stage)
       memory.push((memory[i] as number) + weights + kvCache)
@@ -112,8 +112,9 @@ class StageCosts implements Costs {
       (sums[end] as number) - (sums[first] as number)
     return (first, end) => {
       const whole = first === 0 && end === this.groups.length
+      const contents = between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? tied : 0)
       return {
-        memory: between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? tied : 0),
+        memory: taken(device, contents),
         read: between(read, first, end),
         operations: between(operations, first, end),
       }

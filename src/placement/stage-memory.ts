@@ -1,10 +1,10 @@
-import type { ModelSpec, StageSpec } from '../native/addon'
+import type { LoadedStage, ModelSpec, StageSpec } from '../native/addon'
 import { computesOn } from '../native/device-kind'
 import type { WeightSpec } from '../native/weights'
 import { cpuMemory, cpuWeight } from './cpu-memory'
-import { cudaMemory, cudaWeight } from './cuda-memory'
+import { cudaMemory, cudaWeight, inPages } from './cuda-memory'
 
-/** Bytes of one stage on its device, by use. Each is what the allocator counts once the model is loaded. */
+/** Bytes of one stage on its device, by use. */
 export interface StageMemory {
   readonly weights: number
   readonly kvCache: number
@@ -18,11 +18,33 @@ export type MemoryLimits = Pick<
 >
 
 /**
- * Exact bytes of a stage on its device, from its traced program and the shapes of its weights alone.
+ * Exact bytes of a stage on its device, from its traced program and the shapes of its weights alone: what the allocator
+ * counts once the model is loaded, and what the device has less of. On a GPU the buffers include the rest of the last page.
  * @throws BillfishError INVALID_OPTION for a type that the device does not compute in
  */
 export function stageMemory(stage: StageSpec, limits: MemoryLimits): StageMemory {
+  const contents = stageContents(stage, limits)
+  const bytes = bytesOf(contents)
+  return { ...contents, buffers: contents.buffers + taken(stage.device, bytes) - bytes }
+}
+
+/** {@link stageMemory} without the rest of the last page: what the stage's allocations add up to. */
+export function stageContents(stage: StageSpec, limits: MemoryLimits): StageMemory {
   return computesOn(stage.device) === 'gpu' ? cudaMemory(stage, limits) : cpuMemory(stage, limits)
+}
+
+/** A stage as it is loaded: with what it takes of its device. */
+export function loadedStage(stage: StageSpec, limits: MemoryLimits): LoadedStage {
+  return { ...stage, bytes: bytesOf(stageContents(stage, limits)) }
+}
+
+export function bytesOf({ weights, kvCache, buffers }: StageMemory): number {
+  return weights + kvCache + buffers
+}
+
+/** What a device gives for a stage whose allocations add up to so many bytes. */
+export function taken(device: string, bytes: number): number {
+  return computesOn(device) === 'gpu' ? inPages(bytes) : bytes
 }
 
 /**

@@ -7,6 +7,7 @@
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
+#include "runtime/arena.h"
 #include "variable.h"
 
 using namespace billfish::emulated;
@@ -97,14 +98,30 @@ TEST(emulator_memory_catches_what_is_out_of_bounds) {
 
 // Addresses come around again: what is told of one is of the latest allocation there.
 TEST(emulator_memory_tells_of_the_latest_owner_of_an_address) {
-  billfish::emulator::AddressSpace space("a device", 4096);
-  for (int i = 0; i < 10; ++i) space.release(space.allocate(2000));
+  billfish::emulator::AddressSpace space("a device", billfish::emulator::AddressSpace::page);
+  for (int i = 0; i < 10; ++i) space.release(space.allocate(1 << 20));
   const uintptr_t place = space.allocate(400);
   CHECK(space.explain(place, 400).empty());
   CHECK_COMPLAINT(space.explain(place + 396, 8), "4 bytes past the end of allocation 11 (400 bytes of a device)");
   CHECK_COMPLAINT(space.explain(place + 400, 4), "0 bytes past the end of allocation 11 (400 bytes of a device)");
   CHECK_COMPLAINT(space.explain(place + 512, 4), "112 bytes past the end of allocation 11 (400 bytes of a device)");
   CHECK_COMPLAINT(space.explain(place + 1000, 4), "byte 1000 of released allocation");
+}
+
+// What is allocated at once is checked by its parts.
+TEST(emulator_memory_knows_the_parts_of_an_arena) {
+  Stream stream(Device::at(0));
+  DeviceArena arena(Device::at(0), 4096);
+  const auto* const first = static_cast<const float*>(arena.part(0, 400));
+  void* const second = arena.part(512, 512);
+  stream.fill(const_cast<float*>(first), 0, 400);
+  stream.fill(second, 0, 4);
+  CHECK(read_one(stream, first, 99).empty());
+  CHECK_COMPLAINT(read_one(stream, first, 100), "0 bytes past the end of allocation");
+  CHECK_COMPLAINT(read_one(stream, first, 128), "112 bytes past the end of allocation");  // where a GPU has the second
+  CHECK(read_one(stream, static_cast<const float*>(second), 0).empty());
+  CHECK_COMPLAINT(read_one(stream, static_cast<const float*>(second), 1), "was never written");
+  CHECK_COMPLAINT(read_one(stream, static_cast<const float*>(second), -1), "bytes");
 }
 
 TEST(emulator_memory_catches_what_was_never_written) {
@@ -194,14 +211,14 @@ TEST(emulator_memory_counts_and_runs_out) {
   Device& device = Device::at(6);
   const uint64_t free_bytes = device.free_bytes();
   {
-    const DeviceMemory a(device, 1), b(device, 257);
-    CHECK(device.free_bytes() == free_bytes - 256 - 512);
+    const DeviceMemory a(device, 1), b(device, DeviceMemory::page + 1);
+    CHECK(device.free_bytes() == free_bytes - 3 * DeviceMemory::page);
     CHECK(DeviceMemory::counted(257) == 512);
   }
   CHECK(device.free_bytes() == free_bytes);
   CHECK_THROWS(DeviceMemory(device, free_bytes + 1), "OUT_OF_MEMORY");
   const std::string complained = complaint([&] { DeviceMemory(device, free_bytes + 1); });
-  CHECK_COMPLAINT(complained, "emulated:6 cannot hold " + std::to_string(free_bytes + 256));
+  CHECK_COMPLAINT(complained, "emulated:6 cannot hold " + std::to_string(free_bytes + DeviceMemory::page));
   {
     const DeviceMemory all(device, free_bytes);  // costs nothing until it is touched
     CHECK_THROWS(DeviceMemory(device, 1), "OUT_OF_MEMORY");

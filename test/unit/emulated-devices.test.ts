@@ -191,6 +191,26 @@ describe('errors', () => {
     expect(withBytes(-1)).toEqual({ status: 0, signal: null, stdout: 'OUT_OF_MEMORY\n', stderr: '' })
   })
 
+  test('a stage without room is refused before anything of an earlier one is loaded', () => {
+    const outcome = program(
+      `(async () => {
+        const progress = []
+        const deviceMap = { 'model.embed_tokens': 'emulated:0', '': 'emulated:1' }
+        const { code, message } = await loadModel(directory, {
+          ...sizes, deviceMap, maxModelLength: 512, maxSequences: 64, onProgress: ({ bytesDone }) => progress.push(bytesDone),
+        }).catch((error) => error)
+        console.log(JSON.stringify({ code, message, progress }))
+      })()`,
+      { env: { BILLFISH_EMULATED_MEMORY: String(36 * 2 ** 20) } },
+    )
+    expect(outcome).toMatchObject({ status: 0, stderr: '' })
+    expect(JSON.parse(outcome.stdout)).toEqual({
+      code: 'OUT_OF_MEMORY',
+      message: expect.stringMatching(/^emulated:1 cannot hold \d+ more bytes: 37748736 of 37748736 are free/),
+      progress: [0],
+    })
+  })
+
   test.each(['emulated:16', 'emulated:9999'])('there is no %s', async (deviceMap) => {
     await expect(load({ deviceMap })).rejects.toMatchObject({ code: 'DEVICE_NOT_FOUND' })
   })

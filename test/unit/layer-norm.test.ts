@@ -5,7 +5,7 @@ import type { Model } from '../../src/models/architecture'
 import { embed, head } from '../../src/models/parallel'
 import { modulesOf, stagesOf, traceRanks } from '../../src/models/stages'
 import { addon, type ModelSpec, type StepRequest } from '../../src/native/addon'
-import { bytesRead, stageMemory } from '../../src/placement/stage-memory'
+import { bytesRead, loadedStage, stageMemory } from '../../src/placement/stage-memory'
 import { safetensorsOf } from '../support/safetensors'
 import { directoryOf } from './support/checkpoints'
 
@@ -79,17 +79,16 @@ function specOf(checkpoint: Checkpoint, devices: readonly string[], tensorParall
   const modules = modulesOf(model)
   const deviceOf = (module: string) =>
     devices[Math.floor((modules.indexOf(module) * devices.length) / modules.length)] as string
+  const limits = { exact, cacheType: 'F16', blockSize: 32, blockCount: 2, maxBatchTokens: 7, maxLogitRows: 4 } as const
+  const stages = stagesOf(modules, deviceOf).flatMap((stage) =>
+    traceRanks(model, checkpoint, stage, tensorParallelSize),
+  )
   const spec: ModelSpec = {
+    ...limits,
     files: checkpoint.files,
-    stages: stagesOf(modules, deviceOf).flatMap((stage) => traceRanks(model, checkpoint, stage, tensorParallelSize)),
+    stages: stages.map((stage) => loadedStage(stage, limits)),
     tensorParallelSize,
-    exact,
-    cacheType: 'F16',
     activationType: 'F16',
-    blockSize: 32,
-    blockCount: 2,
-    maxBatchTokens: 7,
-    maxLogitRows: 4,
     vocabulary,
   }
   return spec

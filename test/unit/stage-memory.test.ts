@@ -43,6 +43,9 @@ describe.each(directories)('%s', (_, directory) => {
     const { deviceMap, memory } = await planned(directory, devices, memoryLimits)
     await using model = await loadModel(directory, { ...options, deviceMap })
     expect(model.memory()).toMatchObject(memory)
+    for (const { device, weights, kvCache, buffers } of model.memory()) {
+      if (device.startsWith('emulated')) expect((weights + kvCache + buffers) % 2 ** 21).toBe(0) // pages of a GPU
+    }
   })
 })
 

@@ -74,14 +74,37 @@ uintptr_t AddressSpace::take_hole(size_t size) {
 }
 
 uintptr_t AddressSpace::allocate(size_t bytes) {
+  const uint64_t taken = (bytes + page - 1) / page * page;
   const std::lock_guard lock(mutex_);
+  if (taken > capacity_ - used_) return 0;
+  const uintptr_t address = place(bytes, taken);
+  used_ += taken;
+  return address;
+}
+
+bool AddressSpace::hold(uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (bytes > capacity_ - used_) return false;
+  used_ += bytes;
+  return true;
+}
+
+void AddressSpace::give_back(uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  used_ -= bytes;
+}
+
+uintptr_t AddressSpace::allocate_held(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  return place(bytes, 0);
+}
+
+uintptr_t AddressSpace::place(size_t bytes, uint64_t taken) {
   const size_t size = rounded(bytes);
-  if (size > capacity_ - used_) return 0;
   const uintptr_t begin = take_hole(size + granule);
-  if (begin == 0) return 0;
-  allocations_.push_back({allocations_.size() + 1, begin, bytes, false});
+  if (begin == 0) throw std::bad_alloc();  // more gaps than there are addresses
+  allocations_.push_back({allocations_.size() + 1, begin, bytes, taken, false});
   live_[begin] = &allocations_.back();
-  used_ += size;
   for (uintptr_t at = begin; at < begin + size; at += granule) owners_[at / granule] = &allocations_.back();
   return base_ + begin;
 }
@@ -93,7 +116,7 @@ void AddressSpace::release(uintptr_t address) {
   const size_t size = rounded(allocation.bytes);
   allocation.released = true;
   live_.erase(found);
-  used_ -= size;
+  used_ -= allocation.taken;
   clear(owners_ + allocation.begin / granule, size / granule * sizeof(void*));
   clear(bytes_ + allocation.begin, size);
   clear(written_ + allocation.begin, size);

@@ -4,7 +4,7 @@
 // themselves are elsewhere, at the same offset, and so are two shadows: one byte for each byte that says whether it was
 // ever written and by whom, and one pointer for each 256 bytes that says to which allocation they belong. Allocations
 // stand apart from each other, so that an access just past an end belongs to none. All three are reserved at once and
-// cost what is touched.
+// cost what is touched. As on a GPU, an allocation takes whole pages of 2 MiB from the capacity.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -22,6 +22,7 @@ using Objection = std::string;
 class AddressSpace {
  public:
   static constexpr size_t granule = 256;
+  static constexpr uint64_t page = uint64_t{2} << 20;
 
   AddressSpace(std::string device, uint64_t capacity);
   ~AddressSpace();
@@ -34,6 +35,13 @@ class AddressSpace {
   // The address of `bytes` bytes, or 0 when they do not fit.
   uintptr_t allocate(size_t bytes);
   void release(uintptr_t address);
+
+  // Takes so many bytes (whole pages) from the capacity, for allocations that are counted together; false when they do
+  // not fit.
+  bool hold(uint64_t bytes);
+  void give_back(uint64_t bytes);
+  // The address of `bytes` bytes that are among those held.
+  uintptr_t allocate_held(size_t bytes);
 
   bool contains(uintptr_t address) const { return address - base_ < reserved_; }
 
@@ -66,8 +74,10 @@ class AddressSpace {
     uint64_t number;
     uintptr_t begin;  // as an offset
     size_t bytes;     // as asked for
+    uint64_t taken;   // from the capacity
     bool released;
   };
+  uintptr_t place(size_t bytes, uint64_t taken);
   uintptr_t take_hole(size_t size);
   std::string describe(const Allocation& allocation) const;
   const Allocation* nearest(uintptr_t offset) const;

@@ -1,10 +1,9 @@
 #include "runtime/memory.h"
 
 #include <cstring>
-#include <string>
 
-#include "engine/error.h"
 #include "machine/device.h"
+#include "runtime/out_of_memory.h"
 #include "runtime/queue.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -13,12 +12,8 @@ DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), byt
   if (bytes == 0) return;
   device.check_not_lost();
   refuse_while_capturing("An allocation of device memory");
-  emulator::AddressSpace& memory = emulator::device(device.index()).memory;
-  data_ = reinterpret_cast<void*>(memory.allocate(bytes));
-  if (data_ != nullptr) return;
-  throw Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(counted(bytes)) + " more bytes: " +
-                                   std::to_string(memory.free_bytes()) + " of " + std::to_string(memory.capacity()) +
-                                   " are free. Give it fewer layers, or a smaller KV cache.");
+  data_ = reinterpret_cast<void*>(emulator::device(device.index()).memory.allocate(bytes));
+  if (data_ == nullptr) throw out_of_memory(device, in_pages(bytes));
 }
 
 DeviceMemory::~DeviceMemory() {
