@@ -1,5 +1,5 @@
 import type { ModelLimits } from '../limits'
-import { type CostOf, fastestSlowest, partition } from './partition'
+import { type CostOf, fitsWithin, type LeastMemory, partition } from './partition'
 import { type PlanDevice, roomOn } from './plan'
 import type { Costs } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
@@ -15,12 +15,13 @@ export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
  * @returns for each device the end of its run of `costs.groups`, or undefined if no split fits
  */
 export function autoSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number[] | undefined {
-  return partition(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices))
+  return partition(costs.groups.length, roomsOn(devices), ...costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
 export function fitsSomehow(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
-  return fastestSlowest(costs.groups.length, roomsOn(devices), costOf(costs, limits, devices)) !== undefined
+  const [items, rooms] = [costs.groups.length, roomsOn(devices)]
+  return fitsWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
 }
 
 /** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
@@ -67,12 +68,17 @@ function roomsOn(devices: readonly PlanDevice[]): number[] {
   return devices.map(roomOn)
 }
 
-function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): CostOf {
+function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): [CostOf, LeastMemory] {
   const needs = costs.needs(limits)
   const tokens = tokensOfStep(devices, limits.maxSequences)
-  return (index, first, end) => {
-    const device = devices[index] as PlanDevice
-    const stage = needs(device.device, first, end)
-    return { memory: stage.memory, time: stageTime(stage, device, tokens) }
-  }
+  const least = (device: PlanDevice | undefined, first: number, end: number) =>
+    needs.leastMemory((device as PlanDevice).device, first, end)
+  return [
+    (index, first, end) => {
+      const device = devices[index] as PlanDevice
+      const stage = needs(device.device, first, end)
+      return { memory: stage.memory, time: stageTime(stage, device, tokens) }
+    },
+    (index, first, end) => least(devices[index], first, end),
+  ]
 }

@@ -36,5 +36,5 @@ function intensity(device: string): number {
 }
 
 function isHost(device: string): boolean {
-  return /^(cpu|disk)\b/.test(device)
+  return device.startsWith('cpu') || device.startsWith('disk')
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type CostOf, partition as partitionByCost } from '../../src/placement/partition'
+import { type CostOf, fitsWithin, partition as partitionByCost } from '../../src/placement/partition'
 
 interface Item {
   readonly memory: number
@@ -124,7 +124,37 @@ describe('against every possible split', () => {
       if (best) feasible++
       expect(ends && score(ends, budgets, cost), `round ${round}`).toEqual(best)
       expect(ends?.at(-1) ?? all.length).toBe(all.length)
+
+      const least = (_: number, first: number, end: number) =>
+        all.slice(first, end).reduce((sum, { memory }) => sum + memory, 0) - shared
+      expect(partitionByCost(all.length, budgets, cost, least)).toEqual(ends)
+      for (const bound of [undefined, least]) {
+        const fits = (most: number) => fitsWithin(most, all.length, budgets, cost, bound)
+        expect(fits(Number.POSITIVE_INFINITY)).toBe(best !== undefined)
+        if (best) expect([fits(best[0]), best[0] > 0 && fits(best[0] - 0.01)]).toEqual([true, false])
+      }
     }
     expect(feasible).toBeGreaterThan(200)
   })
+})
+
+test('a thousand layers over many devices take little more than one look at each possible stage', () => {
+  for (const [devices, budget] of [
+    [4, 260],
+    [16, 1000],
+    [16, 70],
+    [64, 20],
+  ] as const) {
+    let looks = 0
+    const cost: CostOf = (_, first, end) => {
+      looks++
+      return { memory: end - first + 1, time: end - first }
+    }
+    const budgets = Array.from({ length: devices }, () => budget)
+    expect(partitionByCost(1000, budgets, cost, (_, first, end) => end - first)?.at(-1)).toBe(1000)
+    expect(looks).toBeLessThan(1.5e6) // of 500,000 stages a device, twice
+    looks = 0
+    expect(fitsWithin(Number.POSITIVE_INFINITY, 1000, budgets, cost, (_, first, end) => end - first)).toBe(true)
+    expect(looks).toBeLessThan(70_000)
+  }
 })
