@@ -217,8 +217,8 @@ export class ExpressionCompiler {
     }
     const args = this.arguments(argumentNodes)
     return (frame) => {
-      if (!test) throw new PythonError('TemplateRuntimeError', `No test named '${name}' found.`)
       const input = value(frame)
+      if (!test) throw new PythonError('TemplateRuntimeError', `No test named '${name}' found.`)
       return args.run(frame, (positional, named) => test(frame.rt, input, positional, named))
     }
   }

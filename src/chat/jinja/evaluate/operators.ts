@@ -1,4 +1,4 @@
-import { typeError } from '../errors'
+import { PythonError, typeError } from '../errors'
 import { percentFormat } from '../formats/percent-format'
 import type { BinaryOperator } from '../language/syntax'
 import { escaped } from '../values/escape'
@@ -14,7 +14,7 @@ import {
   numericOf,
   powerOf,
 } from '../values/numbers'
-import { clamped } from '../values/slices'
+import { clamped, fitsIndex } from '../values/slices'
 import { Float, Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
 import type { Runtime } from './runtime'
 
@@ -88,12 +88,14 @@ function repeated(rt: Runtime, a: Value, b: Value): Value | undefined {
   if (count === undefined) return intOf(a) === undefined ? undefined : repeated(rt, b, a)
   const times = Math.max(0, clamped(count))
   const text = textOf(a)
+  const items = text === undefined ? sequenceItems(a) : undefined
+  if (text === undefined && !items) return undefined
+  if (!fitsIndex(count)) throw new PythonError('OverflowError', "cannot fit 'int' into an index-sized integer")
   if (text !== undefined) {
     rt.budget.text(text.length * times)
     const long = text.repeat(text === '' ? 0 : times)
     return a instanceof Markup ? new Markup(long) : long
   }
-  const items = sequenceItems(a)
   if (!items) return undefined
   rt.budget.items(items.length * times)
   const all: Value[] = []

@@ -4,7 +4,7 @@ import { Namespace } from '../library/globals'
 import { append } from '../library/methods'
 import { truth } from '../values/compare'
 import { lengthIfKnown } from '../values/length'
-import { BuiltIn, Markup, type Named, PythonObject, type Value } from '../values/values'
+import { BuiltIn, Markup, type Named, PythonObject, textOf, typeName, type Value } from '../values/values'
 import { type Evaluate, ExpressionCompiler, unpacked } from './expressions'
 import type { Frame } from './frame'
 import { LoopContext } from './loop-context'
@@ -252,7 +252,11 @@ export class StatementCompiler extends ExpressionCompiler {
       frame.rt.line = line
       const captured = capture(frame)
       if (typeof captured === 'string') return captured as Flow
-      frame.rt.print(captured.value)
+      const { value } = captured
+      // What a filter block makes is joined with the rest, not printed.
+      if (textOf(value) === undefined)
+        throw typeError(`sequence item 0: expected str instance, ${typeName(value)} found`)
+      frame.rt.print(value)
       return 'next'
     }
   }

@@ -1,4 +1,4 @@
-import { typeError, valueError } from '../errors'
+import { PythonError, typeError, valueError } from '../errors'
 import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, unitIndex } from '../values/code-points'
 import { type Int, intOf, intText, toDouble } from '../values/numbers'
@@ -24,12 +24,13 @@ const SPEC = /^(?:([\s\S])?([<>=^]))?([-+ ])?(z)?(#)?(0)?(\d{1,9})?([,_])?(?:\.(
 export function formatValue(rt: Runtime, value: Value, spec: string): string {
   const text = textOf(value)
   if (spec === '') return text ?? rt.str(value)
+  const int = intOf(value)
+  if (text === undefined && int === undefined && !(value instanceof Float)) {
+    throw typeError(`unsupported format string passed to ${typeName(value)}.__format__`)
+  }
   const parsed = parse(spec)
   if (text !== undefined) return formatText(rt, text, parsed)
-  if (value instanceof Float) return formatFloat(rt, value.value, parsed)
-  const int = intOf(value)
-  if (int !== undefined) return formatInt(rt, int, parsed)
-  throw typeError(`unsupported format string passed to ${typeName(value)}.__format__`)
+  return value instanceof Float ? formatFloat(rt, value.value, parsed) : formatInt(rt, int as Int, parsed)
 }
 
 /** @throws PythonError ValueError */
@@ -40,7 +41,7 @@ function parse(spec: string): Spec {
   return {
     fill: fill ?? (zero && !align ? '0' : ' '),
     align: align ?? (zero ? '=' : undefined),
-    sign: sign ?? '-',
+    sign: sign ?? '',
     noNegativeZero: noNegativeZero !== undefined,
     alternate: alternate !== undefined,
     width: Number(width ?? 0),
@@ -56,7 +57,7 @@ function unknownCode({ type }: Spec, of: string): Error {
 
 function formatText(rt: Runtime, text: string, spec: Spec): string {
   if (spec.type !== '' && spec.type !== 's') throw unknownCode(spec, 'str')
-  if (spec.sign !== '-' || spec.alternate || spec.noNegativeZero || spec.grouping !== '')
+  if (spec.sign !== '' || spec.alternate || spec.noNegativeZero || spec.grouping !== '')
     throw valueError('not allowed in string format specifier')
   if (spec.align === '=' && spec.fill !== '0') throw valueError("'=' alignment not allowed in string format specifier")
   const cut = spec.precision === undefined ? text : text.slice(0, unitIndex(rt, text, spec.precision))
@@ -102,7 +103,7 @@ function formatInt(rt: Runtime, value: Int, spec: Spec): string {
   if (spec.precision !== undefined) throw valueError('precision not allowed in integer format specifier')
   if (spec.noNegativeZero) throw valueError('negative zero coercion (z) not allowed in integer format specifier')
   if (type === 'c') {
-    if (value < 0 || value > 0x10ffff) throw valueError('%c arg not in range(0x110000)')
+    if (value < 0 || value > 0x10ffff) throw new PythonError('OverflowError', '%c arg not in range(0x110000)')
     return padded(rt, String.fromCodePoint(Number(value)), spec, spec.align ?? '<')
   }
   const radix = RADIX[type]

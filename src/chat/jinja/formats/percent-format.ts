@@ -165,8 +165,8 @@ function integer(rt: Runtime, value: Value, conversion: Conversion): string {
 function wholeNumber(value: Value, type: string): Int {
   const int = intOf(value)
   if (int !== undefined) return int
-  if (value instanceof Undefined) throw value.fault()
   const isDecimal = type === 'd' || type === 'i' || type === 'u'
+  if (value instanceof Undefined && isDecimal) throw value.fault()
   if (value instanceof Float && isDecimal) return truncated(value.value)
   throw typeError(`%${type} format: ${isDecimal ? 'a real number' : 'an integer'} is required, not ${typeName(value)}`)
 }

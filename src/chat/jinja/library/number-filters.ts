@@ -60,6 +60,7 @@ function rounded(value: Value, precision: Value, method: Value): Value {
   const digits = countArgument(precision, 0)
   const how = textArgument(method, 'method')
   if (!['common', 'ceil', 'floor'].includes(how)) throw argumentError('method must be common, ceil or floor')
+  if (value instanceof Undefined && how === 'common') throw typeError("type Undefined doesn't define __round__ method")
   const numeric = number(value, 'a number is required')
   if (how === 'common') {
     return numeric instanceof Float ? new Float(roundFloat(numeric.value, digits)) : roundInt(numeric, digits)

@@ -1,6 +1,7 @@
 import { typeError, valueError } from '../errors'
 import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, codePoints, isFlat, unitIndex } from './code-points'
+import { Dict } from './dict'
 import { type Int, intOf } from './numbers'
 import { Range } from './range'
 import { Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
@@ -15,6 +16,11 @@ export function toIndex(value: Value, what = 'indices must be integers'): number
 export function clamped(value: Int): number {
   if (typeof value === 'number') return value
   return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER
+}
+
+/** Whether an int may be an index on a machine of 64 bits. */
+export function fitsIndex(value: Int): boolean {
+  return typeof value === 'number' || BigInt.asIntN(64, value) === value
 }
 
 /** `value[index]` of a sequence or text; undefined if there is no such item, or if the value has none. */
@@ -42,23 +48,24 @@ function characterAt(rt: Runtime, text: string, index: number, isMarkup: boolean
 /** `value[start:stop:step]`, with null for what is left out. @throws PythonError */
 export function sliced(rt: Runtime, value: Value, start: Value, stop: Value, step: Value): Value {
   if (value instanceof Undefined) throw value.fault()
+  if (value instanceof Dict) throw typeError("unhashable type: 'slice'")
+  const text = textOf(value)
+  const items = sequenceItems(value)
+  if (text === undefined && !items && !(value instanceof Range)) {
+    throw typeError(`'${typeName(value)}' object is not subscriptable`)
+  }
   const stride = step === null ? 1 : toIndex(step, SLICE_INDICES)
   if (stride === 0) throw valueError('slice step cannot be zero')
-  const text = textOf(value)
   if (text !== undefined) {
     const part = slicedText(rt, text, start, stop, stride)
     return value instanceof Markup ? new Markup(part) : part
   }
-  const items = sequenceItems(value)
-  if (items) {
-    const part = taken(rt, items, start, stop, stride)
-    return Array.isArray(value) ? part : new Tuple(part)
-  }
   if (value instanceof Range) {
-    const { from, count } = bounds(value.count, start, stop, stride)
-    return value.slice(from, from + count * stride, stride)
+    const { from, to } = bounds(value.count, start, stop, stride)
+    return value.slice(from, to, stride)
   }
-  throw typeError(`'${typeName(value)}' object is not subscriptable`)
+  const part = taken(rt, items ?? [], start, stop, stride)
+  return Array.isArray(value) ? part : new Tuple(part)
 }
 
 const SLICE_INDICES = 'slice indices must be integers or None'
@@ -85,7 +92,7 @@ function taken<T>(rt: Runtime, items: readonly T[], start: Value, stop: Value, s
 }
 
 /** Where a slice of so many items begins, and how many it takes. */
-function bounds(length: number, start: Value, stop: Value, step: number): { from: number; count: number } {
+function bounds(length: number, start: Value, stop: Value, step: number): { from: number; to: number; count: number } {
   const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1]
   const bound = (value: Value, otherwise: number) => {
     if (value === null) return otherwise
@@ -94,5 +101,5 @@ function bounds(length: number, start: Value, stop: Value, step: number): { from
   }
   const from = bound(start, step > 0 ? lowest : highest)
   const to = bound(stop, step > 0 ? highest : lowest)
-  return { from, count: Math.max(0, Math.ceil((to - from) / step)) }
+  return { from, to, count: Math.max(0, Math.ceil((to - from) / step)) }
 }
