@@ -20,6 +20,14 @@ const OF_EVERY_OBJECT = new Set(
     .map((name) => `__${name}__`),
 )
 
+/** Attributes of Undefined besides: asking for them is no use of it. */
+const OF_UNDEFINED = new Set(
+  ['add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'floordiv', 'rfloordiv', 'mod', 'rmod', 'pow']
+    .concat(['rpow', 'pos', 'neg', 'call', 'getitem', 'getattr', 'int', 'float', 'complex', 'bool', 'len', 'iter'])
+    .concat(['module', 'slots', 'annotations'])
+    .map((name) => `__${name}__`),
+)
+
 /** What `value.name` is in the sandbox: an attribute, else an item, else undefined. */
 export function getAttribute(rt: Runtime, value: Value, name: string): Value {
   const attribute = safeAttribute(rt, value, name)
@@ -39,6 +47,7 @@ export function getItem(rt: Runtime, value: Value, key: Value): Value {
 /** An attribute alone; undefined where Python has an AttributeError. */
 export function safeAttribute(rt: Runtime, value: Value, name: string): Value | undefined {
   if (name.startsWith('_') && OF_EVERY_OBJECT.has(name)) return unsafe(value, name)
+  if (value instanceof Undefined && OF_UNDEFINED.has(name)) return unsafe(value, name)
   if (isObject(value)) {
     const own = value.attribute(rt, name)
     if (own !== undefined) return name.startsWith('_') ? unsafe(value, name) : own

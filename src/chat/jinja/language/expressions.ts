@@ -21,8 +21,6 @@ export const NO_ARGUMENTS: Arguments = { positional: [], named: [], rest: undefi
 interface TupleOptions {
   /** Whether `a if b else c` is meant as a conditional. */
   readonly conditional?: boolean
-  /** A name that ends the tuple. */
-  readonly endsBefore?: string
 }
 
 /** Parses expressions by Jinja2's precedence, in which `**` groups to the left, and filters bind tighter than signs. */
@@ -205,18 +203,17 @@ export class ExpressionParser {
   }
 
   /** One expression, or a tuple if there are commas. */
-  tuple({ conditional = true, endsBefore }: TupleOptions = {}): Expression {
-    return this.#tupleOf(() => this.expression(conditional), endsBefore)
+  tuple({ conditional = true }: TupleOptions = {}): Expression {
+    return this.#tupleOf(() => this.expression(conditional))
   }
 
-  #tupleOf(item: () => Expression, endsBefore: string | undefined): Expression {
+  #tupleOf(item: () => Expression): Expression {
     const { stream } = this
     const { line } = stream
     const items: Expression[] = []
     let isTuple = false
     for (;;) {
-      const ends = stream.is('variable_end') || stream.is('block_end') || stream.is(')')
-      if (ends || (endsBefore !== undefined && stream.isName(endsBefore))) break
+      if (stream.is('variable_end') || stream.is('block_end') || stream.is(')')) break
       items.push(item())
       if (!stream.skip(',')) break
       isTuple = true
@@ -228,7 +225,7 @@ export class ExpressionParser {
   }
 
   /** What may be assigned to: names, tuples of them and, where asked for, attributes of namespaces. */
-  target({ endsBefore, namespaces = false }: { endsBefore?: string; namespaces?: boolean } = {}): Target {
+  target({ namespaces = false }: { namespaces?: boolean } = {}): Target {
     const attributes = new Map<Expression, Target>()
     const item = () => {
       const { stream } = this
@@ -248,7 +245,7 @@ export class ExpressionParser {
       if (node.kind === 'tuple') return { kind: 'targets', items: node.items.map(toTarget), line: node.line }
       throw this.stream.fail(`cannot assign to a ${node.kind}`, node.line)
     }
-    return toTarget(this.#tupleOf(item, endsBefore))
+    return toTarget(this.#tupleOf(item))
   }
 
   nameTarget(): Name {

@@ -134,10 +134,10 @@ class TemplateParser extends ExpressionParser {
 
   #for(line: number): Statement {
     const { stream } = this
-    const target = this.target({ endsBefore: 'in' })
+    const target = this.target()
     this.#checkLoop(target, true)
     stream.expect('name', 'in')
-    const iterable = this.tuple({ conditional: false, endsBefore: 'recursive' })
+    const iterable = this.tuple({ conditional: false })
     const condition = stream.skip('name', 'if') ? this.expression() : undefined
     const recursive = stream.skip('name', 'recursive')
     const body = this.#within({ inLoop: true, hasLoopVariable: true }, () => this.#bodyTo('endfor', 'else'))
