@@ -11,6 +11,7 @@ namespace billfish::cpu {
 namespace {
 
 double as_cached(DType type, float value) {
+  if (type != DType::f32 && !std::isfinite(value)) return std::numeric_limits<double>::quiet_NaN();
   if (type == DType::f16) return f16_to_float(float_to_f16(std::clamp(value, -65504.0f, 65504.0f)));
   if (type == DType::bf16) {
     const float largest = bf16_to_float(0x7f7f);

@@ -114,15 +114,18 @@ struct Vector {
   static Value widen_bf16(__m128i halves) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
-  // Of a NaN operand max and min return the second one, so NaN passes through.
+  // Within the limits; infinity becomes NaN. Of a NaN operand max and min return the second one, so NaN passes through;
+  // value - value is zero, which changes no bit, or NaN.
   static Value clamp(Value value, float limit) {
-    return _mm256_min_ps(_mm256_set1_ps(limit), _mm256_max_ps(_mm256_set1_ps(-limit), value));
+    const Value within = _mm256_min_ps(_mm256_set1_ps(limit), _mm256_max_ps(_mm256_set1_ps(-limit), value));
+    return _mm256_or_ps(within, _mm256_sub_ps(value, value));
   }
   static __m128i narrow_f16(Value value) {
     return _mm256_cvtps_ph(clamp(value, 65504.0f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
   static __m128i narrow_bf16(Value value) {
-    const __m256i bits = _mm256_castps_si256(clamp(value, 3.38953139e38f));
+    value = clamp(value, 3.38953139e38f);
+    const __m256i bits = _mm256_castps_si256(value);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));

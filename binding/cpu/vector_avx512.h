@@ -45,7 +45,8 @@ struct Vector {
     return widen_bf16(_mm256_maskz_loadu_epi16(lanes(count), from));
   }
 
-  // To 16 bits, rounded to nearest even; what is beyond the largest finite value becomes that value, NaN stays NaN.
+  // To 16 bits, rounded to nearest even; what is beyond the largest finite value becomes that value, but infinity NaN:
+  // nothing that is broken looks whole.
   static void store_f16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }
@@ -130,15 +131,18 @@ struct Vector {
   static Value widen_bf16(__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
-  // Of a NaN operand max and min return the second one, so NaN passes through.
+  // Within the limits; infinity becomes NaN. Of a NaN operand max and min return the second one, so NaN passes through;
+  // value - value is zero, which changes no bit, or NaN.
   static Value clamp(Value value, float limit) {
-    return _mm512_min_ps(_mm512_set1_ps(limit), _mm512_max_ps(_mm512_set1_ps(-limit), value));
+    const Value within = _mm512_min_ps(_mm512_set1_ps(limit), _mm512_max_ps(_mm512_set1_ps(-limit), value));
+    return _mm512_or_ps(within, _mm512_sub_ps(value, value));
   }
   static __m256i narrow_f16(Value value) {
     return _mm512_cvtps_ph(clamp(value, 65504.0f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
   static __m256i narrow_bf16(Value value) {
-    const __m512i bits = _mm512_castps_si512(clamp(value, 3.38953139e38f));
+    value = clamp(value, 3.38953139e38f);
+    const __m512i bits = _mm512_castps_si512(value);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
     const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);

@@ -51,7 +51,11 @@ struct Vector {
 
  private:
   static constexpr float largest_f16 = 65504.0f, largest_bf16 = 3.38953139e38f;
-  static float clamp(float value, float limit) { return value > limit ? limit : value < -limit ? -limit : value; }
+  static float clamp(float value, float limit) {
+    const float zero = value - value;
+    if (zero != 0) return zero;  // NaN, as the value is or because it is an infinity
+    return value > limit ? limit : value < -limit ? -limit : value;
+  }
 };
 
 }  // namespace

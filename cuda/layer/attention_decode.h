@@ -120,7 +120,7 @@ struct DecodeAttention {
       }
       UNROLL for (int warp = 0; warp < attention_warps; ++warp) {
         const float2 state = states[warp * warp_rows + row];
-        if (state.x == no_score) continue;
+        if (state.x == no_score && state.y == 0) continue;  // it has seen no key; of NaN scores the sum is NaN
         const float weight = exp2_approx(state.x - maximum);
         const auto values = load_as<float4>(outputs + ((warp * warp_rows + row) * output_stride + column));
         sum += weight * state.y;
@@ -135,7 +135,7 @@ struct DecodeAttention {
         store_floats<4, float>(p.partial.outputs + (to * p.head_dim + column), output);
         continue;
       }
-      const float factor = sum > 0 ? 1.0f / sum : 0.0f;
+      const float factor = 1.0f / sum;
       UNROLL for (int j = 0; j < 4; ++j) output[j] *= factor;
       store_floats<4, Element>(p.out + (tile.offset_of(tile.item.first_row + row, p.out_stride) + column), output);
     }

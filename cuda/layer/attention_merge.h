@@ -45,9 +45,10 @@ struct MergeAttention {
     float2 state{no_score, 0};
     if (thread < merge.splits) state = p.partial.states[first_row + thread * row_step];
     const float maximum = block_max(state.x, scratch);
-    const float weight = state.x == no_score ? 0.0f : exp2_approx(state.x - maximum);
+    const bool has_seen_none = state.x == no_score && state.y == 0;  // of NaN scores the sum is NaN
+    const float weight = has_seen_none ? 0.0f : exp2_approx(state.x - maximum);
     const float sum = block_sum(weight * state.y, scratch);
-    weights[thread] = sum > 0 ? weight / sum : 0.0f;
+    weights[thread] = weight / sum;
     sync_threads();
 
     const int32_t group_threads = p.head_dim / 4, groups = attention_threads / group_threads;

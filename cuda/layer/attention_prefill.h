@@ -117,7 +117,7 @@ struct PrefillAttention {
     const int lane = static_cast<int>(lane_index());
     sync_warp();
     UNROLL for (int half = 0; half < 2; ++half) {
-      const float factor = state.sum[half] > 0 ? 1.0f / state.sum[half] : 0.0f;
+      const float factor = 1.0f / state.sum[half];  // rows that there are see a key, their own
       UNROLL for (int block = 0; block < columns / 8; ++block) {
         const auto pair = pair_from_floats<Element>(state.output[block][2 * half] * factor,
                                                     state.output[block][2 * half + 1] * factor);

@@ -25,7 +25,7 @@ template <class T>
 void gather_rows(Stream& stream, const Matrix<const T>& x, const int32_t* rows, const Matrix<T>& out);
 
 // out = x with another element type (float, half or bfloat16) or stride; the nearest representable number, and the
-// largest finite one for what is beyond it (NaN stays NaN).
+// largest finite one for a finite number beyond it (infinity and NaN stay what they are).
 template <class From, class To>
 void convert(Stream& stream, const Matrix<const From>& x, const Matrix<To>& out);
 

@@ -35,7 +35,10 @@ struct WriteKv {
   DEVICE void copy(Global<const Element> from, Global<Element> to) const {
     float x[count];
     load_floats<count, Element>(from, x);
-    UNROLL for (int i = 0; i < count; ++i) x[i] = saturated<Element>(x[i]);
+    UNROLL for (int i = 0; i < count; ++i) {
+      const float zero = x[i] - x[i];  // NaN, of an infinity or NaN
+      if (zero != 0) x[i] = zero;
+    }
     store_floats<count, Element>(to, x);
   }
 };

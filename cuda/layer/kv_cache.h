@@ -17,8 +17,8 @@ struct KvCache {
   int32_t block_size = 0, kv_heads = 0, head_dim = 0;
 };
 
-// Puts the batch's new keys and values, [rows][kv_heads * head_dim] each, into the cache. Infinities become the largest
-// finite number, so that an attention weight of zero stays without effect; NaN stays NaN.
+// Puts the batch's new keys and values, [rows][kv_heads * head_dim] each, into the cache. Infinities become NaN: a key
+// of -infinity would have the weight zero, and its row look whole.
 template <class Element>
 void write_kv(Stream& stream, const DeviceBatch& batch, const Matrix<const Element>& keys,
               const Matrix<const Element>& values, const KvCache<Element>& cache);

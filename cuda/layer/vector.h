@@ -103,11 +103,11 @@ inline constexpr float largest<half> = 65504.0f;
 template <>
 inline constexpr float largest<bfloat16> = 3.38953139e38f;
 
-// Infinity and what rounds to it become the largest finite number; NaN stays NaN (every comparison with it is false).
+// What rounds to infinity becomes the largest finite number; infinity and NaN stay what they are.
 template <class T>
 DEVICE float saturated(float x) {
-  if (x > largest<T>) return largest<T>;
-  if (x < -largest<T>) return -largest<T>;
+  if (x > largest<T> && x < infinity) return largest<T>;
+  if (x < -largest<T> && x > -infinity) return -largest<T>;
   return x;
 }
 

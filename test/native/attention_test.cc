@@ -322,18 +322,19 @@ TEST(attention_lays_the_cache_out_as_documented) {
   }
 }
 
-TEST(attention_saturates_sixteen_bit_caches) {
+TEST(attention_saturates_sixteen_bit_caches_and_hides_no_infinity) {
   on_every_instruction_set([] {
     for (const DType type : {DType::f16, DType::bf16}) {
       Shape shape;
       shape.heads = 1, shape.kv_heads = 1, shape.head_dim = 20, shape.type = type;
       Fixture fixture(shape, {2}, 11);
       const float infinity = std::numeric_limits<float>::infinity();
-      fixture.v[0] = 1e30f, fixture.v[1] = -infinity, fixture.v[19] = infinity;
+      fixture.v[0] = 1e30f, fixture.v[1] = -3e38f, fixture.v[18] = -infinity, fixture.v[19] = infinity;
       const std::vector<float> out = fixture.step({{0, 1}}, pool());
       const float largest = type == DType::f16 ? 65504.0f : bf16_to_float(0x7f7f);
       CHECK(out[0] == (type == DType::f16 ? largest : bf16_to_float(float_to_bf16(1e30f))));
-      CHECK(out[1] == -largest && out[19] == largest);
+      CHECK(out[1] == (type == DType::f16 ? -largest : bf16_to_float(float_to_bf16(-3e38f))));
+      CHECK(std::isnan(out[18]) && std::isnan(out[19]));
     }
   });
 }

@@ -352,7 +352,7 @@ TEST(cuda_attention_lays_the_cache_out_as_documented) {
   }
 }
 
-TEST(cuda_attention_keeps_infinities_out_of_the_cache) {
+TEST(cuda_attention_caches_infinities_as_nan) {
   Fixture<half> fixture({.heads = 1, .kv_heads = 1, .head_dim = 8, .block_size = 16}, {2}, 10);
   const Batch batch = make_batch({{0, 1}}, fixture.tables());
   fixture.batch().upload(fixture.stream(), batch);
@@ -362,7 +362,7 @@ TEST(cuda_attention_keeps_infinities_out_of_the_cache) {
                  fixture.cache());
   const std::vector<uint16_t> cache = download<uint16_t>(fixture.stream(), fixture.key_cache());
   const uint16_t* slot = &cache[static_cast<size_t>(fixture.tables()[0][0]) * 16 * 8];
-  CHECK(slot[0] == 0x7bff && slot[1] == 0xfbff && std::isnan(f16_to_float(slot[2])));
+  for (size_t i = 0; i < 3; ++i) CHECK(std::isnan(f16_to_float(slot[i])));
   for (size_t i = 3; i < 8; ++i) CHECK(slot[i] == row[i]);
 }
 

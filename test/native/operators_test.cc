@@ -93,7 +93,7 @@ TEST(operators_embedding) {
   }
 }
 
-TEST(operators_narrow_saturates_and_rounds_like_the_reference) {
+TEST(operators_narrow_saturates_and_rounds_like_the_reference_and_hides_no_infinity) {
   std::vector<float> values = random_floats(3000, 2, 100.0f);
   const float infinity = std::numeric_limits<float>::infinity();
   for (const float special : {0.0f, -0.0f, infinity, -infinity, 65504.0f, 65519.9f, 65520.0f, -1e6f, 3.4e38f, -3.4e38f,
@@ -107,6 +107,10 @@ TEST(operators_narrow_saturates_and_rounds_like_the_reference) {
     row_kernels().narrow(DType::f16, values.data(), count, f16.data());
     row_kernels().narrow(DType::bf16, values.data(), count, bf16.data());
     for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isinf(values[i])) {
+        CHECK(std::isnan(f16_to_float(f16[i])) && std::isnan(bf16_to_float(bf16[i])));
+        continue;
+      }
       CHECK(f16[i] == float_to_f16(std::clamp(values[i], -65504.0f, 65504.0f)));
       CHECK(bf16[i] == float_to_bf16(std::clamp(values[i], -largest_bf16, largest_bf16)));
     }
@@ -123,7 +127,7 @@ TEST(operators_narrow_saturates_and_rounds_like_the_reference) {
         if (std::isnan(exact)) {
           CHECK(std::isnan(wide[i]) && std::isnan(back));
         } else if (std::isinf(exact)) {
-          CHECK(wide[i] == exact && std::isfinite(back) && again[i] == all[i] - 1);
+          CHECK(wide[i] == exact && std::isnan(back));
         } else {
           CHECK(float_to_bits(wide[i]) == float_to_bits(exact) && again[i] == all[i]);
         }
