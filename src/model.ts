@@ -13,7 +13,6 @@ import type { NativeModel } from './native/addon'
 import { optionsOf, readOptions } from './options/read-options'
 import { onAbort, ownSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
-import { checkHiddenStates } from './pipeline/finite'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
 import type { Trace } from './pipeline/trace'
 import { Tokenizer } from './tokenizer'
@@ -131,7 +130,6 @@ export class Model {
     const { vocabulary, hiddenSize, maxModelLength } = this.limits
     const why = 'maxModelLength: give fewer, or load the model with a larger one'
     const prompt = readTokenIds(tokenIds, { vocabulary, most: maxModelLength, why })
-    const modules = Object.keys(this.deviceMap)
     const outputWidth = this.#hasHead ? vocabulary : hiddenSize
     const outputs = new Float32Array(prompt.length * outputWidth)
     let normed = new Float32Array(0)
@@ -150,8 +148,6 @@ export class Model {
             normed.set(step.normedStates, done * hiddenSize)
           }
           const states = step.hiddenStates ?? []
-          checkHiddenStates(states, modules, hiddenSize, done)
-          checkHiddenStates([step.logits as Float32Array], modules.slice(-1), outputWidth, done)
           for (const [i, rows] of states.entries()) {
             hiddenStates[i] ??= new Float32Array(prompt.length * hiddenSize)
             hiddenStates[i].set(rows, done * hiddenSize)

@@ -215,6 +215,10 @@ class CpuBackend final : public Backend {
 
   void all_gather(const RankGroup& group, int rank) override { cpu::all_gather(group.values(), rank); }
 
+  std::optional<NonFinite> find_non_finite(const Tensor& x) override {
+    return billfish::find_non_finite(x.data, x.type, x.rows, x.columns, x.stride);
+  }
+
   void to_host(const Tensor& from, float* to) override {
     for (int64_t r = 0; r < from.rows; ++r) {
       std::memcpy(to + r * from.columns, data_of(from) + r * from.stride, from.columns * sizeof(float));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "engine/instruments.h"
+#include "engine/non_finite.h"
 #include "engine/program.h"
 #include "engine/sampling.h"
 #include "engine/stage_limits.h"
@@ -144,6 +146,9 @@ class Backend {
   // sampling.h, and so is what it throws. Waits.
   using SamplingRequests = std::vector<const SamplingParameters*>;  // one a row
   virtual void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) = 0;
+
+  // The first number of x that is not finite. Waits, and is slow: for steps that search (non_finite.h).
+  virtual std::optional<NonFinite> find_non_finite(const Tensor& x) = 0;
 
   // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
   virtual void to_host(const Tensor& from, float* to) = 0;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "engine/dtype.h"
@@ -28,8 +29,29 @@ void require_token(int32_t token, int32_t vocab, const char* where) {
                                     ", but the vocabulary's tokens are 0 to " + std::to_string(vocab - 1));
 }
 
-// The highest logit, which may be -infinity.
-float highest_logit(const float* logits, int32_t vocab) {
+// The highest of the model's logits; nothing if one of them is NaN or infinite.
+std::optional<float> highest_finite_logit(const float* logits, int32_t vocab) {
+  std::array<float, kLanes> highest;
+  highest.fill(-kInfinity);
+  std::array<float, kLanes> invalid{};  // sums of what is 0 for a finite logit, and else NaN
+  const int32_t whole = vocab - vocab % kLanes;
+  for (int32_t first = 0; first < whole; first += kLanes) {
+    for (int32_t lane = 0; lane < kLanes; ++lane) {
+      const float logit = logits[first + lane];
+      highest[lane] = logit > highest[lane] ? logit : highest[lane];
+      invalid[lane] += logit - logit;
+    }
+  }
+  for (int32_t token = whole; token < vocab; ++token) {
+    highest[0] = std::max(highest[0], logits[token]);
+    invalid[0] += logits[token] - logits[token];
+  }
+  if (std::any_of(invalid.begin(), invalid.end(), [](float sum) { return sum != 0; })) return std::nullopt;
+  return *std::max_element(highest.begin(), highest.end());
+}
+
+// The highest of the logits that the options have changed, which may be -infinity: tokens may be banned.
+float highest_edited_logit(const float* logits, int32_t vocab) {
   std::array<float, kLanes> highest;
   highest.fill(-kInfinity);
   std::array<int32_t, kLanes> invalid{};
@@ -47,7 +69,7 @@ float highest_logit(const float* logits, int32_t vocab) {
   }
   if (std::any_of(invalid.begin(), invalid.end(), [](int32_t is) { return is != 0; })) {
     const float* first = std::find_if(logits, logits + vocab, [](float logit) { return !(logit < kInfinity); });
-    throw invalid_logit(static_cast<int32_t>(first - logits), *first, vocab);
+    throw invalid_logit(static_cast<int32_t>(first - logits), *first);
   }
   return *std::max_element(highest.begin(), highest.end());
 }
@@ -339,11 +361,10 @@ void check_sampling(const SamplingParameters& p, int32_t vocab) {
   }
 }
 
-Error invalid_logit(int32_t token, float logit, int32_t vocab) {
-  return Error("INTERNAL", "the logit of token " + std::to_string(token) + " is " +
-                               (std::isnan(logit) ? "NaN" : "+infinity") + ", the first such of " +
-                               std::to_string(vocab) +
-                               "; the model's weights or activations have left the range of their type");
+Error invalid_logit(int32_t token, float logit) {
+  return Error("INVALID_OPTION", "Penalties and biases make the logit of token " + std::to_string(token) + " " +
+                                     (std::isnan(logit) ? "NaN" : "infinite") + ". Use numbers closer to 0 for " +
+                                     "logitBias and the penalties, and a repetitionPenalty closer to 1.");
 }
 
 Error nothing_to_choose(int32_t vocab, size_t banned) {
@@ -355,8 +376,13 @@ Error nothing_to_choose(int32_t vocab, size_t banned) {
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, SamplingScratch& scratch) {
   if (vocab <= 0) throw Error("INTERNAL", "cannot sample from " + std::to_string(vocab) + " logits");
   check_sampling(p, vocab);
-  float highest = highest_logit(logits, vocab);
   Sampled sampled;
+  const std::optional<float> unedited = highest_finite_logit(logits, vocab);
+  if (!unedited) {
+    sampled.token = Sampled::non_finite;
+    return sampled;
+  }
+  float highest = *unedited;
 
   double log_sum = 0;  // of the exponentials of the unmodified logits
   if (p.logprobs >= 0) {
@@ -372,7 +398,7 @@ Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, Sampli
     apply_penalties(logits, p, scratch.counts, edits);
     apply_bias(logits, p.bias, scratch, edits);
     for (const int32_t token : p.banned) edits.set(token, -kInfinity);
-    if (edits.any()) highest = highest_logit(logits, vocab);
+    if (edits.any()) highest = highest_edited_logit(logits, vocab);
     if (highest == -kInfinity) {
       throw nothing_to_choose(vocab, p.banned.size());
     }

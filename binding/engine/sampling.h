@@ -54,7 +54,8 @@ struct SamplingParameters {
 };
 
 struct Sampled {
-  int32_t token = 0;
+  static constexpr int32_t non_finite = -1;
+  int32_t token = 0;  // non_finite: a logit is NaN or infinite, and nothing was drawn
   // Natural logarithm of the token's probability under the unmodified logits (before penalties, bias and temperature);
   // NaN if not asked for.
   float logprob = std::numeric_limits<float>::quiet_NaN();
@@ -81,13 +82,13 @@ struct SamplingScratch {
 };
 
 // Chooses a token. `logits` [vocab] are changed in between and are as they were when the function returns or throws.
-// Throws Error: INVALID_OPTION for an option out of its range or a token id outside [0, vocab); INTERNAL for a logit
-// that is NaN or +infinity (naming the first), or when every token is banned.
+// Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), or penalties and biases
+// that make a logit NaN or +infinity (naming the first); INTERNAL when every token is banned.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
 
 // Its parts, for backends that sample where the logits are: the check of the options, and what it throws later.
 void check_sampling(const SamplingParameters& parameters, int32_t vocab);
-Error invalid_logit(int32_t token, float logit, int32_t vocab);  // NaN or +infinity
+Error invalid_logit(int32_t token, float logit);  // that the options have made NaN or +infinity
 Error nothing_to_choose(int32_t vocab, size_t banned);
 
 }  // namespace billfish

@@ -123,6 +123,7 @@ void Stage::admit(Step& step) {
 
 std::unique_ptr<StageWork> Stage::run(Step& step) {
   HandOver::Buffer hidden = std::move(step.hidden);
+  step.found.assign(step.search ? 1 + followers().size() : 0, std::nullopt);
   if (!followers_) return compute(step, hidden, hidden.data());
   std::unique_ptr<StageWork> work;
   rank_.group->begin();
@@ -136,6 +137,7 @@ std::unique_ptr<StageWork> Stage::run(Step& step) {
   }
   followers_->wait();
   rank_.group->end();
+  if (step.search) tell_of_search(step);
   return work;
 }
 
@@ -162,6 +164,7 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, 
                                      [](const Operator& op) { return std::holds_alternative<Gather>(op); });
     execute(program_.operators.begin(), gather, step);
     if (gather != program_.operators.end()) run_head(step, gather);
+    if (step.search && !rank_.group) tell_of_search(step);  // before anything is handed on
   }
   std::unique_ptr<StageWork> work = backend_->end();
   if (hands_on_) hand_on(step, std::move(hidden));
@@ -172,7 +175,7 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, 
 // ranks find the same.
 bool Stage::is_decode(const Step& step) const {
   const auto rows = static_cast<size_t>(step.batch.rows());
-  if (step.batch.sequences.size() != rows || step.want_hidden_states) return false;
+  if (step.batch.sequences.size() != rows || step.want_hidden_states || step.search) return false;
   return !is_last_ || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
 }
 
@@ -228,9 +231,15 @@ void Stage::run_head(Step& step, OperatorIterator gather) {
 void Stage::take_results(Step& step) {
   const int64_t vocabulary = program_.values[program_.output].width;
   const Tensor output = tensor(program_.output);
+  std::vector<int32_t>& non_finite = step.result.non_finite_rows;
   if (step.want_logits) {
     step.result.logits.resize(step.batch.logit_rows.size() * static_cast<size_t>(vocabulary));
-    backend_->to_host(output, step.result.logits.data() + first_logit_row_ * vocabulary);
+    float* const logits = step.result.logits.data() + first_logit_row_ * vocabulary;
+    backend_->to_host(output, logits);
+    for (int64_t r = 0; r < logit_rows_; ++r) {
+      const bool is_finite = all_finite(logits + r * vocabulary, static_cast<size_t>(vocabulary));
+      if (!is_finite) non_finite.push_back(static_cast<int32_t>(first_logit_row_ + r));
+    }
   }
   requests_.clear();
   for (int64_t r = 0; r < logit_rows_; ++r) {
@@ -238,14 +247,95 @@ void Stage::take_results(Step& step) {
     requests_.push_back(request ? &request->parameters : nullptr);
   }
   const bool any = std::any_of(requests_.begin(), requests_.end(), [](const auto* p) { return p != nullptr; });
-  if (any) backend_->sample(output, requests_, step.result.samples);
+  if (!any) return;
+  size_t sample = step.result.samples.size();
+  backend_->sample(output, requests_, step.result.samples);
+  for (int64_t r = 0; r < logit_rows_; ++r) {
+    if (requests_[static_cast<size_t>(r)] == nullptr) continue;
+    const bool is_finite = step.result.samples[sample++].token != Sampled::non_finite;
+    if (!is_finite && !step.want_logits) non_finite.push_back(static_cast<int32_t>(first_logit_row_ + r));
+  }
 }
 
 void Stage::execute(OperatorIterator first, OperatorIterator last, Step& step) {
   for (; first != last; ++first) {
     check_not_cancelled(step);
     execute(*first, step);
+    if (step.search) search(first, step);
   }
+}
+
+// Looks at what the operator has computed, unless something was found before.
+void Stage::search(OperatorIterator op, Step& step) {
+  std::optional<NonFiniteOutput>& found = step.found[static_cast<size_t>(rank_.rank)];
+  const auto look = [&](ValueId id, WeightId weight) {
+    if (found) return;
+    const std::optional<NonFinite> first = backend_->find_non_finite(tensor(id));
+    if (!first) return;
+    const bool tokens = program_.values[id].rows == RowKind::tokens;
+    const auto row = static_cast<size_t>(tokens ? first->row : first_logit_row_ + first->row);
+    const int32_t position = step.batch.positions[tokens ? row : static_cast<size_t>(step.batch.logit_rows[row])];
+    const auto order = static_cast<size_t>(std::count_if(
+        program_.operators.cbegin(), op, [](const Operator& before) { return !std::holds_alternative<Tap>(before); }));
+    found = NonFiniteOutput{order, name_of(op, weight), backend_->device(), position, *first};
+  };
+  std::visit(Overloaded{
+                 [&](const Embedding& o) { look(o.out, o.table); },
+                 [&](const RmsNorm& o) { look(o.out, o.weight); },
+                 [&](const AddRmsNorm& o) {
+                   look(o.x, no_weight);
+                   look(o.out, o.weight);
+                 },
+                 [&](const LayerNorm& o) { look(o.out, o.weight); },
+                 [&](const Linear& o) {
+                   for (const LinearTarget& target : o.targets) look(target.out, target.weight);
+                 },
+                 [&](const Rope& o) { look(o.x, no_weight); },
+                 [&](const LogNScale& o) { look(o.x, no_weight); },
+                 [&](const Attention& o) { look(o.out, no_weight); },
+                 [&](const SiluMul& o) { look(o.gate, no_weight); },
+                 [&](const Add& o) { look(o.x, no_weight); },
+                 [&](const AllReduce& o) { look(o.out, no_weight); },
+                 [](const Gather&) {},  // copies
+                 [](const AllGather&) {},
+                 [](const Tap&) {},
+             },
+             *op);
+}
+
+// Of what all ranks have found, what comes first in the forward pass.
+void Stage::tell_of_search(Step& step) const {
+  const NonFiniteOutput* first = nullptr;
+  for (const auto& found : step.found) {
+    if (found && (first == nullptr || found->order < first->order)) first = &*found;
+  }
+  if (first == nullptr) return;
+  step.hidden.release();
+  throw first->error();
+}
+
+// What an operator computes, by the checkpoint's name of its weight, or of the last one before it.
+std::string Stage::name_of(OperatorIterator op, WeightId weight) const {
+  const auto module = [&](WeightId id) {
+    std::string name = shapes_[static_cast<size_t>(id)].name;
+    if (name.ends_with(".weight")) name.resize(name.size() - std::string(".weight").size());
+    return name;
+  };
+  if (weight != no_weight) return "The output of " + module(weight);
+  const std::string what = std::string("The outcome of ") + operator_name(*op);
+  while (op != program_.operators.begin()) {
+    const WeightId before = std::visit(Overloaded{
+                                           [](const Embedding& o) { return o.table; },
+                                           [](const RmsNorm& o) { return o.weight; },
+                                           [](const AddRmsNorm& o) { return o.weight; },
+                                           [](const LayerNorm& o) { return o.weight; },
+                                           [](const Linear& o) { return o.targets.back().weight; },
+                                           [](const auto&) { return no_weight; },
+                                       },
+                                       *--op);
+    if (before != no_weight) return what + " behind " + module(before);
+  }
+  return what;
 }
 
 void Stage::execute(const Operator& op, Step& step) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/backend.h"
@@ -33,6 +34,8 @@ class Stage {
   Backend& backend() { return *backend_; }
   const Backend& backend() const { return *backend_; }
   const std::vector<WeightShape>& weight_shapes() const { return shapes_; }
+  // Whether it ends with logits, which tokens can be drawn from; else with hidden states.
+  bool gives_logits() const { return program_.values[program_.output].kind == ValueClass::logits; }
 
   // Weights are made by the loader, in the order of their shapes; run() needs all of them.
   void set_weight(size_t index, std::unique_ptr<Weight> weight) { weights_[index] = std::move(weight); }
@@ -64,15 +67,18 @@ class Stage {
   void follow(Step& step, const float* hidden);
 
  private:
+  using OperatorIterator = std::vector<Operator>::const_iterator;
   bool leads() const { return rank_.rank == 0; }
   std::unique_ptr<StageWork> compute(Step& step, HandOver::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
   void take_input(Step& step, const float* hidden);
   void hand_on(Step& step, HandOver::Buffer hidden);
   void execute(const Operator& op, Step& step);
+  void search(OperatorIterator op, Step& step);
+  void tell_of_search(Step& step) const;
+  std::string name_of(OperatorIterator op, WeightId weight) const;
   void offer(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces = nullptr);
   void withdraw();
-  using OperatorIterator = std::vector<Operator>::const_iterator;
   void execute(OperatorIterator first, OperatorIterator last, Step& step);
   bool is_decode(const Step& step) const;
   void run_decode(Step& step);

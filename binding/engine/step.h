@@ -11,6 +11,7 @@
 #include "engine/batch.h"
 #include "engine/error.h"
 #include "engine/hand_over.h"
+#include "engine/non_finite.h"
 #include "engine/sampling.h"
 #include "engine/stage_work.h"
 
@@ -27,8 +28,9 @@ struct StepResult {
   std::vector<float> logits;                      // [logit rows * width of the program's output], if wanted
   std::vector<std::vector<float>> hidden_states;  // by tap index, [token or logit rows * width], if wanted
   std::vector<Sampled> samples;                   // one for every sampling request, in the order of the rows
-  std::vector<StageInterval> stages;              // when each stage worked on it
-  std::vector<std::string> notices;               // of backends (take_notice)
+  std::vector<int32_t> non_finite_rows;  // logit rows that have a NaN or an infinity: nothing was sampled there
+  std::vector<StageInterval> stages;     // when each stage worked on it
+  std::vector<std::string> notices;      // of backends (take_notice)
 };
 
 class Backend;
@@ -38,9 +40,12 @@ struct Step {
   bool want_logits = false;
   bool want_hidden_states = false;
   std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
-  HandOver::Buffer hidden;                               // hidden states between two stages, [rows][width]
-  Backend* giver = nullptr;                              // the backend that has them instead, if one has
-  std::vector<std::unique_ptr<StageWork>> work;          // of each stage; null where it ends with the calls
+  // Each operator's output is looked at: the step fails with NON_FINITE, naming the first that is not finite.
+  bool search = false;
+  std::vector<std::optional<NonFiniteOutput>> found;  // of a search: what each rank of the stage at work has found
+  HandOver::Buffer hidden;                            // hidden states between two stages, [rows][width]
+  Backend* giver = nullptr;                           // the backend that has them instead, if one has
+  std::vector<std::unique_ptr<StageWork>> work;       // of each stage; null where it ends with the calls
   StepResult result;
   std::unique_ptr<Error> error;
   std::atomic<bool> cancelled{false};

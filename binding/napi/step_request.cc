@@ -79,6 +79,7 @@ std::shared_ptr<Step> parse_step(const Napi::Object& request) {
   batch.logit_rows = to_int32s(property(request, "logitRows"), "logitRows");
   step->want_logits = to_bool(property(request, "wantLogits"), "wantLogits");
   step->want_hidden_states = to_bool(property(request, "wantHiddenStates"), "wantHiddenStates");
+  step->search = to_bool(property(request, "search"), "search");
 
   const std::vector<int32_t> sequences = to_int32s(property(request, "sequences"), "sequences");
   const std::vector<double> bases = to_doubles(property(request, "ropeBases"), "ropeBases");
@@ -111,6 +112,9 @@ Napi::Object step_output(Napi::Env env, Step& step) {
   Napi::Array samples = Napi::Array::New(env, result.samples.size());
   for (uint32_t i = 0; i < result.samples.size(); ++i) samples[i] = sampled_object(env, result.samples[i]);
   output["samples"] = samples;
+  Napi::Array non_finite = Napi::Array::New(env, result.non_finite_rows.size());
+  for (uint32_t i = 0; i < result.non_finite_rows.size(); ++i) non_finite[i] = result.non_finite_rows[i];
+  output["nonFiniteRows"] = non_finite;
   if (step.want_logits) output["logits"] = float_array(env, result.logits);
   if (step.want_hidden_states) {
     Napi::Array states = Napi::Array::New(env, result.hidden_states.size());

@@ -2,6 +2,7 @@
 // at once. The host waits only for what it takes or gives itself; other devices' stages wait on their own streams.
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -242,6 +243,18 @@ class DeviceBackend final : public Peer {
       sampler_->results(stream_, samples);
       first += count;
     }
+  }
+
+  std::optional<NonFinite> find_non_finite(const Tensor& x) override {
+    const size_t row_bytes = static_cast<size_t>(x.columns) * byte_size(x.type);
+    std::vector<std::byte> rows(static_cast<size_t>(x.rows) * row_bytes);
+    const auto* const from = static_cast<const std::byte*>(x.data);
+    for (size_t row = 0; row < static_cast<size_t>(x.rows); ++row) {
+      const size_t at = row * static_cast<size_t>(x.stride) * byte_size(x.type);
+      stream_.copy_to_host(rows.data() + row * row_bytes, from + at, row_bytes);
+    }
+    wait_for_copies();
+    return billfish::find_non_finite(rows.data(), x.type, x.rows, x.columns, x.columns);
   }
 
   // --- To and from the host. What is page-locked (allocate_host) goes there directly.

@@ -174,21 +174,22 @@ void Sampler::results(Stream& stream, std::vector<Sampled>& samples) const {
     const SamplingParameters* const parameters = sent_requests_[i];
     if (parameters == nullptr) continue;
     const SampleAnswer& answer = answers_.as<SampleAnswer>()[i];
-    if (answer.status == SampleAnswer::invalid_logit) {
-      throw invalid_logit(answer.token, answer.logit, limits_.vocabulary);
-    }
+    if (answer.status == SampleAnswer::invalid_logit) throw invalid_logit(answer.token, answer.logit);
     if (answer.status == SampleAnswer::none_left) {
       throw nothing_to_choose(limits_.vocabulary, parameters->banned.size());
     }
     Sampled& sampled = samples.emplace_back();
-    sampled.token = answer.token;
+    const bool is_finite = answer.status != SampleAnswer::non_finite;
+    sampled.token = is_finite ? answer.token : Sampled::non_finite;
     if (parameters->logprobs < 0) continue;
+    const Alternative* const own = alternatives;
+    alternatives += alternatives_of(*parameters, limits_.vocabulary);
+    if (!is_finite) continue;
     const double log_sum = answer.highest + std::log(answer.total);
     sampled.logprob = static_cast<float>(answer.logit - log_sum);
     for (int32_t j = 0; j < answer.alternatives; ++j) {
-      sampled.alternatives.push_back({alternatives[j].token, static_cast<float>(alternatives[j].logit - log_sum)});
+      sampled.alternatives.push_back({own[j].token, static_cast<float>(own[j].logit - log_sum)});
     }
-    alternatives += alternatives_of(*parameters, limits_.vocabulary);
   }
 }
 

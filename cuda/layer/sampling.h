@@ -47,7 +47,8 @@ class Sampler {
   void fetch(Stream& stream) const;
 
   // Waits for what is queued, and appends what was sampled: one entry for each request that is not null. Throws what
-  // sample() throws: INTERNAL for a logit that is NaN or +infinity, or when every token is banned.
+  // sample() throws: INVALID_OPTION for a logit that penalties and biases made NaN or +infinity; INTERNAL when every
+  // token is banned.
   void results(Stream& stream, std::vector<Sampled>& samples) const;
 
  private:

@@ -37,14 +37,17 @@ struct SampleRow {
   struct Highest {
     float logit;
     uint32_t token;
-    uint32_t invalid;  // the first token whose logit is NaN or +infinity; vocab if none is
+    uint32_t invalid;  // the first token whose logit is NaN, +infinity or, before edits, -infinity; vocab if none is
   };
 
   // `answer` counts on the first thread.
   DEVICE void sample(const Logits& row_logits, const SampleRequest& request, const SampleMemory& memory,
                      SampleAnswer& answer) const {
-    Highest highest = find_highest(row_logits, memory);
-    if (!valid(row_logits, highest, answer)) return;
+    Highest highest = find_highest<false>(row_logits, memory);
+    if (highest.invalid != vocab) {
+      answer.status = SampleAnswer::non_finite;
+      return;
+    }
     answer.highest = highest.logit;
     if (request.alternatives >= 0) {
       const Softmax softmax{highest.logit, 1.0f};
@@ -53,7 +56,7 @@ struct SampleRow {
     }
     if (request.edits > 0) {
       apply_edits(row_logits, request);
-      highest = find_highest(row_logits, memory);
+      highest = find_highest<true>(row_logits, memory);
     }
     uint32_t token = highest.token;
     const bool may_choose = valid(row_logits, highest, answer) && highest.logit > -infinity;
@@ -66,11 +69,12 @@ struct SampleRow {
     answer.logit = row_logits.values[token];
   }
 
+  template <bool with_bans>
   DEVICE Highest find_highest(const Logits& row, const SampleMemory& memory) const {
     uint64_t key = 0;
     uint32_t invalid = vocab;
     row.for_each([&](float logit, uint32_t token) {
-      if (logit < infinity) {
+      if (logit < infinity && (with_bans || logit > -infinity)) {
         key = max(key, RankKey::of(logit, token));
       } else {
         invalid = min(invalid, token);

@@ -31,7 +31,8 @@ struct alignas(64) SampleRequest {
 static_assert(sizeof(SampleRequest) == 64);
 
 struct SampleAnswer {
-  enum Status : int32_t { good, invalid_logit, none_left };
+  // non_finite: of the model's logits one is NaN or infinite; invalid_logit: the edits made one NaN or +infinity.
+  enum Status : int32_t { good, invalid_logit, none_left, non_finite };
   double total;   // of the weights of the unmodified logits at temperature 1
   float highest;  // of the unmodified logits
   float logit;    // of the token, unmodified; or the invalid one

@@ -166,6 +166,11 @@ export interface StepRequest {
   readonly sampling: readonly (SamplingSpec | null)[]
   readonly wantLogits: boolean
   readonly wantHiddenStates: boolean
+  /**
+   * Looks at what every operator computes, and fails with NON_FINITE, naming the module, at the first number that is not
+   * finite. Several times as slow.
+   */
+  readonly search: boolean
 }
 
 export interface SampledToken {
@@ -176,8 +181,10 @@ export interface SampledToken {
 }
 
 export interface StepOutput {
-  /** One for every sampling that was not null. */
+  /** One for every sampling that was not null; those of rows that are not finite mean nothing. */
   readonly samples: readonly SampledToken[]
+  /** Logit rows that have a NaN or an infinity; of those not sampled, only where logits are wanted. */
+  readonly nonFiniteRows: readonly number[]
   /** [logit rows * vocabulary], if wanted. */
   readonly logits?: Float32Array
   /** By tap index; entries are [rows * hidden]. */

@@ -151,12 +151,14 @@ export class Runner {
     }
     if (output) {
       const brought = dealOut(composed, output, this.limits)
-      const counts = new Set(this.scheduler.complete(batch))
+      const suspects = batch.filter((share, i) => brought[i]?.nonFinite && this.scheduler.isOfUse(share))
+      for (const { sequence } of suspects.filter(({ sequence }) => sequence.searched)) {
+        sequence.ending ??= { error: nothingFound() }
+      }
+      const counts = new Set(this.scheduler.complete(batch, new Set(suspects)))
       for (const [i, share] of batch.entries()) {
         if (counts.has(share)) this.advance(share.sequence, brought[i] as SequenceStep)
       }
-    } else if (batch.length > 1 && error instanceof BillfishError && error.code === 'NON_FINITE') {
-      this.scheduler.retry(batch) // one of them is to blame: the others must not fail with it
     } else {
       this.scheduler.complete(batch)
       for (const { sequence } of batch) sequence.ending ??= { error }
@@ -180,6 +182,13 @@ export class Runner {
   private sweep(): void {
     for (const { request, ending } of this.scheduler.sweep()) queueMicrotask(() => request.onEnd(ending?.error))
   }
+}
+
+function nothingFound(): BillfishError {
+  return new BillfishError(
+    'NON_FINITE',
+    "The logits are NaN or infinite, and a search for the module found only finite numbers when they were computed again: they exceed their format by little, or a device or its memory is faulty. Load the checkpoint with dtype 'bfloat16' (on the CPU, 'float32'), or on another device.",
+  )
 }
 
 /** Errors from the native side carry `code`; make them the one error class. */

@@ -34,6 +34,7 @@ export class Scheduler {
   private readonly running: Sequence[] = []
   private inFlight = 0
   private steps = 0
+  private searchedLast = false
   /** How many times a sequence had to give its blocks back. */
   preemptions = 0
 
@@ -70,8 +71,9 @@ export class Scheduler {
     const generating = this.running.filter(({ decodes, paused }) => decodes && !paused).length
     const stepsFree = this.options.stepsInFlight - this.inFlight
     const ready = this.ready()
-    const alone = ready.find((sequence) => sequence.alone)
-    const batch = nextBatch(alone ? [alone] : ready, { generating, stepsFree }, this.options).map(
+    const searching = this.turnToSearch(ready)
+    const sharing = ready.filter(({ searches }) => !searches)
+    const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.options).map(
       ({ sequence, rows }) => ({ sequence, rows: this.rowsOfOneBase(sequence, rows), from: sequence.scheduled }),
     )
     if (batch.length === 0) return undefined
@@ -82,30 +84,48 @@ export class Scheduler {
     }
     this.steps++
     this.inFlight++
+    this.searchedLast = searching !== undefined
     return batch
   }
 
-  /** Takes a step back whose rows are in the cache now. @returns the shares that count, in no need of {@link retry} */
-  complete(batch: Batch): BatchShare[] {
+  /** The sequence that the next step searches: every second step, as long as others have something to compute. */
+  private turnToSearch(ready: readonly Sequence[]): Sequence | undefined {
+    const searching = ready.filter(({ searches }) => searches)
+    if (this.searchedLast && searching.length < ready.length) return undefined
+    return searching.sort((a, b) => a.lastStep - b.lastStep)[0]
+  }
+
+  /**
+   * Takes a step back whose rows are in the cache now.
+   * @param suspects the shares whose logits are not finite: their sequences are computed again, by steps that search
+   * @returns the shares that count
+   */
+  complete(batch: Batch, suspects: ReadonlySet<BatchShare> = new Set()): BatchShare[] {
     this.inFlight--
-    return batch.filter(({ sequence, rows, from }) => {
-      const counts = sequence.rewindTo === undefined || from < sequence.rewindTo
-      if (counts) {
-        sequence.computed += rows
-        sequence.alone = false
-      }
+    return batch.filter((share) => {
+      const { sequence, rows } = share
+      const counts = this.isOfUse(share) && !suspects.has(share)
+      if (counts) sequence.computed += rows
+      if (suspects.has(share)) this.rewind(share)
       this.stepEnded(sequence)
       return counts
     })
   }
 
-  /** Takes a step back that has failed: each of its sequences is computed again from there on, by steps of its own. */
-  retry(batch: Batch): void {
-    this.inFlight--
-    for (const { sequence, from } of batch) {
-      sequence.rewindTo = Math.min(sequence.rewindTo ?? from, from)
-      this.stepEnded(sequence)
-    }
+  /** Whether what a step brings of a share is of use: nothing is, that lies behind where its sequence goes back to. */
+  isOfUse({ sequence, from }: BatchShare): boolean {
+    return sequence.rewindTo === undefined || from < sequence.rewindTo
+  }
+
+  /**
+   * To where its damage may have begun: earlier rows, whose own logits nobody looks at, leave keys and values to those
+   * that follow. Where all rows' logits are wanted, those that came before are good, and must not come twice.
+   */
+  private rewind({ sequence, rows, from }: BatchShare): void {
+    const to = sequence.request.wantLogits ? from : 0
+    sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
+    sequence.searchTo = Math.max(sequence.searchTo, from + rows)
+    sequence.searched = true
   }
 
   private stepEnded(sequence: Sequence): void {
@@ -114,7 +134,6 @@ export class Scheduler {
     sequence.computed = sequence.rewindTo
     sequence.scheduled = sequence.rewindTo
     sequence.rewindTo = undefined
-    sequence.alone = true
   }
 
   /** Takes out the sequences that are to end and have no step under way; their blocks are free again. */

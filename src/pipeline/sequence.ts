@@ -8,6 +8,8 @@ export interface SequenceStep {
   readonly logits?: Float32Array | undefined
   /** Of the embedding and each layer, [rows * hidden] for the rows of this step, if the sequence wants hidden states. */
   readonly hiddenStates?: readonly Float32Array[] | undefined
+  /** Whether a wanted logit is NaN or infinite: nothing else of the step is of use. */
+  readonly nonFinite: boolean
   /** What the head reads, [rows * hidden] for the rows of this step, if the sequence wants hidden states and logits. */
   readonly normedStates?: Float32Array | undefined
 }
@@ -46,10 +48,15 @@ export class Sequence {
   lastStep = -1
   /** Whether it is to compute nothing for the time being: its reader is behind. */
   paused = false
-  /** Where it is to be computed from again, a step with rows from there on having failed. */
+  /** Where it is to be computed from again, once no step of it is under way: what follows from there does not count. */
   rewindTo: number | undefined
-  /** Whether its next step is to have no other sequence in it: then it is known whose failure it is. */
-  alone = false
+  /**
+   * How many of its tokens are to be computed by steps that search, with no other sequence in them: its logits were not
+   * finite, and the module is to be named where that began.
+   */
+  searchTo = 0
+  /** Whether it has been searched before. */
+  searched = false
   /** Set when the sequence is to end, as soon as no step of it is under way. */
   ending: { error?: unknown } | undefined
 
@@ -73,6 +80,11 @@ export class Sequence {
   /** Whether it computes one token a step, each after the one before has been sampled. */
   get decodes(): boolean {
     return this.tokens.length - this.computed === 1 && this.computed > 0
+  }
+
+  /** Whether its next step searches. */
+  get searches(): boolean {
+    return this.scheduled < this.searchTo
   }
 
   /**

@@ -66,6 +66,7 @@ export function composeStep(
     sampling,
     wantLogits: batch.some(({ sequence }) => sequence.request.wantLogits),
     wantHiddenStates: batch.some(({ sequence }) => sequence.request.wantHiddenStates),
+    search: batch.some(({ sequence, from }) => from < sequence.searchTo),
   }
   return { request, parts }
 }
@@ -81,6 +82,7 @@ export function dealOut(
   let sample = 0
   return parts.map(({ sequence: { request }, rows, logitRows, sampled }) => {
     const step: SequenceStep = {
+      nonFinite: output.nonFiniteRows.some((at) => at >= logitRow && at < logitRow + logitRows),
       sample: sampled ? output.samples[sample++] : undefined,
       logits: request.wantLogits
         ? output.logits?.slice(logitRow * outputWidth, (logitRow + logitRows) * outputWidth)

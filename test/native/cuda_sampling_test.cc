@@ -84,12 +84,12 @@ void check_rows(const std::vector<float>& logits, int32_t vocab, std::vector<Req
   }
 }
 
-// Logits with ties, zeros of both signs and -infinity.
+// Logits with ties, zeros of both signs and some far below all others.
 std::vector<float> awkward_logits(int32_t vocab, unsigned seed, float spread) {
   std::vector<float> logits = random_floats(vocab, seed, spread);
   for (size_t i = 0; i < logits.size(); ++i) {
     if (i % 3 == 0) logits[i] = std::round(logits[i] * 4) / 4;
-    if (i % 11 == 5) logits[i] = -infinity_of_float;
+    if (i % 11 == 5) logits[i] = -3e38f;
     if (i % 17 == 4) logits[i] = i % 2 == 0 ? 0.0f : -0.0f;
   }
   return logits;
@@ -195,12 +195,17 @@ TEST(cuda_sampling_refuses_what_the_host_refuses) {
     sampler.results(stream, samples);
     return samples;
   };
-  CHECK(complaint([&] {
-          sample_of({1, NAN, 2, infinity_of_float}, {Request{}});
-        }).find("token 1 is NaN") != std::string::npos);
-  CHECK(complaint([&] {
-          sample_of({1, 0, 2, infinity_of_float}, {Request{}});
-        }).find("token 3 is +infinity") != std::string::npos);
+  for (const float wrong : {NAN, infinity_of_float, -infinity_of_float}) {
+    Request with_logprobs;
+    with_logprobs.parameters.logprobs = 2;
+    const auto samples = sample_of({1, wrong, 2, 0, 5, 7}, {with_logprobs, with_logprobs});
+    CHECK(samples[0].token == Sampled::non_finite && samples[0].alternatives.empty());
+    CHECK(samples[1].token == 2 && samples[1].alternatives.size() == 2 && samples[1].alternatives[1].token == 1);
+  }
+  Request boosted;
+  boosted.parameters.repetition_penalty = 0.5f;
+  boosted.generated = {3};
+  CHECK(complaint([&] { sample_of({1, 0, 2, 3e38f}, {boosted}); }).find("token 3 infinite") != std::string::npos);
   Request banned;
   banned.banned = {0, 1};
   CHECK(complaint([&] {

@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <utility>
 
 #include "check.h"
 #include "engine/error.h"
@@ -205,7 +206,7 @@ TEST(sampling_follows_the_probabilities_over_many_blocks) {
   std::vector<float> logits = random_logits(5000, 6, 3);
   check_distribution("5000 tokens", logits, at_temperature(0.8f));
   // All weight in the first and the last block, nothing between.
-  std::fill(logits.begin(), logits.end(), -kInfinity);
+  std::fill(logits.begin(), logits.end(), -3e38f);
   logits[3] = 1;
   logits[4999] = 1;
   check_distribution("two of 5000 tokens", logits, at_temperature(1), 4000);
@@ -333,11 +334,13 @@ TEST(a_sample_depends_on_seed_and_step_alone) {
 }
 
 TEST(extreme_temperatures_stay_within_numbers) {
-  const std::vector<float> logits = {-kInfinity, 1, 3, 2.999f, -3e38f};
+  const std::vector<float> logits = {4, 1, 3, 2.999f, -3e38f};
+  const std::vector<int32_t> banned = {0};
   for (const float temperature : {1e-45f, 1e-30f, 1e-6f}) {
     for (uint64_t step = 0; step < 20; ++step) {
       SamplingParameters p = at_temperature(temperature);
       p.step = step;
+      p.banned = banned;
       CHECK(sample_once(logits, p).token == 2);
       p.top_k = 3;
       CHECK(sample_once(logits, p).token == 2);
@@ -349,6 +352,7 @@ TEST(extreme_temperatures_stay_within_numbers) {
   for (uint64_t step = 0; step < 200; ++step) {
     SamplingParameters p = at_temperature(3e38f);
     p.step = step;
+    p.banned = banned;
     ++seen[static_cast<size_t>(sample_once(logits, p).token)];
   }
   CHECK(seen[0] == 0);
@@ -387,7 +391,7 @@ TEST(logprobs_are_those_of_the_unmodified_logits) {
   CHECK(sample_once({1, 2}, p).alternatives.size() == 2);
 }
 
-TEST(logits_that_are_no_numbers_are_refused_and_named) {
+TEST(logits_that_are_no_numbers_give_no_token) {
   std::vector<float> logits(100, 1.0f);
   OwnScratch own(100);
   const auto message = [&](const SamplingParameters& p) {
@@ -398,22 +402,30 @@ TEST(logits_that_are_no_numbers_are_refused_and_named) {
     }
     return std::string("nothing");
   };
-  logits[97] = std::nanf("");
-  logits[31] = std::nanf("");
-  CHECK(message({}).find("INTERNAL the logit of token 31 is NaN") == 0);
-  CHECK(message(at_temperature(1)).find("INTERNAL the logit of token 31 is NaN") == 0);
-  logits[31] = 1;
-  CHECK(message({}).find("token 97 is NaN") != std::string::npos);
-  logits[97] = kInfinity;
-  CHECK(message({}).find("token 97 is +infinity") != std::string::npos);
-  std::fill(logits.begin(), logits.end(), -kInfinity);
-  CHECK(message({}).find("none of the 100 tokens may be chosen") != std::string::npos);
-  logits[4] = 2;
-  const std::vector<int32_t> banned = {4};
+  for (const float wrong : {std::nanf(""), kInfinity, -kInfinity}) {
+    for (const size_t token : {size_t{31}, size_t{97}}) {
+      const float before = std::exchange(logits[token], wrong);
+      for (SamplingParameters p : {SamplingParameters(), at_temperature(1)}) {
+        CHECK(sample(logits.data(), 100, p, own.scratch).token == Sampled::non_finite);
+        p.logprobs = 3;
+        CHECK(sample(logits.data(), 100, p, own.scratch).token == Sampled::non_finite);
+      }
+      logits[token] = before;
+    }
+  }
+  logits[97] = 3e38f;
+  const std::vector<int32_t> generated = {97};
   SamplingParameters p;
+  p.repetition_penalty = 0.5f;
+  p.generated = generated;
+  CHECK(message(p).find("INVALID_OPTION Penalties and biases make the logit of token 97 infinite") == 0);
+  CHECK(logits[97] == 3e38f);
+  std::vector<int32_t> banned(100);
+  std::iota(banned.begin(), banned.end(), 0);
+  p = {};
   p.banned = banned;
   CHECK(message(p).find("none of the 100 tokens may be chosen") != std::string::npos);
-  CHECK(logits[4] == 2);
+  CHECK(logits[4] == 1);
 }
 
 TEST(options_out_of_range_are_refused) {

@@ -100,6 +100,10 @@ class WatchedBackend : public Backend {
     look({}, {&logits});
     inner_->sample(logits, requests, samples);
   }
+  std::optional<NonFinite> find_non_finite(const Tensor& x) override {
+    look({}, {&x});
+    return inner_->find_non_finite(x);
+  }
   void to_host(const Tensor& from, float* to) override {
     look({}, {&from});
     inner_->to_host(from, to);

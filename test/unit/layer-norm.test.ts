@@ -107,6 +107,7 @@ function request(tokens: readonly number[], past: number): StepRequest {
     sampling: rows.map(() => null),
     wantLogits: true,
     wantHiddenStates: false,
+    search: false,
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { BillfishError } from '../../src/errors'
-import type { NativeModel, StepOutput, StepRequest } from '../../src/native/addon'
+import type { NativeModel, StepRequest } from '../../src/native/addon'
 import { Runner, type RunnerLimits } from '../../src/pipeline/runner'
 import type { SequenceStep } from '../../src/pipeline/sequence'
 
@@ -19,16 +19,24 @@ const limits: RunnerLimits = {
 }
 const poison = 9
 
-/** A device that computes logits that are not finite wherever the poison is among a step's tokens. */
+/** A device whose logits are not finite where the poison is among a sequence's tokens in a step, as a search finds. */
 function device(steps: number[][] = []) {
-  const step = async ({ tokens, sampling, logitRows, wantLogits }: StepRequest): Promise<StepOutput> => {
+  const step = async ({ tokens, sequences, sampling, logitRows, wantLogits, search }: StepRequest) => {
     steps.push([...tokens])
     await new Promise(setImmediate)
-    if (tokens.includes(poison)) {
-      const message = 'The logits are not finite: NaN or infinity first appears in model.layers.1.'
-      throw Object.assign(new Error(message), { code: 'NON_FINITE' })
+    if (search && tokens.includes(poison)) {
+      throw Object.assign(new Error('The output of model.layers.1.mlp.up_proj is NaN'), { code: 'NON_FINITE' })
     }
+    const nonFiniteRows = [...logitRows.keys()].filter((at) => {
+      const row = logitRows[at] as number
+      for (let i = 0; i < sequences.length; i += 5) {
+        const [first, rows] = sequences.subarray(i, i + 2) as unknown as [number, number]
+        if (row >= first && row < first + rows) return tokens.subarray(first, first + rows).includes(poison)
+      }
+      return false
+    })
     return {
+      nonFiniteRows,
       samples: sampling.filter((spec) => spec !== null).map(() => ({ token: 3, logprob: 0, alternatives: [] })),
       ...(wantLogits && { logits: new Float32Array(logitRows.length * limits.vocabulary) }),
       stages: new Float64Array(2),

@@ -188,43 +188,54 @@ test('paused ones keep their blocks where these would not do for the one that wa
   expect(running.blocks).toHaveLength(3)
 })
 
-test('a step that is tried again: each of its sequences by itself, from the same position, and then together', () => {
+test('a suspect is searched from its beginning, by itself, in turn with the others, and then shares steps again', () => {
   const { scheduler, add, complete } = setup(64)
-  const [first, second] = [add(6), add(6)]
-  const failed = scheduler.next()
-  expect(shares(failed)).toEqual([
-    [0, 6],
-    [1, 6],
-  ])
-  scheduler.retry(failed as Batch)
-  expect([first, second]).toMatchObject([
-    { computed: 0, scheduled: 0, stepsInFlight: 0 },
-    { computed: 0, scheduled: 0, stepsInFlight: 0 },
-  ])
-  for (const arrival of [0, 1]) {
-    const batch = scheduler.next()
-    expect(shares(batch)).toEqual([[arrival, 6]])
-    complete(batch)
-    if (arrival === 0)
-      first.paused = true // so that the second has its turn
-    else first.paused = false
-  }
-  expect(shares(scheduler.next())).toEqual([
+  const [first, second] = [add(20, { prompt: Array(20).fill(0) }), add(6)]
+  const asked = (batch: Batch | undefined) => [
+    shares(batch),
+    batch?.some(({ sequence, from }) => from < sequence.searchTo),
+  ]
+  complete(scheduler.next()) // a short prompt goes before the rest of a long one
+  while (first.computed < 20) complete(scheduler.next())
+  const batch = scheduler.next() as Batch
+  expect(shares(batch)).toEqual([
     [0, 1],
     [1, 1],
   ])
+  const [suspect, good] = batch as [Batch[number], Batch[number]]
+  expect(scheduler.complete(batch, new Set([suspect]))).toEqual([good])
+  second.tokens.push(7)
+  expect(first).toMatchObject({ computed: 0, scheduled: 0, stepsInFlight: 0, searchTo: 21, searched: true })
+  for (const expected of [
+    [[[0, 16]], true],
+    [[[1, 1]], false],
+    [[[0, 5]], true],
+  ]) {
+    const next = scheduler.next()
+    expect(asked(next)).toEqual(expected)
+    complete(next)
+  }
+  expect(asked(scheduler.next())).toEqual([
+    [
+      [1, 1],
+      [0, 1],
+    ],
+    false,
+  ])
 })
 
-test('pieces behind one that has failed do not count, and are computed again', () => {
+test('where all logits are wanted, a search begins with the piece that failed; those behind it do not count', () => {
   const { scheduler, add } = setup(64, { stepsInFlight: 3, maxBatchTokens: 32 })
-  const sequence = add(80)
+  const sequence = add(80, { sampling: undefined, wantLogits: true })
   const [one, two, three] = [scheduler.next(), scheduler.next(), scheduler.next()] as [Batch, Batch, Batch]
   expect(scheduler.complete(one)).toEqual(one)
-  scheduler.retry(two)
+  expect(scheduler.complete(two, new Set(two))).toEqual([])
   expect(scheduler.next()).toBeUndefined()
+  expect(scheduler.isOfUse(three[0] as Batch[number])).toBe(false)
   expect(scheduler.complete(three)).toEqual([])
-  expect(sequence).toMatchObject({ computed: 32, scheduled: 32, stepsInFlight: 0, alone: true })
+  expect(sequence).toMatchObject({ computed: 32, scheduled: 32, stepsInFlight: 0, searchTo: 64 })
   expect(shares(scheduler.next())).toEqual([[0, 32]])
+  expect(sequence.searches).toBe(false)
 })
 
 test('rows whose rotary base differs do not share a step', () => {
@@ -269,6 +280,7 @@ test('random traffic: every request ends, in bounds, and all blocks come back', 
       }
       for (let batch = scheduler.next(); batch; batch = scheduler.next()) {
         expect(batch.reduce((sum, { rows }) => sum + rows, 0)).toBeLessThanOrEqual(options.maxBatchTokens)
+        if (batch.some(({ sequence, from }) => from < sequence.searchTo)) expect(batch).toHaveLength(1)
         for (const { sequence } of batch)
           expect(sequence.blocks.length * blockSize).toBeGreaterThanOrEqual(sequence.scheduled)
         underWay.push(batch)
@@ -285,10 +297,10 @@ test('random traffic: every request ends, in bounds, and all blocks come back', 
       const reader = sequences[random(sequences.length || 1)]
       if (reader?.request.sampling) reader.paused = random(3) === 0 // of the slow ones, too, each is read one day
       const batch = underWay.shift()
-      if (batch && batch.length > 1 && random(20) === 0) {
-        scheduler.retry(batch)
-      } else if (batch) {
-        for (const { sequence } of scheduler.complete(batch)) {
+      if (batch) {
+        const isSuspect = (share: Batch[number]) =>
+          scheduler.isOfUse(share) && !share.sequence.searched && random(20) === 0
+        for (const { sequence } of scheduler.complete(batch, new Set(batch.filter(isSuspect)))) {
           if (sequence.ending || sequence.computed < sequence.tokens.length) continue
           if (sequence.tokens.length >= (lengths.get(sequence) as number)) sequence.ending = {}
           else sequence.tokens.push(7)

@@ -51,7 +51,7 @@ export function simulate(
     scheduler.complete(batch)
     for (const { sequence } of batch) {
       if (sequence.computed < sequence.tokens.length) continue
-      const token = sequence.request.onStep({ sample })
+      const token = sequence.request.onStep({ sample, nonFinite: false })
       if (token === undefined) sequence.ending = {}
       else sequence.tokens.push(token)
     }

@@ -1,0 +1,49 @@
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { modelDirectory } from './fixtures'
+
+/** Bits of NaN and infinity, lowest byte first. */
+const bits = {
+  F16: { nan: [0x00, 0x7e], infinity: [0x00, 0x7c] },
+  BF16: { nan: [0xc0, 0x7f], infinity: [0x80, 0x7f] },
+  F32: { nan: [0x00, 0x00, 0xc0, 0x7f], infinity: [0x00, 0x00, 0x80, 0x7f] },
+}
+
+/** A copy of a fixture's directory with one number of one tensor replaced; its other files are links. */
+export function withDamage(name: string, tensor: string, element: number, value: 'nan' | 'infinity'): string {
+  const source = modelDirectory(name)
+  const directory = mkdtempSync(join(tmpdir(), 'billfish-'))
+  let found = false
+  for (const file of readdirSync(source)) {
+    const entry = file.endsWith('.safetensors') && file !== 'golden.safetensors' && entryOf(join(source, file), tensor)
+    if (!entry) {
+      symlinkSync(join(source, file), join(directory, file))
+      continue
+    }
+    found = true
+    copyFileSync(join(source, file), join(directory, file))
+    const bytes = bits[entry.dtype][value]
+    const open = openSync(join(directory, file), 'r+')
+    writeSync(open, Buffer.from(bytes), 0, bytes.length, entry.begin + element * bytes.length)
+    closeSync(open)
+  }
+  if (!found) throw new Error(`${name} has no tensor ${tensor}`)
+  return directory
+}
+
+function entryOf(path: string, tensor: string): { dtype: keyof typeof bits; begin: number } | undefined {
+  const file = readFileSync(path)
+  const headerLength = Number(file.readBigUInt64LE(0))
+  const entry = JSON.parse(file.toString('utf8', 8, 8 + headerLength))[tensor]
+  return entry && { dtype: entry.dtype, begin: 8 + headerLength + entry.data_offsets[0] }
+}
