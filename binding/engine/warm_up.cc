@@ -5,6 +5,7 @@
 #include <future>
 #include <memory>
 #include <numeric>
+#include <optional>
 
 namespace billfish {
 namespace {
@@ -19,8 +20,9 @@ bool is_wanted(Pipeline& pipeline) {
   });
 }
 
-// Tokens 0 behind `past` others; the logits of the last one.
-std::shared_ptr<Step> make_step(const StageLimits& limits, int32_t past, int32_t rows) {
+// Tokens 0 behind `past` others; the last one's logits, from which a token is drawn at this temperature, if one can be.
+std::shared_ptr<Step> make_step(const StageLimits& limits, int32_t past, int32_t rows,
+                                std::optional<float> temperature) {
   auto step = std::make_shared<Step>();
   Batch& batch = step->batch;
   batch.tokens.assign(static_cast<size_t>(rows), 0);
@@ -31,7 +33,8 @@ std::shared_ptr<Step> make_step(const StageLimits& limits, int32_t past, int32_t
   std::iota(batch.block_tables.begin(), batch.block_tables.end(), 0);
   batch.sequences.push_back({0, rows, past, batch.block_tables.data(), blocks, 0});
   batch.logit_rows = {rows - 1};
-  step->sampling.resize(1);  // nothing is drawn: what damaged weights give is told to whoever uses them
+  step->sampling.resize(1);
+  if (temperature) step->sampling[0].emplace().parameters.temperature = *temperature;
   return step;
 }
 
@@ -45,21 +48,30 @@ void run(Pipeline& pipeline, const std::shared_ptr<Step>& step, const std::atomi
   while (is_done.wait_for(often) == std::future_status::timeout) {
     if (cancelled) step->cancelled = true;
   }
-  if (step->error) throw Error(*step->error);
+  if (step->error) throw Error(*step->error);  // not of damaged weights: those are told of to whoever uses them
 }
 
 }  // namespace
 
-void warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<bool>& cancelled) {
-  if (!is_wanted(pipeline)) return;
+size_t warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<bool>& cancelled) {
+  if (!is_wanted(pipeline)) return 0;
   // The first decode step of a kind runs as it is, the second one is recorded and replayed.
   constexpr int32_t decode_steps = 2;
   const auto prompt = static_cast<int32_t>(std::min<int64_t>(limits.max_rows, limits.positions() - decode_steps));
-  if (prompt < 1) return;
-  for (int32_t step = 0; step <= decode_steps; ++step) {
+  if (prompt < 1) return 0;
+  const bool draws = pipeline.stages().back()->gives_logits();
+  size_t drawn = 0;
+  for (int32_t number = 0; number <= decode_steps; ++number) {
     if (cancelled) throw Error("ABORTED", "Loading was aborted.");
-    run(pipeline, step == 0 ? make_step(limits, 0, prompt) : make_step(limits, prompt + step - 1, 1), cancelled);
+    const bool is_prompt = number == 0;
+    // Greedily and by chance, in turn.
+    const auto temperature = draws ? std::optional(static_cast<float>(number % 2)) : std::nullopt;
+    const auto step =
+        is_prompt ? make_step(limits, 0, prompt, temperature) : make_step(limits, prompt + number - 1, 1, temperature);
+    run(pipeline, step, cancelled);
+    drawn += step->result.samples.size();
   }
+  return drawn;
 }
 
 }  // namespace billfish

@@ -4,14 +4,15 @@
 // and what it cannot do, for lack of memory for instance, fails the loading and not a user's request.
 #pragma once
 #include <atomic>
+#include <cstddef>
 
 #include "engine/pipeline.h"
 #include "engine/stage_limits.h"
 
 namespace billfish {
 
-// Runs steps on the first KV blocks, of which no sequence has one yet; only where a stage's backend wants it. Throws
-// what a step fails with; ABORTED soon after `cancelled`.
-void warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<bool>& cancelled);
+// Runs steps on the first KV blocks, of which no sequence has one yet; only where a stage's backend wants it. Returns
+// how many tokens they drew. Throws what a step fails with; ABORTED soon after `cancelled`.
+size_t warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<bool>& cancelled);
 
 }  // namespace billfish
