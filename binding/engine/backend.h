@@ -61,8 +61,8 @@ class Backend {
   // may take them at once, and is not asked for more then; throws OUT_OF_MEMORY.
   virtual void reserve(uint64_t bytes) { (void)bytes; }
 
-  // Called once, before anything is allocated: what will run here, on how many rows at most. A backend that must not allocate while
-  // it runs makes its own buffers here; they count as MemoryUse::buffers.
+  // Called once, before anything is allocated: what will run here, on how many rows at most. A backend that must not
+  // allocate while it runs makes its own buffers here; they count as MemoryUse::buffers.
   virtual void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) {
     (void)program, (void)weights, (void)limits;
   }
