@@ -37,6 +37,19 @@ async function readConfig(directory: string, fileName: string): Promise<RawConfi
   return value
 }
 
+/** A config file, or what is wrong with it. */
+async function readIfGood(
+  directory: string,
+  fileName: string,
+): Promise<{ value?: RawConfig | undefined; fault?: BillfishError }> {
+  try {
+    return { value: await readConfig(directory, fileName) }
+  } catch (error) {
+    if (!(error instanceof BillfishError)) throw error
+    return { fault: error }
+  }
+}
+
 const GENERATION_CONFIG = 'generation_config.json'
 
 /**
@@ -51,12 +64,8 @@ async function readGenerationConfig(directory: string): Promise<{ config: RawCon
     if (isMissing(error)) return { config: {} }
     throw error
   }
-  try {
-    return { config: (await readConfig(directory, GENERATION_CONFIG)) ?? {} }
-  } catch (error) {
-    if (!(error instanceof BillfishError)) throw error
-    return { config: {}, fault: `${GENERATION_CONFIG} is ignored: ${error.message}` }
-  }
+  const { value = {}, fault } = await readIfGood(directory, GENERATION_CONFIG)
+  return fault ? { config: {}, fault: `${GENERATION_CONFIG} is ignored: ${fault.message}` } : { config: value }
 }
 
 /**
@@ -178,18 +187,23 @@ export async function openCheckpoint(
   const path = resolve(directory)
   await refuseUnfinishedCopy(path)
   await refuseGguf(path)
-  const [generationConfig, config, ...quantizationFiles] = await Promise.all([
+  const [generationConfig, quantizationFiles, config] = await Promise.all([
     readGenerationConfig(path),
-    ...['config.json', ...QUANTIZATION_FILES].map((name) => readConfig(path, name)),
+    Promise.all(QUANTIZATION_FILES.map((name) => readIfGood(path, name))),
+    readConfig(path, 'config.json'),
   ])
-  const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]
+  const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]?.value
   signal?.throwIfAborted()
   if (config === undefined) {
     throw await noConfig(directory, path)
   }
+  const inConfig = sourcesOfConfig(config, join(path, 'config.json'))
+  const faults = quantizationFiles.flatMap(({ fault }) => fault ?? [])
+  // What config.json says goes before them, so that they do not matter then.
+  if (faults[0] && inConfig.every(({ value }) => value === undefined || value === null)) throw faults[0]
   const stated = readQuantizationSources([
-    ...sourcesOfConfig(config, join(path, 'config.json')),
-    ...QUANTIZATION_FILES.map((name, i) => ({ where: join(path, name), name, value: quantizationFiles[i] })),
+    ...inConfig,
+    ...QUANTIZATION_FILES.map((name, i) => ({ where: join(path, name), name, value: quantizationFiles[i]?.value })),
   ])
   const baseName = quantizeConfig?.model_file_base_name ?? undefined
   if (baseName !== undefined && typeof baseName !== 'string') {
@@ -206,7 +220,7 @@ export async function openCheckpoint(
     config,
     generationConfig.config,
     generationConfig.fault,
-    notices,
+    [...faults.map(({ message }) => `${message} What config.json says counts.`), ...notices],
     quantization,
     format,
     bytes,

@@ -1,6 +1,23 @@
-import { readdir } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { unsupportedFormat } from '../quantization/unsupported'
+
+const FORMAT = 'GGUF (llama.cpp runs it)'
+
+/** Whatever its name: Ollama's are digests. */
+async function beginsAsGguf(path: string): Promise<boolean> {
+  if (!(await stat(path).catch(() => undefined))?.isFile()) return false
+  const file = await open(path).catch(() => undefined)
+  try {
+    const { buffer, bytesRead } = (await file?.read(Buffer.alloc(4), 0, 4, 0)) ?? {
+      buffer: Buffer.alloc(0),
+      bytesRead: 0,
+    }
+    return buffer.toString('latin1', 0, bytesRead) === 'GGUF'
+  } finally {
+    await file?.close()
+  }
+}
 
 /**
  * Refuses a GGUF file, and a directory that has its weights in such files alone; what is no directory at all is left to
@@ -9,8 +26,9 @@ import { unsupportedFormat } from '../quantization/unsupported'
  * @throws BillfishError UNSUPPORTED_MODEL
  */
 export async function refuseGguf(path: string): Promise<void> {
+  if (await beginsAsGguf(path)) throw unsupportedFormat(`${path} holds weights`, FORMAT)
   const names = path.endsWith('.gguf') ? [''] : await readdir(path).catch(() => [])
   const [first] = names.filter((name) => path.endsWith('.gguf') || name.endsWith('.gguf'))
   if (first === undefined || names.some((name) => name.endsWith('.safetensors'))) return
-  throw unsupportedFormat(`${join(path, first)} holds weights`, 'GGUF (llama.cpp runs it)')
+  throw unsupportedFormat(`${join(path, first)} holds weights`, FORMAT)
 }

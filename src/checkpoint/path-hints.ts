@@ -5,6 +5,10 @@ import { join } from 'node:path'
 
 /** `Qwen/Qwen2.5-7B-Instruct`: how models are named on the Hub, and how no path on a disk is meant to look. */
 const HUB_NAME = /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/
+/** What may stand before such a name: an address in a browser, or of a file system. */
+const HUB_ADDRESS = /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/|^hf:\/\/(?:models\/)?/
+/** How the cache of the Hub names a model's directory. */
+const CACHED_NAME = /^models--([\w.-]+?)--([\w.-]+)$/
 /** Directories that are looked at for a better path. */
 const MOST_LOOKED_AT = 64
 
@@ -15,7 +19,11 @@ const MOST_LOOKED_AT = 64
  */
 export async function pathHint(given: string, path: string): Promise<string> {
   const names = await namesIn(path)
-  if (names === undefined) return HUB_NAME.test(given) ? hubHint(given) : ''
+  if (names === undefined) {
+    if (given.startsWith('~')) return `; only a shell reads ~ as ${homedir()}: write the path out`
+    const name = given.replace(HUB_ADDRESS, '').replace(CACHED_NAME, '$1/$2')
+    return HUB_NAME.test(name) ? hubHint(name) : ''
+  }
   const snapshot = await snapshotIn(path, names)
   if (snapshot !== undefined) return `; this is a model's directory in the cache of the Hub: open ${snapshot}`
   const cached = names.filter((name) => name.startsWith('models--'))

@@ -57,7 +57,10 @@ export function normalizeMessages(messages: readonly ChatMessage[]): Record<stri
     if (!parsed.success) {
       const path = parsed.error.issues[0]?.path ?? []
       if (path[0] === 'role') throw refuse("must have a role, a string such as 'user'")
-      if (path[0] === 'content') throw refuse("must have as content a string, or parts { type: 'text', text: string }")
+      if (path[0] === 'content')
+        throw refuse(
+          "must have as content a string, or parts { type: 'text', text: string }, since images are not read",
+        )
       throw refuse('must be an object { role, content }')
     }
     const { content } = parsed.data

@@ -167,5 +167,6 @@ function layerTypes(config: ConfigReader): readonly string[] | undefined {
 
 /** {@link slidingWindow} as the Qwen configs switch it: use_sliding_window, from layer max_window_layers on. */
 export function qwenSlidingWindow(config: ConfigReader): (layer: number) => number {
-  return slidingWindow(config, config.flag('use_sliding_window', false), config.index('max_window_layers', 28))
+  const enabled = config.flag('use_sliding_window', false)
+  return slidingWindow(config, enabled, enabled ? config.index('max_window_layers', 28) : 0)
 }

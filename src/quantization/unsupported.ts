@@ -49,6 +49,7 @@ const MARKS: readonly Mark[] = [
   { end: '.weight_packed', types: ['U8'], format: 'MXFP4 or NVFP4 (compressed-tensors)' },
   { end: '.weight', types: ['U32'], format: 'MLX' },
   { end: '.W_q', format: 'HQQ' },
+  { end: '.weight._data', format: 'Quanto' },
   { end: '.weight_scales', format: 'EETQ int8' },
   { end: '.codebooks', format: 'AQLM' },
   { end: '.Qidxs', format: 'QuIP#' },

@@ -408,6 +408,23 @@ describe('weights of another kind than safetensors', () => {
   })
 })
 
+describe('a quantisation config that is broken', () => {
+  const contents = ['[]', '7', '{"bits":', 'version https://git-lfs.github.com/spec/v1\nsize 4022680\n']
+  it.each(['quantize_config.json', 'quant_config.json', 'quantization_config.json', 'hf_quant_config.json'])(
+    'does not matter where config.json has one: %s',
+    async (name) => {
+      for (const content of contents) {
+        const files = { [name]: content, 'model.safetensors': safetensors({ a: NORM }) }
+        const config = { quantization_config: { quant_method: 'gptq', bits: 4 } }
+        const { quantization, notices } = await openCheckpoint(directoryOf({ ...files, 'config.json': config }))
+        expect(quantization).toMatchObject({ method: 'gptq', bits: 4 })
+        expect(notices).toEqual([expect.stringMatching(new RegExp(`${name} .* What config\\.json says counts\\.$`))])
+        expect((await failure(directoryOf({ ...files, 'config.json': {} }))).message).toContain(name)
+      }
+    },
+  )
+})
+
 describe('two quantisation configs that contradict each other', () => {
   it('are told of once', async () => {
     const config = { quant_method: 'gptq', bits: 4, group_size: 128 }

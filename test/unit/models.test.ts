@@ -249,3 +249,12 @@ describe('sizes are compared with the tensors before anything is made of them', 
     },
   )
 })
+
+test.each([-1, 'x', null, 1.5])('max_window_layers %s does not matter without a window', (max_window_layers) => {
+  const { weights } = source()
+  const config = { ...configOf('qwen2-bf16'), max_window_layers }
+  expect(createModel({ ...config, use_sliding_window: false }, weights).shape.layers).toBe(4)
+  if (max_window_layers !== null) {
+    expect(() => createModel({ ...config, use_sliding_window: true }, weights)).toThrow(/max_window_layers is/)
+  }
+})

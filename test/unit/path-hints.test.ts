@@ -36,6 +36,17 @@ describe('a name on the Hub', () => {
   })
 
   test.each([
+    'https://huggingface.co/Qwen/Qwen3-8B',
+    'huggingface.co/Qwen/Qwen3-8B',
+    'hf.co/Qwen/Qwen3-8B',
+    'hf://Qwen/Qwen3-8B',
+    'models--Qwen--Qwen3-8B',
+  ])('is read from %s', async (given) => {
+    vi.stubEnv('HF_HUB_CACHE', directoryOf({ other: 'x' }))
+    expect(await messageFor(given)).toContain('run hf download Qwen/Qwen3-8B --local-dir Qwen3-8B')
+  })
+
+  test.each([
     ['HF_HUB_CACHE', ''],
     ['HF_HOME', 'hub/'],
     ['XDG_CACHE_HOME', 'huggingface/hub/'],
@@ -47,6 +58,19 @@ describe('a name on the Hub', () => {
     const snapshot = join(directory, within, 'models--Qwen--Qwen3-8B/snapshots/abc123')
     expect(await messageFor('Qwen/Qwen3-8B')).toContain(`open ${snapshot}`)
   })
+})
+
+test('a path that a shell would have expanded', async () => {
+  expect(await messageFor('~/models/Qwen3-8B')).toContain('only a shell reads ~')
+})
+
+test('a GGUF file is called that, whatever its name', async () => {
+  const directory = directoryOf({ 'sha256-abc': 'GGUF and more', short: 'GG', 'config.json': {} })
+  await expect(openCheckpoint(join(directory, 'sha256-abc'))).rejects.toMatchObject({
+    code: 'UNSUPPORTED_MODEL',
+    message: expect.stringContaining('GGUF'),
+  })
+  expect(await messageFor(join(directory, 'short'))).toContain('is a file')
 })
 
 describe('a directory that is none of a checkpoint', () => {

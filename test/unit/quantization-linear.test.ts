@@ -428,6 +428,7 @@ describe('tensors of a format that cannot be run', () => {
     ['bitsandbytes int8', { weight: I8(64, 256), SCB: F32(64) }],
     ['MLX', { weight: U32(64, 32), scales: F16(64, 4), biases: F16(64, 4) }],
     ['HQQ', { W_q: U8(32, 256), meta: U8(8) }],
+    ['Quanto', { 'weight._data': U8(64, 256), 'weight._scale': F16(64, 1) }],
     ['EETQ int8', { weight: I8(64, 256), weight_scales: F16(64) }],
     ['AQLM', { codes: I8(64, 32, 1), codebooks: F16(1, 256, 1, 8) }],
     ['QuIP#', { Qidxs: { dtype: 'I64', shape: [64, 4] }, SU: F16(256) }],
