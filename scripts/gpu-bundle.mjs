@@ -31,8 +31,9 @@ run('cmake', ['-S', root, '-B', native, ...options])
 run('cmake', ['--build', native, '--parallel', '2', '--target', tests])
 
 rmSync(bundle, { recursive: true, force: true })
-// Types, sources and source maps are for developers; mixtures of experts and vision models are refused, here as there.
-const left = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl)[^/]*$/]
+// Types, sources and source maps are for developers; mixtures of experts are refused, here as there; and of vision
+// models, AutoRound's checkpoints and odd zero points the GPU sees nothing that other models do not show it.
+const left = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl|autoround|odd-zeros)[^/]*$/]
 const runs = (path) => !left.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
 mkdirSync(join(bundle, 'bin'), { recursive: true })
