@@ -2,9 +2,10 @@ import { bounded, invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
+import { hasFlags, splitByFlags } from './added-token-flags'
 import { tokenizersLibrary } from './libraries'
 import type { Encode } from './types'
-import { MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
+import { type AddedToken, MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
 
 type LibraryTokenizer = InstanceType<ReturnType<typeof tokenizersLibrary>['Tokenizer']>
 type BpeModel = { bpe_ranks: Map<string, number>; bpe(word: string): string[] }
@@ -62,6 +63,10 @@ async function construct(
     ...json,
     // Special tokens are told by the vocabulary, and decoding is done there, too.
     decoder: null,
+    // The library knows no single_word, and other spaces: see heedAddedTokenFlags().
+    added_tokens: json.added_tokens.map((token) =>
+      hasFlags(token) ? { ...token, lstrip: false, rstrip: false } : token,
+    ),
     normalizer: withLiteralContents(json.normalizer ?? null),
     pre_tokenizer: withLiteralContents(json.pre_tokenizer ?? null),
   }
@@ -73,9 +78,12 @@ async function construct(
   const { model } = json
   if (model.type !== 'BPE') {
     const vocab = model.vocab instanceof Map ? Object.fromEntries(model.vocab) : model.vocab
-    return new Tokenizer({ ...parts, model: { ...model, vocab } }, settings)
+    const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab } }, settings)
+    heedAddedTokenFlags(tokenizer, json.added_tokens)
+    return tokenizer
   }
   const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab: {}, merges: [] } }, settings)
+  heedAddedTokenFlags(tokenizer, json.added_tokens)
   tokenizer.model.tokens_to_ids = tables.ids
   tokenizer.model.vocab = tables.tokens
   tokenizer.model.unk_token_id = tables.ids.get(model.unk_token as string)
@@ -88,6 +96,24 @@ async function construct(
     throw new BillfishError('INVALID_OPTION', `${what}; at most ${LONGEST_WORD} can be encoded. Shorten it.`)
   }
   return tokenizer
+}
+
+interface Splitting {
+  /** Added tokens by their content, and by what the normalizer makes of it. */
+  readonly added_tokens_map: ReadonlyMap<string, { readonly content: string }>
+  /** What is found in a text, and in a normalized one. */
+  readonly splitter_unnormalized: { split(text: string): string[] }
+  readonly splitter_normalized: { split(text: string): string[] }
+}
+
+function heedAddedTokenFlags(tokenizer: LibraryTokenizer, tokens: readonly AddedToken[]): void {
+  if (!tokens.some(hasFlags)) return
+  const { added_tokens_map, splitter_unnormalized, splitter_normalized } = tokenizer as unknown as Splitting
+  const byContent = new Map(tokens.map((token) => [token.content, token]))
+  const tokenOf = (section: string) => byContent.get(added_tokens_map.get(section)?.content ?? '')
+  for (const splitter of [splitter_unnormalized, splitter_normalized]) {
+    splitter.split = splitByFlags(splitter.split.bind(splitter), tokenOf)
+  }
 }
 
 async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[]): Promise<void> {

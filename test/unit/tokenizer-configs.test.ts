@@ -93,3 +93,40 @@ describe('vocab.json and merges.txt', () => {
     await expect(loadTokenizer(place)).rejects.toMatchObject(error)
   })
 })
+
+/** With what tokenizers 0.23 makes of them. */
+describe('flags of added tokens', () => {
+  const added = [
+    { id: 2048, content: 'foo', single_word: true },
+    { id: 2049, content: '<L>', lstrip: true },
+    { id: 2050, content: '<R>', rstrip: true },
+    { id: 2051, content: '<B>', lstrip: true, rstrip: true, special: true },
+    { id: 2052, content: '\u00c9!', single_word: true, lstrip: true, normalized: true },
+  ]
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
+  const added_tokens = [...tokenizerJson.added_tokens, ...added.map((token) => ({ ...flags, ...token }))]
+  const texts: [text: string, ids: number[]][] = [
+    ['foo', [2048]],
+    ['foo bar', [2048, 1314]],
+    ['foobar', [69, 78, 775, 281]],
+    ['a foo_ foo.', [64, 756, 78, 62, 220, 2048, 13]],
+    ['\u00e9foo foo\ud83d\ude00', [1673, 69, 78, 78, 220, 2048, 172, 253, 246, 222]],
+    ['\ud835\udc9cfoo', [172, 251, 240, 250, 69, 78, 78]],
+    ['1foo foo1', [16, 69, 78, 78, 756, 78, 16]],
+    ['foofoo foo', [69, 78, 1209, 78, 78, 220, 2048]],
+    ['foo<L>foo', [2048, 2049, 2048]],
+    ['a <L> b', [64, 2049, 279]],
+    ['a \n<L>\n b', [64, 2049, 198, 279]],
+    ['a <R> \t b', [64, 220, 2050, 65]],
+    ['<R> <L>', [2050, 2049]],
+    [' <B> <B> ', [2051, 2051]],
+    ['x\u0085<L>\ufeff<R>\u0085y\u00a0<B>\u3000z', [87, 2049, 171, 119, 123, 2050, 88, 2051, 89]],
+    ['a E\u0301! \u00c9!b', [64, 2052, 220, 127, 231, 0, 65]],
+    ['<B>foo<B>', [2051, 2048, 2051]],
+    ['\u200dfoo', [158, 222, 235, 69, 78, 78]],
+  ]
+  it.each(texts)('%j', async (text, ids) => {
+    const place = await write({ 'tokenizer.json': { ...tokenizerJson, added_tokens }, 'tokenizer_config.json': {} })
+    expect((await loadTokenizer(place)).encode(text)).toEqual(ids)
+  })
+})
