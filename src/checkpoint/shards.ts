@@ -6,6 +6,7 @@ import { forEachBounded } from './bounded'
 import { isMissing, readJsonFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
+import { OTHER_PARTS } from './other-parts'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
 import { forEachInSlices } from './slices'
 import { TensorTable } from './tensors'
@@ -31,8 +32,16 @@ function isPlainFileName(name: string): boolean {
   return name !== '' && name.length <= 255 && !/[/\\\0:]/.test(name) && name !== '.' && name !== '..'
 }
 
-/** The shards that an index names. @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file */
-async function readIndex(directory: string, fileName: string): Promise<ShardList | undefined> {
+/**
+ * The shards that an index names, without those that are not there and would hold nothing of the text model.
+ * @param present the files in the directory
+ * @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file
+ */
+async function readIndex(
+  directory: string,
+  fileName: string,
+  present: readonly string[],
+): Promise<ShardList | undefined> {
   const path = join(directory, fileName)
   const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
   if (index === undefined) return undefined
@@ -40,6 +49,7 @@ async function readIndex(directory: string, fileName: string): Promise<ShardList
   if (!(map instanceof Map))
     throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
   const weightMap = map as Map<string, unknown>
+  const there = new Set(present)
   const found = new Set<string>()
   await forEachInSlices(weightMap, ([tensor, file]) => {
     if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
@@ -47,7 +57,7 @@ async function readIndex(directory: string, fileName: string): Promise<ShardList
         `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only the names of safetensors files beside it are allowed`,
       )
     }
-    found.add(file)
+    if (there.has(file) || !OTHER_PARTS.test(tensor)) found.add(file)
   })
   const files = [...found].sort()
   if (files.length === 0) throw invalidCheckpoint(`${path}: weight_map names no file`)
@@ -83,13 +93,13 @@ async function listShards(directory: string, baseName: string | undefined): Prom
   for (const base of ['model', ...(baseName === undefined ? [] : [baseName])]) {
     if (names.includes(`${base}.safetensors`)) return single(`${base}.safetensors`)
     const index = `${base}.safetensors.index.json`
-    const list = names.includes(index) ? await readIndex(directory, index) : undefined
+    const list = names.includes(index) ? await readIndex(directory, index, names) : undefined
     if (list !== undefined) return list
   }
   const indices = names.filter((name) => name.endsWith('.safetensors.index.json'))
   const [onlyIndex] = indices
   if (indices.length === 1 && onlyIndex !== undefined) {
-    const list = await readIndex(directory, onlyIndex)
+    const list = await readIndex(directory, onlyIndex, names)
     if (list !== undefined) return list
   }
   const files = names.filter((name) => name.endsWith('.safetensors'))

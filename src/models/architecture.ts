@@ -81,12 +81,7 @@ function isClassifier({ raw: { architectures } }: ConfigReader): boolean {
   return typeof name === 'string' && /For(\w*Classification|\w*RewardModel|QuestionAnswering)$/.test(name)
 }
 
-/** eos_token_id as config.json has it: a number, a list, or nothing. */
+/** eos_token_id as config.json has it: a number, a list, or nothing. What is no token id, generation-config.ts tells of. */
 export function eosTokenIds(config: ConfigReader): number[] {
-  const value = config.raw.eos_token_id
-  if (value == null) return []
-  const ids = Array.isArray(value) ? value : [value]
-  if (!ids.every((id) => Number.isInteger(id) && id >= 0))
-    throw config.wrong('eos_token_id', 'a token id or a list of them')
-  return ids as number[]
+  return [config.raw.eos_token_id].flat().filter((id) => Number.isInteger(id) && (id as number) >= 0) as number[]
 }

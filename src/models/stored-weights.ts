@@ -5,13 +5,11 @@
  * (`model.language_model.layers.0...`, `language_model.model.layers.0...`). Here, and nowhere else, one becomes the other.
  */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import { OTHER_PARTS } from '../checkpoint/other-parts'
 import type { Checkpoint } from '../checkpoint/types'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
 import type { ModuleNames } from './architecture'
 import type { StoredFacts, WeightSource } from './graph'
-
-/** Parts of a checkpoint that have embeddings and layers of their own, and are not the text model. */
-const OTHER_PARTS = /(^|\.)(mtp|draft|eagle|visual|vision\w*|audio\w*|talker|code2wav)\./
 
 /** A checkpoint's weights by their canonical names. */
 export class StoredWeights implements WeightSource {

@@ -247,6 +247,20 @@ describe('shards', () => {
     }
   })
 
+  it('need not be there where they hold other parts than the text model', async () => {
+    const files = (extra: Record<string, string>) => ({
+      'config.json': {},
+      'one.safetensors': safetensors({ a: NORM }),
+      'model.safetensors.index.json': index({ a: 'one.safetensors', ...extra }),
+    })
+    for (const name of ['mtp.layers.0.x.weight', 'model.visual.blocks.0.x.weight', 'audio_tower.x']) {
+      const { files: read } = await openCheckpoint(directoryOf(files({ [name]: 'extra.safetensors' })))
+      expect(read.map((path) => basename(path))).toEqual(['one.safetensors'])
+      const needed = files({ [name]: 'extra.safetensors', 'model.norm.weight': 'extra.safetensors' })
+      expect((await failure(directoryOf(needed))).message).toContain('extra.safetensors does not exist; download')
+    }
+  })
+
   it('need not have what the index names and nobody asks for', async () => {
     const more = index({ a: 'one.safetensors', b: 'two.safetensors', 'mtp.fc.weight': 'two.safetensors' })
     const files = { 'one.safetensors': one, 'two.safetensors': two, 'model.safetensors.index.json': more }

@@ -114,7 +114,6 @@ test.each([
   ['qwen2-bf16', { hidden_size: '128' }, 'INVALID_CHECKPOINT', /hidden_size is "128"/],
   ['qwen2-bf16', { num_key_value_heads: 3 }, 'INVALID_CHECKPOINT', /num_key_value_heads is 3/],
   ['qwen2-bf16', { hidden_size: 130 }, 'INVALID_CHECKPOINT', /hidden_size is 130/],
-  ['qwen2-bf16', { eos_token_id: 'end' }, 'INVALID_CHECKPOINT', /eos_token_id is "end"/],
   ['qwen3-bf16', { head_dim: 63 }, 'INVALID_CHECKPOINT', /head_dim is 63/],
   ['qwen1-fp16', { intermediate_size: 385 }, 'INVALID_CHECKPOINT', /intermediate_size is 385/],
   ['mistral-fp16', { layer_types: 'all' }, 'INVALID_CHECKPOINT', /layer_types is "all"/],
@@ -257,4 +256,19 @@ test.each([-1, 'x', null, 1.5])('max_window_layers %s does not matter without a 
   if (max_window_layers !== null) {
     expect(() => createModel({ ...config, use_sliding_window: true }, weights)).toThrow(/max_window_layers is/)
   }
+})
+
+test.each([
+  ['x', []],
+  [-1, []],
+  [
+    [3, 'x', 1.5, 7],
+    [3, 7],
+  ],
+  [{}, []],
+  [null, []],
+  [5, [5]],
+])('eos_token_id %j of config.json gives %j', (eos_token_id, expected) => {
+  const { weights } = source()
+  expect(createModel({ ...configOf('qwen2-bf16'), eos_token_id }, weights).shape.eosTokenIds).toEqual(expected)
 })
