@@ -1,5 +1,7 @@
 #include "backend/stage_memory.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -60,6 +62,7 @@ void StageMemory::keep(const void* data) {
 
 void* StageMemory::borrow(size_t bytes) {
   if (borrowed_ != nullptr) throw Error("INTERNAL", "Memory of " + device_.name() + " is lent twice at a time.");
+  if (device_.properties().emulated) check_unwritten();
   const Allocation* largest = nullptr;
   for (const Allocation& allocation : allocations_) {
     if (!allocation.lendable) continue;
@@ -72,7 +75,23 @@ void* StageMemory::borrow(size_t bytes) {
     own_loan_ = DeviceMemory(device_, bytes);
     borrowed_ = own_loan_.data();
   }
+  stream_.fill(borrowed_, 0xff, bytes);
   return borrowed_;
+}
+
+// What might be lent, of this model or of a larger one: all that need not be kept.
+void StageMemory::check_unwritten() const {
+  constexpr size_t most = 1 << 20;  // of a cache that takes the rest of a device the beginning will do
+  std::vector<uint8_t> bytes;
+  for (const Allocation& allocation : allocations_) {
+    if (!allocation.lendable) continue;
+    bytes.resize(std::min(allocation.bytes, most));
+    stream_.copy_to_host(bytes.data(), allocation.data, bytes.size());
+    stream_.synchronize();
+    if (std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; })) continue;
+    throw Error("INTERNAL", "A buffer of " + std::to_string(allocation.bytes) + " bytes on " + device_.name() +
+                                " was written to before weights are loaded, and would be lent.");
+  }
 }
 
 void StageMemory::end_loan() {

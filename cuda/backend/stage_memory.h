@@ -30,6 +30,8 @@ class StageMemory {
   void keep(const void* data);
   // Memory that is used only once the model runs, for the time before: the largest buffer or cache that need not be
   // kept, if it has so many bytes, else memory that is given back by end_loan() and not counted. One loan at a time.
+  // Filled with bytes that are NaN in every type, so that whoever reads what is lent shows in tests. Emulated devices
+  // look whether something was written that should have been kept: INTERNAL.
   void* borrow(size_t bytes);
   // Zeroes what was borrowed again. Nothing may be under way there.
   void end_loan();
@@ -41,6 +43,7 @@ class StageMemory {
     bool lendable;
   };
   void* place_for(size_t bytes);
+  void check_unwritten() const;
 
   Device& device_;
   Stream& stream_;

@@ -20,9 +20,12 @@ TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   void* const lent = memory.borrow(1000);
   CHECK(lent == cache);
   CHECK_COMPLAINT(complaint([&] { memory.borrow(100); }), "lent twice");
+  std::vector<uint8_t> bytes(1000);
+  stream.copy_to_host(bytes.data(), lent, bytes.size());
+  CHECK(bytes == std::vector<uint8_t>(1000, 0xff));
   stream.fill(lent, 9, 1000);
   memory.end_loan();
-  std::vector<uint8_t> bytes(1024);
+  bytes.resize(1024);
   stream.copy_to_host(bytes.data(), cache, bytes.size());
   CHECK(bytes == std::vector<uint8_t>(1024, 0));
 
@@ -35,6 +38,9 @@ TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   stream.copy_to_host(bytes.data(), kept, bytes.size());
   CHECK(bytes == std::vector<uint8_t>(2048, 7));
   CHECK(memory.count().total() == 4096 + 2048 + 1024);
+
+  stream.fill(cache, 1, 1);  // by somebody who wants to find it again
+  CHECK_COMPLAINT(complaint([&] { memory.borrow(1000); }), "1024 bytes on emulated:0 was written to");
 }
 
 TEST(errors_that_lose_a_device_are_known) {

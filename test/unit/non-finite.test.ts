@@ -24,6 +24,7 @@ function split(first: string, second: string, third: string): Record<string, str
 
 const places: Record<string, LoadOptions> = {
   'the CPU': { deviceMap: 'cpu' },
+  'the CPU, in fp32': { deviceMap: 'cpu', dtype: 'float32' },
   'three stages on the CPU': { deviceMap: split('cpu:0', 'cpu:1', 'cpu:2') },
   'two ranks on the CPU': { deviceMap: 'cpu', tensorParallelSize: 2 },
   'an emulated device': { deviceMap: 'emulated:0' },
