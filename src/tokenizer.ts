@@ -11,6 +11,7 @@ import { readPath } from './options/path'
 import { printed } from './options/printed'
 import { optionsOf, readOptions } from './options/read-options'
 import { onAbort, ownSignal } from './options/signal'
+import { guarded } from './options/snapshot'
 import { abortSignal, flag } from './options/values'
 
 export interface LoadTokenizerOptions {
@@ -272,6 +273,10 @@ export class Tokenizer {
 
 /** @throws BillfishError INVALID_OPTION */
 function readIds(given: ArrayLike<number> | number): number[] {
+  return guarded('The token ids', () => copiedIds(given))
+}
+
+function copiedIds(given: ArrayLike<number> | number): number[] {
   const ids = typeof given === 'number' ? [given] : given
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
     throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)

@@ -6,8 +6,11 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
+import { guarded } from '../options/snapshot'
 import {
+  checkRendered,
   EVENT_LOOP_LIMITS,
+  longestTextOf,
   type Rendering,
   TemplateCache,
   type TemplateSource,
@@ -50,6 +53,10 @@ const messageSchema = z.looseObject({
  * @throws BillfishError INVALID_OPTION naming the message
  */
 export function normalizeMessages(messages: readonly ChatMessage[]): Record<string, unknown>[] {
+  return guarded('messages', () => normalized(messages))
+}
+
+function normalized(messages: readonly ChatMessage[]): Record<string, unknown>[] {
   return messages.map((message, index) => {
     const refuse = (what: string) =>
       new BillfishError('INVALID_OPTION', `messages[${index}] ${what}; it is ${shown(message)}`)
@@ -69,6 +76,13 @@ export function normalizeMessages(messages: readonly ChatMessage[]): Record<stri
     if (!Array.isArray(parsed.data.tool_calls)) throw refuse('must have a content, having no tool_calls')
     return { ...parsed.data, content: '' }
   })
+}
+
+/** Characters of all strings in a value, and some for all else; the value is known to be a tree. */
+function charactersOf(value: unknown): number {
+  if (typeof value === 'string') return value.length
+  if (typeof value !== 'object' || value === null) return 8
+  return Object.entries(value).reduce((sum, [name, member]) => sum + name.length + charactersOf(member), 0)
 }
 
 /** A checkpoint's chat template: Jinja text that turns messages into a prompt. */
@@ -136,7 +150,11 @@ export class ChatTemplate {
   begin(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string | Rendering {
     const template = this.#template(options, name)
     const variables = this.#variables(messages, options)
-    return this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS) ?? toRendering(template, variables)
+    const text = this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS)
+    if (text !== undefined && text.length <= longestTextOf(0)) return text
+    const given = () => charactersOf([messages, options.tools, options.variables])
+    const longest = longestTextOf(guarded('messages', given))
+    return text === undefined ? toRendering(template, variables, longest) : checkRendered(text, longest, template)
   }
 
   /** @throws BillfishError INVALID_OPTION for what JSON cannot hold */

@@ -36,6 +36,27 @@ export interface TemplateSource {
 /** A template and its variables, in a form that can be posted to a thread. */
 export interface Rendering extends TemplateSource {
   readonly variables: ReadonlyMap<string, Transferable>
+  /** Characters of its text, at most. */
+  readonly longestText: number
+}
+
+/** Characters that a template may write by itself, and how often it may repeat what it is given. */
+const OWN_TEXT = 256 * 1024
+const REPETITIONS = 16
+
+/** Characters that a template may make of so many: to encode more of them would take longer than rendering may. */
+export function longestTextOf(given: number): number {
+  return OWN_TEXT + REPETITIONS * given
+}
+
+/** @throws BillfishError the template's own code if its text is longer */
+export function checkRendered(text: string, longest: number, { path, fault }: TemplateSource): string {
+  if (text.length <= longest) return text
+  const limit = `at most ${longest} are taken: ${OWN_TEXT}, and ${REPETITIONS} for each that it is given`
+  throw new BillfishError(
+    fault,
+    `${path}: the chat template makes ${text.length} characters of this conversation; ${limit}`,
+  )
 }
 
 /** Templates that have been compiled, each once. */
@@ -71,15 +92,19 @@ export class TemplateCache {
   }
 }
 
-export function toRendering(template: TemplateSource, variables: ReadonlyMap<string, Value>): Rendering {
+export function toRendering(
+  template: TemplateSource,
+  variables: ReadonlyMap<string, Value>,
+  longestText = Number.POSITIVE_INFINITY,
+): Rendering {
   const posted = [...variables].map(([name, value]) => [name, toTransferable(value)] as const)
-  return { ...template, variables: new Map(posted) }
+  return { ...template, variables: new Map(posted), longestText }
 }
 
 /** Renders on the thread that has been given the work. */
-export function performRendering({ variables, ...template }: Rendering, cache: TemplateCache): string {
+export function performRendering({ variables, longestText, ...template }: Rendering, cache: TemplateCache): string {
   const values = new Map([...variables].map(([name, value]) => [name, fromTransferable(value)]))
-  return cache.render(template, values, THREAD_LIMITS)
+  return checkRendered(cache.render(template, values, THREAD_LIMITS), longestText, template)
 }
 
 /** Runs `work`, and says of its errors whose they are. */

@@ -7,7 +7,7 @@
  *     npm run fuzz -- --seed 1 --case 4711               one case again
  *
  * A case fails that crashes, throws anything but a refusal, or takes longer than its fuzzer allows; and so does a run whose
- * memory grows by more than 512 MiB.
+ * memory grows by more than 512 MiB. Ctrl+C ends a run with its table.
  */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -52,6 +52,11 @@ process.removeAllListeners('warning') // of configs that contradict each other
 const start = Date.now()
 let reported = start
 
+let interrupted = false
+process.once('SIGINT', () => {
+  interrupted = true
+})
+
 function more(done) {
   tidy()
   checkMemory()
@@ -59,7 +64,7 @@ function more(done) {
     reported = Date.now()
     console.log(`${done} cases in ${Math.round((reported - start) / 1000)} s`)
   }
-  return done < cases && Date.now() - start < minutes * 60_000
+  return !interrupted && done < cases && Date.now() - start < minutes * 60_000
 }
 
 /** Each runs its cases, and says what became of them. */

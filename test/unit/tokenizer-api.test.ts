@@ -159,6 +159,27 @@ describe('of arguments', () => {
   })
 })
 
+test('what throws when it is read is refused', async () => {
+  const refused = { code: 'INVALID_OPTION', message: expect.stringContaining('could not be read: mine') }
+  const fault = () => {
+    throw new Error('mine')
+  }
+  const throwing = new Proxy([1], { get: fault })
+  expect(() => tokenizer.decode(throwing)).toThrowError(expect.objectContaining(refused))
+  const message = Object.defineProperty({ content: 'x' }, 'role', { get: fault, enumerable: true }) as ChatMessage
+  await expect(tokenizer.applyChatTemplate([message])).rejects.toMatchObject(refused)
+})
+
+test('a template may repeat what it is given, but hardly write by itself', async () => {
+  const long = { role: 'user', content: 'x'.repeat(50_000) }
+  const render = (chatTemplate: string) => tokenizer.applyChatTemplate([long], { chatTemplate, tokenize: false })
+  expect(await render('{{ messages[0].content * 16 }}')).toHaveLength(800_000)
+  const refused = { code: 'INVALID_OPTION', message: expect.stringMatching(/makes 3000000 characters .* at most 1062/) }
+  await expect(render("{{ 'abc' * 1000000 }}")).rejects.toMatchObject(refused)
+  const onThread = '{% for a in range(1000) %}{% for b in range(1000) %}abc{% endfor %}{% endfor %}'
+  await expect(render(onThread)).rejects.toMatchObject(refused)
+})
+
 describe('an abort', () => {
   test('rejects with its reason, before, during, and never after', async () => {
     const reason = new Error('changed my mind')
