@@ -54,7 +54,7 @@ void RecordedSteps::run(Stream& stream, size_t part, const std::function<void()>
   if (current_ != nullptr && on_) {
     if (current_->parts.size() <= part) current_->parts.resize(part + 1);
     recorded = &current_->parts[part];
-    if (recorded->has_run && !recorded->graph) record(stream, *recorded, operators);
+    if (recorded->has_run && !recorded->graph && record(stream, *recorded, operators)) return;
   }
   if (recorded != nullptr && recorded->graph) {
     stream.launch(*recorded->graph);
@@ -64,13 +64,16 @@ void RecordedSteps::run(Stream& stream, size_t part, const std::function<void()>
   if (recorded != nullptr) recorded->has_run = true;
 }
 
-void RecordedSteps::record(Stream& stream, Part& part, const std::function<void()>& operators) {
+bool RecordedSteps::record(Stream& stream, Part& part, const std::function<void()>& operators) {
   try {
-    part.graph = capture(stream, operators);
-    return;
+    part.graph = capture_and_launch(stream, operators);
+    return true;
   } catch (const Error& error) {
     if (!is_about_recording(error)) throw;
-    if (!stream.overlaps_grids()) return give_up(stream, error);
+    if (!stream.overlaps_grids()) {
+      give_up(stream, error);
+      return false;
+    }
     notice_ = "Decode steps on " + stream.device().name() +
               " are recorded without overlapping launches (as with BILLFISH_CUDA_PDL=off), which may be slower, "
               "because one could not be recorded with them: " +
@@ -78,14 +81,18 @@ void RecordedSteps::record(Stream& stream, Part& part, const std::function<void(
   }
   stream.stop_overlapping_grids();
   try {
-    part.graph = capture(stream, operators);
+    part.graph = capture_and_launch(stream, operators);
+    return true;
   } catch (const Error& error) {
     if (!is_about_recording(error)) throw;
     give_up(stream, error);
+    return false;
   }
 }
 
-Graph RecordedSteps::capture(Stream& stream, const std::function<void()>& operators) {
+// A graph that cannot be launched has done nothing: CUDA takes the memory for it, and finds what the device cannot do,
+// no sooner than that.
+Graph RecordedSteps::capture_and_launch(Stream& stream, const std::function<void()>& operators) {
   stream.begin_capture();
   try {
     operators();
@@ -93,7 +100,9 @@ Graph RecordedSteps::capture(Stream& stream, const std::function<void()>& operat
     stream.abandon_capture();
     throw;
   }
-  return stream.end_capture();
+  Graph graph = stream.end_capture();
+  stream.launch(graph);
+  return graph;
 }
 
 void RecordedSteps::give_up(const Stream& stream, const Error& error) {

@@ -7,8 +7,8 @@
 // run as they are: some never come again, and CUDA loads kernels when they are first launched, which a recording
 // should not be in the way of. The second one is recorded. A step that ends half-way leaves its other parts for later.
 //
-// What cannot be recorded with overlapping grids (Stream::overlaps_grids) is recorded without, and the stage's grids
-// follow each other from then on; what cannot be recorded either way runs as it is. A notice says so.
+// What cannot be recorded, or launched, with overlapping grids (Stream::overlaps_grids) is recorded without, and the
+// stage's grids follow each other from then on; what cannot be recorded either way runs as it is. A notice says so.
 // BILLFISH_CUDA_GRAPHS=off records nothing.
 #pragma once
 #include <cstddef>
@@ -58,8 +58,9 @@ class RecordedSteps {
     std::vector<Part> parts;
   };
   Entry& entry_of(const std::vector<int32_t>& key);
-  void record(Stream& stream, Part& part, const std::function<void()>& operators);
-  static Graph capture(Stream& stream, const std::function<void()>& operators);
+  // Whether the part has been recorded, and has been launched then.
+  bool record(Stream& stream, Part& part, const std::function<void()>& operators);
+  static Graph capture_and_launch(Stream& stream, const std::function<void()>& operators);
   void give_up(const Stream& stream, const Error& error);
 
   const bool wanted_;

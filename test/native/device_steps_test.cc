@@ -9,6 +9,7 @@
 #include "check.h"
 #include "engine/error.h"
 #include "kernel_testing.h"
+#include "machine/device.h"
 #include "runtime/queue.h"
 #include "tiny_model.h"
 #include "variable.h"
@@ -237,6 +238,29 @@ TEST(device_steps_are_recorded_without_overlapping_grids_where_they_cannot_be_wi
   CHECK_COMPLAINT(notice, "Decode steps on emulated:0 are recorded without overlapping launches");
   CHECK_COMPLAINT(notice, "no overlap in graphs");
   CHECK(run() == 3 && calls == 3 && steps.take_notice().empty());  // replayed
+}
+
+// Only launching a graph shows whether the device takes it.
+TEST(device_steps_go_on_where_a_recorded_one_cannot_be_launched) {
+  for (const int refused : {1, 2}) {
+    Stream stream(Device::at(0));
+    const DeviceMemory memory(Device::at(0), 64);
+    RecordedSteps steps;
+    uint8_t calls = 0;
+    const auto run = [&] {
+      steps.begin({1});
+      steps.run(stream, 0, [&] { stream.fill(memory.data(), ++calls, 64); });
+      return download<uint8_t>(stream, memory)[63];
+    };
+    CHECK(run() == 1);
+    billfish::emulator::device(0).refused_graphs = refused;
+    CHECK(run() == refused + 2 && !stream.overlaps_grids());
+    CHECK(billfish::emulator::device(0).refused_graphs == 0);
+    const std::string notice = steps.take_notice();
+    CHECK_COMPLAINT(notice, refused == 1 ? "are recorded without overlapping launches" : "run without CUDA graphs");
+    CHECK_COMPLAINT(notice, "A graph is refused on emulated:0");
+    CHECK(run() == (refused == 1 ? 3 : 5));  // replayed, or as it is
+  }
 }
 
 // What ends a step is no fault of its recording.

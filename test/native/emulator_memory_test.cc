@@ -161,6 +161,11 @@ TEST(emulator_memory_of_peers_is_tried) {
     CHECK(here.reaches(here));
   }
   {
+    const Variable peers("BILLFISH_EMULATED_PEERS", "lost-writes");
+    CHECK_COMPLAINT(here.objection_to(there), "but what it writes there is lost");
+    CHECK(!there.reaches(here));  // each of them by itself
+  }
+  {
     const Variable peers("BILLFISH_EMULATED_PEERS", "off");
     CHECK_COMPLAINT(here.objection_to(there), "emulated:11 does not reach the memory of emulated:12");
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 namespace billfish::emulator {
@@ -35,7 +36,10 @@ Place global_place_or_fault(uintptr_t address, size_t bytes, size_t alignment, c
   if (address % alignment != 0) {
     fault(access + " (" + memory.describe(address) + "), which is not a multiple of " + std::to_string(alignment), at);
   }
-  if (&memory != &device.memory && device.loses_peer_accesses) return lost_place(bytes);
+  const bool reads = std::strstr(verb, "writes") == nullptr;
+  if (&memory != &device.memory && (reads ? device.loses_peer_reads : device.loses_peer_writes)) {
+    return lost_place(bytes);
+  }
   return {memory.bytes_at(address), memory.written_at(address)};
 }
 

@@ -2,7 +2,8 @@
 //
 // BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it). With BILLFISH_EMULATED_PEERS=off none reaches the
 // memory of another; with =lost all say they do, but reads of a kernel there give zeros and writes vanish, as behind an
-// IOMMU that redirects them. BILLFISH_EMULATED_CODE=80 lets them run what was compiled for compute capability 8.0.
+// IOMMU that redirects them; with =lost-writes only the writes do. BILLFISH_EMULATED_CODE=80 lets
+// them run what was compiled for compute capability 8.0.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -25,7 +26,8 @@ struct Device {
   std::atomic<int> code_architecture;
   AddressSpace memory;
   std::atomic<uint32_t> reached = 0;  // bit i: kernels here may access the memory of device i
-  std::atomic<bool> loses_peer_accesses = false;
+  std::atomic<bool> loses_peer_reads = false, loses_peer_writes = false;
+  std::atomic<int> refused_graphs = 0;  // launches of graphs that are going to fail, for tests
 };
 
 // Made when first asked for; index is below device_count.

@@ -45,9 +45,10 @@ std::string Device::objection_to(const Device& peer) const {
   const std::string peers = variable == nullptr ? "" : variable;
   if (peers == "off") return name_ + " does not reach the memory of " + peer.name_ + " (BILLFISH_EMULATED_PEERS)";
   emulator::Device& device = emulator::device(index_);
-  device.loses_peer_accesses = peers == "lost";
+  device.loses_peer_reads = peers == "lost";
+  device.loses_peer_writes = peers == "lost" || peers == "lost-writes";
   const uint32_t bit = uint32_t{1} << peer.index_;
-  if (peers != "lost" && (device.reached.load() & bit) != 0) return "";
+  if (!device.loses_peer_writes && (device.reached.load() & bit) != 0) return "";
   device.reached |= bit;
   std::string lost = try_peer_memory(*this, peer);
   if (!lost.empty()) device.reached &= ~bit;

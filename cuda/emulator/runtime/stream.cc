@@ -196,6 +196,11 @@ void Stream::abandon_capture() noexcept {
 void Stream::launch(const Graph& graph) {
   refuse_in_capture(*this, "A graph");
   if (graph.state().work == nullptr) throw Error("INTERNAL", "An empty graph cannot be launched.");
+  std::atomic<int>& refused = emulator::device(device_.index()).refused_graphs;
+  if (refused > 0) {
+    --refused;
+    throw Error("INTERNAL", "A graph is refused on " + device_.name() + ".");
+  }
   ++launch_counts().graphs;
   enqueue_work(*this, [all = graph.state().work] {
     for (const Work& work : *all) work();
