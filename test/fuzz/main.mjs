@@ -59,7 +59,7 @@ process.once('SIGINT', () => {
 
 function more(done) {
   tidy()
-  checkMemory()
+  checkMemory(`${done} cases with seed ${seed}`)
   if (Date.now() - reported > 10_000) {
     reported = Date.now()
     console.log(`${done} cases in ${Math.round((reported - start) / 1000)} s`)

@@ -20,8 +20,11 @@ export function tidy() {
   if (process.memoryUsage.rss() - residentBefore > LARGEST_LITTER) collectGarbage()
 }
 
-/** @throws Error if the process has grown by more than it may */
-export function checkMemory() {
+/**
+ * @param after - what has been done, for the message
+ * @throws Error if the process has grown by more than it may
+ */
+export function checkMemory(after) {
   if (peakMemory() - peakBefore <= LARGEST_GROWTH) return
-  throw new Error(`the process has had ${Math.round(peakMemory() / 2 ** 20)} MiB`)
+  throw new Error(`after ${after} the process has had ${Math.round(peakMemory() / 2 ** 20)} MiB`)
 }

@@ -176,7 +176,7 @@ test('a template may repeat what it is given, but hardly write by itself', async
   expect(await render('{{ messages[0].content * 16 }}')).toHaveLength(800_000)
   const refused = { code: 'INVALID_OPTION', message: expect.stringMatching(/makes 3000000 characters .* at most 1062/) }
   await expect(render("{{ 'abc' * 1000000 }}")).rejects.toMatchObject(refused)
-  const onThread = '{% for a in range(1000) %}{% for b in range(1000) %}abc{% endfor %}{% endfor %}'
+  const onThread = '{% for a in range(1000) %}{% for b in range(300) %}abcdefghij{% endfor %}{% endfor %}'
   await expect(render(onThread)).rejects.toMatchObject(refused)
 })
 
