@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <cstring>
 
 #include "check.h"
@@ -37,8 +38,8 @@ static void run(const check::Test& test) {
   }
 }
 
-// PROGRAM [FILTER]: tests whose name contains it. PROGRAM --exactly NAME: that one. PROGRAM --list: names, nothing is
-// run.
+// PROGRAM [FILTER]: tests whose name contains it. PROGRAM --exactly NAME: that one. PROGRAM --shard I N [FILTER]: every
+// Nth of them, from the Ith on. PROGRAM --list: names, nothing is run.
 int main(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
   if (first == "--list") {
@@ -46,12 +47,16 @@ int main(int argc, char** argv) {
     return 0;
   }
   const bool exactly = first == "--exactly" && argc > 2;
-  const std::string wanted = exactly ? argv[2] : first;
+  const bool sharded = first == "--shard" && argc > 3;
+  const int shard = sharded ? std::atoi(argv[2]) : 0;
+  const int shards = sharded ? std::atoi(argv[3]) : 1;
+  const std::string wanted = exactly ? argv[2] : !sharded ? first : argc > 4 ? argv[4] : "";
+  int matches = 0;
   const std::string reason = obstacle();
   int passed = 0, failed = 0, skipped = 0;
   for (const check::Test& test : check::tests()) {
     const bool is_wanted = exactly ? wanted == test.name : std::strstr(test.name, wanted.c_str()) != nullptr;
-    if (!is_wanted) continue;
+    if (!is_wanted || matches++ % shards != shard) continue;
     if (!reason.empty()) {
       ++skipped;
       continue;

@@ -1,5 +1,7 @@
 // Fixture files for native tests: safetensors files with their headers, and files written to a temporary directory.
 #pragma once
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -82,9 +84,8 @@ class TemporaryFile {
  public:
   TemporaryFile() {
     static int count = 0;
-    path_ =
-        std::filesystem::temp_directory_path() /
-        ("billfish-native-test-" + std::to_string(reinterpret_cast<uintptr_t>(this)) + "-" + std::to_string(count++));
+    path_ = std::filesystem::temp_directory_path() /
+            ("billfish-native-test-" + std::to_string(getpid()) + "-" + std::to_string(count++));
     std::ofstream(path_, std::ios::binary) << '#';  // so that no tensor is aligned
     size_ = 1;
   }
