@@ -8,6 +8,7 @@
 // 90, to compile for that alone.
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { buildNative } from './build-native.mjs'
 import { buildTypeScript } from './build-ts.mjs'
@@ -22,13 +23,9 @@ const text = (program, ...args) => execFileSync(program, args, { cwd: root, enco
 process.env.BILLFISH_CUDA ||= 'on'
 buildNative()
 await buildTypeScript()
-const native = join(root, 'build-gpu-native')
-const options = ['-DBILLFISH_GPU_TESTS=ON', '-DBILLFISH_CUDA=on', '-DCMAKE_BUILD_TYPE=Release']
+const build = join(root, 'build')
 const tests = 'billfish_gpu_tests'
-// The target machine's C++ library may be older than this one's.
-options.push('-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc')
-run('cmake', ['-S', root, '-B', native, ...options])
-run('cmake', ['--build', native, '--parallel', '2', '--target', tests])
+run('cmake', ['--build', build, '--parallel', String(availableParallelism()), '--target', tests])
 
 rmSync(bundle, { recursive: true, force: true })
 // Types, sources and source maps are for developers; mixtures of experts are refused, here as there; and of vision
@@ -38,7 +35,7 @@ const runs = (path) => !left.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
 mkdirSync(join(bundle, 'bin'), { recursive: true })
 copyFileSync(process.execPath, join(bundle, 'bin', 'node'))
-copyFileSync(join(native, tests), join(bundle, 'bin', tests))
+copyFileSync(join(build, tests), join(bundle, 'bin', tests))
 for (const program of ['node', tests]) {
   run('strip', ['--strip-unneeded', join(bundle, 'bin', program)])
   chmodSync(join(bundle, 'bin', program), 0o755)
