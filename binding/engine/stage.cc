@@ -123,7 +123,8 @@ void Stage::admit(Step& step) {
 
 std::unique_ptr<StageWork> Stage::run(Step& step) {
   HandOver::Buffer hidden = std::move(step.hidden);
-  step.found.assign(step.search ? 1 + followers().size() : 0, std::nullopt);
+  step.found.clear();
+  step.found.resize(step.search ? 1 + followers().size() : 0);
   if (!followers_) return compute(step, hidden, hidden.data());
   std::unique_ptr<StageWork> work;
   rank_.group->begin();
@@ -322,7 +323,7 @@ std::string Stage::name_of(OperatorIterator op, WeightId weight) const {
     return name;
   };
   if (weight != no_weight) return "The output of " + module(weight);
-  const std::string what = std::string("The outcome of ") + operator_name(*op);
+  std::string what = std::string("The outcome of ") + operator_name(*op);
   while (op != program_.operators.begin()) {
     const WeightId before = std::visit(Overloaded{
                                            [](const Embedding& o) { return o.table; },

@@ -64,8 +64,8 @@ size_t warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<
   for (int32_t number = 0; number <= decode_steps; ++number) {
     if (cancelled) throw Error("ABORTED", "Loading was aborted.");
     const bool is_prompt = number == 0;
-    // Greedily and by chance, in turn.
-    const auto temperature = draws ? std::optional(static_cast<float>(number % 2)) : std::nullopt;
+    std::optional<float> temperature;
+    if (draws) temperature = static_cast<float>(number % 2);  // greedily and by chance, in turn
     const auto step =
         is_prompt ? make_step(limits, 0, prompt, temperature) : make_step(limits, prompt + number - 1, 1, temperature);
     run(pipeline, step, cancelled);

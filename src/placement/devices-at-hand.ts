@@ -62,9 +62,13 @@ export async function onMachine(options: PlanOptions, machine: Machine): Promise
     deviceOverhead: options.deviceOverhead ?? Object.fromEntries(overheads),
     hostBytes: open.some(isHost) ? machine.hostBytes() : undefined,
     choice:
-      noneNamed && gpus.length === 0 ? `No GPU was found, so this is for the CPU. ${reason ?? ''}`.trim() : undefined,
+      noneNamed && gpus.length === 0
+        ? `No GPU was found, so this is for the CPU. ${sentence(reason ?? '')}`.trim()
+        : undefined,
   }
 }
+
+const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1)
 
 function deviceOption(entry: string | number | DeviceOption): DeviceOption & { readonly device: string } {
   const option = typeof entry === 'object' && entry !== null ? entry : { device: entry }

@@ -90,10 +90,11 @@ const OPERATIONS = {
     place.set({ raw: String(random.pick(Number.isFinite(number) ? changed : [0, 1])) })
   },
   remove: ({ container, index }) => (container.array ?? container.object).splice(index, 1),
-  repeat: ({ container, index }, random) => {
-    const items = container.array ?? container.object
-    const times = random.pick([1, 1, 1, 2, 1000])
-    items.push(...Array(times).fill(items[index] ?? { raw: '0' }))
+  // A thousand of something large, or of something in which there are a thousand already, would fill the fuzzer's memory.
+  repeat: (place, random, _places, isFirst) => {
+    const items = place.container.array ?? place.container.object
+    const many = isFirst && textOf(place.get()).length <= 1024 ? 1000 : 2
+    items.push(...Array(random.pick([1, 1, 1, 2, many])).fill(items[place.index] ?? { raw: '0' }))
   },
   swap: (place, random, places) => {
     const other = random.pick(places)
@@ -129,7 +130,7 @@ export function mutateJson(text, random) {
     const name = random.pick(Object.keys(OPERATIONS))
     const place = random.pick(places)
     done.push(`${name} at ${textOf(place.get()).slice(0, 60)}`)
-    OPERATIONS[name](place, random, places)
+    OPERATIONS[name](place, random, places, done.length === 1)
   }
   return { text: textOf(tree), done }
 }
