@@ -2,8 +2,10 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach } from 'vitest'
+import { afterEach, expect } from 'vitest'
+import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import type { Checkpoint } from '../../../src/checkpoint/types'
+import { BillfishError } from '../../../src/errors'
 
 export interface StoredTensor {
   readonly dtype: string
@@ -101,4 +103,14 @@ export function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
     }
   }
   return linears
+}
+
+/** What opening a checkpoint is refused with. */
+export async function failure(directory: string): Promise<BillfishError> {
+  const error: unknown = await openCheckpoint(directory).then(
+    () => new Error('it opened'),
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(BillfishError)
+  return error as BillfishError
 }
