@@ -5,6 +5,7 @@ const benchmarks = {
   ranks: './ranks.mjs',
   accuracy: './accuracy.mjs',
   pad: './pad.mjs',
+  'first-token': './first-token.mjs',
 }
 
 const [name, ...rest] = process.argv.slice(2)

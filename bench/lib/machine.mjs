@@ -12,11 +12,14 @@ function command(file, ...rest) {
   return execFileSync(file, rest, { cwd: repository, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim()
 }
 
+/** The commit that a clone stands at. */
+export const commitOf = (clone) => command('git', '-C', clone, 'rev-parse', 'HEAD')
+
 /** Processor, cores, memory, system; the commit, and whether tracked files differ from it. */
 export function machine() {
   return {
     date: new Date().toISOString(),
-    commit: command('git', 'rev-parse', 'HEAD'),
+    commit: commitOf(repository),
     uncommittedChanges: command('git', '--no-optional-locks', 'status', '--porcelain', '--untracked-files=no') !== '',
     processor: cpus()[0].model.trim(),
     cores: availableParallelism(),

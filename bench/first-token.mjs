@@ -1,0 +1,90 @@
+/**
+ * `npm run bench -- first-token`: how long a short request waits for its first token: chat template, tokenizer, prefill
+ * and sampling. The first request after loading stands by itself. With `--against CLONE`, another built clone takes turns.
+ */
+import { writeFileSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { busyCores, commitOf, machine, repository } from './lib/machine.mjs'
+import { MeasuredProcess } from './lib/measured-process.mjs'
+import { summary, table } from './lib/statistics.mjs'
+
+const demoModel = join(repository, 'examples/demo-model')
+const kinds = ['text', 'chat']
+
+const usage = `npm run bench -- first-token [options]
+  --model <dir>      the checkpoint (examples/demo-model)
+  --calls <n>        requests of each kind in a process (200)
+  --rounds <n>       processes of each clone, which take turns (5)
+  --against <clone>  another clone of billfish, built, to compare with`
+
+/** Loads the model in a process of its own and asks it for first tokens. */
+async function measure(clone, { model, calls }) {
+  const child = new MeasuredProcess(join(import.meta.dirname, 'lib/first-token-process.mjs'), { BILLFISH_CLONE: clone })
+  try {
+    const run = { load: await child.request('load', { path: model }) }
+    for (const kind of kinds) {
+      const [first, ...later] = await child.request('firstTokens', { kind, calls: calls + 1, from: 0 })
+      run[kind] = { first, median: summary(later).median, slowest: Math.max(...later) }
+    }
+    await child.request('dispose')
+    return run
+  } finally {
+    await child.close()
+  }
+}
+
+/** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-first-token.json. */
+export async function run(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      model: { type: 'string', default: demoModel },
+      calls: { type: 'string', default: '200' },
+      rounds: { type: 'string', default: '5' },
+      against: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) return console.log(usage)
+  const options = { model: values.model, calls: Number(values.calls), rounds: Number(values.rounds) }
+  const clones = [repository, ...(values.against ? [resolve(values.against)] : [])].map((path) => ({
+    name: `commit ${commitOf(path).slice(0, 10)}`,
+    path,
+    runs: [],
+  }))
+  const busy = [await busyCores()]
+  for (let round = 0; round < options.rounds; round++) {
+    for (const { path, runs } of round % 2 === 0 ? clones : [...clones].reverse())
+      runs.push(await measure(path, options))
+    busy.push(await busyCores())
+  }
+  const results = clones.map(({ name, runs }) => ({
+    name,
+    load: summary(runs.map(({ load }) => load)),
+    ...Object.fromEntries(
+      kinds.map((kind) => [
+        kind,
+        Object.fromEntries(['first', 'median', 'slowest'].map((of) => [of, summary(runs.map((run) => run[kind][of]))])),
+      ]),
+    ),
+  }))
+  const result = { benchmark: 'first-token', machine: machine(), ...options, busyCores: summary(busy), results }
+  const milliseconds = ({ min, median, max }) => `${median.toFixed(2)} (${min.toFixed(2)}..${max.toFixed(2)})`
+  const rows = results.flatMap((clone) =>
+    kinds.map((kind) => [
+      `${clone.name}, ${kind}`,
+      ...['first', 'median', 'slowest'].map((of) => milliseconds(clone[kind][of])),
+    ]),
+  )
+  console.log(
+    `${result.machine.processor}, ${result.machine.cores} cores, ${result.machine.date}, commit ${result.machine.commit.slice(0, 10)}\n` +
+      `other programs kept ${result.busyCores.median.toFixed(2)} (at most ${result.busyCores.max.toFixed(2)}) cores busy\n` +
+      `milliseconds to the first token: median (least..most) of ${options.rounds} processes\n\n` +
+      table([['', 'first request', `median of ${options.calls}`, 'slowest'], ...rows]),
+  )
+  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
+  const path = join(repository, 'bench/results', `${result.machine.date.slice(0, 10)}-${processor}-first-token.json`)
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+}
