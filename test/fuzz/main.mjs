@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util'
 import { fuzzCheckpoints } from './checkpoint-fuzzer.mjs'
 import { loadAndRun } from './load-and-run.mjs'
 import { checkMemory, peakMemory, tidy } from './memory.mjs'
-import { fuzzTemplates, templatesOf } from './template-fuzzer.mjs'
+import { fuzzTemplates, renderAsGenerationsDo, templatesOf } from './template-fuzzer.mjs'
 import { fuzzTokenizers } from './tokenizer-fuzzer.mjs'
 import { filesBesideWeights, smallTokenizer } from './tokenizer-mutations.mjs'
 
@@ -77,17 +77,13 @@ const fuzzers = {
     const files = filesBesideWeights(demo)
     return fuzzCheckpoints({ ...options, models, files, openCheckpoint, planModel, loadGenerationAssets, load })
   },
-  /** Renders as a generation does: begun on the event loop, and where that would hold it, done as the thread does it. */
-  async templates(options) {
-    const { ChatTemplate } = built('generation/chat-template.js')
-    const { performRendering, TemplateCache } = built('generation/template-rendering.js')
+  templates(options) {
+    const render = renderAsGenerationsDo({
+      ...built('generation/chat-template.js'),
+      ...built('generation/template-rendering.js'),
+    })
     const tables = ['constructs', 'combinations'].map((name) => join(root, `test/fixtures/jinja/${name}.json`))
     const sources = templatesOf(join(demo, '..'), ...tables)
-    const tokenizer = { specialTokens: { bos: '<s>', eos: '</s>' } }
-    const render = (source, messages, rest) => {
-      const rendered = new ChatTemplate(new Map([['default', source]]), 'a template', tokenizer).begin(messages, rest)
-      return typeof rendered === 'string' ? rendered : performRendering(rendered, new TemplateCache())
-    }
     return fuzzTemplates({ ...options, sources, render })
   },
   tokenizers(options) {

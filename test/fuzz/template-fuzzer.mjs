@@ -38,6 +38,19 @@ const messages = [
 const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 'object', properties: {} } } }]
 
 /**
+ * Renders as a generation does: begun on the event loop, and where that would hold it, done as the thread does it.
+ * @param modules.ChatTemplate - as src/generation/chat-template exports it
+ * @param modules.performRendering - as src/generation/template-rendering exports it, and TemplateCache, too
+ */
+export function renderAsGenerationsDo({ ChatTemplate, performRendering, TemplateCache }) {
+  const tokenizer = { specialTokens: { bos: '<s>', eos: '</s>' } }
+  return (source, messages, options) => {
+    const rendered = new ChatTemplate(new Map([['default', source]]), 'a template', tokenizer).begin(messages, options)
+    return typeof rendered === 'string' ? rendered : performRendering(rendered, new TemplateCache())
+  }
+}
+
+/**
  * @param options.sources - templates to damage
  * @param options.render - renders a source with messages and options
  * @param options.seed - with a case's number, makes the case

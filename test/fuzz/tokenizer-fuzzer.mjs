@@ -70,6 +70,8 @@ class CaseThread {
   #worker
   #ready
   #take = () => {}
+  /** Why it has ended by itself. */
+  #failure
   #processorTime
 
   constructor(workerData) {
@@ -79,7 +81,14 @@ class CaseThread {
     this.#worker = new Worker(new URL('tokenizer-thread.mjs', import.meta.url), { workerData, resourceLimits })
     this.#ready = once(this.#worker, 'message')
     this.#worker.on('message', (report) => this.#take(report))
-    this.#worker.on('error', (error) => this.#take({ failure: String(error?.stack ?? error) }))
+    this.#worker.on('error', (error) => this.#fail(String(error?.stack ?? error)))
+    this.#worker.on('exit', (code) => this.#fail(`the thread has ended with exit code ${code}`))
+  }
+
+  /** Of the case under way; between two of them, of the next. */
+  #fail(failure) {
+    this.#failure ??= { failure }
+    this.#take(this.#failure)
   }
 
   /** What became of a case; undefined if it takes too long. */
@@ -88,6 +97,7 @@ class CaseThread {
     const computed = () => this.#processorTime(schedule) ?? performance.now()
     const until = computed() + PATIENCE
     let timer
+    if (this.#failure !== undefined) return this.#failure
     const report = await new Promise((resolve) => {
       this.#take = resolve
       const wait = () => {
