@@ -11,6 +11,10 @@ export interface StoredFacts {
   readonly where: string
   /** Decoder layers, up to the last one of which there is a tensor. */
   readonly layers: number
+  /** What layers are called: layer i is `${layersName}.${i}`. */
+  readonly layersName: string
+  /** Names within a layer, such as `mlp.up_proj.weight`, and the first tensor that has each of them. */
+  readonly layerTensors: ReadonlyMap<string, string>
   /** Whether there is a head of its own. */
   readonly head: boolean
 }

@@ -3,6 +3,7 @@ import { quoted, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import type { WeightSpec } from '../native/weights'
 import { unsupportedConfig } from '../quantization/unsupported'
 import type { Architecture, Model } from './architecture'
 import { checkConfigKeys } from './config-keys'
@@ -13,9 +14,10 @@ import { mistral } from './mistral'
 import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
 import { qwen3 } from './qwen3'
-import { traceStage } from './stages'
+import { lastModules, traceStage } from './stages'
 import { StoredWeights } from './stored-weights'
 import { type TextPart, textPart } from './text-part'
+import { refuseUnreadTensors } from './unread-tensors'
 
 const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
 
@@ -34,7 +36,10 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
   checkConfigKeys(reader)
   if (source.facts) checkLayers(reader, source.facts)
   const model = architecture.create(reader, source)
-  if (source.facts) checkSizes(model, source)
+  if (source.facts) {
+    const firstLayer = checkSizes(model, source)
+    refuseUnreadTensors(source.facts, firstLayer, String(reader.raw.model_type))
+  }
   return model
 }
 
@@ -77,11 +82,17 @@ function modelCode(autoMap: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined
 }
 
-/** What the config says of sizes is compared with tensors of every kind before anything is made of it. */
-function checkSizes(model: Model, source: WeightSource): void {
-  const { embedding, layers, norm, head } = model.names
-  const modules = [embedding, `${layers}.0`, norm, ...(model.hasHead ? [head] : [])]
-  for (const module of modules) traceStage(model, source, { device: 'cpu', modules: [module] })
+/**
+ * What the config says of sizes is compared with tensors of every kind before anything is made of it.
+ * @returns what the first layer reads
+ */
+function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
+  const { embedding, layers } = model.names
+  const weightsOf = (module: string) => traceStage(model, source, { device: 'cpu', modules: [module] }).weights
+  weightsOf(embedding)
+  const firstLayer = weightsOf(`${layers}.0`)
+  for (const module of lastModules(model)) weightsOf(module)
+  return firstLayer
 }
 
 /** As many layers must be stored as the config says. */

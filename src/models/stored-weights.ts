@@ -31,9 +31,11 @@ export class StoredWeights implements WeightSource {
     this.root = findRoot(names, canonical, checkpoint.directory)
     const head = headNames(this.root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
     this.head = head ?? canonical.head
+    const layersName = this.storedName(canonical.layers)
     this.facts = {
       where: checkpoint.directory,
-      layers: countLayers(names, `${this.storedName(canonical.layers)}.`),
+      ...lookAtLayers(names, `${layersName}.`),
+      layersName,
       head: head !== undefined,
     }
   }
@@ -91,15 +93,19 @@ function headNames(root: string, { head }: ModuleNames): string[] {
   return root === '' ? [...names, `model.${head}`] : names
 }
 
-/** Layers up to the highest number that is stored, whatever is missing between. */
-function countLayers(names: readonly string[], prefix: string): number {
+/** Counts layers up to the highest number that is stored, whatever is missing between, and collects what they have. */
+function lookAtLayers(names: readonly string[], prefix: string): Pick<StoredFacts, 'layers' | 'layerTensors'> {
+  const layerTensors = new Map<string, string>()
   let layers = 0
   for (const name of names) {
     if (!name.startsWith(prefix)) continue
-    const number = /^\d{1,9}(?=\.)/.exec(name.slice(prefix.length, prefix.length + 10))
-    if (number) layers = Math.max(layers, Number(number[0]) + 1)
+    const number = /^\d{1,9}(?=\.)/.exec(name.slice(prefix.length, prefix.length + 10))?.[0]
+    if (number === undefined) continue
+    layers = Math.max(layers, Number(number) + 1)
+    const suffix = name.slice(prefix.length + number.length + 1)
+    if (!layerTensors.has(suffix)) layerTensors.set(suffix, name)
   }
-  return layers
+  return { layers, layerTensors }
 }
 
 function isWithin(name: string, module: string): boolean {

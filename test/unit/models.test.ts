@@ -169,7 +169,7 @@ test('keys that would be refused are not, where they change nothing', () => {
 })
 
 test('what the tensors contradict is refused with both numbers, and at once', () => {
-  const facts = { where: '/models/a', layers: 4, head: true }
+  const facts = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: true }
   const weights = { ...source().weights, facts }
   const begun = performance.now()
   for (const layers of [3, 5, 1e9]) {
@@ -188,7 +188,7 @@ test('what the tensors contradict is refused with both numbers, and at once', ()
 test.each(['Qwen3ForSequenceClassification', 'Qwen2ForRewardModel', 'LlamaForTokenClassification'])(
   '%s has no head, tied or not',
   (name) => {
-    const facts = { where: '/models/a', layers: 4, head: false }
+    const facts = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: false }
     const config = { ...configOf('qwen2-bf16'), architectures: [name], tie_word_embeddings: true }
     expect(createModel(config, { ...source().weights, facts }).hasHead).toBe(false)
     const causal = { ...config, architectures: ['Qwen2ForCausalLM'] }
