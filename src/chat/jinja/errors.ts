@@ -11,6 +11,7 @@ export class TemplateSyntaxError extends Error {
 
 /** The exceptions of Python and Jinja2 that rendering can raise. */
 export type PythonErrorType =
+  | 'AssertionError'
   | 'AttributeError'
   | 'FilterArgumentError'
   | 'IndexError'
@@ -18,6 +19,7 @@ export type PythonErrorType =
   | 'OverflowError'
   | 'SecurityError'
   | 'TemplateError'
+  | 'RuntimeError'
   | 'TemplateRuntimeError'
   | 'TypeError'
   | 'UndefinedError'

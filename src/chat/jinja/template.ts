@@ -1,8 +1,8 @@
 import { Budget, BudgetExhausted, type BudgetLimits } from './budget'
 import { PythonError } from './errors'
-import { Frame } from './evaluate/frame'
 import { Runtime } from './evaluate/runtime'
 import { type Execute, StatementCompiler, TemplateReference } from './evaluate/statements'
+import { unsetNames } from './evaluate/unset-names'
 import { parseTemplate } from './language/parser'
 import { GLOBALS } from './library/globals'
 import type { Value } from './values/values'
@@ -11,6 +11,8 @@ import type { Value } from './values/values'
 export interface CompiledTemplate {
   readonly run: Execute
   readonly blocks: ReadonlyMap<string, Execute>
+  /** Variables that are undefined until the template's own scope has set them. */
+  readonly unset: ReadonlySet<string> | undefined
   /** Steps that executing each statement once takes. */
   readonly cost: number
 }
@@ -23,9 +25,12 @@ export interface CompiledTemplate {
  */
 export function compileTemplate(source: string, limits: BudgetLimits): CompiledTemplate {
   return stackGuarded(limits, () => {
-    const compiler = new StatementCompiler()
-    const run = compiler.body(parseTemplate(source, new Budget(limits)))
-    return { run, blocks: compiler.blocks, cost: compiler.cost }
+    const budget = new Budget(limits)
+    const body = parseTemplate(source, budget)
+    const unset = unsetNames(body, budget)
+    const compiler = new StatementCompiler(unset)
+    const run = compiler.body(body)
+    return { run, blocks: compiler.blocks, unset: unset.get(body), cost: compiler.cost }
   })
 }
 
@@ -41,14 +46,12 @@ export function renderTemplate(
   limits: BudgetLimits,
   now = new Date(),
 ): string {
-  const rt = new Runtime(new Budget(limits), now)
-  const globals = new Frame(rt, undefined, new Map(GLOBALS))
-  const root = new Frame(rt, globals, new Map(variables))
-  globals.set('self', new TemplateReference(template.blocks, root))
+  const rt = new Runtime(new Budget(limits), now, { globals: GLOBALS, variables, unset: template.unset })
+  rt.globals.set('self', new TemplateReference(template.blocks))
   return stackGuarded(limits, () => {
     try {
       rt.budget.step(template.cost)
-      template.run(root)
+      template.run(rt.root)
       return rt.out
     } catch (error) {
       if (!(error instanceof PythonError) || error.type === 'TemplateError') throw error

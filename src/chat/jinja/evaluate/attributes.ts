@@ -20,12 +20,28 @@ const OF_EVERY_OBJECT = new Set(
     .map((name) => `__${name}__`),
 )
 
-/** Attributes of Undefined besides: asking for them is no use of it. */
-const OF_UNDEFINED = new Set(
-  ['add', 'radd', 'sub', 'rsub', 'mul', 'rmul', 'truediv', 'rtruediv', 'floordiv', 'rfloordiv', 'mod', 'rmod', 'pow']
-    .concat(['rpow', 'pos', 'neg', 'call', 'getitem', 'getattr', 'int', 'float', 'complex', 'bool', 'len', 'iter'])
-    .concat(['module', 'slots', 'annotations'])
-    .map((name) => `__${name}__`),
+const ARITHMETIC = 'abs bool divmod float floordiv int mod mul neg pos pow radd rdivmod rfloordiv rmod rmul round rpow'
+const NUMBER = `${ARITHMETIC} add ceil floor getnewargs rsub rtruediv sub truediv trunc`
+const BITS = 'and index invert lshift or rand rlshift ror rrshift rshift rxor xor'
+const SEQUENCE = 'add contains getitem iter len mul rmul'
+
+/** Attributes of some types besides. */
+const OF_TYPE: ReadonlyMap<string, ReadonlySet<string>> = new Map(
+  Object.entries({
+    str: `${SEQUENCE} getnewargs mod rmod`,
+    list: `${SEQUENCE} class_getitem delitem iadd imul reversed setitem`,
+    tuple: `${SEQUENCE} class_getitem getnewargs`,
+    dict: 'class_getitem contains delitem getitem ior iter len or reversed ror setitem',
+    int: `${NUMBER} ${BITS}`,
+    bool: `${NUMBER} ${BITS}`,
+    float: `${NUMBER} getformat`,
+    NoneType: 'bool',
+    range: 'bool contains getitem iter len reversed',
+    // asking for these is no use of what is undefined
+    Undefined:
+      'add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow pos neg call getitem getattr int' +
+      ' float complex bool len iter module slots annotations',
+  }).map(([type, names]) => [type, new Set(names.split(' ').map((name) => `__${name}__`))]),
 )
 
 /** What `value.name` is in the sandbox: an attribute, else an item, else undefined. */
@@ -46,8 +62,10 @@ export function getItem(rt: Runtime, value: Value, key: Value): Value {
 
 /** An attribute alone; undefined where Python has an AttributeError. */
 export function safeAttribute(rt: Runtime, value: Value, name: string): Value | undefined {
-  if (name.startsWith('_') && OF_EVERY_OBJECT.has(name)) return unsafe(value, name)
-  if (value instanceof Undefined && OF_UNDEFINED.has(name)) return unsafe(value, name)
+  if (name.startsWith('__')) {
+    const type = value instanceof Undefined ? 'Undefined' : typeName(value)
+    if (OF_EVERY_OBJECT.has(name) || OF_TYPE.get(type)?.has(name)) return unsafe(value, name)
+  }
   if (isObject(value)) {
     const own = value.attribute(rt, name)
     if (own !== undefined) return name.startsWith('_') ? unsafe(value, name) : own

@@ -10,6 +10,7 @@ import { sliced } from '../values/slices'
 import { Float, Markup, type Named, Tuple, Undefined, type Value } from '../values/values'
 import { call, callMethod, getAttribute, getItem } from './attributes'
 import type { Frame } from './frame'
+import { eachLoadedName } from './loaded-names'
 import { binary, negative, positive } from './operators'
 
 /** A compiled expression. */
@@ -24,6 +25,11 @@ export class ExpressionCompiler {
   cost = 0
   /** Within a condition Jinja2 accepts names of filters and tests that it does not know, until they are used. */
   protected conditional = false
+  /**
+   * Within what is printed and consists of constants alone. Jinja2 computes that when it compiles, by other functions than
+   * when it renders: a slice of what has none is undefined then, and no TypeError.
+   */
+  protected folding = false
 
   expression(node: Expression): Evaluate {
     this.cost++
@@ -51,9 +57,7 @@ export class ExpressionCompiler {
       case 'item':
         return this.#item(node.object, node.key)
       case 'slice':
-        return () => {
-          throw typeError('indices must be integers, not slice')
-        }
+        throw new TemplateSyntaxError('a slice stands alone in its brackets', node.line)
       case 'call':
         return this.call(node)
       case 'filter':
@@ -143,7 +147,24 @@ export class ExpressionCompiler {
 
   #slice(object: Evaluate, node: Slice): Evaluate {
     const [start, stop, step] = [this.#optional(node.start), this.#optional(node.stop), this.#optional(node.step)]
-    return (frame) => sliced(frame.rt, object(frame), start(frame), stop(frame), step(frame))
+    const slice: Evaluate = (frame) => sliced(frame.rt, object(frame), start(frame), stop(frame), step(frame))
+    if (!this.folding) return slice
+    return (frame) => {
+      try {
+        return slice(frame)
+      } catch (error) {
+        if (!(error instanceof PythonError) || error.type !== 'TypeError') throw error
+        return new Undefined('no such element')
+      }
+    }
+  }
+
+  /** Compiles what is printed. */
+  protected printed(node: Expression): Evaluate {
+    this.folding = isConstant(node)
+    const evaluate = this.expression(node)
+    this.folding = false
+    return evaluate
   }
 
   /** @param extra - gives a named argument besides those that are written */
@@ -267,6 +288,15 @@ export class ExpressionCompiler {
       return true
     }
   }
+}
+
+/** Whether Jinja2 can compute an expression when it compiles. It calls no functions then. */
+function isConstant(node: Expression): boolean {
+  let isConstantSoFar = node.kind !== 'call'
+  eachLoadedName(node, () => {
+    isConstantSoFar = false
+  })
+  return isConstantSoFar
 }
 
 function compares({ rt }: Frame, operator: Comparison, a: Value, b: Value): boolean {

@@ -5,29 +5,32 @@ import type { Runtime } from './runtime'
 export class Frame {
   readonly rt: Runtime
   readonly outer: Frame | undefined
+  readonly #unset: ReadonlySet<string> | undefined
   #variables: Map<string, Value> | undefined
 
-  constructor(rt: Runtime, outer: Frame | undefined, variables?: Map<string, Value>) {
+  /** @param unset - variables that are undefined until this scope has set them, whatever the scopes around have */
+  constructor(
+    rt: Runtime,
+    outer: Frame | undefined,
+    variables?: Map<string, Value>,
+    unset?: ReadonlySet<string> | undefined,
+  ) {
     this.rt = rt
     this.outer = outer
     this.#variables = variables
+    this.#unset = unset
   }
 
   /** A scope inside of this one. */
-  inner(): Frame {
-    return new Frame(this.rt, this)
-  }
-
-  /** The outermost scope, in which the template itself is rendered. */
-  root(): Frame {
-    const { outer } = this
-    return outer?.outer === undefined ? this : outer.root()
+  inner(unset?: ReadonlySet<string>): Frame {
+    return new Frame(this.rt, this, undefined, unset)
   }
 
   get(name: string): Value {
     for (let frame: Frame | undefined = this; frame; frame = frame.outer) {
       const value = frame.#variables?.get(name)
       if (value !== undefined) return value
+      if (frame.#unset?.has(name)) break
     }
     return new Undefined(`'${name}' is undefined`)
   }

@@ -14,6 +14,8 @@ export interface MacroCode {
   readonly defaults: readonly Evaluate[]
   /** Whether the body uses these special variables; a macro takes further arguments only if it does. */
   readonly uses: { readonly caller: boolean; readonly kwargs: boolean; readonly varargs: boolean }
+  /** Makes the scope of the body. */
+  readonly scope: (outer: Frame) => Frame
   readonly body: (frame: Frame) => void
   /** Steps that executing the body once takes at least. */
   readonly cost: number
@@ -60,7 +62,7 @@ export class Macro extends PythonObject {
   override call(rt: Runtime, args: readonly Value[], named: Named): Value {
     rt.budget.enter()
     rt.budget.step(this.#code.cost)
-    const frame = this.#scope.inner()
+    const frame = this.#code.scope(this.#scope)
     this.#bind(frame, args, new Map(named))
     const { line } = rt
     const text = rt.capture(() => this.#code.body(frame))

@@ -5,11 +5,18 @@ import { escaped } from '../values/escape'
 import { reprAll, toRepr, toText } from '../values/repr'
 import { Markup, type PythonObject, textOf, typeName, type Value } from '../values/values'
 import { getAttribute, getItem } from './attributes'
+import { Frame } from './frame'
 
 /** Longer needles are not left to indexOf, whose time can be the product of both lengths. */
 const LONG_NEEDLE = 32
 /** Items of a list that are made before they are charged. */
 const LIST_PIECE = 4096
+
+interface Scopes {
+  readonly globals: ReadonlyMap<string, Value>
+  readonly variables: ReadonlyMap<string, Value>
+  readonly unset: ReadonlySet<string> | undefined
+}
 
 /** What one rendering carries along: its budget, its output, and Python's basic functions. */
 export class Runtime {
@@ -21,12 +28,27 @@ export class Runtime {
   autoescape = false
   /** The line of the statement that is being executed. */
   line = 1
+  readonly globals: Frame
+  /** The template's own scope. */
+  readonly root: Frame
+  /** What blocks see: the variables that are given, and those that the template's own scope has set so far. */
+  readonly exported: Frame
   readonly #identities = new WeakMap<object, number>()
   #objects = 0
 
-  constructor(budget: Budget, now: Date) {
+  /**
+   * @param scopes.globals - functions that every template has; `self` is set beside them
+   * @param scopes.variables - what the caller gives
+   * @param scopes.unset - of the template's own scope, as unsetNames() has them
+   */
+  constructor(budget: Budget, now: Date, { globals, variables, unset }: Scopes) {
     this.budget = budget
     this.now = now
+    this.globals = new Frame(this, undefined, new Map(globals))
+    const given = new Frame(this, this.globals, new Map(variables))
+    const own = new Map<string, Value>()
+    this.exported = unset ? new Frame(this, given, own) : given
+    this.root = unset ? new Frame(this, given, own, unset) : given
   }
 
   /** `str(value)` */

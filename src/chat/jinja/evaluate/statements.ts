@@ -1,4 +1,4 @@
-import { PythonError, typeError } from '../errors'
+import { PythonError, TemplateSyntaxError, typeError } from '../errors'
 import type { Body, Signature, Statement, Target } from '../language/syntax'
 import { Namespace } from '../library/globals'
 import { append } from '../library/methods'
@@ -10,6 +10,7 @@ import type { Frame } from './frame'
 import { LoopContext } from './loop-context'
 import { Macro, type MacroCode } from './macro'
 import type { Runtime } from './runtime'
+import type { UnsetNames } from './unset-names'
 import { usedNames } from './used-names'
 
 /** How a statement ends: a break or continue goes up to the loop around it. */
@@ -21,6 +22,12 @@ type Assign = (frame: Frame, value: Value) => void
 /** Compiles statements to closures. */
 export class StatementCompiler extends ExpressionCompiler {
   readonly #blocks = new Map<string, Execute>()
+  readonly #unset: UnsetNames
+
+  constructor(unset: UnsetNames) {
+    super()
+    this.#unset = unset
+  }
 
   /** The blocks of the template, which `self` gives. */
   get blocks(): ReadonlyMap<string, Execute> {
@@ -40,11 +47,12 @@ export class StatementCompiler extends ExpressionCompiler {
     }
   }
 
-  /** A body with a scope of its own, and what executing it costs. */
-  #counted(statements: Body): { run: Execute; cost: number } {
+  /** A body with a scope of its own, what makes the scope, and what executing the body costs. */
+  #scoped(statements: Body): { run: Execute; scope: (outer: Frame) => Frame; cost: number } {
     const before = this.cost
     const run = this.within(false, () => this.body(statements))
-    return { run, cost: this.cost - before + 2 }
+    const unset = this.#unset.get(statements)
+    return { run, scope: (outer) => outer.inner(unset), cost: this.cost - before + 2 }
   }
 
   #statement(node: Statement): Execute {
@@ -63,7 +71,7 @@ export class StatementCompiler extends ExpressionCompiler {
       case 'with':
         return this.#with(node)
       case 'macro': {
-        const code = this.#macro(node.name, node.signature, node.body)
+        const code = this.#macro(node.name, node.signature, node.body, node.line)
         const { name } = node
         return (frame) => {
           frame.set(name, new Macro(code, frame))
@@ -79,10 +87,10 @@ export class StatementCompiler extends ExpressionCompiler {
       case 'autoescape':
         return this.#autoescape(node)
       case 'generation': {
-        const { run } = this.#counted(node.body)
+        // The tag's body is that of a call block: it has `varargs` and `kwargs`, though nothing is in them.
+        const code = this.#macro(undefined, { parameters: [], defaults: [] }, node.body, node.line)
         return (frame) => {
-          const { rt } = frame
-          rt.print(rt.captured(rt.capture(() => run(frame.inner()))))
+          frame.rt.print(new Macro(code, frame).call(frame.rt, [], undefined))
           return 'next'
         }
       }
@@ -101,7 +109,7 @@ export class StatementCompiler extends ExpressionCompiler {
   #output(nodes: Extract<Statement, { kind: 'output' }>['parts'], line: number): Execute {
     const parts = nodes.map((part) => {
       this.cost++
-      return typeof part === 'string' ? part : this.expression(part)
+      return typeof part === 'string' ? part : this.printed(part)
     })
     return (frame) => {
       const { rt } = frame
@@ -119,14 +127,14 @@ export class StatementCompiler extends ExpressionCompiler {
     const assign = this.#target(node.target)
     const { condition: passes } = node
     const condition = passes && this.within(false, () => this.expression(passes))
-    const { run: body, cost } = this.#counted(node.body)
-    const otherwise = this.#counted(node.otherwise).run
+    const { run: body, scope, cost } = this.#scoped(node.body)
+    const otherwise = this.#scoped(node.otherwise)
     const { recursive, line } = node
 
     function* filtered(frame: Frame, items: Iterator<Value>, passing: Evaluate): Generator<Value> {
       for (let next = items.next(); !next.done; next = items.next()) {
         frame.rt.budget.step(4)
-        const inner = frame.inner()
+        const inner = scope(frame)
         assign(inner, next.value)
         if (truth(frame.rt, passing(inner))) yield next.value
       }
@@ -147,7 +155,7 @@ export class StatementCompiler extends ExpressionCompiler {
       let completed = false
       for (let item = loop.advance(); item !== undefined; item = loop.advance()) {
         rt.budget.step(cost)
-        const inner = frame.inner()
+        const inner = scope(frame)
         assign(inner, item)
         inner.set('loop', loop)
         const flow = body(inner)
@@ -155,7 +163,7 @@ export class StatementCompiler extends ExpressionCompiler {
         // Jinja2 takes the else branch unless one iteration has come to its end.
         if (flow === 'next') completed = true
       }
-      return completed ? 'next' : otherwise(frame.inner())
+      return completed ? 'next' : otherwise.run(otherwise.scope(frame))
     }
     return (frame) => {
       frame.rt.line = line
@@ -266,12 +274,12 @@ export class StatementCompiler extends ExpressionCompiler {
     body: Body,
     filter: Extract<Statement, { kind: 'set block' }>['filter'],
   ): (frame: Frame) => { readonly value: Value } | Flow {
-    const run = this.within(false, () => this.body(body))
+    const { run, scope } = this.#scoped(body)
     let text: Value = ''
     const filtered = filter && this.within(false, () => this.filter(filter, () => text))
     return (frame) => {
       const { rt } = frame
-      const inner = frame.inner()
+      const inner = scope(frame)
       let flow: Flow = 'next'
       const printed = rt.captured(
         rt.capture(() => {
@@ -288,9 +296,9 @@ export class StatementCompiler extends ExpressionCompiler {
   #with({ targets, values, body }: Extract<Statement, { kind: 'with' }>): Execute {
     const assigns = targets.map((target) => this.#target(target))
     const evaluates = this.within(false, () => values.map((value) => this.expression(value)))
-    const { run } = this.#counted(body)
+    const { run, scope } = this.#scoped(body)
     return (frame) => {
-      const inner = frame.inner()
+      const inner = scope(frame)
       evaluates.forEach((evaluate, index) => {
         assigns[index]?.(inner, evaluate(frame))
       })
@@ -298,20 +306,24 @@ export class StatementCompiler extends ExpressionCompiler {
     }
   }
 
-  #macro(name: string | undefined, { parameters, defaults }: Signature, body: Body): MacroCode {
-    const { run, cost } = this.#counted(body)
+  #macro(name: string | undefined, { parameters, defaults }: Signature, body: Body, line: number): MacroCode {
+    const { run, scope, cost } = this.#scoped(body)
     const used = usedNames(body)
+    const caller = parameters.indexOf('caller')
+    if (used.has('caller') && caller >= 0 && parameters.length - caller > defaults.length) {
+      throw new TemplateSyntaxError("the special argument 'caller' must be left out, or have a default", line)
+    }
     const uses = {
       caller: used.has('caller'),
       kwargs: used.has('kwargs') && !parameters.includes('kwargs'),
       varargs: used.has('varargs') && !parameters.includes('varargs'),
     }
     const compiled = this.within(false, () => defaults.map((value) => this.expression(value)))
-    return { name, parameters, defaults: compiled, uses, body: run, cost }
+    return { name, parameters, defaults: compiled, uses, scope, body: run, cost }
   }
 
   #callBlock({ call, signature, body, line }: Extract<Statement, { kind: 'call block' }>): Execute {
-    const code = this.#macro(undefined, signature, body)
+    const code = this.#macro(undefined, signature, body, line)
     const evaluate = this.call(call, { name: 'caller', value: (frame) => new Macro(code, frame) })
     return (frame) => {
       frame.rt.line = line
@@ -322,12 +334,13 @@ export class StatementCompiler extends ExpressionCompiler {
 
   /** Without inheritance a block is rendered where it stands; it sees the variables of the outermost scope alone. */
   #block({ name, scoped, required, body, line }: Extract<Statement, { kind: 'block' }>): Execute {
-    const { run } = this.#counted(body)
+    const { run: inScope, scope } = this.#scoped(body)
+    const run: Execute = (outer) => inScope(scope(outer))
     this.#blocks.set(name, run)
     return (frame) => {
       frame.rt.line = line
       if (required) throw new PythonError('TemplateRuntimeError', `Required block '${name}' not found`)
-      run(scoped ? frame.inner() : frame.root().inner())
+      run(scoped ? frame : frame.rt.exported)
       return 'next'
     }
   }
@@ -335,11 +348,12 @@ export class StatementCompiler extends ExpressionCompiler {
   #autoescape({ value, body }: Extract<Statement, { kind: 'autoescape' }>): Execute {
     const evaluate = this.expression(value)
     const run = this.body(body)
+    const unset = this.#unset.get(body)
     return (frame) => {
       const { rt } = frame
       const outer = rt.autoescape
       rt.autoescape = truth(rt, evaluate(frame))
-      const flow = run(frame.inner())
+      const flow = run(frame.inner(unset))
       rt.autoescape = outer
       return flow
     }
@@ -350,12 +364,10 @@ export class StatementCompiler extends ExpressionCompiler {
 export class TemplateReference extends PythonObject {
   readonly typeName = 'TemplateReference'
   readonly #blocks: ReadonlyMap<string, Execute>
-  readonly #root: Frame
 
-  constructor(blocks: ReadonlyMap<string, Execute>, root: Frame) {
+  constructor(blocks: ReadonlyMap<string, Execute>) {
     super()
     this.#blocks = blocks
-    this.#root = root
   }
 
   repr(): string {
@@ -371,7 +383,7 @@ export class TemplateReference extends PythonObject {
   #render(rt: Runtime, run: Execute, args: readonly Value[], named: Named): Value {
     if (args.length > 0 || named !== undefined) throw typeError('a block takes no arguments')
     rt.budget.enter()
-    const text = rt.capture(() => run(this.#root.inner()))
+    const text = rt.capture(() => run(rt.exported))
     rt.budget.leave()
     return rt.captured(text)
   }

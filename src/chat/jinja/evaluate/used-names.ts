@@ -1,4 +1,5 @@
-import type { Arguments, Body, Expression, Statement, Target } from '../language/syntax'
+import type { Body, Expression, Statement, Target } from '../language/syntax'
+import { eachLoadedName } from './loaded-names'
 
 const SPECIAL = ['caller', 'kwargs', 'varargs']
 
@@ -13,7 +14,7 @@ class Finder {
   readonly used = new Set<string>()
   readonly #assigned = new Set<string>()
 
-  #name(name: string): void {
+  readonly #load = (name: string) => {
     if (SPECIAL.includes(name) && !this.#assigned.has(name)) this.used.add(name)
   }
 
@@ -29,7 +30,7 @@ class Finder {
   statement(node: Statement): void {
     switch (node.kind) {
       case 'output':
-        for (const part of node.parts) if (typeof part !== 'string') this.#expression(part)
+        for (const part of node.parts) if (typeof part !== 'string') eachLoadedName(part, this.#load)
         break
       case 'for':
         this.#target(node.target)
@@ -39,14 +40,14 @@ class Finder {
         break
       case 'if':
         for (const { test, body } of node.branches) {
-          this.#expression(test)
+          eachLoadedName(test, this.#load)
           this.#body(body)
         }
         this.#body(node.otherwise)
         break
       case 'set':
         this.#target(node.target)
-        this.#expression(node.value)
+        eachLoadedName(node.value, this.#load)
         break
       case 'set block':
         this.#target(node.target)
@@ -62,17 +63,17 @@ class Finder {
         break
       case 'macro':
       case 'call block':
-        if (node.kind === 'call block') this.#expression(node.call)
+        if (node.kind === 'call block') eachLoadedName(node.call, this.#load)
         this.#expressions(...node.signature.defaults)
         for (const parameter of node.signature.parameters) this.#assigned.add(parameter)
         this.#body(node.body)
         break
       case 'filter block':
-        this.#expression(node.filter)
+        eachLoadedName(node.filter, this.#load)
         this.#body(node.body)
         break
       case 'autoescape':
-        this.#expression(node.value)
+        eachLoadedName(node.value, this.#load)
         this.#body(node.body)
         break
       case 'generation':
@@ -87,65 +88,6 @@ class Finder {
   }
 
   #expressions(...nodes: (Expression | undefined)[]): void {
-    for (const node of nodes) if (node) this.#expression(node)
-  }
-
-  #arguments({ positional, named, rest, namedRest }: Arguments): void {
-    this.#expressions(...positional, ...named.map(({ value }) => value), rest, namedRest)
-  }
-
-  #expression(node: Expression): void {
-    switch (node.kind) {
-      case 'name':
-        this.#name(node.name)
-        break
-      case 'constant':
-        break
-      case 'tuple':
-      case 'list':
-      case 'concat':
-        this.#expressions(...node.items)
-        break
-      case 'dict':
-        for (const [key, value] of node.pairs) this.#expressions(key, value)
-        break
-      case 'attribute':
-        this.#expression(node.object)
-        break
-      case 'item':
-        this.#expressions(node.object, node.key)
-        break
-      case 'slice':
-        this.#expressions(node.start, node.stop, node.step)
-        break
-      case 'call':
-        this.#expression(node.callee)
-        this.#arguments(node.args)
-        break
-      case 'filter':
-        this.#expressions(node.value)
-        this.#arguments(node.args)
-        break
-      case 'test':
-        this.#expression(node.value)
-        this.#arguments(node.args)
-        break
-      case 'conditional':
-        this.#expressions(node.test, node.then, node.otherwise)
-        break
-      case 'and':
-      case 'or':
-      case 'binary':
-        this.#expressions(node.left, node.right)
-        break
-      case 'not':
-      case 'negative':
-      case 'positive':
-        this.#expression(node.operand)
-        break
-      case 'compare':
-        this.#expressions(node.first, ...node.rest.map(({ operand }) => operand))
-        break
-    }
+    for (const node of nodes) if (node) eachLoadedName(node, this.#load)
   }
 }

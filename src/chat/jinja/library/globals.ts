@@ -118,6 +118,30 @@ function dictOf(rt: Runtime, [source, ...others]: readonly Value[], named: Named
   return dict
 }
 
+/** `dict.fromkeys(keys, value)` */
+function dictOfKeys(rt: Runtime, args: readonly Value[], named: Named): Dict {
+  if (named !== undefined) throw typeError('dict.fromkeys() takes no keyword arguments')
+  const [keys, value = null] = args
+  if (keys === undefined || args.length > 2) throw typeError(`fromkeys expected 1 or 2 arguments, got ${args.length}`)
+  const dict = new Dict()
+  for (const key of rt.iterate(keys)) {
+    rt.budget.items(4)
+    dict.set(rt, key, value)
+  }
+  return dict
+}
+
+/** The type `dict`. */
+class DictType extends BuiltIn {
+  constructor() {
+    super('dict', dictOf, 'type')
+  }
+
+  override attribute(rt: Runtime, name: string): Value | undefined {
+    return name === 'fromkeys' ? new BuiltIn(name, dictOfKeys) : super.attribute(rt, name)
+  }
+}
+
 function rangeOf(args: readonly Value[], named: Named): Range {
   if (named !== undefined || args.length < 1 || args.length > 3) throw typeError('range expected 1 to 3 arguments')
   const [first = 0, second, third] = args.map((value) => countArgument(value, 0))
@@ -138,7 +162,7 @@ function builtIn(name: string, work: (rt: Runtime, args: readonly Value[], named
 /** The global functions of Jinja2, and transformers' own; lipsum, which is random text, is left out. */
 export const GLOBALS: ReadonlyMap<string, Value> = new Map<string, Value>([
   builtIn('range', (_rt, args, named) => rangeOf(args, named), 'function'),
-  builtIn('dict', dictOf, 'type'),
+  ['dict', new DictType()],
   builtIn(
     'namespace',
     (rt, args, named) => {
@@ -154,7 +178,7 @@ export const GLOBALS: ReadonlyMap<string, Value> = new Map<string, Value>([
   builtIn(
     'cycler',
     (_rt, args) => {
-      if (args.length === 0) throw new PythonError('TemplateRuntimeError', 'at least one item has to be provided')
+      if (args.length === 0) throw new PythonError('RuntimeError', 'at least one item has to be provided')
       return new Cycler(args)
     },
     'type',

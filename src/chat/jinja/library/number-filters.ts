@@ -86,6 +86,7 @@ function fileSize(bytes: number, binary: boolean): string {
 
 export const NUMBER_FILTERS: readonly [string, Filter][] = [
   filter('abs', '', (_rt, value) => {
+    if (value instanceof Undefined) throw typeError("bad operand type for abs(): 'Undefined'")
     const numeric = number(value, 'bad operand type for abs()')
     if (numeric instanceof Float) return new Float(Math.abs(numeric.value))
     return numeric < 0 ? negative(numeric) : numeric

@@ -96,8 +96,8 @@ function truncatedText(rt: Runtime, value: Value, args: readonly (Value | undefi
   const limit = countArgument(length, 255)
   const slack = leeway === undefined || leeway === null ? 5 : countArgument(leeway, 5)
   const endLength = codePointCount(rt, ending)
-  if (limit < endLength) throw new PythonError('TypeError', `expected length >= ${endLength}, got ${limit}`)
-  if (slack < 0) throw new PythonError('TypeError', `expected leeway >= 0, got ${slack}`)
+  if (limit < endLength) throw new PythonError('AssertionError', `expected length >= ${endLength}, got ${limit}`)
+  if (slack < 0) throw new PythonError('AssertionError', `expected leeway >= 0, got ${slack}`)
   const text = textOf(value)
   if (text === undefined) {
     if (lengthOf(rt, value) > limit + slack) throw typeError(`'${typeName(value)}' cannot be truncated`)
