@@ -44,10 +44,12 @@ function compile(...options) {
   ])
 }
 
+/** What dist/index.js exports; without __esModule, unlike export *. */
+const exportedNames = () => Object.keys(createRequire(import.meta.url)(join(dist, 'index.js')))
+
 function writeModuleFace() {
   writeFileSync(join(dist, 'index.d.mts'), "export * from './index.js'\n")
-  const names = Object.keys(createRequire(import.meta.url)(join(dist, 'index.js'))) // without __esModule, unlike export *
-  writeFileSync(entry, `export { ${names.join(', ')} } from './index.js'\n`)
+  writeFileSync(entry, `export { ${exportedNames().join(', ')} } from './index.js'\n`)
 }
 
 /** Compiles without a look at types, in half the time, and without index.d.ts. */
@@ -79,8 +81,28 @@ async function rollUpTypes() {
   })
   await bundle.write({ file: typesEntry, format: 'es' })
   await bundle.close()
-  const foreign = [...readFileSync(typesEntry, 'utf8').matchAll(/from '([^']+)'/g)].map((match) => match[1])
+  const types = exportAsTypes(readFileSync(typesEntry, 'utf8'))
+  writeFileSync(typesEntry, types)
+  const foreign = [...types.matchAll(/from '([^']+)'/g)].map((match) => match[1])
   if (foreign.length > 0) throw new Error(`index.d.ts imports ${foreign.join(', ')}, which users may not have`)
+}
+
+/**
+ * The rolled-up types export every class as a value, also those that src/index.ts exports as types alone: compilers
+ * would take `x instanceof Model`, which then fails.
+ */
+function exportAsTypes(types) {
+  const [statement, list] = /^export \{ (.*) \};$/m.exec(types) ?? []
+  if (statement === undefined) throw new Error('index.d.ts exports no values where they were expected')
+  const [declared, values] = [list.split(', '), exportedNames()]
+  const missing = values.filter((name) => !declared.includes(name))
+  if (missing.length > 0) throw new Error(`index.d.ts does not export ${missing.join(', ')}`)
+  const classes = declared.filter((name) => !values.includes(name))
+  const asTypes = classes.length === 0 ? '' : `\nexport type { ${classes.join(', ')} };`
+  return types.replace(
+    statement,
+    `export { ${declared.filter((name) => values.includes(name)).join(', ')} };${asTypes}`,
+  )
 }
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await buildTypeScript()

@@ -11,6 +11,7 @@ import type { ModelLimits } from './limits'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { optionsOf, readOptions } from './options/read-options'
+import { checkReceivers } from './options/receiver'
 import { onAbort, ownSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
@@ -90,6 +91,7 @@ export class Model {
   readonly #assets: GenerationAssets
   readonly #stages: ModelParts['stages']
   readonly #tokenizer: Tokenizer | undefined
+  readonly #limits: ModelParts['limits']
   #disposal: Promise<void> | undefined
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
@@ -100,6 +102,10 @@ export class Model {
     Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'blockSize' | 'vocabulary' | 'hiddenSize'>
   >
 
+  static {
+    checkReceivers(Model, (value) => #native in value, 'model')
+  }
+
   /** @internal */
   constructor(parts: ModelParts) {
     this.#native = parts.native
@@ -108,8 +114,10 @@ export class Model {
     this.#tokenizer = tokenizer && new Tokenizer({ tokenizer, worker, chatTemplate }, false)
     this.deviceMap = Object.fromEntries(parts.deviceMap)
     this.config = parts.config
+    this.#limits = parts.limits
     this.#hasHead = parts.definition.hasHead
-    this.limits = parts.limits
+    const { maxModelLength, maxSequences, blockSize, vocabulary, hiddenSize } = parts.limits
+    this.limits = { maxModelLength, maxSequences, blockSize, vocabulary, hiddenSize } // a copy: callers may write to it
     this.#stages = parts.stages
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
     this.#runner = new Runner(
@@ -127,7 +135,7 @@ export class Model {
    */
   async forward(tokenIds: ArrayLike<number>, options: ForwardOptions = {}): Promise<ForwardResult> {
     const { hiddenStates: wantHiddenStates = false, signal } = readOptions(forwardOptions, options)
-    const { vocabulary, hiddenSize, maxModelLength } = this.limits
+    const { vocabulary, hiddenSize, maxModelLength } = this.#limits
     const why = 'maxModelLength: give fewer, or load the model with a larger one'
     const prompt = readTokenIds(tokenIds, { vocabulary, most: maxModelLength, why })
     const outputWidth = this.#hasHead ? vocabulary : hiddenSize
@@ -191,7 +199,7 @@ export class Model {
       )
     }
     return new Generation(
-      new GenerationRun(this.#runner, this.#assets, this.limits, input, readOptions(generateOptions, options)),
+      new GenerationRun(this.#runner, this.#assets, this.#limits, input, readOptions(generateOptions, options)),
     )
   }
 
@@ -214,7 +222,7 @@ export class Model {
   /** What the model is at just now, for metrics and for services that turn work away. Cheap. */
   activity(): Activity {
     const { waiting, running, paused, stepsInFlight, preemptions, blocks } = this.#runner.state
-    const { blockSize } = this.limits
+    const { blockSize } = this.#limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
     return { waiting: waiting + this.#assets.worker.pending, running, paused, stepsInFlight, cacheTokens, preemptions }
   }
@@ -243,7 +251,7 @@ export class Model {
       device,
       { bytes: weights + kvCache + buffers },
     ])
-    const { maxModelLength, maxSequences } = this.limits
+    const { maxModelLength, maxSequences } = this.#limits
     return `Model ${inspect(
       {
         modelType: this.config.model_type,

@@ -6,10 +6,12 @@ import { type ChatMessage, ChatTemplate } from './generation/chat-template'
 import { applyTemplate } from './generation/continued-message'
 import { isLong, type LongText } from './generation/long-text'
 import type { Work } from './generation/text-worker'
+import { refuseOtherTypedArrays } from './generation/token-ids'
 import { noTokenizerMessage } from './generation/tokenizer'
 import { readPath } from './options/path'
 import { printed } from './options/printed'
 import { optionsOf, readOptions } from './options/read-options'
+import { checkReceivers } from './options/receiver'
 import { onAbort, ownSignal } from './options/signal'
 import { guarded } from './options/snapshot'
 import { abortSignal, flag } from './options/values'
@@ -105,6 +107,10 @@ export class Tokenizer {
   readonly #assets: Assets
   readonly #ownsWorker: boolean
 
+  static {
+    checkReceivers(Tokenizer, (value) => #assets in value, 'tokenizer')
+  }
+
   /** @param ownsWorker whether disposing of it ends the thread @internal */
   constructor(assets: Assets, ownsWorker: boolean) {
     this.#assets = assets
@@ -126,13 +132,21 @@ export class Tokenizer {
     return this.#assets.chatTemplate !== undefined
   }
 
-  /** The id of a token as the vocabulary spells it. */
+  /** The id of a token as the vocabulary spells it; undefined if it has none. @throws BillfishError INVALID_OPTION */
   tokenToId(token: string): number | undefined {
+    if (typeof token !== 'string') {
+      throw new BillfishError('INVALID_OPTION', `The token is ${printed(token)}, but must be a string.`)
+    }
     return this.#assets.tokenizer.tokenToId(token)
   }
 
-  /** The token as the vocabulary spells it: `Ġhello` for " hello" in a byte-level vocabulary. */
+  /**
+   * The token as the vocabulary spells it: `Ġhello` for " hello" in a byte-level vocabulary; undefined for an id that it
+   * does not have.
+   * @throws BillfishError INVALID_OPTION
+   */
   idToToken(id: number): string | undefined {
+    if (!isId(id)) throw new BillfishError('INVALID_OPTION', `The id is ${printed(id)}, but must be a whole number.`)
     return this.#assets.tokenizer.idToToken(id)
   }
 
@@ -281,13 +295,18 @@ function copiedIds(given: ArrayLike<number> | number): number[] {
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
     throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)
   }
+  refuseOtherTypedArrays(ids)
   const copy: number[] = []
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as unknown
-    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
+    if (!isId(id)) {
       throw new BillfishError('INVALID_OPTION', `Token id ${i} is ${printed(id)}, but must be a whole number.`)
     }
     copy.push(id)
   }
   return copy
+}
+
+function isId(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0
 }

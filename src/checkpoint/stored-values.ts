@@ -209,12 +209,13 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
     const [file, scans] = files[i] as [number, Scan[]]
     const path = table.files[file] as string
     try {
-      await withFile(path, async (handle) => {
+      const body = async (handle: FileHandle) => {
         for (const window of windowsOf(scans)) {
           signal?.throwIfAborted()
           await readWindow(handle, path, window)
         }
-      })
+      }
+      await withFile(path, body, signal)
     } catch (error) {
       if (isMissing(error)) throw invalidCheckpoint(`${path} does not exist any more`, error)
       throw error

@@ -6,7 +6,8 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
-import { guarded } from '../options/snapshot'
+import { printed } from '../options/printed'
+import { guarded, snapshot } from '../options/snapshot'
 import {
   checkRendered,
   EVENT_LOOP_LIMITS,
@@ -53,13 +54,15 @@ const messageSchema = z.looseObject({
  * @throws BillfishError INVALID_OPTION naming the message
  */
 export function normalizeMessages(messages: readonly ChatMessage[]): Record<string, unknown>[] {
-  return guarded('messages', () => normalized(messages))
+  const copy = snapshot(messages, 'messages')
+  if (Array.isArray(copy)) return normalized(copy)
+  throw new BillfishError('INVALID_OPTION', `messages is ${printed(copy)}, but must be an array of messages.`)
 }
 
-function normalized(messages: readonly ChatMessage[]): Record<string, unknown>[] {
+function normalized(messages: readonly unknown[]): Record<string, unknown>[] {
   return messages.map((message, index) => {
     const refuse = (what: string) =>
-      new BillfishError('INVALID_OPTION', `messages[${index}] ${what}; it is ${shown(message)}`)
+      new BillfishError('INVALID_OPTION', `messages[${index}] ${what}; it is ${printed(message)}`)
     const parsed = messageSchema.safeParse(message)
     if (!parsed.success) {
       const path = parsed.error.issues[0]?.path ?? []

@@ -16,9 +16,6 @@ export async function applyTemplate(
   render: (messages: readonly ChatMessage[]) => Promise<string>,
   options: { readonly continueFinalMessage?: boolean | string | undefined; readonly addGenerationPrompt: boolean },
 ): Promise<string> {
-  if (!Array.isArray(messages)) {
-    throw new BillfishError('INVALID_OPTION', `messages is ${printed(messages)}, but must be an array of messages.`)
-  }
   const { continueFinalMessage = false } = options
   if (continueFinalMessage === false) return render(messages)
   if (options.addGenerationPrompt) {
@@ -30,7 +27,10 @@ export async function applyTemplate(
   const last = normalized.at(-1)
   const text = last?.[member]
   if (typeof text !== 'string') {
-    throw new BillfishError('INVALID_OPTION', `continueFinalMessage needs a last message with a text as its ${member}.`)
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `continueFinalMessage needs a last message with a text as its ${printed(member)}.`,
+    )
   }
   const prompt = await render([
     ...normalized.slice(0, -1),

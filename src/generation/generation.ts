@@ -1,5 +1,6 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { abortError } from '../errors'
+import { checkReceivers } from '../options/receiver'
 import type { GenerationRun } from './generation-run'
 import type { FinishReason, GenerationChunk, GenerationResult, GenerationUsage, TokenLogprob } from './results'
 
@@ -19,6 +20,10 @@ const dropped = new FinalizationRegistry<GenerationRun>((run) => {
  */
 export class Generation implements AsyncIterable<GenerationChunk> {
   readonly #run: GenerationRun
+
+  static {
+    checkReceivers(Generation, (value) => #run in value, 'generation')
+  }
 
   /** @internal */
   constructor(run: GenerationRun) {

@@ -194,11 +194,17 @@ function biasArrays(
   bias: GenerateOptions['logitBias'],
   vocabulary: number,
 ): Pick<SamplingSpec, 'biasTokens' | 'biasValues'> {
-  const entries = bias instanceof Map ? [...bias] : Object.entries(bias ?? {}).map(([id, value]) => [Number(id), value])
-  if (entries.length === 0) return {}
-  for (const [id, value] of entries as [number, number][]) {
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      throw invalid('logitBias', `{ ${printed(id)}: ${printed(value)} }`, `of token ids from 0 to ${vocabulary - 1}`)
+  const given: [unknown, unknown][] = types.isMap(bias) ? [...bias] : Object.entries(bias ?? {})
+  if (given.length === 0) return {}
+  // A member's name is a text: only the digits of a number are one, unlike '' and '0x10', which Number() takes.
+  const entries = given.map(([key, value]) => [
+    typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key,
+    value,
+  ])
+  for (const [id, value] of entries) {
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabulary) {
+      const message = `logitBias is for ${printed(id)}, but must be for token ids from 0 to ${vocabulary - 1}.`
+      throw new BillfishError('INVALID_OPTION', message)
     }
     if (typeof value !== 'number' || !(Math.abs(value) <= 100)) {
       throw invalid(`logitBias[${id}]`, value, 'a number from -100 to 100')

@@ -35,10 +35,7 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
       `Token ids must be an array of whole numbers, not ${given === null ? 'null' : typeof given}${advice}.`,
     )
   }
-  const kind = Object.prototype.toString.call(given).slice('[object '.length, -1)
-  if (ArrayBuffer.isView(given) && !TYPED_ARRAYS.includes(kind)) {
-    throw refused(`Token ids must be an array, or one of ${TYPED_ARRAYS.join(', ')}, not ${kind}.`)
-  }
+  refuseOtherTypedArrays(given)
   const { length } = given as ArrayLike<unknown>
   if (!Number.isSafeInteger(length) || length < 0) {
     throw refused(`Token ids must be an array of whole numbers; this object's length is ${printed(length)}.`)
@@ -55,6 +52,14 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
     ids[i] = id
   }
   return ids
+}
+
+/** @throws BillfishError INVALID_OPTION for typed arrays that hold no token ids */
+export function refuseOtherTypedArrays(given: object): void {
+  if (!ArrayBuffer.isView(given)) return
+  const kind = Object.prototype.toString.call(given).slice('[object '.length, -1)
+  if (TYPED_ARRAYS.includes(kind)) return
+  throw refused(`Token ids must be an array, or one of ${TYPED_ARRAYS.join(', ')}, not ${kind}.`)
 }
 
 function printed(value: unknown): string {

@@ -3,6 +3,9 @@ import { BillfishError } from '../errors'
 import { printed } from './printed'
 import { guarded } from './snapshot'
 
+/** Characters of the longest path that any system takes; longer texts are no paths, and would make endless messages. */
+const LONGEST_PATH = process.platform === 'win32' ? 32_767 : 4096
+
 /**
  * A path from a caller: a string, or a file: URL as `new URL('./model', import.meta.url)` makes it.
  * @param name what it is called in messages
@@ -17,6 +20,10 @@ export function readPath(given: unknown, name: string, wanted = 'a path, as a st
   if (path === '') throw new BillfishError('INVALID_OPTION', `${name} is an empty string, but must be ${wanted}.`)
   if (path.includes('\0')) {
     throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but a path has no null character in it.`)
+  }
+  if (path.length > LONGEST_PATH) {
+    const lengths = `it has ${path.length} characters, and a path at most ${LONGEST_PATH}`
+    throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but must be ${wanted}: ${lengths}.`)
   }
   if (/^file:\/\//i.test(path)) {
     throw new BillfishError(

@@ -2,6 +2,9 @@ import { types } from 'node:util'
 import { BillfishError } from '../errors'
 import { messageOf } from './printed'
 
+/** `JSON.isRawJSON`, where the runtime has it: raw JSON is a number as it is written. */
+export const isRawJson = (JSON as { isRawJSON?: (value: unknown) => boolean }).isRawJSON
+
 /** More than any config.json or device map has. */
 const MAX_VALUES = 1_000_000
 const MAX_DEPTH = 100
@@ -25,7 +28,8 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !isBuiltIn(value)
 }
 
-function isBuiltIn(value: object): boolean {
+/** Whether an object is of one of JavaScript's own classes, which keep what they hold elsewhere than in members. */
+export function isBuiltIn(value: object): boolean {
   return (
     types.isPromise(value) ||
     types.isMap(value) ||
@@ -59,8 +63,8 @@ export function setMember(object: Record<string, unknown>, name: string, value: 
 
 /**
  * A copy of a caller's data, with every member read once: neither a getter nor a later change reaches what has been
- * checked. Arrays, objects and Maps are copied to the bottom; functions and the other classes of JavaScript stay what
- * they are. -0 becomes 0.
+ * checked. Arrays, objects and Maps are copied to the bottom, what has a toJSON() as what that returns; functions and the
+ * other classes of JavaScript stay what they are. -0 becomes 0.
  * @param name what it is called in messages
  * @throws BillfishError INVALID_OPTION for what throws when it is read, contains itself, or has no end
  */
@@ -78,12 +82,22 @@ class Copier {
     if (value === 0) return 0
     if (typeof value !== 'object' || value === null) return value
     if (!Array.isArray(value) && !types.isMap(value) && isBuiltIn(value)) return value
+    if (isRawJson?.(value)) return value
+    if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
+      return this.fromJson(value as { toJSON(): unknown }, depth)
+    }
     if (this.open.has(value)) throw this.refused('contains itself')
     if (depth > MAX_DEPTH) throw this.refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
     this.open.add(value)
     const copy = this.copyMembers(value, depth + 1)
     this.open.delete(value)
     return copy
+  }
+
+  /** What JSON would have of an object that says so itself (a URL, a decimal number); it may be an endless chain. */
+  private fromJson(value: { toJSON(): unknown }, depth: number): unknown {
+    if (depth > MAX_DEPTH) throw this.refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
+    return this.copy(value.toJSON(), depth + 1)
   }
 
   private copyMembers(value: object, depth: number): unknown {

@@ -26,7 +26,10 @@ async function exists(path: string): Promise<boolean> {
     return true
   } catch (error) {
     if (isMissing(error)) return false
-    throw error
+    const why = (error as Error).message
+    throw new BillfishError('INVALID_OPTION', `${path} cannot be written: ${why}. Name another output.`, {
+      cause: error,
+    })
   }
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { StepOutput } from '../native/addon'
 import { readValue } from '../options/read-options'
+import { checkReceivers } from '../options/receiver'
 
 const stepNumber = z
   .custom<number>((value) => typeof value === 'number' && !Number.isNaN(value))
@@ -45,6 +46,10 @@ export interface ChromeTrace {
 
 /** When each stage was busy with which step: the last steps of a model, oldest first. */
 export class Trace {
+  static {
+    checkReceivers(Trace, (value) => value instanceof Trace, 'trace')
+  }
+
   /** @internal */
   constructor(
     /** Names of the stages: 'cuda:0', or 'stage 2 (cuda:0)' where a device has several. */

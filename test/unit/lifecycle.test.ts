@@ -52,6 +52,18 @@ describe('abort', () => {
     expect((await model.generate(prompt, tokens()).result()).tokenIds).toEqual(greedy)
   })
 
+  test('while the checkpoint is opened: it is the reason that comes out, whatever was being read', async () => {
+    const reason = 'changed my mind'
+    for (let delay = 0; delay < 8; delay += 0.05) {
+      const controller = new AbortController()
+      const started = performance.now()
+      const abort = () => (performance.now() - started < delay ? setImmediate(abort) : controller.abort(reason))
+      setImmediate(abort)
+      const outcome = await failure(load({ signal: controller.signal }).then((model) => model.dispose()))
+      if (outcome !== reason) expect(outcome).toEqual(new Error('it succeeded'))
+    }
+  })
+
   test('while generating: the reader gets the error, and all KV blocks come back', async () => {
     await using model = await load({ maxSequences: 1 })
     for (let i = 0; i < 20; i++) {

@@ -123,7 +123,7 @@ describe('resolveOptions', () => {
     [{ maxNewTokens: 0 }, /^maxNewTokens is 0, but must be a whole number of at least 1/],
     [{ minNewTokens: 20, maxNewTokens: 10 }, /^minNewTokens is 20, but must be at most maxNewTokens, which is 10/],
     [{ logitBias: [1] }, /^logitBias is \[1\], but must be an object or a Map/],
-    [{ logitBias: { 50: 1 } }, /^logitBias is .*50: 1.*token ids from 0 to 49/],
+    [{ logitBias: { 50: 1 } }, /^logitBias is for 50, .*token ids from 0 to 49/],
     [{ logitBias: { x: 1 } }, /^logitBias is/],
     [{ logitBias: { 4: 101 } }, /^logitBias\[4\] is 101, but must be a number from -100 to 100/],
     [{ stop: '' }, /^stop is ""/],

@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+import { isBuiltIn, isRawJson } from '../../../options/snapshot'
 import { Dict } from './dict'
 import { parseJsonNumber } from './json-number'
 import { normalized } from './numbers'
@@ -5,9 +7,6 @@ import { Float, PythonObject, type Value } from './values'
 
 /** No conversation nests deeper; values that hold themselves do. */
 const MAX_DEPTH = 200
-
-/** `JSON.isRawJSON`, where the runtime has it. */
-const isRawJson = (JSON as { isRawJSON?: (value: unknown) => boolean }).isRawJSON
 
 /**
  * A value of JavaScript as Python would have it after JSON: a number is an int if JSON writes it as one, so 1.0, which
@@ -48,6 +47,11 @@ function fromObject(value: object, path: string, depth: number): Value {
   if (isRawJson?.(value)) return fromRawJson((value as { rawJSON: string }).rawJSON)
   if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
     return fromJavaScript((value as { toJSON: () => unknown }).toJSON(), path, depth + 1)
+  }
+  if (types.isBoxedPrimitive(value)) return fromJavaScript(value.valueOf(), path, depth + 1)
+  if (isBuiltIn(value)) {
+    const kind = Object.prototype.toString.call(value).slice('[object '.length, -1)
+    throw new TypeError(`${path} is a ${kind}; templates take what JSON can hold`)
   }
   const dict = new Dict()
   for (const key of Object.keys(value)) {
