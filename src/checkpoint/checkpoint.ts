@@ -124,6 +124,7 @@ class OpenCheckpoint implements Checkpoint {
     readonly unsupportedFormat: string | undefined,
     readonly bytes: number,
     private readonly stored: TensorTable,
+    private readonly unsupportedMarks: StoredFormats['marks'],
   ) {
     this.files = stored.files
     this.tensors = stored.tensors
@@ -133,6 +134,7 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
+    this.refuseUnsupported(module)
     return resolveLinear(this.stored, this.quantization, module, outFeatures, inFeatures, bias === 'required')
   }
 
@@ -144,18 +146,18 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
-    this.refuseUnsupported()
-    const unsupported = unsupportedModule(this.stored, tensor.replace(/\.weight$/, ''))
-    if (unsupported) throw unsupported
+    this.refuseUnsupported(tensor.replace(/\.weight$/, ''))
     const weight = this.stored.require(tensor, FLOAT_TYPES)
     this.stored.checkShape(weight, [rows, width], 'the model')
     return { kind: 'matrix', name: tensor, out: rows, in: width, weight }
   }
 
   /** Before a tensor is missed that such formats have under another name. */
-  private refuseUnsupported(): void {
-    const { quantization } = this
+  private refuseUnsupported(module?: string): void {
+    const { quantization, stored, unsupportedMarks } = this
     if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
+    const unsupported = module === undefined ? undefined : unsupportedModule(stored, module, unsupportedMarks)
+    if (unsupported) throw unsupported
   }
 }
 
@@ -225,5 +227,6 @@ export async function openCheckpoint(
     format,
     bytes,
     stored,
+    formats.marks,
   )
 }

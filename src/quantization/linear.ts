@@ -7,7 +7,7 @@ import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
 import { asStored, storedMethod } from './stored-method'
-import { unsupportedConfig, unsupportedModule } from './unsupported'
+import { unsupportedConfig } from './unsupported'
 
 /** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
 export interface LinearRequest {
@@ -27,6 +27,7 @@ function findBias(table: TensorTable, module: string, out: number, required: boo
 /**
  * The linear layer `module`: quantised iff its packed tensor exists, whatever the config lists as quantised.
  *
+ * @param module none that unsupportedModule() has an error for
  * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; UNSUPPORTED_MODEL naming the format
  */
 export function resolveLinear(
@@ -38,8 +39,6 @@ export function resolveLinear(
   biasRequired: boolean,
 ): LinearSpec {
   if (config.method === 'unsupported') throw unsupportedConfig(config)
-  const unsupported = unsupportedModule(table, module)
-  if (unsupported) throw unsupported
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
   const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
   if (packed !== undefined) {

@@ -27,7 +27,7 @@ export function unsupportedConfig({
 }
 
 /** A tensor that only one format has: the end of its name, its types, and the format. */
-interface Mark {
+export interface Mark {
   readonly end: string
   readonly types?: readonly string[]
   readonly format: string
@@ -79,10 +79,9 @@ function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
-function markOf({ name, dtype }: UnsupportedTensor): Mark | undefined {
-  return MARKS_BY_LAST_PART.get(lastPart(name))?.find(
-    ({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)),
-  )
+function marksOf({ name, dtype }: UnsupportedTensor): readonly Mark[] {
+  const marks = MARKS_BY_LAST_PART.get(lastPart(name)) ?? []
+  return marks.filter(({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)))
 }
 
 /** Floats, and buffers that are no weights. */
@@ -96,29 +95,38 @@ function isOrdinary({ name, dtype }: UnsupportedTensor): boolean {
 export interface StoredFormats {
   /** The tensor that shows an unsupported format most clearly, and that format. */
   readonly unsupported: { readonly tensor: UnsupportedTensor; readonly format: string } | undefined
+  /** All marks of such formats that tensors have, the clearest first. */
+  readonly marks: readonly Mark[]
   /** Whether anything but floating-point numbers is stored. */
   readonly quantized: boolean
 }
 
 /** Looks at the names and types of all tensors. */
 export async function storedFormats(table: TensorTable): Promise<StoredFormats> {
-  let best: { tensor: UnsupportedTensor; rank: number } | undefined
+  const marked = new Map<Mark, UnsupportedTensor>() // the first tensor with each mark
   let quantized = false
   const look = (tensor: UnsupportedTensor) => {
     quantized ||= !isOrdinary(tensor)
-    const mark = markOf(tensor)
-    const rank = mark ? MARKS.indexOf(mark) : MARKS.length
-    if (rank < (best?.rank ?? MARKS.length)) best = { tensor, rank }
+    for (const mark of marksOf(tensor)) if (!marked.has(mark)) marked.set(mark, tensor)
   }
   await forEachInSlices<UnsupportedTensor>(table.tensors.values(), look)
   await forEachInSlices(table.unsupported.values(), look)
-  const found = best as { tensor: UnsupportedTensor; rank: number } | undefined
-  return { unsupported: found && { tensor: found.tensor, format: (MARKS[found.rank] as Mark).format }, quantized }
+  const marks = MARKS.filter((mark) => marked.has(mark))
+  const [clearest] = marks
+  const tensor = clearest && marked.get(clearest)
+  return { unsupported: tensor && { tensor, format: clearest.format }, marks, quantized }
 }
 
-/** The error for a module whose tensors are of an unsupported format; undefined where they show none. */
-export function unsupportedModule(table: TensorTable, module: string): BillfishError | undefined {
-  for (const { end, format, types } of MARKS) {
+/**
+ * The error for a module whose tensors are of an unsupported format; undefined where they show none.
+ * @param marks those that {@link storedFormats} has found in the table: few or none, where all would be 60 look-ups
+ */
+export function unsupportedModule(
+  table: TensorTable,
+  module: string,
+  marks: readonly Mark[],
+): BillfishError | undefined {
+  for (const { end, format, types } of marks) {
     const name = `${module}${end}`
     const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
     if (tensor === undefined || (types && !types.includes(tensor.dtype))) continue
