@@ -1,22 +1,23 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
 import { warnOf } from './checkpoint/notices'
+import { inTurns, type Steps } from './checkpoint/slices'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
-import { activationType, modelLimits } from './limits'
+import { activationType, type ModelLimits, modelLimits } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
 import { createModel, noticesOf, storedWeights } from './models/registry'
-import { modulesOf, stagesOf, traceRanks } from './models/stages'
+import { modulesOf, type StageModules, stagesOf, traceRanks } from './models/stages'
 import { textPart } from './models/text-part'
-import { addon, type ModelSpec } from './native/addon'
+import { addon, type LoadedStage, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
 import { readPath } from './options/path'
 import { progressTo } from './options/progress'
 import { optionsOf, readOptions } from './options/read-options'
 import { onAbort, ownSignal } from './options/signal'
-import { abortSignal, callback, pathOption } from './options/values'
+import { callback, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import { checkGroups } from './placement/device-groups'
@@ -24,7 +25,7 @@ import { resolveDeviceMap } from './placement/device-map'
 import { onMachine, type PlacedOptions } from './placement/devices-at-hand'
 import { fromPlan, planSchema } from './placement/from-plan'
 import { type ModelPlan, outline, type PlanOptions, planOptions } from './placement/plan-model'
-import { loadedStage, stageMemory } from './placement/stage-memory'
+import { loadedStage, type StageMemory, stageMemory } from './placement/stage-memory'
 import type { PlanSource } from './placement/stored-modules'
 import { thisMachine } from './this-machine'
 
@@ -57,7 +58,6 @@ export interface LoadOptions extends PlanOptions {
    * system's directory for temporary files by default.
    */
   readonly offloadDirectory?: string | URL | undefined
-  readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
@@ -66,7 +66,6 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
   plan: planSchema,
   microBatches: microBatchesOption,
   offloadDirectory: pathOption(),
-  signal: abortSignal(),
   onProgress: callback<(progress: LoadProgress) => void>(),
 })
 
@@ -113,7 +112,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const definition = createModel(config, weights)
   const modules = modulesOf(definition)
   const planned = options.plan !== undefined ? fromPlan(options.plan, options) : await onMachine(options, thisMachine)
-  const deviceMap = resolveDeviceMap(placed(definition, weights, planned), modules)
+  const deviceMap = resolveDeviceMap(await inTurns(placed(definition, weights, planned), options.signal), modules)
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
@@ -122,12 +121,11 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     stages.map(({ device }) => device),
     options.microBatches,
   )
+  const loaded = await inTurns(loadedStages(definition, weights, stages, limits), options.signal)
   const spec: ModelSpec = {
     files: source.files,
     randomWeights: source.randomWeights,
-    stages: stages
-      .flatMap((stage) => traceRanks(definition, weights, stage, limits.tensorParallelSize))
-      .map((stage) => loadedStage(stage, limits)),
+    stages: loaded.map(({ stage }) => stage),
     tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,
@@ -141,7 +139,6 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     maxLogitRows: limits.maxLogitRows,
     vocabulary: definition.shape.vocabulary,
   }
-  const memory = spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) }))
   const assets = await source.assets(definition.shape)
   const native = await loadNative(spec, options).catch(async (error) => {
     await assets.worker.close(new BillfishError('DISPOSED', 'The model could not be loaded.'))
@@ -153,7 +150,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     definition,
     deviceMap,
     assets,
-    stages: memory,
+    stages: loaded.map(({ memory }) => memory),
     limits: {
       ...limits,
       vocabulary: definition.shape.vocabulary,
@@ -166,10 +163,28 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function placed(definition: Definition, weights: PlanSource, options: PlacedOptions): ModelPlan['deviceMap'] {
-  const planned = outline(definition, weights, options)
+function* placed(definition: Definition, weights: PlanSource, options: PlacedOptions): Steps<ModelPlan['deviceMap']> {
+  const planned = yield* outline(definition, weights, options)
   if (planned.fits) return planned.deviceMap
-  throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${planned.explain().join(' ')}`)
+  throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${(yield* planned.explain()).join(' ')}`)
+}
+
+/** What every rank of every stage loads, and the bytes that it then holds, by use. */
+function* loadedStages(
+  definition: Definition,
+  weights: PlanSource,
+  stages: readonly StageModules[],
+  limits: ModelLimits,
+): Steps<{ stage: LoadedStage; memory: StageMemory & { device: string } }[]> {
+  const loaded: { stage: LoadedStage; memory: StageMemory & { device: string } }[] = []
+  for (const modules of stages) {
+    for (const stage of yield* traceRanks(definition, weights, modules, limits.tensorParallelSize)) {
+      const memory = { device: stage.device, ...stageMemory(stage, limits) }
+      loaded.push({ stage: loadedStage(stage, limits), memory })
+      yield
+    }
+  }
+  return loaded
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {

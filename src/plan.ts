@@ -3,12 +3,14 @@ import { resolve } from 'node:path'
 import { openCheckpoint } from './checkpoint/checkpoint'
 import { warnOf } from './checkpoint/notices'
 import { pathHint } from './checkpoint/path-hints'
+import { inTurns } from './checkpoint/slices'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import { createModel, noticesOf, storedWeights } from './models/registry'
 import { textPart } from './models/text-part'
 import { isUrl, readPath } from './options/path'
 import { readOptions } from './options/read-options'
+import { ownSignal } from './options/signal'
 import { guarded, isRecord, snapshot } from './options/snapshot'
 import { onMachine } from './placement/devices-at-hand'
 import { configWeights, type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
@@ -21,15 +23,25 @@ import { thisMachine } from './this-machine'
  *
  * @param model a checkpoint directory (of its weights, headers and zero points are read), the name of a preset
  *   (`'Qwen2.5-72B-Instruct'`, ...), or a config.json as an object, with its quantization_config where there is one
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION; the signal's reason once it aborts
  */
 export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
   const read = readOptions(planOptions, options)
-  const { config, weights } = await weightSource(model)
-  return plan(createModel(config, weights), weights, await onMachine(read, thisMachine))
+  const { signal, release } = ownSignal(read.signal)
+  try {
+    signal.throwIfAborted()
+    const { config, weights } = await weightSource(model, signal)
+    const definition = createModel(config, weights)
+    return await inTurns(plan(definition, weights, await onMachine(read, thisMachine)), signal)
+  } finally {
+    release()
+  }
 }
 
-async function weightSource(model: string | URL | RawConfig): Promise<{ config: RawConfig; weights: PlanSource }> {
+async function weightSource(
+  model: string | URL | RawConfig,
+  signal: AbortSignal,
+): Promise<{ config: RawConfig; weights: PlanSource }> {
   if (isConfig(model)) {
     const config = snapshot(model, 'model') as RawConfig
     return { config, weights: configWeights(textPart(config).config) }
@@ -38,7 +50,7 @@ async function weightSource(model: string | URL | RawConfig): Promise<{ config: 
   const config = Object.hasOwn(presets, name) ? presets[name] : undefined
   if (config !== undefined) return { config, weights: configWeights(config) }
   if (await isDirectory(name)) {
-    const checkpoint = await openCheckpoint(name)
+    const checkpoint = await openCheckpoint(name, { signal })
     const weights = storedWeights(checkpoint)
     warnOf(noticesOf(checkpoint))
     return { config: checkpoint.config, weights }

@@ -6,6 +6,36 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
+/** How many milliseconds of {@link Steps} go by before the event loop gets its turn. */
+const TURN = 4
+
+/** Work that can pause wherever it yields: at least every millisecond or so. */
+export type Steps<Result> = Generator<void, Result, void>
+
+/**
+ * Does the work; other events have their turn every few milliseconds.
+ * @throws the signal's reason once it aborts
+ */
+export async function inTurns<Result>(work: Steps<Result>, signal?: AbortSignal): Promise<Result> {
+  signal?.throwIfAborted()
+  for (let begun = performance.now(); ; ) {
+    const { done, value } = work.next()
+    if (done) return value
+    if (performance.now() - begun < TURN) continue
+    await nextTurn()
+    signal?.throwIfAborted()
+    begun = performance.now()
+  }
+}
+
+/** Does the work in one go: for what is known to be little. */
+export function atOnce<Result>(work: Steps<Result>): Result {
+  for (;;) {
+    const { done, value } = work.next()
+    if (done) return value
+  }
+}
+
 /** Calls `body` for each item; other events have their turn between slices. */
 export async function forEachInSlices<Item>(items: Iterable<Item>, body: (item: Item) => void): Promise<void> {
   let count = 0

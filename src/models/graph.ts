@@ -1,8 +1,8 @@
 import { BillfishError } from '../errors'
-import type { GatheredPiece, OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
+import type { GatheredPiece, OperatorSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'
-import { fuse, planBuffers, type ValueBytes } from './program'
+import { fuse, type UnplacedProgram } from './program'
 import { Rank, type Share } from './rank'
 
 /** What stored tensors say of a model, whatever its config says. */
@@ -232,15 +232,16 @@ export class Graph {
     if (this.rank.isFirst) this.operators.push({ op: 'tap', x: x.id, index })
   }
 
-  /** The program, whose result is `output`, with places for values of so many bytes. */
-  finish(output: Value, bytes: ValueBytes): ProgramSpec {
-    const program = {
+  /** The program, whose result is `output`. */
+  finish(output: Value): UnplacedProgram {
+    return {
       values: this.values,
       operators: fuse(this.operators, this.values),
+      ropes: this.ropes,
+      cacheLayers: this.cacheLayers,
       input: this.inputId,
       output: output.id,
     }
-    return { ...program, ...planBuffers(program, bytes), ropes: this.ropes, cacheLayers: this.cacheLayers }
   }
 
   private newValue(

@@ -76,6 +76,9 @@ export function valueBytes(device: string): ValueBytes {
   return { activation: computesOn(device) === 'gpu' ? 2 : 4, residual: 4, logits: 4 }
 }
 
+/** A program whose values have no places yet: these depend on the device. */
+export type UnplacedProgram = Omit<ProgramSpec, keyof BufferPlan>
+
 export interface BufferPlan {
   /** Where each value lies. */
   readonly places: readonly PlaceSpec[]
@@ -87,32 +90,36 @@ export interface BufferPlan {
 /** Rows start at multiples of so many bytes. */
 const rowAlignment = 64
 
+/** Where a value lies that no operator writes. */
+const nowhere: PlaceSpec = { offset: 0, stride: 0 }
+
 /** Gives every value a place; a place is used again once its value is dead. */
 export function planBuffers(
   { values, operators, input, output }: Pick<ProgramSpec, 'values' | 'operators' | 'input' | 'output'>,
   bytes: ValueBytes,
 ): BufferPlan {
   const base = (id: ValueId) => values[id]?.view?.of ?? id
-  const lastUse = new Map<ValueId, number>()
-  for (const [i, operator] of operators.entries()) {
+  const steps = operators.map((operator) => {
     const { reads, writes } = operands(operator)
-    for (const id of [...reads, ...writes]) lastUse.set(base(id), i)
-  }
-  lastUse.set(base(output), operators.length)
+    return { writes, used: [...reads, ...writes].map(base) }
+  })
+  const lastUse: number[] = [] // of each value, the number of its last operator
+  for (const [i, { used }] of steps.entries()) for (const id of used) lastUse[id] = i
+  lastUse[base(output)] = operators.length
 
   const arenas = { tokens: new Arena(), logits: new Arena() }
-  const places: PlaceSpec[] = values.map(() => ({ offset: 0, stride: 0 }))
+  const places: PlaceSpec[] = values.map(() => nowhere)
   const place = (id: ValueId) => {
     const { width, rows, class: kind } = values[id] as ValueSpec
     const stride = Math.ceil((width * bytes[kind]) / rowAlignment) * rowAlignment
     places[id] = { offset: arenas[rows].take(stride), stride }
   }
   if (input !== undefined) place(input)
-  for (const [i, operator] of operators.entries()) {
-    const { reads, writes } = operands(operator)
+  for (const [i, { writes, used }] of steps.entries()) {
     for (const id of writes) place(id)
-    for (const id of new Set([...reads, ...writes].map(base))) {
-      if (lastUse.get(id) === i) arenas[(values[id] as ValueSpec).rows].give(places[id] as PlaceSpec)
+    for (const [at, id] of used.entries()) {
+      if (lastUse[id] !== i || used.indexOf(id) !== at) continue
+      arenas[(values[id] as ValueSpec).rows].give(places[id] as PlaceSpec)
     }
   }
   for (const [id, value] of values.entries()) {
@@ -124,12 +131,15 @@ export function planBuffers(
 /** First fit over the free ranges; neighbours that are free together join; it grows at its end. */
 class Arena {
   size = 0
-  private free: { begin: number; end: number }[] = []
+  /** In order, none of them empty. */
+  private readonly free: { begin: number; end: number }[] = []
 
   take(width: number): number {
-    const range = this.free.find(({ begin, end }) => end - begin >= width)
+    const at = this.free.findIndex(({ begin, end }) => end - begin >= width)
+    const range = this.free[at]
     if (range) {
       range.begin += width
+      if (range.begin === range.end) this.free.splice(at, 1)
       return range.begin - width
     }
     const last = this.free.at(-1)
@@ -139,15 +149,17 @@ class Arena {
     return begin
   }
 
-  give({ offset, stride }: PlaceSpec): void {
-    const ranges = [...this.free, { begin: offset, end: offset + stride }]
-      .filter(({ begin, end }) => begin < end)
-      .sort((a, b) => a.begin - b.begin)
-    this.free = []
-    for (const range of ranges) {
-      const last = this.free.at(-1)
-      if (last?.end === range.begin) last.end = range.end
-      else this.free.push(range)
-    }
+  give({ offset: begin, stride }: PlaceSpec): void {
+    const { free } = this
+    const end = begin + stride
+    const at = free.findIndex((range) => range.begin >= end)
+    const index = at < 0 ? free.length : at
+    const [before, behind] = [free[index - 1], free[index]]
+    if (before?.end === begin && behind?.begin === end) {
+      before.end = behind.end
+      free.splice(index, 1)
+    } else if (before?.end === begin) before.end = end
+    else if (behind?.begin === end) behind.begin = begin
+    else free.splice(index, 0, { begin, end })
   }
 }

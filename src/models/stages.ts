@@ -1,9 +1,10 @@
+import { atOnce, type Steps } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { checkDeviceLimits } from './device-limits'
 import { Graph, type WeightSource } from './graph'
-import { planBuffers, valueBytes } from './program'
+import { planBuffers, type UnplacedProgram, valueBytes } from './program'
 import { Rank } from './rank'
 
 /** Modules in the order of the forward pass: embedding, layers, final norm, and the head if there is one. */
@@ -36,10 +37,20 @@ export function stagesOf(modules: readonly string[], deviceOf: (module: string) 
 }
 
 /** Traces what each device of a stage computes: of the only one, or of all that share it. */
-export function traceRanks(model: Model, source: WeightSource, stage: StageModules, ranks: number): StageSpec[] {
-  return devicesOfGroup(stage.device, ranks).map((device, index) =>
-    traceStage(model, source, { device, modules: stage.modules }, new Rank(index, ranks)),
-  )
+export function* traceRanks(
+  model: Model,
+  source: WeightSource,
+  { device: group, modules }: StageModules,
+  ranks: number,
+): Steps<StageSpec[]> {
+  const stages: StageSpec[] = []
+  for (const [index, device] of devicesOfGroup(group, ranks).entries()) {
+    const stage = stageOn(yield* trace(model, source, modules, new Rank(index, ranks)), device)
+    yield
+    checkDeviceLimits(stage)
+    stages.push(stage)
+  }
+  return stages
 }
 
 /** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or all on the same one. */
@@ -54,20 +65,35 @@ export function devicesOfGroup(group: string, ranks: number): string[] {
 }
 
 /**
+ * Traces the program of a few modules, as one stage on one device.
+ * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
+ */
+export function traceStage(model: Model, source: WeightSource, { device, modules }: StageModules): StageSpec {
+  const stage = stageOn(atOnce(trace(model, source, modules, Rank.only)), device)
+  checkDeviceLimits(stage)
+  return stage
+}
+
+/** What a stage computes, on whatever device. */
+export interface TracedStage extends Pick<StageSpec, 'rank' | 'weights'> {
+  readonly program: UnplacedProgram
+}
+
+/**
  * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i;
  * what the head reads, behind the final norm, comes last, and has the rows whose logits are wanted.
  */
-export function traceStage(model: Model, source: WeightSource, stage: StageModules, rank = Rank.only): StageSpec {
+export function* trace(model: Model, source: WeightSource, modules: readonly string[], rank: Rank): Steps<TracedStage> {
   const { names, shape } = model
   const g = new Graph(source, rank)
-  let x = stage.modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
-  for (const module of stage.modules) {
+  let x = modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
+  for (const module of modules) {
     if (module === names.embedding) {
       x = model.embed(g)
       g.tap(x, 0)
     } else if (module === names.norm) {
       // Only the rows whose results are wanted, unless the head is on a later stage.
-      const isLast = !model.hasHead || stage.modules.includes(names.head)
+      const isLast = !model.hasHead || modules.includes(names.head)
       const rows = isLast ? g.gather(required(x)) : required(x)
       x = model.finalNorm(g, rows)
     } else if (module === names.head) {
@@ -79,17 +105,14 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
       x = model.decoderLayer(g, required(x), index)
       g.tap(x, index + 1)
     }
+    yield
   }
-  const program = g.finish(required(x), valueBytes(stage.device))
-  const traced = { device: stage.device, rank: rank.index, program, weights: g.weights }
-  checkDeviceLimits(traced)
-  return traced
+  return { rank: rank.index, program: g.finish(required(x)), weights: g.weights }
 }
 
-/** The same stage on another device, where its values may take other bytes. */
-export function stageOn(stage: StageSpec, device: string): StageSpec {
-  const { program } = stage
-  return { ...stage, device, program: { ...program, ...planBuffers(program, valueBytes(device)) } }
+/** The stage with its values at their places on a device. */
+export function stageOn({ rank, program, weights }: TracedStage, device: string): StageSpec {
+  return { device, rank, program: { ...program, ...planBuffers(program, valueBytes(device)) }, weights }
 }
 
 function required<T>(value: T | undefined): T {

@@ -1,7 +1,8 @@
+import type { Steps } from '../checkpoint/slices'
 import type { ModelLimits } from '../limits'
 import { type CostOf, fitsWithin, type LeastMemory, partition } from './partition'
 import { type PlanDevice, roomOn } from './plan'
-import type { Costs } from './stage-costs'
+import type { Costs, NeedsOnDevice } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
 import { stageTime, tokensOfStep } from './stage-time'
 
@@ -14,33 +15,41 @@ export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
  * (not the embedding's, of which a token reads one row), or of computing with them where that takes longer.
  * @returns for each device the end of its run of `costs.groups`, or undefined if no split fits
  */
-export function autoSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number[] | undefined {
-  return partition(costs.groups.length, roomsOn(devices), ...costOf(costs, limits, devices))
+export function* autoSplit(
+  costs: Costs,
+  limits: SplitLimits,
+  devices: readonly PlanDevice[],
+): Steps<number[] | undefined> {
+  return yield* partition(costs.groups.length, roomsOn(devices), ...costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
-export function fitsSomehow(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): boolean {
+export function* fitsSomehow(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<boolean> {
   const [items, rooms] = [costs.groups.length, roomsOn(devices)]
-  return fitsWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
+  return yield* fitsWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
 }
 
 /** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
-export function leastShortSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number[] {
-  return autoSplit(costs, limits, withMore(devices, leastMore(costs, limits, devices))) as number[]
+export function* leastShortSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<number[]> {
+  const more = yield* leastMore(costs, limits, devices)
+  return (yield* autoSplit(costs, limits, withMore(devices, more))) as number[]
 }
 
 /** The least bytes more on every device with which something fits; 0 if it does already. */
-export function leastMore(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): number {
-  const fits = (bytes: number) => fitsSomehow(costs, limits, withMore(devices, bytes))
+export function* leastMore(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<number> {
+  const items = costs.groups.length
+  const costOfStage = costOf(costs, limits, devices)
+  const fits = (bytes: number) =>
+    fitsWithin(Number.POSITIVE_INFINITY, items, roomsOn(withMore(devices, bytes)), ...costOfStage)
   let low = 0 // this does not fit; what `high` says does
   let high = 0
-  while (!fits(high)) {
+  while (!(yield* fits(high))) {
     low = high
     high = high * 2 || 2 ** 20
   }
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
-    if (fits(middle)) high = middle
+    if (yield* fits(middle)) high = middle
     else low = middle
   }
   return high
@@ -69,16 +78,14 @@ function roomsOn(devices: readonly PlanDevice[]): number[] {
 }
 
 function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): [CostOf, LeastMemory] {
-  const needs = costs.needs(limits)
+  const needsOn = costs.needs(limits)
+  const needs = devices.map(({ device }) => needsOn(device))
   const tokens = tokensOfStep(devices, limits.maxSequences)
-  const least = (device: PlanDevice | undefined, first: number, end: number) =>
-    needs.leastMemory((device as PlanDevice).device, first, end)
   return [
     (index, first, end) => {
-      const device = devices[index] as PlanDevice
-      const stage = needs(device.device, first, end)
-      return { memory: stage.memory, time: stageTime(stage, device, tokens) }
+      const stage = (needs[index] as NeedsOnDevice).all(first, end)
+      return { memory: stage.memory, time: stageTime(stage, devices[index] as PlanDevice, tokens) }
     },
-    (index, first, end) => least(devices[index], first, end),
+    (index, first, end) => (needs[index] as NeedsOnDevice).leastMemory(first, end),
   ]
 }

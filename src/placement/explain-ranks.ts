@@ -1,3 +1,4 @@
+import type { Steps } from '../checkpoint/slices'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { traceRanks } from '../models/stages'
@@ -5,11 +6,11 @@ import type { ChannelRunSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'
 
 /** How the devices of a stage share it, and what had to be padded for that: no sentence without tensor parallelism. */
-export function explainRanks(model: Model, source: WeightSource, ranks: number): string[] {
+export function* explainRanks(model: Model, source: WeightSource, ranks: number): Steps<string[]> {
   if (ranks === 1) return []
   const { embedding, layers, norm, head } = model.names
   const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }
-  const weights = traceRanks(model, source, stage, ranks).map((traced) => traced.weights)
+  const weights = (yield* traceRanks(model, source, stage, ranks)).map((traced) => traced.weights)
   const padded = new Map<string, string>() // what it is -> which layers have it
   for (const [i, weight] of (weights[0] ?? []).entries()) {
     for (const { size, stored } of paddedSizes(weights.map((own) => own[i] as WeightSpec))) {

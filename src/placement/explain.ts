@@ -1,3 +1,4 @@
+import type { Steps } from '../checkpoint/slices'
 import type { ModelLimits, SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { autoSplit, leastMore, splitMap } from './auto-map'
@@ -6,11 +7,22 @@ import type { PlacedOptions } from './devices-at-hand'
 import { explainExchange, explainRanks } from './explain-ranks'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { singleChanges } from './single-changes'
-import type { Costs } from './stage-costs'
+import type { Costs, NeedsOf } from './stage-costs'
 import { tokensOfStep } from './stage-time'
-import { type PlanSource, storedModules } from './stored-modules'
+import type { PlanSource } from './stored-modules'
 import type { Strategy } from './strategy-map'
 import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './words'
+
+/** What Hugging Face's strategies make of the weights in the checkpoint, which have so many bytes together. */
+export interface StrategyPlacement {
+  readonly strategy: Strategy
+  readonly storedBytes: number
+}
+
+/** A split of `costs.groups` over `devices`: for each device the end of its run. */
+export interface Split {
+  readonly ends: readonly number[]
+}
 
 export interface ExplainedPlan {
   readonly model: Model
@@ -21,8 +33,8 @@ export interface ExplainedPlan {
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   /** Device -> bytes that it lacks, where it does. */
   readonly lacking: ReadonlyMap<string, number>
-  /** How it was placed: by a strategy, by the user, or by billfish with this split of `costs.groups` over `devices`. */
-  readonly placement: Strategy | 'given' | { readonly ends: readonly number[] }
+  /** How it was placed: by the user, by a strategy, or by billfish. */
+  readonly placement: 'given' | StrategyPlacement | Split
   readonly options: SizeOptions & Pick<PlacedOptions, 'hostBytes' | 'choice'>
   readonly overheadOn: (device: string) => number
   /** The devices whose budgets are together what the host has. */
@@ -30,31 +42,39 @@ export interface ExplainedPlan {
 }
 
 /** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
-export function explainPlan(plan: ExplainedPlan): string[] {
+export function* explainPlan(plan: ExplainedPlan): Steps<string[]> {
   const { stages, limits, devices, lacking, placement, costs } = plan
   const lines: string[] = plan.options.choice === undefined ? [] : [plan.options.choice]
-  if (typeof placement === 'string' && placement !== 'given') lines.push(whatStrategiesCount(plan, placement))
+  if (typeof placement === 'object' && 'strategy' in placement) lines.push(whatStrategiesCount(placement))
   lines.push(...whatDevicesHold(plan))
   lines.push(whatTheCacheTakes(plan))
-  lines.push(...explainRanks(plan.model, plan.source, limits.tensorParallelSize))
+  lines.push(...(yield* explainRanks(plan.model, plan.source, limits.tensorParallelSize)))
   const stageDevices = stages.map(({ device }) => device)
   lines.push(...explainExchange(stageDevices, limits.tensorParallelSize))
   lines.push(...whatRuntimesTake(stages))
   lines.push(...whatTheHostHas(plan))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
-  if (lacking.size > 0) return [...lines, ...whatIsMissing(plan)]
-  if (typeof placement === 'object' && devices.length > 1) {
+  if (lacking.size > 0) return [...lines, ...(yield* whatIsMissing(plan))]
+  if (isSplit(placement) && devices.length > 1) {
     const tokens = tokensOfStep(devices, limits.maxSequences)
-    lines.push(...explainSplit(costs.groups, costs.needs(limits), devices, placement.ends, tokens))
+    lines.push(...explainSplit(costs.groups, needsOf(plan), devices, placement.ends, tokens))
   }
   return lines
 }
 
-function whatStrategiesCount({ model, source }: ExplainedPlan, strategy: Strategy): string {
-  const stored = Object.values(storedModules(model, source).modules).reduce((sum, bytes) => sum + bytes, 0)
+function isSplit(placement: ExplainedPlan['placement']): placement is Split {
+  return typeof placement === 'object' && 'ends' in placement
+}
+
+function needsOf({ costs, limits }: ExplainedPlan): NeedsOf {
+  const on = costs.needs(limits)
+  return (device, first, end) => on(device).all(first, end)
+}
+
+function whatStrategiesCount({ strategy, storedBytes }: StrategyPlacement): string {
   return (
-    `'${strategy}' places as accelerate does, which counts the ${bytesInWords(stored)} of weights in the checkpoint alone: ` +
+    `'${strategy}' places as accelerate does, which counts the ${bytesInWords(storedBytes)} of weights in the checkpoint alone: ` +
     'no KV cache, no buffers. What each device will hold in truth:'
   )
 }
@@ -111,7 +131,8 @@ function whatTheHostHas({ sharing, options: { hostBytes } }: ExplainedPlan): str
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
-function howTheHeadIsTied({ model, stages, costs, limits, placement }: ExplainedPlan, bytes: number): string {
+function howTheHeadIsTied(plan: ExplainedPlan, bytes: number): string {
+  const { model, stages, costs, placement } = plan
   const { embedding, head } = model.names
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
   const tie = `${head} is tied to ${embedding}`
@@ -119,39 +140,39 @@ function howTheHeadIsTied({ model, stages, costs, limits, placement }: Explained
   if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
   const where = listInWords([...new Set([first?.device ?? '', last?.device ?? ''])])
   const twice = `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so`
-  if (typeof placement === 'string') return `${twice}.`
-  const whole = costs.needs(limits)(first?.device ?? '', 0, costs.groups.length)
+  if (!isSplit(placement)) return `${twice}.`
+  const whole = needsOf(plan)(first?.device ?? '', 0, costs.groups.length)
   const alone = `take ${bytesInWords(whole.memory)} and read ${bytesInWords(whole.read)} a token`
   return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
 }
 
-function whatIsMissing(plan: ExplainedPlan): string[] {
+function* whatIsMissing(plan: ExplainedPlan): Steps<string[]> {
   const { lacking, placement } = plan
   const short = [...lacking].map(([device, bytes]) => `${device} lacks ${exactBytesInWords(bytes)}`)
   const line = `It does not fit: ${listInWords(short)}.`
-  return [line, ...(typeof placement === 'string' ? whatAutoWouldDo(plan) : [whatWouldHelp(plan)])]
+  return [line, ...(isSplit(placement) ? [yield* whatWouldHelp(plan)] : yield* whatAutoWouldDo(plan))]
 }
 
-function whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): string {
-  const changes = singleChanges(model, costs, limits, devices, options)
+function* whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): Steps<string> {
+  const changes = yield* singleChanges(model, costs, limits, devices, options)
   return changes.length > 0
     ? `Each of these alone would make it fit: ${changes.join('; ')}.`
     : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.'
 }
 
-function whatAutoWouldDo(plan: ExplainedPlan): string[] {
+function* whatAutoWouldDo(plan: ExplainedPlan): Steps<string[]> {
   const { model, source, costs, limits, devices, overheadOn } = plan
-  const ends = autoSplit(costs, limits, devices)
+  const ends = yield* autoSplit(costs, limits, devices)
   if (!ends) {
     const names = listInWords(devices.map(({ device }) => device))
-    const lacking = leastMore(costs, limits, devices)
+    const lacking = yield* leastMore(costs, limits, devices)
     return [
       `deviceMap 'auto' over ${names} does not fit either: the fullest device would lack ${exactBytesInWords(lacking)}.`,
-      whatWouldHelp(plan),
+      yield* whatWouldHelp(plan),
     ]
   }
   const map = splitMap(costs, devices, ends)
-  const stages = planStages(model, source, limits, (module) => map.get(module) as string, overheadOn)
+  const stages = yield* planStages(model, source, limits, (module) => map.get(module) as string, overheadOn)
   const shares = stages.map(
     ({ device, modules, total }) => `${device} ${modulesInWords(modules)} (${bytesInWords(total)})`,
   )

@@ -1,3 +1,5 @@
+import type { Steps } from '../checkpoint/slices'
+
 /** What a stage costs on a device. */
 export interface StageCost {
   /** Bytes that it holds. */
@@ -17,6 +19,9 @@ export type LeastMemory = (device: number, first: number, end: number) => number
 
 const unknown: LeastMemory = () => 0
 
+/** Costs that are looked up between two yields: some tenths of a millisecond's worth. */
+const LOOKS = 2000
+
 /**
  * Splits `items` items into consecutive runs, one a device in order (a device may get none), so that every run fits its
  * device and the slowest stage is as fast as it can be. Of equally fast splits the one with the fewest stages wins, since
@@ -28,32 +33,34 @@ const unknown: LeastMemory = () => 0
  * @param budgets bytes of each device; Infinity for no limit
  * @returns for each device the end of its run (ends[d] = items placed on devices 0..d), or undefined if nothing fits
  */
-export function partition(
+export function* partition(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
   leastMemory = unknown,
-): number[] | undefined {
-  const slowest = fastestSlowest(items, budgets, costOf, leastMemory)
-  return slowest === undefined ? undefined : mostEven(items, budgets, costOf, leastMemory, slowest)
+): Steps<number[] | undefined> {
+  const slowest = yield* fastestSlowest(items, budgets, costOf, leastMemory)
+  return slowest === undefined ? undefined : yield* mostEven(items, budgets, costOf, leastMemory, slowest)
 }
 
 /** Whether there is a split that fits, without a stage that takes longer than `most`. */
-export function fitsWithin(
+export function* fitsWithin(
   most: number,
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
   leastMemory = unknown,
-): boolean {
+): Steps<boolean> {
   const reached = new Uint8Array(items + 1) // by the devices so far
   reached[0] = 1
   let last = 0
+  let looks = 0
   for (const [device, budget] of budgets.entries()) {
     const before = last
     const reaches = (end: number): boolean => {
       // The shortest run first, which needs least.
       for (let first = Math.min(before, end - 1); first >= 0; first--) {
+        looks++
         if (leastMemory(device, first, end) > budget) return false
         if (reached[first] !== 1) continue // or 2: by this device
         const { memory, time } = costOf(device, first, end)
@@ -68,6 +75,10 @@ export function fitsWithin(
         reached[end] = 2
         last = Math.max(last, end)
       }
+      if (looks > LOOKS) {
+        looks = 0
+        yield
+      }
     }
     for (let end = 1; end <= items; end++) if (reached[end] === 2) reached[end] = 1
   }
@@ -75,14 +86,14 @@ export function fitsWithin(
 }
 
 /** The time of the slowest stage in the best split, or undefined if nothing fits. */
-function fastestSlowest(
+function* fastestSlowest(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
   leastMemory: LeastMemory,
-): number | undefined {
-  if (!fitsWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, leastMemory)) return undefined
-  const enough = enoughTime(items, budgets, costOf, leastMemory)
+): Steps<number | undefined> {
+  if (!(yield* fitsWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, leastMemory))) return undefined
+  const enough = yield* enoughTime(items, budgets, costOf, leastMemory)
   let best: number[] = Array.from({ length: items + 1 }, (_, placed) => (placed === 0 ? 0 : Number.POSITIVE_INFINITY))
   for (const [device, budget] of budgets.entries()) {
     const next = [...best]
@@ -95,6 +106,7 @@ function fastestSlowest(
         if (time > enough) break
         if (memory <= budget) next[end] = Math.min(next[end] as number, Math.max(before, time))
       }
+      yield
     }
     best = next
   }
@@ -102,12 +114,17 @@ function fastestSlowest(
 }
 
 /** A little more than the time of the slowest stage in the best split, of those that there are. */
-function enoughTime(items: number, budgets: readonly number[], costOf: CostOf, leastMemory: LeastMemory): number {
+function* enoughTime(
+  items: number,
+  budgets: readonly number[],
+  costOf: CostOf,
+  leastMemory: LeastMemory,
+): Steps<number> {
   let high = Math.max(...budgets.map((_, device) => costOf(device, 0, items).time))
   let low = 0
   for (let i = 0; i < 10; i++) {
     const middle = (low + high) / 2
-    if (fitsWithin(middle, items, budgets, costOf, leastMemory)) high = middle
+    if (yield* fitsWithin(middle, items, budgets, costOf, leastMemory)) high = middle
     else low = middle
   }
   return high
@@ -121,13 +138,13 @@ interface Split {
 }
 
 /** The split with the fewest stages, then the most even ones, none of them slower than `slowest`. */
-function mostEven(
+function* mostEven(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
   leastMemory: LeastMemory,
   slowest: number,
-): number[] | undefined {
+): Steps<number[] | undefined> {
   let best: (Split | undefined)[] = Array.from({ length: items + 1 }, () => undefined)
   best[0] = { stages: 0, squares: 0, ends: [] }
   for (const [device, budget] of budgets.entries()) {
@@ -145,6 +162,7 @@ function mostEven(
         if (other && (other.stages < stages || (other.stages === stages && other.squares <= squares))) continue
         next[end] = { stages, squares, ends: [...split.ends, end] }
       }
+      yield
     }
     best = next
   }

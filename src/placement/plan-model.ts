@@ -1,10 +1,12 @@
 import { z } from 'zod'
+import type { Steps } from '../checkpoint/slices'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { modulesOf } from '../models/stages'
 import { optionsOf } from '../options/read-options'
+import { abortSignal } from '../options/values'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { leastShortSplit, splitMap } from './auto-map'
 import { configSource } from './config-source'
@@ -16,7 +18,7 @@ import { hostBudgets } from './host-budgets'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
 import { type Costs, costsOf } from './stage-costs'
-import type { PlanSource } from './stored-modules'
+import { type PlanSource, storedModules } from './stored-modules'
 import { isStrategy, type Strategy, strategyMap } from './strategy-map'
 
 /** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
@@ -29,6 +31,8 @@ export interface PlanOptions extends SizeOptions, DeviceOptions {
    * `'balanced_low_0'` and `'sequential'` place as accelerate does, by the weights in the checkpoint alone.
    */
   readonly deviceMap?: Placement | undefined
+  /** Ends the call, which rejects with its reason. */
+  readonly signal?: AbortSignal | undefined
 }
 
 export const planOptions = optionsOf<PlanOptions>('planModel()', {
@@ -44,6 +48,7 @@ export const planOptions = optionsOf<PlanOptions>('planModel()', {
       "'auto', 'balanced', 'balanced_low_0', 'sequential', a device such as 'cpu', 'cuda:0' or 0, or an object of " +
         'modules and their devices',
     ),
+  signal: abortSignal(),
 })
 
 /** A plan is plain JSON: it may be stored, and given to `loadModel(directory, { plan })`. */
@@ -60,25 +65,25 @@ export interface ModelPlan {
 }
 
 /** The plan of a model whose weights' shapes are known. */
-export function plan(model: Model, source: PlanSource, options: PlacedOptions): ModelPlan {
-  const { explain, ...planned } = outline(model, source, options)
-  return { ...planned, explanation: explain() }
+export function* plan(model: Model, source: PlanSource, options: PlacedOptions): Steps<ModelPlan> {
+  const { explain, ...planned } = yield* outline(model, source, options)
+  return { ...planned, explanation: yield* explain() }
 }
 
 /** {@link plan} without its explanation, which takes longer than all else and is not always wanted. */
-export function outline(
+export function* outline(
   model: Model,
   source: PlanSource,
   options: PlacedOptions,
-): Omit<ModelPlan, 'explanation'> & { explain(): string[] } {
+): Steps<Omit<ModelPlan, 'explanation'> & { explain(): Steps<string[]> }> {
   const limits = modelLimits(model.shape, options)
   const { candidates, budgets, overheadOn } = planDevices(options)
   const devices = deviceGroups(candidates, limits.tensorParallelSize)
-  const costs = costsOf(model, source, limits.tensorParallelSize)
-  const { map, placement } = place(model, source, costs, limits, devices, options.deviceMap)
+  const costs = yield* costsOf(model, source, limits.tensorParallelSize)
+  const { map, placement } = yield* place(model, source, costs, limits, devices, options.deviceMap)
   checkGroups(map.values(), limits.tensorParallelSize)
   const deviceOf = (module: string) => map.get(module) as string
-  const planned = planStages(model, source, limits, deviceOf, overheadOn)
+  const planned = yield* planStages(model, source, limits, deviceOf, overheadOn)
   const { hostBytes } = options
   const shares = hostBytes === undefined ? undefined : hostBudgets(planned, budgets, hostBytes)
   const stages = planned.map((stage) => {
@@ -114,16 +119,16 @@ function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOp
   return { dtype, maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, ...cache }
 }
 
-function place(
+function* place(
   model: Model,
   source: PlanSource,
   costs: Costs,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   deviceMap: Placement,
-): { map: Map<string, string>; placement: ExplainedPlan['placement'] } {
+): Steps<{ map: Map<string, string>; placement: ExplainedPlan['placement'] }> {
   if (deviceMap === 'auto') {
-    const ends = leastShortSplit(costs, limits, devices)
+    const ends = yield* leastShortSplit(costs, limits, devices)
     return { map: splitMap(costs, devices, ends), placement: { ends } }
   }
   if (isStrategy(deviceMap) && limits.tensorParallelSize > 1) {
@@ -132,7 +137,14 @@ function place(
       `deviceMap '${deviceMap}' is accelerate's, which knows no tensor parallelism. Use 'auto', or name each module's devices.`,
     )
   }
-  if (isStrategy(deviceMap)) return { map: strategyMap(model, source, deviceMap, devices), placement: deviceMap }
+  if (isStrategy(deviceMap)) {
+    const stored = yield* storedModules(model, source)
+    const storedBytes = Object.values(stored.modules).reduce((sum, bytes) => sum + bytes, 0)
+    return {
+      map: strategyMap(model, stored, deviceMap, devices),
+      placement: { strategy: deviceMap, storedBytes },
+    }
+  }
   return { map: resolveDeviceMap(deviceMap, modulesOf(model)), placement: 'given' }
 }
 

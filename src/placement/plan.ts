@@ -1,3 +1,4 @@
+import type { Steps } from '../checkpoint/slices'
 import type { ModelLimits } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
@@ -43,24 +44,27 @@ export interface PlannedStage {
  * The bytes of every stage of a module -> device map.
  * @param overheadOn what a device's runtime takes
  */
-export function planStages(
+export function* planStages(
   model: Model,
   source: WeightSource,
   limits: MemoryLimits & Pick<ModelLimits, 'tensorParallelSize'>,
   deviceOf: (module: string) => string,
   overheadOn: (device: string) => number = () => 0,
-): PlannedStage[] {
+): Steps<PlannedStage[]> {
   const begun = new Set<string>()
   const ranks = limits.tensorParallelSize
-  const stages = stagesOf(modulesOf(model), deviceOf).flatMap((stage) =>
-    traceRanks(model, source, stage, ranks).map((traced) => ({ traced, modules: stage.modules })),
-  )
-  return stages.map(({ traced, modules }) => {
-    const { device, rank } = traced
-    const memory = stageMemory(traced, limits)
-    const overhead = begun.has(device) ? 0 : overheadOn(device)
-    begun.add(device)
-    const total = bytesOf(memory) + overhead
-    return { device, rank, ranks, modules, ...memory, overhead, total, read: bytesRead(traced) }
-  })
+  const stages: PlannedStage[] = []
+  for (const stage of stagesOf(modulesOf(model), deviceOf)) {
+    const { modules } = stage
+    for (const traced of yield* traceRanks(model, source, stage, ranks)) {
+      const { device, rank } = traced
+      const memory = stageMemory(traced, limits)
+      const overhead = begun.has(device) ? 0 : overheadOn(device)
+      begun.add(device)
+      const total = bytesOf(memory) + overhead
+      stages.push({ device, rank, ranks, modules, ...memory, overhead, total, read: bytesRead(traced) })
+      yield
+    }
+  }
+  return stages
 }

@@ -1,3 +1,4 @@
+import type { Steps } from '../checkpoint/slices'
 import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { fitsSomehow } from './auto-map'
@@ -6,31 +7,32 @@ import type { Costs } from './stage-costs'
 import { bytesInWords } from './words'
 
 /** The smallest single changes after which an automatic placement fits, in words. */
-export function singleChanges(
+export function* singleChanges(
   { shape }: Model,
   costs: Costs,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   options: SizeOptions,
-): string[] {
+): Steps<string[]> {
   const fits = (change: SizeOptions, on: readonly PlanDevice[] = devices) =>
     fitsSomehow(costs, modelLimits(shape, { ...options, ...change }), on)
-  const lowered = (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens') => {
-    const value = largest(0, limits[name], (lower) => fits({ [name]: lower }))
-    return value > 0 ? [`${name} ${value} instead of ${limits[name]}`] : []
+  const changes: string[] = []
+  const lower = function* (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens'): Steps<void> {
+    const value = yield* largest(0, limits[name], (lower) => fits({ [name]: lower }))
+    if (value > 0) changes.push(`${name} ${value} instead of ${limits[name]}`)
   }
-  const cacheTokens = largest(limits.maxModelLength - 1, limits.cacheTokens, (tokens) =>
+  yield* lower('maxModelLength')
+  yield* lower('maxSequences')
+  const cacheTokens = yield* largest(limits.maxModelLength - 1, limits.cacheTokens, (tokens) =>
     fits({ maxCacheTokens: tokens }),
   )
-  const changes = [
-    ...lowered('maxModelLength'),
-    ...lowered('maxSequences'),
-    ...(cacheTokens >= limits.maxModelLength ? [`maxCacheTokens ${cacheTokens} instead of ${limits.cacheTokens}`] : []),
-    ...lowered('maxBatchTokens'),
-  ]
-  if (limits.exact && fits({ dtype: 'auto' })) changes.push("dtype 'auto' instead of 'float32'")
+  if (cacheTokens >= limits.maxModelLength) {
+    changes.push(`maxCacheTokens ${cacheTokens} instead of ${limits.cacheTokens}`)
+  }
+  yield* lower('maxBatchTokens')
+  if (limits.exact && (yield* fits({ dtype: 'auto' }))) changes.push("dtype 'auto' instead of 'float32'")
   const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
-  if (another && !another.shared && fits({}, [...devices, another]))
+  if (another && !another.shared && (yield* fits({}, [...devices, another])))
     changes.push(moreInWords(another, limits.tensorParallelSize))
   return changes
 }
@@ -44,10 +46,10 @@ function moreInWords({ device, memory }: PlanDevice, ranks: number): string {
 }
 
 /** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */
-function largest(low: number, high: number, holds: (value: number) => boolean): number {
+function* largest(low: number, high: number, holds: (value: number) => Steps<boolean>): Steps<number> {
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
-    if (holds(middle)) low = middle
+    if (yield* holds(middle)) low = middle
     else high = middle
   }
   return low

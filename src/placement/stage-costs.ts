@@ -1,10 +1,11 @@
+import { atOnce, type Steps } from '../checkpoint/slices'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
-import { lastModules, modulesOf, stageOn, traceStage } from '../models/stages'
+import { lastModules, modulesOf, stageOn, type TracedStage, trace } from '../models/stages'
 import type { StageSpec } from '../native/addon'
-import { mayHaveOrder, type WeightSpec } from '../native/weights'
-import { bytesRead, type MemoryLimits, stageContents, taken } from './stage-memory'
+import { mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../native/weights'
+import { bytesRead, type MemoryLimits, stageContents, takenOn } from './stage-memory'
 import type { StageWork } from './stage-time'
 
 /** What one stage needs and does. */
@@ -16,9 +17,11 @@ export interface StageNeeds extends StageWork {
 /** The needs of a stage of groups [first, end) on a device. */
 export type NeedsOf = (device: string, first: number, end: number) => StageNeeds
 
-export interface BoundedNeedsOf extends NeedsOf {
-  /** Bytes of it that are the sums of its groups' own, which more groups never lower. */
-  leastMemory(device: string, first: number, end: number): number
+/** {@link NeedsOf} on one device. */
+export interface NeedsOnDevice {
+  all(first: number, end: number): StageNeeds
+  /** Bytes that are the sums of its groups' own, which more groups never lower. */
+  leastMemory(first: number, end: number): number
 }
 
 /** What an automatic split knows of a model's possible stages. */
@@ -27,12 +30,18 @@ export interface Costs {
   readonly groups: readonly (readonly string[])[]
   /** Bytes that embedding and head hold less where they share a stage on this device; 0 if they are not tied. */
   tiedBytes(limits: MemoryLimits, device: string): number
-  needs(limits: MemoryLimits): BoundedNeedsOf
+  needs(limits: MemoryLimits): (device: string) => NeedsOnDevice
 }
 
 /** Costs of stages that `ranks` devices compute together: what the rank needs that needs most. */
-export function costsOf(model: Model, source: WeightSource, ranks: number): Costs {
-  const shares = Array.from({ length: ranks }, (_, index) => new StageCosts(model, source, new Rank(index, ranks)))
+export function* costsOf(model: Model, source: WeightSource, ranks: number): Steps<Costs> {
+  const known = new Map<string, number>()
+  const shares: StageCosts[] = []
+  for (let index = 0; index < ranks; index++) {
+    const rank = new Rank(index, ranks)
+    const share = new StageCosts(model, source, rank, yield* tracedGroups(model, source, rank, known))
+    if (!shares.some((other) => other.equals(share))) shares.push(share)
+  }
   const [first, ...others] = shares as [StageCosts, ...StageCosts[]]
   if (others.length === 0) return first
   return {
@@ -40,22 +49,79 @@ export function costsOf(model: Model, source: WeightSource, ranks: number): Cost
     tiedBytes: (limits, device) => first.tiedBytes(limits, device),
     needs: (limits) => {
       const needs = shares.map((share) => share.needs(limits))
-      const needsOf = (device: string, from: number, end: number) => {
-        const all = needs.map((one) => one(device, from, end))
-        const most = (part: keyof StageNeeds) => Math.max(...all.map((one) => one[part]))
-        return { memory: most('memory'), read: most('read'), operations: most('operations') }
-      }
-      const leastMemory = (device: string, from: number, end: number) =>
-        Math.max(...needs.map((one) => one.leastMemory(device, from, end)))
-      return Object.assign(needsOf, { leastMemory })
+      return (device) => mostOf(needs.map((on) => on(device)))
     },
   }
 }
 
-/** {@link NeedsOf} on one device. */
-interface NeedsOnDevice {
-  all(first: number, end: number): StageNeeds
-  leastMemory(first: number, end: number): number
+/** What the rank needs that needs most. */
+function mostOf(ranks: readonly NeedsOnDevice[]): NeedsOnDevice {
+  return {
+    all: (first, end) => {
+      let memory = 0
+      let read = 0
+      let operations = 0
+      for (const rank of ranks) {
+        const own = rank.all(first, end)
+        memory = Math.max(memory, own.memory)
+        read = Math.max(read, own.read)
+        operations = Math.max(operations, own.operations)
+      }
+      return { memory, read, operations }
+    },
+    leastMemory: (first, end) => {
+      let most = Number.NEGATIVE_INFINITY // a tied head may make it less than nothing
+      for (const rank of ranks) most = Math.max(most, rank.leastMemory(first, end))
+      return most
+    },
+  }
+}
+
+/** The groups of modules that are placed as a whole, each traced by itself. */
+interface TracedGroups {
+  readonly groups: readonly (readonly string[])[]
+  /** A number for each group; equal numbers are equal shapes. */
+  readonly shapes: readonly number[]
+  /** The same, equal where the weights hold as many bytes, too. */
+  readonly kinds: readonly number[]
+  /** The first group of each kind. */
+  readonly byKind: ReadonlyMap<number, TracedStage>
+}
+
+/** @param known the number of each text so far, of the ranks before too */
+function* tracedGroups(
+  model: Model,
+  source: WeightSource,
+  rank: Rank,
+  known: Map<string, number>,
+): Steps<TracedGroups> {
+  const modules = modulesOf(model)
+  const last = lastModules(model)
+  const groups = [...modules.slice(0, -last.length).map((module) => [module]), last]
+  const numberOf = (text: string): number => {
+    const number = known.get(text) ?? known.size
+    known.set(text, number)
+    return number
+  }
+  const shapes: number[] = []
+  const kinds: number[] = []
+  const byKind = new Map<number, TracedStage>()
+  for (const group of groups) {
+    const traced = yield* trace(model, source, group, rank)
+    const shape = numberOf(shapeOf(traced))
+    const kind = numberOf(`${shape} ${weightsOf(traced)}`)
+    shapes.push(shape)
+    kinds.push(kind)
+    if (!byKind.has(kind)) byKind.set(kind, traced)
+  }
+  return { groups, shapes, kinds, byKind }
+}
+
+/** Groups of one shape that follow each other. */
+interface Run {
+  readonly index: number
+  readonly begin: number
+  readonly end: number
 }
 
 /**
@@ -65,121 +131,140 @@ interface NeedsOnDevice {
  */
 class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
-  private readonly traces: readonly StageSpec[]
-  /** A number for each group; equal numbers are equal shapes. */
-  private readonly shapes: readonly number[]
-  /** The same, equal where the weights hold as many bytes, too. */
-  private readonly kinds: readonly number[]
-  /** For each group the end of the groups of its shape that follow each other from there. */
-  private readonly runEnds: readonly number[]
+  /** For each group the run that it is in. */
+  private readonly runs: readonly Run[]
+  /** Embedding and head in one stage. */
+  private readonly both: TracedStage
   /** Traced stages by the shapes of their groups. */
-  private readonly byShape = new Map<string, StageSpec>()
+  private readonly byShape = new Map<string, TracedStage>()
+  /** Traced stages on each kind of device. */
+  private readonly placed = new Map<TracedStage, Map<string, StageSpec>>()
 
   constructor(
     private readonly model: Model,
     private readonly source: WeightSource,
     private readonly rank: Rank,
+    private readonly traced: TracedGroups,
   ) {
-    const modules = modulesOf(model)
-    const last = lastModules(model)
-    this.groups = [...modules.slice(0, -last.length).map((module) => [module]), last]
-    this.traces = this.groups.map((group) => this.trace('', group))
-    const shapes = this.traces.map(shapeOf)
-    this.shapes = numbered(shapes)
-    this.kinds = numbered(this.traces.map((stage, i) => `${shapes[i]} ${weightsOf(stage)}`))
-    const runEnds: number[] = []
-    for (let i = this.shapes.length - 1; i >= 0; i--) {
-      runEnds[i] = this.shapes[i] === this.shapes[i + 1] ? (runEnds[i + 1] as number) : i + 1
-    }
-    this.runEnds = runEnds
+    this.groups = traced.groups
+    this.runs = runsOf(traced.shapes)
+    this.both = this.trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
+  }
+
+  /** Whether a rank's stages cost what another one's do. Of the ranks the first one alone hands over hidden states. */
+  equals({ rank, traced: { kinds } }: StageCosts): boolean {
+    return this.rank.isFirst === rank.isFirst && this.traced.kinds.every((kind, i) => kind === kinds[i])
   }
 
   tiedBytes(limits: MemoryLimits, device: string): number {
-    const [embedding, head] = [this.groups[0] as string[], this.groups.at(-1) as string[]]
-    const weights = (modules: string[]) => stageContents(this.trace(device, modules), limits).weights
-    return weights(embedding) + weights(head) - weights([...embedding, ...head])
+    const weights = (stage: TracedStage) => stageContents(this.on(device, stage), limits).weights
+    const [embedding, head] = [this.traced.kinds[0], this.traced.kinds.at(-1)].map(
+      (kind) => this.traced.byKind.get(kind as number) as TracedStage,
+    )
+    return weights(embedding as TracedStage) + weights(head as TracedStage) - weights(this.both)
   }
 
-  needs(limits: MemoryLimits): BoundedNeedsOf {
+  needs(limits: MemoryLimits): (device: string) => NeedsOnDevice {
     const kinds = new Map<string, NeedsOnDevice>()
-    const devices = new Map<string, NeedsOnDevice>()
-    const on = (device: string): NeedsOnDevice => {
-      const known = devices.get(device)
-      if (known) return known
-      const kind = device.replace(/:.*/, '') // devices of a kind hold things alike
+    return (device) => {
+      const kind = kindOf(device)
       const needs = kinds.get(kind) ?? this.needsOn(device, limits)
       kinds.set(kind, needs)
-      devices.set(device, needs)
       return needs
     }
-    return Object.assign((device: string, first: number, end: number) => on(device).all(first, end), {
-      leastMemory: (device: string, first: number, end: number) => on(device).leastMemory(first, end),
-    })
   }
 
   private needsOn(device: string, limits: MemoryLimits): NeedsOnDevice {
-    const memory = [0]
-    const read = [0]
-    const operations = [0]
-    const memoryOf = (stage: StageSpec) => stageContents(stageOn(stage, device), limits)
+    const { kinds, byKind } = this.traced
     const ownOf = (stage: StageSpec): StageNeeds => {
-      const { weights, kvCache } = memoryOf(stage)
-      return { memory: weights + kvCache, read: bytesRead({ ...stage, device }), operations: operationsOf(stage) }
+      const { weights, kvCache } = stageContents(stage, limits)
+      return { memory: weights + kvCache, read: bytesRead(stage), operations: operationsOf(stage) }
     }
-    const byKind = new Map<number, StageNeeds>()
-    for (const [i, stage] of this.traces.entries()) {
-      const kind = this.kinds[i] as number
-      const own = byKind.get(kind) ?? ownOf(stage)
-      byKind.set(kind, own)
-      memory.push((memory[i] as number) + own.memory)
-      read.push((read[i] as number) + own.read)
-      operations.push((operations[i] as number) + own.operations)
+    const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(this.on(device, stage))]))
+    const sums = (part: keyof StageNeeds) => {
+      const sums = [0]
+      for (const [i, kind] of kinds.entries()) {
+        sums.push((sums[i] as number) + (needs.get(kind) as StageNeeds)[part])
+      }
+      return (first: number, end: number) => (sums[end] as number) - (sums[first] as number)
     }
+    const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
-    const buffers = new Map<StageSpec, number>()
-    const buffersOf = (stage: StageSpec) => {
-      const bytes = buffers.get(stage) ?? memoryOf(stage).buffers
-      buffers.set(stage, bytes)
+    const takenFor = takenOn(device)
+    const known = new Map<number, number>()
+    const buffersOf = (first: number, end: number): number => {
+      const key = this.stageKey(first, end)
+      const bytes = known.get(key) ?? stageContents(this.on(device, this.stageLike(first, end)), limits).buffers
+      known.set(key, bytes)
       return bytes
     }
-    const between = (sums: readonly number[], first: number, end: number) =>
-      (sums[end] as number) - (sums[first] as number)
     return {
       all: (first, end) => {
-        const whole = first === 0 && end === this.groups.length
-        const contents = between(memory, first, end) + buffersOf(this.stageLike(first, end)) - (whole ? tied : 0)
-        return {
-          memory: taken(device, contents),
-          read: between(read, first, end),
-          operations: between(operations, first, end),
-        }
+        const whole = first === 0 && end === kinds.length
+        const contents = memory(first, end) + buffersOf(first, end) - (whole ? tied : 0)
+        return { memory: takenFor(contents), read: read(first, end), operations: operations(first, end) }
       },
-      leastMemory: (first, end) => between(memory, first, end) - tied,
+      leastMemory: (first, end) => memory(first, end) - tied,
     }
   }
 
   /** A stage that needs the buffers of groups [first, end), with no more than two groups of a shape in a row. */
-  private stageLike(first: number, end: number): StageSpec {
-    const { shapes, runEnds } = this
+  private stageLike(first: number, end: number): TracedStage {
     const kept: number[] = []
-    for (let run = first; run < end; run = runEnds[run] as number) {
-      kept.push(run)
-      if (run + 1 < Math.min(runEnds[run] as number, end)) kept.push(run + 1)
+    for (let i = first; i < end; i = (this.runs[i] as Run).end) {
+      kept.push(i)
+      if (i + 1 < Math.min((this.runs[i] as Run).end, end)) kept.push(i + 1)
     }
-    const key = kept.map((i) => shapes[i]).join(' ')
+    const key = kept.map((i) => this.traced.shapes[i]).join(' ')
     const known = this.byShape.get(key)
     if (known) return known
-    const stage = this.trace(
-      '',
-      kept.flatMap((i) => this.groups[i] as string[]),
-    )
+    const stage = this.trace(kept.flatMap((i) => this.groups[i] as string[]))
     this.byShape.set(key, stage)
     return stage
   }
 
-  private trace(device: string, modules: readonly string[]): StageSpec {
-    return traceStage(this.model, this.source, { device, modules }, this.rank)
+  /** A number for all that {@link stageLike} depends on: first and last run, and how many of their groups, up to two. */
+  private stageKey(first: number, end: number): number {
+    const from = this.runs[first] as Run
+    const to = this.runs[end - 1] as Run
+    const ofFirst = Math.min(2, Math.min(from.end, end) - first)
+    const ofLast = Math.min(2, end - Math.max(to.begin, first))
+    return (from.index * this.runs.length + to.index) * 4 + (ofFirst - 1) * 2 + (ofLast - 1)
   }
+
+  /** Few modules: a stage of many that are not alike takes some milliseconds. */
+  private trace(modules: readonly string[]): TracedStage {
+    return atOnce(trace(this.model, this.source, modules, this.rank))
+  }
+
+  private on(device: string, stage: TracedStage): StageSpec {
+    const onKinds = this.placed.get(stage) ?? new Map<string, StageSpec>()
+    this.placed.set(stage, onKinds)
+    const kind = kindOf(device)
+    const placed = onKinds.get(kind) ?? stageOn(stage, device)
+    onKinds.set(kind, placed)
+    return { ...placed, device }
+  }
+}
+
+/** Devices of a kind hold things alike. */
+function kindOf(device: string): string {
+  return device.replace(/:.*/, '')
+}
+
+/** For each group the run of its shape that it is in. */
+function runsOf(shapes: readonly number[]): Run[] {
+  const runs: Run[] = []
+  for (let begin = 0, index = 0; begin < shapes.length; index++) {
+    let end = begin + 1
+    while (end < shapes.length && shapes[end] === shapes[begin]) end++
+    const run = { index, begin, end }
+    while (begin < end) {
+      runs.push(run)
+      begin++
+    }
+  }
+  return runs
 }
 
 /** Operations of a stage's linears for one token. */
@@ -192,21 +277,26 @@ function operationsOf({ program, weights }: StageSpec): number {
 }
 
 /** All of a stage that its buffers may depend on, as a text to compare. */
-function shapeOf({ program, weights }: StageSpec): string {
+function shapeOf({ program, weights }: TracedStage): string {
   const { values, ropes, cacheLayers, operators } = program
   const linears = weights.map((weight) =>
     weight.kind === 'vector'
       ? weight.length
-      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? [weight.bits, weight.groupSize] : [])],
+      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? quantisationOf(weight) : [])],
   )
   const kinds = operators.map((operator) =>
     operator.op === 'attention' ? [operator.heads, operator.window] : operator.op,
   )
-  return JSON.stringify([values, ropes, cacheLayers, kinds, linears])
+  const frequencies = ropes.map(({ inverseFrequency }) => inverseFrequency.length)
+  return JSON.stringify([values, frequencies, cacheLayers, kinds, linears])
+}
+
+function quantisationOf(weight: QuantizedSpec) {
+  return [weight.bits, weight.groupSize, mayHaveOrder(weight)]
 }
 
 /** All that the bytes of a stage's weights depend on, as a text to compare. */
-function weightsOf({ weights }: StageSpec): string {
+function weightsOf({ weights }: TracedStage): string {
   return JSON.stringify(
     weights.map((weight) => {
       if (weight.kind === 'vector') return weight.length
@@ -214,18 +304,8 @@ function weightsOf({ weights }: StageSpec): string {
       const own =
         weight.kind === 'matrix'
           ? [weight.weight.dtype]
-          : [weight.bits, weight.groupSize, weight.symmetric, weight.scales.dtype, mayHaveOrder(weight)]
+          : [...quantisationOf(weight), weight.symmetric, weight.scales.dtype]
       return [kind, inputs, out, weight.bias !== undefined, ...own]
     }),
   )
-}
-
-/** A number for each text; equal numbers are equal texts. */
-function numbered(texts: readonly string[]): number[] {
-  const known = new Map<string, number>()
-  return texts.map((text) => {
-    const number = known.get(text) ?? known.size
-    known.set(text, number)
-    return number
-  })
 }

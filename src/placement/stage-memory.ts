@@ -25,7 +25,7 @@ export type MemoryLimits = Pick<
 export function stageMemory(stage: StageSpec, limits: MemoryLimits): StageMemory {
   const contents = stageContents(stage, limits)
   const bytes = bytesOf(contents)
-  return { ...contents, buffers: contents.buffers + taken(stage.device, bytes) - bytes }
+  return { ...contents, buffers: contents.buffers + takenOn(stage.device)(bytes) - bytes }
 }
 
 /** {@link stageMemory} without the rest of the last page: what the stage's allocations add up to. */
@@ -43,8 +43,8 @@ export function bytesOf({ weights, kvCache, buffers }: StageMemory): number {
 }
 
 /** What a device gives for a stage whose allocations add up to so many bytes. */
-export function taken(device: string, bytes: number): number {
-  return computesOn(device) === 'gpu' ? inPages(bytes) : bytes
+export function takenOn(device: string): (bytes: number) => number {
+  return computesOn(device) === 'gpu' ? inPages : (bytes) => bytes
 }
 
 /**

@@ -1,6 +1,8 @@
+import { SLICE, type Steps } from '../checkpoint/slices'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { modulesOf, traceStage } from '../models/stages'
+import { Rank } from '../models/rank'
+import { modulesOf, type TracedStage, trace } from '../models/stages'
 import { elementBytes, storedBytes, type TensorRef } from '../native/weights'
 import type { InferModules } from './infer-device-map'
 
@@ -15,15 +17,16 @@ export interface PlanSource extends WeightSource {
  * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
  * a tied weight once and under the embedding, and the rotary embedding, whose buffers it counts, as a module of its own.
  */
-export function storedModules(model: Model, source: PlanSource): InferModules {
+export function* storedModules(model: Model, source: PlanSource): Steps<InferModules> {
   const { embedding, layers, norm, head } = model.names
-  const traces = new Map(
-    modulesOf(model).map((module) => [module, traceStage(model, source, { device: '', modules: [module] })]),
-  )
+  const traces = new Map<string, TracedStage>()
+  for (const module of modulesOf(model)) traces.set(module, yield* trace(model, source, [module], Rank.only))
   const weightsOf = (module: string) => traces.get(module)?.weights ?? []
 
   const storedName = (module: string) => source.storedName?.(module) ?? module
-  const bytes = source.tensors ? tensorBytes(source.tensors.values(), [...traces.keys()].map(storedName)) : undefined
+  const bytes = source.tensors
+    ? yield* tensorBytes(source.tensors.values(), [...traces.keys()].map(storedName))
+    : undefined
   const bytesOf = (module: string) =>
     bytes?.get(storedName(module)) ?? weightsOf(module).reduce((sum, weight) => sum + storedBytes(weight), 0)
 
@@ -53,14 +56,16 @@ export function storedModules(model: Model, source: PlanSource): InferModules {
 }
 
 /** Bytes of the tensors in each module, of those also that are not needed: the zeros of a symmetric scheme. */
-function tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): Map<string, number> {
+function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): Steps<Map<string, number>> {
   const bytes = new Map(modules.map((module) => [module, 0]))
+  let count = 0
   for (const tensor of tensors) {
     let end = tensor.name.lastIndexOf('.')
     while (end > 0 && !bytes.has(tensor.name.slice(0, end))) end = tensor.name.lastIndexOf('.', end - 1)
     const module = tensor.name.slice(0, Math.max(0, end))
     const before = bytes.get(module)
     if (before !== undefined) bytes.set(module, before + tensor.bytes)
+    if (++count % SLICE === 0) yield
   }
   return bytes
 }

@@ -4,9 +4,8 @@ import { modulesOf } from '../models/stages'
 import type { Budget } from './budgets'
 import { resolveDeviceMap } from './device-map'
 import { isCpu } from './host-budgets'
-import { inferWithin } from './infer-device-map'
+import { type InferModules, inferWithin } from './infer-device-map'
 import type { PlanDevice } from './plan'
-import { type PlanSource, storedModules } from './stored-modules'
 
 const strategies = ['balanced', 'balanced_low_0', 'sequential'] as const
 
@@ -23,12 +22,13 @@ export function isStrategy(deviceMap: unknown): deviceMap is Strategy {
 /**
  * The map that accelerate would make of the model, over `devices` in their order as it takes GPUs by index. A CPU after
  * other devices is where weights go that these have no room for, and the disk takes what nothing else has room for.
+ * @param stored what storedModules() says of the model
  * @returns module -> device, complete
  * @throws BillfishError INVALID_OPTION for several CPUs after other devices
  */
 export function strategyMap(
   model: Model,
-  source: PlanSource,
+  stored: InferModules,
   strategy: Strategy,
   devices: readonly PlanDevice[],
 ): Map<string, string> {
@@ -37,7 +37,7 @@ export function strategyMap(
   if (overflow) budgets.push({ device: 'cpu', bytes: overflow.memory })
   budgets.push({ device: 'disk', bytes: Number.POSITIVE_INFINITY })
 
-  const inferred = inferWithin(storedModules(model, source), strategy, budgets)
+  const inferred = inferWithin(stored, strategy, budgets)
   const named = Object.entries(inferred).map(([module, device]) => {
     if (typeof device === 'number') return [module, spread[device]?.device as string]
     return [module, device === 'cpu' ? (overflow?.device as string) : device]

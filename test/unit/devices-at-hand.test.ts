@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { atOnce } from '../../src/checkpoint/slices'
 import { loadModel, type PlanOptions, planModel } from '../../src/index'
 import { createModel } from '../../src/models/registry'
 import { type Machine, onMachine } from '../../src/placement/devices-at-hand'
@@ -105,7 +106,7 @@ describe('a plan on a machine of 24 GiB', () => {
   const config = presets['Qwen2-72B-Instruct'] ?? {}
   const source = configWeights(config)
   const planned = async (options: PlanOptions, hostBytes = 24 * GiB) =>
-    plan(createModel(config, source), source, await onMachine(options, machine([], hostBytes)))
+    atOnce(plan(createModel(config, source), source, await onMachine(options, machine([], hostBytes))))
 
   test('does not fit where it does not, and says what there is', async () => {
     for (const options of [{}, { deviceMap: 'cpu' }, { devices: ['cpu:0', 'cpu:1'] }, { deviceMap: { '': 'cpu:3' } }]) {
@@ -153,7 +154,7 @@ describe('a plan on a machine of 24 GiB', () => {
 
   test('of named devices with budgets asks the machine nothing', async () => {
     const options = { devices: [0, 1].map((device) => ({ device, memory: '80GiB' })) }
-    expect(plan(createModel(config, source), source, await onMachine(options, secret)).fits).toBe(true)
+    expect(atOnce(plan(createModel(config, source), source, await onMachine(options, secret))).fits).toBe(true)
   })
 })
 

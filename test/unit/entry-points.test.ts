@@ -50,7 +50,7 @@ const entries: [string, (options: never) => unknown, string[]][] = [
     (options: LoadOptions) => loadModel(directory, options),
     [...sizes, ...placement, 'plan', 'microBatches', 'offloadDirectory', 'signal', 'onProgress'],
   ],
-  ['planModel()', (options: PlanOptions) => planModel('Qwen3-8B', options), [...sizes, ...placement]],
+  ['planModel()', (options: PlanOptions) => planModel('Qwen3-8B', options), [...sizes, ...placement, 'signal']],
   [
     'padCheckpoint()',
     (options: PadOptions) => padCheckpoint(dense, join(outputs, 'padded'), options),

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { atOnce } from '../../src/checkpoint/slices'
 import type { Checkpoint } from '../../src/checkpoint/types'
 import type { Model } from '../../src/models/architecture'
 import { embed, head } from '../../src/models/parallel'
@@ -81,7 +82,7 @@ function specOf(checkpoint: Checkpoint, devices: readonly string[], tensorParall
     devices[Math.floor((modules.indexOf(module) * devices.length) / modules.length)] as string
   const limits = { exact, cacheType: 'F16', blockSize: 32, blockCount: 2, maxBatchTokens: 7, maxLogitRows: 4 } as const
   const stages = stagesOf(modules, deviceOf).flatMap((stage) =>
-    traceRanks(model, checkpoint, stage, tensorParallelSize),
+    atOnce(traceRanks(model, checkpoint, stage, tensorParallelSize)),
   )
   const spec: ModelSpec = {
     ...limits,

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { atOnce } from '../../src/checkpoint/slices'
 import type { QuantizationConfig } from '../../src/checkpoint/types'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, traceStage } from '../../src/models/stages'
 import { autoSplit, type SplitLimits, splitMap } from '../../src/placement/auto-map'
 import { configSource } from '../../src/placement/config-source'
-import { type PlanDevice, planStages } from '../../src/placement/plan'
+import { type PlanDevice, planStages as planningStages } from '../../src/placement/plan'
 import { costsOf } from '../../src/placement/stage-costs'
 import { bytesRead, stageMemory } from '../../src/placement/stage-memory'
 import { denseModels, modelDirectory } from '../support/fixtures'
@@ -23,6 +24,7 @@ const limits = {
   tensorParallelSize: 1,
 } satisfies SplitLimits & { tensorParallelSize: number }
 const GiB = 2 ** 30
+const planStages = (...args: Parameters<typeof planningStages>) => atOnce(planningStages(...args))
 
 const int4: QuantizationConfig = {
   method: 'gptq',
@@ -51,8 +53,8 @@ function autoDeviceMap(
   { model, source }: ReturnType<typeof fromConfig>,
   devices: PlanDevice[],
 ): Map<string, string> | undefined {
-  const costs = costsOf(model, source, 1)
-  const ends = autoSplit(costs, limits, devices)
+  const costs = atOnce(costsOf(model, source, 1))
+  const ends = atOnce(autoSplit(costs, limits, devices))
   return ends && splitMap(costs, devices, ends)
 }
 
@@ -157,7 +159,7 @@ describe('what a possible stage needs, without tracing it whole', () => {
     ['a tied head', tied, int4],
   ])('%s: as much as all of it traced', (_what, config, quantization) => {
     const { source, model } = fromConfig({ ...config, num_hidden_layers: 9 }, quantization)
-    const costs = costsOf(model, source, 1)
+    const costs = atOnce(costsOf(model, source, 1))
     const needs = costs.needs(limits)
     for (let first = 0; first < costs.groups.length; first++) {
       for (let end = first + 1; end <= costs.groups.length; end++) {
@@ -166,7 +168,7 @@ describe('what a possible stage needs, without tracing it whole', () => {
           const stage = traceStage(model, source, { device, modules })
           const { weights, kvCache, buffers } = stageMemory(stage, limits)
           const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
-          expect({ first, end, ...needs(device, first, end) }).toMatchObject({ first, end, ...whole })
+          expect({ first, end, ...needs(device).all(first, end) }).toMatchObject({ first, end, ...whole })
         }
       }
     }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
+import { atOnce } from '../../src/checkpoint/slices'
 import type { RawConfig } from '../../src/checkpoint/types'
 import { type LoadOptions, loadModel, padCheckpoint, planModel } from '../../src/index'
 import { createModel } from '../../src/models/registry'
@@ -37,7 +38,7 @@ async function paddedLayers(directory: string, ranks: number): Promise<string[]>
   const checkpoint = await openCheckpoint(directory)
   const definition = createModel(checkpoint.config, checkpoint)
   const stage = { device: 'cpu', modules: modulesOf(definition) }
-  const weights = traceRanks(definition, checkpoint, stage, ranks).flatMap((rank) => rank.weights)
+  const weights = atOnce(traceRanks(definition, checkpoint, stage, ranks)).flatMap((rank) => rank.weights)
   const padded = weights.filter(
     (weight) =>
       weight.kind !== 'vector' &&

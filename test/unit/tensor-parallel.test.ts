@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { atOnce } from '../../src/checkpoint/slices'
 import { type DeviceMemory, loadModel, planModel } from '../../src/index'
 import { cut, Rank, type Share, sizeOf, widened } from '../../src/models/rank'
 import { createModel } from '../../src/models/registry'
@@ -122,7 +123,7 @@ describe('plans', () => {
       }
       const source = configWeights(config)
       const model = createModel(config, source)
-      for (const { program } of traceRanks(model, source, { device: 'cpu', modules: modulesOf(model) }, 2)) {
+      for (const { program } of atOnce(traceRanks(model, source, { device: 'cpu', modules: modulesOf(model) }, 2))) {
         const meetings = program.operators.map(({ op }) => op).filter((op) => op === 'allReduce' || op === 'allGather')
         // With act-order an output projection gathers its inputs, and then its outputs, instead.
         const attention = actOrder ? ['allGather', 'allGather'] : ['allReduce']
@@ -148,7 +149,7 @@ describe('plans', () => {
     const stage = { device: 'cpu', modules: modulesOf(model) }
     const entries = (ranks: number) => {
       const all = new Map<string, { codes: number; scales: number }>()
-      for (const weight of traceRanks(model, source, stage, ranks).flatMap(({ weights }) => weights)) {
+      for (const weight of atOnce(traceRanks(model, source, stage, ranks)).flatMap(({ weights }) => weights)) {
         if (weight.kind !== 'quantized') continue
         const { codes, scales } = all.get(weight.name) ?? { codes: 0, scales: 0 }
         const groups = Math.ceil(weight.in / weight.groupSize)
