@@ -100,11 +100,28 @@ function corrected(
       `(${table.describe(tensor)}), and that counts.`,
   )
   const [only] = methods.size === 1 ? others : []
+  const offset = withStoredOffset(only ? asStored(config, only[0]) : config, table, where)
   return {
-    quantization: only ? asStored(config, only[0]) : config,
+    quantization: offset.quantization,
     format: unsupported?.format,
-    notices: [...warnings, ...notices],
+    notices: [...warnings, ...notices, ...offset.notices],
   }
+}
+
+/** GPTQ's checkpoint_format by its codes, where they tell. */
+function withStoredOffset(config: QuantizationConfig, table: TensorTable, where: string | undefined) {
+  const { zeroOffset } = table.values
+  if (config.method !== 'gptq' || zeroOffset === undefined || zeroOffset === config.zeroOffset) {
+    return { quantization: config, notices: [] }
+  }
+  const name = zeroOffset === 1 ? 'gptq' : 'gptq_v2'
+  const notices =
+    config.zeroOffset === undefined
+      ? []
+      : [
+          `${where}: checkpoint_format is not ${name}, but the codes lie around the zero points of ${name}, and these count.`,
+        ]
+  return { quantization: { ...config, zeroOffset }, notices }
 }
 
 class OpenCheckpoint implements Checkpoint {
@@ -216,7 +233,7 @@ export async function openCheckpoint(
   const { table, bytes } = await readTensors(path, baseName, signal)
   const stored = table.with(await readStoredValues(table, signal))
   const [formats, methods] = [await storedFormats(table), await storedMethods(table)]
-  const { quantization, format, notices } = corrected(stated, formats, methods, table)
+  const { quantization, format, notices } = corrected(stated, formats, methods, stored)
   return new OpenCheckpoint(
     path,
     config,

@@ -9,6 +9,7 @@ import { isMissing, readExactly, withFile } from './files'
 import { invalidCheckpoint } from './invalid'
 import { forEachInSlices } from './slices'
 import type { TensorTable } from './tensors'
+import { zeroOffsetByCodes } from './zero-offset'
 
 export interface StoredValues {
   /**
@@ -21,9 +22,14 @@ export interface StoredValues {
    * every input is in group 0, and 0 for any other order.
    */
   readonly groupSizes: ReadonlyMap<string, number>
+  /** What must be added to GPTQ's stored zero points of 4 bits, where those differ and the codes tell. */
+  readonly zeroOffset?: 0 | 1 | undefined
 }
 
 export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
+
+/** Of a tensor that is looked at; the largest in use have some 20 MB. */
+const MAX_SCANNED_BYTES = 256 * 1024 * 1024
 
 /** Bytes that are read, and looked at without a pause, at a time; a multiple of a word. */
 const WINDOW_BYTES = 1 << 20
@@ -49,7 +55,7 @@ class ZerosScan implements Scan {
   /** @param lastMask the bits of a row's last word that are in use */
   constructor(
     readonly tensor: TensorRef,
-    private readonly bits: 4 | 8,
+    readonly bits: 4 | 8,
     private readonly lastMask: number,
     private readonly filled: (word: number) => Buffer,
   ) {}
@@ -192,13 +198,19 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
   await forEachInSlices(table.tensors.values(), (tensor) => {
     const { name, dtype, bytes } = tensor
     if (dtype !== 'I32' || bytes === 0) return
+    if (!/\.(qzeros|(weight_)?g_idx)$/.test(name)) return
+    if (bytes > MAX_SCANNED_BYTES) {
+      throw invalidCheckpoint(
+        `Tensor ${table.describe(tensor)} has ${bytes} bytes, but at most ${MAX_SCANNED_BYTES} of zero points or group indices are read`,
+      )
+    }
     if (name.endsWith('.qzeros')) {
       const packing = packingOf(tensor, table.tensors.get(`${name.slice(0, -'qzeros'.length)}scales`))
       if (!packing) return
       const scan = new ZerosScan(tensor, packing.bits, packing.lastMask, filled)
       zeros.push(scan)
       add(scan)
-    } else if (name.endsWith('.g_idx') || name.endsWith('.weight_g_idx')) {
+    } else {
       const scan = new GroupIndexScan(tensor)
       orders.push(scan)
       add(scan)
@@ -221,7 +233,13 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
       throw error
     }
   })
+  const undecided = zeros.filter(({ bits, outcome }) => bits === 4 && (outcome === undefined || outcome === 0))
   return {
+    zeroOffset: await zeroOffsetByCodes(
+      table,
+      undecided.map(({ tensor }) => tensor.name),
+      signal,
+    ),
     zeros: new Map(zeros.map(({ tensor, outcome }) => [tensor.name, outcome])),
     groupSizes: new Map(orders.map(({ tensor, outcome }) => [tensor.name, outcome])),
   }

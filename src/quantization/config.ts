@@ -52,7 +52,7 @@ function hasMethod(value: unknown): boolean {
 
 /**
  * The method's name. Files older than `quant_method` are told apart by what only AutoAWQ writes: its own file name, and
- * the fields `zero_point` and `version`; ModelOpt's file has a name of its own.
+ * the fields `zero_point` and `version`; ModelOpt's file has a name of its own, and AutoRound's says how it packs.
  */
 function methodOf(fields: ConfigFields, fileName: string): string {
   const stated = fields.string('quant_method', 'method')
@@ -60,6 +60,7 @@ function methodOf(fields: ConfigFields, fileName: string): string {
   if (fileName === 'hf_quant_config.json' || fields.get('quant_algo') !== undefined) return 'modelopt'
   if (fields.get('load_in_4bit') === true || fields.get('load_in_8bit') === true) return 'bitsandbytes'
   if (fields.get('config_groups') !== undefined) return 'compressed-tensors'
+  if (fields.get('packing_format') !== undefined || fields.get('autoround_version') !== undefined) return 'auto-round'
   const byAwq =
     fileName === 'quant_config.json' || fields.get('zero_point') !== undefined || fields.get('version') !== undefined
   return byAwq ? 'awq' : 'gptq'

@@ -97,14 +97,15 @@ function bitsOf(table: TensorTable, codes: TensorRef, { name, out, in: inFeature
 /**
  * What is known of the zero points: whether all are in the middle of the codes, and what must be added to stored ones.
  * Files exist that say `sym` and hold others, and files that say v1 and hold v2's: all 7 and all 8 (127 and 128 at 8
- * bits) mean the middle, anything else is what the config's checkpoint_format makes of it.
+ * bits) mean the middle; of others the codes tell at 4 bits, and the config's checkpoint_format where they do not.
  */
 function zeroPoints(
   table: TensorTable,
-  { symmetric, zeroOffset }: Pick<GptqConfig, 'symmetric' | 'zeroOffset'>,
+  { symmetric, zeroOffset: stated }: Pick<GptqConfig, 'symmetric' | 'zeroOffset'>,
   name: string,
   bits: 4 | 8,
 ): { symmetric: boolean; zeroOffset: 0 | 1; zeros: TensorRef | undefined } {
+  const zeroOffset = (bits === 4 ? table.values.zeroOffset : undefined) ?? stated
   const zeros = table.find(`${name}.qzeros`, ['I32'])
   if (zeros === undefined) {
     if (symmetric) return { symmetric, zeroOffset: zeroOffset ?? 1, zeros }

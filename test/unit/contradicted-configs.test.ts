@@ -1,10 +1,11 @@
 /** Configs that contradict the tensors, or say nothing: every model computes what it did before. */
-import { readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeFormat, openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { type LoadOptions, loadModel } from '../../src/index'
 import { modelDirectory } from '../support/fixtures'
+import { Random } from '../support/random-checkpoint'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../support/safetensors'
 import { directoryOf } from './support/checkpoints'
 
@@ -113,6 +114,50 @@ function withTensors(name: string, change: (name: string, tensor: StoredTensor) 
   return directoryOf({ 'config.json': configOf(name), 'model.safetensors': safetensorsOf(tensors) })
 }
 
+test.each<[string, Json[]]>([
+  ['qwen2-gptq-int4-asym', [{ checkpoint_format: 'gptq_v2' }, { format: 'gptq_v2', sym: true }]],
+  ['qwen2-gptq-sym-odd-zeros', [{ checkpoint_format: 'gptq_v2' }]],
+  ['qwen2-gptq-v2-int4', [{ checkpoint_format: 'gptq' }, { checkpoint_format: undefined }]],
+  ['qwen3-autoround-v2', [{ packing_format: 'auto_round:auto_gptq' }, { packing_format: undefined }]],
+])('zero points of %s are those that its codes lie around, whatever %j', async (name, changes) => {
+  const expected = await logitsOf(modelDirectory(name))
+  for (const change of changes) {
+    const directory = withQuantization(name, (quantization) => ({ ...quantization, ...change }))
+    expect(await logitsOf(directory), JSON.stringify(change)).toEqual(expected)
+    const { notices } = await openCheckpoint(directory)
+    expect(notices).toEqual([expect.stringMatching(/checkpoint_format is not gptq(_v2)?, but the codes lie around/)])
+  }
+})
+
+test('an AutoRound config without quant_method is known by its other keys', async () => {
+  const name = 'qwen3-autoround-v2'
+  const unnamed = withQuantization(name, (quantization) => ({ ...quantization, quant_method: undefined }))
+  expect(await logitsOf(unnamed)).toEqual(await logitsOf(modelDirectory(name)))
+  expect((await openCheckpoint(unnamed)).notices).toEqual([])
+})
+
+test('zero points and group indices that no model has are not read through', async () => {
+  const bytes = 2 ** 39
+  for (const part of ['g_idx', 'qzeros']) {
+    const header = Buffer.from(
+      JSON.stringify({
+        [`a.${part}`]: { dtype: 'I32', shape: [bytes / 4, 1], data_offsets: [0, bytes] },
+        'a.scales': { dtype: 'F16', shape: [1, 8], data_offsets: [bytes, bytes + 16] },
+      }),
+    )
+    const directory = directoryOf({ 'config.json': configOf('qwen2-gptq-int4-g128'), 'model.safetensors': '' })
+    const path = join(directory, 'model.safetensors')
+    const length = Buffer.alloc(8)
+    length.writeBigUInt64LE(BigInt(header.length))
+    writeFileSync(path, Buffer.concat([length, header]))
+    truncateSync(path, 8 + header.length + bytes + 16) // a hole, which takes no room
+    await expect(openCheckpoint(directory)).rejects.toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(/a\.(g_idx|qzeros)".* has 549755813888 bytes, but at most/),
+    })
+  }
+})
+
 test('zero points of v2 in a symmetric file of v1, and files without zero points or group index', async () => {
   const name = 'qwen2-gptq-int4-g128'
   const expected = await logitsOf(modelDirectory(name))
@@ -160,19 +205,32 @@ describe('a config of another method than the tensors', () => {
     }
   })
 
-  test.each(['qwen2-gptq-int4-asym', 'qwen2-gptq-v2-int4', 'qwen2-gptq-sym-odd-zeros'])(
-    '%s is refused, since zero points of GPTQ may be one too small or not',
+  test.each(['qwen2-gptq-int4-asym', 'qwen2-gptq-v2-int4', 'qwen2-gptq-sym-odd-zeros', 'qwen3-autoround-v2'])(
+    '%s is followed as GPTQ with the zero points that its codes lie around',
     async (name) => {
+      const expected = await logitsOf(modelDirectory(name))
       for (const config of [awqConfig, compressed, undefined]) {
-        await expect(logitsOf(withQuantization(name, () => config as Json))).rejects.toMatchObject({
-          code: 'INVALID_CHECKPOINT',
-          message: expect.stringMatching(
-            /is stored as GPTQ stores it.*zero points \(tensor ".*qzeros".*write quant_method gptq and the checkpoint_format/,
-          ),
-        })
+        expect(await logitsOf(withQuantization(name, () => config as Json))).toEqual(expected)
       }
     },
   )
+
+  test('zero points of GPTQ that may be one too small or not are refused where the codes do not tell', async () => {
+    const random = new Random(7)
+    const words = (length: number) => Buffer.from(Uint32Array.from({ length }, () => random.word()).buffer)
+    const noise = withTensors('qwen2-gptq-int4-asym', (key, tensor) =>
+      /\.(qweight|qzeros)$/.test(key) ? { ...tensor, data: words(tensor.data.length / 4) } : tensor,
+    )
+    await expect(logitsOf(noise)).resolves.toHaveLength(ids.length * 320) // the config says it
+    const config = { ...configOf('qwen2-gptq-int4-asym'), quantization_config: awqConfig }
+    writeFileSync(join(noise, 'config.json'), JSON.stringify(config))
+    await expect(logitsOf(noise)).rejects.toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(
+        /is stored as GPTQ stores it.*zero points \(tensor ".*qzeros".*write quant_method gptq and the checkpoint_format/,
+      ),
+    })
+  })
 
   test.each<[string, Json, RegExp]>([
     ['qwen2-gptq-int4-g128', { quant_method: 'fp8' }, /FP8\..*stored as by GPTQ, though.*correct quant_method/],

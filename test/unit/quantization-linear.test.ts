@@ -270,7 +270,7 @@ describe("GPTQModel's dynamic rules", () => {
       }),
     )
     const start = performance.now()
-    expect(() => evil.linear(name, 64, 256, 'none')).toThrow('takes longer than 50 ms')
+    expect(() => evil.linear(name, 64, 256, 'none')).toThrow('takes longer than 300 ms')
     expect(performance.now() - start).toBeLessThan(2000)
   })
 })

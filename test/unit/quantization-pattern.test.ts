@@ -86,7 +86,7 @@ describe('a pattern', () => {
     ['(a|aa)+\\1b', 'a'.repeat(200)],
   ])('%s is stopped', (source, text) => {
     const start = performance.now()
-    expect(() => matches(source, text)).toThrow('takes longer than 50 ms for "aaa')
+    expect(() => matches(source, text)).toThrow('takes longer than 300 ms for "aaa')
     expect(performance.now() - start).toBeLessThan(1000)
   })
 })
@@ -100,6 +100,6 @@ it('many slow patterns are stopped together', () => {
   const decide = () => {
     for (let i = 0; i < 100; i++) ruleFor(rules, `${'a'.repeat(150)}${i}`)
   }
-  expect(decide).toThrow(/take(s)? longer than (50 ms|1 s)/)
+  expect(decide).toThrow(/take(s)? longer than (300 ms|1 s)/)
   expect(performance.now() - start).toBeLessThan(2000)
 })
