@@ -1,21 +1,21 @@
 import { defineConfig } from 'vitest/config'
 
-// Unit tests run one file at a time: some look at memory, deadlines or how long the event loop is held, and native addons
-// share one pool of threads in a process. The goldens look at numbers alone, and the emulator leaves cores idle.
+/** A folder of tests; `groupOrder`: groups run one after the other. */
+const project = (name: string, maxWorkers: number, groupOrder: number) => ({
+  extends: true as const,
+  test: { name, include: [`test/${name}/**/*.test.ts`], maxWorkers, sequence: { groupOrder } },
+})
+
 export default defineConfig({
   test: {
     globalSetup: 'test/support/require-emulator.ts',
     pool: 'forks',
     testTimeout: 60_000,
     projects: [
-      {
-        extends: true,
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], maxWorkers: 1, sequence: { groupOrder: 0 } },
-      },
-      {
-        extends: true,
-        test: { name: 'goldens', include: ['test/goldens/**/*.test.ts'], maxWorkers: 2, sequence: { groupOrder: 1 } },
-      },
+      // They look at deadlines, or how long the event loop is held: one file at a time.
+      project('timed', 1, 0),
+      project('unit', 2, 1),
+      project('goldens', 2, 1),
     ],
   },
 })
