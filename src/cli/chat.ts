@@ -5,7 +5,7 @@ import type { ChatMessage } from '../generation/chat-template'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
-import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
+import { addSamplingOptions, checkSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
 import { abortable, Interrupted, printJson, type Terminal } from './terminal'
 
 interface Options extends LoadingOptions, SamplingCliOptions {
@@ -30,6 +30,7 @@ Examples:
   printf 'Hello\\nWhat did I say?\\n' | billfish chat ./model --json`,
     )
     .action(async (directory: string, options: Options) => {
+      checkSamplingOptions(options, options.json)
       await using model = await abortable(terminal, (signal) => loadForCommand(terminal, directory, options, signal))
       await converse(terminal, model, options)
     })

@@ -3,9 +3,9 @@ import { BillfishError } from '../errors'
 import type { ChatMessage } from '../generation/chat-template'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
-import { addSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
+import { addSamplingOptions, checkSamplingOptions, generateOptions, type SamplingCliOptions } from './options'
 import { abortable, printJson, readAll, type Terminal } from './terminal'
-import { writeTrace } from './trace'
+import { checkTraceFile, writeTrace } from './trace'
 
 interface Options extends LoadingOptions, SamplingCliOptions {
   readonly prompt?: string
@@ -60,7 +60,12 @@ async function generate(
   if (prompt !== undefined && options.prompt !== undefined) {
     throw new BillfishError('INVALID_OPTION', 'The prompt is given twice: as an argument and as --prompt. Give one.')
   }
+  checkSamplingOptions(options, options.json)
+  await checkTraceFile(options.trace)
   const text = prompt ?? options.prompt ?? (await promptFromStdin(terminal))
+  if (text === '') {
+    throw new BillfishError('INVALID_OPTION', 'The prompt is empty: give it behind the directory, or pipe it in.')
+  }
   await using model = await loadForCommand(terminal, directory, options, signal)
   const chats = !options.raw && (options.chat || options.system !== undefined || model.hasChatTemplate)
   const input = chats ? messages(text, options.system) : text

@@ -9,11 +9,13 @@ process.on('SIGINT', () => {
   else process.exit(exitCodes.interrupted)
 })
 
-// A reader that has seen enough (`billfish inspect ... | head`) is no error.
+// A reader that has seen enough (`billfish inspect ... | head`) is no error; a full disk is one.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(exitCodes.ok)
-  throw error
+  process.stderr.write(`billfish: Standard output cannot be written: ${error.message}.\n`)
+  process.exit(exitCodes.error)
 })
+process.stderr.on('error', () => {}) // nobody reads what a command says beside its output, which it still owes
 
 const terminal: Terminal = {
   stdin: process.stdin,

@@ -1,15 +1,22 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import type { GenerateOptions } from '../generation/sampling-options'
+import { BillfishError } from '../errors'
+import { type GenerateOptions, generateOptions as schemas } from '../generation/sampling-options'
+import { readOptions } from '../options/read-options'
 
 function number(text: string): number {
-  const value = Number(text)
-  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.')
-  return value
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError('It must be a number.')
+  return Number(text)
 }
 
 export function wholeNumber(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
   return Number(text)
+}
+
+/** Digits as they stand: a seed may have more than a number can hold. */
+function digits(text: string): string {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return text
 }
 
 function collect(text: string, before: readonly string[] = []): readonly string[] {
@@ -37,7 +44,7 @@ export interface SamplingCliOptions {
   readonly repetitionPenalty?: number
   readonly presencePenalty?: number
   readonly frequencyPenalty?: number
-  readonly seed?: number
+  readonly seed?: string
   readonly stop?: readonly string[]
   readonly ignoreEos?: boolean
   readonly logprobs?: number
@@ -54,15 +61,26 @@ export function addSamplingOptions(command: Command): Command {
     .option('--repetition-penalty <factor>', 'make tokens of prompt and answer less likely (1: off)', number)
     .option('--presence-penalty <number>', 'make tokens of the answer less likely (0: off)', number)
     .option('--frequency-penalty <number>', 'the same, once for each time (0: off)', number)
-    .option('--seed <number>', 'the same seed gives the same answer', wholeNumber)
+    .option('--seed <number>', 'the same seed gives the same answer', digits)
     .option('--stop <text>', 'end the answer before this text; may be given several times', collect)
     .option('--ignore-eos', "go on after the model's end tokens")
     .option('--logprobs <count>', 'with --json: log-probabilities, and this many alternatives a token', wholeNumber)
     .option('--variable <name=value>', 'a variable for the chat template (enable_thinking=false)', collectVariable)
 }
 
+/**
+ * Checks what needs no model, so that a wrong option is told before one is loaded.
+ * @param json whether the command prints JSON, which alone has log-probabilities
+ * @throws BillfishError INVALID_OPTION
+ */
+export function checkSamplingOptions(options: SamplingCliOptions, json: boolean | undefined): void {
+  readOptions(schemas, generateOptions(options, undefined))
+  if (options.logprobs === undefined || json) return
+  throw new BillfishError('INVALID_OPTION', '--logprobs shows nothing without --json: add that, or leave it out.')
+}
+
 /** The command line's options as those of `model.generate()`. */
-export function generateOptions(options: SamplingCliOptions, signal: AbortSignal): GenerateOptions {
+export function generateOptions(options: SamplingCliOptions, signal: AbortSignal | undefined): GenerateOptions {
   const { variable, stop, ...sampling } = options
   return {
     maxNewTokens: sampling.maxNewTokens,

@@ -83,7 +83,9 @@ export function explainUnknownOptions(command: Command, argv: readonly string[])
 
 function hintFor(command: Command, flag: string): string | undefined {
   const [name = flag] = flag.split('=')
-  const dashed = name.replace(/(?<=\w)_/g, '-')
+  if (/^-[^a-z]/i.test(name) && !name.startsWith('--'))
+    return 'a text that begins with a dash goes behind --prompt= or --'
+  const dashed = name.replace(/(?<=\w)_/g, '-').replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
   if (dashed !== name && isTaken(command, dashed)) return `it is spelt ${dashed}`
   return hints.find(([names]) => names.includes(dashed))?.[1]
 }

@@ -13,6 +13,8 @@ import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
 import { Interrupted, type Terminal, Unsuccessful } from './terminal'
 
+const helpHint = '(--help tells more)'
+
 /** Exit codes, as shells and scripts expect them. */
 export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
 
@@ -21,21 +23,38 @@ export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as cons
  * @returns the exit code: 0, 1 for an error, 2 for a wrong command line or option, 130 after an interrupt
  */
 export async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const json = argv.includes('--json')
+  const fail = ({ code, message }: { code: string; message: string }) =>
+    terminal.stderr.write(json ? `${JSON.stringify({ error: { code, message } })}\n` : `billfish: ${message}\n`)
+  let wrong = '' // what Commander says of the command line
+  const tell = json ? (text: string) => (wrong += text) : (text: string) => terminal.stderr.write(text)
   try {
-    await createProgram(terminal, argv).parseAsync(argv, { from: 'user' })
+    await createProgram(terminal, argv, tell).parseAsync(argv, { from: 'user' })
     return exitCodes.ok
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return exitCodes.ok
+      if (json)
+        fail({
+          code: 'INVALID_OPTION',
+          message: wrong
+            .replace(/^error: /, '')
+            .replace(helpHint, '')
+            .trim()
+            .replaceAll('\n', ' '),
+        })
+      return exitCodes.usage
+    }
     if (error instanceof Interrupted) return exitCodes.interrupted
     if (error instanceof Unsuccessful) return exitCodes.error
-    const { code, message } = describe(error)
-    if (argv.includes('--json')) terminal.stderr.write(`${JSON.stringify({ error: { code, message } })}\n`)
-    else terminal.stderr.write(`billfish: ${message}\n`)
-    return code === 'INVALID_OPTION' ? exitCodes.usage : exitCodes.error
+    const described = describe(error)
+    fail(described)
+    return described.code === 'INVALID_OPTION' ? exitCodes.usage : exitCodes.error
   }
 }
 
-function createProgram(terminal: Terminal, argv: readonly string[]): Command {
+/** @param tell gets what is wrong with the command line */
+function createProgram(terminal: Terminal, argv: readonly string[], tell: (text: string) => void): Command {
   const { version } = JSON.parse(readFileSync(resolve(__dirname, '..', '..', 'package.json'), 'utf8')) as {
     version: string
   }
@@ -45,9 +64,9 @@ function createProgram(terminal: Terminal, argv: readonly string[]): Command {
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.stdout.write(text),
-      writeErr: (text) => terminal.stderr.write(text),
+      writeErr: tell,
     })
-    .showHelpAfterError('(--help tells more)')
+    .showHelpAfterError(helpHint)
     .addHelpText(
       'after',
       `

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { open, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { BillfishError } from '../errors'
@@ -62,10 +62,19 @@ export function printJson(terminal: Terminal, value: unknown): void {
   terminal.stdout.write(`${text}\n`)
 }
 
+/** Checks that {@link writeOutput} could write, by opening the file. @throws BillfishError INVALID_OPTION */
+export async function checkOutput(option: string, file: string): Promise<void> {
+  await output(option, file, async () => (await open(file, 'a')).close())
+}
+
 /** Writes a file that an option names. @throws BillfishError INVALID_OPTION if it cannot be written */
 export async function writeOutput(option: string, file: string, text: string): Promise<void> {
+  await output(option, file, () => writeFile(file, text))
+}
+
+async function output(option: string, file: string, write: () => Promise<void>): Promise<void> {
   try {
-    await writeFile(file, text)
+    await write()
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
     const why = code === 'ENOENT' ? `the directory ${dirname(resolve(file))} does not exist; create it first.` : message

@@ -1,5 +1,10 @@
 import type { Model } from '../model'
-import { writeOutput } from './terminal'
+import { checkOutput, writeOutput } from './terminal'
+
+/** Checks that the file can be written, before there is anything to lose. @throws BillfishError INVALID_OPTION */
+export async function checkTraceFile(file: string | undefined): Promise<void> {
+  if (file !== undefined) await checkOutput('--trace', file)
+}
 
 /** What `--trace` asks for: the model's last steps, as ui.perfetto.dev and chrome://tracing read them. */
 export async function writeTrace(file: string | undefined, model: Model): Promise<void> {

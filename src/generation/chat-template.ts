@@ -8,6 +8,7 @@ import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
 import { printed } from '../options/printed'
 import { guarded, snapshot } from '../options/snapshot'
+import { LONGEST_TEXT } from './long-text'
 import {
   checkRendered,
   EVENT_LOOP_LIMITS,
@@ -155,8 +156,15 @@ export class ChatTemplate {
     const variables = this.#variables(messages, options)
     const text = this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS)
     if (text !== undefined && text.length <= longestTextOf(0)) return text
-    const given = () => charactersOf([messages, options.tools, options.variables])
-    const longest = longestTextOf(guarded('messages', given))
+    const characters = guarded('messages', () => charactersOf([messages, options.tools, options.variables]))
+    if (characters > LONGEST_TEXT) {
+      const message = `Messages, tools and variables have ${characters} characters together`
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `${message}, but at most ${LONGEST_TEXT} can be encoded at once. Shorten them.`,
+      )
+    }
+    const longest = longestTextOf(characters)
     return text === undefined ? toRendering(template, variables, longest) : checkRendered(text, longest, template)
   }
 

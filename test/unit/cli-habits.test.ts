@@ -163,3 +163,63 @@ describe('tables', () => {
     expect(narrow.stdout.split('\n').some((line) => line.length > 80)).toBe(true)
   })
 })
+
+describe('what is wrong with a command line', () => {
+  const ask = ['generate', demoModel, 'Hi', ...small]
+
+  test.each([
+    [['-n', '0'], /maxNewTokens is 0/],
+    [['--temp', '-1'], /temperature is -1/],
+    [['--temp', '0x10'], /must be a number/],
+    [['--temp', ''], /must be a number/],
+    [['--stop', ''], /stop is/],
+    [['--seed', '18446744073709551616'], /seed is "18446744073709551616"/],
+    [['--logprobs', '2'], /--logprobs shows nothing without --json/],
+    [['--trace', join(demoModel, 'no', 'trace.json')], /--trace .* does not exist; create it first/],
+    [['--trace', demoModel], /--trace .*EISDIR/],
+  ])('is told before a model is loaded: %j', async (options, message) => {
+    const { code, stdout, stderr } = await billfish([...ask, ...options])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+    expect(stderr).not.toContain('KV cache')
+  })
+
+  test('is JSON where JSON was asked for', async () => {
+    for (const options of [['--foo'], ['--max_tokens', '3'], ['-n', 'many'], ['--raw', '--chat'], ['and', 'more']]) {
+      const { code, stdout, stderr } = await billfish([...ask, ...options, '--json'])
+      expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+      const { error } = JSON.parse(stderr)
+      expect(error).toEqual({ code: 'INVALID_OPTION', message: expect.stringMatching(/^[^\n]{10,}$/) })
+    }
+  })
+
+  test('may be an empty prompt, given or piped', async () => {
+    for (const line of [
+      ['generate', demoModel, ''],
+      ['generate', demoModel],
+      ['generate', demoModel, '--prompt='],
+    ])
+      expect(await billfish([...line, '--chat'])).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/prompt is empty/),
+      })
+  })
+
+  test('may be a prompt that begins with a dash', async () => {
+    const told = await billfish(['generate', demoModel, '-5 + 3'])
+    expect(told).toMatchObject({ code: 2, stderr: expect.stringContaining('goes behind --prompt= or --') })
+    for (const words of [['--prompt=-5 + 3'], ['-p', '-5 + 3']])
+      expect(await billfish(['generate', demoModel, ...words, ...small, '--quiet'])).toMatchObject({ code: 0 })
+    expect(await billfish(['generate', demoModel, ...small, '--quiet', '--', '-5 + 3'])).toMatchObject({ code: 0 })
+  })
+
+  test('may be a name in camel case', async () => {
+    const { stderr } = await billfish([...ask, '--maxNewTokens', '3'])
+    expect(stderr).toContain('it is spelt --max-new-tokens')
+  })
+})
+
+test('a seed may have 64 bits', async () => {
+  const line = ['generate', demoModel, 'Hi', '-n', '2', '--json', '--seed', '18446744073709551615']
+  expect(JSON.parse((await billfish(line)).stdout).seed).toBe('18446744073709551615')
+})

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -317,9 +318,27 @@ describe('billfish demo', () => {
 })
 
 describe.skipIf(!existsSync(join(root, 'dist', 'cli', 'main.js')))('the program itself (dist/cli/main.js)', () => {
+  const inspectLine = [join(root, 'dist', 'cli', 'main.js'), 'inspect', demoModel]
   const start = (...argv: string[]) => spawn(process.execPath, [join(root, 'dist', 'cli', 'main.js'), ...argv])
   const ended = (child: ReturnType<typeof start>) =>
     new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)))
+
+  it.skipIf(process.platform !== 'linux')('says that its output cannot be written, without a stack', async () => {
+    const child = spawn('sh', ['-c', `exec "$0" "$@" > /dev/full`, process.execPath, ...inspectLine])
+    let said = ''
+    child.stderr.on('data', (text) => {
+      said += text
+    })
+    const [code] = await once(child, 'close')
+    expect({ code, said }).toEqual({ code: 1, said: expect.stringMatching(/^billfish: .* ENOSPC[^\n]*\n$/) })
+  })
+
+  it('goes on when nobody reads its standard error', async () => {
+    const child = start('generate', demoModel, 'Hi', '-n', '2')
+    child.stderr.destroy()
+    child.stdout.resume()
+    expect((await once(child, 'close'))[0]).toBe(0)
+  })
 
   it('ends with 130 on SIGINT while generating', async () => {
     const child = start('generate', demoModel, '--chat', 'Tell me a story.', '--ignore-eos', '--max-new-tokens', '900')

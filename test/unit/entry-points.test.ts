@@ -479,3 +479,11 @@ test('a text that is too long for a path makes no endless message', async () => 
   const { message } = await refusal(() => padCheckpoint(dense, join(outputs, 'x'.repeat(300)), { parallelSizes: [2] }))
   expect(message).toMatch(/cannot be written: ENAMETOOLONG/)
 })
+
+test('messages that are too long are the matter, and not their template', async () => {
+  await using tokenizer = await loadTokenizer(demo)
+  const messages = [{ role: 'user', content: 'word '.repeat(4e6) }]
+  expect((await refusal(() => tokenizer.applyChatTemplate(messages))).message).toMatch(
+    /20000\d\d\d characters.*Shorten/,
+  )
+})
