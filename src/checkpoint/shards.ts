@@ -32,6 +32,15 @@ function isPlainFileName(name: string): boolean {
   return name !== '' && name.length <= 255 && !/[/\\\0:]/.test(name) && name !== '.' && name !== '..'
 }
 
+/** The `weight_map` of an index. @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file */
+export async function readWeightMap(path: string): Promise<ReadonlyMap<string, unknown> | undefined> {
+  const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
+  if (index === undefined) return undefined
+  const map = isObject(index) ? index.weight_map : undefined
+  if (map instanceof Map) return map
+  throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
+}
+
 /**
  * The shards that an index names, without those that are not there and would hold nothing of the text model.
  * @param present the files in the directory
@@ -43,12 +52,8 @@ async function readIndex(
   present: readonly string[],
 ): Promise<ShardList | undefined> {
   const path = join(directory, fileName)
-  const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
-  if (index === undefined) return undefined
-  const map = isObject(index) ? index.weight_map : undefined
-  if (!(map instanceof Map))
-    throw invalidCheckpoint(`${path}: weight_map is ${shown(map)}, not an object of file names`)
-  const weightMap = map as Map<string, unknown>
+  const weightMap = await readWeightMap(path)
+  if (weightMap === undefined) return undefined
   const there = new Set(present)
   const found = new Set<string>()
   await forEachInSlices(weightMap, ([tensor, file]) => {

@@ -1,6 +1,6 @@
 /** The directories in which `billfish pad` writes a copy of a checkpoint, before it gets its name; never a checkpoint. */
-import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { readJsonFile } from './files'
 import { invalidCheckpoint } from './invalid'
 import { isObject } from './json'
 
@@ -8,14 +8,15 @@ import { isObject } from './json'
 export const UNFINISHED_SUFFIX = '.partial'
 export const COPY_DIRECTORY = 'checkpoint'
 export const STATE_FILE = 'state.json'
+const MAX_STATE_BYTES = 4096
 
 /** What is copied, and how; undefined where that is not known, or the directory is somebody else's. */
 export async function readFingerprint(directory: string): Promise<string | undefined> {
   try {
-    const state: unknown = JSON.parse(await readFile(join(directory, STATE_FILE), 'utf8'))
+    const state = await readJsonFile(join(directory, STATE_FILE), MAX_STATE_BYTES, {})
     return isObject(state) && typeof state.fingerprint === 'string' ? state.fingerprint : undefined
   } catch {
-    return undefined // not there, or cut off by a crash: then it says nothing
+    return undefined // no such file, cut off by a crash, or a pipe: then it says nothing
   }
 }
 

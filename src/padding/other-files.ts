@@ -2,7 +2,7 @@
 import { copyFile, mkdir, readdir, readFile, realpath, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { isObject } from '../checkpoint/json'
+import { readWeightMap } from '../checkpoint/shards'
 import type { Checkpoint } from '../checkpoint/types'
 import { QUANTIZATION_FILES } from '../quantization/config'
 import type { GatedMlps } from './gated-mlp'
@@ -20,12 +20,14 @@ const FOREIGN_DIRECTORIES = ['.git', '.cache']
 export interface OtherFiles {
   /** Paths below the directory. */
   readonly copied: readonly string[]
-  /** Weights that do not belong to the checkpoint that was padded. */
+  /** Weights that do not belong to the checkpoint that was padded, and files whose names are no UTF-8. */
   readonly leftOut: readonly string[]
   /** Links to directories, links out of the checkpoint, and links that lead nowhere. */
   readonly links: readonly string[]
   /** The index of the shards. */
   readonly index: string | undefined
+  /** Of what is copied. */
+  readonly bytes: number
 }
 
 /**
@@ -78,6 +80,7 @@ export async function listOtherFiles(checkpoint: Checkpoint): Promise<OtherFiles
   const leftOut: string[] = []
   const links: string[] = []
   let index: string | undefined
+  let bytes = 0
   const visit = async (below: string): Promise<void> => {
     const entries = await readdir(join(checkpoint.directory, below), { withFileTypes: true })
     for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
@@ -97,11 +100,19 @@ export async function listOtherFiles(checkpoint: Checkpoint): Promise<OtherFiles
       ) {
         index = path
       } else if (OTHER_WEIGHTS.test(name)) leftOut.push(path)
-      else copied.push(path)
+      else {
+        const status = await stat(join(checkpoint.directory, path)).catch(() => undefined)
+        if (status === undefined) {
+          leftOut.push(path) // a name that is no UTF-8, which cannot be given back to the system
+          continue
+        }
+        copied.push(path)
+        bytes += status.size
+      }
     }
   }
   await visit('')
-  return { copied, leftOut, links, index }
+  return { copied, leftOut, links, index, bytes }
 }
 
 async function leadsToOwnFile(path: string, places: readonly string[]): Promise<boolean> {
@@ -110,8 +121,7 @@ async function leadsToOwnFile(path: string, places: readonly string[]): Promise<
 
 async function isIndexOf(checkpoint: Checkpoint, path: string, shards: ReadonlySet<string>): Promise<boolean> {
   try {
-    const index: unknown = JSON.parse(await readFile(join(checkpoint.directory, path), 'utf8'))
-    const files = isObject(index) && isObject(index.weight_map) ? Object.values(index.weight_map) : []
+    const files = [...((await readWeightMap(join(checkpoint.directory, path))) ?? new Map()).values()]
     return files.length > 0 && files.every((file) => shards.has(file as string))
   } catch {
     return false // an index that was not read when the checkpoint was opened
@@ -124,8 +134,10 @@ export async function writeOtherFiles(
   target: string,
   files: OtherFiles,
   changed: Iterable<PaddedTensor>,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   for (const path of files.copied) {
+    signal?.throwIfAborted()
     const to = join(target, path)
     await writing(to, 0, async () => {
       await mkdir(dirname(to), { recursive: true })

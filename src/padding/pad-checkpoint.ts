@@ -39,7 +39,7 @@ export interface PadResult {
   readonly paddedTensors: number
   /** Modules that have the same names elsewhere and are left alone, such as a vision tower's. */
   readonly lookAlikes: readonly string[]
-  /** Weights in the directory that are not part of the checkpoint, and not copied. */
+  /** What else is not copied: weights that are not part of the checkpoint, and files whose names are no UTF-8. */
   readonly leftOut: readonly string[]
   /** Links to directories and links that lead out of the checkpoint, which are not followed and not copied. */
   readonly links: readonly string[]
@@ -120,9 +120,9 @@ async function pad(directory: string, output: string, options: PadOptions): Prom
   if (options.dryRun) return result
   const workspace = await Workspace.open(target, await fingerprintOf(checkpoint, padded, placement))
   try {
-    const reusedFiles = await writeShards(workspace, shards, options)
+    const reusedFiles = await writeShards(workspace, shards, others.bytes, options)
     signal?.throwIfAborted()
-    await writeOtherFiles(checkpoint, workspace.checkpoint, others, changed.values())
+    await writeOtherFiles(checkpoint, workspace.checkpoint, others, changed.values(), signal)
     const verification =
       options.verify === false ? undefined : await verify(workspace, checkpoint, found, shards, result, options)
     signal?.throwIfAborted()
@@ -206,15 +206,23 @@ async function fingerprintOf(checkpoint: Checkpoint, padded: number, placement: 
   return hash.digest('hex')
 }
 
-/** Writes the shards that are not there yet, and puts each on disk while the next one is written. */
-async function writeShards(workspace: Workspace, shards: readonly ShardPlan[], options: PadOptions): Promise<number> {
+/**
+ * Writes the shards that are not there yet, and puts each on disk while the next one is written.
+ * @param otherBytes of other files, for which there must be room, too
+ */
+async function writeShards(
+  workspace: Workspace,
+  shards: readonly ShardPlan[],
+  otherBytes: number,
+  options: PadOptions,
+): Promise<number> {
   const { signal, onProgress } = options
   const finished = new Set<ShardPlan>()
   for (const shard of shards) if (await workspace.isFinished(shard.name, shard.bytes)) finished.add(shard)
   await workspace.keepOnly([...finished].map(({ name }) => name))
   const total = shards.reduce((sum, { bytes }) => sum + bytes, 0)
   let done = [...finished].reduce((sum, { bytes }) => sum + bytes, 0)
-  await checkRoom(workspace.directory, total - done)
+  await checkRoom(workspace.directory, total - done + otherBytes)
   const report = (bytes: number) => {
     done += bytes
     onProgress?.({ phase: 'writing', done, total })

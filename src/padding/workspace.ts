@@ -20,12 +20,12 @@ import { writing } from './write-errors'
 const UNFINISHED = '.unfinished'
 const LOCK_FILE = 'lock'
 
-async function exists(path: string): Promise<boolean> {
+/** What is at a path: links are not followed, and count as something else. @throws BillfishError INVALID_OPTION */
+async function kindOf(path: string): Promise<'directory' | 'other' | undefined> {
   try {
-    await lstat(path)
-    return true
+    return (await lstat(path)).isDirectory() ? 'directory' : 'other'
   } catch (error) {
-    if (isMissing(error)) return false
+    if (isMissing(error)) return undefined
     const why = (error as Error).message
     throw new BillfishError('INVALID_OPTION', `${path} cannot be written: ${why}. Name another output.`, {
       cause: error,
@@ -33,9 +33,18 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** Not `recursive`: where nothing can be made, as in /proc, Node.js tries for ever then. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await writing(path, 0, () => mkdir(path))
+  } catch (error) {
+    if ((await kindOf(path)) !== 'directory') throw error // else another process was faster
+  }
+}
+
 /** @throws BillfishError INVALID_OPTION */
 export async function refuseExisting(output: string): Promise<void> {
-  if (!(await exists(output))) return
+  if ((await kindOf(output)) === undefined) return
   throw new BillfishError(
     'INVALID_OPTION',
     `${output} exists, and is not overwritten; name another directory, or remove it.`,
@@ -51,6 +60,12 @@ export async function flush(path: string): Promise<void> {
   } finally {
     await file.close()
   }
+}
+
+/** Whether there is more than a lock in it, but not what every workspace has. */
+async function isSomebodyElses(directory: string): Promise<boolean> {
+  if ((await kindOf(join(directory, STATE_FILE))) !== undefined) return false
+  return (await readdir(directory)).some((name) => name !== LOCK_FILE)
 }
 
 export class Workspace {
@@ -75,24 +90,31 @@ export class Workspace {
     const workspace = new Workspace(`${output}${UNFINISHED_SUFFIX}`, output)
     const { directory, checkpoint } = workspace
     const statePath = join(directory, STATE_FILE)
-    if (!(await exists(directory))) {
-      if (!(await exists(dirname(output)))) {
+    const kind = await kindOf(directory)
+    if (kind === undefined) {
+      if ((await stat(dirname(output)).catch(() => undefined)) === undefined) {
         throw new BillfishError('INVALID_OPTION', `${dirname(output)} does not exist; create it first.`)
       }
-      await writing(directory, 0, () => mkdir(directory, { recursive: true })) // another process may be as far
-    } else if (!(await exists(statePath)) && (await readdir(directory)).some((name) => name !== LOCK_FILE)) {
+      await makeDirectory(directory)
+    } else if (kind === 'other' || (await isSomebodyElses(directory))) {
       throw new BillfishError(
         'INVALID_OPTION',
-        `${directory} is needed for unfinished files, but holds something else; remove it, or name another output directory.`,
+        `${directory} is needed for unfinished files, but ${kind === 'other' ? 'is no directory' : 'holds something else'}; remove it, or name ` +
+          'another output directory.',
       )
     }
     await workspace.takeLock()
     try {
-      if ((await readFingerprint(directory)) !== fingerprint) {
+      const isOurs = (await readFingerprint(directory)) === fingerprint
+      if (!isOurs || (await kindOf(checkpoint)) !== 'directory') {
         await rm(checkpoint, { recursive: true, force: true })
-        await writing(statePath, 0, () => writeFile(statePath, `${JSON.stringify({ fingerprint })}\n`))
+        // Never through a link, nor into a pipe.
+        await writing(statePath, 0, async () => {
+          await rm(statePath, { force: true })
+          await writeFile(statePath, `${JSON.stringify({ fingerprint })}\n`, { flag: 'wx' })
+        })
       }
-      await writing(checkpoint, 0, () => mkdir(checkpoint, { recursive: true }))
+      if ((await kindOf(checkpoint)) === undefined) await makeDirectory(checkpoint)
     } catch (error) {
       await workspace.unlock()
       throw error
@@ -113,7 +135,8 @@ export class Workspace {
   /** Whether an earlier call finished the file, of `bytes` bytes. */
   async isFinished(name: string, bytes: number): Promise<boolean> {
     try {
-      return (await stat(join(this.checkpoint, name))).size === bytes
+      const status = await lstat(join(this.checkpoint, name))
+      return status.isFile() && status.size === bytes
     } catch (error) {
       if (isMissing(error)) return false
       throw error

@@ -1,4 +1,5 @@
 /** Links in a checkpoint: what a padded copy takes from where they lead, and what it leaves alone. */
+import { execFileSync } from 'node:child_process'
 import {
   cpSync,
   existsSync,
@@ -9,12 +10,13 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { padCheckpoint } from '../../src/index'
+import { loadModel, padCheckpoint } from '../../src/index'
 import { billfish } from '../support/cli'
 import { modelDirectory } from '../support/fixtures'
 
@@ -122,4 +124,67 @@ it('names the links on the command line', async () => {
   symlinkSync('/etc/passwd', join(source, 'vocab.txt'))
   const { stdout } = await billfish(['pad', source, output, '--multiple', '2', '--no-verify'])
   expect(stdout).toMatch(/Not copied +links that lead elsewhere: vocab\.txt\n/)
+})
+
+it.each<[string, (path: string) => void]>([
+  ['a file', (path) => writeFileSync(path, 'notes')],
+  ['a link to nothing', (path) => symlinkSync('nowhere', path)],
+  ['a link to an empty directory', (path) => symlinkSync(mkdtempSync(join(scratch, 'empty-')), path)],
+  ['a link to the checkpoint', (path) => symlinkSync(source, path)],
+])('does not take %s for its workspace', async (_, make) => {
+  make(`${output}.partial`)
+  const before = readdirSync(source)
+  await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
+    code: 'INVALID_OPTION',
+    message: expect.stringMatching(/\.partial is needed for unfinished files, but is no directory; remove it/),
+  })
+  expect(readdirSync(source)).toEqual(before)
+})
+
+it('writes its state neither through a link nor into a pipe, and no shard through a link', async () => {
+  const victim = outside('victim', '{"fingerprint":"x"}')
+  const partial = `${output}.partial`
+  mkdirSync(join(partial, 'checkpoint'), { recursive: true })
+  symlinkSync(victim, join(partial, 'state.json'))
+  symlinkSync(victim, join(partial, 'checkpoint', 'model-00001-of-00003.safetensors.unfinished'))
+  expect((await padCheckpoint(source, output, options)).written).toBe(true)
+  expect(readFileSync(victim, 'utf8')).toBe('{"fingerprint":"x"}')
+
+  const piped = `${output}-2`
+  mkdirSync(`${piped}.partial`)
+  execFileSync('mkfifo', [join(`${piped}.partial`, 'state.json')])
+  expect((await padCheckpoint(source, piped, options)).written).toBe(true)
+})
+
+it('opens no pipe in what may be an unfinished copy', async () => {
+  const partial = join(scratch, `pipe-${count}.partial`)
+  mkdirSync(partial)
+  execFileSync('mkfifo', [join(partial, 'state.json')])
+  await expect(loadModel(partial)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT' })
+})
+
+it('refuses at once what cannot be made, or has no room', async () => {
+  if (process.platform === 'linux') {
+    await expect(padCheckpoint(source, '/proc/out', options)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('/proc/out.partial cannot be written'),
+    })
+  }
+  writeFileSync(join(source, 'other.dat'), '')
+  truncateSync(join(source, 'other.dat'), 2 ** 43) // a hole, which takes no room
+  await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
+    code: 'OUT_OF_MEMORY',
+    message: expect.stringMatching(/bytes are to be written, but on the disk of .* are free/),
+  })
+})
+
+it('leaves out a file whose name is no UTF-8, and says so', async () => {
+  const name = Buffer.concat([Buffer.from(`${source}/bad`), Buffer.from([0xff]), Buffer.from('.txt')])
+  try {
+    writeFileSync(name, 'text')
+  } catch {
+    return // a file system that has no such names
+  }
+  const { leftOut, written } = await padCheckpoint(source, output, options)
+  expect({ leftOut, written }).toEqual({ leftOut: ['bad\ufffd.txt', 'golden.safetensors'], written: true })
 })
