@@ -6,10 +6,23 @@ import { createRequire } from 'node:module'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { exactMatch, perplexity } from './lib/accuracy.mjs'
+import { readArguments } from './lib/command-line.mjs'
 
 const require = createRequire(import.meta.url)
 
-export async function run(directories) {
+const usage = `npm run bench -- accuracy [DIRECTORY ...]
+  DIRECTORY    versions of the demo model (examples/demo-model)`
+
+export async function run(args) {
+  const directories = args.filter((word) => !word.startsWith('-'))
+  if (
+    readArguments(
+      usage,
+      args.filter((word) => word.startsWith('-')),
+      {},
+    ) === undefined
+  )
+    return
   const { loadModel } = require('../dist/index.js')
   const { loadTokenizer } = require('../dist/generation/tokenizer.js')
   const shipped = fileURLToPath(new URL('../examples/demo-model', import.meta.url))

@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
-import { parseArgs } from 'node:util'
+import { choice, count, readArguments } from './lib/command-line.mjs'
 import { cpuReport, wasQuiet } from './lib/cpu-report.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
@@ -34,13 +34,6 @@ const usage = `npm run bench -- cpu [options]
 
 /** Token ids without a pattern that a cache or predictor could use. */
 const tokenIds = (count, vocab) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919) % (vocab - 300)))
-
-/** An option that counts something. */
-function count(name, text) {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} must be a positive whole number, not '${text}'`)
-  return value
-}
 
 /** llama.cpp's package, installed on first use into its own folder: it is no part of billfish's own installation. */
 function installPeers() {
@@ -144,22 +137,17 @@ function commonPrefix(a, b) {
 
 /** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-cpu.json. */
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      rounds: { type: 'string', default: '5' },
-      loads: { type: 'string', default: '3' },
-      layers: { type: 'string', default: String(defaultShape.layers) },
-      dtype: { type: 'string', default: 'auto' },
-      models: { type: 'string', default: defaultFolder },
-      alone: { type: 'boolean', default: false },
-      'ik-llama-bench': { type: 'string' },
-      help: { type: 'boolean', default: false },
-    },
+  const options = readArguments(usage, args, {
+    rounds: count(5),
+    loads: count(3),
+    layers: count(defaultShape.layers),
+    dtype: choice('auto', ['auto', 'float32', 'float16', 'bfloat16']),
+    models: { type: 'string', default: defaultFolder },
+    alone: { type: 'boolean', default: false },
+    'ik-llama-bench': { type: 'string' },
   })
-  if (values.help) return console.log(usage)
-  const options = { ...values, rounds: count('rounds', values.rounds), loads: count('loads', values.loads) }
-  const shape = { ...defaultShape, layers: count('layers', values.layers) }
+  if (options === undefined) return
+  const shape = { ...defaultShape, layers: options.layers }
   const programs = contestants(options, shape)
   const [billfish, llama] = programs
   const tokens = { prefill: promptTokens, prompt: shortPrompt, decode: decodeTokens }

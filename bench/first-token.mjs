@@ -2,9 +2,9 @@
  * `npm run bench -- first-token`: how long a short request waits for its first token: chat template, tokenizer, prefill
  * and sampling. The first request after loading stands by itself. With `--against CLONE`, another built clone takes turns.
  */
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { count, readArguments, UsageError } from './lib/command-line.mjs'
 import { busyCores, commitOf, machine, repository } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { summary, table } from './lib/statistics.mjs'
@@ -36,18 +36,17 @@ async function measure(clone, { model, calls }) {
 
 /** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-first-token.json. */
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string', default: demoModel },
-      calls: { type: 'string', default: '200' },
-      rounds: { type: 'string', default: '5' },
-      against: { type: 'string' },
-      help: { type: 'boolean', default: false },
-    },
+  const values = readArguments(usage, args, {
+    model: { type: 'string', default: demoModel },
+    calls: count(200),
+    rounds: count(5),
+    against: { type: 'string' },
   })
-  if (values.help) return console.log(usage)
-  const options = { model: values.model, calls: Number(values.calls), rounds: Number(values.rounds) }
+  if (values === undefined) return
+  if (values.against && !existsSync(join(values.against, 'dist', 'index.js'))) {
+    throw new UsageError(`--against ${values.against}: no clone of billfish that is built (npm run setup) is there.`)
+  }
+  const options = { model: values.model, calls: values.calls, rounds: values.rounds }
   const clones = [repository, ...(values.against ? [resolve(values.against)] : [])].map((path) => ({
     name: `commit ${commitOf(path).slice(0, 10)}`,
     path,

@@ -1,3 +1,5 @@
+import { Failure, UsageError } from './lib/command-line.mjs'
+
 /** `npm run bench -- <name> [options]`: runs one benchmark, each a file beside this one with a `run(arguments)`. */
 const benchmarks = {
   cpu: './cpu.mjs',
@@ -9,10 +11,20 @@ const benchmarks = {
 }
 
 const [name, ...rest] = process.argv.slice(2)
-if (!Object.hasOwn(benchmarks, name ?? '')) {
-  const asked = name === undefined ? 'no benchmark named' : `no benchmark '${name}'`
-  console.error(`${asked}; there is: ${Object.keys(benchmarks).join(', ')}\nusage: npm run bench -- cpu [--rounds 5]`)
-  process.exit(2)
+const usage = `usage: npm run bench -- cpu [--rounds 5]\n--help behind a benchmark's name tells its options; there is: ${Object.keys(benchmarks).join(', ')}`
+if (name === '--help') {
+  console.log(usage)
+} else if (!Object.hasOwn(benchmarks, name ?? '')) {
+  console.error(`${name === undefined ? 'No benchmark is named' : `There is no benchmark '${name}'`}.\n${usage}`)
+  process.exitCode = 2
+} else {
+  try {
+    const { run } = await import(benchmarks[name])
+    await run(rest)
+  } catch (error) {
+    // What is wrong with the command line, or with a model that it names, is nothing of the program's.
+    if (!(error instanceof Failure) && error?.name !== 'BillfishError') throw error
+    console.error(`${name}: ${error.message}`)
+    process.exitCode = error instanceof UsageError ? 2 : 1
+  }
 }
-const { run } = await import(benchmarks[name])
-await run(rest)

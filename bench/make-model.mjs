@@ -71,6 +71,11 @@ if (process.argv[1] === import.meta.filename) {
     console.error(`${error.message}\nOptions are ${names.join(', ')}; numbers all of them, but for --out and --gguf.`)
     process.exit(2)
   }
+  for (const [name, text] of Object.entries(values)) {
+    if (name === 'out' || name === 'gguf' || /^[1-9]\d{0,8}$/.test(text)) continue
+    console.error(`--${name} is '${text}', but must be a whole number of at least 1.`)
+    process.exit(2)
+  }
   const shape = { ...defaultShape }
   for (const name of ['hidden', 'layers', 'heads', 'kv-heads', 'intermediate', 'vocab']) {
     if (values[name] !== undefined) shape[name === 'kv-heads' ? 'kvHeads' : name] = Number(values[name])

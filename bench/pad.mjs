@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { count, readArguments, UsageError, words } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
 import { writeBf16Layers, writeGptqLayers, writeHollowModel } from './lib/pad-checkpoints.mjs'
 import { pad, padAndKill } from './lib/padding-process.mjs'
@@ -138,36 +138,33 @@ function sentences(format, { result, verifiedCpu, killed, planned }) {
 }
 
 export async function run(argv) {
-  const { values } = parseArgs({
-    args: argv,
-    options: {
-      formats: { type: 'string', default: 'bf16,gptq,demo' },
-      layers: { type: 'string', default: '2' },
-      rounds: { type: 'string', default: '3' },
-      kills: { type: 'string', default: '4' },
-      interleave: { type: 'boolean', default: false },
-      folder: { type: 'string', default: tmpdir() },
-      json: { type: 'string' },
-      help: { type: 'boolean' },
-    },
+  const values = readArguments(usage, argv, {
+    formats: words('bf16,gptq,demo', Object.keys(formats)),
+    layers: count(2),
+    rounds: count(3),
+    kills: count(4, 0),
+    interleave: { type: 'boolean', default: false },
+    folder: { type: 'string', default: tmpdir() },
+    json: { type: 'string' },
   })
-  if (values.help) return console.log(usage)
+  if (values === undefined) return
+  if (!existsSync(values.folder)) throw new UsageError(`--folder ${values.folder} does not exist.`)
   const heading = ['', 'files', 'cp', 'cp + sync', 'padding', 'ratio', 'cpu', 'verification', 'cpu', 'peak memory']
   const rows = [heading]
   const texts = []
   const report = { machine: machine(), busyCores: await busyCores(), formats: {} }
-  for (const format of values.formats.split(',')) {
+  for (const format of values.formats) {
     const { make, layers, directory, parallelSizes, isHuge } = formats[format]
     const options = { parallelSizes, placement: values.interleave ? 'interleaved' : 'tail' }
     const folder = mkdtempSync(join(values.folder, 'billfish-pad-'))
     const source = directory ?? join(folder, 'source')
     const target = join(folder, 'target')
     try {
-      make?.(source, layers * Number(values.layers))
-      const all = measure(source, target, options, Number(values.rounds))
-      if (Number(values.kills) > 0) {
+      make?.(source, layers * values.layers)
+      const all = measure(source, target, options, values.rounds)
+      if (values.kills > 0) {
         const span = all.padded.median + all.verified.median
-        all.killed = await killed(source, join(folder, 'killed'), target, options, span, Number(values.kills))
+        all.killed = await killed(source, join(folder, 'killed'), target, options, span, values.kills)
       }
       if (isHuge) all.planned = planned(folder, format, options)
       report.formats[format] = all

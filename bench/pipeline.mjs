@@ -4,8 +4,8 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { parseArgs } from 'node:util'
 import { layerSplit, loadModel } from '../dist/index.mjs'
+import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
 import { defaultShape } from './lib/random-qwen2.mjs'
 import { summary, table } from './lib/statistics.mjs'
@@ -99,20 +99,16 @@ const percents = (parts) => parts.map((part) => `${(100 * part).toFixed(0)}`.pad
 
 /** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-pipeline.json. */
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      tokens: { type: 'string', default: '64' },
-      rounds: { type: 'string', default: '3' },
-      layers: { type: 'string', default: String(defaultShape.layers) },
-      models: { type: 'string', default: defaultFolder },
-      traces: { type: 'string' },
-      help: { type: 'boolean', default: false },
-    },
+  const values = readArguments(usage, args, {
+    tokens: count(64),
+    rounds: count(3),
+    layers: count(defaultShape.layers),
+    models: { type: 'string', default: defaultFolder },
+    traces: { type: 'string' },
   })
-  if (values.help) return console.log(usage)
-  const options = { tokens: Number(values.tokens), rounds: Number(values.rounds), traces: values.traces }
-  const shape = { ...defaultShape, layers: Number(values.layers) }
+  if (values === undefined) return
+  const options = { tokens: values.tokens, rounds: values.rounds, traces: values.traces }
+  const shape = { ...defaultShape, layers: values.layers }
   const directory = gptqModel(values.models, shape)
   const busy = [await busyCores()]
   const results = []

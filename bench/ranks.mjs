@@ -4,8 +4,8 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/index.mjs'
+import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
 import { defaultShape } from './lib/random-qwen2.mjs'
 import { summary, table } from './lib/statistics.mjs'
@@ -40,23 +40,19 @@ async function measure(model, { prompt, tokens }, round) {
 
 /** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-ranks.json. */
 export async function run(args) {
-  const { values } = parseArgs({
-    args,
-    options: {
-      prompt: { type: 'string', default: '512' },
-      tokens: { type: 'string', default: '64' },
-      rounds: { type: 'string', default: '5' },
-      layers: { type: 'string', default: String(defaultShape.layers) },
-      models: { type: 'string', default: defaultFolder },
-      help: { type: 'boolean', default: false },
-    },
+  const values = readArguments(usage, args, {
+    prompt: count(512),
+    tokens: count(64),
+    rounds: count(5),
+    layers: count(defaultShape.layers),
+    models: { type: 'string', default: defaultFolder },
   })
-  if (values.help) return console.log(usage)
-  const options = { prompt: Number(values.prompt), tokens: Number(values.tokens), rounds: Number(values.rounds) }
+  if (values === undefined) return
+  const options = { prompt: values.prompt, tokens: values.tokens, rounds: values.rounds }
   const busy = [await busyCores()]
   const kinds = []
   for (const [width, intermediate] of Object.entries(widths)) {
-    const directory = gptqModel(values.models, { ...defaultShape, layers: Number(values.layers), intermediate })
+    const directory = gptqModel(values.models, { ...defaultShape, layers: values.layers, intermediate })
     for (const [placement, where] of Object.entries(placements)) {
       const model = await loadModel(directory, { ...where, maxModelLength: 1024, maxSequences: 1 })
       await measure(model, options, options.rounds) // warm-up

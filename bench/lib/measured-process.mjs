@@ -7,8 +7,10 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Failure } from './command-line.mjs'
 
 /** Bytes of a field of /proc/self/status, e.g. VmHWM, the highest resident set so far. */
 function statusBytes(status, field) {
@@ -54,7 +56,8 @@ export function answerRequests(methods) {
     try {
       process.send({ result: await all[method](options) })
     } catch (error) {
-      process.send({ error: error.stack ?? String(error) })
+      const known = error?.name === 'BillfishError' && error.code !== 'INTERNAL'
+      process.send({ error: known ? error.message : (error.stack ?? String(error)) })
     }
   })
   process.on('disconnect', () => process.exit())
@@ -79,7 +82,7 @@ export class MeasuredProcess {
     try {
       this.#child.send({ method, options })
       const [answer] = await once(this.#child, 'message', { signal: ended.signal })
-      if (answer.error) throw new Error(`${this.#file}: ${method}: ${answer.error}`)
+      if (answer.error) throw new Failure(`${basename(this.#file)}: ${method}: ${answer.error}`)
       return answer.result
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error
