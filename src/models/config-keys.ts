@@ -3,6 +3,7 @@
  * PreTrainedConfig, of Qwen v1's QWenConfig, and those by which related architectures compute something else.
  * docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
  */
+import type { RawConfig } from '../checkpoint/types'
 import type { ConfigReader } from './config-reader'
 
 /**
@@ -197,4 +198,18 @@ export function checkConfigKeys(config: ConfigReader): void {
     if (value === null ? key === 'is_causal' : !known.isNeutral?.(value, config))
       throw config.unsupported(key, known.note)
   }
+}
+
+/**
+ * Keys of which nothing is known, and Qwen v1's where the model is another, with values that may have an effect. In
+ * transformers, too, they change nothing; but who wrote them may have thought otherwise. What is said of images
+ * goes with the parts that are left out.
+ */
+export function unknownKeys(config: RawConfig): string[] {
+  const isKnown = (key: string) => {
+    const known = Object.hasOwn(modelConfigKeys, key) ? modelConfigKeys[key] : undefined
+    return known !== undefined && (config.model_type === 'qwen' || !known.note.startsWith('Qwen v1:'))
+  }
+  const entries = Object.entries(config).filter(([key, value]) => value !== null && !isEmpty(value) && !isKnown(key))
+  return entries.map(([key]) => key).filter((key) => !/^_|^(vision|image|video|audio)_/.test(key))
 }

@@ -1,3 +1,4 @@
+import { shown } from '../checkpoint/invalid'
 import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, sizeLimits } from './architecture'
 import type { ConfigReader } from './config-reader'
@@ -145,7 +146,11 @@ export function headDimOf(config: ConfigReader): number {
 export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer: number): (layer: number) => number {
   const types = layerTypes(config)
   const none = config.raw.sliding_window
-  if (!enabled || none == null || none === 0 || none === -1) return () => 0
+  if (!enabled || none == null || none === 0 || none === -1) {
+    if (!types?.includes('sliding_attention')) return () => 0
+    const reason = enabled ? `sliding_window is ${shown(none)}` : 'use_sliding_window is not true'
+    throw config.wrong('layer_types', `without sliding_attention, as ${reason}`)
+  }
   const window = config.count('sliding_window')
   if (types) return (layer) => (types[layer] === 'sliding_attention' ? window : 0)
   return (layer) => (layer >= firstLayer ? window : 0)

@@ -6,7 +6,7 @@ import { BillfishError } from '../errors'
 import type { WeightSpec } from '../native/weights'
 import { unsupportedConfig } from '../quantization/unsupported'
 import type { Architecture, Model } from './architecture'
-import { checkConfigKeys } from './config-keys'
+import { checkConfigKeys, unknownKeys } from './config-keys'
 import { ConfigReader } from './config-reader'
 import type { StoredFacts, WeightSource } from './graph'
 import { llama } from './llama'
@@ -63,6 +63,12 @@ export function noticesOf({ directory, config, notices: ofFiles }: Checkpoint): 
       `${where}: model_type ${partOf} is a vision-language model, of which the language model (${text.model_type}) is ` +
         'read, for text alone; what else is stored, such as a vision tower, is left out.',
     )
+  }
+  const unknown = modelTypes.includes(text.model_type as string) ? unknownKeys(text) : []
+  if (unknown.length > 0) {
+    const named = unknown.slice(0, 8).map(quoted).join(', ')
+    const more = unknown.length > 8 ? ` and ${unknown.length - 8} more` : ''
+    notices.push(`${where}: keys that billfish does not know are not heeded: ${named}${more}.`)
   }
   const code = modelCode(config.auto_map)
   if (code !== undefined && text.model_type !== 'qwen') {

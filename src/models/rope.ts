@@ -101,7 +101,14 @@ function refuseRopePerLayer(config: ConfigReader, scaling: ConfigReader | undefi
 }
 
 function scaledRope(scaling: ConfigReader, base: number, dim: number, config: ConfigReader): Rope {
-  const type = scaling.raw.rope_type ?? scaling.raw.type ?? 'default'
+  const { rope_type, type: olderType, factor } = scaling.raw
+  if (rope_type == null && olderType == null && factor != null && factor !== 1) {
+    throw scaling.wrong(
+      'rope_type',
+      `there, as factor ${shown(factor)} means nothing without it: linear, dynamic, llama3 or yarn`,
+    )
+  }
+  const type = rope_type ?? olderType ?? 'default'
   const maxPositions = config.count('max_position_embeddings', 2048)
   // Some configs have it beside the section; transformers lets that one win.
   const trainedLength = config.count(

@@ -79,8 +79,9 @@ function readScheme(where: string, value: unknown): Scheme | string {
   const type = weights.string('type') ?? 'int'
   if (type !== 'int') return `compressed-tensors with weights of type ${named(type)}`
   if (bits === undefined || bits < 1 || bits > 8) throw weights.invalid('num_bits', bits, '4 or 8')
-  if (fields.get('input_activations') !== undefined) {
-    const activations = fields.object('input_activations') ?? {}
+  for (const key of ['input_activations', 'output_activations']) {
+    if (fields.get(key) === undefined) continue
+    const activations = fields.object(key) ?? {}
     return `compressed-tensors ${FORMAT} with quantised activations (W${bits}A${shown(activations.num_bits)})`
   }
   if (bits !== 4 && bits !== 8) return `compressed-tensors ${FORMAT} with ${bits} bits`
@@ -186,6 +187,7 @@ export function compressedTensorsLinear(
   const groups = scales.shape[1] ?? 0
   table.checkShape(scales, [out, groups], reason)
 
+  refuseLooseZeros(table, name)
   const zeros = table.find(`${name}.weight_zero_point`, ['I32'])
   const symmetric = zeros === undefined
   if (zeros !== undefined) table.checkShape(zeros, [Math.ceil((out * bits) / 32), groups], reason)
@@ -218,6 +220,16 @@ export function compressedTensorsLinear(
     storedShape,
     bias,
   }
+}
+
+/** Older versions did not pack zero points. */
+function refuseLooseZeros(table: TensorTable, name: string): void {
+  const zeros = table.tensors.get(`${name}.weight_zero_point`)
+  if (zeros?.dtype !== 'I8') return
+  throw unsupportedFormat(
+    `${name} is stored (tensor ${table.describe(zeros)})`,
+    `compressed-tensors ${FORMAT} with zero points that are not packed, as older versions wrote them`,
+  )
 }
 
 /** What is missing cannot be followed: a config none of whose schemes does without it means a file that is not whole. */

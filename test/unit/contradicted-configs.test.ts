@@ -102,8 +102,12 @@ test('act-order that the config denies is cut for ranks, too', async () => {
 })
 
 /** The fixture with other tensors; null leaves one out. */
-function withTensors(name: string, change: (name: string, tensor: StoredTensor) => StoredTensor | null): string {
-  const tensors: Record<string, StoredTensor> = {}
+function withTensors(
+  name: string,
+  change: (name: string, tensor: StoredTensor) => StoredTensor | null,
+  more: Readonly<Record<string, StoredTensor>> = {},
+): string {
+  const tensors: Record<string, StoredTensor> = { ...more }
   for (const file of readdirSync(modelDirectory(name))) {
     if (!file.endsWith('.safetensors') || file === 'golden.safetensors') continue
     for (const [key, tensor] of readSafetensors(join(modelDirectory(name), file))) {
@@ -156,6 +160,29 @@ test('zero points and group indices that no model has are not read through', asy
       message: expect.stringMatching(/a\.(g_idx|qzeros)".* has 549755813888 bytes, but at most/),
     })
   }
+})
+
+test('what compressed-tensors says of activations, or stores in another way, is refused by name', async () => {
+  const name = 'qwen2-ct-w4a16'
+  const quantised = withQuantization(name, (quantization) => {
+    const groups = Object.entries(quantization.config_groups as Record<string, Json>)
+    const config_groups = Object.fromEntries(
+      groups.map(([key, group]) => [key, { ...group, output_activations: { num_bits: 8 } }]),
+    )
+    return { ...quantization, config_groups }
+  })
+  await expect(logitsOf(quantised)).rejects.toMatchObject({
+    code: 'UNSUPPORTED_MODEL',
+    message: expect.stringContaining('quantised activations (W4A8)'),
+  })
+  const key = 'model.layers.0.mlp.up_proj'
+  const loose = withTensors(name, (_, tensor) => tensor, {
+    [`${key}.weight_zero_point`]: { dtype: 'I8', shape: [384, 1], data: Buffer.alloc(384) },
+  })
+  await expect(logitsOf(loose)).rejects.toMatchObject({
+    code: 'UNSUPPORTED_MODEL',
+    message: expect.stringMatching(/weight_zero_point".*zero points that are not packed/),
+  })
 })
 
 test('zero points of v2 in a symmetric file of v1, and files without zero points or group index', async () => {
