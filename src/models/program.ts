@@ -3,6 +3,7 @@
  * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
  * side checks both before it runs a program (binding/engine/program.cc).
  */
+import type { Steps } from '../checkpoint/slices'
 import type { OperatorSpec, PlaceSpec, ProgramSpec, ValueId, ValueSpec } from '../native/addon'
 import { computesOn } from '../native/device-kind'
 
@@ -93,18 +94,24 @@ const rowAlignment = 64
 /** Where a value lies that no operator writes. */
 const nowhere: PlaceSpec = { offset: 0, stride: 0 }
 
+/** Operators that are looked at between two yields. */
+const SLICE_OPERATORS = 1000
+
 /** Gives every value a place; a place is used again once its value is dead. */
-export function planBuffers(
+export function* planBuffers(
   { values, operators, input, output }: Pick<ProgramSpec, 'values' | 'operators' | 'input' | 'output'>,
   bytes: ValueBytes,
-): BufferPlan {
+): Steps<BufferPlan> {
   const base = (id: ValueId) => values[id]?.view?.of ?? id
-  const steps = operators.map((operator) => {
-    const { reads, writes } = operands(operator)
-    return { writes, used: [...reads, ...writes].map(base) }
-  })
   const lastUse: number[] = [] // of each value, the number of its last operator
-  for (const [i, { used }] of steps.entries()) for (const id of used) lastUse[id] = i
+  const uses = [] // what each operator writes, and all values that it has to do with
+  for (const [i, operator] of operators.entries()) {
+    const { reads, writes } = operands(operator)
+    const used = [...reads, ...writes].map(base)
+    for (const id of used) lastUse[id] = i
+    uses.push({ writes, used })
+    if (i % SLICE_OPERATORS === SLICE_OPERATORS - 1) yield
+  }
   lastUse[base(output)] = operators.length
 
   const arenas = { tokens: new Arena(), logits: new Arena() }
@@ -115,12 +122,13 @@ export function planBuffers(
     places[id] = { offset: arenas[rows].take(stride), stride }
   }
   if (input !== undefined) place(input)
-  for (const [i, { writes, used }] of steps.entries()) {
+  for (const [i, { writes, used }] of uses.entries()) {
     for (const id of writes) place(id)
     for (const [at, id] of used.entries()) {
       if (lastUse[id] !== i || used.indexOf(id) !== at) continue
       arenas[(values[id] as ValueSpec).rows].give(places[id] as PlaceSpec)
     }
+    if (i % SLICE_OPERATORS === SLICE_OPERATORS - 1) yield
   }
   for (const [id, value] of values.entries()) {
     if (value.view) places[id] = places[value.view.of] as PlaceSpec

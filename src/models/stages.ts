@@ -45,12 +45,27 @@ export function* traceRanks(
 ): Steps<StageSpec[]> {
   const stages: StageSpec[] = []
   for (const [index, device] of devicesOfGroup(group, ranks).entries()) {
-    const stage = stageOn(yield* trace(model, source, modules, new Rank(index, ranks)), device)
-    yield
-    checkDeviceLimits(stage)
-    stages.push(stage)
+    stages.push(yield* traceRank(model, source, { device, modules }, new Rank(index, ranks)))
   }
   return stages
+}
+
+/**
+ * Traces what one rank of a stage computes, on its own device.
+ * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
+ */
+export function* traceRank(
+  model: Model,
+  source: WeightSource,
+  { device, modules }: StageModules,
+  rank: Rank,
+): Steps<StageSpec> {
+  const traced = yield* trace(model, source, modules, rank)
+  yield
+  const stage = yield* stageOn(traced, device)
+  yield
+  checkDeviceLimits(stage)
+  return stage
 }
 
 /** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or all on the same one. */
@@ -68,10 +83,8 @@ export function devicesOfGroup(group: string, ranks: number): string[] {
  * Traces the program of a few modules, as one stage on one device.
  * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
  */
-export function traceStage(model: Model, source: WeightSource, { device, modules }: StageModules): StageSpec {
-  const stage = stageOn(atOnce(trace(model, source, modules, Rank.only)), device)
-  checkDeviceLimits(stage)
-  return stage
+export function traceStage(model: Model, source: WeightSource, stage: StageModules): StageSpec {
+  return atOnce(traceRank(model, source, stage, Rank.only))
 }
 
 /** What a stage computes, on whatever device. */
@@ -111,8 +124,8 @@ export function* trace(model: Model, source: WeightSource, modules: readonly str
 }
 
 /** The stage with its values at their places on a device. */
-export function stageOn({ rank, program, weights }: TracedStage, device: string): StageSpec {
-  return { device, rank, program: { ...program, ...planBuffers(program, valueBytes(device)) }, weights }
+export function* stageOn({ rank, program, weights }: TracedStage, device: string): Steps<StageSpec> {
+  return { device, rank, program: { ...program, ...(yield* planBuffers(program, valueBytes(device))) }, weights }
 }
 
 function required<T>(value: T | undefined): T {

@@ -51,6 +51,7 @@ export function* fitsWithin(
   costOf: CostOf,
   leastMemory = unknown,
 ): Steps<boolean> {
+  yield // a search may call this some hundred times, each of which looks at little
   const reached = new Uint8Array(items + 1) // by the devices so far
   reached[0] = 1
   let last = 0

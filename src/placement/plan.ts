@@ -2,7 +2,8 @@ import type { Steps } from '../checkpoint/slices'
 import type { ModelLimits } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { modulesOf, stagesOf, traceRanks } from '../models/stages'
+import { Rank } from '../models/rank'
+import { devicesOfGroup, modulesOf, stagesOf, traceRank } from '../models/stages'
 import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
 
 /** A device that a plan may use. */
@@ -54,10 +55,9 @@ export function* planStages(
   const begun = new Set<string>()
   const ranks = limits.tensorParallelSize
   const stages: PlannedStage[] = []
-  for (const stage of stagesOf(modulesOf(model), deviceOf)) {
-    const { modules } = stage
-    for (const traced of yield* traceRanks(model, source, stage, ranks)) {
-      const { device, rank } = traced
+  for (const { device: group, modules } of stagesOf(modulesOf(model), deviceOf)) {
+    for (const [rank, device] of devicesOfGroup(group, ranks).entries()) {
+      const traced = yield* traceRank(model, source, { device, modules }, new Rank(rank, ranks))
       const memory = stageMemory(traced, limits)
       const overhead = begun.has(device) ? 0 : overheadOn(device)
       begun.add(device)

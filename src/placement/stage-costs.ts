@@ -241,7 +241,7 @@ class StageCosts implements Costs {
     const onKinds = this.placed.get(stage) ?? new Map<string, StageSpec>()
     this.placed.set(stage, onKinds)
     const kind = kindOf(device)
-    const placed = onKinds.get(kind) ?? stageOn(stage, device)
+    const placed = onKinds.get(kind) ?? atOnce(stageOn(stage, device))
     onKinds.set(kind, placed)
     return { ...placed, device }
   }

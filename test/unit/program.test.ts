@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { fuse, operands, planBuffers, valueBytes } from '../../src/models/program'
+import { atOnce } from '../../src/checkpoint/slices'
+import { fuse, operands, planBuffers as planningBuffers, valueBytes } from '../../src/models/program'
 import type { OperatorSpec, PlaceSpec, ValueSpec } from '../../src/native/addon'
 
 const value = (width: number, rows: ValueSpec['rows'] = 'tokens'): ValueSpec => ({ width, rows, class: 'activation' })
@@ -52,6 +53,8 @@ describe('fuse', () => {
 })
 
 describe('planBuffers', () => {
+  const planBuffers = (...args: Parameters<typeof planningBuffers>) => atOnce(planningBuffers(...args))
+
   // A generator of its own, so that a failure can be repeated.
   function random(seed: number) {
     let state = seed
