@@ -4,6 +4,8 @@ import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
 import { hasFlags, splitByFlags } from './added-token-flags'
 import { tokenizersLibrary } from './libraries'
+import { heedNormalizers } from './normalizers'
+import { heedPreTokenizers } from './pre-tokenizers'
 import type { Encode } from './types'
 import { type AddedToken, MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
 
@@ -35,8 +37,11 @@ export async function libraryEncoder(
   } catch (error) {
     throw invalidCheckpoint(`${path} cannot be read: ${bounded((error as Error).message)}`, error)
   }
+  // The library has unknown words of the other models, but not of this one.
+  const unknownId = json.model.type === 'WordLevel' ? tables.ids.get(json.model.unk_token as string) : undefined
   return (text, { addSpecialTokens = true } = {}) => {
     const { ids, tokens } = encode(tokenizer, text, addSpecialTokens, path)
+    if (unknownId !== undefined) return ids.map((id: number | undefined) => id ?? unknownId)
     const unknown = ids.indexOf(undefined as unknown as number)
     if (unknown >= 0) throw invalidCheckpoint(`${path} has no id for ${shown(tokens[unknown])}, which this text needs`)
     return ids
@@ -79,11 +84,11 @@ async function construct(
   if (model.type !== 'BPE') {
     const vocab = model.vocab instanceof Map ? Object.fromEntries(model.vocab) : model.vocab
     const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab } }, settings)
-    heedAddedTokenFlags(tokenizer, json.added_tokens)
+    heedParts(tokenizer, parts, json.added_tokens)
     return tokenizer
   }
   const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab: {}, merges: [] } }, settings)
-  heedAddedTokenFlags(tokenizer, json.added_tokens)
+  heedParts(tokenizer, parts, json.added_tokens)
   tokenizer.model.tokens_to_ids = tables.ids
   tokenizer.model.vocab = tables.tokens
   tokenizer.model.unk_token_id = tables.ids.get(model.unk_token as string)
@@ -96,6 +101,17 @@ async function construct(
     throw new BillfishError('INVALID_OPTION', `${what}; at most ${LONGEST_WORD} can be encoded. Shorten it.`)
   }
   return tokenizer
+}
+
+/** Lets the library do as Hugging Face's tokenizers in Rust, for which the files are made. */
+function heedParts(
+  tokenizer: LibraryTokenizer,
+  parts: { readonly normalizer: unknown; readonly pre_tokenizer: unknown },
+  addedTokens: readonly AddedToken[],
+): void {
+  heedAddedTokenFlags(tokenizer, addedTokens)
+  heedNormalizers(tokenizer.normalizer, parts.normalizer)
+  heedPreTokenizers(tokenizer.pre_tokenizer, parts.pre_tokenizer)
 }
 
 interface Splitting {

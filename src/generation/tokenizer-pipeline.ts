@@ -156,6 +156,12 @@ class Examination {
       return { growth: longest, linear: false }
     }
     if (model.type !== 'BPE') return { growth: 1 + affixes, linear: false }
+    if (affix('continuing_subword_prefix') > 0) {
+      throw this.invalid(
+        `a BPE model with the continuing_subword_prefix ${shown(model.continuing_subword_prefix)} cannot be encoded with: ` +
+          'its words would be split into other tokens',
+      )
+    }
     return { growth: 1 + affixes, linear: affixes <= MAX_LINEAR_AFFIX_LENGTH }
   }
 
