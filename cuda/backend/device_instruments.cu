@@ -34,7 +34,7 @@ class DeviceInstruments final : public Instruments {
   void wait() override { stream_.synchronize(); }
 
   std::vector<double> seconds(int runs, const std::function<void()>& queue) override {
-    const Graph graph = recorded(queue);
+    const Graph graph = stream_.capture(queue);
     Event start(device_, true), end(device_, true);
     std::vector<double> times;
     for (int run = -1; run < runs; ++run) {  // a graph's first launch brings it to the device
@@ -61,17 +61,6 @@ class DeviceInstruments final : public Instruments {
   }
 
  private:
-  Graph recorded(const std::function<void()>& queue) {
-    stream_.begin_capture();
-    try {
-      queue();
-    } catch (...) {
-      stream_.end_capture();
-      throw;
-    }
-    return stream_.end_capture();
-  }
-
   Stream& stream_;
   Device& device_;
   MatrixLibrary* library_;

@@ -93,14 +93,7 @@ bool RecordedSteps::record(Stream& stream, Part& part, const std::function<void(
 // A graph that cannot be launched has done nothing: CUDA takes the memory for it, and finds what the device cannot do,
 // no sooner than that.
 Graph RecordedSteps::capture_and_launch(Stream& stream, const std::function<void()>& operators) {
-  stream.begin_capture();
-  try {
-    operators();
-  } catch (...) {
-    stream.abandon_capture();
-    throw;
-  }
-  Graph graph = stream.end_capture();
+  Graph graph = stream.capture(operators);
   stream.launch(graph);
   return graph;
 }

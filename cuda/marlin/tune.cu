@@ -167,9 +167,9 @@ class Tuner {
   double microseconds(const std::function<void(size_t)>& queue) {
     queue(0);  // what is done once a kernel, such as asking for shared memory
     stream_.synchronize();
-    stream_.begin_capture();
-    for (int turn = 0; turn < options_.launches; ++turn) queue(static_cast<size_t>(turn));
-    const Graph graph = stream_.end_capture();
+    const Graph graph = stream_.capture([&] {
+      for (int turn = 0; turn < options_.launches; ++turn) queue(static_cast<size_t>(turn));
+    });
     Event start(device_, true), end(device_, true);
     std::vector<double> times;
     for (int run = -1; run < options_.runs; ++run) {  // a graph's first launch brings it to the device

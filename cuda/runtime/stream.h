@@ -81,11 +81,22 @@ class Stream {
   // Waits on the host for all that was queued; throws what failed.
   void synchronize();
 
-  // Between the two, calls are recorded and not run. The same thread makes all of them; neither waits on the host or
-  // for events nor copies of unpinned memory nor allocations may be among them.
+  // What `queue` calls on this stream, recorded and not run. Neither waits on the host or for events nor copies of
+  // unpinned memory nor allocations may be among it. Where one of its calls fails, what that one threw is told.
+  template <class Queue>
+  Graph capture(const Queue& queue) {
+    begin_capture();
+    try {
+      queue();
+    } catch (...) {
+      abandon_capture();
+      throw;
+    }
+    return end_capture();
+  }
+  // The steps of capture(), all on one thread.
   void begin_capture();
   Graph end_capture();
-  // Instead of end_capture(), when a call in between has failed: what that one threw is what is told.
   void abandon_capture() noexcept;
   // A graph may go while it runs, and is not launched while another is captured.
   void launch(const Graph& graph);

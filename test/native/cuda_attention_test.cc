@@ -379,9 +379,7 @@ TEST(cuda_attention_in_a_recorded_graph) {
   const std::vector<int32_t> provided = fixture.batch().provide_for_more();
   CHECK(provided == (std::vector<int32_t>{8, 0, 1}));
   stream.synchronize();
-  stream.begin_capture();
-  fixture.write_and_attend(2, queries, keys, values, out);
-  const Graph graph = stream.end_capture();
+  const Graph graph = stream.capture([&] { fixture.write_and_attend(2, queries, keys, values, out); });
   for (const auto& parts : {std::vector<Part>{{450, 1}, {20, 1}}, std::vector<Part>{{451, 1}, {21, 1}}}) {
     const Batch batch = make_batch(parts, fixture.tables());
     fixture.batch().upload(stream, batch);

@@ -310,9 +310,7 @@ TEST(cuda_rope_tables_are_recorded_for_every_batch) {
     wanted.push_back(table());
   }
   CHECK(wanted[0] != wanted[1]);
-  stream.begin_capture();
-  device.make_rope_tables(stream);
-  const Graph graph = stream.end_capture();
+  const Graph graph = stream.capture([&] { device.make_rope_tables(stream); });
   for (const int turn : {0, 1, 0}) {
     device.upload(stream, batches[turn], 4);
     stream.launch(graph);

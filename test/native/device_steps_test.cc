@@ -2,6 +2,7 @@
 // events, recorded steps, and what fails or ends half-way. BILLFISH_EMULATOR_SCHEDULE=reversed and random:SEED run the
 // devices sooner.
 #include <cstdlib>
+#include <functional>
 #include <future>
 
 #include "backend/recorded_steps.h"
@@ -197,18 +198,42 @@ TEST(device_steps_are_recorded_for_few_numbers_of_rows) {
   CHECK(steps.rows_for(5, 7) == 7);
 }
 
-TEST(device_steps_run_as_they_are_where_one_cannot_be_recorded) {
-  Stream stream(Device::at(0));
-  const DeviceMemory memory(Device::at(0), sizeof(int32_t));
+namespace {
+
+// A step whose one operator writes how often it has been called.
+struct CountedSteps {
+  Stream stream{Device::at(0)};
+  DeviceMemory memory{Device::at(0), 64};
   RecordedSteps steps;
-  int32_t calls = 0;
-  const auto run = [&] {
-    steps.begin({1});
+  uint8_t calls = 0;
+
+  // `more` runs within the operator. Returns what is in memory afterwards.
+  uint8_t run(
+      const std::function<void()>& more = [] {}, int32_t key = 1) {
+    steps.begin({key});
     steps.run(stream, 0, [&] {
-      ++calls;
-      stream.copy_to_device(memory.data(), &calls, sizeof calls);  // not pinned
+      stream.fill(memory.data(), ++calls, 64);
+      more();
     });
-    return download<int32_t>(stream, memory)[0];
+    return download<uint8_t>(stream, memory)[63];
+  }
+
+  int calls_of(int32_t key) {
+    const int before = calls;
+    run([] {}, key);
+    return calls - before;
+  }
+};
+
+}  // namespace
+
+TEST(device_steps_run_as_they_are_where_one_cannot_be_recorded) {
+  CountedSteps counted;
+  RecordedSteps& steps = counted.steps;
+  const uint8_t plain[64] = {};
+  const DeviceMemory to(Device::at(0), sizeof plain);
+  const auto run = [&] {
+    return counted.run([&] { counted.stream.copy_to_device(to.data(), plain, sizeof plain); });  // not pinned
   };
   CHECK(run() == 1 && steps.take_notice().empty());
   CHECK(run() == 4);  // twice in vain: with overlapping grids and without
@@ -219,94 +244,58 @@ TEST(device_steps_run_as_they_are_where_one_cannot_be_recorded) {
 }
 
 TEST(device_steps_are_recorded_without_overlapping_grids_where_they_cannot_be_with_them) {
-  Stream stream(Device::at(0));
-  const DeviceMemory memory(Device::at(0), 64);
-  RecordedSteps steps;
-  uint8_t calls = 0;
+  CountedSteps counted;
+  const Stream& stream = counted.stream;
+  RecordedSteps& steps = counted.steps;
   const auto run = [&] {
-    steps.begin({1});
-    steps.run(stream, 0, [&] {
-      ++calls;
-      stream.fill(memory.data(), calls, 64);
+    return counted.run([&] {
       if (stream.state().captured && stream.overlaps_grids()) throw Error("INTERNAL", "no overlap in graphs");
     });
-    return download<uint8_t>(stream, memory)[63];
   };
   CHECK(run() == 1 && steps.take_notice().empty() && stream.overlaps_grids());
   CHECK(run() == 3 && !stream.overlaps_grids());
   const std::string notice = steps.take_notice();
   CHECK_COMPLAINT(notice, "Decode steps on emulated:0 are recorded without overlapping launches");
   CHECK_COMPLAINT(notice, "no overlap in graphs");
-  CHECK(run() == 3 && calls == 3 && steps.take_notice().empty());  // replayed
+  CHECK(run() == 3 && counted.calls == 3 && steps.take_notice().empty());  // replayed
 }
 
 // Only launching a graph shows whether the device takes it.
 TEST(device_steps_go_on_where_a_recorded_one_cannot_be_launched) {
   for (const int refused : {1, 2}) {
-    Stream stream(Device::at(0));
-    const DeviceMemory memory(Device::at(0), 64);
-    RecordedSteps steps;
-    uint8_t calls = 0;
-    const auto run = [&] {
-      steps.begin({1});
-      steps.run(stream, 0, [&] { stream.fill(memory.data(), ++calls, 64); });
-      return download<uint8_t>(stream, memory)[63];
-    };
-    CHECK(run() == 1);
+    CountedSteps counted;
+    CHECK(counted.run() == 1);
     billfish::emulator::device(0).refused_graphs = refused;
-    CHECK(run() == refused + 2 && !stream.overlaps_grids());
+    CHECK(counted.run() == refused + 2 && !counted.stream.overlaps_grids());
     CHECK(billfish::emulator::device(0).refused_graphs == 0);
-    const std::string notice = steps.take_notice();
+    const std::string notice = counted.steps.take_notice();
     CHECK_COMPLAINT(notice, refused == 1 ? "are recorded without overlapping launches" : "run without CUDA graphs");
     CHECK_COMPLAINT(notice, "A graph is refused on emulated:0");
-    CHECK(run() == (refused == 1 ? 3 : 5));  // replayed, or as it is
+    CHECK(counted.run() == (refused == 1 ? 3 : 5));  // replayed, or as it is
   }
 }
 
 // What ends a step is no fault of its recording.
 TEST(device_steps_go_on_being_recorded_after_one_that_was_aborted) {
-  Stream stream(Device::at(0));
-  const DeviceMemory memory(Device::at(0), 64);
-  RecordedSteps steps;
-  int calls = 0;
-  const auto run = [&](bool aborted) {
-    steps.begin({1});
-    steps.run(stream, 0, [&] {
-      ++calls;
-      if (aborted) throw Error("ABORTED", "The step was aborted.");
-      stream.fill(memory.data(), 1, 64);
-    });
-  };
-  run(false);
-  CHECK_THROWS(run(true), "ABORTED");
-  CHECK(stream.overlaps_grids());
-  run(false);
-  const int recorded = calls;
-  run(false);
-  CHECK(calls == recorded && steps.take_notice().empty());
-  stream.synchronize();
+  CountedSteps counted;
+  counted.run();
+  CHECK_THROWS(counted.run([] { throw Error("ABORTED", "The step was aborted."); }), "ABORTED");
+  CHECK(counted.stream.overlaps_grids());
+  counted.run();
+  const int recorded = counted.calls;
+  counted.run();
+  CHECK(counted.calls == recorded && counted.steps.take_notice().empty());
 }
 
 TEST(device_steps_keep_no_more_graphs_than_they_say) {
-  Stream stream(Device::at(0));
-  const DeviceMemory memory(Device::at(0), 64);
-  RecordedSteps steps;
-  int calls = 0;
-  const auto run = [&](int32_t key) {
-    const int before = calls;
-    steps.begin({key});
-    steps.run(stream, 0, [&] {
-      ++calls;
-      stream.fill(memory.data(), 1, 64);
-    });
-    return calls - before;
-  };
+  CountedSteps counted;
   const auto most = static_cast<int32_t>(RecordedSteps::most_steps);
-  for (int32_t key = 0; key < most; ++key) CHECK(run(key) == 1 && run(key) == 1 && run(key) == 0);
-  CHECK(run(0) == 0);
-  CHECK(run(most) == 1);  // in the place of 1, which was used least recently
-  CHECK(run(0) == 0 && run(2) == 0 && run(1) == 1);
-  stream.synchronize();
+  for (int32_t key = 0; key < most; ++key) {
+    CHECK(counted.calls_of(key) == 1 && counted.calls_of(key) == 1 && counted.calls_of(key) == 0);
+  }
+  CHECK(counted.calls_of(0) == 0);
+  CHECK(counted.calls_of(most) == 1);  // in the place of 1, which was used least recently
+  CHECK(counted.calls_of(0) == 0 && counted.calls_of(2) == 0 && counted.calls_of(1) == 1);
 }
 
 TEST(device_steps_option_is_checked) {

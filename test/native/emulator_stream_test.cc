@@ -155,11 +155,11 @@ TEST(emulator_stream_records_graphs) {
   in_every_schedule([] {
     Stream stream(Device::at(0));
     const DeviceMemory values = upload(stream, std::vector<int32_t>(32, 0));
-    stream.begin_capture();
-    launch(stream, one_warp, AddOne{values.as<int32_t>()});
-    launch(stream, one_warp, AddOne{values.as<int32_t>()});
-    CHECK_COMPLAINT(complaint([&] { stream.synchronize(); }), "cannot be part of a graph");
-    const Graph graph = stream.end_capture();
+    const Graph graph = stream.capture([&] {
+      launch(stream, one_warp, AddOne{values.as<int32_t>()});
+      launch(stream, one_warp, AddOne{values.as<int32_t>()});
+      CHECK_COMPLAINT(complaint([&] { stream.synchronize(); }), "cannot be part of a graph");
+    });
     const uint64_t launched = launch_counts().graphs;
     CHECK(download<int32_t>(stream, values) == std::vector<int32_t>(32, 0));
     for (int i = 0; i < 3; ++i) stream.launch(graph);
@@ -174,8 +174,7 @@ TEST(emulator_stream_refuses_what_a_capture_refuses) {
   other.record(event);
   const DeviceMemory values = upload(stream, std::vector<int32_t>(32, 0));
   std::vector<int32_t> plain(32);
-  stream.begin_capture();
-  const Graph nothing = stream.end_capture();
+  const Graph nothing = stream.capture([] {});
   stream.begin_capture();
   const auto refused = [](auto call, const char* part) { CHECK_COMPLAINT(complaint(call), part); };
   refused([&] { stream.begin_capture(); }, "Another capture");
@@ -191,6 +190,7 @@ TEST(emulator_stream_refuses_what_a_capture_refuses) {
   std::thread([&] { refused([&] { stream.end_capture(); }, "another thread"); }).join();
   stream.abandon_capture();
   refused([&] { stream.end_capture(); }, "without begin_capture");
+  refused([&] { stream.capture([&] { stream.synchronize(); }); }, "synchronize");
   refused([&] { stream.launch(Graph()); }, "An empty graph");
   launch(stream, one_warp, AddOne{values.as<int32_t>()});
   CHECK(download<int32_t>(stream, values) == std::vector<int32_t>(32, 1));
