@@ -37,17 +37,18 @@ export function groupName(value: unknown): string {
  */
 export function deviceName(value: unknown, option = 'deviceMap'): string {
   if (typeof value === 'number') {
-    if (Number.isInteger(value) && value >= 0) return `cuda:${value}`
+    if (Number.isInteger(value) && value >= 0 && value < 10_000) return `cuda:${value}`
     throw new BillfishError(
       'INVALID_OPTION',
       `${option}: ${value} is not a device; a number is a CUDA device's index. For the CPU write 'cpu'.`,
     )
   }
   if (typeof value === 'string') {
-    if (/^emulated:\d{1,4}$/.test(value)) return value // a CUDA device in the emulator, for tests
-    if (value === 'disk') return value
-    if (/^(cpu|cuda)(:\d{1,4})?$/.test(value)) return value === 'cuda' ? 'cuda:0' : value
-    if (/^\d+$/.test(value)) return `cuda:${Number(value)}`
+    if (value === 'disk' || value === 'cpu') return value
+    if (value === 'cuda') return 'cuda:0'
+    // Emulated ones are CUDA devices in the emulator, for tests. 'cpu:01' is 'cpu:1'.
+    const [, kind = 'cuda', index] = /^(?:(cpu|cuda|emulated):)?(\d{1,4})$/.exec(value) ?? []
+    if (index !== undefined) return `${kind}:${Number(index)}`
   }
   throw new BillfishError(
     'INVALID_OPTION',

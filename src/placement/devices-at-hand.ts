@@ -1,6 +1,7 @@
+import { BillfishError } from '../errors'
 import { type DeviceMap, deviceName, groupName } from './device-map'
 import { bytesAfterContext } from './device-overhead'
-import { isHost } from './host-budgets'
+import { isCpu, isHost } from './host-budgets'
 import { type DeviceOption, devicesOf } from './plan-devices'
 import type { PlanOptions } from './plan-model'
 import { isStrategy } from './strategy-map'
@@ -45,6 +46,10 @@ export async function onMachine(options: PlanOptions, machine: Machine): Promise
   const named = (options.devices ?? implied).map(deviceOption)
   for (const { device, memory } of named) if (memory !== undefined) budgeted.add(device)
 
+  const taking = mapped.length > 0 ? mapped : named.map(({ device }) => device)
+  refuseBudgetsOfOtherCpus(devicesOf(options.maxMemory), taking, budgeted)
+  if (mapped.length > 0 && options.devices !== undefined) refuseOtherDevices(mapped, named)
+
   const noneNamed = named.length === 0 && options.devices === undefined
   const needsGpus = [...named.map(({ device }) => device), ...mapped].some((name) => isGpu(name) && !budgeted.has(name))
   const { devices: gpus, reason } = noneNamed || needsGpus ? await machine.gpus() : { devices: [], reason: null }
@@ -79,6 +84,27 @@ function deviceOption(entry: string | number | DeviceOption): DeviceOption & { r
 function devicesOfMap(map: DeviceMap): string[] {
   const values = typeof map === 'object' && map !== null ? Object.values(map) : [map]
   return [...new Set(values.flatMap((value) => groupName(value).split(',')))]
+}
+
+/** All CPU devices are one memory, but a budget is for one name: that of another would not count. */
+function refuseBudgetsOfOtherCpus(given: readonly string[], taking: readonly string[], budgeted: Set<string>): void {
+  const other = given.find((device) => isCpu(device) && !taking.includes(device))
+  const open = taking.filter((device) => isCpu(device) && !budgeted.has(device))
+  if (other === undefined || open.length === 0) return
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `maxMemory has a budget for ${other}, but modules go to ${open.join(', ')}: give these budgets, by these names.`,
+  )
+}
+
+function refuseOtherDevices(mapped: readonly string[], named: readonly { readonly device: string }[]): void {
+  const other = mapped.find((device) => named.every((option) => option.device !== device))
+  if (other === undefined) return
+  const names = named.map(({ device }) => device).join(', ')
+  throw new BillfishError(
+    'INVALID_OPTION',
+    `deviceMap names ${other}, but devices are ${names}. Leave one of them out, or name the same devices in both.`,
+  )
 }
 
 function isGpu(device: string): boolean {

@@ -24,9 +24,9 @@ const unitBytes: Readonly<Record<string, number>> = {
 }
 
 /**
- * A memory size in bytes, read as Hugging Face's `max_memory` is: GB is 10^9 bytes and GiB 2^30, numbers may have a
- * fraction, and what is left below a byte is cut off. Upper and lower case are alike but for the last letter of the
- * decimal units, where a small b means bits: `'8Gb'` is `'1GB'`.
+ * A memory size in bytes, read as Hugging Face's `max_memory` is: GB is 10^9 bytes and GiB 2^30. A text may have a
+ * fraction, of which what is left below a byte is cut off; a number stays what it is. Upper and lower case are alike but
+ * for the last letter of the decimal units, where a small b means bits: `'8Gb'` is `'1GB'`.
  * @param size bytes, or a string with one of the units KB, MB, GB, KiB, MiB, GiB
  * @param option what the size belongs to, for the error message
  * @throws BillfishError INVALID_OPTION for a negative or non-finite number, and for a string of any other form

@@ -116,7 +116,13 @@ describe('billfish plan', () => {
   })
 
   it('takes equal shares, explicit maps and one device, within what the devices may hold', async () => {
-    const shares = await planned('Qwen-72B-Chat-Int8', '--device-map', 'split:cpu:0,cpu:1', '--devices', '2x40GiB')
+    const shares = await planned(
+      'Qwen-72B-Chat-Int8',
+      '--device-map',
+      'split:cpu:0,cpu:1',
+      '--devices',
+      'cpu:0=60GiB,cpu:1=60GiB',
+    )
     expect(shares.stages.map(({ modules }: { modules: string[] }) => modules.length)).toEqual([41, 42])
     expect(shares.deviceMap['transformer.h.40']).toBe('cpu:1')
     const map = '{"": "cpu:0", "model.layers.35": 1}'
@@ -140,6 +146,10 @@ describe('billfish plan', () => {
     [['Qwen3-8B', '--devices', 'cuda:0=1GiB,cuda=2GiB'], /cuda:0 twice/],
     [['Qwen3-8B', '--device-map', '{nonsense'], /--device-map is not JSON/],
     [['Qwen3-8B', '--device-map', 'split:cpu,tpu'], /"tpu" is not a device/],
+    [
+      ['Qwen3-8B', '--device-map', 'split:cpu:0,cpu:1', '--devices', '2x40GiB'],
+      /names cpu:0, but devices are cuda:0, cuda:1/,
+    ],
     [['Qwen3-8B', '--context', 'long'], /--context/],
     [['Qwen3-8B', '--dtype', 'float8'], /dtype is "float8"/],
     [

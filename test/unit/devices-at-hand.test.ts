@@ -216,3 +216,39 @@ describe('planDevices', () => {
     expect(budgets.get('cpu:1')).toBe(1024)
   })
 })
+
+describe('budgets and devices that would not count', () => {
+  test.each<[PlanOptions, string]>([
+    [{ devices: ['cpu:0', 'cpu:1'], maxMemory: { cpu: '1GiB' } }, 'a budget for cpu, but modules go to cpu:0, cpu:1'],
+    [{ deviceMap: { '': 'cpu:1' }, maxMemory: { cpu: '1GiB' } }, 'a budget for cpu, but modules go to cpu:1'],
+    [{ deviceMap: 'cpu', maxMemory: { 'cpu:0': '1GiB' } }, 'a budget for cpu:0, but modules go to cpu:'],
+    [{ deviceMap: 'cpu', devices: ['cpu:1'] }, 'deviceMap names cpu, but devices are cpu:1.'],
+    [
+      { deviceMap: { '': 0 }, devices: [{ device: 1, memory: '1GiB' }] },
+      'deviceMap names cuda:0, but devices are cuda:1.',
+    ],
+  ])('%j are refused', async (options, message) => {
+    await expect(planModel('Qwen3-8B', options)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining(message),
+    })
+  })
+
+  test('but those of devices that no module needs are not', async () => {
+    for (const options of [
+      { deviceMap: 0, maxMemory: { 0: '40GiB', 1: '40GiB', cpu: '64GiB' } },
+      { devices: ['cpu:0'], maxMemory: { 'cpu:0': '40GiB', 'cpu:1': '1GiB' } },
+      { deviceMap: 'cpu', devices: ['cpu', 0], maxMemory: { cpu: '40GiB', 0: '40GiB' } },
+    ])
+      expect((await planModel('Qwen3-8B', options)).fits).toBe(true)
+  })
+
+  test('a device has one name, however it is written', async () => {
+    const names = ['cpu:01', 'cuda:00', '007', 'disk']
+    const { candidates } = planDevices({ devices: names })
+    expect(candidates.map(({ device }) => device)).toEqual(['cpu:1', 'cuda:0', 'cuda:7', 'disk'])
+    expect(() => planDevices({ devices: ['cpu:1', 'cpu:01'] })).toThrow('devices names cpu:1 twice')
+    for (const device of [1e300, 10_000, 'cuda:10000', '99999999999999999999999'])
+      expect(() => planDevices({ devices: [device] })).toThrow('is not a device')
+  })
+})
