@@ -4,7 +4,7 @@ import { processorTime } from './thread-clock'
 
 /** What a piece of work may take, and how errors speak of it. */
 export interface WorkTerms {
-  /** By the clock, from when the thread begins with it. */
+  /** By the clock, from when the thread begins with it; {@link KEPT_WAITING} times that where `computing` can be told. */
   readonly milliseconds: number
   /** What the thread may compute for it, where that can be told: other processes want the processor, too. */
   readonly computing: number
@@ -21,6 +21,11 @@ const LEAST_COMPUTING = 1000
 const ENCODED_BYTES_A_MILLISECOND = { computing: 60, waiting: 10 }
 /** A third and a tenth of a vocabulary with scores, on a busy machine. */
 const LOADED_BYTES_A_MILLISECOND = { computing: 1000, waiting: 400 }
+/**
+ * What other processes may keep a thread from the processor: a load of eight on each core. What it computes ends it long
+ * before, unless it is that.
+ */
+const KEPT_WAITING = 8
 type Durations = Pick<WorkTerms, 'milliseconds' | 'computing'>
 
 /** What encoding a text may take. */
@@ -54,18 +59,22 @@ export class Deadline {
 
   /** Milliseconds that it may go on for, at least, from now. */
   get remaining(): number {
-    const byTheClock = this.#start + this.terms.milliseconds - performance.now()
+    const byTheClock = this.#start + this.#milliseconds - performance.now()
     return Math.min(byTheClock, this.#toCompute())
   }
 
   error(): BillfishError {
-    const { file, what, computing, milliseconds } = this.terms
+    const { file, what, computing } = this.terms
     const limit =
-      this.#toCompute() <= 0 ? `${Math.round(computing)} ms on the processor` : `${Math.round(milliseconds)} ms`
+      this.#toCompute() <= 0 ? `${Math.round(computing)} ms on the processor` : `${Math.round(this.#milliseconds)} ms`
     return invalidCheckpoint(
       `${file}: ${what} took more than ${limit} and was ended. No text of this length takes so long ` +
         'unless the file makes it so: compare it with the released checkpoint',
     )
+  }
+
+  get #milliseconds(): number {
+    return this.terms.milliseconds * (this.#computedBefore === undefined ? 1 : KEPT_WAITING)
   }
 
   #toCompute(): number {
