@@ -368,9 +368,11 @@ Error invalid_logit(int32_t token, float logit) {
 }
 
 Error nothing_to_choose(int32_t vocab, size_t banned) {
-  return Error("INTERNAL", "none of the " + std::to_string(vocab) +
-                               " tokens may be chosen: every logit is -infinity (" + std::to_string(banned) +
-                               " tokens are banned)");
+  return Error("INVALID_OPTION",
+               "None of the " + std::to_string(vocab) + " tokens may be chosen: " + std::to_string(banned) +
+                   " are banned, and the others' logits are -infinity. " +
+                   "suppress_tokens, bad_words_ids and no_repeat_ngram_size of generation_config.json " +
+                   "ban tokens; shorten them.");
 }
 
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, SamplingScratch& scratch) {

@@ -82,8 +82,8 @@ struct SamplingScratch {
 };
 
 // Chooses a token. `logits` [vocab] are changed in between and are as they were when the function returns or throws.
-// Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), or penalties and biases
-// that make a logit NaN or +infinity (naming the first); INTERNAL when every token is banned.
+// Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), penalties and biases that
+// make a logit NaN or +infinity (naming the first), or bans that leave no token.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
 
 // Its parts, for backends that sample where the logits are: the check of the options, and what it throws later.

@@ -182,10 +182,7 @@ class OpenCheckpoint implements Checkpoint {
 async function noConfig(given: string, path: string): Promise<Error> {
   const status = await stat(path).catch(() => undefined)
   const what = status === undefined ? 'does not exist' : status.isDirectory() ? 'has no config.json' : 'is a file'
-  const hint =
-    status === undefined || status.isDirectory()
-      ? await pathHint(given, path)
-      : `; give the directory that it is in, ${dirname(path)}`
+  const hint = await pathHint(given, path)
   return invalidCheckpoint(`${path} ${what}: a checkpoint directory as on the Hugging Face Hub is needed${hint}`)
 }
 

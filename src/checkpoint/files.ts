@@ -99,6 +99,7 @@ export async function readTextPieces(
   for (let done = 0; done < bytes; done += PIECE) {
     const length = Math.min(PIECE, bytes - done)
     const piece = await readExactly(file, position + done, length, what)
+    if (done === 0) refuseUtf16(piece, what)
     try {
       pieces.push(decoder.decode(piece, { stream: done + length < bytes }))
     } catch (error) {
@@ -106,6 +107,12 @@ export async function readTextPieces(
     }
   }
   return pieces
+}
+
+/** What editors on Windows save as "Unicode": its byte order mark, or an ASCII character with a null byte at its side. */
+function refuseUtf16([first, second]: Uint8Array, what: string): void {
+  const marked = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
+  if (marked || (first === 0) !== (second === 0)) throw invalidCheckpoint(`${what} is UTF-16; save it as UTF-8`)
 }
 
 /**

@@ -10,6 +10,9 @@ import { type JsonOptions, parseJsonInSlices, RefusedJson } from './sliced-json'
  * @throws BillfishError INVALID_CHECKPOINT
  */
 export async function parseJson(text: string | readonly string[], what: string, limits: JsonOptions): Promise<unknown> {
+  if (!(typeof text === 'string' ? [text] : text).some((piece) => /\S/.test(piece))) {
+    throw invalidCheckpoint(`${what} is empty; download it again`)
+  }
   try {
     return await parseJsonInSlices(text, { uniqueKeys: true, ...limits })
   } catch (error) {

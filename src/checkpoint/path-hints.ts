@@ -1,7 +1,7 @@
 /** What a path that is no checkpoint may have been meant to be, and the path to give instead. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 /** `Qwen/Qwen2.5-7B-Instruct`: how models are named on the Hub, and how no path on a disk is meant to look. */
 const HUB_NAME = /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/
@@ -20,6 +20,7 @@ const MOST_LOOKED_AT = 64
 export async function pathHint(given: string, path: string): Promise<string> {
   const names = await namesIn(path)
   if (names === undefined) {
+    if (await isFile(path)) return `; give the directory that it is in, ${dirname(path)}`
     if (given.startsWith('~')) return `; only a shell reads ~ as ${homedir()}: write the path out`
     const name = given.replace(HUB_ADDRESS, '').replace(CACHED_NAME, '$1/$2')
     return HUB_NAME.test(name) ? hubHint(name) : ''

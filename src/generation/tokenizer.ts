@@ -1,6 +1,7 @@
 import { access, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
+import { pathHint } from '../checkpoint/path-hints'
 import { libraryEncoder } from './library-encoder'
 import { LONGEST_TEXT, tooMuchGrowth } from './long-text'
 import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
@@ -76,6 +77,11 @@ async function readFiles(
 
 /** Says what is missing in a directory without a tokenizer, and what can be done about it. */
 export async function noTokenizerMessage(directory: string): Promise<string> {
+  const status = await stat(directory).catch(() => undefined)
+  if (!status?.isDirectory()) {
+    const what = status === undefined ? 'does not exist' : 'is a file'
+    return `${directory} ${what}: a directory with a tokenizer is needed${await pathHint(directory, resolve(directory))}`
+  }
   const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there, nor ${VOCAB_FILE} with ${MERGES_FILE}`
   for (const name of ['tokenizer.model', VOCAB_FILE]) {
     try {

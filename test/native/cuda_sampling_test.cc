@@ -210,7 +210,7 @@ TEST(cuda_sampling_refuses_what_the_host_refuses) {
   banned.banned = {0, 1};
   CHECK(complaint([&] {
           sample_of({1, 2, 3, 4}, {Request{}, banned});
-        }).find("none of the 2 tokens") != std::string::npos);
+        }).find("None of the 2 tokens") != std::string::npos);
   CHECK(sample_of({1, 2, 4, 3}, {Request{}, Request{}})[1].token == 0);
   Request invalid;
   invalid.parameters.top_p = 0;

@@ -39,7 +39,7 @@ describe('configs', () => {
     ['null', 'null', 'holds null, not an object'],
     ['a list', '[{"top_k": 1}]', 'holds [{"top_k":1}], not an object'],
     ['a text', '"x"', 'not an object'],
-    ['nothing', '', 'is not valid JSON'],
+    ['nothing', '', 'is empty'],
     ['cut off', '{"top_k": 1', 'is not valid JSON'],
     ['Python', "{'top_k': 1}", 'is not valid JSON'],
     ['a repeated key', '{"top_k":1,"top_k":2}', '"top_k" twice'],
@@ -78,6 +78,18 @@ describe('configs', () => {
   it('may begin with a byte order mark', async () => {
     const { config } = await openCheckpoint(directoryOf({ ...model, 'config.json': '\ufeff{"a": 1}' }))
     expect(config).toEqual({ a: 1 })
+  })
+
+  it('are told to be empty, or UTF-16', async () => {
+    for (const text of ['', ' \n'])
+      expect((await failure(directoryOf({ ...model, 'config.json': text }))).message).toContain('config.json is empty')
+    for (const mark of ['\ufeff', '']) {
+      const text = Buffer.from(`${mark}{"a": 1}`, 'utf16le')
+      for (const order of [text, Buffer.from(text).swap16()]) {
+        const { message } = await failure(directoryOf({ ...model, 'config.json': order }))
+        expect(message).toContain('config.json is UTF-16; save it as UTF-8')
+      }
+    }
   })
 
   it('are refused with the directory that is not there', async () => {

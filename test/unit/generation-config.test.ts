@@ -245,6 +245,14 @@ describe('a checkpoint that says it', () => {
     expect(forced.logprobs?.[0]?.logprob).toBeLessThan(0)
   })
 
+  it('are refused by name where they leave no token', async () => {
+    const suppress_tokens = Array.from({ length: 2048 }, (_, id) => id)
+    await expect(answer({ suppress_tokens })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(/^None of the 2048 tokens may be chosen: 2048 are banned.*suppress_tokens/),
+    })
+  })
+
   it('says how long an answer is', async () => {
     const { usage } = await answer({})
     const { promptTokens, completionTokens } = usage

@@ -181,3 +181,14 @@ test.each(devices)('banned tokens and other options of sampling are no damage, o
   expect(tokenIds).toHaveLength(4)
   expect(tokenIds).not.toContain(first)
 })
+
+test.each(Object.keys(places))(
+  'a norm whose squares exceed fp32 gives zeros, as in transformers, on %s',
+  async (place) => {
+    const directory = withDamage(name, 'model.embed_tokens.weight', (prompt[0] as number) * hidden, 'huge')
+    await using model = await loadModel(directory, { ...sizes, ...places[place] })
+    const { logits, vocabSize } = await model.forward(prompt.slice(0, 1))
+    expect(logits).toHaveLength(vocabSize)
+    expect(logits.every((logit) => logit === 0)).toBe(true)
+  },
+)

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import { planModel } from '../../src/plan'
+import { loadTokenizer } from '../../src/tokenizer'
 import { directoryOf, safetensors } from './support/checkpoints'
 
 const cached = (name: string) => ({
@@ -23,6 +24,14 @@ async function messageFor(path: string): Promise<string> {
 
 afterEach(() => vi.unstubAllEnvs())
 
+test('a file in place of its directory is told so, by whatever opens it', async () => {
+  const file = join(directoryOf({ 'config.json': {} }), 'config.json')
+  const hint = expect.stringContaining(`; give the directory that it is in, ${join(file, '..')}`)
+  expect(await messageFor(file)).toEqual(hint)
+  await expect(planModel(file)).rejects.toMatchObject({ code: 'INVALID_OPTION', message: hint })
+  await expect(loadTokenizer(file)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: hint })
+})
+
 describe('a name on the Hub', () => {
   test('is told how to be downloaded', async () => {
     vi.stubEnv('HF_HUB_CACHE', directoryOf({ other: 'x' }))
@@ -31,6 +40,10 @@ describe('a name on the Hub', () => {
     await expect(planModel('Qwen/Qwen2.5-7B-Instruct')).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       message: expect.stringContaining(command),
+    })
+    await expect(loadTokenizer('Qwen/Qwen2.5-7B-Instruct')).rejects.toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(new RegExp(`^Qwen/Qwen2.5-7B-Instruct does not exist: .*${command}`)),
     })
     expect(await messageFor('/nowhere/at/all')).not.toContain('hf download')
   })
