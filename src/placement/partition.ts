@@ -1,4 +1,4 @@
-import type { Steps } from '../checkpoint/slices'
+import { Pace, type Steps } from '../checkpoint/slices'
 
 /** What a stage costs on a device. */
 export interface StageCost {
@@ -18,9 +18,6 @@ export type CostOf = (device: number, first: number, end: number) => StageCost
 export type LeastMemory = (device: number, first: number, end: number) => number
 
 const unknown: LeastMemory = () => 0
-
-/** Costs that are looked up between two yields: some tenths of a millisecond's worth. */
-const LOOKS = 2000
 
 /**
  * Splits `items` items into consecutive runs, one a device in order (a device may get none), so that every run fits its
@@ -55,30 +52,23 @@ export function* fitsWithin(
   const reached = new Uint8Array(items + 1) // by the devices so far
   reached[0] = 1
   let last = 0
-  let looks = 0
+  const pace = new Pace()
   for (const [device, budget] of budgets.entries()) {
     const before = last
-    const reaches = (end: number): boolean => {
-      // The shortest run first, which needs least.
-      for (let first = Math.min(before, end - 1); first >= 0; first--) {
-        looks++
-        if (leastMemory(device, first, end) > budget) return false
-        if (reached[first] !== 1) continue // or 2: by this device
-        const { memory, time } = costOf(device, first, end)
-        if (time > most) return false
-        if (memory <= budget) return true
-      }
-      return false
-    }
     for (let end = 1; end <= items; end++) {
       if (leastMemory(device, Math.min(before, end - 1), end) > budget && end > before) break
-      if (reached[end] !== 1 && reaches(end)) {
+      if (reached[end] === 1) continue
+      // The shortest run first, which needs least.
+      for (let first = Math.min(before, end - 1); first >= 0; first--) {
+        if (pace.isDue()) yield
+        if (leastMemory(device, first, end) > budget) break
+        if (reached[first] !== 1) continue // or 2: by this device
+        const { memory, time } = costOf(device, first, end)
+        if (time > most) break
+        if (memory > budget) continue
         reached[end] = 2
         last = Math.max(last, end)
-      }
-      if (looks > LOOKS) {
-        looks = 0
-        yield
+        break
       }
     }
     for (let end = 1; end <= items; end++) if (reached[end] === 2) reached[end] = 1
@@ -95,6 +85,7 @@ function* fastestSlowest(
 ): Steps<number | undefined> {
   if (!(yield* fitsWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, leastMemory))) return undefined
   const enough = yield* enoughTime(items, budgets, costOf, leastMemory)
+  const pace = new Pace()
   let best: number[] = Array.from({ length: items + 1 }, (_, placed) => (placed === 0 ? 0 : Number.POSITIVE_INFINITY))
   for (const [device, budget] of budgets.entries()) {
     const next = [...best]
@@ -102,12 +93,12 @@ function* fastestSlowest(
       const before = best[first] as number
       if (before === Number.POSITIVE_INFINITY) continue
       for (let end = first + 1; end <= items; end++) {
+        if (pace.isDue()) yield
         if (leastMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
         if (time > enough) break
         if (memory <= budget) next[end] = Math.min(next[end] as number, Math.max(before, time))
       }
-      yield
     }
     best = next
   }
@@ -146,6 +137,7 @@ function* mostEven(
   leastMemory: LeastMemory,
   slowest: number,
 ): Steps<number[] | undefined> {
+  const pace = new Pace()
   let best: (Split | undefined)[] = Array.from({ length: items + 1 }, () => undefined)
   best[0] = { stages: 0, squares: 0, ends: [] }
   for (const [device, budget] of budgets.entries()) {
@@ -153,6 +145,7 @@ function* mostEven(
     for (const [first, split] of best.entries()) {
       if (!split) continue
       for (let end = first + 1; end <= items; end++) {
+        if (pace.isDue()) yield
         if (leastMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
         if (time > slowest) break
@@ -163,7 +156,6 @@ function* mostEven(
         if (other && (other.stages < stages || (other.stages === stages && other.squares <= squares))) continue
         next[end] = { stages, squares, ends: [...split.ends, end] }
       }
-      yield
     }
     best = next
   }

@@ -191,11 +191,16 @@ class StageCosts implements Costs {
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
     const takenFor = takenOn(device)
-    const known = new Map<number, number>()
+    const byKey = new Map<number, number>()
+    const byStage = new Map<TracedStage, number>() // fewer than keys
     const buffersOf = (first: number, end: number): number => {
       const key = this.stageKey(first, end)
-      const bytes = known.get(key) ?? stageContents(this.on(device, this.stageLike(first, end)), limits).buffers
-      known.set(key, bytes)
+      const known = byKey.get(key)
+      if (known !== undefined) return known
+      const stage = this.stageLike(first, end)
+      const bytes = byStage.get(stage) ?? stageContents(this.on(device, stage), limits).buffers
+      byStage.set(stage, bytes)
+      byKey.set(key, bytes)
       return bytes
     }
     return {
