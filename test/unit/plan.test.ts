@@ -152,10 +152,16 @@ describe('what a possible stage needs, without tracing it whole', () => {
     groups: [group],
     ignore: ['re:.*layers\\.[34]\\.mlp', 're:.*layers\\.6\\.self_attn'],
   }
+  const ordered: QuantizationConfig = {
+    method: 'compressed-tensors',
+    groups: [{ ...group, targets: ['re:.*layers\\.[34]\\.'], actOrder: true }, group],
+    ignore: [],
+  }
   const tied = { ...qwen2Of72B, tie_word_embeddings: true }
   test.each([
     ['layers all alike', qwen2Of72B, int4],
     ['some linears of some layers left out', qwen2Of72B, mixed],
+    ['some layers in act-order', qwen2Of72B, ordered],
     ['a tied head', tied, int4],
   ])('%s: as much as all of it traced', (_what, config, quantization) => {
     const { source, model } = fromConfig({ ...config, num_hidden_layers: 9 }, quantization)
