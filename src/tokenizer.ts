@@ -281,6 +281,10 @@ export class Tokenizer {
         `chatTemplate is ${printed(given)}, but the checkpoint's templates are: ${names}.`,
       )
     }
+    if (!given.includes('{')) {
+      const message = `chatTemplate is ${printed(given)}, which has no tag of a template in it`
+      throw new BillfishError('INVALID_OPTION', `${message}: give a template's text, or a name of the checkpoint's.`)
+    }
     return { template: ChatTemplate.ofCaller(given, tokenizer) }
   }
 }

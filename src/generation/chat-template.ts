@@ -45,6 +45,13 @@ export interface ChatTemplateOptions {
   readonly variables?: Readonly<Record<string, unknown>> | undefined
 }
 
+/** Variables that every template gets from elsewhere, and from where. */
+const OWN_VARIABLES: Readonly<Record<string, string>> = {
+  messages: 'the messages come as an argument',
+  tools: 'give the option tools',
+  add_generation_prompt: 'give the option addGenerationPrompt',
+}
+
 const messageSchema = z.looseObject({
   role: z.string().min(1),
   content: z.union([z.string(), z.array(z.strictObject({ type: z.literal('text'), text: z.string() }))]).nullish(),
@@ -170,11 +177,16 @@ export class ChatTemplate {
 
   /** @throws BillfishError INVALID_OPTION for what JSON cannot hold */
   #variables(messages: readonly ChatMessage[], options: ChatTemplateOptions): ReadonlyMap<string, Value> {
+    for (const [name, instead] of Object.entries(OWN_VARIABLES)) {
+      if (options.variables?.[name] === undefined) continue
+      const message = `The chat template's variable ${name} cannot be set by that name`
+      throw new BillfishError('INVALID_OPTION', `${message}: ${instead}.`)
+    }
     const given = Object.entries({
+      documents: null,
       ...options.variables,
       messages: normalizeMessages(messages),
       tools: options.tools ?? null, // None, as transformers has it, and not undefined
-      documents: null,
       add_generation_prompt: options.addGenerationPrompt ?? true,
     })
     const variables = new Map<string, Value>(this.#specialTokens)

@@ -90,6 +90,26 @@ const missing: readonly (readonly [instead: string, names: string])[] = [
     'response_format grammar json_schema guided_json guided_regex structured_outputs',
   ],
   ['special tokens are left out of the text, and kept in tokenIds', 'skip_special_tokens'],
+  [
+    "it is a variable of the chat template: `chatTemplate: { variables }` of generate(), or the tokenizer's `chatTemplateKwargs`",
+    'enable_thinking reasoning_effort variables documents',
+  ],
+  [
+    'the functions that a model may call go to its template: `chatTemplate: { tools }` of generate()',
+    'functions tool_choice',
+  ],
+  [
+    'temperature, topK, topP, minP and the penalties are what there is',
+    'mirostat mirostat_tau mirostat_eta typical_p tfs_z top_a xtc_probability dry_multiplier guidance_scale ' +
+      'no_repeat_ngram_size length_penalty epsilon_cutoff eta_cutoff',
+  ],
+  ['logitBias adds to the logits of single tokens; -100 forbids one', 'bad_words_ids suppress_tokens logits_processor'],
+  ['leave the loop over the chunks, or call cancel(), to end an answer', 'stopping_criteria'],
+  ['there is no speculative decoding', 'assistant_model draft_model speculative_config num_speculative_tokens'],
+  ['the prompt is not repeated, and stop strings are no part of the answer', 'echo suffix include_stop_str_in_output'],
+  ['a system message is the first of the messages, { role: "system", content }', 'system system_prompt'],
+  ['token ids come as an array of numbers', 'return_tensors return_dict return_attention_mask'],
+  ['nothing is cut off: slice() the ids', 'truncation truncate'],
   ['what is to be run comes as the first argument', 'prompt messages input inputs input_ids model model_path path'],
   ['the output must not exist yet', 'force overwrite'],
 ]

@@ -487,3 +487,46 @@ test('messages that are too long are the matter, and not their template', async 
     /20000\d\d\d characters.*Shorten/,
   )
 })
+
+describe("a template's variables", () => {
+  test('that have an option of their own are not ignored', async () => {
+    await using tokenizer = await loadTokenizer(demo)
+    await using own = await loadModel(demo, { deviceMap: 'cpu' })
+    const messages = [{ role: 'user', content: 'Hi' }]
+    for (const [name, instead] of Object.entries({
+      messages: 'an argument',
+      tools: 'the option tools',
+      add_generation_prompt: 'the option addGenerationPrompt',
+    })) {
+      const variables = { [name]: true }
+      for (const call of [
+        () => tokenizer.applyChatTemplate(messages, { chatTemplateKwargs: variables }),
+        () => own.generate(messages, { chatTemplate: { variables } }),
+      ])
+        expect((await refusal(call)).message).toContain(instead)
+    }
+    const chatTemplate = '{{ documents }}'
+    const render = (chatTemplateKwargs: Record<string, unknown>) =>
+      tokenizer.applyChatTemplate(messages, { chatTemplate, chatTemplateKwargs, tokenize: false })
+    expect([await render({}), await render({ documents: [1] })]).toEqual(['None', '[1]'])
+  })
+
+  test("a path is no template's text", async () => {
+    await using tokenizer = await loadTokenizer(demo)
+    for (const chatTemplate of ['./chat_template.jinja', 'some words', 'tool_use'])
+      expect((await refusal(() => tokenizer.applyChatTemplate([], { chatTemplate }))).message).toContain(
+        `chatTemplate is "${chatTemplate}"`,
+      )
+  })
+})
+
+test("names of other programs' options have an answer", async () => {
+  const names =
+    'enable_thinking tool_choice mirostat typical_p no_repeat_ngram_size bad_words_ids stopping_criteria assistant_model ' +
+    'echo include_stop_str_in_output system'
+  for (const name of names.split(' '))
+    expect((await refusal(() => model.generate([1], { [name]: 1 }))).message).toMatch(/^There is no option \w+: /)
+  await using tokenizer = await loadTokenizer(demo)
+  for (const name of ['return_tensors', 'truncation'])
+    expect((await refusal(() => tokenizer.encode('x', { [name]: 1 }))).message).toMatch(/^There is no option \w+: /)
+})
