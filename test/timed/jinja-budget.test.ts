@@ -18,6 +18,9 @@ const doubling = (start: string, double: string, times: number, end: string) =>
 
 /** What a checkpoint might hold to keep a process busy, to fill its memory, or to overflow its stack. */
 const ATTACKS: Readonly<Record<string, string>> = {
+  'a long separator in JSON': "{{ range(1000)|list|tojson(separators=('x' * 1000000, ':')) }}",
+  'a long separator of keys in JSON':
+    "{{ dict(range(2000)|map('string')|batch(2)|list)|tojson(separators=(',', 'x' * 1000000)) }}",
   'a long range': '{% for i in range(1000000000) %}x{% endfor %}',
   'nested loops': loops(4, 'x'),
   'nested loops without output': loops(5, ''),

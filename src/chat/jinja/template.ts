@@ -60,12 +60,15 @@ export function renderTemplate(
   })
 }
 
-/** A stack that overflows is a template that nests too deep: the caller may have left less of it than usual. */
+/**
+ * A stack that overflows is a template that nests too deep: the caller may have left less of it than usual. What is longer
+ * than JavaScript's strings and arrays can be is more than any limit.
+ */
 function stackGuarded<T>(limits: BudgetLimits, work: () => T): T {
   try {
     return work()
   } catch (error) {
-    if (error instanceof RangeError && /call stack/.test(error.message)) throw new BudgetExhausted('depth', limits)
-    throw error
+    if (!(error instanceof RangeError)) throw error
+    throw new BudgetExhausted(/call stack/.test(error.message) ? 'depth' : 'bytes', limits)
   }
 }

@@ -37,6 +37,7 @@ function write(rt: Runtime, value: Value, style: JsonStyle, lineBreak: string): 
   const items = sequenceItems(value)
   if (items) return enclosed(rt, '[]', items, (item, inner) => write(rt, item, style, inner), style, lineBreak)
   if (value instanceof Dict) {
+    rt.budget.text(style.keySeparator.length * value.size)
     const member = ([key, item]: [Value, Value], inner: string) =>
       quoted(rt, keyText(key), style.ensureAscii) + style.keySeparator + write(rt, item, style, inner)
     return enclosed(rt, '{}', members(rt, value, style.sortKeys), member, style, lineBreak)
@@ -55,7 +56,7 @@ function enclosed<T>(
   if (items.length === 0) return brackets
   rt.budget.enter()
   const inner = indent === undefined ? '' : lineBreak + indent
-  if (inner !== '') rt.budget.text(inner.length * items.length)
+  rt.budget.text((inner.length + itemSeparator.length) * items.length)
   const texts = items.map((item) => written(item, inner || lineBreak))
   const text = inner + texts.join(itemSeparator + inner) + (indent === undefined ? '' : lineBreak)
   rt.budget.text(text.length)
