@@ -25,11 +25,6 @@ export class ExpressionCompiler {
   cost = 0
   /** Within a condition Jinja2 accepts names of filters and tests that it does not know, until they are used. */
   protected conditional = false
-  /**
-   * Within what is printed and consists of constants alone. Jinja2 computes that when it compiles, by other functions than
-   * when it renders: a slice of what has none is undefined then, and no TypeError.
-   */
-  protected folding = false
 
   expression(node: Expression): Evaluate {
     this.cost++
@@ -147,24 +142,24 @@ export class ExpressionCompiler {
 
   #slice(object: Evaluate, node: Slice): Evaluate {
     const [start, stop, step] = [this.#optional(node.start), this.#optional(node.stop), this.#optional(node.step)]
-    const slice: Evaluate = (frame) => sliced(frame.rt, object(frame), start(frame), stop(frame), step(frame))
-    if (!this.folding) return slice
+    return (frame) => sliced(frame.rt, object(frame), start(frame), stop(frame), step(frame))
+  }
+
+  /**
+   * Compiles what is printed. A slice of a constant Jinja2 takes when it compiles, by another function than when it
+   * renders: one that is not there is undefined then, and no TypeError.
+   */
+  protected printed(node: Expression): Evaluate {
+    const evaluate = this.expression(node)
+    if (!isConstantSlice(node)) return evaluate
     return (frame) => {
       try {
-        return slice(frame)
+        return evaluate(frame)
       } catch (error) {
-        if (!(error instanceof PythonError) || error.type !== 'TypeError') throw error
+        if (!PythonError.is(error, 'TypeError')) throw error
         return new Undefined('no such element')
       }
     }
-  }
-
-  /** Compiles what is printed. */
-  protected printed(node: Expression): Evaluate {
-    this.folding = isConstant(node)
-    const evaluate = this.expression(node)
-    this.folding = false
-    return evaluate
   }
 
   /** @param extra - gives a named argument besides those that are written */
@@ -290,13 +285,18 @@ export class ExpressionCompiler {
   }
 }
 
-/** Whether Jinja2 can compute an expression when it compiles. It calls no functions then. */
-function isConstant(node: Expression): boolean {
-  let isConstantSoFar = node.kind !== 'call'
-  eachLoadedName(node, () => {
-    isConstantSoFar = false
+function isConstantSlice(node: Expression): boolean {
+  if (node.kind !== 'item' || node.key.kind !== 'slice' || !isLiteral(node.object)) return false
+  let isConstant = true
+  eachLoadedName(node.key, () => {
+    isConstant = false
   })
-  return isConstantSoFar
+  return isConstant
+}
+
+function isLiteral(node: Expression): boolean {
+  if (node.kind !== 'dict') return node.kind === 'constant'
+  return node.pairs.every(([key, value]) => key.kind === 'constant' && isLiteral(value))
 }
 
 function compares({ rt }: Frame, operator: Comparison, a: Value, b: Value): boolean {
