@@ -5,6 +5,7 @@ import { Rank } from '../models/rank'
 import { lastModules, modulesOf, stageOn, type TracedStage, trace } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import { mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../native/weights'
+import { AlikeStages } from './alike-stages'
 import { bytesRead, type MemoryLimits, stageContents, takenOn } from './stage-memory'
 import type { StageWork } from './stage-time'
 
@@ -117,26 +118,18 @@ function* tracedGroups(
   return { groups, shapes, kinds, byKind }
 }
 
-/** Groups of one shape that follow each other. */
-interface Run {
-  readonly index: number
-  readonly begin: number
-  readonly end: number
-}
-
 /**
  * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
  * Weights, KV cache and bytes read add up, before a device gives whole pages for the sum. Buffers do not, but values die
- * within a layer or two: a stage of many layers of one shape needs what a stage with two of them needs.
+ * within a layer or two: a stage needs what one with fewer layers does ({@link AlikeStages}).
  */
 class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
-  /** For each group the run that it is in. */
-  private readonly runs: readonly Run[]
+  private readonly alike: AlikeStages
   /** Embedding and head in one stage. */
   private readonly both: TracedStage
-  /** Traced stages by the shapes of their groups. */
-  private readonly byShape = new Map<string, TracedStage>()
+  /** Traced stages by the groups that stand for them. */
+  private readonly byGroups = new Map<readonly number[], TracedStage>()
   /** Traced stages on each kind of device. */
   private readonly placed = new Map<TracedStage, Map<string, StageSpec>>()
 
@@ -147,7 +140,7 @@ class StageCosts implements Costs {
     private readonly traced: TracedGroups,
   ) {
     this.groups = traced.groups
-    this.runs = runsOf(traced.shapes)
+    this.alike = new AlikeStages(traced.shapes)
     this.both = this.trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
   }
 
@@ -191,16 +184,11 @@ class StageCosts implements Costs {
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
     const takenFor = takenOn(device)
-    const byKey = new Map<number, number>()
-    const byStage = new Map<TracedStage, number>() // fewer than keys
+    const buffers = new Map<readonly number[], number>()
     const buffersOf = (first: number, end: number): number => {
-      const key = this.stageKey(first, end)
-      const known = byKey.get(key)
-      if (known !== undefined) return known
-      const stage = this.stageLike(first, end)
-      const bytes = byStage.get(stage) ?? stageContents(this.on(device, stage), limits).buffers
-      byStage.set(stage, bytes)
-      byKey.set(key, bytes)
+      const groups = this.alike.standingFor(first, end)
+      const bytes = buffers.get(groups) ?? stageContents(this.on(device, this.stageOf(groups)), limits).buffers
+      buffers.set(groups, bytes)
       return bytes
     }
     return {
@@ -213,28 +201,10 @@ class StageCosts implements Costs {
     }
   }
 
-  /** A stage that needs the buffers of groups [first, end), with no more than two groups of a shape in a row. */
-  private stageLike(first: number, end: number): TracedStage {
-    const kept: number[] = []
-    for (let i = first; i < end; i = (this.runs[i] as Run).end) {
-      kept.push(i)
-      if (i + 1 < Math.min((this.runs[i] as Run).end, end)) kept.push(i + 1)
-    }
-    const key = kept.map((i) => this.traced.shapes[i]).join(' ')
-    const known = this.byShape.get(key)
-    if (known) return known
-    const stage = this.trace(kept.flatMap((i) => this.groups[i] as string[]))
-    this.byShape.set(key, stage)
+  private stageOf(groups: readonly number[]): TracedStage {
+    const stage = this.byGroups.get(groups) ?? this.trace(groups.flatMap((group) => this.groups[group] as string[]))
+    this.byGroups.set(groups, stage)
     return stage
-  }
-
-  /** A number for all that {@link stageLike} depends on: first and last run, and how many of their groups, up to two. */
-  private stageKey(first: number, end: number): number {
-    const from = this.runs[first] as Run
-    const to = this.runs[end - 1] as Run
-    const ofFirst = Math.min(2, Math.min(from.end, end) - first)
-    const ofLast = Math.min(2, end - Math.max(to.begin, first))
-    return (from.index * this.runs.length + to.index) * 4 + (ofFirst - 1) * 2 + (ofLast - 1)
   }
 
   /** Few modules: a stage of many that are not alike takes some milliseconds. */
@@ -255,21 +225,6 @@ class StageCosts implements Costs {
 /** Devices of a kind hold things alike. */
 function kindOf(device: string): string {
   return device.replace(/:.*/, '')
-}
-
-/** For each group the run of its shape that it is in. */
-function runsOf(shapes: readonly number[]): Run[] {
-  const runs: Run[] = []
-  for (let begin = 0, index = 0; begin < shapes.length; index++) {
-    let end = begin + 1
-    while (end < shapes.length && shapes[end] === shapes[begin]) end++
-    const run = { index, begin, end }
-    while (begin < end) {
-      runs.push(run)
-      begin++
-    }
-  }
-  return runs
 }
 
 /** Operations of a stage's linears for one token. */
