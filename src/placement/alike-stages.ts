@@ -1,113 +1,107 @@
 /**
- * Which stages need the same buffers. Values die within a layer or two, so layers of one shape that follow each other need
- * what two of them need, and a pattern of layers that repeats (five with a window, one without) what two rounds of it need.
+ * What stages need whose needs do not add up, from what short ones need. Values die within a layer or two, so what a stage
+ * needs at one place depends on the layers around it alone: of layers of one shape that follow each other two count, and
+ * a long stage needs the most that any few layers of it in a row need. The embedding counts wherever the stage has it,
+ * since nothing comes in then, and so does the head: nothing is handed over.
  */
 
-/** Groups of one shape that follow each other. */
-interface Run {
-  readonly index: number
-  readonly begin: number
-  readonly end: number
-}
+/** Layers in a row that may have a say in what is needed at one place. */
+const WINDOW = 4
 
-/** Layers of the longest pattern that is looked for; longer ones only make for more kinds of stages. */
-const LONGEST_PATTERN = 16
+export type NeedOf = (groups: readonly number[]) => number
 
 export class AlikeStages {
   readonly #shapes: readonly number[]
-  readonly #runs: readonly Run[]
-  /** For each group the run that it is in. */
-  readonly #runOf: readonly Run[]
-  /** The stages that begin with so many groups (1 or 2) of a run, by how they end. */
-  readonly #beginnings: Beginning[] = []
-  /** By the shapes of their groups. */
-  readonly #known = new Map<string, readonly number[]>()
+  /** Groups without those that follow two of their shape. Every stage stands for a part of it. */
+  readonly #kept: readonly number[]
+  /** For each group, its place in `#kept`: as the first one of a stage with another of its shape, else as a single one. */
+  readonly #first: readonly number[]
+  readonly #single: readonly number[]
 
-  /** @param shapes a number for each group; equal numbers are equal shapes */
+  /** @param shapes a number for each group, the embedding and the head among them; equal numbers are equal shapes */
   constructor(shapes: readonly number[]) {
-    this.#shapes = shapes
-    this.#runs = runsOf(shapes)
-    this.#runOf = this.#runs.flatMap((run) => Array.from({ length: run.end - run.begin }, () => run))
-  }
-
-  /** Groups that need the buffers which groups [first, end) need: the same array for all stages that are alike. */
-  standingFor(first: number, end: number): readonly number[] {
-    const from = this.#runOf[first] as Run
-    const to = this.#runOf[end - 1] as Run
-    const ofFirst = Math.min(2, Math.min(from.end, end) - first)
-    const ofLast = Math.min(2, end - Math.max(to.begin, first))
-    const index = 2 * from.index + ofFirst - 1
-    this.#beginnings[index] ??= new Beginning(this.#shapes, this.#known, from, ofFirst)
-    return (this.#beginnings[index] as Beginning).upTo(this.#runs, to, ofLast)
-  }
-}
-
-/** Grows run by run, folding what repeats. */
-class Beginning {
-  readonly #shapes: readonly number[]
-  readonly #known: Map<string, readonly number[]>
-  readonly #from: Run
-  readonly #kept: number[] = []
-  /** What stands for the stages with so many groups (1 or 2) of each later run as their last ones. */
-  readonly #ends: (readonly number[])[] = []
-  #grown: number
-
-  constructor(shapes: readonly number[], known: Map<string, readonly number[]>, from: Run, groups: number) {
-    this.#shapes = shapes
-    this.#known = known
-    this.#from = from
-    this.#grown = from.index
-    for (let i = 0; i < groups; i++) this.#add(from.begin + i)
-    this.#note(from.index, groups)
-  }
-
-  upTo(runs: readonly Run[], to: Run, groups: number): readonly number[] {
-    while (this.#grown < to.index) {
-      this.#grown++
-      const { begin, end } = runs[this.#grown] as Run
-      for (let i = 0; i < Math.min(2, end - begin); i++) {
-        this.#add(begin + i)
-        this.#note(this.#grown, i + 1)
+    const kept: number[] = []
+    const first: number[] = []
+    const single: number[] = []
+    for (let begin = 0; begin < shapes.length; ) {
+      let end = begin + 1
+      while (end < shapes.length && shapes[end] === shapes[begin]) end++
+      const place = kept.push(begin) - 1
+      if (end - begin > 1) kept.push(begin + 1)
+      for (let i = begin; i < end; i++) {
+        first.push(place)
+        single.push(kept.length - 1)
       }
+      begin = end
     }
-    const last = to === this.#from ? this.#ends[0] : this.#ends[2 * (to.index - this.#from.index) + groups - 1]
-    return last as readonly number[]
+    this.#shapes = shapes
+    this.#kept = kept
+    this.#first = first
+    this.#single = single
   }
 
-  #add(group: number): void {
-    const kept = this.#kept
-    kept.push(group)
-    for (let pattern = 1; pattern <= LONGEST_PATTERN && 3 * pattern <= kept.length; pattern++) {
-      if (!this.#repeats(pattern)) continue
-      kept.length -= pattern
-      return
+  /**
+   * @param need what a stage of few groups needs; asked once for those of equal shapes
+   * @returns what groups [first, end) need
+   */
+  needs(need: NeedOf): (first: number, end: number) => number {
+    const known = new Map<string, number>()
+    const needOf: NeedOf = (groups) => {
+      const key = groups.map((group) => this.#shapes[group]).join(' ')
+      const value = known.get(key) ?? need(groups)
+      known.set(key, value)
+      return value
+    }
+    const windows = { open: new Windows(this.#kept, needOf, []), closed: new Windows(this.#kept, needOf, [this.#head]) }
+    return (first, end) => {
+      const [from, to] = this.#placesOf(first, end)
+      const length = to - from + 1
+      if (length <= WINDOW + 2) return needOf(this.#kept.slice(from, to + 1))
+      return end === this.#shapes.length ? windows.closed.most(from, to - 1) : windows.open.most(from, to)
     }
   }
 
-  /** Whether what is kept ends with three rounds of a pattern of so many groups. */
-  #repeats(pattern: number): boolean {
-    const [kept, shapes] = [this.#kept, this.#shapes]
-    for (let i = kept.length - 1; i >= kept.length - 2 * pattern; i--) {
-      if (shapes[kept[i] as number] !== shapes[kept[i - pattern] as number]) return false
-    }
-    return true
+  get #head(): number {
+    return this.#shapes.length - 1
   }
 
-  #note(run: number, groups: number): void {
-    const key = this.#kept.map((group) => this.#shapes[group]).join(' ')
-    const groupsLike = this.#known.get(key) ?? [...this.#kept]
-    this.#known.set(key, groupsLike)
-    this.#ends[run === this.#from.index ? 0 : 2 * (run - this.#from.index) + groups - 1] = groupsLike
+  /** The first and the last place in `#kept` that groups [first, end) stand for. */
+  #placesOf(first: number, end: number): [number, number] {
+    const last = end - 1
+    const place = this.#first[first] as number
+    const isOneRun = this.#first[last] === place
+    const pairAtFirst = first < last && this.#shapes[first] === this.#shapes[first + 1]
+    const pairAtLast = first < last && this.#shapes[last] === this.#shapes[last - 1]
+    const from = pairAtFirst || isOneRun ? place : (this.#single[first] as number)
+    return [from, pairAtLast ? (this.#single[last] as number) : (this.#first[last] as number)]
   }
 }
 
-function runsOf(shapes: readonly number[]): Run[] {
-  const runs: Run[] = []
-  for (let begin = 0; begin < shapes.length; ) {
-    let end = begin + 1
-    while (end < shapes.length && shapes[end] === shapes[begin]) end++
-    runs.push({ index: runs.length, begin, end })
-    begin = end
+/** The windows of stages that end in one way. */
+class Windows {
+  readonly #kept: readonly number[]
+  readonly #need: NeedOf
+  readonly #behind: readonly number[]
+  /** By the place where a stage begins: what stages need that end so many places behind its first window. */
+  readonly #mosts: number[][] = []
+
+  /** @param behind groups at the end of every one of the stages */
+  constructor(kept: readonly number[], need: NeedOf, behind: readonly number[]) {
+    this.#kept = kept
+    this.#need = need
+    this.#behind = behind
   }
-  return runs
+
+  /** Of a stage with places `from` to `to` in `kept`. */
+  most(from: number, to: number): number {
+    const [ahead, begin] = from === 0 ? [this.#kept.slice(0, 1), 1] : [[], from]
+    const mosts = this.#mosts[from] ?? []
+    this.#mosts[from] = mosts
+    while (mosts.length <= to - begin - WINDOW + 1) {
+      const at = begin + mosts.length
+      const need = this.#need([...ahead, ...this.#kept.slice(at, at + WINDOW), ...this.#behind])
+      mosts.push(Math.max(need, mosts.at(-1) ?? 0))
+    }
+    return mosts[to - begin - WINDOW + 1] as number
+  }
 }

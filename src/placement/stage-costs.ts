@@ -128,8 +128,8 @@ class StageCosts implements Costs {
   private readonly alike: AlikeStages
   /** Embedding and head in one stage. */
   private readonly both: TracedStage
-  /** Traced stages by the groups that stand for them. */
-  private readonly byGroups = new Map<readonly number[], TracedStage>()
+  /** Traced stages by the shapes of their groups. */
+  private readonly byShapes = new Map<string, TracedStage>()
   /** Traced stages on each kind of device. */
   private readonly placed = new Map<TracedStage, Map<string, StageSpec>>()
 
@@ -184,17 +184,11 @@ class StageCosts implements Costs {
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
     const takenFor = takenOn(device)
-    const buffers = new Map<readonly number[], number>()
-    const buffersOf = (first: number, end: number): number => {
-      const groups = this.alike.standingFor(first, end)
-      const bytes = buffers.get(groups) ?? stageContents(this.on(device, this.stageOf(groups)), limits).buffers
-      buffers.set(groups, bytes)
-      return bytes
-    }
+    const buffers = this.alike.needs((groups) => stageContents(this.on(device, this.stageOf(groups)), limits).buffers)
     return {
       all: (first, end) => {
         const whole = first === 0 && end === kinds.length
-        const contents = memory(first, end) + buffersOf(first, end) - (whole ? tied : 0)
+        const contents = memory(first, end) + buffers(first, end) - (whole ? tied : 0)
         return { memory: takenFor(contents), read: read(first, end), operations: operations(first, end) }
       },
       leastMemory: (first, end) => memory(first, end) - tied,
@@ -202,8 +196,9 @@ class StageCosts implements Costs {
   }
 
   private stageOf(groups: readonly number[]): TracedStage {
-    const stage = this.byGroups.get(groups) ?? this.trace(groups.flatMap((group) => this.groups[group] as string[]))
-    this.byGroups.set(groups, stage)
+    const key = groups.map((group) => this.traced.shapes[group]).join(' ')
+    const stage = this.byShapes.get(key) ?? this.trace(groups.flatMap((group) => this.groups[group] as string[]))
+    this.byShapes.set(key, stage)
     return stage
   }
 
