@@ -94,7 +94,8 @@ class CaseThread {
   /** What became of a case; undefined if it takes too long. */
   async run(number) {
     const [schedule] = await this.#ready
-    const computed = () => this.#processorTime(schedule) ?? performance.now()
+    // A thread that has ended has computed nothing; that it has is told soon.
+    const computed = () => (schedule === undefined ? performance.now() : (this.#processorTime(schedule) ?? 0))
     const until = computed() + PATIENCE
     let timer
     if (this.#failure !== undefined) return this.#failure
