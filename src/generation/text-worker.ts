@@ -164,7 +164,9 @@ export class TextWorker {
   /** The text that a chat template makes. */
   render(input: Rendering): Work<string> {
     return this.run('render', input, {
-      milliseconds: THREAD_LIMITS.milliseconds + RENDERING_RESERVE, // the budget ends it first
+      // The budget ends it first.
+      milliseconds: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
+      keptWaiting: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
       computing: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
       file: input.path,
       what: 'rendering the chat template',

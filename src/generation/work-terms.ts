@@ -4,8 +4,10 @@ import { processorTime } from './thread-clock'
 
 /** What a piece of work may take, and how errors speak of it. */
 export interface WorkTerms {
-  /** By the clock, from when the thread begins with it; {@link KEPT_WAITING} times that where `computing` can be told. */
+  /** By the clock, from when the thread begins with it. */
   readonly milliseconds: number
+  /** The same where `computing` can be told, which ends it long before unless other processes keep it waiting. */
+  readonly keptWaiting: number
   /** What the thread may compute for it, where that can be told: other processes want the processor, too. */
   readonly computing: number
   /** The file of the checkpoint that decides how long it takes. */
@@ -21,26 +23,29 @@ const LEAST_COMPUTING = 1000
 const ENCODED_BYTES_A_MILLISECOND = { computing: 60, waiting: 10 }
 /** A third and a tenth of a vocabulary with scores, on a busy machine. */
 const LOADED_BYTES_A_MILLISECOND = { computing: 1000, waiting: 400 }
-/**
- * What other processes may keep a thread from the processor: a load of eight on each core. What it computes ends it long
- * before, unless it is that.
- */
-const KEPT_WAITING = 8
-type Durations = Pick<WorkTerms, 'milliseconds' | 'computing'>
+/** A load of eight on each core: unlike a short text, a tokenizer takes a good part of what it may. */
+const LOADING_KEPT_WAITING = 8
+type Durations = Pick<WorkTerms, 'milliseconds' | 'keptWaiting' | 'computing'>
 
 /** What encoding a text may take. */
 export function encodingDurations(bytes: number): Durations {
-  return durations(bytes, ENCODED_BYTES_A_MILLISECOND)
+  return durations(bytes, ENCODED_BYTES_A_MILLISECOND, 1)
 }
 
 /** What loading a tokenizer's file may take. */
 export function loadingDurations(bytes: number): Durations {
-  return durations(bytes, LOADED_BYTES_A_MILLISECOND)
+  return durations(bytes, LOADED_BYTES_A_MILLISECOND, LOADING_KEPT_WAITING)
 }
 
-function durations(bytes: number, rate: { readonly computing: number; readonly waiting: number }): Durations {
+function durations(
+  bytes: number,
+  rate: { readonly computing: number; readonly waiting: number },
+  keptWaiting: number,
+): Durations {
+  const milliseconds = LEAST_MILLISECONDS + bytes / rate.waiting
   return {
-    milliseconds: LEAST_MILLISECONDS + bytes / rate.waiting,
+    milliseconds,
+    keptWaiting: milliseconds * keptWaiting,
     computing: LEAST_COMPUTING + bytes / rate.computing,
   }
 }
@@ -74,7 +79,7 @@ export class Deadline {
   }
 
   get #milliseconds(): number {
-    return this.terms.milliseconds * (this.#computedBefore === undefined ? 1 : KEPT_WAITING)
+    return this.#computedBefore === undefined ? this.terms.milliseconds : this.terms.keptWaiting
   }
 
   #toCompute(): number {
