@@ -3,7 +3,7 @@
  * and sampling. The first request after loading stands by itself. With `--against CLONE`, another built clone takes turns.
  */
 import { existsSync, writeFileSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
+import { basename, join, relative, resolve } from 'node:path'
 import { count, readArguments, UsageError } from './lib/command-line.mjs'
 import { busyCores, commitOf, machine, repository } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
@@ -68,7 +68,8 @@ export async function run(args) {
       ]),
     ),
   }))
-  const result = { benchmark: 'first-token', machine: machine(), ...options, busyCores: summary(busy), results }
+  const settings = { ...options, model: basename(options.model), busyCores: summary(busy) }
+  const result = { benchmark: 'first-token', machine: machine(), ...settings, results }
   const milliseconds = ({ min, median, max }) => `${median.toFixed(2)} (${min.toFixed(2)}..${max.toFixed(2)})`
   const rows = results.flatMap((clone) =>
     kinds.map((kind) => [
