@@ -6,9 +6,9 @@
 
 #include "cpu/cpu_backend.h"
 #include "cuda/backend/make_backend.h"
-#include "cuda/marlin/tune.h"
-#include "engine/device_discovery.h"
+#include "cuda/tuning/tune.h"
 #include "engine/error.h"
+#include "platform/device_discovery.h"
 
 namespace billfish {
 

@@ -22,7 +22,7 @@ struct BackendOptions {
 // options that it cannot fulfil.
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options);
 
-// Measures the GEMM of cuda:N or emulated:N for its cost model (cuda/marlin/tune.h); options.device does not count.
+// Measures the GEMM of cuda:N or emulated:N for its cost model (cuda/tuning/tune.h); options.device does not count.
 // Throws INVALID_OPTION for devices that have none.
 TuneReport tune_gemm(const std::string& device, const TuneOptions& options);
 

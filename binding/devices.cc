@@ -1,6 +1,6 @@
 // Which devices there are: the questions whose answers depend on the backends that are compiled in.
-#include "engine/device_discovery.h"
 #include "engine/error.h"
+#include "platform/device_discovery.h"
 
 #ifdef BILLFISH_WITH_CUDA
 #include "cuda/backend/self_test.h"

@@ -63,7 +63,7 @@ function runShare(index) {
   }
   return new Promise((resolve) => {
     const args = ['--shard', String(index), String(parallel), filter]
-    const child = spawn(program, args, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(program, args, { cwd: folder, env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
     let text = ''
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (piece) => {

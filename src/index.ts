@@ -1,5 +1,5 @@
 /**
- * billfish: large quantised language models from Node.js, their layers split over the devices at hand.
+ * billfish: large quantized language models from Node.js, their layers split over the devices at hand.
  * @packageDocumentation
  */
 export {
@@ -44,11 +44,11 @@ export {
   type MemorySize,
   parseMemorySize,
 } from './placement'
+export type { Strategy } from './placement/accelerate/strategy-map'
 export { type DeviceMap, layerSplit } from './placement/device-map'
 export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
 export type { ModelPlan, Placement, PlanOptions } from './placement/plan-model'
-export type { Strategy } from './placement/strategy-map'
 export { planModel } from './plan'
 export type { PaddingPlacement } from './quantization/padding'
 export {

@@ -14,9 +14,9 @@ export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
 export interface SizeOptions {
   /**
    * `'float32'` computes exactly in fp32; CPU devices alone can. `'auto'` (the default) and the 16-bit types differ by
-   * device. A CUDA device keeps activations, weights that are not quantised, and the KV cache in fp16 or bf16 (as named,
+   * device. A CUDA device keeps activations, weights that are not quantized, and the KV cache in fp16 or bf16 (as named,
    * by default as the config's torch_dtype says), and adds in fp32. A CPU device keeps the KV cache in 16 bits (fp16, or
-   * as named) and quantises the input of every quantised linear to 16-bit integers with a scale a block of at most 128
+   * as named) and quantizes the input of every quantized linear to 16-bit integers with a scale a block of at most 128
    * values: closer to fp32 than fp16 arithmetic, and much faster.
    */
   readonly dtype?: ModelType | undefined

@@ -12,10 +12,10 @@ import { isUrl, readPath } from './options/path'
 import { readOptions } from './options/read-options'
 import { ownSignal } from './options/signal'
 import { guarded, isRecord, snapshot } from './options/snapshot'
+import type { PlanSource } from './placement/accelerate/stored-modules'
 import { onMachine } from './placement/devices-at-hand'
 import { configWeights, type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
 import { presets } from './placement/presets'
-import type { PlanSource } from './placement/stored-modules'
 import { thisMachine } from './this-machine'
 
 /**

@@ -27,7 +27,7 @@ export const groupSize = 128
 export const ropeTheta = 1_000_000
 export const normEpsilon = 1e-6
 
-/** The quantised linears of one decoder layer, as [name in the checkpoint, inputs, outputs, has a bias]. */
+/** The quantized linears of one decoder layer, as [name in the checkpoint, inputs, outputs, has a bias]. */
 export function layerLinears(shape) {
   const kv = (shape.hidden / shape.heads) * shape.kvHeads
   return [

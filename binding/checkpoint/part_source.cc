@@ -30,7 +30,7 @@ class PartSource final : public CanonicalSource {
     if (spec.part->inputs.empty()) return;
     if (!from_.order.empty() && !spec.part->inputs_in_group_order) {
       refuse("Layer '" + spec.name +
-             "' was quantised with act-order, which mixes the inputs of all its parts; it cannot "
+             "' was quantized with act-order, which mixes the inputs of all its parts; it cannot "
              "be cut between its inputs");
     }
     shape_.order.clear();

@@ -1,4 +1,4 @@
-// A part of a quantised layer: some of its outputs and inputs, with zeros between them. Everything below this sees the
+// A part of a quantized layer: some of its outputs and inputs, with zeros between them. Everything below this sees the
 // stored layer, everything above it an ordinary canonical one, so padding and sharding know nothing of formats, and
 // formats nothing of them.
 #pragma once

@@ -138,7 +138,7 @@ void QuantizedSource::read_scales(int64_t first, int64_t count, CanonicalRows& r
 void QuantizedSource::refuse_scale(int64_t row, int64_t group, float value) const {
   refuse(tensor_text(spec_.scales, files_) + " has the scale " + (std::isnan(value) ? "NaN" : "infinity") +
          " for output " + std::to_string(row) + ", group " + std::to_string(group) +
-         "; the layer's results would be meaningless, take another quantisation of this model");
+         "; the layer's results would be meaningless, take another quantization of this model");
 }
 
 }  // namespace billfish

@@ -39,7 +39,7 @@ std::unique_ptr<CanonicalSource> open_stored(const QuantizedSpec& spec, const Ma
       source = open_compressed_tensors(spec, files);
       break;
   }
-  // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognise.
+  // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognize.
   files[spec.codes.file]->prefetch(spec.codes.offset, spec.codes.bytes);
   return source;
 }

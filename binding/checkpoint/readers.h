@@ -1,4 +1,4 @@
-// From mapped files to what backends take: canonical rows of quantised linears, fp32 vectors; matrices are in
+// From mapped files to what backends take: canonical rows of quantized linears, fp32 vectors; matrices are in
 // matrix_source.h.
 #pragma once
 #include <memory>

@@ -29,7 +29,7 @@ struct ChannelRun {
 // What a weight has of a stored layer: a rank's share under tensor parallelism, and padding.
 struct Part {
   int64_t stored_out = 0, stored_in = 0;
-  int64_t stored_group_size = 0;            // of quantised layers
+  int64_t stored_group_size = 0;            // of quantized layers
   std::vector<ChannelRun> outputs, inputs;  // in the order in which the weight has them; no runs: all of them
   // With act-order, inputs are counted in the order of groups, and come in that order: what makes them was told to
   // follow it (`follows`). Without this, only layers whose inputs are in their natural order have parts of them.

@@ -48,7 +48,7 @@ struct RowBlock {
   int64_t first_task;
   int64_t partials;  // where its partial results lie, if splits > 1
 };
-static_assert(sizeof(RowBlock) == 48, "src/placement/cpu-scratch.ts counts with it");
+static_assert(sizeof(RowBlock) == 48, "src/placement/planner/cpu-scratch.ts counts with it");
 
 // Where keys are split, every kv head of a block has
 //

@@ -10,7 +10,7 @@
 
 namespace billfish::cpu {
 
-// exact: fp32 activations and fp32 accumulation (dtype 'float32'). fast: activations are quantised to 16 bits a block
+// exact: fp32 activations and fp32 accumulation (dtype 'float32'). fast: activations are quantized to 16 bits a block
 // of 128 inputs (see quantize_activation.h), products are summed as integers.
 enum class Precision { exact, fast };
 
@@ -20,7 +20,7 @@ struct Rows {
   int64_t rows = 0, columns = 0, stride = 0;
 };
 
-// A row-major matrix of weights in the checkpoint's own type, [out][in]: unquantised linears, the embedding, the head.
+// A row-major matrix of weights in the checkpoint's own type, [out][in]: unquantized linears, the embedding, the head.
 struct Matrix {
   DType type = DType::f16;  // f32, f16 or bf16
   int64_t out = 0, in = 0;
@@ -28,7 +28,7 @@ struct Matrix {
   const float* bias = nullptr;  // [out] or null, not owned
 };
 
-// A quantised linear in the packed layout that quantized_linear.h draws.
+// A quantized linear in the packed layout that quantized_linear.h draws.
 struct QuantizedLinear {
   int bits = 4;
   int64_t out = 0, in = 0, group_size = 0;
@@ -59,7 +59,7 @@ struct LinearCall {
   int64_t stride = 0;
 };
 
-// Runs all calls on x. Neighbours that take x in the same form (act-order, segments, type) share one prepared
+// Runs all calls on x. Neighbors that take x in the same form (act-order, segments, type) share one prepared
 // activation and one parallel region: q, k and v, or gate and up, usually cost one. `scratch` has at least the
 // linear_scratch_bytes of each call.
 void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, const Scratch& scratch,

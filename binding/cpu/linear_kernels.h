@@ -20,7 +20,7 @@ constexpr int64_t panel_outputs = panel_tiles * tile_outputs;
 // A GEMV fetches its weights that many bytes ahead: left to the hardware, one core reads at three quarters of the
 // speed.
 constexpr int64_t fetch_ahead = 8192;
-// Rows of x that one pass of a quantised GEMV serves, and of a matrix's.
+// Rows of x that one pass of a quantized GEMV serves, and of a matrix's.
 constexpr int max_gemv_rows = 4;
 constexpr int64_t max_matrix_gemv_rows = 16;
 

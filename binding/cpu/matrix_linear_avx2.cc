@@ -1,4 +1,4 @@
-// Unquantised linears with AVX2, in fp32.
+// Unquantized linears with AVX2, in fp32.
 #if defined(__x86_64__)
 #include "cpu/vector_avx2.h"
 // The vector type comes first.

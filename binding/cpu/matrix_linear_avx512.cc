@@ -1,4 +1,4 @@
-// Unquantised linears with AVX-512, in fp32.
+// Unquantized linears with AVX-512, in fp32.
 #if defined(__x86_64__)
 #include "cpu/vector_avx512.h"
 // The vector type comes first.

@@ -1,4 +1,4 @@
-// What unquantised linears do alike over a Vector of any width. Included after a vector_*.h, by files that add the GEMV
+// What unquantized linears do alike over a Vector of any width. Included after a vector_*.h, by files that add the GEMV
 // of their instruction set.
 //
 // Sums are arrays that only constants index, by fold expressions over `I`, and keep_in_register() tells the compiler to

@@ -1,4 +1,4 @@
-// Unquantised linears in plain loops, and what runs where there is no SIMD version.
+// Unquantized linears in plain loops, and what runs where there is no SIMD version.
 #include <algorithm>
 
 #include "cpu/linear_kernels.h"

@@ -1,4 +1,4 @@
-// The packed layout of a quantised linear. It follows the instruction that reads it: 16 outputs are the 16 lanes of a
+// The packed layout of a quantized linear. It follows the instruction that reads it: 16 outputs are the 16 lanes of a
 // 64-byte vector, and what one lane holds are consecutive inputs of its output.
 //
 //   codes, 4 bits   [tile of 16 outputs][eight inputs][64 bytes], for output n of the tile and inputs k to k+7
@@ -16,7 +16,7 @@
 //
 // Masking a vector with 0x000f000f, after a shift right by 0, 4, 8 or 12 bits, leaves the pairs of inputs (0,2), (4,6),
 // (1,3), (5,7) in the 16-bit halves of every lane; with 8-bit codes 0x00ff00ff and shifts by 0 or 8 do, over two
-// vectors. That is the operand of a 16-bit dot product (vpdpwssd, vpmaddwd), so the quantised activations come in the
+// vectors. That is the operand of a 16-bit dot product (vpdpwssd, vpmaddwd), so the quantized activations come in the
 // order 0 2 4 6 1 3 5 7 within eight, whatever the bits.
 #pragma once
 #include <cstdint>

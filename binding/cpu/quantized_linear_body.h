@@ -1,4 +1,4 @@
-// Quantised linears over Integers and Vector, whatever their width. Included after an integers_*.h.
+// Quantized linears over Integers and Vector, whatever their width. Included after an integers_*.h.
 //
 // Products of 16-bit integers are added two by two into 32-bit lanes. A lane is an output, so the 16 outputs of a tile
 // are one vector or two (`parts`), and what lies at byte 64 * i of a tile's codes lies there for its first part, and

@@ -113,7 +113,7 @@ void add_rms_norm(float* x, const float* y, const float* weight, int64_t count, 
 }
 
 // out = x - mean(x).
-inline __attribute__((always_inline)) void centre(const float* x, int64_t count, float* out) {
+inline __attribute__((always_inline)) void center(const float* x, int64_t count, float* out) {
   const float sum =
       sum_in_lanes(count, [&](int64_t at, int64_t n, Value s) { return Vector::add(load(x + at, n), s); });
   const Value mean = Vector::broadcast(sum / static_cast<float>(count));
@@ -123,8 +123,8 @@ inline __attribute__((always_inline)) void centre(const float* x, int64_t count,
 // Beside a large mean the deviations are small, but exact differences of floats: what rounding of the mean left in them
 // is their own mean, which the second centring takes away.
 void layer_norm(const float* x, const float* weight, const float* bias, int64_t count, float eps, float* out) {
-  centre(x, count, out);
-  centre(out, count, out);
+  center(x, count, out);
+  center(out, count, out);
   const float squares = sum_of_squares(count, [&](int64_t at, int64_t n) { return load(out + at, n); });
   const Value factor = norm_factor(squares, count, eps);
   for_vectors(count, [&](int64_t at, int64_t n) {

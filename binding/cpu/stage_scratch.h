@@ -1,4 +1,4 @@
-// How much scratch a stage's operators need: the bytes that src/placement/cpu-scratch.ts plans.
+// How much scratch a stage's operators need: the bytes that src/placement/planner/cpu-scratch.ts plans.
 #pragma once
 #include <cstddef>
 #include <vector>

@@ -15,7 +15,7 @@ float element(const void* data, DType type, int64_t at) {
 }  // namespace
 
 bool all_finite(const float* values, size_t count) {
-  constexpr size_t lanes = 16;  // independent sums, so that the compiler may vectorise
+  constexpr size_t lanes = 16;  // independent sums, so that the compiler may vectorize
   std::array<float, lanes> sums{};
   const size_t whole = count - count % lanes;
   for (size_t first = 0; first < whole; first += lanes) {

@@ -209,7 +209,7 @@ class Validator {
     std::visit(Overloaded{
                    [&](const Embedding& o) {
                      const WeightShape& table = weight(o.table, false);
-                     require(table.kind == WeightKind::matrix, "the embedding table " + table.name + " is quantised");
+                     require(table.kind == WeightKind::matrix, "the embedding table " + table.name + " is quantized");
                      const Value& out = define(o.out);
                      require(out.rows == RowKind::tokens && out.width == table.in, "table and output widths differ");
                      require(o.first >= 0, "the table begins before the first token");

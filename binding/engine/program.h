@@ -1,6 +1,6 @@
 // A program: the list of operators that one stage runs for every step.
 //
-// TypeScript traces it once from the model's definition, fuses neighbours and gives every value its place in an arena
+// TypeScript traces it once from the model's definition, fuses neighbors and gives every value its place in an arena
 // (src/models/program.ts, so that the bytes are known before anything is loaded); validate() checks it whole before
 // anything runs, so that no program, however wrong, can touch memory that is not its own.
 #pragma once
@@ -127,8 +127,8 @@ struct WeightShape {
   std::string name;
   WeightKind kind = WeightKind::vector;
   int64_t out = 0, in = 0;       // a vector has out = its length, in = 1
-  int64_t group_size = 0;        // inputs of a quantised weight that share a scale
-  bool has_group_index = false;  // of a quantised weight: its inputs may be in another order than those of the layer
+  int64_t group_size = 0;        // inputs of a quantized weight that share a scale
+  bool has_group_index = false;  // of a quantized weight: its inputs may be in another order than those of the layer
 };
 
 // Where a value lies, in bytes: its rows begin at offset * (rows of the arena) and are `stride` apart. There is one

@@ -15,7 +15,7 @@ namespace billfish {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int32_t kLanes = 16;    // independent accumulators, so that the compiler may vectorise the reductions
+constexpr int32_t kLanes = 16;    // independent accumulators, so that the compiler may vectorize the reductions
 constexpr int32_t kBlock = 1024;  // logits whose weights are summed in fp32 before the sum goes on in fp64
 
 void require_option(bool valid, const char* name, const char* range, double value) {
@@ -74,7 +74,7 @@ float highest_edited_logit(const float* logits, int32_t vocab) {
   return *std::max_element(highest.begin(), highest.end());
 }
 
-// exp(x) for kLowestExponent <= x <= 0, to within 2e-7 of its value. Straight-line code, for the vectoriser.
+// exp(x) for kLowestExponent <= x <= 0, to within 2e-7 of its value. Straight-line code, for the vectorizer.
 //   x = k ln 2 + r with |r| <= ln 2 / 2;  exp(x) = 2^k * (Taylor polynomial of r)
 // Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the lowest bits; 2^k has k + 127 in its exponent
 // bits. For the lowest exponent k is -127, whose bits are the number 0: so that is exp of all that lies below.

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "bench/attention.h"
-#include "bench/gemm.h"
+#include "benchmark/attention.h"
+#include "benchmark/gemm.h"
 #include "convert.h"
 #include "model_spec.h"
 

@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "bench/workbench.h"
+#include "benchmark/workbench.h"
 
 namespace billfish {
 

@@ -3,10 +3,10 @@
 #include "convert.h"
 #include "cpu/features.h"
 #include "engine/available_cores.h"
-#include "engine/code_architecture.h"
-#include "engine/cublas_library.h"
-#include "engine/device_discovery.h"
-#include "engine/nccl_library.h"
+#include "platform/code_architecture.h"
+#include "platform/cublas_library.h"
+#include "platform/device_discovery.h"
+#include "platform/nccl_library.h"
 
 namespace billfish {
 

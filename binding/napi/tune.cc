@@ -7,8 +7,8 @@
 #include "backends.h"
 #include "benchmark_work.h"
 #include "convert.h"
-#include "cuda/marlin/tune.h"
-#include "engine/gemm_tuning.h"
+#include "cuda/tuning/tune.h"
+#include "platform/gemm_tuning.h"
 
 namespace billfish {
 

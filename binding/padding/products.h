@@ -39,7 +39,7 @@ struct ProductKernels {
                         double* y);
 
   // y[n] += the sum of the inputs from the first to the last, for codes as GPTQ packs them, [inputs / P, outputs]: a
-  // word has P neighbouring inputs of its output. `group_of` is that of the first input here.
+  // word has P neighboring inputs of its output. `group_of` is that of the first input here.
   void (*add_gptq)(const uint32_t* words, int bits, size_t word_rows, size_t outputs, const Grid& grid, const double* x,
                    double* y);
 

@@ -1,4 +1,4 @@
-// The kernels of products.h, once for each instruction set that the compiler vectorises them for.
+// The kernels of products.h, once for each instruction set that the compiler vectorizes them for.
 #pragma once
 #include <algorithm>
 #include <bit>
@@ -93,7 +93,7 @@ void multiply_floats(const void* values, FloatType type, size_t rows, const Inpu
   }
 }
 
-// Neighbouring inputs of one group.
+// Neighboring inputs of one group.
 struct Segment {
   size_t end;
   int32_t group;

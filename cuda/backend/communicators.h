@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/nccl_library.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
 #include "layer/tensor.h"
+#include "platform/nccl_library.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 

@@ -23,6 +23,7 @@
 #include "backend/step_clock.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
+#include "gemm/linear.h"
 #include "layer/attention.h"
 #include "layer/batch.h"
 #include "layer/elementwise.h"
@@ -32,12 +33,11 @@
 #include "layer/rms_norm.h"
 #include "layer/rope.h"
 #include "layer/sampling.h"
-#include "marlin/linear.h"
-#include "marlin/tuned_machine.h"
 #include "primitives/numbers.h"
 #include "runtime/drain.h"
 #include "runtime/matrix_library.h"
 #include "runtime/stream.h"
+#include "tuning/tuned_machine.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "engine/backend.h"
-#include "marlin/linear.h"
+#include "gemm/linear.h"
 #include "runtime/matrix_library.h"
 #include "runtime/stream.h"
 

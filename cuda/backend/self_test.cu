@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "gemm/planned_linear.h"
+#include "gemm/tiles.h"
 #include "layer/elementwise.h"
-#include "marlin/planned_linear.h"
-#include "marlin/tiles.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/numbers.h"
@@ -85,8 +85,8 @@ struct Packed {
   LinearWeight weight;
 };
 
-// Quantised with a scale of 1 everywhere.
-Packed quantised_weight(Stream& stream, int bits) {
+// Quantized with a scale of 1 everywhere.
+Packed quantized_weight(Stream& stream, int bits) {
   CanonicalShape shape;
   shape.name = "self-test";
   shape.bits = bits;
@@ -155,7 +155,7 @@ void test_products(Stream& stream, DType element_type, const std::string& elemen
   const LinearWorkspace workspace{scratch.data(), scratch.bytes()};
 
   for (const int bits : {4, 8, 16}) {
-    const Packed packed = bits == 16 ? matrix_weight(stream, element_type) : quantised_weight(stream, bits);
+    const Packed packed = bits == 16 ? matrix_weight(stream, element_type) : quantized_weight(stream, bits);
     const LinearCall call{&packed.weight, out.data(), outputs, DType::f32};
     int64_t columns = 0;
     const GemmProblem problem = problem_of(&call, 1, rows, &columns);

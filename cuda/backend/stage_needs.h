@@ -1,5 +1,5 @@
 // What a stage's program needs of a device besides weights, cache and arenas: known before anything is allocated. Its
-// twin, which plans the same bytes, is src/placement/cuda-memory.ts.
+// twin, which plans the same bytes, is src/placement/planner/cuda-memory.ts.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 #include "engine/program.h"
 #include "engine/stage_limits.h"
+#include "gemm/linear.h"
 #include "layer/attention_plan.h"
 #include "layer/batch.h"
 #include "layer/sampling.h"
-#include "marlin/linear.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -8,7 +8,7 @@
 #include "backend/slab_uploads.h"
 #include "backend/stage_memory.h"
 #include "engine/backend.h"
-#include "marlin/linear.h"
+#include "gemm/linear.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -16,7 +16,7 @@ namespace billfish::BILLFISH_TARGET {
 struct VectorWeight final : Weight {
   float* values = nullptr;
 };
-// A quantised linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
+// A quantized linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
 struct MatrixWeight final : Weight {
   LinearWeight linear;
   DType stored_type = DType::f16;  // of a matrix in the checkpoint

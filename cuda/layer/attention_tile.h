@@ -57,7 +57,7 @@ struct QueryTile {
     const int32_t query = packed_row / p.group, head = kv_head * p.group + packed_row % p.group;
     return (span.first_row + query) * stride + static_cast<int64_t>(head) * p.head_dim;
   }
-  // Offset of a position's row in the cache, in elements. 16 positions from a multiple of 16 on are neighbours.
+  // Offset of a position's row in the cache, in elements. 16 positions from a multiple of 16 on are neighbors.
   DEVICE int64_t cache_offset(int32_t position) const {
     const auto block_size = static_cast<uint32_t>(p.block_size), at = static_cast<uint32_t>(position);
     const int64_t block = load_readonly<int32_t>(p.block_tables + (span.first_block + at / block_size));

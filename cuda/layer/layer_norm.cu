@@ -25,8 +25,8 @@ struct LayerNorm {
     const int64_t row = block_index().x;
     HeldRun<count, held> run = {};
     run.load(vectors, x + row * x_stride);
-    centre(run);
-    centre(run);
+    center(run);
+    center(run);
     const float factor = run.norm_factor(vectors, eps);
     const Global<Element> to = out + row * out_stride;
     run.for_each(vectors, [&](float(&v)[count], int64_t column) {
@@ -40,7 +40,7 @@ struct LayerNorm {
 
   // Subtracts the mean. Beside a large one the deviations are small, but exact differences of floats: what rounding of
   // the mean left in them is their own mean, which a second call takes away.
-  DEVICE void centre(HeldRun<count, held>& run) const {
+  DEVICE void center(HeldRun<count, held>& run) const {
     const float mean = run.mean(vectors, [](float v) { return v; });
     run.for_each(vectors, [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) v[i] -= mean; });
   }

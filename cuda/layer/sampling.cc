@@ -14,14 +14,14 @@ constexpr float infinity_of_float = std::numeric_limits<float>::infinity();
 
 constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
-bool penalises(const SamplingParameters& p) {
+bool penalizes(const SamplingParameters& p) {
   return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
 }
 
 // Entries that a request may need: no more edits than tokens.
 size_t most_edits(const SamplingParameters& p, int32_t vocabulary) {
   size_t tokens = p.bias.size() + p.banned.size();
-  if (penalises(p)) tokens += p.generated.size();
+  if (penalizes(p)) tokens += p.generated.size();
   if (p.repetition_penalty != 1) tokens += p.prompt.size();
   return std::min(tokens, static_cast<size_t>(vocabulary));
 }
@@ -49,8 +49,8 @@ class RowEdits {
   }
   int32_t count() const { return count_; }
 
-  void penalise(const SamplingParameters& p) {
-    if (!penalises(p)) return;
+  void penalize(const SamplingParameters& p) {
+    if (!penalizes(p)) return;
     for (const int32_t token : p.generated) {
       LogitEdit& edit = of(token);
       edit.repetition = p.repetition_penalty;
@@ -144,7 +144,7 @@ SampleRequest Sampler::make_request(const SamplingParameters& p, int32_t first_e
   request.top_p = p.top_p;
   request.min_p = p.min_p;
   RowEdits edits(image_.as<LogitEdit>(layout_->edits) + first_edit, place_of_);
-  edits.penalise(p);
+  edits.penalize(p);
   for (const TokenBias& entry : p.bias) edits.of(entry.token).bias += entry.bias;
   for (const int32_t token : p.banned) edits.of(token) = {token, 1, 0, -infinity_of_float};
   request.first_edit = first_edit;

@@ -1,4 +1,4 @@
-// Neighbouring elements of a matrix in registers, as floats: read and written 16 bytes at a time.
+// Neighboring elements of a matrix in registers, as floats: read and written 16 bytes at a time.
 #pragma once
 #include <cstdint>
 
@@ -56,7 +56,7 @@ DEVICE void store_words(Global<T> to, const uint32_t (&from)[count]) {
   }
 }
 
-// `count` neighbouring elements, aligned to as many bytes (16 at most).
+// `count` neighboring elements, aligned to as many bytes (16 at most).
 template <int count, class T>
 DEVICE void load_floats(Global<const T> from, float (&to)[count]) {
   if constexpr (count == 1) {

@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "engine/cuda_errors.h"
 #include "engine/error.h"
+#include "platform/cuda_errors.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "engine/code_architecture.h"
 #include "engine/error.h"
+#include "platform/code_architecture.h"
 #include "runtime/check.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstddef>
 
-#include "engine/nccl_library.h"
+#include "platform/nccl_library.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <utility>
 
-#include "engine/device_discovery.h"
 #include "engine/error.h"
+#include "platform/device_discovery.h"
 #include "runtime/check.h"
 #include "runtime/code_architecture.h"
 #include "runtime/peer_trial.h"

@@ -1,5 +1,5 @@
 // One device of the process: a GPU (namespace billfish::cuda, "cuda:0") or an emulated one (billfish::emulated,
-// "emulated:0"). Both implement this header and its neighbours; BILLFISH_TARGET says which one a source is built for.
+// "emulated:0"). Both implement this header and its neighbors; BILLFISH_TARGET says which one a source is built for.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <string>
 
-#include "engine/code_architecture.h"
+#include "platform/code_architecture.h"
 #include "runtime/free_memory.h"
 
 namespace billfish::cuda {

@@ -1,6 +1,6 @@
 // What the CUDA runtime says about this machine, as the engine's CudaReport.
 #pragma once
-#include "engine/device_discovery.h"
+#include "platform/device_discovery.h"
 
 namespace billfish::cuda {
 

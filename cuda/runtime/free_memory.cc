@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "engine/nvml_library.h"
+#include "platform/nvml_library.h"
 
 namespace billfish::cuda {
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "engine/cublas_library.h"
+#include "platform/cublas_library.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -99,7 +99,7 @@ function modelLinears(model: string, { program, weights }: StageSpec): LinearSha
   })
 }
 
-/** self_attn.q_proj.weight and its neighbours -> qkv; mlp.gate_proj and up_proj -> gate_up; self_attn.o_proj -> o; attn.c_proj as it is. */
+/** self_attn.q_proj.weight and its neighbors -> qkv; mlp.gate_proj and up_proj -> gate_up; self_attn.o_proj -> o; attn.c_proj as it is. */
 function callName(tensors: readonly string[]): string {
   const paths = tensors.map((tensor) => tensor.replace(/\.weight$/, '').split('.'))
   const names = paths.map((path) => (path.at(-1) as string).replace(/_proj$/, ''))

@@ -24,7 +24,7 @@ import { refuseUnfinishedCopy } from './unfinished-copy'
 
 export { describeFormat, listTensors, type TensorSummary } from './describe'
 
-/** The largest in use lists every module of a model of experts that is left unquantised: some hundred KB. */
+/** The largest in use lists every module of a model of experts that is left unquantized: some hundred KB. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 const CONFIG_LIMITS = { maxDepth: 32, maxValues: 200_000, nonFinite: true }
 
@@ -69,8 +69,8 @@ async function readGenerationConfig(directory: string): Promise<{ config: RawCon
 }
 
 /**
- * What the tensors make of the quantisation config. One that speaks of a format that billfish cannot run counts as none
- * where nothing but floating-point numbers is stored: merged and dequantised models keep such configs. One that speaks of
+ * What the tensors make of the quantization config. One that speaks of a format that billfish cannot run counts as none
+ * where nothing but floating-point numbers is stored: merged and dequantized models keep such configs. One that speaks of
  * another method than the tensors are stored by counts for what it says of groups; `notices` tell of that.
  */
 function corrected(
@@ -93,7 +93,7 @@ function corrected(
     }
   }
   const others = [...methods].filter(([method]) => method !== config.method)
-  const said = config.method === 'none' ? 'there is no quantisation config' : `${where} says ${config.method}`
+  const said = config.method === 'none' ? 'there is no quantization config' : `${where} says ${config.method}`
   const notices = others.map(
     ([method, tensor]) =>
       `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored as by ${methodNames[method]} ` +
@@ -188,7 +188,7 @@ async function noConfig(given: string, path: string): Promise<Error> {
 
 /**
  * Opens a checkpoint directory as the Hugging Face Hub has them: reads config.json, generation_config.json, the
- * quantisation config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and
+ * quantization config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and
  * group indices are read.
  *
  * @param directory - a path; files in it may be symbolic links, as in the Hub's cache

@@ -171,7 +171,7 @@ async function readWindow(file: FileHandle, path: string, window: readonly Scan[
 }
 
 /**
- * Reads them for all quantised linears: half a megabyte a linear of a 72B model, in pieces, so that the event loop goes on.
+ * Reads them for all quantized linears: half a megabyte a linear of a 72B model, in pieces, so that the event loop goes on.
  *
  * @throws BillfishError INVALID_CHECKPOINT where a file cannot be read; the signal's reason when aborted
  */

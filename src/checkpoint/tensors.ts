@@ -4,7 +4,7 @@ import { invalidCheckpoint, quoted } from './invalid'
 import { noStoredValues, type StoredValues } from './stored-values'
 import type { UnsupportedTensor } from './types'
 
-/** The types that scales, biases, norms and unquantised weights may have. */
+/** The types that scales, biases, norms and unquantized weights may have. */
 export const FLOAT_TYPES: readonly TensorType[] = ['F16', 'BF16', 'F32']
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {

@@ -9,7 +9,7 @@ export interface UnsupportedTensor extends Omit<TensorRef, 'dtype'> {
   readonly dtype: string
 }
 
-/** Fields of a quantisation config that a rule changes for some modules; absent: as the config says. */
+/** Fields of a quantization config that a rule changes for some modules; absent: as the config says. */
 export interface ModuleOverrides {
   readonly bits?: number | undefined
   readonly groupSize?: number | undefined
@@ -23,14 +23,14 @@ export interface ModuleRule {
   readonly pattern: string
   /** Whether the pattern must match the beginning of the module's name, any part of it, or is the name. */
   readonly match: 'start' | 'anywhere' | 'exact'
-  /** 'leaveOut': these modules are not quantised. */
+  /** 'leaveOut': these modules are not quantized. */
   readonly action: 'leaveOut' | ModuleOverrides
   /** For messages. */
   readonly where: string
 }
 
 /**
- * What a checkpoint's quantisation config says, whichever of its places it stood in. Where tensors say otherwise, they
+ * What a checkpoint's quantization config says, whichever of its places it stood in. Where tensors say otherwise, they
  * count: docs/formats.md has a table.
  */
 export type QuantizationConfig =
@@ -48,7 +48,7 @@ export type QuantizationConfig =
       readonly zeroOffset: 0 | 1 | undefined
       /** Whether a g_idx is stored with every linear. */
       readonly groupIndex: boolean
-      /** Whether the head is quantised, too. */
+      /** Whether the head is quantized, too. */
       readonly head: boolean
       /** In the order in which they are tried. */
       readonly rules: readonly ModuleRule[]
@@ -110,7 +110,7 @@ export interface Checkpoint {
   readonly bytes: number
 
   /**
-   * The linear layer `module` of logical shape [outFeatures, inFeatures]: quantised iff its packed tensor exists. `bias`
+   * The linear layer `module` of logical shape [outFeatures, inFeatures]: quantized iff its packed tensor exists. `bias`
    * says whether the architecture has one: 'required', 'optional', or 'none'. A bias that is stored although the
    * architecture has none is kept as the file says: old GPTQ writers left such biases behind, nearly always all zeros.
    * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers

@@ -2,10 +2,10 @@ import type { Command } from 'commander'
 import { type GemmPoint, type GemmReport, measureGemm } from '../benchmark/gemm'
 import { linearShapes } from '../benchmark/shapes'
 import type { ModelType } from '../limits'
+import { rooflinePicture } from '../pictures/roofline'
 import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
 import { formatRate, formatTable } from './format'
 import { wholeNumber } from './options'
-import { rooflinePicture } from './roofline'
 import { abortable, printJson, type Terminal, writeOutput } from './terminal'
 
 interface Options {
@@ -128,11 +128,11 @@ function gemmPicture(report: GemmReport): string {
       report.vendorTeraflops === null
         ? `best of this run: ${formatRate(best)} TFLOP/s`
         : `${report.vendor}, 16 bits: ${formatRate(report.vendorTeraflops)} TFLOP/s`,
-    colours: bits.map((number) => `${number} bits`),
+    colors: bits.map((number) => `${number} bits`),
     marks: names,
     series: names.flatMap((name, mark) =>
-      bits.map((number, colour) => ({
-        colour,
+      bits.map((number, color) => ({
+        color,
         mark,
         points: report.results
           .filter((point) => point.name === name && point.bits === number)

@@ -86,6 +86,6 @@ function hintFor(command: Command, flag: string): string | undefined {
   if (/^-[^a-z]/i.test(name) && !name.startsWith('--'))
     return 'a text that begins with a dash goes behind --prompt= or --'
   const dashed = name.replace(/(?<=\w)_/g, '-').replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-  if (dashed !== name && isTaken(command, dashed)) return `it is spelt ${dashed}`
+  if (dashed !== name && isTaken(command, dashed)) return `it is spelled ${dashed}`
   return hints.find(([names]) => names.includes(dashed))?.[1]
 }

@@ -34,7 +34,7 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
     .option('--to <size>', 'the padded size (default: the least one that will do)', wholeNumber)
     .option(
       '--interleave',
-      'a zero channel behind each of the first channels, not all at the end; for models that will be quantised',
+      'a zero channel behind each of the first channels, not all at the end; for models that will be quantized',
     )
     .option(
       '--group-size <count>',
@@ -49,7 +49,7 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
     .addHelpText(
       'after',
       `
-The model computes the same as before. Quantised checkpoints keep their format and every one of their numbers; their zero
+The model computes the same as before. Quantized checkpoints keep their format and every one of their numbers; their zero
 channels can only be interleaved where down projections have act-order or one group. What is interrupted goes on with the
 same command.
 

@@ -1,11 +1,11 @@
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
+import { planPicture } from '../pictures/plan-picture'
 import type { ModelPlan } from '../placement/plan-model'
 import { presets } from '../placement/presets'
 import { planModel } from '../plan'
 import { counted, formatCount, paragraph } from './format'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
-import { planPicture } from './plan-picture'
 import { planTable } from './plan-table'
 import { printJson, type Terminal, Unsuccessful, widthOf, writeOutput } from './terminal'
 

@@ -1,7 +1,7 @@
 /**
- * Byte-pair merging by rank, as tiktoken does it: of all neighbouring pairs whose concatenation is a token, the one of
+ * Byte-pair merging by rank, as tiktoken does it: of all neighboring pairs whose concatenation is a token, the one of
  * the lowest rank is merged first (the leftmost of equals), until no pair is a token. Unlike BPE with a list of merges,
- * any two neighbours may become a token, whichever two the vocabulary's training had joined.
+ * any two neighbors may become a token, whichever two the vocabulary's training had joined.
  *
  * `piece` is a byte string: each character is one byte (Latin-1). Takes time n log n, so that a long piece (a megabyte of
  * one letter) is no trap.
@@ -13,7 +13,7 @@ export function bytePairMerge(piece: string, ranks: ReadonlyMap<string, number>)
   if (whole !== undefined) return [whole]
   const length = piece.length
   // Parts are a linked list over byte positions: a part runs from `start` to next[start], and is gone when its
-  // previous neighbour has swallowed it.
+  // previous neighbor has swallowed it.
   const next = new Int32Array(length + 1)
   const previous = new Int32Array(length + 1)
   for (let start = 0; start <= length; start++) {

@@ -1,6 +1,6 @@
 /**
  * Every key of generation_config.json: those of transformers 5.24's GenerationConfig, of its older versions, and of
- * Qwen v1. docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
+ * Qwen v1. docs/config-keys.md shows this table; test/unit/project/docs.test.ts compares the two.
  */
 
 /**
@@ -58,7 +58,7 @@ export const generationConfigKeys: Readonly<Record<string, GenerationConfigKey>>
   bos_token_id: irrelevant('prompts bring their own beginning: the tokenizer or the chat template adds it'),
   pad_token_id: irrelevant('sequences of a batch are not padded'),
   decoder_start_token_id: irrelevant('only encoder-decoder models have one'),
-  renormalize_logits: irrelevant('logits are normalised where it matters'),
+  renormalize_logits: irrelevant('logits are normalized where it matters'),
   remove_invalid_values: irrelevant('logits that are not finite are an error (`NON_FINITE`)'),
   output_attentions: outputs,
   output_hidden_states: outputs,

@@ -165,12 +165,12 @@ export class GenerationRun {
   #sampling(): SamplingSpec {
     const options = this.#options
     const tokenIds = this.#tokenIds
-    const penalised = options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0
+    const penalized = options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0
     const sampling: SamplingSpec = {
       ...options.sampling,
       step: tokenIds.length,
       ...(options.repetitionPenalty !== 1 && { promptTokens: Int32Array.from(this.#prompt) }),
-      ...(penalised && { generatedTokens: Int32Array.from(tokenIds) }),
+      ...(penalized && { generatedTokens: Int32Array.from(tokenIds) }),
       ...(tokenIds.length < this.#length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
     }
     if (options.rules === noTokenRules) return sampling

@@ -1,6 +1,6 @@
 import type { SamplingSpec } from '../native/addon'
 
-/** What a checkpoint forbids, forces and favours, token by token; as transformers' logits processors do it. */
+/** What a checkpoint forbids, forces and favors, token by token; as transformers' logits processors do it. */
 export interface TokenRules {
   readonly banned: readonly number[]
   /** As the first token of an answer. */

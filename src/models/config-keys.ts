@@ -1,7 +1,7 @@
 /**
  * Every key of config.json: those of transformers 5.24's Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig and
  * PreTrainedConfig, of Qwen v1's QWenConfig, and those by which related architectures compute something else.
- * docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
+ * docs/config-keys.md shows this table; test/unit/project/docs.test.ts compares the two.
  */
 import type { RawConfig } from '../checkpoint/types'
 import type { ConfigReader } from './config-reader'

@@ -10,7 +10,7 @@ const gpuLimits = {
   /** Columns that a norm holds in a block's registers (cuda/layer/held_run.h), read as vectors of 8 or one by one. */
   normInVectors: 16_384,
   norm: 8192,
-  /** Inputs of a group, unless one group is a whole row (cuda/marlin/layout.h). */
+  /** Inputs of a group, unless one group is a whole row (cuda/gemm/layout.h). */
   groupInputs: 32,
 }
 

@@ -1,5 +1,5 @@
 /**
- * From traced operators to a program: neighbours are fused, and every value gets its place in one arena a stage. Pure,
+ * From traced operators to a program: neighbors are fused, and every value gets its place in one arena a stage. Pure,
  * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
  * side checks both before it runs a program (binding/engine/program.cc).
  */
@@ -136,7 +136,7 @@ export function* planBuffers(
   return { places, tokenBytes: arenas.tokens.size, logitBytes: arenas.logits.size }
 }
 
-/** First fit over the free ranges; neighbours that are free together join; it grows at its end. */
+/** First fit over the free ranges; neighbors that are free together join; it grows at its end. */
 class Arena {
   size = 0
   /** In order, none of them empty. */

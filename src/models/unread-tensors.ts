@@ -10,7 +10,7 @@ import type { StoredFacts } from './graph'
 
 /**
  * What changes nothing when it is left out: tables that are computed from the config, masks, counters, and the scales by
- * which other engines quantise activations or the KV cache.
+ * which other engines quantize activations or the KV cache.
  */
 const HARMLESS =
   /(^|\.)(rotary_emb\..*|inv_freq|(self_)?attn\.(bias|masked_bias)|position_ids|num_batches_tracked|((input|output|act|[qkv]|kv|prob)_)(scale|zero_point))$/

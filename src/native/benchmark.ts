@@ -12,7 +12,7 @@ export interface GemmBenchmarkSpec extends BenchmarkTarget {
   /** Rows of the input, each measured. */
   readonly rows: readonly number[]
   readonly bits: readonly number[]
-  /** Of quantised weights; 0: one scale a row. */
+  /** Of quantized weights; 0: one scale a row. */
   readonly groupSize: number
   readonly zeroPoints: boolean
 }
@@ -120,7 +120,7 @@ export interface TuneMeasurement {
   readonly tiles: readonly TileTime[]
 }
 
-/** A tile of cuda/marlin/tiles.h. */
+/** A tile of cuda/gemm/tiles.h. */
 export interface TileTime {
   readonly tokens: number
   readonly outputs: number

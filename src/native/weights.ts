@@ -39,7 +39,7 @@ export interface ChannelRunSpec {
 export interface PartSpec {
   readonly storedOut: number
   readonly storedIn: number
-  /** Of quantised layers. */
+  /** Of quantized layers. */
   readonly storedGroupSize?: number | undefined
   /** In the order in which the weight has them; absent: all of them. */
   readonly outputs?: readonly ChannelRunSpec[] | undefined
@@ -54,7 +54,7 @@ export interface PartSpec {
   readonly followedGroupSize?: number | undefined
 }
 
-/** Row-major weights in the checkpoint's own floating-point type: unquantised linears, the embedding, the head. */
+/** Row-major weights in the checkpoint's own floating-point type: unquantized linears, the embedding, the head. */
 export interface MatrixSpec {
   readonly kind: 'matrix'
   readonly name: string
@@ -73,7 +73,7 @@ export interface VectorSpec {
   readonly weight: TensorRef
 }
 
-/** A quantised linear in one of the formats; the native side turns it into the canonical form. */
+/** A quantized linear in one of the formats; the native side turns it into the canonical form. */
 export interface QuantizedSpec {
   readonly kind: 'quantized'
   readonly name: string
@@ -93,7 +93,7 @@ export interface QuantizedSpec {
   readonly zeros?: TensorRef | undefined
   /** Group of every input, where the checkpoint stores it; the native side sees whether it is the natural order. */
   readonly groupIndex?: TensorRef | undefined
-  /** Whether the group index may be another than the natural one, by the quantisation config. */
+  /** Whether the group index may be another than the natural one, by the quantization config. */
   readonly actOrder?: boolean | undefined
   /** compressed-tensors' weight_shape: [out, in] as numbers, which must be those of this spec. */
   readonly storedShape?: TensorRef | undefined

@@ -16,7 +16,7 @@ export function closest(name: string, candidates: readonly string[]): string | u
   return best?.candidate
 }
 
-/** Letters to add, drop, replace or swap with their neighbour (optimal string alignment). */
+/** Letters to add, drop, replace or swap with their neighbor (optimal string alignment). */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, j) => j)

@@ -59,7 +59,7 @@ const missing: readonly (readonly [instead: string, names: string])[] = [
   ["name 'cpu' among the devices for what GPUs have no room for", 'cpu_offload_gb swap_space cpu_offload'],
   ['weights go straight to their devices, in pieces', 'low_cpu_mem_usage offload_state_dict offload_buffers'],
   [
-    'how a checkpoint is quantised is told by its files',
+    'how a checkpoint is quantized is told by its files',
     'quantization quantization_config load_in_8bit load_in_4bit load_format quantize',
   ],
   ['the KV cache has the type that follows from dtype', 'kv_cache_dtype cache_type_k cache_type_v type_k type_v'],

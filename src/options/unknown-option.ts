@@ -8,7 +8,7 @@ interface Names {
 }
 
 /**
- * The error for an option that there is not: with the right name where it is only spelt otherwise, as in Python's
+ * The error for an option that there is not: with the right name where it is only spelled otherwise, as in Python's
  * libraries or by mistake; with its place where it belongs to another function; with what to do where there is none.
  * @param option as messages call it
  * @param of where it was given
@@ -26,9 +26,9 @@ export function noSuchOption(
   const foreign = foreignName(name)
   const called = foreign !== undefined && 'name' in foreign ? foreign.name : name
 
-  const here = spelt(name, own) ?? spelt(called, own)
+  const here = spelled(name, own) ?? spelled(called, own)
   if (here !== undefined) return error(`There is no option ${shorten(option)} of ${of}; it is called ${here}.`)
-  const owner = others.find(({ names }) => spelt(called, names) !== undefined)
+  const owner = others.find(({ names }) => spelled(called, names) !== undefined)
   const list = own.length === 0 ? `${of} takes none` : `The options of ${of} are ${own.join(', ')}`
   if (foreign !== undefined && 'instead' in foreign) {
     return error(`There is no option ${shorten(option)}: ${foreign.instead}. ${list}.`)
@@ -38,13 +38,13 @@ export function noSuchOption(
     return error(`There is no option ${shorten(option)} of ${of}; did you mean ${near}? ${list}.`)
   }
   if (owner !== undefined) {
-    const there = spelt(called, owner.names)
+    const there = spelled(called, owner.names)
     return error(`There is no option ${shorten(option)} of ${of}; ${there} is an option of ${owner.of}. ${list}.`)
   }
   return error(`There is no option ${shorten(option)}. ${list}.`)
 }
 
-function spelt(name: string, names: readonly string[]): string | undefined {
+function spelled(name: string, names: readonly string[]): string | undefined {
   return names.find((other) => spelling(other) === spelling(name))
 }
 

@@ -1,5 +1,5 @@
 /**
- * The padded tensors of a linear, in its checkpoint's own format. Zero outputs and zero inputs of quantised linears are
+ * The padded tensors of a linear, in its checkpoint's own format. Zero outputs and zero inputs of quantized linears are
  * new groups of scale 0, or channels of scale 0, whose codes are at the zero point: exactly 0 for every reader, whether it
  * looks at scales or zero points. src/quantization has a picture of each format's layout.
  */
@@ -98,12 +98,12 @@ function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint): void {
       ? 'AWQ stores no g_idx, so the group of an input follows from its place'
       : groupIndex === undefined
         ? `there is no ${name}.${tensor}, so the group of an input follows from its place`
-        : `the quantisation config does not say ${field}, so readers take the group of an input from its place, not from ` +
+        : `the quantization config does not say ${field}, so readers take the group of an input from its place, not from ` +
           `${groupIndex.name}`
   throw new BillfishError(
     'INVALID_OPTION',
-    `${name} is quantised in groups of ${groupSize} inputs, each with its own scales: channels cannot move, since ${why}. ` +
-      'Pad at the end (without interleaving), or pad the 16-bit model and quantise it again.',
+    `${name} is quantized in groups of ${groupSize} inputs, each with its own scales: channels cannot move, since ${why}. ` +
+      'Pad at the end (without interleaving), or pad the 16-bit model and quantize it again.',
   )
 }
 

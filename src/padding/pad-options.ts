@@ -10,7 +10,7 @@ import { isChannelwise } from './pad-linear'
 
 /** Channels of a rank are a multiple of this: kernels of other engines (Marlin) want it, whatever the format. */
 const TILE = 64
-/** What 16-bit models are padded for, unless they say otherwise: quantisers' usual group size. */
+/** What 16-bit models are padded for, unless they say otherwise: quantizers' usual group size. */
 const DEFAULT_GROUP_SIZE = 128
 
 /** No model has a twentieth of it; more would be a mistake that fills the disk. */
@@ -28,11 +28,11 @@ export interface PadOptions {
   readonly parallelSizes?: readonly number[] | undefined
   /** The padded size, where the least one is not wanted. */
   readonly to?: number | undefined
-  /** Where the zero channels go; `'tail'` by default. Quantised checkpoints allow `'interleaved'` with act-order or one group. */
+  /** Where the zero channels go; `'tail'` by default. Quantized checkpoints allow `'interleaved'` with act-order or one group. */
   readonly placement?: PaddingPlacement | undefined
   /**
    * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be
-   * quantised later. Quantised checkpoints keep their own groups in any case.
+   * quantized later. Quantized checkpoints keep their own groups in any case.
    */
   readonly groupSize?: number | undefined
   /** Only say what would be done. */

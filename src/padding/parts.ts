@@ -44,7 +44,7 @@ export interface Packing {
   readonly places: readonly number[]
 }
 
-/** Rows of words whose codes are neighbouring channels, which are padded. */
+/** Rows of words whose codes are neighboring channels, which are padded. */
 export interface CodeRowsPart {
   readonly kind: 'codeRows'
   /** Of the first row, from the start of the source file. */
@@ -118,7 +118,7 @@ export function padColumns(tensor: TensorRef, runs: readonly ChannelRun[], fill:
   return { source: tensor, shape: [rows, paddedColumns], parts: [part] }
 }
 
-/** Pads the second dimension of the matrix `tensor`, whose words have the codes of neighbouring columns. */
+/** Pads the second dimension of the matrix `tensor`, whose words have the codes of neighboring columns. */
 export function padCodeColumns(
   tensor: TensorRef,
   runs: readonly ChannelRun[],
@@ -132,7 +132,7 @@ export function padCodeColumns(
 }
 
 /**
- * Pads the first dimension of the matrix `tensor`, whose words have the codes of neighbouring rows; with `bits` 32 a word is
+ * Pads the first dimension of the matrix `tensor`, whose words have the codes of neighboring rows; with `bits` 32 a word is
  * one code. Rows of words that are the source's, or all zeros, stay what they are.
  */
 export function padCodeRows(

@@ -26,7 +26,7 @@ export interface Slab {
   readonly pieces: readonly Piece[]
 }
 
-/** Neighbouring tensors that are copied become one part: most of a file is a few long ranges. */
+/** Neighboring tensors that are copied become one part: most of a file is a few long ranges. */
 function joined(parts: Iterable<Part>): Part[] {
   const result: Part[] = []
   for (const part of parts) {

@@ -1,5 +1,5 @@
 /**
- * What the next step computes. Pure functions of what waits: no clocks, no state. test/unit/schedule.test.ts runs them
+ * What the next step computes. Pure functions of what waits: no clocks, no state. test/unit/pipeline/schedule.test.ts runs them
  * on a simulated pipeline.
  */
 

@@ -8,7 +8,7 @@ import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupporte
 
 /**
  * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
- * are quantised as the quantisation config says, embedding, norms and head are not (as all quantisers leave them). The
+ * are quantized as the quantization config says, embedding, norms and head are not (as all quantizers leave them). The
  * specs have the shapes, types and bytes that the format stores, but no place in a file.
  */
 export function configSource(config: RawConfig, quantization: QuantizationConfig): WeightSource {
@@ -53,7 +53,7 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
   readonly actOrder: boolean
 }
 
-/** Quantisers' own default where a config is silent. */
+/** Quantizers' own default where a config is silent. */
 const defaultGroupSize = 128
 
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
@@ -105,7 +105,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
 
 function checkedBits(bits: number | undefined, method: string, module: string): 4 | 8 {
   if (bits === 4 || bits === 8) return bits
-  if (bits !== undefined) throw unsupportedFormat(`config.json: ${module} is quantised`, `${method} with ${bits} bits`)
+  if (bits !== undefined) throw unsupportedFormat(`config.json: ${module} is quantized`, `${method} with ${bits} bits`)
   throw invalidCheckpoint('config.json: quantization_config says no bits; without the tensors they cannot be known')
 }
 

@@ -1,10 +1,10 @@
 import { BillfishError } from '../errors'
+import { isStrategy } from './accelerate/strategy-map'
 import { type DeviceMap, deviceName, groupName } from './device-map'
 import { bytesAfterContext } from './device-overhead'
 import { isCpu, isHost } from './host-budgets'
 import { type DeviceOption, devicesOf } from './plan-devices'
 import type { PlanOptions } from './plan-model'
-import { isStrategy } from './strategy-map'
 
 /** A GPU of this machine. */
 export interface DeviceAtHand {

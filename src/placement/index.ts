@@ -1,9 +1,9 @@
-export type { InferredDevice } from './budgets'
+export type { InferredDevice } from './accelerate/budgets'
 export {
   type InferModules,
   type InferOptions,
   type InferredDeviceMap,
   type InferStrategy,
   inferDeviceMap,
-} from './infer-device-map'
+} from './accelerate/infer-device-map'
 export { type MemorySize, parseMemorySize } from './memory-size'

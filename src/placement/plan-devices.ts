@@ -33,7 +33,7 @@ export interface DeviceOptions {
   readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
   /**
    * What a CUDA device's memory holds beside what billfish allocates (context, loaded kernels, the libraries' own
-   * memory): a size for all of them, or device -> size. It counts towards the device's budget. By default an estimate:
+   * memory): a size for all of them, or device -> size. It counts toward the device's budget. By default an estimate:
    * 512 MiB, or 256 MiB where the budget is what is free once the context is there.
    */
   readonly deviceOverhead?: DeviceOverhead | undefined

@@ -4,7 +4,7 @@ import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
 import { devicesOfGroup, modulesOf, stagesOf, traceRank } from '../models/stages'
-import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './stage-memory'
+import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './planner/stage-memory'
 
 /** A device that a plan may use. */
 export interface PlanDevice {

@@ -8,7 +8,7 @@ export interface NamedPreset {
 
 /**
  * The preset that a name means: its own, or that in short. Case, `-Instruct`, `-Chat` and `-GPTQ` may be left out, so
- * that `qwen2-72b-int4` is `Qwen2-72B-Instruct-GPTQ-Int4`; and a release that is not quantised may be asked for as
+ * that `qwen2-72b-int4` is `Qwen2-72B-Instruct-GPTQ-Int4`; and a release that is not quantized may be asked for as
  * `-int4`, `-int8` (GPTQ, groups of 128) or `-awq`.
  * @returns undefined where no preset is meant
  */

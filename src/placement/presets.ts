@@ -1,8 +1,8 @@
 import type { RawConfig } from '../checkpoint/types'
 
 /**
- * config.json of well-known releases, for planning without their files: what determines shapes, and the quantisation
- * config where the release is quantised. Numbers are the releases' own.
+ * config.json of well-known releases, for planning without their files: what determines shapes, and the quantization
+ * config where the release is quantized. Numbers are the releases' own.
  */
 const qwen72B = {
   model_type: 'qwen',
@@ -58,33 +58,33 @@ const qwen2Of7B = {
 
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
 const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
-const quantised = (config: RawConfig, quantization: RawConfig) => ({
+const quantized = (config: RawConfig, quantization: RawConfig) => ({
   ...config,
   torch_dtype: 'float16',
   quantization_config: quantization,
 })
 
 /**
- * Name -> config.json. Some quantised releases came out twice: their MLPs could not be cut between groups, so they were
- * padded, quantised again and uploaded under the same name. The first ones, which many people have, end in the number of
+ * Name -> config.json. Some quantized releases came out twice: their MLPs could not be cut between groups, so they were
+ * padded, quantized again and uploaded under the same name. The first ones, which many people have, end in the number of
  * their channels here.
  */
 export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen-72B-Chat': { ...qwen72B, torch_dtype: 'bfloat16' },
-  'Qwen-72B-Chat-Int8': quantised(qwen72B, gptq(8)),
-  'Qwen-72B-Chat-Int4': quantised(qwen72B, gptq(4)),
+  'Qwen-72B-Chat-Int8': quantized(qwen72B, gptq(8)),
+  'Qwen-72B-Chat-Int4': quantized(qwen72B, gptq(4)),
   'Qwen1.5-72B-Chat': { ...qwen15Of72B, torch_dtype: 'bfloat16' },
-  'Qwen1.5-72B-Chat-GPTQ-Int4': quantised(qwen15Of72B, gptq(4)),
+  'Qwen1.5-72B-Chat-GPTQ-Int4': quantized(qwen15Of72B, gptq(4)),
   'Qwen1.5-14B-Chat': qwen15Of14B,
-  'Qwen1.5-14B-Chat-GPTQ-Int4': quantised({ ...qwen15Of14B, intermediate_size: 14336 }, gptq(4)),
-  'Qwen1.5-14B-Chat-GPTQ-Int4-13696': quantised(qwen15Of14B, gptq(4)),
+  'Qwen1.5-14B-Chat-GPTQ-Int4': quantized({ ...qwen15Of14B, intermediate_size: 14336 }, gptq(4)),
+  'Qwen1.5-14B-Chat-GPTQ-Int4-13696': quantized(qwen15Of14B, gptq(4)),
   'Qwen2-72B-Instruct': qwen2Of72B,
-  'Qwen2-72B-Instruct-GPTQ-Int8': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
-  'Qwen2-72B-Instruct-GPTQ-Int4': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
-  'Qwen2-72B-Instruct-AWQ': quantised({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
-  'Qwen2-72B-Instruct-AWQ-29568': quantised(qwen2Of72B, awq),
+  'Qwen2-72B-Instruct-GPTQ-Int8': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
+  'Qwen2-72B-Instruct-GPTQ-Int4': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
+  'Qwen2-72B-Instruct-AWQ': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
+  'Qwen2-72B-Instruct-AWQ-29568': quantized(qwen2Of72B, awq),
   // Its layers are Qwen2-72B's. The vision tower is not part of it.
-  'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantised(qwen2Of72B, awq),
+  'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantized(qwen2Of72B, awq),
   'Qwen2-7B-Instruct': qwen2Of7B,
   'Qwen2.5-72B-Instruct': qwen2Of72B,
   'Qwen2.5-32B-Instruct': {

@@ -39,7 +39,7 @@ function packingOf(fields: ConfigFields): string {
 
 /**
  * `extra_config`: a key that is a module's name counts first; the others are patterns that are searched anywhere in it.
- * 16 bits mean that a module is not quantised.
+ * 16 bits mean that a module is not quantized.
  */
 function readExtraConfig(fields: ConfigFields): ModuleRule[] {
   const entries = Object.entries(fields.object('extra_config') ?? {})
@@ -67,7 +67,7 @@ export function readAutoRoundConfig(fields: ConfigFields): QuantizationConfig {
   if (!type.startsWith('int')) return unsupported(`AutoRound with data_type ${named(type)}`)
   const activations = fields.integer('act_bits') ?? 16
   const bits = fields.integer('bits') ?? 4
-  if (activations < 16) return unsupported(`AutoRound with quantised activations (W${bits}A${activations})`)
+  if (activations < 16) return unsupported(`AutoRound with quantized activations (W${bits}A${activations})`)
   if (layout === 'awq' ? bits !== 4 : bits !== 4 && bits !== 8) return unsupported(`AutoRound with ${bits} bits`)
   const symmetric = fields.boolean(true, 'sym')
   const rules = readExtraConfig(fields)

@@ -66,8 +66,8 @@ export function awqLinear(table: TensorTable, base: AwqConfig, request: LinearRe
   // Stored zeros count, whatever zero_point says.
   if (zeros !== undefined && config.zeroPoint === false && table.values.zeros.get(zeros.name) === 0) {
     throw invalidCheckpoint(
-      `Tensor ${table.describe(zeros)} holds nothing but 0 while the quantisation config says zero_point false: whether 0 or 8 ` +
-        'is meant cannot be known; quantise the model again with zero_point true',
+      `Tensor ${table.describe(zeros)} holds nothing but 0 while the quantization config says zero_point false: whether 0 or 8 ` +
+        'is meant cannot be known; quantize the model again with zero_point true',
     )
   }
   return {

@@ -82,7 +82,7 @@ function readScheme(where: string, value: unknown): Scheme | string {
   for (const key of ['input_activations', 'output_activations']) {
     if (fields.get(key) === undefined) continue
     const activations = fields.object(key) ?? {}
-    return `compressed-tensors ${FORMAT} with quantised activations (W${bits}A${shown(activations.num_bits)})`
+    return `compressed-tensors ${FORMAT} with quantized activations (W${bits}A${shown(activations.num_bits)})`
   }
   if (bits !== 4 && bits !== 8) return `compressed-tensors ${FORMAT} with ${bits} bits`
   const groupSize = readGroupSize(weights)
@@ -120,7 +120,7 @@ export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationC
 /** The pattern of an entry `re:pattern` of `targets` or `ignore`. */
 function patternOf(entry: string): Pattern | undefined {
   if (!entry.startsWith('re:')) return undefined
-  return Pattern.of(entry.slice('re:'.length), `The quantisation config's target ${quoted(entry)}`)
+  return Pattern.of(entry.slice('re:'.length), `The quantization config's target ${quoted(entry)}`)
 }
 
 /**

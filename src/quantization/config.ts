@@ -1,4 +1,4 @@
-/** Reads a checkpoint's quantisation config: which of several places has it, and what its many spellings mean. */
+/** Reads a checkpoint's quantization config: which of several places has it, and what its many spellings mean. */
 import { isDeepStrictEqual } from 'node:util'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
@@ -19,7 +19,7 @@ export interface QuantizationSource {
   readonly value: unknown
 }
 
-/** Files beside config.json that may hold a quantisation config, in order of priority. */
+/** Files beside config.json that may hold a quantization config, in order of priority. */
 export const QUANTIZATION_FILES = [
   'quantize_config.json',
   'quant_config.json',

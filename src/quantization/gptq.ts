@@ -21,7 +21,7 @@ type GptqConfig = Extract<QuantizationConfig, { method: 'gptq' }>
 
 /**
  * GPTQModel's `dynamic`: the first rule whose pattern matches the beginning of the module's name counts. `-:pattern`
- * leaves modules unquantised, `+:pattern` or `pattern` overrides fields of the config.
+ * leaves modules unquantized, `+:pattern` or `pattern` overrides fields of the config.
  */
 function readDynamic(fields: ConfigFields): ModuleRule[] {
   const dynamic = Object.entries(fields.object('dynamic') ?? {})
@@ -118,7 +118,7 @@ function zeroPoints(
   if (code === middle || code === middle - 1) return { symmetric: true, zeroOffset: code === middle ? 0 : 1, zeros }
   if (zeroOffset === undefined) {
     throw invalidCheckpoint(
-      `${quoted(name)} is stored as GPTQ stores it, and the quantisation config does not say so: whether its zero points ` +
+      `${quoted(name)} is stored as GPTQ stores it, and the quantization config does not say so: whether its zero points ` +
         `(tensor ${table.describe(zeros)}) are one too small, as in checkpoint_format gptq, or not, as in gptq_v2, cannot be ` +
         'known; write quant_method gptq and the checkpoint_format into the config',
     )
@@ -145,7 +145,7 @@ export function gptqLinear(table: TensorTable, base: GptqConfig, request: Linear
   const groupSize = resolveGroupSize(table, scales, config.groupSize, inFeatures, groups, groupIndex)
   if (groupIndex === undefined && config.actOrder === true && groupSize < inFeatures) {
     throw invalidCheckpoint(
-      `${table.missing(`${name}.g_idx`)}, which act-order needs; if the checkpoint has natural order, set "desc_act": false in its quantisation config`,
+      `${table.missing(`${name}.g_idx`)}, which act-order needs; if the checkpoint has natural order, set "desc_act": false in its quantization config`,
     )
   }
   const { symmetric, zeroOffset, zeros } = zeroPoints(table, config, name, bits)

@@ -27,7 +27,7 @@ export function resolveGroupSize(
   if (groups > 0 && inFeatures % groups === 0) return inFeatures / groups
   throw invalidCheckpoint(
     `The group size of ${table.describe(scales)} is unknown: ${inFeatures} inputs do not divide into ${groups} groups, and ` +
-      `the quantisation config says ${stated === undefined ? 'nothing' : `group_size ${stated}`}; correct group_size in the config`,
+      `the quantization config says ${stated === undefined ? 'nothing' : `group_size ${stated}`}; correct group_size in the config`,
   )
 }
 

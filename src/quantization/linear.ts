@@ -25,7 +25,7 @@ function findBias(table: TensorTable, module: string, out: number, required: boo
 }
 
 /**
- * The linear layer `module`: quantised iff its packed tensor exists, whatever the config lists as quantised.
+ * The linear layer `module`: quantized iff its packed tensor exists, whatever the config lists as quantized.
  *
  * @param module none that unsupportedModule() has an error for
  * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; UNSUPPORTED_MODEL naming the format
@@ -66,9 +66,9 @@ function readPacked(
   if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
   if (config.method === 'awq' && !isCompressed) return awqLinear(table, config, request)
   const said =
-    config.method === 'none' ? 'there is no quantisation config' : `the quantisation config says ${config.method}`
+    config.method === 'none' ? 'there is no quantization config' : `the quantization config says ${config.method}`
   throw invalidCheckpoint(
-    `Tensor ${quoted(packed)} is quantised, but ${said}, and the tensors beside it are not those of GPTQ, AWQ or ` +
+    `Tensor ${quoted(packed)} is quantized, but ${said}, and the tensors beside it are not those of GPTQ, AWQ or ` +
       'compressed-tensors; quantization_config in config.json, quantize_config.json or quant_config.json must describe it',
   )
 }

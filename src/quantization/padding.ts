@@ -2,7 +2,7 @@
  * Which size a dimension is padded to so that it can be cut for tensor parallelism, and where the padding goes. One rule
  * for the loader, for plans and for `billfish pad`.
  *
- * A rank of n gets size / n channels: whole quantisation groups, and whole tiles of the kernel. 29568 channels (Qwen2-72B)
+ * A rank of n gets size / n channels: whole quantization groups, and whole tiles of the kernel. 29568 channels (Qwen2-72B)
  * are 231 groups of 128; a rank of two would end in the middle of one, and 29696 is the least size that 2, 4 and 8 divide.
  */
 import { BillfishError } from '../errors'
@@ -21,7 +21,7 @@ export interface PaddingRule {
 
 /**
  * Where the zero channels stand. `tail`: behind all others. `interleaved`: one behind each of the first channels, as many
- * as there are; so no quantisation group is all zeros, which is what quantisers want (Qwen's published method).
+ * as there are; so no quantization group is all zeros, which is what quantizers want (Qwen's published method).
  */
 export type PaddingPlacement = 'tail' | 'interleaved'
 
@@ -96,7 +96,7 @@ export function paddedSize(size: number, rule: PaddingRule): number {
 }
 
 /**
- * The padded dimension from its first to its last channel. Runs are never empty, and no two neighbours continue each other.
+ * The padded dimension from its first to its last channel. Runs are never empty, and no two neighbors continue each other.
  *
  * @throws BillfishError INVALID_OPTION where `padded` is less than `size`, or interleaved zeros outnumber the channels
  */

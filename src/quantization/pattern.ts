@@ -134,7 +134,7 @@ export class Pattern {
       const fault = isTimeout(error)
         ? `takes longer than ${LAST_TIME_LIMIT} ms for ${quoted(text)}`
         : `cannot be used (${(error as Error).message})`
-      throw refuse('The quantisation config', this.#source, fault)
+      throw refuse('The quantization config', this.#source, fault)
     }
   }
 }

@@ -29,7 +29,7 @@ class Decisions<Decision> {
     this.spent += performance.now() - start
     if (this.spent <= TIME_LIMIT) return result
     throw invalidCheckpoint(
-      `The patterns of the quantisation config take longer than ${TIME_LIMIT / 1000} s together; write them in simpler terms`,
+      `The patterns of the quantization config take longer than ${TIME_LIMIT / 1000} s together; write them in simpler terms`,
     )
   }
 }
@@ -65,7 +65,7 @@ export function ruleFor(rules: readonly ModuleRule[], module: string): ModuleRul
   return decideOnce(rules, module, (inTime) => rules.find((rule) => inTime(() => fits(rule))))
 }
 
-/** Whether a rule leaves the module unquantised. */
+/** Whether a rule leaves the module unquantized. */
 export function isLeftOut({ rules }: { readonly rules: readonly ModuleRule[] }, module: string): boolean {
   return ruleFor(rules, module)?.action === 'leaveOut'
 }
@@ -98,5 +98,5 @@ export function checkRuleCount(fields: ConfigFields, name: string, count: number
 
 /** For messages. */
 export function ruleText(field: string, key: string): string {
-  return `The quantisation config's ${field} rule ${quoted(key)}`
+  return `The quantization config's ${field} rule ${quoted(key)}`
 }

@@ -1,4 +1,4 @@
-/** Which method quantised a linear, by its tensors alone; for configs that say another one, or none. */
+/** Which method quantized a linear, by its tensors alone; for configs that say another one, or none. */
 import { forEachInSlices } from '../checkpoint/slices'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'

@@ -1,9 +1,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "check.h"
-#include "engine/device_discovery.h"
 #include "engine/error.h"
+#include "platform/device_discovery.h"
+#include "support/check.h"
 
 namespace check {
 

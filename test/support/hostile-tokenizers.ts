@@ -52,7 +52,7 @@ export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
     edited({ pre_tokenizer: { type: 'Sequence', pretokenizers: times(20, () => byteLevel) } }),
   'pieces of no length': () => edited({ pre_tokenizer: { type: 'FixedLength', length: 0 } }),
   'pieces of negative length': () => edited({ pre_tokenizer: { type: 'FixedLength', length: -1 } }),
-  'a space that is spelt with a megabyte': () =>
+  'a space that is spelled with a megabyte': () =>
     edited({ pre_tokenizer: { type: 'Metaspace', replacement: 'a', str_rep: 'a'.repeat(1e6) } }),
   'parts that are no objects': () => edited({ normalizer: 3 }),
   'a sequence of nothing': () => edited({ normalizer: { type: 'Sequence', normalizers: { length: 1e9 } } }),

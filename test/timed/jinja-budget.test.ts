@@ -56,7 +56,7 @@ const ATTACKS: Readonly<Record<string, string>> = {
   'a precise format': "{{ '%.999999999f' % 1.5 }}",
   'a wide format method': "{{ '{:>999999999}'.format('x') }}",
   'formats inside formats': "{{ '{:{}}'.format('x', '>' ~ '9' * 9) }}",
-  'a wide centre': "{{ 'x'|center(1000000000) }}",
+  'a wide center': "{{ 'x'|center(1000000000) }}",
   'a wide ljust': "{{ 'x'.ljust(1000000000) }}",
   'a wide zfill': "{{ '1'.zfill(1000000000) }}",
   'wide tabs': "{{ ('\\t' * 1000).expandtabs(1000000000) }}",

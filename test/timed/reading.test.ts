@@ -35,7 +35,7 @@ async function read(generation: AsyncIterable<{ readonly text: string; readonly 
 }
 
 describe('one reader', () => {
-  test('a second one is refused, at the same time and afterwards', async () => {
+  test('a second one is refused, at the same time and afterward', async () => {
     const generation = model.generate(question, greedy)
     const [first, second] = await Promise.allSettled([read(generation), read(generation)])
     expect(second).toMatchObject({ status: 'rejected', reason: busy })

@@ -17,7 +17,7 @@ struct MmaOperand {
   const uint32_t* b;
 };
 
-// Numbers of T as floats; a loop that compilers vectorise.
+// Numbers of T as floats; a loop that compilers vectorize.
 template <class T>
 void widen(const uint16_t* bits, float* values, int count) {
   for (int i = 0; i < count; ++i) values[i] = to_float(T{bits[i]});

@@ -1,5 +1,5 @@
-#include "engine/device_discovery.h"
 #include "machine/device.h"
+#include "platform/device_discovery.h"
 #include "runtime/device.h"
 
 namespace billfish {

@@ -1,6 +1,6 @@
 // The queues behind emulated streams.
 //
-// Work waits in its stream's queue until somebody needs it done: a host that synchronises, or a stream that waits for
+// Work waits in its stream's queue until somebody needs it done: a host that synchronizes, or a stream that waits for
 // an event behind it. That is as late as a GPU might be, so that what lacks an event wait reads what is not there yet.
 // Under the reversed schedule work runs as soon as it is queued, under a random one now or later by chance.
 //
@@ -81,7 +81,7 @@ void enqueue_waiting_work(Stream& stream, Work work);
 void finish(Stream::State& stream);
 // Until the moment is reached.
 void reach(const Moment& moment);
-// All streams of the device; what fails is thrown when its stream is synchronised.
+// All streams of the device; what fails is thrown when its stream is synchronized.
 void finish_all(const Device& device);
 
 void note_stream(Stream::State& stream);

@@ -128,7 +128,7 @@ function divideBig(a: bigint, b: bigint): number {
   return negative ? -quotient : quotient
 }
 
-/** `a // b` and `a % b`, rounded towards negative infinity. */
+/** `a // b` and `a % b`, rounded toward negative infinity. */
 export function divideWithRest(a: Numeric, b: Numeric): { quotient: Numeric; rest: Numeric } {
   if (isZero(b)) throw new PythonError('ZeroDivisionError', 'integer division or modulo by zero')
   if (a instanceof Float || b instanceof Float) return divideFloats(toDouble(a), toDouble(b))

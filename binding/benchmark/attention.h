@@ -1,0 +1,38 @@
+// How fast attention over a paged KV cache is on a device: decoding (one row a sequence) and prompts (many).
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "benchmark/workbench.h"
+
+namespace billfish::bench {
+
+struct AttentionCase {
+  int32_t heads = 0, kv_heads = 0, head_dim = 0;
+  int32_t window = 0;     // 0: none
+  int32_t sequences = 1;  // each with
+  int32_t past = 0;       // so many positions in the cache, and
+  int32_t rows = 1;       // so many new ones
+};
+
+struct AttentionResult {
+  size_t index = 0;  // of the case
+  Timing timing;
+  uint64_t cache_bytes = 0;    // of the keys and values that are read
+  double multiplications = 0;  // of queries with keys, and of weights with values, that the mask leaves
+  double memory_rate = 0;      // bytes a second, measured just before
+};
+
+struct AttentionMachine {
+  std::string name, memory_traffic;
+  bool times_mean_something = true;
+};
+
+// Calls on_result for every case. Throws what backends throw, and ABORTED.
+AttentionMachine measure_attention(const Target& target, const std::vector<AttentionCase>& cases,
+                                   const Control& control,
+                                   const std::function<void(const AttentionResult&)>& on_result);
+
+}  // namespace billfish::bench

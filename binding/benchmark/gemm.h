@@ -1,0 +1,47 @@
+// How fast linears of given shapes are on a device, beside its memory and its vendor's library in the same run.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "benchmark/workbench.h"
+
+namespace billfish::bench {
+
+// Weights on one input that run in one call, as q, k and v do.
+struct GemmCase {
+  std::vector<int64_t> outs;
+  int64_t in = 0;
+};
+
+struct GemmOptions {
+  std::vector<GemmCase> cases;
+  std::vector<int64_t> rows;  // of the input
+  std::vector<int64_t> bits;  // 4, 8 or 16
+  int64_t group_size = 128;   // of quantized weights; 0: one scale a row
+  bool zero_points = false;
+};
+
+struct GemmResult {
+  size_t index = 0;  // of the case
+  int64_t bits = 0, rows = 0;
+  Timing timing;
+  uint64_t weight_bytes = 0;  // as the device keeps them
+  uint64_t moved_bytes = 0;   // and input and output
+  double memory_rate = 0;     // bytes a second, measured just before
+  double vendor_seconds = 0;  // the same in 16 bits with the vendor's library; 0 without it
+};
+
+// The device, as measured beside the cases.
+struct GemmMachine {
+  std::string name, memory_traffic, vendor;
+  bool times_mean_something = true;
+  double vendor_flops = 0;  // multiplications and additions a second of its library at its best; 0 without it
+};
+
+// Calls on_result for every case, number of rows and bits. Throws what backends throw, and ABORTED.
+GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const Control& control,
+                         const std::function<void(const GemmResult&)>& on_result);
+
+}  // namespace billfish::bench

@@ -1,0 +1,62 @@
+// What was measured of the GEMM on one kind of device, in a file between runs.
+//
+// The cost model (cuda/gemm/tiles.h, panel_choice.h) chooses by estimates. A tuning corrects them: factors for what
+// was measured against what was expected, and for the shapes that were measured the very row count from which panels
+// are faster. Its text:
+//
+//   billfish cuda tuning 1
+//   device NVIDIA H200
+//   panel-factor 1.08
+//   tile 4 8x128x256 0.93          bits, tokens x outputs x inputs of a stage, measured / expected time
+//   bulk-tile 4 8x64x1024 0.9      the same of the tiles that bulk copies fill
+//   crossover 4 59392x8192 384     bits, outputs x inputs, rows from which panels are faster
+//   crossover 16 8192x8192 never
+//
+// Lines after `device` are that device's. Empty lines and what follows a # are skipped.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace billfish {
+
+// A tile of the fused kernel with weights of so many bits.
+struct TileFactor {
+  int bits = 4;
+  int tokens = 0, outputs = 0, inputs = 0;
+  double factor = 1;  // measured time / expected time
+  bool bulk = false;  // of gemm_bulk.h
+};
+
+// From `rows` rows on, a linear of this shape is faster by panels (for 16 bits: by the library).
+struct Crossover {
+  static constexpr int64_t never = 1'000'000'000;
+  int bits = 4;
+  int64_t out = 0, in = 0;
+  int64_t rows = never;
+};
+
+struct GemmTuning {
+  std::string device;       // its name, such as "NVIDIA H200"
+  double panel_factor = 1;  // measured / expected time, by panels
+  std::vector<TileFactor> tiles;
+  std::vector<Crossover> crossovers;
+};
+
+// Throws INVALID_OPTION naming `source` and the line.
+std::vector<GemmTuning> parse_tunings(const std::string& text, const std::string& source);
+
+std::string tunings_text(const std::vector<GemmTuning>& tunings);
+
+// The text with this device's tuning in place of the one it has, or added. `text` may be empty.
+std::string with_tuning(const std::string& text, const std::string& source, const GemmTuning& tuning);
+
+// The tuning of the device of this name: from the file that BILLFISH_CUDA_TUNING names ('off': from none), else from
+// billfish/cuda-tuning.txt in $XDG_CACHE_HOME or ~/.cache, if it is there. Without one, factors of 1 and no crossovers.
+// Throws INVALID_OPTION for a file that cannot be read or is none.
+GemmTuning tuning_of(const std::string& device);
+
+// Where BILLFISH_CUDA_TUNING or the cache folder have it; empty when that says 'off', or there is no home.
+std::string tuning_path();
+
+}  // namespace billfish

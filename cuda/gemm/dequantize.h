@@ -1,0 +1,159 @@
+// Codes to numbers that tensor cores take, two in a register, without a conversion. There are two ways.
+//
+// Exactly, convert(): code - zero, an integer that half and bfloat16 hold. A half of exponent 10 counts in ones: 0x6400
+// + c, for c below 1024, is 1024 + c; a bfloat16 of exponent 7 does so for c below 128: 0x4300 + c is 128 + c. Put a
+// code into the low bits of such a number, subtract 1024 + zero (or 128 + zero), and what is left is code - zero.
+//
+// By correction, raw(): unit * (code + base), for the price of the bits' way to their place, and the sum is put right
+// before or afterward: -unit * (zero + base) times the sum of the same inputs must be added, and the result is `unit`
+// times too large. For half, raw numbers are plain codes: the bits of c are those of the half c * 2^-24 (a subnormal,
+// which tensor cores take as it is).
+//
+// Registers are those of layout.h: a[0] and a[2] of the lower output g, a[1] and a[3] of the upper output g + 8.
+#pragma once
+#include <cstdint>
+
+#include "primitives/bits.h"
+#include "primitives/macros.h"
+#include "primitives/numbers.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// (word & mask) | pattern
+template <uint32_t mask, uint32_t pattern>
+DEVICE uint32_t take_bits(uint32_t word) {
+  return lop3<(0xf0 & 0xcc) | 0xaa>(word, mask, pattern);
+}
+
+template <class Element>
+DEVICE uint32_t subtract(uint32_t from, uint32_t what) {
+  return bit_cast<uint32_t>(sub2(bit_cast<Pair<Element>>(from), bit_cast<Pair<Element>>(what)));
+}
+
+// Byte `byte` of `bytes` under the lowest of `upper`, in both halves of a register: 0xUUbbUUbb.
+DEVICE uint32_t spread_byte(uint32_t bytes, int byte, uint32_t upper) {
+  return byte_permute(bytes, upper, static_cast<uint32_t>(0x4040 + 0x0101 * byte));
+}
+
+// Byte `byte` of `bytes` as a float: as the low bits of 2^23 + byte.
+DEVICE float byte_plus(uint32_t bytes, int byte, float offset) {
+  const uint32_t bits = byte_permute(bytes, 0x4b000000u, static_cast<uint32_t>(0x7440 + byte));
+  return bit_cast<float>(bits) + (offset - 0x1p23f);
+}
+
+// What the zero points of a tile's two outputs are made into, once for several k-blocks.
+struct ZeroPoints {
+  uint32_t lower, upper;
+};
+
+// prepare() makes the zero points 2 * pair and 2 * pair + 1 of four bytes into what convert() wants, and `center` is
+// that of 2^(bits-1); its template argument tells which are given.
+template <class Element, int bits>
+struct Dequantizer;
+
+// 4 bits to half. The codes of the upper output stand four bits higher: 0x6400 + 16 c is 1024 + 16 c, which a
+// multiplication by 1/16 and a subtraction of 64 + zero in one instruction makes c - zero; 64 + zero is 0x5400 + 16
+// zero.
+template <>
+struct Dequantizer<half, 4> {
+  static constexpr ZeroPoints center{0x64086408u, 0xd480d480u};  // 1024 + 8, -(64 + 8)
+  DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
+    return {spread_byte(zeros, 2 * pair, 0x64u), spread_byte(zeros << 4, 2 * pair + 1, 0xd4u)};
+  }
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[1], const ZeroPoints& zero, uint32_t (&a)[4]) {
+    constexpr uint32_t low = 0x000f000fu, high = 0x00f000f0u, base = 0x64006400u;
+    const half2 sixteenth = bit_cast<half2>(0x2c002c00u), offset = bit_cast<half2>(zero.upper);
+    const uint32_t word = words[0], shifted = word >> 8;
+    a[0] = subtract<half>(take_bits<low, base>(word), zero.lower);
+    a[1] = bit_cast<uint32_t>(fma2(bit_cast<half2>(take_bits<high, base>(word)), sixteenth, offset));
+    a[2] = subtract<half>(take_bits<low, base>(shifted), zero.lower);
+    a[3] = bit_cast<uint32_t>(fma2(bit_cast<half2>(take_bits<high, base>(shifted)), sixteenth, offset));
+  }
+
+  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-20f, base = 0;
+  DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) {
+    constexpr uint32_t low = 0x000f000fu, high = 0x00f000f0u;
+    const uint32_t word = words[0], shifted = word >> 8;
+    a[0] = word & low;
+    a[1] = word & high;
+    a[2] = shifted & low;
+    a[3] = shifted & high;
+  }
+};
+
+// 4 bits to bfloat16, whose seven bits do not hold 16 c: every code is shifted down.
+template <>
+struct Dequantizer<bfloat16, 4> {
+  static constexpr ZeroPoints center{0x43084308u, 0x43084308u};  // 128 + 8
+  DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
+    return {spread_byte(zeros, 2 * pair, 0x43u), spread_byte(zeros, 2 * pair + 1, 0x43u)};
+  }
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[1], const ZeroPoints& zero, uint32_t (&a)[4]) {
+    raw(words, a);
+    UNROLL for (int i = 0; i < 4; ++i) a[i] = subtract<bfloat16>(a[i], i % 2 == 0 ? zero.lower : zero.upper);
+  }
+
+  static constexpr float lower_unit = 1, upper_unit = 1, base = 128;
+  DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) {
+    UNROLL for (int i = 0; i < 4; ++i) a[i] = take_bits<0x000f000fu, 0x43004300u>(words[0] >> (4 * i));
+  }
+};
+
+// 8 bits to half: bytes under 0x64, or under nothing.
+template <>
+struct Dequantizer<half, 8> {
+  static constexpr ZeroPoints center{0x64806480u, 0x64806480u};  // 1024 + 128
+  DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
+    return {spread_byte(zeros, 2 * pair, 0x64u), spread_byte(zeros, 2 * pair + 1, 0x64u)};
+  }
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[2], const ZeroPoints& zero, uint32_t (&a)[4]) {
+    spread(words, 0x64u, a);
+    UNROLL for (int i = 0; i < 4; ++i) a[i] = subtract<half>(a[i], i % 2 == 0 ? zero.lower : zero.upper);
+  }
+
+  static constexpr float lower_unit = 0x1p-24f, upper_unit = 0x1p-24f, base = 0;
+  DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) { spread(words, 0, a); }
+
+  DEVICE static void spread(const uint32_t (&words)[2], uint32_t upper, uint32_t (&a)[4]) {
+    UNROLL for (int i = 0; i < 2; ++i) {
+      a[2 * i] = byte_permute(words[i], upper, 0x4140);
+      a[2 * i + 1] = byte_permute(words[i], upper, 0x4342);
+    }
+  }
+};
+
+// 8 bits to bfloat16: the low seven bits c' of a code count from 128, and its highest bit chooses what is subtracted.
+//   code - 128 = (128 + c') - (bit 7 ? 128 : 256)         256 is 0x4380, 128 is 0x4300
+// A zero point other than 128 takes zero - 128 off once more; all values are integers up to 255.
+template <>
+struct Dequantizer<bfloat16, 8> {
+  DEVICE static uint32_t minus_128(uint32_t spread) {  // of 0x43cc43cc
+    const uint32_t offset = lop3<(0xf0 & 0xcc) ^ 0xaa>(spread, 0xff80ff80u, 0x00800080u);
+    return subtract<bfloat16>(spread & 0xff7fff7fu, offset);
+  }
+
+  static constexpr ZeroPoints center{0, 0};
+  DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
+    return {minus_128(spread_byte(zeros, 2 * pair, 0x43u)), minus_128(spread_byte(zeros, 2 * pair + 1, 0x43u))};
+  }
+  template <bool zero_points>
+  DEVICE static void convert(const uint32_t (&words)[2], const ZeroPoints& zero, uint32_t (&a)[4]) {
+    raw(words, a);
+    if constexpr (zero_points) {
+      UNROLL for (int i = 0; i < 4; ++i) a[i] = subtract<bfloat16>(a[i], i % 2 == 0 ? zero.lower : zero.upper);
+    }
+  }
+
+  static constexpr float lower_unit = 1, upper_unit = 1, base = -128;
+  DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) {
+    UNROLL for (int i = 0; i < 2; ++i) {
+      a[2 * i] = minus_128(byte_permute(words[i], 0x43u, 0x4140));
+      a[2 * i + 1] = minus_128(byte_permute(words[i], 0x43u, 0x4342));
+    }
+  }
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,90 @@
+// The GEMM of linear.h: y^T = W x^T on tensor cores, with W dequantized between shared memory and registers.
+//
+// Work is cut into units: a tile of the result (Tile::tokens x Tile::outputs) times Tile::inputs of k. Units are
+// numbered tile after tile, k fastest, and each block takes an equal run of them, wherever it begins and ends:
+//
+//            tile 0        tile 1        tile 2
+//        k 0 ......... 0 ......... 0 .........        3 tiles of 10 units for 4 blocks: A and B share tile 0,
+//          AAAAAAAABB    BBBBBCCCCC    CCDDDDDDDD     B and C tile 1, C and D tile 2
+//
+// so that all multiprocessors stop at the same time. The sums of a shared tile go into the workspace; whoever comes
+// last adds them, in the order of k whoever that is, and leaves the tile's counter at zero. Nobody waits for another
+// block.
+//
+// Inside a block a unit is a stage of shared memory, filled by cp.async some stages ahead of its use. Warps stand as
+// warps_tokens x warps_outputs x warps_inputs: each multiplies a strip of 64 outputs by 8 * token_blocks tokens over
+// `steps` k-blocks of the stage. Sums over the warps along k are made at the end of the tile.
+//
+// A group's scale multiplies the fp32 sum of a fold, the products over 32 inputs. For few tokens, where instructions
+// and not tensor cores are short, sums are over raw codes and corrected by an mma (dequantize.h); for many, codes are
+// made exact before they are multiplied.
+#pragma once
+#include <cstdint>
+
+#include "gemm/gemm_arguments.h"
+#include "gemm/gemm_finish.h"
+#include "gemm/gemm_load.h"
+#include "gemm/gemm_multiply.h"
+#include "gemm/gemm_shape.h"
+#include "gemm/gemm_units.h"
+#include "gemm/tiles.h"
+#include "primitives/async_copy.h"
+#include "primitives/index.h"
+#include "primitives/macros.h"
+#include "primitives/sync.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// Waits until at most `pending` of this thread's groups of copies are on their way. Two is what most plans have.
+DEVICE void wait_for_copies(int pending) {
+  if (pending == 2) return cp_async_wait<2>();
+  switch (pending) {
+    case 0:
+      return cp_async_wait<0>();
+    case 1:
+      return cp_async_wait<1>();
+    case 3:
+      return cp_async_wait<3>();
+    case 4:
+      return cp_async_wait<4>();
+    case 5:
+      return cp_async_wait<5>();
+    default:
+      return cp_async_wait<6>();
+  }
+}
+
+template <class Element, int bits, bool zero_points, class Tile>
+struct Gemm {
+  static constexpr int max_threads = Tile::threads, min_blocks = Tile::resident;
+  using Shape = GemmShape<Element, bits, zero_points, Tile>;
+
+  GemmArguments arguments;
+
+  DEVICE void operator()() const {
+    const uint32_t begin = first_unit(arguments, block_index().x), end = first_unit(arguments, block_index().x + 1);
+    GemmLoader<Shape> loader(arguments, begin, end);
+    launch_next_grid();
+    loader.prefetch();
+    wait_for_previous_grid();
+    for (int stage = 0; stage + 1 < arguments.stages; ++stage) loader.next();
+
+    const GemmMultiplier<Shape, SwizzledStage<Shape>> multiplier(arguments);
+    const GemmFinisher<Shape, WholeBlock> finisher{arguments};
+    GemmTotals<Shape> totals = {};
+    uint32_t stage = stages_begin<Tile>;
+    auto multiply = [&](int) {
+      wait_for_copies(arguments.stages - 2);
+      sync_threads();  // all have this stage's copies, and have read the stage before it, which is filled next
+      loader.next();
+      multiplier.multiply(stage, totals);
+      stage += arguments.stage_bytes;
+      if (stage == arguments.stages_end) stage = stages_begin<Tile>;
+    };
+    auto finish = [&](int tile, int first_k, int end_k) { finisher.finish_tile(tile, first_k, end_k, totals); };
+    for_each_unit(
+        arguments, begin, end, [](int) {}, multiply, finish);
+  }
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,52 @@
+// What a launch of the GEMM is told. Launches of all types share it.
+#pragma once
+#include <cstdint>
+
+#include "engine/dtype.h"
+#include "primitives/macros.h"
+#include "primitives/pointer.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// One of the weights that a launch applies to x.
+struct GemmTarget {
+  Global<const uint8_t> weights;  // codes, or rows of 16-bit elements
+  Global<const uint8_t> scales;
+  Global<const uint8_t> zeros;
+  Global<const float> bias;  // null without bias
+  Global<uint8_t> out;
+  int64_t out_stride;     // elements
+  uint32_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
+  int32_t columns;        // outputs
+  int32_t first_column;   // the column of tiles that the target begins at
+  bool out_is_float;      // else Element
+  bool wide;              // four outputs can be stored at once
+};
+
+struct GemmArguments {
+  static constexpr int most_targets = 4;
+
+  Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
+  uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
+  int32_t rows, inputs;     // of x; inputs is a multiple of 8
+  int32_t stages;
+  uint32_t stage_bytes, stages_end;             // shared memory: of a stage, and where the last one ends
+  int32_t k_tiles, whole_k_tiles, token_tiles;  // the last of k_tiles may be cut short
+  uint32_t units;                               // times blocks: less than 2^32
+  uint32_t grain;  // runs of units begin at multiples of this: 1, or k_tiles for whole tiles
+
+  int32_t stage_rows;  // of x, where bulk copies fill stages: those of a tile that exist
+
+  // Of quantized weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
+  // stage_groups of them, the first where its first input is.
+  int32_t groups, group_shift, stage_groups;
+  DType scale_type;
+  int32_t scale_bytes, scale_shift;  // of one; 64 of them are 1 << scale_shift chunks of 16 bytes
+
+  Global<float> partials;    // two tiles a block
+  Global<int32_t> counters;  // one a block, zero between launches
+  int32_t count;
+  GemmTarget targets[most_targets];
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,89 @@
+// The GEMM of gemm.h for few tokens on sm_90 and later, with a warp that does nothing but load.
+//
+// One block a multiprocessor. Its last warp fills a ring of stages by bulk copies, which take no other thread's
+// instructions and no registers, and is as far ahead as shared memory allows, beyond the ends of tiles, too. The other
+// warps wait for a stage's bytes, multiply, and give the stage back; nowhere in the loop do they wait for each other.
+//
+// What they do with a stage, how tiles are shared out and how they end is what gemm.h has.
+#pragma once
+#include <cstdint>
+
+#include "gemm/gemm_arguments.h"
+#include "gemm/gemm_bulk_load.h"
+#include "gemm/gemm_finish.h"
+#include "gemm/gemm_multiply.h"
+#include "gemm/gemm_shape.h"
+#include "gemm/gemm_units.h"
+#include "gemm/tiles.h"
+#include "primitives/bulk_copy.h"
+#include "primitives/index.h"
+#include "primitives/macros.h"
+#include "primitives/sync.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <class Element, int bits, bool zero_points, class Tile>
+struct BulkGemm {
+  static constexpr int loading_threads = 32, max_threads = Tile::threads + loading_threads, min_blocks = 1;
+  using Shape = GemmShape<Element, bits, zero_points, Tile>;
+  using Crew = FirstThreads<Tile::threads>;
+
+  GemmArguments arguments;
+
+  DEVICE void operator()() const {
+    if constexpr (has_bulk_copies) {
+      run();
+    } else {
+      trap();  // an empty body would leave what was in the outputs before
+    }
+  }
+
+  DEVICE void run() const {
+    launch_next_grid();
+    if (thread_index().x == 0) {
+      StageRing<Tile> ring(arguments);
+      for (int stage = 0; stage < arguments.stages; ++stage, ring.advance()) {
+        mbarrier_init(ring.full(), 1);
+        mbarrier_init(ring.empty(), Tile::threads / 32);
+      }
+      fence_mbarrier_init();
+    }
+    sync_threads();
+    const uint32_t begin = first_unit(arguments, block_index().x), end = first_unit(arguments, block_index().x + 1);
+    if (warp_index() == Tile::threads / 32) {
+      BulkLoader<Shape>(arguments).load(begin, end);
+    } else {
+      multiply_units(begin, end);
+    }
+  }
+
+  DEVICE void multiply_units(uint32_t begin, uint32_t end) const {
+    wait_for_previous_grid();
+    const GemmMultiplier<Shape, PaddedStage<Shape>> multiplier(arguments);
+    const GemmFinisher<Shape, Crew> finisher{arguments};
+    const WarpPlace<Tile> warp;
+    GemmTotals<Shape> totals = {};
+    StageRing<Tile> ring(arguments);
+    // Outputs and inputs may end before the warp's begin.
+    const int first_output = warp.output * strip_outputs, first_input = warp.input * Shape::steps * block_inputs;
+    int inputs = 0;  // that the warp has to multiply with
+    auto start = [&](int tile) {
+      const TilePlace place = place_of<Tile>(arguments, tile);
+      inputs = place.column + first_output < arguments.targets[place.target].columns ? arguments.inputs : 0;
+    };
+    auto multiply = [&](int k) {
+      mbarrier_wait(ring.full(), ring.parity());
+      if (k * Tile::inputs + first_input < inputs) multiplier.multiply(ring.place(), totals);
+      sync_warp();
+      if (lane_index() == 0) mbarrier_arrive(ring.empty());
+      ring.advance();
+    };
+    auto finish = [&](int tile, int first_k, int end_k) {
+      Crew::sync();  // the exchange of the tile before has been read
+      finisher.finish_tile(tile, first_k, end_k, totals);
+    };
+    for_each_unit(arguments, begin, end, start, multiply, finish);
+  }
+};
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,159 @@
+// The end of a tile, or of a block's part of one: sums of the warps along k, sums of the blocks, bias, stores.
+//
+// Blocks that share a tile write their sums into the workspace; whoever comes last adds them, in the order of k whoever
+// that is, and leaves the tile's counter at zero.
+#pragma once
+#include <cstdint>
+
+#include "gemm/dequantize.h"
+#include "gemm/gemm_arguments.h"
+#include "gemm/gemm_multiply.h"
+#include "gemm/gemm_shape.h"
+#include "gemm/gemm_units.h"
+#include "gemm/tiles.h"
+#include "primitives/atomic.h"
+#include "primitives/index.h"
+#include "primitives/macros.h"
+#include "primitives/numbers.h"
+#include "primitives/pointer.h"
+#include "primitives/sync.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+// The threads that multiply meet: the whole block, or its first threads where another warp loads.
+struct WholeBlock {
+  DEVICE static void sync() { sync_threads(); }
+};
+template <int threads>
+struct FirstThreads {
+  DEVICE static void sync() { sync_barrier(1, threads); }
+};
+
+template <class Shape, class Crew>
+struct GemmFinisher {
+  using Element = typename Shape::Element;
+  using Tile = typename Shape::Tile;
+  using Totals = GemmTotals<Shape>;
+  static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
+
+  const GemmArguments& arguments;
+
+  // Units [first_k, end_k) of the tile are in `totals`.
+  DEVICE void finish_tile(int tile, int first_k, int end_k, Totals& totals) const {
+    const TilePlace place = place_of<Tile>(arguments, tile);
+    const bool alone = first_k == 0 && end_k == arguments.k_tiles;
+    uint32_t first = block_index().x, last = first;
+    if (!alone) {
+      const uint32_t begin = static_cast<uint32_t>(tile) * static_cast<uint32_t>(arguments.k_tiles);
+      first = block_of_unit(arguments, begin);
+      last = block_of_unit(arguments, begin + static_cast<uint32_t>(arguments.k_tiles) - 1);
+    }
+    UNROLL for (int i = 0; i < token_blocks; ++i) {
+      if (i > 0) Crew::sync();  // the exchange has been read
+      exchange(totals, i, [&](int row, int output, float4 sum) {
+        if (place.token + row >= arguments.rows) return;
+        if (alone) {
+          write(place, row, output, sum);
+        } else {
+          store_as<float4>(partial(block_index().x, first, row, output), sum);
+        }
+      });
+    }
+    totals = {};
+    if (!alone) add_partials(place, first, last);
+  }
+
+ private:
+  // Sums the warps along k over their i-th eight tokens; calls body(row of the tile, first output, four sums).
+  template <class Body>
+  DEVICE static void exchange(const Totals& totals, int i, const Body& body) {
+    const Shared<float> mine = shared_memory<float>() + warp_index() * exchange_floats;
+    const auto lane = static_cast<int>(lane_index());
+    const int g = lane / 4, t = lane % 4;
+    UNROLL for (int tile = 0; tile < 4; ++tile) {
+      UNROLL for (int j = 0; j < 4; ++j) {
+        float value = totals.value[tile][i][j];
+        if constexpr (Shape::corrected) {
+          using Codes = Dequantizer<Element, bits>;
+          value *= j / 2 == 0 ? 1 / Codes::lower_unit : 1 / Codes::upper_unit;
+        }
+        mine[(2 * t + j % 2) * exchange_pitch + tile * 16 + j / 2 * 8 + g] = value;
+      }
+    }
+    Crew::sync();
+    constexpr int row_fours = Tile::outputs / 4, fours = 8 * Tile::warps_tokens * row_fours;
+    for (int four = static_cast<int>(thread_index().x); four < fours; four += Tile::threads) {
+      const int row = four / row_fours, output = four % row_fours * 4;
+      const int warp = output / strip_outputs * Tile::warps_tokens + row / 8;
+      float4 sum = {};
+      UNROLL for (int w = 0; w < Tile::warps_inputs; ++w) {
+        const int owner = w * Tile::warps_tokens * Tile::warps_outputs + warp;
+        sum = plus(sum, load_as<float4>(shared_memory<float>() + owner * exchange_floats + row % 8 * exchange_pitch +
+                                        output % strip_outputs));
+      }
+      body(row / 8 * 8 * token_blocks + i * 8 + row % 8, output, sum);
+    }
+  }
+  DEVICE static float4 plus(const float4& a, const float4& b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
+
+  // Where a block keeps its sums of a tile that begins in block `first`: only its last tile can begin in itself.
+  DEVICE Global<float> partial(uint32_t block, uint32_t first, int row, int output) const {
+    const int64_t slot = 2 * int64_t{block} + (block == first ? 1 : 0);
+    return arguments.partials + (slot * Tile::tokens + row) * Tile::outputs + output;
+  }
+
+  DEVICE void add_partials(const TilePlace& place, uint32_t first, uint32_t last) const {
+    const Global<int32_t> counter = arguments.counters + first;
+    const Shared<int32_t> came = shared_memory<int32_t>();
+    fence_device();
+    Crew::sync();
+    if (thread_index().x == 0) came[0] = atomic_add(counter, 1);
+    Crew::sync();
+    const int32_t before = came[0];
+    if (before != static_cast<int32_t>(last - first)) return;
+    fence_device();
+    if (thread_index().x == 0) counter[0] = 0;
+    constexpr int row_fours = Tile::outputs / 4;
+    for (int four = static_cast<int>(thread_index().x); four < Tile::tokens * row_fours; four += Tile::threads) {
+      const int row = four / row_fours, output = four % row_fours * 4;
+      if (place.token + row >= arguments.rows) continue;
+      float4 sum = {};
+      for (uint32_t block = first; block <= last; ++block) {
+        sum = plus(sum, load_coherent<float4>(partial(block, first, row, output)));
+      }
+      write(place, row, output, sum);
+    }
+  }
+
+  DEVICE void write(const TilePlace& place, int row, int output, const float4& sum) const {
+    const GemmTarget& target = arguments.targets[place.target];
+    const int column = place.column + output, rest = target.columns - column;
+    float values[4] = {sum.x, sum.y, sum.z, sum.w};
+    UNROLL for (int i = 0; i < 4; ++i) {
+      if (target.bias && i < rest) values[i] += load_readonly<float>(target.bias + column + i);
+    }
+    const int64_t at = (place.token + row) * target.out_stride + column;
+    if (target.out_is_float) {
+      write_four(pointer_cast<float>(target.out) + at, values, rest, target.wide);
+    } else {
+      write_four(pointer_cast<Element>(target.out) + at, values, rest, target.wide);
+    }
+  }
+  template <class T>
+  struct alignas(4 * sizeof(T)) Four {
+    T value[4];
+  };
+  template <class T>
+  DEVICE static void write_four(Global<T> to, const float (&values)[4], int rest, bool wide) {
+    if (wide && rest >= 4) {
+      store_as<Four<T>>(
+          to, {from_float<T>(values[0]), from_float<T>(values[1]), from_float<T>(values[2]), from_float<T>(values[3])});
+      return;
+    }
+    UNROLL for (int i = 0; i < 4; ++i) {
+      if (i < rest) to[i] = from_float<T>(values[i]);
+    }
+  }
+};
+
+}  // namespace billfish::BILLFISH_TARGET

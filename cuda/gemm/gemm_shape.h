@@ -1,0 +1,101 @@
+// The numbers that follow from a kernel's types and tile.
+#pragma once
+#include <cstdint>
+
+#include "gemm/gemm_arguments.h"
+#include "gemm/layout.h"
+#include "gemm/tiles.h"
+#include "primitives/index.h"
+#include "primitives/macros.h"
+#include "primitives/math.h"
+#include "primitives/warp.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+template <class Element_, int bits_, bool zero_points_, class Tile_>
+struct GemmShape {
+  using Element = Element_;
+  using Tile = Tile_;
+  static constexpr int bits = bits_;
+  static constexpr bool zero_points = zero_points_, quantized = bits != 16;
+  static constexpr int token_blocks = Tile::token_blocks, steps = Tile::steps, threads = Tile::threads;
+
+  // Whether sums are over raw codes, and corrected (dequantize.h). It costs products and saves instructions: right
+  // while tokens are few. For 16 tokens zero points would take more registers than two blocks have.
+  static constexpr bool corrected =
+      quantized && (token_blocks == 1 || (token_blocks == 2 && !(zero_points && Tile::resident == 2)));
+
+  // How many k-blocks are summed at most before a scale multiplies them. Sums over exact codes keep a whole fold in
+  // registers; 8 bits with zero points would take more than there are.
+  static constexpr bool fours = quantized && steps % 4 == 0 && (corrected || !(bits == 8 && zero_points));
+  static constexpr int longest_fold = corrected && steps % 8 == 0 ? 8 : fours ? 4 : 2;
+
+  static constexpr int k_blocks = Tile::inputs / block_inputs, k_block_bytes = codes_block_bytes(bits);
+  static constexpr int strips = Tile::warps_outputs, strip_bytes = k_blocks * k_block_bytes;  // of codes
+  static constexpr int weight_bytes = Tile::outputs * Tile::inputs * bits / 8;
+  static constexpr int x_bytes = Tile::tokens * Tile::inputs * 2;
+  static constexpr int row_bytes = Tile::inputs * 2, row_chunks = row_bytes / 16;  // of x and of 16-bit weights
+  static constexpr int most_groups = Tile::inputs / fold_inputs;
+};
+
+// Rows of 16-bit elements in shared memory, read by ldmatrix eight rows at a time: a column's 16-byte chunk stands at
+// another place in each of eight rows, so that the eight reads meet eight different groups of banks.
+template <int row_bytes>
+HOST_DEVICE constexpr uint32_t swizzled_byte(int row, int chunk) {
+  return static_cast<uint32_t>(row * row_bytes + (chunk ^ (row & 7)) * 16);
+}
+
+// A stage of shared memory as the block's threads fill it, 16 bytes at a time: [weights][x][scales][zeros]. x is
+// swizzled; scales and zeros are [group][strip][64].
+template <class Shape>
+struct SwizzledStage {
+  static constexpr uint32_t x_place = Shape::weight_bytes, scale_place = x_place + Shape::x_bytes;
+  static constexpr int row_pitch = Shape::row_bytes;
+  HOST_DEVICE static constexpr uint32_t zero_place(int scale_bytes) {
+    return scale_place + static_cast<uint32_t>(Shape::most_groups * Shape::Tile::outputs * scale_bytes);
+  }
+  HOST_DEVICE static constexpr int entry(int strip, int group) { return (group * Shape::strips + strip) * 64; }
+  // Where a 16-byte chunk of x is, and where that of the same row some k-blocks further on is. (A k-block further on
+  // the chunk's number is 2 higher; as a warp's first is a multiple of its steps, the swizzled place differs in that
+  // bit.)
+  HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments&, int row, int chunk) {
+    return swizzled_byte<Shape::row_bytes>(row, chunk);
+  }
+  HOST_DEVICE static constexpr uint32_t x_step(uint32_t at, int step) {
+    return x_place + (at ^ static_cast<uint32_t>(32 * step));
+  }
+};
+
+// And as bulk copies fill it: [weights][scales][zeros][x]. Scales and zeros are [strip][group][64]. Of x there are the
+// rows that exist, which is one when decoding; each ends 16 bytes later than it need, so that the chunks that ldmatrix
+// reads of eight rows lie in different banks.
+template <class Shape>
+struct PaddedStage {
+  static_assert(Shape::token_blocks <= 2);  // ldmatrix has an address for each row
+  static constexpr uint32_t scale_place = Shape::weight_bytes;
+  static constexpr int row_pitch = Shape::row_bytes + 16;
+  HOST_DEVICE static constexpr uint32_t zero_place(int scale_bytes) {
+    return scale_place + static_cast<uint32_t>(Shape::most_groups * Shape::Tile::outputs * scale_bytes);
+  }
+  HOST_DEVICE static constexpr uint32_t x_place(int scale_bytes) {
+    return zero_place(scale_bytes + (Shape::zero_points ? 1 : 0));
+  }
+  HOST_DEVICE static constexpr int entry(int strip, int group) { return (strip * Shape::most_groups + group) * 64; }
+  // Rows that do not exist are read as the last one: what comes of them is not stored.
+  HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments& arguments, int row, int chunk) {
+    const int there = row < arguments.stage_rows ? row : arguments.stage_rows - 1;
+    return x_place(arguments.scale_bytes) + static_cast<uint32_t>(there * row_pitch + chunk * 16);
+  }
+  HOST_DEVICE static constexpr uint32_t x_step(uint32_t at, int step) { return at + static_cast<uint32_t>(32 * step); }
+};
+
+// The same value, in a register from here on. What follows from the thread's index alone is cheap in a compiler's eyes,
+// which then works it out anew in every turn of the loop; what came from another lane it has to keep. With 16 tokens
+// registers are the scarcer thing.
+template <class Shape, class T>
+DEVICE T settled(T value) {
+  if constexpr (Shape::token_blocks == 2) return value;
+  return shuffle(value, static_cast<int>(lane_index()));
+}
+
+}  // namespace billfish::BILLFISH_TARGET

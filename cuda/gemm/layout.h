@@ -1,0 +1,106 @@
+// The packed layout of a quantized linear: what a thread of the GEMM needs next is 16 bytes in a row.
+//
+// The tensor cores multiply 16 outputs by 16 inputs of the weight (the A operand of mma.m16n8k16) with 16 inputs of 8
+// tokens (the B operand). Lane 4 g + t of a warp holds eight weights of such a 16x16 tile, in four registers:
+//
+//            inputs 2t, 2t+1   inputs 2t+8, 2t+9
+//   output g        a[0]             a[2]
+//   output g+8      a[1]             a[3]             (low half: the lower input)
+//
+// A strip is 64 outputs: four such tiles. Its codes lie in order of k, 16 inputs (a k-block) after 16 inputs, and
+// within a k-block lane after lane, so that a warp reads a k-block as 32 times 16 bytes:
+//
+//   4 bits   [strip][k-block][lane][tile 0..3]            one word a tile, 512 bytes a k-block. Nibbles, highest first:
+//            a[3] a[2] a[1] a[0] | a[3] a[2] a[1] a[0]    the higher input in the upper half. So  word & 0x000f000f  is
+//            the pair of codes of a[0], ready in the halves of a register, and shifts by 4, 8, 12 give a[1] to a[3].
+//   8 bits   [strip][k-block][tiles 0,1 | tiles 2,3][lane][tile][word 0, 1]   two words a tile, 1024 bytes a k-block.
+//            Bytes, highest first:  word 0: a[1] a[1] a[0] a[0]    word 1: a[3] a[3] a[2] a[2]
+//   scales   [strip][group][g][tile][output g, g+8]       of the checkpoint's type: a lane reads its eight at once
+//   zeros    [strip][group][g][tile][output g, g+8]       one byte each; not there when the zero point is 2^(bits-1)
+//   bias     [out] floats; not there without bias
+//   order    [in] int32; not there when the order of inputs is natural
+//
+// Each of the five begins at a multiple of 256 bytes. Outputs are padded to whole strips (with zero scales), inputs to
+// a multiple of 128 (with codes 0, which meet zeros of x).
+//
+// A strip's codes are contiguous: blocks of the GEMM stream through memory, slabs of rows at loading fill strips, and
+// weights on one input are run as if they were one, strip after strip.
+//
+// A matrix of 16 bits is row-major, rows padded with zeros to a multiple of 64 elements: an embedding reads it as well,
+// and ldmatrix makes fragments of it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/canonical.h"
+#include "primitives/macros.h"
+
+namespace billfish::BILLFISH_TARGET {
+
+constexpr int strip_outputs = 64;
+constexpr int block_inputs = 16;     // of a k-block
+constexpr int padded_inputs = 128;   // inputs are padded to a multiple of this
+constexpr int fold_inputs = 32;      // group sizes are multiples of this
+constexpr int padded_elements = 64;  // rows of 16-bit matrices, too
+constexpr size_t section_bytes = 256;
+
+HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+HOST_DEVICE constexpr int codes_block_bytes(int bits) {
+  return strip_outputs * block_inputs * bits / 8;
+}  // of a k-block
+
+// Groups are packed by powers of two, so that stages of the GEMM and groups end together: a group of 96 inputs is kept
+// as three of 32 with the same scale.
+constexpr int64_t packed_group_size(int64_t group_size, int64_t in) {
+  return group_size >= in ? in : group_size & -group_size;
+}
+
+// Sizes and places of the sections.
+struct PackedLayout {
+  explicit PackedLayout(const CanonicalShape& shape)
+      : strips(round_up(shape.out, strip_outputs) / strip_outputs),
+        blocks(round_up(shape.in, padded_inputs) / block_inputs),
+        groups(group_count(shape)) {
+    auto place = [this](size_t bytes) {
+      const size_t at = total;
+      total += static_cast<size_t>(round_up(static_cast<int64_t>(bytes), section_bytes));
+      return at;
+    };
+    const int64_t entries = strips * groups * strip_outputs;
+    codes = place(strips * blocks * codes_block_bytes(shape.bits));
+    scales = place(entries * byte_size(shape.scale_type));
+    zeros = place(shape.has_zero_points ? entries : 0);
+    bias = place(shape.has_bias ? shape.out * sizeof(float) : 0);
+    order = place(shape.order.empty() ? 0 : shape.in * sizeof(int32_t));
+  }
+  static int64_t group_count(const CanonicalShape& shape) {
+    const int64_t size = packed_group_size(shape.group_size, shape.in);
+    return (shape.in + size - 1) / size;
+  }
+  int64_t strips, blocks, groups;  // as packed
+  size_t codes, scales, zeros, bias, order, total = 0;
+};
+
+// --- Where things are. An output of a strip is 16 tile + 8 upper + g.
+// The word of the codes of a strip that holds (output, input), and how far it is shifted there.
+struct CodePlace {
+  int64_t word;
+  int shift;
+};
+HOST_DEVICE constexpr CodePlace code_place(int bits, int output, int64_t input) {
+  const int tile = output / 16, upper = output / 8 % 2, g = output % 8;
+  const int64_t block = input / block_inputs;
+  const int k = static_cast<int>(input % block_inputs);
+  const int right = k / 8, t = k % 8 / 2, odd = k % 2;
+  const int lane = 4 * g + t, part = upper + 2 * right;  // the register a[part]
+  if (bits == 4) return {block * 128 + lane * 4 + tile, 16 * odd + 4 * part};
+  return {block * 256 + tile / 2 * 128 + lane * 4 + tile % 2 * 2 + right, 16 * upper + 8 * odd};
+}
+
+// The place of an output among the 64 scales or zeros of a group.
+HOST_DEVICE constexpr int entry_place(int output) { return output % 8 * 8 + output / 16 * 2 + output / 8 % 2; }
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,157 @@
+// The tiles that the GEMM is compiled for, and the choice among them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "primitives/macros.h"
+
+namespace billfish {
+struct GemmTuning;
+}
+
+namespace billfish::BILLFISH_TARGET {
+
+template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_, int resident_>
+struct TileOf {
+  static constexpr int token_blocks = token_blocks_;  // of 8 tokens, a warp
+  static constexpr int warps_tokens = warps_tokens_, warps_outputs = warps_outputs_, warps_inputs = warps_inputs_;
+  static constexpr int steps = steps_;        // k-blocks of a stage, a warp
+  static constexpr int resident = resident_;  // blocks that a multiprocessor has registers for
+  static constexpr int threads = 32 * warps_tokens * warps_outputs * warps_inputs;
+  static constexpr int tokens = 8 * token_blocks * warps_tokens;
+  static constexpr int outputs = 64 * warps_outputs;
+  static constexpr int inputs = 16 * warps_inputs * steps;
+};
+
+// A tile as numbers.
+struct TileShape {
+  int tokens, outputs, inputs, threads, resident;
+  bool bulk;  // of gemm_bulk.h, whose blocks have a warp more
+};
+template <class Tile, bool bulk>
+constexpr TileShape shape_of() {
+  return {Tile::tokens, Tile::outputs, Tile::inputs, Tile::threads, Tile::resident, bulk};
+}
+
+template <bool bulk, class... Tiles>
+struct TileList {
+  static constexpr int count = sizeof...(Tiles);
+  static constexpr TileShape shapes[] = {shape_of<Tiles, bulk>()...};
+
+  // Calls body.template operator()<Tile>() for the tile of this index.
+  template <class Body>
+  static void visit(int index, const Body& body) {
+    int i = 0;
+    ((i++ == index ? body.template operator()<Tiles>() : void()), ...);
+  }
+};
+
+//                        tokens x outputs x inputs of a stage
+using QuantizedTiles = TileList<false, TileOf<1, 1, 1, 16, 2, 1>,  //   8 x  64 x 512, for tiles that no blocks share
+                                TileOf<1, 1, 2, 4, 4, 2>,          //   8 x 128 x 256
+                                TileOf<1, 1, 2, 4, 2, 2>,          //   8 x 128 x 128
+                                TileOf<2, 1, 2, 4, 2, 2>,          //  16 x 128 x 128
+                                TileOf<4, 1, 2, 4, 2, 1>,          //  32 x 128 x 128
+                                TileOf<4, 2, 2, 2, 2, 1>,          //  64 x 128 x  64
+                                TileOf<4, 4, 2, 1, 4, 1>>;         // 128 x 128 x  64
+// 16-bit weights have four times the bytes of 4-bit ones; their stages cover less of k.
+using ElementTiles = TileList<false, TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 256
+                              TileOf<1, 1, 2, 4, 1, 2>,          //   8 x 128 x  64
+                              TileOf<2, 1, 2, 4, 1, 2>,          //  16 x 128 x  64
+                              TileOf<4, 1, 2, 4, 1, 1>,          //  32 x 128 x  64
+                              TileOf<4, 2, 2, 2, 2, 1>,          //  64 x 128 x  64
+                              TileOf<4, 4, 2, 1, 4, 1>,          // 128 x 128 x  64
+                              TileOf<8, 2, 4, 1, 4, 1>>;         // 128 x 256 x  64
+
+// Quantized weights and few tokens, on sm_90 and later (gemm_bulk.h). A warp has 4 KB of codes of a stage, so that what
+// a stage costs beside its products is small. Wide tiles share their x among more outputs.
+template <int bits>
+using BulkTiles = TileList<true, TileOf<1, 1, 1, 8, 32 / bits, 1>,  //   8 x  64 x 1024 with 4 bits, half with 8
+                           TileOf<1, 1, 2, 4, 32 / bits, 1>,        //   8 x 128 x  512
+                           TileOf<1, 1, 4, 2, 32 / bits, 1>,        //   8 x 256 x  256
+                           TileOf<2, 1, 2, 4, 4, 1>,                //  16 x 128 x  256 with either
+                           TileOf<2, 1, 4, 2, 4, 1>>;               //  16 x 256 x  128
+
+// The tiles of weights with so many bits, by the index that a plan has. Of quantized weights, BulkTiles come last.
+int tile_count(int bits);
+const TileShape& tile_shape(int bits, int tile);
+
+// --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
+constexpr int exchange_pitch = 64 + 4;               // floats of a token; the 4 keep writes in different banks
+constexpr int exchange_floats = 8 * exchange_pitch;  // of a warp: 8 tokens by 64 outputs
+HOST_DEVICE constexpr uint32_t exchange_bytes(int threads) {
+  return static_cast<uint32_t>(threads / 32 * exchange_floats * 4);
+}
+HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, int bits, int scale_bytes,
+                                           bool zero_points) {
+  const int most_groups = bits == 16 ? 0 : inputs / 32;
+  return static_cast<uint32_t>(outputs * inputs * bits / 8 + tokens * inputs * 2 +
+                               most_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
+}
+// Of BulkTiles: [weights][scales][zeros][x], the rows of x that exist, 16 bytes apart; and two barriers a stage behind
+// the exchange.
+constexpr int most_stages = 8;
+constexpr uint32_t bulk_alignment = 128;
+HOST_DEVICE constexpr uint32_t bulk_stages_begin(int threads) {
+  return exchange_bytes(threads) + (2 * most_stages * 8 + bulk_alignment - 1) / bulk_alignment * bulk_alignment;
+}
+HOST_DEVICE constexpr uint32_t bulk_stage_bytes(int rows, int outputs, int inputs, int bits, int scale_bytes,
+                                                bool zero_points) {
+  const auto bytes = static_cast<uint32_t>(outputs * inputs * bits / 8 + rows * (inputs * 2 + 16) +
+                                           inputs / 32 * outputs * (scale_bytes + (zero_points ? 1 : 0)));
+  return (bytes + bulk_alignment - 1) / bulk_alignment * bulk_alignment;
+}
+
+// --- The choice.
+enum class GemmKernels : uint8_t {
+  staged,     // gemm.h alone
+  both,       // whichever is expected to be faster
+  bulk_first  // gemm_bulk.h wherever it takes the problem
+};
+struct GemmMachine {
+  int multiprocessors;
+  double memory_rate;   // KB a microsecond that each multiprocessor gets from memory when all read
+  double product_rate;  // thousands of multiplications of its tensor cores, by mma.sync with fp32 sums
+  uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
+  double library_rate = 0;             // as product_rate, of large products by cuBLAS
+  const GemmTuning* tuning = nullptr;  // what was measured, which corrects expectations (platform/gemm_tuning.h)
+  int64_t crossover = 0;               // rows from which panels are taken whatever is expected; 0: as expected
+  GemmKernels kernels = GemmKernels::staged;
+};
+// With the rates of a usual card of this compute capability, and the kernels that its code has.
+GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors,
+                       uint32_t shared_bytes_per_block, uint32_t shared_bytes_per_multiprocessor);
+struct GemmProblem {
+  int bits;
+  int scale_bytes;  // of quantized weights
+  bool zero_points;
+  int64_t rows, inputs;
+  const int64_t* outputs;  // of each weight
+  int count;
+};
+struct GemmPlan {
+  int tile;
+  TileShape shape;
+  int stages;
+  uint32_t stage_bytes, shared_bytes;
+  int64_t units;
+  uint32_t blocks;      // among which the units are shared out
+  bool whole_tiles;     // by tiles, so that no blocks share one
+  double microseconds;  // what the model expects: for comparing plans, not a promise
+};
+constexpr uint32_t most_blocks = 1024;
+constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats a block
+
+// The plan of one tile with a number of blocks (fewer where there are fewer units, or less workspace); `stages` is 0
+// when the tile does not fit the machine's shared memory, or is of BulkTiles and the machine or the inputs (a multiple
+// of padded_inputs) are not for them.
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks,
+                   bool whole_tiles = false);
+
+// The plan of a tile with the least expected time; `stages` is 0 when it does not fit.
+GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& problem, int tile);
+
+// The plan with the least expected time.
+GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);
+
+}  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,187 @@
+import { colors } from './plan-card'
+import { element, escapeXml, fitted, group, picture, textElement } from './svg'
+
+export interface Roofline {
+  readonly title: string
+  readonly subtitle: string
+  /** The two roofs: what memory brings, and what can be computed at best. */
+  readonly gigabytesPerSecond: number
+  readonly memoryLabel: string
+  readonly teraflops: number
+  readonly rateLabel: string
+  /** What colors and marks stand for. */
+  readonly colors: readonly string[]
+  readonly marks: readonly string[]
+  readonly series: readonly {
+    readonly color: number
+    readonly mark: number
+    readonly points: readonly { readonly flopsPerByte: number; readonly teraflops: number; readonly label: string }[]
+  }[]
+}
+
+const width = 960
+const height = 600
+const margin = 32
+const plot = { left: 84, top: 96, width: 620, height: 420 }
+const legendLeft = plot.left + plot.width + 28
+const lineColors = [colors.weights, colors.kvCache, colors.buffers]
+
+/**
+ * Rates over arithmetic intensity, both on logarithmic scales, under the two roofs of the device: no kernel can be
+ * faster than memory brings its data, nor than the device computes.
+ */
+export function rooflinePicture(roofline: Roofline): string {
+  const { title, subtitle, series } = roofline
+  const points = series.flatMap((line) => line.points)
+  const ridge = (roofline.teraflops * 1000) / roofline.gigabytesPerSecond // flops a byte where the roofs meet
+  const xs = logScale([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], plot.width)
+  const ys = logScale([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], plot.height)
+  const at = (flopsPerByte: number, teraflops: number): [number, number] => [
+    xs.place(flopsPerByte),
+    plot.height - ys.place(teraflops),
+  ]
+  return picture(
+    { width, height, title: `${title}: ${subtitle}`, background: colors.background },
+    textElement(margin, 46, fitted(title, width - 2 * margin, 22), { size: 22, fill: colors.text, bold: true }),
+    textElement(margin, 70, fitted(subtitle, width - 2 * margin, 14), { size: 14, fill: colors.faint }),
+    group(
+      plot.left,
+      plot.top,
+      element('rect', { width: plot.width, height: plot.height, rx: 6, fill: colors.card, stroke: colors.border }),
+      grid(xs, ys),
+      roofs(roofline, ridge, xs, ys, at),
+      ...series.map(({ color, mark, points }) => {
+        const fill = lineColors[color % lineColors.length] as string
+        const places = points.map(({ flopsPerByte, teraflops }) => at(flopsPerByte, teraflops))
+        const path = places.map(([x, y], i) => `${i === 0 ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join(' ')
+        return [
+          element('path', { d: path, fill: 'none', stroke: fill, 'stroke-width': 1.2, opacity: 0.45 }),
+          ...points.map(({ label }, i) => {
+            const [x, y] = places[i] as [number, number]
+            return marker(mark, x, y, fill, label)
+          }),
+        ].join('')
+      }),
+    ),
+    textElement(plot.left + plot.width / 2, plot.top + plot.height + 46, 'multiplications and additions a byte', {
+      size: 13,
+      fill: colors.faint,
+      anchor: 'middle',
+    }),
+    element(
+      'g',
+      { transform: `translate(26 ${plot.top + plot.height / 2}) rotate(-90)` },
+      textElement(0, 0, 'TFLOP/s', { size: 13, fill: colors.faint, anchor: 'middle' }),
+    ),
+    legend(roofline),
+  )
+}
+
+interface LogScale {
+  readonly low: number
+  readonly high: number
+  /** Pixels from the low end. */
+  place(value: number): number
+}
+
+/** From the power of ten at or below the smallest value to the largest and a little. */
+function logScale(values: readonly number[], pixels: number): LogScale {
+  const low = 10 ** Math.floor(Math.log10(Math.min(...values)))
+  const high = Math.max(...values, low * 10) * 1.15
+  const place = (value: number) => (pixels * Math.log(value / low)) / Math.log(high / low)
+  return { low, high, place }
+}
+
+/** Lines at powers of ten, with numbers. */
+function grid(xs: LogScale, ys: LogScale): string {
+  const lines = { stroke: colors.free, 'stroke-width': 1 }
+  const style = { size: 12, fill: colors.faint }
+  return [
+    ...powersOfTen(xs).flatMap((value) => {
+      const x = xs.place(value)
+      return [
+        element('line', { x1: x, x2: x, y1: 0, y2: plot.height, ...lines }),
+        textElement(x, plot.height + 20, String(value), { ...style, anchor: 'middle' }),
+      ]
+    }),
+    ...powersOfTen(ys).flatMap((value) => {
+      const y = plot.height - ys.place(value)
+      return [
+        element('line', { x1: 0, x2: plot.width, y1: y, y2: y, ...lines }),
+        textElement(-10, y + 4, String(value), { ...style, anchor: 'end' }),
+      ]
+    }),
+  ].join('')
+}
+
+function powersOfTen({ low, high }: LogScale): number[] {
+  const first = Math.round(Math.log10(low))
+  const count = Math.floor(Math.log10(high)) - first + 1
+  return Array.from({ length: count }, (_, i) => Number(`1e${first + i}`))
+}
+
+function roofs(
+  { gigabytesPerSecond, memoryLabel, teraflops, rateLabel }: Roofline,
+  ridge: number,
+  xs: LogScale,
+  ys: LogScale,
+  at: (flopsPerByte: number, teraflops: number) => [number, number],
+): string {
+  // The memory's roof enters from the left or from below.
+  const terabytes = gigabytesPerSecond / 1000
+  const enters = Math.max(xs.low, ys.low / terabytes)
+  const [x1, y1] = at(enters, enters * terabytes)
+  const [x2, y2] = at(ridge, teraflops)
+  const line = { fill: 'none', stroke: colors.text, 'stroke-width': 2, 'stroke-linejoin': 'round' }
+  const angle = (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI
+  const style = { size: 12, fill: colors.text, bold: true }
+  const middle = { x: x1 + 0.35 * (x2 - x1), y: y1 + 0.35 * (y2 - y1) }
+  return [
+    element('path', {
+      d: `M${x1.toFixed(1)} ${y1.toFixed(1)} L${x2.toFixed(1)} ${y2.toFixed(1)} H${plot.width}`,
+      ...line,
+    }),
+    element(
+      'g',
+      { transform: `translate(${middle.x.toFixed(1)} ${middle.y.toFixed(1)}) rotate(${angle.toFixed(1)})` },
+      textElement(0, -8, memoryLabel, { ...style, anchor: 'middle' }),
+    ),
+    textElement(plot.width - 8, y2 - 8, rateLabel, { ...style, anchor: 'end' }),
+  ].join('')
+}
+
+/** Shapes of about one area around (0, 0). */
+const markPaths = [
+  'M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0 Z',
+  'M-3.6 -3.6 H3.6 V3.6 H-3.6 Z',
+  'M0 -4.8 L4.6 3.4 H-4.6 Z',
+  'M0 -5 L4.4 0 L0 5 L-4.4 0 Z',
+  'M0 4.8 L4.6 -3.4 H-4.6 Z',
+  'M-1.5 -4.5 H1.5 V-1.5 H4.5 V1.5 H1.5 V4.5 H-1.5 V1.5 H-4.5 V-1.5 H-1.5 Z',
+  'M-5 -2.4 H5 V2.4 H-5 Z',
+  'M-2.4 -5 H2.4 V5 H-2.4 Z',
+]
+
+function marker(mark: number, x: number, y: number, fill: string, label: string): string {
+  const d = markPaths[mark % markPaths.length]
+  const transform = `translate(${x.toFixed(1)} ${y.toFixed(1)})`
+  const title = label === '' ? [] : [element('title', {}, escapeXml(label))]
+  return element('g', { transform }, element('path', { d, fill, stroke: colors.card, 'stroke-width': 0.8 }, ...title))
+}
+
+function legend({ colors: colorNames, marks }: Roofline): string {
+  const widest = width - legendLeft - margin - 22
+  const line = (index: number, drawing: string, name: string) =>
+    group(
+      legendLeft,
+      plot.top + 8 + 22 * index,
+      drawing,
+      textElement(20, 4, fitted(name, widest, 13), { size: 13, fill: colors.text }),
+    )
+  const swatch = (color: number) =>
+    element('rect', { x: -1, y: -6, width: 12, height: 12, rx: 3, fill: lineColors[color % lineColors.length] })
+  return [
+    ...colorNames.map((name, i) => line(i, swatch(i), name)),
+    ...marks.map((name, i) => line(colorNames.length + 0.5 + i, marker(i, 5, 0, colors.faint, ''), name)),
+  ].join('')
+}

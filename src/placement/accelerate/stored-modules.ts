@@ -1,0 +1,76 @@
+import { SLICE, type Steps } from '../../checkpoint/slices'
+import type { Model } from '../../models/architecture'
+import type { WeightSource } from '../../models/graph'
+import { Rank } from '../../models/rank'
+import { modulesOf, type TracedStage, trace } from '../../models/stages'
+import { elementBytes, storedBytes, type TensorRef } from '../../native/weights'
+import type { InferModules } from './infer-device-map'
+
+/** Where a plan knows weights from; an opened checkpoint has tensors. */
+export interface PlanSource extends WeightSource {
+  readonly tensors?: ReadonlyMap<string, TensorRef>
+  /** What the tensors of a module begin with, where that is not its own name. */
+  storedName?(module: string): string
+}
+
+/**
+ * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
+ * a tied weight once and under the embedding, and the rotary embedding, whose buffers it counts, as a module of its own.
+ */
+export function* storedModules(model: Model, source: PlanSource): Steps<InferModules> {
+  const { embedding, layers, norm, head } = model.names
+  const traces = new Map<string, TracedStage>()
+  for (const module of modulesOf(model)) traces.set(module, yield* trace(model, source, [module], Rank.only))
+  const weightsOf = (module: string) => traces.get(module)?.weights ?? []
+
+  const storedName = (module: string) => source.storedName?.(module) ?? module
+  const bytes = source.tensors
+    ? yield* tensorBytes(source.tensors.values(), [...traces.keys()].map(storedName))
+    : undefined
+  const bytesOf = (module: string) =>
+    bytes?.get(storedName(module)) ?? weightsOf(module).reduce((sum, weight) => sum + storedBytes(weight), 0)
+
+  const [table] = weightsOf(embedding)
+  const tied = weightsOf(head).some(({ name }) => name === table?.name)
+  const floatBytes = elementBytes[table?.kind === 'matrix' ? table.weight.dtype : 'F16']
+  const modules: Record<string, number> = {}
+  let leaves = 0
+  for (const module of traces.keys()) {
+    const counted = !(tied && module === head)
+    modules[module] = counted ? bytesOf(module) : 0
+    leaves += counted ? weightsOf(module).length : 0 // a linear, a norm, an embedding each
+    // transformers holds the frequencies, and a copy of them from before any scaling.
+    if (module === norm) {
+      const frequencies = traces.get(`${layers}.0`)?.program.ropes[0]?.inverseFrequency.length ?? 0
+      modules[siblingOf(norm, 'rotary_emb')] = 2 * frequencies * floatBytes
+      leaves++
+    }
+  }
+  const total = Object.values(modules).reduce((sum, bytes) => sum + bytes, 0)
+  return {
+    modules,
+    tied: tied ? [[`${head}.weight`, `${embedding}.weight`]] : [],
+    noSplit: [layers],
+    leaves: { mean_bytes: Math.floor(total / leaves), final_modules: leaves },
+  }
+}
+
+/** Bytes of the tensors in each module, of those also that are not needed: the zeros of a symmetric scheme. */
+function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): Steps<Map<string, number>> {
+  const bytes = new Map(modules.map((module) => [module, 0]))
+  let count = 0
+  for (const tensor of tensors) {
+    let end = tensor.name.lastIndexOf('.')
+    while (end > 0 && !bytes.has(tensor.name.slice(0, end))) end = tensor.name.lastIndexOf('.', end - 1)
+    const module = tensor.name.slice(0, Math.max(0, end))
+    const before = bytes.get(module)
+    if (before !== undefined) bytes.set(module, before + tensor.bytes)
+    if (++count % SLICE === 0) yield
+  }
+  return bytes
+}
+
+/** `model.norm` -> `model.rotary_emb` */
+function siblingOf(module: string, name: string): string {
+  return `${module.slice(0, module.lastIndexOf('.') + 1)}${name}`
+}

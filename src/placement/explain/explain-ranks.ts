@@ -1,0 +1,49 @@
+import type { Steps } from '../../checkpoint/slices'
+import type { Model } from '../../models/architecture'
+import type { WeightSource } from '../../models/graph'
+import { traceRanks } from '../../models/stages'
+import type { ChannelRunSpec, WeightSpec } from '../../native/weights'
+import { ZEROS } from '../../quantization/padding'
+
+/** How the devices of a stage share it, and what had to be padded for that: no sentence without tensor parallelism. */
+export function* explainRanks(model: Model, source: WeightSource, ranks: number): Steps<string[]> {
+  if (ranks === 1) return []
+  const { embedding, layers, norm, head } = model.names
+  const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }
+  const weights = (yield* traceRanks(model, source, stage, ranks)).map((traced) => traced.weights)
+  const padded = new Map<string, string>() // what it is -> which layers have it
+  for (const [i, weight] of (weights[0] ?? []).entries()) {
+    for (const { size, stored } of paddedSizes(weights.map((own) => own[i] as WeightSpec))) {
+      const text = `${stored} to ${size}`
+      const names = padded.get(text)
+      const name = weight.name.replace(/\.weight$/, '').replace(/^.*\./, '')
+      padded.set(text, names ? `${names}, ${name}` : name)
+    }
+  }
+  const sizes = [...padded].map(([text, names]) => `${text} (${names})`)
+  const together = `${ranks} devices compute every stage together, each with its share of heads, MLP channels and vocabulary.`
+  return [sizes.length > 0 ? `${together} Padded with zeros for that: ${sizes.join('; ')}.` : together]
+}
+
+/** How ranks on GPUs exchange values, which is not known before their machine is: no sentence without such ranks. */
+export function explainExchange(devices: readonly string[], ranks: number): string[] {
+  if (ranks === 1 || !devices.some((device) => device.startsWith('cuda'))) return []
+  return [
+    "GPUs read each other's sums where they are; those that do not reach each other's memory need NCCL, which takes " +
+      'memory of its own, not counted here.',
+  ]
+}
+
+/** Outputs and inputs of a weight with the zeros that all ranks have of it, where there are any. */
+function paddedSizes(ranks: readonly WeightSpec[]): { size: number; stored: number }[] {
+  const [first] = ranks
+  if (!first || first.kind === 'vector' || !first.part) return []
+  const zerosOf = (runs: readonly ChannelRunSpec[] | undefined) =>
+    (runs ?? []).reduce((sum, { start, count }) => sum + (start === ZEROS ? count : 0), 0)
+  const parts = ranks.flatMap((weight) => (weight.kind !== 'vector' && weight.part ? [weight.part] : []))
+  const sum = (zeros: (part: (typeof parts)[number]) => number) => parts.reduce((total, part) => total + zeros(part), 0)
+  return [
+    { stored: first.part.storedOut, zeros: sum(({ outputs }) => zerosOf(outputs)) },
+    { stored: first.part.storedIn, zeros: sum(({ inputs }) => zerosOf(inputs)) },
+  ].flatMap(({ stored, zeros }) => (zeros > 0 ? [{ stored, size: stored + zeros }] : []))
+}

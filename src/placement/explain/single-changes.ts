@@ -1,0 +1,56 @@
+import type { Steps } from '../../checkpoint/slices'
+import { type ModelLimits, modelLimits, type SizeOptions } from '../../limits'
+import type { Model } from '../../models/architecture'
+import type { PlanDevice } from '../plan'
+import { fitsSomehow } from '../planner/auto-map'
+import type { Costs } from '../planner/stage-costs'
+import { bytesInWords } from './words'
+
+/** The smallest single changes after which an automatic placement fits, in words. */
+export function* singleChanges(
+  { shape }: Model,
+  costs: Costs,
+  limits: ModelLimits,
+  devices: readonly PlanDevice[],
+  options: SizeOptions,
+): Steps<string[]> {
+  const fits = (change: SizeOptions, on: readonly PlanDevice[] = devices) =>
+    fitsSomehow(costs, modelLimits(shape, { ...options, ...change }), on)
+  const changes: string[] = []
+  const lower = function* (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens'): Steps<void> {
+    const value = yield* largest(0, limits[name], (lower) => fits({ [name]: lower }))
+    if (value > 0) changes.push(`${name} ${value} instead of ${limits[name]}`)
+  }
+  yield* lower('maxModelLength')
+  yield* lower('maxSequences')
+  const cacheTokens = yield* largest(limits.maxModelLength - 1, limits.cacheTokens, (tokens) =>
+    fits({ maxCacheTokens: tokens }),
+  )
+  if (cacheTokens >= limits.maxModelLength) {
+    changes.push(`maxCacheTokens ${cacheTokens} instead of ${limits.cacheTokens}`)
+  }
+  yield* lower('maxBatchTokens')
+  if (limits.exact && (yield* fits({ dtype: 'auto' }))) changes.push("dtype 'auto' instead of 'float32'")
+  const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
+  if (another && !another.shared && (yield* fits({}, [...devices, another])))
+    changes.push(moreInWords(another, limits.tensorParallelSize))
+  return changes
+}
+
+/** What one group of devices more is. */
+function moreInWords({ device, memory }: PlanDevice, ranks: number): string {
+  const members = device.split(',').length
+  // A device that stands in for a whole group has room for all ranks.
+  if (members === 1) return `one more device of ${bytesInWords(memory * ranks)}`
+  return `${members} more devices of ${bytesInWords(memory)}`
+}
+
+/** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */
+function* largest(low: number, high: number, holds: (value: number) => Steps<boolean>): Steps<number> {
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2)
+    if (yield* holds(middle)) low = middle
+    else high = middle
+  }
+  return low
+}

@@ -1,0 +1,199 @@
+// Parts of layers: what tensor parallelism and padding make of a stored layer, against its plain numbers.
+#include <cstring>
+
+#include "checkpoint/matrix_source.h"
+#include "checkpoint/readers.h"
+#include "support/check.h"
+#include "support/written_layer.h"
+
+using namespace fixtures;
+
+namespace {
+
+constexpr int64_t zeros = ChannelRun::zeros;
+
+// The stored channel of every channel of a part, or -1 for zeros.
+std::vector<int64_t> expanded(const std::vector<ChannelRun>& runs, int64_t stored) {
+  std::vector<int64_t> channels;
+  for (const ChannelRun& run : runs.empty() ? std::vector<ChannelRun>{{0, stored}} : runs) {
+    for (int64_t i = 0; i < run.count; ++i) channels.push_back(run.start == zeros ? -1 : run.start + i);
+  }
+  return channels;
+}
+
+// scale * (code - zero) of the layer, by canonical input.
+double stored_weight(const Layer& layer, int64_t n, int64_t canonical_k) {
+  const int64_t k = layer.expected_order[canonical_k];
+  const int64_t group = canonical_k / layer.group_size;
+  const double zero = layer.symmetric ? 1 << (layer.bits - 1) : layer.zeros[n * layer.groups() + group];
+  const uint16_t scale = layer.scales[n * layer.groups() + group];
+  return f16_to_float(scale) * (layer.codes[n * layer.in + k] - zero);
+}
+
+double weight_of(const CanonicalRows& rows, const CanonicalShape& shape, int64_t i, int64_t k) {
+  const int64_t per_word = 32 / shape.bits, entry = i * shape.groups() + k / shape.group_size;
+  const uint32_t code =
+      rows.codes[i * shape.words_per_row() + k / per_word] >> (k % per_word * shape.bits) & ((1u << shape.bits) - 1);
+  const double zero = shape.has_zero_points ? rows.zeros[entry] : 1 << (shape.bits - 1);
+  uint16_t scale;
+  std::memcpy(&scale, &rows.scales[entry * 2], 2);
+  return f16_to_float(scale) * (code - zero);
+}
+
+Part part_of(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<ChannelRun> inputs) {
+  Part part;
+  part.stored_out = layer.out;
+  part.stored_in = layer.in;
+  part.stored_group_size = layer.group_size;
+  part.outputs = std::move(outputs);
+  part.inputs = std::move(inputs);
+  return part;
+}
+
+void check_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<ChannelRun> inputs) {
+  TemporaryFile file;
+  QuantizedSpec spec = write(layer, file);
+  const std::vector<int64_t> rows_from = expanded(outputs, layer.out), columns_from = expanded(inputs, layer.in);
+  spec.part = part_of(layer, outputs, inputs);
+  spec.part->inputs_in_group_order = layer.act_order;
+  spec.out = static_cast<int64_t>(rows_from.size());
+  spec.in = static_cast<int64_t>(columns_from.size());
+  spec.group_size = layer.group_size == layer.in ? spec.in : layer.group_size;
+  const auto source = open_quantized(spec, file.map());
+  const CanonicalShape& shape = source->shape();
+  CHECK(shape.out == spec.out && shape.in == spec.in);
+  const bool keeps_order = layer.act_order && inputs.empty();
+  CHECK(shape.order == (keeps_order ? layer.expected_order : std::vector<int32_t>()));
+  CHECK(shape.has_group_index == keeps_order);
+
+  CanonicalRows rows;
+  for (int64_t first = 0, count = 1; first < spec.out; first += count, count = count * 3 % 50 + 1) {
+    count = std::min(count, spec.out - first);
+    source->read(first, count, rows);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = rows_from[first + i];
+      CHECK(rows.bias[i] == (row < 0 ? 0.0f : static_cast<float>(row) + 0.5f));
+      for (int64_t k = 0; k < spec.in; ++k) {
+        const int64_t column = columns_from[k];
+        const double expected = row < 0 || column < 0 ? 0.0 : stored_weight(layer, row, column);
+        const double got = weight_of(rows, shape, i, k);
+        CHECK_MESSAGE(got == expected, "output " << first + i << " input " << k << ": " << got << " not " << expected);
+      }
+    }
+  }
+}
+
+std::string message_of_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<ChannelRun> inputs,
+                            int64_t out, int64_t in) {
+  TemporaryFile file;
+  QuantizedSpec spec = write(layer, file);
+  spec.part = part_of(layer, std::move(outputs), std::move(inputs));
+  spec.out = out;
+  spec.in = in;
+  return message_of(spec, file.map());
+}
+
+}  // namespace
+
+TEST(parts_are_outputs_of_every_format) {
+  for (const Format format : {Format::gptq, Format::awq, Format::compressed_tensors}) {
+    const Layer layer = make(format, 4, 136, 256, 64, false, false);
+    check_part(layer, {{64, 72}}, {});
+    check_part(layer, {{0, 8}, {zeros, 8}, {128, 8}, {3, 5}}, {});
+    check_part(layer, {{0, 136}, {zeros, 56}}, {});
+  }
+  check_part(make(Format::compressed_tensors, 8, 70, 128, 128, true, false), {{35, 35}}, {});
+}
+
+TEST(parts_are_inputs_by_whole_groups) {
+  for (const bool symmetric : {false, true}) {
+    for (const bool act_order : {false, true}) {
+      const Layer layer = make(Format::gptq, 4, 72, 384, 64, symmetric, act_order);
+      check_part(layer, {}, {{64, 192}});
+      check_part(layer, {}, {{0, 384}});  // a rank that has them all, in the order of groups
+      check_part(layer, {}, {{0, 384}, {zeros, 128}});
+      check_part(layer, {{8, 40}, {zeros, 8}}, {{320, 64}, {zeros, 64}, {0, 64}});
+    }
+  }
+  check_part(make(Format::awq, 4, 72, 96, 32, false, false), {}, {{32, 64}, {zeros, 32}});
+  check_part(make(Format::compressed_tensors, 8, 67, 192, 64, false, false), {}, {{128, 64}, {zeros, 64}});
+}
+
+TEST(parts_have_zeros_within_groups) {
+  // Each of the first channels followed by one zero, then the others: groups of the part of 64 have 32 stored ones.
+  const Layer layer = make(Format::gptq, 4, 16, 128, 64, false, false);
+  std::vector<ChannelRun> inputs;
+  for (int64_t k = 0; k < 64; ++k) {
+    inputs.push_back({k, 1});
+    inputs.push_back({zeros, 1});
+  }
+  inputs.push_back({64, 64});
+  check_part(layer, {}, inputs);
+}
+
+TEST(parts_of_channelwise_layers_are_cut_anywhere) {
+  check_part(make(Format::compressed_tensors, 8, 67, 131, 131, true, false), {{1, 66}}, {{7, 60}, {zeros, 5}});
+  check_part(make(Format::awq, 4, 72, 100, 100, false, false), {}, {{50, 50}});
+  check_part(make(Format::gptq, 4, 72, 104, 104, false, false), {}, {{0, 104}, {zeros, 24}});
+}
+
+TEST(parts_have_the_whole_order_where_all_inputs_stay) {
+  check_part(make(Format::gptq, 4, 130, 256, 64, false, true), {{65, 65}}, {});
+}
+
+TEST(parts_follow_the_order_of_the_layer_that_reads_them) {
+  const Layer reader = make(Format::gptq, 4, 64, 192, 32, true, true);
+  const Layer layer = make(Format::gptq, 4, 192, 128, 64, false, false);
+  TemporaryFile file;
+  QuantizedSpec spec = write(layer, file);
+  spec.part = part_of(layer, {{96, 64}, {zeros, 32}}, {});
+  spec.part->follows = file.write("down.g_idx", DType::i32, {192}, reader.group_of);
+  spec.part->followed_group_size = 32;
+  spec.out = 96;
+  const auto source = open_quantized(spec, file.map());
+  CanonicalRows rows;
+  source->read(0, 96, rows);
+  for (int64_t n = 0; n < 96; ++n) {
+    for (int64_t k = 0; k < 128; ++k) {
+      const double expected = n < 64 ? stored_weight(layer, reader.expected_order[96 + n], k) : 0.0;
+      CHECK(weight_of(rows, source->shape(), n, k) == expected);
+    }
+  }
+}
+
+TEST(parts_of_matrices) {
+  TemporaryFile file;
+  std::vector<float> values(7 * 5), bias(7);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i + 100);
+  MatrixSpec spec{
+      "m", 6, 4, file.write("weight", DType::f32, {7, 5}, values), file.write("bias", DType::f32, {7}, bias), {}};
+  spec.part = Part{7, 5, 0, {{2, 3}, {zeros, 2}, {0, 1}}, {{4, 1}, {zeros, 1}, {0, 2}}, false, {}, 0};
+  const MatrixSource source(spec, file.map());
+  CHECK(source.bias() == (std::vector<float>{102, 103, 104, 0, 0, 100}));
+  const std::vector<int64_t> rows_from{2, 3, 4, -1, -1, 0}, columns_from{4, -1, 0, 1};
+  for (int64_t first = 0; first < 6; ++first) {
+    std::vector<float> rows((6 - first) * 4, NAN);
+    source.read(first, 6 - first, rows.data());
+    for (int64_t i = first; i < 6; ++i) {
+      for (int64_t k = 0; k < 4; ++k) {
+        const bool zero = rows_from[i] < 0 || columns_from[k] < 0;
+        CHECK(rows[(i - first) * 4 + k] == (zero ? 0.0f : values[rows_from[i] * 5 + columns_from[k]]));
+      }
+    }
+  }
+}
+
+TEST(parts_that_cannot_be_are_refused) {
+  const Layer layer = make(Format::gptq, 4, 64, 256, 64, false, false);
+  const auto says = [](const std::string& message, const char* text) {
+    CHECK_MESSAGE(message.find(text) != std::string::npos, message);
+  };
+  says(message_of_part(layer, {{60, 8}}, {}, 8, 256), "takes 8 outputs from 60 on; the layer has 64");
+  says(message_of_part(layer, {{0, 8}}, {}, 9, 256), "is to have 9 outputs, but its runs have 8");
+  says(message_of_part(layer, {{0, 8}, {0, 8}}, {}, 9, 256), "is to have 9 outputs, but its runs have 16 and more");
+  says(message_of_part(layer, {}, {{32, 64}}, 64, 64),
+       "groups 0 and 1 in one group of 64; cut and pad by whole groups");
+  says(message_of_part(make(Format::gptq, 4, 64, 256, 64, false, true), {}, {{0, 128}}, 64, 128), "act-order");
+  says(message_of_part(layer, {{-5, 8}}, {}, 8, 256), "takes 8 outputs from -5 on");
+}

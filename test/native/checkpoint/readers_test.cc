@@ -1,0 +1,227 @@
+// The readers against layers written from known codes, and against specs that lie.
+#include "checkpoint/readers.h"
+#include "checkpoint/matrix_source.h"
+
+#include <algorithm>
+#include <limits>
+#include <random>
+#include <thread>
+
+#include "engine/error.h"
+#include "support/check.h"
+#include "support/written_layer.h"
+
+using namespace billfish;
+using namespace fixtures;
+
+namespace {
+
+void check_rows(const Layer& layer, const CanonicalSource& source, int64_t first, int64_t count, CanonicalRows& rows) {
+  source.read(first, count, rows);
+  const CanonicalShape& shape = source.shape();
+  const int64_t words = shape.words_per_row(), groups = shape.groups(), per_word = 32 / shape.bits;
+  CHECK(rows.first == first && rows.count == count);
+  CHECK(static_cast<int64_t>(rows.codes.size()) == count * words);
+  CHECK(static_cast<int64_t>(rows.scales.size()) == count * groups * 2);
+  CHECK(static_cast<int64_t>(rows.zeros.size()) == (layer.symmetric ? 0 : count * groups));
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t k = 0; k < words * per_word; ++k) {
+      const uint32_t code =
+          rows.codes[i * words + k / per_word] >> (k % per_word * shape.bits) & ((1u << shape.bits) - 1);
+      wrong += code != (k < layer.in ? layer.codes[(first + i) * layer.in + layer.expected_order[k]] : 0);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      uint16_t scale;
+      std::memcpy(&scale, rows.scales.data() + (i * groups + g) * 2, 2);
+      wrong += scale != layer.scales[(first + i) * groups + g];
+      if (!layer.symmetric) wrong += rows.zeros[i * groups + g] != layer.zeros[(first + i) * groups + g];
+    }
+    wrong += rows.bias.at(i) != static_cast<float>(first + i) + 0.5f;
+  }
+  CHECK_MESSAGE(wrong == 0, wrong << " numbers differ in rows " << first << " to " << first + count);
+}
+
+void check_layer(const Layer& layer) {
+  TemporaryFile file;
+  const QuantizedSpec spec = write(layer, file);
+  const MappedFiles files = file.map();
+  const auto source = open_quantized(spec, files);
+  CHECK(source->shape().order == (layer.act_order ? layer.expected_order : std::vector<int32_t>()));
+  CHECK(source->shape().has_zero_points == !layer.symmetric && source->shape().has_bias);
+  CanonicalRows rows;
+  check_rows(layer, *source, 0, layer.out, rows);
+  for (const int64_t first : {0, 1, 7, 8, 63, 64, 65}) {
+    for (const int64_t count : {0, 1, 3, 8, 63, 64, 65, 130}) {
+      if (first + count <= layer.out) check_rows(layer, *source, first, count, rows);
+    }
+  }
+  CHECK_THROWS(source->read(0, layer.out + 1, rows), "INTERNAL");
+  CHECK_THROWS(source->read(-1, 1, rows), "INTERNAL");
+  CHECK_THROWS(source->read(std::numeric_limits<int64_t>::max(), 2, rows), "INTERNAL");
+}
+
+}  // namespace
+
+TEST(readers_gptq) {
+  check_layer(make(Format::gptq, 4, 200, 1056, 32, false, false));
+  check_layer(make(Format::gptq, 4, 136, 520, 128, true, false));  // the last group is short
+  check_layer(make(Format::gptq, 8, 72, 260, 260, false, false));
+}
+
+TEST(readers_gptq_act_order) {
+  check_layer(make(Format::gptq, 4, 200, 1056, 32, false, true));
+  check_layer(make(Format::gptq, 4, 136, 520, 128, true, true));
+  check_layer(make(Format::gptq, 8, 130, 260, 64, false, true));
+}
+
+TEST(readers_awq) {
+  check_layer(make(Format::awq, 4, 200, 1056, 32, false, false));
+  check_layer(make(Format::awq, 4, 72, 100, 100, false, false));  // the last word is not full
+}
+
+TEST(readers_compressed_tensors) {
+  check_layer(make(Format::compressed_tensors, 4, 130, 256, 32, false, false));
+  check_layer(make(Format::compressed_tensors, 4, 67, 131, 131, true, false));  // garbage after the last code
+  check_layer(make(Format::compressed_tensors, 8, 67, 131, 64, false, false));
+  check_layer(make(Format::compressed_tensors, 4, 67, 133, 32, false, true));
+  check_layer(make(Format::compressed_tensors, 8, 70, 128, 32, true, true));
+}
+
+TEST(readers_work_from_many_threads) {
+  const Layer layer = make(Format::gptq, 4, 256, 512, 64, false, true);
+  const Written written(layer);
+  const auto source = open_quantized(written.spec, written.files);
+  std::vector<std::vector<uint32_t>> codes(4);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      CanonicalRows rows;
+      source->read(64 * t, 64, rows);
+      codes[t] = rows.codes;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CanonicalRows rows;
+  source->read(0, 256, rows);
+  std::vector<uint32_t> joined;
+  for (const auto& part : codes) joined.insert(joined.end(), part.begin(), part.end());
+  CHECK(joined == rows.codes);
+}
+
+TEST(readers_recognize_the_natural_order) {
+  Layer layer = make(Format::gptq, 4, 64, 256, 64, true, true);
+  for (int64_t k = 0; k < layer.in; ++k) layer.group_of[k] = static_cast<int32_t>(k / 64);
+  const Written natural(layer);
+  CHECK(open_quantized(natural.spec, natural.files)->shape().order.empty());
+  std::fill(layer.group_of.begin(), layer.group_of.end(), 0);
+  const Written zero(layer);
+  CHECK(open_quantized(zero.spec, zero.files)->shape().order.empty());
+}
+
+TEST(readers_refuse_impossible_group_indices) {
+  const Layer good = make(Format::gptq, 4, 64, 256, 64, true, true);
+  for (const int32_t group : {-1, 4, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
+    Layer layer = good;
+    layer.group_of[17] = group;
+    const Written written(layer);
+    const std::string message = message_of(written.spec, written.files);
+    CHECK_MESSAGE(message.find("input 17 into group " + std::to_string(group)) != std::string::npos, message);
+  }
+  Layer layer = good;
+  layer.group_of[17] = (layer.group_of[17] + 1) % 4;
+  const Written written(layer);
+  CHECK_THROWS(open_quantized(written.spec, written.files), "INVALID_CHECKPOINT");
+}
+
+TEST(readers_refuse_scales_that_are_no_numbers) {
+  for (const Format format : {Format::gptq, Format::awq, Format::compressed_tensors}) {
+    for (const DType type : {DType::f16, DType::bf16}) {
+      const uint16_t infinity = type == DType::f16 ? 0x7c00 : 0x7f80;
+      for (const int bits : {0x0000, 0x0001, 0x8000}) {
+        Layer layer = make(format, 4, 128, 128, 32, false, false);
+        layer.scale_type = type;
+        layer.scales[77 * 4 + 2] = static_cast<uint16_t>(infinity | bits);
+        const Written written(layer);
+        const std::string message = message_of(written.spec, written.files);
+        CHECK_MESSAGE(message.find("output 77, group 2") != std::string::npos, message);
+      }
+    }
+  }
+}
+
+TEST(readers_refuse_specs_that_lie) {
+  const Written written(make(Format::gptq, 4, 64, 256, 64, false, true));
+  const auto refused = [&](const char* what, auto spoil) {
+    QuantizedSpec spec = written.spec;
+    spoil(spec);
+    const std::string message = message_of(spec, written.files);
+    CHECK_MESSAGE(message.rfind("INVALID_CHECKPOINT: ", 0) == 0, what << ": " << message);
+  };
+  const int64_t huge = std::numeric_limits<int64_t>::max();
+  CHECK(message_of(written.spec, written.files) == "no error");
+  refused("bits 0", [](auto& spec) { spec.bits = 0; });
+  refused("bits 3", [](auto& spec) { spec.bits = 3; });
+  refused("bits contradicting the shape", [](auto& spec) { spec.bits = 8; });
+  refused("group size 0", [](auto& spec) { spec.group_size = 0; });
+  refused("negative group size", [](auto& spec) { spec.group_size = -1; });
+  refused("group size beyond the inputs", [](auto& spec) { spec.group_size = 257; });
+  refused("other group size", [](auto& spec) { spec.group_size = 32; });
+  refused("no outputs", [](auto& spec) { spec.out = 0; });
+  refused("negative inputs", [](auto& spec) { spec.in = -256; });
+  refused("huge", [&](auto& spec) { spec.out = spec.in = spec.group_size = huge; });
+  refused("inputs that do not fill words", [](auto& spec) { spec.in = 255; });
+  refused("zero offset", [](auto& spec) { spec.zero_offset = 2; });
+  refused("no zeros", [](auto& spec) { spec.zeros.reset(); });
+  refused("file -1", [](auto& spec) { spec.codes.file = -1; });
+  refused("file 1 of 1", [](auto& spec) { spec.scales.file = 1; });
+  refused("offset at the end", [](auto& spec) { spec.codes.offset = uint64_t{1} << 40; });
+  refused("offset that wraps round", [](auto& spec) { spec.zeros->offset = UINT64_MAX - 8; });
+  refused("too few bytes", [](auto& spec) { spec.codes.bytes -= 4; });
+  refused("too many bytes", [](auto& spec) { spec.group_index->bytes += 4; });
+  refused("shape whose product wraps round", [&](auto& spec) { spec.codes.shape = {huge, huge}; });
+  refused("negative shape", [](auto& spec) { spec.scales.shape = {-4, -64}; });
+  refused("codes of another type", [](auto& spec) { spec.codes.dtype = DType::f32; });
+  refused("scales of another type", [](auto& spec) { spec.scales.dtype = DType::i32; });
+  refused("bias too short", [](auto& spec) { spec.bias->shape = {63}, spec.bias->bytes = 63 * 4; });
+  refused("AWQ's shape", [](auto& spec) { spec.format = Format::awq; });
+  refused("stored shape of a wrong type", [](auto& spec) { spec.stored_shape = spec.scales; });
+}
+
+TEST(readers_compare_the_stored_shape) {
+  const Written written(make(Format::compressed_tensors, 4, 64, 256, 64, true, false));
+  CHECK(message_of(written.spec, written.files) == "no error");
+  TemporaryFile other;
+  const Layer layer = make(Format::compressed_tensors, 4, 64, 256, 64, true, false);
+  QuantizedSpec spec = write(layer, other);
+  spec.stored_shape = other.write("weight_shape", DType::i32, {2}, std::vector<int32_t>{64, 256});
+  CHECK(message_of(spec, other.map()) == "no error");
+  spec.stored_shape = other.write("weight_shape", DType::i32, {2}, std::vector<int32_t>{256, 64});
+  const std::string message = message_of(spec, other.map());
+  CHECK_MESSAGE(message.find("[256, 64], but it is [64, 256]") != std::string::npos, message);
+}
+
+TEST(readers_plain_matrices_and_vectors) {
+  TemporaryFile file;
+  std::vector<uint16_t> halves(6 * 4);
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_bf16(static_cast<float>(i));
+  MatrixSpec spec{"embed", 6, 4, file.write("weight", DType::bf16, {6, 4}, halves), {}, {}};
+  const TensorRef norm = file.write("norm", DType::f16, {3}, std::vector<uint16_t>{0x3c00, 0xc000, 0x0001});
+  const TensorRef spoilt = file.write("spoilt", DType::f16, {3}, std::vector<uint16_t>{0x3c00, 0x7c00, 0});
+  const MappedFiles files = file.map();
+  const MatrixSource source(spec, files);
+  std::vector<uint16_t> rows(8);
+  source.read(3, 2, rows.data());
+  CHECK(std::equal(rows.begin(), rows.end(), halves.begin() + 12));
+  CHECK_THROWS(source.read(5, 2, rows.data()), "INTERNAL");
+  release_source(spec, files);
+  source.read(3, 2, rows.data());
+  CHECK(std::equal(rows.begin(), rows.end(), halves.begin() + 12));
+
+  const std::vector<float> values = read_vector(norm, 3, files);
+  CHECK(values[0] == 1.0f && values[1] == -2.0f && values[2] == 0x1p-24f);
+  CHECK_THROWS(read_vector(norm, 4, files), "INVALID_CHECKPOINT");
+  CHECK_THROWS(read_vector(spoilt, 3, files), "INVALID_CHECKPOINT");
+  spec.in = 3;
+  CHECK_THROWS(MatrixSource(spec, files), "INVALID_CHECKPOINT");
+}

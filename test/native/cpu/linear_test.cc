@@ -1,0 +1,257 @@
+// linear() against plain fp64 loops, through every instruction set that this machine has.
+#include "support/linear_cases.h"
+
+using namespace linear_test;
+
+// Small integers, power-of-two scales, and one activation of 32767 in every segment that makes the step of the 16-bit
+// codes one: every product and sum is exact, so every path must give the same floats as fp64.
+TEST(linear_is_exact_on_integers) {
+  const RestoreInstructionSet restore;
+  Random random(2);
+  for (const int bits : {4, 8}) {
+    for (const int64_t group : {8, 32, 96, 128, -1}) {
+      for (const int64_t rows : {1, 2, 3, 4, 5, 7, 13, 140}) {
+        Options options;
+        options.bits = bits;
+        options.out = pick<int64_t>(random, {1, 16, 40, 64, 80, 130});
+        options.in = group == -1 ? pick<int64_t>(random, {5, 100, 300}) : pick<int64_t>(random, {96, 200, 384});
+        options.group_size = group;
+        options.zero_points = random() % 2;
+        options.bias = random() % 2;
+        options.powers_of_two = true;
+        const Canonical canonical = random_linear(options, random);
+        const Packed packed(canonical);
+        Input x(rows, options.in);
+        const int64_t group_size = canonical.shape.group_size;
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t k = 0; k < options.in; ++k) {
+            const bool first_of_segment = k % group_size % segment_inputs == 0;
+            x.at(r, k) = first_of_segment ? (random() & 1 ? 32767.0f : -32767.0f) : static_cast<int>(random() % 15) - 7;
+          }
+        }
+        const Expected expected = expect(canonical, x.rows);
+        for (const InstructionSet set : instruction_sets()) {
+          set_instruction_set(set);
+          for (const Precision precision : {Precision::exact, Precision::fast}) {
+            Output out(rows, options.out);
+            run(packed.linear, x.rows, precision, out);
+            CHECK_MESSAGE(equal_values(out, expected), describe(options, rows, set, precision));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(linear_sweep_of_quantized_shapes) {
+  const RestoreInstructionSet restore;
+  Random random(3);
+  for (int i = 0; i < 60; ++i) {
+    Options options;
+    options.bits = pick(random, {4, 8});
+    options.out = pick<int64_t>(random, {16, 24, 64, 160, 192});
+    options.in = pick<int64_t>(random, {64, 96, 128, 200, 256, 384, 768, 1024});
+    options.group_size = pick<int64_t>(random, {32, 64, 128, -1});
+    options.zero_points = random() % 2;
+    options.bias = random() % 2;
+    options.order = random() % 3 == 0;
+    options.scale_type = pick(random, {DType::f16, DType::bf16, DType::f32});
+    const int64_t rows = pick<int64_t>(random, {1, 2, 3, 4, 5, 8, 13, 16, 17, 64, 130});
+    if (rows * options.in * options.out > 4'000'000) continue;
+    const Canonical canonical = random_linear(options, random);
+    const Packed packed(canonical);
+    Input x(rows, options.in);
+    fill_normal(x, random);
+    const Expected expected = expect(canonical, x.rows);
+    check_everywhere(packed, x, options, expected);
+  }
+}
+
+// The down projection of a 72B model, one group of 29568 inputs: sums are cut into segments all the same.
+TEST(linear_takes_channelwise_groups_of_many_inputs) {
+  const RestoreInstructionSet restore;
+  Random random(10);
+  for (const int bits : {4, 8}) {
+    Options options;
+    options.bits = bits;
+    options.in = 29568;
+    options.group_size = -1;
+    options.zero_points = true;
+    const Canonical canonical = random_linear(options, random);
+    const Packed packed(canonical);
+    for (const int64_t rows : {1, 6}) {
+      Input x(rows, options.in);
+      fill_normal(x, random);
+      const Expected expected = expect(canonical, x.rows);
+      check_everywhere(packed, x, options, expected);
+    }
+  }
+}
+
+TEST(linear_sweep_of_matrices) {
+  const RestoreInstructionSet restore;
+  Random random(4);
+  std::normal_distribution<float> normal;
+  for (int i = 0; i < 40; ++i) {
+    Options options;
+    options.out = pick<int64_t>(random, {1, 3, 16, 24, 64, 100, 160});
+    options.in = pick<int64_t>(random, {1, 7, 16, 40, 64, 129, 200, 384, 1024});
+    const DType type = pick(random, {DType::f32, DType::f16, DType::bf16});
+    const int64_t rows = pick<int64_t>(random, {1, 2, 3, 4, 5, 8, 13, 16, 17, 64, 130});
+    std::vector<float> values(options.out * options.in);
+    for (float& value : values) {
+      value = normal(random);
+      if (type == DType::f16) value = f16_to_float(float_to_f16(value));
+      if (type == DType::bf16) value = bf16_to_float(float_to_bf16(value));
+    }
+    AlignedBytes bytes(values.size() * byte_size(type));
+    convert(values, type, bytes.data());
+    std::vector<float> bias(options.out, 0.25f);
+    const Matrix matrix{type, options.out, options.in, bytes.data(), random() % 2 ? bias.data() : nullptr};
+    Input x(rows, options.in);
+    fill_normal(x, random);
+    const Expected expected =
+        expect(x.rows, options.out, {}, matrix.bias, [&](int64_t n, int64_t k) { return values[n * options.in + k]; });
+    for (const InstructionSet set : instruction_sets()) {
+      set_instruction_set(set);
+      for (const Precision precision : {Precision::exact, Precision::fast}) {
+        Output out(rows, options.out);
+        run(matrix, x.rows, precision, out);
+        check_exact(out, expected, "matrix " + describe(options, rows, set, precision));
+      }
+    }
+  }
+}
+
+// Three quantized linears (two with one act-order, one with another, groups cut differently) and a matrix on one input.
+TEST(linear_runs_several_calls_on_one_input) {
+  const RestoreInstructionSet restore;
+  Random random(5);
+  const int64_t in = 256;
+  std::vector<Canonical> canonical;
+  for (int i = 0; i < 3; ++i) {
+    Options options;
+    options.in = in;
+    options.out = 48 + 40 * i;
+    options.group_size = i == 1 ? 32 : 64;
+    options.order = i > 0;
+    options.bits = i == 2 ? 8 : 4;
+    canonical.push_back(random_linear(options, random));
+  }
+  canonical[0].shape.has_group_index = true;
+  canonical[0].shape.order = canonical[1].shape.order;
+  const Packed first(canonical[0]), second(canonical[1]), third(canonical[2]);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(70 * in);
+  for (float& value : values) value = normal(random);
+  AlignedBytes bytes(values.size() * sizeof(float));
+  convert(values, DType::f32, bytes.data());
+  const Matrix matrix{DType::f32, 70, in, bytes.data(), nullptr};
+  for (const int64_t rows : {1, 3, 20, 7}) {
+    Input x(rows, in);
+    fill_normal(x, random);
+    for (const InstructionSet set : instruction_sets()) {
+      set_instruction_set(set);
+      for (const Precision precision : {Precision::exact, Precision::fast}) {
+        Output outs[4] = {{rows, 48}, {rows, 88}, {rows, 128}, {rows, 70}};
+        std::vector<LinearCall> calls(4);
+        const QuantizedLinear* quantized[4] = {&first.linear, &second.linear, &third.linear, nullptr};
+        for (int i = 0; i < 4; ++i)
+          calls[i] = {i == 3 ? &matrix : nullptr, quantized[i], outs[i].values.data(), outs[i].stride};
+        run(calls, x.rows, precision, test_pool());
+        for (int i = 0; i < 4; ++i) {
+          const Expected expected =
+              i < 3 ? expect(canonical[i], x.rows)
+                    : expect(x.rows, 70, {}, nullptr, [&](int64_t n, int64_t k) { return values[n * in + k]; });
+          const std::string what = std::string("call ") + std::to_string(i) + " " + name(set);
+          if (precision == Precision::exact || i == 3) {
+            check_exact(outs[i], expected, what);
+          } else {
+            check_fast(outs[i], expected, what);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(linear_does_not_depend_on_the_number_of_threads) {
+  Random random(6);
+  Options options;
+  options.out = 200;
+  options.in = 384;
+  options.group_size = 128;
+  const Canonical canonical = random_linear(options, random);
+  const Packed packed(canonical);
+  for (const int64_t rows : {1, 3, 150}) {
+    Input x(rows, options.in);
+    fill_normal(x, random);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 5}) {
+      ThreadPool pool(threads);
+      for (const Precision precision : {Precision::exact, Precision::fast}) {
+        Output out(rows, options.out);
+        run({LinearCall{nullptr, &packed.linear, out.values.data(), out.stride}}, x.rows, precision, pool);
+        if (precision == Precision::exact) continue;
+        if (first.empty()) first = out.values;
+        CHECK(out.values == first);
+      }
+    }
+  }
+}
+
+TEST(linear_instruction_set_is_never_better_than_the_processor) {
+  const RestoreInstructionSet restore;
+  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+    const InstructionSet used = set_instruction_set(wanted);
+    CHECK(used == std::min(wanted, best_instruction_set()));
+    CHECK(instruction_set() == used);
+  }
+}
+
+// What is broken must not look whole: a NaN or an infinity reaches the outputs of its row, and of no other row.
+TEST(linear_lets_nan_and_infinity_through) {
+  const RestoreInstructionSet restore;
+  Random random(8);
+  Options options;
+  options.out = 64;
+  options.in = 256;
+  options.group_size = 128;
+  const Canonical canonical = random_linear(options, random);
+  const Packed packed(canonical);
+  for (const InstructionSet set : instruction_sets()) {
+    set_instruction_set(set);
+    for (const int64_t rows : {3, 10}) {
+      for (const float broken : {NAN, INFINITY, -INFINITY}) {
+        Input x(rows, options.in);
+        fill_normal(x, random);
+        x.at(1, 130) = broken;
+        Output out(rows, options.out);
+        run(packed.linear, x.rows, Precision::fast, out);
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t n = 0; n < options.out; ++n) CHECK(std::isfinite(out.values[r * out.stride + n]) == (r != 1));
+        }
+      }
+    }
+  }
+}
+
+TEST(linear_takes_zero_and_tiny_activations) {
+  const RestoreInstructionSet restore;
+  Random random(9);
+  Options options;
+  options.in = 128;
+  options.bias = true;
+  const Canonical canonical = random_linear(options, random);
+  const Packed packed(canonical);
+  for (const InstructionSet set : instruction_sets()) {
+    set_instruction_set(set);
+    for (const float value : {0.0f, -0.0f, 1e-38f, 1e-45f}) {
+      Input x(2, options.in);
+      for (int64_t k = 0; k < options.in; ++k) x.at(0, k) = x.at(1, k) = value;
+      Output out(2, options.out);
+      run(packed.linear, x.rows, Precision::fast, out);
+      for (int64_t n = 0; n < options.out; ++n) CHECK(out.values[n] == canonical.bias[n]);
+    }
+  }
+}

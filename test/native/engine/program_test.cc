@@ -1,0 +1,168 @@
+#include "engine/program.h"
+
+#include <string>
+#include <utility>
+
+#include "engine/error.h"
+#include "support/check.h"
+#include "support/places.h"
+
+using namespace billfish;
+
+namespace {
+
+Value tokens(int64_t width, ValueClass kind = ValueClass::activation) {
+  return {width, RowKind::tokens, kind, no_value, 0};
+}
+
+// One attention-free layer: embedding, norm, two linears, silu, add, norm, gather, head.
+struct Example {
+  Program program;
+  std::vector<WeightShape> weights{
+      {"embed", WeightKind::matrix, 100, 32},  {"norm", WeightKind::vector, 32, 1},
+      {"gate", WeightKind::quantized, 48, 32}, {"up", WeightKind::quantized, 48, 32},
+      {"down", WeightKind::matrix, 32, 48},    {"head", WeightKind::matrix, 100, 32},
+  };
+  Example() {
+    program.values = {tokens(32, ValueClass::residual), tokens(32), tokens(48), tokens(48), tokens(32), tokens(32)};
+    program.values.push_back({32, RowKind::logits, ValueClass::residual, no_value, 0});
+    program.values.push_back({100, RowKind::logits, ValueClass::logits, no_value, 0});
+    program.operators = {Embedding{0, 0},
+                         Tap{0, 0},
+                         RmsNorm{0, 1, 32, 1e-6f, 1},
+                         Linear{1, {{2, 2}}},
+                         Linear{1, {{3, 3}}},
+                         SiluMul{2, 3},
+                         Linear{2, {{4, 4}}},
+                         Add{0, 4},
+                         Tap{0, 1},
+                         RmsNorm{0, 1, 32, 1e-6f, 5},
+                         Gather{5, 6},
+                         Linear{6, {{5, 7}}}};
+    program.output = 7;
+    place_apart(program);
+  }
+};
+
+}  // namespace
+
+TEST(program_that_is_right_passes) {
+  Example example;
+  validate(example.program, example.weights, {});
+}
+
+TEST(program_mistakes_are_refused) {
+  const auto refused = [](auto change) {
+    Example example;
+    change(example);
+    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
+  };
+  refused([](Example& e) { e.program.output = 99; });
+  refused([](Example& e) { e.program.output = no_value; });
+  refused([](Example& e) { e.program.operators.erase(e.program.operators.begin()); });  // reads before it is written
+  refused([](Example& e) { e.program.operators.insert(e.program.operators.begin(), Embedding{0, 0}); });  // twice
+  refused([](Example& e) { e.program.operators[0] = Embedding{2, 0}; });  // a quantized table
+  refused([](Example& e) { e.program.operators[0] = Embedding{1, 0}; });  // a vector as a table
+  refused([](Example& e) { e.program.operators[0] = Embedding{-1, 0}; });
+  refused([](Example& e) { e.program.operators[2] = RmsNorm{0, 1, 16, 1e-6f, 1}; });
+  refused([](Example& e) { e.program.operators[2] = LayerNorm{0, 2, no_weight, 1e-6f, 1}; });  // a matrix as its weight
+  refused([](Example& e) { e.program.operators[2] = LayerNorm{0, 1, no_weight, -1.0f, 1}; });
+  refused([](Example& e) { e.program.operators[3] = Linear{1, {{4, 2}}}; });  // 48 inputs on a value of 32
+  refused([](Example& e) { e.program.operators[3] = Linear{1, {}}; });
+  refused([](Example& e) { e.program.operators[5] = SiluMul{2, 4}; });  // 4 is not written yet
+  refused([](Example& e) { e.program.operators[7] = Add{0, 3}; });      // widths 32 and 48
+  refused([](Example& e) { e.program.operators[10] = Gather{5, 7}; });
+  refused([](Example& e) { e.program.operators[1] = Tap{0, -1}; });
+  refused([](Example& e) { e.program.operators[1] = Rope{0, 4, 8, 0}; });                   // there is no rope
+  refused([](Example& e) { e.program.operators[1] = Attention{0, 0, 0, 4, 0, 4, 1, 0}; });  // nor a cache layer
+  refused([](Example& e) { e.program.operators[1] = LogNScale{0, 1}; });
+  refused([](Example& e) { e.program.values[1].width = 0; });
+  refused([](Example& e) { e.program.values[1].width = int64_t{1} << 40; });
+  refused([](Example& e) {
+    e.program.values.push_back({64, RowKind::tokens, ValueClass::activation, 0, 0});
+  });  // too wide
+  refused([](Example& e) { e.program.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 28}); });
+  refused([](Example& e) { e.program.values.push_back({8, RowKind::tokens, ValueClass::activation, 50, 0}); });
+  refused([](Example& e) {
+    e.program.cache_layers = {{3, 8}};
+    e.program.ropes = {{{1.0f, 0.5f, 0.1f, 0.01f, 0.001f}, 1}};
+    e.program.operators[1] = Rope{0, 4, 8, 0};  // 5 pairs in heads of 8
+  });
+  refused([](Example& e) {
+    e.program.cache_layers = {{3, 8}};
+    e.program.values.push_back(tokens(24));
+    e.program.operators[1] = Attention{0, 8, 8, 4, 0, 4, 1, 0};  // 4 heads over 3 kv heads
+  });
+}
+
+TEST(program_checks_layer_norms) {
+  const auto check = [](WeightId weight, WeightId bias) {
+    Example example;
+    example.weights.push_back({"bias", WeightKind::vector, 32, 1});    // weight 6
+    example.weights.push_back({"narrow", WeightKind::vector, 24, 1});  // weight 7
+    example.program.operators[2] = LayerNorm{0, weight, bias, 1e-6f, 1};
+    validate(example.program, example.weights, {});
+  };
+  const auto complaint = [&](WeightId weight, WeightId bias) -> std::string {
+    try {
+      check(weight, bias);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  check(1, 6);
+  check(1, no_weight);
+  const auto tells = [&](WeightId weight, WeightId bias, const char* what) {
+    const std::string told = complaint(weight, bias);
+    CHECK_MESSAGE(told.find("operator 2 (layerNorm): ") != std::string::npos && told.find(what) != std::string::npos,
+                  "'" << told << "' lacks " << what);
+  };
+  tells(7, 6, "norm weight narrow has 24 values for width 32");
+  tells(1, 7, "norm bias narrow has 24 values for width 32");
+  tells(1, 99, "no weight 99");
+  tells(no_weight, 6, "no weight -1");
+  tells(1, 0, "weight embed is of the wrong kind");
+}
+
+// `change` gets an example whose values all have places of their own.
+TEST(program_places_are_checked) {
+  const auto refused = [](auto change) {
+    Example example;
+    change(example.program);
+    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
+  };
+  refused([](Program& p) { p.places.pop_back(); });
+  refused([](Program& p) { p.places[2].offset = -64; });
+  refused([](Program& p) { p.places[2].offset = p.token_bytes; });
+  refused([](Program& p) { p.places[2].offset = int64_t{1} << 62; });
+  refused([](Program& p) { p.places[2].stride = 128; });  // the value is 48 wide: 192 bytes
+  refused([](Program& p) { p.places[2].stride = p.token_bytes + 64; });
+  refused([](Program& p) { p.token_bytes = int64_t{1} << 50; });
+  refused([](Program& p) { p.token_bytes = -1; });
+  refused([](Program& p) { p.places[3].offset = p.places[2].offset; });       // gate and up at once
+  refused([](Program& p) { p.places[2].offset = p.places[1].offset + 64; });  // overlaps the norm's output in part
+  refused([](Program& p) {                                                    // a view that lies elsewhere
+    p.values.push_back({8, RowKind::tokens, ValueClass::residual, 0, 8});
+    p.places.push_back(p.places[1]);
+  });
+  refused([](Program& p) { p.places[2].offset += 32, p.places[2].stride += 64; });  // rows must be aligned
+  refused([](Program& p) { p.places[2].stride = 200; });
+  refused([](Program& p) {  // a view of another class
+    p.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 8});
+    p.places.push_back(p.places[0]);
+  });
+
+  // Value 1, the first norm's output, is dead once gate and up are computed: value 4 may have its place.
+  Example example;
+  example.program.places[4] = example.program.places[1];
+  validate(example.program, example.weights, {});
+  // Where activations have 2 bytes an element, 48 of them fit into 128; residuals have 4 in any case.
+  example.program.places[2].stride = 128;
+  CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
+  validate(example.program, example.weights, {2, 4, 4});
+  example.program.places[0].stride = 64;
+  CHECK_THROWS(validate(example.program, example.weights, {2, 4, 4}), "INTERNAL");
+  // Token rows and logit rows are different arenas: equal offsets there are no conflict.
+  CHECK(example.program.places[6].offset == example.program.places[0].offset);
+}

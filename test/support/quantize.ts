@@ -1,0 +1,162 @@
+/**
+ * Weights quantized by rounding to the nearest, and what the quantized ones are worth: a reference for what an engine makes
+ * of the stored tensors. Layouts are those that the files in src/quantization describe.
+ */
+import { halves, toHalf } from './halves'
+import type { StoredTensor } from './safetensors'
+
+export interface Quantization {
+  readonly format: 'gptq' | 'awq' | 'compressed-tensors'
+  readonly bits: 4 | 8
+  readonly groupSize: number
+  readonly symmetric: boolean
+  /** gptq: the group of every input, in no order. */
+  readonly groupIndex?: readonly number[]
+}
+
+/** A linear's weight, [out][in] in rows. */
+export interface Weights {
+  readonly out: number
+  readonly in: number
+  readonly values: Float64Array
+}
+
+/** The quantization_config of a checkpoint whose linears are quantized so. */
+export function quantizationConfig(
+  { format, bits, groupSize, symmetric }: Omit<Quantization, 'groupIndex'>,
+  actOrder: boolean,
+): object {
+  switch (format) {
+    case 'gptq':
+      return { quant_method: format, bits, group_size: groupSize, sym: symmetric, desc_act: actOrder }
+    case 'awq':
+      return { quant_method: format, bits, group_size: groupSize, zero_point: !symmetric, version: 'gemm' }
+    case 'compressed-tensors': {
+      const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
+      const groups = { group_0: { targets: ['Linear'], weights } }
+      return { quant_method: format, format: 'pack-quantized', config_groups: groups }
+    }
+  }
+}
+
+/**
+ * The tensors of the linear `name`, and its weight as they give it.
+ * @param quantization its groupIndex, if any, has a group for each of this linear's inputs
+ */
+export function quantize(
+  name: string,
+  { out, in: inputs, values }: Weights,
+  quantization: Quantization,
+): { tensors: Record<string, StoredTensor>; dequantized: Weights } {
+  const { bits, groupSize, symmetric, groupIndex } = quantization
+  const groupOf = (k: number) => groupIndex?.[k] ?? Math.floor(k / groupSize)
+  const groups = Math.ceil(inputs / groupSize)
+  const most = 2 ** bits - 1
+  const codes = new Uint8Array(out * inputs)
+  const scales = new Float64Array(out * groups)
+  const zeros = new Uint8Array(out * groups)
+  const dequantized = new Float64Array(out * inputs)
+  for (let n = 0; n < out; n++) {
+    const [low, high] = [new Float64Array(groups), new Float64Array(groups)]
+    for (let k = 0; k < inputs; k++) {
+      const [g, value] = [groupOf(k), values[n * inputs + k] as number]
+      low[g] = Math.min(low[g] as number, value)
+      high[g] = Math.max(high[g] as number, value)
+    }
+    for (let g = 0; g < groups; g++) {
+      const [from, to] = [low[g] as number, high[g] as number]
+      const range = symmetric ? 2 * Math.max(-from, to) : to - from
+      const scale = toHalf(range / most) || 1 // of nothing but zeros
+      scales[n * groups + g] = scale
+      zeros[n * groups + g] = symmetric ? 2 ** (bits - 1) : Math.round(-from / scale)
+    }
+    for (let k = 0; k < inputs; k++) {
+      const at = n * groups + groupOf(k)
+      const [scale, zero] = [scales[at] as number, zeros[at] as number]
+      const code = Math.max(0, Math.min(most, Math.round((values[n * inputs + k] as number) / scale) + zero))
+      codes[n * inputs + k] = code
+      dequantized[n * inputs + k] = scale * (code - zero)
+    }
+  }
+  const tensors = stored(name, { out, inputs, groups, codes, scales, zeros }, quantization)
+  return { tensors, dequantized: { out, in: inputs, values: dequantized } }
+}
+
+interface Codes {
+  readonly out: number
+  readonly inputs: number
+  readonly groups: number
+  /** [out][inputs], and [out][groups]. */
+  readonly codes: Uint8Array
+  readonly scales: Float64Array
+  readonly zeros: Uint8Array
+}
+
+function stored(
+  name: string,
+  { out, inputs, groups, codes, scales, zeros }: Codes,
+  { format, bits, groupSize, symmetric, groupIndex }: Quantization,
+): Record<string, StoredTensor> {
+  const code = (n: number, k: number) => codes[n * inputs + k] as number
+  const zero = (n: number, g: number) => zeros[n * groups + g] as number
+  const scale = (n: number, g: number) => scales[n * groups + g] as number
+  const perWord = 32 / bits
+  switch (format) {
+    case 'gptq':
+      return {
+        [`${name}.qweight`]: words(inputs / perWord, out, bits, (word, n, i) => code(n, word * perWord + i)),
+        [`${name}.qzeros`]: words(groups, out / perWord, bits, (g, word, i) => zero(word * perWord + i, g) - 1),
+        [`${name}.scales`]: numbers(groups, out, (g, n) => scale(n, g)),
+        [`${name}.g_idx`]: integers(groupIndex ?? Array.from({ length: inputs }, (_, k) => Math.floor(k / groupSize))),
+      }
+    case 'awq': {
+      const column = [0, 2, 4, 6, 1, 3, 5, 7] // of each nibble, from the lowest
+      return {
+        [`${name}.qweight`]: words(inputs, out / 8, 4, (k, word, i) => code(word * 8 + (column[i] as number), k)),
+        [`${name}.qzeros`]: words(groups, out / 8, 4, (g, word, i) => zero(word * 8 + (column[i] as number), g)),
+        [`${name}.scales`]: numbers(groups, out, (g, n) => scale(n, g)),
+      }
+    }
+    case 'compressed-tensors':
+      return {
+        [`${name}.weight_packed`]: words(out, inputs / perWord, bits, (n, word, i) => code(n, word * perWord + i)),
+        [`${name}.weight_scale`]: numbers(out, groups, scale),
+        [`${name}.weight_shape`]: integers([out, inputs]),
+        ...(symmetric
+          ? {}
+          : {
+              [`${name}.weight_zero_point`]: words(out / perWord, groups, bits, (word, g, i) =>
+                zero(word * perWord + i, g),
+              ),
+            }),
+      }
+  }
+}
+
+/** I32 [rows, columns] of 32 / bits codes a word, the first one lowest. */
+function words(
+  rows: number,
+  columns: number,
+  bits: number,
+  code: (row: number, column: number, i: number) => number,
+): StoredTensor {
+  const all = new Uint32Array(rows * columns)
+  const mask = 2 ** bits - 1
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      let word = 0
+      for (let i = 0; i < 32 / bits; i++) word |= (code(row, column, i) & mask) << (i * bits)
+      all[row * columns + column] = word
+    }
+  }
+  return { dtype: 'I32', shape: [rows, columns], data: Buffer.from(all.buffer) }
+}
+
+function numbers(rows: number, columns: number, value: (row: number, column: number) => number): StoredTensor {
+  const all = Array.from({ length: rows * columns }, (_, i) => value(Math.floor(i / columns), i % columns))
+  return { dtype: 'F16', shape: [rows, columns], data: halves(all) }
+}
+
+function integers(values: readonly number[]): StoredTensor {
+  return { dtype: 'I32', shape: [values.length], data: Buffer.from(Int32Array.from(values).buffer) }
+}

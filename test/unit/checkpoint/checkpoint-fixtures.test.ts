@@ -1,0 +1,56 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { describeFormat, listTensors, openCheckpoint } from '../../../src/checkpoint/checkpoint'
+import { storedLinears } from '../support/checkpoints'
+
+const MODELS = join(__dirname, '../../fixtures/models')
+
+describe.each(readdirSync(MODELS))('%s', (model) => {
+  const directory = join(MODELS, model)
+
+  it('opens, and every linear and vector resolves', async () => {
+    const checkpoint = await openCheckpoint(directory)
+    const linears = storedLinears(checkpoint)
+    expect(linears.length).toBeGreaterThan(10)
+    for (const { module, out, in: inFeatures, packed } of linears) {
+      const spec = checkpoint.linear(module, out, inFeatures, 'optional')
+      expect(spec.kind).toBe(packed ? 'quantized' : 'matrix')
+      expect([spec.out, spec.in]).toEqual([out, inFeatures])
+      expect(spec.bias?.shape ?? [out]).toEqual([out])
+    }
+    const vectors = [...checkpoint.tensors.values()].filter(({ name }) => /norm\.weight$|ln_.\.weight$/.test(name))
+    expect(vectors.length).toBeGreaterThan(4)
+    for (const { name, shape } of vectors) expect(checkpoint.vector(name, shape[0] as number).length).toBe(shape[0])
+  })
+
+  it('lists every byte of its files once', async () => {
+    const checkpoint = await openCheckpoint(directory)
+    const headers = checkpoint.files.map((file) => 8 + Number(readFileSync(file).readBigUInt64LE(0)))
+    const tensorBytes = listTensors(checkpoint).reduce((sum, { bytes }) => sum + bytes, 0)
+    expect(tensorBytes + headers.reduce((sum, bytes) => sum + bytes, 0)).toBe(checkpoint.bytes)
+  })
+
+  it('has as many quantized linears as the reference dequantized', async () => {
+    const checkpoint = await openCheckpoint(directory)
+    const golden = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8')) as { dequant_checksum?: object }
+    const quantized = storedLinears(checkpoint)
+      .filter(({ packed }) => packed)
+      .map(({ module }) => module)
+    expect(quantized.sort()).toEqual(Object.keys(golden.dequant_checksum ?? {}).sort())
+  })
+})
+
+it.each([
+  ['llama-bf16', 'BF16'],
+  ['qwen2-tied-fp16', 'F16'],
+  ['qwen1-gptq-int8', 'GPTQ int8, group 128, symmetric; rest F16'],
+  ['qwen2-gptq-int4-channelwise', 'GPTQ int4, channelwise, symmetric; rest F16'],
+  ['qwen2-gptq-int4-g32-desc_act', 'GPTQ int4, group 32, symmetric, act-order; rest F16'],
+  ['qwen2-gptq-v2-int4', 'GPTQ v2 int4, group 64, asymmetric; rest F16'],
+  ['qwen3-awq-int4-g64', 'AWQ GEMM int4, group 64, asymmetric; rest F16'],
+  ['qwen2-ct-w4a16', 'compressed-tensors pack-quantized int4, group 128, symmetric; rest BF16'],
+  ['qwen2-ct-w8a16', 'compressed-tensors pack-quantized int8, channelwise, symmetric; rest F16'],
+])('describes %s', async (model, description) => {
+  expect(describeFormat(await openCheckpoint(join(MODELS, model)))).toBe(description)
+})

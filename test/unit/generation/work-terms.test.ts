@@ -1,0 +1,34 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { Deadline } from '../../../src/generation/work-terms'
+
+const terms = { milliseconds: 1000, keptWaiting: 8000, computing: 700, file: 'tokenizer.json', what: 'loading' }
+const schedule = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'schedstat')
+/** As Linux writes what a thread has computed and waited, in nanoseconds. */
+const computed = (milliseconds: number) => writeFileSync(schedule, `${milliseconds * 1e6} 123456 78\n`)
+
+test('work is ended by what it computes, and waits for the processor in peace', () => {
+  computed(5000)
+  const deadline = new Deadline(terms, schedule)
+  expect(deadline.remaining).toBe(700)
+  computed(5600)
+  expect(deadline.remaining).toBe(100)
+  computed(5700)
+  expect(deadline.remaining).toBe(0)
+  expect(deadline.error()).toMatchObject({
+    code: 'INVALID_CHECKPOINT',
+    message: expect.stringMatching(/^tokenizer\.json: loading took more than 700 ms on the processor and was ended/),
+  })
+  const patient = new Deadline({ ...terms, computing: Number.POSITIVE_INFINITY }, schedule)
+  expect(patient.remaining).toBeGreaterThan(7000)
+  expect(patient.error().message).toMatch(/took more than 8000 ms and was ended/)
+})
+
+test('work is ended by the clock where nothing tells what it computes', () => {
+  const deadline = new Deadline(terms, undefined)
+  expect(deadline.remaining).toBeGreaterThan(0)
+  expect(deadline.remaining).toBeLessThanOrEqual(1000)
+  expect(deadline.error().message).toMatch(/loading took more than 1000 ms and was ended/)
+})

@@ -1,0 +1,87 @@
+/** The verification of a padded MLP fails with one changed bit of any of its tensors, wherever it is. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
+import { padCheckpoint } from '../../../src/index'
+import { findGatedMlps } from '../../../src/padding/gated-mlp'
+import { verifyPadding } from '../../../src/padding/verify'
+import { modelDirectory } from '../../support/fixtures'
+import { readSafetensors, type StoredTensor } from '../../support/safetensors'
+import { directoryOf } from '../support/checkpoints'
+
+const flipsATensor = 8
+
+let state = 7
+/** Below `limit` (xorshift32). */
+function random(limit: number): number {
+  state ^= state << 13
+  state ^= state >>> 17
+  state ^= state << 5
+  return (state >>> 0) % limit
+}
+
+/** Whether a flipped bit there leaves every weight as it is. */
+function isHarmless(name: string, { shape, data }: StoredTensor, bit: number, width: number): boolean {
+  // The sign of an added zero.
+  if (/weight$|bias$/.test(name)) return bit % 16 === 15 && data.readUInt16LE((bit >> 4) * 2) === 0
+  // A scale of added channels: their codes are at the zero points.
+  if (/scales?$/.test(name)) return data.readUInt16LE((bit >> 4) * 2) === 0
+  // The group of an added input: one new group or another.
+  if (/g_idx$/.test(name)) return shape[0] !== width && bit >> 5 >= width
+  return false
+}
+
+test.each([
+  ['qwen2-bf16', 'tail'],
+  ['qwen2-bf16', 'interleaved'],
+  ['qwen2-tied-fp16', 'tail'],
+  ['qwen2-gptq-int4-g32-desc_act', 'interleaved'],
+  ['qwen2-gptq-int4-g128', 'tail'],
+  ['qwen2-gptq-int4-asym', 'tail'],
+  ['qwen2-gptq-int4-channelwise', 'interleaved'],
+  ['qwen2-gptq-int4-g32-desc_act', 'tail'],
+  ['qwen2-gptq-int8-g128', 'tail'],
+  ['qwen2-gptq-v2-int4', 'tail'],
+  ['qwen2-awq-int4-g128', 'tail'],
+  ['qwen2-ct-w4a16', 'tail'],
+  ['qwen2-ct-w8a16', 'tail'],
+] as const)('%s, %s', async (name, placement) => {
+  const output = join(directoryOf({}), 'out')
+  const { size, paddedSize } = await padCheckpoint(modelDirectory(name), output, { parallelSizes: [4], placement })
+  const checkpoint = await openCheckpoint(modelDirectory(name))
+  const padded = await openCheckpoint(output)
+  const found = findGatedMlps(checkpoint)
+  const first = { ...found, mlps: found.mlps.slice(0, 1) }
+  const files = readdirSync(output)
+    .filter((file) => /^model.*\.safetensors$/.test(file))
+    .sort()
+    .map((file) => join(output, file))
+  const verify = () => verifyPadding(checkpoint, first, files, paddedSize, placement, {})
+  await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
+  let flips = 0
+  for (const file of files) {
+    const whole = readFileSync(file)
+    for (const [tensor, stored] of readSafetensors(file)) {
+      if (!/layers\.0\.mlp\./.test(tensor) || tensor.endsWith('weight_shape')) continue
+      const offset = padded.tensors.get(tensor)?.offset ?? -1
+      for (let i = 0; i < flipsATensor; i++) {
+        const bit = random(stored.data.length * 8)
+        if (isHarmless(tensor, stored, bit, size)) continue
+        const byte = offset + (bit >> 3)
+        whole[byte] = (whole[byte] as number) ^ (1 << (bit & 7))
+        writeFileSync(file, whole)
+        const answer = await verify().catch(({ message }: Error) => message)
+        expect({ tensor, bit, answer }).toEqual({
+          tensor,
+          bit,
+          answer: expect.stringMatching(/differs from the original one|is of group/),
+        })
+        whole[byte] = (whole[byte] as number) ^ (1 << (bit & 7))
+        flips++
+      }
+    }
+    writeFileSync(file, whole)
+  }
+  expect(flips).toBeGreaterThan(2 * flipsATensor)
+})

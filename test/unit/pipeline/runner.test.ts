@@ -1,0 +1,104 @@
+import { expect, test } from 'vitest'
+import { BillfishError } from '../../../src/errors'
+import type { NativeModel, StepRequest } from '../../../src/native/addon'
+import { Runner, type RunnerLimits } from '../../../src/pipeline/runner'
+import type { SequenceStep } from '../../../src/pipeline/sequence'
+
+const limits: RunnerLimits = {
+  blockSize: 4,
+  blockCount: 32,
+  maxBatchTokens: 16,
+  maxSequences: 8,
+  maxModelLength: 64,
+  vocabulary: 10,
+  hiddenSize: 2,
+  outputWidth: 10,
+  layers: 2,
+  stepsInFlight: 2,
+  balancedRows: 8,
+}
+const poison = 9
+
+/** A device whose logits are not finite where the poison is among a sequence's tokens in a step, as a search finds. */
+function device(steps: number[][] = []) {
+  const step = async ({ tokens, sequences, sampling, logitRows, wantLogits, search }: StepRequest) => {
+    steps.push([...tokens])
+    await new Promise(setImmediate)
+    if (search && tokens.includes(poison)) {
+      throw Object.assign(new Error('The output of model.layers.1.mlp.up_proj is NaN'), { code: 'NON_FINITE' })
+    }
+    const nonFiniteRows = [...logitRows.keys()].filter((at) => {
+      const row = logitRows[at] as number
+      for (let i = 0; i < sequences.length; i += 5) {
+        const [first, rows] = sequences.subarray(i, i + 2) as unknown as [number, number]
+        if (row >= first && row < first + rows) return tokens.subarray(first, first + rows).includes(poison)
+      }
+      return false
+    })
+    return {
+      nonFiniteRows,
+      samples: sampling.filter((spec) => spec !== null).map(() => ({ token: 3, logprob: 0, alternatives: [] })),
+      ...(wantLogits && { logits: new Float32Array(logitRows.length * limits.vocabulary) }),
+      stages: new Float64Array(2),
+      notices: [],
+    }
+  }
+  return { step } as unknown as NativeModel
+}
+
+/** How a sequence ends: with the number of steps that it was told of, or with an error. */
+function run(runner: Runner, prompt: number[], generates: boolean, token = 3) {
+  return new Promise<number>((resolve, reject) => {
+    let steps = 0
+    runner.submit({
+      prompt,
+      maxNewTokens: 4,
+      ...(generates ? { sampling: () => ({}) as never } : { wantLogits: true }),
+      onStep: (_: SequenceStep) => (++steps < 4 && generates ? token : undefined),
+      onEnd: (error) => (error === undefined ? resolve(steps) : reject(error)),
+    })
+  })
+}
+
+const nonFinite = { name: 'BillfishError', code: 'NON_FINITE', message: expect.stringMatching(/model\.layers\.1/) }
+
+test('of a step whose logits are not finite only the sequence ends that is to blame', async () => {
+  const steps: number[][] = []
+  const runner = new Runner(device(steps), limits, () => 0, ['cpu'])
+  const good = [run(runner, [1, 2], true), run(runner, [4, 5, 6], false), run(runner, [7], true)]
+  const bad = [run(runner, [1, poison], true), run(runner, [poison, 2], false), run(runner, [8], true, poison)]
+  for (const sequence of bad) await expect(sequence).rejects.toMatchObject(nonFinite)
+  expect(await Promise.all(good)).toEqual([4, 1, 4])
+  expect(steps.some((tokens) => tokens.length > 3 && tokens.includes(poison))).toBe(true) // they did share a step
+  expect(await run(runner, [1, 2, 3], true)).toBe(4)
+  expect(runner.state).toMatchObject({ waiting: 0, running: 0, stepsInFlight: 0, blocks: { available: 32 } })
+})
+
+test('long prompts in pieces: what is behind the failure is not told of twice', async () => {
+  const runner = new Runner(device(), { ...limits, stepsInFlight: 3 }, () => 0, ['cpu'])
+  const long = Array.from({ length: 60 }, (_, i) => i % 9)
+  const rows: number[] = []
+  const forward = new Promise((resolve) => {
+    runner.submit({
+      prompt: long,
+      maxNewTokens: 0,
+      wantLogits: true,
+      onStep: ({ logits }) => {
+        rows.push((logits as Float32Array).length / limits.vocabulary)
+        return undefined
+      },
+      onEnd: resolve,
+    })
+  })
+  const bad = Array.from({ length: 5 }, () => run(runner, [1, poison], true).catch((error: unknown) => error))
+  for (const error of await Promise.all(bad)) expect(error).toMatchObject(nonFinite)
+  expect(await forward).toBeUndefined()
+  expect(rows.reduce((sum, count) => sum + count, 0)).toBe(60)
+})
+
+test('any other failure ends all sequences of the step', async () => {
+  const broken = { step: () => Promise.reject(Object.assign(new Error('lost'), { code: 'INTERNAL' })) }
+  const runner = new Runner(broken as unknown as NativeModel, limits, () => 0, ['cpu'])
+  const runs = await Promise.allSettled([run(runner, [1], true), run(runner, [2], false)])
+  for (const outcome of runs) expect(outcome).toMatchObject({ reason: new BillfishError('INTERNAL', 'lost') })
+})

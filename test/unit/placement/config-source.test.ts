@@ -1,0 +1,50 @@
+import { describe, expect, test } from 'vitest'
+import { configSource } from '../../../src/placement/config-source'
+import { readQuantizationConfig } from '../../../src/quantization/config'
+
+/** The specs of a [256, 512] linear (out, in) that a config gives the modules. */
+function linears(quantization_config: object, ...modules: string[]) {
+  const sources = [{ where: 'test', name: 'config.json', value: quantization_config }]
+  const source = configSource({ torch_dtype: 'bfloat16' }, readQuantizationConfig(sources))
+  return modules.map((module) => {
+    const spec = source.linear(module, 256, 512, 'none')
+    return spec.kind === 'quantized' ? `${spec.format} ${spec.bits} ${spec.groupSize}` : spec.kind
+  })
+}
+
+const [q, gate, outside] = ['model.layers.3.self_attn.q_proj', 'model.layers.3.mlp.gate_proj', 'lm_head']
+
+describe('which linears a config quantizes', () => {
+  test('those of the decoder layers', () => {
+    const gptq = { quant_method: 'gptq', bits: 4, group_size: 64 }
+    expect(linears(gptq, q, gate, outside)).toEqual(['gptq 4 64', 'gptq 4 64', 'matrix'])
+    const awq = { quant_method: 'awq', bits: 4, group_size: -1 }
+    expect(linears(awq, q, outside)).toEqual(['awq 4 512', 'matrix'])
+  })
+
+  test("GPTQModel's dynamic rules override fields, or leave modules out", () => {
+    const dynamic = { '-:.*gate_proj': {}, '+:.*q_proj': { bits: 8, group_size: 32 } }
+    const config = { quant_method: 'gptq', bits: 4, group_size: 128, dynamic }
+    expect(linears(config, q, gate, 'model.layers.0.mlp.up_proj')).toEqual(['gptq 8 32', 'matrix', 'gptq 4 128'])
+  })
+
+  test("compressed-tensors' targets and ignored modules, by class, name or pattern", () => {
+    const group = (targets: string[], num_bits: number) => ({ targets, weights: { num_bits, strategy: 'channel' } })
+    const config = {
+      quant_method: 'compressed-tensors',
+      format: 'pack-quantized',
+      config_groups: { attention: group(['re:.*self_attn'], 8), rest: group(['Linear'], 4) },
+      ignore: ['lm_head', 're:.*layers.7\\.', gate],
+    }
+    const modules = [q, gate, 'model.layers.3.mlp.up_proj', 'model.layers.7.mlp.up_proj', outside]
+    expect(linears(config, ...modules)).toEqual([
+      'compressed-tensors 8 512',
+      'matrix',
+      'compressed-tensors 4 512',
+      'matrix',
+      'matrix',
+    ])
+    const named = { ...config, config_groups: { one: group([q], 4) } }
+    expect(linears(named, q, 'model.layers.3.self_attn.k_proj')).toEqual(['compressed-tensors 4 512', 'matrix'])
+  })
+})
