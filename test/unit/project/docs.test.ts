@@ -1,6 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exitCodes } from '../../../src/cli/program'
 import { generationConfigKeys } from '../../../src/generation/generation-config-keys'
@@ -45,17 +45,82 @@ describe('docs/config-keys.md', () => {
   })
 })
 
-/** The text with every block of a command and its output as the command prints it now. */
+describe('links between documents', () => {
+  const documents = ['.', 'docs', 'bench', 'cuda', 'packages'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: folder !== '.', withFileTypes: true })
+      .filter((entry) => entry.isFile() && entry.name.endsWith('.md') && !entry.parentPath.includes('node_modules'))
+      .map((entry) => relative(root, join(entry.parentPath, entry.name))),
+  )
+  const headings = new Map<string, ReadonlySet<string>>()
+  const anchorsOf = (file: string) => {
+    const known = headings.get(file) ?? anchors(readFileSync(file, 'utf8'))
+    headings.set(file, known)
+    return known
+  }
+
+  it.each(documents)('%s', (name) => {
+    const file = join(root, name)
+    const text = readFileSync(file, 'utf8').replace(/^```[\s\S]*?^```/gm, '')
+    const broken = [...text.matchAll(/\]\(([^)#\s]*)(?:#([^)\s]*))?\)/g)].filter(([, path = '', anchor]) => {
+      if (path.includes(':')) return false
+      const target = path === '' ? file : join(dirname(file), path)
+      return !existsSync(target) || (anchor !== undefined && target.endsWith('.md') && !anchorsOf(target).has(anchor))
+    })
+    expect(broken.map(([link]) => link)).toEqual([])
+  })
+})
+
+/** The anchors that GitHub gives a document's headings, and those that it sets itself. */
+function anchors(text: string): Set<string> {
+  const found = new Set<string>()
+  const counts = new Map<string, number>()
+  for (const [, heading = ''] of text.replace(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.*)$/gm)) {
+    const plain = heading.replace(/\\/g, '').replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+    const slug = plain
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}_\- ]/gu, '')
+      .replaceAll(' ', '-')
+    const count = counts.get(slug) ?? 0
+    counts.set(slug, count + 1)
+    found.add(count === 0 ? slug : `${slug}-${count}`)
+  }
+  for (const [, id = ''] of text.matchAll(/<a id="([^"]+)">/g)) found.add(id)
+  return found
+}
+
+/**
+ * The text with every command and its output as the command prints it now. A block may hold several commands, each of
+ * which may end in `| head -N`, `| tail -N` or `| grep TEXT`.
+ */
 async function withFreshOutputs(text: string): Promise<string> {
   const parts: string[] = []
   let end = 0
-  for (const block of text.matchAll(/^```console\n\$ billfish (.+)\n[\s\S]*?^```$/gm)) {
-    const [whole, command = ''] = block
-    const output = await outputOf(command)
-    parts.push(text.slice(end, block.index), `\`\`\`console\n$ billfish ${command}\n${output}\`\`\``)
-    end = block.index + whole.length
+  for (const block of text.matchAll(/(?<=^```console\n)\$ billfish [\s\S]*?(?=^```$)/gm)) {
+    parts.push(text.slice(end, block.index))
+    for (const [, command = ''] of block[0].matchAll(/^\$ billfish (.+)$/gm)) {
+      const [line = '', filter] = command.split(' | ')
+      parts.push(`$ billfish ${command}\n${filtered(await outputOf(line), filter)}`)
+    }
+    end = block.index + block[0].length
   }
   return [...parts, text.slice(end)].join('')
+}
+
+/** What `head`, `tail` and `grep` leave of an output. */
+function filtered(output: string, filter: string | undefined): string {
+  if (filter === undefined) return output
+  const lines = output.split(/(?<=\n)/)
+  const [, command, argument = ''] = /^(head|tail|grep) -?(\w+)$/.exec(filter) ?? []
+  switch (command) {
+    case 'head':
+      return lines.slice(0, Number(argument)).join('')
+    case 'tail':
+      return lines.slice(-Number(argument)).join('')
+    case 'grep':
+      return lines.filter((line) => line.includes(argument)).join('')
+    default:
+      throw new Error(`the documents show the output of "| ${filter}", which this test cannot compute`)
+  }
 }
 
 /** Runs a command; a picture that it draws is compared with the one that the documents have. */
