@@ -1,15 +1,15 @@
 import { openCheckpoint } from './checkpoint/checkpoint'
-import { warnOf } from './checkpoint/notices'
-import { inTurns, type Steps } from './checkpoint/slices'
 import type { RawConfig } from './checkpoint/types'
+import { emitCheckpointWarnings } from './checkpoint/warnings'
 import { BillfishError } from './errors'
+import { type CooperativeTask, runCooperatively } from './event-loop'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { activationType, type ModelLimits, modelLimits } from './limits'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
-import { createModel, noticesOf, storedWeights } from './models/registry'
+import { checkpointWarnings, createModel, storedWeights } from './models/registry'
 import { modulesOf, type StageModules, stagesOf, traceRanks } from './models/stages'
-import { textPart } from './models/text-part'
+import { textModelConfig } from './models/text-model-config'
 import { addon, type LoadedStage, type ModelSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
@@ -21,9 +21,9 @@ import { callback, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import { asBillfishError } from './pipeline/runner'
 import type { PlanSource } from './placement/accelerate/stored-modules'
+import { type ResolvedPlanOptions, resolveDevices } from './placement/available-devices'
 import { checkGroups } from './placement/device-groups'
 import { resolveDeviceMap } from './placement/device-map'
-import { onMachine, type PlacedOptions } from './placement/devices-at-hand'
 import { fromPlan, planSchema } from './placement/from-plan'
 import { type ModelPlan, outline, type PlanOptions, planOptions } from './placement/plan-model'
 import { loadedStage, type StageMemory, stageMemory } from './placement/planner/stage-memory'
@@ -85,9 +85,9 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
     const weights = storedWeights(checkpoint)
-    warnOf(noticesOf(checkpoint))
+    emitCheckpointWarnings(checkpointWarnings(checkpoint))
     const assets = (shape: ModelShape) =>
-      loadGenerationAssets({ ...checkpoint, config: textPart(config).config }, shape, signal)
+      loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal)
     return await loadFrom({ config, weights, files, assets }, { ...given, signal })
   } finally {
     release()
@@ -111,8 +111,12 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const { config, weights } = source
   const definition = createModel(config, weights)
   const modules = modulesOf(definition)
-  const planned = options.plan !== undefined ? fromPlan(options.plan, options) : await onMachine(options, thisMachine)
-  const deviceMap = resolveDeviceMap(await inTurns(placed(definition, weights, planned), options.signal), modules)
+  const planned =
+    options.plan !== undefined ? fromPlan(options.plan, options) : await resolveDevices(options, thisMachine)
+  const deviceMap = resolveDeviceMap(
+    await runCooperatively(placed(definition, weights, planned), options.signal),
+    modules,
+  )
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
 
   const limits = modelLimits(definition.shape, planned)
@@ -121,7 +125,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     stages.map(({ device }) => device),
     options.microBatches,
   )
-  const loaded = await inTurns(loadedStages(definition, weights, stages, limits), options.signal)
+  const loaded = await runCooperatively(loadedStages(definition, weights, stages, limits), options.signal)
   const spec: ModelSpec = {
     files: source.files,
     randomWeights: source.randomWeights,
@@ -129,7 +133,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,
-    activationType: activationType(planned.dtype, textPart(config).config),
+    activationType: activationType(planned.dtype, textModelConfig(config).config),
     offloadDirectory: stages.some(({ device }) => device.split(',').includes('disk'))
       ? await offloadDirectory(options.offloadDirectory)
       : undefined,
@@ -163,7 +167,11 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
 }
 
 /** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function* placed(definition: Definition, weights: PlanSource, options: PlacedOptions): Steps<ModelPlan['deviceMap']> {
+function* placed(
+  definition: Definition,
+  weights: PlanSource,
+  options: ResolvedPlanOptions,
+): CooperativeTask<ModelPlan['deviceMap']> {
   const planned = yield* outline(definition, weights, options)
   if (planned.fits) return planned.deviceMap
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${(yield* planned.explain()).join(' ')}`)
@@ -175,7 +183,7 @@ function* loadedStages(
   weights: PlanSource,
   stages: readonly StageModules[],
   limits: ModelLimits,
-): Steps<{ stage: LoadedStage; memory: StageMemory & { device: string } }[]> {
+): CooperativeTask<{ stage: LoadedStage; memory: StageMemory & { device: string } }[]> {
   const loaded: { stage: LoadedStage; memory: StageMemory & { device: string } }[] = []
   for (const modules of stages) {
     for (const stage of yield* traceRanks(definition, weights, modules, limits.tensorParallelSize)) {

@@ -10,8 +10,8 @@ import { readTokenIds } from './generation/token-ids'
 import type { ModelLimits } from './limits'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
+import { guardMethods } from './options/method-guard'
 import { optionsOf, readOptions } from './options/read-options'
-import { checkReceivers } from './options/receiver'
 import { onAbort, ownSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
@@ -103,7 +103,7 @@ export class Model {
   >
 
   static {
-    checkReceivers(Model, (value) => #native in value, 'model')
+    guardMethods(Model, (value) => #native in value, 'model')
   }
 
   /** @internal */

@@ -1,19 +1,19 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { openCheckpoint } from './checkpoint/checkpoint'
-import { warnOf } from './checkpoint/notices'
-import { pathHint } from './checkpoint/path-hints'
-import { inTurns } from './checkpoint/slices'
+import { suggestPath } from './checkpoint/path-suggestions'
 import type { RawConfig } from './checkpoint/types'
+import { emitCheckpointWarnings } from './checkpoint/warnings'
 import { BillfishError } from './errors'
-import { createModel, noticesOf, storedWeights } from './models/registry'
-import { textPart } from './models/text-part'
+import { runCooperatively } from './event-loop'
+import { checkpointWarnings, createModel, storedWeights } from './models/registry'
+import { textModelConfig } from './models/text-model-config'
 import { isUrl, readPath } from './options/path'
 import { readOptions } from './options/read-options'
 import { ownSignal } from './options/signal'
 import { guarded, isRecord, snapshot } from './options/snapshot'
 import type { PlanSource } from './placement/accelerate/stored-modules'
-import { onMachine } from './placement/devices-at-hand'
+import { resolveDevices } from './placement/available-devices'
 import { configWeights, type ModelPlan, type PlanOptions, plan, planOptions } from './placement/plan-model'
 import { presets } from './placement/presets'
 import { thisMachine } from './this-machine'
@@ -32,7 +32,7 @@ export async function planModel(model: string | URL | RawConfig, options: PlanOp
     signal.throwIfAborted()
     const { config, weights } = await weightSource(model, signal)
     const definition = createModel(config, weights)
-    return await inTurns(plan(definition, weights, await onMachine(read, thisMachine)), signal)
+    return await runCooperatively(plan(definition, weights, await resolveDevices(read, thisMachine)), signal)
   } finally {
     release()
   }
@@ -44,7 +44,7 @@ async function weightSource(
 ): Promise<{ config: RawConfig; weights: PlanSource }> {
   if (isConfig(model)) {
     const config = snapshot(model, 'model') as RawConfig
-    return { config, weights: configWeights(textPart(config).config) }
+    return { config, weights: configWeights(textModelConfig(config).config) }
   }
   const name = readPath(model, 'model', 'a directory, the name of a preset, or a config.json as an object')
   const config = Object.hasOwn(presets, name) ? presets[name] : undefined
@@ -52,12 +52,12 @@ async function weightSource(
   if (await isDirectory(name)) {
     const checkpoint = await openCheckpoint(name, { signal })
     const weights = storedWeights(checkpoint)
-    warnOf(noticesOf(checkpoint))
+    emitCheckpointWarnings(checkpointWarnings(checkpoint))
     return { config: checkpoint.config, weights }
   }
   throw new BillfishError(
     'INVALID_OPTION',
-    `${name} is neither a checkpoint directory nor a preset${await pathHint(name, resolve(name))}. ` +
+    `${name} is neither a checkpoint directory nor a preset${await suggestPath(name, resolve(name))}. ` +
       `Presets are ${Object.keys(presets).join(', ')}.`,
   )
 }

@@ -1,6 +1,6 @@
 import { discoverDevices } from './devices'
 import { BillfishError } from './errors'
-import type { Machine } from './placement/devices-at-hand'
+import type { Machine } from './placement/available-devices'
 import { availableHostMemory } from './placement/host-memory'
 
 /** The machine that this process runs on, for placement. */

@@ -6,12 +6,12 @@ import { type ChatMessage, ChatTemplate } from './generation/chat-template'
 import { applyTemplate } from './generation/continued-message'
 import { isLong, type LongText } from './generation/long-text'
 import type { Work } from './generation/text-worker'
-import { refuseOtherTypedArrays } from './generation/token-ids'
+import { rejectOtherTypedArrays } from './generation/token-ids'
 import { noTokenizerMessage } from './generation/tokenizer'
+import { guardMethods } from './options/method-guard'
 import { readPath } from './options/path'
 import { printed } from './options/printed'
 import { optionsOf, readOptions } from './options/read-options'
-import { checkReceivers } from './options/receiver'
 import { onAbort, ownSignal } from './options/signal'
 import { guarded } from './options/snapshot'
 import { abortSignal, flag } from './options/values'
@@ -108,7 +108,7 @@ export class Tokenizer {
   readonly #ownsWorker: boolean
 
   static {
-    checkReceivers(Tokenizer, (value) => #assets in value, 'tokenizer')
+    guardMethods(Tokenizer, (value) => #assets in value, 'tokenizer')
   }
 
   /** @param ownsWorker whether disposing of it ends the thread @internal */
@@ -299,7 +299,7 @@ function copiedIds(given: ArrayLike<number> | number): number[] {
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
     throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)
   }
-  refuseOtherTypedArrays(ids)
+  rejectOtherTypedArrays(ids)
   const copy: number[] = []
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as unknown

@@ -9,18 +9,18 @@ import {
   sourcesOfConfig,
 } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
-import { asStored, methodNames, type StoredMethod, storedMethods } from '../quantization/stored-method'
+import { configForMethod, methodNames, type StoredMethod, storedMethods } from '../quantization/stored-method'
 import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
 import { isMissing, readJsonFile, withFile } from './files'
-import { refuseGguf } from './gguf'
+import { rejectGguf } from './gguf'
 import { invalidCheckpoint, shown } from './invalid'
 import { isObject } from './json'
-import { pathHint } from './path-hints'
+import { suggestPath } from './path-suggestions'
 import { readTensors } from './shards'
 import { readStoredValues } from './stored-values'
 import { FLOAT_TYPES, type TensorTable } from './tensors'
 import type { Checkpoint, QuantizationConfig, RawConfig } from './types'
-import { refuseUnfinishedCopy } from './unfinished-copy'
+import { rejectUnfinishedCopy } from './unfinished-copy'
 
 export { describeFormat, listTensors, type TensorSummary } from './describe'
 
@@ -100,7 +100,7 @@ function corrected(
       `(${table.describe(tensor)}), and that counts.`,
   )
   const [only] = methods.size === 1 ? others : []
-  const offset = withStoredOffset(only ? asStored(config, only[0]) : config, table, where)
+  const offset = withStoredOffset(only ? configForMethod(config, only[0]) : config, table, where)
   return {
     quantization: offset.quantization,
     format: unsupported?.format,
@@ -182,7 +182,7 @@ class OpenCheckpoint implements Checkpoint {
 async function noConfig(given: string, path: string): Promise<Error> {
   const status = await stat(path).catch(() => undefined)
   const what = status === undefined ? 'does not exist' : status.isDirectory() ? 'has no config.json' : 'is a file'
-  const hint = await pathHint(given, path)
+  const hint = await suggestPath(given, path)
   return invalidCheckpoint(`${path} ${what}: a checkpoint directory as on the Hugging Face Hub is needed${hint}`)
 }
 
@@ -201,8 +201,8 @@ export async function openCheckpoint(
   const { signal } = options
   signal?.throwIfAborted()
   const path = resolve(directory)
-  await refuseUnfinishedCopy(path)
-  await refuseGguf(path)
+  await rejectUnfinishedCopy(path)
+  await rejectGguf(path)
   const [generationConfig, quantizationFiles, config] = await Promise.all([
     readGenerationConfig(path),
     Promise.all(QUANTIZATION_FILES.map((name) => readIfGood(path, name))),

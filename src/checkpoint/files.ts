@@ -3,7 +3,7 @@ import { TextDecoder } from 'node:util'
 import { BillfishError } from '../errors'
 import { invalidCheckpoint } from './invalid'
 import { parseJson } from './json'
-import { refuseLfsPointer } from './lfs-pointer'
+import { rejectLfsPointer } from './lfs-pointer'
 import type { JsonOptions } from './sliced-json'
 
 /** Bytes that are read and decoded at a time: a millisecond's worth. */
@@ -35,11 +35,11 @@ export async function withFile<Result>(
       )
     }
     file = await open(path, 'r')
-    await refuseLfsPointer(file, status.size, path)
+    await rejectLfsPointer(file, status.size, path)
     return await body(file, status.size)
   } catch (error) {
     if (signal?.aborted && Object.is(error, signal.reason)) throw error
-    if (isMissing(error)) await refuseDanglingLink(path, error)
+    if (isMissing(error)) await rejectDanglingLink(path, error)
     if (error instanceof BillfishError || isMissing(error)) throw error
     throw invalidCheckpoint(`${path} cannot be read: ${(error as Error).message}`, error)
   } finally {
@@ -48,7 +48,7 @@ export async function withFile<Result>(
 }
 
 /** A link into a cache whose blob is gone is not a file that nobody ever had. */
-async function refuseDanglingLink(path: string, cause: unknown): Promise<void> {
+async function rejectDanglingLink(path: string, cause: unknown): Promise<void> {
   const target = await lstat(path).then(
     (status) => (status.isSymbolicLink() ? readlink(path) : undefined),
     () => undefined,
@@ -99,7 +99,7 @@ export async function readTextPieces(
   for (let done = 0; done < bytes; done += PIECE) {
     const length = Math.min(PIECE, bytes - done)
     const piece = await readExactly(file, position + done, length, what)
-    if (done === 0) refuseUtf16(piece, what)
+    if (done === 0) rejectUtf16(piece, what)
     try {
       pieces.push(decoder.decode(piece, { stream: done + length < bytes }))
     } catch (error) {
@@ -110,7 +110,7 @@ export async function readTextPieces(
 }
 
 /** What editors on Windows save as "Unicode": its byte order mark, or an ASCII character with a null byte at its side. */
-function refuseUtf16([first, second]: Uint8Array, what: string): void {
+function rejectUtf16([first, second]: Uint8Array, what: string): void {
   const marked = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
   if (marked || (first === 0) !== (second === 0)) throw invalidCheckpoint(`${what} is UTF-16; save it as UTF-8`)
 }

@@ -25,7 +25,7 @@ async function beginsAsGguf(path: string): Promise<boolean> {
  *
  * @throws BillfishError UNSUPPORTED_MODEL
  */
-export async function refuseGguf(path: string): Promise<void> {
+export async function rejectGguf(path: string): Promise<void> {
   if (await beginsAsGguf(path)) throw unsupportedFormat(`${path} holds weights`, FORMAT)
   const names = path.endsWith('.gguf') ? [''] : await readdir(path).catch(() => [])
   const [first] = names.filter((name) => path.endsWith('.gguf') || name.endsWith('.gguf'))

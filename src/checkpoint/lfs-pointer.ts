@@ -10,7 +10,7 @@ const FIRST_LINE = 'version https://git-lfs.github.com/spec/'
  * Git without LFS clones a small text in place of every large file.
  * @throws BillfishError INVALID_CHECKPOINT for such a text
  */
-export async function refuseLfsPointer(file: FileHandle, bytes: number, path: string): Promise<void> {
+export async function rejectLfsPointer(file: FileHandle, bytes: number, path: string): Promise<void> {
   if (bytes < FIRST_LINE.length || bytes > MAX_BYTES) return
   const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
   const text = buffer.toString('latin1', 0, bytesRead)

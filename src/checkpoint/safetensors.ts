@@ -10,11 +10,12 @@
  * Offsets count from the start of the data. The header is the one part of a checkpoint that everything else trusts, so
  * whatever the format forbids is refused here, with the numbers.
  */
+
+import { forEachInSlices, sortInSlices } from '../event-loop'
 import type { TensorRef, TensorType } from '../native/weights'
 import { isMissing, readExactly, readTextPieces, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject, parseJson } from './json'
-import { forEachInSlices, sortedInSlices } from './slices'
 import type { UnsupportedTensor } from './types'
 
 /**
@@ -171,7 +172,7 @@ async function parseHeader(
     if (name === '__metadata__') checkMetadata(entry, path)
     else all.push(parseTensor(name, entry, file, path, dataStart, fileBytes - dataStart))
   })
-  const ordered = await sortedInSlices(all, (a, b) => a.offset - b.offset || a.bytes - b.bytes)
+  const ordered = await sortInSlices(all, (a, b) => a.offset - b.offset || a.bytes - b.bytes)
   await checkCoverage(ordered, path, dataStart, fileBytes)
   const tensors: TensorRef[] = []
   const unsupported: UnsupportedTensor[] = []

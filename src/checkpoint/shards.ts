@@ -1,14 +1,14 @@
 /** Which safetensors files a checkpoint directory consists of, and the tensors in them. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { forEachInSlices } from '../event-loop'
 import type { TensorRef } from '../native/weights'
-import { forEachBounded } from './bounded'
+import { forEachConcurrently } from './concurrency'
 import { isMissing, readJsonFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
-import { OTHER_PARTS } from './other-parts'
+import { NON_TEXT_COMPONENT } from './other-parts'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
-import { forEachInSlices } from './slices'
 import { TensorTable } from './tensors'
 import type { UnsupportedTensor } from './types'
 
@@ -62,7 +62,7 @@ async function readIndex(
         `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only the names of safetensors files beside it are allowed`,
       )
     }
-    if (there.has(file) || !OTHER_PARTS.test(tensor)) found.add(file)
+    if (there.has(file) || !NON_TEXT_COMPONENT.test(tensor)) found.add(file)
   })
   const files = [...found].sort()
   if (files.length === 0) throw invalidCheckpoint(`${path}: weight_map names no file`)
@@ -150,7 +150,7 @@ export async function readTensors(
   const shards = await listShards(directory, baseName)
   const paths = shards.files.map((file) => join(directory, file))
   const headers: SafetensorsHeader[] = []
-  await forEachBounded(paths.length, CONCURRENT_READS, async (i) => {
+  await forEachConcurrently(paths.length, CONCURRENT_READS, async (i) => {
     headers[i] = await readSafetensorsHeader(paths[i] as string, i, signal)
   })
   signal?.throwIfAborted()

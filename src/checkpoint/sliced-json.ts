@@ -1,5 +1,5 @@
+import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 import { quoted } from './invalid'
-import { nextTurn, SLICE } from './slices'
 
 /** What no file of a checkpoint comes near, unless options say less. Each level is a frame on the stack. */
 const MAX_DEPTH = 128
@@ -65,7 +65,7 @@ export async function parseJsonInSlices(text: string | readonly string[], option
   for (;;) {
     const { done, value } = reading.next()
     if (done) return value
-    await nextTurn()
+    await yieldToEventLoop()
   }
 }
 
@@ -152,7 +152,7 @@ class Reader {
   private endsSlice(): boolean {
     if (++this.values > this.maxValues) throw new RefusedJson(`has more than ${this.maxValues} values`)
     const position = this.before + this.at
-    if (this.values % SLICE !== 0 && position < this.sliceEnd) return false
+    if (this.values % SLICE_SIZE !== 0 && position < this.sliceEnd) return false
     this.sliceEnd = position + SLICE_CHARACTERS
     return true
   }

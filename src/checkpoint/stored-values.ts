@@ -3,13 +3,13 @@
  * often wrong about both, and a plan has to know them, since packed weights differ in size.
  */
 import type { FileHandle } from 'node:fs/promises'
+import { forEachInSlices } from '../event-loop'
 import type { TensorRef } from '../native/weights'
-import { forEachBounded } from './bounded'
+import { forEachConcurrently } from './concurrency'
 import { isMissing, readExactly, withFile } from './files'
 import { invalidCheckpoint } from './invalid'
-import { forEachInSlices } from './slices'
 import type { TensorTable } from './tensors'
-import { zeroOffsetByCodes } from './zero-offset'
+import { inferZeroOffset } from './zero-offset'
 
 export interface StoredValues {
   /**
@@ -217,7 +217,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
     }
   })
   const files = [...byFile]
-  await forEachBounded(files.length, FILES_AT_A_TIME, async (i) => {
+  await forEachConcurrently(files.length, FILES_AT_A_TIME, async (i) => {
     const [file, scans] = files[i] as [number, Scan[]]
     const path = table.files[file] as string
     try {
@@ -235,7 +235,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
   })
   const undecided = zeros.filter(({ bits, outcome }) => bits === 4 && (outcome === undefined || outcome === 0))
   return {
-    zeroOffset: await zeroOffsetByCodes(
+    zeroOffset: await inferZeroOffset(
       table,
       undecided.map(({ tensor }) => tensor.name),
       signal,

@@ -21,7 +21,7 @@ export async function readFingerprint(directory: string): Promise<string | undef
 }
 
 /** @throws BillfishError INVALID_CHECKPOINT for a copy that is being written, or was left unfinished */
-export async function refuseUnfinishedCopy(path: string): Promise<void> {
+export async function rejectUnfinishedCopy(path: string): Promise<void> {
   const directory = basename(path) === COPY_DIRECTORY ? dirname(path) : path
   if (!directory.endsWith(UNFINISHED_SUFFIX) || (await readFingerprint(directory)) === undefined) return
   throw invalidCheckpoint(

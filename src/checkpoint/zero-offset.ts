@@ -106,7 +106,7 @@ function spread(count: number, most: number): number[] {
  * @returns 1 (v1) or 0 (v2); undefined where the codes do not tell
  * @throws BillfishError INVALID_CHECKPOINT where a file cannot be read; the signal's reason when aborted
  */
-export async function zeroOffsetByCodes(
+export async function inferZeroOffset(
   table: TensorTable,
   undecided: readonly string[],
   signal: AbortSignal | undefined,

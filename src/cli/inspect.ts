@@ -6,9 +6,9 @@ import { loadChatTemplate } from '../generation/chat-template'
 import { readGenerationDefaults } from '../generation/generation-config'
 import { findTokenizer } from '../generation/tokenizer'
 import type { ModelShape } from '../models/architecture'
-import { createModel, noticesOf, storedWeights } from '../models/registry'
+import { checkpointWarnings, createModel, storedWeights } from '../models/registry'
 import { modulesOf, traceStage } from '../models/stages'
-import { textPart } from '../models/text-part'
+import { textModelConfig } from '../models/text-model-config'
 import { counted, formatBytes, formatCount, formatTable, paragraph } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
@@ -89,8 +89,8 @@ async function summarize(checkpoint: Checkpoint): Promise<Summary> {
     const weights = storedWeights(checkpoint)
     const model = createModel(config, weights)
     shape = model.shape
-    notices = noticesOf(checkpoint)
-    config = textPart(config).config
+    notices = checkpointWarnings(checkpoint)
+    config = textModelConfig(config).config
     const on = (device: string) => refusalOf(() => traceStage(model, weights, { device, modules: modulesOf(model) }))
     devices = { cpu: on('cpu'), cuda: on('cuda:0') }
   } catch (error) {

@@ -1,6 +1,6 @@
-import { nextTurn } from '../checkpoint/slices'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { yieldToEventLoop } from '../event-loop'
 import { onAbort } from '../options/signal'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { type GenerationDefaults, readGenerationDefaults } from './generation-config'
@@ -54,13 +54,13 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
 
 /** Runs once what the first prompt will run: code that has never run takes ten times as long. */
 async function warmUp({ tokenizer, chatTemplate }: Omit<TextAssets, 'worker'>): Promise<void> {
-  await nextTurn()
+  await yieldToEventLoop()
   try {
     tokenizer?.encode?.('Hello, world 1.\n')
   } catch {
     // What is wrong is told to whoever has a text encoded.
   }
-  await nextTurn()
+  await yieldToEventLoop()
   chatTemplate?.warmUp()
 }
 

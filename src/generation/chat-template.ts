@@ -8,11 +8,11 @@ import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
 import { printed } from '../options/printed'
 import { guarded, snapshot } from '../options/snapshot'
-import { LONGEST_TEXT } from './long-text'
+import { MAX_TEXT_BYTES } from './long-text'
 import {
   checkRendered,
   EVENT_LOOP_LIMITS,
-  longestTextOf,
+  maxRenderedLength,
   type Rendering,
   TemplateCache,
   type TemplateSource,
@@ -162,16 +162,16 @@ export class ChatTemplate {
     const template = this.#template(options, name)
     const variables = this.#variables(messages, options)
     const text = this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS)
-    if (text !== undefined && text.length <= longestTextOf(0)) return text
+    if (text !== undefined && text.length <= maxRenderedLength(0)) return text
     const characters = guarded('messages', () => charactersOf([messages, options.tools, options.variables]))
-    if (characters > LONGEST_TEXT) {
+    if (characters > MAX_TEXT_BYTES) {
       const message = `Messages, tools and variables have ${characters} characters together`
       throw new BillfishError(
         'INVALID_OPTION',
-        `${message}, but at most ${LONGEST_TEXT} can be encoded at once. Shorten them.`,
+        `${message}, but at most ${MAX_TEXT_BYTES} can be encoded at once. Shorten them.`,
       )
     }
-    const longest = longestTextOf(characters)
+    const longest = maxRenderedLength(characters)
     return text === undefined ? toRendering(template, variables, longest) : checkRendered(text, longest, template)
   }
 

@@ -1,6 +1,6 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { abortError } from '../errors'
-import { checkReceivers } from '../options/receiver'
+import { guardMethods } from '../options/method-guard'
 import type { GenerationRun } from './generation-run'
 import type { FinishReason, GenerationChunk, GenerationResult, GenerationUsage, TokenLogprob } from './results'
 
@@ -22,7 +22,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   readonly #run: GenerationRun
 
   static {
-    checkReceivers(Generation, (value) => #run in value, 'generation')
+    guardMethods(Generation, (value) => #run in value, 'generation')
   }
 
   /** @internal */

@@ -1,11 +1,11 @@
 import { bounded, invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { nextTurn, SLICE } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
+import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 import { hasFlags, splitByFlags } from './added-token-flags'
 import { tokenizersLibrary } from './libraries'
-import { heedNormalizers } from './normalizers'
-import { heedPreTokenizers } from './pre-tokenizers'
+import { patchNormalizers } from './normalizers'
+import { patchPreTokenizers } from './pre-tokenizers'
 import type { Encode } from './types'
 import { type AddedToken, MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
 
@@ -68,7 +68,7 @@ async function construct(
     ...json,
     // Special tokens are told by the vocabulary, and decoding is done there, too.
     decoder: null,
-    // The library knows no single_word, and other spaces: see heedAddedTokenFlags().
+    // The library knows no single_word, and other spaces: see patchAddedTokenFlags().
     added_tokens: json.added_tokens.map((token) =>
       hasFlags(token) ? { ...token, lstrip: false, rstrip: false } : token,
     ),
@@ -84,11 +84,11 @@ async function construct(
   if (model.type !== 'BPE') {
     const vocab = model.vocab instanceof Map ? Object.fromEntries(model.vocab) : model.vocab
     const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab } }, settings)
-    heedParts(tokenizer, parts, json.added_tokens)
+    matchRustBehavior(tokenizer, parts, json.added_tokens)
     return tokenizer
   }
   const tokenizer = new Tokenizer({ ...parts, model: { ...model, vocab: {}, merges: [] } }, settings)
-  heedParts(tokenizer, parts, json.added_tokens)
+  matchRustBehavior(tokenizer, parts, json.added_tokens)
   tokenizer.model.tokens_to_ids = tables.ids
   tokenizer.model.vocab = tables.tokens
   tokenizer.model.unk_token_id = tables.ids.get(model.unk_token as string)
@@ -104,14 +104,14 @@ async function construct(
 }
 
 /** Lets the library do as Hugging Face's tokenizers in Rust, for which the files are made. */
-function heedParts(
+function matchRustBehavior(
   tokenizer: LibraryTokenizer,
   parts: { readonly normalizer: unknown; readonly pre_tokenizer: unknown },
   addedTokens: readonly AddedToken[],
 ): void {
-  heedAddedTokenFlags(tokenizer, addedTokens)
-  heedNormalizers(tokenizer.normalizer, parts.normalizer)
-  heedPreTokenizers(tokenizer.pre_tokenizer, parts.pre_tokenizer)
+  patchAddedTokenFlags(tokenizer, addedTokens)
+  patchNormalizers(tokenizer.normalizer, parts.normalizer)
+  patchPreTokenizers(tokenizer.pre_tokenizer, parts.pre_tokenizer)
 }
 
 interface Splitting {
@@ -122,7 +122,7 @@ interface Splitting {
   readonly splitter_normalized: { split(text: string): string[] }
 }
 
-function heedAddedTokenFlags(tokenizer: LibraryTokenizer, tokens: readonly AddedToken[]): void {
+function patchAddedTokenFlags(tokenizer: LibraryTokenizer, tokens: readonly AddedToken[]): void {
   if (!tokens.some(hasFlags)) return
   const { added_tokens_map, splitter_unnormalized, splitter_normalized } = tokenizer as unknown as Splitting
   const byContent = new Map(tokens.map((token) => [token.content, token]))
@@ -143,7 +143,7 @@ async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[])
       throw new Error(`merge ${rank} is of tokens with more than ${MAX_TOKEN_LENGTH} characters`)
     }
     ranks.set(JSON.stringify(pair), rank)
-    if (rank % SLICE === SLICE - 1) await nextTurn()
+    if (rank % SLICE_SIZE === SLICE_SIZE - 1) await yieldToEventLoop()
   }
 }
 

@@ -10,7 +10,7 @@ import type { Tokenizer } from './types'
 export const MAX_SYNCHRONOUS_BYTES = 4096
 
 /** Bytes of UTF-8 of the longest text that is encoded: about a million tokens. */
-export const LONGEST_TEXT = 1 << 22
+export const MAX_TEXT_BYTES = 1 << 22
 
 /** A text that must not be encoded on the event loop, and how to encode it. */
 export interface LongText {

@@ -15,13 +15,13 @@ const SPACE = /\p{White_Space}/u
  * and lower each character by itself, so that a sigma at the end of a word is like any other.
  * @param part - of tokenizer.json, which the normalizer was made from
  */
-export function heedNormalizers(normalizer: unknown, part: unknown): void {
+export function patchNormalizers(normalizer: unknown, part: unknown): void {
   if (!normalizer || !isObject(part)) return
   const made = normalizer as Normalizer
   if (part.type === 'Sequence') {
     const parts = part.normalizers as readonly unknown[]
     made.normalizers?.forEach((inner, index) => {
-      heedNormalizers(inner, parts[index])
+      patchNormalizers(inner, parts[index])
     })
   } else if (part.type === 'Strip') {
     made.normalize = (text) => stripped(text, part.strip_left === true, part.strip_right === true)

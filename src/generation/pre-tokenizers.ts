@@ -24,13 +24,13 @@ const BYTE_LEVEL =
  * Metaspace.
  * @param part - of tokenizer.json, which the pre-tokenizer was made from
  */
-export function heedPreTokenizers(preTokenizer: unknown, part: unknown): void {
+export function patchPreTokenizers(preTokenizer: unknown, part: unknown): void {
   if (!preTokenizer || !isObject(part)) return
   const made = preTokenizer as PreTokenizer
   if (part.type === 'Sequence') {
     const parts = part.pretokenizers as readonly unknown[]
     made.tokenizers?.forEach((inner, index) => {
-      heedPreTokenizers(inner, parts[index])
+      patchPreTokenizers(inner, parts[index])
     })
   } else if (part.type === 'ByteLevel') {
     Object.assign(made, { pattern: BYTE_LEVEL })

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { bytePairMerge } from './byte-pair-merge'
 import { decodeTokens } from './detokenizer'
-import { LONGEST_TEXT } from './long-text'
+import { MAX_TEXT_BYTES } from './long-text'
 import { forEachLine, type LineLimits } from './text-file'
 import type { EncodingTokenizer, SpecialTokenTexts } from './types'
 
@@ -81,7 +81,7 @@ class QwenTokenizer implements EncodingTokenizer {
   readonly file: string
   readonly fileBytes = LIMITS.bytes
   readonly growth = 1
-  readonly longestText = LONGEST_TEXT
+  readonly longestText = MAX_TEXT_BYTES
   readonly vocabularySize: number
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts = { eos: '<|endoftext|>', pad: '<|endoftext|>' }

@@ -45,7 +45,7 @@ const OWN_TEXT = 256 * 1024
 const REPETITIONS = 16
 
 /** Characters that a template may make of so many: to encode more of them would take longer than rendering may. */
-export function longestTextOf(given: number): number {
+export function maxRenderedLength(given: number): number {
   return OWN_TEXT + REPETITIONS * given
 }
 

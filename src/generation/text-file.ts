@@ -2,7 +2,7 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { parseJsonInSlices, RefusedJson } from '../checkpoint/sliced-json'
-import { nextTurn, SLICE } from '../checkpoint/slices'
+import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 
 /**
  * The JSON object in a tokenizer's file, or undefined if there is no such file. It is read in slices, so that the
@@ -65,10 +65,10 @@ export async function forEachLine(
     for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
       take(text.slice(start, end))
       start = end + 1
-      if (number % SLICE === 0) await nextTurn()
+      if (number % SLICE_SIZE === 0) await yieldToEventLoop()
     }
     rest = text.slice(start)
-    await nextTurn()
+    await yieldToEventLoop()
   }
   if (rest !== '') take(rest)
   return true

@@ -2,9 +2,9 @@
 // checkpoint.
 import { type MessagePort, parentPort, type TransferListItem, workerData } from 'node:worker_threads'
 import { BillfishError } from '../errors'
+import { ownSchedstatPath } from './cpu-time'
 import { performRendering, TemplateCache } from './template-rendering'
 import type { TextReply, TextTask, TextWork } from './text-worker'
-import { ownSchedule } from './thread-clock'
 import { loadTokenizer } from './tokenizer'
 import type { EncodingTokenizer } from './types'
 
@@ -43,4 +43,4 @@ async function reply({ kind, input }: TextTask): Promise<void> {
 }
 
 port.on('message', (task: TextTask) => void reply(task))
-port.postMessage({ started: true, schedule: ownSchedule() } satisfies TextReply)
+port.postMessage({ started: true, schedule: ownSchedstatPath() } satisfies TextReply)

@@ -2,9 +2,9 @@ import { dirname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
-import { checkLength, LONGEST_TEXT, type LongText, type TextLimit } from './long-text'
+import { checkLength, type LongText, MAX_TEXT_BYTES, type TextLimit } from './long-text'
 import { type Rendering, THREAD_LIMITS } from './template-rendering'
-import { Deadline, encodingDurations, loadingDurations, type WorkTerms } from './work-terms'
+import { Deadline, encodingLimits, loadingLimits, type TimeLimits } from './time-limits'
 
 /** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
 export interface TextWork {
@@ -38,7 +38,7 @@ export interface Work<Output> {
 
 interface Request {
   readonly task: TextTask
-  readonly terms: WorkTerms
+  readonly terms: TimeLimits
   /** Rejects once the work has been cancelled. */
   readonly cancelled: Promise<never>
   isCancelled: boolean
@@ -53,7 +53,7 @@ interface Thread {
   started: boolean
   /** Whether it has loaded the tokenizer. */
   loaded: boolean
-  /** Its {@link ownSchedule}. */
+  /** Its {@link ownSchedstatPath}. */
   schedule: string | undefined
 }
 
@@ -96,7 +96,7 @@ export class TextWorker {
    * @param tokenizer its file, in the checkpoint's directory, and how long its texts may be
    */
   constructor(tokenizer: Partial<TextLimit> & Pick<TextLimit, 'file'>) {
-    const { file, fileBytes = UNKNOWN_FILE_BYTES, growth = 1, longestText = LONGEST_TEXT } = tokenizer
+    const { file, fileBytes = UNKNOWN_FILE_BYTES, growth = 1, longestText = MAX_TEXT_BYTES } = tokenizer
     // The working directory may be another one by the first long text.
     this.#limit = { file: resolve(file), fileBytes, growth, longestText }
   }
@@ -125,7 +125,7 @@ export class TextWorker {
   run<Kind extends keyof TextWork>(
     kind: Kind,
     input: TextWork[Kind]['input'],
-    terms: WorkTerms,
+    terms: TimeLimits,
   ): Work<TextWork[Kind]['output']> {
     if (this.#closed) throw this.#closed
     const { promise: output, ...settle } = withResolvers<unknown>()
@@ -155,7 +155,7 @@ export class TextWorker {
   encode(input: LongText): Work<Int32Array> {
     checkLength(input.text, this.#limit)
     return this.run('encode', input, {
-      ...encodingDurations(Buffer.byteLength(input.text)),
+      ...encodingLimits(Buffer.byteLength(input.text)),
       file: this.#limit.file,
       what: `tokenizing a text of ${input.text.length} characters`,
     })
@@ -166,7 +166,7 @@ export class TextWorker {
     return this.run('render', input, {
       // The budget ends it first.
       milliseconds: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
-      keptWaiting: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
+      wallMillisecondsUnderLoad: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
       computing: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
       file: input.path,
       what: 'rendering the chat template',
@@ -188,9 +188,9 @@ export class TextWorker {
     await thread?.worker.terminate()
   }
 
-  #loadingTerms(): WorkTerms {
+  #loadingTerms(): TimeLimits {
     const { file, fileBytes } = this.#limit
-    return { ...loadingDurations(fileBytes), file, what: 'loading the tokenizer' }
+    return { ...loadingLimits(fileBytes), file, what: 'loading the tokenizer' }
   }
 
   #cancel(request: Request, error: unknown): void {
@@ -283,7 +283,7 @@ class ThreadLost extends Error {
 async function answer(
   thread: Thread,
   task: TextTask,
-  terms: WorkTerms,
+  terms: TimeLimits,
   cancelled: Promise<never>,
 ): Promise<TextWork[keyof TextWork]['output']> {
   const { worker } = thread
@@ -331,7 +331,7 @@ async function answer(
   }
 }
 
-function tooLarge({ file, what }: WorkTerms): BillfishError {
+function tooLarge({ file, what }: TimeLimits): BillfishError {
   return invalidCheckpoint(
     `${file}: ${what} took more than ${HEAP_MIB} MiB of memory and was ended: compare the file with the released checkpoint`,
   )

@@ -35,7 +35,7 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
       `Token ids must be an array of whole numbers, not ${given === null ? 'null' : typeof given}${advice}.`,
     )
   }
-  refuseOtherTypedArrays(given)
+  rejectOtherTypedArrays(given)
   const { length } = given as ArrayLike<unknown>
   if (!Number.isSafeInteger(length) || length < 0) {
     throw refused(`Token ids must be an array of whole numbers; this object's length is ${printed(length)}.`)
@@ -55,7 +55,7 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
 }
 
 /** @throws BillfishError INVALID_OPTION for typed arrays that hold no token ids */
-export function refuseOtherTypedArrays(given: object): void {
+export function rejectOtherTypedArrays(given: object): void {
   if (!ArrayBuffer.isView(given)) return
   const kind = Object.prototype.toString.call(given).slice('[object '.length, -1)
   if (TYPED_ARRAYS.includes(kind)) return

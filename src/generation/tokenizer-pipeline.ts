@@ -1,7 +1,7 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { BillfishError } from '../errors'
-import { isKnownPattern } from './known-patterns'
+import { isLinearTimePattern } from './linear-time-patterns'
 import type { AddedToken, TokenizerJson } from './vocabulary'
 
 /** What a tokenizer.json does to a text before and after its model, judged by reading it. */
@@ -35,7 +35,7 @@ const MAX_TEMPLATE_ITEMS = 32
  * Reads through normalizer, pre-tokenizer, added tokens and post-processor of a tokenizer.json.
  * @throws BillfishError INVALID_CHECKPOINT for what could blow a text up, never ends, or takes long to set up
  */
-export function examinePipeline(json: TokenizerJson, path: string): Pipeline {
+export function analyzePipeline(json: TokenizerJson, path: string): Pipeline {
   return new Examination(path).examine(json)
 }
 
@@ -134,7 +134,7 @@ class Examination {
   private split(part: unknown): Pipeline {
     const pattern = this.pattern(part)
     if (pattern.kind === 'String') return { growth: 1, linear: pattern.text.length <= MAX_LINEAR_TOKEN_LENGTH }
-    if (isKnownPattern(pattern.text)) return LINEAR
+    if (isLinearTimePattern(pattern.text)) return LINEAR
     // Where the behavior is Removed, each match leaves what its groups have taken.
     const { behavior } = part as { readonly behavior?: unknown }
     const removed = typeof behavior === 'string' && behavior.toLowerCase() === 'removed'

@@ -1,12 +1,12 @@
 import { access, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { pathHint } from '../checkpoint/path-hints'
+import { suggestPath } from '../checkpoint/path-suggestions'
 import { libraryEncoder } from './library-encoder'
-import { LONGEST_TEXT, tooMuchGrowth } from './long-text'
+import { MAX_TEXT_BYTES, tooMuchGrowth } from './long-text'
 import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'
 import { readJsonObject } from './text-file'
-import { examinePipeline } from './tokenizer-pipeline'
+import { analyzePipeline } from './tokenizer-pipeline'
 import type { EncodingTokenizer, Tokenizer } from './types'
 import { MERGES_FILE, readVocabAndMerges, VOCAB_FILE } from './vocab-and-merges'
 import { checkVocabulary, tokenTables, Vocabulary } from './vocabulary'
@@ -57,9 +57,9 @@ async function readTokenizer(
   if (found === undefined) return loadQwenTiktoken(directory)
   const { file, contents, config } = found
   const json = await checkVocabulary(contents, file)
-  const pipeline = examinePipeline(json, file)
+  const pipeline = analyzePipeline(json, file)
   const { growth, linear } = pipeline
-  const longestText = linear ? LONGEST_TEXT : growth > MAX_GROWTH ? 0 : Math.floor(LONGEST_UNKNOWN_TEXT / growth)
+  const longestText = linear ? MAX_TEXT_BYTES : growth > MAX_GROWTH ? 0 : Math.floor(LONGEST_UNKNOWN_TEXT / growth)
   const tables = await tokenTables(json, config)
   const encode = encodes(pipeline) && longestText > 0 ? await libraryEncoder(json, config, tables, file) : undefined
   return new Vocabulary(json, config, tables, { file, fileBytes: (await stat(file)).size, growth, longestText, encode })
@@ -80,7 +80,7 @@ export async function noTokenizerMessage(directory: string): Promise<string> {
   const status = await stat(directory).catch(() => undefined)
   if (!status?.isDirectory()) {
     const what = status === undefined ? 'does not exist' : 'is a file'
-    return `${directory} ${what}: a directory with a tokenizer is needed${await pathHint(directory, resolve(directory))}`
+    return `${directory} ${what}: a directory with a tokenizer is needed${await suggestPath(directory, resolve(directory))}`
   }
   const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there, nor ${VOCAB_FILE} with ${MERGES_FILE}`
   for (const name of ['tokenizer.model', VOCAB_FILE]) {

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { forEachInSlices, sortedInSlices } from '../checkpoint/slices'
+import { forEachInSlices, sortInSlices } from '../event-loop'
 import { forEachLine, type LineLimits, readJsonObject } from './text-file'
 import { MAX_TOKEN_LENGTH, tokenText } from './vocabulary'
 
@@ -150,7 +150,7 @@ async function addedTokens(
   })
   const added = new Map<string, Record<string, unknown>>()
   let next = vocab.size
-  await forEachInSlices(await sortedInSlices(declared, (a, b) => a.id - b.id), (token) => {
+  await forEachInSlices(await sortInSlices(declared, (a, b) => a.id - b.id), (token) => {
     next = Math.max(next, token.id + 1)
     const isSpecial = token.special === true || special.has(token.content)
     added.set(token.content, { ...token, id: vocab.get(token.content) ?? token.id, special: isSpecial })

@@ -1,6 +1,6 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { forEachInSlices, nextTurn, SLICE } from '../checkpoint/slices'
+import { forEachInSlices, SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 import { decodeTokens } from './detokenizer'
 import type { TextLimit } from './long-text'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
@@ -67,7 +67,7 @@ export async function checkVocabulary(json: Record<string, unknown>, path: strin
     if (typeof token !== 'string') throw invalid(`model.vocab[${shown(id)}] must be a token and its score`)
     if (!isTokenId(id)) throw invalid(`model.vocab gives ${shown(token)} the id ${shown(id)}`)
     if (token.length > MAX_TOKEN_LENGTH) throw invalid(tooLong('model.vocab', token))
-    if (++checked % SLICE === 0) await nextTurn()
+    if (++checked % SLICE_SIZE === 0) await yieldToEventLoop()
   }
   return json as TokenizerJson
 }
@@ -168,7 +168,7 @@ export async function tokenTables(
   for (const [token, id] of entriesOf(vocab) as Iterable<readonly [string, number]>) {
     if (ids !== vocab) ids.set(token, id)
     tokens[id] = token
-    if (++filled % SLICE === 0) await nextTurn()
+    if (++filled % SLICE_SIZE === 0) await yieldToEventLoop()
   }
   const addedIds = new Set<number>()
   const specialIds = new Set<number>()

@@ -71,8 +71,8 @@ export interface Architecture {
  */
 export function headOf(config: ConfigReader, source: WeightSource): 'tied' | 'own' | 'none' {
   const tied = config.flag('tie_word_embeddings', false) && !isClassifier(config)
-  if (source.facts === undefined) return tied ? 'tied' : 'own'
-  return source.facts.head ? 'own' : tied ? 'tied' : 'none'
+  if (source.layout === undefined) return tied ? 'tied' : 'own'
+  return source.layout.head ? 'own' : tied ? 'tied' : 'none'
 }
 
 /** Whether the released model has, in place of a head over the vocabulary, one that scores or classifies. */

@@ -1,6 +1,6 @@
 import { BillfishError } from '../errors'
 import type { StageSpec } from '../native/addon'
-import { computesOn } from '../native/device-kind'
+import { deviceKind } from '../native/device-kind'
 
 /** What CUDA kernels are made for; their sources refuse the rest too, at the first step that runs them. */
 const gpuLimits = {
@@ -19,7 +19,7 @@ const gpuLimits = {
  * @throws BillfishError UNSUPPORTED_MODEL with the numbers
  */
 export function checkDeviceLimits({ device, program, weights }: StageSpec): void {
-  if (computesOn(device) !== 'gpu') return
+  if (deviceKind(device) !== 'gpu') return
   const refuse = (what: string, limit: string): never => {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',

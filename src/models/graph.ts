@@ -6,7 +6,7 @@ import { fuse, type UnplacedProgram } from './program'
 import { Rank, type Share } from './rank'
 
 /** What stored tensors say of a model, whatever its config says. */
-export interface StoredFacts {
+export interface StoredLayout {
   /** The directory, for messages. */
   readonly where: string
   /** Decoder layers, up to the last one of which there is a tensor. */
@@ -22,7 +22,7 @@ export interface StoredFacts {
 /** Where a model's weights come from: an opened checkpoint, or anything that knows their names and shapes. */
 export interface WeightSource {
   /** Only of a checkpoint. */
-  readonly facts?: StoredFacts | undefined
+  readonly layout?: StoredLayout | undefined
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
   vector(tensor: string, length: number): VectorSpec
   table(tensor: string, rows: number, width: number): MatrixSpec

@@ -3,10 +3,10 @@ import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, sizeLimits } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
-import { embed, gatedMlp, head, headsOf, outputProjection } from './parallel'
 import type { Share } from './rank'
 import type { Rope } from './rope'
 import { ropeFromConfig } from './rope'
+import { embed, gatedMlp, head, headsOf, outputProjection } from './tensor-parallel'
 
 /** How the members of the family differ. */
 export interface FamilyTraits {

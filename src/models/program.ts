@@ -3,9 +3,9 @@
  * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
  * side checks both before it runs a program (binding/engine/program.cc).
  */
-import type { Steps } from '../checkpoint/slices'
+import type { CooperativeTask } from '../event-loop'
 import type { OperatorSpec, PlaceSpec, ProgramSpec, ValueId, ValueSpec } from '../native/addon'
-import { computesOn } from '../native/device-kind'
+import { deviceKind } from '../native/device-kind'
 
 /**
  * Linears on one input that follow each other become one operator (the activation is prepared once, the threads share
@@ -74,7 +74,7 @@ export type ValueBytes = Readonly<Record<ValueSpec['class'], number>>
 
 /** GPUs have activations in 16 bits (Backend::value_type of the native side). */
 export function valueBytes(device: string): ValueBytes {
-  return { activation: computesOn(device) === 'gpu' ? 2 : 4, residual: 4, logits: 4 }
+  return { activation: deviceKind(device) === 'gpu' ? 2 : 4, residual: 4, logits: 4 }
 }
 
 /** A program whose values have no places yet: these depend on the device. */
@@ -101,7 +101,7 @@ const SLICE_OPERATORS = 1000
 export function* planBuffers(
   { values, operators, input, output }: Pick<ProgramSpec, 'values' | 'operators' | 'input' | 'output'>,
   bytes: ValueBytes,
-): Steps<BufferPlan> {
+): CooperativeTask<BufferPlan> {
   const base = (id: ValueId) => values[id]?.view?.of ?? id
   const lastUse: number[] = [] // of each value, the number of its last operator
   const uses = [] // what each operator writes, and all values that it has to do with

@@ -1,13 +1,13 @@
 import type { LinearSpec } from '../native/weights'
-import { partOf } from '../quantization/part'
+import { sliceLinear } from '../quantization/linear-slice'
 import type { Architecture, Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, sizeLimits } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
-import { embed, gatedMlp, head, outputProjection } from './parallel'
-import { type Rank, type Share, shifted, sizeOf, widened } from './rank'
+import { channelCount, offsetRuns, type Rank, type Share, scaleRuns } from './rank'
 import type { Rope } from './rope'
 import { checkedRope, plainRope, qwenDynamicRope, ropeLimits } from './rope'
+import { embed, gatedMlp, head, outputProjection } from './tensor-parallel'
 
 const names: ModuleNames = {
   embedding: 'transformer.wte',
@@ -76,8 +76,8 @@ class QwenModel implements Model {
     const layer = g.module(`${this.names.layers}.${index}`)
 
     const h = g.rmsNorm(x, layer.norm('ln_1', hiddenSize), this.normEps)
-    const own = widened(g.rank.heads(this.heads, this.heads).queries, headDim)
-    const width = sizeOf(own)
+    const own = scaleRuns(g.rank.heads(this.heads, this.heads).queries, headDim)
+    const width = channelCount(own)
     const qkv = g.linear(h, this.qkvOf(g.rank, layer.linear('attn.c_attn', 3 * all, hiddenSize, 'required'), own))
     let q = g.rope(g.columns(qkv, 0, width), headDim, this.rope)
     const k = g.rope(g.columns(qkv, width, width), headDim, this.rope)
@@ -97,7 +97,7 @@ class QwenModel implements Model {
   private qkvOf(rank: Rank, weight: LinearSpec, own: Share): LinearSpec {
     if (rank.count === 1) return weight
     const third = weight.out / 3
-    return partOf(weight, { outputs: [0, 1, 2].flatMap((i) => shifted(own, i * third)) })
+    return sliceLinear(weight, { outputs: [0, 1, 2].flatMap((i) => offsetRuns(own, i * third)) })
   }
 
   finalNorm(g: Graph, x: Value): Value {

@@ -36,7 +36,7 @@ export class Rank {
     const ratio = heads / kvHeads
     if (kvHeads >= this.count) {
       const keys = this.share(kvHeads)
-      return { queries: widened(keys, ratio), keys }
+      return { queries: scaleRuns(keys, ratio), keys }
     }
     const firstWith = (key: number) => Math.ceil((key * this.count) / kvHeads)
     const key = Math.floor((this.index * kvHeads) / this.count)
@@ -66,15 +66,15 @@ export function cut(runs: Share, first: number, count: number): ChannelRun[] {
 }
 
 /** Runs of things that are `width` channels wide each, such as heads, as runs of channels. */
-export function widened(runs: Share, width: number): ChannelRun[] {
+export function scaleRuns(runs: Share, width: number): ChannelRun[] {
   return runs.map(({ start, count }) => ({ start: start === ZEROS ? ZEROS : start * width, count: count * width }))
 }
 
 /** The runs further on by `by` channels, where a layer has several such dimensions behind each other. */
-export function shifted(runs: Share, by: number): ChannelRun[] {
+export function offsetRuns(runs: Share, by: number): ChannelRun[] {
   return runs.map(({ start, count }) => ({ start: start === ZEROS ? ZEROS : start + by, count }))
 }
 
-export function sizeOf(runs: Share): number {
+export function channelCount(runs: Share): number {
   return runs.reduce((size, { count }) => size + count, 0)
 }

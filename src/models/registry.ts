@@ -8,7 +8,7 @@ import { unsupportedConfig } from '../quantization/unsupported'
 import type { Architecture, Model } from './architecture'
 import { checkConfigKeys, unknownKeys } from './config-keys'
 import { ConfigReader } from './config-reader'
-import type { StoredFacts, WeightSource } from './graph'
+import type { StoredLayout, WeightSource } from './graph'
 import { llama } from './llama'
 import { mistral } from './mistral'
 import { qwen } from './qwen'
@@ -16,8 +16,8 @@ import { qwen2 } from './qwen2'
 import { qwen3 } from './qwen3'
 import { lastModules, traceStage } from './stages'
 import { StoredWeights } from './stored-weights'
-import { type TextPart, textPart } from './text-part'
-import { refuseUnreadTensors } from './unread-tensors'
+import { type TextModelConfig, textModelConfig } from './text-model-config'
+import { rejectUnexpectedTensors } from './unexpected-tensors'
 
 const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
 
@@ -30,15 +30,15 @@ export const modelTypes: readonly string[] = architectures.flatMap((architecture
  *   config that lacks a key or contradicts itself
  */
 export function createModel(config: RawConfig, source: WeightSource): Model {
-  const text = textPart(config)
+  const text = textModelConfig(config)
   const architecture = architectureOf(text)
   const reader = new ConfigReader(text.config, text.where)
   checkConfigKeys(reader)
-  if (source.facts) checkLayers(reader, source.facts)
+  if (source.layout) checkLayers(reader, source.layout)
   const model = architecture.create(reader, source)
-  if (source.facts) {
+  if (source.layout) {
     const firstLayer = checkSizes(model, source)
-    refuseUnreadTensors(source.facts, firstLayer, String(reader.raw.model_type))
+    rejectUnexpectedTensors(source.layout, firstLayer, String(reader.raw.model_type))
   }
   return model
 }
@@ -50,17 +50,17 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
 export function storedWeights(checkpoint: Checkpoint): StoredWeights {
   // First of all: such formats have other shapes, which would be called contradictions of the config.
   if (checkpoint.quantization.method === 'unsupported') throw unsupportedConfig(checkpoint.quantization)
-  return new StoredWeights(checkpoint, architectureOf(textPart(checkpoint.config)).names)
+  return new StoredWeights(checkpoint, architectureOf(textModelConfig(checkpoint.config)).names)
 }
 
 /** What is odd about a checkpoint, and what is computed otherwise than it may lead one to expect; for the user to read. */
-export function noticesOf({ directory, config, notices: ofFiles }: Checkpoint): string[] {
-  const { config: text, partOf } = textPart(config)
+export function checkpointWarnings({ directory, config, notices: ofFiles }: Checkpoint): string[] {
+  const { config: text, wrapperType } = textModelConfig(config)
   const where = join(directory, 'config.json')
   const notices = [...ofFiles]
-  if (partOf !== undefined) {
+  if (wrapperType !== undefined) {
     notices.push(
-      `${where}: model_type ${partOf} is a vision-language model, of which the language model (${text.model_type}) is ` +
+      `${where}: model_type ${wrapperType} is a vision-language model, of which the language model (${text.model_type}) is ` +
         'read, for text alone; what else is stored, such as a vision tower, is left out.',
     )
   }
@@ -102,7 +102,7 @@ function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
 }
 
 /** As many layers must be stored as the config says. */
-function checkLayers(config: ConfigReader, { where, layers }: StoredFacts): void {
+function checkLayers(config: ConfigReader, { where, layers }: StoredLayout): void {
   const wanted = config.count('num_hidden_layers')
   if (wanted === layers) return
   throw new BillfishError(
@@ -112,7 +112,7 @@ function checkLayers(config: ConfigReader, { where, layers }: StoredFacts): void
   )
 }
 
-function architectureOf({ config }: TextPart): Architecture {
+function architectureOf({ config }: TextModelConfig): Architecture {
   const type = config.model_type
   const architecture = architectures.find(({ modelTypes }) => modelTypes.includes(type as string))
   if (!architecture) {

@@ -51,7 +51,7 @@ export function plainRope(base: number, dim: number): Rope {
 export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBase: number): Rope {
   const parameters = config.section('rope_parameters')
   const scaling = config.section('rope_scaling') ?? parameters
-  refuseRopePerLayer(config, scaling)
+  rejectRopePerLayer(config, scaling)
   const share = (parameters ?? config).positive('partial_rotary_factor', config.positive('partial_rotary_factor', 1))
   const dim = Math.floor(headDim * share)
   if (share > 1 || dim % 2 !== 0 || dim === 0) {
@@ -91,7 +91,7 @@ function checkFrequencies(frequencies: Float32Array, error: () => BillfishError)
 }
 
 /** transformers 5 may keep parameters for each type of layer: `rope_parameters: { full_attention: { ... } }`. */
-function refuseRopePerLayer(config: ConfigReader, scaling: ConfigReader | undefined): void {
+function rejectRopePerLayer(config: ConfigReader, scaling: ConfigReader | undefined): void {
   const nested = Object.entries(scaling?.raw ?? {}).find(([key, value]) => /_attention$/.test(key) && value !== null)
   if (nested === undefined) return
   throw config.unsupported(
@@ -117,7 +117,7 @@ function scaledRope(scaling: ConfigReader, base: number, dim: number, config: Co
   )
   switch (type) {
     case 'default':
-    case 'mrope': // of text, see text-part.ts
+    case 'mrope': // of text, see text-model-config.ts
       return plainRope(base, dim)
     case 'linear': {
       const factor = scaling.within(ropeLimits.factor, 'factor')

@@ -1,5 +1,5 @@
-import { atOnce, type Steps } from '../checkpoint/slices'
 import { BillfishError } from '../errors'
+import { type CooperativeTask, runSync } from '../event-loop'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { checkDeviceLimits } from './device-limits'
@@ -42,9 +42,9 @@ export function* traceRanks(
   source: WeightSource,
   { device: group, modules }: StageModules,
   ranks: number,
-): Steps<StageSpec[]> {
+): CooperativeTask<StageSpec[]> {
   const stages: StageSpec[] = []
-  for (const [index, device] of devicesOfGroup(group, ranks).entries()) {
+  for (const [index, device] of groupDevices(group, ranks).entries()) {
     stages.push(yield* traceRank(model, source, { device, modules }, new Rank(index, ranks)))
   }
   return stages
@@ -59,17 +59,17 @@ export function* traceRank(
   source: WeightSource,
   { device, modules }: StageModules,
   rank: Rank,
-): Steps<StageSpec> {
+): CooperativeTask<StageSpec> {
   const traced = yield* trace(model, source, modules, rank)
   yield
-  const stage = yield* stageOn(traced, device)
+  const stage = yield* stageForDevice(traced, device)
   yield
   checkDeviceLimits(stage)
   return stage
 }
 
 /** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or all on the same one. */
-export function devicesOfGroup(group: string, ranks: number): string[] {
+export function groupDevices(group: string, ranks: number): string[] {
   const devices = group.split(',')
   if (devices.length === ranks) return devices
   if (devices.length === 1) return Array.from({ length: ranks }, () => group)
@@ -84,7 +84,7 @@ export function devicesOfGroup(group: string, ranks: number): string[] {
  * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
  */
 export function traceStage(model: Model, source: WeightSource, stage: StageModules): StageSpec {
-  return atOnce(traceRank(model, source, stage, Rank.only))
+  return runSync(traceRank(model, source, stage, Rank.only))
 }
 
 /** What a stage computes, on whatever device. */
@@ -96,7 +96,12 @@ export interface TracedStage extends Pick<StageSpec, 'rank' | 'weights'> {
  * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i;
  * what the head reads, behind the final norm, comes last, and has the rows whose logits are wanted.
  */
-export function* trace(model: Model, source: WeightSource, modules: readonly string[], rank: Rank): Steps<TracedStage> {
+export function* trace(
+  model: Model,
+  source: WeightSource,
+  modules: readonly string[],
+  rank: Rank,
+): CooperativeTask<TracedStage> {
   const { names, shape } = model
   const g = new Graph(source, rank)
   let x = modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
@@ -124,7 +129,7 @@ export function* trace(model: Model, source: WeightSource, modules: readonly str
 }
 
 /** The stage with its values at their places on a device. */
-export function* stageOn({ rank, program, weights }: TracedStage, device: string): Steps<StageSpec> {
+export function* stageForDevice({ rank, program, weights }: TracedStage, device: string): CooperativeTask<StageSpec> {
   return { device, rank, program: { ...program, ...(yield* planBuffers(program, valueBytes(device))) }, weights }
 }
 

@@ -5,15 +5,15 @@
  * (`model.language_model.layers.0...`, `language_model.model.layers.0...`). Here, and nowhere else, one becomes the other.
  */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
-import { OTHER_PARTS } from '../checkpoint/other-parts'
+import { NON_TEXT_COMPONENT } from '../checkpoint/other-parts'
 import type { Checkpoint } from '../checkpoint/types'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
 import type { ModuleNames } from './architecture'
-import type { StoredFacts, WeightSource } from './graph'
+import type { StoredLayout, WeightSource } from './graph'
 
 /** A checkpoint's weights by their canonical names. */
 export class StoredWeights implements WeightSource {
-  readonly facts: StoredFacts
+  readonly layout: StoredLayout
   private readonly canonicalRoot: string
   /** What the checkpoint has in place of the canonical root: `model.language_model`, or nothing. */
   private readonly root: string
@@ -32,9 +32,9 @@ export class StoredWeights implements WeightSource {
     const head = headNames(this.root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
     this.head = head ?? canonical.head
     const layersName = this.storedName(canonical.layers)
-    this.facts = {
+    this.layout = {
       where: checkpoint.directory,
-      ...lookAtLayers(names, `${layersName}.`),
+      ...scanLayers(names, `${layersName}.`),
       layersName,
       head: head !== undefined,
     }
@@ -77,7 +77,7 @@ function findRoot(names: readonly string[], { embedding, layers }: ModuleNames, 
   const roots = names
     .filter((name) => leafOf(parentOf(name)) === leafOf(embedding) && name.endsWith(table))
     .map((name) => parentOf(parentOf(name)))
-    .filter((root) => withLayers.has(root) && !OTHER_PARTS.test(`${root}.`))
+    .filter((root) => withLayers.has(root) && !NON_TEXT_COMPONENT.test(`${root}.`))
   const [root = canonical, other] = roots
   if (other === undefined) return root
   throw invalidCheckpoint(
@@ -94,7 +94,7 @@ function headNames(root: string, { head }: ModuleNames): string[] {
 }
 
 /** Counts layers up to the highest number that is stored, whatever is missing between, and collects what they have. */
-function lookAtLayers(names: readonly string[], prefix: string): Pick<StoredFacts, 'layers' | 'layerTensors'> {
+function scanLayers(names: readonly string[], prefix: string): Pick<StoredLayout, 'layers' | 'layerTensors'> {
   const layerTensors = new Map<string, string>()
   let layers = 0
   for (const name of names) {

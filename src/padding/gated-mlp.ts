@@ -8,7 +8,7 @@ import { BillfishError } from '../errors'
 import type { WeightSource } from '../models/graph'
 import { createModel, storedWeights } from '../models/registry'
 import { traceStage } from '../models/stages'
-import { textPart } from '../models/text-part'
+import { textModelConfig } from '../models/text-model-config'
 import type { LinearSpec, TensorRef } from '../native/weights'
 
 /** out = down(silu(gate(x)) * up(x)) */
@@ -133,7 +133,7 @@ export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef
  */
 export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
   const { config } = checkpoint
-  const text = textPart(config).config
+  const text = textModelConfig(config).config
   // Positions do not matter here, and some kinds are not known.
   const names = namesOf({ ...text, rope_scaling: null, rope_parameters: null })
   const layers = findLayers(checkpoint, names)

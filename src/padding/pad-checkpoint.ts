@@ -3,9 +3,9 @@ import { type FileHandle, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import { readExactly, withFile } from '../checkpoint/files'
-import { warnOf } from '../checkpoint/notices'
 import type { Checkpoint } from '../checkpoint/types'
 import { UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
+import { emitCheckpointWarnings } from '../checkpoint/warnings'
 import { BillfishError } from '../errors'
 import type { TensorRef } from '../native/weights'
 import { readPath } from '../options/path'
@@ -91,7 +91,7 @@ async function pad(directory: string, output: string, options: PadOptions): Prom
   await refuseInside(checkpoint.directory, target)
   await refuseForeignLinks(checkpoint)
   const found = findGatedMlps(checkpoint)
-  warnOf(checkpoint.notices)
+  emitCheckpointWarnings(checkpoint.notices)
   const { padded, multiple } = choosePaddedSize(checkpoint, found, options)
   const placement = options.placement ?? 'tail'
   const changed = await padMlps(checkpoint, found, padded, placement)

@@ -2,7 +2,7 @@
 import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { forEachBounded } from '../checkpoint/bounded'
+import { forEachConcurrently } from '../checkpoint/concurrency'
 import { readExactly, withFile } from '../checkpoint/files'
 import type { Checkpoint, UnsupportedTensor } from '../checkpoint/types'
 import { bytesOf, type PaddedTensor, type Part } from './parts'
@@ -109,7 +109,7 @@ export async function writeShard(plan: ShardPlan, path: string, options: Writing
         onBytes(header.byteLength)
         const slabs = slabsOf(plan.parts, header.byteLength)
         const readers = Array.from({ length: CONCURRENT_SLABS }, () => new SlabReader(file, plan.source))
-        await forEachBounded(slabs.length, CONCURRENT_SLABS, async (i, worker) => {
+        await forEachConcurrently(slabs.length, CONCURRENT_SLABS, async (i, worker) => {
           signal?.throwIfAborted()
           const slab = slabs[i] as (typeof slabs)[number]
           const bytes = await (readers[worker] as SlabReader).read(slab)

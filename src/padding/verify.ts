@@ -4,7 +4,7 @@
  * Every weight takes part, so one wrong bit of one shows.
  */
 import { availableParallelism } from 'node:os'
-import { forEachBounded } from '../checkpoint/bounded'
+import { forEachConcurrently } from '../checkpoint/concurrency'
 import { readSafetensorsHeader } from '../checkpoint/safetensors'
 import { readStoredValues } from '../checkpoint/stored-values'
 import { TensorTable } from '../checkpoint/tensors'
@@ -96,7 +96,7 @@ export async function verifyPadding(
   let done = 0
   try {
     onLayer?.(done)
-    await forEachBounded(layers, comparers.length, async (i, comparer) => {
+    await forEachConcurrently(layers, comparers.length, async (i, comparer) => {
       signal?.throwIfAborted()
       const original = withUnreadZeros(found.mlps[i] as GatedMlp, (name) => checkpoint.tensors.get(name))
       const pair = { original, padded: paddedMlps[i] as GatedMlp, runs }

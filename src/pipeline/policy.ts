@@ -1,4 +1,4 @@
-import { computesOn } from '../native/device-kind'
+import { deviceKind } from '../native/device-kind'
 import { whole } from '../options/values'
 import type { SchedulePolicy } from './schedule'
 
@@ -29,7 +29,7 @@ export function pipelinePolicy(
   devices: readonly string[],
   microBatches: number | undefined,
 ): Pick<SchedulePolicy, 'stepsInFlight' | 'balancedRows'> {
-  const processors = new Set(devices.map((device) => (computesOn(device) === 'gpu' ? device : 'host')))
+  const processors = new Set(devices.map((device) => (deviceKind(device) === 'gpu' ? device : 'host')))
   return {
     stepsInFlight: microBatches ?? processors.size,
     balancedRows: processors.has('host') ? balancedRows.cpu : balancedRows.cuda,

@@ -3,7 +3,7 @@ import type { NativeModel, StepOutput } from '../native/addon'
 import { BlockPool } from './block-pool'
 import { type Batch, Scheduler } from './scheduler'
 import { Sequence, type SequenceRequest, type SequenceStep } from './sequence'
-import { composeStep, dealOut } from './step-request'
+import { composeStep, splitOutput } from './step-request'
 import { type Trace, TraceRecorder } from './trace'
 
 export interface RunnerLimits {
@@ -150,7 +150,7 @@ export class Runner {
       error = asBillfishError(thrown)
     }
     if (output) {
-      const brought = dealOut(composed, output, this.limits)
+      const brought = splitOutput(composed, output, this.limits)
       const suspects = batch.filter((share, i) => brought[i]?.nonFinite && this.scheduler.isOfUse(share))
       for (const { sequence } of suspects.filter(({ sequence }) => sequence.searched)) {
         sequence.ending ??= { error: nothingFound() }

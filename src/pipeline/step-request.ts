@@ -72,7 +72,7 @@ export function composeStep(
 }
 
 /** What a step brought for each sequence of its batch, in the batch's order. */
-export function dealOut(
+export function splitOutput(
   { parts }: ComposedStep,
   output: StepOutput,
   { outputWidth, hiddenSize, layers }: Pick<RunnerLimits, 'outputWidth' | 'hiddenSize' | 'layers'>,

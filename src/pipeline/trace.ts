@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { StepOutput } from '../native/addon'
+import { guardMethods } from '../options/method-guard'
 import { readValue } from '../options/read-options'
-import { checkReceivers } from '../options/receiver'
 
 const stepNumber = z
   .custom<number>((value) => typeof value === 'number' && !Number.isNaN(value))
@@ -47,7 +47,7 @@ export interface ChromeTrace {
 /** When each stage was busy with which step: the last steps of a model, oldest first. */
 export class Trace {
   static {
-    checkReceivers(Trace, (value) => value instanceof Trace, 'trace')
+    guardMethods(Trace, (value) => value instanceof Trace, 'trace')
   }
 
   /** @internal */

@@ -3,7 +3,7 @@ import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
 import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
-import { forModule, isLeftOut } from '../quantization/rules'
+import { forModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupported'
 
 /**
@@ -66,7 +66,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       return undefined
     case 'gptq':
     case 'awq': {
-      if (isLeftOut(quantization, module)) return undefined
+      if (isSkipped(quantization, module)) return undefined
       const own = forModule(quantization, module)
       const { groupSize = defaultGroupSize } = own
       const bits = checkedBits(own.bits, quantization.method.toUpperCase(), module)

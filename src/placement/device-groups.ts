@@ -1,10 +1,10 @@
 import { BillfishError } from '../errors'
-import { devicesOfGroup } from '../models/stages'
-import { computesOn } from '../native/device-kind'
+import { groupDevices } from '../models/stages'
+import { deviceKind } from '../native/device-kind'
 import type { PlanDevice } from './plan'
 
 /** Ranks that GPUs can be of one stage: as many read each other's memory (cuda/layer/rank_sum.h). */
-const mostRanksOnGpus = 8
+const maxGpuRanks = 8
 
 /**
  * Devices that compute stages together under tensor parallelism: the first `ranks` of them, the next ones, and so on. A
@@ -45,7 +45,7 @@ export function deviceGroups(devices: readonly PlanDevice[], ranks: number): Pla
 export function checkGroups(groups: Iterable<string>, ranks: number): void {
   const groupOf = new Map<string, string>()
   for (const group of new Set(groups)) {
-    const devices = devicesOfGroup(group, ranks)
+    const devices = groupDevices(group, ranks)
     if (ranks > 1) checkMembers(group, ranks)
     for (const device of new Set(devices)) {
       const other = groupOf.get(device)
@@ -70,7 +70,7 @@ function checkMembers(group: string, ranks: number): void {
     )
   }
   const [first = '', ...others] = devices
-  const kind = (device: string) => (computesOn(device) === 'cpu' ? 'cpu' : device.replace(/:.*/, ''))
+  const kind = (device: string) => (deviceKind(device) === 'cpu' ? 'cpu' : device.replace(/:.*/, ''))
   const stranger = others.find((device) => kind(device) !== kind(first))
   if (stranger !== undefined) {
     throw new BillfishError(
@@ -79,10 +79,10 @@ function checkMembers(group: string, ranks: number): void {
         'kind. Name such devices, or leave tensorParallelSize out.',
     )
   }
-  if (kind(first) === 'cpu' || ranks <= mostRanksOnGpus) return
+  if (kind(first) === 'cpu' || ranks <= maxGpuRanks) return
   throw new BillfishError(
     'INVALID_OPTION',
-    `tensorParallelSize is ${ranks}, but at most ${mostRanksOnGpus} GPUs can compute a stage together. Use ` +
-      `${mostRanksOnGpus} or less, and more stages for more devices.`,
+    `tensorParallelSize is ${ranks}, but at most ${maxGpuRanks} GPUs can compute a stage together. Use ` +
+      `${maxGpuRanks} or less, and more stages for more devices.`,
   )
 }

@@ -3,7 +3,7 @@ import { shown } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
 import { type SizeOptions, sizeOptions } from '../limits'
 import { members } from '../options/values'
-import type { PlacedOptions } from './devices-at-hand'
+import type { ResolvedPlanOptions } from './available-devices'
 import type { ModelPlan, PlanOptions } from './plan-model'
 
 const sizeNames = Object.keys(sizeOptions) as (keyof SizeOptions)[]
@@ -28,7 +28,7 @@ export const planSchema = z
  * @param options what else is given; it may repeat the plan's sizes, but not contradict them
  * @throws BillfishError INVALID_OPTION for options that the plan has decided otherwise
  */
-export function fromPlan(plan: ModelPlan, options: PlanOptions): PlacedOptions {
+export function fromPlan(plan: ModelPlan, options: PlanOptions): ResolvedPlanOptions {
   for (const name of ['deviceMap', 'devices', 'maxMemory', 'deviceOverhead'] as const) {
     if (options[name] === undefined) continue
     throw new BillfishError(

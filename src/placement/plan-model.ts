@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import type { Steps } from '../checkpoint/slices'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import type { CooperativeTask } from '../event-loop'
 import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { modulesOf } from '../models/stages'
@@ -10,15 +10,15 @@ import { abortSignal } from '../options/values'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { type PlanSource, storedModules } from './accelerate/stored-modules'
 import { isStrategy, type Strategy, strategyMap } from './accelerate/strategy-map'
+import type { ResolvedPlanOptions } from './available-devices'
 import { configSource } from './config-source'
 import { checkGroups, deviceGroups } from './device-groups'
 import { type DeviceMap, resolveDeviceMap } from './device-map'
-import type { PlacedOptions } from './devices-at-hand'
 import { type ExplainedPlan, explainPlan } from './explain/explain'
 import { hostBudgets } from './host-budgets'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
 import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
-import { leastShortSplit, splitMap } from './planner/auto-map'
+import { minShortfallSplit, splitMap } from './planner/auto-map'
 import { type Costs, costsOf } from './planner/stage-costs'
 
 /** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
@@ -65,7 +65,7 @@ export interface ModelPlan {
 }
 
 /** The plan of a model whose weights' shapes are known. */
-export function* plan(model: Model, source: PlanSource, options: PlacedOptions): Steps<ModelPlan> {
+export function* plan(model: Model, source: PlanSource, options: ResolvedPlanOptions): CooperativeTask<ModelPlan> {
   const { explain, ...planned } = yield* outline(model, source, options)
   return { ...planned, explanation: yield* explain() }
 }
@@ -74,8 +74,8 @@ export function* plan(model: Model, source: PlanSource, options: PlacedOptions):
 export function* outline(
   model: Model,
   source: PlanSource,
-  options: PlacedOptions,
-): Steps<Omit<ModelPlan, 'explanation'> & { explain(): Steps<string[]> }> {
+  options: ResolvedPlanOptions,
+): CooperativeTask<Omit<ModelPlan, 'explanation'> & { explain(): CooperativeTask<string[]> }> {
   const limits = modelLimits(model.shape, options)
   const { candidates, budgets, overheadOn } = planDevices(options)
   const devices = deviceGroups(candidates, limits.tensorParallelSize)
@@ -126,9 +126,9 @@ function* place(
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   deviceMap: Placement,
-): Steps<{ map: Map<string, string>; placement: ExplainedPlan['placement'] }> {
+): CooperativeTask<{ map: Map<string, string>; placement: ExplainedPlan['placement'] }> {
   if (deviceMap === 'auto') {
-    const ends = yield* leastShortSplit(costs, limits, devices)
+    const ends = yield* minShortfallSplit(costs, limits, devices)
     return { map: splitMap(costs, devices, ends), placement: { ends } }
   }
   if (isStrategy(deviceMap) && limits.tensorParallelSize > 1) {

@@ -1,9 +1,9 @@
-import type { Steps } from '../checkpoint/slices'
+import type { CooperativeTask } from '../event-loop'
 import type { ModelLimits } from '../limits'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
-import { devicesOfGroup, modulesOf, stagesOf, traceRank } from '../models/stages'
+import { groupDevices, modulesOf, stagesOf, traceRank } from '../models/stages'
 import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './planner/stage-memory'
 
 /** A device that a plan may use. */
@@ -20,7 +20,7 @@ export interface PlanDevice {
 }
 
 /** Bytes that stages may take on a device. */
-export function roomOn({ memory, overhead = 0 }: PlanDevice): number {
+export function capacityOf({ memory, overhead = 0 }: PlanDevice): number {
   return memory - overhead
 }
 
@@ -51,12 +51,12 @@ export function* planStages(
   limits: MemoryLimits & Pick<ModelLimits, 'tensorParallelSize'>,
   deviceOf: (module: string) => string,
   overheadOn: (device: string) => number = () => 0,
-): Steps<PlannedStage[]> {
+): CooperativeTask<PlannedStage[]> {
   const begun = new Set<string>()
   const ranks = limits.tensorParallelSize
   const stages: PlannedStage[] = []
   for (const { device: group, modules } of stagesOf(modulesOf(model), deviceOf)) {
-    for (const [rank, device] of devicesOfGroup(group, ranks).entries()) {
+    for (const [rank, device] of groupDevices(group, ranks).entries()) {
       const traced = yield* traceRank(model, source, { device, modules }, new Rank(rank, ranks))
       const memory = stageMemory(traced, limits)
       const overhead = begun.has(device) ? 0 : overheadOn(device)

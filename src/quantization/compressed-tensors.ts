@@ -187,7 +187,7 @@ export function compressedTensorsLinear(
   const groups = scales.shape[1] ?? 0
   table.checkShape(scales, [out, groups], reason)
 
-  refuseLooseZeros(table, name)
+  rejectUnpackedZeros(table, name)
   const zeros = table.find(`${name}.weight_zero_point`, ['I32'])
   const symmetric = zeros === undefined
   if (zeros !== undefined) table.checkShape(zeros, [Math.ceil((out * bits) / 32), groups], reason)
@@ -223,7 +223,7 @@ export function compressedTensorsLinear(
 }
 
 /** Older versions did not pack zero points. */
-function refuseLooseZeros(table: TensorTable, name: string): void {
+function rejectUnpackedZeros(table: TensorTable, name: string): void {
   const zeros = table.tensors.get(`${name}.weight_zero_point`)
   if (zeros?.dtype !== 'I8') return
   throw unsupportedFormat(

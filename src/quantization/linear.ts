@@ -6,7 +6,7 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
-import { asStored, storedMethod } from './stored-method'
+import { configForMethod, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
 
 /** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
@@ -43,7 +43,7 @@ export function resolveLinear(
   const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
   if (packed !== undefined) {
     const method = storedMethod(table, module)
-    return readPacked(table, method === undefined ? config : asStored(config, method), request, packed)
+    return readPacked(table, method === undefined ? config : configForMethod(config, method), request, packed)
   }
   if (!table.has(`${module}.weight`)) {
     throw invalidCheckpoint(

@@ -66,7 +66,7 @@ export function ruleFor(rules: readonly ModuleRule[], module: string): ModuleRul
 }
 
 /** Whether a rule leaves the module unquantized. */
-export function isLeftOut({ rules }: { readonly rules: readonly ModuleRule[] }, module: string): boolean {
+export function isSkipped({ rules }: { readonly rules: readonly ModuleRule[] }, module: string): boolean {
   return ruleFor(rules, module)?.action === 'leaveOut'
 }
 

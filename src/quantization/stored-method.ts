@@ -1,7 +1,8 @@
 /** Which method quantized a linear, by its tensors alone; for configs that say another one, or none. */
-import { forEachInSlices } from '../checkpoint/slices'
+
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
+import { forEachInSlices } from '../event-loop'
 import type { TensorRef } from '../native/weights'
 
 export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors'
@@ -42,7 +43,7 @@ export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<Sto
 }
 
 /** The config by which linears stored by `method` are read: what `config` says of them, as far as it does. */
-export function asStored(config: QuantizationConfig, method: StoredMethod): QuantizationConfig {
+export function configForMethod(config: QuantizationConfig, method: StoredMethod): QuantizationConfig {
   if (config.method === method || config.method === 'unsupported') return config
   if (method === 'compressed-tensors') return { method, groups: [], ignore: [] }
   const { groupSize, rules } = saidOfGroups(config)

@@ -1,9 +1,9 @@
 /** Formats that billfish knows by name and cannot run. */
 import { quoted } from '../checkpoint/invalid'
-import { forEachInSlices } from '../checkpoint/slices'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../errors'
+import { forEachInSlices } from '../event-loop'
 
 const WAY_OUT =
   'Take a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the one in 16 bits'

@@ -72,11 +72,11 @@ class CaseThread {
   #take = () => {}
   /** Why it has ended by itself. */
   #failure
-  #processorTime
+  #cpuTime
 
   constructor(workerData) {
-    const { processorTime } = createRequire(import.meta.url)(join(workerData.dist, 'generation/thread-clock.js'))
-    this.#processorTime = processorTime
+    const { cpuTime } = createRequire(import.meta.url)(join(workerData.dist, 'generation/cpu-time.js'))
+    this.#cpuTime = cpuTime
     const resourceLimits = { maxOldGenerationSizeMb: HEAP_MIB }
     this.#worker = new Worker(new URL('tokenizer-thread.mjs', import.meta.url), { workerData, resourceLimits })
     this.#ready = once(this.#worker, 'message')
@@ -95,7 +95,7 @@ class CaseThread {
   async run(number) {
     const [schedule] = await this.#ready
     // A thread that has ended has computed nothing; that it has is told soon.
-    const computed = () => (schedule === undefined ? performance.now() : (this.#processorTime(schedule) ?? 0))
+    const computed = () => (schedule === undefined ? performance.now() : (this.#cpuTime(schedule) ?? 0))
     const until = computed() + PATIENCE
     let timer
     if (this.#failure !== undefined) return this.#failure

@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { parentPort, workerData } from 'node:worker_threads'
 import { tidy } from './memory.mjs'
 import { kindOfRefusal } from './outcomes.mjs'
@@ -13,7 +13,7 @@ import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
 const { dist, directory, files, seed } = workerData
 const require = createRequire(import.meta.url)
 const { findTokenizer, loadTokenizer } = require(join(dist, 'generation/tokenizer.js'))
-const { ownSchedule } = require(join(dist, 'generation/thread-clock.js'))
+const { ownSchedstatPath } = require(join(dist, 'generation/cpu-time.js'))
 /** Of short texts, where everything else waits. */
 const MAX_HELD_MILLISECONDS = 100
 
@@ -50,8 +50,8 @@ async function report(number) {
 
 parentPort.on('message', async (number) => {
   const outcome = await report(number)
-  await nextTurn() // what the case has left to be done fails here, not after cases that come without a pause
+  await yieldToEventLoop() // what the case has left to be done fails here, not after cases that come without a pause
   parentPort.postMessage(outcome)
   tidy()
 })
-parentPort.postMessage(ownSchedule())
+parentPort.postMessage(ownSchedstatPath())

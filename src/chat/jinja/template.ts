@@ -2,7 +2,7 @@ import { Budget, BudgetExhausted, type BudgetLimits } from './budget'
 import { PythonError } from './errors'
 import { Runtime } from './evaluate/runtime'
 import { type Execute, StatementCompiler, TemplateReference } from './evaluate/statements'
-import { unsetNames } from './evaluate/unset-names'
+import { unboundNames } from './evaluate/unbound-names'
 import { parseTemplate } from './language/parser'
 import { GLOBALS } from './library/globals'
 import type { Value } from './values/values'
@@ -27,7 +27,7 @@ export function compileTemplate(source: string, limits: BudgetLimits): CompiledT
   return stackGuarded(limits, () => {
     const budget = new Budget(limits)
     const body = parseTemplate(source, budget)
-    const unset = unsetNames(body, budget)
+    const unset = unboundNames(body, budget)
     const compiler = new StatementCompiler(unset)
     const run = compiler.body(body)
     return { run, blocks: compiler.blocks, unset: unset.get(body), cost: compiler.cost }

@@ -1,4 +1,4 @@
-import { SLICE, type Steps } from '../../checkpoint/slices'
+import { type CooperativeTask, SLICE_SIZE } from '../../event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
@@ -17,7 +17,7 @@ export interface PlanSource extends WeightSource {
  * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
  * a tied weight once and under the embedding, and the rotary embedding, whose buffers it counts, as a module of its own.
  */
-export function* storedModules(model: Model, source: PlanSource): Steps<InferModules> {
+export function* storedModules(model: Model, source: PlanSource): CooperativeTask<InferModules> {
   const { embedding, layers, norm, head } = model.names
   const traces = new Map<string, TracedStage>()
   for (const module of modulesOf(model)) traces.set(module, yield* trace(model, source, [module], Rank.only))
@@ -56,7 +56,7 @@ export function* storedModules(model: Model, source: PlanSource): Steps<InferMod
 }
 
 /** Bytes of the tensors in each module, of those also that are not needed: the zeros of a symmetric scheme. */
-function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): Steps<Map<string, number>> {
+function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): CooperativeTask<Map<string, number>> {
   const bytes = new Map(modules.map((module) => [module, 0]))
   let count = 0
   for (const tensor of tensors) {
@@ -65,7 +65,7 @@ function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]):
     const module = tensor.name.slice(0, Math.max(0, end))
     const before = bytes.get(module)
     if (before !== undefined) bytes.set(module, before + tensor.bytes)
-    if (++count % SLICE === 0) yield
+    if (++count % SLICE_SIZE === 0) yield
   }
   return bytes
 }

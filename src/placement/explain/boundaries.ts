@@ -1,8 +1,8 @@
 /** Why an automatic split is cut where it is. */
-import { type PlanDevice, roomOn } from '../plan'
+import { capacityOf, type PlanDevice } from '../plan'
 import type { NeedsOf } from '../planner/stage-costs'
-import { isBoundByComputing, stageTime } from '../planner/stage-time'
-import { bytesInWords, listInWords } from './words'
+import { isComputeBound, stageTime } from '../planner/stage-time'
+import { formatBinaryBytes, formatList } from './format'
 
 /** A stage of an automatic split: groups [first, end) on a device. */
 interface Run {
@@ -27,25 +27,25 @@ export function explainSplit(
   tokens: number,
 ): string[] {
   const timeOf = ({ device, first, end }: Run) => stageTime(needs(device.device, first, end), device, tokens)
-  const computes = ({ device, first, end }: Run) => isBoundByComputing(needs(device.device, first, end), device, tokens)
+  const computes = ({ device, first, end }: Run) => isComputeBound(needs(device.device, first, end), device, tokens)
   const amountOf = (run: Run) => {
     const { read, operations } = needs(run.device.device, run.first, run.end)
-    return computes(run) ? `${((operations * tokens) / 1e9).toFixed(1)} billion operations` : bytesInWords(read)
+    return computes(run) ? `${((operations * tokens) / 1e9).toFixed(1)} billion operations` : formatBinaryBytes(read)
   }
 
   const runs = devices.map((device, i): Run => ({ device, first: ends[i - 1] ?? 0, end: ends[i] as number }))
   const stages = runs.filter(({ first, end }) => end > first)
   const slowest = stages.reduce((a, b) => (timeOf(b) > timeOf(a) ? b : a))
-  const nameOf = (group: number) => listInWords(groups[group] as string[])
+  const nameOf = (group: number) => formatList(groups[group] as string[])
 
   /** What is wrong with `run`, which is `stage` with group number `added` too. */
   const objection = (stage: Run, run: Run, added: number): string => {
     const { device } = run
     const [now, then] = [needs(device.device, stage.first, stage.end), needs(device.device, run.first, run.end)]
     const [name, it] = [nameOf(added), groups[added]?.length === 1 ? 'it' : 'they']
-    if (then.memory > roomOn(device)) {
-      const [more, left] = [then.memory - now.memory, roomOn(device) - now.memory]
-      return `${device.device} has no room for ${name} (${it} would take ${bytesInWords(more)} more, ${bytesInWords(left)} are left)`
+    if (then.memory > capacityOf(device)) {
+      const [more, left] = [then.memory - now.memory, capacityOf(device) - now.memory]
+      return `${device.device} has no room for ${name} (${it} would take ${formatBinaryBytes(more)} more, ${formatBinaryBytes(left)} are left)`
     }
     if (timeOf(run) > timeOf(slowest)) {
       const work = computes(run) ? `compute ${amountOf(run)} in a step` : `read ${amountOf(run)} a token`
@@ -78,9 +78,9 @@ export function explainSplit(
 
 function whyEmpty(groups: number, needs: NeedsOf, planned: PlanDevice): string {
   const { device } = planned
-  const room = roomOn(planned)
+  const room = capacityOf(planned)
   const least = Math.min(...Array.from({ length: groups }, (_, i) => needs(device, i, i + 1).memory))
   return least > room
-    ? `${device} stays empty: the smallest stage there could be takes ${bytesInWords(least)}, and it may hold ${bytesInWords(room)}.`
+    ? `${device} stays empty: the smallest stage there could be takes ${formatBinaryBytes(least)}, and it may hold ${formatBinaryBytes(room)}.`
     : `${device} stays empty: no split that has a stage there and fits has a faster slowest stage.`
 }

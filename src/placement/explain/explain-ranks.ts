@@ -1,4 +1,4 @@
-import type { Steps } from '../../checkpoint/slices'
+import type { CooperativeTask } from '../../event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { traceRanks } from '../../models/stages'
@@ -6,7 +6,7 @@ import type { ChannelRunSpec, WeightSpec } from '../../native/weights'
 import { ZEROS } from '../../quantization/padding'
 
 /** How the devices of a stage share it, and what had to be padded for that: no sentence without tensor parallelism. */
-export function* explainRanks(model: Model, source: WeightSource, ranks: number): Steps<string[]> {
+export function* explainRanks(model: Model, source: WeightSource, ranks: number): CooperativeTask<string[]> {
   if (ranks === 1) return []
   const { embedding, layers, norm, head } = model.names
   const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }

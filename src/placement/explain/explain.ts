@@ -1,17 +1,17 @@
-import type { Steps } from '../../checkpoint/slices'
+import type { CooperativeTask } from '../../event-loop'
 import type { ModelLimits, SizeOptions } from '../../limits'
 import type { Model } from '../../models/architecture'
 import type { PlanSource } from '../accelerate/stored-modules'
 import type { Strategy } from '../accelerate/strategy-map'
-import type { PlacedOptions } from '../devices-at-hand'
+import type { ResolvedPlanOptions } from '../available-devices'
 import { type PlanDevice, type PlannedStage, planStages } from '../plan'
-import { autoSplit, leastMore, splitMap } from '../planner/auto-map'
+import { autoSplit, minShortfall, splitMap } from '../planner/auto-map'
 import type { Costs, NeedsOf } from '../planner/stage-costs'
-import { tokensOfStep } from '../planner/stage-time'
+import { tokensPerStep } from '../planner/stage-time'
 import { explainSplit } from './boundaries'
 import { explainExchange, explainRanks } from './explain-ranks'
-import { singleChanges } from './single-changes'
-import { bytesInWords, exactBytesInWords, listInWords, modulesInWords } from './words'
+import { formatBinaryBytes, formatExactBytes, formatList, formatModules } from './format'
+import { suggestChanges } from './suggested-changes'
 
 /** What Hugging Face's strategies make of the weights in the checkpoint, which have so many bytes together. */
 export interface StrategyPlacement {
@@ -35,14 +35,14 @@ export interface ExplainedPlan {
   readonly lacking: ReadonlyMap<string, number>
   /** How it was placed: by the user, by a strategy, or by billfish. */
   readonly placement: 'given' | StrategyPlacement | Split
-  readonly options: SizeOptions & Pick<PlacedOptions, 'hostBytes' | 'choice'>
+  readonly options: SizeOptions & Pick<ResolvedPlanOptions, 'hostBytes' | 'choice'>
   readonly overheadOn: (device: string) => number
   /** The devices whose budgets are together what the host has. */
   readonly sharing: readonly string[]
 }
 
 /** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
-export function* explainPlan(plan: ExplainedPlan): Steps<string[]> {
+export function* explainPlan(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { stages, limits, devices, lacking, placement, costs } = plan
   const lines: string[] = plan.options.choice === undefined ? [] : [plan.options.choice]
   if (typeof placement === 'object' && 'strategy' in placement) lines.push(whatStrategiesCount(placement))
@@ -57,7 +57,7 @@ export function* explainPlan(plan: ExplainedPlan): Steps<string[]> {
   if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
   if (lacking.size > 0) return [...lines, ...(yield* whatIsMissing(plan))]
   if (isSplit(placement) && devices.length > 1) {
-    const tokens = tokensOfStep(devices, limits.maxSequences)
+    const tokens = tokensPerStep(devices, limits.maxSequences)
     lines.push(...explainSplit(costs.groups, needsOf(plan), devices, placement.ends, tokens))
   }
   return lines
@@ -74,7 +74,7 @@ function needsOf({ costs, limits }: ExplainedPlan): NeedsOf {
 
 function whatStrategiesCount({ strategy, storedBytes }: StrategyPlacement): string {
   return (
-    `'${strategy}' places as accelerate does, which counts the ${bytesInWords(storedBytes)} of weights in the checkpoint alone: ` +
+    `'${strategy}' places as accelerate does, which counts the ${formatBinaryBytes(storedBytes)} of weights in the checkpoint alone: ` +
     'no KV cache, no buffers. What each device will hold in truth:'
   )
 }
@@ -86,7 +86,7 @@ function whatDevicesHold({ stages, sharing }: ExplainedPlan): string[] {
     const own = stages.filter((stage) => stage.device === device)
     const total = own.reduce((sum, stage) => sum + stage.total, 0)
     const budget = sharing.length > 1 && sharing.includes(device) ? null : (own[0]?.budget ?? null)
-    const all = new Set(own.map((stage) => modulesInWords(stage.modules))) // ranks on one device have the same ones
+    const all = new Set(own.map((stage) => formatModules(stage.modules))) // ranks on one device have the same ones
     const modules = [...all].join('; and in a stage of their own ')
     const group = own.some(({ ranks }) => ranks > 1) ? `${modules} ${budget}` : device
     groups.set(group, [...(groups.get(group) ?? []), { device, modules, total, budget }])
@@ -94,17 +94,17 @@ function whatDevicesHold({ stages, sharing }: ExplainedPlan): string[] {
   return [...groups.values()].map((holders) => {
     const together = holders.length > 1
     const totals = holders.map(({ total }) => total)
-    const [least, most] = [bytesInWords(Math.min(...totals)), bytesInWords(Math.max(...totals))]
+    const [least, most] = [formatBinaryBytes(Math.min(...totals)), formatBinaryBytes(Math.max(...totals))]
     const bytes = least === most ? least : `${least} to ${most}`
     const { modules, budget } = holders[0] as (typeof holders)[number]
-    const within = `${budget === null ? '' : ` of ${bytesInWords(budget)}`}${together ? ' each' : ''}`
-    return `${listInWords(holders.map(({ device }) => device))} ${together ? 'share' : 'holds'} ${modules}: ${bytes}${within}.`
+    const within = `${budget === null ? '' : ` of ${formatBinaryBytes(budget)}`}${together ? ' each' : ''}`
+    return `${formatList(holders.map(({ device }) => device))} ${together ? 'share' : 'holds'} ${modules}: ${bytes}${within}.`
   })
 }
 
 function whatTheCacheTakes({ stages, limits, options }: ExplainedPlan): string {
   const { maxSequences, maxModelLength, cacheTokens } = limits
-  const bytes = bytesInWords(stages.reduce((sum, stage) => sum + stage.kvCache, 0))
+  const bytes = formatBinaryBytes(stages.reduce((sum, stage) => sum + stage.kvCache, 0))
   const sequences = `${maxSequences} sequence${maxSequences === 1 ? '' : 's'}`
   const shared = options.maxCacheTokens === undefined ? '' : `, which share room for ${cacheTokens} tokens,`
   return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.`
@@ -117,17 +117,19 @@ function whatRuntimesTake(stages: ExplainedPlan['stages']): string[] {
   if (amounts.length === 0) return []
   const takes = amounts.map((bytes) => {
     const on = own.filter(({ overhead }) => overhead === bytes).map(({ device }) => device)
-    return `${bytesInWords(bytes)} on ${listInWords(on)}`
+    return `${formatBinaryBytes(bytes)} on ${formatList(on)}`
   })
-  return [`CUDA itself is taken to need ${listInWords(takes)} (deviceOverhead), an estimate.`]
+  return [`CUDA itself is taken to need ${formatList(takes)} (deviceOverhead), an estimate.`]
 }
 
 /** A sentence, where there are devices that have what the host has. */
 function whatTheHostHas({ sharing, options: { hostBytes } }: ExplainedPlan): string[] {
   if (sharing.length === 0 || hostBytes === undefined) return []
   const budgets =
-    sharing.length === 1 ? `The budget of ${sharing[0]} is` : `The budgets of ${listInWords(sharing)} are together`
-  return [`${budgets} the memory that this process may still take, ${bytesInWords(hostBytes)}; maxMemory overrules it.`]
+    sharing.length === 1 ? `The budget of ${sharing[0]} is` : `The budgets of ${formatList(sharing)} are together`
+  return [
+    `${budgets} the memory that this process may still take, ${formatBinaryBytes(hostBytes)}; maxMemory overrules it.`,
+  ]
 }
 
 /** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
@@ -136,45 +138,45 @@ function howTheHeadIsTied(plan: ExplainedPlan, bytes: number): string {
   const { embedding, head } = model.names
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
   const tie = `${head} is tied to ${embedding}`
-  const size = bytesInWords(bytes)
+  const size = formatBinaryBytes(bytes)
   if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
-  const where = listInWords([...new Set([first?.device ?? '', last?.device ?? ''])])
+  const where = formatList([...new Set([first?.device ?? '', last?.device ?? ''])])
   const twice = `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so`
   if (!isSplit(placement)) return `${twice}.`
   const whole = needsOf(plan)(first?.device ?? '', 0, costs.groups.length)
-  const alone = `take ${bytesInWords(whole.memory)} and read ${bytesInWords(whole.read)} a token`
+  const alone = `take ${formatBinaryBytes(whole.memory)} and read ${formatBinaryBytes(whole.read)} a token`
   return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
 }
 
-function* whatIsMissing(plan: ExplainedPlan): Steps<string[]> {
+function* whatIsMissing(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { lacking, placement } = plan
-  const short = [...lacking].map(([device, bytes]) => `${device} lacks ${exactBytesInWords(bytes)}`)
-  const line = `It does not fit: ${listInWords(short)}.`
+  const short = [...lacking].map(([device, bytes]) => `${device} lacks ${formatExactBytes(bytes)}`)
+  const line = `It does not fit: ${formatList(short)}.`
   return [line, ...(isSplit(placement) ? [yield* whatWouldHelp(plan)] : yield* whatAutoWouldDo(plan))]
 }
 
-function* whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): Steps<string> {
-  const changes = yield* singleChanges(model, costs, limits, devices, options)
+function* whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): CooperativeTask<string> {
+  const changes = yield* suggestChanges(model, costs, limits, devices, options)
   return changes.length > 0
     ? `Each of these alone would make it fit: ${changes.join('; ')}.`
     : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.'
 }
 
-function* whatAutoWouldDo(plan: ExplainedPlan): Steps<string[]> {
+function* whatAutoWouldDo(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { model, source, costs, limits, devices, overheadOn } = plan
   const ends = yield* autoSplit(costs, limits, devices)
   if (!ends) {
-    const names = listInWords(devices.map(({ device }) => device))
-    const lacking = yield* leastMore(costs, limits, devices)
+    const names = formatList(devices.map(({ device }) => device))
+    const lacking = yield* minShortfall(costs, limits, devices)
     return [
-      `deviceMap 'auto' over ${names} does not fit either: the fullest device would lack ${exactBytesInWords(lacking)}.`,
+      `deviceMap 'auto' over ${names} does not fit either: the fullest device would lack ${formatExactBytes(lacking)}.`,
       yield* whatWouldHelp(plan),
     ]
   }
   const map = splitMap(costs, devices, ends)
   const stages = yield* planStages(model, source, limits, (module) => map.get(module) as string, overheadOn)
   const shares = stages.map(
-    ({ device, modules, total }) => `${device} ${modulesInWords(modules)} (${bytesInWords(total)})`,
+    ({ device, modules, total }) => `${device} ${formatModules(modules)} (${formatBinaryBytes(total)})`,
   )
   return [`deviceMap 'auto' would fit: ${shares.join('; ')}.`]
 }

@@ -1,10 +1,10 @@
-import type { Steps } from '../../checkpoint/slices'
+import type { CooperativeTask } from '../../event-loop'
 import type { ModelLimits } from '../../limits'
-import { type PlanDevice, roomOn } from '../plan'
-import { type CostOf, fitsWithin, type LeastMemory, partition } from './partition'
+import { capacityOf, type PlanDevice } from '../plan'
+import { type CostOf, isFeasibleWithin, type MinMemory, partition } from './partition'
 import type { Costs, NeedsOnDevice } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
-import { stageTime, tokensOfStep } from './stage-time'
+import { stageTime, tokensPerStep } from './stage-time'
 
 /** What sizes a split depends on. */
 export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
@@ -19,28 +19,40 @@ export function* autoSplit(
   costs: Costs,
   limits: SplitLimits,
   devices: readonly PlanDevice[],
-): Steps<number[] | undefined> {
+): CooperativeTask<number[] | undefined> {
   return yield* partition(costs.groups.length, roomsOn(devices), ...costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
-export function* fitsSomehow(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<boolean> {
+export function* isFeasible(
+  costs: Costs,
+  limits: SplitLimits,
+  devices: readonly PlanDevice[],
+): CooperativeTask<boolean> {
   const [items, rooms] = [costs.groups.length, roomsOn(devices)]
-  return yield* fitsWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
+  return yield* isFeasibleWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
 }
 
-/** {@link autoSplit} or, where nothing fits, the split that would with {@link leastMore}. */
-export function* leastShortSplit(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<number[]> {
-  const more = yield* leastMore(costs, limits, devices)
+/** {@link autoSplit} or, where nothing fits, the split that would with {@link minShortfall}. */
+export function* minShortfallSplit(
+  costs: Costs,
+  limits: SplitLimits,
+  devices: readonly PlanDevice[],
+): CooperativeTask<number[]> {
+  const more = yield* minShortfall(costs, limits, devices)
   return (yield* autoSplit(costs, limits, withMore(devices, more))) as number[]
 }
 
 /** The least bytes more on every device with which something fits; 0 if it does already. */
-export function* leastMore(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): Steps<number> {
+export function* minShortfall(
+  costs: Costs,
+  limits: SplitLimits,
+  devices: readonly PlanDevice[],
+): CooperativeTask<number> {
   const items = costs.groups.length
   const costOfStage = costOf(costs, limits, devices)
   const fits = (bytes: number) =>
-    fitsWithin(Number.POSITIVE_INFINITY, items, roomsOn(withMore(devices, bytes)), ...costOfStage)
+    isFeasibleWithin(Number.POSITIVE_INFINITY, items, roomsOn(withMore(devices, bytes)), ...costOfStage)
   let low = 0 // this does not fit; what `high` says does
   let high = 0
   while (!(yield* fits(high))) {
@@ -74,18 +86,18 @@ export function splitMap(
 }
 
 function roomsOn(devices: readonly PlanDevice[]): number[] {
-  return devices.map(roomOn)
+  return devices.map(capacityOf)
 }
 
-function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): [CostOf, LeastMemory] {
+function costOf(costs: Costs, limits: SplitLimits, devices: readonly PlanDevice[]): [CostOf, MinMemory] {
   const needsOn = costs.needs(limits)
   const needs = devices.map(({ device }) => needsOn(device))
-  const tokens = tokensOfStep(devices, limits.maxSequences)
+  const tokens = tokensPerStep(devices, limits.maxSequences)
   return [
     (index, first, end) => {
       const stage = (needs[index] as NeedsOnDevice).all(first, end)
       return { memory: stage.memory, time: stageTime(stage, devices[index] as PlanDevice, tokens) }
     },
-    (index, first, end) => (needs[index] as NeedsOnDevice).leastMemory(first, end),
+    (index, first, end) => (needs[index] as NeedsOnDevice).minMemory(first, end),
   ]
 }

@@ -1,4 +1,4 @@
-import { Pace, type Steps } from '../../checkpoint/slices'
+import { type CooperativeTask, YieldTimer } from '../../event-loop'
 
 /** What a stage costs on a device. */
 export interface StageCost {
@@ -15,9 +15,9 @@ export interface StageCost {
 export type CostOf = (device: number, first: number, end: number) => StageCost
 
 /** Bytes that the stage holds at least; more items never lower this bound. */
-export type LeastMemory = (device: number, first: number, end: number) => number
+export type MinMemory = (device: number, first: number, end: number) => number
 
-const unknown: LeastMemory = () => 0
+const unknown: MinMemory = () => 0
 
 /**
  * Splits `items` items into consecutive runs, one a device in order (a device may get none), so that every run fits its
@@ -34,34 +34,34 @@ export function* partition(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
-  leastMemory = unknown,
-): Steps<number[] | undefined> {
-  const slowest = yield* fastestSlowest(items, budgets, costOf, leastMemory)
-  return slowest === undefined ? undefined : yield* mostEven(items, budgets, costOf, leastMemory, slowest)
+  minMemory = unknown,
+): CooperativeTask<number[] | undefined> {
+  const slowest = yield* minBottleneck(items, budgets, costOf, minMemory)
+  return slowest === undefined ? undefined : yield* mostBalanced(items, budgets, costOf, minMemory, slowest)
 }
 
 /** Whether there is a split that fits, without a stage that takes longer than `most`. */
-export function* fitsWithin(
+export function* isFeasibleWithin(
   most: number,
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
-  leastMemory = unknown,
-): Steps<boolean> {
+  minMemory = unknown,
+): CooperativeTask<boolean> {
   yield // a search may call this some hundred times, each of which looks at little
   const reached = new Uint8Array(items + 1) // by the devices so far
   reached[0] = 1
   let last = 0
-  const pace = new Pace()
+  const pace = new YieldTimer()
   for (const [device, budget] of budgets.entries()) {
     const before = last
     for (let end = 1; end <= items; end++) {
-      if (leastMemory(device, Math.min(before, end - 1), end) > budget && end > before) break
+      if (minMemory(device, Math.min(before, end - 1), end) > budget && end > before) break
       if (reached[end] === 1) continue
       // The shortest run first, which needs least.
       for (let first = Math.min(before, end - 1); first >= 0; first--) {
         if (pace.isDue()) yield
-        if (leastMemory(device, first, end) > budget) break
+        if (minMemory(device, first, end) > budget) break
         if (reached[first] !== 1) continue // or 2: by this device
         const { memory, time } = costOf(device, first, end)
         if (time > most) break
@@ -77,15 +77,15 @@ export function* fitsWithin(
 }
 
 /** The time of the slowest stage in the best split, or undefined if nothing fits. */
-function* fastestSlowest(
+function* minBottleneck(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
-  leastMemory: LeastMemory,
-): Steps<number | undefined> {
-  if (!(yield* fitsWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, leastMemory))) return undefined
-  const enough = yield* enoughTime(items, budgets, costOf, leastMemory)
-  const pace = new Pace()
+  minMemory: MinMemory,
+): CooperativeTask<number | undefined> {
+  if (!(yield* isFeasibleWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, minMemory))) return undefined
+  const enough = yield* bottleneckUpperBound(items, budgets, costOf, minMemory)
+  const pace = new YieldTimer()
   let best: number[] = Array.from({ length: items + 1 }, (_, placed) => (placed === 0 ? 0 : Number.POSITIVE_INFINITY))
   for (const [device, budget] of budgets.entries()) {
     const next = [...best]
@@ -94,7 +94,7 @@ function* fastestSlowest(
       if (before === Number.POSITIVE_INFINITY) continue
       for (let end = first + 1; end <= items; end++) {
         if (pace.isDue()) yield
-        if (leastMemory(device, first, end) > budget) break
+        if (minMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
         if (time > enough) break
         if (memory <= budget) next[end] = Math.min(next[end] as number, Math.max(before, time))
@@ -106,17 +106,17 @@ function* fastestSlowest(
 }
 
 /** A little more than the time of the slowest stage in the best split, of those that there are. */
-function* enoughTime(
+function* bottleneckUpperBound(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
-  leastMemory: LeastMemory,
-): Steps<number> {
+  minMemory: MinMemory,
+): CooperativeTask<number> {
   let high = Math.max(...budgets.map((_, device) => costOf(device, 0, items).time))
   let low = 0
   for (let i = 0; i < 10; i++) {
     const middle = (low + high) / 2
-    if (yield* fitsWithin(middle, items, budgets, costOf, leastMemory)) high = middle
+    if (yield* isFeasibleWithin(middle, items, budgets, costOf, minMemory)) high = middle
     else low = middle
   }
   return high
@@ -130,14 +130,14 @@ interface Split {
 }
 
 /** The split with the fewest stages, then the most even ones, none of them slower than `slowest`. */
-function* mostEven(
+function* mostBalanced(
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
-  leastMemory: LeastMemory,
+  minMemory: MinMemory,
   slowest: number,
-): Steps<number[] | undefined> {
-  const pace = new Pace()
+): CooperativeTask<number[] | undefined> {
+  const pace = new YieldTimer()
   let best: (Split | undefined)[] = Array.from({ length: items + 1 }, () => undefined)
   best[0] = { stages: 0, squares: 0, ends: [] }
   for (const [device, budget] of budgets.entries()) {
@@ -146,7 +146,7 @@ function* mostEven(
       if (!split) continue
       for (let end = first + 1; end <= items; end++) {
         if (pace.isDue()) yield
-        if (leastMemory(device, first, end) > budget) break
+        if (minMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
         if (time > slowest) break
         if (memory > budget) continue

@@ -1,11 +1,11 @@
-import { atOnce, type Steps } from '../../checkpoint/slices'
+import { type CooperativeTask, runSync } from '../../event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
-import { lastModules, modulesOf, stageOn, type TracedStage, trace } from '../../models/stages'
+import { lastModules, modulesOf, stageForDevice, type TracedStage, trace } from '../../models/stages'
 import type { StageSpec } from '../../native/addon'
 import { mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
-import { AlikeStages } from './alike-stages'
+import { PeakBuffers } from './peak-buffers'
 import { bytesRead, type MemoryLimits, stageContents, takenOn } from './stage-memory'
 import type { StageWork } from './stage-time'
 
@@ -22,7 +22,7 @@ export type NeedsOf = (device: string, first: number, end: number) => StageNeeds
 export interface NeedsOnDevice {
   all(first: number, end: number): StageNeeds
   /** Bytes that are the sums of its groups' own, which more groups never lower. */
-  leastMemory(first: number, end: number): number
+  minMemory(first: number, end: number): number
 }
 
 /** What an automatic split knows of a model's possible stages. */
@@ -35,7 +35,7 @@ export interface Costs {
 }
 
 /** Costs of stages that `ranks` devices compute together: what the rank needs that needs most. */
-export function* costsOf(model: Model, source: WeightSource, ranks: number): Steps<Costs> {
+export function* costsOf(model: Model, source: WeightSource, ranks: number): CooperativeTask<Costs> {
   const known = new Map<string, number>()
   const shares: StageCosts[] = []
   for (let index = 0; index < ranks; index++) {
@@ -70,9 +70,9 @@ function mostOf(ranks: readonly NeedsOnDevice[]): NeedsOnDevice {
       }
       return { memory, read, operations }
     },
-    leastMemory: (first, end) => {
+    minMemory: (first, end) => {
       let most = Number.NEGATIVE_INFINITY // a tied head may make it less than nothing
-      for (const rank of ranks) most = Math.max(most, rank.leastMemory(first, end))
+      for (const rank of ranks) most = Math.max(most, rank.minMemory(first, end))
       return most
     },
   }
@@ -95,7 +95,7 @@ function* tracedGroups(
   source: WeightSource,
   rank: Rank,
   known: Map<string, number>,
-): Steps<TracedGroups> {
+): CooperativeTask<TracedGroups> {
   const modules = modulesOf(model)
   const last = lastModules(model)
   const groups = [...modules.slice(0, -last.length).map((module) => [module]), last]
@@ -121,11 +121,11 @@ function* tracedGroups(
 /**
  * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
  * Weights, KV cache and bytes read add up, before a device gives whole pages for the sum. Buffers do not, but values die
- * within a layer or two: a stage needs what one with fewer layers does ({@link AlikeStages}).
+ * within a layer or two: a stage needs what one with fewer layers does ({@link PeakBuffers}).
  */
 class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
-  private readonly alike: AlikeStages
+  private readonly alike: PeakBuffers
   /** Embedding and head in one stage. */
   private readonly both: TracedStage
   /** Traced stages by the shapes of their groups. */
@@ -140,7 +140,7 @@ class StageCosts implements Costs {
     private readonly traced: TracedGroups,
   ) {
     this.groups = traced.groups
-    this.alike = new AlikeStages(traced.shapes)
+    this.alike = new PeakBuffers(traced.shapes)
     this.both = this.trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
   }
 
@@ -191,7 +191,7 @@ class StageCosts implements Costs {
         const contents = memory(first, end) + buffers(first, end) - (whole ? tied : 0)
         return { memory: takenFor(contents), read: read(first, end), operations: operations(first, end) }
       },
-      leastMemory: (first, end) => memory(first, end) - tied,
+      minMemory: (first, end) => memory(first, end) - tied,
     }
   }
 
@@ -204,14 +204,14 @@ class StageCosts implements Costs {
 
   /** Few modules: a stage of many that are not alike takes some milliseconds. */
   private trace(modules: readonly string[]): TracedStage {
-    return atOnce(trace(this.model, this.source, modules, this.rank))
+    return runSync(trace(this.model, this.source, modules, this.rank))
   }
 
   private on(device: string, stage: TracedStage): StageSpec {
     const onKinds = this.placed.get(stage) ?? new Map<string, StageSpec>()
     this.placed.set(stage, onKinds)
     const kind = kindOf(device)
-    const placed = onKinds.get(kind) ?? atOnce(stageOn(stage, device))
+    const placed = onKinds.get(kind) ?? runSync(stageForDevice(stage, device))
     onKinds.set(kind, placed)
     return { ...placed, device }
   }

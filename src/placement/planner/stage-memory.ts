@@ -1,5 +1,5 @@
 import type { LoadedStage, ModelSpec, StageSpec } from '../../native/addon'
-import { computesOn } from '../../native/device-kind'
+import { deviceKind } from '../../native/device-kind'
 import type { WeightSpec } from '../../native/weights'
 import { cpuMemory, cpuWeight } from './cpu-memory'
 import { cudaMemory, cudaWeight, inPages } from './cuda-memory'
@@ -30,7 +30,7 @@ export function stageMemory(stage: StageSpec, limits: MemoryLimits): StageMemory
 
 /** {@link stageMemory} without the rest of the last page: what the stage's allocations add up to. */
 export function stageContents(stage: StageSpec, limits: MemoryLimits): StageMemory {
-  return computesOn(stage.device) === 'gpu' ? cudaMemory(stage, limits) : cpuMemory(stage, limits)
+  return deviceKind(stage.device) === 'gpu' ? cudaMemory(stage, limits) : cpuMemory(stage, limits)
 }
 
 /** A stage as it is loaded: with what it takes of its device. */
@@ -44,7 +44,7 @@ export function bytesOf({ weights, kvCache, buffers }: StageMemory): number {
 
 /** What a device gives for a stage whose allocations add up to so many bytes. */
 export function takenOn(device: string): (bytes: number) => number {
-  return computesOn(device) === 'gpu' ? inPages : (bytes) => bytes
+  return deviceKind(device) === 'gpu' ? inPages : (bytes) => bytes
 }
 
 /**
@@ -52,7 +52,7 @@ export function takenOn(device: string): (bytes: number) => number {
  * reads one row. What decoding takes on a device is in proportion to it.
  */
 export function bytesRead({ device, program, weights }: StageSpec): number {
-  const weightMemory = computesOn(device) === 'gpu' ? cudaWeight : cpuWeight
+  const weightMemory = deviceKind(device) === 'gpu' ? cudaWeight : cpuWeight
   const read = new Set<number>()
   for (const operator of program.operators) {
     if (operator.op === 'linear') for (const { weight } of operator.targets) read.add(weight)

@@ -15,13 +15,13 @@ export interface StageWork {
 const operationsPerByte: Readonly<Record<string, number>> = { cpu: 32, cuda: 140 }
 
 /** Tokens of a step with all sequences under way: each device that computes by itself has a step of its own to do. */
-export function tokensOfStep(devices: readonly PlanDevice[], maxSequences: number): number {
+export function tokensPerStep(devices: readonly PlanDevice[], maxSequences: number): number {
   const processors = new Set(devices.map(({ device }) => (isHost(device) ? 'host' : device)))
   return Math.ceil(maxSequences / Math.max(1, processors.size))
 }
 
 /** Whether computing for so many tokens takes a device longer than reading the weights, which all of them share. */
-export function isBoundByComputing({ read, operations }: StageWork, { device }: PlanDevice, tokens: number): boolean {
+export function isComputeBound({ read, operations }: StageWork, { device }: PlanDevice, tokens: number): boolean {
   return operations * tokens > read * intensity(device)
 }
 

@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { warnOf } from '../../../src/checkpoint/notices'
+import { emitCheckpointWarnings } from '../../../src/checkpoint/warnings'
 import { directoryOf, failure, type StoredTensor, safetensors } from '../support/checkpoints'
 
 const NORM: StoredTensor = { dtype: 'F16', shape: [8] }
@@ -133,7 +133,7 @@ describe('two quantization configs that contradict each other', () => {
       for (let i = 0; i < 2; i++) {
         const { quantization, notices } = await openCheckpoint(directory)
         expect(quantization).toMatchObject({ bits: 4 })
-        warnOf(notices)
+        emitCheckpointWarnings(notices)
       }
       await new Promise(setImmediate)
     } finally {

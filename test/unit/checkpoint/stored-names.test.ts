@@ -85,8 +85,8 @@ describe('the head', () => {
     const original = modelDirectory('qwen3-bf16')
     const directory = withConfig('qwen3-bf16', (config) => ({ ...config, tie_word_embeddings: true }))
     expect(await logitsOf(directory)).toEqual(await logitsOf(original))
-    const { facts } = storedWeights(await openCheckpoint(directory))
-    expect(facts.head).toBe(true)
+    const { layout } = storedWeights(await openCheckpoint(directory))
+    expect(layout.head).toBe(true)
   })
 
   test('is the embedding where the config says so and none is stored', async () => {

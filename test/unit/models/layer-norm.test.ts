@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { atOnce } from '../../../src/checkpoint/slices'
 import type { Checkpoint } from '../../../src/checkpoint/types'
+import { runSync } from '../../../src/event-loop'
 import type { Model } from '../../../src/models/architecture'
-import { embed, head } from '../../../src/models/parallel'
 import { modulesOf, stagesOf, traceRanks } from '../../../src/models/stages'
+import { embed, head } from '../../../src/models/tensor-parallel'
 import { addon, type ModelSpec, type StepRequest } from '../../../src/native/addon'
 import { bytesRead, loadedStage, stageMemory } from '../../../src/placement/planner/stage-memory'
 import { safetensorsOf } from '../../support/safetensors'
@@ -82,7 +82,7 @@ function specOf(checkpoint: Checkpoint, devices: readonly string[], tensorParall
     devices[Math.floor((modules.indexOf(module) * devices.length) / modules.length)] as string
   const limits = { exact, cacheType: 'F16', blockSize: 32, blockCount: 2, maxBatchTokens: 7, maxLogitRows: 4 } as const
   const stages = stagesOf(modules, deviceOf).flatMap((stage) =>
-    atOnce(traceRanks(model, checkpoint, stage, tensorParallelSize)),
+    runSync(traceRanks(model, checkpoint, stage, tensorParallelSize)),
   )
   const spec: ModelSpec = {
     ...limits,

@@ -169,8 +169,8 @@ test('keys that would be refused are not, where they change nothing', () => {
 })
 
 test('what the tensors contradict is refused with both numbers, and at once', () => {
-  const facts = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: true }
-  const weights = { ...source().weights, facts }
+  const layout = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: true }
+  const weights = { ...source().weights, layout }
   const begun = performance.now()
   for (const layers of [3, 5, 1e9]) {
     expect(() => createModel({ ...configOf('qwen2-bf16'), num_hidden_layers: layers }, weights)).toThrow(
@@ -188,11 +188,11 @@ test('what the tensors contradict is refused with both numbers, and at once', ()
 test.each(['Qwen3ForSequenceClassification', 'Qwen2ForRewardModel', 'LlamaForTokenClassification'])(
   '%s has no head, tied or not',
   (name) => {
-    const facts = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: false }
+    const layout = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: false }
     const config = { ...configOf('qwen2-bf16'), architectures: [name], tie_word_embeddings: true }
-    expect(createModel(config, { ...source().weights, facts }).hasHead).toBe(false)
+    expect(createModel(config, { ...source().weights, layout }).hasHead).toBe(false)
     const causal = { ...config, architectures: ['Qwen2ForCausalLM'] }
-    expect(createModel(causal, { ...source().weights, facts }).hasHead).toBe(true)
+    expect(createModel(causal, { ...source().weights, layout }).hasHead).toBe(true)
   },
 )
 

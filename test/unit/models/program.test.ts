@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { atOnce } from '../../../src/checkpoint/slices'
+import { runSync } from '../../../src/event-loop'
 import { fuse, operands, planBuffers as planningBuffers, valueBytes } from '../../../src/models/program'
 import type { OperatorSpec, PlaceSpec, ValueSpec } from '../../../src/native/addon'
 
@@ -53,7 +53,7 @@ describe('fuse', () => {
 })
 
 describe('planBuffers', () => {
-  const planBuffers = (...args: Parameters<typeof planningBuffers>) => atOnce(planningBuffers(...args))
+  const planBuffers = (...args: Parameters<typeof planningBuffers>) => runSync(planningBuffers(...args))
 
   // A generator of its own, so that a failure can be repeated.
   function random(seed: number) {

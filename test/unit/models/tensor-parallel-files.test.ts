@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { atOnce } from '../../../src/checkpoint/slices'
 import type { RawConfig } from '../../../src/checkpoint/types'
+import { runSync } from '../../../src/event-loop'
 import { type LoadOptions, loadModel, padCheckpoint, planModel } from '../../../src/index'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, traceRanks } from '../../../src/models/stages'
@@ -38,7 +38,7 @@ async function paddedLayers(directory: string, ranks: number): Promise<string[]>
   const checkpoint = await openCheckpoint(directory)
   const definition = createModel(checkpoint.config, checkpoint)
   const stage = { device: 'cpu', modules: modulesOf(definition) }
-  const weights = atOnce(traceRanks(definition, checkpoint, stage, ranks)).flatMap((rank) => rank.weights)
+  const weights = runSync(traceRanks(definition, checkpoint, stage, ranks)).flatMap((rank) => rank.weights)
   const padded = weights.filter(
     (weight) =>
       weight.kind !== 'vector' &&

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { atOnce } from '../../../src/checkpoint/slices'
+import { runSync } from '../../../src/event-loop'
 import { type DeviceMemory, loadModel, planModel } from '../../../src/index'
-import { cut, Rank, type Share, sizeOf, widened } from '../../../src/models/rank'
+import { channelCount, cut, Rank, type Share, scaleRuns } from '../../../src/models/rank'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, traceRanks } from '../../../src/models/stages'
 import type { PlannedStage } from '../../../src/placement/plan'
@@ -29,7 +29,7 @@ describe('shares', () => {
     [151936, 1, 16, 7, 151984],
   ])('%i channels in groups of %i, tiles of %i, on %i ranks are padded to %i', (size, group, tile, count, padded) => {
     const shares = ranks(count).map((rank) => rank.share(size, group, tile))
-    expect(shares.map(sizeOf)).toEqual(shares.map(() => padded / count))
+    expect(shares.map(channelCount)).toEqual(shares.map(() => padded / count))
     expect(shares.flatMap(channels)).toEqual([...numbers(size), ...Array(padded - size).fill(ZEROS)])
   })
 
@@ -66,7 +66,7 @@ describe('shares', () => {
       { start: 0, count: 1 },
     ]
     expect(channels(cut(runs, 1, 3))).toEqual([4, ZEROS, ZEROS])
-    expect(channels(widened(runs, 2))).toEqual([6, 7, 8, 9, ZEROS, ZEROS, ZEROS, ZEROS, 0, 1])
+    expect(channels(scaleRuns(runs, 2))).toEqual([6, 7, 8, 9, ZEROS, ZEROS, ZEROS, ZEROS, 0, 1])
   })
 })
 
@@ -123,7 +123,7 @@ describe('plans', () => {
       }
       const source = configWeights(config)
       const model = createModel(config, source)
-      for (const { program } of atOnce(traceRanks(model, source, { device: 'cpu', modules: modulesOf(model) }, 2))) {
+      for (const { program } of runSync(traceRanks(model, source, { device: 'cpu', modules: modulesOf(model) }, 2))) {
         const meetings = program.operators.map(({ op }) => op).filter((op) => op === 'allReduce' || op === 'allGather')
         // With act-order an output projection gathers its inputs, and then its outputs, instead.
         const attention = actOrder ? ['allGather', 'allGather'] : ['allReduce']
@@ -149,7 +149,7 @@ describe('plans', () => {
     const stage = { device: 'cpu', modules: modulesOf(model) }
     const entries = (ranks: number) => {
       const all = new Map<string, { codes: number; scales: number }>()
-      for (const weight of atOnce(traceRanks(model, source, stage, ranks)).flatMap(({ weights }) => weights)) {
+      for (const weight of runSync(traceRanks(model, source, stage, ranks)).flatMap(({ weights }) => weights)) {
         if (weight.kind !== 'quantized') continue
         const { codes, scales } = all.get(weight.name) ?? { codes: 0, scales: 0 }
         const groups = Math.ceil(weight.in / weight.groupSize)

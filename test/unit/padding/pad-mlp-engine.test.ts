@@ -16,8 +16,8 @@ import type { ModelShape } from '../../../src/models/architecture'
 import type { WeightSource } from '../../../src/models/graph'
 import { cut } from '../../../src/models/rank'
 import { floatsOf } from '../../../src/padding/stored-floats'
+import { sliceLinear } from '../../../src/quantization/linear-slice'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../../../src/quantization/padding'
-import { partOf } from '../../../src/quantization/part'
 import { type Quantization, quantizationConfig, quantize, type Weights } from '../../support/quantize'
 import { Random } from '../../support/random-checkpoint'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
@@ -259,8 +259,8 @@ async function partialOutputs(
     const runs = cut(paddingRuns(intermediate, padded, placement), rank * share, share)
     const linear: WeightSource['linear'] = (module, ...shape) => {
       const whole = checkpoint.linear(module, ...shape)
-      if (module.endsWith('.down_proj')) return partOf(whole, { inputs: runs, inputsInGroupOrder: true })
-      return module.includes('.mlp.') ? partOf(whole, { outputs: runs, reader: down }) : whole
+      if (module.endsWith('.down_proj')) return sliceLinear(whole, { inputs: runs, inputsInGroupOrder: true })
+      return module.includes('.mlp.') ? sliceLinear(whole, { outputs: runs, reader: down }) : whole
     }
     const weights: WeightSource = {
       linear,

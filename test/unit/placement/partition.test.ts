@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { atOnce } from '../../../src/checkpoint/slices'
-import { type CostOf, fitsWithin, partition as partitionByCost } from '../../../src/placement/planner/partition'
+import { runSync } from '../../../src/event-loop'
+import { type CostOf, isFeasibleWithin, partition as partitionByCost } from '../../../src/placement/planner/partition'
 
 interface Item {
   readonly memory: number
@@ -29,7 +29,7 @@ function costOf(all: readonly Item[], devices: readonly Device[], own: OwnMemory
 
 function partition(all: readonly Item[], devices: readonly Device[], own: OwnMemory = none): number[] | undefined {
   const budgets = devices.map(({ memory }) => memory)
-  return atOnce(partitionByCost(all.length, budgets, costOf(all, devices, own)))
+  return runSync(partitionByCost(all.length, budgets, costOf(all, devices, own)))
 }
 
 test('even work is split evenly', () => {
@@ -128,9 +128,9 @@ describe('against every possible split', () => {
 
       const least = (_: number, first: number, end: number) =>
         all.slice(first, end).reduce((sum, { memory }) => sum + memory, 0) - shared
-      expect(atOnce(partitionByCost(all.length, budgets, cost, least))).toEqual(ends)
+      expect(runSync(partitionByCost(all.length, budgets, cost, least))).toEqual(ends)
       for (const bound of [undefined, least]) {
-        const fits = (most: number) => atOnce(fitsWithin(most, all.length, budgets, cost, bound))
+        const fits = (most: number) => runSync(isFeasibleWithin(most, all.length, budgets, cost, bound))
         expect(fits(Number.POSITIVE_INFINITY)).toBe(best !== undefined)
         if (best) expect([fits(best[0]), best[0] > 0 && fits(best[0] - 0.01)]).toEqual([true, false])
       }
@@ -152,11 +152,11 @@ test('a thousand layers over many devices take little more than one look at each
       return { memory: end - first + 1, time: end - first }
     }
     const budgets = Array.from({ length: devices }, () => budget)
-    expect(atOnce(partitionByCost(1000, budgets, cost, (_, first, end) => end - first))?.at(-1)).toBe(1000)
+    expect(runSync(partitionByCost(1000, budgets, cost, (_, first, end) => end - first))?.at(-1)).toBe(1000)
     expect(looks).toBeLessThan(1.5e6) // of 500,000 stages a device, twice
     looks = 0
-    const fits = fitsWithin(Number.POSITIVE_INFINITY, 1000, budgets, cost, (_, first, end) => end - first)
-    expect(atOnce(fits)).toBe(true)
+    const fits = isFeasibleWithin(Number.POSITIVE_INFINITY, 1000, budgets, cost, (_, first, end) => end - first)
+    expect(runSync(fits)).toBe(true)
     expect(looks).toBeLessThan(70_000)
   }
 })

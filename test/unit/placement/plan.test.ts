@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { atOnce } from '../../../src/checkpoint/slices'
 import type { QuantizationConfig } from '../../../src/checkpoint/types'
+import { runSync } from '../../../src/event-loop'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, traceStage } from '../../../src/models/stages'
 import { configSource } from '../../../src/placement/config-source'
@@ -24,7 +24,7 @@ const limits = {
   tensorParallelSize: 1,
 } satisfies SplitLimits & { tensorParallelSize: number }
 const GiB = 2 ** 30
-const planStages = (...args: Parameters<typeof planningStages>) => atOnce(planningStages(...args))
+const planStages = (...args: Parameters<typeof planningStages>) => runSync(planningStages(...args))
 
 const int4: QuantizationConfig = {
   method: 'gptq',
@@ -53,8 +53,8 @@ function autoDeviceMap(
   { model, source }: ReturnType<typeof fromConfig>,
   devices: PlanDevice[],
 ): Map<string, string> | undefined {
-  const costs = atOnce(costsOf(model, source, 1))
-  const ends = atOnce(autoSplit(costs, limits, devices))
+  const costs = runSync(costsOf(model, source, 1))
+  const ends = runSync(autoSplit(costs, limits, devices))
   return ends && splitMap(costs, devices, ends)
 }
 
@@ -165,7 +165,7 @@ describe('what a possible stage needs, without tracing it whole', () => {
     ['a tied head', tied, int4],
   ])('%s: as much as all of it traced', (_what, config, quantization) => {
     const { source, model } = fromConfig({ ...config, num_hidden_layers: 9 }, quantization)
-    const costs = atOnce(costsOf(model, source, 1))
+    const costs = runSync(costsOf(model, source, 1))
     const needs = costs.needs(limits)
     for (let first = 0; first < costs.groups.length; first++) {
       for (let end = first + 1; end <= costs.groups.length; end++) {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { atOnce } from '../../../src/checkpoint/slices'
+import { runSync } from '../../../src/event-loop'
 import { type PlanOptions, planModel } from '../../../src/index'
 import { createModel } from '../../../src/models/registry'
 import { storedModules } from '../../../src/placement/accelerate/stored-modules'
@@ -27,7 +27,7 @@ describe('a model as accelerate counts it', () => {
     const config = configOf(fixtureModel) as ReturnType<typeof configOf> & { quantization_config?: object }
     const value = config.quantization_config
     const source = configSource(config, readQuantizationConfig([{ where: 'test', name: 'config.json', value }]))
-    const { modules, tied, leaves } = atOnce(storedModules(createModel(config, source), source))
+    const { modules, tied, leaves } = runSync(storedModules(createModel(config, source), source))
     for (const [module, bytes] of Object.entries(modules)) {
       expect([module, bytes]).toEqual([module, fixtureModel.module_sizes[module]])
     }
@@ -49,8 +49,8 @@ describe('a checkpoint on disk', () => {
   ])('%s is counted by its tensors', async (name, more) => {
     const checkpoint = await openCheckpoint(modelDirectory(name))
     const source = configSource(checkpoint.config, checkpoint.quantization)
-    const fromTensors = atOnce(storedModules(createModel(checkpoint.config, checkpoint), checkpoint)).modules
-    const fromConfig = atOnce(storedModules(createModel(checkpoint.config, source), source)).modules
+    const fromTensors = runSync(storedModules(createModel(checkpoint.config, checkpoint), checkpoint)).modules
+    const fromConfig = runSync(storedModules(createModel(checkpoint.config, source), source)).modules
     for (const [module, bytes] of Object.entries(fromConfig)) {
       const layer = module.includes('.layers.')
       expect([module, fromTensors[module]]).toEqual([module, bytes + (layer ? more : 0)])

@@ -114,8 +114,8 @@ describe('the fuzzer of tokenizers', () => {
     const dist = join(folder, name)
     mkdirSync(join(dist, 'generation'), { recursive: true })
     writeFileSync(
-      join(dist, 'generation/thread-clock.js'),
-      `module.exports = require(${JSON.stringify(join(root, 'dist/generation/thread-clock.js'))})`,
+      join(dist, 'generation/cpu-time.js'),
+      `module.exports = require(${JSON.stringify(join(root, 'dist/generation/cpu-time.js'))})`,
     )
     writeFileSync(
       join(dist, 'generation/tokenizer.js'),

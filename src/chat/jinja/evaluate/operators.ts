@@ -6,7 +6,7 @@ import {
   addNumbers,
   bitLength,
   divideNumbers,
-  divideWithRest,
+  divideWithRemainder,
   intOf,
   multiplyNumbers,
   type Numeric,
@@ -44,9 +44,9 @@ function arithmetic(rt: Runtime, operator: BinaryOperator, a: Numeric, b: Numeri
     case '/':
       return divideNumbers(a, b)
     case '//':
-      return divideWithRest(a, b).quotient
+      return divideWithRemainder(a, b).quotient
     case '%':
-      return divideWithRest(a, b).rest
+      return divideWithRemainder(a, b).rest
     case '**': {
       rt.budget.step()
       const power = powerOf(a, b)

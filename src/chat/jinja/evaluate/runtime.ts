@@ -39,7 +39,7 @@ export class Runtime {
   /**
    * @param scopes.globals - functions that every template has; `self` is set beside them
    * @param scopes.variables - what the caller gives
-   * @param scopes.unset - of the template's own scope, as unsetNames() has them
+   * @param scopes.unset - of the template's own scope, as unboundNames() has them
    */
   constructor(budget: Budget, now: Date, { globals, variables, unset }: Scopes) {
     this.budget = budget

@@ -10,7 +10,7 @@ import type { Frame } from './frame'
 import { LoopContext } from './loop-context'
 import { Macro, type MacroCode } from './macro'
 import type { Runtime } from './runtime'
-import type { UnsetNames } from './unset-names'
+import type { UnboundNames } from './unbound-names'
 import { usedNames } from './used-names'
 
 /** How a statement ends: a break or continue goes up to the loop around it. */
@@ -22,9 +22,9 @@ type Assign = (frame: Frame, value: Value) => void
 /** Compiles statements to closures. */
 export class StatementCompiler extends ExpressionCompiler {
   readonly #blocks = new Map<string, Execute>()
-  readonly #unset: UnsetNames
+  readonly #unset: UnboundNames
 
-  constructor(unset: UnsetNames) {
+  constructor(unset: UnboundNames) {
     super()
     this.#unset = unset
   }

@@ -1,5 +1,5 @@
-import { APPLYING_FILTERS } from './applying-filters'
 import type { Filter } from './filter'
+import { HIGHER_ORDER_FILTERS } from './higher-order-filters'
 import { NUMBER_FILTERS } from './number-filters'
 import { PPRINT } from './pprint'
 import { SEQUENCE_FILTERS } from './sequence-filters'
@@ -10,6 +10,6 @@ export const FILTERS: ReadonlyMap<string, Filter> = new Map([
   ...TEXT_FILTERS,
   ...NUMBER_FILTERS,
   ...SEQUENCE_FILTERS,
-  ...APPLYING_FILTERS,
+  ...HIGHER_ORDER_FILTERS,
   PPRINT,
 ])

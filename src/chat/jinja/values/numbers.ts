@@ -129,7 +129,7 @@ function divideBig(a: bigint, b: bigint): number {
 }
 
 /** `a // b` and `a % b`, rounded toward negative infinity. */
-export function divideWithRest(a: Numeric, b: Numeric): { quotient: Numeric; rest: Numeric } {
+export function divideWithRemainder(a: Numeric, b: Numeric): { quotient: Numeric; rest: Numeric } {
   if (isZero(b)) throw new PythonError('ZeroDivisionError', 'integer division or modulo by zero')
   if (a instanceof Float || b instanceof Float) return divideFloats(toDouble(a), toDouble(b))
   if (typeof a === 'number' && typeof b === 'number') {

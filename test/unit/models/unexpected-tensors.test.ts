@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { loadModel, planModel } from '../../../src/index'
+import { loadModel, planModel } from '../../../src'
 import { modelDirectory, withConfig } from '../../support/fixtures'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'

@@ -6,7 +6,7 @@
 import { quoted } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
 import type { WeightSpec } from '../native/weights'
-import type { StoredFacts } from './graph'
+import type { StoredLayout } from './graph'
 
 /**
  * What changes nothing when it is left out: tables that are computed from the config, masks, counters, and the scales by
@@ -22,21 +22,21 @@ const OF_LINEAR = /^(weight|bias|qweight|qzeros|scales|g_idx|perm|weight_(packed
  * @param read what the first layer reads
  * @throws BillfishError UNSUPPORTED_MODEL naming the tensors and the config's model_type
  */
-export function refuseUnreadTensors(facts: StoredFacts, read: readonly WeightSpec[], modelType: string): void {
+export function rejectUnexpectedTensors(layout: StoredLayout, read: readonly WeightSpec[], modelType: string): void {
   const vectors = new Set(read.flatMap(({ kind, name }) => (kind === 'vector' ? [name] : [])))
   const linears = new Set(read.flatMap(({ kind, name }) => (kind === 'vector' ? [] : [name])))
   const isRead = (suffix: string) => {
-    const name = `${facts.layersName}.0.${suffix}`
+    const name = `${layout.layersName}.0.${suffix}`
     const dot = name.lastIndexOf('.')
     return vectors.has(name) || (linears.has(name.slice(0, dot)) && OF_LINEAR.test(name.slice(dot + 1)))
   }
-  const unread = [...facts.layerTensors].filter(([suffix]) => !HARMLESS.test(suffix) && !isRead(suffix))
+  const unread = [...layout.layerTensors].filter(([suffix]) => !HARMLESS.test(suffix) && !isRead(suffix))
   if (unread.length === 0) return
   const named = unread.slice(0, 3).map(([, name]) => quoted(name))
   const more = unread.length > named.length ? ` and ${unread.length - named.length} more kinds` : ''
   throw new BillfishError(
     'UNSUPPORTED_MODEL',
-    `${facts.where} stores ${named.join(', ')}${more}, which a model of model_type ${modelType} does not read: the weights are of ` +
+    `${layout.where} stores ${named.join(', ')}${more}, which a model of model_type ${modelType} does not read: the weights are of ` +
       'another architecture, or adapters that are not merged. Correct model_type in config.json, or merge or remove them.',
   )
 }

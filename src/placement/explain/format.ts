@@ -1,7 +1,7 @@
 /** How explanations write modules and sizes. */
 
 /** `model.layers.3` to `model.layers.9` in a row as "model.layers.3 to 9". */
-export function modulesInWords(modules: readonly string[]): string {
+export function formatModules(modules: readonly string[]): string {
   const parts: string[] = []
   for (let i = 0; i < modules.length; i++) {
     const name = modules[i] as string
@@ -17,17 +17,17 @@ export function modulesInWords(modules: readonly string[]): string {
 }
 
 /** Bytes in GiB, or in MiB below one of these. */
-export function bytesInWords(bytes: number): string {
+export function formatBinaryBytes(bytes: number): string {
   const [unit, name] = bytes >= 2 ** 30 ? [2 ** 30, 'GiB'] : [2 ** 20, 'MiB']
   return `${(bytes / unit).toFixed(2)} ${name}`
 }
 
 /** Bytes to the last one, and in words. */
-export function exactBytesInWords(bytes: number): string {
-  return `${bytes.toLocaleString('en-US')} bytes (${bytesInWords(bytes)})`
+export function formatExactBytes(bytes: number): string {
+  return `${bytes.toLocaleString('en-US')} bytes (${formatBinaryBytes(bytes)})`
 }
 
 /** "a", "a and b", "a, b and c". */
-export function listInWords(names: readonly string[]): string {
+export function formatList(names: readonly string[]): string {
   return names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`
 }

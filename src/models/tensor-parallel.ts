@@ -6,9 +6,9 @@
  * them. Embedding and head are cut along the vocabulary.
  */
 import type { LinearSpec, MatrixSpec } from '../native/weights'
-import { inputGroup, isCutBetweenGroups, partOf } from '../quantization/part'
+import { inputGroup, sliceLinear, splitsAtGroupBoundaries } from '../quantization/linear-slice'
 import type { Graph, Value } from './graph'
-import { type Rank, sizeOf, widened } from './rank'
+import { channelCount, type Rank, scaleRuns } from './rank'
 
 /** Channels of an MLP and rows of a vocabulary are cut at multiples of this, which suits every kernel. */
 const channelTile = 16
@@ -18,14 +18,14 @@ export function embed(g: Graph, table: MatrixSpec): Value {
   if (g.rank.count === 1) return g.embedding(table)
   const outputs = g.rank.share(table.out, 1, channelTile, table.name)
   // Tokens of other ranks' rows give zeros here.
-  return g.allReduce(g.embedding(partOf(table, { outputs }), g.rank.index * sizeOf(outputs)), 'residual')
+  return g.allReduce(g.embedding(sliceLinear(table, { outputs }), g.rank.index * channelCount(outputs)), 'residual')
 }
 
 /** The logits, [logit rows, vocabulary] on the first rank. */
 export function head(g: Graph, x: Value, weight: LinearSpec): Value {
   if (g.rank.count === 1) return g.linear(x, weight, 'logits')
   const shareOf = (rank: Rank) => rank.share(weight.out, 1, channelTile, weight.name)
-  const logits = g.linear(x, partOf(weight, { outputs: shareOf(g.rank) }), 'logits')
+  const logits = g.linear(x, sliceLinear(weight, { outputs: shareOf(g.rank) }), 'logits')
   return g.gatherOnFirst(logits, weight.out, shareOf)
 }
 
@@ -34,8 +34,8 @@ export function gatedMlp(g: Graph, x: Value, gate: LinearSpec, up: LinearSpec, d
   if (g.rank.count === 1) return g.linear(g.siluMul(g.linear(x, gate), g.linear(x, up)), down)
   const inputs = g.rank.share(down.in, inputGroup(down), channelTile, down.name)
   const outputs = { outputs: inputs, reader: down }
-  const h = g.siluMul(g.linear(x, partOf(gate, outputs)), g.linear(x, partOf(up, outputs)))
-  const part = partOf(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst })
+  const h = g.siluMul(g.linear(x, sliceLinear(gate, outputs)), g.linear(x, sliceLinear(up, outputs)))
+  const part = sliceLinear(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst })
   return g.allReduce(g.linear(h, part, 'residual'))
 }
 
@@ -54,14 +54,14 @@ export interface HeadCounts {
 export function outputProjection(g: Graph, attended: Value, weight: LinearSpec, counts: HeadCounts): Value {
   if (g.rank.count === 1) return g.linear(attended, weight)
   const { heads, kvHeads, headDim } = counts
-  const inputsOf = (rank: Rank) => widened(rank.heads(heads, kvHeads).queries, headDim)
-  if (g.ranks.every((rank) => isCutBetweenGroups(weight, inputsOf(rank)))) {
-    const part = partOf(weight, { inputs: inputsOf(g.rank), bias: g.rank.isFirst })
+  const inputsOf = (rank: Rank) => scaleRuns(rank.heads(heads, kvHeads).queries, headDim)
+  if (g.ranks.every((rank) => splitsAtGroupBoundaries(weight, inputsOf(rank)))) {
+    const part = sliceLinear(weight, { inputs: inputsOf(g.rank), bias: g.rank.isFirst })
     return g.allReduce(g.linear(attended, part, 'residual'))
   }
   const all = g.gatherOnAll(attended, weight.in, inputsOf)
   const outputsOf = (rank: Rank) => rank.share(weight.out, 1, channelTile, weight.name)
-  return g.gatherOnAll(g.linear(all, partOf(weight, { outputs: outputsOf(g.rank) })), weight.out, outputsOf)
+  return g.gatherOnAll(g.linear(all, sliceLinear(weight, { outputs: outputsOf(g.rank) })), weight.out, outputsOf)
 }
 
 /** A linear of which every rank has the outputs that its heads, of `headDim` channels each, need. */
@@ -71,5 +71,5 @@ export function headsOf(
   heads: readonly { start: number; count: number }[],
   headDim: number,
 ): LinearSpec {
-  return rank.count === 1 ? linear : partOf(linear, { outputs: widened(heads, headDim) })
+  return rank.count === 1 ? linear : sliceLinear(linear, { outputs: scaleRuns(heads, headDim) })
 }

@@ -1,12 +1,12 @@
 /** Keys of config.json that contradict each other, or that nothing is known of. */
 import { expect, test } from 'vitest'
+import { loadModel } from '../../../src'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { loadModel } from '../../../src/index'
-import { noticesOf } from '../../../src/models/registry'
+import { checkpointWarnings } from '../../../src/models/registry'
 import { modelDirectory, withConfig } from '../../support/fixtures'
 
 const noticesWith = async (more: Record<string, unknown>) =>
-  noticesOf(await openCheckpoint(withConfig('qwen2-bf16', (config) => ({ ...config, ...more }))))
+  checkpointWarnings(await openCheckpoint(withConfig('qwen2-bf16', (config) => ({ ...config, ...more }))))
 
 test('keys that are not known are told of, where they may have an effect', async () => {
   const harmless = { made_up: null, another: false, empty: [], none: {}, _private: 3, image_token_id: 5 }
@@ -24,7 +24,7 @@ test("Qwen v1's keys are not heeded in other models, and told of", async () => {
   expect(await noticesWith({ use_logn_attn: true, rotary_emb_base: 500 })).toEqual([
     expect.stringContaining('not heeded: "use_logn_attn", "rotary_emb_base".'),
   ])
-  expect(noticesOf(await openCheckpoint(modelDirectory('qwen1-fp16')))).toEqual([])
+  expect(checkpointWarnings(await openCheckpoint(modelDirectory('qwen1-fp16')))).toEqual([])
 })
 
 const sliding = { layer_types: Array(4).fill('sliding_attention'), sliding_window: 2 }

@@ -1,7 +1,7 @@
 /** Planning is long work for a deep model: other events have their turn meanwhile, and a signal ends it. */
 import { describe, expect, test } from 'vitest'
-import { atOnce, inTurns, type Steps } from '../../../src/checkpoint/slices'
-import { type LoadOptions, type PlanOptions, planModel } from '../../../src/index'
+import { type LoadOptions, type PlanOptions, planModel } from '../../../src'
+import { type CooperativeTask, runCooperatively, runSync } from '../../../src/event-loop'
 import { loadFrom } from '../../../src/load'
 import { configWeights } from '../../../src/placement/plan-model'
 
@@ -72,7 +72,7 @@ test('a signal that has aborted already ends planning before anything is read', 
 })
 
 describe('work in steps', () => {
-  function* work(steps: number, milliseconds: number): Steps<number> {
+  function* work(steps: number, milliseconds: number): CooperativeTask<number> {
     for (let i = 0; i < steps; i++) {
       for (const until = performance.now() + milliseconds; performance.now() < until; );
       yield
@@ -81,20 +81,20 @@ describe('work in steps', () => {
   }
 
   test('pauses by time, not by steps', async () => {
-    expect(await turnsOf(inTurns(work(10, 5)))).toBeGreaterThan(8)
-    expect(await turnsOf(inTurns(work(10, 0)))).toBeLessThan(10)
+    expect(await turnsOf(runCooperatively(work(10, 5)))).toBeGreaterThan(8)
+    expect(await turnsOf(runCooperatively(work(10, 0)))).toBeLessThan(10)
   })
 
   test('has the same result in one go', async () => {
-    expect([atOnce(work(3, 0)), await inTurns(work(3, 0))]).toEqual([3, 3])
+    expect([runSync(work(3, 0)), await runCooperatively(work(3, 0))]).toEqual([3, 3])
   })
 
   test('throws what it throws', async () => {
-    const failing = function* (): Steps<never> {
+    const failing = function* (): CooperativeTask<never> {
       yield
       throw new Error('no')
     }
-    await expect(inTurns(failing())).rejects.toThrow('no')
-    expect(() => atOnce(failing())).toThrow('no')
+    await expect(runCooperatively(failing())).rejects.toThrow('no')
+    expect(() => runSync(failing())).toThrow('no')
   })
 })

@@ -59,7 +59,7 @@ function selecting(name: string, keeps: boolean, byAttribute: boolean): [string,
   ]
 }
 
-export const APPLYING_FILTERS: readonly [string, Filter][] = [
+export const HIGHER_ORDER_FILTERS: readonly [string, Filter][] = [
   ['map', (rt, value, args, named) => new OneShot(lazily(rt, value, () => mapFunction(rt, args, named)))],
   selecting('select', true, false),
   selecting('reject', false, false),

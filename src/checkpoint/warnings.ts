@@ -4,7 +4,7 @@ const told = new Set<string>()
 const MOST = 1000
 
 /** Makes each a warning of the process (BILLFISH_CHECKPOINT), once. */
-export function warnOf(notices: readonly string[]): void {
+export function emitCheckpointWarnings(notices: readonly string[]): void {
   for (const notice of notices) {
     if (told.has(notice) || told.size >= MOST) continue
     told.add(notice)

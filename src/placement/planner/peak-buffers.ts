@@ -10,7 +10,7 @@ const WINDOW = 4
 
 export type NeedOf = (groups: readonly number[]) => number
 
-export class AlikeStages {
+export class PeakBuffers {
   readonly #shapes: readonly number[]
   /** Groups without those that follow two of their shape. Every stage stands for a part of it. */
   readonly #kept: readonly number[]

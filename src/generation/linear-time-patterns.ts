@@ -51,7 +51,7 @@ const ALTERNATIVES: ReadonlySet<string> = new Set([
 const ANY_SPACES = '\\s+'
 
 /** Whether a pattern of a Split is one that takes time in proportion to a text of a few thousand characters. */
-export function isKnownPattern(pattern: string): boolean {
+export function isLinearTimePattern(pattern: string): boolean {
   const alternatives = topLevelAlternatives(pattern)
   if (!alternatives.every((alternative) => ALTERNATIVES.has(alternative))) return false
   return alternatives.includes(ANY_SPACES) || !alternatives.some((alternative) => alternative.includes('\\s*'))

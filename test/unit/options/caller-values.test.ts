@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BillfishError, loadModel, loadTokenizer, type Model } from '../../../src/index'
+import { BillfishError, loadModel, loadTokenizer, type Model } from '../../../src'
 import { modelDirectory } from '../../support/fixtures'
 import { refusal } from '../../support/refusal'
 

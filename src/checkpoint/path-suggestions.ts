@@ -17,7 +17,7 @@ const MOST_LOOKED_AT = 64
  * @param given the path as the user gave it
  * @param path the same, absolute
  */
-export async function pathHint(given: string, path: string): Promise<string> {
+export async function suggestPath(given: string, path: string): Promise<string> {
   const names = await namesIn(path)
   if (names === undefined) {
     if (await isFile(path)) return `; give the directory that it is in, ${dirname(path)}`

@@ -2,7 +2,7 @@
  * Calls `body` for 0 to count - 1, at most `limit` at a time; after a failure no further ones are begun, and those under
  * way are awaited. `body` also gets the number, below `limit`, of the worker that calls it: calls of one never overlap.
  */
-export async function forEachBounded(
+export async function forEachConcurrently(
   count: number,
   limit: number,
   body: (i: number, worker: number) => Promise<void>,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { atOnce } from '../../../src/checkpoint/slices'
-import { loadModel, type PlanOptions, planModel } from '../../../src/index'
+import { loadModel, type PlanOptions, planModel } from '../../../src'
+import { runSync } from '../../../src/event-loop'
 import { createModel } from '../../../src/models/registry'
-import { type Machine, onMachine } from '../../../src/placement/devices-at-hand'
+import { type Machine, resolveDevices } from '../../../src/placement/available-devices'
 import { planDevices } from '../../../src/placement/plan-devices'
 import { configWeights, plan } from '../../../src/placement/plan-model'
 import { presets } from '../../../src/placement/presets'
@@ -27,7 +27,7 @@ const secret: Machine = {
 
 describe('devices of this machine', () => {
   const complete = async (options: PlanOptions, at = machine()) =>
-    planDevices(await onMachine(options, at)).candidates.map(({ device, memory }) => [device, memory])
+    planDevices(await resolveDevices(options, at)).candidates.map(({ device, memory }) => [device, memory])
 
   test('all GPUs within what is free, where none is named', async () => {
     const all = [
@@ -37,12 +37,12 @@ describe('devices of this machine', () => {
     expect(await complete({})).toEqual(all)
     expect(await complete({ maxMemory: {} })).toEqual(all)
     expect(await complete({ deviceMap: 'balanced' })).toEqual(all)
-    expect((await onMachine({}, machine())).deviceMap).toBe('auto')
+    expect((await resolveDevices({}, machine())).deviceMap).toBe('auto')
   })
 
   test('what CUDA takes is less where free memory was asked for with the context there', async () => {
     const overheads = async (options: PlanOptions) =>
-      planDevices(await onMachine(options, machine())).candidates.map(({ overhead }) => overhead)
+      planDevices(await resolveDevices(options, machine())).candidates.map(({ overhead }) => overhead)
     const [usual, later] = [512 * 2 ** 20, 256 * 2 ** 20]
     expect(await overheads({})).toEqual([usual, later])
     expect(await overheads({ devices: [{ device: 0, memory: '1GiB' }, 1, 'cpu'] })).toEqual([usual, later, 0])
@@ -51,10 +51,10 @@ describe('devices of this machine', () => {
 
   test('the CPU where there is no GPU, which is said', async () => {
     expect(await complete({}, machine([]))).toEqual([['cpu', 24 * GiB]])
-    const { choice } = await onMachine({}, machine([]))
+    const { choice } = await resolveDevices({}, machine([]))
     expect(choice).toBe('No GPU was found, so this is for the CPU. There is no driver.')
-    expect((await onMachine({}, machine())).choice).toBeUndefined()
-    expect((await onMachine({ devices: ['cpu'] }, machine([]))).choice).toBeUndefined()
+    expect((await resolveDevices({}, machine())).choice).toBeUndefined()
+    expect((await resolveDevices({ devices: ['cpu'] }, machine([]))).choice).toBeUndefined()
   })
 
   test('what is named is taken, with the budgets that are given', async () => {
@@ -106,7 +106,7 @@ describe('a plan on a machine of 24 GiB', () => {
   const config = presets['Qwen2-72B-Instruct'] ?? {}
   const source = configWeights(config)
   const planned = async (options: PlanOptions, hostBytes = 24 * GiB) =>
-    atOnce(plan(createModel(config, source), source, await onMachine(options, machine([], hostBytes))))
+    runSync(plan(createModel(config, source), source, await resolveDevices(options, machine([], hostBytes))))
 
   test('does not fit where it does not, and says what there is', async () => {
     for (const options of [{}, { deviceMap: 'cpu' }, { devices: ['cpu:0', 'cpu:1'] }, { deviceMap: { '': 'cpu:3' } }]) {
@@ -154,7 +154,7 @@ describe('a plan on a machine of 24 GiB', () => {
 
   test('of named devices with budgets asks the machine nothing', async () => {
     const options = { devices: [0, 1].map((device) => ({ device, memory: '80GiB' })) }
-    expect(atOnce(plan(createModel(config, source), source, await onMachine(options, secret))).fits).toBe(true)
+    expect(runSync(plan(createModel(config, source), source, await resolveDevices(options, secret))).fits).toBe(true)
   })
 })
 

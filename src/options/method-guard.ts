@@ -11,7 +11,7 @@ type Method = (...args: unknown[]) => unknown
  * @param isOne whether a value is one of the class, `#field in value`
  * @param called what messages call an object of the class: `tokenizer`
  */
-export function checkReceivers(
+export function guardMethods(
   type: { readonly name: string; readonly prototype: object },
   isOne: (value: object) => boolean,
   called: string,

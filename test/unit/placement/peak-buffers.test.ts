@@ -1,12 +1,12 @@
 /** What stands for a stage needs the buffers that the whole of it needs. */
 import { describe, expect, test } from 'vitest'
-import { atOnce } from '../../../src/checkpoint/slices'
+import { runSync } from '../../../src/event-loop'
 import { modelLimits } from '../../../src/limits'
 import { createModel } from '../../../src/models/registry'
 import { traceRanks } from '../../../src/models/stages'
 import type { StageSpec } from '../../../src/native/addon'
 import { configWeights } from '../../../src/placement/plan-model'
-import { AlikeStages } from '../../../src/placement/planner/alike-stages'
+import { PeakBuffers } from '../../../src/placement/planner/peak-buffers'
 import { costsOf } from '../../../src/placement/planner/stage-costs'
 import { stageMemory } from '../../../src/placement/planner/stage-memory'
 
@@ -39,12 +39,12 @@ describe.each([['sfsfsfsfsfsf'], ['sssssfsssssfsssssfss'], ['sffsffsffssfsffsff'
     const limits = modelLimits(model.shape, { maxSequences: 3, maxBatchTokens: 40 })
 
     test.each(['cpu:0', 'cuda:0'])('cost on %s what a trace of all of them says', (device) => {
-      const costs = atOnce(costsOf(model, source, 1))
+      const costs = runSync(costsOf(model, source, 1))
       const needs = costs.needs(limits)(device)
       const { groups } = costs
       for (let first = 0; first < groups.length; first++) {
         for (let end = first + 1; end <= groups.length; end++) {
-          const [stage] = atOnce(traceRanks(model, source, { device, modules: groups.slice(first, end).flat() }, 1))
+          const [stage] = runSync(traceRanks(model, source, { device, modules: groups.slice(first, end).flat() }, 1))
           const { weights, kvCache, buffers } = stageMemory(stage as StageSpec, limits)
           expect(needs.all(first, end).memory, `${first} to ${end}`).toBe(weights + kvCache + buffers)
         }
@@ -60,7 +60,7 @@ test.each([
 ])('layers that follow %s make for few kinds of stages, however many they are', (_which, shapeOf, most) => {
   const shapes = [800, ...Array.from({ length: 1000 }, (_, i) => shapeOf(i)), 900]
   let [asked, longest] = [0, 0]
-  const needs = new AlikeStages(shapes).needs((groups) => {
+  const needs = new PeakBuffers(shapes).needs((groups) => {
     asked++
     longest = Math.max(longest, groups.length)
     return Math.max(...groups.map((group) => shapes[group] as number))

@@ -7,7 +7,7 @@ import { type DeviceOption, devicesOf } from './plan-devices'
 import type { PlanOptions } from './plan-model'
 
 /** A GPU of this machine. */
-export interface DeviceAtHand {
+export interface AvailableDevice {
   readonly device: string
   readonly freeBytes: number
   /** Whether this process has a CUDA context there, which is not in `freeBytes` then. */
@@ -17,13 +17,13 @@ export interface DeviceAtHand {
 /** What placement asks a machine, when it has to know. */
 export interface Machine {
   /** The GPUs, and where there is none, why. */
-  gpus(): Promise<{ readonly devices: readonly DeviceAtHand[]; readonly reason: string | null }>
+  gpus(): Promise<{ readonly devices: readonly AvailableDevice[]; readonly reason: string | null }>
   /** Bytes of the machine's own memory that this process may still take. */
   hostBytes(): number
 }
 
 /** Options with all filled in that a machine decides. */
-export interface PlacedOptions extends PlanOptions {
+export interface ResolvedPlanOptions extends PlanOptions {
   readonly deviceMap: NonNullable<PlanOptions['deviceMap']>
   /** What the CPU devices without a budget of their own have together; no limit where undefined. */
   readonly hostBytes?: number | undefined
@@ -37,7 +37,7 @@ export interface PlacedOptions extends PlanOptions {
  * the CPU devices that have none, what this process may still take together.
  * @throws BillfishError INVALID_OPTION for what is no device
  */
-export async function onMachine(options: PlanOptions, machine: Machine): Promise<PlacedOptions> {
+export async function resolveDevices(options: PlanOptions, machine: Machine): Promise<ResolvedPlanOptions> {
   const deviceMap = options.deviceMap ?? 'auto'
   const mapped = deviceMap === 'auto' || isStrategy(deviceMap) ? [] : devicesOfMap(deviceMap)
   const budgeted = new Set(devicesOf(options.maxMemory))
@@ -47,8 +47,8 @@ export async function onMachine(options: PlanOptions, machine: Machine): Promise
   for (const { device, memory } of named) if (memory !== undefined) budgeted.add(device)
 
   const taking = mapped.length > 0 ? mapped : named.map(({ device }) => device)
-  refuseBudgetsOfOtherCpus(devicesOf(options.maxMemory), taking, budgeted)
-  if (mapped.length > 0 && options.devices !== undefined) refuseOtherDevices(mapped, named)
+  rejectBudgetsOfOtherCpus(devicesOf(options.maxMemory), taking, budgeted)
+  if (mapped.length > 0 && options.devices !== undefined) rejectOtherDevices(mapped, named)
 
   const noneNamed = named.length === 0 && options.devices === undefined
   const needsGpus = [...named.map(({ device }) => device), ...mapped].some((name) => isGpu(name) && !budgeted.has(name))
@@ -87,7 +87,7 @@ function devicesOfMap(map: DeviceMap): string[] {
 }
 
 /** All CPU devices are one memory, but a budget is for one name: that of another would not count. */
-function refuseBudgetsOfOtherCpus(given: readonly string[], taking: readonly string[], budgeted: Set<string>): void {
+function rejectBudgetsOfOtherCpus(given: readonly string[], taking: readonly string[], budgeted: Set<string>): void {
   const other = given.find((device) => isCpu(device) && !taking.includes(device))
   const open = taking.filter((device) => isCpu(device) && !budgeted.has(device))
   if (other === undefined || open.length === 0) return
@@ -97,7 +97,7 @@ function refuseBudgetsOfOtherCpus(given: readonly string[], taking: readonly str
   )
 }
 
-function refuseOtherDevices(mapped: readonly string[], named: readonly { readonly device: string }[]): void {
+function rejectOtherDevices(mapped: readonly string[], named: readonly { readonly device: string }[]): void {
   const other = mapped.find((device) => named.every((option) => option.device !== device))
   if (other === undefined) return
   const names = named.map(({ device }) => device).join(', ')

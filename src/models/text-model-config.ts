@@ -11,12 +11,12 @@ import { BillfishError } from '../errors'
 import { modelConfigKeys } from './config-keys'
 
 /** A config that one of the architectures reads. */
-export interface TextPart {
+export interface TextModelConfig {
   readonly config: RawConfig
   /** Where it stands, for messages. */
   readonly where: string
   /** The model_type of the vision-language model that it is a part of. */
-  readonly partOf: string | undefined
+  readonly wrapperType: string | undefined
 }
 
 interface TextType {
@@ -86,12 +86,12 @@ const INHERITED = new Set([
  * The text model's own config: `config` itself where that describes nothing else, and where its model_type is not known.
  * @throws BillfishError INVALID_CHECKPOINT
  */
-export function textPart(config: RawConfig): TextPart {
+export function textModelConfig(config: RawConfig): TextModelConfig {
   const type = typeof config.model_type === 'string' ? config.model_type : ''
   const qwen = own(QWEN_VL, type.replace(/_text$/, ''))
   const nested = config.text_config ?? undefined
   if (!(qwen || WRAPPERS.includes(type)) || (nested === undefined && !qwen)) {
-    return { config, where: 'config.json', partOf: undefined }
+    return { config, where: 'config.json', wrapperType: undefined }
   }
   const where = nested === undefined ? 'config.json' : 'config.json: text_config'
   if (nested !== undefined && !isObject(nested)) throw invalid(`${where} is ${shown(nested)}, but must be an object`)
@@ -113,7 +113,7 @@ export function textPart(config: RawConfig): TextPart {
     model_type: textType.modelType,
   }
   if (type.startsWith('qwen3_vl')) requireRopeBase(part, where)
-  return { config: part, where, partOf: type.endsWith('_text') ? undefined : type }
+  return { config: part, where, wrapperType: type.endsWith('_text') ? undefined : type }
 }
 
 /** Versions of transformers have had different defaults for it. */

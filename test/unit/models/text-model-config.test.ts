@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { type LoadOptions, loadModel, padCheckpoint, planModel } from '../../../src'
 import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
-import { type LoadOptions, loadModel, padCheckpoint, planModel } from '../../../src/index'
-import { noticesOf } from '../../../src/models/registry'
-import { textPart } from '../../../src/models/text-part'
+import { checkpointWarnings } from '../../../src/models/registry'
+import { textModelConfig } from '../../../src/models/text-model-config'
 import { modelDirectory, withConfig } from '../../support/fixtures'
 import { changedCopy } from '../../support/stored-names'
 
@@ -94,12 +94,15 @@ describe('the places that a config has for its parts', () => {
   })
 
   test('missing keys are those of the class', () => {
-    const { config } = textPart({ model_type: 'llava', text_config: { model_type: 'mistral' } })
+    const { config } = textModelConfig({ model_type: 'llava', text_config: { model_type: 'mistral' } })
     expect(config).toMatchObject({ hidden_size: 4096, num_key_value_heads: 8, sliding_window: 4096 })
-    const nulled = textPart({ model_type: 'mistral3', text_config: { model_type: 'mistral', sliding_window: null } })
+    const nulled = textModelConfig({
+      model_type: 'mistral3',
+      text_config: { model_type: 'mistral', sliding_window: null },
+    })
     expect(nulled.config.sliding_window).toBeNull()
-    expect(textPart({ model_type: 'qwen2_vl' }).config).toMatchObject({ rms_norm_eps: 1e-5, rope_theta: 1e6 })
-    expect(textPart({ model_type: 'llava', text_config: {} }).config).toMatchObject({ vocab_size: 32_000 })
+    expect(textModelConfig({ model_type: 'qwen2_vl' }).config).toMatchObject({ rms_norm_eps: 1e-5, rope_theta: 1e6 })
+    expect(textModelConfig({ model_type: 'llava', text_config: {} }).config).toMatchObject({ vocab_size: 32_000 })
   })
 
   test('either place may say that the head is the embedding', async () => {
@@ -186,7 +189,7 @@ test('pad finds layers under every prefix that loading knows', async () => {
 
 describe('what a user should know', () => {
   const notices = async (name: string, change: Json) =>
-    noticesOf(await openCheckpoint(withConfig(name, (config) => ({ ...config, ...change })))).join('\n')
+    checkpointWarnings(await openCheckpoint(withConfig(name, (config) => ({ ...config, ...change })))).join('\n')
 
   test('that a vision tower is left out', async () => {
     expect(await notices('qwen2-vl-bf16', {})).toMatch(/config\.json: model_type qwen2_vl is a vision-language model/)

@@ -1,23 +1,23 @@
-import type { Steps } from '../../checkpoint/slices'
+import type { CooperativeTask } from '../../event-loop'
 import { type ModelLimits, modelLimits, type SizeOptions } from '../../limits'
 import type { Model } from '../../models/architecture'
 import type { PlanDevice } from '../plan'
-import { fitsSomehow } from '../planner/auto-map'
+import { isFeasible } from '../planner/auto-map'
 import type { Costs } from '../planner/stage-costs'
-import { bytesInWords } from './words'
+import { formatBinaryBytes } from './format'
 
 /** The smallest single changes after which an automatic placement fits, in words. */
-export function* singleChanges(
+export function* suggestChanges(
   { shape }: Model,
   costs: Costs,
   limits: ModelLimits,
   devices: readonly PlanDevice[],
   options: SizeOptions,
-): Steps<string[]> {
+): CooperativeTask<string[]> {
   const fits = (change: SizeOptions, on: readonly PlanDevice[] = devices) =>
-    fitsSomehow(costs, modelLimits(shape, { ...options, ...change }), on)
+    isFeasible(costs, modelLimits(shape, { ...options, ...change }), on)
   const changes: string[] = []
-  const lower = function* (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens'): Steps<void> {
+  const lower = function* (name: 'maxModelLength' | 'maxSequences' | 'maxBatchTokens'): CooperativeTask<void> {
     const value = yield* largest(0, limits[name], (lower) => fits({ [name]: lower }))
     if (value > 0) changes.push(`${name} ${value} instead of ${limits[name]}`)
   }
@@ -41,12 +41,16 @@ export function* singleChanges(
 function moreInWords({ device, memory }: PlanDevice, ranks: number): string {
   const members = device.split(',').length
   // A device that stands in for a whole group has room for all ranks.
-  if (members === 1) return `one more device of ${bytesInWords(memory * ranks)}`
-  return `${members} more devices of ${bytesInWords(memory)}`
+  if (members === 1) return `one more device of ${formatBinaryBytes(memory * ranks)}`
+  return `${members} more devices of ${formatBinaryBytes(memory)}`
 }
 
 /** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */
-function* largest(low: number, high: number, holds: (value: number) => Steps<boolean>): Steps<number> {
+function* largest(
+  low: number,
+  high: number,
+  holds: (value: number) => CooperativeTask<boolean>,
+): CooperativeTask<number> {
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
     if (yield* holds(middle)) low = middle

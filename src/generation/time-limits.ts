@@ -1,13 +1,13 @@
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { BillfishError } from '../errors'
-import { processorTime } from './thread-clock'
+import { cpuTime } from './cpu-time'
 
 /** What a piece of work may take, and how errors speak of it. */
-export interface WorkTerms {
+export interface TimeLimits {
   /** By the clock, from when the thread begins with it. */
   readonly milliseconds: number
   /** The same where `computing` can be told, which ends it long before unless other processes keep it waiting. */
-  readonly keptWaiting: number
+  readonly wallMillisecondsUnderLoad: number
   /** What the thread may compute for it, where that can be told: other processes want the processor, too. */
   readonly computing: number
   /** The file of the checkpoint that decides how long it takes. */
@@ -25,27 +25,27 @@ const ENCODED_BYTES_A_MILLISECOND = { computing: 60, waiting: 10 }
 const LOADED_BYTES_A_MILLISECOND = { computing: 1000, waiting: 400 }
 /** A load of eight on each core: unlike a short text, a tokenizer takes a good part of what it may. */
 const LOADING_KEPT_WAITING = 8
-type Durations = Pick<WorkTerms, 'milliseconds' | 'keptWaiting' | 'computing'>
+type Durations = Pick<TimeLimits, 'milliseconds' | 'wallMillisecondsUnderLoad' | 'computing'>
 
 /** What encoding a text may take. */
-export function encodingDurations(bytes: number): Durations {
+export function encodingLimits(bytes: number): Durations {
   return durations(bytes, ENCODED_BYTES_A_MILLISECOND, 1)
 }
 
 /** What loading a tokenizer's file may take. */
-export function loadingDurations(bytes: number): Durations {
+export function loadingLimits(bytes: number): Durations {
   return durations(bytes, LOADED_BYTES_A_MILLISECOND, LOADING_KEPT_WAITING)
 }
 
 function durations(
   bytes: number,
   rate: { readonly computing: number; readonly waiting: number },
-  keptWaiting: number,
+  wallMillisecondsUnderLoad: number,
 ): Durations {
   const milliseconds = LEAST_MILLISECONDS + bytes / rate.waiting
   return {
     milliseconds,
-    keptWaiting: milliseconds * keptWaiting,
+    wallMillisecondsUnderLoad: milliseconds * wallMillisecondsUnderLoad,
     computing: LEAST_COMPUTING + bytes / rate.computing,
   }
 }
@@ -56,10 +56,10 @@ export class Deadline {
   readonly #computedBefore: number | undefined
 
   constructor(
-    private readonly terms: WorkTerms,
+    private readonly terms: TimeLimits,
     private readonly schedule: string | undefined,
   ) {
-    this.#computedBefore = processorTime(schedule)
+    this.#computedBefore = cpuTime(schedule)
   }
 
   /** Milliseconds that it may go on for, at least, from now. */
@@ -79,11 +79,11 @@ export class Deadline {
   }
 
   get #milliseconds(): number {
-    return this.#computedBefore === undefined ? this.terms.milliseconds : this.terms.keptWaiting
+    return this.#computedBefore === undefined ? this.terms.milliseconds : this.terms.wallMillisecondsUnderLoad
   }
 
   #toCompute(): number {
-    const now = processorTime(this.schedule)
+    const now = cpuTime(this.schedule)
     if (now === undefined || this.#computedBefore === undefined) return Number.POSITIVE_INFINITY
     return this.#computedBefore + this.terms.computing - now
   }

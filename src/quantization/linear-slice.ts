@@ -2,7 +2,7 @@ import type { LinearSpec, MatrixSpec, PartSpec, QuantizedSpec } from '../native/
 import { type ChannelRun, ZEROS } from './padding'
 
 /** What of a layer a rank has. */
-export interface LinearShare {
+export interface LinearSlice {
   /** Absent: all of them. */
   readonly outputs?: readonly ChannelRun[] | undefined
   readonly inputs?: readonly ChannelRun[] | undefined
@@ -20,7 +20,7 @@ export function inputGroup(linear: LinearSpec): number {
 }
 
 /** Whether the layer can be cut into these inputs: whole groups, and no order of its own. */
-export function isCutBetweenGroups(linear: LinearSpec, inputs: readonly ChannelRun[]): boolean {
+export function splitsAtGroupBoundaries(linear: LinearSpec, inputs: readonly ChannelRun[]): boolean {
   if (linear.kind !== 'quantized') return true
   if (linear.actOrder) return false
   const group = inputGroup(linear)
@@ -33,7 +33,7 @@ export function isCutBetweenGroups(linear: LinearSpec, inputs: readonly ChannelR
 }
 
 /** The part of a layer that a share says. */
-export function partOf<Spec extends LinearSpec>(linear: Spec, share: LinearShare): Spec {
+export function sliceLinear<Spec extends LinearSpec>(linear: Spec, share: LinearSlice): Spec {
   const { outputs, inputs, bias = true, reader, inputsInGroupOrder = false } = share
   const size = (runs: readonly ChannelRun[] | undefined, all: number) =>
     runs ? runs.reduce((sum, { count }) => sum + count, 0) : all

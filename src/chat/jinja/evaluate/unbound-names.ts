@@ -3,7 +3,7 @@ import type { Body, Expression, Filter, Signature, Statement, Target } from '../
 import { eachLoadedName } from './loaded-names'
 
 /** Variables of each scope, by its body, that are undefined until the scope has set them. */
-export type UnsetNames = ReadonlyMap<Body, ReadonlySet<string>>
+export type UnboundNames = ReadonlyMap<Body, ReadonlySet<string>>
 
 /**
  * Jinja2 decides when it compiles a template which scope a variable belongs to. One that a scope sets, outside of `if`,
@@ -11,7 +11,7 @@ export type UnsetNames = ReadonlyMap<Body, ReadonlySet<string>>
  * undefined, even where the caller gives a variable of this name. In `{% set x %}{{ x }}{% endset %}` that is `x`, in
  * the body; in `{% for m in messages %}{{ x }}{% endfor %}{% set x = 1 %}` it is `x`, in the loop.
  */
-export function unsetNames(template: Body, budget: Budget): UnsetNames {
+export function unboundNames(template: Body, budget: Budget): UnboundNames {
   const unset = new Map<Body, Set<string>>()
   const bodies: Body[] = [template]
   for (let body = bodies.pop(); body; body = bodies.pop()) new Finder(budget, bodies).find(body, unset)

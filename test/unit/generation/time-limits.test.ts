@@ -2,9 +2,15 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Deadline } from '../../../src/generation/work-terms'
+import { Deadline } from '../../../src/generation/time-limits'
 
-const terms = { milliseconds: 1000, keptWaiting: 8000, computing: 700, file: 'tokenizer.json', what: 'loading' }
+const terms = {
+  milliseconds: 1000,
+  wallMillisecondsUnderLoad: 8000,
+  computing: 700,
+  file: 'tokenizer.json',
+  what: 'loading',
+}
 const schedule = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'schedstat')
 /** As Linux writes what a thread has computed and waited, in nanoseconds. */
 const computed = (milliseconds: number) => writeFileSync(schedule, `${milliseconds * 1e6} 123456 78\n`)
