@@ -1,60 +1,74 @@
 import { addon } from './native/addon'
-import type { CudaStatus, NativeCpu, NativeCudaDevice, NativeDevices, NativeEmulatedDevice } from './native/devices'
+import type {
+  CudaLibrary,
+  CudaStatus,
+  NativeCpu,
+  NativeCudaDevice,
+  NativeDevices,
+  NativeEmulatedDevice,
+} from './native/devices'
 import { type AddonFile, loadAddon } from './native/loader'
 import { optionsOf, readOptions } from './options/read-options'
 import { flag } from './options/values'
 import { asBillfishError } from './pipeline/runner'
 
-export type { AddonFile, CudaStatus }
+export type { AddonFile, CudaLibrary, CudaStatus }
 
+/** The host's processor. */
 export interface CpuDevice extends NativeCpu {
-  /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are further names for trying a split. */
+  /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are more names for the same device, for trying a split. */
   readonly device: 'cpu'
   readonly kind: 'cpu'
 }
 
+/** An NVIDIA GPU that the driver lists. */
 export interface CudaDevice extends NativeCudaDevice {
   readonly kind: 'cuda'
 }
 
 /**
- * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests of what is meant for
- * GPUs, thousands of times slower than one. It must be named (`deviceMap: 'emulated:0'`); billfish never chooses it.
- * Only builds with BILLFISH_EMULATOR=on have it.
+ * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests, and thousands of times
+ * slower than a GPU. billfish never chooses it; name it (`deviceMap: 'emulated:0'`). Only builds with
+ * BILLFISH_EMULATOR=on have it.
  */
 export interface EmulatedDevice extends NativeEmulatedDevice {
   readonly kind: 'emulated'
 }
 
+/** What {@link devices} finds. */
 export interface Devices {
+  /** The CPU first, then CUDA devices by index, then emulated ones if asked for. */
   readonly devices: readonly (CpuDevice | CudaDevice | EmulatedDevice)[]
+  /** Whether CUDA can be used, and if not, why. */
   readonly cuda: CudaStatus
-  /** The native addon that is in use; `cuda.compiled` says whether CUDA is in it. */
+  /** The native addon in use; `cuda.compiled` says whether it contains CUDA. */
   readonly addon: AddonFile
-  /** Only where emulated devices were asked for. */
+  /** Present if emulated devices were asked for. */
   readonly emulator?: EmulatorStatus
 }
 
+/** Whether emulated devices can be used. */
 export interface EmulatorStatus {
-  /** Whether this build of billfish has the emulator in it; published builds do not. */
+  /** Whether this build of billfish contains the emulator; published builds do not. */
   readonly compiled: boolean
-  /** Why there are no emulated devices, in words; null where there are. */
+  /** Why there are no emulated devices; null if there are. */
   readonly reason: string | null
 }
 
+/** Options of {@link devices} and {@link discoverDevices}. */
 export interface DevicesOptions {
-  /** The emulated devices, too. */
+  /** Lists emulated devices too. Default false. */
   readonly emulated?: boolean | undefined
 }
 
 const devicesOptions = optionsOf<DevicesOptions>('devices()', { emulated: flag() })
 
 /**
- * The devices that models can be placed on, and why there is no CUDA device where there is none.
+ * The devices that models can be placed on and, if there is no CUDA device, why.
  *
- * The first call in a process wakes the CUDA driver, which can take a second on a machine with several GPUs: services
- * use {@link discoverDevices}.
- * @throws BillfishError INVALID_OPTION, also for what an environment variable says wrongly (BILLFISH_CPU_ISA)
+ * Blocks the event loop: the first call in a process initializes the CUDA driver, which can take a second on a machine
+ * with several GPUs. Servers use {@link discoverDevices}.
+ * @throws BillfishError INVALID_OPTION, also for an invalid environment variable (BILLFISH_CPU_ISA)
  */
 export function devices(options: DevicesOptions = {}): Devices {
   const given = readOptions(devicesOptions, options)
@@ -65,7 +79,10 @@ export function devices(options: DevicesOptions = {}): Devices {
   }
 }
 
-/** As {@link devices}, without holding the event loop. */
+/**
+ * {@link devices} without blocking the event loop. Takes no memory on a device whose free memory NVML can report.
+ * @throws BillfishError INVALID_OPTION
+ */
 export async function discoverDevices(options: DevicesOptions = {}): Promise<Devices> {
   const given = readOptions(devicesOptions, options)
   try {

@@ -1,25 +1,37 @@
-/** The stable codes a {@link BillfishError} may carry. An abort has none: it rejects with the signal's own reason. */
+/**
+ * The stable codes of {@link BillfishError}s. An abort has none: it rejects with the signal's own reason.
+ *
+ * - `INVALID_CHECKPOINT`: a file is missing, malformed, or contradicts another.
+ * - `UNSUPPORTED_MODEL`: the checkpoint is well-formed, but billfish cannot run its architecture or format.
+ * - `INVALID_OPTION`: an argument, option or environment variable is invalid.
+ * - `INVALID_STATE`: a call does not fit what came before it, such as a second reader of one generation.
+ * - `NON_FINITE`: the model computed a NaN or an infinity; the message names the first module.
+ * - `DEVICE_NOT_FOUND`: a named device does not exist or cannot be used.
+ * - `OUT_OF_MEMORY`: a plan exceeds its budgets, or a device or disk has no room.
+ * - `DEVICE_LOST`: a device failed for good; nothing can be computed there until the process is restarted.
+ * - `DISPOSED`: the model or tokenizer has been disposed.
+ * - `ADDON_NOT_FOUND`: there is no native addon, or none that loads.
+ * - `INTERNAL`: a bug in billfish.
+ */
 export type ErrorCode =
   | 'INVALID_CHECKPOINT'
   | 'UNSUPPORTED_MODEL'
   | 'INVALID_OPTION'
-  /** A call that does not fit what came before it: a second reader of one generation. */
   | 'INVALID_STATE'
-  /** The model computed a NaN or an infinity; the message names the module where it appeared first. */
   | 'NON_FINITE'
   | 'DEVICE_NOT_FOUND'
   | 'OUT_OF_MEMORY'
-  /** A device has failed for good: nothing can be computed there before the process is restarted. */
   | 'DEVICE_LOST'
   | 'DISPOSED'
   | 'ADDON_NOT_FOUND'
   | 'INTERNAL'
 
 /**
- * The one error class of billfish. `code` is stable and meant for programs; `message` names the file, tensor or option,
- * the numbers, and the way out.
+ * billfish's only error class. `code` is stable and meant for programs; `message` names the file, tensor or option, the
+ * numbers, and the way out.
  */
 export class BillfishError extends Error {
+  /** What kind of error this is. */
   readonly code: ErrorCode
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {

@@ -1,11 +1,18 @@
 /**
- * billfish: large quantized language models from Node.js, their layers split over the devices at hand.
+ * Everything that `import ... from 'billfish'` gives. Start with {@link loadModel}, {@link Model.generate} and
+ * {@link planModel}.
+ *
+ * Every function that fails rejects or throws with a {@link BillfishError}, whose `code` is stable; an aborted one rejects
+ * with the signal's own reason. Options are checked when a function is called: a name that does not exist is
+ * `INVALID_OPTION`, and the message tells the right one, also for the names that Hugging Face, vLLM and llama.cpp use.
  * @packageDocumentation
  */
+export type { RawConfig } from './checkpoint/types'
 export {
   type AddonFile,
   type CpuDevice,
   type CudaDevice,
+  type CudaLibrary,
   type CudaStatus,
   type Devices,
   type DevicesOptions,
@@ -29,7 +36,16 @@ export type {
 export type { GenerateOptions } from './generation/sampling-options'
 export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
-export type { Activity, DeviceMemory, ForwardOptions, ForwardResult, MemoryUse, Model } from './model'
+export type {
+  Activity,
+  DeviceMemory,
+  ForwardOptions,
+  ForwardResult,
+  LoadedModelLimits,
+  MemoryUse,
+  Model,
+} from './model'
+export type { ModuleNames } from './models/architecture'
 export { type PadResult, padCheckpoint } from './padding/pad-checkpoint'
 export type { PadOptions, PadProgress } from './padding/pad-options'
 export type { PaddingVerification } from './padding/verify'
@@ -46,6 +62,7 @@ export {
 } from './placement'
 export type { Strategy } from './placement/accelerate/strategy-map'
 export { type DeviceMap, layerSplit } from './placement/device-map'
+export type { DeviceOverhead } from './placement/device-overhead'
 export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
 export type { ModelPlan, Placement, PlanOptions } from './placement/plan-model'

@@ -7,34 +7,34 @@ import type { OptionSchemas } from './options/read-options'
 import { whole } from './options/values'
 import { floatType } from './placement/config-source'
 
-/** Types in which a model computes. */
+/** Types in which a model computes; see {@link SizeOptions.dtype}. */
 export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
 
 /** The options that decide how much memory a model needs. */
 export interface SizeOptions {
   /**
-   * `'float32'` computes exactly in fp32; CPU devices alone can. `'auto'` (the default) and the 16-bit types differ by
-   * device. A CUDA device keeps activations, weights that are not quantized, and the KV cache in fp16 or bf16 (as named,
-   * by default as the config's torch_dtype says), and adds in fp32. A CPU device keeps the KV cache in 16 bits (fp16, or
-   * as named) and quantizes the input of every quantized linear to 16-bit integers with a scale a block of at most 128
-   * values: closer to fp32 than fp16 arithmetic, and much faster.
+   * `'float32'` computes in fp32 throughout; only CPU devices can. `'auto'` (the default) and the 16-bit types differ by
+   * device. A CUDA device keeps activations, unquantized weights and the KV cache in fp16 or bf16 (as named; by default
+   * the config's torch_dtype) and accumulates in fp32. A CPU device keeps the KV cache in 16 bits (fp16, or as named) and
+   * quantizes the input of every quantized linear to 16-bit integers with one scale per block of at most 128 values: closer
+   * to fp32 than fp16 arithmetic, and much faster.
    */
   readonly dtype?: ModelType | undefined
-  /** The longest sequence, prompt and generated tokens; the smaller of the model's own limit and 8192 by default. */
+  /** Tokens of the longest sequence, prompt and answer together. Default: the model's own limit, at most 8192. */
   readonly maxModelLength?: number | undefined
-  /** Sequences that are generated at the same time; more wait their turn. 4 by default. */
+  /** Sequences computed at the same time; others wait. Default 4. */
   readonly maxSequences?: number | undefined
-  /** Tokens that one step computes at most; longer prompts go in pieces. 512 by default. */
+  /** Tokens that one step computes at most; longer prompts are computed in chunks. Default 512. */
   readonly maxBatchTokens?: number | undefined
   /**
-   * Tokens that the KV cache holds, of all sequences together: at least maxModelLength, and maxSequences times that by
-   * default, so that no sequence ever lacks room. With less, sequences of ordinary length share it; when it runs out,
-   * the one that came last waits and is computed again.
+   * Tokens that the KV cache holds, for all sequences together; at least maxModelLength. Default: maxSequences times
+   * maxModelLength, so that no sequence ever waits for room. With less, sequences share the cache; when it is full, the
+   * newest one is preempted and recomputed later.
    */
   readonly maxCacheTokens?: number | undefined
   /**
-   * Devices that compute every stage together, each with its share of the heads, of the MLP's channels and of the
-   * vocabulary; 1 by default. What does not divide evenly is padded with zeros, which changes no result.
+   * Devices that compute every stage together, each with its share of the heads, MLP channels and vocabulary. Default 1.
+   * What does not divide evenly is padded with zeros, which changes no result.
    */
   readonly tensorParallelSize?: number | undefined
 }

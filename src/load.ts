@@ -29,35 +29,37 @@ import { type ModelPlan, outline, type PlanOptions, planOptions } from './placem
 import { loadedStage, type StageMemory, stageMemory } from './placement/planner/stage-memory'
 import { thisMachine } from './this-machine'
 
+/** How far loading has come. */
 export interface LoadProgress {
-  /** Bytes of the checkpoint that have been read, and all that will be. */
+  /** Bytes of the checkpoint read so far. */
   readonly bytesDone: number
+  /** Bytes that will be read in all. */
   readonly bytesTotal: number
 }
 
+/** Options of {@link loadModel}. */
 export interface LoadOptions extends PlanOptions {
   /**
-   * Where the modules go; `'auto'` by default. `'auto'` and Hugging Face's strategies split over `devices` within
-   * `maxMemory`: without these over all CUDA devices that there are, within what is free on them, or on the CPU where
-   * there is none.
+   * Where modules go. Default `'auto'`. `'auto'` and Hugging Face's strategies split over `devices` within `maxMemory`;
+   * without these, over all CUDA devices within their free memory, or on the CPU if there are none.
    */
   readonly deviceMap?: PlanOptions['deviceMap']
   /**
-   * What planModel() returned, here or in another process: its placement, its sizes and its budgets. `deviceMap`,
-   * `devices`, `maxMemory` and `deviceOverhead` are refused beside it, and so are sizes other than the plan's.
+   * What {@link planModel} returned, here or in another process: placement, sizes and budgets. `deviceMap`, `devices`,
+   * `maxMemory` and `deviceOverhead` are refused beside it, and so are sizes other than the plan's.
    */
   readonly plan?: ModelPlan | undefined
   /**
-   * Steps that are under way at a time, each with a part of the sequences, so that every stage has work: as many as
-   * there are devices that work independently of each other (each GPU; the CPU counts once, however many stages it
-   * has) by default.
+   * Steps in flight at a time, each with a part of the sequences, so that every stage has work. Default: the number of
+   * devices that work independently (each GPU; the CPU counts once, however many stages it has).
    */
   readonly microBatches?: number | undefined
   /**
-   * Where the weights of device `'disk'` lie, as long as the model is loaded, in a file that no listing shows; the
-   * system's directory for temporary files by default.
+   * Directory for the weights of device `'disk'`, which lie there in an unlinked file while the model is loaded. Default:
+   * the system's temporary directory.
    */
   readonly offloadDirectory?: string | URL | undefined
+  /** Called with the bytes read so far, several times a second at most. Throwing, or rejecting, fails the load. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
@@ -70,11 +72,19 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
 })
 
 /**
- * Loads a checkpoint directory as released on the Hugging Face Hub.
- *
- * @param directory a path or file: URL; holds config.json, safetensors files and, for text, the tokenizer's files
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
- *   signal's reason once it aborts. Nothing stays allocated then.
+ * Loads a checkpoint directory as released on the Hugging Face Hub, on all cores and without blocking the event loop. The
+ * weights are mapped, and converted to the layout of each device's kernels.
+ * @example
+ * ```js
+ * await using model = await loadModel('./Qwen2.5-7B-Instruct-GPTQ-Int4', {
+ *   deviceMap: { '': 'cuda:0', 'model.layers.20': 'cuda:1' }, // default: 'auto'
+ *   maxModelLength: 8192,
+ *   onProgress: ({ bytesDone, bytesTotal }) => console.error(bytesDone / bytesTotal),
+ * })
+ * ```
+ * @param directory a path or file: URL; contains config.json, safetensors files and, for text, the tokenizer's files
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY,
+ *   ADDON_NOT_FOUND; the signal's reason once it aborts. Nothing stays allocated.
  */
 export async function loadModel(directory: string | URL, options: LoadOptions = {}): Promise<Model> {
   const given = readOptions(loadOptions, options)

@@ -18,59 +18,80 @@ import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/ru
 import type { Trace } from './pipeline/trace'
 import { Tokenizer } from './tokenizer'
 
-/** Bytes by what they are for. */
+/** Bytes by use. */
 export interface MemoryUse {
   readonly weights: number
   readonly kvCache: number
+  /** Activations, operators' scratch, rotary tables, sampling. */
   readonly buffers: number
 }
 
-/** Bytes that one device has allocated for a model, as its allocator counts them. */
+/** Bytes that one device has allocated for a model, as counted by its allocator. */
 export interface DeviceMemory extends MemoryUse {
   readonly device: string
-  /** What the plan said before anything was loaded. */
+  /** What the plan predicted before anything was loaded. */
   readonly planned: MemoryUse
-  /** The part of kvCache that holds tokens of sequences just now. */
+  /** The part of kvCache that holds tokens of sequences right now. */
   readonly kvCacheInUse: number
 }
 
-/** What a model is at. */
+/** What a model is doing right now. */
 export interface Activity {
-  /** Sequences that wait for their turn or for KV blocks, or whose long text is being tokenized. */
+  /** Sequences waiting for their turn or for KV blocks, or whose long text is being tokenized. */
   readonly waiting: number
-  /** Sequences that are being computed. */
+  /** Sequences being computed. */
   readonly running: number
-  /** Generations that are not computed for the time being, because their chunks are not read. */
+  /** Generations paused because their chunks are not being read. */
   readonly paused: number
-  /** Steps that the stages are at. */
+  /** Steps in flight in the pipeline. */
   readonly stepsInFlight: number
-  /** Tokens that the KV cache has room for, and that it is taken up by (in whole blocks). */
+  /** Tokens that fit in the KV cache, and tokens of blocks in use. */
   readonly cacheTokens: { readonly total: number; readonly inUse: number }
-  /** How many times, so far, a sequence had to give its part of the KV cache back and was computed again. */
+  /** How many times, so far, a sequence was preempted: lost its KV blocks and was recomputed. */
   readonly preemptions: number
 }
 
+/** Options of {@link Model.forward}. */
 export interface ForwardOptions {
+  /** Also returns the hidden states of every layer. Default false. */
   readonly hiddenStates?: boolean | undefined
+  /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
 
 const forwardOptions = optionsOf<ForwardOptions>('model.forward()', { hiddenStates: flag(), signal: abortSignal() })
 
+/** What {@link Model.forward} returns for T tokens; all numbers are fp32, row-major. */
 export interface ForwardResult {
   /**
-   * [T * vocabSize], row by row: logits[t * vocabSize + v]. Empty where the checkpoint has no head, as embedding models
-   * are released.
+   * Shape [T, vocabSize]: the logit of token id v at position t is `logits[t * vocabSize + v]`. Empty if the checkpoint has
+   * no head, as is usual for embedding models.
    */
   readonly logits: Float32Array
   readonly vocabSize: number
-  /** The embedding, then each decoder layer's raw output: [T * hiddenSize] each. Empty unless asked for. */
+  /**
+   * The embedding, then the output of each decoder layer before the final norm, each of shape [T, hiddenSize]. Empty
+   * unless asked for.
+   */
   readonly hiddenStates: readonly Float32Array[]
   /**
-   * The hidden states behind the final norm, [T * hiddenSize]: what embeddings are made of, and transformers'
-   * `last_hidden_state`. Of a checkpoint without a head always there, else if hidden states were asked for; or empty.
+   * The hidden states after the final norm, shape [T, hiddenSize]: what embeddings are made of, and transformers'
+   * `last_hidden_state`. Present if hidden states were asked for, and always for a checkpoint without a head; else empty.
    */
   readonly lastHiddenState: Float32Array
+}
+
+/** The sizes that a model was loaded with. */
+export interface LoadedModelLimits {
+  /** Tokens of the longest sequence, prompt and answer together. */
+  readonly maxModelLength: number
+  /** Sequences that are computed at the same time. */
+  readonly maxSequences: number
+  /** Tokens per KV block. */
+  readonly blockSize: number
+  /** Rows of the head: token ids are below this. */
+  readonly vocabulary: number
+  readonly hiddenSize: number
 }
 
 interface ModelParts {
@@ -84,7 +105,11 @@ interface ModelParts {
   readonly stages: readonly (MemoryUse & { readonly device: string })[]
 }
 
-/** A loaded model. Made by `loadModel`; free it with `dispose()` or `await using`. */
+/**
+ * A loaded model, made by {@link loadModel}. Free it with `dispose()` or `await using`.
+ *
+ * All methods may be called concurrently; generations and forward passes share the model's steps.
+ */
 export class Model {
   readonly #native: NativeModel
   readonly #runner: Runner
@@ -95,12 +120,10 @@ export class Model {
   #disposal: Promise<void> | undefined
   /** Module -> device, complete, in the order of the forward pass. */
   readonly deviceMap: Readonly<Record<string, string>>
-  /** config.json as it was read. */
+  /** The checkpoint's config.json, parsed. */
   readonly config: RawConfig
   readonly #hasHead: boolean
-  readonly limits: Readonly<
-    Pick<RunnerLimits, 'maxModelLength' | 'maxSequences' | 'blockSize' | 'vocabulary' | 'hiddenSize'>
-  >
+  readonly limits: LoadedModelLimits
 
   static {
     guardMethods(Model, (value) => #native in value, 'model')
@@ -129,9 +152,14 @@ export class Model {
   }
 
   /**
-   * One pass over a fresh sequence: the logits of every position.
-   * @param tokenIds at least one token, at most maxModelLength
-   * @throws BillfishError INVALID_OPTION, NON_FINITE, DISPOSED; the signal's reason once it aborts
+   * One forward pass over a fresh sequence: the logits of every position, and hidden states if asked for.
+   * @example
+   * ```js
+   * const { logits, vocabSize } = await model.forward([9707, 1879])
+   * const last = logits.subarray(logits.length - vocabSize)
+   * ```
+   * @param tokenIds 1 to maxModelLength token ids, each below the vocabulary size
+   * @throws BillfishError INVALID_OPTION, NON_FINITE, DEVICE_LOST, DISPOSED; the signal's reason once it aborts
    */
   async forward(tokenIds: ArrayLike<number>, options: ForwardOptions = {}): Promise<ForwardResult> {
     const { hiddenStates: wantHiddenStates = false, signal } = readOptions(forwardOptions, options)
@@ -170,25 +198,33 @@ export class Model {
     return { logits, vocabSize: vocabulary, hiddenStates, lastHiddenState }
   }
 
-  /** The checkpoint's tokenizer and chat template; undefined if it has none. It is disposed of with the model. */
+  /** The checkpoint's tokenizer and chat template; undefined if it has none. Disposed of with the model. */
   get tokenizer(): Tokenizer | undefined {
     return this.#tokenizer
   }
 
-  /** Whether messages can be given to {@link generate}: the checkpoint has a chat template. */
+  /** Whether {@link generate} takes messages: the checkpoint has a chat template. */
   get hasChatTemplate(): boolean {
     return this.#assets.chatTemplate !== undefined
   }
 
   /**
-   * Generates a continuation. Begins at once; read it as an async iterable of chunks, or await `result()`.
+   * Generates a continuation. Starts at once; read it as an async iterable of chunks, or await `result()`. Any number may
+   * run at the same time: up to `maxSequences` are computed together, the others wait.
    *
-   * A text of more than 4096 bytes (of messages: the rendered one) is tokenized on a thread of its own, so that it does
-   * not hold the event loop. A generation that is asked for later may then start earlier; and what only the number of
-   * its tokens can tell, that the prompt or `maxNewTokens` is too much for `maxModelLength`, rejects `result()` and the
-   * iteration with INVALID_OPTION. Everything else about options and input is thrown here.
+   * A text of more than 4096 bytes (for messages, the rendered text) is tokenized on a worker thread, so that it does not
+   * block the event loop. A later call may then start earlier. Whether such a prompt fits `maxModelLength` is only known
+   * once it is tokenized, so in that case `result()` and the iteration reject with INVALID_OPTION. All other errors in
+   * options and input are thrown here.
+   * @example
+   * ```js
+   * const messages = [{ role: 'user', content: 'Why is the sky blue?' }]
+   * for await (const { text } of model.generate(messages, { maxNewTokens: 200 })) process.stdout.write(text)
+   *
+   * const { text, finishReason, usage } = await model.generate('Once upon a time', { temperature: 0 }).result()
+   * ```
    * @param input a text, chat messages (rendered with the checkpoint's template), or token ids
-   * @throws BillfishError INVALID_OPTION for options and inputs that cannot be run, DISPOSED
+   * @throws BillfishError INVALID_OPTION, UNSUPPORTED_MODEL for a checkpoint without a head, DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
     if (!this.#hasHead) {
@@ -204,7 +240,7 @@ export class Model {
   }
 
   /**
-   * Bytes that each device holds for this model, by use; one entry a device. Cheap: call it as often as you like.
+   * Bytes that each device holds for this model, by use; one entry per device. Cheap to call.
    * @throws BillfishError DISPOSED
    */
   memory(): DeviceMemory[] {
@@ -219,7 +255,7 @@ export class Model {
     }))
   }
 
-  /** What the model is at just now, for metrics and for services that turn work away. Cheap. */
+  /** What the model is doing right now, for metrics and load shedding. Cheap to call. */
   activity(): Activity {
     const { waiting, running, paused, stepsInFlight, preemptions, blocks } = this.#runner.state
     const { blockSize } = this.#limits
@@ -228,19 +264,20 @@ export class Model {
   }
 
   /**
-   * When each stage was busy with what: the last 4096 steps. Always recorded, at the cost of a few numbers a step.
-   * `JSON.stringify(model.trace().toChromeTrace())` is a file for ui.perfetto.dev or chrome://tracing.
+   * When each stage was busy with which step, for the last 4096 steps. Always recorded; costs a few numbers per step.
+   * Write `JSON.stringify(model.trace().toChromeTrace())` to a file for ui.perfetto.dev or chrome://tracing.
    */
   trace(): Trace {
     return this.#runner.trace()
   }
 
-  /** Frees everything. Generations under way end with a DISPOSED error. Safe to call again: it is the same promise. */
+  /** Frees everything. Generations in progress end with DISPOSED. Calling it again returns the same promise. */
   dispose(): Promise<void> {
     this.#disposal ??= this.#close()
     return this.#disposal
   }
 
+  /** {@link dispose}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }

@@ -16,41 +16,44 @@ import { onAbort, ownSignal } from './options/signal'
 import { guarded } from './options/snapshot'
 import { abortSignal, flag } from './options/values'
 
+/** Options of {@link loadTokenizer}. */
 export interface LoadTokenizerOptions {
+  /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** How a text becomes token ids. */
+/** Options of {@link Tokenizer.encode} and {@link Tokenizer.count}. */
 export interface EncodeTextOptions {
   /**
-   * Adds what the checkpoint adds around a plain text (a leading `<s>`); true if not told. Pass false for the text of a
-   * chat template, which has its special tokens already.
+   * Adds what the checkpoint puts around a plain text, such as a leading `<s>`. Default true. Pass false for the text of a
+   * chat template, which already has its special tokens.
    */
   readonly addSpecialTokens?: boolean | undefined
   readonly signal?: AbortSignal | undefined
 }
 
+/** Options of {@link Tokenizer.decode}. */
 export interface DecodeOptions {
-  /** Leaves special tokens out; false if not told. */
+  /** Leaves special tokens out. Default false. */
   readonly skipSpecialTokens?: boolean | undefined
 }
 
-/** How messages become a prompt. Names and defaults are those of transformers' apply_chat_template(). */
+/** Options of {@link Tokenizer.applyChatTemplate}, with the names and defaults of transformers' apply_chat_template(). */
 export interface ApplyChatTemplateOptions {
-  /** Functions that the model may call, as JSON schemas in the form of the OpenAI API. */
+  /** Functions that the model may call, as JSON schemas in the OpenAI API's form. */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
-  /** Ends the prompt with the beginning of an answer. False if not told, unlike in generate(). */
+  /** Ends the prompt with the start of an answer. Default false, unlike in generate(). */
   readonly addGenerationPrompt?: boolean | undefined
   /**
-   * Ends the prompt with the last message's text, so that the model goes on with it: without what the template puts
-   * behind a message. The name of another member than `content` continues that one.
+   * Ends the prompt with the last message's text, so that the model continues it: without what the template puts after a
+   * message. A name continues that member instead of `content`. Default false.
    */
   readonly continueFinalMessage?: boolean | string | undefined
-  /** A template of the checkpoint by its name, or the text of another one. */
+  /** The name of one of the checkpoint's templates, or the text of another one. */
   readonly chatTemplate?: string | undefined
   /** Further variables for the template, such as `{ enable_thinking: false }`. */
   readonly chatTemplateKwargs?: Readonly<Record<string, unknown>> | undefined
-  /** Token ids, if true or not told; else the text. */
+  /** Whether to return token ids or the text. Default true. */
   readonly tokenize?: boolean | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -79,6 +82,11 @@ const MAX_NAME_LENGTH = 64
 /**
  * Loads a checkpoint's tokenizer without its weights: `tokenizer.json`, `vocab.json` with `merges.txt`, or
  * `qwen.tiktoken`, and the chat template.
+ * @example
+ * ```js
+ * await using tokenizer = await loadTokenizer('./Qwen2.5-7B-Instruct')
+ * const ids = await tokenizer.encode('Hello', { addSpecialTokens: false })
+ * ```
  * @param directory a path or file: URL
  * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION; the signal's reason once it aborts
  */
@@ -97,11 +105,10 @@ export async function loadTokenizer(directory: string | URL, options: LoadTokeni
 }
 
 /**
- * A checkpoint's tokenizer: of a model as `model.tokenizer`, or made by `loadTokenizer`.
+ * A checkpoint's tokenizer: `model.tokenizer`, or made by {@link loadTokenizer}.
  *
- * What encodes or renders returns a promise: a long text would hold the event loop, and so would a short one where the
- * checkpoint's files make it, so both are encoded on a thread of the tokenizer's own, which an abort ends. The thread
- * does not keep the process alive.
+ * Methods that encode or render return promises: long texts, and texts that the checkpoint's files make slow, are encoded
+ * on a worker thread, which an abort ends. The thread does not keep the process alive.
  */
 export class Tokenizer {
   readonly #assets: Assets
@@ -122,7 +129,7 @@ export class Tokenizer {
     return this.#assets.tokenizer.vocabularySize
   }
 
-  /** The texts of the special tokens that the checkpoint names, such as `{ eos: '<|im_end|>' }`. */
+  /** The special tokens that the checkpoint names, such as `{ eos: '<|im_end|>' }`. */
   get specialTokens(): { readonly bos?: string; readonly eos?: string; readonly pad?: string; readonly unk?: string } {
     return { ...this.#assets.tokenizer.specialTokens }
   }
@@ -141,8 +148,8 @@ export class Tokenizer {
   }
 
   /**
-   * The token as the vocabulary spells it: `Ġhello` for " hello" in a byte-level vocabulary; undefined for an id that it
-   * does not have.
+   * The token as the vocabulary spells it, such as `Ġhello` for " hello" in a byte-level vocabulary; undefined for an id
+   * that it does not have.
    * @throws BillfishError INVALID_OPTION
    */
   idToToken(id: number): string | undefined {
@@ -151,7 +158,7 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text. Special tokens written out in it (`<|im_end|>`) become their ids.
+   * The token ids of a text. Special tokens spelled out in it (`<|im_end|>`) become their ids.
    * @throws BillfishError INVALID_OPTION, INVALID_CHECKPOINT if the tokenizer's files make it take too long or too much
    *   memory, DISPOSED; the signal's reason once it aborts
    */
@@ -159,14 +166,14 @@ export class Tokenizer {
     return Array.from(await this.#encode(text, options))
   }
 
-  /** How many tokens a text has, those around it included. @throws BillfishError as {@link encode} does */
+  /** The number of tokens that {@link encode} would return. @throws BillfishError as {@link encode} does */
   async count(text: string, options: EncodeTextOptions = {}): Promise<number> {
     return (await this.#encode(text, options)).length
   }
 
   /**
-   * Text of token ids; at once, since that takes no longer than the text is. Bytes that are not UTF-8 become U+FFFD, and
-   * ids that the vocabulary does not have become nothing.
+   * The text of token ids; synchronous, since it takes linear time. Bytes that are not UTF-8 become U+FFFD, and ids
+   * outside the vocabulary are skipped.
    * @throws BillfishError INVALID_OPTION
    */
   decode(ids: ArrayLike<number> | number, options: DecodeOptions = {}): string {
@@ -175,7 +182,7 @@ export class Tokenizer {
   }
 
   /**
-   * The prompt for messages: token ids, or with `tokenize: false` the text.
+   * Renders messages with the checkpoint's chat template: to token ids, or with `tokenize: false` to text.
    * @throws BillfishError INVALID_OPTION for malformed messages and what the template refuses; INVALID_CHECKPOINT,
    *   DISPOSED; the signal's reason once it aborts
    */

@@ -10,13 +10,14 @@ const dropped = new FinalizationRegistry<GenerationRun>((run) => {
 })
 
 /**
- * A generation under way. Iterate it for chunks as they come, await `result()` for the whole, or both; `await generation`
- * by itself waits for nothing. An abort, a cancellation or a failure rejects either.
+ * A generation in progress. Iterate it for chunks as they arrive, await `result()` for the whole, or both. `await
+ * generation` by itself waits for nothing: a generation is not thenable. An abort, a cancellation or a failure rejects
+ * both.
  *
- * It begins at once. While nobody awaits the result, it never is more than {@link MAX_WAITING_CHUNKS} chunks ahead of its
- * reader: then it pauses, gives its part of the KV cache to others that need it, and goes on when it is read. Asking for
- * the result, through `result()` or a property such as `text`, lets it run to its end; what a reader has not read by then
- * comes in fewer and longer chunks. One that is neither read nor awaited, and that nobody holds any more, is cancelled.
+ * It starts at once. Unless someone awaits the result, it is never more than 256 chunks ahead of its reader: then it
+ * pauses, its KV blocks may go to others that need them, and it resumes when it is read. Asking for the result, through
+ * `result()` or a property such as `text`, lets it run to its end; unread text then arrives in fewer and longer chunks. A
+ * generation that is neither read nor awaited is cancelled once it is garbage collected.
  */
 export class Generation implements AsyncIterable<GenerationChunk> {
   readonly #run: GenerationRun
@@ -33,8 +34,8 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 
   /**
    * The whole generation, once it has ended.
-   * @throws BillfishError DISPOSED, NON_FINITE, INTERNAL; INVALID_OPTION if a long prompt turns out to leave no room; the
-   *   signal's or cancel()'s reason, or an AbortError if its reader left the loop early
+   * @throws BillfishError DISPOSED, NON_FINITE, DEVICE_LOST, INTERNAL; INVALID_OPTION if a long prompt turns out to leave
+   *   no room; the signal's or cancel()'s reason, or an AbortError if the reader left the loop early
    */
   result(): Promise<GenerationResult> {
     dropped.unregister(this)
@@ -42,7 +43,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
     return this.#run.outcome
   }
 
-  /** The members of the result, each as a promise: `await generation.text`. */
+  /** The generated text: `(await result()).text`, as are the other members of the result below. */
   get text(): Promise<string> {
     return this.#member('text')
   }
@@ -69,8 +70,8 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   /**
-   * Ends the generation early: reader and result are rejected with `reason`, by default an AbortError. Without effect
-   * once it has ended.
+   * Ends the generation early: reader and result reject with `reason`, by default an AbortError. Has no effect once it
+   * has ended.
    */
   cancel(reason?: unknown): void {
     this.#run.cancel(reason === undefined ? abortError('The generation was cancelled.') : reason)
@@ -78,7 +79,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
 
   /**
    * The chunks from the beginning, for one reader. Leaving the loop early cancels the generation.
-   * @throws BillfishError INVALID_STATE for a second reader, also once the first one is through
+   * @throws BillfishError INVALID_STATE for a second reader, even after the first has finished
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<GenerationChunk> {
     const { chunks } = this.#run

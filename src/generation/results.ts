@@ -1,41 +1,41 @@
-import type { SampledToken } from '../native/addon'
+import type { SampledToken as TokenLogprob } from '../native/addon'
+
+export type { TokenLogprob }
 
 /** Why a generation ended: an end token or stop string (`stop`), or its length. */
 export type FinishReason = 'stop' | 'length'
 
-/** A token with its log-probability (natural log, of the model's unmodified distribution) and the likeliest alternatives. */
-export type TokenLogprob = SampledToken
-
-/** A piece of a generation: the tokens that came since the last piece, and the text that is now certain. */
+/** A part of a generation: the tokens since the last chunk, and the text that is now certain. */
 export interface GenerationChunk {
-  /** Never cuts a character in two; may be empty, and may lag behind `tokenIds`. */
+  /** Never splits a character or part of a stop string; may be empty, and may lag behind `tokenIds`. */
   readonly text: string
   readonly tokenIds: readonly number[]
-  /** One a token, if `logprobs` was asked for. */
+  /** One per token, if `logprobs` was asked for. */
   readonly logprobs?: readonly TokenLogprob[] | undefined
 }
 
+/** Token counts. */
 export interface GenerationUsage {
   readonly promptTokens: number
   readonly completionTokens: number
   readonly totalTokens: number
 }
 
-/** Wall-clock times as the caller sees them, tokenizing the prompt and waiting for other generations included. */
+/** Wall-clock times as the caller sees them, including tokenizing the prompt and waiting for other generations. */
 export interface GenerationTimings {
   /** Milliseconds from generate() to the first token. */
   readonly timeToFirstToken: number
   /** Milliseconds from generate() to the last token. */
   readonly total: number
-  /** Prompt tokens over the time to the first token, a second. */
+  /** Prompt tokens divided by the time to the first token. */
   readonly prefillTokensPerSecond: number
-  /** Tokens after the first over the time that they took, a second; 0 if there was only one. */
+  /** Tokens after the first divided by the time they took; 0 if there was only one. */
   readonly decodeTokensPerSecond: number
 }
 
-/** What a generation came to. Plain data: it is the same after JSON.stringify() and JSON.parse(). */
+/** The result of a generation. Plain data that survives JSON.stringify() and JSON.parse() unchanged. */
 export interface GenerationResult {
-  /** The end token, where one ended the generation, included. */
+  /** Includes the end token, if one ended the generation. */
   readonly tokenIds: readonly number[]
   /** Empty if the checkpoint has no tokenizer. */
   readonly text: string
@@ -43,7 +43,7 @@ export interface GenerationResult {
   /** The stop string or end token that ended it. */
   readonly stoppedBy?: string | number | undefined
   readonly logprobs?: readonly TokenLogprob[] | undefined
-  /** The seed that was used, in decimal digits: given as an option, it gives the same answer again. */
+  /** The seed used, in decimal digits. Passed as the option `seed`, it reproduces the answer. */
   readonly seed: string
   readonly usage: GenerationUsage
   readonly timings: GenerationTimings

@@ -11,45 +11,46 @@ import type { ChatTemplateOptions } from './chat-template'
 import type { GenerationDefaults } from './generation-config'
 import type { TokenRules } from './token-rules'
 
-/** Options of `model.generate()`. Where a default is the checkpoint's, it comes from its generation_config.json. */
+/** Options of {@link Model.generate}. The checkpoint's defaults come from its generation_config.json. */
 export interface GenerateOptions {
-  /** The most tokens to generate. Default: the checkpoint's (`max_new_tokens`, `max_length`), else as many as the model's length allows. */
+  /** Tokens to generate at most. Default: the checkpoint's (`max_new_tokens`, `max_length`), else what maxModelLength allows. */
   readonly maxNewTokens?: number | undefined
-  /** End tokens and `stopTokenIds` are not chosen before this many tokens. Default: the checkpoint's, else 0. */
+  /** End tokens and `stopTokenIds` are banned before this many tokens. Default: the checkpoint's, else 0. */
   readonly minNewTokens?: number | undefined
   /**
-   * 0 takes the likeliest token; 1 samples from the model's distribution. Default: the checkpoint's, which is 0 if that
-   * does not sample (`do_sample`); but 1 if topK, topP or minP is given, which would be without effect at 0.
+   * 0 takes the likeliest token; 1 samples from the model's distribution; at most 100. Default: the checkpoint's, which is
+   * 0 if it does not sample (`do_sample`); but 1 if topK, topP or minP is given, which would have no effect at 0.
    */
   readonly temperature?: number | undefined
   /** Samples from this many likeliest tokens; 0 for all. Default: the checkpoint's, else 0. */
   readonly topK?: number | undefined
-  /** Samples from the fewest tokens that have this probability together. Default: the checkpoint's, else 1. */
+  /** Samples from the fewest tokens whose probabilities sum to this. Default: the checkpoint's, else 1. */
   readonly topP?: number | undefined
-  /** Leaves out tokens of less than this probability, relative to the likeliest. Default: the checkpoint's, else 0. */
+  /** Drops tokens less likely than this share of the likeliest token's probability. Default: the checkpoint's, else 0. */
   readonly minP?: number | undefined
-  /** Divides positive and multiplies negative logits of tokens of prompt and answer. Default: the checkpoint's, else 1. */
+  /** Divides positive and multiplies negative logits of tokens in prompt and answer. Default: the checkpoint's, else 1. */
   readonly repetitionPenalty?: number | undefined
-  /** Is subtracted from the logits of tokens that the answer has already. Default 0. */
+  /** Subtracted from the logits of tokens already in the answer; -2 to 2. Default 0. */
   readonly presencePenalty?: number | undefined
-  /** Is subtracted from a token's logit once for each time that the answer has it already. Default 0. */
+  /** Subtracted from a token's logit once for each time it is already in the answer; -2 to 2. Default 0. */
   readonly frequencyPenalty?: number | undefined
-  /** The same seed gives the same answer (on the same devices); digits are as good as a number. Default: a random one. */
+  /** The same seed gives the same answer on the same devices; 64 bits: a number, a bigint or decimal digits. Default: random. */
   readonly seed?: number | bigint | string | undefined
-  /** Token id -> what to add to its logit; -100 forbids a token in effect. */
+  /** Token id -> what to add to its logit; -100 in effect bans a token. */
   readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined
-  /** Texts that end the answer; they are not part of it. Default: the checkpoint's `stop_strings`, else none. */
+  /** Texts that end the answer and are not part of it. Default: the checkpoint's `stop_strings`, else none. */
   readonly stop?: string | readonly string[] | undefined
-  /** Tokens that end the answer, besides the checkpoint's. */
+  /** Tokens that end the answer, in addition to the checkpoint's. */
   readonly stopTokenIds?: readonly number[] | undefined
-  /** Reports each token's log-probability, and this many of the likeliest alternatives. Default: neither. */
+  /** Reports each token's log-probability and this many of the likeliest alternatives, 0 to 1000. Default: neither. */
   readonly logprobs?: number | undefined
-  /** Goes on after the checkpoint's end tokens and stop strings. Default false. */
+  /** Continues past the checkpoint's end tokens and stop strings. Default false. */
   readonly ignoreEos?: boolean | undefined
+  /** Cancels the generation, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
-  /** For a text: whether to add what the tokenizer adds around one (a leading `<s>`). Default true. */
+  /** For a text: adds what the tokenizer puts around one, such as a leading `<s>`. Default true. */
   readonly addSpecialTokens?: boolean | undefined
-  /** For messages: how they are turned into a prompt. */
+  /** For messages: how they become a prompt. */
   readonly chatTemplate?: ChatTemplateOptions | undefined
 }
 

@@ -173,10 +173,12 @@ export interface StepRequest {
   readonly search: boolean
 }
 
+/** A token id with its log-probability and the likeliest alternatives. */
 export interface SampledToken {
   readonly token: number
   /** Natural log of the token's probability under the unmodified logits. */
   readonly logprob: number
+  /** As many of the likeliest tokens as `logprobs` asks for, likeliest first. */
   readonly alternatives: readonly { readonly token: number; readonly logprob: number }[]
 }
 

@@ -11,17 +11,17 @@ export interface NativeCudaDevice {
   readonly name: string
   readonly computeCapability: string
   /**
-   * What the code that this build runs there was compiled for: `'9.0'`; lower than `computeCapability` where the build
-   * has none for that. Null: it has none that runs there.
+   * The architecture that this build's code for the device was compiled for, such as `'9.0'`; lower than
+   * `computeCapability` if the build has none for that, null if it has none that runs there.
    */
   readonly codeArchitecture: string | null
-  /** What is lost by that, and how to build instead; null where nothing is. */
+  /** What is lost by that, and how to build instead; null if nothing is. */
   readonly codeNotice: string | null
   readonly totalBytes: number
   readonly freeBytes: number
-  /** Whether this process has a CUDA context there already; what that takes is not in `freeBytes` then. */
+  /** Whether this process already has a CUDA context there, which `freeBytes` then does not include. */
   readonly hasContext: boolean
-  /** Why nothing can be allocated there, in CUDA's words, with `freeBytes` 0; null where all is well. */
+  /** Why nothing can be allocated there, in CUDA's words, with `freeBytes` 0; null if all is well. */
   readonly problem: string | null
   readonly multiprocessors: number
   readonly l2Bytes: number
@@ -32,7 +32,7 @@ export interface NativeEmulatedDevice {
   /** `'emulated:0'`, ... */
   readonly device: string
   readonly computeCapability: string
-  /** As of a {@link NativeCudaDevice}; BILLFISH_EMULATED_CODE=80 makes it `'8.0'`. */
+  /** As for a CUDA device; BILLFISH_EMULATED_CODE=80 makes it `'8.0'`. */
   readonly codeArchitecture: string | null
   readonly codeNotice: string | null
   /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
@@ -41,24 +41,22 @@ export interface NativeEmulatedDevice {
   readonly multiprocessors: number
 }
 
+/** The state of CUDA and of NVIDIA's libraries in this process. */
 export interface CudaStatus {
-  /** Whether this build of billfish has CUDA in it. */
+  /** Whether this build of billfish contains CUDA. */
   readonly compiled: boolean
   readonly available: boolean
-  /** Why there is no CUDA device, in words; null where there is one. */
+  /** Why there is no CUDA device; null if there is one. */
   readonly reason: string | null
   readonly driverVersion: string | null
   readonly runtimeVersion: string | null
-  /** NVIDIA's library of matrix products, which makes long prompts faster; `reason`: why it is not used. */
+  /** cuBLAS, which speeds up long prompts. */
   readonly cublas: CudaLibrary
-  /**
-   * NVIDIA's library of collectives, for ranks (tensorParallelSize) on GPUs that do not reach each other's memory;
-   * `reason`: why there is none.
-   */
+  /** NCCL, for ranks (tensorParallelSize) on GPUs without peer access to each other. */
   readonly nccl: CudaLibrary
 }
 
-/** A library that is used where it is installed. */
+/** A library that is used if it is installed: its file and version, or the reason why there is none. */
 export interface CudaLibrary {
   readonly library: string | null
   readonly version: string | null

@@ -2,8 +2,8 @@ import { deviceName } from './device-map'
 import { type MemorySize, parseMemorySize } from './memory-size'
 
 /**
- * What a CUDA device's memory holds beside what billfish allocates: the context, loaded kernels, captured graphs and the
- * libraries' own memory. One size for every CUDA device, or device -> size.
+ * What CUDA itself takes of a device's memory: the context, loaded kernels, captured graphs and the libraries' own
+ * memory. One size for every CUDA device, or device -> size.
  */
 export type DeviceOverhead = MemorySize | Readonly<Record<string, MemorySize>>
 

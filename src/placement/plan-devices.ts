@@ -7,34 +7,35 @@ import { isCpu } from './host-budgets'
 import { type MemorySize, memorySize, parseMemorySize } from './memory-size'
 import type { PlanDevice } from './plan'
 
-/** A device to choose, where its name does not say enough. */
+/** A device with its budget and speed. */
 export interface DeviceOption {
   readonly device: string | number
   /**
-   * Bytes, or `'24GiB'`. By default what maxMemory says, else what is free on a device of this machine, and no limit on
-   * other ones. All CPU devices are the same memory: those without a budget have together what this process may take.
+   * Bytes, or a string such as `'24GiB'`. Default: the device's entry in maxMemory, else what is free if this machine has
+   * the device, else unlimited. All CPU devices are the same memory: those without a budget share what this process may
+   * take.
    */
   readonly memory?: MemorySize | undefined
   /**
-   * How fast it reads weights compared with the other devices, in any unit, such as its memory bandwidth in GB/s. By
-   * default 1 for the fastest kind of device that is named: beside CUDA devices a CPU counts as 1/20, and the disk as
-   * 1/400.
+   * How fast it reads weights relative to the other devices, in any unit, such as its memory bandwidth in GB/s. Default:
+   * 1 for the fastest kind of device named; beside CUDA devices 1/20 for a CPU, and 1/400 for the disk.
    */
   readonly speed?: number | undefined
 }
 
+/** Which devices may be used, and how much of each. */
 export interface DeviceOptions {
   /**
-   * The devices that `'auto'` and the strategies choose from, in the order of the pipeline; those of maxMemory by
-   * default, by index, a CPU after GPUs. For the strategies a CPU after other devices takes only what these have no room for.
+   * The devices that `'auto'` and the strategies choose from, in pipeline order. Default: those of maxMemory by index, a
+   * CPU after GPUs. For the strategies, a CPU after other devices takes only what they have no room for.
    */
   readonly devices?: readonly (string | number | DeviceOption)[] | undefined
-  /** Device -> bytes or `'38GiB'`; of a device without a budget see {@link DeviceOption}. */
+  /** Device -> bytes, or a string such as `'38GiB'`. For devices without a budget see {@link DeviceOption.memory}. */
   readonly maxMemory?: Readonly<Record<string, MemorySize>> | undefined
   /**
-   * What a CUDA device's memory holds beside what billfish allocates (context, loaded kernels, the libraries' own
-   * memory): a size for all of them, or device -> size. It counts toward the device's budget. By default an estimate:
-   * 512 MiB, or 256 MiB where the budget is what is free once the context is there.
+   * What CUDA itself takes of a device's memory (context, loaded kernels, libraries): one size for all devices, or
+   * device -> size. It counts toward the budget. Default: an estimate of 512 MiB, or 256 MiB if the budget is the free
+   * memory of a device where this process already has a context.
    */
   readonly deviceOverhead?: DeviceOverhead | undefined
 }

@@ -24,14 +24,15 @@ import { type Costs, costsOf } from './planner/stage-costs'
 /** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
 export type Placement = DeviceMap | 'auto' | Strategy
 
+/** Options of {@link planModel}. */
 export interface PlanOptions extends SizeOptions, DeviceOptions {
   /**
-   * `'auto'` by default: the split that makes the slowest stage fastest within the budgets, over `devices` or the
-   * devices of `maxMemory`, and without these over all CUDA devices of this machine, or its CPU. `'balanced'`,
-   * `'balanced_low_0'` and `'sequential'` place as accelerate does, by the weights in the checkpoint alone.
+   * Default `'auto'`: the split within the budgets whose slowest stage is fastest, over `devices` or the devices of
+   * `maxMemory`; without these over all CUDA devices of this machine, or its CPU. `'balanced'`, `'balanced_low_0'` and
+   * `'sequential'` place as accelerate does, by the checkpoint's weights alone.
    */
   readonly deviceMap?: Placement | undefined
-  /** Ends the call, which rejects with its reason. */
+  /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -51,16 +52,17 @@ export const planOptions = optionsOf<PlanOptions>('planModel()', {
   signal: abortSignal(),
 })
 
-/** A plan is plain JSON: it may be stored, and given to `loadModel(directory, { plan })`. */
+/** A plan is plain JSON: store it, and pass it to `loadModel(directory, { plan })`. */
 export interface ModelPlan {
-  /** Module -> device, complete. */
+  /** Module -> device, for every module. */
   readonly deviceMap: Readonly<Record<string, string>>
-  /** The sizes that it was made for, defaults included. */
+  /** The sizes it was made for, defaults included. */
   readonly sizes: SizeOptions
+  /** One per stage and rank, in pipeline order; `budget` is the device's limit in bytes, null for none. */
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   /** Whether every device has room for its stages. */
   readonly fits: boolean
-  /** In sentences: why the boundaries are where they are, or what is missing and which single change would help. */
+  /** Sentences: why the boundaries are where they are, or what is missing and which single change would help. */
   readonly explanation: readonly string[]
 }
 

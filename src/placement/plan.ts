@@ -24,20 +24,20 @@ export function capacityOf({ memory, overhead = 0 }: PlanDevice): number {
   return memory - overhead
 }
 
-/** What one stage of a plan holds: exact bytes, but for the overhead. */
+/** What one rank of a stage holds, in bytes; exact except for `overhead`. */
 export interface PlannedStage {
   readonly device: string
-  /** Which of the `ranks` devices that compute the stage together; 0 of 1 without tensor parallelism. */
+  /** Which of the `ranks` devices that compute the stage together this is; 0 of 1 without tensor parallelism. */
   readonly rank: number
   readonly ranks: number
   readonly modules: readonly string[]
   readonly weights: number
   readonly kvCache: number
   readonly buffers: number
-  /** What the device's runtime takes, an estimate, with the first stage of each device; see {@link DeviceOptions}. */
+  /** What CUDA itself takes, an estimate, counted with a device's first stage: {@link DeviceOptions.deviceOverhead}. */
   readonly overhead: number
   readonly total: number
-  /** Bytes of weights that it reads to decode a token. */
+  /** Bytes of weights read to decode one token. */
   readonly read: number
 }
 

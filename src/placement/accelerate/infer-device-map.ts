@@ -6,13 +6,13 @@ import { type Budget, balanceBudgets, type InferredDevice, parseBudgets } from '
 import { fillDevices } from './fill-devices'
 import { contains, type ModuleNode, moduleTree } from './module-tree'
 
-const strategies = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const
+const strategies = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const satisfies readonly InferStrategy[]
 
 /**
  * How Hugging Face spreads a model: `'sequential'` fills one GPU after the other, `'balanced'` gives each about as much,
  * `'balanced_low_0'` spares the first one, and `'auto'` is `'balanced'`.
  */
-export type InferStrategy = (typeof strategies)[number]
+export type InferStrategy = 'auto' | 'balanced' | 'balanced_low_0' | 'sequential'
 
 /** What a model is made of, as accelerate counts it. */
 export interface InferModules {

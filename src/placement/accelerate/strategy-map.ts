@@ -7,13 +7,13 @@ import type { PlanDevice } from '../plan'
 import type { Budget } from './budgets'
 import { type InferModules, inferWithin } from './infer-device-map'
 
-const strategies = ['balanced', 'balanced_low_0', 'sequential'] as const
+const strategies: readonly Strategy[] = ['balanced', 'balanced_low_0', 'sequential']
 
 /**
  * Hugging Face's ways to spread a model, with accelerate's answers: `'sequential'` fills one device after the other,
  * `'balanced'` gives each about as much, `'balanced_low_0'` spares the first one.
  */
-export type Strategy = (typeof strategies)[number]
+export type Strategy = 'balanced' | 'balanced_low_0' | 'sequential'
 
 export function isStrategy(deviceMap: unknown): deviceMap is Strategy {
   return strategies.some((strategy) => strategy === deviceMap)
