@@ -110,14 +110,14 @@ async function withFreshOutputs(text: string): Promise<string> {
 function filtered(output: string, filter: string | undefined): string {
   if (filter === undefined) return output
   const lines = output.split(/(?<=\n)/)
-  const [, command, argument = ''] = /^(head|tail|grep) -?(\w+)$/.exec(filter) ?? []
+  const [, command, argument = ''] = /^(head|tail|grep) -?(\S+)$/.exec(filter) ?? []
   switch (command) {
     case 'head':
       return lines.slice(0, Number(argument)).join('')
     case 'tail':
       return lines.slice(-Number(argument)).join('')
     case 'grep':
-      return lines.filter((line) => line.includes(argument)).join('')
+      return lines.filter((line) => new RegExp(argument).test(line)).join('')
     default:
       throw new Error(`the documents show the output of "| ${filter}", which this test cannot compute`)
   }
