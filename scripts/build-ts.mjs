@@ -2,7 +2,7 @@
 // required or imported), and rolls the public types up in dist/index.d.ts.
 import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join, relative } from 'node:path'
+import { basename, dirname, join, posix, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { modified, newest, root, run } from './steps.mjs'
 
@@ -24,12 +24,19 @@ export function typesBuildNeeded() {
   return modified(typesEntry) < newestSource()
 }
 
+/**
+ * Packages of ES modules alone, which Node.js before 20.19 cannot require(), and what is used of them. They are bundled
+ * into dist/bundled/, as CommonJS; nobody who installs billfish installs them.
+ */
+const BUNDLED = { 'd3-scale': '{ scaleLog }', 'string-width': '{ default }' }
+
 /** Removes what an earlier build made from sources that are gone. */
 function removeOrphans() {
   for (const file of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     if (!file.isFile()) continue
     const path = join(file.parentPath ?? file.path, file.name)
     if (path.endsWith('.mjs') || path.endsWith('.mts') || path === typesEntry) continue
+    if (path.endsWith('.cjs')) continue // bundled
     const source = relative(dist, path).replace(/\.js(\.map)?$/, '.ts')
     if (path.endsWith('.d.ts') || !existsSync(join(root, 'src', source))) rmSync(path)
   }
@@ -53,9 +60,10 @@ function writeModuleFace() {
 }
 
 /** Compiles without a look at types, in half the time, and without index.d.ts. */
-export function compileTypeScript() {
+export async function compileTypeScript() {
   compile('--noCheck', '--declaration', 'false')
   removeOrphans()
+  await bundlePackages()
   writeModuleFace()
 }
 
@@ -64,8 +72,46 @@ export async function buildTypeScript() {
   rmSync(declarations, { recursive: true, force: true })
   compile('--declarationDir', declarations)
   removeOrphans()
+  await bundlePackages()
   await rollUpTypes()
   writeModuleFace()
+}
+
+/** Makes the compiled code require bundles of its own in place of the packages of {@link BUNDLED}. */
+async function bundlePackages() {
+  const files = readdirSync(dist, { recursive: true }).filter((file) => file.endsWith('.js'))
+  for (const [name, used] of Object.entries(BUNDLED)) {
+    const bundle = `bundled/${name}.cjs`
+    const sources = ['package-lock.json', 'scripts/build-ts.mjs'].map((path) => join(root, path))
+    if (modified(join(dist, bundle)) < newest(sources)) await bundlePackage(name, used, join(dist, bundle))
+    for (const file of files) {
+      const code = readFileSync(join(dist, file), 'utf8')
+      const own = posix.relative(dirname(file).replaceAll('\\', '/'), bundle)
+      if (code.includes(`require("${name}")`))
+        writeFileSync(join(dist, file), code.replace(`require("${name}")`, `require("${own}")`))
+    }
+  }
+}
+
+async function bundlePackage(name, used, file) {
+  const { rollup } = await import('rollup')
+  const entry = join(root, 'package.json') // only where the packages are looked for
+  const packages = {
+    name: 'packages',
+    resolveId: (id, importer) => (/^[a-z]/.test(id) && importer ? createRequire(importer).resolve(id) : null),
+    load: (id) => (id === entry ? `export ${used} from '${name}'` : null),
+  }
+  const bundle = await rollup({ input: entry, plugins: [packages], treeshake: { moduleSideEffects: false } })
+  const folders = bundle.watchFiles.map((path) => /^.*node_modules[\\/](@[^\\/]+[\\/])?[^\\/]+/.exec(path)?.[0])
+  const licenses = [...new Set(folders)].flatMap((folder) => (folder === undefined ? [] : licenseOf(folder)))
+  await bundle.write({ file, format: 'cjs', exports: 'named', banner: `/*\n${licenses.join('\n\n')}\n*/` })
+  await bundle.close()
+}
+
+/** A package's license text, which copies of its code must carry. */
+function licenseOf(folder) {
+  const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name))
+  return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
 }
 
 /** One index.d.ts: what users' compilers read is what is public, and nothing can be imported past it. */

@@ -39,5 +39,5 @@ if (buildNeeded) {
 }
 if (typeScriptBuildNeeded()) {
   console.log('billfish: compiling TypeScript')
-  compileTypeScript() // types are checked by `npm run typecheck` and `npm run build`
+  await compileTypeScript() // types are checked by `npm run typecheck` and `npm run build`
 }

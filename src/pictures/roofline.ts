@@ -1,3 +1,4 @@
+import { type ScaleLogarithmic, scaleLog } from 'd3-scale'
 import { colors } from './plan-card'
 import { element, escapeXml, fitted, group, picture, textElement } from './svg'
 
@@ -34,12 +35,8 @@ export function rooflinePicture(roofline: Roofline): string {
   const { title, subtitle, series } = roofline
   const points = series.flatMap((line) => line.points)
   const ridge = (roofline.teraflops * 1000) / roofline.gigabytesPerSecond // flops a byte where the roofs meet
-  const xs = logScale([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], plot.width)
-  const ys = logScale([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], plot.height)
-  const at = (flopsPerByte: number, teraflops: number): [number, number] => [
-    xs.place(flopsPerByte),
-    plot.height - ys.place(teraflops),
-  ]
+  const x = axis([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], [0, plot.width])
+  const y = axis([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], [plot.height, 0])
   return picture(
     { width, height, title: `${title}: ${subtitle}`, background: colors.background },
     textElement(margin, 46, fitted(title, width - 2 * margin, 22), { size: 22, fill: colors.text, bold: true }),
@@ -48,18 +45,17 @@ export function rooflinePicture(roofline: Roofline): string {
       plot.left,
       plot.top,
       element('rect', { width: plot.width, height: plot.height, rx: 6, fill: colors.card, stroke: colors.border }),
-      grid(xs, ys),
-      roofs(roofline, ridge, xs, ys, at),
+      grid(x, y),
+      roofs(roofline, ridge, x, y),
       ...series.map(({ color, mark, points }) => {
         const fill = lineColors[color % lineColors.length] as string
-        const places = points.map(({ flopsPerByte, teraflops }) => at(flopsPerByte, teraflops))
-        const path = places.map(([x, y], i) => `${i === 0 ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join(' ')
+        const places = points.map(({ flopsPerByte, teraflops }) => [x(flopsPerByte), y(teraflops)] as const)
+        const path = places
+          .map(([left, top], i) => `${i === 0 ? 'M' : 'L'}${left.toFixed(1)} ${top.toFixed(1)}`)
+          .join(' ')
         return [
           element('path', { d: path, fill: 'none', stroke: fill, 'stroke-width': 1.2, opacity: 0.45 }),
-          ...points.map(({ label }, i) => {
-            const [x, y] = places[i] as [number, number]
-            return marker(mark, x, y, fill, label)
-          }),
+          ...points.map(({ label, ...point }) => marker(mark, x(point.flopsPerByte), y(point.teraflops), fill, label)),
         ].join('')
       }),
     ),
@@ -77,61 +73,42 @@ export function rooflinePicture(roofline: Roofline): string {
   )
 }
 
-interface LogScale {
-  readonly low: number
-  readonly high: number
-  /** Pixels from the low end. */
-  place(value: number): number
-}
+type LogScale = ScaleLogarithmic<number, number>
 
-/** From the power of ten at or below the smallest value to the largest and a little. */
-function logScale(values: readonly number[], pixels: number): LogScale {
+/** From the power of ten at or below the smallest value to the largest and a little, in pixels. */
+function axis(values: readonly number[], pixels: readonly [number, number]): LogScale {
   const low = 10 ** Math.floor(Math.log10(Math.min(...values)))
-  const high = Math.max(...values, low * 10) * 1.15
-  const place = (value: number) => (pixels * Math.log(value / low)) / Math.log(high / low)
-  return { low, high, place }
+  return scaleLog([low, Math.max(...values, low * 10) * 1.15], pixels)
 }
 
 /** Lines at powers of ten, with numbers. */
-function grid(xs: LogScale, ys: LogScale): string {
+function grid(x: LogScale, y: LogScale): string {
   const lines = { stroke: colors.free, 'stroke-width': 1 }
   const style = { size: 12, fill: colors.faint }
+  const powers = (scale: LogScale) => scale.ticks().filter((tick) => Math.log10(tick) % 1 === 0)
   return [
-    ...powersOfTen(xs).flatMap((value) => {
-      const x = xs.place(value)
-      return [
-        element('line', { x1: x, x2: x, y1: 0, y2: plot.height, ...lines }),
-        textElement(x, plot.height + 20, String(value), { ...style, anchor: 'middle' }),
-      ]
-    }),
-    ...powersOfTen(ys).flatMap((value) => {
-      const y = plot.height - ys.place(value)
-      return [
-        element('line', { x1: 0, x2: plot.width, y1: y, y2: y, ...lines }),
-        textElement(-10, y + 4, String(value), { ...style, anchor: 'end' }),
-      ]
-    }),
+    ...powers(x).flatMap((tick) => [
+      element('line', { x1: x(tick), x2: x(tick), y1: 0, y2: plot.height, ...lines }),
+      textElement(x(tick), plot.height + 20, String(tick), { ...style, anchor: 'middle' }),
+    ]),
+    ...powers(y).flatMap((tick) => [
+      element('line', { x1: 0, x2: plot.width, y1: y(tick), y2: y(tick), ...lines }),
+      textElement(-10, y(tick) + 4, String(tick), { ...style, anchor: 'end' }),
+    ]),
   ].join('')
-}
-
-function powersOfTen({ low, high }: LogScale): number[] {
-  const first = Math.round(Math.log10(low))
-  const count = Math.floor(Math.log10(high)) - first + 1
-  return Array.from({ length: count }, (_, i) => Number(`1e${first + i}`))
 }
 
 function roofs(
   { gigabytesPerSecond, memoryLabel, teraflops, rateLabel }: Roofline,
   ridge: number,
-  xs: LogScale,
-  ys: LogScale,
-  at: (flopsPerByte: number, teraflops: number) => [number, number],
+  x: LogScale,
+  y: LogScale,
 ): string {
   // The memory's roof enters from the left or from below.
   const terabytes = gigabytesPerSecond / 1000
-  const enters = Math.max(xs.low, ys.low / terabytes)
-  const [x1, y1] = at(enters, enters * terabytes)
-  const [x2, y2] = at(ridge, teraflops)
+  const enters = Math.max(x.domain()[0] as number, (y.domain()[0] as number) / terabytes)
+  const [x1, y1] = [x(enters), y(enters * terabytes)]
+  const [x2, y2] = [x(ridge), y(teraflops)]
   const line = { fill: 'none', stroke: colors.text, 'stroke-width': 2, 'stroke-linejoin': 'round' }
   const angle = (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI
   const style = { size: 12, fill: colors.text, bold: true }
