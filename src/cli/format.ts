@@ -1,3 +1,5 @@
+import stringWidth from 'string-width'
+
 /** 3920896 -> "3.74 MiB" */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
@@ -35,8 +37,9 @@ export function formatRate(perSecond: number): string {
 }
 
 /**
- * Rows as lines with columns of equal width, two spaces between them. Where that is wider than `width`, words of the head
- * go below each other, and then those of the widest column of text. A no-break space in a cell is printed as a space.
+ * Rows as lines with columns of equal width, two spaces between them; widths are a terminal's, where CJK characters and
+ * emoji take two columns. Where that is wider than `width`, words of the head go below each other, and then those of the
+ * widest column of text. A no-break space in a cell is printed as a space.
  * @param alignment one letter a column: `l` or `r`
  * @param width what a line may have; single words are never cut
  */
@@ -50,7 +53,8 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
         .map((words, column) => {
           const text = words[index === 0 ? line - height + words.length : line] ?? '' // the head stands on its columns
           const limit = widths[column] ?? 0
-          return alignment[column] === 'r' ? text.padStart(limit) : text.padEnd(limit)
+          const space = ' '.repeat(Math.max(0, limit - stringWidth(text)))
+          return alignment[column] === 'r' ? space + text : text + space
         })
         .join(gap)
         .trimEnd(),
@@ -67,14 +71,11 @@ function columnWidths(rows: readonly (readonly string[])[], alignment: string, w
   const [head = [], ...body] = rows
   const widest = (of: readonly (readonly string[])[], column: number, measure: (cell: string) => number) =>
     Math.max(0, ...of.map((row) => measure(row[column] ?? '')))
-  const widths = [...alignment].map((_, column) => widest(rows, column, ({ length }) => length))
+  const widths = [...alignment].map((_, column) => widest(rows, column, stringWidth))
   const excess = () => widths.reduce((sum, each) => sum + each, gap.length * (widths.length - 1)) - width
   for (const column of widths.keys()) {
     if (excess() <= 0) return widths
-    widths[column] = Math.max(
-      widest(body, column, ({ length }) => length),
-      longestWord(head[column] ?? ''),
-    )
+    widths[column] = Math.max(widest(body, column, stringWidth), longestWord(head[column] ?? ''))
   }
   if (excess() <= 0) return widths
   const texts = [...widths.keys()].filter((column) => alignment[column] === 'l')
@@ -84,7 +85,7 @@ function columnWidths(rows: readonly (readonly string[])[], alignment: string, w
 }
 
 function longestWord(text: string): number {
-  return Math.max(...text.split(' ').map(({ length }) => length))
+  return Math.max(...text.split(' ').map((word) => stringWidth(word)))
 }
 
 /** The words in lines of at most `width` characters, unless a single word is longer; all but the first begin with `indent`. */
@@ -93,7 +94,7 @@ function wrapWords(text: string, width: number, indent = ''): string[] {
   for (const word of text.split(' ')) {
     const last = lines.at(-1)
     if (last === undefined) lines.push(word)
-    else if (last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`
+    else if (stringWidth(last) + 1 + stringWidth(word) <= width) lines[lines.length - 1] = `${last} ${word}`
     else lines.push(indent + word)
   }
   return lines

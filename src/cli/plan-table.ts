@@ -1,3 +1,4 @@
+import stringWidth from 'string-width'
 import { defaultWidth, formatBytes, formatTable, paragraph, summarizeModules } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
@@ -37,7 +38,7 @@ export function planTable(plan: ShownPlan, width = defaultWidth): string {
     `${alignment}l`,
     Number.POSITIVE_INFINITY,
   )
-  if (wide.split('\n').every(({ length }) => length <= width)) return `${wide}\n${legend(devices, width)}`
+  if (wide.split('\n').every((line) => stringWidth(line) <= width)) return `${wide}\n${legend(devices, width)}`
   const bars = devices.flatMap(({ device }, i) => (memories[i] ? [[device, memories[i]]] : []))
   return `${formatTable(unbroken([head, ...rows]), alignment, width)}\n${formatTable(unbroken(bars), 'll', width)}\n${legend(devices, width)}`
 }

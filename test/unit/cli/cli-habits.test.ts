@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
 import { modelText } from '../../../src/cli/bench-model'
-import { formatRate } from '../../../src/cli/format'
+import { formatRate, formatTable } from '../../../src/cli/format'
 import { billfish } from '../../support/cli'
 import { modelDirectory } from '../../support/fixtures'
 
@@ -119,6 +119,24 @@ describe('tables', () => {
     expect(
       all.filter((line) => /^model\.layers\.0\.mlp\.down_proj\.qweight +I32 +80 x 256 +80\.0 KiB$/.test(line)),
     ).toHaveLength(1)
+  })
+
+  it('counts CJK characters and emoji as the two columns that a terminal gives them', () => {
+    const rows = [
+      ['Name', 'Size'],
+      ['模型-日本語', '1 GiB'],
+      ['fish 🐟🫠', '20 GiB'],
+      ['family 👩‍👩‍👧', '3 GiB'],
+      ['e\u0301te\u0301', '4 GiB'],
+    ]
+    expect(formatTable(rows, 'lr').trimEnd().split('\n')).toEqual([
+      'Name           Size',
+      '模型-日本語   1 GiB',
+      'fish 🐟🫠    20 GiB',
+      'family 👩‍👩‍👧     3 GiB',
+      'e\u0301te\u0301           4 GiB',
+    ])
+    expect(formatTable([['Name'], ['日本 語']], 'l', 5)).toBe('Name\n日本\n語\n')
   })
 
   it('has one line a measurement in 80 columns, however fast the machine is', () => {

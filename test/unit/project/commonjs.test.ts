@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
@@ -29,4 +30,22 @@ test('no source imports anything dynamically', () => {
     .filter((name) => name.endsWith('.ts'))
     .flatMap((name) => dynamicImports(readFileSync(join(src, name), 'utf8')).map((line) => `${name}:${line}`))
   expect(found).toEqual([])
+})
+
+// Node.js before 20.19 cannot require() them: scripts/build-ts.mjs bundles those that it names.
+test('the compiled code requires no package of ES modules', () => {
+  const dist = join(src, '..', 'dist')
+  const required = readdirSync(dist, { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.c?js$/.test(name))
+    .flatMap((name) => [...readFileSync(join(dist, name), 'utf8').matchAll(/\brequire\(["']([@\w][^"']*)["']\)/g)])
+    .map(([, name = '']) => name)
+    .filter((name) => !name.startsWith('node:'))
+  expect(required).toContain('zod')
+  const fromDist = createRequire(join(dist, 'index.js'))
+  const modules = [...new Set(required)].filter((name) => {
+    const [, folder] = /^(.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+)/.exec(fromDist.resolve(name)) ?? []
+    const { type } = JSON.parse(readFileSync(join(folder as string, 'package.json'), 'utf8'))
+    return type === 'module' && !fromDist.resolve(name).endsWith('.cjs')
+  })
+  expect(modules).toEqual([])
 })
