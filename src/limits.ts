@@ -3,6 +3,7 @@ import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
 import type { ModelSpec } from './native/addon'
+import { invalidOption } from './options/printed'
 import type { OptionSchemas } from './options/read-options'
 import { whole } from './options/values'
 import { floatType } from './placement/config-source'
@@ -57,8 +58,10 @@ const maxCount = 1 << 24
 const maxRanks = 64
 const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
 
+const DTYPES = "'auto', 'float32', 'float16' or 'bfloat16'"
+
 export const sizeOptions: OptionSchemas<SizeOptions> = {
-  dtype: z.enum(['auto', 'float32', 'float16', 'bfloat16']).describe("'auto', 'float32', 'float16' or 'bfloat16'"),
+  dtype: z.enum(['auto', 'float32', 'float16', 'bfloat16']).describe(DTYPES),
   maxModelLength: whole(1, maxCount),
   maxSequences: whole(1, maxCount),
   maxBatchTokens: whole(1, maxCount),
@@ -81,10 +84,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
   const blocksOfOne = Math.ceil(maxModelLength / blockSize)
   const most = Math.max(maxSequences * maxModelLength, maxCount)
   if (cacheTokens > most) {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `maxCacheTokens is ${cacheTokens}, but must be a whole number from 1 to ${most}.`,
-    )
+    throw invalidOption('maxCacheTokens', cacheTokens, `a whole number from 1 to ${most}`)
   }
   if (cacheTokens < maxModelLength) {
     throw new BillfishError(
@@ -116,10 +116,7 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
     case 'bfloat16':
       return { exact: false, cacheType: 'BF16' }
     default:
-      throw new BillfishError(
-        'INVALID_OPTION',
-        `dtype is ${JSON.stringify(dtype)}, but must be 'auto', 'float32', 'float16' or 'bfloat16'.`,
-      )
+      throw invalidOption('dtype', dtype, DTYPES)
   }
 }
 

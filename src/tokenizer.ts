@@ -10,7 +10,7 @@ import { rejectOtherTypedArrays } from './generation/token-ids'
 import { noTokenizerMessage } from './generation/tokenizer'
 import { guardMethods } from './options/method-guard'
 import { readPath } from './options/path'
-import { printed } from './options/printed'
+import { invalidOption, printed } from './options/printed'
 import { optionsOf, readOptions } from './options/read-options'
 import { onAbort, ownSignal } from './options/signal'
 import { guarded } from './options/snapshot'
@@ -141,9 +141,7 @@ export class Tokenizer {
 
   /** The id of a token as the vocabulary spells it; undefined if it has none. @throws BillfishError INVALID_OPTION */
   tokenToId(token: string): number | undefined {
-    if (typeof token !== 'string') {
-      throw new BillfishError('INVALID_OPTION', `The token is ${printed(token)}, but must be a string.`)
-    }
+    if (typeof token !== 'string') throw invalidOption('The token', token, 'a string')
     return this.#assets.tokenizer.tokenToId(token)
   }
 
@@ -153,7 +151,7 @@ export class Tokenizer {
    * @throws BillfishError INVALID_OPTION
    */
   idToToken(id: number): string | undefined {
-    if (!isId(id)) throw new BillfishError('INVALID_OPTION', `The id is ${printed(id)}, but must be a whole number.`)
+    if (!isId(id)) throw invalidOption('The id', id, 'a whole number')
     return this.#assets.tokenizer.idToToken(id)
   }
 
@@ -239,9 +237,7 @@ export class Tokenizer {
 
   async #encode(text: string, options: EncodeTextOptions): Promise<ArrayLike<number>> {
     const given = readOptions(encodeOptions, options)
-    if (typeof text !== 'string') {
-      throw new BillfishError('INVALID_OPTION', `The text is ${printed(text)}, but must be a string.`)
-    }
+    if (typeof text !== 'string') throw invalidOption('The text', text, 'a string')
     const { signal, release } = ownSignal(given.signal)
     try {
       return await this.#idsOf({ text, addSpecialTokens: given.addSpecialTokens ?? true }, signal)
@@ -304,15 +300,13 @@ function readIds(given: ArrayLike<number> | number): number[] {
 function copiedIds(given: ArrayLike<number> | number): number[] {
   const ids = typeof given === 'number' ? [given] : given
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
-    throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)
+    throw invalidOption('The token ids', ids, 'an array of numbers')
   }
   rejectOtherTypedArrays(ids)
   const copy: number[] = []
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as unknown
-    if (!isId(id)) {
-      throw new BillfishError('INVALID_OPTION', `Token id ${i} is ${printed(id)}, but must be a whole number.`)
-    }
+    if (!isId(id)) throw invalidOption(`Token id ${i}`, id, 'a whole number')
     copy.push(id)
   }
   return copy

@@ -6,7 +6,7 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../errors'
-import { printed } from '../options/printed'
+import { invalidOption, printed } from '../options/printed'
 import { guarded, snapshot } from '../options/snapshot'
 import { MAX_TEXT_BYTES } from './long-text'
 import {
@@ -64,7 +64,7 @@ const messageSchema = z.looseObject({
 export function normalizeMessages(messages: readonly ChatMessage[]): Record<string, unknown>[] {
   const copy = snapshot(messages, 'messages')
   if (Array.isArray(copy)) return normalized(copy)
-  throw new BillfishError('INVALID_OPTION', `messages is ${printed(copy)}, but must be an array of messages.`)
+  throw invalidOption('messages', copy, 'an array of messages')
 }
 
 function normalized(messages: readonly unknown[]): Record<string, unknown>[] {

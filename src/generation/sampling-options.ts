@@ -3,7 +3,7 @@ import { types } from 'node:util'
 import { z } from 'zod'
 import { BillfishError } from '../errors'
 import type { SamplingSpec } from '../native/addon'
-import { printed } from '../options/printed'
+import { invalidOption, printed } from '../options/printed'
 import { optionsOf } from '../options/read-options'
 import { isRecord } from '../options/snapshot'
 import { abortSignal, flag, members, whole } from '../options/values'
@@ -141,10 +141,14 @@ export function answerLength(
   }
   if (maxNewTokens > room) {
     const advice = 'ask for fewer, shorten the prompt, or load the model with a larger maxModelLength'
-    throw invalid('maxNewTokens', maxNewTokens, `at most ${room}, which is what fits behind the prompt: ${advice}`)
+    throw invalidOption(
+      'maxNewTokens',
+      maxNewTokens,
+      `at most ${room}, which is what fits behind the prompt: ${advice}`,
+    )
   }
   if (minNewTokens > maxNewTokens) {
-    throw invalid('minNewTokens', minNewTokens, `at most maxNewTokens, which is ${maxNewTokens}`)
+    throw invalidOption('minNewTokens', minNewTokens, `at most maxNewTokens, which is ${maxNewTokens}`)
   }
   return { maxNewTokens, minNewTokens }
 }
@@ -162,7 +166,7 @@ export function resolveOptions(
 ): ResolvedOptions {
   const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
   for (const id of ends) {
-    if (id >= vocabulary) throw invalid('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
+    if (id >= vocabulary) throw invalidOption('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
   }
   const narrowed = given.topK !== undefined || given.topP !== undefined || given.minP !== undefined
   const seed = BigInt(given.seed ?? randomInt(2 ** 48 - 1))
@@ -208,15 +212,11 @@ function biasArrays(
       throw new BillfishError('INVALID_OPTION', message)
     }
     if (typeof value !== 'number' || !(Math.abs(value) <= 100)) {
-      throw invalid(`logitBias[${id}]`, value, 'a number from -100 to 100')
+      throw invalidOption(`logitBias[${id}]`, value, 'a number from -100 to 100')
     }
   }
   return {
     biasTokens: Int32Array.from(entries, ([id]) => id as number),
     biasValues: Float32Array.from(entries, ([, value]) => value as number),
   }
-}
-
-function invalid(name: string, value: unknown, range: string): BillfishError {
-  return new BillfishError('INVALID_OPTION', `${name} is ${printed(value)}, but must be ${range}.`)
 }

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { BillfishError } from '../errors'
-import { printed } from './printed'
+import { invalidOption, printed } from './printed'
 import { guarded } from './snapshot'
 
 /** Characters of the longest path that any system takes; longer texts are no paths, and would make endless messages. */
@@ -14,16 +14,14 @@ const LONGEST_PATH = process.platform === 'win32' ? 32_767 : 4096
  */
 export function readPath(given: unknown, name: string, wanted = 'a path, as a string or a file: URL'): string {
   const path = guarded(name, () => (isUrl(given) ? pathOf(given, name) : given))
-  if (typeof path !== 'string') {
-    throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but must be ${wanted}.`)
-  }
+  if (typeof path !== 'string') throw invalidOption(name, path, wanted)
   if (path === '') throw new BillfishError('INVALID_OPTION', `${name} is an empty string, but must be ${wanted}.`)
   if (path.includes('\0')) {
     throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but a path has no null character in it.`)
   }
   if (path.length > LONGEST_PATH) {
     const lengths = `it has ${path.length} characters, and a path at most ${LONGEST_PATH}`
-    throw new BillfishError('INVALID_OPTION', `${name} is ${printed(path)}, but must be ${wanted}: ${lengths}.`)
+    throw invalidOption(name, path, `${wanted}: ${lengths}`)
   }
   if (/^file:\/\//i.test(path)) {
     throw new BillfishError(

@@ -1,6 +1,13 @@
+import { BillfishError } from '../errors'
+
 const MAX_LENGTH = 100
 const MAX_MEMBERS = 20
 const MAX_DEPTH = 3
+
+/** The error for a value that a caller may not give: `topP is 2, but must be a number from 0 to 1.` */
+export function invalidOption(name: string, value: unknown, wanted: string): BillfishError {
+  return new BillfishError('INVALID_OPTION', `${name} is ${printed(value)}, but must be ${wanted}.`)
+}
 
 /** A value from a caller as it may stand in a message: a short excerpt, whatever it is. Never throws. */
 export function printed(value: unknown): string {

@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import { BillfishError } from '../errors'
-import { printed } from './printed'
+import { invalidOption, printed } from './printed'
 import { guarded, isRecord, memberNames, snapshot } from './snapshot'
 import { noSuchOption } from './unknown-option'
 import { isLive } from './values'
@@ -56,7 +56,7 @@ export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown,
     if (schema === undefined) throw noSuchOption(name, entry.of, entryPoints)
     options[name] = isLive(schema) ? value : snapshot(value, name)
     const wrong = guarded(name, () => problemOf(schema, options[name], name, schema.description))
-    if (wrong !== undefined) throw new BillfishError('INVALID_OPTION', wrong)
+    if (wrong !== undefined) throw wrong
   }
   for (const name of entry.required) {
     if (options[name] !== undefined) continue
@@ -73,22 +73,27 @@ export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown,
 export function readValue<Value>(schema: z.ZodType<Value>, given: unknown, name: string): Value {
   const value = snapshot(given, name)
   const wrong = problemOf(schema, value, name, schema.description)
-  if (wrong !== undefined) throw new BillfishError('INVALID_OPTION', wrong)
+  if (wrong !== undefined) throw wrong
   return value as Value
 }
 
 /**
- * What is wrong with a value, in words, as deep inside as it can be told; undefined if all is well.
+ * The error for what is wrong with a value, as deep inside as it can be told; undefined if all is well.
  * @param wanted what it must be; without it, what holds the value says that
  */
-function problemOf(schema: z.ZodType, value: unknown, name: string, wanted: string | undefined): string | undefined {
+function problemOf(
+  schema: z.ZodType,
+  value: unknown,
+  name: string,
+  wanted: string | undefined,
+): BillfishError | undefined {
   if (schema.safeParse(value).success) return undefined
   const inside = problemInside(schema, value, name)
   if (inside !== undefined || wanted === undefined) return inside
-  return `${name} is ${printed(value)}, but must be ${wanted}.`
+  return invalidOption(name, value, wanted)
 }
 
-function problemInside(schema: z.ZodType, value: unknown, name: string): string | undefined {
+function problemInside(schema: z.ZodType, value: unknown, name: string): BillfishError | undefined {
   const { def } = (schema as unknown as z.core.$ZodTypes)._zod
   const member = (inner: z.core.$ZodType, of: unknown, path: string) =>
     problemOf(inner as z.ZodType, of, path, (inner as z.ZodType).description)
@@ -110,7 +115,7 @@ function problemInside(schema: z.ZodType, value: unknown, name: string): string 
       const strict = def.catchall?._zod.def.type === 'never'
       const stranger = strict ? Object.keys(value).find((key) => !known.includes(key)) : undefined
       if (stranger !== undefined) {
-        return noSuchOption(memberPath(name, stranger), name, [{ of: name, names: known }], stranger).message
+        return noSuchOption(memberPath(name, stranger), name, [{ of: name, names: known }], stranger)
       }
       return first(Object.entries(def.shape), ([key, inner]) => member(inner, value[key], memberPath(name, key)))
     }
@@ -122,7 +127,7 @@ function problemInside(schema: z.ZodType, value: unknown, name: string): string 
   }
 }
 
-function first<Item>(items: Iterable<Item>, problem: (item: Item) => string | undefined): string | undefined {
+function first<Item, Found>(items: Iterable<Item>, problem: (item: Item) => Found | undefined): Found | undefined {
   for (const item of items) {
     const found = problem(item)
     if (found !== undefined) return found

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { BillfishError } from '../errors'
 import type { ModuleNames } from '../models/architecture'
-import { printed } from '../options/printed'
+import { invalidOption, printed } from '../options/printed'
 import { readValue } from '../options/read-options'
 import { guarded, snapshot } from '../options/snapshot'
 import { MapKeys, prefixesOf } from './map-keys'
@@ -168,10 +168,7 @@ export function layerSplit(
 function splitLayers(layers: unknown): number {
   if (typeof layers === 'number' && Number.isInteger(layers) && layers >= 1 && layers <= maxLayers) return layers
   const order = guarded('layerSplit: layers', () => Array.isArray(layers)) ? '; the devices come first' : ''
-  throw new BillfishError(
-    'INVALID_OPTION',
-    `layerSplit: layers is ${printed(layers)}, but must be a whole number from 1 to ${maxLayers}${order}.`,
-  )
+  throw invalidOption('layerSplit: layers', layers, `a whole number from 1 to ${maxLayers}${order}`)
 }
 
 function splitDevices(devices: unknown, layers: number): string[] {
@@ -194,8 +191,5 @@ function splitDevices(devices: unknown, layers: number): string[] {
 }
 
 function noSplitDevices(devices: unknown): BillfishError {
-  return new BillfishError(
-    'INVALID_OPTION',
-    `layerSplit: devices is ${printed(devices)}, but must be an array such as ['cuda:0', 'cuda:1'], or a number of GPUs.`,
-  )
+  return invalidOption('layerSplit: devices', devices, "an array such as ['cuda:0', 'cuda:1'], or a number of GPUs")
 }

@@ -6,6 +6,7 @@
  * are 231 groups of 128; a rank of two would end in the middle of one, and 29696 is the least size that 2, 4 and 8 divide.
  */
 import { BillfishError } from '../errors'
+import { invalidOption } from '../options/printed'
 
 /** What a padded size has to satisfy for every one of `parallelSizes`. */
 export interface PaddingRule {
@@ -38,7 +39,7 @@ const MAX_SIZE = 2 ** 31 - 1
 
 function checkCount(name: string, value: number): void {
   if (Number.isInteger(value) && value >= 1 && value <= MAX_SIZE) return
-  throw new BillfishError('INVALID_OPTION', `${name} is ${value}, but must be a whole number from 1 to ${MAX_SIZE}.`)
+  throw invalidOption(name, value, `a whole number from 1 to ${MAX_SIZE}`)
 }
 
 function greatestCommonDivisor(a: number, b: number): number {
