@@ -2,9 +2,9 @@ import type { Command } from 'commander'
 import { type AttentionCase, type AttentionReport, measureAttention } from '../benchmark/attention'
 import { attentionHeads } from '../benchmark/shapes'
 import type { ModelType } from '../limits'
-import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, wholeNumbers } from './bench-options'
+import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing } from './bench-options'
 import { formatRate, formatTable } from './format'
-import { wholeNumber } from './options'
+import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 
 interface Options {
@@ -36,9 +36,9 @@ export function addBenchAttentionCommand(program: Command, terminal: Terminal): 
     .description("Measure attention over a paged KV cache beside the device's memory bandwidth")
     .option('--device <device>', 'cuda:0, cpu, ... (default: the first GPU, else cpu)')
     .option('--shapes <list>', 'models (qwen2-72b) and HEADS/KVHEADSxWIDTH (64/8x128), with commas between them')
-    .option('--sequences <list>', 'that decode at the same time: 1,8,32', wholeNumbers(1))
-    .option('--contexts <list>', 'tokens of each that the cache holds: 1024,8192', wholeNumbers(1))
-    .option('--prompt-rows <count>', 'tokens that a step brings of a prompt; 0 leaves prompts out', wholeNumber)
+    .option('--sequences <list>', 'that decode at the same time: 1,8,32', wholeNumbers(1, '1,8,32'))
+    .option('--contexts <list>', 'tokens of each that the cache holds: 1024,8192', wholeNumbers(1, '1024,8192'))
+    .option('--prompt-rows <count>', 'tokens that a step brings of a prompt; 0 leaves prompts out', wholeNumber())
     .option('--dtype <type>', 'float16, bfloat16, or float32 on the CPU (default: float16)')
     .option('--json', 'print JSON, and nothing else, to standard output')
     .addHelpText(

@@ -3,9 +3,9 @@ import { type GemmPoint, type GemmReport, measureGemm } from '../benchmark/gemm'
 import { linearShapes } from '../benchmark/shapes'
 import type { ModelType } from '../limits'
 import { rooflinePicture } from '../pictures/roofline'
-import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
+import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, weightBits } from './bench-options'
 import { formatRate, formatTable } from './format'
-import { wholeNumber } from './options'
+import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal, writeOutput } from './terminal'
 
 interface Options {
@@ -39,9 +39,9 @@ export function addBenchGemmCommand(program: Command, terminal: Terminal): void 
       '--shapes <list>',
       'models (qwen2-72b: the linears of a layer, and the head) and OUTxIN (8192x8192), with commas between them',
     )
-    .option('--rows <list>', 'rows of the input: 1,16,64', wholeNumbers(1))
+    .option('--rows <list>', 'rows of the input: 1,16,64', wholeNumbers(1, '1,16,64'))
     .option('--bits <list>', 'of the weights: 4, 8 and 16', weightBits)
-    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber, 128)
+    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber(), 128)
     .option('--zeros', 'with zero points, as AWQ has them')
     .option('--dtype <type>', 'float16, bfloat16, or float32 on the CPU (default: float16)')
     .option('--json', 'print JSON, and nothing else, to standard output')

@@ -7,10 +7,10 @@ import { type LoadOptions, loadFrom, loadOptions } from '../load'
 import type { DeviceMemory, Model } from '../model'
 import { readOptions } from '../options/read-options'
 import { memoryTable } from './answer'
-import { pointsBar, wholeNumbers } from './bench-options'
+import { pointsBar } from './bench-options'
 import { formatBytes, formatMilliseconds, formatRate, formatTable } from './format'
 import { addLoadingOptions, type LoadingOptions, loadForCommand, loadPlanned } from './load'
-import { wholeNumber } from './options'
+import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 import { writeTrace } from './trace'
 
@@ -32,12 +32,12 @@ export function addBenchModelCommand(program: Command, terminal: Terminal): void
     .description('Measure how fast a checkpoint loads, reads prompts and generates')
     .argument('[directory]', 'a checkpoint as released on the Hugging Face Hub')
     .option('--random <model>', 'instead: random weights in the shapes of a release, such as qwen2-72b-int4')
-    .option('--layers <count>', 'with --random: only so many of its layers', wholeNumber)
-    .option('--batch-sizes <list>', 'sequences at the same time: 1,4,16', wholeNumbers(1), [1])
-    .option('--contexts <list>', 'tokens of each prompt: 512,4096', wholeNumbers(1), [512])
-    .option('--new-tokens <count>', 'tokens to generate for each sequence', wholeNumber, 64)
+    .option('--layers <count>', 'with --random: only so many of its layers', wholeNumber(1))
+    .option('--batch-sizes <list>', 'sequences at the same time: 1,4,16', wholeNumbers(1, '1,4,16'), [1])
+    .option('--contexts <list>', 'tokens of each prompt: 512,4096', wholeNumbers(1, '512,4096'), [512])
+    .option('--new-tokens <count>', 'tokens to generate for each sequence', wholeNumber(1), 64)
     .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
-    .option('--repeat <count>', 'runs that are measured, after one to warm up', wholeNumber, 5)
+    .option('--repeat <count>', 'runs that are measured, after one to warm up', wholeNumber(1), 5)
   addLoadingOptions(command)
     .addHelpText(
       'after',
@@ -68,10 +68,7 @@ async function benchModel(
   options: Options,
   signal: AbortSignal,
 ): Promise<void> {
-  const { newTokens, repeat } = options
-  if (repeat < 1 || newTokens < 1) {
-    throw new BillfishError('INVALID_OPTION', '--repeat and --new-tokens must be at least 1.')
-  }
+  const { newTokens } = options
   const loads = options.contexts.flatMap((context) => options.batchSizes.map((batchSize) => ({ batchSize, context })))
   const subject = subjectOf(directory, options)
   const started = performance.now()

@@ -1,24 +1,16 @@
 import { InvalidArgumentError } from 'commander'
 import { devices } from '../devices'
 import { deviceName } from '../placement/device-map'
+import { wholeNumbers } from './options'
 import { type ProgressBar, progressBar } from './progress-bar'
 import type { Terminal } from './terminal'
 
-/** `1,16,64`: whole numbers from `least` on. */
-export function wholeNumbers(least: number): (text: string) => number[] {
-  return (text) =>
-    text.split(',').map((part) => {
-      const number = Number(part)
-      if (/^\s*\d{1,9}\s*$/.test(part) && number >= least) return number
-      throw new InvalidArgumentError(`'${part}' is no whole number from ${least} on; write them as 1,16,64.`)
-    })
-}
-
 /** `4,8,16`: bits of weights, each once. */
 export function weightBits(text: string): number[] {
-  const bits = text.split(',').map(Number)
-  const wrong = bits.find((number) => ![4, 8, 16].includes(number))
-  if (wrong !== undefined) throw new InvalidArgumentError(`Weights have 4, 8 or 16 bits, not ${text}.`)
+  const bits = wholeNumbers(1, '4,8')(text)
+  if (!bits.every((number) => [4, 8, 16].includes(number))) {
+    throw new InvalidArgumentError(`Weights have 4, 8 or 16 bits, not ${text}.`)
+  }
   return [...new Set(bits)]
 }
 

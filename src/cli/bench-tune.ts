@@ -2,9 +2,9 @@ import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
 import type { TileTime } from '../native/benchmark'
-import { benchDevice, pointsBar, timesMeanNothing, weightBits, wholeNumbers } from './bench-options'
+import { benchDevice, pointsBar, timesMeanNothing, weightBits } from './bench-options'
 import { formatTable } from './format'
-import { wholeNumber } from './options'
+import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 
 interface Options {
@@ -27,12 +27,17 @@ export function addBenchTuneCommand(program: Command, terminal: Terminal): void 
     .description('Measure what is fastest on a GPU, for models that are loaded from then on')
     .option('--device <device>', 'cuda:0, ... (default: the first GPU)')
     .option('--shapes <list>', 'models (qwen2-72b) and OUTxIN (8192x8192), with commas between them', 'qwen2-72b')
-    .option('--rows <list>', 'rows of the input, ascending', wholeNumbers(1), [1, 8, 16, 64, 256, 384, 512, 1024, 2048])
+    .option(
+      '--rows <list>',
+      'rows of the input, ascending',
+      wholeNumbers(1, '1,16,64'),
+      [1, 8, 16, 64, 256, 384, 512, 1024, 2048],
+    )
     .option('--bits <list>', 'of the weights: 4, 8 and 16', weightBits, [4, 8, 16])
-    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber, 128)
+    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber(), 128)
     .option('--zeros', 'with zero points, as AWQ has them')
     .option('--bfloat16', 'in bfloat16 instead of float16')
-    .option('--runs <count>', 'runs, of which the median counts', wholeNumber, 10)
+    .option('--runs <count>', 'runs, of which the median counts', wholeNumber(), 10)
     .option('--every-tile', 'every tile of the kernels, not only the three that promise most')
     .option('--output <file>', 'the file of tunings (default: where loading looks)')
     .option('--json', 'print JSON, and nothing else, to standard output')

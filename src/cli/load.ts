@@ -2,11 +2,11 @@ import type { Command } from 'commander'
 import { openCheckpoint } from '../checkpoint/checkpoint'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
-import { type LoadOptions, type LoadProgress, loadModel } from '../load'
+import { type LoadOptions, type LoadProgress, loadModel, loadOptions } from '../load'
 import type { Model } from '../model'
 import { planModel } from '../plan'
 import { formatBytes } from './format'
-import { wholeNumber } from './options'
+import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
 import { progressBar } from './progress-bar'
@@ -28,7 +28,7 @@ export function addLoadingOptions(
     .option(
       '--micro-batches <count>',
       'steps under way at a time (default: one for each device that works by itself)',
-      wholeNumber,
+      numberFor(loadOptions.schemas.microBatches),
     )
     .option(
       '--offload-directory <dir>',
@@ -52,7 +52,7 @@ export async function loadForCommand(
   defaultMap?: string,
 ): Promise<Model> {
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
-  const load = (loadOptions: LoadOptions) => loadModel(directory, loadOptions)
+  const load = (given: LoadOptions) => loadModel(directory, given)
   return loadPlanned(terminal, { model: directory, load }, options, signal, defaultMap)
 }
 

@@ -1,22 +1,44 @@
 import { type Command, InvalidArgumentError } from 'commander'
+import type { z } from 'zod'
 import { BillfishError } from '../errors'
-import { type GenerateOptions, generateOptions as schemas } from '../generation/sampling-options'
+import { generateOptions as entryPoint, type GenerateOptions } from '../generation/sampling-options'
 import { readOptions } from '../options/read-options'
 
-function number(text: string): number {
-  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError('It must be a number.')
-  return Number(text)
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i
+
+/**
+ * Reads the number of an option that the API has, too: whether it is in range, the API says. Digits of more than a number
+ * holds (of a seed) stay as they are.
+ * @param schema the API's, whose description says what the option must be
+ */
+export function numberFor(schema: z.ZodType): (text: string) => number | string {
+  return (text) => {
+    if (!NUMBER.test(text)) throw new InvalidArgumentError(`It must be ${schema.description}.`)
+    return /^\d+$/.test(text) && !Number.isSafeInteger(Number(text)) ? text : Number(text)
+  }
 }
 
-export function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
-  return Number(text)
+/** Reads a whole number of an option that the command line alone has. */
+export function wholeNumber(low = 0): (text: string) => number {
+  return (text) => {
+    if (isWhole(text, low)) return Number(text)
+    throw new InvalidArgumentError(`It must be a whole number from ${low} upwards.`)
+  }
 }
 
-/** Digits as they stand: a seed may have more than a number can hold. */
-function digits(text: string): string {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
-  return text
+/** Reads several with commas between. @param example two or three of them */
+export function wholeNumbers(low: number, example: string): (text: string) => number[] {
+  return (text) => {
+    const wrong = text.split(',').find((part) => !isWhole(part, low))
+    if (wrong === undefined) return text.split(',').map(Number)
+    throw new InvalidArgumentError(
+      `It must be whole numbers from ${low} upwards with commas between: ${example}; '${wrong}' is no whole number from ${low} on.`,
+    )
+  }
+}
+
+function isWhole(text: string, low: number): boolean {
+  return /^\s*\d{1,15}\s*$/.test(text) && Number(text) >= low
 }
 
 function collect(text: string, before: readonly string[] = []): readonly string[] {
@@ -44,7 +66,7 @@ export interface SamplingCliOptions {
   readonly repetitionPenalty?: number
   readonly presencePenalty?: number
   readonly frequencyPenalty?: number
-  readonly seed?: string
+  readonly seed?: GenerateOptions['seed']
   readonly stop?: readonly string[]
   readonly ignoreEos?: boolean
   readonly logprobs?: number
@@ -52,19 +74,44 @@ export interface SamplingCliOptions {
 }
 
 export function addSamplingOptions(command: Command): Command {
+  const { schemas } = entryPoint
   return command
-    .option('-n, --max-new-tokens <count>', 'the most tokens to generate', wholeNumber)
-    .option('--temperature <number>', '0 takes the likeliest token, 1 samples from the model as it is', number)
-    .option('--top-k <count>', 'sample from this many likeliest tokens; 0 for all', wholeNumber)
-    .option('--top-p <share>', 'sample from the fewest tokens of this probability together', number)
-    .option('--min-p <share>', 'leave out tokens less likely than this, relative to the likeliest', number)
-    .option('--repetition-penalty <factor>', 'make tokens of prompt and answer less likely (1: off)', number)
-    .option('--presence-penalty <number>', 'make tokens of the answer less likely (0: off)', number)
-    .option('--frequency-penalty <number>', 'the same, once for each time (0: off)', number)
-    .option('--seed <number>', 'the same seed gives the same answer', digits)
+    .option('-n, --max-new-tokens <count>', 'the most tokens to generate', numberFor(schemas.maxNewTokens))
+    .option(
+      '--temperature <number>',
+      '0 takes the likeliest token, 1 samples from the model as it is',
+      numberFor(schemas.temperature),
+    )
+    .option('--top-k <count>', 'sample from this many likeliest tokens; 0 for all', numberFor(schemas.topK))
+    .option('--top-p <share>', 'sample from the fewest tokens of this probability together', numberFor(schemas.topP))
+    .option(
+      '--min-p <share>',
+      'leave out tokens less likely than this, relative to the likeliest',
+      numberFor(schemas.minP),
+    )
+    .option(
+      '--repetition-penalty <factor>',
+      'make tokens of prompt and answer less likely (1: off)',
+      numberFor(schemas.repetitionPenalty),
+    )
+    .option(
+      '--presence-penalty <number>',
+      'make tokens of the answer less likely (0: off)',
+      numberFor(schemas.presencePenalty),
+    )
+    .option(
+      '--frequency-penalty <number>',
+      'the same, once for each time (0: off)',
+      numberFor(schemas.frequencyPenalty),
+    )
+    .option('--seed <number>', 'the same seed gives the same answer', numberFor(schemas.seed))
     .option('--stop <text>', 'end the answer before this text; may be given several times', collect)
     .option('--ignore-eos', "go on after the model's end tokens")
-    .option('--logprobs <count>', 'with --json: log-probabilities, and this many alternatives a token', wholeNumber)
+    .option(
+      '--logprobs <count>',
+      'with --json: log-probabilities, and this many alternatives a token',
+      numberFor(schemas.logprobs),
+    )
     .option('--variable <name=value>', 'a variable for the chat template (enable_thinking=false)', collectVariable)
 }
 
@@ -74,7 +121,7 @@ export function addSamplingOptions(command: Command): Command {
  * @throws BillfishError INVALID_OPTION
  */
 export function checkSamplingOptions(options: SamplingCliOptions, json: boolean | undefined): void {
-  readOptions(schemas, generateOptions(options, undefined))
+  readOptions(entryPoint, generateOptions(options, undefined))
   if (options.logprobs === undefined || json) return
   throw new BillfishError('INVALID_OPTION', '--logprobs shows nothing without --json: add that, or leave it out.')
 }

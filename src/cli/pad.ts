@@ -1,8 +1,8 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
-import type { PadProgress } from '../padding/pad-options'
+import { type PadProgress, padOptions } from '../padding/pad-options'
 import { counted, formatBytes, formatCount, formatTable } from './format'
-import { wholeNumber } from './options'
+import { numberFor, wholeNumbers } from './options'
 import { progressBar } from './progress-bar'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
@@ -17,21 +17,14 @@ interface Options {
   readonly quiet?: boolean
 }
 
-function wholeNumbers(text: string): readonly number[] {
-  if (!/^[1-9]\d*(,[1-9]\d*)*$/.test(text)) {
-    throw new InvalidArgumentError('It must be whole numbers from 1 upwards with commas between: 2,4,8.')
-  }
-  return text.split(',').map(Number)
-}
-
 export function addPadCommand(program: Command, terminal: Terminal): void {
   program
     .command('pad')
     .description('Copy a checkpoint with its MLPs padded, so that any engine can cut it for tensor parallelism')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .argument('<output>', 'a directory that does not exist yet')
-    .option('--multiple <counts>', 'numbers of GPUs that the model shall be cut for: 2,4,8', wholeNumbers)
-    .option('--to <size>', 'the padded size (default: the least one that will do)', wholeNumber)
+    .option('--multiple <counts>', 'numbers of GPUs that the model shall be cut for: 2,4,8', wholeNumbers(1, '2,4,8'))
+    .option('--to <size>', 'the padded size (default: the least one that will do)', numberFor(padOptions.schemas.to))
     .option(
       '--interleave',
       'a zero channel behind each of the first channels, not all at the end; for models that will be quantized',
@@ -39,7 +32,7 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
     .option(
       '--group-size <count>',
       'whole groups of so many channels a GPU, in 16-bit models (default: 128)',
-      wholeNumber,
+      numberFor(padOptions.schemas.groupSize),
     )
     .option('--dry-run', 'only show what would be written')
     .option('--verify', 'compare every padded MLP with its original (default)')

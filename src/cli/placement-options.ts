@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
-import type { ModelType } from '../limits'
+import { type ModelType, sizeOptions } from '../limits'
 import { type DeviceMap, layerSplit } from '../placement/device-map'
 import type { Placement, PlanOptions } from '../placement/plan-model'
 import { planModel } from '../plan'
 import { parseDevices, parseJsonOption, parseMaxMemory } from './device-list'
-import { wholeNumber } from './options'
+import { numberFor } from './options'
 
 /** Options of every command that places a model. */
 export interface PlacementCliOptions {
@@ -43,16 +43,24 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     .option(
       '--tensor-parallel-size <count>',
       'devices that compute every layer together, each its share (default: 1)',
-      wholeNumber,
+      numberFor(sizeOptions.tensorParallelSize),
     )
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
-    .option('--context <tokens>', 'the longest sequence, prompt and answer together', wholeNumber)
-    .option('--sequences <count>', 'sequences at the same time', wholeNumber)
-    .option('--max-batch-tokens <count>', 'tokens that one step computes at most', wholeNumber)
+    .option(
+      '--context <tokens>',
+      'the longest sequence, prompt and answer together',
+      numberFor(sizeOptions.maxModelLength),
+    )
+    .option('--sequences <count>', 'sequences at the same time', numberFor(sizeOptions.maxSequences))
+    .option(
+      '--max-batch-tokens <count>',
+      'tokens that one step computes at most',
+      numberFor(sizeOptions.maxBatchTokens),
+    )
     .option(
       '--max-cache-tokens <count>',
       'tokens that the KV cache holds, of all sequences together (default: sequences x context)',
-      wholeNumber,
+      numberFor(sizeOptions.maxCacheTokens),
     )
 }
 
