@@ -10,14 +10,14 @@ import { readArguments } from './lib/command-line.mjs'
 
 const require = createRequire(import.meta.url)
 
-const usage = `npm run bench -- accuracy [DIRECTORY ...]
+const USAGE = `npm run bench -- accuracy [DIRECTORY ...]
   DIRECTORY    versions of the demo model (examples/demo-model)`
 
 export async function run(args) {
   const directories = args.filter((word) => !word.startsWith('-'))
   if (
     readArguments(
-      usage,
+      USAGE,
       args.filter((word) => word.startsWith('-')),
       {},
     ) === undefined

@@ -12,21 +12,21 @@ import { cpuReport, wasQuiet } from './lib/cpu-report.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
-import { defaultShape } from './lib/random-qwen2.mjs'
+import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { summary } from './lib/statistics.mjs'
 import { defaultFolder, ggufModel, gptqModel } from './make-model.mjs'
 import { IkLlamaBench } from './peers/ik-llama.mjs'
 import { ggufBytesPerToken } from './peers/qwen2-gguf.mjs'
 
-const promptTokens = 512
-const shortPrompt = 16
-const decodeTokens = 128
-const contextSize = 1024
+const PROMPT_TOKENS = 512
+const SHORT_PROMPT = 16
+const DECODE_TOKENS = 128
+const CONTEXT_SIZE = 1024
 
 const usage = `npm run bench -- cpu [options]
   --rounds <n>    measurements of each kind (5)
   --loads <n>     times each model is loaded, each in a fresh process (3)
-  --layers <n>    decoder layers, fewer for a quick look (${defaultShape.layers})
+  --layers <n>    decoder layers, fewer for a quick look (${DEFAULT_SHAPE.layers})
   --dtype <type>  billfish's dtype (auto)
   --models <dir>  where the models are made and kept (${defaultFolder})
   --alone         leave llama.cpp out
@@ -50,7 +50,7 @@ function contestants(options, shape) {
   const billfish = {
     name: 'billfish',
     module: join(import.meta.dirname, 'lib/billfish-process.mjs'),
-    load: { path: directory, contextSize, dtype: options.dtype, deviceMap: 'cpu' },
+    load: { path: directory, contextSize: CONTEXT_SIZE, dtype: options.dtype, deviceMap: 'cpu' },
     files: weights.map((name) => join(directory, name)),
     bytesPerToken: gptqBytesPerToken(shape),
     settings: { prefill: {}, decode: {} },
@@ -140,24 +140,24 @@ export async function run(args) {
   const options = readArguments(usage, args, {
     rounds: count(5),
     loads: count(3),
-    layers: count(defaultShape.layers),
+    layers: count(DEFAULT_SHAPE.layers),
     dtype: choice('auto', ['auto', 'float32', 'float16', 'bfloat16']),
     models: { type: 'string', default: defaultFolder },
     alone: { type: 'boolean', default: false },
     'ik-llama-bench': { type: 'string' },
   })
   if (options === undefined) return
-  const shape = { ...defaultShape, layers: options.layers }
+  const shape = { ...DEFAULT_SHAPE, layers: options.layers }
   const programs = contestants(options, shape)
   const [billfish, llama] = programs
-  const tokens = { prefill: promptTokens, prompt: shortPrompt, decode: decodeTokens }
+  const tokens = { prefill: PROMPT_TOKENS, prompt: SHORT_PROMPT, decode: DECODE_TOKENS }
   const ikProgram = options['ik-llama-bench']
   const ik = ikProgram && new IkLlamaBench(ikProgram, ggufModel(options.models, shape), tokens, availableParallelism())
   ik?.chooseSettings() // first of all: a program that does not run should say so at once
   const bandwidthProgram = nativeProgram('bandwidth')
   const requests = {
-    prefill: { ids: tokenIds(promptTokens, shape.vocab), contextSize },
-    decode: { ids: tokenIds(shortPrompt, shape.vocab), tokens: decodeTokens, contextSize },
+    prefill: { ids: tokenIds(PROMPT_TOKENS, shape.vocab), contextSize: CONTEXT_SIZE },
+    decode: { ids: tokenIds(SHORT_PROMPT, shape.vocab), tokens: DECODE_TOKENS, contextSize: CONTEXT_SIZE },
   }
   for (const program of programs) program.loading = await measureLoading(program, options)
   try {
@@ -215,7 +215,7 @@ export async function run(args) {
       result.ikLlama = { version, settings, prefill: summary(ikRates.prefill), decode: summary(ikRates.decode) }
     }
     console.log(cpuReport(result))
-    if (shape.layers === defaultShape.layers && !options.alone) writeResult(result)
+    if (shape.layers === DEFAULT_SHAPE.layers && !options.alone) writeResult(result)
     else console.log('\nnot kept: a quick look, not the whole benchmark')
     await billfish.child.request('dispose')
   } finally {

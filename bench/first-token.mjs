@@ -10,9 +10,9 @@ import { MeasuredProcess } from './lib/measured-process.mjs'
 import { summary, table } from './lib/statistics.mjs'
 
 const demoModel = join(repository, 'examples/demo-model')
-const kinds = ['text', 'chat']
+const KINDS = ['text', 'chat']
 
-const usage = `npm run bench -- first-token [options]
+const USAGE = `npm run bench -- first-token [options]
   --model <dir>      the checkpoint (examples/demo-model)
   --calls <n>        requests of each kind in a process (200)
   --rounds <n>       processes of each clone, which take turns (5)
@@ -23,7 +23,7 @@ async function measure(clone, { model, calls }) {
   const child = new MeasuredProcess(join(import.meta.dirname, 'lib/first-token-process.mjs'), { BILLFISH_CLONE: clone })
   try {
     const run = { load: await child.request('load', { path: model }) }
-    for (const kind of kinds) {
+    for (const kind of KINDS) {
       const [first, ...later] = await child.request('firstTokens', { kind, calls: calls + 1, from: 0 })
       run[kind] = { first, median: summary(later).median, slowest: Math.max(...later) }
     }
@@ -36,7 +36,7 @@ async function measure(clone, { model, calls }) {
 
 /** Runs the benchmark, prints its table and writes bench/results/<date>-<processor>-first-token.json. */
 export async function run(args) {
-  const values = readArguments(usage, args, {
+  const values = readArguments(USAGE, args, {
     model: { type: 'string', default: demoModel },
     calls: count(200),
     rounds: count(5),
@@ -62,7 +62,7 @@ export async function run(args) {
     name,
     load: summary(runs.map(({ load }) => load)),
     ...Object.fromEntries(
-      kinds.map((kind) => [
+      KINDS.map((kind) => [
         kind,
         Object.fromEntries(['first', 'median', 'slowest'].map((of) => [of, summary(runs.map((run) => run[kind][of]))])),
       ]),
@@ -72,7 +72,7 @@ export async function run(args) {
   const result = { benchmark: 'first-token', machine: machine(), ...settings, results }
   const milliseconds = ({ min, median, max }) => `${median.toFixed(2)} (${min.toFixed(2)}..${max.toFixed(2)})`
   const rows = results.flatMap((clone) =>
-    kinds.map((kind) => [
+    KINDS.map((kind) => [
       `${clone.name}, ${kind}`,
       ...['first', 'median', 'slowest'].map((of) => milliseconds(clone[kind][of])),
     ]),

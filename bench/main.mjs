@@ -1,7 +1,7 @@
 import { Failure, UsageError } from './lib/command-line.mjs'
 
 /** `npm run bench -- <name> [options]`: runs one benchmark, each a file beside this one with a `run(arguments)`. */
-const benchmarks = {
+const BENCHMARKS = {
   cpu: './cpu.mjs',
   pipeline: './pipeline.mjs',
   ranks: './ranks.mjs',
@@ -11,15 +11,15 @@ const benchmarks = {
 }
 
 const [name, ...rest] = process.argv.slice(2)
-const usage = `usage: npm run bench -- cpu [--rounds 5]\n--help behind a benchmark's name tells its options; there is: ${Object.keys(benchmarks).join(', ')}`
+const usage = `usage: npm run bench -- cpu [--rounds 5]\n--help behind a benchmark's name tells its options; there is: ${Object.keys(BENCHMARKS).join(', ')}`
 if (name === '--help') {
   console.log(usage)
-} else if (!Object.hasOwn(benchmarks, name ?? '')) {
+} else if (!Object.hasOwn(BENCHMARKS, name ?? '')) {
   console.error(`${name === undefined ? 'No benchmark is named' : `There is no benchmark '${name}'`}.\n${usage}`)
   process.exitCode = 2
 } else {
   try {
-    const { run } = await import(benchmarks[name])
+    const { run } = await import(BENCHMARKS[name])
     await run(rest)
   } catch (error) {
     // What is wrong with the command line, or with a model that it names, is nothing of the program's.

@@ -9,19 +9,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { writeQwen2Gptq } from './lib/qwen2-gptq.mjs'
-import { defaultShape } from './lib/random-qwen2.mjs'
+import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { writeQwen2Gguf } from './peers/qwen2-gguf.mjs'
 
 /** Where benchmarks keep the models they make. */
 export const defaultFolder = join(tmpdir(), 'billfish-bench')
 
 /** A change of this file format makes a new name, so that an older cached model is not taken for the present one. */
-const revision = 1
+const REVISION = 1
 
 /** A name that tells the shape: h2048-l16-a16.4-i5632-v32000. */
 export function shapeName(shape) {
   const { hidden, layers, heads, kvHeads, intermediate, vocab } = shape
-  return `qwen2-r${revision}-h${hidden}-l${layers}-a${heads}.${kvHeads}-i${intermediate}-v${vocab}`
+  return `qwen2-r${REVISION}-h${hidden}-l${layers}-a${heads}.${kvHeads}-i${intermediate}-v${vocab}`
 }
 
 /** Makes `path` by `write(temporary path)` unless it exists; an interrupted write leaves nothing under the name. */
@@ -76,7 +76,7 @@ if (process.argv[1] === import.meta.filename) {
     console.error(`--${name} is '${text}', but must be a whole number of at least 1.`)
     process.exit(2)
   }
-  const shape = { ...defaultShape }
+  const shape = { ...DEFAULT_SHAPE }
   for (const name of ['hidden', 'layers', 'heads', 'kv-heads', 'intermediate', 'vocab']) {
     if (values[name] !== undefined) shape[name === 'kv-heads' ? 'kvHeads' : name] = Number(values[name])
   }

@@ -7,24 +7,24 @@ import { join, relative } from 'node:path'
 import { layerSplit, loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
-import { defaultShape } from './lib/random-qwen2.mjs'
+import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { summary, table } from './lib/statistics.mjs'
 import { defaultFolder, gptqModel } from './make-model.mjs'
 
-const promptTokens = 16
-const stageCounts = [2, 3, 4]
-const sequenceCounts = [1, 2, 4, 8]
+const PROMPT_TOKENS = 16
+const STAGE_COUNTS = [2, 3, 4]
+const SEQUENCE_COUNTS = [1, 2, 4, 8]
 
 const usage = `npm run bench -- pipeline [options]
   --tokens <n>    tokens that each sequence generates (64)
   --rounds <n>    measurements of each kind (3)
-  --layers <n>    decoder layers (${defaultShape.layers})
+  --layers <n>    decoder layers (${DEFAULT_SHAPE.layers})
   --models <dir>  where the model is made and kept (${defaultFolder})
   --traces <dir>  write the last trace of each kind there, for ui.perfetto.dev`
 
 /** Generates `sequences` answers at once; returns tokens a second after the first ones, and the trace of that time. */
 async function decode(model, sequences, tokens) {
-  const prompt = (i) => Array.from({ length: promptTokens }, (_, j) => 300 + ((i * 7919 + j * 131) % 20000))
+  const prompt = (i) => Array.from({ length: PROMPT_TOKENS }, (_, j) => 300 + ((i * 7919 + j * 131) % 20000))
   const before = (model.trace().steps.at(-1)?.step ?? -1) + 1
   await Promise.all(
     Array.from({ length: sequences }, (_, i) =>
@@ -63,12 +63,12 @@ async function measure(directory, shape, stages, microBatches, options) {
   const model = await loadModel(directory, {
     deviceMap: stages === 1 ? 'cpu' : layerSplit(devices, shape.layers),
     maxModelLength: 1024,
-    maxSequences: Math.max(...sequenceCounts),
+    maxSequences: Math.max(...SEQUENCE_COUNTS),
     microBatches,
   })
   await decode(model, 2, 8) // warm-up
   const results = []
-  for (const sequences of sequenceCounts) {
+  for (const sequences of SEQUENCE_COUNTS) {
     const runs = []
     for (let round = 0; round < options.rounds; round++) {
       const trace = await decode(model, sequences, options.tokens)
@@ -102,17 +102,20 @@ export async function run(args) {
   const values = readArguments(usage, args, {
     tokens: count(64),
     rounds: count(3),
-    layers: count(defaultShape.layers),
+    layers: count(DEFAULT_SHAPE.layers),
     models: { type: 'string', default: defaultFolder },
     traces: { type: 'string' },
   })
   if (values === undefined) return
   const options = { tokens: values.tokens, rounds: values.rounds, traces: values.traces }
-  const shape = { ...defaultShape, layers: values.layers }
+  const shape = { ...DEFAULT_SHAPE, layers: values.layers }
   const directory = gptqModel(values.models, shape)
   const busy = [await busyCores()]
   const results = []
-  for (const [stages, microBatches] of [[1, 1], ...stageCounts.flatMap((count) => [1, count].map((m) => [count, m]))]) {
+  for (const [stages, microBatches] of [
+    [1, 1],
+    ...STAGE_COUNTS.flatMap((count) => [1, count].map((m) => [count, m])),
+  ]) {
     console.error(`${stages} stages, ${microBatches} steps at a time`)
     results.push(...(await measure(directory, shape, stages, microBatches, options)))
     busy.push(await busyCores())

@@ -7,22 +7,22 @@ import { join, relative } from 'node:path'
 import { loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
-import { defaultShape } from './lib/random-qwen2.mjs'
+import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { summary, table } from './lib/statistics.mjs'
 import { defaultFolder, gptqModel } from './make-model.mjs'
 
-const ranks = 2
-const widths = { divides: 44 * 128, 'is padded': 43 * 128 }
-const placements = {
+const RANKS = 2
+const WIDTHS = { divides: 44 * 128, 'is padded': 43 * 128 }
+const PLACEMENTS = {
   'one device': { deviceMap: 'cpu' },
-  [`${ranks} ranks`]: { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: ranks },
+  [`${RANKS} ranks`]: { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: RANKS },
 }
 
 const usage = `npm run bench -- ranks [options]
   --prompt <n>    tokens of a prompt (512)
   --tokens <n>    tokens that are generated after one of 16 (64)
   --rounds <n>    measurements of each kind, which take turns (5)
-  --layers <n>    decoder layers (${defaultShape.layers})
+  --layers <n>    decoder layers (${DEFAULT_SHAPE.layers})
   --models <dir>  where the models are made and kept (${defaultFolder})`
 
 /** Tokens per second of a prompt, and of generating. */
@@ -44,16 +44,16 @@ export async function run(args) {
     prompt: count(512),
     tokens: count(64),
     rounds: count(5),
-    layers: count(defaultShape.layers),
+    layers: count(DEFAULT_SHAPE.layers),
     models: { type: 'string', default: defaultFolder },
   })
   if (values === undefined) return
   const options = { prompt: values.prompt, tokens: values.tokens, rounds: values.rounds }
   const busy = [await busyCores()]
   const kinds = []
-  for (const [width, intermediate] of Object.entries(widths)) {
-    const directory = gptqModel(values.models, { ...defaultShape, layers: values.layers, intermediate })
-    for (const [placement, where] of Object.entries(placements)) {
+  for (const [width, intermediate] of Object.entries(WIDTHS)) {
+    const directory = gptqModel(values.models, { ...DEFAULT_SHAPE, layers: values.layers, intermediate })
+    for (const [placement, where] of Object.entries(PLACEMENTS)) {
       const model = await loadModel(directory, { ...where, maxModelLength: 1024, maxSequences: 1 })
       await measure(model, options, options.rounds) // warm-up
       kinds.push({ name: `${intermediate} channels, ${placement}`, width, placement, model, runs: [] })

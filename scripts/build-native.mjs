@@ -18,7 +18,7 @@ import { modified, newest, root, run } from './steps.mjs'
 const buildFolder = join(root, 'build')
 const addon = join(buildFolder, 'Release', 'billfish.node')
 const stamp = join(buildFolder, 'Release', 'built')
-const options = ['BILLFISH_CUDA', 'BILLFISH_CUDA_ARCHITECTURES', 'BILLFISH_EMULATOR', 'BILLFISH_UNITY']
+const OPTIONS = ['BILLFISH_CUDA', 'BILLFISH_CUDA_ARCHITECTURES', 'BILLFISH_EMULATOR', 'BILLFISH_UNITY']
 
 /** True once CMake has configured the build folder. */
 export function isConfigured() {
@@ -37,7 +37,7 @@ function changedOptions() {
   const cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
   const configured = (name) => cache.match(new RegExp(`^${name}:STRING=(.*)$`, 'm'))?.[1]
   if (configured('BILLFISH_EMULATOR') === undefined) process.env.BILLFISH_EMULATOR ||= 'on' // it was in every build once
-  return options.filter((name) => process.env[name] && process.env[name] !== configured(name))
+  return OPTIONS.filter((name) => process.env[name] && process.env[name] !== configured(name))
 }
 
 /** True when the addon is missing, older than a source, or built with other options. */

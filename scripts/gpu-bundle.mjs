@@ -14,7 +14,7 @@ import { buildNative } from './build-native.mjs'
 import { buildTypeScript } from './build-ts.mjs'
 import { root, run } from './steps.mjs'
 
-const largest = 64 * 1024 * 1024 // of the archive
+const LARGEST = 64 * 1024 * 1024 // of the archive
 const folder = join(root, 'build-gpu')
 const bundle = join(folder, 'billfish-gpu')
 
@@ -24,19 +24,19 @@ process.env.BILLFISH_CUDA ||= 'on'
 buildNative()
 await buildTypeScript()
 const build = join(root, 'build')
-const tests = 'billfish_gpu_tests'
-run('cmake', ['--build', build, '--parallel', String(availableParallelism()), '--target', tests])
+const TESTS = 'billfish_gpu_tests'
+run('cmake', ['--build', build, '--parallel', String(availableParallelism()), '--target', TESTS])
 
 rmSync(bundle, { recursive: true, force: true })
 // Types, sources and source maps are for developers; mixtures of experts are refused, here as there; and of vision
 // models, AutoRound's checkpoints and odd zero points the GPU sees nothing that other models do not show it.
-const left = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl|autoround|odd-zeros)[^/]*$/]
-const runs = (path) => !left.some((pattern) => pattern.test(path))
+const LEFT = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl|autoround|odd-zeros)[^/]*$/]
+const runs = (path) => !LEFT.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
 mkdirSync(join(bundle, 'bin'), { recursive: true })
 copyFileSync(process.execPath, join(bundle, 'bin', 'node'))
-copyFileSync(join(build, tests), join(bundle, 'bin', tests))
-for (const program of ['node', tests]) {
+copyFileSync(join(build, TESTS), join(bundle, 'bin', TESTS))
+for (const program of ['node', TESTS]) {
   run('strip', ['--strip-unneeded', join(bundle, 'bin', program)])
   chmodSync(join(bundle, 'bin', program), 0o755)
 }
@@ -63,7 +63,7 @@ const archive = `${bundle}.tar.gz`
 execFileSync('tar', ['-C', folder, '--use-compress-program', 'gzip -9', '-cf', archive, 'billfish-gpu'])
 const { size } = statSync(archive)
 console.log(`${archive}: ${(size / 2 ** 20).toFixed(1)} MiB`)
-if (size > largest) {
+if (size > LARGEST) {
   console.error('billfish: the archive is larger than 64 MiB')
   process.exit(1)
 }

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline'
 import { demangled, kernelName } from './kernel-resources.mjs'
 
 /** Instructions that are counted: heading and pattern of the mnemonic. */
-const counted = [
+const COUNTED = [
   ['HMMA', /^HMMA\./],
   ['HGMMA', /^HGMMA\./],
   ['LDGSTS of 16 bytes', /^LDGSTS\..*\b128\b/],
@@ -13,7 +13,7 @@ const counted = [
   ['LDSM', /^LDSM\./],
   ['local memory', /^(LDL|STL)\b/],
 ]
-export const columns = counted.map(([heading]) => heading)
+export const columns = COUNTED.map(([heading]) => heading)
 
 /**
  * Counts by kernel and architecture.
@@ -33,13 +33,13 @@ export async function machineCode(cuobjdump, binary) {
     if (target) architecture = target
     const [, symbol] = /^\s*Function : (\S+)/.exec(line) ?? []
     if (symbol) {
-      current = { symbol, architecture, counts: counted.map(() => 0) }
+      current = { symbol, architecture, counts: COUNTED.map(() => 0) }
       kernels.push(current)
       continue
     }
     const [, mnemonic] = /^\s*\/\*[0-9a-f]{4,}\*\/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)/.exec(line) ?? []
     if (!mnemonic || !current) continue
-    for (const [i, [, pattern]] of counted.entries()) if (pattern.test(mnemonic)) current.counts[i] += 1
+    for (const [i, [, pattern]] of COUNTED.entries()) if (pattern.test(mnemonic)) current.counts[i] += 1
   }
   if ((await ended) !== 0) throw new Error(`${cuobjdump} failed`)
   const names = demangled(kernels.map(({ symbol }) => symbol).join('\n')).split('\n')
@@ -54,7 +54,7 @@ export function byFamily(kernels) {
   const sums = new Map()
   for (const { family, architecture, counts } of kernels) {
     const key = `${family} ${architecture}`
-    const sum = sums.get(key) ?? { family, architecture, kernels: 0, counts: counted.map(() => 0) }
+    const sum = sums.get(key) ?? { family, architecture, kernels: 0, counts: COUNTED.map(() => 0) }
     sum.kernels += 1
     for (const [i, count] of counts.entries()) sum.counts[i] += count
     sums.set(key, sum)

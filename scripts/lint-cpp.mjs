@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { output, root } from './steps.mjs'
 
-const folders = ['binding', 'cuda', 'test/native', 'bench']
+const FOLDERS = ['binding', 'cuda', 'test/native', 'bench']
 const fix = process.argv.includes('--fix')
 
 for (const tool of ['clang-format', 'clang-tidy']) {
@@ -20,7 +20,7 @@ for (const tool of ['clang-format', 'clang-tidy']) {
 
 /** Files that git knows or would add: what is ignored is not ours. */
 function sources() {
-  const args = ['ls-files', '--cached', '--others', '--exclude-standard', '--', ...folders]
+  const args = ['ls-files', '--cached', '--others', '--exclude-standard', '--', ...FOLDERS]
   const { stdout } = spawnSync('git', args, { cwd: root, encoding: 'utf8' })
   return stdout.split('\n').filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && existsSync(join(root, name)))
 }

@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { output, root } from './steps.mjs'
 
-const packages = {
+const PACKAGES = {
   compiler: { 'apt-get': 'g++', dnf: 'gcc-c++', brew: 'gcc' },
   cmake: { 'apt-get': 'cmake', dnf: 'cmake', brew: 'cmake' },
   ninja: { 'apt-get': 'ninja-build', dnf: 'ninja-build', brew: 'ninja' },
 }
-const oldestCMake = [3, 22]
+const OLDEST_CMAKE = [3, 22]
 
 /** Compares version numbers part by part: true when `version` ("20.17.1") is at least `least` ([20, 17]). */
 export function atLeast(version, least) {
@@ -56,9 +56,9 @@ function compilerProblem() {
 function cmakeProblem() {
   const text = output('cmake', ['--version'])
   const version = text?.match(/(\d+\.\d+(\.\d+)?)/)?.[1]
-  if (!version) return `CMake was not found; ${oldestCMake.join('.')} or later is needed`
-  if (atLeast(version, oldestCMake)) return null
-  return `CMake is ${version}; ${oldestCMake.join('.')} or later is needed (also from https://cmake.org/download)`
+  if (!version) return `CMake was not found; ${OLDEST_CMAKE.join('.')} or later is needed`
+  if (atLeast(version, OLDEST_CMAKE)) return null
+  return `CMake is ${version}; ${OLDEST_CMAKE.join('.')} or later is needed (also from https://cmake.org/download)`
 }
 
 function generatorProblem() {
@@ -72,7 +72,7 @@ export function requireBuildTools() {
   const missing = Object.keys(problems).filter((tool) => problems[tool])
   if (missing.length === 0) return
   const command = (manager) => {
-    const names = missing.map((tool) => packages[tool][manager]).join(' ')
+    const names = missing.map((tool) => PACKAGES[tool][manager]).join(' ')
     return manager === 'brew' ? `brew install ${names}` : `sudo ${manager} install -y ${names}`
   }
   console.error(

@@ -11,10 +11,10 @@ import { join } from 'node:path'
 import { requireBuildTools } from './requirements.mjs'
 import { output, root, run } from './steps.mjs'
 
-const sanitizers = { address: 'address,undefined', thread: 'thread' }
+const SANITIZERS = { address: 'address,undefined', thread: 'thread' }
 const [mode = 'plain', filter = ''] = process.argv.slice(2)
-if (mode !== 'plain' && !(mode in sanitizers)) {
-  console.error(`usage: node scripts/test-native.mjs plain|${Object.keys(sanitizers).join('|')} [FILTER]`)
+if (mode !== 'plain' && !(mode in SANITIZERS)) {
+  console.error(`usage: node scripts/test-native.mjs plain|${Object.keys(SANITIZERS).join('|')} [FILTER]`)
   process.exit(1)
 }
 requireBuildTools()
@@ -31,7 +31,7 @@ function configureSanitized() {
   const generator = output('ninja', ['--version']) ? ['-G', 'Ninja'] : []
   // -O1: a sanitized build at -O3 takes twice as long to compile and finds no more.
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_CXX_FLAGS_RELEASE=-O1', '-DBILLFISH_WERROR=ON']
-  options.push(`-DBILLFISH_SANITIZE=${sanitizers[mode]}`, '-DBILLFISH_CUDA=off', '-DBILLFISH_UNITY=on')
+  options.push(`-DBILLFISH_SANITIZE=${SANITIZERS[mode]}`, '-DBILLFISH_CUDA=off', '-DBILLFISH_UNITY=on')
   if (!process.env.CXX && output('clang++', ['--version'])) options.push('-DCMAKE_CXX_COMPILER=clang++')
   run('cmake', ['-S', root, '-B', folder, '--log-level=WARNING', ...generator, ...options])
 }

@@ -19,8 +19,8 @@ import { checkRuntimes } from './package-runtimes.mjs'
 import { checkTools } from './package-tools.mjs'
 import { assemblePackages } from './packages.mjs'
 
-const megabyte = 1e6
-const largestTarball = 10 * megabyte // of billfish without an addon
+const MEGABYTE = 1e6
+const LARGEST_TARBALL = 10 * MEGABYTE // of billfish without an addon
 const cuda = isCudaCompiled()
 const packed = await assemblePackages({ cuda })
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'billfish-package-')))
@@ -41,8 +41,8 @@ check('the tarball holds what it should', () => {
   expect(strange.length === 0, `should not be there: ${strange.join(', ')}`)
   const types = files.filter((path) => path.endsWith('.d.ts') || path.endsWith('.d.mts'))
   expect(types.join() === 'dist/index.d.mts,dist/index.d.ts', `types are in ${types.join(', ')}`)
-  expect(packed.main.size < largestTarball, `${packed.main.size} bytes is more than ${largestTarball}`)
-  return `${files.length} files, ${(packed.main.size / megabyte).toFixed(1)} MB packed`
+  expect(packed.main.size < LARGEST_TARBALL, `${packed.main.size} bytes is more than ${LARGEST_TARBALL}`)
+  return `${files.length} files, ${(packed.main.size / MEGABYTE).toFixed(1)} MB packed`
 })
 
 check('the CommonJS code imports nothing dynamically', () => {
@@ -62,7 +62,7 @@ for (const variant of ['cpu', 'cuda']) {
   check(name, () => {
     const { files, size, addonBytes } = packed[variant]
     expect(files.join() === 'LICENSE,README.md,billfish.node,package.json', `it holds ${files.join(', ')}`)
-    return `addon ${(addonBytes / megabyte).toFixed(1)} MB, ${(size / megabyte).toFixed(1)} MB packed`
+    return `addon ${(addonBytes / MEGABYTE).toFixed(1)} MB, ${(size / MEGABYTE).toFixed(1)} MB packed`
   })
 }
 

@@ -30,14 +30,14 @@ export async function runCooperatively<Result>(work: CooperativeTask<Result>, si
 
 /** Tells a hot loop when to yield, about once a millisecond: a yield takes longer than to ask. */
 export class YieldTimer {
-  private asked = 0
-  private yielded = performance.now()
+  #asked = 0
+  #yielded = performance.now()
 
   isDue(): boolean {
-    if (++this.asked % 8 !== 0) return false
+    if (++this.#asked % 8 !== 0) return false
     const now = performance.now()
-    if (now - this.yielded < 1) return false
-    this.yielded = now
+    if (now - this.#yielded < 1) return false
+    this.#yielded = now
     return true
   }
 }

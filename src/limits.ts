@@ -50,23 +50,23 @@ export interface ModelLimits
   readonly tensorParallelSize: number
 }
 
-const blockSize = 32 // tokens a KV block
-const defaultLength = 8192
-const defaultSequences = 4
-const defaultBatchTokens = 512
-const maxCount = 1 << 24
-const maxRanks = 64
-const leastLogitRows = 16 // the head computes at least so many rows at a time, for forward passes that want all
+const BLOCK_SIZE = 32 // tokens a KV block
+const DEFAULT_LENGTH = 8192
+const DEFAULT_SEQUENCES = 4
+const DEFAULT_BATCH_TOKENS = 512
+const MAX_COUNT = 1 << 24
+const MAX_RANKS = 64
+const MIN_LOGIT_ROWS = 16 // the head computes at least so many rows at a time, for forward passes that want all
 
 const DTYPES = "'auto', 'float32', 'float16' or 'bfloat16'"
 
 export const sizeOptions: OptionSchemas<SizeOptions> = {
   dtype: z.enum(['auto', 'float32', 'float16', 'bfloat16']).describe(DTYPES),
-  maxModelLength: whole(1, maxCount),
-  maxSequences: whole(1, maxCount),
-  maxBatchTokens: whole(1, maxCount),
+  maxModelLength: whole(1, MAX_COUNT),
+  maxSequences: whole(1, MAX_COUNT),
+  maxBatchTokens: whole(1, MAX_COUNT),
   maxCacheTokens: whole(1, Number.MAX_SAFE_INTEGER, 'a whole number of at least 1'),
-  tensorParallelSize: whole(1, maxRanks),
+  tensorParallelSize: whole(1, MAX_RANKS),
 }
 
 /**
@@ -75,14 +75,14 @@ export const sizeOptions: OptionSchemas<SizeOptions> = {
  */
 export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
   const {
-    maxModelLength = Math.min(shape.maxPositions, defaultLength),
-    maxSequences = defaultSequences,
-    maxBatchTokens = defaultBatchTokens,
+    maxModelLength = Math.min(shape.maxPositions, DEFAULT_LENGTH),
+    maxSequences = DEFAULT_SEQUENCES,
+    maxBatchTokens = DEFAULT_BATCH_TOKENS,
     tensorParallelSize = 1,
   } = options
   const { maxCacheTokens: cacheTokens = maxSequences * maxModelLength } = options
-  const blocksOfOne = Math.ceil(maxModelLength / blockSize)
-  const most = Math.max(maxSequences * maxModelLength, maxCount)
+  const blocksOfOne = Math.ceil(maxModelLength / BLOCK_SIZE)
+  const most = Math.max(maxSequences * maxModelLength, MAX_COUNT)
   if (cacheTokens > most) {
     throw invalidOption('maxCacheTokens', cacheTokens, `a whole number from 1 to ${most}`)
   }
@@ -94,10 +94,10 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
   }
   return {
     ...numberFormats(options.dtype),
-    blockSize,
-    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : Math.ceil(cacheTokens / blockSize),
+    blockSize: BLOCK_SIZE,
+    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : Math.ceil(cacheTokens / BLOCK_SIZE),
     maxBatchTokens,
-    maxLogitRows: Math.max(leastLogitRows, maxSequences),
+    maxLogitRows: Math.max(MIN_LOGIT_ROWS, maxSequences),
     maxModelLength,
     maxSequences,
     cacheTokens,

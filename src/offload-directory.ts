@@ -5,7 +5,7 @@ import { BillfishError } from './errors'
 import { readPath } from './options/path'
 
 /** File systems of Linux that lie in memory: tmpfs and ramfs (statfs(2)). */
-const inMemory = new Set([0x01021994, 0x858458f6])
+const IN_MEMORY = new Set([0x01021994, 0x858458f6])
 
 /**
  * The directory for the weights of device `'disk'`: the option's, or the system's for temporary files. Warns (process
@@ -21,7 +21,7 @@ export async function offloadDirectory(option: string | URL | undefined): Promis
   if (!isDirectory) {
     throw new BillfishError('INVALID_OPTION', `offloadDirectory: ${directory} is not a directory.`)
   }
-  if (process.platform === 'linux' && inMemory.has((await statfs(directory)).type)) {
+  if (process.platform === 'linux' && IN_MEMORY.has((await statfs(directory)).type)) {
     process.emitWarning(
       `The weights of device 'disk' go to ${directory}, which lies in memory. Set offloadDirectory to a directory on a disk.`,
       { type: 'BillfishWarning', code: 'BILLFISH_OFFLOAD_IN_MEMORY' },

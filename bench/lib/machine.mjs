@@ -56,11 +56,11 @@ export function readBandwidth(program) {
   return JSON.parse(command(program)).gigabytesPerSecond
 }
 
-const copyChunk = 1 << 20
+const COPY_CHUNK = 1 << 20
 
 /** Reads a file through `use(chunk)`. */
 function readThrough(path, use) {
-  const chunk = Buffer.alloc(copyChunk)
+  const chunk = Buffer.alloc(COPY_CHUNK)
   const file = openSync(path)
   try {
     for (let got = readSync(file, chunk); got > 0; got = readSync(file, chunk)) use(chunk.subarray(0, got))

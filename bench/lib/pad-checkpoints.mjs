@@ -7,7 +7,7 @@ import { layerLinears } from './random-qwen2.mjs'
 import { safetensorsHeader, tensorBytes, writeSafetensors } from './safetensors-writer.mjs'
 import { writeAll } from './write-all.mjs'
 
-const shape = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab: 512, maxPositions: 32768 }
+const SHAPE = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab: 512, maxPositions: 32768 }
 
 /** Random bf16 numbers of either sign, their magnitude in [2^-6, 2^-5). */
 function randomBf16(name, count) {
@@ -18,7 +18,7 @@ function randomBf16(name, count) {
 
 /** Layer `layer` in bf16; numbers repeat themselves, which neither copying nor padding looks at. */
 function bf16Layer(layer, block) {
-  return layerLinears(shape).map(([name, inputs, outputs]) => ({
+  return layerLinears(SHAPE).map(([name, inputs, outputs]) => ({
     name: `model.layers.${layer}.${name}.weight`,
     dtype: 'BF16',
     shape: [outputs, inputs],
@@ -34,7 +34,7 @@ function writeJson(directory, name, value) {
   writeFileSync(join(directory, name), JSON.stringify(value))
 }
 
-const bf16Config = (layers) => ({ ...qwen2Config({ ...shape, layers }), torch_dtype: 'bfloat16' })
+const bf16Config = (layers) => ({ ...qwen2Config({ ...SHAPE, layers }), torch_dtype: 'bfloat16' })
 
 /** @param {number} layers a file each, of 1.8 GB */
 export function writeBf16Layers(directory, layers) {
@@ -53,7 +53,7 @@ export function writeBf16Layers(directory, layers) {
 
 /** @param {number} layers a file each, of 0.5 GB */
 export function writeGptqLayers(directory, layers) {
-  writeQwen2Gptq(directory, { ...shape, layers }, layers)
+  writeQwen2Gptq(directory, { ...SHAPE, layers }, layers)
 }
 
 /**
@@ -66,7 +66,7 @@ export function writeHollowModel(directory, format) {
   const tensors =
     format === 'bf16'
       ? Array.from({ length: layers }, (_, layer) => bf16Layer(layer, [])).flat()
-      : qwen2GptqTensors({ ...shape, layers })
+      : qwen2GptqTensors({ ...SHAPE, layers })
   const layerOf = ({ name }) => Number(/layers\.(\d+)\./.exec(name)?.[1] ?? 0)
   const fileOf = (tensor) => `model-${layerOf(tensor) + 1}-of-${layers}.safetensors`
   for (const name of new Set(tensors.map(fileOf))) {

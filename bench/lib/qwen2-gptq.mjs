@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import * as model from './random-qwen2.mjs'
 import { tensorBytes, writeSafetensors } from './safetensors-writer.mjs'
 
-const storedZeros = 0x77777777 // GPTQ v1 stores the zero point, 8, minus one
-const fp16One = 0x3c00
+const STORED_ZEROS = 0x77777777 // GPTQ v1 stores the zero point, 8, minus one
+const FP16_ONE = 0x3c00
 
 /** config.json of the checkpoint. */
 export function qwen2Config(shape) {
@@ -20,8 +20,8 @@ export function qwen2Config(shape) {
     intermediate_size: shape.intermediate,
     vocab_size: shape.vocab,
     max_position_embeddings: shape.maxPositions,
-    rms_norm_eps: model.normEpsilon,
-    rope_theta: model.ropeTheta,
+    rms_norm_eps: model.NORM_EPSILON,
+    rope_theta: model.ROPE_THETA,
     tie_word_embeddings: false,
     torch_dtype: 'float16',
     use_sliding_window: false,
@@ -33,7 +33,7 @@ export function qwen2Config(shape) {
 /** quantize_config.json of the checkpoint. */
 export const quantizeConfig = {
   bits: 4,
-  group_size: model.groupSize,
+  group_size: model.GROUP_SIZE,
   desc_act: false,
   static_groups: false,
   sym: true,
@@ -48,7 +48,7 @@ export function qwen2GptqTensors(shape) {
     name,
     dtype: 'F16',
     shape: [shape.hidden],
-    data: () => new Uint16Array(shape.hidden).fill(fp16One),
+    data: () => new Uint16Array(shape.hidden).fill(FP16_ONE),
   })
   const matrix = (name) => ({
     name,
@@ -57,7 +57,7 @@ export function qwen2GptqTensors(shape) {
     data: () => model.vocabularyMatrix(name, shape),
   })
   const linear = (name, inputs, outputs, hasBias) => {
-    const groups = inputs / model.groupSize
+    const groups = inputs / model.GROUP_SIZE
     const tensors = [
       {
         part: 'qweight',
@@ -69,14 +69,14 @@ export function qwen2GptqTensors(shape) {
         part: 'qzeros',
         dtype: 'I32',
         shape: [groups, outputs / 8],
-        data: () => new Uint32Array((groups * outputs) / 8).fill(storedZeros),
+        data: () => new Uint32Array((groups * outputs) / 8).fill(STORED_ZEROS),
       },
       { part: 'scales', dtype: 'F16', shape: [groups, outputs], data: () => model.linearScales(name, inputs, outputs) },
       {
         part: 'g_idx',
         dtype: 'I32',
         shape: [inputs],
-        data: () => Int32Array.from({ length: inputs }, (_, input) => Math.floor(input / model.groupSize)),
+        data: () => Int32Array.from({ length: inputs }, (_, input) => Math.floor(input / model.GROUP_SIZE)),
       },
     ]
     if (hasBias) {

@@ -13,7 +13,7 @@ import { randomHalves, randomWords } from './random.mjs'
  */
 
 /** The shape of the CPU benchmark: about 0.85 G parameters. @type {Shape} */
-export const defaultShape = {
+export const DEFAULT_SHAPE = {
   hidden: 2048,
   layers: 16,
   heads: 16,
@@ -23,9 +23,9 @@ export const defaultShape = {
   maxPositions: 4096,
 }
 
-export const groupSize = 128
-export const ropeTheta = 1_000_000
-export const normEpsilon = 1e-6
+export const GROUP_SIZE = 128
+export const ROPE_THETA = 1_000_000
+export const NORM_EPSILON = 1e-6
 
 /** The quantized linears of one decoder layer, as [name in the checkpoint, inputs, outputs, has a bias]. */
 export function layerLinears(shape) {
@@ -48,8 +48,8 @@ export function checkShape(shape) {
       throw new Error(`shape.${name} must be a positive integer, not ${value}`)
   }
   for (const name of ['hidden', 'intermediate']) {
-    if (shape[name] % groupSize !== 0) {
-      throw new Error(`shape.${name} = ${shape[name]} must be a multiple of the group size ${groupSize}`)
+    if (shape[name] % GROUP_SIZE !== 0) {
+      throw new Error(`shape.${name} = ${shape[name]} must be a multiple of the group size ${GROUP_SIZE}`)
     }
   }
   if (shape.vocab < 257) throw new Error(`shape.vocab = ${shape.vocab} must hold 256 bytes and an end of text`)
@@ -75,7 +75,7 @@ export function linearCodes(name, inputs, outputs) {
 
 /** fp16 scales [inputs / 128, outputs], around 0.006: outputs of a linear are then about as large as its inputs. */
 export const linearScales = (name, inputs, outputs) =>
-  randomHalves(`${name}.scales`, (inputs / groupSize) * outputs, -8, false)
+  randomHalves(`${name}.scales`, (inputs / GROUP_SIZE) * outputs, -8, false)
 
 /** fp16 bias [outputs], magnitudes in [1/64, 1/32). */
 export const linearBias = (name, outputs) => randomHalves(`${name}.bias`, outputs, -6, true)

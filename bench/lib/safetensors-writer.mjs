@@ -6,11 +6,11 @@
 import { closeSync, openSync } from 'node:fs'
 import { writeAll } from './write-all.mjs'
 
-const elementBytes = { F32: 4, F16: 2, BF16: 2, I32: 4 }
+const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4 }
 
 /** Bytes of a tensor `{ dtype, shape }`. */
 export const tensorBytes = ({ dtype, shape }) =>
-  shape.reduce((product, extent) => product * extent, elementBytes[dtype])
+  shape.reduce((product, extent) => product * extent, ELEMENT_BYTES[dtype])
 
 /** The file's beginning, up to the first tensor's data. */
 export function safetensorsHeader(tensors) {

@@ -11,22 +11,22 @@
 import { closeSync, openSync } from 'node:fs'
 import { writeAll } from '../lib/write-all.mjs'
 
-export const alignment = 32
+export const ALIGNMENT = 32
 
-const valueTypes = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 }
+const VALUE_TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 }
 
 /** How each tensor type stores its elements: type id, elements a block, bytes a block. */
-export const tensorTypes = {
+export const TENSOR_TYPES = {
   F32: { id: 0, blockElements: 1, blockBytes: 4 },
   F16: { id: 1, blockElements: 1, blockBytes: 2 },
   Q4_0: { id: 2, blockElements: 32, blockBytes: 18 },
 }
 
-const padded = (bytes) => Math.ceil(bytes / alignment) * alignment
+const padded = (bytes) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
 
 /** Bytes of a tensor `{ type, extents }`. */
 export function tensorBytes({ name, type, extents }) {
-  const { blockElements, blockBytes } = tensorTypes[type]
+  const { blockElements, blockBytes } = TENSOR_TYPES[type]
   if (extents[0] % blockElements !== 0) {
     throw new Error(`${name}: ${type} needs a first extent that is a multiple of ${blockElements}, not ${extents[0]}`)
   }
@@ -73,8 +73,8 @@ function scalar(type, value) {
 /** One metadata entry: `[key, type, value]`, where type is a scalar's name or, for an array, that name in brackets. */
 function metadataEntry([key, type, value]) {
   const element = /^\[(\w+)\]$/.exec(type)?.[1]
-  if (!element) return Buffer.concat([string(key), u32(valueTypes[type]), scalar(type, value)])
-  const head = [string(key), u32(valueTypes.array), u32(valueTypes[element]), u64(value.length)]
+  if (!element) return Buffer.concat([string(key), u32(VALUE_TYPES[type]), scalar(type, value)])
+  const head = [string(key), u32(VALUE_TYPES.array), u32(VALUE_TYPES[element]), u64(value.length)]
   return Buffer.concat([...head, ...value.map((item) => scalar(element, item))])
 }
 
@@ -89,7 +89,7 @@ export function ggufHeader(metadata, tensors) {
   let offset = 0
   for (const tensor of tensors) {
     parts.push(string(tensor.name), u32(tensor.extents.length), ...tensor.extents.map(u64))
-    parts.push(u32(tensorTypes[tensor.type].id), u64(offset))
+    parts.push(u32(TENSOR_TYPES[tensor.type].id), u64(offset))
     offset += padded(tensorBytes(tensor))
   }
   const header = Buffer.concat(parts)

@@ -3,7 +3,7 @@ import { halfToNumber } from '../lib/random.mjs'
 import * as model from '../lib/random-qwen2.mjs'
 import { tensorBytes, writeGguf } from './gguf-writer.mjs'
 
-const blockNames = {
+const BLOCK_NAMES = {
   'self_attn.q_proj': 'attn_q',
   'self_attn.k_proj': 'attn_k',
   'self_attn.v_proj': 'attn_v',
@@ -79,8 +79,8 @@ export function qwen2Metadata(shape) {
     ['qwen2.feed_forward_length', 'u32', shape.intermediate],
     ['qwen2.attention.head_count', 'u32', shape.heads],
     ['qwen2.attention.head_count_kv', 'u32', shape.kvHeads],
-    ['qwen2.attention.layer_norm_rms_epsilon', 'f32', model.normEpsilon],
-    ['qwen2.rope.freq_base', 'f32', model.ropeTheta],
+    ['qwen2.attention.layer_norm_rms_epsilon', 'f32', model.NORM_EPSILON],
+    ['qwen2.rope.freq_base', 'f32', model.ROPE_THETA],
     ['tokenizer.ggml.model', 'string', 'gpt2'],
     ['tokenizer.ggml.pre', 'string', 'qwen2'],
     ['tokenizer.ggml.tokens', '[string]', tokens],
@@ -117,7 +117,7 @@ export function qwen2Tensors(shape) {
     tensors.push(norm(`${block}.attn_norm.weight`), norm(`${block}.ffn_norm.weight`))
     for (const [linear, inputs, outputs, hasBias] of model.layerLinears(shape)) {
       const source = `model.layers.${layer}.${linear}`
-      const name = `${block}.${blockNames[linear]}`
+      const name = `${block}.${BLOCK_NAMES[linear]}`
       tensors.push({
         name: `${name}.weight`,
         type: 'Q4_0',

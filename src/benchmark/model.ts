@@ -20,7 +20,7 @@ export interface ModelRun {
   readonly utilization: readonly number[]
 }
 
-const blockSize = 32 // tokens a KV block
+const BLOCK_SIZE = 32 // tokens a KV block
 
 /**
  * The length that a sequence of this load may come to. Those whose prompts are done first generate while the other
@@ -29,7 +29,7 @@ const blockSize = 32 // tokens a KV block
  */
 export function lengthOf({ batchSize, context }: ModelLoad, newTokens: number, maxBatchTokens: number): number {
   const meanwhile = Math.ceil((batchSize * context) / Math.max(1, maxBatchTokens / 4)) + batchSize
-  return context + Math.max(newTokens + meanwhile, blockSize)
+  return context + Math.max(newTokens + meanwhile, BLOCK_SIZE)
 }
 
 /**

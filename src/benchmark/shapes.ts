@@ -34,8 +34,8 @@ export function linearShapes(list: string): LinearShape[] {
     const [, outs, inputs] = /^(\d+(?:\+\d+)*)x(\d+)$/i.exec(text) ?? []
     if (outs !== undefined && inputs !== undefined) {
       const shape = { name: text, outs: outs.split('+').map(Number), in: Number(inputs) }
-      if ([...shape.outs, shape.in].every((length) => length > 0 && length <= longest)) return [shape]
-      throw new BillfishError('INVALID_OPTION', `--shapes ${text}: numbers go from 1 to ${longest}.`)
+      if ([...shape.outs, shape.in].every((length) => length > 0 && length <= LONGEST)) return [shape]
+      throw new BillfishError('INVALID_OPTION', `--shapes ${text}: numbers go from 1 to ${LONGEST}.`)
     }
     const preset = findPreset(text)
     if (!preset) throw unknown(text, 'nor outputs x inputs such as 8192x4096 or 1024+256+256x1024')
@@ -67,7 +67,7 @@ export function attentionHeads(list: string): AttentionHeads[] {
   })
 }
 
-const longest = 1 << 22 // rows or inputs of a weight
+const LONGEST = 1 << 22 // rows or inputs of a weight
 
 function unknown(text: string, otherwise: string): BillfishError {
   const names = shortPresetNames().join(', ')

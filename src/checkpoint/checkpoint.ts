@@ -9,7 +9,7 @@ import {
   sourcesOfConfig,
 } from '../quantization/config'
 import { resolveLinear } from '../quantization/linear'
-import { configForMethod, methodNames, type StoredMethod, storedMethods } from '../quantization/stored-method'
+import { configForMethod, METHOD_NAMES, type StoredMethod, storedMethods } from '../quantization/stored-method'
 import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
 import { isMissing, readJsonFile, withFile } from './files'
 import { rejectGguf } from './gguf'
@@ -84,7 +84,7 @@ function corrected(
     const [first] = unsupported === undefined ? methods : []
     const nevertheless =
       first &&
-      `Tensors are stored as by ${methodNames[first[0]]}, though (${table.describe(first[1])}): if they are that, correct ` +
+      `Tensors are stored as by ${METHOD_NAMES[first[0]]}, though (${table.describe(first[1])}): if they are that, correct ` +
         `quant_method and what belongs to it.`
     return {
       quantization: { ...config, ...(nevertheless && { nevertheless }) },
@@ -96,7 +96,7 @@ function corrected(
   const said = config.method === 'none' ? 'there is no quantization config' : `${where} says ${config.method}`
   const notices = others.map(
     ([method, tensor]) =>
-      `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored as by ${methodNames[method]} ` +
+      `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored as by ${METHOD_NAMES[method]} ` +
       `(${table.describe(tensor)}), and that counts.`,
   )
   const [only] = methods.size === 1 ? others : []
@@ -131,6 +131,9 @@ class OpenCheckpoint implements Checkpoint {
   readonly storedZeros: Checkpoint['storedZeros']
   readonly hasActOrder: boolean
 
+  readonly #stored: TensorTable
+  readonly #unsupportedMarks: StoredFormats['marks']
+
   constructor(
     readonly directory: string,
     readonly config: RawConfig,
@@ -140,9 +143,12 @@ class OpenCheckpoint implements Checkpoint {
     readonly quantization: QuantizationConfig,
     readonly unsupportedFormat: string | undefined,
     readonly bytes: number,
-    private readonly stored: TensorTable,
-    private readonly unsupportedMarks: StoredFormats['marks'],
+    stored: TensorTable,
+    unsupportedMarks: StoredFormats['marks'],
   ) {
+    this.#stored = stored
+    this.#unsupportedMarks = unsupportedMarks
+
     this.files = stored.files
     this.tensors = stored.tensors
     this.unsupportedTensors = stored.unsupported
@@ -151,29 +157,30 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
-    this.refuseUnsupported(module)
-    return resolveLinear(this.stored, this.quantization, module, outFeatures, inFeatures, bias === 'required')
+    this.#refuseUnsupported(module)
+    return resolveLinear(this.#stored, this.quantization, module, outFeatures, inFeatures, bias === 'required')
   }
 
   vector(tensor: string, length: number): VectorSpec {
-    this.refuseUnsupported()
-    const weight = this.stored.require(tensor, FLOAT_TYPES)
-    this.stored.checkShape(weight, [length], 'the model')
+    this.#refuseUnsupported()
+    const weight = this.#stored.require(tensor, FLOAT_TYPES)
+    this.#stored.checkShape(weight, [length], 'the model')
     return { kind: 'vector', name: tensor, length, weight }
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
-    this.refuseUnsupported(tensor.replace(/\.weight$/, ''))
-    const weight = this.stored.require(tensor, FLOAT_TYPES)
-    this.stored.checkShape(weight, [rows, width], 'the model')
+    this.#refuseUnsupported(tensor.replace(/\.weight$/, ''))
+    const weight = this.#stored.require(tensor, FLOAT_TYPES)
+    this.#stored.checkShape(weight, [rows, width], 'the model')
     return { kind: 'matrix', name: tensor, out: rows, in: width, weight }
   }
 
   /** Before a tensor is missed that such formats have under another name. */
-  private refuseUnsupported(module?: string): void {
-    const { quantization, stored, unsupportedMarks } = this
+  #refuseUnsupported(module?: string): void {
+    const { quantization } = this
     if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
-    const unsupported = module === undefined ? undefined : unsupportedModule(stored, module, unsupportedMarks)
+    const unsupported =
+      module === undefined ? undefined : unsupportedModule(this.#stored, module, this.#unsupportedMarks)
     if (unsupported) throw unsupported
   }
 }

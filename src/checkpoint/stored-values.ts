@@ -47,42 +47,48 @@ interface Scan {
 const UNIFORM_CODES = { 4: [7, 8, 0], 8: [127, 128, 0] } as const
 
 class ZerosScan implements Scan {
-  private code: number | undefined
-  private begun = false
-  private uniform = true
-  private column = 0
+  #code: number | undefined
+  #begun = false
+  #uniform = true
+  #column = 0
+
+  readonly #lastMask: number
+  readonly #filled: (word: number) => Buffer
 
   /** @param lastMask the bits of a row's last word that are in use */
   constructor(
     readonly tensor: TensorRef,
     readonly bits: 4 | 8,
-    private readonly lastMask: number,
-    private readonly filled: (word: number) => Buffer,
-  ) {}
+    lastMask: number,
+    filled: (word: number) => Buffer,
+  ) {
+    this.#lastMask = lastMask
+    this.#filled = filled
+  }
 
   get outcome(): number | undefined {
-    return this.uniform ? this.code : undefined
+    return this.#uniform ? this.#code : undefined
   }
 
   feed(bytes: Buffer): boolean {
-    if (!this.begun) this.begin(bytes.readUInt32LE(0))
-    this.uniform &&= this.code !== undefined && this.isFilledWith(wordOf(this.code, this.bits), bytes)
-    return this.uniform
+    if (!this.#begun) this.#begin(bytes.readUInt32LE(0))
+    this.#uniform &&= this.#code !== undefined && this.#isFilledWith(wordOf(this.#code, this.bits), bytes)
+    return this.#uniform
   }
 
-  private begin(first: number): void {
-    this.begun = true
-    const mask = this.tensor.shape[1] === 1 ? this.lastMask : 0xffffffff
-    this.code = UNIFORM_CODES[this.bits].find((code) => ((first ^ wordOf(code, this.bits)) & mask) === 0)
+  #begin(first: number): void {
+    this.#begun = true
+    const mask = this.tensor.shape[1] === 1 ? this.#lastMask : 0xffffffff
+    this.#code = UNIFORM_CODES[this.bits].find((code) => ((first ^ wordOf(code, this.bits)) & mask) === 0)
   }
 
-  private isFilledWith(word: number, bytes: Buffer): boolean {
-    if (this.lastMask === 0xffffffff) return bytes.compare(this.filled(word), 0, bytes.length) === 0
+  #isFilledWith(word: number, bytes: Buffer): boolean {
+    if (this.#lastMask === 0xffffffff) return bytes.compare(this.#filled(word), 0, bytes.length) === 0
     const columns = this.tensor.shape[1] as number
     for (let at = 0; at < bytes.length; at += 4) {
-      const mask = this.column === columns - 1 ? this.lastMask : 0xffffffff
+      const mask = this.#column === columns - 1 ? this.#lastMask : 0xffffffff
       if (((bytes.readUInt32LE(at) ^ word) & mask) !== 0) return false
-      this.column = this.column === columns - 1 ? 0 : this.column + 1
+      this.#column = this.#column === columns - 1 ? 0 : this.#column + 1
     }
     return true
   }
@@ -93,37 +99,37 @@ function wordOf(code: number, bits: 4 | 8): number {
 }
 
 class GroupIndexScan implements Scan {
-  private natural = true
+  #natural = true
   /** 0 until a second group begins. */
-  private size = 0
-  private group = 0
-  private members = 0
+  #size = 0
+  #group = 0
+  #members = 0
 
   constructor(readonly tensor: TensorRef) {}
 
   get outcome(): number {
-    if (!this.natural) return 0
-    return this.size === 0 ? Number.POSITIVE_INFINITY : this.size
+    if (!this.#natural) return 0
+    return this.#size === 0 ? Number.POSITIVE_INFINITY : this.#size
   }
 
   feed(bytes: Buffer): boolean {
-    for (let at = 0; at < bytes.length && this.natural; at += 4) this.take(bytes.readInt32LE(at))
-    return this.natural
+    for (let at = 0; at < bytes.length && this.#natural; at += 4) this.#take(bytes.readInt32LE(at))
+    return this.#natural
   }
 
-  private take(group: number): void {
-    if (this.members === this.size && this.size > 0) this.next()
-    else if (this.size === 0 && group === 1 && this.members > 0) {
-      this.size = this.members
-      this.next()
+  #take(group: number): void {
+    if (this.#members === this.#size && this.#size > 0) this.#next()
+    else if (this.#size === 0 && group === 1 && this.#members > 0) {
+      this.#size = this.#members
+      this.#next()
     }
-    this.natural = group === this.group
-    this.members++
+    this.#natural = group === this.#group
+    this.#members++
   }
 
-  private next(): void {
-    this.group++
-    this.members = 0
+  #next(): void {
+    this.#group++
+    this.#members = 0
   }
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { type AttentionCase, type AttentionReport, measureAttention } from '../benchmark/attention'
 import { attentionHeads } from '../benchmark/shapes'
 import type { ModelType } from '../limits'
-import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing } from './bench-options'
+import { benchDevice, type DeviceKind, pointsBar, TIMES_MEAN_NOTHING } from './bench-options'
 import { formatRate, formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
@@ -24,7 +24,7 @@ interface Defaults {
   readonly promptRows: number
 }
 
-const defaults: Readonly<Record<DeviceKind, Defaults>> = {
+const DEFAULTS: Readonly<Record<DeviceKind, Defaults>> = {
   cuda: { shapes: 'qwen2-72b,qwen2-7b', sequences: [1, 8, 32], contexts: [1024, 8192, 32768], promptRows: 512 },
   cpu: { shapes: 'qwen2-7b', sequences: [1, 4], contexts: [512, 8192], promptRows: 512 },
   emulated: { shapes: '4/2x64', sequences: [1, 2], contexts: [48], promptRows: 16 },
@@ -56,7 +56,7 @@ Examples:
 
 async function benchAttention(terminal: Terminal, options: Options, signal: AbortSignal): Promise<void> {
   const { device, kind } = benchDevice(options.device)
-  const cases = attentionCases({ ...defaults[kind], ...options })
+  const cases = attentionCases({ ...DEFAULTS[kind], ...options })
   const bar = options.json ? undefined : pointsBar(terminal)
   let report: AttentionReport
   try {
@@ -93,6 +93,6 @@ export function attentionText(report: AttentionReport): string {
   const head = ['Shape', '', 'Sequences', 'Context', 'Rows', 'us', 'GB/s', `Of ${memoryTraffic}`, 'TFLOP/s']
   return (
     `${device}: ${machine}; ${memoryTraffic} moves ${formatRate(memoryGigabytesPerSecond)} GB/s\n` +
-    `${report.timesMeanSomething ? '' : timesMeanNothing}\n${formatTable([head, ...rows], 'llrrrrrrr')}`
+    `${report.timesMeanSomething ? '' : TIMES_MEAN_NOTHING}\n${formatTable([head, ...rows], 'llrrrrrrr')}`
   )
 }

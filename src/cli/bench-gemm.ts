@@ -3,7 +3,7 @@ import { type GemmPoint, type GemmReport, measureGemm } from '../benchmark/gemm'
 import { linearShapes } from '../benchmark/shapes'
 import type { ModelType } from '../limits'
 import { rooflinePicture } from '../pictures/roofline'
-import { benchDevice, type DeviceKind, pointsBar, timesMeanNothing, weightBits } from './bench-options'
+import { benchDevice, type DeviceKind, pointsBar, TIMES_MEAN_NOTHING, weightBits } from './bench-options'
 import { formatRate, formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal, writeOutput } from './terminal'
@@ -20,7 +20,7 @@ interface Options {
   readonly svg?: string
 }
 
-const defaults: Readonly<Record<DeviceKind, { shapes: string; rows: readonly number[]; bits: readonly number[] }>> = {
+const DEFAULTS: Readonly<Record<DeviceKind, { shapes: string; rows: readonly number[]; bits: readonly number[] }>> = {
   cuda: {
     shapes: 'qwen2-72b,8192x8192',
     rows: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
@@ -61,7 +61,7 @@ Examples:
 
 async function benchGemm(terminal: Terminal, options: Options, signal: AbortSignal): Promise<void> {
   const { device, kind } = benchDevice(options.device)
-  const { shapes, rows, bits } = { ...defaults[kind], ...options }
+  const { shapes, rows, bits } = { ...DEFAULTS[kind], ...options }
   const bar = options.json ? undefined : pointsBar(terminal)
   let report: GemmReport
   try {
@@ -99,7 +99,7 @@ export function gemmText(report: GemmReport): string {
   ])
   const head = ['Shape', 'Bits', 'Rows', 'us', 'GB/s', `Of ${report.memoryTraffic}`, 'TFLOP/s']
   const table = formatTable([[...head, ...(vendor ? [vendor] : [])], ...rows], 'lrrrrrrr'.slice(0, vendor ? 8 : 7))
-  return `${machineText(report)}${report.timesMeanSomething ? '' : timesMeanNothing}\n${table}`
+  return `${machineText(report)}${report.timesMeanSomething ? '' : TIMES_MEAN_NOTHING}\n${table}`
 }
 
 function machineText({ device, machine, memoryTraffic, ...report }: GemmReport): string {

@@ -24,7 +24,7 @@ interface Options extends LoadingOptions {
   readonly trace?: string
 }
 
-const defaultBatchTokens = 512 // of a step, where no option says otherwise
+const DEFAULT_BATCH_TOKENS = 512 // of a step, where no option says otherwise
 
 export function addBenchModelCommand(program: Command, terminal: Terminal): void {
   const command = program
@@ -147,7 +147,7 @@ function subjectOf(directory: string | undefined, { random, layers }: Options): 
 
 /** Sequences and their length as the largest load needs them, where no option says otherwise. */
 function sizes(loads: readonly ModelLoad[], options: Options): Pick<LoadingOptions, 'sequences' | 'context'> {
-  const { newTokens, maxBatchTokens = defaultBatchTokens } = options
+  const { newTokens, maxBatchTokens = DEFAULT_BATCH_TOKENS } = options
   const context = Math.max(...loads.map((load) => lengthOf(load, newTokens, maxBatchTokens)))
   const sequences = options.sequences ?? Math.max(...loads.map(({ batchSize }) => batchSize))
   return options.context === undefined ? { sequences, context } : { sequences }

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
 import type { TileTime } from '../native/benchmark'
-import { benchDevice, pointsBar, timesMeanNothing, weightBits } from './bench-options'
+import { benchDevice, pointsBar, TIMES_MEAN_NOTHING, weightBits } from './bench-options'
 import { formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
@@ -81,7 +81,7 @@ async function benchTune(terminal: Terminal, options: Options, signal: AbortSign
     bar?.stop()
   }
   if (options.json) printJson(terminal, report)
-  else terminal.stdout.write((kind === 'emulated' ? timesMeanNothing : '') + tuneText(report))
+  else terminal.stdout.write((kind === 'emulated' ? TIMES_MEAN_NOTHING : '') + tuneText(report))
 }
 
 /** What is printed for people. */

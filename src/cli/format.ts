@@ -43,7 +43,7 @@ export function formatRate(perSecond: number): string {
  * @param alignment one letter a column: `l` or `r`
  * @param width what a line may have; single words are never cut
  */
-export function formatTable(rows: readonly (readonly string[])[], alignment: string, width = defaultWidth): string {
+export function formatTable(rows: readonly (readonly string[])[], alignment: string, width = DEFAULT_WIDTH): string {
   const widths = columnWidths(rows, alignment, width)
   const lines = rows.flatMap((row, index) => {
     const cells = widths.map((limit, column) => wrapWords(row[column] ?? '', limit))
@@ -56,7 +56,7 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
           const space = ' '.repeat(Math.max(0, limit - stringWidth(text)))
           return alignment[column] === 'r' ? space + text : text + space
         })
-        .join(gap)
+        .join(GAP)
         .trimEnd(),
     )
   })
@@ -64,15 +64,15 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
 }
 
 /** What a line has where the output is no terminal. */
-export const defaultWidth = 80
-const gap = '  '
+export const DEFAULT_WIDTH = 80
+const GAP = '  '
 
 function columnWidths(rows: readonly (readonly string[])[], alignment: string, width: number): number[] {
   const [head = [], ...body] = rows
   const widest = (of: readonly (readonly string[])[], column: number, measure: (cell: string) => number) =>
     Math.max(0, ...of.map((row) => measure(row[column] ?? '')))
   const widths = [...alignment].map((_, column) => widest(rows, column, stringWidth))
-  const excess = () => widths.reduce((sum, each) => sum + each, gap.length * (widths.length - 1)) - width
+  const excess = () => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1)) - width
   for (const column of widths.keys()) {
     if (excess() <= 0) return widths
     widths[column] = Math.max(widest(body, column, stringWidth), longestWord(head[column] ?? ''))

@@ -1,19 +1,19 @@
 #!/usr/bin/env node
-import { exitCodes, run } from './program'
+import { EXIT_CODES, run } from './program'
 import type { Terminal } from './terminal'
 
 const handlers: (() => void)[] = []
 process.on('SIGINT', () => {
   const handler = handlers.at(-1)
   if (handler) handler()
-  else process.exit(exitCodes.interrupted)
+  else process.exit(EXIT_CODES.interrupted)
 })
 
 // A reader that has seen enough (`billfish inspect ... | head`) is no error; a full disk is one.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(exitCodes.ok)
+  if (error.code === 'EPIPE') process.exit(EXIT_CODES.ok)
   process.stderr.write(`billfish: Standard output cannot be written: ${error.message}.\n`)
-  process.exit(exitCodes.error)
+  process.exit(EXIT_CODES.error)
 })
 process.stderr.on('error', () => {}) // nobody reads what a command says beside its output, which it still owes
 

@@ -17,7 +17,7 @@ class OtherSpelling extends Option {
   }
 }
 
-const spellings: Readonly<Record<string, readonly string[]>> = {
+const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   '--context': ['-c', '--ctx-size', '--n-ctx', '--max-model-len', '--max-model-length', '--max-seq-len'],
   '--max-new-tokens': ['--max-tokens', '--n-predict', '--predict', '--max-completion-tokens'],
   '--sequences': ['--max-num-seqs', '--parallel'],
@@ -34,7 +34,7 @@ const spellings: Readonly<Record<string, readonly string[]>> = {
 /** Adds the other spellings of the options that the command has. */
 export function addOtherSpellings(command: Command): void {
   for (const option of [...command.options]) {
-    for (const flag of spellings[option.long ?? ''] ?? []) {
+    for (const flag of SPELLINGS[option.long ?? ''] ?? []) {
       if (!isTaken(command, flag)) command.addOption(new OtherSpelling(flag, option))
     }
   }
@@ -44,10 +44,10 @@ function isTaken(command: Command, flag: string): boolean {
   return command.options.some(({ short, long }) => short === flag || long === flag)
 }
 
-const placement = 'say where layers go with --device-map, --devices and --max-memory'
-const hints: readonly (readonly [names: readonly string[], hint: string])[] = [
-  [['--n-gpu-layers', '--gpu-layers', '-ngl', '--ngl', '--tensor-split', '--split-mode', '--main-gpu'], placement],
-  [['--pipeline-parallel-size', '--pp', '--pp-size'], `each device of --devices is a stage; ${placement}`],
+const PLACEMENT = 'say where layers go with --device-map, --devices and --max-memory'
+const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
+  [['--n-gpu-layers', '--gpu-layers', '-ngl', '--ngl', '--tensor-split', '--split-mode', '--main-gpu'], PLACEMENT],
+  [['--pipeline-parallel-size', '--pp', '--pp-size'], `each device of --devices is a stage; ${PLACEMENT}`],
   [['--gpu-memory-utilization', '--mem-fraction-static'], 'give each device its bytes with --max-memory'],
   [['--cpu-offload-gb', '--swap-space'], "add the CPU to --devices, or use device 'disk' in --device-map"],
   [['--quantization', '--load-format', '--load-in-4bit', '--load-in-8bit'], 'the format is read from the checkpoint'],
@@ -87,5 +87,5 @@ function hintFor(command: Command, flag: string): string | undefined {
     return 'a text that begins with a dash goes behind --prompt= or --'
   const dashed = name.replace(/(?<=\w)_/g, '-').replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
   if (dashed !== name && isTaken(command, dashed)) return `it is spelled ${dashed}`
-  return hints.find(([names]) => names.includes(dashed))?.[1]
+  return HINTS.find(([names]) => names.includes(dashed))?.[1]
 }

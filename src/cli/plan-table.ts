@@ -1,12 +1,12 @@
 import stringWidth from 'string-width'
-import { defaultWidth, formatBytes, formatTable, paragraph, summarizeModules } from './format'
+import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } from './format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 
-const barWidth = 20
-const signs = { weights: '#', kvCache: '+', buffers: '~', overhead: '=', free: '.', over: '!' } as const
+const BAR_WIDTH = 20
+const SIGNS = { weights: '#', kvCache: '+', buffers: '~', overhead: '=', free: '.', over: '!' } as const
 
 type Part = 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total'
-const partColumns: readonly (readonly [title: string, Part])[] = [
+const PART_COLUMNS: readonly (readonly [title: string, Part])[] = [
   ['Weights', 'weights'],
   ['KV cache', 'kvCache'],
   ['Buffers', 'buffers'],
@@ -18,9 +18,9 @@ const partColumns: readonly (readonly [title: string, Part])[] = [
  * A table of what each device holds, with bars for those that have a limit: at the end of the lines where `width` has
  * room for them, else below.
  */
-export function planTable(plan: ShownPlan, width = defaultWidth): string {
+export function planTable(plan: ShownPlan, width = DEFAULT_WIDTH): string {
   const devices = plannedDevices(plan)
-  const columns = partColumns.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
+  const columns = PART_COLUMNS.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
   const rows = devices.map((device) => [
     device.device,
     [...new Set(device.stages.map(({ modules }) => summarizeModules(modules)))].join('; '), // of ranks: once
@@ -57,25 +57,25 @@ function memory(planned: PlannedDevice): string {
 }
 
 function bar({ weights, kvCache, buffers, total }: PlannedDevice, budget: number): string {
-  const scale = barWidth / Math.max(total, budget)
+  const scale = BAR_WIDTH / Math.max(total, budget)
   const over = total > budget
-  const end = over ? Math.min(Math.round(budget * scale), barWidth - 1) : barWidth
+  const end = over ? Math.min(Math.round(budget * scale), BAR_WIDTH - 1) : BAR_WIDTH
   const at = (bytes: number) => Math.min(Math.round(bytes * scale), end)
   const run = (sign: string, from: number, to: number) => sign.repeat(to - from)
   return [
-    run(signs.weights, 0, at(weights)),
-    run(signs.kvCache, at(weights), at(weights + kvCache)),
-    run(signs.buffers, at(weights + kvCache), at(weights + kvCache + buffers)),
-    run(signs.overhead, at(weights + kvCache + buffers), at(total)),
-    run(over ? signs.over : signs.free, at(total), barWidth),
+    run(SIGNS.weights, 0, at(weights)),
+    run(SIGNS.kvCache, at(weights), at(weights + kvCache)),
+    run(SIGNS.buffers, at(weights + kvCache), at(weights + kvCache + buffers)),
+    run(SIGNS.overhead, at(weights + kvCache + buffers), at(total)),
+    run(over ? SIGNS.over : SIGNS.free, at(total), BAR_WIDTH),
   ].join('')
 }
 
 function legend(devices: readonly PlannedDevice[], width: number): string {
   const over = devices.some(({ total, budget }) => budget !== null && total > budget)
-  const { weights, kvCache, buffers, overhead, free } = signs
+  const { weights, kvCache, buffers, overhead, free } = SIGNS
   const cuda = devices.some((device) => device.overhead > 0) ? `, ${overhead} CUDA itself` : ''
-  const end = over ? `, ${signs.over} over budget` : ''
+  const end = over ? `, ${SIGNS.over} over budget` : ''
   return paragraph(
     `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free${end}`,
     width,

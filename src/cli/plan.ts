@@ -14,7 +14,7 @@ interface Options extends PlacementCliOptions {
   readonly svg?: string
 }
 
-const widestText = 100 // longer lines are hard to read
+const WIDEST_TEXT = 100 // longer lines are hard to read
 
 export function addPlanCommand(program: Command, terminal: Terminal): void {
   const command = program
@@ -52,7 +52,7 @@ Examples:
 
 function describePlan(plan: ModelPlan, width: number): string {
   const lines = [...(plan.fits ? ['It fits.'] : []), ...plan.explanation] // which says what does not fit
-  const text = lines.map((line) => paragraph(line, Math.min(width, widestText)))
+  const text = lines.map((line) => paragraph(line, Math.min(width, WIDEST_TEXT)))
   return `${planTable(plan, width)}\n${text.join('')}`
 }
 

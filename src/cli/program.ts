@@ -13,10 +13,10 @@ import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
 import { Interrupted, type Terminal, Unsuccessful } from './terminal'
 
-const helpHint = '(--help tells more)'
+const HELP_HINT = '(--help tells more)'
 
 /** Exit codes, as shells and scripts expect them. */
-export const exitCodes = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
+export const EXIT_CODES = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
 
 /**
  * Runs the command line `billfish ...argv`. Errors are written to standard error, as JSON where `--json` was given.
@@ -30,26 +30,26 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   const tell = json ? (text: string) => (wrong += text) : (text: string) => terminal.stderr.write(text)
   try {
     await createProgram(terminal, argv, tell).parseAsync(argv, { from: 'user' })
-    return exitCodes.ok
+    return EXIT_CODES.ok
   } catch (error) {
     if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return exitCodes.ok
+      if (error.exitCode === 0) return EXIT_CODES.ok
       if (json)
         fail({
           code: 'INVALID_OPTION',
           message: wrong
             .replace(/^error: /, '')
-            .replace(helpHint, '')
+            .replace(HELP_HINT, '')
             .trim()
             .replaceAll('\n', ' '),
         })
-      return exitCodes.usage
+      return EXIT_CODES.usage
     }
-    if (error instanceof Interrupted) return exitCodes.interrupted
-    if (error instanceof Unsuccessful) return exitCodes.error
+    if (error instanceof Interrupted) return EXIT_CODES.interrupted
+    if (error instanceof Unsuccessful) return EXIT_CODES.error
     const described = describe(error)
     fail(described)
-    return described.code === 'INVALID_OPTION' ? exitCodes.usage : exitCodes.error
+    return described.code === 'INVALID_OPTION' ? EXIT_CODES.usage : EXIT_CODES.error
   }
 }
 
@@ -66,7 +66,7 @@ function createProgram(terminal: Terminal, argv: readonly string[], tell: (text:
       writeOut: (text) => terminal.stdout.write(text),
       writeErr: tell,
     })
-    .showHelpAfterError(helpHint)
+    .showHelpAfterError(HELP_HINT)
     .addHelpText(
       'after',
       `

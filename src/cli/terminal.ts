@@ -2,7 +2,7 @@ import { open, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { BillfishError } from '../errors'
-import { defaultWidth } from './format'
+import { DEFAULT_WIDTH } from './format'
 
 type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 
@@ -21,7 +21,7 @@ export interface Terminal {
 /** Characters that a line of a table may have: those of the terminal, or 80 where there is none. */
 export function widthOf(stream: Terminal['stdout']): number {
   const least = 40 // narrower ones break the lines themselves
-  return stream.isTTY === true && stream.columns ? Math.max(stream.columns, least) : defaultWidth
+  return stream.isTTY === true && stream.columns ? Math.max(stream.columns, least) : DEFAULT_WIDTH
 }
 
 /** A command was interrupted; its exit code is 130. */

@@ -119,23 +119,27 @@ export function readGenerationDefaults(
 class Reader {
   readonly #notices = new Map<string, string>()
 
-  constructor(
-    private readonly file: string,
-    private readonly json: Json,
-    private readonly vocabulary: number,
-  ) {}
+  readonly #file: string
+  readonly #json: Json
+  readonly #vocabulary: number
+
+  constructor(file: string, json: Json, vocabulary: number) {
+    this.#file = file
+    this.#json = json
+    this.#vocabulary = vocabulary
+  }
 
   get notices(): readonly string[] {
     return [...this.#notices.values()]
   }
 
   note(key: string, what: string): void {
-    this.#notices.set(`${key} ${what}`, `${this.file}: ${key} is ${shown(this.json[key])}, which ${what}.`)
+    this.#notices.set(`${key} ${what}`, `${this.#file}: ${key} is ${shown(this.#json[key])}, which ${what}.`)
   }
 
   /** Notes the keys that are not heeded or not known. */
   noteKeys(): void {
-    for (const [key, value] of Object.entries(this.json)) {
+    for (const [key, value] of Object.entries(this.#json)) {
       if (value === null) continue
       const known = Object.hasOwn(generationConfigKeys, key) ? generationConfigKeys[key] : undefined
       if (known === undefined) this.note(key, 'is ignored, since no such key is known')
@@ -146,7 +150,7 @@ class Reader {
   }
 
   scalar<Key extends keyof typeof scalars>(key: Key): z.infer<(typeof scalars)[Key]> | undefined {
-    const value = this.json[key] ?? undefined
+    const value = this.#json[key] ?? undefined
     if (value === undefined) return undefined
     const schema: z.ZodType = scalars[key]
     if (schema.safeParse(value).success) return value as z.infer<(typeof scalars)[Key]>
@@ -156,46 +160,46 @@ class Reader {
 
   /** One token id or several; undefined if there is none that can come. */
   tokenIds(key: string): number[] | undefined {
-    const value = this.json[key] ?? undefined
+    const value = this.#json[key] ?? undefined
     if (value === undefined) return undefined
-    const ids = this.kept(key, Array.isArray(value) ? value : [value], (id) => (this.isTokenId(id) ? id : undefined))
+    const ids = this.#kept(key, Array.isArray(value) ? value : [value], (id) => (this.#isTokenId(id) ? id : undefined))
     return ids.length > 0 ? ids : undefined
   }
 
   sequences(key: string): number[][] {
-    return this.kept(key, this.json[key] ?? [], (tokens) => this.sequence(tokens))
+    return this.#kept(key, this.#json[key] ?? [], (tokens) => this.#sequence(tokens))
   }
 
   /** Entries `[[token, ...], bias]`. */
   biasedSequences(key: string): { tokens: number[]; bias: number }[] {
-    return this.kept(
+    return this.#kept(
       key,
-      this.json[key] ?? [],
+      this.#json[key] ?? [],
       (entry) => {
         const [tokens, bias] = Array.isArray(entry) && entry.length === 2 ? entry : []
-        const sequence = this.sequence(tokens)
+        const sequence = this.#sequence(tokens)
         return sequence && Math.abs(bias) <= MAX_BIAS ? { tokens: sequence, bias } : undefined
       },
       `, each beside a bias from -${MAX_BIAS} to ${MAX_BIAS}`,
     )
   }
 
-  private kept<Item>(key: string, value: unknown, read: (entry: unknown) => Item | undefined, more = ''): Item[] {
+  #kept<Item>(key: string, value: unknown, read: (entry: unknown) => Item | undefined, more = ''): Item[] {
     const items = Array.isArray(value) ? value.map(read) : [undefined]
     const good = items.filter((item) => item !== undefined)
     if (good.length < items.length) {
       const part = good.length > 0 ? 'is ignored in part' : 'is ignored'
-      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.vocabulary - 1}${more}`)
+      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.#vocabulary - 1}${more}`)
     }
     return good
   }
 
-  private sequence(tokens: unknown): number[] | undefined {
-    const good = Array.isArray(tokens) && tokens.length > 0 && tokens.every((id) => this.isTokenId(id))
+  #sequence(tokens: unknown): number[] | undefined {
+    const good = Array.isArray(tokens) && tokens.length > 0 && tokens.every((id) => this.#isTokenId(id))
     return good ? tokens : undefined
   }
 
-  private isTokenId(id: unknown): id is number {
-    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < this.vocabulary
+  #isTokenId(id: unknown): id is number {
+    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < this.#vocabulary
   }
 }

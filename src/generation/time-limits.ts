@@ -55,10 +55,13 @@ export class Deadline {
   readonly #start = performance.now()
   readonly #computedBefore: number | undefined
 
-  constructor(
-    private readonly terms: TimeLimits,
-    private readonly schedule: string | undefined,
-  ) {
+  readonly #terms: TimeLimits
+  readonly #schedule: string | undefined
+
+  constructor(terms: TimeLimits, schedule: string | undefined) {
+    this.#terms = terms
+    this.#schedule = schedule
+
     this.#computedBefore = cpuTime(schedule)
   }
 
@@ -69,7 +72,7 @@ export class Deadline {
   }
 
   error(): BillfishError {
-    const { file, what, computing } = this.terms
+    const { file, what, computing } = this.#terms
     const limit =
       this.#toCompute() <= 0 ? `${Math.round(computing)} ms on the processor` : `${Math.round(this.#milliseconds)} ms`
     return invalidCheckpoint(
@@ -79,12 +82,12 @@ export class Deadline {
   }
 
   get #milliseconds(): number {
-    return this.#computedBefore === undefined ? this.terms.milliseconds : this.terms.wallMillisecondsUnderLoad
+    return this.#computedBefore === undefined ? this.#terms.milliseconds : this.#terms.wallMillisecondsUnderLoad
   }
 
   #toCompute(): number {
-    const now = cpuTime(this.schedule)
+    const now = cpuTime(this.#schedule)
     if (now === undefined || this.#computedBefore === undefined) return Number.POSITIVE_INFINITY
-    return this.#computedBefore + this.terms.computing - now
+    return this.#computedBefore + this.#terms.computing - now
   }
 }

@@ -43,29 +43,33 @@ const LINEAR: Pipeline = { growth: 1, linear: true }
 const OTHER: Pipeline = { growth: 1, linear: false }
 
 class Examination {
-  private parts = 0
-  private patterns = 0
-  private byteLevels = 0
+  #parts = 0
+  #patterns = 0
+  #byteLevels = 0
 
-  constructor(private readonly path: string) {}
+  readonly #path: string
+
+  constructor(path: string) {
+    this.#path = path
+  }
 
   examine(json: TokenizerJson): Pipeline {
     const pipelines = [
-      this.normalizer(json.normalizer),
-      this.preTokenizer(json.pre_tokenizer),
-      this.model(json.model),
+      this.#normalizer(json.normalizer),
+      this.#preTokenizer(json.pre_tokenizer),
+      this.#model(json.model),
       addedTokens(json.added_tokens),
-      this.postProcessor(json.post_processor),
+      this.#postProcessor(json.post_processor),
     ]
     const { growth, linear } = inTurn(pipelines)
     return { growth, linear: linear && growth <= MAX_LINEAR_GROWTH }
   }
 
-  private normalizer(part: unknown): Pipeline {
+  #normalizer(part: unknown): Pipeline {
     if (part === null || part === undefined) return LINEAR
-    switch (this.typeOf(part, 'normalizer')) {
+    switch (this.#typeOf(part, 'normalizer')) {
       case 'Sequence':
-        return inTurn(this.list(part, 'normalizers').map((inner) => this.normalizer(inner)))
+        return inTurn(this.#list(part, 'normalizers').map((inner) => this.#normalizer(inner)))
       case 'NFC': // at the worst three times as long, and once: what is normalized already stays as it is
       case 'NFD':
       case 'NFKC':
@@ -76,24 +80,24 @@ class Examination {
       case 'Lowercase':
         return { growth: 2, linear: true } // the Turkish capital I with a dot
       case 'Prepend': {
-        const prefix = this.string(part, 'prepend')
+        const prefix = this.#string(part, 'prepend')
         return { growth: 1 + prefix.length, linear: prefix.length <= MAX_LINEAR_AFFIX_LENGTH }
       }
       case 'Replace':
-        return this.replace(part)
+        return this.#replace(part)
       default:
         return { growth: 3, linear: false } // BertNormalizer puts spaces around Chinese characters
     }
   }
 
-  private preTokenizer(part: unknown): Pipeline {
+  #preTokenizer(part: unknown): Pipeline {
     if (part === null || part === undefined) return LINEAR
-    switch (this.typeOf(part, 'pre_tokenizer')) {
+    switch (this.#typeOf(part, 'pre_tokenizer')) {
       case 'Sequence':
-        return inTurn(this.list(part, 'pretokenizers').map((inner) => this.preTokenizer(inner)))
+        return inTurn(this.#list(part, 'pretokenizers').map((inner) => this.#preTokenizer(inner)))
       case 'ByteLevel':
         // Bytes are what texts are counted in; the second time they are spelled as characters of two bytes.
-        return { growth: this.byteLevels++ === 0 ? 1 : 2, linear: true }
+        return { growth: this.#byteLevels++ === 0 ? 1 : 2, linear: true }
       case 'Metaspace': {
         const spelled = String(
           (part as Record<string, unknown>).str_rep || (part as Record<string, unknown>).replacement || ' ',
@@ -101,9 +105,9 @@ class Examination {
         return { growth: 1 + spelled.length, linear: spelled.length <= MAX_LINEAR_AFFIX_LENGTH }
       }
       case 'Split':
-        return this.split(part)
+        return this.#split(part)
       case 'Replace':
-        return { ...this.replace(part), linear: false }
+        return { ...this.#replace(part), linear: false }
       case 'Whitespace':
       case 'WhitespaceSplit':
       case 'Punctuation':
@@ -113,7 +117,7 @@ class Examination {
       case 'FixedLength': {
         const { length } = part as { readonly length?: unknown }
         if (!Number.isInteger(length) || (length as number) < 1) {
-          throw this.invalid(`the pre_tokenizer FixedLength has the length ${shown(length)}, but it must be 1 or more`)
+          throw this.#invalid(`the pre_tokenizer FixedLength has the length ${shown(length)}, but it must be 1 or more`)
         }
         return OTHER
       }
@@ -122,17 +126,17 @@ class Examination {
     }
   }
 
-  private replace(part: unknown): Pipeline {
-    const pattern = this.pattern(part)
-    const content = this.string(part, 'content')
+  #replace(part: unknown): Pipeline {
+    const pattern = this.#pattern(part)
+    const content = this.#string(part, 'content')
     // What is not a fixed text may be a single character, or lie between any two.
     const least = pattern.kind === 'String' ? pattern.text.length : 0
     const growth = least === 0 ? 1 + content.length : Math.max(1, content.length / least)
     return { growth, linear: pattern.kind === 'String' && least > 0 && pattern.text.length <= MAX_LINEAR_TOKEN_LENGTH }
   }
 
-  private split(part: unknown): Pipeline {
-    const pattern = this.pattern(part)
+  #split(part: unknown): Pipeline {
+    const pattern = this.#pattern(part)
     if (pattern.kind === 'String') return { growth: 1, linear: pattern.text.length <= MAX_LINEAR_TOKEN_LENGTH }
     if (isLinearTimePattern(pattern.text)) return LINEAR
     // Where the behavior is Removed, each match leaves what its groups have taken.
@@ -141,7 +145,7 @@ class Examination {
     return { growth: removed ? pattern.text.split('(').length : 1, linear: false }
   }
 
-  private model(model: TokenizerJson['model']): Pipeline {
+  #model(model: TokenizerJson['model']): Pipeline {
     const affix = (name: string) => (typeof model[name] === 'string' ? (model[name] as string).length : 0)
     const affixes = affix('end_of_word_suffix') + affix('continuing_subword_suffix')
     if (Array.isArray(model.vocab)) {
@@ -149,7 +153,7 @@ class Examination {
       const tokens = model.vocab as readonly (readonly [string, number])[]
       const longest = tokens.reduce((most, [token]) => Math.max(most, token.length), 1)
       if (model.byte_fallback === true) {
-        throw this.invalid(
+        throw this.#invalid(
           'a Unigram model with byte_fallback cannot be encoded with: its unknown characters would be lost',
         )
       }
@@ -157,7 +161,7 @@ class Examination {
     }
     if (model.type !== 'BPE') return { growth: 1 + affixes, linear: false }
     if (affix('continuing_subword_prefix') > 0) {
-      throw this.invalid(
+      throw this.#invalid(
         `a BPE model with the continuing_subword_prefix ${shown(model.continuing_subword_prefix)} cannot be encoded with: ` +
           'its words would be split into other tokens',
       )
@@ -165,19 +169,19 @@ class Examination {
     return { growth: 1 + affixes, linear: affixes <= MAX_LINEAR_AFFIX_LENGTH }
   }
 
-  private postProcessor(part: unknown): Pipeline {
+  #postProcessor(part: unknown): Pipeline {
     if (part === null || part === undefined) return LINEAR
-    switch (this.typeOf(part, 'post_processor')) {
+    switch (this.#typeOf(part, 'post_processor')) {
       case 'Sequence':
-        return inTurn(this.list(part, 'processors').map((inner) => this.postProcessor(inner)))
+        return inTurn(this.#list(part, 'processors').map((inner) => this.#postProcessor(inner)))
       case 'TemplateProcessing':
-        return this.template(part)
+        return this.#template(part)
       case 'BertProcessing':
       case 'RobertaProcessing':
         for (const name of ['cls', 'sep']) {
           const token = (part as Record<string, unknown>)[name]
           if (!Array.isArray(token) || typeof token[0] !== 'string') {
-            throw this.invalid(`the post_processor's ${name} is ${shown(token)}, but it must be a token and its id`)
+            throw this.#invalid(`the post_processor's ${name} is ${shown(token)}, but it must be a token and its id`)
           }
         }
         return LINEAR
@@ -188,21 +192,21 @@ class Examination {
     }
   }
 
-  private template(part: unknown): Pipeline {
-    const items = this.list(part, 'single')
+  #template(part: unknown): Pipeline {
+    const items = this.#list(part, 'single')
     let sequences = 0
     for (const item of items) {
       const sequence = isObject(item) ? item.Sequence : undefined
       const token = isObject(item) ? item.SpecialToken : undefined
       if (isObject(sequence) && sequence.id === 'A') sequences++
       else if (!isObject(token) || typeof token.id !== 'string') {
-        throw this.invalid(
+        throw this.#invalid(
           `the post_processor's template has the item ${shown(item)}, which is neither a token nor the text`,
         )
       }
     }
     if (items.length > MAX_TEMPLATE_ITEMS || sequences !== 1) {
-      throw this.invalid(
+      throw this.#invalid(
         `the post_processor's template has ${items.length} items, the text ${sequences} times; ` +
           `at most ${MAX_TEMPLATE_ITEMS} items and the text once can be read`,
       )
@@ -210,31 +214,31 @@ class Examination {
     return LINEAR
   }
 
-  private typeOf(part: unknown, where: string): unknown {
-    if (!isObject(part)) throw this.invalid(`its ${where} has the part ${shown(part)}, which must be an object`)
-    if (++this.parts > MAX_PARTS) throw this.invalid(`it has more than ${MAX_PARTS} parts that work on a text`)
+  #typeOf(part: unknown, where: string): unknown {
+    if (!isObject(part)) throw this.#invalid(`its ${where} has the part ${shown(part)}, which must be an object`)
+    if (++this.#parts > MAX_PARTS) throw this.#invalid(`it has more than ${MAX_PARTS} parts that work on a text`)
     return part.type
   }
 
-  private list(part: unknown, name: string): readonly unknown[] {
+  #list(part: unknown, name: string): readonly unknown[] {
     const list = (part as Record<string, unknown>)[name]
-    if (!Array.isArray(list)) throw this.invalid(`${name} must be an array, but is ${shown(list)}`)
+    if (!Array.isArray(list)) throw this.#invalid(`${name} must be an array, but is ${shown(list)}`)
     return list
   }
 
-  private string(part: unknown, name: string): string {
+  #string(part: unknown, name: string): string {
     const text = (part as Record<string, unknown>)[name]
-    if (typeof text !== 'string') throw this.invalid(`${name} of ${shown(part)} must be a string`)
+    if (typeof text !== 'string') throw this.#invalid(`${name} of ${shown(part)} must be a string`)
     return text
   }
 
-  private pattern(part: unknown): { readonly kind: 'String' | 'Regex'; readonly text: string } {
+  #pattern(part: unknown): { readonly kind: 'String' | 'Regex'; readonly text: string } {
     const { pattern } = part as { readonly pattern?: unknown }
     const kind = isObject(pattern) && pattern.Regex !== undefined ? 'Regex' : 'String'
     const text = isObject(pattern) ? pattern[kind] : undefined
-    if (typeof text !== 'string') throw this.invalid(`${shown(part)} must have a pattern, { String } or { Regex }`)
-    if (text.length > MAX_PATTERN_LENGTH || ++this.patterns > MAX_PATTERNS) {
-      throw this.invalid(
+    if (typeof text !== 'string') throw this.#invalid(`${shown(part)} must have a pattern, { String } or { Regex }`)
+    if (text.length > MAX_PATTERN_LENGTH || ++this.#patterns > MAX_PATTERNS) {
+      throw this.#invalid(
         text.length > MAX_PATTERN_LENGTH
           ? `a pattern of ${text.length} characters; at most ${MAX_PATTERN_LENGTH} can be read`
           : `more than ${MAX_PATTERNS} patterns`,
@@ -243,8 +247,8 @@ class Examination {
     return { kind, text }
   }
 
-  private invalid(what: string): BillfishError {
-    return invalidCheckpoint(`${this.path}: ${what}`)
+  #invalid(what: string): BillfishError {
+    return invalidCheckpoint(`${this.#path}: ${what}`)
   }
 }
 

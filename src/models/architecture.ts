@@ -5,7 +5,7 @@ import type { Graph, Value, WeightSource } from './graph'
  * What a config may say at most: far more than any model has, and little enough that nothing made from it, such as the
  * names of all modules, takes noticeable time or memory.
  */
-export const sizeLimits = {
+export const SIZE_LIMITS = {
   /** The deepest in use have some 130; an automatic split takes time that grows with the square. */
   layers: 1000,
   heads: 65_536,

@@ -7,10 +7,14 @@ export const SMALLEST_NORMAL = 2 ** -126
 
 /** Typed access to config.json: what is missing or of the wrong kind is an error that names the key and the value. */
 export class ConfigReader {
+  readonly #file: string
+
   constructor(
     readonly raw: RawConfig,
-    private readonly file = 'config.json',
-  ) {}
+    file = 'config.json',
+  ) {
+    this.#file = file
+  }
 
   /**
    * A whole number from 1 to `most`; `fallback` where the key is missing or null. `most` is a limit of sanity for what a
@@ -67,7 +71,7 @@ export class ConfigReader {
     if (typeof value !== 'string' || !allowed.includes(value)) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        `${this.file}: ${key} is ${shown(value)}; billfish knows ${allowed.join(', ')}.`,
+        `${this.#file}: ${key} is ${shown(value)}; billfish knows ${allowed.join(', ')}.`,
       )
     }
     return value
@@ -78,12 +82,12 @@ export class ConfigReader {
     const value = this.raw[key]
     if (value == null) return undefined
     if (typeof value !== 'object' || Array.isArray(value)) throw this.wrong(key, 'an object')
-    return new ConfigReader(value as RawConfig, `${this.file}: ${key}`)
+    return new ConfigReader(value as RawConfig, `${this.#file}: ${key}`)
   }
 
   /** For a section whose values, each possible by itself, cannot be computed with. */
   unusable(reason: string): BillfishError {
-    return new BillfishError('INVALID_CHECKPOINT', `${this.file} is ${shown(this.raw)}: ${reason}.`)
+    return new BillfishError('INVALID_CHECKPOINT', `${this.#file} is ${shown(this.raw)}: ${reason}.`)
   }
 
   /** For a value that asks for `what`, which billfish does not compute. */
@@ -91,14 +95,14 @@ export class ConfigReader {
     const value = shown(this.raw[key])
     return new BillfishError(
       'UNSUPPORTED_MODEL',
-      `${this.file}: ${key} is ${value}, which asks for ${what}; billfish does not compute that.`,
+      `${this.#file}: ${key} is ${value}, which asks for ${what}; billfish does not compute that.`,
     )
   }
 
   wrong(key: string, wanted: string): BillfishError {
     const value = this.raw[key]
     const found = value === undefined ? 'missing' : shown(value)
-    return new BillfishError('INVALID_CHECKPOINT', `${this.file}: ${key} is ${found}, but must be ${wanted}.`)
+    return new BillfishError('INVALID_CHECKPOINT', `${this.#file}: ${key} is ${found}, but must be ${wanted}.`)
   }
 }
 

@@ -3,7 +3,7 @@ import type { StageSpec } from '../native/addon'
 import { deviceKind } from '../native/device-kind'
 
 /** What CUDA kernels are made for; their sources refuse the rest too, at the first step that runs them. */
-const gpuLimits = {
+const GPU_LIMITS = {
   /** Columns of a head (cuda/layer/attention_launch.h), in multiples of `headColumns`. */
   headDim: 256,
   headColumns: 8,
@@ -27,21 +27,24 @@ export function checkDeviceLimits({ device, program, weights }: StageSpec): void
     )
   }
   for (const { headDim } of program.cacheLayers) {
-    if (headDim <= gpuLimits.headDim && headDim % gpuLimits.headColumns === 0) continue
+    if (headDim <= GPU_LIMITS.headDim && headDim % GPU_LIMITS.headColumns === 0) continue
     refuse(
       `The model's heads have ${headDim} columns (head_dim)`,
-      `heads of multiples of ${gpuLimits.headColumns} up to ${gpuLimits.headDim}`,
+      `heads of multiples of ${GPU_LIMITS.headColumns} up to ${GPU_LIMITS.headDim}`,
     )
   }
   for (const operator of program.operators) {
     if (operator.op !== 'rmsNorm' && operator.op !== 'addRmsNorm' && operator.op !== 'layerNorm') continue
     const width = operator.op === 'rmsNorm' ? operator.width : (program.values[operator.x]?.width ?? 0)
-    const most = width % 8 === 0 ? gpuLimits.normInVectors : gpuLimits.norm
+    const most = width % 8 === 0 ? GPU_LIMITS.normInVectors : GPU_LIMITS.norm
     if (width > most) refuse(`The model has norms over ${width} columns (hidden_size)`, `norms over at most ${most}`)
   }
   for (const weight of weights) {
     if (weight.kind !== 'quantized' || weight.groupSize >= weight.in) continue
-    if (weight.groupSize % gpuLimits.groupInputs === 0) continue
-    refuse(`${weight.name} has groups of ${weight.groupSize} inputs`, `groups of multiples of ${gpuLimits.groupInputs}`)
+    if (weight.groupSize % GPU_LIMITS.groupInputs === 0) continue
+    refuse(
+      `${weight.name} has groups of ${weight.groupSize} inputs`,
+      `groups of multiples of ${GPU_LIMITS.groupInputs}`,
+    )
   }
 }

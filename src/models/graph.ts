@@ -30,25 +30,29 @@ export interface WeightSource {
 
 /** A value of the traced program: a matrix of one row a token (or a logit row) and `width` columns. */
 export class Value {
-  private used = false
+  #used = false
+
+  readonly #index: number
 
   constructor(
-    private readonly index: number,
+    index: number,
     readonly width: number,
     readonly rows: 'tokens' | 'logits',
-  ) {}
+  ) {
+    this.#index = index
+  }
 
   /** The value's number; fails once an operator has overwritten it. */
   get id(): number {
-    if (this.used)
-      throw new BillfishError('INTERNAL', `Value ${this.index} of a model is used after it was overwritten.`)
-    return this.index
+    if (this.#used)
+      throw new BillfishError('INTERNAL', `Value ${this.#index} of a model is used after it was overwritten.`)
+    return this.#index
   }
 
   /** The same place with new contents: this handle must not be used any more. */
   overwritten(): Value {
     const next = new Value(this.id, this.width, this.rows)
-    this.used = true
+    this.#used = true
     return next
   }
 }
@@ -62,13 +66,13 @@ export class Value {
  */
 export class Graph {
   readonly weights: WeightSpec[] = []
-  private readonly weightIndices = new Map<string, number>()
-  private readonly values: ValueSpec[] = []
-  private readonly ropes: RopeSpec[] = []
-  private readonly ropeIndices = new Map<RopeSpec, number>()
-  private readonly cacheLayers: { kvHeads: number; headDim: number }[] = []
-  private readonly operators: OperatorSpec[] = []
-  private inputId: number | undefined
+  readonly #weightIndices = new Map<string, number>()
+  readonly #values: ValueSpec[] = []
+  readonly #ropes: RopeSpec[] = []
+  readonly #ropeIndices = new Map<RopeSpec, number>()
+  readonly #cacheLayers: { kvHeads: number; headDim: number }[] = []
+  readonly #operators: OperatorSpec[] = []
+  #inputId: number | undefined
 
   constructor(
     readonly source: WeightSource,
@@ -88,28 +92,28 @@ export class Graph {
 
   /** The hidden states that the stage before hands over, [tokens, width]. */
   input(width: number): Value {
-    const value = this.newValue(width, 'tokens', 'residual')
-    this.inputId = value.id
+    const value = this.#newValue(width, 'tokens', 'residual')
+    this.#inputId = value.id
     return value
   }
 
   /** The rows of `table` that the batch's token ids name, [tokens, hidden]. Its first row is that of token `first`. */
   embedding(table: MatrixSpec, first = 0): Value {
-    const out = this.newValue(table.in, 'tokens', 'residual')
-    this.operators.push({ op: 'embedding', table: this.weight(table), first, out: out.id })
+    const out = this.#newValue(table.in, 'tokens', 'residual')
+    this.#operators.push({ op: 'embedding', table: this.#weight(table), first, out: out.id })
     return out
   }
 
   /** x / sqrt(mean(x^2) + eps) * weight. */
   rmsNorm(x: Value, weight: VectorSpec, eps: number): Value {
-    const out = this.newValue(x.width, x.rows, 'activation')
-    this.operators.push({ op: 'rmsNorm', x: x.id, weight: this.weight(weight), width: x.width, eps, out: out.id })
+    const out = this.#newValue(x.width, x.rows, 'activation')
+    this.#operators.push({ op: 'rmsNorm', x: x.id, weight: this.#weight(weight), width: x.width, eps, out: out.id })
     return out
   }
 
   /** {@link rmsNorm} over every head of `headDim` columns by itself. In place. */
   headNorm(x: Value, weight: VectorSpec, headDim: number, eps: number): Value {
-    this.operators.push({ op: 'rmsNorm', x: x.id, weight: this.weight(weight), width: headDim, eps, out: x.id })
+    this.#operators.push({ op: 'rmsNorm', x: x.id, weight: this.#weight(weight), width: headDim, eps, out: x.id })
     return x.overwritten()
   }
 
@@ -118,38 +122,38 @@ export class Graph {
    * x.width elements each; not every model has a bias.
    */
   layerNorm(x: Value, weight: VectorSpec, bias: VectorSpec | undefined, eps: number): Value {
-    const out = this.newValue(x.width, x.rows, 'activation')
-    const weights = { weight: this.weight(weight), bias: bias && this.weight(bias) }
-    this.operators.push({ op: 'layerNorm', x: x.id, ...weights, eps, out: out.id })
+    const out = this.#newValue(x.width, x.rows, 'activation')
+    const weights = { weight: this.#weight(weight), bias: bias && this.#weight(bias) }
+    this.#operators.push({ op: 'layerNorm', x: x.id, ...weights, eps, out: out.id })
     return out
   }
 
   /** x * W^T + bias. */
   linear(x: Value, weight: LinearSpec, kind: ValueSpec['class'] = 'activation'): Value {
-    const out = this.newValue(weight.out, x.rows, kind)
-    this.operators.push({ op: 'linear', x: x.id, targets: [{ weight: this.weight(weight), out: out.id }] })
+    const out = this.#newValue(weight.out, x.rows, kind)
+    this.#operators.push({ op: 'linear', x: x.id, targets: [{ weight: this.#weight(weight), out: out.id }] })
     return out
   }
 
   /** Columns [start, start + width) of `x`, without a copy. */
   columns(x: Value, start: number, width: number): Value {
-    return this.newValue(width, x.rows, 'activation', { of: x.id, start })
+    return this.#newValue(width, x.rows, 'activation', { of: x.id, start })
   }
 
   /** Rotary position embedding of every head of `headDim` columns, NeoX style. In place. */
   rope(x: Value, headDim: number, rope: RopeSpec): Value {
-    let index = this.ropeIndices.get(rope)
+    let index = this.#ropeIndices.get(rope)
     if (index === undefined) {
-      index = this.ropes.push({ inverseFrequency: rope.inverseFrequency, scale: rope.scale }) - 1
-      this.ropeIndices.set(rope, index)
+      index = this.#ropes.push({ inverseFrequency: rope.inverseFrequency, scale: rope.scale }) - 1
+      this.#ropeIndices.set(rope, index)
     }
-    this.operators.push({ op: 'rope', x: x.id, heads: x.width / headDim, headDim, rope: index })
+    this.#operators.push({ op: 'rope', x: x.id, heads: x.width / headDim, headDim, rope: index })
     return x.overwritten()
   }
 
   /** Qwen v1's log-n attention: rows at 1-based positions p > length are multiplied by log(p) / log(length). In place. */
   logNScale(x: Value, length: number): Value {
-    this.operators.push({ op: 'logNScale', x: x.id, length })
+    this.#operators.push({ op: 'logNScale', x: x.id, length })
     return x.overwritten()
   }
 
@@ -164,59 +168,59 @@ export class Graph {
     options: { headDim: number; scale?: number; window?: number | undefined },
   ): Value {
     const { headDim, scale = 1 / Math.sqrt(headDim), window = 0 } = options
-    const out = this.newValue(q.width, 'tokens', 'activation')
-    const layer = this.cacheLayers.push({ kvHeads: k.width / headDim, headDim }) - 1
+    const out = this.#newValue(q.width, 'tokens', 'activation')
+    const layer = this.#cacheLayers.push({ kvHeads: k.width / headDim, headDim }) - 1
     const heads = q.width / headDim
-    this.operators.push({ op: 'attention', q: q.id, k: k.id, v: v.id, out: out.id, layer, heads, scale, window })
+    this.#operators.push({ op: 'attention', q: q.id, k: k.id, v: v.id, out: out.id, layer, heads, scale, window })
     return out
   }
 
   /** silu(gate) * up, in place of `gate`. */
   siluMul(gate: Value, up: Value): Value {
-    this.operators.push({ op: 'siluMul', gate: gate.id, up: up.id })
+    this.#operators.push({ op: 'siluMul', gate: gate.id, up: up.id })
     return gate.overwritten()
   }
 
   /** x + y, in place of `x`. */
   add(x: Value, y: Value): Value {
-    this.operators.push({ op: 'add', x: x.id, y: y.id })
+    this.#operators.push({ op: 'add', x: x.id, y: y.id })
     return x.overwritten()
   }
 
   /** The rows whose logits are wanted, [logit rows, width]. */
   gather(x: Value): Value {
-    const out = this.newValue(x.width, 'logits', 'residual')
-    this.operators.push({ op: 'gather', x: x.id, out: out.id })
+    const out = this.#newValue(x.width, 'logits', 'residual')
+    this.#operators.push({ op: 'gather', x: x.id, out: out.id })
     return out
   }
 
   /** The sum of all ranks' `x`. */
   allReduce(x: Value, kind: ValueSpec['class'] = 'activation'): Value {
-    const out = this.newValue(x.width, x.rows, kind)
-    this.operators.push({ op: 'allReduce', x: x.id, out: out.id })
+    const out = this.#newValue(x.width, x.rows, kind)
+    this.#operators.push({ op: 'allReduce', x: x.id, out: out.id })
     return out
   }
 
   /** A value of `width` columns, of which every rank's `x` has its share, zeros among them left out. */
   gatherOnAll(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
-    const out = this.newValue(width, x.rows, 'activation')
-    this.operators.push({ op: 'allGather', x: x.id, out: out.id, pieces: this.pieces(shareOf) })
+    const out = this.#newValue(width, x.rows, 'activation')
+    this.#operators.push({ op: 'allGather', x: x.id, out: out.id, pieces: this.#pieces(shareOf) })
     return out
   }
 
   /** {@link gatherOnAll} for logits, which the first rank alone needs; the others' `x` is returned as it is. */
   gatherOnFirst(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
-    const pieces = this.pieces(shareOf)
+    const pieces = this.#pieces(shareOf)
     if (!this.rank.isFirst) {
-      this.operators.push({ op: 'allGather', x: x.id, pieces })
+      this.#operators.push({ op: 'allGather', x: x.id, pieces })
       return x
     }
-    const out = this.newValue(width, x.rows, 'logits')
-    this.operators.push({ op: 'allGather', x: x.id, out: out.id, pieces })
+    const out = this.#newValue(width, x.rows, 'logits')
+    this.#operators.push({ op: 'allGather', x: x.id, out: out.id, pieces })
     return out
   }
 
-  private pieces(shareOf: (rank: Rank) => Share): GatheredPiece[] {
+  #pieces(shareOf: (rank: Rank) => Share): GatheredPiece[] {
     return this.ranks.flatMap((rank) => {
       let from = 0
       return shareOf(rank).flatMap(({ start, count }) => {
@@ -229,38 +233,38 @@ export class Graph {
 
   /** Makes the rows of `x` available as hidden state `index` of a forward pass that asks for hidden states. */
   tap(x: Value, index: number): void {
-    if (this.rank.isFirst) this.operators.push({ op: 'tap', x: x.id, index })
+    if (this.rank.isFirst) this.#operators.push({ op: 'tap', x: x.id, index })
   }
 
   /** The program, whose result is `output`. */
   finish(output: Value): UnplacedProgram {
     return {
-      values: this.values,
-      operators: fuse(this.operators, this.values),
-      ropes: this.ropes,
-      cacheLayers: this.cacheLayers,
-      input: this.inputId,
+      values: this.#values,
+      operators: fuse(this.#operators, this.#values),
+      ropes: this.#ropes,
+      cacheLayers: this.#cacheLayers,
+      input: this.#inputId,
       output: output.id,
     }
   }
 
-  private newValue(
+  #newValue(
     width: number,
     rows: 'tokens' | 'logits',
     kind: ValueSpec['class'],
     view?: { of: number; start: number },
   ): Value {
-    const index = this.values.push({ width, rows, class: kind, view }) - 1
+    const index = this.#values.push({ width, rows, class: kind, view }) - 1
     return new Value(index, width, rows)
   }
 
-  private weight(spec: WeightSpec): number {
+  #weight(spec: WeightSpec): number {
     // A tied head and its embedding are one weight where they share a stage.
     const key = `${spec.kind} ${spec.name}`
-    let index = this.weightIndices.get(key)
+    let index = this.#weightIndices.get(key)
     if (index === undefined) {
       index = this.weights.push(spec) - 1
-      this.weightIndices.set(key, index)
+      this.#weightIndices.set(key, index)
     }
     return index
   }
@@ -268,10 +272,14 @@ export class Graph {
 
 /** The weights below one module's name. */
 export class Module {
+  readonly #source: WeightSource
+
   constructor(
-    private readonly source: WeightSource,
+    source: WeightSource,
     readonly name: string,
-  ) {}
+  ) {
+    this.#source = source
+  }
 
   linear(
     module: string,
@@ -279,16 +287,16 @@ export class Module {
     inFeatures: number,
     bias: 'required' | 'none' | 'optional' = 'none',
   ): LinearSpec {
-    return this.source.linear(`${this.name}.${module}`, outFeatures, inFeatures, bias)
+    return this.#source.linear(`${this.name}.${module}`, outFeatures, inFeatures, bias)
   }
 
   /** The `weight` of a norm. */
   norm(module: string, width: number): VectorSpec {
-    return this.source.vector(`${this.name}.${module}.weight`, width)
+    return this.#source.vector(`${this.name}.${module}.weight`, width)
   }
 
   /** The `bias` of a layer norm. */
   normBias(module: string, width: number): VectorSpec {
-    return this.source.vector(`${this.name}.${module}.bias`, width)
+    return this.#source.vector(`${this.name}.${module}.bias`, width)
   }
 }

@@ -1,6 +1,6 @@
 import { shown } from '../checkpoint/invalid'
 import type { Model, ModelShape, ModuleNames } from './architecture'
-import { eosTokenIds, headOf, sizeLimits } from './architecture'
+import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 import type { Share } from './rank'
@@ -21,7 +21,7 @@ export interface FamilyTraits {
   window(layer: number): number
 }
 
-export const familyNames: ModuleNames = {
+export const FAMILY_NAMES: ModuleNames = {
   embedding: 'model.embed_tokens',
   layers: 'model.layers',
   norm: 'model.norm',
@@ -33,35 +33,37 @@ export const familyNames: ModuleNames = {
  * embeddings, SwiGLU. The files beside this one say what each of them changes.
  */
 export class LlamaFamilyModel implements Model {
-  readonly names = familyNames
+  readonly names = FAMILY_NAMES
   readonly hasHead: boolean
   readonly shape: ModelShape
-  private readonly heads: number
-  private readonly intermediateSize: number
-  private readonly tied: boolean
-  private readonly rope: Rope
+  readonly #heads: number
+  readonly #intermediateSize: number
+  readonly #tied: boolean
+  readonly #rope: Rope
 
-  constructor(
-    config: ConfigReader,
-    private readonly source: WeightSource,
-    private readonly traits: FamilyTraits,
-  ) {
+  readonly #source: WeightSource
+  readonly #traits: FamilyTraits
+
+  constructor(config: ConfigReader, source: WeightSource, traits: FamilyTraits) {
+    this.#source = source
+    this.#traits = traits
+
     config.oneOf('hidden_act', ['silu', 'swish'], 'silu')
-    this.heads = config.count('num_attention_heads', undefined, sizeLimits.heads)
-    const kvHeads = config.count('num_key_value_heads', this.heads, sizeLimits.heads)
-    if (this.heads % kvHeads !== 0) {
-      throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${this.heads})`)
+    this.#heads = config.count('num_attention_heads', undefined, SIZE_LIMITS.heads)
+    const kvHeads = config.count('num_key_value_heads', this.#heads, SIZE_LIMITS.heads)
+    if (this.#heads % kvHeads !== 0) {
+      throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${this.#heads})`)
     }
     if (traits.headDim % 2 !== 0) throw config.wrong('head_dim', 'even')
-    this.intermediateSize = config.count('intermediate_size', undefined, sizeLimits.width)
+    this.#intermediateSize = config.count('intermediate_size', undefined, SIZE_LIMITS.width)
     const from = headOf(config, source)
-    this.tied = from === 'tied'
+    this.#tied = from === 'tied'
     this.hasHead = from !== 'none'
-    this.rope = ropeFromConfig(config, traits.headDim, traits.ropeBase)
+    this.#rope = ropeFromConfig(config, traits.headDim, traits.ropeBase)
     this.shape = {
-      hiddenSize: config.count('hidden_size', undefined, sizeLimits.width),
-      layers: config.count('num_hidden_layers', undefined, sizeLimits.layers),
-      vocabulary: config.count('vocab_size', undefined, sizeLimits.vocabulary),
+      hiddenSize: config.count('hidden_size', undefined, SIZE_LIMITS.width),
+      layers: config.count('num_hidden_layers', undefined, SIZE_LIMITS.layers),
+      vocabulary: config.count('vocab_size', undefined, SIZE_LIMITS.vocabulary),
       maxPositions: config.count('max_position_embeddings', 2048),
       kvHeads,
       headDim: traits.headDim,
@@ -70,35 +72,35 @@ export class LlamaFamilyModel implements Model {
   }
 
   embed(g: Graph): Value {
-    return embed(g, this.embeddingTable())
+    return embed(g, this.#embeddingTable())
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {
     const { hiddenSize, kvHeads, headDim } = this.shape
-    const { attentionBias, mlpBias, headNorm, normEps } = this.traits
+    const { attentionBias, mlpBias, headNorm, normEps } = this.#traits
     const layer = g.module(`${this.names.layers}.${index}`)
     const qkvBias = attentionBias === 'none' ? 'none' : 'required'
 
     const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize), normEps)
-    const counts = { heads: this.heads, kvHeads, headDim }
-    const { queries, keys } = g.rank.heads(this.heads, kvHeads)
+    const counts = { heads: this.#heads, kvHeads, headDim }
+    const { queries, keys } = g.rank.heads(this.#heads, kvHeads)
     const projection = (name: string, heads: number, share: Share) =>
       g.linear(h, headsOf(layer.linear(name, heads * headDim, hiddenSize, qkvBias), g.rank, share, headDim))
-    let q = projection('self_attn.q_proj', this.heads, queries)
+    let q = projection('self_attn.q_proj', this.#heads, queries)
     let k = projection('self_attn.k_proj', kvHeads, keys)
     const v = projection('self_attn.v_proj', kvHeads, keys)
     if (headNorm) {
       q = g.headNorm(q, layer.norm('self_attn.q_norm', headDim), headDim, normEps)
       k = g.headNorm(k, layer.norm('self_attn.k_norm', headDim), headDim, normEps)
     }
-    q = g.rope(q, headDim, this.rope)
-    k = g.rope(k, headDim, this.rope)
-    const attended = g.attention(q, k, v, { headDim, window: this.traits.window(index) })
+    q = g.rope(q, headDim, this.#rope)
+    k = g.rope(k, headDim, this.#rope)
+    const attended = g.attention(q, k, v, { headDim, window: this.#traits.window(index) })
     const outputBias = attentionBias === 'qkvo' ? 'required' : 'none'
-    const output = layer.linear('self_attn.o_proj', hiddenSize, this.heads * headDim, outputBias)
+    const output = layer.linear('self_attn.o_proj', hiddenSize, this.#heads * headDim, outputBias)
     x = g.add(x, outputProjection(g, attended, output, counts))
 
-    const width = this.intermediateSize
+    const width = this.#intermediateSize
     const bias = mlpBias ? 'required' : 'none'
     const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
     const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
@@ -107,32 +109,32 @@ export class LlamaFamilyModel implements Model {
   }
 
   finalNorm(g: Graph, x: Value): Value {
-    const weight = this.source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize)
-    return g.rmsNorm(x, weight, this.traits.normEps)
+    const weight = this.#source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize)
+    return g.rmsNorm(x, weight, this.#traits.normEps)
   }
 
   head(g: Graph, x: Value): Value {
     const { vocabulary, hiddenSize } = this.shape
-    const weight = this.tied
-      ? this.embeddingTable()
-      : this.source.linear(this.names.head, vocabulary, hiddenSize, 'none')
+    const weight = this.#tied
+      ? this.#embeddingTable()
+      : this.#source.linear(this.names.head, vocabulary, hiddenSize, 'none')
     return head(g, x, weight)
   }
 
   ropeBase(promptLength: number, length: number): number {
-    return this.rope.baseFor(promptLength, length)
+    return this.#rope.baseFor(promptLength, length)
   }
 
-  private embeddingTable() {
-    return this.source.table(`${this.names.embedding}.weight`, this.shape.vocabulary, this.shape.hiddenSize)
+  #embeddingTable() {
+    return this.#source.table(`${this.names.embedding}.weight`, this.shape.vocabulary, this.shape.hiddenSize)
   }
 }
 
 /** head_dim, or hidden_size / num_attention_heads where config.json has none. */
 export function headDimOf(config: ConfigReader): number {
-  const heads = config.count('num_attention_heads', undefined, sizeLimits.heads)
-  const hidden = config.count('hidden_size', undefined, sizeLimits.width)
-  const given = config.optionalCount('head_dim', sizeLimits.headDim)
+  const heads = config.count('num_attention_heads', undefined, SIZE_LIMITS.heads)
+  const hidden = config.count('hidden_size', undefined, SIZE_LIMITS.width)
+  const given = config.optionalCount('head_dim', SIZE_LIMITS.headDim)
   if (given === undefined && hidden % heads !== 0) {
     throw config.wrong('hidden_size', `a multiple of num_attention_heads (${heads}), as there is no head_dim`)
   }
@@ -160,7 +162,7 @@ export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer
 function layerTypes(config: ConfigReader): readonly string[] | undefined {
   const types: unknown = config.raw.layer_types
   if (types == null) return undefined
-  const layers = config.count('num_hidden_layers', undefined, sizeLimits.layers)
+  const layers = config.count('num_hidden_layers', undefined, SIZE_LIMITS.layers)
   if (!Array.isArray(types) || types.length !== layers) {
     throw config.wrong('layer_types', `a list of ${layers}, one for each layer`)
   }

@@ -1,10 +1,10 @@
 import type { Architecture } from './architecture'
-import { familyNames, headDimOf, LlamaFamilyModel } from './llama-family'
+import { FAMILY_NAMES, headDimOf, LlamaFamilyModel } from './llama-family'
 
 /** Llama 2, 3 and what follows their shape. */
 export const llama: Architecture = {
   modelTypes: ['llama'],
-  names: familyNames,
+  names: FAMILY_NAMES,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',

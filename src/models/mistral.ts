@@ -1,10 +1,10 @@
 import type { Architecture } from './architecture'
-import { familyNames, headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
+import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
 
 /** Mistral: Llama with a sliding window in every layer (null in later releases). */
 export const mistral: Architecture = {
   modelTypes: ['mistral'],
-  names: familyNames,
+  names: FAMILY_NAMES,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: 'none',

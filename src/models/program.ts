@@ -89,10 +89,10 @@ export interface BufferPlan {
 }
 
 /** Rows start at multiples of so many bytes. */
-const rowAlignment = 64
+const ROW_ALIGNMENT = 64
 
 /** Where a value lies that no operator writes. */
-const nowhere: PlaceSpec = { offset: 0, stride: 0 }
+const NOWHERE: PlaceSpec = { offset: 0, stride: 0 }
 
 /** Operators that are looked at between two yields. */
 const SLICE_OPERATORS = 1000
@@ -115,10 +115,10 @@ export function* planBuffers(
   lastUse[base(output)] = operators.length
 
   const arenas = { tokens: new Arena(), logits: new Arena() }
-  const places: PlaceSpec[] = values.map(() => nowhere)
+  const places: PlaceSpec[] = values.map(() => NOWHERE)
   const place = (id: ValueId) => {
     const { width, rows, class: kind } = values[id] as ValueSpec
-    const stride = Math.ceil((width * bytes[kind]) / rowAlignment) * rowAlignment
+    const stride = Math.ceil((width * bytes[kind]) / ROW_ALIGNMENT) * ROW_ALIGNMENT
     places[id] = { offset: arenas[rows].take(stride), stride }
   }
   if (input !== undefined) place(input)
@@ -140,25 +140,25 @@ export function* planBuffers(
 class Arena {
   size = 0
   /** In order, none of them empty. */
-  private readonly free: { begin: number; end: number }[] = []
+  readonly #free: { begin: number; end: number }[] = []
 
   take(width: number): number {
-    const at = this.free.findIndex(({ begin, end }) => end - begin >= width)
-    const range = this.free[at]
+    const at = this.#free.findIndex(({ begin, end }) => end - begin >= width)
+    const range = this.#free[at]
     if (range) {
       range.begin += width
-      if (range.begin === range.end) this.free.splice(at, 1)
+      if (range.begin === range.end) this.#free.splice(at, 1)
       return range.begin - width
     }
-    const last = this.free.at(-1)
+    const last = this.#free.at(-1)
     const begin = last?.end === this.size ? last.begin : this.size
-    if (begin !== this.size) this.free.pop()
+    if (begin !== this.size) this.#free.pop()
     this.size = begin + width
     return begin
   }
 
   give({ offset: begin, stride }: PlaceSpec): void {
-    const { free } = this
+    const free = this.#free
     const end = begin + stride
     const at = free.findIndex((range) => range.begin >= end)
     const index = at < 0 ? free.length : at

@@ -1,10 +1,10 @@
 import type { Architecture } from './architecture'
-import { familyNames, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
+import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
 /** Qwen1.5, Qwen2 and Qwen2.5: biases on q, k and v; a sliding window only where use_sliding_window says so. */
 export const qwen2: Architecture = {
   modelTypes: ['qwen2'],
-  names: familyNames,
+  names: FAMILY_NAMES,
   create: (config, source) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: 'qkv',

@@ -21,7 +21,7 @@ export interface Rope extends RopeSpec {
  * What the numbers of a rotary embedding may be. Outside of it a position is lost: all pairs turn alike, or none turns
  * over a whole sequence. Releases have bases from 10,000 to some 10^10 and factors from 1 to some hundreds.
  */
-export const ropeLimits = {
+export const ROPE_LIMITS = {
   base: [2, 1e15],
   factor: [1 / 1024, 1_048_576],
   /** Turns over the trained length (llama3's low_freq_factor, YaRN's beta_fast, ...). */
@@ -58,7 +58,7 @@ export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBas
     throw config.wrong('partial_rotary_factor', `a share of the head of ${headDim} columns that is even`)
   }
   const owner = [scaling, parameters, config].find((section) => section?.raw.rope_theta != null) ?? config
-  const base = owner.within(ropeLimits.base, 'rope_theta', defaultBase)
+  const base = owner.within(ROPE_LIMITS.base, 'rope_theta', defaultBase)
   checkFrequencies(inverseFrequencies(base, dim), () =>
     owner.wrong('rope_theta', 'a base whose powers are fp32 numbers'),
   )
@@ -120,11 +120,11 @@ function scaledRope(scaling: ConfigReader, base: number, dim: number, config: Co
     case 'mrope': // of text, see text-model-config.ts
       return plainRope(base, dim)
     case 'linear': {
-      const factor = scaling.within(ropeLimits.factor, 'factor')
+      const factor = scaling.within(ROPE_LIMITS.factor, 'factor')
       return { ...plainRope(base, dim), inverseFrequency: inverseFrequencies(base, dim).map((f) => f / factor) }
     }
     case 'dynamic': {
-      const factor = scaling.within(ropeLimits.factor, 'factor')
+      const factor = scaling.within(ROPE_LIMITS.factor, 'factor')
       const trained = scaling.count('original_max_position_embeddings', maxPositions)
       // The base grows with the sequence once that is longer than what the model was trained on.
       const baseFor = (promptLength: number, length: number) => {
@@ -147,9 +147,9 @@ function scaledRope(scaling: ConfigReader, base: number, dim: number, config: Co
 
 /** Low frequencies are divided by `factor`, high ones kept, those between blended. */
 function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, trained: number): Float32Array {
-  const factor = scaling.within(ropeLimits.factor, 'factor')
-  const low = scaling.within(ropeLimits.turns, 'low_freq_factor')
-  const high = scaling.within(ropeLimits.turns, 'high_freq_factor')
+  const factor = scaling.within(ROPE_LIMITS.factor, 'factor')
+  const low = scaling.within(ROPE_LIMITS.turns, 'low_freq_factor')
+  const high = scaling.within(ROPE_LIMITS.turns, 'high_freq_factor')
   if (high <= low) throw scaling.wrong('high_freq_factor', `greater than low_freq_factor (${low})`)
   return inverseFrequencies(base, dim).map((frequency) => {
     const turns = (trained * frequency) / (2 * Math.PI) // of the pair over the trained length
@@ -162,7 +162,7 @@ function llama3Frequencies(base: number, dim: number, scaling: ConfigReader, tra
 
 /** YaRN (arXiv 2309.00071): interpolates slow pairs, keeps fast ones, and scales cos and sin by the attention factor. */
 function yarnRope(base: number, dim: number, scaling: ConfigReader, maxPositions: number, trained: number): Rope {
-  const factor = scaling.within(ropeLimits.factor, 'factor', maxPositions / trained)
+  const factor = scaling.within(ROPE_LIMITS.factor, 'factor', maxPositions / trained)
   const magnitude = (scale: number, by = 1) => (scale <= 1 ? 1 : 0.1 * by * Math.log(scale) + 1)
   const mscale = scaling.raw.mscale
   const mscaleAll = scaling.raw.mscale_all_dim
@@ -170,17 +170,17 @@ function yarnRope(base: number, dim: number, scaling: ConfigReader, maxPositions
     typeof mscale === 'number' && mscale && typeof mscaleAll === 'number' && mscaleAll
       ? magnitude(factor, mscale) / magnitude(factor, mscaleAll)
       : magnitude(factor)
-  const [least, most] = ropeLimits.attentionFactor
+  const [least, most] = ROPE_LIMITS.attentionFactor
   if (!(defaultAttention >= least && defaultAttention <= most)) {
     throw scaling.wrong('mscale', `such that cos and sin are scaled by ${least} to ${most}`)
   }
-  const scale = scaling.within(ropeLimits.attentionFactor, 'attention_factor', defaultAttention)
+  const scale = scaling.within(ROPE_LIMITS.attentionFactor, 'attention_factor', defaultAttention)
 
   // The pair that makes `turns` turns over the trained length.
   const pairOf = (turns: number) => (dim * Math.log(trained / (turns * 2 * Math.PI))) / (2 * Math.log(base))
   const truncate = scaling.flag('truncate', true)
-  const fast = pairOf(scaling.within(ropeLimits.turns, 'beta_fast', 32))
-  const slow = pairOf(scaling.within(ropeLimits.turns, 'beta_slow', 1))
+  const fast = pairOf(scaling.within(ROPE_LIMITS.turns, 'beta_fast', 32))
+  const slow = pairOf(scaling.within(ROPE_LIMITS.turns, 'beta_slow', 1))
   const first = Math.max(truncate ? Math.floor(fast) : fast, 0)
   const last = Math.min(truncate ? Math.ceil(slow) : slow, dim - 1)
   const span = last === first ? 0.001 : last - first

@@ -14,23 +14,24 @@ import type { StoredLayout, WeightSource } from './graph'
 /** A checkpoint's weights by their canonical names. */
 export class StoredWeights implements WeightSource {
   readonly layout: StoredLayout
-  private readonly canonicalRoot: string
+  readonly #canonicalRoot: string
   /** What the checkpoint has in place of the canonical root: `model.language_model`, or nothing. */
-  private readonly root: string
-  private readonly canonicalHead: string
-  private readonly head: string
+  readonly #root: string
+  readonly #canonicalHead: string
+  readonly #head: string
+
+  readonly #checkpoint: Checkpoint
 
   /** @throws BillfishError INVALID_CHECKPOINT if two parts of the checkpoint could be the model */
-  constructor(
-    private readonly checkpoint: Checkpoint,
-    canonical: ModuleNames,
-  ) {
+  constructor(checkpoint: Checkpoint, canonical: ModuleNames) {
+    this.#checkpoint = checkpoint
+
     const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
-    this.canonicalRoot = parentOf(canonical.embedding)
-    this.canonicalHead = canonical.head
-    this.root = findRoot(names, canonical, checkpoint.directory)
-    const head = headNames(this.root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
-    this.head = head ?? canonical.head
+    this.#canonicalRoot = parentOf(canonical.embedding)
+    this.#canonicalHead = canonical.head
+    this.#root = findRoot(names, canonical, checkpoint.directory)
+    const head = headNames(this.#root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
+    this.#head = head ?? canonical.head
     const layersName = this.storedName(canonical.layers)
     this.layout = {
       where: checkpoint.directory,
@@ -41,26 +42,26 @@ export class StoredWeights implements WeightSource {
   }
 
   get tensors(): ReadonlyMap<string, TensorRef> {
-    return this.checkpoint.tensors
+    return this.#checkpoint.tensors
   }
 
   /** What the checkpoint calls the module or tensor `name`. */
   storedName(name: string): string {
-    const { canonicalHead, canonicalRoot } = this
-    if (isWithin(name, canonicalHead)) return this.head + name.slice(canonicalHead.length)
-    return isWithin(name, canonicalRoot) ? joined(this.root, name.slice(canonicalRoot.length + 1)) : name
+    const [canonicalHead, canonicalRoot] = [this.#canonicalHead, this.#canonicalRoot]
+    if (isWithin(name, canonicalHead)) return this.#head + name.slice(canonicalHead.length)
+    return isWithin(name, canonicalRoot) ? joined(this.#root, name.slice(canonicalRoot.length + 1)) : name
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
-    return this.checkpoint.linear(this.storedName(module), outFeatures, inFeatures, bias)
+    return this.#checkpoint.linear(this.storedName(module), outFeatures, inFeatures, bias)
   }
 
   vector(tensor: string, length: number): VectorSpec {
-    return this.checkpoint.vector(this.storedName(tensor), length)
+    return this.#checkpoint.vector(this.storedName(tensor), length)
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
-    return this.checkpoint.table(this.storedName(tensor), rows, width)
+    return this.#checkpoint.table(this.storedName(tensor), rows, width)
   }
 }
 

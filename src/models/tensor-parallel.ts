@@ -11,12 +11,12 @@ import type { Graph, Value } from './graph'
 import { channelCount, type Rank, scaleRuns } from './rank'
 
 /** Channels of an MLP and rows of a vocabulary are cut at multiples of this, which suits every kernel. */
-const channelTile = 16
+const CHANNEL_TILE = 16
 
 /** The embeddings of the batch's tokens, [tokens, hidden]. */
 export function embed(g: Graph, table: MatrixSpec): Value {
   if (g.rank.count === 1) return g.embedding(table)
-  const outputs = g.rank.share(table.out, 1, channelTile, table.name)
+  const outputs = g.rank.share(table.out, 1, CHANNEL_TILE, table.name)
   // Tokens of other ranks' rows give zeros here.
   return g.allReduce(g.embedding(sliceLinear(table, { outputs }), g.rank.index * channelCount(outputs)), 'residual')
 }
@@ -24,7 +24,7 @@ export function embed(g: Graph, table: MatrixSpec): Value {
 /** The logits, [logit rows, vocabulary] on the first rank. */
 export function head(g: Graph, x: Value, weight: LinearSpec): Value {
   if (g.rank.count === 1) return g.linear(x, weight, 'logits')
-  const shareOf = (rank: Rank) => rank.share(weight.out, 1, channelTile, weight.name)
+  const shareOf = (rank: Rank) => rank.share(weight.out, 1, CHANNEL_TILE, weight.name)
   const logits = g.linear(x, sliceLinear(weight, { outputs: shareOf(g.rank) }), 'logits')
   return g.gatherOnFirst(logits, weight.out, shareOf)
 }
@@ -32,7 +32,7 @@ export function head(g: Graph, x: Value, weight: LinearSpec): Value {
 /** down(silu(gate(x)) * up(x)). */
 export function gatedMlp(g: Graph, x: Value, gate: LinearSpec, up: LinearSpec, down: LinearSpec): Value {
   if (g.rank.count === 1) return g.linear(g.siluMul(g.linear(x, gate), g.linear(x, up)), down)
-  const inputs = g.rank.share(down.in, inputGroup(down), channelTile, down.name)
+  const inputs = g.rank.share(down.in, inputGroup(down), CHANNEL_TILE, down.name)
   const outputs = { outputs: inputs, reader: down }
   const h = g.siluMul(g.linear(x, sliceLinear(gate, outputs)), g.linear(x, sliceLinear(up, outputs)))
   const part = sliceLinear(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst })
@@ -60,7 +60,7 @@ export function outputProjection(g: Graph, attended: Value, weight: LinearSpec, 
     return g.allReduce(g.linear(attended, part, 'residual'))
   }
   const all = g.gatherOnAll(attended, weight.in, inputsOf)
-  const outputsOf = (rank: Rank) => rank.share(weight.out, 1, channelTile, weight.name)
+  const outputsOf = (rank: Rank) => rank.share(weight.out, 1, CHANNEL_TILE, weight.name)
   return g.gatherOnAll(g.linear(all, sliceLinear(weight, { outputs: outputsOf(g.rank) })), weight.out, outputsOf)
 }
 

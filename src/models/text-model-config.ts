@@ -25,14 +25,14 @@ interface TextType {
   readonly defaults: RawConfig
 }
 
-const qwen2Vl: TextType = {
+const QWEN2_VL: TextType = {
   modelType: 'qwen2',
   defaults: { rms_norm_eps: 1e-5, rope_theta: 1e6, max_position_embeddings: 32_768, max_window_layers: 80 },
 }
 /** Qwen's, by the names of the whole and, with `_text`, of the text model alone. */
 const QWEN_VL: Readonly<Record<string, TextType>> = {
-  qwen2_vl: qwen2Vl,
-  qwen2_5_vl: qwen2Vl,
+  qwen2_vl: QWEN2_VL,
+  qwen2_5_vl: QWEN2_VL,
   qwen3_vl: { modelType: 'qwen3', defaults: { max_position_embeddings: 128_000 } },
 }
 
@@ -47,13 +47,13 @@ const WRAPPERS: readonly string[] = [
   'idefics3',
   'smolvlm',
 ]
-const common = { hidden_size: 4096, num_hidden_layers: 32, num_attention_heads: 32 }
+const COMMON = { hidden_size: 4096, num_hidden_layers: 32, num_attention_heads: 32 }
 const WRAPPED: Readonly<Record<string, TextType>> = {
-  llama: { modelType: 'llama', defaults: { ...common, intermediate_size: 11_008, vocab_size: 32_000 } },
+  llama: { modelType: 'llama', defaults: { ...COMMON, intermediate_size: 11_008, vocab_size: 32_000 } },
   mistral: {
     modelType: 'mistral',
     defaults: {
-      ...common,
+      ...COMMON,
       intermediate_size: 14_336,
       num_key_value_heads: 8,
       vocab_size: 32_000,
@@ -63,11 +63,11 @@ const WRAPPED: Readonly<Record<string, TextType>> = {
   },
   qwen2: {
     modelType: 'qwen2',
-    defaults: { ...common, intermediate_size: 22_016, vocab_size: 151_936, max_position_embeddings: 32_768 },
+    defaults: { ...COMMON, intermediate_size: 22_016, vocab_size: 151_936, max_position_embeddings: 32_768 },
   },
   qwen3: {
     modelType: 'qwen3',
-    defaults: { ...common, intermediate_size: 22_016, vocab_size: 151_936, max_position_embeddings: 32_768 },
+    defaults: { ...COMMON, intermediate_size: 22_016, vocab_size: 151_936, max_position_embeddings: 32_768 },
   },
 }
 

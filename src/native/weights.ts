@@ -6,7 +6,7 @@
 /** Element types as safetensors spells them, as far as billfish reads them. */
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8'
 
-export const elementBytes: Readonly<Record<TensorType, number>> = {
+export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   F32: 4,
   F16: 2,
   BF16: 2,

@@ -5,7 +5,7 @@ import { spelling } from './closest'
 export type ForeignName = { readonly name: string } | { readonly instead: string }
 
 /** By our name: the others. Case, `_` and `-` do not matter. */
-const renamed: Readonly<Record<string, string>> = {
+const RENAMED: Readonly<Record<string, string>> = {
   // Placement and sizes.
   deviceMap: 'device gpu hf_device_map',
   devices: 'gpus gpu_ids device_ids visible_devices',
@@ -43,7 +43,7 @@ const renamed: Readonly<Record<string, string>> = {
 }
 
 /** What to do instead -> the names. */
-const missing: readonly (readonly [instead: string, names: string])[] = [
+const MISSING: readonly (readonly [instead: string, names: string])[] = [
   [
     'each device takes as many layers as it has room for: name the devices with `devices` or `maxMemory`, or use layerSplit()',
     'n_gpu_layers gpu_layers ngl num_gpu num_gpu_layers split_mode main_gpu',
@@ -115,10 +115,10 @@ const missing: readonly (readonly [instead: string, names: string])[] = [
 ]
 
 const foreign = new Map<string, ForeignName>()
-for (const [name, others] of Object.entries(renamed)) {
+for (const [name, others] of Object.entries(RENAMED)) {
   for (const other of others.split(' ')) foreign.set(spelling(other), { name })
 }
-for (const [instead, others] of missing)
+for (const [instead, others] of MISSING)
   for (const other of others.split(' ')) foreign.set(spelling(other), { instead })
 
 export function foreignName(name: string): ForeignName | undefined {

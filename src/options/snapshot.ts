@@ -73,10 +73,14 @@ export function snapshot(value: unknown, name: string): unknown {
 }
 
 class Copier {
-  private values = 0
-  private readonly open = new Set<object>()
+  #values = 0
+  readonly #open = new Set<object>()
 
-  constructor(private readonly name: string) {}
+  readonly #name: string
+
+  constructor(name: string) {
+    this.#name = name
+  }
 
   copy(value: unknown, depth: number): unknown {
     if (value === 0) return 0
@@ -84,34 +88,34 @@ class Copier {
     if (!Array.isArray(value) && !types.isMap(value) && isBuiltIn(value)) return value
     if (isRawJson?.(value)) return value
     if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
-      return this.fromJson(value as { toJSON(): unknown }, depth)
+      return this.#fromJson(value as { toJSON(): unknown }, depth)
     }
-    if (this.open.has(value)) throw this.refused('contains itself')
-    if (depth > MAX_DEPTH) throw this.refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
-    this.open.add(value)
-    const copy = this.copyMembers(value, depth + 1)
-    this.open.delete(value)
+    if (this.#open.has(value)) throw this.#refused('contains itself')
+    if (depth > MAX_DEPTH) throw this.#refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
+    this.#open.add(value)
+    const copy = this.#copyMembers(value, depth + 1)
+    this.#open.delete(value)
     return copy
   }
 
   /** What JSON would have of an object that says so itself (a URL, a decimal number); it may be an endless chain. */
-  private fromJson(value: { toJSON(): unknown }, depth: number): unknown {
-    if (depth > MAX_DEPTH) throw this.refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
+  #fromJson(value: { toJSON(): unknown }, depth: number): unknown {
+    if (depth > MAX_DEPTH) throw this.#refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
     return this.copy(value.toJSON(), depth + 1)
   }
 
-  private copyMembers(value: object, depth: number): unknown {
+  #copyMembers(value: object, depth: number): unknown {
     if (Array.isArray(value)) {
       const { length } = value
-      this.count(length)
+      this.#count(length)
       return Array.from({ length }, (_, i) => this.copy(value[i], depth))
     }
     if (types.isMap(value)) {
-      this.count(value.size)
+      this.#count(value.size)
       return new Map([...value].map(([key, member]) => [key, this.copy(member, depth)]))
     }
     const names = memberNames(value)
-    this.count(names.length)
+    this.#count(names.length)
     const copy: Record<string, unknown> = {}
     for (const member of names) {
       setMember(copy, member, this.copy((value as Record<string, unknown>)[member], depth))
@@ -119,12 +123,12 @@ class Copier {
     return copy
   }
 
-  private count(values: number): void {
-    this.values += values
-    if (!(this.values <= MAX_VALUES)) throw this.refused(`holds more than ${MAX_VALUES} values`)
+  #count(values: number): void {
+    this.#values += values
+    if (!(this.#values <= MAX_VALUES)) throw this.#refused(`holds more than ${MAX_VALUES} values`)
   }
 
-  private refused(why: string): BillfishError {
-    return new BillfishError('INVALID_OPTION', `${this.name} ${why}.`)
+  #refused(why: string): BillfishError {
+    return new BillfishError('INVALID_OPTION', `${this.#name} ${why}.`)
   }
 }

@@ -4,7 +4,7 @@ import type { PlannedStage } from '../placement/plan'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
 
 /** Colors of the picture of a plan. */
-export const colors = {
+export const COLORS = {
   background: '#f4f5fa',
   card: '#ffffff',
   border: '#d5d9e5',
@@ -23,49 +23,49 @@ export const colors = {
   moduleText: '#2c2f7c',
 } as const
 
-const padding = 16
-const barTop = 44
-const barHeight = 20
-const leastOverflow = 10
-const partsTop = 86 // baseline of the first line below the bar
-const lineHeight = 18
-const widestParts = 316
-const stagesBelowParts = 6
-const captionHeight = 20
-const stageGap = 14
-const cell = { width: 25, height: 22, gap: 4 }
+const PADDING = 16
+const BAR_TOP = 44
+const BAR_HEIGHT = 20
+const MIN_OVERFLOW = 10
+const PARTS_TOP = 86 // baseline of the first line below the bar
+const LINE_HEIGHT = 18
+const WIDEST_PARTS = 316
+const STAGES_BELOW_PARTS = 6
+const CAPTION_HEIGHT = 20
+const STAGE_GAP = 14
+const CELL = { width: 25, height: 22, gap: 4 }
 
 /** The height of a device's card of a given width. */
 export function cardHeight(planned: PlannedDevice, width: number): number {
-  const heights = planned.stages.map((stage) => stageHeight(stage, width - 2 * padding))
-  return stagesTop(planned) + heights.reduce((sum, height) => sum + height + stageGap, 0) - stageGap + padding
+  const heights = planned.stages.map((stage) => stageHeight(stage, width - 2 * PADDING))
+  return stagesTop(planned) + heights.reduce((sum, height) => sum + height + STAGE_GAP, 0) - STAGE_GAP + PADDING
 }
 
 /** A card at (0, 0): the device's name, how full it is and with what, and the modules of each of its stages. */
 export function deviceCard(planned: PlannedDevice, width: number, height: number): string {
-  const inner = width - 2 * padding
+  const inner = width - 2 * PADDING
   const { device, stages, total, budget } = planned
   const over = budget !== null && total > budget
   const used = budget === null ? `${formatBytes(total)}, no limit` : `${formatBytes(total)} of ${formatBytes(budget)}`
   const nameWidth = inner - textWidth(used, 13) - 8
   const drawings = [
-    element('rect', { width, height, rx: 10, fill: colors.card, stroke: over ? colors.over : colors.border }),
-    textElement(padding, 30, fitted(device, nameWidth, 17), { size: 17, fill: colors.text, bold: true }),
-    textElement(width - padding, 30, used, { size: 13, fill: over ? colors.over : colors.text, anchor: 'end' }),
-    group(padding, barTop, memoryBar(planned, inner)),
-    group(padding, partsTop, memoryParts(planned, Math.min(inner, widestParts))),
+    element('rect', { width, height, rx: 10, fill: COLORS.card, stroke: over ? COLORS.over : COLORS.border }),
+    textElement(PADDING, 30, fitted(device, nameWidth, 17), { size: 17, fill: COLORS.text, bold: true }),
+    textElement(width - PADDING, 30, used, { size: 13, fill: over ? COLORS.over : COLORS.text, anchor: 'end' }),
+    group(PADDING, BAR_TOP, memoryBar(planned, inner)),
+    group(PADDING, PARTS_TOP, memoryParts(planned, Math.min(inner, WIDEST_PARTS))),
   ]
   let y = stagesTop(planned)
   for (const stage of stages) {
-    drawings.push(group(padding, y, stageModules(stage, inner)))
-    y += stageHeight(stage, inner) + stageGap
+    drawings.push(group(PADDING, y, stageModules(stage, inner)))
+    y += stageHeight(stage, inner) + STAGE_GAP
   }
   return drawings.join('')
 }
 
 /** Where the stages begin: below the lines of memoryParts(). */
 function stagesTop({ overhead }: PlannedDevice): number {
-  return partsTop + (overhead > 0 ? 5 : 4) * lineHeight + stagesBelowParts
+  return PARTS_TOP + (overhead > 0 ? 5 : 4) * LINE_HEIGHT + STAGES_BELOW_PARTS
 }
 
 /** One bar of all that the device holds; what exceeds the budget is red and lies behind the budget's mark. */
@@ -73,43 +73,43 @@ function memoryBar({ device, weights, kvCache, buffers, total, budget }: Planned
   const over = budget !== null && total > budget
   const capacity = budget ?? total
   // However little it is, what exceeds the budget is to be seen.
-  const end = over ? Math.min((width * budget) / total, width - leastOverflow) : width
+  const end = over ? Math.min((width * budget) / total, width - MIN_OVERFLOW) : width
   const clip = `bar-${device.replace(/\W/g, '-')}`
   const at = (bytes: number) => (bytes >= capacity ? end : (end * bytes) / capacity)
   const rect = (from: number, to: number, fill: string) =>
-    to > from ? element('rect', { x: from, width: to - from, height: barHeight, fill }) : ''
+    to > from ? element('rect', { x: from, width: to - from, height: BAR_HEIGHT, fill }) : ''
   const bars = [
-    rect(0, end, colors.free),
-    rect(0, at(weights), colors.weights),
-    rect(at(weights), at(weights + kvCache), colors.kvCache),
-    rect(at(weights + kvCache), at(weights + kvCache + buffers), colors.buffers),
-    rect(at(weights + kvCache + buffers), at(total), colors.overhead),
-    rect(end, width, colors.over),
+    rect(0, end, COLORS.free),
+    rect(0, at(weights), COLORS.weights),
+    rect(at(weights), at(weights + kvCache), COLORS.kvCache),
+    rect(at(weights + kvCache), at(weights + kvCache + buffers), COLORS.buffers),
+    rect(at(weights + kvCache + buffers), at(total), COLORS.overhead),
+    rect(end, width, COLORS.over),
   ]
   return [
-    element('clipPath', { id: clip }, element('rect', { width, height: barHeight, rx: 5 })),
+    element('clipPath', { id: clip }, element('rect', { width, height: BAR_HEIGHT, rx: 5 })),
     element('g', { 'clip-path': `url(#${clip})` }, ...bars),
-    over ? element('rect', { x: end - 1, y: -4, width: 2, height: barHeight + 8, fill: colors.text }) : '',
+    over ? element('rect', { x: end - 1, y: -4, width: 2, height: BAR_HEIGHT + 8, fill: COLORS.text }) : '',
   ].join('')
 }
 
 /** A line for each part of the memory: its bytes, and its share of the budget. */
 function memoryParts({ weights, kvCache, buffers, overhead, total, budget }: PlannedDevice, width: number): string {
   const lines: [name: string, bytes: number, fill: string][] = [
-    ['weights', weights, colors.weights],
-    ['KV cache', kvCache, colors.kvCache],
-    ['buffers', buffers, colors.buffers],
+    ['weights', weights, COLORS.weights],
+    ['KV cache', kvCache, COLORS.kvCache],
+    ['buffers', buffers, COLORS.buffers],
   ]
-  if (overhead > 0) lines.push(['CUDA itself', overhead, colors.overhead])
-  if (budget !== null && total > budget) lines.push(['over the limit', total - budget, colors.over])
-  else if (budget !== null) lines.push(['free', budget - total, colors.free])
+  if (overhead > 0) lines.push(['CUDA itself', overhead, COLORS.overhead])
+  if (budget !== null && total > budget) lines.push(['over the limit', total - budget, COLORS.over])
+  else if (budget !== null) lines.push(['free', budget - total, COLORS.free])
   return lines
     .map(([name, bytes, fill], index) => {
-      const y = index * lineHeight
-      const style = { size: 12, fill: fill === colors.over ? colors.over : colors.faint }
+      const y = index * LINE_HEIGHT
+      const style = { size: 12, fill: fill === COLORS.over ? COLORS.over : COLORS.faint }
       const share = budget ? percent(bytes / budget) : ''
       return [
-        element('rect', { y: y - 10, width: 11, height: 11, rx: 3, fill, stroke: colors.border }),
+        element('rect', { y: y - 10, width: 11, height: 11, rx: 3, fill, stroke: COLORS.border }),
         textElement(18, y, name, style),
         textElement(width - 48, y, formatBytes(bytes), { ...style, anchor: 'end' }),
         textElement(width, y, share, { ...style, anchor: 'end' }),
@@ -142,19 +142,19 @@ function moduleRows(modules: readonly string[], width: number): ModuleRow[] {
 }
 
 function stageHeight({ modules }: PlannedStage, width: number): number {
-  return captionHeight + moduleRows(modules, width).length * (cell.height + cell.gap) - cell.gap
+  return CAPTION_HEIGHT + moduleRows(modules, width).length * (CELL.height + CELL.gap) - CELL.gap
 }
 
 /** A stage's modules as cells below its caption. A cell's tooltip is the module's full name. */
 function stageModules({ modules, read, number, rank, ranks }: NumberedStage, width: number): string {
-  const style = { size: 11, fill: colors.faint }
+  const style = { size: 11, fill: COLORS.faint }
   const columns = gridColumns(width)
   const reading = `${formatBytes(read)} a token`
   const cells = moduleRows(modules, width).flatMap(({ modules, numbered }, row) => {
     const inRow = numbered ? columns : modules.length
-    const cellWidth = (width - (inRow - 1) * cell.gap) / inRow
-    const y = captionHeight + row * (cell.height + cell.gap)
-    return modules.map((module, column) => moduleCell(module, column * (cellWidth + cell.gap), y, cellWidth, numbered))
+    const cellWidth = (width - (inRow - 1) * CELL.gap) / inRow
+    const y = CAPTION_HEIGHT + row * (CELL.height + CELL.gap)
+    return modules.map((module, column) => moduleCell(module, column * (cellWidth + CELL.gap), y, cellWidth, numbered))
   })
   return [
     textElement(0, 10, ranks > 1 ? `stage ${number}, rank ${rank}` : `stage ${number}`, { ...style, bold: true }),
@@ -165,17 +165,17 @@ function stageModules({ modules, read, number, rank, ranks }: NumberedStage, wid
 
 function moduleCell(module: string, x: number, y: number, width: number, numbered: boolean): string {
   const label = module.slice(module.lastIndexOf('.') + 1)
-  const fill = numbered ? colors.layer : colors.otherModule
-  const style = { size: 11, fill: colors.moduleText, anchor: 'middle' } as const
+  const fill = numbered ? COLORS.layer : COLORS.otherModule
+  const style = { size: 11, fill: COLORS.moduleText, anchor: 'middle' } as const
   return element(
     'g',
     {},
     element('title', {}, escapeXml(module)),
-    element('rect', { x, y, width, height: cell.height, rx: 4, fill }),
+    element('rect', { x, y, width, height: CELL.height, rx: 4, fill }),
     textElement(x + width / 2, y + 15, fitted(label, width, style.size), style),
   )
 }
 
 function gridColumns(width: number): number {
-  return Math.floor((width + cell.gap) / (cell.width + cell.gap))
+  return Math.floor((width + CELL.gap) / (CELL.width + CELL.gap))
 }

@@ -1,6 +1,6 @@
 import { formatBytes } from '../cli/format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from '../cli/planned-devices'
-import { cardHeight, colors, deviceCard } from './plan-card'
+import { COLORS, cardHeight, deviceCard } from './plan-card'
 import { element, fitted, group, picture, textElement, textWidth } from './svg'
 
 export interface PictureOptions {
@@ -10,13 +10,13 @@ export interface PictureOptions {
   readonly subtitle: string
 }
 
-const margin = 32
-const gap = 24 // between cards
-const frame = 6 // around the cards of a group
-const headerHeight = 112
-const cardsInRow = 4
-const narrowestCard = 272
-const narrowestContent = 720
+const MARGIN = 32
+const GAP = 24 // between cards
+const FRAME = 6 // around the cards of a group
+const HEADER_HEIGHT = 112
+const CARDS_IN_ROW = 4
+const NARROWEST_CARD = 272
+const NARROWEST_CONTENT = 720
 
 /**
  * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of
@@ -26,38 +26,38 @@ const narrowestContent = 720
 export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   const devices = plannedDevices(plan)
   const columns = columnsFor(devices)
-  const cardWidth = Math.max(narrowestCard, (narrowestContent - (columns - 1) * gap) / columns)
-  const width = 2 * margin + columns * cardWidth + (columns - 1) * gap
+  const cardWidth = Math.max(NARROWEST_CARD, (NARROWEST_CONTENT - (columns - 1) * GAP) / columns)
+  const width = 2 * MARGIN + columns * cardWidth + (columns - 1) * GAP
 
   const oneStageEach = devices.length === plan.stages.length
   const drawings: string[] = []
-  let y = headerHeight
+  let y = HEADER_HEIGHT
   for (let first = 0; first < devices.length; first += columns) {
     const row = devices.slice(first, first + columns)
     const height = Math.max(...row.map((device) => cardHeight(device, cardWidth)))
     for (const [column, device] of row.entries()) {
-      const x = margin + column * (cardWidth + gap)
+      const x = MARGIN + column * (cardWidth + GAP)
       const next = row[column + 1]
       if (!inOneGroup(row[column - 1], device)) {
         const members = row.filter((other) => inOneGroup(device, other)).length
-        if (members > 0) drawings.push(groupFrame(x, y, members * (cardWidth + gap) - gap, height))
+        if (members > 0) drawings.push(groupFrame(x, y, members * (cardWidth + GAP) - GAP, height))
       }
       drawings.push(group(x, y, deviceCard(device, cardWidth, height)))
-      if (oneStageEach && next && !inOneGroup(device, next)) drawings.push(arrow(x + cardWidth + gap / 2, y + 24))
+      if (oneStageEach && next && !inOneGroup(device, next)) drawings.push(arrow(x + cardWidth + GAP / 2, y + 24))
     }
-    y += height + gap
+    y += height + GAP
   }
-  const height = y - gap + margin
+  const height = y - GAP + MARGIN
 
   const title = `${options.title}: ${options.subtitle}`
-  return picture({ width, height, title, background: colors.background }, header(plan, options, width), ...drawings)
+  return picture({ width, height, title, background: COLORS.background }, header(plan, options, width), ...drawings)
 }
 
 /** As many in each row, and no group of devices in two rows if it fits in one. */
 function columnsFor(devices: readonly PlannedDevice[]): number {
-  const columns = Math.ceil(devices.length / Math.ceil(devices.length / cardsInRow))
+  const columns = Math.ceil(devices.length / Math.ceil(devices.length / CARDS_IN_ROW))
   const ranks = devices[0]?.stages[0]?.ranks ?? 1
-  return ranks <= cardsInRow && columns % ranks !== 0 ? Math.min(devices.length, ranks) : columns
+  return ranks <= CARDS_IN_ROW && columns % ranks !== 0 ? Math.min(devices.length, ranks) : columns
 }
 
 /** Whether two devices compute one stage together, and no other. */
@@ -68,28 +68,28 @@ function inOneGroup(a: PlannedDevice | undefined, b: PlannedDevice | undefined):
 
 /** What stands behind the cards of devices that compute a stage together. */
 function groupFrame(x: number, y: number, width: number, height: number): string {
-  const size = { width: width + 2 * frame, height: height + 2 * frame }
-  return element('rect', { x: x - frame, y: y - frame, ...size, rx: 16, fill: colors.group })
+  const size = { width: width + 2 * FRAME, height: height + 2 * FRAME }
+  return element('rect', { x: x - FRAME, y: y - FRAME, ...size, rx: 16, fill: COLORS.group })
 }
 
 function header(plan: ShownPlan, { title, subtitle }: PictureOptions, width: number): string {
   const verdict = plan.fits ? 'fits' : 'does not fit'
   const badgeWidth = textWidth(verdict, 13) + 24
-  const right = width - margin
-  const color = plan.fits ? colors.fits : colors.over
+  const right = width - MARGIN
+  const color = plan.fits ? COLORS.fits : COLORS.over
   return [
-    textElement(margin, 46, fitted(title, right - margin - badgeWidth - gap, 22), {
+    textElement(MARGIN, 46, fitted(title, right - MARGIN - badgeWidth - GAP, 22), {
       size: 22,
-      fill: colors.text,
+      fill: COLORS.text,
       bold: true,
     }),
     element('rect', { x: right - badgeWidth, y: 26, width: badgeWidth, height: 26, rx: 13, fill: color }),
     textElement(right - badgeWidth / 2, 43.5, verdict, { size: 13, fill: '#ffffff', anchor: 'middle', bold: true }),
-    textElement(margin, 70, fitted(`${subtitle} · ${sizes(plan)}`, right - margin, 14), {
+    textElement(MARGIN, 70, fitted(`${subtitle} · ${sizes(plan)}`, right - MARGIN, 14), {
       size: 14,
-      fill: colors.faint,
+      fill: COLORS.faint,
     }),
-    legend(margin, 84, plannedDevices(plan)),
+    legend(MARGIN, 84, plannedDevices(plan)),
   ].join('')
 }
 
@@ -103,12 +103,12 @@ function sizes(plan: ShownPlan): string {
 
 function legend(x: number, y: number, devices: readonly PlannedDevice[]): string {
   const entries = [
-    ['weights', colors.weights],
-    ['KV cache', colors.kvCache],
-    ['buffers', colors.buffers],
-    ...(devices.some(({ overhead }) => overhead > 0) ? [['CUDA itself', colors.overhead]] : []),
-    ['free', colors.free],
-    ['over the limit', colors.over],
+    ['weights', COLORS.weights],
+    ['KV cache', COLORS.kvCache],
+    ['buffers', COLORS.buffers],
+    ...(devices.some(({ overhead }) => overhead > 0) ? [['CUDA itself', COLORS.overhead]] : []),
+    ['free', COLORS.free],
+    ['over the limit', COLORS.over],
   ] as [name: string, fill: string][]
   let left = x
   return entries
@@ -116,8 +116,8 @@ function legend(x: number, y: number, devices: readonly PlannedDevice[]): string
       const at = left
       left += 18 + textWidth(name, 12) + 16
       return (
-        element('rect', { x: at, y, width: 12, height: 12, rx: 3, fill, stroke: colors.border }) +
-        textElement(at + 18, y + 10.5, name, { size: 12, fill: colors.faint })
+        element('rect', { x: at, y, width: 12, height: 12, rx: 3, fill, stroke: COLORS.border }) +
+        textElement(at + 18, y + 10.5, name, { size: 12, fill: COLORS.faint })
       )
     })
     .join('')
@@ -126,6 +126,6 @@ function legend(x: number, y: number, devices: readonly PlannedDevice[]): string
 /** Where the hidden states go from one device to the next. */
 function arrow(x: number, y: number): string {
   const head = `M${x - 4} ${y - 6} l7 6 l-7 6`
-  const attributes = { d: head, fill: 'none', stroke: colors.faint, 'stroke-width': 2 }
+  const attributes = { d: head, fill: 'none', stroke: COLORS.faint, 'stroke-width': 2 }
   return element('path', { ...attributes, 'stroke-linecap': 'round', 'stroke-linejoin': 'round' })
 }

@@ -1,5 +1,5 @@
 import { type ScaleLogarithmic, scaleLog } from 'd3-scale'
-import { colors } from './plan-card'
+import { COLORS } from './plan-card'
 import { element, escapeXml, fitted, group, picture, textElement } from './svg'
 
 export interface Roofline {
@@ -20,12 +20,12 @@ export interface Roofline {
   }[]
 }
 
-const width = 960
-const height = 600
-const margin = 32
-const plot = { left: 84, top: 96, width: 620, height: 420 }
-const legendLeft = plot.left + plot.width + 28
-const lineColors = [colors.weights, colors.kvCache, colors.buffers]
+const WIDTH = 960
+const HEIGHT = 600
+const MARGIN = 32
+const PLOT = { left: 84, top: 96, width: 620, height: 420 }
+const LEGEND_LEFT = PLOT.left + PLOT.width + 28
+const LINE_COLORS = [COLORS.weights, COLORS.kvCache, COLORS.buffers]
 
 /**
  * Rates over arithmetic intensity, both on logarithmic scales, under the two roofs of the device: no kernel can be
@@ -35,20 +35,20 @@ export function rooflinePicture(roofline: Roofline): string {
   const { title, subtitle, series } = roofline
   const points = series.flatMap((line) => line.points)
   const ridge = (roofline.teraflops * 1000) / roofline.gigabytesPerSecond // flops a byte where the roofs meet
-  const x = axis([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], [0, plot.width])
-  const y = axis([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], [plot.height, 0])
+  const x = axis([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], [0, PLOT.width])
+  const y = axis([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], [PLOT.height, 0])
   return picture(
-    { width, height, title: `${title}: ${subtitle}`, background: colors.background },
-    textElement(margin, 46, fitted(title, width - 2 * margin, 22), { size: 22, fill: colors.text, bold: true }),
-    textElement(margin, 70, fitted(subtitle, width - 2 * margin, 14), { size: 14, fill: colors.faint }),
+    { width: WIDTH, height: HEIGHT, title: `${title}: ${subtitle}`, background: COLORS.background },
+    textElement(MARGIN, 46, fitted(title, WIDTH - 2 * MARGIN, 22), { size: 22, fill: COLORS.text, bold: true }),
+    textElement(MARGIN, 70, fitted(subtitle, WIDTH - 2 * MARGIN, 14), { size: 14, fill: COLORS.faint }),
     group(
-      plot.left,
-      plot.top,
-      element('rect', { width: plot.width, height: plot.height, rx: 6, fill: colors.card, stroke: colors.border }),
+      PLOT.left,
+      PLOT.top,
+      element('rect', { width: PLOT.width, height: PLOT.height, rx: 6, fill: COLORS.card, stroke: COLORS.border }),
       grid(x, y),
       roofs(roofline, ridge, x, y),
       ...series.map(({ color, mark, points }) => {
-        const fill = lineColors[color % lineColors.length] as string
+        const fill = LINE_COLORS[color % LINE_COLORS.length] as string
         const places = points.map(({ flopsPerByte, teraflops }) => [x(flopsPerByte), y(teraflops)] as const)
         const path = places
           .map(([left, top], i) => `${i === 0 ? 'M' : 'L'}${left.toFixed(1)} ${top.toFixed(1)}`)
@@ -59,15 +59,15 @@ export function rooflinePicture(roofline: Roofline): string {
         ].join('')
       }),
     ),
-    textElement(plot.left + plot.width / 2, plot.top + plot.height + 46, 'multiplications and additions a byte', {
+    textElement(PLOT.left + PLOT.width / 2, PLOT.top + PLOT.height + 46, 'multiplications and additions a byte', {
       size: 13,
-      fill: colors.faint,
+      fill: COLORS.faint,
       anchor: 'middle',
     }),
     element(
       'g',
-      { transform: `translate(26 ${plot.top + plot.height / 2}) rotate(-90)` },
-      textElement(0, 0, 'TFLOP/s', { size: 13, fill: colors.faint, anchor: 'middle' }),
+      { transform: `translate(26 ${PLOT.top + PLOT.height / 2}) rotate(-90)` },
+      textElement(0, 0, 'TFLOP/s', { size: 13, fill: COLORS.faint, anchor: 'middle' }),
     ),
     legend(roofline),
   )
@@ -83,16 +83,16 @@ function axis(values: readonly number[], pixels: readonly [number, number]): Log
 
 /** Lines at powers of ten, with numbers. */
 function grid(x: LogScale, y: LogScale): string {
-  const lines = { stroke: colors.free, 'stroke-width': 1 }
-  const style = { size: 12, fill: colors.faint }
+  const lines = { stroke: COLORS.free, 'stroke-width': 1 }
+  const style = { size: 12, fill: COLORS.faint }
   const powers = (scale: LogScale) => scale.ticks().filter((tick) => Math.log10(tick) % 1 === 0)
   return [
     ...powers(x).flatMap((tick) => [
-      element('line', { x1: x(tick), x2: x(tick), y1: 0, y2: plot.height, ...lines }),
-      textElement(x(tick), plot.height + 20, String(tick), { ...style, anchor: 'middle' }),
+      element('line', { x1: x(tick), x2: x(tick), y1: 0, y2: PLOT.height, ...lines }),
+      textElement(x(tick), PLOT.height + 20, String(tick), { ...style, anchor: 'middle' }),
     ]),
     ...powers(y).flatMap((tick) => [
-      element('line', { x1: 0, x2: plot.width, y1: y(tick), y2: y(tick), ...lines }),
+      element('line', { x1: 0, x2: PLOT.width, y1: y(tick), y2: y(tick), ...lines }),
       textElement(-10, y(tick) + 4, String(tick), { ...style, anchor: 'end' }),
     ]),
   ].join('')
@@ -109,13 +109,13 @@ function roofs(
   const enters = Math.max(x.domain()[0] as number, (y.domain()[0] as number) / terabytes)
   const [x1, y1] = [x(enters), y(enters * terabytes)]
   const [x2, y2] = [x(ridge), y(teraflops)]
-  const line = { fill: 'none', stroke: colors.text, 'stroke-width': 2, 'stroke-linejoin': 'round' }
+  const line = { fill: 'none', stroke: COLORS.text, 'stroke-width': 2, 'stroke-linejoin': 'round' }
   const angle = (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI
-  const style = { size: 12, fill: colors.text, bold: true }
+  const style = { size: 12, fill: COLORS.text, bold: true }
   const middle = { x: x1 + 0.35 * (x2 - x1), y: y1 + 0.35 * (y2 - y1) }
   return [
     element('path', {
-      d: `M${x1.toFixed(1)} ${y1.toFixed(1)} L${x2.toFixed(1)} ${y2.toFixed(1)} H${plot.width}`,
+      d: `M${x1.toFixed(1)} ${y1.toFixed(1)} L${x2.toFixed(1)} ${y2.toFixed(1)} H${PLOT.width}`,
       ...line,
     }),
     element(
@@ -123,12 +123,12 @@ function roofs(
       { transform: `translate(${middle.x.toFixed(1)} ${middle.y.toFixed(1)}) rotate(${angle.toFixed(1)})` },
       textElement(0, -8, memoryLabel, { ...style, anchor: 'middle' }),
     ),
-    textElement(plot.width - 8, y2 - 8, rateLabel, { ...style, anchor: 'end' }),
+    textElement(PLOT.width - 8, y2 - 8, rateLabel, { ...style, anchor: 'end' }),
   ].join('')
 }
 
 /** Shapes of about one area around (0, 0). */
-const markPaths = [
+const MARK_PATHS = [
   'M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0 Z',
   'M-3.6 -3.6 H3.6 V3.6 H-3.6 Z',
   'M0 -4.8 L4.6 3.4 H-4.6 Z',
@@ -140,25 +140,25 @@ const markPaths = [
 ]
 
 function marker(mark: number, x: number, y: number, fill: string, label: string): string {
-  const d = markPaths[mark % markPaths.length]
+  const d = MARK_PATHS[mark % MARK_PATHS.length]
   const transform = `translate(${x.toFixed(1)} ${y.toFixed(1)})`
   const title = label === '' ? [] : [element('title', {}, escapeXml(label))]
-  return element('g', { transform }, element('path', { d, fill, stroke: colors.card, 'stroke-width': 0.8 }, ...title))
+  return element('g', { transform }, element('path', { d, fill, stroke: COLORS.card, 'stroke-width': 0.8 }, ...title))
 }
 
 function legend({ colors: colorNames, marks }: Roofline): string {
-  const widest = width - legendLeft - margin - 22
+  const widest = WIDTH - LEGEND_LEFT - MARGIN - 22
   const line = (index: number, drawing: string, name: string) =>
     group(
-      legendLeft,
-      plot.top + 8 + 22 * index,
+      LEGEND_LEFT,
+      PLOT.top + 8 + 22 * index,
       drawing,
-      textElement(20, 4, fitted(name, widest, 13), { size: 13, fill: colors.text }),
+      textElement(20, 4, fitted(name, widest, 13), { size: 13, fill: COLORS.text }),
     )
   const swatch = (color: number) =>
-    element('rect', { x: -1, y: -6, width: 12, height: 12, rx: 3, fill: lineColors[color % lineColors.length] })
+    element('rect', { x: -1, y: -6, width: 12, height: 12, rx: 3, fill: LINE_COLORS[color % LINE_COLORS.length] })
   return [
     ...colorNames.map((name, i) => line(i, swatch(i), name)),
-    ...marks.map((name, i) => line(colorNames.length + 0.5 + i, marker(i, 5, 0, colors.faint, ''), name)),
+    ...marks.map((name, i) => line(colorNames.length + 0.5 + i, marker(i, 5, 0, COLORS.faint, ''), name)),
   ].join('')
 }

@@ -5,18 +5,18 @@ import { BillfishError } from '../errors'
  * `blockSize` positions of one sequence, in every layer.
  */
 export class BlockPool {
-  private readonly free: number[]
+  readonly #free: number[]
 
   constructor(
     readonly blockSize: number,
     readonly blockCount: number,
   ) {
     // Low numbers first, so that a short sequence touches little memory.
-    this.free = Array.from({ length: blockCount }, (_, i) => blockCount - 1 - i)
+    this.#free = Array.from({ length: blockCount }, (_, i) => blockCount - 1 - i)
   }
 
   get available(): number {
-    return this.free.length
+    return this.#free.length
   }
 
   /** Blocks that hold `positions` positions. */
@@ -25,13 +25,13 @@ export class BlockPool {
   }
 
   take(count: number): number[] {
-    if (count > this.free.length) {
-      throw new BillfishError('INTERNAL', `${count} KV blocks were taken where ${this.free.length} are free.`)
+    if (count > this.#free.length) {
+      throw new BillfishError('INTERNAL', `${count} KV blocks were taken where ${this.#free.length} are free.`)
     }
-    return this.free.splice(this.free.length - count).reverse()
+    return this.#free.splice(this.#free.length - count).reverse()
   }
 
   give(blocks: readonly number[]): void {
-    for (let i = blocks.length - 1; i >= 0; i--) this.free.push(blocks[i] as number)
+    for (let i = blocks.length - 1; i >= 0; i--) this.#free.push(blocks[i] as number)
   }
 }

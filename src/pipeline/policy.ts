@@ -11,7 +11,7 @@ import type { SchedulePolicy } from './schedule'
  * CUDA: an H200 reads 4 TB/s and does some 600 TFLOP/s in 16 bits, so (0.5 / 4e12) / (2 / 600e12) = 37; an A100 (1.9
  * TB/s, 250 TFLOP/s) 33; 16-bit weights four times that. Between the two:
  */
-const balancedRows = { cpu: 8, cuda: 64 }
+const BALANCED_ROWS = { cpu: 8, cuda: 64 }
 
 /** What `microBatches` may be. */
 export const microBatchesOption = whole(1, 64)
@@ -32,6 +32,6 @@ export function pipelinePolicy(
   const processors = new Set(devices.map((device) => (deviceKind(device) === 'gpu' ? device : 'host')))
   return {
     stepsInFlight: microBatches ?? processors.size,
-    balancedRows: processors.has('host') ? balancedRows.cpu : balancedRows.cuda,
+    balancedRows: processors.has('host') ? BALANCED_ROWS.cpu : BALANCED_ROWS.cuda,
   }
 }

@@ -51,32 +51,40 @@ export interface SubmittedSequence {
  * once a step.
  */
 export class Runner {
-  private readonly pool: BlockPool
-  private readonly scheduler: Scheduler
-  private readonly recorder: TraceRecorder
-  private arrivals = 0
-  private closed: BillfishError | undefined
+  readonly #pool: BlockPool
+  readonly #scheduler: Scheduler
+  readonly #recorder: TraceRecorder
+  #arrivals = 0
+  #closed: BillfishError | undefined
+
+  readonly #native: NativeModel
+  readonly #limits: RunnerLimits
+  readonly #ropeBase: (promptLength: number, length: number) => number
 
   /** @param stages names of the stages, for the trace */
   constructor(
-    private readonly native: NativeModel,
-    private readonly limits: RunnerLimits,
-    private readonly ropeBase: (promptLength: number, length: number) => number,
+    native: NativeModel,
+    limits: RunnerLimits,
+    ropeBase: (promptLength: number, length: number) => number,
     stages: readonly string[],
   ) {
-    this.pool = new BlockPool(limits.blockSize, limits.blockCount)
-    this.scheduler = new Scheduler(this.pool, { ...limits, ropeBase })
-    this.recorder = new TraceRecorder(stages)
+    this.#native = native
+    this.#limits = limits
+    this.#ropeBase = ropeBase
+
+    this.#pool = new BlockPool(limits.blockSize, limits.blockCount)
+    this.#scheduler = new Scheduler(this.#pool, { ...limits, ropeBase })
+    this.#recorder = new TraceRecorder(stages)
   }
 
   get state(): RunnerState {
-    const { blockCount, available } = this.pool
-    const { counts, preemptions } = this.scheduler
+    const { blockCount, available } = this.#pool
+    const { counts, preemptions } = this.#scheduler
     return { ...counts, preemptions, blocks: { total: blockCount, available } }
   }
 
   trace(): Trace {
-    return this.recorder.trace()
+    return this.#recorder.trace()
   }
 
   /**
@@ -84,37 +92,37 @@ export class Runner {
    * @throws BillfishError INVALID_OPTION for a request that could never run; DISPOSED
    */
   submit(request: SequenceRequest): SubmittedSequence {
-    if (this.closed) throw this.closed
-    this.check(request)
-    const sequence = new Sequence(request, this.arrivals++)
-    this.scheduler.add(sequence)
-    queueMicrotask(() => this.pump())
+    if (this.#closed) throw this.#closed
+    this.#check(request)
+    const sequence = new Sequence(request, this.#arrivals++)
+    this.#scheduler.add(sequence)
+    queueMicrotask(() => this.#pump())
     return {
       end: (error) => {
         sequence.ending ??= { error }
-        this.sweep()
-        this.pump()
+        this.#sweep()
+        this.#pump()
       },
       pause: () => {
         sequence.paused = true
       },
       resume: () => {
         sequence.paused = false
-        this.pump()
+        this.#pump()
       },
     }
   }
 
   /** Ends all sequences with `error`; nothing may be submitted any more. The native model is the caller's to close. */
   close(error: BillfishError): void {
-    if (this.closed) return
-    this.closed = error
-    for (const sequence of this.scheduler.sequences) sequence.ending ??= { error }
-    this.sweep()
+    if (this.#closed) return
+    this.#closed = error
+    for (const sequence of this.#scheduler.sequences) sequence.ending ??= { error }
+    this.#sweep()
   }
 
-  private check({ prompt, maxNewTokens }: SequenceRequest): void {
-    const { maxModelLength, vocabulary } = this.limits
+  #check({ prompt, maxNewTokens }: SequenceRequest): void {
+    const { maxModelLength, vocabulary } = this.#limits
     if (prompt.length === 0) throw new BillfishError('INVALID_OPTION', 'The prompt has no tokens; give at least one.')
     const wrong = prompt.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary)
     if (wrong !== undefined) {
@@ -131,18 +139,18 @@ export class Runner {
     }
   }
 
-  private pump(): void {
-    if (this.closed) return
-    for (let batch = this.scheduler.next(); batch; batch = this.scheduler.next()) void this.step(batch)
+  #pump(): void {
+    if (this.#closed) return
+    for (let batch = this.#scheduler.next(); batch; batch = this.#scheduler.next()) void this.#step(batch)
   }
 
-  private async step(batch: Batch): Promise<void> {
-    const composed = composeStep(batch, this.pool, this.ropeBase)
+  async #step(batch: Batch): Promise<void> {
+    const composed = composeStep(batch, this.#pool, this.#ropeBase)
     let output: StepOutput | undefined
     let error: unknown
     try {
-      output = await this.native.step(composed.request)
-      this.recorder.record(composed.request.tokens.length, batch.length, output.stages)
+      output = await this.#native.step(composed.request)
+      this.#recorder.record(composed.request.tokens.length, batch.length, output.stages)
       for (const notice of output.notices) {
         process.emitWarning(notice, { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' })
       }
@@ -150,24 +158,24 @@ export class Runner {
       error = asBillfishError(thrown)
     }
     if (output) {
-      const brought = splitOutput(composed, output, this.limits)
-      const suspects = batch.filter((share, i) => brought[i]?.nonFinite && this.scheduler.isOfUse(share))
+      const brought = splitOutput(composed, output, this.#limits)
+      const suspects = batch.filter((share, i) => brought[i]?.nonFinite && this.#scheduler.isOfUse(share))
       for (const { sequence } of suspects.filter(({ sequence }) => sequence.searched)) {
         sequence.ending ??= { error: nothingFound() }
       }
-      const counts = new Set(this.scheduler.complete(batch, new Set(suspects)))
+      const counts = new Set(this.#scheduler.complete(batch, new Set(suspects)))
       for (const [i, share] of batch.entries()) {
-        if (counts.has(share)) this.advance(share.sequence, brought[i] as SequenceStep)
+        if (counts.has(share)) this.#advance(share.sequence, brought[i] as SequenceStep)
       }
     } else {
-      this.scheduler.complete(batch)
+      this.#scheduler.complete(batch)
       for (const { sequence } of batch) sequence.ending ??= { error }
     }
-    this.sweep()
-    this.pump()
+    this.#sweep()
+    this.#pump()
   }
 
-  private advance(sequence: Sequence, step: SequenceStep): void {
+  #advance(sequence: Sequence, step: SequenceStep): void {
     if (sequence.ending) return
     try {
       const token = sequence.request.onStep(step)
@@ -179,8 +187,8 @@ export class Runner {
     }
   }
 
-  private sweep(): void {
-    for (const { request, ending } of this.scheduler.sweep()) queueMicrotask(() => request.onEnd(ending?.error))
+  #sweep(): void {
+    for (const { request, ending } of this.#scheduler.sweep()) queueMicrotask(() => request.onEnd(ending?.error))
   }
 }
 

@@ -40,10 +40,10 @@ export interface Traffic {
 }
 
 /** Part of a step's tokens that generating sequences leave to prompts that wait, and long prompts to short ones. */
-const reservedShare = 1 / 4
+const RESERVED_SHARE = 1 / 4
 
 /** Prompt pieces are multiples of this: whole KV blocks, whole kernel tiles. */
-const pieceMultiple = 32
+const PIECE_MULTIPLE = 32
 
 /**
  * Rows of a prompt a step, so that it flows through p stages in pieces, all stages at work on it at once.
@@ -54,7 +54,7 @@ const pieceMultiple = 32
 export function promptPiece(length: number, { maxBatchTokens, stepsInFlight, balancedRows }: SchedulePolicy): number {
   if (stepsInFlight === 1) return maxBatchTokens
   const pieces = Math.max(1, Math.sqrt(((stepsInFlight - 1) * length) / balancedRows))
-  return Math.min(maxBatchTokens, Math.ceil(length / pieces / pieceMultiple) * pieceMultiple)
+  return Math.min(maxBatchTokens, Math.ceil(length / pieces / PIECE_MULTIPLE) * PIECE_MULTIPLE)
 }
 
 /**
@@ -75,7 +75,7 @@ export function nextBatch<S extends Ready>(
   const { maxBatchTokens, stepsInFlight } = policy
   const decoders = ready.filter(({ decodes }) => decodes).sort((a, b) => a.lastStep - b.lastStep || byArrival(a, b))
   const prompts = ready.filter(({ decodes }) => !decodes).sort(byArrival)
-  const reserved = Math.ceil(maxBatchTokens * reservedShare)
+  const reserved = Math.ceil(maxBatchTokens * RESERVED_SHARE)
   const promptRows = prompts.reduce((sum, { pending }) => sum + pending, 0)
 
   const decodeRoom = Math.max(1, maxBatchTokens - Math.min(reserved, promptRows))

@@ -30,21 +30,24 @@ export type Batch = readonly BatchShare[]
  */
 export class Scheduler {
   /** In order of arrival. */
-  private readonly waiting: Sequence[] = []
-  private readonly running: Sequence[] = []
-  private inFlight = 0
-  private steps = 0
-  private searchedLast = false
+  readonly #waiting: Sequence[] = []
+  readonly #running: Sequence[] = []
+  #inFlight = 0
+  #steps = 0
+  #searchedLast = false
   /** How many times a sequence had to give its blocks back. */
   preemptions = 0
 
-  constructor(
-    private readonly pool: BlockPool,
-    private readonly options: SchedulerOptions,
-  ) {}
+  readonly #pool: BlockPool
+  readonly #options: SchedulerOptions
+
+  constructor(pool: BlockPool, options: SchedulerOptions) {
+    this.#pool = pool
+    this.#options = options
+  }
 
   get sequences(): readonly Sequence[] {
-    return [...this.waiting, ...this.running]
+    return [...this.#waiting, ...this.#running]
   }
 
   get counts(): {
@@ -53,45 +56,45 @@ export class Scheduler {
     readonly paused: number
     readonly stepsInFlight: number
   } {
-    const waiting = this.waiting.filter(({ paused }) => !paused).length
-    const running = this.running.filter(({ paused }) => !paused).length
-    const paused = this.waiting.length + this.running.length - waiting - running
-    return { waiting, running, paused, stepsInFlight: this.inFlight }
+    const waiting = this.#waiting.filter(({ paused }) => !paused).length
+    const running = this.#running.filter(({ paused }) => !paused).length
+    const paused = this.#waiting.length + this.#running.length - waiting - running
+    return { waiting, running, paused, stepsInFlight: this.#inFlight }
   }
 
   add(sequence: Sequence): void {
-    const after = this.waiting.findIndex(({ arrival }) => arrival > sequence.arrival)
-    this.waiting.splice(after === -1 ? this.waiting.length : after, 0, sequence)
+    const after = this.#waiting.findIndex(({ arrival }) => arrival > sequence.arrival)
+    this.#waiting.splice(after === -1 ? this.#waiting.length : after, 0, sequence)
   }
 
   /** The next step, or undefined if as many as may be are under way or nothing waits to be computed. */
   next(): Batch | undefined {
-    if (this.inFlight >= this.options.stepsInFlight) return undefined
-    this.admit()
-    const generating = this.running.filter(({ decodes, paused }) => decodes && !paused).length
-    const stepsFree = this.options.stepsInFlight - this.inFlight
-    const ready = this.ready()
-    const searching = this.turnToSearch(ready)
+    if (this.#inFlight >= this.#options.stepsInFlight) return undefined
+    this.#admit()
+    const generating = this.#running.filter(({ decodes, paused }) => decodes && !paused).length
+    const stepsFree = this.#options.stepsInFlight - this.#inFlight
+    const ready = this.#ready()
+    const searching = this.#turnToSearch(ready)
     const sharing = ready.filter(({ searches }) => !searches)
-    const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.options).map(
-      ({ sequence, rows }) => ({ sequence, rows: this.rowsOfOneBase(sequence, rows), from: sequence.scheduled }),
+    const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.#options).map(
+      ({ sequence, rows }) => ({ sequence, rows: this.#rowsOfOneBase(sequence, rows), from: sequence.scheduled }),
     )
     if (batch.length === 0) return undefined
     for (const { sequence, rows } of batch) {
       sequence.scheduled += rows
       sequence.stepsInFlight++
-      sequence.lastStep = this.steps
+      sequence.lastStep = this.#steps
     }
-    this.steps++
-    this.inFlight++
-    this.searchedLast = searching !== undefined
+    this.#steps++
+    this.#inFlight++
+    this.#searchedLast = searching !== undefined
     return batch
   }
 
   /** The sequence that the next step searches: every second step, as long as others have something to compute. */
-  private turnToSearch(ready: readonly Sequence[]): Sequence | undefined {
+  #turnToSearch(ready: readonly Sequence[]): Sequence | undefined {
     const searching = ready.filter(({ searches }) => searches)
-    if (this.searchedLast && searching.length < ready.length) return undefined
+    if (this.#searchedLast && searching.length < ready.length) return undefined
     return searching.sort((a, b) => a.lastStep - b.lastStep)[0]
   }
 
@@ -101,13 +104,13 @@ export class Scheduler {
    * @returns the shares that count
    */
   complete(batch: Batch, suspects: ReadonlySet<BatchShare> = new Set()): BatchShare[] {
-    this.inFlight--
+    this.#inFlight--
     return batch.filter((share) => {
       const { sequence, rows } = share
       const counts = this.isOfUse(share) && !suspects.has(share)
       if (counts) sequence.computed += rows
-      if (suspects.has(share)) this.rewind(share)
-      this.stepEnded(sequence)
+      if (suspects.has(share)) this.#rewind(share)
+      this.#stepEnded(sequence)
       return counts
     })
   }
@@ -121,14 +124,14 @@ export class Scheduler {
    * To where its damage may have begun: earlier rows, whose own logits nobody looks at, leave keys and values to those
    * that follow. Where all rows' logits are wanted, those that came before are good, and must not come twice.
    */
-  private rewind({ sequence, rows, from }: BatchShare): void {
+  #rewind({ sequence, rows, from }: BatchShare): void {
     const to = sequence.request.wantLogits ? from : 0
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
     sequence.searchTo = Math.max(sequence.searchTo, from + rows)
     sequence.searched = true
   }
 
-  private stepEnded(sequence: Sequence): void {
+  #stepEnded(sequence: Sequence): void {
     sequence.stepsInFlight--
     if (sequence.rewindTo === undefined || sequence.stepsInFlight > 0) return
     sequence.computed = sequence.rewindTo
@@ -139,12 +142,12 @@ export class Scheduler {
   /** Takes out the sequences that are to end and have no step under way; their blocks are free again. */
   sweep(): Sequence[] {
     const ended: Sequence[] = []
-    for (const list of [this.waiting, this.running]) {
+    for (const list of [this.#waiting, this.#running]) {
       for (let i = list.length - 1; i >= 0; i--) {
         const sequence = list[i] as Sequence
         if (!sequence.ending || sequence.stepsInFlight > 0) continue
         list.splice(i, 1)
-        this.release(sequence)
+        this.#release(sequence)
         ended.unshift(sequence)
       }
     }
@@ -152,66 +155,66 @@ export class Scheduler {
   }
 
   /** In order of arrival: a long request at the head of the queue is not overtaken for ever by short ones. */
-  private admit(): void {
-    const first = () => this.waiting.find(({ paused }) => !paused)
+  #admit(): void {
+    const first = () => this.#waiting.find(({ paused }) => !paused)
     for (let next = first(); next; next = first()) {
-      const needed = this.pool.blocksFor(next.tokens.length)
-      if (!this.makePlace(needed)) return
-      this.waiting.splice(this.waiting.indexOf(next), 1)
-      next.blocks = this.pool.take(needed)
-      this.running.push(next)
+      const needed = this.#pool.blocksFor(next.tokens.length)
+      if (!this.#makePlace(needed)) return
+      this.#waiting.splice(this.#waiting.indexOf(next), 1)
+      next.blocks = this.#pool.take(needed)
+      this.#running.push(next)
     }
   }
 
   /** Makes sure that one sequence more may run and take so many blocks, at the cost of those that are paused. */
-  private makePlace(needed: number): boolean {
-    const idle = this.running.filter(({ paused, preemptible }) => paused && preemptible)
+  #makePlace(needed: number): boolean {
+    const idle = this.#running.filter(({ paused, preemptible }) => paused && preemptible)
     const freed = idle.reduce((sum, { blocks }) => sum + blocks.length, 0)
     // A block for each one that runs: else the newcomer would be sent back as soon as they grow.
     const fits = (running: number, available: number) =>
-      running < this.options.maxSequences && needed + running <= available
-    if (!fits(this.running.length - idle.length, this.pool.available + freed)) return false
+      running < this.#options.maxSequences && needed + running <= available
+    if (!fits(this.#running.length - idle.length, this.#pool.available + freed)) return false
     idle.sort((a, b) => a.arrival - b.arrival)
-    while (!fits(this.running.length, this.pool.available)) this.preempt(idle.pop() as Sequence)
+    while (!fits(this.#running.length, this.#pool.available)) this.#preempt(idle.pop() as Sequence)
     return true
   }
 
   /** Running sequences that have something to compute and the blocks for it, oldest first. */
-  private ready(): Sequence[] {
-    const byArrival = [...this.running].sort((a, b) => a.arrival - b.arrival)
+  #ready(): Sequence[] {
+    const byArrival = [...this.#running].sort((a, b) => a.arrival - b.arrival)
     return byArrival.filter((sequence) => {
       const preempted = sequence.blocks.length === 0 // by one before it, just now
       const held = preempted || sequence.paused || sequence.rewindTo !== undefined || sequence.ending
-      return !held && sequence.pending > 0 && this.makeRoom(sequence)
+      return !held && sequence.pending > 0 && this.#makeRoom(sequence)
     })
   }
 
   /** Makes sure that there are blocks for all tokens of a sequence, at the cost of those that are paused or came later. */
-  private makeRoom(sequence: Sequence): boolean {
-    const missing = this.pool.blocksFor(sequence.tokens.length) - sequence.blocks.length
-    while (missing > this.pool.available) {
-      const victim = this.running
+  #makeRoom(sequence: Sequence): boolean {
+    const missing = this.#pool.blocksFor(sequence.tokens.length) - sequence.blocks.length
+    while (missing > this.#pool.available) {
+      const victim = this.#running
         .filter((other) => (other.paused || other.arrival > sequence.arrival) && other.preemptible)
         .filter((other) => other.blocks.length > 0)
         .reduce<Sequence | undefined>((a, b) => (a && goesBefore(a, b) ? a : b), undefined)
       if (!victim) return false
-      this.preempt(victim)
+      this.#preempt(victim)
     }
-    if (missing > 0) sequence.blocks.push(...this.pool.take(missing))
+    if (missing > 0) sequence.blocks.push(...this.#pool.take(missing))
     return true
   }
 
-  private preempt(sequence: Sequence): void {
-    this.running.splice(this.running.indexOf(sequence), 1)
-    this.release(sequence)
+  #preempt(sequence: Sequence): void {
+    this.#running.splice(this.#running.indexOf(sequence), 1)
+    this.#release(sequence)
     sequence.computed = 0
     sequence.scheduled = 0
     this.preemptions++
     this.add(sequence)
   }
 
-  private release(sequence: Sequence): void {
-    this.pool.give(sequence.blocks)
+  #release(sequence: Sequence): void {
+    this.#pool.give(sequence.blocks)
     sequence.blocks = []
   }
 
@@ -219,8 +222,8 @@ export class Scheduler {
    * Of `rows` rows those whose keys were, or will be, rotated by the same base: a sequence that is computed again must
    * find the cache as it was, and while it was generated the base may have grown with it (dynamic NTK).
    */
-  private rowsOfOneBase({ promptLength, scheduled }: Sequence, rows: number): number {
-    const { ropeBase } = this.options
+  #rowsOfOneBase({ promptLength, scheduled }: Sequence, rows: number): number {
+    const { ropeBase } = this.#options
     const base = ropeBase(promptLength, scheduled + 1)
     let low = 1
     let high = rows

@@ -5,7 +5,7 @@ import type { Batch } from './scheduler'
 import type { Sequence, SequenceStep } from './sequence'
 
 /** Numbers a sequence in StepRequest.sequences. */
-const spanNumbers = 5
+const SPAN_NUMBERS = 5
 
 /** The rows of a sequence in a step and of what it brings. */
 interface Part {
@@ -29,7 +29,7 @@ export function composeStep(
   const total = batch.reduce((sum, { rows }) => sum + rows, 0)
   const tokens = new Int32Array(total)
   const positions = new Int32Array(total)
-  const sequences = new Int32Array(batch.length * spanNumbers)
+  const sequences = new Int32Array(batch.length * SPAN_NUMBERS)
   const ropeBases = new Float64Array(batch.length)
   const blockTables: number[] = []
   const logitRows: number[] = []
@@ -39,7 +39,7 @@ export function composeStep(
   for (const [i, { sequence, rows, from: past }] of batch.entries()) {
     const { request, scheduled } = sequence
     const blocks = sequence.blocks.slice(0, pool.blocksFor(scheduled))
-    sequences.set([row, rows, past, blockTables.length, blocks.length], i * spanNumbers)
+    sequences.set([row, rows, past, blockTables.length, blocks.length], i * SPAN_NUMBERS)
     blockTables.push(...blocks)
     ropeBases[i] = ropeBase(sequence.promptLength, scheduled)
     for (let j = 0; j < rows; j++) {

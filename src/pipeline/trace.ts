@@ -112,25 +112,29 @@ export class Trace {
 }
 
 /** Steps that are remembered: some seconds of a busy model, in about a megabyte. */
-const capacity = 4096
+const CAPACITY = 4096
 
 /** Remembers the last steps. Cheap enough to be always on: a few numbers a step. */
 export class TraceRecorder {
-  private readonly steps: TracedStep[] = [] // a ring, once it is full
-  private count = 0
+  readonly #steps: TracedStep[] = [] // a ring, once it is full
+  #count = 0
 
-  constructor(private readonly stages: readonly string[]) {}
+  readonly #stages: readonly string[]
+
+  constructor(stages: readonly string[]) {
+    this.#stages = stages
+  }
 
   record(tokens: number, sequences: number, times: StepOutput['stages']): void {
-    const stages = this.stages.map((_, i) => ({ begin: times[2 * i] as number, end: times[2 * i + 1] as number }))
-    this.steps[this.count % capacity] = { step: this.count, tokens, sequences, stages }
-    this.count++
+    const stages = this.#stages.map((_, i) => ({ begin: times[2 * i] as number, end: times[2 * i + 1] as number }))
+    this.#steps[this.#count % CAPACITY] = { step: this.#count, tokens, sequences, stages }
+    this.#count++
   }
 
   trace(): Trace {
-    const oldest = this.count % capacity
+    const oldest = this.#count % CAPACITY
     const steps =
-      this.count <= capacity ? [...this.steps] : [...this.steps.slice(oldest), ...this.steps.slice(0, oldest)]
-    return new Trace(this.stages, steps)
+      this.#count <= CAPACITY ? [...this.#steps] : [...this.#steps.slice(oldest), ...this.#steps.slice(0, oldest)]
+    return new Trace(this.#stages, steps)
   }
 }

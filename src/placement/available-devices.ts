@@ -1,7 +1,7 @@
 import { BillfishError } from '../errors'
 import { isStrategy } from './accelerate/strategy-map'
 import { type DeviceMap, deviceName, groupName } from './device-map'
-import { bytesAfterContext } from './device-overhead'
+import { BYTES_AFTER_CONTEXT } from './device-overhead'
 import { isCpu, isHost } from './host-budgets'
 import { type DeviceOption, devicesOf } from './plan-devices'
 import type { PlanOptions } from './plan-model'
@@ -58,7 +58,7 @@ export async function resolveDevices(options: PlanOptions, machine: Machine): Pr
   const used = new Set([...devices.map(({ device }) => device), ...mapped])
   const open = [...used].filter((device) => !budgeted.has(device))
   const found = gpus.filter(({ device }) => open.includes(device))
-  const overheads = found.filter(({ hasContext }) => hasContext).map(({ device }) => [device, bytesAfterContext])
+  const overheads = found.filter(({ hasContext }) => hasContext).map(({ device }) => [device, BYTES_AFTER_CONTEXT])
   return {
     ...options,
     deviceMap,

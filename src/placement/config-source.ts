@@ -1,7 +1,7 @@
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
-import { elementBytes, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
+import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
 import { forModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupported'
@@ -54,7 +54,7 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
 }
 
 /** Quantizers' own default where a config is silent. */
-const defaultGroupSize = 128
+const DEFAULT_GROUP_SIZE = 128
 
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
 function schemeOf(quantization: QuantizationConfig, module: string, plain: TensorType): Scheme | undefined {
@@ -68,7 +68,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
     case 'awq': {
       if (isSkipped(quantization, module)) return undefined
       const own = forModule(quantization, module)
-      const { groupSize = defaultGroupSize } = own
+      const { groupSize = DEFAULT_GROUP_SIZE } = own
       const bits = checkedBits(own.bits, quantization.method.toUpperCase(), module)
       const scaleType = 'F16'
       if (own.method === 'awq') {
@@ -156,6 +156,6 @@ function storedTensors(
 }
 
 function tensor(name: string, dtype: TensorType, shape: readonly number[]): TensorRef {
-  const bytes = shape.reduce((product, length) => product * length, elementBytes[dtype])
+  const bytes = shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype])
   return { name, dtype, shape, file: 0, offset: 0, bytes }
 }

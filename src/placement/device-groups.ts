@@ -4,7 +4,7 @@ import { deviceKind } from '../native/device-kind'
 import type { PlanDevice } from './plan'
 
 /** Ranks that GPUs can be of one stage: as many read each other's memory (cuda/layer/rank_sum.h). */
-const maxGpuRanks = 8
+const MAX_GPU_RANKS = 8
 
 /**
  * Devices that compute stages together under tensor parallelism: the first `ranks` of them, the next ones, and so on. A
@@ -79,10 +79,10 @@ function checkMembers(group: string, ranks: number): void {
         'kind. Name such devices, or leave tensorParallelSize out.',
     )
   }
-  if (kind(first) === 'cpu' || ranks <= maxGpuRanks) return
+  if (kind(first) === 'cpu' || ranks <= MAX_GPU_RANKS) return
   throw new BillfishError(
     'INVALID_OPTION',
-    `tensorParallelSize is ${ranks}, but at most ${maxGpuRanks} GPUs can compute a stage together. Use ` +
-      `${maxGpuRanks} or less, and more stages for more devices.`,
+    `tensorParallelSize is ${ranks}, but at most ${MAX_GPU_RANKS} GPUs can compute a stage together. Use ` +
+      `${MAX_GPU_RANKS} or less, and more stages for more devices.`,
   )
 }

@@ -120,7 +120,7 @@ function summary(names: readonly string[]): string {
   return names.length <= 8 ? names.join(', ') : `${names.slice(0, 4).join(', ')}, ... ${names.slice(-3).join(', ')}`
 }
 
-const llamaNames: ModuleNames = {
+const LLAMA_NAMES: ModuleNames = {
   embedding: 'model.embed_tokens',
   layers: 'model.layers',
   norm: 'model.norm',
@@ -130,7 +130,7 @@ const llamaNames: ModuleNames = {
 const moduleNames = z
   .strictObject({ embedding: z.string(), layers: z.string(), norm: z.string(), head: z.string() })
   .describe('an object { embedding, layers, norm, head } of module names')
-const maxLayers = 10_000
+const MAX_LAYERS = 10_000
 
 /**
  * A map that spreads `layers` decoder layers over `devices` in order, (layers + 2) / devices modules each: the embedding
@@ -142,7 +142,7 @@ const maxLayers = 10_000
 export function layerSplit(
   devices: readonly (string | number)[] | number,
   layers: number,
-  names: ModuleNames = llamaNames,
+  names: ModuleNames = LLAMA_NAMES,
 ): Record<string, string> {
   const { embedding, layers: prefix, norm, head } = readValue(moduleNames, names, 'layerSplit: names')
   const count = splitLayers(layers)
@@ -166,9 +166,9 @@ export function layerSplit(
 }
 
 function splitLayers(layers: unknown): number {
-  if (typeof layers === 'number' && Number.isInteger(layers) && layers >= 1 && layers <= maxLayers) return layers
+  if (typeof layers === 'number' && Number.isInteger(layers) && layers >= 1 && layers <= MAX_LAYERS) return layers
   const order = guarded('layerSplit: layers', () => Array.isArray(layers)) ? '; the devices come first' : ''
-  throw invalidOption('layerSplit: layers', layers, `a whole number from 1 to ${maxLayers}${order}`)
+  throw invalidOption('layerSplit: layers', layers, `a whole number from 1 to ${MAX_LAYERS}${order}`)
 }
 
 function splitDevices(devices: unknown, layers: number): string[] {

@@ -11,18 +11,18 @@ export type DeviceOverhead = MemorySize | Readonly<Record<string, MemorySize>>
  * Of a CUDA device where this process has no context yet. An estimate: contexts of recent GPUs and drivers are reported
  * with 300 to 500 MiB.
  */
-const usualBytes = 512 * 2 ** 20
+const USUAL_BYTES = 512 * 2 ** 20
 
 /**
  * Of a CUDA device whose free memory was asked for with the context there. An estimate of what comes later: kernels are
  * loaded when they first run.
  */
-export const bytesAfterContext = 256 * 2 ** 20
+export const BYTES_AFTER_CONTEXT = 256 * 2 ** 20
 
 /** @throws BillfishError INVALID_OPTION for what is no size or no device */
 export function overheadOf(option: DeviceOverhead | undefined): (device: string) => number {
   const named = new Map<string, number>()
-  let usual = usualBytes
+  let usual = USUAL_BYTES
   if (typeof option === 'object' && option !== null) {
     for (const [key, size] of Object.entries(option)) {
       named.set(deviceName(key, 'deviceOverhead'), parseMemorySize(size, `deviceOverhead of ${key}`))

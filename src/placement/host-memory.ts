@@ -48,8 +48,8 @@ interface Hierarchy {
   readonly total: string
 }
 
-const version2: Hierarchy = { mount: '/sys/fs/cgroup', limit: 'memory.max', usage: 'memory.current', total: '' }
-const version1: Hierarchy = {
+const CGROUP_V2: Hierarchy = { mount: '/sys/fs/cgroup', limit: 'memory.max', usage: 'memory.current', total: '' }
+const CGROUP_V1: Hierarchy = {
   mount: '/sys/fs/cgroup/memory',
   limit: 'memory.limit_in_bytes',
   usage: 'memory.usage_in_bytes',
@@ -61,8 +61,8 @@ function groupsLeave(readers: HostReaders): number[] {
   const own = readers.read('/proc/self/cgroup') ?? ''
   const left: number[] = []
   for (const [, controllers = '', path = ''] of own.matchAll(/^\d+:([^:]*):(\/.*)$/gm)) {
-    if (controllers === '') left.push(...leftUpwards(readers, version2, path))
-    else if (controllers.split(',').includes('memory')) left.push(...leftUpwards(readers, version1, path))
+    if (controllers === '') left.push(...leftUpwards(readers, CGROUP_V2, path))
+    else if (controllers.split(',').includes('memory')) left.push(...leftUpwards(readers, CGROUP_V1, path))
   }
   return left
 }

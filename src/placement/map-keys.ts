@@ -21,38 +21,38 @@ export type KeyMeaning = { readonly prefix: string } | { readonly module: string
 
 /** Knows what keys mean for a model. */
 export class MapKeys {
-  private readonly modules: ReadonlySet<string>
-  private readonly prefixes = new Set<string>([''])
+  readonly #modules: ReadonlySet<string>
+  readonly #prefixes = new Set<string>([''])
   /** What decoder layers, embedding and norm are in: `model`. */
-  private readonly root: string
+  readonly #root: string
 
   /** @param modules what is placed as a whole: embedding, each decoder layer, final norm, head */
   constructor(modules: readonly string[]) {
-    this.modules = new Set(modules)
-    for (const module of modules) for (const prefix of prefixesOf(module)) this.prefixes.add(prefix)
-    this.root = parentOf(modules[0] ?? '')
+    this.#modules = new Set(modules)
+    for (const module of modules) for (const prefix of prefixesOf(module)) this.#prefixes.add(prefix)
+    this.#root = parentOf(modules[0] ?? '')
   }
 
   /** Undefined for what the model does not have. Names may have or lack the prefixes that releases put before them. */
   meaningOf(key: string): KeyMeaning | undefined {
-    for (const name of this.spellings(key)) {
-      if (this.prefixes.has(name)) return { prefix: name }
-      const module = [name, ...prefixesOf(name)].find((prefix) => this.modules.has(prefix))
+    for (const name of this.#spellings(key)) {
+      if (this.#prefixes.has(name)) return { prefix: name }
+      const module = [name, ...prefixesOf(name)].find((prefix) => this.#modules.has(prefix))
       if (module !== undefined) return { module }
     }
     return NOT_PLACED.test(key) || HEAD.test(key) ? 'not placed' : undefined
   }
 
-  private *spellings(key: string): Iterable<string> {
+  *#spellings(key: string): Iterable<string> {
     yield key
-    yield joined(this.root, key)
+    yield joined(this.#root, key)
     for (const wrapper of WRAPPERS) {
       // The language model has its head in it; its `model` does not.
-      if (key === wrapper) yield wrapper === 'language_model' ? '' : this.root
+      if (key === wrapper) yield wrapper === 'language_model' ? '' : this.#root
       if (!key.startsWith(`${wrapper}.`)) continue
       const rest = key.slice(wrapper.length + 1)
       yield rest
-      yield joined(this.root, rest)
+      yield joined(this.#root, rest)
     }
   }
 }

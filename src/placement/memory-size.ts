@@ -5,16 +5,16 @@ import { printed } from '../options/printed'
 /** Bytes as a number, or a number and a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */
 export type MemorySize = number | string
 
-const forms =
+const FORMS =
   "bytes as a number of 0 or more, or a string such as '38GiB', '20GB' or '500MiB' (units KB, MB, GB, KiB, MiB, GiB)"
 
 /** A memory size as an option. @param unlimited whether it may be Infinity */
 export const memorySize = ({ unlimited = false } = {}) =>
   z
     .custom<MemorySize>((value) => (unlimited && value === Number.POSITIVE_INFINITY) || bytesOf(value) !== undefined)
-    .describe(forms)
+    .describe(FORMS)
 
-const unitBytes: Readonly<Record<string, number>> = {
+const UNIT_BYTES: Readonly<Record<string, number>> = {
   KB: 1e3,
   MB: 1e6,
   GB: 1e9,
@@ -41,7 +41,7 @@ function bytesOf(size: unknown): number | undefined {
   if (typeof size === 'number') return Number.isFinite(size) && size >= 0 ? size : undefined
   const parts = typeof size === 'string' ? /^\s*([\d.]+(?:e[+-]?\d+)?)\s*([kmg]i?)(b)\s*$/i.exec(size) : null
   const [, digits = '', prefix = '', letter] = parts ?? []
-  const bytes = Math.floor(Number(digits) * (unitBytes[`${prefix}B`.toUpperCase()] ?? Number.NaN))
+  const bytes = Math.floor(Number(digits) * (UNIT_BYTES[`${prefix}B`.toUpperCase()] ?? Number.NaN))
   if (digits === '' || !Number.isFinite(bytes)) return undefined
   const inBits = letter === 'b' && prefix.length === 1
   return inBits ? Math.floor(bytes / 8) : bytes
@@ -49,5 +49,5 @@ function bytesOf(size: unknown): number | undefined {
 
 function invalid(option: unknown, size: unknown): BillfishError {
   const where = typeof option === 'string' ? option : printed(option)
-  return new BillfishError('INVALID_OPTION', `${where}: ${printed(size)} is not a memory size; give ${forms}.`)
+  return new BillfishError('INVALID_OPTION', `${where}: ${printed(size)} is not a memory size; give ${FORMS}.`)
 }

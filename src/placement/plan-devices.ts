@@ -75,7 +75,7 @@ export interface PlanDevices {
 }
 
 /** How fast a device of each kind reads weights, roughly: HBM, DDR memory, an SSD. */
-const usualSpeed: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
+const USUAL_SPEED: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
 
 /**
  * @param options `hostBytes`: what the CPU devices without a budget have together
@@ -146,7 +146,7 @@ export function devicesOf(maxMemory: DeviceOptions['maxMemory']): string[] {
 }
 
 function speedOfKind(device: string): number {
-  return usualSpeed[device.replace(/:.*/, '')] ?? 1
+  return USUAL_SPEED[device.replace(/:.*/, '')] ?? 1
 }
 
 function namedTwice(option: string, device: string): BillfishError {

@@ -21,15 +21,15 @@ export function findPreset(name: string): NamedPreset | undefined {
   const plain = Object.entries(presets).find(([own, config]) => short(own) === base && !config.quantization_config)
   if (!plain) return undefined
   const [own, config] = plain
-  const quantization_config = quantizations[kind as keyof typeof quantizations]
+  const quantization_config = QUANTIZATIONS[kind as keyof typeof QUANTIZATIONS]
   return { name: `${own}-${kind}`, config: { ...config, torch_dtype: 'float16', quantization_config } }
 }
 
-const groups = { group_size: 128 }
-const quantizations = {
-  int4: { quant_method: 'gptq', bits: 4, ...groups, sym: true, desc_act: false },
-  int8: { quant_method: 'gptq', bits: 8, ...groups, sym: true, desc_act: false },
-  awq: { quant_method: 'awq', bits: 4, ...groups, zero_point: true, version: 'gemm' },
+const GROUPS = { group_size: 128 }
+const QUANTIZATIONS = {
+  int4: { quant_method: 'gptq', bits: 4, ...GROUPS, sym: true, desc_act: false },
+  int8: { quant_method: 'gptq', bits: 8, ...GROUPS, sym: true, desc_act: false },
+  awq: { quant_method: 'awq', bits: 4, ...GROUPS, zero_point: true, version: 'gemm' },
 } as const
 
 function short(name: string): string {

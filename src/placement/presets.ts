@@ -4,7 +4,7 @@ import type { RawConfig } from '../checkpoint/types'
  * config.json of well-known releases, for planning without their files: what determines shapes, and the quantization
  * config where the release is quantized. Numbers are the releases' own.
  */
-const qwen72B = {
+const QWEN_72B = {
   model_type: 'qwen',
   hidden_size: 8192,
   num_hidden_layers: 80,
@@ -18,7 +18,7 @@ const qwen72B = {
   torch_dtype: 'float16',
 }
 
-const qwen15Of72B = {
+const QWEN_15_OF_72B = {
   model_type: 'qwen2',
   hidden_size: 8192,
   num_hidden_layers: 80,
@@ -30,9 +30,9 @@ const qwen15Of72B = {
   torch_dtype: 'float16',
 }
 
-const qwen2Of72B = { ...qwen15Of72B, num_key_value_heads: 8, intermediate_size: 29568, torch_dtype: 'bfloat16' }
+const QWEN_2_OF_72B = { ...QWEN_15_OF_72B, num_key_value_heads: 8, intermediate_size: 29568, torch_dtype: 'bfloat16' }
 
-const qwen15Of14B = {
+const QWEN_15_OF_14B = {
   model_type: 'qwen2',
   hidden_size: 5120,
   num_hidden_layers: 40,
@@ -44,7 +44,7 @@ const qwen15Of14B = {
   torch_dtype: 'bfloat16',
 }
 
-const qwen2Of7B = {
+const QWEN_2_OF_7B = {
   model_type: 'qwen2',
   hidden_size: 3584,
   num_hidden_layers: 28,
@@ -57,7 +57,7 @@ const qwen2Of7B = {
 }
 
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
-const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
+const AWQ = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
 const quantized = (config: RawConfig, quantization: RawConfig) => ({
   ...config,
   torch_dtype: 'float16',
@@ -70,23 +70,23 @@ const quantized = (config: RawConfig, quantization: RawConfig) => ({
  * their channels here.
  */
 export const presets: Readonly<Record<string, RawConfig>> = {
-  'Qwen-72B-Chat': { ...qwen72B, torch_dtype: 'bfloat16' },
-  'Qwen-72B-Chat-Int8': quantized(qwen72B, gptq(8)),
-  'Qwen-72B-Chat-Int4': quantized(qwen72B, gptq(4)),
-  'Qwen1.5-72B-Chat': { ...qwen15Of72B, torch_dtype: 'bfloat16' },
-  'Qwen1.5-72B-Chat-GPTQ-Int4': quantized(qwen15Of72B, gptq(4)),
-  'Qwen1.5-14B-Chat': qwen15Of14B,
-  'Qwen1.5-14B-Chat-GPTQ-Int4': quantized({ ...qwen15Of14B, intermediate_size: 14336 }, gptq(4)),
-  'Qwen1.5-14B-Chat-GPTQ-Int4-13696': quantized(qwen15Of14B, gptq(4)),
-  'Qwen2-72B-Instruct': qwen2Of72B,
-  'Qwen2-72B-Instruct-GPTQ-Int8': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(8)),
-  'Qwen2-72B-Instruct-GPTQ-Int4': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, gptq(4)),
-  'Qwen2-72B-Instruct-AWQ': quantized({ ...qwen2Of72B, intermediate_size: 29696 }, awq),
-  'Qwen2-72B-Instruct-AWQ-29568': quantized(qwen2Of72B, awq),
+  'Qwen-72B-Chat': { ...QWEN_72B, torch_dtype: 'bfloat16' },
+  'Qwen-72B-Chat-Int8': quantized(QWEN_72B, gptq(8)),
+  'Qwen-72B-Chat-Int4': quantized(QWEN_72B, gptq(4)),
+  'Qwen1.5-72B-Chat': { ...QWEN_15_OF_72B, torch_dtype: 'bfloat16' },
+  'Qwen1.5-72B-Chat-GPTQ-Int4': quantized(QWEN_15_OF_72B, gptq(4)),
+  'Qwen1.5-14B-Chat': QWEN_15_OF_14B,
+  'Qwen1.5-14B-Chat-GPTQ-Int4': quantized({ ...QWEN_15_OF_14B, intermediate_size: 14336 }, gptq(4)),
+  'Qwen1.5-14B-Chat-GPTQ-Int4-13696': quantized(QWEN_15_OF_14B, gptq(4)),
+  'Qwen2-72B-Instruct': QWEN_2_OF_72B,
+  'Qwen2-72B-Instruct-GPTQ-Int8': quantized({ ...QWEN_2_OF_72B, intermediate_size: 29696 }, gptq(8)),
+  'Qwen2-72B-Instruct-GPTQ-Int4': quantized({ ...QWEN_2_OF_72B, intermediate_size: 29696 }, gptq(4)),
+  'Qwen2-72B-Instruct-AWQ': quantized({ ...QWEN_2_OF_72B, intermediate_size: 29696 }, AWQ),
+  'Qwen2-72B-Instruct-AWQ-29568': quantized(QWEN_2_OF_72B, AWQ),
   // Its layers are Qwen2-72B's. The vision tower is not part of it.
-  'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantized(qwen2Of72B, awq),
-  'Qwen2-7B-Instruct': qwen2Of7B,
-  'Qwen2.5-72B-Instruct': qwen2Of72B,
+  'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantized(QWEN_2_OF_72B, AWQ),
+  'Qwen2-7B-Instruct': QWEN_2_OF_7B,
+  'Qwen2.5-72B-Instruct': QWEN_2_OF_72B,
   'Qwen2.5-32B-Instruct': {
     model_type: 'qwen2',
     hidden_size: 5120,
@@ -98,7 +98,7 @@ export const presets: Readonly<Record<string, RawConfig>> = {
     max_position_embeddings: 32768,
     torch_dtype: 'bfloat16',
   },
-  'Qwen2.5-7B-Instruct': qwen2Of7B,
+  'Qwen2.5-7B-Instruct': QWEN_2_OF_7B,
   'Qwen3-32B': {
     model_type: 'qwen3',
     hidden_size: 5120,

@@ -3,15 +3,19 @@ import { isObject } from '../checkpoint/json'
 
 /** The config's fields by name, with checks of their types. A field that is null counts as not there. */
 export class ConfigFields {
+  readonly #fields: Readonly<Record<string, unknown>>
+
   constructor(
     readonly where: string,
-    private readonly fields: Readonly<Record<string, unknown>>,
-  ) {}
+    fields: Readonly<Record<string, unknown>>,
+  ) {
+    this.#fields = fields
+  }
 
   /** The first of the names that has a value. */
   get(...names: string[]): unknown {
     for (const name of names) {
-      const value = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined
+      const value = Object.hasOwn(this.#fields, name) ? this.#fields[name] : undefined
       if (value !== undefined && value !== null) return value
     }
     return undefined

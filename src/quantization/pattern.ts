@@ -88,7 +88,7 @@ function backtrackingTests({ js, flags }: TranslatedPattern): { start: Test; any
 }
 
 export class Pattern {
-  private static readonly compiled = new Map<string, Pattern>()
+  static readonly #compiled = new Map<string, Pattern>()
   readonly #tests: { start: Test; anywhere: Test }
   readonly #source: string
 
@@ -107,11 +107,11 @@ export class Pattern {
    * @throws BillfishError INVALID_CHECKPOINT for what is no pattern, or too large a one
    */
   static of(source: string, where: string): Pattern {
-    let pattern = Pattern.compiled.get(source)
+    let pattern = Pattern.#compiled.get(source)
     if (pattern === undefined) {
       pattern = new Pattern(source, where)
-      if (Pattern.compiled.size >= 1000) Pattern.compiled.clear()
-      Pattern.compiled.set(source, pattern)
+      if (Pattern.#compiled.size >= 1000) Pattern.#compiled.clear()
+      Pattern.#compiled.set(source, pattern)
     }
     return pattern
   }

@@ -11,23 +11,23 @@ const TIME_LIMIT = 1000
 
 /** What has been decided for a config, and how long that took. */
 class Decisions<Decision> {
-  private readonly known = new Map<string, Decision>()
-  private spent = 0
+  readonly #known = new Map<string, Decision>()
+  #spent = 0
 
   /** @throws BillfishError INVALID_CHECKPOINT where all decisions together take too long */
   of(module: string, decide: (inTime: <Result>(run: () => Result) => Result) => Decision): Decision {
-    const decided = this.known.get(module)
-    if (decided !== undefined || this.known.has(module)) return decided as Decision
-    const decision = decide((run) => this.inTime(run))
-    this.known.set(module, decision)
+    const decided = this.#known.get(module)
+    if (decided !== undefined || this.#known.has(module)) return decided as Decision
+    const decision = decide((run) => this.#inTime(run))
+    this.#known.set(module, decision)
     return decision
   }
 
-  private inTime<Result>(run: () => Result): Result {
+  #inTime<Result>(run: () => Result): Result {
     const start = performance.now()
     const result = run()
-    this.spent += performance.now() - start
-    if (this.spent <= TIME_LIMIT) return result
+    this.#spent += performance.now() - start
+    if (this.#spent <= TIME_LIMIT) return result
     throw invalidCheckpoint(
       `The patterns of the quantization config take longer than ${TIME_LIMIT / 1000} s together; write them in simpler terms`,
     )

@@ -7,7 +7,7 @@ import type { TensorRef } from '../native/weights'
 
 export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors'
 
-export const methodNames: Readonly<Record<StoredMethod, string>> = {
+export const METHOD_NAMES: Readonly<Record<StoredMethod, string>> = {
   gptq: 'GPTQ',
   awq: 'AWQ',
   'compressed-tensors': 'compressed-tensors',

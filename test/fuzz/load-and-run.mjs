@@ -1,4 +1,4 @@
-const refusals = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'NON_FINITE']
+const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'NON_FINITE']
 
 /**
  * A `load` for the checkpoint fuzzer: loads what still loads and computes one step, whose numbers may be anything. Every
@@ -14,7 +14,7 @@ export function loadAndRun(loadModel) {
         await model.dispose()
       }
     } catch (error) {
-      if (error?.name !== 'BillfishError' || !refusals.includes(error.code)) throw error
+      if (error?.name !== 'BillfishError' || !REFUSALS.includes(error.code)) throw error
     }
   }
 }

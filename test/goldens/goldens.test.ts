@@ -6,8 +6,8 @@ import {
   difference,
   golden,
   modelDirectory,
-  refusedModels,
-  visionModels,
+  REFUSED_MODELS,
+  VISION_MODELS,
   withConfig,
 } from '../support/fixtures'
 import { cut, layerCount, modulesOfFixture } from '../support/splits'
@@ -31,7 +31,7 @@ afterAll(() => {
   if (path) writeFileSync(path, `${table.join('\n')}\n`)
 })
 
-describe.each([...denseModels, ...visionModels])('%s', (name) => {
+describe.each([...denseModels, ...VISION_MODELS])('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)
@@ -109,7 +109,7 @@ describe('what configs change', () => {
     expect(difference(logits, golden(name).tensor('p33.logits')).max).toBeLessThanOrEqual(float32Tolerance)
   })
 
-  test.each(refusedModels)('%s is refused, naming what is known', async (name) => {
+  test.each(REFUSED_MODELS)('%s is refused, naming what is known', async (name) => {
     await expect(loadModel(modelDirectory(name))).rejects.toMatchObject({
       code: 'UNSUPPORTED_MODEL',
       message: expect.stringContaining('qwen2, qwen3, llama, mistral'),

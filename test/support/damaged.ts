@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { modelDirectory } from './fixtures'
 
 /** Bits of NaN, infinity, and 10^20 or what comes closest to it, lowest byte first. */
-const bits = {
+const BITS = {
   F16: { nan: [0x00, 0x7e], infinity: [0x00, 0x7c], huge: [0xff, 0x7b] },
   BF16: { nan: [0xc0, 0x7f], infinity: [0x80, 0x7f], huge: [0xad, 0x60] },
   F32: { nan: [0x00, 0x00, 0xc0, 0x7f], infinity: [0x00, 0x00, 0x80, 0x7f], huge: [0xec, 0x78, 0xad, 0x60] },
@@ -32,7 +32,7 @@ export function withDamage(name: string, tensor: string, element: number, value:
     }
     found = true
     copyFileSync(join(source, file), join(directory, file))
-    const bytes = bits[entry.dtype][value]
+    const bytes = BITS[entry.dtype][value]
     const open = openSync(join(directory, file), 'r+')
     writeSync(open, Buffer.from(bytes), 0, bytes.length, entry.begin + element * bytes.length)
     closeSync(open)
@@ -41,7 +41,7 @@ export function withDamage(name: string, tensor: string, element: number, value:
   return directory
 }
 
-function entryOf(path: string, tensor: string): { dtype: keyof typeof bits; begin: number } | undefined {
+function entryOf(path: string, tensor: string): { dtype: keyof typeof BITS; begin: number } | undefined {
   const file = readFileSync(path)
   const headerLength = Number(file.readBigUInt64LE(0))
   const entry = JSON.parse(file.toString('utf8', 8, 8 + headerLength))[tensor]

@@ -5,12 +5,12 @@ import { join, resolve } from 'node:path'
 export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
 
 /** Mixtures of experts, which billfish does not run. */
-export const refusedModels = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16']
+export const REFUSED_MODELS = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16']
 /** Of which billfish runs the language model. */
-export const visionModels = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16']
+export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16']
 /** All others. */
 export const denseModels = readdirSync(modelsDirectory).filter(
-  (name) => ![...refusedModels, ...visionModels].includes(name),
+  (name) => ![...REFUSED_MODELS, ...VISION_MODELS].includes(name),
 )
 
 export function modelDirectory(name: string): string {

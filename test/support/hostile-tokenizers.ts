@@ -19,8 +19,8 @@ const normalizers = (...parts: object[]): Files => edited({ normalizer: { type: 
 const replace = (from: string, content: string) => ({ type: 'Replace', pattern: { String: from }, content })
 const raw = (text: string): Files => ({ 'tokenizer.json': text, 'tokenizer_config.json': config })
 const times = <Item>(count: number, item: (i: number) => Item) => Array.from({ length: count }, (_, i) => item(i))
-const byteLevel = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
-const sequence = { Sequence: { id: 'A', type_id: 0 } }
+const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
+const SEQUENCE = { Sequence: { id: 'A', type_id: 0 } }
 
 /** Directories whose tokenizer would freeze, bloat or end a process that believes them. */
 export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
@@ -49,7 +49,7 @@ export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
   'prefixes that double': () => normalizers(...times(30, () => ({ type: 'Prepend', prepend: 'a' }))),
   'thousands of parts': () => normalizers(...times(5000, () => ({ type: 'NFC' }))),
   'byte levels of byte levels': () =>
-    edited({ pre_tokenizer: { type: 'Sequence', pretokenizers: times(20, () => byteLevel) } }),
+    edited({ pre_tokenizer: { type: 'Sequence', pretokenizers: times(20, () => BYTE_LEVEL) } }),
   'pieces of no length': () => edited({ pre_tokenizer: { type: 'FixedLength', length: 0 } }),
   'pieces of negative length': () => edited({ pre_tokenizer: { type: 'FixedLength', length: -1 } }),
   'a space that is spelled with a megabyte': () =>
@@ -78,10 +78,10 @@ export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
     model({ type: 'Unigram', merges: undefined, unk_id: 0, vocab: times(4000, (i) => ['a'.repeat(i + 1), -i]) }),
   'scores that are none': () => model({ type: 'Unigram', merges: undefined, unk_id: 0, vocab: [['a', 'b'], 3] }),
   'a text put in a thousand times': () =>
-    edited({ post_processor: { type: 'TemplateProcessing', single: times(1000, () => sequence) } }),
+    edited({ post_processor: { type: 'TemplateProcessing', single: times(1000, () => SEQUENCE) } }),
   'a template of nonsense': () => edited({ post_processor: { type: 'TemplateProcessing', single: ['A'] } }),
   'a template with an unknown token': () =>
-    edited({ post_processor: { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<none>' } }, sequence] } }),
+    edited({ post_processor: { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<none>' } }, SEQUENCE] } }),
   'a separator that is none': () => edited({ post_processor: { type: 'BertProcessing', cls: 3, sep: null } }),
   'a decoder that multiplies': () =>
     edited({ decoder: { type: 'Sequence', decoders: times(12, () => replace('a', 'a'.repeat(10))) } }),

@@ -2,25 +2,25 @@
 import type { RawConfig } from '../../src/checkpoint/types'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, traceStage } from '../../src/models/stages'
-import { elementBytes, type QuantizedSpec, type TensorRef, type WeightSpec } from '../../src/native/weights'
+import { ELEMENT_BYTES, type QuantizedSpec, type TensorRef, type WeightSpec } from '../../src/native/weights'
 import { configWeights } from '../../src/placement/plan-model'
 import { halves } from './halves'
 import { type StoredTensor, safetensorsOf } from './safetensors'
 
 /** Random numbers that a seed decides (xorshift32). */
 export class Random {
-  private state: number
+  #state: number
 
   constructor(seed: number) {
-    this.state = Math.imul(seed + 1, 0x9e3779b1) | 1
+    this.#state = Math.imul(seed + 1, 0x9e3779b1) | 1
   }
 
   /** A whole number from 0 to 2^32 - 1. */
   word(): number {
-    this.state ^= this.state << 13
-    this.state ^= this.state >>> 17
-    this.state ^= this.state << 5
-    return this.state >>> 0
+    this.#state ^= this.#state << 13
+    this.#state ^= this.#state >>> 17
+    this.#state ^= this.#state << 5
+    return this.#state >>> 0
   }
 
   below(end: number): number {
@@ -113,6 +113,6 @@ function floats(tensor: TensorRef, value: () => number): [string, StoredTensor] 
 }
 
 function words(tensor: TensorRef, random: Random): [string, StoredTensor] {
-  const values = Uint32Array.from({ length: (count(tensor) * elementBytes[tensor.dtype]) / 4 }, () => random.word())
+  const values = Uint32Array.from({ length: (count(tensor) * ELEMENT_BYTES[tensor.dtype]) / 4 }, () => random.word())
   return [tensor.name, { ...stored(tensor), data: Buffer.from(values.buffer) }]
 }

@@ -8,7 +8,7 @@ export interface SvgElement {
   text: string
 }
 
-const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
+const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 
 /** Parses the XML that an SVG file consists of, strictly. @throws Error for what is not well-formed */
 export function parseSvg(xml: string): SvgElement[] {
@@ -49,7 +49,7 @@ function parseAttributes(text: string): Record<string, string> {
 function unescaped(text: string): string {
   if (/[<>]/.test(text)) throw new Error(`unescaped: ${text}`)
   return text.replace(/&(\w*;?)/g, (whole, entity: string) => {
-    const character = entities[entity.replace(';', '')]
+    const character = ENTITIES[entity.replace(';', '')]
     if (character === undefined || !entity.endsWith(';')) throw new Error(`unknown entity ${whole}`)
     return character
   })

@@ -3,34 +3,43 @@ import { contains, type ModuleNode } from './module-tree'
 
 /** The modules that have no device yet, in order: those from `at` on, so that a long list is not copied for each. */
 class Pending {
+  readonly #modules: readonly ModuleNode[]
+  readonly #at: number
+  /** For each module the largest part of those behind it. */
+  readonly #largest: number[]
+
   constructor(
-    private readonly modules: readonly ModuleNode[],
-    private readonly at = 0,
-    /** For each module the largest part of those behind it. */
-    private readonly largest = largestBehind(modules),
-  ) {}
+    modules: readonly ModuleNode[],
+    at = 0,
+
+    largest = largestBehind(modules),
+  ) {
+    this.#modules = modules
+    this.#at = at
+    this.#largest = largest
+  }
 
   get first(): ModuleNode | undefined {
-    return this.modules[this.at]
+    return this.#modules[this.#at]
   }
 
   behindFirst(): ModuleNode[] {
-    return this.modules.slice(this.at + 1)
+    return this.#modules.slice(this.#at + 1)
   }
 
   largestBehindFirst(): number {
-    return this.largest[this.at] as number
+    return this.#largest[this.#at] as number
   }
 
   /** The others once the first one is placed, and with it some of them. */
   without(companions: readonly ModuleNode[]): Pending {
-    if (companions.length === 0) return new Pending(this.modules, this.at + 1, this.largest)
+    if (companions.length === 0) return new Pending(this.#modules, this.#at + 1, this.#largest)
     return new Pending(this.behindFirst().filter((other) => !companions.includes(other)))
   }
 
   /** With the module's children in its place. */
   split(module: ModuleNode): Pending {
-    return new Pending(this.modules.slice(this.at).flatMap((other) => (other === module ? module.children : [other])))
+    return new Pending(this.#modules.slice(this.#at).flatMap((other) => (other === module ? module.children : [other])))
   }
 }
 

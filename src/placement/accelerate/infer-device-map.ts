@@ -6,7 +6,7 @@ import { type Budget, balanceBudgets, type InferredDevice, parseBudgets } from '
 import { fillDevices } from './fill-devices'
 import { contains, type ModuleNode, moduleTree } from './module-tree'
 
-const strategies = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const satisfies readonly InferStrategy[]
+const STRATEGIES = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const satisfies readonly InferStrategy[]
 
 /**
  * How Hugging Face spreads a model: `'sequential'` fills one GPU after the other, `'balanced'` gives each about as much,
@@ -43,14 +43,14 @@ export type InferredDeviceMap = Record<string, InferredDevice>
 
 const bytes = z.number().nonnegative().describe('a finite number of bytes, 0 or more')
 const names = z.array(z.string()).describe('an array of names')
-const maxNameLength = 1000
+const MAX_NAME_LENGTH = 1000
 
 const inferModules = optionsOf<InferModules>(
   "inferDeviceMap()'s model",
   {
     modules: z
-      .record(z.string().max(maxNameLength), bytes)
-      .describe(`an object of modules (names of at most ${maxNameLength} characters) and their bytes`),
+      .record(z.string().max(MAX_NAME_LENGTH), bytes)
+      .describe(`an object of modules (names of at most ${MAX_NAME_LENGTH} characters) and their bytes`),
     tied: z.array(names).describe('an array of groups of names'),
     noSplit: names,
     leaves: z
@@ -63,7 +63,7 @@ const inferModules = optionsOf<InferModules>(
 const inferOptions = optionsOf<InferOptions>(
   'inferDeviceMap()',
   {
-    strategy: z.enum(strategies).describe("'auto', 'balanced', 'balanced_low_0' or 'sequential'"),
+    strategy: z.enum(STRATEGIES).describe("'auto', 'balanced', 'balanced_low_0' or 'sequential'"),
     maxMemory: z
       .record(z.string(), memorySize())
       .describe("an object of devices and their sizes, such as { 0: '20GiB', cpu: '64GiB' }"),

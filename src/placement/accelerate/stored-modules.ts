@@ -3,7 +3,7 @@ import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
 import { modulesOf, type TracedStage, trace } from '../../models/stages'
-import { elementBytes, storedBytes, type TensorRef } from '../../native/weights'
+import { ELEMENT_BYTES, storedBytes, type TensorRef } from '../../native/weights'
 import type { InferModules } from './infer-device-map'
 
 /** Where a plan knows weights from; an opened checkpoint has tensors. */
@@ -32,7 +32,7 @@ export function* storedModules(model: Model, source: PlanSource): CooperativeTas
 
   const [table] = weightsOf(embedding)
   const tied = weightsOf(head).some(({ name }) => name === table?.name)
-  const floatBytes = elementBytes[table?.kind === 'matrix' ? table.weight.dtype : 'F16']
+  const floatBytes = ELEMENT_BYTES[table?.kind === 'matrix' ? table.weight.dtype : 'F16']
   const modules: Record<string, number> = {}
   let leaves = 0
   for (const module of traces.keys()) {

@@ -7,7 +7,7 @@ import type { PlanDevice } from '../plan'
 import type { Budget } from './budgets'
 import { type InferModules, inferWithin } from './infer-device-map'
 
-const strategies: readonly Strategy[] = ['balanced', 'balanced_low_0', 'sequential']
+const STRATEGIES: readonly Strategy[] = ['balanced', 'balanced_low_0', 'sequential']
 
 /**
  * Hugging Face's ways to spread a model, with accelerate's answers: `'sequential'` fills one device after the other,
@@ -16,7 +16,7 @@ const strategies: readonly Strategy[] = ['balanced', 'balanced_low_0', 'sequenti
 export type Strategy = 'balanced' | 'balanced_low_0' | 'sequential'
 
 export function isStrategy(deviceMap: unknown): deviceMap is Strategy {
-  return strategies.some((strategy) => strategy === deviceMap)
+  return STRATEGIES.some((strategy) => strategy === deviceMap)
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Exact bytes of what a stage holds on a CPU device. Its twin is binding/cpu. */
 import type { StageSpec, ValueSpec } from '../../native/addon'
-import { elementBytes, mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
+import { ELEMENT_BYTES, mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
 import { cpuScratch, wholeLines } from './cpu-scratch'
 import type { MemoryLimits, StageMemory } from './stage-memory'
 
@@ -12,7 +12,7 @@ export function cpuMemory(stage: Pick<StageSpec, 'program' | 'weights' | 'rank'>
   const { program, weights } = stage
   const positions = limits.blockCount * limits.blockSize
   const kvCache = program.cacheLayers.reduce(
-    (sum, { kvHeads, headDim }) => sum + 2 * allocated(positions * kvHeads * headDim * elementBytes[limits.cacheType]),
+    (sum, { kvHeads, headDim }) => sum + 2 * allocated(positions * kvHeads * headDim * ELEMENT_BYTES[limits.cacheType]),
     0,
   )
   const buffers = ownBuffers(stage, limits) + cpuScratch(stage, limits)
@@ -45,7 +45,7 @@ export function cpuWeight(weight: WeightSpec): number {
       return allocated(weight.length * 4) // kept as fp32
     case 'matrix':
       return (
-        allocated(weight.out * weight.in * elementBytes[weight.weight.dtype]) +
+        allocated(weight.out * weight.in * ELEMENT_BYTES[weight.weight.dtype]) +
         (weight.bias ? allocated(weight.out * 4) : 0)
       )
     case 'quantized':
@@ -62,7 +62,7 @@ function packedMemory(weight: QuantizedSpec): number {
   const tiles = Math.ceil(out / 16)
   const groups = Math.ceil(inputs / groupSize)
   const codes = (tiles * 16 * roundUp(inputs, 8) * bits) / 8
-  const scaleBytes = tiles * groups * 16 * elementBytes[scales.dtype]
+  const scaleBytes = tiles * groups * 16 * ELEMENT_BYTES[scales.dtype]
   const zeroBytes = symmetric ? 0 : tiles * groups * 16
   const biasBytes = bias ? tiles * 16 * 4 : 0
   const orderBytes = mayHaveOrder(weight) ? inputs * 4 : 0

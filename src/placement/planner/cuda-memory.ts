@@ -4,7 +4,7 @@
  */
 import { BillfishError } from '../../errors'
 import type { ProgramSpec, StageSpec, ValueSpec } from '../../native/addon'
-import { elementBytes, mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
+import { ELEMENT_BYTES, mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
 import { attentionScratch, type BatchLimits, batchMemory } from './cuda-batch'
 import type { MemoryLimits, StageMemory } from './stage-memory'
 
@@ -71,7 +71,7 @@ function packedMemory(weight: QuantizedSpec): number {
   const entries = outputs * Math.ceil(inputs / packedGroup)
   return (
     allocated((outputs * roundUp(inputs, 128) * bits) / 8) +
-    allocated(entries * elementBytes[scales.dtype]) +
+    allocated(entries * ELEMENT_BYTES[scales.dtype]) +
     (symmetric ? 0 : allocated(entries)) +
     biasMemory(weight) +
     (mayHaveOrder(weight) ? allocated(inputs * 4) : 0)

@@ -125,55 +125,63 @@ function* tracedGroups(
  */
 class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
-  private readonly alike: PeakBuffers
+  readonly #alike: PeakBuffers
   /** Embedding and head in one stage. */
-  private readonly both: TracedStage
+  readonly #both: TracedStage
   /** Traced stages by the shapes of their groups. */
-  private readonly byShapes = new Map<string, TracedStage>()
+  readonly #byShapes = new Map<string, TracedStage>()
   /** Traced stages on each kind of device. */
-  private readonly placed = new Map<TracedStage, Map<string, StageSpec>>()
+  readonly #placed = new Map<TracedStage, Map<string, StageSpec>>()
 
-  constructor(
-    private readonly model: Model,
-    private readonly source: WeightSource,
-    private readonly rank: Rank,
-    private readonly traced: TracedGroups,
-  ) {
+  readonly #model: Model
+  readonly #source: WeightSource
+  readonly #rank: Rank
+  readonly #traced: TracedGroups
+
+  constructor(model: Model, source: WeightSource, rank: Rank, traced: TracedGroups) {
+    this.#model = model
+    this.#source = source
+    this.#rank = rank
+    this.#traced = traced
+
     this.groups = traced.groups
-    this.alike = new PeakBuffers(traced.shapes)
-    this.both = this.trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
+    this.#alike = new PeakBuffers(traced.shapes)
+    this.#both = this.#trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
   }
 
   /** Whether a rank's stages cost what another one's do. Of the ranks the first one alone hands over hidden states. */
-  equals({ rank, traced: { kinds } }: StageCosts): boolean {
-    return this.rank.isFirst === rank.isFirst && this.traced.kinds.every((kind, i) => kind === kinds[i])
+  equals(other: StageCosts): boolean {
+    return (
+      this.#rank.isFirst === other.#rank.isFirst &&
+      this.#traced.kinds.every((kind, i) => kind === other.#traced.kinds[i])
+    )
   }
 
   tiedBytes(limits: MemoryLimits, device: string): number {
-    const weights = (stage: TracedStage) => stageContents(this.on(device, stage), limits).weights
-    const [embedding, head] = [this.traced.kinds[0], this.traced.kinds.at(-1)].map(
-      (kind) => this.traced.byKind.get(kind as number) as TracedStage,
+    const weights = (stage: TracedStage) => stageContents(this.#on(device, stage), limits).weights
+    const [embedding, head] = [this.#traced.kinds[0], this.#traced.kinds.at(-1)].map(
+      (kind) => this.#traced.byKind.get(kind as number) as TracedStage,
     )
-    return weights(embedding as TracedStage) + weights(head as TracedStage) - weights(this.both)
+    return weights(embedding as TracedStage) + weights(head as TracedStage) - weights(this.#both)
   }
 
   needs(limits: MemoryLimits): (device: string) => NeedsOnDevice {
     const kinds = new Map<string, NeedsOnDevice>()
     return (device) => {
       const kind = kindOf(device)
-      const needs = kinds.get(kind) ?? this.needsOn(device, limits)
+      const needs = kinds.get(kind) ?? this.#needsOn(device, limits)
       kinds.set(kind, needs)
       return needs
     }
   }
 
-  private needsOn(device: string, limits: MemoryLimits): NeedsOnDevice {
-    const { kinds, byKind } = this.traced
+  #needsOn(device: string, limits: MemoryLimits): NeedsOnDevice {
+    const { kinds, byKind } = this.#traced
     const ownOf = (stage: StageSpec): StageNeeds => {
       const { weights, kvCache } = stageContents(stage, limits)
       return { memory: weights + kvCache, read: bytesRead(stage), operations: operationsOf(stage) }
     }
-    const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(this.on(device, stage))]))
+    const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(this.#on(device, stage))]))
     const sums = (part: keyof StageNeeds) => {
       const sums = [0]
       for (const [i, kind] of kinds.entries()) {
@@ -184,7 +192,9 @@ class StageCosts implements Costs {
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
     const takenFor = takenOn(device)
-    const buffers = this.alike.needs((groups) => stageContents(this.on(device, this.stageOf(groups)), limits).buffers)
+    const buffers = this.#alike.needs(
+      (groups) => stageContents(this.#on(device, this.#stageOf(groups)), limits).buffers,
+    )
     return {
       all: (first, end) => {
         const whole = first === 0 && end === kinds.length
@@ -195,21 +205,21 @@ class StageCosts implements Costs {
     }
   }
 
-  private stageOf(groups: readonly number[]): TracedStage {
-    const key = groups.map((group) => this.traced.shapes[group]).join(' ')
-    const stage = this.byShapes.get(key) ?? this.trace(groups.flatMap((group) => this.groups[group] as string[]))
-    this.byShapes.set(key, stage)
+  #stageOf(groups: readonly number[]): TracedStage {
+    const key = groups.map((group) => this.#traced.shapes[group]).join(' ')
+    const stage = this.#byShapes.get(key) ?? this.#trace(groups.flatMap((group) => this.groups[group] as string[]))
+    this.#byShapes.set(key, stage)
     return stage
   }
 
   /** Few modules: a stage of many that are not alike takes some milliseconds. */
-  private trace(modules: readonly string[]): TracedStage {
-    return runSync(trace(this.model, this.source, modules, this.rank))
+  #trace(modules: readonly string[]): TracedStage {
+    return runSync(trace(this.#model, this.#source, modules, this.#rank))
   }
 
-  private on(device: string, stage: TracedStage): StageSpec {
-    const onKinds = this.placed.get(stage) ?? new Map<string, StageSpec>()
-    this.placed.set(stage, onKinds)
+  #on(device: string, stage: TracedStage): StageSpec {
+    const onKinds = this.#placed.get(stage) ?? new Map<string, StageSpec>()
+    this.#placed.set(stage, onKinds)
     const kind = kindOf(device)
     const placed = onKinds.get(kind) ?? runSync(stageForDevice(stage, device))
     onKinds.set(kind, placed)

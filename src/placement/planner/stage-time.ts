@@ -12,7 +12,7 @@ export interface StageWork {
  * Operations that a device computes in the time in which it reads a byte of weights, roughly: a CPU core with AVX-512
  * reads 25 GB/s and computes 800 G operations a second, an A100 reads 1.9 TB/s and computes 250 T, an H200 4 and 600 T.
  */
-const operationsPerByte: Readonly<Record<string, number>> = { cpu: 32, cuda: 140 }
+const OPERATIONS_PER_BYTE: Readonly<Record<string, number>> = { cpu: 32, cuda: 140 }
 
 /** Tokens of a step with all sequences under way: each device that computes by itself has a step of its own to do. */
 export function tokensPerStep(devices: readonly PlanDevice[], maxSequences: number): number {
@@ -32,7 +32,7 @@ export function stageTime({ read, operations }: StageWork, { device, speed = 1 }
 
 /** What reads weights from a disk computes on the CPU, whose speed is the memory's. */
 function intensity(device: string): number {
-  return operationsPerByte[isHost(device) ? 'cpu' : 'cuda'] as number
+  return OPERATIONS_PER_BYTE[isHost(device) ? 'cpu' : 'cuda'] as number
 }
 
 function isHost(device: string): boolean {

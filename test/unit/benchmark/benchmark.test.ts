@@ -7,7 +7,7 @@ import { gemmReport } from '../../../src/benchmark/gemm'
 import { lengthOf } from '../../../src/benchmark/model'
 import { attentionHeads, linearShapes } from '../../../src/benchmark/shapes'
 import { spread } from '../../../src/benchmark/spread'
-import { exitCodes } from '../../../src/cli/program'
+import { EXIT_CODES } from '../../../src/cli/program'
 import { rooflinePicture } from '../../../src/pictures/roofline'
 import { findPreset } from '../../../src/placement/preset-names'
 import { billfish } from '../../support/cli'
@@ -133,7 +133,7 @@ describe('billfish bench gemm', () => {
     const picture = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'gemm.svg')
     const line = ['bench', 'gemm', '--device', 'cpu', '--shapes', '256+64x512', '--rows', '3', '--bits', '4']
     const { code, stdout, stderr } = await billfish([...line, '--svg', picture])
-    expect({ code, stderr }).toEqual({ code: exitCodes.ok, stderr: '' })
+    expect({ code, stderr }).toEqual({ code: EXIT_CODES.ok, stderr: '' })
     expect(stdout).toMatch(
       /^cpu: \d+ threads?, \w+; reading moves [\d.]+ GB\/s\n\nShape .*\n256\+64x512 +4 +3 +[\d.]+ /,
     )
@@ -147,7 +147,7 @@ describe('billfish bench gemm', () => {
   it('runs on emulated devices, and says that their times mean nothing', async () => {
     const line = ['bench', 'gemm', '--device', 'emulated:0', '--shapes', '128x128', '--rows', '1,9', '--zeros']
     const { code, stdout } = await billfish(line)
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/^emulated:0: emulated Hopper; copying .*\n.*times mean nothing\.\n/)
     expect(stdout.match(/^128x128 +(4|16) +(1|9) /gm)).toHaveLength(4)
   })
@@ -163,7 +163,7 @@ describe('billfish bench gemm', () => {
     ['--device cuda:77', /no device cuda:77/],
   ])('refuses "%s"', async (options, message) => {
     const { code, stdout, stderr } = await billfish(['bench', 'gemm', ...options.split(' ')])
-    expect(code).not.toBe(exitCodes.ok)
+    expect(code).not.toBe(EXIT_CODES.ok)
     expect(stderr).toMatch(message)
     expect(stdout).toBe('')
   })

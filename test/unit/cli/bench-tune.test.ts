@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tuneGemm } from '../../../src/benchmark/tune'
-import { exitCodes } from '../../../src/cli/program'
+import { EXIT_CODES } from '../../../src/cli/program'
 import { billfish } from '../../support/cli'
 
 // On an emulated device: times mean nothing, but the file is what loading reads.
@@ -123,7 +123,7 @@ describe('billfish bench tune', () => {
     const file = join(folder, 'command.txt')
     const options = ['--shapes', '64x64', '--rows', '8', '--bits', '4', '--group', '0', '--runs', '1', '--output', file]
     const { code, stdout } = await billfish(['bench', 'tune', '--device', 'emulated:0', ...options])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(
       /emulated Hopper\nShape +Bits +Rows +us +By tile +us by panels\n64x64 +4 +8 +[\d.]+ +\d+x\d+x\d+( bulk)? +-\nWritten to /,
     )

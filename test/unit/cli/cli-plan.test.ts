@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDevices, parseMaxMemory } from '../../../src/cli/device-list'
-import { exitCodes } from '../../../src/cli/program'
+import { EXIT_CODES } from '../../../src/cli/program'
 import { billfish } from '../../support/cli'
 
 const GiB = 2 ** 30
@@ -50,7 +50,7 @@ describe('--max-memory', () => {
 describe('billfish plan', () => {
   it('shows devices, modules, bytes and how full each device is', async () => {
     const { code, stdout } = await plan('Qwen3-8B', '--devices', '2x24GiB', '--context', '4096')
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/^cuda:0 +embed_tokens, .*\n +layers 0-\d+\n/m)
     expect(stdout).toMatch(/^cuda:0 +\[#+\++=*\.+\] \d+ % of 24\.0 GiB$/m)
     expect(stdout).toMatch(/cuda:1 +layers \d+-35, norm, .*\n +lm_head\n/)
@@ -133,10 +133,10 @@ describe('billfish plan', () => {
 
   it('tells what does not fit, and exits with 1', async () => {
     const { code, stdout, stderr } = await plan('Qwen3-8B', '--devices', '1GiB')
-    expect({ code, stderr }).toEqual({ code: exitCodes.error, stderr: '' })
+    expect({ code, stderr }).toEqual({ code: EXIT_CODES.error, stderr: '' })
     expect(stdout).toMatch(/It does not fit: cuda:0 lacks [\d,]+ bytes/)
     const json = await plan('Qwen3-8B', '--devices', '1GiB', '--json')
-    expect(json).toMatchObject({ code: exitCodes.error, stderr: '' })
+    expect(json).toMatchObject({ code: EXIT_CODES.error, stderr: '' })
     expect(JSON.parse(json.stdout).fits).toBe(false)
   })
 
@@ -159,7 +159,7 @@ describe('billfish plan', () => {
     [['Qwen3-8B', '--svg', '/'], /--svg \/: EISDIR/],
   ])('%j is a wrong command line', async (argv, message) => {
     const { code, stderr, stdout } = await plan(...argv)
-    expect(code).toBe(exitCodes.usage)
+    expect(code).toBe(EXIT_CODES.usage)
     expect(stderr).toMatch(message)
     expect(stdout).toBe('')
   })
@@ -209,7 +209,7 @@ describe('loading from the command line', () => {
 
   it('shows the plan that does not fit, and says what would help', async () => {
     const { code, stdout, stderr } = await billfish([...ask, '--max-memory', 'cpu=4MiB'])
-    expect({ code, stdout }).toEqual({ code: exitCodes.error, stdout: '' })
+    expect({ code, stdout }).toEqual({ code: EXIT_CODES.error, stdout: '' })
     expect(stderr).toMatch(/^cpu .*!+\] \d+ % of 4\.00 MiB/m)
     expect(stderr).toMatch(/^billfish: The model does not fit\. .*lacks [\d,]+ bytes/m)
   })
@@ -221,7 +221,7 @@ describe('loading from the command line', () => {
 
   it('does not take the name of a release for a checkpoint', async () => {
     const { code, stderr } = await billfish(['generate', 'Qwen3-8B', 'x'])
-    expect(code).toBe(exitCodes.error)
+    expect(code).toBe(EXIT_CODES.error)
     expect(stderr).toMatch(/^billfish: .*Qwen3-8B does not exist: a checkpoint directory/)
   })
 })

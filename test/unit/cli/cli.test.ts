@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { summarizeModules } from '../../../src/cli/format'
-import { exitCodes } from '../../../src/cli/program'
+import { EXIT_CODES } from '../../../src/cli/program'
 import { loadModel, planModel } from '../../../src/index'
 import { billfish } from '../../support/cli'
 import { directoryOf, safetensors } from '../support/checkpoints'
@@ -30,7 +30,7 @@ describe('the command line', () => {
     ['demo --help'],
   ])('%s shows examples', async (line) => {
     const { code, stdout, stderr } = await billfish(line.split(' '))
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/Examples:\n +billfish /)
     expect(stderr).toBe('')
   })
@@ -48,20 +48,20 @@ describe('the command line', () => {
     ['chat x --variable thinking', /It must look like name=value/],
   ])('refuses "%s" with exit code 2', async (line, message) => {
     const { code, stdout, stderr } = await billfish(line.split(' '))
-    expect(code).toBe(exitCodes.usage)
+    expect(code).toBe(EXIT_CODES.usage)
     expect(stderr).toMatch(message)
     expect(stdout).toBe('')
   })
 
   it('ends with exit code 1 and a message where a checkpoint is not there, as JSON if asked', async () => {
     const { code, stderr, stdout } = await billfish(['inspect', '/nowhere'])
-    expect(code).toBe(exitCodes.error)
+    expect(code).toBe(EXIT_CODES.error)
     expect(stderr).toMatch(
       /^billfish: \/nowhere does not exist: a checkpoint directory as on the Hugging Face Hub is needed/,
     )
     expect(stdout).toBe('')
     const json = await billfish(['generate', '/nowhere', 'x', '--json'])
-    expect(json).toMatchObject({ code: exitCodes.error, stdout: '' })
+    expect(json).toMatchObject({ code: EXIT_CODES.error, stdout: '' })
     expect(JSON.parse(json.stderr)).toMatchObject({ error: { code: 'INVALID_CHECKPOINT' } })
   })
 })
@@ -69,7 +69,7 @@ describe('the command line', () => {
 describe('billfish devices', () => {
   it('shows the CPU, and why there is no CUDA device where there is none', async () => {
     const { code, stdout } = await billfish(['devices'])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/^cpu +\d+ cores, /)
     expect(stdout).toMatch(/CUDA/)
   })
@@ -83,7 +83,7 @@ describe('billfish devices', () => {
 describe('billfish inspect', () => {
   it('describes a checkpoint', async () => {
     const { code, stdout } = await billfish(['inspect', demoModel])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/Format +GPTQ int4, group 128/)
     expect(stdout).toMatch(/8 layers, hidden size 256/)
     expect(stdout).toMatch(/Tokenizer +2,048 tokens, with a chat template/)
@@ -139,7 +139,7 @@ describe('billfish inspect', () => {
 
   it('describes a checkpoint that cannot be run', async () => {
     const { code, stdout } = await billfish(['inspect', join(root, 'test/fixtures/models/qwen3-moe-bf16')])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*\s+knows qwen, qwen2, qwen3, llama, mistral/)
   })
 
@@ -149,12 +149,12 @@ describe('billfish inspect', () => {
     const tensors = { 'model.layers.0.mlp.up_proj.weight': { dtype: 'F8_E4M3', shape: [128, 64] } }
     const directory = directoryOf({ 'config.json': config, 'model.safetensors': safetensors(tensors) })
     const { code, stdout } = await billfish(['inspect', directory])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/Model +cannot be run: its weights are stored as FP8 in blocks of 128 x 128\n/)
     expect(stdout).toMatch(/Format +FP8 in blocks of 128 x 128\n/)
     for (const command of ['plan', 'generate']) {
       const refused = await billfish([command, directory, ...(command === 'generate' ? ['question'] : [])])
-      expect(refused.code).not.toBe(exitCodes.ok)
+      expect(refused.code).not.toBe(EXIT_CODES.ok)
       expect(refused.stderr).toContain('in a format that billfish cannot run: FP8 in blocks of 128 x 128')
     }
   })
@@ -202,7 +202,7 @@ describe('billfish generate', () => {
     [['--device-map', '{"model.layers": "cpu"}'], /deviceMap leaves out 3 of 11 modules/],
   ])('refuses %j with exit code 2', async (options, message) => {
     const { code, stderr, stdout } = await billfish([...ask, ...options])
-    expect(code).toBe(exitCodes.usage)
+    expect(code).toBe(EXIT_CODES.usage)
     expect(stderr).toMatch(message)
     expect(stdout).toBe('')
   })
@@ -230,7 +230,7 @@ describe('billfish generate', () => {
         interrupted = true
       },
     })
-    expect({ code, stderr }).toEqual({ code: exitCodes.interrupted, stderr: '' })
+    expect({ code, stderr }).toEqual({ code: EXIT_CODES.interrupted, stderr: '' })
     expect(stdout.length).toBeLessThan(1000)
   })
 })
@@ -243,7 +243,7 @@ describe('billfish chat', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line))
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(answers).toHaveLength(3)
     expect(answers[0].text).toBe('3 + 4 = 7.')
     expect(answers[1].usage.promptTokens).toBeGreaterThan(answers[0].usage.promptTokens + 20)
@@ -273,7 +273,7 @@ describe('billfish bench model', () => {
     expect(result.results[3]).toMatchObject({ batchSize: 3, context: 40 })
     expect(result.results[3].runs).toHaveLength(1)
     expect(result.results[3].runs[0].decodeTokensPerSecond).toBeGreaterThan(0)
-    expect((await billfish([...line, '--repeat', '0'])).code).toBe(exitCodes.usage)
+    expect((await billfish([...line, '--repeat', '0'])).code).toBe(EXIT_CODES.usage)
     expect((await billfish([...line, '--context', '47'])).stderr).toMatch(/Sequences of 47 tokens are too short/)
   })
 
@@ -288,7 +288,7 @@ describe('billfish bench model', () => {
     // Two runs of six sequences, 40 prompt tokens and 8 behind the first one, at two stages
     const computed = tokens.reduce((sum: number, count: number) => sum + count, 0)
     expect(computed).toBeGreaterThanOrEqual(2 * 6 * (40 + 8) * 2)
-    expect((await billfish([...line, '--batch-sizes', '0'])).code).toBe(exitCodes.usage)
+    expect((await billfish([...line, '--batch-sizes', '0'])).code).toBe(EXIT_CODES.usage)
     expect((await billfish([...line, '--micro-batches', '99'])).stderr).toMatch(/microBatches is 99/)
     const nowhere = ['--trace', join(trace, 'no', 'where.json')]
     expect((await billfish([...line, ...nowhere])).stderr).toMatch(/--trace .*where\.json/)
@@ -308,7 +308,7 @@ describe('billfish bench model --random', () => {
 describe('billfish demo', () => {
   it('shows the split and answers', async () => {
     const { code, stdout, stderr } = await billfish(['demo', 'What', 'is', '17', 'plus', '25?'])
-    expect(code).toBe(exitCodes.ok)
+    expect(code).toBe(EXIT_CODES.ok)
     expect(stderr).toMatch(/^Device +Modules/)
     expect(stdout).toMatch(/^> What is 17 plus 25\?\n\n17 \+ 25 = 42\.\n/)
     const json = JSON.parse((await billfish(['demo', '--json'])).stdout)

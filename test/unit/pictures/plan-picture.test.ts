@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from 'vitest'
 import type { ShownPlan } from '../../../src/cli/planned-devices'
-import { colors } from '../../../src/pictures/plan-card'
+import { COLORS } from '../../../src/pictures/plan-card'
 import { planPicture } from '../../../src/pictures/plan-picture'
 import { escapeXml, fitted, textWidth } from '../../../src/pictures/svg'
 import { type Box, boxes, overlap, parseSvg } from '../../support/svg'
@@ -131,10 +131,10 @@ describe('the bar', () => {
         .filter(({ attributes }) => attributes.fill === fill && attributes.height === '20')
         .map(({ attributes }) => Number(attributes.width))
     return {
-      weights: widthOf(colors.weights),
-      kvCache: widthOf(colors.kvCache),
-      over: widthOf(colors.over),
-      free: widthOf(colors.free),
+      weights: widthOf(COLORS.weights),
+      kvCache: widthOf(COLORS.kvCache),
+      over: widthOf(COLORS.over),
+      free: widthOf(COLORS.free),
     }
   }
 

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exitCodes } from '../../../src/cli/program'
+import { EXIT_CODES } from '../../../src/cli/program'
 import { generationConfigKeys } from '../../../src/generation/generation-config-keys'
 import { modelConfigKeys } from '../../../src/models/config-keys'
 import { billfish } from '../../support/cli'
@@ -131,7 +131,7 @@ async function outputOf(command: string): Promise<string> {
   const drawn = join(scratch, 'plan.svg')
   const { code, stdout, stderr } = await billfish(words.map((word, i) => (picture > 0 && i === picture ? drawn : word)))
   const fits = !stdout.includes('It does not fit')
-  expect({ code, stderr }, command).toEqual({ code: fits ? exitCodes.ok : exitCodes.error, stderr: '' })
+  expect({ code, stderr }, command).toEqual({ code: fits ? EXIT_CODES.ok : EXIT_CODES.error, stderr: '' })
   if (picture > 0 && shown) await expect(readFileSync(drawn, 'utf8')).toMatchFileSnapshot(join(root, shown))
   return stdout
 }
