@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { BillfishError } from '../errors'
 import { generateOptions as entryPoint, type GenerateOptions } from '../generation/sampling-options'
 import { readOptions } from '../options/read-options'
@@ -13,7 +13,8 @@ const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i
  */
 export function numberFor(schema: z.ZodType): (text: string) => number | string {
   return (text) => {
-    if (!NUMBER.test(text)) throw new InvalidArgumentError(`It must be ${schema.description}.`)
+    const mayBe = schema instanceof z.ZodNumber && schema.isInt ? /^\d+$/ : NUMBER
+    if (!mayBe.test(text)) throw new InvalidArgumentError(`It must be ${schema.description}.`)
     return /^\d+$/.test(text) && !Number.isSafeInteger(Number(text)) ? text : Number(text)
   }
 }
