@@ -10,13 +10,13 @@ namespace billfish::bench {
 namespace {
 
 constexpr int32_t block_size = 32;  // as models have it
-constexpr int32_t most_fill_rows = 2048;
+constexpr int32_t max_fill_rows = 2048;
 
 int32_t blocks_each(const AttentionCase& c) { return (c.past + c.rows + block_size - 1) / block_size; }
 
 // Positions that one step of filling the cache brings to each sequence.
 int32_t fill_rows_each(const AttentionCase& c) {
-  return std::clamp(most_fill_rows / c.sequences, 1, std::max(c.past, 1));
+  return std::clamp(max_fill_rows / c.sequences, 1, std::max(c.past, 1));
 }
 
 StageLimits limits_of(const AttentionCase& c) {
@@ -67,7 +67,7 @@ class AttentionBench {
     AttentionResult result;
     const Batch batch = batch_of(case_.past, case_.rows);
     bench_.backend().begin(batch, {});
-    result.memory_rate = bench_.instruments().memory_rate();
+    result.memory_rate = bench_.benchmark_hooks().memory_rate();
     result.timing =
         bench_.measure(static_cast<int>(caches_.size()), [&](int copy) { attend(batch, copy, case_.window); });
     const int64_t window = case_.window > 0 ? case_.window : int64_t{case_.past} + case_.rows;
@@ -111,7 +111,7 @@ class AttentionBench {
       const Batch batch = batch_of(past, std::min(step, case_.past - past));
       bench_.backend().begin(batch, {});
       for (size_t copy = 0; copy < caches_.size(); ++copy) attend(batch, static_cast<int>(copy), 1);
-      bench_.instruments().wait();
+      bench_.benchmark_hooks().wait();
     }
   }
 
@@ -121,7 +121,7 @@ class AttentionBench {
   };
   AttentionCase case_;
   const Control& control_;
-  Workbench bench_;
+  BenchmarkHarness bench_;
   std::vector<Cache> caches_;
   std::vector<int32_t> tables_;  // the blocks of all sequences, shuffled
   Tensor q_, k_, v_, out_;
@@ -133,13 +133,13 @@ AttentionMachine measure_attention(const Target& target, const std::vector<Atten
                                    const Control& control,
                                    const std::function<void(const AttentionResult&)>& on_result) {
   const std::unique_ptr<Backend> backend = make_backend(target.device, target.backend);
-  const std::unique_ptr<Instruments> instruments = backend->instruments();
+  const std::unique_ptr<BenchmarkHooks> hooks = backend->benchmark_hooks();
   for (size_t index = 0; index < cases.size(); ++index) {
     AttentionResult result = AttentionBench(target, cases[index], control).run();
     result.index = index;
     on_result(result);
   }
-  return {instruments->machine(), instruments->memory_traffic(), instruments->times_mean_something()};
+  return {hooks->machine(), hooks->memory_traffic(), hooks->times_are_meaningful()};
 }
 
 }  // namespace billfish::bench

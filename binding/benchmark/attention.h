@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "benchmark/workbench.h"
+#include "benchmark/harness.h"
 
 namespace billfish::bench {
 
@@ -27,7 +27,7 @@ struct AttentionResult {
 
 struct AttentionMachine {
   std::string name, memory_traffic;
-  bool times_mean_something = true;
+  bool times_are_meaningful = true;
 };
 
 // Calls on_result for every case. Throws what backends throw, and ABORTED.

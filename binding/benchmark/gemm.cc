@@ -53,9 +53,9 @@ std::vector<WeightShape> weight_shapes(const GemmCase& shape, const GemmOptions&
 // One case with weights of one kind, copied until no cache holds them.
 class GemmBench {
  public:
-  GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t most_rows,
+  GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t max_rows,
             const Control& control)
-      : bench_(target, program_of(shape), weight_shapes(shape, options, bits), limits_of(most_rows), control) {
+      : bench_(target, program_of(shape), weight_shapes(shape, options, bits), limits_of(max_rows), control) {
     const DType type = target.backend.activation_type;
     do {
       control.check();
@@ -67,11 +67,11 @@ class GemmBench {
       weight_bytes_ = bench_.backend().memory().weights / copies_.size();
     } while (copies_.size() < static_cast<size_t>(bench_.copies_past_caches(weight_bytes_)));
     bench_.backend().finish_loading();
-    x_ = bench_.random_activations(most_rows, shape.in);
-    for (const int64_t out : shape.outs) outs_.push_back(bench_.room_for_activations(most_rows, out));
+    x_ = bench_.random_activations(max_rows, shape.in);
+    for (const int64_t out : shape.outs) outs_.push_back(bench_.room_for_activations(max_rows, out));
   }
 
-  Instruments& instruments() { return bench_.instruments(); }
+  BenchmarkHooks& benchmark_hooks() { return bench_.benchmark_hooks(); }
   uint64_t weight_bytes() const { return weight_bytes_; }
   uint64_t activation_bytes(int64_t rows) const {
     const auto add = [](int64_t sum, const Tensor& out) { return sum + out.columns; };
@@ -92,7 +92,7 @@ class GemmBench {
   double vendor_seconds(int64_t rows) {
     bool done = true;
     const Timing timing = measure(rows, [&](const Tensor& x, const std::vector<Tensor>& outs, int copy) {
-      done = instruments().vendor_linear(x, *copies_[static_cast<size_t>(copy)][0], outs[0]) && done;
+      done = benchmark_hooks().vendor_linear(x, *copies_[static_cast<size_t>(copy)][0], outs[0]) && done;
     });
     return done ? timing.median : 0;
   }
@@ -130,7 +130,7 @@ class GemmBench {
     return weight;
   }
 
-  Workbench bench_;
+  BenchmarkHarness bench_;
   std::vector<std::vector<std::unique_ptr<Weight>>> copies_;  // [copy][target]
   uint64_t weight_bytes_ = 0;
   Tensor x_;
@@ -149,21 +149,20 @@ GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const
   GemmMachine machine;
   {
     const std::unique_ptr<Backend> backend = make_backend(target.device, target.backend);
-    const std::unique_ptr<Instruments> instruments = backend->instruments();
-    machine = {instruments->machine(), instruments->memory_traffic(), instruments->vendor(),
-               instruments->times_mean_something()};
+    const std::unique_ptr<BenchmarkHooks> hooks = backend->benchmark_hooks();
+    machine = {hooks->machine(), hooks->memory_traffic(), hooks->vendor(), hooks->times_are_meaningful()};
   }
-  const int64_t most_rows = *std::max_element(options.rows.begin(), options.rows.end());
+  const int64_t max_rows = *std::max_element(options.rows.begin(), options.rows.end());
   for (size_t index = 0; index < options.cases.size(); ++index) {
     const GemmCase& shape = options.cases[index];
     std::map<int64_t, double> vendor_seconds;  // by rows
     if (!machine.vendor.empty()) {
-      GemmBench bench(target, as_one(shape), options, 16, most_rows, control);
+      GemmBench bench(target, as_one(shape), options, 16, max_rows, control);
       for (const int64_t rows : options.rows) vendor_seconds[rows] = bench.vendor_seconds(rows);
     }
     for (const int64_t bits : options.bits) {
-      GemmBench bench(target, shape, options, bits, most_rows, control);
-      const double memory_rate = bench.instruments().memory_rate();
+      GemmBench bench(target, shape, options, bits, max_rows, control);
+      const double memory_rate = bench.benchmark_hooks().memory_rate();
       for (const int64_t rows : options.rows) {
         const Timing timing = bench.linear(rows);
         const uint64_t bytes = bench.weight_bytes();

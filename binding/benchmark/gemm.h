@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "benchmark/workbench.h"
+#include "benchmark/harness.h"
 
 namespace billfish::bench {
 
@@ -36,7 +36,7 @@ struct GemmResult {
 // The device, as measured beside the cases.
 struct GemmMachine {
   std::string name, memory_traffic, vendor;
-  bool times_mean_something = true;
+  bool times_are_meaningful = true;
   double vendor_flops = 0;  // multiplications and additions a second of its library at its best; 0 without it
 };
 

@@ -75,7 +75,7 @@ const uint8_t* MappedFile::at(uint64_t offset, uint64_t bytes, const std::string
 }
 
 void MappedFile::check_pages() const {
-  if (!watch_->has_lost_pages()) return;
+  if (!watch_->has_faulted()) return;
   throw Error("INVALID_CHECKPOINT", path_ +
                                         " could not be read to its end: it has become shorter while it was being read, "
                                         "or what it is stored on has failed. Check the file, and load again.");

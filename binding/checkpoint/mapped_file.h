@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/lost_pages.h"
+#include "checkpoint/sigbus_guard.h"
 #include "checkpoint/weight_spec.h"
 
 namespace billfish {
@@ -40,7 +40,7 @@ class MappedFile {
   uint64_t size_ = 0;
   int descriptor_ = -1;
   const uint8_t* data_ = nullptr;
-  std::optional<PageWatch> watch_;
+  std::optional<SigbusGuard> watch_;
 };
 
 using MappedFiles = std::vector<std::shared_ptr<MappedFile>>;

@@ -23,7 +23,7 @@ namespace {
 // Queries of a task: with fewer, widening a tile of keys costs more than it saves; with more, the task leaves the L2.
 constexpr int wanted_queries = 48;
 // A sequence is split along its keys while it makes fewer tasks than this, but no split has fewer keys than that.
-constexpr int wanted_tasks = 128, fewest_keys = 256;
+constexpr int wanted_tasks = 128, min_keys = 256;
 // Multiply-adds that are worth waking a thread for.
 constexpr int64_t work_per_piece = 256 * 1024;
 
@@ -33,9 +33,9 @@ constexpr size_t whole_lines(size_t floats) { return (floats + 15) / 16 * 16; }
 
 // Query heads that share a kv head, and rows that a task takes of them.
 struct Grouping {
-  Grouping(int heads, int kv_heads) : group(heads / kv_heads), most_rows(std::max(1, wanted_queries / group)) {}
-  int most_queries() const { return most_rows * group; }
-  int group, most_rows;
+  Grouping(int heads, int kv_heads) : group(heads / kv_heads), max_rows(std::max(1, wanted_queries / group)) {}
+  int max_queries() const { return max_rows * group; }
+  int group, max_rows;
 };
 
 // A block of rows of one sequence. Every kv head makes `splits` tasks of it, which share its keys; tasks are numbered
@@ -65,9 +65,9 @@ size_t head_floats(int queries, int padded_dim, int splits) {
 }
 
 // Floats that the partial results of one sequence take at most: split sequences make no more than wanted_tasks tasks.
-size_t most_partials(const Grouping& grouping, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
-  if (2 * kv_heads > wanted_tasks || positions < 2 * fewest_keys) return 0;
-  const int64_t queries = std::min<int64_t>(grouping.most_queries(), rows * grouping.group);
+size_t max_partials(const Grouping& grouping, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
+  if (2 * kv_heads > wanted_tasks || positions < 2 * min_keys) return 0;
+  const int64_t queries = std::min<int64_t>(grouping.max_queries(), rows * grouping.group);
   return wanted_tasks * partial_floats(static_cast<int>(queries), padded(head_dim)) + wanted_tasks / 2 * counter_floats;
 }
 
@@ -133,7 +133,7 @@ struct Wave {
 bool append(const Attention& a, const Batch& batch, int32_t index, size_t partials_capacity, Wave& wave) {
   const SequenceSpan& sequence = batch.sequences[static_cast<size_t>(index)];
   const Grouping grouping(a.heads, a.kv_heads);
-  const int blocks = divided_up(sequence.rows, grouping.most_rows);
+  const int blocks = divided_up(sequence.rows, grouping.max_rows);
   Wave longer = wave;
   // The last rows have the most keys: they go first, so that the threads end together.
   for (int i = blocks - 1; i >= 0; --i) {
@@ -145,8 +145,8 @@ bool append(const Attention& a, const Batch& batch, int32_t index, size_t partia
     block.first_key = a.window > 0 ? std::max(0, first_position - a.window + 1) : 0;
     block.last_key = first_position + block.rows;
     const int keys = block.last_key - block.first_key;
-    const int most_splits = std::max(1, wanted_tasks / (blocks * a.kv_heads));
-    const int wanted_splits = std::clamp(keys / fewest_keys, 1, most_splits);
+    const int max_splits = std::max(1, wanted_tasks / (blocks * a.kv_heads));
+    const int wanted_splits = std::clamp(keys / min_keys, 1, max_splits);
     block.split_keys = divided_up(divided_up(keys, wanted_splits), key_tile) * key_tile;
     block.splits = divided_up(keys, block.split_keys);
     block.first_task = longer.tasks;
@@ -276,7 +276,7 @@ void run(const Attention& a, const SequenceSpan& sequence, const RowBlock& block
 
 // Enough for any task of these heads, so that a thread's workplace grows once and not with every longer prompt.
 size_t workplace_floats(const Grouping& grouping, int padded_dim) {
-  const int queries = grouping.most_queries();
+  const int queries = grouping.max_queries();
   return whole_lines(attention_workspace(queries, padded_dim)) + static_cast<size_t>(queries) * padded_dim +
          partial_floats(queries, padded_dim);
 }
@@ -302,7 +302,7 @@ void run_wave(const Attention& a, const Batch& batch, const Wave& wave, ThreadPo
 }  // namespace
 
 size_t attention_scratch_bytes(int heads, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
-  const size_t partials = most_partials(Grouping(heads, kv_heads), kv_heads, head_dim, rows, positions);
+  const size_t partials = max_partials(Grouping(heads, kv_heads), kv_heads, head_dim, rows, positions);
   return scratch_piece(static_cast<size_t>(rows) * sizeof(RowBlock)) + scratch_piece(partials * sizeof(float));
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/cpu_instruments.h"
+#include "cpu/benchmark_hooks.h"
 #include "cpu/host_memory.h"
 #include "cpu/offload_file.h"
 #include "cpu/operators.h"
@@ -231,7 +231,7 @@ class CpuBackend final : public Backend {
     }
   }
 
-  std::unique_ptr<Instruments> instruments() override { return make_instruments(pool_); }
+  std::unique_ptr<BenchmarkHooks> benchmark_hooks() override { return make_benchmark_hooks(pool_); }
 
  private:
   float* copy_vector(const std::vector<float>& values) {

@@ -28,7 +28,7 @@ constexpr int64_t quantized_gemv_rows = 4;
 constexpr int64_t block_rows = 132;
 
 // Calls of one parallel region: more than any layer has linears on one input.
-constexpr int most_calls_together = 8;
+constexpr int max_calls_together = 8;
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
@@ -155,7 +155,7 @@ Part make_part(const LinearCall& call, const Rows& x, const Activation& activati
 
 // Runs calls that share a prepared activation in one parallel region.
 void run_together(const LinearCall* calls, int count, const Rows& x, const Activation& activation, ThreadPool& pool) {
-  std::array<Part, most_calls_together> parts;
+  std::array<Part, max_calls_together> parts;
   const int64_t blocks = divide_up(x.rows, rows_of_block(x.rows));
   int64_t pieces = 0;
   for (int i = 0; i < count; ++i) {
@@ -190,7 +190,7 @@ void linear(const LinearCall* calls, int count, const Rows& x, Precision precisi
   if (x.rows == 0) return;
   for (int first = 0, next; first < count; first = next) {
     Activation activation = activation_for(calls[first], precision);
-    for (next = first + 1; next < count && next - first < most_calls_together; ++next) {
+    for (next = first + 1; next < count && next - first < max_calls_together; ++next) {
       if (!activation.same_preparation(activation_for(calls[next], precision))) break;
     }
     if (activation.in != x.columns) {

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "engine/batch.h"
+#include "engine/benchmark_hooks.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
-#include "engine/instruments.h"
 #include "engine/non_finite.h"
 #include "engine/program.h"
 #include "engine/sampling.h"
@@ -95,9 +95,9 @@ class Backend {
   virtual void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) = 0;
   // Instead of begin(), where every sequence has one token. Such steps do the same again and again: a backend may
   // record it, and do what it has recorded. Returns the rows that the step's operators are done on; those beyond the
-  // batch's (there are at most `most_rows`) belong to no sequence. All ranks of a stage return the same.
-  virtual int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t most_rows) {
-    (void)most_rows;
+  // batch's (there are at most `max_rows`) belong to no sequence. All ranks of a stage return the same.
+  virtual int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t max_rows) {
+    (void)max_rows;
     begin(batch, ropes);
     return batch.rows();
   }
@@ -156,18 +156,18 @@ class Backend {
 
   // --- Hidden states between stages whose devices reach each other, past the host's memory: one stage's backend gives,
   // that of the next takes, each on its own stage's thread. Neither waits: the devices do.
-  // Whether this one can take what `giver` gives.
-  virtual bool takes_from(const Backend& giver) const {
-    (void)giver;
+  // Whether this one can take what `sender` gives.
+  virtual bool can_receive_from(const Backend& sender) const {
+    (void)sender;
     return false;
   }
   // False while too many states given before have not been taken: then these go by the host.
-  virtual bool give(const Tensor& from) {
+  virtual bool send_to_peer(const Tensor& from) {
     (void)from;
     return false;
   }
-  // Only after takes_from(giver), and once for each giver.give(), in their order.
-  virtual void take(Backend& giver, const Tensor& to) { (void)giver, (void)to; }
+  // Only after can_receive_from(sender), and once for each sender.send_to_peer(), in their order.
+  virtual void receive_from_peer(Backend& sender, const Tensor& to) { (void)sender, (void)to; }
 
   // --- Ranks of one stage. group.values() are what all of them offered; values()[rank] is this one's.
   // Of the first one, before the first step, with the backends of all in their order: makes them ready. Returns what
@@ -175,17 +175,17 @@ class Backend {
   // reason, where they cannot be ranks of one stage.
   virtual std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks);
   // What has been computed so far is about to be offered to the other ranks' calls.
-  virtual void offer() {}
+  virtual void publish() {}
   // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned; x is used up. They may meet in
   // between: all of them, or none.
   virtual void all_reduce(RankGroup& group, int rank);
   // This rank's out = its pieces beside each other, if it has one.
   virtual void all_gather(const RankGroup& group, int rank);
   // All ranks' calls have returned: what was offered may be overwritten, once the devices have read it.
-  virtual void withdraw(const RankGroup& group) { (void)group; }
+  virtual void release(const RankGroup& group) { (void)group; }
 
   // --- For benchmarks.
-  virtual std::unique_ptr<Instruments> instruments() = 0;
+  virtual std::unique_ptr<BenchmarkHooks> benchmark_hooks() = 0;
 
  private:
   std::vector<std::unique_ptr<double[]>> host_memory_;

@@ -5,7 +5,7 @@
 namespace billfish {
 
 // All that the host program's own threads handle, for the engine's to block. Not those that a thread brings upon
-// itself: a fault whose signal is blocked ends the process, whatever handler there is (checkpoint/lost_pages.h has
+// itself: a fault whose signal is blocked ends the process, whatever handler there is (checkpoint/sigbus_guard.h has
 // one).
 inline sigset_t host_signals() {
   sigset_t signals;

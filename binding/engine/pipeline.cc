@@ -20,12 +20,12 @@ struct Pipeline::Lane {
 
 Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const StageLimits& limits, int32_t vocabulary)
     : stages_(std::move(stages)), limits_(limits), vocabulary_(vocabulary) {
-  const auto hand_over = std::make_shared<HandOver>();
+  const auto activation_buffers = std::make_shared<ActivationBuffers>();
   for (const auto& stage : stages_) {
-    stage->join(hand_over);
+    stage->join(activation_buffers);
     lanes_.push_back(std::make_unique<Lane>());
   }
-  for (size_t i = 1; i < stages_.size(); ++i) stages_[i - 1]->lead_to(*stages_[i]);
+  for (size_t i = 1; i < stages_.size(); ++i) stages_[i - 1]->connect_to(*stages_[i]);
 }
 
 Pipeline::~Pipeline() { close(); }
@@ -122,7 +122,7 @@ static void take_notices(Stage& stage, Step& step) {
     if (std::string notice = backend.take_notice(); !notice.empty()) step.result.notices.push_back(std::move(notice));
   };
   take(stage.backend());
-  for (const auto& follower : stage.followers()) take(follower->backend());
+  for (const auto& worker : stage.workers()) take(worker->backend());
 }
 
 void Pipeline::work(size_t index) {

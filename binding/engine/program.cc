@@ -344,34 +344,34 @@ void validate_ranks(const std::vector<const Program*>& programs) {
     throw Error("INTERNAL", "The programs of a stage's ranks do not fit together: " + what +
                                 ". This is a mistake in the model's definition, please report it.");
   };
-  struct Meeting {
+  struct Exchange {
     size_t kind;
     const Program* program;
     const Operator* op;
   };
-  std::vector<std::vector<Meeting>> meetings;
+  std::vector<std::vector<Exchange>> exchanges;
   for (const Program* program : programs) {
-    std::vector<Meeting>& own = meetings.emplace_back();
+    std::vector<Exchange>& own = exchanges.emplace_back();
     for (const Operator& op : program->operators) {
-      const bool meets = std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
-      if (meets) own.push_back({op.index(), program, &op});
+      const bool is_exchange = std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
+      if (is_exchange) own.push_back({op.index(), program, &op});
     }
   }
   const auto width_of = [](const Program& program, ValueId id) { return program.values[id].width; };
-  for (const auto& own : meetings) {
-    require(own.size() == meetings[0].size(), "they meet in different numbers of operators");
+  for (const auto& own : exchanges) {
+    require(own.size() == exchanges[0].size(), "they have different numbers of collectives");
     for (size_t i = 0; i < own.size(); ++i) {
-      require(own[i].kind == meetings[0][i].kind, "they meet in different operators");
+      require(own[i].kind == exchanges[0][i].kind, "they have different collectives");
       if (const auto* reduce = std::get_if<AllReduce>(own[i].op)) {
-        const auto& first = std::get<AllReduce>(*meetings[0][i].op);
+        const auto& first = std::get<AllReduce>(*exchanges[0][i].op);
         require(width_of(*own[i].program, reduce->x) == width_of(*programs[0], first.x), "they sum different widths");
         continue;
       }
       for (const GatheredPiece& piece : std::get<AllGather>(*own[i].op).pieces) {
-        require(piece.rank < static_cast<int32_t>(programs.size()), "one takes from a rank that there is not");
+        require(piece.rank < static_cast<int32_t>(programs.size()), "one receives from a rank that does not exist");
         const Program& other = *programs[static_cast<size_t>(piece.rank)];
-        const auto& given = std::get<AllGather>(*meetings[static_cast<size_t>(piece.rank)][i].op);
-        require(piece.from + piece.count <= width_of(other, given.x), "one takes more than another has");
+        const auto& source = std::get<AllGather>(*exchanges[static_cast<size_t>(piece.rank)][i].op);
+        require(piece.from + piece.count <= width_of(other, source.x), "one receives more than another has");
       }
     }
   }

@@ -8,7 +8,7 @@
 namespace billfish {
 namespace {
 
-[[noreturn]] void throw_given_up() { throw Error("ABORTED", "Another rank of the stage gave the step up."); }
+[[noreturn]] void throw_aborted() { throw Error("ABORTED", "Another rank of the stage gave the step up."); }
 
 bool is_aborted(const std::exception_ptr& reason) {
   try {
@@ -23,8 +23,8 @@ bool is_aborted(const std::exception_ptr& reason) {
 }  // namespace
 
 void RankGroup::begin() {
-  here_ = 0;
-  given_up_ = false;
+  arrived_ = 0;
+  failed_ = false;
   reason_ = nullptr;
   if (link_) link_->renew();
 }
@@ -34,23 +34,23 @@ void RankGroup::end() {
   if (reason_) std::rethrow_exception(reason_);
 }
 
-void RankGroup::meet() {
-  const uint32_t before = meetings_.load();
-  if (given_up_) throw_given_up();
-  if (here_.fetch_add(1) + 1 == ranks()) {
-    here_ = 0;
-    meetings_.fetch_add(1);
+void RankGroup::barrier() {
+  const uint32_t before = generation_.load();
+  if (failed_) throw_aborted();
+  if (arrived_.fetch_add(1) + 1 == ranks()) {
+    arrived_ = 0;
+    generation_.fetch_add(1);
     changes_.fetch_add(1);
     changes_.notify_all();
     return;
   }
-  const auto is_over = [&] { return meetings_.load() != before || given_up_.load(); };
+  const auto is_over = [&] { return generation_.load() != before || failed_.load(); };
   spin_until(is_over);
   for (uint32_t change = changes_.load(); !is_over(); change = changes_.load()) changes_.wait(change);
-  if (meetings_.load() == before) throw_given_up();
+  if (generation_.load() == before) throw_aborted();
 }
 
-void RankGroup::give_up(std::exception_ptr reason) {
+void RankGroup::fail(std::exception_ptr reason) {
   const bool has_failed = !is_aborted(reason);
   {
     std::lock_guard lock(mutex_);
@@ -58,7 +58,7 @@ void RankGroup::give_up(std::exception_ptr reason) {
   }
   // Between two operators all ranks have begun the same exchanges; after a failure they may not have.
   if (link_ && has_failed) link_->abort();
-  given_up_ = true;
+  failed_ = true;
   changes_.fetch_add(1);
   changes_.notify_all();
 }

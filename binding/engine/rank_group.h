@@ -38,10 +38,10 @@ class RankGroup {
 
   // Waits until all ranks are here. Throws ABORTED, once a rank has given up, at all meetings that it does not come to:
   // what all do between two meetings they all do, or none.
-  void meet();
+  void barrier();
 
   // Of this rank, before a meeting; after it, until the next one, `values` are those of all ranks.
-  void offer(int rank, const RankValue& value) { values_[static_cast<size_t>(rank)] = value; }
+  void publish(int rank, const RankValue& value) { values_[static_cast<size_t>(rank)] = value; }
   const std::vector<RankValue>& values() const { return values_; }
 
   // All ranks' backends, from before the first step on.
@@ -53,16 +53,16 @@ class RankGroup {
   RankLink* link() const { return link_.get(); }
 
   // A rank will come to no further meeting of this step, for this reason: the others must not wait for it.
-  void give_up(std::exception_ptr reason);
+  void fail(std::exception_ptr reason);
 
  private:
   std::vector<RankValue> values_;
   std::vector<Backend*> backends_;
   std::unique_ptr<RankLink> link_;
-  std::atomic<int> here_{0};
-  std::atomic<uint32_t> meetings_{0};  // that all have come to
-  std::atomic<uint32_t> changes_{0};   // of what who waits for a meeting waits for
-  std::atomic<bool> given_up_{false};
+  std::atomic<int> arrived_{0};
+  std::atomic<uint32_t> generation_{0};  // that all have come to
+  std::atomic<uint32_t> changes_{0};     // of what who waits for a meeting waits for
+  std::atomic<bool> failed_{false};
   std::mutex mutex_;
   std::exception_ptr reason_;  // under `mutex_`
 };

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "engine/followers.h"
 #include "engine/overloaded.h"
+#include "engine/worker_ranks.h"
 
 namespace billfish {
 namespace {
@@ -60,42 +60,42 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
 
   const Value& output = program_.values[program_.output];
   is_last_ = output.rows == RowKind::logits;
-  hands_on_ = leads() && !is_last_;
-  if (!leads()) return;
-  if (hands_on_ || program_.input != no_value) {
-    hidden_width_ = program_.values[hands_on_ ? program_.output : program_.input].width;
+  sends_hidden_ = is_first_rank() && !is_last_;
+  if (!is_first_rank()) return;
+  if (sends_hidden_ || program_.input != no_value) {
+    hidden_width_ = program_.values[sends_hidden_ ? program_.output : program_.input].width;
     const size_t elements = static_cast<size_t>(hidden_width_) * static_cast<size_t>(limits_.max_rows);
     hidden_ = static_cast<float*>(backend_->allocate_host(elements * sizeof(float)));
   }
-  if (!hands_on_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
+  if (!sends_hidden_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
 }
 
 Stage::~Stage() {
-  if (followers_) rank_.group->set_link(nullptr);  // it uses what belongs to the ranks
+  if (workers_) rank_.group->set_link(nullptr);  // it uses what belongs to the ranks
 }
 
-void Stage::lead(std::vector<std::unique_ptr<Stage>> followers) {
+void Stage::attach_workers(std::vector<std::unique_ptr<Stage>> workers) {
   std::vector<const Program*> programs = {&program_};
   std::vector<Backend*> backends = {backend_.get()};
-  for (const auto& follower : followers) {
-    programs.push_back(&follower->program_);
-    backends.push_back(follower->backend_.get());
+  for (const auto& worker : workers) {
+    programs.push_back(&worker->program_);
+    backends.push_back(worker->backend_.get());
   }
   validate_ranks(programs);
   rank_.group->set_backends(backends);
-  followers_ = std::make_unique<Followers>(std::move(followers), *rank_.group);
-  rank_.group->set_link(backend_->link(backends));  // last: it goes before the followers do
+  workers_ = std::make_unique<WorkerRanks>(std::move(workers), *rank_.group);
+  rank_.group->set_link(backend_->link(backends));  // last: it goes before the workers do
 }
 
-const std::vector<std::unique_ptr<Stage>>& Stage::followers() const {
+const std::vector<std::unique_ptr<Stage>>& Stage::workers() const {
   static const std::vector<std::unique_ptr<Stage>> none;
-  return followers_ ? followers_->stages() : none;
+  return workers_ ? workers_->stages() : none;
 }
 
-void Stage::join(const std::shared_ptr<HandOver>& hand_over) {
+void Stage::join(const std::shared_ptr<ActivationBuffers>& activation_buffers) {
   if (hidden_ == nullptr) return;
-  hand_over->add(hidden_, hidden_width_);
-  hand_over_ = hand_over;
+  activation_buffers->add(hidden_, hidden_width_);
+  activation_buffers_ = activation_buffers;
 }
 
 Tensor Stage::tensor(ValueId id) const {
@@ -118,32 +118,32 @@ void Stage::check_not_cancelled(const Step& step) const {
 }
 
 void Stage::admit(Step& step) {
-  if (hands_on_ && step.hidden.data() == nullptr) step.hidden = hand_over_->take();
+  if (sends_hidden_ && step.hidden.data() == nullptr) step.hidden = activation_buffers_->acquire();
 }
 
 std::unique_ptr<StageWork> Stage::run(Step& step) {
-  HandOver::Buffer hidden = std::move(step.hidden);
+  ActivationBuffers::Buffer hidden = std::move(step.hidden);
   step.found.clear();
-  step.found.resize(step.search ? 1 + followers().size() : 0);
-  if (!followers_) return compute(step, hidden, hidden.data());
+  step.found.resize(step.search ? 1 + workers().size() : 0);
+  if (!workers_) return compute(step, hidden, hidden.data());
   std::unique_ptr<StageWork> work;
   rank_.group->begin();
-  followers_->start(step, hidden.data());
+  workers_->start(step, hidden.data());
   try {
     work = compute(step, hidden, hidden.data());
     // Through a link the others' devices wait for this one's: what fails here must be told before they are waited for.
     if (work && rank_.group->link() != nullptr) work = std::make_unique<Settled>(work->settle());
   } catch (...) {
-    rank_.group->give_up(std::current_exception());
+    rank_.group->fail(std::current_exception());
   }
-  followers_->wait();
+  workers_->wait();
   rank_.group->end();
-  if (step.search) tell_of_search(step);
+  if (step.search) report_search(step);
   return work;
 }
 
-void Stage::follow(Step& step, const float* hidden) {
-  HandOver::Buffer none;
+void Stage::run_as_worker(Step& step, const float* hidden) {
+  ActivationBuffers::Buffer none;
   try {
     if (const auto work = compute(step, none, hidden)) work->settle();
   } catch (...) {
@@ -152,11 +152,11 @@ void Stage::follow(Step& step, const float* hidden) {
   }
 }
 
-std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, const float* input) {
+std::unique_ptr<StageWork> Stage::compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input) {
   token_rows_ = step.batch.rows();
-  if (program_.input != no_value) take_input(step, input);  // first: what was given is taken, whatever fails then
-  if (rank_.group) rank_.group->meet();                     // all have taken the input: its buffer may be written to
-  if (!hands_on_) hidden.release();
+  if (program_.input != no_value) receive_input(step, input);  // first: what was given is taken, whatever fails then
+  if (rank_.group) rank_.group->barrier();                     // all have taken the input: its buffer may be written to
+  if (!sends_hidden_) hidden.release();
   if (is_decode(step)) {
     run_decode(step);
   } else {
@@ -165,10 +165,10 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, HandOver::Buffer& hidden, 
                                      [](const Operator& op) { return std::holds_alternative<Gather>(op); });
     execute(program_.operators.begin(), gather, step);
     if (gather != program_.operators.end()) run_head(step, gather);
-    if (step.search && !rank_.group) tell_of_search(step);  // before anything is handed on
+    if (step.search && !rank_.group) report_search(step);  // before anything is handed on
   }
   std::unique_ptr<StageWork> work = backend_->end();
-  if (hands_on_) hand_on(step, std::move(hidden));
+  if (sends_hidden_) send_hidden(step, std::move(hidden));
   return work;
 }
 
@@ -183,8 +183,8 @@ bool Stage::is_decode(const Step& step) const {
 void Stage::run_decode(Step& step) {
   check_not_cancelled(step);  // what has been recorded does not ask
   first_logit_row_ = 0;
-  const int64_t most_rows = is_last_ ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
-  token_rows_ = logit_rows_ = backend_->begin_decode(step.batch, program_.ropes, most_rows);
+  const int64_t max_rows = is_last_ ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
+  token_rows_ = logit_rows_ = backend_->begin_decode(step.batch, program_.ropes, max_rows);
   const auto end = program_.operators.cend();
   size_t parts = 0;
   for (auto first = program_.operators.cbegin(); first != end;) {
@@ -195,22 +195,22 @@ void Stage::run_decode(Step& step) {
     first = exchange == end ? end : exchange + 1;
   }
   token_rows_ = logit_rows_ = step.batch.rows();
-  if (leads() && is_last_) take_results(step);
+  if (is_first_rank() && is_last_) collect_results(step);
 }
 
-void Stage::take_input(Step& step, const float* hidden) {
-  Backend* const giver = leads() ? std::exchange(step.giver, nullptr) : nullptr;
-  if (giver != nullptr) {
-    backend_->take(*giver, tensor(program_.input));
+void Stage::receive_input(Step& step, const float* hidden) {
+  Backend* const sender = is_first_rank() ? std::exchange(step.sender, nullptr) : nullptr;
+  if (sender != nullptr) {
+    backend_->receive_from_peer(*sender, tensor(program_.input));
   } else {
     backend_->from_host(hidden, tensor(program_.input));
   }
 }
 
-void Stage::hand_on(Step& step, HandOver::Buffer hidden) {
+void Stage::send_hidden(Step& step, ActivationBuffers::Buffer hidden) {
   const Tensor output = tensor(program_.output);
-  if (gives_ && backend_->give(output)) {
-    step.giver = backend_.get();
+  if (sends_to_peer_ && backend_->send_to_peer(output)) {
+    step.sender = backend_.get();
   } else {
     backend_->to_host(output, hidden.data());
   }
@@ -224,12 +224,12 @@ void Stage::run_head(Step& step, OperatorIterator gather) {
   for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
     logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first_logit_row_);
     execute(gather, program_.operators.end(), step);
-    if (leads()) take_results(step);
+    if (is_first_rank()) collect_results(step);
   }
 }
 
 // Of the logit rows at hand.
-void Stage::take_results(Step& step) {
+void Stage::collect_results(Step& step) {
   const int64_t vocabulary = program_.values[program_.output].width;
   const Tensor output = tensor(program_.output);
   std::vector<int32_t>& non_finite = step.result.non_finite_rows;
@@ -305,7 +305,7 @@ void Stage::search(OperatorIterator op, Step& step) {
 }
 
 // Of what all ranks have found, what comes first in the forward pass.
-void Stage::tell_of_search(Step& step) const {
+void Stage::report_search(Step& step) const {
   const NonFiniteOutput* first = nullptr;
   for (const auto& found : step.found) {
     if (found && (first == nullptr || found->order < first->order)) first = &*found;
@@ -380,29 +380,29 @@ void Stage::execute(const Operator& op, Step& step) {
                    backend_->to_host(x, states[o.index].data() + (all ? 0 : first_logit_row_ * x.columns));
                  },
                  [&](const AllReduce& o) {
-                   offer(o.x, o.out);
+                   publish(o.x, o.out);
                    backend_->all_reduce(*rank_.group, rank_.rank);
-                   withdraw();
+                   release();
                  },
                  [&](const AllGather& o) {
-                   offer(o.x, o.out, &o.pieces);
+                   publish(o.x, o.out, &o.pieces);
                    backend_->all_gather(*rank_.group, rank_.rank);
-                   withdraw();
+                   release();
                  },
              },
              op);
 }
 
-void Stage::withdraw() {
-  rank_.group->meet();
-  backend_->withdraw(*rank_.group);
+void Stage::release() {
+  rank_.group->barrier();
+  backend_->release(*rank_.group);
 }
 
 // Until it is withdrawn the other ranks read x.
-void Stage::offer(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces) {
-  backend_->offer();
-  rank_.group->offer(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out), pieces});
-  rank_.group->meet();
+void Stage::publish(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces) {
+  backend_->publish();
+  rank_.group->publish(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out), pieces});
+  rank_.group->barrier();
 }
 
 }  // namespace billfish

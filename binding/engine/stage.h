@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/activation_buffers.h"
 #include "engine/backend.h"
-#include "engine/hand_over.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
 #include "engine/stage_limits.h"
@@ -15,7 +15,7 @@
 
 namespace billfish {
 
-class Followers;
+class WorkerRanks;
 
 // Which rank of a stage. The first one leads: it takes steps, hands them on and samples; the others follow it.
 struct StageRank {
@@ -42,16 +42,16 @@ class Stage {
 
   // Of the first rank: the others, from then on its own. Before the first step. Throws INTERNAL if their programs do
   // not fit together, and INVALID_OPTION if their devices cannot be ranks of one stage.
-  void lead(std::vector<std::unique_ptr<Stage>> followers);
-  const std::vector<std::unique_ptr<Stage>>& followers() const;
+  void attach_workers(std::vector<std::unique_ptr<Stage>> workers);
+  const std::vector<std::unique_ptr<Stage>>& workers() const;
 
   // Joins the stages that hidden states go to or come from: brings its buffer. Before the first step, unless the stage
   // is a model's only one.
-  void join(const std::shared_ptr<HandOver>& hand_over);
+  void join(const std::shared_ptr<ActivationBuffers>& activation_buffers);
 
   // The stage behind this one: hidden states go from device to device where the two can do so. Before the first step.
-  void lead_to(const Stage& next) {
-    gives_ = !rank_.group && !next.rank_.group && next.backend_->takes_from(*backend_);
+  void connect_to(const Stage& next) {
+    sends_to_peer_ = !rank_.group && !next.rank_.group && next.backend_->can_receive_from(*backend_);
   }
 
   // Gives the step a buffer for what it will hand over, unless it has one or this is the last stage. Waits while other
@@ -64,26 +64,26 @@ class Stage {
   std::unique_ptr<StageWork> run(Step& step);
 
   // Does along with the first rank what it runs. `hidden`: what that one takes, if the program has an input.
-  void follow(Step& step, const float* hidden);
+  void run_as_worker(Step& step, const float* hidden);
 
  private:
   using OperatorIterator = std::vector<Operator>::const_iterator;
-  bool leads() const { return rank_.rank == 0; }
-  std::unique_ptr<StageWork> compute(Step& step, HandOver::Buffer& hidden, const float* input);
+  bool is_first_rank() const { return rank_.rank == 0; }
+  std::unique_ptr<StageWork> compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
-  void take_input(Step& step, const float* hidden);
-  void hand_on(Step& step, HandOver::Buffer hidden);
+  void receive_input(Step& step, const float* hidden);
+  void send_hidden(Step& step, ActivationBuffers::Buffer hidden);
   void execute(const Operator& op, Step& step);
   void search(OperatorIterator op, Step& step);
-  void tell_of_search(Step& step) const;
+  void report_search(Step& step) const;
   std::string name_of(OperatorIterator op, WeightId weight) const;
-  void offer(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces = nullptr);
-  void withdraw();
+  void publish(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces = nullptr);
+  void release();
   void execute(OperatorIterator first, OperatorIterator last, Step& step);
   bool is_decode(const Step& step) const;
   void run_decode(Step& step);
   void run_head(Step& step, OperatorIterator gather);
-  void take_results(Step& step);
+  void collect_results(Step& step);
   void check_not_cancelled(const Step& step) const;
 
   std::unique_ptr<Backend> backend_;
@@ -91,7 +91,7 @@ class Stage {
   std::vector<WeightShape> shapes_;
   StageLimits limits_;
   StageRank rank_;
-  std::unique_ptr<Followers> followers_;
+  std::unique_ptr<WorkerRanks> workers_;
   std::vector<std::unique_ptr<Weight>> weights_;
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;
@@ -101,12 +101,12 @@ class Stage {
   };
   std::vector<LayerCache> caches_;
   std::vector<Backend::LinearCall> calls_;
-  bool is_last_ = false;   // of the model: it ends with logits
-  bool hands_on_ = false;  // hidden states, to a stage behind
-  bool gives_ = false;     // them to its backend directly
+  bool is_last_ = false;        // of the model: it ends with logits
+  bool sends_hidden_ = false;   // hidden states, to a stage behind
+  bool sends_to_peer_ = false;  // them to its backend directly
   int64_t hidden_width_ = 0;
   float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage
-  std::shared_ptr<HandOver> hand_over_;
+  std::shared_ptr<ActivationBuffers> activation_buffers_;
   Backend::SamplingRequests requests_;  // of the logit rows at hand
 
   // The rows of the step in progress.

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/activation_buffers.h"
 #include "engine/batch.h"
 #include "engine/error.h"
-#include "engine/hand_over.h"
 #include "engine/non_finite.h"
 #include "engine/sampling.h"
 #include "engine/stage_work.h"
@@ -43,8 +43,8 @@ struct Step {
   // Each operator's output is looked at: the step fails with NON_FINITE, naming the first that is not finite.
   bool search = false;
   std::vector<std::optional<NonFiniteOutput>> found;  // of a search: what each rank of the stage at work has found
-  HandOver::Buffer hidden;                            // hidden states between two stages, [rows][width]
-  Backend* giver = nullptr;                           // the backend that has them instead, if one has
+  ActivationBuffers::Buffer hidden;                   // hidden states between two stages, [rows][width]
+  Backend* sender = nullptr;                          // the backend that has them instead, if one has
   std::vector<std::unique_ptr<StageWork>> work;       // of each stage; null where it ends with the calls
   StepResult result;
   std::unique_ptr<Error> error;

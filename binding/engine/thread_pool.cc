@@ -1,7 +1,7 @@
-// The pool: permits bound how many threads compute, boards hold the open regions, helpers move between the boards.
+// The pool: permits bound how many threads compute, slots hold the open regions, helpers move between the slots.
 //
-//   caller: take a permit -> fill and open a board -> wake helpers -> take pieces -> close the board, wait for its
-//   helpers helper: find an open board -> take a permit -> join the board -> take pieces -> leave -> give the permit
+//   caller: take a permit -> fill and open a slot -> wake helpers -> take pieces -> close the slot, wait for its
+//   helpers helper: find an open slot -> take a permit -> join the slot -> take pieces -> leave -> give the permit
 //   back
 //
 // A decode step runs some 150 regions of 5 to 200 microseconds, so nothing on this way takes a lock, and helpers spin
@@ -22,29 +22,29 @@
 #include <pthread.h>
 
 #include "engine/available_cores.h"
+#include "engine/compute_semaphore.h"
 #include "engine/error.h"
 #include "engine/host_signals.h"
 #include "engine/spin.h"
-#include "engine/thread_permits.h"
 
 namespace billfish {
 namespace {
 
 constexpr int pieces_per_thread = 4;
-constexpr int most_threads = 1024;
+constexpr int max_threads = 1024;
 
 // Set while a thread runs pieces, of whichever pool: what it calls from there runs serially.
 thread_local bool inside_region = false;
 
 int threads_of_this_process() {
   const char* text = std::getenv("BILLFISH_THREADS");
-  if (text == nullptr || *text == '\0') return std::min(available_cores(), most_threads);
+  if (text == nullptr || *text == '\0') return std::min(available_cores(), max_threads);
   char* end = nullptr;
   errno = 0;
   const long threads = std::strtol(text, &end, 10);
-  if (errno != 0 || *end != '\0' || threads < 1 || threads > most_threads) {
+  if (errno != 0 || *end != '\0' || threads < 1 || threads > max_threads) {
     throw Error("INVALID_OPTION", std::string("BILLFISH_THREADS is '") + text +
-                                      "', but must be a whole number from 1 to " + std::to_string(most_threads) +
+                                      "', but must be a whole number from 1 to " + std::to_string(max_threads) +
                                       ", or unset for one thread a core");
   }
   return static_cast<int>(threads);
@@ -62,7 +62,7 @@ void name_this_thread() {
 // them at any time; it reads the region only after it has joined.
 //
 //   state:  bit 31 = open   bit 30 = taken by a caller   bits 0..29 = helpers inside
-struct alignas(64) Board {
+struct alignas(64) TaskSlot {
   static constexpr uint32_t open = 1u << 31;
   static constexpr uint32_t taken = 1u << 30;
   static constexpr uint32_t helpers = taken - 1;
@@ -92,7 +92,7 @@ struct alignas(64) Board {
     return true;
   }
 
-  // Lets no more helpers in, waits for those inside, and gives the board back.
+  // Lets no more helpers in, waits for those inside, and gives the slot back.
   void close() {
     uint32_t seen = state.fetch_and(~open, std::memory_order_acq_rel) & ~open;
     if (seen & helpers) spin_until([&] { return ((seen = state.load(std::memory_order_acquire)) & helpers) == 0; });
@@ -114,7 +114,7 @@ struct alignas(64) Board {
   bool has_pieces() const { return next.load(std::memory_order_relaxed) < count; }
 
   void leave() {
-    // The caller may be gone and the board reused as soon as the count drops: a wake-up too many is harmless then.
+    // The caller may be gone and the slot reused as soon as the count drops: a wake-up too many is harmless then.
     const uint32_t before = state.fetch_sub(1, std::memory_order_acq_rel);
     if (!(before & open) && (before & helpers) == 1) state.notify_all();
   }
@@ -130,16 +130,16 @@ struct alignas(64) Helper {
 struct ThreadPool::State {
   explicit State(int thread_count)
       : threads(thread_count),
-        permits(thread_count),
-        boards(static_cast<size_t>(thread_count)),
+        semaphore(thread_count),
+        slots(static_cast<size_t>(thread_count)),
         helpers(static_cast<size_t>(thread_count - 1)) {}
 
   const int threads;
-  ThreadPermits permits;
-  std::vector<Board> boards;  // as many as permits: a caller that holds one always finds a free board
+  ComputeSemaphore semaphore;
+  std::vector<TaskSlot> slots;  // as many as permits: a caller that holds one always finds a free slot
   std::vector<Helper> helpers;
 
-  std::atomic<int> open_boards{0};
+  std::atomic<int> open_slots{0};
   std::atomic<bool> stopping{false};
   alignas(64) std::atomic<uint32_t> work_epoch{0};  // changes when there is something new for helpers
   std::atomic<int> sleepers{0};                     // helpers whose `asleep` is set
@@ -162,18 +162,18 @@ struct ThreadPool::State {
     still_to_wake.store(wanted - by_caller, std::memory_order_relaxed);
     wake(std::min(wanted, by_caller));
   }
-  void pass_the_call_on() {
+  void wake_two_more() {
     constexpr int by_helper = 2;
     wake(std::min(still_to_wake.fetch_sub(by_helper, std::memory_order_relaxed), by_helper));
   }
 
-  Board& take_board() {
+  TaskSlot& acquire_slot() {
     for (;;) {
-      for (Board& board : boards) {
+      for (TaskSlot& slot : slots) {
         uint32_t idle = 0;
-        if (board.state.load(std::memory_order_relaxed) == 0 &&
-            board.state.compare_exchange_strong(idle, Board::taken, std::memory_order_acquire)) {
-          return board;
+        if (slot.state.load(std::memory_order_relaxed) == 0 &&
+            slot.state.compare_exchange_strong(idle, TaskSlot::taken, std::memory_order_acquire)) {
+          return slot;
         }
       }
     }
@@ -181,33 +181,34 @@ struct ThreadPool::State {
 
   // The caller stays to the last piece. Where other callers held the permits when it began, it calls helpers once they
   // are free.
-  void work_on(Board& board) {
+  void work_on(TaskSlot& slot) {
     inside_region = true;
-    while (board.run_piece()) {
-      if (sleepers.load(std::memory_order_relaxed) > 0 && board.has_pieces() && permits.room_for_helpers() > 0) wake(1);
+    while (slot.run_piece()) {
+      if (sleepers.load(std::memory_order_relaxed) > 0 && slot.has_pieces() && semaphore.free_for_helpers() > 0)
+        wake(1);
     }
     inside_region = false;
   }
 
-  // Joins the open board with the fewest helpers, if there is one and a permit is left. Goes when the pieces run out,
+  // Joins the open slot with the fewest helpers, if there is one and a permit is left. Goes when the pieces run out,
   // or when a caller waits for the permit.
   void help() {
-    if (open_boards.load(std::memory_order_relaxed) == 0 || !permits.try_help()) return;
-    Board* best = nullptr;
+    if (open_slots.load(std::memory_order_relaxed) == 0 || !semaphore.try_acquire_as_helper()) return;
+    TaskSlot* best = nullptr;
     uint32_t fewest = UINT32_MAX;
-    for (Board& board : boards) {
-      const uint32_t seen = board.state.load(std::memory_order_relaxed);
-      if (!(seen & Board::open) || (seen & Board::helpers) >= fewest) continue;
-      fewest = seen & Board::helpers;
-      best = &board;
+    for (TaskSlot& slot : slots) {
+      const uint32_t seen = slot.state.load(std::memory_order_relaxed);
+      if (!(seen & TaskSlot::open) || (seen & TaskSlot::helpers) >= fewest) continue;
+      fewest = seen & TaskSlot::helpers;
+      best = &slot;
     }
     if (best != nullptr && best->try_join()) {
       inside_region = true;
-      while (best->run_piece() && !permits.caller_waits()) continue;
+      while (best->run_piece() && !semaphore.caller_waits()) continue;
       inside_region = false;
       best->leave();
     }
-    permits.stop_helping();
+    semaphore.release_as_helper();
   }
 
   void sleep(Helper& self, uint32_t epoch) {
@@ -219,7 +220,7 @@ struct ThreadPool::State {
       return;
     }
     while (self.asleep.load() == 1) self.asleep.wait(1);
-    pass_the_call_on();
+    wake_two_more();
   }
 
   void helper_loop(Helper& self) {
@@ -233,7 +234,7 @@ struct ThreadPool::State {
       bool changed = false;
       spin_until([&] {
         changed = work_epoch.load(std::memory_order_relaxed) != epoch;
-        return changed || permits.room_for_helpers() == 0;
+        return changed || semaphore.free_for_helpers() == 0;
       });
       if (!changed) sleep(self, epoch);
     }
@@ -250,9 +251,9 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads) {
-  if (threads < 1 || threads > most_threads) {
+  if (threads < 1 || threads > max_threads) {
     throw Error("INVALID_OPTION", "threads is " + std::to_string(threads) + ", but a pool has 1 to " +
-                                      std::to_string(most_threads) + " threads");
+                                      std::to_string(max_threads) + " threads");
   }
   state_ = std::make_unique<State>(threads);
   // Helpers inherit the mask that blocks them.
@@ -305,22 +306,22 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
     return;
   }
 
-  state.permits.enter();
+  state.semaphore.acquire_as_caller();
   if (state.threads == 1) {
     inside_region = true;
     function(context, 0, count);
     inside_region = false;
   } else {
-    Board& board = state.take_board();
-    board.open_with(function, context, count, piece);
-    state.open_boards.fetch_add(1);
+    TaskSlot& slot = state.acquire_slot();
+    slot.open_with(function, context, count, piece);
+    state.open_slots.fetch_add(1);
     const int64_t other_pieces = (count - 1) / piece;
-    state.call_helpers(static_cast<int>(std::min<int64_t>(other_pieces, state.permits.room_for_helpers())));
-    state.work_on(board);
-    state.open_boards.fetch_sub(1);
-    board.close();
+    state.call_helpers(static_cast<int>(std::min<int64_t>(other_pieces, state.semaphore.free_for_helpers())));
+    state.work_on(slot);
+    state.open_slots.fetch_sub(1);
+    slot.close();
   }
-  state.permits.leave();
+  state.semaphore.release_as_caller();
 }
 
 }  // namespace billfish

@@ -58,7 +58,7 @@ Fill machine_filler(const Machine& machine) {
   return [machine](Napi::Object& object) {
     set(object, "name", machine.name);
     set(object, "memoryTraffic", machine.memory_traffic);
-    object["timesMeanSomething"] = Napi::Boolean::New(object.Env(), machine.times_mean_something);
+    object["timesMeanSomething"] = Napi::Boolean::New(object.Env(), machine.times_are_meaningful);
     if constexpr (std::is_same_v<Machine, bench::GemmMachine>) {
       set(object, "vendor", machine.vendor);
       set(object, "vendorFlops", machine.vendor_flops);

@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "benchmark/workbench.h"
+#include "benchmark/harness.h"
 
 namespace billfish {
 

@@ -79,17 +79,18 @@ class ModelCore final : public ThreadedCore {
     const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
     for (size_t first = 0; first < spec_.stages.size(); first += ranks) {
       std::vector<std::unique_ptr<Stage>> group;
-      const auto meeting = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
+      const auto rank_group = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
       for (size_t rank = 0; rank < ranks; ++rank) {
         group.push_back(make_rank(spec_.stages[first + rank], std::move(backends[first + rank]),
-                                  {meeting, static_cast<int>(rank)}));
+                                  {rank_group, static_cast<int>(rank)}));
       }
       stages.push_back(std::move(group.front()));
       group.erase(group.begin());
-      if (!group.empty()) stages.back()->lead(std::move(group));  // before anything is loaded: it may be refused
+      if (!group.empty())
+        stages.back()->attach_workers(std::move(group));  // before anything is loaded: it may be refused
       load_rank(*stages.back(), spec_.stages[first].weights, files);
       for (size_t rank = 1; rank < ranks; ++rank) {
-        load_rank(*stages.back()->followers()[rank - 1], spec_.stages[first + rank].weights, files);
+        load_rank(*stages.back()->workers()[rank - 1], spec_.stages[first + rank].weights, files);
       }
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
@@ -228,7 +229,7 @@ Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
   };
   for (const auto& stage : pipeline->stages()) {
     add(stage->backend());
-    for (const auto& follower : stage->followers()) add(follower->backend());
+    for (const auto& worker : stage->workers()) add(worker->backend());
   }
   return list;
 }

@@ -25,7 +25,7 @@ struct TileFactor {
   int bits = 4;
   int tokens = 0, outputs = 0, inputs = 0;
   double factor = 1;  // measured time / expected time
-  bool bulk = false;  // of gemm_bulk.h
+  bool bulk = false;  // of bulk_gemm.h
 };
 
 // From `rows` rows on, a linear of this shape is faster by panels (for 16 bits: by the library).

@@ -61,9 +61,9 @@ NcclLibrary load_nccl(const char* wanted) {
       find(handle, "ncclGroupStart", library, library.group_start) &&
       find(handle, "ncclGroupEnd", library, library.group_end)) {
     get_version(&library.version);
-    if (library.version < least_nccl_version) {
+    if (library.version < min_nccl_version) {
       library.reason = library.path + " is NCCL " + nccl_version_text(library.version) + "; " +
-                       nccl_version_text(least_nccl_version) + " or later is needed.";
+                       nccl_version_text(min_nccl_version) + " or later is needed.";
     }
   }
   return library;

@@ -37,7 +37,7 @@ constexpr int nccl_int8 = 0, nccl_float32 = 7;
 constexpr int nccl_sum = 0;
 
 // Before 2.9 versions were counted otherwise, and 2.7 is the first one with sends.
-constexpr int least_nccl_version = 20900;
+constexpr int min_nccl_version = 20900;
 
 // Loads it from `wanted`, a path or a name that the dynamic linker knows. null, "" or "auto": libnccl.so.2; "off": not
 // at all.

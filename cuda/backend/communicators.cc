@@ -86,10 +86,10 @@ void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
   const size_t ranks = members_.size();
   const auto run = [&](size_t rank, size_t of) { return numbers[rank].as<float>() + of * count; };
   for (size_t rank = 0; rank < ranks; ++rank) {
-    numbers.emplace_back(streams_[rank]->device(), std::max(ranks * count, longest_tried_sum) * sizeof(float));
+    numbers.emplace_back(streams_[rank]->device(), std::max(ranks * count, max_tried_sum) * sizeof(float));
     streams_[rank]->fill(numbers[rank].data(), 0, numbers[rank].bytes());
   }
-  for (size_t length = count; length <= longest_tried_sum; length *= 4) {
+  for (size_t length = count; length <= max_tried_sum; length *= 4) {
     in_group([&] {
       for (size_t rank = 0; rank < ranks; ++rank) {
         const auto columns = static_cast<int64_t>(length);
@@ -139,11 +139,11 @@ void Communicators::renew() {
 }
 
 void Communicators::abort() noexcept {
-  constexpr std::chrono::seconds longest_call{1};  // calls only queue; one that takes longer waits for another rank
+  constexpr std::chrono::seconds max_call_time{1};  // calls only queue; one that takes longer waits for another rank
   for (const auto& member : members_) {
     // Tried again and again: ThreadSanitizer does not know how a std::timed_mutex waits.
     std::unique_lock lock(member->mutex, std::try_to_lock);
-    const auto deadline = std::chrono::steady_clock::now() + longest_call;
+    const auto deadline = std::chrono::steady_clock::now() + max_call_time;
     while (!lock.owns_lock() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
       (void)lock.try_lock();
@@ -207,17 +207,17 @@ void Communicators::exchange(int rank, const std::vector<RankValue>& values) {
   };
   const RankValue& own = values[static_cast<size_t>(rank)];
   queue(rank, [&](void* communicator, void* stream) {
-    for (int taker = 0; taker < static_cast<int>(values.size()); ++taker) {
-      const RankValue& other = values[static_cast<size_t>(taker)];
+    for (int receiver = 0; receiver < static_cast<int>(values.size()); ++receiver) {
+      const RankValue& other = values[static_cast<size_t>(receiver)];
       if (other.out.data == nullptr) continue;
       for (int64_t row = 0; row < own.x.rows; ++row) {
         for (const GatheredPiece& piece : *other.pieces) {
           const size_t bytes = static_cast<size_t>(piece.count) * byte_size(own.x.type);
-          if (taker != rank && piece.rank == rank) {
+          if (receiver != rank && piece.rank == rank) {
             library_.check(
-                library_.send(address(own.x, row, piece.from), bytes, nccl_int8, taker, communicator, stream),
+                library_.send(address(own.x, row, piece.from), bytes, nccl_int8, receiver, communicator, stream),
                 "ncclSend");
-          } else if (taker == rank && piece.rank != rank) {
+          } else if (receiver == rank && piece.rank != rank) {
             library_.check(
                 library_.receive(address(own.out, row, piece.to), bytes, nccl_int8, piece.rank, communicator, stream),
                 "ncclRecv");

@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "backend/device_instruments.h"
-#include "backend/given_states.h"
+#include "backend/benchmark_hooks.h"
 #include "backend/link_ranks.h"
 #include "backend/make_backend.h"
+#include "backend/peer_channel.h"
 #include "backend/rank_exchange.h"
 #include "backend/recorded_steps.h"
 #include "backend/stage_memory.h"
@@ -52,7 +52,7 @@ class DeviceBackend final : public Peer {
         weights_(stream_, memory_, dtype_of<Element>),
         copied_(device),
         clock_(device),
-        taken_(device),
+        receiver_events_(device),
         exchange_(stream_) {}
   ~DeviceBackend() override { DeviceBackend::drain(); }
 
@@ -78,9 +78,9 @@ class DeviceBackend final : public Peer {
     if (needs.has_linears) prepare_linears(needs.linear);
     narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
     widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
-    if (needs.given_elements > 0) {
-      const auto states = [&] { return static_cast<float*>(buffer(needs.given_elements * sizeof(float))); };
-      given_.emplace(device_, std::array<float*, GivenStates::slots>{states(), states()});
+    if (needs.peer_elements > 0) {
+      const auto states = [&] { return static_cast<float*>(buffer(needs.peer_elements * sizeof(float))); };
+      peer_channel_.emplace(device_, std::array<float*, PeerChannel::slots>{states(), states()});
     }
     if (needs.sampling.max_rows > 0) {
       sampler_.emplace(device_, buffer(Sampler::device_bytes(needs.sampling)), needs.sampling);
@@ -123,8 +123,8 @@ class DeviceBackend final : public Peer {
     batch_->make_rope_tables(stream_);
   }
 
-  int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>&, int64_t most_rows) override {
-    const int64_t rows = recorded_.rows_for(batch.rows(), most_rows);
+  int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>&, int64_t max_rows) override {
+    const int64_t rows = recorded_.rows_for(batch.rows(), max_rows);
     start_step();
     clock_.begin(stream_);
     batch_->upload(stream_, batch, static_cast<int32_t>(rows));
@@ -278,18 +278,18 @@ class DeviceBackend final : public Peer {
 
   // --- To and from other devices of this target.
 
-  bool takes_from(const Backend& giver) const override {
-    const auto* peer = dynamic_cast<const Peer*>(&giver);
+  bool can_receive_from(const Backend& sender) const override {
+    const auto* peer = dynamic_cast<const Peer*>(&sender);
     if (peer == nullptr) return false;
     const std::string objection = device_.objection_to(peer->target_device());
     if (objection.empty()) return true;
-    link_notice_ = "Hidden states go from " + giver.device() + " to " + device() +
+    link_notice_ = "Hidden states go from " + sender.device() + " to " + device() +
                    " through host memory, which is slower, because " + objection + ".";
     return false;
   }
 
-  bool give(const Tensor& from) override {
-    return given_->give(stream_, [&](float* buffer) {
+  bool send_to_peer(const Tensor& from) override {
+    return peer_channel_->send(stream_, [&](float* buffer) {
       const Matrix<const float> x = widened(from);
       for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
         stream_.copy(buffer + packed, x.data + at, static_cast<size_t>(count) * sizeof(float));
@@ -297,11 +297,11 @@ class DeviceBackend final : public Peer {
     });
   }
 
-  void take(Backend& giver, const Tensor& to) override {
+  void receive_from_peer(Backend& sender, const Tensor& to) override {
     start_step();
-    auto& peer = static_cast<Peer&>(giver);
+    auto& peer = static_cast<Peer&>(sender);
     const Matrix<float> x = matrix<float>(to);
-    peer.given().take(stream_, taken_, [&](const float* buffer) {
+    peer.peer_channel().receive(stream_, receiver_events_, [&](const float* buffer) {
       for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
         stream_.copy_from(peer.target_device(), x.data + at, buffer + packed,
                           static_cast<size_t>(count) * sizeof(float));
@@ -310,7 +310,7 @@ class DeviceBackend final : public Peer {
   }
 
   const Device& target_device() const override { return device_; }
-  GivenStates& given() override { return *given_; }
+  PeerChannel& peer_channel() override { return *peer_channel_; }
 
   Stream& stream() override { return stream_; }
 
@@ -321,16 +321,16 @@ class DeviceBackend final : public Peer {
     link_notice_ = std::move(choice.notice);
     return std::move(choice.link);
   }
-  void offer() override { exchange_.offer(); }
+  void publish() override { exchange_.publish(); }
   void all_reduce(RankGroup& group, int rank) override { exchange_.all_reduce<Element>(*this, group, rank); }
   void all_gather(const RankGroup& group, int rank) override { exchange_.all_gather<Element>(*this, group, rank); }
-  void withdraw(const RankGroup& group) override { exchange_.withdraw(*this, group); }
+  void release(const RankGroup& group) override { exchange_.release(*this, group); }
   const RankExchange& exchange() const override { return exchange_; }
 
   // --- For benchmarks.
 
-  std::unique_ptr<Instruments> instruments() override {
-    return make_instruments(stream_, library_.get(), [](const Weight& weight) -> const LinearWeight& {
+  std::unique_ptr<BenchmarkHooks> benchmark_hooks() override {
+    return make_benchmark_hooks(stream_, library_.get(), [](const Weight& weight) -> const LinearWeight& {
       return static_cast<const MatrixWeight&>(weight).linear;
     });
   }
@@ -382,7 +382,7 @@ class DeviceBackend final : public Peer {
   void start_step() {
     if (std::exchange(started_, true) || !clock_.has_failed()) return;
     BILLFISH_TARGET::drain(stream_);
-    if (given_) given_->forget_failures();
+    if (peer_channel_) peer_channel_->clear_failures();
   }
 
   void wait_for_copies() {
@@ -406,8 +406,8 @@ class DeviceBackend final : public Peer {
   std::unique_ptr<MatrixLibrary> library_;
   Element* narrowed_ = nullptr;
   float* widened_ = nullptr;
-  std::optional<GivenStates> given_;
-  GivenStates::TakerEvents taken_;
+  std::optional<PeerChannel> peer_channel_;
+  PeerChannel::ReceiverEvents receiver_events_;
   RankExchange exchange_;
   mutable std::string link_notice_;  // of the first step
   std::optional<Sampler> sampler_;   // of the last stage

@@ -20,9 +20,9 @@ static std::string objection_to_memory(const std::vector<Peer*>& ranks) {
 }
 
 RankLinkChoice link_ranks(const std::vector<Backend*>& ranks) {
-  if (ranks.size() > most_ranks) {
+  if (ranks.size() > max_ranks) {
     throw Error("INVALID_OPTION", std::to_string(ranks.size()) + " ranks a stage (tensorParallelSize), where " +
-                                      std::to_string(most_ranks) + " are possible on GPUs.");
+                                      std::to_string(max_ranks) + " are possible on GPUs.");
   }
   std::vector<Peer*> peers;
   std::vector<Stream*> streams;

@@ -1,6 +1,6 @@
 // What backends of this target see of one another, whatever their elements are.
 #pragma once
-#include "backend/given_states.h"
+#include "backend/peer_channel.h"
 #include "engine/backend.h"
 #include "engine/error.h"
 #include "layer/tensor.h"
@@ -15,7 +15,7 @@ class Peer : public Backend {
  public:
   virtual const Device& target_device() const = 0;
   virtual Stream& stream() = 0;
-  virtual GivenStates& given() = 0;  // fp32 without gaps
+  virtual PeerChannel& peer_channel() = 0;  // fp32 without gaps
   virtual const RankExchange& exchange() const = 0;
 };
 

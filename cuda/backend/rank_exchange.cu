@@ -45,7 +45,7 @@ void RankExchange::sum(const Peer& self, RankGroup& group, int rank) {
 
 template <class Out>
 void RankExchange::sum_in_memory(const Peer& self, RankGroup& group, int rank) {
-  wait_for(&RankExchange::offered_, self, group.values());
+  wait_for(&RankExchange::published_, self, group.values());
   const int ranks = group.ranks();
   std::vector<Matrix<const float>> x;
   std::vector<Matrix<Out>> sums;
@@ -60,7 +60,7 @@ void RankExchange::sum_in_memory(const Peer& self, RankGroup& group, int rank) {
   }
   sum_share<Out>(stream_, x.data(), ranks, rank, out);
   stream_.record(summed_);
-  group.meet();
+  group.barrier();
   wait_for(&RankExchange::summed_, self, group.values());
   gather_shares<Out>(stream_, sums.data(), ranks, rank);
 }
@@ -72,7 +72,7 @@ void RankExchange::all_gather(const Peer& self, const RankGroup& group, int rank
   if (communicators != nullptr) {
     communicators->exchange(rank, group.values());
   } else {
-    wait_for(&RankExchange::offered_, self, group.values());
+    wait_for(&RankExchange::published_, self, group.values());
   }
   if (own.out.data != nullptr) {
     for (const GatheredPiece& piece : *own.pieces) {
@@ -88,7 +88,7 @@ void RankExchange::all_gather(const Peer& self, const RankGroup& group, int rank
   if (communicators == nullptr) stream_.record(read_);
 }
 
-void RankExchange::withdraw(const Peer& self, const RankGroup& group) {
+void RankExchange::release(const Peer& self, const RankGroup& group) {
   if (group.link() != nullptr) return;
   for (const Backend* rank : group.backends()) {
     if (rank != &self) stream_.wait(exchange_of(*rank).read_);

@@ -24,14 +24,14 @@ namespace billfish::BILLFISH_TARGET {
 class RankExchange {
  public:
   explicit RankExchange(Stream& stream)
-      : stream_(stream), offered_(stream.device()), summed_(stream.device()), read_(stream.device()) {}
+      : stream_(stream), published_(stream.device()), summed_(stream.device()), read_(stream.device()) {}
 
-  void offer() { stream_.record(offered_); }
+  void publish() { stream_.record(published_); }
   template <class Element>
   void all_reduce(const Peer& self, RankGroup& group, int rank);
   template <class Element>
   void all_gather(const Peer& self, const RankGroup& group, int rank);
-  void withdraw(const Peer& self, const RankGroup& group);
+  void release(const Peer& self, const RankGroup& group);
 
  private:
   template <class Out>
@@ -42,7 +42,7 @@ class RankExchange {
 
   Stream& stream_;
   TwoShot two_shot_;
-  Event offered_, summed_, read_;
+  Event published_, summed_, read_;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

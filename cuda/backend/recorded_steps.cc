@@ -25,7 +25,7 @@ static bool is_about_recording(const Error& error) {
 RecordedSteps::RecordedSteps() : wanted_(wanted()), on_(wanted_) {}
 
 int64_t RecordedSteps::rows_for(int64_t rows, int64_t most) const {
-  if (!wanted_ || rows > most_rows) return 0;
+  if (!wanted_ || rows > max_rows) return 0;
   const int64_t step = rows <= 64 ? 8 : 32;
   const int64_t rounded =
       rows <= 8 ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows))) : (rows + step - 1) / step * step;
@@ -35,7 +35,7 @@ int64_t RecordedSteps::rows_for(int64_t rows, int64_t most) const {
 RecordedSteps::Entry& RecordedSteps::entry_of(const std::vector<int32_t>& key) {
   auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.key == key; });
   const bool is_new = entry == entries_.end();
-  if (is_new && entries_.size() < most_steps) {
+  if (is_new && entries_.size() < max_steps) {
     entries_.push_back({key, 0, {}});
     entry = std::prev(entries_.end());
   } else if (is_new) {
@@ -71,7 +71,7 @@ bool RecordedSteps::record(Stream& stream, Part& part, const std::function<void(
   } catch (const Error& error) {
     if (!is_about_recording(error)) throw;
     if (!stream.overlaps_grids()) {
-      give_up(stream, error);
+      fail(stream, error);
       return false;
     }
     notice_ = "Decode steps on " + stream.device().name() +
@@ -85,7 +85,7 @@ bool RecordedSteps::record(Stream& stream, Part& part, const std::function<void(
     return true;
   } catch (const Error& error) {
     if (!is_about_recording(error)) throw;
-    give_up(stream, error);
+    fail(stream, error);
     return false;
   }
 }
@@ -98,7 +98,7 @@ Graph RecordedSteps::capture_and_launch(Stream& stream, const std::function<void
   return graph;
 }
 
-void RecordedSteps::give_up(const Stream& stream, const Error& error) {
+void RecordedSteps::fail(const Stream& stream, const Error& error) {
   on_ = false;
   notice_ = "Decode steps on " + stream.device().name() +
             " run without CUDA graphs, which may be slower, because one could not be recorded: " + error.what();

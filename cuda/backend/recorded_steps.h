@@ -26,9 +26,9 @@ namespace billfish::BILLFISH_TARGET {
 class RecordedSteps {
  public:
   // Of a stage at a time: the one that was used least recently goes. Their memory is CUDA's own (deviceOverhead).
-  static constexpr size_t most_steps = 32;
+  static constexpr size_t max_steps = 32;
   // Larger steps take so long that launching costs nothing beside them, and their linears may be a library's.
-  static constexpr int64_t most_rows = 224;
+  static constexpr int64_t max_rows = 224;
 
   // Throws INVALID_OPTION when BILLFISH_CUDA_GRAPHS is neither on nor off.
   RecordedSteps();
@@ -61,7 +61,7 @@ class RecordedSteps {
   // Whether the part has been recorded, and has been launched then.
   bool record(Stream& stream, Part& part, const std::function<void()>& operators);
   static Graph capture_and_launch(Stream& stream, const std::function<void()>& operators);
-  void give_up(const Stream& stream, const Error& error);
+  void fail(const Stream& stream, const Error& error);
 
   const bool wanted_;
   bool on_;  // wanted, and nothing has failed to be recorded

@@ -17,31 +17,31 @@ SlabUploads::SlabUploads(Device& device, void* memory, size_t slab_bytes) : lane
   }
 }
 
-std::unique_ptr<SlabUploads::Lane> SlabUploads::take() {
+std::unique_ptr<SlabUploads::Lane> SlabUploads::acquire() {
   std::unique_lock lock(mutex_);
-  given_.wait(lock, [&] { return !free_.empty(); });
+  returned_.wait(lock, [&] { return !free_.empty(); });
   std::unique_ptr<Lane> lane = std::move(free_.front());  // given back first: the likeliest to be done
   free_.erase(free_.begin());
   return lane;
 }
 
-void SlabUploads::give(std::unique_ptr<Lane> lane) {
+void SlabUploads::release(std::unique_ptr<Lane> lane) {
   {
     const std::lock_guard lock(mutex_);
     free_.push_back(std::move(lane));
   }
-  given_.notify_one();
+  returned_.notify_one();
 }
 
 void SlabUploads::upload(const std::vector<Part>& parts, const Queue& queue) {
-  std::unique_ptr<Lane> lane = take();
+  std::unique_ptr<Lane> lane = acquire();
   try {
     fill(*lane, parts, queue);
   } catch (...) {
-    give(std::move(lane));
+    release(std::move(lane));
     throw;
   }
-  give(std::move(lane));
+  release(std::move(lane));
 }
 
 void SlabUploads::fill(Lane& lane, const std::vector<Part>& parts, const Queue& queue) const {

@@ -40,9 +40,9 @@ class SlabUploads {
   void finish();
 
  private:
-  static constexpr int lanes = 4, most_parts = 4;
+  static constexpr int lanes = 4, max_parts = 4;
   static size_t lane_bytes(size_t slab_bytes) {
-    return DeviceMemory::counted(slab_bytes) + most_parts * DeviceMemory::granularity;
+    return DeviceMemory::counted(slab_bytes) + max_parts * DeviceMemory::granularity;
   }
 
   struct Lane {
@@ -54,13 +54,13 @@ class SlabUploads {
     Stream stream;
     Event sent;  // the slab has left the page-locked memory
   };
-  std::unique_ptr<Lane> take();
-  void give(std::unique_ptr<Lane> lane);
+  std::unique_ptr<Lane> acquire();
+  void release(std::unique_ptr<Lane> lane);
   void fill(Lane& lane, const std::vector<Part>& parts, const Queue& queue) const;
 
   size_t lane_bytes_;
   std::mutex mutex_;
-  std::condition_variable given_;
+  std::condition_variable returned_;
   std::vector<std::unique_ptr<Lane>> free_;
 };
 

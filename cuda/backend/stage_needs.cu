@@ -55,7 +55,7 @@ StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& w
   }
   const Value& output = program.values[program.output];
   leaves_device(output);
-  if (output.rows == RowKind::tokens) given_elements = rows_of(output) * output.width;
+  if (output.rows == RowKind::tokens) peer_elements = rows_of(output) * output.width;
   if (output.rows == RowKind::logits) sampling = {static_cast<int32_t>(output.width), limits.max_logit_rows};
   for (const WeightShape& weight : weights) {
     if (weight.kind != WeightKind::vector) slab_bytes = std::max(slab_bytes, BILLFISH_TARGET::slab_bytes(weight));

@@ -24,7 +24,7 @@ struct StageNeeds {
   bool has_linears = false;
   int64_t narrowed_elements = 0;  // of an input of linears that the stage has in fp32
   int64_t widened_elements = 0;   // of an output of the stage that it has in 16 bits
-  int64_t given_elements = 0;     // of each of two buffers of hidden states on their way to the next stage, in fp32
+  int64_t peer_elements = 0;      // of each of two buffers of hidden states on their way to the next stage, in fp32
   SamplerLimits sampling;         // of the last stage; elsewhere no rows
   size_t slab_bytes = 0;          // the largest slab of a weight, as the loader brings it
 };

@@ -18,13 +18,13 @@ namespace billfish::BILLFISH_TARGET {
 //   rows    384   97   52   17      saved: (ranks - 1) * columns * (4 - (4 + 2) / ranks) bytes a row
 //
 // on. A PCIe link of 25 GB/s is repaid twelve times sooner.
-static constexpr int64_t usual_least_saved = int64_t{3} << 20;
+static constexpr int64_t default_min_saved = int64_t{3} << 20;
 static constexpr int64_t never = std::numeric_limits<int64_t>::max();
 
-static int64_t least_saved_wanted() {
+static int64_t min_saved_from_environment() {
   const char* given = std::getenv("BILLFISH_CUDA_TWO_SHOT");
   const std::string text = given == nullptr ? "" : given;
-  if (text.empty()) return usual_least_saved;
+  if (text.empty()) return default_min_saved;
   if (text == "never") return never;
   int64_t bytes = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), bytes);
@@ -35,12 +35,12 @@ static int64_t least_saved_wanted() {
   return bytes;
 }
 
-TwoShot::TwoShot() : least_saved_(least_saved_wanted()) {}
+TwoShot::TwoShot() : min_saved_(min_saved_from_environment()) {}
 
 bool TwoShot::pays(int ranks, int64_t rows, int64_t columns, int64_t out_bytes) const {
   const int64_t in_one = (ranks - 1) * columns * 4;
   const int64_t in_two = (ranks - 1) * share_columns(columns, ranks) * (4 + out_bytes);
-  return least_saved_ != never && (least_saved_ == 0 || rows * (in_one - in_two) >= least_saved_);
+  return min_saved_ != never && (min_saved_ == 0 || rows * (in_one - in_two) >= min_saved_);
 }
 
 }  // namespace billfish::BILLFISH_TARGET

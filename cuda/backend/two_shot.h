@@ -14,7 +14,7 @@ class TwoShot {
   bool pays(int ranks, int64_t rows, int64_t columns, int64_t out_bytes) const;
 
  private:
-  int64_t least_saved_;
+  int64_t min_saved_;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

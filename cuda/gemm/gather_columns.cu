@@ -38,9 +38,9 @@ struct GatherColumns {
 
 template <class Element>
 void gather_columns(Stream& stream, const Matrix<const Element>& x, const int32_t* order, const Matrix<Element>& out) {
-  constexpr uint32_t threads = GatherColumns<Element>::max_threads, most_rows = 65535;
+  constexpr uint32_t threads = GatherColumns<Element>::max_threads, max_rows = 65535;
   const auto columns = static_cast<uint32_t>((out.columns + threads - 1) / threads);
-  const auto rows = static_cast<uint32_t>(x.rows < most_rows ? x.rows : most_rows);
+  const auto rows = static_cast<uint32_t>(x.rows < max_rows ? x.rows : max_rows);
   launch(stream, {.grid = {columns, rows}, .block = {threads}, .programmatic = true},
          GatherColumns<Element>{x.data, order, out.data, x.stride, out.stride, static_cast<int32_t>(x.rows),
                                 static_cast<int32_t>(x.columns), static_cast<int32_t>(out.columns)});

@@ -1,4 +1,4 @@
-// Launching the GEMM of gemm_bulk.h. As in launch_gemm.h, every type of weight has a source of its own.
+// Launching the GEMM of bulk_gemm.h. As in launch_gemm.h, every type of weight has a source of its own.
 #pragma once
 #include "gemm/launch_gemm.h"
 

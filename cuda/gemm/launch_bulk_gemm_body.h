@@ -1,6 +1,6 @@
 // What the sources that instantiate launch_bulk_gemm() share.
 #pragma once
-#include "gemm/gemm_bulk.h"
+#include "gemm/bulk_gemm.h"
 #include "gemm/launch_bulk_gemm.h"
 #include "gemm/tiles.h"
 #include "runtime/launch.h"

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
+#include "gemm/arguments.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -2,8 +2,8 @@
 #pragma once
 #include <type_traits>
 
-#include "gemm/gemm.h"
 #include "gemm/launch_gemm.h"
+#include "gemm/staged_gemm.h"
 #include "gemm/tiles.h"
 #include "runtime/launch.h"
 

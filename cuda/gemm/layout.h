@@ -38,10 +38,10 @@
 namespace billfish::BILLFISH_TARGET {
 
 constexpr int strip_outputs = 64;
-constexpr int block_inputs = 16;     // of a k-block
-constexpr int padded_inputs = 128;   // inputs are padded to a multiple of this
-constexpr int fold_inputs = 32;      // group sizes are multiples of this
-constexpr int padded_elements = 64;  // rows of 16-bit matrices, too
+constexpr int block_inputs = 16;        // of a k-block
+constexpr int padded_inputs = 128;      // inputs are padded to a multiple of this
+constexpr int scale_block_inputs = 32;  // group sizes are multiples of this
+constexpr int padded_elements = 64;     // rows of 16-bit matrices, too
 constexpr size_t section_bytes = 256;
 
 HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
@@ -101,6 +101,6 @@ HOST_DEVICE constexpr CodePlace code_place(int bits, int output, int64_t input) 
 }
 
 // The place of an output among the 64 scales or zeros of a group.
-HOST_DEVICE constexpr int entry_place(int output) { return output % 8 * 8 + output / 16 * 2 + output / 8 % 2; }
+HOST_DEVICE constexpr int entry_index(int output) { return output % 8 * 8 + output / 16 * 2 + output / 8 % 2; }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "engine/error.h"
+#include "gemm/arguments.h"
 #include "gemm/gather_columns.h"
-#include "gemm/gemm_arguments.h"
 #include "gemm/launch_bulk_gemm.h"
 #include "gemm/launch_gemm.h"
 #include "gemm/layout.h"
@@ -26,9 +26,9 @@ static void check_shape(const CanonicalShape& shape) {
     throw Error("UNSUPPORTED_MODEL",
                 shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
   }
-  if (shape.groups() > 1 && shape.group_size % fold_inputs != 0) {
+  if (shape.groups() > 1 && shape.group_size % scale_block_inputs != 0) {
     throw Error("UNSUPPORTED_MODEL", shape.name + " has groups of " + std::to_string(shape.group_size) +
-                                         " inputs; GPUs take multiples of " + std::to_string(fold_inputs) +
+                                         " inputs; GPUs take multiples of " + std::to_string(scale_block_inputs) +
                                          ", or one group a row. Load it with device 'cpu'.");
   }
 }
@@ -107,19 +107,19 @@ void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int6
 
 // --- Running. The workspace: [counters][partial sums, or the library's][gathered x][panel].
 
-static constexpr size_t counter_bytes = most_blocks * sizeof(int32_t);
-static constexpr size_t gathered_place = counter_bytes + partial_bytes;
+static constexpr size_t counter_bytes = max_blocks * sizeof(int32_t);
+static constexpr size_t gathered_offset = counter_bytes + partial_bytes;
 
 static int64_t gathered_stride(int64_t in) { return round_up(in, padded_elements); }
 
 bool needs_gather(const LinearWeight& weight) { return weight.order != nullptr || weight.in % 8 != 0; }
 
 size_t linear_workspace_bytes(const LinearLimits& limits) {
-  return gathered_place + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t) + limits.panel_bytes;
+  return gathered_offset + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t) + limits.panel_bytes;
 }
 
 size_t panel_bytes(int64_t out, int64_t in, int64_t rows) {
-  return rows < least_panel_rows ? 0 : panels_of(out, in).bytes();
+  return rows < min_panel_rows ? 0 : panels_of(out, in).bytes();
 }
 
 static_assert(matrix_library_bytes <= partial_bytes);
@@ -128,7 +128,7 @@ void* library_workspace(const LinearWorkspace& workspace) {
 }
 
 // Rows of a launch: offsets into x and numbers of units fit 32 bits.
-static constexpr int64_t most_rows = 8192;
+static constexpr int64_t max_rows = 8192;
 
 template <class Element>
 constexpr DType type_of = DType::f32;
@@ -251,8 +251,8 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
     const int64_t group_size = packed_group_size(weight.group_size, weight.in);
     arguments.groups = static_cast<int32_t>((weight.in + group_size - 1) / group_size);
     arguments.group_shift =
-        arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / fold_inputs));
-    arguments.stage_groups = std::max(plan.shape.inputs / fold_inputs >> arguments.group_shift, 1);
+        arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / scale_block_inputs));
+    arguments.stage_groups = std::max(plan.shape.inputs / scale_block_inputs >> arguments.group_shift, 1);
   }
   uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
   arguments.counters = reinterpret_cast<int32_t*>(scratch);
@@ -274,10 +274,10 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
             const LinearWorkspace& workspace) {
   if (x.rows == 0) return;
   const size_t bytes = workspace.bytes - workspace.panel_bytes;
-  if (bytes < gathered_place) {
+  if (bytes < gathered_offset) {
     throw Error("INTERNAL", "The workspace of linears has " + std::to_string(bytes) + " bytes besides its panel of " +
-                                std::to_string(workspace.panel_bytes) + "; it needs " + std::to_string(gathered_place) +
-                                ".");
+                                std::to_string(workspace.panel_bytes) + "; it needs " +
+                                std::to_string(gathered_offset) + ".");
   }
   const GemmMachine untuned = machine_of(stream.device());
   const GemmMachine& machine = workspace.machine == nullptr ? untuned : *workspace.machine;
@@ -286,29 +286,29 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
   std::vector<LinearCall> rest(calls, calls + count);
   while (!rest.empty()) {
     const LinearWeight& weight = *rest[0].weight;
-    LinearCall together[GemmArguments::most_targets];
-    int64_t outputs[GemmArguments::most_targets];
+    LinearCall together[GemmArguments::max_targets];
+    int64_t outputs[GemmArguments::max_targets];
     int taken = 0;
     std::erase_if(rest, [&](const LinearCall& call) {
-      if (taken == GemmArguments::most_targets || !same_kind(weight, *call.weight)) return false;
+      if (taken == GemmArguments::max_targets || !same_kind(weight, *call.weight)) return false;
       together[taken++] = call;
       return true;
     });
     Matrix<const Element> inputs = x;
     if (!reads_in_place(weight, x)) {
       const int64_t stride = gathered_stride(x.columns);
-      const size_t wanted = gathered_place + x.rows * stride * sizeof(Element);
+      const size_t wanted = gathered_offset + x.rows * stride * sizeof(Element);
       if (bytes < wanted) {
         throw Error("INTERNAL", "The workspace of linears has " + std::to_string(bytes) + " bytes; gathering " +
                                     std::to_string(x.rows) + " x " + std::to_string(x.columns) + " inputs needs " +
                                     std::to_string(wanted) + ".");
       }
-      auto* const gathered = reinterpret_cast<Element*>(static_cast<uint8_t*>(workspace.data) + gathered_place);
+      auto* const gathered = reinterpret_cast<Element*>(static_cast<uint8_t*>(workspace.data) + gathered_offset);
       gather_columns<Element>(stream, x, weight.order, {gathered, x.rows, stride, stride});
       inputs = {gathered, x.rows, stride, stride};
     }
-    for (int64_t first = 0; first < x.rows; first += most_rows) {
-      const Matrix<const Element> part{inputs.data + first * inputs.stride, std::min(most_rows, x.rows - first),
+    for (int64_t first = 0; first < x.rows; first += max_rows) {
+      const Matrix<const Element> part{inputs.data + first * inputs.stride, std::min(max_rows, x.rows - first),
                                        inputs.columns, inputs.stride};
       const GemmProblem problem = problem_of(together, taken, part.rows, outputs);
       const GemmPlan plan = plan_gemm(machine, problem);
@@ -319,7 +319,7 @@ void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<con
       }
       for (int i = 0; i < taken; ++i) {
         together[i].out =
-            static_cast<uint8_t*>(together[i].out) + most_rows * together[i].stride * byte_size(together[i].type);
+            static_cast<uint8_t*>(together[i].out) + max_rows * together[i].stride * byte_size(together[i].type);
       }
     }
   }

@@ -61,7 +61,7 @@ struct PackCodes {
   }
 };
 
-// Scales or zero points: [row][group] to [strip][packed group][entry_place()]. One thread an entry.
+// Scales or zero points: [row][group] to [strip][packed group][entry_index()]. One thread an entry.
 template <class T>
 struct PackEntries {
   static constexpr int max_threads = threads;

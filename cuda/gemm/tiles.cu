@@ -43,11 +43,11 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
   // Instructions, counted in what nvcc makes of the kernels: of a warp for a stage, and for 64 outputs by 32 inputs.
   // Where another warp loads, a stage costs less; and what is summed before a scale multiplies it is longer.
-  const double warp_folds = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
-  const double fold = problem.bits == 16 ? 16 : shape.bulk ? 38 : problem.bits == 8 ? 60 : 70;
-  const double fold_tokens = 3.0 * std::min(shape.tokens, 32);
+  const double warp_scale_blocks = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
+  const double scale_block_cost = problem.bits == 16 ? 16 : shape.bulk ? 38 : problem.bits == 8 ? 60 : 70;
+  const double token_cost = 3.0 * std::min(shape.tokens, 32);
   const double stage = shape.bulk ? 64 : 80;
-  const double issue = (shape.threads / 32 * stage + warp_folds * (fold + fold_tokens)) / issue_rate;
+  const double issue = (shape.threads / 32 * stage + warp_scale_blocks * (scale_block_cost + token_cost)) / issue_rate;
   const double multiply = busiest * std::max(products / machine.product_rate, issue);
   const double memory =
       static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
@@ -125,9 +125,9 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   const uint32_t room =
       std::min(machine.shared_bytes_per_block, machine.shared_bytes_per_multiprocessor / shape.resident - reserved);
   const double weights = shape.outputs * shape.inputs * problem.bits / 8.0;
-  const int wanted = shape.bulk ? most_stages : 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
+  const int wanted = shape.bulk ? max_stages : 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
   const int fitting = room < beside ? 0 : static_cast<int>((room - beside) / plan.stage_bytes);
-  plan.stages = std::min({std::max(wanted, 4), fitting, most_stages});
+  plan.stages = std::min({std::max(wanted, 4), fitting, max_stages});
   if (plan.stages < 2) {
     plan.stages = 0;
     return plan;
@@ -140,7 +140,7 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   plan.units = tiles * divide_up(problem.inputs, shape.inputs);
   const auto places = static_cast<int64_t>(partial_bytes / (2 * sizeof(float) * shape.tokens * shape.outputs));
   const int64_t most = whole_tiles ? tiles : std::min(plan.units, places);
-  plan.blocks = static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min(most, int64_t{most_blocks})));
+  plan.blocks = static_cast<uint32_t>(std::clamp<int64_t>(blocks, 1, std::min(most, int64_t{max_blocks})));
   plan.microseconds = expected_time(machine, problem, plan, tiles, token_tiles);
   if (machine.tuning != nullptr) plan.microseconds *= factor_of(*machine.tuning, problem.bits, shape);
   return plan;

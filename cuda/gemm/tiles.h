@@ -26,7 +26,7 @@ struct TileOf {
 // A tile as numbers.
 struct TileShape {
   int tokens, outputs, inputs, threads, resident;
-  bool bulk;  // of gemm_bulk.h, whose blocks have a warp more
+  bool bulk;  // of bulk_gemm.h, whose blocks have a warp more
 };
 template <class Tile, bool bulk>
 constexpr TileShape shape_of() {
@@ -63,7 +63,7 @@ using ElementTiles = TileList<false, TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 
                               TileOf<4, 4, 2, 1, 4, 1>,          // 128 x 128 x  64
                               TileOf<8, 2, 4, 1, 4, 1>>;         // 128 x 256 x  64
 
-// Quantized weights and few tokens, on sm_90 and later (gemm_bulk.h). A warp has 4 KB of codes of a stage, so that what
+// Quantized weights and few tokens, on sm_90 and later (bulk_gemm.h). A warp has 4 KB of codes of a stage, so that what
 // a stage costs beside its products is small. Wide tiles share their x among more outputs.
 template <int bits>
 using BulkTiles = TileList<true, TileOf<1, 1, 1, 8, 32 / bits, 1>,  //   8 x  64 x 1024 with 4 bits, half with 8
@@ -84,16 +84,16 @@ HOST_DEVICE constexpr uint32_t exchange_bytes(int threads) {
 }
 HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, int bits, int scale_bytes,
                                            bool zero_points) {
-  const int most_groups = bits == 16 ? 0 : inputs / 32;
+  const int max_groups = bits == 16 ? 0 : inputs / 32;
   return static_cast<uint32_t>(outputs * inputs * bits / 8 + tokens * inputs * 2 +
-                               most_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
+                               max_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
 }
 // Of BulkTiles: [weights][scales][zeros][x], the rows of x that exist, 16 bytes apart; and two barriers a stage behind
 // the exchange.
-constexpr int most_stages = 8;
+constexpr int max_stages = 8;
 constexpr uint32_t bulk_alignment = 128;
 HOST_DEVICE constexpr uint32_t bulk_stages_begin(int threads) {
-  return exchange_bytes(threads) + (2 * most_stages * 8 + bulk_alignment - 1) / bulk_alignment * bulk_alignment;
+  return exchange_bytes(threads) + (2 * max_stages * 8 + bulk_alignment - 1) / bulk_alignment * bulk_alignment;
 }
 HOST_DEVICE constexpr uint32_t bulk_stage_bytes(int rows, int outputs, int inputs, int bits, int scale_bytes,
                                                 bool zero_points) {
@@ -104,9 +104,9 @@ HOST_DEVICE constexpr uint32_t bulk_stage_bytes(int rows, int outputs, int input
 
 // --- The choice.
 enum class GemmKernels : uint8_t {
-  staged,     // gemm.h alone
+  staged,     // staged_gemm.h alone
   both,       // whichever is expected to be faster
-  bulk_first  // gemm_bulk.h wherever it takes the problem
+  bulk_first  // bulk_gemm.h wherever it takes the problem
 };
 struct GemmMachine {
   int multiprocessors;
@@ -139,7 +139,7 @@ struct GemmPlan {
   bool whole_tiles;     // by tiles, so that no blocks share one
   double microseconds;  // what the model expects: for comparing plans, not a promise
 };
-constexpr uint32_t most_blocks = 1024;
+constexpr uint32_t max_blocks = 1024;
 constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats a block
 
 // The plan of one tile with a number of blocks (fewer where there are fewer units, or less workspace); `stages` is 0

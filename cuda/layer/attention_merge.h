@@ -12,10 +12,10 @@ namespace billfish::BILLFISH_TARGET {
 template <class Element>
 struct MergeAttention {
   static constexpr int max_threads = attention_threads;
-  static constexpr int most_splits = attention_threads, widest_head = 256;
+  static constexpr int max_splits = attention_threads, max_head_dim = 256;
 
   // Shared memory: weights of the parts | scratch of the reductions | outputs of the groups.
-  static constexpr uint32_t scratch_at = most_splits * sizeof(float);
+  static constexpr uint32_t scratch_at = max_splits * sizeof(float);
   static constexpr uint32_t outputs_at = scratch_at + 32 * sizeof(float);
   static constexpr uint32_t shared_bytes = outputs_at + attention_threads * 4 * sizeof(float);
 

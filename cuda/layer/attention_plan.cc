@@ -20,19 +20,19 @@ constexpr int32_t key_step = 64;
 // an eighth more traffic.
 struct SplitPolicy {
   int32_t wanted_blocks;
-  int32_t fewest_keys;  // of a part; a multiple of key_step
+  int32_t min_keys;  // of a part; a multiple of key_step
   int32_t tile_rows;
 
   // Blocks wanted for each kv head; a tile is never cut into more than 128 parts, for which merging is made.
   int32_t wanted_items(const AttentionShape& shape) const {
-    return std::clamp(wanted_blocks / shape.kv_heads, 1, most_splits - 1);
+    return std::clamp(wanted_blocks / shape.kv_heads, 1, max_splits - 1);
   }
   // Tiles that are split have k > keys_per_part keys, in ceil(k / keys_per_part) < 2 k / keys_per_part parts; and all
   // keys together are at most wanted_items * keys_per_part.
-  int32_t most_partials(const AttentionShape& shape) const {
+  int32_t max_partials(const AttentionShape& shape) const {
     return 2 * wanted_items(shape) * (tile_rows / decode_tile_rows);
   }
-  static constexpr int32_t most_splits = 128;
+  static constexpr int32_t max_splits = 128;
 };
 constexpr SplitPolicy decode_policy{4 * 132, 128, decode_tile_rows};
 constexpr SplitPolicy prefill_policy{2 * 132, 512, prefill_tile_rows};
@@ -61,7 +61,7 @@ void make_items(std::vector<Tile>& tiles, const SplitPolicy& policy, const Atten
   int64_t all_keys = 0;
   for (const Tile& tile : tiles) all_keys += tile.keys();
   const int32_t keys_per_part =
-      std::max(policy.fewest_keys, round_up(ceil_of(all_keys, policy.wanted_items(shape)), key_step));
+      std::max(policy.min_keys, round_up(ceil_of(all_keys, policy.wanted_items(shape)), key_step));
   const int32_t units = policy.tile_rows / decode_tile_rows;
   for (const Tile& tile : tiles) {
     const int32_t splits = ceil_of(tile.keys(), keys_per_part);
@@ -108,8 +108,8 @@ AttentionPlan plan_attention(const Batch& batch, const AttentionShape& shape) {
 }
 
 AttentionCapacity attention_capacity(const AttentionShape& shape, int32_t max_rows, int32_t max_sequences) {
-  const int32_t decode_partials = decode_policy.most_partials(shape);
-  const int32_t prefill_partials = prefill_policy.most_partials(shape);
+  const int32_t decode_partials = decode_policy.max_partials(shape);
+  const int32_t prefill_partials = prefill_policy.max_partials(shape);
   const int32_t prefill_units = prefill_tile_rows / decode_tile_rows;
   AttentionCapacity most;
   most.decode_items = max_sequences + decode_partials;

@@ -1,6 +1,6 @@
 #include "layer/layer_norm.h"
 
-#include "layer/held_run.h"
+#include "layer/register_row.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
 #include "runtime/launch.h"
@@ -9,9 +9,9 @@ namespace billfish::BILLFISH_TARGET {
 namespace {
 
 // A block a row.
-template <class In, class Element, int count, int held>
+template <class In, class Element, int count, int per_thread>
 struct LayerNorm {
-  static constexpr int max_threads = most_threads(held);
+  static constexpr int max_threads = block_threads(per_thread);
   Global<const In> x;
   Global<const float> weight, bias;
   bool has_bias;
@@ -23,7 +23,7 @@ struct LayerNorm {
   DEVICE void operator()() const {
     begin_after_previous_grid();
     const int64_t row = block_index().x;
-    HeldRun<count, held> run = {};
+    RegisterRow<count, per_thread> run = {};
     run.load(vectors, x + row * x_stride);
     center(run);
     center(run);
@@ -40,7 +40,7 @@ struct LayerNorm {
 
   // Subtracts the mean. Beside a large one the deviations are small, but exact differences of floats: what rounding of
   // the mean left in them is their own mean, which a second call takes away.
-  DEVICE void center(HeldRun<count, held>& run) const {
+  DEVICE void center(RegisterRow<count, per_thread>& run) const {
     const float mean = run.mean(vectors, [](float v) { return v; });
     run.for_each(vectors, [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) v[i] -= mean; });
   }
@@ -54,14 +54,14 @@ void layer_norm(Stream& stream, const Matrix<const In>& x, const float* weight, 
   if (x.rows <= 0) return;
   with_vector_width(is_wide(x) && is_wide(out), [&](auto count) {
     const int64_t vectors = x.columns / count;
-    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
       launch(stream,
              {.grid = {static_cast<uint32_t>(x.rows)},
               .block = {threads},
               .shared_bytes = reduction_bytes,
               .programmatic = true},
-             LayerNorm<In, Element, count, held>{x.data, weight, bias, bias != nullptr, out.data, x.stride, out.stride,
-                                                 static_cast<uint32_t>(vectors), eps});
+             LayerNorm<In, Element, count, per_thread>{x.data, weight, bias, bias != nullptr, out.data, x.stride,
+                                                       out.stride, static_cast<uint32_t>(vectors), eps});
     });
   });
 }

@@ -10,8 +10,8 @@ namespace {
 
 template <class Out>
 struct SumRanks {
-  Global<const float> x[most_ranks];
-  int64_t x_stride[most_ranks];
+  Global<const float> x[max_ranks];
+  int64_t x_stride[max_ranks];
   Global<Out> out;
   int64_t out_stride;
   int32_t ranks;
@@ -32,8 +32,8 @@ struct SumRanks {
 
 template <class Out>
 struct GatherShares {
-  Global<const Out> sums[most_ranks];
-  int64_t stride[most_ranks];
+  Global<const Out> sums[max_ranks];
+  int64_t stride[max_ranks];
   Global<Out> out;
   uint32_t share;  // columns
   uint32_t rank;   // whose share is there
@@ -56,9 +56,9 @@ struct GatherShares {
 };
 
 void refuse_too_many(int ranks) {
-  if (ranks <= most_ranks) return;
+  if (ranks <= max_ranks) return;
   throw Error("INVALID_OPTION",
-              std::to_string(ranks) + " ranks a stage, where " + std::to_string(most_ranks) + " are possible on GPUs.");
+              std::to_string(ranks) + " ranks a stage, where " + std::to_string(max_ranks) + " are possible on GPUs.");
 }
 
 }  // namespace
@@ -89,7 +89,7 @@ void sum_share(Stream& stream, const Matrix<const float>* x, int ranks, int rank
   refuse_too_many(ranks);
   const int64_t share = share_columns(out.columns, ranks), first = std::min(rank * share, out.columns);
   const int64_t columns = std::min(share, out.columns - first);
-  Matrix<const float> parts[most_ranks];
+  Matrix<const float> parts[max_ranks];
   for (int i = 0; i < ranks; ++i) parts[i] = {x[i].data + first, x[i].rows, columns, x[i].stride};
   sum_ranks(stream, parts, ranks, Matrix<Out>{out.data + first, out.rows, columns, out.stride});
 }

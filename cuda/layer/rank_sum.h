@@ -5,7 +5,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-constexpr int most_ranks = 8;  // as many as a machine has GPUs that reach each other
+constexpr int max_ranks = 8;  // as many as a machine has GPUs that reach each other
 
 // out = x[0] + x[1] + ... + x[ranks - 1], added in this order in fp32 and rounded once, so that every rank has the same
 // bits. Each x is read where it is: in memory that the stream's device reaches. Out: float, half or bfloat16.

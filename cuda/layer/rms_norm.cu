@@ -1,6 +1,6 @@
 #include "layer/rms_norm.h"
 
-#include "layer/held_run.h"
+#include "layer/register_row.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
 #include "runtime/launch.h"
@@ -11,8 +11,8 @@ namespace {
 // --- Wide runs: a block each.
 
 // out = the run * its norm's factor * weight.
-template <class Element, int count, int held>
-DEVICE void write_norm(HeldRun<count, held>& run, uint32_t vectors, Global<const float> weight, float eps,
+template <class Element, int count, int per_thread>
+DEVICE void write_norm(RegisterRow<count, per_thread>& run, uint32_t vectors, Global<const float> weight, float eps,
                        Global<Element> out) {
   const float factor = run.norm_factor(vectors, eps);
   run.for_each(vectors, [&](float(&v)[count], int64_t column) {
@@ -23,9 +23,9 @@ DEVICE void write_norm(HeldRun<count, held>& run, uint32_t vectors, Global<const
   });
 }
 
-template <class In, class Element, int count, int held>
-struct RmsNormOfRun {
-  static constexpr int max_threads = most_threads(held);
+template <class In, class Element, int count, int per_thread>
+struct RmsNormOfRow {
+  static constexpr int max_threads = block_threads(per_thread);
   Global<const In> x;
   Global<const float> weight;
   Global<Element> out;
@@ -37,15 +37,15 @@ struct RmsNormOfRun {
     begin_after_previous_grid();
     const int64_t row = block_index().x, first = static_cast<int64_t>(block_index().y) * vectors * count;
     const Global<const In> from = x + (row * x_stride + first);
-    HeldRun<count, held> run = {};
+    RegisterRow<count, per_thread> run = {};
     run.load(vectors, from);
     write_norm(run, vectors, weight, eps, out + (row * out_stride + first));
   }
 };
 
-template <class Element, int count, int held>
+template <class Element, int count, int per_thread>
 struct AddRmsNorm {
-  static constexpr int max_threads = most_threads(held);
+  static constexpr int max_threads = block_threads(per_thread);
   Global<float> x;
   Global<const Element> y;
   Global<const float> weight;
@@ -59,7 +59,7 @@ struct AddRmsNorm {
     const int64_t row = block_index().x;
     const Global<float> sum = x + row * x_stride;
     const Global<const Element> addend = y + row * y_stride;
-    HeldRun<count, held> run = {};
+    RegisterRow<count, per_thread> run = {};
     run.for_each(vectors, [&](float(&v)[count], int64_t column) {
       float a[count];
       load_floats<count, float>(sum + column, v);
@@ -127,10 +127,10 @@ void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, in
   }
   with_vector_width(in_wide_vectors, [&](auto count) {
     const int64_t vectors = width / count;
-    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
       launch(stream, {.grid = {rows, runs}, .block = {threads}, .shared_bytes = reduction_bytes, .programmatic = true},
-             RmsNormOfRun<In, Element, count, held>{x.data, weight, out.data, x.stride, out.stride,
-                                                    static_cast<uint32_t>(vectors), eps});
+             RmsNormOfRow<In, Element, count, per_thread>{x.data, weight, out.data, x.stride, out.stride,
+                                                          static_cast<uint32_t>(vectors), eps});
     });
   });
 }
@@ -141,14 +141,14 @@ void add_rms_norm(Stream& stream, const Matrix<float>& x, const Matrix<const Ele
   if (x.rows <= 0) return;
   with_vector_width(is_wide(x) && is_wide(y) && is_wide(out), [&](auto count) {
     const int64_t vectors = x.columns / count;
-    with_held_vectors<count>(vectors, [&](auto held, uint32_t threads) {
+    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
       launch(stream,
              {.grid = {static_cast<uint32_t>(x.rows)},
               .block = {threads},
               .shared_bytes = reduction_bytes,
               .programmatic = true},
-             AddRmsNorm<Element, count, held>{x.data, y.data, weight, out.data, x.stride, y.stride, out.stride,
-                                              static_cast<uint32_t>(vectors), eps});
+             AddRmsNorm<Element, count, per_thread>{x.data, y.data, weight, out.data, x.stride, y.stride, out.stride,
+                                                    static_cast<uint32_t>(vectors), eps});
     });
   });
 }

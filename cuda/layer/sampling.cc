@@ -19,7 +19,7 @@ bool penalizes(const SamplingParameters& p) {
 }
 
 // Entries that a request may need: no more edits than tokens.
-size_t most_edits(const SamplingParameters& p, int32_t vocabulary) {
+size_t max_edits(const SamplingParameters& p, int32_t vocabulary) {
   size_t tokens = p.bias.size() + p.banned.size();
   if (penalizes(p)) tokens += p.generated.size();
   if (p.repetition_penalty != 1) tokens += p.prompt.size();
@@ -32,7 +32,7 @@ size_t alternatives_of(const SamplingParameters& p, int32_t vocabulary) {
 // The edits of one row, one a token.
 class RowEdits {
  public:
-  RowEdits(LogitEdit* edits, std::vector<int32_t>& place_of) : edits_(edits), place_of_(place_of) {}
+  RowEdits(LogitEdit* edits, std::vector<int32_t>& tile_coord) : edits_(edits), place_of_(tile_coord) {}
   ~RowEdits() {
     for (int32_t i = 0; i < count_; ++i) place_of_[static_cast<size_t>(edits_[i].token)] = 0;
   }
@@ -114,7 +114,7 @@ size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
     const SamplingParameters* const parameters = requests[i];
     if (parameters != nullptr) {
       check_sampling(*parameters, limits_.vocabulary);
-      if (edits + most_edits(*parameters, limits_.vocabulary) > layout_->edits_at_most) break;
+      if (edits + max_edits(*parameters, limits_.vocabulary) > layout_->edits_at_most) break;
       const size_t alternatives = alternatives_of(*parameters, limits_.vocabulary);
       if (sent_alternatives_ + alternatives > layout_->alternatives_at_most) break;
       SampleRequest& request = rows[sent_requests_.size()];

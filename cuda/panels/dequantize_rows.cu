@@ -39,24 +39,25 @@ struct DequantizeRows {
     load_codes(codes + (strip * strip_bytes + int64_t{chunk} * (blocks * codes_block_bytes(bits)) + lane * 16), words);
     float scale[2][8];
     uint2 zero[2] = {};
-    UNROLL for (int fold = 0; fold < 2; ++fold) {
-      const int group = min((2 * chunk + fold) >> group_shift, groups - 1);
+    UNROLL for (int scale_block = 0; scale_block < 2; ++scale_block) {
+      const int group = min((2 * chunk + scale_block) >> group_shift, groups - 1);
       const int64_t entry = (strip * groups + group) * strip_outputs + lane / 4 * 8;
-      load_scales(entry, scale[fold]);
-      if constexpr (zero_points) zero[fold] = load_readonly<uint2>(zeros + entry);
+      load_scales(entry, scale[scale_block]);
+      if constexpr (zero_points) zero[scale_block] = load_readonly<uint2>(zeros + entry);
     }
 
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: for every eight inputs this lane's two
       UNROLL for (int block = 0; block < blocks; ++block) {
-        const int fold = block / 2;
+        const int scale_block = block / 2;
         using Codes = Dequantizer<Element, bits>;
         ZeroPoints center = Codes::center;
-        if constexpr (zero_points) center = Codes::prepare(tile < 2 ? zero[fold].x : zero[fold].y, tile % 2);
+        if constexpr (zero_points)
+          center = Codes::prepare(tile < 2 ? zero[scale_block].x : zero[scale_block].y, tile % 2);
         uint32_t a[4];
         Codes::template convert<zero_points>(words[block][tile], center, a);
         UNROLL for (int part = 0; part < 4; ++part) {
-          pairs[part % 2][2 * block + part / 2] = scaled(a[part], scale[fold][2 * tile + part % 2]);
+          pairs[part % 2][2 * block + part / 2] = scaled(a[part], scale[scale_block][2 * tile + part % 2]);
         }
       }
       UNROLL for (int upper = 0; upper < 2; ++upper) {
@@ -141,7 +142,7 @@ void launch_rows(Stream& stream, const LinearWeight& weight, int64_t first, int6
   const int64_t chunks = stride / Kernel::inputs;
   int shift = 31;
   for (int i = 0; groups > 1 && i < 31; ++i) {
-    if (fold_inputs << i == size) shift = i;
+    if (scale_block_inputs << i == size) shift = i;
   }
   const auto strips = static_cast<uint32_t>(ceil_div<int64_t>(count, strip_outputs));
   launch(stream,

@@ -96,7 +96,7 @@ double panel_time(const GemmMachine& machine, const GemmProblem& problem, bool l
 
 bool by_panels(const GemmMachine& machine, const GemmProblem& problem, const GemmPlan& fused, bool library,
                size_t panel_bytes) {
-  if (problem.rows < least_panel_rows) return false;
+  if (problem.rows < min_panel_rows) return false;
   if (problem.bits == 16 ? !library : panel_bytes == 0) return false;
   if (machine.crossover != 0) return problem.rows >= machine.crossover;
   int measured = 0, wanted = 0;

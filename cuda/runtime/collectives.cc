@@ -5,7 +5,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-const size_t longest_tried_sum = 512 * 8192;
+const size_t max_tried_sum = 512 * 8192;
 
 const NcclLibrary& collective_library() { return nccl_library(); }
 

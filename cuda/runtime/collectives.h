@@ -15,7 +15,7 @@ const NcclLibrary& collective_library();
 void* library_stream(Stream& stream);
 
 // The longest sum, in numbers, that is tried before the first step: as long as a large model's of a full step on GPUs.
-extern const size_t longest_tried_sum;
+extern const size_t max_tried_sum;
 
 // Makes the stream's device the calling thread's current one, as the library wants it.
 void make_current(const Stream& stream);

@@ -39,10 +39,10 @@ __global__ void __launch_bounds__(Kernel::max_threads, min_blocks_of<Kernel>())
 // More than 48 KiB of shared memory must be asked for, once a kernel and device.
 template <class Kernel>
 void allow_shared_memory(const Device& device, uint32_t bytes) {
-  constexpr uint32_t free_to_use = 48 * 1024, most_devices = 64;
+  constexpr uint32_t free_to_use = 48 * 1024, max_devices = 64;
   if (bytes <= free_to_use) return;
-  static std::atomic<uint32_t> allowed[most_devices];
-  std::atomic<uint32_t>& largest = allowed[static_cast<uint32_t>(device.index()) % most_devices];
+  static std::atomic<uint32_t> allowed[max_devices];
+  std::atomic<uint32_t>& largest = allowed[static_cast<uint32_t>(device.index()) % max_devices];
   if (largest.load(std::memory_order_relaxed) >= bytes) return;
   check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(device.properties().shared_bytes_per_block)),

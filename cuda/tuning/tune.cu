@@ -38,9 +38,10 @@ void check_options(const TuneOptions& options) {
     if (shape.out < 1 || shape.in < 8 || shape.in % 8 != 0) {
       refuse(name + ": outputs must be at least 1, and inputs a multiple of 8");
     }
-    if (shape.bits != 16 && shape.group_size != -1 && (shape.group_size < 1 || shape.group_size % fold_inputs != 0)) {
+    if (shape.bits != 16 && shape.group_size != -1 &&
+        (shape.group_size < 1 || shape.group_size % scale_block_inputs != 0)) {
       refuse(name + " has groups of " + std::to_string(shape.group_size) + "; they must be multiples of " +
-             std::to_string(fold_inputs) + ", or -1");
+             std::to_string(scale_block_inputs) + ", or -1");
     }
   }
 }
@@ -102,13 +103,13 @@ class Tuner {
   template <class Element>
   void measure(const TuneShape& shape) {
     const Copies copies(stream_, shape, element_);
-    const int64_t most_rows = options_.rows.back();
-    const DeviceMemory x(device_, static_cast<size_t>(most_rows * shape.in) * sizeof(Element));
-    const DeviceMemory y(device_, static_cast<size_t>(most_rows * shape.out) * sizeof(Element));
+    const int64_t max_rows = options_.rows.back();
+    const DeviceMemory x(device_, static_cast<size_t>(max_rows * shape.in) * sizeof(Element));
+    const DeviceMemory y(device_, static_cast<size_t>(max_rows * shape.out) * sizeof(Element));
     stream_.fill(x.data(), Copies::small_byte(element_), x.bytes());
 
-    const size_t panel = shape.bits == 16 ? 0 : panel_bytes(shape.out, shape.in, most_rows);
-    const size_t bytes = linear_workspace_bytes({most_rows, 0, panel});
+    const size_t panel = shape.bits == 16 ? 0 : panel_bytes(shape.out, shape.in, max_rows);
+    const size_t bytes = linear_workspace_bytes({max_rows, 0, panel});
     const DeviceMemory scratch(device_, bytes);
     stream_.fill(scratch.data(), 0, bytes);
     LinearWorkspace workspace{scratch.data(), bytes, panel, nullptr, &machine_};
@@ -137,7 +138,7 @@ class Tuner {
       std::sort(measured.tiles.begin(), measured.tiles.end(),
                 [](const TileTime& a, const TileTime& b) { return a.microseconds < b.microseconds; });
       measured.fused = measured.tiles.front().microseconds;
-      if (rows >= least_panel_rows && (shape.bits == 16 ? library != nullptr : panel > 0)) {
+      if (rows >= min_panel_rows && (shape.bits == 16 ? library != nullptr : panel > 0)) {
         measured.panels = time_of([&] { linear_by_panels<Element>(stream_, &call, 1, input, workspace, machine_); });
         if (shape.bits != 16) {
           panel_samples_.push_back(measured.panels / panel_time(machine_, problem, library != nullptr, panel));

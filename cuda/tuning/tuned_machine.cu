@@ -17,9 +17,9 @@ static int64_t crossover_wanted() {
   if (text == "never") return Crossover::never;
   int64_t rows = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), rows);
-  if (error != std::errc() || stop != text.data() + text.size() || rows < least_panel_rows) {
+  if (error != std::errc() || stop != text.data() + text.size() || rows < min_panel_rows) {
     throw Error("INVALID_OPTION", "BILLFISH_CUDA_CROSSOVER is '" + text + "'; it must be a number of rows, at least " +
-                                      std::to_string(least_panel_rows) + ", or 'never'.");
+                                      std::to_string(min_panel_rows) + ", or 'never'.");
   }
   return rows;
 }

@@ -7,7 +7,7 @@ const GPU_LIMITS = {
   /** Columns of a head (cuda/layer/attention_launch.h), in multiples of `headColumns`. */
   headDim: 256,
   headColumns: 8,
-  /** Columns that a norm holds in a block's registers (cuda/layer/held_run.h), read as vectors of 8 or one by one. */
+  /** Columns that a norm holds in a block's registers (cuda/layer/register_row.h), read as vectors of 8 or one by one. */
   normInVectors: 16_384,
   norm: 8192,
   /** Inputs of a group, unless one group is a whole row (cuda/gemm/layout.h). */

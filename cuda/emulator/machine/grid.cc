@@ -96,7 +96,7 @@ void Grid::set_up_block(Block& block, uint64_t number, size_t first_thread, size
     if (thread.lane == 0) {
       warp.block = &block;
       warp.lanes = warp.ready = warp.spinning = 0;
-      for (Meeting& meeting : warp.meetings) meeting.lanes = 0;
+      for (WarpOperation& shared : warp.operations) shared.lanes = 0;
     }
     warp.threads[thread.lane] = &thread;
     warp.lanes |= uint32_t{1} << thread.lane;
@@ -267,7 +267,7 @@ static std::string lanes_text(uint32_t lanes) {
   return text;
 }
 
-Meeting& join_meeting(const char* operation, uint32_t lanes, Location at) {
+WarpOperation& join_warp_operation(const char* operation, uint32_t lanes, Location at) {
   const Thread& self = *running();
   Warp& warp = *self.warp;
   lanes &= warp.lanes;
@@ -275,17 +275,17 @@ Meeting& join_meeting(const char* operation, uint32_t lanes, Location at) {
     fault(std::string(operation) + " is called by lane " + std::to_string(self.lane) + ", which its mask leaves out",
           at);
   }
-  Meeting* free = nullptr;
-  for (Meeting& meeting : warp.meetings) {
-    if (meeting.lanes == 0) {
-      if (free == nullptr) free = &meeting;
+  WarpOperation* free = nullptr;
+  for (WarpOperation& shared : warp.operations) {
+    if (shared.lanes == 0) {
+      if (free == nullptr) free = &shared;
       continue;
     }
-    if ((meeting.lanes & lanes) == 0) continue;
-    if (meeting.lanes == lanes && meeting.operation == operation && meeting.at == at) return meeting;
+    if ((shared.lanes & lanes) == 0) continue;
+    if (shared.lanes == lanes && shared.operation == operation && shared.at == at) return shared;
     fault("the lanes of a warp have parted: lane " + std::to_string(self.lane) + " is at " + operation + ", lanes " +
-              lanes_text(meeting.arrived) + " wait at " + meeting.operation + " (" + meeting.at.text() +
-              ") for lanes " + lanes_text(meeting.lanes),
+              lanes_text(shared.arrived) + " wait at " + shared.operation + " (" + shared.at.text() + ") for lanes " +
+              lanes_text(shared.lanes),
           at);
   }
   free->lanes = lanes;

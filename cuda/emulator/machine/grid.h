@@ -78,7 +78,7 @@ struct Thread {
 };
 
 // Lanes of a warp that come together in one operation.
-struct Meeting {
+struct WarpOperation {
   uint32_t lanes = 0;  // who must come; 0: no meeting
   uint32_t arrived = 0;
   const char* operation = nullptr;
@@ -92,7 +92,7 @@ struct Warp {
   uint32_t lanes = 0;     // that exist
   uint32_t ready = 0;     // that can go on
   uint32_t spinning = 0;  // that can look again at what they wait for
-  Meeting meetings[warp_lanes / 2];
+  WarpOperation operations[warp_lanes / 2];
 };
 
 struct Barrier {
@@ -179,23 +179,23 @@ void require_capability(int compute_capability, const char* operation, Location 
 
 // The meeting of the running thread with these lanes, opened when it is the first; faults when others of the lanes are
 // at another operation.
-Meeting& join_meeting(const char* operation, uint32_t lanes, Location at);
+WarpOperation& join_warp_operation(const char* operation, uint32_t lanes, Location at);
 
 // Waits until all lanes have come with their operands; the last to come performs the operation for all:
 // perform(operands by lane, lanes). Operands live in the lanes' frames.
 template <class Operand, class Perform>
-void meet(const char* operation, uint32_t lanes, Operand& operand, Location at, const Perform& perform) {
+void warp_operation(const char* operation, uint32_t lanes, Operand& operand, Location at, const Perform& perform) {
   Thread& self = *running();
-  Meeting& meeting = join_meeting(operation, lanes, at);
-  meeting.operands[self.lane] = &operand;
-  meeting.arrived |= uint32_t{1} << self.lane;
-  if (meeting.arrived != meeting.lanes) {
+  WarpOperation& shared = join_warp_operation(operation, lanes, at);
+  shared.operands[self.lane] = &operand;
+  shared.arrived |= uint32_t{1} << self.lane;
+  if (shared.arrived != shared.lanes) {
     self.block->grid->wait(operation, at);
     return;
   }
-  perform(reinterpret_cast<Operand**>(meeting.operands), meeting.lanes);
-  self.warp->ready |= meeting.lanes;
-  meeting.lanes = 0;
+  perform(reinterpret_cast<Operand**>(shared.operands), shared.lanes);
+  self.warp->ready |= shared.lanes;
+  shared.lanes = 0;
   self.block->grid->note_progress();
 }
 

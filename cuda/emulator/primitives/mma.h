@@ -62,7 +62,7 @@ inline void require_whole_warp(const char* operation, uint32_t lanes, Location a
 template <class T>
 void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Location at = Location::current()) {
   MmaOperand operand{c, a, b};
-  emulator::meet("mma_m16n8k16", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
+  emulator::warp_operation("mma_m16n8k16", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
     require_whole_warp("mma_m16n8k16", present, at);
     multiply_fragments<T, 16>(lanes);
   });
@@ -70,7 +70,7 @@ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
 template <class T>
 void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], Location at = Location::current()) {
   MmaOperand operand{c, a, b};
-  emulator::meet("mma_m16n8k8", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
+  emulator::warp_operation("mma_m16n8k8", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
     require_whole_warp("mma_m16n8k8", present, at);
     multiply_fragments<T, 8>(lanes);
   });
@@ -85,7 +85,7 @@ template <int count, bool transposed = false>
 void ldmatrix(uint32_t (&registers)[count], Shared<const void> row, Location at = Location::current()) {
   static_assert(count == 1 || count == 2 || count == 4);
   LdmatrixOperand operand{registers, row.address()};
-  emulator::meet("ldmatrix", 0xffffffffu, operand, at, [at](LdmatrixOperand** lanes, uint32_t present) {
+  emulator::warp_operation("ldmatrix", 0xffffffffu, operand, at, [at](LdmatrixOperand** lanes, uint32_t present) {
     require_whole_warp("ldmatrix", present, at);
     for (int matrix = 0; matrix < count; ++matrix) {
       uint16_t elements[8][8];
@@ -113,7 +113,7 @@ void stmatrix(Shared<void> row, const uint32_t (&registers)[count], Location at 
   static_assert(count == 1 || count == 2 || count == 4);
   emulator::require_capability(90, "stmatrix", at);
   StmatrixOperand operand{registers, row.address()};
-  emulator::meet("stmatrix", 0xffffffffu, operand, at, [at](StmatrixOperand** lanes, uint32_t present) {
+  emulator::warp_operation("stmatrix", 0xffffffffu, operand, at, [at](StmatrixOperand** lanes, uint32_t present) {
     require_whole_warp("stmatrix", present, at);
     for (int matrix = 0; matrix < count; ++matrix) {
       uint16_t elements[8][8];

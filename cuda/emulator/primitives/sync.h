@@ -30,7 +30,7 @@ inline void arrive_barrier(int id, int threads, Location at = Location::current(
 
 inline void sync_warp(uint32_t lanes = 0xffffffffu, Location at = Location::current()) {
   char nothing = 0;
-  emulator::meet("sync_warp", lanes, nothing, at, [](char**, uint32_t) {});
+  emulator::warp_operation("sync_warp", lanes, nothing, at, [](char**, uint32_t) {});
 }
 
 inline void fence_block() {}

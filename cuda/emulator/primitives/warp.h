@@ -22,7 +22,7 @@ template <class T>
 T shuffle_from(const char* operation, T value, uint32_t source, uint32_t lanes, Location at) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
   ShuffleOperand<T> operand{value, source, value};
-  emulator::meet(operation, lanes, operand, at, [&](ShuffleOperand<T>** operands, uint32_t present) {
+  emulator::warp_operation(operation, lanes, operand, at, [&](ShuffleOperand<T>** operands, uint32_t present) {
     for (uint32_t lane = 0; lane < emulator::warp_lanes; ++lane) {
       if ((present >> lane & 1) == 0) continue;
       const uint32_t from = operands[lane]->source;
@@ -68,7 +68,7 @@ struct BallotOperand {
 
 inline uint32_t ballot(bool condition, uint32_t lanes = all_lanes, Location at = Location::current()) {
   BallotOperand operand{condition, 0};
-  emulator::meet("ballot", lanes, operand, at, [](BallotOperand** operands, uint32_t present) {
+  emulator::warp_operation("ballot", lanes, operand, at, [](BallotOperand** operands, uint32_t present) {
     uint32_t votes = 0;
     for (uint32_t lane = 0; lane < emulator::warp_lanes; ++lane) {
       if ((present >> lane & 1) != 0 && operands[lane]->condition) votes |= uint32_t{1} << lane;

@@ -11,7 +11,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-const size_t longest_tried_sum = 16 * 1024;  // longer ones would only take longer
+const size_t max_tried_sum = 16 * 1024;  // longer ones would only take longer
 
 const NcclLibrary& collective_library() {
   const NcclLibrary& named = nccl_library();

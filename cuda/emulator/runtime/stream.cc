@@ -236,12 +236,12 @@ void enqueue(Stream& stream, const LaunchShape& shape, uint32_t max_threads, std
   device.check_not_lost();
   const DeviceProperties& properties = device.properties();
   const emulator::Index grid = index_of(shape.grid), block = index_of(shape.block);
-  constexpr uint64_t resident_threads = 2048, most_blocks_y = 65535;
+  constexpr uint64_t resident_threads = 2048, max_blocks_y = 65535;
   std::string objection;
   if (block.count() == 0 || block.count() > max_threads) {
     objection =
         "blocks of " + std::to_string(block.count()) + " threads; its max_threads is " + std::to_string(max_threads);
-  } else if (grid.count() == 0 || grid.y > most_blocks_y || grid.z > most_blocks_y) {
+  } else if (grid.count() == 0 || grid.y > max_blocks_y || grid.z > max_blocks_y) {
     objection = "a grid of " + grid.text() + " blocks; each number must be at least 1, y and z at most 65535";
   } else if (shape.shared_bytes > properties.shared_bytes_per_block) {
     objection = std::to_string(shape.shared_bytes) + " bytes of shared memory; a block can have " +

@@ -24,7 +24,7 @@ constexpr size_t bytes = 32 * sizeof(int32_t);
 
 // One step of two stages: the first adds one, the second takes the result over and adds one.
 template <bool with_wait>
-std::vector<int32_t> hand_over() {
+std::vector<int32_t> hand_off() {
   Stream first(Device::at(0)), second(Device::at(1));
   Event done(Device::at(0));
   const DeviceMemory from = upload(first, std::vector<int32_t>(32, 10));
@@ -40,11 +40,11 @@ std::vector<int32_t> hand_over() {
 }  // namespace
 
 TEST(emulator_stream_hands_over_by_events) {
-  in_every_schedule([] { CHECK(hand_over<true>() == std::vector<int32_t>(32, 12)); });
+  in_every_schedule([] { CHECK(hand_off<true>() == std::vector<int32_t>(32, 12)); });
 }
 
 TEST(emulator_stream_catches_a_missing_event_wait) {
-  in_every_schedule([] { CHECK_COMPLAINT(complaint([] { hand_over<false>(); }), "waits for no event"); });
+  in_every_schedule([] { CHECK_COMPLAINT(complaint([] { hand_off<false>(); }), "waits for no event"); });
 }
 
 // A buffer that is filled and fetched again and again, as between two stages: in the second round each of the two waits
@@ -52,19 +52,19 @@ TEST(emulator_stream_catches_a_missing_event_wait) {
 TEST(emulator_stream_catches_a_missing_wait_for_a_buffer_in_use) {
   enum class Without { nothing, filled, taken };
   const auto rounds = [](Without without) {
-    Stream giver(Device::at(0)), taker(Device::at(1));
+    Stream sender(Device::at(0)), receiver(Device::at(1));
     Event filled(Device::at(0)), taken(Device::at(1));
-    const DeviceMemory source = upload(giver, std::vector<int32_t>(32, 1)), buffer(Device::at(0), bytes);
+    const DeviceMemory source = upload(sender, std::vector<int32_t>(32, 1)), buffer(Device::at(0), bytes);
     const DeviceMemory to(Device::at(1), bytes);
     for (int round = 0; round < 2; ++round) {
-      if (round == 0 || without != Without::taken) giver.wait(taken);
-      giver.copy(buffer.data(), source.data(), bytes);
-      giver.record(filled);
-      if (round == 0 || without != Without::filled) taker.wait(filled);
-      taker.copy_from(Device::at(0), to.data(), buffer.data(), bytes);
-      taker.record(taken);
+      if (round == 0 || without != Without::taken) sender.wait(taken);
+      sender.copy(buffer.data(), source.data(), bytes);
+      sender.record(filled);
+      if (round == 0 || without != Without::filled) receiver.wait(filled);
+      receiver.copy_from(Device::at(0), to.data(), buffer.data(), bytes);
+      receiver.record(taken);
     }
-    return download<int32_t>(taker, to);
+    return download<int32_t>(receiver, to);
   };
   in_every_schedule([&] {
     CHECK(rounds(Without::nothing) == std::vector<int32_t>(32, 1));

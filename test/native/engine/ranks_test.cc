@@ -1,4 +1,4 @@
-// Ranks of one stage: their meetings, what they do together, and steps that one of them gives up.
+// Ranks of one stage: barriers, collectives, and steps that one of them fails.
 #include "engine/rank_group.h"
 
 #include <atomic>
@@ -65,9 +65,9 @@ std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGroup>& gro
 std::unique_ptr<Stage> make_stage() {
   const auto group = std::make_shared<RankGroup>(ranks);
   auto first = make_rank(0, group);
-  std::vector<std::unique_ptr<Stage>> followers;
-  for (int rank = 1; rank < ranks; ++rank) followers.push_back(make_rank(rank, group));
-  first->lead(std::move(followers));
+  std::vector<std::unique_ptr<Stage>> workers;
+  for (int rank = 1; rank < ranks; ++rank) workers.push_back(make_rank(rank, group));
+  first->attach_workers(std::move(workers));
   return first;
 }
 
@@ -129,26 +129,26 @@ TEST(ranks_meet_until_one_gives_up) {
   RankGroup group(4);
   for (int round = 0; round < 20; ++round) {
     group.begin();
-    std::atomic<int> met{0}, refused{0};
+    std::atomic<int> passed{0}, refused{0};
     std::vector<std::thread> threads;
     for (int rank = 0; rank < 4; ++rank) {
       threads.emplace_back([&, rank] {
         try {
-          for (int meeting = 0; meeting < 100; ++meeting) {
-            if (rank == 2 && meeting == round * 5) throw Error("OUT_OF_MEMORY", "the reason");
-            group.meet();
-            ++met;
+          for (int i = 0; i < 100; ++i) {
+            if (rank == 2 && i == round * 5) throw Error("OUT_OF_MEMORY", "the reason");
+            group.barrier();
+            ++passed;
           }
         } catch (const Error& error) {
           refused += error.code() == "ABORTED";
-          group.give_up(std::current_exception());
+          group.fail(std::current_exception());
         }
       });
     }
     for (std::thread& thread : threads) thread.join();
-    // A meeting that all came to counts for all, however soon one gives up behind it.
-    CHECK_MESSAGE(met == 4 * round * 5 && refused == 3,
-                  met << " meetings of " << 4 * round * 5 << ", " << refused << " refused");
+    // A barrier that all reached has passed for all, however soon one fails after it.
+    CHECK_MESSAGE(passed == 4 * round * 5 && refused == 3,
+                  passed << " barriers of " << 4 * round * 5 << ", " << refused << " refused");
     CHECK_THROWS(group.end(), "OUT_OF_MEMORY");
   }
 }
@@ -156,7 +156,7 @@ TEST(ranks_meet_until_one_gives_up) {
 TEST(ranks_that_do_not_fit_together_are_refused) {
   const auto group = std::make_shared<RankGroup>(2);
   auto first = make_rank(0, group);
-  std::vector<std::unique_ptr<Stage>> followers;
-  followers.push_back(make_rank(1, group));
-  CHECK_THROWS(first->lead(std::move(followers)), "INTERNAL");  // the first takes from a third rank
+  std::vector<std::unique_ptr<Stage>> workers;
+  workers.push_back(make_rank(1, group));
+  CHECK_THROWS(first->attach_workers(std::move(workers)), "INTERNAL");  // the first takes from a third rank
 }

@@ -28,7 +28,7 @@ class WatchedBackend : public Backend {
     return data;
   }
   MemoryCount memory() const override { return inner_->memory(); }
-  std::unique_ptr<Instruments> instruments() override { return inner_->instruments(); }
+  std::unique_ptr<BenchmarkHooks> benchmark_hooks() override { return inner_->benchmark_hooks(); }
   void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
     inner_->prepare(program, weights, limits);
   }

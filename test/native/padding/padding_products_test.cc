@@ -102,12 +102,12 @@ TEST(padding_products_awq) {
     std::vector<uint32_t> words(layer.inputs * layer.outputs / 8);
     std::vector<float> scales(layer.scales.size());
     std::vector<uint8_t> zeros(layer.zeros.size());
-    const auto place_of = [&](size_t n, size_t place) { return place * (layer.outputs / 8) + n / 8; };
+    const auto tile_coord = [&](size_t n, size_t place) { return place * (layer.outputs / 8) + n / 8; };
     std::vector<size_t> places(layer.outputs);
     for (size_t n = 0; n < layer.outputs; ++n) {
       size_t place = 0;
       while (awq_order[place] != static_cast<int>(n % 8)) ++place;
-      places[n] = place_of(n, place);
+      places[n] = tile_coord(n, place);
       for (size_t k = 0; k < layer.inputs; ++k) {
         words[k * layer.outputs / 8 + n / 8] |= layer.codes[n * layer.inputs + k] << (4 * place);
       }

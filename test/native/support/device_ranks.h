@@ -64,9 +64,9 @@ inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGrou
 inline std::unique_ptr<Stage> make_stage() {
   const auto group = std::make_shared<RankGroup>(ranks);
   auto first = make_rank(0, group);
-  std::vector<std::unique_ptr<Stage>> followers;
-  for (int rank = 1; rank < ranks; ++rank) followers.push_back(make_rank(rank, group));
-  first->lead(std::move(followers));
+  std::vector<std::unique_ptr<Stage>> workers;
+  for (int rank = 1; rank < ranks; ++rank) workers.push_back(make_rank(rank, group));
+  first->attach_workers(std::move(workers));
   return first;
 }
 

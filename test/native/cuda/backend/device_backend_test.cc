@@ -94,8 +94,8 @@ std::vector<float> linear_filled_by(int threads, int32_t rows = 1) {
   stage.backend().finish_loading();
   stage.set_weight(0, std::move(weight));
 
-  const auto hand_over = std::make_shared<HandOver>();
-  stage.join(hand_over);
+  const auto activation_buffers = std::make_shared<ActivationBuffers>();
+  stage.join(activation_buffers);
   Step step;
   std::vector<int32_t> table;
   for (int32_t row = 0; row < rows; ++row) {
@@ -166,19 +166,19 @@ TEST(device_backend_gives_hidden_states_to_another_device) {
     backends.back()->prepare(program, {}, limits);
     states.push_back({backends.back()->allocate(2 * 16 * sizeof(float), MemoryUse::buffers), DType::f32, 2, 3, 16});
   }
-  Backend &giver = *backends[0], &taker = *backends[1];
-  CHECK(taker.takes_from(giver) && giver.takes_from(giver));
-  CHECK(!taker.takes_from(*backends[2]) && !backends[2]->takes_from(giver));
+  Backend &sender = *backends[0], &receiver = *backends[1];
+  CHECK(receiver.can_receive_from(sender) && sender.can_receive_from(sender));
+  CHECK(!receiver.can_receive_from(*backends[2]) && !backends[2]->can_receive_from(sender));
 
   const auto give = [&](float value) {
     const float values[6] = {value, value, value, value, value, value};
-    giver.from_host(values, states[0]);
-    return giver.give(states[0]);
+    sender.from_host(values, states[0]);
+    return sender.send_to_peer(states[0]);
   };
   const auto take = [&] {
     float taken[6] = {};
-    taker.take(giver, states[1]);
-    taker.to_host(states[1], taken);
+    receiver.receive_from_peer(sender, states[1]);
+    receiver.to_host(states[1], taken);
     CHECK(std::count(taken, taken + 6, taken[0]) == 6);
     return taken[0];
   };

@@ -289,7 +289,7 @@ TEST(device_steps_go_on_being_recorded_after_one_that_was_aborted) {
 
 TEST(device_steps_keep_no_more_graphs_than_they_say) {
   CountedSteps counted;
-  const auto most = static_cast<int32_t>(RecordedSteps::most_steps);
+  const auto most = static_cast<int32_t>(RecordedSteps::max_steps);
   for (int32_t key = 0; key < most; ++key) {
     CHECK(counted.calls_of(key) == 1 && counted.calls_of(key) == 1 && counted.calls_of(key) == 0);
   }

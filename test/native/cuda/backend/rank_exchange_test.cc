@@ -66,16 +66,16 @@ class Ranks {
           const std::vector<float> others(x_[index].size(), 1000);
           for (int turn = 0; turn < 2; ++turn) {
             backend(rank).from_host((turn == 0 ? x_[index] : others).data(), x_tensors_[index]);
-            backend(rank).offer();
-            group_.offer(rank,
-                         {&backend(rank), x_tensors_[index], (turn == 0 ? out_tensors_ : other_outs_)[index], pieces});
-            group_.meet();
+            backend(rank).publish();
+            group_.publish(
+                rank, {&backend(rank), x_tensors_[index], (turn == 0 ? out_tensors_ : other_outs_)[index], pieces});
+            group_.barrier();
             operation(backend(rank), rank);
-            group_.meet();
-            backend(rank).withdraw(group_);
+            group_.barrier();
+            backend(rank).release(group_);
           }
         } catch (...) {
-          group_.give_up(std::current_exception());
+          group_.fail(std::current_exception());
         }
       });
     }

@@ -1,4 +1,4 @@
-// The GEMM whose stages a warp of its own fills by bulk copies (gemm_bulk.h), against fp64 on emulated devices.
+// The GEMM whose stages a warp of its own fills by bulk copies (bulk_gemm.h), against fp64 on emulated devices.
 #include <string>
 
 #include "gemm/planned_linear.h"

@@ -43,7 +43,7 @@ TEST(cuda_gemm_plans_fit_the_machine) {
           const std::string what = std::to_string(bits) + " bits, M" + std::to_string(rows) + " N" +
                                    std::to_string(outputs) + " K" + std::to_string(inputs);
           const GemmPlan plan = plan_of(machine, bits, rows, outputs, inputs);
-          CHECK_MESSAGE(plan.stages >= 2 && plan.stages <= most_stages, what << ": " << plan.stages << " stages");
+          CHECK_MESSAGE(plan.stages >= 2 && plan.stages <= max_stages, what << ": " << plan.stages << " stages");
           CHECK_MESSAGE(plan.shared_bytes <= machine.shared_bytes_per_block, what << ": " << plan.shared_bytes);
           const auto room = static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident);
           CHECK_MESSAGE(plan.blocks >= 1 && plan.blocks <= room && plan.blocks <= plan.units, what);

@@ -55,7 +55,7 @@ TEST(cuda_gemm_packs_what_it_was_given) {
           CHECK(static_cast<int>(word >> place.shift & ((1u << bits) - 1)) == expected);
         }
         for (int64_t g = 0; g < layout.groups; ++g) {
-          const int64_t entry = (n / 64 * layout.groups + g) * 64 + entry_place(output);
+          const int64_t entry = (n / 64 * layout.groups + g) * 64 + entry_index(output);
           const int64_t group = g * packed_group_size(canonical.shape.group_size, in) / canonical.shape.group_size;
           const int64_t given = n * canonical.shape.groups() + group;
           CHECK(zeros[entry] == (n < out ? canonical.zeros[given] : 0));

@@ -86,7 +86,7 @@ TEST(cuda_panel_products_equal_fp64) {
     for (const bool zero_points : {false, true}) {
       for (const int64_t group : {64, -1}) {
         // Panels of 128 outputs, of 64, and one for all.
-        const size_t panel = turn % 3 == 0 ? 128 * 320 * 2 : turn % 3 == 1 ? 100 * 320 * 2 : most_panel_bytes >> 8;
+        const size_t panel = turn % 3 == 0 ? 128 * 320 * 2 : turn % 3 == 1 ? 100 * 320 * 2 : max_panel_bytes >> 8;
         Options options{.bits = bits, .out = 330, .in = 320, .group_size = group};
         options.zero_points = zero_points;
         options.bias = turn % 2 == 0;
@@ -190,7 +190,7 @@ TEST(cuda_panel_products_are_the_librarys_where_there_is_one) {
 }
 
 TEST(cuda_panel_cuts_weights_evenly) {
-  const auto cut = [](int64_t out, int64_t in, size_t bytes = most_panel_bytes) { return panels_of(out, in, bytes); };
+  const auto cut = [](int64_t out, int64_t in, size_t bytes = max_panel_bytes) { return panels_of(out, in, bytes); };
   for (const auto& [out, in] : {std::pair<int64_t, int64_t>{8192, 8192},
                                 {59392, 8192},
                                 {8192, 29696},
@@ -200,11 +200,11 @@ TEST(cuda_panel_cuts_weights_evenly) {
                                 {152064, 8192},
                                 {130, 1 << 20}}) {
     const PanelShape shape = cut(out, in);
-    CHECK(shape.bytes() <= most_panel_bytes && shape.rows % 64 == 0 && shape.stride >= in);
+    CHECK(shape.bytes() <= max_panel_bytes && shape.rows % 64 == 0 && shape.stride >= in);
     CHECK(shape.count * shape.rows >= out && (shape.count - 1) * shape.rows < out);
     if (shape.count > 1 && shape.rows >= 512) CHECK(out - (shape.count - 1) * shape.rows >= shape.rows / 2);
-    CHECK(panel_bytes(out, in, least_panel_rows) == shape.bytes());
-    CHECK(panel_bytes(out, in, least_panel_rows - 1) == 0);
+    CHECK(panel_bytes(out, in, min_panel_rows) == shape.bytes());
+    CHECK(panel_bytes(out, in, min_panel_rows - 1) == 0);
   }
   CHECK(cut(8192, 8192).count == 1 && cut(8192, 29696).rows == 2048);
   CHECK(cut(64, 64, 64 * 64 * 2).count == 1 && cut(64, 64, 64 * 64 * 2 - 1).count == 0);

@@ -118,6 +118,6 @@ TEST(cuda_rank_sum_in_two_shots_is_that_in_one) {
 
 TEST(cuda_rank_sum_refuses_more_ranks_than_it_takes) {
   Stream stream(Device::at(0));
-  const std::vector<Matrix<const float>> x(most_ranks + 1, Matrix<const float>{nullptr, 1, 8, 8});
-  CHECK_THROWS(sum_ranks<float>(stream, x.data(), most_ranks + 1, Matrix<float>{nullptr, 1, 8, 8}), "INVALID_OPTION");
+  const std::vector<Matrix<const float>> x(max_ranks + 1, Matrix<const float>{nullptr, 1, 8, 8});
+  CHECK_THROWS(sum_ranks<float>(stream, x.data(), max_ranks + 1, Matrix<float>{nullptr, 1, 8, 8}), "INVALID_OPTION");
 }

@@ -102,7 +102,7 @@ struct WaitForAllBlocks {
 };
 
 // A producer warp and a consumer warp with named barriers, as specialized warps hand buffers over.
-struct HandOver {
+struct Handoff {
   static constexpr int max_threads = 64;
   static constexpr int full = 1, empty = 2, rounds = 5;
   Global<int32_t> out;
@@ -223,7 +223,7 @@ TEST(cuda_synchronization_hands_over_at_named_barriers) {
   in_every_schedule([] {
     Stream stream(Device::at(0));
     const DeviceMemory out(stream.device(), 5 * 32 * sizeof(int32_t));
-    launch(stream, {.block = {64}, .shared_bytes = 128}, HandOver{out.as<int32_t>()});
+    launch(stream, {.block = {64}, .shared_bytes = 128}, Handoff{out.as<int32_t>()});
     const auto results = download<int32_t>(stream, out);
     for (int i = 0; i < 5 * 32; ++i) CHECK(results[static_cast<size_t>(i)] == i / 32 * 100 + 31 - i % 32);
   });

@@ -28,7 +28,7 @@ constexpr GemmMachine a100{108, 18, 1450, 163 * 1024, 164 * 1024, 1230};
 constexpr GemmMachine h200{132, 36, 2200, 227 * 1024, 228 * 1024, 2650};
 
 bool chosen(const GemmMachine& machine, int bits, int64_t rows, int64_t out, int64_t in, bool library = true,
-            size_t panel = most_panel_bytes) {
+            size_t panel = max_panel_bytes) {
   const GemmProblem problem = {bits, 2, false, rows, in, &out, 1};
   return by_panels(machine, problem, plan_gemm(machine, problem), library, panel);
 }
@@ -71,7 +71,7 @@ TEST(cuda_tuning_crossovers_are_single) {
           before = now;
         }
         CHECK_MESSAGE(before, bits << " bits " << out << " x " << in << " with 8192 rows");
-        CHECK(!chosen(machine, bits, least_panel_rows - 1, out, in));
+        CHECK(!chosen(machine, bits, min_panel_rows - 1, out, in));
       }
     }
   }
@@ -79,7 +79,7 @@ TEST(cuda_tuning_crossovers_are_single) {
 
 TEST(cuda_tuning_panels_need_a_panel_or_a_library) {
   GemmMachine machine = h200;
-  machine.crossover = least_panel_rows;
+  machine.crossover = min_panel_rows;
   CHECK(chosen(machine, 4, 256, 8192, 8192, false) && chosen(machine, 4, 256, 8192, 8192, true));
   CHECK(!chosen(machine, 4, 8192, 8192, 8192, true, 0));
   CHECK(chosen(machine, 16, 256, 8192, 8192, true, 0) && !chosen(machine, 16, 8192, 8192, 8192, false, 0));

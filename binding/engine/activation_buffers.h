@@ -9,7 +9,7 @@
 
 namespace billfish {
 
-class HandOver : public std::enable_shared_from_this<HandOver> {
+class ActivationBuffers : public std::enable_shared_from_this<ActivationBuffers> {
  public:
   // One step's buffer, [rows of the largest batch][width]. It is free for the next step once released or destroyed.
   class Buffer {
@@ -23,9 +23,9 @@ class HandOver : public std::enable_shared_from_this<HandOver> {
     void release();
 
    private:
-    friend class HandOver;
-    Buffer(std::shared_ptr<HandOver> owner, float* data) : owner_(std::move(owner)), data_(data) {}
-    std::shared_ptr<HandOver> owner_;  // a step may outlive the pipeline that it went through
+    friend class ActivationBuffers;
+    Buffer(std::shared_ptr<ActivationBuffers> owner, float* data) : owner_(std::move(owner)), data_(data) {}
+    std::shared_ptr<ActivationBuffers> owner_;  // a step may outlive the pipeline that it went through
     float* data_ = nullptr;
   };
 
@@ -33,7 +33,7 @@ class HandOver : public std::enable_shared_from_this<HandOver> {
   void add(float* buffer, int64_t width);
 
   // Waits while other steps hold all buffers.
-  Buffer take();
+  Buffer acquire();
 
  private:
   std::mutex mutex_;

@@ -1,4 +1,4 @@
-#include "benchmark/workbench.h"
+#include "benchmark/harness.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,21 +12,22 @@ void Control::check() const {
   if (cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "The benchmark was aborted.");
 }
 
-Workbench::Workbench(const Target& target, const Program& program, const std::vector<WeightShape>& weights,
-                     const StageLimits& limits, const Control& control)
+BenchmarkHarness::BenchmarkHarness(const Target& target, const Program& program,
+                                   const std::vector<WeightShape>& weights, const StageLimits& limits,
+                                   const Control& control)
     : backend_(make_backend(target.device, target.backend)), control_(control) {
-  instruments_ = backend_->instruments();
+  hooks_ = backend_->benchmark_hooks();
   backend_->prepare(program, weights, limits);
 }
 
-Tensor Workbench::room_for_activations(int64_t rows, int64_t columns) {
+Tensor BenchmarkHarness::room_for_activations(int64_t rows, int64_t columns) {
   const DType type = backend_->value_type(ValueClass::activation);
   const size_t bytes = static_cast<size_t>(rows * columns) * byte_size(type);
   return {backend_->allocate(bytes, MemoryUse::buffers), type, rows, columns, columns};
 }
 
 // The host has numbers in fp32, which operators take as the residual stream; the norm makes activations of them.
-Tensor Workbench::random_activations(int64_t rows, int64_t columns) {
+Tensor BenchmarkHarness::random_activations(int64_t rows, int64_t columns) {
   const int64_t piece = std::min<int64_t>(rows, 64);
   const size_t bytes = static_cast<size_t>(piece * columns) * sizeof(float);
   const Tensor residual{backend_->allocate(bytes, MemoryUse::buffers), DType::f32, piece, columns, columns};
@@ -39,16 +40,16 @@ Tensor Workbench::random_activations(int64_t rows, int64_t columns) {
     to.data = static_cast<uint8_t*>(to.data) + static_cast<size_t>(first * columns) * byte_size(to.type);
     backend_->rms_norm(from, *ones, columns, 1e-6f, to);
   }
-  instruments_->wait();
+  hooks_->wait();
   return activations;
 }
 
-int Workbench::copies_past_caches(uint64_t bytes) const {
-  if (!instruments_->times_mean_something()) return 2;
-  return static_cast<int>(std::max<uint64_t>(2, 3 * instruments_->cache_bytes() / bytes + 1));
+int BenchmarkHarness::copies_past_caches(uint64_t bytes) const {
+  if (!hooks_->times_are_meaningful()) return 2;
+  return static_cast<int>(std::max<uint64_t>(2, 3 * hooks_->cache_bytes() / bytes + 1));
 }
 
-Timing Workbench::measure(int copies, const std::function<void(int copy)>& one) {
+Timing BenchmarkHarness::measure(int copies, const std::function<void(int copy)>& one) {
   int turn = 0;
   const auto calls = [&](int count) {
     return [&, count] {
@@ -59,18 +60,18 @@ Timing Workbench::measure(int copies, const std::function<void(int copy)>& one) 
     };
   };
   calls(1)();
-  instruments_->wait();
+  hooks_->wait();
   int count = copies, runs = 1;
-  if (instruments_->times_mean_something()) {
+  if (hooks_->times_are_meaningful()) {
     // A run takes 2 ms at least, and each point about half a second. What computes for longer than 0.1 s a call does
     // not depend on where its data was.
-    constexpr double least_run = 2e-3, a_point = 0.5, long_call = 0.1;
-    const double once = instruments_->seconds(1, calls(1))[0];
-    const int enough = static_cast<int>(std::clamp(std::ceil(least_run / std::max(once, 1e-7)), 1.0, 256.0));
+    constexpr double min_run = 2e-3, a_point = 0.5, long_call = 0.1;
+    const double once = hooks_->seconds(1, calls(1))[0];
+    const int enough = static_cast<int>(std::clamp(std::ceil(min_run / std::max(once, 1e-7)), 1.0, 256.0));
     count = once > long_call ? 1 : std::max(copies, enough);
     runs = static_cast<int>(std::clamp(a_point / (once * count), 3.0, 25.0));
   }
-  std::vector<double> times = instruments_->seconds(runs, calls(count));
+  std::vector<double> times = hooks_->seconds(runs, calls(count));
   std::sort(times.begin(), times.end());
   return {times[times.size() / 2] / count, times.front() / count, times.back() / count};
 }

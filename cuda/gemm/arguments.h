@@ -24,7 +24,7 @@ struct GemmTarget {
 };
 
 struct GemmArguments {
-  static constexpr int most_targets = 4;
+  static constexpr int max_targets = 4;
 
   Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
   uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
@@ -46,7 +46,7 @@ struct GemmArguments {
   Global<float> partials;    // two tiles a block
   Global<int32_t> counters;  // one a block, zero between launches
   int32_t count;
-  GemmTarget targets[most_targets];
+  GemmTarget targets[max_targets];
 };
 
 }  // namespace billfish::BILLFISH_TARGET

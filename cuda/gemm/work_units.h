@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
+#include "gemm/arguments.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/math.h"
@@ -37,13 +37,13 @@ DEVICE void for_each_unit(const GemmArguments& arguments, uint32_t begin, uint32
 }
 
 // Where a tile lies: its first token, its target, and its first output within that.
-struct TilePlace {
+struct TileCoord {
   int token, target, column;
 };
 template <class Tile>
-DEVICE TilePlace place_of(const GemmArguments& arguments, int tile) {
+DEVICE TileCoord tile_coord(const GemmArguments& arguments, int tile) {
   const int column = tile / arguments.token_tiles;
-  TilePlace place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0};
+  TileCoord place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0};
   for (int i = 1; i < arguments.count; ++i) {
     if (column >= arguments.targets[i].first_column) place.target = i;
   }

@@ -5,12 +5,12 @@
 #pragma once
 #include <cstdint>
 
+#include "gemm/arguments.h"
 #include "gemm/dequantize.h"
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_multiply.h"
-#include "gemm/gemm_shape.h"
-#include "gemm/gemm_units.h"
+#include "gemm/multiply.h"
+#include "gemm/shape.h"
 #include "gemm/tiles.h"
+#include "gemm/work_units.h"
 #include "primitives/atomic.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
@@ -21,26 +21,26 @@
 namespace billfish::BILLFISH_TARGET {
 
 // The threads that multiply meet: the whole block, or its first threads where another warp loads.
-struct WholeBlock {
+struct AllWarps {
   DEVICE static void sync() { sync_threads(); }
 };
 template <int threads>
-struct FirstThreads {
+struct ConsumerWarps {
   DEVICE static void sync() { sync_barrier(1, threads); }
 };
 
-template <class Shape, class Crew>
-struct GemmFinisher {
+template <class Shape, class Consumers>
+struct GemmEpilogue {
   using Element = typename Shape::Element;
   using Tile = typename Shape::Tile;
-  using Totals = GemmTotals<Shape>;
+  using Totals = Accumulators<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
 
   const GemmArguments& arguments;
 
   // Units [first_k, end_k) of the tile are in `totals`.
-  DEVICE void finish_tile(int tile, int first_k, int end_k, Totals& totals) const {
-    const TilePlace place = place_of<Tile>(arguments, tile);
+  DEVICE void store_tile(int tile, int first_k, int end_k, Totals& totals) const {
+    const TileCoord place = tile_coord<Tile>(arguments, tile);
     const bool alone = first_k == 0 && end_k == arguments.k_tiles;
     uint32_t first = block_index().x, last = first;
     if (!alone) {
@@ -49,7 +49,7 @@ struct GemmFinisher {
       last = block_of_unit(arguments, begin + static_cast<uint32_t>(arguments.k_tiles) - 1);
     }
     UNROLL for (int i = 0; i < token_blocks; ++i) {
-      if (i > 0) Crew::sync();  // the exchange has been read
+      if (i > 0) Consumers::sync();  // the exchange has been read
       exchange(totals, i, [&](int row, int output, float4 sum) {
         if (place.token + row >= arguments.rows) return;
         if (alone) {
@@ -60,7 +60,7 @@ struct GemmFinisher {
       });
     }
     totals = {};
-    if (!alone) add_partials(place, first, last);
+    if (!alone) fix_up(place, first, last);
   }
 
  private:
@@ -80,7 +80,7 @@ struct GemmFinisher {
         mine[(2 * t + j % 2) * exchange_pitch + tile * 16 + j / 2 * 8 + g] = value;
       }
     }
-    Crew::sync();
+    Consumers::sync();
     constexpr int row_fours = Tile::outputs / 4, fours = 8 * Tile::warps_tokens * row_fours;
     for (int four = static_cast<int>(thread_index().x); four < fours; four += Tile::threads) {
       const int row = four / row_fours, output = four % row_fours * 4;
@@ -102,13 +102,13 @@ struct GemmFinisher {
     return arguments.partials + (slot * Tile::tokens + row) * Tile::outputs + output;
   }
 
-  DEVICE void add_partials(const TilePlace& place, uint32_t first, uint32_t last) const {
+  DEVICE void fix_up(const TileCoord& place, uint32_t first, uint32_t last) const {
     const Global<int32_t> counter = arguments.counters + first;
     const Shared<int32_t> came = shared_memory<int32_t>();
     fence_device();
-    Crew::sync();
+    Consumers::sync();
     if (thread_index().x == 0) came[0] = atomic_add(counter, 1);
-    Crew::sync();
+    Consumers::sync();
     const int32_t before = came[0];
     if (before != static_cast<int32_t>(last - first)) return;
     fence_device();
@@ -125,7 +125,7 @@ struct GemmFinisher {
     }
   }
 
-  DEVICE void write(const TilePlace& place, int row, int output, const float4& sum) const {
+  DEVICE void write(const TileCoord& place, int row, int output, const float4& sum) const {
     const GemmTarget& target = arguments.targets[place.target];
     const int column = place.column + output, rest = target.columns - column;
     float values[4] = {sum.x, sum.y, sum.z, sum.w};

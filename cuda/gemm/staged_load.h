@@ -2,10 +2,10 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_shape.h"
-#include "gemm/gemm_units.h"
+#include "gemm/arguments.h"
 #include "gemm/layout.h"
+#include "gemm/shape.h"
+#include "gemm/work_units.h"
 #include "primitives/async_copy.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
@@ -21,7 +21,7 @@ constexpr uint32_t stages_begin = exchange_bytes(Tile::threads);
 // One thread's part of the copies: 16-byte chunks, Tile::threads apart. Where a tile begins it is worked out where they
 // come from; from unit to unit the addresses only move on.
 template <class Shape>
-class GemmLoader {
+class StagedLoader {
   using Tile = typename Shape::Tile;
   using Stage = SwizzledStage<Shape>;
   static constexpr int threads = Shape::threads, row_chunks = Shape::row_chunks;
@@ -40,14 +40,15 @@ class GemmLoader {
 
  public:
   // Units [begin, end).
-  DEVICE GemmLoader(const GemmArguments& given, uint32_t begin, uint32_t end)
+  DEVICE StagedLoader(const GemmArguments& given, uint32_t begin, uint32_t end)
       : arguments(given),
         units(static_cast<int>(end - begin)),
         tile(static_cast<int>(begin) / given.k_tiles),
         k(static_cast<int>(begin) % given.k_tiles),
         thread(static_cast<int>(thread_index().x)),
         to(stages_begin<Tile> + static_cast<uint32_t>(thread) * 16),
-        x_to(settled<Shape>(Stage::x_place + swizzled_byte<Shape::row_bytes>(thread / row_chunks, thread % row_chunks) -
+        x_to(settled<Shape>(Stage::x_offset +
+                            swizzled_byte<Shape::row_bytes>(thread / row_chunks, thread % row_chunks) -
                             static_cast<uint32_t>(thread) * 16)),
         policy(evict_first_policy()) {
     begin_tile();
@@ -95,7 +96,7 @@ class GemmLoader {
   }
 
   DEVICE void begin_tile() {
-    const TilePlace place = place_of<Tile>(arguments, tile);
+    const TileCoord place = tile_coord<Tile>(arguments, tile);
     const GemmTarget& target = arguments.targets[place.target];
     // A tile that sticks out beyond the target's outputs reads its last strip once more, or its last row.
     const int first_strip = place.column / strip_outputs, last_strip = (target.columns - 1) / strip_outputs;
@@ -125,7 +126,7 @@ class GemmLoader {
       int back = 0;
       if constexpr (ragged) {
         const int along = k * line_bytes + thread % line_chunks * 16 + within;
-        const uint32_t pitch = arguments.targets[place_of<Tile>(arguments, tile).target].weight_pitch;
+        const uint32_t pitch = arguments.targets[tile_coord<Tile>(arguments, tile).target].weight_pitch;
         back = max(along - static_cast<int>(pitch - 16), 0);
       }
       cp_async_16(weight_place(stage, i), weights[i / chunks_a_line] + (within - back), policy);
@@ -140,7 +141,7 @@ class GemmLoader {
   }
   DEVICE Shared<uint8_t> weight_place(Shared<uint8_t> stage, int i) const {
     // Rows of elements are swizzled as those of x are.
-    return stage + (Shape::quantized ? i * threads * 16 : static_cast<int>(x_to - Stage::x_place) + i * threads * 16);
+    return stage + (Shape::quantized ? i * threads * 16 : static_cast<int>(x_to - Stage::x_offset) + i * threads * 16);
   }
 
   // The scales and zero points of the groups that the stage meets, [group][strip][64]: at most one chunk a thread. In
@@ -154,11 +155,11 @@ class GemmLoader {
     return all + static_cast<int64_t>(chunk) * 16;
   }
   DEVICE void load_groups(Shared<uint8_t> stage) const {
-    static_assert(Shape::most_groups * Tile::outputs * 4 <= 16 * threads);
-    const int first = k * Shape::most_groups >> arguments.group_shift;
-    load_entries(first, arguments.scale_shift, scales, stage + Stage::scale_place);
+    static_assert(Shape::max_groups * Tile::outputs * 4 <= 16 * threads);
+    const int first = k * Shape::max_groups >> arguments.group_shift;
+    load_entries(first, arguments.scale_shift, scales, stage + Stage::scale_offset);
     if constexpr (Shape::zero_points) {
-      load_entries(first, zero_shift, zeros, stage + Stage::zero_place(arguments.scale_bytes));
+      load_entries(first, zero_shift, zeros, stage + Stage::zero_offset(arguments.scale_bytes));
     }
   }
   DEVICE void load_entries(int first, int shift, Global<const uint8_t> from, Shared<uint8_t> to_chunk) const {

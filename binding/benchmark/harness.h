@@ -29,13 +29,13 @@ struct Timing {
   double median = 0, fastest = 0, slowest = 0;
 };
 
-class Workbench {
+class BenchmarkHarness {
  public:
-  Workbench(const Target& target, const Program& program, const std::vector<WeightShape>& weights,
-            const StageLimits& limits, const Control& control);
+  BenchmarkHarness(const Target& target, const Program& program, const std::vector<WeightShape>& weights,
+                   const StageLimits& limits, const Control& control);
 
   Backend& backend() { return *backend_; }
-  Instruments& instruments() { return *instruments_; }
+  BenchmarkHooks& benchmark_hooks() { return *hooks_; }
 
   // Random activations and room for what comes out. Only after the backend has all weights (finish_loading()).
   Tensor random_activations(int64_t rows, int64_t columns);
@@ -49,7 +49,7 @@ class Workbench {
 
  private:
   std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Instruments> instruments_;
+  std::unique_ptr<BenchmarkHooks> hooks_;
   const Control& control_;
 };
 

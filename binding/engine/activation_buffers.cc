@@ -1,4 +1,4 @@
-#include "engine/hand_over.h"
+#include "engine/activation_buffers.h"
 
 #include <string>
 #include <utility>
@@ -7,16 +7,16 @@
 
 namespace billfish {
 
-HandOver::Buffer::Buffer(Buffer&& other) noexcept
+ActivationBuffers::Buffer::Buffer(Buffer&& other) noexcept
     : owner_(std::move(other.owner_)), data_(std::exchange(other.data_, nullptr)) {}
 
-HandOver::Buffer& HandOver::Buffer::operator=(Buffer&& other) noexcept {
+ActivationBuffers::Buffer& ActivationBuffers::Buffer::operator=(Buffer&& other) noexcept {
   std::swap(owner_, other.owner_);
   std::swap(data_, other.data_);
   return *this;
 }
 
-void HandOver::Buffer::release() {
+void ActivationBuffers::Buffer::release() {
   if (data_ == nullptr) return;
   {
     std::lock_guard lock(owner_->mutex_);
@@ -27,7 +27,7 @@ void HandOver::Buffer::release() {
   owner_.reset();
 }
 
-void HandOver::add(float* buffer, int64_t width) {
+void ActivationBuffers::add(float* buffer, int64_t width) {
   std::lock_guard lock(mutex_);
   if (width_ != 0 && width_ != width) {
     throw Error("INTERNAL", "stages hand over rows of " + std::to_string(width_) + " and of " + std::to_string(width));
@@ -36,7 +36,7 @@ void HandOver::add(float* buffer, int64_t width) {
   free_.push_back(buffer);
 }
 
-HandOver::Buffer HandOver::take() {
+ActivationBuffers::Buffer ActivationBuffers::acquire() {
   std::unique_lock lock(mutex_);
   freed_.wait(lock, [this] { return !free_.empty(); });
   float* const data = free_.back();

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
+#include "gemm/arguments.h"
 #include "gemm/layout.h"
 #include "gemm/tiles.h"
 #include "primitives/index.h"
@@ -28,14 +28,14 @@ struct GemmShape {
   // How many k-blocks are summed at most before a scale multiplies them. Sums over exact codes keep a whole fold in
   // registers; 8 bits with zero points would take more than there are.
   static constexpr bool fours = quantized && steps % 4 == 0 && (corrected || !(bits == 8 && zero_points));
-  static constexpr int longest_fold = corrected && steps % 8 == 0 ? 8 : fours ? 4 : 2;
+  static constexpr int max_scale_block = corrected && steps % 8 == 0 ? 8 : fours ? 4 : 2;
 
   static constexpr int k_blocks = Tile::inputs / block_inputs, k_block_bytes = codes_block_bytes(bits);
   static constexpr int strips = Tile::warps_outputs, strip_bytes = k_blocks * k_block_bytes;  // of codes
   static constexpr int weight_bytes = Tile::outputs * Tile::inputs * bits / 8;
   static constexpr int x_bytes = Tile::tokens * Tile::inputs * 2;
   static constexpr int row_bytes = Tile::inputs * 2, row_chunks = row_bytes / 16;  // of x and of 16-bit weights
-  static constexpr int most_groups = Tile::inputs / fold_inputs;
+  static constexpr int max_groups = Tile::inputs / scale_block_inputs;
 };
 
 // Rows of 16-bit elements in shared memory, read by ldmatrix eight rows at a time: a column's 16-byte chunk stands at
@@ -49,10 +49,10 @@ HOST_DEVICE constexpr uint32_t swizzled_byte(int row, int chunk) {
 // swizzled; scales and zeros are [group][strip][64].
 template <class Shape>
 struct SwizzledStage {
-  static constexpr uint32_t x_place = Shape::weight_bytes, scale_place = x_place + Shape::x_bytes;
+  static constexpr uint32_t x_offset = Shape::weight_bytes, scale_offset = x_offset + Shape::x_bytes;
   static constexpr int row_pitch = Shape::row_bytes;
-  HOST_DEVICE static constexpr uint32_t zero_place(int scale_bytes) {
-    return scale_place + static_cast<uint32_t>(Shape::most_groups * Shape::Tile::outputs * scale_bytes);
+  HOST_DEVICE static constexpr uint32_t zero_offset(int scale_bytes) {
+    return scale_offset + static_cast<uint32_t>(Shape::max_groups * Shape::Tile::outputs * scale_bytes);
   }
   HOST_DEVICE static constexpr int entry(int strip, int group) { return (group * Shape::strips + strip) * 64; }
   // Where a 16-byte chunk of x is, and where that of the same row some k-blocks further on is. (A k-block further on
@@ -62,7 +62,7 @@ struct SwizzledStage {
     return swizzled_byte<Shape::row_bytes>(row, chunk);
   }
   HOST_DEVICE static constexpr uint32_t x_step(uint32_t at, int step) {
-    return x_place + (at ^ static_cast<uint32_t>(32 * step));
+    return x_offset + (at ^ static_cast<uint32_t>(32 * step));
   }
 };
 
@@ -72,19 +72,19 @@ struct SwizzledStage {
 template <class Shape>
 struct PaddedStage {
   static_assert(Shape::token_blocks <= 2);  // ldmatrix has an address for each row
-  static constexpr uint32_t scale_place = Shape::weight_bytes;
+  static constexpr uint32_t scale_offset = Shape::weight_bytes;
   static constexpr int row_pitch = Shape::row_bytes + 16;
-  HOST_DEVICE static constexpr uint32_t zero_place(int scale_bytes) {
-    return scale_place + static_cast<uint32_t>(Shape::most_groups * Shape::Tile::outputs * scale_bytes);
+  HOST_DEVICE static constexpr uint32_t zero_offset(int scale_bytes) {
+    return scale_offset + static_cast<uint32_t>(Shape::max_groups * Shape::Tile::outputs * scale_bytes);
   }
-  HOST_DEVICE static constexpr uint32_t x_place(int scale_bytes) {
-    return zero_place(scale_bytes + (Shape::zero_points ? 1 : 0));
+  HOST_DEVICE static constexpr uint32_t x_offset(int scale_bytes) {
+    return zero_offset(scale_bytes + (Shape::zero_points ? 1 : 0));
   }
-  HOST_DEVICE static constexpr int entry(int strip, int group) { return (strip * Shape::most_groups + group) * 64; }
+  HOST_DEVICE static constexpr int entry(int strip, int group) { return (strip * Shape::max_groups + group) * 64; }
   // Rows that do not exist are read as the last one: what comes of them is not stored.
   HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments& arguments, int row, int chunk) {
     const int there = row < arguments.stage_rows ? row : arguments.stage_rows - 1;
-    return x_place(arguments.scale_bytes) + static_cast<uint32_t>(there * row_pitch + chunk * 16);
+    return x_offset(arguments.scale_bytes) + static_cast<uint32_t>(there * row_pitch + chunk * 16);
   }
   HOST_DEVICE static constexpr uint32_t x_step(uint32_t at, int step) { return at + static_cast<uint32_t>(32 * step); }
 };

@@ -2,11 +2,11 @@
 #pragma once
 #include <memory>
 
-#include "engine/instruments.h"
+#include "engine/benchmark_hooks.h"
 #include "engine/thread_pool.h"
 
 namespace billfish::cpu {
 
-std::unique_ptr<Instruments> make_instruments(ThreadPool& pool);
+std::unique_ptr<BenchmarkHooks> make_benchmark_hooks(ThreadPool& pool);
 
 }  // namespace billfish::cpu

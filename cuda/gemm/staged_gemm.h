@@ -21,13 +21,13 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_finish.h"
-#include "gemm/gemm_load.h"
-#include "gemm/gemm_multiply.h"
-#include "gemm/gemm_shape.h"
-#include "gemm/gemm_units.h"
+#include "gemm/arguments.h"
+#include "gemm/epilogue.h"
+#include "gemm/multiply.h"
+#include "gemm/shape.h"
+#include "gemm/staged_load.h"
 #include "gemm/tiles.h"
+#include "gemm/work_units.h"
 #include "primitives/async_copy.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
@@ -63,15 +63,15 @@ struct Gemm {
 
   DEVICE void operator()() const {
     const uint32_t begin = first_unit(arguments, block_index().x), end = first_unit(arguments, block_index().x + 1);
-    GemmLoader<Shape> loader(arguments, begin, end);
+    StagedLoader<Shape> loader(arguments, begin, end);
     launch_next_grid();
     loader.prefetch();
     wait_for_previous_grid();
     for (int stage = 0; stage + 1 < arguments.stages; ++stage) loader.next();
 
     const GemmMultiplier<Shape, SwizzledStage<Shape>> multiplier(arguments);
-    const GemmFinisher<Shape, WholeBlock> finisher{arguments};
-    GemmTotals<Shape> totals = {};
+    const GemmEpilogue<Shape, AllWarps> epilogue{arguments};
+    Accumulators<Shape> totals = {};
     uint32_t stage = stages_begin<Tile>;
     auto multiply = [&](int) {
       wait_for_copies(arguments.stages - 2);
@@ -81,7 +81,7 @@ struct Gemm {
       stage += arguments.stage_bytes;
       if (stage == arguments.stages_end) stage = stages_begin<Tile>;
     };
-    auto finish = [&](int tile, int first_k, int end_k) { finisher.finish_tile(tile, first_k, end_k, totals); };
+    auto finish = [&](int tile, int first_k, int end_k) { epilogue.store_tile(tile, first_k, end_k, totals); };
     for_each_unit(
         arguments, begin, end, [](int) {}, multiply, finish);
   }

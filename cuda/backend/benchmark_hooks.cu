@@ -1,4 +1,4 @@
-#include "backend/device_instruments.h"
+#include "backend/benchmark_hooks.h"
 
 #include <algorithm>
 #include <string>
@@ -10,13 +10,14 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-class DeviceInstruments final : public Instruments {
+class DeviceBenchmarkHooks final : public BenchmarkHooks {
  public:
-  DeviceInstruments(Stream& stream, MatrixLibrary* library, std::function<const LinearWeight&(const Weight&)> linear_of)
+  DeviceBenchmarkHooks(Stream& stream, MatrixLibrary* library,
+                       std::function<const LinearWeight&(const Weight&)> linear_of)
       : stream_(stream), device_(stream.device()), library_(library), linear_of_(std::move(linear_of)) {}
 
   std::string machine() const override { return device_.properties().name; }
-  bool times_mean_something() const override { return !device_.properties().emulated; }
+  bool times_are_meaningful() const override { return !device_.properties().emulated; }
   uint64_t cache_bytes() const override { return device_.properties().l2_bytes; }
   const char* memory_traffic() const override { return "copying"; }
 
@@ -69,9 +70,9 @@ class DeviceInstruments final : public Instruments {
 
 }  // namespace
 
-std::unique_ptr<Instruments> make_instruments(Stream& stream, MatrixLibrary* library,
-                                              std::function<const LinearWeight&(const Weight&)> linear_of) {
-  return std::make_unique<DeviceInstruments>(stream, library, std::move(linear_of));
+std::unique_ptr<BenchmarkHooks> make_benchmark_hooks(Stream& stream, MatrixLibrary* library,
+                                                     std::function<const LinearWeight&(const Weight&)> linear_of) {
+  return std::make_unique<DeviceBenchmarkHooks>(stream, library, std::move(linear_of));
 }
 
 }  // namespace billfish::BILLFISH_TARGET

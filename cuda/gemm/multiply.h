@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "gemm/arguments.h"
 #include "gemm/dequantize.h"
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_shape.h"
 #include "gemm/layout.h"
+#include "gemm/shape.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/math.h"
@@ -18,14 +18,14 @@ namespace billfish::BILLFISH_TARGET {
 
 // A warp's sums so far: 64 outputs by 8 * token_blocks tokens, as C fragments of [16 outputs][8 tokens].
 template <class Shape>
-struct GemmTotals {
+struct Accumulators {
   float value[4][Shape::token_blocks][4];
 };
 
 // The warp's place in the block.
 template <class Tile>
-struct WarpPlace {
-  DEVICE WarpPlace() {
+struct WarpCoord {
+  DEVICE WarpCoord() {
     const auto warp = static_cast<int>(warp_index());
     token = warp % Tile::warps_tokens;
     output = warp / Tile::warps_tokens % Tile::warps_outputs;
@@ -34,18 +34,18 @@ struct WarpPlace {
   int token, output, input;
 };
 
-// Stage: where things are in a stage of shared memory (gemm_shape.h).
+// Stage: where things are in a stage of shared memory (shape.h).
 template <class Shape, class Stage>
 class GemmMultiplier {
   using Element = typename Shape::Element;
   using Tile = typename Shape::Tile;
-  using Totals = GemmTotals<Shape>;
+  using Totals = Accumulators<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
   using Codes = Dequantizer<Element, bits>;
 
  public:
   DEVICE explicit GemmMultiplier(const GemmArguments& given) : arguments(given) {
-    const WarpPlace<Tile> warp;
+    const WarpCoord<Tile> warp;
     const auto lane = static_cast<int>(lane_index());
     const int first_k_block = warp.input * Shape::steps;  // of the stage
     // ldmatrix: lanes 0-7 address the rows of a first 8x8 matrix, 8-15 those of a second, ... For x the second is the
@@ -56,9 +56,9 @@ class GemmMultiplier {
     if constexpr (Shape::quantized) {
       const int first = warp.output * Shape::strip_bytes + first_k_block * Shape::k_block_bytes + lane * 16;
       weights_at = settled<Shape>(static_cast<uint32_t>(first));
-      UNROLL for (int fold = 0; fold < folds; ++fold) {
-        const int group = (first_k_block / 2 + fold) >> arguments.group_shift;
-        entries[fold] = settled<Shape>(Stage::entry(warp.output, group) + lane / 4 * 8);
+      UNROLL for (int scale_block = 0; scale_block < scale_blocks; ++scale_block) {
+        const int group = (first_k_block / 2 + scale_block) >> arguments.group_shift;
+        entries[scale_block] = settled<Shape>(Stage::entry(warp.output, group) + lane / 4 * 8);
       }
     } else {
       const int output = warp.output * strip_outputs + lane % 16;
@@ -70,13 +70,13 @@ class GemmMultiplier {
   DEVICE void multiply(uint32_t stage, Totals& totals) const {
     const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     if constexpr (Shape::quantized) {
-      constexpr int longest = Shape::longest_fold;
+      constexpr int longest = Shape::max_scale_block;
       if (longest == 8 && arguments.group_shift >= 2) {
-        multiply_folds<longest>(from, totals);
+        multiply_scale_blocks<longest>(from, totals);
       } else if (longest >= 4 && arguments.group_shift >= 1) {
-        multiply_folds<min(longest, 4)>(from, totals);
+        multiply_scale_blocks<min(longest, 4)>(from, totals);
       } else {
-        multiply_folds<2>(from, totals);
+        multiply_scale_blocks<2>(from, totals);
       }
     } else {
       UNROLL for (int step = 0; step < Shape::steps; ++step) multiply_elements(from, step, totals);
@@ -99,34 +99,35 @@ class GemmMultiplier {
       }
     }
   }
-  template <int fold_steps>
-  DEVICE void load_fold_x(Shared<const uint8_t> from, int first_step,
-                          uint32_t (&x)[fold_steps][token_blocks][2]) const {
+  template <int scale_block_steps>
+  DEVICE void load_scale_block_x(Shared<const uint8_t> from, int first_step,
+                                 uint32_t (&x)[scale_block_steps][token_blocks][2]) const {
     if constexpr (pairs) {
-      UNROLL for (int i = 0; i < fold_steps; i += 2) {
+      UNROLL for (int i = 0; i < scale_block_steps; i += 2) {
         uint32_t four[4];
         ldmatrix<4>(four, from + Stage::x_step(x_at, first_step + i));
         x[i][0][0] = four[0], x[i][0][1] = four[1], x[i + 1][0][0] = four[2], x[i + 1][0][1] = four[3];
       }
     } else {
-      UNROLL for (int i = 0; i < fold_steps; ++i) load_x(from, first_step + i, x[i]);
+      UNROLL for (int i = 0; i < scale_block_steps; ++i) load_x(from, first_step + i, x[i]);
     }
   }
 
-  // A fold: k-blocks of one group, whose products are summed before its scales multiply them.
-  template <int fold_steps>
-  DEVICE void multiply_folds(Shared<const uint8_t> from, Totals& totals) const {
-    UNROLL for (int step = 0; step < Shape::steps; step += fold_steps) multiply_fold<fold_steps>(from, step, totals);
+  // A scale_block: k-blocks of one group, whose products are summed before its scales multiply them.
+  template <int scale_block_steps>
+  DEVICE void multiply_scale_blocks(Shared<const uint8_t> from, Totals& totals) const {
+    UNROLL for (int step = 0; step < Shape::steps; step += scale_block_steps)
+        multiply_scale_block<scale_block_steps>(from, step, totals);
   }
 
-  template <int fold_steps>
-  DEVICE void multiply_fold(Shared<const uint8_t> from, int first_step, Totals& totals) const {
-    uint32_t x[fold_steps][token_blocks][2];
-    load_fold_x(from, first_step, x);
+  template <int scale_block_steps>
+  DEVICE void multiply_scale_block(Shared<const uint8_t> from, int first_step, Totals& totals) const {
+    uint32_t x[scale_block_steps][token_blocks][2];
+    load_scale_block_x(from, first_step, x);
     const int entry = entries[first_step / 2];
     float scales[8];
-    load_scales(from + Stage::scale_place, entry, scales);
-    const Shared<const uint8_t> zeros = from + (Stage::zero_place(arguments.scale_bytes) + entry);
+    load_scales(from + Stage::scale_offset, entry, scales);
+    const Shared<const uint8_t> zeros = from + (Stage::zero_offset(arguments.scale_bytes) + entry);
     const Shared<const uint8_t> codes = from + (weights_at + first_step * Shape::k_block_bytes);
     if constexpr (Shape::corrected) {
       uint2 eight = {};
@@ -138,12 +139,12 @@ class GemmMultiplier {
   }
 
   // k-block after k-block, all tiles' sums side by side.
-  template <int fold_steps>
-  DEVICE static void multiply_raw(Shared<const uint8_t> from, const uint32_t (&x)[fold_steps][token_blocks][2],
+  template <int scale_block_steps>
+  DEVICE static void multiply_raw(Shared<const uint8_t> from, const uint32_t (&x)[scale_block_steps][token_blocks][2],
                                   uint2 zeros, const float (&scales)[8], Totals& totals) {
     float sums[4][token_blocks][4];
     correct(x, zeros, sums);
-    UNROLL for (int step = 0; step < fold_steps; ++step) {
+    UNROLL for (int step = 0; step < scale_block_steps; ++step) {
       uint32_t codes[4][bits / 4];
       load_codes(from + step * Shape::k_block_bytes, codes);
       UNROLL for (int tile = 0; tile < 4; ++tile) {
@@ -157,8 +158,8 @@ class GemmMultiplier {
 
   // What makes sums over raw numbers right, to begin them with: -unit * (zero + base) times the sum of x, which is what
   // an mma with ones makes in every row.
-  template <int fold_steps>
-  DEVICE static void correct(const uint32_t (&x)[fold_steps][token_blocks][2], uint2 zeros,
+  template <int scale_block_steps>
+  DEVICE static void correct(const uint32_t (&x)[scale_block_steps][token_blocks][2], uint2 zeros,
                              float (&sums)[4][token_blocks][4]) {
     constexpr float center = static_cast<float>(1 << (bits - 1)) + Codes::base;
     constexpr bool needed = Shape::zero_points || center != 0;
@@ -166,7 +167,7 @@ class GemmMultiplier {
     if constexpr (needed) {
       constexpr uint32_t one = std::is_same_v<Element, half> ? 0x3c003c00u : 0x3f803f80u;  // twice
       const uint32_t ones[4] = {one, one, one, one};
-      UNROLL for (int step = 0; step < fold_steps; ++step) {
+      UNROLL for (int step = 0; step < scale_block_steps; ++step) {
         UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sum_of_x[i], ones, x[step][i]);
       }
       UNROLL for (int i = 0; i < token_blocks; ++i) {
@@ -186,16 +187,17 @@ class GemmMultiplier {
   }
 
   // Tile after tile, with exact codes: for many tokens, whose sums would not fit registers otherwise.
-  template <int fold_steps>
-  DEVICE static void multiply_exact(Shared<const uint8_t> from, const uint32_t (&x)[fold_steps][token_blocks][2],
+  template <int scale_block_steps>
+  DEVICE static void multiply_exact(Shared<const uint8_t> from, const uint32_t (&x)[scale_block_steps][token_blocks][2],
                                     Shared<const uint8_t> zeros, const float (&scales)[8], Totals& totals) {
-    uint32_t codes[fold_steps][4][bits / 4];
-    UNROLL for (int step = 0; step < fold_steps; ++step) load_codes(from + step * Shape::k_block_bytes, codes[step]);
+    uint32_t codes[scale_block_steps][4][bits / 4];
+    UNROLL for (int step = 0; step < scale_block_steps; ++step)
+        load_codes(from + step * Shape::k_block_bytes, codes[step]);
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       float sums[token_blocks][4] = {};
       ZeroPoints zero = Codes::center;
       if constexpr (Shape::zero_points) zero = Codes::prepare(load_as<uint32_t>(zeros + tile / 2 * 4), tile % 2);
-      UNROLL for (int step = 0; step < fold_steps; ++step) {
+      UNROLL for (int step = 0; step < scale_block_steps; ++step) {
         uint32_t a[4];
         Codes::template convert<Shape::zero_points>(codes[step][tile], zero, a);
         UNROLL for (int i = 0; i < token_blocks; ++i) mma_m16n8k16<Element>(sums[i], a, x[step][i]);
@@ -255,8 +257,8 @@ class GemmMultiplier {
 
   const GemmArguments& arguments;
   uint32_t x_at, weights_at;  // bytes: what this lane reads first, of x and of the weights
-  static constexpr int folds = max(Shape::steps / 2, 1);
-  int entries[folds];  // its first scale and zero point, for every two k-blocks
+  static constexpr int scale_blocks = max(Shape::steps / 2, 1);
+  int entries[scale_blocks];  // its first scale and zero point, for every two k-blocks
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -9,16 +9,16 @@
 
 namespace billfish {
 
-class ThreadPermits {
+class ComputeSemaphore {
  public:
-  explicit ThreadPermits(int total) : total_(total) {}
+  explicit ComputeSemaphore(int total) : total_(total) {}
 
   // A caller comes with a region: waits for a permit. Helpers make room after the piece they are at.
-  void enter() {
-    note_crowd(callers_.fetch_add(1) + 1);
-    if (try_take(starving_.load())) return;
+  void acquire_as_caller() {
+    track_recent_callers(callers_.fetch_add(1) + 1);
+    if (try_acquire(starving_.load())) return;
     waiting_.fetch_add(1);
-    bool permitted = spin_until([this] { return try_take(starving_.load()); });
+    bool permitted = spin_until([this] { return try_acquire(starving_.load()); });
     const auto start = Clock::now();
     bool starved = false;
     while (!permitted) {
@@ -27,31 +27,31 @@ class ThreadPermits {
         starved = true;
       }
       const uint32_t epoch = epoch_.load();
-      permitted = try_take(starved ? 0 : starving_.load());
+      permitted = try_acquire(starved ? 0 : starving_.load());
       if (!permitted) epoch_.wait(epoch);
     }
     waiting_.fetch_sub(1);
     if (starved) {
       starving_.fetch_sub(1);
       // A caller refused between our taking the permit and this line saw us counted twice: let it look again.
-      call_waiting();
+      wake_waiting();
     }
   }
 
-  void leave() {
+  void release_as_caller() {
     callers_.fetch_sub(1);
-    stop_helping();
+    release_as_helper();
   }
 
   // A helper takes only what no caller wants.
-  bool try_help() { return try_take(reserved()); }
-  void stop_helping() {
+  bool try_acquire_as_helper() { return try_acquire(reserved()); }
+  void release_as_helper() {
     computing_.fetch_sub(1);
-    if (waiting_.load() > 0) call_waiting();
+    if (waiting_.load() > 0) wake_waiting();
   }
 
   // How many helpers could start now; a hint.
-  int room_for_helpers() const { return std::max(0, total_ - computing_.load(std::memory_order_relaxed) - reserved()); }
+  int free_for_helpers() const { return std::max(0, total_ - computing_.load(std::memory_order_relaxed) - reserved()); }
 
   bool caller_waits() const { return waiting_.load(std::memory_order_relaxed) > 0; }
 
@@ -61,9 +61,9 @@ class ThreadPermits {
   // A caller that waited this long goes first: those that come back every few microseconds would always be faster.
   static constexpr auto starving_time = std::chrono::milliseconds(1);
   // Callers leave between two regions, but are soon back.
-  static constexpr auto absence = std::chrono::microseconds(50);
+  static constexpr auto reservation_time = std::chrono::microseconds(50);
 
-  bool try_take(int reserved) {
+  bool try_acquire(int reserved) {
     int now = computing_.load();
     while (now + reserved < total_) {
       if (computing_.compare_exchange_weak(now, now + 1)) return true;
@@ -71,28 +71,29 @@ class ThreadPermits {
     return false;
   }
 
-  void call_waiting() {
+  void wake_waiting() {
     epoch_.fetch_add(1);
     epoch_.notify_all();
   }
 
-  // The crowd is how many callers were here together lately. While it holds, helpers leave the permits of the absent
+  // The recent is how many callers were here together lately. While it holds, helpers leave the permits of the absent
   // alone: with as many stages at work as cores, a helper that jumped into every gap would only make them wait.
-  void note_crowd(int inside) {
-    const int crowd = crowd_.load(std::memory_order_relaxed);
-    if (inside == 1 && crowd <= 1) return;
+  void track_recent_callers(int inside) {
+    const int recent = recent_callers_.load(std::memory_order_relaxed);
+    if (inside == 1 && recent <= 1) return;
     const int64_t now = Clock::now().time_since_epoch().count();
-    if (inside >= crowd || now > crowd_until_.load(std::memory_order_relaxed)) {
-      crowd_.store(inside, std::memory_order_relaxed);
-      crowd_until_.store(now + std::chrono::duration_cast<Clock::duration>(absence).count(), std::memory_order_relaxed);
+    if (inside >= recent || now > recent_callers_until_.load(std::memory_order_relaxed)) {
+      recent_callers_.store(inside, std::memory_order_relaxed);
+      recent_callers_until_.store(now + std::chrono::duration_cast<Clock::duration>(reservation_time).count(),
+                                  std::memory_order_relaxed);
     }
   }
 
   int reserved() const {
     int absent = 0;
-    const int crowd = crowd_.load(std::memory_order_relaxed);
-    if (crowd > 1 && Clock::now().time_since_epoch().count() < crowd_until_.load(std::memory_order_relaxed)) {
-      absent = std::max(0, crowd - callers_.load(std::memory_order_relaxed));
+    const int recent = recent_callers_.load(std::memory_order_relaxed);
+    if (recent > 1 && Clock::now().time_since_epoch().count() < recent_callers_until_.load(std::memory_order_relaxed)) {
+      absent = std::max(0, recent - callers_.load(std::memory_order_relaxed));
     }
     return waiting_.load() + absent;
   }
@@ -103,8 +104,8 @@ class ThreadPermits {
   std::atomic<int> waiting_{0};     // of them, without a permit yet
   std::atomic<int> starving_{0};    // of those, the ones that other callers may not overtake any more
   std::atomic<uint32_t> epoch_{0};  // changes when it is worth a waiting caller's while to look again
-  std::atomic<int> crowd_{0};
-  std::atomic<int64_t> crowd_until_{0};
+  std::atomic<int> recent_callers_{0};
+  std::atomic<int64_t> recent_callers_until_{0};
 };
 
 }  // namespace billfish

@@ -12,14 +12,14 @@ class Weight;
 struct Tensor;
 
 // Belongs to the backend that made it, which must outlive it.
-class Instruments {
+class BenchmarkHooks {
  public:
-  virtual ~Instruments() = default;
+  virtual ~BenchmarkHooks() = default;
 
   // What computes, for a person: "NVIDIA H200", "16 threads, avx512".
   virtual std::string machine() const = 0;
   // False in the emulator, whose times say nothing about a GPU's.
-  virtual bool times_mean_something() const = 0;
+  virtual bool times_are_meaningful() const = 0;
   // Bytes of the last-level cache: data must exceed them several times to come from memory whenever it is read.
   virtual uint64_t cache_bytes() const = 0;
 

@@ -1,4 +1,4 @@
-#include "cpu/cpu_instruments.h"
+#include "cpu/benchmark_hooks.h"
 
 #include <algorithm>
 #include <chrono>
@@ -35,15 +35,15 @@ uint64_t last_level_cache_bytes() {
   return bytes > 0 ? bytes : usual;
 }
 
-class CpuInstruments final : public Instruments {
+class CpuBenchmarkHooks final : public BenchmarkHooks {
  public:
-  explicit CpuInstruments(ThreadPool& pool) : pool_(pool) {}
+  explicit CpuBenchmarkHooks(ThreadPool& pool) : pool_(pool) {}
 
   std::string machine() const override {
     const int threads = pool_.threads();
     return std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") + name(instruction_set());
   }
-  bool times_mean_something() const override { return true; }
+  bool times_are_meaningful() const override { return true; }
   uint64_t cache_bytes() const override { return last_level_cache_bytes(); }
   const char* memory_traffic() const override { return "reading"; }
 
@@ -100,6 +100,8 @@ class CpuInstruments final : public Instruments {
 
 }  // namespace
 
-std::unique_ptr<Instruments> make_instruments(ThreadPool& pool) { return std::make_unique<CpuInstruments>(pool); }
+std::unique_ptr<BenchmarkHooks> make_benchmark_hooks(ThreadPool& pool) {
+  return std::make_unique<CpuBenchmarkHooks>(pool);
+}
 
 }  // namespace billfish::cpu

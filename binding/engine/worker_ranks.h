@@ -11,12 +11,12 @@
 
 namespace billfish {
 
-class Followers {
+class WorkerRanks {
  public:
-  Followers(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group);
-  ~Followers();
-  Followers(const Followers&) = delete;
-  Followers& operator=(const Followers&) = delete;
+  WorkerRanks(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group);
+  ~WorkerRanks();
+  WorkerRanks(const WorkerRanks&) = delete;
+  WorkerRanks& operator=(const WorkerRanks&) = delete;
 
   const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
 

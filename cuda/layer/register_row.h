@@ -13,16 +13,16 @@
 namespace billfish::BILLFISH_TARGET {
 
 // Of a block whose threads hold so many vectors: more than 512 threads leave each 64 registers.
-constexpr uint32_t most_threads(int held) { return held == 1 ? 1024 : 512; }
+constexpr uint32_t block_threads(int per_thread) { return per_thread == 1 ? 1024 : 512; }
 
 // Vectors of `count` elements: this thread's are thread, thread + threads, ... below `vectors`.
-template <int count, int held>
-struct HeldRun {
-  float values[held][count];
+template <int count, int per_thread>
+struct RegisterRow {
+  float values[per_thread][count];
 
   template <class Visit>
   DEVICE void for_each(uint32_t vectors, const Visit& visit) {
-    UNROLL for (int i = 0; i < held; ++i) {
+    UNROLL for (int i = 0; i < per_thread; ++i) {
       const uint32_t vector = thread_index().x + static_cast<uint32_t>(i) * block_size().x;
       if (vector < vectors) visit(values[i], static_cast<int64_t>(vector) * count);
     }
@@ -53,14 +53,14 @@ constexpr uint32_t reduction_bytes = 32 * sizeof(float);
 // Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
 // elements. Throws UNSUPPORTED_MODEL for runs that registers do not hold.
 template <int count, class Run>
-void with_held_vectors(int64_t vectors, const Run& run) {
+void with_vectors_per_thread(int64_t vectors, const Run& run) {
   constexpr int many = count == wide ? 4 : 16;
-  const auto threads_holding = [&](int64_t held) {
-    return static_cast<uint32_t>(((vectors + held - 1) / held + warp_size - 1) / warp_size * warp_size);
+  const auto threads_with = [&](int64_t per_thread) {
+    return static_cast<uint32_t>(((vectors + per_thread - 1) / per_thread + warp_size - 1) / warp_size * warp_size);
   };
-  if (threads_holding(1) <= most_threads(1)) return run(std::integral_constant<int, 1>(), threads_holding(1));
-  if (threads_holding(many) <= most_threads(many)) {
-    return run(std::integral_constant<int, many>(), threads_holding(many));
+  if (threads_with(1) <= block_threads(1)) return run(std::integral_constant<int, 1>(), threads_with(1));
+  if (threads_with(many) <= block_threads(many)) {
+    return run(std::integral_constant<int, many>(), threads_with(many));
   }
   throw Error("UNSUPPORTED_MODEL", "a norm over " + std::to_string(vectors * count) +
                                        " columns: CUDA kernels hold at most " + std::to_string(many * count * 512) +

@@ -1,4 +1,4 @@
-#include "engine/followers.h"
+#include "engine/worker_ranks.h"
 
 #include <exception>
 #include <utility>
@@ -7,7 +7,7 @@
 
 namespace billfish {
 
-Followers::Followers(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group)
+WorkerRanks::WorkerRanks(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group)
     : stages_(std::move(stages)), group_(group) {
   try {
     for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
@@ -17,9 +17,9 @@ Followers::Followers(std::vector<std::unique_ptr<Stage>> stages, RankGroup& grou
   }
 }
 
-Followers::~Followers() { stop(); }
+WorkerRanks::~WorkerRanks() { stop(); }
 
-void Followers::stop() {
+void WorkerRanks::stop() {
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
@@ -28,7 +28,7 @@ void Followers::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Followers::start(Step& step, const float* hidden) {
+void WorkerRanks::start(Step& step, const float* hidden) {
   std::lock_guard lock(mutex_);
   step_ = &step;
   hidden_ = hidden;
@@ -37,12 +37,12 @@ void Followers::start(Step& step, const float* hidden) {
   started_.notify_all();
 }
 
-void Followers::wait() {
+void WorkerRanks::wait() {
   std::unique_lock lock(mutex_);
   ended_.wait(lock, [&] { return at_work_ == 0; });
 }
 
-void Followers::work(Stage& stage) {
+void WorkerRanks::work(Stage& stage) {
   prepare_stage_thread("billfish-rank");
   uint64_t done = 0;
   for (;;) {
@@ -57,9 +57,9 @@ void Followers::work(Stage& stage) {
       hidden = hidden_;
     }
     try {
-      stage.follow(*step, hidden);
+      stage.run_as_worker(*step, hidden);
     } catch (...) {
-      group_.give_up(std::current_exception());
+      group_.fail(std::current_exception());
     }
     std::lock_guard lock(mutex_);
     if (--at_work_ == 0) ended_.notify_all();

@@ -1,20 +1,20 @@
-// The GEMM of gemm.h for few tokens on sm_90 and later, with a warp that does nothing but load.
+// The GEMM of staged_gemm.h for few tokens on sm_90 and later, with a warp that does nothing but load.
 //
 // One block a multiprocessor. Its last warp fills a ring of stages by bulk copies, which take no other thread's
 // instructions and no registers, and is as far ahead as shared memory allows, beyond the ends of tiles, too. The other
 // warps wait for a stage's bytes, multiply, and give the stage back; nowhere in the loop do they wait for each other.
 //
-// What they do with a stage, how tiles are shared out and how they end is what gemm.h has.
+// What they do with a stage, how tiles are shared out and how they end is what staged_gemm.h has.
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_bulk_load.h"
-#include "gemm/gemm_finish.h"
-#include "gemm/gemm_multiply.h"
-#include "gemm/gemm_shape.h"
-#include "gemm/gemm_units.h"
+#include "gemm/arguments.h"
+#include "gemm/bulk_load.h"
+#include "gemm/epilogue.h"
+#include "gemm/multiply.h"
+#include "gemm/shape.h"
 #include "gemm/tiles.h"
+#include "gemm/work_units.h"
 #include "primitives/bulk_copy.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
@@ -24,9 +24,9 @@ namespace billfish::BILLFISH_TARGET {
 
 template <class Element, int bits, bool zero_points, class Tile>
 struct BulkGemm {
-  static constexpr int loading_threads = 32, max_threads = Tile::threads + loading_threads, min_blocks = 1;
+  static constexpr int producer_threads = 32, max_threads = Tile::threads + producer_threads, min_blocks = 1;
   using Shape = GemmShape<Element, bits, zero_points, Tile>;
-  using Crew = FirstThreads<Tile::threads>;
+  using Consumers = ConsumerWarps<Tile::threads>;
 
   GemmArguments arguments;
 
@@ -51,24 +51,24 @@ struct BulkGemm {
     sync_threads();
     const uint32_t begin = first_unit(arguments, block_index().x), end = first_unit(arguments, block_index().x + 1);
     if (warp_index() == Tile::threads / 32) {
-      BulkLoader<Shape>(arguments).load(begin, end);
+      BulkProducer<Shape>(arguments).load(begin, end);
     } else {
-      multiply_units(begin, end);
+      consume(begin, end);
     }
   }
 
-  DEVICE void multiply_units(uint32_t begin, uint32_t end) const {
+  DEVICE void consume(uint32_t begin, uint32_t end) const {
     wait_for_previous_grid();
     const GemmMultiplier<Shape, PaddedStage<Shape>> multiplier(arguments);
-    const GemmFinisher<Shape, Crew> finisher{arguments};
-    const WarpPlace<Tile> warp;
-    GemmTotals<Shape> totals = {};
+    const GemmEpilogue<Shape, Consumers> epilogue{arguments};
+    const WarpCoord<Tile> warp;
+    Accumulators<Shape> totals = {};
     StageRing<Tile> ring(arguments);
     // Outputs and inputs may end before the warp's begin.
     const int first_output = warp.output * strip_outputs, first_input = warp.input * Shape::steps * block_inputs;
     int inputs = 0;  // that the warp has to multiply with
     auto start = [&](int tile) {
-      const TilePlace place = place_of<Tile>(arguments, tile);
+      const TileCoord place = tile_coord<Tile>(arguments, tile);
       inputs = place.column + first_output < arguments.targets[place.target].columns ? arguments.inputs : 0;
     };
     auto multiply = [&](int k) {
@@ -79,8 +79,8 @@ struct BulkGemm {
       ring.advance();
     };
     auto finish = [&](int tile, int first_k, int end_k) {
-      Crew::sync();  // the exchange of the tile before has been read
-      finisher.finish_tile(tile, first_k, end_k, totals);
+      Consumers::sync();  // the exchange of the tile before has been read
+      epilogue.store_tile(tile, first_k, end_k, totals);
     };
     for_each_unit(arguments, begin, end, start, multiply, finish);
   }

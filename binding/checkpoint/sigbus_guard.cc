@@ -1,4 +1,4 @@
-#include "checkpoint/lost_pages.h"
+#include "checkpoint/sigbus_guard.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,16 +11,16 @@
 namespace billfish {
 
 // A list that only grows, and whose members are used again: the handler may walk it at any time.
-struct WatchedMapping {
+struct GuardedMapping {
   std::atomic<uintptr_t> begin{0};  // 0: watches nothing
   std::atomic<uintptr_t> end{0};
-  std::atomic<bool> has_lost_pages{false};
-  WatchedMapping* next = nullptr;
+  std::atomic<bool> has_faulted{false};
+  GuardedMapping* next = nullptr;
 };
 
 namespace {
 
-std::atomic<WatchedMapping*> first_mapping{nullptr};
+std::atomic<GuardedMapping*> first_mapping{nullptr};
 static_assert(std::atomic<uintptr_t>::is_always_lock_free, "a signal handler reads them");
 
 std::mutex mutex;  // of what follows; the handler reads `previous` while it is installed
@@ -30,11 +30,11 @@ struct sigaction previous;
 
 // Zeros from the page of `address` to the mapping's end: where one page is lost, those behind it mostly are, too.
 bool replace_pages(uintptr_t address) {
-  for (WatchedMapping* mapping = first_mapping.load(std::memory_order_acquire); mapping; mapping = mapping->next) {
+  for (GuardedMapping* mapping = first_mapping.load(std::memory_order_acquire); mapping; mapping = mapping->next) {
     const uintptr_t begin = mapping->begin.load(std::memory_order_acquire);
     const uintptr_t end = mapping->end.load(std::memory_order_acquire);
     if (begin == 0 || address < begin || address >= end) continue;
-    mapping->has_lost_pages.store(true, std::memory_order_release);
+    mapping->has_faulted.store(true, std::memory_order_release);
     const uintptr_t page = address & ~(static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)) - 1);
     void* const zeros = mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -87,11 +87,11 @@ void remove_handler() {
   if (!is_below_another) sigaction(SIGBUS, &previous, nullptr);
 }
 
-WatchedMapping* unused_mapping() {
-  for (WatchedMapping* mapping = first_mapping.load(); mapping; mapping = mapping->next) {
+GuardedMapping* unused_mapping() {
+  for (GuardedMapping* mapping = first_mapping.load(); mapping; mapping = mapping->next) {
     if (mapping->begin.load() == 0) return mapping;
   }
-  auto* const mapping = new WatchedMapping;  // never deleted
+  auto* const mapping = new GuardedMapping;  // never deleted
   mapping->next = first_mapping.load();
   first_mapping.store(mapping, std::memory_order_release);
   return mapping;
@@ -99,22 +99,22 @@ WatchedMapping* unused_mapping() {
 
 }  // namespace
 
-PageWatch::PageWatch(const void* begin, size_t bytes) {
+SigbusGuard::SigbusGuard(const void* begin, size_t bytes) {
   const std::lock_guard lock(mutex);
   if (watched == 0) install_handler();
   mapping_ = unused_mapping();
-  mapping_->has_lost_pages = false;
+  mapping_->has_faulted = false;
   mapping_->end = reinterpret_cast<uintptr_t>(begin) + bytes;
   mapping_->begin = reinterpret_cast<uintptr_t>(begin);
   ++watched;
 }
 
-PageWatch::~PageWatch() {
+SigbusGuard::~SigbusGuard() {
   const std::lock_guard lock(mutex);
   mapping_->begin = 0;
   if (--watched == 0) remove_handler();
 }
 
-bool PageWatch::has_lost_pages() const noexcept { return mapping_->has_lost_pages.load(std::memory_order_acquire); }
+bool SigbusGuard::has_faulted() const noexcept { return mapping_->has_faulted.load(std::memory_order_acquire); }
 
 }  // namespace billfish

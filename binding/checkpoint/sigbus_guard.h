@@ -10,21 +10,21 @@
 
 namespace billfish {
 
-struct WatchedMapping;
+struct GuardedMapping;
 
-class PageWatch {
+class SigbusGuard {
  public:
   // Of [begin, begin + bytes), which begins at a page and stays mapped as long as this object.
-  PageWatch(const void* begin, size_t bytes);
-  ~PageWatch();
-  PageWatch(const PageWatch&) = delete;
-  PageWatch& operator=(const PageWatch&) = delete;
+  SigbusGuard(const void* begin, size_t bytes);
+  ~SigbusGuard();
+  SigbusGuard(const SigbusGuard&) = delete;
+  SigbusGuard& operator=(const SigbusGuard&) = delete;
 
   // Whether a page was read that could not be: what was read since then may be zeros.
-  bool has_lost_pages() const noexcept;
+  bool has_faulted() const noexcept;
 
  private:
-  WatchedMapping* mapping_;
+  GuardedMapping* mapping_;
 };
 
 }  // namespace billfish

@@ -1,16 +1,16 @@
 // From global to shared memory by bulk copies: what one warp does while the others multiply.
 //
-// Shared memory: the exchange of sums, two barriers a stage, the stages (PaddedStage of gemm_shape.h). A stage's `full`
+// Shared memory: the exchange of sums, two barriers a stage, the stages (PaddedStage of shape.h). A stage's `full`
 // ends a phase when all its bytes have come; its `empty` when every warp that multiplies is done with it. The packed
 // layout is made for this: the codes of a strip's stage are contiguous, and so are its scales and its zero points.
 #pragma once
 #include <cstdint>
 
-#include "gemm/gemm_arguments.h"
-#include "gemm/gemm_shape.h"
-#include "gemm/gemm_units.h"
+#include "gemm/arguments.h"
 #include "gemm/layout.h"
+#include "gemm/shape.h"
 #include "gemm/tiles.h"
+#include "gemm/work_units.h"
 #include "primitives/async_copy.h"
 #include "primitives/bulk_copy.h"
 #include "primitives/index.h"
@@ -27,7 +27,7 @@ class StageRing {
  public:
   DEVICE explicit StageRing(const GemmArguments& given) : arguments(given) {}
   DEVICE Shared<uint64_t> full() const { return shared_memory<uint64_t>(exchange_bytes(Tile::threads)) + index; }
-  DEVICE Shared<uint64_t> empty() const { return full() + most_stages; }
+  DEVICE Shared<uint64_t> empty() const { return full() + max_stages; }
   DEVICE uint32_t parity() const { return round & 1; }
   DEVICE uint32_t place() const { return at; }  // of the stage in shared memory
   DEVICE void advance() {
@@ -45,13 +45,13 @@ class StageRing {
 };
 
 template <class Shape>
-class BulkLoader {
+class BulkProducer {
   using Tile = typename Shape::Tile;
   using Stage = PaddedStage<Shape>;
   static_assert(Shape::strips <= 32 && Tile::tokens <= 32);  // a lane each
 
  public:
-  DEVICE explicit BulkLoader(const GemmArguments& given)
+  DEVICE explicit BulkProducer(const GemmArguments& given)
       : arguments(given), lane(static_cast<int>(lane_index())), policy(evict_first_policy()) {}
 
   // Units [begin, end). Weights are there before this launch: those of the first stages set out before it is known that
@@ -74,15 +74,16 @@ class BulkLoader {
   struct Extent {
     DEVICE Extent(const GemmArguments& arguments, uint32_t unit)
         : k(static_cast<int>(unit) % arguments.k_tiles),
-          place(place_of<Tile>(arguments, static_cast<int>(unit) / arguments.k_tiles)),
+          place(tile_coord<Tile>(arguments, static_cast<int>(unit) / arguments.k_tiles)),
           first_strip(place.column / strip_outputs),
           strips(min((arguments.targets[place.target].columns + strip_outputs - 1) / strip_outputs - first_strip,
                      Shape::strips)),
           inputs(min(arguments.inputs - k * Tile::inputs, Tile::inputs)),
-          first_group(k * Shape::most_groups >> arguments.group_shift),
-          groups(((k * Shape::most_groups + inputs / fold_inputs - 1) >> arguments.group_shift) - first_group + 1) {}
+          first_group(k * Shape::max_groups >> arguments.group_shift),
+          groups(((k * Shape::max_groups + inputs / scale_block_inputs - 1) >> arguments.group_shift) - first_group +
+                 1) {}
     int k;
-    TilePlace place;
+    TileCoord place;
     int first_strip, strips, inputs, first_group, groups;
   };
 
@@ -107,10 +108,10 @@ class BulkLoader {
         target.weights + (static_cast<int64_t>(strip) * target.weight_pitch + int64_t{extent.k} * Shape::strip_bytes),
         code_bytes, ring.full(), policy);
     const int64_t entry = (static_cast<int64_t>(strip) * arguments.groups + extent.first_group) * strip_outputs;
-    bulk_copy(to + (Stage::scale_place + Stage::entry(lane, 0) * arguments.scale_bytes),
+    bulk_copy(to + (Stage::scale_offset + Stage::entry(lane, 0) * arguments.scale_bytes),
               target.scales + entry * arguments.scale_bytes, scale_bytes, ring.full(), policy);
     if constexpr (Shape::zero_points) {
-      bulk_copy(to + (Stage::zero_place(arguments.scale_bytes) + Stage::entry(lane, 0)), target.zeros + entry,
+      bulk_copy(to + (Stage::zero_offset(arguments.scale_bytes) + Stage::entry(lane, 0)), target.zeros + entry,
                 zero_bytes, ring.full(), policy);
     }
   }
@@ -120,7 +121,7 @@ class BulkLoader {
     if (lane >= arguments.stage_rows) return;
     const Extent extent(arguments, unit);
     const int row = min(extent.place.token + lane, arguments.rows - 1);
-    bulk_copy(shared_memory<uint8_t>(ring.place()) + (Stage::x_place(arguments.scale_bytes) + lane * Stage::row_pitch),
+    bulk_copy(shared_memory<uint8_t>(ring.place()) + (Stage::x_offset(arguments.scale_bytes) + lane * Stage::row_pitch),
               arguments.x + (static_cast<int64_t>(row) * arguments.x_pitch + int64_t{extent.k} * Shape::row_bytes),
               x_bytes(extent), ring.full());
   }
