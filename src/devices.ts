@@ -16,7 +16,7 @@ export type { AddonFile, CudaLibrary, CudaStatus }
 
 /** The host's processor. */
 export interface CpuDevice extends NativeCpu {
-  /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are more names for the same device, for trying a split. */
+  /** `'cpu'`; `'cpu:0'`, `'cpu:1'`, ... are aliases for trying out a split. */
   readonly device: 'cpu'
   readonly kind: 'cpu'
 }
@@ -27,9 +27,9 @@ export interface CudaDevice extends NativeCudaDevice {
 }
 
 /**
- * A CUDA device in the emulator, which runs the CUDA kernels' own sources on the CPU: for tests, and thousands of times
- * slower than a GPU. billfish never chooses it; name it (`deviceMap: 'emulated:0'`). Only builds with
- * BILLFISH_EMULATOR=on have it.
+ * A CUDA device of the emulator, which runs the sources of the CUDA kernels on the CPU: for tests of GPU code,
+ * thousands of times slower than a GPU. Never chosen automatically: name it (`deviceMap: 'emulated:0'`). Only in builds
+ * with BILLFISH_EMULATOR=on.
  */
 export interface EmulatedDevice extends NativeEmulatedDevice {
   readonly kind: 'emulated'
@@ -49,7 +49,7 @@ export interface Devices {
 
 /** Whether emulated devices can be used. */
 export interface EmulatorStatus {
-  /** Whether this build of billfish contains the emulator; published builds do not. */
+  /** Whether this build of billfish includes the emulator; published builds do not. */
   readonly compiled: boolean
   /** Why there are no emulated devices; null if there are. */
   readonly reason: string | null
@@ -64,10 +64,10 @@ export interface DevicesOptions {
 const devicesOptions = optionsOf<DevicesOptions>('devices()', { emulated: flag() })
 
 /**
- * The devices that models can be placed on and, if there is no CUDA device, why.
+ * Lists the devices that models can be placed on; if there is no CUDA device, `cuda.reason` says why.
  *
- * Blocks the event loop: the first call in a process initializes the CUDA driver, which can take a second on a machine
- * with several GPUs. Servers use {@link discoverDevices}.
+ * The first call in a process initializes the CUDA driver, which can block for a second on a machine with several GPUs:
+ * services should use {@link discoverDevices}.
  * @throws BillfishError INVALID_OPTION, also for an invalid environment variable (BILLFISH_CPU_ISA)
  */
 export function devices(options: DevicesOptions = {}): Devices {

@@ -41,7 +41,7 @@ export class BillfishError extends Error {
   }
 }
 
-/** What a call is ended with that nobody gave a reason for ending: what `AbortController.abort()` would give. */
+/** The reason for aborts without one, as from `AbortController.abort()`. */
 export function abortError(message: string): DOMException {
   return new DOMException(message, 'AbortError')
 }

@@ -1,34 +1,34 @@
-/** How many table entries are worked on before the event loop gets its turn: two or three milliseconds' worth. */
+/** Table entries processed before yielding to the event loop: two to three milliseconds of task. */
 export const SLICE_SIZE = 2048
 
-/** Resolves after other events have had their turn. */
+/** Lets other events run. */
 export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** How many milliseconds of {@link Steps} go by before the event loop gets its turn. */
-const TURN = 4
+/** Milliseconds between yields to the event loop. */
+const SLICE_MILLISECONDS = 4
 
-/** Work that can pause wherever it yields: at least every millisecond or so. */
+/** Work that can be paused: a generator that yields at least every millisecond or so. */
 export type CooperativeTask<Result> = Generator<void, Result, void>
 
 /**
- * Does the work; other events have their turn every few milliseconds.
- * @throws the signal's reason once it aborts
+ * Runs a task, yielding to the event loop every few milliseconds.
+ * @throws the reason of the signal if it aborts
  */
-export async function runCooperatively<Result>(work: CooperativeTask<Result>, signal?: AbortSignal): Promise<Result> {
+export async function runCooperatively<Result>(task: CooperativeTask<Result>, signal?: AbortSignal): Promise<Result> {
   signal?.throwIfAborted()
   for (let begun = performance.now(); ; ) {
-    const { done, value } = work.next()
+    const { done, value } = task.next()
     if (done) return value
-    if (performance.now() - begun < TURN) continue
+    if (performance.now() - begun < SLICE_MILLISECONDS) continue
     await yieldToEventLoop()
     signal?.throwIfAborted()
     begun = performance.now()
   }
 }
 
-/** Tells a hot loop when to yield, about once a millisecond: a yield takes longer than to ask. */
+/** Tells a hot loop when to yield, about once a millisecond; cheaper than yielding every iteration. */
 export class YieldTimer {
   #asked = 0
   #yielded = performance.now()
@@ -42,15 +42,15 @@ export class YieldTimer {
   }
 }
 
-/** Does the work in one go: for what is known to be little. */
-export function runSync<Result>(work: CooperativeTask<Result>): Result {
+/** Runs a task without pausing; for tasks that are known to be short. */
+export function runSync<Result>(task: CooperativeTask<Result>): Result {
   for (;;) {
-    const { done, value } = work.next()
+    const { done, value } = task.next()
     if (done) return value
   }
 }
 
-/** Calls `body` for each item; other events have their turn between slices. */
+/** Calls `body` for each item, yielding to the event loop between slices. */
 export async function forEachInSlices<Item>(items: Iterable<Item>, body: (item: Item) => void): Promise<void> {
   let count = 0
   for (const item of items) {
@@ -59,7 +59,7 @@ export async function forEachInSlices<Item>(items: Iterable<Item>, body: (item: 
   }
 }
 
-/** Sorts a copy of the items, by merging sorted slices; other events have their turn between them. */
+/** Returns a sorted copy (merge sort), yielding to the event loop between slices. */
 export async function sortInSlices<Item>(
   items: readonly Item[],
   compare: (a: Item, b: Item) => number,

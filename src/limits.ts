@@ -8,10 +8,10 @@ import type { OptionSchemas } from './options/read-options'
 import { whole } from './options/values'
 import { floatType } from './placement/config-source'
 
-/** Types in which a model computes; see {@link SizeOptions.dtype}. */
+/** Compute dtypes of a model. */
 export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
 
-/** The options that decide how much memory a model needs. */
+/** Options that determine the memory a model needs. */
 export interface SizeOptions {
   /**
    * `'float32'` computes in fp32 throughout; only CPU devices can. `'auto'` (the default) and the 16-bit types differ by
@@ -25,27 +25,27 @@ export interface SizeOptions {
   readonly maxModelLength?: number | undefined
   /** Sequences computed at the same time; others wait. Default 4. */
   readonly maxSequences?: number | undefined
-  /** Tokens that one step computes at most; longer prompts are computed in chunks. Default 512. */
+  /** Maximum tokens per step; longer prompts are split into chunks. 512 by default. */
   readonly maxBatchTokens?: number | undefined
   /**
-   * Tokens that the KV cache holds, for all sequences together; at least maxModelLength. Default: maxSequences times
-   * maxModelLength, so that no sequence ever waits for room. With less, sequences share the cache; when it is full, the
-   * newest one is preempted and recomputed later.
+   * Tokens in the KV cache, for all sequences together: at least maxModelLength, and maxSequences times that by
+   * default, so that no sequence ever lacks room. With less, sequences share it; when it runs out, the latest one is
+   * preempted and recomputed.
    */
   readonly maxCacheTokens?: number | undefined
   /**
-   * Devices that compute every stage together, each with its share of the heads, MLP channels and vocabulary. Default 1.
-   * What does not divide evenly is padded with zeros, which changes no result.
+   * Devices that compute every stage together, each with its share of the heads, the MLP channels and the vocabulary; 1
+   * by default. Dimensions that do not divide evenly are zero-padded, which changes no result.
    */
   readonly tensorParallelSize?: number | undefined
 }
 
-/** What {@link SizeOptions} come to for one model. */
+/** {@link SizeOptions} resolved for one model. */
 export interface ModelLimits
   extends Pick<ModelSpec, 'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'> {
   readonly maxModelLength: number
   readonly maxSequences: number
-  /** maxCacheTokens, as it comes to. */
+  /** Resolved maxCacheTokens. */
   readonly cacheTokens: number
   readonly tensorParallelSize: number
 }
@@ -56,7 +56,7 @@ const DEFAULT_SEQUENCES = 4
 const DEFAULT_BATCH_TOKENS = 512
 const MAX_COUNT = 1 << 24
 const MAX_RANKS = 64
-const MIN_LOGIT_ROWS = 16 // the head computes at least so many rows at a time, for forward passes that want all
+const MIN_LOGIT_ROWS = 16 // rows the head computes at a time, for forward() calls, which need all of them
 
 const DTYPES = "'auto', 'float32', 'float16' or 'bfloat16'"
 
@@ -70,8 +70,8 @@ export const sizeOptions: OptionSchemas<SizeOptions> = {
 }
 
 /**
- * @param options as {@link sizeOptions} are read
- * @throws BillfishError INVALID_OPTION for a KV cache that is too small for one sequence, or too large for all
+ * @param options validated {@link sizeOptions}
+ * @throws BillfishError INVALID_OPTION for a KV cache that is too small for one sequence, or too large
  */
 export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
   const {
@@ -89,7 +89,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
   if (cacheTokens < maxModelLength) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `maxCacheTokens is ${cacheTokens}, but a sequence may have ${maxModelLength} tokens (maxModelLength). Raise the one or lower the other.`,
+      `maxCacheTokens is ${cacheTokens}, but a sequence may have ${maxModelLength} tokens (maxModelLength). Raise maxCacheTokens or lower maxModelLength.`,
     )
   }
   return {
@@ -105,7 +105,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
   }
 }
 
-/** How a type computes and caches. @throws BillfishError INVALID_OPTION */
+/** Compute precision and cache dtype of a model type. @throws BillfishError INVALID_OPTION */
 export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact' | 'cacheType'> {
   switch (dtype) {
     case 'float32':
@@ -120,7 +120,7 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
   }
 }
 
-/** In which type devices compute that compute in 16 bits: as named, else as the model was released. */
+/** Activation dtype on devices that compute in 16 bits: as named, else as the model was released. */
 export function activationType(dtype: ModelType | undefined, config: RawConfig): ModelSpec['activationType'] {
   if (dtype === 'bfloat16') return 'BF16'
   return dtype !== 'float16' && floatType(config) === 'BF16' ? 'BF16' : 'F16'

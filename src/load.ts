@@ -72,19 +72,11 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
 })
 
 /**
- * Loads a checkpoint directory as released on the Hugging Face Hub, on all cores and without blocking the event loop. The
- * weights are mapped, and converted to the layout of each device's kernels.
- * @example
- * ```js
- * await using model = await loadModel('./Qwen2.5-7B-Instruct-GPTQ-Int4', {
- *   deviceMap: { '': 'cuda:0', 'model.layers.20': 'cuda:1' }, // default: 'auto'
- *   maxModelLength: 8192,
- *   onProgress: ({ bytesDone, bytesTotal }) => console.error(bytesDone / bytesTotal),
- * })
- * ```
- * @param directory a path or file: URL; contains config.json, safetensors files and, for text, the tokenizer's files
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY,
- *   ADDON_NOT_FOUND; the signal's reason once it aborts. Nothing stays allocated.
+ * Loads a checkpoint directory in Hugging Face Hub layout.
+ *
+ * @param directory path or file: URL of a directory with config.json, safetensors files and, for text, tokenizer files
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
+ *   reason of the signal if it aborts. Nothing stays allocated.
  */
 export async function loadModel(directory: string | URL, options: LoadOptions = {}): Promise<Model> {
   const given = readOptions(loadOptions, options)
@@ -110,13 +102,13 @@ export interface ModelSource {
   readonly config: RawConfig
   readonly weights: PlanSource
   readonly files: readonly string[]
-  /** Random numbers instead of what the files hold. */
+  /** Use random weights instead of the files. */
   readonly randomWeights?: boolean
-  /** Tokenizer and all else that generation takes. */
+  /** Loads the tokenizer and everything else that generation needs. */
   assets(shape: ModelShape): Promise<GenerationAssets>
 }
 
-/** {@link loadModel} from anything. @param options as {@link loadOptions} are read @internal */
+/** {@link loadModel} for any source. @param options validated {@link loadOptions} @internal */
 export async function loadFrom(source: ModelSource, options: LoadOptions): Promise<Model> {
   const { config, weights } = source
   const definition = createModel(config, weights)
@@ -124,7 +116,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const planned =
     options.plan !== undefined ? fromPlan(options.plan, options) : await resolveDevices(options, thisMachine)
   const deviceMap = resolveDeviceMap(
-    await runCooperatively(placed(definition, weights, planned), options.signal),
+    await runCooperatively(placeWithinBudget(definition, weights, planned), options.signal),
     modules,
   )
   const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
@@ -176,8 +168,10 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   })
 }
 
-/** The device map to load by. @throws BillfishError OUT_OF_MEMORY, with the plan's explanation, if it does not fit */
-function* placed(
+/**
+ * The device map to load with. @throws BillfishError OUT_OF_MEMORY with the explanation of the plan if it does not fit
+ */
+function* placeWithinBudget(
   definition: Definition,
   weights: PlanSource,
   options: ResolvedPlanOptions,
@@ -187,7 +181,7 @@ function* placed(
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${(yield* planned.explain()).join(' ')}`)
 }
 
-/** What every rank of every stage loads, and the bytes that it then holds, by use. */
+/** What every rank of every stage loads, with its memory use. */
 function* loadedStages(
   definition: Definition,
   weights: PlanSource,
@@ -211,7 +205,7 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0)
   const native = new NativeModel(spec)
   const abort = () => native.abortLoad()
-  let thrown: { error: unknown } | undefined // by onProgress, which ends the loading
+  let thrown: { error: unknown } | undefined // by onProgress, which stops loading
   const progress = progressTo(onProgress, (error) => {
     thrown = { error }
     native.abortLoad()
@@ -228,7 +222,7 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
   } catch (error) {
     await native.close()
     if (thrown) throw (thrown as { error: unknown }).error
-    signal?.throwIfAborted() // which ends the loading
+    signal?.throwIfAborted() // aborting stops loading
     throw asBillfishError(error)
   } finally {
     stopListening()

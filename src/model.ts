@@ -26,12 +26,12 @@ export interface MemoryUse {
   readonly buffers: number
 }
 
-/** Bytes that one device has allocated for a model, as counted by its allocator. */
+/** Bytes that a device has allocated for a model, as counted by its allocator. */
 export interface DeviceMemory extends MemoryUse {
   readonly device: string
   /** What the plan predicted before anything was loaded. */
   readonly planned: MemoryUse
-  /** The part of kvCache that holds tokens of sequences right now. */
+  /** Bytes of kvCache that currently hold tokens of sequences. */
   readonly kvCacheInUse: number
 }
 
@@ -47,7 +47,7 @@ export interface Activity {
   readonly stepsInFlight: number
   /** Tokens that fit in the KV cache, and tokens of blocks in use. */
   readonly cacheTokens: { readonly total: number; readonly inUse: number }
-  /** How many times, so far, a sequence was preempted: lost its KV blocks and was recomputed. */
+  /** Number of times a sequence lost its KV blocks and was recomputed. */
   readonly preemptions: number
 }
 
@@ -101,7 +101,7 @@ interface ModelParts {
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
   readonly limits: RunnerLimits & Pick<ModelLimits, 'tensorParallelSize'>
-  /** One a rank, stage after stage. */
+  /** One entry per rank, stage by stage. */
   readonly stages: readonly (MemoryUse & { readonly device: string })[]
 }
 
@@ -118,7 +118,7 @@ export class Model {
   readonly #tokenizer: Tokenizer | undefined
   readonly #limits: ModelParts['limits']
   #disposal: Promise<void> | undefined
-  /** Module -> device, complete, in the order of the forward pass. */
+  /** Module -> device for every module, in forward order. */
   readonly deviceMap: Readonly<Record<string, string>>
   /** The checkpoint's config.json, parsed. */
   readonly config: RawConfig
@@ -198,7 +198,7 @@ export class Model {
     return { logits, vocabSize: vocabulary, hiddenStates, lastHiddenState }
   }
 
-  /** The checkpoint's tokenizer and chat template; undefined if it has none. Disposed of with the model. */
+  /** Tokenizer and chat template of the checkpoint; undefined if it has none. Disposed of with the model. */
   get tokenizer(): Tokenizer | undefined {
     return this.#tokenizer
   }
@@ -209,29 +209,22 @@ export class Model {
   }
 
   /**
-   * Generates a continuation. Starts at once; read it as an async iterable of chunks, or await `result()`. Any number may
-   * run at the same time: up to `maxSequences` are computed together, the others wait.
+   * Generates a continuation. Starts immediately; iterate over the result for chunks, or await `result()`.
    *
-   * A text of more than 4096 bytes (for messages, the rendered text) is tokenized on a worker thread, so that it does not
-   * block the event loop. A later call may then start earlier. Whether such a prompt fits `maxModelLength` is only known
-   * once it is tokenized, so in that case `result()` and the iteration reject with INVALID_OPTION. All other errors in
-   * options and input are thrown here.
-   * @example
-   * ```js
-   * const messages = [{ role: 'user', content: 'Why is the sky blue?' }]
-   * for await (const { text } of model.generate(messages, { maxNewTokens: 200 })) process.stdout.write(text)
-   *
-   * const { text, finishReason, usage } = await model.generate('Once upon a time', { temperature: 0 }).result()
-   * ```
-   * @param input a text, chat messages (rendered with the checkpoint's template), or token ids
-   * @throws BillfishError INVALID_OPTION, UNSUPPORTED_MODEL for a checkpoint without a head, DISPOSED
+   * A prompt of more than 4096 bytes (for messages: once rendered) is tokenized on a separate thread so that it does
+   * not block the event loop. Generations started later may then begin earlier, and errors that depend on the number of
+   * tokens, i.e. a prompt or `maxNewTokens` too large for `maxModelLength`, reject `result()` and the iteration with
+   * INVALID_OPTION. All other errors in options and input are thrown here.
+   * @param input text, chat messages (rendered with the template of the checkpoint), or token ids
+   * @throws BillfishError INVALID_OPTION for invalid options or input, UNSUPPORTED_MODEL if the model has no head,
+   *   DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
     if (!this.#hasHead) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        'This model generates no text: its checkpoint has no lm_head, as embedding models, classifiers and reward models ' +
-          'are released. forward() gives its hidden states.',
+        'This model cannot generate text: its checkpoint has no lm_head, like embedding models, classifiers and reward models. ' +
+          'forward() returns its hidden states.',
       )
     }
     return new Generation(
@@ -240,7 +233,7 @@ export class Model {
   }
 
   /**
-   * Bytes that each device holds for this model, by use; one entry per device. Cheap to call.
+   * Memory of this model, one entry per device. Cheap enough to poll.
    * @throws BillfishError DISPOSED
    */
   memory(): DeviceMemory[] {
@@ -264,14 +257,17 @@ export class Model {
   }
 
   /**
-   * When each stage was busy with which step, for the last 4096 steps. Always recorded; costs a few numbers per step.
-   * Write `JSON.stringify(model.trace().toChromeTrace())` to a file for ui.perfetto.dev or chrome://tracing.
+   * Timeline of the last 4096 steps. Always recorded, at the cost of a few numbers per step.
+   * `JSON.stringify(model.trace().toChromeTrace())` can be opened in ui.perfetto.dev or chrome://tracing.
    */
   trace(): Trace {
     return this.#runner.trace()
   }
 
-  /** Frees everything. Generations in progress end with DISPOSED. Calling it again returns the same promise. */
+  /**
+   * Frees all resources. Running generations end with a DISPOSED error. Idempotent: further calls return the same
+   * promise.
+   */
   dispose(): Promise<void> {
     this.#disposal ??= this.#close()
     return this.#disposal
@@ -282,7 +278,7 @@ export class Model {
     return this.dispose()
   }
 
-  /** What console.log() shows. @internal */
+  /** For console.log(). @internal */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     const devices = [...byDevice(this.#stages)].map(([device, { weights, kvCache, buffers }]) => [
       device,
@@ -324,7 +320,7 @@ export class Model {
   }
 }
 
-/** A device may have several stages. */
+/** Sums per device, which may have several stages. */
 function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
   const devices = new Map<string, MemoryUse>()
   for (const { device, weights, kvCache, buffers } of stages) {

@@ -4,12 +4,12 @@ import { resolve } from 'node:path'
 import { BillfishError } from './errors'
 import { readPath } from './options/path'
 
-/** File systems of Linux that lie in memory: tmpfs and ramfs (statfs(2)). */
+/** Linux file systems that live in memory: tmpfs and ramfs (statfs(2)). */
 const IN_MEMORY = new Set([0x01021994, 0x858458f6])
 
 /**
- * The directory for the weights of device `'disk'`: the option's, or the system's for temporary files. Warns (process
- * warning BILLFISH_OFFLOAD_IN_MEMORY) where files lie in memory, so that nothing would be saved.
+ * Directory for the weights of device `'disk'`: the option, or the temporary directory of the system. Emits a process
+ * warning (BILLFISH_OFFLOAD_IN_MEMORY) if its files live in memory, so that offloading would save nothing.
  * @throws BillfishError INVALID_OPTION unless it is a directory
  */
 export async function offloadDirectory(option: string | URL | undefined): Promise<string> {
@@ -23,7 +23,7 @@ export async function offloadDirectory(option: string | URL | undefined): Promis
   }
   if (process.platform === 'linux' && IN_MEMORY.has((await statfs(directory)).type)) {
     process.emitWarning(
-      `The weights of device 'disk' go to ${directory}, which lies in memory. Set offloadDirectory to a directory on a disk.`,
+      `The weights of device 'disk' go to ${directory}, which is in memory. Set offloadDirectory to a directory on a disk.`,
       { type: 'BillfishWarning', code: 'BILLFISH_OFFLOAD_IN_MEMORY' },
     )
   }

@@ -19,17 +19,11 @@ import { presets } from './placement/presets'
 import { thisMachine } from './this-machine'
 
 /**
- * Plans a model without loading it: which module goes where, the exact bytes that each device will hold, and why. A plan
- * that does not fit is returned too, with `fits: false` and what would help.
- * @example
- * ```js
- * const plan = await planModel('Qwen1.5-72B-Chat-GPTQ-Int4', { devices: [{ device: 'cuda:0', memory: '80GiB' }] })
- * if (!plan.fits) throw new Error(plan.explanation.join('\n'))
- * await using model = await loadModel('./Qwen1.5-72B-Chat-GPTQ-Int4', { plan })
- * ```
- * @param model a checkpoint directory (only headers, zero points and group indices of its weights are read), the name of a
- *   preset (`'Qwen2.5-72B-Instruct'`, ...), or a config.json as an object, with its quantization_config if it has one
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION; the signal's reason once it aborts
+ * Plans a model without loading it: the placement of its modules, and the exact bytes that each device will hold.
+ *
+ * @param model a checkpoint directory (only headers and zero points are read), the name of a preset
+ *   (`'Qwen2.5-72B-Instruct'`, ...), or a config.json as an object, including its quantization_config
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION; the reason of the signal if it aborts
  */
 export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
   const read = readOptions(planOptions, options)

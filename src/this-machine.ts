@@ -3,14 +3,14 @@ import { BillfishError } from './errors'
 import type { Machine } from './placement/available-devices'
 import { availableHostMemory } from './placement/host-memory'
 
-/** The machine that this process runs on, for placement. */
+/** The machine this process runs on, for placement. */
 export const thisMachine: Machine = {
   async gpus() {
     try {
       const { devices, cuda } = await discoverDevices()
       return { devices: devices.filter((device) => device.kind === 'cuda'), reason: cuda.reason }
     } catch (error) {
-      // What can be planned without the addon is planned; loading says that it is missing.
+      // Planning works without the addon; loading reports that it is missing.
       if (error instanceof BillfishError && error.code === 'ADDON_NOT_FOUND')
         return { devices: [], reason: error.message }
       throw error

@@ -25,8 +25,8 @@ export interface LoadTokenizerOptions {
 /** Options of {@link Tokenizer.encode} and {@link Tokenizer.count}. */
 export interface EncodeTextOptions {
   /**
-   * Adds what the checkpoint puts around a plain text, such as a leading `<s>`. Default true. Pass false for the text of a
-   * chat template, which already has its special tokens.
+   * Adds the special tokens that the checkpoint puts around plain text (a leading `<s>`); default true. Pass false for
+   * a rendered chat template, which already contains them.
    */
   readonly addSpecialTokens?: boolean | undefined
   readonly signal?: AbortSignal | undefined
@@ -34,24 +34,24 @@ export interface EncodeTextOptions {
 
 /** Options of {@link Tokenizer.decode}. */
 export interface DecodeOptions {
-  /** Leaves special tokens out. Default false. */
+  /** Omits special tokens; default false. */
   readonly skipSpecialTokens?: boolean | undefined
 }
 
 /** Options of {@link Tokenizer.applyChatTemplate}, with the names and defaults of transformers' apply_chat_template(). */
 export interface ApplyChatTemplateOptions {
-  /** Functions that the model may call, as JSON schemas in the OpenAI API's form. */
+  /** Tools the model may call, as JSON schemas in OpenAI format. */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
   /** Ends the prompt with the start of an answer. Default false, unlike in generate(). */
   readonly addGenerationPrompt?: boolean | undefined
   /**
-   * Ends the prompt with the last message's text, so that the model continues it: without what the template puts after a
-   * message. A name continues that member instead of `content`. Default false.
+   * Ends the prompt with the text of the last message, without what the template adds after it, so that the model
+   * continues it. A string names the member to continue instead of `content`.
    */
   readonly continueFinalMessage?: boolean | string | undefined
   /** The name of one of the checkpoint's templates, or the text of another one. */
   readonly chatTemplate?: string | undefined
-  /** Further variables for the template, such as `{ enable_thinking: false }`. */
+  /** Additional template variables, such as `{ enable_thinking: false }`. */
   readonly chatTemplateKwargs?: Readonly<Record<string, unknown>> | undefined
   /** Whether to return token ids or the text. Default true. */
   readonly tokenize?: boolean | undefined
@@ -76,19 +76,14 @@ const templateOptions = optionsOf<ApplyChatTemplateOptions>('tokenizer.applyChat
 
 type Assets = TextAssets & { readonly tokenizer: NonNullable<TextAssets['tokenizer']> }
 
-/** Longer than any name of a template; what is longer, or has a tag in it, is one. */
+/** Longer than any template name; anything longer or with a tag is template text. */
 const MAX_NAME_LENGTH = 64
 
 /**
- * Loads a checkpoint's tokenizer without its weights: `tokenizer.json`, `vocab.json` with `merges.txt`, or
+ * Loads the tokenizer of a checkpoint without its weights: `tokenizer.json`, `vocab.json` with `merges.txt`, or
  * `qwen.tiktoken`, and the chat template.
- * @example
- * ```js
- * await using tokenizer = await loadTokenizer('./Qwen2.5-7B-Instruct')
- * const ids = await tokenizer.encode('Hello', { addSpecialTokens: false })
- * ```
- * @param directory a path or file: URL
- * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION; the signal's reason once it aborts
+ * @param directory path or file: URL
+ * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION; the reason of the signal if it aborts
  */
 export async function loadTokenizer(directory: string | URL, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const given = readOptions(loadOptions, options)
@@ -118,13 +113,13 @@ export class Tokenizer {
     guardMethods(Tokenizer, (value) => #assets in value, 'tokenizer')
   }
 
-  /** @param ownsWorker whether disposing of it ends the thread @internal */
+  /** @param ownsWorker whether dispose() ends the thread @internal */
   constructor(assets: Assets, ownsWorker: boolean) {
     this.#assets = assets
     this.#ownsWorker = ownsWorker
   }
 
-  /** One more than the highest token id. A model's vocabulary is often larger, padded for the hardware. */
+  /** Highest token id plus one. The vocabulary of a model is often larger, padded for the hardware. */
   get vocabularySize(): number {
     return this.#assets.tokenizer.vocabularySize
   }
@@ -139,15 +134,14 @@ export class Tokenizer {
     return this.#assets.chatTemplate !== undefined
   }
 
-  /** The id of a token as the vocabulary spells it; undefined if it has none. @throws BillfishError INVALID_OPTION */
+  /** Id of a token in vocabulary spelling; undefined if there is none. @throws BillfishError INVALID_OPTION */
   tokenToId(token: string): number | undefined {
     if (typeof token !== 'string') throw invalidOption('The token', token, 'a string')
     return this.#assets.tokenizer.tokenToId(token)
   }
 
   /**
-   * The token as the vocabulary spells it, such as `Ġhello` for " hello" in a byte-level vocabulary; undefined for an id
-   * that it does not have.
+   * Token in vocabulary spelling: `Ġhello` for " hello" in a byte-level vocabulary; undefined for an unknown id.
    * @throws BillfishError INVALID_OPTION
    */
   idToToken(id: number): string | undefined {
@@ -218,7 +212,7 @@ export class Tokenizer {
     }
   }
 
-  /** Ends its thread, and what that is at. A model's tokenizer goes with the model, and this leaves it alone. */
+  /** Ends its thread and pending work. No effect on the tokenizer of a model, which is disposed of with the model. */
   async dispose(): Promise<void> {
     if (!this.#ownsWorker) return
     const advice = 'Load it again to use it.'
@@ -229,7 +223,7 @@ export class Tokenizer {
     return this.dispose()
   }
 
-  /** What console.log() shows. @internal */
+  /** For console.log(). @internal */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     const { vocabularySize, specialTokens, hasChatTemplate } = this
     return `Tokenizer ${inspect({ vocabularySize, specialTokens, hasChatTemplate }, options)}`
@@ -268,12 +262,12 @@ export class Tokenizer {
     if (closed) throw closed
   }
 
-  /** The checkpoint's template, and which of its templates, or the one that was given. */
+  /** The template to use: the given one, or that of the checkpoint, with its name. */
   #templateFor(given: string | undefined): { readonly template: ChatTemplate; readonly name?: string } {
     const { chatTemplate, tokenizer } = this.#assets
     if (given === undefined) {
       if (chatTemplate !== undefined) return { template: chatTemplate }
-      const advice = 'give one as options.chatTemplate'
+      const advice = 'pass one as options.chatTemplate'
       throw new BillfishError('INVALID_OPTION', `The checkpoint has no chat template; ${advice}.`)
     }
     if (chatTemplate?.names.includes(given)) return { template: chatTemplate, name: given }
@@ -285,8 +279,11 @@ export class Tokenizer {
       )
     }
     if (!given.includes('{')) {
-      const message = `chatTemplate is ${printed(given)}, which has no tag of a template in it`
-      throw new BillfishError('INVALID_OPTION', `${message}: give a template's text, or a name of the checkpoint's.`)
+      const message = `chatTemplate is ${printed(given)}, which contains no template tag`
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `${message}: pass the text of a template, or the name of one in the checkpoint.`,
+      )
     }
     return { template: ChatTemplate.ofCaller(given, tokenizer) }
   }

@@ -5,9 +5,9 @@ import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
 import type { AttentionHeads } from './shapes'
 import { spread } from './spread'
 
-/** Attention of one layer in one step. */
+/** One layer of attention in one step. */
 export interface AttentionCase extends AttentionHeads {
-  /** Each with `past` positions in the cache and `rows` new ones: 1 in decoding, more in prompts. */
+  /** Sequences, each with `past` cached positions and `rows` new ones: 1 when decoding, more in prefill. */
   readonly sequences: number
   readonly past: number
   readonly rows: number
@@ -24,9 +24,9 @@ export interface AttentionReport extends MeasuredMachine {
 }
 
 /**
- * Measures attention over a paged KV cache of random numbers with shuffled blocks, taken in turn from copies that no
- * cache of the device holds together.
- * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the signal's reason once it aborts
+ * Measures attention over a paged KV cache of random values with shuffled blocks, cycling through copies that together
+ * exceed every cache of the device.
+ * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the reason of the signal if it aborts
  */
 export async function measureAttention(options: AttentionOptions): Promise<AttentionReport> {
   const target = benchmarkTarget(options)
@@ -36,7 +36,7 @@ export async function measureAttention(options: AttentionOptions): Promise<Atten
   return attentionReport(target.device, cases, end, results)
 }
 
-/** What follows from the times. */
+/** Derives the report from the measured times. */
 export function attentionReport(
   device: string,
   cases: readonly AttentionCase[],

@@ -7,39 +7,39 @@ import { spread } from './spread'
 
 export interface GemmOptions extends BenchmarkOptions {
   readonly shapes: readonly LinearShape[]
-  /** Rows of the input (tokens), each measured. */
+  /** Rows of the input (tokens); each is measured. */
   readonly rows: readonly number[]
   /** 4, 8 or 16. */
   readonly bits: readonly number[]
-  /** Inputs that share a scale; 0: one scale a row. */
+  /** Inputs that share a scale; 0: one scale per row. */
   readonly groupSize: number
   readonly zeroPoints: boolean
 }
 
-/** One shape with weights of so many bits on so many rows. */
+/** One shape, bit width and number of rows. */
 export interface GemmPoint extends LinearShape, MeasuredPoint {
   readonly bits: number
   readonly rows: number
-  /** The vendor's library in 16 bits in the same run; null without one. */
+  /** The vendor library in 16 bits, measured in the same run; null if there is none. */
   readonly vendorMicroseconds: number | null
-  /** How many times faster than that. */
+  /** Speedup over the vendor library. */
   readonly timesVendor: number | null
 }
 
 export interface GemmReport extends MeasuredMachine {
   readonly groupSize: number
   readonly zeroPoints: boolean
-  /** 'cuBLAS' where it is there. */
+  /** 'cuBLAS' if available. */
   readonly vendor: string | null
-  /** What it reaches at its best in 16 bits. */
+  /** Its best 16-bit throughput. */
   readonly vendorTeraflops: number | null
   readonly results: readonly GemmPoint[]
 }
 
 /**
- * Measures linears on random weights, with data taken in turn from copies that no cache holds together.
- * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and UNSUPPORTED_MODEL for groups that
- *   the device has no kernel for
+ * Measures linears with random weights, cycling through copies that together exceed every cache.
+ * @throws BillfishError INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY, and UNSUPPORTED_MODEL for group sizes without
+ *   a kernel on the device
  */
 export async function measureGemm(options: GemmOptions): Promise<GemmReport> {
   const { shapes, rows, bits, groupSize, zeroPoints } = options
@@ -51,7 +51,7 @@ export async function measureGemm(options: GemmOptions): Promise<GemmReport> {
   return gemmReport({ ...options, device: target.device }, end, results)
 }
 
-/** What follows from the times. */
+/** Derives the report from the measured times. */
 export function gemmReport(
   { device, shapes, groupSize, zeroPoints }: Pick<GemmOptions, 'device' | 'shapes' | 'groupSize' | 'zeroPoints'>,
   machine: GemmBenchmarkMachine,

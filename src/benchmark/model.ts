@@ -3,29 +3,29 @@ import type { Generation } from '../generation/generation'
 import type { Model } from '../model'
 import { onAbort } from '../options/signal'
 
-/** So many sequences at the same time, each with a prompt of so many tokens. */
+/** A workload: `batchSize` concurrent sequences with prompts of `context` tokens. */
 export interface ModelLoad {
   readonly batchSize: number
   readonly context: number
 }
 
 export interface ModelRun {
-  /** Milliseconds to the last sequence's first token. */
+  /** Milliseconds until the last sequence has its first token. */
   readonly timeToFirstToken: number
-  /** Tokens of all prompts over that time. */
+  /** Prompt tokens of all sequences over that time. */
   readonly prefillTokensPerSecond: number
-  /** Of all sequences together, once each of them has its first token. */
+  /** Of all sequences together, once each has its first token. */
   readonly decodeTokensPerSecond: number
-  /** How much of the time each stage was busy, 0 to 1. */
+  /** Fraction of the time each stage was busy, 0 to 1. */
   readonly utilization: readonly number[]
 }
 
 const BLOCK_SIZE = 32 // tokens a KV block
 
 /**
- * The length that a sequence of this load may come to. Those whose prompts are done first generate while the other
- * prompts are computed, of which a step brings a quarter of its tokens at least; and all of them are admitted at once
- * only where there is a KV block more for each than its prompt takes.
+ * Maximum length of a sequence in this workload. Sequences whose prompts finish first decode while the other prompts
+ * are prefilled, of which a step takes at least a quarter of its tokens; and all of them are admitted at once only if
+ * there is one more KV block for each than its prompt needs.
  */
 export function lengthOf({ batchSize, context }: ModelLoad, newTokens: number, maxBatchTokens: number): number {
   const meanwhile = Math.ceil((batchSize * context) / Math.max(1, maxBatchTokens / 4)) + batchSize
@@ -33,11 +33,10 @@ export function lengthOf({ batchSize, context }: ModelLoad, newTokens: number, m
 }
 
 /**
- * Generates with all sequences at once, greedy, from random tokens: until every prompt has been computed, and then
- * `newTokens` tokens more for each sequence.
- * @param seed the same seed, the same prompts
- * @throws BillfishError INVALID_OPTION where the model's length leaves no room for the tokens; the signal's reason once it
- *   aborts
+ * Generates greedily from random tokens with all sequences at once: until every prompt is prefilled, then `newTokens`
+ * more tokens per sequence.
+ * @param seed determines the prompts
+ * @throws BillfishError INVALID_OPTION if the model length leaves no room; the reason of the signal if it aborts
  */
 export async function measureModel(
   model: Model,
@@ -80,7 +79,7 @@ export async function measureModel(
     const endings = await Promise.all(
       prompts.map((prompt) => follow(model.generate(prompt, options)).catch((error: unknown) => error)),
     )
-    // All end with the reason of `enough`: because enough has been generated, or because the signal says so.
+    // All end with the reason of `enough`: the target was reached, or the caller aborted.
     const ended = decoded >= batchSize * newTokens && !signal?.aborted
     const failure = endings.find((error) => !ended || error !== enough.signal.reason)
     if (failure !== undefined) throw failure
@@ -98,11 +97,11 @@ export async function measureModel(
 function tooShort(model: Model, context: number, newTokens: number): BillfishError {
   return new BillfishError(
     'INVALID_OPTION',
-    `Sequences of ${model.limits.maxModelLength} tokens are too short for prompts of ${context} and ${newTokens} tokens behind them, and for what is generated while other prompts are computed. Raise --context, or lower --contexts, --batch-sizes or --new-tokens.`,
+    `Sequences of ${model.limits.maxModelLength} tokens are too short for prompts of ${context} tokens, ${newTokens} new tokens and what is generated while other prompts are prefilled. Raise --context, or lower --contexts, --batch-sizes or --new-tokens.`,
   )
 }
 
-/** The same tokens for the same seed, whatever the machine: a minimal standard generator (Park and Miller). */
+/** Deterministic tokens on any machine: the minimal standard generator of Park and Miller. */
 function randomTokens(count: number, vocabulary: number, seed: number): number[] {
   let state = seed + 1
   return Array.from({ length: count }, () => {

@@ -5,19 +5,19 @@ import type { ModelSource } from '../load'
 import { configWeights } from '../placement/plan-model'
 import { findPreset, shortPresetNames } from '../placement/preset-names'
 
-/** A model that is to be had without its files: right in shapes and types, random in its numbers. */
+/** A model without files: real shapes and dtypes, random weights. */
 export interface RandomModel {
-  /** The preset's name. */
+  /** Name of the preset. */
   readonly name: string
-  /** Layers that it is cut to, and those of the whole model. */
+  /** Layers it is truncated to, and layers of the full model. */
   readonly layers: number
   readonly allLayers: number
   readonly source: ModelSource
 }
 
 /**
- * @param preset `qwen2-72b-int4`, or another name that findPreset() knows
- * @param layers fewer layers than the model has; all by default
+ * @param preset `qwen2-72b-int4`, or any name that findPreset() accepts
+ * @param layers number of layers to keep; all by default
  * @throws BillfishError INVALID_OPTION
  */
 export function randomModel(preset: string, layers?: number): RandomModel {
@@ -48,7 +48,8 @@ export function randomModel(preset: string, layers?: number): RandomModel {
         chatTemplate: undefined,
         defaults: readGenerationDefaults({}, config, undefined, vocabulary),
         vocabulary,
-        missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `A random model has no tokenizer for ${use}.`),
+        missingTokenizer: (use) =>
+          new BillfishError('INVALID_OPTION', `${use} requires a tokenizer, but a random model has none.`),
       }),
     },
   }

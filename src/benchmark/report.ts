@@ -1,34 +1,34 @@
 import type { BenchmarkMachine, BenchmarkTiming } from '../native/benchmark'
 
-/** What a benchmark says of the machine, whatever it measures. */
+/** Machine section of every benchmark report. */
 export interface MeasuredMachine {
   readonly device: string
-  /** Its name, or the CPU's threads and instruction set. */
+  /** Device name, or the threads and instruction set of the CPU. */
   readonly machine: string
-  /** False on emulated devices, whose times say nothing. */
+  /** False on emulated devices, whose times are meaningless. */
   readonly timesMeanSomething: boolean
-  /** What memoryGigabytesPerSecond counts: bytes read, or read and written. */
+  /** Traffic that memoryGigabytesPerSecond counts: bytes read, or read and written. */
   readonly memoryTraffic: 'reading' | 'copying'
-  /** What plain reading or copying reached in this run, measured again and again between the points: the median. */
+  /** Median bandwidth of plain reading or copying in this run, remeasured between points. */
   readonly memoryGigabytesPerSecond: number
 }
 
-/** What a benchmark says of each of its points, whatever it measures. */
+/** Section of every benchmark report for one measured point. */
 export interface MeasuredPoint {
-  /** Medians of one call, and the fastest and slowest. */
+  /** Median, fastest and slowest time of one call. */
   readonly microseconds: number
   readonly fastestMicroseconds: number
   readonly slowestMicroseconds: number
-  /** What must be read and written, once each. */
+  /** Minimum traffic, each byte once. */
   readonly gigabytesPerSecond: number
   readonly teraflops: number
-  /** gigabytesPerSecond as a share of the machine's memoryGigabytesPerSecond. */
+  /** gigabytesPerSecond as a fraction of memoryGigabytesPerSecond of the machine. */
   readonly ofMemory: number
-  /** Multiplications and additions a byte that must be read or written. */
+  /** Floating-point operations per byte of minimum traffic. */
   readonly flopsPerByte: number
 }
 
-/** @param memoryRate bytes a second */
+/** @param memoryRate bytes per second */
 export function measuredMachine(
   device: string,
   { name, timesMeanSomething, memoryTraffic }: BenchmarkMachine,
@@ -38,9 +38,9 @@ export function measuredMachine(
 }
 
 /**
- * @param bytes that must be read and written
- * @param flops multiplications and additions
- * @param memoryRate bytes a second
+ * @param bytes minimum traffic
+ * @param flops floating-point operations
+ * @param memoryRate bytes per second
  */
 export function measuredPoint(
   { median, fastest, slowest }: BenchmarkTiming,

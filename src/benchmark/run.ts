@@ -4,40 +4,41 @@ import { onAbort } from '../options/signal'
 import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
 
-/** How measuring is watched, and ended early. */
-export interface Watched {
+/** Progress and cancellation of a benchmark. */
+export interface RunOptions {
   readonly signal?: AbortSignal | undefined
-  /** Called with how many of how many points have been measured. */
+  /** Called with the number of measured points and their total. */
   readonly onProgress?: ((done: number, all: number) => void) | undefined
 }
 
-export interface BenchmarkOptions extends Watched {
-  /** `'cpu'`, `'cuda:0'`, or, for tests, `'emulated:0'`. */
+export interface BenchmarkOptions extends RunOptions {
+  /** `'cpu'`, `'cuda:0'`, or `'emulated:0'` for tests. */
   readonly device: string
-  /** In what is computed; `'float16'` by default. */
+  /** Compute dtype; `'float16'` by default. */
   readonly dtype?: ModelType | undefined
 }
 
-/** Device and number formats as the native side takes them. @throws BillfishError INVALID_OPTION */
+/** Device and number formats in native form. @throws BillfishError INVALID_OPTION */
 export function benchmarkTarget({ device, dtype = 'float16' }: BenchmarkOptions) {
   return { device: deviceName(device), ...numberFormats(dtype), activationType: activationType(dtype, {}) }
 }
 
 /**
- * Runs a native benchmark to its end, and returns its results and what it tells then.
- * @param make the benchmark; what it refuses is thrown, too
- * @param points how many results it brings
- * @throws BillfishError DEVICE_NOT_FOUND, OUT_OF_MEMORY, and what kernels refuse; the signal's reason once it aborts
+ * Runs a native benchmark to completion; returns its results and its final report.
+ * @param make creates the benchmark; its errors are rethrown
+ * @param points number of results
+ * @throws BillfishError DEVICE_NOT_FOUND, OUT_OF_MEMORY, and errors of the kernels; the reason of the signal if it
+ *   aborts
  */
 export async function runBenchmark<Result, End>(
   make: () => NativeBenchmark<Result, End>,
   points: number,
-  { signal, onProgress }: Watched,
+  { signal, onProgress }: RunOptions,
 ): Promise<{ end: End; results: Result[] }> {
   const results: Result[] = []
   let native: NativeBenchmark<Result, End> | undefined
   const abort = () => native?.abort()
-  let thrown: { error: unknown } | undefined // by onProgress, which ends the measuring
+  let thrown: { error: unknown } | undefined // by onProgress, which stops the benchmark
   const report = () => {
     try {
       if (!thrown) onProgress?.(results.length, points)
@@ -59,7 +60,7 @@ export async function runBenchmark<Result, End>(
     return { end, results }
   } catch (error) {
     if (thrown) throw (thrown as { error: unknown }).error
-    signal?.throwIfAborted() // which ends the measuring
+    signal?.throwIfAborted() // aborting stops the benchmark
     throw asBillfishError(error)
   } finally {
     stopListening()

@@ -5,9 +5,9 @@ import type { StageSpec } from '../native/addon'
 import { configSource } from '../placement/config-source'
 import { findPreset, type NamedPreset, shortPresetNames } from '../placement/preset-names'
 
-/** Weights that run in one call on one input, as q, k and v do. */
+/** Weights that share one input and run in one call, such as q, k and v. */
 export interface LinearShape {
-  /** `qwen2-72b qkv`, or as it was asked for. */
+  /** `qwen2-72b qkv`, or the requested text. */
   readonly name: string
   /** Rows of each weight. */
   readonly outs: readonly number[]
@@ -24,9 +24,9 @@ export interface AttentionHeads {
 }
 
 /**
- * The linears that a list names: `qwen2-72b` for those of a layer and the head as the model runs them (q, k and v in
- * one call), `8192x4096` for outputs x inputs, `1024+256+256x1024` for several weights in one call.
- * @throws BillfishError INVALID_OPTION naming the entry and what it may be
+ * The linears of a comma-separated list. `qwen2-72b`: those of a layer and the head, grouped as the model runs them (q,
+ * k and v in one call); `8192x4096`: outputs x inputs; `1024+256+256x1024`: several weights in one call.
+ * @throws BillfishError INVALID_OPTION naming the entry and the valid forms
  */
 export function linearShapes(list: string): LinearShape[] {
   return list.split(',').flatMap((entry) => {
@@ -34,8 +34,8 @@ export function linearShapes(list: string): LinearShape[] {
     const [, outs, inputs] = /^(\d+(?:\+\d+)*)x(\d+)$/i.exec(text) ?? []
     if (outs !== undefined && inputs !== undefined) {
       const shape = { name: text, outs: outs.split('+').map(Number), in: Number(inputs) }
-      if ([...shape.outs, shape.in].every((length) => length > 0 && length <= LONGEST)) return [shape]
-      throw new BillfishError('INVALID_OPTION', `--shapes ${text}: numbers go from 1 to ${LONGEST}.`)
+      if ([...shape.outs, shape.in].every((length) => length > 0 && length <= MAX_DIMENSION)) return [shape]
+      throw new BillfishError('INVALID_OPTION', `--shapes ${text}: numbers must be from 1 to ${MAX_DIMENSION}.`)
     }
     const preset = findPreset(text)
     if (!preset) throw unknown(text, 'nor outputs x inputs such as 8192x4096 or 1024+256+256x1024')
@@ -44,8 +44,8 @@ export function linearShapes(list: string): LinearShape[] {
 }
 
 /**
- * The attention of the models that a list names, or of `64/8x128` (heads / KV heads x width of a head).
- * @throws BillfishError INVALID_OPTION naming the entry and what it may be
+ * The attention shapes of a comma-separated list of models, or of `64/8x128` (heads / KV heads x head dimension).
+ * @throws BillfishError INVALID_OPTION naming the entry and the valid forms
  */
 export function attentionHeads(list: string): AttentionHeads[] {
   return list.split(',').map((entry) => {
@@ -62,12 +62,12 @@ export function attentionHeads(list: string): AttentionHeads[] {
       )
     }
     const preset = findPreset(name)
-    if (!preset) throw unknown(name, 'nor heads / KV heads x width of a head such as 64/8x128')
+    if (!preset) throw unknown(name, 'nor heads / KV heads x head dimension such as 64/8x128')
     return { name, ...modelHeads(layerOf(preset)) }
   })
 }
 
-const LONGEST = 1 << 22 // rows or inputs of a weight
+const MAX_DIMENSION = 1 << 22 // rows or inputs of a weight
 
 function unknown(text: string, otherwise: string): BillfishError {
   const names = shortPresetNames().join(', ')
@@ -77,7 +77,7 @@ function unknown(text: string, otherwise: string): BillfishError {
   )
 }
 
-/** The program of a whole model with one layer. */
+/** The program of a complete model with one layer. */
 function layerOf({ config }: NamedPreset): StageSpec {
   const one = { ...config, num_hidden_layers: 1, quantization_config: undefined }
   const source = configSource(one, { method: 'none' })

@@ -4,60 +4,60 @@ import { BillfishError } from '../errors'
 import { addon } from '../native/addon'
 import type { TuneMeasurement } from '../native/benchmark'
 import { deviceName } from '../placement/device-map'
-import { runBenchmark, type Watched } from './run'
+import { type RunOptions, runBenchmark } from './run'
 import type { LinearShape } from './shapes'
 
-export interface TuneOptions extends Watched {
-  /** A GPU such as `'cuda:0'`, or, for tests, `'emulated:0'`. */
+export interface TuneOptions extends RunOptions {
+  /** A GPU such as `'cuda:0'`, or `'emulated:0'` for tests. */
   readonly device: string
-  /** Each weight of a shape is measured by itself. */
+  /** Shapes to measure; each weight is measured on its own. */
   readonly shapes: readonly LinearShape[]
   /** Rows of the input, ascending; panels are measured from 256 rows on. */
   readonly rows: readonly number[]
   /** 4, 8 or 16. */
   readonly bits: readonly number[]
-  /** Inputs that share a scale; 0: one scale a row. */
+  /** Inputs that share a scale; 0: one scale per row. */
   readonly groupSize: number
   readonly zeroPoints: boolean
-  /** Whether in bfloat16, else in float16. */
+  /** bfloat16 instead of float16. */
   readonly bfloat16: boolean
-  /** Runs of which the median counts, and calls in each. */
+  /** Number of runs (the median counts) and of launches per run. */
   readonly runs?: number
   readonly launches?: number
-  /** Measure every tile, for those who write kernels; else the three that promise most. */
+  /** Measure every tile, for kernel development, instead of the three most promising ones. */
   readonly everyTile?: boolean
-  /** Where to write; without it where loading looks, see `tuningFile()`. */
+  /** Output file; by default the one that loading reads, see `tuningFile()`. */
   readonly file?: string | undefined
 }
 
 export interface TuneReport {
   readonly device: string
-  /** The device's own name: the tuning is for all of this name. */
+  /** Name of the device model; the tuning applies to all devices of this name. */
   readonly machine: string
   readonly file: string
   readonly results: readonly TuneMeasurement[]
 }
 
 /**
- * The file that models on GPUs read tunings from: what `BILLFISH_CUDA_TUNING` names, else
- * `billfish/cuda-tuning.txt` in the user's cache folder.
- * @throws BillfishError INVALID_OPTION where BILLFISH_CUDA_TUNING is 'off', or the user has no folder
+ * The file that models on GPUs read tunings from: BILLFISH_CUDA_TUNING, else `billfish/cuda-tuning.txt` in the cache
+ * directory of the user.
+ * @throws BillfishError INVALID_OPTION if BILLFISH_CUDA_TUNING is 'off', or the user has no cache directory
  */
 export function tuningFile(): string {
   const file = addon().tuningPath()
   if (file) return file
   throw new BillfishError(
     'INVALID_OPTION',
-    "Loading reads no tunings: BILLFISH_CUDA_TUNING is 'off', or neither XDG_CACHE_HOME nor HOME is set. Name the file to write with --output.",
+    "There is no default tuning file: BILLFISH_CUDA_TUNING is 'off', or neither XDG_CACHE_HOME nor HOME is set. Choose a file with --output.",
   )
 }
 
 /**
- * Measures which tiles and which way of multiplying are fastest on a GPU, and writes it into the file of tunings, where
- * models that are loaded from then on find it. Other devices' tunings in the file stay. A tuning that is aborted leaves
- * the file as it was.
- * @throws BillfishError INVALID_OPTION (a file that is none among it), DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
- *   signal's reason once it aborts
+ * Measures which tile and which multiplication method is fastest on a GPU, and writes the result to the tuning file,
+ * where models find it when they are loaded. Tunings of other devices in the file are kept; an aborted run leaves the
+ * file unchanged.
+ * @throws BillfishError INVALID_OPTION (including an invalid file), DEVICE_NOT_FOUND, OUT_OF_MEMORY; the reason of the
+ *   signal if it aborts
  */
 export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   const { shapes, rows, bits, groupSize, zeroPoints, bfloat16, runs = 10, launches = 16, everyTile = false } = options

@@ -24,11 +24,11 @@ import { rejectUnfinishedCopy } from './unfinished-copy'
 
 export { describeFormat, listTensors, type TensorSummary } from './describe'
 
-/** The largest in use lists every module of a model of experts that is left unquantized: some hundred KB. */
+/** The largest known configs list every unquantized module of a mixture-of-experts model: a few hundred KB. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 const CONFIG_LIMITS = { maxDepth: 32, maxValues: 200_000, nonFinite: true }
 
-/** A config file as an object; undefined where there is none. @throws BillfishError INVALID_CHECKPOINT */
+/** Reads a config file; undefined if it does not exist. @throws BillfishError INVALID_CHECKPOINT */
 async function readConfig(directory: string, fileName: string): Promise<RawConfig | undefined> {
   const path = join(directory, fileName)
   const value = await readJsonFile(path, MAX_CONFIG_BYTES, CONFIG_LIMITS)
@@ -37,8 +37,8 @@ async function readConfig(directory: string, fileName: string): Promise<RawConfi
   return value
 }
 
-/** A config file, or what is wrong with it. */
-async function readIfGood(
+/** Reads a config file and returns an error instead of throwing it. */
+async function tryReadConfig(
   directory: string,
   fileName: string,
 ): Promise<{ value?: RawConfig | undefined; fault?: BillfishError }> {
@@ -53,9 +53,9 @@ async function readIfGood(
 const GENERATION_CONFIG = 'generation_config.json'
 
 /**
- * generation_config.json as an object. What holds none says nothing, and is no reason not to load the model: then `fault`
- * says what is wrong with it.
- * @throws BillfishError INVALID_CHECKPOINT for a file that is not there in truth: a Git LFS pointer, a link to nothing
+ * Reads generation_config.json. An invalid file does not prevent loading: it counts as empty, and `fault` says what is
+ * wrong.
+ * @throws BillfishError INVALID_CHECKPOINT for a file that is missing in disguise: a Git LFS pointer or a dangling link
  */
 async function readGenerationConfig(directory: string): Promise<{ config: RawConfig; fault?: string }> {
   try {
@@ -64,16 +64,16 @@ async function readGenerationConfig(directory: string): Promise<{ config: RawCon
     if (isMissing(error)) return { config: {} }
     throw error
   }
-  const { value = {}, fault } = await readIfGood(directory, GENERATION_CONFIG)
+  const { value = {}, fault } = await tryReadConfig(directory, GENERATION_CONFIG)
   return fault ? { config: {}, fault: `${GENERATION_CONFIG} is ignored: ${fault.message}` } : { config: value }
 }
 
 /**
- * What the tensors make of the quantization config. One that speaks of a format that billfish cannot run counts as none
- * where nothing but floating-point numbers is stored: merged and dequantized models keep such configs. One that speaks of
- * another method than the tensors are stored by counts for what it says of groups; `notices` tell of that.
+ * Reconciles the quantization config with the tensors. A config for a format that billfish cannot run is ignored if
+ * only floating-point tensors are stored: merged and dequantized models keep such configs. If the tensors are stored by
+ * another method than the config says, only its group settings are used, with a warning.
  */
-function corrected(
+function reconcileWithTensors(
   { config, where, warnings }: QuantizationReading,
   { quantized, unsupported }: StoredFormats,
   methods: ReadonlyMap<StoredMethod, TensorRef>,
@@ -82,12 +82,12 @@ function corrected(
   if (config.method === 'unsupported') {
     if (!quantized) return { quantization: { method: 'none' }, format: unsupported?.format, notices: warnings }
     const [first] = unsupported === undefined ? methods : []
-    const nevertheless =
+    const tensorHint =
       first &&
-      `Tensors are stored as by ${METHOD_NAMES[first[0]]}, though (${table.describe(first[1])}): if they are that, correct ` +
-        `quant_method and what belongs to it.`
+      `But tensors are stored in ${METHOD_NAMES[first[0]]} layout (${table.describe(first[1])}): if that is right, correct ` +
+        `quant_method and its settings.`
     return {
-      quantization: { ...config, ...(nevertheless && { nevertheless }) },
+      quantization: { ...config, ...(tensorHint && { tensorHint }) },
       format: config.format,
       notices: warnings,
     }
@@ -96,8 +96,8 @@ function corrected(
   const said = config.method === 'none' ? 'there is no quantization config' : `${where} says ${config.method}`
   const notices = others.map(
     ([method, tensor]) =>
-      `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored as by ${METHOD_NAMES[method]} ` +
-      `(${table.describe(tensor)}), and that counts.`,
+      `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored in ${METHOD_NAMES[method]} layout ` +
+      `(${table.describe(tensor)}), which takes precedence.`,
   )
   const [only] = methods.size === 1 ? others : []
   const offset = withStoredOffset(only ? configForMethod(config, only[0]) : config, table, where)
@@ -108,7 +108,7 @@ function corrected(
   }
 }
 
-/** GPTQ's checkpoint_format by its codes, where they tell. */
+/** Determines checkpoint_format of GPTQ from its codes, if they are conclusive. */
 function withStoredOffset(config: QuantizationConfig, table: TensorTable, where: string | undefined) {
   const { zeroOffset } = table.values
   if (config.method !== 'gptq' || zeroOffset === undefined || zeroOffset === config.zeroOffset) {
@@ -119,7 +119,7 @@ function withStoredOffset(config: QuantizationConfig, table: TensorTable, where:
     config.zeroOffset === undefined
       ? []
       : [
-          `${where}: checkpoint_format is not ${name}, but the codes lie around the zero points of ${name}, and these count.`,
+          `${where}: checkpoint_format is not ${name}, but the codes are centered on the zero points of ${name}, which take precedence.`,
         ]
   return { quantization: { ...config, zeroOffset }, notices }
 }
@@ -132,7 +132,7 @@ class OpenCheckpoint implements Checkpoint {
   readonly hasActOrder: boolean
 
   readonly #stored: TensorTable
-  readonly #unsupportedMarks: StoredFormats['marks']
+  readonly #unsupportedSignatures: StoredFormats['signatures']
 
   constructor(
     readonly directory: string,
@@ -144,10 +144,10 @@ class OpenCheckpoint implements Checkpoint {
     readonly unsupportedFormat: string | undefined,
     readonly bytes: number,
     stored: TensorTable,
-    unsupportedMarks: StoredFormats['marks'],
+    unsupportedSignatures: StoredFormats['signatures'],
   ) {
     this.#stored = stored
-    this.#unsupportedMarks = unsupportedMarks
+    this.#unsupportedSignatures = unsupportedSignatures
 
     this.files = stored.files
     this.tensors = stored.tensors
@@ -157,49 +157,49 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
-    this.#refuseUnsupported(module)
+    this.#rejectUnsupported(module)
     return resolveLinear(this.#stored, this.quantization, module, outFeatures, inFeatures, bias === 'required')
   }
 
   vector(tensor: string, length: number): VectorSpec {
-    this.#refuseUnsupported()
+    this.#rejectUnsupported()
     const weight = this.#stored.require(tensor, FLOAT_TYPES)
     this.#stored.checkShape(weight, [length], 'the model')
     return { kind: 'vector', name: tensor, length, weight }
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {
-    this.#refuseUnsupported(tensor.replace(/\.weight$/, ''))
+    this.#rejectUnsupported(tensor.replace(/\.weight$/, ''))
     const weight = this.#stored.require(tensor, FLOAT_TYPES)
     this.#stored.checkShape(weight, [rows, width], 'the model')
     return { kind: 'matrix', name: tensor, out: rows, in: width, weight }
   }
 
-  /** Before a tensor is missed that such formats have under another name. */
-  #refuseUnsupported(module?: string): void {
+  /** Checked before a tensor is reported missing, because such formats store it under another name. */
+  #rejectUnsupported(module?: string): void {
     const { quantization } = this
     if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
     const unsupported =
-      module === undefined ? undefined : unsupportedModule(this.#stored, module, this.#unsupportedMarks)
+      module === undefined ? undefined : unsupportedModule(this.#stored, module, this.#unsupportedSignatures)
     if (unsupported) throw unsupported
   }
 }
 
-/** The error for a path without config.json, which says what it is and which path may have been meant. */
-async function noConfig(given: string, path: string): Promise<Error> {
+/** Error for a path without config.json: what the path is, and which one may have been meant. */
+async function missingConfigError(given: string, path: string): Promise<Error> {
   const status = await stat(path).catch(() => undefined)
   const what = status === undefined ? 'does not exist' : status.isDirectory() ? 'has no config.json' : 'is a file'
   const hint = await suggestPath(given, path)
-  return invalidCheckpoint(`${path} ${what}: a checkpoint directory as on the Hugging Face Hub is needed${hint}`)
+  return invalidCheckpoint(`${path} ${what}: expected a checkpoint directory as on the Hugging Face Hub${hint}`)
 }
 
 /**
- * Opens a checkpoint directory as the Hugging Face Hub has them: reads config.json, generation_config.json, the
- * quantization config and the headers of all safetensors files, and checks them. Of the weights, stored zero points and
- * group indices are read.
+ * Opens a checkpoint directory in Hugging Face Hub layout. Reads and validates config.json, generation_config.json, the
+ * quantization config and the headers of all safetensors files. Of the weights, only stored zero points and group
+ * indices are read.
  *
- * @param directory - a path; files in it may be symbolic links, as in the Hub's cache
- * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; the signal's reason once it aborts
+ * @param directory path of the directory; its files may be symbolic links, as in the Hub cache
+ * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; the reason of the signal if it aborts
  */
 export async function openCheckpoint(
   directory: string,
@@ -212,17 +212,17 @@ export async function openCheckpoint(
   await rejectGguf(path)
   const [generationConfig, quantizationFiles, config] = await Promise.all([
     readGenerationConfig(path),
-    Promise.all(QUANTIZATION_FILES.map((name) => readIfGood(path, name))),
+    Promise.all(QUANTIZATION_FILES.map((name) => tryReadConfig(path, name))),
     readConfig(path, 'config.json'),
   ])
   const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]?.value
   signal?.throwIfAborted()
   if (config === undefined) {
-    throw await noConfig(directory, path)
+    throw await missingConfigError(directory, path)
   }
   const inConfig = sourcesOfConfig(config, join(path, 'config.json'))
   const faults = quantizationFiles.flatMap(({ fault }) => fault ?? [])
-  // What config.json says goes before them, so that they do not matter then.
+  // config.json takes precedence, so broken files do not matter if it has a quantization config.
   if (faults[0] && inConfig.every(({ value }) => value === undefined || value === null)) throw faults[0]
   const stated = readQuantizationSources([
     ...inConfig,
@@ -237,17 +237,17 @@ export async function openCheckpoint(
   const { table, bytes } = await readTensors(path, baseName, signal)
   const stored = table.with(await readStoredValues(table, signal))
   const [formats, methods] = [await storedFormats(table), await storedMethods(table)]
-  const { quantization, format, notices } = corrected(stated, formats, methods, stored)
+  const { quantization, format, notices } = reconcileWithTensors(stated, formats, methods, stored)
   return new OpenCheckpoint(
     path,
     config,
     generationConfig.config,
     generationConfig.fault,
-    [...faults.map(({ message }) => `${message} What config.json says counts.`), ...notices],
+    [...faults.map(({ message }) => `${message}; config.json takes precedence.`), ...notices],
     quantization,
     format,
     bytes,
     stored,
-    formats.marks,
+    formats.signatures,
   )
 }

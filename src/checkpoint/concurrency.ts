@@ -1,6 +1,6 @@
 /**
- * Calls `body` for 0 to count - 1, at most `limit` at a time; after a failure no further ones are begun, and those under
- * way are awaited. `body` also gets the number, below `limit`, of the worker that calls it: calls of one never overlap.
+ * Calls `body(i, worker)` for i = 0 .. count - 1, at most `limit` calls at a time. After a failure no further calls
+ * start, and those in flight are awaited. `worker` is below `limit`; calls with the same worker never overlap.
  */
 export async function forEachConcurrently(
   count: number,

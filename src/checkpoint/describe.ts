@@ -1,10 +1,10 @@
 import { basename } from 'node:path'
 import type { Checkpoint } from './types'
 
-/** One stored tensor, for people. */
+/** Summary of a stored tensor. */
 export interface TensorSummary {
   readonly name: string
-  /** As safetensors spells it. */
+  /** As in the safetensors header. */
   readonly dtype: string
   readonly shape: readonly number[]
   readonly bytes: number
@@ -12,7 +12,7 @@ export interface TensorSummary {
   readonly file: string
 }
 
-/** All tensors of the checkpoint, those that billfish does not compute with included, in the order of the files' bytes. */
+/** All tensors of the checkpoint, including dtypes billfish does not compute with, in file order. */
 export function listTensors(checkpoint: Checkpoint): TensorSummary[] {
   return [...checkpoint.tensors.values(), ...checkpoint.unsupportedTensors.values()]
     .sort((a, b) => a.file - b.file || a.offset - b.offset)
@@ -26,20 +26,20 @@ export function listTensors(checkpoint: Checkpoint): TensorSummary[] {
 }
 
 function describeGroup(groupSize: number | undefined): string {
-  if (groupSize === undefined) return 'group size not said'
+  if (groupSize === undefined) return 'group size unspecified'
   return groupSize === -1 ? 'channelwise' : `group ${groupSize}`
 }
 
-/** What all of `kinds` are, or that they are mixed. */
-function together(kinds: ReadonlySet<string>, fallback: string): string {
+/** Joins the kinds; `fallback` if there are none. */
+function joinKinds(kinds: ReadonlySet<string>, fallback: string): string {
   return kinds.size === 0 ? fallback : [...kinds].sort().reverse().join(' and ')
 }
 
-/** Symmetric or asymmetric, by the zero points that are stored where there are any. */
+/** Symmetric or asymmetric, judged by the stored zero points if there are any. */
 function describeSymmetry(checkpoint: Checkpoint, stated: boolean): string {
   const kinds = new Set<string>()
   for (const code of checkpoint.storedZeros) kinds.add(code === undefined || code === 0 ? 'asymmetric' : 'symmetric')
-  return together(kinds, stated ? 'symmetric' : 'asymmetric')
+  return joinKinds(kinds, stated ? 'symmetric' : 'asymmetric')
 }
 
 function describeQuantization(checkpoint: Checkpoint): string {
@@ -72,7 +72,7 @@ function describeQuantization(checkpoint: Checkpoint): string {
   }
 }
 
-/** The floating-point types of the tensors, the one with the most bytes first: `BF16` or `F16, F32`. */
+/** Floating-point dtypes of the tensors, most bytes first: `BF16` or `F16, F32`. */
 function floatTypes(checkpoint: Checkpoint): string {
   const bytes = new Map<string, number>()
   for (const tensor of checkpoint.tensors.values()) {
@@ -85,8 +85,8 @@ function floatTypes(checkpoint: Checkpoint): string {
 }
 
 /**
- * How the checkpoint stores its weights, in one line: `GPTQ int4, group 128, symmetric; rest F16`, or `BF16`, or the name
- * of a format that billfish cannot run. What counts is whether packed tensors exist, not only what the config says.
+ * Storage format in one line: `GPTQ int4, group 128, symmetric; rest F16`, or `BF16`, or the name of a format that
+ * billfish cannot run. Judged by which packed tensors exist, not only by the config.
  */
 export function describeFormat(checkpoint: Checkpoint): string {
   if (checkpoint.unsupportedFormat !== undefined) return checkpoint.unsupportedFormat

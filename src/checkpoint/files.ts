@@ -6,7 +6,7 @@ import { parseJson } from './json'
 import { rejectLfsPointer } from './lfs-pointer'
 import type { JsonOptions } from './sliced-json'
 
-/** Bytes that are read and decoded at a time: a millisecond's worth. */
+/** Bytes read and decoded at a time: about a millisecond. */
 const PIECE = 1024 * 1024
 
 export function isMissing(error: unknown): boolean {
@@ -15,11 +15,11 @@ export function isMissing(error: unknown): boolean {
 }
 
 /**
- * Calls `body` with the opened file and its size in bytes, and closes it again. Anything but a regular file (or a link to
- * one) is refused before it is opened: opening a pipe would wait for a writer. So is what Git LFS leaves in its place.
+ * Opens a file, calls `body` with the handle and the size in bytes, and closes it. Anything but a regular file (or a
+ * link to one) is rejected before it is opened, because opening a pipe would block; so are Git LFS pointers.
  *
- * @param signal which `body` heeds: its reason is thrown as it is
- * @throws BillfishError INVALID_CHECKPOINT; the system's own error, unchanged, where the file does not exist
+ * @param signal signal that `body` observes; its reason is rethrown unchanged
+ * @throws BillfishError INVALID_CHECKPOINT; the original system error if the file does not exist
  */
 export async function withFile<Result>(
   path: string,
@@ -31,7 +31,7 @@ export async function withFile<Result>(
     const status = await stat(path)
     if (!status.isFile()) {
       throw invalidCheckpoint(
-        `${path} is ${status.isDirectory() ? 'a directory' : 'not a regular file'}; a file is needed there`,
+        `${path} is ${status.isDirectory() ? 'a directory' : 'not a regular file'}; expected a file`,
       )
     }
     file = await open(path, 'r')
@@ -47,7 +47,7 @@ export async function withFile<Result>(
   }
 }
 
-/** A link into a cache whose blob is gone is not a file that nobody ever had. */
+/** A link whose target is missing, such as a deleted cache blob, is an error and not an absent file. */
 async function rejectDanglingLink(path: string, cause: unknown): Promise<void> {
   const target = await lstat(path).then(
     (status) => (status.isSymbolicLink() ? readlink(path) : undefined),
@@ -55,12 +55,12 @@ async function rejectDanglingLink(path: string, cause: unknown): Promise<void> {
   )
   if (target === undefined) return
   throw invalidCheckpoint(
-    `${path} is a link to ${target}, which does not exist; download the file again, or copy the directory with what its links lead to`,
+    `${path} is a link to ${target}, which does not exist; download the file again, or copy the directory with its link targets`,
     cause,
   )
 }
 
-/** Reads exactly `bytes` bytes at `position`. @throws BillfishError INVALID_CHECKPOINT where the file ends before that */
+/** Reads exactly `bytes` bytes at `position`. @throws BillfishError INVALID_CHECKPOINT if the file ends early */
 export async function readExactly(
   file: FileHandle,
   position: number,
@@ -74,7 +74,7 @@ export async function readExactly(
     if (bytesRead === 0) {
       throw invalidCheckpoint(
         `${path} ended after ${position + filled} bytes while ${position + bytes} were expected: ` +
-          'it is being written or was cut off; download it again',
+          'it is still being written or was truncated; download it again',
       )
     }
     filled += bytesRead
@@ -83,10 +83,10 @@ export async function readExactly(
 }
 
 /**
- * The text of `bytes` bytes at `position` in pieces of a megabyte: to join those of a long one would hold the event loop.
+ * Reads `bytes` bytes of UTF-8 at `position` as chunks of 1 MiB: joining a long text would block the event loop.
  *
- * @param what - the text's name for messages
- * @throws BillfishError INVALID_CHECKPOINT where the file ends before that, or holds no UTF-8
+ * @param what name of the text, for error messages
+ * @throws BillfishError INVALID_CHECKPOINT if the file ends early or is not UTF-8
  */
 export async function readTextPieces(
   file: FileHandle,
@@ -109,15 +109,15 @@ export async function readTextPieces(
   return pieces
 }
 
-/** What editors on Windows save as "Unicode": its byte order mark, or an ASCII character with a null byte at its side. */
+/** Rejects what Windows editors save as "Unicode": a byte order mark, or an ASCII character next to a null byte. */
 function rejectUtf16([first, second]: Uint8Array, what: string): void {
   const marked = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
   if (marked || (first === 0) !== (second === 0)) throw invalidCheckpoint(`${what} is UTF-16; save it as UTF-8`)
 }
 
 /**
- * The text of a file in pieces of a megabyte, or undefined where there is no such file.
- * @throws BillfishError INVALID_CHECKPOINT where it has more than `maxBytes` bytes, or is not UTF-8
+ * Reads a text file as chunks of 1 MiB; undefined if it does not exist.
+ * @throws BillfishError INVALID_CHECKPOINT if it is larger than `maxBytes` or not UTF-8
  */
 export async function readTextFile(path: string, maxBytes: number): Promise<string[] | undefined> {
   try {
@@ -134,7 +134,7 @@ export async function readTextFile(path: string, maxBytes: number): Promise<stri
 /**
  * Reads a JSON file of at most `maxBytes` bytes.
  *
- * @returns undefined where there is no such file
+ * @returns undefined if the file does not exist
  * @throws BillfishError INVALID_CHECKPOINT
  */
 export async function readJsonFile(path: string, maxBytes: number, limits: JsonOptions): Promise<unknown> {

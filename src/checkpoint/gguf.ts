@@ -4,7 +4,7 @@ import { unsupportedFormat } from '../quantization/unsupported'
 
 const FORMAT = 'GGUF (llama.cpp runs it)'
 
-/** Whatever its name: Ollama's are digests. */
+/** Detected by content, since Ollama names the files by digest. */
 async function beginsAsGguf(path: string): Promise<boolean> {
   if (!(await stat(path).catch(() => undefined))?.isFile()) return false
   const file = await open(path).catch(() => undefined)
@@ -20,8 +20,7 @@ async function beginsAsGguf(path: string): Promise<boolean> {
 }
 
 /**
- * Refuses a GGUF file, and a directory that has its weights in such files alone; what is no directory at all is left to
- * whoever reads it.
+ * Rejects a GGUF file, and a directory whose only weights are such files. Other paths are left to the caller.
  *
  * @throws BillfishError UNSUPPORTED_MODEL
  */

@@ -1,24 +1,22 @@
 import { BillfishError } from '../errors'
 
-/** The error for everything that is wrong with a checkpoint; `message` names file, tensor, numbers and the way out. */
+/** Error for an invalid checkpoint; `message` names file, tensor, numbers and the way out. */
 export function invalidCheckpoint(message: string, cause?: unknown): BillfishError {
   return new BillfishError('INVALID_CHECKPOINT', message, cause === undefined ? undefined : { cause })
 }
 
-/**
- * A string from a checkpoint as it may stand in a message: quoted, without control characters, and not endlessly long.
- */
+/** Quotes a string from a checkpoint for an error message: escaped and truncated. */
 export function quoted(text: string): string {
   const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text
   return JSON.stringify(shown)
 }
 
-/** What a library or a checkpoint's own code says, as it may stand in a message: it may quote names of any length. */
+/** Truncates a message from a library or from checkpoint code, which may quote names of any length. */
 export function bounded(message: string): string {
   return message.length > 2000 ? `${message.slice(0, 2000)}...` : message
 }
 
-/** A value as it may stand in a message: a short excerpt of its JSON, or of its text where it is no JSON. */
+/** Formats a value for an error message: an excerpt of its JSON, or of its string form if it is not JSON. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (typeof value === 'number') return String(value) // NaN and the infinities are null in JSON
@@ -26,7 +24,7 @@ export function shown(value: unknown): string {
   return text.length > 120 ? `${text.slice(0, 120)}...` : text
 }
 
-/** Not everything can be made a string: a config may come from a program. */
+/** String(value) may throw: a config may come from a program. */
 function textOf(value: unknown): string {
   try {
     return String(value)
@@ -35,7 +33,7 @@ function textOf(value: unknown): string {
   }
 }
 
-/** Undefined for a function or symbol, and for what is or has a bigint or itself in it. */
+/** Undefined for functions and symbols, and for values that contain a bigint or a cycle. */
 function jsonOf(value: unknown): string | undefined {
   try {
     return JSON.stringify(value)

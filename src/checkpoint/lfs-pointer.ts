@@ -2,13 +2,13 @@ import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { invalidCheckpoint } from './invalid'
 
-/** The specification allows a pointer fewer bytes than this. */
+/** Pointers are smaller than this by specification. */
 const MAX_BYTES = 1024
 const FIRST_LINE = 'version https://git-lfs.github.com/spec/'
 
 /**
- * Git without LFS clones a small text in place of every large file.
- * @throws BillfishError INVALID_CHECKPOINT for such a text
+ * Rejects a Git LFS pointer, the small text that a clone without LFS leaves in place of a large file.
+ * @throws BillfishError INVALID_CHECKPOINT
  */
 export async function rejectLfsPointer(file: FileHandle, bytes: number, path: string): Promise<void> {
   if (bytes < FIRST_LINE.length || bytes > MAX_BYTES) return

@@ -1,5 +1,5 @@
 /**
- * The header of a safetensors file:
+ * Reads the header of a safetensors file:
  *
  *     0        8               8 + H                                   end of file
  *     | H: u64 | H bytes JSON  | data: tensors back to back, no holes  |
@@ -7,8 +7,8 @@
  *     { "__metadata__": { "format": "pt" },
  *       "model.norm.weight": { "dtype": "F16", "shape": [128], "data_offsets": [0, 256] }, ... }
  *
- * Offsets count from the start of the data. The header is the one part of a checkpoint that everything else trusts, so
- * whatever the format forbids is refused here, with the numbers.
+ * Offsets count from the start of the data. Everything else trusts the header, so whatever the format forbids is
+ * rejected here, with the numbers.
  */
 
 import { forEachInSlices, sortInSlices } from '../event-loop'
@@ -19,16 +19,16 @@ import { isObject, parseJson } from './json'
 import type { UnsupportedTensor } from './types'
 
 /**
- * A third of what the safetensors library allows: a quarter of a million tensors in one file, far more than any has, and
- * a text that is read without holding the event loop for much longer than 50 ms on two busy cores.
+ * A third of the limit of the safetensors library: room for 250,000 tensors in one file, more than any has, and parsed
+ * without blocking the event loop for much longer than 50 ms on two busy cores.
  */
 const MAX_HEADER_BYTES = 32 * 1024 * 1024
-/** A tensor takes eight values, two of them for a shape of two dimensions: room for as many. */
+/** A tensor with two dimensions takes eight values. */
 const HEADER_LIMITS = { maxDepth: 3, maxValues: 2_000_000, mapAt: '' }
 const MAX_NAME_LENGTH = 1000
 const MAX_DIMENSIONS = 16
 
-/** Bits of one element, of every type that the format knows. */
+/** Bits per element, for every dtype of the format. */
 const ELEMENT_BITS: Readonly<Record<string, number>> = {
   F4: 4,
   F6_E2M3: 6,
@@ -56,11 +56,11 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
 const READ_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'I32', 'I64', 'U8', 'I8'] satisfies TensorType[]
 
 export interface SafetensorsHeader {
-  /** In the order of their bytes. */
+  /** In file order. */
   readonly tensors: readonly TensorRef[]
-  /** Tensors of types that billfish does not compute with. */
+  /** Tensors with dtypes billfish does not compute with. */
   readonly unsupported: readonly UnsupportedTensor[]
-  /** The size of the whole file. */
+  /** Size of the whole file. */
   readonly bytes: number
 }
 
@@ -68,7 +68,7 @@ function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
 
-/** The product of the shape's numbers in bytes, or undefined where it is no whole number of bytes below 2^53. */
+/** Size in bytes, or undefined if it is not a whole number below 2^53. */
 function sizeInBytes(shape: readonly number[], elementBits: number): number | undefined {
   if (shape.includes(0)) return 0
   let bits = elementBits
@@ -84,7 +84,7 @@ function parseTensor(name: string, entry: unknown, file: number, path: string, d
   if (name.length > MAX_NAME_LENGTH) {
     throw invalidCheckpoint(`${where} has a name of ${name.length} characters; at most ${MAX_NAME_LENGTH} are allowed`)
   }
-  if (!isObject(entry)) throw invalidCheckpoint(`${where} is described by ${shown(entry)}, not by an object`)
+  if (!isObject(entry)) throw invalidCheckpoint(`${where} is described by ${shown(entry)}, not an object`)
   const { dtype, shape, data_offsets: offsets } = entry
   const elementBits = typeof dtype === 'string' && Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype] : undefined
   if (typeof dtype !== 'string' || elementBits === undefined) {
@@ -102,7 +102,7 @@ function parseTensor(name: string, entry: unknown, file: number, path: string, d
   const [begin, end] = offsets as [number, number]
   if (begin > end || end > dataBytes) {
     throw invalidCheckpoint(
-      `${where} claims the bytes ${begin} to ${end} of ${dataBytes} bytes of data; the file is cut off or damaged, download it again`,
+      `${where} claims the bytes ${begin} to ${end} of ${dataBytes} bytes of data; the file is truncated or damaged; download it again`,
     )
   }
   const bytes = sizeInBytes(shape, elementBits)
@@ -115,7 +115,7 @@ function parseTensor(name: string, entry: unknown, file: number, path: string, d
   return { name, file, dtype, shape: shape as number[], offset: dataStart + begin, bytes }
 }
 
-/** The tensors' bytes must follow one another without overlap or hole, from the data's first byte to its last. */
+/** Tensors must cover the data from its first to its last byte, without overlap or gaps. */
 async function checkCoverage(
   tensors: readonly UnsupportedTensor[],
   path: string,
@@ -129,7 +129,7 @@ async function checkCoverage(
       const fault =
         offset < expected ? `overlaps ${quoted(previous ?? '')}` : `leaves ${offset - expected} bytes unused before it`
       throw invalidCheckpoint(
-        `${path}: tensor ${quoted(name)} begins at byte ${offset}, but ${expected} is the next free one: it ${fault}`,
+        `${path}: tensor ${quoted(name)} begins at byte ${offset}, but the next free byte is ${expected}: it ${fault}`,
       )
     }
     expected = offset + bytes
@@ -147,11 +147,11 @@ function checkMetadata(metadata: unknown, path: string): void {
 }
 
 /**
- * Parses the JSON text of a header.
+ * Parses the JSON of a header.
  *
- * @param file - the index that the TensorRefs get
- * @param headerBytes - length of the JSON in bytes
- * @param fileBytes - size of the whole file
+ * @param file file index for the TensorRefs
+ * @param headerBytes length of the JSON in bytes
+ * @param fileBytes size of the whole file
  * @throws BillfishError INVALID_CHECKPOINT
  */
 async function parseHeader(
@@ -188,10 +188,10 @@ function isRead(tensor: UnsupportedTensor): tensor is TensorRef {
 }
 
 /**
- * Reads and checks the header of one safetensors file.
+ * Reads and validates the header of one safetensors file.
  *
- * @param file - the index that the TensorRefs get
- * @throws BillfishError INVALID_CHECKPOINT; the signal's reason once it aborts
+ * @param file file index for the TensorRefs
+ * @throws BillfishError INVALID_CHECKPOINT; the reason of the signal if it aborts
  */
 export async function readSafetensorsHeader(
   path: string,
@@ -211,8 +211,8 @@ export async function readSafetensorsHeader(
         const largest = Math.min(MAX_HEADER_BYTES, fileBytes - 8)
         if (headerBytes < 2n || headerBytes > BigInt(largest)) {
           throw invalidCheckpoint(
-            `${path} claims a header of ${headerBytes} bytes, but between 2 and ${largest} are possible in a file of ` +
-              `${fileBytes} bytes: it is cut off or not a safetensors file; download it again`,
+            `${path} claims a header of ${headerBytes} bytes, but it must have 2 to ${largest} in a file of ` +
+              `${fileBytes} bytes: it is truncated or not a safetensors file; download it again`,
           )
         }
         signal?.throwIfAborted()

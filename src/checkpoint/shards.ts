@@ -1,4 +1,4 @@
-/** Which safetensors files a checkpoint directory consists of, and the tensors in them. */
+/** Finds the safetensors files of a checkpoint directory and the tensors in them. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { forEachInSlices } from '../event-loop'
@@ -12,27 +12,27 @@ import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
 import { TensorTable } from './tensors'
 import type { UnsupportedTensor } from './types'
 
-/** A model of a thousand experts in sixty layers has an index of some 20 MB, with 200,000 tensors. */
+/** A model with 1000 experts in 60 layers has 200,000 tensors and an index of about 20 MB. */
 const MAX_INDEX_BYTES = 32 * 1024 * 1024
 const INDEX_LIMITS = { maxDepth: 8, maxValues: 400_000, nonFinite: true, mapAt: 'weight_map' }
 const MAX_SHARDS = 10_000
-/** Headers read at the same time: enough to hide the latency of a network file system. */
+/** Headers read concurrently: enough to hide the latency of a network file system. */
 const CONCURRENT_READS = 16
 
 interface ShardList {
   readonly files: readonly string[]
-  /** Tensor name -> file name, where there is an index. */
+  /** Tensor name -> file name, if there is an index. */
   readonly weightMap: ReadonlyMap<string, string>
-  /** The index file's path, for messages. */
+  /** Path of the index, for error messages. */
   readonly index: string | undefined
 }
 
-/** A file name that can only mean a file of the directory itself. */
+/** Whether a name can only refer to a file in the directory itself. */
 function isPlainFileName(name: string): boolean {
   return name !== '' && name.length <= 255 && !/[/\\\0:]/.test(name) && name !== '.' && name !== '..'
 }
 
-/** The `weight_map` of an index. @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file */
+/** The `weight_map` of an index; undefined if the file does not exist. @throws BillfishError INVALID_CHECKPOINT */
 export async function readWeightMap(path: string): Promise<ReadonlyMap<string, unknown> | undefined> {
   const index = await readJsonFile(path, MAX_INDEX_BYTES, INDEX_LIMITS)
   if (index === undefined) return undefined
@@ -42,9 +42,10 @@ export async function readWeightMap(path: string): Promise<ReadonlyMap<string, u
 }
 
 /**
- * The shards that an index names, without those that are not there and would hold nothing of the text model.
- * @param present the files in the directory
- * @throws BillfishError INVALID_CHECKPOINT; undefined where there is no such file
+ * The shards listed in an index, without missing ones that hold nothing of the text model.
+ * @param present files in the directory
+ * @returns undefined if the index does not exist
+ * @throws BillfishError INVALID_CHECKPOINT
  */
 async function readIndex(
   directory: string,
@@ -59,7 +60,7 @@ async function readIndex(
   await forEachInSlices(weightMap, ([tensor, file]) => {
     if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
       throw invalidCheckpoint(
-        `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only the names of safetensors files beside it are allowed`,
+        `${path} places tensor ${quoted(tensor)} in ${shown(file)}; only safetensors files in the same directory are allowed`,
       )
     }
     if (there.has(file) || !NON_TEXT_COMPONENT.test(tensor)) found.add(file)
@@ -74,15 +75,15 @@ async function readIndex(
 
 function noSafetensors(directory: string, names: readonly string[]): Error {
   const other = names.find((name) => /\.(bin|pt|pth|gguf|ckpt)$/.test(name))
-  const hint = other === undefined ? '' : ` (${quoted(other)} is of a kind that billfish does not read)`
+  const hint = other === undefined ? '' : ` (${quoted(other)} is in a format that billfish does not read)`
   return invalidCheckpoint(
-    `${directory} has no safetensors file${hint}; needed are model.safetensors, or model.safetensors.index.json and its shards`,
+    `${directory} has no safetensors file${hint}; expected model.safetensors, or model.safetensors.index.json and its shards`,
   )
 }
 
 /**
- * In this order: model.safetensors; model.safetensors.index.json; the file (or index) that quantize_config.json names in
- * `model_file_base_name`; the directory's only safetensors index; its only safetensors file.
+ * Search order: model.safetensors; model.safetensors.index.json; the file (or index) that `model_file_base_name` in
+ * quantize_config.json names; the only index in the directory; the only safetensors file.
  */
 async function listShards(directory: string, baseName: string | undefined): Promise<ShardList> {
   let names: string[]
@@ -113,31 +114,31 @@ async function listShards(directory: string, baseName: string | undefined): Prom
   if (files.length === 1) return single(onlyFile)
   throw invalidCheckpoint(
     `${directory} has ${files.length} safetensors files (${files.slice(0, 4).map(quoted).join(', ')}${files.length > 4 ? ', ...' : ''}) ` +
-      'and no model.safetensors.index.json that says which belong together; download the index',
+      'and no model.safetensors.index.json to say which belong together; download the index',
   )
 }
 
 /**
- * What the index says of a tensor must be where it lies. Names that no file has are left alone: whole parts of a model,
- * such as mtp layers, may have been left out, and a tensor that is needed is missed when it is asked for.
+ * Checks that tensors are in the files that the index says. Names that no file has are ignored: whole components, such
+ * as mtp layers, may have been removed, and a required tensor is reported when it is requested.
  */
 async function checkIndex({ weightMap, index, files }: ShardList, table: TensorTable): Promise<void> {
   await forEachInSlices(weightMap, ([name, file]) => {
     const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
     if (tensor === undefined || files[tensor.file] === file) return
     throw invalidCheckpoint(
-      `${index} places tensor ${quoted(name)} in ${quoted(file)}, but it lies in ${quoted(files[tensor.file] ?? '')}; ` +
-        'index and shards are of different versions',
+      `${index} places tensor ${quoted(name)} in ${quoted(file)}, but it is in ${quoted(files[tensor.file] ?? '')}; ` +
+        'index and shards are from different versions',
     )
   })
 }
 
 /**
- * Finds the checkpoint's safetensors files and reads their headers.
+ * Finds the safetensors files of a checkpoint and reads their headers.
  *
- * @param baseName - `model_file_base_name` of quantize_config.json, if any
- * @returns the table of all tensors (files as absolute paths) and the sum of the files' sizes in bytes
- * @throws BillfishError INVALID_CHECKPOINT; the signal's reason once it aborts
+ * @param baseName `model_file_base_name` of quantize_config.json, if any
+ * @returns the table of all tensors (with absolute file paths) and the total file size in bytes
+ * @throws BillfishError INVALID_CHECKPOINT; the reason of the signal if it aborts
  */
 export async function readTensors(
   directory: string,
@@ -158,7 +159,7 @@ export async function readTensors(
   const tensors = new Map<string, TensorRef>()
   const unsupported = new Map<string, UnsupportedTensor>()
   const table = new TensorTable(paths, tensors, unsupported)
-  /** Whether the tensor counts: of one that is stored twice it is the one in the file that the index names. */
+  /** Whether to use this tensor: of duplicates, the one in the file that the index names. */
   const counts = (tensor: UnsupportedTensor): boolean => {
     const first = tensors.get(tensor.name) ?? unsupported.get(tensor.name)
     if (first === undefined) return true
@@ -167,7 +168,7 @@ export async function readTensors(
     if (named === there) return false
     if (named !== here) {
       throw invalidCheckpoint(
-        `Tensor ${table.describe(first)} is stored a second time in ${quoted(here)}, and the index does not say which counts`,
+        `Tensor ${table.describe(first)} is stored a second time in ${quoted(here)}, and the index does not say which one to use`,
       )
     }
     tensors.delete(tensor.name)

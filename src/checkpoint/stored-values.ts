@@ -1,6 +1,6 @@
 /**
- * Reads the few tensors whose values decide how a linear is read: stored zero points and group indices. Configs are
- * often wrong about both, and a plan has to know them, since packed weights differ in size.
+ * Reads the few tensors whose values decide how a linear is interpreted: zero points and group indices. Configs are
+ * often wrong about both, and plans depend on them because packed weights differ in size.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { forEachInSlices } from '../event-loop'
@@ -13,34 +13,34 @@ import { inferZeroOffset } from './zero-offset'
 
 export interface StoredValues {
   /**
-   * Of a tensor of packed zero points: the code that all of them are, if it is 0, 7, 8, 127 or 128 (at their own bits);
-   * else undefined. Codes of a row's last word that belong to no output do not count.
+   * For packed zero points: the code that all of them equal, if it is 0, 7, 8, 127 or 128 (at their bit width); else
+   * undefined. Padding codes in the last word of a row are ignored.
    */
   readonly zeros: ReadonlyMap<string, number | undefined>
   /**
-   * Of a group index: the size of groups that follow one another (input i is in group floor(i / size)), Infinity where
-   * every input is in group 0, and 0 for any other order.
+   * For a group index: the group size if groups are consecutive (input i is in group floor(i / size)); Infinity if
+   * every input is in group 0; 0 for any other order.
    */
   readonly groupSizes: ReadonlyMap<string, number>
-  /** What must be added to GPTQ's stored zero points of 4 bits, where those differ and the codes tell. */
+  /** Offset of GPTQ's stored 4-bit zero points, if they vary and the codes are conclusive. */
   readonly zeroOffset?: 0 | 1 | undefined
 }
 
 export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
 
-/** Of a tensor that is looked at; the largest in use have some 20 MB. */
+/** Limit for a scanned tensor; the largest known ones have about 20 MB. */
 const MAX_SCANNED_BYTES = 256 * 1024 * 1024
 
-/** Bytes that are read, and looked at without a pause, at a time; a multiple of a word. */
+/** Bytes read and scanned without a pause; a multiple of a word. */
 const WINDOW_BYTES = 1 << 20
-/** Tensors that are looked at without a pause. */
+/** Tensors scanned without a pause. */
 const MAX_WINDOW_TENSORS = 1000
-const FILES_AT_A_TIME = 4
+const CONCURRENT_FILES = 4
 
-/** Looks at a tensor's bytes piece by piece, in order. */
+/** Scans the bytes of a tensor chunk by chunk, in order. */
 interface Scan {
   readonly tensor: TensorRef
-  /** @returns false once nothing further can change the outcome */
+  /** @returns false once further bytes cannot change the outcome */
   feed(bytes: Buffer): boolean
 }
 
@@ -55,7 +55,7 @@ class ZerosScan implements Scan {
   readonly #lastMask: number
   readonly #filled: (word: number) => Buffer
 
-  /** @param lastMask the bits of a row's last word that are in use */
+  /** @param lastMask the bits of the last word of a row that are in use */
   constructor(
     readonly tensor: TensorRef,
     readonly bits: 4 | 8,
@@ -100,7 +100,7 @@ function wordOf(code: number, bits: 4 | 8): number {
 
 class GroupIndexScan implements Scan {
   #natural = true
-  /** 0 until a second group begins. */
+  /** 0 until the second group begins. */
   #size = 0
   #group = 0
   #members = 0
@@ -133,7 +133,7 @@ class GroupIndexScan implements Scan {
   }
 }
 
-/** Bits and outputs in use of the zeros beside these scales; undefined where the shapes leave it open. */
+/** Bit width and mask of the last word, derived from the scales; undefined if the shapes are ambiguous. */
 function packingOf(zeros: TensorRef, scales: TensorRef | undefined): { bits: 4 | 8; lastMask: number } | undefined {
   const [, words] = zeros.shape
   const outputs = scales?.shape[1]
@@ -145,7 +145,7 @@ function packingOf(zeros: TensorRef, scales: TensorRef | undefined): { bits: 4 |
   return { bits, lastMask: used === 0 ? 0xffffffff : 2 ** used - 1 }
 }
 
-/** Scans that lie close together, to be read at once; a single one may be longer than that. */
+/** Groups scans of adjacent tensors to be read at once; a single tensor may be longer than a window. */
 function windowsOf(scans: readonly Scan[]): Scan[][] {
   const windows: Scan[][] = []
   let begin = 0
@@ -177,9 +177,10 @@ async function readWindow(file: FileHandle, path: string, window: readonly Scan[
 }
 
 /**
- * Reads them for all quantized linears: half a megabyte a linear of a 72B model, in pieces, so that the event loop goes on.
+ * Scans the zero points and group indices of all quantized linears: about half a megabyte per linear of a 72B model, in
+ * chunks, without blocking the event loop.
  *
- * @throws BillfishError INVALID_CHECKPOINT where a file cannot be read; the signal's reason when aborted
+ * @throws BillfishError INVALID_CHECKPOINT if a file cannot be read; the reason of the signal if it aborts
  */
 export async function readStoredValues(table: TensorTable, signal: AbortSignal | undefined): Promise<StoredValues> {
   const buffers = new Map<number, Buffer>()
@@ -207,7 +208,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
     if (!/\.(qzeros|(weight_)?g_idx)$/.test(name)) return
     if (bytes > MAX_SCANNED_BYTES) {
       throw invalidCheckpoint(
-        `Tensor ${table.describe(tensor)} has ${bytes} bytes, but at most ${MAX_SCANNED_BYTES} of zero points or group indices are read`,
+        `Tensor ${table.describe(tensor)} has ${bytes} bytes, but zero points and group indices may have at most ${MAX_SCANNED_BYTES}`,
       )
     }
     if (name.endsWith('.qzeros')) {
@@ -223,7 +224,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
     }
   })
   const files = [...byFile]
-  await forEachConcurrently(files.length, FILES_AT_A_TIME, async (i) => {
+  await forEachConcurrently(files.length, CONCURRENT_FILES, async (i) => {
     const [file, scans] = files[i] as [number, Scan[]]
     const path = table.files[file] as string
     try {
@@ -235,15 +236,15 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
       }
       await withFile(path, body, signal)
     } catch (error) {
-      if (isMissing(error)) throw invalidCheckpoint(`${path} does not exist any more`, error)
+      if (isMissing(error)) throw invalidCheckpoint(`${path} no longer exists`, error)
       throw error
     }
   })
-  const undecided = zeros.filter(({ bits, outcome }) => bits === 4 && (outcome === undefined || outcome === 0))
+  const ambiguous = zeros.filter(({ bits, outcome }) => bits === 4 && (outcome === undefined || outcome === 0))
   return {
     zeroOffset: await inferZeroOffset(
       table,
-      undecided.map(({ tensor }) => tensor.name),
+      ambiguous.map(({ tensor }) => tensor.name),
       signal,
     ),
     zeros: new Map(zeros.map(({ tensor, outcome }) => [tensor.name, outcome])),

@@ -4,14 +4,14 @@ import { invalidCheckpoint, quoted } from './invalid'
 import { noStoredValues, type StoredValues } from './stored-values'
 import type { UnsupportedTensor } from './types'
 
-/** The types that scales, biases, norms and unquantized weights may have. */
+/** Dtypes allowed for scales, biases, norms and unquantized weights. */
 export const FLOAT_TYPES: readonly TensorType[] = ['F16', 'BF16', 'F32']
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((dimension, i) => dimension === b[i])
 }
 
-/** All tensors of a checkpoint by name, with checks that say what is wrong and in which file. */
+/** The tensors of a checkpoint by name, with checks whose errors name the tensor and its file. */
 export class TensorTable {
   constructor(
     readonly files: readonly string[],
@@ -20,7 +20,7 @@ export class TensorTable {
     readonly values: StoredValues = noStoredValues,
   ) {}
 
-  /** The same table, with what some of its tensors hold. */
+  /** The same table with the scanned values. */
   with(values: StoredValues): TensorTable {
     return new TensorTable(this.files, this.tensors, this.unsupported, values)
   }
@@ -36,21 +36,19 @@ export class TensorTable {
   }
 
   /**
-   * The tensor, or undefined where the checkpoint has none of that name.
+   * The tensor, or undefined if the checkpoint has none of that name.
    *
-   * @throws BillfishError INVALID_CHECKPOINT where its type is none of `types`
+   * @throws BillfishError INVALID_CHECKPOINT if its dtype is not one of `types`
    */
   find(name: string, types: readonly TensorType[]): TensorRef | undefined {
     const tensor = this.tensors.get(name)
     if (tensor !== undefined && types.includes(tensor.dtype)) return tensor
     const other = tensor ?? this.unsupported.get(name)
     if (other === undefined) return undefined
-    throw invalidCheckpoint(
-      `Tensor ${this.describe(other)} has type ${other.dtype}; ${types.join(' or ')} is needed there`,
-    )
+    throw invalidCheckpoint(`Tensor ${this.describe(other)} has type ${other.dtype}; expected ${types.join(' or ')}`)
   }
 
-  /** @throws BillfishError INVALID_CHECKPOINT where the tensor is missing or has another type */
+  /** @throws BillfishError INVALID_CHECKPOINT if the tensor is missing or has another dtype */
   require(name: string, types: readonly TensorType[]): TensorRef {
     const tensor = this.find(name, types)
     if (tensor === undefined) throw invalidCheckpoint(`${this.missing(name)}; download the checkpoint again`)
@@ -58,27 +56,25 @@ export class TensorTable {
   }
 
   /**
-   * @param reason - where the expected shape comes from, for the message
-   * @throws BillfishError INVALID_CHECKPOINT where the tensor has another shape
+   * @param reason what needs the shape, for the error message
+   * @throws BillfishError INVALID_CHECKPOINT if the tensor has another shape
    */
   checkShape(tensor: TensorRef, shape: readonly number[], reason: string): void {
     if (sameShape(tensor.shape, shape)) return
     throw invalidCheckpoint(
-      `Tensor ${this.describe(tensor)} does not have the shape [${shape.join(', ')}] that ${reason} needs; ` +
-        'config and tensors do not belong together',
+      `Tensor ${this.describe(tensor)} does not have the shape [${shape.join(', ')}] required by ${reason}; ` +
+        'config and tensors do not match',
     )
   }
 
-  /** `Tensor "a.weight" is missing from the 3 files of /models/a`, and what there is beside it. */
+  /** `Tensor "a.weight" is missing from the 3 files of /models/a`, and which tensors the module has. */
   missing(name: string): string {
     const module = name.slice(0, name.lastIndexOf('.') + 1)
     const all = [...this.tensors.keys(), ...this.unsupported.keys()]
     const besides = module === '' ? [] : all.filter((other) => other.startsWith(module))
     const have =
-      besides.length === 0
-        ? ''
-        : `; of ${quoted(module.slice(0, -1))} there is ${besides.slice(0, 6).map(quoted).join(', ')}`
-    const files = this.files.length === 1 ? this.files[0] : `the ${this.files.length} files beside ${this.files[0]}`
+      besides.length === 0 ? '' : `; ${quoted(module.slice(0, -1))} has ${besides.slice(0, 6).map(quoted).join(', ')}`
+    const files = this.files.length === 1 ? this.files[0] : `the ${this.files.length} files next to ${this.files[0]}`
     return `Tensor ${quoted(name)} is missing from ${files}${have}`
   }
 }

@@ -1,15 +1,17 @@
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
 
-/** config.json as a plain object, both spellings (`torch_dtype`/`dtype`, `rope_scaling`/`rope_parameters`) still in it. */
+/**
+ * config.json as a plain object, with both spellings of keys (`torch_dtype`/`dtype`, `rope_scaling`/`rope_parameters`).
+ */
 export type RawConfig = Readonly<Record<string, unknown>>
 
-/** A stored tensor of an element type that billfish does not compute with; an error only where it is asked for. */
+/** A stored tensor with a dtype billfish does not compute with; an error only if it is requested. */
 export interface UnsupportedTensor extends Omit<TensorRef, 'dtype'> {
-  /** As safetensors spells it: F64, BOOL, F8_E4M3, ... */
+  /** As in the safetensors header: F64, BOOL, F8_E4M3, ... */
   readonly dtype: string
 }
 
-/** Fields of a quantization config that a rule changes for some modules; absent: as the config says. */
+/** Fields of a quantization config that a rule overrides for some modules; undefined fields are inherited. */
 export interface ModuleOverrides {
   readonly bits?: number | undefined
   readonly groupSize?: number | undefined
@@ -17,40 +19,42 @@ export interface ModuleOverrides {
   readonly actOrder?: boolean | undefined
 }
 
-/** What a config says of the modules that `pattern` names: GPTQModel's `dynamic`, AutoRound's `extra_config`. */
+/** A rule for the modules that match `pattern`: `dynamic` of GPTQModel, `extra_config` of AutoRound. */
 export interface ModuleRule {
-  /** A regular expression of Python's; with match 'exact' a name. */
+  /** A Python regular expression; with match 'exact' a name. */
   readonly pattern: string
-  /** Whether the pattern must match the beginning of the module's name, any part of it, or is the name. */
+  /** 'start': re.match, 'anywhere': re.search, 'exact': equality. */
   readonly match: 'start' | 'anywhere' | 'exact'
-  /** 'leaveOut': these modules are not quantized. */
-  readonly action: 'leaveOut' | ModuleOverrides
-  /** For messages. */
+  /** 'skip': these modules are not quantized. */
+  readonly action: 'skip' | ModuleOverrides
+  /** For error messages. */
   readonly where: string
 }
 
 /**
- * What a checkpoint's quantization config says, whichever of its places it stood in. Where tensors say otherwise, they
- * count: docs/formats.md has a table.
+ * The quantization config of a checkpoint, wherever it was found. Tensors take precedence where they disagree: see the
+ * table in docs/formats.md.
  */
 export type QuantizationConfig =
   | { readonly method: 'none' }
   | {
       readonly method: 'gptq'
-      /** Undefined: not said. */
+      /** Undefined if unspecified. */
       readonly bits: 4 | 8 | undefined
-      /** -1: channelwise; undefined: not said. */
+      /** -1: channelwise; undefined if unspecified. */
       readonly groupSize: number | undefined
       readonly symmetric: boolean
-      /** Undefined: not said. */
+      /** Undefined if unspecified. */
       readonly actOrder: boolean | undefined
-      /** 1 in checkpoint_format gptq (v1), whose stored zeros are one too small; 0 in gptq_v2; undefined: not known. */
+      /**
+       * 1 for checkpoint_format gptq (v1), whose stored zeros are one too small; 0 for gptq_v2; undefined if unknown.
+       */
       readonly zeroOffset: 0 | 1 | undefined
       /** Whether a g_idx is stored with every linear. */
       readonly groupIndex: boolean
-      /** Whether the head is quantized, too. */
+      /** Whether the head is quantized. */
       readonly head: boolean
-      /** In the order in which they are tried. */
+      /** In evaluation order. */
       readonly rules: readonly ModuleRule[]
     }
   | {
@@ -58,7 +62,7 @@ export type QuantizationConfig =
       readonly bits: 4
       /** As for gptq. */
       readonly groupSize: number | undefined
-      /** Undefined: not said. */
+      /** Undefined if unspecified. */
       readonly zeroPoint: boolean | undefined
       readonly rules: readonly ModuleRule[]
     }
@@ -67,7 +71,7 @@ export type QuantizationConfig =
       readonly groups: readonly {
         readonly targets: readonly string[]
         readonly bits: 4 | 8
-        /** -1: one scale a row (strategy channel). */
+        /** -1: one scale per row (strategy channel). */
         readonly groupSize: number
         readonly symmetric: boolean
         readonly actOrder: boolean
@@ -79,40 +83,40 @@ export type QuantizationConfig =
       readonly method: 'unsupported'
       /** Its name: `FP8 in blocks of 128 x 128`. */
       readonly format: string
-      /** Which file says so. */
+      /** Source of the config. */
       readonly where: string
-      /** What the tensors look like nevertheless: a sentence's end, for messages. */
-      readonly nevertheless?: string
+      /** What the tensors look like instead: a sentence for error messages. */
+      readonly tensorHint?: string
     }
 
-/** An opened checkpoint directory: everything known from its headers and small files, nothing of its weights read yet. */
+/** An opened checkpoint: everything known from its headers and small files. Weights are not read yet. */
 export interface Checkpoint {
   readonly directory: string
   readonly config: RawConfig
-  /** Empty where there is no generation_config.json, or one that holds no object: {@link generationConfigFault}. */
+  /** Empty if generation_config.json is missing or invalid: see {@link generationConfigFault}. */
   readonly generationConfig: RawConfig
   readonly generationConfigFault: string | undefined
-  /** What is odd about its files, and what becomes of that; for the user to read. */
+  /** Warnings about its files, for the user. */
   readonly notices: readonly string[]
   readonly quantization: QuantizationConfig
   /** Absolute paths; TensorRef.file is an index into it. */
   readonly files: readonly string[]
   readonly tensors: ReadonlyMap<string, TensorRef>
-  /** What else is stored, of element types that billfish does not compute with. */
+  /** Tensors with dtypes billfish does not compute with. */
   readonly unsupportedTensors: ReadonlyMap<string, UnsupportedTensor>
-  /** The name of the format that some of the weights are stored in, where billfish cannot run it, and who says so. */
+  /** Name of the unsupported format of some of the weights, and what says so. */
   readonly unsupportedFormat: string | undefined
-  /** One for every tensor of zero points (GPTQ, AWQ): the code that all of them are, or undefined where they differ. */
+  /** One entry per zero-point tensor (GPTQ, AWQ): the code that all of them equal, or undefined if they vary. */
   readonly storedZeros: readonly (number | undefined)[]
-  /** Whether a linear's inputs are in another order than their groups'. */
+  /** Whether some linear has act-order. */
   readonly hasActOrder: boolean
-  /** Sum of the sizes of `files`, bytes. */
+  /** Total size of `files` in bytes. */
   readonly bytes: number
 
   /**
-   * The linear layer `module` of logical shape [outFeatures, inFeatures]: quantized iff its packed tensor exists. `bias`
-   * says whether the architecture has one: 'required', 'optional', or 'none'. A bias that is stored although the
-   * architecture has none is kept as the file says: old GPTQ writers left such biases behind, nearly always all zeros.
+   * The linear layer `module`, [outFeatures, inFeatures]; quantized iff its packed tensor exists. `bias` says whether
+   * the architecture has one: 'required', 'optional' or 'none'. A stored bias is used even if the architecture has
+   * none: old GPTQ writers left such biases behind, almost always zeros.
    * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers
    */
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec

@@ -1,13 +1,13 @@
-/** What is odd about a checkpoint that is read all the same. */
+/** Process warnings about checkpoints that are loaded anyway. */
 
-const told = new Set<string>()
-const MOST = 1000
+const emitted = new Set<string>()
+const MAX_WARNINGS = 1000
 
-/** Makes each a warning of the process (BILLFISH_CHECKPOINT), once. */
+/** Emits each warning once per process (code BILLFISH_CHECKPOINT). */
 export function emitCheckpointWarnings(notices: readonly string[]): void {
   for (const notice of notices) {
-    if (told.has(notice) || told.size >= MOST) continue
-    told.add(notice)
+    if (emitted.has(notice) || emitted.size >= MAX_WARNINGS) continue
+    emitted.add(notice)
     process.emitWarning(notice, { type: 'BillfishWarning', code: 'BILLFISH_CHECKPOINT' })
   }
 }

@@ -1,31 +1,32 @@
 /**
- * Whether GPTQ's stored zero points are one too small (v1) or not (v2), told from the codes: weights are spread around
- * zero, so that the codes of a group are, on average, the zero point. A config that says the wrong one moves every weight
- * by a whole step.
+ * Infers from the codes whether GPTQ's stored zero points are one too small (v1) or not (v2): weights are centered on
+ * zero, so the mean code of a group is the zero point. A config that is wrong about it shifts every weight by a whole
+ * step.
  */
 import type { FileHandle } from 'node:fs/promises'
 import type { TensorRef } from '../native/weights'
 import { readExactly, withFile } from './files'
 import type { TensorTable } from './tensors'
 
-/** What is looked at: some megabytes of a large model. */
+/** Sample sizes: a few megabytes of a large model. */
 const LINEARS = 6
 const GROUPS = 3
 const COLUMNS = 512
 const ROWS = 128
-/** Inputs of a linear whose group index is read as a whole. */
+/** Limit of inputs for which the whole group index is read. */
 const MAX_INPUTS = 1 << 18
 /**
- * How far the average code may lie from v1's or v2's zero point, in steps. Weights of 4 bits have a standard deviation of
- * some three steps, of which the mean of real ones is a hundredth. At 8 bits it is some fifty steps: nothing is told there.
+ * Maximum distance, in steps, of the mean code from the zero point of v1 or v2. 4-bit weights have a standard deviation
+ * of about three steps, and the mean of real weights is a hundredth of it. At 8 bits it is about fifty steps, so
+ * nothing can be inferred.
  */
 const TOLERANCE = 0.25
-/** Half of all differences lie closer to the middle one than this; random codes and zero points have nearly 4. */
+/** Maximum median absolute deviation; random codes and zero points have almost 4. */
 const SPREAD = 2
-/** Of the middle one. */
+/** Maximum standard error of the median. */
 const MAX_ERROR = 0.1
 
-/** GPTQ's tensors of one linear with 4 bits whose zero points differ. */
+/** The GPTQ tensors of one 4-bit linear with varying zero points. */
 interface Linear {
   readonly codes: TensorRef
   readonly zeros: TensorRef
@@ -57,7 +58,7 @@ async function groupsOf(linear: Linear, file: FileHandle, path: string): Promise
   return new Int32Array((await readExactly(file, order.offset, order.bytes, path)).buffer)
 }
 
-/** Of some groups and outputs: the average code less the stored zero point. */
+/** Mean code minus stored zero point, for a sample of groups and outputs. */
 async function differences(linear: Linear, file: FileHandle, path: string): Promise<number[]> {
   const found: number[] = []
   const { codes, zeros, outputs, groups } = linear
@@ -65,9 +66,9 @@ async function differences(linear: Linear, file: FileHandle, path: string): Prom
   const words = async (tensor: TensorRef, row: number, count: number) =>
     new Uint32Array((await readExactly(file, tensor.offset + row * (tensor.shape[1] ?? 0) * 4, count * 4, path)).buffer)
   const groupOf = await groupsOf(linear, file, path)
-  for (const group of spread(groups, GROUPS)) {
+  for (const group of evenlySpaced(groups, GROUPS)) {
     const inputs = [...groupOf.keys()].filter((input) => groupOf[input] === group)
-    const chosen = spread(inputs.length, ROWS).map((i) => inputs[i] as number)
+    const chosen = evenlySpaced(inputs.length, ROWS).map((i) => inputs[i] as number)
     if (chosen.length < 16) continue
     const stored = await words(zeros, group, Math.ceil(columns / 8))
     const sums = new Float64Array(columns)
@@ -84,7 +85,7 @@ async function differences(linear: Linear, file: FileHandle, path: string): Prom
     }
     for (let column = 0; column < columns; column++) {
       const zero = nibble(stored[column >> 3] as number, column & 7)
-      // 15 is v1's way to write 0.
+      // 15 encodes 0 in v1.
       if (zero !== 15) found.push((sums[column] as number) / chosen.length - zero)
     }
   }
@@ -95,25 +96,25 @@ function nibble(word: number, place: number): number {
   return (word >>> (4 * place)) & 15
 }
 
-/** At most `most` of the numbers below `count`, as far apart as they can be. */
-function spread(count: number, most: number): number[] {
-  const length = Math.min(count, most)
+/** At max `max` of the numbers below `count`, evenly spaced. */
+function evenlySpaced(count: number, max: number): number[] {
+  const length = Math.min(count, max)
   return Array.from({ length }, (_, i) => Math.floor((i * count) / length))
 }
 
 /**
- * @param undecided names of the `qzeros` whose zero points are not all in the middle
- * @returns 1 (v1) or 0 (v2); undefined where the codes do not tell
- * @throws BillfishError INVALID_CHECKPOINT where a file cannot be read; the signal's reason when aborted
+ * @param ambiguous names of `qzeros` tensors whose zero points are not all in the middle
+ * @returns 1 (v1) or 0 (v2); undefined if the codes are inconclusive
+ * @throws BillfishError INVALID_CHECKPOINT if a file cannot be read; the reason of the signal if it aborts
  */
 export async function inferZeroOffset(
   table: TensorTable,
-  undecided: readonly string[],
+  ambiguous: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<0 | 1 | undefined> {
   const samples: number[] = []
-  for (const i of spread(undecided.length, LINEARS)) {
-    const linear = linearOf(table, undecided[i] as string)
+  for (const i of evenlySpaced(ambiguous.length, LINEARS)) {
+    const linear = linearOf(table, ambiguous[i] as string)
     if (linear === undefined) continue
     const { codes, zeros, order } = linear
     const { file } = codes
@@ -125,7 +126,7 @@ export async function inferZeroOffset(
   if (samples.length === 0) return undefined
   const middle = median(samples)
   const deviation = median(samples.map((sample) => Math.abs(sample - middle)))
-  // Of a median of normal numbers: 1.2533 * 1.4826 * their median deviation / sqrt(n).
+  // Standard error of the median of normal samples: 1.2533 * 1.4826 * MAD / sqrt(n).
   if (deviation > SPREAD || (1.86 * deviation) / Math.sqrt(samples.length) > MAX_ERROR) return undefined
   return ([0, 1] as const).find((offset) => Math.abs(middle - offset) < TOLERANCE)
 }

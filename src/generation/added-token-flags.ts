@@ -1,20 +1,20 @@
 import type { AddedToken } from './vocabulary'
 
-/** What a word is made of, as Rust's regex crate has it. */
+/** Word characters, as in the Rust regex crate. */
 const WORD_CHARACTER = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u
-/** All of these are single units of UTF-16. */
+/** All of these are single UTF-16 code units. */
 const SPACE = /^\p{White_Space}/u
 
-/** Whether an added token is not simply found wherever its content stands. */
+/** Whether an added token needs more than a plain search for its content. */
 export function hasFlags({ single_word, lstrip, rstrip }: AddedToken): boolean {
   return single_word === true || lstrip === true || rstrip === true
 }
 
 /**
- * Splits texts at added tokens, heeding their flags: a `single_word` within a word is text, `lstrip` and `rstrip` take the
- * spaces beside the token away.
- * @param split cuts a text into added tokens and what is between them
- * @param tokenOf the added token that a section is, if it is one
+ * Splits text at added tokens according to their flags: `single_word` tokens inside a word are ignored; `lstrip` and
+ * `rstrip` absorb adjacent white space.
+ * @param split splits a text into added tokens and the sections between them
+ * @param tokenOf the added token that a section is, if any
  */
 export function splitByFlags(
   split: (text: string) => string[],
@@ -22,7 +22,7 @@ export function splitByFlags(
 ): (text: string) => string[] {
   return (text) => {
     const sections: string[] = []
-    let taken = 0 // what comes before has become sections
+    let taken = 0 // end of what has been emitted
     let at = 0
     for (const section of split(text)) {
       const token = tokenOf(section)
@@ -46,9 +46,9 @@ function isWithinWord(text: string, start: number, end: number): boolean {
   )
 }
 
-function spacesBefore(text: string, start: number, least: number): number {
+function spacesBefore(text: string, start: number, min: number): number {
   let at = start
-  while (at > least && SPACE.test(text.charAt(at - 1))) at--
+  while (at > min && SPACE.test(text.charAt(at - 1))) at--
   return at
 }
 

@@ -8,26 +8,26 @@ import { TextWorker } from './text-worker'
 import { findTokenizer, noTokenizerMessage } from './tokenizer'
 import type { Tokenizer } from './types'
 
-/** What a checkpoint brings for generation besides its weights. */
+/** What generation needs from a checkpoint besides the weights. */
 export interface GenerationAssets {
-  /** Undefined if the checkpoint has none: then prompts are token ids, and answers too. */
+  /** Undefined if the checkpoint has none: then prompts and answers are token ids. */
   readonly tokenizer: Tokenizer | undefined
-  /** For texts that are too long for `tokenizer.encode`; of no use without a tokenizer. */
+  /** Encodes texts too long for `tokenizer.encode`; unused without a tokenizer. */
   readonly worker: TextWorker
   readonly chatTemplate: ChatTemplate | undefined
   readonly defaults: GenerationDefaults
-  /** Token ids are below this. */
+  /** Upper bound (exclusive) of token ids. */
   readonly vocabulary: number
-  /** The error for a use that needs a tokenizer, where there is none. */
+  /** Error for an operation that needs a tokenizer. */
   missingTokenizer(use: string): BillfishError
 }
 
-/** What a checkpoint makes of texts and messages. */
+/** What is needed to process text and messages. */
 export type TextAssets = Pick<GenerationAssets, 'tokenizer' | 'worker' | 'chatTemplate'>
 
 /**
- * Loads tokenizer and chat template. Where the tokenizer encodes on the worker's thread alone, that has loaded it, too.
- * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
+ * Loads tokenizer and chat template. If the tokenizer can only encode on the worker thread, it is loaded there, too.
+ * @throws BillfishError INVALID_CHECKPOINT; the reason of the signal
  */
 export async function loadTextAssets(directory: string, signal?: AbortSignal): Promise<TextAssets> {
   signal?.throwIfAborted()
@@ -35,7 +35,7 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
   signal?.throwIfAborted()
   const chatTemplate = tokenizer && (await loadChatTemplate(directory, tokenizer))
   const worker = new TextWorker(tokenizer ?? { file: '' })
-  if (tokenizer?.encode === undefined && tokenizer?.longestText) {
+  if (tokenizer?.encode === undefined && tokenizer?.maxTextBytes) {
     const { output, cancel } = worker.load()
     const stopListening = onAbort(signal, () => cancel(signal?.reason))
     if (signal?.aborted) cancel(signal.reason)
@@ -52,22 +52,22 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
   return { tokenizer, worker, chatTemplate }
 }
 
-/** Runs once what the first prompt will run: code that has never run takes ten times as long. */
+/** Warms up what the first prompt will use: code that has never run is ten times slower. */
 async function warmUp({ tokenizer, chatTemplate }: Omit<TextAssets, 'worker'>): Promise<void> {
   await yieldToEventLoop()
   try {
     tokenizer?.encode?.('Hello, world 1.\n')
   } catch {
-    // What is wrong is told to whoever has a text encoded.
+    // Reported when a text is encoded.
   }
   await yieldToEventLoop()
   chatTemplate?.warmUp()
 }
 
 /**
- * Loads tokenizer, chat template and generation defaults. What of generation_config.json is not heeded becomes a warning
- * of the process each (BILLFISH_GENERATION_CONFIG).
- * @throws BillfishError INVALID_CHECKPOINT; the signal's reason
+ * Loads tokenizer, chat template and generation defaults. Each ignored setting of generation_config.json becomes a
+ * process warning (BILLFISH_GENERATION_CONFIG).
+ * @throws BillfishError INVALID_CHECKPOINT; the reason of the signal
  */
 export async function loadGenerationAssets(
   checkpoint: Pick<Checkpoint, 'directory' | 'config' | 'generationConfig' | 'generationConfigFault'>,
@@ -86,6 +86,6 @@ export async function loadGenerationAssets(
     ...assets,
     defaults,
     vocabulary,
-    missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `For ${use} a tokenizer is needed, but ${missing}.`),
+    missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `${use} requires a tokenizer, but ${missing}.`),
   }
 }

@@ -1,26 +1,26 @@
 /**
- * Byte-pair merging by rank, as tiktoken does it: of all neighboring pairs whose concatenation is a token, the one of
- * the lowest rank is merged first (the leftmost of equals), until no pair is a token. Unlike BPE with a list of merges,
- * any two neighbors may become a token, whichever two the vocabulary's training had joined.
+ * Byte-pair merging by rank, as in tiktoken: the adjacent pair whose concatenation is the token of lowest rank is
+ * merged first (the leftmost of equals), until no pair is a token. Unlike BPE with a merge list, any two adjacent parts
+ * may form a token, whichever pair the training had merged.
  *
- * `piece` is a byte string: each character is one byte (Latin-1). Takes time n log n, so that a long piece (a megabyte of
- * one letter) is no trap.
- * @param ranks token -> rank; must hold all 256 single bytes
- * @returns ranks of the tokens that make up `piece`
+ * `piece` is a byte string: one Latin-1 character per byte. O(n log n), so long pieces (a megabyte of one letter) are
+ * not a problem.
+ * @param ranks token -> rank; must contain all 256 single bytes
+ * @returns ranks of the tokens of `piece`
  */
 export function bytePairMerge(piece: string, ranks: ReadonlyMap<string, number>): number[] {
   const whole = ranks.get(piece)
   if (whole !== undefined) return [whole]
   const length = piece.length
-  // Parts are a linked list over byte positions: a part runs from `start` to next[start], and is gone when its
-  // previous neighbor has swallowed it.
+  // Parts form a linked list over byte positions: a part spans `start` to next[start], and is gone once its left
+  // neighbor has absorbed it.
   const next = new Int32Array(length + 1)
   const previous = new Int32Array(length + 1)
   for (let start = 0; start <= length; start++) {
     next[start] = start + 1
     previous[start] = start - 1
   }
-  // pairRank[start]: rank of the part at `start` joined with the part after it; -1 if there is none.
+  // pairRank[start]: rank of the part at `start` joined with the next one; -1 if none.
   const pairRank = new Int32Array(length).fill(-1)
   const queue = new PairQueue()
   const measure = (start: number): void => {
@@ -33,10 +33,10 @@ export function bytePairMerge(piece: string, ranks: ReadonlyMap<string, number>)
 
   for (let pair = queue.pop(); pair !== undefined; pair = queue.pop()) {
     const { rank, start } = pair
-    if (pairRank[start] !== rank) continue // measured again, or swallowed, since it was queued
-    const swallowed = next[start] as number
-    const end = next[swallowed] as number
-    pairRank[swallowed] = -1
+    if (pairRank[start] !== rank) continue // stale entry
+    const absorbed = next[start] as number
+    const end = next[absorbed] as number
+    pairRank[absorbed] = -1
     next[start] = end
     previous[end] = start
     measure(start)
@@ -50,7 +50,7 @@ export function bytePairMerge(piece: string, ranks: ReadonlyMap<string, number>)
   return tokens
 }
 
-/** A binary heap of (rank, start), the lowest rank first and the lowest start among equals, packed into one number. */
+/** Binary heap of (rank, start), lowest rank first, then lowest start, packed into one number. */
 class PairQueue {
   static readonly #STARTS = 2 ** 31
   readonly #heap: number[] = []

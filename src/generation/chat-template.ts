@@ -14,10 +14,10 @@ import {
   EVENT_LOOP_LIMITS,
   maxRenderedLength,
   type Rendering,
+  SYNCHRONOUS_LIMITS,
   TemplateCache,
   type TemplateSource,
   toRendering,
-  WAITING_LIMITS,
   WARM_UP_LIMITS,
 } from './template-rendering'
 import { readJsonObject } from './text-file'
@@ -26,30 +26,30 @@ import type { Tokenizer } from './types'
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
-/** One message of a conversation. Further members (`tool_calls`, `name`, ...) reach the checkpoint's template as they are. */
+/** A message of a conversation. Additional members (`tool_calls`, `name`, ...) are passed to the template unchanged. */
 export interface ChatMessage {
-  /** `system`, `user`, `assistant`, `tool`, or what else the template knows. */
+  /** `system`, `user`, `assistant`, `tool`, or another role the template supports. */
   readonly role: string
-  /** The text; parts of type `text` are joined. May be null or absent in a message with `tool_calls`. */
+  /** The text; parts of type `text` are concatenated. May be null or absent in a message with `tool_calls`. */
   readonly content?: string | null | readonly { readonly type: 'text'; readonly text: string }[] | undefined
   readonly [member: string]: unknown
 }
 
-/** How messages are turned into a prompt. */
+/** Options for rendering messages to a prompt. */
 export interface ChatTemplateOptions {
-  /** Ends the prompt with the beginning of the assistant's answer; true if not told. */
+  /** Ends the prompt with the start of an assistant turn; default true. */
   readonly addGenerationPrompt?: boolean | undefined
-  /** Functions that the model may call, as JSON schemas in the form of the OpenAI API. */
+  /** Tools the model may call, as JSON schemas in OpenAI format. */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
-  /** Further variables for the template, such as `{ enable_thinking: false }`. */
+  /** Additional template variables, such as `{ enable_thinking: false }`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined
 }
 
-/** Variables that every template gets from elsewhere, and from where. */
-const OWN_VARIABLES: Readonly<Record<string, string>> = {
-  messages: 'the messages come as an argument',
-  tools: 'give the option tools',
-  add_generation_prompt: 'give the option addGenerationPrompt',
+/** Reserved variables, and how to set them instead. */
+const RESERVED_VARIABLES: Readonly<Record<string, string>> = {
+  messages: 'pass the messages as an argument',
+  tools: 'use the option tools',
+  add_generation_prompt: 'use the option addGenerationPrompt',
 }
 
 const messageSchema = z.looseObject({
@@ -58,7 +58,7 @@ const messageSchema = z.looseObject({
 })
 
 /**
- * Messages as a template expects them: every content a string.
+ * Normalizes messages for a template: every content becomes a string.
  * @throws BillfishError INVALID_OPTION naming the message
  */
 export function normalizeMessages(messages: readonly ChatMessage[]): Record<string, unknown>[] {
@@ -77,26 +77,26 @@ function normalized(messages: readonly unknown[]): Record<string, unknown>[] {
       if (path[0] === 'role') throw refuse("must have a role, a string such as 'user'")
       if (path[0] === 'content')
         throw refuse(
-          "must have as content a string, or parts { type: 'text', text: string }, since images are not read",
+          "must have a content that is a string or parts { type: 'text', text: string }; images are not supported",
         )
       throw refuse('must be an object { role, content }')
     }
     const { content } = parsed.data
     if (Array.isArray(content)) return { ...parsed.data, content: content.map(({ text }) => text).join('') }
     if (typeof content === 'string') return parsed.data
-    if (!Array.isArray(parsed.data.tool_calls)) throw refuse('must have a content, having no tool_calls')
+    if (!Array.isArray(parsed.data.tool_calls)) throw refuse('must have a content, because it has no tool_calls')
     return { ...parsed.data, content: '' }
   })
 }
 
-/** Characters of all strings in a value, and some for all else; the value is known to be a tree. */
+/** Total characters of all strings in a value, plus a constant for anything else; the value must be a tree. */
 function charactersOf(value: unknown): number {
   if (typeof value === 'string') return value.length
   if (typeof value !== 'object' || value === null) return 8
   return Object.entries(value).reduce((sum, [name, member]) => sum + name.length + charactersOf(member), 0)
 }
 
-/** A checkpoint's chat template: Jinja text that turns messages into a prompt. */
+/** The chat template of a checkpoint: a Jinja template that renders messages to a prompt. */
 export class ChatTemplate {
   readonly #sources: ReadonlyMap<string, string>
   readonly #path: string
@@ -104,7 +104,7 @@ export class ChatTemplate {
   readonly #specialTokens: ReadonlyMap<string, string>
   readonly #templates = new TemplateCache()
 
-  /** @param fault the code of errors in the template itself @internal */
+  /** @param fault error code for errors in the template itself @internal */
   constructor(
     sources: ReadonlyMap<string, string>,
     path: string,
@@ -119,44 +119,44 @@ export class ChatTemplate {
     )
   }
 
-  /** A template that a caller brings: what is wrong with it is INVALID_OPTION. */
+  /** A template given by the caller, whose errors are INVALID_OPTION. */
   static ofCaller(source: string, tokenizer: Tokenizer): ChatTemplate {
     return new ChatTemplate(new Map([['default', source]]), 'options.chatTemplate', tokenizer, 'INVALID_OPTION')
   }
 
-  /** The names of its templates. */
+  /** Names of its variants. */
   get names(): string[] {
     return [...this.#sources.keys()]
   }
 
   /**
-   * The prompt for `messages`, special tokens written out: encode it with `addSpecialTokens: false`. Everything else waits
-   * meanwhile, which is no matter for ordinary templates; see {@link begin} for others.
-   * @throws BillfishError INVALID_OPTION for malformed messages and for what the template itself refuses;
-   * INVALID_CHECKPOINT if the template cannot be parsed, or takes too much time or memory
-   * @param name which of its templates; the usual one if not told
+   * Renders the prompt for `messages`, including special tokens: encode it with `addSpecialTokens: false`. Blocks the
+   * event loop, which is fine for ordinary templates; see {@link begin} for others.
+   * @throws BillfishError INVALID_OPTION for malformed messages and errors raised by the template; INVALID_CHECKPOINT
+   *   if the template cannot be parsed or takes too much time or memory
+   * @param name variant to use; the default one if undefined
    */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string {
-    return this.#templates.render(this.#template(options, name), this.#variables(messages, options), WAITING_LIMITS)
+    return this.#templates.render(this.#template(options, name), this.#variables(messages, options), SYNCHRONOUS_LIMITS)
   }
 
   /**
-   * Renders a greeting and forgets it, so that the first conversation need not wait for the template to be compiled. A
-   * template that cannot do it in a few milliseconds, or refuses it, is left to that conversation.
+   * Renders a greeting and discards it, so that the template is compiled before the first conversation. Templates that
+   * take more than a few milliseconds, or raise an error, are skipped.
    */
   warmUp(): void {
     try {
       const variables = this.#variables([{ role: 'user', content: 'Hello' }], {})
       this.#templates.tryRender(this.#template({}, undefined), variables, WARM_UP_LIMITS)
     } catch {
-      // What is wrong is told to whoever needs the template.
+      // Reported when the template is used.
     }
   }
 
   /**
-   * The prompt for `messages`, as {@link render} makes it, if that takes a few milliseconds at most; else what a
-   * TextWorker needs to make it.
-   * @throws BillfishError as render() does
+   * Renders the prompt for `messages` like {@link render} if that takes a few milliseconds at most; otherwise returns
+   * the input for a TextWorker.
+   * @throws BillfishError like render()
    */
   begin(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string | Rendering {
     const template = this.#template(options, name)
@@ -165,7 +165,7 @@ export class ChatTemplate {
     if (text !== undefined && text.length <= maxRenderedLength(0)) return text
     const characters = guarded('messages', () => charactersOf([messages, options.tools, options.variables]))
     if (characters > MAX_TEXT_BYTES) {
-      const message = `Messages, tools and variables have ${characters} characters together`
+      const message = `Messages, tools and variables have ${characters} characters in total`
       throw new BillfishError(
         'INVALID_OPTION',
         `${message}, but at most ${MAX_TEXT_BYTES} can be encoded at once. Shorten them.`,
@@ -175,9 +175,9 @@ export class ChatTemplate {
     return text === undefined ? toRendering(template, variables, longest) : checkRendered(text, longest, template)
   }
 
-  /** @throws BillfishError INVALID_OPTION for what JSON cannot hold */
+  /** @throws BillfishError INVALID_OPTION for values that JSON cannot represent */
   #variables(messages: readonly ChatMessage[], options: ChatTemplateOptions): ReadonlyMap<string, Value> {
-    for (const [name, instead] of Object.entries(OWN_VARIABLES)) {
+    for (const [name, instead] of Object.entries(RESERVED_VARIABLES)) {
       if (options.variables?.[name] === undefined) continue
       const message = `The chat template's variable ${name} cannot be set by that name`
       throw new BillfishError('INVALID_OPTION', `${message}: ${instead}.`)
@@ -186,7 +186,7 @@ export class ChatTemplate {
       documents: null,
       ...options.variables,
       messages: normalizeMessages(messages),
-      tools: options.tools ?? null, // None, as transformers has it, and not undefined
+      tools: options.tools ?? null, // None as in transformers, not undefined
       add_generation_prompt: options.addGenerationPrompt ?? true,
     })
     const variables = new Map<string, Value>(this.#specialTokens)
@@ -196,7 +196,7 @@ export class ChatTemplate {
       }
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
-      throw new BillfishError('INVALID_OPTION', `The chat template cannot be given its variables: ${message}`, {
+      throw new BillfishError('INVALID_OPTION', `The variables of the chat template are invalid: ${message}`, {
         cause: error,
       })
     }
@@ -214,8 +214,8 @@ export class ChatTemplate {
 }
 
 /**
- * Finds a checkpoint's chat template: `chat_template.jinja`, else `chat_template` in tokenizer_config.json (one, or a
- * list of named ones), else the one that goes with the tokenizer.
+ * Finds the chat template of a checkpoint: `chat_template.jinja`, else `chat_template` in tokenizer_config.json (a
+ * string, or a list of named variants), else the default of the tokenizer.
  * @returns undefined if there is none
  * @throws BillfishError INVALID_CHECKPOINT
  */

@@ -1,10 +1,10 @@
 import { BillfishError } from '../errors'
 
-/** What a {@link ChunkQueue} asks of its producer. */
+/** Callbacks to the producer of a {@link ChunkQueue}. */
 export interface Producer<T> {
-  /** Appends an item to one that waits, where the producer could not stop in time or must not stop. */
+  /** Merges an item into a queued one, if the producer could not pause in time. */
   merge(waiting: T, item: T): void
-  /** To bring no more items until {@link resume}. */
+  /** Stops producing until {@link resume}. */
   pause(): void
   resume(): void
 }
@@ -15,14 +15,14 @@ interface Waiting<T> {
 }
 
 /**
- * A queue between one producer and one reader that never holds more than `limit` items: the producer is paused while
- * the reader is behind, and goes on once half of them have been read.
+ * A bounded queue between one producer and one reader. It holds at most `limit` items: the producer is paused while the
+ * reader is behind and resumed when half of them have been read.
  */
 export class ChunkQueue<T> {
   readonly #producer: Producer<T>
   readonly #limit: number
   readonly #items: T[] = []
-  /** Calls of {@link next} that wait for an item; there are none while items wait. */
+  /** Pending {@link next} calls; empty while items are queued. */
   readonly #readers: Waiting<T>[] = []
   #ended: { error?: unknown } | undefined
   #taken = false
@@ -51,31 +51,31 @@ export class ChunkQueue<T> {
     }
   }
 
-  /** No more items will come; the reader gets `error`, if there is one, after the last item. */
+  /** Ends the queue; the reader gets `error`, if any, after the last item. */
   end(error?: unknown): void {
     if (this.#ended) return
     this.#ended = { error }
     for (const reader of this.#readers.splice(0)) this.next().then(reader.resolve, reader.reject)
   }
 
-  /** From here on the producer is never paused: what the reader has not read yet is merged beyond the limit. */
+  /** Never pauses the producer again: unread items are merged beyond the limit. */
   unbound(): void {
     this.#unbounded = true
     this.#resume()
   }
 
-  /** Makes the caller the one reader. @throws BillfishError INVALID_STATE if there has been one before */
-  take(): void {
+  /** Claims the queue for the caller, its only reader. @throws BillfishError INVALID_STATE if it is claimed already */
+  claim(): void {
     if (this.#taken) {
       throw new BillfishError(
         'INVALID_STATE',
-        'This generation has a reader already: its chunks go to one loop only. Pass them on from there, or await result() for the whole.',
+        'This generation already has a reader: only one loop can receive its chunks. Forward them from there, or await result().',
       )
     }
     this.#taken = true
   }
 
-  /** The next item, once it is there. Calls may overlap: they are answered in their order. */
+  /** The next item. Calls may overlap; they are answered in order. */
   async next(): Promise<IteratorResult<T, undefined>> {
     const item = this.#items.shift()
     if (item !== undefined) {
@@ -83,7 +83,7 @@ export class ChunkQueue<T> {
       return { value: item, done: false }
     }
     if (this.#ended && !this.#left && this.#ended.error !== undefined) {
-      this.#left = true // the error is told once, as by an async generator
+      this.#left = true // the error is reported once, as by an async generator
       throw this.#ended.error
     }
     if (this.#ended || this.#left) return { value: undefined, done: true }
@@ -92,7 +92,7 @@ export class ChunkQueue<T> {
     })
   }
 
-  /** The reader reads no further: what waits is dropped, and so is all that comes. */
+  /** The reader stops reading: queued and future items are dropped. */
   leave(): void {
     this.#left = true
     this.#items.length = 0

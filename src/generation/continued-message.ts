@@ -2,13 +2,13 @@ import { BillfishError } from '../errors'
 import { printed } from '../options/printed'
 import { type ChatMessage, normalizeMessages } from './chat-template'
 
-/** Put behind the text that is to be continued, and looked for in the prompt. As in transformers. */
+/** Appended to the text to be continued and searched for in the prompt, as in transformers. */
 const MARK = 'CONTINUE_FINAL_MESSAGE_TAG '
 
 /**
- * The prompt for messages; one that the last of them is to be continued in ends with its text. Nothing of the template
- * can be told to leave out what it puts behind a message, so the text is marked, and the prompt cut at the mark.
- * @param render makes a prompt of messages
+ * Renders the prompt for messages; with continueFinalMessage it ends with the text of the last one. A template cannot
+ * be told to omit what it adds after a message, so the text is marked and the prompt cut at the mark.
+ * @param render renders messages to a prompt
  * @throws BillfishError INVALID_OPTION
  */
 export async function applyTemplate(
@@ -19,8 +19,8 @@ export async function applyTemplate(
   const { continueFinalMessage = false } = options
   if (continueFinalMessage === false) return render(messages)
   if (options.addGenerationPrompt) {
-    const message = 'continueFinalMessage and addGenerationPrompt exclude each other'
-    throw new BillfishError('INVALID_OPTION', `${message}: an answer is continued, or a new one begun.`)
+    const message = 'continueFinalMessage and addGenerationPrompt are mutually exclusive'
+    throw new BillfishError('INVALID_OPTION', `${message}: either continue an answer or start a new one.`)
   }
   const member = continueFinalMessage === true ? 'content' : continueFinalMessage
   const normalized = normalizeMessages(messages)
@@ -29,7 +29,7 @@ export async function applyTemplate(
   if (typeof text !== 'string') {
     throw new BillfishError(
       'INVALID_OPTION',
-      `continueFinalMessage needs a last message with a text as its ${printed(member)}.`,
+      `continueFinalMessage requires the last message to have a text as its ${printed(member)}.`,
     )
   }
   const prompt = await render([
@@ -38,9 +38,9 @@ export async function applyTemplate(
   ] as unknown as ChatMessage[])
   const end = prompt.lastIndexOf(MARK.trimEnd())
   if (end < 0 || !prompt.includes(text.trim())) {
-    const message = "The chat template leaves out the last message's text, or changes it"
-    throw new BillfishError('INVALID_OPTION', `${message}: with this template it cannot be continued.`)
+    const message = 'The chat template omits or changes the text of the last message'
+    throw new BillfishError('INVALID_OPTION', `${message}, so it cannot be continued with this template.`)
   }
-  // A template that trims messages has taken the mark's space, and would have taken those of the text.
+  // A template that trims messages has removed the space of the mark, and would have trimmed the text.
   return prompt.startsWith(MARK, end) ? prompt.slice(0, end) : prompt.slice(0, end).trimEnd()
 }

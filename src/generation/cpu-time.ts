@@ -1,8 +1,8 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 
 /**
- * The file in which Linux counts what the calling thread has computed, to be read by any thread of the process; undefined
- * where there is none.
+ * Path of the file in which Linux counts the CPU time of the calling thread, readable from any thread of the process;
+ * undefined if unavailable.
  */
 export function ownSchedstatPath(): string | undefined {
   try {
@@ -14,7 +14,7 @@ export function ownSchedstatPath(): string | undefined {
   }
 }
 
-/** Milliseconds that a thread has computed, by its {@link ownSchedstatPath}. */
+/** CPU time of a thread in milliseconds, from its {@link ownSchedstatPath}. */
 export function cpuTime(schedule: string | undefined): number | undefined {
   if (schedule === undefined) return undefined
   try {

@@ -5,9 +5,9 @@ import { Utf8Stream } from './utf8-stream'
 export type TokenBytes = Pick<Tokenizer, 'idToBytes' | 'specialIds' | 'leadingSpacesToStrip'>
 
 /**
- * Decodes one token at a time. The texts that `push` and `flush` return, one after another, are exactly
- * `tokenizer.decode(allIds)`: a character that several tokens make up is held back until it is whole, and bytes that are
- * not UTF-8 become U+FFFD.
+ * Decodes one token at a time. The texts returned by `push` and `flush`, concatenated, equal
+ * `tokenizer.decode(allIds)`: a character that spans several tokens is held back until it is complete, and invalid
+ * UTF-8 becomes U+FFFD.
  */
 export class Detokenizer {
   readonly #tokens: TokenBytes
@@ -21,14 +21,14 @@ export class Detokenizer {
     this.#spacesToStrip = tokens.leadingSpacesToStrip
   }
 
-  /** Takes the next token and returns the text that is now certain, often the empty string. */
+  /** Adds a token and returns the text that is now final, often empty. */
   push(id: number): string {
     if (this.#skipSpecialTokens && this.#tokens.specialIds.has(id)) return ''
     const bytes = this.#tokens.idToBytes(id)
     return bytes === undefined ? '' : this.#withoutLeadingSpaces(this.#utf8.push(bytes))
   }
 
-  /** Ends the text: returns U+FFFD for a character that was left unfinished. */
+  /** Ends the text: returns U+FFFD for an incomplete character. */
   flush(): string {
     return this.#withoutLeadingSpaces(this.#utf8.flush())
   }
@@ -42,7 +42,7 @@ export class Detokenizer {
   }
 }
 
-/** Text of all `ids` at once. */
+/** Decodes all `ids`. */
 export function decodeTokens(
   tokens: TokenBytes,
   ids: readonly number[],

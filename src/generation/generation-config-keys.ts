@@ -1,26 +1,26 @@
 /**
- * Every key of generation_config.json: those of transformers 5.24's GenerationConfig, of its older versions, and of
- * Qwen v1. docs/config-keys.md shows this table; test/unit/project/docs.test.ts compares the two.
+ * Every known key of generation_config.json: those of GenerationConfig in transformers 5.24 and older versions, and of
+ * Qwen v1. docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
  */
 
 /**
- * What becomes of a key. `used`: it does what it does in transformers. `irrelevant`: it does not change what is
- * generated here. `not heeded`: it would, and a warning of the process says so where it is set.
+ * How a key is handled. `used`: as in transformers. `irrelevant`: does not affect generation here. `ignored`: would
+ * affect it; setting it causes a process warning.
  */
-export type Treatment = 'used' | 'irrelevant' | 'not heeded'
+export type Treatment = 'used' | 'irrelevant' | 'ignored'
 
 export interface GenerationConfigKey {
   readonly treatment: Treatment
   /** What it does, why it is irrelevant, or what to do instead. */
   readonly note: string
-  /** The values, besides null, that change nothing: nothing is said of them. */
+  /** Values without effect, besides null; they cause no warning. */
   readonly neutral?: readonly unknown[]
 }
 
 const used = (note: string): GenerationConfigKey => ({ treatment: 'used', note })
 const irrelevant = (note: string): GenerationConfigKey => ({ treatment: 'irrelevant', note })
-const notHeeded = (note: string, ...neutral: unknown[]): GenerationConfigKey => ({
-  treatment: 'not heeded',
+const ignored = (note: string, ...neutral: unknown[]): GenerationConfigKey => ({
+  treatment: 'ignored',
   note,
   neutral,
 })
@@ -93,25 +93,25 @@ export const generationConfigKeys: Readonly<Record<string, GenerationConfigKey>>
   _commit_hash: irrelevant('who wrote the file'),
   trust_remote_code: irrelevant("no code of a checkpoint's is run"),
 
-  num_beams: notHeeded('answers are sampled or greedy', 1),
-  num_beam_groups: notHeeded('answers are sampled or greedy', 1),
-  diversity_penalty: notHeeded('answers are sampled or greedy', 0),
-  constraints: notHeeded('answers are sampled or greedy'),
-  force_words_ids: notHeeded('answers are sampled or greedy'),
-  penalty_alpha: notHeeded('there is no contrastive search', 0),
-  dola_layers: notHeeded('layers are not contrasted'),
-  num_return_sequences: notHeeded('call `generate()` as often as you want answers; they share steps', 1),
-  max_time: notHeeded('pass `signal: AbortSignal.timeout(milliseconds)`'),
-  typical_p: notHeeded('use `topP` or `minP`', 1),
-  epsilon_cutoff: notHeeded('use `minP`', 0),
-  eta_cutoff: notHeeded('use `minP`', 0),
-  top_h: notHeeded('use `topP` or `minP`'),
-  encoder_repetition_penalty: notHeeded('use `repetitionPenalty`', 1),
-  exponential_decay_length_penalty: notHeeded('use `maxNewTokens`, or `logitBias` for the end tokens'),
-  guidance_scale: notHeeded('there is no classifier-free guidance', 1),
-  token_healing: notHeeded('end the prompt at the end of a word', false),
-  watermarking_config: notHeeded('answers carry no watermark'),
-  assistant_ensemble_weight: notHeeded('there is no second model to mix with'),
-  forced_decoder_ids: notHeeded('begin the answer in the prompt'),
-  stop_words_ids: notHeeded('Qwen v1; pass the texts as `stop`, or the tokens as `stopTokenIds`'),
+  num_beams: ignored('answers are sampled or greedy', 1),
+  num_beam_groups: ignored('answers are sampled or greedy', 1),
+  diversity_penalty: ignored('answers are sampled or greedy', 0),
+  constraints: ignored('answers are sampled or greedy'),
+  force_words_ids: ignored('answers are sampled or greedy'),
+  penalty_alpha: ignored('there is no contrastive search', 0),
+  dola_layers: ignored('layers are not contrasted'),
+  num_return_sequences: ignored('call `generate()` as often as you want answers; they share steps', 1),
+  max_time: ignored('pass `signal: AbortSignal.timeout(milliseconds)`'),
+  typical_p: ignored('use `topP` or `minP`', 1),
+  epsilon_cutoff: ignored('use `minP`', 0),
+  eta_cutoff: ignored('use `minP`', 0),
+  top_h: ignored('use `topP` or `minP`'),
+  encoder_repetition_penalty: ignored('use `repetitionPenalty`', 1),
+  exponential_decay_length_penalty: ignored('use `maxNewTokens`, or `logitBias` for the end tokens'),
+  guidance_scale: ignored('there is no classifier-free guidance', 1),
+  token_healing: ignored('end the prompt at the end of a word', false),
+  watermarking_config: ignored('answers carry no watermark'),
+  assistant_ensemble_weight: ignored('there is no second model to mix with'),
+  forced_decoder_ids: ignored('begin the answer in the prompt'),
+  stop_words_ids: ignored('Qwen v1; pass the texts as `stop`, or the tokens as `stopTokenIds`'),
 }

@@ -6,25 +6,25 @@ import { generateOptions } from './sampling-options'
 import { noTokenRules, type TokenRules } from './token-rules'
 import type { Tokenizer } from './types'
 
-/** What a checkpoint says about how it wants to be sampled; an option of generate() goes before each of these. */
+/** Sampling defaults of a checkpoint; options of generate() override them. */
 export interface GenerationDefaults {
   readonly temperature: number
   readonly topK: number
   readonly topP: number
   readonly minP: number
   readonly repetitionPenalty: number
-  /** Undefined: as long as the model's length allows. */
+  /** Undefined: up to the model length. */
   readonly maxNewTokens: number | undefined
-  /** Tokens of prompt and answer, where `maxNewTokens` is undefined. */
+  /** Maximum tokens of prompt and answer, if `maxNewTokens` is undefined. */
   readonly maxLength: number | undefined
   readonly minNewTokens: number | undefined
-  /** Tokens of prompt and answer, where `minNewTokens` is undefined. */
+  /** Minimum tokens of prompt and answer, if `minNewTokens` is undefined. */
   readonly minLength: number | undefined
   readonly stop: readonly string[]
-  /** Tokens that end a generation. */
+  /** Token ids that end a generation. */
   readonly endTokenIds: ReadonlySet<number>
   readonly rules: TokenRules
-  /** What of generation_config.json and config.json is ignored, and why; for the user to read. */
+  /** Settings of generation_config.json and config.json that are ignored, and why; for the user. */
   readonly notices: readonly string[]
 }
 
@@ -32,11 +32,11 @@ type Json = Readonly<Record<string, unknown>>
 
 const { schemas } = generateOptions
 const MAX_INT32 = 2 ** 31 - 1
-/** Far more than any logit: larger ones might add up to an infinity. */
+/** Far above any logit; larger values could add up to infinity. */
 const MAX_BIAS = 1e6
 const count = (low: number) => whole(low, MAX_INT32, `a whole number of at least ${low}`)
 
-/** What a value may be that is not made of token ids. Descriptions end the sentence "top_p is 2, but must be ...". */
+/** Valid values of keys other than token ids. Descriptions complete the sentence "top_p is 2, but must be ...". */
 const scalars = {
   do_sample: z.boolean().describe('true or false'),
   temperature: schemas.temperature,
@@ -57,16 +57,16 @@ const scalars = {
 const CHATML_ENDS = ['<|im_end|>', '<|im_start|>']
 
 /**
- * Reads generation_config.json. What it does not say is off: without `do_sample` generation is greedy, as in
- * transformers, and without `top_k` there is no top-k (transformers would take 50). The tokens that end a generation are
- * its `eos_token_id` (else that of config.json) together with the tokenizer's own end token, and for Qwen v1 chat models
- * (`chat_format` is chatml) the ends of a turn.
+ * Reads generation_config.json. What it does not set is off: without `do_sample` generation is greedy, as in
+ * transformers, and without `top_k` there is no top-k (transformers uses 50). End tokens are its `eos_token_id` (else
+ * that of config.json), the end token of the tokenizer and, for Qwen v1 chat models (`chat_format` is chatml), the turn
+ * delimiters.
  *
- * A value that cannot be what it should be is ignored, and so is a key that is not heeded; `notices` tells of both.
- * {@link generationConfigKeys} has all keys.
- * @param generationConfig the file's object, empty if there is no file
+ * Invalid values and unsupported keys are ignored, with an entry in `notices`. {@link generationConfigKeys} lists all
+ * keys.
+ * @param generationConfig parsed file; empty if there is none
  * @param config config.json
- * @param vocabulary ids from here on cannot come and are left out
+ * @param vocabulary upper bound (exclusive) of token ids; others are dropped
  */
 export function readGenerationDefaults(
   generationConfig: Json,
@@ -84,7 +84,7 @@ export function readGenerationDefaults(
 
   const temperature = file.scalar('temperature') ?? 1
   const stop = [file.scalar('stop_strings') ?? []].flat()
-  if (stop.length > 0 && !tokenizer) file.note('stop_strings', 'cannot be heeded without a tokenizer')
+  if (stop.length > 0 && !tokenizer) file.note('stop_strings', 'is ignored because there is no tokenizer')
   const isEnd = (tokens: readonly number[]) => tokens.length === 1 && ends.includes(tokens[0] as number)
   const rules: TokenRules = {
     banned: file.tokenIds('suppress_tokens') ?? [],
@@ -115,7 +115,7 @@ export function readGenerationDefaults(
   }
 }
 
-/** A file's values, one by one; what is odd is noted and left out. */
+/** Reads the values of a file; invalid ones are noted and skipped. */
 class Reader {
   readonly #notices = new Map<string, string>()
 
@@ -137,14 +137,14 @@ class Reader {
     this.#notices.set(`${key} ${what}`, `${this.#file}: ${key} is ${shown(this.#json[key])}, which ${what}.`)
   }
 
-  /** Notes the keys that are not heeded or not known. */
+  /** Notes unsupported and unknown keys. */
   noteKeys(): void {
     for (const [key, value] of Object.entries(this.#json)) {
       if (value === null) continue
       const known = Object.hasOwn(generationConfigKeys, key) ? generationConfigKeys[key] : undefined
-      if (known === undefined) this.note(key, 'is ignored, since no such key is known')
-      else if (known.treatment === 'not heeded' && !known.neutral?.includes(value)) {
-        this.note(key, `is not heeded: ${known.note.replaceAll('`', '')}`)
+      if (known === undefined) this.note(key, 'is ignored because the key is unknown')
+      else if (known.treatment === 'ignored' && !known.neutral?.includes(value)) {
+        this.note(key, `is ignored: ${known.note.replaceAll('`', '')}`)
       }
     }
   }
@@ -154,11 +154,11 @@ class Reader {
     if (value === undefined) return undefined
     const schema: z.ZodType = scalars[key]
     if (schema.safeParse(value).success) return value as z.infer<(typeof scalars)[Key]>
-    this.note(key, `is ignored, since it must be ${schema.description}`)
+    this.note(key, `is ignored because it must be ${schema.description}`)
     return undefined
   }
 
-  /** One token id or several; undefined if there is none that can come. */
+  /** One or several token ids; undefined if none is valid. */
   tokenIds(key: string): number[] | undefined {
     const value = this.#json[key] ?? undefined
     if (value === undefined) return undefined
@@ -180,7 +180,7 @@ class Reader {
         const sequence = this.#sequence(tokens)
         return sequence && Math.abs(bias) <= MAX_BIAS ? { tokens: sequence, bias } : undefined
       },
-      `, each beside a bias from -${MAX_BIAS} to ${MAX_BIAS}`,
+      `, each with a bias from -${MAX_BIAS} to ${MAX_BIAS}`,
     )
   }
 
@@ -188,8 +188,8 @@ class Reader {
     const items = Array.isArray(value) ? value.map(read) : [undefined]
     const good = items.filter((item) => item !== undefined)
     if (good.length < items.length) {
-      const part = good.length > 0 ? 'is ignored in part' : 'is ignored'
-      this.note(key, `${part}, since token ids must be whole numbers from 0 to ${this.#vocabulary - 1}${more}`)
+      const part = good.length > 0 ? 'is partly ignored' : 'is ignored'
+      this.note(key, `${part} because token ids must be whole numbers from 0 to ${this.#vocabulary - 1}${more}`)
     }
     return good
   }

@@ -18,10 +18,10 @@ import { StopStrings } from './stop-strings'
 import type { TextWorker } from './text-worker'
 import { noTokenRules, rulesOfStep, withRules } from './token-rules'
 
-/** Chunks that may wait for a reader: some seconds of reading, and some tens of kilobytes. */
+/** Maximum queued chunks: a few seconds of reading, tens of kilobytes. */
 export const MAX_WAITING_CHUNKS = 256
 
-/** A chunk that has not been read; tokens that come meanwhile may still be added to it. */
+/** An unread chunk; further tokens may be merged into it. */
 interface WaitingChunk {
   text: string
   readonly tokenIds: number[]
@@ -29,17 +29,17 @@ interface WaitingChunk {
 }
 
 /**
- * A generation as the model's threads see it: from a prompt to the last token. What callers hold is a
- * {@link Generation}, which nobody here refers to, so that one that is dropped can be told from one that is read.
+ * The producing side of a generation, from prompt to last token. Callers hold a {@link Generation}, which nothing here
+ * references, so that an abandoned one can be detected.
  */
 export class GenerationRun {
-  /** The whole, once it has ended. */
+  /** The complete result. */
   readonly outcome: Promise<GenerationResult>
   readonly chunks: ChunkQueue<WaitingChunk>
   readonly #options: ResolvedOptions
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprob[] = []
-  /** Empty until a long text has been tokenized. */
+  /** Empty until a long prompt has been tokenized. */
   #prompt: readonly number[] = []
   #length: AnswerLength
   readonly #detokenizer: Detokenizer | undefined
@@ -50,7 +50,7 @@ export class GenerationRun {
   #text = ''
   #finishReason: FinishReason = 'length'
   #stoppedBy: string | number | undefined
-  /** Undefined while a long text is being tokenized. */
+  /** Undefined while a long prompt is being tokenized. */
   #sequence: SubmittedSequence | undefined
   #cancelPending: (error: unknown) => void = () => {}
   readonly #own: OwnSignal
@@ -66,7 +66,7 @@ export class GenerationRun {
   ) {
     const prompt = readPrompt(input, assets, options, limits.maxModelLength)
     this.#options = resolveOptions(options, assets.defaults, limits.vocabulary)
-    if (this.#options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('stop strings')
+    if (this.#options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('The option stop')
     this.#detokenizer = assets.tokenizer && new Detokenizer(assets.tokenizer, { skipSpecialTokens: true })
     this.#stopStrings = new StopStrings(this.#options.stop)
     this.chunks = new ChunkQueue(MAX_WAITING_CHUNKS, {
@@ -75,20 +75,20 @@ export class GenerationRun {
       resume: () => this.#sequence?.resume(),
     })
     const { maxNewTokens, minNewTokens } = options
-    const lengthBehind = (promptLength: number) =>
+    const lengthAfter = (promptLength: number) =>
       answerLength({ maxNewTokens, minNewTokens }, assets.defaults, promptLength, limits.maxModelLength)
-    // How many tokens a long text has is not known yet: what no prompt would leave room for is refused at once.
-    this.#length = lengthBehind(isPending(prompt) ? 1 : prompt.length)
+    // The token count of a long text is not known yet: check what holds for any prompt.
+    this.#length = lengthAfter(isPending(prompt) ? 1 : prompt.length)
     this.#own = ownSignal(options.signal)
     this.outcome = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject }
     })
-    this.outcome.catch(() => {}) // whoever reads the chunks or the result sees it
+    this.outcome.catch(() => {}) // reported to the reader of chunks or result
     try {
       if (isPending(prompt)) {
         this.#tokenize(assets.worker, prompt)
           .then((encoded) => {
-            this.#length = lengthBehind(encoded.length) // first: of a text that is too long they are very many
+            this.#length = lengthAfter(encoded.length) // check first: a too long text has very many
             this.#submit(runner, checkTokens(toArray(encoded), limits.vocabulary))
           })
           .catch((error) => this.#end(error))
@@ -104,7 +104,7 @@ export class GenerationRun {
     else onAbort(signal, () => this.cancel(signal.reason))
   }
 
-  /** What there is to say of it just now, for a person to read. */
+  /** Summary for console.log(). */
   get summary() {
     const [status, text] = [this.#state === 'failed' ? 'failed or cancelled' : this.#state, this.#text]
     return {
@@ -115,13 +115,13 @@ export class GenerationRun {
     }
   }
 
-  /** Ends it with `error`, which the reader gets and the result is rejected with. Without effect once it has ended. */
+  /** Ends it with `error`, which rejects reader and result. No effect once it has ended. */
   cancel(error: unknown): void {
     if (this.#sequence) this.#sequence.end(error)
     else this.#cancelPending(error)
   }
 
-  /** @throws BillfishError what TextWorker.encode() refuses at once */
+  /** @throws BillfishError errors that TextWorker.encode() throws synchronously */
   #tokenize(worker: TextWorker, prompt: PendingPrompt): Promise<Int32Array> {
     const encode = (text: LongText) => {
       const { output, cancel } = worker.encode(text)
@@ -136,7 +136,7 @@ export class GenerationRun {
       cancel(error)
     }
     return output.then((text) => {
-      if (cancelled) throw cancelled.error // while the text was on its way from the thread to here
+      if (cancelled) throw cancelled.error // cancelled while the text was in transit from the thread
       return encode({ text, addSpecialTokens: false })
     })
   }
@@ -151,7 +151,7 @@ export class GenerationRun {
       onEnd: (error) => this.#end(error),
     })
     const { signal } = this.#own
-    if (signal.aborted) this.cancel(signal.reason) // while the tokens were on their way from the encoder to here
+    if (signal.aborted) this.cancel(signal.reason) // aborted while the tokens were in transit
   }
 
   #end(error: unknown): void {
@@ -177,7 +177,7 @@ export class GenerationRun {
     return withRules(sampling, rulesOfStep(options.rules, this.#prompt, tokenIds, this.#length.maxNewTokens))
   }
 
-  /** Takes a token; returns it if the generation goes on. */
+  /** Accepts a token; returns it if the generation continues. */
   #accept(sample: SampledToken): number | undefined {
     const options = this.#options
     const tokenIds = this.#tokenIds
@@ -211,7 +211,7 @@ export class GenerationRun {
     this.#stoppedBy = by
   }
 
-  /** The text that was held back: an unfinished character, the beginning of a stop string. */
+  /** Text that was held back: an incomplete character, or the start of a stop string. */
   #flush(): string {
     const { text, stopped } = this.#stopStrings.push(this.#detokenizer?.flush() ?? '')
     if (stopped !== null) {
@@ -257,7 +257,7 @@ function isPending(prompt: readonly number[] | PendingPrompt): prompt is Pending
   return !Array.isArray(prompt)
 }
 
-/** Array.from(), which goes through an iterator, takes three times as long. */
+/** Array.from() uses an iterator and takes three times as long. */
 function toArray(ids: Int32Array): number[] {
   const array = new Array<number>(ids.length)
   for (let i = 0; i < ids.length; i++) array[i] = ids[i] as number

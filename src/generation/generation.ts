@@ -4,9 +4,9 @@ import { guardMethods } from '../options/method-guard'
 import type { GenerationRun } from './generation-run'
 import type { FinishReason, GenerationChunk, GenerationResult, GenerationUsage, TokenLogprob } from './results'
 
-/** Cancels generations that nobody holds any more: one that is paused would wait for its reader for ever. */
+/** Cancels abandoned generations: a paused one would wait for its reader forever. */
 const dropped = new FinalizationRegistry<GenerationRun>((run) => {
-  run.cancel(abortError('The generation was cancelled, since nobody held it any more.'))
+  run.cancel(abortError('The generation was cancelled because it was garbage-collected unread.'))
 })
 
 /**
@@ -33,9 +33,9 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   /**
-   * The whole generation, once it has ended.
-   * @throws BillfishError DISPOSED, NON_FINITE, DEVICE_LOST, INTERNAL; INVALID_OPTION if a long prompt turns out to leave
-   *   no room; the signal's or cancel()'s reason, or an AbortError if the reader left the loop early
+   * The complete result.
+   * @throws BillfishError DISPOSED, NON_FINITE, INTERNAL; INVALID_OPTION if a long prompt turns out to leave no room;
+   *   the reason of the signal or of cancel(), or an AbortError if the reader left the loop early
    */
   result(): Promise<GenerationResult> {
     dropped.unregister(this)
@@ -70,7 +70,7 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   /**
-   * Ends the generation early: reader and result reject with `reason`, by default an AbortError. Has no effect once it
+   * Cancels the generation: reader and result are rejected with `reason`, by default an AbortError. No effect once it
    * has ended.
    */
   cancel(reason?: unknown): void {
@@ -78,20 +78,20 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   /**
-   * The chunks from the beginning, for one reader. Leaving the loop early cancels the generation.
+   * Iterates over the chunks from the start. Only one reader is allowed; leaving the loop early cancels the generation.
    * @throws BillfishError INVALID_STATE for a second reader, even after the first has finished
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<GenerationChunk> {
     const { chunks } = this.#run
-    chunks.take()
+    chunks.claim()
     const leave = (reason: unknown) => {
       chunks.leave()
-      this.#run.cancel(reason) // `this`: as long as it is being read, the generation is held
+      this.#run.cancel(reason) // referencing `this` keeps the generation alive while it is read
     }
     return {
       next: () => chunks.next(),
       return: async (value) => {
-        leave(abortError('The generation was cancelled, since its reader left early.'))
+        leave(abortError('The generation was cancelled because its reader left the loop early.'))
         return { value: await value, done: true }
       },
       throw: async (error) => {
@@ -109,17 +109,17 @@ export class Generation implements AsyncIterable<GenerationChunk> {
   }
 
   toJSON(): string {
-    return '[Generation: await generation.result() for what it came to]'
+    return '[Generation: await generation.result() for its result]'
   }
 
-  /** What console.log() shows. @internal */
+  /** For console.log(). @internal */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     return `Generation ${inspect(this.#run.summary, options)}`
   }
 
   #member<Name extends keyof GenerationResult>(name: Name): Promise<GenerationResult[Name]> {
     const member = this.result().then((result) => result[name])
-    member.catch(() => {}) // one that was only looked at must not end the process
+    member.catch(() => {}) // an unobserved property must not crash the process
     return member
   }
 }

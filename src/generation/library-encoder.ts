@@ -12,18 +12,18 @@ import { type AddedToken, MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables
 type LibraryTokenizer = InstanceType<ReturnType<typeof tokenizersLibrary>['Tokenizer']>
 type BpeModel = { bpe_ranks: Map<string, number>; bpe(word: string): string[] }
 
-/** Merges of one vocabulary, half a million of which are the most in use. */
+/** Maximum merges of a vocabulary; the largest in use has half a million. */
 const MAX_MERGES = 1 << 20
 /**
- * Characters (of a byte-level vocabulary: bytes) that may come to the model as one word. Merging takes about 400 bytes of
- * memory for each. Where nothing splits a text, as in SentencePiece vocabularies, the word is the text.
+ * Maximum length of a word for the model, in characters (byte-level vocabularies: bytes). Merging takes about 400 bytes
+ * of memory per character. If nothing splits a text, as in SentencePiece vocabularies, the word is the text.
  */
-const LONGEST_WORD = 1 << 20
+const MAX_WORD_LENGTH = 1 << 20
 
 /**
- * Encodes with the library that takes a tokenizer.json. Its own tables, which take most of the time, are filled by slices.
- * @param tables of the same file; shared with the library, which does not change them
- * @throws BillfishError INVALID_CHECKPOINT for what the library cannot do
+ * Encoder based on the tokenizers library. Its tables, which take most of the loading time, are filled in slices.
+ * @param tables tables of the same file, shared with the library, which does not modify them
+ * @throws BillfishError INVALID_CHECKPOINT for what the library does not support
  */
 export async function libraryEncoder(
   json: TokenizerJson,
@@ -37,13 +37,14 @@ export async function libraryEncoder(
   } catch (error) {
     throw invalidCheckpoint(`${path} cannot be read: ${bounded((error as Error).message)}`, error)
   }
-  // The library has unknown words of the other models, but not of this one.
+  // The library handles unknown words for the other models, but not for this one.
   const unknownId = json.model.type === 'WordLevel' ? tables.ids.get(json.model.unk_token as string) : undefined
   return (text, { addSpecialTokens = true } = {}) => {
     const { ids, tokens } = encode(tokenizer, text, addSpecialTokens, path)
     if (unknownId !== undefined) return ids.map((id: number | undefined) => id ?? unknownId)
     const unknown = ids.indexOf(undefined as unknown as number)
-    if (unknown >= 0) throw invalidCheckpoint(`${path} has no id for ${shown(tokens[unknown])}, which this text needs`)
+    if (unknown >= 0)
+      throw invalidCheckpoint(`${path} has no id for ${shown(tokens[unknown])}, which occurs in this text`)
     return ids
   }
 }
@@ -66,9 +67,9 @@ async function construct(
   const parts = {
     post_processor: null,
     ...json,
-    // Special tokens are told by the vocabulary, and decoding is done there, too.
+    // Special tokens and decoding are handled by Vocabulary.
     decoder: null,
-    // The library knows no single_word, and other spaces: see patchAddedTokenFlags().
+    // The library lacks single_word and strips other spaces: see patchAddedTokenFlags().
     added_tokens: json.added_tokens.map((token) =>
       hasFlags(token) ? { ...token, lstrip: false, rstrip: false } : token,
     ),
@@ -96,14 +97,14 @@ async function construct(
   await fillRanks(bpe.bpe_ranks, model.merges as readonly unknown[])
   const merge = bpe.bpe.bind(bpe)
   bpe.bpe = (word) => {
-    if (word.length <= LONGEST_WORD) return merge(word)
-    const what = `The text has ${word.length} characters in one that this tokenizer does not split`
-    throw new BillfishError('INVALID_OPTION', `${what}; at most ${LONGEST_WORD} can be encoded. Shorten it.`)
+    if (word.length <= MAX_WORD_LENGTH) return merge(word)
+    const what = `The text has a run of ${word.length} characters that this tokenizer does not split`
+    throw new BillfishError('INVALID_OPTION', `${what}; at most ${MAX_WORD_LENGTH} can be encoded. Shorten it.`)
   }
   return tokenizer
 }
 
-/** Lets the library do as Hugging Face's tokenizers in Rust, for which the files are made. */
+/** Patches the library to match the Rust tokenizers, for which the files are made. */
 function matchRustBehavior(
   tokenizer: LibraryTokenizer,
   parts: { readonly normalizer: unknown; readonly pre_tokenizer: unknown },
@@ -115,9 +116,9 @@ function matchRustBehavior(
 }
 
 interface Splitting {
-  /** Added tokens by their content, and by what the normalizer makes of it. */
+  /** Added tokens by content, raw and normalized. */
   readonly added_tokens_map: ReadonlyMap<string, { readonly content: string }>
-  /** What is found in a text, and in a normalized one. */
+  /** Finds added tokens in raw and in normalized text. */
   readonly splitter_unnormalized: { split(text: string): string[] }
   readonly splitter_normalized: { split(text: string): string[] }
 }
@@ -147,7 +148,7 @@ async function fillRanks(ranks: Map<string, number>, merges: readonly unknown[])
   }
 }
 
-/** The library lets `$&` and the like in the content of a Replace stand for what was found; in the format they do not. */
+/** The library interprets `$&` etc. in the content of Replace; the format does not. */
 function withLiteralContents(part: unknown): unknown {
   if (Array.isArray(part)) return part.map(withLiteralContents)
   if (!isObject(part)) return part

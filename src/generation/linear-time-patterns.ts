@@ -1,6 +1,6 @@
 /**
- * Alternatives of the patterns by which the byte-level vocabularies in use split a text into words. Each tries a text
- * position in time proportional to what it matches, or to the run of spaces there.
+ * Alternatives of the patterns by which the byte-level vocabularies in use split text into words. At each position each
+ * takes time proportional to its match, or to the run of spaces there.
  */
 const CONTRACTIONS = ["(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)"]
 const CASED_WORD = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
@@ -47,17 +47,17 @@ const ALTERNATIVES: ReadonlySet<string> = new Set([
   '\\s+(?!\\S)',
   '\\s+',
 ])
-/** An alternative that takes every space: without it, each of a run of spaces would be tried against all of the run. */
+/** Consumes every run of spaces: without it, each space of a run would be matched against the whole run. */
 const ANY_SPACES = '\\s+'
 
-/** Whether a pattern of a Split is one that takes time in proportion to a text of a few thousand characters. */
+/** Whether a Split pattern is known to run in time linear in the length of the text. */
 export function isLinearTimePattern(pattern: string): boolean {
   const alternatives = topLevelAlternatives(pattern)
   if (!alternatives.every((alternative) => ALTERNATIVES.has(alternative))) return false
   return alternatives.includes(ANY_SPACES) || !alternatives.some((alternative) => alternative.includes('\\s*'))
 }
 
-/** Cuts at each `|` that is in no group and no class. */
+/** Splits at every `|` outside of groups and classes. */
 function topLevelAlternatives(pattern: string): string[] {
   const alternatives: string[] = []
   let depth = 0

@@ -2,7 +2,7 @@ import { isObject } from '../checkpoint/json'
 
 /** A normalizer of the library. */
 interface Normalizer {
-  /** Of a sequence, those in it. */
+  /** Members of a sequence. */
   readonly normalizers?: readonly (Normalizer | null)[]
   normalize(text: string): string
 }
@@ -11,9 +11,9 @@ const SPACES_BEFORE = /^\p{White_Space}+/u
 const SPACE = /\p{White_Space}/u
 
 /**
- * Lets the library's normalizers do as those of Hugging Face's tokenizers, in Rust, do: these strip Unicode's white space,
- * and lower each character by itself, so that a sigma at the end of a word is like any other.
- * @param part - of tokenizer.json, which the normalizer was made from
+ * Patches normalizers of the library to match the Rust tokenizers, which strip Unicode white space and lower-case each
+ * character on its own, so that a final sigma is like any other.
+ * @param part the part of tokenizer.json that the normalizer was made from
  */
 export function patchNormalizers(normalizer: unknown, part: unknown): void {
   if (!normalizer || !isObject(part)) return
@@ -33,7 +33,7 @@ export function patchNormalizers(normalizer: unknown, part: unknown): void {
   }
 }
 
-/** JavaScript lowers the last sigma of a word to another letter. */
+/** JavaScript lower-cases a word-final sigma to a different letter. */
 function withPlainSigmas(text: string): string {
   return text.replaceAll('\u03a3', '\u03c3')
 }

@@ -1,8 +1,8 @@
 import { isObject } from '../checkpoint/json'
 
-/** A pre-tokenizer of the library, and the part of tokenizer.json that it was made from. */
+/** A pre-tokenizer of the library. */
 interface PreTokenizer {
-  /** Of a sequence, those in it. */
+  /** Members of a sequence. */
   readonly tokenizers?: readonly (PreTokenizer | null)[]
   readonly pattern?: RegExp | null
   pre_tokenize_text(text: string, options?: { readonly section_index?: number }): string[]
@@ -11,18 +11,17 @@ interface PreTokenizer {
 type Split = PreTokenizer['pre_tokenize_text']
 type Part = Readonly<Record<string, unknown>>
 
-/** What Rust takes for punctuation: of Unicode, and of ASCII. */
+/** Punctuation in Rust: Unicode and ASCII. */
 const PUNCTUATION = '\\p{P}\\u0021-\\u002F\\u003A-\\u0040\\u005B-\\u0060\\u007B-\\u007E'
-/** `\w` of Rust's regular expressions. */
+/** `\w` in Rust regular expressions. */
 const WORD = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}'
 const BYTE_LEVEL =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu
 
 /**
- * Lets the library's pre-tokenizers split as those of Hugging Face's tokenizers, in Rust, do. The library knows one
- * behavior of Split and Punctuation, splits words, digits and spaces as JavaScript's classes have them, and never at a
- * Metaspace.
- * @param part - of tokenizer.json, which the pre-tokenizer was made from
+ * Patches pre-tokenizers of the library to match the Rust tokenizers. The library supports one behavior of Split and
+ * Punctuation, uses JavaScript classes for words, digits and spaces, and never splits at a Metaspace.
+ * @param part the part of tokenizer.json that the pre-tokenizer was made from
  */
 export function patchPreTokenizers(preTokenizer: unknown, part: unknown): void {
   if (!preTokenizer || !isObject(part)) return
@@ -40,7 +39,7 @@ export function patchPreTokenizers(preTokenizer: unknown, part: unknown): void {
   }
 }
 
-/** Undefined where the library's own does as it should. */
+/** Undefined if the library is right. */
 function splitOf({ pattern, pre_tokenize_text }: PreTokenizer, part: Part): Split | undefined {
   const behavior = String(part.behavior ?? 'isolated').toLowerCase()
   switch (part.type) {
@@ -78,7 +77,7 @@ function splitAt(source: string, behavior: string): Split {
   return (text) => joined(matches(text, pattern, false), behavior)
 }
 
-/** Splits before each replacement of a space. */
+/** Splits before each replaced space. */
 function metaspace(replaced: Split, part: Part): Split | undefined {
   if (part.split === false) return undefined
   const replacement = typeof part.replacement === 'string' ? part.replacement : '▁'
@@ -107,7 +106,7 @@ interface Piece {
   readonly isMatch: boolean
 }
 
-/** A text as what a pattern matches and what lies between. */
+/** Splits a text into matches and the text between them. */
 function matches(text: string, pattern: RegExp, inverted: boolean): Piece[] {
   const found: Piece[] = []
   const add = (start: number, end: number, isMatch: boolean) => {
@@ -123,7 +122,7 @@ function matches(text: string, pattern: RegExp, inverted: boolean): Piece[] {
   return found
 }
 
-/** What a behavior makes of the matches. */
+/** Applies a split behavior to the matches. */
 function joined(found: readonly Piece[], behavior: string): string[] {
   switch (behavior) {
     case 'removed':
@@ -139,7 +138,7 @@ function joined(found: readonly Piece[], behavior: string): string[] {
   }
 }
 
-/** Joins each piece to the one before it, where `joins`, told whether that one is a match, says so. */
+/** Merges each piece into the previous one if `joins` says so; `before` tells whether that one is a match. */
 function merged(found: readonly Piece[], joins: (piece: Piece, before: boolean) => boolean): Piece[] {
   const result: Piece[] = []
   let before = false

@@ -10,7 +10,7 @@ export const QWEN_TIKTOKEN_FILE = 'qwen.tiktoken'
 /** The released file has 151,643 lines in 2.6 MB. */
 const LIMITS: LineLimits = { bytes: 16 * 1024 * 1024, lines: 1 << 19, length: 4096 }
 
-/** After the ranks come these, then `<|extra_0|>` to `<|extra_204|>`: with the released 151643 ranks, 151643 and on. */
+/** Ids after the ranks: these, then `<|extra_0|>` to `<|extra_204|>`; 151643 and up with the released ranks. */
 const SPECIALS: readonly string[] = [
   '<|endoftext|>',
   '<|im_start|>',
@@ -19,15 +19,15 @@ const SPECIALS: readonly string[] = [
 ]
 const SPECIAL = new RegExp(`(${SPECIALS.join(' ').replaceAll('|', '\\|').replaceAll(' ', '|')})`)
 
-/** What the chat models of this vocabulary were trained on; their releases have it in code, not as a template. */
+/** The chat format these models were trained on; their releases have it in code, not as a template. */
 const CHATML =
   "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}" +
   "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}" +
   "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
 /**
- * What one piece is: a contraction's ending, a word with the character before it, one digit, punctuation, line ends, or
- * spaces. `ſ` is what a case-insensitive `s` also matches, and \p{White_Space} what \s means outside JavaScript.
+ * A piece: contraction suffix, word with the preceding character, one digit, punctuation, line breaks, or spaces. `ſ`
+ * also matches a case-insensitive `s`, and \p{White_Space} is what \s means outside JavaScript.
  */
 const PIECE = new RegExp(
   [
@@ -43,9 +43,9 @@ const PIECE = new RegExp(
 )
 
 /**
- * Loads `qwen.tiktoken`, the vocabulary of the first Qwen models: a base64 token and its rank on each line.
- * @returns undefined if the directory has no such file
- * @throws BillfishError INVALID_CHECKPOINT naming the line, if it is malformed
+ * Loads `qwen.tiktoken`, the vocabulary of Qwen v1: one base64 token and its rank per line.
+ * @returns undefined if there is no such file
+ * @throws BillfishError INVALID_CHECKPOINT naming the line if it is malformed
  */
 export async function loadQwenTiktoken(directory: string): Promise<EncodingTokenizer | undefined> {
   const path = join(directory, QWEN_TIKTOKEN_FILE)
@@ -53,7 +53,7 @@ export async function loadQwenTiktoken(directory: string): Promise<EncodingToken
   return ranks === undefined ? undefined : new QwenTokenizer(ranks, path)
 }
 
-/** Tokens as byte strings (each character one byte), by rank; undefined if there is no such file. */
+/** Byte strings (one character per byte) -> rank; undefined if there is no such file. */
 async function readRanks(path: string): Promise<Map<string, number> | undefined> {
   const invalid = (what: string) => invalidCheckpoint(`${path}: ${what}`)
   const ranks = new Map<string, number>()
@@ -81,14 +81,14 @@ class QwenTokenizer implements EncodingTokenizer {
   readonly file: string
   readonly fileBytes = LIMITS.bytes
   readonly growth = 1
-  readonly longestText = MAX_TEXT_BYTES
+  readonly maxTextBytes = MAX_TEXT_BYTES
   readonly vocabularySize: number
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts = { eos: '<|endoftext|>', pad: '<|endoftext|>' }
   readonly leadingSpacesToStrip = 0
   readonly defaultChatTemplate = CHATML
   readonly #ranks: ReadonlyMap<string, number>
-  /** Byte strings by id, the special tokens' at the end. */
+  /** Byte strings by id, special tokens last. */
   readonly #tokens: readonly string[]
   readonly #specials: ReadonlyMap<string, number>
 
@@ -101,7 +101,7 @@ class QwenTokenizer implements EncodingTokenizer {
     this.vocabularySize = this.#tokens.length
   }
 
-  /** Nothing is added around a text in this vocabulary, so there is no `addSpecialTokens` to heed. */
+  /** This vocabulary adds nothing around a text, so `addSpecialTokens` has no effect. */
   encode(text: string): number[] {
     const ids: number[] = []
     for (const section of text.normalize('NFC').split(SPECIAL)) {
@@ -125,7 +125,7 @@ class QwenTokenizer implements EncodingTokenizer {
     return this.#specials.get(token) ?? this.#ranks.get(Buffer.from(token, 'utf8').toString('latin1'))
   }
 
-  /** The token as text; one that is not whole UTF-8 has U+FFFD in it. */
+  /** The token as text; incomplete UTF-8 becomes U+FFFD. */
   idToToken(id: number): string | undefined {
     const token = this.#tokens[id]
     return token === undefined ? undefined : Buffer.from(token, 'latin1').toString('utf8')

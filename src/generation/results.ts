@@ -2,7 +2,7 @@ import type { SampledToken as TokenLogprob } from '../native/addon'
 
 export type { TokenLogprob }
 
-/** Why a generation ended: an end token or stop string (`stop`), or its length. */
+/** Why a generation ended: an end token or stop string (`stop`), or its maximum length. */
 export type FinishReason = 'stop' | 'length'
 
 /** A part of a generation: the tokens since the last chunk, and the text that is now certain. */
@@ -21,7 +21,7 @@ export interface GenerationUsage {
   readonly totalTokens: number
 }
 
-/** Wall-clock times as the caller sees them, including tokenizing the prompt and waiting for other generations. */
+/** Wall-clock times as seen by the caller, including tokenization and waiting for other generations. */
 export interface GenerationTimings {
   /** Milliseconds from generate() to the first token. */
   readonly timeToFirstToken: number
@@ -29,7 +29,7 @@ export interface GenerationTimings {
   readonly total: number
   /** Prompt tokens divided by the time to the first token. */
   readonly prefillTokensPerSecond: number
-  /** Tokens after the first divided by the time they took; 0 if there was only one. */
+  /** Tokens per second after the first; 0 if there was only one. */
   readonly decodeTokensPerSecond: number
 }
 

@@ -15,34 +15,36 @@ import type { TokenRules } from './token-rules'
 export interface GenerateOptions {
   /** Tokens to generate at most. Default: the checkpoint's (`max_new_tokens`, `max_length`), else what maxModelLength allows. */
   readonly maxNewTokens?: number | undefined
-  /** End tokens and `stopTokenIds` are banned before this many tokens. Default: the checkpoint's, else 0. */
+  /** End tokens and `stopTokenIds` are not sampled before this many tokens. Default: the checkpoint's, else 0. */
   readonly minNewTokens?: number | undefined
   /**
-   * 0 takes the likeliest token; 1 samples from the model's distribution; at most 100. Default: the checkpoint's, which is
-   * 0 if it does not sample (`do_sample`); but 1 if topK, topP or minP is given, which would have no effect at 0.
+   * 0 is greedy; 1 samples from the unmodified distribution. Default: the checkpoint's, which is 0 if it does not
+   * sample (`do_sample`); but 1 if topK, topP or minP is given, which would have no effect at 0.
    */
   readonly temperature?: number | undefined
-  /** Samples from this many likeliest tokens; 0 for all. Default: the checkpoint's, else 0. */
+  /** Samples from this many most likely tokens; 0 for all. Default: the checkpoint's, else 0. */
   readonly topK?: number | undefined
-  /** Samples from the fewest tokens whose probabilities sum to this. Default: the checkpoint's, else 1. */
+  /** Samples from the smallest set of tokens with this total probability. Default: the checkpoint's, else 1. */
   readonly topP?: number | undefined
   /** Drops tokens less likely than this share of the likeliest token's probability. Default: the checkpoint's, else 0. */
   readonly minP?: number | undefined
-  /** Divides positive and multiplies negative logits of tokens in prompt and answer. Default: the checkpoint's, else 1. */
+  /**
+   * Divides positive and multiplies negative logits of tokens in prompt and answer. Default: the checkpoint's, else 1.
+   */
   readonly repetitionPenalty?: number | undefined
   /** Subtracted from the logits of tokens already in the answer; -2 to 2. Default 0. */
   readonly presencePenalty?: number | undefined
   /** Subtracted from a token's logit once for each time it is already in the answer; -2 to 2. Default 0. */
   readonly frequencyPenalty?: number | undefined
-  /** The same seed gives the same answer on the same devices; 64 bits: a number, a bigint or decimal digits. Default: random. */
+  /** The same seed gives the same answer (on the same devices). A number, bigint or decimal digits. Default: random. */
   readonly seed?: number | bigint | string | undefined
-  /** Token id -> what to add to its logit; -100 in effect bans a token. */
+  /** Token id -> value added to its logit; -100 effectively bans a token. */
   readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined
-  /** Texts that end the answer and are not part of it. Default: the checkpoint's `stop_strings`, else none. */
+  /** Strings that end the answer and are not part of it. Default: `stop_strings` of the checkpoint, else none. */
   readonly stop?: string | readonly string[] | undefined
-  /** Tokens that end the answer, in addition to the checkpoint's. */
+  /** Token ids that end the answer, in addition to those of the checkpoint. */
   readonly stopTokenIds?: readonly number[] | undefined
-  /** Reports each token's log-probability and this many of the likeliest alternatives, 0 to 1000. Default: neither. */
+  /** Reports the log-probability of each token and of this many most likely alternatives. Default: no report. */
   readonly logprobs?: number | undefined
   /** Continues past the checkpoint's end tokens and stop strings. Default false. */
   readonly ignoreEos?: boolean | undefined
@@ -50,11 +52,11 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal | undefined
   /** For a text: adds what the tokenizer puts around one, such as a leading `<s>`. Default true. */
   readonly addSpecialTokens?: boolean | undefined
-  /** For messages: how they become a prompt. */
+  /** For messages: template options. */
   readonly chatTemplate?: ChatTemplateOptions | undefined
 }
 
-/** Options as the engine takes them: every default filled in, and nothing in them that the caller may still change. */
+/** Resolved options: defaults filled in, and independent of objects of the caller. */
 export interface ResolvedOptions {
   readonly repetitionPenalty: number
   readonly presencePenalty: number
@@ -62,10 +64,10 @@ export interface ResolvedOptions {
   readonly stop: readonly string[]
   readonly endTokenIds: ReadonlySet<number>
   readonly rules: TokenRules
-  /** Alternatives to report; -1 for no log-probabilities. */
+  /** Number of alternatives to report; -1 for no log-probabilities. */
   readonly logprobs: number
   readonly signal: AbortSignal | undefined
-  /** All of the native sampling options that stay the same from token to token. */
+  /** Native sampling options that do not change from token to token. */
   readonly sampling: Omit<SamplingSpec, 'step' | 'promptTokens' | 'generatedTokens' | 'bannedTokens'>
 }
 
@@ -109,16 +111,16 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
   }).describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
 })
 
-/** How many tokens an answer has, unless it stops by itself. */
+/** Length limits of an answer. */
 export interface AnswerLength {
   readonly maxNewTokens: number
   readonly minNewTokens: number
 }
 
 /**
- * Checks the length that is asked for, and fills in the defaults.
- * @param maxModelLength tokens of prompt and answer at most
- * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
+ * Checks the requested lengths and fills in the defaults.
+ * @param maxModelLength maximum tokens of prompt and answer
+ * @throws BillfishError INVALID_OPTION naming the option, its value and the valid range
  */
 export function answerLength(
   given: Pick<GenerateOptions, keyof AnswerLength>,
@@ -129,23 +131,19 @@ export function answerLength(
   const room = maxModelLength - promptLength
   const { maxLength = maxModelLength, minLength = 0 } = defaults
   const maxNewTokens = given.maxNewTokens ?? Math.min(defaults.maxNewTokens ?? maxLength - promptLength, room)
-  const leastWanted = defaults.minNewTokens ?? Math.max(0, minLength - promptLength)
-  const minNewTokens = given.minNewTokens ?? Math.min(leastWanted, maxNewTokens)
+  const defaultMin = defaults.minNewTokens ?? Math.max(0, minLength - promptLength)
+  const minNewTokens = given.minNewTokens ?? Math.min(defaultMin, maxNewTokens)
   if (room < 1) {
     const message = `The prompt is ${1 - room} tokens too long to generate even one token.`
     throw new BillfishError('INVALID_OPTION', `${message} Shorten it, or load the model with a larger maxModelLength.`)
   }
   if (maxNewTokens < 1) {
-    const limit = `max_length in the checkpoint's generation_config.json is ${maxLength} for prompt and answer together`
+    const limit = `max_length in the checkpoint's generation_config.json is ${maxLength} for prompt and answer combined`
     throw new BillfishError('INVALID_OPTION', `The prompt has ${promptLength} tokens, but ${limit}; pass maxNewTokens.`)
   }
   if (maxNewTokens > room) {
     const advice = 'ask for fewer, shorten the prompt, or load the model with a larger maxModelLength'
-    throw invalidOption(
-      'maxNewTokens',
-      maxNewTokens,
-      `at most ${room}, which is what fits behind the prompt: ${advice}`,
-    )
+    throw invalidOption('maxNewTokens', maxNewTokens, `at most ${room}, which is what fits after the prompt; ${advice}`)
   }
   if (minNewTokens > maxNewTokens) {
     throw invalidOption('minNewTokens', minNewTokens, `at most maxNewTokens, which is ${maxNewTokens}`)
@@ -154,10 +152,10 @@ export function answerLength(
 }
 
 /**
- * Fills in the defaults, but for {@link answerLength}, which needs to know the prompt's.
- * @param given as {@link generateOptions} reads them
- * @param vocabulary the model's token ids are below this
- * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be
+ * Fills in the defaults, except for {@link answerLength}, which depends on the prompt.
+ * @param given validated {@link generateOptions}
+ * @param vocabulary upper bound (exclusive) of token ids
+ * @throws BillfishError INVALID_OPTION naming the option, its value and the valid range
  */
 export function resolveOptions(
   given: GenerateOptions,
@@ -201,14 +199,14 @@ function biasArrays(
 ): Pick<SamplingSpec, 'biasTokens' | 'biasValues'> {
   const given: [unknown, unknown][] = types.isMap(bias) ? [...bias] : Object.entries(bias ?? {})
   if (given.length === 0) return {}
-  // A member's name is a text: only the digits of a number are one, unlike '' and '0x10', which Number() takes.
+  // Object keys are strings: accept only decimal digits, unlike Number(), which takes '' and '0x10'.
   const entries = given.map(([key, value]) => [
     typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key,
     value,
   ])
   for (const [id, value] of entries) {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      const message = `logitBias is for ${printed(id)}, but must be for token ids from 0 to ${vocabulary - 1}.`
+      const message = `logitBias has the key ${printed(id)}, but keys must be token ids from 0 to ${vocabulary - 1}.`
       throw new BillfishError('INVALID_OPTION', message)
     }
     if (typeof value !== 'number' || !(Math.abs(value) <= 100)) {

@@ -1,19 +1,19 @@
-/** What {@link StopStrings.push} found. */
+/** Result of {@link StopStrings.push}. */
 export interface StopResult {
-  /** Text that can be shown: it holds no stop string, and no beginning of one at its end. */
+  /** Text that is final: it contains no stop string, nor the start of one at its end. */
   readonly text: string
-  /** The stop string that ended the text, or null while none has come. */
+  /** The stop string that ended the text, or null. */
   readonly stopped: string | null
 }
 
 /**
- * Looks for stop strings in a text that comes in chunks. The outcome does not depend on where the chunks are cut: the
- * text ends before the stop string that is complete first (the longest one, if several end at the same character).
+ * Finds stop strings in text that arrives in chunks, independent of chunk boundaries: the text ends before the stop
+ * string that completes first (the longest, if several end at the same character).
  */
 export class StopStrings {
   readonly #stops: readonly string[]
   readonly #longest: number
-  /** Text that may be the beginning of a stop string. */
+  /** Text that may be the start of a stop string. */
   #held = ''
   #stopped: string | null = null
 
@@ -23,7 +23,7 @@ export class StopStrings {
     this.#longest = stops.reduce((longest, stop) => Math.max(longest, stop.length), 0)
   }
 
-  /** Takes the next piece of text. After a stop string has come, everything further is dropped. */
+  /** Adds a chunk. After a stop string, everything else is dropped. */
   push(chunk: string): StopResult {
     if (this.#stopped !== null) return { text: '', stopped: this.#stopped }
     const text = this.#held + chunk
@@ -38,7 +38,7 @@ export class StopStrings {
     return { text: text.slice(0, kept), stopped: null }
   }
 
-  /** Ends the text: what was held back was no stop string after all. */
+  /** Ends the text: returns the held-back text, which was no stop string after all. */
   flush(): string {
     const rest = this.#held
     this.#held = ''

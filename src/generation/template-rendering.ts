@@ -6,73 +6,73 @@ import type { Value } from '../chat/jinja/values/values'
 import { bounded } from '../checkpoint/invalid'
 import { BillfishError, type ErrorCode } from '../errors'
 
-/** What macros and values may nest: more would be more than the stack that a caller leaves. */
+/** Maximum nesting of macros and values: deeper ones would exceed the stack that a caller leaves. */
 const DEPTH = 150
 
 /**
- * What a template may take while everything else waits: some 5 ms, enough for conversations of a thousand messages; on a
- * busy machine they may be longer by the clock. One that takes more is rendered again on a thread.
+ * Limits on the event loop: about 5 ms, enough for conversations of a thousand messages, or longer by the clock on a
+ * busy machine. Templates that exceed them are rendered again on a thread.
  */
 export const EVENT_LOOP_LIMITS: BudgetLimits = { steps: 200_000, bytes: 8 << 20, depth: DEPTH, milliseconds: 50 }
 
-/** What a template may take while a checkpoint is loaded. */
+/** Limits while a checkpoint is loaded. */
 export const WARM_UP_LIMITS: BudgetLimits = { steps: 20_000, bytes: 1 << 20, depth: DEPTH, milliseconds: 5 }
 
-/** What a template may take on a thread: conversations of 10,000 messages take a tenth of it. */
+/** Limits on a thread: conversations of 10,000 messages use a tenth. */
 export const THREAD_LIMITS: BudgetLimits = { steps: 10_000_000, bytes: 32 << 20, depth: DEPTH, milliseconds: 1000 }
 
-/** What a template may take where a caller waits for the text itself. */
-export const WAITING_LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 << 20, depth: DEPTH, milliseconds: 300 }
+/** Limits of synchronous rendering. */
+export const SYNCHRONOUS_LIMITS: BudgetLimits = { steps: 2_000_000, bytes: 64 << 20, depth: DEPTH, milliseconds: 300 }
 
-/** A template's text, and where it comes from. */
+/** A template and its origin. */
 export interface TemplateSource {
   readonly source: string
-  /** The file, for messages. */
+  /** File, for error messages. */
   readonly path: string
-  /** The code of errors in the template itself. */
+  /** Error code for errors in the template itself. */
   readonly fault: ErrorCode
 }
 
 /** A template and its variables, in a form that can be posted to a thread. */
 export interface Rendering extends TemplateSource {
   readonly variables: ReadonlyMap<string, Transferable>
-  /** Characters of its text, at most. */
+  /** Maximum length of the rendered text, in characters. */
   readonly longestText: number
 }
 
-/** Characters that a template may write by itself, and how often it may repeat what it is given. */
-const OWN_TEXT = 256 * 1024
-const REPETITIONS = 16
+/** Output allowance of a template: fixed, and per input character. */
+const BASE_ALLOWANCE = 256 * 1024
+const ALLOWANCE_PER_CHARACTER = 16
 
-/** Characters that a template may make of so many: to encode more of them would take longer than rendering may. */
+/** Maximum output characters for so many input characters: encoding more would take longer than rendering may. */
 export function maxRenderedLength(given: number): number {
-  return OWN_TEXT + REPETITIONS * given
+  return BASE_ALLOWANCE + ALLOWANCE_PER_CHARACTER * given
 }
 
-/** @throws BillfishError the template's own code if its text is longer */
+/** @throws BillfishError the error code of the template if its text is longer */
 export function checkRendered(text: string, longest: number, { path, fault }: TemplateSource): string {
   if (text.length <= longest) return text
-  const limit = `at most ${longest} are taken: ${OWN_TEXT}, and ${REPETITIONS} for each that it is given`
+  const limit = `the limit is ${longest}: ${BASE_ALLOWANCE} plus ${ALLOWANCE_PER_CHARACTER} per input character`
   throw new BillfishError(
     fault,
-    `${path}: the chat template makes ${text.length} characters of this conversation; ${limit}`,
+    `${path}: the chat template renders this conversation to ${text.length} characters; ${limit}`,
   )
 }
 
-/** Templates that have been compiled, each once. */
+/** Cache of compiled templates. */
 export class TemplateCache {
   readonly #compiled = new Map<string, CompiledTemplate>()
 
   /**
-   * The text that a template makes of its variables.
-   * @throws BillfishError INVALID_OPTION for what the template itself refuses; the template's own code if it cannot
-   *   be parsed, or takes more than the limits allow
+   * Renders a template.
+   * @throws BillfishError INVALID_OPTION for errors raised by the template; the error code of the template if it cannot
+   *   be parsed or exceeds the limits
    */
   render(template: TemplateSource, variables: ReadonlyMap<string, Value>, limits: BudgetLimits): string {
     return withErrorsOf(template, () => this.#render(template, variables, limits))
   }
 
-  /** As {@link render}, but undefined where the limits do not suffice. */
+  /** Like {@link render}, but returns undefined if the limits do not suffice. */
   tryRender(template: TemplateSource, variables: ReadonlyMap<string, Value>, limits: BudgetLimits): string | undefined {
     try {
       return withErrorsOf(template, () => this.#render(template, variables, limits))
@@ -101,13 +101,13 @@ export function toRendering(
   return { ...template, variables: new Map(posted), longestText }
 }
 
-/** Renders on the thread that has been given the work. */
+/** Renders on the worker thread. */
 export function performRendering({ variables, longestText, ...template }: Rendering, cache: TemplateCache): string {
   const values = new Map([...variables].map(([name, value]) => [name, fromTransferable(value)]))
   return checkRendered(cache.render(template, values, THREAD_LIMITS), longestText, template)
 }
 
-/** Runs `work`, and says of its errors whose they are. */
+/** Runs `work` and attributes its errors. */
 function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
   try {
     return work()
@@ -122,7 +122,7 @@ function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
       })
     }
     if (error instanceof BudgetExhausted) {
-      const advice = 'No conversation needs so much: compare the template with the released checkpoint'
+      const advice = 'No conversation needs this much: compare the template with the released checkpoint'
       throw new BillfishError(fault, `${path}: the chat template takes ${error.message}. ${advice}`, { cause: error })
     }
     throw error

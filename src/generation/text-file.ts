@@ -5,9 +5,9 @@ import { parseJsonInSlices, RefusedJson } from '../checkpoint/sliced-json'
 import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 
 /**
- * The JSON object in a tokenizer's file, or undefined if there is no such file. It is read in slices, so that the
- * megabytes of a vocabulary do not hold the event loop.
- * @param mapAt path of an object that is wanted as a Map, such as `model.vocab`
+ * Reads a JSON object from a tokenizer file in slices, so that megabytes of vocabulary do not block the event loop;
+ * undefined if the file does not exist.
+ * @param mapAt path of an object to read as a Map, such as `model.vocab`
  * @throws BillfishError INVALID_CHECKPOINT
  */
 export async function readJsonObject(
@@ -28,19 +28,19 @@ export async function readJsonObject(
   return value
 }
 
-/** What a file of one token, or one merge, a line may have. */
+/** Limits of a file with one token or merge per line. */
 export interface LineLimits {
   readonly bytes: number
   readonly lines: number
-  /** Characters of a line. */
+  /** Maximum characters per line. */
   readonly length: number
 }
 
 /**
- * Calls `body` for each line of a file, without its end (`\n` or `\r\n`), and with its number, counted from 1. Other events
- * have their turn meanwhile.
- * @returns whether there is such a file
- * @throws BillfishError INVALID_CHECKPOINT; what `body` throws
+ * Calls `body` for each line of a file, without line terminator (`\n` or `\r\n`), with its 1-based number. Yields to
+ * the event loop.
+ * @returns whether the file exists
+ * @throws BillfishError INVALID_CHECKPOINT; errors thrown by `body`
  */
 export async function forEachLine(
   path: string,
@@ -59,7 +59,7 @@ export async function forEachLine(
   }
   let rest = ''
   for (const piece of pieces) {
-    if (rest.length > limits.length) break // which take() says
+    if (rest.length > limits.length) break // take() reports it
     const text = rest + piece
     let start = 0
     for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {

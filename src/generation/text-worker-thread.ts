@@ -1,5 +1,5 @@
-// The thread of a TextWorker: does each TextTask, and answers it with a TextReply. `workerData` is the directory of the
-// checkpoint.
+// Thread of a TextWorker: performs each TextTask and answers with a TextReply. `workerData` is the checkpoint
+// directory.
 import { type MessagePort, parentPort, type TransferListItem, workerData } from 'node:worker_threads'
 import { BillfishError } from '../errors'
 import { ownSchedstatPath } from './cpu-time'

@@ -6,16 +6,16 @@ import { checkLength, type LongText, MAX_TEXT_BYTES, type TextLimit } from './lo
 import { type Rendering, THREAD_LIMITS } from './template-rendering'
 import { Deadline, encodingLimits, loadingLimits, type TimeLimits } from './time-limits'
 
-/** Every kind of work that the thread does: what it is given, and what it answers. text-worker-thread.ts does it. */
+/** Inputs and outputs of every kind of work, performed by text-worker-thread.ts. */
 export interface TextWork {
-  /** Loads the tokenizer, if that has not happened yet. */
+  /** Loads the tokenizer unless it is loaded already. */
   load: { input: null; output: null }
   encode: { input: LongText; output: Int32Array<ArrayBuffer> }
   /** Renders a chat template. */
   render: { input: Rendering; output: string }
 }
 
-/** Kinds of work that need the tokenizer: the thread loads it before the first of them. */
+/** Kinds of work that need the tokenizer, which the thread loads before the first of them. */
 const NEEDS_TOKENIZER: ReadonlySet<keyof TextWork> = new Set(['encode'])
 
 /** A message to the thread. */
@@ -23,23 +23,23 @@ export type TextTask = {
   [Kind in keyof TextWork]: { readonly kind: Kind; readonly input: TextWork[Kind]['input'] }
 }[keyof TextWork]
 
-/** A message of the thread: first that it has started, then one answer to each task. */
+/** A message from the thread: first that it has started, then one answer per task. */
 export type TextReply =
   | { readonly started: true; readonly schedule: string | undefined }
   | { readonly output: TextWork[keyof TextWork]['output'] }
   | { readonly error: { readonly code: BillfishError['code']; readonly message: string } }
 
-/** Work under way. */
+/** Work in progress. */
 export interface Work<Output> {
   readonly output: Promise<Output>
-  /** Rejects `output` with `error`, if it is still awaited, and ends the thread, if it has begun with it. */
+  /** Rejects `output` with `error` if it is pending, and terminates the thread if it is working on it. */
   cancel(error: unknown): void
 }
 
 interface Request {
   readonly task: TextTask
-  readonly terms: TimeLimits
-  /** Rejects once the work has been cancelled. */
+  readonly limits: TimeLimits
+  /** Rejects when the work is cancelled. */
   readonly cancelled: Promise<never>
   isCancelled: boolean
   cancel(error: unknown): void
@@ -49,41 +49,40 @@ interface Request {
 
 interface Thread {
   readonly worker: Worker
-  /** Whether its modules have been loaded: only then does the time of a task begin. */
+  /** Whether its modules are loaded; the time of a task starts only then. */
   started: boolean
   /** Whether it has loaded the tokenizer. */
   loaded: boolean
-  /** Its {@link ownSchedstatPath}. */
+  /** Result of its {@link ownSchedstatPath}. */
   schedule: string | undefined
 }
 
 /**
- * MiB of JavaScript objects that the thread may hold: several times what the largest vocabularies in use take.
+ * Heap limit of the thread in MiB: several times what the largest vocabularies need.
  *
- * This ends what grows by small pieces. An allocation of more than 16 MiB at once that goes beyond the limit ends the
- * whole process instead (V8 leaves no more headroom than that), so work has to bound the size of its strings and arrays
- * by itself.
+ * This catches gradual growth. A single allocation of more than 16 MiB beyond the limit terminates the whole process
+ * instead (V8 has no more headroom), so work must bound the size of its own strings and arrays.
  */
 const HEAP_MIB = 1024
-/** Milliseconds between two looks at work that is nearly overdue. */
-const LEAST_WAIT = 5
-/** How long a thread may be overdue with ending a template by itself. */
-const RENDERING_RESERVE = 400
-/** Where it is not known how large the tokenizer's file is, it may be as large as one can be. */
+/** Minimum milliseconds between checks of work that is nearly overdue. */
+const MIN_WAIT = 5
+/** Grace period in milliseconds for a template that should have ended itself. */
+const RENDERING_GRACE = 400
+/** Assumed size of an unknown tokenizer file: the maximum. */
 const UNKNOWN_FILE_BYTES = 64 * 1024 * 1024
 
-/** Compiled, since a thread starts from a file that Node.js itself can run; found from src/ and from dist/ alike. */
+/** Must be compiled, because a thread starts from a file that Node.js can run; the path works from src/ and dist/. */
 const WORKER_FILE = join(__dirname, '..', '..', 'dist', 'generation', 'text-worker-thread.js')
 
-/** Ends the threads of workers that nobody holds any more. */
+/** Terminates threads of garbage-collected workers. */
 const abandoned = new FinalizationRegistry<Worker>((worker) => void worker.terminate())
 
 /**
- * Does on a thread what a checkpoint's tokenizer and templates could make last for ever: a piece of work that takes
- * longer than its terms allow, or is cancelled, ends the thread, and the next one starts a new one.
+ * Runs on a thread what the tokenizer and templates of a checkpoint could make run forever. Work that exceeds its
+ * limits or is cancelled terminates the thread; the next work starts a new one.
  *
- * Work is handed over one piece at a time: should the thread die, it takes no other with it. The thread starts with the
- * first piece and stays until {@link close}. It keeps the process alive while a piece is awaited, and only then.
+ * Work is handed over one item at a time, so a dying thread takes nothing else with it. The thread starts with the
+ * first item and lives until {@link close}. It keeps the process alive only while work is awaited.
  */
 export class TextWorker {
   readonly #limit: TextLimit
@@ -92,48 +91,45 @@ export class TextWorker {
   #thread: Thread | undefined
   #closed: BillfishError | undefined
 
-  /**
-   * @param tokenizer its file, in the checkpoint's directory, and how long its texts may be
-   */
+  /** @param tokenizer its file, in the checkpoint directory, and the limits of its texts */
   constructor(tokenizer: Partial<TextLimit> & Pick<TextLimit, 'file'>) {
-    const { file, fileBytes = UNKNOWN_FILE_BYTES, growth = 1, longestText = MAX_TEXT_BYTES } = tokenizer
-    // The working directory may be another one by the first long text.
-    this.#limit = { file: resolve(file), fileBytes, growth, longestText }
+    const { file, fileBytes = UNKNOWN_FILE_BYTES, growth = 1, maxTextBytes = MAX_TEXT_BYTES } = tokenizer
+    // Resolve now: the working directory may change.
+    this.#limit = { file: resolve(file), fileBytes, growth, maxTextBytes }
   }
 
-  /** The error that it was closed with. */
+  /** The error it was closed with. */
   get closed(): BillfishError | undefined {
     return this.#closed
   }
 
-  /** Pieces of work that somebody waits for. */
+  /** Number of awaited work items. */
   get pending(): number {
     return this.#waiting.length + (this.#active?.isCancelled === false ? 1 : 0)
   }
 
-  /** The thread, if there is one. @internal */
+  /** The thread, if any. @internal */
   get thread(): Worker | undefined {
     return this.#thread?.worker
   }
 
   /**
-   * Hands work to the thread. It rejects with INVALID_CHECKPOINT, naming the file, if it takes longer than
-   * `terms.milliseconds` or more memory than the thread may have; with INTERNAL if the thread dies or cannot be started;
-   * else with what the work itself throws.
+   * Hands work to the thread. It rejects with INVALID_CHECKPOINT, naming the file, if it exceeds its time limits or the
+   * memory of the thread; with INTERNAL if the thread dies or cannot be started; else with the error of the work.
    * @throws BillfishError the error given to {@link close}
    */
   run<Kind extends keyof TextWork>(
     kind: Kind,
     input: TextWork[Kind]['input'],
-    terms: TimeLimits,
+    limits: TimeLimits,
   ): Work<TextWork[Kind]['output']> {
     if (this.#closed) throw this.#closed
     const { promise: output, ...settle } = withResolvers<unknown>()
     const { promise: cancelled, reject: cancel } = withResolvers<never>()
-    cancelled.catch(() => {}) // of work that nobody cancels, nobody waits for it
+    cancelled.catch(() => {}) // not awaited unless cancelled
     const request: Request = {
       task: { kind, input } as TextTask,
-      terms,
+      limits,
       cancelled,
       isCancelled: false,
       cancel,
@@ -141,7 +137,7 @@ export class TextWorker {
     }
     this.#waiting.push(request)
     this.#keepProcess()
-    queueMicrotask(() => this.#next()) // not at once: work that is cancelled at once needs no thread
+    queueMicrotask(() => this.#next()) // deferred: work cancelled immediately needs no thread
     return {
       output: output as Promise<TextWork[Kind]['output']>,
       cancel: (error) => this.#cancel(request, error),
@@ -149,7 +145,7 @@ export class TextWorker {
   }
 
   /**
-   * The token ids of a text.
+   * Encodes a text.
    * @throws BillfishError INVALID_OPTION or INVALID_CHECKPOINT if it is too long for the tokenizer
    */
   encode(input: LongText): Work<Int32Array> {
@@ -161,24 +157,24 @@ export class TextWorker {
     })
   }
 
-  /** The text that a chat template makes. */
+  /** Renders a chat template. */
   render(input: Rendering): Work<string> {
     return this.run('render', input, {
-      // The budget ends it first.
-      milliseconds: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
-      wallMillisecondsUnderLoad: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
-      computing: THREAD_LIMITS.milliseconds + RENDERING_RESERVE,
+      // The budget of the template ends it first.
+      milliseconds: THREAD_LIMITS.milliseconds + RENDERING_GRACE,
+      wallMillisecondsUnderLoad: THREAD_LIMITS.milliseconds + RENDERING_GRACE,
+      cpuMilliseconds: THREAD_LIMITS.milliseconds + RENDERING_GRACE,
       file: input.path,
       what: 'rendering the chat template',
     })
   }
 
-  /** Starts the thread and loads the tokenizer, so that the first text need not wait for it. */
+  /** Starts the thread and loads the tokenizer ahead of the first text. */
   load(): Work<null> {
     return this.run('load', null, this.#loadingTerms())
   }
 
-  /** Rejects what is under way with `error`, and all that is to come; resolves when the thread has ended. */
+  /** Rejects pending and future work with `error`; resolves when the thread has ended. */
   async close(error: BillfishError): Promise<void> {
     this.#closed ??= error
     for (const request of this.#waiting.splice(0)) request.reject(error)
@@ -212,7 +208,7 @@ export class TextWorker {
     else worker?.unref()
   }
 
-  /** Hands the next piece of work over, if the thread has none. */
+  /** Hands over the next item if the thread is idle. */
   #next(): void {
     if (this.#active) return
     const request = this.#waiting.shift()
@@ -228,20 +224,20 @@ export class TextWorker {
         await answer(thread, { kind: 'load', input: null }, this.#loadingTerms(), request.cancelled)
         thread.loaded = true
       }
-      const output = await answer(thread, request.task, request.terms, request.cancelled)
+      const output = await answer(thread, request.task, request.limits, request.cancelled)
       if (request.task.kind === 'load') thread.loaded = true
       request.resolve(output)
     } catch (error) {
       if (error instanceof ThreadLost) this.#stop()
       request.reject(error instanceof ThreadLost ? error.cause : error)
     } finally {
-      // Only what is awaited may refer to this object from a thread, or nobody would ever find it abandoned.
+      // Only awaited work may reference this object, or it would never be garbage-collected.
       this.#active = undefined
       this.#next()
     }
   }
 
-  /** The thread, started if there is none or if it has ended while it had nothing to do. */
+  /** The thread; started if there is none or it ended while idle. */
   #running(): Thread {
     if (this.#thread !== undefined && this.#thread.worker.threadId >= 0) return this.#thread
     let worker: Worker
@@ -254,7 +250,7 @@ export class TextWorker {
     } catch (cause) {
       throw threadFailed('cannot be started', cause, "under Node.js's permission model, allow it with --allow-worker")
     }
-    worker.on('error', () => {}) // between pieces of work there is nobody to tell; during one, answer() does
+    worker.on('error', () => {}) // reported by answer() during work; nobody to report to otherwise
     abandoned.register(this, worker, worker)
     this.#thread = { worker, started: false, loaded: false, schedule: undefined }
     return this.#thread
@@ -269,7 +265,7 @@ export class TextWorker {
   }
 }
 
-/** The thread has gone, or has to go; `cause` is the error for who waited. */
+/** The thread is gone or must go; `cause` is the error for the caller. */
 class ThreadLost extends Error {
   override readonly cause: BillfishError
 
@@ -279,11 +275,11 @@ class ThreadLost extends Error {
   }
 }
 
-/** The thread's answer to a task. @throws ThreadLost; what `cancelled` rejects with; what the work threw */
+/** Sends a task and awaits the answer. @throws ThreadLost; the rejection of `cancelled`; errors of the work */
 async function answer(
   thread: Thread,
   task: TextTask,
-  terms: TimeLimits,
+  limits: TimeLimits,
   cancelled: Promise<never>,
 ): Promise<TextWork[keyof TextWork]['output']> {
   const { worker } = thread
@@ -292,15 +288,15 @@ async function answer(
   let settled = false
   const begin = () => {
     worker.postMessage(task)
-    const deadline = new Deadline(terms, thread.schedule)
+    const deadline = new Deadline(limits, thread.schedule)
     const check = () => {
       if (settled) return
       if (deadline.remaining <= 0) reject(new ThreadLost(deadline.error()))
       else wait()
     }
-    // After setImmediate(): an answer may have come while something else held this event loop.
+    // Via setImmediate(): an answer may have arrived while this event loop was blocked.
     const wait = () => {
-      timer = setTimeout(() => setImmediate(check), Math.max(deadline.remaining, LEAST_WAIT))
+      timer = setTimeout(() => setImmediate(check), Math.max(deadline.remaining, MIN_WAIT))
     }
     wait()
   }
@@ -317,7 +313,7 @@ async function answer(
   }
   const onError = (cause: NodeJS.ErrnoException) =>
     reject(
-      new ThreadLost(cause.code === 'ERR_WORKER_OUT_OF_MEMORY' ? tooLarge(terms) : threadFailed('has failed', cause)),
+      new ThreadLost(cause.code === 'ERR_WORKER_OUT_OF_MEMORY' ? tooLarge(limits) : threadFailed('has failed', cause)),
     )
   const onExit = (code: number) => reject(new ThreadLost(threadFailed('has ended', new Error(`exit code ${code}`))))
   worker.on('message', onMessage).on('error', onError).on('exit', onExit)
@@ -333,16 +329,16 @@ async function answer(
 
 function tooLarge({ file, what }: TimeLimits): BillfishError {
   return invalidCheckpoint(
-    `${file}: ${what} took more than ${HEAP_MIB} MiB of memory and was ended: compare the file with the released checkpoint`,
+    `${file}: ${what} took more than ${HEAP_MIB} MiB of memory and was terminated; compare the file with the released checkpoint`,
   )
 }
 
 function threadFailed(how: string, cause: unknown, advice = 'the next long text starts a new one'): BillfishError {
   const message = cause instanceof Error ? cause.message : String(cause)
-  return new BillfishError('INTERNAL', `The thread that works on texts ${how} (${message}); ${advice}.`, { cause })
+  return new BillfishError('INTERNAL', `The text worker thread ${how} (${message}); ${advice}.`, { cause })
 }
 
-/** Promise.withResolvers(), which Node.js 20 has not. */
+/** Promise.withResolvers(), which Node.js 20 lacks. */
 function withResolvers<Value>() {
   let resolve!: (value: Value) => void
   let reject!: (error: unknown) => void

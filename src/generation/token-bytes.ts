@@ -3,13 +3,11 @@ import { isObject } from '../checkpoint/json'
 import type { BillfishError } from '../errors'
 
 /**
- * How a vocabulary spells bytes. Every decoder of tokenizer.json that billfish reads is a function of single tokens,
- * followed at most by taking spaces away at the very beginning; that is what makes exact streaming possible.
+ * How a vocabulary spells bytes. Every supported decoder of tokenizer.json is a function of single tokens, followed at
+ * most by stripping leading spaces, which makes exact streaming possible.
  */
 export interface TokenSpelling {
-  /**
-   * The bytes that a token stands for. An added token (`<|im_end|>`) of a byte-level vocabulary is written as plain text.
-   */
+  /** Bytes of a token. Added tokens (`<|im_end|>`) of a byte-level vocabulary are plain text. */
   bytesOf(token: string, added: boolean): Uint8Array
   readonly leadingSpacesToStrip: number
 }
@@ -17,8 +15,8 @@ export interface TokenSpelling {
 const utf8 = new TextEncoder()
 
 /**
- * The byte-level alphabet of GPT-2, by which a vocabulary can be written as JSON text: printable Latin-1 characters
- * stand for the bytes of the same number, and the other bytes, in rising order, for U+0100, U+0101, ...
+ * Byte-level alphabet of GPT-2: printable Latin-1 characters stand for their own byte, and the remaining bytes, in
+ * order, are U+0100, U+0101, ...
  */
 const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
   const bytes = new Map<string, number>()
@@ -34,24 +32,24 @@ function byteLevelBytes(token: string): Uint8Array {
   const bytes: number[] = []
   for (const character of token) {
     const byte = BYTE_OF_CHARACTER.get(character)
-    // A token with other characters is not byte-level spelling; it stands for itself.
+    // Not byte-level spelling: the token stands for itself.
     if (byte === undefined) return utf8.encode(token)
     bytes.push(byte)
   }
   return Uint8Array.from(bytes)
 }
 
-/** No decoder in use has six steps. */
+/** Decoders in use have fewer than six steps. */
 const MAX_STEPS = 32
-/** How many times as long as a token its text may be; more is no spelling. */
+/** Maximum expansion of a token; more is not a spelling. */
 const MAX_GROWTH = 16
 const MAX_STRIPPED_SPACES = 64
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/
 
 /**
  * Reads the `decoder` of a tokenizer.json: ByteLevel, Metaspace, or a sequence of ByteLevel, Metaspace, Replace (of a
- * string), ByteFallback, Fuse and Strip (at the start), which are those of the model families that billfish runs.
- * @throws BillfishError INVALID_CHECKPOINT for another decoder
+ * string), ByteFallback, Fuse and Strip (at the start), which covers all supported model families.
+ * @throws BillfishError INVALID_CHECKPOINT for any other decoder
  */
 export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
   let byteLevel = false
@@ -64,7 +62,7 @@ export function tokenSpelling(decoder: unknown, path: string): TokenSpelling {
   const replace = (from: string, to: string): void => {
     growth *= Math.max(1, from === '' ? 1 + to.length : to.length / from.length)
     if (growth > MAX_GROWTH) {
-      throw invalidCheckpoint(`${path}: the decoder makes texts more than ${MAX_GROWTH} times as long as their tokens`)
+      throw invalidCheckpoint(`${path}: the decoder expands tokens more than ${MAX_GROWTH} times`)
     }
     replacements.push({ from, to })
   }
@@ -126,6 +124,6 @@ function isCount(spaces: unknown): spaces is number {
 function unsupported(step: unknown, path: string): BillfishError {
   return invalidCheckpoint(
     `${path}: cannot stream the decoder ${shown(step)}; ` +
-      'ByteLevel, Metaspace, and sequences of these with Replace, ByteFallback, Fuse and a leading Strip can be read',
+      'supported are ByteLevel, Metaspace, and sequences of these with Replace, ByteFallback, Fuse and a leading Strip',
   )
 }

@@ -1,30 +1,29 @@
 import { BillfishError } from '../errors'
 
-/** Typed arrays that hold token ids. Bytes are none: they are a text that was not decoded. */
+/** Typed arrays accepted as token ids. Not bytes: those are undecoded text. */
 const TYPED_ARRAYS = ['Int16Array', 'Uint16Array', 'Int32Array', 'Uint32Array']
 
-/** What token ids are checked against. */
+/** Limits that token ids are checked against. */
 export interface TokenIdBounds {
-  /** Token ids are below this. */
+  /** Upper bound (exclusive) of token ids. */
   readonly vocabulary: number
-  /** Tokens that may be given. */
+  /** Maximum number of tokens. */
   readonly most: number
-  /** What `most` is, as a message ends with it. */
+  /** What `most` is, to complete an error message. */
   readonly why: string
 }
 
 /**
- * A copy of token ids that a caller gave, each read once and checked; their number is checked before anything is
- * allocated for them.
- * @param given an array, an array-like object, or a typed array of whole numbers of 16 or 32 bits
- * @throws BillfishError INVALID_OPTION if there are none, too many, or one that the model does not have
+ * Copies and checks token ids from a caller, reading each once; their number is checked before anything is allocated.
+ * @param given an array, array-like object, or typed array of 16- or 32-bit integers
+ * @throws BillfishError INVALID_OPTION if there are none, too many, or an invalid one
  */
 export function readTokenIds(given: unknown, bounds: TokenIdBounds): number[] {
   try {
     return copyTokenIds(given, bounds)
   } catch (error) {
     if (error instanceof BillfishError) throw error
-    throw refused('The token ids cannot be read: a getter of theirs throws.', error)
+    throw refused('The token ids cannot be read: a getter throws.', error)
   }
 }
 
@@ -46,7 +45,7 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
   for (let i = 0; i < length; i++) {
     const id = (given as ArrayLike<unknown>)[i]
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      const range = `the model's token ids are whole numbers from 0 to ${vocabulary - 1}`
+      const range = `token ids of this model are integers from 0 to ${vocabulary - 1}`
       throw refused(`Token ${i} of the prompt is ${printed(id)}; ${range}.`)
     }
     ids[i] = id
@@ -54,7 +53,7 @@ function copyTokenIds(given: unknown, { vocabulary, most, why }: TokenIdBounds):
   return ids
 }
 
-/** @throws BillfishError INVALID_OPTION for typed arrays that hold no token ids */
+/** @throws BillfishError INVALID_OPTION for unsupported typed arrays */
 export function rejectOtherTypedArrays(given: object): void {
   if (!ArrayBuffer.isView(given)) return
   const kind = Object.prototype.toString.call(given).slice('[object '.length, -1)

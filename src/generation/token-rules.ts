@@ -1,21 +1,21 @@
 import type { SamplingSpec } from '../native/addon'
 
-/** What a checkpoint forbids, forces and favors, token by token; as transformers' logits processors do it. */
+/** Tokens that a checkpoint bans, forces and biases, as the logits processors of transformers do. */
 export interface TokenRules {
   readonly banned: readonly number[]
-  /** As the first token of an answer. */
+  /** Banned as the first token of an answer. */
   readonly bannedFirst: readonly number[]
-  /** The last token of each is banned where the others precede it. */
+  /** The last token of each sequence is banned if the others precede it. */
   readonly bannedSequences: readonly (readonly number[])[]
-  /** To the logit of the last token of each `bias` is added where the others precede it. */
+  /** `bias` is added to the logit of the last token if the others precede it. */
   readonly biasedSequences: readonly { readonly tokens: readonly number[]; readonly bias: number }[]
-  /** No so many tokens in a row may come twice in prompt and answer; 0: they may. */
+  /** No n-gram of this size may repeat in prompt and answer; 0: no limit. */
   readonly noRepeat: number
-  /** The same of the prompt's alone. */
+  /** The same for the n-grams of the prompt alone. */
   readonly noRepeatOfPrompt: number
-  /** One token or none: the answer's first behind a prompt of a single token. */
+  /** At most one token: the first of the answer after a prompt of a single token. */
   readonly forcedAfterFirst: readonly number[]
-  /** The last token of an answer that reaches its length is one of these. */
+  /** The last token of an answer that reaches its maximum length is one of these. */
   readonly forcedLast: readonly number[]
 }
 
@@ -30,20 +30,20 @@ export const noTokenRules: TokenRules = {
   forcedLast: [],
 }
 
-/** Beside this no logit counts, and all that it is added to are the same number in fp32. */
+/** Dominates every logit: adding a logit to it changes nothing in fp32. */
 const FORCING_BIAS = 2 ** 100
 
-/** How a step's token is to be drawn. */
+/** Rules for sampling one token. */
 export interface StepRules {
-  /** Whether only those of `biased` can come, whatever else is banned. */
+  /** Whether only tokens in `biased` are allowed, overriding all bans. */
   readonly forced: boolean
   readonly banned: readonly number[]
   readonly biased: readonly { readonly token: number; readonly bias: number }[]
 }
 
 /**
- * The rules for the token behind `prompt` and `answer`.
- * @param answerLength how long the answer may become
+ * The rules for the token after `prompt` and `answer`.
+ * @param answerLength maximum length of the answer
  */
 export function rulesOfStep(
   rules: TokenRules,
@@ -56,7 +56,7 @@ export function rulesOfStep(
     return { forced: true, banned: [], biased: forced.map((token) => ({ token, bias: FORCING_BIAS })) }
   const length = prompt.length + answer.length
   const tokenAt = (i: number) => (i < prompt.length ? prompt[i] : answer[i - prompt.length]) as number
-  /** Whether what is before the last token of `tokens` is what is there. */
+  /** Whether the sequence ends with all but the last of `tokens`. */
   const precedes = (tokens: readonly number[]) => {
     const start = length - (tokens.length - 1)
     if (start < 0) return false
@@ -89,7 +89,7 @@ function forcedTokens(
   return prompt.length + answer.length === 1 ? forcedAfterFirst : []
 }
 
-/** The tokens that would make the last `size` of `length` tokens a repetition of some among the first `searched`. */
+/** Tokens that would repeat an n-gram of `size` tokens among the first `searched` of `length` tokens. */
 function repeats(size: number, tokenAt: (i: number) => number, searched: number, length: number): number[] {
   const found: number[] = []
   const start = length - (size - 1)
@@ -102,7 +102,7 @@ function repeats(size: number, tokenAt: (i: number) => number, searched: number,
   return found
 }
 
-/** Adds a step's rules to a sampling's own bans and biases. */
+/** Merges the rules of a step into the bans and biases of a sampling spec. */
 export function withRules(sampling: SamplingSpec, { forced, banned, biased }: StepRules): SamplingSpec {
   const { bannedTokens = [], biasTokens = [], biasValues = [] } = sampling
   return {

@@ -4,45 +4,46 @@ import type { BillfishError } from '../errors'
 import { isLinearTimePattern } from './linear-time-patterns'
 import type { AddedToken, TokenizerJson } from './vocabulary'
 
-/** What a tokenizer.json does to a text before and after its model, judged by reading it. */
+/** Properties of the text processing in a tokenizer.json, determined by static analysis. */
 export interface Pipeline {
-  /** How many characters (for byte-level parts: bytes) one of the text may become, at most. */
+  /** Maximum expansion: characters (byte-level: bytes) per character of the text. */
   readonly growth: number
   /**
-   * Whether every part is of a known kind that takes time in proportion to the text, whatever the text: only then may
-   * a short text be encoded on the event loop.
+   * Whether every part is known to run in linear time on any text: the condition for encoding short texts on the event
+   * loop.
    */
   readonly linear: boolean
 }
 
-/** No released tokenizer has ten. */
+/** Released tokenizers have fewer than ten. */
 const MAX_PARTS = 32
-/** The longest pattern in use has 2000; compiling one of this length takes seconds at the worst. */
+/** The longest pattern in use has 2000 characters; compiling one of this length takes seconds at worst. */
 const MAX_PATTERN_LENGTH = 4096
-/** Compiling is what counts here, too. */
+/** Also limits compile time. */
 const MAX_PATTERNS = 16
-/** Of a pipeline that may run on the event loop: 4 KiB then stay within a few milliseconds. */
+/** Limit on the event loop, where 4 KiB must take a few milliseconds. */
 const MAX_LINEAR_GROWTH = 4
-/** Each position of a text is looked up in the added tokens up to the longest of these. */
+/** Limit on the event loop: every text position is looked up in the added tokens up to this length. */
 const MAX_LINEAR_TOKEN_LENGTH = 64
 const MAX_LINEAR_ADDED_TOKENS = 16_384
-/** Strings that are put before or after each word. */
+/** Limit on the event loop of strings added to each word. */
 const MAX_LINEAR_AFFIX_LENGTH = 8
-/** Items of a template around a text: `<s>`, the text, `</s>`. */
+/** Items of a template: `<s>`, the text, `</s>`. */
 const MAX_TEMPLATE_ITEMS = 32
 
 /**
- * Reads through normalizer, pre-tokenizer, added tokens and post-processor of a tokenizer.json.
- * @throws BillfishError INVALID_CHECKPOINT for what could blow a text up, never ends, or takes long to set up
+ * Analyzes normalizer, pre-tokenizer, added tokens and post-processor of a tokenizer.json.
+ * @throws BillfishError INVALID_CHECKPOINT for parts that could expand a text excessively, never terminate, or are
+ *   expensive to set up
  */
 export function analyzePipeline(json: TokenizerJson, path: string): Pipeline {
-  return new Examination(path).examine(json)
+  return new Analysis(path).analyze(json)
 }
 
 const LINEAR: Pipeline = { growth: 1, linear: true }
 const OTHER: Pipeline = { growth: 1, linear: false }
 
-class Examination {
+class Analysis {
   #parts = 0
   #patterns = 0
   #byteLevels = 0
@@ -53,7 +54,7 @@ class Examination {
     this.#path = path
   }
 
-  examine(json: TokenizerJson): Pipeline {
+  analyze(json: TokenizerJson): Pipeline {
     const pipelines = [
       this.#normalizer(json.normalizer),
       this.#preTokenizer(json.pre_tokenizer),
@@ -61,7 +62,7 @@ class Examination {
       addedTokens(json.added_tokens),
       this.#postProcessor(json.post_processor),
     ]
-    const { growth, linear } = inTurn(pipelines)
+    const { growth, linear } = compose(pipelines)
     return { growth, linear: linear && growth <= MAX_LINEAR_GROWTH }
   }
 
@@ -69,8 +70,8 @@ class Examination {
     if (part === null || part === undefined) return LINEAR
     switch (this.#typeOf(part, 'normalizer')) {
       case 'Sequence':
-        return inTurn(this.#list(part, 'normalizers').map((inner) => this.#normalizer(inner)))
-      case 'NFC': // at the worst three times as long, and once: what is normalized already stays as it is
+        return compose(this.#list(part, 'normalizers').map((inner) => this.#normalizer(inner)))
+      case 'NFC': // at worst three times as long, and idempotent
       case 'NFD':
       case 'NFKC':
       case 'NFKD':
@@ -94,9 +95,9 @@ class Examination {
     if (part === null || part === undefined) return LINEAR
     switch (this.#typeOf(part, 'pre_tokenizer')) {
       case 'Sequence':
-        return inTurn(this.#list(part, 'pretokenizers').map((inner) => this.#preTokenizer(inner)))
+        return compose(this.#list(part, 'pretokenizers').map((inner) => this.#preTokenizer(inner)))
       case 'ByteLevel':
-        // Bytes are what texts are counted in; the second time they are spelled as characters of two bytes.
+        // Text is counted in bytes; a second ByteLevel spells them as two-byte characters.
         return { growth: this.#byteLevels++ === 0 ? 1 : 2, linear: true }
       case 'Metaspace': {
         const spelled = String(
@@ -129,7 +130,7 @@ class Examination {
   #replace(part: unknown): Pipeline {
     const pattern = this.#pattern(part)
     const content = this.#string(part, 'content')
-    // What is not a fixed text may be a single character, or lie between any two.
+    // A regular expression may match a single character or the empty string.
     const least = pattern.kind === 'String' ? pattern.text.length : 0
     const growth = least === 0 ? 1 + content.length : Math.max(1, content.length / least)
     return { growth, linear: pattern.kind === 'String' && least > 0 && pattern.text.length <= MAX_LINEAR_TOKEN_LENGTH }
@@ -139,7 +140,7 @@ class Examination {
     const pattern = this.#pattern(part)
     if (pattern.kind === 'String') return { growth: 1, linear: pattern.text.length <= MAX_LINEAR_TOKEN_LENGTH }
     if (isLinearTimePattern(pattern.text)) return LINEAR
-    // Where the behavior is Removed, each match leaves what its groups have taken.
+    // With behavior Removed, each match leaves the text of its groups.
     const { behavior } = part as { readonly behavior?: unknown }
     const removed = typeof behavior === 'string' && behavior.toLowerCase() === 'removed'
     return { growth: removed ? pattern.text.split('(').length : 1, linear: false }
@@ -149,21 +150,19 @@ class Examination {
     const affix = (name: string) => (typeof model[name] === 'string' ? (model[name] as string).length : 0)
     const affixes = affix('end_of_word_suffix') + affix('continuing_subword_suffix')
     if (Array.isArray(model.vocab)) {
-      // Unigram weighs every token that begins at a position.
+      // Unigram considers every token that starts at a position.
       const tokens = model.vocab as readonly (readonly [string, number])[]
       const longest = tokens.reduce((most, [token]) => Math.max(most, token.length), 1)
       if (model.byte_fallback === true) {
-        throw this.#invalid(
-          'a Unigram model with byte_fallback cannot be encoded with: its unknown characters would be lost',
-        )
+        throw this.#invalid('a Unigram model with byte_fallback is not supported: unknown characters would be lost')
       }
       return { growth: longest, linear: false }
     }
     if (model.type !== 'BPE') return { growth: 1 + affixes, linear: false }
     if (affix('continuing_subword_prefix') > 0) {
       throw this.#invalid(
-        `a BPE model with the continuing_subword_prefix ${shown(model.continuing_subword_prefix)} cannot be encoded with: ` +
-          'its words would be split into other tokens',
+        `a BPE model with the continuing_subword_prefix ${shown(model.continuing_subword_prefix)} is not supported: ` +
+          'words would be split into different tokens',
       )
     }
     return { growth: 1 + affixes, linear: affixes <= MAX_LINEAR_AFFIX_LENGTH }
@@ -173,7 +172,7 @@ class Examination {
     if (part === null || part === undefined) return LINEAR
     switch (this.#typeOf(part, 'post_processor')) {
       case 'Sequence':
-        return inTurn(this.#list(part, 'processors').map((inner) => this.#postProcessor(inner)))
+        return compose(this.#list(part, 'processors').map((inner) => this.#postProcessor(inner)))
       case 'TemplateProcessing':
         return this.#template(part)
       case 'BertProcessing':
@@ -216,7 +215,7 @@ class Examination {
 
   #typeOf(part: unknown, where: string): unknown {
     if (!isObject(part)) throw this.#invalid(`its ${where} has the part ${shown(part)}, which must be an object`)
-    if (++this.#parts > MAX_PARTS) throw this.#invalid(`it has more than ${MAX_PARTS} parts that work on a text`)
+    if (++this.#parts > MAX_PARTS) throw this.#invalid(`it has more than ${MAX_PARTS} text-processing parts`)
     return part.type
   }
 
@@ -257,7 +256,7 @@ function addedTokens(tokens: readonly AddedToken[]): Pipeline {
   return { growth: 1, linear: short && tokens.length <= MAX_LINEAR_ADDED_TOKENS }
 }
 
-function inTurn(pipelines: readonly Pipeline[]): Pipeline {
+function compose(pipelines: readonly Pipeline[]): Pipeline {
   return {
     growth: pipelines.reduce((product, { growth }) => product * growth, 1),
     linear: pipelines.every(({ linear }) => linear),

@@ -17,22 +17,24 @@ const CONFIG_FILE = 'tokenizer_config.json'
 const MAX_TOKENIZER_BYTES = 64 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
 /**
- * A text that an unknown pipeline may take, once that has grown it: no array or string that comes of it then is larger
- * than the headroom of a thread's heap limit.
+ * Maximum length of a text after expansion by an unknown pipeline, so that no derived array or string exceeds the
+ * headroom of the thread heap limit.
  */
-const LONGEST_UNKNOWN_TEXT = 1 << 20
+const MAX_EXPANDED_BYTES = 1 << 20
 
-/** Some SentencePiece vocabularies have a factor of 16; a file with more than this means harm, and encodes nothing. */
+/**
+ * Some SentencePiece vocabularies expand 16 times; files beyond this limit are considered malicious and encode nothing.
+ */
 const MAX_GROWTH = 256
 
 /**
- * Loads a checkpoint's tokenizer: `tokenizer.json`, else `vocab.json` and `merges.txt` (with `tokenizer_config.json`), or
- * the `qwen.tiktoken` of Qwen v1.
- * A large vocabulary takes a few tenths of a second, but in slices, between which other events have their turn.
+ * Loads the tokenizer of a checkpoint: `tokenizer.json`, else `vocab.json` and `merges.txt` (with
+ * `tokenizer_config.json`), or `qwen.tiktoken` of Qwen v1. A large vocabulary takes a few tenths of a second, yielding
+ * to the event loop.
  *
- * It encodes where it is, for as long as the files make it: use it on a thread that can be ended. On the event loop, use
- * {@link findTokenizer}.
- * @throws BillfishError INVALID_CHECKPOINT if the directory has neither file, or if one of them is malformed
+ * It encodes synchronously for as long as the files make it take: use it on a thread that can be terminated. On the
+ * event loop use {@link findTokenizer}.
+ * @throws BillfishError INVALID_CHECKPOINT if there is no tokenizer, or it is malformed
  */
 export async function loadTokenizer(directory: string): Promise<EncodingTokenizer> {
   const tokenizer = await readTokenizer(directory, () => true)
@@ -42,8 +44,8 @@ export async function loadTokenizer(directory: string): Promise<EncodingTokenize
 }
 
 /**
- * As {@link loadTokenizer}, but undefined if the directory has no tokenizer, and without `encode` if a checkpoint's files
- * could make that last.
+ * Like {@link loadTokenizer}, but returns undefined if there is no tokenizer, and omits `encode` if the files could
+ * make it slow.
  */
 export function findTokenizer(directory: string): Promise<Tokenizer | undefined> {
   return readTokenizer(directory, ({ linear }) => linear)
@@ -59,13 +61,19 @@ async function readTokenizer(
   const json = await checkVocabulary(contents, file)
   const pipeline = analyzePipeline(json, file)
   const { growth, linear } = pipeline
-  const longestText = linear ? MAX_TEXT_BYTES : growth > MAX_GROWTH ? 0 : Math.floor(LONGEST_UNKNOWN_TEXT / growth)
+  const maxTextBytes = linear ? MAX_TEXT_BYTES : growth > MAX_GROWTH ? 0 : Math.floor(MAX_EXPANDED_BYTES / growth)
   const tables = await tokenTables(json, config)
-  const encode = encodes(pipeline) && longestText > 0 ? await libraryEncoder(json, config, tables, file) : undefined
-  return new Vocabulary(json, config, tables, { file, fileBytes: (await stat(file)).size, growth, longestText, encode })
+  const encode = encodes(pipeline) && maxTextBytes > 0 ? await libraryEncoder(json, config, tables, file) : undefined
+  return new Vocabulary(json, config, tables, {
+    file,
+    fileBytes: (await stat(file)).size,
+    growth,
+    maxTextBytes,
+    encode,
+  })
 }
 
-/** tokenizer.json, or what takes its place, and the settings beside it. */
+/** Reads tokenizer.json, or its substitute, and the settings. */
 async function readFiles(
   directory: string,
 ): Promise<{ file: string; contents: Record<string, unknown>; config: Record<string, unknown> } | undefined> {
@@ -75,12 +83,12 @@ async function readFiles(
   return contents === undefined ? readVocabAndMerges(directory, config) : { file, contents, config }
 }
 
-/** Says what is missing in a directory without a tokenizer, and what can be done about it. */
+/** Error text for a directory without a tokenizer: what is missing and what to do. */
 export async function noTokenizerMessage(directory: string): Promise<string> {
   const status = await stat(directory).catch(() => undefined)
   if (!status?.isDirectory()) {
     const what = status === undefined ? 'does not exist' : 'is a file'
-    return `${directory} ${what}: a directory with a tokenizer is needed${await suggestPath(directory, resolve(directory))}`
+    return `${directory} ${what}: expected a directory with a tokenizer${await suggestPath(directory, resolve(directory))}`
   }
   const message = `${directory} has no tokenizer: neither ${TOKENIZER_FILE} nor ${QWEN_TIKTOKEN_FILE} is there, nor ${VOCAB_FILE} with ${MERGES_FILE}`
   for (const name of ['tokenizer.model', VOCAB_FILE]) {
@@ -90,7 +98,7 @@ export async function noTokenizerMessage(directory: string): Promise<string> {
       continue
     }
     return (
-      `${message}. There is a ${name}: make a ${TOKENIZER_FILE} from it with transformers, ` +
+      `${message}. There is a ${name}: convert it to ${TOKENIZER_FILE} with transformers, ` +
       `AutoTokenizer.from_pretrained('${directory}').save_pretrained('${directory}')`
     )
   }

@@ -1,4 +1,4 @@
-/** The texts that a checkpoint gives to its special tokens; absent where tokenizer_config.json names none. */
+/** Special tokens of a checkpoint; undefined if tokenizer_config.json does not name them. */
 export interface SpecialTokenTexts {
   readonly bos?: string
   readonly eos?: string
@@ -6,57 +6,58 @@ export interface SpecialTokenTexts {
   readonly unk?: string
 }
 
-/** What encoding a text is told. */
+/** Options of encoding. */
 export interface EncodeOptions {
   /**
-   * Adds what the checkpoint adds around a plain text (a leading `<s>`); true if not told. A rendered chat template
-   * already holds its special tokens: pass false there.
+   * Adds the special tokens that the checkpoint puts around plain text (a leading `<s>`); default true. Pass false for
+   * a rendered chat template, which already contains them.
    */
   readonly addSpecialTokens?: boolean | undefined
 }
 
 /**
- * Token ids of a text. Special tokens written out in it (`<|im_end|>`) become their ids.
- * @throws BillfishError INVALID_CHECKPOINT for a text that the tokenizer has no ids for; INVALID_OPTION for one too long
+ * Encodes a text. Special tokens in it (`<|im_end|>`) become their ids.
+ * @throws BillfishError INVALID_CHECKPOINT for a text that the tokenizer has no ids for; INVALID_OPTION for a too long
+ *   one
  */
 export type Encode = (text: string, options?: EncodeOptions) => number[]
 
-/** A checkpoint's tokenizer. All methods are synchronous; unknown ids decode to nothing, as in transformers. */
+/** The tokenizer of a checkpoint. All methods are synchronous; unknown ids decode to nothing, as in transformers. */
 export interface Tokenizer {
   /**
-   * Only where it takes time in proportion to the text, whatever the checkpoint's files say: else, and for long texts,
-   * encode on a TextWorker.
+   * Present only if it runs in linear time whatever the checkpoint files contain. Otherwise, and for long texts, encode
+   * on a TextWorker.
    */
   readonly encode?: Encode | undefined
-  /** The file that it was read from. */
+  /** The file it was read from. */
   readonly file: string
   readonly fileBytes: number
-  /** How many times as long a text may become on its way to the model, at most. */
+  /** Maximum expansion of a text before it reaches the model. */
   readonly growth: number
-  /** Bytes of UTF-8 of the longest text that it encodes. */
-  readonly longestText: number
+  /** Maximum UTF-8 bytes of a text. */
+  readonly maxTextBytes: number
   /**
-   * Text of `ids`. Bytes that are not UTF-8 become U+FFFD. Spaces are never "cleaned up": the text is what the tokens say.
-   * @param options.skipSpecialTokens leaves out special tokens; false if not told
+   * Decodes `ids`. Invalid UTF-8 becomes U+FFFD. Spaces are never cleaned up: the text is what the tokens say.
+   * @param options.skipSpecialTokens omits special tokens; default false
    */
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string
   tokenToId(token: string): number | undefined
-  /** The token as the vocabulary spells it (`Ġhello` for " hello" in a byte-level vocabulary). */
+  /** The token in vocabulary spelling (`Ġhello` for " hello" in a byte-level vocabulary). */
   idToToken(id: number): string | undefined
-  /** The bytes that this token adds to a text: often not whole UTF-8 characters. Undefined for an unknown id. */
+  /** Bytes this token adds to a text, often incomplete UTF-8. Undefined for an unknown id. */
   idToBytes(id: number): Uint8Array | undefined
-  /** One more than the highest id. A model's `vocab_size` is often larger, padded for the hardware. */
+  /** Highest id plus one. `vocab_size` of a model is often larger, padded for the hardware. */
   readonly vocabularySize: number
-  /** Ids that `skipSpecialTokens` leaves out. */
+  /** Ids omitted by `skipSpecialTokens`. */
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts
-  /** How many spaces at the very beginning of a decoded text are not part of it (1 in SentencePiece vocabularies). */
+  /** Leading spaces of decoded text that are not part of it (1 in SentencePiece vocabularies). */
   readonly leadingSpacesToStrip: number
-  /** The chat template that goes with the vocabulary, where the checkpoint need not bring one. */
+  /** Chat template of the vocabulary, if the checkpoint need not have one. */
   readonly defaultChatTemplate?: string
 }
 
-/** A tokenizer that encodes where it is, whatever time that takes. */
+/** A tokenizer that encodes synchronously, however long it takes. */
 export interface EncodingTokenizer extends Tokenizer {
   readonly encode: Encode
 }

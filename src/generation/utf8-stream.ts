@@ -1,15 +1,15 @@
-// At the end of the stream a decoder of its own is not needed: what is left over is decoded as it stands.
+// No streaming decoder is needed: what is left at the end is decoded as is.
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 
 /**
- * Turns bytes that arrive in pieces into text, never cutting a character. The pieces' texts together are exactly what
- * decoding all bytes at once gives, U+FFFD for invalid sequences included.
+ * Decodes UTF-8 that arrives in chunks, never splitting a character. The concatenated output equals decoding all bytes
+ * at once, including U+FFFD for invalid sequences.
  */
 export class Utf8Stream {
-  /** The beginning of a character whose end has not come yet: at most three bytes. */
+  /** An incomplete character: at most three bytes. */
   #held: Uint8Array = new Uint8Array(0)
 
-  /** Takes bytes and returns the text that is now certain. */
+  /** Adds bytes and returns the text that is now final. */
   push(bytes: Uint8Array): string {
     const joined = this.#held.length === 0 ? bytes : concatenate(this.#held, bytes)
     const complete = joined.length - incompleteTail(joined)
@@ -17,7 +17,7 @@ export class Utf8Stream {
     return decoder.decode(joined.subarray(0, complete))
   }
 
-  /** Ends the stream: a character that was left unfinished becomes U+FFFD. */
+  /** Ends the stream: an incomplete character becomes U+FFFD. */
   flush(): string {
     const rest = decoder.decode(this.#held)
     this.#held = new Uint8Array(0)
@@ -33,9 +33,9 @@ function concatenate(first: Uint8Array, second: Uint8Array): Uint8Array {
 }
 
 /**
- * How many bytes at the end may be the beginning of a longer character. Only a leading byte (11xxxxxx) that still lacks
- * continuation bytes (10xxxxxx) counts; cutting before a leading byte is always right, because a decoder starts afresh
- * there whatever came before.
+ * Number of trailing bytes that may start an incomplete character. Only a leading byte (11xxxxxx) that lacks
+ * continuation bytes (10xxxxxx) counts; splitting before a leading byte is always safe, because decoders resynchronize
+ * there.
  */
 function incompleteTail(bytes: Uint8Array): number {
   for (let back = 1; back <= 3 && back <= bytes.length; back++) {

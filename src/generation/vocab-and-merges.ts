@@ -12,11 +12,11 @@ const MAX_BYTES = 32 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
 const MERGES_LIMITS: LineLimits = { bytes: MAX_BYTES, lines: 1 << 20, length: 2 * MAX_TOKEN_LENGTH + 2 }
 
-/** What transformers' class of a byte-level vocabulary adds to its two files. */
+/** What the transformers class of a byte-level vocabulary adds to its two files. */
 interface TokenizerClass {
   readonly normalizer: Readonly<Record<string, unknown>> | null
   preTokenizer(addPrefixSpace: boolean): Readonly<Record<string, unknown>>
-  /** Special tokens that tokenizer_config.json need not name. */
+  /** Special tokens that tokenizer_config.json may omit. */
   readonly specials: Readonly<Record<string, string>>
 }
 
@@ -45,21 +45,21 @@ const CLASSES: Readonly<Record<string, TokenizerClass>> = {
     specials: { unk_token: '<|endoftext|>', bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' },
   },
 }
-/** Model types whose class is known, whatever tokenizer_config.json says: transformers goes by them first, too. */
+/** Model types with a known class, which takes precedence over tokenizer_config.json, as in transformers. */
 const CLASS_OF_MODEL: Readonly<Record<string, string>> = {
   qwen2: 'Qwen2Tokenizer',
   qwen2_moe: 'Qwen2Tokenizer',
   qwen3: 'Qwen2Tokenizer',
   qwen3_moe: 'Qwen2Tokenizer',
 }
-/** In the order in which transformers gives ids to those that have none. */
+/** In the order in which transformers assigns missing ids. */
 const SPECIAL_NAMES = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token']
 
 /**
- * The tokenizer.json that `vocab.json` and `merges.txt` come to, and the settings that go with it: the rest is what the
- * tokenizer's class in transformers has in code.
+ * Builds the tokenizer.json equivalent to `vocab.json` and `merges.txt`, and its settings; the rest is in the code of
+ * the transformers class.
  * @param settings tokenizer_config.json
- * @returns undefined if the directory does not have both files
+ * @returns undefined unless both files exist
  * @throws BillfishError INVALID_CHECKPOINT for a malformed file, or a class whose vocabularies are not byte-level
  */
 export async function readVocabAndMerges(
@@ -75,7 +75,7 @@ export async function readVocabAndMerges(
 
   const json = async (name: string) => readJsonObject(join(directory, name), MAX_CONFIG_BYTES)
   const tokenizerClass = await classOf(directory, settings)
-  // Releases before added_tokens_decoder have two files in its place.
+  // Older releases have two files instead of added_tokens_decoder.
   const old = !isObject(settings.added_tokens_decoder)
   const config: Record<string, unknown> = {
     ...tokenizerClass.specials,
@@ -105,8 +105,8 @@ async function classOf(directory: string, settings: Record<string, unknown>): Pr
   const found = typeof named === 'string' ? CLASSES[named.replace(/Fast$/, '')] : undefined
   if (found !== undefined) return found
   throw invalidCheckpoint(
-    `${directory} has ${VOCAB_FILE} and ${MERGES_FILE}, but no tokenizer.json, and how its tokenizer_class ${shown(named)} ` +
-      `splits a text is not known (known are ${Object.keys(CLASSES).join(' and ')}): make a tokenizer.json with ` +
+    `${directory} has ${VOCAB_FILE} and ${MERGES_FILE}, but no tokenizer.json, and its tokenizer_class ${shown(named)} ` +
+      `is not supported (supported are ${Object.keys(CLASSES).join(' and ')}); create tokenizer.json with ` +
       `transformers, AutoTokenizer.from_pretrained('${directory}').save_pretrained('${directory}')`,
   )
 }
@@ -121,7 +121,9 @@ interface DeclaredToken extends Record<string, unknown> {
 function declaredById(tokens: Record<string, unknown>, file: string): DeclaredToken[] {
   return Object.entries(tokens).map(([id, token]) => {
     if (!/^\d{1,9}$/.test(id) || !isObject(token) || typeof token.content !== 'string') {
-      throw invalidCheckpoint(`${file}: added_tokens_decoder has ${shown({ [id]: token })}, which is no id and token`)
+      throw invalidCheckpoint(
+        `${file}: added_tokens_decoder has ${shown({ [id]: token })}, which is not an id and a token`,
+      )
     }
     return { ...token, content: token.content, id: Number(id) }
   })
@@ -135,7 +137,7 @@ function declaredByText(tokens: Record<string, unknown>, file: string): Declared
   })
 }
 
-/** All added tokens: those declared, and special tokens that are only named, which take the next free ids. */
+/** All added tokens: declared ones, and special tokens that are only named, which get the next free ids. */
 async function addedTokens(
   declared: readonly DeclaredToken[],
   config: Record<string, unknown>,
@@ -161,7 +163,7 @@ async function addedTokens(
   return [...added.values()]
 }
 
-/** What add_bos_token and add_eos_token put around a text. Where there is a tokenizer.json, they count for nothing. */
+/** Post-processor for add_bos_token and add_eos_token, which have no effect if there is a tokenizer.json. */
 function postProcessor(config: Record<string, unknown>): Record<string, unknown> | null {
   const around = (add: unknown, token: unknown) => {
     const text = tokenText(token)

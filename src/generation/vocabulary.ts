@@ -6,7 +6,7 @@ import type { TextLimit } from './long-text'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'
 import type { Encode, SpecialTokenTexts, Tokenizer } from './types'
 
-/** What a tokenizer.json holds, as far as it has been checked. */
+/** The validated part of a tokenizer.json. */
 export interface TokenizerJson extends Record<string, unknown> {
   readonly added_tokens: readonly AddedToken[]
   readonly model: Record<string, unknown> & { readonly vocab: ReadonlyMap<string, number> | readonly unknown[] }
@@ -17,17 +17,17 @@ export interface AddedToken extends Record<string, unknown> {
   readonly content: string
 }
 
-/** No vocabulary in use comes near this; a higher id would only make for enormous tables. */
+/** Far above any vocabulary; higher ids would only cause enormous tables. */
 const MAX_TOKEN_ID = (1 << 22) - 1
 const MAX_TOKENS = 1 << 19
 /** The longest tokens in use are runs of a few hundred spaces. */
 export const MAX_TOKEN_LENGTH = 4096
 const MAX_ADDED_TOKENS = 1 << 17
-/** All added tokens together: the library keeps a table of about a hundred bytes for each character. */
+/** Total of all added tokens: the library keeps about a hundred bytes per character. */
 const MAX_ADDED_CHARACTERS = 1 << 20
 
 /**
- * Checks what the tables are made from.
+ * Validates what the tables are built from.
  * @throws BillfishError INVALID_CHECKPOINT
  */
 export async function checkVocabulary(json: Record<string, unknown>, path: string): Promise<TokenizerJson> {
@@ -47,13 +47,13 @@ export async function checkVocabulary(json: Record<string, unknown>, path: strin
     characters += token.content.length
   })
   if (characters > MAX_ADDED_CHARACTERS) {
-    throw invalid(`added tokens of ${characters} characters together; at most ${MAX_ADDED_CHARACTERS} can be read`)
+    throw invalid(`added tokens of ${characters} characters in total; at most ${MAX_ADDED_CHARACTERS} can be read`)
   }
   const { model } = json
   if (!isObject(model)) throw invalid('model must be an object')
   const { vocab } = model
   if (!(vocab instanceof Map) && !Array.isArray(vocab)) throw invalid('model.vocab must be an object or an array')
-  if (model.type === undefined && model.merges !== undefined) model.type = 'BPE' // as the first such files had it
+  if (model.type === undefined && model.merges !== undefined) model.type = 'BPE' // missing in the oldest files
   if (model.type === 'BPE') {
     if (!Array.isArray(model.merges)) throw invalid('model.merges must be an array')
     if (!(vocab instanceof Map)) throw invalid('model.vocab must be an object, where there are merges')
@@ -76,7 +76,7 @@ function tooLong(where: string, token: string): string {
   return `${where} has a token of ${token.length} characters; at most ${MAX_TOKEN_LENGTH} can be read`
 }
 
-/** Token and id: of an object's members, or of a list of tokens with their scores, whose places are the ids. */
+/** Token and id pairs of an object, or of a list of [token, score], whose indices are the ids. */
 function entriesOf(vocab: ReadonlyMap<unknown, unknown> | readonly unknown[]): Iterable<readonly [unknown, unknown]> {
   return vocab instanceof Map ? vocab : scored(vocab as readonly unknown[])
 }
@@ -91,13 +91,13 @@ function isTokenId(id: unknown): id is number {
   return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_TOKEN_ID
 }
 
-/** The tokens of a tokenizer.json, by text and by id. */
+/** The tokens of a tokenizer.json by text and by id. */
 export class Vocabulary implements Tokenizer {
   readonly file: string
   readonly fileBytes: number
   readonly encode: Encode | undefined
   readonly growth: number
-  readonly longestText: number
+  readonly maxTextBytes: number
   readonly vocabularySize: number
   readonly specialIds: ReadonlySet<number>
   readonly specialTokens: SpecialTokenTexts
@@ -110,13 +110,13 @@ export class Vocabulary implements Tokenizer {
     json: TokenizerJson,
     config: Record<string, unknown>,
     tables: TokenTables,
-    { file, fileBytes, growth, longestText, encode }: TextLimit & Pick<Tokenizer, 'encode'>,
+    { file, fileBytes, growth, maxTextBytes, encode }: TextLimit & Pick<Tokenizer, 'encode'>,
   ) {
     this.file = file
     this.fileBytes = fileBytes
     this.encode = encode
     this.growth = growth
-    this.longestText = longestText
+    this.maxTextBytes = maxTextBytes
     this.#tables = tables
     this.#spelling = tokenSpelling(json.decoder, file)
     this.leadingSpacesToStrip = this.#spelling.leadingSpacesToStrip
@@ -146,14 +146,14 @@ export class Vocabulary implements Tokenizer {
 
 export interface TokenTables {
   readonly ids: Map<string, number>
-  /** By id; some ids may have none. */
+  /** By id; may have gaps. */
   readonly tokens: string[]
   readonly addedIds: ReadonlySet<number>
   readonly specialIds: ReadonlySet<number>
 }
 
 /**
- * The tables of a vocabulary; where an added token names a token or an id of it, the added one counts.
+ * Builds the tables of a vocabulary; added tokens override the text or id of others.
  * @param config tokenizer_config.json, which may name further special tokens
  */
 export async function tokenTables(

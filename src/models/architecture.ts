@@ -2,35 +2,35 @@ import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 
 /**
- * What a config may say at most: far more than any model has, and little enough that nothing made from it, such as the
- * names of all modules, takes noticeable time or memory.
+ * Upper limits on config values: far above any real model, yet low enough that nothing derived from them, such as the
+ * list of module names, takes noticeable time or memory.
  */
 export const SIZE_LIMITS = {
-  /** The deepest in use have some 130; an automatic split takes time that grows with the square. */
+  /** The deepest known models have about 130; the time of an automatic split is quadratic in it. */
   layers: 1000,
   heads: 65_536,
-  /** 4096 rotary frequencies, the most that a program may have. */
+  /** 4096 rotary frequencies, the maximum of a program. */
   headDim: 8192,
-  /** Of hidden states and of an MLP. */
+  /** Hidden size and MLP width. */
   width: 1 << 24,
   vocabulary: 1 << 26,
 } as const
 
-/** What the engine has to know of a model apart from its forward pass. */
+/** What the engine needs to know about a model besides its forward pass. */
 export interface ModelShape {
   readonly hiddenSize: number
   readonly layers: number
   readonly vocabulary: number
-  /** The longest sequence that the model was made for. */
+  /** Longest sequence the model supports, in tokens. */
   readonly maxPositions: number
-  /** Heads and their width, for the size of the KV cache a token: 2 * kvHeads * headDim values a layer. */
+  /** Size of the KV cache: 2 * kvHeads * headDim values per token and layer. */
   readonly kvHeads: number
   readonly headDim: number
-  /** Ids that end a generation, from config.json. */
+  /** Token ids that end a generation, from config.json. */
   readonly eosTokenIds: readonly number[]
 }
 
-/** The modules that a device_map names, in the order of the forward pass. */
+/** Names of the modules that a device_map places, in forward order. */
 export interface ModuleNames {
   readonly embedding: string
   /** Layer i is `${layers}.${i}`. */
@@ -39,26 +39,26 @@ export interface ModuleNames {
   readonly head: string
 }
 
-/** One architecture: its forward pass in three parts, so that layers can be split over devices anywhere between them. */
+/** A model: its forward pass in parts, so that stages can be split between any two layers. */
 export interface Model {
   readonly shape: ModelShape
   readonly names: ModuleNames
   /**
-   * False for a base model, as embedding models are released: an untied checkpoint that stores no head. Its output is the
-   * normed hidden states.
+   * False for a base model, as embedding models are released: untied, with no stored head. Its output is the hidden
+   * states after the final norm.
    */
   readonly hasHead: boolean
-  /** [tokens, hidden] from token ids. */
+  /** Token ids -> [tokens, hidden]. */
   embed(g: Graph): Value
   decoderLayer(g: Graph, x: Value, index: number): Value
   finalNorm(g: Graph, x: Value): Value
-  /** [logit rows, vocabulary] from the normed hidden states. */
+  /** Normed hidden states -> [logit rows, vocabulary]. */
   head(g: Graph, x: Value): Value
-  /** Base of the rotary embedding for a sequence, where it depends on the length; 0 otherwise. */
+  /** Rotary base for a sequence if it depends on the length (dynamic NTK), else 0. */
   ropeBase(promptLength: number, length: number): number
 }
 
-/** Makes a model of one of `modelTypes` from its config.json. */
+/** An architecture: creates the model for the configs of its `modelTypes`. */
 export interface Architecture {
   readonly modelTypes: readonly string[]
   readonly names: ModuleNames
@@ -66,8 +66,8 @@ export interface Architecture {
 }
 
 /**
- * Where a model's head comes from. The tensors decide: a stored head counts whatever tie_word_embeddings says, and a
- * checkpoint that is not tied and stores none has no head. Neither has a classifier or a reward model.
+ * Where the head of a model comes from. The tensors decide: a stored head is used whatever tie_word_embeddings says,
+ * and an untied checkpoint without one has no head. Classifiers and reward models have none, either.
  */
 export function headOf(config: ConfigReader, source: WeightSource): 'tied' | 'own' | 'none' {
   const tied = config.flag('tie_word_embeddings', false) && !isClassifier(config)
@@ -75,13 +75,13 @@ export function headOf(config: ConfigReader, source: WeightSource): 'tied' | 'ow
   return source.layout.head ? 'own' : tied ? 'tied' : 'none'
 }
 
-/** Whether the released model has, in place of a head over the vocabulary, one that scores or classifies. */
+/** Whether the model was released with a scoring or classification head instead of a language-model head. */
 function isClassifier({ raw: { architectures } }: ConfigReader): boolean {
   const name: unknown = Array.isArray(architectures) ? architectures[0] : undefined
   return typeof name === 'string' && /For(\w*Classification|\w*RewardModel|QuestionAnswering)$/.test(name)
 }
 
-/** eos_token_id as config.json has it: a number, a list, or nothing. What is no token id, generation-config.ts tells of. */
+/** eos_token_id of config.json: a number, a list, or nothing. Invalid ids are reported by generation-config.ts. */
 export function eosTokenIds(config: ConfigReader): number[] {
   return [config.raw.eos_token_id].flat().filter((id) => Number.isInteger(id) && (id as number) >= 0) as number[]
 }

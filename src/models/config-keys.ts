@@ -1,22 +1,22 @@
 /**
- * Every key of config.json: those of transformers 5.24's Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig and
- * PreTrainedConfig, of Qwen v1's QWenConfig, and those by which related architectures compute something else.
- * docs/config-keys.md shows this table; test/unit/project/docs.test.ts compares the two.
+ * Every known key of config.json: those of Qwen2Config, Qwen3Config, LlamaConfig, MistralConfig and PreTrainedConfig in
+ * transformers 5.24, of QWenConfig (Qwen v1), and keys by which related architectures change the computation.
+ * docs/config-keys.md shows this table; test/unit/docs.test.ts compares the two.
  */
 import type { RawConfig } from '../checkpoint/types'
 import type { ConfigReader } from './config-reader'
 
 /**
- * What becomes of a key. `used`: it does what it does in transformers. `irrelevant`: it does not change what is computed
- * here. `refused`: it would, and no model is loaded whose config sets it to a value that has an effect.
+ * How a key is handled. `used`: as in transformers. `irrelevant`: does not affect the computation here. `refused`:
+ * would affect it; models that set it to an effective value are rejected.
  */
 export type Treatment = 'used' | 'irrelevant' | 'refused'
 
 export interface ConfigKey {
   readonly treatment: Treatment
-  /** What it does, why it is irrelevant, or what it asks for that is not computed. */
+  /** What it does, why it is irrelevant, or what unsupported feature it requests. */
   readonly note: string
-  /** Of a refused key: whether a value, which is not null, changes nothing. */
+  /** For a refused key: whether a non-null value has no effect. */
   readonly isNeutral?: (value: unknown, config: ConfigReader) => boolean
 }
 
@@ -201,9 +201,8 @@ export function checkConfigKeys(config: ConfigReader): void {
 }
 
 /**
- * Keys of which nothing is known, and Qwen v1's where the model is another, with values that may have an effect. In
- * transformers, too, they change nothing; but who wrote them may have thought otherwise. What is said of images
- * goes with the parts that are left out.
+ * Unknown keys (and Qwen v1 keys in other models) with values that may have an effect. transformers ignores them as
+ * well, but the author may have expected otherwise. Keys about images belong to the components that are not loaded.
  */
 export function unknownKeys(config: RawConfig): string[] {
   const isKnown = (key: string) => {

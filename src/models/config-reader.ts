@@ -2,10 +2,10 @@ import { shown } from '../checkpoint/invalid'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 
-/** The smallest fp32 number of full precision, about 1.2e-38. */
+/** The smallest normal fp32 number, about 1.2e-38. */
 export const SMALLEST_NORMAL = 2 ** -126
 
-/** Typed access to config.json: what is missing or of the wrong kind is an error that names the key and the value. */
+/** Typed access to config.json. A missing or mistyped value is an error that names the key and the value. */
 export class ConfigReader {
   readonly #file: string
 
@@ -17,8 +17,8 @@ export class ConfigReader {
   }
 
   /**
-   * A whole number from 1 to `most`; `fallback` where the key is missing or null. `most` is a limit of sanity for what a
-   * number of things is made of, so that a config that lies costs nothing.
+   * A whole number from 1 to `most`; `fallback` if the key is missing or null. `most` is a sanity limit that keeps a
+   * bogus config from costing time or memory.
    */
   count(key: string, fallback?: number, most = 0x7fffffff): number {
     const value = this.raw[key] ?? fallback
@@ -45,14 +45,16 @@ export class ConfigReader {
     return value
   }
 
-  /** A number from `least` to `most`: far more than any model has, so that only mistakes lie outside. */
-  within([least, most]: readonly [number, number], key: string, fallback?: number): number {
+  /**
+   * A number from `min` to `max`. The limits are far outside of what real models use, so only mistakes are rejected.
+   */
+  within([min, max]: readonly [number, number], key: string, fallback?: number): number {
     const value = this.raw[key] ?? fallback
-    if (typeof value === 'number' && value >= least && value <= most) return value
-    throw this.wrong(key, `a number from ${least} to ${most}`)
+    if (typeof value === 'number' && value >= min && value <= max) return value
+    throw this.wrong(key, `a number from ${min} to ${max}`)
   }
 
-  /** The epsilon of a norm, which keeps it from dividing by zero; it must be one in fp32 too. */
+  /** The epsilon of a norm, which prevents division by zero and must not vanish in fp32. */
   epsilon(key: string, fallback: number): number {
     const value = this.positive(key, fallback)
     if (value < SMALLEST_NORMAL || value > 1) throw this.wrong(key, `between ${SMALLEST_NORMAL} and 1`)
@@ -65,19 +67,19 @@ export class ConfigReader {
     return value
   }
 
-  /** The string under `key` must be one of `allowed`. */
+  /** The string under `key`, which must be one of `allowed`. */
   oneOf(key: string, allowed: readonly string[], fallback: string): string {
     const value = this.raw[key] ?? fallback
     if (typeof value !== 'string' || !allowed.includes(value)) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',
-        `${this.#file}: ${key} is ${shown(value)}; billfish knows ${allowed.join(', ')}.`,
+        `${this.#file}: ${key} is ${shown(value)}; billfish supports ${allowed.join(', ')}.`,
       )
     }
     return value
   }
 
-  /** The object under `key` as a reader of its own, or undefined where it is missing or null. */
+  /** A reader for the object under `key`, or undefined if it is missing or null. */
   section(key: string): ConfigReader | undefined {
     const value = this.raw[key]
     if (value == null) return undefined
@@ -85,17 +87,17 @@ export class ConfigReader {
     return new ConfigReader(value as RawConfig, `${this.#file}: ${key}`)
   }
 
-  /** For a section whose values, each possible by itself, cannot be computed with. */
+  /** Error for a section whose values are valid individually but not together. */
   unusable(reason: string): BillfishError {
     return new BillfishError('INVALID_CHECKPOINT', `${this.#file} is ${shown(this.raw)}: ${reason}.`)
   }
 
-  /** For a value that asks for `what`, which billfish does not compute. */
+  /** Error for a value that requests `what`, which billfish does not support. */
   unsupported(key: string, what: string): BillfishError {
     const value = shown(this.raw[key])
     return new BillfishError(
       'UNSUPPORTED_MODEL',
-      `${this.#file}: ${key} is ${value}, which asks for ${what}; billfish does not compute that.`,
+      `${this.#file}: ${key} is ${value}, which requests ${what}; billfish does not support that.`,
     )
   }
 

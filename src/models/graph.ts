@@ -3,7 +3,7 @@ import type { GatheredPiece, OperatorSpec, RopeSpec, ValueSpec } from '../native
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'
 import { fuse, type UnplacedProgram } from './program'
-import { Rank, type Share } from './rank'
+import { Rank, type RankChannels } from './rank'
 
 /** What stored tensors say of a model, whatever its config says. */
 export interface StoredLayout {
@@ -202,14 +202,14 @@ export class Graph {
   }
 
   /** A value of `width` columns, of which every rank's `x` has its share, zeros among them left out. */
-  gatherOnAll(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
+  gatherOnAll(x: Value, width: number, shareOf: (rank: Rank) => RankChannels): Value {
     const out = this.#newValue(width, x.rows, 'activation')
     this.#operators.push({ op: 'allGather', x: x.id, out: out.id, pieces: this.#pieces(shareOf) })
     return out
   }
 
   /** {@link gatherOnAll} for logits, which the first rank alone needs; the others' `x` is returned as it is. */
-  gatherOnFirst(x: Value, width: number, shareOf: (rank: Rank) => Share): Value {
+  gatherOnFirst(x: Value, width: number, shareOf: (rank: Rank) => RankChannels): Value {
     const pieces = this.#pieces(shareOf)
     if (!this.rank.isFirst) {
       this.#operators.push({ op: 'allGather', x: x.id, pieces })
@@ -220,7 +220,7 @@ export class Graph {
     return out
   }
 
-  #pieces(shareOf: (rank: Rank) => Share): GatheredPiece[] {
+  #pieces(shareOf: (rank: Rank) => RankChannels): GatheredPiece[] {
     return this.ranks.flatMap((rank) => {
       let from = 0
       return shareOf(rank).flatMap(({ start, count }) => {

@@ -3,12 +3,12 @@ import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
-import type { Share } from './rank'
+import type { RankChannels } from './rank'
 import type { Rope } from './rope'
 import { ropeFromConfig } from './rope'
-import { embed, gatedMlp, head, headsOf, outputProjection } from './tensor-parallel'
+import { embed, gatedMlp, head, outputProjection, sliceHeads } from './tensor-parallel'
 
-/** How the members of the family differ. */
+/** Differences between the members of the family. */
 export interface FamilyTraits {
   readonly attentionBias: 'qkv' | 'qkvo' | 'none'
   readonly mlpBias: boolean
@@ -17,7 +17,7 @@ export interface FamilyTraits {
   readonly headDim: number
   readonly ropeBase: number
   readonly normEps: number
-  /** The sliding window of layer i, or 0. */
+  /** Sliding window of layer i in tokens, or 0 for none. */
   window(layer: number): number
 }
 
@@ -30,7 +30,7 @@ export const FAMILY_NAMES: ModuleNames = {
 
 /**
  * The decoder that Llama introduced and Qwen2, Qwen3 and Mistral share: pre-norm, grouped-query attention with rotary
- * embeddings, SwiGLU. The files beside this one say what each of them changes.
+ * embeddings, SwiGLU. The files next to this one say what each of them changes.
  */
 export class LlamaFamilyModel implements Model {
   readonly names = FAMILY_NAMES
@@ -84,8 +84,8 @@ export class LlamaFamilyModel implements Model {
     const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize), normEps)
     const counts = { heads: this.#heads, kvHeads, headDim }
     const { queries, keys } = g.rank.heads(this.#heads, kvHeads)
-    const projection = (name: string, heads: number, share: Share) =>
-      g.linear(h, headsOf(layer.linear(name, heads * headDim, hiddenSize, qkvBias), g.rank, share, headDim))
+    const projection = (name: string, heads: number, share: RankChannels) =>
+      g.linear(h, sliceHeads(layer.linear(name, heads * headDim, hiddenSize, qkvBias), g.rank, share, headDim))
     let q = projection('self_attn.q_proj', this.#heads, queries)
     let k = projection('self_attn.k_proj', kvHeads, keys)
     const v = projection('self_attn.v_proj', kvHeads, keys)
@@ -130,7 +130,7 @@ export class LlamaFamilyModel implements Model {
   }
 }
 
-/** head_dim, or hidden_size / num_attention_heads where config.json has none. */
+/** head_dim, or hidden_size / num_attention_heads if it is missing. */
 export function headDimOf(config: ConfigReader): number {
   const heads = config.count('num_attention_heads', undefined, SIZE_LIMITS.heads)
   const hidden = config.count('hidden_size', undefined, SIZE_LIMITS.width)
@@ -142,8 +142,8 @@ export function headDimOf(config: ConfigReader): number {
 }
 
 /**
- * Which layers attend within a sliding window: `layer_types` where config.json has it, else the layers from
- * `firstLayer` on, if there is a window at all.
+ * Sliding window per layer: from `layer_types` if present, else on all layers from `firstLayer` on, if there is a
+ * window at all.
  */
 export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer: number): (layer: number) => number {
   const types = layerTypes(config)
@@ -158,7 +158,7 @@ export function slidingWindow(config: ConfigReader, enabled: boolean, firstLayer
   return (layer) => (layer >= firstLayer ? window : 0)
 }
 
-/** A type for each layer, where config.json has them. */
+/** One type per layer, if config.json has them. */
 function layerTypes(config: ConfigReader): readonly string[] | undefined {
   const types: unknown = config.raw.layer_types
   if (types == null) return undefined
@@ -172,7 +172,7 @@ function layerTypes(config: ConfigReader): readonly string[] | undefined {
   return types as string[]
 }
 
-/** {@link slidingWindow} as the Qwen configs switch it: use_sliding_window, from layer max_window_layers on. */
+/** {@link slidingWindow} as Qwen configs enable it: use_sliding_window, from layer max_window_layers on. */
 export function qwenSlidingWindow(config: ConfigReader): (layer: number) => number {
   const enabled = config.flag('use_sliding_window', false)
   return slidingWindow(config, enabled, enabled ? config.index('max_window_layers', 28) : 0)

@@ -1,7 +1,7 @@
 import type { Architecture } from './architecture'
 import { FAMILY_NAMES, headDimOf, LlamaFamilyModel } from './llama-family'
 
-/** Llama 2, 3 and what follows their shape. */
+/** Llama 2, Llama 3 and models of the same shape. */
 export const llama: Architecture = {
   modelTypes: ['llama'],
   names: FAMILY_NAMES,

@@ -4,9 +4,9 @@ import type { Architecture, Model, ModelShape, ModuleNames } from './architectur
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
-import { channelCount, offsetRuns, type Rank, type Share, scaleRuns } from './rank'
+import { channelCount, offsetRuns, type Rank, type RankChannels, scaleRuns } from './rank'
 import type { Rope } from './rope'
-import { checkedRope, plainRope, qwenDynamicRope, ROPE_LIMITS } from './rope'
+import { checkRope, plainRope, qwenDynamicRope, ROPE_LIMITS } from './rope'
 import { embed, gatedMlp, head, outputProjection } from './tensor-parallel'
 
 const NAMES: ModuleNames = {
@@ -17,9 +17,9 @@ const NAMES: ModuleNames = {
 }
 
 /**
- * Qwen v1 (Qwen-7B to Qwen-72B). Unlike its successors: q, k and v in one fused linear with a bias; config.json's
- * intermediate_size counts gate and up together; w2 is the gate and w1 the up projection; the rotary base grows with
- * the prompt (dynamic NTK) and queries are scaled by log-n beyond the trained length.
+ * Qwen v1 (Qwen-7B to Qwen-72B). Unlike its successors it has one fused qkv linear with a bias; intermediate_size
+ * counts gate and up together; w2 is the gate and w1 the up projection; the rotary base grows with the prompt (dynamic
+ * NTK), and queries are scaled by log-n beyond the trained length.
  */
 class QwenModel implements Model {
   readonly names = NAMES
@@ -29,7 +29,7 @@ class QwenModel implements Model {
   readonly #mlpWidth: number
   readonly #normEps: number
   readonly #rope: Rope
-  /** The trained length where log-n attention is on, else 0. */
+  /** Trained length if log-n attention is enabled, else 0. */
   readonly #logNLength: number
 
   readonly #source: WeightSource
@@ -49,10 +49,10 @@ class QwenModel implements Model {
     if (rotated > headDim || rotated % 2 !== 0) throw config.wrong('rotary_pct', 'a share of the head of even width')
     const base = config.within(ROPE_LIMITS.base, 'rotary_emb_base', 10000)
     const dynamic = config.flag('use_dynamic_ntk', true)
-    this.#rope = checkedRope(
+    this.#rope = checkRope(
       dynamic ? qwenDynamicRope(base, rotated, trainedLength) : plainRope(base, rotated),
       rotated,
-      () => config.wrong('rotary_emb_base', 'a base whose powers are fp32 numbers'),
+      () => config.wrong('rotary_emb_base', 'a base whose powers are normal fp32 numbers'),
     )
     this.#logNLength = config.flag('use_logn_attn', true) ? trainedLength : 0
     this.shape = {
@@ -79,7 +79,7 @@ class QwenModel implements Model {
     const h = g.rmsNorm(x, layer.norm('ln_1', hiddenSize), this.#normEps)
     const own = scaleRuns(g.rank.heads(this.#heads, this.#heads).queries, headDim)
     const width = channelCount(own)
-    const qkv = g.linear(h, this.#qkvOf(g.rank, layer.linear('attn.c_attn', 3 * all, hiddenSize, 'required'), own))
+    const qkv = g.linear(h, this.#sliceQkv(g.rank, layer.linear('attn.c_attn', 3 * all, hiddenSize, 'required'), own))
     let q = g.rope(g.columns(qkv, 0, width), headDim, this.#rope)
     const k = g.rope(g.columns(qkv, width, width), headDim, this.#rope)
     const v = g.columns(qkv, 2 * width, width)
@@ -94,8 +94,8 @@ class QwenModel implements Model {
     return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.c_proj', hiddenSize, this.#mlpWidth)))
   }
 
-  /** A rank's heads of each of the thirds. */
-  #qkvOf(rank: Rank, weight: LinearSpec, own: Share): LinearSpec {
+  /** The heads of this rank in each third of the fused weight. */
+  #sliceQkv(rank: Rank, weight: LinearSpec, own: RankChannels): LinearSpec {
     if (rank.count === 1) return weight
     const third = weight.out / 3
     return sliceLinear(weight, { outputs: [0, 1, 2].flatMap((i) => offsetRuns(own, i * third)) })

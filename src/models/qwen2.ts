@@ -1,7 +1,7 @@
 import type { Architecture } from './architecture'
 import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
-/** Qwen1.5, Qwen2 and Qwen2.5: biases on q, k and v; a sliding window only where use_sliding_window says so. */
+/** Qwen1.5, Qwen2 and Qwen2.5: biases on q, k and v; a sliding window only if use_sliding_window is set. */
 export const qwen2: Architecture = {
   modelTypes: ['qwen2'],
   names: FAMILY_NAMES,

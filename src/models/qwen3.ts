@@ -1,7 +1,7 @@
 import { type Architecture, SIZE_LIMITS } from './architecture'
 import { FAMILY_NAMES, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
 
-/** Qwen3: no biases, but a norm of every query and key head; head_dim is free of hidden_size. */
+/** Qwen3: no biases, but a norm on every query and key head; head_dim is independent of hidden_size. */
 export const qwen3: Architecture = {
   modelTypes: ['qwen3'],
   names: FAMILY_NAMES,

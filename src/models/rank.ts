@@ -1,14 +1,14 @@
 import { type ChannelRun, paddedSize, paddingRuns, ZEROS } from '../quantization/padding'
 
-/** The channels of a layer's outputs or inputs that a rank has, in order. */
-export type Share = readonly ChannelRun[]
+/** The channels of a dimension that a rank has, in order. */
+export type RankChannels = readonly ChannelRun[]
 
 /**
- * One of the devices that compute a stage together (tensor parallelism), and what each dimension's share of it is. Shares
- * are equal: a dimension is padded with zeros at its end to the least size of which every rank gets whole units.
+ * One rank of a tensor-parallel stage, and its share of every dimension. Shares are equal: a dimension is zero-padded
+ * at its end to the smallest size that gives every rank whole units.
  */
 export class Rank {
-  /** A stage on one device. */
+  /** The single rank of a stage without tensor parallelism. */
   static readonly only = new Rank(0, 1)
 
   constructor(
@@ -16,23 +16,23 @@ export class Rank {
     readonly count: number,
   ) {}
 
-  /** Whether it is this rank that adds biases, hands on hidden states and has the logits. */
+  /** Whether this rank adds biases, hands over hidden states and holds the logits. */
   get isFirst(): boolean {
     return this.index === 0
   }
 
-  /** This rank's share of `size` channels of a layer, cut at multiples of `groupSize` and of `tile`. */
-  share(size: number, groupSize = 1, tile = 1, layer?: string): Share {
+  /** This rank's share of `size` channels, split at multiples of `groupSize` and `tile`. */
+  share(size: number, groupSize = 1, tile = 1, layer?: string): RankChannels {
     const padded = paddedSize(size, { groupSize, tile, parallelSizes: [this.count], layer })
     const own = padded / this.count
-    return cut(paddingRuns(size, padded, 'tail'), this.index * own, own)
+    return sliceRuns(paddingRuns(size, padded, 'tail'), this.index * own, own)
   }
 
   /**
-   * This rank's query heads and the key-value heads that they share, heads / kvHeads to one. With fewer key-value heads than
-   * ranks, several ranks have the same one, and its query heads are dealt out among them.
+   * This rank's query heads and the key-value heads they use, heads / kvHeads query heads per key-value head. With
+   * fewer key-value heads than ranks, several ranks replicate one and split its query heads among themselves.
    */
-  heads(heads: number, kvHeads: number): { readonly queries: Share; readonly keys: Share } {
+  heads(heads: number, kvHeads: number): { readonly queries: RankChannels; readonly keys: RankChannels } {
     const ratio = heads / kvHeads
     if (kvHeads >= this.count) {
       const keys = this.share(kvHeads)
@@ -50,8 +50,8 @@ export class Rank {
   }
 }
 
-/** `count` channels of the runs from the `first` on. */
-export function cut(runs: Share, first: number, count: number): ChannelRun[] {
+/** `count` channels of the runs, starting at channel `first`. */
+export function sliceRuns(runs: RankChannels, first: number, count: number): ChannelRun[] {
   const taken: ChannelRun[] = []
   let at = 0
   for (const run of runs) {
@@ -65,16 +65,16 @@ export function cut(runs: Share, first: number, count: number): ChannelRun[] {
   return taken
 }
 
-/** Runs of things that are `width` channels wide each, such as heads, as runs of channels. */
-export function scaleRuns(runs: Share, width: number): ChannelRun[] {
+/** Converts runs of units of `width` channels each, such as heads, to runs of channels. */
+export function scaleRuns(runs: RankChannels, width: number): ChannelRun[] {
   return runs.map(({ start, count }) => ({ start: start === ZEROS ? ZEROS : start * width, count: count * width }))
 }
 
-/** The runs further on by `by` channels, where a layer has several such dimensions behind each other. */
-export function offsetRuns(runs: Share, by: number): ChannelRun[] {
+/** Offsets the runs by `by` channels, for a layer that concatenates several such dimensions. */
+export function offsetRuns(runs: RankChannels, by: number): ChannelRun[] {
   return runs.map(({ start, count }) => ({ start: start === ZEROS ? ZEROS : start + by, count }))
 }
 
-export function channelCount(runs: Share): number {
+export function channelCount(runs: RankChannels): number {
   return runs.reduce((size, { count }) => size + count, 0)
 }

@@ -21,13 +21,13 @@ import { rejectUnexpectedTensors } from './unexpected-tensors'
 
 const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
 
-/** The model_types that {@link createModel} knows. */
+/** model_type values that {@link createModel} supports. */
 export const modelTypes: readonly string[] = architectures.flatMap((architecture) => architecture.modelTypes)
 
 /**
- * The model that a config.json describes.
- * @throws BillfishError UNSUPPORTED_MODEL naming the model_type and those that are known; INVALID_CHECKPOINT for a
- *   config that lacks a key or contradicts itself
+ * Creates the model that a config.json describes.
+ * @throws BillfishError UNSUPPORTED_MODEL naming the model_type and the supported ones; INVALID_CHECKPOINT for a config
+ *   with a missing key or a contradiction
  */
 export function createModel(config: RawConfig, source: WeightSource): Model {
   const text = textModelConfig(config)
@@ -44,43 +44,43 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
 }
 
 /**
- * A checkpoint's weights, by the names that its model asks for.
+ * The weights of a checkpoint under the names that the model uses.
  * @throws BillfishError UNSUPPORTED_MODEL, INVALID_CHECKPOINT
  */
 export function storedWeights(checkpoint: Checkpoint): StoredWeights {
-  // First of all: such formats have other shapes, which would be called contradictions of the config.
+  // Checked first: such formats have other shapes, which would be reported as contradictions.
   if (checkpoint.quantization.method === 'unsupported') throw unsupportedConfig(checkpoint.quantization)
   return new StoredWeights(checkpoint, architectureOf(textModelConfig(checkpoint.config)).names)
 }
 
-/** What is odd about a checkpoint, and what is computed otherwise than it may lead one to expect; for the user to read. */
+/** Warnings about a checkpoint: anomalies, and behavior that its files may lead one not to expect. */
 export function checkpointWarnings({ directory, config, notices: ofFiles }: Checkpoint): string[] {
   const { config: text, wrapperType } = textModelConfig(config)
   const where = join(directory, 'config.json')
   const notices = [...ofFiles]
   if (wrapperType !== undefined) {
     notices.push(
-      `${where}: model_type ${wrapperType} is a vision-language model, of which the language model (${text.model_type}) is ` +
-        'read, for text alone; what else is stored, such as a vision tower, is left out.',
+      `${where}: model_type ${wrapperType} is a vision-language model, of which only the language model (${text.model_type}) is ` +
+        'loaded, for text; other components, such as a vision tower, are ignored.',
     )
   }
   const unknown = modelTypes.includes(text.model_type as string) ? unknownKeys(text) : []
   if (unknown.length > 0) {
     const named = unknown.slice(0, 8).map(quoted).join(', ')
     const more = unknown.length > 8 ? ` and ${unknown.length - 8} more` : ''
-    notices.push(`${where}: keys that billfish does not know are not heeded: ${named}${more}.`)
+    notices.push(`${where}: unknown keys are ignored: ${named}${more}.`)
   }
   const code = modelCode(config.auto_map)
   if (code !== undefined && text.model_type !== 'qwen') {
     notices.push(
-      `${where}: auto_map names code that comes with the model (${quoted(code)}). It is not run: billfish's own ` +
-        `${text.model_type} is, which computes the same only if that code does not change the architecture.`,
+      `${where}: auto_map refers to custom model code (${quoted(code)}). It is not run: billfish uses its own ` +
+        `${text.model_type} implementation, which matches only if that code does not change the architecture.`,
     )
   }
   return notices
 }
 
-/** The class that auto_map has for a model; it may also have some for tokenizers and configs. Of Qwen v1 there is no other. */
+/** The model class in auto_map, which may also name tokenizer and config classes. Qwen v1 always has one. */
 function modelCode(autoMap: unknown): string | undefined {
   if (!isObject(autoMap)) return undefined
   const entry = Object.entries(autoMap).find(([key]) => key.startsWith('AutoModel'))?.[1]
@@ -89,8 +89,8 @@ function modelCode(autoMap: unknown): string | undefined {
 }
 
 /**
- * What the config says of sizes is compared with tensors of every kind before anything is made of it.
- * @returns what the first layer reads
+ * Compares the sizes in the config with one tensor of every kind before anything is built from them.
+ * @returns the weights of the first layer
  */
 function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
   const { embedding, layers } = model.names
@@ -101,14 +101,14 @@ function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
   return firstLayer
 }
 
-/** As many layers must be stored as the config says. */
+/** Checks that as many layers are stored as the config says. */
 function checkLayers(config: ConfigReader, { where, layers }: StoredLayout): void {
   const wanted = config.count('num_hidden_layers')
   if (wanted === layers) return
   throw new BillfishError(
     'INVALID_CHECKPOINT',
     `config.json: num_hidden_layers is ${wanted}, but tensors of ${layers} layers are stored in ${where}; ` +
-      'config and tensors do not belong together.',
+      'config and tensors do not match.',
   )
 }
 
@@ -118,7 +118,7 @@ function architectureOf({ config }: TextModelConfig): Architecture {
   if (!architecture) {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',
-      `config.json: model_type is ${type === undefined ? 'missing' : shown(type)}; billfish knows ${modelTypes.join(', ')}.`,
+      `config.json: model_type is ${type === undefined ? 'missing' : shown(type)}; billfish supports ${modelTypes.join(', ')}.`,
     )
   }
   return architecture

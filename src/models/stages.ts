@@ -7,7 +7,7 @@ import { Graph, type WeightSource } from './graph'
 import { planBuffers, type UnplacedProgram, valueBytes } from './program'
 import { Rank } from './rank'
 
-/** Modules in the order of the forward pass: embedding, layers, final norm, and the head if there is one. */
+/** Modules in forward order: embedding, layers, final norm, and the head if there is one. */
 export function modulesOf(model: Model): string[] {
   const { embedding, layers } = model.names
   return [embedding, ...Array.from({ length: model.shape.layers }, (_, i) => `${layers}.${i}`), ...lastModules(model)]
@@ -24,7 +24,7 @@ export interface StageModules {
   readonly modules: readonly string[]
 }
 
-/** Cuts the modules into stages: a new one begins wherever the device changes. */
+/** Groups modules into stages: a new stage starts wherever the device changes. */
 export function stagesOf(modules: readonly string[], deviceOf: (module: string) => string): StageModules[] {
   const stages: { device: string; modules: string[] }[] = []
   for (const module of modules) {
@@ -36,7 +36,7 @@ export function stagesOf(modules: readonly string[], deviceOf: (module: string) 
   return stages
 }
 
-/** Traces what each device of a stage computes: of the only one, or of all that share it. */
+/** Traces what each rank of a stage computes. */
 export function* traceRanks(
   model: Model,
   source: WeightSource,
@@ -51,8 +51,8 @@ export function* traceRanks(
 }
 
 /**
- * Traces what one rank of a stage computes, on its own device.
- * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
+ * Traces what one rank of a stage computes, for its device.
+ * @throws BillfishError UNSUPPORTED_MODEL if the device cannot compute it
  */
 export function* traceRank(
   model: Model,
@@ -68,33 +68,33 @@ export function* traceRank(
   return stage
 }
 
-/** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or all on the same one. */
+/** The device of every rank: those of a group (`'cuda:0,cuda:1'`), or the same one for all. */
 export function groupDevices(group: string, ranks: number): string[] {
   const devices = group.split(',')
   if (devices.length === ranks) return devices
   if (devices.length === 1) return Array.from({ length: ranks }, () => group)
   throw new BillfishError(
     'INVALID_OPTION',
-    `deviceMap: ${group} are ${devices.length} devices, but tensorParallelSize is ${ranks}. Name ${ranks === 1 ? 'one' : ranks}.`,
+    `deviceMap: ${group} has ${devices.length} devices, but tensorParallelSize is ${ranks}. Use ${ranks === 1 ? 'one device' : `${ranks} devices`}.`,
   )
 }
 
 /**
- * Traces the program of a few modules, as one stage on one device.
- * @throws BillfishError UNSUPPORTED_MODEL for what the device cannot compute
+ * Traces the program of a few modules as one stage on one device.
+ * @throws BillfishError UNSUPPORTED_MODEL if the device cannot compute it
  */
 export function traceStage(model: Model, source: WeightSource, stage: StageModules): StageSpec {
   return runSync(traceRank(model, source, stage, Rank.only))
 }
 
-/** What a stage computes, on whatever device. */
+/** What a stage computes, independent of the device. */
 export interface TracedStage extends Pick<StageSpec, 'rank' | 'weights'> {
   readonly program: UnplacedProgram
 }
 
 /**
- * Traces the program of one stage, or of one rank of it. Hidden state 0 is the embedding, i + 1 the raw output of layer i;
- * what the head reads, behind the final norm, comes last, and has the rows whose logits are wanted.
+ * Traces the program of one rank of a stage. Hidden state 0 is the embedding, i + 1 the output of layer i; the input of
+ * the head, after the final norm, comes last and has only the rows whose logits are wanted.
  */
 export function* trace(
   model: Model,
@@ -110,7 +110,7 @@ export function* trace(
       x = model.embed(g)
       g.tap(x, 0)
     } else if (module === names.norm) {
-      // Only the rows whose results are wanted, unless the head is on a later stage.
+      // Only the rows whose logits are wanted, unless the head is on a later stage.
       const isLast = !model.hasHead || modules.includes(names.head)
       const rows = isLast ? g.gather(required(x)) : required(x)
       x = model.finalNorm(g, rows)
@@ -128,12 +128,12 @@ export function* trace(
   return { rank: rank.index, program: g.finish(required(x)), weights: g.weights }
 }
 
-/** The stage with its values at their places on a device. */
+/** Assigns the values of the stage to buffers of a device. */
 export function* stageForDevice({ rank, program, weights }: TracedStage, device: string): CooperativeTask<StageSpec> {
   return { device, rank, program: { ...program, ...(yield* planBuffers(program, valueBytes(device))) }, weights }
 }
 
 function required<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error('a stage that does not begin with the embedding begins with an input')
+  if (value === undefined) throw new Error('a stage without the embedding needs an input')
   return value
 }

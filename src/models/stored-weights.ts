@@ -1,8 +1,8 @@
 /**
- * The names under which a checkpoint stores a model's weights. Architectures ask for canonical names, those of their own
- * ForCausalLM class (`model.layers.0.mlp.up_proj`), which are also what device maps and plans say. Releases have them
- * with other prefixes: saved from the base model (`layers.0...`), or as the text part of a vision-language model
- * (`model.language_model.layers.0...`, `language_model.model.layers.0...`). Here, and nowhere else, one becomes the other.
+ * Maps canonical weight names to stored ones. Architectures, device maps and plans use the names of the ForCausalLM
+ * class (`model.layers.0.mlp.up_proj`). Releases may use other prefixes: saved from the base model (`layers.0...`), or
+ * as the text model of a vision-language model (`model.language_model.layers.0...`,
+ * `language_model.model.layers.0...`). This is the only place that translates between them.
  */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
 import { NON_TEXT_COMPONENT } from '../checkpoint/other-parts'
@@ -11,18 +11,18 @@ import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/we
 import type { ModuleNames } from './architecture'
 import type { StoredLayout, WeightSource } from './graph'
 
-/** A checkpoint's weights by their canonical names. */
+/** The weights of a checkpoint under canonical names. */
 export class StoredWeights implements WeightSource {
   readonly layout: StoredLayout
   readonly #canonicalRoot: string
-  /** What the checkpoint has in place of the canonical root: `model.language_model`, or nothing. */
+  /** Stored prefix in place of the canonical root: `model.language_model`, or empty. */
   readonly #root: string
   readonly #canonicalHead: string
   readonly #head: string
 
   readonly #checkpoint: Checkpoint
 
-  /** @throws BillfishError INVALID_CHECKPOINT if two parts of the checkpoint could be the model */
+  /** @throws BillfishError INVALID_CHECKPOINT if two components could be the model */
   constructor(checkpoint: Checkpoint, canonical: ModuleNames) {
     this.#checkpoint = checkpoint
 
@@ -45,7 +45,7 @@ export class StoredWeights implements WeightSource {
     return this.#checkpoint.tensors
   }
 
-  /** What the checkpoint calls the module or tensor `name`. */
+  /** The stored name of the module or tensor `name`. */
   storedName(name: string): string {
     const [canonicalHead, canonicalRoot] = [this.#canonicalHead, this.#canonicalRoot]
     if (isWithin(name, canonicalHead)) return this.#head + name.slice(canonicalHead.length)
@@ -65,7 +65,7 @@ export class StoredWeights implements WeightSource {
   }
 }
 
-/** `''` where the names have no prefix. */
+/** Finds the stored prefix of the model; `''` if there is none. */
 function findRoot(names: readonly string[], { embedding, layers }: ModuleNames, directory: string): string {
   const canonical = parentOf(embedding)
   const table = `${leafOf(embedding)}.weight`
@@ -82,19 +82,19 @@ function findRoot(names: readonly string[], { embedding, layers }: ModuleNames, 
   const [root = canonical, other] = roots
   if (other === undefined) return root
   throw invalidCheckpoint(
-    `${directory}: ${quoted(joined(root, table))} and ${quoted(joined(other, table))} both have layers beside them; ` +
-      'which of the two models is meant cannot be known',
+    `${directory}: ${quoted(joined(root, table))} and ${quoted(joined(other, table))} both have decoder layers next to them; ` +
+      'cannot tell which of the two models to load',
   )
 }
 
-/** Names that a head may have: beside the text model, or beside what that is a part of. */
+/** Possible names of the head: next to the text model or next to one of its parents. */
 function headNames(root: string, { head }: ModuleNames): string[] {
   const names = [head]
   for (let parent = root; parent !== ''; parent = parentOf(parent)) names.push(`${parent}.${head}`)
   return root === '' ? [...names, `model.${head}`] : names
 }
 
-/** Counts layers up to the highest number that is stored, whatever is missing between, and collects what they have. */
+/** Counts layers up to the highest stored number, ignoring gaps, and collects their tensors. */
 function scanLayers(names: readonly string[], prefix: string): Pick<StoredLayout, 'layers' | 'layerTensors'> {
   const layerTensors = new Map<string, string>()
   let layers = 0

@@ -1,27 +1,27 @@
 /**
- * The parts of a decoder that tensor parallelism cuts. On one rank they are what their names say and no more.
+ * Decoder parts that tensor parallelism splits. On one rank they reduce to the plain operators.
  *
- * Between gate/up and down, and between q, k, v and the output projection, every rank has its share of the channels; what
- * comes out of down and output projection is summed over the ranks, so that the residual stream is the same on all of
- * them. Embedding and head are cut along the vocabulary.
+ * Between gate/up and down, and between q/k/v and the output projection, every rank has its share of the channels. The
+ * outputs of down and of the output projection are all-reduced, so the residual stream is identical on all ranks.
+ * Embedding and head are split along the vocabulary.
  */
 import type { LinearSpec, MatrixSpec } from '../native/weights'
 import { inputGroup, sliceLinear, splitsAtGroupBoundaries } from '../quantization/linear-slice'
 import type { Graph, Value } from './graph'
 import { channelCount, type Rank, scaleRuns } from './rank'
 
-/** Channels of an MLP and rows of a vocabulary are cut at multiples of this, which suits every kernel. */
+/** MLP channels and vocabulary rows are split at multiples of this, which suits every kernel. */
 const CHANNEL_TILE = 16
 
-/** The embeddings of the batch's tokens, [tokens, hidden]. */
+/** Embeds the tokens of the batch: [tokens, hidden]. */
 export function embed(g: Graph, table: MatrixSpec): Value {
   if (g.rank.count === 1) return g.embedding(table)
   const outputs = g.rank.share(table.out, 1, CHANNEL_TILE, table.name)
-  // Tokens of other ranks' rows give zeros here.
+  // Tokens whose rows are on other ranks yield zeros here.
   return g.allReduce(g.embedding(sliceLinear(table, { outputs }), g.rank.index * channelCount(outputs)), 'residual')
 }
 
-/** The logits, [logit rows, vocabulary] on the first rank. */
+/** Logits: [logit rows, vocabulary] on the first rank. */
 export function head(g: Graph, x: Value, weight: LinearSpec): Value {
   if (g.rank.count === 1) return g.linear(x, weight, 'logits')
   const shareOf = (rank: Rank) => rank.share(weight.out, 1, CHANNEL_TILE, weight.name)
@@ -33,13 +33,13 @@ export function head(g: Graph, x: Value, weight: LinearSpec): Value {
 export function gatedMlp(g: Graph, x: Value, gate: LinearSpec, up: LinearSpec, down: LinearSpec): Value {
   if (g.rank.count === 1) return g.linear(g.siluMul(g.linear(x, gate), g.linear(x, up)), down)
   const inputs = g.rank.share(down.in, inputGroup(down), CHANNEL_TILE, down.name)
-  const outputs = { outputs: inputs, reader: down }
+  const outputs = { outputs: inputs, consumer: down }
   const h = g.siluMul(g.linear(x, sliceLinear(gate, outputs)), g.linear(x, sliceLinear(up, outputs)))
   const part = sliceLinear(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst })
   return g.allReduce(g.linear(h, part, 'residual'))
 }
 
-/** How many query and key-value heads a layer has, and how wide they are. */
+/** Query and key-value head counts of a layer, and the head dimension. */
 export interface HeadCounts {
   readonly heads: number
   readonly kvHeads: number
@@ -47,9 +47,9 @@ export interface HeadCounts {
 }
 
 /**
- * The projection of the heads' results, of which this rank has `attended`. Where the layer cannot be cut between this
- * rank's heads and the next one's (act-order, or a group of inputs that two ranks share), every rank gets all heads'
- * results and computes its share of the outputs.
+ * Projects the attention output, of which this rank has `attended`. If the layer cannot be split between the heads of
+ * two ranks (act-order, or a quantization group that two ranks share), every rank gathers all heads and computes its
+ * share of the outputs.
  */
 export function outputProjection(g: Graph, attended: Value, weight: LinearSpec, counts: HeadCounts): Value {
   if (g.rank.count === 1) return g.linear(attended, weight)
@@ -64,8 +64,8 @@ export function outputProjection(g: Graph, attended: Value, weight: LinearSpec, 
   return g.gatherOnAll(g.linear(all, sliceLinear(weight, { outputs: outputsOf(g.rank) })), weight.out, outputsOf)
 }
 
-/** A linear of which every rank has the outputs that its heads, of `headDim` channels each, need. */
-export function headsOf(
+/** Slices a linear to the outputs of the heads of this rank, `headDim` channels each. */
+export function sliceHeads(
   linear: LinearSpec,
   rank: Rank,
   heads: readonly { start: number; count: number }[],

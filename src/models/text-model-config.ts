@@ -1,8 +1,8 @@
 /**
- * The text model of a config.json. Vision-language releases have one within; of text alone it computes what the whole
- * model does: images only replace the embeddings of their own tokens (and, in Qwen3-VL, are added at these tokens behind
- * some layers), and M-RoPE, whose three positions are equal for text, is the plain rotary embedding, in whatever way
- * `mrope_section` deals the pairs of columns out to the three.
+ * Extracts the text model of a config.json. Vision-language releases nest one. For text it computes the same as the
+ * whole model: images only replace the embeddings of their own tokens (and, in Qwen3-VL, are added to them after some
+ * layers), and M-RoPE, whose three positions are equal for text, reduces to plain rotary embedding for any
+ * `mrope_section`.
  */
 import { shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
@@ -10,18 +10,18 @@ import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { modelConfigKeys } from './config-keys'
 
-/** A config that one of the architectures reads. */
+/** A config that an architecture can read. */
 export interface TextModelConfig {
   readonly config: RawConfig
-  /** Where it stands, for messages. */
+  /** Where it was found, for error messages. */
   readonly where: string
-  /** The model_type of the vision-language model that it is a part of. */
+  /** model_type of the vision-language model that contains it. */
   readonly wrapperType: string | undefined
 }
 
 interface TextType {
   readonly modelType: string
-  /** What transformers' class takes for keys that a config does not have. */
+  /** Defaults of the transformers class for missing keys. */
   readonly defaults: RawConfig
 }
 
@@ -29,14 +29,16 @@ const QWEN2_VL: TextType = {
   modelType: 'qwen2',
   defaults: { rms_norm_eps: 1e-5, rope_theta: 1e6, max_position_embeddings: 32_768, max_window_layers: 80 },
 }
-/** Qwen's, by the names of the whole and, with `_text`, of the text model alone. */
+/** Qwen-VL models by model_type, without the `_text` suffix of their text models. */
 const QWEN_VL: Readonly<Record<string, TextType>> = {
   qwen2_vl: QWEN2_VL,
   qwen2_5_vl: QWEN2_VL,
   qwen3_vl: { modelType: 'qwen3', defaults: { max_position_embeddings: 128_000 } },
 }
 
-/** Models around any text model, which `text_config` describes. It has only what differs from its class's defaults. */
+/**
+ * Wrappers around any text model, described by `text_config`, which lists only what differs from the class defaults.
+ */
 const WRAPPERS: readonly string[] = [
   'llava',
   'llava_next',
@@ -71,7 +73,7 @@ const WRAPPED: Readonly<Record<string, TextType>> = {
   },
 }
 
-/** Keys of the whole that hold for its text model, too, where that does not say otherwise. */
+/** Top-level keys that also apply to the text model unless it overrides them. */
 const INHERITED = new Set([
   'architectures',
   'dtype',
@@ -83,7 +85,7 @@ const INHERITED = new Set([
 ])
 
 /**
- * The text model's own config: `config` itself where that describes nothing else, and where its model_type is not known.
+ * The config of the text model; `config` itself if it is a text model or its model_type is unknown.
  * @throws BillfishError INVALID_CHECKPOINT
  */
 export function textModelConfig(config: RawConfig): TextModelConfig {
@@ -100,7 +102,7 @@ export function textModelConfig(config: RawConfig): TextModelConfig {
   if (textType === undefined) {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',
-      `${where}: model_type is ${shown(text.model_type)}; of ${type}'s text models billfish knows ${Object.keys(WRAPPED).join(', ')}.`,
+      `${where}: model_type is ${shown(text.model_type)}; as the text model of ${type} billfish supports ${Object.keys(WRAPPED).join(', ')}.`,
     )
   }
   const inherited = Object.entries(config).filter(([key, value]) => INHERITED.has(key) && value !== null)
@@ -108,7 +110,7 @@ export function textModelConfig(config: RawConfig): TextModelConfig {
     ...textType.defaults,
     ...Object.fromEntries(inherited),
     ...Object.fromEntries(Object.entries(text).filter(([key, value]) => !(INHERITED.has(key) && value === null))),
-    // Either may say it: which one counts in transformers has changed over time.
+    // Either may set it; which one transformers uses has changed over time.
     tie_word_embeddings: config.tie_word_embeddings === true || text.tie_word_embeddings === true,
     model_type: textType.modelType,
   }
@@ -116,7 +118,7 @@ export function textModelConfig(config: RawConfig): TextModelConfig {
   return { config: part, where, wrapperType: type.endsWith('_text') ? undefined : type }
 }
 
-/** Versions of transformers have had different defaults for it. */
+/** Its default differs between versions of transformers. */
 function requireRopeBase({ rope_theta, rope_scaling, rope_parameters }: RawConfig, where: string): void {
   const sections = [rope_scaling, rope_parameters].filter(isObject)
   if ([rope_theta, ...sections.map((section) => section.rope_theta)].some((base) => base != null)) return

@@ -1,7 +1,7 @@
 /**
- * Tensors of a decoder layer that the architecture does not read. Most say that the weights are another model's than
- * config.json claims: norms of queries and keys under model_type llama, or adapters that were never merged. To leave them
- * out would compute something else without a word.
+ * Decoder-layer tensors that the architecture does not read. Most indicate that the weights belong to another model
+ * than config.json claims: query and key norms under model_type llama, or adapters that were never merged. Ignoring
+ * them would silently compute something else.
  */
 import { quoted } from '../checkpoint/invalid'
 import { BillfishError } from '../errors'
@@ -9,18 +9,18 @@ import type { WeightSpec } from '../native/weights'
 import type { StoredLayout } from './graph'
 
 /**
- * What changes nothing when it is left out: tables that are computed from the config, masks, counters, and the scales by
- * which other engines quantize activations or the KV cache.
+ * Tensors that are safe to ignore: tables derived from the config, masks, counters, and the scales with which other
+ * engines quantize activations or the KV cache.
  */
 const HARMLESS =
   /(^|\.)(rotary_emb\..*|inv_freq|(self_)?attn\.(bias|masked_bias)|position_ids|num_batches_tracked|((input|output|act|[qkv]|kv|prob)_)(scale|zero_point))$/
 
-/** Parts of a linear: its formats store some of them whether or not they are needed, and layers may differ in format. */
+/** Tensors of a linear. Formats store some of them whether or not they are needed, and layers may differ in format. */
 const OF_LINEAR = /^(weight|bias|qweight|qzeros|scales|g_idx|perm|weight_(packed|scale|shape|zero_point|g_idx))$/
 
 /**
- * @param read what the first layer reads
- * @throws BillfishError UNSUPPORTED_MODEL naming the tensors and the config's model_type
+ * @param read weights that the first layer reads
+ * @throws BillfishError UNSUPPORTED_MODEL naming the tensors and the model_type
  */
 export function rejectUnexpectedTensors(layout: StoredLayout, read: readonly WeightSpec[], modelType: string): void {
   const vectors = new Set(read.flatMap(({ kind, name }) => (kind === 'vector' ? [name] : [])))
@@ -36,7 +36,7 @@ export function rejectUnexpectedTensors(layout: StoredLayout, read: readonly Wei
   const more = unread.length > named.length ? ` and ${unread.length - named.length} more kinds` : ''
   throw new BillfishError(
     'UNSUPPORTED_MODEL',
-    `${layout.where} stores ${named.join(', ')}${more}, which a model of model_type ${modelType} does not read: the weights are of ` +
-      'another architecture, or adapters that are not merged. Correct model_type in config.json, or merge or remove them.',
+    `${layout.where} stores ${named.join(', ')}${more}, which model_type ${modelType} does not use: the weights are from ` +
+      'another architecture, or are unmerged adapters. Correct model_type in config.json, or merge or remove them.',
   )
 }

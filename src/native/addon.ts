@@ -1,6 +1,6 @@
 /**
- * The typed boundary to the native addon: every type here has its twin under binding/napi. Nothing else in the project
- * knows what the addon exports.
+ * Typed boundary to the native addon: every type here mirrors one under binding/napi. Nothing else in the project knows
+ * what the addon exports.
  */
 import type { NativeBenchmarkConstructor } from './benchmark'
 import type { NativeDevices, NativeEmulatedDevice } from './devices'

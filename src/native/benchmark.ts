@@ -1,18 +1,18 @@
 import type { ModelSpec } from './addon'
 
-/** What a benchmark runs on, and in which types; see {@link ModelSpec}. */
+/** Device and number formats of a benchmark; see {@link NumberFormats}. */
 interface BenchmarkTarget extends Pick<ModelSpec, 'exact' | 'cacheType' | 'activationType'> {
   readonly device: string
 }
 
 export interface GemmBenchmarkSpec extends BenchmarkTarget {
   readonly kind: 'gemm'
-  /** Weights on one input that run in one call: rows of each, and inputs. */
+  /** Weights that share an input and run in one call: rows of each, and inputs. */
   readonly cases: readonly { readonly outs: readonly number[]; readonly in: number }[]
-  /** Rows of the input, each measured. */
+  /** Rows of the input; each is measured. */
   readonly rows: readonly number[]
   readonly bits: readonly number[]
-  /** Of quantized weights; 0: one scale a row. */
+  /** Group size of quantized weights; 0: one scale per row. */
   readonly groupSize: number
   readonly zeroPoints: boolean
 }
@@ -25,7 +25,7 @@ export interface AttentionBenchmarkSpec extends BenchmarkTarget {
     readonly headDim: number
     /** 0: none. */
     readonly window: number
-    /** Each with `past` positions in the cache and `rows` new ones. */
+    /** Sequences, each with `past` cached positions and `rows` new ones. */
     readonly sequences: number
     readonly past: number
     readonly rows: number
@@ -33,36 +33,36 @@ export interface AttentionBenchmarkSpec extends BenchmarkTarget {
 }
 
 export interface BenchmarkTiming {
-  /** Of the spec's cases. */
+  /** Index of the case in the spec. */
   readonly index: number
-  /** Seconds of one call. */
+  /** Seconds per call. */
   readonly median: number
   readonly fastest: number
   readonly slowest: number
-  /** Bytes a second that plain reading or copying reached just before. */
+  /** Bandwidth of plain reading or copying measured just before, in bytes per second. */
   readonly memoryRate: number
 }
 
 export interface GemmBenchmarkResult extends BenchmarkTiming {
   readonly bits: number
   readonly rows: number
-  /** As the device keeps them. */
+  /** Size on the device. */
   readonly weightBytes: number
-  /** And the input and output. */
+  /** Weights, input and output. */
   readonly movedBytes: number
-  /** The same in 16 bits with the vendor's library; 0 without one. */
+  /** Time of the vendor library in 16 bits; 0 without one. */
   readonly vendorSeconds: number
 }
 
 export interface AttentionBenchmarkResult extends BenchmarkTiming {
-  /** Of the keys and values that are read. */
+  /** Bytes of keys and values read. */
   readonly cacheBytes: number
   readonly multiplications: number
 }
 
 export interface BenchmarkMachine {
   readonly name: string
-  /** What memoryRate counts. */
+  /** Traffic that memoryRate counts. */
   readonly memoryTraffic: 'reading' | 'copying'
   /** False in the emulator. */
   readonly timesMeanSomething: boolean
@@ -71,17 +71,17 @@ export interface BenchmarkMachine {
 export interface GemmBenchmarkMachine extends BenchmarkMachine {
   /** 'cuBLAS', or empty. */
   readonly vendor: string
-  /** The most multiplications and additions a second that its library reached; 0 without one. */
+  /** Best FLOP/s of the vendor library; 0 without one. */
   readonly vendorFlops: number
 }
 
 export interface NativeBenchmark<Result, End> {
-  /** Once only. */
+  /** May be called once. */
   run(onResult: (result: Result) => void): Promise<End>
   abort(): void
 }
 
-/** A linear to measure: one weight. `groupSize` 0: one scale a row; it counts for 4 and 8 bits. */
+/** A linear to measure. `groupSize` 0: one scale per row; ignored for 16 bits. */
 export interface TuneShape {
   readonly bits: number
   readonly out: number
@@ -94,15 +94,15 @@ export interface TuneSpec {
   readonly kind: 'tune'
   readonly device: string
   readonly bfloat16: boolean
-  /** Runs of which the median counts, and calls that follow each other in each. */
+  /** Number of runs (the median counts) and of consecutive launches per run. */
   readonly runs: number
   readonly launches: number
-  /** Every tile, or the three that promise most. */
+  /** Measure every tile instead of the three most promising ones. */
   readonly everyTile: boolean
   /** Ascending. */
   readonly rows: readonly number[]
   readonly shapes: readonly TuneShape[]
-  /** What the file of tunings has, or nothing; and how errors call it. */
+  /** Content of the tuning file, and its name for error messages. */
   readonly table: string
   readonly source: string
 }
@@ -112,11 +112,11 @@ export interface TuneMeasurement {
   readonly out: number
   readonly in: number
   readonly rows: number
-  /** By the fastest tile of the kernel that converts codes as it goes. */
+  /** Fastest tile of the kernel that dequantizes on the fly. */
   readonly fusedMicroseconds: number
-  /** By weights made into 16 bits first (of 16 bits: by cuBLAS); null where that is not done. */
+  /** With weights dequantized to 16-bit panels first (cuBLAS for 16-bit weights); null if not applicable. */
   readonly panelMicroseconds: number | null
-  /** The tiles that were measured, the fastest first. */
+  /** Measured tiles, fastest first. */
   readonly tiles: readonly TileTime[]
 }
 
@@ -125,17 +125,17 @@ export interface TileTime {
   readonly tokens: number
   readonly outputs: number
   readonly inputs: number
-  /** Of the kernel with bulk copies (Hopper and later). */
+  /** Whether the kernel uses bulk copies (Hopper and later). */
   readonly bulk: boolean
   readonly blocks: number
   readonly microseconds: number
 }
 
-/** Told once all is measured. */
+/** Final report of a tuning run. */
 export interface Tuning {
-  /** The device's own name, which the tuning is for. */
+  /** Name of the device model that the tuning applies to. */
   readonly machine: string
-  /** The file of tunings with this one in it. */
+  /** Content of the tuning file including this run. */
   readonly table: string
 }
 

@@ -1,7 +1,7 @@
 export interface NativeCpu {
-  /** Cores that this process may use. */
+  /** Cores available to this process. */
   readonly cores: number
-  /** The instruction set of the kernels: scalar, avx2 or avx512. */
+  /** Instruction set of the kernels: scalar, avx2 or avx512. */
   readonly instructionSet: string
 }
 
@@ -15,13 +15,13 @@ export interface NativeCudaDevice {
    * `computeCapability` if the build has none for that, null if it has none that runs there.
    */
   readonly codeArchitecture: string | null
-  /** What is lost by that, and how to build instead; null if nothing is. */
+  /** What performance is lost by that, and how to build instead; null if nothing is. */
   readonly codeNotice: string | null
   readonly totalBytes: number
   readonly freeBytes: number
   /** Whether this process already has a CUDA context there, which `freeBytes` then does not include. */
   readonly hasContext: boolean
-  /** Why nothing can be allocated there, in CUDA's words, with `freeBytes` 0; null if all is well. */
+  /** Why nothing can be allocated, in the words of CUDA, with `freeBytes` 0; null if all is well. */
   readonly problem: string | null
   readonly multiprocessors: number
   readonly l2Bytes: number
@@ -35,7 +35,7 @@ export interface NativeEmulatedDevice {
   /** As for a CUDA device; BILLFISH_EMULATED_CODE=80 makes it `'8.0'`. */
   readonly codeArchitecture: string | null
   readonly codeNotice: string | null
-  /** What the environment variable BILLFISH_EMULATED_MEMORY says, else 4 GiB. */
+  /** BILLFISH_EMULATED_MEMORY, or 4 GiB. */
   readonly totalBytes: number
   readonly freeBytes: number
   readonly multiprocessors: number
@@ -43,7 +43,7 @@ export interface NativeEmulatedDevice {
 
 /** The state of CUDA and of NVIDIA's libraries in this process. */
 export interface CudaStatus {
-  /** Whether this build of billfish contains CUDA. */
+  /** Whether this build of billfish includes CUDA. */
   readonly compiled: boolean
   readonly available: boolean
   /** Why there is no CUDA device; null if there is one. */
@@ -56,7 +56,7 @@ export interface CudaStatus {
   readonly nccl: CudaLibrary
 }
 
-/** A library that is used if it is installed: its file and version, or the reason why there is none. */
+/** An optional library. */
 export interface CudaLibrary {
   readonly library: string | null
   readonly version: string | null

@@ -3,20 +3,20 @@ import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { BillfishError } from '../errors'
 
-/** The folder that holds package.json and build/; two levels up from src/native and from dist/native alike. */
+/** Directory of package.json and build/: two levels above src/native and dist/native. */
 const packageRoot = resolve(__dirname, '..', '..')
 
-/** The file that the native addon was loaded from. */
+/** File the native addon was loaded from. */
 export interface AddonFile {
   readonly path: string
   /**
-   * `'environment'`: the file that BILLFISH_ADDON names; `'build'`: billfish's own build folder; `'package'`: a platform
+   * `'environment'`: the file in BILLFISH_ADDON; `'build'`: the build directory of billfish; `'package'`: a platform
    * package such as `@billfish/linux-x64`.
    */
   readonly source: 'environment' | 'build' | 'package'
-  /** The platform package's name; null for other sources. */
+  /** Name of the platform package; null for other sources. */
   readonly package: string | null
-  /** The platform package that would have come first, and why it cannot be used; null when nothing is amiss. */
+  /** The preferred platform package and why it cannot be used; null if nothing is wrong. */
   readonly passedOver: string | null
 }
 
@@ -28,19 +28,19 @@ export interface LoadedAddon {
 let loaded: LoadedAddon | undefined
 
 /**
- * Loads the native addon: the file that BILLFISH_ADDON names, else a local build (build/Release), else the platform
- * package with CUDA, which is there where somebody installed it, else the one for the CPU. A CUDA package that cannot be
- * used is passed over with a process warning. Node.js keeps one instance a thread, so further calls are cheap.
+ * Loads the native addon: the file in BILLFISH_ADDON, else a local build (build/Release), else the CUDA platform
+ * package if it is installed, else the CPU one. A CUDA package that cannot be used is skipped with a process warning.
+ * The addon is loaded once per thread, so further calls are cheap.
  *
- * @throws {BillfishError} `ADDON_NOT_FOUND` when there is no addon for this platform or it cannot be loaded; the message
- *   says what was looked for, what went wrong, and what to do about it.
+ * @throws {BillfishError} `ADDON_NOT_FOUND` if there is no addon for this platform or it cannot be loaded; the message
+ *   says where it was searched, what failed and how to fix it.
  */
 export function loadAddon(): LoadedAddon {
   loaded ??= loadAddonFrom(packageRoot, process.env.BILLFISH_ADDON)
   return loaded
 }
 
-/** {@link loadAddon} with another package folder; for tests. */
+/** {@link loadAddon} with another package directory; for tests. */
 export function loadAddonFrom(root: string, override?: string): LoadedAddon {
   if (override) return loadFile(resolve(override), 'environment')
   const build = join(root, 'build', 'Release', 'billfish.node')
@@ -62,11 +62,11 @@ const cudaPackage = `${cpuPackage}-cuda`
 interface PlatformPackage {
   readonly name: string
   readonly version: string
-  /** Of the addon in it. */
+  /** Path of the addon. */
   readonly path: string
 }
 
-/** The best platform package that is installed and works. */
+/** Loads the best platform package that is installed and works. */
 function loadPackage(root: string): LoadedAddon {
   const [first, second] = [cudaPackage, cpuPackage].flatMap((name) => findPackage(root, name))
   if (first === undefined) throw new BillfishError('ADDON_NOT_FOUND', notFoundText(root))
@@ -74,14 +74,14 @@ function loadPackage(root: string): LoadedAddon {
   try {
     return loadPlatformPackage(root, first, null)
   } catch (error) {
-    const passedOver = `${first.name} is installed and cannot be used, ${second.name} is used instead: ${(error as Error).message}`
+    const passedOver = `${first.name} is installed but cannot be used; using ${second.name} instead: ${(error as Error).message}`
     const result = loadPlatformPackage(root, second, passedOver)
     process.emitWarning(passedOver, { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' })
     return result
   }
 }
 
-/** A list of one, or of none where the package is not installed. */
+/** One package, or none if it is not installed. */
 function findPackage(root: string, name: string): PlatformPackage[] {
   try {
     const manifest = createRequire(join(root, 'package.json')).resolve(`${name}/package.json`)
@@ -94,8 +94,8 @@ function findPackage(root: string, name: string): PlatformPackage[] {
 function loadPlatformPackage(root: string, { name, version, path }: PlatformPackage, passedOver: string | null) {
   const own = versionIn(join(root, 'package.json'))
   if (version !== own) {
-    // The addon and the JavaScript that calls it are released together.
-    const message = `${name} is version ${version}, and billfish is ${own}. Make them alike: npm install ${name}@${own}`
+    // The addon and the JavaScript code must be from the same release.
+    const message = `${name} is version ${version}, but billfish is ${own}. Install the matching version: npm install ${name}@${own}`
     throw new BillfishError('ADDON_NOT_FOUND', message)
   }
   try {
@@ -139,7 +139,7 @@ function notLoadedText(path: string, cause: unknown, solutions: readonly string[
   )
 }
 
-/** What the dynamic linker's and Node's own messages mean. */
+/** Explains errors of the dynamic linker and of Node.js. */
 function hints(message: string, code: unknown): string[] {
   if (code === 'ERR_DLOPEN_DISABLED') {
     return ['Start Node.js without --no-addons, and with --allow-addons under the permission model.']
@@ -162,7 +162,7 @@ function hints(message: string, code: unknown): string[] {
 /** For example "linux-x64 (glibc 2.36, Node.js 22.11.0)". */
 function platformName(): string {
   const report = process.report as typeof process.report & { excludeNetwork?: boolean }
-  report.excludeNetwork = true // a host name look-up can take seconds; Node.js 20.12 and older do not know this switch
+  report.excludeNetwork = true // host name look-ups can take seconds; ignored by Node.js 20.12 and older
   const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
   const libc = header.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}, ` : ''
   return `${process.platform}-${process.arch} (${libc}Node.js ${process.versions.node})`

@@ -1,9 +1,9 @@
 /**
- * How TypeScript tells the native side where a weight lies in the mapped checkpoint files and how it is stored. The
- * native side (binding/checkpoint/weight_spec.h) has the same structures and checks every one of them again.
+ * Describes to the native side where a weight is in the mapped checkpoint files and how it is stored.
+ * binding/checkpoint/weight_spec.h mirrors these structures and validates them again.
  */
 
-/** Element types as safetensors spells them, as far as billfish reads them. */
+/** Dtypes that billfish reads, as in the safetensors header. */
 export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8'
 
 export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
@@ -16,7 +16,7 @@ export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   I8: 1,
 }
 
-/** One tensor of a checkpoint: `bytes` bytes at `offset` (from the start of the file) of file number `file`. */
+/** A tensor of a checkpoint: `bytes` bytes at `offset` (from the start of the file) in file number `file`. */
 export interface TensorRef {
   readonly name: string
   readonly file: number
@@ -26,35 +26,35 @@ export interface TensorRef {
   readonly bytes: number
 }
 
-/** Channels of a stored layer that follow one another, or zeros (`start` -1) between channels. */
+/** Consecutive channels of a stored layer, or zeros (`start` -1). */
 export interface ChannelRunSpec {
   readonly start: number
   readonly count: number
 }
 
 /**
- * What a weight has of a stored layer: a rank's share under tensor parallelism, and padding. The weight's `out`, `in` and
- * `groupSize` are the part's.
+ * The part of a stored layer that a weight has: the share of a rank under tensor parallelism, and padding. `out`, `in`
+ * and `groupSize` of the weight are those of the part.
  */
 export interface PartSpec {
   readonly storedOut: number
   readonly storedIn: number
-  /** Of quantized layers. */
+  /** Only for quantized layers. */
   readonly storedGroupSize?: number | undefined
-  /** In the order in which the weight has them; absent: all of them. */
+  /** In the order of the weight; undefined: all of them. */
   readonly outputs?: readonly ChannelRunSpec[] | undefined
   readonly inputs?: readonly ChannelRunSpec[] | undefined
   /**
-   * With act-order, inputs are counted in the order of groups, and come in that order: what makes them `follows` it.
-   * Without this, a layer that has act-order in truth is refused, if it is cut between inputs.
+   * With act-order: whether inputs are numbered, and arrive, in group order, because their producer `follows` this
+   * layer. If false, a layer that really has act-order cannot be split along its inputs.
    */
   readonly inputsInGroupOrder: boolean
-  /** The outputs are counted in the order of groups of the layer that reads them, which is this group index's. */
+  /** Numbers the outputs in the group order of the consumer, which has this group index. */
   readonly follows?: TensorRef | undefined
   readonly followedGroupSize?: number | undefined
 }
 
-/** Row-major weights in the checkpoint's own floating-point type: unquantized linears, the embedding, the head. */
+/** Row-major weights in a floating-point dtype: unquantized linears, the embedding, the head. */
 export interface MatrixSpec {
   readonly kind: 'matrix'
   readonly name: string
@@ -65,7 +65,7 @@ export interface MatrixSpec {
   readonly part?: PartSpec | undefined
 }
 
-/** A vector that is kept as fp32: norm weights. */
+/** A vector that is kept in fp32: norm weights. */
 export interface VectorSpec {
   readonly kind: 'vector'
   readonly name: string
@@ -73,7 +73,7 @@ export interface VectorSpec {
   readonly weight: TensorRef
 }
 
-/** A quantized linear in one of the formats; the native side turns it into the canonical form. */
+/** A quantized linear in one of the formats; the native side converts it to canonical form. */
 export interface QuantizedSpec {
   readonly kind: 'quantized'
   readonly name: string
@@ -81,9 +81,9 @@ export interface QuantizedSpec {
   readonly bits: 4 | 8
   readonly out: number
   readonly in: number
-  /** Inputs that share a scale; equals `in` when channelwise. */
+  /** Inputs that share a scale; equals `in` if channelwise. */
   readonly groupSize: number
-  /** True: the zero point is 2^(bits-1) and stored zeros are ignored. */
+  /** If true, the zero point is 2^(bits-1) and stored zeros are ignored. */
   readonly symmetric: boolean
   /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
   readonly zeroOffset: 0 | 1
@@ -91,11 +91,11 @@ export interface QuantizedSpec {
   readonly codes: TensorRef
   readonly scales: TensorRef
   readonly zeros?: TensorRef | undefined
-  /** Group of every input, where the checkpoint stores it; the native side sees whether it is the natural order. */
+  /** Group of every input, if stored; the native side checks whether it is natural order. */
   readonly groupIndex?: TensorRef | undefined
-  /** Whether the group index may be another than the natural one, by the quantization config. */
+  /** Whether the quantization config allows a group index other than natural order. */
   readonly actOrder?: boolean | undefined
-  /** compressed-tensors' weight_shape: [out, in] as numbers, which must be those of this spec. */
+  /** weight_shape of compressed-tensors: [out, in] as stored values, which must match this spec. */
   readonly storedShape?: TensorRef | undefined
   readonly bias?: TensorRef | undefined
   readonly part?: PartSpec | undefined
@@ -104,12 +104,12 @@ export interface QuantizedSpec {
 export type LinearSpec = MatrixSpec | QuantizedSpec
 export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
 
-/** Whether backends keep a place for the order of the weight's inputs. A part between inputs has them sorted. */
+/** Whether backends reserve memory for an input permutation. A part with sliced inputs has them sorted. */
 export function mayHaveOrder({ groupIndex, part }: QuantizedSpec): boolean {
   return groupIndex !== undefined && part?.inputs === undefined
 }
 
-/** Bytes of a weight's tensors in the checkpoint. */
+/** Bytes of the tensors of a weight in the checkpoint. */
 export function storedBytes(weight: WeightSpec): number {
   const tensors =
     weight.kind === 'quantized'

@@ -8,7 +8,7 @@ import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
-import { forModule } from '../quantization/rules'
+import { configForModule } from '../quantization/rules'
 import { type Packing, type PaddedTensor, padCodeColumns, padCodeRows, padColumns, padRows, replaced } from './parts'
 
 /** Reads a whole tensor, for the few small ones whose contents decide what is written. */
@@ -70,7 +70,7 @@ function statedGroups(linear: QuantizedSpec, { quantization }: Checkpoint): Stat
             (linear.groupSize === linear.in && (groupSize === -1 || groupSize > linear.in))),
       )
     case 'gptq': {
-      const { groupSize, actOrder } = forModule(quantization, linear.name)
+      const { groupSize, actOrder } = configForModule(quantization, linear.name)
       return groupSize === undefined ? undefined : { groupSize, actOrder: actOrder ?? true }
     }
     case 'awq':

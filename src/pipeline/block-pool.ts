@@ -1,37 +1,40 @@
 import { BillfishError } from '../errors'
 
 /**
- * The KV cache's blocks. All stages number their blocks alike, so one pool of numbers serves them all: a block is
- * `blockSize` positions of one sequence, in every layer.
+ * Allocates KV blocks. All stages number their blocks alike, so one pool serves them all: a block holds `blockSize`
+ * positions of one sequence, in every layer.
  */
 export class BlockPool {
-  readonly #free: number[]
+  readonly #freeBlocks: number[]
 
   constructor(
     readonly blockSize: number,
     readonly blockCount: number,
   ) {
     // Low numbers first, so that a short sequence touches little memory.
-    this.#free = Array.from({ length: blockCount }, (_, i) => blockCount - 1 - i)
+    this.#freeBlocks = Array.from({ length: blockCount }, (_, i) => blockCount - 1 - i)
   }
 
   get available(): number {
-    return this.#free.length
+    return this.#freeBlocks.length
   }
 
-  /** Blocks that hold `positions` positions. */
+  /** Number of blocks for `positions` positions. */
   blocksFor(positions: number): number {
     return Math.ceil(positions / this.blockSize)
   }
 
-  take(count: number): number[] {
-    if (count > this.#free.length) {
-      throw new BillfishError('INTERNAL', `${count} KV blocks were taken where ${this.#free.length} are free.`)
+  allocate(count: number): number[] {
+    if (count > this.#freeBlocks.length) {
+      throw new BillfishError(
+        'INTERNAL',
+        `${count} KV blocks were requested, but only ${this.#freeBlocks.length} are free.`,
+      )
     }
-    return this.#free.splice(this.#free.length - count).reverse()
+    return this.#freeBlocks.splice(this.#freeBlocks.length - count).reverse()
   }
 
-  give(blocks: readonly number[]): void {
-    for (let i = blocks.length - 1; i >= 0; i--) this.#free.push(blocks[i] as number)
+  free(blocks: readonly number[]): void {
+    for (let i = blocks.length - 1; i >= 0; i--) this.#freeBlocks.push(blocks[i] as number)
   }
 }

@@ -10,45 +10,45 @@ export interface RunnerLimits {
   readonly blockSize: number
   readonly blockCount: number
   readonly maxBatchTokens: number
-  /** Sequences that hold KV blocks at a time; more wait their turn. */
+  /** Sequences that hold KV blocks at the same time; others wait. */
   readonly maxSequences: number
-  /** Prompt and generated tokens of one sequence. */
+  /** Maximum tokens per sequence, prompt and generated. */
   readonly maxModelLength: number
   readonly vocabulary: number
   readonly hiddenSize: number
-  /** Decoder layers. */
+  /** Number of decoder layers. */
   readonly layers: number
-  /** Numbers that the last stage brings for a row: logits, or normed hidden states where the model has no head. */
+  /** Output values per row: logits, or normed hidden states if the model has no head. */
   readonly outputWidth: number
-  /** Steps under way at a time: as many as there are devices that work independently of each other. */
+  /** Maximum steps in flight: one per independent device. */
   readonly stepsInFlight: number
-  /** Rows of a step at which computing takes a device as long as reading its weights does. */
+  /** Rows per step at which compute time equals weight-read time. */
   readonly balancedRows: number
 }
 
-/** What the runner is at. */
+/** Current state of the runner. */
 export interface RunnerState {
   readonly waiting: number
   readonly running: number
   readonly paused: number
   readonly stepsInFlight: number
-  /** How many times a sequence had to give its KV blocks back, to be computed again. */
+  /** Number of times a sequence lost its KV blocks and had to be recomputed. */
   readonly preemptions: number
   readonly blocks: { readonly total: number; readonly available: number }
 }
 
-/** A sequence that has been submitted. Nothing here has an effect once it has ended. */
+/** Handle of a submitted sequence. Its methods have no effect once the sequence has ended. */
 export interface SubmittedSequence {
-  /** Ends it early. Its onEnd is called with `error` when no step of it is under way any more. */
+  /** Ends it early. onEnd is called with `error` once none of its steps is in flight. */
   end(error: unknown): void
-  /** Computes nothing of it, from the next step on, until it is resumed. */
+  /** Suspends it from the next step on, until it is resumed. */
   pause(): void
   resume(): void
 }
 
 /**
- * Keeps the native stages at work: hands them the scheduler's steps, and each sequence what its steps bring. Entered
- * once a step.
+ * Runs the native pipeline: submits the steps of the scheduler and delivers their results to the sequences. Entered
+ * once per step.
  */
 export class Runner {
   readonly #pool: BlockPool
@@ -88,7 +88,7 @@ export class Runner {
   }
 
   /**
-   * Starts a sequence. Its onEnd is called exactly once, never before submit has returned.
+   * Starts a sequence. onEnd is called exactly once, never before submit returns.
    * @throws BillfishError INVALID_OPTION for a request that could never run; DISPOSED
    */
   submit(request: SequenceRequest): SubmittedSequence {
@@ -113,7 +113,7 @@ export class Runner {
     }
   }
 
-  /** Ends all sequences with `error`; nothing may be submitted any more. The native model is the caller's to close. */
+  /** Ends all sequences with `error` and rejects new ones. The caller closes the native model. */
   close(error: BillfishError): void {
     if (this.#closed) return
     this.#closed = error
@@ -128,7 +128,7 @@ export class Runner {
     if (wrong !== undefined) {
       throw new BillfishError(
         'INVALID_OPTION',
-        `The prompt has the token id ${wrong}, but this model's ids go from 0 to ${vocabulary - 1}.`,
+        `The prompt contains token id ${wrong}, but token ids of this model range from 0 to ${vocabulary - 1}.`,
       )
     }
     if (prompt.length + maxNewTokens > maxModelLength) {
@@ -158,14 +158,14 @@ export class Runner {
       error = asBillfishError(thrown)
     }
     if (output) {
-      const brought = splitOutput(composed, output, this.#limits)
-      const suspects = batch.filter((share, i) => brought[i]?.nonFinite && this.#scheduler.isOfUse(share))
+      const results = splitOutput(composed, output, this.#limits)
+      const suspects = batch.filter((share, i) => results[i]?.nonFinite && this.#scheduler.isUsable(share))
       for (const { sequence } of suspects.filter(({ sequence }) => sequence.searched)) {
-        sequence.ending ??= { error: nothingFound() }
+        sequence.ending ??= { error: unreproducedNonFinite() }
       }
       const counts = new Set(this.#scheduler.complete(batch, new Set(suspects)))
       for (const [i, share] of batch.entries()) {
-        if (counts.has(share)) this.#advance(share.sequence, brought[i] as SequenceStep)
+        if (counts.has(share)) this.#advance(share.sequence, results[i] as SequenceStep)
       }
     } else {
       this.#scheduler.complete(batch)
@@ -192,14 +192,14 @@ export class Runner {
   }
 }
 
-function nothingFound(): BillfishError {
+function unreproducedNonFinite(): BillfishError {
   return new BillfishError(
     'NON_FINITE',
-    "The logits are NaN or infinite, and a search for the module found only finite numbers when they were computed again: they exceed their format by little, or a device or its memory is faulty. Load the checkpoint with dtype 'bfloat16' (on the CPU, 'float32'), or on another device.",
+    "The logits contain NaN or infinity, but recomputing them to find the module gave finite numbers: values are at the limit of their format, or a device or its memory is faulty. Load the checkpoint with dtype 'bfloat16' ('float32' on the CPU), or on another device.",
   )
 }
 
-/** Errors from the native side carry `code`; make them the one error class. */
+/** Converts native errors, which carry a `code`, to BillfishError. */
 export function asBillfishError(error: unknown): unknown {
   if (error instanceof BillfishError || !(error instanceof Error)) return error
   if (!('code' in error) || typeof error.code !== 'string') return error

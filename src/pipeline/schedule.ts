@@ -1,71 +1,71 @@
 /**
- * What the next step computes. Pure functions of what waits: no clocks, no state. test/unit/pipeline/schedule.test.ts runs them
- * on a simulated pipeline.
+ * Composes the next step. Pure functions of the ready sequences: no clocks, no state. test/unit/schedule.test.ts runs
+ * them on a simulated pipeline.
  */
 
 /** A sequence as the schedule sees it. */
 export interface Ready {
-  /** Tokens that it waits to compute; 1 or more. */
+  /** Tokens to compute; at least 1. */
   readonly pending: number
-  /** All tokens that it has so far. */
+  /** All its tokens so far. */
   readonly tokens: { readonly length: number }
-  /** Whether it generates: one token is pending, and the next one follows from it. */
+  /** Whether it is decoding: one token is pending, and the next depends on its result. */
   readonly decodes: boolean
-  /** Number of the step that served it last. */
+  /** Number of the last step that included it. */
   readonly lastStep: number
   readonly arrival: number
 }
 
-/** Rows that a sequence brings to a batch. */
+/** Rows of a sequence in a batch. */
 export interface Share<S> {
   readonly sequence: S
   readonly rows: number
 }
 
 export interface SchedulePolicy {
-  /** Tokens of a step at most. */
+  /** Maximum tokens per step. */
   readonly maxBatchTokens: number
-  /** Steps that are under way at a time: as many as there are devices that work independently of each other. */
+  /** Maximum steps in flight: one per independent device. */
   readonly stepsInFlight: number
-  /** Rows of a step at which computing takes a device as long as reading its weights does. */
+  /** Rows per step at which compute time equals weight-read time. */
   readonly balancedRows: number
 }
 
-/** What goes on besides what is ready. */
+/** Pipeline state besides the ready sequences. */
 export interface Traffic {
-  /** Running sequences that generate, those with a step under way included. */
+  /** Decoding sequences, including those with a step in flight. */
   readonly generating: number
-  /** Steps that may still be started now, this one included. */
+  /** Steps that may still be started now, including this one. */
   readonly stepsFree: number
 }
 
-/** Part of a step's tokens that generating sequences leave to prompts that wait, and long prompts to short ones. */
+/** Fraction of a step that decoding sequences leave to waiting prompts, and long prompts to short ones. */
 const RESERVED_SHARE = 1 / 4
 
-/** Prompt pieces are multiples of this: whole KV blocks, whole kernel tiles. */
-const PIECE_MULTIPLE = 32
+/** Prompt chunks are multiples of this: whole KV blocks and kernel tiles. */
+const CHUNK_MULTIPLE = 32
 
 /**
- * Rows of a prompt a step, so that it flows through p stages in pieces, all stages at work on it at once.
+ * Rows of a prompt per step, so that it flows through p stages in chunks that keep all of them busy.
  *
- * A stage takes a + b*r for r rows: a to read its weights, b*r to compute, and a = b*balancedRows. L tokens in c pieces
- * leave the last of p stages after (c + p - 1) * (a + b*L/c), which is least for c = sqrt((p - 1) * L / balancedRows).
+ * A stage takes a + b*r for r rows: a to read its weights, b*r to compute, with a = b*balancedRows. A prompt of L
+ * tokens in c chunks leaves the last of p stages after (c + p - 1) * (a + b*L/c), which is minimal at c = sqrt((p - 1)
+ * * L / balancedRows).
  */
-export function promptPiece(length: number, { maxBatchTokens, stepsInFlight, balancedRows }: SchedulePolicy): number {
+export function prefillChunk(length: number, { maxBatchTokens, stepsInFlight, balancedRows }: SchedulePolicy): number {
   if (stepsInFlight === 1) return maxBatchTokens
   const pieces = Math.max(1, Math.sqrt(((stepsInFlight - 1) * length) / balancedRows))
-  return Math.min(maxBatchTokens, Math.ceil(length / pieces / PIECE_MULTIPLE) * PIECE_MULTIPLE)
+  return Math.min(maxBatchTokens, Math.ceil(length / pieces / CHUNK_MULTIPLE) * CHUNK_MULTIPLE)
 }
 
 /**
  * The next batch, at most maxBatchTokens tokens.
  *
- * Sequences that generate come first, so that no reader waits for another one's long prompt; those that have waited
- * longest first, and only as many as make the steps alike, so that the others are left for the steps that keep the other
- * stages busy. Then prompts in order of arrival, the last one in part; a short one may go before a
- * long one, within a quarter of the step. Prompts have a quarter of every step even when more sequences generate than a
- * step has room for.
- * @param ready running sequences with pending tokens, and, if they generate, no step under way
+ * Decoding sequences come first, so that nobody waits for the long prompt of someone else: those that waited longest,
+ * and only as many as balance the steps in flight, so that the others remain for the steps that keep the other stages
+ * busy. Then prompts in order of arrival, the last one possibly in part; within a quarter of the step a short prompt
+ * may overtake a long one. Prompts get a quarter of every step even if more sequences decode than fit.
+ * @param ready running sequences with pending tokens; decoding ones have no step in flight
  */
 export function nextBatch<S extends Ready>(
   ready: readonly S[],
@@ -82,7 +82,7 @@ export function nextBatch<S extends Ready>(
   const fairPart = Math.min(Math.ceil(generating / stepsInFlight), Math.ceil(decoders.length / stepsFree))
   const batch: Share<S>[] = decoders.slice(0, Math.min(decodeRoom, fairPart)).map((sequence) => ({ sequence, rows: 1 }))
 
-  const piece = Math.max(0, ...prompts.map(({ tokens }) => promptPiece(tokens.length, policy)))
+  const piece = Math.max(0, ...prompts.map(({ tokens }) => prefillChunk(tokens.length, policy)))
   let room = Math.min(maxBatchTokens - batch.length, piece)
   let shortRoom = prompts[0] && prompts[0].pending > room ? Math.min(reserved, room) : 0
   const early = prompts.filter(({ pending }, i) => {

@@ -3,9 +3,9 @@ import { nextBatch, type SchedulePolicy, type Share } from './schedule'
 import type { Sequence } from './sequence'
 
 export interface SchedulerOptions extends SchedulePolicy {
-  /** Sequences that hold KV blocks at a time; more wait their turn. */
+  /** Sequences that hold KV blocks at the same time; others wait. */
   readonly maxSequences: number
-  /** Base of the rotary embedding of a sequence that is `length` tokens long; rows of one step must share it. */
+  /** Rotary base of a sequence of `length` tokens; the rows of a sequence in one step must share it. */
   readonly ropeBase: (promptLength: number, length: number) => number
 }
 
@@ -17,16 +17,15 @@ export interface BatchShare extends Share<Sequence> {
 export type Batch = readonly BatchShare[]
 
 /**
- * Which sequences run, with which KV blocks, and what the next step computes. Knows nothing of devices, promises or
- * JavaScript callbacks: `next` composes steps, `complete` takes them back, in any order of events.
+ * Decides which sequences run, allocates their KV blocks and composes steps. Independent of devices, promises and
+ * callbacks: `next` composes a step, `complete` returns it, in any order.
  *
- * A sequence is admitted when there are blocks for all its tokens, and takes more blocks as it grows. When they run
- * out, the sequence that came last gives its blocks back and is computed again later: its tokens are known, so that
- * nothing is lost but time. The oldest one can always go on, because the pool holds at least one sequence of full
- * length; so every sequence ends.
+ * A sequence is admitted when there are blocks for all its tokens, and allocates more as it grows. When blocks run out,
+ * the latest sequence is preempted and recomputed later; its tokens are known, so only time is lost. The oldest can
+ * always continue because the pool holds at least one sequence of full length, so every sequence ends.
  *
- * A sequence that is paused computes nothing. It keeps its blocks as long as nobody else needs them, and gives them back
- * before any other sequence does, whenever it came; it counts as running only as long as nobody waits for its place.
+ * A paused sequence computes nothing. It keeps its blocks until others need them and is preempted first, whatever its
+ * age; it counts as running only while nobody waits for its slot.
  */
 export class Scheduler {
   /** In order of arrival. */
@@ -35,7 +34,7 @@ export class Scheduler {
   #inFlight = 0
   #steps = 0
   #searchedLast = false
-  /** How many times a sequence had to give its blocks back. */
+  /** Number of preemptions so far. */
   preemptions = 0
 
   readonly #pool: BlockPool
@@ -67,17 +66,21 @@ export class Scheduler {
     this.#waiting.splice(after === -1 ? this.#waiting.length : after, 0, sequence)
   }
 
-  /** The next step, or undefined if as many as may be are under way or nothing waits to be computed. */
+  /** The next step; undefined if the pipeline is full or nothing is pending. */
   next(): Batch | undefined {
     if (this.#inFlight >= this.#options.stepsInFlight) return undefined
     this.#admit()
     const generating = this.#running.filter(({ decodes, paused }) => decodes && !paused).length
     const stepsFree = this.#options.stepsInFlight - this.#inFlight
     const ready = this.#ready()
-    const searching = this.#turnToSearch(ready)
+    const searching = this.#nextSearch(ready)
     const sharing = ready.filter(({ searches }) => !searches)
     const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.#options).map(
-      ({ sequence, rows }) => ({ sequence, rows: this.#rowsOfOneBase(sequence, rows), from: sequence.scheduled }),
+      ({ sequence, rows }) => ({
+        sequence,
+        rows: this.#rowsWithSameRopeBase(sequence, rows),
+        from: sequence.scheduled,
+      }),
     )
     if (batch.length === 0) return undefined
     for (const { sequence, rows } of batch) {
@@ -91,23 +94,23 @@ export class Scheduler {
     return batch
   }
 
-  /** The sequence that the next step searches: every second step, as long as others have something to compute. */
-  #turnToSearch(ready: readonly Sequence[]): Sequence | undefined {
+  /** The sequence to search for non-finite values in the next step: every other step while other work is pending. */
+  #nextSearch(ready: readonly Sequence[]): Sequence | undefined {
     const searching = ready.filter(({ searches }) => searches)
     if (this.#searchedLast && searching.length < ready.length) return undefined
     return searching.sort((a, b) => a.lastStep - b.lastStep)[0]
   }
 
   /**
-   * Takes a step back whose rows are in the cache now.
-   * @param suspects the shares whose logits are not finite: their sequences are computed again, by steps that search
-   * @returns the shares that count
+   * Completes a step whose rows are now in the cache.
+   * @param suspects entries with non-finite logits: their sequences are recomputed by search steps
+   * @returns the entries whose results are valid
    */
   complete(batch: Batch, suspects: ReadonlySet<BatchShare> = new Set()): BatchShare[] {
     this.#inFlight--
     return batch.filter((share) => {
       const { sequence, rows } = share
-      const counts = this.isOfUse(share) && !suspects.has(share)
+      const counts = this.isUsable(share) && !suspects.has(share)
       if (counts) sequence.computed += rows
       if (suspects.has(share)) this.#rewind(share)
       this.#stepEnded(sequence)
@@ -115,14 +118,14 @@ export class Scheduler {
     })
   }
 
-  /** Whether what a step brings of a share is of use: nothing is, that lies behind where its sequence goes back to. */
-  isOfUse({ sequence, from }: BatchShare): boolean {
+  /** Whether the results of an entry are usable, i.e. before the position its sequence rewinds to. */
+  isUsable({ sequence, from }: BatchShare): boolean {
     return sequence.rewindTo === undefined || from < sequence.rewindTo
   }
 
   /**
-   * To where its damage may have begun: earlier rows, whose own logits nobody looks at, leave keys and values to those
-   * that follow. Where all rows' logits are wanted, those that came before are good, and must not come twice.
+   * Rewinds to where the damage may have begun: earlier rows, whose logits nobody checked, may have left bad keys and
+   * values. If all logits are wanted, earlier rows were checked and must not be delivered twice.
    */
   #rewind({ sequence, rows, from }: BatchShare): void {
     const to = sequence.request.wantLogits ? from : 0
@@ -139,7 +142,7 @@ export class Scheduler {
     sequence.rewindTo = undefined
   }
 
-  /** Takes out the sequences that are to end and have no step under way; their blocks are free again. */
+  /** Removes sequences that are ending and have no step in flight, and frees their blocks. */
   sweep(): Sequence[] {
     const ended: Sequence[] = []
     for (const list of [this.#waiting, this.#running]) {
@@ -154,23 +157,23 @@ export class Scheduler {
     return ended
   }
 
-  /** In order of arrival: a long request at the head of the queue is not overtaken for ever by short ones. */
+  /** Admits in order of arrival: short requests never overtake a long one at the head of the queue. */
   #admit(): void {
     const first = () => this.#waiting.find(({ paused }) => !paused)
     for (let next = first(); next; next = first()) {
       const needed = this.#pool.blocksFor(next.tokens.length)
-      if (!this.#makePlace(needed)) return
+      if (!this.#makeSlot(needed)) return
       this.#waiting.splice(this.#waiting.indexOf(next), 1)
-      next.blocks = this.#pool.take(needed)
+      next.blocks = this.#pool.allocate(needed)
       this.#running.push(next)
     }
   }
 
-  /** Makes sure that one sequence more may run and take so many blocks, at the cost of those that are paused. */
-  #makePlace(needed: number): boolean {
+  /** Makes room for one more running sequence with `needed` blocks, preempting paused ones if necessary. */
+  #makeSlot(needed: number): boolean {
     const idle = this.#running.filter(({ paused, preemptible }) => paused && preemptible)
     const freed = idle.reduce((sum, { blocks }) => sum + blocks.length, 0)
-    // A block for each one that runs: else the newcomer would be sent back as soon as they grow.
+    // One spare block per running sequence; otherwise the new one would be preempted as soon as they grow.
     const fits = (running: number, available: number) =>
       running < this.#options.maxSequences && needed + running <= available
     if (!fits(this.#running.length - idle.length, this.#pool.available + freed)) return false
@@ -179,28 +182,28 @@ export class Scheduler {
     return true
   }
 
-  /** Running sequences that have something to compute and the blocks for it, oldest first. */
+  /** Running sequences with pending tokens and the blocks for them, oldest first. */
   #ready(): Sequence[] {
     const byArrival = [...this.#running].sort((a, b) => a.arrival - b.arrival)
     return byArrival.filter((sequence) => {
-      const preempted = sequence.blocks.length === 0 // by one before it, just now
+      const preempted = sequence.blocks.length === 0 // just now, by an older one
       const held = preempted || sequence.paused || sequence.rewindTo !== undefined || sequence.ending
-      return !held && sequence.pending > 0 && this.#makeRoom(sequence)
+      return !held && sequence.pending > 0 && this.#ensureBlocks(sequence)
     })
   }
 
-  /** Makes sure that there are blocks for all tokens of a sequence, at the cost of those that are paused or came later. */
-  #makeRoom(sequence: Sequence): boolean {
+  /** Allocates blocks for all tokens of a sequence, preempting paused and later ones if necessary. */
+  #ensureBlocks(sequence: Sequence): boolean {
     const missing = this.#pool.blocksFor(sequence.tokens.length) - sequence.blocks.length
     while (missing > this.#pool.available) {
       const victim = this.#running
         .filter((other) => (other.paused || other.arrival > sequence.arrival) && other.preemptible)
         .filter((other) => other.blocks.length > 0)
-        .reduce<Sequence | undefined>((a, b) => (a && goesBefore(a, b) ? a : b), undefined)
+        .reduce<Sequence | undefined>((a, b) => (a && isPreemptedBefore(a, b) ? a : b), undefined)
       if (!victim) return false
       this.#preempt(victim)
     }
-    if (missing > 0) sequence.blocks.push(...this.#pool.take(missing))
+    if (missing > 0) sequence.blocks.push(...this.#pool.allocate(missing))
     return true
   }
 
@@ -214,15 +217,15 @@ export class Scheduler {
   }
 
   #release(sequence: Sequence): void {
-    this.#pool.give(sequence.blocks)
+    this.#pool.free(sequence.blocks)
     sequence.blocks = []
   }
 
   /**
-   * Of `rows` rows those whose keys were, or will be, rotated by the same base: a sequence that is computed again must
-   * find the cache as it was, and while it was generated the base may have grown with it (dynamic NTK).
+   * Limits `rows` to those with the same rotary base. A recomputed sequence must reproduce the cache, and with dynamic
+   * NTK the base may have changed while it was generated.
    */
-  #rowsOfOneBase({ promptLength, scheduled }: Sequence, rows: number): number {
+  #rowsWithSameRopeBase({ promptLength, scheduled }: Sequence, rows: number): number {
     const { ropeBase } = this.#options
     const base = ropeBase(promptLength, scheduled + 1)
     let low = 1
@@ -236,7 +239,7 @@ export class Scheduler {
   }
 }
 
-/** Whether `a` gives its blocks back before `b` does: those that are paused first, and of alike ones the latest. */
-function goesBefore(a: Sequence, b: Sequence): boolean {
+/** Whether `a` is preempted before `b`: paused ones first, then the latest. */
+function isPreemptedBefore(a: Sequence, b: Sequence): boolean {
   return a.paused === b.paused ? a.arrival > b.arrival : a.paused
 }

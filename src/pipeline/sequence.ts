@@ -1,66 +1,65 @@
 import type { SampledToken, SamplingSpec } from '../native/addon'
 
-/** What one step brought for a sequence. */
+/** Results of one step for a sequence. */
 export interface SequenceStep {
-  /** The token sampled after the sequence's last token; absent while its prompt is still being read. */
+  /** The token sampled after its last token; undefined during prefill. */
   readonly sample?: SampledToken | undefined
-  /** [rows * outputWidth] for the rows of this step, if the sequence wants logits. */
+  /** [rows * outputWidth] for the rows of this step, if requested. */
   readonly logits?: Float32Array | undefined
-  /** Of the embedding and each layer, [rows * hidden] for the rows of this step, if the sequence wants hidden states. */
+  /** Per embedding and layer, [rows * hidden] for the rows of this step, if requested. */
   readonly hiddenStates?: readonly Float32Array[] | undefined
-  /** Whether a wanted logit is NaN or infinite: nothing else of the step is of use. */
+  /** Whether a requested logit is NaN or infinite; then nothing else is usable. */
   readonly nonFinite: boolean
-  /** What the head reads, [rows * hidden] for the rows of this step, if the sequence wants hidden states and logits. */
+  /** Input of the head, [rows * hidden] for the rows of this step, if hidden states and logits are requested. */
   readonly normedStates?: Float32Array | undefined
 }
 
 /** A request to the runner. */
 export interface SequenceRequest {
   readonly prompt: readonly number[]
-  /** The most tokens that may follow the prompt. */
+  /** Maximum tokens after the prompt. */
   readonly maxNewTokens: number
-  /** How the next token is drawn; without it the sequence ends when its prompt has been computed. */
+  /** Sampling of the next token; if undefined, the sequence ends after prefill. */
   readonly sampling?: (() => SamplingSpec) | undefined
   readonly wantLogits?: boolean
   readonly wantHiddenStates?: boolean
-  /** Takes the outcome of a step; returns the token that the sequence goes on with, or undefined to end it. */
+  /** Handles the results of a step; returns the token to continue with, or undefined to end. */
   onStep(step: SequenceStep): number | undefined
-  /** The sequence has ended and its blocks are free again; `error` is why, if it was not onStep's wish. */
+  /** Called when the sequence has ended and its blocks are free; `error` is set unless onStep ended it. */
   onEnd(error?: unknown): void
 }
 
 /**
- * A request in the scheduler's hands. Its tokens are those of the prompt and those accepted since; of them, `computed`
- * are in the KV cache of every stage, `scheduled` will be once the steps under way are through:
+ * A request owned by the scheduler. Of its tokens (prompt and accepted ones), `computed` are in the KV cache of every
+ * stage, and `scheduled` will be once the steps in flight complete:
  *
  *     0 ........ computed ........ scheduled ........ tokens.length
- *       in cache         under way          pending
+ *       in cache         in flight         pending
  */
 export class Sequence {
   readonly tokens: number[]
   computed = 0
   scheduled = 0
-  /** Its KV blocks: position p lies in blocks[p / blockSize]. */
+  /** KV blocks: position p is in blocks[p / blockSize]. */
   blocks: number[] = []
-  /** Steps under way that bring rows of it: several while a prompt flows through the stages in pieces. */
+  /** Its steps in flight: several while a prompt flows through the stages in chunks. */
   stepsInFlight = 0
-  /** When its last step was composed, as a number of steps; the schedule serves first who has waited longest. */
+  /** Number of its last step; the schedule serves the longest waiting first. */
   lastStep = -1
-  /** Whether it is to compute nothing for the time being: its reader is behind. */
+  /** Whether it is suspended because its reader is behind. */
   paused = false
-  /** Where it is to be computed from again, once no step of it is under way: what follows from there does not count. */
+  /** Position to recompute from once none of its steps is in flight; later results are discarded. */
   rewindTo: number | undefined
   /**
-   * How many of its tokens are to be computed by steps that search, with no other sequence in them: its logits were not
-   * finite, and the module is to be named where that began.
+   * Tokens to compute in search steps, alone in their batch, to find the module where its non-finite logits originate.
    */
   searchTo = 0
-  /** Whether it has been searched before. */
+  /** Whether a search has run before. */
   searched = false
-  /** Set when the sequence is to end, as soon as no step of it is under way. */
+  /** Set to end the sequence as soon as none of its steps is in flight. */
   ending: { error?: unknown } | undefined
 
-  /** @param arrival number of the request: lower ones came earlier and go first */
+  /** @param arrival sequence number of the request; lower ones came first and take precedence */
   constructor(
     readonly request: SequenceRequest,
     readonly arrival: number,
@@ -72,25 +71,24 @@ export class Sequence {
     return this.request.prompt.length
   }
 
-  /** Tokens that no step has been given yet. */
+  /** Tokens not in any step yet. */
   get pending(): number {
     return this.tokens.length - this.scheduled
   }
 
-  /** Whether it computes one token a step, each after the one before has been sampled. */
+  /** Whether it is decoding: one token per step, each after the previous one was sampled. */
   get decodes(): boolean {
     return this.tokens.length - this.computed === 1 && this.computed > 0
   }
 
-  /** Whether its next step searches. */
+  /** Whether its next step is a search step. */
   get searches(): boolean {
     return this.scheduled < this.searchTo
   }
 
   /**
-   * Whether its blocks may be taken from it, to be computed again later. Not while a step of it is under way; and not
-   * if its rows' own outputs are wanted, which must not come twice (it keeps its blocks a short while: it only reads
-   * its prompt).
+   * Whether it may be preempted and recomputed. Not while a step of it is in flight, and not if the outputs of its rows
+   * are requested, which must not be delivered twice (such sequences are short-lived: they only prefill).
    */
   get preemptible(): boolean {
     return this.stepsInFlight === 0 && this.request.sampling !== undefined && !this.ending

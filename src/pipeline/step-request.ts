@@ -4,11 +4,11 @@ import type { RunnerLimits } from './runner'
 import type { Batch } from './scheduler'
 import type { Sequence, SequenceStep } from './sequence'
 
-/** Numbers a sequence in StepRequest.sequences. */
+/** Values per sequence in StepRequest.sequences. */
 const SPAN_NUMBERS = 5
 
-/** The rows of a sequence in a step and of what it brings. */
-interface Part {
+/** Rows and requested results of a sequence in a step. */
+interface StepPart {
   readonly sequence: Sequence
   readonly rows: number
   readonly logitRows: number
@@ -17,10 +17,10 @@ interface Part {
 
 export interface ComposedStep {
   readonly request: StepRequest
-  readonly parts: readonly Part[]
+  readonly parts: readonly StepPart[]
 }
 
-/** A batch as the native side takes it; made once its rows have been scheduled. */
+/** Converts a batch to a native request, after its rows have been scheduled. */
 export function composeStep(
   batch: Batch,
   pool: BlockPool,
@@ -34,7 +34,7 @@ export function composeStep(
   const blockTables: number[] = []
   const logitRows: number[] = []
   const sampling: StepRequest['sampling'][number][] = []
-  const parts: Part[] = []
+  const parts: StepPart[] = []
   let row = 0
   for (const [i, { sequence, rows, from: past }] of batch.entries()) {
     const { request, scheduled } = sequence
@@ -71,7 +71,7 @@ export function composeStep(
   return { request, parts }
 }
 
-/** What a step brought for each sequence of its batch, in the batch's order. */
+/** Splits the output of a step into the results of its sequences, in batch order. */
 export function splitOutput(
   { parts }: ComposedStep,
   output: StepOutput,

@@ -7,18 +7,18 @@ const stepNumber = z
   .custom<number>((value) => typeof value === 'number' && !Number.isNaN(value))
   .describe('the number of a step')
 
-/** A step as the trace keeps it. Times are milliseconds on the machine's monotonic clock (as `process.hrtime`). */
+/** A recorded step. Times are milliseconds of the monotonic clock (as `process.hrtime`). */
 export interface TracedStep {
-  /** Number of the step, from 0. */
+  /** Step number, starting at 0. */
   readonly step: number
-  /** Tokens that it computed, and sequences that they belong to. */
+  /** Tokens computed, and the number of sequences they belong to. */
   readonly tokens: number
   readonly sequences: number
-  /** When each stage worked on it. */
+  /** Start and end per stage. */
   readonly stages: readonly { readonly begin: number; readonly end: number }[]
 }
 
-/** An event of the Trace Event Format that chrome://tracing and Perfetto read; `ts` and `dur` are microseconds. */
+/** An event in Trace Event Format, as read by chrome://tracing and Perfetto; `ts` and `dur` are microseconds. */
 export type ChromeTraceEvent =
   | {
       readonly ph: 'X'
@@ -38,13 +38,13 @@ export type ChromeTraceEvent =
       readonly args: { readonly name: string } | { readonly sort_index: number }
     }
 
-/** A file for chrome://tracing or ui.perfetto.dev, as an object: write it with JSON.stringify. */
+/** Content of a file for chrome://tracing or ui.perfetto.dev; write it with JSON.stringify. */
 export interface ChromeTrace {
   readonly traceEvents: readonly ChromeTraceEvent[]
   readonly displayTimeUnit: 'ms'
 }
 
-/** When each stage was busy with which step: the last steps of a model, oldest first. */
+/** Timeline of the last steps of a model, oldest first: when each stage was busy with which step. */
 export class Trace {
   static {
     guardMethods(Trace, (value) => value instanceof Trace, 'trace')
@@ -52,12 +52,15 @@ export class Trace {
 
   /** @internal */
   constructor(
-    /** Names of the stages: 'cuda:0', or 'stage 2 (cuda:0)' where a device has several. */
+    /** Stage names: 'cuda:0', or 'stage 2 (cuda:0)' if a device has several. */
     readonly stages: readonly string[],
     readonly steps: readonly TracedStep[],
   ) {}
 
-  /** The steps numbered `first` up to, but not including, `end`. @throws BillfishError INVALID_OPTION for no numbers */
+  /**
+   * The steps from number `first` up to but excluding `end`. @throws BillfishError INVALID_OPTION for NaN or
+   * non-numbers
+   */
   slice(first: number, end = Number.POSITIVE_INFINITY): Trace {
     readValue(stepNumber, first, 'first')
     readValue(stepNumber, end, 'end')
@@ -68,14 +71,14 @@ export class Trace {
   }
 
   /**
-   * Part of the time that each stage was busy, 0 to 1, from the first step's begin to the last step's end; empty if
-   * there are no steps.
+   * Fraction of the time each stage was busy, 0 to 1, between the start of the first step and the end of the last;
+   * empty without steps.
    */
   utilization(): number[] {
     const intervals = this.steps.flatMap(({ stages }) => stages)
     if (intervals.length === 0) return []
-    const begin = intervals.reduce((least, interval) => Math.min(least, interval.begin), Number.POSITIVE_INFINITY)
-    const end = intervals.reduce((most, interval) => Math.max(most, interval.end), 0)
+    const begin = intervals.reduce((min, interval) => Math.min(min, interval.begin), Number.POSITIVE_INFINITY)
+    const end = intervals.reduce((max, interval) => Math.max(max, interval.end), 0)
     return this.stages.map((_, stage) => {
       const busy = this.steps.reduce((sum, { stages }) => {
         const interval = stages[stage]
@@ -85,7 +88,7 @@ export class Trace {
     })
   }
 
-  /** For chrome://tracing and ui.perfetto.dev: one track a stage, one slice a step. */
+  /** Converts the trace for chrome://tracing and ui.perfetto.dev: one track per stage, one slice per step. */
   toChromeTrace(): ChromeTrace {
     const pid = 1
     const names: ChromeTraceEvent[] = this.stages.flatMap((name, tid): ChromeTraceEvent[] => [
@@ -111,10 +114,10 @@ export class Trace {
   }
 }
 
-/** Steps that are remembered: some seconds of a busy model, in about a megabyte. */
+/** Steps kept: a few seconds of a busy model, about a megabyte. */
 const CAPACITY = 4096
 
-/** Remembers the last steps. Cheap enough to be always on: a few numbers a step. */
+/** Records the last steps. Always on: it stores a few numbers per step. */
 export class TraceRecorder {
   readonly #steps: TracedStep[] = [] // a ring, once it is full
   #count = 0

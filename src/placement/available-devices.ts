@@ -1,7 +1,7 @@
 import { BillfishError } from '../errors'
 import { isStrategy } from './accelerate/strategy-map'
 import { type DeviceMap, deviceName, groupName } from './device-map'
-import { BYTES_AFTER_CONTEXT } from './device-overhead'
+import { OVERHEAD_AFTER_CONTEXT } from './device-overhead'
 import { isCpu, isHost } from './host-budgets'
 import { type DeviceOption, devicesOf } from './plan-devices'
 import type { PlanOptions } from './plan-model'
@@ -10,32 +10,32 @@ import type { PlanOptions } from './plan-model'
 export interface AvailableDevice {
   readonly device: string
   readonly freeBytes: number
-  /** Whether this process has a CUDA context there, which is not in `freeBytes` then. */
+  /** Whether this process has a CUDA context on it; its memory is then not part of `freeBytes`. */
   readonly hasContext: boolean
 }
 
-/** What placement asks a machine, when it has to know. */
+/** What placement needs to know about the machine. Queried only when the options leave something open. */
 export interface Machine {
-  /** The GPUs, and where there is none, why. */
+  /** The GPUs; if there are none, why. */
   gpus(): Promise<{ readonly devices: readonly AvailableDevice[]; readonly reason: string | null }>
-  /** Bytes of the machine's own memory that this process may still take. */
+  /** Bytes of host memory that this process may still allocate. */
   hostBytes(): number
 }
 
-/** Options with all filled in that a machine decides. */
+/** Plan options with everything the machine decides filled in. */
 export interface ResolvedPlanOptions extends PlanOptions {
   readonly deviceMap: NonNullable<PlanOptions['deviceMap']>
-  /** What the CPU devices without a budget of their own have together; no limit where undefined. */
+  /** Bytes shared by the CPU devices without a budget of their own; undefined for no limit. */
   readonly hostBytes?: number | undefined
-  /** Why these devices, where nobody named any, as a sentence. */
+  /** Why these devices were chosen if the caller named none, as a sentence. */
   readonly choice?: string | undefined
 }
 
 /**
- * The options completed by what a machine has. Without a device map they mean `'auto'`; where no device is named either,
- * over all GPUs, or on the CPU where there is none. A GPU of the machine that has no budget may hold what is free on it;
- * the CPU devices that have none, what this process may still take together.
- * @throws BillfishError INVALID_OPTION for what is no device
+ * Completes the options with what the machine has. Without a device map they mean `'auto'`; if no device is named
+ * either, over all GPUs, or on the CPU if there are none. The budget of a GPU defaults to its free memory. CPU devices
+ * without a budget share what this process may still allocate.
+ * @throws BillfishError INVALID_OPTION for an unknown device
  */
 export async function resolveDevices(options: PlanOptions, machine: Machine): Promise<ResolvedPlanOptions> {
   const deviceMap = options.deviceMap ?? 'auto'
@@ -58,7 +58,7 @@ export async function resolveDevices(options: PlanOptions, machine: Machine): Pr
   const used = new Set([...devices.map(({ device }) => device), ...mapped])
   const open = [...used].filter((device) => !budgeted.has(device))
   const found = gpus.filter(({ device }) => open.includes(device))
-  const overheads = found.filter(({ hasContext }) => hasContext).map(({ device }) => [device, BYTES_AFTER_CONTEXT])
+  const overheads = found.filter(({ hasContext }) => hasContext).map(({ device }) => [device, OVERHEAD_AFTER_CONTEXT])
   return {
     ...options,
     deviceMap,
@@ -68,7 +68,7 @@ export async function resolveDevices(options: PlanOptions, machine: Machine): Pr
     hostBytes: open.some(isHost) ? machine.hostBytes() : undefined,
     choice:
       noneNamed && gpus.length === 0
-        ? `No GPU was found, so this is for the CPU. ${sentence(reason ?? '')}`.trim()
+        ? `No GPU was found, so this plan is for the CPU. ${sentence(reason ?? '')}`.trim()
         : undefined,
   }
 }
@@ -80,20 +80,23 @@ function deviceOption(entry: string | number | DeviceOption): DeviceOption & { r
   return { ...option, device: deviceName(option.device, 'devices') }
 }
 
-/** The devices that a map names, those of groups one by one. */
+/** The devices that a map names, with groups expanded. */
 function devicesOfMap(map: DeviceMap): string[] {
   const values = typeof map === 'object' && map !== null ? Object.values(map) : [map]
   return [...new Set(values.flatMap((value) => groupName(value).split(',')))]
 }
 
-/** All CPU devices are one memory, but a budget is for one name: that of another would not count. */
+/**
+ * All CPU devices share the same memory, but a budget applies to one name only; a budget for an unused name would have
+ * no effect.
+ */
 function rejectBudgetsOfOtherCpus(given: readonly string[], taking: readonly string[], budgeted: Set<string>): void {
   const other = given.find((device) => isCpu(device) && !taking.includes(device))
   const open = taking.filter((device) => isCpu(device) && !budgeted.has(device))
   if (other === undefined || open.length === 0) return
   throw new BillfishError(
     'INVALID_OPTION',
-    `maxMemory has a budget for ${other}, but modules go to ${open.join(', ')}: give these budgets, by these names.`,
+    `maxMemory has a budget for ${other}, but modules are placed on ${open.join(', ')}. Give budgets for these names.`,
   )
 }
 
@@ -103,7 +106,7 @@ function rejectOtherDevices(mapped: readonly string[], named: readonly { readonl
   const names = named.map(({ device }) => device).join(', ')
   throw new BillfishError(
     'INVALID_OPTION',
-    `deviceMap names ${other}, but devices are ${names}. Leave one of them out, or name the same devices in both.`,
+    `deviceMap names ${other}, but devices lists ${names}. Omit one of them, or use the same devices in both.`,
   )
 }
 

@@ -3,13 +3,13 @@ import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
-import { forModule, isSkipped } from '../quantization/rules'
+import { configForModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupported'
 
 /**
- * The weights that a checkpoint of this config would have, for planning without its files: linears of the decoder layers
- * are quantized as the quantization config says, embedding, norms and head are not (as all quantizers leave them). The
- * specs have the shapes, types and bytes that the format stores, but no place in a file.
+ * Weights that a checkpoint with this config would have, for planning without its files. Linears of the decoder layers
+ * are quantized as the quantization config says; embedding, norms and head are not, as with all quantizers. Specs have
+ * the shapes, dtypes and sizes of the format, but no file offsets.
  */
 export function configSource(config: RawConfig, quantization: QuantizationConfig): WeightSource {
   const plain = floatType(config)
@@ -34,7 +34,7 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
   }
 }
 
-/** torch_dtype (transformers 4) or dtype (transformers 5); fp16 where the config has neither. */
+/** torch_dtype (transformers 4) or dtype (transformers 5); fp16 if neither is set. */
 export function floatType(config: RawConfig): TensorType {
   switch (config.torch_dtype ?? config.dtype) {
     case 'bfloat16':
@@ -48,12 +48,12 @@ export function floatType(config: RawConfig): TensorType {
 
 interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | 'symmetric'> {
   readonly scaleType: TensorType
-  /** Whether the group of every input is stored. */
+  /** Whether the checkpoint stores g_idx. */
   readonly groupIndex: boolean
   readonly actOrder: boolean
 }
 
-/** Quantizers' own default where a config is silent. */
+/** The quantizers' default when the config does not say. */
 const DEFAULT_GROUP_SIZE = 128
 
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
@@ -67,7 +67,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
     case 'gptq':
     case 'awq': {
       if (isSkipped(quantization, module)) return undefined
-      const own = forModule(quantization, module)
+      const own = configForModule(quantization, module)
       const { groupSize = DEFAULT_GROUP_SIZE } = own
       const bits = checkedBits(own.bits, quantization.method.toUpperCase(), module)
       const scaleType = 'F16'
@@ -75,7 +75,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
         const symmetric = !own.zeroPoint
         return { format: 'awq', bits, groupSize, symmetric, scaleType, groupIndex: false, actOrder: false }
       }
-      const { symmetric, groupIndex, actOrder } = own // AutoGPTQ and GPTQModel store the index whatever the order
+      const { symmetric, groupIndex, actOrder } = own // AutoGPTQ and GPTQModel always store g_idx
       return {
         format: 'gptq',
         bits,
@@ -106,7 +106,9 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
 function checkedBits(bits: number | undefined, method: string, module: string): 4 | 8 {
   if (bits === 4 || bits === 8) return bits
   if (bits !== undefined) throw unsupportedFormat(`config.json: ${module} is quantized`, `${method} with ${bits} bits`)
-  throw invalidCheckpoint('config.json: quantization_config says no bits; without the tensors they cannot be known')
+  throw invalidCheckpoint(
+    'config.json: quantization_config does not set bits, and without tensors they cannot be inferred',
+  )
 }
 
 function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {
@@ -121,7 +123,7 @@ function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures
   }
 }
 
-/** A format's tensors by its names and in its layout, as the files in src/quantization describe them. */
+/** The tensors of a format, named and laid out as the files in src/quantization describe. */
 function storedTensors(
   { format, bits, symmetric, scaleType, groupIndex }: Scheme,
   module: string,

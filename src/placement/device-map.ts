@@ -7,19 +7,19 @@ import { guarded, snapshot } from '../options/snapshot'
 import { MapKeys, prefixesOf } from './map-keys'
 
 /**
- * Where modules go: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as in
- * Hugging Face's `device_map` (`''` is the whole model). A longer prefix wins over a shorter one; a key inside a module,
- * such as a tensor's name, places the module, where all keys inside it agree.
+ * Placement of modules: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as
+ * in Hugging Face's `device_map` (`''` is the whole model). The longest matching prefix wins. A key inside a module,
+ * such as the name of a tensor, places the whole module; all such keys must agree.
  *
- * `'disk'` is for what fits nowhere else: its weights lie in a file in `offloadDirectory` and are read from there as the
- * CPU computes with them; its KV cache and buffers are in memory.
+ * `'disk'` is for what fits nowhere else: its weights are in a file in `offloadDirectory`, and the CPU reads them from
+ * there during each step. KV cache and buffers stay in memory.
  *
- * With tensorParallelSize n a stage's devices are `'cuda:0,cuda:1'`: n names with commas between them.
+ * With tensorParallelSize n, a stage is placed on n comma-separated devices: `'cuda:0,cuda:1'`.
  */
 export type DeviceMap = string | number | Readonly<Record<string, string | number>>
 
 /**
- * The device name of a `device_map` value, or the names of a group of devices, with commas between them.
+ * The normalized name of a `device_map` value: a device, or a comma-separated group of devices.
  * @throws BillfishError INVALID_OPTION
  */
 export function groupName(value: unknown): string {
@@ -31,8 +31,8 @@ export function groupName(value: unknown): string {
 }
 
 /**
- * The device name of a `device_map` value.
- * @param option where it stands, for messages
+ * The normalized device name of a `device_map` value.
+ * @param option name of the option, for error messages
  * @throws BillfishError INVALID_OPTION
  */
 export function deviceName(value: unknown, option = 'deviceMap'): string {
@@ -46,7 +46,7 @@ export function deviceName(value: unknown, option = 'deviceMap'): string {
   if (typeof value === 'string') {
     if (value === 'disk' || value === 'cpu') return value
     if (value === 'cuda') return 'cuda:0'
-    // Emulated ones are CUDA devices in the emulator, for tests. 'cpu:01' is 'cpu:1'.
+    // Emulated devices are CUDA devices in the emulator, for tests. 'cpu:01' means 'cpu:1'.
     const [, kind = 'cuda', index] = /^(?:(cpu|cuda|emulated):)?(\d{1,4})$/.exec(value) ?? []
     if (index !== undefined) return `${kind}:${Number(index)}`
   }
@@ -57,11 +57,11 @@ export function deviceName(value: unknown, option = 'deviceMap'): string {
 }
 
 /**
- * The device of every module, in the order of `modules`. A module is where the keys that name it, or lie inside it, say;
- * else where the longest prefix of it does.
- * @param modules the modules that are placed as a whole: embedding, each decoder layer, final norm, head
- * @throws BillfishError INVALID_OPTION for a device that is none, a key that names nothing of the model, keys that
- *   would split a module, or modules that are left out (all of them named)
+ * The device of every module, in the order of `modules`. Keys that name a module or something inside it take precedence
+ * over prefixes; among prefixes the longest wins.
+ * @param modules modules that are placed as a whole: embedding, each decoder layer, final norm, head
+ * @throws BillfishError INVALID_OPTION for an unknown device, a key that matches nothing in the model, keys that would
+ *   split a module, or modules without a device (all are listed)
  */
 export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[]): Map<string, string> {
   const map = typeof deviceMap === 'object' && deviceMap !== null ? deviceMap : { '': deviceMap }
@@ -90,7 +90,7 @@ export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[
   if (missing.length > 0) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `deviceMap leaves out ${missing.length} of ${modules.length} modules: ${summary(missing)}. Give each a device, or all the others one with the prefix ''.`,
+      `deviceMap leaves out ${missing.length} of ${modules.length} modules: ${summary(missing)}. Give each a device, or use the prefix '' for all of them.`,
     )
   }
   return placed
@@ -105,7 +105,7 @@ function contradiction(name: string, one: PlacedKey, other: PlacedKey): Billfish
   const whole = name === '' ? 'the whole model' : name
   return new BillfishError(
     'INVALID_OPTION',
-    `deviceMap: ${whole} is placed as a whole, but ${printed(one.key)} is on ${one.device} and ${printed(other.key)} on ${other.device}. Give both one device.`,
+    `deviceMap: ${whole} cannot be split, but ${printed(one.key)} is on ${one.device} and ${printed(other.key)} on ${other.device}. Give both the same device.`,
   )
 }
 
@@ -133,10 +133,10 @@ const moduleNames = z
 const MAX_LAYERS = 10_000
 
 /**
- * A map that spreads `layers` decoder layers over `devices` in order, (layers + 2) / devices modules each: the embedding
- * with the first device, final norm and head with the last.
- * @param devices names of devices, or how many GPUs: 4 are cuda:0 to cuda:3
- * @param names how the model calls its modules; by default as Llama, Qwen2, Qwen3 and Mistral do
+ * A map that spreads `layers` decoder layers over `devices` in order, (layers + 2) / devices modules each. The
+ * embedding goes to the first device, final norm and head to the last.
+ * @param devices device names, or a number of GPUs: 4 means cuda:0 to cuda:3
+ * @param names module names of the model; those of Llama, Qwen2, Qwen3 and Mistral by default
  * @throws BillfishError INVALID_OPTION
  */
 export function layerSplit(
@@ -167,7 +167,7 @@ export function layerSplit(
 
 function splitLayers(layers: unknown): number {
   if (typeof layers === 'number' && Number.isInteger(layers) && layers >= 1 && layers <= MAX_LAYERS) return layers
-  const order = guarded('layerSplit: layers', () => Array.isArray(layers)) ? '; the devices come first' : ''
+  const order = guarded('layerSplit: layers', () => Array.isArray(layers)) ? '; the first argument is devices' : ''
   throw invalidOption('layerSplit: layers', layers, `a whole number from 1 to ${MAX_LAYERS}${order}`)
 }
 
@@ -176,7 +176,7 @@ function splitDevices(devices: unknown, layers: number): string[] {
     const list = snapshot(devices, 'layerSplit: devices')
     if (!Array.isArray(list)) throw noSplitDevices(devices)
     if (list.length === 0) {
-      throw new BillfishError('INVALID_OPTION', 'layerSplit: devices is empty; give at least one.')
+      throw new BillfishError('INVALID_OPTION', 'layerSplit: devices is empty; give at least one device.')
     }
     return list.map((device) => deviceName(device, 'layerSplit: devices'))
   }
@@ -184,7 +184,7 @@ function splitDevices(devices: unknown, layers: number): string[] {
   if (devices > layers) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `layerSplit: ${devices} GPUs are more than ${layers} layers. The devices come first, then the layers: layerSplit(4, 80).`,
+      `layerSplit: ${devices} GPUs for ${layers} layers. The first argument is devices, the second layers: layerSplit(4, 80).`,
     )
   }
   return Array.from({ length: devices }, (_, index) => deviceName(index))

@@ -8,27 +8,27 @@ import { type MemorySize, parseMemorySize } from './memory-size'
 export type DeviceOverhead = MemorySize | Readonly<Record<string, MemorySize>>
 
 /**
- * Of a CUDA device where this process has no context yet. An estimate: contexts of recent GPUs and drivers are reported
- * with 300 to 500 MiB.
+ * For a device on which this process has no CUDA context yet. An estimate: recent GPUs and drivers are reported to use
+ * 300 to 500 MiB.
  */
-const USUAL_BYTES = 512 * 2 ** 20
+const DEFAULT_OVERHEAD = 512 * 2 ** 20
 
 /**
- * Of a CUDA device whose free memory was asked for with the context there. An estimate of what comes later: kernels are
- * loaded when they first run.
+ * For a device whose free memory was measured with the context in place. An estimate of what comes later, since kernels
+ * are loaded on first use.
  */
-export const BYTES_AFTER_CONTEXT = 256 * 2 ** 20
+export const OVERHEAD_AFTER_CONTEXT = 256 * 2 ** 20
 
-/** @throws BillfishError INVALID_OPTION for what is no size or no device */
+/** @throws BillfishError INVALID_OPTION for an invalid size or device */
 export function overheadOf(option: DeviceOverhead | undefined): (device: string) => number {
   const named = new Map<string, number>()
-  let usual = USUAL_BYTES
+  let fallback = DEFAULT_OVERHEAD
   if (typeof option === 'object' && option !== null) {
     for (const [key, size] of Object.entries(option)) {
       named.set(deviceName(key, 'deviceOverhead'), parseMemorySize(size, `deviceOverhead of ${key}`))
     }
   } else if (option !== undefined) {
-    usual = parseMemorySize(option, 'deviceOverhead')
+    fallback = parseMemorySize(option, 'deviceOverhead')
   }
-  return (device) => named.get(device) ?? (device.startsWith('cuda:') ? usual : 0)
+  return (device) => named.get(device) ?? (device.startsWith('cuda:') ? fallback : 0)
 }

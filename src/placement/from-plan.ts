@@ -13,7 +13,7 @@ const optionalSizes = Object.fromEntries(
 )
 const bytes = z.number().nonnegative()
 
-/** What loading reads of a plan; the rest of it is for people. */
+/** The part of a plan that loading reads; the rest is informational. */
 export const planSchema = z
   .looseObject({
     deviceMap: z.record(z.string(), z.string()),
@@ -23,17 +23,17 @@ export const planSchema = z
   .describe('what planModel() returned, as it is or read from JSON') as z.ZodType<unknown> as z.ZodType<ModelPlan>
 
 /**
- * The options by which a model is loaded as planned: the plan's placement and sizes, within the budgets that it was made
- * for. Whether its modules are this model's shows when the device map is resolved.
- * @param options what else is given; it may repeat the plan's sizes, but not contradict them
- * @throws BillfishError INVALID_OPTION for options that the plan has decided otherwise
+ * Options that load a model as planned: the placement, sizes and budgets of the plan. Whether the modules match the
+ * model is checked when the device map is resolved.
+ * @param options further options; they may repeat the sizes of the plan but not contradict them
+ * @throws BillfishError INVALID_OPTION for options that contradict the plan
  */
 export function fromPlan(plan: ModelPlan, options: PlanOptions): ResolvedPlanOptions {
   for (const name of ['deviceMap', 'devices', 'maxMemory', 'deviceOverhead'] as const) {
     if (options[name] === undefined) continue
     throw new BillfishError(
       'INVALID_OPTION',
-      `${name} is given beside plan, which has placed the modules already. Plan again with it, or leave one of them out.`,
+      `${name} cannot be combined with plan, which already places the modules. Plan again with it, or omit one of them.`,
     )
   }
   for (const name of sizeNames) {
@@ -42,7 +42,7 @@ export function fromPlan(plan: ModelPlan, options: PlanOptions): ResolvedPlanOpt
     const made = planned === undefined ? 'without it' : `for ${shown(planned)}`
     throw new BillfishError(
       'INVALID_OPTION',
-      `${name} is ${shown(given)}, but the plan was made ${made}. Plan again with it, or leave it out.`,
+      `${name} is ${shown(given)}, but the plan was made ${made}. Plan again with it, or omit it.`,
     )
   }
   const budgets = plan.stages.flatMap(({ device, budget }) => (typeof budget === 'number' ? [[device, budget]] : []))

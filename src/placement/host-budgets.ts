@@ -5,22 +5,22 @@ export function isCpu(device: string): boolean {
   return device === 'cpu' || device.startsWith('cpu:')
 }
 
-/** Whether what a device computes with lies in the machine's own memory: the CPU computes for the disk, too. */
+/** Whether the device computes from host memory; the CPU computes the stages on disk, too. */
 export function isHost(device: string): boolean {
   return isCpu(device) || device === 'disk'
 }
 
-/** Bytes of a stage in the machine's memory: all but weights that lie on the disk. */
+/** Host-memory bytes of a stage: everything except weights on disk. */
 function residentBytes({ device, total, weights }: PlannedStage): number {
   return device === 'disk' ? total - weights : total
 }
 
 /**
- * Budgets of the CPU devices that have none of their own: together, what `hostBytes` leave beside those that have.
- * Each gets as much of it as it has of their bytes, so that either all of them fit or none.
- * @param stages of a plan
- * @param budgets the given ones
- * @returns device -> bytes; the disk is among them only where memory is too little for what it keeps there
+ * Budgets of the CPU devices without one of their own: they share what the others leave of `hostBytes`, in proportion
+ * to what they need, so that either all of them fit or none does.
+ * @param stages stages of a plan
+ * @param budgets explicit budgets, device -> bytes
+ * @returns device -> bytes; the disk is included only if memory is too small for what it keeps there
  */
 export function hostBudgets(
   stages: readonly PlannedStage[],

@@ -2,14 +2,14 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { freemem } from 'node:os'
 import { posix } from 'node:path'
 
-/** What {@link availableHostMemory} asks the system, for tests to answer. */
+/** System queries of {@link availableHostMemory}; replaced in tests. */
 export interface HostReaders {
-  /** A file's text; undefined where there is none. */
+  /** The text of a file; undefined if it does not exist. */
   read(path: string): string | undefined
   freeBytes(): number
 }
 
-/** More than any of the files has. They lie in memory, all of them: reading them takes microseconds. */
+/** Larger than any of the files, all of which are virtual: reading one takes microseconds. */
 const MAX_FILE_BYTES = 16 * 1024
 
 const system: HostReaders = {
@@ -29,22 +29,22 @@ const system: HostReaders = {
 }
 
 /**
- * Bytes of the machine's memory that this process may still take: what the system can free without swapping, and no more
- * than the limits of its control groups (containers, systemd) leave. Pages that only cache files count as free, since
- * the kernel drops them first: a checkpoint that has been read once would otherwise seem to fill the machine. (That is
- * why process.availableMemory() is not used, which takes all that a group holds for taken.)
+ * Bytes of host memory that this process may still allocate: what the system can provide without swapping, capped by
+ * the limits of its control groups (containers, systemd). Page cache counts as free because the kernel drops it first;
+ * otherwise a checkpoint that was read once would seem to fill the machine. (process.availableMemory() is not used
+ * because it counts page cache of the group as used.)
  */
 export function availableHostMemory(readers: HostReaders = system): number {
   const available = /^MemAvailable:\s*(\d+) kB$/m.exec(readers.read('/proc/meminfo') ?? '')?.[1]
   const free = available === undefined ? readers.freeBytes() : Number(available) * 1024
-  return Math.max(0, Math.min(free, ...groupsLeave(readers)))
+  return Math.max(0, Math.min(free, ...cgroupHeadroom(readers)))
 }
 
 interface Hierarchy {
   readonly mount: string
   readonly limit: string
   readonly usage: string
-  /** Prefix of memory.stat's counters that have the groups inside in them. */
+  /** Prefix of the memory.stat counters that include child groups. */
   readonly total: string
 }
 
@@ -56,19 +56,19 @@ const CGROUP_V1: Hierarchy = {
   total: 'total_',
 }
 
-/** What each control group that this process is in, and each group around it, leaves of its limit. */
-function groupsLeave(readers: HostReaders): number[] {
+/** Headroom of each control group of this process and of all its ancestors. */
+function cgroupHeadroom(readers: HostReaders): number[] {
   const own = readers.read('/proc/self/cgroup') ?? ''
   const left: number[] = []
   for (const [, controllers = '', path = ''] of own.matchAll(/^\d+:([^:]*):(\/.*)$/gm)) {
-    if (controllers === '') left.push(...leftUpwards(readers, CGROUP_V2, path))
-    else if (controllers.split(',').includes('memory')) left.push(...leftUpwards(readers, CGROUP_V1, path))
+    if (controllers === '') left.push(...headroomUpwards(readers, CGROUP_V2, path))
+    else if (controllers.split(',').includes('memory')) left.push(...headroomUpwards(readers, CGROUP_V1, path))
   }
   return left
 }
 
-/** From a group up to the root; in a container the path may be that of the host, of which the root alone is there. */
-function leftUpwards({ read }: HostReaders, hierarchy: Hierarchy, path: string): number[] {
+/** From a group up to the root. In a container the path may be the one on the host, of which only the root exists. */
+function headroomUpwards({ read }: HostReaders, hierarchy: Hierarchy, path: string): number[] {
   const left: number[] = []
   for (let group = posix.normalize(path); ; group = posix.dirname(group)) {
     const file = (name: string) => read(posix.join(hierarchy.mount, group, name))

@@ -1,39 +1,42 @@
-/** What the keys of a device map name: modules, several of them, or what lies inside one. */
+/** What the keys of a device map refer to: one module, several, or something inside one. */
 
-/** Text models inside larger ones, as releases and Hugging Face's classes call them; longer ones first. */
+/** Prefixes under which releases and Hugging Face classes nest the text model; longer ones first. */
 const WRAPPERS = ['model.language_model', 'language_model.model', 'language_model', 'model', 'transformer']
 
 /**
- * Parts that whole checkpoints have beside the text model, and rotary embeddings, which have no weights: every stage
- * computes them for itself. Where they are placed does not matter.
+ * Components that checkpoints contain besides the text model, and rotary embeddings, which have no weights and are
+ * recomputed by every stage. Their placement is ignored.
  */
 const NOT_PLACED =
   /(^|\.)(rotary_emb|mtp|draft|eagle|visual|vision\w*|audio\w*|multi_modal_projector|mm_projector|talker|code2wav)(\.|$)/
 
 /**
- * A head over the vocabulary, or one that classifies or scores. Of a model that has none, whole maps made for others may
- * name one.
+ * A language-model, classification or scoring head. A map written for another model may name one that this model does
+ * not have.
  */
 const HEAD = /(^|\.)(lm_head|score|classifier|v_head|embed_out)(\.|$)/
 
-/** A key's meaning: every module under `prefix` (all for `''`), one `module` by its name or by a part of it, or nothing. */
+/**
+ * What a key refers to: all modules under `prefix` (every module for `''`), one `module` by name or by a part of it, or
+ * nothing.
+ */
 export type KeyMeaning = { readonly prefix: string } | { readonly module: string } | 'not placed'
 
-/** Knows what keys mean for a model. */
+/** Resolves device-map keys for one model. */
 export class MapKeys {
   readonly #modules: ReadonlySet<string>
   readonly #prefixes = new Set<string>([''])
-  /** What decoder layers, embedding and norm are in: `model`. */
+  /** Parent of the decoder layers, embedding and norm: `model`. */
   readonly #root: string
 
-  /** @param modules what is placed as a whole: embedding, each decoder layer, final norm, head */
+  /** @param modules modules that are placed as a whole: embedding, each decoder layer, final norm, head */
   constructor(modules: readonly string[]) {
     this.#modules = new Set(modules)
     for (const module of modules) for (const prefix of prefixesOf(module)) this.#prefixes.add(prefix)
     this.#root = parentOf(modules[0] ?? '')
   }
 
-  /** Undefined for what the model does not have. Names may have or lack the prefixes that releases put before them. */
+  /** Undefined if the model has no such module. Prefixes that releases add or drop are tolerated. */
   meaningOf(key: string): KeyMeaning | undefined {
     for (const name of this.#spellings(key)) {
       if (this.#prefixes.has(name)) return { prefix: name }
@@ -47,7 +50,7 @@ export class MapKeys {
     yield key
     yield joined(this.#root, key)
     for (const wrapper of WRAPPERS) {
-      // The language model has its head in it; its `model` does not.
+      // language_model includes the head; its `model` does not.
       if (key === wrapper) yield wrapper === 'language_model' ? '' : this.#root
       if (!key.startsWith(`${wrapper}.`)) continue
       const rest = key.slice(wrapper.length + 1)
@@ -57,7 +60,7 @@ export class MapKeys {
   }
 }
 
-/** `a.b` and `a` for `a.b.c`: the longest first, without the empty one. */
+/** `a.b` and `a` for `a.b.c`: longest first, without the empty prefix. */
 export function prefixesOf(name: string): string[] {
   const prefixes: string[] = []
   for (let end = name.lastIndexOf('.'); end > 0; end = name.lastIndexOf('.', end - 1)) prefixes.push(name.slice(0, end))

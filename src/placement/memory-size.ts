@@ -2,13 +2,13 @@ import { z } from 'zod'
 import { BillfishError } from '../errors'
 import { printed } from '../options/printed'
 
-/** Bytes as a number, or a number and a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */
+/** Bytes, or a number with a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */
 export type MemorySize = number | string
 
 const FORMS =
   "bytes as a number of 0 or more, or a string such as '38GiB', '20GB' or '500MiB' (units KB, MB, GB, KiB, MiB, GiB)"
 
-/** A memory size as an option. @param unlimited whether it may be Infinity */
+/** Option schema for a memory size. @param unlimited whether Infinity is allowed */
 export const memorySize = ({ unlimited = false } = {}) =>
   z
     .custom<MemorySize>((value) => (unlimited && value === Number.POSITIVE_INFINITY) || bytesOf(value) !== undefined)
@@ -24,12 +24,12 @@ const UNIT_BYTES: Readonly<Record<string, number>> = {
 }
 
 /**
- * A memory size in bytes, read as Hugging Face's `max_memory` is: GB is 10^9 bytes and GiB 2^30. A text may have a
- * fraction, of which what is left below a byte is cut off; a number stays what it is. Upper and lower case are alike but
- * for the last letter of the decimal units, where a small b means bits: `'8Gb'` is `'1GB'`.
- * @param size bytes, or a string with one of the units KB, MB, GB, KiB, MiB, GiB
- * @param option what the size belongs to, for the error message
- * @throws BillfishError INVALID_OPTION for a negative or non-finite number, and for a string of any other form
+ * Parses a memory size, as Hugging Face's `max_memory` does: GB is 10^9 bytes and GiB is 2^30. Fractions are rounded
+ * down to whole bytes. Case is ignored, except that a lower-case b in a decimal unit means bits: `'8Gb'` is `'1GB'`.
+ * @param size bytes, or a string with a unit: KB, MB, GB, KiB, MiB or GiB
+ * @param option name of the option, for error messages
+ * @returns bytes
+ * @throws BillfishError INVALID_OPTION for a negative or non-finite number, or any other string
  */
 export function parseMemorySize(size: MemorySize, option = 'memory size'): number {
   const bytes = bytesOf(size)

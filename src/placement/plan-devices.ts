@@ -17,8 +17,8 @@ export interface DeviceOption {
    */
   readonly memory?: MemorySize | undefined
   /**
-   * How fast it reads weights relative to the other devices, in any unit, such as its memory bandwidth in GB/s. Default:
-   * 1 for the fastest kind of device named; beside CUDA devices 1/20 for a CPU, and 1/400 for the disk.
+   * Speed of reading weights relative to the other devices, in any unit, such as memory bandwidth in GB/s. Defaults to
+   * 1 for the fastest kind of device listed; next to CUDA devices a CPU counts as 1/20 and the disk as 1/400.
    */
   readonly speed?: number | undefined
 }
@@ -26,8 +26,8 @@ export interface DeviceOption {
 /** Which devices may be used, and how much of each. */
 export interface DeviceOptions {
   /**
-   * The devices that `'auto'` and the strategies choose from, in pipeline order. Default: those of maxMemory by index, a
-   * CPU after GPUs. For the strategies, a CPU after other devices takes only what they have no room for.
+   * Devices that `'auto'` and the strategies choose from, in pipeline order; defaults to those of maxMemory, by index,
+   * CPU last. For the strategies, a CPU after other devices takes only what does not fit on them.
    */
   readonly devices?: readonly (string | number | DeviceOption)[] | undefined
   /** Device -> bytes, or a string such as `'38GiB'`. For devices without a budget see {@link DeviceOption.memory}. */
@@ -66,20 +66,20 @@ export const deviceOptions: OptionSchemas<DeviceOptions> = {
 }
 
 export interface PlanDevices {
-  /** What may be chosen, in order. */
+  /** Devices to choose from, in order. */
   readonly candidates: readonly PlanDevice[]
-  /** Device -> bytes, of the candidates and of all that maxMemory names; Infinity for no limit. */
+  /** Device -> bytes, for the candidates and every device in maxMemory; Infinity for no limit. */
   readonly budgets: ReadonlyMap<string, number>
-  /** What a device's runtime takes of its memory. */
+  /** Bytes that the runtime of a device takes. */
   readonly overheadOn: (device: string) => number
 }
 
-/** How fast a device of each kind reads weights, roughly: HBM, DDR memory, an SSD. */
-const USUAL_SPEED: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
+/** Rough relative read speed by kind of device: HBM, DDR memory, SSD. */
+const DEFAULT_SPEED: Readonly<Record<string, number>> = { cuda: 1, cpu: 1 / 20, disk: 1 / 400 }
 
 /**
- * @param options `hostBytes`: what the CPU devices without a budget have together
- * @throws BillfishError INVALID_OPTION for what is no device or size, and for devices named twice
+ * @param options `hostBytes`: bytes shared by the CPU devices without a budget
+ * @throws BillfishError INVALID_OPTION for an invalid device or size, and for duplicate devices
  */
 export function planDevices({
   devices,
@@ -91,11 +91,11 @@ export function planDevices({
   const budgets = new Map<string, number>()
   for (const [key, size] of Object.entries(maxMemory ?? {})) {
     const device = deviceName(key, 'maxMemory')
-    if (budgets.has(device)) throw namedTwice('maxMemory', device)
+    if (budgets.has(device)) throw duplicateDevice('maxMemory', device)
     budgets.set(device, parseMemorySize(size, `maxMemory of ${key}`))
   }
   const entries = devices ?? (budgets.size > 0 ? devicesOf(maxMemory) : ['cpu'])
-  if (entries.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one.')
+  if (entries.length === 0) throw new BillfishError('INVALID_OPTION', 'devices is empty; give at least one device.')
   const named = entries.map((entry) => {
     const option: DeviceOption = typeof entry === 'object' && entry !== null ? entry : { device: entry }
     return { ...option, device: deviceName(option.device, 'devices') }
@@ -104,7 +104,7 @@ export function planDevices({
   const unit = Math.max(...named.map(({ device }) => speedOfKind(device)))
   const candidates: PlanDevice[] = []
   for (const { device, memory, speed = speedOfKind(device) / unit } of named) {
-    if (candidates.some((other) => other.device === device)) throw namedTwice('devices', device)
+    if (candidates.some((other) => other.device === device)) throw duplicateDevice('devices', device)
     if (memory !== undefined) {
       budgets.set(device, memory === Number.POSITIVE_INFINITY ? memory : parseMemorySize(memory, `memory of ${device}`))
     }
@@ -118,7 +118,7 @@ export function planDevices({
   return { candidates: withHostMemory(candidates, budgets, hostBytes), budgets, overheadOn }
 }
 
-/** CPU devices without a budget with equal parts of what the others leave of the host's memory. */
+/** Gives CPU devices without a budget equal parts of the host memory that the others leave. */
 function withHostMemory(
   candidates: readonly PlanDevice[],
   budgets: ReadonlyMap<string, number>,
@@ -133,12 +133,12 @@ function withHostMemory(
   )
 }
 
-/** A budget, unless there is none or it has no limit. */
+/** A finite budget, else 0. */
 function finite(bytes = 0): number {
   return Number.isFinite(bytes) ? bytes : 0
 }
 
-/** The devices that budgets name, in the order of a pipeline, whatever theirs is: by index, a CPU after GPUs. */
+/** The devices that have budgets, in default pipeline order: by index, CPU after GPUs, disk last. */
 export function devicesOf(maxMemory: DeviceOptions['maxMemory']): string[] {
   const rank = (device: string) => (device === 'disk' ? 2 : device.startsWith('cpu') ? 1 : 0)
   const names = Object.keys(maxMemory ?? {}).map((device) => deviceName(device, 'maxMemory'))
@@ -146,9 +146,9 @@ export function devicesOf(maxMemory: DeviceOptions['maxMemory']): string[] {
 }
 
 function speedOfKind(device: string): number {
-  return USUAL_SPEED[device.replace(/:.*/, '')] ?? 1
+  return DEFAULT_SPEED[device.replace(/:.*/, '')] ?? 1
 }
 
-function namedTwice(option: string, device: string): BillfishError {
+function duplicateDevice(option: string, device: string): BillfishError {
   return new BillfishError('INVALID_OPTION', `${option} names ${device} twice; name it once.`)
 }

@@ -21,7 +21,7 @@ import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
 import { minShortfallSplit, splitMap } from './planner/auto-map'
 import { type Costs, costsOf } from './planner/stage-costs'
 
-/** How a model may be placed: {@link DeviceMap}, `'auto'`, or one of Hugging Face's {@link Strategy}s. */
+/** How to place a model: a {@link DeviceMap}, `'auto'`, or one of accelerate's {@link Strategy | strategies}. */
 export type Placement = DeviceMap | 'auto' | Strategy
 
 /** Options of {@link planModel}. */
@@ -52,7 +52,7 @@ export const planOptions = optionsOf<PlanOptions>('planModel()', {
   signal: abortSignal(),
 })
 
-/** A plan is plain JSON: store it, and pass it to `loadModel(directory, { plan })`. */
+/** A plan. Plain JSON: store it, or pass it to `loadModel(directory, { plan })`. */
 export interface ModelPlan {
   /** Module -> device, for every module. */
   readonly deviceMap: Readonly<Record<string, string>>
@@ -66,13 +66,13 @@ export interface ModelPlan {
   readonly explanation: readonly string[]
 }
 
-/** The plan of a model whose weights' shapes are known. */
+/** Plans a model whose weight shapes are known. */
 export function* plan(model: Model, source: PlanSource, options: ResolvedPlanOptions): CooperativeTask<ModelPlan> {
   const { explain, ...planned } = yield* outline(model, source, options)
   return { ...planned, explanation: yield* explain() }
 }
 
-/** {@link plan} without its explanation, which takes longer than all else and is not always wanted. */
+/** {@link plan} without the explanation, which takes longest and is not always needed. */
 export function* outline(
   model: Model,
   source: PlanSource,
@@ -117,7 +117,7 @@ export function* outline(
 
 function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOptions): SizeOptions {
   const { maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize } = limits
-  const cache = maxCacheTokens === undefined ? {} : { maxCacheTokens } // by default it follows from the others
+  const cache = maxCacheTokens === undefined ? {} : { maxCacheTokens } // otherwise derived from the others
   return { dtype, maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, ...cache }
 }
 
@@ -136,7 +136,7 @@ function* place(
   if (isStrategy(deviceMap) && limits.tensorParallelSize > 1) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `deviceMap '${deviceMap}' is accelerate's, which knows no tensor parallelism. Use 'auto', or name each module's devices.`,
+      `deviceMap '${deviceMap}' is an accelerate strategy, which does not support tensor parallelism. Use 'auto', or give each module its devices.`,
     )
   }
   if (isStrategy(deviceMap)) {
@@ -150,7 +150,7 @@ function* place(
   return { map: resolveDeviceMap(deviceMap, modulesOf(model)), placement: 'given' }
 }
 
-/** Device -> bytes that its stages need beyond its budget, where they do. */
+/** Device -> bytes by which its stages exceed its budget. */
 function shortages(stages: ModelPlan['stages']): Map<string, number> {
   const left = new Map<string, number>()
   for (const { device, total, budget } of stages) {
@@ -159,7 +159,7 @@ function shortages(stages: ModelPlan['stages']): Map<string, number> {
   return new Map([...left].filter(([, bytes]) => bytes < 0).map(([device, bytes]) => [device, -bytes]))
 }
 
-/** The weights that a checkpoint of this config.json would have. @throws BillfishError INVALID_CHECKPOINT */
+/** Weights that a checkpoint with this config.json would have. @throws BillfishError INVALID_CHECKPOINT */
 export function configWeights(config: RawConfig): PlanSource {
   const quantization = readQuantizationConfig(sourcesOfConfig(config, 'config.json'))
   return configSource(config, quantization)

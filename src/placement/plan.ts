@@ -11,15 +11,15 @@ export interface PlanDevice {
   readonly device: string
   /** Bytes; Infinity for no limit. */
   readonly memory: number
-  /** Bytes of it that the device's runtime takes; 0 by default. */
+  /** Bytes that the runtime of the device takes; 0 by default. */
   readonly overhead?: number | undefined
-  /** How fast it reads weights, compared with the others; 1 by default. */
+  /** Relative speed of reading weights; 1 by default. */
   readonly speed?: number | undefined
-  /** Whether its memory is a part of the machine's own, which other devices share; false by default. */
+  /** Whether its memory is host memory shared with other devices; false by default. */
   readonly shared?: boolean | undefined
 }
 
-/** Bytes that stages may take on a device. */
+/** Bytes available to stages on a device. */
 export function capacityOf({ memory, overhead = 0 }: PlanDevice): number {
   return memory - overhead
 }
@@ -27,7 +27,7 @@ export function capacityOf({ memory, overhead = 0 }: PlanDevice): number {
 /** What one rank of a stage holds, in bytes; exact except for `overhead`. */
 export interface PlannedStage {
   readonly device: string
-  /** Which of the `ranks` devices that compute the stage together this is; 0 of 1 without tensor parallelism. */
+  /** Index among the `ranks` devices that compute the stage together; 0 of 1 without tensor parallelism. */
   readonly rank: number
   readonly ranks: number
   readonly modules: readonly string[]
@@ -42,8 +42,8 @@ export interface PlannedStage {
 }
 
 /**
- * The bytes of every stage of a module -> device map.
- * @param overheadOn what a device's runtime takes
+ * Computes the bytes of every stage of a module -> device map.
+ * @param overheadOn bytes that the runtime of a device takes
  */
 export function* planStages(
   model: Model,

@@ -7,18 +7,18 @@ export interface NamedPreset {
 }
 
 /**
- * The preset that a name means: its own, or that in short. Case, `-Instruct`, `-Chat` and `-GPTQ` may be left out, so
- * that `qwen2-72b-int4` is `Qwen2-72B-Instruct-GPTQ-Int4`; and a release that is not quantized may be asked for as
- * `-int4`, `-int8` (GPTQ, groups of 128) or `-awq`.
- * @returns undefined where no preset is meant
+ * Finds a preset by its full or shortName name. Case, `-Instruct`, `-Chat` and `-GPTQ` are optional: `qwen2-72b-int4` is
+ * `Qwen2-72B-Instruct-GPTQ-Int4`. An unquantized release can be requested as `-int4`, `-int8` (GPTQ, groups of 128) or
+ * `-awq`.
+ * @returns undefined if no preset matches
  */
 export function findPreset(name: string): NamedPreset | undefined {
-  const wanted = short(name)
+  const wanted = shortName(name)
   for (const [own, config] of Object.entries(presets)) {
-    if (own === name || short(own) === wanted) return { name: own, config }
+    if (own === name || shortName(own) === wanted) return { name: own, config }
   }
   const [, base = '', kind = ''] = /^(.*)-(int4|int8|awq)$/.exec(wanted) ?? []
-  const plain = Object.entries(presets).find(([own, config]) => short(own) === base && !config.quantization_config)
+  const plain = Object.entries(presets).find(([own, config]) => shortName(own) === base && !config.quantization_config)
   if (!plain) return undefined
   const [own, config] = plain
   const quantization_config = QUANTIZATIONS[kind as keyof typeof QUANTIZATIONS]
@@ -32,11 +32,11 @@ const QUANTIZATIONS = {
   awq: { quant_method: 'awq', bits: 4, ...GROUPS, zero_point: true, version: 'gemm' },
 } as const
 
-function short(name: string): string {
+function shortName(name: string): string {
   return name.toLowerCase().replace(/-(instruct|chat|gptq)(?=-|$)/g, '')
 }
 
-/** Short names of all presets, for messages. */
+/** Short names of all presets, for error messages. */
 export function shortPresetNames(): string[] {
-  return Object.keys(presets).map(short)
+  return Object.keys(presets).map(shortName)
 }

@@ -1,8 +1,8 @@
 import type { RawConfig } from '../checkpoint/types'
 
 /**
- * config.json of well-known releases, for planning without their files: what determines shapes, and the quantization
- * config where the release is quantized. Numbers are the releases' own.
+ * config.json of well-known releases, for planning without their files: everything that determines shapes, and the
+ * quantization config of quantized releases. The numbers are those of the releases.
  */
 const QWEN_72B = {
   model_type: 'qwen',
@@ -65,9 +65,9 @@ const quantized = (config: RawConfig, quantization: RawConfig) => ({
 })
 
 /**
- * Name -> config.json. Some quantized releases came out twice: their MLPs could not be cut between groups, so they were
- * padded, quantized again and uploaded under the same name. The first ones, which many people have, end in the number of
- * their channels here.
+ * Name -> config.json. Some quantized releases were published twice: their MLPs could not be split at group boundaries,
+ * so they were padded, requantized and uploaded under the same name. The original uploads, which are still widespread,
+ * have their channel count as a suffix here.
  */
 export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen-72B-Chat': { ...QWEN_72B, torch_dtype: 'bfloat16' },
@@ -83,7 +83,7 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen2-72B-Instruct-GPTQ-Int4': quantized({ ...QWEN_2_OF_72B, intermediate_size: 29696 }, gptq(4)),
   'Qwen2-72B-Instruct-AWQ': quantized({ ...QWEN_2_OF_72B, intermediate_size: 29696 }, AWQ),
   'Qwen2-72B-Instruct-AWQ-29568': quantized(QWEN_2_OF_72B, AWQ),
-  // Its layers are Qwen2-72B's. The vision tower is not part of it.
+  // Its layers are those of Qwen2-72B; the vision tower is not included.
   'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantized(QWEN_2_OF_72B, AWQ),
   'Qwen2-7B-Instruct': QWEN_2_OF_7B,
   'Qwen2.5-72B-Instruct': QWEN_2_OF_72B,

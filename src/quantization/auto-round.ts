@@ -1,17 +1,17 @@
 /**
- * AutoRound: GPTQ's or AWQ's tensors under a config of its own. `packing_format` says which:
+ * AutoRound: GPTQ or AWQ tensors with a config of its own. `packing_format` says which:
  *
- *     auto_round:auto_gptq      GPTQ, zero - 1 stored (v1); also where nothing is said
- *     auto_round, :gptqmodel    GPTQ, the zero itself (v2)
+ *     auto_round:auto_gptq      GPTQ, stores zero - 1 (v1); the default
+ *     auto_round, :gptqmodel    GPTQ, stores the zero itself (v2)
  *     auto_round:auto_awq       AWQ GEMM
  *
- * There is no g_idx, unless GPTQModel packed: inputs are in their natural order.
+ * There is no g_idx unless GPTQModel packed the weights: inputs are in natural order.
  */
 import { quoted } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { ModuleRule, QuantizationConfig } from '../checkpoint/types'
 import { ConfigFields } from './fields'
-import { checkRuleCount, readOverrides, ruleText } from './rules'
+import { checkRuleCount, describeRule, readOverrides } from './rules'
 import { named } from './unsupported'
 
 const PACKINGS: Readonly<Record<string, 'v1' | 'v2' | 'awq'>> = {
@@ -25,10 +25,10 @@ const PACKINGS: Readonly<Record<string, 'v1' | 'v2' | 'awq'>> = {
   awq: 'awq',
 }
 
-/** `auto_round:auto_gptq` -> `auto_gptq`. Older versions have it in `backend`, and name a kernel behind it. */
+/** `auto_round:auto_gptq` -> `auto_gptq`. Older versions use the key `backend` and append a kernel name. */
 function packingOf(fields: ConfigFields): string {
-  const said = fields.string('packing_format', 'backend') ?? 'auto'
-  const format = said === 'auto' ? 'auto_round:auto_gptq' : said
+  const given = fields.string('packing_format', 'backend') ?? 'auto'
+  const format = given === 'auto' ? 'auto_round:auto_gptq' : given
   const [name = '', ...kernel] = format
     .toLowerCase()
     .replaceAll('-', '_')
@@ -38,18 +38,18 @@ function packingOf(fields: ConfigFields): string {
 }
 
 /**
- * `extra_config`: a key that is a module's name counts first; the others are patterns that are searched anywhere in it.
- * 16 bits mean that a module is not quantized.
+ * Reads `extra_config`. Keys that equal the module name take precedence; the others are patterns searched anywhere in
+ * it. 16 bits mean that a module is not quantized.
  */
 function readExtraConfig(fields: ConfigFields): ModuleRule[] {
   const entries = Object.entries(fields.object('extra_config') ?? {})
   checkRuleCount(fields, 'extra_config', entries.length)
   const rules = entries.map(([pattern, value]) => {
-    const where = ruleText('extra_config', pattern)
+    const where = describeRule('extra_config', pattern)
     if (!isObject(value)) throw fields.invalid(`extra_config ${quoted(pattern)}`, value, 'an object of overrides')
     const own = new ConfigFields(where, value)
-    const leavesOut = (own.integer('bits') ?? 0) >= 16
-    return { pattern, action: leavesOut ? ('leaveOut' as const) : readOverrides(own), where }
+    const skips = (own.integer('bits') ?? 0) >= 16
+    return { pattern, action: skips ? ('skip' as const) : readOverrides(own), where }
   })
   return [
     ...rules.map((rule) => ({ ...rule, match: 'exact' as const })),
@@ -72,9 +72,9 @@ export function readAutoRoundConfig(fields: ConfigFields): QuantizationConfig {
   const symmetric = fields.boolean(true, 'sym')
   const rules = readExtraConfig(fields)
   const groupSize = fields.groupSize()
-  if (layout === 'awq') return { method: 'awq', bits: 4, groupSize, zeroPoint: true, rules } // stored even where symmetric
+  if (layout === 'awq') return { method: 'awq', bits: 4, groupSize, zeroPoint: true, rules } // stored even if symmetric
   const head = rules.some(
-    ({ pattern, match, action }) => match === 'exact' && pattern === 'lm_head' && action !== 'leaveOut',
+    ({ pattern, match, action }) => match === 'exact' && pattern === 'lm_head' && action !== 'skip',
   )
   const zeroOffset = layout === 'v1' ? 1 : 0
   const groupIndex = packing === 'gptqmodel'

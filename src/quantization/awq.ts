@@ -1,11 +1,11 @@
 /**
- * AWQ in AutoAWQ's GEMM layout, 4 bits. K inputs, N outputs, G groups:
+ * AWQ in the GEMM layout of AutoAWQ, 4 bits. K inputs, N outputs, G groups:
  *
  *     qweight  I32 [K, N/8]     row k, word c: columns 8c to 8c+7, interleaved
- *     qzeros   I32 [G, N/8]     the same interleave, the zero itself
+ *     qzeros   I32 [G, N/8]     same interleaving, stores the zero itself
  *     scales   F16 [G, N]
  *
- *     a word's nibbles, highest first:   column  7 5 3 1 6 4 2 0
+ *     nibbles of a word, highest first:   column  7 5 3 1 6 4 2 0
  */
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
@@ -14,12 +14,12 @@ import type { QuantizedSpec } from '../native/weights'
 import type { ConfigFields } from './fields'
 import { resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
-import { forModule } from './rules'
+import { configForModule } from './rules'
 import { named, unsupportedFormat } from './unsupported'
 
 type AwqConfig = Extract<QuantizationConfig, { method: 'awq' }>
 
-/** Versions that AutoAWQ stores in the GEMM layout; the others name the kernel that they are packed for. */
+/** `version` values that AutoAWQ stores in the GEMM layout; others are packed for the kernel they name. */
 const GEMM_VERSIONS = ['gemm', 'exllama', 'exllamav2', 'ipex']
 const OTHER_VERSIONS: Readonly<Record<string, string>> = {
   gemv: 'AWQ GEMV',
@@ -42,10 +42,13 @@ export function readAwqConfig(fields: ConfigFields): QuantizationConfig {
   return { method: 'awq', bits, groupSize: fields.groupSize(), zeroPoint, rules: [] }
 }
 
-/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL */
+/**
+ * Reads an AWQ linear.
+ * @throws BillfishError INVALID_CHECKPOINT if tensors are missing or inconsistent; UNSUPPORTED_MODEL
+ */
 export function awqLinear(table: TensorTable, base: AwqConfig, request: LinearRequest): QuantizedSpec {
   const { name, out, in: inFeatures, bias } = request
-  const config = forModule(base, name)
+  const config = configForModule(base, name)
   const reason = `an AWQ layer with ${out} outputs and ${inFeatures} inputs`
   if (out % 8 !== 0) throw invalidCheckpoint(`${name} has ${out} outputs; AWQ needs a multiple of 8`)
   const codes = table.require(`${name}.qweight`, ['I32'])
@@ -63,11 +66,11 @@ export function awqLinear(table: TensorTable, base: AwqConfig, request: LinearRe
 
   const zeros = config.zeroPoint ? table.require(`${name}.qzeros`, ['I32']) : table.find(`${name}.qzeros`, ['I32'])
   if (zeros !== undefined) table.checkShape(zeros, [groups, out / 8], reason)
-  // Stored zeros count, whatever zero_point says.
+  // Stored zeros take precedence over zero_point.
   if (zeros !== undefined && config.zeroPoint === false && table.values.zeros.get(zeros.name) === 0) {
     throw invalidCheckpoint(
-      `Tensor ${table.describe(zeros)} holds nothing but 0 while the quantization config says zero_point false: whether 0 or 8 ` +
-        'is meant cannot be known; quantize the model again with zero_point true',
+      `Tensor ${table.describe(zeros)} holds only zeros, but the quantization config says zero_point false: cannot tell whether the zero point is 0 or 8; ` +
+        'quantize the model again with zero_point true',
     )
   }
   return {

@@ -1,10 +1,10 @@
 /**
- * compressed-tensors, format pack-quantized. K inputs, N outputs, G groups (1 a row when channelwise), P = 32 / bits:
+ * compressed-tensors, format pack-quantized. K inputs, N outputs, G groups (1 per row if channelwise), P = 32 / bits:
  *
- *     weight_packed      I32 [N, ceil(K/P)]   code of (n, k): word [n, k/P], bits (k mod P)*bits upwards
- *     weight_scale       [N, G]               in the model's floating-point type
- *     weight_zero_point  I32 [ceil(N/P), G]   zero of (n, g): word [n/P, g]; only when asymmetric
- *     weight_g_idx       I32 [K]              the group of every input; only with activation order
+ *     weight_packed      I32 [N, ceil(K/P)]   code of (n, k): word [n, k/P], from bit (k mod P)*bits
+ *     weight_scale       [N, G]               in the floating-point dtype of the model
+ *     weight_zero_point  I32 [ceil(N/P), G]   zero of (n, g): word [n/P, g]; only if asymmetric
+ *     weight_g_idx       I32 [K]              group of every input; only with activation order
  *     weight_shape       I32 or I64 [2]       N, K
  */
 import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
@@ -16,7 +16,7 @@ import { ConfigFields } from './fields'
 import { hasActOrder, resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
 import { Pattern } from './pattern'
-import { decideOnce } from './rules'
+import { memoizeDecision } from './rules'
 import { named, unsupportedFormat } from './unsupported'
 
 type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed-tensors' }>
@@ -24,11 +24,11 @@ type Scheme = CompressedTensorsConfig['groups'][number]
 
 const FORMAT = 'pack-quantized'
 
-/** What a config's `format` values store, in words. */
+/** What the other `format` values store. */
 const OTHER_FORMATS: Readonly<Record<string, string>> = {
   'float-quantized': 'FP8',
   'naive-quantized': 'FP8 or int8',
-  'int-quantized': 'int8 or int4 codes, not packed; W8A8 and W4A8 are such',
+  'int-quantized': 'unpacked int8 or int4 codes, as in W8A8 and W4A8',
   'nvfp4-pack-quantized': 'NVFP4',
   'mxfp4-pack-quantized': 'MXFP4',
   'mxfp8-quantized': 'MXFP8',
@@ -58,7 +58,7 @@ function readActOrder(weights: ConfigFields): boolean {
   throw weights.invalid('actorder', order, 'group, dynamic, weight or static')
 }
 
-/** A strategy that is not said follows from the group size. */
+/** A missing strategy follows from the group size. */
 function readGroupSize(weights: ConfigFields): number | { readonly unsupported: string } {
   const size = weights.groupSize()
   const strategy = weights.string('strategy') ?? (size === undefined ? 'tensor' : size === -1 ? 'channel' : 'group')
@@ -68,7 +68,7 @@ function readGroupSize(weights: ConfigFields): number | { readonly unsupported: 
   return { unsupported: `compressed-tensors ${FORMAT} with one scale for strategy ${quoted(strategy)}` }
 }
 
-/** A config group, or the name of the format that it asks for. */
+/** A config group, or the name of the unsupported format it requests. */
 function readScheme(where: string, value: unknown): Scheme | string {
   if (!isObject(value)) throw invalidCheckpoint(`${where} is ${shown(value)}, not an object`)
   const fields = new ConfigFields(where, value)
@@ -117,28 +117,28 @@ export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationC
   return { method: 'compressed-tensors', groups, ignore: strings(fields, 'ignore') }
 }
 
-/** The pattern of an entry `re:pattern` of `targets` or `ignore`. */
+/** The pattern of a `targets` or `ignore` entry of the form `re:pattern`. */
 function patternOf(entry: string): Pattern | undefined {
   if (!entry.startsWith('re:')) return undefined
   return Pattern.of(entry.slice('re:'.length), `The quantization config's target ${quoted(entry)}`)
 }
 
 /**
- * The scheme that the config gives a linear, by name alone; undefined where it gives none. An entry of `targets` or
- * `ignore` is a name, `re:` and a pattern that the name's beginning must match, or a class; among targets names count
- * before patterns, these in alphabetical order, and classes come last, whichever group they are in.
+ * The scheme of a linear by name alone; undefined if it has none. An entry of `targets` or `ignore` is a name, `re:`
+ * and a pattern that must match the start of the name, or a class. Among targets, names take precedence over patterns
+ * (in alphabetical order), and patterns over classes, regardless of their group.
  */
 export function schemeByName(config: CompressedTensorsConfig, module: string): Scheme | undefined {
-  return decideOnce(config, module, (inTime) => findScheme(config, module, inTime))
+  return memoizeDecision(config, module, (timed) => findScheme(config, module, timed))
 }
 
 function findScheme(
   config: CompressedTensorsConfig,
   module: string,
-  inTime: (run: () => boolean) => boolean,
+  timed: (run: () => boolean) => boolean,
 ): Scheme | undefined {
   const isNamed = (entry: string) => entry === module
-  const isMatched = (entry: string) => inTime(() => patternOf(entry)?.matchesStart(module) === true)
+  const isMatched = (entry: string) => timed(() => patternOf(entry)?.matchesStart(module) === true)
   const isOfClass = (entry: string) => entry === 'Linear'
   if (config.ignore.some((entry) => isNamed(entry) || isMatched(entry) || isOfClass(entry))) return undefined
   const targets = config.groups.flatMap((scheme) => scheme.targets.map((entry) => ({ entry, scheme })))
@@ -150,15 +150,15 @@ function findScheme(
   return undefined
 }
 
-/** Bits by the packed width of a row; other numbers of bits are packed without gaps. */
+/** Bit width from the packed row width; widths other than 4 and 8 are packed without gaps. */
 function bitsOf(words: number, inFeatures: number): number | undefined {
   return [4, 8, 2, 3, 5, 6, 7, 1].find((bits) => words === Math.ceil((inFeatures * bits) / 32))
 }
 
 /**
- * The tensors alone say everything about the layer but the size of groups whose last one is short.
+ * Reads a compressed-tensors linear. The tensors determine everything except the group size if the last group is short.
  *
- * @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL
+ * @throws BillfishError INVALID_CHECKPOINT if tensors are missing or inconsistent; UNSUPPORTED_MODEL
  */
 export function compressedTensorsLinear(
   table: TensorTable,
@@ -173,8 +173,8 @@ export function compressedTensorsLinear(
   const bits = bitsOf(words, inFeatures)
   if (bits === undefined) {
     throw invalidCheckpoint(
-      `Tensor ${table.describe(codes)} has ${words} words a row, but ${inFeatures} inputs take ` +
-        `${Math.ceil(inFeatures / 8)} with 4 bits or ${Math.ceil(inFeatures / 4)} with 8; config and tensors do not belong together`,
+      `Tensor ${table.describe(codes)} has ${words} words per row, but ${inFeatures} inputs take ` +
+        `${Math.ceil(inFeatures / 8)} with 4 bits or ${Math.ceil(inFeatures / 4)} with 8; config and tensors do not match`,
     )
   }
   if (bits !== 4 && bits !== 8) {
@@ -199,7 +199,7 @@ export function compressedTensorsLinear(
     (candidate) => candidate.groupSize > 0 && Math.ceil(inFeatures / candidate.groupSize) === groups,
   )
   const groupSize = resolveGroupSize(table, scales, fitting?.groupSize, inFeatures, groups, groupIndex)
-  requireWhatAllSchemesNeed(table, ofBits, name, { zeros, groupIndex, grouped: groupSize < inFeatures })
+  checkRequiredTensors(table, ofBits, name, { zeros, groupIndex, grouped: groupSize < inFeatures })
   const storedShape = table.find(`${name}.weight_shape`, ['I32', 'I64'])
   if (storedShape !== undefined) table.checkShape(storedShape, [2], `the stored shape of ${quoted(name)}`)
   return {
@@ -232,8 +232,8 @@ function rejectUnpackedZeros(table: TensorTable, name: string): void {
   )
 }
 
-/** What is missing cannot be followed: a config none of whose schemes does without it means a file that is not whole. */
-function requireWhatAllSchemesNeed(
+/** Detects an incomplete file: a tensor is missing that every scheme of the config requires. */
+function checkRequiredTensors(
   table: TensorTable,
   schemes: readonly Scheme[],
   name: string,

@@ -1,4 +1,4 @@
-/** Reads a checkpoint's quantization config: which of several places has it, and what its many spellings mean. */
+/** Reads the quantization config of a checkpoint: where it is stored, and what its many spellings mean. */
 import { isDeepStrictEqual } from 'node:util'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
@@ -8,18 +8,18 @@ import { readAwqConfig } from './awq'
 import { readCompressedTensorsConfig } from './compressed-tensors'
 import { ConfigFields } from './fields'
 import { readGptqConfig } from './gptq'
-import { formatOfMethod } from './unsupported'
+import { formatName } from './unsupported'
 
 export interface QuantizationSource {
-  /** For messages: a path, with the key in it where it is a part of config.json. */
+  /** Path for error messages, with the key if it is part of config.json. */
   readonly where: string
-  /** The file's name. */
+  /** File name. */
   readonly name: string
-  /** The parsed JSON; undefined or null where there is none. */
+  /** Parsed JSON; undefined or null if absent. */
   readonly value: unknown
 }
 
-/** Files beside config.json that may hold a quantization config, in order of priority. */
+/** Files next to config.json that may hold a quantization config, in order of priority. */
 export const QUANTIZATION_FILES = [
   'quantize_config.json',
   'quant_config.json',
@@ -27,7 +27,7 @@ export const QUANTIZATION_FILES = [
   'hf_quant_config.json',
 ] as const
 
-/** The places of a config.json that may hold one, in order of priority. @param where the file, for messages */
+/** Places in a config.json that may hold one, in order of priority. @param where file path, for error messages */
 export function sourcesOfConfig(config: RawConfig, where: string): QuantizationSource[] {
   const sources: QuantizationSource[] = []
   const text = isObject(config.text_config) ? config.text_config : {}
@@ -37,7 +37,7 @@ export function sourcesOfConfig(config: RawConfig, where: string): QuantizationS
   ] as const) {
     const add = (key: string, value: unknown) =>
       sources.push({ where: `${where}: ${path}${key}`, name: 'config.json', value })
-    // MLX writes both, and neither has a quant_method.
+    // MLX writes both keys, neither with a quant_method.
     if (isObject(owner.quantization) && !hasMethod(owner.quantization_config)) {
       add('quantization', { ...owner.quantization, quant_method: owner.quantization.quant_method ?? 'mlx' })
     }
@@ -51,8 +51,8 @@ function hasMethod(value: unknown): boolean {
 }
 
 /**
- * The method's name. Files older than `quant_method` are told apart by what only AutoAWQ writes: its own file name, and
- * the fields `zero_point` and `version`; ModelOpt's file has a name of its own, and AutoRound's says how it packs.
+ * The quantization method. Files that predate `quant_method` are recognized by what only AutoAWQ writes: its file name,
+ * and the fields `zero_point` and `version`; ModelOpt by its file name, and AutoRound by `packing_format`.
  */
 function methodOf(fields: ConfigFields, fileName: string): string {
   const stated = fields.string('quant_method', 'method')
@@ -86,11 +86,11 @@ function readSource({ where, name, value }: QuantizationSource): QuantizationCon
     case 'none':
       return { method: 'none' }
     default:
-      return { method: 'unsupported', format: formatOfMethod(method, value), where }
+      return { method: 'unsupported', format: formatName(method, value), where }
   }
 }
 
-/** Fields that change how a linear is read, by the names that configs have for them. */
+/** Fields that change how a linear is read -> their names in configs. */
 const SIGNIFICANT: Readonly<Record<string, string>> = {
   method: 'quant_method',
   format: 'the format',
@@ -102,8 +102,8 @@ const SIGNIFICANT: Readonly<Record<string, string>> = {
   zeroPoint: 'zero_point',
 }
 
-/** What the two say otherwise; what only one of them says contradicts nothing. */
-function contradictions(
+/** How two configs contradict each other; a field that only one of them has is no contradiction. */
+function findContradictions(
   config: QuantizationConfig,
   other: QuantizationConfig,
 ): { ours: string; theirs: string } | undefined {
@@ -119,7 +119,10 @@ function contradictions(
   return { ours: words(ours), theirs: words(theirs) }
 }
 
-/** The rules of `other` where they are those of `config` in another order: transformers sorts the keys of config.json. */
+/**
+ * Restores the author's order of rules: transformers sorts the keys of config.json, so equal rules are taken from
+ * `other`.
+ */
 function withAuthorsOrder(config: QuantizationConfig, other: QuantizationConfig): QuantizationConfig {
   if (config.method !== 'gptq' || other.method !== 'gptq') return config
   const sorted = ({ rules }: typeof config) =>
@@ -129,17 +132,17 @@ function withAuthorsOrder(config: QuantizationConfig, other: QuantizationConfig)
 
 export interface QuantizationReading {
   readonly config: QuantizationConfig
-  /** The source that it is of. */
+  /** Source of the config. */
   readonly where: string | undefined
-  /** What a user should know: that a file which does not count says something else. */
+  /** Warnings: files that are overridden but disagree. */
   readonly warnings: readonly string[]
 }
 
 /**
- * The config of the first source that has one; the others are only compared with it, and may even be broken.
+ * Reads the config of the first source that has one. The others are only compared with it and may be broken.
  *
- * @param sources - in order of priority
- * @throws BillfishError INVALID_CHECKPOINT for fields of a wrong type
+ * @param sources in order of priority
+ * @throws BillfishError INVALID_CHECKPOINT for fields of the wrong type
  */
 export function readQuantizationSources(sources: readonly QuantizationSource[]): QuantizationReading {
   const [source, ...rest] = sources.filter(({ value }) => value !== undefined && value !== null)
@@ -147,7 +150,7 @@ export function readQuantizationSources(sources: readonly QuantizationSource[]):
   let config = readSource(source)
   const warnings: string[] = []
   for (const { where, name, value } of rest) {
-    if (name === source.name) continue // config.json has it under two keys
+    if (name === source.name) continue // config.json may have it under two keys
     let other: QuantizationConfig
     try {
       other = readSource({ where, name, value })
@@ -155,10 +158,10 @@ export function readQuantizationSources(sources: readonly QuantizationSource[]):
       continue
     }
     config = withAuthorsOrder(config, other)
-    const contradicted = contradictions(config, other)
+    const contradicted = findContradictions(config, other)
     if (contradicted === undefined) continue
     const { ours, theirs } = contradicted
-    warnings.push(`${where} says ${theirs}; ${source.where} says ${ours}, and that counts.`)
+    warnings.push(`${where} says ${theirs}; ${source.where} says ${ours}, which takes precedence.`)
   }
   return { config, where: source.where, warnings }
 }

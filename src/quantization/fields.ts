@@ -1,7 +1,7 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 
-/** The config's fields by name, with checks of their types. A field that is null counts as not there. */
+/** Typed access to the fields of a config. A null field counts as absent. */
 export class ConfigFields {
   readonly #fields: Readonly<Record<string, unknown>>
 
@@ -12,7 +12,7 @@ export class ConfigFields {
     this.#fields = fields
   }
 
-  /** The first of the names that has a value. */
+  /** The value of the first name that has one. */
   get(...names: string[]): unknown {
     for (const name of names) {
       const value = Object.hasOwn(this.#fields, name) ? this.#fields[name] : undefined
@@ -55,7 +55,7 @@ export class ConfigFields {
     throw this.invalid('bits', value, supported)
   }
 
-  /** -1 (channelwise), or a positive number of inputs; undefined where nothing is said. */
+  /** -1 (channelwise) or a positive number of inputs; undefined if unspecified. */
   groupSize(): number | undefined {
     const size = this.integer('group_size', 'q_group_size')
     if (size === undefined || size === -1 || (size > 0 && size < 2 ** 31)) return size
@@ -63,6 +63,6 @@ export class ConfigFields {
   }
 
   invalid(name: string, value: unknown, expected: string): Error {
-    return invalidCheckpoint(`${this.where}: ${name} is ${shown(value)}; supported is ${expected}`)
+    return invalidCheckpoint(`${this.where}: ${name} is ${shown(value)}; expected ${expected}`)
   }
 }

@@ -1,10 +1,10 @@
 /**
- * GPTQ as AutoGPTQ and GPTQModel write it. K inputs, N outputs, G groups, P = 32 / bits codes a word:
+ * GPTQ as written by AutoGPTQ and GPTQModel. K inputs, N outputs, G groups, P = 32 / bits codes per word:
  *
- *     qweight  I32 [K/P, N]     code of (k, n): word [k/P, n], bits (k mod P)*bits upwards
- *     qzeros   I32 [G, N/P]     zero of (g, n): word [g, n/P], bits (n mod P)*bits upwards; v1 stores zero - 1
+ *     qweight  I32 [K/P, N]     code of (k, n): word [k/P, n], from bit (k mod P)*bits
+ *     qzeros   I32 [G, N/P]     zero of (g, n): word [g, n/P], from bit (n mod P)*bits; v1 stores zero - 1
  *     scales   F16 [G, N]
- *     g_idx    I32 [K]          the group of every input
+ *     g_idx    I32 [K]          group of every input
  */
 import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
@@ -14,28 +14,28 @@ import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
 import { hasActOrder, resolveGroupSize } from './groups'
 import type { LinearRequest } from './linear'
-import { checkRuleCount, forModule, readOverrides, ruleText } from './rules'
+import { checkRuleCount, configForModule, describeRule, readOverrides } from './rules'
 import { named, unsupportedFormat } from './unsupported'
 
 type GptqConfig = Extract<QuantizationConfig, { method: 'gptq' }>
 
 /**
- * GPTQModel's `dynamic`: the first rule whose pattern matches the beginning of the module's name counts. `-:pattern`
- * leaves modules unquantized, `+:pattern` or `pattern` overrides fields of the config.
+ * Reads `dynamic` of GPTQModel: the first rule whose pattern matches the start of the module name applies. `-:pattern`
+ * leaves modules unquantized; `+:pattern` or `pattern` overrides fields of the config.
  */
 function readDynamic(fields: ConfigFields): ModuleRule[] {
   const dynamic = Object.entries(fields.object('dynamic') ?? {})
   checkRuleCount(fields, 'dynamic', dynamic.length)
   return dynamic.map(([key, value]): ModuleRule => {
-    const where = ruleText('dynamic', key)
+    const where = describeRule('dynamic', key)
     const pattern = key.replace(/^[-+]:/, '')
-    if (key.startsWith('-:')) return { pattern, match: 'start', action: 'leaveOut', where }
+    if (key.startsWith('-:')) return { pattern, match: 'start', action: 'skip', where }
     if (!isObject(value)) throw fields.invalid(`dynamic ${quoted(key)}`, value, 'an object of overrides')
     return { pattern, match: 'start', action: readOverrides(new ConfigFields(where, value)), where }
   })
 }
 
-/** How the codes are packed, where that is another way than AutoGPTQ's. */
+/** The packing, if it is not that of AutoGPTQ. */
 function otherPacking(fields: ConfigFields): string | undefined {
   const format = (fields.string('checkpoint_format', 'format') ?? 'gptq').toLowerCase()
   if (fields.boolean(false, 'is_marlin_format')) return 'GPTQ packed for Marlin'
@@ -62,7 +62,7 @@ export function readGptqConfig(fields: ConfigFields): QuantizationConfig {
   }
   const groupSize = fields.groupSize()
   const ordered = fields.get('desc_act') === undefined ? undefined : fields.boolean(true, 'desc_act')
-  // With static groups, and without groups, AutoGPTQ stores the natural order whatever desc_act says.
+  // With static groups, and without groups, AutoGPTQ stores natural order whatever desc_act says.
   const natural = fields.boolean(false, 'static_groups') || groupSize === -1
   return {
     method: 'gptq',
@@ -77,7 +77,7 @@ export function readGptqConfig(fields: ConfigFields): QuantizationConfig {
   }
 }
 
-/** Bits by the height of the codes: K inputs are K * bits / 32 rows. */
+/** Bit width from the number of rows: K inputs take K * bits / 32 rows. */
 function bitsOf(table: TensorTable, codes: TensorRef, { name, out, in: inFeatures }: LinearRequest): 4 | 8 {
   const [rows = 0, columns = 0] = codes.shape
   const bits = (rows * 32) / inFeatures
@@ -90,14 +90,14 @@ function bitsOf(table: TensorTable, codes: TensorRef, { name, out, in: inFeature
   throw invalidCheckpoint(
     `Tensor ${table.describe(codes)} does not have the shape [${inFeatures / 8}, ${out}] (4 bits) or ` +
       `[${inFeatures / 4}, ${out}] (8 bits) that a GPTQ layer with ${out} outputs and ${inFeatures} inputs needs; ` +
-      'config and tensors do not belong together',
+      'config and tensors do not match',
   )
 }
 
 /**
- * What is known of the zero points: whether all are in the middle of the codes, and what must be added to stored ones.
- * Files exist that say `sym` and hold others, and files that say v1 and hold v2's: all 7 and all 8 (127 and 128 at 8
- * bits) mean the middle; of others the codes tell at 4 bits, and the config's checkpoint_format where they do not.
+ * Resolves the zero points: whether all of them are in the middle of the code range, and the offset of stored ones.
+ * Some files say `sym` but are asymmetric, and some say v1 but store v2. If all are 7 or all are 8 (127 or 128 at 8
+ * bits), the quantization is symmetric; otherwise the codes decide at 4 bits, else checkpoint_format.
  */
 function zeroPoints(
   table: TensorTable,
@@ -118,22 +118,25 @@ function zeroPoints(
   if (code === middle || code === middle - 1) return { symmetric: true, zeroOffset: code === middle ? 0 : 1, zeros }
   if (zeroOffset === undefined) {
     throw invalidCheckpoint(
-      `${quoted(name)} is stored as GPTQ stores it, and the quantization config does not say so: whether its zero points ` +
-        `(tensor ${table.describe(zeros)}) are one too small, as in checkpoint_format gptq, or not, as in gptq_v2, cannot be ` +
-        'known; write quant_method gptq and the checkpoint_format into the config',
+      `${quoted(name)} has GPTQ tensors, but the quantization config does not describe them: cannot tell whether its zero points ` +
+        `(tensor ${table.describe(zeros)}) are one too small (checkpoint_format gptq) or not (gptq_v2); ` +
+        'set quant_method to gptq and checkpoint_format in the config',
     )
   }
   if (!table.values.zeros.has(zeros.name)) return { symmetric, zeroOffset, zeros }
   return { symmetric: false, zeroOffset, zeros }
 }
 
-/** @throws BillfishError INVALID_CHECKPOINT where tensors are missing or do not fit each other; UNSUPPORTED_MODEL */
+/**
+ * Reads a GPTQ linear.
+ * @throws BillfishError INVALID_CHECKPOINT if tensors are missing or inconsistent; UNSUPPORTED_MODEL
+ */
 export function gptqLinear(table: TensorTable, base: GptqConfig, request: LinearRequest): QuantizedSpec {
   const { name, out, in: inFeatures, bias } = request
-  const config = forModule(base, name)
+  const config = configForModule(base, name)
   const codes = table.require(`${name}.qweight`, ['I32'])
   const bits = bitsOf(table, codes, request)
-  const codesAWord = 32 / bits
+  const codesPerWord = 32 / bits
   const reason = `a ${bits}-bit GPTQ layer with ${out} outputs and ${inFeatures} inputs`
 
   const scales = table.require(`${name}.scales`, FLOAT_TYPES)
@@ -149,7 +152,7 @@ export function gptqLinear(table: TensorTable, base: GptqConfig, request: Linear
     )
   }
   const { symmetric, zeroOffset, zeros } = zeroPoints(table, config, name, bits)
-  if (zeros !== undefined) table.checkShape(zeros, [groups, Math.ceil(out / codesAWord)], reason)
+  if (zeros !== undefined) table.checkShape(zeros, [groups, Math.ceil(out / codesPerWord)], reason)
   return {
     kind: 'quantized',
     name,

@@ -3,13 +3,13 @@ import type { TensorTable } from '../checkpoint/tensors'
 import type { TensorRef } from '../native/weights'
 
 /**
- * How many inputs share a scale. The tensors decide: a group index in natural order says it, and so does the number of
- * groups that the scales have; the config counts where several sizes make that number, as with a short last group.
+ * Number of inputs that share a scale. The tensors decide: a group index in natural order, or the number of groups in
+ * the scales. The config decides if several sizes give that number, as with a short last group.
  *
- * @param stated - by the config; -1: channelwise; undefined: the config is silent
- * @param groups - groups that the scales have
- * @returns the group size, `inFeatures` when channelwise
- * @throws BillfishError INVALID_CHECKPOINT where neither tells
+ * @param stated group size in the config; -1: channelwise; undefined if unspecified
+ * @param groups number of groups in the scales
+ * @returns the group size; `inFeatures` if channelwise
+ * @throws BillfishError INVALID_CHECKPOINT if neither is conclusive
  */
 export function resolveGroupSize(
   table: TensorTable,
@@ -32,9 +32,9 @@ export function resolveGroupSize(
 }
 
 /**
- * Whether a group index is another than the natural one, by what it holds.
+ * Whether a group index differs from natural order.
  *
- * @param stated what the config says, for an index whose values are not known
+ * @param stated what the config says, if the values of the index are unknown
  */
 export function hasActOrder(table: TensorTable, groupIndex: TensorRef, groupSize: number, stated: boolean): boolean {
   const stored = table.values.groupSizes.get(groupIndex.name)

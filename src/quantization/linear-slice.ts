@@ -1,25 +1,25 @@
 import type { LinearSpec, MatrixSpec, PartSpec, QuantizedSpec } from '../native/weights'
 import { type ChannelRun, ZEROS } from './padding'
 
-/** What of a layer a rank has. */
+/** The part of a linear that a rank has. */
 export interface LinearSlice {
-  /** Absent: all of them. */
+  /** All of them if undefined. */
   readonly outputs?: readonly ChannelRun[] | undefined
   readonly inputs?: readonly ChannelRun[] | undefined
-  /** Whether the rank adds the layer's bias; of ranks that have all outputs and a part of the inputs only one does. */
+  /** Whether the rank adds the bias; exactly one of the ranks that slice the inputs must. */
   readonly bias?: boolean
-  /** The layer that reads the outputs: they are counted in the order of its groups. */
-  readonly reader?: LinearSpec | undefined
-  /** The inputs come in the order of the layer's groups: it was the `reader` of what makes them. */
+  /** The layer that consumes the outputs, whose group order they follow. */
+  readonly consumer?: LinearSpec | undefined
+  /** Whether the inputs arrive in the group order of this layer, because it was the `consumer` of their producer. */
   readonly inputsInGroupOrder?: boolean
 }
 
-/** Inputs that share a scale, along which a layer is cut: 1 where it may be cut anywhere. */
+/** Inputs that slice a scale and must not be split; 1 if any split is valid. */
 export function inputGroup(linear: LinearSpec): number {
   return linear.kind === 'quantized' && linear.groupSize < linear.in ? linear.groupSize : 1
 }
 
-/** Whether the layer can be cut into these inputs: whole groups, and no order of its own. */
+/** Whether the layer can be split into these inputs: at group boundaries, and without act-order. */
 export function splitsAtGroupBoundaries(linear: LinearSpec, inputs: readonly ChannelRun[]): boolean {
   if (linear.kind !== 'quantized') return true
   if (linear.actOrder) return false
@@ -32,9 +32,9 @@ export function splitsAtGroupBoundaries(linear: LinearSpec, inputs: readonly Cha
   return true
 }
 
-/** The part of a layer that a share says. */
-export function sliceLinear<Spec extends LinearSpec>(linear: Spec, share: LinearSlice): Spec {
-  const { outputs, inputs, bias = true, reader, inputsInGroupOrder = false } = share
+/** Slices a linear. */
+export function sliceLinear<Spec extends LinearSpec>(linear: Spec, slice: LinearSlice): Spec {
+  const { outputs, inputs, bias = true, consumer, inputsInGroupOrder = false } = slice
   const size = (runs: readonly ChannelRun[] | undefined, all: number) =>
     runs ? runs.reduce((sum, { count }) => sum + count, 0) : all
   const [out, inFeatures] = [size(outputs, linear.out), size(inputs, linear.in)]
@@ -45,7 +45,7 @@ export function sliceLinear<Spec extends LinearSpec>(linear: Spec, share: Linear
     outputs,
     inputs,
     inputsInGroupOrder,
-    ...orderOf(reader),
+    ...outputOrder(consumer),
   }
   const cut = { ...linear, out, in: inFeatures, part, bias: bias ? linear.bias : undefined }
   if (cut.kind !== 'quantized') return cut as Spec & MatrixSpec
@@ -53,7 +53,7 @@ export function sliceLinear<Spec extends LinearSpec>(linear: Spec, share: Linear
   return { ...cut, groupSize: channelwise ? inFeatures : cut.groupSize } as Spec & QuantizedSpec
 }
 
-function orderOf(reader: LinearSpec | undefined): Pick<PartSpec, 'follows' | 'followedGroupSize'> {
-  if (reader?.kind !== 'quantized' || !reader.groupIndex) return {}
-  return { follows: reader.groupIndex, followedGroupSize: reader.groupSize }
+function outputOrder(consumer: LinearSpec | undefined): Pick<PartSpec, 'follows' | 'followedGroupSize'> {
+  if (consumer?.kind !== 'quantized' || !consumer.groupIndex) return {}
+  return { follows: consumer.groupIndex, followedGroupSize: consumer.groupSize }
 }

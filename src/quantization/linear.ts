@@ -1,4 +1,4 @@
-/** From a module's name to where and how its weights are stored. */
+/** Resolves a module name to where and how its weights are stored. */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
@@ -9,7 +9,7 @@ import { gptqLinear } from './gptq'
 import { configForMethod, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
 
-/** What every format's reader is asked for: the linear `name` of shape [out, in], and its bias where one is stored. */
+/** Request to a format reader: the linear `name` of shape [out, in], and its bias if one is stored. */
 export interface LinearRequest {
   readonly name: string
   readonly out: number
@@ -25,9 +25,9 @@ function findBias(table: TensorTable, module: string, out: number, required: boo
 }
 
 /**
- * The linear layer `module`: quantized iff its packed tensor exists, whatever the config lists as quantized.
+ * Resolves the linear layer `module`; quantized iff its packed tensor exists, whatever the config lists.
  *
- * @param module none that unsupportedModule() has an error for
+ * @param module must have passed unsupportedModule()
  * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers; UNSUPPORTED_MODEL naming the format
  */
 export function resolveLinear(
@@ -46,9 +46,7 @@ export function resolveLinear(
     return readPacked(table, method === undefined ? config : configForMethod(config, method), request, packed)
   }
   if (!table.has(`${module}.weight`)) {
-    throw invalidCheckpoint(
-      `${table.missing(`${module}.weight`)}; neither is there a qweight or weight_packed of that name`,
-    )
+    throw invalidCheckpoint(`${table.missing(`${module}.weight`)}; and no qweight or weight_packed either`)
   }
   const weight = table.require(`${module}.weight`, FLOAT_TYPES)
   table.checkShape(weight, [out, inFeatures], `a linear layer with ${out} outputs and ${inFeatures} inputs`)
@@ -68,7 +66,7 @@ function readPacked(
   const said =
     config.method === 'none' ? 'there is no quantization config' : `the quantization config says ${config.method}`
   throw invalidCheckpoint(
-    `Tensor ${quoted(packed)} is quantized, but ${said}, and the tensors beside it are not those of GPTQ, AWQ or ` +
-      'compressed-tensors; quantization_config in config.json, quantize_config.json or quant_config.json must describe it',
+    `Tensor ${quoted(packed)} is quantized, but ${said}, and its tensors match neither GPTQ, AWQ nor ` +
+      'compressed-tensors; describe it in quantization_config of config.json, in quantize_config.json or in quant_config.json',
   )
 }

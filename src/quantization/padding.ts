@@ -1,38 +1,39 @@
 /**
- * Which size a dimension is padded to so that it can be cut for tensor parallelism, and where the padding goes. One rule
- * for the loader, for plans and for `billfish pad`.
+ * Computes the padded size of a dimension that tensor parallelism splits, and where the padding goes. Shared by the
+ * loader, plans and `billfish pad`.
  *
- * A rank of n gets size / n channels: whole quantization groups, and whole tiles of the kernel. 29568 channels (Qwen2-72B)
- * are 231 groups of 128; a rank of two would end in the middle of one, and 29696 is the least size that 2, 4 and 8 divide.
+ * One of n ranks gets size / n channels: whole quantization groups and whole kernel tiles. 29568 channels (Qwen2-72B)
+ * are 231 groups of 128, so a rank of two would end inside a group; 29696 is the smallest size that 2, 4 and 8 ranks
+ * can split.
  */
 import { BillfishError } from '../errors'
 import { invalidOption } from '../options/printed'
 
-/** What a padded size has to satisfy for every one of `parallelSizes`. */
+/** Constraints on a padded size, for each of `parallelSizes`. */
 export interface PaddingRule {
-  /** Channels that share a scale along this dimension; 1 for 16-bit and channelwise weights. */
+  /** Channels that share a scale in this dimension; 1 for 16-bit and channelwise weights. */
   readonly groupSize: number
-  /** A rank's channels are a multiple of this: what the kernel takes at a time. 1 where any number will do. */
+  /** Channels per rank must be a multiple of this kernel tile; 1 for no constraint. */
   readonly tile: number
-  /** Numbers of ranks that the dimension shall be cut for: all of them, with the same padding. */
+  /** Numbers of ranks that the same padding must support. */
   readonly parallelSizes: readonly number[]
-  /** The layer that is padded, for messages. */
+  /** Name of the layer, for error messages. */
   readonly layer?: string | undefined
 }
 
 /**
- * Where the zero channels stand. `tail`: behind all others. `interleaved`: one behind each of the first channels, as many
- * as there are; so no quantization group is all zeros, which is what quantizers want (Qwen's published method).
+ * Position of the zero channels. `tail`: after all others. `interleaved`: one after each of the first channels, as many
+ * as needed, so that no quantization group is all zeros (the method that Qwen published for quantizers).
  */
 export type PaddingPlacement = 'tail' | 'interleaved'
 
-/** `count` channels in a row of the padded dimension: those of the source from `start` on, or zeros ({@link ZEROS}). */
+/** `count` consecutive channels of a padded dimension: source channels from `start` on, or zeros ({@link ZEROS}). */
 export interface ChannelRun {
   readonly start: number
   readonly count: number
 }
 
-/** The `start` of a run of zero channels. */
+/** `start` of a run of zero channels. */
 export const ZEROS = -1
 
 const MAX_SIZE = 2 ** 31 - 1
@@ -46,7 +47,7 @@ function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b)
 }
 
-/** The least number that both divide; beyond 2^53 inexact, but still beyond it. */
+/** Exact up to 2^53; beyond, inexact but still larger than any limit. */
 function leastCommonMultiple(a: number, b: number): number {
   return (a / greatestCommonDivisor(a, b)) * b
 }
@@ -56,9 +57,10 @@ function nameOf(layer: string | undefined): string {
 }
 
 /**
- * Every size that satisfies the rule is a multiple of this number, and every multiple of it satisfies the rule.
+ * The valid sizes are exactly the multiples of this number.
  *
- * @throws BillfishError INVALID_OPTION for numbers that are not whole and positive, or have no common multiple below 2^31
+ * @throws BillfishError INVALID_OPTION for numbers that are not positive integers, or without a common multiple below
+ *   2^31
  */
 export function paddingUnit({ groupSize, tile, parallelSizes, layer }: PaddingRule): number {
   checkCount('The group size', groupSize)
@@ -80,9 +82,10 @@ export function paddingUnit({ groupSize, tile, parallelSizes, layer }: PaddingRu
 }
 
 /**
- * The least size, `size` or greater, of which every parallel size n gives every rank a whole multiple of group size and tile.
+ * The smallest size >= `size` for which every parallel size gives each rank a multiple of group size and tile.
  *
- * @throws BillfishError INVALID_OPTION for numbers that are not whole and positive, or where no size below 2^31 will do
+ * @throws BillfishError INVALID_OPTION for numbers that are not positive integers, or if there is no such size below
+ *   2^31
  */
 export function paddedSize(size: number, rule: PaddingRule): number {
   checkCount('The size', size)
@@ -91,15 +94,16 @@ export function paddedSize(size: number, rule: PaddingRule): number {
   if (padded <= MAX_SIZE) return padded
   throw new BillfishError(
     'INVALID_OPTION',
-    `${nameOf(rule.layer)}${size} channels padded to a multiple of ${unit}, as the parallel sizes ` +
-      `${rule.parallelSizes.join(', ')} need, would be more than ${MAX_SIZE}; take fewer or smaller parallel sizes.`,
+    `${nameOf(rule.layer)}${size} channels padded to a multiple of ${unit}, for parallel sizes ` +
+      `${rule.parallelSizes.join(', ')}, exceed ${MAX_SIZE}; use fewer or smaller parallel sizes.`,
   )
 }
 
 /**
- * The padded dimension from its first to its last channel. Runs are never empty, and no two neighbors continue each other.
+ * The runs of the padded dimension, in order. Runs are never empty, and adjacent runs are never mergeable.
  *
- * @throws BillfishError INVALID_OPTION where `padded` is less than `size`, or interleaved zeros outnumber the channels
+ * @throws BillfishError INVALID_OPTION if `padded` is less than `size`, or there are more interleaved zeros than
+ *   channels
  */
 export function paddingRuns(size: number, padded: number, placement: PaddingPlacement): ChannelRun[] {
   checkCount('The size', size)
@@ -118,8 +122,8 @@ export function paddingRuns(size: number, padded: number, placement: PaddingPlac
   if (zeros > size) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `${zeros} zero channels cannot be interleaved with ${size} channels (${padded} in all): there is one behind each of ` +
-        'the first channels, so they cannot be more; put them at the end.',
+      `${zeros} zero channels cannot be interleaved with ${size} channels (${padded} in all): at most one zero fits after each ` +
+        "channel; use placement 'tail'.",
     )
   }
   const runs: ChannelRun[] = []

@@ -1,25 +1,25 @@
 /**
- * Regular expressions of a checkpoint's config, as Python reads them. They come from a file that may be hostile. RE2 takes
- * time that is linear in the text's length; what it cannot say (lookahead, backreferences, long repetitions) runs in
- * JavaScript's own engine, which is stopped when it backtracks for long.
+ * Python regular expressions from checkpoint configs, which may be hostile. RE2 runs in linear time; what it cannot
+ * express (lookahead, backreferences, long repetitions) runs in the JavaScript engine, which is interrupted if it
+ * backtracks for too long.
  */
 import { createContext, Script } from 'node:vm'
 import { RE2JS } from 're2js'
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
 import type { BillfishError } from '../errors'
-import { PatternFault, type TranslatedPattern, translate } from './python-pattern'
+import { PatternError, type TranslatedPattern, translate } from './python-pattern'
 
 const MAX_LENGTH = 1000
-/** RE2 writes repetitions out; this many characters and classes take it some ten milliseconds. */
-const MAX_WRITTEN_OUT = 2000
-/** Milliseconds that a pattern may take for one name; they are microseconds, but for a busy machine. */
+/** RE2 expands repetitions; this many characters and classes take it about ten milliseconds. */
+const MAX_EXPANDED_SIZE = 2000
+/** Milliseconds a pattern may take per name; normally microseconds, except on a busy machine. */
 const TIME_LIMIT = 50
-/** The second time: whatever else ran then does so no more. */
-const LAST_TIME_LIMIT = 300
+/** Limit of the retry, when a momentary load may have passed. */
+const RETRY_TIME_LIMIT = 300
 
 type Test = (text: string) => boolean
 
-/** Names, with or without dots: a dot fits any character. */
+/** Plain names; a dot matches any character. */
 function plainTests(pattern: string): { start: Test; anywhere: Test } {
   const fitsAt = (text: string, at: number) => {
     for (let i = 0; i < pattern.length; i++) if (pattern[i] !== '.' && pattern[i] !== text[at + i]) return false
@@ -51,19 +51,19 @@ function linearTests(pattern: string, flags: string): { start: Test; anywhere: T
   }
 }
 
-/** Where patterns run that may have to be stopped: nothing but `stage` is there. */
-let stopped:
+/** Context for patterns that may have to be interrupted; it contains nothing but `stage`. */
+let context:
   | { readonly stage: { expression?: RegExp; text?: string }; readonly run: (timeout: number) => boolean }
   | undefined
 
-function stoppable() {
-  if (stopped === undefined) {
+function interruptibleContext() {
+  if (context === undefined) {
     const stage = {}
-    const context = createContext(Object.assign(Object.create(null), { stage }))
+    const vmContext = createContext(Object.assign(Object.create(null), { stage }))
     const script = new Script('stage.expression.test(stage.text)')
-    stopped = { stage, run: (timeout) => script.runInContext(context, { timeout }) as boolean }
+    context = { stage, run: (timeout) => script.runInContext(vmContext, { timeout }) as boolean }
   }
-  return stopped
+  return context
 }
 
 function isTimeout(error: unknown): boolean {
@@ -72,7 +72,7 @@ function isTimeout(error: unknown): boolean {
 
 function backtrackingTests({ js, flags }: TranslatedPattern): { start: Test; anywhere: Test } {
   const test = (expression: RegExp) => (text: string) => {
-    const { stage, run } = stoppable()
+    const { stage, run } = interruptibleContext()
     stage.expression = expression
     stage.text = text
     expression.lastIndex = 0
@@ -81,7 +81,7 @@ function backtrackingTests({ js, flags }: TranslatedPattern): { start: Test; any
     } catch (error) {
       if (!isTimeout(error)) throw error
       expression.lastIndex = 0
-      return run(LAST_TIME_LIMIT)
+      return run(RETRY_TIME_LIMIT)
     }
   }
   return { start: test(new RegExp(js, `${flags}uy`)), anywhere: test(new RegExp(js, `${flags}u`)) }
@@ -97,14 +97,14 @@ export class Pattern {
     try {
       this.#tests = compile(source)
     } catch (error) {
-      const fault = error instanceof PatternFault ? error.message : `cannot be used (${(error as Error).message})`
+      const fault = error instanceof PatternError ? error.message : `cannot be used (${(error as Error).message})`
       throw refuse(where, source, fault)
     }
   }
 
   /**
-   * @param where - who says it, for messages
-   * @throws BillfishError INVALID_CHECKPOINT for what is no pattern, or too large a one
+   * @param where source of the pattern, for error messages
+   * @throws BillfishError INVALID_CHECKPOINT for an invalid or too large pattern
    */
   static of(source: string, where: string): Pattern {
     let pattern = Pattern.#compiled.get(source)
@@ -116,23 +116,23 @@ export class Pattern {
     return pattern
   }
 
-  /** True where the pattern matches the text's beginning (Python's re.match), not necessarily all of it. */
+  /** Whether the pattern matches at the start of the text (re.match). */
   matchesStart(text: string): boolean {
     return this.#run(this.#tests.start, text)
   }
 
-  /** True where the pattern matches some part of the text (Python's re.search). */
+  /** Whether the pattern matches anywhere in the text (re.search). */
   matchesAnywhere(text: string): boolean {
     return this.#run(this.#tests.anywhere, text)
   }
 
-  /** @throws BillfishError INVALID_CHECKPOINT where it takes too long */
+  /** @throws BillfishError INVALID_CHECKPOINT if it takes too long */
   #run(test: Test, text: string): boolean {
     try {
       return test(text)
     } catch (error) {
       const fault = isTimeout(error)
-        ? `takes longer than ${LAST_TIME_LIMIT} ms for ${quoted(text)}`
+        ? `takes longer than ${RETRY_TIME_LIMIT} ms for ${quoted(text)}`
         : `cannot be used (${(error as Error).message})`
       throw refuse('The quantization config', this.#source, fault)
     }
@@ -140,19 +140,19 @@ export class Pattern {
 }
 
 function refuse(where: string, source: string, fault: string): BillfishError {
-  return invalidCheckpoint(`${where}: the pattern ${quoted(source)} ${fault}; write it in simpler terms`)
+  return invalidCheckpoint(`${where}: the pattern ${quoted(source)} ${fault}; simplify it`)
 }
 
 function compile(source: string): { start: Test; anywhere: Test } {
-  if (source.length > MAX_LENGTH) throw new PatternFault(`has more than ${MAX_LENGTH} characters`)
+  if (source.length > MAX_LENGTH) throw new PatternError(`has more than ${MAX_LENGTH} characters`)
   if (/^[\w.]*$/.test(source)) return plainTests(source)
   const translated = translate(source)
   const { re2, flags, size } = translated
-  if (re2 !== undefined && size <= MAX_WRITTEN_OUT) {
+  if (re2 !== undefined && size <= MAX_EXPANDED_SIZE) {
     try {
       return linearTests(re2, flags)
     } catch {
-      // RE2 refuses repetitions within one another that come to more than 1000.
+      // RE2 rejects nested repetitions that expand to more than 1000.
     }
   }
   return backtrackingTests(translated)

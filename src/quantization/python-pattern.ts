@@ -1,25 +1,28 @@
 /**
- * Reads a regular expression as Python's re does, and writes it in the syntax of RE2 and of JavaScript. Groups keep
- * neither names nor numbers but those that backreferences need.
+ * Translates a Python regular expression to RE2 and JavaScript syntax. Groups lose their names and numbers unless a
+ * backreference needs them.
  *
- * Lacking: conditions `(?(1)a|b)`, names of characters `\N{...}`, and locale flags. Classes (\w, \d, \s) and \b know
- * ASCII alone. A backreference to a group that took no part matches the empty text, where Python's fails.
+ * Not supported: conditionals `(?(1)a|b)`, named characters `\N{...}` and locale flags. Classes (\w, \d, \s) and \b are
+ * ASCII-only. A backreference to a group that did not participate matches the empty string, whereas Python fails.
  */
 
-/** Why a pattern cannot be read; `message` goes behind "the pattern ... ". */
-export class PatternFault extends Error {}
+/** Why a pattern cannot be translated; `message` completes "the pattern ... ". */
+export class PatternError extends Error {}
 
 export interface TranslatedPattern {
-  /** Undefined where RE2 cannot say it: lookahead, backreferences, atomic groups and possessive repetitions. */
+  /** Undefined if RE2 cannot express it: lookahead, backreferences, atomic groups and possessive repetitions. */
   readonly re2: string | undefined
   readonly js: string
-  /** Flags of the whole pattern: some of i, m and s. */
+  /** Global flags: a subset of i, m and s. */
   readonly flags: string
-  /** Characters, classes and the like once repetitions are written out, as RE2 does. */
+  /** Number of characters, classes etc. after expanding repetitions, as RE2 does. */
   readonly size: number
 }
 
-/** Text in both syntaxes, the beginning of a capturing group, or a reference to one. Ids are Python's numbers, or own ones. */
+/**
+ * Text in both syntaxes, the start of a capturing group, or a backreference. Ids are Python group numbers or internal
+ * ones.
+ */
 type Piece =
   | { readonly re2: string; readonly js: string }
   | { readonly capture: string }
@@ -36,7 +39,7 @@ function literal(character: string): Piece {
 const CONTROLS: Readonly<Record<string, string>> = { a: '\x07', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' }
 const HEX_DIGITS: Readonly<Record<string, number>> = { x: 2, u: 4, U: 8 }
 
-/** Where something begins that may be repeated: among the pieces, and in size. */
+/** Start of a repeatable item: its index among the pieces, and the size before it. */
 interface Begin {
   readonly piece: number
   readonly size: number
@@ -44,7 +47,7 @@ interface Begin {
 
 interface OpenGroup {
   readonly begin: Begin
-  /** Behind its content. */
+  /** Pieces after its content. */
   readonly end: readonly Piece[]
   readonly verbose: boolean
   readonly id: string | undefined
@@ -63,7 +66,7 @@ class Reader {
   #verbose = false
   #flags = ''
   #size = 0
-  /** What a repetition would repeat; undefined where there is nothing to repeat. */
+  /** What a repetition would apply to; undefined if there is nothing to repeat. */
   #last: Begin | undefined
 
   constructor(source: string) {
@@ -72,7 +75,7 @@ class Reader {
 
   read(): TranslatedPattern {
     while (this.#at < this.#characters.length) this.#readOne()
-    if (this.#open.length > 0) throw new PatternFault('has an unmatched (')
+    if (this.#open.length > 0) throw new PatternError('has an unmatched (')
     const numbers = new Map<string, number>()
     for (const piece of this.#pieces) if ('capture' in piece) numbers.set(piece.capture, numbers.size + 1)
     const write = (syntax: 're2' | 'js') =>
@@ -100,16 +103,16 @@ class Reader {
     return true
   }
 
-  /** Characters up to `end`, which is taken too. */
+  /** Consumes characters up to and including `end`; returns those before it. */
   #until(end: string, fault: string): string {
     const from = this.#at
     const to = this.#characters.indexOf(end, from)
-    if (to < 0) throw new PatternFault(fault)
+    if (to < 0) throw new PatternError(fault)
     this.#at = to + 1
     return this.#characters.slice(from, to).join('')
   }
 
-  /** Appends what a repetition may repeat. */
+  /** Appends a repeatable item. */
   #atom(...pieces: Piece[]): void {
     this.#last = this.#here()
     this.#pieces.push(...pieces)
@@ -120,7 +123,7 @@ class Reader {
     return { piece: this.#pieces.length, size: this.#size }
   }
 
-  /** Appends what cannot be repeated. */
+  /** Appends an item that cannot be repeated. */
   #mark(...pieces: Piece[]): void {
     this.#last = undefined
     this.#pieces.push(...pieces)
@@ -144,13 +147,13 @@ class Reader {
     }
   }
 
-  /** True where a repetition stood here. */
+  /** Consumes a repetition; false if there is none here. */
   #repetition(): boolean {
     const range = this.#range()
     if (range === undefined) return false
-    if (this.#last === undefined) throw new PatternFault('has a repetition with nothing to repeat')
+    if (this.#last === undefined) throw new PatternError('has a repetition with nothing to repeat')
     const [least, most] = range
-    if (most !== undefined && most < least) throw new PatternFault('has an impossible repetition')
+    if (most !== undefined && most < least) throw new PatternError('has an impossible repetition')
     const times = `{${least},${most ?? ''}}`
     const { piece, size } = this.#last
     this.#size = size + (this.#size - size) * Math.max(1, most ?? least + 1)
@@ -175,7 +178,7 @@ class Reader {
     return [least, braces[3] === '' ? undefined : Number(braces[3])]
   }
 
-  /** Lets what is matched from `begin` on never be given back: looks ahead for it, and then takes what was seen. */
+  /** Makes everything from `begin` on atomic: matches it in a lookahead, then consumes it by backreference. */
   #makeAtomic(begin: number): void {
     this.#backtracks = true
     const id = `atomic ${this.#atomic++}`
@@ -209,8 +212,8 @@ class Reader {
     else if (this.#take('>')) this.#begin([], [])
     else if (this.#take('P<')) {
       const name = this.#until('>', 'has a group name without an end')
-      if (!/^[A-Za-z_]\w*$/.test(name)) throw new PatternFault('has a group with an impossible name')
-      if (this.#names.has(name)) throw new PatternFault('names two groups alike')
+      if (!/^[A-Za-z_]\w*$/.test(name)) throw new PatternError('has a group with an impossible name')
+      if (this.#names.has(name)) throw new PatternError('uses a group name twice')
       const id = String(++this.#groups)
       this.#names.set(name, id)
       this.#begin([{ capture: id }], undefined, id)
@@ -225,16 +228,16 @@ class Reader {
     const start = this.#at
     while (/[aiLmsux-]/.test(this.#next() ?? '')) this.#at++
     const [on = '', off = ''] = this.#characters.slice(start, this.#at).join('').split('-')
-    if (this.#at === start || on.includes('L')) throw new PatternFault('has a kind of group that is not supported')
+    if (this.#at === start || on.includes('L')) throw new PatternError('has a kind of group that is not supported')
     const [kept, dropped] = [on.replace(/[^ims]/g, ''), off.replace(/[^ims]/g, '')]
     if (this.#take(')')) {
-      if (off !== '' || start !== 2) throw new PatternFault('has flags elsewhere than at its start')
+      if (off !== '' || start !== 2) throw new PatternError('has global flags that are not at the start')
       this.#verbose ||= on.includes('x')
       this.#flags = [...new Set(kept)].join('')
       this.#last = undefined
       return
     }
-    if (!this.#take(':')) throw new PatternFault('has a kind of group that is not supported')
+    if (!this.#take(':')) throw new PatternError('has a kind of group that is not supported')
     const flags = kept + (dropped === '' ? '' : `-${dropped}`)
     this.#begin([both(flags === '' ? '(?:' : `(?${flags}:`)])
     this.#verbose = on.includes('x') || (this.#verbose && !off.includes('x'))
@@ -242,7 +245,7 @@ class Reader {
 
   #closeGroup(): void {
     const group = this.#open.pop()
-    if (group === undefined) throw new PatternFault('has an unmatched )')
+    if (group === undefined) throw new PatternError('has an unmatched )')
     this.#pieces.push(...group.end)
     if (group.end.length === 0) this.#makeAtomic(group.begin.piece)
     if (group.id !== undefined) this.#closed.add(group.id)
@@ -251,14 +254,14 @@ class Reader {
   }
 
   #refer(id: string | undefined): void {
-    if (id === undefined || !this.#closed.has(id)) throw new PatternFault('refers to a group that is not there')
+    if (id === undefined || !this.#closed.has(id)) throw new PatternError('refers to an undefined group')
     this.#backtracks = true
     this.#atom({ refersTo: id })
   }
 
   #escape(): void {
     const character = this.#characters[this.#at++]
-    if (character === undefined) throw new PatternFault('ends with a backslash')
+    if (character === undefined) throw new PatternError('ends with a backslash')
     if (character === 'A') this.#mark({ re2: '\\A', js: '(?<![\\s\\S])' })
     else if (character === 'Z' || character === 'z') this.#mark({ re2: '\\z', js: '(?![\\s\\S])' })
     else if (character === 'b' || character === 'B') this.#mark(both(`\\${character}`))
@@ -279,7 +282,7 @@ class Reader {
     this.#refer(first + second)
   }
 
-  /** The character that `\` and this one mean, in a class or outside. */
+  /** The character of an escape, inside or outside a class. */
   #escaped(character: string): string {
     const control = Object.hasOwn(CONTROLS, character) ? CONTROLS[character] : undefined
     if (control !== undefined) return control
@@ -288,7 +291,7 @@ class Reader {
       const hex = this.#characters.slice(this.#at, this.#at + length).join('')
       const code = Number.parseInt(hex, 16)
       if (hex.length !== length || /[^0-9a-fA-F]/.test(hex) || code > 0x10ffff)
-        throw new PatternFault(`has the impossible escape \\${character}${hex}`)
+        throw new PatternError(`has the impossible escape \\${character}${hex}`)
       this.#at += length
       return String.fromCodePoint(code)
     }
@@ -297,7 +300,7 @@ class Reader {
       this.#at += octal.length
       return String.fromCharCode(Number.parseInt(`0${octal}`, 8))
     }
-    if (/[A-Za-z1-9]/.test(character)) throw new PatternFault(`has the unsupported escape \\${character}`)
+    if (/[A-Za-z1-9]/.test(character)) throw new PatternError(`has the unsupported escape \\${character}`)
     return character
   }
 
@@ -313,7 +316,7 @@ class Reader {
       this.#at++
       const high = this.#classMember()
       if (typeof low !== 'string' || typeof high !== 'string' || high < low)
-        throw new PatternFault('has an impossible range of characters')
+        throw new PatternError('has an impossible range of characters')
       pieces.push(literal(low), both('-'), literal(high))
     }
     this.#at++
@@ -323,16 +326,16 @@ class Reader {
   /** A character, or a class like \d. */
   #classMember(): string | Piece {
     const character = this.#characters[this.#at++]
-    if (character === undefined) throw new PatternFault('has an unmatched [')
+    if (character === undefined) throw new PatternError('has an unmatched [')
     if (character !== '\\') return character
     const escaped = this.#characters[this.#at++]
-    if (escaped === undefined) throw new PatternFault('has an unmatched [')
+    if (escaped === undefined) throw new PatternError('has an unmatched [')
     if (escaped === 'b') return '\b'
     return 'dDsSwW'.includes(escaped) ? both(`\\${escaped}`) : this.#escaped(escaped)
   }
 }
 
-/** @throws PatternFault */
+/** @throws PatternError */
 export function translate(source: string): TranslatedPattern {
   return new Reader(source).read()
 }

@@ -1,4 +1,4 @@
-/** Which method quantized a linear, by its tensors alone; for configs that say another one, or none. */
+/** Determines the quantization method of a linear from its tensors alone, for configs that are wrong or missing. */
 
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
@@ -14,9 +14,9 @@ export const METHOD_NAMES: Readonly<Record<StoredMethod, string>> = {
 }
 
 /**
- * The method whose names and layout the tensors of `module` have: GPTQ packs the codes of an output's inputs into a word
- * and has one column an output, AWQ packs those of outputs, and compressed-tensors has names of its own. Undefined where
- * they have neither; what is wrong with them, readers say.
+ * The method whose tensor names and layout `module` has: GPTQ packs along the inputs and has one column per output, AWQ
+ * packs along the outputs, and compressed-tensors has its own names. Undefined if nothing matches; the format readers
+ * report what is wrong.
  */
 export function storedMethod(table: TensorTable, module: string): StoredMethod | undefined {
   const matrix = (name: string, types: readonly string[]): TensorRef | undefined => {
@@ -31,7 +31,7 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
   return columns * 8 === outputs || columns * 4 === outputs ? 'awq' : undefined
 }
 
-/** Every method that linears are stored by, with the packed tensor of one that is. */
+/** Every method found, with one packed tensor as an example. */
 export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<StoredMethod, TensorRef>> {
   const found = new Map<StoredMethod, TensorRef>()
   await forEachInSlices(table.tensors.values(), (tensor) => {
@@ -42,11 +42,11 @@ export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<Sto
   return found
 }
 
-/** The config by which linears stored by `method` are read: what `config` says of them, as far as it does. */
+/** The config to read linears stored by `method` with: what `config` says about groups, and nothing else. */
 export function configForMethod(config: QuantizationConfig, method: StoredMethod): QuantizationConfig {
   if (config.method === method || config.method === 'unsupported') return config
   if (method === 'compressed-tensors') return { method, groups: [], ignore: [] }
-  const { groupSize, rules } = saidOfGroups(config)
+  const { groupSize, rules } = groupSettings(config)
   if (method === 'awq') return { method, bits: 4, groupSize, zeroPoint: undefined, rules }
   return {
     method,
@@ -61,7 +61,7 @@ export function configForMethod(config: QuantizationConfig, method: StoredMethod
   }
 }
 
-function saidOfGroups(config: QuantizationConfig) {
+function groupSettings(config: QuantizationConfig) {
   switch (config.method) {
     case 'gptq':
     case 'awq':

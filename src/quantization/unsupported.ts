@@ -1,33 +1,33 @@
-/** Formats that billfish knows by name and cannot run. */
+/** Formats that billfish recognizes but cannot run. */
 import { quoted } from '../checkpoint/invalid'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { forEachInSlices } from '../event-loop'
 
-const WAY_OUT =
-  'Take a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the one in 16 bits'
+const ADVICE =
+  'Use a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the 16-bit one'
 
-/** @param subject what is stored so, or who says so; ends before `in the format ...` */
+/** @param subject what is stored in the format, or where it is declared; continued by `in a format ...` */
 export function unsupportedFormat(subject: string, format: string): BillfishError {
   return new BillfishError(
     'UNSUPPORTED_MODEL',
-    `${subject} in a format that billfish cannot run: ${format}. ${WAY_OUT}.`,
+    `${subject} in a format that billfish cannot run: ${format}. ${ADVICE}.`,
   )
 }
 
-/** The error for a config that names such a format. */
+/** Error for a config that names an unsupported format. */
 export function unsupportedConfig({
   where,
   format,
-  nevertheless,
+  tensorHint,
 }: Extract<QuantizationConfig, { method: 'unsupported' }>): BillfishError {
   const { code, message } = unsupportedFormat(`${where}: the weights are stored`, format)
-  return new BillfishError(code, nevertheless === undefined ? message : `${message} ${nevertheless}`)
+  return new BillfishError(code, tensorHint === undefined ? message : `${message} ${tensorHint}`)
 }
 
-/** A tensor that only one format has: the end of its name, its types, and the format. */
-export interface Mark {
+/** Signature of a format: a tensor-name suffix, and dtypes, that only it has. */
+export interface FormatSignature {
   readonly end: string
   readonly types?: readonly string[]
   readonly format: string
@@ -35,8 +35,8 @@ export interface Mark {
 
 const FP8_TYPES = ['F8_E4M3', 'F8_E5M2', 'F8_E4M3FN', 'F8_E4M3FNUZ', 'F8_E5M2FNUZ']
 
-/** The first one that fits counts: formats that share a tensor stand behind those that have more than it. */
-const MARKS: readonly Mark[] = [
+/** The first match wins, so formats that share a tensor come after those with more specific ones. */
+const SIGNATURES: readonly FormatSignature[] = [
   { end: '.weight_scale_2', format: 'NVFP4 (ModelOpt)' },
   { end: '.weight_global_scale', format: 'NVFP4 (compressed-tensors)' },
   { end: '.weight_scale_inv', format: 'FP8 in blocks (weight_scale_inv)' },
@@ -68,10 +68,10 @@ const MARKS: readonly Mark[] = [
   { end: '.weight', types: ['I8'], format: 'int8 (W8A8)' },
   { end: '.weight', types: ['U8'], format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)' },
 ]
-const MARKS_BY_LAST_PART = new Map<string, Mark[]>()
-for (const mark of MARKS) {
-  const part = lastPart(mark.end)
-  MARKS_BY_LAST_PART.set(part, [...(MARKS_BY_LAST_PART.get(part) ?? []), mark])
+const SIGNATURES_BY_SUFFIX = new Map<string, FormatSignature[]>()
+for (const signature of SIGNATURES) {
+  const part = lastPart(signature.end)
+  SIGNATURES_BY_SUFFIX.set(part, [...(SIGNATURES_BY_SUFFIX.get(part) ?? []), signature])
 }
 
 function lastPart(name: string): string {
@@ -79,54 +79,54 @@ function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
-function marksOf({ name, dtype }: UnsupportedTensor): readonly Mark[] {
-  const marks = MARKS_BY_LAST_PART.get(lastPart(name)) ?? []
-  return marks.filter(({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)))
+function signaturesOf({ name, dtype }: UnsupportedTensor): readonly FormatSignature[] {
+  const signatures = SIGNATURES_BY_SUFFIX.get(lastPart(name)) ?? []
+  return signatures.filter(({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)))
 }
 
-/** Floats, and buffers that are no weights. */
+/** Floating-point tensors, and buffers that are not weights. */
 function isOrdinary({ name, dtype }: UnsupportedTensor): boolean {
   return /^(F|BF)\d+$/.test(dtype)
     ? dtype !== 'F4'
     : /(?:position_ids|num_batches_tracked|\.(?:masked_)?bias)$/.test(name)
 }
 
-/** What a walk over all tensors finds. */
+/** Result of scanning all tensors. */
 export interface StoredFormats {
-  /** The tensor that shows an unsupported format most clearly, and that format. */
+  /** The most specific evidence of an unsupported format. */
   readonly unsupported: { readonly tensor: UnsupportedTensor; readonly format: string } | undefined
-  /** All marks of such formats that tensors have, the clearest first. */
-  readonly marks: readonly Mark[]
+  /** All signatures found, most specific first. */
+  readonly signatures: readonly FormatSignature[]
   /** Whether anything but floating-point numbers is stored. */
   readonly quantized: boolean
 }
 
-/** Looks at the names and types of all tensors. */
+/** Scans the names and dtypes of all tensors. */
 export async function storedFormats(table: TensorTable): Promise<StoredFormats> {
-  const marked = new Map<Mark, UnsupportedTensor>() // the first tensor with each mark
+  const found = new Map<FormatSignature, UnsupportedTensor>() // the first tensor with each signature
   let quantized = false
   const look = (tensor: UnsupportedTensor) => {
     quantized ||= !isOrdinary(tensor)
-    for (const mark of marksOf(tensor)) if (!marked.has(mark)) marked.set(mark, tensor)
+    for (const signature of signaturesOf(tensor)) if (!found.has(signature)) found.set(signature, tensor)
   }
   await forEachInSlices<UnsupportedTensor>(table.tensors.values(), look)
   await forEachInSlices(table.unsupported.values(), look)
-  const marks = MARKS.filter((mark) => marked.has(mark))
-  const [clearest] = marks
-  const tensor = clearest && marked.get(clearest)
-  return { unsupported: tensor && { tensor, format: clearest.format }, marks, quantized }
+  const signatures = SIGNATURES.filter((signature) => found.has(signature))
+  const [clearest] = signatures
+  const tensor = clearest && found.get(clearest)
+  return { unsupported: tensor && { tensor, format: clearest.format }, signatures, quantized }
 }
 
 /**
- * The error for a module whose tensors are of an unsupported format; undefined where they show none.
- * @param marks those that {@link storedFormats} has found in the table: few or none, where all would be 60 look-ups
+ * Error for a module stored in an unsupported format; undefined if there is no evidence of one.
+ * @param signatures those found by {@link storedFormats}: few or none, instead of 60 look-ups
  */
 export function unsupportedModule(
   table: TensorTable,
   module: string,
-  marks: readonly Mark[],
+  signatures: readonly FormatSignature[],
 ): BillfishError | undefined {
-  for (const { end, format, types } of marks) {
+  for (const { end, format, types } of signatures) {
     const name = `${module}${end}`
     const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
     if (tensor === undefined || (types && !types.includes(tensor.dtype))) continue
@@ -168,8 +168,8 @@ const METHODS: Readonly<Record<string, string>> = {
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '')
 
-/** The name of a quant_method that billfish does not read, from its config's fields. */
-export function formatOfMethod(method: string, fields: Readonly<Record<string, unknown>>): string {
+/** Display name of an unsupported quant_method, from its config. */
+export function formatName(method: string, fields: Readonly<Record<string, unknown>>): string {
   if (method === 'fp8') {
     const block = fields.weight_block_size
     return Array.isArray(block) && block.length === 2 && block.every((side) => Number.isSafeInteger(side))
@@ -190,7 +190,7 @@ export function formatOfMethod(method: string, fields: Readonly<Record<string, u
   return known ?? `quant_method ${quoted(method)}`
 }
 
-/** A name from a config as it may stand in a message: quoted unless it is a short plain word. */
+/** A name from a config for an error message: quoted unless it is a short plain word. */
 export function named(name: string): string {
   return /^[\w-]{1,40}$/.test(name) ? name : quoted(name)
 }

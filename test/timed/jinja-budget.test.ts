@@ -4,10 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fromJavaScript } from '../../src/chat/jinja/values/from-javascript'
 import {
   EVENT_LOOP_LIMITS,
+  SYNCHRONOUS_LIMITS,
   TemplateCache,
   type TemplateSource,
   toRendering,
-  WAITING_LIMITS,
 } from '../../src/generation/template-rendering'
 import { TextWorker } from '../../src/generation/text-worker'
 
@@ -123,7 +123,7 @@ function threadClock(): () => number {
 
 const FREE = { steps: 1e5, bytes: 1e6, depth: 100, milliseconds: 1000 }
 const variables = new Map([['messages', fromJavaScript([{ role: 'user', content: 'hi' }], 'messages')]])
-const worker = new TextWorker({ file: '', growth: 1, longestText: 1 })
+const worker = new TextWorker({ file: '', growth: 1, maxTextBytes: 1 })
 
 const template = (source: string): TemplateSource => ({
   source,
@@ -231,7 +231,7 @@ describe('a budget', () => {
     const cache = new TemplateCache()
     expect(cache.tryRender(template(source), given, EVENT_LOOP_LIMITS)).toBeUndefined()
     const text = await worker.render(toRendering(template(source), given)).output
-    expect(text).toBe(cache.render(template(source), given, { ...WAITING_LIMITS, milliseconds: 10_000 }))
+    expect(text).toBe(cache.render(template(source), given, { ...SYNCHRONOUS_LIMITS, milliseconds: 10_000 }))
     expect(text).toContain('199.5[None, True, 100000000000000000000]')
   })
 

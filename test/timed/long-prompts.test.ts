@@ -137,7 +137,7 @@ describe('of the options for a long prompt', () => {
 
   test.each<[string, GenerateOptions, RegExp]>([
     [endless, {}, /The prompt is \d+ tokens too long/],
-    [long, { maxNewTokens: 900 }, /maxNewTokens is 900, but must be at most \d+, which is what fits behind the prompt/],
+    [long, { maxNewTokens: 900 }, /maxNewTokens is 900, but must be at most \d+, which is what fits after the prompt/],
     [
       '<|im_end|>'.repeat(900),
       { minNewTokens: 200 },

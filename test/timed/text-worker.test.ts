@@ -190,7 +190,7 @@ test('a text that would never end is ended within two seconds, and the next one 
   await expect(endless.output).rejects.toMatchObject({
     code: 'INVALID_CHECKPOINT',
     message: expect.stringMatching(
-      /tokenizer\.json: tokenizing a text of 61 characters took more than \d+ ms .*was ended/,
+      /tokenizer\.json: tokenizing a text of 61 characters took more than \d+ ms .*was terminated/,
     ),
   })
   const { user, system } = process.cpuUsage(usage)

@@ -3,26 +3,26 @@ import { printed } from '../../options/printed'
 import { type MemorySize, parseMemorySize } from '../memory-size'
 import type { ModuleNode } from './module-tree'
 
-/** A CUDA device's index, or where weights go that no GPU has room for. */
+/** A CUDA device index, or where weights go when no GPU has room for them. */
 export type InferredDevice = number | 'cpu' | 'disk'
 
-/** What a device may hold. */
+/** Memory budget of one device, in bytes. */
 export interface Budget {
   readonly device: InferredDevice
   readonly bytes: number
 }
 
 /**
- * The budgets in the order in which devices are filled: GPUs by index, the CPU if it has a budget, and the disk, which
- * takes whatever is left and so is always there and has no bound.
- * @throws BillfishError INVALID_OPTION for no devices, a device that is none or named twice, or a size that is none
+ * Budgets in the order in which devices are filled: GPUs by index, then the CPU if it has one, then the disk, which is
+ * always present and unlimited.
+ * @throws BillfishError INVALID_OPTION for an empty map, an unknown or duplicate device, or an invalid size
  */
 export function parseBudgets(maxMemory: Readonly<Record<string | number, MemorySize>>): Budget[] {
   const entries = Object.entries(maxMemory)
   if (entries.length === 0) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `maxMemory names no device; give each one's budget, for example { 0: '38GiB', 1: '38GiB', cpu: '100GiB' }.`,
+      `maxMemory is empty; give each device a budget, for example { 0: '38GiB', 1: '38GiB', cpu: '100GiB' }.`,
     )
   }
   const bytes = new Map<InferredDevice, number>()
@@ -53,13 +53,13 @@ function parseDevice(key: string): InferredDevice {
 }
 
 /**
- * The budgets lowered so that filling the GPUs one after the other spreads the model over all of them.
+ * Lowers the budgets so that filling the GPUs in order spreads the model over all of them.
  *
- * Every GPU may take an equal share of the model and a cushion. Without a cushion, layers that do not divide evenly would
- * leave a little of every share unused, and those bits would add up to layers without a place. For the same reason the
- * last GPU keeps all that it has. Budgets of the CPU stay as they are: it is there for what does not fit.
- * @param meanFinalModule mean bytes of the modules that have no modules in them
- * @param keepFirstLight give the first GPU only what the others cannot hold, as it is to do other work too
+ * Each GPU gets an equal share of the model plus a margin. Without the margin, layers that do not divide evenly would
+ * waste a bit of every share, and the waste would add up to layers with no device. For the same reason the last GPU
+ * keeps its full budget. CPU budgets are unchanged: the CPU takes what does not fit.
+ * @param meanFinalModule mean bytes of the leaf modules
+ * @param keepFirstLight give the first GPU only what the others cannot hold, because it does other work too
  */
 export function balanceBudgets(
   budgets: readonly Budget[],
@@ -70,12 +70,12 @@ export function balanceBudgets(
   const gpus = budgets.filter(({ device }) => typeof device === 'number')
   const usable = gpus.filter(({ bytes }) => bytes > 0)
   const last = usable.at(-1)
-  // One GPU has nobody to share with.
+  // A single GPU has nothing to balance.
   if (usable.length < 2 || !last) return [...budgets]
 
-  const cushion = Math.floor(1.25 * Math.max(largestFirstLayer(model), meanFinalModule))
+  const margin = Math.floor(1.25 * Math.max(largestFirstLayer(model), meanFinalModule))
   const sharers = keepFirstLight ? usable.length - 1 : usable.length
-  const share = Math.floor(model.size / sharers) + cushion
+  const share = Math.floor(model.size / sharers) + margin
 
   const lightGpu = keepFirstLight ? gpus[0] : undefined
   const capped = budgets.map((budget) =>
@@ -85,8 +85,8 @@ export function balanceBudgets(
   )
   if (!lightGpu) return capped
 
-  // The GPUs lead the list, so a GPU's place in it is its rank. accelerate counts as many GPUs as have memory, from the
-  // first on, though those without may be among them.
+  // GPUs come first in the list, so the index of a GPU is its rank. accelerate counts as many GPUs as have memory,
+  // starting from the first, even if GPUs without memory are among them.
   const others = capped.slice(1, usable.length).reduce((total, { bytes }) => total + bytes, 0)
   const rest = Math.max(0, model.size - others)
   return capped.map((budget) =>
@@ -95,8 +95,8 @@ export function balanceBudgets(
 }
 
 /**
- * Bytes of the largest layer that is never split, judged by the first of each numbered list: the layers of a list are
- * alike. 0 where the layers may be split.
+ * Bytes of the largest unsplittable layer, judged by the first layer of each numbered list, since the layers of a list
+ * are alike. 0 if layers may be split.
  */
 function largestFirstLayer(module: ModuleNode): number {
   const first = module.children.find(({ indivisible }) => indivisible)

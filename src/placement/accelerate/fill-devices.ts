@@ -1,18 +1,18 @@
 import type { Budget, InferredDevice } from './budgets'
 import { contains, type ModuleNode } from './module-tree'
 
-/** The modules that have no device yet, in order: those from `at` on, so that a long list is not copied for each. */
+/** Modules without a device yet, in order, starting at index `at`: a long list is not copied for each step. */
 class Pending {
   readonly #modules: readonly ModuleNode[]
   readonly #at: number
-  /** For each module the largest part of those behind it. */
+  /** For each module the largest unsplittable part of the modules after it. */
   readonly #largest: number[]
 
   constructor(
     modules: readonly ModuleNode[],
     at = 0,
 
-    largest = largestBehind(modules),
+    largest = largestAfter(modules),
   ) {
     this.#modules = modules
     this.#at = at
@@ -23,27 +23,27 @@ class Pending {
     return this.#modules[this.#at]
   }
 
-  behindFirst(): ModuleNode[] {
+  afterFirst(): ModuleNode[] {
     return this.#modules.slice(this.#at + 1)
   }
 
-  largestBehindFirst(): number {
+  largestAfterFirst(): number {
     return this.#largest[this.#at] as number
   }
 
-  /** The others once the first one is placed, and with it some of them. */
+  /** What remains after the first module and its companions are placed. */
   without(companions: readonly ModuleNode[]): Pending {
     if (companions.length === 0) return new Pending(this.#modules, this.#at + 1, this.#largest)
-    return new Pending(this.behindFirst().filter((other) => !companions.includes(other)))
+    return new Pending(this.afterFirst().filter((other) => !companions.includes(other)))
   }
 
-  /** With the module's children in its place. */
+  /** Replaces the module with its children. */
   split(module: ModuleNode): Pending {
     return new Pending(this.#modules.slice(this.#at).flatMap((other) => (other === module ? module.children : [other])))
   }
 }
 
-function largestBehind(modules: readonly ModuleNode[]): number[] {
+function largestAfter(modules: readonly ModuleNode[]): number[] {
   const largest: number[] = []
   for (let i = modules.length - 1, most = 0; i >= 0; i--) {
     largest[i] = most
@@ -53,10 +53,10 @@ function largestBehind(modules: readonly ModuleNode[]): number[] {
 }
 
 /**
- * Fills one device after the other with the model's modules in their order, splitting a module only where it does not
- * fit as a whole. A device that was left is not visited again, so that consecutive layers stay together.
- * @param tied groups of parameter names that are one weight; modules that share one go to one device
- * @param budgets in the order of filling; the last one has no bound
+ * Fills one device after the other with the modules of the model in order. A module is split only if it does not fit as
+ * a whole. A full device is not revisited, so consecutive layers stay together.
+ * @param tied groups of parameter names that are one weight; modules that share one are placed on one device
+ * @param budgets in filling order; the last one is unlimited
  * @returns the device of every module that was placed as a whole
  */
 export function fillDevices(
@@ -72,7 +72,7 @@ export function fillDevices(
     while (true) {
       const module = pending.first
       if (!module) return placed
-      const reserve = keepsRoom ? pending.largestBehindFirst() : 0
+      const reserve = keepsRoom ? pending.largestAfterFirst() : 0
       const room = budget.bytes - reserve - used
       const companions = companionsOf(module, pending, tied)
       const needed = companions.reduce((total, { size }) => total + size, module.size)
@@ -83,13 +83,13 @@ export function fillDevices(
         pending = pending.without(companions)
         continue
       }
-      // Alone it fits: a smaller part of its companions may be all that has to come along.
+      // It fits alone: a smaller part of a companion may be enough.
       const companion = module.size <= room ? companions.find(isDivisible) : undefined
       if (companion) {
         pending = pending.split(companion)
         continue
       }
-      // As accelerate has it, a module that would fill the device to the last byte counts as too large here.
+      // As in accelerate, a module that would fill the device to the last byte is too large.
       if (module.size >= room && isDivisible(module)) {
         pending = pending.split(module)
         continue
@@ -101,23 +101,23 @@ export function fillDevices(
 }
 
 /**
- * Offloaded layers are computed on the first GPU, and those on disk pass through the CPU's memory. Both therefore keep
- * room for the largest layer still to be placed, whether or not any will be offloaded.
+ * Offloaded layers run on the first GPU, and layers on disk pass through CPU memory, so both reserve room for the
+ * largest remaining layer, whether or not any layer is offloaded.
  */
 function hostsOffloadedLayers(budget: Budget, budgets: readonly Budget[]): boolean {
   return budget.device === 'cpu' || (typeof budget.device === 'number' && budget === budgets[0])
 }
 
 /**
- * What of `pending` is tied to something in `module`, its first. A tied weight is counted under the first of its names, so that what
- * the companions' sizes say is what they bring.
+ * Modules of `pending` that are tied to something in `module`, its first. A tied weight counts towards the first of its
+ * names, so the sizes of companions are what they add.
  */
 function companionsOf(module: ModuleNode, pending: Pending, tied: readonly (readonly string[])[]): ModuleNode[] {
   const shared = tied
     .filter((group) => group.some((name) => contains(module.name, name)))
     .flatMap((group) => group.filter((name) => !contains(module.name, name)))
   if (shared.length === 0) return []
-  return pending.behindFirst().filter(({ name }) => shared.some((parameter) => contains(name, parameter)))
+  return pending.afterFirst().filter(({ name }) => shared.some((parameter) => contains(name, parameter)))
 }
 
 function isDivisible(module: ModuleNode): boolean {

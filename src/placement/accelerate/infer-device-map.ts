@@ -9,36 +9,39 @@ import { contains, type ModuleNode, moduleTree } from './module-tree'
 const STRATEGIES = ['auto', 'balanced', 'balanced_low_0', 'sequential'] as const satisfies readonly InferStrategy[]
 
 /**
- * How Hugging Face spreads a model: `'sequential'` fills one GPU after the other, `'balanced'` gives each about as much,
- * `'balanced_low_0'` spares the first one, and `'auto'` is `'balanced'`.
+ * accelerate's placement strategies: `'sequential'` fills one GPU after the other, `'balanced'` gives each about the
+ * same, `'balanced_low_0'` keeps the first one light, and `'auto'` is `'balanced'`.
  */
 export type InferStrategy = 'auto' | 'balanced' | 'balanced_low_0' | 'sequential'
 
-/** What a model is made of, as accelerate counts it. */
+/** The modules of a model, as accelerate counts them. */
 export interface InferModules {
-  /** Module -> bytes of all weights in it, in the model's order; `''` is the whole model. */
+  /** Module -> bytes of all its weights, in model order; `''` is the whole model. */
   readonly modules: Readonly<Record<string, number>>
-  /** Groups of parameter names that are one weight: `[['lm_head.weight', 'model.embed_tokens.weight']]`. */
+  /** Groups of parameter names that share one weight: `[['lm_head.weight', 'model.embed_tokens.weight']]`. */
   readonly tied?: readonly (readonly string[])[] | undefined
   /**
-   * Classes whose modules are never split, such as `['Qwen2DecoderLayer']`. Sizes carry no classes: they are taken to be
-   * those of the numbered modules (`model.layers.0`). Without any, layers may be split if their insides are listed.
+   * Classes whose modules are never split, such as `['Qwen2DecoderLayer']`. Sizes carry no classes, so this applies to
+   * numbered modules (`model.layers.0`). If omitted, layers may be split if their submodules are listed.
    */
   readonly noSplit?: readonly string[] | undefined
-  /** Mean bytes of the modules that have none in them (linears, norms, embeddings), also where `modules` is coarser. */
+  /** Mean bytes of the leaf modules (linears, norms, embeddings), even if `modules` is coarser. */
   readonly leaves: { readonly mean_bytes: number; readonly final_modules?: number | undefined }
 }
 
 export interface InferOptions {
   readonly strategy: InferStrategy
   /**
-   * Budget of each device, by CUDA index, `'cpu'` and `'disk'`. The CPU is used only if it is named; the disk is always
-   * the last resort, and its budget is no bound.
+   * Budget per device: CUDA index, `'cpu'` or `'disk'`. The CPU is used only if listed; the disk is always the last
+   * resort and unlimited.
    */
   readonly maxMemory: Readonly<Record<string | number, MemorySize>>
 }
 
-/** Module -> CUDA index, `'cpu'` or `'disk'`; modules whose parts share a device are one entry, up to `{ '': 0 }`. */
+/**
+ * Module -> CUDA index, `'cpu'` or `'disk'`. A module whose parts share a device is one entry; at best the map is `{
+ * '': 0 }`.
+ */
 export type InferredDeviceMap = Record<string, InferredDevice>
 
 const bytes = z.number().nonnegative().describe('a finite number of bytes, 0 or more')
@@ -72,10 +75,10 @@ const inferOptions = optionsOf<InferOptions>(
 )
 
 /**
- * The device map that Hugging Face's accelerate makes of a model, for those who rely on its answer. It knows of weights
- * alone: no KV cache, no buffers.
- * @throws BillfishError INVALID_OPTION for an unknown strategy, no or unreadable budgets, sizes that are none or that
- *   contradict each other, and tied names that no module has
+ * The device map that Hugging Face's accelerate computes for a model. It considers weights only: no KV cache, no
+ * buffers.
+ * @throws BillfishError INVALID_OPTION for an unknown strategy, missing or invalid budgets, invalid or contradictory
+ *   sizes, and tied names that no module contains
  */
 export function inferDeviceMap(model: InferModules, options: InferOptions): InferredDeviceMap {
   const modules = readOptions(inferModules, model, 'model')
@@ -84,9 +87,9 @@ export function inferDeviceMap(model: InferModules, options: InferOptions): Infe
 }
 
 /**
- * {@link inferDeviceMap} for budgets that are numbers already.
- * @param limits in the order of filling: CUDA devices by index, the CPU where it may be used, and the disk; a GPU's or
- *   the CPU's may be Infinity
+ * {@link inferDeviceMap} with parsed budgets.
+ * @param limits in filling order: CUDA devices by index, the CPU if it may be used, and the disk; GPU and CPU budgets
+ *   may be Infinity
  */
 export function inferWithin(
   model: InferModules,
@@ -124,7 +127,7 @@ function shortList(names: readonly string[]): string {
   return names.length <= 6 ? names.join(', ') : `${names.slice(0, 3).join(', ')}, ... ${names.at(-1)}`
 }
 
-/** Entries with modules whose parts are all on one device written as one. */
+/** Merges the entries of modules whose parts are all on one device. */
 function joinEqual(module: ModuleNode, placed: ReadonlyMap<string, InferredDevice>): [string, InferredDevice][] {
   const device = placed.get(module.name)
   if (device !== undefined) return [[module.name, device]]

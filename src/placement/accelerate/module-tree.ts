@@ -1,31 +1,34 @@
 import { BillfishError } from '../../errors'
 
-/** A module with its weights' bytes. What is placed is a module without children, or with all of its children. */
+/**
+ * A module and the bytes of its weights. Leaf modules are placed individually; a module whose children are all placed
+ * is placed too.
+ */
 export interface ModuleNode {
-  /** The full name; the root's, which is the whole model, is `''`. */
+  /** Full name; `''` for the root, the whole model. */
   readonly name: string
   readonly size: number
-  /** Whether it is a layer that has to stay whole; it has no children then, whatever is in it. */
+  /** Whether it is a layer that must not be split; it then has no children. */
   readonly indivisible: boolean
-  /** The modules it may be split into, in the model's order. */
+  /** Modules it may be split into, in model order. */
   readonly children: readonly ModuleNode[]
-  /** Bytes of the largest module within, itself included, that cannot be split. */
+  /** Bytes of the largest unsplittable module in it, itself included. */
   readonly largestPart: number
 }
 
 /**
- * The tree of the modules that `sizes` lists. Modules in between that are not listed (`model.layers` where only
- * `model.layers.0` is) are as large as what is in them.
+ * Builds the tree of the modules in `sizes`. An unlisted parent (`model.layers` if only `model.layers.0` is listed) has
+ * the size of its listed children.
  * @param sizes module -> bytes; `''` is the whole model
- * @param wholeLayers whether numbered modules, which are a model's repeated layers, are never split
- * @throws BillfishError INVALID_OPTION where there is no module, and for modules whose parts do not add up to them
+ * @param wholeLayers whether numbered modules, the repeated layers of a model, must not be split
+ * @throws BillfishError INVALID_OPTION for an empty list, and for modules whose parts do not add up
  */
 export function moduleTree(sizes: Readonly<Record<string, number>>, wholeLayers: boolean): ModuleNode {
   const childNames = childrenByParent(sizes)
   if (!childNames.has('')) {
     throw new BillfishError(
       'INVALID_OPTION',
-      `modules names no module; give the bytes of each, for example { 'model.embed_tokens': 1000, 'model.layers.0': 500 }.`,
+      `modules is empty; give the bytes of each module, for example { 'model.embed_tokens': 1000, 'model.layers.0': 500 }.`,
     )
   }
 
@@ -41,17 +44,17 @@ export function moduleTree(sizes: Readonly<Record<string, number>>, wholeLayers:
   return node('')
 }
 
-/** Whether a module is one of a numbered list, as the decoder layers `model.layers.0`, `model.layers.1`, ... are. */
+/** Whether a module belongs to a numbered list, such as the decoder layers `model.layers.0`, `model.layers.1`, ... */
 function isNumbered(name: string): boolean {
   return /(^|\.)\d+$/.test(name)
 }
 
-/** Whether the module or parameter `name` lies in `module`, or is it. */
+/** Whether the module or parameter `name` is `module` or inside it. */
 export function contains(module: string, name: string): boolean {
   return module === '' || name === module || name.startsWith(`${module}.`)
 }
 
-/** The names of each module's direct children, in the order in which `sizes` first speaks of them. */
+/** The direct children of each module, in order of first appearance in `sizes`. */
 function childrenByParent(sizes: Readonly<Record<string, number>>): Map<string, string[]> {
   const children = new Map<string, string[]>()
   const known = new Set<string>([''])
@@ -72,9 +75,9 @@ function childrenByParent(sizes: Readonly<Record<string, number>>): Map<string, 
 }
 
 /**
- * Bytes of a module that none of its parts holds would be on no device once the module is split. Sizes may be sums of
- * fractions of a byte, so they are compared to within one.
- * @param whole the module is never split, so that only some of its parts may be listed
+ * Checks that parts add up: bytes of a split module that no part holds would be on no device. Sizes may be sums of
+ * fractional bytes, so they may differ by less than one.
+ * @param whole the module is never split, so its parts may be listed incompletely
  */
 function checkParts(name: string, size: number, parts: readonly ModuleNode[], whole: boolean): void {
   for (const part of parts) {

@@ -6,16 +6,16 @@ import { modulesOf, type TracedStage, trace } from '../../models/stages'
 import { ELEMENT_BYTES, storedBytes, type TensorRef } from '../../native/weights'
 import type { InferModules } from './infer-device-map'
 
-/** Where a plan knows weights from; an opened checkpoint has tensors. */
+/** Source of the weights of a plan; an opened checkpoint also has tensors. */
 export interface PlanSource extends WeightSource {
   readonly tensors?: ReadonlyMap<string, TensorRef>
-  /** What the tensors of a module begin with, where that is not its own name. */
+  /** Tensor-name prefix of a module, if it differs from the module name. */
   storedName?(module: string): string
 }
 
 /**
- * A model as accelerate sees it, which places by what the checkpoint stores: the tensors of a format at their own size,
- * a tied weight once and under the embedding, and the rotary embedding, whose buffers it counts, as a module of its own.
+ * A model as accelerate sees it, which places by what the checkpoint stores: tensors at their stored size, a tied
+ * weight once (with the embedding), and the rotary embedding, whose buffers it counts, as a separate module.
  */
 export function* storedModules(model: Model, source: PlanSource): CooperativeTask<InferModules> {
   const { embedding, layers, norm, head } = model.names
@@ -38,8 +38,8 @@ export function* storedModules(model: Model, source: PlanSource): CooperativeTas
   for (const module of traces.keys()) {
     const counted = !(tied && module === head)
     modules[module] = counted ? bytesOf(module) : 0
-    leaves += counted ? weightsOf(module).length : 0 // a linear, a norm, an embedding each
-    // transformers holds the frequencies, and a copy of them from before any scaling.
+    leaves += counted ? weightsOf(module).length : 0 // linears, norms and embeddings
+    // transformers keeps the frequencies and an unscaled copy of them.
     if (module === norm) {
       const frequencies = traces.get(`${layers}.0`)?.program.ropes[0]?.inverseFrequency.length ?? 0
       modules[siblingOf(norm, 'rotary_emb')] = 2 * frequencies * floatBytes
@@ -55,7 +55,7 @@ export function* storedModules(model: Model, source: PlanSource): CooperativeTas
   }
 }
 
-/** Bytes of the tensors in each module, of those also that are not needed: the zeros of a symmetric scheme. */
+/** Bytes of the tensors in each module, including tensors that are not needed, such as zeros of a symmetric scheme. */
 function* tensorBytes(tensors: Iterable<TensorRef>, modules: readonly string[]): CooperativeTask<Map<string, number>> {
   const bytes = new Map(modules.map((module) => [module, 0]))
   let count = 0

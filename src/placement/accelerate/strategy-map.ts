@@ -10,8 +10,8 @@ import { type InferModules, inferWithin } from './infer-device-map'
 const STRATEGIES: readonly Strategy[] = ['balanced', 'balanced_low_0', 'sequential']
 
 /**
- * Hugging Face's ways to spread a model, with accelerate's answers: `'sequential'` fills one device after the other,
- * `'balanced'` gives each about as much, `'balanced_low_0'` spares the first one.
+ * accelerate's placement strategies: `'sequential'` fills one device after the other, `'balanced'` gives each about the
+ * same, `'balanced_low_0'` keeps the first one light.
  */
 export type Strategy = 'balanced' | 'balanced_low_0' | 'sequential'
 
@@ -20,10 +20,10 @@ export function isStrategy(deviceMap: unknown): deviceMap is Strategy {
 }
 
 /**
- * The map that accelerate would make of the model, over `devices` in their order as it takes GPUs by index. A CPU after
- * other devices is where weights go that these have no room for, and the disk takes what nothing else has room for.
- * @param stored what storedModules() says of the model
- * @returns module -> device, complete
+ * The device map that accelerate would compute, over `devices` in order, as it takes GPUs by index. A CPU after other
+ * devices takes what does not fit on them, and the disk takes the rest.
+ * @param stored result of storedModules()
+ * @returns module -> device, for every module
  * @throws BillfishError INVALID_OPTION for several CPUs after other devices
  */
 export function strategyMap(
@@ -45,7 +45,7 @@ export function strategyMap(
   return resolveDeviceMap(Object.fromEntries(named), modulesOf(model))
 }
 
-/** Which devices share the model, and which one is there for what they have no room for. */
+/** Which devices share the model, and which one takes the overflow. */
 function roles(devices: readonly PlanDevice[]): { spread: PlanDevice[]; overflow: PlanDevice | undefined } {
   const candidates = devices.filter(({ device }) => device !== 'disk')
   const gpu = candidates.findIndex(({ device }) => !isCpu(device))
@@ -54,7 +54,7 @@ function roles(devices: readonly PlanDevice[]): { spread: PlanDevice[]; overflow
     throw new BillfishError(
       'INVALID_OPTION',
       `devices: ${overflow.map(({ device }) => device).join(' and ')} come after ${candidates[gpu]?.device}; ` +
-        "'balanced', 'balanced_low_0' and 'sequential' know one CPU for what GPUs have no room for. Name one, or use 'auto'.",
+        "'balanced', 'balanced_low_0' and 'sequential' support one CPU for what does not fit on GPUs. List one, or use 'auto'.",
     )
   }
   return { spread: candidates.filter((device) => !overflow.includes(device)), overflow: overflow[0] }

@@ -1,10 +1,10 @@
-/** Why an automatic split is cut where it is. */
+/** Explains the stage boundaries of an automatic split. */
 import { capacityOf, type PlanDevice } from '../plan'
 import type { NeedsOf } from '../planner/stage-costs'
 import { isComputeBound, stageTime } from '../planner/stage-time'
 import { formatBinaryBytes, formatList } from './format'
 
-/** A stage of an automatic split: groups [first, end) on a device. */
+/** One stage of the split: groups [first, end) on a device. */
 interface Run {
   readonly device: PlanDevice
   readonly first: number
@@ -12,12 +12,12 @@ interface Run {
 }
 
 /**
- * The slowest stage, and a sentence for every boundary, found by moving it one group either way and seeing what breaks:
- * there is no room, or a stage becomes slower than the slowest one is, or memory becomes less even. And one for every
- * device left empty.
- * @param groups modules that stay together, in order
- * @param ends for each device the end of its run of groups; a split that fits, and the best one
- * @param tokens of a step with all sequences under way
+ * One sentence about the slowest stage, one per boundary and one per empty device. A boundary is explained by moving it
+ * one group in either direction and reporting what breaks: a device runs out of memory, a stage becomes the slowest, or
+ * memory becomes less balanced.
+ * @param groups modules that are placed together, in order
+ * @param ends for each device the end of its run of groups; must be the optimal split
+ * @param tokens tokens in a step with all sequences running
  */
 export function explainSplit(
   groups: readonly (readonly string[])[],
@@ -28,7 +28,7 @@ export function explainSplit(
 ): string[] {
   const timeOf = ({ device, first, end }: Run) => stageTime(needs(device.device, first, end), device, tokens)
   const computes = ({ device, first, end }: Run) => isComputeBound(needs(device.device, first, end), device, tokens)
-  const amountOf = (run: Run) => {
+  const describeWork = (run: Run) => {
     const { read, operations } = needs(run.device.device, run.first, run.end)
     return computes(run) ? `${((operations * tokens) / 1e9).toFixed(1)} billion operations` : formatBinaryBytes(read)
   }
@@ -38,7 +38,7 @@ export function explainSplit(
   const slowest = stages.reduce((a, b) => (timeOf(b) > timeOf(a) ? b : a))
   const nameOf = (group: number) => formatList(groups[group] as string[])
 
-  /** What is wrong with `run`, which is `stage` with group number `added` too. */
+  /** Why `run`, which is `stage` plus group `added`, is worse. */
   const objection = (stage: Run, run: Run, added: number): string => {
     const { device } = run
     const [now, then] = [needs(device.device, stage.first, stage.end), needs(device.device, run.first, run.end)]
@@ -48,10 +48,10 @@ export function explainSplit(
       return `${device.device} has no room for ${name} (${it} would take ${formatBinaryBytes(more)} more, ${formatBinaryBytes(left)} are left)`
     }
     if (timeOf(run) > timeOf(slowest)) {
-      const work = computes(run) ? `compute ${amountOf(run)} in a step` : `read ${amountOf(run)} a token`
+      const work = computes(run) ? `compute ${describeWork(run)} in a step` : `read ${describeWork(run)} a token`
       const comparable = computes(run) === computes(slowest) && device.speed === slowest.device.speed
       const bound = comparable
-        ? `, the slowest ${computes(run) ? 'computes' : 'reads'} ${amountOf(slowest)} now`
+        ? `, the slowest ${computes(run) ? 'computes' : 'reads'} ${describeWork(slowest)} now`
         : ` at a speed of ${device.speed ?? 1}, more than ${slowest.device.device} takes now`
       return `with ${name}, ${device.device} would be the slowest stage (it would ${work}${bound})`
     }
@@ -59,8 +59,8 @@ export function explainSplit(
   }
 
   const does = computes(slowest)
-    ? `computes ${amountOf(slowest)} in a step of ${tokens} tokens`
-    : `reads ${amountOf(slowest)} of weights a token`
+    ? `computes ${describeWork(slowest)} in a step of ${tokens} tokens`
+    : `reads ${describeWork(slowest)} of weights a token`
   const sentences = [
     `The slowest stage is that of ${slowest.device.device}, which ${does}: no other split within these budgets has a ` +
       'faster slowest stage.',

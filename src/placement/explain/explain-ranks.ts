@@ -5,13 +5,13 @@ import { traceRanks } from '../../models/stages'
 import type { ChannelRunSpec, WeightSpec } from '../../native/weights'
 import { ZEROS } from '../../quantization/padding'
 
-/** How the devices of a stage share it, and what had to be padded for that: no sentence without tensor parallelism. */
+/** How the ranks of a stage share it, and what had to be padded. Empty without tensor parallelism. */
 export function* explainRanks(model: Model, source: WeightSource, ranks: number): CooperativeTask<string[]> {
   if (ranks === 1) return []
   const { embedding, layers, norm, head } = model.names
   const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }
   const weights = (yield* traceRanks(model, source, stage, ranks)).map((traced) => traced.weights)
-  const padded = new Map<string, string>() // what it is -> which layers have it
+  const padded = new Map<string, string>() // "stored to padded" -> layers
   for (const [i, weight] of (weights[0] ?? []).entries()) {
     for (const { size, stored } of paddedSizes(weights.map((own) => own[i] as WeightSpec))) {
       const text = `${stored} to ${size}`
@@ -21,20 +21,20 @@ export function* explainRanks(model: Model, source: WeightSource, ranks: number)
     }
   }
   const sizes = [...padded].map(([text, names]) => `${text} (${names})`)
-  const together = `${ranks} devices compute every stage together, each with its share of heads, MLP channels and vocabulary.`
-  return [sizes.length > 0 ? `${together} Padded with zeros for that: ${sizes.join('; ')}.` : together]
+  const together = `${ranks} devices compute every stage together, each with a share of the heads, MLP channels and vocabulary.`
+  return [sizes.length > 0 ? `${together} Padded with zeros: ${sizes.join('; ')}.` : together]
 }
 
-/** How ranks on GPUs exchange values, which is not known before their machine is: no sentence without such ranks. */
+/** How ranks on GPUs exchange values, which is unknown until the machine is. Empty without such ranks. */
 export function explainExchange(devices: readonly string[], ranks: number): string[] {
   if (ranks === 1 || !devices.some((device) => device.startsWith('cuda'))) return []
   return [
-    "GPUs read each other's sums where they are; those that do not reach each other's memory need NCCL, which takes " +
-      'memory of its own, not counted here.',
+    "GPUs read each other's partial sums through peer access; those without it need NCCL, which allocates " +
+      'memory that is not counted here.',
   ]
 }
 
-/** Outputs and inputs of a weight with the zeros that all ranks have of it, where there are any. */
+/** Output and input sizes of a weight that were padded, summed over all ranks. */
 function paddedSizes(ranks: readonly WeightSpec[]): { size: number; stored: number }[] {
   const [first] = ranks
   if (!first || first.kind === 'vector' || !first.part) return []

@@ -13,7 +13,7 @@ import { explainExchange, explainRanks } from './explain-ranks'
 import { formatBinaryBytes, formatExactBytes, formatList, formatModules } from './format'
 import { suggestChanges } from './suggested-changes'
 
-/** What Hugging Face's strategies make of the weights in the checkpoint, which have so many bytes together. */
+/** A placement by one of accelerate's strategies, with the total bytes of the stored weights. */
 export interface StrategyPlacement {
   readonly strategy: Strategy
   readonly storedBytes: number
@@ -31,31 +31,31 @@ export interface ExplainedPlan {
   readonly limits: ModelLimits
   readonly devices: readonly PlanDevice[]
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
-  /** Device -> bytes that it lacks, where it does. */
+  /** Device -> missing bytes, for devices whose budget is exceeded. */
   readonly lacking: ReadonlyMap<string, number>
-  /** How it was placed: by the user, by a strategy, or by billfish. */
+  /** Who chose the placement: the caller, a strategy, or billfish. */
   readonly placement: 'given' | StrategyPlacement | Split
   readonly options: SizeOptions & Pick<ResolvedPlanOptions, 'hostBytes' | 'choice'>
   readonly overheadOn: (device: string) => number
-  /** The devices whose budgets are together what the host has. */
+  /** Devices that share the host memory as their budget. */
   readonly sharing: readonly string[]
 }
 
-/** A plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
+/** Explains a plan in sentences: what each device holds, why the boundaries are where they are, or what is missing. */
 export function* explainPlan(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { stages, limits, devices, lacking, placement, costs } = plan
   const lines: string[] = plan.options.choice === undefined ? [] : [plan.options.choice]
-  if (typeof placement === 'object' && 'strategy' in placement) lines.push(whatStrategiesCount(placement))
-  lines.push(...whatDevicesHold(plan))
-  lines.push(whatTheCacheTakes(plan))
+  if (typeof placement === 'object' && 'strategy' in placement) lines.push(describeStrategy(placement))
+  lines.push(...describeDevices(plan))
+  lines.push(describeCache(plan))
   lines.push(...(yield* explainRanks(plan.model, plan.source, limits.tensorParallelSize)))
   const stageDevices = stages.map(({ device }) => device)
   lines.push(...explainExchange(stageDevices, limits.tensorParallelSize))
-  lines.push(...whatRuntimesTake(stages))
-  lines.push(...whatTheHostHas(plan))
+  lines.push(...describeOverhead(stages))
+  lines.push(...describeHostMemory(plan))
   const tied = costs.tiedBytes(limits, stages[0]?.device ?? '')
-  if (tied > 0) lines.push(howTheHeadIsTied(plan, tied))
-  if (lacking.size > 0) return [...lines, ...(yield* whatIsMissing(plan))]
+  if (tied > 0) lines.push(describeTiedHead(plan, tied))
+  if (lacking.size > 0) return [...lines, ...(yield* describeShortfall(plan))]
   if (isSplit(placement) && devices.length > 1) {
     const tokens = tokensPerStep(devices, limits.maxSequences)
     lines.push(...explainSplit(costs.groups, needsOf(plan), devices, placement.ends, tokens))
@@ -72,21 +72,21 @@ function needsOf({ costs, limits }: ExplainedPlan): NeedsOf {
   return (device, first, end) => on(device).all(first, end)
 }
 
-function whatStrategiesCount({ strategy, storedBytes }: StrategyPlacement): string {
+function describeStrategy({ strategy, storedBytes }: StrategyPlacement): string {
   return (
     `'${strategy}' places as accelerate does, which counts the ${formatBinaryBytes(storedBytes)} of weights in the checkpoint alone: ` +
     'no KV cache, no buffers. What each device will hold in truth:'
   )
 }
 
-/** A sentence a device, which may have several stages, or a group of devices that share the same ones. */
-function whatDevicesHold({ stages, sharing }: ExplainedPlan): string[] {
+/** One sentence per device, or per group of devices that share the same stages. */
+function describeDevices({ stages, sharing }: ExplainedPlan): string[] {
   const groups = new Map<string, { device: string; modules: string; total: number; budget: number | null }[]>()
   for (const device of new Set(stages.map((stage) => stage.device))) {
     const own = stages.filter((stage) => stage.device === device)
     const total = own.reduce((sum, stage) => sum + stage.total, 0)
     const budget = sharing.length > 1 && sharing.includes(device) ? null : (own[0]?.budget ?? null)
-    const all = new Set(own.map((stage) => formatModules(stage.modules))) // ranks on one device have the same ones
+    const all = new Set(own.map((stage) => formatModules(stage.modules))) // ranks on one device hold the same modules
     const modules = [...all].join('; and in a stage of their own ')
     const group = own.some(({ ranks }) => ranks > 1) ? `${modules} ${budget}` : device
     groups.set(group, [...(groups.get(group) ?? []), { device, modules, total, budget }])
@@ -102,7 +102,7 @@ function whatDevicesHold({ stages, sharing }: ExplainedPlan): string[] {
   })
 }
 
-function whatTheCacheTakes({ stages, limits, options }: ExplainedPlan): string {
+function describeCache({ stages, limits, options }: ExplainedPlan): string {
   const { maxSequences, maxModelLength, cacheTokens } = limits
   const bytes = formatBinaryBytes(stages.reduce((sum, stage) => sum + stage.kvCache, 0))
   const sequences = `${maxSequences} sequence${maxSequences === 1 ? '' : 's'}`
@@ -110,8 +110,8 @@ function whatTheCacheTakes({ stages, limits, options }: ExplainedPlan): string {
   return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.`
 }
 
-/** A sentence, where there is something to tell. */
-function whatRuntimesTake(stages: ExplainedPlan['stages']): string[] {
+/** One sentence if any device has overhead. */
+function describeOverhead(stages: ExplainedPlan['stages']): string[] {
   const own = stages.filter(({ overhead }) => overhead > 0)
   const amounts = [...new Set(own.map(({ overhead }) => overhead))]
   if (amounts.length === 0) return []
@@ -122,8 +122,8 @@ function whatRuntimesTake(stages: ExplainedPlan['stages']): string[] {
   return [`CUDA itself is taken to need ${formatList(takes)} (deviceOverhead), an estimate.`]
 }
 
-/** A sentence, where there are devices that have what the host has. */
-function whatTheHostHas({ sharing, options: { hostBytes } }: ExplainedPlan): string[] {
+/** One sentence if devices share the host memory. */
+function describeHostMemory({ sharing, options: { hostBytes } }: ExplainedPlan): string[] {
   if (sharing.length === 0 || hostBytes === undefined) return []
   const budgets =
     sharing.length === 1 ? `The budget of ${sharing[0]} is` : `The budgets of ${formatList(sharing)} are together`
@@ -132,8 +132,8 @@ function whatTheHostHas({ sharing, options: { hostBytes } }: ExplainedPlan): str
   ]
 }
 
-/** Stages hold their own weights, so a tied one is there once only where embedding and head share a stage. */
-function howTheHeadIsTied(plan: ExplainedPlan, bytes: number): string {
+/** Every stage holds its own weights, so a tied weight is stored once only if embedding and head share a stage. */
+function describeTiedHead(plan: ExplainedPlan, bytes: number): string {
   const { model, stages, costs, placement } = plan
   const { embedding, head } = model.names
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
@@ -148,21 +148,21 @@ function howTheHeadIsTied(plan: ExplainedPlan, bytes: number): string {
   return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
 }
 
-function* whatIsMissing(plan: ExplainedPlan): CooperativeTask<string[]> {
+function* describeShortfall(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { lacking, placement } = plan
   const short = [...lacking].map(([device, bytes]) => `${device} lacks ${formatExactBytes(bytes)}`)
   const line = `It does not fit: ${formatList(short)}.`
-  return [line, ...(isSplit(placement) ? [yield* whatWouldHelp(plan)] : yield* whatAutoWouldDo(plan))]
+  return [line, ...(isSplit(placement) ? [yield* describeRemedies(plan)] : yield* describeAutoAlternative(plan))]
 }
 
-function* whatWouldHelp({ model, costs, limits, devices, options }: ExplainedPlan): CooperativeTask<string> {
+function* describeRemedies({ model, costs, limits, devices, options }: ExplainedPlan): CooperativeTask<string> {
   const changes = yield* suggestChanges(model, costs, limits, devices, options)
   return changes.length > 0
     ? `Each of these alone would make it fit: ${changes.join('; ')}.`
     : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.'
 }
 
-function* whatAutoWouldDo(plan: ExplainedPlan): CooperativeTask<string[]> {
+function* describeAutoAlternative(plan: ExplainedPlan): CooperativeTask<string[]> {
   const { model, source, costs, limits, devices, overheadOn } = plan
   const ends = yield* autoSplit(costs, limits, devices)
   if (!ends) {
@@ -170,7 +170,7 @@ function* whatAutoWouldDo(plan: ExplainedPlan): CooperativeTask<string[]> {
     const lacking = yield* minShortfall(costs, limits, devices)
     return [
       `deviceMap 'auto' over ${names} does not fit either: the fullest device would lack ${formatExactBytes(lacking)}.`,
-      yield* whatWouldHelp(plan),
+      yield* describeRemedies(plan),
     ]
   }
   const map = splitMap(costs, devices, ends)

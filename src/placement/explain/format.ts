@@ -1,6 +1,6 @@
-/** How explanations write modules and sizes. */
+/** Formatting of modules and sizes in explanations. */
 
-/** `model.layers.3` to `model.layers.9` in a row as "model.layers.3 to 9". */
+/** Abbreviates consecutive modules: "model.layers.3 to 9". */
 export function formatModules(modules: readonly string[]): string {
   const parts: string[] = []
   for (let i = 0; i < modules.length; i++) {
@@ -16,13 +16,13 @@ export function formatModules(modules: readonly string[]): string {
   return parts.join(', ')
 }
 
-/** Bytes in GiB, or in MiB below one of these. */
+/** Bytes in GiB, or in MiB below 1 GiB. */
 export function formatBinaryBytes(bytes: number): string {
   const [unit, name] = bytes >= 2 ** 30 ? [2 ** 30, 'GiB'] : [2 ** 20, 'MiB']
   return `${(bytes / unit).toFixed(2)} ${name}`
 }
 
-/** Bytes to the last one, and in words. */
+/** The exact number of bytes, with {@link formatBinaryBytes}. */
 export function formatExactBytes(bytes: number): string {
   return `${bytes.toLocaleString('en-US')} bytes (${formatBinaryBytes(bytes)})`
 }

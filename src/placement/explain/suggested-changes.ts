@@ -6,7 +6,7 @@ import { isFeasible } from '../planner/auto-map'
 import type { Costs } from '../planner/stage-costs'
 import { formatBinaryBytes } from './format'
 
-/** The smallest single changes after which an automatic placement fits, in words. */
+/** The smallest single changes that would make an automatic placement fit, as text. */
 export function* suggestChanges(
   { shape }: Model,
   costs: Costs,
@@ -33,19 +33,22 @@ export function* suggestChanges(
   if (limits.exact && (yield* fits({ dtype: 'auto' }))) changes.push("dtype 'auto' instead of 'float32'")
   const another = devices.filter(({ device }) => !/^(cpu|disk)\b/.test(device)).at(-1) ?? devices.at(-1)
   if (another && !another.shared && (yield* fits({}, [...devices, another])))
-    changes.push(moreInWords(another, limits.tensorParallelSize))
+    changes.push(describeExtraDevices(another, limits.tensorParallelSize))
   return changes
 }
 
-/** What one group of devices more is. */
-function moreInWords({ device, memory }: PlanDevice, ranks: number): string {
+/** One more group of devices, as text. */
+function describeExtraDevices({ device, memory }: PlanDevice, ranks: number): string {
   const members = device.split(',').length
-  // A device that stands in for a whole group has room for all ranks.
+  // A single device that hosts a whole group has room for all ranks.
   if (members === 1) return `one more device of ${formatBinaryBytes(memory * ranks)}`
   return `${members} more devices of ${formatBinaryBytes(memory)}`
 }
 
-/** The largest value from `low` + 1 to `high` - 1 that holds, where every smaller one holds too; `low` if none does. */
+/**
+ * The largest value in (low, high) for which `holds`, assuming it holds for every smaller value; `low` if there is
+ * none.
+ */
 function* largest(
   low: number,
   high: number,

@@ -6,13 +6,13 @@ import type { Costs, NeedsOnDevice } from './stage-costs'
 import type { MemoryLimits } from './stage-memory'
 import { stageTime, tokensPerStep } from './stage-time'
 
-/** What sizes a split depends on. */
+/** Size limits that a split depends on. */
 export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
 
 /**
- * The placement that makes the slowest stage as fast as it can be within the devices' memory: contiguous stages, final
- * norm with the head. A stage's time is that of a decoding step with all sequences under way: of reading its weights
- * (not the embedding's, of which a token reads one row), or of computing with them where that takes longer.
+ * The placement that minimizes the time of the slowest stage within the memory of the devices. Stages are contiguous;
+ * the final norm stays with the head. The time of a stage is that of a decode step with all sequences running: reading
+ * its weights (of the embedding, a token reads one row), or computing with them if that takes longer.
  * @returns for each device the end of its run of `costs.groups`, or undefined if no split fits
  */
 export function* autoSplit(
@@ -20,7 +20,7 @@ export function* autoSplit(
   limits: SplitLimits,
   devices: readonly PlanDevice[],
 ): CooperativeTask<number[] | undefined> {
-  return yield* partition(costs.groups.length, roomsOn(devices), ...costOf(costs, limits, devices))
+  return yield* partition(costs.groups.length, capacities(devices), ...costOf(costs, limits, devices))
 }
 
 /** Whether {@link autoSplit} finds a split. */
@@ -29,21 +29,21 @@ export function* isFeasible(
   limits: SplitLimits,
   devices: readonly PlanDevice[],
 ): CooperativeTask<boolean> {
-  const [items, rooms] = [costs.groups.length, roomsOn(devices)]
-  return yield* isFeasibleWithin(Number.POSITIVE_INFINITY, items, rooms, ...costOf(costs, limits, devices))
+  const [items, budgets] = [costs.groups.length, capacities(devices)]
+  return yield* isFeasibleWithin(Number.POSITIVE_INFINITY, items, budgets, ...costOf(costs, limits, devices))
 }
 
-/** {@link autoSplit} or, where nothing fits, the split that would with {@link minShortfall}. */
+/** {@link autoSplit}; if nothing fits, the split that fits with {@link minShortfall} bytes more on each device. */
 export function* minShortfallSplit(
   costs: Costs,
   limits: SplitLimits,
   devices: readonly PlanDevice[],
 ): CooperativeTask<number[]> {
   const more = yield* minShortfall(costs, limits, devices)
-  return (yield* autoSplit(costs, limits, withMore(devices, more))) as number[]
+  return (yield* autoSplit(costs, limits, withExtraMemory(devices, more))) as number[]
 }
 
-/** The least bytes more on every device with which something fits; 0 if it does already. */
+/** The fewest extra bytes per device with which some split fits; 0 if one fits already. */
 export function* minShortfall(
   costs: Costs,
   limits: SplitLimits,
@@ -52,8 +52,8 @@ export function* minShortfall(
   const items = costs.groups.length
   const costOfStage = costOf(costs, limits, devices)
   const fits = (bytes: number) =>
-    isFeasibleWithin(Number.POSITIVE_INFINITY, items, roomsOn(withMore(devices, bytes)), ...costOfStage)
-  let low = 0 // this does not fit; what `high` says does
+    isFeasibleWithin(Number.POSITIVE_INFINITY, items, capacities(withExtraMemory(devices, bytes)), ...costOfStage)
+  let low = 0 // does not fit; `high` does
   let high = 0
   while (!(yield* fits(high))) {
     low = high
@@ -67,11 +67,11 @@ export function* minShortfall(
   return high
 }
 
-function withMore(devices: readonly PlanDevice[], bytes: number): PlanDevice[] {
+function withExtraMemory(devices: readonly PlanDevice[], bytes: number): PlanDevice[] {
   return devices.map((device) => ({ ...device, memory: device.memory + bytes }))
 }
 
-/** Module -> device of a split. */
+/** Module -> device for a split. */
 export function splitMap(
   { groups }: Costs,
   devices: readonly PlanDevice[],
@@ -85,7 +85,7 @@ export function splitMap(
   )
 }
 
-function roomsOn(devices: readonly PlanDevice[]): number[] {
+function capacities(devices: readonly PlanDevice[]): number[] {
   return devices.map(capacityOf)
 }
 

@@ -1,33 +1,33 @@
 import { type CooperativeTask, YieldTimer } from '../../event-loop'
 
-/** What a stage costs on a device. */
+/** Cost of a stage on a device. */
 export interface StageCost {
-  /** Bytes that it holds. */
+  /** Bytes it holds. */
   readonly memory: number
-  /** What it takes for a step, in any unit. */
+  /** Time per step, in any unit. */
   readonly time: number
 }
 
 /**
- * Cost of a stage of items [first, end) on device number `device`. More items never take less time; they may take less
- * memory, since a stage with the first and the last item shares what only these have in common.
+ * Cost of a stage of items [first, end) on device number `device`. Time never decreases with more items; memory may,
+ * since a stage with both the first and the last item shares tied weights.
  */
 export type CostOf = (device: number, first: number, end: number) => StageCost
 
-/** Bytes that the stage holds at least; more items never lower this bound. */
+/** A lower bound on the memory of a stage, monotonic in its items. */
 export type MinMemory = (device: number, first: number, end: number) => number
 
 const unknown: MinMemory = () => 0
 
 /**
- * Splits `items` items into consecutive runs, one a device in order (a device may get none), so that every run fits its
- * device and the slowest stage is as fast as it can be. Of equally fast splits the one with the fewest stages wins, since
- * each hand-over costs time; of these the one whose stages are most even in memory (the least sum of squares).
+ * Splits `items` items into consecutive runs, one per device in order (possibly empty), such that every run fits its
+ * device and the slowest stage is as fast as possible. Ties are broken by the fewest stages, since each handover costs
+ * time, then by the maxTime balanced memory (smallest sum of squares).
  *
- * Dynamic programming over (devices used, items placed), twice: the slowest stage of the best split is found first,
- * because fewest stages and most even memory are only sums once it bounds every stage. O(devices * items^2) at worst; a
- * stage that is too slow or surely too large ends the search for longer ones.
- * @param budgets bytes of each device; Infinity for no limit
+ * Two passes of dynamic programming over (devices used, items placed): the first finds the bottleneck time, because
+ * only with that bound the number of stages and the balance become plain sums. O(devices * items^2) in the worst case;
+ * stages that are too slow or certainly too large cut the search short.
+ * @param budgets bytes per device; Infinity for no limit
  * @returns for each device the end of its run (ends[d] = items placed on devices 0..d), or undefined if nothing fits
  */
 export function* partition(
@@ -40,31 +40,31 @@ export function* partition(
   return slowest === undefined ? undefined : yield* mostBalanced(items, budgets, costOf, minMemory, slowest)
 }
 
-/** Whether there is a split that fits, without a stage that takes longer than `most`. */
+/** Whether some split fits without a stage that takes longer than `maxTime`. */
 export function* isFeasibleWithin(
-  most: number,
+  maxTime: number,
   items: number,
   budgets: readonly number[],
   costOf: CostOf,
   minMemory = unknown,
 ): CooperativeTask<boolean> {
-  yield // a search may call this some hundred times, each of which looks at little
-  const reached = new Uint8Array(items + 1) // by the devices so far
+  yield // a search calls this hundreds of times
+  const reached = new Uint8Array(items + 1) // 1: reachable with the devices so far; 2: with this device
   reached[0] = 1
   let last = 0
-  const pace = new YieldTimer()
+  const timer = new YieldTimer()
   for (const [device, budget] of budgets.entries()) {
     const before = last
     for (let end = 1; end <= items; end++) {
       if (minMemory(device, Math.min(before, end - 1), end) > budget && end > before) break
       if (reached[end] === 1) continue
-      // The shortest run first, which needs least.
+      // Shortest run first: it needs the least memory.
       for (let first = Math.min(before, end - 1); first >= 0; first--) {
-        if (pace.isDue()) yield
+        if (timer.isDue()) yield
         if (minMemory(device, first, end) > budget) break
-        if (reached[first] !== 1) continue // or 2: by this device
+        if (reached[first] !== 1) continue
         const { memory, time } = costOf(device, first, end)
-        if (time > most) break
+        if (time > maxTime) break
         if (memory > budget) continue
         reached[end] = 2
         last = Math.max(last, end)
@@ -76,7 +76,7 @@ export function* isFeasibleWithin(
   return reached[items] === 1
 }
 
-/** The time of the slowest stage in the best split, or undefined if nothing fits. */
+/** Time of the slowest stage of the best split, or undefined if nothing fits. */
 function* minBottleneck(
   items: number,
   budgets: readonly number[],
@@ -84,8 +84,8 @@ function* minBottleneck(
   minMemory: MinMemory,
 ): CooperativeTask<number | undefined> {
   if (!(yield* isFeasibleWithin(Number.POSITIVE_INFINITY, items, budgets, costOf, minMemory))) return undefined
-  const enough = yield* bottleneckUpperBound(items, budgets, costOf, minMemory)
-  const pace = new YieldTimer()
+  const bound = yield* bottleneckUpperBound(items, budgets, costOf, minMemory)
+  const timer = new YieldTimer()
   let best: number[] = Array.from({ length: items + 1 }, (_, placed) => (placed === 0 ? 0 : Number.POSITIVE_INFINITY))
   for (const [device, budget] of budgets.entries()) {
     const next = [...best]
@@ -93,10 +93,10 @@ function* minBottleneck(
       const before = best[first] as number
       if (before === Number.POSITIVE_INFINITY) continue
       for (let end = first + 1; end <= items; end++) {
-        if (pace.isDue()) yield
+        if (timer.isDue()) yield
         if (minMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
-        if (time > enough) break
+        if (time > bound) break
         if (memory <= budget) next[end] = Math.min(next[end] as number, Math.max(before, time))
       }
     }
@@ -105,7 +105,7 @@ function* minBottleneck(
   return best[items]
 }
 
-/** A little more than the time of the slowest stage in the best split, of those that there are. */
+/** An upper bound close to the bottleneck time of the best split, by bisection. */
 function* bottleneckUpperBound(
   items: number,
   budgets: readonly number[],
@@ -129,7 +129,7 @@ interface Split {
   readonly ends: readonly number[]
 }
 
-/** The split with the fewest stages, then the most even ones, none of them slower than `slowest`. */
+/** The split with the fewest stages, then the maxTime balanced one, among those with no stage slower than `slowest`. */
 function* mostBalanced(
   items: number,
   budgets: readonly number[],
@@ -137,7 +137,7 @@ function* mostBalanced(
   minMemory: MinMemory,
   slowest: number,
 ): CooperativeTask<number[] | undefined> {
-  const pace = new YieldTimer()
+  const timer = new YieldTimer()
   let best: (Split | undefined)[] = Array.from({ length: items + 1 }, () => undefined)
   best[0] = { stages: 0, squares: 0, ends: [] }
   for (const [device, budget] of budgets.entries()) {
@@ -145,7 +145,7 @@ function* mostBalanced(
     for (const [first, split] of best.entries()) {
       if (!split) continue
       for (let end = first + 1; end <= items; end++) {
-        if (pace.isDue()) yield
+        if (timer.isDue()) yield
         if (minMemory(device, first, end) > budget) break
         const { memory, time } = costOf(device, first, end)
         if (time > slowest) break

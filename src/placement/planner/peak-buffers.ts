@@ -1,24 +1,26 @@
 /**
- * What stages need whose needs do not add up, from what short ones need. Values die within a layer or two, so what a stage
- * needs at one place depends on the layers around it alone: of layers of one shape that follow each other two count, and
- * a long stage needs the most that any few layers of it in a row need. The embedding counts wherever the stage has it,
- * since nothing comes in then, and so does the head: nothing is handed over.
+ * Peak buffer bytes of long stages, derived from those of short ones.
+ *
+ * Buffer sizes do not add up across layers, but a value dies within a layer or two, so what is live at any point
+ * depends only on the layers around it. Of consecutive layers with the same shape two are enough, and a long stage
+ * needs the maximum over its windows of a few layers. The embedding is part of every window of a stage that has it,
+ * since such a stage has no input; so is the head, since such a stage hands nothing over.
  */
 
-/** Layers in a row that may have a say in what is needed at one place. */
+/** Consecutive layers that can affect what is live at one point. */
 const WINDOW = 4
 
-export type NeedOf = (groups: readonly number[]) => number
+export type BytesOf = (groups: readonly number[]) => number
 
 export class PeakBuffers {
   readonly #shapes: readonly number[]
-  /** Groups without those that follow two of their shape. Every stage stands for a part of it. */
+  /** Groups, keeping at most two of each run of equal shapes. Every stage maps to a slice of this list. */
   readonly #kept: readonly number[]
-  /** For each group, its place in `#kept`: as the first one of a stage with another of its shape, else as a single one. */
+  /** For each group, its index in `#kept`: as the first of a run with a successor, or as a single one. */
   readonly #first: readonly number[]
   readonly #single: readonly number[]
 
-  /** @param shapes a number for each group, the embedding and the head among them; equal numbers are equal shapes */
+  /** @param shapes one number per group, embedding and head included; equal numbers mean equal shapes */
   constructor(shapes: readonly number[]) {
     const kept: number[] = []
     const first: number[] = []
@@ -41,12 +43,12 @@ export class PeakBuffers {
   }
 
   /**
-   * @param need what a stage of few groups needs; asked once for those of equal shapes
-   * @returns what groups [first, end) need
+   * @param need bytes of a stage of a few groups; called once per distinct sequence of shapes
+   * @returns bytes of groups [first, end)
    */
-  needs(need: NeedOf): (first: number, end: number) => number {
+  peak(need: BytesOf): (first: number, end: number) => number {
     const known = new Map<string, number>()
-    const needOf: NeedOf = (groups) => {
+    const needOf: BytesOf = (groups) => {
       const key = groups.map((group) => this.#shapes[group]).join(' ')
       const value = known.get(key) ?? need(groups)
       known.set(key, value)
@@ -54,10 +56,10 @@ export class PeakBuffers {
     }
     const windows = { open: new Windows(this.#kept, needOf, []), closed: new Windows(this.#kept, needOf, [this.#head]) }
     return (first, end) => {
-      const [from, to] = this.#placesOf(first, end)
+      const [from, to] = this.#keptRange(first, end)
       const length = to - from + 1
       if (length <= WINDOW + 2) return needOf(this.#kept.slice(from, to + 1))
-      return end === this.#shapes.length ? windows.closed.most(from, to - 1) : windows.open.most(from, to)
+      return end === this.#shapes.length ? windows.closed.max(from, to - 1) : windows.open.max(from, to)
     }
   }
 
@@ -65,8 +67,8 @@ export class PeakBuffers {
     return this.#shapes.length - 1
   }
 
-  /** The first and the last place in `#kept` that groups [first, end) stand for. */
-  #placesOf(first: number, end: number): [number, number] {
+  /** Indices in `#kept` of the first and last group that [first, end) maps to. */
+  #keptRange(first: number, end: number): [number, number] {
     const last = end - 1
     const place = this.#first[first] as number
     const isOneRun = this.#first[last] === place
@@ -77,31 +79,31 @@ export class PeakBuffers {
   }
 }
 
-/** The windows of stages that end in one way. */
+/** Windows of stages that share the same last groups. */
 class Windows {
   readonly #kept: readonly number[]
-  readonly #need: NeedOf
+  readonly #need: BytesOf
   readonly #behind: readonly number[]
-  /** By the place where a stage begins: what stages need that end so many places behind its first window. */
-  readonly #mosts: number[][] = []
+  /** By first index in `#kept`, then by number of windows: the running maximum. */
+  readonly #maxima: number[][] = []
 
-  /** @param behind groups at the end of every one of the stages */
-  constructor(kept: readonly number[], need: NeedOf, behind: readonly number[]) {
+  /** @param behind groups appended to every window */
+  constructor(kept: readonly number[], need: BytesOf, behind: readonly number[]) {
     this.#kept = kept
     this.#need = need
     this.#behind = behind
   }
 
-  /** Of a stage with places `from` to `to` in `kept`. */
-  most(from: number, to: number): number {
+  /** Maximum over the windows of `#kept` from index `from` to `to`. */
+  max(from: number, to: number): number {
     const [ahead, begin] = from === 0 ? [this.#kept.slice(0, 1), 1] : [[], from]
-    const mosts = this.#mosts[from] ?? []
-    this.#mosts[from] = mosts
-    while (mosts.length <= to - begin - WINDOW + 1) {
-      const at = begin + mosts.length
+    const maxima = this.#maxima[from] ?? []
+    this.#maxima[from] = maxima
+    while (maxima.length <= to - begin - WINDOW + 1) {
+      const at = begin + maxima.length
       const need = this.#need([...ahead, ...this.#kept.slice(at, at + WINDOW), ...this.#behind])
-      mosts.push(Math.max(need, mosts.at(-1) ?? 0))
+      maxima.push(Math.max(need, maxima.at(-1) ?? 0))
     }
-    return mosts[to - begin - WINDOW + 1] as number
+    return maxima[to - begin - WINDOW + 1] as number
   }
 }

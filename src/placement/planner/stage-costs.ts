@@ -9,32 +9,32 @@ import { PeakBuffers } from './peak-buffers'
 import { bytesRead, type MemoryLimits, stageContents, takenOn } from './stage-memory'
 import type { StageWork } from './stage-time'
 
-/** What one stage needs and does. */
+/** Memory and work of one stage. */
 export interface StageNeeds extends StageWork {
-  /** All its bytes. */
+  /** Total bytes. */
   readonly memory: number
 }
 
-/** The needs of a stage of groups [first, end) on a device. */
+/** Memory and work of a stage of groups [first, end) on a device. */
 export type NeedsOf = (device: string, first: number, end: number) => StageNeeds
 
 /** {@link NeedsOf} on one device. */
 export interface NeedsOnDevice {
   all(first: number, end: number): StageNeeds
-  /** Bytes that are the sums of its groups' own, which more groups never lower. */
+  /** A lower bound on its bytes: the sum over its groups, which more groups never decrease. */
   minMemory(first: number, end: number): number
 }
 
-/** What an automatic split knows of a model's possible stages. */
+/** Costs of all possible stages of a model. */
 export interface Costs {
-  /** Modules that are placed as a whole, in order: embedding, each layer, and norm and head together. */
+  /** Groups of modules that are placed together, in order: embedding, each layer, and final norm with head. */
   readonly groups: readonly (readonly string[])[]
-  /** Bytes that embedding and head hold less where they share a stage on this device; 0 if they are not tied. */
+  /** Bytes saved if embedding and head share a stage on this device; 0 if they are not tied. */
   tiedBytes(limits: MemoryLimits, device: string): number
   needs(limits: MemoryLimits): (device: string) => NeedsOnDevice
 }
 
-/** Costs of stages that `ranks` devices compute together: what the rank needs that needs most. */
+/** Costs of stages that `ranks` devices compute together: the maximum over the ranks. */
 export function* costsOf(model: Model, source: WeightSource, ranks: number): CooperativeTask<Costs> {
   const known = new Map<string, number>()
   const shares: StageCosts[] = []
@@ -50,13 +50,13 @@ export function* costsOf(model: Model, source: WeightSource, ranks: number): Coo
     tiedBytes: (limits, device) => first.tiedBytes(limits, device),
     needs: (limits) => {
       const needs = shares.map((share) => share.needs(limits))
-      return (device) => mostOf(needs.map((on) => on(device)))
+      return (device) => maxOverRanks(needs.map((on) => on(device)))
     },
   }
 }
 
-/** What the rank needs that needs most. */
-function mostOf(ranks: readonly NeedsOnDevice[]): NeedsOnDevice {
+/** The maximum over the ranks. */
+function maxOverRanks(ranks: readonly NeedsOnDevice[]): NeedsOnDevice {
   return {
     all: (first, end) => {
       let memory = 0
@@ -71,25 +71,25 @@ function mostOf(ranks: readonly NeedsOnDevice[]): NeedsOnDevice {
       return { memory, read, operations }
     },
     minMemory: (first, end) => {
-      let most = Number.NEGATIVE_INFINITY // a tied head may make it less than nothing
+      let most = Number.NEGATIVE_INFINITY // a tied head can make it negative
       for (const rank of ranks) most = Math.max(most, rank.minMemory(first, end))
       return most
     },
   }
 }
 
-/** The groups of modules that are placed as a whole, each traced by itself. */
+/** Groups of modules that are placed together, each traced on its own. */
 interface TracedGroups {
   readonly groups: readonly (readonly string[])[]
-  /** A number for each group; equal numbers are equal shapes. */
+  /** One number per group; equal numbers mean equal shapes. */
   readonly shapes: readonly number[]
-  /** The same, equal where the weights hold as many bytes, too. */
+  /** Like `shapes`, but equal only if the weights have the same bytes, too. */
   readonly kinds: readonly number[]
   /** The first group of each kind. */
   readonly byKind: ReadonlyMap<number, TracedStage>
 }
 
-/** @param known the number of each text so far, of the ranks before too */
+/** @param known description -> number, shared by all ranks */
 function* tracedGroups(
   model: Model,
   source: WeightSource,
@@ -119,15 +119,15 @@ function* tracedGroups(
 }
 
 /**
- * A model cut into what is placed as a whole, so that the needs of every possible stage are known from a few traces.
- * Weights, KV cache and bytes read add up, before a device gives whole pages for the sum. Buffers do not, but values die
- * within a layer or two: a stage needs what one with fewer layers does ({@link PeakBuffers}).
+ * Derives the costs of every possible stage from a few traces. Weights, KV cache and bytes read are additive, before a
+ * device rounds their sum up to whole pages. Buffers are not additive, but values die within a layer or two, so a long
+ * stage needs what one with fewer layers does ({@link PeakBuffers}).
  */
 class StageCosts implements Costs {
   readonly groups: readonly (readonly string[])[]
-  readonly #alike: PeakBuffers
+  readonly #peakBuffers: PeakBuffers
   /** Embedding and head in one stage. */
-  readonly #both: TracedStage
+  readonly #embeddingAndHead: TracedStage
   /** Traced stages by the shapes of their groups. */
   readonly #byShapes = new Map<string, TracedStage>()
   /** Traced stages on each kind of device. */
@@ -145,11 +145,11 @@ class StageCosts implements Costs {
     this.#traced = traced
 
     this.groups = traced.groups
-    this.#alike = new PeakBuffers(traced.shapes)
-    this.#both = this.#trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
+    this.#peakBuffers = new PeakBuffers(traced.shapes)
+    this.#embeddingAndHead = this.#trace([...(this.groups[0] as string[]), ...(this.groups.at(-1) as string[])])
   }
 
-  /** Whether a rank's stages cost what another one's do. Of the ranks the first one alone hands over hidden states. */
+  /** Whether the stages of two ranks cost the same. Only the first rank hands over hidden states. */
   equals(other: StageCosts): boolean {
     return (
       this.#rank.isFirst === other.#rank.isFirst &&
@@ -162,7 +162,7 @@ class StageCosts implements Costs {
     const [embedding, head] = [this.#traced.kinds[0], this.#traced.kinds.at(-1)].map(
       (kind) => this.#traced.byKind.get(kind as number) as TracedStage,
     )
-    return weights(embedding as TracedStage) + weights(head as TracedStage) - weights(this.#both)
+    return weights(embedding as TracedStage) + weights(head as TracedStage) - weights(this.#embeddingAndHead)
   }
 
   needs(limits: MemoryLimits): (device: string) => NeedsOnDevice {
@@ -192,7 +192,7 @@ class StageCosts implements Costs {
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
     const takenFor = takenOn(device)
-    const buffers = this.#alike.needs(
+    const buffers = this.#peakBuffers.peak(
       (groups) => stageContents(this.#on(device, this.#stageOf(groups)), limits).buffers,
     )
     return {
@@ -212,7 +212,7 @@ class StageCosts implements Costs {
     return stage
   }
 
-  /** Few modules: a stage of many that are not alike takes some milliseconds. */
+  /** Only for a few modules: tracing many distinct ones takes milliseconds. */
   #trace(modules: readonly string[]): TracedStage {
     return runSync(trace(this.#model, this.#source, modules, this.#rank))
   }
@@ -227,12 +227,12 @@ class StageCosts implements Costs {
   }
 }
 
-/** Devices of a kind hold things alike. */
+/** Devices of one kind have the same memory layout. */
 function kindOf(device: string): string {
   return device.replace(/:.*/, '')
 }
 
-/** Operations of a stage's linears for one token. */
+/** Operations of the linears of a stage, per token. */
 function operationsOf({ program, weights }: StageSpec): number {
   const targets = program.operators.flatMap((operator) => (operator.op === 'linear' ? operator.targets : []))
   return targets.reduce((sum, { weight }) => {
@@ -241,13 +241,13 @@ function operationsOf({ program, weights }: StageSpec): number {
   }, 0)
 }
 
-/** All of a stage that its buffers may depend on, as a text to compare. */
+/** Everything that the buffers of a stage depend on, as a comparable string. */
 function shapeOf({ program, weights }: TracedStage): string {
   const { values, ropes, cacheLayers, operators } = program
   const linears = weights.map((weight) =>
     weight.kind === 'vector'
       ? weight.length
-      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? quantizationOf(weight) : [])],
+      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? quantizationKey(weight) : [])],
   )
   const kinds = operators.map((operator) =>
     operator.op === 'attention' ? [operator.heads, operator.window] : operator.op,
@@ -256,11 +256,11 @@ function shapeOf({ program, weights }: TracedStage): string {
   return JSON.stringify([values, frequencies, cacheLayers, kinds, linears])
 }
 
-function quantizationOf(weight: QuantizedSpec) {
+function quantizationKey(weight: QuantizedSpec) {
   return [weight.bits, weight.groupSize, mayHaveOrder(weight)]
 }
 
-/** All that the bytes of a stage's weights depend on, as a text to compare. */
+/** Everything that the weight bytes of a stage depend on, as a comparable string. */
 function weightsOf({ weights }: TracedStage): string {
   return JSON.stringify(
     weights.map((weight) => {
@@ -269,7 +269,7 @@ function weightsOf({ weights }: TracedStage): string {
       const own =
         weight.kind === 'matrix'
           ? [weight.weight.dtype]
-          : [...quantizationOf(weight), weight.symmetric, weight.scales.dtype]
+          : [...quantizationKey(weight), weight.symmetric, weight.scales.dtype]
       return [kind, inputs, out, weight.bias !== undefined, ...own]
     }),
   )

@@ -38,7 +38,7 @@ describe('shapes', () => {
 
   it('are refused by name where they are none', () => {
     expect(() => linearShapes('8192x8192,qwen9-1b')).toThrow(/'qwen9-1b' is neither a model, nor .* qwen2-72b-int4/)
-    expect(() => linearShapes('0x8')).toThrow(/0x8: numbers go from 1/)
+    expect(() => linearShapes('0x8')).toThrow(/0x8: numbers must be from 1/)
     expect(() => attentionHeads('7/2x64')).toThrow(/multiple of the KV heads/)
     expect(() => attentionHeads('8x64')).toThrow(/'8x64' is neither/)
   })

@@ -111,7 +111,7 @@ describe('a quantization config that is broken', () => {
         const config = { quantization_config: { quant_method: 'gptq', bits: 4 } }
         const { quantization, notices } = await openCheckpoint(directoryOf({ ...files, 'config.json': config }))
         expect(quantization).toMatchObject({ method: 'gptq', bits: 4 })
-        expect(notices).toEqual([expect.stringMatching(new RegExp(`${name} .* What config\\.json says counts\\.$`))])
+        expect(notices).toEqual([expect.stringMatching(new RegExp(`${name} .*; config\\.json takes precedence\\.$`))])
         expect((await failure(directoryOf({ ...files, 'config.json': {} }))).message).toContain(name)
       }
     },

@@ -94,7 +94,7 @@ describe("device 'disk'", () => {
     await using model = await loadModel(directory, { deviceMap, offloadDirectory: memory, maxModelLength: 64 })
     expect(await warned).toMatchObject({
       code: 'BILLFISH_OFFLOAD_IN_MEMORY',
-      message: expect.stringContaining(`${memory}, which lies in memory`),
+      message: expect.stringContaining(`${memory}, which is in memory`),
     })
     expect(model.memory().map(({ device }) => device)).toEqual(['cpu', 'disk'])
   })

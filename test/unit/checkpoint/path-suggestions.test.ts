@@ -26,7 +26,7 @@ afterEach(() => vi.unstubAllEnvs())
 
 test('a file in place of its directory is told so, by whatever opens it', async () => {
   const file = join(directoryOf({ 'config.json': {} }), 'config.json')
-  const hint = expect.stringContaining(`; give the directory that it is in, ${join(file, '..')}`)
+  const hint = expect.stringContaining(`; pass its directory, ${join(file, '..')}`)
   expect(await messageFor(file)).toEqual(hint)
   await expect(planModel(file)).rejects.toMatchObject({ code: 'INVALID_OPTION', message: hint })
   await expect(loadTokenizer(file)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: hint })
@@ -74,7 +74,7 @@ describe('a name on the Hub', () => {
 })
 
 test('a path that a shell would have expanded', async () => {
-  expect(await messageFor('~/models/Qwen3-8B')).toContain('only a shell reads ~')
+  expect(await messageFor('~/models/Qwen3-8B')).toContain('only shells expand ~')
 })
 
 test('a GGUF file is called that, whatever its name', async () => {
@@ -106,7 +106,7 @@ describe('a directory that is none of a checkpoint', () => {
 
   test('without anything is called what it is', async () => {
     const directory = directoryOf({ 'README.md': 'x' })
-    expect(await messageFor(directory)).toMatch(/has no config\.json: a checkpoint directory .* is needed$/)
+    expect(await messageFor(directory)).toMatch(/has no config\.json: expected a checkpoint directory .* Hub$/)
     symlinkSync('itself', join(directory, 'itself'))
     expect(await messageFor(join(directory, 'itself'))).toContain('ELOOP')
   })
@@ -115,7 +115,7 @@ describe('a directory that is none of a checkpoint', () => {
     const directory = directoryOf({ 'model.safetensors': safetensors({}), 'config.json': {} })
     const message = await messageFor(join(directory, 'model.safetensors'))
     expect(message).toContain(
-      `is a file: a checkpoint directory as on the Hugging Face Hub is needed; give the directory`,
+      `is a file: expected a checkpoint directory as on the Hugging Face Hub; pass its directory`,
     )
     expect(message.endsWith(directory)).toBe(true)
   })

@@ -148,7 +148,7 @@ describe('billfish plan', () => {
     [['Qwen3-8B', '--device-map', 'split:cpu,tpu'], /"tpu" is not a device/],
     [
       ['Qwen3-8B', '--device-map', 'split:cpu:0,cpu:1', '--devices', '2x40GiB'],
-      /names cpu:0, but devices are cuda:0, cuda:1/,
+      /names cpu:0, but devices lists cuda:0, cuda:1/,
     ],
     [['Qwen3-8B', '--context', 'long'], /--context/],
     [['Qwen3-8B', '--dtype', 'float8'], /dtype is "float8"/],
@@ -222,6 +222,6 @@ describe('loading from the command line', () => {
   it('does not take the name of a release for a checkpoint', async () => {
     const { code, stderr } = await billfish(['generate', 'Qwen3-8B', 'x'])
     expect(code).toBe(EXIT_CODES.error)
-    expect(stderr).toMatch(/^billfish: .*Qwen3-8B does not exist: a checkpoint directory/)
+    expect(stderr).toMatch(/^billfish: .*Qwen3-8B does not exist: expected a checkpoint directory/)
   })
 })

@@ -57,7 +57,7 @@ describe('the command line', () => {
     const { code, stderr, stdout } = await billfish(['inspect', '/nowhere'])
     expect(code).toBe(EXIT_CODES.error)
     expect(stderr).toMatch(
-      /^billfish: \/nowhere does not exist: a checkpoint directory as on the Hugging Face Hub is needed/,
+      /^billfish: \/nowhere does not exist: expected a checkpoint directory as on the Hugging Face Hub/,
     )
     expect(stdout).toBe('')
     const json = await billfish(['generate', '/nowhere', 'x', '--json'])
@@ -140,7 +140,7 @@ describe('billfish inspect', () => {
   it('describes a checkpoint that cannot be run', async () => {
     const { code, stdout } = await billfish(['inspect', join(root, 'test/fixtures/models/qwen3-moe-bf16')])
     expect(code).toBe(EXIT_CODES.ok)
-    expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*\s+knows qwen, qwen2, qwen3, llama, mistral/)
+    expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*\s+supports qwen, qwen2, qwen3, llama, mistral/)
   })
 
   it('names a format that cannot be run, which load and plan refuse by it', async () => {

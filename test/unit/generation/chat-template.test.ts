@@ -132,9 +132,9 @@ describe('normalizeMessages', () => {
   it.each([
     [{ content: 'x' }, /messages\[0\] must have a role/],
     [{ role: '', content: 'x' }, /messages\[0\] must have a role/],
-    [{ role: 'user' }, /messages\[0\] must have a content, having no tool_calls/],
-    [{ role: 'user', content: 3 }, /messages\[0\] must have as content a string, or parts .*"content":3/],
-    [{ role: 'user', content: [{ type: 'image_url' }] }, /messages\[0\] must have as content/],
+    [{ role: 'user' }, /messages\[0\] must have a content, because it has no tool_calls/],
+    [{ role: 'user', content: 3 }, /messages\[0\] must have a content that is a string or parts .*"content":3/],
+    [{ role: 'user', content: [{ type: 'image_url' }] }, /messages\[0\] must have a content that is/],
     ['hello', /messages\[0\] must be an object/],
   ])('refuses %j', (message, expected) => {
     expect(() => normalizeMessages([message as ChatMessage])).toThrowError(

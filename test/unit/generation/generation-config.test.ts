@@ -96,24 +96,24 @@ describe('readGenerationDefaults', () => {
     [{ max_new_tokens: 1e99 }, {}, /max_new_tokens is 1e\+99/, {}],
     [{ min_length: 1.5 }, {}, /min_length is 1\.5/, {}],
     [{ eos_token_id: 'x' }, {}, /eos_token_id is "x"/, {}],
-    [{ eos_token_id: [49, -1, 50, 1.5] }, {}, /eos_token_id is .*ignored in part/, { endTokenIds: new Set([49]) }],
+    [{ eos_token_id: [49, -1, 50, 1.5] }, {}, /eos_token_id is .*partly ignored/, { endTokenIds: new Set([49]) }],
     [{}, { eos_token_id: 'x' }, /^config\.json: eos_token_id is "x"/, {}],
     [{ stop_strings: ['', 'x'] }, {}, /stop_strings is \["","x"\]/, {}],
-    [{ stop_strings: 'x' }, {}, /stop_strings .*without a tokenizer/, {}],
+    [{ stop_strings: 'x' }, {}, /stop_strings .*because there is no tokenizer/, {}],
     [{ suppress_tokens: 7.5 }, {}, /suppress_tokens is 7\.5/, {}],
     [
       { bad_words_ids: [[1, 2], [], [99]] },
       {},
-      /bad_words_ids .*ignored in part/,
+      /bad_words_ids .*partly ignored/,
       { rules: { bannedSequences: [[1, 2]] } },
     ],
     [{ bad_words_ids: { a: 1 } }, {}, /bad_words_ids is \{"a":1\}/, {}],
-    [{ sequence_bias: [[[1], 'much']] }, {}, /sequence_bias is .* each beside a bias/, {}],
+    [{ sequence_bias: [[[1], 'much']] }, {}, /sequence_bias is .* each with a bias/, {}],
     [{ sequence_bias: [[[1], 1e308]] }, {}, /sequence_bias is/, {}],
     [{ no_repeat_ngram_size: 'two' }, {}, /no_repeat_ngram_size is "two"/, {}],
-    [{ num_beams: 4 }, {}, /num_beams is 4, which is not heeded: answers are sampled or greedy/, {}],
-    [{ typical_p: 0.9 }, {}, /typical_p is 0\.9, which is not heeded: use topP or minP/, {}],
-    [{ temperatur: 0.9 }, {}, /temperatur is 0\.9, which is ignored, since no such key is known/, {}],
+    [{ num_beams: 4 }, {}, /num_beams is 4, which is ignored: answers are sampled or greedy/, {}],
+    [{ typical_p: 0.9 }, {}, /typical_p is 0\.9, which is ignored: use topP or minP/, {}],
+    [{ temperatur: 0.9 }, {}, /temperatur is 0\.9, which is ignored because the key is unknown/, {}],
     [{ toString: 1 }, {}, /toString is 1/, {}],
   ])('says of %j with %j what is ignored, and goes on', (said, config, notice, rest) => {
     const defaults = read(said, config)
@@ -264,7 +264,7 @@ describe('a checkpoint that says it', () => {
     expect((await answer({ min_new_tokens: 500 }, { minNewTokens: 0 })).tokenIds).toHaveLength(completionTokens)
     await expect(answer({ max_length: 3 })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
-      message: expect.stringMatching(/max_length .* is 3 for prompt and answer together; pass maxNewTokens/),
+      message: expect.stringMatching(/max_length .* is 3 for prompt and answer combined; pass maxNewTokens/),
     })
     expect((await answer({ max_length: 3 }, { maxNewTokens: 4 })).tokenIds).toHaveLength(4)
   })

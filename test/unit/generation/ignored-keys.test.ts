@@ -12,17 +12,15 @@ test('keys that are not known are told of, where they may have an effect', async
   const harmless = { made_up: null, another: false, empty: [], none: {}, _private: 3, image_token_id: 5 }
   expect(await noticesWith(harmless)).toEqual([])
   expect(await noticesWith({ mup_base_width: 256, rope_ratio: 2 })).toEqual([
-    expect.stringMatching(
-      /config\.json: keys that billfish does not know are not heeded: "mup_base_width", "rope_ratio"\.$/,
-    ),
+    expect.stringMatching(/config\.json: unknown keys are ignored: "mup_base_width", "rope_ratio"\.$/),
   ])
   const many = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`key${i}`, i + 1]))
   expect(await noticesWith(many)).toEqual([expect.stringMatching(/"key7" and 992 more\.$/)])
 })
 
-test("Qwen v1's keys are not heeded in other models, and told of", async () => {
+test("Qwen v1's keys are ignored in other models, with a warning", async () => {
   expect(await noticesWith({ use_logn_attn: true, rotary_emb_base: 500 })).toEqual([
-    expect.stringContaining('not heeded: "use_logn_attn", "rotary_emb_base".'),
+    expect.stringContaining('unknown keys are ignored: "use_logn_attn", "rotary_emb_base".'),
   ])
   expect(checkpointWarnings(await openCheckpoint(modelDirectory('qwen1-fp16')))).toEqual([])
 })
@@ -34,7 +32,10 @@ test.each<[Record<string, unknown>, RegExp]>([
     { ...sliding, use_sliding_window: true, sliding_window: null },
     /without sliding_attention, as sliding_window is null/,
   ],
-  [{ rope_scaling: { factor: 4 } }, /rope_scaling: rope_type is missing, but must be there, as factor 4 means nothing/],
+  [
+    { rope_scaling: { factor: 4 } },
+    /rope_scaling: rope_type is missing, but must be set, because factor 4 has no meaning/,
+  ],
   [{ rope_parameters: { type: null, factor: 0.5 } }, /rope_parameters: rope_type is missing/],
 ])('%j is refused', async (more, message) => {
   const directory = withConfig('qwen2-bf16', (config) => ({ ...config, ...more }))

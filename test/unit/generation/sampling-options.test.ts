@@ -123,8 +123,8 @@ describe('resolveOptions', () => {
     [{ maxNewTokens: 0 }, /^maxNewTokens is 0, but must be a whole number of at least 1/],
     [{ minNewTokens: 20, maxNewTokens: 10 }, /^minNewTokens is 20, but must be at most maxNewTokens, which is 10/],
     [{ logitBias: [1] }, /^logitBias is \[1\], but must be an object or a Map/],
-    [{ logitBias: { 50: 1 } }, /^logitBias is for 50, .*token ids from 0 to 49/],
-    [{ logitBias: { x: 1 } }, /^logitBias is/],
+    [{ logitBias: { 50: 1 } }, /^logitBias has the key 50, .*token ids from 0 to 49/],
+    [{ logitBias: { x: 1 } }, /^logitBias has/],
     [{ logitBias: { 4: 101 } }, /^logitBias\[4\] is 101, but must be a number from -100 to 100/],
     [{ stop: '' }, /^stop is ""/],
     [{ stop: ['a', ''] }, /^stop is \["a",""\]/],
@@ -175,13 +175,13 @@ describe('readPrompt', () => {
 
   it.each<[unknown, RegExp]>([
     [[], /The prompt has no tokens/],
-    [[1, 50], /Token 1 of the prompt is 50; the model's token ids are whole numbers from 0 to 49/],
+    [[1, 50], /Token 1 of the prompt is 50; token ids of this model are integers from 0 to 49/],
     [[-1], /Token 0 of the prompt is -1/],
     [[1.5], /Token 0 of the prompt is 1\.5/],
     [['a'], /Token 0 of the prompt is the text "a"/],
     [7, /must be a text, messages or token ids, not number/],
-    ['hello', /no tokenizer for a prompt of text/],
-    [[{ role: 'user', content: 'x' }], /no tokenizer for messages/],
+    ['hello', /no tokenizer for A text prompt/],
+    [[{ role: 'user', content: 'x' }], /no tokenizer for A prompt of messages/],
   ])('refuses %j', (input, message) => {
     expect(() => readPrompt(input as number[], assets, {}, 64)).toThrowError(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(message) }),

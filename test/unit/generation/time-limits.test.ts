@@ -7,7 +7,7 @@ import { Deadline } from '../../../src/generation/time-limits'
 const terms = {
   milliseconds: 1000,
   wallMillisecondsUnderLoad: 8000,
-  computing: 700,
+  cpuMilliseconds: 700,
   file: 'tokenizer.json',
   what: 'loading',
 }
@@ -25,16 +25,18 @@ test('work is ended by what it computes, and waits for the processor in peace', 
   expect(deadline.remaining).toBe(0)
   expect(deadline.error()).toMatchObject({
     code: 'INVALID_CHECKPOINT',
-    message: expect.stringMatching(/^tokenizer\.json: loading took more than 700 ms on the processor and was ended/),
+    message: expect.stringMatching(
+      /^tokenizer\.json: loading took more than 700 ms on the processor and was terminated/,
+    ),
   })
-  const patient = new Deadline({ ...terms, computing: Number.POSITIVE_INFINITY }, schedule)
+  const patient = new Deadline({ ...terms, cpuMilliseconds: Number.POSITIVE_INFINITY }, schedule)
   expect(patient.remaining).toBeGreaterThan(7000)
-  expect(patient.error().message).toMatch(/took more than 8000 ms and was ended/)
+  expect(patient.error().message).toMatch(/took more than 8000 ms and was terminated/)
 })
 
 test('work is ended by the clock where nothing tells what it computes', () => {
   const deadline = new Deadline(terms, undefined)
   expect(deadline.remaining).toBeGreaterThan(0)
   expect(deadline.remaining).toBeLessThanOrEqual(1000)
-  expect(deadline.error().message).toMatch(/loading took more than 1000 ms and was ended/)
+  expect(deadline.error().message).toMatch(/loading took more than 1000 ms and was terminated/)
 })

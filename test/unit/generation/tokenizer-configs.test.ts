@@ -78,14 +78,14 @@ describe('vocab.json and merges.txt', () => {
       { 'tokenizer_config.json': { ...demoConfig, tokenizer_class: 'LlamaTokenizer' } },
       /"LlamaTokenizer"/,
     ],
-    ['no class', { 'tokenizer_config.json': {} }, /known are Qwen2Tokenizer and GPT2Tokenizer/],
+    ['no class', { 'tokenizer_config.json': {} }, /supported are Qwen2Tokenizer and GPT2Tokenizer/],
     ['a merge of three', { 'merges.txt': 'a b\na b c\n' }, /merge 1 is "a b c"/],
     ['a vocabulary that is a list', { 'vocab.json': ['a'] }, /vocab\.json must hold a JSON object/],
     ['an id that is none', { 'vocab.json': { a: 'b' } }, /vocab\.json: model\.vocab gives "a" the id "b"/],
     [
       'a declared token without an id',
       { 'tokenizer_config.json': { ...demoConfig, added_tokens_decoder: { x: {} } } },
-      /no id and token/,
+      /not an id and a token/,
     ],
   ])('are refused with %s', async (_, changed, message) => {
     const place = await write({ ...files, ...changed })

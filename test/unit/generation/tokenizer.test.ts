@@ -285,7 +285,7 @@ describe('a directory without a usable tokenizer', () => {
     const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 11421896\n`
     await refused({ 'tokenizer.json': pointer }, /tokenizer\.json is a Git LFS pointer to a file of 11421896 bytes/)
     await refused({ 'vocab.json': '{}', 'merges.txt': pointer }, /merges\.txt is a Git LFS pointer/)
-    await refused({ 'tokenizer.model': '' }, /There is a tokenizer\.model: make a tokenizer\.json/)
+    await refused({ 'tokenizer.model': '' }, /There is a tokenizer\.model: convert it to tokenizer\.json/)
   })
 
   it('refuses malformed files by name', async () => {

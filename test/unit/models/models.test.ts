@@ -106,7 +106,7 @@ test.each([
     'qwen2-bf16',
     { model_type: 'gpt2' },
     'UNSUPPORTED_MODEL',
-    /"gpt2"; billfish knows qwen, qwen2, qwen3, llama, mistral/,
+    /"gpt2"; billfish supports qwen, qwen2, qwen3, llama, mistral/,
   ],
   ['qwen2-bf16', { model_type: undefined }, 'UNSUPPORTED_MODEL', /model_type is missing/],
   ['qwen2-bf16', { hidden_act: 'gelu' }, 'UNSUPPORTED_MODEL', /hidden_act is "gelu"/],

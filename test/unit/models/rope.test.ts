@@ -108,7 +108,7 @@ test('Qwen v1: the base grows with the prompt and stays while decoding', () => {
 })
 
 test.each([
-  [{ rope_scaling: { type: 'su' } }, 'UNSUPPORTED_MODEL', /"su" is not known; billfish has default, linear/],
+  [{ rope_scaling: { type: 'su' } }, 'UNSUPPORTED_MODEL', /"su" is not supported; use default, linear/],
   [{ rope_scaling: { type: 'linear' } }, 'INVALID_CHECKPOINT', /rope_scaling: factor is missing/],
   [{ rope_scaling: { type: 'linear', factor: -1 } }, 'INVALID_CHECKPOINT', /factor is -1/],
   [

@@ -32,12 +32,12 @@ const cases: [string, object, string][] = [
   [
     'more ranks than GPUs can be',
     { tensorParallelSize: 9, deviceMap: group('emulated', 9) },
-    'tensorParallelSize is 9, but at most 8 GPUs can compute a stage together. Use 8 or less, and more stages for more devices.',
+    'tensorParallelSize is 9, but at most 8 GPUs can share a stage. Use 8 or less, and more stages for more devices.',
   ],
   [
     'more ranks than GPUs can be, all on one',
     { tensorParallelSize: 17, deviceMap: 'emulated:0' },
-    'tensorParallelSize is 17, but at most 8 GPUs can compute a stage together.',
+    'tensorParallelSize is 17, but at most 8 GPUs can share a stage.',
   ],
   [
     'a device twice in a group',
@@ -52,7 +52,7 @@ const cases: [string, object, string][] = [
   [
     'a device in two groups',
     { tensorParallelSize: 2, deviceMap: { '': 'cpu:0,cpu:1', 'model.layers.1': 'cpu:1,cpu:2' } },
-    'deviceMap: cpu:1 is in two groups, cpu:0,cpu:1 and cpu:1,cpu:2. A device computes all its stages together with the same devices',
+    'deviceMap: cpu:1 is in two groups, cpu:0,cpu:1 and cpu:1,cpu:2. A device must compute all its stages with the same devices',
   ],
   [
     'a device in a group, and by itself',
@@ -62,32 +62,32 @@ const cases: [string, object, string][] = [
   [
     'a group in another order',
     { tensorParallelSize: 2, deviceMap: { '': 'cpu:0,cpu:1', lm_head: 'cpu:1,cpu:0' } },
-    'in the same order (tensorParallelSize); name the same group for all of them.',
+    'in the same order (tensorParallelSize); use the same group for all of them.',
   ],
   [
     'groups of several sizes',
     { tensorParallelSize: 2, deviceMap: { '': 'cpu:0,cpu:1', lm_head: 'cpu:2,cpu:3,cpu:4' } },
-    'deviceMap: cpu:2,cpu:3,cpu:4 are 3 devices, but tensorParallelSize is 2. Name 2.',
+    'deviceMap: cpu:2,cpu:3,cpu:4 has 3 devices, but tensorParallelSize is 2. Use 2 devices.',
   ],
   [
     'a group without tensorParallelSize',
     { deviceMap: 'cpu:0,cpu:1' },
-    'deviceMap: cpu:0,cpu:1 are 2 devices, but tensorParallelSize is 1. Name one.',
+    'deviceMap: cpu:0,cpu:1 has 2 devices, but tensorParallelSize is 1. Use one device.',
   ],
   [
     'devices of two kinds',
     { tensorParallelSize: 2, deviceMap: 'emulated:0,cpu' },
-    'deviceMap: cpu cannot compute a stage together with emulated:0; tensor parallelism is for devices of one kind.',
+    'deviceMap: cpu cannot share a stage with emulated:0; tensor parallelism needs devices of one kind.',
   ],
   [
     'GPUs and emulated ones',
     { tensorParallelSize: 2, deviceMap: 'cuda:0,emulated:1' },
-    'emulated:1 cannot compute a stage together with cuda:0',
+    'emulated:1 cannot share a stage with cuda:0',
   ],
   [
     'devices of two kinds to choose from',
     { tensorParallelSize: 2, deviceMap: 'auto', devices: ['cpu:0', 'emulated:0'] },
-    'emulated:0 cannot compute a stage together with cpu:0',
+    'emulated:0 cannot share a stage with cpu:0',
   ],
   [
     'a nameless device in a group',
@@ -108,7 +108,7 @@ const cases: [string, object, string][] = [
   [
     'a strategy that knows no groups',
     { tensorParallelSize: 2, deviceMap: 'balanced', devices: ['cpu:0', 'cpu:1'] },
-    "deviceMap 'balanced' is accelerate's, which knows no tensor parallelism. Use 'auto', or name each module's devices.",
+    "deviceMap 'balanced' is an accelerate strategy, which does not support tensor parallelism. Use 'auto', or give each module its devices.",
   ],
 ]
 
@@ -161,10 +161,7 @@ describe('on the command line', () => {
     [['--tensor-parallel-size', '1.5'], '--tensor-parallel-size'],
     [['--tensor-parallel-size', 'two'], '--tensor-parallel-size'],
     [['--tensor-parallel-size', '3', '--devices', '4x24GiB'], '4 devices do not make groups of 3'],
-    [
-      ['--tensor-parallel-size', '2', '--device-map', '{"":"cuda:0,cpu"}'],
-      'cpu cannot compute a stage together with cuda:0',
-    ],
+    [['--tensor-parallel-size', '2', '--device-map', '{"":"cuda:0,cpu"}'], 'cpu cannot share a stage with cuda:0'],
     [['--tensor-parallel-size', '16', '--devices', '16x24GiB'], 'at most 8 GPUs'],
   ])('%j', async (options, message) => {
     const { code, stdout, stderr } = await billfish(['plan', 'Qwen2-72B-Instruct-AWQ-29568', ...options])

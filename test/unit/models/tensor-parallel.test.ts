@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { runSync } from '../../../src/event-loop'
 import { type DeviceMemory, loadModel, planModel } from '../../../src/index'
-import { channelCount, cut, Rank, type Share, scaleRuns } from '../../../src/models/rank'
+import { channelCount, Rank, type RankChannels, scaleRuns, sliceRuns } from '../../../src/models/rank'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, traceRanks } from '../../../src/models/stages'
 import type { PlannedStage } from '../../../src/placement/plan'
@@ -13,7 +13,7 @@ import { golden, modelDirectory } from '../../support/fixtures'
 
 const ranks = (count: number) => Array.from({ length: count }, (_, index) => new Rank(index, count))
 /** The channels of runs one by one; -1 for zeros. */
-const channels = (runs: Share) =>
+const channels = (runs: RankChannels) =>
   runs.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => (start === ZEROS ? ZEROS : start + i)))
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
 
@@ -65,7 +65,7 @@ describe('shares', () => {
       { start: ZEROS, count: 2 },
       { start: 0, count: 1 },
     ]
-    expect(channels(cut(runs, 1, 3))).toEqual([4, ZEROS, ZEROS])
+    expect(channels(sliceRuns(runs, 1, 3))).toEqual([4, ZEROS, ZEROS])
     expect(channels(scaleRuns(runs, 2))).toEqual([6, 7, 8, 9, ZEROS, ZEROS, ZEROS, ZEROS, 0, 1])
   })
 })
@@ -281,7 +281,7 @@ describe('loading', () => {
     })
     await expect(loadModel(directory, { plan, tensorParallelSize: 4 })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
-      message: 'tensorParallelSize is 4, but the plan was made for 2. Plan again with it, or leave it out.',
+      message: 'tensorParallelSize is 4, but the plan was made for 2. Plan again with it, or omit it.',
     })
   })
 

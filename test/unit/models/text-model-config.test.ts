@@ -200,7 +200,7 @@ describe('what a user should know', () => {
     [
       'qwen2-bf16',
       { AutoModelForCausalLM: 'modeling_my.MyForCausalLM' },
-      /auto_map names .*"modeling_my\.MyForCausalLM"/,
+      /auto_map refers to .*"modeling_my\.MyForCausalLM"/,
     ],
     ['llama-bf16', { AutoModel: 'someone/repo--modeling_x.XModel' }, /"someone\/repo--modeling_x\.XModel"/],
     ['qwen3-bf16', { AutoConfig: 'configuration_my.MyConfig', AutoModel: ['modeling.A', null] }, /"modeling\.A"/],
@@ -227,7 +227,7 @@ describe('what a user should know', () => {
       process.off('warning', listen)
     }
     expect(warnings.filter(({ code }) => code === 'BILLFISH_CHECKPOINT').map(({ message }) => message)).toEqual([
-      expect.stringContaining(`${directory}/config.json: auto_map names code`),
+      expect.stringContaining(`${directory}/config.json: auto_map refers to custom model code`),
     ])
   })
 })

@@ -25,7 +25,7 @@ const refusal = (tensor: string, modelType: string) =>
   expect.objectContaining({
     code: 'UNSUPPORTED_MODEL',
     message: expect.stringMatching(
-      new RegExp(`stores .*"${tensor}".*which a model of model_type ${modelType} does not read: .*Correct model_type`),
+      new RegExp(`stores .*"${tensor}".*which model_type ${modelType} does not use: .*Correct model_type`),
     ),
   })
 

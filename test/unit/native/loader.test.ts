@@ -84,7 +84,7 @@ describe('loadAddon', () => {
       'is of another version',
       '1.2.2',
       undefined,
-      /is version 1\.2\.2, and billfish is 1\.2\.3.*npm install \S+-cuda@1\.2\.3/,
+      /is version 1\.2\.2, but billfish is 1\.2\.3.*npm install \S+-cuda@1\.2\.3/,
     ],
     ['cannot be loaded', '1.2.3', damaged, /cannot be loaded on[\s\S]*The file is damaged/],
   ])('passes over a CUDA package that %s, and says so', async (_, version, content, reason) => {
@@ -93,7 +93,7 @@ describe('loadAddon', () => {
     const warning = new Promise<Error>((resolve) => process.once('warning', resolve))
     const { package: name, passedOver } = loadAddonFrom(root).file
     expect(name).toBe(cpuPackage)
-    expect(passedOver).toMatch(`${cudaPackage} is installed and cannot be used, ${cpuPackage} is used instead: `)
+    expect(passedOver).toMatch(`${cudaPackage} is installed but cannot be used; using ${cpuPackage} instead: `)
     expect(passedOver).toMatch(reason)
     expect(await warning).toMatchObject({ message: passedOver, code: 'BILLFISH_FALLBACK' })
   })

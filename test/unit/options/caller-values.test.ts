@@ -54,7 +54,7 @@ describe('what is handed out', () => {
     const many = Array.from({ length: 500 }, () => 1)
     expect((await refusal(() => own.forward(many))).message).toContain('but 64 is maxModelLength')
     expect((await refusal(() => own.generate(many).result())).message).toContain('63 is the most')
-    expect((await refusal(() => own.forward([123456789]))).message).toContain("the model's token ids are")
+    expect((await refusal(() => own.forward([123456789]))).message).toContain('token ids of this model are')
     expect((await own.generate([1, 2], { maxNewTokens: 4, temperature: 0 }).result()).tokenIds).toEqual(tokenIds)
     expect((await own.forward([1])).logits).toHaveLength(vocabulary)
   })
@@ -77,10 +77,10 @@ describe('token ids and texts of other kinds', () => {
   test('are no keys of logitBias', async () => {
     for (const key of ['', ' 5', '0x10', '1e1', '5.0', '05', '-1', 'x'])
       expect((await refusal(() => model.generate([1], { logitBias: { [key]: 1 } as never }))).message).toContain(
-        `logitBias is for ${JSON.stringify(key)}, but`,
+        `logitBias has the key ${JSON.stringify(key)}, but`,
       )
     expect((await refusal(() => model.generate([1], { logitBias: new Map([[null, 1]]) as never }))).message).toContain(
-      'logitBias is for null, but',
+      'logitBias has the key null, but',
     )
   })
 })

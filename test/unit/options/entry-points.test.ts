@@ -312,8 +312,8 @@ describe('layerSplit()', () => {
   })
 
   test.each<[string, unknown[], RegExp]>([
-    ['swapped numbers', [80, 4], /80 GPUs are more than 4 layers. The devices come first, then the layers/],
-    ['swapped devices', [80, ['cuda:0']], /layers is \["cuda:0"\], .*; the devices come first/],
+    ['swapped numbers', [80, 4], /80 GPUs for 4 layers. The first argument is devices, the second layers/],
+    ['swapped devices', [80, ['cuda:0']], /layers is \["cuda:0"\], .*; the first argument is devices/],
     ['a name', ['cuda:0', 80], /devices is "cuda:0", but must be an array/],
     ['no devices', [[], 80], /devices is empty/],
     ['nothing', [], /layers is undefined/],

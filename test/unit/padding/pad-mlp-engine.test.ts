@@ -14,7 +14,7 @@ import { loadFrom } from '../../../src/load'
 import type { Model } from '../../../src/model'
 import type { ModelShape } from '../../../src/models/architecture'
 import type { WeightSource } from '../../../src/models/graph'
-import { cut } from '../../../src/models/rank'
+import { sliceRuns } from '../../../src/models/rank'
 import { floatsOf } from '../../../src/padding/stored-floats'
 import { sliceLinear } from '../../../src/quantization/linear-slice'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../../../src/quantization/padding'
@@ -256,11 +256,11 @@ async function partialOutputs(
   const share = padded / ranks
   const outputs: { y: Float64Array; channels: readonly number[] }[] = []
   for (const rank of range(ranks)) {
-    const runs = cut(paddingRuns(intermediate, padded, placement), rank * share, share)
+    const runs = sliceRuns(paddingRuns(intermediate, padded, placement), rank * share, share)
     const linear: WeightSource['linear'] = (module, ...shape) => {
       const whole = checkpoint.linear(module, ...shape)
       if (module.endsWith('.down_proj')) return sliceLinear(whole, { inputs: runs, inputsInGroupOrder: true })
-      return module.includes('.mlp.') ? sliceLinear(whole, { outputs: runs, reader: down }) : whole
+      return module.includes('.mlp.') ? sliceLinear(whole, { outputs: runs, consumer: down }) : whole
     }
     const weights: WeightSource = {
       linear,

@@ -77,7 +77,10 @@ describe('options', () => {
       { parallelSizes: [2, 4], to: 768 },
       /cannot be padded to 768: for 2, 4 ranks with whole groups of 128 and tiles of 64 it must be a multiple of 512; the least one is 512/,
     ],
-    [{ to: 1024, placement: 'interleaved' }, /640 zero channels cannot be interleaved with 384 .* put them at the end/],
+    [
+      { to: 1024, placement: 'interleaved' },
+      /640 zero channels cannot be interleaved with 384 .* use placement 'tail'/,
+    ],
   ])('%j', (options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
 
   test.each<[string, object, RegExp]>([
@@ -169,7 +172,7 @@ describe('checkpoints', () => {
     [
       'a shard that is cut off',
       (d: string) => truncateSync(shard(d), statSync(shard(d)).size - 100),
-      /cut off or damaged/,
+      /truncated or damaged/,
     ],
     [
       'a shard that is missing',
@@ -205,7 +208,11 @@ describe('checkpoints', () => {
       /layer that config\.json does not count \(num_hidden_layers 3\)/,
     ],
     ['too many layers', withConfig({ num_hidden_layers: 5 }), /"model\.layers\.4\.mlp\.gate_proj\.weight" is missing/],
-    ['no config', (d: string) => rmSync(join(d, 'config.json')), /has no config\.json: a checkpoint directory/],
+    [
+      'no config',
+      (d: string) => rmSync(join(d, 'config.json')),
+      /has no config\.json: expected a checkpoint directory/,
+    ],
   ])('%s', async (_, change, message) => {
     await expectRefusal(copied(dense, change), options, 'INVALID_CHECKPOINT', message)
   })
@@ -225,8 +232,8 @@ describe('checkpoints', () => {
   })
 
   test.each([
-    ['qwen2-moe-gptq-int4', /model_type is "qwen2_moe"; billfish knows qwen, /],
-    ['qwen3-moe-bf16', /model_type is "qwen3_moe"; billfish knows qwen, /],
+    ['qwen2-moe-gptq-int4', /model_type is "qwen2_moe"; billfish supports qwen, /],
+    ['qwen3-moe-bf16', /model_type is "qwen3_moe"; billfish supports qwen, /],
   ])('a mixture of experts: %s', (name, message) =>
     expectRefusal(modelDirectory(name), options, 'UNSUPPORTED_MODEL', message),
   )

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { pipelinePolicy } from '../../../src/pipeline/policy'
-import { nextBatch, promptPiece, type Ready } from '../../../src/pipeline/schedule'
+import { nextBatch, prefillChunk, type Ready } from '../../../src/pipeline/schedule'
 import { type SimulatedRequest, simulate } from '../support/simulated-pipeline'
 
 const policy = { maxBatchTokens: 64, stepsInFlight: 1, balancedRows: 8 }
@@ -77,7 +77,7 @@ describe('a batch', () => {
 
 describe('the size of prompt pieces', () => {
   test('is the whole step where one step is under way at a time', () => {
-    expect(promptPiece(1000, policy)).toBe(64)
+    expect(prefillChunk(1000, policy)).toBe(64)
   })
 
   test.each([2, 3, 4, 8])('over %i stages is the one that a simulated pipeline is fastest with', (stages) => {
@@ -89,7 +89,7 @@ describe('the size of prompt pieces', () => {
         const whole = balancedRows + piece
         return (pieces - 1) * whole + stages * (balancedRows + last) + (stages - 1) * (whole - balancedRows - last)
       }
-      const chosen = promptPiece(length, { maxBatchTokens: 1 << 20, stepsInFlight: stages, balancedRows })
+      const chosen = prefillChunk(length, { maxBatchTokens: 1 << 20, stepsInFlight: stages, balancedRows })
       const best = Math.min(...Array.from({ length: length / 32 }, (_, i) => time(32 * (i + 1))))
       expect(chosen % 32).toBe(0)
       expect(time(chosen)).toBeLessThan(1.15 * best) // in whole multiples of 32 the bottom is flat

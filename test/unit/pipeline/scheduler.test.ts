@@ -231,7 +231,7 @@ test('where all logits are wanted, a search begins with the piece that failed; t
   expect(scheduler.complete(one)).toEqual(one)
   expect(scheduler.complete(two, new Set(two))).toEqual([])
   expect(scheduler.next()).toBeUndefined()
-  expect(scheduler.isOfUse(three[0] as Batch[number])).toBe(false)
+  expect(scheduler.isUsable(three[0] as Batch[number])).toBe(false)
   expect(scheduler.complete(three)).toEqual([])
   expect(sequence).toMatchObject({ computed: 32, scheduled: 32, stepsInFlight: 0, searchTo: 64 })
   expect(shares(scheduler.next())).toEqual([[0, 32]])
@@ -299,7 +299,7 @@ test('random traffic: every request ends, in bounds, and all blocks come back', 
       const batch = underWay.shift()
       if (batch) {
         const isSuspect = (share: Batch[number]) =>
-          scheduler.isOfUse(share) && !share.sequence.searched && random(20) === 0
+          scheduler.isUsable(share) && !share.sequence.searched && random(20) === 0
         for (const { sequence } of scheduler.complete(batch, new Set(batch.filter(isSuspect)))) {
           if (sequence.ending || sequence.computed < sequence.tokens.length) continue
           if (sequence.tokens.length >= (lengths.get(sequence) as number)) sequence.ending = {}

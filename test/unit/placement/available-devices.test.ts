@@ -52,7 +52,7 @@ describe('devices of this machine', () => {
   test('the CPU where there is no GPU, which is said', async () => {
     expect(await complete({}, machine([]))).toEqual([['cpu', 24 * GiB]])
     const { choice } = await resolveDevices({}, machine([]))
-    expect(choice).toBe('No GPU was found, so this is for the CPU. There is no driver.')
+    expect(choice).toBe('No GPU was found, so this plan is for the CPU. There is no driver.')
     expect((await resolveDevices({}, machine())).choice).toBeUndefined()
     expect((await resolveDevices({ devices: ['cpu'] }, machine([]))).choice).toBeUndefined()
   })
@@ -116,7 +116,9 @@ describe('a plan on a machine of 24 GiB', () => {
       expect(explanation.join(' ')).toMatch(/lacks [\d,]+ bytes/)
       expect(explanation.join(' ')).not.toMatch(/one more device of/)
     }
-    expect((await planned({})).explanation[0]).toBe('No GPU was found, so this is for the CPU. There is no driver.')
+    expect((await planned({})).explanation[0]).toBe(
+      'No GPU was found, so this plan is for the CPU. There is no driver.',
+    )
   })
 
   test('fits what its user says', async () => {
@@ -219,13 +221,16 @@ describe('planDevices', () => {
 
 describe('budgets and devices that would not count', () => {
   test.each<[PlanOptions, string]>([
-    [{ devices: ['cpu:0', 'cpu:1'], maxMemory: { cpu: '1GiB' } }, 'a budget for cpu, but modules go to cpu:0, cpu:1'],
-    [{ deviceMap: { '': 'cpu:1' }, maxMemory: { cpu: '1GiB' } }, 'a budget for cpu, but modules go to cpu:1'],
-    [{ deviceMap: 'cpu', maxMemory: { 'cpu:0': '1GiB' } }, 'a budget for cpu:0, but modules go to cpu:'],
-    [{ deviceMap: 'cpu', devices: ['cpu:1'] }, 'deviceMap names cpu, but devices are cpu:1.'],
+    [
+      { devices: ['cpu:0', 'cpu:1'], maxMemory: { cpu: '1GiB' } },
+      'a budget for cpu, but modules are placed on cpu:0, cpu:1',
+    ],
+    [{ deviceMap: { '': 'cpu:1' }, maxMemory: { cpu: '1GiB' } }, 'a budget for cpu, but modules are placed on cpu:1'],
+    [{ deviceMap: 'cpu', maxMemory: { 'cpu:0': '1GiB' } }, 'a budget for cpu:0, but modules are placed on cpu. Give'],
+    [{ deviceMap: 'cpu', devices: ['cpu:1'] }, 'deviceMap names cpu, but devices lists cpu:1.'],
     [
       { deviceMap: { '': 0 }, devices: [{ device: 1, memory: '1GiB' }] },
-      'deviceMap names cuda:0, but devices are cuda:1.',
+      'deviceMap names cuda:0, but devices lists cuda:1.',
     ],
   ])('%j are refused', async (options, message) => {
     await expect(planModel('Qwen3-8B', options)).rejects.toMatchObject({

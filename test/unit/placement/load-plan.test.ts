@@ -28,9 +28,9 @@ test('a plan is loaded as it was made, also when it went through JSON', async ()
 
 describe('refused beside a plan', () => {
   test.each<[string, LoadOptions, RegExp]>([
-    ['a device map', { deviceMap: 'cpu' }, /deviceMap is given beside plan/],
-    ['devices', { devices: ['cpu'] }, /devices is given beside plan/],
-    ['budgets', { maxMemory: { cpu: '1GiB' } }, /maxMemory is given beside plan/],
+    ['a device map', { deviceMap: 'cpu' }, /deviceMap cannot be combined with plan/],
+    ['devices', { devices: ['cpu'] }, /devices cannot be combined with plan/],
+    ['budgets', { maxMemory: { cpu: '1GiB' } }, /maxMemory cannot be combined with plan/],
     ['another size', { maxSequences: 3 }, /maxSequences is 3, but the plan was made for 2/],
     [
       'a size that it was made without',

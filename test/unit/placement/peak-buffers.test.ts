@@ -60,7 +60,7 @@ test.each([
 ])('layers that follow %s make for few kinds of stages, however many they are', (_which, shapeOf, most) => {
   const shapes = [800, ...Array.from({ length: 1000 }, (_, i) => shapeOf(i)), 900]
   let [asked, longest] = [0, 0]
-  const needs = new PeakBuffers(shapes).needs((groups) => {
+  const needs = new PeakBuffers(shapes).peak((groups) => {
     asked++
     longest = Math.max(longest, groups.length)
     return Math.max(...groups.map((group) => shapes[group] as number))

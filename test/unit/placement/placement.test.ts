@@ -38,11 +38,11 @@ describe('deviceMap', () => {
     [{ lm_head: 0 }, /leaves out 5 of 6 modules: model.embed_tokens, model.layers.0/],
     [
       { '': 'cpu', 'model.layers.1.mlp': 'cpu:1', 'model.layers.1.self_attn.q_proj.qweight': 'cpu:0' },
-      /model.layers.1 is placed as a whole, but "model.layers.1.mlp" is on cpu:1 and "model.layers.1.self_attn.q_proj.qweight" on cpu:0/,
+      /model.layers.1 cannot be split, but "model.layers.1.mlp" is on cpu:1 and "model.layers.1.self_attn.q_proj.qweight" on cpu:0/,
     ],
     [
       { '': 'cpu', 'model.layers.1': 'cpu:0', 'model.layers.1.mlp': 'cpu:1' },
-      /model.layers.1 is placed as a whole, but "model.layers.1" is on cpu:0 and "model.layers.1.mlp" on cpu:1/,
+      /model.layers.1 cannot be split, but "model.layers.1" is on cpu:0 and "model.layers.1.mlp" on cpu:1/,
     ],
     [
       { '': 'cpu', lm_head: 0, 'language_model.lm_head': 1 },

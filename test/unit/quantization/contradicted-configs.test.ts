@@ -129,7 +129,9 @@ test.each<[string, Json[]]>([
     const directory = withQuantization(name, (quantization) => ({ ...quantization, ...change }))
     expect(await logitsOf(directory), JSON.stringify(change)).toEqual(expected)
     const { notices } = await openCheckpoint(directory)
-    expect(notices).toEqual([expect.stringMatching(/checkpoint_format is not gptq(_v2)?, but the codes lie around/)])
+    expect(notices).toEqual([
+      expect.stringMatching(/checkpoint_format is not gptq(_v2)?, but the codes are centered on/),
+    ])
   }
 })
 
@@ -157,7 +159,9 @@ test('zero points and group indices that no model has are not read through', asy
     truncateSync(path, 8 + header.length + bytes + 16) // a hole, which takes no room
     await expect(openCheckpoint(directory)).rejects.toMatchObject({
       code: 'INVALID_CHECKPOINT',
-      message: expect.stringMatching(/a\.(g_idx|qzeros)".* has 549755813888 bytes, but at most/),
+      message: expect.stringMatching(
+        /a\.(g_idx|qzeros)".* has 549755813888 bytes, but zero points and group indices may have at most/,
+      ),
     })
   }
 })
@@ -223,7 +227,7 @@ describe('a config of another method than the tensors', () => {
       expect(checkpoint.notices).toEqual([
         expect.stringMatching(
           new RegExp(
-            `^${directory}: .*(says|there is no).*, but tensors are stored as by ${method} \\(.*that counts\\.$`,
+            `^${directory}: .*(says|there is no).*, but tensors are stored in ${method} layout \\(.*which takes precedence\\.$`,
           ),
         ),
       ])
@@ -254,20 +258,16 @@ describe('a config of another method than the tensors', () => {
     await expect(logitsOf(noise)).rejects.toMatchObject({
       code: 'INVALID_CHECKPOINT',
       message: expect.stringMatching(
-        /is stored as GPTQ stores it.*zero points \(tensor ".*qzeros".*write quant_method gptq and the checkpoint_format/,
+        /has GPTQ tensors.*zero points \(tensor ".*qzeros".*set quant_method to gptq and checkpoint_format/,
       ),
     })
   })
 
   test.each<[string, Json, RegExp]>([
-    ['qwen2-gptq-int4-g128', { quant_method: 'fp8' }, /FP8\..*stored as by GPTQ, though.*correct quant_method/],
-    [
-      'qwen2-awq-int4-g128',
-      { quant_method: 'bitsandbytes', load_in_4bit: true },
-      /bitsandbytes.*stored as by AWQ, though/,
-    ],
-    ['qwen2-ct-w4a16', { quant_method: 'hqq' }, /HQQ.*stored as by compressed-tensors, though/],
-    ['qwen2-awq-int4-g128', { quant_method: 'gptq', checkpoint_format: 'marlin' }, /Marlin.*stored as by AWQ, though/],
+    ['qwen2-gptq-int4-g128', { quant_method: 'fp8' }, /FP8\..*stored in GPTQ layout .*correct quant_method/],
+    ['qwen2-awq-int4-g128', { quant_method: 'bitsandbytes', load_in_4bit: true }, /bitsandbytes.*stored in AWQ layout/],
+    ['qwen2-ct-w4a16', { quant_method: 'hqq' }, /HQQ.*stored in compressed-tensors layout/],
+    ['qwen2-awq-int4-g128', { quant_method: 'gptq', checkpoint_format: 'marlin' }, /Marlin.*stored in AWQ layout/],
   ])('%s is refused by a name that billfish cannot run, and what it looks like: %j', async (name, config, message) => {
     await expect(logitsOf(withQuantization(name, () => config))).rejects.toMatchObject({
       code: 'UNSUPPORTED_MODEL',
@@ -291,7 +291,7 @@ describe('a config of another method than the tensors', () => {
     const directory = directoryOf({ 'config.json': own, 'model.safetensors': safetensorsOf(tensors) })
     const checkpoint = await openCheckpoint(directory)
     expect(checkpoint.linear(module, 384, 256, 'none')).toMatchObject({ format: 'awq' })
-    expect(checkpoint.notices).toEqual([expect.stringMatching(/says gptq, but tensors are stored as by AWQ/)])
+    expect(checkpoint.notices).toEqual([expect.stringMatching(/says gptq, but tensors are stored in AWQ layout/)])
     expect(await logitsOf(directory)).toHaveLength(ids.length * 320)
   })
 })

@@ -79,11 +79,7 @@ describe('paddedSize', () => {
     [{ ...rule, tile: Number.NaN }, 384, /tile is NaN/],
     [rule, 0, /size is 0/],
     [rule, 2 ** 31, /size is 2147483648/],
-    [
-      rule,
-      2 ** 31 - 1,
-      /2147483647 channels padded to a multiple of 256, as the parallel sizes 2 need, would be more than 2147483647/,
-    ],
+    [rule, 2 ** 31 - 1, /2147483647 channels padded to a multiple of 256, for parallel sizes 2, exceed 2147483647/],
     [
       { ...rule, parallelSizes: [65521, 65519] },
       384,

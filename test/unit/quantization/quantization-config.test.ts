@@ -33,12 +33,12 @@ describe('where the quantization config stands', () => {
     expect(readQuantizationSources([config, same]).warnings).toEqual([])
     expect(readQuantizationSources([config, broken])).toMatchObject({ config: { bits: 4 }, warnings: [] })
     expect(readQuantizationSources([config, foreign]).warnings).toEqual([
-      'quant_config.json says quant_method AWQ GEMV; config.json says quant_method "gptq", and that counts.',
+      'quant_config.json says quant_method AWQ GEMV; config.json says quant_method "gptq", which takes precedence.',
     ])
     const reading = readQuantizationSources([config, stale])
     expect(reading.config).toMatchObject({ bits: 4 })
     expect(reading.warnings).toEqual([
-      'quantize_config.json says bits 8, desc_act true; config.json says bits 4, desc_act false, and that counts.',
+      'quantize_config.json says bits 8, desc_act true; config.json says bits 4, desc_act false, which takes precedence.',
     ])
   })
 
@@ -103,7 +103,7 @@ describe('GPTQ config', () => {
 
   it.each([
     [{ bits: '4' }, 'bits is "4"'],
-    [{ bits: 0 }, 'bits is 0; supported is 4 or 8'],
+    [{ bits: 0 }, 'bits is 0; expected 4 or 8'],
     [{ bits: 4, group_size: 0 }, 'group_size is 0'],
     [{ bits: 4, group_size: -128 }, 'group_size is -128'],
     [{ bits: 4, group_size: 1.5 }, 'group_size is 1.5'],
@@ -150,7 +150,7 @@ describe('AutoRound config', () => {
     const read_ = read({ ...config, extra_config })
     expect(read_).toMatchObject({ head: true })
     const rules = read_.method === 'gptq' ? read_.rules : []
-    expect(ruleFor(rules, 'model.layers.1.mlp')?.action).toBe('leaveOut')
+    expect(ruleFor(rules, 'model.layers.1.mlp')?.action).toBe('skip')
     expect(ruleFor(rules, 'model.layers.1.attn')?.action).toMatchObject({ bits: 8 })
     expect(ruleFor(rules, 'lm_head')?.action).toMatchObject({ bits: 8, symmetric: false })
     expect(ruleFor(rules, 'model.layers.2.attn')).toBeUndefined()

@@ -52,7 +52,7 @@ describe('an unquantized linear', () => {
     const bias = await layer(undefined, { weight: F16(64, 256), bias: F16(65) })
     expect(() => bias.linear('m', 64, 256, 'optional')).toThrow('"m.bias" (F16 [65]')
     const wide = await layer(undefined, { weight: { dtype: 'F64', shape: [64, 256] } })
-    expect(() => wide.linear('m', 64, 256, 'optional')).toThrow('has type F64; F16 or BF16 or F32')
+    expect(() => wide.linear('m', 64, 256, 'optional')).toThrow('has type F64; expected F16 or BF16 or F32')
   })
 
   it('stays one although the config says that everything is quantized', async () => {
@@ -222,8 +222,18 @@ describe('a GPTQ linear', () => {
     ['outputs', GPTQ, { ...gptqTensors, scales: F16(4, 32) }, '"m.scales" (F16 [4, 32]'],
     ['zeros', GPTQ, { ...gptqTensors, qzeros: I32(4, 16) }, '"m.qzeros" (I32 [4, 16]'],
     ['group index', GPTQ, { ...gptqTensors, g_idx: I32(255) }, '"m.g_idx" (I32 [255]'],
-    ['type of the codes', GPTQ, { ...gptqTensors, qweight: { dtype: 'F32', shape: [32, 64] } }, 'has type F32; I32'],
-    ['type of the scales', GPTQ, { ...gptqTensors, scales: { dtype: 'F64', shape: [4, 64] } }, 'has type F64; F16'],
+    [
+      'type of the codes',
+      GPTQ,
+      { ...gptqTensors, qweight: { dtype: 'F32', shape: [32, 64] } },
+      'has type F32; expected I32',
+    ],
+    [
+      'type of the scales',
+      GPTQ,
+      { ...gptqTensors, scales: { dtype: 'F64', shape: [4, 64] } },
+      'has type F64; expected F16',
+    ],
     ['no scales', GPTQ, { ...gptqTensors, scales: null }, '"m.scales" is missing'],
     ['no group index', { ...GPTQ, desc_act: true }, { ...gptqTensors, g_idx: null }, '"desc_act": false'],
     ['no config', undefined, { ...gptqTensors, scales: F16(4, 32) }, 'there is no quantization config'],
@@ -293,7 +303,7 @@ describe('an AWQ linear', () => {
 
   it.each([
     ['no zeros', AWQ, { ...awqTensors, qzeros: null }, '"m.qzeros" is missing'],
-    ['empty zeros', { ...AWQ, zero_point: false }, awqTensors, 'holds nothing but 0'],
+    ['empty zeros', { ...AWQ, zero_point: false }, awqTensors, 'holds only zeros'],
     ['GEMV', AWQ, { ...awqTensors, qweight: I32(64, 32) }, 'cannot run: AWQ GEMV'],
     ['GEMV_FAST', AWQ, { ...awqTensors, qweight: { dtype: 'I16', shape: [16, 256] } }, 'AWQ GEMV_FAST'],
     ['Marlin', AWQ, { ...awqTensors, qweight: I32(16, 128) }, 'AWQ packed for Marlin'],
@@ -391,7 +401,7 @@ describe('a compressed-tensors linear', () => {
       'packed width',
       compressed(grouped),
       { ...packedTensors, weight_packed: I32(64, 31) },
-      '31 words a row, but 256 inputs take 32 with 4 bits or 64 with 8',
+      '31 words per row, but 256 inputs take 32 with 4 bits or 64 with 8',
     ],
     [
       'zeros',
@@ -445,7 +455,7 @@ describe('tensors of a format that cannot be run', () => {
       expect(checkpoint.unsupportedFormat).toContain(format)
       const error = expect.objectContaining({
         code: 'UNSUPPORTED_MODEL',
-        message: expect.stringMatching(/"m" is stored .* in a format that billfish cannot run: .*16 bits/),
+        message: expect.stringMatching(/"m" is stored .* in a format that billfish cannot run: .*16-bit/),
       })
       expect(() => checkpoint.linear('m', 64, 256, 'none')).toThrow(error)
     }

@@ -46,7 +46,7 @@ describe('a pattern', () => {
     ['*a', 'nothing to repeat'],
     ['a**', 'nothing to repeat'],
     ['a{3,2}', 'impossible repetition'],
-    ['\\1', 'refers to a group that is not there'],
+    ['\\1', 'refers to an undefined group'],
     ['\\', 'ends with a backslash'],
     ['\\q', 'unsupported escape \\q'],
     ['(a)(?(1)a|b)', 'kind of group'],
