@@ -23,46 +23,50 @@ import { type PaddingVerification, verifyPadding } from './verify'
 import { refuseExisting, Workspace } from './workspace'
 import { checkRoom, writing } from './write-errors'
 
+/** What {@link padCheckpoint} did. */
 export interface PadResult {
-  /** False for a dry run, and where there is nothing to pad. */
+  /** False for a dry run, and if there is nothing to pad. */
   readonly written: boolean
   /** Channels between gate and down projection, before and after. */
   readonly size: number
   readonly paddedSize: number
   readonly placement: PaddingPlacement
-  /** The padded size is a multiple of it: ranks times whole groups and tiles. */
+  /** The padded size is a multiple of this: ranks times whole groups and tiles. */
   readonly multiple: number
-  /** Name of the decoder layers whose MLPs are padded, and how many there are. */
+  /** Name of the decoder layers whose MLPs are padded, such as `model.layers`. */
   readonly layers: string
   readonly layerCount: number
   /** Tensors that become larger. */
   readonly paddedTensors: number
-  /** Modules that have the same names elsewhere and are left alone, such as a vision tower's. */
+  /** Modules elsewhere with the same names that are left alone, such as a vision tower's. */
   readonly lookAlikes: readonly string[]
-  /** What else is not copied: weights that are not part of the checkpoint, and files whose names are no UTF-8. */
+  /** What else is not copied: weights that are not part of the checkpoint, and files whose names are not UTF-8. */
   readonly leftOut: readonly string[]
-  /** Links to directories and links that lead out of the checkpoint, which are not followed and not copied. */
+  /** Links to directories and links out of the checkpoint, which are neither followed nor copied. */
   readonly links: readonly string[]
   /** Bytes of all safetensors files, before and after. */
   readonly bytes: number
   readonly paddedBytes: number
   readonly files: number
-  /** Files that an earlier call had finished. */
+  /** Files that an earlier, interrupted call had finished. */
   readonly reusedFiles: number
-  /** Undefined where it was not wanted. */
+  /** Undefined if verification was turned off, or nothing was written. */
   readonly verification: PaddingVerification | undefined
 }
 
 /**
- * Writes a copy of a checkpoint whose MLPs are padded with zero channels, so that it can be cut for tensor parallelism by
- * any engine. 16-bit, GPTQ, AWQ and compressed-tensors checkpoints stay what they are; the model computes the same.
+ * Writes a copy of a checkpoint whose MLPs are padded with zero channels, so that any engine can split it for tensor
+ * parallelism. The format (16-bit, GPTQ, AWQ or compressed-tensors) stays the same, and so do the model's outputs.
  *
- * Reads and writes in slabs: memory does not depend on the checkpoint. Everything is written to `OUTPUT.partial` and gets
- * its name last; after an abort, an error or a crash the same call goes on with the files that were finished.
- *
+ * Works in slabs, so memory does not depend on the checkpoint's size. Output goes to `OUTPUT.partial`, which is renamed
+ * last; after an abort, an error or a crash, the same call resumes with the files that were finished.
+ * @example
+ * ```js
+ * const { size, paddedSize } = await padCheckpoint('./Qwen2-72B-Instruct-AWQ', './padded', { parallelSizes: [2, 4, 8] })
+ * ```
  * @param directory a checkpoint as released on the Hugging Face Hub
  * @param output a directory that does not exist yet
- * @throws BillfishError INVALID_OPTION (a size that is no legal one, an output that exists or cannot be written),
+ * @throws BillfishError INVALID_OPTION (an impossible size, an output that exists or cannot be written),
  *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), INTERNAL (the verification failed); the
  *   signal's reason once it aborts
  */

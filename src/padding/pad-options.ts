@@ -16,6 +16,7 @@ const DEFAULT_GROUP_SIZE = 128
 /** No model has a twentieth of it; more would be a mistake that fills the disk. */
 const MAX_CHANNELS = 2 ** 20
 
+/** How far padding has come. */
 export interface PadProgress {
   readonly phase: 'writing' | 'verifying'
   /** Bytes when writing, layers when verifying. */
@@ -23,22 +24,24 @@ export interface PadProgress {
   readonly total: number
 }
 
+/** Options of {@link padCheckpoint}. Give `parallelSizes`, `to`, or both. */
 export interface PadOptions {
-  /** Numbers of ranks that the padded checkpoint can be cut for, such as [2, 4, 8]; may be missing beside `to`. */
+  /** Tensor-parallel sizes that the padded checkpoint must divide for, such as [2, 4, 8]. */
   readonly parallelSizes?: readonly number[] | undefined
-  /** The padded size, where the least one is not wanted. */
+  /** The padded size in channels. Default: the smallest that divides. */
   readonly to?: number | undefined
-  /** Where the zero channels go; `'tail'` by default. Quantized checkpoints allow `'interleaved'` with act-order or one group. */
+  /** Where the zero channels go. Default `'tail'`. Quantized checkpoints allow `'interleaved'` with act-order or one group. */
   readonly placement?: PaddingPlacement | undefined
   /**
-   * Every rank gets whole groups of this many channels: 128 by default for 16-bit checkpoints, since they are padded to be
-   * quantized later. Quantized checkpoints keep their own groups in any case.
+   * Every rank gets whole groups of this many channels. Default: 128 for 16-bit checkpoints, which are usually padded to
+   * be quantized later. Quantized checkpoints keep their own groups in any case.
    */
   readonly groupSize?: number | undefined
-  /** Only say what would be done. */
+  /** Only reports what would be done. Default false. */
   readonly dryRun?: boolean | undefined
-  /** Prove, before the output gets its name, that every padded MLP computes what the original one does; true by default. */
+  /** Verifies every padded MLP against the original before the output gets its name. Default true. */
   readonly verify?: boolean | undefined
+  /** Cancels the call, which rejects with its reason; the same call resumes later. */
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: PadProgress) => void) | undefined
 }

@@ -23,10 +23,13 @@ const THREADS_FROM_BYTES = 64 * 1024 * 1024
 /** More would wait for the disk, and take memory. */
 const MAX_THREADS = 8
 
+/** The result of verifying a padded checkpoint. */
 export interface PaddingVerification {
+  /** Layers compared. */
   readonly layers: number
-  /** Largest difference of an output, and the largest output beside it, for scale. 0: the same bit for bit. */
+  /** Largest difference of an MLP's output; 0 means bit for bit the same. */
   readonly maxDifference: number
+  /** Largest output, for scale. */
   readonly maxOutput: number
 }
 

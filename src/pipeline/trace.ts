@@ -11,8 +11,9 @@ const stepNumber = z
 export interface TracedStep {
   /** Step number, starting at 0. */
   readonly step: number
-  /** Tokens computed, and the number of sequences they belong to. */
+  /** Tokens computed. */
   readonly tokens: number
+  /** Sequences that the tokens belong to. */
   readonly sequences: number
   /** Start and end per stage. */
   readonly stages: readonly { readonly begin: number; readonly end: number }[]

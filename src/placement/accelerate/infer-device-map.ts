@@ -29,6 +29,7 @@ export interface InferModules {
   readonly leaves: { readonly mean_bytes: number; readonly final_modules?: number | undefined }
 }
 
+/** Options of {@link inferDeviceMap}. */
 export interface InferOptions {
   readonly strategy: InferStrategy
   /**
