@@ -44,7 +44,4 @@ using AttentionKernel = void (*)(const AttentionTask& task);
 // The kernel of the instruction set in use.
 AttentionKernel attention_kernel();
 
-void attention_avx2(const AttentionTask& task);
-void attention_avx512(const AttentionTask& task);
-
 }  // namespace billfish::cpu

@@ -17,6 +17,7 @@
 
 namespace billfish::cpu {
 namespace {
+namespace attention {
 
 constexpr int width = Vector::width;
 constexpr float minus_infinity = -__builtin_inff();
@@ -311,5 +312,6 @@ void run_attention(const AttentionTask& task) {
   }
 }
 
+}  // namespace attention
 }  // namespace
 }  // namespace billfish::cpu

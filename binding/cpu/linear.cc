@@ -202,20 +202,4 @@ void linear(const LinearCall* calls, int count, const Rows& x, Precision precisi
   }
 }
 
-const QuantizedLinearKernels& quantized_linear_kernels() {
-#if defined(__x86_64__)
-  if (instruction_set() == InstructionSet::avx512) return quantized_linear_avx512;
-  if (instruction_set() == InstructionSet::avx2) return quantized_linear_avx2;
-#endif
-  return quantized_linear_scalar;
-}
-
-const MatrixKernels& matrix_kernels() {
-#if defined(__x86_64__)
-  if (instruction_set() == InstructionSet::avx512) return matrix_avx512;
-  if (instruction_set() == InstructionSet::avx2) return matrix_avx2;
-#endif
-  return matrix_scalar;
-}
-
 }  // namespace billfish::cpu

@@ -90,20 +90,8 @@ struct MatrixKernels {
   void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t rows, float* sums);
 };
 
-extern const QuantizedLinearKernels quantized_linear_scalar;
-extern const MatrixKernels matrix_scalar;
-#if defined(__x86_64__)
-extern const QuantizedLinearKernels quantized_linear_avx2, quantized_linear_avx512;
-extern const MatrixKernels matrix_avx2, matrix_avx512;
-#endif
-
 // Those of the instruction set in use.
 const QuantizedLinearKernels& quantized_linear_kernels();
 const MatrixKernels& matrix_kernels();
-
-// In quantize_activation_*.cc: the quantize_segment of each set.
-void quantize_segment_scalar(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
-void quantize_segment_avx2(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
-void quantize_segment_avx512(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
 
 }  // namespace billfish::cpu

@@ -12,6 +12,7 @@
 
 namespace billfish::cpu {
 namespace {
+namespace matrix {
 
 using Value = Vector::Value;
 
@@ -35,6 +36,19 @@ inline Value load(const uint8_t* data, int64_t count) {
   if constexpr (Type == DType::f32) return Vector::load(reinterpret_cast<const float*>(data), count);
   const uint16_t* const halves = reinterpret_cast<const uint16_t*>(data);
   return Type == DType::f16 ? Vector::load_f16(halves, count) : Vector::load_bf16(halves, count);
+}
+
+// The GEMV for one type of weight, which each instruction set defines.
+template <DType Type>
+void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+                float* out, int64_t stride);
+
+void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+          float* out, int64_t stride) {
+  const auto run = weights.type == DType::f32   ? gemv_typed<DType::f32>
+                   : weights.type == DType::f16 ? gemv_typed<DType::f16>
+                                                : gemv_typed<DType::bf16>;
+  run(weights, x, rows, first_output, last_output, out, stride);
 }
 
 // Squares of the weights at a time.
@@ -107,5 +121,6 @@ void multiply_floats(const float* panel, int64_t count, const float* x, int64_t 
   }
 }
 
+}  // namespace matrix
 }  // namespace
 }  // namespace billfish::cpu

@@ -16,6 +16,7 @@
 
 namespace billfish::cpu {
 namespace {
+namespace quantized {
 
 constexpr int parts = tile_outputs / Integers::width;
 constexpr int64_t part_bytes = Integers::width * 4;
@@ -299,5 +300,6 @@ void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first,
   run(weights, first_tile, first, count, panel);
 }
 
+}  // namespace quantized
 }  // namespace
 }  // namespace billfish::cpu

@@ -32,6 +32,4 @@ struct RowKernels {
 // The table of the instruction set in use.
 const RowKernels& row_kernels();
 
-extern const RowKernels row_kernels_avx2, row_kernels_avx512;
-
 }  // namespace billfish::cpu

@@ -6,6 +6,7 @@
 
 namespace billfish::cpu {
 namespace {
+namespace rows {
 
 constexpr int64_t width = Vector::width;
 using Value = Vector::Value;
@@ -171,5 +172,6 @@ void rotate(float* x, const float* cos, const float* sin, int64_t half) {
 constexpr RowKernels kernels = {widen, narrow, rms_norm,   add_rms_norm, layer_norm,
                                 add,   scale,  add_scaled, silu_mul,     rotate};
 
+}  // namespace rows
 }  // namespace
 }  // namespace billfish::cpu

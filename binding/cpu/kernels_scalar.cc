@@ -1,11 +1,46 @@
-// The plain loops that the SIMD versions mirror, and what runs where there is no SIMD version.
+// The kernels in plain C++: the reference that the SIMD versions mirror, and what runs on processors without AVX2.
 #include <algorithm>
+#include <cmath>
 
+// The vector type comes first.
+#include "cpu/vector_scalar.h"
+
+#include "cpu/attention_kernels_body.h"
+#include "cpu/kernels.h"
 #include "cpu/quantize_activation.h"
 #include "cpu/quantized_linear.h"
+#include "cpu/row_kernels_body.h"
 
 namespace billfish::cpu {
 namespace {
+
+// --- Activations to 16-bit integers, and quantized linears.
+
+namespace quantized {
+
+void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum) {
+  // The magnitudes are compared as integers, so that a NaN is the largest of all and reaches the output by the scale.
+  uint32_t largest_bits = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const uint32_t magnitude = float_to_bits(x[k]) & 0x7fffffffu;
+    if (magnitude > largest_bits) largest_bits = magnitude;
+  }
+  const float largest = bits_to_float(largest_bits);
+  const bool finite = largest_bits < 0x7f800000u;
+  const bool zero = largest < smallest_quantized_magnitude;
+  const float inverse = finite && !zero ? largest_code / largest : 0.0f;
+
+  int32_t total = 0;
+  const int64_t padded = (count + 7) / 8 * 8;
+  for (int64_t k = 0; k < padded; ++k) {
+    const float scaled = k < count && finite ? x[k] * inverse : 0.0f;
+    const int32_t code = static_cast<int32_t>(std::nearbyintf(scaled));
+    codes[k / 8 * 8 + position_in_eight[k % 8]] = static_cast<int16_t>(code);
+    total += code;
+  }
+  *scale = zero ? 0.0f : largest / largest_code;
+  *sum = total;
+}
 
 // Inputs of the packed order: position p within eight holds input_at[p].
 constexpr int input_at[8] = {0, 2, 4, 6, 1, 3, 5, 7};
@@ -86,9 +121,70 @@ void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first,
   }
 }
 
+}  // namespace quantized
+
+// --- Unquantized linears.
+
+namespace matrix {
+
+float element(const MatrixWeights& weights, int64_t n, int64_t k) {
+  const int64_t index = n * weights.in + k;
+  switch (weights.type) {
+    case DType::f32:
+      return static_cast<const float*>(weights.data)[index];
+    case DType::bf16:
+      return bf16_to_float(static_cast<const uint16_t*>(weights.data)[index]);
+    default:
+      return f16_to_float(static_cast<const uint16_t*>(weights.data)[index]);
+  }
+}
+
+void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+          float* out, int64_t stride) {
+  // Sixteen partial sums, as a vector would have: a single chain over thousands of inputs would lose digits.
+  constexpr int64_t lanes = 16;
+  for (int64_t n = first_output; n < last_output; ++n) {
+    for (int64_t r = 0; r < rows; ++r) {
+      float partial[lanes] = {};
+      for (int64_t first = 0; first < weights.in; first += segment_inputs) {
+        const int64_t count = std::min(segment_inputs, weights.in - first);
+        const float* const segment = x + first * rows + r * count;
+        for (int64_t k = 0; k < count; ++k) partial[k % lanes] += segment[k] * element(weights, n, first + k);
+      }
+      float sum = weights.bias != nullptr ? weights.bias[n] : 0.0f;
+      for (int64_t lane = 0; lane < lanes; ++lane) sum += partial[lane];
+      out[r * stride + n] = sum;
+    }
+  }
+}
+
+void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
+  const int64_t outputs = std::min(panel_outputs, weights.out - first_output);
+  for (int64_t n = 0; n < outputs; ++n) {
+    for (int64_t k = 0; k < count; ++k) panel[k * panel_outputs + n] = element(weights, first_output + n, first + k);
+  }
+}
+
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float partial[panel_outputs] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      const float value = x[r * count + k];
+      for (int64_t n = 0; n < panel_outputs; ++n) partial[n] += value * panel[k * panel_outputs + n];
+    }
+    for (int64_t n = 0; n < panel_outputs; ++n) sums[r * panel_outputs + n] += partial[n];
+  }
+}
+
+}  // namespace matrix
 }  // namespace
 
-const QuantizedLinearKernels quantized_linear_scalar = {
-    quantize_segment_scalar, gemv, unpack_integers, unpack_scales, multiply_integers, dequantize};
+const Kernels kernels_scalar = {
+    attention::run_attention,
+    rows::kernels,
+    {quantized::quantize_segment, quantized::gemv, quantized::unpack_integers, quantized::unpack_scales,
+     quantized::multiply_integers, quantized::dequantize},
+    {matrix::gemv, matrix::transpose, matrix::multiply_floats},
+};
 
 }  // namespace billfish::cpu
