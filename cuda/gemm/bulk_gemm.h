@@ -11,6 +11,7 @@
 #include "gemm/arguments.h"
 #include "gemm/bulk_load.h"
 #include "gemm/epilogue.h"
+#include "gemm/launch.h"
 #include "gemm/multiply.h"
 #include "gemm/shape.h"
 #include "gemm/tiles.h"
@@ -19,6 +20,7 @@
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/sync.h"
+#include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -85,5 +87,18 @@ struct BulkGemm {
     for_each_unit(arguments, begin, end, start, multiply, finish);
   }
 };
+
+template <class Element, int bits, bool zero_points>
+void launch_bulk_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
+  BulkTiles<bits>::visit(shape.tile, [&]<class Tile>() {
+    using Kernel = BulkGemm<Element, bits, zero_points, Tile>;
+    launch(stream,
+           {.grid = {shape.blocks},
+            .block = {Kernel::max_threads},
+            .shared_bytes = shape.shared_bytes,
+            .programmatic = true},
+           Kernel{arguments});
+  });
+}
 
 }  // namespace billfish::BILLFISH_TARGET

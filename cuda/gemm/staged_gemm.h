@@ -20,9 +20,11 @@
 // made exact before they are multiplied.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "gemm/arguments.h"
 #include "gemm/epilogue.h"
+#include "gemm/launch.h"
 #include "gemm/multiply.h"
 #include "gemm/shape.h"
 #include "gemm/staged_load.h"
@@ -32,6 +34,7 @@
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/sync.h"
+#include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -86,5 +89,15 @@ struct Gemm {
         arguments, begin, end, [](int) {}, multiply, finish);
   }
 };
+
+template <class Element, int bits, bool zero_points>
+void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
+  using Tiles = std::conditional_t<bits == 16, ElementTiles, QuantizedTiles>;
+  Tiles::visit(shape.tile, [&]<class Tile>() {
+    launch(stream,
+           {.grid = {shape.blocks}, .block = {Tile::threads}, .shared_bytes = shape.shared_bytes, .programmatic = true},
+           Gemm<Element, bits, zero_points, Tile>{arguments});
+  });
+}
 
 }  // namespace billfish::BILLFISH_TARGET

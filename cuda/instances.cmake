@@ -1,0 +1,33 @@
+# Kernel templates are instantiated in generated sources, one for each kernel, element type and number of bits, so that
+# they compile in parallel. billfish_kernel_instances(VARIABLE) sets VARIABLE to these sources.
+function(billfish_kernel_instances variable)
+  set(sources)
+  macro(generate name)
+    configure_file(${PROJECT_SOURCE_DIR}/cuda/instance.cu.in ${PROJECT_BINARY_DIR}/instances/${name}.cu @ONLY)
+    list(APPEND sources ${PROJECT_BINARY_DIR}/instances/${name}.cu)
+  endmacro()
+
+  set(gemm_arguments "(Stream&, const GemmLaunch&, const GemmArguments&)")
+  foreach(element half bfloat16)
+    set(HEADER gemm/staged_gemm.h)
+    set(INSTANCES "template void launch_gemm<${element}, 16, false>${gemm_arguments};")
+    generate(staged_gemm_${element}_16)
+    foreach(kernel staged bulk)
+      string(REPLACE staged_ "" function launch_${kernel}_gemm)
+      set(HEADER gemm/${kernel}_gemm.h)
+      foreach(bits 4 8)
+        string(CONCAT INSTANCES
+          "template void ${function}<${element}, ${bits}, false>${gemm_arguments};\n"
+          "template void ${function}<${element}, ${bits}, true>${gemm_arguments};")
+        generate(${kernel}_gemm_${element}_${bits})
+      endforeach()
+    endforeach()
+
+    set(HEADER layer/attention_launch.h)
+    string(CONCAT INSTANCES
+      "template void attention(Stream&, const DeviceBatch&, int32_t, const Matrix<const ${element}>&,\n"
+      "                        const KvCache<${element}>&, float, void*, const Matrix<${element}>&);")
+    generate(attention_${element})
+  endforeach()
+  set(${variable} ${sources} PARENT_SCOPE)
+endfunction()
