@@ -1,4 +1,4 @@
-// Where device names become backends: the one place that knows every kind of device.
+// Device names to backends: the one place that knows every kind of device.
 #pragma once
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-// Which devices there are: the questions whose answers depend on the backends that are compiled in.
+// Device discovery, for the backends that are compiled in.
 #include "engine/error.h"
 #include "platform/device_discovery.h"
 

@@ -25,7 +25,7 @@ StageLimits limits_of(const AttentionCase& c) {
 }
 
 // Attention as the case has it, and the same with a window of one position, which fills the cache without computing
-// much. The output is a value that nobody computes, so that nothing is allocated to hand it on.
+// much. The output is a value that nobody computes, so that nothing is allocated to pass it on.
 Program program_of(const AttentionCase& c) {
   Program program;
   const int64_t columns = int64_t{c.heads} * c.head_dim, kv_columns = int64_t{c.kv_heads} * c.head_dim;

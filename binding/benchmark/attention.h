@@ -1,4 +1,4 @@
-// How fast attention over a paged KV cache is on a device: decoding (one row a sequence) and prompts (many).
+// Times attention over a paged KV cache on a device: decode (one row per sequence) and prefill (many).
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -22,7 +22,7 @@ struct AttentionResult {
   Timing timing;
   uint64_t cache_bytes = 0;    // of the keys and values that are read
   double multiplications = 0;  // of queries with keys, and of weights with values, that the mask leaves
-  double memory_rate = 0;      // bytes a second, measured just before
+  double memory_rate = 0;      // bytes per second, measured just before
 };
 
 struct AttentionMachine {
@@ -30,7 +30,7 @@ struct AttentionMachine {
   bool times_are_meaningful = true;
 };
 
-// Calls on_result for every case. Throws what backends throw, and ABORTED.
+// Calls on_result forevery case. Throws what backends throw, and ABORTED.
 AttentionMachine measure_attention(const Target& target, const std::vector<AttentionCase>& cases,
                                    const Control& control,
                                    const std::function<void(const AttentionResult&)>& on_result);

@@ -13,7 +13,7 @@ namespace {
 
 StageLimits limits_of(int64_t rows) { return {32, 1, static_cast<int32_t>(rows), 1}; }
 
-// A program of this one call. Its output is a value that nobody computes, so that nothing is allocated to hand it on.
+// A program of this one call. Its output is a value that nobody computes, so that nothing is allocated to pass it on.
 Program program_of(const GemmCase& shape) {
   Program program;
   program.values.push_back({shape.in, RowKind::tokens, ValueClass::activation});

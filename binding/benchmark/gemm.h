@@ -1,4 +1,4 @@
-// How fast linears of given shapes are on a device, beside its memory and its vendor's library in the same run.
+// Times linears of given shapes on a device, next to its memory bandwidth and its vendor library in the same run.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -29,7 +29,7 @@ struct GemmResult {
   Timing timing;
   uint64_t weight_bytes = 0;  // as the device keeps them
   uint64_t moved_bytes = 0;   // and input and output
-  double memory_rate = 0;     // bytes a second, measured just before
+  double memory_rate = 0;     // bytes per second, measured just before
   double vendor_seconds = 0;  // the same in 16 bits with the vendor's library; 0 without it
 };
 
@@ -40,7 +40,7 @@ struct GemmMachine {
   double vendor_flops = 0;  // multiplications and additions a second of its library at its best; 0 without it
 };
 
-// Calls on_result for every case, number of rows and bits. Throws what backends throw, and ABORTED.
+// Calls on_result forevery case, number of rows and bits. Throws what backends throw, and ABORTED.
 GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const Control& control,
                          const std::function<void(const GemmResult&)>& on_result);
 

@@ -1,5 +1,5 @@
-// What measurements of operators have in common: a backend that is prepared for them, random tensors on it, and the
-// time of calls that take turns at data which no cache holds.
+// The benchmark harness for operators: a prepared backend, random tensors on it, and timing of calls that cycle through
+// data larger than any cache.
 #pragma once
 #include <atomic>
 #include <cstdint>

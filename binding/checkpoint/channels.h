@@ -1,4 +1,4 @@
-// Which channels (outputs or inputs) of a stored layer a part of it has.
+// Which channels (outputs or inputs) of a stored layer a part contains.
 #pragma once
 #include <algorithm>
 #include <cstdint>

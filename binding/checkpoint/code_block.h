@@ -1,6 +1,6 @@
-// Formats that store codes input by input ([in/P][out] or [in][out/P]) are turned round in blocks that stay in the
-// first level cache: 64 words of 64 rows. Both sides are then read and written in whole cache lines, although their
-// rows may lie a power of two apart.
+// Formats that store codes input by input ([in/P][out] or [in][out/P]) are transposed in blocks that stay in the L1
+// cache: 64 words of 64 rows. Both sides are then read and written in whole cache lines, although their rows may be a
+// power of two apart.
 #pragma once
 #include <algorithm>
 #include <cstdint>

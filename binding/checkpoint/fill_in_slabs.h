@@ -1,4 +1,4 @@
-// A weight is filled slab by slab on all threads, and tells how far it is.
+// Fills a weight slab by slab on all threads, and reports progress.
 #pragma once
 #include <cstdint>
 

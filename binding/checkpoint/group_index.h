@@ -1,4 +1,4 @@
-// Act-order: the stored group of every input, and the order of the inputs that makes groups contiguous.
+// Act-order: the stored group of every input, and the permutation of the inputs that makes groups contiguous.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -1,7 +1,7 @@
 // Loading: from mapped checkpoint files into the weights of a stage, slab by slab on all threads of the pool.
 //
-// Host memory in flight is one slab of canonical rows a thread, whatever the size of a layer; pages of the files that
-// have been read are given back after every weight.
+// Host memory in flight is one slab of canonical rows per thread, whatever the size of a layer; file pages that have
+// been read are released after every weight.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Rows of a matrix in the checkpoint's own floating-point type, or of a part of one.
+// Rows of a matrix, or of a part of one, in the checkpoint's own floating-point type.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -1,6 +1,5 @@
-// A part of a quantized layer: some of its outputs and inputs, with zeros between them. Everything below this sees the
-// stored layer, everything above it an ordinary canonical one, so padding and sharding know nothing of formats, and
-// formats nothing of them.
+// A part of a quantized layer: some of its outputs and inputs, with zeros in between. Everything below sees the stored
+// layer, everything above an ordinary canonical one, so padding and sharding are independent of formats.
 #pragma once
 #include <memory>
 

@@ -1,5 +1,5 @@
-// What the readers of all formats have in common: the checked spec, the order of the inputs, scales, zeros and bias. A
-// format adds where the codes lie.
+// What all format readers share: the checked spec, the order of the inputs, scales, zeros and bias. A format adds where
+// its codes are.
 #pragma once
 #include <cstdint>
 #include <memory>

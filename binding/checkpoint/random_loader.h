@@ -1,4 +1,4 @@
-// Weights of the specs' shapes and types with random numbers: what a benchmark needs of a checkpoint.
+// Random weights of the specs' shapes and types: a checkpoint for benchmarks.
 #pragma once
 #include <vector>
 

@@ -1,5 +1,5 @@
-// From mapped files to what backends take: canonical rows of quantized linears, fp32 vectors; matrices are in
-// matrix_source.h.
+// Readers from mapped files to what backends take: canonical rows of quantized linears and fp32 vectors; matrices are
+// in matrix_source.h.
 #pragma once
 #include <memory>
 #include <vector>

@@ -1,9 +1,9 @@
-// Pages of mapped files that cannot be read: the file has become shorter since it was mapped, or its disk or network
-// has failed. Reading one is a bus error (SIGBUS), which ends the process. While a mapping is watched here, such pages
-// are replaced by zeros instead, and the mapping is marked, for whoever reads it to look at when done.
+// Guards mapped files against SIGBUS: reading a page of a file that was truncated after it was mapped, or whose disk or
+// network has failed, would kill the process. While a mapping is guarded, such pages are replaced by zeros and the
+// mapping is marked, for its reader to check when done.
 //
-// The handler of the signal is there only while anything is watched, and leaves all other addresses, and signals that
-// another process sends, to the handler before it.
+// The signal handler is installed only while something is guarded, and passes faults at other addresses, and signals
+// sent by other processes, to the previous handler.
 #pragma once
 #include <atomic>
 #include <cstddef>

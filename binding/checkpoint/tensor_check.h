@@ -1,5 +1,5 @@
-// What TypeScript says about a tensor is checked again here before a byte of it is touched: these structures decide
-// which memory is read.
+// What TypeScript says about a tensor is checked again here before a byte of it is read: these structures decide which
+// memory is accessed.
 #pragma once
 #include <cstdint>
 #include <cstring>

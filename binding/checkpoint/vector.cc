@@ -1,4 +1,4 @@
-// Vectors as fp32, whatever the checkpoint has them in.
+// Vectors as fp32, whatever type the checkpoint stores.
 #include <cmath>
 
 #include "checkpoint/readers.h"

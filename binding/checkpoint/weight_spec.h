@@ -1,4 +1,4 @@
-// Where a weight lies in the mapped files and how it is stored: the native twin of src/native/weights.ts.
+// Where a weight is in the mapped files and how it is stored: the native counterpart of src/native/weights.ts.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -1,8 +1,8 @@
-// Attention's driver: writes the new keys and values into the cache, cuts the work into tasks, runs them over the pool
-// and puts together what was split.
+// The attention driver: writes new keys and values to the cache, splits the work into tasks, runs them on the pool and
+// merges what was split.
 //
-// How the work is cut depends on lengths and head counts alone, never on the number of threads: results are the same on
-// every machine with the same instruction set.
+// The split depends only on lengths and head counts, never on the number of threads: results are the same on every
+// machine with the same instruction set.
 #include <algorithm>
 #include <atomic>
 #include <cmath>

@@ -1,4 +1,4 @@
-// One task of attention: a few query rows of one sequence, the query heads of one kv head, a range of its keys.
+// One task of attention: a few query rows of one sequence, the query heads of one kv head, and a range of its keys.
 #pragma once
 #include <cstddef>
 #include <cstdint>

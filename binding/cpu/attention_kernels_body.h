@@ -1,14 +1,12 @@
-// The attention kernel, written once over Vector. Included once by each attention_kernels*.cc, after its vector_*.h.
+// The attention kernel, written once over Vector. Each kernels_*.cc includes it after its vector type.
 //
-// Keys are taken in tiles of 64. For each tile: scores = q k^T, mask, one step of the online softmax, out += p v. There
-// are two ways through a tile:
+// Keys are processed in tiles of 64. For each tile: scores = q k^T, mask, one step of the online softmax, out += p v.
+// There are two paths through a tile:
 //
-//   few queries (decode)    K and V are read where they are, once for all queries of the kv head. A score is a dot
-//   product:
-//                           4 keys x some queries share their loads, and their lanes are added up together at the end.
-//   many queries (prefill)  K is widened to fp32 and transposed, V is widened, into a workspace that stays in the
-//   cache;
-//                           both products are then one register-tiled matrix product, vectors along keys or head_dim.
+//   few queries (decode)    K and V are read in place, once for all queries of the kv head. A score is a dot product;
+//                           4 keys x some queries share their loads, and their lanes are summed together at the end.
+//   many queries (prefill)  K is widened to fp32 and transposed, V is widened, into a workspace that stays cached;
+//                           both products are then register-tiled matrix products, vectorized along keys or head_dim.
 #pragma once
 #include <cstdint>
 
@@ -22,7 +20,7 @@ namespace attention {
 constexpr int width = Vector::width;
 constexpr float minus_infinity = -__builtin_inff();
 
-// From so many queries on, widening and transposing a tile pays.
+// The number of queries from which widening and transposing a tile pays off.
 constexpr int many_queries = 20;
 
 template <DType type>
@@ -79,8 +77,8 @@ void find_rows(const AttentionTask& task, int first, TileRows& rows) {
   for (int j = rows.count; j < key_tile; ++j) rows.k[j] = rows.k[rows.count - 1];
 }
 
-// Blocks lie anywhere, so the processor's own prefetcher loses its way at the end of each: the rows of the next tile
-// are asked for while this one is computed, spread over the computation so that the memory is never idle.
+// Blocks are scattered in memory, so the hardware prefetcher fails at the end of each. The rows of the next tile are
+// prefetched while this one is computed, spread over the computation so that memory is never idle.
 inline __attribute__((always_inline)) void prefetch(const char* from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
 }

@@ -1,4 +1,4 @@
-// Attention in plain fp64 loops. Keys and values of this step are rounded to the cache's type first, as the cache
+// Attention in plain fp64 loops. Keys and values of this step are first rounded to the cache's type, as the cache
 // would; earlier ones are read from the cache.
 #include <algorithm>
 #include <cmath>

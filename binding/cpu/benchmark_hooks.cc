@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Of all third-level caches together, as Linux lists them; what a large server has where nothing tells.
+// Of all third-level caches together, as Linux lists them; a large server's size where Linux lists none.
 uint64_t last_level_cache_bytes() {
   constexpr uint64_t usual = uint64_t{64} << 20;
   std::set<std::string> seen;

@@ -1,4 +1,4 @@
-// The host's clock and what its memory reaches at best, for benchmarks.
+// The host's clock and peak memory bandwidth, for benchmarks.
 #pragma once
 #include <memory>
 

@@ -12,7 +12,7 @@ struct CpuOptions {
   std::string device = "cpu";  // cpu, cpu:0, cpu:1, ..., disk
   Precision precision = Precision::fast;
   DType cache_type = DType::f16;  // of keys and values
-  // Where the weights lie in a file; empty: in memory. KV cache and buffers lie in memory in any case.
+  // The directory for weights kept in a file; empty: in memory. KV cache and buffers are always in memory.
   std::string weights_directory = {};
 };
 

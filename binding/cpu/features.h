@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels use, found at run time.
+// The instruction set of the CPU kernels, detected at run time.
 #pragma once
 
 namespace billfish::cpu {

@@ -1,5 +1,5 @@
 // A small fp32 matrix product over Vector: C[rows][columns] = A[rows][depth] * B[depth][columns], whole vectors of
-// columns, operands in the cache. Included after a vector_*.h.
+// columns, operands in cache. Included after a vector_*.h.
 //
 // A tile of up to gemm_rows x gemm_vectors accumulators stays in registers over the whole depth: each step loads
 // gemm_vectors vectors of B and broadcasts gemm_rows elements of A for gemm_rows * gemm_vectors multiply-adds.

@@ -1,5 +1,5 @@
-// Eight 32-bit integers, or sixteen of 16 bits. Only files named *_avx2.cc include this. See integers_avx512.h for what
-// each function means.
+// Eight 32-bit integers, or sixteen 16-bit ones. Only kernels_avx2.cc includes this. integers_avx512.h documents the
+// functions.
 #pragma once
 #include <cstdint>
 

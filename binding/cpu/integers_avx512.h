@@ -1,4 +1,4 @@
-// Sixteen 32-bit integers, or thirty-two of 16 bits. Only files named *_avx512.cc include this.
+// Sixteen 32-bit integers, or thirty-two 16-bit ones. Only kernels_avx512.cc includes this.
 #pragma once
 #include <cstdint>
 

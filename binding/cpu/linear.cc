@@ -1,10 +1,10 @@
-// linear(): prepares the activation once for calls that share it, cuts the outputs of their weights into pieces, and
-// lets the pool run them. Every output is computed whole by one thread, in one order: results do not depend on the
-// number of threads.
+// linear(): prepares the activation once for calls that share it, splits the outputs of their weights into pieces, and
+// runs these on the pool. Every output is computed by one thread in one order: results do not depend on the number of
+// threads.
 //
 //   few rows    GEMV: the weights stream through once for up to four rows; a piece is a tile of 16 outputs
 //   many rows   GEMM: a piece is a panel of 64 outputs by a block of rows; 128 inputs of the panel at a time are
-//               unpacked into the first-level cache and multiplied with all rows of the block
+//               unpacked into the L1 cache and multiplied with all rows of the block
 #include "cpu/linear.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 namespace billfish::cpu {
 namespace {
 
-// Up to so many rows a GEMV is faster: it saves unpacking the weights.
+// The number of rows up to which a GEMV is faster, since it does not unpack the weights.
 constexpr int64_t quantized_gemv_rows = 4;
 // Most rows of a GEMM piece, a multiple of the six that a microkernel takes: their sums (33 KB) and, at usual widths,
 // their activations stay in the second-level cache, and unpacking costs one or two per cent of multiplying.
@@ -34,7 +34,7 @@ int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 enum class Kind { quantized_integers, quantized_floats, matrix };
 
-// A call, and where its pieces lie among those of all calls.
+// A call, and its range among the pieces of all calls.
 struct Part {
   Kind kind = Kind::matrix;
   bool gemv = false;

@@ -66,7 +66,7 @@ Activation activation_for(const LinearCall& call, Precision precision) {
   const QuantizedLinear& linear = *call.quantized;
   activation.quantized = precision == Precision::fast;
   activation.in = linear.in;
-  // Groups that whole segments fill, and a single group, are cut alike.
+  // Groups that are whole segments, and a single group, are cut the same way.
   const bool whole_segments = linear.group_size % segment_inputs == 0 || linear.group_size >= linear.in;
   activation.group_size = whole_segments ? segment_inputs : linear.group_size;
   activation.order = linear.order;

@@ -1,6 +1,6 @@
-// The input of linear(), prepared for the calls that share it: in their act-order, as 16-bit integers or as floats, and
-// cut in segments. The rows of a segment lie side by side, [segment][row][input], so that a GEMM reads them in one
-// stream: rows that are a power of two apart would fall on the same sets of the cache.
+// The input of linear(), prepared for the calls that share it: in their act-order, as 16-bit integers or floats, and
+// cut into segments. The rows of a segment are adjacent, [segment][row][input], so that a GEMM reads them as one
+// stream: rows a power of two apart would map to the same cache sets.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Activation {
   bool same_preparation(const Activation& other) const;
 };
 
-// The activation of a call, still to be prepared.
+// The activation per call, still to be prepared.
 Activation activation_for(const LinearCall& call, Precision precision);
 
 // Bytes of scratch that prepare() takes for `rows` rows.

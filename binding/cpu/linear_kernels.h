@@ -1,8 +1,8 @@
-// The inner loops of linear(), one set of them an instruction set. linear.cc cuts the work into pieces and calls them.
+// The inner loops of linear(), one set per instruction set. linear.cc splits the work and calls them.
 //
-// The files that are compiled for a wider instruction set (*_avx2.cc, *_avx512.cc) see only the plain structs below and
-// call no inline function of another header: the linker could keep their copy of it, which an older processor cannot
-// run.
+// kernels_avx2.cc and kernels_avx512.cc, which are compiled for wider instruction sets, see only the plain structs
+// below and call no inline function of another header: the linker might keep their copy of it, which an older processor
+// cannot run.
 #pragma once
 #include <cstdint>
 
@@ -61,10 +61,11 @@ struct QuantizedLinearKernels {
   void (*gemv)(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows,
                int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
 
-  // A panel is tiles [first_tile, min(first_tile + panel_tiles, tiles of the weights)); what lies beyond is left alone.
+  // A panel is tiles [first_tile, min(first_tile + panel_tiles, tiles of the weights)); outputs beyond the last are not
+  // touched.
   //
   // Inputs [first, first + count) of a panel as 16-bit code - zero, in pairs of inputs as the activations have them:
-  // panel[pair][panel_outputs][2]. first is a multiple of 8; whole eights are written.
+  // panel[pair][panel_outputs][2]. first is a multiple of 8; always writes multiples of eight.
   void (*unpack_integers)(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count,
                           int16_t* panel);
   // The scales of `group`, as floats: scales[panel_outputs].
@@ -74,7 +75,7 @@ struct QuantizedLinearKernels {
   void (*multiply_integers)(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
                             const float* x_scales, int64_t rows, float* sums);
   // Inputs [first, first + count) of a panel as scale * (code - zero): panel[count][panel_outputs]. first is a multiple
-  // of 8; whole eights are written.
+  // of 8; always writes multiples of eight.
   void (*dequantize)(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
 };
 
@@ -84,7 +85,7 @@ struct MatrixKernels {
   void (*gemv)(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
                float* out, int64_t stride);
   // Inputs [first, first + count) of outputs [first_output, first_output + panel_outputs) as
-  // panel[count][panel_outputs]. What lies beyond the last output is left alone. Whole sixteens of inputs are written.
+  // panel[count][panel_outputs]. Outputs beyond the last are not touched. Always writes multiples of sixteen inputs.
   void (*transpose)(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel);
   // sums[r][n] += sum over k < count of x[r * count + k] * panel[k][n], n < panel_outputs.
   void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t rows, float* sums);

@@ -1,9 +1,8 @@
-// What unquantized linears do alike over a Vector of any width. Included after a vector_*.h, by files that add the GEMV
-// of their instruction set.
+// The part of unquantized linears that is the same forevery Vector. Each SIMD kernels_*.cc includes it after its vector
+// type and adds the GEMV.
 //
-// Sums are arrays that only constants index, by fold expressions over `I`, and keep_in_register() tells the compiler to
-// leave each where it is from one step to the next: GCC otherwise stores them all at every step, at a third of the
-// speed.
+// Sums are arrays indexed by constants only, through fold expressions over `I`, and keep_in_register() pins each
+// between steps: otherwise GCC spills all of them at every step, at a third of the speed.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -64,7 +63,7 @@ void transpose_typed(const MatrixWeights& weights, int64_t first_output, int64_t
       for (int i = 0; i < width; ++i) {
         const int64_t element = (first_output + n + i) * weights.in + first + k;
         square[i] = i < outputs ? load<Type>(data + element * element_bytes<Type>, count - k) : Vector::zero();
-        // What the next call wants arrives while this panel is multiplied.
+        // Prefetches for the next call while this panel is multiplied.
         if (i < outputs) __builtin_prefetch(data + (element + count) * element_bytes<Type>);
       }
       Vector::transpose(square);

@@ -81,7 +81,7 @@ void OffloadFile::open_window(size_t bytes) {
   Window window{};
   window.bytes = round_up(std::max(bytes, window_bytes_), page_bytes());
   window.offset = reserved_;  // behind what the windows before have used
-  // Room first: a wish that the disk cannot fulfil is refused before anything is mapped for it.
+  // Reserve space first: what the disk cannot hold is refused before anything is mapped.
   reserve(window.offset + bytes);
   void* const data =
       mmap(nullptr, window.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, static_cast<off_t>(window.offset));

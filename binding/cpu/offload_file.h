@@ -1,6 +1,6 @@
-// Memory whose content lies in a file, for weights that are to live on disk: a shared mapping of a file without a name,
-// so that nothing is left of it however the process ends. The kernel writes pages out and drops them when it needs
-// memory, and reads them back on use.
+// File-backed memory for weights offloaded to disk: a shared mapping of an unlinked file, so that nothing remains of it
+// however the process ends. The kernel writes pages out and drops them when memory is short, and reads them back on
+// use.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The operators of a decoder layer on the CPU, all on fp32 activations. One file each; a scalar reference beside each
-// SIMD version. Rows are independent unless said otherwise, and every operator shares its rows over the pool.
+// The operators of a decoder layer on the CPU, all on fp32 activations. One file each, with a scalar reference next to
+// each SIMD version. Rows are independent unless noted, and every operator parallelizes over rows.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +27,7 @@ void add_rms_norm(float* x, int64_t x_stride, const Rows& y, const float* weight
                   int64_t out_stride, ThreadPool& pool);
 
 // out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias, over whole rows; bias may be null. A mean
-// that is large beside the deviations from it costs no digits. out may be x.
+// that is large compared with the deviations costs no precision. out may be x.
 void layer_norm(const Rows& x, const float* weight, const float* bias, float eps, float* out, int64_t out_stride,
                 ThreadPool& pool);
 

@@ -13,7 +13,7 @@ static_assert(row_tile == tile_outputs);
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Where the parts of a packed block lie, in bytes.
+// Byte offsets of the sections of a packed block.
 struct BlockLayout {
   size_t scales = 0, zeros = 0, bias = 0, order = 0, end = 0;
 };

@@ -1,12 +1,11 @@
-// Quantized linears over Integers and Vector, whatever their width. Included after an integers_*.h.
+// Quantized linears over Integers and Vector of any width. Each SIMD kernels_*.cc includes it after its integers type.
 //
-// Products of 16-bit integers are added two by two into 32-bit lanes. A lane is an output, so the 16 outputs of a tile
-// are one vector or two (`parts`), and what lies at byte 64 * i of a tile's codes lies there for its first part, and
-// `part_bytes` further on for the second.
+// Products of 16-bit integers are added pairwise into 32-bit lanes. A lane is an output, so the 16 outputs of a tile
+// are one vector or two (`parts`): the first part of what is at byte 64 * i of a tile's codes is there, the second
+// `part_bytes` later.
 //
-// Sums are arrays that only constants index, by fold expressions over `I`, and keep_in_register() tells the compiler to
-// leave each where it is from one step to the next: GCC otherwise stores them all at every step, at a third of the
-// speed.
+// Sums are arrays indexed by constants only, through fold expressions over `I`, and keep_in_register() pins each
+// between steps: otherwise GCC spills all of them at every step, at a third of the speed.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -196,7 +195,7 @@ void unpack_bits(const PackedWeights& weights, int64_t first_tile, int64_t first
       to += panel_outputs * 2;
     };
     for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<Bits>) {
-      // The codes that the next call wants arrive while this panel is multiplied.
+      // Prefetches the codes of the next call while this panel is multiplied.
       for (int64_t line = 0; part == 0 && line < eight_bytes<Bits>; line += 64) {
         __builtin_prefetch(codes + ahead + line);
       }
@@ -221,7 +220,7 @@ void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t gro
 }
 
 // A tile of rows x gemm_vectors sums, a vector of weights and a broadcast pair stay in the registers. vpmaddwd's
-// products want some, too: there are six rows for sixteen registers in floats, and four here.
+// products need some too: with sixteen registers, floats allow six rows, integers four.
 constexpr int vectors = Vector::gemm_vectors;
 constexpr int micro_rows = parts == 2 ? 4 : 6;
 

@@ -1,4 +1,4 @@
-// What ranks of one stage do together, where all of them are in this process's memory. fp32.
+// Collectives of CPU ranks, which share this process's memory. fp32.
 #pragma once
 #include <vector>
 

@@ -1,4 +1,4 @@
-// The inner loops of the operators that work row by row, one table an instruction set.
+// The inner loops of row-wise operators, one table per instruction set.
 #pragma once
 #include <cstdint>
 
@@ -11,7 +11,7 @@ struct RowKernels {
   // fp32 from f32, f16 or bf16.
   void (*widen)(DType type, const void* from, int64_t count, float* to);
   // f32, f16 or bf16 from fp32: rounded to nearest even, saturated at the largest finite value. In 16 bits infinity
-  // becomes NaN, as nothing that is broken may look whole, and NaN stays NaN.
+  // becomes NaN, so that a broken value stays visible, and NaN stays NaN.
   void (*narrow)(DType type, const float* from, int64_t count, void* to);
   // out = x / sqrt(mean(x^2) + eps) * weight.
   void (*rms_norm)(const float* x, const float* weight, int64_t count, float eps, float* out);

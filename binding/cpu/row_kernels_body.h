@@ -1,4 +1,4 @@
-// The row kernels, written once over Vector. Included once by each row_kernels*.cc, after its vector_*.h.
+// The row kernels, written once over Vector. Each kernels_*.cc includes it after its vector type.
 #pragma once
 #include <cstdint>
 

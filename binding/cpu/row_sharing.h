@@ -1,4 +1,4 @@
-// How the row-by-row operators cut their work for the pool.
+// How row-wise operators split their work for the pool.
 #pragma once
 #include <algorithm>
 #include <cstdint>

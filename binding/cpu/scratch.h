@@ -1,5 +1,5 @@
-// The memory that an operator works in. It holds nothing between two calls, so the operators of a stage share one, and
-// its size follows from the program: it is allocated, and counted, before the first step.
+// The scratch memory of operators. It holds nothing between calls, so the operators of a stage share it, and its size
+// follows from the program: it is allocated, and counted, before the first step.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Eight floats. Only files named *_avx2.cc include this. See vector_avx512.h for what each function means.
+// Eight floats. Only kernels_avx2.cc includes this. vector_avx512.h documents the functions.
 #pragma once
 #include <immintrin.h>
 

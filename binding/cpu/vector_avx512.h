@@ -1,4 +1,4 @@
-// Sixteen floats. Only files named *_avx512.cc include this.
+// Sixteen floats. Only kernels_avx512.cc includes this.
 #pragma once
 // GCC 12 warns of variables that its own header leaves undefined on purpose (its bug 105593).
 #if defined(__GNUC__) && !defined(__clang__)
@@ -46,7 +46,7 @@ struct Vector {
   }
 
   // To 16 bits, rounded to nearest even; what is beyond the largest finite value becomes that value, but infinity NaN:
-  // nothing that is broken looks whole.
+  // a broken value stays visible.
   static void store_f16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }

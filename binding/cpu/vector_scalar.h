@@ -1,8 +1,8 @@
-// One float as a "vector" of width 1: the operators' kernels are written once over Vector, and over this one they are
-// their own scalar reference. See vector_avx512.h for what each function means.
+// One float as a "vector" of width 1: operator kernels are written once over Vector, and over this one they are their
+// own scalar reference. vector_avx512.h documents the functions.
 //
-// vector_*.h live in an unnamed namespace, and kernels call nothing inline from elsewhere: the linker keeps one copy of
-// an inline function, and must never keep one that was compiled for an instruction set the processor lacks.
+// vector_*.h are in an unnamed namespace, and kernels call no inline function from elsewhere: the linker keeps one copy
+// of an inline function, and must never keep one that was compiled for an instruction set the processor lacks.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Where hidden states lie on their way from stage to stage: buffers in host memory, of which every stage brings one and
-// every step between two stages holds one. With no more steps under way than stages there is always a free one.
+// Host buffers for hidden states between stages. Every stage contributes one, and every step between two stages holds
+// one, so with no more steps in flight than stages there is always a free one.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace billfish {
 
 class ActivationBuffers : public std::enable_shared_from_this<ActivationBuffers> {
  public:
-  // One step's buffer, [rows of the largest batch][width]. It is free for the next step once released or destroyed.
+  // One step's buffer, [rows of the largest batch][width]. Released or destroyed, it is free for the next step.
   class Buffer {
    public:
     Buffer() = default;
@@ -29,7 +29,7 @@ class ActivationBuffers : public std::enable_shared_from_this<ActivationBuffers>
     float* data_ = nullptr;
   };
 
-  // Before the first step. Throws INTERNAL unless all buffers have rows of one width.
+  // Before the first step. Throws INTERNAL unless all buffers have the same row width.
   void add(float* buffer, int64_t width);
 
   // Waits while other steps hold all buffers.

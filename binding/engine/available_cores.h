@@ -1,4 +1,4 @@
-// How many cores this process may really use: what the pool's size is taken from.
+// How many cores this process may really use: the default size of the pool.
 #pragma once
 
 namespace billfish {

@@ -1,6 +1,6 @@
-// The seam between the engine and the devices. binding/cpu and cuda implement it; nothing above knows which one runs.
+// The interface between the engine and devices. binding/cpu and cuda implement it; nothing above knows which one runs.
 //
-// One Backend object serves one stage: it holds the stage's device, its scratch memory and the step in progress, and is
+// A Backend object serves one stage: it holds the stage's device, its scratch memory and the step in progress, and is
 // called by one thread at a time (weights may be filled by several).
 #pragma once
 #include <cstddef>
@@ -57,12 +57,12 @@ class Backend {
   virtual DType value_type(ValueClass kind) const = 0;
   virtual DType cache_type() const = 0;
 
-  // Called before all else, where it is known: the bytes that everything allocated here will count together. A backend
-  // may take them at once, and is not asked for more then; throws OUT_OF_MEMORY.
+  // Called first, if known: the total bytes of everything that will be allocated here. A backend may allocate them at
+  // once, and is not asked for more then. Throws OUT_OF_MEMORY.
   virtual void reserve(uint64_t bytes) { (void)bytes; }
 
   // Called once, before anything is allocated: what will run here, on how many rows at most. A backend that must not
-  // allocate while it runs makes its own buffers here; they count as MemoryUse::buffers.
+  // allocate while running makes its own buffers here; they count as MemoryUse::buffers.
   virtual void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) {
     (void)program, (void)weights, (void)limits;
   }
@@ -70,8 +70,8 @@ class Backend {
   // --- Memory of the stage's device, counted; throws OUT_OF_MEMORY naming device, wanted and free bytes. Zeroed.
   virtual void* allocate(size_t bytes, MemoryUse use) = 0;
   virtual MemoryCount memory() const = 0;  // all allocations live as long as the backend
-  // What the stage needs in the host's memory, whatever its device: hidden states on their way. Zeroed. A backend whose
-  // device is the host counts it among its buffers; here it is counted nowhere.
+  // Host memory that the stage needs on any device: hidden states in transit. Zeroed. A backend whose device is the
+  // host counts it among its buffers; here it is counted nowhere.
   virtual void* allocate_host(size_t bytes) {
     host_memory_.push_back(std::make_unique<double[]>(bytes / sizeof(double) + 1));
     return host_memory_.back().get();
@@ -85,34 +85,34 @@ class Backend {
   virtual void fill_matrix(Weight& weight, int64_t first, int64_t count, const void* rows) = 0;
   virtual std::unique_ptr<Weight> make_quantized(const CanonicalShape& shape) = 0;
   virtual void fill_quantized(Weight& weight, const CanonicalRows& rows) = 0;
-  // Called once, when all weights are filled: waits until they are where they belong, and throws what failed.
+  // Called once, after all weights are filled: waits for the uploads and throws what failed.
   virtual void finish_loading() {}
-  // Whether first steps differ from later ones, so that some should be run before the model is used (warm_up.h).
+  // Whether first steps do one-time work, so that some should run before the model is used (warm_up.h).
   virtual bool wants_warm_up() const { return false; }
 
   // --- The step in progress: token ids, positions, block tables; rotary tables for `ropes`. Valid until the next
   // begin().
   virtual void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) = 0;
-  // Instead of begin(), where every sequence has one token. Such steps do the same again and again: a backend may
-  // record it, and do what it has recorded. Returns the rows that the step's operators are done on; those beyond the
-  // batch's (there are at most `max_rows`) belong to no sequence. All ranks of a stage return the same.
+  // begin() for steps in which every sequence has one token. Such steps repeat, so a backend may record one and replay
+  // it. Returns the number of rows that the step's operators run on, at most `max_rows`; rows beyond the batch's belong
+  // to no sequence. All ranks of a stage return the same.
   virtual int64_t begin_decode(const Batch& batch, const std::vector<RopeSpec>& ropes, int64_t max_rows) {
     (void)max_rows;
     begin(batch, ropes);
     return batch.rows();
   }
-  // Then each part of the step, 0, 1, 2, ...: does what `operators` does, on the rows of begin_decode(). What ranks do
-  // together lies between two parts.
+  // Then each part of the step, 0, 1, 2, ...: runs `operators` on the rows of begin_decode(). Collectives are between
+  // parts.
   virtual void run_part(size_t part, const std::function<void()>& operators) {
     (void)part;
     operators();
   }
-  // What the user should know of how steps run: that something is not as it was asked for, and why. Mostly empty.
+  // A notice for the user that steps do not run as requested, and why. Usually empty.
   virtual std::string take_notice() { return {}; }
-  // The step's work ends here, but for handing on what came out of it. What it is known by, where a device goes on with
-  // it after the calls have returned.
+  // Ends the step's work, except for passing on its results. Returns a handle where a device is still working after the
+  // calls have returned.
   virtual std::unique_ptr<StageWork> end() { return nullptr; }
-  // Waits for all that was queued, whatever became of it: after a step that failed, and before any stage goes.
+  // Waits for everything queued, failed or not: after a failed step, and before any stage is destroyed.
   virtual void drain() {}
 
   // --- Operators, as program.h describes them.
@@ -141,47 +141,47 @@ class Backend {
   // Rows [first, first + count) of the batch's logit rows.
   virtual void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) = 0;
 
-  // Chooses a token for each row of logits that has a request (null: none is wanted), appends them to `samples` and
-  // leaves the logits as they were. Whatever the device: tokens and log-probabilities are those of sample() in
-  // sampling.h, and so is what it throws. Waits.
+  // Samples a token for each row of logits that has a request (null: none), appends them to `samples` and leaves the
+  // logits unchanged. On every device tokens and log-probabilities, and errors, are those of sample() in sampling.h.
+  // Waits.
   using SamplingRequests = std::vector<const SamplingParameters*>;  // one a row
   virtual void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) = 0;
 
-  // The first number of x that is not finite. Waits, and is slow: for steps that search (non_finite.h).
+  // The first non-finite number of x. Waits, and is slow: for steps that search (non_finite.h).
   virtual std::optional<NonFinite> find_non_finite(const Tensor& x) = 0;
 
   // --- To and from the host, as fp32, rows packed without gaps. Both wait until the data is there.
   virtual void to_host(const Tensor& from, float* to) = 0;
   virtual void from_host(const float* from, const Tensor& to) = 0;
 
-  // --- Hidden states between stages whose devices reach each other, past the host's memory: one stage's backend gives,
-  // that of the next takes, each on its own stage's thread. Neither waits: the devices do.
-  // Whether this one can take what `sender` gives.
+  // --- Hidden states between stages with peer access, bypassing host memory: one stage's backend sends, the next
+  // stage's receives, each on its own stage's thread. Neither thread waits; the devices do. Whether this backend can
+  // receive what `sender` sends.
   virtual bool can_receive_from(const Backend& sender) const {
     (void)sender;
     return false;
   }
-  // False while too many states given before have not been taken: then these go by the host.
+  // False while earlier sends have not been received; then these states go through host memory.
   virtual bool send_to_peer(const Tensor& from) {
     (void)from;
     return false;
   }
-  // Only after can_receive_from(sender), and once for each sender.send_to_peer(), in their order.
+  // Only after can_receive_from(sender), once for each of its send_to_peer(), in order.
   virtual void receive_from_peer(Backend& sender, const Tensor& to) { (void)sender, (void)to; }
 
-  // --- Ranks of one stage. group.values() are what all of them offered; values()[rank] is this one's.
-  // Of the first one, before the first step, with the backends of all in their order: makes them ready. Returns what
-  // they exchange values through, null where it is each other's memory. Throws INVALID_OPTION, naming devices and
-  // reason, where they cannot be ranks of one stage.
+  // --- Ranks of one stage. group.values() are what all of them published; values()[rank] is this one's. Called on the
+  // first rank, before the first step, with the backends of all ranks in order: connects them. Returns the link for
+  // their collectives, or null if they use each other's memory. Throws INVALID_OPTION, naming devices and reason, if
+  // they cannot be ranks of one stage.
   virtual std::unique_ptr<RankLink> link(const std::vector<Backend*>& ranks);
-  // What has been computed so far is about to be offered to the other ranks' calls.
+  // What has been computed so far is about to be read by the other ranks.
   virtual void publish() {}
-  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned; x is used up. They may meet in
-  // between: all of them, or none.
+  // Every rank's out = the sum of all ranks' x, once all ranks' calls have returned; x is clobbered. The calls may
+  // contain a barrier, on all ranks or none.
   virtual void all_reduce(RankGroup& group, int rank);
-  // This rank's out = its pieces beside each other, if it has one.
+  // This rank's out, if it has one, = its pieces concatenated.
   virtual void all_gather(const RankGroup& group, int rank);
-  // All ranks' calls have returned: what was offered may be overwritten, once the devices have read it.
+  // All ranks' calls have returned: published values may be overwritten once the devices have read them.
   virtual void release(const RankGroup& group) { (void)group; }
 
   // --- For benchmarks.

@@ -1,4 +1,4 @@
-// A list over memory that somebody else has allocated: it has a capacity that it never exceeds.
+// A list over memory that somebody else allocated, with a fixed capacity.
 #pragma once
 #include <cstddef>
 
@@ -8,7 +8,7 @@ template <class T>
 class BoundedList {
  public:
   BoundedList() = default;
-  // `memory` has room for as many elements as the list will ever have.
+  // `memory` has room for the list's largest size.
   explicit BoundedList(T* memory) : data_(memory) {}
 
   size_t size() const { return size_; }

@@ -3,7 +3,7 @@
 //   y[n] = sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size]) * x[order[k]]   + bias[n]
 //
 // Codes are unsigned. Without zero points the zero is 2^(bits-1). With act-order, canonical input k is the layer's
-// input order[k]: rows are already sorted by group, so groups are contiguous for every backend.
+// input order[k]: rows are already sorted by group, so groups are contiguous forevery backend.
 //
 // A canonical linear is never whole in memory: it is produced and packed in slabs of rows, so that host memory stays
 // bounded whatever the model's size. Padding and sharding act on slabs too.

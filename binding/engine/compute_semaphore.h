@@ -1,4 +1,4 @@
-// Who may compute: at most `total` threads of the pool at a time, callers before helpers.
+// A semaphore that bounds how many threads of the pool compute at a time, with callers ahead of helpers.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -13,7 +13,7 @@ class ComputeSemaphore {
  public:
   explicit ComputeSemaphore(int total) : total_(total) {}
 
-  // A caller comes with a region: waits for a permit. Helpers make room after the piece they are at.
+  // For a caller with a region: waits for a permit. Helpers yield theirs after the current piece.
   void acquire_as_caller() {
     track_recent_callers(callers_.fetch_add(1) + 1);
     if (try_acquire(starving_.load())) return;
@@ -33,7 +33,7 @@ class ComputeSemaphore {
     waiting_.fetch_sub(1);
     if (starved) {
       starving_.fetch_sub(1);
-      // A caller refused between our taking the permit and this line saw us counted twice: let it look again.
+      // A caller refused between our acquiring the permit and this line saw us counted twice: let it try again.
       wake_waiting();
     }
   }
@@ -43,7 +43,7 @@ class ComputeSemaphore {
     release_as_helper();
   }
 
-  // A helper takes only what no caller wants.
+  // Helpers only get permits that no caller needs.
   bool try_acquire_as_helper() { return try_acquire(reserved()); }
   void release_as_helper() {
     computing_.fetch_sub(1);
@@ -58,9 +58,10 @@ class ComputeSemaphore {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // A caller that waited this long goes first: those that come back every few microseconds would always be faster.
+  // A caller that has waited this long goes first; otherwise callers that return every few microseconds would always
+  // win.
   static constexpr auto starving_time = std::chrono::milliseconds(1);
-  // Callers leave between two regions, but are soon back.
+  // Callers leave between regions but return soon; their permits are reserved for this long.
   static constexpr auto reservation_time = std::chrono::microseconds(50);
 
   bool try_acquire(int reserved) {
@@ -99,11 +100,11 @@ class ComputeSemaphore {
   }
 
   const int total_;
-  std::atomic<int> computing_{0};   // permits given out
-  std::atomic<int> callers_{0};     // between enter and leave
+  std::atomic<int> computing_{0};   // permits in use
+  std::atomic<int> callers_{0};     // between acquire and release
   std::atomic<int> waiting_{0};     // of them, without a permit yet
-  std::atomic<int> starving_{0};    // of those, the ones that other callers may not overtake any more
-  std::atomic<uint32_t> epoch_{0};  // changes when it is worth a waiting caller's while to look again
+  std::atomic<int> starving_{0};    // of those, the ones that other callers may no longer overtake
+  std::atomic<uint32_t> epoch_{0};  // changes when a waiting caller should try again
   std::atomic<int> recent_callers_{0};
   std::atomic<int64_t> recent_callers_until_{0};
 };

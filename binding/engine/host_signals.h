@@ -1,11 +1,11 @@
-// Which signals are no business of the engine's threads.
+// The signals that the engine's threads leave to the host program.
 #pragma once
 #include <csignal>
 
 namespace billfish {
 
-// All that the host program's own threads handle, for the engine's to block. Not those that a thread brings upon
-// itself: a fault whose signal is blocked ends the process, whatever handler there is (checkpoint/sigbus_guard.h has
+// Every signal that the host program's threads handle, for the engine's threads to block. Not the synchronous ones: a
+// fault whose signal is blocked kills the process, whatever handler is installed (checkpoint/sigbus_guard.h installs
 // one).
 inline sigset_t host_signals() {
   sigset_t signals;

@@ -1,4 +1,4 @@
-// std::visit with one lambda a case.
+// std::visit with one lambda per case.
 #pragma once
 
 namespace billfish {

@@ -1,5 +1,5 @@
 // Philox4x32-10, the counter-based random number generator of Salmon et al. (2011): random numbers are a function of a
-// key and a counter, so that nothing has to be remembered between two of them.
+// key and a counter, so there is no state to carry.
 #pragma once
 #include <array>
 #include <cstdint>

@@ -95,7 +95,7 @@ void Pipeline::pass_on(size_t index, std::shared_ptr<Step> step) {
 }
 
 void Pipeline::fail(Step& step, const std::exception& error) {
-  if (step.error) return;  // what failed first is what is told
+  if (step.error) return;  // the first failure is reported
   const auto* known = dynamic_cast<const Error*>(&error);
   step.error = known ? std::make_unique<Error>(*known)
                      : std::make_unique<Error>("INTERNAL", std::string("Running a step failed: ") + error.what());
@@ -116,7 +116,7 @@ void Pipeline::finish(std::shared_ptr<Step> step) {
   done(std::move(step));
 }
 
-// Of all ranks of the stage, none of which is at work.
+// For all ranks of the stage, none of which is running.
 static void take_notices(Stage& stage, Step& step) {
   const auto take = [&](Backend& backend) {
     if (std::string notice = backend.take_notice(); !notice.empty()) step.result.notices.push_back(std::move(notice));
@@ -177,7 +177,7 @@ void Pipeline::close() {
     }
     if (lane->thread.joinable()) lane->thread.join();
   }
-  for (const auto& stage : stages_) stage->backend().drain();  // one may still read what another has given
+  for (const auto& stage : stages_) stage->backend().drain();  // one may still be reading what another sent
 }
 
 }  // namespace billfish

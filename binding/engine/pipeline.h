@@ -1,4 +1,4 @@
-// The stages of one model at work: every stage has a thread and a queue, and steps flow through them in order.
+// The running stages of one model: every stage has a thread and a queue, and steps flow through them in order.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -33,8 +33,8 @@ class Pipeline {
   // Hands a checked step to the first stage. step->done is called when it is through, failed or cancelled.
   void submit(std::shared_ptr<Step> step);
 
-  // Cancels every step that is under way, waits for the stages' threads to end. Safe to call twice, from any thread but
-  // a stage's own.
+  // Cancels every step in flight and waits for the stages' threads to end. Safe to call twice, from any thread except a
+  // stage's own.
   void close();
 
  private:

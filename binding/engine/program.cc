@@ -10,7 +10,7 @@
 namespace billfish {
 namespace {
 
-// Calls visit(id, is_output) for every value that an operator reads or writes; in-place operands count as read.
+// Calls visit(id, is_output) forevery value that an operator reads or writes; in-place operands count as read.
 template <class Visit>
 void for_each_value(const Operator& op, Visit visit) {
   std::visit(Overloaded{

@@ -1,4 +1,4 @@
-// A program: the list of operators that one stage runs for every step.
+// A program: the list of operators that one stage runs forevery step.
 //
 // TypeScript traces it once from the model's definition, fuses neighbors and gives every value its place in an arena
 // (src/models/program.ts, so that the bytes are known before anything is loaded); validate() checks it whole before

@@ -54,9 +54,9 @@ void RankGroup::fail(std::exception_ptr reason) {
   const bool has_failed = !is_aborted(reason);
   {
     std::lock_guard lock(mutex_);
-    if (!reason_) reason_ = std::move(reason);  // before the abort, which makes other ranks give up for its own sake
+    if (!reason_) reason_ = std::move(reason);  // before the abort, which makes other ranks fail in turn
   }
-  // Between two operators all ranks have begun the same exchanges; after a failure they may not have.
+  // At an abort between operators all ranks have started the same collectives; after a failure they may not have.
   if (link_ && has_failed) link_->abort();
   failed_ = true;
   changes_.fetch_add(1);

@@ -1,8 +1,8 @@
-// The ranks of one stage (tensor parallelism): where they meet, and what they show each other.
+// The ranks of one stage (tensor parallelism): their barrier, and the values that they publish to each other.
 //
-// Every rank runs the same operators in the same order, each on a thread of its own. An operator that needs the others'
-// values offers its own, meets, reads what the others offered, and meets again, so that nobody changes a value that
-// another rank still reads.
+// Every rank runs the same operators in the same order, each on its own thread. A collective publishes the rank's
+// value, passes a barrier, reads the others' values, and passes another barrier before anyone changes a value that
+// another rank may still read.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -17,11 +17,11 @@
 
 namespace billfish {
 
-// What a rank offers to the others in an operator.
+// What a rank publishes to the others in a collective.
 struct RankValue {
   Backend* backend = nullptr;
-  Tensor x, out;                                       // out.data is null where the rank takes nothing
-  const std::vector<GatheredPiece>* pieces = nullptr;  // of an all-gather: what the rank takes
+  Tensor x, out;                                       // out.data is null if the rank receives nothing
+  const std::vector<GatheredPiece>* pieces = nullptr;  // of an all-gather: what the rank receives
 };
 
 class RankGroup {
@@ -30,29 +30,28 @@ class RankGroup {
 
   int ranks() const { return static_cast<int>(values_.size()); }
 
-  // Before a step, while no rank is at work: forgets that the step before was given up. Throws what RankLink::renew()
-  // does.
+  // Before a step, while no rank is running: clears the previous step's failure. Throws what RankLink::renew() throws.
   void begin();
-  // After a step, when no rank is at work any more: throws why the first rank to do so gave up, if one did.
+  // After a step, when no rank is running: throws the reason of the first rank that failed, if any did.
   void end();
 
-  // Waits until all ranks are here. Throws ABORTED, once a rank has given up, at all meetings that it does not come to:
-  // what all do between two meetings they all do, or none.
+  // Waits until all ranks have arrived. Once a rank has failed, throws ABORTED at every barrier that it does not reach,
+  // so between two barriers either all ranks act or none.
   void barrier();
 
-  // Of this rank, before a meeting; after it, until the next one, `values` are those of all ranks.
+  // Sets this rank's value, before a barrier; after it, until the next one, `values` holds those of all ranks.
   void publish(int rank, const RankValue& value) { values_[static_cast<size_t>(rank)] = value; }
   const std::vector<RankValue>& values() const { return values_; }
 
-  // All ranks' backends, from before the first step on.
+  // All ranks' backends, set before the first step.
   void set_backends(std::vector<Backend*> backends) { backends_ = std::move(backends); }
   const std::vector<Backend*>& backends() const { return backends_; }
 
-  // What they exchange values through; null: each other's memory. Before the first step, and null behind the last.
+  // The link for collectives; null: each other's memory. Set before the first step, and null after the last.
   void set_link(std::unique_ptr<RankLink> link) { link_ = std::move(link); }
   RankLink* link() const { return link_.get(); }
 
-  // A rank will come to no further meeting of this step, for this reason: the others must not wait for it.
+  // This rank will reach no further barrier of this step, for this reason; the others must not wait for it.
   void fail(std::exception_ptr reason);
 
  private:
@@ -60,8 +59,8 @@ class RankGroup {
   std::vector<Backend*> backends_;
   std::unique_ptr<RankLink> link_;
   std::atomic<int> arrived_{0};
-  std::atomic<uint32_t> generation_{0};  // that all have come to
-  std::atomic<uint32_t> changes_{0};     // of what who waits for a meeting waits for
+  std::atomic<uint32_t> generation_{0};  // completed barriers
+  std::atomic<uint32_t> changes_{0};     // bumped whenever a waiting rank should look again
   std::atomic<bool> failed_{false};
   std::mutex mutex_;
   std::exception_ptr reason_;  // under `mutex_`

@@ -1,4 +1,4 @@
-// What the ranks of a stage exchange values through, where that is not each other's memory.
+// How ranks of a stage exchange values if not through each other's memory.
 #pragma once
 
 namespace billfish {
@@ -7,11 +7,10 @@ class RankLink {
  public:
   virtual ~RankLink() = default;
 
-  // Before a step, while no rank is at work: makes it good again after abort(). Throws what cannot be made.
+  // Before a step, while no rank is running: reconnects after abort(). Throws if it cannot.
   virtual void renew() = 0;
 
-  // A rank will not take part in what others have begun: ends it for all, whatever comes out. From any thread, while
-  // ranks may be using it.
+  // Aborts collectives that one rank will not take part in. From any thread, while ranks may be using the link.
   virtual void abort() noexcept = 0;
 };
 

@@ -1,4 +1,4 @@
-// Weights are made in slabs of rows, on all threads.
+// Fills weights in slabs of rows, on all threads.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -11,7 +11,7 @@
 
 namespace billfish {
 
-// Calls fill(first, count) for slabs that cover all rows of a weight, on all threads of the pool; the first error ends
+// Calls fill(first, count) for slabs covering all rows of a weight, on all threads of the pool. The first error stops
 // it and is thrown.
 template <class Fill>
 void for_each_slab(int64_t rows, Fill fill) {

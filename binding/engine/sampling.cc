@@ -213,8 +213,7 @@ int32_t draw(const SamplingScratch& scratch, size_t vocab, double target) {
   while (block + 1 < scratch.block_sums.size() && scratch.block_sums[block] <= target) {
     target -= scratch.block_sums[block++];
   }
-  // Rounding may put the target just behind the last weight of a block that is otherwise empty: then go back to the
-  // last weight there is.
+  // Rounding may put the target just past the last weight of an otherwise empty block: then go back to the last weight.
   const size_t begin = block * kBlock, end = std::min(begin + kBlock, vocab);
   double reached = 0;
   size_t last = vocab;

@@ -81,9 +81,9 @@ struct SamplingScratch {
   std::vector<TokenBias> overwritten;
 };
 
-// Chooses a token. `logits` [vocab] are changed in between and are as they were when the function returns or throws.
-// Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), penalties and biases that
-// make a logit NaN or +infinity (naming the first), or bans that leave no token.
+// Chooses a token. `logits` [vocab] are edited and restored by the kernel and are as they were when the function
+// returns or throws. Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab),
+// penalties and biases that make a logit NaN or +infinity (naming the first), or bans that leave no token.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
 
 // Its parts, for backends that sample where the logits are: the check of the options, and what it throws later.

@@ -1,4 +1,4 @@
-// Waiting for something that is microseconds away.
+// Spinning for events that are microseconds away.
 #pragma once
 #include <chrono>
 
@@ -8,7 +8,7 @@
 
 namespace billfish {
 
-// Longer than the gaps between the parallel regions of a step, far shorter than a scheduler's time slice.
+// Longer than the gaps between a step's parallel regions, far shorter than a scheduler time slice.
 constexpr auto spin_time = std::chrono::microseconds(40);
 
 inline void spin_pause() {
@@ -19,7 +19,7 @@ inline void spin_pause() {
 #endif
 }
 
-// Spins until `done()` or for spin_time; says whether it is done.
+// Spins until `done()`, for at most spin_time; returns whether it is done.
 template <class Done>
 bool spin_until(Done done) {
   if (done()) return true;

@@ -17,7 +17,7 @@ ValueBytes value_bytes(const Backend& backend) {
   return {of(ValueClass::activation), of(ValueClass::residual), of(ValueClass::logits)};
 }
 
-// Work that has been waited for.
+// Work that has already been waited for.
 class Settled final : public StageWork {
  public:
   explicit Settled(const StageInterval& interval) : interval_(interval) {}
@@ -27,7 +27,7 @@ class Settled final : public StageWork {
   StageInterval interval_;
 };
 
-// What ranks do together.
+// Collectives.
 bool is_exchange(const Operator& op) {
   return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
 }
@@ -71,7 +71,7 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
 }
 
 Stage::~Stage() {
-  if (workers_) rank_.group->set_link(nullptr);  // it uses what belongs to the ranks
+  if (workers_) rank_.group->set_link(nullptr);  // it uses the ranks' streams
 }
 
 void Stage::attach_workers(std::vector<std::unique_ptr<Stage>> workers) {
@@ -84,7 +84,7 @@ void Stage::attach_workers(std::vector<std::unique_ptr<Stage>> workers) {
   validate_ranks(programs);
   rank_.group->set_backends(backends);
   workers_ = std::make_unique<WorkerRanks>(std::move(workers), *rank_.group);
-  rank_.group->set_link(backend_->link(backends));  // last: it goes before the workers do
+  rank_.group->set_link(backend_->link(backends));  // last, so that it is destroyed before the workers
 }
 
 const std::vector<std::unique_ptr<Stage>>& Stage::workers() const {
@@ -131,7 +131,7 @@ std::unique_ptr<StageWork> Stage::run(Step& step) {
   workers_->start(step, hidden.data());
   try {
     work = compute(step, hidden, hidden.data());
-    // Through a link the others' devices wait for this one's: what fails here must be told before they are waited for.
+    // With a link the other devices wait for this one, so its failure must be known before they are waited for.
     if (work && rank_.group->link() != nullptr) work = std::make_unique<Settled>(work->settle());
   } catch (...) {
     rank_.group->fail(std::current_exception());
@@ -147,15 +147,16 @@ void Stage::run_as_worker(Step& step, const float* hidden) {
   try {
     if (const auto work = compute(step, none, hidden)) work->settle();
   } catch (...) {
-    backend_->drain();  // nothing of a step that failed goes on
+    backend_->drain();  // nothing of a failed step keeps running
     throw;
   }
 }
 
 std::unique_ptr<StageWork> Stage::compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input) {
   token_rows_ = step.batch.rows();
-  if (program_.input != no_value) receive_input(step, input);  // first: what was given is taken, whatever fails then
-  if (rank_.group) rank_.group->barrier();                     // all have taken the input: its buffer may be written to
+  if (program_.input != no_value)
+    receive_input(step, input);             // first, so that what was sent is received even if something fails
+  if (rank_.group) rank_.group->barrier();  // all ranks have read the input: its buffer may be overwritten
   if (!sends_hidden_) hidden.release();
   if (is_decode(step)) {
     run_decode(step);
@@ -165,15 +166,15 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, ActivationBuffers::Buffer&
                                      [](const Operator& op) { return std::holds_alternative<Gather>(op); });
     execute(program_.operators.begin(), gather, step);
     if (gather != program_.operators.end()) run_head(step, gather);
-    if (step.search && !rank_.group) report_search(step);  // before anything is handed on
+    if (step.search && !rank_.group) report_search(step);  // before anything is sent on
   }
   std::unique_ptr<StageWork> work = backend_->end();
   if (sends_hidden_) send_hidden(step, std::move(hidden));
   return work;
 }
 
-// One token a sequence, and nothing asked for between two operators; of the last stage all rows' logits, at once. All
-// ranks find the same.
+// One token per sequence, nothing requested between operators, and on the last stage all rows' logits at once. All
+// ranks agree.
 bool Stage::is_decode(const Step& step) const {
   const auto rows = static_cast<size_t>(step.batch.rows());
   if (step.batch.sequences.size() != rows || step.want_hidden_states || step.search) return false;
@@ -181,7 +182,7 @@ bool Stage::is_decode(const Step& step) const {
 }
 
 void Stage::run_decode(Step& step) {
-  check_not_cancelled(step);  // what has been recorded does not ask
+  check_not_cancelled(step);  // a recorded step does not check
   first_logit_row_ = 0;
   const int64_t max_rows = is_last_ ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
   token_rows_ = logit_rows_ = backend_->begin_decode(step.batch, program_.ropes, max_rows);
@@ -214,11 +215,11 @@ void Stage::send_hidden(Step& step, ActivationBuffers::Buffer hidden) {
   } else {
     backend_->to_host(output, hidden.data());
   }
-  step.hidden = std::move(hidden);  // which stages after the next may need
+  step.hidden = std::move(hidden);  // later stages may need it
 }
 
-// Everything from the gather on, in pieces of at most max_logit_rows rows, so that the logits of a whole prompt need no
-// buffer of prompt x vocabulary on the device.
+// Everything from the gather on, in chunks of at most max_logit_rows rows, so that the logits of a whole prompt need no
+// prompt x vocabulary buffer on the device.
 void Stage::run_head(Step& step, OperatorIterator gather) {
   const int64_t wanted = static_cast<int64_t>(step.batch.logit_rows.size());
   for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
@@ -228,7 +229,7 @@ void Stage::run_head(Step& step, OperatorIterator gather) {
   }
 }
 
-// Of the logit rows at hand.
+// For the current logit rows.
 void Stage::collect_results(Step& step) {
   const int64_t vocabulary = program_.values[program_.output].width;
   const Tensor output = tensor(program_.output);
@@ -304,7 +305,7 @@ void Stage::search(OperatorIterator op, Step& step) {
              *op);
 }
 
-// Of what all ranks have found, what comes first in the forward pass.
+// Throws the first of what the ranks found, in the order of the forward pass.
 void Stage::report_search(Step& step) const {
   const NonFiniteOutput* first = nullptr;
   for (const auto& found : step.found) {
@@ -315,7 +316,7 @@ void Stage::report_search(Step& step) const {
   throw first->error();
 }
 
-// What an operator computes, by the checkpoint's name of its weight, or of the last one before it.
+// A name for an operator's output: that of its weight in the checkpoint, or of the last weight before it.
 std::string Stage::name_of(OperatorIterator op, WeightId weight) const {
   const auto module = [&](WeightId id) {
     std::string name = shapes_[static_cast<size_t>(id)].name;
@@ -372,7 +373,7 @@ void Stage::execute(const Operator& op, Step& step) {
                  [&](const Tap& o) {
                    if (!step.want_hidden_states) return;
                    const Tensor x = tensor(o.x);
-                   const bool all = program_.values[o.x].rows == RowKind::tokens;  // else a piece of the logit rows
+                   const bool all = program_.values[o.x].rows == RowKind::tokens;  // else a chunk of the logit rows
                    const size_t rows = all ? static_cast<size_t>(x.rows) : step.batch.logit_rows.size();
                    auto& states = step.result.hidden_states;
                    if (states.size() <= static_cast<size_t>(o.index)) states.resize(o.index + 1);
@@ -398,7 +399,7 @@ void Stage::release() {
   backend_->release(*rank_.group);
 }
 
-// Until it is withdrawn the other ranks read x.
+// The other ranks read x until release().
 void Stage::publish(ValueId x, ValueId out, const std::vector<GatheredPiece>* pieces) {
   backend_->publish();
   rank_.group->publish(rank_.rank, {backend_.get(), tensor(x), out == no_value ? Tensor{} : tensor(out), pieces});

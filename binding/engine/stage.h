@@ -1,5 +1,5 @@
-// A stage: the consecutive modules on one device, with their weights, their part of the KV cache and their buffers. Or
-// one rank's share of them, of a stage on several devices.
+// A stage: consecutive modules on one device, with their weights, their part of the KV cache and their buffers; or one
+// rank's share of them, for a stage on several devices.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -17,9 +17,9 @@ namespace billfish {
 
 class WorkerRanks;
 
-// Which rank of a stage. The first one leads: it takes steps, hands them on and samples; the others follow it.
+// A rank of a stage. The first one receives steps, passes them on and samples; the others are its workers.
 struct StageRank {
-  std::shared_ptr<RankGroup> group;  // null for the only one
+  std::shared_ptr<RankGroup> group;  // null if it is the only one
   int rank = 0;
 };
 
@@ -37,33 +37,33 @@ class Stage {
   // Whether it ends with logits, which tokens can be drawn from; else with hidden states.
   bool gives_logits() const { return program_.values[program_.output].kind == ValueClass::logits; }
 
-  // Weights are made by the loader, in the order of their shapes; run() needs all of them.
+  // Weights are created by the loader, in the order of their shapes; run() needs all of them.
   void set_weight(size_t index, std::unique_ptr<Weight> weight) { weights_[index] = std::move(weight); }
 
-  // Of the first rank: the others, from then on its own. Before the first step. Throws INTERNAL if their programs do
-  // not fit together, and INVALID_OPTION if their devices cannot be ranks of one stage.
+  // For the first rank: takes ownership of the others. Before the first step. Throws INTERNAL if their programs do not
+  // match, and INVALID_OPTION if their devices cannot be ranks of one stage.
   void attach_workers(std::vector<std::unique_ptr<Stage>> workers);
   const std::vector<std::unique_ptr<Stage>>& workers() const;
 
-  // Joins the stages that hidden states go to or come from: brings its buffer. Before the first step, unless the stage
-  // is a model's only one.
+  // Contributes the stage's buffer to those for hidden states between stages. Before the first step, unless the stage
+  // is the model's only one.
   void join(const std::shared_ptr<ActivationBuffers>& activation_buffers);
 
-  // The stage behind this one: hidden states go from device to device where the two can do so. Before the first step.
+  // Connects the next stage: hidden states go from device to device if both can. Before the first step.
   void connect_to(const Stage& next) {
     sends_to_peer_ = !rank_.group && !next.rank_.group && next.backend_->can_receive_from(*backend_);
   }
 
-  // Gives the step a buffer for what it will hand over, unless it has one or this is the last stage. Waits while other
-  // steps hold all of them; only the first stage's steps ever do, so those behind it always go on.
+  // Acquires a buffer for the step's hidden states, unless it has one or this is the last stage. Waits while other
+  // steps hold all of them; only the first stage's steps ever wait, so later stages always progress.
   void admit(Step& step);
 
-  // Runs the program on an admitted step: takes the hidden states if the program has an input, and leaves hidden
-  // states, or the results of the last stage. Returns what Backend::end() does. Throws ABORTED between two operators
-  // once step.cancelled is set; some of the step's work may be under way then.
+  // Runs the program on an admitted step: reads hidden states if the program has an input, and leaves hidden states, or
+  // results on the last stage. Returns what Backend::end() does. Throws ABORTED between two operators once
+  // step.cancelled is set; some of the step's work may still be in flight.
   std::unique_ptr<StageWork> run(Step& step);
 
-  // Does along with the first rank what it runs. `hidden`: what that one takes, if the program has an input.
+  // Runs a step together with the first rank. `hidden`: that rank's input, if the program has one.
   void run_as_worker(Step& step, const float* hidden);
 
  private:
@@ -102,12 +102,12 @@ class Stage {
   std::vector<LayerCache> caches_;
   std::vector<Backend::LinearCall> calls_;
   bool is_last_ = false;        // of the model: it ends with logits
-  bool sends_hidden_ = false;   // hidden states, to a stage behind
-  bool sends_to_peer_ = false;  // them to its backend directly
+  bool sends_hidden_ = false;   // hidden states, to a next stage
+  bool sends_to_peer_ = false;  // directly to its backend
   int64_t hidden_width_ = 0;
-  float* hidden_ = nullptr;  // the buffer that it brings, if it is not the only stage
+  float* hidden_ = nullptr;  // the buffer that it contributes, if it is not the only stage
   std::shared_ptr<ActivationBuffers> activation_buffers_;
-  Backend::SamplingRequests requests_;  // of the logit rows at hand
+  Backend::SamplingRequests requests_;  // of the current logit rows
 
   // The rows of the step in progress.
   int64_t token_rows_ = 0;

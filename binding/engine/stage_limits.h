@@ -1,4 +1,4 @@
-// What the stages of one model have in common.
+// The limits that all stages of a model share.
 #pragma once
 #include <cstdint>
 

@@ -1,10 +1,10 @@
-// What every thread of the engine does first.
+// The setup of every engine thread.
 #pragma once
 #include <string>
 
 namespace billfish {
 
-// Names it (15 characters are seen) and blocks what signals are the host program's (host_signals.h).
+// Names the thread (15 characters are visible) and blocks the host program's signals (host_signals.h).
 void prepare_stage_thread(const std::string& name);
 
 }  // namespace billfish

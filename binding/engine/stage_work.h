@@ -1,5 +1,4 @@
-// When a stage worked on a step, and the work of a device that goes on after the stage's thread has turned to the next
-// step.
+// When a stage worked on a step, and a handle for device work that outlives the stage thread's part of it.
 #pragma once
 #include <chrono>
 
@@ -18,7 +17,7 @@ struct StageInterval {
 class StageWork {
  public:
   virtual ~StageWork() = default;
-  // Waits until the device is done; when it worked. Throws what failed there. Once, from any thread.
+  // Waits until the device is done and returns when it worked. Throws what failed there. Call once, from any thread.
   virtual StageInterval settle() = 0;
 };
 

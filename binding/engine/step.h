@@ -1,4 +1,4 @@
-// A step: one batch on its way through the stages, and what comes out of it.
+// A step: one batch in flight through the stages, and its results.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -27,7 +27,7 @@ struct SamplingRequest {
 struct StepResult {
   std::vector<float> logits;                      // [logit rows * width of the program's output], if wanted
   std::vector<std::vector<float>> hidden_states;  // by tap index, [token or logit rows * width], if wanted
-  std::vector<Sampled> samples;                   // one for every sampling request, in the order of the rows
+  std::vector<Sampled> samples;                   // one forevery sampling request, in the order of the rows
   std::vector<int32_t> non_finite_rows;  // logit rows that have a NaN or an infinity: nothing was sampled there
   std::vector<StageInterval> stages;     // when each stage worked on it
   std::vector<std::string> notices;      // of backends (take_notice)

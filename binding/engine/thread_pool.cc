@@ -1,11 +1,12 @@
-// The pool: permits bound how many threads compute, slots hold the open regions, helpers move between the slots.
+// The pool. A semaphore bounds how many threads compute, task slots hold the open regions, and helpers move between
+// slots.
 //
-//   caller: take a permit -> fill and open a slot -> wake helpers -> take pieces -> close the slot, wait for its
-//   helpers helper: find an open slot -> take a permit -> join the slot -> take pieces -> leave -> give the permit
-//   back
+//   caller:  acquire the semaphore -> fill and open a slot -> wake helpers -> take pieces -> close the slot, wait for
+//            its helpers -> release the semaphore
+//   helper:  find an open slot -> acquire the semaphore -> join the slot -> take pieces -> leave -> release
 //
-// A decode step runs some 150 regions of 5 to 200 microseconds, so nothing on this way takes a lock, and helpers spin
-// for a moment after a region before they sleep.
+// A decode step runs about 150 regions of 5 to 200 microseconds, so nothing on this path takes a lock, and helpers spin
+// briefly after a region before they sleep.
 #include "engine/thread_pool.h"
 
 #include <algorithm>
@@ -33,7 +34,7 @@ namespace {
 constexpr int pieces_per_thread = 4;
 constexpr int max_threads = 1024;
 
-// Set while a thread runs pieces, of whichever pool: what it calls from there runs serially.
+// Set while a thread runs pieces of any pool: nested calls run serially.
 thread_local bool inside_region = false;
 
 int threads_of_this_process() {
@@ -58,8 +59,8 @@ void name_this_thread() {
 #endif
 }
 
-// Where a caller shows its region to the helpers. Boards live as long as the pool, so that a helper may look at any of
-// them at any time; it reads the region only after it has joined.
+// A caller's region, as helpers see it. Slots live as long as the pool, so that a helper may inspect any of them at any
+// time; it reads the region only after joining.
 //
 //   state:  bit 31 = open   bit 30 = taken by a caller   bits 0..29 = helpers inside
 struct alignas(64) TaskSlot {
@@ -92,7 +93,7 @@ struct alignas(64) TaskSlot {
     return true;
   }
 
-  // Lets no more helpers in, waits for those inside, and gives the slot back.
+  // Closes the slot to helpers, waits for those inside, and frees it.
   void close() {
     uint32_t seen = state.fetch_and(~open, std::memory_order_acq_rel) & ~open;
     if (seen & helpers) spin_until([&] { return ((seen = state.load(std::memory_order_acquire)) & helpers) == 0; });
@@ -114,14 +115,14 @@ struct alignas(64) TaskSlot {
   bool has_pieces() const { return next.load(std::memory_order_relaxed) < count; }
 
   void leave() {
-    // The caller may be gone and the slot reused as soon as the count drops: a wake-up too many is harmless then.
+    // The caller may be gone and the slot reused as soon as the count drops; a spurious wake-up is harmless.
     const uint32_t before = state.fetch_sub(1, std::memory_order_acq_rel);
     if (!(before & open) && (before & helpers) == 1) state.notify_all();
   }
 };
 
 struct alignas(64) Helper {
-  std::atomic<uint32_t> asleep{0};  // set by the helper alone; whoever clears it wakes it
+  std::atomic<uint32_t> asleep{0};  // set only by the helper; whoever clears it wakes it
   std::thread thread;
 };
 
@@ -136,12 +137,12 @@ struct ThreadPool::State {
 
   const int threads;
   ComputeSemaphore semaphore;
-  std::vector<TaskSlot> slots;  // as many as permits: a caller that holds one always finds a free slot
+  std::vector<TaskSlot> slots;  // as many as permits, so a caller that holds one always finds a free slot
   std::vector<Helper> helpers;
 
   std::atomic<int> open_slots{0};
   std::atomic<bool> stopping{false};
-  alignas(64) std::atomic<uint32_t> work_epoch{0};  // changes when there is something new for helpers
+  alignas(64) std::atomic<uint32_t> work_epoch{0};  // changes when there is new work for helpers
   std::atomic<int> sleepers{0};                     // helpers whose `asleep` is set
   std::atomic<int> still_to_wake{0};
 
@@ -155,7 +156,7 @@ struct ThreadPool::State {
     }
   }
 
-  // Waking a thread costs its waker a microsecond: the caller wakes a few, and each of those wakes two more.
+  // Waking a thread costs the waker a microsecond, so the caller wakes a few and each of those wakes two more.
   void call_helpers(int wanted) {
     constexpr int by_caller = 3;
     work_epoch.fetch_add(1);
@@ -179,8 +180,8 @@ struct ThreadPool::State {
     }
   }
 
-  // The caller stays to the last piece. Where other callers held the permits when it began, it calls helpers once they
-  // are free.
+  // The caller stays until the last piece. If other callers held the permits when it began, it wakes helpers once
+  // permits are free.
   void work_on(TaskSlot& slot) {
     inside_region = true;
     while (slot.run_piece()) {
@@ -190,7 +191,7 @@ struct ThreadPool::State {
     inside_region = false;
   }
 
-  // Joins the open slot with the fewest helpers, if there is one and a permit is left. Goes when the pieces run out,
+  // Joins the open slot with the fewest helpers, if there is one and a permit is free. Leaves when the pieces run out,
   // or when a caller waits for the permit.
   void help() {
     if (open_slots.load(std::memory_order_relaxed) == 0 || !semaphore.try_acquire_as_helper()) return;
@@ -215,7 +216,7 @@ struct ThreadPool::State {
     self.asleep.store(1);
     sleepers.fetch_add(1);
     if (work_epoch.load() != epoch) {
-      // Work came while we lay down. If somebody is waking us already, they have counted us off.
+      // Work arrived while we were going to sleep. If somebody is already waking us, they have adjusted the count.
       if (self.asleep.exchange(0) == 1) sleepers.fetch_sub(1);
       return;
     }
@@ -226,7 +227,7 @@ struct ThreadPool::State {
   void helper_loop(Helper& self) {
     name_this_thread();
     for (;;) {
-      const uint32_t epoch = work_epoch.load();  // before anything that may change with it
+      const uint32_t epoch = work_epoch.load();  // before checking for work
       if (stopping.load()) return;
       help();
       // The next region of this step follows within microseconds. While callers need every permit, spinning would only
@@ -256,7 +257,7 @@ ThreadPool::ThreadPool(int threads) {
                                       std::to_string(max_threads) + " threads");
   }
   state_ = std::make_unique<State>(threads);
-  // Helpers inherit the mask that blocks them.
+  // Helpers inherit this signal mask.
   const sigset_t blocked = host_signals();
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, &blocked, &before);

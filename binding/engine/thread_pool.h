@@ -1,4 +1,4 @@
-// The process-wide pool that all CPU work shares: operators of every stage, and conversion at load.
+// The process-wide pool for all CPU work: operators of every stage, and conversion at load time.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -1,7 +1,7 @@
-// The last part of loading: a first prompt and first decode steps, of a sequence that nobody sees.
+// The last part of loading: a first prefill and first decode steps, of a dummy sequence.
 //
-// What a device does when it is first asked (loading kernels, a library's preparations, recording steps) is done then,
-// and what it cannot do, for lack of memory for instance, fails the loading and not a user's request.
+// One-time work of a device (loading kernels, initializing a library, capturing graphs) happens here, and what the
+// device cannot do, for lack of memory for instance, fails the load rather than a user's request.
 #pragma once
 #include <atomic>
 #include <cstddef>

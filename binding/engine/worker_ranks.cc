@@ -12,7 +12,7 @@ WorkerRanks::WorkerRanks(std::vector<std::unique_ptr<Stage>> stages, RankGroup& 
   try {
     for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
   } catch (...) {
-    stop();  // a thread that is neither joined nor let go ends the process
+    stop();  // a thread that is neither joined nor detached terminates the process
     throw;
   }
 }

@@ -1,4 +1,4 @@
-// The ranks of a stage behind the first, each on a thread of its own, doing every step along with it.
+// The worker ranks of a stage (all but the first), each on its own thread, running every step along with the first.
 #pragma once
 #include <condition_variable>
 #include <memory>
@@ -20,9 +20,9 @@ class WorkerRanks {
 
   const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
 
-  // All follow the step; `step` and `hidden` stay as they are until wait() has returned.
+  // All workers run the step; `step` and `hidden` must not change until wait() has returned.
   void start(Step& step, const float* hidden);
-  // Until all are through with it. What one of them failed of, the group knows.
+  // Waits until all workers have finished. The group knows the reason if one failed.
   void wait();
 
  private:

@@ -1,4 +1,4 @@
-// The addon's entry: nothing but the list of what it exports.
+// The addon's entry point: the list of its exports.
 #include <napi.h>
 
 #include "benchmark.h"

@@ -1,5 +1,5 @@
-// NativeBenchmark: the JavaScript class behind `billfish bench gemm`, `bench attention` and `bench tune`. What is
-// measured, on a thread of its own, benchmark_work.h says.
+// NativeBenchmark: the JavaScript class behind `billfish bench gemm`, `bench attention` and `bench tune`.
+// benchmark_work.h says what it measures, on its own thread.
 #pragma once
 #include <napi.h>
 

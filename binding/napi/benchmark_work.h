@@ -1,4 +1,4 @@
-// What a NativeBenchmark measures, by its kind: specs of JavaScript become functions that a thread runs.
+// The work of a NativeBenchmark by kind: JavaScript specs become functions that a thread runs.
 #pragma once
 #include <napi.h>
 

@@ -1,5 +1,5 @@
-// From JavaScript values to C++ ones. Every function throws Error("INVALID_OPTION") naming the property that is wrong;
-// nothing here trusts that TypeScript has checked anything.
+// JavaScript values to C++ ones. Every function throws Error("INVALID_OPTION") naming the property that is wrong;
+// nothing here trusts TypeScript's checks.
 #pragma once
 #include <napi.h>
 

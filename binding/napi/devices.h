@@ -1,4 +1,4 @@
-// devices(), emulatedDevices() and testCudaDevice(index): what this machine can compute on.
+// devices(), emulatedDevices() and testCudaDevice(index): the devices of this machine.
 #pragma once
 #include <napi.h>
 

@@ -1,4 +1,4 @@
-// The way back to JavaScript from the engine's threads.
+// Calls from engine threads back into JavaScript.
 #pragma once
 #include <napi.h>
 

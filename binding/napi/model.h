@@ -20,7 +20,7 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   void abort_load(const Napi::CallbackInfo& info);     // abortLoad(): the promise of load() rejects with ABORTED
   Napi::Value step(const Napi::CallbackInfo& info);    // step(request): Promise<result>
   Napi::Value memory(const Napi::CallbackInfo& info);  // memory(): [{device, weights, kvCache, buffers}]
-  Napi::Value close(const Napi::CallbackInfo& info);   // close(): Promise<void>; steps under way reject with DISPOSED
+  Napi::Value close(const Napi::CallbackInfo& info);   // close(): Promise<void>; steps in flight reject with DISPOSED
 
   std::unique_ptr<ModelCore> core_;
 };

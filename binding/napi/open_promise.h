@@ -1,4 +1,5 @@
-// A promise that waits for a thread: between begin() and end() its object is not collected and the process stays alive.
+// A promise that an engine thread settles: between begin() and end() its object is not collected and the process stays
+// alive.
 #pragma once
 #include <napi.h>
 

@@ -1,5 +1,5 @@
-// Node unloads an addon when the last environment that uses it ends. Threads of the shared pool would then run in
-// memory that is no longer there, which is how addons crash at the end of a worker_threads Worker.
+// Keeps the addon loaded. Node.js unloads an addon when the last environment that uses it ends; threads of the shared
+// pool would then run unmapped code, which is how addons crash at the end of a worker_threads Worker.
 #pragma once
 
 namespace billfish {

@@ -1,4 +1,4 @@
-// What an object of JavaScript has beside it that works on threads of its own.
+// The native side of a JavaScript object that works on its own threads.
 #pragma once
 #include <napi.h>
 
@@ -35,7 +35,7 @@ class ThreadedCore {
   JsThread js;
 
  protected:
-  // JavaScript thread: cancels what is under way and waits for all threads. Called once or twice.
+  // JavaScript thread: cancels what is in flight and waits for all threads. Called once or twice.
   virtual void stop() = 0;
 
   // What action() throws, or null. `subject` begins a sentence: "The benchmark".

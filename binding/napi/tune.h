@@ -1,4 +1,4 @@
-// Where tunings of the GEMM are kept, for JavaScript. Measuring them is a kind of NativeBenchmark (benchmark_work.h).
+// Where GEMM tunings are stored, for JavaScript. Measuring them is a kind of NativeBenchmark (benchmark_work.h).
 #pragma once
 #include <napi.h>
 

@@ -1,5 +1,5 @@
-// cuBLAS, if this machine has it. It is loaded when it is first wanted, so that nothing needs it to be built or to
-// start, and never unloaded: no call of it runs in a static destructor.
+// cuBLAS, if installed. It is loaded on first use, so that nothing needs it to build or to start, and never unloaded:
+// no static destructor calls it.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Which of CUDA's errors end all work on a device.
+// Which CUDA errors end all work on a device.
 #pragma once
 
 namespace billfish {

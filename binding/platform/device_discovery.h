@@ -1,4 +1,4 @@
-// Which devices this machine has. Device-neutral: the same answer, with a reason, whether or not CUDA is compiled in.
+// The devices of this machine. The same answer, with a reason, whether or not CUDA is compiled in.
 #pragma once
 #include <cstdint>
 #include <string>

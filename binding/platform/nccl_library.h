@@ -1,5 +1,5 @@
-// NCCL, if this machine has it: for ranks whose devices do not reach each other's memory. It is loaded when it is first
-// wanted, so that nothing needs it to be built or to start, and never unloaded.
+// NCCL, if installed: for ranks without peer access. It is loaded on first use, so that nothing needs it to build or to
+// start, and never unloaded.
 #pragma once
 #include <cstddef>
 #include <string>

@@ -1,4 +1,4 @@
-// NVIDIA's management library, which comes with the driver: what it says of a GPU's memory, without using any of it.
+// NVML, which comes with the driver: a GPU's free memory, without using any of it.
 #pragma once
 #include <cstdint>
 #include <optional>

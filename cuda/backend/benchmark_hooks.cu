@@ -38,7 +38,7 @@ class DeviceBenchmarkHooks final : public BenchmarkHooks {
     const Graph graph = stream_.capture(queue);
     Event start(device_, true), end(device_, true);
     std::vector<double> times;
-    for (int run = -1; run < runs; ++run) {  // a graph's first launch brings it to the device
+    for (int run = -1; run < runs; ++run) {  // a graph's first launch uploads it
       stream_.record(start);
       stream_.launch(graph);
       stream_.record(end);

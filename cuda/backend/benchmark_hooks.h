@@ -1,4 +1,4 @@
-// A device's clock and what it reaches at best, for benchmarks.
+// A device's clock and peak rates, for benchmarks.
 #pragma once
 #include <functional>
 #include <memory>
@@ -10,8 +10,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// `stream`: the one that the backend's operators are queued on, and `library` the one that it has for it, or null.
-// `linear_of` tells what its weights hold.
+// `stream`: the backend's stream; `library`: its matrix library, or null; `linear_of`: maps its weights to linears.
 std::unique_ptr<BenchmarkHooks> make_benchmark_hooks(Stream& stream, MatrixLibrary* library,
                                                      std::function<const LinearWeight&(const Weight&)> linear_of);
 

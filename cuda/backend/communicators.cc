@@ -69,7 +69,8 @@ void Communicators::make() {
   library_.check(library_.init_all(communicators.data(), static_cast<int>(devices.size()), devices.data()),
                  "ncclCommInitAll for " + std::to_string(devices.size()) + " devices");
   for (size_t rank = 0; rank < members_.size(); ++rank) members_[rank]->communicator = communicators[rank];
-  std::vector<DeviceMemory> numbers;  // goes behind abort(): to free it would wait for what a failed try has begun
+  std::vector<DeviceMemory>
+      numbers;  // destroyed after abort(): freeing it would wait for what a failed trial has started
   try {
     try_out(numbers);
   } catch (...) {
@@ -78,9 +79,9 @@ void Communicators::make() {
   }
 }
 
-// One thread for all ranks: their calls are one group. A rank's numbers are one run for each rank: its own is summed,
-// and the sums of the others come beside it. The library chooses its algorithm by the length of a sum, and connects
-// each when it is first taken: zeros of all lengths come first.
+// One thread drives all ranks, so their calls form one group. A rank's buffer has a segment for each rank: it sums its
+// own and receives the others'. The library picks an algorithm by the length of a sum and connects it on first use, so
+// zeros of all lengths come first.
 void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
   constexpr size_t count = 64, bytes = count * sizeof(float);
   const size_t ranks = members_.size();
@@ -101,7 +102,7 @@ void Communicators::try_out(std::vector<DeviceMemory>& numbers) {
   for (size_t rank = 0; rank < ranks; ++rank) {
     const std::vector<float> ones(count, 1);
     streams_[rank]->copy_to_device(run(rank, rank), ones.data(), bytes);
-    streams_[rank]->synchronize();  // before the host's numbers go
+    streams_[rank]->synchronize();  // before the host buffer is freed
   }
   in_group([&] {
     for (size_t rank = 0; rank < ranks; ++rank) {
@@ -139,9 +140,10 @@ void Communicators::renew() {
 }
 
 void Communicators::abort() noexcept {
-  constexpr std::chrono::seconds max_call_time{1};  // calls only queue; one that takes longer waits for another rank
+  constexpr std::chrono::seconds max_call_time{
+      1};  // calls only queue; one that takes longer is waiting for another rank
   for (const auto& member : members_) {
-    // Tried again and again: ThreadSanitizer does not know how a std::timed_mutex waits.
+    // Polls, because ThreadSanitizer does not understand std::timed_mutex.
     std::unique_lock lock(member->mutex, std::try_to_lock);
     const auto deadline = std::chrono::steady_clock::now() + max_call_time;
     while (!lock.owns_lock() && std::chrono::steady_clock::now() < deadline) {
@@ -166,7 +168,7 @@ void Communicators::queue(int rank, const Queue& queue) {
   try {
     in_group([&] { queue(communicator, library_stream(stream)); });
   } catch (const Error&) {
-    // The rank that gave the step up says why, and not the call that its abort ended.
+    // The rank that failed reports the reason, not the call that its abort ended.
     if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
     throw;
   }
@@ -178,7 +180,7 @@ void Communicators::in_group(const Calls& calls) const {
   try {
     calls();
   } catch (...) {
-    library_.group_end();  // which tells the same again
+    library_.group_end();  // which reports the same error
     throw;
   }
   library_.check(library_.group_end(), "ncclGroupEnd");
@@ -188,7 +190,7 @@ void Communicators::all_reduce(int rank, const Matrix<float>& x) {
   queue(rank, [&](void* communicator, void* stream) { all_reduce(x, communicator, stream); });
 }
 
-// In one call, or in one a row where there is something else between rows.
+// One call, or one per row if rows are not contiguous.
 void Communicators::all_reduce(const Matrix<float>& x, void* communicator, void* stream) const {
   const bool packed = x.stride == x.columns;
   const int64_t calls = packed ? 1 : x.rows, count = packed ? x.rows * x.columns : x.columns;
@@ -200,7 +202,7 @@ void Communicators::all_reduce(const Matrix<float>& x, void* communicator, void*
   }
 }
 
-// A call for each piece of each row, on both sides in the same order.
+// One call per piece and row, in the same order on both sides.
 void Communicators::exchange(int rank, const std::vector<RankValue>& values) {
   const auto address = [](const Tensor& tensor, int64_t row, int64_t column) {
     return static_cast<char*>(tensor.data) + static_cast<size_t>(row * tensor.stride + column) * byte_size(tensor.type);

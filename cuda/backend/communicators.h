@@ -1,8 +1,8 @@
-// The ranks of a stage through NCCL: a communicator each, made together, and what is queued on their streams with it.
+// NCCL communicators of a stage's ranks, one per rank, and the collectives queued on the ranks' streams.
 //
-// All ranks begin the same operations in the same order, which their meetings see to. When one cannot (its device has
-// failed, say), the others' devices would wait for ever: then abort() ends all communicators, and the next step makes
-// new ones. Sums are added in the library's order, the same for all ranks, but not that of sum_ranks().
+// Every rank issues the same collectives in the same order; the barriers of RankGroup see to that. If one cannot (say,
+// its device has failed), the others' devices would hang: abort() then aborts all communicators, and the next step
+// makes new ones. Sums are added in NCCL's order, which is the same for all ranks but not that of sum_ranks().
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -22,40 +22,40 @@ namespace billfish::BILLFISH_TARGET {
 
 class Communicators final : public RankLink {
  public:
-  // The streams of all ranks, in their order, which outlive this object. Sums numbers of all lengths that steps have
-  // and sends from each to each: the first call that takes an algorithm waits, on the host, for the other ranks to
-  // connect, which one that has failed never does. Throws INTERNAL or OUT_OF_MEMORY with what the library says,
-  // INVALID_OPTION where one of the devices has a communicator already.
+  // `streams`: those of all ranks in order; they outlive this object. Runs trial sums of every length that steps use,
+  // and sends between all pairs: the first use of an algorithm blocks the host until the other ranks connect, which a
+  // failed rank never does. Throws INTERNAL or OUT_OF_MEMORY with the library's message, INVALID_OPTION if one of the
+  // devices already has a communicator.
   Communicators(const NcclLibrary& library, std::vector<Stream*> streams);
   ~Communicators() override;
 
   void renew() override;
   void abort() noexcept override;
 
-  // On the thread of each rank. x = the sum of all ranks' x, in fp32. Throws INTERNAL, or ABORTED after abort().
+  // Called on each rank's thread. x = the sum of all ranks' x, in fp32. Throws INTERNAL, or ABORTED after abort().
   void all_reduce(int rank, const Matrix<float>& x);
-  // The pieces that a rank takes come into its out, but for its own.
+  // Receives the other ranks' pieces into the rank's out.
   void exchange(int rank, const std::vector<RankValue>& values);
 
  private:
   struct Member {
-    // Held in every call, so that abort() takes the communicator from nobody's hands; but from a call that does not
-    // end, which waits for a rank that never comes, it must: only the abort ends it.
+    // Held during every call, so that abort() does not pull the communicator out from under one. It must, though, if a
+    // call hangs waiting for a rank that never arrives: only the abort ends that.
     std::mutex mutex;
     std::atomic<void*> communicator = nullptr;
   };
   void make();
   void try_out(std::vector<DeviceMemory>& numbers);
-  // Calls queue(communicator, stream) with what happens on the rank's stream at once.
+  // Calls queue(communicator, stream); what it queues is one group on the rank's stream.
   template <class Queue>
   void queue(int rank, const Queue& queue);
-  // What calls() calls, as one operation.
+  // Runs calls() as one NCCL group.
   template <class Calls>
   void in_group(const Calls& calls) const;
   void all_reduce(const Matrix<float>& x, void* communicator, void* stream) const;
 
-  // Devices with a communicator of this process. Two of a device would be used by two threads: where a device comes to
-  // the one first and its peer to the other, each would wait for its peer for ever.
+  // Devices that have a communicator in this process. Two communicators of one device would be driven by two threads,
+  // and if a device ran one first and its peer the other, both would wait forever.
   class Devices {
    public:
     explicit Devices(const std::vector<Stream*>& streams);

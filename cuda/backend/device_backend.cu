@@ -1,5 +1,5 @@
-// The Backend on a device of this target. It serves one stage, with one stream: operators are queued there and return
-// at once. The host waits only for what it takes or gives itself; other devices' stages wait on their own streams.
+// The Backend on a device of this target. It serves one stage on one stream: operators are queued and return
+// immediately. The host waits only for what it copies itself; stages on other devices wait on their own streams.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -70,9 +70,9 @@ class DeviceBackend final : public Peer {
     const StageNeeds needs(program, weights, limits);
     const auto buffer = [&](size_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };
     void* image = buffer(DeviceBatch::device_bytes(needs.batch, program.ropes, needs.attention));
-    stream_.synchronize();  // the batch writes to its memory on a stream of its own: after the zeroing
+    stream_.synchronize();  // the batch writes to its memory on its own stream, after the zeroing
     batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
-    memory_.keep(image);  // the program's frequencies are there
+    memory_.keep(image);  // it holds the program's frequencies
     attention_shapes_ = needs.attention;
     attention_scratch_ = buffer(needs.attention_scratch);
     if (needs.has_linears) prepare_linears(needs.linear);
@@ -110,7 +110,7 @@ class DeviceBackend final : public Peer {
   void finish_loading() override { weights_.finish(); }
   bool wants_warm_up() const override {
     if (!device_.properties().emulated) return true;
-    const char* const wanted = std::getenv("BILLFISH_EMULATED_WARM_UP");  // which takes emulated devices seconds
+    const char* const wanted = std::getenv("BILLFISH_EMULATED_WARM_UP");  // which takes seconds on emulated devices
     return wanted != nullptr && std::string(wanted) == "on";
   }
 
@@ -232,7 +232,7 @@ class DeviceBackend final : public Peer {
     gather_rows<float>(stream_, matrix<float>(x), batch_->logit_rows() + first, matrix<float>(out));
   }
 
-  // Mostly all rows at once, with one wait: only lists of many thousand tokens take several turns.
+  // Usually all rows at once, with one wait: only lists of many thousand tokens take several rounds.
   void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
     const Matrix<float> all = matrix<float>(logits);
     for (size_t first = 0; first < requests.size();) {
@@ -257,7 +257,7 @@ class DeviceBackend final : public Peer {
     return billfish::find_non_finite(rows.data(), x.type, x.rows, x.columns, x.columns);
   }
 
-  // --- To and from the host. What is page-locked (allocate_host) goes there directly.
+  // --- To and from the host. Page-locked memory (allocate_host) is copied directly.
 
   void to_host(const Tensor& from, float* to) override {
     const Matrix<const float> x = widened(from);
@@ -351,7 +351,7 @@ class DeviceBackend final : public Peer {
     return matrix_of<T>(tensor, device_);
   }
 
-  // Linears take 16-bit inputs. A head whose norm is in the stage before has it in fp32.
+  // Linears take 16-bit inputs. A head whose norm is in the previous stage has its input in fp32.
   Matrix<const Element> narrowed(const Tensor& x) {
     if (x.type != DType::f32) return matrix<Element>(x);
     const Matrix<Element> out{narrowed_, x.rows, x.columns, x.columns};
@@ -359,7 +359,7 @@ class DeviceBackend final : public Peer {
     return out;
   }
 
-  // The host takes fp32. A stage that ends with a norm has its output in 16 bits.
+  // The host takes fp32. A stage that ends with a norm has a 16-bit output.
   Matrix<const float> widened(const Tensor& x) {
     if (x.type == DType::f32) return matrix<float>(x);
     const Matrix<float> out{widened_, x.rows, x.columns, x.columns};
@@ -367,7 +367,7 @@ class DeviceBackend final : public Peer {
     return out;
   }
 
-  // Calls run(first element, first element without gaps, elements) for the rows of a matrix, or for all at once.
+  // Calls run(offset, contiguous offset, elements) for each row of a matrix, or once if it is contiguous.
   template <class Run>
   static void for_each_run(int64_t rows, int64_t columns, int64_t stride, Run run) {
     if (stride == columns) {
@@ -377,8 +377,8 @@ class DeviceBackend final : public Peer {
     for (int64_t r = 0; r < rows; ++r) run(r * stride, r * columns, columns);
   }
 
-  // The first call of a step, whichever it is. What is queued behind failed work does not run; once the step that it
-  // belongs to has told, the stream is made good for the next.
+  // The first call of a step, whichever it is. Work queued behind a failure does not run; once the failed step has been
+  // reported, the stream is reset for the next one.
   void start_step() {
     if (std::exchange(started_, true) || !clock_.has_failed()) return;
     BILLFISH_TARGET::drain(stream_);
@@ -391,7 +391,7 @@ class DeviceBackend final : public Peer {
   }
 
   Device& device_;
-  StageMemory memory_;  // goes last: what is in streams may use it
+  StageMemory memory_;  // destroyed last: queued work may use it
   Stream stream_;
   StageWeights weights_;
   Event copied_;
@@ -409,7 +409,7 @@ class DeviceBackend final : public Peer {
   std::optional<PeerChannel> peer_channel_;
   PeerChannel::ReceiverEvents receiver_events_;
   RankExchange exchange_;
-  mutable std::string link_notice_;  // of the first step
+  mutable std::string link_notice_;  // from connecting the stage
   std::optional<Sampler> sampler_;   // of the last stage
   std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };

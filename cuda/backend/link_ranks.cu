@@ -8,7 +8,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Why they cannot use each other's memory; empty when they can.
+// Why the ranks have no peer access; empty if they have it.
 static std::string objection_to_memory(const std::vector<Peer*>& ranks) {
   for (const Peer* one : ranks) {
     for (const Peer* other : ranks) {

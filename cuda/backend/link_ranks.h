@@ -1,4 +1,4 @@
-// How the ranks of a stage exchange values: in each other's memory, or through NCCL.
+// How the ranks of a stage exchange values: through peer access or NCCL.
 #pragma once
 #include <memory>
 #include <string>
@@ -11,11 +11,11 @@ namespace billfish::BILLFISH_TARGET {
 
 struct RankLinkChoice {
   std::unique_ptr<RankLink> link;  // null: each other's memory
-  std::string notice;              // what the user should know of it; may be empty
+  std::string notice;              // a notice for the user; may be empty
 };
 
-// Through NCCL where devices do not reach each other's memory, or BILLFISH_NCCL names a library. Throws INVALID_OPTION
-// with the reasons where there is no way, and what NCCL answers where that fails.
+// NCCL if devices have no peer access, or if BILLFISH_NCCL names a library. Throws INVALID_OPTION with the reasons if
+// there is no way, and NCCL's error if it fails.
 RankLinkChoice link_ranks(const std::vector<Backend*>& ranks);
 
 }  // namespace billfish::BILLFISH_TARGET

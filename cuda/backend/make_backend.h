@@ -1,4 +1,4 @@
-// The Backend on NVIDIA GPUs (cuda:N), and the same on emulated devices (emulated:N).
+// The Backend on NVIDIA GPUs (cuda:N) and on emulated devices (emulated:N).
 #pragma once
 #include <memory>
 

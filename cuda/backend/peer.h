@@ -1,4 +1,4 @@
-// What backends of this target see of one another, whatever their elements are.
+// What backends of this target know of each other, independent of the element type.
 #pragma once
 #include "backend/peer_channel.h"
 #include "engine/backend.h"
@@ -15,7 +15,7 @@ class Peer : public Backend {
  public:
   virtual const Device& target_device() const = 0;
   virtual Stream& stream() = 0;
-  virtual PeerChannel& peer_channel() = 0;  // fp32 without gaps
+  virtual PeerChannel& peer_channel() = 0;  // fp32, contiguous
   virtual const RankExchange& exchange() const = 0;
 };
 
@@ -26,7 +26,7 @@ inline constexpr DType dtype_of<half> = DType::f16;
 template <>
 inline constexpr DType dtype_of<bfloat16> = DType::bf16;
 
-// The tensor as the type that it must have: programs that TypeScript traces have no others.
+// The tensor with its expected type; traced programs have no others.
 template <class T>
 Matrix<T> matrix_of(const Tensor& tensor, const Device& device) {
   if (tensor.type != dtype_of<T>) {

@@ -1,11 +1,11 @@
-// Hidden states that a stage leaves on its device for the next stage to fetch: two buffers in turns, handed over by
-// events, so that no thread waits.
+// Peer-to-peer hand-off of hidden states: a stage copies them into one of two buffers on its device, and the next
+// stage's device fetches them. Events order the two streams, so neither thread waits.
 //
-//   sender's stream:   [wait drained] copy into the buffer [record filled]
+//   sender's stream:    [wait drained] copy into the buffer [record filled]
 //   receiver's stream:                                      [wait filled] copy out of it [record drained]
 //
-// The atomic flag says which of the two threads a buffer, its event `filled` and the pointer `drained` belong to; work
-// on the devices may still be under way when it changes.
+// `is_full` says which of the two threads owns a buffer, its event `filled` and the pointer `drained`; device work may
+// still be in flight when it changes.
 #pragma once
 #include <array>
 #include <atomic>
@@ -19,7 +19,7 @@ namespace billfish::BILLFISH_TARGET {
 class PeerChannel {
  public:
   static constexpr size_t slots = 2;
-  // Events of the receiver's device, one a buffer: an event belongs to the device whose stream records it.
+  // Events of the receiver's device, one per buffer: an event belongs to the device whose stream records it.
   struct ReceiverEvents {
     explicit ReceiverEvents(Device& device) : of_slot{Event(device), Event(device)} {}
     std::array<Event, slots> of_slot;
@@ -28,8 +28,8 @@ class PeerChannel {
   PeerChannel(Device& device, const std::array<float*, slots>& buffers)
       : slots_{Slot(device, buffers[0]), Slot(device, buffers[1])} {}
 
-  // The sender's thread. Calls fill(buffer), which queues the copy on the stream. False, and nothing done, while the
-  // receiver has fetched neither of the two buffers.
+  // On the sender's thread. Calls fill(buffer), which queues the copy on the stream. Returns false, and does nothing,
+  // while the receiver has fetched neither of the two buffers.
   template <class Fill>
   bool send(Stream& stream, const Fill& fill) {
     Slot& slot = slots_[sent_ % slots];
@@ -42,8 +42,8 @@ class PeerChannel {
     return true;
   }
 
-  // The receiver's thread, once for each send() and in their order. Calls fetch(buffer), which queues the copy on the
-  // stream. The events must outlive the sender's next send().
+  // On the receiver's thread, once for each send(), in order. Calls fetch(buffer), which queues the copy on the stream.
+  // The events must outlive the sender's next send().
   template <class Fetch>
   void receive(Stream& stream, ReceiverEvents& events, const Fetch& fetch) {
     const size_t index = received_++ % slots;
@@ -54,7 +54,7 @@ class PeerChannel {
       stream.record(events.of_slot[index]);
       slot.drained = &events.of_slot[index];
     } catch (...) {
-      drain(stream);  // it must not read what comes into the buffer next
+      drain(stream);  // it must not read the buffer's next contents
       slot.drained = nullptr;
       slot.is_full.store(false, std::memory_order_release);
       throw;
@@ -62,8 +62,8 @@ class PeerChannel {
     slot.is_full.store(false, std::memory_order_release);
   }
 
-  // The sender's thread, when work has failed: waits for what is being fetched. What fetched the work that failed has
-  // failed, too, and would make the next send() fail with it.
+  // On the sender's thread, after a failure: waits for pending fetches. A fetch of failed work has failed too, and
+  // would make the next send() fail with it.
   void clear_failures() {
     for (Slot& slot : slots_) {
       if (slot.is_full.load(std::memory_order_acquire) || slot.drained == nullptr) continue;

@@ -1,15 +1,15 @@
-// What a device does together with the other ranks of its stage: through NCCL (communicators.h) where the group has
-// that link, which orders streams by itself. Else each reads the others' values in their own memory, which it reaches;
-// the host's part is to queue that, in the order that the ranks' meetings give:
+// Collectives of a device with the other ranks of its stage. With a link (communicators.h) NCCL orders the streams
+// itself. Otherwise each rank reads the others' memory through peer access, and the host queues the work in the order
+// that the group's barriers enforce:
 //
-//   offer()         what was computed is marked by an event
-//   -- all ranks meet --
-//   all_reduce()    waits, on the stream, for the others' marks; reads; is marked as read
-//   -- all ranks meet --
-//   withdraw()      waits, on the stream, until the others have read
+//   publish()       records an event after the values
+//   -- barrier --
+//   all_reduce()    waits, on the stream, for the others' events; reads; records that it has read
+//   -- barrier --
+//   release()       waits, on the stream, until the others have read
 //
-// A sum in two shots (two_shot.h) has one more meeting, within all_reduce(): what each has summed of its share is
-// marked before it, and read, where the others want it, behind it.
+// A two-shot sum (two_shot.h) adds a barrier inside all_reduce(), between summing the rank's own share and gathering
+// the others'.
 #pragma once
 #include <vector>
 

@@ -17,7 +17,7 @@ static bool wanted() {
   throw Error("INVALID_OPTION", "BILLFISH_CUDA_GRAPHS is '" + value + "'; it must be on or off.");
 }
 
-// An aborted step says nothing of the next one's recording, and no recording helps a device that is lost.
+// An aborted step says nothing about capturing the next one, and a lost device cannot be helped.
 static bool is_about_recording(const Error& error) {
   return error.code() != "ABORTED" && error.code() != "DEVICE_LOST";
 }
@@ -90,8 +90,8 @@ bool RecordedSteps::record(Stream& stream, Part& part, const std::function<void(
   }
 }
 
-// A graph that cannot be launched has done nothing: CUDA takes the memory for it, and finds what the device cannot do,
-// no sooner than that.
+// Launches right away: only then does CUDA allocate the graph's memory and detect what the device cannot do. A graph
+// that fails to launch has done nothing.
 Graph RecordedSteps::capture_and_launch(Stream& stream, const std::function<void()>& operators) {
   Graph graph = stream.capture(operators);
   stream.launch(graph);

@@ -17,10 +17,10 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A multiplicative hash: every thread writes a value that only its own index gives.
+// A multiplicative hash: every thread writes a value unique to its index.
 HOST_DEVICE uint32_t expected_value(uint32_t index) { return (index * 2654435761u) ^ (index >> 7); }
 
-// And the last one what it was compiled for.
+// The last thread writes the architecture that the kernel was compiled for.
 struct WriteExpectedValues {
   static constexpr int max_threads = 256;
   Global<uint32_t> out;
@@ -66,7 +66,7 @@ void test_launch(Stream& stream) {
   }
 }
 
-// A product whose sums fp32 holds exactly, in whichever order: small integers times -1, 0 or 1.
+// A product whose sums are exact in fp32 in any order: small integers times -1, 0 or 1.
 constexpr int64_t rows = 8, outputs = 128, inputs = 512, group_size = 128;
 
 float x_of(int64_t row, int64_t input) {
@@ -138,8 +138,8 @@ void check_product(const Device& device, const std::vector<float>& out, int bits
   }
 }
 
-// x is converted to Element on the device right before it is multiplied, so that a product that does not wait for the
-// kernel before it shows.
+// x is converted to Element on the device right before the product, to catch one that does not wait for the previous
+// kernel.
 template <class Element>
 void test_products(Stream& stream, DType element_type, const std::string& element_name) {
   Device& device = stream.device();

@@ -20,7 +20,7 @@ SlabUploads::SlabUploads(Device& device, void* memory, size_t slab_bytes) : lane
 std::unique_ptr<SlabUploads::Lane> SlabUploads::acquire() {
   std::unique_lock lock(mutex_);
   returned_.wait(lock, [&] { return !free_.empty(); });
-  std::unique_ptr<Lane> lane = std::move(free_.front());  // given back first: the likeliest to be done
+  std::unique_ptr<Lane> lane = std::move(free_.front());  // returned first, so most likely idle
   free_.erase(free_.begin());
   return lane;
 }

@@ -1,8 +1,8 @@
-// Slabs of weights on their way to a device, while a model is loaded.
+// Uploads of weight slabs to a device while a model is loaded.
 //
-// The loader's threads read slabs; each takes a free lane, copies its slab into the lane's page-locked memory, and
-// queues on the lane's stream the copy to the device and the kernel that packs it there. While a lane is at work, the
-// thread reads on. Memory in flight is that of the lanes, whatever the model's size.
+// The loader's threads read slabs. Each takes a free lane, copies its slab into the lane's page-locked memory, and
+// queues the copy to the device and the packing kernel on the lane's stream; while the lane works, the thread reads the
+// next slab. Memory in flight is that of the lanes, whatever the size of the model.
 #pragma once
 #include <condition_variable>
 #include <cstddef>
@@ -22,18 +22,18 @@ class SlabUploads {
     const void* data;
     size_t bytes;
   };
-  // Where the parts are on the device; null for one without bytes.
+  // Device addresses of the parts; null for an empty one.
   using Addresses = std::vector<void*>;
   using Queue = std::function<void(Stream& stream, const Addresses& parts)>;
 
-  // Bytes of device memory for slabs of so many bytes.
+  // Bytes of device memory for slabs of `slab_bytes`.
   static size_t device_bytes(size_t slab_bytes) { return lanes * lane_bytes(slab_bytes); }
 
-  // `memory` is device_bytes() of the device that nobody else uses while this object lives.
+  // `memory`: device_bytes() bytes of the device that nothing else uses while this object lives.
   SlabUploads(Device& device, void* memory, size_t slab_bytes);
 
-  // From any thread; waits until a lane is free. `queue` queues what is done with the parts once they are on the
-  // device. Throws what failed there, maybe of a slab before this one.
+  // From any thread; waits until a lane is free. `queue` queues the work on the uploaded parts. Throws what failed on
+  // the device, possibly with an earlier slab.
   void upload(const std::vector<Part>& parts, const Queue& queue);
 
   // Waits for all slabs; throws what failed.

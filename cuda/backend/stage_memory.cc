@@ -79,9 +79,9 @@ void* StageMemory::borrow(size_t bytes) {
   return borrowed_;
 }
 
-// What might be lent, of this model or of a larger one: all that need not be kept.
+// Checks everything that could be borrowed, for this model or a larger one.
 void StageMemory::check_unwritten() const {
-  constexpr size_t most = 1 << 20;  // of a cache that takes the rest of a device the beginning will do
+  constexpr size_t most = 1 << 20;  // the beginning of a huge cache will do
   std::vector<uint8_t> bytes;
   for (const Allocation& allocation : allocations_) {
     if (!allocation.lendable) continue;

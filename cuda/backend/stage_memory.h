@@ -1,4 +1,4 @@
-// A stage's memory: what it holds on its device, counted by use, and page-locked memory of the host.
+// A stage's memory: allocations on its device, counted by use, and page-locked host memory.
 #pragma once
 #include <cstddef>
 #include <optional>
@@ -13,27 +13,27 @@ namespace billfish::BILLFISH_TARGET {
 
 class StageMemory {
  public:
-  // Queues the zeroing of buffers and cache on the stream, which must not outlive this object.
+  // Buffers and cache are zeroed on the stream, which must not outlive this object.
   StageMemory(Device& device, Stream& stream) : device_(device), stream_(stream) {}
 
-  // Called first or never: takes the bytes of all allocations to come (each counted as DeviceMemory::counted()) at
-  // once, in whole pages, of which the rest of the last one counts as a buffer. Without it each is an allocation of its
-  // own. Throws OUT_OF_MEMORY naming device, wanted and free bytes.
+  // Called first or never: allocates the bytes of all allocations to come (each rounded as by DeviceMemory::counted())
+  // at once, in whole pages; the unused rest of the last page counts as a buffer. Without it every allocation is
+  // separate. Throws OUT_OF_MEMORY naming device, wanted and free bytes.
   void reserve(size_t bytes);
-  // Throws OUT_OF_MEMORY, and INTERNAL where it is more than what is left of the bytes that have been reserved.
+  // Throws OUT_OF_MEMORY, or INTERNAL if it exceeds what is left of the reserved bytes.
   void* allocate(size_t bytes, MemoryUse use);
   const MemoryCount& count() const { return count_; }
   // Zeroed.
   void* allocate_host(size_t bytes);
 
-  // Something that steps will read is written here before the weights are loaded: it is not lent.
+  // Marks memory that is written before the weights are loaded and read by steps: it is never borrowed.
   void keep(const void* data);
-  // Memory that is used only once the model runs, for the time before: the largest buffer or cache that need not be
-  // kept, if it has so many bytes, else memory that is given back by end_loan() and not counted. One loan at a time.
-  // Filled with bytes that are NaN in every type, so that whoever reads what is lent shows in tests. Emulated devices
-  // look whether something was written that should have been kept: INTERNAL.
+  // Borrows memory for the time before the model runs: the largest buffer or cache not marked by keep(), if it has
+  // `bytes` bytes, else a temporary allocation that is not counted and that end_loan() frees. One loan at a time.
+  // Filled with bytes that are NaN in every type, so that tests catch a kernel that reads it. Emulated devices throw
+  // INTERNAL if something was written there that should have been marked.
   void* borrow(size_t bytes);
-  // Zeroes what was borrowed again. Nothing may be under way there.
+  // Zeroes the borrowed memory again. Nothing may still use it.
   void end_loan();
 
  private:

@@ -11,13 +11,13 @@ static size_t slab_bytes(const WeightShape& weight) {
   const int64_t groups =
       weight.kind == WeightKind::quantized ? (weight.in + weight.group_size - 1) / weight.group_size : 0;
   const int64_t row = weight.kind == WeightKind::matrix
-                          ? weight.in * static_cast<int64_t>(sizeof(float))  // the widest that checkpoints have
+                          ? weight.in * static_cast<int64_t>(sizeof(float))  // the widest type in checkpoints
                           : weight.in + 4 + groups * 5 + 4;  // codes of 8 bits, fp32 scales, zero points, bias
   return static_cast<size_t>(Backend::row_slab * row);
 }
 
 StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) {
-  // A sequence has a row and a block at least, and no block is in two tables.
+  // A sequence has at least one row and one block, and no block is in two tables.
   batch.max_rows = limits.max_rows;
   batch.max_sequences = std::min(limits.max_rows, limits.block_count);
   batch.max_table_entries = limits.block_count;
@@ -25,7 +25,7 @@ StageNeeds::StageNeeds(const Program& program, const std::vector<WeightShape>& w
   const auto rows_of = [&](const Value& value) -> int64_t {
     return value.rows == RowKind::tokens ? limits.max_rows : limits.max_logit_rows;
   };
-  // What goes to the host goes as fp32.
+  // Values go to the host as fp32.
   const auto leaves_device = [&](const Value& value) {
     if (value.kind != ValueClass::activation) return;
     widened_elements = std::max(widened_elements, rows_of(value) * value.width);

@@ -18,15 +18,15 @@ struct StageNeeds {
   StageNeeds(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits);
 
   BatchLimits batch;
-  std::vector<AttentionShape> attention;  // each shape that occurs, once
-  size_t attention_scratch = 0;           // bytes; the layers take turns in it
+  std::vector<AttentionShape> attention;  // the distinct shapes
+  size_t attention_scratch = 0;           // bytes, shared by all layers
   LinearLimits linear;
   bool has_linears = false;
-  int64_t narrowed_elements = 0;  // of an input of linears that the stage has in fp32
-  int64_t widened_elements = 0;   // of an output of the stage that it has in 16 bits
-  int64_t peer_elements = 0;      // of each of two buffers of hidden states on their way to the next stage, in fp32
-  SamplerLimits sampling;         // of the last stage; elsewhere no rows
-  size_t slab_bytes = 0;          // the largest slab of a weight, as the loader brings it
+  int64_t narrowed_elements = 0;  // fp32 inputs of linears, converted to 16 bits
+  int64_t widened_elements = 0;   // 16-bit outputs of the stage, converted to fp32
+  int64_t peer_elements = 0;      // of each of the two peer send buffers, fp32
+  SamplerLimits sampling;         // no rows except on the last stage
+  size_t slab_bytes = 0;          // the largest slab that the loader uploads
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -32,7 +32,7 @@ void StageWeights::fill_matrix(const Weight& weight, int64_t first, int64_t coun
 std::unique_ptr<Weight> StageWeights::make_quantized(const CanonicalShape& shape) {
   start_uploads();
   auto weight = std::make_unique<MatrixWeight>();
-  // The order's place is there wherever the checkpoint tells an order, so that headers alone tell the bytes.
+  // Space for the order is reserved whenever the checkpoint stores one, so that the size follows from headers alone.
   CanonicalShape sized = shape;
   if (shape.has_group_index) sized.order.resize(static_cast<size_t>(shape.in));
   void* block = memory_.allocate(quantized_bytes(sized), MemoryUse::weights);
@@ -62,7 +62,7 @@ void StageWeights::finish() {
   stream_.synchronize();
 }
 
-// While weights are loaded, slabs pass through memory that is used only once the model runs.
+// Slabs are staged in memory that is unused until the model runs.
 void StageWeights::start_uploads() {
   if (uploads_) return;
   void* memory = memory_.borrow(SlabUploads::device_bytes(slab_bytes_));

@@ -1,4 +1,4 @@
-// A stage's weights: made on its device, and filled in slabs while the model is loaded.
+// A stage's weights: allocated on its device, and filled slab by slab while the model is loaded.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,7 +16,7 @@ namespace billfish::BILLFISH_TARGET {
 struct VectorWeight final : Weight {
   float* values = nullptr;
 };
-// A quantized linear, or a matrix: a linear's, an embedding's, or of both where they are tied.
+// A quantized linear, or a matrix of a linear, an embedding, or both if tied.
 struct MatrixWeight final : Weight {
   LinearWeight linear;
   DType stored_type = DType::f16;  // of a matrix in the checkpoint
@@ -25,10 +25,10 @@ struct MatrixWeight final : Weight {
 // The functions are those of engine/backend.h.
 class StageWeights {
  public:
-  // `element_type`: that of matrices on the device. Memory and stream are the stage's, and outlive this object.
+  // `element_type`: of matrices on the device. Memory and stream belong to the stage and outlive this object.
   StageWeights(Stream& stream, StageMemory& memory, DType element_type)
       : stream_(stream), memory_(memory), element_type_(element_type) {}
-  // Before any is filled: the bytes of the largest slab.
+  // Sets the bytes of the largest slab. Before any weight is filled.
   void set_slab_bytes(size_t bytes) { slab_bytes_ = bytes; }
 
   std::unique_ptr<Weight> make_vector(const std::vector<float>& values);

@@ -7,7 +7,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A moment that both clocks know. Events tell time in floats of milliseconds: after 30 seconds they are good to 2
+// A common origin of both clocks. Events measure in float milliseconds: after 30 seconds their resolution is 2
 // microseconds.
 struct StepClock::Origin {
   explicit Origin(Device& device) : event(device, true) {}
@@ -70,7 +70,7 @@ void StepClock::renew_origin() {
 
 void StepClock::begin(Stream& stream) {
   renew_origin();
-  if (current_ == nullptr) {  // else the step before has failed
+  if (current_ == nullptr) {  // else the previous step has failed
     const std::lock_guard lock(shared_->mutex);
     if (!shared_->free.empty()) {
       current_ = std::move(shared_->free.back());

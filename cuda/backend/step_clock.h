@@ -1,4 +1,4 @@
-// When the device worked on each step, by events: the stage's thread has turned to other steps by then.
+// When the device worked on each step, measured with events: by then the stage's thread has moved on to other steps.
 #pragma once
 #include <memory>
 
@@ -12,11 +12,11 @@ class StepClock {
   explicit StepClock(Device& device);
   ~StepClock();
 
-  // Around the work of a step, on its stream.
+  // Called around a step's work, on its stream.
   void begin(Stream& stream);
   std::unique_ptr<StageWork> end(Stream& stream);
 
-  // Whether the work of a step has failed, as its settle() has told, since this was last asked.
+  // Whether a step's work has failed (as its settle() found) since the last call.
   bool has_failed();
 
  private:
@@ -27,10 +27,10 @@ class StepClock {
   void renew_origin();
 
   Device& device_;
-  Stream stream_;  // with nothing in it: what is recorded there is past at once
+  Stream stream_;  // always empty, so events recorded on it complete immediately
   std::shared_ptr<const Origin> origin_;
   std::unique_ptr<Marks> current_;
-  std::shared_ptr<Shared> shared_;  // with works, on other stages' threads
+  std::shared_ptr<Shared> shared_;  // shared with StageWork objects on other threads
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -10,14 +10,14 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Unmeasured, and meant for NVLink. The second shot costs a meeting of the ranks' threads, an event that crosses from
-// device to device, and a launch: some 10 us together. In this time a link of 300 GB/s (an A100's; an H100's moves 450)
-// brings 3 MB. For a model of 8192 channels with 16-bit results that is from
+// An estimate for NVLink, not measured. The second shot costs a barrier of the ranks' threads, a cross-device event and
+// a launch: about 10 us together, in which a link of 300 GB/s (an A100's; an H100's has 450) moves 3 MB. A model of
+// 8192 channels with 16-bit results saves that from these row counts on:
 //
 //   ranks     2    3    4    8
 //   rows    384   97   52   17      saved: (ranks - 1) * columns * (4 - (4 + 2) / ranks) bytes a row
 //
-// on. A PCIe link of 25 GB/s is repaid twelve times sooner.
+// A PCIe link of 25 GB/s breaks even at a twelfth of them.
 static constexpr int64_t default_min_saved = int64_t{3} << 20;
 static constexpr int64_t never = std::numeric_limits<int64_t>::max();
 

@@ -1,4 +1,4 @@
-// What a launch of the GEMM is told. Launches of all types share it.
+// The arguments of a GEMM launch, the same for all types.
 #pragma once
 #include <cstdint>
 
@@ -8,7 +8,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// One of the weights that a launch applies to x.
+// One of the weights that a launch multiplies x by.
 struct GemmTarget {
   Global<const uint8_t> weights;  // codes, or rows of 16-bit elements
   Global<const uint8_t> scales;
@@ -18,9 +18,9 @@ struct GemmTarget {
   int64_t out_stride;     // elements
   uint32_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
   int32_t columns;        // outputs
-  int32_t first_column;   // the column of tiles that the target begins at
+  int32_t first_column;   // the tile column where the target begins
   bool out_is_float;      // else Element
-  bool wide;              // four outputs can be stored at once
+  bool wide;              // rows allow storing four outputs at once
 };
 
 struct GemmArguments {
@@ -33,18 +33,18 @@ struct GemmArguments {
   uint32_t stage_bytes, stages_end;             // shared memory: of a stage, and where the last one ends
   int32_t k_tiles, whole_k_tiles, token_tiles;  // the last of k_tiles may be cut short
   uint32_t units;                               // times blocks: less than 2^32
-  uint32_t grain;  // runs of units begin at multiples of this: 1, or k_tiles for whole tiles
+  uint32_t grain;  // blocks' ranges of units begin at multiples of this: 1, or k_tiles for whole tiles
 
-  int32_t stage_rows;  // of x, where bulk copies fill stages: those of a tile that exist
+  int32_t stage_rows;  // rows of x in a stage of the bulk kernel
 
-  // Of quantized weights. The inputs [32 i, 32 i + 32) are of group i >> group_shift, at most groups - 1; a stage meets
-  // stage_groups of them, the first where its first input is.
+  // Of quantized weights. Inputs [32 i, 32 i + 32) belong to group i >> group_shift, at most groups - 1; a stage spans
+  // stage_groups of them, starting with that of its first input.
   int32_t groups, group_shift, stage_groups;
   DType scale_type;
   int32_t scale_bytes, scale_shift;  // of one; 64 of them are 1 << scale_shift chunks of 16 bytes
 
-  Global<float> partials;    // two tiles a block
-  Global<int32_t> counters;  // one a block, zero between launches
+  Global<float> partials;    // two tiles per block
+  Global<int32_t> counters;  // one per block, zero between launches
   int32_t count;
   GemmTarget targets[max_targets];
 };

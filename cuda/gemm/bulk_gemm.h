@@ -1,10 +1,11 @@
-// The GEMM of staged_gemm.h for few tokens on sm_90 and later, with a warp that does nothing but load.
+// The warp-specialized GEMM for few tokens on sm_90 and later.
 //
-// One block a multiprocessor. Its last warp fills a ring of stages by bulk copies, which take no other thread's
-// instructions and no registers, and is as far ahead as shared memory allows, beyond the ends of tiles, too. The other
-// warps wait for a stage's bytes, multiply, and give the stage back; nowhere in the loop do they wait for each other.
+// One block per multiprocessor. Its last warp, the producer, fills a ring of stages with bulk copies, which cost the
+// other threads no instructions and no registers, and runs as far ahead as shared memory allows, across tile boundaries
+// too. The consumer warps wait for a stage's bytes, multiply, and release the stage; they never wait for each other in
+// the loop.
 //
-// What they do with a stage, how tiles are shared out and how they end is what staged_gemm.h has.
+// The main loop, the scheduling of tiles and the epilogue are those of staged_gemm.h.
 #pragma once
 #include <cstdint>
 
@@ -36,7 +37,7 @@ struct BulkGemm {
     if constexpr (has_bulk_copies) {
       run();
     } else {
-      trap();  // an empty body would leave what was in the outputs before
+      trap();  // an empty body would silently leave stale outputs
     }
   }
 
@@ -66,9 +67,9 @@ struct BulkGemm {
     const WarpCoord<Tile> warp;
     Accumulators<Shape> totals = {};
     StageRing<Tile> ring(arguments);
-    // Outputs and inputs may end before the warp's begin.
+    // Outputs and inputs may end before the warp's strip begins.
     const int first_output = warp.output * strip_outputs, first_input = warp.input * Shape::steps * block_inputs;
-    int inputs = 0;  // that the warp has to multiply with
+    int inputs = 0;  // 0: the warp's outputs do not exist
     auto start = [&](int tile) {
       const TileCoord place = tile_coord<Tile>(arguments, tile);
       inputs = place.column + first_output < arguments.targets[place.target].columns ? arguments.inputs : 0;
@@ -81,7 +82,7 @@ struct BulkGemm {
       ring.advance();
     };
     auto finish = [&](int tile, int first_k, int end_k) {
-      Consumers::sync();  // the exchange of the tile before has been read
+      Consumers::sync();  // the previous tile's exchange has been read
       epilogue.store_tile(tile, first_k, end_k, totals);
     };
     for_each_unit(arguments, begin, end, start, multiply, finish);

@@ -1,7 +1,7 @@
-// From global to shared memory by bulk copies: what one warp does while the others multiply.
+// Global to shared memory by bulk copies: the producer warp.
 //
-// Shared memory: the exchange of sums, two barriers a stage, the stages (PaddedStage of shape.h). A stage's `full`
-// ends a phase when all its bytes have come; its `empty` when every warp that multiplies is done with it. The packed
+// Shared memory: the exchange of sums, two mbarriers per stage, the stages (PaddedStage of shape.h). A stage's `full`
+// completes a phase when all its bytes have arrived; its `empty` when every consumer warp has released it. The packed
 // layout is made for this: the codes of a strip's stage are contiguous, and so are its scales and its zero points.
 #pragma once
 #include <cstdint>
@@ -21,7 +21,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The stages one after another, round and round: the next one's barriers, and the parity of its phase.
+// The ring of stages: the next stage's mbarriers, and the parity of its phase.
 template <class Tile>
 class StageRing {
  public:
@@ -29,7 +29,7 @@ class StageRing {
   DEVICE Shared<uint64_t> full() const { return shared_memory<uint64_t>(exchange_bytes(Tile::threads)) + index; }
   DEVICE Shared<uint64_t> empty() const { return full() + max_stages; }
   DEVICE uint32_t parity() const { return round & 1; }
-  DEVICE uint32_t place() const { return at; }  // of the stage in shared memory
+  DEVICE uint32_t place() const { return at; }  // offset of the stage in shared memory
   DEVICE void advance() {
     at += arguments.stage_bytes;
     if (++index < arguments.stages) return;
@@ -54,8 +54,8 @@ class BulkProducer {
   DEVICE explicit BulkProducer(const GemmArguments& given)
       : arguments(given), lane(static_cast<int>(lane_index())), policy(evict_first_policy()) {}
 
-  // Units [begin, end). Weights are there before this launch: those of the first stages set out before it is known that
-  // the kernel before this one has ended, and x follows them.
+  // Loads units [begin, end). Weights do not depend on other kernels, so those of the first stages are requested before
+  // the previous kernel has finished; x follows afterwards.
   DEVICE void load(uint32_t begin, uint32_t end) const {
     const uint32_t first_round = min(end, begin + static_cast<uint32_t>(arguments.stages));
     StageRing<Tile> ahead(arguments), ring(arguments);
@@ -70,7 +70,7 @@ class BulkProducer {
   }
 
  private:
-  // What of a tile's unit exists: inputs are a multiple of padded_inputs, and the last tile may stick out.
+  // The part of a unit that exists: inputs are a multiple of padded_inputs, and the last tile may overhang.
   struct Extent {
     DEVICE Extent(const GemmArguments& arguments, uint32_t unit)
         : k(static_cast<int>(unit) % arguments.k_tiles),
@@ -87,7 +87,7 @@ class BulkProducer {
     int first_strip, strips, inputs, first_group, groups;
   };
 
-  // Lane i: a strip's codes, scales and zero points.
+  // Lane i copies the codes, scales and zero points of a strip.
   DEVICE void load_weights(uint32_t unit, const StageRing<Tile>& ring) const {
     const Extent extent(arguments, unit);
     const auto code_bytes = static_cast<uint32_t>(extent.inputs / block_inputs * Shape::k_block_bytes);
@@ -116,7 +116,7 @@ class BulkProducer {
     }
   }
 
-  // Lane i: a row. Of a tile that sticks out the last row is read more than once.
+  // Lane i copies a row. An overhanging tile reads the last row more than once.
   DEVICE void load_x(uint32_t unit, const StageRing<Tile>& ring) const {
     if (lane >= arguments.stage_rows) return;
     const Extent extent(arguments, unit);

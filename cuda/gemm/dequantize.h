@@ -1,15 +1,18 @@
-// Codes to numbers that tensor cores take, two in a register, without a conversion. There are two ways.
+// Conversion of codes to numbers that tensor cores take, two per register, without convert instructions. There are two
+// ways.
 //
-// Exactly, convert(): code - zero, an integer that half and bfloat16 hold. A half of exponent 10 counts in ones: 0x6400
-// + c, for c below 1024, is 1024 + c; a bfloat16 of exponent 7 does so for c below 128: 0x4300 + c is 128 + c. Put a
-// code into the low bits of such a number, subtract 1024 + zero (or 128 + zero), and what is left is code - zero.
+// Exactly, convert(): code - zero, an integer that half and bfloat16 hold. A half in [1024, 2048) has a unit of 1:
 //
-// By correction, raw(): unit * (code + base), for the price of the bits' way to their place, and the sum is put right
-// before or afterward: -unit * (zero + base) times the sum of the same inputs must be added, and the result is `unit`
-// times too large. For half, raw numbers are plain codes: the bits of c are those of the half c * 2^-24 (a subnormal,
-// which tensor cores take as it is).
+//   0x6400 | c = 1024 + c   for c < 1024        bfloat16: 0x4300 | c = 128 + c   for c < 128
 //
-// Registers are those of layout.h: a[0] and a[2] of the lower output g, a[1] and a[3] of the upper output g + 8.
+// so OR the code into the low bits and subtract 1024 + zero (or 128 + zero).
+//
+// With a correction, raw(): unit * (code + base), for the price of moving the bits into place. The sum is corrected
+// before or after: add -unit * (zero + base) times the sum of the same inputs, and divide the result by `unit`. For
+// half, raw numbers are the plain codes: the bits of c are the half c * 2^-24, a subnormal, which tensor cores do not
+// flush.
+//
+// Registers are those of layout.h: a[0] and a[2] belong to the lower output g, a[1] and a[3] to the upper output g + 8.
 #pragma once
 #include <cstdint>
 

@@ -1,7 +1,7 @@
-// The end of a tile, or of a block's part of one: sums of the warps along k, sums of the blocks, bias, stores.
+// The epilogue of a tile, or of a block's share of one: sums over the warps along k, the stream-K fix-up, bias, stores.
 //
-// Blocks that share a tile write their sums into the workspace; whoever comes last adds them, in the order of k whoever
-// that is, and leaves the tile's counter at zero.
+// Blocks that share a tile write partial sums to the workspace. The last one to arrive adds them in the order of k, so
+// that the result does not depend on the order of arrival, and resets the tile's counter. No block waits for another.
 #pragma once
 #include <cstdint>
 
@@ -20,7 +20,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The threads that multiply meet: the whole block, or its first threads where another warp loads.
+// Barriers over the threads that multiply: the whole block, or its consumer warps if it has a producer warp.
 struct AllWarps {
   DEVICE static void sync() { sync_threads(); }
 };
@@ -38,7 +38,7 @@ struct GemmEpilogue {
 
   const GemmArguments& arguments;
 
-  // Units [first_k, end_k) of the tile are in `totals`.
+  // `totals` holds units [first_k, end_k) of the tile. Stores the tile, or a partial sum if other blocks share it.
   DEVICE void store_tile(int tile, int first_k, int end_k, Totals& totals) const {
     const TileCoord place = tile_coord<Tile>(arguments, tile);
     const bool alone = first_k == 0 && end_k == arguments.k_tiles;
@@ -49,7 +49,7 @@ struct GemmEpilogue {
       last = block_of_unit(arguments, begin + static_cast<uint32_t>(arguments.k_tiles) - 1);
     }
     UNROLL for (int i = 0; i < token_blocks; ++i) {
-      if (i > 0) Consumers::sync();  // the exchange has been read
+      if (i > 0) Consumers::sync();  // the exchange buffer has been read
       exchange(totals, i, [&](int row, int output, float4 sum) {
         if (place.token + row >= arguments.rows) return;
         if (alone) {
@@ -96,7 +96,8 @@ struct GemmEpilogue {
   }
   DEVICE static float4 plus(const float4& a, const float4& b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
-  // Where a block keeps its sums of a tile that begins in block `first`: only its last tile can begin in itself.
+  // A block's partial sums of a tile that begins in block `first`. A block has two slots: only its last tile can begin
+  // in the block itself.
   DEVICE Global<float> partial(uint32_t block, uint32_t first, int row, int output) const {
     const int64_t slot = 2 * int64_t{block} + (block == first ? 1 : 0);
     return arguments.partials + (slot * Tile::tokens + row) * Tile::outputs + output;

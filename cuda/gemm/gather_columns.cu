@@ -9,8 +9,8 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Each thread makes one element; blocks: x along a row, y over rows. Reads are scattered over a row of a few kilobytes,
-// which the caches hold.
+// One thread per element; blocks: x along a row, y over rows. Reads are scattered over a row of a few kilobytes, which
+// stays in cache.
 template <class Element>
 struct GatherColumns {
   static constexpr int max_threads = 256;

@@ -1,4 +1,4 @@
-// Columns of activations in the order that a weight wants them.
+// Permutes columns of activations into the order of a weight.
 #pragma once
 #include <cstdint>
 

@@ -1,33 +1,40 @@
-// The packed layout of a quantized linear: what a thread of the GEMM needs next is 16 bytes in a row.
+// The packed layout of a quantized linear: what a thread of the GEMM needs next is 16 contiguous bytes.
 //
-// The tensor cores multiply 16 outputs by 16 inputs of the weight (the A operand of mma.m16n8k16) with 16 inputs of 8
+// Tensor cores multiply 16 outputs by 16 inputs of the weight (the A operand of mma.m16n8k16) with 16 inputs of 8
 // tokens (the B operand). Lane 4 g + t of a warp holds eight weights of such a 16x16 tile, in four registers:
 //
 //            inputs 2t, 2t+1   inputs 2t+8, 2t+9
 //   output g        a[0]             a[2]
 //   output g+8      a[1]             a[3]             (low half: the lower input)
 //
-// A strip is 64 outputs: four such tiles. Its codes lie in order of k, 16 inputs (a k-block) after 16 inputs, and
-// within a k-block lane after lane, so that a warp reads a k-block as 32 times 16 bytes:
+// A strip is 64 outputs: four such tiles. Its codes are stored in the order of k, one k-block of 16 inputs after
+// another, and within a k-block by lane, so that a warp reads a k-block as 32 times 16 bytes:
 //
-//   4 bits   [strip][k-block][lane][tile 0..3]            one word a tile, 512 bytes a k-block. Nibbles, highest first:
-//            a[3] a[2] a[1] a[0] | a[3] a[2] a[1] a[0]    the higher input in the upper half. So  word & 0x000f000f  is
-//            the pair of codes of a[0], ready in the halves of a register, and shifts by 4, 8, 12 give a[1] to a[3].
-//   8 bits   [strip][k-block][tiles 0,1 | tiles 2,3][lane][tile][word 0, 1]   two words a tile, 1024 bytes a k-block.
-//            Bytes, highest first:  word 0: a[1] a[1] a[0] a[0]    word 1: a[3] a[3] a[2] a[2]
+//   4 bits   [strip][k-block][lane][tile 0..3]            one word per tile, 512 bytes per k-block
+//
+//            bit  31  28  24  20  16  12   8   4   0      word & 0x000f000f is the pair of codes of a[0], one in each
+//                 a3  a2  a1  a0 | a3  a2  a1  a0         half of the register; shifts by 4, 8, 12 give a[1] to a[3]
+//                  higher input  |  lower input
+//
+//   8 bits   [strip][k-block][tiles 0,1 | tiles 2,3][lane][tile][word 0, 1]   two words a tile, 1024 bytes a k-block
+//
+//            bit  31       24       16        8        0
+//            word 0  a1 high  a1 low   a0 high  a0 low    high, low: the higher and the lower input
+//            word 1  a3 high  a3 low   a2 high  a2 low
+//
 //   scales   [strip][group][g][tile][output g, g+8]       of the checkpoint's type: a lane reads its eight at once
-//   zeros    [strip][group][g][tile][output g, g+8]       one byte each; not there when the zero point is 2^(bits-1)
-//   bias     [out] floats; not there without bias
-//   order    [in] int32; not there when the order of inputs is natural
+//   zeros    [strip][group][g][tile][output g, g+8]       one byte each; absent when the zero point is 2^(bits-1)
+//   bias     [out] floats; absent without bias
+//   order    [in] int32; absent when the order of inputs is natural
 //
-// Each of the five begins at a multiple of 256 bytes. Outputs are padded to whole strips (with zero scales), inputs to
-// a multiple of 128 (with codes 0, which meet zeros of x).
+// Each of the five sections starts at a multiple of 256 bytes. Outputs are padded to whole strips (with zero scales),
+// inputs to a multiple of 128 (with zero codes, which meet zeros of x).
 //
-// A strip's codes are contiguous: blocks of the GEMM stream through memory, slabs of rows at loading fill strips, and
-// weights on one input are run as if they were one, strip after strip.
+// A strip's codes are contiguous: blocks of the GEMM stream through memory, slabs of rows fill whole strips at load
+// time, and weights that share an input run as if they were one, strip after strip.
 //
-// A matrix of 16 bits is row-major, rows padded with zeros to a multiple of 64 elements: an embedding reads it as well,
-// and ldmatrix makes fragments of it.
+// A 16-bit matrix is row-major, its rows zero-padded to a multiple of 64 elements: an embedding can read it too, and
+// ldmatrix makes fragments of it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -40,7 +47,7 @@ namespace billfish::BILLFISH_TARGET {
 constexpr int strip_outputs = 64;
 constexpr int block_inputs = 16;        // of a k-block
 constexpr int padded_inputs = 128;      // inputs are padded to a multiple of this
-constexpr int scale_block_inputs = 32;  // group sizes are multiples of this
+constexpr int scale_block_inputs = 32;  // inputs of the smallest scale block; group sizes are multiples of this
 constexpr int padded_elements = 64;     // rows of 16-bit matrices, too
 constexpr size_t section_bytes = 256;
 
@@ -52,13 +59,13 @@ HOST_DEVICE constexpr int codes_block_bytes(int bits) {
   return strip_outputs * block_inputs * bits / 8;
 }  // of a k-block
 
-// Groups are packed by powers of two, so that stages of the GEMM and groups end together: a group of 96 inputs is kept
-// as three of 32 with the same scale.
+// Group sizes are packed as powers of two, so that stages of the GEMM and groups end together: a group of 96 inputs is
+// stored as three of 32 with the same scale.
 constexpr int64_t packed_group_size(int64_t group_size, int64_t in) {
   return group_size >= in ? in : group_size & -group_size;
 }
 
-// Sizes and places of the sections.
+// Sizes and offsets of the sections.
 struct PackedLayout {
   explicit PackedLayout(const CanonicalShape& shape)
       : strips(round_up(shape.out, strip_outputs) / strip_outputs),
@@ -84,8 +91,8 @@ struct PackedLayout {
   size_t codes, scales, zeros, bias, order, total = 0;
 };
 
-// --- Where things are. An output of a strip is 16 tile + 8 upper + g.
-// The word of the codes of a strip that holds (output, input), and how far it is shifted there.
+// --- Positions. An output of a strip is 16 tile + 8 upper + g. The word of a strip's codes that holds (output, input),
+// and its shift within the word.
 struct CodePlace {
   int64_t word;
   int shift;
@@ -100,7 +107,7 @@ HOST_DEVICE constexpr CodePlace code_place(int bits, int output, int64_t input) 
   return {block * 256 + tile / 2 * 128 + lane * 4 + tile % 2 * 2 + right, 16 * upper + 8 * odd};
 }
 
-// The place of an output among the 64 scales or zeros of a group.
+// The index of an output among the 64 scales or zeros of a group.
 HOST_DEVICE constexpr int entry_index(int output) { return output % 8 * 8 + output / 16 * 2 + output / 8 % 2; }
 
 }  // namespace billfish::BILLFISH_TARGET

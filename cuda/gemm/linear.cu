@@ -126,7 +126,7 @@ void* library_workspace(const LinearWorkspace& workspace) {
   return static_cast<uint8_t*>(workspace.data) + counter_bytes;
 }
 
-// Rows of a launch: offsets into x and numbers of units fit 32 bits.
+// Rows per launch: keeps offsets into x and unit numbers within 32 bits.
 static constexpr int64_t max_rows = 8192;
 
 template <class Element>
@@ -136,7 +136,7 @@ constexpr DType type_of<half> = DType::f16;
 template <>
 constexpr DType type_of<bfloat16> = DType::bf16;
 
-// Weights of one launch differ in their outputs alone.
+// Weights of one launch differ only in their outputs.
 static bool same_kind(const LinearWeight& a, const LinearWeight& b) {
   return a.bits == b.bits && a.group_size == b.group_size && a.scale_type == b.scale_type &&
          (a.zeros == nullptr) == (b.zeros == nullptr) && a.order == b.order && a.stride == b.stride;

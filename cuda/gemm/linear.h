@@ -1,13 +1,12 @@
-// Linears on the device: y[m, n] = sum over k of x[m, k] * w[n, k] (+ bias[n]), with weights of 4, 8 or 16 bits.
+// Linears on the device: y[m, n] = sum over k of x[m, k] * w[n, k] (+ bias[n]), with 4-, 8- or 16-bit weights.
 //
 // Loading: size a block of device memory with *_bytes(), lay_out_*() a weight over it, fill it in slabs of rows.
 // Running: linear() on a stream, with a workspace that all linears of the stream share.
 //
-// Products are exact in fp32 whatever the bits: codes minus zero points are integers that half and bfloat16 both hold,
-// tensor cores add their products with x in fp32, and the scale of a group multiplies the group's fp32 sum. So
-// the only roundings are those of fp32 sums, and of y where it is not float. With many rows and a panel in the
-// workspace weights may be rounded to 16 bits first (panel_choice.h). Results are the same in every run on the same
-// kind of device with the same rows.
+// Products are exact in fp32: codes minus zero points are integers that half and bfloat16 hold, tensor cores add their
+// products with x in fp32, and a group's scale multiplies the fp32 sum. The only roundings are those of fp32 sums, and
+// of y unless it is float. With many rows and a panel in the workspace, weights may be rounded to 16 bits first
+// (panel_choice.h). Results are the same in every run on the same kind of device with the same rows.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +24,7 @@ namespace billfish::BILLFISH_TARGET {
 class MatrixLibrary;
 struct GemmMachine;
 
-// A weight over device memory that somebody else owns. Made by lay_out_*; a plain value, to be copied freely.
+// A weight over device memory owned elsewhere. Made by lay_out_*; a plain value, freely copied.
 struct LinearWeight {
   int bits = 16;  // 4, 8 (layout.h) or 16 (row-major)
   int64_t out = 0, in = 0;
@@ -46,20 +45,20 @@ struct LinearWeight {
   float* bias = nullptr;  // [out], null without bias
 };
 
-// --- Memory. Exact; a block starts at a multiple of 256 bytes. The arithmetic is in layout.h.
-// Throws INVALID_CHECKPOINT naming the tensor when no kernel takes the shape (group sizes that are no multiple of 32).
+// --- Memory. Exact sizes; a block starts at a multiple of 256 bytes. The arithmetic is in layout.h. Throws
+// UNSUPPORTED_MODEL naming the tensor if no kernel takes the shape (a group size that is not a multiple of 32).
 size_t quantized_bytes(const CanonicalShape& shape);
 size_t matrix_bytes(int64_t out, int64_t in, bool has_bias);
 
-// --- Loading. lay_out_* queue what does not come in slabs (the order, a matrix's bias, which is [out] or empty) and
-// read their arguments before they return. Everything else in the block is undefined until it is filled.
+// --- Loading. lay_out_* queue what does not come in slabs (the order, and a matrix's bias, which is [out] or empty)
+// and read their arguments before they return. The rest of the block is undefined until it is filled.
 LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void* block);
-// `element_type`: f16 or bf16, what the weight is kept as, which is the type of the activations.
+// `element_type`: f16 or bf16, the weight's stored type, which is that of the activations.
 LinearWeight lay_out_matrix(Stream& stream, int64_t out, int64_t in, DType element_type, const std::vector<float>& bias,
                             void* block);
 
-// Rows [first, first + count) of a canonical linear, each member of CanonicalRows copied to the device as it is (to
-// addresses that are multiples of 16). `first` is a multiple of 64, and so is `count` unless these are the last rows.
+// Rows [first, first + count) of a canonical linear: the members of CanonicalRows, copied unchanged to the device (at
+// multiples of 16). `first` is a multiple of 64, and so is `count` unless these are the last rows.
 struct QuantizedSlab {
   int64_t first = 0, count = 0;
   const uint32_t* codes = nullptr;
@@ -74,29 +73,28 @@ void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedS
 void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
                  const void* rows);
 
-// --- Running.
-// Scratch of the linears of one stream (they run one after the other, and leave it as they found it). `data` is
-// zeroed before the first use, and never again.
+// --- Running. Scratch of the linears of one stream, which run one after another. `data` is zeroed before the first
+// use, and never again.
 struct LinearWorkspace {
   void* data = nullptr;
   size_t bytes = 0;
-  size_t panel_bytes = 0;                // the last of them, for weights that are dequantized first
-  MatrixLibrary* library = nullptr;      // if there is one: opened with library_workspace()
-  const GemmMachine* machine = nullptr;  // what is planned for; null: the stream's device without a tuning
+  size_t panel_bytes = 0;                // the last of these bytes, for weights that are dequantized first
+  MatrixLibrary* library = nullptr;      // if there is one, opened with library_workspace()
+  const GemmMachine* machine = nullptr;  // the machine to plan for; null: the stream's device, untuned
 };
 struct LinearLimits {
-  int64_t rows = 0;        // the most rows of x
-  int64_t inputs = 0;      // the largest `in` of a weight whose x must be gathered first: needs_gather()
+  int64_t rows = 0;        // maximum rows of x
+  int64_t inputs = 0;      // the largest `in` of a weight that needs_gather()
   size_t panel_bytes = 0;  // the largest panel of the weights: panel_bytes()
 };
-// What a quantized weight takes to be dequantized first, at most 128 MiB; 0 where x never has rows enough for that.
+// The panel that a quantized weight is dequantized into, at most 128 MiB; 0 if x never has enough rows for panels.
 size_t panel_bytes(int64_t out, int64_t in, int64_t rows);
-// Whether linear() has to bring columns of x into place first: act-order, or rows of x that cannot be read 16 bytes at
-// a time (`in` is no multiple of 8, or x is not aligned).
+// Whether linear() must gather columns of x first: act-order, or rows of x that cannot be read 16 bytes at a time (`in`
+// is not a multiple of 8).
 bool needs_gather(const LinearWeight& weight);
-// A function of the limits alone, so that a plan can name it before there is a device.
+// A function of the limits alone, so that it can be planned without a device.
 size_t linear_workspace_bytes(const LinearLimits& limits);
-// The part of the workspace that the library uses: sums of the GEMM's tiles lie there while it does not run.
+// The part of the workspace that the library uses, shared with the GEMM's partial sums.
 void* library_workspace(const LinearWorkspace& workspace);
 
 // out is [rows of x][weight.out] with rows `stride` apart; type f32 or that of x.
@@ -107,10 +105,10 @@ struct LinearCall {
   DType type = DType::f16;
 };
 
-// Applies `count` weights to one input. Weights of one kind (bits, groups, zero points, scale type) share a launch.
-// x: half or bfloat16, [rows][in] with in that of all weights; rows that begin at multiples of 16 bytes are read in
-// place, others (and act-order) go through the workspace, which then must hold them (LinearLimits::inputs).
-// Throws INTERNAL naming the numbers when shapes, types or the workspace do not fit.
+// Multiplies one input by `count` weights. Weights of the same kind (bits, groups, zero points, scale type) share a
+// launch. x: half or bfloat16, [rows][in] with in that of all weights; rows that begin at multiples of 16 bytes are
+// read in place, others (and act-order) are gathered into the workspace, which must then hold them
+// (LinearLimits::inputs). Throws INTERNAL naming the numbers if shapes, types or the workspace do not match.
 template <class Element>
 void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
             const LinearWorkspace& workspace);

@@ -1,4 +1,4 @@
-// From shared memory to registers, and the products of the GEMM: what one warp does with a stage.
+// The main loop: shared memory to registers, and the products of one warp with a stage.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -16,13 +16,13 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A warp's sums so far: 64 outputs by 8 * token_blocks tokens, as C fragments of [16 outputs][8 tokens].
+// A warp's accumulators: 64 outputs by 8 * token_blocks tokens, as C fragments of [16 outputs][8 tokens].
 template <class Shape>
 struct Accumulators {
   float value[4][Shape::token_blocks][4];
 };
 
-// The warp's place in the block.
+// The warp's coordinates in the block.
 template <class Tile>
 struct WarpCoord {
   DEVICE WarpCoord() {
@@ -34,7 +34,7 @@ struct WarpCoord {
   int token, output, input;
 };
 
-// Stage: where things are in a stage of shared memory (shape.h).
+// Stage: the layout of a stage in shared memory (shape.h).
 template <class Shape, class Stage>
 class GemmMultiplier {
   using Element = typename Shape::Element;
@@ -48,9 +48,9 @@ class GemmMultiplier {
     const WarpCoord<Tile> warp;
     const auto lane = static_cast<int>(lane_index());
     const int first_k_block = warp.input * Shape::steps;  // of the stage
-    // ldmatrix: lanes 0-7 address the rows of a first 8x8 matrix, 8-15 those of a second, ... For x the second is the
-    // other half of k; third and fourth are the next eight tokens or, where there are none, the next k-block. For
-    // 16-bit weights the second is the next eight outputs, third and fourth the other half of k.
+    // ldmatrix: lanes 0-7 address the rows of the first 8x8 matrix, 8-15 those of the second, and so on. For x the
+    // second matrix is the other half of k; the third and fourth are the next eight tokens or, if there are none, the
+    // next k-block. For 16-bit weights the second is the next eight outputs, the third and fourth the other half of k.
     const int token = warp.token * 8 * token_blocks + lane / 16 * 8 * (token_blocks > 1) + lane % 8;
     x_at = settled<Shape>(Stage::x_byte(given, token, 2 * first_k_block + lane / 8 % (pairs ? 4 : 2)));
     if constexpr (Shape::quantized) {
@@ -66,7 +66,7 @@ class GemmMultiplier {
     }
   }
 
-  // Adds the stage's products.
+  // Accumulates the stage's products.
   DEVICE void multiply(uint32_t stage, Totals& totals) const {
     const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     if constexpr (Shape::quantized) {
@@ -84,7 +84,7 @@ class GemmMultiplier {
   }
 
  private:
-  static constexpr bool pairs = Shape::quantized && token_blocks == 1;  // whether ldmatrix reads two k-blocks of x
+  static constexpr bool pairs = Shape::quantized && token_blocks == 1;  // whether one ldmatrix reads two k-blocks of x
 
   // The B operands of 16 inputs by 8 * token_blocks tokens.
   DEVICE void load_x(Shared<const uint8_t> from, int step, uint32_t (&x)[token_blocks][2]) const {
@@ -113,7 +113,7 @@ class GemmMultiplier {
     }
   }
 
-  // A scale_block: k-blocks of one group, whose products are summed before its scales multiply them.
+  // A scale block: k-blocks of one group, whose products are summed before its scales multiply them.
   template <int scale_block_steps>
   DEVICE void multiply_scale_blocks(Shared<const uint8_t> from, Totals& totals) const {
     UNROLL for (int step = 0; step < Shape::steps; step += scale_block_steps)
@@ -138,7 +138,7 @@ class GemmMultiplier {
     }
   }
 
-  // k-block after k-block, all tiles' sums side by side.
+  // k-block by k-block, with the sums of all four tiles live.
   template <int scale_block_steps>
   DEVICE static void multiply_raw(Shared<const uint8_t> from, const uint32_t (&x)[scale_block_steps][token_blocks][2],
                                   uint2 zeros, const float (&scales)[8], Totals& totals) {
@@ -156,8 +156,8 @@ class GemmMultiplier {
     UNROLL for (int tile = 0; tile < 4; ++tile) add_scaled(scales, tile, sums[tile], totals);
   }
 
-  // What makes sums over raw numbers right, to begin them with: -unit * (zero + base) times the sum of x, which is what
-  // an mma with ones makes in every row.
+  // Initializes the sums over raw numbers with their correction: -unit * (zero + base) times the sum of x, which an mma
+  // with a matrix of ones puts into every row.
   template <int scale_block_steps>
   DEVICE static void correct(const uint32_t (&x)[scale_block_steps][token_blocks][2], uint2 zeros,
                              float (&sums)[4][token_blocks][4]) {
@@ -186,7 +186,7 @@ class GemmMultiplier {
     }
   }
 
-  // Tile after tile, with exact codes: for many tokens, whose sums would not fit registers otherwise.
+  // Tile by tile, with exact codes: for many tokens, whose sums would not fit into registers otherwise.
   template <int scale_block_steps>
   DEVICE static void multiply_exact(Shared<const uint8_t> from, const uint32_t (&x)[scale_block_steps][token_blocks][2],
                                     Shared<const uint8_t> zeros, const float (&scales)[8], Totals& totals) {
@@ -227,7 +227,7 @@ class GemmMultiplier {
     }
   }
 
-  // The eight scales from entry `at` on.
+  // Loads eight scales from entry `at` on.
   DEVICE void load_scales(Shared<const uint8_t> from, int at, float (&scales)[8]) const {
     if (arguments.scale_type == DType::f32) {
       UNROLL for (int i = 0; i < 2; ++i) {
@@ -256,9 +256,9 @@ class GemmMultiplier {
   }
 
   const GemmArguments& arguments;
-  uint32_t x_at, weights_at;  // bytes: what this lane reads first, of x and of the weights
+  uint32_t x_at, weights_at;  // byte offsets of this lane's first reads of x and of the weights
   static constexpr int scale_blocks = max(Shape::steps / 2, 1);
-  int entries[scale_blocks];  // its first scale and zero point, for every two k-blocks
+  int entries[scale_blocks];  // its first scale and zero point, forevery two k-blocks
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -5,10 +5,10 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The strips of the slab: codes, scales, zero points and bias; what lies beyond the last output or input is zero.
+// Packs a slab's strips: codes, scales, zero points and bias; padding outputs and inputs are zero.
 void pack_slab(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab);
 
-// Rows of numbers to rows of half or bfloat16, padded with zeros.
+// Converts rows of numbers to rows of half or bfloat16, padded with zeros.
 void convert_rows(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
                   const void* rows);
 

@@ -1,4 +1,4 @@
-// The numbers that follow from a kernel's types and tile.
+// The constants that follow from a kernel's types and tile.
 #pragma once
 #include <cstdint>
 
@@ -20,13 +20,13 @@ struct GemmShape {
   static constexpr bool zero_points = zero_points_, quantized = bits != 16;
   static constexpr int token_blocks = Tile::token_blocks, steps = Tile::steps, threads = Tile::threads;
 
-  // Whether sums are over raw codes, and corrected (dequantize.h). It costs products and saves instructions: right
-  // while tokens are few. For 16 tokens zero points would take more registers than two blocks have.
+  // Whether sums are over raw codes and corrected (dequantize.h). That costs products and saves instructions, which
+  // pays while tokens are few. For 16 tokens zero points would take more registers than two resident blocks have.
   static constexpr bool corrected =
       quantized && (token_blocks == 1 || (token_blocks == 2 && !(zero_points && Tile::resident == 2)));
 
-  // How many k-blocks are summed at most before a scale multiplies them. Sums over exact codes keep a whole fold in
-  // registers; 8 bits with zero points would take more than there are.
+  // The most k-blocks that are summed before a scale multiplies them. Sums over exact codes keep a whole scale block in
+  // registers; 8 bits with zero points would need more than there are.
   static constexpr bool fours = quantized && steps % 4 == 0 && (corrected || !(bits == 8 && zero_points));
   static constexpr int max_scale_block = corrected && steps % 8 == 0 ? 8 : fours ? 4 : 2;
 
@@ -38,15 +38,15 @@ struct GemmShape {
   static constexpr int max_groups = Tile::inputs / scale_block_inputs;
 };
 
-// Rows of 16-bit elements in shared memory, read by ldmatrix eight rows at a time: a column's 16-byte chunk stands at
-// another place in each of eight rows, so that the eight reads meet eight different groups of banks.
+// XOR swizzle for rows of 16-bit elements in shared memory: in each of eight consecutive rows a column's 16-byte chunk
+// is at a different position, so that the eight row reads of an ldmatrix hit different banks.
 template <int row_bytes>
 HOST_DEVICE constexpr uint32_t swizzled_byte(int row, int chunk) {
   return static_cast<uint32_t>(row * row_bytes + (chunk ^ (row & 7)) * 16);
 }
 
-// A stage of shared memory as the block's threads fill it, 16 bytes at a time: [weights][x][scales][zeros]. x is
-// swizzled; scales and zeros are [group][strip][64].
+// A stage in shared memory as cp.async fills it, 16 bytes at a time: [weights][x][scales][zeros]. x is swizzled; scales
+// and zeros are [group][strip][64].
 template <class Shape>
 struct SwizzledStage {
   static constexpr uint32_t x_offset = Shape::weight_bytes, scale_offset = x_offset + Shape::x_bytes;
@@ -55,9 +55,9 @@ struct SwizzledStage {
     return scale_offset + static_cast<uint32_t>(Shape::max_groups * Shape::Tile::outputs * scale_bytes);
   }
   HOST_DEVICE static constexpr int entry(int strip, int group) { return (group * Shape::strips + strip) * 64; }
-  // Where a 16-byte chunk of x is, and where that of the same row some k-blocks further on is. (A k-block further on
-  // the chunk's number is 2 higher; as a warp's first is a multiple of its steps, the swizzled place differs in that
-  // bit.)
+  // The offset of a 16-byte chunk of x, and of the chunk of the same row some k-blocks later. (A k-block later the
+  // chunk's number is 2 higher; since a warp's first chunk is a multiple of its steps, the swizzled offset differs by
+  // that bit.)
   HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments&, int row, int chunk) {
     return swizzled_byte<Shape::row_bytes>(row, chunk);
   }
@@ -66,12 +66,12 @@ struct SwizzledStage {
   }
 };
 
-// And as bulk copies fill it: [weights][scales][zeros][x]. Scales and zeros are [strip][group][64]. Of x there are the
-// rows that exist, which is one when decoding; each ends 16 bytes later than it need, so that the chunks that ldmatrix
-// reads of eight rows lie in different banks.
+// A stage as bulk copies fill it: [weights][scales][zeros][x]. Scales and zeros are [strip][group][64]. x has only the
+// rows that exist (one when decoding), each padded by 16 bytes, so that the chunks that an ldmatrix reads from eight
+// rows are in different banks.
 template <class Shape>
 struct PaddedStage {
-  static_assert(Shape::token_blocks <= 2);  // ldmatrix has an address for each row
+  static_assert(Shape::token_blocks <= 2);  // ldmatrix takes an address per row
   static constexpr uint32_t scale_offset = Shape::weight_bytes;
   static constexpr int row_pitch = Shape::row_bytes + 16;
   HOST_DEVICE static constexpr uint32_t zero_offset(int scale_bytes) {
@@ -81,7 +81,7 @@ struct PaddedStage {
     return zero_offset(scale_bytes + (Shape::zero_points ? 1 : 0));
   }
   HOST_DEVICE static constexpr int entry(int strip, int group) { return (strip * Shape::max_groups + group) * 64; }
-  // Rows that do not exist are read as the last one: what comes of them is not stored.
+  // Missing rows read the last one; their results are not stored.
   HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments& arguments, int row, int chunk) {
     const int there = row < arguments.stage_rows ? row : arguments.stage_rows - 1;
     return x_offset(arguments.scale_bytes) + static_cast<uint32_t>(there * row_pitch + chunk * 16);
@@ -89,9 +89,9 @@ struct PaddedStage {
   HOST_DEVICE static constexpr uint32_t x_step(uint32_t at, int step) { return at + static_cast<uint32_t>(32 * step); }
 };
 
-// The same value, in a register from here on. What follows from the thread's index alone is cheap in a compiler's eyes,
-// which then works it out anew in every turn of the loop; what came from another lane it has to keep. With 16 tokens
-// registers are the scarcer thing.
+// Forces a value to stay in a register. The compiler considers whatever follows from the thread index alone cheap, and
+// recomputes it in every iteration; a value that came from another lane it must keep. With 16 tokens registers are
+// scarcer than instructions.
 template <class Shape, class T>
 DEVICE T settled(T value) {
   if constexpr (Shape::token_blocks == 2) return value;

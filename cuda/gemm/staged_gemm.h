@@ -1,23 +1,22 @@
-// The GEMM of linear.h: y^T = W x^T on tensor cores, with W dequantized between shared memory and registers.
+// The multistage GEMM of linear.h: y^T = W x^T on tensor cores, with W dequantized between shared memory and registers.
 //
-// Work is cut into units: a tile of the result (Tile::tokens x Tile::outputs) times Tile::inputs of k. Units are
-// numbered tile after tile, k fastest, and each block takes an equal run of them, wherever it begins and ends:
+// Scheduling is stream-K. A work unit is an output tile (Tile::tokens x Tile::outputs) times Tile::inputs of k. Units
+// are numbered tile by tile, k fastest, and every block takes an equal range of them, wherever it begins and ends:
 //
 //            tile 0        tile 1        tile 2
 //        k 0 ......... 0 ......... 0 .........        3 tiles of 10 units for 4 blocks: A and B share tile 0,
 //          AAAAAAAABB    BBBBBCCCCC    CCDDDDDDDD     B and C tile 1, C and D tile 2
 //
-// so that all multiprocessors stop at the same time. The sums of a shared tile go into the workspace; whoever comes
-// last adds them, in the order of k whoever that is, and leaves the tile's counter at zero. Nobody waits for another
-// block.
+// so that all multiprocessors finish together. Partial sums of a shared tile go to the workspace; the last block to
+// arrive adds them (epilogue.h).
 //
-// Inside a block a unit is a stage of shared memory, filled by cp.async some stages ahead of its use. Warps stand as
-// warps_tokens x warps_outputs x warps_inputs: each multiplies a strip of 64 outputs by 8 * token_blocks tokens over
-// `steps` k-blocks of the stage. Sums over the warps along k are made at the end of the tile.
+// Within a block a unit is one stage of shared memory, filled by cp.async some stages ahead of its use. Warps form a
+// grid of warps_tokens x warps_outputs x warps_inputs: each multiplies a strip of 64 outputs by 8 * token_blocks tokens
+// over `steps` k-blocks of the stage. The epilogue sums over the warps along k.
 //
-// A group's scale multiplies the fp32 sum of a fold, the products over 32 inputs. For few tokens, where instructions
-// and not tensor cores are short, sums are over raw codes and corrected by an mma (dequantize.h); for many, codes are
-// made exact before they are multiplied.
+// A group's scale multiplies the fp32 sum of a scale block, the products over 32 inputs or more. For few tokens, where
+// instruction issue is the limit, sums are over raw codes and corrected by an mma (dequantize.h); for many, codes are
+// converted exactly before they are multiplied.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -38,7 +37,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Waits until at most `pending` of this thread's groups of copies are on their way. Two is what most plans have.
+// Waits until at most `pending` of this thread's copy groups are in flight. Most plans use two.
 DEVICE void wait_for_copies(int pending) {
   if (pending == 2) return cp_async_wait<2>();
   switch (pending) {
@@ -78,7 +77,7 @@ struct Gemm {
     uint32_t stage = stages_begin<Tile>;
     auto multiply = [&](int) {
       wait_for_copies(arguments.stages - 2);
-      sync_threads();  // all have this stage's copies, and have read the stage before it, which is filled next
+      sync_threads();  // this stage has arrived everywhere, and the previous one, which is refilled next, has been read
       loader.next();
       multiplier.multiply(stage, totals);
       stage += arguments.stage_bytes;

@@ -1,4 +1,4 @@
-// From global to shared memory by cp.async: what all threads of a block do for the stages ahead.
+// Global to shared memory by cp.async: every thread of the block copies its share of the stages ahead.
 #pragma once
 #include <cstdint>
 
@@ -18,16 +18,16 @@ namespace billfish::BILLFISH_TARGET {
 template <class Tile>
 constexpr uint32_t stages_begin = exchange_bytes(Tile::threads);
 
-// One thread's part of the copies: 16-byte chunks, Tile::threads apart. Where a tile begins it is worked out where they
-// come from; from unit to unit the addresses only move on.
+// One thread's share of the copies: 16-byte chunks, Tile::threads apart. Source addresses are computed at the start of
+// a tile and only advanced from unit to unit.
 template <class Shape>
 class StagedLoader {
   using Tile = typename Shape::Tile;
   using Stage = SwizzledStage<Shape>;
   static constexpr int threads = Shape::threads, row_chunks = Shape::row_chunks;
 
-  // Weights come in lines, the codes of a strip or rows of elements. A thread has one chunk or several in a line, then
-  // some in the next.
+  // Weights are copied in lines: the codes of a strip, or rows of elements. A thread has one or several chunks in a
+  // line, then some in the next.
   static constexpr int line_bytes = Shape::quantized ? Shape::strip_bytes : Shape::row_bytes;  // in a stage
   static constexpr int line_chunks = line_bytes / 16;
   static constexpr int weight_chunks = Shape::weight_bytes / 16 / threads;  // of this thread
@@ -35,8 +35,8 @@ class StagedLoader {
   static_assert(weight_chunks * threads * 16 == Shape::weight_bytes && lines * chunks_a_line == weight_chunks);
 
   static constexpr int x_chunks = ceil_div(Shape::x_bytes / 16, threads);
-  static constexpr int chunk_rows = threads / row_chunks;           // of x, from a thread's chunk to its next
-  static_assert(threads % row_chunks == 0 && chunk_rows % 8 == 0);  // so they are swizzled alike
+  static constexpr int chunk_rows = threads / row_chunks;           // rows of x between a thread's chunks
+  static_assert(threads % row_chunks == 0 && chunk_rows % 8 == 0);  // so they share a swizzle
 
  public:
   // Units [begin, end).
@@ -54,9 +54,9 @@ class StagedLoader {
     begin_tile();
   }
 
-  // Asks L2 for the weights that the first stages will want, before anything may be read that other kernels write.
+  // Prefetches the first stages' weights into L2, before data that other kernels write may be read.
   DEVICE void prefetch() const {
-    if (thread % 8 != 0) return;  // a line has eight chunks
+    if (thread % 8 != 0) return;  // an L2 line is eight chunks
     const int ahead = min(min(arguments.stages - 1, units), arguments.whole_k_tiles - k);
     for (int stage = 0; stage < ahead; ++stage) {
       UNROLL for (int i = 0; i < weight_chunks; ++i) {
@@ -65,7 +65,7 @@ class StagedLoader {
     }
   }
 
-  // Starts the copies of the next unit, if there is one, as a group.
+  // Starts the copies of the next unit, if any, as one group.
   DEVICE void next() {
     if (units > 0) {
       const Shared<uint8_t> stage = shared_memory<uint8_t>(to);
@@ -98,7 +98,7 @@ class StagedLoader {
   DEVICE void begin_tile() {
     const TileCoord place = tile_coord<Tile>(arguments, tile);
     const GemmTarget& target = arguments.targets[place.target];
-    // A tile that sticks out beyond the target's outputs reads its last strip once more, or its last row.
+    // A tile that overhangs the target's outputs rereads its last strip, or its last row.
     const int first_strip = place.column / strip_outputs, last_strip = (target.columns - 1) / strip_outputs;
     UNROLL for (int i = 0; i < lines; ++i) {
       const int chunk = thread + i * chunks_a_line * threads;
@@ -118,11 +118,11 @@ class StagedLoader {
     }
   }
 
-  // `ragged`: the inputs end in this unit. Beyond them x is zero, and any weights will do.
+  // `ragged`: the inputs end within this unit. Beyond them x is zero, so any finite weights will do.
   template <bool ragged>
   DEVICE void load(Shared<uint8_t> stage) const {
     UNROLL for (int i = 0; i < weight_chunks; ++i) {
-      const int within = i % chunks_a_line * threads * 16;  // the line's chunk, from this thread's first in it
+      const int within = i % chunks_a_line * threads * 16;  // offset from the thread's first chunk of the line
       int back = 0;
       if constexpr (ragged) {
         const int along = k * line_bytes + thread % line_chunks * 16 + within;
@@ -140,12 +140,12 @@ class StagedLoader {
     }
   }
   DEVICE Shared<uint8_t> weight_place(Shared<uint8_t> stage, int i) const {
-    // Rows of elements are swizzled as those of x are.
+    // Rows of elements have the same swizzle as rows of x.
     return stage + (Shape::quantized ? i * threads * 16 : static_cast<int>(x_to - Stage::x_offset) + i * threads * 16);
   }
 
-  // The scales and zero points of the groups that the stage meets, [group][strip][64]: at most one chunk a thread. In
-  // memory, [strip][group][64].
+  // Scales and zero points of the stage's groups, [group][strip][64]: at most one chunk per thread. In global memory,
+  // [strip][group][64].
   static constexpr int zero_shift = 2;                                            // 64 zeros are 1 << 2 chunks
   DEVICE int slot(int shift) const { return (thread >> shift) / Shape::strips; }  // of the stage's groups
   // The thread's chunk of group 0.
@@ -169,12 +169,13 @@ class StagedLoader {
   }
 
   const GemmArguments& arguments;
-  int units, tile, k;  // units left; the next one's tile, and its place along k
+  int units, tile, k;  // units left; the next unit's tile and k
   int thread;
-  uint32_t to, x_to;  // shared memory: the thread's first chunk of the stage, and of x from there
+  uint32_t to, x_to;  // shared memory: the thread's first chunk of the stage, and of x relative to it
   CachePolicy policy;
-  Global<const uint8_t> weights[lines], x, scales, zeros;  // the thread's chunks; of scales and zeros in group 0
-  int valid_rows;                                          // from the thread's first row on
+  Global<const uint8_t> weights[lines], x, scales,
+      zeros;       // the thread's chunks; for scales and zeros, those of group 0
+  int valid_rows;  // rows of x left, from the thread's first one
 };
 
 }  // namespace billfish::BILLFISH_TARGET

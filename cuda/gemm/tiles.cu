@@ -7,22 +7,22 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The model of a launch, in microseconds and KB. Plans are compared on one machine, and but for memory and tensor cores
-// the machines are alike enough for one set of numbers.
+// The cost model of a launch, in microseconds and KB. It compares plans on one machine; except for memory and tensor
+// cores, machines are alike enough for one set of constants.
 namespace {
 
-constexpr double load_rate = 40;     // KB a microsecond that one multiprocessor reads at most, from memory or L2
-constexpr double memory_time = 0.8;  // from asking to having
-constexpr double issue_rate = 6400;  // instructions: four a cycle, of whole warps
-constexpr double fill_time = 1.2;    // until the first stage is there
-constexpr double finish_time = 0.4;  // of a tile: sums of the warps, stores
-constexpr double share_time = 1.6;   // until the last block has added what others wrote: fence, atomic, loads
+constexpr double load_rate = 40;     // peak KB per microsecond of one multiprocessor, from memory or L2
+constexpr double memory_time = 0.8;  // memory latency
+constexpr double issue_rate = 6400;  // warp instructions: four per cycle
+constexpr double fill_time = 1.2;    // until the first stage has arrived
+constexpr double finish_time = 0.4;  // the epilogue of a tile: sums over warps, stores
+constexpr double share_time = 1.6;   // the fix-up: fence, atomic, loads of the other blocks' sums
 
-constexpr double flight_bytes = 64 * 1024;  // of weights that a multiprocessor should have on their way
+constexpr double flight_bytes = 64 * 1024;  // bytes of weights that a multiprocessor should have in flight
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The units of the longest run.
+// The units of the busiest block.
 int64_t longest_run(const GemmPlan& plan, int64_t tiles) {
   return plan.whole_tiles ? divide_up(tiles, plan.blocks) * (plan.units / tiles) : divide_up(plan.units, plan.blocks);
 }
@@ -35,14 +35,14 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
   const double x = rows * shape.inputs * 2 / 1024.0;
   const double products = static_cast<double>(shape.tokens) * shape.outputs * shape.inputs / 1000.0;
 
-  // The busiest multiprocessor, and memory for all of them: one token tile brings the weights, the others find them in
-  // L2. What is not the bottleneck still costs something.
+  // The busiest multiprocessor, and memory for all of them: one token tile reads the weights from memory, the others
+  // from L2. What is not the bottleneck still costs something.
   const int64_t runs = divide_up(plan.blocks, machine.multiprocessors);
   const double busiest = static_cast<double>(longest_run(plan, tiles) * runs);
   const double flight = weights * (plan.stages - 1.5) * static_cast<double>(runs);  // on average
   const double load = busiest * (weights + x) / std::min(load_rate, flight / memory_time);
-  // Instructions, counted in what nvcc makes of the kernels: of a warp for a stage, and for 64 outputs by 32 inputs.
-  // Where another warp loads, a stage costs less; and what is summed before a scale multiplies it is longer.
+  // Instructions, counted in nvcc's code: per warp and stage, and per scale block of 64 outputs by 32 inputs. With a
+  // producer warp a stage costs less, and scale blocks are longer.
   const double warp_scale_blocks = shape.outputs * shape.inputs / 2048.0 * std::max(1, shape.tokens / 32);
   const double scale_block_cost = problem.bits == 16 ? 16 : shape.bulk ? 38 : problem.bits == 8 ? 60 : 70;
   const double token_cost = 3.0 * std::min(shape.tokens, 32);
@@ -53,8 +53,8 @@ double expected_time(const GemmMachine& machine, const GemmProblem& problem, con
       static_cast<double>(plan.units / token_tiles) * weights / (machine.memory_rate * machine.multiprocessors);
   double time = fill_time + 0.8 * std::max({load, multiply, memory}) + 0.2 * (load + multiply + memory);
 
-  const bool shared = !plan.whole_tiles && plan.blocks != tiles;  // a tile by several blocks
-  // Where another warp loads, only a block's last tile ends while nothing is on its way.
+  const bool shared = !plan.whole_tiles && plan.blocks != tiles;  // several blocks per tile
+  // With a producer warp only the block's last epilogue runs while no loads are in flight.
   const double ends = shape.bulk ? 1 : static_cast<double>(tiles) / plan.blocks;
   time += finish_time * (ends + (shared ? 1 : 0));
   const double partial = rows * shape.outputs * sizeof(float) / 1024.0;
@@ -82,7 +82,7 @@ GemmMachine machine_of(int compute_capability, int code_architecture, int multip
   if (compute_capability == 80) machine.memory_rate = 18, machine.product_rate = 1450;       // A100
   if (compute_capability / 10 == 9) machine.memory_rate = 30, machine.product_rate = 2200;   // H100 25, H200 36
   if (compute_capability / 10 == 10) machine.memory_rate = 54, machine.product_rate = 2200;  // B200
-  // Libraries reach some 85 % of what tensor cores promise, on sm_90 and later by other instructions than mma.sync.
+  // Libraries reach about 85 % of the tensor cores' peak, on sm_90 and later with faster instructions than mma.sync.
   machine.library_rate = 0.85 * machine.product_rate;
   if (compute_capability / 10 == 9) machine.library_rate = 2650;
   if (compute_capability / 10 == 10) machine.library_rate = 5500;
@@ -98,7 +98,7 @@ const TileShape& tile_shape(int bits, int tile) {
   return bits == 4 ? BulkTiles<4>::shapes[bulk_tile] : BulkTiles<8>::shapes[bulk_tile];
 }
 
-// What a tile takes of shared memory: for a stage, and beside the stages.
+// A tile's shared memory: per stage, and outside the stages.
 static uint32_t bytes_of_stage(const TileShape& shape, const GemmProblem& problem) {
   if (!shape.bulk) {
     return stage_bytes(shape.tokens, shape.outputs, shape.inputs, problem.bits, problem.scale_bytes,

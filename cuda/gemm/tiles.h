@@ -1,4 +1,4 @@
-// The tiles that the GEMM is compiled for, and the choice among them.
+// The tiles that the GEMM is compiled for, and the cost model that picks one.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,20 +13,20 @@ namespace billfish::BILLFISH_TARGET {
 
 template <int token_blocks_, int warps_tokens_, int warps_outputs_, int warps_inputs_, int steps_, int resident_>
 struct TileOf {
-  static constexpr int token_blocks = token_blocks_;  // of 8 tokens, a warp
+  static constexpr int token_blocks = token_blocks_;  // per warp, of 8 tokens each
   static constexpr int warps_tokens = warps_tokens_, warps_outputs = warps_outputs_, warps_inputs = warps_inputs_;
-  static constexpr int steps = steps_;        // k-blocks of a stage, a warp
-  static constexpr int resident = resident_;  // blocks that a multiprocessor has registers for
+  static constexpr int steps = steps_;        // k-blocks of a stage per warp
+  static constexpr int resident = resident_;  // resident blocks per multiprocessor that registers allow
   static constexpr int threads = 32 * warps_tokens * warps_outputs * warps_inputs;
   static constexpr int tokens = 8 * token_blocks * warps_tokens;
   static constexpr int outputs = 64 * warps_outputs;
   static constexpr int inputs = 16 * warps_inputs * steps;
 };
 
-// A tile as numbers.
+// A tile's dimensions at run time.
 struct TileShape {
   int tokens, outputs, inputs, threads, resident;
-  bool bulk;  // of bulk_gemm.h, whose blocks have a warp more
+  bool bulk;  // of bulk_gemm.h, whose blocks have an extra producer warp
 };
 template <class Tile, bool bulk>
 constexpr TileShape shape_of() {
@@ -38,7 +38,7 @@ struct TileList {
   static constexpr int count = sizeof...(Tiles);
   static constexpr TileShape shapes[] = {shape_of<Tiles, bulk>()...};
 
-  // Calls body.template operator()<Tile>() for the tile of this index.
+  // Calls body.template operator()<Tile>() for the tile with this index.
   template <class Body>
   static void visit(int index, const Body& body) {
     int i = 0;
@@ -54,7 +54,7 @@ using QuantizedTiles = TileList<false, TileOf<1, 1, 1, 16, 2, 1>,  //   8 x  64 
                                 TileOf<4, 1, 2, 4, 2, 1>,          //  32 x 128 x 128
                                 TileOf<4, 2, 2, 2, 2, 1>,          //  64 x 128 x  64
                                 TileOf<4, 4, 2, 1, 4, 1>>;         // 128 x 128 x  64
-// 16-bit weights have four times the bytes of 4-bit ones; their stages cover less of k.
+// 16-bit weights have four times the bytes of 4-bit ones, so their stages cover less of k.
 using ElementTiles = TileList<false, TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 256
                               TileOf<1, 1, 2, 4, 1, 2>,          //   8 x 128 x  64
                               TileOf<2, 1, 2, 4, 1, 2>,          //  16 x 128 x  64
@@ -63,8 +63,8 @@ using ElementTiles = TileList<false, TileOf<1, 1, 1, 16, 1, 1>,  //   8 x  64 x 
                               TileOf<4, 4, 2, 1, 4, 1>,          // 128 x 128 x  64
                               TileOf<8, 2, 4, 1, 4, 1>>;         // 128 x 256 x  64
 
-// Quantized weights and few tokens, on sm_90 and later (bulk_gemm.h). A warp has 4 KB of codes of a stage, so that what
-// a stage costs beside its products is small. Wide tiles share their x among more outputs.
+// Quantized weights and few tokens, on sm_90 and later (bulk_gemm.h). A warp has 4 KB of codes per stage, to amortize
+// the stage's overhead. Wide tiles share x among more outputs.
 template <int bits>
 using BulkTiles = TileList<true, TileOf<1, 1, 1, 8, 32 / bits, 1>,  //   8 x  64 x 1024 with 4 bits, half with 8
                            TileOf<1, 1, 2, 4, 32 / bits, 1>,        //   8 x 128 x  512
@@ -72,13 +72,13 @@ using BulkTiles = TileList<true, TileOf<1, 1, 1, 8, 32 / bits, 1>,  //   8 x  64
                            TileOf<2, 1, 2, 4, 4, 1>,                //  16 x 128 x  256 with either
                            TileOf<2, 1, 4, 2, 4, 1>>;               //  16 x 256 x  128
 
-// The tiles of weights with so many bits, by the index that a plan has. Of quantized weights, BulkTiles come last.
+// The tiles for weights of `bits` bits, by plan index. For quantized weights BulkTiles come last.
 int tile_count(int bits);
 const TileShape& tile_shape(int bits, int tile);
 
 // --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
-constexpr int exchange_pitch = 64 + 4;               // floats of a token; the 4 keep writes in different banks
-constexpr int exchange_floats = 8 * exchange_pitch;  // of a warp: 8 tokens by 64 outputs
+constexpr int exchange_pitch = 64 + 4;               // floats per token; the 4 avoid bank conflicts of the writes
+constexpr int exchange_floats = 8 * exchange_pitch;  // per warp: 8 tokens by 64 outputs
 HOST_DEVICE constexpr uint32_t exchange_bytes(int threads) {
   return static_cast<uint32_t>(threads / 32 * exchange_floats * 4);
 }
@@ -88,8 +88,8 @@ HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, 
   return static_cast<uint32_t>(outputs * inputs * bits / 8 + tokens * inputs * 2 +
                                max_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
 }
-// Of BulkTiles: [weights][scales][zeros][x], the rows of x that exist, 16 bytes apart; and two barriers a stage behind
-// the exchange.
+// BulkTiles: [weights][scales][zeros][x] with only the existing rows of x, padded by 16 bytes; and two mbarriers per
+// stage after the exchange.
 constexpr int max_stages = 8;
 constexpr uint32_t bulk_alignment = 128;
 HOST_DEVICE constexpr uint32_t bulk_stages_begin(int threads) {
@@ -105,20 +105,20 @@ HOST_DEVICE constexpr uint32_t bulk_stage_bytes(int rows, int outputs, int input
 // --- The choice.
 enum class GemmKernels : uint8_t {
   staged,     // staged_gemm.h alone
-  both,       // whichever is expected to be faster
+  both,       // whichever the cost model expects to be faster
   bulk_first  // bulk_gemm.h wherever it takes the problem
 };
 struct GemmMachine {
   int multiprocessors;
-  double memory_rate;   // KB a microsecond that each multiprocessor gets from memory when all read
-  double product_rate;  // thousands of multiplications of its tensor cores, by mma.sync with fp32 sums
+  double memory_rate;   // KB per microsecond and multiprocessor from memory when all read
+  double product_rate;  // thousands of multiply-adds per microsecond and multiprocessor by mma.sync with fp32 sums
   uint32_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
-  double library_rate = 0;             // as product_rate, of large products by cuBLAS
-  const GemmTuning* tuning = nullptr;  // what was measured, which corrects expectations (platform/gemm_tuning.h)
-  int64_t crossover = 0;               // rows from which panels are taken whatever is expected; 0: as expected
+  double library_rate = 0;             // as product_rate, for large products by cuBLAS
+  const GemmTuning* tuning = nullptr;  // measurements that correct the model (platform/gemm_tuning.h)
+  int64_t crossover = 0;  // rows from which panels are used regardless of the model; 0: let the model decide
   GemmKernels kernels = GemmKernels::staged;
 };
-// With the rates of a usual card of this compute capability, and the kernels that its code has.
+// With the rates of a typical card of this compute capability, and the kernels that its code contains.
 GemmMachine machine_of(int compute_capability, int code_architecture, int multiprocessors,
                        uint32_t shared_bytes_per_block, uint32_t shared_bytes_per_multiprocessor);
 struct GemmProblem {
@@ -135,23 +135,23 @@ struct GemmPlan {
   int stages;
   uint32_t stage_bytes, shared_bytes;
   int64_t units;
-  uint32_t blocks;      // among which the units are shared out
-  bool whole_tiles;     // by tiles, so that no blocks share one
-  double microseconds;  // what the model expects: for comparing plans, not a promise
+  uint32_t blocks;      // that share the units
+  bool whole_tiles;     // whole tiles per block: no fix-up
+  double microseconds;  // the model's estimate: for comparing plans, not a prediction
 };
 constexpr uint32_t max_blocks = 1024;
-constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats a block
+constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats per block
 
-// The plan of one tile with a number of blocks (fewer where there are fewer units, or less workspace); `stages` is 0
-// when the tile does not fit the machine's shared memory, or is of BulkTiles and the machine or the inputs (a multiple
-// of padded_inputs) are not for them.
+// The plan for one tile and a number of blocks (fewer if there are fewer units or less workspace). `stages` is 0 if the
+// tile does not fit into shared memory, or is one of BulkTiles and the machine does not run them or the inputs are not
+// a multiple of padded_inputs.
 GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks,
                    bool whole_tiles = false);
 
-// The plan of a tile with the least expected time; `stages` is 0 when it does not fit.
+// The fastest plan for a tile; `stages` is 0 if it does not fit.
 GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& problem, int tile);
 
-// The plan with the least expected time.
+// The fastest plan.
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);
 
 }  // namespace billfish::BILLFISH_TARGET

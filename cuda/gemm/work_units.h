@@ -1,4 +1,4 @@
-// Tiles and units of the GEMM: which of them a block has, and where a tile lies.
+// Tiles and work units of the GEMM: which units a block runs, and where a tile is.
 #pragma once
 #include <cstdint>
 
@@ -9,17 +9,17 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Block b has units [first_unit(b), first_unit(b + 1)).
+// Block b runs units [first_unit(b), first_unit(b + 1)).
 DEVICE uint32_t first_unit(const GemmArguments& arguments, uint32_t block) {
   return arguments.units / arguments.grain * block / grid_size().x * arguments.grain;
 }
-// Where a tile is shared, so that the grain is 1.
+// The block that runs a unit, with grain 1 (tiles are shared).
 DEVICE uint32_t block_of_unit(const GemmArguments& arguments, uint32_t unit) {
   return ((unit + 1) * grid_size().x - 1) / arguments.units;
 }
 
-// For the units [begin, end): calls start(tile) where the block's part of a tile begins, multiply(k) for each unit of
-// it, and finish(tile, first k, end of k) behind it.
+// For units [begin, end): calls start(tile) at the start of the block's part of a tile, multiply(k) for each of its
+// units, and finish(tile, first k, end of k) after them.
 template <class Start, class Multiply, class Finish>
 DEVICE void for_each_unit(const GemmArguments& arguments, uint32_t begin, uint32_t end, const Start& start,
                           const Multiply& multiply, const Finish& finish) {
@@ -36,7 +36,7 @@ DEVICE void for_each_unit(const GemmArguments& arguments, uint32_t begin, uint32
   }
 }
 
-// Where a tile lies: its first token, its target, and its first output within that.
+// A tile's position: its first token, its target, and its first output within the target.
 struct TileCoord {
   int token, target, column;
 };

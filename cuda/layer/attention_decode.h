@@ -1,10 +1,10 @@
-// Attention of spans with at most 16 packed rows (one token of a model with up to 16 query heads a kv head; a few
-// tokens of one with fewer): a warp takes every fourth run of 16 keys, with copies of its own, and no barrier of the
-// block; in the end the four warps' results become one.
+// Attention for spans of at most 16 packed rows (one token of a model with up to 16 query heads per kv head, or a few
+// tokens of a model with fewer). Each of the four warps takes every fourth run of 16 keys and copies it itself, without
+// a block barrier; the warps' results are combined at the end.
 //
-// The keys and values are read once from memory for all heads of the group: bytes / bandwidth is 4 head_dim bytes a key
-// and kv head. A run of 16 keys is 8 KiB at head_dim 128; twelve warps (three blocks of 74 KiB) keep 96 KiB on their
-// way on a multiprocessor of an H200, three times what 4.8 TB/s at 800 ns of latency need (29 KiB).
+// Keys and values are read from memory once for all heads of the group: 4 head_dim bytes per key and kv head. A run of
+// 16 keys is 8 KiB at head_dim 128. Twelve warps (three blocks of 74 KiB) keep 96 KiB in flight on a multiprocessor of
+// an H200, three times the 29 KiB that 4.8 TB/s at 800 ns of latency require.
 #pragma once
 #include "layer/attention_tile.h"
 #include "layer/vector.h"
@@ -16,11 +16,11 @@ template <class Element, int columns>
 struct DecodeAttention {
   static constexpr int max_threads = attention_threads;
   static constexpr int min_blocks = columns <= 128 ? 3 : 1;
-  static constexpr int stages = columns <= 128 ? 2 : 1, run_keys = 16;  // wide heads: what 99 KiB hold
+  static constexpr int stages = columns <= 128 ? 2 : 1, run_keys = 16;  // wide heads: what fits into 99 KiB
   using Rows = SharedRows<Element, columns>;
 
-  // Shared memory: queries | maximum and sum of each warp's rows | each warp's stages of keys and values, of which the
-  // front becomes the warps' outputs in the end.
+  // Shared memory: queries | maximum and sum of each warp's rows | each warp's stages of keys and values, whose front
+  // holds the warps' outputs in the end.
   static constexpr uint32_t states_at = Rows::bytes(warp_rows);
   static constexpr uint32_t stages_at = states_at + attention_warps * warp_rows * sizeof(float2);
   static constexpr uint32_t half_stage_bytes = Rows::bytes(run_keys);
@@ -68,7 +68,7 @@ struct DecodeAttention {
     sync_threads();
     RowState<Element, columns, run_keys> state;
     state.begin(tile, queries, 0);
-    // Whether every row sees every key of a run that lies within [no_mask_from, no_mask_to).
+    // Every row sees every key of a run within [no_mask_from, no_mask_to).
     const int32_t last_row = min(tile.packed_rows(), tile.item.first_row + warp_rows) - 1;
     const int32_t no_mask_to = min(tile.item.key_end, tile.position_of(tile.item.first_row) + 1);
     const int32_t window_begin = p.window > 0 ? tile.position_of(last_row) - p.window + 1 : 0;
@@ -105,7 +105,7 @@ struct DecodeAttention {
     }
   }
 
-  // Four columns of a row a thread.
+  // One thread per four columns of a row.
   DEVICE void combine_warps(const QueryTile<Element>& tile) const {
     const Shared<const float2> states = shared_memory<const float2>(states_at);
     const Shared<const float> outputs = shared_memory<const float>(stages_at);
@@ -120,7 +120,7 @@ struct DecodeAttention {
       }
       UNROLL for (int warp = 0; warp < attention_warps; ++warp) {
         const float2 state = states[warp * warp_rows + row];
-        if (state.x == no_score && state.y == 0) continue;  // it has seen no key; of NaN scores the sum is NaN
+        if (state.x == no_score && state.y == 0) continue;  // it has seen no key; with NaN scores the sum would be NaN
         const float weight = exp2_approx(state.x - maximum);
         const auto values = load_as<float4>(outputs + ((warp * warp_rows + row) * output_stride + column));
         sum += weight * state.y;

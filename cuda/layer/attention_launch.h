@@ -1,5 +1,5 @@
-// attention() for one element type; included where it is instantiated, a source for each so that they compile side by
-// side.
+// attention() for one element type. CMake generates a source per type that includes this, so that they compile in
+// parallel.
 #pragma once
 #include <string>
 

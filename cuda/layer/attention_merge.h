@@ -1,6 +1,6 @@
-// Merges the partial results of tiles whose keys were split: a block for each packed row and kv head. Groups of
-// head_dim / 4 threads share the parts, so that some 16 loads of 16 bytes are on their way at a time and the whole
-// takes a few trips to L2.
+// Merges the partial results of tiles whose keys were split: one block per packed row and kv head. Groups of head_dim /
+// 4 threads share the parts, so that about 16 loads of 16 bytes are in flight at a time and the merge takes only a few
+// trips to L2.
 #pragma once
 #include "layer/attention_tile.h"
 #include "layer/vector.h"
@@ -19,7 +19,7 @@ struct MergeAttention {
   static constexpr uint32_t outputs_at = scratch_at + 32 * sizeof(float);
   static constexpr uint32_t shared_bytes = outputs_at + attention_threads * 4 * sizeof(float);
 
-  AttentionParameters<Element> p;  // `items` is not looked at
+  AttentionParameters<Element> p;  // `items` is unused
   Global<const AttentionMerge> merges;
 
   DEVICE void operator()() const {
@@ -45,7 +45,7 @@ struct MergeAttention {
     float2 state{no_score, 0};
     if (thread < merge.splits) state = p.partial.states[first_row + thread * row_step];
     const float maximum = block_max(state.x, scratch);
-    const bool has_seen_none = state.x == no_score && state.y == 0;  // of NaN scores the sum is NaN
+    const bool has_seen_none = state.x == no_score && state.y == 0;  // with NaN scores the sum would be NaN
     const float weight = has_seen_none ? 0.0f : exp2_approx(state.x - maximum);
     const float sum = block_sum(weight * state.y, scratch);
     weights[thread] = weight / sum;
@@ -59,7 +59,7 @@ struct MergeAttention {
         const float factor = weights[split];
         float values[4];
         load_floats<4, float>(p.partial.outputs + ((first_row + split * row_step) * p.head_dim + column), values);
-        // A part whose keys this row does not see has the weight zero.
+        // A part whose keys this row does not see has weight zero.
         UNROLL for (int j = 0; j < 4; ++j) output[j] += factor * values[j];
       }
       store_floats_shared(outputs + (group * p.head_dim + column), output);

@@ -11,19 +11,19 @@ constexpr int32_t ceil_of(int64_t value, int64_t divisor) {
   return static_cast<int32_t>((value + divisor - 1) / divisor);
 }
 
-// Keys are cut at multiples of this.
+// Keys are split at multiples of this.
 constexpr int32_t key_step = 64;
 
-// How the tiles of one kind are split. As many blocks as fill a large GPU (132 multiprocessors) a few times over are
-// wanted; on smaller ones they queue. Independent of the device, so that memory can be planned without one. A part has
-// to be worth its partial result: a decode tile's is as large as 16 keys and values in fp32, so 128 keys cost at most
-// an eighth more traffic.
+// How tiles of one kind are split: into enough blocks to fill a large GPU (132 multiprocessors) a few times over; on
+// smaller ones they queue. Independent of the device, so that memory can be planned without one. A part must be worth
+// its partial result: a decode tile's is as large as 16 keys and values in fp32, so parts of 128 keys cost at most an
+// eighth more traffic.
 struct SplitPolicy {
   int32_t wanted_blocks;
-  int32_t min_keys;  // of a part; a multiple of key_step
+  int32_t min_keys;  // per part; a multiple of key_step
   int32_t tile_rows;
 
-  // Blocks wanted for each kv head; a tile is never cut into more than 128 parts, for which merging is made.
+  // Blocks wanted per kv head; a tile never has more than 128 parts, the limit of the merge kernel.
   int32_t wanted_items(const AttentionShape& shape) const {
     return std::clamp(wanted_blocks / shape.kv_heads, 1, max_splits - 1);
   }
@@ -54,7 +54,7 @@ Tile make_tile(const SequenceSpan& span, int32_t sequence, const AttentionShape&
   return tile;
 }
 
-// Makes items of tiles, the longest first, so that the last ones to begin are short.
+// Turns tiles into items, longest first, so that the last ones to start are short.
 void make_items(std::vector<Tile>& tiles, const SplitPolicy& policy, const AttentionShape& shape, int32_t& partials,
                 std::vector<AttentionItem>& items, std::vector<AttentionMerge>& merges) {
   std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) { return a.keys() > b.keys(); });
@@ -115,7 +115,7 @@ AttentionCapacity attention_capacity(const AttentionShape& shape, int32_t max_ro
   most.decode_items = max_sequences + decode_partials;
   most.prefill_items =
       ceil_of(int64_t{max_rows} * shape.group(), prefill_tile_rows) + max_sequences + prefill_partials / prefill_units;
-  most.merges = (decode_partials + prefill_partials) / 2;  // a split has two parts at least
+  most.merges = (decode_partials + prefill_partials) / 2;  // a split has at least two parts
   most.partials = decode_partials + prefill_partials;
   return most;
 }

@@ -1,14 +1,14 @@
-// How a batch's attention is cut into the work of thread blocks: a pure function of the batch's spans and a layer's
-// shape, computed on the host once a step for all layers of that shape.
+// Splits a batch's attention into work items for thread blocks: a pure function of the batch's spans and a layer's
+// shape, computed on the host once per step for all layers of that shape.
 //
-// The query heads that share a kv head are computed together, because they read the same keys: query q of a span and
-// head i of its group become "packed row" q * group + i. A tile is a run of packed rows of one span:
+// Query heads that share a kv head are computed together because they read the same keys: query q of a span and head i
+// of its group are "packed row" q * group + i. A tile is a run of packed rows of one span:
 //
-//   decode tile    16 packed rows, the whole span: the block's warps share the keys. Spans of rows * group <= 16.
-//   prefill tile   64 packed rows, 16 a warp: the warps share tiles of keys. All other spans.
+//   decode tile    16 packed rows, the whole span; the block's warps share the keys. Spans with rows * group <= 16.
+//   prefill tile   64 packed rows, 16 per warp; the warps share tiles of keys. All other spans.
 //
-// Tiles whose keys are many, in steps with few tiles, are split along the keys over several blocks, each of which
-// leaves a partial result (maximum, sum and output, fp32); a second kernel merges them.
+// In steps with few tiles, tiles with many keys are split along the keys over several blocks (split-KV, as in flash
+// decoding). Each leaves a partial result (maximum, sum and output, in fp32), and a second kernel merges them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// What layers may differ in.
+// What may differ between layers.
 struct AttentionShape {
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
   int32_t window = 0;  // row at position i sees keys j with i - window < j <= i; 0: all j <= i
@@ -29,12 +29,12 @@ struct AttentionShape {
 
 constexpr int32_t decode_tile_rows = 16, prefill_tile_rows = 64;
 
-// A block's work, for each kv head.
+// The work of a block, for each kv head.
 struct alignas(32) AttentionItem {
   int32_t sequence;
-  int32_t first_row;           // packed row that the tile begins with
-  int32_t key_begin, key_end;  // positions of the keys to read; begins at a multiple of 16 unless at the window's edge
-  int32_t partial;             // where the partial result goes, in units of 16 packed rows; -1: the keys are not split
+  int32_t first_row;           // first packed row of the tile
+  int32_t key_begin, key_end;  // positions of the keys to read; starts at a multiple of 16 except at the window's edge
+  int32_t partial;             // index of the partial result, in units of 16 packed rows; -1: the keys are not split
 };
 
 // 16 packed rows whose partial results are to be merged, for each kv head.
@@ -50,7 +50,7 @@ struct AttentionPlan {
 };
 AttentionPlan plan_attention(const Batch& batch, const AttentionShape& shape);
 
-// The most that a plan can have, whatever the batch.
+// Upper bounds of a plan, for any batch.
 struct AttentionCapacity {
   int32_t decode_items, prefill_items, merges, partials;
 };

@@ -1,10 +1,9 @@
-// Attention of spans with more than 16 packed rows, in tiles of 64: each of four warps has 16 of the rows, and all
-// share tiles of 64 keys (16 where heads are wider than 128: the registers hold no more scores), of which the next is
-// on its way while one is multiplied.
+// Attention for spans of more than 16 packed rows, in tiles of 64: each of four warps owns 16 rows, and all share
+// double-buffered tiles of 64 keys (16 for heads wider than 128, where registers hold no more scores).
 //
-// A tile of keys costs 4 * 64 * 64 * head_dim operations for 256 * head_dim bytes, 64 operations a byte of L2 traffic:
-// on an H200 the tensor cores (m16n8k16 at some 600 TFLOP/s) are the limit, not L2, as soon as a prompt has a few
-// hundred tokens. Of memory, q, k, v and out are read or written once.
+// A tile of keys costs 4 * 64 * 64 * head_dim operations for 256 * head_dim bytes: 64 operations per byte of L2
+// traffic. On an H200 (m16n8k16 at about 600 TFLOP/s) tensor cores rather than L2 are the limit as soon as a prompt has
+// a few hundred tokens. q, k, v and out each cross memory once.
 #pragma once
 #include "layer/attention_tile.h"
 #include "layer/vector.h"
@@ -19,7 +18,7 @@ struct PrefillAttention {
   static constexpr int stages = 2, tile_keys = columns <= 128 ? 64 : 16;
   using Rows = SharedRows<Element, columns>;
 
-  // Shared memory: queries, in the end the output | stages of keys and values.
+  // Shared memory: queries, later the output | stages of keys and values.
   static constexpr uint32_t stages_at = Rows::bytes(prefill_tile_rows);
   static constexpr uint32_t half_stage_bytes = Rows::bytes(tile_keys);
   static constexpr uint32_t shared_bytes = stages_at + stages * 2 * half_stage_bytes;
@@ -67,7 +66,7 @@ struct PrefillAttention {
     sync_threads();
     State state;
     state.begin(tile, queries, first_row);
-    // The positions of this warp's first and last query, and what all of them see.
+    // The positions of this warp's first and last query, and the keys that all its queries see.
     const int32_t warp_first = tile.item.first_row + first_row;
     const int32_t warp_last = min(tile.packed_rows(), warp_first + warp_rows) - 1;
     const bool has_rows = warp_first <= warp_last;
@@ -112,12 +111,12 @@ struct PrefillAttention {
     }
   }
 
-  // By way of shared memory, where only this warp has its 16 rows, so that whole rows are written.
+  // Goes through shared memory, where the 16 rows are private to this warp, so that whole rows are written.
   DEVICE void write_output(const QueryTile<Element>& tile, const State& state, Rows shared, int first_row) const {
     const int lane = static_cast<int>(lane_index());
     sync_warp();
     UNROLL for (int half = 0; half < 2; ++half) {
-      const float factor = 1.0f / state.sum[half];  // rows that there are see a key, their own
+      const float factor = 1.0f / state.sum[half];  // existing rows see at least their own key
       UNROLL for (int block = 0; block < columns / 8; ++block) {
         const auto pair = pair_from_floats<Element>(state.output[block][2 * half] * factor,
                                                     state.output[block][2 * half + 1] * factor);

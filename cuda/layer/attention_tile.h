@@ -1,11 +1,11 @@
 // What the attention kernels share: their parameters, tiles of keys in shared memory, and the two matrix products of a
-// warp's 16 packed rows with them, as FlashAttention-2 does:
+// warp's 16 packed rows with them, as in FlashAttention-2:
 //
-//   S = Q K^T * scale;  running maximum and sum of exp2(S) by row;  O = O * correction + P V
+//   S = Q K^T * scale;  running maximum and sum of exp2(S) per row;  O = O * correction + P V
 //
-// S's accumulators are laid out as the A operand of the second product wants its rows, so that P never leaves the
-// registers. Rows of shared memory are 16 bytes longer than a head: the eight rows of an ldmatrix then lie in different
-// banks, because the row's length is an odd number of 16-byte units.
+// S's accumulators have the layout of the second product's A operand, so P never leaves registers. Rows in shared
+// memory are padded by 16 bytes: the row length is then an odd number of 16-byte units, and the eight rows of an
+// ldmatrix fall into different banks.
 #pragma once
 #include <cstdint>
 
@@ -57,13 +57,13 @@ struct QueryTile {
     const int32_t query = packed_row / p.group, head = kv_head * p.group + packed_row % p.group;
     return (span.first_row + query) * stride + static_cast<int64_t>(head) * p.head_dim;
   }
-  // Offset of a position's row in the cache, in elements. 16 positions from a multiple of 16 on are neighbors.
+  // Offset of a position's row in the cache, in elements. Aligned groups of 16 positions are contiguous.
   DEVICE int64_t cache_offset(int32_t position) const {
     const auto block_size = static_cast<uint32_t>(p.block_size), at = static_cast<uint32_t>(position);
     const int64_t block = load_readonly<int32_t>(p.block_tables + (span.first_block + at / block_size));
     return ((block * p.kv_heads + kv_head) * block_size + at % block_size) * p.head_dim;
   }
-  // Where the partial result of the tile's row r lies among all partial rows.
+  // The index of row r's partial result among all partial rows.
   DEVICE int64_t partial_row(int32_t row) const {
     return (static_cast<int64_t>(item.partial + row / warp_rows) * p.kv_heads + kv_head) * warp_rows + row % warp_rows;
   }
@@ -121,17 +121,17 @@ DEVICE void load_queries(SharedRows<Element, columns> from, int first_row, int k
   ldmatrix<4>(a, from.at(first_row + lane % 16, k * 16 + lane / 16 * 8));
 }
 
-// A warp's 16 packed rows while it goes over the keys. This lane has rows lane / 4 and lane / 4 + 8 (`half` 0 and 1
-// below), of every eight columns those at 2 (lane % 4) and the next one.
+// The state of a warp's 16 packed rows during the pass over the keys. This lane holds rows lane / 4 and lane / 4 + 8
+// (`half` 0 and 1 below), and of every eight columns 2 (lane % 4) and the next one.
 template <class Element, int columns, int tile_keys>
 struct RowState {
   static constexpr int key_blocks = tile_keys / 8, column_blocks = columns / 8;
-  // Beyond 128 columns the registers do not hold the queries as well: they are read again for every tile of keys.
+  // Beyond 128 columns the registers do not hold the queries as well: they are read again forevery tile of keys.
   static constexpr bool holds_queries = columns <= 128;
 
   uint32_t queries[holds_queries ? columns / 16 : 1][4];
   float output[column_blocks][4];
-  float maximum[2], sum[2];  // the sum: of this lane's columns only, until finish()
+  float maximum[2], sum[2];  // sum: over this lane's columns only, until finish()
   int32_t position[2];       // of the rows' queries
 
   DEVICE void begin(const QueryTile<Element>& tile, SharedRows<Element, columns> shared_queries, int first_row) {
@@ -149,8 +149,8 @@ struct RowState {
     }
   }
 
-  // Takes in the keys at positions [first, first + tile_keys), which lie at row `key_row` on in shared memory.
-  // `masked`: some of the rows do not see some of them.
+  // Processes the keys at positions [first, first + tile_keys), in shared memory from row `key_row` on. `masked`: some
+  // rows do not see some of them.
   DEVICE void visit(const QueryTile<Element>& tile, SharedRows<Element, columns> shared_queries, int first_row,
                     SharedRows<Element, columns> keys, SharedRows<Element, columns> values, int32_t first,
                     bool masked) {
@@ -203,7 +203,7 @@ struct RowState {
     }
   }
 
-  // Scores become weights relative to the new maximum; what was summed before is brought to it.
+  // Turns scores into weights relative to the new maximum, and rescales the sums so far.
   DEVICE void rescale(float scale_log2, float (&scores)[key_blocks][4]) {
     float correction[2];
     UNROLL for (int half = 0; half < 2; ++half) {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t alignment = 256;
 
-// Places one after the other, each at a multiple of `alignment`.
+// Consecutive offsets, each a multiple of `alignment`.
 class Placement {
  public:
   template <class T>
@@ -49,7 +49,7 @@ void require_at_most(int64_t wanted, int64_t limit, const char* what) {
 
 }  // namespace
 
-// What every step sends comes first, what may be long and unused last: the copy ends with the last thing used.
+// What every step sends comes first, what may be long and unused comes last: the copy ends after the last used part.
 //
 //   image: counts | spans | tokens | positions | row_sequence | logit_rows | decode items, merges | block tables |
 //          prefill items | frequencies of sequences
@@ -61,7 +61,7 @@ struct DeviceBatch::Layout {
   };
   size_t spans, tokens, positions, row_sequence, logit_rows, block_tables;
   std::vector<AttentionPlaces> attention;
-  std::vector<size_t> frequencies;  // one a rope: [max_sequences][half]
+  std::vector<size_t> frequencies;  // per rope: [max_sequences][half]
   size_t image_bytes;
   std::vector<size_t> own_frequencies, rope_tables;
   size_t bytes;
@@ -134,7 +134,7 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   sequences_ = static_cast<int32_t>(batch.sequences.size());
   require_at_most(rows_, limits_.max_rows, "rows");
   require_at_most(sequences_, limits_.max_sequences, "sequences");
-  drain(sent_);  // if it failed, those who wait for that step are told
+  drain(sent_);  // if it failed, that step reports it
 
   size_t used = layout_->block_tables;
   // Copies a list into the image.

@@ -1,7 +1,7 @@
-// A step's batch in the device's memory, where the kernels of all layers read it.
+// A step's batch in device memory, where the kernels of all layers read it.
 //
-// Everything lies at fixed places within one block of memory, so that recorded steps (Graph) find the next batch where
-// the last one was. upload() fills the block's image in pinned memory and sends what is used of it with one copy.
+// Everything has a fixed offset within one block of memory, so that graphs find the next batch where the last one was.
+// upload() builds the block's image in pinned memory and sends the used part with one copy.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,22 +17,22 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// The largest batch that a stage may be given.
+// The largest batch of a stage.
 struct BatchLimits {
   int32_t max_rows = 0;
   int32_t max_sequences = 0;
-  int32_t max_table_entries = 0;  // of all sequences' block tables together
+  int32_t max_table_entries = 0;  // total entries of all block tables
 };
 
-// A sequence's part of the batch, as kernels see it.
+// A sequence's span of the batch, as kernels see it.
 struct alignas(32) DeviceSpan {
   int32_t first_row, rows, past;
-  int32_t first_block;  // its block table begins at block_tables[first_block]
-  int32_t frequencies;  // of its rotary embedding: 0: the program's own; n: set n - 1 of those made for this step
+  int32_t first_block;  // its block table starts at block_tables[first_block]
+  int32_t frequencies;  // rotary frequencies: 0: the program's; n: set n - 1 of those made for this step
 };
 
-// Work of one attention shape in the device's memory. `counts` says how many entries of each list there are; blocks
-// beyond them do nothing, so that a recorded launch can provide for more than a step has.
+// The work of one attention shape, in device memory. `counts` has the lengths of the lists; blocks beyond them exit
+// immediately, so that a recorded launch can be larger than a step needs.
 struct DeviceAttentionPlan {
   struct alignas(16) Counts {
     int32_t decode, prefill, merges;
@@ -42,7 +42,7 @@ struct DeviceAttentionPlan {
   const AttentionItem* decode = nullptr;
   const AttentionItem* prefill = nullptr;
   const AttentionMerge* merges = nullptr;
-  Counts launched = {};  // what launches provide for: the last upload's counts, or more
+  Counts launched = {};  // the sizes of launches: the last upload's counts, or more
 };
 
 class DeviceBatch {
@@ -55,21 +55,20 @@ class DeviceBatch {
   static size_t device_bytes(const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
                              const std::vector<AttentionShape>& attention);
 
-  // Queues the copy. The batch may go once the call returns. Throws INTERNAL when the batch is larger than the limits.
-  // With `padded_rows` the batch is followed by rows of no sequence up to that number (token 0, position 0): they leave
-  // the cache alone, and what comes out of them is nobody's.
+  // Queues the copy; the batch may be destroyed once the call returns. Throws INTERNAL if the batch exceeds the limits.
+  // `padded_rows`: pads the batch to that many rows with rows of no sequence (token 0, position 0), which do not touch
+  // the cache and whose results are ignored.
   void upload(Stream& stream, const Batch& batch, int32_t padded_rows = 0);
 
-  // Queues the kernels that compute the rotary tables of the last upload's rows: what is recorded of them serves every
-  // batch of as many.
+  // Queues the kernels that compute the rotary tables for the rows of the last upload. A capture of them serves every
+  // batch with as many rows.
   void make_rope_tables(Stream& stream) const;
 
-  // Rounds what the launches of operators provide for up to powers of two, until the next upload(): what is recorded
-  // then serves other batches, too, as long as they have no more work of any kind. Returns all that the launches depend
-  // on besides padded_rows.
+  // Rounds the sizes of launches up to powers of two until the next upload(), so that a capture also serves other
+  // batches with no more work of any kind. Returns everything that the launches depend on besides padded_rows.
   std::vector<int32_t> provide_for_more();
 
-  // Addresses of the device. Rows and sequences: those of the last upload.
+  // Device addresses. Rows and sequences: those of the last upload.
   int32_t rows() const { return rows_; }
   int32_t sequences() const { return sequences_; }
   const int32_t* tokens() const;        // [rows]
@@ -78,7 +77,8 @@ class DeviceBatch {
   const int32_t* logit_rows() const;    // the batch's logit_rows
   const DeviceSpan* spans() const;      // [sequences]
   const int32_t* block_tables() const;
-  // cos and sin of every row's angles, once they are made: [rows][2 * half], { cos[0..half), sin[0..half) } * scale.
+  // cos and sin of every row's angles, after make_rope_tables(): [rows][2 * half], { cos[0..half), sin[0..half) } *
+  // scale.
   Matrix<const float> rope_table(int32_t rope) const;
   const DeviceAttentionPlan& attention_plan(int32_t attention) const {
     return attention_[static_cast<size_t>(attention)];
@@ -98,7 +98,7 @@ class DeviceBatch {
   std::unique_ptr<Layout> layout_;
   char* memory_;
   PinnedMemory image_;
-  Event sent_;  // after the last copy of the image: it may be filled anew
+  Event sent_;  // after the last copy of the image, which may then be overwritten
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -7,7 +7,7 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// 6 bytes an element.
+// 6 bytes per element.
 template <class Element>
 struct SiluMul {
   Global<Element> gate;
@@ -20,13 +20,13 @@ struct SiluMul {
     const Global<Element> at = gate + (row * gate_stride + column);
     load_floats<count, Element>(at, g);
     load_floats<count, Element>(up + (row * up_stride + column), u);
-    // exp(-g) is infinity for g < -88.7, and the quotient then zero, as it should be.
+    // exp(-g) is infinity for g < -88.7, and the quotient then 0, as it should be.
     UNROLL for (int i = 0; i < count; ++i) g[i] = g[i] / (1.0f + exp(-g[i])) * u[i];
     store_floats<count, Element>(at, g);
   }
 };
 
-// 10 bytes an element.
+// 10 bytes per element.
 template <class Element>
 struct Add {
   Global<float> x;

@@ -1,4 +1,4 @@
-// Operators in which no element depends on another. Element: half or bfloat16.
+// Elementwise operators. Element: half or bfloat16.
 #pragma once
 #include <cstdint>
 

@@ -11,7 +11,7 @@ struct Embed {
   Global<const int32_t> tokens;
   Global<float> out;
   int64_t table_stride, out_stride;
-  int64_t first, rows;  // tokens that have a row
+  int64_t first, rows;  // the tokens with a row in the table
 
   template <int count>
   DEVICE void apply(int64_t row, int64_t column) const {

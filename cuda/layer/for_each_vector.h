@@ -1,7 +1,7 @@
-// The shape of every operator that is independent from element to element: a thread takes `wide` neighboring elements
-// of a row (one where rows are not aligned), 128 threads a block, a row of blocks for each row of the matrix.
+// The launch shape of elementwise operators: a thread takes `wide` adjacent elements of a row (one if rows are not
+// aligned), 128 threads per block, one row of blocks per row of the matrix.
 //
-// All of them read and write each byte once, so the floor is bytes / bandwidth; a single row of 8192 is 8 blocks and
+// All of them read and write each byte once, so their floor is bytes / bandwidth; a single row of 8192 is 8 blocks and
 // costs a launch.
 #pragma once
 #include <algorithm>

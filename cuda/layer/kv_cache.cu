@@ -8,7 +8,7 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// 4 bytes an element of both matrices.
+// 4 bytes per element of both matrices.
 template <class Element>
 struct WriteKv {
   Global<const Element> new_keys, new_values;
@@ -36,7 +36,7 @@ struct WriteKv {
     float x[count];
     load_floats<count, Element>(from, x);
     UNROLL for (int i = 0; i < count; ++i) {
-      const float zero = x[i] - x[i];  // NaN, of an infinity or NaN
+      const float zero = x[i] - x[i];  // NaN if it is an infinity or NaN
       if (zero != 0) x[i] = zero;
     }
     store_floats<count, Element>(to, x);

@@ -8,7 +8,7 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// A block a row.
+// One block per row.
 template <class In, class Element, int count, int per_thread>
 struct LayerNorm {
   static constexpr int max_threads = block_threads(per_thread);
@@ -38,8 +38,8 @@ struct LayerNorm {
     });
   }
 
-  // Subtracts the mean. Beside a large one the deviations are small, but exact differences of floats: what rounding of
-  // the mean left in them is their own mean, which a second call takes away.
+  // Subtracts the mean. Next to a large mean the deviations are small, but they are exact differences of floats. What
+  // rounding of the mean left in them is their own mean, which a second call removes.
   DEVICE void center(RegisterRow<count, per_thread>& run) const {
     const float mean = run.mean(vectors, [](float v) { return v; });
     run.for_each(vectors, [&](float(&v)[count], int64_t) { UNROLL for (int i = 0; i < count; ++i) v[i] -= mean; });

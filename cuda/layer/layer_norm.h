@@ -8,7 +8,7 @@
 namespace billfish::BILLFISH_TARGET {
 
 // out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias, over whole rows; bias may be null. A mean
-// that is large beside the deviations from it costs no digits. In: float (the residual stream) or Element (half,
+// that is large compared with the deviations costs no precision. In: float (the residual stream) or Element (half,
 // bfloat16); out may be x. Throws UNSUPPORTED_MODEL for rows of more than 16384 columns (8192 where rows are not
 // aligned).
 template <class In, class Element>

@@ -36,7 +36,7 @@ struct GatherShares {
   int64_t stride[max_ranks];
   Global<Out> out;
   uint32_t share;  // columns
-  uint32_t rank;   // whose share is there
+  uint32_t rank;   // the rank whose share is already there
 
   template <int count>
   DEVICE void apply(int64_t row, int64_t column) const {

@@ -1,5 +1,5 @@
-// A run of columns that a block holds in its threads' registers, so that a norm reads it once: bytes / bandwidth is 6
-// (norm of fp32) or 14 (add and norm) bytes an element, and a single row costs a launch and one trip to memory.
+// A row, or a run of its columns, that a block holds in registers so that a norm reads it once: 6 (fp32 norm) or 14
+// (add and norm) bytes of traffic per element, and for a single row one launch and one trip to memory.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Of a block whose threads hold so many vectors: more than 512 threads leave each 64 registers.
+// Block size by vectors per thread: more than 512 threads would leave only 64 registers each.
 constexpr uint32_t block_threads(int per_thread) { return per_thread == 1 ? 1024 : 512; }
 
 // Vectors of `count` elements: this thread's are thread, thread + threads, ... below `vectors`.
@@ -33,7 +33,7 @@ struct RegisterRow {
     for_each(vectors, [&](float(&v)[count], int64_t column) { load_floats<count, In>(x + column, v); });
   }
 
-  // The mean of term(element) over the block, for every thread.
+  // The mean of term(element) over the block, forevery thread.
   template <class Term>
   DEVICE float mean(uint32_t vectors, const Term& term) {
     float sum = 0;
@@ -41,17 +41,17 @@ struct RegisterRow {
     return block_sum(sum, shared_memory<float>()) / static_cast<float>(vectors * count);
   }
 
-  // 1 / sqrt(mean of squares + eps), for every thread.
+  // 1 / sqrt(mean of squares + eps), forevery thread.
   DEVICE float norm_factor(uint32_t vectors, float eps) {
     return 1.0f / square_root(mean(vectors, [](float v) { return v * v; }) + eps);
   }
 };
 
-// Shared memory of a block that calls mean().
+// Shared memory for mean().
 constexpr uint32_t reduction_bytes = 32 * sizeof(float);
 
-// Calls run(constant number of vectors that a thread holds, threads of a block) for runs of so many vectors of `count`
-// elements. Throws UNSUPPORTED_MODEL for runs that registers do not hold.
+// Calls run(vectors per thread as a constant, threads per block) for rows of `vectors` vectors of `count` elements.
+// Throws UNSUPPORTED_MODEL for rows that do not fit into registers.
 template <int count, class Run>
 void with_vectors_per_thread(int64_t vectors, const Run& run) {
   constexpr int many = count == wide ? 4 : 16;
@@ -67,7 +67,7 @@ void with_vectors_per_thread(int64_t vectors, const Run& run) {
                                        " in a block's registers");
 }
 
-// Calls run(constant: elements of a vector).
+// Calls run(elements per vector as a constant).
 template <class Run>
 void with_vector_width(bool in_wide_vectors, const Run& run) {
   if (in_wide_vectors) return run(std::integral_constant<int, wide>());

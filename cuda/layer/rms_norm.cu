@@ -8,9 +8,9 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-// --- Wide runs: a block each.
+// --- Wide runs: one block each.
 
-// out = the run * its norm's factor * weight.
+// out = run * norm factor * weight.
 template <class Element, int count, int per_thread>
 DEVICE void write_norm(RegisterRow<count, per_thread>& run, uint32_t vectors, Global<const float> weight, float eps,
                        Global<Element> out) {
@@ -71,7 +71,7 @@ struct AddRmsNorm {
   }
 };
 
-// --- Narrow runs (the heads of q and k): `lanes` lanes of a warp each, a vector a lane.
+// --- Narrow runs (the heads of q and k): `lanes` lanes of a warp each, one vector per lane.
 
 constexpr uint32_t narrow_threads = 128;
 

@@ -24,7 +24,7 @@ struct RopeTable {
     }
     float cosines[count], sines[count];
     load_floats<count, float>(from + column, cosines);
-    // The accurate functions: angles go up to the position itself, a million and more.
+    // The accurate functions: angles reach the position itself, a million and more.
     UNROLL for (int i = 0; i < count; ++i) {
       const float angle = static_cast<float>(position) * cosines[i];
       cosines[i] = cos(angle) * scale;
@@ -35,7 +35,7 @@ struct RopeTable {
   }
 };
 
-// 4 bytes an element, and the table, which the heads of a row share in the L1 cache.
+// 4 bytes per element, and the table, which the heads of a row share in the L1 cache.
 template <class Element>
 struct Rotate {
   Global<Element> x;
@@ -43,7 +43,7 @@ struct Rotate {
   Global<const float> table;
   uint32_t half_columns, head_dim;
 
-  // `pair`: of the row's heads * half pairs, head by head.
+  // `pair`: among the row's heads * half pairs, head by head.
   template <int count>
   DEVICE void apply(int64_t row, int64_t pair) const {
     const uint32_t head = static_cast<uint32_t>(pair) / half_columns, i = static_cast<uint32_t>(pair) % half_columns;

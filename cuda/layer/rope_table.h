@@ -1,4 +1,4 @@
-// The cosines and sines that a step's rotary embeddings need.
+// Cosines and sines for a step's rotary embeddings.
 #pragma once
 #include <cstdint>
 

@@ -29,7 +29,7 @@ size_t alternatives_of(const SamplingParameters& p, int32_t vocabulary) {
   return static_cast<size_t>(std::clamp(p.logprobs, 0, vocabulary));
 }
 
-// The edits of one row, one a token.
+// The edits of one row, one per token.
 class RowEdits {
  public:
   RowEdits(LogitEdit* edits, std::vector<int32_t>& tile_coord) : edits_(edits), place_of_(tile_coord) {}
@@ -54,7 +54,7 @@ class RowEdits {
     for (const int32_t token : p.generated) {
       LogitEdit& edit = of(token);
       edit.repetition = p.repetition_penalty;
-      edit.penalty += 1;  // how often it occurs, for now
+      edit.penalty += 1;  // the count, for now
     }
     for (int32_t i = 0; i < count_; ++i) {
       edits_[i].penalty = p.frequency_penalty * edits_[i].penalty + p.presence_penalty;
@@ -73,7 +73,7 @@ class RowEdits {
 
 //   image: requests | edits;   then answers | alternatives, which come back
 struct Sampler::Layout {
-  // Of all rows together: what one row may need, and some for each.
+  // Capacity for all rows together: the maximum of one row, plus some per row.
   size_t edits_at_most, alternatives_at_most;
   size_t edits, image_bytes, answers, alternatives, bytes;
 
@@ -103,7 +103,7 @@ Sampler::~Sampler() = default;
 size_t Sampler::device_bytes(const SamplerLimits& limits) { return Layout(limits).bytes; }
 
 size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
-  drain(sent_);  // if it failed, those who wait for that step are told
+  drain(sent_);  // if it failed, that step reports it
   sent_requests_.clear();
   sent_alternatives_ = 0;
   size_t edits = 0;

@@ -1,7 +1,6 @@
-// From rows of logits to tokens on the device: the tokens, log-probabilities and alternatives are those of
-// engine/sampling.h's sample() on the same logits, bit by bit, because weights, their sums and the order of all
-// additions are the same. A step then brings a few bytes a row to the host instead of the logits (600 KB for a
-// vocabulary of 152 thousand).
+// Sampling on the device. Tokens, log-probabilities and alternatives match engine/sampling.h's sample() on the same
+// logits bit for bit, because weights, sums and the order of all additions are the same. A step then brings a few bytes
+// per row to the host instead of the logits (600 KB for a vocabulary of 152 thousand).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,37 +17,36 @@ namespace billfish::BILLFISH_TARGET {
 
 struct SamplerLimits {
   int32_t vocabulary = 0;
-  int32_t max_rows = 0;  // of a call
+  int32_t max_rows = 0;  // per call
 };
 
-// One for a stream of calls: send(), run(), fetch(), results(), and so on. What they pass through lies at fixed places
-// of the host's and the device's memory, and run() depends on nothing that a request says: it can be part of a recorded
-// graph, with send() before the graph is launched and fetch() behind it.
+// Called as send(), run(), fetch(), results(), again and again. Data passes through fixed addresses in host and device
+// memory, and run() does not depend on the requests, so it can be captured into a graph, with send() before the graph's
+// launch and fetch() after it.
 class Sampler {
  public:
-  using Requests = std::vector<const SamplingParameters*>;  // one a row; null where no token is wanted
+  using Requests = std::vector<const SamplingParameters*>;  // one per row; null: no token wanted
 
   // `memory`: device_bytes() bytes of the device, aligned to 256, zeroed; the caller keeps it.
   Sampler(Device& device, void* memory, const SamplerLimits& limits);
   ~Sampler();
   static size_t device_bytes(const SamplerLimits& limits);
 
-  // Queues the upload of requests[first] and those after it, as many as fit, and returns how many that are: all that a
-  // call may have, unless their lists of tokens (penalties, bias, bans) or the alternatives they ask for have some
-  // thousand entries a row; and one at least, whatever it asks for. The parameters live until results() has returned.
-  // Throws INVALID_OPTION for what engine/sampling.h's sample() refuses.
+  // Queues the upload of requests[first] and the following ones, as many as fit, and returns their number: max_rows,
+  // unless their token lists (penalties, bias, bans) or alternatives have thousands of entries per row; always at least
+  // one. The parameters must live until results() has returned. Throws INVALID_OPTION for what engine/sampling.h's
+  // sample() refuses.
   size_t send(Stream& stream, const Requests& requests, size_t first = 0);
 
-  // Queues the sampling of logits [rows][vocabulary] by the requests that were sent last, one a row (rows behind them
-  // have none). They are as they were when it is done.
+  // Queues sampling of logits [rows][vocabulary] with the requests sent last, one per row (later rows have none).
+  // Leaves the logits unchanged.
   void run(Stream& stream, const Matrix<float>& logits) const;
 
-  // Queues the way back, for the requests that were sent last.
+  // Queues the download of the results.
   void fetch(Stream& stream) const;
 
-  // Waits for what is queued, and appends what was sampled: one entry for each request that is not null. Throws what
-  // sample() throws: INVALID_OPTION for a logit that penalties and biases made NaN or +infinity; INTERNAL when every
-  // token is banned.
+  // Waits, and appends one sample for each request that is not null. Throws what sample() throws: INVALID_OPTION for a
+  // logit that penalties and biases made NaN or +infinity; INTERNAL when every token is banned.
   void results(Stream& stream, std::vector<Sampled>& samples) const;
 
  private:
@@ -59,9 +57,9 @@ class Sampler {
   std::unique_ptr<Layout> layout_;
   char* memory_;
   PinnedMemory image_, answers_;
-  Event sent_;                     // the image may be filled anew
+  Event sent_;                     // the image may be overwritten
   std::vector<int32_t> place_of_;  // [vocabulary] 1 + the edit of a token among those of the row; zero between rows
-  Requests sent_requests_;         // that results() are for
+  Requests sent_requests_;         // the requests of results()
   size_t sent_alternatives_ = 0;
 };
 

@@ -1,7 +1,7 @@
-// The candidates of one row, highest first, in chunks of at most 1024 in shared memory: for a block that looks at the
-// logits again for every chunk, so that no memory of the vocabulary's size is needed.
+// The candidates of one row, highest first, in chunks of at most 1024 in shared memory. The block rereads the logits
+// forevery chunk, so no buffer of the vocabulary's size is needed.
 //
-// A chunk is found by its digits: candidates are counted by the upper 11 bits of their keys, and as many whole counts
+// A chunk is found by radix select: candidates are counted by the upper 11 bits of their keys, and as many whole bins
 // as fit are taken from the top; if not even the highest fits, it is counted by the next 11 bits, and so on.
 #pragma once
 #include <cstdint>
@@ -19,13 +19,13 @@ namespace billfish::BILLFISH_TARGET {
 constexpr uint32_t sample_threads = 512, chunk_capacity = 1024;
 constexpr uint32_t digit_bits = 11, digits = 1u << digit_bits;
 
-// The shared memory of a block that samples.
+// The shared memory of a sampling block.
 struct SampleMemory {
   Shared<uint64_t> keys;      // [chunk_capacity]
   Shared<float> weights;      // [chunk_capacity]
   Shared<uint32_t> counts;    // [digits]
   Shared<uint64_t> scratch;   // [32], of reductions
-  Shared<double> double_out;  // [2], what one thread tells the others
+  Shared<double> double_out;  // [2], broadcast by one thread
   Shared<uint32_t> word_out;  // [4]
   Shared<double> block_sums;  // [blocks of the vocabulary]
 
@@ -48,10 +48,10 @@ struct SampleMemory {
 struct Logits {
   Global<float> values;
   uint32_t vocab;
-  uint32_t in_fours;  // of the first so many tokens 16 bytes may be read at a time
+  uint32_t in_fours;  // tokens that may be read 16 bytes at a time
 
-  // Calls visit(logit, token) for all logits, spread over the block's threads. One multiprocessor reads a row: what it
-  // has on its way decides how long that takes, so loads are wide.
+  // Calls visit(logit, token) for all logits, spread over the block's threads. A single multiprocessor reads the row,
+  // so the bytes in flight decide the speed: loads are wide.
   template <class Visit>
   DEVICE void for_each(const Visit& visit) const {
     UNROLL for (uint32_t token = 4 * thread_index().x; token < in_fours; token += 4 * sample_threads) {
@@ -71,7 +71,7 @@ struct Logits {
 // Which logits are candidates at all.
 struct CandidateFilter {
   Softmax softmax;
-  float least;   // weight; 0: any that is above -infinity
+  float least;   // minimum weight; 0: any logit above -infinity
   uint64_t bar;  // key
 
   DEVICE bool admits(float logit, uint64_t key) const {
@@ -87,8 +87,8 @@ class Candidates {
   DEVICE Candidates(const Logits& logits, const CandidateFilter& filter, const SampleMemory& memory)
       : logits_(logits), filter_(filter), memory_(memory) {}
 
-  // Visits the candidates in order, on the block's first thread: visit(weight, token) says whether to go on. All
-  // threads call, and may read what was told to them when it returns.
+  // Visits the candidates in order on the block's first thread; visit(weight, token) returns whether to go on. All
+  // threads call it, and may read broadcast values when it returns.
   template <class Visit>
   DEVICE void for_each(const Visit& visit) {
     uint64_t upper = ~uint64_t{0};
@@ -111,8 +111,7 @@ class Candidates {
     }
   }
 
-  // The key of which at least `count` (at most sample_threads) candidates are not below it: the count-th highest among
-  // the highest of each thread's.
+  // A key that at least `count` (at most sample_threads) candidates reach: the count-th highest of the threads' maxima.
   DEVICE static uint64_t bar(const Logits& logits, uint32_t count, const SampleMemory& memory) {
     uint64_t highest = 0;
     logits.for_each([&](float logit, uint32_t token) {
@@ -127,7 +126,7 @@ class Candidates {
   }
 
  private:
-  // Makes the chunk of the candidates below `upper` the one in shared memory: count_ keys from lower_ on, sorted, with
+  // Loads the next chunk, the candidates below `upper`, into shared memory: count_ keys from lower_ on, sorted, with
   // their weights.
   DEVICE void load_chunk(uint64_t upper) {
     if (loaded_ && upper == upper_) return;
@@ -176,11 +175,11 @@ class Candidates {
       if (taken > 0) return prefix + ((uint64_t{cut} + 1) << shift);
       prefix |= uint64_t{cut} << shift;
       mask |= uint64_t{digits - 1} << shift;
-      shift -= digit_bits;  // not below 9: there a digit stands for 512 keys, which fit
+      shift -= digit_bits;  // never below 9: a digit there covers 512 keys, which fit
     }
   }
 
-  // By the first warp: the highest digit whose candidates no longer fit (`digits` when all do), and how many are above
+  // On the first warp: the highest digit whose candidates no longer fit (`digits` if all do), and how many are above
   // it.
   DEVICE void find_cut() const {
     constexpr uint32_t lane_digits = digits / 32;

@@ -7,10 +7,10 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-constexpr uint32_t sum_block = 1024, sum_lanes = 16;  // as in engine/sampling.cc: they decide the order of additions
+constexpr uint32_t sum_block = 1024, sum_lanes = 16;  // as in engine/sampling.cc: they define the order of additions
 
-// A block samples one row. It reads the logits two to six times, mostly from L2: 600 KB take some 10 us a time on one
-// multiprocessor; the rows of a step do so side by side.
+// One block samples one row. It reads the logits two to six times, mostly from L2: 600 KB take about 10 us per pass on
+// one multiprocessor; the rows of a step run in parallel.
 struct SampleRow {
   static constexpr int max_threads = sample_threads;
   Global<float> logits;
@@ -40,7 +40,7 @@ struct SampleRow {
     uint32_t invalid;  // the first token whose logit is NaN, +infinity or, before edits, -infinity; vocab if none is
   };
 
-  // `answer` counts on the first thread.
+  // `answer` is valid on the first thread.
   DEVICE void sample(const Logits& row_logits, const SampleRequest& request, const SampleMemory& memory,
                      SampleAnswer& answer) const {
     Highest highest = find_highest<false>(row_logits, memory);
@@ -122,8 +122,8 @@ struct SampleRow {
     sync_threads();
   }
 
-  // The sum of all weights, and those of blocks of sum_block in memory.block_sums. Half a warp sums a block: a lane
-  // adds every 16th weight in fp32, then the lanes are added in fp64, as the host does.
+  // The sum of all weights; memory.block_sums gets those of blocks of sum_block. Half a warp sums a block: each lane
+  // adds every 16th weight in fp32, then the lanes are added in fp64, as on the host.
   DEVICE double sum_weights(const Logits& row, const Softmax& softmax, const SampleMemory& memory) const {
     const uint32_t blocks = ceil_div(vocab, sum_block), lane = thread_index().x % sum_lanes;
     constexpr uint32_t at_once = sample_threads / sum_lanes;
@@ -173,7 +173,7 @@ struct SampleRow {
     return found;
   }
 
-  // A key below which none of the `count` highest candidates is.
+  // A lower bound for the keys of the `count` highest candidates.
   DEVICE static uint64_t bar_of(const Logits& row, uint32_t count, const SampleMemory& memory) {
     return count <= sample_threads ? Candidates::bar(row, count, memory) : 0;
   }
@@ -187,7 +187,7 @@ struct SampleRow {
     if (top_k == 0) {
       total = sum_weights(row, softmax, memory);
       if (request.top_p >= 1 && request.min_p <= 0) return draw_from_all(row, softmax, request.random * total, memory);
-      // Below this weight are tokens that the nucleus does not reach, and weights of zero are never drawn.
+      // Tokens below this weight are outside the nucleus, and weights of zero are never drawn.
       const auto negligible = static_cast<float>(request.negligible * total);
       filter.least = max(max(negligible, request.top_p >= 1 ? request.min_p : 0.0f), smallest_weight);
     } else {
@@ -202,7 +202,7 @@ struct SampleRow {
         return ++seen < most;
       });
     }
-    // The nucleus, and of it the tokens that min-p keeps: the first ones, since weights only fall.
+    // The nucleus, and its prefix that min-p keeps (weights only decrease).
     const double wanted = static_cast<double>(request.top_p) * total;
     double reached = 0, sum = 0;
     uint32_t seen = 0, kept = 0;
@@ -223,7 +223,7 @@ struct SampleRow {
       passed += static_cast<double>(weight);
       return ++seen < kept && !(weight > 0 && passed > target);
     });
-    return drawn;  // of the first thread, as `kept` and `target` are
+    return drawn;  // valid on the first thread, like `kept` and `target`
   }
 
   DEVICE uint32_t draw_from_all(const Logits& row, const Softmax& softmax, double target,
@@ -243,8 +243,8 @@ struct SampleRow {
     }
     sync_threads();
     if (thread_index().x != 0) return 0;
-    // Rounding may put the target just behind the last weight of a block that is otherwise empty: then go back to the
-    // last weight there is.
+    // Rounding may put the target just past the last weight of an otherwise empty block: then go back to the last
+    // weight.
     double reached = 0;
     uint32_t last = vocab;
     for (uint32_t i = 0; i < count && reached <= target; ++i) {
@@ -261,7 +261,7 @@ struct SampleRow {
     return last;
   }
 
-  // The weights above zero begin here: those below have no bits left.
+  // Weights above zero start here: smaller ones underflow.
   static constexpr float smallest_weight = 0x1p-149f;
 };
 

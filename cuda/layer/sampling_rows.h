@@ -1,4 +1,4 @@
-// What the host tells the sampling kernel of each row, and what it answers.
+// The sampling kernel's input and output per row.
 #pragma once
 #include <cstdint>
 
@@ -7,19 +7,19 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// A change of a logit, one a token of a row:
+// An edit of a logit, at most one per token of a row:
 //   (logit > 0 ? logit / repetition : logit * repetition) - penalty + bias
 struct alignas(16) LogitEdit {
   int32_t token;
   float repetition;  // 1: none
-  float penalty;     // the kernel keeps here what the logit was
+  float penalty;     // the kernel saves the original logit here
   float bias;        // -infinity: the token is banned
 };
 
 struct alignas(64) SampleRequest {
   double random;              // in [0, 1)
-  double negligible;          // weights below this part of the total may be left out
-  int32_t active;             // 0: nothing is wanted of this row
+  double negligible;          // weights below this fraction of the total may be ignored
+  int32_t active;             // 0: no token is wanted
   int32_t top_k;              // 0: off
   int32_t alternatives;       // -1: no log-probabilities
   float inverse_temperature;  // 0: greedy
@@ -31,12 +31,12 @@ struct alignas(64) SampleRequest {
 static_assert(sizeof(SampleRequest) == 64);
 
 struct SampleAnswer {
-  // non_finite: of the model's logits one is NaN or infinite; invalid_logit: the edits made one NaN or +infinity.
+  // non_finite: one of the model's logits is NaN or infinite; invalid_logit: the edits made one NaN or +infinity.
   enum Status : int32_t { good, invalid_logit, none_left, non_finite };
   double total;   // of the weights of the unmodified logits at temperature 1
   float highest;  // of the unmodified logits
-  float logit;    // of the token, unmodified; or the invalid one
-  int32_t token;  // or whose logit is invalid
+  float logit;    // the token's, unmodified; or the invalid one
+  int32_t token;  // the sampled one, or the one whose logit is invalid
   int32_t status;
   int32_t alternatives;  // how many there are
 };
@@ -48,7 +48,7 @@ struct alignas(8) Alternative {
 };
 
 struct SampleRows {
-  Matrix<float> logits;  // changed in between
+  Matrix<float> logits;  // edited and restored by the kernel
   const SampleRequest* requests;
   LogitEdit* edits;
   SampleAnswer* answers;

@@ -1,4 +1,4 @@
-// The arithmetic of engine/sampling.cc, operation by operation: what the host rounds is rounded here.
+// The arithmetic of engine/sampling.cc, operation by operation: rounding happens exactly where the host rounds.
 #pragma once
 #include <cstdint>
 
@@ -13,7 +13,7 @@ struct Softmax {
   float highest, inverse_temperature;
 
   DEVICE float weight(float logit) const {
-    constexpr float lowest_exponent = -88.0f;  // of which exp is 0, as of all that lies below
+    constexpr float lowest_exponent = -88.0f;  // exp is 0 here and below
     const float exponent = multiply_rounded(add_rounded(logit, -highest), inverse_temperature);
     return exp_of(exponent > lowest_exponent ? exponent : lowest_exponent);
   }
@@ -39,9 +39,8 @@ struct Softmax {
   }
 };
 
-// A logit and its token as one number that is the greater the earlier the candidate ranks: the higher logit, of equal
-// ones
-// (-0 equals 0) the lower token. 0 is less than every candidate.
+// A sort key of a logit and its token, higher for candidates that rank earlier: by the higher logit, then (-0 equals 0)
+// the lower token. 0 is below every candidate.
 //
 //   bits 63..32  the float's bits, as a number in the order of floats     bits 31..0  2^32 - 1 - token
 struct RankKey {

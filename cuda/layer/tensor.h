@@ -1,12 +1,12 @@
-// Matrices in a device's memory, as the host's launch functions take them. Kernels take Global<T> and numbers.
+// Matrices in device memory, as launch functions on the host take them. Kernels take Global<T> and numbers.
 #pragma once
 #include <cstdint>
 #include <type_traits>
 
 namespace billfish::BILLFISH_TARGET {
 
-// Row-major: element (r, c) is data[r * stride + c]. Rows that begin at multiples of 16 bytes are read and written 16
-// bytes at a time; others work, slower.
+// Row-major: element (r, c) is data[r * stride + c]. Rows aligned to 16 bytes are accessed 16 bytes at a time; others
+// work, more slowly.
 template <class T>
 struct Matrix {
   T* data = nullptr;

@@ -1,4 +1,4 @@
-// Neighboring elements of a matrix in registers, as floats: read and written 16 bytes at a time.
+// Adjacent elements of a matrix in registers, as floats: read and written 16 bytes at a time.
 #pragma once
 #include <cstdint>
 
@@ -11,7 +11,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Elements that kernels take together where rows allow: 16 bytes of 16-bit elements, 32 of fp32 ones.
+// Elements per vector access if rows allow: 16 bytes of 16-bit elements, 32 of fp32 ones.
 constexpr int wide = 8;
 
 // 32-bit words of one access.
@@ -56,7 +56,7 @@ DEVICE void store_words(Global<T> to, const uint32_t (&from)[count]) {
   }
 }
 
-// `count` neighboring elements, aligned to as many bytes (16 at most).
+// `count` adjacent elements, aligned to their size (16 bytes at most).
 template <int count, class T>
 DEVICE void load_floats(Global<const T> from, float (&to)[count]) {
   if constexpr (count == 1) {
@@ -103,7 +103,7 @@ inline constexpr float largest<half> = 65504.0f;
 template <>
 inline constexpr float largest<bfloat16> = 3.38953139e38f;
 
-// What rounds to infinity becomes the largest finite number; infinity and NaN stay what they are.
+// Saturates finite values that would round to infinity; infinity and NaN stay.
 template <class T>
 DEVICE float saturated(float x) {
   if (x > largest<T> && x < infinity) return largest<T>;
@@ -111,14 +111,14 @@ DEVICE float saturated(float x) {
   return x;
 }
 
-// First thing in a kernel of a launch that is `programmatic`: what comes before it in the stream has finished, and the
-// grid after this one may be put in place while this one works.
+// The prologue of a kernel in a `programmatic` launch: waits for the previous grid, and lets the next one be scheduled
+// while this one works.
 DEVICE void begin_after_previous_grid() {
   wait_for_previous_grid();
   launch_next_grid();
 }
 
-// Host: whether runs of `wide` elements of the matrix's rows may be accessed as such.
+// Host: whether the matrix's rows allow vector accesses of `wide` elements.
 template <class T>
 bool is_wide(const Matrix<T>& matrix) {
   return reinterpret_cast<uintptr_t>(matrix.data) % 16 == 0 && matrix.columns % wide == 0 &&

@@ -15,10 +15,10 @@ namespace billfish::BILLFISH_TARGET {
 
 namespace {
 
-// A warp turns a strip's 64 outputs by 64 inputs, four k-blocks, into 64 pieces of rows of 128 bytes. Its lanes hold
-// fragments (layout.h): lane 4 g + t has inputs 2t and 2t+1 of every eight. Of a row's eight chunks of 16 bytes the
-// four lanes of g hold a quarter each, so they exchange: t gets the chunks t and t + 4 whole, and the four write 64
-// bytes in a row with every store.
+// A warp converts a strip's 64 outputs by 64 inputs (four k-blocks) into 128 bytes of each of 64 rows. Its lanes hold
+// fragments (layout.h): lane 4 g + t has inputs 2t and 2t+1 of every eight, so the four lanes of g hold a quarter of
+// each of a row's eight 16-byte chunks. They exchange until t has chunks t and t + 4 whole; the four then write 64
+// contiguous bytes per store.
 template <class Element, int bits, bool zero_points>
 struct DequantizeRows {
   static constexpr int warps = 8, max_threads = 32 * warps, blocks = 4, inputs = blocks * block_inputs;
@@ -30,7 +30,7 @@ struct DequantizeRows {
 
   DEVICE void operator()() const {
     launch_next_grid();
-    wait_for_previous_grid();  // which may read what is written here
+    wait_for_previous_grid();  // which may still read what is written here
     const int chunk = static_cast<int>(block_index().x) * warps + static_cast<int>(warp_index());
     if (chunk >= chunks) return;
     const int64_t strip = block_index().y;
@@ -47,7 +47,7 @@ struct DequantizeRows {
     }
 
     UNROLL for (int tile = 0; tile < 4; ++tile) {
-      uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: for every eight inputs this lane's two
+      uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: forevery eight inputs this lane's two
       UNROLL for (int block = 0; block < blocks; ++block) {
         const int scale_block = block / 2;
         using Codes = Dequantizer<Element, bits>;
@@ -103,7 +103,7 @@ struct DequantizeRows {
     return bit_cast<uint32_t>(pair_from_floats<Element>(two.x * scale, two.y * scale));
   }
 
-  // `pairs`: of each of the row's eight chunks in this warp's 64 inputs, the words of lanes t.
+  // `pairs`: lane t's word of each of the row's eight chunks in this warp's 64 inputs.
   DEVICE void write(int64_t row, int chunk, const uint32_t (&pairs)[2 * blocks]) const {
     const int t = static_cast<int>(lane_index()) % 4;
     UNROLL for (int side = 0; side < 2; ++side) {
@@ -124,8 +124,7 @@ struct DequantizeRows {
     }
   }
 
-  // Of a 2 x 2 block over the lanes t and t ^ step, transposes: the lower lane gives its second and gets the other's
-  // first for it.
+  // Transposes a 2 x 2 block over lanes t and t ^ step: the lower lane trades its second value for the other's first.
   DEVICE static void exchange(uint32_t& first, uint32_t& second, bool is_upper, int step) {
     const uint32_t got = shuffle_xor(is_upper ? first : second, step);
     (is_upper ? first : second) = got;

@@ -1,4 +1,4 @@
-// Packed weights back to rows of 16-bit numbers, for products that take nothing else.
+// Packed weights back to rows of 16-bit numbers.
 #pragma once
 #include <cstdint>
 

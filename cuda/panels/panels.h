@@ -1,4 +1,4 @@
-// Linears by panels (panel_choice.h): weights made into 16-bit numbers in the workspace, and multiplied there.
+// Linears by panels (panel_choice.h): dequantize into the workspace, multiply there.
 #pragma once
 #include "gemm/linear.h"
 #include "gemm/tiles.h"

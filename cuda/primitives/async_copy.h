@@ -1,5 +1,5 @@
-// cp.async: copies from global to shared memory that pass by the registers, in the order
-//   cp_async<16>(to, from) ...; cp_async_commit(); ...; cp_async_wait<groups that may still be on their way>();
+// cp.async: copies from global to shared memory that bypass registers, in the order
+//   cp_async<16>(to, from) ...; cp_async_commit(); ...; cp_async_wait<groups that may still be in flight>();
 // A wait makes this thread's own copies visible to this thread; others need a barrier after it. Both addresses must be
 // multiples of the size.
 #pragma once
@@ -10,7 +10,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// How long the L2 cache should keep what is copied. Make it once, before the loop.
+// An L2 cache hint for copies. Create it once, before the loop.
 struct CachePolicy {
   uint64_t value;
 };
@@ -45,7 +45,7 @@ DEVICE void cp_async_16(Shared<void> to, Global<const void> from, CachePolicy po
                "l"(policy.value)
                : "memory");
 }
-// Reads only when `valid`, else fills with zeros (and `from` may be any address).
+// Reads only if `valid`, else fills with zeros (and `from` may be any address).
 template <int bytes>
 DEVICE void cp_async_or_zero(Shared<void> to, Global<const void> from, bool valid) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);
@@ -60,9 +60,9 @@ DEVICE void cp_async_or_zero(Shared<void> to, Global<const void> from, bool vali
   }
 }
 
-// The copies since the last commit become a group.
+// Makes the copies since the last commit a group.
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most `pending` of the newest groups of this thread are on their way.
+// Waits until at most `pending` of this thread's newest groups are in flight.
 template <int pending>
 DEVICE void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");

@@ -7,7 +7,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Return what was there before. T: int32_t, uint32_t, float. Global or shared memory.
+// They return the old value. T: int32_t, uint32_t, float. Global or shared memory.
 template <class T>
 DEVICE T atomic_add(T* at, T value) {
   return atomicAdd(at, value);
@@ -25,8 +25,8 @@ DEVICE T atomic_compare_exchange(T* at, T expected, T value) {
   return atomicCAS(at, expected, value);
 }
 
-// A flag or counter in global memory: what was written before the release (by this thread, and by others before a
-// barrier that this thread passed) is seen after an acquire that reads it.
+// A flag or counter in global memory: an acquire that reads it sees what was written before the release, by this thread
+// and by others before a barrier that this thread passed.
 DEVICE int32_t load_acquire(Global<const int32_t> from) {
   int32_t value;
   asm volatile("ld.global.acquire.gpu.b32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");

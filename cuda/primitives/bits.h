@@ -1,4 +1,4 @@
-// Bit operations that are one instruction on a GPU.
+// Bit operations that are a single instruction on a GPU.
 #pragma once
 #include <cstdint>
 
@@ -33,6 +33,6 @@ DEVICE uint32_t funnel_shift_right(uint32_t low, uint32_t high, uint32_t shift) 
 
 DEVICE int population_count(uint32_t x) { return __popc(x); }
 DEVICE int count_leading_zeros(uint32_t x) { return __clz(static_cast<int>(x)); }
-DEVICE int find_first_set(uint32_t x) { return __ffs(static_cast<int>(x)); }  // 1 for bit 0; 0 when there is none
+DEVICE int find_first_set(uint32_t x) { return __ffs(static_cast<int>(x)); }  // 1 for bit 0; 0 if none is set
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -17,7 +17,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Whether these instructions are there in what is being compiled for: kernels that stand on them trap elsewhere.
+// Whether the architecture being compiled for has these instructions: kernels that need them trap elsewhere.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr bool has_bulk_copies = false;
 #else
@@ -27,13 +27,13 @@ constexpr bool has_bulk_copies = true;
 DEVICE void mbarrier_init(Shared<uint64_t> barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
-// After the inits, before the barrier that lets others use them.
+// After the inits, before the barrier that publishes them.
 DEVICE void fence_mbarrier_init() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;\nfence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
-// Between this thread's own writes of shared memory and bulk copies over the same bytes.
+// Between this thread's writes to shared memory and bulk copies over the same bytes.
 DEVICE void fence_async_proxy() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -44,7 +44,7 @@ DEVICE void mbarrier_arrive(Shared<uint64_t> barrier) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier))
                : "memory");
 }
-// Arrives, and adds `bytes` to what this phase waits for.
+// Arrives, and adds `bytes` to the bytes that this phase expects.
 DEVICE void mbarrier_arrive_and_expect(Shared<uint64_t> barrier, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
@@ -55,7 +55,7 @@ DEVICE void mbarrier_arrive_and_expect(Shared<uint64_t> barrier, uint32_t bytes)
   __trap();
 #endif
 }
-// Waits for the end of the phase with this parity.
+// Waits for the phase with this parity to complete.
 DEVICE void mbarrier_wait(Shared<uint64_t> barrier, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
   uint32_t done;
@@ -70,7 +70,7 @@ DEVICE void mbarrier_wait(Shared<uint64_t> barrier, uint32_t parity) {
 #endif
 }
 
-// `bytes` and both addresses are multiples of 16. One thread calls; the bytes count at `barrier`.
+// `bytes` and both addresses are multiples of 16. Called by one thread; the bytes complete on `barrier`.
 DEVICE void bulk_copy(Shared<void> to, Global<const void> from, uint32_t bytes, Shared<uint64_t> barrier) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(

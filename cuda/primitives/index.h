@@ -18,11 +18,11 @@ DEVICE int compiled_architecture() {
 #ifdef __CUDA_ARCH__
   return __CUDA_ARCH__ / 10;
 #else
-  return 0;  // in nvcc's pass for the host, where no thread comes
+  return 0;  // in nvcc's host pass, where it never runs
 #endif
 }
 
-// Of blocks whose threads are numbered along x alone.
+// For one-dimensional blocks.
 DEVICE uint32_t lane_index() { return threadIdx.x % warp_size; }
 DEVICE uint32_t warp_index() { return threadIdx.x / warp_size; }
 

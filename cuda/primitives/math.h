@@ -23,7 +23,7 @@ HOST_DEVICE constexpr T ceil_div(T a, T b) {
 constexpr float infinity = __builtin_huge_valf();
 
 DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-// Rounded by themselves: a compiler for GPUs makes fused multiply-adds of * and + where it can.
+// Rounded separately: nvcc contracts * and + into fused multiply-adds where it can.
 DEVICE float add_rounded(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float multiply_rounded(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float absolute(float x) { return fabsf(x); }

@@ -51,9 +51,9 @@ DEVICE void mma_m16n8k8<bfloat16>(float (&c)[4], const uint32_t (&a)[2], const u
                : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 }
 
-// Loads `count` (1, 2 or 4) 8x8 matrices of 16-bit elements. Lane i gives the address of row i % 8 of matrix i / 8 (16
-// bytes, so aligned; lanes beyond 8 * count are not looked at). Matrix m goes to registers[m]: this lane gets columns
-// 2t and 2t+1 of row g. `transposed`: rows 2t and 2t+1 of column g.
+// Loads `count` (1, 2 or 4) 8x8 matrices of 16-bit elements. Lane i passes the address of row i % 8 of matrix i / 8 (16
+// bytes, aligned; lanes from 8 * count on are ignored). Matrix m goes to registers[m]: this lane gets columns 2t and
+// 2t+1 of row g. `transposed`: rows 2t and 2t+1 of column g.
 template <int count, bool transposed = false>
 DEVICE void ldmatrix(uint32_t (&registers)[count], Shared<const void> row) {
   static_assert(count == 1 || count == 2 || count == 4);
@@ -88,8 +88,8 @@ DEVICE void ldmatrix(uint32_t (&registers)[count], Shared<const void> row) {
   }
 }
 
-// The way back (sm_90 and later; older GPUs trap): this lane's registers[m] to columns 2t and 2t+1 of row g of matrix m
-// (`transposed`: to rows 2t and 2t+1 of column g), whose rows' addresses lanes 8 m to 8 m + 7 give.
+// The inverse (sm_90 and later; older GPUs trap): stores this lane's registers[m] to columns 2t and 2t+1 of row g of
+// matrix m (`transposed`: to rows 2t and 2t+1 of column g). Lanes 8 m to 8 m + 7 pass the addresses of its rows.
 template <int count, bool transposed = false>
 DEVICE void stmatrix(Shared<void> row, const uint32_t (&registers)[count]) {
   static_assert(count == 1 || count == 2 || count == 4);

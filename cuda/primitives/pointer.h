@@ -19,7 +19,7 @@ using Global = T*;
 template <class T>
 using Shared = T*;
 
-// The block's shared memory from a byte offset on. The offset must be a multiple of alignof(T); 1024-byte aligned at 0.
+// The block's shared memory from a byte offset on, a multiple of alignof(T). Offset 0 is 1024-byte aligned.
 template <class T>
 DEVICE Shared<T> shared_memory(uint32_t byte_offset = 0) {
   extern __shared__ __align__(1024) unsigned char billfish_shared_memory[];
@@ -42,12 +42,12 @@ DEVICE void store_as(void* to, const U& value) {
   *static_cast<U*>(to) = value;
 }
 
-// Global loads through the read-only path, for what no thread writes while the kernel runs.
+// Global loads through the read-only path, for data that no thread writes while the kernel runs.
 template <class U>
 DEVICE U load_readonly(const void* from) {
   return __ldg(static_cast<const U*>(from));
 }
-// For what is read once, such as weights: the line is the first to leave the caches.
+// For data that is read once, such as weights: its cache lines are evicted first.
 template <class U>
 DEVICE U load_streaming(const void* from) {
   return __ldcs(static_cast<const U*>(from));
@@ -56,12 +56,13 @@ template <class U>
 DEVICE void store_streaming(void* to, const U& value) {
   __stcs(static_cast<U*>(to), value);
 }
-// A store to global memory that stays one instruction: now and then the compiler makes four of a store_as<uint4>.
+// A store to global memory that stays one instruction: the compiler sometimes splits a store_as<uint4> into four.
 template <class U>
 DEVICE void store_whole(void* to, const U& value) {
   __stwb(static_cast<U*>(to), value);
 }
-// Past the L1 cache, which is not coherent: for what other blocks wrote in this launch, after a barrier or a flag.
+// Bypasses the L1 cache, which is not coherent: for data that other blocks wrote in this launch, after a barrier or a
+// flag.
 template <class U>
 DEVICE U load_coherent(const void* from) {
   return __ldcg(static_cast<const U*>(from));

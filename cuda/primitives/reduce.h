@@ -23,7 +23,7 @@ DEVICE float warp_max(float value) {
   return warp_reduce<width>(value, [](float a, float b) { return max(a, b); });
 }
 
-// Over the block (whole warps along x). `scratch` holds one T a warp; a call leaves it free to be used again.
+// Over the block (whole warps along x). `scratch` holds one T per warp and may be reused after the call.
 template <class T, class Combine>
 DEVICE T block_reduce(T value, const Combine& combine, Shared<T> scratch) {
   value = warp_reduce(value, combine);

@@ -9,8 +9,8 @@ namespace billfish::BILLFISH_TARGET {
 
 constexpr uint32_t all_lanes = 0xffffffffu;
 
-// The value of lane `source`; of this lane ^ `lane_mask`; of the lane `delta` lower or higher (a lane that has none
-// there gets its own). With `width` (a power of two) each group of so many lanes stands for itself.
+// The value of lane `source`; of this lane ^ `lane_mask`; of the lane `delta` lower or higher (its own if there is
+// none). With `width` (a power of two), within groups of that many lanes.
 template <class T>
 DEVICE T shuffle(T value, int source, int width = 32, uint32_t lanes = all_lanes) {
   return __shfl_sync(lanes, value, source, width);

@@ -1,5 +1,5 @@
-// Memory of a device that is allocated at once and used in parts. A model has hundreds of weights: with an allocation
-// for each, every one of them would waste part of a page.
+// Device memory that is allocated once and handed out in parts. A model has hundreds of weights; separate allocations
+// would each waste part of a page.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -10,7 +10,7 @@ namespace billfish::BILLFISH_TARGET {
 
 class DeviceArena {
  public:
-  // Takes DeviceMemory::in_pages(bytes) of the device, which must outlive the arena. Throws OUT_OF_MEMORY, as
+  // Allocates DeviceMemory::in_pages(bytes) on the device, which must outlive the arena. Throws OUT_OF_MEMORY, as
   // DeviceMemory does.
   DeviceArena(Device& device, size_t bytes);
   DeviceArena(const DeviceArena&) = delete;
@@ -18,14 +18,14 @@ class DeviceArena {
   ~DeviceArena();
 
   // The address of bytes [offset, offset + bytes), for as long as the arena lives. `offset` is a multiple of
-  // DeviceMemory::granularity, the part lies within the arena, and no byte belongs to two parts.
+  // DeviceMemory::granularity, the part is within the arena, and parts do not overlap.
   void* part(size_t offset, size_t bytes);
 
  private:
   Device& device_;
   size_t bytes_;  // whole pages
-  // On a GPU the whole arena. In the emulator one for each part, since it checks bounds, and what was never written, by
-  // the allocation: parts stand apart there, and cost no more than the arena.
+  // On a GPU the whole arena. In the emulator one block per part, since it checks bounds and unwritten bytes per
+  // allocation; the parts cost no more capacity than the arena.
   std::vector<DeviceMemory> blocks_;
 };
 

@@ -9,7 +9,7 @@ namespace billfish::BILLFISH_TARGET {
 
 void check(cudaError_t error, const Device& device, const char* call) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // an error that can be got over must not be found by the next launch's check
+  cudaGetLastError();  // clear a recoverable error, or the next launch's check finds it
   const std::string what = std::string(call) + " failed with " + cudaGetErrorName(error) + " (" +
                            std::to_string(static_cast<int>(error)) + "): " + cudaGetErrorString(error);
   if (loses_device(error)) {

@@ -1,4 +1,4 @@
-// CUDA's error codes as errors of the engine, and the current device as a scope.
+// CUDA error codes as engine errors, and the current device as a scope.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -6,11 +6,11 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Throws INTERNAL naming the device, the call and CUDA's text (OUT_OF_MEMORY for cudaErrorMemoryAllocation; DEVICE_LOST
-// for an error that ends all work there, from then on at once).
+// Throws INTERNAL naming the device, the call and CUDA's message; OUT_OF_MEMORY for cudaErrorMemoryAllocation;
+// DEVICE_LOST for an error that ends all work on the device, and for every call after it.
 void check(cudaError_t error, const Device& device, const char* call);
 
-// Makes the device the thread's current one.
+// Makes the device current on this thread.
 class OnDevice {
  public:
   explicit OnDevice(const Device& device) {

@@ -17,7 +17,7 @@ int loaded_code_architecture(const Device& device, int compute_capability) {
   cudaFuncAttributes attributes = {};
   const cudaError_t error = cudaFuncGetAttributes(&attributes, code_architecture_probe);
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
-    cudaGetLastError();  // clears it: other devices may be fine
+    cudaGetLastError();  // clears the error: other devices may be fine
     throw Error("DEVICE_NOT_FOUND",
                 device.name() + " cannot be used: " + explain_code_architecture(0, compute_capability));
   }

@@ -1,5 +1,5 @@
-// What the machine's own library of collectives (NCCL) is told of streams and devices. Emulated devices have none, but
-// for one that the tests bring (BILLFISH_NCCL names it).
+// The collectives library (NCCL) of this target, and its view of streams and devices. Emulated devices have none,
+// except for a fake one that tests bring (BILLFISH_NCCL names it).
 #pragma once
 #include <cstddef>
 
@@ -11,13 +11,13 @@ namespace billfish::BILLFISH_TARGET {
 // The library for devices of this target; its `reason` says why there is none.
 const NcclLibrary& collective_library();
 
-// What the library takes for the stream, as long as that lives.
+// The stream as the library takes it, valid as long as the stream.
 void* library_stream(Stream& stream);
 
-// The longest sum, in numbers, that is tried before the first step: as long as a large model's of a full step on GPUs.
+// The longest sum, in elements, to try before the first step: on GPUs that of a large model's full step.
 extern const size_t max_tried_sum;
 
-// Makes the stream's device the calling thread's current one, as the library wants it.
+// Makes the stream's device current on the calling thread, as the library requires.
 void make_current(const Stream& stream);
 
 }  // namespace billfish::BILLFISH_TARGET

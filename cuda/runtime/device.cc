@@ -58,7 +58,7 @@ uint64_t Device::free_bytes() const {
   return free_bytes;
 }
 
-// Makes the peer's memory accessible. Returns why it cannot be used; empty where it can.
+// Enables peer access. Returns why it cannot be used; empty if it can.
 static std::string open_peer(const Device& device, const Device& peer) {
   int reachable = 0;
   check(cudaDeviceCanAccessPeer(&reachable, device.index(), peer.index()), device, "cudaDeviceCanAccessPeer");
@@ -81,11 +81,11 @@ static std::string open_peer(const Device& device, const Device& peer) {
 std::string Device::objection_to(const Device& peer) const {
   if (&peer == this) return "";
   static std::mutex mutex;
-  static auto& known = *new std::map<std::pair<int, int>, std::string>;  // asked in every step
+  static auto& known = *new std::map<std::pair<int, int>, std::string>;  // queried in every step
   const std::lock_guard lock(mutex);
   const auto entry = known.find({index_, peer.index_});
   if (entry != known.end()) return entry->second;
-  std::string objection = open_peer(*this, peer);  // where it throws nothing is kept, and it is tried again
+  std::string objection = open_peer(*this, peer);  // nothing is cached if this throws, so it is retried
   return known.emplace(std::pair(index_, peer.index_), std::move(objection)).first->second;
 }
 

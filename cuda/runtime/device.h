@@ -1,5 +1,6 @@
 // One device of the process: a GPU (namespace billfish::cuda, "cuda:0") or an emulated one (billfish::emulated,
-// "emulated:0"). Both implement this header and its neighbors; BILLFISH_TARGET says which one a source is built for.
+// "emulated:0"). Both targets implement this header and its neighbors; BILLFISH_TARGET names the one a source is built
+// for.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -10,20 +11,20 @@ namespace billfish::BILLFISH_TARGET {
 
 struct DeviceProperties {
   std::string name;
-  bool emulated = false;       // then times mean nothing
-  int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...: what the device is capable of
-  int code_architecture = 0;   // what the code that runs there was compiled for, at most that: what kernels do
+  bool emulated = false;       // then times are meaningless
+  int compute_capability = 0;  // 10 * major + minor: 80, 86, 90, ...: what the device supports
+  int code_architecture = 0;   // what its code was compiled for, at most that: what kernels use
   int multiprocessors = 0;
   uint64_t total_bytes = 0;
   uint64_t l2_bytes = 0;
-  uint32_t shared_bytes_per_block = 0;           // the most that a launch may ask for
+  uint32_t shared_bytes_per_block = 0;           // the maximum of a launch
   uint32_t shared_bytes_per_multiprocessor = 0;  // of all its blocks together
 };
 
 class Device {
  public:
-  // The device of this number, made when it is first asked for, never destroyed (no CUDA call runs in a static
-  // destructor). Throws DEVICE_NOT_FOUND with the reason.
+  // The device with this index, created on first use and never destroyed (no static destructor calls CUDA). Throws
+  // DEVICE_NOT_FOUND with the reason.
   static Device& at(int index);
 
   Device(const Device&) = delete;
@@ -34,18 +35,18 @@ class Device {
   const DeviceProperties& properties() const { return properties_; }
   uint64_t free_bytes() const;
 
-  // Whether kernels on this device may read and write the peer's memory, and copies go there directly; made so, and
-  // tried, by the first call. False for devices that cannot, and for those that say they can but lose what is written.
+  // Whether kernels on this device can access the peer's memory and copies go there directly. The first call enables
+  // and tests it. False for devices that cannot, and for those that claim to but lose data.
   bool reaches(const Device& peer) const { return objection_to(peer).empty(); }
-  // Why it does not reach the peer, without a period; empty where it does.
+  // Why it has no access to the peer, without a period; empty if it has.
   std::string objection_to(const Device& peer) const;
 
-  // Throws DEVICE_LOST, once the device is lost: as every call does that concerns it.
+  // Throws DEVICE_LOST once the device is lost, as does every call that involves it.
   void check_not_lost() const { loss_.check(); }
-  // `what` failed, and with it all work here, for good. Not of the device's own state: others' calls may be under way.
+  // Marks the device as lost for good, because `what` failed.
   void lose(const std::string& what) const { loss_.note(name_, what); }
 
-  // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
+  // Waits foreverything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
   void synchronize() const;
 
  private:

@@ -1,4 +1,4 @@
-// Whether a device is lost: by an error after which nothing can be computed there, in this process.
+// A lost device: one that has had an error after which nothing can run there in this process.
 #pragma once
 #include <atomic>
 #include <mutex>
@@ -10,7 +10,7 @@ namespace billfish::BILLFISH_TARGET {
 
 class DeviceLoss {
  public:
-  // The first one counts. `what` failed, and how.
+  // Records the first loss. `what`: the call and its error.
   void note(const std::string& device, const std::string& what) {
     const std::lock_guard lock(mutex_);
     if (lost_) return;
@@ -19,7 +19,7 @@ class DeviceLoss {
     lost_ = true;
   }
 
-  // Throws DEVICE_LOST once one has been noted, with the same words every time.
+  // Throws DEVICE_LOST after a loss, always with the same message.
   void check() const {
     if (!lost_.load(std::memory_order_acquire)) return;
     const std::lock_guard lock(mutex_);

@@ -11,8 +11,8 @@
 
 namespace billfish::cuda {
 
-// The newest CUDA that the driver runs, from the driver itself: cudaDriverGetVersion says 0 for a driver that is too
-// old for this runtime. -1 when there is no driver.
+// The newest CUDA version that the driver supports, from the driver itself: cudaDriverGetVersion returns 0 for a driver
+// too old for this runtime. -1 without a driver.
 static int installed_driver_version() {
   void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (library == nullptr) return -1;
@@ -50,8 +50,7 @@ static cudaError_t describe(int index, CudaDevice& device) {
   device.name = properties.name;
   device.compute_major = properties.major;
   device.compute_minor = properties.minor;
-  // By the list that the kernels were compiled for: the kernels themselves could be asked only once they are loaded,
-  // which takes a context.
+  // From the list that the kernels were compiled for: asking the kernels themselves would require a context.
   const int capability = 10 * properties.major + properties.minor;
   device.code_architecture = code_architecture(BILLFISH_COMPILED_ARCHITECTURES, capability).value_or(capability);
   device.total_bytes = properties.totalGlobalMem;
@@ -72,7 +71,7 @@ CudaReport discover() {
   report.driver_version = std::max(driver_version, 0);
   int count = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
-  cudaGetLastError();  // a failed query must not be found by the next launch's check
+  cudaGetLastError();  // clear a failed query, or the next launch's check finds it
   report.status = classify(error, count, driver_version >= 0);
   if (report.status == CudaStatus::available) {
     for (int index = 0; index < count && error == cudaSuccess; ++index) {

@@ -1,4 +1,4 @@
-// What the CUDA runtime says about this machine, as the engine's CudaReport.
+// The CUDA runtime's view of this machine, as the engine's CudaReport.
 #pragma once
 #include "platform/device_discovery.h"
 
@@ -6,8 +6,8 @@ namespace billfish::cuda {
 
 CudaReport discover();
 
-// What the outcome of cudaGetDeviceCount means. `error` is a cudaError_t; `driver_found` tells whether libcuda.so.1 can
-// be loaded, because the runtime gives the same error for no driver and for an old one.
+// Interprets the result of cudaGetDeviceCount. `error` is a cudaError_t; `driver_found`: whether libcuda.so.1 can be
+// loaded, since the runtime returns the same error for a missing driver and an old one.
 CudaStatus classify(int error, int device_count, bool driver_found);
 
 }  // namespace billfish::cuda

@@ -1,4 +1,4 @@
-// Waiting for work whose outcome nobody wants any more: what it uses is about to go, or to be used again.
+// Waiting for work whose outcome no longer matters, because its resources are about to be freed or reused.
 #pragma once
 #include "engine/error.h"
 #include "runtime/stream.h"
@@ -11,7 +11,7 @@ void drain(StreamOrEvent& work) noexcept {
   try {
     work.synchronize();
   } catch (const Error&) {
-    // Whoever waited for the work has been told, or has gone.
+    // Whoever waited for this work already has the error.
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace billfish::cuda {
 
-// By the driver: the runtime has no question that does not make one.
+// Asks the driver: every runtime query would create a context.
 static bool has_context(int index) {
   void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver == nullptr) return false;
@@ -29,7 +29,7 @@ static FreeMemory ask_cuda(int index) {
   size_t free_bytes = 0, total_bytes = 0;
   cudaError_t error = cudaSetDevice(index);
   if (error == cudaSuccess) error = cudaMemGetInfo(&free_bytes, &total_bytes);
-  cudaGetLastError();  // a failed query must not be found by the next launch's check
+  cudaGetLastError();  // clear a failed query, or the next launch's check finds it
   if (has_context(current)) cudaSetDevice(current);
   if (error == cudaSuccess) return {free_bytes, true, ""};
   return {0, false, std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error)};

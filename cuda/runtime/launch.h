@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(Kernel::max_threads, min_blocks_of<Kernel>())
   kernel();
 }
 
-// More than 48 KiB of shared memory must be asked for, once a kernel and device.
+// More than 48 KiB of shared memory must be requested once per kernel and device.
 template <class Kernel>
 void allow_shared_memory(const Device& device, uint32_t bytes) {
   constexpr uint32_t free_to_use = 48 * 1024, max_devices = 64;

@@ -1,4 +1,4 @@
-// The grid of a launch, and what it asks of the device.
+// A launch's grid, and what it requires of the device.
 #pragma once
 #include <cstdint>
 
@@ -12,9 +12,9 @@ struct LaunchShape {
   GridSize grid = {};         // blocks
   GridSize block = {};        // threads
   uint32_t shared_bytes = 0;  // of shared_memory<T>()
-  bool co_resident = false;   // all blocks run at once, so that they may wait for each other (wait_until)
-  // Begins while the grid before it ends, where the stream overlaps grids: wait_for_previous_grid() before touching
-  // memory.
+  bool co_resident = false;   // all blocks are resident at once, so they may wait for each other (wait_until)
+  // May start while the previous grid finishes, if the stream overlaps grids: call wait_for_previous_grid() before
+  // touching memory.
   bool programmatic = false;
 };
 

@@ -1,4 +1,4 @@
-// The machine's own library of matrix products: cuBLAS on GPUs; emulated devices have none.
+// The matrix library of this target: cuBLAS on GPUs, none on emulated devices.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -11,14 +11,14 @@ namespace billfish::BILLFISH_TARGET {
 class MatrixLibrary {
  public:
   virtual ~MatrixLibrary() = default;
-  // Queued on the stream that the library was opened for. Throws INTERNAL.
+  // Queues the product on the library's stream. Throws INTERNAL.
   virtual void multiply(const MatrixProduct& product) = 0;
 };
 
-// What the library wants as a workspace of its own (while its products run; the same bytes for all of a stream).
+// The library's workspace, used while its products run.
 constexpr size_t matrix_library_bytes = size_t{24} << 20;
 
-// Null where there is none; cublas_library() says why. The workspace outlives it.
+// Null if there is no library; cublas_library() says why. The workspace outlives it.
 std::unique_ptr<MatrixLibrary> open_matrix_library(Stream& stream, void* workspace);
 
 }  // namespace billfish::BILLFISH_TARGET

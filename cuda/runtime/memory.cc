@@ -15,7 +15,7 @@ DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), byt
   const OnDevice on_device(device);
   const cudaError_t error = cudaMalloc(&data_, counted(bytes));
   if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // clears it: the process can go on and load something smaller
+    cudaGetLastError();  // clears the error: the process can go on and load something smaller
     throw out_of_memory(device, counted(bytes));
   }
   check(error, device, "cudaMalloc");

@@ -1,4 +1,4 @@
-// Memory of a device, and host memory that devices copy from and to without a detour.
+// Device memory, and page-locked host memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,15 +8,15 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Bytes of a device, given back when the object dies (after everything that runs on the device: never in a step).
-// Throws OUT_OF_MEMORY naming the device, the wanted and the free bytes. What is in it is undefined: the emulator
-// refuses to read what was not written.
+// Device memory, freed by the destructor (which waits for everything running on the device: never during a step).
+// Throws OUT_OF_MEMORY naming the device, the wanted and the free bytes. Its contents are undefined: the emulator
+// faults on reads of unwritten bytes.
 class DeviceMemory {
  public:
-  // Allocations, and the parts of larger ones, are counted in multiples of this, and start at one.
+  // Allocations and parts of arenas are sized and aligned to multiples of this.
   static constexpr size_t granularity = 256;
   static constexpr size_t counted(size_t bytes) { return (bytes + granularity - 1) / granularity * granularity; }
-  // Devices hand out physical memory in pages of this size: an allocation costs the device whole ones.
+  // Devices allocate physical memory in whole pages of this size.
   static constexpr size_t page = size_t{2} << 20;
   static constexpr size_t in_pages(size_t bytes) { return (bytes + page - 1) / page * page; }
 
@@ -29,7 +29,7 @@ class DeviceMemory {
   }
   ~DeviceMemory();
 
-  // An address of the device. The host must not follow it (in the emulator it faults, too).
+  // A device address. The host must not dereference it (in the emulator it faults too).
   void* data() const { return data_; }
   template <class T>
   T* as(size_t byte_offset = 0) const {
@@ -49,7 +49,7 @@ class DeviceMemory {
   size_t bytes_ = 0;
 };
 
-// Page-locked host memory: copies from and to it run beside the host. It must stay untouched until they are done.
+// Page-locked host memory: copies from and to it are asynchronous. It must not be touched until they are done.
 class PinnedMemory {
  public:
   PinnedMemory() = default;
@@ -74,7 +74,7 @@ class PinnedMemory {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
   }
-  const Device* device_ = nullptr;  // whose stage it serves; every device can copy from it and to it
+  const Device* device_ = nullptr;  // of its stage; every device can copy from and to it
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };

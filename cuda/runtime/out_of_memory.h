@@ -7,7 +7,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// What a caller is told whose device has no room for so many bytes more.
+// The error for a device that has no room for `bytes` more bytes.
 inline Error out_of_memory(const Device& device, size_t bytes) {
   return Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(bytes) +
                                     " more bytes: " + std::to_string(device.free_bytes()) + " of " +

@@ -8,7 +8,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-constexpr int overlapping_architecture = 90;  // whose code has griddepcontrol
+constexpr int overlapping_architecture = 90;  // the first one with griddepcontrol
 
 // Throws INVALID_OPTION when BILLFISH_CUDA_PDL is neither on nor off.
 inline bool may_overlap_grids(const Device& device) {

@@ -14,7 +14,7 @@ namespace billfish::BILLFISH_TARGET {
 
 namespace {
 
-// Two words that only this index gives: the one is read from the peer, the other written there.
+// Two words unique to this index: one is read from the peer, the other written there.
 HOST_DEVICE uint32_t word_to_read(uint32_t index) { return (index * 2654435761u) ^ 0x5bd1e995u; }
 HOST_DEVICE uint32_t word_to_write(uint32_t index) { return ~word_to_read(index) ^ (index >> 3); }
 
@@ -44,7 +44,7 @@ bool all_are(const std::vector<uint32_t>& values, const Word& word) {
 }  // namespace
 
 std::string try_peer_memory(const Device& device, const Device& peer) {
-  constexpr uint32_t count = 4096, threads = ExchangeWords::max_threads;  // four pages of an IOMMU
+  constexpr uint32_t count = 4096, threads = ExchangeWords::max_threads;  // four IOMMU pages
   constexpr size_t bytes = count * sizeof(uint32_t);
   Device &here = Device::at(device.index()), &there = Device::at(peer.index());
   const DeviceMemory own(here, bytes), source(there, bytes), target(there, bytes);

@@ -1,4 +1,4 @@
-// Does a device really reach the memory of a peer that the driver says it reaches?
+// Tests whether peer access really works where the driver says it does.
 #pragma once
 #include <string>
 
@@ -6,8 +6,8 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-// Has a kernel on `device` read a pattern from the peer's memory and write another one there, with peer access enabled.
-// Returns what went wrong, without a period; empty where both arrived. On machines whose IOMMU redirects transactions
+// Runs a kernel on `device` that reads a pattern from the peer's memory and writes another one there, with peer access
+// enabled. Returns what went wrong, without a period; empty if both arrived. Where an IOMMU redirects transactions
 // between PCIe devices, both are lost without any error.
 std::string try_peer_memory(const Device& device, const Device& peer);
 

@@ -5,8 +5,8 @@
 #include "runtime/overlapping_grids.h"
 #include "runtime/stream_state.h"
 
-// Every call names its stream or event, and yet the device is made the thread's current one first: the runtime makes a
-// context on a thread's current device in almost any call, which is the first of all devices unless it was told.
+// Every call names its stream or event, but the device is made current first anyway: almost any runtime call creates a
+// context on the thread's current device, which is device 0 by default.
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -73,7 +73,7 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
 
 void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
   const OnDevice on_device(device_);
-  device_.reaches(peer);  // opens the direct way, where there is one
+  device_.reaches(peer);  // enables peer access if possible
   check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
         "a copy from a peer");
 }
@@ -120,7 +120,7 @@ void Stream::abandon_capture() noexcept {
   cudaGraph_t recorded = nullptr;
   cudaStreamEndCapture(state_->stream, &recorded);
   if (recorded != nullptr) cudaGraphDestroy(recorded);
-  cudaGetLastError();  // that the capture had failed is known
+  cudaGetLastError();  // the failed capture has already been reported
 }
 
 void Stream::launch(const Graph& graph) {

@@ -1,6 +1,6 @@
-// Streams: queues of work on a device. What is in one stream runs in order; streams are ordered by events alone.
+// Streams: queues of work on a device. Work in one stream runs in order; only events order streams.
 //
-// Every call but synchronize() returns at once, and what fails on the device is thrown by a later call, usually
+// Every call except synchronize() returns immediately; a failure on the device is thrown by a later call, usually
 // synchronize(), as on a GPU. The emulator runs a stream's work only when somebody waits for it, so that a missing
 // event wait shows.
 #pragma once
@@ -14,15 +14,15 @@ namespace billfish::BILLFISH_TARGET {
 
 class Event {
  public:
-  // `timed`: milliseconds() may be asked.
+  // `timed`: for milliseconds().
   explicit Event(Device& device, bool timed = false);
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  // Waits on the host for the last record. An event that was never recorded counts as past.
+  // Blocks the host until the last record has completed. An event that was never recorded counts as complete.
   void synchronize() const;
-  // Between the last records of two timed events, which must have come to pass.
+  // Time between the last records of two timed events, which must have completed.
   static float milliseconds(const Event& start, const Event& end);
 
   struct State;
@@ -32,8 +32,8 @@ class Event {
   std::unique_ptr<State> state_;
 };
 
-// A stream's recorded work, to be launched as a whole. Places and parameters are those of the recording. Without one,
-// nothing may be launched.
+// A stream's captured work, launched as a whole, with the addresses and parameters of the capture. An empty graph must
+// not be launched.
 class Graph {
  public:
   Graph();
@@ -52,37 +52,38 @@ class Stream {
  public:
   // Throws INVALID_OPTION when BILLFISH_CUDA_PDL is neither on nor off.
   explicit Stream(Device& device);
-  ~Stream();  // what is queued still runs
+  ~Stream();  // queued work still runs
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
   Device& device() const { return device_; }
 
-  // Whether grids of `programmatic` launches begin while the grid before them ends: where the code that runs on the
-  // device has the instructions by which they wait (sm_90), and BILLFISH_CUDA_PDL is not off.
+  // Whether grids of `programmatic` launches may start while the previous grid finishes: if the device's code has the
+  // instructions to wait (sm_90) and BILLFISH_CUDA_PDL is not off.
   bool overlaps_grids() const { return overlaps_grids_; }
-  // From here on a grid begins when the one before it has ended.
+  // From here on a grid starts only after the previous one has finished.
   void stop_overlapping_grids() { overlaps_grids_ = false; }
 
-  // Host to device: `from` in PinnedMemory must stay as it is until the copy is done; other memory is free at once.
+  // Host to device: `from` in PinnedMemory must not change until the copy is done; other memory may be reused
+  // immediately.
   void copy_to_device(void* to, const void* from, size_t bytes);
-  // Device to host: into PinnedMemory beside the host; into other memory the call waits until it is done.
+  // Device to host: asynchronous into PinnedMemory; into other memory the call waits.
   void copy_to_host(void* to, const void* from, size_t bytes);
   // Within the stream's device.
   void copy(void* to, const void* from, size_t bytes);
-  // From a peer's memory to this stream's device; the stream must wait for an event of the peer's stream first. Between
-  // devices that do not reach each other CUDA goes through host memory.
+  // From a peer's memory to this stream's device; the stream must wait for an event of the peer's stream first. Without
+  // peer access CUDA goes through host memory.
   void copy_from(const Device& peer, void* to, const void* from, size_t bytes);
   void fill(void* to, uint8_t value, size_t bytes);
 
   void record(Event& event);
-  // What is queued after this runs after the event's last record, of whichever device's stream.
+  // Later work runs after the event's last record, on any device's stream.
   void wait(const Event& event);
-  // Waits on the host for all that was queued; throws what failed.
+  // Blocks the host until all queued work is done; throws what failed.
   void synchronize();
 
-  // What `queue` calls on this stream, recorded and not run. Neither waits on the host or for events nor copies of
-  // unpinned memory nor allocations may be among it. Where one of its calls fails, what that one threw is told.
+  // Captures, without running, what `queue` calls on this stream. It must not wait on the host or for events, copy
+  // pageable memory, or allocate. If one of its calls fails, capture() throws that error.
   template <class Queue>
   Graph capture(const Queue& queue) {
     begin_capture();
@@ -98,7 +99,7 @@ class Stream {
   void begin_capture();
   Graph end_capture();
   void abandon_capture() noexcept;
-  // A graph may go while it runs, and is not launched while another is captured.
+  // A graph may be destroyed while it runs. Not during a capture.
   void launch(const Graph& graph);
 
   struct State;

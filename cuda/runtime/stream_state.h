@@ -1,4 +1,4 @@
-// What is inside Stream, Event and Graph on a GPU.
+// The CUDA objects behind Stream, Event and Graph.
 #pragma once
 #include <cuda_runtime_api.h>
 

@@ -51,7 +51,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// A weight of a shape in so many copies that none is in a cache when its turn comes; what is in them does not matter.
+// Enough copies of a weight that none is cached when it is used again. Their contents do not matter.
 struct Copies {
   Copies(Stream& stream, const TuneShape& shape, DType element) {
     CanonicalShape canonical;
@@ -72,7 +72,7 @@ struct Copies {
                                          : lay_out_quantized(stream, canonical, block));
     }
   }
-  // Twice the byte is a number around 0.01, as a code it is any.
+  // The byte repeated is a number around 0.01; as a code it is arbitrary.
   static uint8_t small_byte(DType element) { return element == DType::f16 ? 0x21 : 0x3c; }
 
   std::vector<DeviceMemory> blocks;
@@ -99,7 +99,7 @@ class Tuner {
   }
 
  private:
-  // All that is measured of a shape.
+  // All measurements of a shape.
   template <class Element>
   void measure(const TuneShape& shape) {
     const Copies copies(stream_, shape, element_);
@@ -150,7 +150,7 @@ class Tuner {
     write_crossover(shape, first);
   }
 
-  // Of every tile the best plan; of those, unless all are wanted, the three that are expected to be fastest.
+  // The best plan for every tile; of those, unless every tile is requested, the three expected to be fastest.
   std::vector<GemmPlan> plans_to_measure(const GemmProblem& problem) const {
     std::vector<GemmPlan> plans;
     for (int tile = 0; tile < tile_count(problem.bits); ++tile) {
@@ -164,16 +164,16 @@ class Tuner {
     return plans;
   }
 
-  // The median time of a call, launched as a graph of several.
+  // The median time per call, from a graph of several.
   double microseconds(const std::function<void(size_t)>& queue) {
-    queue(0);  // what is done once a kernel, such as asking for shared memory
+    queue(0);  // one-time work per kernel, such as requesting shared memory
     stream_.synchronize();
     const Graph graph = stream_.capture([&] {
       for (int turn = 0; turn < options_.launches; ++turn) queue(static_cast<size_t>(turn));
     });
     Event start(device_, true), end(device_, true);
     std::vector<double> times;
-    for (int run = -1; run < options_.runs; ++run) {  // a graph's first launch brings it to the device
+    for (int run = -1; run < options_.runs; ++run) {  // a graph's first launch uploads it
       if (options_.before_run) options_.before_run();
       stream_.record(start);
       stream_.launch(graph);
@@ -181,10 +181,10 @@ class Tuner {
       stream_.synchronize();
       if (run >= 0) times.push_back(Event::milliseconds(start, end) * 1000.0 / options_.launches);
     }
-    return std::max(median(std::move(times)), 1e-3);  // a clock has its limits
+    return std::max(median(std::move(times)), 1e-3);  // the clock's resolution
   }
 
-  // The least number of rows from which panels won whenever they were measured.
+  // The smallest row count from which panels won every measurement.
   void write_crossover(const TuneShape& shape, size_t first) {
     Crossover crossover{shape.bits, shape.out, shape.in, Crossover::never};
     bool any = false;
@@ -202,8 +202,8 @@ class Tuner {
     if (any && std::none_of(all.begin(), all.end(), same)) all.push_back(crossover);
   }
 
-  // Tiles that were not measured are taken to be off as the others with these bits are: else a tile would be chosen
-  // because nobody looked at it.
+  // Unmeasured tiles get the median factor of the other tiles with these bits; otherwise a tile could win because it
+  // was never measured.
   void write_factors() {
     for (const int bits : {4, 8, 16}) {
       std::vector<double> all;
@@ -228,7 +228,7 @@ class Tuner {
   Stream stream_;
   const GemmMachine machine_;
   const DType element_;
-  std::map<std::pair<int, int>, std::vector<double>> tile_samples_;  // of bits and tile: measured / expected
+  std::map<std::pair<int, int>, std::vector<double>> tile_samples_;  // by bits and tile: measured / expected
   std::vector<double> panel_samples_;
   TuneReport report_;
 };

@@ -1,5 +1,5 @@
-// Measuring the GEMM on a device, for a tuning (platform/gemm_tuning.h). Plain values, declared for both targets, so
-// that what calls this need know neither.
+// Measures the GEMM on a device, for a tuning (platform/gemm_tuning.h). Plain values, declared for both targets, so
+// that callers need to know neither.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -17,7 +17,7 @@ struct TuneShape {
   bool zero_points = false;
 };
 
-// A tile of tiles.h, with the number of blocks that the cost model gives it.
+// A tile of tiles.h, with the cost model's number of blocks.
 struct TileTime {
   int tokens = 0, outputs = 0, inputs = 0;
   bool bulk = false;
@@ -38,11 +38,11 @@ struct TuneOptions {
   bool bfloat16 = false;          // else half
   std::vector<int64_t> rows;      // ascending: what each shape is measured with
   std::vector<TuneShape> shapes;  // at least one
-  int runs = 10;                  // of which the median counts
-  int launches = 16;              // of a run, one after the other
-  bool every_tile = false;        // else the three that promise most
-  // Called with every measurement as it is made (one for each shape and number of rows), and before every run. What
-  // they throw ends the tuning.
+  int runs = 10;                  // the median counts
+  int launches = 16;              // per run, back to back
+  bool every_tile = false;        // else the three most promising
+  // Called with every measurement (one per shape and number of rows), and before every run. An exception ends the
+  // tuning.
   std::function<void(const TuneMeasurement&)> on_measurement = nullptr;
   std::function<void()> before_run = nullptr;
 };
@@ -52,9 +52,9 @@ struct TuneReport {
   std::vector<TuneMeasurement> measurements;
 };
 
-// Measures every shape with every number of rows, by tiles and by panels, called again and again with weights that no
-// cache holds. Takes seconds a shape, and memory of the device for some copies of each
-// weight. Throws INVALID_OPTION for options that make no sense, DEVICE_NOT_FOUND, OUT_OF_MEMORY.
+// Measures every shape with every number of rows, by tiles and by panels, cycling through copies of the weight that
+// exceed every cache. Takes seconds per shape, and device memory for a few copies of each weight. Throws INVALID_OPTION
+// for invalid options, DEVICE_NOT_FOUND, OUT_OF_MEMORY.
 namespace cuda {
 TuneReport tune(const TuneOptions& options);
 }

@@ -1,4 +1,4 @@
-// Checked accesses of the running thread: global memory by address of the device, shared memory by offset.
+// Checked accesses of the running thread: global memory by device address, shared memory by offset.
 #pragma once
 #include <cstddef>
 #include <cstdint>

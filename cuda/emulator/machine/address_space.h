@@ -1,10 +1,10 @@
 // The memory of one emulated device.
 //
-// Its addresses are a range that is reserved and never mapped, so that a host that follows one faults. The bytes
-// themselves are elsewhere, at the same offset, and so are two shadows: one byte for each byte that says whether it was
-// ever written and by whom, and one pointer for each 256 bytes that says to which allocation they belong. Allocations
-// stand apart from each other, so that an access just past an end belongs to none. All three are reserved at once and
-// cost what is touched. As on a GPU, an allocation takes whole pages of 2 MiB from the capacity.
+// Device addresses are a reserved range that is never mapped, so a host that dereferences one faults. The bytes are
+// elsewhere, at the same offset, together with two shadows: a byte per byte that says whether and by whom it was
+// written, and a pointer per 256 bytes that names the allocation. Allocations are spaced apart, so that an access just
+// past the end of one belongs to none. All three ranges are reserved up front and cost only what is touched. As on a
+// GPU, an allocation takes whole 2 MiB pages of the capacity.
 #pragma once
 #include <atomic>
 #include <cstddef>

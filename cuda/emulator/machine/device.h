@@ -1,9 +1,9 @@
-// The emulated devices of the process, as the machine sees them.
+// The emulated devices of the process.
 //
-// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB without it). With BILLFISH_EMULATED_PEERS=off none reaches the
-// memory of another; with =lost all say they do, but reads of a kernel there give zeros and writes vanish, as behind an
-// IOMMU that redirects them; with =lost-writes only the writes do. BILLFISH_EMULATED_CODE=80 lets
-// them run what was compiled for compute capability 8.0.
+// BILLFISH_EMULATED_MEMORY sets the bytes of each (4 GiB by default). With BILLFISH_EMULATED_PEERS=off no device
+// reaches another's memory; with =lost all claim to, but a kernel's reads return zeros and its writes vanish, as behind
+// an IOMMU that redirects them; with =lost-writes only the writes vanish. BILLFISH_EMULATED_CODE=80 makes them run code
+// compiled for compute capability 8.0.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -1,7 +1,7 @@
-// Fibers: stacks between which one thread of the operating system switches by hand. One fiber runs one CUDA thread.
+// Fibers: stacks that one OS thread switches between by hand. Each CUDA thread is a fiber.
 //
-// On x86-64 a switch is a dozen instructions (fiber.cc); elsewhere it is swapcontext, which also asks the kernel about
-// signals. AddressSanitizer and ThreadSanitizer are told of every switch.
+// On x86-64 a switch is a dozen instructions (fiber.cc); elsewhere it is swapcontext, which also makes a system call
+// for the signal mask. AddressSanitizer and ThreadSanitizer are told about every switch.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -52,7 +52,7 @@ void Grid::run() {
   }
 }
 
-// What a fiber does for ever: whatever thread runs when it is switched to.
+// What a fiber does forever: whatever thread runs when it is switched to.
 static void run_threads() {
   running()->fiber->fiber.entered();
   for (;;) {

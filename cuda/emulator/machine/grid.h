@@ -1,10 +1,9 @@
-// A launch in the emulator: a grid of blocks of warps of threads, each thread a fiber, all on one thread of the
-// operating system.
+// An emulated launch: a grid of blocks of warps of threads, each thread a fiber, all on one OS thread.
 //
-// A fiber runs until it must wait: for its warp's other lanes (meet), at a barrier, or for another block's write
-// (spin). Then the schedule picks the next. It stays with a warp as long as one of its lanes can go on, so that warps
-// run as far apart as barriers let them. Blocks run one after the other, or all together when the launch is
-// co-resident. When nobody can go on and somebody has not finished, the launch is stuck and the error says who waits
+// A fiber runs until it must wait: for the other lanes of its warp (warp_operation), at a barrier, or for another
+// block's write (spin). The schedule then picks the next one. It stays with a warp as long as one of its lanes can run,
+// so that warps drift as far apart as barriers allow. Blocks run one after another, or concurrently if the launch is
+// co-resident. If no thread can run and some have not finished, the launch is deadlocked, and the error says who waits
 // where.
 #pragma once
 #include <cstddef>
@@ -50,7 +49,7 @@ class Grid;
 struct Block;
 struct Warp;
 
-// A copy on its way to shared memory. It happens when somebody waits for it, and not before.
+// A copy in flight to shared memory. It happens when somebody waits for it, and not before.
 struct AsyncCopy {
   uint32_t to;  // byte offset in shared memory
   uint32_t bytes;

@@ -1,5 +1,5 @@
-// Where in a kernel's source something happened: the default argument `Location at = Location::current()` of a
-// primitive is the place of its caller. (std::source_location, which clang 14 lacks.)
+// A position in a kernel's source: the default argument `Location at = Location::current()` of a primitive is its call
+// site. (std::source_location, which clang 14 lacks.)
 #pragma once
 #include <string>
 #include <string_view>

@@ -29,7 +29,7 @@ void init_phase_barrier(uintptr_t address, uint32_t arrivals, Location at) {
   running()->block->phase_barriers[static_cast<uint32_t>(address - shared_base)] = barrier;
 }
 
-// The bulk copies of a phase happen once they are all under way and everybody has arrived: as late as can be.
+// The bulk copies of a phase happen once they are all in flight and everybody has arrived: as late as can be.
 static void end_phase_if_complete(PhaseBarrier& barrier) {
   if (barrier.arrived != barrier.expected || barrier.bytes_missing != 0) return;
   for (const AsyncCopy& copy : barrier.copies) complete(copy);

@@ -1,4 +1,4 @@
-// mbarriers: barriers in shared memory that count arrivals and the bytes of bulk copies, phase after phase.
+// mbarriers: barriers in shared memory that count arrivals and the bytes of bulk copies, phase by phase.
 #pragma once
 #include <cstddef>
 #include <cstdint>

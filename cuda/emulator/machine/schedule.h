@@ -1,7 +1,7 @@
-// In which order the threads of a launch run where the rules leave it open. A kernel that is right gives the same
-// result in every order; one that lacks a barrier or a wait usually does not.
+// The order in which the threads of a launch run where CUDA leaves it open. A correct kernel gives the same result in
+// every order; one that lacks a barrier or a wait usually does not.
 //
-// Without a scope BILLFISH_EMULATOR_SCHEDULE decides: in-order (the default), reversed, or random:SEED.
+// Outside a ScheduleScope, BILLFISH_EMULATOR_SCHEDULE decides: in-order (the default), reversed, or random:SEED.
 #pragma once
 #include <cstdint>
 #include <string>

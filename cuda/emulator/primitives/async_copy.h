@@ -1,4 +1,4 @@
-// cp.async, in the emulator: a copy happens at the wait that lets it be read, and its target is poisoned until then.
+// cp.async in the emulator: a copy lands at the wait that permits reading it, and its target is poisoned until then.
 #pragma once
 #include <cstdint>
 

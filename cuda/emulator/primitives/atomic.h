@@ -1,4 +1,4 @@
-// Atomic operations, in the emulator: all threads of a grid run on one thread of the operating system.
+// Atomic operations in the emulator: all threads of a grid run on one OS thread.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// mbarrier and cp.async.bulk, in the emulator. A barrier's state is kept beside shared memory, by offset; a bulk copy
-// happens when somebody waits for its phase and all have arrived.
+// mbarrier and cp.async.bulk in the emulator. A barrier's state is kept outside shared memory, keyed by its offset; a
+// bulk copy lands when somebody waits for its phase and everyone has arrived.
 #pragma once
 #include <cstdint>
 

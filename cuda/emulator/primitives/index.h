@@ -1,4 +1,4 @@
-// Where a thread stands in its launch, in the emulator.
+// Thread, block and grid indices in the emulator.
 #pragma once
 #include <cstdint>
 

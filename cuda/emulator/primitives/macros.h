@@ -1,4 +1,4 @@
-// What the sources of kernels say instead of nvcc's keywords, in the emulator: plain C++.
+// The emulator's stand-ins for nvcc's keywords: plain C++.
 #pragma once
 #include "machine/location.h"
 

@@ -1,4 +1,4 @@
-// Functions of floats, in the emulator: the C library's, the *_approx ones included.
+// Float math in the emulator: the C library's functions, also for the *_approx ones.
 #pragma once
 #include <cmath>
 #include <cstdint>

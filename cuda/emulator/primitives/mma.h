@@ -1,4 +1,4 @@
-// Tensor cores and the loads that feed them, in the emulator: the last lane to come computes for all.
+// Tensor-core operations and their loads in the emulator: the last lane to arrive computes for the whole warp.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// Pointers of kernels, in the emulator: an address and checks at every access.
+// Kernel pointers in the emulator: an address, checked at every access.
 #pragma once
 #include <compare>
 #include <cstddef>

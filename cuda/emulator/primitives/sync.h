@@ -1,5 +1,5 @@
-// Barriers, fences and waiting, in the emulator. Fences do nothing: all threads see all writes at once. What the
-// emulator varies is when threads run, and when copies happen.
+// Barriers, fences and waits in the emulator. Fences do nothing: every thread sees every write immediately. What varies
+// is when threads run and when copies land.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// The lanes of a warp exchange values, in the emulator.
+// Warp shuffles and votes in the emulator.
 #pragma once
 #include <cstdint>
 

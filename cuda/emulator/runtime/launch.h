@@ -1,4 +1,4 @@
-// Launching a kernel in the emulator: as cuda/runtime/launch.h describes it.
+// Launching a kernel in the emulator; cuda/runtime/launch.h documents the interface.
 #pragma once
 #include <string>
 #include <string_view>

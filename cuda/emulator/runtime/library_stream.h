@@ -1,4 +1,4 @@
-// An emulated stream as a library of collectives sees it, without any symbol of ours: for the NCCL of the tests.
+// An emulated stream as a collectives library sees it, without any symbol of ours: for the tests' fake NCCL.
 #pragma once
 #include <cstddef>
 

@@ -1,8 +1,8 @@
-// Whether copies of different streams that touch the same bytes are ordered: by events, or by a host that has waited.
+// Checks that copies of different streams that touch the same bytes are ordered, by events or by a host wait.
 //
-// A GPU runs them in any order where nothing orders them, and mostly in the right one. Here every copy is looked at
-// when it is queued, so that a missing wait is found in every schedule, whatever the bytes are. Kernels are not looked
-// at: what they touch is known only once they run.
+// A GPU may run unordered copies in any order, and usually picks the right one. Here every copy is checked when it is
+// queued, so a missing wait is found in every schedule, whatever the bytes are. Kernels are not checked: what they
+// touch is known only once they run.
 #pragma once
 #include <cstddef>
 #include <cstdint>

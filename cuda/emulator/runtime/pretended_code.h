@@ -1,4 +1,4 @@
-// For tests: as if the kernels of an emulated device had been compiled for an older architecture.
+// For tests: pretends that the kernels of an emulated device were compiled for an older architecture.
 #pragma once
 #include "machine/device.h"
 #include "runtime/device.h"

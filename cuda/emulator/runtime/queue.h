@@ -1,10 +1,10 @@
 // The queues behind emulated streams.
 //
-// Work waits in its stream's queue until somebody needs it done: a host that synchronizes, or a stream that waits for
-// an event behind it. That is as late as a GPU might be, so that what lacks an event wait reads what is not there yet.
-// Under the reversed schedule work runs as soon as it is queued, under a random one now or later by chance.
+// Work stays in its stream's queue until somebody needs it: a host that synchronizes, or a stream that waits for a
+// later event. That is as late as a GPU might run it, so that code without an event wait reads stale data. Under the
+// reversed schedule work runs as soon as it is queued, under a random one now or later by chance.
 //
-// Any thread of the operating system may run a queue's work, one at a time; different queues run beside each other.
+// Any OS thread may run a queue's work, one at a time; different queues run concurrently.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -52,7 +52,7 @@ struct Stream::State {
   std::deque<QueueEntry> queue = {};
   bool busy = false;
   std::exception_ptr error = nullptr;
-  std::optional<std::vector<Work>> captured = {};  // while a capture is under way
+  std::optional<std::vector<Work>> captured = {};  // while a capture is in flight
   std::thread::id captured_by = {};
   StreamOrder order = {};
   uint64_t coin = 1;  // for random schedules
@@ -71,7 +71,7 @@ LaunchCounts& launch_counts();
 void refuse_while_capturing(const char* call);
 void note_capture(int change);  // of the calling thread: 1 begins, -1 ends
 
-// Appends to the queue (or to the capture under way), and runs it now where the schedule says so.
+// Appends to the queue (or to the capture in flight), and runs it now where the schedule says so.
 void enqueue_work(Stream& stream, Work work);
 void enqueue_entry(Stream& stream, QueueEntry entry);
 // Work that waits for other devices: whatever the schedule, it does not run within the call that queues it.

@@ -39,7 +39,7 @@ struct ReverseBlock {
       cp_async<4>(buffer + thread, in + first + thread);
       cp_async_commit();
       if constexpr (handover == Handover::cp_async_with_weak_wait) {
-        cp_async_wait<1>();  // lets the newest group be on its way, and there is but one
+        cp_async_wait<1>();  // lets the newest group be in flight, and there is but one
       } else if constexpr (handover != Handover::cp_async_without_wait) {
         cp_async_wait<0>();
       }

@@ -157,7 +157,7 @@ TEST(program_places_are_checked) {
   Example example;
   example.program.places[4] = example.program.places[1];
   validate(example.program, example.weights, {});
-  // Where activations have 2 bytes an element, 48 of them fit into 128; residuals have 4 in any case.
+  // Where activations have 2 bytes per element, 48 of them fit into 128; residuals have 4 in any case.
   example.program.places[2].stride = 128;
   CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
   validate(example.program, example.weights, {2, 4, 4});

@@ -1,4 +1,4 @@
-// For programs that tests write by hand: every value gets a place of its own, with 4 bytes an element.
+// For programs that tests write by hand: every value gets a place of its own, with 4 bytes per element.
 #pragma once
 #include "engine/program.h"
 

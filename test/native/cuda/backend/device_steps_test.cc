@@ -1,4 +1,4 @@
-// Steps on their way through stages on emulated devices, which work on while the stages' threads go on: hand-over by
+// Steps in flight through stages on emulated devices, which work on while the stages' threads go on: hand-over by
 // events, recorded steps, and what fails or ends half-way. BILLFISH_EMULATOR_SCHEDULE=reversed and random:SEED run the
 // devices sooner.
 #include <cstdlib>
@@ -35,7 +35,7 @@ std::vector<float> logits_of(TinyModel& model, std::vector<int32_t> tokens, int3
 
 }  // namespace
 
-// Many steps under way, some of them aborted: every other one brings what it brings alone.
+// Many steps in flight, some of them aborted: every other one brings what it brings alone.
 TEST(device_steps_keeps_steps_apart_that_follow_each_other) {
   TinyModel model(limits, on_emulated);
   std::vector<std::vector<float>> alone;

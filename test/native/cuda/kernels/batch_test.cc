@@ -214,7 +214,7 @@ TEST(cuda_batch_is_on_the_device_as_described) {
       for (size_t j = 0; j < items.size(); ++j) CHECK(items[j].key_end == wanted.decode[j].key_end);
     }
   }
-  // A batch is on its way while the next one is made.
+  // A batch is in flight while the next one is made.
   const Batch first = make_batch({{0, 20}}), second = make_batch({{7, 5}});
   device.upload(stream, first);
   const DeviceMemory positions(stream.device(), 20 * sizeof(int32_t));

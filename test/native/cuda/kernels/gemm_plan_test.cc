@@ -59,7 +59,7 @@ TEST(cuda_gemm_plans_fit_the_machine) {
 
 TEST(cuda_gemm_plans_suit_the_shape) {
   for (const GemmMachine& machine : {a100, h200}) {
-    // No tile is much wider than the rows ask for, and decoding keeps many weights on their way.
+    // No tile is much wider than the rows ask for, and decoding keeps many weights in flight.
     for (const int64_t rows : {1, 8, 16, 32, 64}) {
       const GemmPlan plan = plan_of(machine, 4, rows, 8192, 8192);
       CHECK_MESSAGE(plan.shape.tokens <= 2 * std::max<int64_t>(8, rows), "M" << rows << ": " << plan.shape.tokens);

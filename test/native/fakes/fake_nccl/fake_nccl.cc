@@ -66,7 +66,7 @@ struct Call {
   int sender, receiver;  // -1 in sums
   Part part;
 };
-thread_local int depth = 0, failure = success;  // of the group under way
+thread_local int depth = 0, failure = success;  // of the group in flight
 thread_local std::vector<Call> calls;
 
 std::mutex failing_mutex;
