@@ -96,16 +96,16 @@ function report() {
   ])
   const seconds = ['compiling, s of one core', ...architectures.map((name) => (times[name] ?? 0).toFixed(0))]
   const lines = [
-    `Registers a thread (least and most of a family), and bytes spilled where there are any; ${resources.length} kernels:`,
+    `Registers per thread (minimum and maximum of a family), and bytes spilled if any; ${resources.length} kernels:`,
     '',
     ...table(['kernels', ...architectures], [...rows, seconds]),
     '',
-    `Of the compile time, ${(times.all ?? 0).toFixed(0)} s come on top that no single architecture has: reading the sources, code for`,
-    `the host. The addon for all of these architectures, without symbols: ${(stripped / 2 ** 20).toFixed(1)} MiB.`,
+    `Another ${(times.all ?? 0).toFixed(0)} s of compile time belong to no single architecture: parsing the sources, and host code. The addon for all of`,
+    `these architectures, without symbols: ${(stripped / 2 ** 20).toFixed(1)} MiB.`,
   ]
   if (code.length > 0) {
     const rows = byFamily(code).map((row) => [row.family, row.architecture, row.kernels, ...row.counts])
-    lines.push('', 'Instructions in the machine code, of all kernels of a family together:', '')
+    lines.push('', 'Instructions in the machine code, summed over all kernels of a family:', '')
     lines.push(...table(['kernels', 'architecture', 'how many', ...columns], rows))
   }
   return `${lines.join('\n')}\n`
