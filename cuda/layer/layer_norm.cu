@@ -3,7 +3,6 @@
 #include "layer/register_row.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
-#include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {
@@ -52,18 +51,11 @@ template <class In, class Element>
 void layer_norm(Stream& stream, const Matrix<const In>& x, const float* weight, const float* bias, float eps,
                 const Matrix<Element>& out) {
   if (x.rows <= 0) return;
-  with_vector_width(is_wide(x) && is_wide(out), [&](auto count) {
-    const int64_t vectors = x.columns / count;
-    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
-      launch(stream,
-             {.grid = {static_cast<uint32_t>(x.rows)},
-              .block = {threads},
-              .shared_bytes = reduction_bytes,
-              .programmatic = true},
-             LayerNorm<In, Element, count, per_thread>{x.data, weight, bias, bias != nullptr, out.data, x.stride,
-                                                       out.stride, static_cast<uint32_t>(vectors), eps});
-    });
-  });
+  launch_with_register_rows(stream, {static_cast<uint32_t>(x.rows)}, x.columns, is_wide(x) && is_wide(out),
+                            [&](auto count, auto per_thread, uint32_t vectors) {
+                              return LayerNorm<In, Element, count, per_thread>{
+                                  x.data, weight, bias, bias != nullptr, out.data, x.stride, out.stride, vectors, eps};
+                            });
 }
 
 template void layer_norm(Stream&, const Matrix<const float>&, const float*, const float*, float, const Matrix<half>&);

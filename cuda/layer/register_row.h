@@ -9,6 +9,7 @@
 #include "layer/vector.h"
 #include "primitives/index.h"
 #include "primitives/reduce.h"
+#include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -72,6 +73,20 @@ template <class Run>
 void with_vector_width(bool in_wide_vectors, const Run& run) {
   if (in_wide_vectors) return run(std::integral_constant<int, wide>());
   run(std::integral_constant<int, 1>());
+}
+
+// Launches make(elements of a vector, vectors per thread, vectors), a kernel whose blocks each hold `columns` columns.
+// The first two arguments are constants.
+template <class MakeKernel>
+void launch_with_register_rows(Stream& stream, const GridSize& grid, int64_t columns, bool in_wide_vectors,
+                               const MakeKernel& make) {
+  with_vector_width(in_wide_vectors, [&](auto count) {
+    const int64_t vectors = columns / count;
+    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
+      launch(stream, {.grid = grid, .block = {threads}, .shared_bytes = reduction_bytes, .programmatic = true},
+             make(count, per_thread, static_cast<uint32_t>(vectors)));
+    });
+  });
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -125,32 +125,23 @@ void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, in
            RmsNormOfHeads<In, Element>{x.data, weight, out.data, x.stride, out.stride, runs, vectors, lanes, eps});
     return;
   }
-  with_vector_width(in_wide_vectors, [&](auto count) {
-    const int64_t vectors = width / count;
-    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
-      launch(stream, {.grid = {rows, runs}, .block = {threads}, .shared_bytes = reduction_bytes, .programmatic = true},
-             RmsNormOfRow<In, Element, count, per_thread>{x.data, weight, out.data, x.stride, out.stride,
-                                                          static_cast<uint32_t>(vectors), eps});
-    });
-  });
+  launch_with_register_rows(stream, {rows, runs}, width, in_wide_vectors,
+                            [&](auto count, auto per_thread, uint32_t vectors) {
+                              return RmsNormOfRow<In, Element, count, per_thread>{
+                                  x.data, weight, out.data, x.stride, out.stride, vectors, eps};
+                            });
 }
 
 template <class Element>
 void add_rms_norm(Stream& stream, const Matrix<float>& x, const Matrix<const Element>& y, const float* weight,
                   float eps, const Matrix<Element>& out) {
   if (x.rows <= 0) return;
-  with_vector_width(is_wide(x) && is_wide(y) && is_wide(out), [&](auto count) {
-    const int64_t vectors = x.columns / count;
-    with_vectors_per_thread<count>(vectors, [&](auto per_thread, uint32_t threads) {
-      launch(stream,
-             {.grid = {static_cast<uint32_t>(x.rows)},
-              .block = {threads},
-              .shared_bytes = reduction_bytes,
-              .programmatic = true},
-             AddRmsNorm<Element, count, per_thread>{x.data, y.data, weight, out.data, x.stride, y.stride, out.stride,
-                                                    static_cast<uint32_t>(vectors), eps});
-    });
-  });
+  launch_with_register_rows(stream, {static_cast<uint32_t>(x.rows)}, x.columns,
+                            is_wide(x) && is_wide(y) && is_wide(out),
+                            [&](auto count, auto per_thread, uint32_t vectors) {
+                              return AddRmsNorm<Element, count, per_thread>{
+                                  x.data, y.data, weight, out.data, x.stride, y.stride, out.stride, vectors, eps};
+                            });
 }
 
 template void rms_norm(Stream&, const Matrix<const float>&, const float*, int64_t, float, const Matrix<half>&);

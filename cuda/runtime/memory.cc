@@ -10,7 +10,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+DeviceMemory::DeviceMemory(Device& device, size_t bytes) : MemoryBlock(device, bytes) {
   if (bytes == 0) return;
   const OnDevice on_device(device);
   const cudaError_t error = cudaMalloc(&data_, counted(bytes));
@@ -26,7 +26,7 @@ DeviceMemory::~DeviceMemory() {
   cudaFree(data_);
 }
 
-PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : MemoryBlock(device, bytes) {
   if (bytes == 0) return;
   const OnDevice on_device(device);
   const cudaError_t error = cudaHostAlloc(&data_, bytes, cudaHostAllocPortable);

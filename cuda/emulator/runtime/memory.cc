@@ -8,7 +8,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-DeviceMemory::DeviceMemory(Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+DeviceMemory::DeviceMemory(Device& device, size_t bytes) : MemoryBlock(device, bytes) {
   if (bytes == 0) return;
   device.check_not_lost();
   refuse_while_capturing("An allocation of device memory");
@@ -23,7 +23,7 @@ DeviceMemory::~DeviceMemory() {
   emulator::device(device_->index()).memory.release(reinterpret_cast<uintptr_t>(data_));
 }
 
-PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : device_(&device), bytes_(bytes) {
+PinnedMemory::PinnedMemory(const Device& device, size_t bytes) : MemoryBlock(device, bytes) {
   if (bytes == 0) return;
   refuse_while_capturing("An allocation of page-locked memory");
   data_ = ::operator new (bytes, std::align_val_t{4096});
