@@ -29,7 +29,7 @@ static std::optional<int> index_of(const std::string& device, const std::string&
 }
 #endif
 
-// What stands in for the backends that are not compiled in.
+// Stand-ins for backends that are not compiled in.
 #ifndef BILLFISH_WITH_CUDA
 namespace cuda {
 [[noreturn]] static void refuse(int index) { billfish::refuse("cuda", index, explain(discover_cuda_devices())); }
@@ -46,7 +46,7 @@ TuneReport tune(const TuneOptions& options) { refuse(options.device); }
 #endif
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
-  // CPU devices can be numbered freely, so that a layer split can be tried anywhere.
+  // CPU devices can be numbered freely, so that splitting layers can be tried anywhere.
   const cpu::Precision precision = options.exact ? cpu::Precision::exact : cpu::Precision::fast;
   if (device == "cpu" || index_of(device, "cpu")) {
     return cpu::make_cpu_backend({device, precision, options.cache_type});

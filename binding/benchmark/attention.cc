@@ -9,12 +9,12 @@
 namespace billfish::bench {
 namespace {
 
-constexpr int32_t block_size = 32;  // as models have it
+constexpr int32_t block_size = 32;  // like models
 constexpr int32_t max_fill_rows = 2048;
 
 int32_t blocks_each(const AttentionCase& c) { return (c.past + c.rows + block_size - 1) / block_size; }
 
-// Positions that one step of filling the cache brings to each sequence.
+// Positions that one cache-filling step adds to each sequence.
 int32_t fill_rows_each(const AttentionCase& c) {
   return std::clamp(max_fill_rows / c.sequences, 1, std::max(c.past, 1));
 }
@@ -24,8 +24,8 @@ StageLimits limits_of(const AttentionCase& c) {
   return {block_size, c.sequences * blocks_each(c), rows, 1};
 }
 
-// Attention as the case has it, and the same with a window of one position, which fills the cache without computing
-// much. The output is a value that nobody computes, so that nothing is allocated to pass it on.
+// The case's attention, and the same with a window of one position, which fills the cache cheaply. The output is a
+// value that no operator computes, so that nothing is allocated to pass it on.
 Program program_of(const AttentionCase& c) {
   Program program;
   const int64_t columns = int64_t{c.heads} * c.head_dim, kv_columns = int64_t{c.kv_heads} * c.head_dim;
@@ -72,7 +72,7 @@ class AttentionBench {
         bench_.measure(static_cast<int>(caches_.size()), [&](int copy) { attend(batch, copy, case_.window); });
     const int64_t window = case_.window > 0 ? case_.window : int64_t{case_.past} + case_.rows;
     const int64_t keys = std::min<int64_t>(window + case_.rows - 1, int64_t{case_.past} + case_.rows);
-    double pairs = 0;  // of a query and a key
+    double pairs = 0;  // (query, key) pairs
     for (int64_t i = 0; i < case_.rows; ++i) pairs += static_cast<double>(std::min(window, case_.past + i + 1));
     result.cache_bytes =
         static_cast<uint64_t>(2 * keys * case_.sequences * k_.columns) * byte_size(bench_.backend().cache_type());
@@ -81,7 +81,7 @@ class AttentionBench {
   }
 
  private:
-  // Each sequence brings `rows` positions to `past` others.
+  // Each sequence adds `rows` positions to `past` others.
   Batch batch_of(int32_t past, int32_t rows) const {
     Batch batch;
     for (int32_t s = 0; s < case_.sequences; ++s) {

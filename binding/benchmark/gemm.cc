@@ -13,7 +13,8 @@ namespace {
 
 StageLimits limits_of(int64_t rows) { return {32, 1, static_cast<int32_t>(rows), 1}; }
 
-// A program of this one call. Its output is a value that nobody computes, so that nothing is allocated to pass it on.
+// A program with this one call. Its output is a value that no operator computes, so that nothing is allocated to pass
+// it on.
 Program program_of(const GemmCase& shape) {
   Program program;
   program.values.push_back({shape.in, RowKind::tokens, ValueClass::activation});
@@ -50,7 +51,7 @@ std::vector<WeightShape> weight_shapes(const GemmCase& shape, const GemmOptions&
   return shapes;
 }
 
-// One case with weights of one kind, copied until no cache holds them.
+// One case with weights of one kind, in enough copies to exceed every cache.
 class GemmBench {
  public:
   GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t max_rows,
@@ -88,7 +89,7 @@ class GemmBench {
     });
   }
 
-  // Of a single matrix with the vendor's library; 0 where that refuses.
+  // For a single matrix with the vendor library; 0 if it cannot.
   double vendor_seconds(int64_t rows) {
     bool done = true;
     const Timing timing = measure(rows, [&](const Tensor& x, const std::vector<Tensor>& outs, int copy) {
@@ -172,7 +173,7 @@ GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const
     }
   }
   if (!machine.vendor.empty()) {
-    constexpr int64_t size = 8192;  // large enough for any device to be at its best
+    constexpr int64_t size = 8192;  // large enough for any device's peak
     GemmBench bench(target, {{size}, size}, options, 16, size, control);
     if (const double seconds = bench.vendor_seconds(size); seconds > 0) {
       machine.vendor_flops = 2.0 * size * size * size / seconds;

@@ -9,7 +9,7 @@
 
 namespace billfish::bench {
 
-// Weights on one input that run in one call, as q, k and v do.
+// Weights on one input that run in one call, like q, k and v.
 struct GemmCase {
   std::vector<int64_t> outs;
   int64_t in = 0;
@@ -19,7 +19,7 @@ struct GemmOptions {
   std::vector<GemmCase> cases;
   std::vector<int64_t> rows;  // of the input
   std::vector<int64_t> bits;  // 4, 8 or 16
-  int64_t group_size = 128;   // of quantized weights; 0: one scale a row
+  int64_t group_size = 128;   // of quantized weights; 0: one scale per row
   bool zero_points = false;
 };
 
@@ -27,20 +27,20 @@ struct GemmResult {
   size_t index = 0;  // of the case
   int64_t bits = 0, rows = 0;
   Timing timing;
-  uint64_t weight_bytes = 0;  // as the device keeps them
-  uint64_t moved_bytes = 0;   // and input and output
+  uint64_t weight_bytes = 0;  // as stored on the device
+  uint64_t moved_bytes = 0;   // plus input and output
   double memory_rate = 0;     // bytes per second, measured just before
-  double vendor_seconds = 0;  // the same in 16 bits with the vendor's library; 0 without it
+  double vendor_seconds = 0;  // the same in 16 bits with the vendor library; 0 without it
 };
 
-// The device, as measured beside the cases.
+// The device, as measured next to the cases.
 struct GemmMachine {
   std::string name, memory_traffic, vendor;
   bool times_are_meaningful = true;
-  double vendor_flops = 0;  // multiplications and additions a second of its library at its best; 0 without it
+  double vendor_flops = 0;  // peak multiplications and additions per second of its library; 0 without it
 };
 
-// Calls on_result forevery case, number of rows and bits. Throws what backends throw, and ABORTED.
+// Calls on_result for every case, number of rows and bits. Throws what backends throw, and ABORTED.
 GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const Control& control,
                          const std::function<void(const GemmResult&)>& on_result);
 

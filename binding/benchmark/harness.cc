@@ -26,7 +26,7 @@ Tensor BenchmarkHarness::room_for_activations(int64_t rows, int64_t columns) {
   return {backend_->allocate(bytes, MemoryUse::buffers), type, rows, columns, columns};
 }
 
-// The host has numbers in fp32, which operators take as the residual stream; the norm makes activations of them.
+// The host has fp32 numbers, which operators take as the residual stream; a norm turns them into activations.
 Tensor BenchmarkHarness::random_activations(int64_t rows, int64_t columns) {
   const int64_t piece = std::min<int64_t>(rows, 64);
   const size_t bytes = static_cast<size_t>(piece * columns) * sizeof(float);
@@ -63,8 +63,8 @@ Timing BenchmarkHarness::measure(int copies, const std::function<void(int copy)>
   hooks_->wait();
   int count = copies, runs = 1;
   if (hooks_->times_are_meaningful()) {
-    // A run takes 2 ms at least, and each point about half a second. What computes for longer than 0.1 s a call does
-    // not depend on where its data was.
+    // A run takes at least 2 ms, and each point about half a second. Calls longer than 0.1 s do not depend on where
+    // their data was.
     constexpr double min_run = 2e-3, a_point = 0.5, long_call = 0.1;
     const double once = hooks_->seconds(1, calls(1))[0];
     const int enough = static_cast<int>(std::clamp(std::ceil(min_run / std::max(once, 1e-7)), 1.0, 256.0));

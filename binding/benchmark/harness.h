@@ -13,7 +13,7 @@
 
 namespace billfish::bench {
 
-// What runs the measurements may be told, from any thread.
+// Cancels measurements, from any thread.
 struct Control {
   std::atomic<bool> cancelled{false};
   void check() const;  // throws ABORTED once cancelled
@@ -37,14 +37,14 @@ class BenchmarkHarness {
   Backend& backend() { return *backend_; }
   BenchmarkHooks& benchmark_hooks() { return *hooks_; }
 
-  // Random activations and room for what comes out. Only after the backend has all weights (finish_loading()).
+  // Random activations, and space for outputs. Only after the backend has all weights (finish_loading()).
   Tensor random_activations(int64_t rows, int64_t columns);
   Tensor room_for_activations(int64_t rows, int64_t columns);
 
-  // How many copies of data of so many bytes exceed three times the caches; two where times mean nothing.
+  // How many copies of `bytes` bytes exceed three times the caches; two if times are meaningless.
   int copies_past_caches(uint64_t bytes) const;
 
-  // Calls of `one` with 0, 1, ..., copies - 1, 0, ... in turn.
+  // Times calls of `one` with 0, 1, ..., copies - 1, 0, ... in turn.
   Timing measure(int copies, const std::function<void(int copy)>& one);
 
  private:

@@ -27,8 +27,8 @@ void swap_bits(uint32_t* __restrict a, uint32_t* __restrict b, int shift, uint32
   }
 }
 
-// An 8 x 8 transpose of nibbles in every lane: nibble j of words[k] and nibble k of words[j] change places. Halves are
-// exchanged first, then quarters, then single nibbles.
+// An 8 x 8 transpose of nibbles in every lane: swaps nibble j of words[k] and nibble k of words[j]. Halves first, then
+// quarters, then single nibbles.
 template <int lanes>
 void transpose_nibbles(uint32_t words[8][lanes]) {
   for (const int k : {0, 1, 2, 3}) swap_bits<lanes>(words[k], words[k + 4], 16, 0x0000ffffu);
@@ -61,8 +61,8 @@ class AwqSource final : public QuantizedSource {
 
   static constexpr int words_at_once = 8;  // enough lanes for the compiler to use vector registers
 
-  // Words i, i + 1, ... of the block's rows, which begin with output `begin`. Whole: the rows are 64, and 8 stored
-  // words hold them for one input; otherwise up to 9 do, and outputs at both ends are left out.
+  // Words i, i + 1, ... of the block's rows, which start at output `begin`. Whole: 64 rows, which are exactly 8 stored
+  // words per input; otherwise up to 9 words, and outputs at both ends are skipped.
   template <bool whole>
   void fill_words(const uint8_t* source, CodeBlock& block, int64_t i, int64_t begin) const {
     constexpr int columns = block_rows / 8 + (whole ? 0 : 1);

@@ -11,16 +11,16 @@ namespace billfish {
 
 class Channels {
  public:
-  // `runs` may be empty for all channels. With an `order`, stored channel i is order[i]. Throws INVALID_CHECKPOINT,
-  // naming `name` and `what`, unless the runs lie among the stored channels and are `count` channels together.
+  // `runs`: empty for all channels. With an `order`, stored channel i is order[i]. Throws INVALID_CHECKPOINT, naming
+  // `name` and `what`, unless the runs are within the stored channels and total `count` channels.
   Channels(const std::vector<ChannelRun>& runs, int64_t stored, int64_t count, const std::string& name,
            const char* what, std::vector<int32_t> order = {});
 
-  // Whether the part has all channels in their own places.
+  // Whether the part has all channels in their original positions.
   bool are_all() const { return all_; }
 
-  // For channels [first, first + count) of the part, in order: stored(channel of the part, stored channel, how many)
-  // for those that follow one another in the stored layer, and zeros(channel of the part, how many).
+  // For channels [first, first + count) of the part, in order: calls stored(channel of the part, stored channel, count)
+  // for runs that are consecutive in the stored layer, and zeros(channel of the part, count).
   template <class Stored, class Zeros>
   void for_each(int64_t first, int64_t count, Stored stored, Zeros zeros) const {
     const int64_t end = first + count;

@@ -17,7 +17,8 @@ struct CodeBlock {
 };
 
 // Calls fill(block), which writes block.codes[row][word], for blocks that cover `words` words of `count` rows, and
-// copies them to codes[count][words]. Words outermost: neighboring rows lie in the same pages of the source.
+// copies them to codes[count][words]. Words are the outer loop, since neighboring rows are in the same pages of the
+// source.
 template <class Fill>
 void turn_round(int64_t words, int64_t count, uint32_t* codes, Fill fill) {
   CodeBlock block;

@@ -8,8 +8,8 @@
 
 namespace billfish {
 
-// Calls fill(first, count) for slabs that cover all rows of a weight, on all threads; the first error, or an abort,
-// ends it. `bytes`: what all of it counts for in LoadControl::bytes_done.
+// Calls fill(first, count) for slabs covering all rows of a weight, on all threads; the first error, or an abort, stops
+// it. `bytes`: its total contribution to LoadControl::bytes_done.
 template <class Fill>
 void fill_in_slabs(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill) {
   const auto bytes_before = [&](int64_t row) {
@@ -18,7 +18,7 @@ void fill_in_slabs(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill
   for_each_slab(rows, [&](int64_t first, int64_t count) {
     if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
     fill(first, count);
-    control.bytes_done += bytes_before(first + count) - bytes_before(first);  // exact in sum
+    control.bytes_done += bytes_before(first + count) - bytes_before(first);  // exact in total
     if (control.on_progress) control.on_progress();
   });
 }

@@ -33,7 +33,7 @@ class GptqSource final : public QuantizedSource {
     }
   }
 
-  // Canonical words are the stored ones, turned round.
+  // Canonical words are the stored ones, transposed.
   void read_natural(int64_t first, int64_t count, uint32_t* codes) const {
     const uint8_t* source = code_bytes();
     uint32_t stored[block_words][block_rows];
@@ -48,8 +48,8 @@ class GptqSource final : public QuantizedSource {
     });
   }
 
-  // Act-order: every code of a canonical word comes from another stored word. A strip of 64 outputs is copied first, so
-  // that the gather runs in the cache; in the file its rows lie `out` words apart, often a power of two.
+  // Act-order: every code of a canonical word comes from a different stored word. A strip of 64 outputs is copied
+  // first, so that the gather runs in cache; in the file its rows are `out` words apart, often a power of two.
   void read_ordered(int64_t first, int64_t count, uint32_t* codes) const {
     const int64_t words = shape_.words_per_row();
     const uint8_t* source = code_bytes();
@@ -67,7 +67,7 @@ class GptqSource final : public QuantizedSource {
 
   // One canonical word of 64 rows, from strip[stored word][row].
   void gather_word(const uint32_t* strip, CodeBlock& block, int64_t i) const {
-    constexpr int lanes = 16;  // as many as fit the vector registers beside one another
+    constexpr int lanes = 16;  // as many as fit into vector registers side by side
     const int32_t* inputs = shape_.order.data() + (block.word + i) * per_word;
     for (int64_t row = 0; row < block_rows; row += lanes) {
       uint32_t gathered[lanes] = {};

@@ -9,7 +9,7 @@ std::vector<int32_t> read_order(const TensorRef& tensor, int64_t in, int64_t gro
   const uint8_t* bytes = tensor_bytes(tensor, files);
   const int64_t groups = (in + group_size - 1) / group_size;
 
-  // Counting sort: it is stable, and its counts are what has to be checked.
+  // Counting sort: it is stable, and its counts are needed for the check.
   std::vector<int64_t> members(groups, 0);
   bool natural = true, zero = true;
   for (int64_t k = 0; k < in; ++k) {

@@ -48,7 +48,7 @@ std::unique_ptr<Weight> load_weight(Backend& backend, const QuantizedSpec& spec,
   return weight;
 }
 
-// Whether the weight's inputs may have an order of their own. A part between inputs has them sorted.
+// Whether the weight's inputs may be permuted. A part along the inputs has them sorted.
 bool has_order(const QuantizedSpec& spec) {
   return spec.group_index.has_value() && (!spec.part || spec.part->inputs.empty());
 }
@@ -94,7 +94,7 @@ void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const Mapp
           i,
           std::visit([&](const auto& spec) { return load_weight(stage.backend(), spec, files, control); }, specs[i]));
     } catch (const Error&) {
-      check_pages(files);  // what was wrong with the numbers may be that they were not there
+      check_pages(files);  // invalid numbers may have been unreadable pages
       throw;
     }
     check_pages(files);

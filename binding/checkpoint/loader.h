@@ -20,13 +20,14 @@ struct LoadControl {
   std::function<void()> on_progress;  // called from any thread after bytes_done has grown
 };
 
-// What the engine has to know of a weight before it is loaded.
+// What the engine must know about a weight before it is loaded.
 WeightShape shape_of(const WeightSpec& spec);
 
 // Bytes of the checkpoint that loading this weight reads.
 uint64_t source_bytes(const WeightSpec& spec);
 
-// Makes and fills all weights of the stage. Throws Error: INVALID_CHECKPOINT, OUT_OF_MEMORY, or ABORTED once cancelled.
+// Creates and fills all weights of the stage. Throws Error: INVALID_CHECKPOINT, OUT_OF_MEMORY, or ABORTED once
+// cancelled.
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control);
 
 }  // namespace billfish

@@ -22,11 +22,11 @@ class MappedFile {
   const std::string& path() const noexcept { return path_; }
   uint64_t size() const noexcept { return size_; }
 
-  // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT when they do not lie in the file, or when the file
-  // has become shorter since it was mapped.
+  // The bytes [offset, offset + bytes). Throws INVALID_CHECKPOINT if they are outside the file, or if the file has been
+  // truncated since it was mapped.
   const uint8_t* at(uint64_t offset, uint64_t bytes, const std::string& what) const;
 
-  // After reading: throws INVALID_CHECKPOINT when some of it could not be read, and zeros were there instead.
+  // Call after reading: throws INVALID_CHECKPOINT if pages were unreadable and replaced by zeros.
   void check_pages() const;
 
   // Tells the kernel that these bytes will be read soon, in no particular order.

@@ -11,8 +11,8 @@ namespace billfish {
 
 class MatrixSource {
  public:
-  // Throws INVALID_CHECKPOINT unless the tensors have the types and shapes that the spec claims and lie in the files,
-  // which the source keeps alive.
+  // Throws INVALID_CHECKPOINT unless the tensors have the types and shapes of the spec and are within the files. The
+  // source keeps the files alive.
   MatrixSource(const MatrixSpec& spec, const MappedFiles& files);
 
   // Copies rows [first, first + count), raw, to `rows` ([count][in] of the weight's type). Thread-safe.

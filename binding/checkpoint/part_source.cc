@@ -109,7 +109,7 @@ class PartSource final : public CanonicalSource {
         });
   }
 
-  // Scales and bias are zero already.
+  // Scales and bias are already zero.
   void zero_row(CanonicalRows& rows, int64_t row) const {
     uint32_t* target = &rows.codes[row * shape_.words_per_row()];
     for (int64_t k = 0; k < shape_.in; ++k) put_code(target, k, zero_point(rows, row, k / shape_.group_size));
@@ -134,7 +134,7 @@ class PartSource final : public CanonicalSource {
     }
   }
 
-  // Into bits that are zero.
+  // The target bits are zero.
   void put_code(uint32_t* target, int64_t k, uint32_t code) const {
     const int64_t per_word = 32 / shape_.bits;
     target[k / per_word] |= code << (k % per_word * shape_.bits);
@@ -146,7 +146,7 @@ class PartSource final : public CanonicalSource {
   const CanonicalShape& from_;
   CanonicalShape shape_;
   Channels outputs_, inputs_;
-  std::vector<int64_t> stored_groups_;  // of each group of the part, if inputs are selected
+  std::vector<int64_t> stored_groups_;  // per group of the part, if inputs are selected
 };
 
 }  // namespace

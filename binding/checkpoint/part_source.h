@@ -7,8 +7,8 @@
 
 namespace billfish {
 
-// Throws INVALID_CHECKPOINT if a group of the part would have inputs of several stored groups, and where inputs are
-// selected that act-order has moved though nothing says that they come in its order.
+// Throws INVALID_CHECKPOINT if a group of the part would mix inputs of several stored groups, or if inputs of an
+// act-order layer are selected although nothing says that they are in its order.
 std::unique_ptr<CanonicalSource> part_of(std::unique_ptr<CanonicalSource> stored, const QuantizedSpec& spec,
                                          const MappedFiles& files);
 

@@ -11,7 +11,7 @@
 namespace billfish {
 namespace {
 
-// compressed-tensors stores the shape once more as a tensor of numbers.
+// compressed-tensors also stores the shape as a tensor.
 void check_stored_shape(const QuantizedSpec& spec, const MappedFiles& files) {
   const TensorRef& tensor = *spec.stored_shape;
   check_tensor(tensor, files, {DType::i32, DType::i64}, {2});

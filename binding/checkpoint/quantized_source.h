@@ -16,15 +16,15 @@ class QuantizedSource : public CanonicalSource {
   uint64_t source_bytes() const override;
 
  protected:
-  // Checks everything but the shapes of codes, scales and zeros, which are the formats' own: those come as arguments.
+  // Checks everything. The shapes of codes, scales and zeros depend on the format and are passed as arguments.
   QuantizedSource(const QuantizedSpec& spec, const MappedFiles& files, const std::vector<int64_t>& codes_shape,
                   const std::vector<int64_t>& scales_shape, const std::vector<int64_t>& zeros_shape);
 
   // [count][words_per_row] canonical codes of rows [first, first + count).
   virtual void read_codes(int64_t first, int64_t count, uint32_t* codes) const = 0;
-  // The zero point of a row as it is stored, for all groups: zeros[row][group]. `words` are all words of the tensor.
+  // The stored zero points of a row, for all groups: zeros[row][group]. `words`: all words of the tensor.
   virtual void read_zeros(int64_t first, int64_t count, const uint8_t* words, uint8_t* zeros) const = 0;
-  // True where scales are stored [groups][out], false for [out][groups].
+  // True if scales are stored [groups][out], false for [out][groups].
   virtual bool scales_by_group() const = 0;
 
   const uint8_t* code_bytes() const;

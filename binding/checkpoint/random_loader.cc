@@ -9,7 +9,7 @@ namespace billfish {
 namespace {
 
 std::unique_ptr<Weight> make(Backend& backend, const VectorSpec& spec, LoadControl& control) {
-  auto weight = backend.make_vector(random_vector(spec.length, 0.9f, 1.1f));  // as those of norms are
+  auto weight = backend.make_vector(random_vector(spec.length, 0.9f, 1.1f));  // like those of norms
   control.bytes_done += spec.weight.bytes;
   return weight;
 }

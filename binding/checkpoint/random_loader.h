@@ -6,9 +6,8 @@
 
 namespace billfish {
 
-// As load_weights(), but no file is read: the specs' tensors tell types alone, and parts of layers are filled as whole
-// ones (so that parts of one shape are alike). Inputs are in their natural order. Throws OUT_OF_MEMORY, or ABORTED once
-// cancelled.
+// Like load_weights(), but reads no file: the specs' tensors only provide types, and parts of layers are filled like
+// whole ones. Inputs are in their natural order. Throws OUT_OF_MEMORY, or ABORTED once cancelled.
 void load_random_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl& control);
 
 }  // namespace billfish

@@ -10,9 +10,9 @@
 
 namespace billfish {
 
-// A list that only grows, and whose members are used again: the handler may walk it at any time.
+// A list that only grows, and whose members are reused: the handler may walk it at any time.
 struct GuardedMapping {
-  std::atomic<uintptr_t> begin{0};  // 0: watches nothing
+  std::atomic<uintptr_t> begin{0};  // 0: unused
   std::atomic<uintptr_t> end{0};
   std::atomic<bool> has_faulted{false};
   GuardedMapping* next = nullptr;
@@ -23,12 +23,13 @@ namespace {
 std::atomic<GuardedMapping*> first_mapping{nullptr};
 static_assert(std::atomic<uintptr_t>::is_always_lock_free, "a signal handler reads them");
 
-std::mutex mutex;  // of what follows; the handler reads `previous` while it is installed
+std::mutex mutex;  // guards what follows; the handler reads `previous` while it is installed
 size_t watched = 0;
 bool is_below_another = false;
 struct sigaction previous;
 
-// Zeros from the page of `address` to the mapping's end: where one page is lost, those behind it mostly are, too.
+// Maps zeros from the page of `address` to the end of the mapping: if one page is unreadable, the following ones
+// usually are too.
 bool replace_pages(uintptr_t address) {
   for (GuardedMapping* mapping = first_mapping.load(std::memory_order_acquire); mapping; mapping = mapping->next) {
     const uintptr_t begin = mapping->begin.load(std::memory_order_acquire);
@@ -43,14 +44,14 @@ bool replace_pages(uintptr_t address) {
   return false;
 }
 
-// What would have happened without this handler.
+// Does what would have happened without this handler.
 void leave_to_previous(int signal, siginfo_t* info, void* context) {
   if ((previous.sa_flags & SA_SIGINFO) != 0) {
     previous.sa_sigaction(signal, info, context);
   } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
     previous.sa_handler(signal);
   } else if (info->si_code > 0 || previous.sa_handler == SIG_DFL) {
-    // A fault is fatal even where the signal is ignored. It comes again on return; one that was sent is sent again.
+    // A fault is fatal even if the signal is ignored. It recurs on return; a signal that was sent is sent again.
     std::signal(signal, SIG_DFL);
     if (info->si_code <= 0) raise(signal);
   }
@@ -79,7 +80,7 @@ void install_handler() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-// A handler that was put over this one may call it, and stays: to put this one over it again would make a circle.
+// A handler installed over this one may call it, so it stays: reinstalling this one on top would make a loop.
 void remove_handler() {
   struct sigaction current = {};
   sigaction(SIGBUS, nullptr, &current);

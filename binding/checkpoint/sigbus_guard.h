@@ -14,13 +14,13 @@ struct GuardedMapping;
 
 class SigbusGuard {
  public:
-  // Of [begin, begin + bytes), which begins at a page and stays mapped as long as this object.
+  // Guards [begin, begin + bytes), which starts at a page and must stay mapped as long as this object lives.
   SigbusGuard(const void* begin, size_t bytes);
   ~SigbusGuard();
   SigbusGuard(const SigbusGuard&) = delete;
   SigbusGuard& operator=(const SigbusGuard&) = delete;
 
-  // Whether a page was read that could not be: what was read since then may be zeros.
+  // Whether an unreadable page was read: data read since then may be zeros.
   bool has_faulted() const noexcept;
 
  private:

@@ -28,7 +28,7 @@ const char* type_name(DType type) {
   return "unknown";
 }
 
-// Bytes of a tensor of that type and shape; false where that is no number of 64 bits.
+// Bytes of a tensor of that type and shape; false if they exceed 64 bits.
 bool size_of(DType type, const std::vector<int64_t>& shape, uint64_t& bytes) {
   bytes = byte_size(type);
   for (const int64_t dimension : shape) {

@@ -18,23 +18,23 @@ namespace billfish {
 // "[4096, 512]"
 std::string shape_text(const std::vector<int64_t>& shape);
 
-// "Tensor 'model.norm.weight' of /models/a/model.safetensors", whatever is wrong with the reference.
+// "Tensor 'model.norm.weight' of /models/a/model.safetensors", for any reference, however wrong.
 std::string tensor_text(const TensorRef& tensor, const MappedFiles& files);
 
-// A layer's dimensions: positive, and small enough that an index of 32 bits reaches everything in it.
+// A layer's dimensions: positive, and small enough for 32-bit indices.
 void check_dimension(int64_t value, const std::string& name, const char* what);
 
-// Throws unless the tensor has one of the types and exactly this shape, its bytes are those of type and shape, and they
-// lie in its file.
+// Throws unless the tensor has one of the types and exactly this shape, its size matches both, and it is within its
+// file.
 void check_tensor(const TensorRef& tensor, const MappedFiles& files, std::initializer_list<DType> types,
                   const std::vector<int64_t>& shape);
 
-// The bytes of a tensor that check_tensor has accepted; throws when the file has become shorter since.
+// The bytes of a tensor that check_tensor has accepted; throws if the file has been truncated since.
 const uint8_t* tensor_bytes(const TensorRef& tensor, const MappedFiles& files);
 // Only `bytes` bytes of it from byte `offset` on.
 const uint8_t* tensor_bytes(const TensorRef& tensor, const MappedFiles& files, uint64_t offset, uint64_t bytes);
 
-// Tensors may begin at any byte, so numbers are read by copy; compilers make one load of it.
+// Tensors may be unaligned, so numbers are read with memcpy, which compilers turn into one load.
 template <class Number>
 Number load(const uint8_t* bytes) {
   Number value;

@@ -19,22 +19,23 @@ struct TensorRef {
   uint64_t bytes = 0;
 };
 
-// Channels of a stored layer that follow one another, or zeros between channels.
+// A run of consecutive channels of a stored layer, or of zeros between channels.
 struct ChannelRun {
   static constexpr int64_t zeros = -1;
   int64_t start = 0;  // in the stored layer, or `zeros`
   int64_t count = 0;
 };
 
-// What a weight has of a stored layer: a rank's share under tensor parallelism, and padding.
+// The part of a stored layer that a weight holds: a rank's share under tensor parallelism, and padding.
 struct Part {
   int64_t stored_out = 0, stored_in = 0;
   int64_t stored_group_size = 0;            // of quantized layers
-  std::vector<ChannelRun> outputs, inputs;  // in the order in which the weight has them; no runs: all of them
-  // With act-order, inputs are counted in the order of groups, and come in that order: what makes them was told to
-  // follow it (`follows`). Without this, only layers whose inputs are in their natural order have parts of them.
+  std::vector<ChannelRun> outputs, inputs;  // in the weight's order; no runs: all of them
+  // With act-order, inputs are numbered in the order of groups and arrive in that order, because the layer that
+  // produces them follows it (`follows`). Otherwise only layers with inputs in their natural order can be split along
+  // them.
   bool inputs_in_group_order = false;
-  // The outputs are counted in the order of groups of the layer that reads them, which this group index gives.
+  // The outputs are numbered in the order of groups of the layer that reads them, given by this group index.
   std::optional<TensorRef> follows;
   int64_t followed_group_size = 0;
 };
@@ -48,7 +49,7 @@ struct MatrixSpec {
   std::optional<Part> part;  // out and in are the part's then
 };
 
-// A vector that is kept as fp32.
+// A vector, stored as fp32.
 struct VectorSpec {
   std::string name;
   int64_t length = 0;

@@ -20,11 +20,12 @@
 namespace billfish::cpu {
 namespace {
 
-// Queries of a task: with fewer, widening a tile of keys costs more than it saves; with more, the task leaves the L2.
+// Queries per task: with fewer, widening a tile of keys costs more than it saves; with more, the task exceeds the L2
+// cache.
 constexpr int wanted_queries = 48;
-// A sequence is split along its keys while it makes fewer tasks than this, but no split has fewer keys than that.
+// A sequence is split along its keys while it has fewer tasks than this, into splits of at least min_keys keys.
 constexpr int wanted_tasks = 128, min_keys = 256;
-// Multiply-adds that are worth waking a thread for.
+// Multiply-adds worth waking a thread for.
 constexpr int64_t work_per_piece = 256 * 1024;
 
 constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
@@ -38,19 +39,19 @@ struct Grouping {
   int group, max_rows;
 };
 
-// A block of rows of one sequence. Every kv head makes `splits` tasks of it, which share its keys; tasks are numbered
-// by kv head, then by split.
+// A block of rows of one sequence. It has `splits` tasks per kv head, which share the keys; tasks are numbered by kv
+// head, then by split.
 struct RowBlock {
   int32_t sequence;
   int32_t first_row, rows;  // of the sequence's
   int32_t first_key, last_key;
   int32_t split_keys, splits;
   int64_t first_task;
-  int64_t partials;  // where its partial results lie, if splits > 1
+  int64_t partials;  // offset of its partial results, if splits > 1
 };
 static_assert(sizeof(RowBlock) == 48, "src/placement/planner/cpu-scratch.ts counts with it");
 
-// Where keys are split, every kv head of a block has
+// If keys are split, every kv head of a block has
 //
 //   | splits that are not done: a line of 16 floats | partial result of split 0 | of split 1 | ...
 //
@@ -64,16 +65,16 @@ size_t head_floats(int queries, int padded_dim, int splits) {
   return counter_floats + static_cast<size_t>(splits) * partial_floats(queries, padded_dim);
 }
 
-// Floats that the partial results of one sequence take at most: split sequences make no more than wanted_tasks tasks.
+// Maximum floats of a sequence's partial results: split sequences have at most wanted_tasks tasks.
 size_t max_partials(const Grouping& grouping, int kv_heads, int head_dim, int64_t rows, int64_t positions) {
   if (2 * kv_heads > wanted_tasks || positions < 2 * min_keys) return 0;
   const int64_t queries = std::min<int64_t>(grouping.max_queries(), rows * grouping.group);
   return wanted_tasks * partial_floats(static_cast<int>(queries), padded(head_dim)) + wanted_tasks / 2 * counter_floats;
 }
 
-// What one thread works in while it runs a task: the kernel's workspace, the queries, and the result where keys are not
-// split. It is the thread's own and stays with it, whichever stage the next task is of.
-class Workplace {
+// A thread's memory for running tasks: the kernel's workspace, the queries, and the result if keys are not split. It is
+// thread-local and reused across stages.
+class Workspace {
  public:
   float* reserve(size_t floats) {
     if (floats > floats_) {
@@ -84,9 +85,9 @@ class Workplace {
     return memory_.get();
   }
 
-  static Workplace& of_this_thread() {
-    static thread_local Workplace workplace;
-    return workplace;
+  static Workspace& of_this_thread() {
+    static thread_local Workspace workspace;
+    return workspace;
   }
 
  private:
@@ -119,7 +120,7 @@ void write_cache(const Attention& a, const Batch& batch, ThreadPool& pool) {
   }
 }
 
-// The row blocks of consecutive sequences of a batch, as many as there is room for their partial results.
+// A wave: the row blocks of consecutive sequences of a batch, as many as have room for their partial results.
 struct Wave {
   RowBlock* blocks = nullptr;
   int64_t block_count = 0, tasks = 0;
@@ -128,14 +129,14 @@ struct Wave {
   size_t partials_used = 0;
 };
 
-// Cuts one sequence into row blocks. Appends them to the wave and returns true, or returns false if there is no room
+// Splits one sequence into row blocks. Appends them to the wave and returns true, or returns false if there is no room
 // for its partial results.
 bool append(const Attention& a, const Batch& batch, int32_t index, size_t partials_capacity, Wave& wave) {
   const SequenceSpan& sequence = batch.sequences[static_cast<size_t>(index)];
   const Grouping grouping(a.heads, a.kv_heads);
   const int blocks = divided_up(sequence.rows, grouping.max_rows);
   Wave longer = wave;
-  // The last rows have the most keys: they go first, so that the threads end together.
+  // The last rows have the most keys, so they go first and the threads finish together.
   for (int i = blocks - 1; i >= 0; --i) {
     RowBlock block{};
     block.sequence = index;
@@ -164,7 +165,7 @@ bool append(const Attention& a, const Batch& batch, int32_t index, size_t partia
   return true;
 }
 
-// The counter of a kv head's splits that are not done.
+// The counter of a kv head's unfinished splits.
 std::atomic<int32_t>& counter_of(float* head) {
   static_assert(sizeof(std::atomic<int32_t>) <= counter_floats * sizeof(float));
   return *std::launder(reinterpret_cast<std::atomic<int32_t>*>(head));
@@ -189,7 +190,7 @@ struct Partial {
   float *out, *maximum, *sum;
 };
 
-// out = the splits' weighted sums over their common sum of weights, always added up in the order of the keys.
+// out = the splits' weighted sums over their common sum of weights, always added in the order of the keys.
 void combine(const Attention& a, const SequenceSpan& sequence, const RowBlock& block, int kv_head,
              float* first_partial) {
   const int group = a.heads / a.kv_heads, queries = block.rows * group, padded_dim = padded(a.head_dim);
@@ -219,7 +220,7 @@ void combine(const Attention& a, const SequenceSpan& sequence, const RowBlock& b
   }
 }
 
-// Runs task number `task` of the block, in `memory` of workplace_floats.
+// Runs task number `task` of the block, in `memory` of workspace_floats.
 void run(const Attention& a, const SequenceSpan& sequence, const RowBlock& block, int64_t task, float* partials,
          AttentionKernel kernel, float* memory) {
   const int kv_head = static_cast<int>(task / block.splits), split = static_cast<int>(task % block.splits);
@@ -274,8 +275,8 @@ void run(const Attention& a, const SequenceSpan& sequence, const RowBlock& block
   }
 }
 
-// Enough for any task of these heads, so that a thread's workplace grows once and not with every longer prompt.
-size_t workplace_floats(const Grouping& grouping, int padded_dim) {
+// Enough for any task of these heads, so that a thread's workspace grows once and not with every longer prompt.
+size_t workspace_floats(const Grouping& grouping, int padded_dim) {
   const int queries = grouping.max_queries();
   return whole_lines(attention_workspace(queries, padded_dim)) + static_cast<size_t>(queries) * padded_dim +
          partial_floats(queries, padded_dim);
@@ -284,10 +285,10 @@ size_t workplace_floats(const Grouping& grouping, int padded_dim) {
 void run_wave(const Attention& a, const Batch& batch, const Wave& wave, ThreadPool& pool) {
   start_counters(a, wave);
   const AttentionKernel kernel = attention_kernel();
-  const size_t floats = workplace_floats(Grouping(a.heads, a.kv_heads), padded(a.head_dim));
+  const size_t floats = workspace_floats(Grouping(a.heads, a.kv_heads), padded(a.head_dim));
   const int64_t grain = std::max<int64_t>(1, work_per_piece * wave.tasks / std::max<int64_t>(1, wave.work));
   pool.parallel_for(wave.tasks, grain, [&](int64_t begin, int64_t end) {
-    float* const memory = Workplace::of_this_thread().reserve(floats);
+    float* const memory = Workspace::of_this_thread().reserve(floats);
     const RowBlock* block = std::upper_bound(wave.blocks, wave.blocks + wave.block_count, begin,
                                              [](int64_t task, const RowBlock& b) { return task < b.first_task; }) -
                             1;

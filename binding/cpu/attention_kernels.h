@@ -7,8 +7,8 @@
 
 namespace billfish::cpu {
 
-// Query m is head m % group of row m / group, and stands at first_position + m / group. It sees key j if
-// first_key <= j < last_key, j <= its position, and (with a window) j > its position - window.
+// Query m is head m % group of row m / group, at position first_position + m / group. It sees key j if first_key <= j <
+// last_key, j <= its position, and (with a window) j > its position - window.
 struct AttentionTask {
   const float* q = nullptr;  // [queries][padded_dim], multiplied by scale * log2(e)
   int queries = 0, group = 0;

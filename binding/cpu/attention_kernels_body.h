@@ -37,7 +37,7 @@ inline __attribute__((always_inline)) size_t row_bytes(const AttentionTask& task
   return static_cast<size_t>(task.head_dim) * sizeof(typename Element<type>::Type);
 }
 
-// One vector at column `at` of a cache row; the rest of a last vector, beyond head_dim, is zero.
+// One vector at column `at` of a cache row; lanes beyond head_dim are zero.
 template <DType type>
 inline __attribute__((always_inline)) Value load_row(const char* row, int at) {
   const auto* from = reinterpret_cast<const typename Element<type>::Type*>(row) + at;
@@ -53,8 +53,8 @@ inline __attribute__((always_inline)) Value load_rest(const char* row, int at, i
   if constexpr (type == DType::f32) return Vector::load(from, count);
 }
 
-// The rows of keys first .. first + count - 1 in the cache. Rows beyond, to the end of the tile, repeat the last one,
-// so that whole groups of keys may be read; the mask leaves their scores out.
+// The rows of keys first .. first + count - 1 in the cache. Rows from there to the end of the tile repeat the last one,
+// so that whole groups of keys can be read; their scores are masked.
 struct TileRows {
   int count;
   const char* k[key_tile];
@@ -137,8 +137,8 @@ void dot_scores(const AttentionTask& task, const TileRows& rows, const TileRows&
   }
 }
 
-// out[0..queries) = out * factors + weights v, on `vectors` vectors at column `at`; asks for these columns of the first
-// `ahead` keys of the next tile.
+// out[0..queries) = out * factors + weights v, on `vectors` vectors at column `at`; prefetches these columns of the
+// first `ahead` keys of the next tile.
 template <DType type, int queries, int vectors>
 void weigh_tile(const float* weights, const TileRows& rows, const TileRows& next, int ahead, int at, int rest,
                 const float* factors, float* out, int out_stride) {
@@ -222,7 +222,7 @@ void widen_values(const AttentionTask& task, const TileRows& rows, float* values
 }
 
 // One step of the online softmax of query m: turns the scores of keys first .. first + count - 1 into weights relative
-// to the new maximum, and says by how much what was summed before shrinks.
+// to the new maximum, and returns the factor by which earlier sums shrink.
 float softmax_step(const AttentionTask& task, int m, int first, int count, float* scores) {
   const int position = task.first_position + m / task.group;
   int begin = task.window > 0 ? position - task.window + 1 - first : 0;

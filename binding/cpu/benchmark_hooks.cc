@@ -47,7 +47,7 @@ class CpuBenchmarkHooks final : public BenchmarkHooks {
   uint64_t cache_bytes() const override { return last_level_cache_bytes(); }
   const char* memory_traffic() const override { return "reading"; }
 
-  // The best of many stretches, each as long as a large weight: other work on the machine only ever takes from it.
+  // The best of many runs, each as long as a large weight: other work on the machine can only slow it down.
   double memory_rate() override {
     constexpr size_t stretch = size_t{16} << 20;
     const size_t bytes = std::max<size_t>(size_t{256} << 20, 3 * cache_bytes()) / stretch * stretch;
@@ -77,7 +77,7 @@ class CpuBenchmarkHooks final : public BenchmarkHooks {
   }
 
  private:
-  // Adds up all bytes on all threads, fetching ahead as the kernels do: that alone adds a tenth.
+  // Adds up all bytes on all threads, prefetching as the kernels do, which alone gains a tenth.
   void read(const uint8_t* stretch, size_t bytes) {
     using Vector = uint64_t __attribute__((vector_size(64)));
     constexpr int64_t unroll = 8, line = unroll * sizeof(Vector);

@@ -240,7 +240,7 @@ class CpuBackend final : public Backend {
     return data;
   }
 
-  // Cosines and sines of the step in progress, [max_rows][2][half].
+  // Cosines and sines of the current step, [max_rows][2][half].
   struct RopeTable {
     float* data;
     int64_t half;

@@ -8,8 +8,8 @@
 namespace billfish::cpu {
 namespace {
 
-// Calls apply(row, first column, columns) over all elements. Long rows are cut, so that a single one (decode) is shared
-// as well.
+// Calls apply(row, first column, columns) over all elements. Long rows are split, so that a single row (decode) is
+// parallel too.
 template <class Apply>
 void for_row_parts(int64_t rows, int64_t columns, ThreadPool& pool, Apply apply) {
   if (rows <= 0 || columns <= 0) return;

@@ -31,7 +31,7 @@ Processor detect() {
 
   constexpr unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !all(ecx, fma | osxsave | avx | f16c)) return processor;
-  // The operating system must save the wide registers too: bits 1 and 2 are xmm and ymm, 5 to 7 masks and zmm.
+  // The operating system must save the wide registers: bits 1 and 2 are xmm and ymm, 5 to 7 masks and zmm.
   const unsigned long long state = enabled_register_state();
   if ((state & 0x06) != 0x06) return processor;
 

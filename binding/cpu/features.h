@@ -3,15 +3,15 @@
 
 namespace billfish::cpu {
 
-// Each level implies the ones before it. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4
+// Each level includes the previous ones. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4
 // and later).
 enum class InstructionSet { scalar = 0, avx2 = 1, avx512 = 2 };
 
-// The best one this processor and operating system can run.
+// The best one that this processor and operating system support.
 InstructionSet best_instruction_set();
 
-// The one in use: the best, or the one that BILLFISH_CPU_ISA=scalar|avx2|avx512 names if it is no better than that.
-// set_instruction_set is for tests and benches; it clamps to the best and returns what is now in use.
+// The one in use: the best, or the one named by BILLFISH_CPU_ISA=scalar|avx2|avx512 if supported. set_instruction_set
+// is for tests and benchmarks; it clamps to the best and returns the one now in use.
 InstructionSet instruction_set();
 InstructionSet set_instruction_set(InstructionSet wanted);
 const char* name(InstructionSet set);

@@ -4,7 +4,7 @@
 
 namespace billfish::cpu {
 
-// A few rows of logits at most: not worth a parallel region.
+// At most a few rows of logits: not worth a parallel region.
 void gather_rows(const Rows& x, const int32_t* rows, int64_t count, float* out, int64_t out_stride) {
   for (int64_t i = 0; i < count; ++i) {
     const float* from = x.data + rows[i] * x.stride;

@@ -67,7 +67,7 @@ GemmTile gemm_tile_of(int rows, int vectors) {
   return rows == 2 ? gemm_tile_of<2>(vectors) : gemm_tile_of<1>(vectors);
 }
 
-// Rows and vectors are cut into parts of even size: 13 rows make tiles of 5, 4 and 4 rather than 6, 6 and 1.
+// Rows and vectors are split evenly: 13 rows make tiles of 5, 4 and 4 rather than 6, 6 and 1.
 void gemm(Operand a, Operand b, Result c, int rows, int vectors, int depth, const float* factors) {
   const int row_parts = (rows + Vector::gemm_rows - 1) / Vector::gemm_rows;
   const int vector_parts = (vectors + Vector::gemm_vectors - 1) / Vector::gemm_vectors;

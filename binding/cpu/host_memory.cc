@@ -36,7 +36,7 @@ HostMemory HostMemory::allocate(size_t bytes, const std::string& device) {
     void* data = mmap(nullptr, memory.bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (data == MAP_FAILED) out_of_memory(bytes, device);
 #ifdef MADV_HUGEPAGE
-    madvise(data, memory.bytes_, MADV_HUGEPAGE);  // advice only: without huge pages it is slower, not wrong
+    madvise(data, memory.bytes_, MADV_HUGEPAGE);  // only a hint: without huge pages it is slower, not wrong
 #endif
     memory.data_ = data;
     memory.mapped_ = memory.bytes_;

@@ -6,8 +6,8 @@
 
 namespace billfish::cpu {
 
-// Large pieces come straight from the kernel, so that pages are committed only when written (a KV cache costs what is
-// used of it) and go back at once on release; huge pages are asked for, since decoding streams through all weights.
+// Large blocks are mapped directly, so that pages are committed only when written (a KV cache costs what is used of it)
+// and returned immediately on release; huge pages are requested, since decoding streams through all weights.
 class HostMemory {
  public:
   // Rounds up to 64 bytes. Throws OUT_OF_MEMORY naming the device and the bytes.

@@ -40,7 +40,7 @@ struct Integers {
   static Value add(Value a, Value b) { return _mm512_add_epi32(a, b); }
   static Value subtract(Value a, Value b) { return _mm512_sub_epi32(a, b); }
   static Value multiply(Value a, Value b) { return _mm512_mullo_epi32(a, b); }
-  // Sixteen bits of activation cost as much by vpdpwssd as two passes of the 8-bit vpdpbusd would.
+  // 16-bit activations with vpdpwssd cost as much as two passes of the 8-bit vpdpbusd would.
   static Value add_products(Value sum, Value a, Value b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
   static void keep_in_register(Value& value) { asm("" : "+v"(value)); }

@@ -19,7 +19,7 @@ namespace {
 
 namespace quantized {
 
-// All ones in the lanes k .. k+7 that exist.
+// All ones in the lanes k .. k+7 below count.
 __m256i lanes_below(int64_t count) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count < 8 ? static_cast<int>(count) : 8), lane);
@@ -74,7 +74,7 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
 
 namespace matrix {
 
-// Weight row n times rows first_row, first_row + 1, ... of x, in Chains sums of 8 lanes each, so that few rows still
+// Weight row n times rows first_row, first_row + 1, ... of x, in Chains sums of 8 lanes each, so that even a few rows
 // hide the latency of the multiply-add: I / Chains is the row, I % Chains the sum.
 template <DType Type, int Chains, int... I>
 void dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t n, const float* x, int64_t x_rows,

@@ -19,7 +19,7 @@ namespace {
 
 namespace quantized {
 
-// Lanes k .. k+15 that exist.
+// The lanes k .. k+15 below count.
 __mmask16 lanes_below(int64_t count) {
   return static_cast<__mmask16>(count >= 16 ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1u);
 }
@@ -63,9 +63,9 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
 
 namespace matrix {
 
-// One row of x times weight row n: straight from memory, in eight sums that hide the latency of the multiply-add. One
-// weight row at a time, because memory is read fastest in a single stream: streams that are a power of two apart fall
-// on the same sets of the cache and are read at half the speed.
+// One row of x times weight row n, from memory, in eight sums that hide the latency of the multiply-add. One weight row
+// at a time, because memory is fastest as a single stream: streams a power of two apart map to the same cache sets and
+// run at half the speed.
 template <DType Type, int... I>
 float dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t n, const float* x) {
   constexpr int64_t step = 16 * sizeof...(I);
@@ -91,9 +91,9 @@ float dot(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_
   return Vector::sum(sums[0]);
 }
 
-// Several rows of x times Outputs weight rows from first_output on: I / Outputs is the row (from first_row on),
-// I % Outputs the weight row. The weights come from the first-level cache; meanwhile `next`, as many bytes as they
-// have, is fetched into it in one stream.
+// Several rows of x times Outputs weight rows from first_output on: I / Outputs is the row (from first_row on), I %
+// Outputs the weight row. The weights come from the L1 cache; meanwhile as many bytes from `next` on are prefetched
+// into it in one stream.
 template <DType Type, int Outputs, int... I>
 void multiply_outputs(std::integer_sequence<int, I...>, const MatrixWeights& weights, int64_t first_output,
                       const float* x, int64_t x_rows, int64_t first_row, float* out, int64_t stride,

@@ -19,7 +19,7 @@ namespace {
 namespace quantized {
 
 void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum) {
-  // The magnitudes are compared as integers, so that a NaN is the largest of all and reaches the output by the scale.
+  // Magnitudes are compared as integers, so that a NaN ranks highest and reaches the output through the scale.
   uint32_t largest_bits = 0;
   for (int64_t k = 0; k < count; ++k) {
     const uint32_t magnitude = float_to_bits(x[k]) & 0x7fffffffu;
@@ -141,7 +141,7 @@ float element(const MatrixWeights& weights, int64_t n, int64_t k) {
 
 void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
           float* out, int64_t stride) {
-  // Sixteen partial sums, as a vector would have: a single chain over thousands of inputs would lose digits.
+  // Sixteen partial sums, like a vector's: a single chain over thousands of inputs would lose precision.
   constexpr int64_t lanes = 16;
   for (int64_t n = first_output; n < last_output; ++n) {
     for (int64_t r = 0; r < rows; ++r) {

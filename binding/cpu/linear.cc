@@ -23,11 +23,11 @@ namespace {
 
 // The number of rows up to which a GEMV is faster, since it does not unpack the weights.
 constexpr int64_t quantized_gemv_rows = 4;
-// Most rows of a GEMM piece, a multiple of the six that a microkernel takes: their sums (33 KB) and, at usual widths,
-// their activations stay in the second-level cache, and unpacking costs one or two per cent of multiplying.
+// Maximum rows of a GEMM piece, a multiple of the microkernel's six: their sums (33 KB) and, at usual widths, their
+// activations stay in the L2 cache, and unpacking costs one or two percent of multiplying.
 constexpr int64_t block_rows = 132;
 
-// Calls of one parallel region: more than any layer has linears on one input.
+// Maximum calls of one parallel region: more than the linears that any layer has on one input.
 constexpr int max_calls_together = 8;
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -95,7 +95,7 @@ void multiply_float_block(const Part& part, int64_t all_rows, int64_t first_tile
   });
 }
 
-// Rows of the blocks that pieces take: as even as multiples of six allow.
+// Rows of the pieces' blocks: as even as multiples of six allow.
 int64_t rows_of_block(int64_t rows) {
   const int64_t blocks = divide_up(rows, block_rows);
   return std::min(block_rows, divide_up(divide_up(rows, blocks), 6) * 6);

@@ -20,7 +20,7 @@ struct Rows {
   int64_t rows = 0, columns = 0, stride = 0;
 };
 
-// A row-major matrix of weights in the checkpoint's own type, [out][in]: unquantized linears, the embedding, the head.
+// A row-major matrix of weights in the checkpoint's type, [out][in]: unquantized linears, the embedding, the head.
 struct Matrix {
   DType type = DType::f16;  // f32, f16 or bf16
   int64_t out = 0, in = 0;

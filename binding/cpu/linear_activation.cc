@@ -8,7 +8,7 @@
 namespace billfish::cpu {
 namespace {
 
-// Several threads share the work from this many elements on: fewer are done before a helper wakes up.
+// The number of elements from which threads share the work: fewer are done before a helper wakes up.
 constexpr int64_t parallel_elements = 32 * 1024;
 
 int64_t round_up_to_eight(int64_t count) { return (count + 7) / 8 * 8; }
@@ -19,7 +19,7 @@ int64_t segments_of(const Activation& activation) {
   return segments;
 }
 
-// Where prepared rows go: codes, scales and sums, or floats.
+// The destination of prepared rows: codes, scales and sums, or floats.
 struct Destination {
   int16_t* codes = nullptr;
   float* scales = nullptr;

@@ -24,7 +24,7 @@ struct Activation {
   bool same_preparation(const Activation& other) const;
 };
 
-// The activation per call, still to be prepared.
+// The activation of a call, still to be prepared.
 Activation activation_for(const LinearCall& call, Precision precision);
 
 // Bytes of scratch that prepare() takes for `rows` rows.

@@ -1,5 +1,5 @@
-// The part of unquantized linears that is the same forevery Vector. Each SIMD kernels_*.cc includes it after its vector
-// type and adds the GEMV.
+// The part of unquantized linears that is the same for every Vector. Each SIMD kernels_*.cc includes it after its
+// vector type and adds the GEMV.
 //
 // Sums are arrays indexed by constants only, through fold expressions over `I`, and keep_in_register() pins each
 // between steps: otherwise GCC spills all of them at every step, at a third of the speed.

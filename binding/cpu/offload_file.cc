@@ -20,11 +20,11 @@ namespace {
 size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
-// A descriptor of a file that has no name, or -1 with errno.
+// A descriptor of an unnamed file, or -1 with errno.
 int open_unnamed(const std::string& directory) {
 #ifdef O_TMPFILE
   const int unnamed = open(directory.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-  // File systems that cannot make one say so in several ways.
+  // File systems that cannot create one fail in several ways.
   if (unnamed >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT)) return unnamed;
 #endif
   std::string path = directory + "/billfish-XXXXXX";
@@ -35,7 +35,7 @@ int open_unnamed(const std::string& directory) {
   return named;
 }
 
-// Makes the file as long as `end`, with room on disk for all of it from `begin` on. 0, or the reason as in errno.
+// Extends the file to `end`, with disk space reserved from `begin` on. Returns 0 or an errno.
 int reserve_blocks(int descriptor, uint64_t begin, uint64_t end) {
 #ifdef __APPLE__
   fstore_t store = {F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(end - begin), 0};
@@ -80,7 +80,7 @@ void OffloadFile::open_window(size_t bytes) {
   if (!windows_.empty()) flush(windows_.back());
   Window window{};
   window.bytes = round_up(std::max(bytes, window_bytes_), page_bytes());
-  window.offset = reserved_;  // behind what the windows before have used
+  window.offset = reserved_;  // after the earlier windows
   // Reserve space first: what the disk cannot hold is refused before anything is mapped.
   reserve(window.offset + bytes);
   void* const data =
@@ -97,13 +97,13 @@ void OffloadFile::reserve(uint64_t end) {
   end = round_up(end, page_bytes());
   if (end <= reserved_) return;
   const uint64_t wanted = end - reserved_;
-  // Asked first, since reserving would fill the disk before it fails, and exceeding the limit would raise SIGXFSZ.
+  // Checked first, since reserving would fill the disk before it fails, and exceeding the limit would raise SIGXFSZ.
   rlimit limit{};
   if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && end > limit.rlim_cur) {
     disk_full(wanted, "files are limited to " + std::to_string(limit.rlim_cur) + " bytes (ulimit -f)");
   }
   struct statvfs status {};
-  const bool known = fstatvfs(descriptor_, &status) == 0 && status.f_blocks > 0;  // 0: a file system without limit
+  const bool known = fstatvfs(descriptor_, &status) == 0 && status.f_blocks > 0;  // 0: no limit
   if (known && static_cast<uint64_t>(status.f_bavail) * status.f_frsize < wanted) {
     disk_full(wanted, std::strerror(ENOSPC));
   }

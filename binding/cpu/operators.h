@@ -73,11 +73,11 @@ struct Attention {
 // Scratch that attention() needs for batches of at most `rows` rows, of sequences of at most `positions` positions.
 size_t attention_scratch_bytes(int heads, int kv_heads, int head_dim, int64_t rows, int64_t positions);
 
-// Writes the new keys and values into the cache (16-bit types saturate at their largest finite value; infinity
-// becomes NaN there, and NaN stays NaN), then computes out. Softmax in fp32, online over the keys. The threads share
-// (sequence, kv head, block of rows, split of the keys); only sequences with few rows and many keys are split, so that
-// one long sequence keeps every thread busy. The cut depends on the sequence's own lengths alone: neither the number of
-// threads nor the rest of the batch changes a result.
+// Writes the new keys and values into the cache (16-bit types saturate at their largest finite value; infinity becomes
+// NaN there, and NaN stays NaN), then computes out. Softmax in fp32, online over the keys. The threads share (sequence,
+// kv head, block of rows, split of the keys); only sequences with few rows and many keys are split, so that one long
+// sequence keeps every thread busy. The split depends only on the sequence's own lengths: neither the number of threads
+// nor the rest of the batch changes a result.
 void attention(const Attention& a, const Batch& batch, const Scratch& scratch, ThreadPool& pool);
 
 // fp64 reference for tests: out is [rows][heads * head_dim]. This step's keys and values are those of a.k and a.v,

@@ -116,7 +116,7 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
     const int64_t tile = (rows.first + base) / tile_outputs;
     const int64_t lanes = std::min(tile_outputs, rows.count - base);
     uint32_t* const codes = reinterpret_cast<uint32_t*>(linear.codes) + tile * words_out * tile_outputs;
-    // A line of 16 words is read from each row before the next row: whole cache lines on both sides.
+    // Reads a line of 16 words from each row before the next row: whole cache lines on both sides.
     for (int64_t line = 0; line < words_in; line += 16) {
       const int64_t line_end = std::min(line + 16, words_in);
       for (int64_t n = 0; n < lanes; ++n) {

@@ -72,8 +72,8 @@ inline Integers::Value broadcast_pair(const int16_t* codes) {
 
 // --- Few rows: straight from memory.
 
-// Two sums a row: one for each part of the tile; where it has one, two chains, so that the latency of one product hides
-// behind the other. sums[2 * row + i].
+// Two sums per row: one for each part of the tile or, if there is only one part, two independent chains that hide each
+// other's latency. sums[2 * row + i].
 template <int Bits, int Pair, int... Row>
 inline void add_pair(std::integer_sequence<int, Row...>, const uint8_t* eight, const int16_t* x, int64_t row_stride,
                      Integers::Value* totals) {

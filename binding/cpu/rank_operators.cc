@@ -8,7 +8,7 @@
 namespace billfish::cpu {
 namespace {
 
-constexpr int64_t line = 16;  // floats: two ranks never write to one cache line
+constexpr int64_t line = 16;  // floats: ranks never share a cache line
 
 float* row_of(const Tensor& tensor, int64_t row) { return static_cast<float*>(tensor.data) + row * tensor.stride; }
 

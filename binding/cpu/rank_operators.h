@@ -8,7 +8,7 @@
 
 namespace billfish::cpu {
 
-// Of every rank's out, the columns that are this rank's to compute: sums of all ranks' x, from rank 0 on.
+// Computes this rank's share of the columns, in every rank's out: sums of all ranks' x, starting with rank 0.
 void all_reduce(const std::vector<RankValue>& values, int rank, ThreadPool& pool);
 
 void all_gather(const std::vector<RankValue>& values, int rank);

@@ -28,7 +28,7 @@ void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half
     }
     const int32_t* positions = batch.positions.data() + sequence.first_row;
     float* rows = table + sequence.first_row * 2 * half;
-    // A cosine costs as much as a score of the elements that rows_per_piece counts.
+    // A cosine costs about as much as twenty of the elements that rows_per_piece counts.
     pool.parallel_for(sequence.rows, rows_per_piece(half * 32), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         float* cos = rows + r * 2 * half;

@@ -25,7 +25,7 @@ struct RowKernels {
   void (*add_scaled)(const float* x, float factor, int64_t count, float* out);
   // out = gate / (1 + exp(-gate)) * up.
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
-  // (x[i], x[half + i]) turned by the angle whose cosine and sine are cos[i], sin[i].
+  // Rotates (x[i], x[half + i]) by the angle with cosine cos[i] and sine sin[i].
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
 };
 

@@ -11,7 +11,7 @@ namespace rows {
 constexpr int64_t width = Vector::width;
 using Value = Vector::Value;
 
-// Calls step(at, count) over [0, total): whole vectors with count == width, and one shorter step where there is a rest.
+// Calls step(at, count) over [0, total): whole vectors with count == width, then one shorter step for the remainder.
 // `step` is inlined; its branches on count == width vanish from the loop.
 template <class Step>
 inline __attribute__((always_inline)) void for_vectors(int64_t total, Step step) {
@@ -59,8 +59,8 @@ void narrow(DType type, const float* from, int64_t count, void* to) {
   }
 }
 
-// Sums over a row, in 32 lanes or more: a single fp32 sum over thousands of columns would lose digits. include(at, n,
-// sum) is the sum with the terms of n columns.
+// Sums over a row in at least 32 lanes: a single fp32 sum over thousands of columns would lose precision. include(at,
+// n, sum) is the sum with the terms of n columns.
 template <class Include>
 inline __attribute__((always_inline)) float sum_in_lanes(int64_t count, Include include) {
   constexpr int sums_in_flight = width >= 8 ? 4 : 32 / width;
@@ -121,8 +121,8 @@ inline __attribute__((always_inline)) void center(const float* x, int64_t count,
   for_vectors(count, [&](int64_t at, int64_t n) { store(out + at, Vector::subtract(load(x + at, n), mean), n); });
 }
 
-// Beside a large mean the deviations are small, but exact differences of floats: what rounding of the mean left in them
-// is their own mean, which the second centring takes away.
+// Next to a large mean the deviations are small, but they are exact differences of floats. What rounding of the mean
+// left in them is their own mean, which centering a second time removes.
 void layer_norm(const float* x, const float* weight, const float* bias, int64_t count, float eps, float* out) {
   center(x, count, out);
   center(out, count, out);

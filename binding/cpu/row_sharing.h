@@ -5,8 +5,8 @@
 
 namespace billfish::cpu {
 
-// A region costs a microsecond or two, in which one core gets through some ten thousand elements: less than that is
-// not worth a second thread.
+// A region costs a microsecond or two, in which one core processes about ten thousand elements: fewer are not worth a
+// second thread.
 constexpr int64_t elements_per_piece = 8192;
 
 inline int64_t rows_per_piece(int64_t elements_per_row) {

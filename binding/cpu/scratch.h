@@ -14,10 +14,10 @@ struct Scratch {
   size_t bytes = 0;
 };
 
-// What a piece of `bytes` bytes takes of a scratch: pieces begin at multiples of 64 bytes.
+// The scratch that a piece of `bytes` bytes takes: pieces are aligned to 64 bytes.
 constexpr size_t scratch_piece(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Deals a scratch out from its beginning.
+// Hands out pieces of a scratch from its start.
 class ScratchPieces {
  public:
   explicit ScratchPieces(const Scratch& scratch) : scratch_(scratch) {}

@@ -9,7 +9,7 @@
 
 namespace billfish::cpu {
 
-// The most that one operator needs, for batches within the limits.
+// The maximum over all operators, for batches within the limits.
 size_t stage_scratch_bytes(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits,
                            Precision precision);
 

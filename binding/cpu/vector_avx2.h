@@ -114,8 +114,8 @@ struct Vector {
   static Value widen_bf16(__m128i halves) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
-  // Within the limits; infinity becomes NaN. Of a NaN operand max and min return the second one, so NaN passes through;
-  // value - value is zero, which changes no bit, or NaN.
+  // Clamps to the limits; infinity becomes NaN. With a NaN operand max and min return the second one, so NaN passes
+  // through; value - value is zero, which changes no bit, or NaN.
   static Value clamp(Value value, float limit) {
     const Value within = _mm256_min_ps(_mm256_set1_ps(limit), _mm256_max_ps(_mm256_set1_ps(-limit), value));
     return _mm256_or_ps(within, _mm256_sub_ps(value, value));
@@ -149,8 +149,8 @@ struct Vector {
     p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(2.40226477e-01f));
     p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(6.93147182e-01f));
     p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(1.0f));
-    // 2^whole in two factors: 2^128 is no float, but 2^128 * 0.99 is.
-    // What is masked out below must not become a denormal number on the way: those are slow.
+    // 2^whole in two factors: 2^128 is not a float, but 2^128 * 0.99 is. Lanes that are masked out below must not
+    // become denormal on the way: those are slow.
     const __m256i exponent = _mm256_cvtps_epi32(_mm256_max_ps(_mm256_set1_ps(-126.0f), whole));
     const __m256i half = _mm256_srai_epi32(exponent, 1);
     const Value scaled =

@@ -26,7 +26,7 @@ struct Vector {
   static Value zero() { return _mm512_setzero_ps(); }
   static Value broadcast(float value) { return _mm512_set1_ps(value); }
 
-  // Functions with a count touch that many elements only, 1 to 16; a load fills the rest with zeros.
+  // Functions with a count touch only that many elements, 1 to 16; a load fills the rest with zeros.
   static Value load(const float* from) { return _mm512_loadu_ps(from); }
   static Value load(const float* from, int64_t count) { return _mm512_maskz_loadu_ps(lanes(count), from); }
   static void store(float* to, Value value) { _mm512_storeu_ps(to, value); }
@@ -45,8 +45,8 @@ struct Vector {
     return widen_bf16(_mm256_maskz_loadu_epi16(lanes(count), from));
   }
 
-  // To 16 bits, rounded to nearest even; what is beyond the largest finite value becomes that value, but infinity NaN:
-  // a broken value stays visible.
+  // To 16 bits, rounded to nearest even and saturated at the largest finite value; infinity becomes NaN, so that a
+  // broken value stays visible.
   static void store_f16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }
@@ -83,7 +83,7 @@ struct Vector {
   static Value exp(Value x) {
     x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-89.0f), x));
     const Value whole = nearest(_mm512_mul_ps(x, _mm512_set1_ps(1.44269502e+00f)));
-    // log2(e) in two floats: what is left after `whole` must be right to the last bit even where x is large.
+    // log2(e) in two floats: the remainder after `whole` must be correct to the last bit even for large x.
     Value part = _mm512_fmsub_ps(x, _mm512_set1_ps(1.44269502e+00f), whole);
     part = _mm512_fmadd_ps(x, _mm512_set1_ps(1.92596303e-08f), part);
     return scaled_exp2(part, whole);
@@ -94,7 +94,7 @@ struct Vector {
     return scaled_exp2(_mm512_sub_ps(x, whole), whole);
   }
 
-  // The compiler leaves the value where it is, from one step of a loop to the next.
+  // Keeps the value in its register across iterations of a loop.
   static void keep_in_register(Value& value) { asm("" : "+v"(value)); }
 
   // Transposes a 16 x 16 matrix whose rows are v[0..15].
@@ -131,8 +131,8 @@ struct Vector {
   static Value widen_bf16(__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
-  // Within the limits; infinity becomes NaN. Of a NaN operand max and min return the second one, so NaN passes through;
-  // value - value is zero, which changes no bit, or NaN.
+  // Clamps to the limits; infinity becomes NaN. With a NaN operand max and min return the second one, so NaN passes
+  // through; value - value is zero, which changes no bit, or NaN.
   static Value clamp(Value value, float limit) {
     const Value within = _mm512_min_ps(_mm512_set1_ps(limit), _mm512_max_ps(_mm512_set1_ps(-limit), value));
     return _mm512_or_ps(within, _mm512_sub_ps(value, value));
@@ -155,8 +155,7 @@ struct Vector {
   }
 
   static Value nearest(Value x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // 2^part * 2^whole for |part| <= 0.5: a polynomial fitted for the least relative error, which is 2e-9 before
-  // rounding.
+  // 2^part * 2^whole for |part| <= 0.5: a polynomial fitted for minimal relative error, 2e-9 before rounding.
   static Value scaled_exp2(Value part, Value whole) {
     Value p = _mm512_set1_ps(1.53533620e-04f);
     p = _mm512_fmadd_ps(p, part, _mm512_set1_ps(1.33988739e-03f));

@@ -41,7 +41,7 @@ double cgroup_quota() {
   std::ifstream memberships("/proc/self/cgroup");
   std::string line, path;
   while (std::getline(memberships, line)) {
-    if (line.rfind("0::", 0) == 0) path = line.substr(3);  // v2's one hierarchy
+    if (line.rfind("0::", 0) == 0) path = line.substr(3);  // v2's single hierarchy
   }
   double quota = quota_of("/sys/fs/cgroup");
   while (path.size() > 1) {

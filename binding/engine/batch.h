@@ -6,8 +6,8 @@
 namespace billfish {
 
 struct SequenceSpan {
-  int32_t first_row = 0;  // its first row among the batch's flattened rows
-  int32_t rows = 0;       // how many tokens it brings to this step
+  int32_t first_row = 0;  // its first row in the flattened batch
+  int32_t rows = 0;       // its tokens in this step
   int32_t past = 0;       // tokens of it that the KV cache already holds; its rows have positions past, past+1, ...
   const int32_t* blocks = nullptr;  // its block table: position p lives in block blocks[p / block_size]
   int32_t block_count = 0;          // entries of the block table, enough for past + rows positions

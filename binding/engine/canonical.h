@@ -3,7 +3,7 @@
 //   y[n] = sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size]) * x[order[k]]   + bias[n]
 //
 // Codes are unsigned. Without zero points the zero is 2^(bits-1). With act-order, canonical input k is the layer's
-// input order[k]: rows are already sorted by group, so groups are contiguous forevery backend.
+// input order[k]: rows are already sorted by group, so groups are contiguous for every backend.
 //
 // A canonical linear is never whole in memory: it is produced and packed in slabs of rows, so that host memory stays
 // bounded whatever the model's size. Padding and sharding act on slabs too.
@@ -26,7 +26,7 @@ struct CanonicalShape {
   bool has_zero_points = false;
   bool has_bias = false;
   DType scale_type = DType::f16;  // f16, bf16 or f32, as in the checkpoint
-  bool has_group_index = false;   // the checkpoint tells the order of the inputs, which may be the natural one
+  bool has_group_index = false;   // the checkpoint stores an order of the inputs, possibly the natural one
   std::vector<int32_t> order;     // act-order permutation [in], empty when the order is natural
 
   int64_t groups() const { return (in + group_size - 1) / group_size; }

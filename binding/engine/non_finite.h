@@ -18,19 +18,20 @@ namespace billfish {
 
 bool all_finite(const float* values, size_t count);
 
-// A number of a matrix that is not finite.
+// A non-finite number in a matrix.
 struct NonFinite {
   int64_t row = 0, column = 0;
   float value = 0;
 };
 
-// The first such of a row-major matrix of f32, f16 or bf16 whose rows are `stride` elements apart.
+// Finds the first one in a row-major matrix of f32, f16 or bf16 whose rows are `stride` elements apart.
 std::optional<NonFinite> find_non_finite(const void* data, DType type, int64_t rows, int64_t columns, int64_t stride);
 
 // What a searching rank has found.
 struct NonFiniteOutput {
-  size_t order = 0;    // of the operator in its stage, alike on all ranks: taps, which only the first has, do not count
-  std::string output;  // whose it is, for the message
+  size_t order =
+      0;  // of the operator in its stage, the same on all ranks: taps, which only the first has, do not count
+  std::string output;  // a name for the message
   std::string device;
   int32_t position = 0;
   NonFinite found;

@@ -21,7 +21,7 @@ constexpr PhiloxCounter philox4x32(PhiloxCounter counter, PhiloxKey key) {
   return counter;
 }
 
-// A number in [0, 1) with 53 random bits, a function of seed and step alone.
+// A number in [0, 1) with 53 random bits, a function of seed and step.
 constexpr double uniform_random(uint64_t seed, uint64_t step) {
   const PhiloxCounter random = philox4x32({static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32), 0, 0},
                                           {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});

@@ -101,7 +101,7 @@ void Pipeline::fail(Step& step, const std::exception& error) {
                      : std::make_unique<Error>("INTERNAL", std::string("Running a step failed: ") + error.what());
 }
 
-// Devices may still be at work on it: a step that was aborted, or what comes behind its results.
+// Devices may still be working on it: an aborted step, or work after its results.
 void Pipeline::finish(std::shared_ptr<Step> step) {
   for (size_t i = 0; i < step->work.size(); ++i) {
     const std::unique_ptr<StageWork> work = std::move(step->work[i]);

@@ -10,7 +10,7 @@
 namespace billfish {
 namespace {
 
-// Calls visit(id, is_output) forevery value that an operator reads or writes; in-place operands count as read.
+// Calls visit(id, is_output) for every value that an operator reads or writes; in-place operands count as read.
 template <class Visit>
 void for_each_value(const Operator& op, Visit visit) {
   std::visit(Overloaded{
@@ -65,7 +65,7 @@ void for_each_value(const Operator& op, Visit visit) {
              op);
 }
 
-// Checks operators one after the other, knowing which values have been written.
+// Checks operators in order, tracking which values have been written.
 class Validator {
  public:
   static constexpr int64_t widest = int64_t{1} << 28;  // columns of a value
@@ -120,7 +120,7 @@ class Validator {
     }
   }
 
-  // Every value lies within its arena.
+  // Every value is within its arena.
   void check_places() const {
     constexpr int64_t largest = int64_t{1} << 40;
     require(program_.places.size() == program_.values.size(), "places and values differ in number");
@@ -297,7 +297,7 @@ class Validator {
     if (out_id != x_id) same_shape(x, define(out_id));
   }
 
-  // They cover the value once. That they lie in the other ranks' values, those check when they meet.
+  // They cover the value exactly once. validate_ranks() checks them against the other ranks' values.
   void check_pieces(const std::vector<GatheredPiece>& pieces, int64_t width) const {
     std::vector<std::pair<int64_t, int64_t>> covered;
     for (const GatheredPiece& piece : pieces) {

@@ -1,4 +1,4 @@
-// A program: the list of operators that one stage runs forevery step.
+// A program: the list of operators that one stage runs for every step.
 //
 // TypeScript traces it once from the model's definition, fuses neighbors and gives every value its place in an arena
 // (src/models/program.ts, so that the bytes are known before anything is loaded); validate() checks it whole before
@@ -16,7 +16,7 @@ using WeightId = int32_t;
 constexpr ValueId no_value = -1;
 constexpr WeightId no_weight = -1;
 
-// Rows of a value: one a token of the batch, or one a row whose logits are wanted (everything after the gather).
+// Rows of a value: one per token of the batch, or one per row whose logits are wanted (everything after the gather).
 enum class RowKind { tokens, logits };
 
 // What the numbers are: the residual stream of a 72B model overflows fp16, so backends may keep it wider.
@@ -131,7 +131,7 @@ struct WeightShape {
   bool has_group_index = false;  // of a quantized weight: its inputs may be in another order than those of the layer
 };
 
-// Where a value lies, in bytes: its rows begin at offset * (rows of the arena) and are `stride` apart. There is one
+// A value's position in bytes: its rows start at offset * (rows of the arena) and are `stride` apart. There is one
 // arena for token rows and one for logit rows.
 struct Place {
   int64_t offset = 0;
@@ -140,7 +140,7 @@ struct Place {
 
 struct Program {
   std::vector<Value> values;
-  std::vector<Place> places;  // one a value; a view has the place of the value that it views
+  std::vector<Place> places;  // one per value; a view has the place of the viewed value
   int64_t token_bytes = 0;    // of the arena a token row
   int64_t logit_bytes = 0;    // of the arena a logit row
   std::vector<RopeSpec> ropes;
@@ -151,7 +151,7 @@ struct Program {
   ValueId output = no_value;
 };
 
-// Places begin and rows are apart at multiples of so many bytes.
+// Offsets and strides of places are multiples of this many bytes.
 constexpr int64_t row_alignment = 64;
 
 // Bytes of a value's elements, by its class, where the program runs.

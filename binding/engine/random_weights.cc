@@ -10,8 +10,8 @@
 namespace billfish {
 namespace {
 
-// Bytes that all rows are copied from, each row from another place on, and round again. Few enough to stay in a
-// second-level cache; what repeats is too far apart for anybody to notice.
+// Bytes that all rows are copied from cyclically, each row from a different offset. Small enough for the L2 cache;
+// repetitions are far enough apart not to matter.
 void copy_round(const std::vector<uint8_t>& bytes, size_t element, uint64_t place, size_t count, void* to) {
   size_t from = place * 0x9E3779B97F4A7C15u % (bytes.size() / element) * element;
   auto* next = static_cast<uint8_t*>(to);
@@ -81,7 +81,7 @@ class RandomSource final : public CanonicalSource {
     return 4.0f / (static_cast<float>(1 << shape.bits) * std::sqrt(static_cast<float>(shape.in)));
   }
 
-  // A row's last word may have room for more codes than it has.
+  // A row's last word may be only partly used.
   void clear_beyond_row(std::vector<uint32_t>& codes) const {
     const int64_t bits = shape_.in * shape_.bits % 32;
     if (bits == 0) return;

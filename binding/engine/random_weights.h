@@ -11,14 +11,14 @@
 namespace billfish {
 
 // Codes and zero points of all values, scales around 1 / (2^bits * sqrt(in)), so that outputs are about as large as
-// inputs. Reads as fast from any thread; its source_bytes() are the canonical ones.
+// inputs. Equally fast from any thread; its source_bytes() are the canonical ones.
 std::unique_ptr<CanonicalSource> random_quantized(const CanonicalShape& shape);
 
-// Numbers of type f32, f16 or bf16 in [low, high], at random places of a table that is made once.
+// Numbers of type f32, f16 or bf16 in [low, high], from random offsets of a table made once.
 class RandomNumbers {
  public:
   RandomNumbers(DType type, float low, float high);
-  // `count` of them, raw; which ones, `place` says. From any thread.
+  // `count` of them, raw, selected by `place`. From any thread.
   void fill(uint64_t place, size_t count, void* to) const;
 
  private:

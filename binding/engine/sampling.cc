@@ -16,7 +16,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int32_t kLanes = 16;    // independent accumulators, so that the compiler may vectorize the reductions
-constexpr int32_t kBlock = 1024;  // logits whose weights are summed in fp32 before the sum goes on in fp64
+constexpr int32_t kBlock = 1024;  // logits whose weights are summed in fp32 before the sum continues in fp64
 
 void require_option(bool valid, const char* name, const char* range, double value) {
   if (valid) return;
@@ -29,11 +29,11 @@ void require_token(int32_t token, int32_t vocab, const char* where) {
                                     ", but the vocabulary's tokens are 0 to " + std::to_string(vocab - 1));
 }
 
-// The highest of the model's logits; nothing if one of them is NaN or infinite.
+// The highest of the model's logits; nullopt if one of them is NaN or infinite.
 std::optional<float> highest_finite_logit(const float* logits, int32_t vocab) {
   std::array<float, kLanes> highest;
   highest.fill(-kInfinity);
-  std::array<float, kLanes> invalid{};  // sums of what is 0 for a finite logit, and else NaN
+  std::array<float, kLanes> invalid{};  // sums of terms that are 0 for a finite logit, else NaN
   const int32_t whole = vocab - vocab % kLanes;
   for (int32_t first = 0; first < whole; first += kLanes) {
     for (int32_t lane = 0; lane < kLanes; ++lane) {
@@ -77,7 +77,7 @@ float highest_edited_logit(const float* logits, int32_t vocab) {
 // exp(x) for kLowestExponent <= x <= 0, to within 2e-7 of its value. Straight-line code, for the vectorizer.
 //   x = k ln 2 + r with |r| <= ln 2 / 2;  exp(x) = 2^k * (Taylor polynomial of r)
 // Adding 1.5 * 2^23 rounds to an integer and leaves that integer in the lowest bits; 2^k has k + 127 in its exponent
-// bits. For the lowest exponent k is -127, whose bits are the number 0: so that is exp of all that lies below.
+// bits. For the lowest exponent k is -127, whose bits are those of 0, so everything below it is 0, too.
 constexpr float kLowestExponent = -88.0f;
 
 inline float exp_of(float x) {

@@ -67,28 +67,28 @@ struct Candidate {
   int32_t token = 0;
 };
 
-// What sample() works in; one for each thread that samples.
+// The working memory of sample(), one per sampling thread.
 struct SamplingScratch {
   static size_t bytes(int32_t vocab);
-  // `memory`: that many bytes, zeroed, at a multiple of 8.
+  // `memory`: that many bytes, zeroed, aligned to 8.
   SamplingScratch(void* memory, int32_t vocab);
 
   BoundedList<double> block_sums;     // sums of `weights` by blocks
   BoundedList<Candidate> candidates;  // at most [vocab]
   float* weights;                     // [vocab] exp((logit - highest) / temperature)
   int32_t* counts;                    // [vocab], all zero between calls
-  // Original values of the logits that penalties, bias and bans have changed: it grows with the lists of the request.
+  // Original values of the logits that penalties, bias and bans have changed; it grows with the request's lists.
   std::vector<TokenBias> overwritten;
 };
 
-// Chooses a token. `logits` [vocab] are edited and restored by the kernel and are as they were when the function
-// returns or throws. Throws Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab),
-// penalties and biases that make a logit NaN or +infinity (naming the first), or bans that leave no token.
+// Samples a token. `logits` [vocab] are changed temporarily, and restored when the function returns or throws. Throws
+// Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), penalties and biases that make a
+// logit NaN or +infinity (naming the first), or bans that leave no token.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
 
-// Its parts, for backends that sample where the logits are: the check of the options, and what it throws later.
+// Parts of sample(), for backends that sample on their device: the check of the options, and its later errors.
 void check_sampling(const SamplingParameters& parameters, int32_t vocab);
-Error invalid_logit(int32_t token, float logit);  // that the options have made NaN or +infinity
+Error invalid_logit(int32_t token, float logit);  // for a logit that the options have made NaN or +infinity
 Error nothing_to_choose(int32_t vocab, size_t banned);
 
 }  // namespace billfish

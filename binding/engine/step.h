@@ -1,4 +1,4 @@
-// A step: one batch in flight through the stages, and its results.
+// A step: one batch on its way through the stages, and its results.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace billfish {
 
-// How one logit row is turned into a token. The vectors own what SamplingParameters points to.
+// How to sample from one logit row. The vectors own what SamplingParameters points to.
 struct SamplingRequest {
   SamplingParameters parameters;
   std::vector<int32_t> prompt, generated, banned;
@@ -27,7 +27,7 @@ struct SamplingRequest {
 struct StepResult {
   std::vector<float> logits;                      // [logit rows * width of the program's output], if wanted
   std::vector<std::vector<float>> hidden_states;  // by tap index, [token or logit rows * width], if wanted
-  std::vector<Sampled> samples;                   // one forevery sampling request, in the order of the rows
+  std::vector<Sampled> samples;                   // one per sampling request, in the order of the rows
   std::vector<int32_t> non_finite_rows;  // logit rows that have a NaN or an infinity: nothing was sampled there
   std::vector<StageInterval> stages;     // when each stage worked on it
   std::vector<std::string> notices;      // of backends (take_notice)
@@ -39,13 +39,13 @@ struct Step {
   Batch batch;
   bool want_logits = false;
   bool want_hidden_states = false;
-  std::vector<std::optional<SamplingRequest>> sampling;  // one a logit row; none where only logits are wanted
-  // Each operator's output is looked at: the step fails with NON_FINITE, naming the first that is not finite.
+  std::vector<std::optional<SamplingRequest>> sampling;  // one per logit row; none if only logits are wanted
+  // Checks each operator's output: the step fails with NON_FINITE, naming the first non-finite one.
   bool search = false;
-  std::vector<std::optional<NonFiniteOutput>> found;  // of a search: what each rank of the stage at work has found
+  std::vector<std::optional<NonFiniteOutput>> found;  // of a search: what each rank of the current stage has found
   ActivationBuffers::Buffer hidden;                   // hidden states between two stages, [rows][width]
-  Backend* sender = nullptr;                          // the backend that has them instead, if one has
-  std::vector<std::unique_ptr<StageWork>> work;       // of each stage; null where it ends with the calls
+  Backend* sender = nullptr;                          // the backend that holds them instead, if any
+  std::vector<std::unique_ptr<StageWork>> work;       // per stage; null if it is done when the calls return
   StepResult result;
   std::unique_ptr<Error> error;
   std::atomic<bool> cancelled{false};

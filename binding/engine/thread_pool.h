@@ -12,23 +12,23 @@ namespace billfish {
 // exceed threads() running threads.
 class ThreadPool {
  public:
-  // 1 to 1024 threads, callers included: a pool of one has no helper. Throws INVALID_OPTION, or OUT_OF_MEMORY when the
-  // system gives no more threads.
+  // 1 to 1024 threads, callers included: a pool of one has no helper. Throws INVALID_OPTION, or OUT_OF_MEMORY if the
+  // system cannot create the threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // The pool of this process, made on first use with one thread a core that this process may run on (affinity and
-  // cgroup quota counted), or BILLFISH_THREADS (1 to 1024; anything else throws INVALID_OPTION, on every call). Never
-  // destroyed: at process exit its threads are simply gone. A fork has no helpers and must not use it.
+  // The pool of this process, created on first use with one thread per core that the process may use (affinity and
+  // cgroup quota considered), or BILLFISH_THREADS (1 to 1024; anything else throws INVALID_OPTION, on every call).
+  // Never destroyed: its threads simply end with the process. A forked child has no helpers and must not use it.
   static ThreadPool& shared();
 
   int threads() const noexcept;
 
   // Calls body(begin, end) over pieces of [0, count), each a multiple of `grain` except the last, and returns when all
   // are done. `body` must not throw. Nested calls run serially in the calling thread. A region of one piece (count <=
-  // grain) is an ordinary call: it wakes nobody, and is not counted among the computing threads.
+  // grain) is an ordinary call: it wakes no helpers and does not count as a computing thread.
   template <class Body>
   void parallel_for(int64_t count, int64_t grain, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

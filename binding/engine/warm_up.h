@@ -11,8 +11,8 @@
 
 namespace billfish {
 
-// Runs steps on the first KV blocks, of which no sequence has one yet; only where a stage's backend wants it. Returns
-// how many tokens they drew. Throws what a step fails with; ABORTED soon after `cancelled`.
+// Runs steps on the first KV blocks, which no sequence owns yet, if a stage's backend wants it. Returns how many tokens
+// they sampled. Throws what a step fails with; ABORTED soon after `cancelled`.
 size_t warm_up(Pipeline& pipeline, const StageLimits& limits, const std::atomic<bool>& cancelled);
 
 }  // namespace billfish

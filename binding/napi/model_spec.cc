@@ -15,7 +15,7 @@ int32_t id(const Napi::Object& object, const char* name) {
 }
 std::string string(const Napi::Object& object, const char* name) { return to_string(property(object, name), name); }
 
-// Calls each(element object) forevery element of the array property.
+// Calls each(element object) for every element of the array property.
 template <class Each>
 void for_each_object(const Napi::Object& object, const char* name, Each each) {
   const Napi::Array array = to_array(property(object, name), name);

@@ -18,13 +18,13 @@ class OpenPromise {
         deferred_(Napi::Promise::Deferred::New(info.Env())),
         self_(Napi::Persistent(info.This().As<Napi::Object>())) {}
 
-  // Once the work has been started.
+  // Call once the work has been started.
   Napi::Promise begin(Napi::Env env) {
     js_.begin(env);
     return deferred_.Promise();
   }
 
-  // Once the work has ended: what to settle the promise by.
+  // Call once the work has ended, with what settles the promise.
   const Napi::Promise::Deferred& end(Napi::Env env) {
     self_.Reset();
     js_.end(env);

@@ -4,7 +4,7 @@
 
 namespace billfish {
 
-// Keeps this addon's code in the process for good. Called once per environment; more calls do no harm.
+// Keeps this addon's code loaded for good. Called once per environment; more calls are harmless.
 void pin_module();
 
 }  // namespace billfish

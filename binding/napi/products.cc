@@ -11,7 +11,7 @@ using padding::FloatType;
 using padding::Grid;
 using padding::Inputs;
 
-// The memory of a typed array, which nothing moves during a call.
+// The memory of a typed array, which does not move during a call.
 template <class Element>
 struct Elements {
   Element* data;

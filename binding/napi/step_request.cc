@@ -39,7 +39,7 @@ SamplingRequest parse_sampling(const Napi::Object& object) {
   return request;
 }
 
-// The spans of a request point into its own vectors: set once the request has come to rest.
+// A request's spans point into its own vectors, so they are set once the request no longer moves.
 void bind(SamplingRequest& request) {
   request.parameters.prompt = request.prompt;
   request.parameters.generated = request.generated;

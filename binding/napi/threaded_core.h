@@ -12,19 +12,18 @@
 
 namespace billfish {
 
-// All of the object but JavaScript's part. Its threads refer to it by plain pointer and it outlives them: stop() joins
-// them, when the object is collected (which it is not while a promise of it is open, see open_promise.h) or when its
-// environment ends.
+// The native part of the object. Its threads refer to it by raw pointer and it outlives them: stop() joins them when
+// the object is collected (never while one of its promises is open, see open_promise.h) or when its environment ends.
 class ThreadedCore {
  public:
-  // The hook is registered after the queue of `js` was made, so that it runs before the queue's own cleanup: when a
-  // process or worker ends with work in flight, our threads are gone before what they post to.
+  // The hook is registered after the queue of `js`, so that it runs before the queue's own cleanup: when a process or
+  // worker ends with work in flight, our threads end before the queue that they post to.
   explicit ThreadedCore(Napi::Env env) : js(env) { napi_add_env_cleanup_hook(env, environment_ends, this); }
   virtual ~ThreadedCore() = default;
   ThreadedCore(const ThreadedCore&) = delete;
   ThreadedCore& operator=(const ThreadedCore&) = delete;
 
-  // JavaScript thread, before the end of the object.
+  // JavaScript thread, before the object is destroyed.
   void shutdown(Napi::Env env) {
     stop();
     if (environment_ended_) return;
@@ -35,10 +34,10 @@ class ThreadedCore {
   JsThread js;
 
  protected:
-  // JavaScript thread: cancels what is in flight and waits for all threads. Called once or twice.
+  // JavaScript thread: cancels work in flight and waits for all threads. Called once or twice.
   virtual void stop() = 0;
 
-  // What action() throws, or null. `subject` begins a sentence: "The benchmark".
+  // What action() throws, or null. `subject` starts a sentence: "The benchmark".
   template <class Action>
   static std::unique_ptr<Error> error_of(const std::string& subject, const Action& action) {
     try {

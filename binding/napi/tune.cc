@@ -17,7 +17,7 @@ namespace {
 struct TuneSpec {
   std::string device;
   TuneOptions options;
-  std::string table, source;  // what a file has, and its name
+  std::string table, source;  // a file's contents and name
 };
 
 TuneSpec parse(const Napi::Object& spec) {
@@ -38,7 +38,7 @@ TuneSpec parse(const Napi::Object& spec) {
     const auto integer = [&](const char* name, int64_t low) {
       return to_integer(property(object, name), name, low, most);
     };
-    const int64_t group = integer("groupSize", 0);  // 0: one group a row
+    const int64_t group = integer("groupSize", 0);  // 0: one group per row
     parsed.options.shapes.push_back({static_cast<int>(integer("bits", 4)), integer("out", 1), integer("in", 1),
                                      group == 0 ? -1 : group, to_bool(property(object, "zeroPoints"), "zeroPoints")});
   }
@@ -81,7 +81,7 @@ Fill filler(const TuneMeasurement& measured) {
 // outputs, inputs, bulk, blocks, microseconds}]}; at the end {machine, table}.
 Work tune_work(const Napi::Object& object) {
   return [spec = parse(object)](const bench::Control& control, const Report& report) -> Fill {
-    if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before it takes minutes
+    if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before minutes of measuring
     TuneOptions options = spec.options;
     options.on_measurement = [&](const TuneMeasurement& measured) { report(filler(measured)); };
     options.before_run = [&] { control.check(); };
@@ -93,7 +93,7 @@ Work tune_work(const Napi::Object& object) {
   };
 }
 
-// tuningPath(): where tunings are kept; empty where they are switched off
+// tuningPath(): where tunings are stored; empty if switched off
 static Napi::Value path(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), tuning_path()); }
 
 void init_tune(Napi::Env env, Napi::Object exports) {

@@ -8,7 +8,7 @@ namespace {
 
 struct Entry {
   int architecture = 0;
-  char scope = ' ';  // 'a': this architecture alone; 'f': its major version
+  char scope = ' ';  // 'a': only this architecture; 'f': its major version
   bool machine_code = true, ptx = true;
 };
 

@@ -10,7 +10,7 @@ namespace billfish {
 
 namespace {
 
-// Sets `function` to the library's; false, with the reason, when it has none of that name.
+// Looks up `function` in the library; false, with the reason, if it is missing.
 template <class Function>
 bool find(void* handle, const char* name, CublasLibrary& library, Function& function) {
   function = reinterpret_cast<Function>(dlsym(handle, name));
@@ -108,7 +108,7 @@ std::string cublas_version_text(int version) {
 
 CublasHandle::CublasHandle(const CublasLibrary& library, void* stream, void* workspace, size_t workspace_bytes)
     : library_(library) {
-  // Sums stay in fp32 where a product is cut along k, too.
+  // Sums stay in fp32 for split-K, too.
   constexpr int disallow_reduced_precision_reduction = 16;
   check(library_.create(&handle_), "cublasCreate");
   try {
@@ -128,7 +128,7 @@ void CublasHandle::multiply(const MatrixProduct& product) const {
   const float one = 1, addend = product.accumulate ? 1 : 0;
   const int type = data_type(product.type);
   const auto narrow = [](int64_t value) { return static_cast<int>(value); };
-  // cuBLAS counts by columns: what is [rows][out] to us is its [out][rows], and w, [out][in] to us, its w^T.
+  // cuBLAS is column-major: our [rows][out] is its [out][rows], and our w, [out][in], its w^T.
   check(library_.gemm(handle_, transposed, plain, narrow(product.out), narrow(product.rows), narrow(product.in), &one,
                       product.w, type, narrow(product.w_stride), product.x, type, narrow(product.x_stride), &addend,
                       product.y, data_type(product.y_type), narrow(product.y_stride), compute_fp32, default_algorithm),

@@ -21,7 +21,7 @@ struct MatrixProduct {
   bool accumulate = false;
 };
 
-// The library's functions that billfish calls; all there when `reason` is empty. Their types are those of cublas_v2.h,
+// The library functions that billfish calls; all present if `reason` is empty. Their types are those of cublas_v2.h,
 // with void* for handles and streams and int for enumerations.
 struct CublasLibrary {
   std::string path;    // what was loaded
@@ -42,23 +42,23 @@ struct CublasLibrary {
 // "off": not at all.
 CublasLibrary load_cublas(const char* wanted);
 
-// That of BILLFISH_CUBLAS, loaded by the first call; from any thread.
+// The library of BILLFISH_CUBLAS, loaded by the first call; from any thread.
 const CublasLibrary& cublas_library();
 
 // 130102 -> "13.1.2"
 std::string cublas_version_text(int version);
 
-// A handle, for one stream. The device of the stream must be the thread's current one in every call, and the workspace
-// nobody else's while products run.
+// A handle, for one stream. The stream's device must be current in every call, and the workspace unshared while
+// products run.
 class CublasHandle {
  public:
-  // Throws INTERNAL, or OUT_OF_MEMORY, naming the call and what cuBLAS answered.
+  // Throws INTERNAL or OUT_OF_MEMORY, naming the call and cuBLAS's status.
   CublasHandle(const CublasLibrary& library, void* stream, void* workspace, size_t workspace_bytes);
   ~CublasHandle();
   CublasHandle(const CublasHandle&) = delete;
   CublasHandle& operator=(const CublasHandle&) = delete;
 
-  // Queued on the stream. The same product gives the same bits in every run. Throws INTERNAL.
+  // Queues a product on the stream. The same product gives the same bits in every run. Throws INTERNAL.
   void multiply(const MatrixProduct& product) const;
 
  private:

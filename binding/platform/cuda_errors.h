@@ -3,9 +3,8 @@
 
 namespace billfish {
 
-// Whether a process that has been told this cudaError_t by a device can do nothing there any more but end: its context
-// is broken, and every later call fails alike. Such are addresses and instructions that were wrong, time that ran out,
-// and memory or links that failed.
+// Whether this cudaError_t is sticky: the context is corrupted, and every later call of the process on that device
+// fails too. Such errors are illegal addresses and instructions, timeouts, and failed memory or links.
 constexpr bool loses_device(int error) {
   constexpr int uncorrectable_memory = 214, uncorrectable_link = 220;
   constexpr int illegal_address = 700, launch_timeout = 702, assertion = 710;

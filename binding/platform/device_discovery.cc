@@ -6,7 +6,7 @@ std::string cuda_version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-// The oldest Linux driver that runs applications built with a CUDA major version (minor versions are compatible).
+// The oldest Linux driver for a CUDA major version (minor versions are compatible).
 static const char* oldest_driver(int runtime_version) {
   switch (runtime_version / 1000) {
     case 12:

@@ -7,15 +7,15 @@
 namespace billfish {
 
 struct CudaDevice {
-  int index = 0;  // as CUDA numbers them: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER have been applied
+  int index = 0;  // CUDA's index, after CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER
   std::string name;
   int compute_major = 0;
   int compute_minor = 0;
-  int code_architecture = 0;  // of this build, that runs there (code_architecture.h); 0: none
+  int code_architecture = 0;  // of this build's code that runs there (code_architecture.h); 0: none
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
-  bool has_context = false;  // of this process; what it takes is not in free_bytes then
-  std::string problem;       // why nothing can be allocated there, in CUDA's words; mostly empty
+  bool has_context = false;  // of this process; its memory is already excluded from free_bytes
+  std::string problem;       // why nothing can be allocated there, in CUDA's words; usually empty
   int multiprocessors = 0;
   uint64_t l2_bytes = 0;
   std::string pci_bus_id;  // "0000:3b:00.0"
@@ -25,8 +25,8 @@ enum class CudaStatus {
   available,
   not_compiled,    // billfish was built without the CUDA backend
   no_driver,       // there is no libcuda.so.1
-  driver_too_old,  // there is one, and it cannot run this CUDA runtime
-  no_device,       // the driver works and shows no GPU to this process
+  driver_too_old,  // the driver cannot run this CUDA runtime
+  no_device,       // the driver works but shows no GPU to this process
   other_error      // `error` holds CUDA's own text
 };
 
@@ -38,14 +38,14 @@ struct CudaReport {
   std::string error;        // only with other_error
 };
 
-// Asks the CUDA runtime; never throws. The first call wakes the driver, which may take a second.
+// Queries the CUDA runtime; never throws. The first call initializes the driver, which may take a second.
 CudaReport discover_cuda_devices();
 
 // Why there is no CUDA device and what to do about it, for a person; empty when the status is `available`.
 std::string explain(const CudaReport& report);
 
-// Runs small kernels on the device, products of matrices of every kind among them, and checks what they wrote. Throws
-// DEVICE_NOT_FOUND when there is no such device or no code for it, INTERNAL naming what came out wrong.
+// Runs small kernels on the device, including every kind of GEMM, and checks their results. Throws DEVICE_NOT_FOUND if
+// there is no such device or no code for it, INTERNAL naming the wrong result.
 void test_cuda_device(int index);
 
 // A CUDA device in the emulator (cuda/README.md).
@@ -59,7 +59,7 @@ struct EmulatedDevice {
   int multiprocessors = 0;
 };
 
-// Empty in a build without the emulator. Throws INVALID_OPTION for a BILLFISH_EMULATED_MEMORY that is no size.
+// Empty in a build without the emulator. Throws INVALID_OPTION for an invalid BILLFISH_EMULATED_MEMORY.
 std::vector<EmulatedDevice> list_emulated_devices();
 
 // Why there are no emulated devices and how to get them, for a person; empty where there are.

@@ -180,7 +180,7 @@ std::string tuning_path() {
 GemmTuning tuning_of(const std::string& device) {
   const std::string path = tuning_path();
   const char* named = std::getenv("BILLFISH_CUDA_TUNING");
-  const bool wanted = named != nullptr && *named != '\0';  // else a file that is not there is none
+  const bool wanted = named != nullptr && *named != '\0';  // otherwise a missing file is fine
   if (!path.empty() && (wanted || std::ifstream(path).good())) {
     for (GemmTuning& tuning : parse_tunings(read_file(path), path)) {
       if (tuning.device == device) return tuning;

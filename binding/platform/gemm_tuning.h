@@ -20,7 +20,7 @@
 
 namespace billfish {
 
-// A tile of the fused kernel with weights of so many bits.
+// A tile of the fused kernel for weights of `bits` bits.
 struct TileFactor {
   int bits = 4;
   int tokens = 0, outputs = 0, inputs = 0;
@@ -28,7 +28,7 @@ struct TileFactor {
   bool bulk = false;  // of bulk_gemm.h
 };
 
-// From `rows` rows on, a linear of this shape is faster by panels (for 16 bits: by the library).
+// From `rows` rows on, panels (for 16 bits: the library) are faster for a linear of this shape.
 struct Crossover {
   static constexpr int64_t never = 1'000'000'000;
   int bits = 4;
@@ -48,15 +48,15 @@ std::vector<GemmTuning> parse_tunings(const std::string& text, const std::string
 
 std::string tunings_text(const std::vector<GemmTuning>& tunings);
 
-// The text with this device's tuning in place of the one it has, or added. `text` may be empty.
+// `text`, possibly empty, with this device's tuning replaced or added.
 std::string with_tuning(const std::string& text, const std::string& source, const GemmTuning& tuning);
 
-// The tuning of the device of this name: from the file that BILLFISH_CUDA_TUNING names ('off': from none), else from
-// billfish/cuda-tuning.txt in $XDG_CACHE_HOME or ~/.cache, if it is there. Without one, factors of 1 and no crossovers.
-// Throws INVALID_OPTION for a file that cannot be read or is none.
+// The tuning for a device name: from the file in BILLFISH_CUDA_TUNING ('off': none), else from billfish/cuda-tuning.txt
+// in $XDG_CACHE_HOME or ~/.cache, if present. Without one, factors of 1 and no crossovers. Throws INVALID_OPTION for an
+// unreadable or invalid file.
 GemmTuning tuning_of(const std::string& device);
 
-// Where BILLFISH_CUDA_TUNING or the cache folder have it; empty when that says 'off', or there is no home.
+// The path from BILLFISH_CUDA_TUNING or the cache folder; empty if that is 'off', or without a home.
 std::string tuning_path();
 
 }  // namespace billfish

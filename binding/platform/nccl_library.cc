@@ -12,7 +12,7 @@ namespace billfish {
 
 namespace {
 
-// Sets `function` to the library's; false, with the reason, when it has none of that name.
+// Looks up `function` in the library; false, with the reason, if it is missing.
 template <class Function>
 bool find(void* handle, const char* name, NcclLibrary& library, Function& function) {
   function = reinterpret_cast<Function>(dlsym(handle, name));

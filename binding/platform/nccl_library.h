@@ -6,14 +6,14 @@
 
 namespace billfish {
 
-// The library's functions that billfish calls; all there when `reason` is empty. Their types are those of nccl.h (as of
+// The library functions that billfish calls; all present if `reason` is empty. Their types are those of nccl.h (as of
 // NCCL 2.27; unchanged since 2.7), with void* for communicators and streams and int for enumerations.
 struct NcclLibrary {
   std::string path;       // what was loaded
   std::string reason;     // why there is none
   int version = 0;        // 10000 * major + 100 * minor + patch
-  bool asked = false;     // it was named, and not only looked for
-  bool emulated = false;  // it takes streams of emulated devices (and no others): the tests' own
+  bool asked = false;     // it was named explicitly
+  bool emulated = false;  // it takes streams of emulated devices only: the tests' fake
 
   int (*init_all)(void** communicators, int count, const int* devices) = nullptr;
   int (*destroy)(void* communicator) = nullptr;
@@ -27,7 +27,7 @@ struct NcclLibrary {
   int (*group_end)() = nullptr;
   const char* (*error_text)(int status) = nullptr;
 
-  // Throws INTERNAL, or OUT_OF_MEMORY where NCCL found no memory, naming the call and what it answered.
+  // Throws INTERNAL, or OUT_OF_MEMORY if NCCL is out of memory, naming the call and its status.
   void check(int status, const std::string& call) const;
 };
 
@@ -36,14 +36,14 @@ constexpr int nccl_success = 0, nccl_in_progress = 7;
 constexpr int nccl_int8 = 0, nccl_float32 = 7;
 constexpr int nccl_sum = 0;
 
-// Before 2.9 versions were counted otherwise, and 2.7 is the first one with sends.
+// Before 2.9 versions were encoded differently; 2.7 is the first one with sends.
 constexpr int min_nccl_version = 20900;
 
 // Loads it from `wanted`, a path or a name that the dynamic linker knows. null, "" or "auto": libnccl.so.2; "off": not
 // at all.
 NcclLibrary load_nccl(const char* wanted);
 
-// That of BILLFISH_NCCL as it is now, loaded by the first call with this value; from any thread.
+// The library of BILLFISH_NCCL's current value, loaded by the first call with that value; from any thread.
 const NcclLibrary& nccl_library();
 
 // 22703 -> "2.27.3"

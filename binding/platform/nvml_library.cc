@@ -8,7 +8,7 @@
 namespace billfish {
 namespace {
 
-// nvmlMemory_t: bytes in all, free and used. Functions of nvml.h answer 0 where they succeed.
+// nvmlMemory_t: total, free and used bytes. Functions of nvml.h return 0 on success.
 using NvmlMemory = std::array<unsigned long long, 3>;
 
 class Nvml {
@@ -53,7 +53,7 @@ std::optional<uint64_t> nvml_free_bytes(const char* library, const std::string& 
   const Nvml nvml(library);
   NvmlMemory memory = {};
   if (!nvml.memory_at(pci_bus_id, memory)) return std::nullopt;
-  // NVML counts what the driver keeps for itself, too: a few per cent. The largest part of a GPU is half of it.
+  // NVML includes the driver's own reserve, a few percent. The largest MIG part of a GPU is half of it.
   const auto [total, free, used] = memory;
   if (total > total_bytes + total_bytes / 4) return std::nullopt;
   return std::min<uint64_t>(free, total_bytes);

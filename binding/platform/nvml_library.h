@@ -6,9 +6,9 @@
 
 namespace billfish {
 
-// The bytes of a GPU that nobody uses. Nothing where the library (a path, or a name that the dynamic linker knows) or
-// the GPU is not found, and where what it calls the GPU at this address is not the device of `total_bytes` that CUDA
-// shows there, but the whole that a part (MIG) was cut from.
+// The free bytes of a GPU. nullopt if the library (a path, or a name for the dynamic linker) or the GPU is not found,
+// or if the GPU at this address is not the device of `total_bytes` that CUDA shows but the whole that a MIG part
+// belongs to.
 std::optional<uint64_t> nvml_free_bytes(const char* library, const std::string& pci_bus_id, uint64_t total_bytes);
 
 constexpr const char* usual_nvml = "libnvidia-ml.so.1";

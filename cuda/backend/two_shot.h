@@ -10,7 +10,7 @@ class TwoShot {
   // INVALID_OPTION.
   TwoShot();
 
-  // The same forevery rank of a sum of rows * columns, whose results take `out_bytes` each.
+  // The same for every rank of a sum of rows * columns, whose results take `out_bytes` each.
   bool pays(int ranks, int64_t rows, int64_t columns, int64_t out_bytes) const;
 
  private:

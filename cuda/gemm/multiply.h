@@ -258,7 +258,7 @@ class GemmMultiplier {
   const GemmArguments& arguments;
   uint32_t x_at, weights_at;  // byte offsets of this lane's first reads of x and of the weights
   static constexpr int scale_blocks = max(Shape::steps / 2, 1);
-  int entries[scale_blocks];  // its first scale and zero point, forevery two k-blocks
+  int entries[scale_blocks];  // its first scale and zero point, for every two k-blocks
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -126,7 +126,7 @@ DEVICE void load_queries(SharedRows<Element, columns> from, int first_row, int k
 template <class Element, int columns, int tile_keys>
 struct RowState {
   static constexpr int key_blocks = tile_keys / 8, column_blocks = columns / 8;
-  // Beyond 128 columns the registers do not hold the queries as well: they are read again forevery tile of keys.
+  // Beyond 128 columns the registers do not hold the queries as well: they are read again for every tile of keys.
   static constexpr bool holds_queries = columns <= 128;
 
   uint32_t queries[holds_queries ? columns / 16 : 1][4];

@@ -34,7 +34,7 @@ struct RegisterRow {
     for_each(vectors, [&](float(&v)[count], int64_t column) { load_floats<count, In>(x + column, v); });
   }
 
-  // The mean of term(element) over the block, forevery thread.
+  // The mean of term(element) over the block, for every thread.
   template <class Term>
   DEVICE float mean(uint32_t vectors, const Term& term) {
     float sum = 0;
@@ -42,7 +42,7 @@ struct RegisterRow {
     return block_sum(sum, shared_memory<float>()) / static_cast<float>(vectors * count);
   }
 
-  // 1 / sqrt(mean of squares + eps), forevery thread.
+  // 1 / sqrt(mean of squares + eps), for every thread.
   DEVICE float norm_factor(uint32_t vectors, float eps) {
     return 1.0f / square_root(mean(vectors, [](float v) { return v * v; }) + eps);
   }

@@ -1,5 +1,5 @@
 // The candidates of one row, highest first, in chunks of at most 1024 in shared memory. The block rereads the logits
-// forevery chunk, so no buffer of the vocabulary's size is needed.
+// for every chunk, so no buffer of the vocabulary's size is needed.
 //
 // A chunk is found by radix select: candidates are counted by the upper 11 bits of their keys, and as many whole bins
 // as fit are taken from the top; if not even the highest fits, it is counted by the next 11 bits, and so on.

@@ -47,7 +47,7 @@ struct DequantizeRows {
     }
 
     UNROLL for (int tile = 0; tile < 4; ++tile) {
-      uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: forevery eight inputs this lane's two
+      uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: for every eight inputs this lane's two
       UNROLL for (int block = 0; block < blocks; ++block) {
         const int scale_block = block / 2;
         using Codes = Dequantizer<Element, bits>;

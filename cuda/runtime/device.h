@@ -46,7 +46,7 @@ class Device {
   // Marks the device as lost for good, because `what` failed.
   void lose(const std::string& what) const { loss_.note(name_, what); }
 
-  // Waits foreverything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
+  // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
   void synchronize() const;
 
  private:

@@ -164,7 +164,7 @@ class Tuner {
     return plans;
   }
 
-  // The median time per call, from a graph of several.
+  // The median time of a call, from a graph of several.
   double microseconds(const std::function<void(size_t)>& queue) {
     queue(0);  // one-time work per kernel, such as requesting shared memory
     stream_.synchronize();

@@ -36,7 +36,7 @@ class AddressSpace {
   uintptr_t allocate(size_t bytes);
   void release(uintptr_t address);
 
-  // Takes so many bytes (whole pages) from the capacity, for allocations that are counted together; false when they do
+  // Takes `bytes` (whole pages) from the capacity, for allocations that are counted together; false when they do
   // not fit.
   bool hold(uint64_t bytes);
   void give_back(uint64_t bytes);

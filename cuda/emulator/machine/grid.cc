@@ -52,7 +52,7 @@ void Grid::run() {
   }
 }
 
-// What a fiber does forever: whatever thread runs when it is switched to.
+// The main loop of a fiber: runs whichever thread is current when it is switched to.
 static void run_threads() {
   running()->fiber->fiber.entered();
   for (;;) {

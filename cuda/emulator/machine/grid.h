@@ -42,14 +42,15 @@ struct Launch {
   std::function<void()> body;  // what each thread runs
 };
 
-// Runs all threads to their ends. Throws INTERNAL, naming kernel, block, thread and place, when one breaks a rule.
+// Runs all threads to completion. Throws INTERNAL, naming kernel, block, thread and source position, if one breaks a
+// rule.
 void run(const Launch& launch);
 
 class Grid;
 struct Block;
 struct Warp;
 
-// A copy in flight to shared memory. It happens when somebody waits for it, and not before.
+// A copy in flight to shared memory. It lands when somebody waits for it, and not before.
 struct AsyncCopy {
   uint32_t to;  // byte offset in shared memory
   uint32_t bytes;
@@ -76,9 +77,9 @@ struct Thread {
   uint32_t open_group = 0;  // the cp.async group that the next commit closes
 };
 
-// Lanes of a warp that come together in one operation.
+// An operation of several lanes of a warp.
 struct WarpOperation {
-  uint32_t lanes = 0;  // who must come; 0: no meeting
+  uint32_t lanes = 0;  // lanes that take part; 0: unused
   uint32_t arrived = 0;
   const char* operation = nullptr;
   Location at;
@@ -90,7 +91,7 @@ struct Warp {
   Thread* threads[warp_lanes];
   uint32_t lanes = 0;     // that exist
   uint32_t ready = 0;     // that can go on
-  uint32_t spinning = 0;  // that can look again at what they wait for
+  uint32_t spinning = 0;  // that can recheck their condition
   WarpOperation operations[warp_lanes / 2];
 };
 
@@ -130,15 +131,15 @@ class Grid {
   uint8_t kernel_mark() const { return kernel_mark_; }
 
   // For primitives, called by the thread that runs. --------------------------------------------------------------
-  // Leaves the thread until somebody makes it ready again.
+  // Suspends the thread until another makes it ready.
   void wait(const char* what, Location at);
   void make_ready(Thread& thread);
-  // Leaves the thread until all others have come to a halt.
+  // Suspends the thread until no other can run.
   void spin(const char* what, Location at);
-  // Something happened that may be what a spinning thread waits for.
+  // Something happened that a spinning thread may be waiting for.
   void note_progress() { ++progress_; }
-  // Leaves the thread for good; with an error, all threads: the launch throws it. Returns when the fiber is wanted for
-  // another thread.
+  // Ends the thread; with an error, all threads: the launch throws it. Returns when the fiber is reused for another
+  // thread.
   void end_thread(std::exception_ptr error);
 
  private:
@@ -165,23 +166,23 @@ class Grid {
   std::exception_ptr error_;
 };
 
-// The CUDA thread that asks. Only its code may: there is no answer outside kernels.
+// The CUDA thread that is running. Valid only inside kernels.
 inline Thread* running() { return static_cast<Thread*>(Fiber::occupant()); }
 
-// Throws what is wrong with what the running thread does.
+// Reports an error of the running thread.
 [[noreturn]] void fault(const std::string& what, Location at = {});
 
 // Faults where the code that runs on the launch's device would trap.
 void require_capability(int compute_capability, const char* operation, Location at);
 
-// --- Meetings of a warp's lanes. -----------------------------------------------------------------------------------
+// --- Operations of a warp's lanes. -----------------------------------------------------------------------------------
 
-// The meeting of the running thread with these lanes, opened when it is the first; faults when others of the lanes are
-// at another operation.
+// The operation that the running thread joins with these lanes, opened by the first of them; faults if some of the
+// lanes are at another operation.
 WarpOperation& join_warp_operation(const char* operation, uint32_t lanes, Location at);
 
-// Waits until all lanes have come with their operands; the last to come performs the operation for all:
-// perform(operands by lane, lanes). Operands live in the lanes' frames.
+// Waits until all lanes have arrived with their operands; the last to arrive calls perform(operands by lane, lanes) for
+// all of them. Operands live in the lanes' stack frames.
 template <class Operand, class Perform>
 void warp_operation(const char* operation, uint32_t lanes, Operand& operand, Location at, const Perform& perform) {
   Thread& self = *running();

@@ -29,7 +29,7 @@ void init_phase_barrier(uintptr_t address, uint32_t arrivals, Location at) {
   running()->block->phase_barriers[static_cast<uint32_t>(address - shared_base)] = barrier;
 }
 
-// The bulk copies of a phase happen once they are all in flight and everybody has arrived: as late as can be.
+// The bulk copies of a phase land once all of them have been started and everybody has arrived: as late as possible.
 static void end_phase_if_complete(PhaseBarrier& barrier) {
   if (barrier.arrived != barrier.expected || barrier.bytes_missing != 0) return;
   for (const AsyncCopy& copy : barrier.copies) complete(copy);
@@ -42,7 +42,7 @@ static void end_phase_if_complete(PhaseBarrier& barrier) {
 void arrive_at_phase(uintptr_t address, uint32_t bytes, Location at) {
   PhaseBarrier& barrier = barrier_at(address, at);
   if (barrier.arrived == barrier.expected) {
-    // The phase is over but for copies that nobody has waited for yet.
+    // The phase is complete except for copies that nobody has waited for yet.
     end_phase_if_complete(barrier);
     if (barrier.arrived == barrier.expected) {
       fault("one arrival too many: the phase expects " + std::to_string(barrier.expected) + ", and still misses " +

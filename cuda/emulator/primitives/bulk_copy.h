@@ -11,7 +11,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-constexpr bool has_bulk_copies = true;  // a device that has none faults when it comes to one
+constexpr bool has_bulk_copies = true;  // a device without them faults
 
 inline void mbarrier_init(Shared<uint64_t> barrier, uint32_t arrivals, Location at = Location::current()) {
   emulator::init_phase_barrier(barrier.address(), arrivals, at);

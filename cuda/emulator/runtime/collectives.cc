@@ -48,7 +48,7 @@ static bool reach_mark(void* mark) {
     reach(**static_cast<Mark*>(mark));
     return true;
   } catch (...) {
-    return false;  // whoever waits for that stream is told what failed there
+    return false;  // whoever waits for that stream gets its error
   }
 }
 

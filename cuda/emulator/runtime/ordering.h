@@ -13,7 +13,7 @@ namespace billfish::BILLFISH_TARGET {
 // How many copies of each stream, by its number, are known to come before.
 using Progress = std::map<uint64_t, uint64_t>;
 
-// What a stream knows of the others, and its own copies so far.
+// What a stream knows about the others, and its own copies so far.
 struct StreamOrder {
   StreamOrder();
   const uint64_t number;

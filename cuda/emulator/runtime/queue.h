@@ -52,7 +52,7 @@ struct Stream::State {
   std::deque<QueueEntry> queue = {};
   bool busy = false;
   std::exception_ptr error = nullptr;
-  std::optional<std::vector<Work>> captured = {};  // while a capture is in flight
+  std::optional<std::vector<Work>> captured = {};  // during a capture
   std::thread::id captured_by = {};
   StreamOrder order = {};
   uint64_t coin = 1;  // for random schedules
@@ -71,7 +71,7 @@ LaunchCounts& launch_counts();
 void refuse_while_capturing(const char* call);
 void note_capture(int change);  // of the calling thread: 1 begins, -1 ends
 
-// Appends to the queue (or to the capture in flight), and runs it now where the schedule says so.
+// Appends to the queue (or to the current capture), and runs it now if the schedule says so.
 void enqueue_work(Stream& stream, Work work);
 void enqueue_entry(Stream& stream, QueueEntry entry);
 // Work that waits for other devices: whatever the schedule, it does not run within the call that queues it.

@@ -41,7 +41,7 @@ DeviceMemory sampler_memory(Stream& stream, const SamplerLimits& limits) {
   return memory;
 }
 
-// Samples a row forevery request on the device and on the host, and compares tokens and log-probabilities.
+// Samples a row for every request on the device and on the host, and compares tokens and log-probabilities.
 void check_rows(const std::vector<float>& logits, int32_t vocab, std::vector<Request>& requests) {
   Stream stream(Device::at(0));
   const auto rows = static_cast<int32_t>(requests.size());
