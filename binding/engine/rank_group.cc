@@ -8,7 +8,7 @@
 namespace billfish {
 namespace {
 
-[[noreturn]] void throw_aborted() { throw Error("ABORTED", "Another rank of the stage gave the step up."); }
+[[noreturn]] void throw_aborted() { throw Error("ABORTED", "Another rank of the stage failed."); }
 
 bool is_aborted(const std::exception_ptr& reason) {
   try {

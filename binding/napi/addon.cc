@@ -2,12 +2,10 @@
 #include <napi.h>
 
 #include "benchmark.h"
-#include "devices.h"
-#include "file_lock.h"
+#include "exports.h"
 #include "model.h"
 #include "pin_module.h"
 #include "products.h"
-#include "tune.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::pin_module();

@@ -1,4 +1,4 @@
-#include "devices.h"
+#include "exports.h"
 
 #include "convert.h"
 #include "cpu/features.h"

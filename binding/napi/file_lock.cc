@@ -1,4 +1,4 @@
-#include "file_lock.h"
+#include "exports.h"
 
 #include <sys/file.h>
 

@@ -1,4 +1,4 @@
-#include "tune.h"
+#include "exports.h"
 
 #include <string>
 #include <utility>

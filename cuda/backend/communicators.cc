@@ -40,7 +40,7 @@ Communicators::Devices::Devices(const std::vector<Stream*>& streams) {
       throw Error("INVALID_OPTION",
                   device.name() +
                       " computes another stage of several ranks through NCCL already, and with two of them devices may "
-                      "wait for each other for ever. Give a group of devices one stage of one model, whose modules "
+                      "wait for each other forever. Give a group of devices one stage of one model, whose modules "
                       "follow each other, or use devices that reach each other's memory.");
     }
     indices_.push_back(device.index());
@@ -160,7 +160,7 @@ void Communicators::queue(int rank, const Queue& queue) {
   Stream& stream = *streams_[static_cast<size_t>(rank)];
   const std::lock_guard lock(member.mutex);
   void* const communicator = member.communicator;
-  if (communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
+  if (communicator == nullptr) throw Error("ABORTED", "Another rank of the stage failed.");
   make_current(stream);
   int status = nccl_success;
   library_.check(library_.get_async_error(communicator, &status), "ncclCommGetAsyncError");
@@ -169,7 +169,7 @@ void Communicators::queue(int rank, const Queue& queue) {
     in_group([&] { queue(communicator, library_stream(stream)); });
   } catch (const Error&) {
     // The rank that failed reports the reason, not the call that its abort ended.
-    if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage gave the step up.");
+    if (member.communicator == nullptr) throw Error("ABORTED", "Another rank of the stage failed.");
     throw;
   }
 }

@@ -1,0 +1,16 @@
+// What the addon exports besides its classes. Each function adds to `exports`.
+#pragma once
+#include <napi.h>
+
+namespace billfish {
+
+// devices(), emulatedDevices() and testCudaDevice(index): the devices of this machine.
+void init_devices(Napi::Env env, Napi::Object exports);
+
+// tryLockFile(descriptor): the advisory lock of an open file.
+void init_file_lock(Napi::Env env, Napi::Object exports);
+
+// Where GEMM tunings are stored. Measuring them is a kind of NativeBenchmark (benchmark_work.h).
+void init_tune(Napi::Env env, Napi::Object exports);
+
+}  // namespace billfish
