@@ -33,19 +33,19 @@ const DEFAULTS: Readonly<Record<DeviceKind, Defaults>> = {
 export function addBenchAttentionCommand(program: Command, terminal: Terminal): void {
   program
     .command('attention')
-    .description("Measure attention over a paged KV cache beside the device's memory bandwidth")
+    .description('Measure attention over a paged KV cache against memory bandwidth')
     .option('--device <device>', 'cuda:0, cpu, ... (default: the first GPU, else cpu)')
-    .option('--shapes <list>', 'models (qwen2-72b) and HEADS/KVHEADSxWIDTH (64/8x128), with commas between them')
-    .option('--sequences <list>', 'that decode at the same time: 1,8,32', wholeNumbers(1, '1,8,32'))
-    .option('--contexts <list>', 'tokens of each that the cache holds: 1024,8192', wholeNumbers(1, '1024,8192'))
-    .option('--prompt-rows <count>', 'tokens that a step brings of a prompt; 0 leaves prompts out', wholeNumber())
+    .option('--shapes <list>', 'models (qwen2-72b) and HEADS/KVHEADSxWIDTH (64/8x128), separated by commas')
+    .option('--sequences <list>', 'sequences decoding at the same time: 1,8,32', wholeNumbers(1, '1,8,32'))
+    .option('--contexts <list>', 'cached tokens per sequence: 1024,8192', wholeNumbers(1, '1024,8192'))
+    .option('--prompt-rows <count>', 'prompt tokens per step; 0 to skip prompts', wholeNumber())
     .option('--dtype <type>', 'float16, bfloat16, or float32 on the CPU (default: float16)')
-    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--json', 'print JSON only')
     .addHelpText(
       'after',
       `
-For every context: a token for each of so many sequences, and a piece of one sequence's prompt behind so many tokens.
-GB/s are of the keys and values that are read, beside what plain copying (on the CPU: reading) reaches.
+For every context: decoding one token per sequence, and a chunk of one sequence's prompt after that many tokens. GB/s
+count the keys and values that are read, beside what plain copying (on the CPU: reading) reaches.
 
 Examples:
   billfish bench attention --device cuda:0

@@ -33,23 +33,23 @@ const DEFAULTS: Readonly<Record<DeviceKind, { shapes: string; rows: readonly num
 export function addBenchGemmCommand(program: Command, terminal: Terminal): void {
   program
     .command('gemm')
-    .description("Measure linears beside the device's memory bandwidth and, on GPUs, cuBLAS")
+    .description('Measure linears against memory bandwidth and, on GPUs, cuBLAS')
     .option('--device <device>', 'cuda:0, cpu, ... (default: the first GPU, else cpu)')
     .option(
       '--shapes <list>',
-      'models (qwen2-72b: the linears of a layer, and the head) and OUTxIN (8192x8192), with commas between them',
+      'models (qwen2-72b: the linears of a layer, and the head) and OUTxIN (8192x8192), separated by commas',
     )
     .option('--rows <list>', 'rows of the input: 1,16,64', wholeNumbers(1, '1,16,64'))
     .option('--bits <list>', 'of the weights: 4, 8 and 16', weightBits)
-    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber(), 128)
+    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale per row', wholeNumber(), 128)
     .option('--zeros', 'with zero points, as AWQ has them')
     .option('--dtype <type>', 'float16, bfloat16, or float32 on the CPU (default: float16)')
-    .option('--json', 'print JSON, and nothing else, to standard output')
-    .option('--svg <file>', "draw the rates under the device's roofs")
+    .option('--json', 'print JSON only')
+    .option('--svg <file>', 'draw a roofline chart')
     .addHelpText(
       'after',
       `
-Random weights, taken in turn from copies that together exceed three times the last-level cache. Medians; GB/s are of
+Random weights, rotated through copies that together exceed three times the last-level cache. Medians; GB/s count
 weights, input and output, beside what plain copying (on the CPU: reading) reaches in the same run.
 
 Examples:

@@ -29,22 +29,22 @@ const DEFAULT_BATCH_TOKENS = 512 // of a step, where no option says otherwise
 export function addBenchModelCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('model', { isDefault: true })
-    .description('Measure how fast a checkpoint loads, reads prompts and generates')
+    .description('Measure loading, prefill and generation')
     .argument('[directory]', 'a checkpoint as released on the Hugging Face Hub')
-    .option('--random <model>', 'instead: random weights in the shapes of a release, such as qwen2-72b-int4')
-    .option('--layers <count>', 'with --random: only so many of its layers', wholeNumber(1))
-    .option('--batch-sizes <list>', 'sequences at the same time: 1,4,16', wholeNumbers(1, '1,4,16'), [1])
-    .option('--contexts <list>', 'tokens of each prompt: 512,4096', wholeNumbers(1, '512,4096'), [512])
-    .option('--new-tokens <count>', 'tokens to generate for each sequence', wholeNumber(1), 64)
-    .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
-    .option('--repeat <count>', 'runs that are measured, after one to warm up', wholeNumber(1), 5)
+    .option('--random <model>', "instead of a directory: random weights in a release's shapes, such as qwen2-72b-int4")
+    .option('--layers <count>', 'with --random: only this many layers', wholeNumber(1))
+    .option('--batch-sizes <list>', 'concurrent sequences: 1,4,16', wholeNumbers(1, '1,4,16'), [1])
+    .option('--contexts <list>', 'tokens per prompt: 512,4096', wholeNumbers(1, '512,4096'), [512])
+    .option('--new-tokens <count>', 'tokens to generate per sequence', wholeNumber(1), 64)
+    .option('--trace <file>', 'write a trace of when each stage was busy, for ui.perfetto.dev')
+    .option('--repeat <count>', 'measured runs, after one warm-up', wholeNumber(1), 5)
   addLoadingOptions(command)
     .addHelpText(
       'after',
       `
-Random tokens as prompts, greedy. Every batch size with every context: tokens of all sequences together, prompts up to
-the last sequence's first token, generation from then on. The medians are shown, and the slowest and fastest runs, and
-how much of the time each stage was busy.
+Prompts are random tokens, generation is greedy. Measures every batch size with every context: tokens per second of all
+sequences together, prompts up to the last sequence's first token, generation from then on. Shows medians, the slowest and
+fastest runs, and how busy each stage was.
 
 Examples:
   billfish bench model ./Qwen2.5-7B-Instruct-GPTQ-Int4 --batch-sizes 1,4,16 --contexts 512,4096

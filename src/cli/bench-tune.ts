@@ -24,9 +24,9 @@ interface Options {
 export function addBenchTuneCommand(program: Command, terminal: Terminal): void {
   program
     .command('tune')
-    .description('Measure what is fastest on a GPU, for models that are loaded from then on')
+    .description('Tune the GEMM for a GPU; models loaded afterwards use the result')
     .option('--device <device>', 'cuda:0, ... (default: the first GPU)')
-    .option('--shapes <list>', 'models (qwen2-72b) and OUTxIN (8192x8192), with commas between them', 'qwen2-72b')
+    .option('--shapes <list>', 'models (qwen2-72b) and OUTxIN (8192x8192), separated by commas', 'qwen2-72b')
     .option(
       '--rows <list>',
       'rows of the input, ascending',
@@ -34,19 +34,19 @@ export function addBenchTuneCommand(program: Command, terminal: Terminal): void 
       [1, 8, 16, 64, 256, 384, 512, 1024, 2048],
     )
     .option('--bits <list>', 'of the weights: 4, 8 and 16', weightBits, [4, 8, 16])
-    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale a row', wholeNumber(), 128)
+    .option('--group <inputs>', 'inputs that share a scale; 0 for one scale per row', wholeNumber(), 128)
     .option('--zeros', 'with zero points, as AWQ has them')
     .option('--bfloat16', 'in bfloat16 instead of float16')
-    .option('--runs <count>', 'runs, of which the median counts', wholeNumber(), 10)
-    .option('--every-tile', 'every tile of the kernels, not only the three that promise most')
-    .option('--output <file>', 'the file of tunings (default: where loading looks)')
-    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--runs <count>', 'runs per measurement; the median counts', wholeNumber(), 10)
+    .option('--every-tile', 'every tile of the kernels, not only the three most promising')
+    .option('--output <file>', 'the file for the result (default: where loading looks)')
+    .option('--json', 'print JSON only')
     .addHelpText(
       'after',
       `
-Linears on random weights, by the tiles that promise most and by 16-bit panels; --json has the time of every tile that
-was measured. What is found goes into a file that loading reads: BILLFISH_CUDA_TUNING, else billfish/cuda-tuning.txt in
-the cache folder. It counts for all devices of the same name.
+Measures linears with random weights, by the most promising tiles and by 16-bit panels; --json has the time of every tile
+measured. The result goes into a file that loading reads: BILLFISH_CUDA_TUNING, else billfish/cuda-tuning.txt in the cache
+directory. It applies to all devices of the same name.
 
 Examples:
   billfish bench tune --device cuda:0

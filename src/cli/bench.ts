@@ -8,7 +8,7 @@ import type { Terminal } from './terminal'
 export function addBenchCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('bench')
-    .description('Measure a model, or the kernels that models spend their time in')
+    .description('Benchmark a model, or its kernels')
     .addHelpText(
       'after',
       `

@@ -15,14 +15,14 @@ interface Options extends LoadingOptions, SamplingCliOptions {
 export function addChatCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('chat')
-    .description('Talk with a chat model')
+    .description('Chat with a model')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .option('--system <text>', 'a system message')
   addSamplingOptions(addLoadingOptions(command))
     .addHelpText(
       'after',
       `
-Every line is a message. /reset forgets the conversation, /exit or Ctrl-D ends it; Ctrl-C ends an answer under way.
+Every line is a message. /reset starts over, /exit or Ctrl-D quits, Ctrl-C stops an answer.
 
 Examples:
   billfish chat ./Qwen2.5-7B-Instruct-GPTQ-Int4 --device-map split:cpu:0,cpu:1

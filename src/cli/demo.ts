@@ -15,13 +15,13 @@ const CPU_SPLIT = 'split:cpu:0,cpu:1'
 export function addDemoCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('demo')
-    .description('Answer a question with the small chat model of the package, split over two devices')
+    .description('Ask the small chat model that comes with billfish, split over two devices')
     .argument('[question...]', `what to ask (default: "${QUESTION}")`)
   addLoadingOptions(command, `equal shares of the CUDA devices that can run a model, or else ${CPU_SPLIT}`)
     .addHelpText(
       'after',
       `
-The model knows very little: sums, capitals, spelling, short stories, and how models like it are run.
+The model knows little: sums, capitals, spelling, short stories, and how models like it are run.
 
 Examples:
   billfish demo

@@ -6,9 +6,9 @@ import { printJson, type Terminal, widthOf } from './terminal'
 export function addDevicesCommand(program: Command, terminal: Terminal): void {
   program
     .command('devices')
-    .description('Show the devices that models can be placed on')
-    .option('--emulated', 'the emulated CUDA devices, too, which are for tests')
-    .option('--json', 'print JSON, and nothing else, to standard output')
+    .description('List the devices that models can be placed on')
+    .option('--emulated', 'include the emulated CUDA devices, which are for tests')
+    .option('--json', 'print JSON only')
     .addHelpText(
       'after',
       `

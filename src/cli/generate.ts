@@ -18,23 +18,23 @@ interface Options extends LoadingOptions, SamplingCliOptions {
 export function addGenerateCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('generate')
-    .description('Answer one question, or continue a text')
+    .description('Answer a prompt, or continue a text')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
-    .argument('[prompt]', 'the text; read from standard input if it is left out')
-    .option('-p, --prompt <text>', 'the text, as an option')
+    .argument('[prompt]', 'the prompt; read from standard input if omitted')
+    .option('-p, --prompt <text>', 'the prompt, as an option')
     .option(
       '--chat',
-      "the prompt is a user's message, put into the checkpoint's chat template (default where the checkpoint has one)",
+      "treat the prompt as a user's message and apply the chat template (default if the checkpoint has one)",
     )
     .addOption(
-      new Option('--raw', 'continue the prompt as it is, without the chat template').conflicts([
+      new Option('--raw', 'continue the prompt as it is, without a chat template').conflicts([
         'chat',
         'system',
         'variable',
       ]),
     )
     .option('--system <text>', 'a system message')
-    .option('--trace <file>', 'write when each stage was busy, for ui.perfetto.dev')
+    .option('--trace <file>', 'write a trace of when each stage was busy, for ui.perfetto.dev')
   addSamplingOptions(addLoadingOptions(command))
     .addHelpText(
       'after',

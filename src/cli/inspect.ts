@@ -20,10 +20,10 @@ interface Options {
 export function addInspectCommand(program: Command, terminal: Terminal): void {
   program
     .command('inspect')
-    .description('Show what a checkpoint holds, without loading it')
+    .description('Show what is in a checkpoint, without loading it')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .option('--tensors', 'list every tensor')
-    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--json', 'print JSON only')
     .addHelpText(
       'after',
       `

@@ -27,15 +27,15 @@ export function addLoadingOptions(
   return addPlacementOptions(command, defaultMap)
     .option(
       '--micro-batches <count>',
-      'steps under way at a time (default: one for each device that works by itself)',
+      'steps in flight (default: one per device that works independently)',
       numberFor(loadOptions.schemas.microBatches),
     )
     .option(
       '--offload-directory <dir>',
-      "where the weights of device 'disk' are kept (default: the temporary directory)",
+      "directory for the weights of device 'disk' (default: the temporary directory)",
     )
-    .option('--json', 'print JSON, and nothing else, to standard output')
-    .option('--quiet', 'no plan, no progress bar and no statistics')
+    .option('--json', 'print JSON only')
+    .option('--quiet', 'print no plan, progress bar or statistics')
 }
 
 /**

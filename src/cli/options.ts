@@ -77,40 +77,36 @@ export interface SamplingCliOptions {
 export function addSamplingOptions(command: Command): Command {
   const { schemas } = entryPoint
   return command
-    .option('-n, --max-new-tokens <count>', 'the most tokens to generate', numberFor(schemas.maxNewTokens))
+    .option('-n, --max-new-tokens <count>', 'tokens to generate at most', numberFor(schemas.maxNewTokens))
     .option(
       '--temperature <number>',
-      '0 takes the likeliest token, 1 samples from the model as it is',
+      "0 takes the likeliest token, 1 samples from the model's distribution",
       numberFor(schemas.temperature),
     )
     .option('--top-k <count>', 'sample from this many likeliest tokens; 0 for all', numberFor(schemas.topK))
-    .option('--top-p <share>', 'sample from the fewest tokens of this probability together', numberFor(schemas.topP))
-    .option(
-      '--min-p <share>',
-      'leave out tokens less likely than this, relative to the likeliest',
-      numberFor(schemas.minP),
-    )
+    .option('--top-p <share>', 'sample from the fewest tokens whose probabilities sum to this', numberFor(schemas.topP))
+    .option('--min-p <share>', 'drop tokens less likely than this share of the likeliest', numberFor(schemas.minP))
     .option(
       '--repetition-penalty <factor>',
-      'make tokens of prompt and answer less likely (1: off)',
+      'penalize tokens in prompt and answer (1: off)',
       numberFor(schemas.repetitionPenalty),
     )
     .option(
       '--presence-penalty <number>',
-      'make tokens of the answer less likely (0: off)',
+      'penalize tokens already in the answer (0: off)',
       numberFor(schemas.presencePenalty),
     )
     .option(
       '--frequency-penalty <number>',
-      'the same, once for each time (0: off)',
+      'penalize tokens once for each time they are in the answer (0: off)',
       numberFor(schemas.frequencyPenalty),
     )
-    .option('--seed <number>', 'the same seed gives the same answer', numberFor(schemas.seed))
-    .option('--stop <text>', 'end the answer before this text; may be given several times', collect)
-    .option('--ignore-eos', "go on after the model's end tokens")
+    .option('--seed <number>', 'seed of the sampling; the same seed gives the same answer', numberFor(schemas.seed))
+    .option('--stop <text>', 'end the answer before this text; may be repeated', collect)
+    .option('--ignore-eos', "continue past the model's end tokens")
     .option(
       '--logprobs <count>',
-      'with --json: log-probabilities, and this many alternatives a token',
+      'with --json: log-probabilities, with this many alternatives per token',
       numberFor(schemas.logprobs),
     )
     .option('--variable <name=value>', 'a variable for the chat template (enable_thinking=false)', collectVariable)

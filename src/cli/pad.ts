@@ -20,31 +20,35 @@ interface Options {
 export function addPadCommand(program: Command, terminal: Terminal): void {
   program
     .command('pad')
-    .description('Copy a checkpoint with its MLPs padded, so that any engine can cut it for tensor parallelism')
+    .description('Copy a checkpoint with its MLPs padded, so that any engine can split it for tensor parallelism')
     .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
     .argument('<output>', 'a directory that does not exist yet')
-    .option('--multiple <counts>', 'numbers of GPUs that the model shall be cut for: 2,4,8', wholeNumbers(1, '2,4,8'))
-    .option('--to <size>', 'the padded size (default: the least one that will do)', numberFor(padOptions.schemas.to))
+    .option('--multiple <counts>', 'tensor-parallel sizes to pad for: 2,4,8', wholeNumbers(1, '2,4,8'))
+    .option(
+      '--to <size>',
+      'the padded size in channels (default: the smallest that divides)',
+      numberFor(padOptions.schemas.to),
+    )
     .option(
       '--interleave',
-      'a zero channel behind each of the first channels, not all at the end; for models that will be quantized',
+      'put a zero channel after each of the first channels instead of all at the end; for models that will be quantized',
     )
     .option(
       '--group-size <count>',
-      'whole groups of so many channels a GPU, in 16-bit models (default: 128)',
+      'give each GPU whole groups of this many channels, in 16-bit models (default: 128)',
       numberFor(padOptions.schemas.groupSize),
     )
-    .option('--dry-run', 'only show what would be written')
-    .option('--verify', 'compare every padded MLP with its original (default)')
-    .option('--no-verify', 'do not')
-    .option('--json', 'print JSON, and nothing else, to standard output')
+    .option('--dry-run', 'show what would be written, and write nothing')
+    .option('--verify', 'compare every padded MLP with the original (default)')
+    .option('--no-verify', 'skip the comparison')
+    .option('--json', 'print JSON only')
     .option('--quiet', 'no progress bar')
     .addHelpText(
       'after',
       `
-The model computes the same as before. Quantized checkpoints keep their format and every one of their numbers; their zero
-channels can only be interleaved where down projections have act-order or one group. What is interrupted goes on with the
-same command.
+The padded model computes the same. Quantized checkpoints keep their format and all of their numbers; their zero channels
+can only be interleaved if down projections have act-order or one group. Run the same command again to resume an
+interrupted one.
 
 Examples:
   billfish pad Qwen2-72B-Instruct-AWQ Qwen2-72B-Instruct-AWQ-padded --multiple 2,4,8

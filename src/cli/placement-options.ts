@@ -32,34 +32,30 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
     )
     .option(
       '--devices <list>',
-      'devices to choose from, with their memory: 4x24GiB, or 24GiB,80GiB,cpu=64GiB, or cpu:0,cpu:1; with @ how fast ' +
-        'they read it compared with each other: 24GiB@1,80GiB@2',
+      'devices to choose from, with their memory: 4x24GiB, or 24GiB,80GiB,cpu=64GiB, or cpu:0,cpu:1; @ adds their ' +
+        'relative memory bandwidth: 24GiB@1,80GiB@2',
     )
-    .option('--max-memory <list>', 'what devices may hold: cuda:0=20GiB,cpu=64GiB, or JSON as Hugging Face has it')
+    .option('--max-memory <list>', 'memory limits: cuda:0=20GiB,cpu=64GiB, or JSON as in Hugging Face')
     .option(
       '--device-overhead <size>',
-      'of the memory of each CUDA device what CUDA itself takes (default: 512MiB, or 256MiB beside what is free now)',
+      "what CUDA itself takes of a device's memory (default: an estimate of 512MiB, or 256MiB if the budget is free memory)",
     )
     .option(
       '--tensor-parallel-size <count>',
-      'devices that compute every layer together, each its share (default: 1)',
+      'devices that compute every layer together (default: 1)',
       numberFor(sizeOptions.tensorParallelSize),
     )
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
     .option(
       '--context <tokens>',
-      'the longest sequence, prompt and answer together',
+      'tokens of the longest sequence, prompt and answer together',
       numberFor(sizeOptions.maxModelLength),
     )
-    .option('--sequences <count>', 'sequences at the same time', numberFor(sizeOptions.maxSequences))
-    .option(
-      '--max-batch-tokens <count>',
-      'tokens that one step computes at most',
-      numberFor(sizeOptions.maxBatchTokens),
-    )
+    .option('--sequences <count>', 'sequences computed at the same time', numberFor(sizeOptions.maxSequences))
+    .option('--max-batch-tokens <count>', 'tokens per step at most', numberFor(sizeOptions.maxBatchTokens))
     .option(
       '--max-cache-tokens <count>',
-      'tokens that the KV cache holds, of all sequences together (default: sequences x context)',
+      'tokens in the KV cache, for all sequences together (default: sequences x context)',
       numberFor(sizeOptions.maxCacheTokens),
     )
 }

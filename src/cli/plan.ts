@@ -20,18 +20,18 @@ export function addPlanCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('plan')
     .description(
-      'Show which module would go where and the exact bytes of every device; loads nothing. Exits with 1 if it does not fit',
+      'Show where each module would go and what every device would hold, to the byte, without loading anything. Exits with 1 if the model does not fit',
     )
     .argument('<model>', 'a checkpoint directory, or the name of a well-known release')
   addPlacementOptions(command, 'auto')
-    .option('--json', 'print JSON, and nothing else, to standard output')
-    .option('--svg <file>', 'draw a picture of it')
+    .option('--json', 'print JSON only')
+    .option('--svg <file>', 'draw the plan')
     .addHelpText(
       'after',
       `
 Releases known by name:
   ${Object.keys(presets).join('\n  ')}
-A number of channels at the end: as first released, before the MLPs were padded and the name used again.
+Names that end in a number of channels: as first released, before the MLPs were padded under the same name.
 
 Examples:
   billfish plan Qwen1.5-72B-Chat-GPTQ-Int4 --devices 4x24GiB --context 8192 --sequences 4

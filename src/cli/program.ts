@@ -59,7 +59,7 @@ function createProgram(terminal: Terminal, argv: readonly string[], tell: (text:
     version: string
   }
   const program = new Command('billfish')
-    .description('Run GPTQ, AWQ and compressed-tensors language models, split over the devices at hand')
+    .description('Run quantized language models (GPTQ, AWQ, compressed-tensors), split over your devices')
     .version(version)
     .exitOverride()
     .configureOutput({
@@ -75,7 +75,7 @@ Examples:
   billfish inspect ./Qwen2.5-7B-Instruct-GPTQ-Int4
   billfish chat ./Qwen2.5-7B-Instruct-GPTQ-Int4 --device-map split:cpu:0,cpu:1
 
-Exit codes: 0 done, 1 error, 2 wrong command line, 130 interrupted.`,
+Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted.`,
     )
   addGenerateCommand(program, terminal)
   addChatCommand(program, terminal)
