@@ -1,3 +1,4 @@
+import { asBillfishError } from './errors'
 import { addon } from './native/addon'
 import type {
   CudaLibrary,
@@ -10,7 +11,6 @@ import type {
 import { type AddonFile, loadAddon } from './native/loader'
 import { optionsOf, readOptions } from './options/read-options'
 import { flag } from './options/values'
-import { asBillfishError } from './pipeline/runner'
 
 export type { AddonFile, CudaLibrary, CudaStatus }
 

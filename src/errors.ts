@@ -45,3 +45,10 @@ export class BillfishError extends Error {
 export function abortError(message: string): DOMException {
   return new DOMException(message, 'AbortError')
 }
+
+/** Converts native errors, which carry a `code`, to BillfishError. */
+export function asBillfishError(error: unknown): unknown {
+  if (error instanceof BillfishError || !(error instanceof Error)) return error
+  if (!('code' in error) || typeof error.code !== 'string') return error
+  return new BillfishError(error.code as BillfishError['code'], error.message, { cause: error })
+}

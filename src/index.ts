@@ -50,22 +50,22 @@ export { type PadResult, padCheckpoint } from './padding/pad-checkpoint'
 export type { PadOptions, PadProgress } from './padding/pad-options'
 export type { PaddingVerification } from './padding/verify'
 export type { ChromeTrace, ChromeTraceEvent, Trace, TracedStep } from './pipeline/trace'
+export type { InferredDevice } from './placement/accelerate/budgets'
 export {
   type InferModules,
   type InferOptions,
-  type InferredDevice,
   type InferredDeviceMap,
   type InferStrategy,
   inferDeviceMap,
-  type MemorySize,
-  parseMemorySize,
-} from './placement'
+} from './placement/accelerate/infer-device-map'
 export type { Strategy } from './placement/accelerate/strategy-map'
 export { type DeviceMap, layerSplit } from './placement/device-map'
 export type { DeviceOverhead } from './placement/device-overhead'
+export { type MemorySize, parseMemorySize } from './placement/memory-size'
 export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'
-export type { ModelPlan, Placement, PlanOptions } from './placement/plan-model'
+export type { ModelPlan } from './placement/plan-model'
+export type { Placement, PlanOptions } from './placement/plan-options'
 export { planModel } from './plan'
 export type { PaddingPlacement } from './quantization/padding'
 export {

@@ -3,10 +3,10 @@ import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
 import type { ModelSpec } from './native/addon'
+import type { TensorType } from './native/weights'
 import { invalidOption } from './options/printed'
 import type { OptionSchemas } from './options/read-options'
 import { whole } from './options/values'
-import { floatType } from './placement/config-source'
 
 /** Compute dtypes of a model. */
 export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
@@ -124,4 +124,16 @@ export function numberFormats(dtype: ModelType = 'auto'): Pick<ModelSpec, 'exact
 export function activationType(dtype: ModelType | undefined, config: RawConfig): ModelSpec['activationType'] {
   if (dtype === 'bfloat16') return 'BF16'
   return dtype !== 'float16' && floatType(config) === 'BF16' ? 'BF16' : 'F16'
+}
+
+/** torch_dtype (transformers 4) or dtype (transformers 5); fp16 if neither is set. */
+export function floatType(config: RawConfig): TensorType {
+  switch (config.torch_dtype ?? config.dtype) {
+    case 'bfloat16':
+      return 'BF16'
+    case 'float32':
+      return 'F32'
+    default:
+      return 'F16'
+  }
 }

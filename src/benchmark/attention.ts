@@ -1,9 +1,8 @@
 import { addon } from '../native/addon'
 import type { AttentionBenchmarkResult, BenchmarkMachine } from '../native/benchmark'
-import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint } from './report'
+import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint, medianMinMax } from './report'
 import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
 import type { AttentionHeads } from './shapes'
-import { spread } from './spread'
 
 /** One layer of attention in one step. */
 export interface AttentionCase extends AttentionHeads {
@@ -43,7 +42,7 @@ export function attentionReport(
   machine: BenchmarkMachine,
   results: readonly AttentionBenchmarkResult[],
 ): AttentionReport {
-  const [memoryRate] = spread(results.map((result) => result.memoryRate))
+  const [memoryRate] = medianMinMax(results.map((result) => result.memoryRate))
   return {
     ...measuredMachine(device, machine, memoryRate),
     results: results.map((result) => ({

@@ -1,9 +1,8 @@
 import { addon } from '../native/addon'
 import type { GemmBenchmarkMachine, GemmBenchmarkResult } from '../native/benchmark'
-import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint } from './report'
+import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint, medianMinMax } from './report'
 import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
 import type { LinearShape } from './shapes'
-import { spread } from './spread'
 
 export interface GemmOptions extends BenchmarkOptions {
   readonly shapes: readonly LinearShape[]
@@ -57,7 +56,7 @@ export function gemmReport(
   machine: GemmBenchmarkMachine,
   results: readonly GemmBenchmarkResult[],
 ): GemmReport {
-  const [memoryRate] = spread(results.map((result) => result.memoryRate))
+  const [memoryRate] = medianMinMax(results.map((result) => result.memoryRate))
   return {
     ...measuredMachine(device, machine, memoryRate),
     groupSize,

@@ -1,7 +1,7 @@
+import { asBillfishError } from '../errors'
 import { activationType, type ModelType, numberFormats } from '../limits'
 import type { NativeBenchmark } from '../native/benchmark'
 import { onAbort } from '../options/signal'
-import { asBillfishError } from '../pipeline/runner'
 import { deviceName } from '../placement/device-map'
 
 /** Progress and cancellation of a benchmark. */

@@ -1,6 +1,6 @@
 import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { unsupportedFormat } from '../quantization/unsupported'
+import { unsupportedFormat } from './invalid'
 
 const FORMAT = 'GGUF (llama.cpp runs it)'
 

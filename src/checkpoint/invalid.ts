@@ -41,3 +41,14 @@ function jsonOf(value: unknown): string | undefined {
     return undefined
   }
 }
+
+const ADVICE =
+  'Use a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the 16-bit one'
+
+/** @param subject what is stored in the format, or where it is declared; continued by `in a format ...` */
+export function unsupportedFormat(subject: string, format: string): BillfishError {
+  return new BillfishError(
+    'UNSUPPORTED_MODEL',
+    `${subject} in a format that billfish cannot run: ${format}. ${ADVICE}.`,
+  )
+}

@@ -7,9 +7,8 @@ import { forEachConcurrently } from './concurrency'
 import { isMissing, readJsonFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject } from './json'
-import { NON_TEXT_COMPONENT } from './other-parts'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors'
-import { TensorTable } from './tensors'
+import { NON_TEXT_COMPONENT, TensorTable } from './tensors'
 import type { UnsupportedTensor } from './types'
 
 /** A model with 1000 experts in 60 layers has 200,000 tensors and an index of about 20 MB. */

@@ -8,25 +8,8 @@ import type { TensorRef } from '../native/weights'
 import { forEachConcurrently } from './concurrency'
 import { isMissing, readExactly, withFile } from './files'
 import { invalidCheckpoint } from './invalid'
-import type { TensorTable } from './tensors'
+import type { StoredValues, TensorTable } from './tensors'
 import { inferZeroOffset } from './zero-offset'
-
-export interface StoredValues {
-  /**
-   * For packed zero points: the code that all of them equal, if it is 0, 7, 8, 127 or 128 (at their bit width); else
-   * undefined. Padding codes in the last word of a row are ignored.
-   */
-  readonly zeros: ReadonlyMap<string, number | undefined>
-  /**
-   * For a group index: the group size if groups are consecutive (input i is in group floor(i / size)); Infinity if
-   * every input is in group 0; 0 for any other order.
-   */
-  readonly groupSizes: ReadonlyMap<string, number>
-  /** Offset of GPTQ's stored 4-bit zero points, if they vary and the codes are conclusive. */
-  readonly zeroOffset?: 0 | 1 | undefined
-}
-
-export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
 
 /** Limit for a scanned tensor; the largest known ones have about 20 MB. */
 const MAX_SCANNED_BYTES = 256 * 1024 * 1024

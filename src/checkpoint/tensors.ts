@@ -1,15 +1,34 @@
 import { basename } from 'node:path'
 import type { TensorRef, TensorType } from '../native/weights'
 import { invalidCheckpoint, quoted } from './invalid'
-import { noStoredValues, type StoredValues } from './stored-values'
 import type { UnsupportedTensor } from './types'
 
 /** Dtypes allowed for scales, biases, norms and unquantized weights. */
 export const FLOAT_TYPES: readonly TensorType[] = ['F16', 'BF16', 'F32']
 
+/** What a name has in it that is of another part of a checkpoint than the text model: its towers, or a draft model. */
+export const NON_TEXT_COMPONENT = /(^|\.)(mtp|draft|eagle|visual|vision\w*|audio\w*|talker|code2wav)\./
+
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((dimension, i) => dimension === b[i])
 }
+
+export interface StoredValues {
+  /**
+   * For packed zero points: the code that all of them equal, if it is 0, 7, 8, 127 or 128 (at their bit width); else
+   * undefined. Padding codes in the last word of a row are ignored.
+   */
+  readonly zeros: ReadonlyMap<string, number | undefined>
+  /**
+   * For a group index: the group size if groups are consecutive (input i is in group floor(i / size)); Infinity if
+   * every input is in group 0; 0 for any other order.
+   */
+  readonly groupSizes: ReadonlyMap<string, number>
+  /** Offset of GPTQ's stored 4-bit zero points, if they vary and the codes are conclusive. */
+  readonly zeroOffset?: 0 | 1 | undefined
+}
+
+export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
 
 /** The tensors of a checkpoint by name, with checks whose errors name the tensor and its file. */
 export class TensorTable {

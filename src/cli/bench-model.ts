@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { lengthOf, type ModelLoad, type ModelRun, measureModel } from '../benchmark/model'
 import { randomModel } from '../benchmark/random-model'
-import { spread } from '../benchmark/spread'
+import { medianMinMax } from '../benchmark/report'
 import { BillfishError } from '../errors'
 import { type LoadOptions, loadFrom, loadOptions } from '../load'
 import type { DeviceMemory, Model } from '../model'
@@ -172,7 +172,7 @@ async function runsOf(
 /** Tokens a second: medians, with the slowest and fastest runs. */
 function resultTable(stages: readonly string[], results: readonly Measured[]): string {
   const range = (values: readonly number[]) => {
-    const [median, least, most] = spread(values)
+    const [median, least, most] = medianMinMax(values)
     return [formatRate(median), `(${formatRate(least)} - ${formatRate(most)})`]
   }
   const rows = results.map(({ batchSize, context, runs }) => [
@@ -180,7 +180,7 @@ function resultTable(stages: readonly string[], results: readonly Measured[]): s
     String(context),
     ...range(runs.map(({ prefillTokensPerSecond }) => prefillTokensPerSecond)),
     ...range(runs.map(({ decodeTokensPerSecond }) => decodeTokensPerSecond)),
-    ...stages.map((_, stage) => percent(spread(runs.map(({ utilization }) => utilization[stage] ?? 0))[0])),
+    ...stages.map((_, stage) => percent(medianMinMax(runs.map(({ utilization }) => utilization[stage] ?? 0))[0])),
   ])
   const busy = stages.map((name) => `${name} busy`)
   const head = ['Sequences', 'Context', 'Prompt tokens/s', 'in runs', 'Generated tokens/s', 'in runs', ...busy]

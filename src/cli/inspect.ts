@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../checkpoint/checkpoint'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError, type ErrorCode } from '../errors'
 import { loadChatTemplate } from '../generation/chat-template'
@@ -9,6 +8,7 @@ import type { ModelShape } from '../models/architecture'
 import { checkpointWarnings, createModel, storedWeights } from '../models/registry'
 import { modulesOf, traceStage } from '../models/stages'
 import { textModelConfig } from '../models/text-model-config'
+import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../open-checkpoint'
 import { counted, formatBytes, formatCount, formatTable, paragraph } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 

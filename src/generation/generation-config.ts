@@ -2,31 +2,9 @@ import { z } from 'zod'
 import { shown } from '../checkpoint/invalid'
 import { whole } from '../options/values'
 import { generationConfigKeys } from './generation-config-keys'
-import { generateOptions } from './sampling-options'
+import { type GenerationDefaults, generateOptions } from './sampling-options'
 import { noTokenRules, type TokenRules } from './token-rules'
 import type { Tokenizer } from './types'
-
-/** Sampling defaults of a checkpoint; options of generate() override them. */
-export interface GenerationDefaults {
-  readonly temperature: number
-  readonly topK: number
-  readonly topP: number
-  readonly minP: number
-  readonly repetitionPenalty: number
-  /** Undefined: up to the model length. */
-  readonly maxNewTokens: number | undefined
-  /** Maximum tokens of prompt and answer, if `maxNewTokens` is undefined. */
-  readonly maxLength: number | undefined
-  readonly minNewTokens: number | undefined
-  /** Minimum tokens of prompt and answer, if `minNewTokens` is undefined. */
-  readonly minLength: number | undefined
-  readonly stop: readonly string[]
-  /** Token ids that end a generation. */
-  readonly endTokenIds: ReadonlySet<number>
-  readonly rules: TokenRules
-  /** Settings of generation_config.json and config.json that are ignored, and why; for the user. */
-  readonly notices: readonly string[]
-}
 
 type Json = Readonly<Record<string, unknown>>
 

@@ -3,11 +3,20 @@ import { isObject } from '../checkpoint/json'
 import { BillfishError } from '../errors'
 import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
 import { hasFlags, splitByFlags } from './added-token-flags'
-import { tokenizersLibrary } from './libraries'
 import { patchNormalizers } from './normalizers'
 import { patchPreTokenizers } from './pre-tokenizers'
 import type { Encode } from './types'
 import { type AddedToken, MAX_TOKEN_LENGTH, type TokenizerJson, type TokenTables, tokenText } from './vocabulary'
+
+/**
+ * A package whose types are written for ES modules only, loaded on first use by `require`, for which it has a build of its
+ * own. No `import()`: in CommonJS code that runs in a `vm` context (Jest, vitest's vmThreads) it needs a flag.
+ */
+type TokenizersLibrary = typeof import('@huggingface/tokenizers', { with: { 'resolution-mode': 'import' }})
+
+function tokenizersLibrary(): TokenizersLibrary {
+  return require('@huggingface/tokenizers')
+}
 
 type LibraryTokenizer = InstanceType<ReturnType<typeof tokenizersLibrary>['Tokenizer']>
 type BpeModel = { bpe_ranks: Map<string, number>; bpe(word: string): string[] }

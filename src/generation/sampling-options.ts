@@ -8,7 +8,6 @@ import { optionsOf } from '../options/read-options'
 import { isRecord } from '../options/snapshot'
 import { abortSignal, flag, members, whole } from '../options/values'
 import type { ChatTemplateOptions } from './chat-template'
-import type { GenerationDefaults } from './generation-config'
 import type { TokenRules } from './token-rules'
 
 /** Options of {@link Model.generate}. The checkpoint's defaults come from its generation_config.json. */
@@ -69,6 +68,28 @@ export interface ResolvedOptions {
   readonly signal: AbortSignal | undefined
   /** Native sampling options that do not change from token to token. */
   readonly sampling: Omit<SamplingSpec, 'step' | 'promptTokens' | 'generatedTokens' | 'bannedTokens'>
+}
+
+/** Sampling defaults of a checkpoint; options of generate() override them. */
+export interface GenerationDefaults {
+  readonly temperature: number
+  readonly topK: number
+  readonly topP: number
+  readonly minP: number
+  readonly repetitionPenalty: number
+  /** Undefined: up to the model length. */
+  readonly maxNewTokens: number | undefined
+  /** Maximum tokens of prompt and answer, if `maxNewTokens` is undefined. */
+  readonly maxLength: number | undefined
+  readonly minNewTokens: number | undefined
+  /** Minimum tokens of prompt and answer, if `minNewTokens` is undefined. */
+  readonly minLength: number | undefined
+  readonly stop: readonly string[]
+  /** Token ids that end a generation. */
+  readonly endTokenIds: ReadonlySet<number>
+  readonly rules: TokenRules
+  /** Settings of generation_config.json and config.json that are ignored, and why; for the user. */
+  readonly notices: readonly string[]
 }
 
 const MAX_INT32 = 2 ** 31 - 1

@@ -1,6 +1,6 @@
 import { BillfishError } from '../errors'
 import type { StageSpec } from '../native/addon'
-import { deviceKind } from '../native/device-kind'
+import { deviceKind } from '../native/devices'
 
 /** Limits of the CUDA kernels, which also check them on the first step that runs them. */
 const GPU_LIMITS = {

@@ -5,7 +5,7 @@
  */
 import type { CooperativeTask } from '../event-loop'
 import type { OperatorSpec, PlaceSpec, ProgramSpec, ValueId, ValueSpec } from '../native/addon'
-import { deviceKind } from '../native/device-kind'
+import { deviceKind } from '../native/devices'
 
 /**
  * Linears on one input that follow each other become one operator (the activation is prepared once, the threads share

@@ -5,7 +5,7 @@
  * `language_model.model.layers.0...`). This is the only place that translates between them.
  */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
-import { NON_TEXT_COMPONENT } from '../checkpoint/other-parts'
+import { NON_TEXT_COMPONENT } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
 import type { ModuleNames } from './architecture'

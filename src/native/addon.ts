@@ -6,7 +6,7 @@ import type { NativeBenchmarkConstructor } from './benchmark'
 import type { NativeDevices, NativeEmulatedDevice } from './devices'
 import { loadAddon } from './loader'
 import type { ColumnProduct, FloatProduct, RowProduct } from './products'
-import type { WeightSpec } from './weights'
+import type { NumberFormats, WeightSpec } from './weights'
 
 export type ValueId = number
 
@@ -102,7 +102,7 @@ export interface LoadedStage extends StageSpec {
   readonly bytes: number
 }
 
-export interface ModelSpec {
+export interface ModelSpec extends NumberFormats {
   /** Absolute paths of the safetensors files; TensorRef.file is an index into it. */
   readonly files: readonly string[]
   /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
@@ -111,12 +111,6 @@ export interface ModelSpec {
   readonly stages: readonly LoadedStage[]
   /** Ranks a stage. */
   readonly tensorParallelSize: number
-  /** fp32 activations and accumulation throughout. */
-  readonly exact: boolean
-  /** Type of the cached keys and values on CPU devices. */
-  readonly cacheType: 'F32' | 'F16' | 'BF16'
-  /** Type of activations, 16-bit weights and the KV cache on devices that compute in 16 bits. */
-  readonly activationType: 'F16' | 'BF16'
   /** Where device `'disk'` keeps its weights; needed if a stage is there. */
   readonly offloadDirectory?: string | undefined
   /** Tokens a KV block. */

@@ -1,7 +1,7 @@
-import type { ModelSpec } from './addon'
+import type { NumberFormats } from './weights'
 
 /** Device and number formats of a benchmark; see {@link NumberFormats}. */
-interface BenchmarkTarget extends Pick<ModelSpec, 'exact' | 'cacheType' | 'activationType'> {
+interface BenchmarkTarget extends NumberFormats {
   readonly device: string
 }
 

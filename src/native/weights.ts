@@ -16,6 +16,16 @@ export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   I8: 1,
 }
 
+/** The types in which a model computes. */
+export interface NumberFormats {
+  /** fp32 activations and accumulation throughout. */
+  readonly exact: boolean
+  /** Type of cached keys and values on CPU devices. */
+  readonly cacheType: 'F32' | 'F16' | 'BF16'
+  /** Type of activations, 16-bit weights and the KV cache on devices that compute in 16 bits. */
+  readonly activationType: 'F16' | 'BF16'
+}
+
 /** A tensor of a checkpoint: `bytes` bytes at `offset` (from the start of the file) in file number `file`. */
 export interface TensorRef {
   readonly name: string

@@ -1,4 +1,4 @@
-import { deviceKind } from '../native/device-kind'
+import { deviceKind } from '../native/devices'
 import { whole } from '../options/values'
 import type { SchedulePolicy } from './schedule'
 

@@ -1,12 +1,12 @@
-import { BillfishError } from '../errors'
+import { asBillfishError, BillfishError } from '../errors'
 import type { NativeModel, StepOutput } from '../native/addon'
 import { BlockPool } from './block-pool'
 import { type Batch, Scheduler } from './scheduler'
 import { Sequence, type SequenceRequest, type SequenceStep } from './sequence'
-import { composeStep, splitOutput } from './step-request'
+import { composeStep, type OutputShape, splitOutput } from './step-request'
 import { type Trace, TraceRecorder } from './trace'
 
-export interface RunnerLimits {
+export interface RunnerLimits extends OutputShape {
   readonly blockSize: number
   readonly blockCount: number
   readonly maxBatchTokens: number
@@ -15,11 +15,6 @@ export interface RunnerLimits {
   /** Maximum tokens per sequence, prompt and generated. */
   readonly maxModelLength: number
   readonly vocabulary: number
-  readonly hiddenSize: number
-  /** Number of decoder layers. */
-  readonly layers: number
-  /** Output values per row: logits, or normed hidden states if the model has no head. */
-  readonly outputWidth: number
   /** Maximum steps in flight: one per independent device. */
   readonly stepsInFlight: number
   /** Rows per step at which compute time equals weight-read time. */
@@ -197,11 +192,4 @@ function unreproducedNonFinite(): BillfishError {
     'NON_FINITE',
     "The logits contain NaN or infinity, but recomputing them to find the module gave finite numbers: values are at the limit of their format, or a device or its memory is faulty. Load the checkpoint with dtype 'bfloat16' ('float32' on the CPU), or on another device.",
   )
-}
-
-/** Converts native errors, which carry a `code`, to BillfishError. */
-export function asBillfishError(error: unknown): unknown {
-  if (error instanceof BillfishError || !(error instanceof Error)) return error
-  if (!('code' in error) || typeof error.code !== 'string') return error
-  return new BillfishError(error.code as BillfishError['code'], error.message, { cause: error })
 }

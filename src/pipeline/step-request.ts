@@ -1,11 +1,19 @@
 import type { StepOutput, StepRequest } from '../native/addon'
 import type { BlockPool } from './block-pool'
-import type { RunnerLimits } from './runner'
 import type { Batch } from './scheduler'
 import type { Sequence, SequenceStep } from './sequence'
 
 /** Values per sequence in StepRequest.sequences. */
 const SPAN_NUMBERS = 5
+
+/** Sizes of what a step returns. */
+export interface OutputShape {
+  readonly hiddenSize: number
+  /** Number of decoder layers. */
+  readonly layers: number
+  /** Output values per row: logits, or normed hidden states if the model has no head. */
+  readonly outputWidth: number
+}
 
 /** Rows and requested results of a sequence in a step. */
 interface StepPart {
@@ -75,7 +83,7 @@ export function composeStep(
 export function splitOutput(
   { parts }: ComposedStep,
   output: StepOutput,
-  { outputWidth, hiddenSize, layers }: Pick<RunnerLimits, 'outputWidth' | 'hiddenSize' | 'layers'>,
+  { outputWidth, hiddenSize, layers }: OutputShape,
 ): SequenceStep[] {
   let row = 0
   let logitRow = 0

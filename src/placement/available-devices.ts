@@ -4,7 +4,7 @@ import { type DeviceMap, deviceName, groupName } from './device-map'
 import { OVERHEAD_AFTER_CONTEXT } from './device-overhead'
 import { isCpu, isHost } from './host-budgets'
 import { type DeviceOption, devicesOf } from './plan-devices'
-import type { PlanOptions } from './plan-model'
+import type { PlanOptions } from './plan-options'
 
 /** A GPU of this machine. */
 export interface AvailableDevice {

@@ -1,10 +1,11 @@
-import { invalidCheckpoint } from '../checkpoint/invalid'
+import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
+import { floatType } from '../limits'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
 import { configForModule, isSkipped } from '../quantization/rules'
-import { unsupportedConfig, unsupportedFormat } from '../quantization/unsupported'
+import { unsupportedConfig } from '../quantization/unsupported'
 
 /**
  * Weights that a checkpoint with this config would have, for planning without its files. Linears of the decoder layers
@@ -31,18 +32,6 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
       }
       return { ...quantizedLinear(scheme, module, out, inFeatures), bias }
     },
-  }
-}
-
-/** torch_dtype (transformers 4) or dtype (transformers 5); fp16 if neither is set. */
-export function floatType(config: RawConfig): TensorType {
-  switch (config.torch_dtype ?? config.dtype) {
-    case 'bfloat16':
-      return 'BF16'
-    case 'float32':
-      return 'F32'
-    default:
-      return 'F16'
   }
 }
 

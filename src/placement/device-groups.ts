@@ -1,6 +1,6 @@
 import { BillfishError } from '../errors'
 import { groupDevices } from '../models/stages'
-import { deviceKind } from '../native/device-kind'
+import { deviceKind } from '../native/devices'
 import type { PlanDevice } from './plan'
 
 /** Most GPUs that can compute a stage together: each reads the memory of all others (cuda/layer/rank_sum.h). */

@@ -4,7 +4,8 @@ import { BillfishError } from '../errors'
 import { type SizeOptions, sizeOptions } from '../limits'
 import { members } from '../options/values'
 import type { ResolvedPlanOptions } from './available-devices'
-import type { ModelPlan, PlanOptions } from './plan-model'
+import type { ModelPlan } from './plan-model'
+import type { PlanOptions } from './plan-options'
 
 const sizeNames = Object.keys(sizeOptions) as (keyof SizeOptions)[]
 

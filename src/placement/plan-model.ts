@@ -1,56 +1,23 @@
-import { z } from 'zod'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import type { CooperativeTask } from '../event-loop'
-import { type ModelLimits, modelLimits, type SizeOptions, sizeOptions } from '../limits'
+import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { Model } from '../models/architecture'
 import { modulesOf } from '../models/stages'
-import { optionsOf } from '../options/read-options'
-import { abortSignal } from '../options/values'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { type PlanSource, storedModules } from './accelerate/stored-modules'
-import { isStrategy, type Strategy, strategyMap } from './accelerate/strategy-map'
+import { isStrategy, strategyMap } from './accelerate/strategy-map'
 import type { ResolvedPlanOptions } from './available-devices'
 import { configSource } from './config-source'
 import { checkGroups, deviceGroups } from './device-groups'
-import { type DeviceMap, resolveDeviceMap } from './device-map'
+import { resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain/explain'
 import { hostBudgets } from './host-budgets'
 import { type PlanDevice, type PlannedStage, planStages } from './plan'
-import { type DeviceOptions, deviceOptions, planDevices } from './plan-devices'
+import { planDevices } from './plan-devices'
+import type { Placement } from './plan-options'
 import { minShortfallSplit, splitMap } from './planner/auto-map'
 import { type Costs, costsOf } from './planner/stage-costs'
-
-/** How to place a model: a {@link DeviceMap}, `'auto'`, or one of accelerate's {@link Strategy | strategies}. */
-export type Placement = DeviceMap | 'auto' | Strategy
-
-/** Options of {@link planModel}. */
-export interface PlanOptions extends SizeOptions, DeviceOptions {
-  /**
-   * Default `'auto'`: the split within the budgets whose slowest stage is fastest, over `devices` or the devices of
-   * `maxMemory`; without these over all CUDA devices of this machine, or its CPU. `'balanced'`, `'balanced_low_0'` and
-   * `'sequential'` place as accelerate does, by the checkpoint's weights alone.
-   */
-  readonly deviceMap?: Placement | undefined
-  /** Cancels the call, which rejects with its reason. */
-  readonly signal?: AbortSignal | undefined
-}
-
-export const planOptions = optionsOf<PlanOptions>('planModel()', {
-  ...sizeOptions,
-  ...deviceOptions,
-  deviceMap: z
-    .union([
-      z.string(),
-      z.number(),
-      z.record(z.string(), z.union([z.string(), z.number()]).describe("a device such as 'cpu', 'cuda:0' or 0")),
-    ])
-    .describe(
-      "'auto', 'balanced', 'balanced_low_0', 'sequential', a device such as 'cpu', 'cuda:0' or 0, or an object of " +
-        'modules and their devices',
-    ),
-  signal: abortSignal(),
-})
 
 /** A plan. Plain JSON: store it, or pass it to `loadModel(directory, { plan })`. */
 export interface ModelPlan {

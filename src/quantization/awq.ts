@@ -7,15 +7,15 @@
  *
  *     nibbles of a word, highest first:   column  7 5 3 1 6 4 2 0
  */
-import { invalidCheckpoint } from '../checkpoint/invalid'
+import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import type { QuantizedSpec } from '../native/weights'
 import type { ConfigFields } from './fields'
+import type { LinearRequest } from './groups'
 import { resolveGroupSize } from './groups'
-import type { LinearRequest } from './linear'
 import { configForModule } from './rules'
-import { named, unsupportedFormat } from './unsupported'
+import { named } from './unsupported'
 
 type AwqConfig = Extract<QuantizationConfig, { method: 'awq' }>
 

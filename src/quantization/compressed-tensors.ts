@@ -7,17 +7,17 @@
  *     weight_g_idx       I32 [K]              group of every input; only with activation order
  *     weight_shape       I32 or I64 [2]       N, K
  */
-import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
+import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import type { QuantizedSpec } from '../native/weights'
 import { ConfigFields } from './fields'
+import type { LinearRequest } from './groups'
 import { hasActOrder, resolveGroupSize } from './groups'
-import type { LinearRequest } from './linear'
 import { Pattern } from './pattern'
 import { memoizeDecision } from './rules'
-import { named, unsupportedFormat } from './unsupported'
+import { named } from './unsupported'
 
 type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed-tensors' }>
 type Scheme = CompressedTensorsConfig['groups'][number]

@@ -6,16 +6,16 @@
  *     scales   F16 [G, N]
  *     g_idx    I32 [K]          group of every input
  */
-import { invalidCheckpoint, quoted, shown } from '../checkpoint/invalid'
+import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { ModuleRule, QuantizationConfig } from '../checkpoint/types'
 import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
+import type { LinearRequest } from './groups'
 import { hasActOrder, resolveGroupSize } from './groups'
-import type { LinearRequest } from './linear'
 import { checkRuleCount, configForModule, describeRule, readOverrides } from './rules'
-import { named, unsupportedFormat } from './unsupported'
+import { named } from './unsupported'
 
 type GptqConfig = Extract<QuantizationConfig, { method: 'gptq' }>
 

@@ -41,3 +41,11 @@ export function hasActOrder(table: TensorTable, groupIndex: TensorRef, groupSize
   if (stored === undefined) return stated
   return stored !== Number.POSITIVE_INFINITY && stored !== groupSize
 }
+
+/** Request to a format reader: the linear `name` of shape [out, in], and its bias if one is stored. */
+export interface LinearRequest {
+  readonly name: string
+  readonly out: number
+  readonly in: number
+  readonly bias: TensorRef | undefined
+}

@@ -6,16 +6,9 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
+import type { LinearRequest } from './groups'
 import { configForMethod, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
-
-/** Request to a format reader: the linear `name` of shape [out, in], and its bias if one is stored. */
-export interface LinearRequest {
-  readonly name: string
-  readonly out: number
-  readonly in: number
-  readonly bias: TensorRef | undefined
-}
 
 function findBias(table: TensorTable, module: string, out: number, required: boolean): TensorRef | undefined {
   const name = `${module}.bias`

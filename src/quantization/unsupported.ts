@@ -1,20 +1,9 @@
 /** Formats that billfish recognizes but cannot run. */
-import { quoted } from '../checkpoint/invalid'
+import { quoted, unsupportedFormat } from '../checkpoint/invalid'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { forEachInSlices } from '../event-loop'
-
-const ADVICE =
-  'Use a GPTQ, AWQ or compressed-tensors pack-quantized (W4A16, W8A16) version of the model, or the 16-bit one'
-
-/** @param subject what is stored in the format, or where it is declared; continued by `in a format ...` */
-export function unsupportedFormat(subject: string, format: string): BillfishError {
-  return new BillfishError(
-    'UNSUPPORTED_MODEL',
-    `${subject} in a format that billfish cannot run: ${format}. ${ADVICE}.`,
-  )
-}
 
 /** Error for a config that names an unsupported format. */
 export function unsupportedConfig({

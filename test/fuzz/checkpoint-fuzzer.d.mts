@@ -1,6 +1,6 @@
-import type { openCheckpoint } from '../../src/checkpoint/checkpoint'
 import type { loadGenerationAssets } from '../../src/generation/assets'
 import type { planModel } from '../../src/index'
+import type { openCheckpoint } from '../../src/open-checkpoint'
 import type { Outcomes } from './outcomes.mjs'
 
 export interface FuzzOptions {

@@ -70,7 +70,7 @@ function more(done) {
 /** Each runs its cases, and says what became of them. */
 const fuzzers = {
   checkpoints(options) {
-    const { openCheckpoint } = built('checkpoint/checkpoint.js')
+    const { openCheckpoint } = built('open-checkpoint.js')
     const { loadGenerationAssets } = built('generation/assets.js')
     const { planModel, loadModel } = built('index.js')
     const load = values.load === true ? loadAndRun(loadModel) : undefined

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { InferStrategy } from '../../src/placement/index'
+import type { InferStrategy } from '../../src/index'
 
 /** A model as accelerate counted it. */
 export interface CountedModel {

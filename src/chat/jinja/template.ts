@@ -1,6 +1,6 @@
 import { Budget, BudgetExhausted, type BudgetLimits } from './budget'
 import { PythonError } from './errors'
-import { Runtime } from './evaluate/runtime'
+import { Interpreter } from './evaluate/runtime'
 import { type Execute, StatementCompiler, TemplateReference } from './evaluate/statements'
 import { unboundNames } from './evaluate/unbound-names'
 import { parseTemplate } from './language/parser'
@@ -46,7 +46,7 @@ export function renderTemplate(
   limits: BudgetLimits,
   now = new Date(),
 ): string {
-  const rt = new Runtime(new Budget(limits), now, { globals: GLOBALS, variables, unset: template.unset })
+  const rt = new Interpreter(new Budget(limits), now, { globals: GLOBALS, variables, unset: template.unset })
   rt.globals.set('self', new TemplateReference(template.blocks))
   return stackGuarded(limits, () => {
     try {

@@ -1,5 +1,5 @@
 import type { LoadedStage, ModelSpec, StageSpec } from '../../native/addon'
-import { deviceKind } from '../../native/device-kind'
+import { deviceKind } from '../../native/devices'
 import type { WeightSpec } from '../../native/weights'
 import { cpuMemory, cpuWeight } from './cpu-memory'
 import { cudaMemory, cudaWeight, inPages } from './cuda-memory'

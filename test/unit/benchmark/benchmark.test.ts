@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest'
 import { attentionReport } from '../../../src/benchmark/attention'
 import { gemmReport } from '../../../src/benchmark/gemm'
 import { lengthOf } from '../../../src/benchmark/model'
+import { medianMinMax } from '../../../src/benchmark/report'
 import { attentionHeads, linearShapes } from '../../../src/benchmark/shapes'
-import { spread } from '../../../src/benchmark/spread'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { rooflinePicture } from '../../../src/pictures/roofline'
 import { findPreset } from '../../../src/placement/preset-names'
@@ -98,8 +98,8 @@ describe('reports', () => {
   })
 
   it('have medians, and lengths with room for what is generated meanwhile', () => {
-    expect(spread([3, 1, 2])).toEqual([2, 1, 3])
-    expect(spread([4, 1, 2, 3])).toEqual([2.5, 1, 4])
+    expect(medianMinMax([3, 1, 2])).toEqual([2, 1, 3])
+    expect(medianMinMax([4, 1, 2, 3])).toEqual([2.5, 1, 4])
     expect(lengthOf({ batchSize: 1, context: 512 }, 64, 512)).toBe(512 + 64 + 4 + 1)
     expect(lengthOf({ batchSize: 3, context: 40 }, 4, 512)).toBe(40 + 32)
   })

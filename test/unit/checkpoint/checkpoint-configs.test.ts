@@ -1,8 +1,8 @@
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import { emitCheckpointWarnings } from '../../../src/checkpoint/warnings'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { directoryOf, failure, type StoredTensor, safetensors } from '../support/checkpoints'
 
 const NORM: StoredTensor = { dtype: 'F16', shape: [8] }

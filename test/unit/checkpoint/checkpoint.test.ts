@@ -1,7 +1,7 @@
 import { rmSync, symlinkSync, truncateSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { directoryOf, failure, rawSafetensors, type StoredTensor, safetensors } from '../support/checkpoints'
 
 const NORM: StoredTensor = { dtype: 'F16', shape: [8] }

@@ -1,7 +1,7 @@
 import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { loadTokenizer } from '../../../src/tokenizer'
 import { directoryOf, safetensors } from '../support/checkpoints'

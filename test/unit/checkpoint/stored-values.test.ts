@@ -2,7 +2,8 @@ import { truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readTensors } from '../../../src/checkpoint/shards'
-import { readStoredValues, type StoredValues } from '../../../src/checkpoint/stored-values'
+import { readStoredValues } from '../../../src/checkpoint/stored-values'
+import type { StoredValues } from '../../../src/checkpoint/tensors'
 import { directoryOf, type StoredTensor, safetensors, words } from '../support/checkpoints'
 
 async function valuesOf(tensors: Record<string, StoredTensor>): Promise<StoredValues> {

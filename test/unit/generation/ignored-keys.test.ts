@@ -1,8 +1,8 @@
 /** Keys of config.json that contradict each other, or that nothing is known of. */
 import { expect, test } from 'vitest'
 import { loadModel } from '../../../src'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import { checkpointWarnings } from '../../../src/models/registry'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { modelDirectory, withConfig } from '../../support/fixtures'
 
 const noticesWith = async (more: Record<string, unknown>) =>

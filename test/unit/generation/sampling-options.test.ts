@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { BillfishError } from '../../../src/errors'
-import { type GenerationDefaults, readGenerationDefaults } from '../../../src/generation/generation-config'
+import { readGenerationDefaults } from '../../../src/generation/generation-config'
 import { readPrompt } from '../../../src/generation/prompt'
 import {
   answerLength,
   type GenerateOptions,
+  type GenerationDefaults,
   generateOptions,
   resolveOptions,
 } from '../../../src/generation/sampling-options'

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import type { WeightSource } from '../../../src/models/graph'
 import { createModel, storedWeights } from '../../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
 import type { OperatorSpec } from '../../../src/native/addon'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { modelDirectory, withConfig } from '../../support/fixtures'
 

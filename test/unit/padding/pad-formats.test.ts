@@ -5,8 +5,8 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import { padCheckpoint } from '../../../src/index'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 

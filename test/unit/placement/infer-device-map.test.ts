@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { type InferOptions, type InferStrategy, inferDeviceMap, parseMemorySize } from '../../../src/index'
 import { deviceName, layerSplit, resolveDeviceMap } from '../../../src/placement/device-map'
-import { type InferOptions, type InferStrategy, inferDeviceMap, parseMemorySize } from '../../../src/placement/index'
 import { type CountedModel, deviceMapCases as fixture } from '../../support/device-map-cases'
 
 function fixtureModel(name: string) {

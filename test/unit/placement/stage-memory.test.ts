@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import { type LoadOptions, loadModel } from '../../../src/index'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { type MemoryLimits, stageMemory } from '../../../src/placement/planner/stage-memory'
 import { denseModels, modelDirectory } from '../../support/fixtures'
 

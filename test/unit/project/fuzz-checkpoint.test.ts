@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { beforeAll, expect, it, vi } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import { loadGenerationAssets } from '../../../src/generation/assets'
 import { loadModel, planModel } from '../../../src/index'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 
 const models = join(__dirname, '../../fixtures/models')
 const demo = join(__dirname, '../../../examples/demo-model')

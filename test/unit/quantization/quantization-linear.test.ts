@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import type { Checkpoint } from '../../../src/checkpoint/types'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 import { directoryOf, type StoredTensor, safetensors, words } from '../support/checkpoints'
 
 /** A checkpoint whose one layer `m` has these tensors, in the order given; null leaves one out. */

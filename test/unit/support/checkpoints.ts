@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect } from 'vitest'
-import { openCheckpoint } from '../../../src/checkpoint/checkpoint'
 import type { Checkpoint } from '../../../src/checkpoint/types'
 import { BillfishError } from '../../../src/errors'
+import { openCheckpoint } from '../../../src/open-checkpoint'
 
 export interface StoredTensor {
   readonly dtype: string

@@ -1,5 +1,5 @@
 import { Dict } from '../../../src/chat/jinja/values/dict'
-import { parseJsonNumber } from '../../../src/chat/jinja/values/json-number'
+import { parseJsonNumber } from '../../../src/chat/jinja/values/from-javascript'
 import { Float, type Value } from '../../../src/chat/jinja/values/values'
 
 /** No conversation nests deeper. */

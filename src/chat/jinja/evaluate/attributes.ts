@@ -3,8 +3,8 @@ import { methodOf } from '../library/methods'
 import { Dict } from '../values/dict'
 import { intOf } from '../values/numbers'
 import { itemAt } from '../values/slices'
+import type { Runtime } from '../values/values'
 import { BuiltIn, Float, type Named, orElse, textOf, typeName, Undefined, type Value } from '../values/values'
-import type { Runtime } from './runtime'
 
 /** Methods that change a list or dict; the sandbox gives none of them away. */
 const MUTATING: Readonly<Record<string, ReadonlySet<string>>> = {

@@ -1,17 +1,16 @@
 import { PythonError, TemplateSyntaxError, typeError, valueError } from '../errors'
 import type { Arguments, Call, Comparison, Expression, Filter as FilterNode, Slice } from '../language/syntax'
 import type { Filter } from '../library/filter'
-import { FILTERS } from '../library/filters'
-import { TESTS } from '../library/tests'
+import { FILTERS, TESTS } from '../library/filters'
 import { contains, equal, ordered, truth } from '../values/compare'
 import { Dict } from '../values/dict'
-import { escaped } from '../values/escape'
+import { escaped } from '../values/repr'
 import { sliced } from '../values/slices'
 import { Float, Markup, type Named, Tuple, Undefined, type Value } from '../values/values'
 import { call, callMethod, getAttribute, getItem } from './attributes'
-import type { Frame } from './frame'
 import { eachLoadedName } from './loaded-names'
 import { binary, negative, positive } from './operators'
+import type { Frame } from './runtime'
 
 /** A compiled expression. */
 export type Evaluate = (frame: Frame) => Value

@@ -1,7 +1,6 @@
 import { typeError } from '../errors'
 import { equal } from '../values/compare'
-import { BuiltIn, type Named, orElse, PythonObject, Tuple, Undefined, type Value } from '../values/values'
-import type { Runtime } from './runtime'
+import { BuiltIn, type Named, orElse, PythonObject, type Runtime, Tuple, Undefined, type Value } from '../values/values'
 
 /** The variable `loop` of a for loop, which also walks through what is looped over. */
 export class LoopContext extends PythonObject {

@@ -2,8 +2,7 @@ import { typeError } from '../errors'
 import { Dict } from '../values/dict'
 import { type Named, PythonObject, Tuple, Undefined, type Value } from '../values/values'
 import type { Evaluate } from './expressions'
-import type { Frame } from './frame'
-import type { Runtime } from './runtime'
+import type { Frame, Interpreter } from './runtime'
 
 /** A macro, or the body of a call block, as compiled. */
 export interface MacroCode {
@@ -33,11 +32,11 @@ export class Macro extends PythonObject {
     this.#scope = scope
   }
 
-  repr(rt: Runtime): string {
+  repr(rt: Interpreter): string {
     return `<Macro ${this.#code.name === undefined ? 'anonymous' : rt.repr(this.#code.name)}>`
   }
 
-  override attribute(_rt: Runtime, name: string): Value | undefined {
+  override attribute(_rt: Interpreter, name: string): Value | undefined {
     const { uses, parameters } = this.#code
     switch (name) {
       case 'name':
@@ -59,7 +58,7 @@ export class Macro extends PythonObject {
     return true
   }
 
-  override call(rt: Runtime, args: readonly Value[], named: Named): Value {
+  override call(rt: Interpreter, args: readonly Value[], named: Named): Value {
     rt.budget.enter()
     rt.budget.step(this.#code.cost)
     const frame = this.#code.scope(this.#scope)

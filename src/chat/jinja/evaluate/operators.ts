@@ -1,7 +1,6 @@
 import { PythonError, typeError } from '../errors'
 import { percentFormat } from '../formats/percent-format'
 import type { BinaryOperator } from '../language/syntax'
-import { escaped } from '../values/escape'
 import {
   addNumbers,
   bitLength,
@@ -14,9 +13,10 @@ import {
   numericOf,
   powerOf,
 } from '../values/numbers'
+import { escaped } from '../values/repr'
 import { clamped, fitsIndex } from '../values/slices'
+import type { Runtime } from '../values/values'
 import { Float, Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
-import type { Runtime } from './runtime'
 
 /** The value of `a operator b`. @throws PythonError */
 export function binary(rt: Runtime, operator: BinaryOperator, a: Value, b: Value): Value {

@@ -1,11 +1,9 @@
 import type { Budget } from '../budget'
 import { typeError } from '../errors'
 import { codePoints } from '../values/code-points'
-import { escaped } from '../values/escape'
-import { reprAll, toRepr, toText } from '../values/repr'
-import { Markup, type PythonObject, textOf, typeName, type Value } from '../values/values'
+import { escaped, reprAll, toRepr, toText } from '../values/repr'
+import { Markup, type PythonObject, type Runtime, textOf, typeName, Undefined, type Value } from '../values/values'
 import { getAttribute, getItem } from './attributes'
-import { Frame } from './frame'
 
 /** Longer needles are not left to indexOf, whose time can be the product of both lengths. */
 const LONG_NEEDLE = 32
@@ -19,7 +17,7 @@ interface Scopes {
 }
 
 /** What one rendering carries along: its budget, its output, and Python's basic functions. */
-export class Runtime {
+export class Interpreter implements Runtime {
   readonly budget: Budget
   /** The local time, for strftime_now. */
   readonly now: Date
@@ -154,6 +152,46 @@ export class Runtime {
     }
     this.budget.walk(text.length - from + needle.length)
     return findLong(text, needle, from)
+  }
+}
+
+/** The variables of a scope, which sees those of the scopes around it. */
+export class Frame {
+  readonly rt: Interpreter
+  readonly outer: Frame | undefined
+  readonly #unset: ReadonlySet<string> | undefined
+  #variables: Map<string, Value> | undefined
+
+  /** @param unset - variables that are undefined until this scope has set them, whatever the scopes around have */
+  constructor(
+    rt: Interpreter,
+    outer: Frame | undefined,
+    variables?: Map<string, Value>,
+    unset?: ReadonlySet<string> | undefined,
+  ) {
+    this.rt = rt
+    this.outer = outer
+    this.#variables = variables
+    this.#unset = unset
+  }
+
+  /** A scope inside of this one. */
+  inner(unset?: ReadonlySet<string>): Frame {
+    return new Frame(this.rt, this, undefined, unset)
+  }
+
+  get(name: string): Value {
+    for (let frame: Frame | undefined = this; frame; frame = frame.outer) {
+      const value = frame.#variables?.get(name)
+      if (value !== undefined) return value
+      if (frame.#unset?.has(name)) break
+    }
+    return new Undefined(`'${name}' is undefined`)
+  }
+
+  set(name: string, value: Value): void {
+    this.#variables ??= new Map()
+    this.#variables.set(name, value)
   }
 }
 

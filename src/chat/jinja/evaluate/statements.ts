@@ -3,13 +3,12 @@ import type { Body, Signature, Statement, Target } from '../language/syntax'
 import { Namespace } from '../library/globals'
 import { append } from '../library/methods'
 import { truth } from '../values/compare'
-import { lengthIfKnown } from '../values/length'
+import { lengthIfKnown } from '../values/slices'
 import { BuiltIn, Markup, type Named, PythonObject, textOf, typeName, type Value } from '../values/values'
 import { type Evaluate, ExpressionCompiler, unpacked } from './expressions'
-import type { Frame } from './frame'
 import { LoopContext } from './loop-context'
 import { Macro, type MacroCode } from './macro'
-import type { Runtime } from './runtime'
+import type { Frame, Interpreter } from './runtime'
 import type { UnboundNames } from './unbound-names'
 import { usedNames } from './used-names'
 
@@ -374,13 +373,13 @@ export class TemplateReference extends PythonObject {
     return '<TemplateReference None>'
   }
 
-  override item(_rt: Runtime, key: Value): Value | undefined {
+  override item(interpreter: Interpreter, key: Value): Value | undefined {
     const run = typeof key === 'string' ? this.#blocks.get(key) : undefined
     if (!run) return undefined
-    return new BuiltIn(String(key), (rt, args, named) => this.#render(rt, run, args, named))
+    return new BuiltIn(String(key), (_rt, args, named) => this.#render(interpreter, run, args, named))
   }
 
-  #render(rt: Runtime, run: Execute, args: readonly Value[], named: Named): Value {
+  #render(rt: Interpreter, run: Execute, args: readonly Value[], named: Named): Value {
     if (args.length > 0 || named !== undefined) throw typeError('a block takes no arguments')
     rt.budget.enter()
     const text = rt.capture(() => run(rt.exported))

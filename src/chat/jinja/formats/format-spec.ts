@@ -1,7 +1,7 @@
 import { PythonError, typeError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, unitIndex } from '../values/code-points'
 import { type Int, intOf, intText, toDouble } from '../values/numbers'
+import type { Runtime } from '../values/values'
 import { Float, textOf, typeName, type Value } from '../values/values'
 import { type FloatStyle, floatDigits, grouped, MAX_PRECISION } from './float-format'
 

@@ -1,8 +1,8 @@
 import { typeError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { ordered } from '../values/compare'
 import { Dict } from '../values/dict'
 import { intText } from '../values/numbers'
+import type { Runtime } from '../values/values'
 import { Float, sequenceItems, textOf, typeName, type Value } from '../values/values'
 
 /** The options of Python's json.dumps that transformers' filter `tojson` passes on. */

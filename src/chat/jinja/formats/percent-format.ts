@@ -1,10 +1,10 @@
 import { PythonError, typeError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, unitIndex } from '../values/code-points'
 import { Dict } from '../values/dict'
 import { type Int, intOf, intText, numericOf, toDouble, truncated } from '../values/numbers'
 import { Range } from '../values/range'
 import { hexEscape } from '../values/repr'
+import type { Runtime } from '../values/values'
 import { Float, Tuple, textOf, typeName, Undefined, type Value } from '../values/values'
 import { floatDigits, MAX_PRECISION } from './float-format'
 

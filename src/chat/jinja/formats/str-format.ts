@@ -1,7 +1,6 @@
 import { PythonError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { Dict } from '../values/dict'
-import type { Named, Value } from '../values/values'
+import type { Named, Runtime, Value } from '../values/values'
 import { formatValue } from './format-spec'
 import { asciiRepr } from './percent-format'
 

@@ -1,7 +1,10 @@
 import { typeError } from '../errors'
 import { intOf } from '../values/numbers'
 import { clamped } from '../values/slices'
-import { type Named, textOf, typeName, Undefined, type Value } from '../values/values'
+import { type Named, type Runtime, textOf, typeName, Undefined, type Value } from '../values/values'
+
+/** A method of a built-in type. */
+export type Method = (rt: Runtime, self: Value, args: readonly Value[], named: Named) => Value
 
 /** The parameters of a built-in function, by name; those after `required` may be left out. */
 export interface Parameters {

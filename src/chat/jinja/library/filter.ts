@@ -1,5 +1,5 @@
 import { PythonError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
+import type { Runtime } from '../values/values'
 import { type Named, textOf, Undefined, type Value } from '../values/values'
 import { bind, parameters } from './arguments'
 

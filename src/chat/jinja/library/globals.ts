@@ -1,7 +1,7 @@
 import { PythonError, typeError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { Dict } from '../values/dict'
 import { Range } from '../values/range'
+import type { Runtime } from '../values/values'
 import { BuiltIn, type Named, PythonObject, sequenceItems, Undefined, type Value } from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { strftime } from './strftime'

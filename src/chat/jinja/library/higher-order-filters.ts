@@ -1,15 +1,20 @@
 import { PythonError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { truth } from '../values/compare'
+import type { Runtime } from '../values/values'
 import { type Named, OneShot, textOf, type Value } from '../values/values'
 import { argumentError, type Filter, getter } from './filter'
-import { FILTERS } from './filters'
-import { TESTS } from './tests'
+import type { Test } from './tests'
 
 type Step = (item: Value) => Value
 
+/** The filters and tests that can be applied by name. */
+interface Library {
+  readonly filters: ReadonlyMap<string, Filter>
+  readonly tests: ReadonlyMap<string, Test>
+}
+
 /** What `map` does with each item: an attribute's value, or a filter applied to it. */
-function mapFunction(rt: Runtime, args: readonly Value[], named: Named): Step {
+function mapFunction({ filters }: Library, rt: Runtime, args: readonly Value[], named: Named): Step {
   const attribute = named?.get('attribute')
   if (args.length === 0 && attribute !== undefined) {
     for (const name of named?.keys() ?? []) {
@@ -19,19 +24,25 @@ function mapFunction(rt: Runtime, args: readonly Value[], named: Named): Step {
   }
   const [name, ...rest] = args
   if (name === undefined) throw argumentError('map requires a filter argument')
-  const filter = FILTERS.get(textOf(name) ?? '')
+  const filter = filters.get(textOf(name) ?? '')
   if (!filter) throw new PythonError('TemplateRuntimeError', `No filter named ${rt.repr(name)}.`)
   return (item) => filter(rt, item, rest, named)
 }
 
 /** What `select` and its like ask of each item: a test's answer, or whether it is true. */
-function selectFunction(rt: Runtime, given: readonly Value[], named: Named, byAttribute: boolean): Step {
+function selectFunction(
+  { tests }: Library,
+  rt: Runtime,
+  given: readonly Value[],
+  named: Named,
+  byAttribute: boolean,
+): Step {
   const [attribute, ...others] = given
   if (byAttribute && attribute === undefined) throw argumentError('Missing parameter for attribute name')
   const get = getter(rt, byAttribute ? attribute : null)
   const [name, ...rest] = byAttribute ? others : given
   if (name === undefined) return (item) => truth(rt, get(item))
-  const test = TESTS.get(textOf(name) ?? '')
+  const test = tests.get(textOf(name) ?? '')
   if (!test) throw new PythonError('TemplateRuntimeError', `No test named ${rt.repr(name)}.`)
   return (item) => test(rt, get(item), rest, named)
 }
@@ -46,12 +57,12 @@ function* lazily(rt: Runtime, value: Value, begin: () => (item: Value) => Value 
   }
 }
 
-function selecting(name: string, keeps: boolean, byAttribute: boolean): [string, Filter] {
+function selecting(library: Library, name: string, keeps: boolean, byAttribute: boolean): [string, Filter] {
   return [
     name,
     (rt, value, args, named) => {
       const begin = () => {
-        const test = selectFunction(rt, args, named, byAttribute)
+        const test = selectFunction(library, rt, args, named, byAttribute)
         return (item: Value) => (truth(rt, test(item)) === keeps ? item : undefined)
       }
       return new OneShot(lazily(rt, value, begin))
@@ -59,10 +70,13 @@ function selecting(name: string, keeps: boolean, byAttribute: boolean): [string,
   ]
 }
 
-export const HIGHER_ORDER_FILTERS: readonly [string, Filter][] = [
-  ['map', (rt, value, args, named) => new OneShot(lazily(rt, value, () => mapFunction(rt, args, named)))],
-  selecting('select', true, false),
-  selecting('reject', false, false),
-  selecting('selectattr', true, true),
-  selecting('rejectattr', false, true),
-]
+/** Filters that apply other filters and tests by name. */
+export function higherOrderFilters(library: Library): readonly [string, Filter][] {
+  return [
+    ['map', (rt, value, args, named) => new OneShot(lazily(rt, value, () => mapFunction(library, rt, args, named)))],
+    selecting(library, 'select', true, false),
+    selecting(library, 'reject', false, false),
+    selecting(library, 'selectattr', true, true),
+    selecting(library, 'rejectattr', false, true),
+  ]
+}

@@ -1,15 +1,12 @@
 import { typeError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { equal } from '../values/compare'
 import { Dict, DictView } from '../values/dict'
 import { bitLength, type Int, intOf } from '../values/numbers'
 import { Range } from '../values/range'
+import type { Runtime } from '../values/values'
 import { Float, Markup, type Named, orElse, sequenceItems, Tuple, type Value } from '../values/values'
-import { bind, countArgument, parameters } from './arguments'
+import { bind, countArgument, type Method, parameters } from './arguments'
 import { MARKUP_METHODS, STRING_METHODS } from './string-methods'
-
-/** A method of a built-in type. */
-export type Method = (rt: Runtime, self: Value, args: readonly Value[], named: Named) => Value
 
 type Bound = readonly (Value | undefined)[]
 

@@ -1,6 +1,5 @@
 import { PythonError, typeError, valueError } from '../errors'
 import { negative } from '../evaluate/operators'
-import type { Runtime } from '../evaluate/runtime'
 import { stripped } from '../values/characters'
 import { truth } from '../values/compare'
 import {
@@ -14,6 +13,7 @@ import {
   toDouble,
   truncated,
 } from '../values/numbers'
+import type { Runtime } from '../values/values'
 import { Float, textOf, typeName, Undefined, type Value } from '../values/values'
 import { countArgument, textArgument } from './arguments'
 import { argumentError, type Filter, filter } from './filter'

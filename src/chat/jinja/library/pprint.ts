@@ -1,8 +1,8 @@
 import { PythonError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { codePointCount } from '../values/code-points'
 import { ordered } from '../values/compare'
 import { Dict } from '../values/dict'
+import type { Runtime } from '../values/values'
 import { Tuple, textOf, typeName, type Value } from '../values/values'
 import { type Filter, filter } from './filter'
 

@@ -1,12 +1,12 @@
 import { PythonError, typeError } from '../errors'
 import { safeAttribute } from '../evaluate/attributes'
 import { binary } from '../evaluate/operators'
-import type { Runtime } from '../evaluate/runtime'
 import { codePoints } from '../values/code-points'
 import { equal, ordered, sorted, truth } from '../values/compare'
 import { Dict, DictView, hashKey } from '../values/dict'
-import { lengthOf } from '../values/length'
 import { Range } from '../values/range'
+import { lengthOf } from '../values/slices'
+import type { Runtime } from '../values/values'
 import {
   noAttribute,
   OneShot,

@@ -1,5 +1,4 @@
 import { typeError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { formatValue } from '../formats/format-spec'
 import { strFormat, strFormatMap } from '../formats/str-format'
 import {
@@ -18,11 +17,12 @@ import {
 import { codePointCount, codePointIndex, codePoints, unitIndex } from '../values/code-points'
 import { truth } from '../values/compare'
 import { Dict } from '../values/dict'
-import { escaped } from '../values/escape'
 import { intOf } from '../values/numbers'
+import { escaped } from '../values/repr'
+import type { Runtime } from '../values/values'
 import { Markup, sequenceItems, Tuple, textOf, typeName, type Value } from '../values/values'
+import type { Method } from './arguments'
 import { bind, countArgument, parameters, textArgument } from './arguments'
-import type { Method } from './methods'
 
 type Bound = readonly (Value | undefined)[]
 type TextMethod = (rt: Runtime, text: string, args: Bound, self: Value) => Value

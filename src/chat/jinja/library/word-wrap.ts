@@ -1,6 +1,6 @@
 import { valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, unitIndex } from '../values/code-points'
+import type { Runtime } from '../values/values'
 
 export interface WrapStyle {
   readonly width: number

@@ -1,4 +1,4 @@
-import type { Runtime } from '../evaluate/runtime'
+import type { Runtime } from './values'
 
 const SURROGATE = /[\ud800-\udfff]/
 

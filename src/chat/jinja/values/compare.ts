@@ -1,8 +1,8 @@
 import { typeError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { Dict, DictView } from './dict'
 import { numericOf } from './numbers'
 import { Range } from './range'
+import type { Runtime } from './values'
 import { Float, OneShot, sequenceItems, textOf, typeName, Undefined, type Value } from './values'
 
 /** `bool(value)`. */

@@ -1,5 +1,5 @@
 import { typeError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
+import type { Runtime } from './values'
 import { Float, Markup, PythonObject, Tuple, typeName, Undefined, type Value } from './values'
 
 /** Stands for a key in a Map: equal for keys that Python takes to be equal, such as 1, 1.0 and True. */

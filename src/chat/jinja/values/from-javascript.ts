@@ -1,8 +1,7 @@
 import { types } from 'node:util'
 import { isBuiltIn, isRawJson } from '../../../options/snapshot'
 import { Dict } from './dict'
-import { parseJsonNumber } from './json-number'
-import { normalized } from './numbers'
+import { normalized, parseInteger } from './numbers'
 import { Float, PythonObject, type Value } from './values'
 
 /** No conversation nests deeper; values that hold themselves do. */
@@ -64,4 +63,18 @@ function fromObject(value: object, path: string, depth: number): Value {
 /** Raw JSON is always a primitive. */
 function fromRawJson(text: string): Value {
   return /^-?\d/.test(text) ? parseJsonNumber(text) : (JSON.parse(text) as string | boolean | null)
+}
+
+/**
+ * A number as Python reads it from JSON: with a point or an exponent it is a float, else an int of any size.
+ * @throws SyntaxError
+ */
+export function parseJsonNumber(text: string): Value {
+  const match = /^(-?(?:0|[1-9]\d*))(\.\d+)?([eE][+-]?\d+)?$/.exec(text)
+  if (!match) throw new SyntaxError(`${text} is no number of JSON`)
+  if (match[2] !== undefined || match[3] !== undefined) return new Float(Number(text))
+  const size = text.startsWith('-') ? text.slice(1) : text
+  const int = parseInteger(size)
+  if (int === undefined) throw new SyntaxError('an integer with too many digits')
+  return size === text ? int : typeof int === 'bigint' ? -int : 0 - int
 }

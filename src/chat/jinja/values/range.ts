@@ -1,5 +1,5 @@
 import { PythonError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
+import type { Runtime } from './values'
 import { PythonObject, type Value } from './values'
 
 /** The sandbox of Jinja2 refuses longer ones. */

@@ -1,6 +1,5 @@
-import type { Runtime } from '../evaluate/runtime'
 import { intText } from './numbers'
-import type { Value } from './values'
+import { Markup, type Runtime, type Value } from './values'
 
 /** `str(value)`. */
 export function toText(rt: Runtime, value: Value): string {
@@ -59,4 +58,18 @@ export function hexEscape(code: number): string {
   if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`
   if (code < 0x10000) return `\\u${code.toString(16).padStart(4, '0')}`
   return `\\U${code.toString(16).padStart(8, '0')}`
+}
+
+const HTML: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' }
+
+/** markupsafe's escape(), as text. */
+export function escaped(rt: Runtime, value: Value): string {
+  return value instanceof Markup ? value.text : escapedText(rt, rt.str(value))
+}
+
+export function escapedText(rt: Runtime, text: string): string {
+  rt.budget.walk(text.length)
+  const result = text.replace(/[&<>'"]/g, (char) => HTML[char] ?? char)
+  rt.budget.text(result.length)
+  return result
 }

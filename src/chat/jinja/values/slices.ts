@@ -1,10 +1,9 @@
 import { typeError, valueError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 import { codePointCount, codePoints, isFlat, unitIndex } from './code-points'
 import { Dict } from './dict'
 import { type Int, intOf } from './numbers'
 import { Range } from './range'
-import { Markup, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
+import { Markup, type Runtime, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
 
 /** An int as an index: beyond all lengths if it is too large for one. @throws PythonError TypeError */
 export function toIndex(value: Value, what = 'indices must be integers'): number {
@@ -102,4 +101,20 @@ function bounds(length: number, start: Value, stop: Value, step: number): { from
   const from = bound(start, step > 0 ? lowest : highest)
   const to = bound(stop, step > 0 ? highest : lowest)
   return { from, to, count: Math.max(0, Math.ceil((to - from) / step)) }
+}
+
+/** `len(value)`. @throws PythonError TypeError */
+export function lengthOf(rt: Runtime, value: Value): number {
+  const text = textOf(value)
+  if (text !== undefined) return codePointCount(rt, text)
+  if (Array.isArray(value)) return value.length
+  const length = typeof value === 'object' && value !== null ? value.length(rt) : undefined
+  if (length === undefined) throw typeError(`object of type '${typeName(value)}' has no len()`)
+  return length
+}
+
+/** `len(value)` where it costs nothing to find out; undefined where there is none, or it would take a walk. */
+export function lengthIfKnown(rt: Runtime, value: Value): number | undefined {
+  if (Array.isArray(value)) return undefined // which may grow while it is walked through
+  return typeof value === 'object' && value !== null ? value.length(rt) : undefined
 }

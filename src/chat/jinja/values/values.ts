@@ -1,5 +1,5 @@
+import type { Budget } from '../budget'
 import { PythonError, type PythonErrorType, typeError } from '../errors'
-import type { Runtime } from '../evaluate/runtime'
 
 /**
  * A value of Python: None is null, a list is an array, an int is a number or, beyond 2^53, a bigint; everything else is
@@ -7,6 +7,37 @@ import type { Runtime } from '../evaluate/runtime'
  */
 export type Value = null | boolean | number | bigint | string | List | PythonObject
 export interface List extends Array<Value> {}
+
+/** What values, filters and formats need of the interpreter: its budget, and Python's basic functions. */
+export interface Runtime {
+  readonly budget: Budget
+  /** Local time, for strftime_now. */
+  readonly now: Date
+  autoescape: boolean
+  /** `str(value)` */
+  str(value: Value): string
+  /** `repr(value)` */
+  repr(value: Value): string
+  reprAll(items: readonly Value[]): string
+  /** A number unique to the object, as `id()` returns. */
+  identity(object: object): number
+  /** Output of a macro or block: markup if output is escaped. */
+  captured(text: string): string | Markup
+  /** `value.name`, as the sandbox allows it. */
+  attribute(value: Value, name: string): Value
+  /** `value[key]`, as the sandbox allows it. */
+  item(value: Value, key: Value): Value
+  /** `iter(value)` for a loop; each item is charged. @throws PythonError TypeError */
+  iterate(value: Value): Generator<Value>
+  /** `iter(value)`. @throws PythonError TypeError */
+  iterator(value: Value): Iterator<Value>
+  /** `iter(value)`, or undefined where Python raises TypeError. */
+  iteratorOf(value: Value): Iterator<Value> | undefined
+  /** `list(value)`. @throws PythonError TypeError */
+  list(value: Value): Value[]
+  /** UTF-16 index of `needle` in `text`, or -1. */
+  find(text: string, needle: string, from?: number): number
+}
 
 /** Named arguments of a call; undefined where there are none. */
 export type Named = ReadonlyMap<string, Value> | undefined

@@ -1,28 +1,28 @@
 import { stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { BillfishError } from '../errors'
-import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
+import { isMissing, readJsonFile, withFile } from './checkpoint/files'
+import { rejectGguf } from './checkpoint/gguf'
+import { invalidCheckpoint, shown } from './checkpoint/invalid'
+import { isObject } from './checkpoint/json'
+import { suggestPath } from './checkpoint/path-suggestions'
+import { readTensors } from './checkpoint/shards'
+import { readStoredValues } from './checkpoint/stored-values'
+import { FLOAT_TYPES, type TensorTable } from './checkpoint/tensors'
+import type { Checkpoint, QuantizationConfig, RawConfig } from './checkpoint/types'
+import { rejectUnfinishedCopy } from './checkpoint/unfinished-copy'
+import { BillfishError } from './errors'
+import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from './native/weights'
 import {
   QUANTIZATION_FILES,
   type QuantizationReading,
   readQuantizationSources,
   sourcesOfConfig,
-} from '../quantization/config'
-import { resolveLinear } from '../quantization/linear'
-import { configForMethod, METHOD_NAMES, type StoredMethod, storedMethods } from '../quantization/stored-method'
-import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from '../quantization/unsupported'
-import { isMissing, readJsonFile, withFile } from './files'
-import { rejectGguf } from './gguf'
-import { invalidCheckpoint, shown } from './invalid'
-import { isObject } from './json'
-import { suggestPath } from './path-suggestions'
-import { readTensors } from './shards'
-import { readStoredValues } from './stored-values'
-import { FLOAT_TYPES, type TensorTable } from './tensors'
-import type { Checkpoint, QuantizationConfig, RawConfig } from './types'
-import { rejectUnfinishedCopy } from './unfinished-copy'
+} from './quantization/config'
+import { resolveLinear } from './quantization/linear'
+import { configForMethod, METHOD_NAMES, type StoredMethod, storedMethods } from './quantization/stored-method'
+import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from './quantization/unsupported'
 
-export { describeFormat, listTensors, type TensorSummary } from './describe'
+export { describeFormat, listTensors, type TensorSummary } from './checkpoint/describe'
 
 /** The largest known configs list every unquantized module of a mixture-of-experts model: a few hundred KB. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
