@@ -1,9 +1,9 @@
+import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from '../format'
 import type { Generation } from '../generation/generation'
 import type { GenerateInput } from '../generation/prompt'
 import type { GenerationResult } from '../generation/results'
 import type { GenerateOptions } from '../generation/sampling-options'
 import type { DeviceMemory, Model } from '../model'
-import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from './format'
 import type { Terminal } from './terminal'
 
 /** Generates and writes the text to standard output as it comes, with a line end behind it. */

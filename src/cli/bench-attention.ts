@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import { type AttentionCase, type AttentionReport, measureAttention } from '../benchmark/attention'
 import { attentionHeads } from '../benchmark/shapes'
+import { formatRate, formatTable } from '../format'
 import type { ModelType } from '../limits'
 import { benchDevice, type DeviceKind, pointsBar, TIMES_MEAN_NOTHING } from './bench-options'
-import { formatRate, formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 

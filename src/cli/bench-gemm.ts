@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { type GemmPoint, type GemmReport, measureGemm } from '../benchmark/gemm'
 import { linearShapes } from '../benchmark/shapes'
+import { formatRate, formatTable } from '../format'
 import type { ModelType } from '../limits'
 import { rooflinePicture } from '../pictures/roofline'
 import { benchDevice, type DeviceKind, pointsBar, TIMES_MEAN_NOTHING, weightBits } from './bench-options'
-import { formatRate, formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal, writeOutput } from './terminal'
 

@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
+import { formatTable } from '../format'
 import type { TileTime } from '../native/benchmark'
 import { benchDevice, pointsBar, TIMES_MEAN_NOTHING, weightBits } from './bench-options'
-import { formatTable } from './format'
 import { wholeNumber, wholeNumbers } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 

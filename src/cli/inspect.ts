@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError, type ErrorCode } from '../errors'
+import { counted, formatBytes, formatCount, formatTable, paragraph } from '../format'
 import { loadChatTemplate } from '../generation/chat-template'
 import { readGenerationDefaults } from '../generation/generation-config'
 import { findTokenizer } from '../generation/tokenizer'
@@ -9,7 +10,6 @@ import { checkpointWarnings, createModel, storedWeights } from '../models/regist
 import { modulesOf, traceStage } from '../models/stages'
 import { textModelConfig } from '../models/text-model-config'
 import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../open-checkpoint'
-import { counted, formatBytes, formatCount, formatTable, paragraph } from './format'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
 interface Options {

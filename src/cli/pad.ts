@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
+import { counted, formatBytes, formatCount, formatTable } from '../format'
 import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
 import { type PadProgress, padOptions } from '../padding/pad-options'
-import { counted, formatBytes, formatCount, formatTable } from './format'
 import { numberFor, wholeNumbers } from './options'
 import { progressBar } from './progress-bar'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'

@@ -1,6 +1,6 @@
 import stringWidth from 'string-width'
-import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } from './format'
-import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
+import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } from '../format'
+import { type PlannedDevice, plannedDevices, type ShownPlan } from '../pictures/planned-devices'
 
 const BAR_WIDTH = 20
 const SIGNS = { weights: '#', kvCache: '+', buffers: '~', overhead: '=', free: '.', over: '!' } as const

@@ -2,7 +2,7 @@ import { open, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { BillfishError } from '../errors'
-import { DEFAULT_WIDTH } from './format'
+import { DEFAULT_WIDTH } from '../format'
 
 type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 

@@ -1,6 +1,6 @@
-import { formatBytes } from '../cli/format'
-import type { NumberedStage, PlannedDevice } from '../cli/planned-devices'
+import { formatBytes } from '../format'
 import type { PlannedStage } from '../placement/plan'
+import type { NumberedStage, PlannedDevice } from './planned-devices'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'
 
 /** Colors of the picture of a plan. */

@@ -1,6 +1,6 @@
-import { formatBytes } from '../cli/format'
-import { type PlannedDevice, plannedDevices, type ShownPlan } from '../cli/planned-devices'
+import { formatBytes } from '../format'
 import { COLORS, cardHeight, deviceCard } from './plan-card'
+import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 import { element, fitted, group, picture, textElement, textWidth } from './svg'
 
 export interface PictureOptions {

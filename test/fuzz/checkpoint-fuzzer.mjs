@@ -179,7 +179,7 @@ async function runCase(directory, { openCheckpoint, planModel, loadGenerationAss
 /**
  * @param options.models - folder with one checkpoint directory a model
  * @param options.files - further files that every checkpoint gets, if it has none of these names
- * @param options.openCheckpoint - as src/checkpoint/checkpoint exports it
+ * @param options.openCheckpoint - as src/open-checkpoint exports it
  * @param options.planModel - as the package exports it
  * @param options.loadGenerationAssets - as src/generation/assets exports it
  * @param options.load - called with every damaged directory; must settle, and throw only what is a failure

@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from 'vitest'
-import type { ShownPlan } from '../../../src/cli/planned-devices'
 import { COLORS } from '../../../src/pictures/plan-card'
 import { planPicture } from '../../../src/pictures/plan-picture'
+import type { ShownPlan } from '../../../src/pictures/planned-devices'
 import { escapeXml, fitted, textWidth } from '../../../src/pictures/svg'
 import { type Box, boxes, overlap, parseSvg } from '../../support/svg'
 
