@@ -14,9 +14,9 @@ import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
 import { openCheckpoint } from './open-checkpoint'
 import { readPath } from './options/path'
-import { progressTo } from './options/progress'
+import { watchedWork } from './options/progress'
 import { optionsOf, readOptions } from './options/read-options'
-import { onAbort, ownSignal } from './options/signal'
+import { withOwnSignal } from './options/signal'
 import { callback, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import type { PlanSource } from './placement/accelerate/stored-modules'
@@ -81,9 +81,7 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
 export async function loadModel(directory: string | URL, options: LoadOptions = {}): Promise<Model> {
   const given = readOptions(loadOptions, options)
   const path = readPath(directory, 'directory')
-  const { signal, release } = ownSignal(given.signal)
-  try {
-    signal.throwIfAborted()
+  return withOwnSignal(given.signal, async (signal) => {
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
     const weights = storedWeights(checkpoint)
@@ -91,9 +89,7 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     const assets = (shape: ModelShape) =>
       loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal)
     return await loadFrom({ config, weights, files, assets }, { ...given, signal })
-  } finally {
-    release()
-  }
+  })
 }
 
 /** What a model is loaded from. @internal */
@@ -200,31 +196,25 @@ function* loadedStages(
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {
-  signal?.throwIfAborted()
   const { NativeModel } = addon()
   const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0)
   const native = new NativeModel(spec)
-  const abort = () => native.abortLoad()
-  let thrown: { error: unknown } | undefined // by onProgress, which stops loading
-  const progress = progressTo(onProgress, (error) => {
-    thrown = { error }
-    native.abortLoad()
-  })
-  const report = (bytesDone: number) => progress({ bytesDone, bytesTotal })
-  const stopListening = onAbort(signal, abort)
   try {
-    report(0)
-    await native.load(report)
-    signal?.throwIfAborted()
-    report(bytesTotal)
-    if (thrown) throw thrown
-    return native
+    return await watchedWork(
+      { signal, onProgress },
+      () => native.abortLoad(),
+      async (progress) => {
+        const report = (bytesDone: number) => progress({ bytesDone, bytesTotal })
+        report(0)
+        await native.load(report).catch((error) => {
+          throw asBillfishError(error)
+        })
+        if (!signal?.aborted) report(bytesTotal)
+        return native
+      },
+    )
   } catch (error) {
     await native.close()
-    if (thrown) throw (thrown as { error: unknown }).error
-    signal?.throwIfAborted() // aborting stops loading
-    throw asBillfishError(error)
-  } finally {
-    stopListening()
+    throw error
   }
 }

@@ -12,7 +12,7 @@ import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { guardMethods } from './options/method-guard'
 import { optionsOf, readOptions } from './options/read-options'
-import { onAbort, ownSignal } from './options/signal'
+import { cancelledBy, withOwnSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
 import type { Trace } from './pipeline/trace'
@@ -306,17 +306,13 @@ export class Model {
     given: AbortSignal | undefined,
     start: (end: (error?: unknown) => void) => SubmittedSequence,
   ): Promise<void> {
-    const { signal, release } = ownSignal(given)
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const sequence = start((error) => (error === undefined ? resolve() : reject(error)))
-        const abort = () => sequence.end(signal.reason)
-        if (signal.aborted) abort()
-        else onAbort(signal, abort)
+    await withOwnSignal(given, (signal) => {
+      let sequence: SubmittedSequence | undefined
+      const work = new Promise<void>((resolve, reject) => {
+        sequence = start((error) => (error === undefined ? resolve() : reject(error)))
       })
-    } finally {
-      release()
-    }
+      return cancelledBy(signal, (reason) => sequence?.end(reason), work)
+    })
   }
 }
 

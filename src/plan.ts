@@ -10,7 +10,7 @@ import { textModelConfig } from './models/text-model-config'
 import { openCheckpoint } from './open-checkpoint'
 import { isUrl, readPath } from './options/path'
 import { readOptions } from './options/read-options'
-import { ownSignal } from './options/signal'
+import { withOwnSignal } from './options/signal'
 import { guarded, isRecord, snapshot } from './options/snapshot'
 import type { PlanSource } from './placement/accelerate/stored-modules'
 import { resolveDevices } from './placement/available-devices'
@@ -28,15 +28,11 @@ import { thisMachine } from './this-machine'
  */
 export async function planModel(model: string | URL | RawConfig, options: PlanOptions = {}): Promise<ModelPlan> {
   const read = readOptions(planOptions, options)
-  const { signal, release } = ownSignal(read.signal)
-  try {
-    signal.throwIfAborted()
+  return withOwnSignal(read.signal, async (signal) => {
     const { config, weights } = await weightSource(model, signal)
     const definition = createModel(config, weights)
     return await runCooperatively(plan(definition, weights, await resolveDevices(read, thisMachine)), signal)
-  } finally {
-    release()
-  }
+  })
 }
 
 async function weightSource(

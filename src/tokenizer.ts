@@ -12,7 +12,7 @@ import { guardMethods } from './options/method-guard'
 import { readPath } from './options/path'
 import { invalidOption, printed } from './options/printed'
 import { optionsOf, readOptions } from './options/read-options'
-import { onAbort, ownSignal } from './options/signal'
+import { cancelledBy, withOwnSignal } from './options/signal'
 import { guarded } from './options/snapshot'
 import { abortSignal, flag } from './options/values'
 
@@ -88,15 +88,12 @@ const MAX_NAME_LENGTH = 64
 export async function loadTokenizer(directory: string | URL, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const given = readOptions(loadOptions, options)
   const path = readPath(directory, 'directory')
-  const { signal, release } = ownSignal(given.signal)
-  try {
+  return withOwnSignal(given.signal, async (signal) => {
     const assets = await loadTextAssets(path, signal)
     const { tokenizer } = assets
     if (tokenizer === undefined) throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(path))
     return new Tokenizer({ ...assets, tokenizer }, true)
-  } finally {
-    release()
-  }
+  })
 }
 
 /**
@@ -197,9 +194,7 @@ export class Tokenizer {
     const given = readOptions(templateOptions, options)
     const { tools, addGenerationPrompt = false, chatTemplateKwargs: variables, tokenize = true } = given
     this.#checkOpen()
-    const { signal, release } = ownSignal(given.signal)
-    try {
-      signal.throwIfAborted()
+    return withOwnSignal(given.signal, async (signal) => {
       const { template, name } = this.#templateFor(given.chatTemplate)
       const render = async (all: readonly ChatMessage[]) => {
         const rendered = template.begin(all, { tools, addGenerationPrompt, variables }, name)
@@ -207,9 +202,7 @@ export class Tokenizer {
       }
       const text = await applyTemplate(messages, render, { ...given, addGenerationPrompt })
       return tokenize ? Array.from(await this.#idsOf({ text, addSpecialTokens: false }, signal)) : text
-    } finally {
-      release()
-    }
+    })
   }
 
   /** Ends its thread and pending work. No effect on the tokenizer of a model, which is disposed of with the model. */
@@ -232,12 +225,8 @@ export class Tokenizer {
   async #encode(text: string, options: EncodeTextOptions): Promise<ArrayLike<number>> {
     const given = readOptions(encodeOptions, options)
     if (typeof text !== 'string') throw invalidOption('The text', text, 'a string')
-    const { signal, release } = ownSignal(given.signal)
-    try {
-      return await this.#idsOf({ text, addSpecialTokens: given.addSpecialTokens ?? true }, signal)
-    } finally {
-      release()
-    }
+    const input = { text, addSpecialTokens: given.addSpecialTokens ?? true }
+    return withOwnSignal(given.signal, (signal) => this.#idsOf(input, signal))
   }
 
   async #idsOf(input: LongText, signal: AbortSignal): Promise<ArrayLike<number>> {
@@ -249,12 +238,7 @@ export class Tokenizer {
   }
 
   async #outputOf<Output>({ output, cancel }: Work<Output>, signal: AbortSignal): Promise<Output> {
-    const stopListening = onAbort(signal, () => cancel(signal.reason))
-    try {
-      return await output
-    } finally {
-      stopListening()
-    }
+    return cancelledBy(signal, cancel, output)
   }
 
   #checkOpen(): void {
@@ -297,7 +281,7 @@ function readIds(given: ArrayLike<number> | number): number[] {
 function copiedIds(given: ArrayLike<number> | number): number[] {
   const ids = typeof given === 'number' ? [given] : given
   if (typeof ids !== 'object' || ids === null || !Number.isSafeInteger(ids.length) || ids.length < 0) {
-    throw invalidOption('The token ids', ids, 'an array of numbers')
+    throw new BillfishError('INVALID_OPTION', `The token ids are ${printed(ids)}, but must be an array of numbers.`)
   }
   rejectOtherTypedArrays(ids)
   const copy: number[] = []

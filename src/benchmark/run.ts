@@ -1,7 +1,7 @@
 import { asBillfishError } from '../errors'
 import { activationType, type ModelType, numberFormats } from '../limits'
 import type { NativeBenchmark } from '../native/benchmark'
-import { onAbort } from '../options/signal'
+import { watchedWork } from '../options/progress'
 import { deviceName } from '../placement/device-map'
 
 /** Progress and cancellation of a benchmark. */
@@ -37,32 +37,19 @@ export async function runBenchmark<Result, End>(
 ): Promise<{ end: End; results: Result[] }> {
   const results: Result[] = []
   let native: NativeBenchmark<Result, End> | undefined
-  const abort = () => native?.abort()
-  let thrown: { error: unknown } | undefined // by onProgress, which stops the benchmark
-  const report = () => {
-    try {
-      if (!thrown) onProgress?.(results.length, points)
-    } catch (error) {
-      thrown = { error }
-      abort()
-    }
-  }
-  signal?.throwIfAborted()
-  const stopListening = onAbort(signal, abort)
-  try {
-    native = make()
-    report()
-    const end = await native.run((result) => {
-      results.push(result)
-      report()
-    })
-    if (thrown) throw thrown
-    return { end, results }
-  } catch (error) {
-    if (thrown) throw (thrown as { error: unknown }).error
-    signal?.throwIfAborted() // aborting stops the benchmark
-    throw asBillfishError(error)
-  } finally {
-    stopListening()
-  }
+  const watcher = { signal, onProgress: onProgress && ((done: number) => onProgress(done, points)) }
+  const end = await watchedWork(
+    watcher,
+    () => native?.abort(),
+    async (report) => {
+      try {
+        native = make()
+        report(0)
+        return await native.run((result) => report(results.push(result)))
+      } catch (error) {
+        throw asBillfishError(error)
+      }
+    },
+  )
+  return { end, results }
 }

@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
 import { yieldToEventLoop } from '../event-loop'
-import { onAbort } from '../options/signal'
+import { cancelledBy } from '../options/signal'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { readGenerationDefaults } from './generation-config'
 import type { GenerationDefaults } from './sampling-options'
@@ -38,15 +38,11 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
   const worker = new TextWorker(tokenizer ?? { file: '' })
   if (tokenizer?.encode === undefined && tokenizer?.maxTextBytes) {
     const { output, cancel } = worker.load()
-    const stopListening = onAbort(signal, () => cancel(signal?.reason))
-    if (signal?.aborted) cancel(signal.reason)
     try {
-      await output
+      await cancelledBy(signal, cancel, output)
     } catch (error) {
       await worker.close(new BillfishError('DISPOSED', 'The tokenizer could not be loaded.'))
       throw error
-    } finally {
-      stopListening()
     }
   }
   await warmUp({ tokenizer, chatTemplate })

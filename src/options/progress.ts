@@ -1,3 +1,5 @@
+import { onAbort } from './signal'
+
 /**
  * Calls a caller's `onProgress` so that nothing it does can become an uncaught exception of the process.
  * @param fail gets what the callback throws, or, if it is an async function, rejects with; it is not called again then
@@ -20,5 +22,43 @@ export function progressTo<Progress>(
     } catch (error) {
       end(error)
     }
+  }
+}
+
+/**
+ * Runs long work that its caller watches, and can end: by the signal, or by throwing from `onProgress`.
+ * @param abort ends what `work` is doing
+ * @param work gets the function that reports progress, which never throws
+ * @throws what `onProgress` threw; the signal's reason once it aborts; what `work` throws
+ */
+export async function watchedWork<Progress, Result>(
+  watcher: {
+    readonly signal?: AbortSignal | undefined
+    readonly onProgress?: ((progress: Progress) => unknown) | undefined
+  },
+  abort: () => void,
+  work: (report: (progress: Progress) => void) => Promise<Result>,
+): Promise<Result> {
+  const { signal, onProgress } = watcher
+  signal?.throwIfAborted()
+  let thrown: { readonly error: unknown } | undefined
+  const throwOwnReason = () => {
+    if (thrown) throw thrown.error
+    signal?.throwIfAborted()
+  }
+  const report = progressTo(onProgress, (error) => {
+    thrown = { error }
+    abort()
+  })
+  const stopListening = onAbort(signal, abort)
+  try {
+    const result = await work(report)
+    throwOwnReason()
+    return result
+  } catch (error) {
+    throwOwnReason()
+    throw error
+  } finally {
+    stopListening()
   }
 }

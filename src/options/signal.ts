@@ -62,6 +62,42 @@ export function ownSignal(given: AbortSignal | undefined): OwnSignal {
   return { signal: controller.signal, release }
 }
 
+/**
+ * Runs `body` with {@link ownSignal}, and releases that at the end.
+ * @throws the signal's reason, where it has aborted already; what `body` throws
+ */
+export async function withOwnSignal<Result>(
+  given: AbortSignal | undefined,
+  body: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const { signal, release } = ownSignal(given)
+  try {
+    signal.throwIfAborted()
+    return await body(signal)
+  } finally {
+    release()
+  }
+}
+
+/**
+ * Awaits work under way, which `cancel` ends where the signal aborts or has aborted already.
+ * @param cancel gets the signal's reason
+ */
+export async function cancelledBy<Result>(
+  signal: AbortSignal | undefined,
+  cancel: (reason: unknown) => void,
+  work: Promise<Result>,
+): Promise<Result> {
+  const abort = () => cancel(signal?.reason)
+  const stopListening = onAbort(signal, abort)
+  if (signal?.aborted) abort()
+  try {
+    return await work
+  } finally {
+    stopListening()
+  }
+}
+
 function reasonOf(signal: AbortSignal): unknown {
   try {
     return signal.reason
