@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ceilDiv } from './arithmetic'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './errors'
 import type { ModelShape } from './models/architecture'
@@ -81,7 +82,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
     tensorParallelSize = 1,
   } = options
   const { maxCacheTokens: cacheTokens = maxSequences * maxModelLength } = options
-  const blocksOfOne = Math.ceil(maxModelLength / BLOCK_SIZE)
+  const blocksOfOne = ceilDiv(maxModelLength, BLOCK_SIZE)
   const most = Math.max(maxSequences * maxModelLength, MAX_COUNT)
   if (cacheTokens > most) {
     throw invalidOption('maxCacheTokens', cacheTokens, `a whole number from 1 to ${most}`)
@@ -95,7 +96,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
   return {
     ...numberFormats(options.dtype),
     blockSize: BLOCK_SIZE,
-    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : Math.ceil(cacheTokens / BLOCK_SIZE),
+    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : ceilDiv(cacheTokens, BLOCK_SIZE),
     maxBatchTokens,
     maxLogitRows: Math.max(MIN_LOGIT_ROWS, maxSequences),
     maxModelLength,

@@ -2,7 +2,9 @@
  * Reads the few tensors whose values decide how a linear is interpreted: zero points and group indices. Configs are
  * often wrong about both, and plans depend on them because packed weights differ in size.
  */
+
 import type { FileHandle } from 'node:fs/promises'
+import { ceilDiv } from '../arithmetic'
 import { forEachInSlices } from '../event-loop'
 import type { TensorRef } from '../native/weights'
 import { forEachConcurrently } from './concurrency'
@@ -121,7 +123,7 @@ function packingOf(zeros: TensorRef, scales: TensorRef | undefined): { bits: 4 |
   const [, words] = zeros.shape
   const outputs = scales?.shape[1]
   if (zeros.shape.length !== 2 || outputs === undefined || outputs < 1) return undefined
-  const [four, eight] = [Math.ceil(outputs / 8) === words, Math.ceil(outputs / 4) === words]
+  const [four, eight] = [ceilDiv(outputs, 8) === words, ceilDiv(outputs, 4) === words]
   if (four === eight) return undefined
   const bits = four ? 4 : 8
   const used = (outputs * bits) % 32

@@ -3,7 +3,9 @@
  * zero, so the mean code of a group is the zero point. A config that is wrong about it shifts every weight by a whole
  * step.
  */
+
 import type { FileHandle } from 'node:fs/promises'
+import { ceilDiv } from '../arithmetic'
 import type { TensorRef } from '../native/weights'
 import { readExactly, withFile } from './files'
 import type { TensorTable } from './tensors'
@@ -43,7 +45,7 @@ function linearOf(table: TensorTable, name: string): Linear | undefined {
   const [rows = 0, outputs = 0] = codes.shape
   const [groups = 0, columns] = scales.shape
   const inputs = rows * 8
-  const isGptq = columns === outputs && zeros.shape[0] === groups && zeros.shape[1] === Math.ceil(outputs / 8)
+  const isGptq = columns === outputs && zeros.shape[0] === groups && zeros.shape[1] === ceilDiv(outputs, 8)
   const order = table.tensors.get(`${module}g_idx`)
   if (!isGptq || groups < 1 || inputs > MAX_INPUTS) return undefined
   if (order === undefined ? inputs % groups !== 0 : order.dtype !== 'I32' || order.shape[0] !== inputs) return undefined
@@ -70,7 +72,7 @@ async function differences(linear: Linear, file: FileHandle, path: string): Prom
     const inputs = [...groupOf.keys()].filter((input) => groupOf[input] === group)
     const chosen = evenlySpaced(inputs.length, ROWS).map((i) => inputs[i] as number)
     if (chosen.length < 16) continue
-    const stored = await words(zeros, group, Math.ceil(columns / 8))
+    const stored = await words(zeros, group, ceilDiv(columns, 8))
     const sums = new Float64Array(columns)
     let row = -1
     let line: Uint32Array = new Uint32Array()

@@ -3,6 +3,7 @@
  * and made from shapes alone, so that the bytes of a stage's buffers are known before anything is loaded; the native
  * side checks both before it runs a program (binding/engine/program.cc).
  */
+import { roundUp } from '../arithmetic'
 import type { CooperativeTask } from '../event-loop'
 import type { OperatorSpec, PlaceSpec, ProgramSpec, ValueId, ValueSpec } from '../native/addon'
 import { deviceKind } from '../native/devices'
@@ -118,7 +119,7 @@ export function* planBuffers(
   const places: PlaceSpec[] = values.map(() => NOWHERE)
   const place = (id: ValueId) => {
     const { width, rows, class: kind } = values[id] as ValueSpec
-    const stride = Math.ceil((width * bytes[kind]) / ROW_ALIGNMENT) * ROW_ALIGNMENT
+    const stride = roundUp(width * bytes[kind], ROW_ALIGNMENT)
     places[id] = { offset: arenas[rows].take(stride), stride }
   }
   if (input !== undefined) place(input)

@@ -1,3 +1,4 @@
+import { ceilDiv } from '../arithmetic'
 import { type ChannelRun, paddedSize, paddingRuns, ZEROS } from '../quantization/padding'
 
 /** The channels of a dimension that a rank has, in order. */
@@ -38,7 +39,7 @@ export class Rank {
       const keys = this.share(kvHeads)
       return { queries: scaleRuns(keys, ratio), keys }
     }
-    const firstWith = (key: number) => Math.ceil((key * this.count) / kvHeads)
+    const firstWith = (key: number) => ceilDiv(key * this.count, kvHeads)
     const key = Math.floor((this.index * kvHeads) / this.count)
     const first = firstWith(key)
     const sharing = new Rank(this.index - first, firstWith(key + 1) - first)

@@ -1,7 +1,9 @@
 /** One safetensors file of a padded checkpoint: planned from headers, then written slab by slab. */
+
 import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open } from 'node:fs/promises'
 import { basename } from 'node:path'
+import { roundUp } from '../arithmetic'
 import { forEachConcurrently } from '../checkpoint/concurrency'
 import { readExactly, withFile } from '../checkpoint/files'
 import type { Checkpoint, UnsupportedTensor } from '../checkpoint/types'
@@ -35,7 +37,7 @@ export async function readRawHeader(path: string): Promise<{ text: Uint8Array; d
 /** The JSON, spaces up to a multiple of 8 bytes, and before both their length. */
 function headerBytes(header: object): Uint8Array {
   const json = Buffer.from(JSON.stringify(header))
-  const length = Math.ceil(json.length / 8) * 8
+  const length = roundUp(json.length, 8)
   const bytes = Buffer.alloc(8 + length, ' ')
   bytes.writeBigUInt64LE(BigInt(length))
   bytes.set(json, 8)

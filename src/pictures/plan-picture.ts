@@ -1,3 +1,4 @@
+import { ceilDiv } from '../arithmetic'
 import { formatBytes } from '../format'
 import { COLORS, cardHeight, deviceCard } from './plan-card'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
@@ -55,7 +56,7 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
 
 /** As many in each row, and no group of devices in two rows if it fits in one. */
 function columnsFor(devices: readonly PlannedDevice[]): number {
-  const columns = Math.ceil(devices.length / Math.ceil(devices.length / CARDS_IN_ROW))
+  const columns = ceilDiv(devices.length, ceilDiv(devices.length, CARDS_IN_ROW))
   const ranks = devices[0]?.stages[0]?.ranks ?? 1
   return ranks <= CARDS_IN_ROW && columns % ranks !== 0 ? Math.min(devices.length, ranks) : columns
 }

@@ -1,3 +1,4 @@
+import { ceilDiv } from '../arithmetic'
 import { BillfishError } from '../errors'
 
 /**
@@ -21,7 +22,7 @@ export class BlockPool {
 
   /** Number of blocks for `positions` positions. */
   blocksFor(positions: number): number {
-    return Math.ceil(positions / this.blockSize)
+    return ceilDiv(positions, this.blockSize)
   }
 
   allocate(count: number): number[] {

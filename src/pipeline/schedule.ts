@@ -2,6 +2,7 @@
  * Composes the next step. Pure functions of the ready sequences: no clocks, no state. test/unit/schedule.test.ts runs
  * them on a simulated pipeline.
  */
+import { ceilDiv, roundUp } from '../arithmetic'
 
 /** A sequence as the schedule sees it. */
 export interface Ready {
@@ -55,7 +56,7 @@ const CHUNK_MULTIPLE = 32
 export function prefillChunk(length: number, { maxBatchTokens, stepsInFlight, balancedRows }: SchedulePolicy): number {
   if (stepsInFlight === 1) return maxBatchTokens
   const pieces = Math.max(1, Math.sqrt(((stepsInFlight - 1) * length) / balancedRows))
-  return Math.min(maxBatchTokens, Math.ceil(length / pieces / CHUNK_MULTIPLE) * CHUNK_MULTIPLE)
+  return Math.min(maxBatchTokens, roundUp(length / pieces, CHUNK_MULTIPLE))
 }
 
 /**
@@ -79,7 +80,7 @@ export function nextBatch<S extends Ready>(
   const promptRows = prompts.reduce((sum, { pending }) => sum + pending, 0)
 
   const decodeRoom = Math.max(1, maxBatchTokens - Math.min(reserved, promptRows))
-  const fairPart = Math.min(Math.ceil(generating / stepsInFlight), Math.ceil(decoders.length / stepsFree))
+  const fairPart = Math.min(ceilDiv(generating, stepsInFlight), ceilDiv(decoders.length, stepsFree))
   const batch: Share<S>[] = decoders.slice(0, Math.min(decodeRoom, fairPart)).map((sequence) => ({ sequence, rows: 1 }))
 
   const piece = Math.max(0, ...prompts.map(({ tokens }) => prefillChunk(tokens.length, policy)))

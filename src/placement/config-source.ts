@@ -1,3 +1,4 @@
+import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import { floatType } from '../limits'
@@ -108,7 +109,7 @@ function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures
     ...spec,
     zeroOffset: 0,
     actOrder,
-    ...storedTensors(scheme, module, out, inFeatures, Math.ceil(inFeatures / groupSize)),
+    ...storedTensors(scheme, module, out, inFeatures, ceilDiv(inFeatures, groupSize)),
   }
 }
 
@@ -120,7 +121,7 @@ function storedTensors(
   inFeatures: number,
   groups: number,
 ): Pick<QuantizedSpec, 'codes' | 'scales' | 'zeros' | 'groupIndex'> {
-  const words = (codes: number) => Math.ceil((codes * bits) / 32)
+  const words = (codes: number) => ceilDiv(codes * bits, 32)
   const order = (name: string) => (groupIndex ? tensor(name, 'I32', [inFeatures]) : undefined)
   switch (format) {
     case 'gptq':

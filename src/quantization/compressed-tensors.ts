@@ -7,6 +7,7 @@
  *     weight_g_idx       I32 [K]              group of every input; only with activation order
  *     weight_shape       I32 or I64 [2]       N, K
  */
+import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
@@ -152,7 +153,7 @@ function findScheme(
 
 /** Bit width from the packed row width; widths other than 4 and 8 are packed without gaps. */
 function bitsOf(words: number, inFeatures: number): number | undefined {
-  return [4, 8, 2, 3, 5, 6, 7, 1].find((bits) => words === Math.ceil((inFeatures * bits) / 32))
+  return [4, 8, 2, 3, 5, 6, 7, 1].find((bits) => words === ceilDiv(inFeatures * bits, 32))
 }
 
 /**
@@ -174,7 +175,7 @@ export function compressedTensorsLinear(
   if (bits === undefined) {
     throw invalidCheckpoint(
       `Tensor ${table.describe(codes)} has ${words} words per row, but ${inFeatures} inputs take ` +
-        `${Math.ceil(inFeatures / 8)} with 4 bits or ${Math.ceil(inFeatures / 4)} with 8; config and tensors do not match`,
+        `${ceilDiv(inFeatures, 8)} with 4 bits or ${ceilDiv(inFeatures, 4)} with 8; config and tensors do not match`,
     )
   }
   if (bits !== 4 && bits !== 8) {
@@ -190,13 +191,13 @@ export function compressedTensorsLinear(
   rejectUnpackedZeros(table, name)
   const zeros = table.find(`${name}.weight_zero_point`, ['I32'])
   const symmetric = zeros === undefined
-  if (zeros !== undefined) table.checkShape(zeros, [Math.ceil((out * bits) / 32), groups], reason)
+  if (zeros !== undefined) table.checkShape(zeros, [ceilDiv(out * bits, 32), groups], reason)
 
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
   const ofBits = config.groups.filter((candidate) => candidate.bits === bits)
   const fitting = ofBits.find(
-    (candidate) => candidate.groupSize > 0 && Math.ceil(inFeatures / candidate.groupSize) === groups,
+    (candidate) => candidate.groupSize > 0 && ceilDiv(inFeatures, candidate.groupSize) === groups,
   )
   const groupSize = resolveGroupSize(table, scales, fitting?.groupSize, inFeatures, groups, groupIndex)
   checkRequiredTensors(table, ofBits, name, { zeros, groupIndex, grouped: groupSize < inFeatures })

@@ -6,6 +6,7 @@
  *     scales   F16 [G, N]
  *     g_idx    I32 [K]          group of every input
  */
+import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
@@ -152,7 +153,7 @@ export function gptqLinear(table: TensorTable, base: GptqConfig, request: Linear
     )
   }
   const { symmetric, zeroOffset, zeros } = zeroPoints(table, config, name, bits)
-  if (zeros !== undefined) table.checkShape(zeros, [groups, Math.ceil(out / codesPerWord)], reason)
+  if (zeros !== undefined) table.checkShape(zeros, [groups, ceilDiv(out, codesPerWord)], reason)
   return {
     kind: 'quantized',
     name,

@@ -1,3 +1,4 @@
+import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { TensorRef } from '../native/weights'
@@ -19,7 +20,7 @@ export function resolveGroupSize(
   groups: number,
   groupIndex?: TensorRef | undefined,
 ): number {
-  const fits = (size: number | undefined) => size !== undefined && size > 0 && Math.ceil(inFeatures / size) === groups
+  const fits = (size: number | undefined) => size !== undefined && size > 0 && ceilDiv(inFeatures, size) === groups
   const stored = groupIndex && table.values.groupSizes.get(groupIndex.name)
   if (stored !== undefined && stored < inFeatures && fits(stored)) return stored
   if (groups === 1) return inFeatures

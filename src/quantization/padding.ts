@@ -6,6 +6,7 @@
  * are 231 groups of 128, so a rank of two would end inside a group; 29696 is the smallest size that 2, 4 and 8 ranks
  * can split.
  */
+import { roundUp } from '../arithmetic'
 import { BillfishError } from '../errors'
 import { invalidOption } from '../options/printed'
 
@@ -90,7 +91,7 @@ export function paddingUnit({ groupSize, tile, parallelSizes, layer }: PaddingRu
 export function paddedSize(size: number, rule: PaddingRule): number {
   checkCount('The size', size)
   const unit = paddingUnit(rule)
-  const padded = Math.ceil(size / unit) * unit
+  const padded = roundUp(size, unit)
   if (padded <= MAX_SIZE) return padded
   throw new BillfishError(
     'INVALID_OPTION',

@@ -1,3 +1,4 @@
+import { ceilDiv } from '../../arithmetic'
 import type { PlanDevice } from '../plan'
 
 /** Work of a stage per decoded token. */
@@ -18,7 +19,7 @@ const OPERATIONS_PER_BYTE: Readonly<Record<string, number>> = { cpu: 32, cuda: 1
 /** Tokens per step with all sequences running: each independent device works on a step of its own. */
 export function tokensPerStep(devices: readonly PlanDevice[], maxSequences: number): number {
   const processors = new Set(devices.map(({ device }) => (isHost(device) ? 'host' : device)))
-  return Math.ceil(maxSequences / Math.max(1, processors.size))
+  return ceilDiv(maxSequences, Math.max(1, processors.size))
 }
 
 /** Whether computing `tokens` tokens takes longer than reading the weights, which all of them share. */

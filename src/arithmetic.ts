@@ -1,0 +1,11 @@
+/** Whole numbers that are divided into parts: words, groups, blocks, tiles. */
+
+/** How many parts of `size` hold `count`; the last one may be partly filled. */
+export function ceilDiv(count: number, size: number): number {
+  return Math.ceil(count / size)
+}
+
+/** The least multiple of a number that is not below `value`. */
+export function roundUp(value: number, multiple: number): number {
+  return ceilDiv(value, multiple) * multiple
+}
