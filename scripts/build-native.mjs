@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-// Builds build/Release/billfish.node with cmake-js. In a clone: npm run build:native. In a project that has billfish as
-// a dependency and no prebuilt binary for its platform: npx billfish-build.
+// Builds build/Release/billfish.node with cmake-js. In a clone: npm run build:native. In a project that depends on billfish,
+// on a platform without a prebuilt binary: npx billfish-build.
 //
 //   BILLFISH_CUDA=on|off|auto                        whether the CUDA backend is compiled in
 //   BILLFISH_CUDA_ARCHITECTURES=default|release|LIST  for which GPUs
 //   BILLFISH_EMULATOR=on|off                         whether the emulator is compiled in, which the tests need
-//   BILLFISH_UNITY=on|off                            sources in batches: sooner built, later built again
-// A value stays in force for later builds until another one is given.
+//   BILLFISH_UNITY=on|off                            compile sources in batches: faster first build, slower rebuilds
+// Values stay in force for later builds until changed.
 import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import os from 'node:os'
@@ -31,7 +31,7 @@ export function isCudaCompiled() {
   return plans.some((plan) => /\bpublished_cuda\b/.test(readFileSync(plan, 'utf8')))
 }
 
-/** The options that the environment gives and the last configuration does not have. */
+/** The options set in the environment that differ from the last configuration. */
 function changedOptions() {
   if (!isConfigured()) return [] // CMake reads the environment itself
   const cache = readFileSync(join(buildFolder, 'CMakeCache.txt'), 'utf8')
@@ -70,7 +70,7 @@ function cmakeJs() {
   return join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
 }
 
-/** Configures when that is needed, compiles and links. Ends the process with a message when something fails. */
+/** Configures if needed, compiles and links. Ends the process with a message on failure. */
 export function buildNative() {
   requireBuildTools()
   const program = cmakeJs()

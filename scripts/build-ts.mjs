@@ -1,5 +1,5 @@
-// Compiles src/ to CommonJS in dist/, adds the ES module face of the same code (one instance of billfish whether it is
-// required or imported), and rolls the public types up in dist/index.d.ts.
+// Compiles src/ to CommonJS in dist/, adds an ES module entry to the same code (one instance of billfish whether it is
+// required or imported), and rolls up the public types in dist/index.d.ts.
 import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, posix, relative } from 'node:path'
@@ -19,18 +19,18 @@ export function typeScriptBuildNeeded() {
   return modified(entry) < newestSource()
 }
 
-/** The same of dist/index.d.ts, which running billfish does not need. */
+/** The same for dist/index.d.ts, which is not needed to run billfish. */
 export function typesBuildNeeded() {
   return modified(typesEntry) < newestSource()
 }
 
 /**
- * Packages of ES modules alone, which Node.js before 20.19 cannot require(), and what is used of them. They are bundled
- * into dist/bundled/, as CommonJS; nobody who installs billfish installs them.
+ * ESM-only packages, which Node.js before 20.19 cannot require(), and the exports used. They are bundled as CommonJS into
+ * dist/bundled/, and are not dependencies of the published package.
  */
 const BUNDLED = { 'd3-scale': '{ scaleLog }', 'string-width': '{ default }' }
 
-/** Removes what an earlier build made from sources that are gone. */
+/** Removes the outputs of sources that no longer exist. */
 function removeOrphans() {
   for (const file of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     if (!file.isFile()) continue
@@ -51,7 +51,7 @@ function compile(...options) {
   ])
 }
 
-/** What dist/index.js exports; without __esModule, unlike export *. */
+/** The exports of dist/index.js without __esModule, unlike export *. */
 const exportedNames = () => Object.keys(createRequire(import.meta.url)(join(dist, 'index.js')))
 
 function writeModuleFace() {
@@ -59,7 +59,7 @@ function writeModuleFace() {
   writeFileSync(entry, `export { ${exportedNames().join(', ')} } from './index.js'\n`)
 }
 
-/** Compiles without a look at types, in half the time, and without index.d.ts. */
+/** Compiles without type checking, in half the time, and without index.d.ts. */
 export async function compileTypeScript() {
   compile('--noCheck', '--declaration', 'false')
   removeOrphans()
@@ -67,7 +67,7 @@ export async function compileTypeScript() {
   writeModuleFace()
 }
 
-/** Compiles all that is published. Ends the process when a type is wrong. */
+/** Compiles everything that is published. Ends the process on type errors. */
 export async function buildTypeScript() {
   rmSync(declarations, { recursive: true, force: true })
   compile('--declarationDir', declarations)
@@ -77,7 +77,7 @@ export async function buildTypeScript() {
   writeModuleFace()
 }
 
-/** Makes the compiled code require bundles of its own in place of the packages of {@link BUNDLED}. */
+/** Bundles the packages of {@link BUNDLED}, and makes the compiled code require the bundles. */
 async function bundlePackages() {
   const files = readdirSync(dist, { recursive: true }).filter((file) => file.endsWith('.js'))
   for (const [name, used] of Object.entries(BUNDLED)) {
@@ -95,7 +95,7 @@ async function bundlePackages() {
 
 async function bundlePackage(name, used, file) {
   const { rollup } = await import('rollup')
-  const entry = join(root, 'package.json') // only where the packages are looked for
+  const entry = join(root, 'package.json') // where the resolution of packages starts
   const packages = {
     name: 'packages',
     resolveId: (id, importer) => (/^[a-z]/.test(id) && importer ? createRequire(importer).resolve(id) : null),
@@ -108,13 +108,13 @@ async function bundlePackage(name, used, file) {
   await bundle.close()
 }
 
-/** A package's license text, which copies of its code must carry. */
+/** The license text of a package, required in copies of its code. */
 function licenseOf(folder) {
   const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name))
   return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
 }
 
-/** One index.d.ts: what users' compilers read is what is public, and nothing can be imported past it. */
+/** A single index.d.ts: users' compilers see only what is public, and nothing else can be imported. */
 async function rollUpTypes() {
   const [{ rollup }, { dts }] = await Promise.all([import('rollup'), import('rollup-plugin-dts')])
   const bundle = await rollup({
@@ -134,8 +134,8 @@ async function rollUpTypes() {
 }
 
 /**
- * The rolled-up types export every class as a value, also those that src/index.ts exports as types alone: compilers
- * would take `x instanceof Model`, which then fails.
+ * The rolled-up types export every class as a value, even those that src/index.ts exports only as types: compilers would
+ * accept `x instanceof Model`, which fails at run time.
  */
 function exportAsTypes(types) {
   const [statement, list] = /^export \{ (.*) \};$/m.exec(types) ?? []

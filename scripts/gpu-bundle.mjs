@@ -1,11 +1,11 @@
-// Makes build-gpu/billfish-gpu.tar.gz: all that the GPU tests and benchmarks need on a Linux x64 machine that has an
-// NVIDIA driver and nothing else (no Node, no CUDA toolkit, no network). There:
+// Makes build-gpu/billfish-gpu.tar.gz: everything the GPU tests and benchmarks need on a Linux x64 machine with only an
+// NVIDIA driver (no Node, no CUDA toolkit, no network). There:
 //
 //   tar xzf billfish-gpu.tar.gz && cd billfish-gpu && ./run first 1     (docs/gpu-first-run.md)
 //
-// It holds this very node, the addon and the native tests with the CUDA runtime linked in, the compiled JavaScript with
-// its packages, the fixtures and the demo model. Run it with BILLFISH_CUDA_ARCHITECTURES set to the target's, such as
-// 90, to compile for that alone.
+// It contains this Node binary, the addon and the native tests with the CUDA runtime linked in, the compiled JavaScript
+// with its packages, the fixtures and the demo model. Set BILLFISH_CUDA_ARCHITECTURES to the target's, such as 90, to
+// compile for that alone.
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -28,8 +28,8 @@ const TESTS = 'billfish_gpu_tests'
 run('cmake', ['--build', build, '--parallel', String(availableParallelism()), '--target', TESTS])
 
 rmSync(bundle, { recursive: true, force: true })
-// Types, sources and source maps are for developers; mixtures of experts are refused, here as there; and of vision
-// models, AutoRound's checkpoints and odd zero points the GPU sees nothing that other models do not show it.
+// Left out: types, sources and source maps, which are for developers; mixtures of experts, which are refused anyway; and
+// vision, AutoRound and odd-zero-point checkpoints, which exercise nothing on a GPU that other models do not.
 const LEFT = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl|autoround|odd-zeros)[^/]*$/]
 const runs = (path) => !LEFT.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
@@ -45,6 +45,7 @@ for (const path of [
   'dist',
   'build/Release/billfish.node',
   'test/gpu',
+  'test/support/random.cjs',
   'test/fixtures/gemm',
   'test/fixtures/models',
   'bench/peers/torch_int4.py',
@@ -68,7 +69,7 @@ if (size > LARGEST) {
   process.exit(1)
 }
 
-/** Packages and those that they need in turn. */
+/** Packages and their transitive dependencies. */
 function installedWith(names) {
   const all = new Set()
   const add = (name) => {

@@ -1,9 +1,9 @@
-// What the kernels' machine code has of the instructions that matter, as cuobjdump shows it.
+// Counts the instructions that matter in the kernels' machine code, from cuobjdump.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { demangled, kernelName } from './kernel-resources.mjs'
 
-/** Instructions that are counted: heading and pattern of the mnemonic. */
+/** The instructions counted: heading, and pattern of the mnemonic. */
 const COUNTED = [
   ['HMMA', /^HMMA\./],
   ['HGMMA', /^HGMMA\./],
@@ -62,7 +62,7 @@ export function byFamily(kernels) {
   return [...sums.values()].filter(({ family }) => isGemm(family) || isAttention(family))
 }
 
-/** In words, the kernels whose machine code is not what they are written for. */
+/** Describes the kernels whose machine code lacks the instructions they are written for. */
 export function unexpected(kernels) {
   const at = (kernel, heading) => kernel.counts[columns.indexOf(heading)]
   return kernels.flatMap((kernel) => {
@@ -79,12 +79,12 @@ export function unexpected(kernels) {
   })
 }
 
-/** Kernels bound by registers: what they spill is read again in the loop that all time is spent in. */
+/** Register-bound kernels: spills would be reloaded in the inner loop. */
 export function isGemm(family) {
   return /^Gemm|Gemm$/.test(family)
 }
 
-/** Kernels that stand on bulk copies have nothing in them for architectures that lack these. */
+/** Kernels built on bulk copies are empty for architectures without them. */
 function isEmpty(family, architecture) {
   return family === 'BulkGemm' && Number.parseInt(architecture.replace('sm_', ''), 10) < 90
 }

@@ -1,11 +1,11 @@
-// What nvcc makes of the kernels: registers, stack, spills and compile time by architecture, the addon's size, and in the
-// machine code how weights are loaded and which tensor core instructions are there. Needs no GPU.
+// Reports what nvcc makes of the kernels: registers, stack, spills and compile time per architecture, the addon's size, and
+// how the machine code loads weights and which tensor core instructions it uses. Needs no GPU.
 //
 //   npm run kernels [-- --markdown FILE] [-- --json FILE]
 //
 // Builds the addon in build-kernels/ for all release architectures, or those of BILLFISH_CUDA_ARCHITECTURES. Fails if a
-// GEMM or attention kernel spills, or lacks the instructions that it is made for. The machine code is looked at where
-// cuobjdump is found (on PATH, beside nvcc, or CUOBJDUMP).
+// GEMM or attention kernel spills or lacks the instructions it is written for. The machine code is checked if cuobjdump is
+// found (on PATH, next to nvcc, or CUOBJDUMP).
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -26,7 +26,7 @@ const addon = join(folder, 'Release', 'billfish.node')
 const stripped = strippedBytes(addon)
 const cuobjdump = findCuobjdump()
 const code = cuobjdump ? await machineCode(cuobjdump, addon) : []
-if (!cuobjdump) console.log('The machine code was not looked at: there is no cuobjdump. Set CUOBJDUMP to its path.')
+if (!cuobjdump) console.log('The machine code was not checked: cuobjdump was not found. Set CUOBJDUMP to its path.')
 
 const faults = [
   ...resources
@@ -43,7 +43,7 @@ for (const fault of faults) console.error(`billfish: ${fault}`)
 console.log(`${resources.length + code.length - faults.length} passed, ${faults.length} failed`)
 process.exit(faults.length > 0 ? 1 : 0)
 
-/** Builds from nothing, so that every source is compiled and timed. Returns what the compilers print. */
+/** Builds from scratch, so that every source is compiled and timed. Returns the compilers' output. */
 function build() {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
@@ -67,7 +67,7 @@ function build() {
   process.exit(1)
 }
 
-/** Bytes of the addon as a release ships it, without symbols. */
+/** Size of the addon as released, without symbols, in bytes. */
 function strippedBytes(path) {
   const copy = join(folder, 'stripped.node')
   if (output('strip', ['--strip-unneeded', '-o', copy, path]) === null) return statSync(path).size

@@ -1,10 +1,10 @@
-// Reads what nvcc prints with -Xptxas -v, and the table that it writes with --time.
+// Parses nvcc's output of -Xptxas -v and its --time table.
 import { spawnSync } from 'node:child_process'
 
 /**
- * The kernels of a build, one entry an architecture.
+ * The kernels of a build, one entry per architecture.
  * @returns {{ name: string, family: string, architecture: string, registers: number, stack: number, spills: number }[]}
- *   stack and spills in bytes a thread
+ *   stack and spills in bytes per thread
  */
 export function kernelResources(log) {
   const kernels = []
@@ -38,14 +38,14 @@ export function kernelName(signature) {
     .trim()
 }
 
-/** Names of C++ in a text in the form in which sources have them. */
+/** Rewrites C++ names in a text to the form used in sources. */
 export function demangled(text) {
   const { stdout, status } = spawnSync('c++filt', { input: text, encoding: 'utf8', maxBuffer: 2 ** 30 })
   if (status !== 0) throw new Error('c++filt is needed, which comes with binutils')
   return stdout
 }
 
-/** Seconds of one core by architecture, and under `all` of what is done once for all of them. */
+/** Core seconds per architecture, and under `all` for what is done once for all of them. */
 export function compileTimes(csv) {
   const ofOneArchitecture = ['gcc (preprocessing 1)', 'cicc', 'ptxas']
   const seconds = {}

@@ -1,5 +1,5 @@
-// Checks the C++ and CUDA sources: clang-format over all of them, clang-tidy over the files that the addon is built from
-// (it needs build/compile_commands.json, so build first).
+// Checks the C++ and CUDA sources: clang-format on all of them, clang-tidy on the files of the addon (needs
+// build/compile_commands.json, so build first).
 //
 //   node scripts/lint-cpp.mjs          report
 //   node scripts/lint-cpp.mjs --fix    format in place, no clang-tidy
@@ -18,14 +18,14 @@ for (const tool of ['clang-format', 'clang-tidy']) {
   process.exit(1)
 }
 
-/** Files that git knows or would add: what is ignored is not ours. */
+/** Files that are tracked or would be added; ignored files are not ours. */
 function sources() {
   const args = ['ls-files', '--cached', '--others', '--exclude-standard', '--', ...FOLDERS]
   const { stdout } = spawnSync('git', args, { cwd: root, encoding: 'utf8' })
   return stdout.split('\n').filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && existsSync(join(root, name)))
 }
 
-/** Formats in place, or names the files that are not formatted. */
+/** Formats in place, or lists the files that are not formatted. */
 function format() {
   const args = fix ? ['-i'] : ['--dry-run', '-Werror']
   const { status, stderr } = spawnSync('clang-format', [...args, ...sources()], { cwd: root, encoding: 'utf8' })
@@ -33,11 +33,11 @@ function format() {
   const names = new Set(
     [...stderr.matchAll(/^(\S+?):\d+:\d+: error: code should be clang-formatted/gm)].map((match) => match[1]),
   )
-  console.log(names.size > 0 ? `not formatted (npm run format repairs it):\n  ${[...names].join('\n  ')}` : stderr)
+  console.log(names.size > 0 ? `not formatted (npm run format fixes it):\n  ${[...names].join('\n  ')}` : stderr)
   return false
 }
 
-/** Runs clang-tidy on one file; true when it has nothing to say. */
+/** Runs clang-tidy on one file; true if it has no complaints. */
 function tidy(file) {
   return new Promise((resolve) => {
     const child = spawn('clang-tidy', ['-p', 'build', '--quiet', '--warnings-as-errors=*', file], { cwd: root })

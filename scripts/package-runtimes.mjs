@@ -1,5 +1,5 @@
-// The installed package in other versions of Node.js and in Bun: required, imported, a model split over two devices, a
-// prompt that is long enough for a thread of its own.
+// Runs the installed package in other versions of Node.js and in Bun: required, imported, with a model split over two
+// devices, and a prompt long enough to be tokenized on a worker thread.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { check, expect, outputOf, skip } from './checks.mjs'
@@ -32,7 +32,7 @@ const nodes = {
 }
 const bun = { bun: 'npm:@oven/bun-linux-x64@1.4.5' }
 
-/** @param project the folder that billfish is installed in */
+/** @param project folder in which billfish is installed */
 export function checkRuntimes(project) {
   const file = join(project, 'runtime.mjs')
   writeFileSync(file, program)

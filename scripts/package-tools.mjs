@@ -1,4 +1,4 @@
-// The installed package in the tools that people use it with: TypeScript's compilers, test runners, a bundler.
+// Uses the installed package with common tools: TypeScript compilers, test runners, a bundler.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { check, expect, outputOf, skip } from './checks.mjs'
@@ -28,7 +28,7 @@ export async function answer(directory: string): Promise<string> {
 export const names = [devices, layerSplit, planModel].length
 `
 
-/** Types in CommonJS and ES modules, with every library's own types checked, by the oldest and the newest compilers. */
+/** Types in CommonJS and ES modules, library types checked too, with the oldest and newest supported compilers. */
 function checkTypes(project) {
   for (const name of ['types.cts', 'types.mts']) writeFileSync(join(project, name), typed)
   const options = ['--noEmit', '--strict', '--skipLibCheck', 'false', '--module', 'nodenext', '--target', 'es2022']
@@ -118,7 +118,7 @@ function checkBundles(project) {
   }
 }
 
-/** @param project the folder that billfish is installed in */
+/** @param project folder in which billfish is installed */
 export function checkTools(project) {
   checkTypes(project)
   checkTestRunners(project)

@@ -1,12 +1,11 @@
-// Builds, assembles and packs what is published: billfish and its platform packages, each as a folder and a tarball in
-// build/packages.
+// Builds, assembles and packs billfish and its platform packages, each as a folder and a tarball in build/packages.
 //
-//   node scripts/packages.mjs            all of it, with CUDA for all GPUs that are supported (needs nvcc 12.8)
+//   node scripts/packages.mjs            everything, with CUDA for all supported GPUs (needs nvcc 12.8)
 //   node scripts/packages.mjs cpu        without @billfish/linux-x64-cuda
 //
-// billfish itself holds no binary. npm chooses the package for the CPU by platform, as an optional dependency. It cannot
-// choose by GPU, so the CUDA package is an optional peer: installed by those who want it, in billfish's own version. Both
-// references are added here, because no registry has them while their version is being worked on.
+// billfish itself contains no binary. npm selects the CPU package by platform, as an optional dependency. It cannot select
+// by GPU, so the CUDA package is an optional peer dependency of the same version. Both references are added here, because
+// no registry has them before their version is released.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, cpSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -18,14 +17,14 @@ import { root, run } from './steps.mjs'
 
 const assembled = join(root, 'build', 'packages')
 const platform = 'linux-x64'
-/** Bytes that a package's addon may have: what people pay for at every install, whether or not they have a GPU. */
+/** Maximum size of a package's addon in bytes, which every install downloads with or without a GPU. */
 const largestAddon = { cpu: 6e6, cuda: 60e6 }
 
 const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'))
 const writeJson = (path, value) => writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`)
 const { version } = readJson(join(root, 'package.json'))
 
-/** What `npm pack` says of the package in a folder; with `--dry-run` it writes nothing. */
+/** The report of `npm pack` on a package folder; with `--dry-run` it writes nothing. */
 export function npmPack(folder, ...options) {
   const text = execFileSync('npm', ['pack', '--json', ...options], { cwd: folder, encoding: 'utf8' })
   const parsed = JSON.parse(text.slice(text.search(/^[[{]/m)))
@@ -57,7 +56,7 @@ function assemblePlatform(variant) {
   return { ...pack(folder), addonBytes: size }
 }
 
-/** The package billfish: what `npm pack` takes of the clone, with references to the platform packages. */
+/** The billfish package: what `npm pack` takes from the clone, plus references to the platform packages. */
 function assembleMain() {
   const folder = join(assembled, 'billfish')
   for (const { path } of npmPack(root, '--dry-run').files) {
@@ -76,8 +75,8 @@ function assembleMain() {
 
 /**
  * Builds and packs the packages.
- * @param {{ cuda: boolean }} options whether the CUDA package is among them
- * @returns what was packed: `main`, `cpu` and, if wanted, `cuda`, each with its folder, tarball, files and sizes in bytes
+ * @param {{ cuda: boolean }} options whether to build the CUDA package
+ * @returns the packages `main`, `cpu` and possibly `cuda`, each with its folder, tarball, files and sizes in bytes
  */
 export async function assemblePackages({ cuda }) {
   await buildTypeScript()

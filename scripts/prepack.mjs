@@ -1,5 +1,5 @@
-// What npm runs before it packs the clone, and with the argument `publish` before it publishes it: refuses to pack what
-// is not built or older than its sources.
+// Run by npm before packing the clone, and with the argument `publish` before publishing it: refuses to pack a build that
+// is missing or older than its sources.
 import { join } from 'node:path'
 import { typeScriptBuildNeeded, typesBuildNeeded } from './build-ts.mjs'
 import { modified, root } from './steps.mjs'

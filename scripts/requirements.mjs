@@ -1,4 +1,4 @@
-// What a build of the native part needs, and how to install what is missing.
+// The tools that a native build needs, and how to install missing ones.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -21,7 +21,7 @@ export function atLeast(version, least) {
   return true
 }
 
-/** Says so and ends the process when this Node.js is older than package.json's `engines.node` allows. */
+/** Ends the process with a message if this Node.js is older than `engines.node` in package.json allows. */
 export function requireNode() {
   const wanted = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node
   const least = wanted.replace(/[^0-9.]/g, '')

@@ -1,9 +1,9 @@
-// Makes a clone ready to run: installs packages, builds the addon, compiles TypeScript; each only when it is needed, and
-// without a word when nothing is. `npm test` and `npm run demo` begin with it.
+// Makes a clone ready to run: installs packages, builds the addon and compiles TypeScript, each only if needed, and
+// silently if nothing is. `npm test` and `npm run demo` start with it.
 //
 //   node scripts/setup.mjs [emulator] [cuda]
 //
-// The arguments are parts of the addon that the caller cannot do without; parts that are there already stay.
+// The arguments are parts of the addon that the caller requires; parts built earlier are kept.
 import { utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildNative, isConfigured, nativeBuildNeeded } from './build-native.mjs'
@@ -13,7 +13,7 @@ import { modified, root, run } from './steps.mjs'
 
 requireNode()
 
-if (!isConfigured()) process.env.BILLFISH_UNITY ||= 'on' // somebody waits for the first build
+if (!isConfigured()) process.env.BILLFISH_UNITY ||= 'on' // someone is waiting for the first build
 for (const part of process.argv.slice(2)) process.env[`BILLFISH_${part.toUpperCase()}`] ||= 'on'
 
 const installed = join(root, 'node_modules', '.package-lock.json')

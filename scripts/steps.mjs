@@ -1,5 +1,5 @@
-// Running programs and comparing file times: what the build scripts share. Plain Node without packages, because these
-// scripts run before node_modules exists.
+// Shared by the build scripts: running programs and comparing file times. No packages, because these scripts run before
+// node_modules exists.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-/** Runs a program with its output on this terminal. Ends this process with the program's exit code when it fails. */
+/** Runs a program with inherited output. Ends this process with its exit code on failure. */
 export function run(program, args, options = {}) {
   const { status, error } = spawnSync(program, args, { cwd: root, stdio: 'inherit', ...options })
   if (status === 0) return
@@ -17,18 +17,18 @@ export function run(program, args, options = {}) {
   process.exit(status || 1)
 }
 
-/** What a program prints, or null when it is not there or fails. */
+/** The output of a program, or null if it is missing or fails. */
 export function output(program, args) {
   const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' })
   return status === 0 ? stdout + stderr : null
 }
 
-/** The modification time of a file in milliseconds, 0 when there is none. */
+/** The modification time of a file in milliseconds, 0 if it does not exist. */
 export function modified(path) {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0
 }
 
-/** The newest modification time under the given files and folders; a removed file shows in its folder's time. */
+/** The newest modification time of files and folders, recursively; a removed file shows in its folder's time. */
 export function newest(paths) {
   let time = 0
   for (const path of paths) {

@@ -1,10 +1,10 @@
-// Builds the native tests and runs them, shared out over as many processes as there are cores.
+// Builds the native tests and runs them in one process per core.
 //
 //   node scripts/test-native.mjs plain|address|thread [FILTER]
 //
-// plain: as the addon is built, from the objects of build/. address: AddressSanitizer and UndefinedBehaviorSanitizer.
-// thread: ThreadSanitizer. FILTER runs only the tests whose name contains it. The sanitized builds have folders of their
-// own, use clang++ where it is installed (so that both compilers see the code) and treat warnings as errors.
+// plain: built like the addon, from the objects in build/. address: AddressSanitizer and UndefinedBehaviorSanitizer.
+// thread: ThreadSanitizer. FILTER runs only the tests whose name contains it. Sanitized builds have their own
+// folders, use clang++ if it is installed (so that both compilers see the code) and treat warnings as errors.
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'

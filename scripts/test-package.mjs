@@ -1,6 +1,6 @@
-// Assembles and packs what is published, installs the tarballs in an empty folder, and uses them from there as their users
-// do: require, import, types, the command line, a generation on the demo model; in other versions of Node.js, in Bun, in
-// test runners and bundles. Prints one line a check, then "N passed, N failed".
+// Assembles and packs the packages, installs the tarballs in an empty folder, and uses them as users do: require, import,
+// types, the command line, a generation on the demo model; in other versions of Node.js, in Bun, in test runners and
+// bundles. Prints one line per check, then "N passed, N failed".
 import {
   existsSync,
   mkdirSync,

@@ -37,11 +37,11 @@ export function formatRate(perSecond: number): string {
 }
 
 /**
- * Rows as lines with columns of equal width, two spaces between them; widths are a terminal's, where CJK characters and
- * emoji take two columns. Where that is wider than `width`, words of the head go below each other, and then those of the
- * widest column of text. A no-break space in a cell is printed as a space.
+ * Aligns rows in columns, two spaces apart, by their width on a terminal (CJK characters and emoji take two columns).
+ * Tables wider than `width` wrap the words of the header first, then those of the widest text column. No-break spaces keep
+ * words of a cell together and print as spaces.
  * @param alignment one letter a column: `l` or `r`
- * @param width what a line may have; single words are never cut
+ * @param width maximum line width; words are never cut
  */
 export function formatTable(rows: readonly (readonly string[])[], alignment: string, width = DEFAULT_WIDTH): string {
   const widths = columnWidths(rows, alignment, width)
@@ -63,7 +63,7 @@ export function formatTable(rows: readonly (readonly string[])[], alignment: str
   return `${lines.join('\n').replaceAll('\u00a0', ' ')}\n`
 }
 
-/** What a line has where the output is no terminal. */
+/** Line width when the output is not a terminal. */
 export const DEFAULT_WIDTH = 80
 const GAP = '  '
 
@@ -88,7 +88,7 @@ function longestWord(text: string): number {
   return Math.max(...text.split(' ').map((word) => stringWidth(word)))
 }
 
-/** The words in lines of at most `width` characters, unless a single word is longer; all but the first begin with `indent`. */
+/** Wraps words into lines of at most `width` columns (longer words stay whole); all lines but the first get `indent`. */
 function wrapWords(text: string, width: number, indent = ''): string[] {
   const lines: string[] = []
   for (const word of text.split(' ')) {
@@ -100,14 +100,14 @@ function wrapWords(text: string, width: number, indent = ''): string[] {
   return lines
 }
 
-/** A paragraph broken into lines of at most `width` characters, all but the first indented. */
+/** A paragraph wrapped to `width` columns, with a hanging indent. */
 export function paragraph(text: string, width: number): string {
   return `${wrapWords(text, width, '  ').join('\n')}\n`
 }
 
 /**
- * The modules of a device map, shortened for people: `model.layers.0` to `model.layers.3` in a row become
- * "layers 0-3", and other modules lose what stands before the last dot.
+ * Summarizes the modules of a device map: consecutive layers such as `model.layers.0` to `model.layers.3` become
+ * "layers 0-3", and other modules lose everything up to the last dot.
  */
 export function summarizeModules(modules: readonly string[]): string {
   const parts: string[] = []

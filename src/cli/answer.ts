@@ -6,7 +6,7 @@ import type { GenerateOptions } from '../generation/sampling-options'
 import type { DeviceMemory, Model } from '../model'
 import type { Terminal } from './terminal'
 
-/** Generates and writes the text to standard output as it comes, with a line end behind it. */
+/** Generates, streaming the text to standard output and ending it with a newline. */
 export async function streamAnswer(
   terminal: Terminal,
   model: Model,
@@ -28,7 +28,7 @@ export async function streamAnswer(
   return generation.result()
 }
 
-/** What a generation took, in two lines. */
+/** Statistics of a generation, in two lines. */
 export function statistics({ usage, timings, finishReason }: GenerationResult): string {
   const { promptTokens, completionTokens } = usage
   const first = `first token after ${formatMilliseconds(timings.timeToFirstToken)}`

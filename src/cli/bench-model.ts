@@ -57,7 +57,7 @@ Examples:
     )
 }
 
-/** A load with what its runs brought. */
+/** A load and the results of its runs. */
 interface Measured extends ModelLoad {
   readonly runs: readonly ModelRun[]
 }

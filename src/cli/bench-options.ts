@@ -29,4 +29,4 @@ export function pointsBar(terminal: Terminal): ProgressBar | undefined {
 }
 
 /** Said where it is so, whatever was measured. */
-export const TIMES_MEAN_NOTHING = 'An emulated device: its times mean nothing.\n'
+export const TIMES_MEAN_NOTHING = 'This is an emulated device: its times mean nothing.\n'

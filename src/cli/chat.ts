@@ -76,7 +76,7 @@ async function converse(terminal: Terminal, model: Model, options: Options): Pro
   if (interrupted) throw new Interrupted()
 }
 
-/** Answers one message and returns the conversation with both; without them if the message could not be answered. */
+/** Answers one message. Returns the conversation including both, or without them if the message could not be answered. */
 async function answer(
   terminal: Terminal,
   model: Model,

@@ -56,7 +56,7 @@ async function loadOverDevices(terminal: Terminal, options: LoadingOptions, sign
     return await load(`split:${cuda.map(({ device }) => device).join(',')}`)
   } catch (error) {
     if (!(error instanceof BillfishError) || error.code !== 'DEVICE_NOT_FOUND') throw error
-    terminal.stderr.write(`${error.message}\nGoing on with cpu:0 and cpu:1.\n\n`)
+    terminal.stderr.write(`${error.message}\nContinuing on cpu:0 and cpu:1.\n\n`)
     return load(CPU_SPLIT)
   }
 }

@@ -31,7 +31,7 @@ function describe({ devices, cuda, addon, emulator }: Devices, width: number): s
     formatTable(rows, 'll', width) +
     (cuda.available
       ? `CUDA: ${versions}\n${libraries}`
-      : paragraph(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA in it'}`, width)) +
+      : paragraph(`No CUDA device: ${cuda.reason ?? 'this build has no CUDA support'}`, width)) +
     `Addon ${cuda.compiled ? 'with' : 'without'} CUDA: ${addon.path}\n` +
     (addon.passedOver === null ? '' : paragraph(addon.passedOver, width)) +
     (emulator?.reason ? paragraph(`No emulated device: ${emulator.reason}`, width) : '')

@@ -109,18 +109,22 @@ export function addSamplingOptions(command: Command): Command {
       'with --json: log-probabilities, with this many alternatives per token',
       numberFor(schemas.logprobs),
     )
-    .option('--variable <name=value>', 'a variable for the chat template (enable_thinking=false)', collectVariable)
+    .option(
+      '--variable <name=value>',
+      'a variable for the chat template, such as enable_thinking=false',
+      collectVariable,
+    )
 }
 
 /**
- * Checks what needs no model, so that a wrong option is told before one is loaded.
- * @param json whether the command prints JSON, which alone has log-probabilities
+ * Checks what can be checked without a model, so that a wrong option is reported before one is loaded.
+ * @param json whether the command prints JSON, the only output with log-probabilities
  * @throws BillfishError INVALID_OPTION
  */
 export function checkSamplingOptions(options: SamplingCliOptions, json: boolean | undefined): void {
   readOptions(entryPoint, generateOptions(options, undefined))
   if (options.logprobs === undefined || json) return
-  throw new BillfishError('INVALID_OPTION', '--logprobs shows nothing without --json: add that, or leave it out.')
+  throw new BillfishError('INVALID_OPTION', '--logprobs shows nothing without --json: add --json, or drop --logprobs.')
 }
 
 /** The command line's options as those of `model.generate()`. */

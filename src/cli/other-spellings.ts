@@ -1,7 +1,7 @@
 /** Options as vLLM, transformers and llama.cpp spell them: taken where billfish has the same, and else explained. */
 import { type Command, Option } from 'commander'
 
-/** An option under another name; the one given last counts. It is not in `--help`. */
+/** An alias of an option, hidden from `--help`; the one given last counts. */
 class OtherSpelling extends Option {
   readonly #attribute: string
 
@@ -52,7 +52,7 @@ const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
   [['--cpu-offload-gb', '--swap-space'], "add the CPU to --devices, or use device 'disk' in --device-map"],
   [['--quantization', '--load-format', '--load-in-4bit', '--load-in-8bit'], 'the format is read from the checkpoint'],
   [['--trust-remote-code'], "billfish runs no checkpoint's code; leave it out"],
-  [['--do-sample'], 'use --temperature: 0 takes the likeliest token, more samples'],
+  [['--do-sample'], 'use --temperature: 0 is greedy, more samples'],
   [['--num-beams'], 'there is no beam search'],
   [['--threads', '-t', '--n-threads'], 'all cores are used; BILLFISH_THREADS sets another number'],
   [['--enforce-eager'], 'BILLFISH_CUDA_GRAPHS=off runs without CUDA graphs'],
@@ -66,7 +66,7 @@ const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
 ]
 
 /**
- * Makes the error for an unknown option say what to use instead, where a user of other programs may expect the option.
+ * Makes the error for an option known from other programs say what to use instead.
  * @param argv the command line, in which `-ngl` still is what Commander has read as `-n gl`
  */
 export function explainUnknownOptions(command: Command, argv: readonly string[]): void {

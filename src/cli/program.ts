@@ -26,7 +26,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   const json = argv.includes('--json')
   const fail = ({ code, message }: { code: string; message: string }) =>
     terminal.stderr.write(json ? `${JSON.stringify({ error: { code, message } })}\n` : `billfish: ${message}\n`)
-  let wrong = '' // what Commander says of the command line
+  let wrong = '' // Commander's message
   const tell = json ? (text: string) => (wrong += text) : (text: string) => terminal.stderr.write(text)
   try {
     await createProgram(terminal, argv, tell).parseAsync(argv, { from: 'user' })
@@ -53,7 +53,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
-/** @param tell gets what is wrong with the command line */
+/** @param tell called with what is wrong with the command line */
 function createProgram(terminal: Terminal, argv: readonly string[], tell: (text: string) => void): Command {
   const { version } = JSON.parse(readFileSync(resolve(__dirname, '..', '..', 'package.json'), 'utf8')) as {
     version: string
@@ -96,7 +96,7 @@ function allCommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(allCommands)]
 }
 
-/** An error for people. What is no BillfishError is a mistake in billfish itself, and comes with its stack. */
+/** Describes an error for people. Anything but a BillfishError is a bug in billfish and includes its stack. */
 function describe(error: unknown): { code: string; message: string } {
   if (error instanceof BillfishError) return { code: error.code, message: error.message }
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {

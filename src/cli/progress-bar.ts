@@ -2,14 +2,14 @@ import { Presets, SingleBar } from 'cli-progress'
 import type { Terminal } from './terminal'
 
 export interface ProgressBar {
-  /** @param words what stands for `{name}` in the bar's format */
+  /** @param words values for the `{name}` placeholders of the format */
   update(done: number, all: number, words?: Readonly<Record<string, string>>): void
-  /** Takes the bar away; the next update begins a new one. */
+  /** Clears the bar; the next update starts a new one. */
   stop(): void
 }
 
 /**
- * A bar on standard error, where that is a terminal.
+ * A progress bar on standard error; undefined if that is not a terminal.
  * @param format as cli-progress takes it: `{bar}`, `{percentage}`, `{value}`, `{total}`, `{eta_formatted}` and words
  */
 export function progressBar({ stderr }: Terminal, format: string): ProgressBar | undefined {

@@ -6,32 +6,32 @@ import { DEFAULT_WIDTH } from '../format'
 
 type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 
-/** What a command sees of the process: its streams, and Ctrl-C. */
+/** A command's view of the process: its streams, and Ctrl-C. */
 export interface Terminal {
   readonly stdin: Stream<Readable>
   readonly stdout: Stream<Writable>
   readonly stderr: Stream<Writable>
   /**
-   * Calls `handler` at an interrupt (Ctrl-C) until the returned function is called; the latest handler takes it. Without
-   * a handler an interrupt ends the process with the code 130.
+   * Calls `handler` on an interrupt (Ctrl-C) until the returned function is called; only the latest handler is called.
+   * Without a handler, an interrupt ends the process with exit code 130.
    */
   onInterrupt(handler: () => void): () => void
 }
 
-/** Characters that a line of a table may have: those of the terminal, or 80 where there is none. */
+/** Line width for tables: the terminal's, or 80 if there is none. */
 export function widthOf(stream: Terminal['stdout']): number {
-  const least = 40 // narrower ones break the lines themselves
-  return stream.isTTY === true && stream.columns ? Math.max(stream.columns, least) : DEFAULT_WIDTH
+  const min = 40 // narrower terminals wrap lines themselves
+  return stream.isTTY === true && stream.columns ? Math.max(stream.columns, min) : DEFAULT_WIDTH
 }
 
-/** A command was interrupted; its exit code is 130. */
+/** The command was interrupted; exit code 130. */
 export class Interrupted extends Error {}
 
-/** A command has said already that it was not successful; its exit code is 1. */
+/** The command failed and has already reported why; exit code 1. */
 export class Unsuccessful extends Error {}
 
 /**
- * Runs `body` with a signal that aborts at an interrupt; a second interrupt ends the process at once.
+ * Runs `body` with a signal that aborts on an interrupt; a second interrupt ends the process at once.
  * @throws Interrupted if `body` failed because of the interrupt
  */
 export async function abortable<T>(terminal: Terminal, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -56,7 +56,7 @@ export async function readAll(stdin: Readable): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Prints one line of JSON; a bigint (a seed) becomes a string of digits, because JSON numbers end at 2^53 for many readers. */
+/** Prints one line of JSON. A bigint (a seed) becomes a string of digits: many parsers read numbers as doubles. */
 export function printJson(terminal: Terminal, value: unknown): void {
   const text = JSON.stringify(value, (_, member) => (typeof member === 'bigint' ? String(member) : member))
   terminal.stdout.write(`${text}\n`)

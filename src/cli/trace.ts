@@ -1,7 +1,7 @@
 import type { Model } from '../model'
 import { checkOutput, writeOutput } from './terminal'
 
-/** Checks that the file can be written, before there is anything to lose. @throws BillfishError INVALID_OPTION */
+/** Checks that the file can be written before any work is done. @throws BillfishError INVALID_OPTION */
 export async function checkTraceFile(file: string | undefined): Promise<void> {
   if (file !== undefined) await checkOutput('--trace', file)
 }

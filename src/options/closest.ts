@@ -1,9 +1,9 @@
-/** A name without what spellings differ in: case, `_` and `-`. `max_new_tokens` and `maxNewTokens` are alike. */
+/** A name in a normal form that ignores case, `_` and `-`: `max_new_tokens` and `maxNewTokens` are equal. */
 export function spelling(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, '')
 }
 
-/** The candidate that a misspelt name means, if one is close: a letter in three may differ. */
+/** The candidate closest to a misspelled name, if one is close: a third of the letters may differ. */
 export function closest(name: string, candidates: readonly string[]): string | undefined {
   const wanted = spelling(name)
   if (wanted.length > 64) return undefined
@@ -16,7 +16,7 @@ export function closest(name: string, candidates: readonly string[]): string | u
   return best?.candidate
 }
 
-/** Letters to add, drop, replace or swap with their neighbor (optimal string alignment). */
+/** Insertions, deletions, substitutions and swaps of adjacent letters (optimal string alignment distance). */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, j) => j)

@@ -4,9 +4,9 @@ import { BillfishError } from '../errors'
 type Method = (...args: unknown[]) => unknown
 
 /**
- * Makes all methods and accessors of a class refuse any other `this` as billfish refuses things: a method that was taken
- * out of its object (`texts.map(tokenizer.encode)`) or that is called through a Proxy would throw the TypeError of a
- * private field, which says nothing to a caller. To be called in a static block of the class.
+ * Makes all methods and accessors of a class check their `this`. A detached method (`texts.map(tokenizer.encode)`) or one
+ * called through a Proxy would otherwise throw the TypeError of a private field, which tells a caller nothing. Call it in a
+ * static block of the class.
  * @param type the class
  * @param isOne whether a value is one of the class, `#field in value`
  * @param called what messages call an object of the class: `tokenizer`

@@ -3,13 +3,13 @@ import { BillfishError } from '../errors'
 import { invalidOption, printed } from './printed'
 import { guarded } from './snapshot'
 
-/** Characters of the longest path that any system takes; longer texts are no paths, and would make endless messages. */
+/** The longest path of any system, in characters. Longer texts are not paths and would make endless messages. */
 const LONGEST_PATH = process.platform === 'win32' ? 32_767 : 4096
 
 /**
- * A path from a caller: a string, or a file: URL as `new URL('./model', import.meta.url)` makes it.
- * @param name what it is called in messages
- * @param wanted what it must be, for those
+ * Reads a path from a caller: a string, or a file: URL such as `new URL('./model', import.meta.url)`.
+ * @param name its name in messages
+ * @param wanted what it must be, in messages
  * @throws BillfishError INVALID_OPTION for anything else
  */
 export function readPath(given: unknown, name: string, wanted = 'a path, as a string or a file: URL'): string {
@@ -32,7 +32,7 @@ export function readPath(given: unknown, name: string, wanted = 'a path, as a st
   return path
 }
 
-/** Whether a value is a URL object, of this realm or another one. */
+/** Whether a value is a URL object, of any realm. */
 export function isUrl(value: unknown): value is URL {
   if (value instanceof URL) return true
   if (typeof value !== 'object' || value === null) return false

@@ -4,12 +4,12 @@ const MAX_LENGTH = 100
 const MAX_MEMBERS = 20
 const MAX_DEPTH = 3
 
-/** The error for a value that a caller may not give: `topP is 2, but must be a number from 0 to 1.` */
+/** The error for an invalid value: `topP is 2, but must be a number from 0 to 1.` */
 export function invalidOption(name: string, value: unknown, wanted: string): BillfishError {
   return new BillfishError('INVALID_OPTION', `${name} is ${printed(value)}, but must be ${wanted}.`)
 }
 
-/** A value from a caller as it may stand in a message: a short excerpt, whatever it is. Never throws. */
+/** Formats any value from a caller for a message, as a short excerpt. Never throws. */
 export function printed(value: unknown): string {
   try {
     const text = textOf(value)
@@ -42,7 +42,7 @@ function textOfObject(value: object): string {
   return JSON.stringify(excerpt(value, 0))
 }
 
-/** The first members of a value that may be endless. */
+/** The first members of a value that may be huge. */
 function excerpt(value: unknown, depth: number): unknown {
   if (typeof value === 'string') return value.slice(0, MAX_LENGTH + 1)
   if (typeof value !== 'object' || value === null) return typeof value === 'bigint' ? `${value}n` : value
@@ -56,7 +56,7 @@ function excerpt(value: unknown, depth: number): unknown {
   return Object.fromEntries(members)
 }
 
-/** What was thrown, in words. Never throws. */
+/** The message of a thrown value. Never throws. */
 export function messageOf(error: unknown): string {
   try {
     return error instanceof Error ? String(error.message) : printed(error)

@@ -1,8 +1,8 @@
 import { onAbort } from './signal'
 
 /**
- * Calls a caller's `onProgress` so that nothing it does can become an uncaught exception of the process.
- * @param fail gets what the callback throws, or, if it is an async function, rejects with; it is not called again then
+ * Wraps a caller's `onProgress` so that it cannot cause an uncaught exception.
+ * @param fail called with what the callback throws or rejects with; the callback is not called again after that
  */
 export function progressTo<Progress>(
   onProgress: ((progress: Progress) => unknown) | undefined,
@@ -26,9 +26,9 @@ export function progressTo<Progress>(
 }
 
 /**
- * Runs long work that its caller watches, and can end: by the signal, or by throwing from `onProgress`.
+ * Runs long work that the caller watches and can end: with the signal, or by throwing from `onProgress`.
  * @param abort ends what `work` is doing
- * @param work gets the function that reports progress, which never throws
+ * @param work called with the function that reports progress, which never throws
  * @throws what `onProgress` threw; the signal's reason once it aborts; what `work` throws
  */
 export async function watchedWork<Progress, Result>(

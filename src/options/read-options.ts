@@ -15,11 +15,11 @@ export interface EntryPoint<Options> {
   /** As messages call it: `loadModel()`. */
   readonly of: string
   readonly schemas: OptionSchemas<Options>
-  /** Those that must be given. */
+  /** The mandatory ones. */
   readonly required: readonly (keyof Options & string)[]
 }
 
-/** Every entry point's options, so that one that belongs elsewhere can be told where. */
+/** The options of all entry points, to tell where a misplaced one belongs. */
 const entryPoints: { readonly of: string; readonly names: readonly string[] }[] = []
 
 /** Declares the options of an entry point. */
@@ -33,12 +33,12 @@ export function optionsOf<Options>(
 }
 
 /**
- * Reads what a caller gave as options, once: the result is plain data of this process's own, but for signals and
- * callbacks, and holds nothing that has not been checked. An option that is undefined is not there.
+ * Reads a caller's options once. The result is a checked copy: plain data, apart from signals and callbacks. Undefined
+ * options are omitted.
  * @param given whatever was passed
- * @param where what messages call it
- * @throws BillfishError INVALID_OPTION naming the option, its value and what it may be, or for one that does not exist
- *   the right name
+ * @param where its name in messages
+ * @throws BillfishError INVALID_OPTION naming the option, its value and the allowed values, or for an unknown option the
+ *   right name
  */
 export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown, where = 'options'): Options {
   const schemas = entry.schemas as Readonly<Record<string, z.ZodType>>
@@ -48,7 +48,7 @@ export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown,
   }
   const names = guarded(where, () => memberNames(given as object))
   const options: Record<string, unknown> = {}
-  // Beside the names that can be listed, those that cannot: a class may have its options as accessors.
+  // Also names that cannot be enumerated: a class may have its options as accessors.
   for (const name of new Set([...names, ...Object.keys(schemas)])) {
     const value = guarded(name, () => (given as Record<string, unknown>)[name])
     if (value === undefined) continue
@@ -66,7 +66,7 @@ export function readOptions<Options>(entry: EntryPoint<Options>, given: unknown,
 }
 
 /**
- * Checks one value, such as a positional argument, as an option is checked.
+ * Checks a single value, such as a positional argument, like an option.
  * @returns the value, read once
  * @throws BillfishError INVALID_OPTION
  */
@@ -78,8 +78,8 @@ export function readValue<Value>(schema: z.ZodType<Value>, given: unknown, name:
 }
 
 /**
- * The error for what is wrong with a value, as deep inside as it can be told; undefined if all is well.
- * @param wanted what it must be; without it, what holds the value says that
+ * The error for an invalid value, for its innermost invalid member where possible; undefined if it is valid.
+ * @param wanted what it must be; without it, the enclosing value says so
  */
 function problemOf(
   schema: z.ZodType,
@@ -120,7 +120,7 @@ function problemInside(schema: z.ZodType, value: unknown, name: string): Billfis
       return first(Object.entries(def.shape), ([key, inner]) => member(inner, value[key], memberPath(name, key)))
     }
     case 'union':
-      // The alternative that the value is meant to be says more than that it is none of them.
+      // An error of the intended alternative says more than that none of them matches.
       return first(def.options, (alternative) => problemInside(alternative as z.ZodType, value, name))
     default:
       return undefined

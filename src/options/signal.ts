@@ -1,6 +1,6 @@
 import { guarded } from './snapshot'
 
-/** Whether a value can be listened to as an AbortSignal: of this realm, another one, or a polyfill. */
+/** Whether a value works as an AbortSignal: of this realm, another one, or a polyfill. */
 export function isAbortSignal(value: unknown): value is AbortSignal {
   if (typeof value !== 'object' || value === null) return false
   const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>
@@ -10,9 +10,9 @@ export function isAbortSignal(value: unknown): value is AbortSignal {
 }
 
 /**
- * Calls `abort` once when `signal` aborts; not where it has aborted already. What `abort` throws becomes a warning of the
- * process: thrown from a listener it would end it.
- * @returns stops listening; may be called at any time, and again
+ * Calls `abort` once when `signal` aborts, but not if it has aborted already. What `abort` throws becomes a process
+ * warning: thrown from a listener, it would end the process.
+ * @returns a function that stops listening; it may be called at any time, and more than once
  * @throws BillfishError INVALID_OPTION for a signal that throws instead of listening
  */
 export function onAbort(signal: AbortSignal | undefined, abort: () => void): () => void {
@@ -29,21 +29,21 @@ export function onAbort(signal: AbortSignal | undefined, abort: () => void): () 
     try {
       signal.removeEventListener('abort', listener)
     } catch {
-      // It is the caller's own signal, and done with.
+      // The caller's signal misbehaves, but is no longer needed.
     }
   }
 }
 
-/** A signal of this process's own, for one call. */
+/** A native signal for one call. */
 export interface OwnSignal {
   readonly signal: AbortSignal
-  /** Ends listening to the caller's signal, which may live much longer. */
+  /** Stops listening to the caller's signal, which may live much longer. */
   release(): void
 }
 
 /**
- * A native AbortSignal that aborts when the caller's does, for the same reason: nothing behind an entry point touches
- * what the caller gave. To be called before anything is started, and released at the end.
+ * A native AbortSignal that aborts with the caller's, for the same reason: nothing past an entry point touches the
+ * caller's object. Create it before anything is started and release it at the end.
  * @throws BillfishError INVALID_OPTION for a signal that throws when it is read or listened to
  */
 export function ownSignal(given: AbortSignal | undefined): OwnSignal {
@@ -55,7 +55,7 @@ export function ownSignal(given: AbortSignal | undefined): OwnSignal {
   guarded('signal', () => {
     const probe = () => {}
     given.addEventListener('abort', probe)
-    given.removeEventListener('abort', probe) // one that throws is told of now, when it still can be
+    given.removeEventListener('abort', probe) // report one that throws now, while it is still possible
   })
   const release = onAbort(given, abort)
   if (guarded('signal', () => given.aborted)) abort()
@@ -63,8 +63,8 @@ export function ownSignal(given: AbortSignal | undefined): OwnSignal {
 }
 
 /**
- * Runs `body` with {@link ownSignal}, and releases that at the end.
- * @throws the signal's reason, where it has aborted already; what `body` throws
+ * Runs `body` with an {@link ownSignal} and releases that at the end.
+ * @throws the signal's reason if it has aborted already; what `body` throws
  */
 export async function withOwnSignal<Result>(
   given: AbortSignal | undefined,
@@ -80,8 +80,8 @@ export async function withOwnSignal<Result>(
 }
 
 /**
- * Awaits work under way, which `cancel` ends where the signal aborts or has aborted already.
- * @param cancel gets the signal's reason
+ * Awaits running work, which `cancel` ends once the signal aborts.
+ * @param cancel called with the signal's reason
  */
 export async function cancelledBy<Result>(
   signal: AbortSignal | undefined,
@@ -102,6 +102,6 @@ function reasonOf(signal: AbortSignal): unknown {
   try {
     return signal.reason
   } catch (error) {
-    return error // a getter that throws has given a reason, too
+    return error // what the getter throws serves as the reason
   }
 }

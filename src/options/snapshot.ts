@@ -2,7 +2,7 @@ import { types } from 'node:util'
 import { BillfishError } from '../errors'
 import { messageOf } from './printed'
 
-/** `JSON.isRawJSON`, where the runtime has it: raw JSON is a number as it is written. */
+/** `JSON.isRawJSON`, if the runtime has it: raw JSON is a number as written. */
 export const isRawJson = (JSON as { isRawJSON?: (value: unknown) => boolean }).isRawJSON
 
 /** More than any config.json or device map has. */
@@ -10,9 +10,8 @@ const MAX_VALUES = 1_000_000
 const MAX_DEPTH = 100
 
 /**
- * Runs `read`, which touches a caller's object: a getter or a Proxy may do anything, and what it throws is the caller's
- * mistake.
- * @throws BillfishError INVALID_OPTION, with what was thrown as `cause`
+ * Runs `read`, which touches a caller's object. A getter or a Proxy may do anything; what it throws is the caller's error.
+ * @throws BillfishError INVALID_OPTION with the thrown value as `cause`
  */
 export function guarded<Result>(name: string, read: () => Result): Result {
   try {
@@ -23,12 +22,12 @@ export function guarded<Result>(name: string, read: () => Result): Result {
   }
 }
 
-/** Whether a value is an object with members of its own, rather than an array or one of JavaScript's own classes. */
+/** Whether a value is a plain object or class instance rather than an array or a built-in object. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !isBuiltIn(value)
 }
 
-/** Whether an object is of one of JavaScript's own classes, which keep what they hold elsewhere than in members. */
+/** Whether an object belongs to a built-in class, whose contents are not in its members. */
 export function isBuiltIn(value: object): boolean {
   return (
     types.isPromise(value) ||
@@ -46,8 +45,8 @@ export function isBuiltIn(value: object): boolean {
 }
 
 /**
- * The names of an object's members, inherited ones included: a class instance or an object made from defaults is as good
- * as a literal. What somebody has put on Object.prototype belongs to nobody, and symbols are no names.
+ * The names of an object's members, including inherited ones: a class instance or an object created from defaults is as
+ * good as a literal. Additions to Object.prototype and symbols do not count.
  */
 export function memberNames(object: object): string[] {
   const names: string[] = []
@@ -55,18 +54,18 @@ export function memberNames(object: object): string[] {
   return names
 }
 
-/** Sets a member of that name, `__proto__` included. */
+/** Sets a member of any name, including `__proto__`. */
 export function setMember(object: Record<string, unknown>, name: string, value: unknown): void {
   if (name !== '__proto__') object[name] = value
   else Object.defineProperty(object, name, { value, enumerable: true, writable: true, configurable: true })
 }
 
 /**
- * A copy of a caller's data, with every member read once: neither a getter nor a later change reaches what has been
- * checked. Arrays, objects and Maps are copied to the bottom, what has a toJSON() as what that returns; functions and the
- * other classes of JavaScript stay what they are. -0 becomes 0.
- * @param name what it is called in messages
- * @throws BillfishError INVALID_OPTION for what throws when it is read, contains itself, or has no end
+ * Copies a caller's data, reading every member once: neither a getter nor a later change affects checked values. Arrays,
+ * objects and Maps are copied deeply, objects with toJSON() as what that returns; functions and other built-in objects are
+ * kept. -0 becomes 0.
+ * @param name its name in messages
+ * @throws BillfishError INVALID_OPTION for data that throws when read, contains itself, or is too large
  */
 export function snapshot(value: unknown, name: string): unknown {
   return guarded(name, () => new Copier(name).copy(value, 0))
@@ -98,7 +97,7 @@ class Copier {
     return copy
   }
 
-  /** What JSON would have of an object that says so itself (a URL, a decimal number); it may be an endless chain. */
+  /** The JSON form of an object with toJSON() (a URL, a decimal number), which may be an endless chain. */
   #fromJson(value: { toJSON(): unknown }, depth: number): unknown {
     if (depth > MAX_DEPTH) throw this.#refused(`nests arrays and objects deeper than ${MAX_DEPTH}`)
     return this.copy(value.toJSON(), depth + 1)

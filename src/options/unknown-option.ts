@@ -8,12 +8,12 @@ interface Names {
 }
 
 /**
- * The error for an option that there is not: with the right name where it is only spelled otherwise, as in Python's
- * libraries or by mistake; with its place where it belongs to another function; with what to do where there is none.
- * @param option as messages call it
- * @param of where it was given
- * @param entryPoints every function's options, of which `of` is one
- * @param name its name alone
+ * The error for an unknown option. It gives the right name of one that is misspelled or spelled as in Python's libraries,
+ * the function that an option of another function belongs to, or what to do instead of an option that does not exist.
+ * @param option its name in messages
+ * @param of the function that it was passed to
+ * @param entryPoints the options of all functions, including `of`
+ * @param name its bare name
  */
 export function noSuchOption(
   option: string,

@@ -35,7 +35,7 @@ const CAPTION_HEIGHT = 20
 const STAGE_GAP = 14
 const CELL = { width: 25, height: 22, gap: 4 }
 
-/** The height of a device's card of a given width. */
+/** The height of a device's card at a given width. */
 export function cardHeight(planned: PlannedDevice, width: number): number {
   const heights = planned.stages.map((stage) => stageHeight(stage, width - 2 * PADDING))
   return stagesTop(planned) + heights.reduce((sum, height) => sum + height + STAGE_GAP, 0) - STAGE_GAP + PADDING
@@ -63,16 +63,16 @@ export function deviceCard(planned: PlannedDevice, width: number, height: number
   return drawings.join('')
 }
 
-/** Where the stages begin: below the lines of memoryParts(). */
+/** The top of the stages, below the lines of memoryParts(). */
 function stagesTop({ overhead }: PlannedDevice): number {
   return PARTS_TOP + (overhead > 0 ? 5 : 4) * LINE_HEIGHT + STAGES_BELOW_PARTS
 }
 
-/** One bar of all that the device holds; what exceeds the budget is red and lies behind the budget's mark. */
+/** The device's memory as a stacked bar; what exceeds the budget is red, right of the budget's mark. */
 function memoryBar({ device, weights, kvCache, buffers, total, budget }: PlannedDevice, width: number): string {
   const over = budget !== null && total > budget
   const capacity = budget ?? total
-  // However little it is, what exceeds the budget is to be seen.
+  // What exceeds the budget is visible however little it is.
   const end = over ? Math.min((width * budget) / total, width - MIN_OVERFLOW) : width
   const clip = `bar-${device.replace(/\W/g, '-')}`
   const at = (bytes: number) => (bytes >= capacity ? end : (end * bytes) / capacity)
@@ -93,7 +93,7 @@ function memoryBar({ device, weights, kvCache, buffers, total, budget }: Planned
   ].join('')
 }
 
-/** A line for each part of the memory: its bytes, and its share of the budget. */
+/** One line per part of the memory: its bytes and its share of the budget. */
 function memoryParts({ weights, kvCache, buffers, overhead, total, budget }: PlannedDevice, width: number): string {
   const lines: [name: string, bytes: number, fill: string][] = [
     ['weights', weights, COLORS.weights],
@@ -124,11 +124,11 @@ function percent(share: number): string {
 
 interface ModuleRow {
   readonly modules: readonly string[]
-  /** Numbered modules stand in a grid; others share a row. */
+  /** Numbered modules form a grid; others share a row. */
   readonly numbered: boolean
 }
 
-/** The rows in which a stage's modules stand: layers in a grid, other modules that follow one another side by side. */
+/** Arranges a stage's modules in rows: layers in a grid, consecutive other modules side by side. */
 function moduleRows(modules: readonly string[], width: number): ModuleRow[] {
   const columns = gridColumns(width)
   const rows: { modules: string[]; numbered: boolean }[] = []

@@ -5,9 +5,9 @@ import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-de
 import { element, fitted, group, picture, textElement, textWidth } from './svg'
 
 export interface PictureOptions {
-  /** What is placed. */
+  /** The model. */
   readonly title: string
-  /** Said below the title: context, sequences. */
+  /** Shown below the title: context, sequences. */
   readonly subtitle: string
 }
 
@@ -20,9 +20,8 @@ const NARROWEST_CARD = 272
 const NARROWEST_CONTENT = 720
 
 /**
- * A plan as an SVG picture: for each device a card with how full it is and the modules that it holds, in the order of
- * the forward pass; devices that compute a stage together stand in one frame. It has its own background, so that it is
- * readable wherever it is shown.
+ * Draws a plan as SVG: one card per device, in the order of the forward pass, with its memory use and modules; devices
+ * that share a stage are framed together. The picture has its own background, so it is readable on any page.
  */
 export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   const devices = plannedDevices(plan)
@@ -54,20 +53,20 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   return picture({ width, height, title, background: COLORS.background }, header(plan, options, width), ...drawings)
 }
 
-/** As many in each row, and no group of devices in two rows if it fits in one. */
+/** Even rows that keep a group of devices together where it fits in one row. */
 function columnsFor(devices: readonly PlannedDevice[]): number {
   const columns = ceilDiv(devices.length, ceilDiv(devices.length, CARDS_IN_ROW))
   const ranks = devices[0]?.stages[0]?.ranks ?? 1
   return ranks <= CARDS_IN_ROW && columns % ranks !== 0 ? Math.min(devices.length, ranks) : columns
 }
 
-/** Whether two devices compute one stage together, and no other. */
+/** Whether two devices share a stage and have no other. */
 function inOneGroup(a: PlannedDevice | undefined, b: PlannedDevice | undefined): boolean {
   const [first, second] = [a, b].map((device) => (device?.stages.length === 1 ? device.stages[0] : undefined))
   return first !== undefined && first.ranks > 1 && first.number === second?.number
 }
 
-/** What stands behind the cards of devices that compute a stage together. */
+/** The frame behind the cards of devices that share a stage. */
 function groupFrame(x: number, y: number, width: number, height: number): string {
   const size = { width: width + 2 * FRAME, height: height + 2 * FRAME }
   return element('rect', { x: x - FRAME, y: y - FRAME, ...size, rx: 16, fill: COLORS.group })
@@ -94,7 +93,7 @@ function header(plan: ShownPlan, { title, subtitle }: PictureOptions, width: num
   ].join('')
 }
 
-/** How much of how much memory all devices together use. */
+/** Memory used and available on all devices together. */
 function sizes(plan: ShownPlan): string {
   const devices = plannedDevices(plan)
   const total = devices.reduce((sum, device) => sum + device.total, 0)
@@ -124,7 +123,7 @@ function legend(x: number, y: number, devices: readonly PlannedDevice[]): string
     .join('')
 }
 
-/** Where the hidden states go from one device to the next. */
+/** The way of the hidden states from one device to the next. */
 function arrow(x: number, y: number): string {
   const head = `M${x - 4} ${y - 6} l7 6 l-7 6`
   const attributes = { d: head, fill: 'none', stroke: COLORS.faint, 'stroke-width': 2 }

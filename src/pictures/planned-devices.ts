@@ -1,6 +1,6 @@
 import type { PlannedStage } from '../placement/plan'
 
-/** What of a plan is shown. */
+/** The parts of a plan that are shown. */
 export interface ShownPlan {
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   readonly fits: boolean
@@ -11,7 +11,7 @@ export interface NumberedStage extends PlannedStage {
   readonly number: number
 }
 
-/** All that one device holds by a plan, in bytes. */
+/** Everything one device holds according to a plan, in bytes. */
 export interface PlannedDevice {
   readonly device: string
   /** Its stages, in the order of the forward pass. */
@@ -21,11 +21,11 @@ export interface PlannedDevice {
   readonly buffers: number
   readonly overhead: number
   readonly total: number
-  /** What it may hold; null without a limit. */
+  /** Its memory limit; null if there is none. */
   readonly budget: number | null
 }
 
-/** The devices of a plan in the order in which the forward pass first comes to them. */
+/** The devices of a plan, in the order of the forward pass. */
 export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
   const names = [...new Set(stages.map(({ device }) => device))]
   const numbered = stages.map((stage, index) => ({ ...stage, number: 1 + Math.floor(index / stage.ranks) }))

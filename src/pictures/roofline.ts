@@ -5,12 +5,12 @@ import { element, escapeXml, fitted, group, picture, textElement } from './svg'
 export interface Roofline {
   readonly title: string
   readonly subtitle: string
-  /** The two roofs: what memory brings, and what can be computed at best. */
+  /** The two roofs: memory bandwidth and peak compute. */
   readonly gigabytesPerSecond: number
   readonly memoryLabel: string
   readonly teraflops: number
   readonly rateLabel: string
-  /** What colors and marks stand for. */
+  /** The legend: what colors and marks stand for. */
   readonly colors: readonly string[]
   readonly marks: readonly string[]
   readonly series: readonly {
@@ -28,13 +28,13 @@ const LEGEND_LEFT = PLOT.left + PLOT.width + 28
 const LINE_COLORS = [COLORS.weights, COLORS.kvCache, COLORS.buffers]
 
 /**
- * Rates over arithmetic intensity, both on logarithmic scales, under the two roofs of the device: no kernel can be
- * faster than memory brings its data, nor than the device computes.
+ * A roofline plot: compute rates over arithmetic intensity on log-log axes, below the device's memory bandwidth and peak
+ * compute.
  */
 export function rooflinePicture(roofline: Roofline): string {
   const { title, subtitle, series } = roofline
   const points = series.flatMap((line) => line.points)
-  const ridge = (roofline.teraflops * 1000) / roofline.gigabytesPerSecond // flops a byte where the roofs meet
+  const ridge = (roofline.teraflops * 1000) / roofline.gigabytesPerSecond // flops per byte where the roofs meet
   const x = axis([...points.map(({ flopsPerByte }) => flopsPerByte), ridge, ridge * 4], [0, PLOT.width])
   const y = axis([...points.map(({ teraflops }) => teraflops), roofline.teraflops * 1.5], [PLOT.height, 0])
   return picture(
@@ -59,7 +59,7 @@ export function rooflinePicture(roofline: Roofline): string {
         ].join('')
       }),
     ),
-    textElement(PLOT.left + PLOT.width / 2, PLOT.top + PLOT.height + 46, 'multiplications and additions a byte', {
+    textElement(PLOT.left + PLOT.width / 2, PLOT.top + PLOT.height + 46, 'FLOP per byte', {
       size: 13,
       fill: COLORS.faint,
       anchor: 'middle',
@@ -75,13 +75,13 @@ export function rooflinePicture(roofline: Roofline): string {
 
 type LogScale = ScaleLogarithmic<number, number>
 
-/** From the power of ten at or below the smallest value to the largest and a little, in pixels. */
+/** A log axis from the power of ten at or below the smallest value to just above the largest, mapped to pixels. */
 function axis(values: readonly number[], pixels: readonly [number, number]): LogScale {
   const low = 10 ** Math.floor(Math.log10(Math.min(...values)))
   return scaleLog([low, Math.max(...values, low * 10) * 1.15], pixels)
 }
 
-/** Lines at powers of ten, with numbers. */
+/** Labeled grid lines at powers of ten. */
 function grid(x: LogScale, y: LogScale): string {
   const lines = { stroke: COLORS.free, 'stroke-width': 1 }
   const style = { size: 12, fill: COLORS.faint }
@@ -104,7 +104,7 @@ function roofs(
   x: LogScale,
   y: LogScale,
 ): string {
-  // The memory's roof enters from the left or from below.
+  // The memory roof enters from the left or from below.
   const terabytes = gigabytesPerSecond / 1000
   const enters = Math.max(x.domain()[0] as number, (y.domain()[0] as number) / terabytes)
   const [x1, y1] = [x(enters), y(enters * terabytes)]
@@ -127,7 +127,7 @@ function roofs(
   ].join('')
 }
 
-/** Shapes of about one area around (0, 0). */
+/** Marker shapes of roughly equal area, centered at (0, 0). */
 const MARK_PATHS = [
   'M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0 Z',
   'M-3.6 -3.6 H3.6 V3.6 H-3.6 Z',

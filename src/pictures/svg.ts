@@ -1,6 +1,6 @@
 type Attributes = Readonly<Record<string, string | number | undefined>>
 
-/** One SVG element as text. Numbers get two decimals at most; attributes that are undefined are left out. */
+/** One SVG element as text. Numbers have at most two decimals; undefined attributes are omitted. */
 export function element(name: string, attributes: Attributes, ...children: readonly string[]): string {
   const written = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
@@ -9,7 +9,7 @@ export function element(name: string, attributes: Attributes, ...children: reado
   return children.length === 0 ? `<${name}${written}/>` : `<${name}${written}>${children.join('')}</${name}>`
 }
 
-/** A whole picture on a background of its own, as the text of a file. `title` is what a screen reader says. */
+/** A complete SVG file with its own background. `title` is for screen readers. */
 export function picture(
   { width, height, title, background }: { width: number; height: number; title: string; background: string },
   ...children: readonly string[]
@@ -31,7 +31,7 @@ export function picture(
   return `${drawing}\n`
 }
 
-/** Elements moved so that their origin is at (x, y). */
+/** Translates elements to (x, y). */
 export function group(x: number, y: number, ...children: readonly string[]): string {
   return element('g', { transform: `translate(${rounded(x)} ${rounded(y)})` }, ...children)
 }
@@ -40,7 +40,7 @@ function rounded(value: number): string {
   return String(Math.round(value * 100) / 100)
 }
 
-/** Text as XML takes it: its special characters escaped, and control characters, which XML cannot hold, replaced. */
+/** Escapes text for XML, and replaces the control characters that XML does not allow. */
 export function escapeXml(text: string): string {
   const names: Readonly<Record<string, string>> = {
     '&': '&amp;',
@@ -71,8 +71,8 @@ export function textElement(x: number, y: number, text: string, { size, fill, an
 }
 
 /**
- * About the width of a text in a sans-serif font. Which font a viewer has is not known here: this is what the wide ones
- * take, with room for bold.
+ * Estimates the width of a text in a sans-serif font. The viewer's font is unknown, so this is an upper bound for common
+ * fonts, bold included.
  */
 export function textWidth(text: string, fontSize: number): number {
   const width = (character: string) => {
@@ -83,7 +83,7 @@ export function textWidth(text: string, fontSize: number): number {
   return [...text].reduce((sum, character) => sum + width(character) * fontSize, 0)
 }
 
-/** A text cut to a width, with an ellipsis in place of what is left out. */
+/** Truncates a text to a width, with an ellipsis. */
 export function fitted(text: string, width: number, fontSize: number): string {
   if (textWidth(text, fontSize) <= width) return text
   const characters = [...text]

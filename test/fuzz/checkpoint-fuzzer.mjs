@@ -15,9 +15,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { Random } from '../support/random.cjs'
 import { mutateBytes, mutateJson, mutateSafetensors } from './mutations.mjs'
 import { kindOfRefusal, Outcomes } from './outcomes.mjs'
-import { Random } from './random.mjs'
 import { Stopwatch } from './stopwatch.mjs'
 import { temporaryFolder } from './temporary-folder.mjs'
 

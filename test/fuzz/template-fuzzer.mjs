@@ -4,8 +4,8 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Random } from '../support/random.cjs'
 import { kindOfRefusal, Outcomes } from './outcomes.mjs'
-import { Random } from './random.mjs'
 import { Stopwatch } from './stopwatch.mjs'
 import { mutateTemplate } from './template-mutations.mjs'
 

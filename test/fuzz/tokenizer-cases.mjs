@@ -1,7 +1,7 @@
 /** One case of the tokenizer fuzzer: what it writes, and the texts that it encodes. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Random } from './random.mjs'
+import { Random } from '../support/random.cjs'
 import { mutateTokenizer } from './tokenizer-mutations.mjs'
 
 export const REFUSALS = ['INVALID_CHECKPOINT', 'INVALID_OPTION']

@@ -7,20 +7,12 @@ const { writeFileSync } = require('node:fs')
 const { resolve } = require('node:path')
 const { parseArgs } = require('node:util')
 const { devices, loadModel } = require('../../dist/index.js')
+const { Random } = require('../support/random.cjs')
 
 const mostPrompts = 12
 const mostTokens = 40 // of an answer
 const sequences = 6 // at the same time, of which some wait for their turn
 const limits = { maxModelLength: 96, maxSequences: 4, maxBatchTokens: 64, maxCacheTokens: 160 }
-
-/** Numbers below `end`, the same in every run: a minimal standard generator (Park and Miller). */
-function randomNumbers(seed) {
-  let state = seed
-  return (end) => {
-    state = (state * 48271) % 2147483647
-    return state % end
-  }
-}
 
 const stepsOf = (model) => (model.trace().steps.at(-1)?.step ?? -1) + 1
 const bytesOf = (model) =>
@@ -42,7 +34,8 @@ function check(condition, message) {
 async function soak(directory, deviceMap, steps) {
   const model = await loadModel(directory, { deviceMap, ...limits })
   try {
-    const random = randomNumbers(7)
+    const numbers = new Random(7)
+    const random = (end) => numbers.below(end)
     const prompts = Math.min(mostPrompts, Math.ceil(steps / 8))
     const longestAnswer = Math.min(mostTokens, steps)
     const ids = Array.from({ length: prompts }, () =>

@@ -9,8 +9,8 @@ export interface Outcome {
 }
 
 /**
- * Runs a CommonJS program in a process of its own.
- * @param constants what it finds beside `loadModel`, as JSON
+ * Runs a CommonJS program in a child process.
+ * @param constants constants of the program besides `loadModel`, as JSON
  */
 export function childProgram(
   source: string,

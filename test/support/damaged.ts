@@ -12,14 +12,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { modelDirectory } from './fixtures'
 
-/** Bits of NaN, infinity, and 10^20 or what comes closest to it, lowest byte first. */
+/** Bits of NaN, infinity, and 10^20 or the value closest to it, little-endian. */
 const BITS = {
   F16: { nan: [0x00, 0x7e], infinity: [0x00, 0x7c], huge: [0xff, 0x7b] },
   BF16: { nan: [0xc0, 0x7f], infinity: [0x80, 0x7f], huge: [0xad, 0x60] },
   F32: { nan: [0x00, 0x00, 0xc0, 0x7f], infinity: [0x00, 0x00, 0x80, 0x7f], huge: [0xec, 0x78, 0xad, 0x60] },
 }
 
-/** A copy of a fixture's directory with one number of one tensor replaced; its other files are links. */
+/** A copy of a fixture with one number of one tensor replaced; its other files are links. */
 export function withDamage(name: string, tensor: string, element: number, value: 'nan' | 'infinity' | 'huge'): string {
   const source = modelDirectory(name)
   const directory = mkdtempSync(join(tmpdir(), 'billfish-'))

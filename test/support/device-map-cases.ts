@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { InferStrategy } from '../../src/index'
 
-/** A model as accelerate counted it. */
+/** A model as accelerate counts it. */
 export interface CountedModel {
   readonly config: Record<string, unknown>
   readonly storage: string
@@ -21,7 +21,7 @@ export interface DeviceMapCase {
   readonly device_map: Record<string, string | number>
 }
 
-/** Device maps that accelerate made of 18 models (versions within), plain forms, and maps of a fixed number of layers. */
+/** Device maps computed by accelerate for 18 models (with its versions), explicit forms, and maps of a fixed number of layers. */
 export const deviceMapCases = JSON.parse(
   readFileSync(join(__dirname, '../fixtures/device_map/cases.json'), 'utf8'),
 ) as {

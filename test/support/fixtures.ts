@@ -6,7 +6,7 @@ export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
 
 /** Mixtures of experts, which billfish does not run. */
 export const REFUSED_MODELS = ['qwen2-moe-gptq-int4', 'qwen3-moe-bf16']
-/** Of which billfish runs the language model. */
+/** Vision models, of which billfish runs the language model. */
 export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16']
 /** All others. */
 export const denseModels = readdirSync(modelsDirectory).filter(
@@ -17,7 +17,7 @@ export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)
 }
 
-/** A copy of a fixture's directory whose config.json is another one; its other files are links. */
+/** A copy of a fixture with a different config.json; its other files are links. */
 export function withConfig(name: string, change: (config: Record<string, unknown>) => unknown): string {
   const source = modelDirectory(name)
   const directory = mkdtempSync(join(tmpdir(), 'billfish-'))
@@ -66,7 +66,7 @@ export interface Difference {
   readonly mean: number
 }
 
-/** NaN anywhere gives NaN, which is below no bound. */
+/** NaN anywhere gives NaN, which no bound accepts. */
 export function difference(actual: Float32Array, expected: Float32Array): Difference {
   if (actual.length !== expected.length)
     throw new Error(`${actual.length} values where ${expected.length} are expected`)

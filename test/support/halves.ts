@@ -1,4 +1,4 @@
-/** fp16 bits of a number, rounded to the nearest, ties to even. */
+/** The fp16 bits of a number, rounded to nearest, ties to even. */
 export function halfBits(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0
   const size = Math.abs(value)

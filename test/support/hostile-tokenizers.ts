@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 
-/** Files of a directory by name; what is no string is written as JSON. */
+/** Files of a directory by name; anything but a string is written as JSON. */
 export type Files = Readonly<Record<string, unknown>>
 
 const demo = resolve(__dirname, '../../examples/demo-model')
@@ -22,7 +22,7 @@ const times = <Item>(count: number, item: (i: number) => Item) => Array.from({ l
 const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
 const SEQUENCE = { Sequence: { id: 'A', type_id: 0 } }
 
-/** Directories whose tokenizer would freeze, bloat or end a process that believes them. */
+/** Directories whose tokenizer would hang, bloat or crash a process that trusts them. */
 export const hostileTokenizers: Readonly<Record<string, () => Files>> = {
   'a pattern that backtracks for ever': () => split('(a+)+$'),
   'alternatives that overlap': () => split('(?:a|aa|aaa)+$'),

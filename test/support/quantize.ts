@@ -1,6 +1,6 @@
 /**
- * Weights quantized by rounding to the nearest, and what the quantized ones are worth: a reference for what an engine makes
- * of the stored tensors. Layouts are those that the files in src/quantization describe.
+ * Quantizes weights by rounding to nearest, and gives their dequantized values: a reference for what an engine makes of the
+ * stored tensors. The files in src/quantization describe the layouts.
  */
 import { halves, toHalf } from './halves'
 import type { StoredTensor } from './safetensors'
@@ -10,7 +10,7 @@ export interface Quantization {
   readonly bits: 4 | 8
   readonly groupSize: number
   readonly symmetric: boolean
-  /** gptq: the group of every input, in no order. */
+  /** gptq: the group of every input, in any order. */
   readonly groupIndex?: readonly number[]
 }
 
@@ -21,7 +21,7 @@ export interface Weights {
   readonly values: Float64Array
 }
 
-/** The quantization_config of a checkpoint whose linears are quantized so. */
+/** The quantization_config of a checkpoint with linears quantized this way. */
 export function quantizationConfig(
   { format, bits, groupSize, symmetric }: Omit<Quantization, 'groupIndex'>,
   actOrder: boolean,
@@ -40,8 +40,8 @@ export function quantizationConfig(
 }
 
 /**
- * The tensors of the linear `name`, and its weight as they give it.
- * @param quantization its groupIndex, if any, has a group for each of this linear's inputs
+ * The tensors of the linear `name`, and the weight that they represent.
+ * @param quantization its groupIndex, if any, has an entry for each of the linear's inputs
  */
 export function quantize(
   name: string,
@@ -133,7 +133,7 @@ function stored(
   }
 }
 
-/** I32 [rows, columns] of 32 / bits codes a word, the first one lowest. */
+/** I32 [rows, columns] with 32 / bits codes per word, the first in the lowest bits. */
 function words(
   rows: number,
   columns: number,

@@ -1,53 +1,14 @@
-/** Checkpoints of any config with random weights: what a config's model asks for, in the tensors that its format stores. */
+/** Checkpoints with random weights for any config, stored in the tensors of its format. */
 import type { RawConfig } from '../../src/checkpoint/types'
 import { createModel } from '../../src/models/registry'
 import { modulesOf, traceStage } from '../../src/models/stages'
 import { ELEMENT_BYTES, type QuantizedSpec, type TensorRef, type WeightSpec } from '../../src/native/weights'
 import { configWeights } from '../../src/placement/plan-model'
 import { halves } from './halves'
+import { Random } from './random.cjs'
 import { type StoredTensor, safetensorsOf } from './safetensors'
 
-/** Random numbers that a seed decides (xorshift32). */
-export class Random {
-  #state: number
-
-  constructor(seed: number) {
-    this.#state = Math.imul(seed + 1, 0x9e3779b1) | 1
-  }
-
-  /** A whole number from 0 to 2^32 - 1. */
-  word(): number {
-    this.#state ^= this.#state << 13
-    this.#state ^= this.#state >>> 17
-    this.#state ^= this.#state << 5
-    return this.#state >>> 0
-  }
-
-  below(end: number): number {
-    return Math.floor((this.word() / 2 ** 32) * end)
-  }
-
-  /** From -1 to 1. */
-  signed(): number {
-    return this.word() / 2 ** 31 - 1
-  }
-
-  pick<T>(of: readonly T[]): T {
-    return of[this.below(of.length)] as T
-  }
-
-  /** 0 to count - 1 in random order. */
-  order(count: number): number[] {
-    const all = Array.from({ length: count }, (_, i) => i)
-    for (let i = count - 1; i > 0; i--) {
-      const j = this.below(i + 1)
-      ;[all[i], all[j]] = [all[j] as number, all[i] as number]
-    }
-    return all
-  }
-}
-
-/** The files of a checkpoint of this config. Outputs of every layer are about as large as its inputs. */
+/** The files of a checkpoint for this config. Every layer's outputs are about as large as its inputs. */
 export function randomCheckpoint(config: RawConfig, seed: number): { [file: string]: Buffer | object } {
   const tensors = randomTensors(config, new Random(seed))
   return { 'config.json': config, 'model.safetensors': safetensorsOf(tensors) }

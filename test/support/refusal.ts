@@ -1,6 +1,6 @@
 import { BillfishError } from '../../src/index'
 
-/** The INVALID_OPTION that a call ends with. @throws what else it throws, or an Error if it is accepted */
+/** The INVALID_OPTION error that a call throws. @throws any other error, or an Error if the call succeeds */
 export async function refusal(call: () => unknown): Promise<BillfishError> {
   try {
     await call()

@@ -1,6 +1,6 @@
 import { addon } from '../../src/native/addon'
 
-/** Refuses to run tests with an addon that many of them cannot do with, before each of these fails on its own. */
+/** Refuses to run the tests with an addon without the emulator, instead of failing in many of them. */
 export default function requireEmulator(): void {
   const { noEmulator } = addon()
   if (!noEmulator) return

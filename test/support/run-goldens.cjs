@@ -1,4 +1,4 @@
-// Runs fixture models in a process of its own (an instruction set is chosen once a process) and prints what they give.
+// Runs fixture models in a separate process (the instruction set is chosen once per process) and prints their outputs.
 // Usage: node run-goldens.cjs MODEL...
 const { readFileSync } = require('node:fs')
 const { join, resolve } = require('node:path')

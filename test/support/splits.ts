@@ -12,7 +12,7 @@ export function modulesOfFixture(name: string, expected: Golden): string[] {
     : ['model.embed_tokens', ...layers, 'model.norm', 'lm_head']
 }
 
-/** Decoder layers of a fixture, by its golden hidden states. */
+/** The number of decoder layers of a fixture, from its golden hidden states. */
 export function layerCount(expected: Golden): number {
   let layers = 0
   for (;;) {

@@ -1,4 +1,4 @@
-/** Copies of fixtures whose tensors have other names. */
+/** Copies of fixtures with renamed tensors. */
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ export interface FixtureCopy {
   tensors: Map<string, StoredTensor>
 }
 
-/** All of a fixture's tensors in one file, with names and config as `change` leaves them; the new directory. */
+/** Writes a fixture's tensors into one file, with names and config changed by `change`. @returns the new directory */
 export function changedCopy(fixture: string, change: (copy: FixtureCopy) => void): string {
   const directory = mkdtempSync(join(tmpdir(), 'billfish-'))
   const copy: FixtureCopy = { config: {}, tensors: new Map() }
@@ -27,7 +27,7 @@ export function changedCopy(fixture: string, change: (copy: FixtureCopy) => void
   return directory
 }
 
-/** {@link changedCopy} with other names for the tensors. */
+/** {@link changedCopy} with renamed tensors. */
 export function renamedCopy(fixture: string, rename: (name: string) => string): string {
   return changedCopy(fixture, (copy) => {
     copy.tensors = new Map([...copy.tensors].map(([name, tensor]) => [rename(name), tensor]))

@@ -1,8 +1,8 @@
-/** An element of a well-formed SVG file, with its attributes unescaped and its place made absolute. */
+/** An element of an SVG file, with unescaped attributes and an absolute position. */
 export interface SvgElement {
   readonly name: string
   readonly attributes: Readonly<Record<string, string>>
-  /** Where (0, 0) of its coordinates is in the picture. */
+  /** The position of its origin in the picture. */
   readonly origin: readonly [x: number, y: number]
   readonly parents: readonly string[]
   text: string
@@ -10,7 +10,7 @@ export interface SvgElement {
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 
-/** Parses the XML that an SVG file consists of, strictly. @throws Error for what is not well-formed */
+/** Parses an SVG file strictly. @throws Error if it is not well-formed */
 export function parseSvg(xml: string): SvgElement[] {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: XML has no control characters
   if (/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/.test(xml)) throw new Error('control character')
@@ -70,7 +70,7 @@ export interface Box {
   readonly what: string
 }
 
-/** The place of every rectangle, or of every line of text, of which a character is taken to be 0.6 of its size wide. */
+/** The boxes of all rectangles, or of all lines of text, assuming characters 0.6 of the font size wide. */
 export function boxes(elements: readonly SvgElement[], name: 'rect' | 'text'): Box[] {
   return elements
     .filter((element) => element.name === name)

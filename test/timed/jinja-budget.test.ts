@@ -10,6 +10,7 @@ import {
   toRendering,
 } from '../../src/generation/template-rendering'
 import { TextWorker } from '../../src/generation/text-worker'
+import { Random } from '../support/random.cjs'
 
 const LOOP = '{% for a in range(100000) %}'
 const loops = (depth: number, body: string) => LOOP.repeat(depth) + body + '{% endfor %}'.repeat(depth)
@@ -184,7 +185,6 @@ describe('a mutated template', () => {
   ]
 
   it.each([1, 2, 3])('gives a text or a BillfishError (seed %i)', async (seed) => {
-    const { Random } = await import('../fuzz/random.mjs')
     const random = new Random(seed)
     const given = new Map([...variables, ['u', fromJavaScript([{ name: 'a' }, 2.5, null], 'u')]])
     for (let round = 0; round < 1000; round++) {

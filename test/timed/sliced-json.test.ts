@@ -2,12 +2,10 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parseJsonInSlices } from '../../src/checkpoint/sliced-json'
+import { Random } from '../support/random.cjs'
 
-let state = 5
-const random = (below: number) => {
-  state = (state * 48271) % 2147483647
-  return state % below
-}
+const numbers = new Random(5)
+const random = (below: number) => numbers.below(below)
 const pick = <T>(choices: readonly T[]): T => choices[random(choices.length)] as T
 
 const scalars = ['0', '-0', '12', '-3.25', '1e5', '2E-3', '1.5e+300', 'true', 'false', 'null', '123456789012345678901']

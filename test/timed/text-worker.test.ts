@@ -9,6 +9,7 @@ import { cpuTime, ownSchedstatPath } from '../../src/generation/cpu-time'
 import { isLong, MAX_SYNCHRONOUS_BYTES } from '../../src/generation/long-text'
 import { TextWorker } from '../../src/generation/text-worker'
 import { loadTokenizer } from '../../src/generation/tokenizer'
+import { Random } from '../support/random.cjs'
 
 const demo = resolve(__dirname, '../../examples/demo-model')
 const fixtures = resolve(__dirname, '../fixtures/generation')
@@ -47,11 +48,8 @@ async function withLeadingToken(): Promise<string> {
 
 /** Texts of up to 60 characters of all planes, halves of surrogate pairs and special tokens among them. */
 function randomTexts(count: number): string[] {
-  let state = 11
-  const random = (below: number) => {
-    state = (state * 48271) % 2147483647
-    return state % below
-  }
+  const numbers = new Random(11)
+  const random = (below: number) => numbers.below(below)
   const kinds: (() => string)[] = [
     () => String.fromCharCode(0x20 + random(95)),
     () => String.fromCharCode(random(0x3000)),

@@ -4,14 +4,12 @@ import { describe, expect, it } from 'vitest'
 import { Detokenizer } from '../../../src/generation/detokenizer'
 import { loadTokenizer } from '../../../src/generation/tokenizer'
 import { Utf8Stream } from '../../../src/generation/utf8-stream'
+import { Random } from '../../support/random.cjs'
 
 const utf8 = new TextEncoder()
 
-let state = 1
-function random(below: number): number {
-  state = (state * 48271) % 2147483647
-  return state % below
-}
+const numbers = new Random(1)
+const random = (below: number) => numbers.below(below)
 
 describe('Utf8Stream', () => {
   const decodeWhole = (bytes: Uint8Array) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes)

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { StopStrings } from '../../../src/generation/stop-strings'
+import { Random } from '../../support/random.cjs'
 
 /** Feeds `chunks` and tells all text that came out, the stop string, and what each chunk gave. */
 function run(stops: string[], chunks: string[]): { text: string; stopped: string | null; given: string[] } {
@@ -37,11 +38,8 @@ describe('StopStrings', () => {
   })
 
   it('gives the same however the text is cut', () => {
-    let state = 1
-    const random = (below: number): number => {
-      state = (state * 48271) % 2147483647
-      return state % below
-    }
+    const numbers = new Random(1)
+    const random = (below: number) => numbers.below(below)
     const word = (length: number): string => Array.from({ length }, () => 'ab'[random(2)]).join('')
     for (let round = 0; round < 500; round++) {
       const stops = Array.from({ length: 1 + random(3) }, () => word(1 + random(4)))

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { bytePairMerge } from '../../../src/generation/byte-pair-merge'
 import { loadTokenizer } from '../../../src/generation/tokenizer'
 import type { EncodingTokenizer } from '../../../src/generation/types'
+import { Random } from '../../support/random.cjs'
 
 const DEMO = join(__dirname, '../../../examples/demo-model')
 const FIXTURES = join(__dirname, '../../fixtures/generation')
@@ -230,11 +231,8 @@ describe('bytePairMerge', () => {
     }
   }
 
-  let state = 1
-  const random = (below: number): number => {
-    state = (state * 48271) % 2147483647
-    return state % below
-  }
+  const numbers = new Random(1)
+  const random = (below: number) => numbers.below(below)
   const word = (length: number): string => Array.from({ length }, () => 'abc'[random(3)]).join('')
 
   it('equals the brute-force rule on random vocabularies', () => {

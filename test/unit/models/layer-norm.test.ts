@@ -7,6 +7,7 @@ import { embed, head } from '../../../src/models/tensor-parallel'
 import { addon, type ModelSpec, type StepRequest } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { bytesRead, loadedStage, stageMemory } from '../../../src/placement/planner/stage-memory'
+import { Random } from '../../support/random.cjs'
 import { safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 
@@ -16,11 +17,8 @@ const eps = 1e-5
 
 /** Numbers that fp16 holds exactly: multiples of 1/32 about `mean`. */
 function tensor(seed: number, shape: readonly number[], mean: number) {
-  let state = seed
-  const values = Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return mean + (Math.floor((state / 2 ** 32) * 32) - 16) / 32
-  })
+  const random = new Random(seed)
+  const values = Array.from({ length: shape.reduce((a, b) => a * b) }, () => mean + (random.below(32) - 16) / 32)
   return { dtype: 'F32', shape, data: Buffer.from(Float32Array.from(values).buffer), values }
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { runSync } from '../../../src/event-loop'
 import { fuse, operands, planBuffers as planningBuffers, valueBytes } from '../../../src/models/program'
 import type { OperatorSpec, PlaceSpec, ValueSpec } from '../../../src/native/addon'
+import { Random } from '../../support/random.cjs'
 
 const value = (width: number, rows: ValueSpec['rows'] = 'tokens'): ValueSpec => ({ width, rows, class: 'activation' })
 const linear = (x: number, out: number, weight = 0): OperatorSpec => ({ op: 'linear', x, targets: [{ weight, out }] })
@@ -57,11 +58,8 @@ describe('planBuffers', () => {
 
   // A generator of its own, so that a failure can be repeated.
   function random(seed: number) {
-    let state = seed
-    return (below: number) => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-      return Math.floor((state / 2 ** 32) * below)
-    }
+    const numbers = new Random(seed)
+    return (below: number) => numbers.below(below)
   }
 
   test('values that are needed at the same time never share memory', () => {

@@ -7,19 +7,14 @@ import { openCheckpoint } from '../../../src/open-checkpoint'
 import { findGatedMlps } from '../../../src/padding/gated-mlp'
 import { verifyPadding } from '../../../src/padding/verify'
 import { modelDirectory } from '../../support/fixtures'
+import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 
 const flipsATensor = 8
 
-let state = 7
-/** Below `limit` (xorshift32). */
-function random(limit: number): number {
-  state ^= state << 13
-  state ^= state >>> 17
-  state ^= state << 5
-  return (state >>> 0) % limit
-}
+const numbers = new Random(7)
+const random = (limit: number) => numbers.below(limit)
 
 /** Whether a flipped bit there leaves every weight as it is. */
 function isHarmless(name: string, { shape, data }: StoredTensor, bit: number, width: number): boolean {

@@ -7,21 +7,17 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
+import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 
 const hidden = 64
 
-let state = 1
-/** Random words (xorshift32). */
+const random = new Random(1)
+
 function words(...shape: number[]): StoredTensor {
   const data = Buffer.alloc(4 * shape.reduce((product, length) => product * length, 1))
-  for (let at = 0; at < data.length; at += 4) {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    data.writeInt32LE(state, at)
-  }
+  for (let at = 0; at < data.length; at += 4) data.writeUInt32LE(random.word(), at)
   return { dtype: 'I32', shape, data }
 }
 

@@ -19,7 +19,7 @@ import { floatsOf } from '../../../src/padding/stored-floats'
 import { sliceLinear } from '../../../src/quantization/linear-slice'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../../../src/quantization/padding'
 import { type Quantization, quantizationConfig, quantize, type Weights } from '../../support/quantize'
-import { Random } from '../../support/random-checkpoint'
+import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 

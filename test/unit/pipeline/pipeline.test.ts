@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel, type Model } from '../../../src/index'
 import { difference, golden, modelDirectory, withConfig } from '../../support/fixtures'
+import { Random } from '../../support/random.cjs'
 
 const name = 'qwen2-gptq-int4-g128'
 const expected = golden(name)
@@ -63,11 +64,8 @@ describe.each<{ what: string; options: LoadOptions }>([
 })
 
 test('1000 requests, aborted at random moments, leave no KV block behind and change no answer', async () => {
-  let seed = 7
-  const random = (below: number) => {
-    seed = (seed * 48271) % 0x7fffffff
-    return seed % below
-  }
+  const numbers = new Random(7)
+  const random = (below: number) => numbers.below(below)
   await using model = await loadModel(modelDirectory(name), {
     dtype: 'float32',
     maxModelLength: 128,

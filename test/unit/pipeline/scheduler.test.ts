@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { BlockPool } from '../../../src/pipeline/block-pool'
 import { type Batch, Scheduler, type SchedulerOptions } from '../../../src/pipeline/scheduler'
 import { Sequence, type SequenceRequest } from '../../../src/pipeline/sequence'
+import { Random } from '../../support/random.cjs'
 
 const blockSize = 4
 const options: SchedulerOptions = {
@@ -254,11 +255,8 @@ test('rows whose rotary base differs do not share a step', () => {
 })
 
 test('random traffic: every request ends, in bounds, and all blocks come back', () => {
-  let seed = 1
-  const random = (below: number) => {
-    seed = (seed * 48271) % 0x7fffffff
-    return seed % below
-  }
+  const numbers = new Random(1)
+  const random = (below: number) => numbers.below(below)
   for (const stepsInFlight of [1, 2, 4]) {
     const blocks = 12
     const { pool, scheduler } = setup(blocks, { stepsInFlight })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { runSync } from '../../../src/event-loop'
 import { type CostOf, isFeasibleWithin, partition as partitionByCost } from '../../../src/placement/planner/partition'
+import { Random } from '../../support/random.cjs'
 
 interface Item {
   readonly memory: number
@@ -101,11 +102,8 @@ describe('against every possible split', () => {
   }
 
   test('500 random cases', () => {
-    let state = 1
-    const random = (below: number) => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-      return Math.floor((state / 2 ** 32) * below)
-    }
+    const numbers = new Random(1)
+    const random = (below: number) => numbers.below(below)
     let feasible = 0
     for (let round = 0; round < 500; round++) {
       const all = Array.from({ length: 1 + random(7) }, () => ({ memory: random(6), work: random(6) }))

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../../src/index'
 import { describeFormat, openCheckpoint } from '../../../src/open-checkpoint'
 import { modelDirectory } from '../../support/fixtures'
-import { Random } from '../../support/random-checkpoint'
+import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
 import { directoryOf } from '../support/checkpoints'
 

@@ -8,7 +8,7 @@ import {
   paddingUnit,
   ZEROS,
 } from '../../../src/quantization/padding'
-import { Random } from '../../support/random-checkpoint'
+import { Random } from '../../support/random.cjs'
 
 /** The definition, word for word. */
 function isLegal(size: number, { groupSize, tile, parallelSizes }: PaddingRule): boolean {
