@@ -25,40 +25,38 @@ const ignored = (note: string, ...neutral: unknown[]): GenerationConfigKey => ({
   neutral,
 })
 
-const outputs = irrelevant('what transformers returns besides the tokens; `forward()` gives logits and hidden states')
+const outputs = irrelevant('what else transformers returns; `forward()` gives logits and hidden states')
 const caching = irrelevant("how transformers keeps its KV cache; `loadModel`'s options decide here")
 const speculation = irrelevant('speculative decoding: faster with a second model, but the same answers')
 const beamDetail = irrelevant('a detail of beam search, of which `num_beams` speaks')
 
 export const generationConfigKeys: Readonly<Record<string, GenerationConfigKey>> = {
   max_new_tokens: used('default of `maxNewTokens`'),
-  max_length: used('default of `maxNewTokens`, less the prompt, where `max_new_tokens` is not given'),
+  max_length: used('default of `maxNewTokens`, minus the prompt, without `max_new_tokens`'),
   min_new_tokens: used('default of `minNewTokens`, as far as `maxNewTokens` allows'),
-  min_length: used('default of `minNewTokens`, less the prompt, where `min_new_tokens` is not given'),
+  min_length: used('default of `minNewTokens`, minus the prompt, without `min_new_tokens`'),
   stop_strings: used('default of `stop`; the string that ends an answer is not part of its text'),
-  eos_token_id: used("end tokens, with the tokenizer's own; config.json's where this file has none"),
+  eos_token_id: used("end tokens, in addition to the tokenizer's; config.json's if this file has none"),
   chat_format: used('Qwen v1: `chatml` makes the ends of a turn end tokens'),
   do_sample: used('greedy unless true'),
-  temperature: used('default of `temperature` where `do_sample` is true'),
-  top_k: used('default of `topK`; off where it is not given (transformers: 50), 0 or -1'),
+  temperature: used('default of `temperature` if `do_sample` is true'),
+  top_k: used('default of `topK`; off if missing (transformers: 50), 0 or -1'),
   top_p: used('default of `topP`'),
   min_p: used('default of `minP`'),
   repetition_penalty: used('default of `repetitionPenalty`'),
   no_repeat_ngram_size: used('tokens that would repeat so many tokens of prompt and answer are banned'),
-  encoder_no_repeat_ngram_size: used('the same of the prompt alone'),
-  bad_words_ids: used('the last token of each list is banned behind the others; a single end token is not'),
+  encoder_no_repeat_ngram_size: used('the same for the prompt alone'),
+  bad_words_ids: used('the last token of each list is banned after the others; a single end token is not'),
   suppress_tokens: used('banned'),
   begin_suppress_tokens: used('banned as the first token of an answer'),
-  sequence_bias: used(
-    'added, behind penalties, to the logit of the last token of each list where the others precede it',
-  ),
+  sequence_bias: used('added, after penalties, to the logit of the last token of each list if the others precede it'),
   forced_bos_token_id: used('the first token of an answer to a prompt of one token, as in transformers'),
   forced_eos_token_id: used('the last token of an answer that reaches `maxNewTokens`'),
 
   bos_token_id: irrelevant('prompts bring their own beginning: the tokenizer or the chat template adds it'),
   pad_token_id: irrelevant('sequences of a batch are not padded'),
   decoder_start_token_id: irrelevant('only encoder-decoder models have one'),
-  renormalize_logits: irrelevant('logits are normalized where it matters'),
+  renormalize_logits: irrelevant('logits are normalized when it matters'),
   remove_invalid_values: irrelevant('logits that are not finite are an error (`NON_FINITE`)'),
   output_attentions: outputs,
   output_hidden_states: outputs,

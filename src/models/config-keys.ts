@@ -35,8 +35,8 @@ const isOneOf =
 const isEmpty = (value: unknown): boolean =>
   value === false || value === 0 || (typeof value === 'object' && value !== null && Object.keys(value).length === 0)
 
-const training = irrelevant('of training alone')
-const outputs = irrelevant('what transformers returns besides the logits; `forward()` has its own option')
+const training = irrelevant('training only')
+const outputs = irrelevant('what else transformers returns; `forward()` has its own option')
 const labels = irrelevant('names and number of the classes of a classifier')
 const kernels = irrelevant('which kernels transformers or the released code takes')
 const multipliers = (model: string) => refused(`a factor of ${model}'s`, isOneOf(1))
@@ -60,31 +60,31 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   num_hidden_layers: used('compared with the layers that are stored'),
   intermediate_size: used('compared with the tensors; of Qwen v1 twice the width'),
   num_attention_heads: used('compared with the tensors'),
-  num_key_value_heads: used('as many as `num_attention_heads` where it is not given'),
-  head_dim: used('`hidden_size` / `num_attention_heads` where it is not given; of Qwen3 128'),
+  num_key_value_heads: used('default: `num_attention_heads`'),
+  head_dim: used('default: `hidden_size` / `num_attention_heads`, for Qwen3 128'),
   vocab_size: used('compared with the embedding'),
   max_position_embeddings: used('the longest sequence; what some kinds of rope scaling begin at'),
   hidden_act: used('`silu`; anything else is refused'),
   rms_norm_eps: used('from 2^-126 to 1'),
   attention_bias: used("biases of q, k, v and the output (Llama, Qwen3); the others' architectures decide"),
   mlp_bias: used('biases of the MLP (Llama)'),
-  tie_word_embeddings: used('the embedding is the head where no head is stored; a stored head counts in any case'),
-  rope_theta: used('base of the rotary embedding, from 2 to 10^15; one within the scaling goes before it'),
+  tie_word_embeddings: used('the embedding is the head if none is stored; a stored head is always used'),
+  rope_theta: used('base of the rotary embedding, from 2 to 10^15; one within the scaling takes precedence'),
   rope_scaling: used(
-    '`default`, `linear`, `dynamic`, `llama3` or `yarn`, and `mrope`, which is `default` for text; factors from 1/1024 to 2^20; goes before `rope_parameters`',
+    '`default`, `linear`, `dynamic`, `llama3` or `yarn`, and `mrope`, which is `default` for text; factors from 1/1024 to 2^20; takes precedence over `rope_parameters`',
   ),
-  rope_parameters: used(
-    'the same with `rope_theta`, as transformers 5 writes it; one set for each layer type is refused',
-  ),
+  rope_parameters: used('the same with `rope_theta`, as transformers 5 writes it; a set per layer type is refused'),
   partial_rotary_factor: used('the share of a head that is rotated'),
-  original_max_position_embeddings: used('of `llama3` and `yarn`; goes before the one within the scaling'),
-  sliding_window: used('of Mistral in all layers, of Qwen2 and Qwen3 with `use_sliding_window`; none if null, 0 or -1'),
+  original_max_position_embeddings: used('for `llama3` and `yarn`; takes precedence over the one within the scaling'),
+  sliding_window: used(
+    'for Mistral in all layers, for Qwen2 and Qwen3 with `use_sliding_window`; none if null, 0 or -1',
+  ),
   use_sliding_window: used('Qwen2 and Qwen3'),
-  max_window_layers: used('the first layer with the window, where there are no `layer_types` (Qwen2, Qwen3)'),
+  max_window_layers: used('the first layer with the window, if there are no `layer_types` (Qwen2, Qwen3)'),
   layer_types: used('which layers have the window; types other than full and sliding attention are refused'),
   torch_dtype: used('the type in which GPUs compute, unless `dtype` is an option'),
   dtype: used('the same, as transformers 5 writes it'),
-  eos_token_id: used('end tokens, where generation_config.json has none'),
+  eos_token_id: used('end tokens, if generation_config.json has none'),
   quantization_config: used('see [the formats](formats.md); tensors that contradict it decide'),
   compression_config: used('the same, as older compressed-tensors wrote it'),
 
@@ -114,13 +114,11 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   attention_dropout: training,
   hidden_dropout: training,
   pretraining_tp: irrelevant('how Llama 2 was trained; the products are the same'),
-  use_cache: irrelevant('there always is a KV cache'),
+  use_cache: irrelevant('there is always a KV cache'),
   transformers_version: irrelevant('who wrote the file'),
   _name_or_path: irrelevant('who wrote the file'),
   _commit_hash: irrelevant('who wrote the file'),
-  auto_map: irrelevant(
-    "no code of a checkpoint is run; where it names a model's class, other than Qwen v1's, loading says so",
-  ),
+  auto_map: irrelevant("no code from a checkpoint is run; loading reports a model class named here, except Qwen v1's"),
   tokenizer_class: irrelevant("the tokenizer's own files decide"),
   return_dict: outputs,
   output_hidden_states: outputs,
