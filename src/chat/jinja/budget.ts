@@ -1,16 +1,16 @@
-/** What compiling or rendering one template may use. */
+/** Limits on compiling or rendering one template. */
 export interface BudgetLimits {
-  /** Units of work of some 10 to 50 nanoseconds: a node evaluated, an item visited, a run of characters copied. */
+  /** Units of work of about 10 to 50 ns: evaluating a node, visiting an item, copying a run of characters. */
   readonly steps: number
-  /** Bytes of strings, lists and numbers made on the way, output included, whether or not they are still needed. */
+  /** Total bytes of strings, lists and numbers created, output included, whether or not they are still in use. */
   readonly bytes: number
-  /** Calls of macros and recursive loops inside each other, and levels of nested values and expressions. */
+  /** Nesting of macro calls and recursive loops, and of values and expressions. */
   readonly depth: number
-  /** Wall time. */
+  /** Wall-clock time. */
   readonly milliseconds: number
 }
 
-/** Which limit of a {@link Budget} has been reached. */
+/** The limit of a {@link Budget} that was exceeded. */
 export class BudgetExhausted extends Error {
   readonly limit: keyof BudgetLimits
 
@@ -28,25 +28,25 @@ function describe(limit: keyof BudgetLimits, limits: BudgetLimits): string {
     case 'bytes':
       return `more than ${limits.bytes} bytes of text and lists`
     case 'depth':
-      return `more than ${limits.depth} levels inside each other`
+      return `more than ${limits.depth} nested levels`
     case 'milliseconds':
       return `more than ${limits.milliseconds} milliseconds`
   }
 }
 
-/** What strings, lists and boxed numbers cost besides their contents. */
+/** Overhead of strings, lists and boxed numbers besides their contents. */
 const OBJECT_BYTES = 32
 const ITEM_BYTES = 8
-/** Steps between two looks at the clock. */
+/** Steps between checks of the clock. */
 const SLICE = 4096
-/** Characters that a native string function handles in about one step. */
+/** Characters that a native string function processes in about one step. */
 const CHARACTERS_PER_STEP = 128
-/** Characters that a loop in JavaScript handles in about one step. */
+/** Characters that a JavaScript loop processes in about one step. */
 const WALKED_PER_STEP = 4
 
 /**
- * Counts what a template uses, and ends it with {@link BudgetExhausted}. All work that a template can make long is
- * charged here before it is done.
+ * Meters the resources of a template and aborts it with {@link BudgetExhausted}. All work that a template can make
+ * expensive is charged before it is done.
  */
 export class Budget {
   readonly limits: BudgetLimits
@@ -95,12 +95,12 @@ export class Budget {
     this.step(count / WALKED_PER_STEP)
   }
 
-  /** Charges a native function that reads so many characters. */
+  /** Charges a native function that reads `length` characters. */
   scan(length: number): void {
     this.step(length / CHARACTERS_PER_STEP)
   }
 
-  /** Charges a loop over so many characters. */
+  /** Charges a loop over `length` characters. */
   walk(length: number): void {
     this.step(length / WALKED_PER_STEP)
   }

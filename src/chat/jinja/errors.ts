@@ -1,4 +1,4 @@
-/** The template's text is no Jinja template. `line` counts from 1. */
+/** The source is not a valid Jinja template. `line` is 1-based. */
 export class TemplateSyntaxError extends Error {
   readonly line: number
 
@@ -9,7 +9,7 @@ export class TemplateSyntaxError extends Error {
   }
 }
 
-/** The exceptions of Python and Jinja2 that rendering can raise. */
+/** Exceptions of Python and Jinja2 that rendering can raise. */
 export type PythonErrorType =
   | 'AssertionError'
   | 'AttributeError'
@@ -26,7 +26,7 @@ export type PythonErrorType =
   | 'ValueError'
   | 'ZeroDivisionError'
 
-/** What Python would raise while the template is rendered. */
+/** An exception that Python would raise while rendering. */
 export class PythonError extends Error {
   readonly type: PythonErrorType
 

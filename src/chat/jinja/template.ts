@@ -7,18 +7,18 @@ import { parseTemplate } from './language/parser'
 import { GLOBALS } from './library/globals'
 import type { Value } from './values/values'
 
-/** A template that is ready to be rendered, any number of times. */
+/** A compiled template; can be rendered any number of times. */
 export interface CompiledTemplate {
   readonly run: Execute
   readonly blocks: ReadonlyMap<string, Execute>
-  /** Variables that are undefined until the template's own scope has set them. */
+  /** Variables that are undefined until the template scope sets them. */
   readonly unset: ReadonlySet<string> | undefined
-  /** Steps that executing each statement once takes. */
+  /** Steps of executing each statement once. */
   readonly cost: number
 }
 
 /**
- * Parses and compiles a template as transformers' environment for chat templates does: Jinja2 3.1 with trim_blocks,
+ * Parses and compiles a template in the chat-template environment of transformers: Jinja2 3.1 with trim_blocks,
  * lstrip_blocks, loop controls and the generation tag.
  * @throws TemplateSyntaxError
  * @throws BudgetExhausted
@@ -35,9 +35,9 @@ export function compileTemplate(source: string, limits: BudgetLimits): CompiledT
 }
 
 /**
- * The text that a template makes of its variables.
- * @param now - for strftime_now
- * @throws PythonError for what Python would raise; its message names the line
+ * Renders a template.
+ * @param now for strftime_now
+ * @throws PythonError for exceptions of Python; the message names the line
  * @throws BudgetExhausted
  */
 export function renderTemplate(
@@ -61,8 +61,8 @@ export function renderTemplate(
 }
 
 /**
- * A stack that overflows is a template that nests too deep: the caller may have left less of it than usual. What is longer
- * than JavaScript's strings and arrays can be is more than any limit.
+ * Reports stack overflow as exceeded depth, since the caller may have left less stack than usual, and oversized strings
+ * and arrays as exceeded bytes.
  */
 function stackGuarded<T>(limits: BudgetLimits, work: () => T): T {
   try {

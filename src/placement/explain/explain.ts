@@ -75,7 +75,7 @@ function needsOf({ costs, limits }: ExplainedPlan): NeedsOf {
 function describeStrategy({ strategy, storedBytes }: StrategyPlacement): string {
   return (
     `'${strategy}' places as accelerate does, which counts the ${formatBinaryBytes(storedBytes)} of weights in the checkpoint alone: ` +
-    'no KV cache, no buffers. What each device will hold in truth:'
+    'no KV cache, no buffers. What each device will actually hold:'
   )
 }
 
@@ -119,7 +119,7 @@ function describeOverhead(stages: ExplainedPlan['stages']): string[] {
     const on = own.filter(({ overhead }) => overhead === bytes).map(({ device }) => device)
     return `${formatBinaryBytes(bytes)} on ${formatList(on)}`
   })
-  return [`CUDA itself is taken to need ${formatList(takes)} (deviceOverhead), an estimate.`]
+  return [`CUDA itself needs about ${formatList(takes)} (an estimate; see deviceOverhead).`]
 }
 
 /** One sentence if devices share the host memory. */
@@ -128,7 +128,7 @@ function describeHostMemory({ sharing, options: { hostBytes } }: ExplainedPlan):
   const budgets =
     sharing.length === 1 ? `The budget of ${sharing[0]} is` : `The budgets of ${formatList(sharing)} are together`
   return [
-    `${budgets} the memory that this process may still take, ${formatBinaryBytes(hostBytes)}; maxMemory overrules it.`,
+    `${budgets} the memory that this process may still allocate, ${formatBinaryBytes(hostBytes)}; override it with maxMemory.`,
   ]
 }
 
@@ -139,13 +139,13 @@ function describeTiedHead(plan: ExplainedPlan, bytes: number): string {
   const [first, last] = [embedding, head].map((module) => stages.find(({ modules }) => modules.includes(module)))
   const tie = `${head} is tied to ${embedding}`
   const size = formatBinaryBytes(bytes)
-  if (first === last) return `${tie}, in one stage with it: their ${size} are held once.`
+  if (first === last) return `${tie}, in the same stage: their ${size} are stored once.`
   const where = formatList([...new Set([first?.device ?? '', last?.device ?? ''])])
-  const twice = `${tie}, but in another stage: their ${size} are held twice, on ${where}, and counted so`
+  const twice = `${tie}, but in another stage: their ${size} are stored twice, on ${where}, and counted twice`
   if (!isSplit(placement)) return `${twice}.`
   const whole = needsOf(plan)(first?.device ?? '', 0, costs.groups.length)
   const alone = `take ${formatBinaryBytes(whole.memory)} and read ${formatBinaryBytes(whole.read)} a token`
-  return `${twice}. To hold them once, one stage would have to be the whole model, ${alone}.`
+  return `${twice}. To store them once, one stage would have to be the whole model, ${alone}.`
 }
 
 function* describeShortfall(plan: ExplainedPlan): CooperativeTask<string[]> {
@@ -159,7 +159,7 @@ function* describeRemedies({ model, costs, limits, devices, options }: Explained
   const changes = yield* suggestChanges(model, costs, limits, devices, options)
   return changes.length > 0
     ? `Each of these alone would make it fit: ${changes.join('; ')}.`
-    : 'No single change of a size or one more device makes it fit: use a smaller type, or several of them.'
+    : 'No single change of a size, nor one more device, makes it fit: use a smaller dtype, or combine changes.'
 }
 
 function* describeAutoAlternative(plan: ExplainedPlan): CooperativeTask<string[]> {

@@ -112,7 +112,7 @@ describe('a plan on a machine of 24 GiB', () => {
     for (const options of [{}, { deviceMap: 'cpu' }, { devices: ['cpu:0', 'cpu:1'] }, { deviceMap: { '': 'cpu:3' } }]) {
       const { fits, explanation } = await planned(options)
       expect(fits).toBe(false)
-      expect(explanation.join(' ')).toMatch(/the memory that this process may still take, 24\.00 GiB; maxMemory/)
+      expect(explanation.join(' ')).toMatch(/the memory that this process may still allocate, 24\.00 GiB; override/)
       expect(explanation.join(' ')).toMatch(/lacks [\d,]+ bytes/)
       expect(explanation.join(' ')).not.toMatch(/one more device of/)
     }
@@ -128,7 +128,7 @@ describe('a plan on a machine of 24 GiB', () => {
     ]) {
       const { fits, explanation } = await planned(options)
       expect(fits).toBe(true)
-      expect(explanation.join(' ')).not.toContain('may still take')
+      expect(explanation.join(' ')).not.toContain('may still allocate')
     }
   })
 
@@ -163,12 +163,12 @@ describe('a plan on a machine of 24 GiB', () => {
 test('planModel() and loadModel() ask this machine', async () => {
   const { fits, explanation } = await planModel('Qwen2-72B-Instruct', { deviceMap: 'cpu', maxSequences: 128 })
   expect(fits).toBe(false)
-  expect(explanation.join(' ')).toContain('the memory that this process may still take')
+  expect(explanation.join(' ')).toContain('the memory that this process may still allocate')
   const options = { deviceMap: 'cpu', maxSequences: 2 ** 20, maxModelLength: 256 }
   await expect(loadModel(modelDirectory('qwen2-bf16'), options)).rejects.toMatchObject({
     code: 'OUT_OF_MEMORY',
     message: expect.stringMatching(
-      /cpu lacks [\d,]+ bytes .* maxMemory overrules it|maxMemory overrules it.*cpu lacks/,
+      /cpu lacks [\d,]+ bytes .* override it with maxMemory|override it with maxMemory.*cpu lacks/,
     ),
   })
 })

@@ -46,7 +46,7 @@ describe('what CUDA itself takes', () => {
     const [exact, short] = [await placed(full + 1000, 1000), await placed(full + 1000, 1001)]
     expect(exact.stages[0]).toMatchObject({ modules: stage?.modules, total: full + 1000 })
     expect(short.stages[0]?.modules.length).toBe((stage?.modules.length ?? 0) - 1)
-    expect(short.explanation.join(' ')).toContain('CUDA itself is taken to need 0.00 MiB on cuda:0')
+    expect(short.explanation.join(' ')).toContain('CUDA itself needs about 0.00 MiB on cuda:0')
   })
 
   test('of no size is refused', async () => {

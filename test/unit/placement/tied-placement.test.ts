@@ -11,7 +11,7 @@ describe('a tied head', () => {
   test('is held once in one stage', async () => {
     const { stages, explanation } = await planModel(directory, { ...sizes, deviceMap: 'cpu' })
     expect(stages).toHaveLength(1)
-    expect(explanation.join(' ')).toMatch(/in one stage with it: their 0.08 MiB are held once/)
+    expect(explanation.join(' ')).toMatch(/in the same stage: their 0.08 MiB are stored once/)
   })
 
   // On cpu:0 again the head has a stage of its own, and with it a table of its own.
@@ -23,7 +23,7 @@ describe('a tied head', () => {
     const plan = await planModel(directory, { ...sizes, deviceMap })
     const weights = (stages: typeof plan.stages) => stages.reduce((sum, stage) => sum + stage.weights, 0)
     expect(weights(plan.stages) - weights(once.stages)).toBe(tableBytes)
-    expect(plan.explanation.join(' ')).toContain(`their 0.08 MiB are held twice, on ${devices}, and counted so.`)
+    expect(plan.explanation.join(' ')).toContain(`their 0.08 MiB are stored twice, on ${devices}, and counted twice.`)
 
     await using model = await loadModel(directory, { plan })
     const allocated = model.memory()
@@ -47,10 +47,10 @@ describe('a tied head', () => {
     // To the byte: a budget for the shared table, which two tables would exceed.
     const alone = await planModel(directory, { ...sizes, devices: [{ device: 'cpu', memory: need }] })
     expect(alone.fits).toBe(true)
-    expect(alone.explanation.join(' ')).toMatch(/held once/)
+    expect(alone.explanation.join(' ')).toMatch(/stored once/)
     const apart = await planModel(directory, { ...sizes, devices: ['cpu:0', 'cpu:1'] })
     expect(apart.explanation.join(' ')).toMatch(
-      /held twice, on cpu:0 and cpu:1, and counted so\. To hold them once, one stage would have to be the whole model/,
+      /stored twice, on cpu:0 and cpu:1, and counted twice\. To store them once, one stage would have to be the whole model/,
     )
     expect(apart.explanation.join(' ')).toMatch(/take \d+\.\d+ MiB and read \d+\.\d+ MiB a token/)
   })

@@ -6,13 +6,13 @@ import { itemAt } from '../values/slices'
 import type { Runtime } from '../values/values'
 import { BuiltIn, Float, type Named, orElse, textOf, typeName, Undefined, type Value } from '../values/values'
 
-/** Methods that change a list or dict; the sandbox gives none of them away. */
+/** Mutating methods of list and dict, which the sandbox hides. */
 const MUTATING: Readonly<Record<string, ReadonlySet<string>>> = {
   list: new Set(['append', 'clear', 'pop', 'reverse', 'insert', 'sort', 'extend', 'remove']),
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 }
 
-/** Attributes that every object of Python has. The sandbox shows none that begins with an underscore. */
+/** Attributes of every Python object. The sandbox hides those that begin with an underscore. */
 const OF_EVERY_OBJECT = new Set(
   ['class', 'delattr', 'dir', 'doc', 'eq', 'format', 'ge', 'getattribute', 'getstate', 'gt', 'hash', 'init']
     .concat(['init_subclass', 'le', 'lt', 'ne', 'new', 'reduce', 'reduce_ex', 'repr', 'setattr', 'sizeof', 'str'])
@@ -25,7 +25,7 @@ const NUMBER = `${ARITHMETIC} add ceil floor getnewargs rsub rtruediv sub truedi
 const BITS = 'and index invert lshift or rand rlshift ror rrshift rshift rxor xor'
 const SEQUENCE = 'add contains getitem iter len mul rmul'
 
-/** Attributes of some types besides. */
+/** Additional attributes by type. */
 const OF_TYPE: ReadonlyMap<string, ReadonlySet<string>> = new Map(
   Object.entries({
     str: `${SEQUENCE} getnewargs mod rmod`,
@@ -44,14 +44,14 @@ const OF_TYPE: ReadonlyMap<string, ReadonlySet<string>> = new Map(
   }).map(([type, names]) => [type, new Set(names.split(' ').map((name) => `__${name}__`))]),
 )
 
-/** What `value.name` is in the sandbox: an attribute, else an item, else undefined. */
+/** `value.name` in the sandbox: an attribute, else an item, else undefined. */
 export function getAttribute(rt: Runtime, value: Value, name: string): Value {
   const attribute = safeAttribute(rt, value, name)
   if (attribute !== undefined) return attribute
   return orElse(itemOf(rt, value, name), () => missing(rt, value, name))
 }
 
-/** What `value[key]` is in the sandbox: an item, else an attribute, else undefined. */
+/** `value[key]` in the sandbox: an item, else an attribute, else undefined. */
 export function getItem(rt: Runtime, value: Value, key: Value): Value {
   const item = itemOf(rt, value, key)
   if (item !== undefined) return item
@@ -60,7 +60,7 @@ export function getItem(rt: Runtime, value: Value, key: Value): Value {
   return orElse(attribute, () => missing(rt, value, key))
 }
 
-/** An attribute alone; undefined where Python has an AttributeError. */
+/** An attribute; undefined where Python raises AttributeError. */
 export function safeAttribute(rt: Runtime, value: Value, name: string): Value | undefined {
   if (name.startsWith('__')) {
     const type = value instanceof Undefined ? 'Undefined' : typeName(value)
@@ -91,7 +91,7 @@ function itemOf(rt: Runtime, value: Value, key: Value): Value | undefined {
   return index === undefined ? undefined : itemAt(rt, value, index)
 }
 
-/** The attributes of numbers that are no methods. */
+/** Attributes of numbers that are not methods. */
 function numberProperty(value: Value, name: string): Value | undefined {
   const int = intOf(value)
   if (int === undefined && !(value instanceof Float)) return undefined
@@ -127,7 +127,7 @@ export function call(rt: Runtime, value: Value, args: readonly Value[], named: N
   throw typeError(`'${typeName(value)}' object is not callable`)
 }
 
-/** `value.name(*args, **named)`, without making an object of the method. */
+/** `value.name(*args, **named)`, without creating a bound method. */
 export function callMethod(rt: Runtime, value: Value, name: string, args: readonly Value[], named: Named): Value {
   const method = methodOf(value, name)
   if (!method) return call(rt, getAttribute(rt, value, name), args, named)

@@ -15,14 +15,11 @@ import type { Frame } from './runtime'
 /** A compiled expression. */
 export type Evaluate = (frame: Frame) => Value
 
-/**
- * Compiles expressions to closures. `cost` counts their nodes: a body's nodes are what executing it once costs at
- * least.
- */
+/** Compiles expressions to closures. `cost` counts their nodes: the minimum cost of executing a body once. */
 export class ExpressionCompiler {
   /** Nodes compiled so far. */
   cost = 0
-  /** Within a condition Jinja2 accepts names of filters and tests that it does not know, until they are used. */
+  /** Inside a condition Jinja2 accepts unknown filters and tests until they are used. */
   protected conditional = false
 
   expression(node: Expression): Evaluate {
@@ -145,8 +142,8 @@ export class ExpressionCompiler {
   }
 
   /**
-   * Compiles what is printed. A slice of a constant Jinja2 takes when it compiles, by another function than when it
-   * renders: one that is not there is undefined then, and no TypeError.
+   * Compiles an output expression. Jinja2 evaluates a slice of a constant at compile time, by another function than at
+   * run time: a missing one is undefined then, instead of a TypeError.
    */
   protected printed(node: Expression): Evaluate {
     const evaluate = this.expression(node)
@@ -161,7 +158,7 @@ export class ExpressionCompiler {
     }
   }
 
-  /** @param extra - gives a named argument besides those that are written */
+  /** @param extra adds a named argument to those in the source */
   call(node: Call, extra?: { readonly name: string; readonly value: (frame: Frame) => Value }): Evaluate {
     const args = this.arguments(node.args, extra)
     const { callee } = node
@@ -181,7 +178,7 @@ export class ExpressionCompiler {
     }
   }
 
-  /** What evaluates the arguments of a call, and hands them over. */
+  /** Evaluates the arguments of a call and passes them on. */
   protected arguments(
     node: Arguments,
     extra?: { readonly name: string; readonly value: (frame: Frame) => Value },
@@ -194,7 +191,7 @@ export class ExpressionCompiler {
     return new CompiledArguments(positional, named, rest, namedRest)
   }
 
-  /** @param captured - what a filter or set block has captured, for the innermost filter of its chain */
+  /** @param captured the output captured by a filter or set block, for the innermost filter of its chain */
   filter(node: FilterNode, captured: Evaluate | undefined): Evaluate {
     const implementation = this.#filterNamed(node.name, node.line)
     const inner = node.value
@@ -238,7 +235,7 @@ export class ExpressionCompiler {
     }
   }
 
-  /** Compiles what stands in a condition. */
+  /** Compiles a condition. */
   protected within<T>(conditional: boolean, compile: () => T): T {
     const outer = this.conditional
     this.conditional = conditional
@@ -356,7 +353,7 @@ export class CompiledArguments {
   }
 }
 
-/** The items of a value that is assigned to a tuple of so many targets. @throws PythonError */
+/** Unpacks a value assigned to a tuple of `count` targets. @throws PythonError */
 export function unpacked(frame: Frame, value: Value, count: number): readonly Value[] {
   const { rt } = frame
   if (value instanceof Float || typeof value === 'number') throw typeError('cannot unpack non-iterable object')

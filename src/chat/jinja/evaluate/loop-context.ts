@@ -2,7 +2,7 @@ import { typeError } from '../errors'
 import { equal } from '../values/compare'
 import { BuiltIn, type Named, orElse, PythonObject, type Runtime, Tuple, Undefined, type Value } from '../values/values'
 
-/** The variable `loop` of a for loop, which also walks through what is looped over. */
+/** The variable `loop` of a for loop, which also drives the iteration. */
 export class LoopContext extends PythonObject {
   readonly typeName = 'LoopContext'
   readonly #depth0: number
@@ -12,13 +12,13 @@ export class LoopContext extends PythonObject {
   #index0 = -1
   #previous: Value | undefined
   #current: Value | undefined
-  /** The next item, if it has been looked at; null where there is none. */
+  /** The next item, if it was peeked at; null at the end. */
   #ahead: { readonly item: Value } | null | undefined
   #changed: Tuple | undefined
 
   /**
-   * @param length - the number of items, where it is known
-   * @param recurse - renders the loop for other items; undefined for a loop that is not recursive
+   * @param length number of items, if known
+   * @param recurse renders the loop for other items; undefined unless the loop is recursive
    */
   constructor(
     iterator: Iterator<Value>,

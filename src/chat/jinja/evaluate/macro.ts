@@ -4,23 +4,23 @@ import { type Named, PythonObject, Tuple, Undefined, type Value } from '../value
 import type { Evaluate } from './expressions'
 import type { Frame, Interpreter } from './runtime'
 
-/** A macro, or the body of a call block, as compiled. */
+/** A compiled macro, or the body of a call block. */
 export interface MacroCode {
   /** Undefined for the body of a call block. */
   readonly name: string | undefined
   readonly parameters: readonly string[]
-  /** For the last parameters. */
+  /** Defaults of the last parameters. */
   readonly defaults: readonly Evaluate[]
-  /** Whether the body uses these special variables; a macro takes further arguments only if it does. */
+  /** Whether the body uses these special variables; a macro accepts extra arguments only if it does. */
   readonly uses: { readonly caller: boolean; readonly kwargs: boolean; readonly varargs: boolean }
-  /** Makes the scope of the body. */
+  /** Creates the scope of the body. */
   readonly scope: (outer: Frame) => Frame
   readonly body: (frame: Frame) => void
-  /** Steps that executing the body once takes at least. */
+  /** Minimum steps of executing the body once. */
   readonly cost: number
 }
 
-/** A macro that can be called: its code, and the scope in which it was defined. */
+/** A callable macro: its code and the scope it was defined in. */
 export class Macro extends PythonObject {
   readonly typeName = 'Macro'
   readonly #code: MacroCode
@@ -94,7 +94,7 @@ export class Macro extends PythonObject {
     for (const index of missing) this.#setDefault(frame, index, parameters, defaults)
   }
 
-  /** A default may use the parameters before it. */
+  /** A default may refer to the parameters before it. */
   #setDefault(frame: Frame, index: number, parameters: readonly string[], defaults: readonly Evaluate[]): void {
     const parameter = parameters[index] ?? ''
     frame.set(parameter, new Undefined(`parameter '${parameter}' was not provided`))

@@ -56,7 +56,7 @@ function arithmetic(rt: Runtime, operator: BinaryOperator, a: Numeric, b: Numeri
   }
 }
 
-/** Multiplication and division of long ints take up to the product of their lengths. */
+/** Multiplying and dividing long ints costs up to the product of their lengths. */
 function chargeBig(rt: Runtime, a: Numeric, b: Numeric): void {
   const words = (value: Numeric) => (value instanceof Float ? 1 : Math.ceil(bitLength(value) / 64) + 1)
   const [x, y] = [words(a), words(b)]

@@ -7,7 +7,7 @@ import { getAttribute, getItem } from './attributes'
 
 /** Longer needles are not left to indexOf, whose time can be the product of both lengths. */
 const LONG_NEEDLE = 32
-/** Items of a list that are made before they are charged. */
+/** List items created before they are charged. */
 const LIST_PIECE = 4096
 
 interface Scopes {
@@ -16,28 +16,28 @@ interface Scopes {
   readonly unset: ReadonlySet<string> | undefined
 }
 
-/** What one rendering carries along: its budget, its output, and Python's basic functions. */
+/** State of one rendering: budget, output, scopes, and the basic functions of Python. */
 export class Interpreter implements Runtime {
   readonly budget: Budget
-  /** The local time, for strftime_now. */
+  /** Local time, for strftime_now. */
   readonly now: Date
-  /** What has been printed; a capture puts its own text in place. */
+  /** Output so far; a capture substitutes its own. */
   out = ''
   autoescape = false
-  /** The line of the statement that is being executed. */
+  /** Line of the current statement. */
   line = 1
   readonly globals: Frame
-  /** The template's own scope. */
+  /** Scope of the template itself. */
   readonly root: Frame
-  /** What blocks see: the variables that are given, and those that the template's own scope has set so far. */
+  /** What blocks see: the given variables, and those that the template scope has set so far. */
   readonly exported: Frame
   readonly #identities = new WeakMap<object, number>()
   #objects = 0
 
   /**
-   * @param scopes.globals - functions that every template has; `self` is set beside them
-   * @param scopes.variables - what the caller gives
-   * @param scopes.unset - of the template's own scope, as unboundNames() has them
+   * @param scopes.globals functions available to every template; `self` is added to them
+   * @param scopes.variables variables of the caller
+   * @param scopes.unset unbound names of the template scope, see unboundNames()
    */
   constructor(budget: Budget, now: Date, { globals, variables, unset }: Scopes) {
     this.budget = budget
@@ -63,7 +63,7 @@ export class Interpreter implements Runtime {
     return reprAll(this, items)
   }
 
-  /** A number that is the object's own, as `id()` gives. */
+  /** A number unique to the object, as `id()` returns. */
   identity(object: object): number {
     const known = this.#identities.get(object)
     if (known !== undefined) return known
@@ -71,19 +71,19 @@ export class Interpreter implements Runtime {
     return this.#objects
   }
 
-  /** Prints what a template contains or captures: it is not escaped. */
+  /** Emits template text or captured output without escaping. */
   emit(text: string): void {
     this.budget.text(text.length)
     this.out += text
   }
 
-  /** Prints a value. */
+  /** Emits a value. */
   print(value: Value): void {
     if (this.autoescape) this.emit(escaped(this, value))
     else this.emit(typeof value === 'string' ? value : toText(this, value))
   }
 
-  /** What `work` prints. */
+  /** Captures the output of `work`. */
   capture(work: () => void): string {
     const outer = this.out
     this.out = ''
@@ -93,22 +93,22 @@ export class Interpreter implements Runtime {
     return text
   }
 
-  /** What a macro or block has printed: markup, where output is escaped. */
+  /** Output of a macro or block: markup if output is escaped. */
   captured(text: string): string | Markup {
     return this.autoescape ? new Markup(text) : text
   }
 
-  /** `value.name`, as the sandbox gives it. */
+  /** `value.name`, as the sandbox allows it. */
   attribute(value: Value, name: string): Value {
     return getAttribute(this, value, name)
   }
 
-  /** `value[key]`, as the sandbox gives it. */
+  /** `value[key]`, as the sandbox allows it. */
   item(value: Value, key: Value): Value {
     return getItem(this, value, key)
   }
 
-  /** `iter(value)`, as something for a loop; each item is charged. @throws PythonError TypeError */
+  /** `iter(value)` for a loop; each item is charged. @throws PythonError TypeError */
   *iterate(value: Value): Generator<Value> {
     const iterator = this.iterator(value)
     for (let next = iterator.next(); !next.done; next = iterator.next()) {
@@ -124,7 +124,7 @@ export class Interpreter implements Runtime {
     return iterator
   }
 
-  /** `iter(value)`, or undefined where Python has a TypeError. */
+  /** `iter(value)`, or undefined where Python raises TypeError. */
   iteratorOf(value: Value): Iterator<Value> | undefined {
     if (Array.isArray(value)) return value.values()
     const text = textOf(value)
@@ -155,14 +155,14 @@ export class Interpreter implements Runtime {
   }
 }
 
-/** The variables of a scope, which sees those of the scopes around it. */
+/** Variables of a scope, which inherits those of the scopes around it. */
 export class Frame {
   readonly rt: Interpreter
   readonly outer: Frame | undefined
   readonly #unset: ReadonlySet<string> | undefined
   #variables: Map<string, Value> | undefined
 
-  /** @param unset - variables that are undefined until this scope has set them, whatever the scopes around have */
+  /** @param unset variables that are undefined until this scope sets them, even if an outer scope has them */
   constructor(
     rt: Interpreter,
     outer: Frame | undefined,
@@ -175,7 +175,7 @@ export class Frame {
     this.#unset = unset
   }
 
-  /** A scope inside of this one. */
+  /** A nested scope. */
   inner(unset?: ReadonlySet<string>): Frame {
     return new Frame(this.rt, this, undefined, unset)
   }
@@ -199,7 +199,7 @@ function isObject(value: Value): value is PythonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Knuth, Morris and Pratt's search, in linear time. */
+/** Knuth-Morris-Pratt search, in linear time. */
 function findLong(text: string, needle: string, from: number): number {
   if (needle.length > text.length - from) return -1
   const borders = new Uint32Array(needle.length)

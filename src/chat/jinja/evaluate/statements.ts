@@ -12,7 +12,7 @@ import type { Frame, Interpreter } from './runtime'
 import type { UnboundNames } from './unbound-names'
 import { usedNames } from './used-names'
 
-/** How a statement ends: a break or continue goes up to the loop around it. */
+/** How a statement ends: break and continue propagate to the enclosing loop. */
 type Flow = 'next' | 'break' | 'continue'
 /** A compiled statement or body. */
 export type Execute = (frame: Frame) => Flow
@@ -28,7 +28,7 @@ export class StatementCompiler extends ExpressionCompiler {
     this.#unset = unset
   }
 
-  /** The blocks of the template, which `self` gives. */
+  /** Blocks of the template, accessible through `self`. */
   get blocks(): ReadonlyMap<string, Execute> {
     return this.#blocks
   }
@@ -46,7 +46,7 @@ export class StatementCompiler extends ExpressionCompiler {
     }
   }
 
-  /** A body with a scope of its own, what makes the scope, and what executing the body costs. */
+  /** A body with its own scope, the function that creates the scope, and the cost of the body. */
   #scoped(statements: Body): { run: Execute; scope: (outer: Frame) => Frame; cost: number } {
     const before = this.cost
     const run = this.within(false, () => this.body(statements))
@@ -86,7 +86,7 @@ export class StatementCompiler extends ExpressionCompiler {
       case 'autoescape':
         return this.#autoescape(node)
       case 'generation': {
-        // The tag's body is that of a call block: it has `varargs` and `kwargs`, though nothing is in them.
+        // The body acts as a call block: it has `varargs` and `kwargs`, both empty.
         const code = this.#macro(undefined, { parameters: [], defaults: [] }, node.body, node.line)
         return (frame) => {
           frame.rt.print(new Macro(code, frame).call(frame.rt, [], undefined))
@@ -159,7 +159,7 @@ export class StatementCompiler extends ExpressionCompiler {
         inner.set('loop', loop)
         const flow = body(inner)
         if (flow === 'break') break
-        // Jinja2 takes the else branch unless one iteration has come to its end.
+        // Jinja2 runs the else branch unless an iteration completed.
         if (flow === 'next') completed = true
       }
       return completed ? 'next' : otherwise.run(otherwise.scope(frame))
@@ -260,7 +260,7 @@ export class StatementCompiler extends ExpressionCompiler {
       const captured = capture(frame)
       if (typeof captured === 'string') return captured as Flow
       const { value } = captured
-      // What a filter block makes is joined with the rest, not printed.
+      // The output of a filter block is joined with the rest, not printed.
       if (textOf(value) === undefined)
         throw typeError(`sequence item 0: expected str instance, ${typeName(value)} found`)
       frame.rt.print(value)
@@ -268,7 +268,7 @@ export class StatementCompiler extends ExpressionCompiler {
     }
   }
 
-  /** What a body prints, filtered; or how the body has been left, in which case what it has printed is lost. */
+  /** Captures and filters the output of a body; if the body was left early, its output is lost. */
   #capturing(
     body: Body,
     filter: Extract<Statement, { kind: 'set block' }>['filter'],
@@ -331,7 +331,7 @@ export class StatementCompiler extends ExpressionCompiler {
     }
   }
 
-  /** Without inheritance a block is rendered where it stands; it sees the variables of the outermost scope alone. */
+  /** Without inheritance a block renders in place and sees only the variables of the outermost scope. */
   #block({ name, scoped, required, body, line }: Extract<Statement, { kind: 'block' }>): Execute {
     const { run: inScope, scope } = this.#scoped(body)
     const run: Execute = (outer) => inScope(scope(outer))
@@ -359,7 +359,7 @@ export class StatementCompiler extends ExpressionCompiler {
   }
 }
 
-/** The variable `self`: the blocks of the template, each a function. */
+/** The variable `self`: the blocks of the template as functions. */
 export class TemplateReference extends PythonObject {
   readonly typeName = 'TemplateReference'
   readonly #blocks: ReadonlyMap<string, Execute>

@@ -2,14 +2,14 @@ import type { Budget } from '../budget'
 import type { Body, Expression, Filter, Signature, Statement, Target } from '../language/syntax'
 import { eachLoadedName } from './loaded-names'
 
-/** Variables of each scope, by its body, that are undefined until the scope has set them. */
+/** Variables of each scope, keyed by its body, that are undefined until the scope sets them. */
 export type UnboundNames = ReadonlyMap<Body, ReadonlySet<string>>
 
 /**
- * Jinja2 decides when it compiles a template which scope a variable belongs to. One that a scope sets, outside of `if`,
- * before it reads it belongs to that scope alone, if no scope around has it: until then the scopes inside find it
- * undefined, even where the caller gives a variable of this name. In `{% set x %}{{ x }}{% endset %}` that is `x`, in
- * the body; in `{% for m in messages %}{{ x }}{% endfor %}{% set x = 1 %}` it is `x`, in the loop.
+ * Jinja2 binds variables to scopes at compile time. A variable that a scope sets (outside of `if`) after a nested scope
+ * reads it belongs to that scope, unless an outer scope has it: until then nested scopes find it undefined, even if the
+ * caller passes a variable of that name. In `{% set x %}{{ x }}{% endset %}` that is `x` in the body; in `{% for m in
+ * messages %}{{ x }}{% endfor %}{% set x = 1 %}` it is `x` in the loop.
  */
 export function unboundNames(template: Body, budget: Budget): UnboundNames {
   const unset = new Map<Body, Set<string>>()
@@ -18,22 +18,22 @@ export function unboundNames(template: Body, budget: Budget): UnboundNames {
   return unset
 }
 
-/** The variables of a scope that are known where a body of it is compiled. */
+/** Variables of a scope known at the point of compilation. */
 interface Scope {
   readonly body: Body
   readonly outer: Scope | undefined
   readonly names: Set<string>
-  /** How many reads of variables come before it. */
+  /** Number of variable reads before it. */
   readonly begin: number
 }
 
-/** Goes through a body and the scopes inside it in the order of the template. */
+/** Walks a body and its nested scopes in source order. */
 class Finder {
   readonly #budget: Budget
-  /** Blocks: they see nothing of the scopes around them. */
+  /** Blocks, which see nothing of the enclosing scopes. */
   readonly #blocks: Body[]
   readonly #candidates: { readonly scope: Scope; readonly name: string }[] = []
-  /** The number of the latest read of each variable. */
+  /** Sequence number of the last read of each variable. */
   readonly #latest = new Map<string, number>()
   #reads = 0
 
@@ -79,7 +79,7 @@ class Finder {
     }
   }
 
-  /** @param inBranch - whether an `if` may leave the name as it is */
+  /** @param inBranch whether the assignment is conditional */
   #set(scope: Scope, name: string, inBranch: boolean): void {
     if (scope.names.has(name)) return
     scope.names.add(name)

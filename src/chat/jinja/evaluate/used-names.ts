@@ -3,7 +3,7 @@ import { eachLoadedName } from './loaded-names'
 
 const SPECIAL = ['caller', 'kwargs', 'varargs']
 
-/** Which of the special variables of macros a body uses without having set them itself. */
+/** The special macro variables that a body uses without setting them itself. */
 export function usedNames(body: Body): ReadonlySet<string> {
   const finder = new Finder()
   for (const statement of body) finder.statement(statement)

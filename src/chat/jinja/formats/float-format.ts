@@ -1,15 +1,15 @@
 import { scaledToInt } from '../values/numbers'
 import { floatRepr } from '../values/values'
 
-/** Digits behind the point that a format may ask for. */
+/** Maximum digits after the decimal point. */
 export const MAX_PRECISION = 1000
 
 export interface FloatStyle {
-  /** r: as repr; n: as g, but with a digit behind the point, as a format with a precision and no type. */
+  /** r: like repr; n: like g, but with a digit after the point, as for a format with a precision and no type. */
   readonly type: 'e' | 'f' | 'g' | 'r' | 'n'
   readonly precision: number
   readonly upper: boolean
-  /** `#`: keeps the point, and with g the zeros. */
+  /** `#`: keeps the point and, with g, trailing zeros. */
   readonly alternate: boolean
 }
 
@@ -48,7 +48,7 @@ function fixed(size: number, precision: number, alternate: boolean): string {
   return digits.slice(0, digits.length - precision) + point + digits.slice(digits.length - precision)
 }
 
-/** The first `precision + 1` digits of a number, rounded, and the power of ten of the first one. */
+/** The first `precision + 1` digits of a number, rounded, and the exponent of the first one. */
 function significant(size: number, precision: number): { digits: string; exponent: number } {
   if (size === 0) return { digits: '0'.repeat(precision + 1), exponent: 0 }
   let exponent = Number(size.toExponential().split('e')[1])
@@ -67,7 +67,7 @@ function scientific(digits: string, exponent: number, alternate: boolean): strin
   return `${digits.charAt(0)}${point}${digits.slice(1)}e${exponent < 0 ? '-' : '+'}${power}`
 }
 
-/** @param highest - the power of ten from which on the number is written with an exponent */
+/** @param highest exponent from which on scientific notation is used */
 function general(size: number, precision: number, alternate: boolean, highest: number): string {
   const count = Math.max(1, precision)
   const { digits, exponent } = significant(size, count - 1)

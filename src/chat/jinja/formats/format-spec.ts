@@ -9,7 +9,7 @@ interface Spec {
   readonly fill: string
   readonly align: string | undefined
   readonly sign: string
-  /** `z`: what rounds to zero has no minus. */
+  /** `z`: no minus sign for values that round to zero. */
   readonly noNegativeZero: boolean
   readonly alternate: boolean
   readonly width: number
@@ -76,13 +76,13 @@ function signOf(negative: boolean, { sign }: Spec): string {
   return negative ? '-' : sign === '-' ? '' : sign
 }
 
-/** A number: the fill goes before the sign, or between sign and digits. */
+/** Pads a number: the fill goes before the sign, or between sign and digits. */
 function paddedNumber(rt: Runtime, sign: string, digits: string, spec: Spec): string {
   if (spec.align !== '=') return padded(rt, sign + digits, spec, spec.align ?? '>')
   return sign + padded(rt, digits, { ...spec, width: spec.width - sign.length }, '>')
 }
 
-/** Groups digits; zeros that fill up to the width are grouped with them. */
+/** Groups digits, including zeros that pad to the width. */
 function groupedNumber(rt: Runtime, sign: string, digits: string, rest: string, spec: Spec, size = 3): string {
   if (spec.grouping === '') return paddedNumber(rt, sign, digits + rest, spec)
   let count = digits.length

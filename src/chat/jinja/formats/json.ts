@@ -5,22 +5,22 @@ import { intText } from '../values/numbers'
 import type { Runtime } from '../values/values'
 import { Float, sequenceItems, textOf, typeName, type Value } from '../values/values'
 
-/** The options of Python's json.dumps that transformers' filter `tojson` passes on. */
+/** Options of json.dumps that the `tojson` filter of transformers exposes. */
 export interface JsonStyle {
   readonly ensureAscii: boolean
-  /** What a level is indented by; undefined for all on one line. */
+  /** Indentation per level; undefined for a single line. */
   readonly indent: string | undefined
   readonly itemSeparator: string
   readonly keySeparator: string
   readonly sortKeys: boolean
 }
 
-/** `json.dumps(value)`. @throws PythonError TypeError for what is no JSON */
+/** `json.dumps(value)`. @throws PythonError TypeError for values that JSON cannot represent */
 export function toJson(rt: Runtime, value: Value, style: JsonStyle): string {
   return write(rt, value, style, '\n')
 }
 
-/** @param lineBreak - a line break and the indentation of the enclosing level */
+/** @param lineBreak a line break plus the indentation of the enclosing level */
 function write(rt: Runtime, value: Value, style: JsonStyle, lineBreak: string): string {
   rt.budget.step()
   if (value === null) return 'null'

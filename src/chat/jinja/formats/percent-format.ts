@@ -18,9 +18,9 @@ interface Conversion {
 const CONVERSION = /%(?:\(([^()]*(?:\([^()]*\)[^()]*)*)\))?([-+ #0]*)(\*|\d{1,9})?(?:\.(\*|\d{0,9}))?[hlL]?([\s\S])?/gu
 
 /**
- * `format % args`: a tuple holds one argument for each conversion, everything else is one argument or, with named
+ * `format % args`: a tuple provides one argument per conversion; anything else is the only argument or, with named
  * conversions, the mapping.
- * @param text - makes text of an argument for %s: str, or its escaped form for Markup
+ * @param text converts an argument of %s: str, or its escaped form for Markup
  * @throws PythonError
  */
 export function percentFormat(
@@ -70,7 +70,7 @@ export function percentFormat(
   return result
 }
 
-/** What Python takes for a mapping here: all that has items, except tuples and strings. */
+/** What Python treats as a mapping here: everything with items except tuples and strings. */
 function isMapping(value: Value): boolean {
   return Array.isArray(value) || value instanceof Dict || value instanceof Range || value instanceof Undefined
 }

@@ -4,10 +4,10 @@ import type { Named, Runtime, Value } from '../values/values'
 import { formatValue } from './format-spec'
 import { asciiRepr } from './percent-format'
 
-/** Fields inside the format of a field. */
+/** Nested fields in the format of a field. */
 const MAX_NESTING = 2
 
-/** Where the fields of a format string find their values. */
+/** Resolves the fields of a format string. */
 interface Arguments {
   readonly positional: readonly Value[]
   /** The value of a name; undefined if there is none. */
@@ -15,8 +15,8 @@ interface Arguments {
 }
 
 /**
- * `text.format(*args, **named)`, with the sandbox's look-up of attributes.
- * @param shown - makes text of a value with its format; undefined for Python's own format()
+ * `text.format(*args, **named)`, with the attribute lookup of the sandbox.
+ * @param shown formats a value; undefined for the built-in format()
  * @throws PythonError
  */
 export function strFormat(

@@ -13,17 +13,19 @@ const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
   ['none', null],
   ['None', null],
 ])
-/** What can begin the argument of a test that is written without parentheses. */
+/** Tokens that can start the argument of a test without parentheses. */
 const TEST_ARGUMENT: readonly TokenType[] = ['name', 'string', 'integer', 'float', '(', '[', '{']
 
 export const NO_ARGUMENTS: Arguments = { positional: [], named: [], rest: undefined, namedRest: undefined }
 
 interface TupleOptions {
-  /** Whether `a if b else c` is meant as a conditional. */
+  /** Whether `a if b else c` is parsed as a conditional. */
   readonly conditional?: boolean
 }
 
-/** Parses expressions by Jinja2's precedence, in which `**` groups to the left, and filters bind tighter than signs. */
+/**
+ * Parses expressions with the precedence of Jinja2, where `**` is left-associative and filters bind tighter than signs.
+ */
 export class ExpressionParser {
   protected readonly stream: TokenStream
 
@@ -137,7 +139,7 @@ export class ExpressionParser {
     return withFilters ? this.#filtersAndTests(node) : node
   }
 
-  /** A name, a literal, or what stands in brackets. */
+  /** A name, a literal, or a bracketed expression. */
   primary(): Expression {
     const { stream } = this
     const { type, value, line } = stream.current
@@ -189,7 +191,7 @@ export class ExpressionParser {
     return [key, this.expression()]
   }
 
-  /** Items with commas between them, and one behind them if they like, up to `close`. */
+  /** Comma-separated items up to `close`, with an optional trailing comma. */
   #listed<T>(close: TokenType, item: () => T): T[] {
     const { stream } = this
     const items: T[] = []
@@ -224,7 +226,7 @@ export class ExpressionParser {
     return only
   }
 
-  /** What may be assigned to: names, tuples of them and, where asked for, attributes of namespaces. */
+  /** Assignment targets: names, tuples of them and, if allowed, namespace attributes. */
   target({ namespaces = false }: { namespaces?: boolean } = {}): Target {
     const attributes = new Map<Expression, Target>()
     const item = () => {
@@ -345,7 +347,7 @@ export class ExpressionParser {
     return { positional, named, rest, namedRest }
   }
 
-  /** The filter whose `|` has been read, applied to `value`. */
+  /** Parses a filter after its `|` and applies it to `value`. */
   filter(value: Expression | undefined): Filter {
     const { stream } = this
     const { line } = stream

@@ -2,7 +2,7 @@ import type { Budget } from '../budget'
 import { TemplateSyntaxError } from '../errors'
 import { PYTHON_SPACE } from '../values/characters'
 
-/** Operators are their own types. */
+/** The type of an operator is the operator itself. */
 export type TokenType =
   | 'data'
   | 'block_begin'
@@ -18,7 +18,7 @@ export type TokenType =
 
 export interface Token {
   readonly type: TokenType
-  /** The text; of strings what they stand for, of numbers without underscores. */
+  /** The text; strings are unescaped, and numbers have no underscores. */
   readonly value: string
   readonly line: number
 }
@@ -41,13 +41,13 @@ const WORD = /[\p{L}\p{N}\p{M}\p{Pc}\u00b7]+/uy
 const IDENTIFIER = /^[\p{ID_Start}_][\p{ID_Continue}]*$/u
 const FLOAT = /\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?/y
 const INTEGER = /0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\da-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*/y
-/** No number in a template has so many digits, apart from hexadecimal ones up to the limit of ints. */
+/** Maximum digits of a number; hexadecimal ones may reach the limit of ints. */
 const LONG_NUMBER = /[\da-fA-F_.]{40000}/y
 const DIGITS = /^\d+(?:_\d+)*$/
 
 /**
- * The tokens of a template, one at a time. Block tags take the line break behind them and the indentation before them
- * with them (`trim_blocks` and `lstrip_blocks`), as transformers sets Jinja2 up for chat templates.
+ * Yields the tokens of a template. Block tags absorb the following line break and the preceding indentation
+ * (`trim_blocks` and `lstrip_blocks`), as transformers configures Jinja2 for chat templates.
  */
 export class Lexer {
   readonly #source: string
@@ -56,7 +56,7 @@ export class Lexer {
   readonly #pending: Token[] = []
   #at = 0
   #line = 1
-  /** Where the current line breaks. */
+  /** End of the current line. */
   #lineEnd: number
   #lineStarting = true
   #end: '%}' | '}}' | undefined
@@ -105,7 +105,7 @@ export class Lexer {
     return SPACE.lastIndex
   }
 
-  /** Text up to the next tag, and the tag's opening. */
+  /** Text up to the next tag, and the opening of the tag. */
   #outside(): void {
     const source = this.#source
     const start = this.#at
@@ -142,7 +142,7 @@ export class Lexer {
     if (text !== '') this.#pending.push(this.#token('data', text))
   }
 
-  /** What is left of the text before a tag. */
+  /** Text before a tag after white-space control. */
   #stripped(text: string, sign: string, isBlock: boolean): string {
     this.#budget.scan(text.length)
     if (sign === '-') return withoutSpaceAtEnd(text)
@@ -251,7 +251,7 @@ export class Lexer {
     return this.#take('string', end + 1 - this.#at, raw.includes('\\') ? this.#unescaped(raw) : raw)
   }
 
-  /** Python's escapes; a backslash before another character stands for itself. */
+  /** Python escapes; a backslash before any other character is literal. */
   #unescaped(raw: string): string {
     const escapes = /\\(?:([0-7]{1,3})|x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([\s\S]))/y
     let text = ''
@@ -298,7 +298,7 @@ function endOfLine(text: string, from: number): number {
   return end < 0 ? Number.POSITIVE_INFINITY : end
 }
 
-/** As Python's rstrip; a regular expression with `$` would look at every run of spaces again and again. */
+/** Python rstrip; a regular expression with `$` would rescan every run of spaces. */
 function withoutSpaceAtEnd(text: string): string {
   let end = text.length
   while (end > 0 && SPACE_CHARACTER.test(text.charAt(end - 1))) end--

@@ -4,7 +4,7 @@ import type { Body, Expression, Filter, Signature, Statement, Target } from './s
 import { described, TokenStream } from './token-stream'
 
 /**
- * The statements of a template.
+ * Parses a template.
  * @throws TemplateSyntaxError
  * @throws BudgetExhausted
  */
@@ -12,11 +12,11 @@ export function parseTemplate(source: string, budget: Budget): Body {
   return new TemplateParser(new TokenStream(source, budget)).template()
 }
 
-/** What surrounds the body that is being parsed. */
+/** Context of the body being parsed. */
 interface Surroundings {
-  /** `break` and `continue` have a loop to act on. */
+  /** Whether `break` and `continue` have an enclosing loop. */
   readonly inLoop: boolean
-  /** The variable `loop` is taken, also within macros. */
+  /** Whether the variable `loop` is reserved, also inside macros. */
   readonly hasLoopVariable: boolean
 }
 
@@ -29,7 +29,9 @@ class TemplateParser extends ExpressionParser {
     return body
   }
 
-  /** Statements up to one of the tags in `ends`, whose name is then the current token; without any, all there are. */
+  /**
+   * Statements up to one of the tags in `ends`, whose name is then the current token; all of them if `ends` is empty.
+   */
   #statements(ends: readonly string[]): Body {
     const { stream } = this
     const body: Statement[] = []
@@ -59,7 +61,7 @@ class TemplateParser extends ExpressionParser {
     }
   }
 
-  /** A body in which other things surround the statements. */
+  /** A body with a different context. */
   #within(surroundings: Partial<Surroundings>, parse: () => Body): Body {
     const outer = this.#surroundings
     this.#surroundings = { ...outer, ...surroundings }
@@ -68,7 +70,7 @@ class TemplateParser extends ExpressionParser {
     return body
   }
 
-  /** The body of a tag up to one of `ends`, whose name is left to be read. */
+  /** The body of a tag up to one of `ends`, whose name is not consumed. */
   #bodyTo(...ends: string[]): Body {
     this.stream.skip(':')
     this.stream.expect('block_end')
@@ -172,7 +174,7 @@ class TemplateParser extends ExpressionParser {
     return { kind: 'set block', target, filter, body: this.#bodyThrough('endset'), line }
   }
 
-  /** Further filters behind the first one of a filter or set block. */
+  /** Additional filters of a filter or set block. */
   #filters(first: Filter): Filter {
     let filter = first
     for (let links = 0; this.stream.skip('|'); this.stream.checkChain(++links)) filter = this.filter(filter)
@@ -241,7 +243,7 @@ class TemplateParser extends ExpressionParser {
     return { kind: 'block', name, scoped, required, body, line }
   }
 
-  /** A tag that loads another template: its syntax is checked, and rendering it is an error. */
+  /** A tag that loads another template: its syntax is checked, but rendering it is an error. */
   #load(tag: string, line: number): Statement {
     const { stream } = this
     this.expression()

@@ -21,7 +21,7 @@ export type Call = At & { readonly kind: 'call'; readonly callee: Expression; re
 export type Filter = At & {
   readonly kind: 'filter'
   readonly name: string
-  /** Undefined for what a filter or set block has captured. */
+  /** Undefined for the captured output of a filter or set block. */
   readonly value: Expression | undefined
   readonly args: Arguments
 }
@@ -63,7 +63,7 @@ export type Expression =
       readonly rest: readonly { readonly operator: Comparison; readonly operand: Expression }[]
     })
 
-/** What can stand on the left of an assignment. */
+/** Left side of an assignment. */
 export type Target =
   | Name
   | (At & { readonly kind: 'targets'; readonly items: readonly Target[] })
@@ -117,8 +117,8 @@ export type Statement =
       readonly body: Body
     })
   | (At & { readonly kind: 'autoescape'; readonly value: Expression; readonly body: Body })
-  /** transformers' `generation` tag. */
+  /** The `generation` tag of transformers. */
   | (At & { readonly kind: 'generation'; readonly body: Body })
-  /** `include`, `import`, `from` and `extends`: a chat template stands alone. */
+  /** `include`, `import`, `from` and `extends`, which chat templates cannot use. */
   | (At & { readonly kind: 'load'; readonly tag: string })
   | (At & { readonly kind: 'break' | 'continue' })

@@ -2,7 +2,7 @@ import { type Budget, BudgetExhausted } from '../budget'
 import { TemplateSyntaxError } from '../errors'
 import { Lexer, type Token, type TokenType } from './lexer'
 
-/** The lexer's tokens with one token of foresight, and what every parser needs. */
+/** Tokens of the lexer with one token of lookahead, and helpers shared by the parsers. */
 export class TokenStream {
   readonly budget: Budget
   readonly #lexer: Lexer
@@ -25,7 +25,7 @@ export class TokenStream {
     return this.#ahead
   }
 
-  /** Goes on, and returns the token that was the current one. */
+  /** Advances and returns the previous token. */
   next(): Token {
     const token = this.current
     this.current = this.look()
@@ -41,7 +41,7 @@ export class TokenStream {
     return this.current.type === 'name' && names.includes(this.current.value)
   }
 
-  /** Takes the current token if it is this one. */
+  /** Consumes the current token if it matches. */
   skip(type: TokenType, value?: string): boolean {
     if (!this.is(type, value)) return false
     this.next()
@@ -57,7 +57,7 @@ export class TokenStream {
     return new TemplateSyntaxError(message, line)
   }
 
-  /** Parses what is nested one level deeper. */
+  /** Parses one level deeper. */
   nested<T>(parse: () => T): T {
     this.budget.enter()
     try {
@@ -67,7 +67,7 @@ export class TokenStream {
     }
   }
 
-  /** For chains such as `a + b + c`, whose trees are as deep as they are long. */
+  /** For chains such as `a + b + c`, whose syntax trees are as deep as they are long. */
   checkChain(links: number): void {
     if (links > MAX_CHAIN) throw new BudgetExhausted('depth', { ...this.budget.limits, depth: MAX_CHAIN })
   }
@@ -75,7 +75,7 @@ export class TokenStream {
 
 const MAX_CHAIN = 400
 
-/** A token as it may stand in a message. */
+/** Describes a token for an error message. */
 export function described({ type, value }: Token): string {
   if (type === 'block_end') return 'end of statement block'
   if (type === 'variable_end') return 'end of print statement'

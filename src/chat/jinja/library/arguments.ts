@@ -6,15 +6,15 @@ import { type Named, type Runtime, textOf, typeName, Undefined, type Value } fro
 /** A method of a built-in type. */
 export type Method = (rt: Runtime, self: Value, args: readonly Value[], named: Named) => Value
 
-/** The parameters of a built-in function, by name; those after `required` may be left out. */
+/** Parameters of a built-in function by name; those after `required` are optional. */
 export interface Parameters {
   readonly names: readonly string[]
   readonly required: number
-  /** Parameters that cannot be given by name. */
+  /** Positional-only parameters. */
   readonly positionalOnly: number
 }
 
-/** `'old new [count]'`: parameters, the optional ones in brackets; those before a `/` cannot be given by name. */
+/** `'old new [count]'`: optional parameters in brackets; those before a `/` are positional-only. */
 export function parameters(text: string): Parameters {
   const words = text === '' ? [] : text.split(' ')
   const slash = words.indexOf('/')
@@ -24,7 +24,7 @@ export function parameters(text: string): Parameters {
 }
 
 /**
- * The arguments of a call in the order of the parameters, undefined for those that are left out.
+ * Binds the arguments of a call to the parameters, in their order; undefined for missing ones.
  * @throws PythonError TypeError
  */
 export function bind(

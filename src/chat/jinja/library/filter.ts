@@ -20,23 +20,23 @@ export function argumentError(message: string): PythonError {
   return new PythonError('FilterArgumentError', message)
 }
 
-/** `str(value)`, as filters begin that work on text. Markup stays what it is: see {@link keepKind}. */
+/** `str(value)`, the first step of text filters. Markup is kept. */
 export function softText(rt: Runtime, value: Value): string {
   return textOf(value) ?? rt.str(value)
 }
 
-/** Text compared without regard to case; all else as it is. */
+/** Case-folds text for comparison; other values are unchanged. */
 export function ignoreCase(value: Value): Value {
   return textOf(value)?.toLowerCase() ?? value
 }
 
 export interface GetterOptions {
   readonly ignoresCase?: boolean
-  /** Stands for what is undefined; null for nothing. */
+  /** Replaces undefined values; null for no replacement. */
   readonly otherwise?: Value | undefined
 }
 
-/** Follows a path such as `function.name` or `0.id` from an item; without a path it is the item itself. */
+/** Follows a path such as `function.name` or `0.id`; without a path, the identity. */
 export function getter(rt: Runtime, attribute: Value | undefined, options: GetterOptions = {}): (item: Value) => Value {
   const path = pathOf(attribute ?? null)
   const { ignoresCase = false, otherwise = null } = options
@@ -53,7 +53,7 @@ export function getter(rt: Runtime, attribute: Value | undefined, options: Gette
   }
 }
 
-/** Several paths, with commas between them: their values as a list. */
+/** Several comma-separated paths: their values as a list. */
 export function multiGetter(rt: Runtime, attribute: Value | undefined, ignoresCase: boolean): (item: Value) => Value {
   const text = textOf(attribute ?? null)
   const paths: (Value | undefined)[] = text === undefined ? [attribute] : text.split(',')

@@ -6,7 +6,7 @@ import { BuiltIn, type Named, PythonObject, sequenceItems, Undefined, type Value
 import { countArgument, textArgument } from './arguments'
 import { strftime } from './strftime'
 
-/** What the function `namespace` makes: attributes that templates may set. */
+/** Result of `namespace()`: an object with attributes that templates may set. */
 export class Namespace extends PythonObject {
   readonly typeName = 'Namespace'
   readonly #attributes: Map<string, Value>
@@ -30,7 +30,7 @@ export class Namespace extends PythonObject {
   }
 }
 
-/** Prints nothing when it is first called, and its separator from then on. */
+/** Empty on the first call, then the separator. */
 class Joiner extends PythonObject {
   readonly typeName = 'Joiner'
   readonly #separator: Value
@@ -91,7 +91,7 @@ class Cycler extends PythonObject {
   }
 }
 
-/** The entries of `dict(...)`: of a mapping, or pairs, and named ones. */
+/** Entries of `dict(...)`: of a mapping or pairs, plus named ones. */
 function dictOf(rt: Runtime, [source, ...others]: readonly Value[], named: Named): Dict {
   if (others.length > 0) throw typeError(`dict expected at most 1 argument, got ${others.length + 1}`)
   const dict = new Dict()
@@ -159,7 +159,7 @@ function builtIn(name: string, work: (rt: Runtime, args: readonly Value[], named
   return [name, new BuiltIn(name, work, type)] as const
 }
 
-/** The global functions of Jinja2, and transformers' own; lipsum, which is random text, is left out. */
+/** Global functions of Jinja2 and transformers, except lipsum, which is random text. */
 export const GLOBALS: ReadonlyMap<string, Value> = new Map<string, Value>([
   builtIn('range', (_rt, args, named) => rangeOf(args, named), 'function'),
   ['dict', new DictType()],

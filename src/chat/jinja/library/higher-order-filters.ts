@@ -13,7 +13,7 @@ interface Library {
   readonly tests: ReadonlyMap<string, Test>
 }
 
-/** What `map` does with each item: an attribute's value, or a filter applied to it. */
+/** The function that `map` applies: an attribute lookup or a filter. */
 function mapFunction({ filters }: Library, rt: Runtime, args: readonly Value[], named: Named): Step {
   const attribute = named?.get('attribute')
   if (args.length === 0 && attribute !== undefined) {
@@ -29,7 +29,7 @@ function mapFunction({ filters }: Library, rt: Runtime, args: readonly Value[], 
   return (item) => filter(rt, item, rest, named)
 }
 
-/** What `select` and its like ask of each item: a test's answer, or whether it is true. */
+/** The predicate of `select` and its variants: a test, or truthiness. */
 function selectFunction(
   { tests }: Library,
   rt: Runtime,
@@ -47,7 +47,7 @@ function selectFunction(
   return (item) => test(rt, get(item), rest, named)
 }
 
-/** Jinja2 looks at its arguments only when the first item is asked for, and if there may be one. */
+/** Jinja2 evaluates the arguments only when the first item is requested and the input is not empty. */
 function* lazily(rt: Runtime, value: Value, begin: () => (item: Value) => Value | undefined): Generator<Value> {
   if (!truth(rt, value)) return
   const work = begin()

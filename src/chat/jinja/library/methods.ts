@@ -98,7 +98,7 @@ const RANGE_METHODS: ReadonlyMap<string, Method> = new Map([
   }),
 ])
 
-/** The method `name` of a value's type, if it has one that the sandbox allows. */
+/** The method `name` of the type of a value, if the sandbox allows it. */
 export function methodOf(value: Value, name: string): Method | undefined {
   switch (typeof value) {
     case 'string':
@@ -117,7 +117,7 @@ export function methodOf(value: Value, name: string): Method | undefined {
   return value instanceof Range ? RANGE_METHODS.get(name) : undefined
 }
 
-/** list.append, which the sandbox allows only as a statement of its own: see the evaluation of `set`. */
+/** list.append, which the sandbox allows only as a separate statement: see the evaluation of `set`. */
 export function append(rt: Runtime, list: Value[], args: readonly Value[], named: Named): null {
   if (args.length !== 1 || named !== undefined) throw typeError('list.append() takes exactly one argument')
   rt.budget.items(1)

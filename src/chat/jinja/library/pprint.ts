@@ -8,12 +8,12 @@ import { type Filter, filter } from './filter'
 
 const WIDTH = 80
 
-/** Python's pprint.pformat with its usual width: containers that do not fit on a line get a line for each item. */
+/** pprint.pformat with the default width: containers that do not fit on a line get one line per item. */
 export const PPRINT: [string, Filter] = filter('pprint', '', (rt, value) => pretty(rt, value, 0, 0))
 
 /**
- * @param indent - where the value begins
- * @param allowance - characters that must fit behind it
+ * @param indent column where the value begins
+ * @param allowance characters that must fit after it
  */
 function pretty(rt: Runtime, value: Value, indent: number, allowance: number): string {
   const plain = flat(rt, value)
@@ -52,7 +52,7 @@ function separator(rt: Runtime, indent: number, count: number): string {
   return `,\n${' '.repeat(indent + 1)}`
 }
 
-/** As repr, but with the keys of dicts in order. */
+/** Like repr, but with sorted dict keys. */
 function flat(rt: Runtime, value: Value): string {
   if (textOf(value) !== undefined) return rt.repr(value)
   rt.budget.enter()
@@ -70,7 +70,7 @@ function flat(rt: Runtime, value: Value): string {
   return text
 }
 
-/** By key; keys without a common order by the names of their types. */
+/** Sorts by key; keys that are not comparable by type name. */
 function sortedPairs(rt: Runtime, dict: Dict): [Value, Value][] {
   const pairs = [...dict.entries()]
   rt.budget.items(pairs.length * 2)

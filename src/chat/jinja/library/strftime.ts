@@ -1,10 +1,10 @@
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
 const MONTHS = 'January February March April May June July August September October November December'.split(' ')
 
-/** A field of a date: what it is padded with, and how far. */
+/** A date field with its padding width and character. */
 type Field = readonly [value: number, width: number, fill?: string]
 
-/** Python's strftime in the C locale, with the flags of glibc (`%-d`). Of what it does not know it writes the letters. */
+/** strftime in the C locale, with glibc flags (`%-d`). Unknown codes are copied. */
 export function strftime(date: Date, format: string): string {
   return format.replace(/%([-_0^#]?)([\s\S])/gu, (all: string, flag: string, code: string) => {
     if (code === '%') return '%'
@@ -127,7 +127,7 @@ function dayOfYear(date: Date): number {
   return Math.round((day - Date.UTC(date.getFullYear(), 0, 1)) / 86_400_000) + 1
 }
 
-/** A week belongs to the year that its Thursday is in. */
+/** ISO week: belongs to the year of its Thursday. */
 function isoWeek(date: Date): { year: number; week: number } {
   const thursday = new Date(date.getFullYear(), date.getMonth(), date.getDate() + 4 - (date.getDay() || 7))
   return { year: thursday.getFullYear(), week: Math.ceil(dayOfYear(thursday) / 7) }

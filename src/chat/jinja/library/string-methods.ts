@@ -27,7 +27,7 @@ import { bind, countArgument, parameters, textArgument } from './arguments'
 type Bound = readonly (Value | undefined)[]
 type TextMethod = (rt: Runtime, text: string, args: Bound, self: Value) => Value
 
-/** A method of str, which on Markup gives Markup. */
+/** A str method, which returns Markup for Markup. */
 function method(name: string, signature: string, work: TextMethod): [string, Method] {
   const names = parameters(signature)
   return [
@@ -47,7 +47,7 @@ function asMarkup(value: Value): Value {
   return value instanceof Tuple ? new Tuple(value.items.map(asMarkup)) : value
 }
 
-/** A method that makes a text from a text alone. */
+/** A method from text to text. */
 function mapped(name: string, work: (text: string) => string): [string, Method] {
   return method(name, '', (rt, text) => {
     rt.budget.walk(text.length)
@@ -64,7 +64,7 @@ function tested(name: string, work: (text: string) => boolean): [string, Method]
   })
 }
 
-/** str.replace; `count` below zero means all. */
+/** str.replace; a negative `count` means all. */
 export function replaced(rt: Runtime, text: string, old: string, by: string, count: number): string {
   const limit = count < 0 ? Number.POSITIVE_INFINITY : count
   if (old === '') return interleaved(rt, text, by, limit)
@@ -86,7 +86,7 @@ export function replaced(rt: Runtime, text: string, old: string, by: string, cou
   return pieces.join(by)
 }
 
-/** `by` before every character, and behind the last one. */
+/** `by` before every character and at the end. */
 function interleaved(rt: Runtime, text: string, by: string, limit: number): string {
   const characters = codePoints(rt, text)
   rt.budget.text(text.length + by.length * Math.min(limit, characters.length + 1))
@@ -108,7 +108,7 @@ export function joined(rt: Runtime, separator: string, items: readonly Value[]):
   return texts.join(separator)
 }
 
-/** str.center: where the padding is odd, its odd part goes left in odd widths. */
+/** str.center: an odd padding has its extra character on the left if the width is odd. */
 export function centered(rt: Runtime, text: string, width: number, fill: string): string {
   const missing = Math.max(0, width - codePointCount(rt, text))
   const left = Math.floor(missing / 2) + (missing & width & 1)
@@ -133,7 +133,7 @@ function fillCharacter(rt: Runtime, fill: Value | undefined): string {
   return text
 }
 
-/** The part of a text from `start` to `end`, and where it begins, in UTF-16 units. */
+/** The slice of a text from `start` to `end`, and its offset, in UTF-16 units. */
 function part(rt: Runtime, text: string, start: Value | undefined, end: Value | undefined) {
   if ((start === undefined || start === null) && (end === undefined || end === null))
     return { text, offset: 0, valid: true }
@@ -266,7 +266,7 @@ function expandedTabs(rt: Runtime, text: string, size: number): string {
   return result
 }
 
-/** @throws PythonError for what translate() cannot put in a character's place */
+/** @throws PythonError for invalid replacements of translate() */
 function translated(rt: Runtime, text: string, table: Value | undefined): string {
   let result = ''
   for (const char of codePoints(rt, text)) {
@@ -312,7 +312,7 @@ function translationTable(rt: Runtime, [from, to, removed]: Bound): Value {
   return table
 }
 
-/** How Markup's format() shows a value: escaped, unless it is markup. */
+/** How format() of Markup renders a value: escaped, unless it is markup. */
 function shownEscaped(rt: Runtime, value: Value, spec: string): string {
   if (value instanceof Markup) {
     if (spec !== '') throw valueError(`unsupported format specification for Markup: ${spec}`)
@@ -422,13 +422,13 @@ export const STRING_METHODS: ReadonlyMap<string, Method> = new Map([
   method('maketrans', 'x [y] [z] /', (rt, _text, args) => translationTable(rt, args)),
 ])
 
-/** Methods of Markup that str does not have. */
+/** Methods of Markup that str lacks. */
 export const MARKUP_METHODS: ReadonlyMap<string, Method> = new Map<string, Method>([
   ['striptags', (rt, self) => strippedTags(rt, textOf(self) ?? '')],
   ['unescape', (rt, self) => unescaped(rt, textOf(self) ?? '')],
 ])
 
-/** Text without comments and tags, its runs of white space made single spaces. */
+/** Removes comments and tags and collapses white space. */
 export function strippedTags(rt: Runtime, text: string): string {
   rt.budget.walk(text.length)
   let plain = text

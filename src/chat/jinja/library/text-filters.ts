@@ -14,7 +14,7 @@ import { argumentError, type Filter, filter, getter, softText } from './filter'
 import { centered, joined, replaced, strippedTags } from './string-methods'
 import { wrapped } from './word-wrap'
 
-/** Text made of a value: markup of markup, as Python's methods of str do. */
+/** Text derived from a value; markup if it was markup, as for str methods. */
 function mapped(name: string, work: (text: string) => string): [string, Filter] {
   return filter(name, '', (rt, value) => {
     const text = softText(rt, value)
@@ -31,7 +31,7 @@ function sameKind(value: Value, text: string): Value {
 
 const WORD_STARTS = /([-\s({[<]+)/
 
-/** Unlike str.title, a new word begins only after spaces, hyphens and opening brackets. */
+/** Unlike str.title, words start only after spaces, hyphens and opening brackets. */
 function titledWords(text: string): string {
   return text
     .split(WORD_STARTS)
@@ -43,7 +43,7 @@ function titledWords(text: string): string {
     .join('')
 }
 
-/** Characters in which a URL need not be quoted. */
+/** Characters of a URL that need no quoting. */
 function urlQuoted(rt: Runtime, value: Value, inQuery: boolean): string {
   const text = softText(rt, value)
   rt.budget.walk(text.length)
@@ -89,7 +89,7 @@ function indented(rt: Runtime, value: Value, width: Value, first: boolean, blank
   return sameKind(value, (first ? indentation : '') + head + rest.join(''))
 }
 
-/** Cuts where the text is longer than `length` and the leeway. */
+/** Truncates if the text is longer than `length` plus the leeway. */
 function truncatedText(rt: Runtime, value: Value, args: readonly (Value | undefined)[]): Value {
   const [length, killWords, end, leeway] = args
   const ending = end === undefined ? '...' : textArgument(end, 'end')
@@ -109,7 +109,7 @@ function truncatedText(rt: Runtime, value: Value, args: readonly (Value | undefi
   return sameKind(value, (space < 0 ? cut : cut.slice(0, space)) + ending)
 }
 
-/** The keyword arguments that transformers' tojson has. */
+/** Keyword arguments of tojson in transformers. */
 function jsonStyle(rt: Runtime, args: readonly (Value | undefined)[]): JsonStyle {
   const [ensureAscii, indent, separators, sortKeys] = args
   const given = separators === undefined || separators === null ? undefined : rt.list(separators)

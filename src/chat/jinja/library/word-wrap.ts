@@ -8,12 +8,12 @@ export interface WrapStyle {
   readonly breakOnHyphens: boolean
 }
 
-/** Words, white space, and the places after hyphens and dashes where Python's textwrap breaks lines. */
+/** Words, white space, and break points after hyphens and dashes, as in textwrap. */
 const WITH_HYPHENS =
   /[\t-\r ]+|(?<=[\w!"'&.,?])-{2,}(?=\w)|[^\t-\r ]+?(?:-(?:(?<=[^\d\W]{2}-)|(?<=[^\d\W]-[^\d\W]-))(?=[^\d\W]-?[^\d\W])|(?=[\t-\r ]|$)|(?<=[\w!"'&.,?])(?=-{2,}\w))/gy
 const WITHOUT_HYPHENS = /[\t-\r ]+|[^\t-\r ]+/gy
 
-/** A line broken into lines of at most `width` characters, as Python's textwrap.wrap. @throws PythonError ValueError */
+/** Wraps a line at `width` characters, as textwrap.wrap. @throws PythonError ValueError */
 export function wrapped(rt: Runtime, text: string, style: WrapStyle): string[] {
   if (style.width <= 0) throw valueError(`invalid width ${style.width} (must be > 0)`)
   const chunks = text.match(style.breakOnHyphens ? WITH_HYPHENS : WITHOUT_HYPHENS) ?? []
@@ -29,7 +29,7 @@ export function wrapped(rt: Runtime, text: string, style: WrapStyle): string[] {
   return lines
 }
 
-/** Takes from the end of `chunks` what fits on a line. */
+/** Takes chunks from the end that fit on a line. */
 function takeLine(rt: Runtime, chunks: string[], { width, breakLongWords, breakOnHyphens }: WrapStyle): string[] {
   const line: string[] = []
   let length = 0

@@ -2,7 +2,7 @@ import type { Runtime } from './values'
 
 const SURROGATE = /[\ud800-\udfff]/
 
-/** Whether all characters of a text are single UTF-16 units, so that JavaScript's indices are Python's. */
+/** Whether all characters are single UTF-16 units, so that JavaScript and Python indices agree. */
 export function isFlat(rt: Runtime, text: string): boolean {
   rt.budget.scan(text.length)
   return !SURROGATE.test(text)

@@ -2,15 +2,15 @@ import { typeError } from '../errors'
 import type { Runtime } from './values'
 import { Float, Markup, PythonObject, Tuple, typeName, Undefined, type Value } from './values'
 
-/** Stands for a key in a Map: equal for keys that Python takes to be equal, such as 1, 1.0 and True. */
+/** Map key for a Python key: equal for keys that Python considers equal, such as 1, 1.0 and True. */
 export type HashKey = string | number | bigint | null | symbol | object
 
 const UNDEFINED = Symbol('Undefined')
 
-/** Strings stand for themselves, unless they begin with this character; those that stand for something else do. */
+/** Strings map to themselves unless they begin with this prefix, which marks mapped values. */
 const MARK = '\0'
 
-/** @throws PythonError TypeError for what has no hash */
+/** @throws PythonError TypeError for unhashable values */
 export function hashKey(rt: Runtime, value: Value): HashKey {
   switch (typeof value) {
     case 'string':
@@ -51,14 +51,14 @@ function tupleKey(rt: Runtime, tuple: Tuple): string {
   return key
 }
 
-/** A dict, in the order in which its keys were first set. */
+/** A dict in insertion order. */
 export class Dict extends PythonObject {
   readonly typeName = 'dict'
   readonly #values = new Map<HashKey, Value>()
-  /** Keys that are not what stands for them. */
+  /** Original keys that differ from their map keys. */
   #keys: Map<HashKey, Value> | undefined
 
-  /** A dict with text as keys. */
+  /** Creates a dict with string keys. */
   static fromEntries(entries: Iterable<readonly [string, Value]>): Dict {
     const dict = new Dict()
     for (const [key, value] of entries) dict.setText(key, value)
@@ -151,7 +151,7 @@ export class Dict extends PythonObject {
   }
 }
 
-/** What `keys()`, `values()` and `items()` of a dict give. */
+/** Result of `keys()`, `values()` and `items()`. */
 export class DictView extends PythonObject {
   readonly typeName: string
   readonly dict: Dict

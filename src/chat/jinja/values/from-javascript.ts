@@ -4,15 +4,15 @@ import { Dict } from './dict'
 import { normalized, parseInteger } from './numbers'
 import { Float, PythonObject, type Value } from './values'
 
-/** No conversation nests deeper; values that hold themselves do. */
+/** Real conversations are shallower; cyclic values are not. */
 const MAX_DEPTH = 200
 
 /**
- * A value of JavaScript as Python would have it after JSON: a number is an int if JSON writes it as one, so 1.0, which
- * is 1 in JavaScript, is an int. Where the difference matters, a caller gives `JSON.rawJSON('1.0')`; a bigint is an
- * int. What JSON leaves out of objects (undefined) is left out here.
- * @param path - names the value in messages
- * @throws TypeError for what JSON cannot hold
+ * Converts a JavaScript value to what Python would get via JSON: numbers that JSON writes as integers are ints, so 1.0,
+ * which is 1 in JavaScript, is an int. Pass `JSON.rawJSON('1.0')` if the difference matters; bigints are ints. Members
+ * that JSON omits (undefined) are omitted.
+ * @param path name of the value in error messages
+ * @throws TypeError for values that JSON cannot represent
  */
 export function fromJavaScript(value: unknown, path: string, depth = 0): Value {
   switch (typeof value) {
@@ -66,12 +66,12 @@ function fromRawJson(text: string): Value {
 }
 
 /**
- * A number as Python reads it from JSON: with a point or an exponent it is a float, else an int of any size.
+ * A JSON number as Python reads it: a float if it has a point or exponent, else an int of any size.
  * @throws SyntaxError
  */
 export function parseJsonNumber(text: string): Value {
   const match = /^(-?(?:0|[1-9]\d*))(\.\d+)?([eE][+-]?\d+)?$/.exec(text)
-  if (!match) throw new SyntaxError(`${text} is no number of JSON`)
+  if (!match) throw new SyntaxError(`${text} is not a JSON number`)
   if (match[2] !== undefined || match[3] !== undefined) return new Float(Number(text))
   const size = text.startsWith('-') ? text.slice(1) : text
   const int = parseInteger(size)

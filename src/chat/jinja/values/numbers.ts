@@ -4,14 +4,14 @@ import { Float, type Value } from './values'
 /** An int in either of its forms: a number if it is safe, else a bigint. */
 export type Int = number | bigint
 
-/** More bits than this no int may have: arithmetic on them would take too long. */
+/** Maximum bits of an int: arithmetic on larger ones would take too long. */
 export const MAX_INT_BITS = 131_072
-/** Python neither prints nor parses longer decimal integers. */
+/** Maximum digits of decimal integers, which Python limits when printing and parsing. */
 const MAX_DECIMAL_DIGITS = 4300
 
 const MAX_BIG = 1n << BigInt(MAX_INT_BITS)
 
-/** The form in which an int is kept. */
+/** Canonical representation of an int. */
 export function normalized(value: bigint): Int {
   if (value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value)
   if (value >= MAX_BIG || value <= -MAX_BIG) throw tooLarge()
@@ -22,7 +22,7 @@ export function tooLarge(): PythonError {
   return new PythonError('OverflowError', `an integer of more than ${MAX_INT_BITS} bits`)
 }
 
-/** The int that a value is, bools included; undefined for all else. */
+/** The int value of a value, bools included; undefined for anything else. */
 export function intOf(value: Value): Int | undefined {
   if (typeof value === 'number' || typeof value === 'bigint') return value
   return typeof value === 'boolean' ? Number(value) : undefined
@@ -43,14 +43,14 @@ export function toDouble(value: Numeric): number {
   return double
 }
 
-/** Bits of an int's absolute value, about. */
+/** Approximate bits of the absolute value of an int. */
 export function bitLength(value: Int): number {
   if (typeof value === 'number') return value === 0 ? 0 : Math.floor(Math.log2(Math.abs(value))) + 1
   const hex = (value < 0n ? -value : value).toString(16)
   return hex.length * 4 - Math.clz32(Number.parseInt(hex.charAt(0), 16)) + 28
 }
 
-/** Decimal digits of an int. @throws PythonError ValueError if there are more than Python prints */
+/** Decimal digits of an int. @throws PythonError ValueError if it has more than Python prints */
 export function intText(value: Int): string {
   if (typeof value === 'bigint' && bitLength(value) > MAX_DECIMAL_DIGITS * 3.33) throw tooManyDigits()
   const text = value.toString()
@@ -69,7 +69,7 @@ export function parseInteger(text: string): Int | undefined {
   return text.length > limit ? undefined : normalized(BigInt(text))
 }
 
-/** The int that a float is cut off to. @throws PythonError */
+/** Truncates a float to an int. @throws PythonError */
 export function truncated(value: number): Int {
   if (Number.isNaN(value)) throw valueError('cannot convert float NaN to integer')
   if (!Number.isFinite(value)) throw new PythonError('OverflowError', 'cannot convert float infinity to integer')

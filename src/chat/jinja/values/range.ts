@@ -2,7 +2,7 @@ import { PythonError, valueError } from '../errors'
 import type { Runtime } from './values'
 import { PythonObject, type Value } from './values'
 
-/** The sandbox of Jinja2 refuses longer ones. */
+/** Longest range that the sandbox allows. */
 const MAX_RANGE = 100_000
 
 /** A range. @throws PythonError for a step of zero, or if it is longer than the sandbox allows */
@@ -33,7 +33,7 @@ export class Range extends PythonObject {
     return new Range(this.at(start), this.at(stop), this.step * step)
   }
 
-  /** Where a number stands in the range; -1 if it does not. */
+  /** Index of a number in the range; -1 if absent. */
   indexOf(value: number): number {
     const index = (value - this.start) / this.step
     return Number.isInteger(index) && index >= 0 && index < this.count ? index : -1

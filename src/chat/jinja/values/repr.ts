@@ -31,7 +31,7 @@ export function toRepr(rt: Runtime, value: Value): string {
   return text
 }
 
-/** The items of a list or tuple, with commas. */
+/** Items of a list or tuple, comma-separated. */
 export function reprAll(rt: Runtime, items: readonly Value[]): string {
   let text = ''
   for (const item of items) {
@@ -53,7 +53,7 @@ function textRepr(rt: Runtime, text: string): string {
   return quote + (quote === "'" ? escaped.replaceAll("'", "\\'") : escaped) + quote
 }
 
-/** As Python writes what cannot be printed. */
+/** Escape of a non-printable character, as in Python. */
 export function hexEscape(code: number): string {
   if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`
   if (code < 0x10000) return `\\u${code.toString(16).padStart(4, '0')}`

@@ -5,7 +5,7 @@ import { type Int, intOf } from './numbers'
 import { Range } from './range'
 import { Markup, type Runtime, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
 
-/** An int as an index: beyond all lengths if it is too large for one. @throws PythonError TypeError */
+/** Converts an int to an index; oversized values are beyond every length. @throws PythonError TypeError */
 export function toIndex(value: Value, what = 'indices must be integers'): number {
   const index = intOf(value)
   if (index === undefined) throw typeError(`${what}, not ${typeName(value)}`)
@@ -17,12 +17,12 @@ export function clamped(value: Int): number {
   return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER
 }
 
-/** Whether an int may be an index on a machine of 64 bits. */
+/** Whether an int is a valid index on a 64-bit machine. */
 export function fitsIndex(value: Int): boolean {
   return typeof value === 'number' || BigInt.asIntN(64, value) === value
 }
 
-/** `value[index]` of a sequence or text; undefined if there is no such item, or if the value has none. */
+/** `value[index]` of a sequence or text; undefined if out of range or not indexable. */
 export function itemAt(rt: Runtime, value: Value, index: Int): Value | undefined {
   const items = sequenceItems(value)
   const at = clamped(index)
@@ -44,7 +44,7 @@ function characterAt(rt: Runtime, text: string, index: number, isMarkup: boolean
   return isMarkup ? new Markup(character) : character
 }
 
-/** `value[start:stop:step]`, with null for what is left out. @throws PythonError */
+/** `value[start:stop:step]`, with null for omitted parts. @throws PythonError */
 export function sliced(rt: Runtime, value: Value, start: Value, stop: Value, step: Value): Value {
   if (value instanceof Undefined) throw value.fault()
   if (value instanceof Dict) throw typeError("unhashable type: 'slice'")
@@ -90,7 +90,7 @@ function taken<T>(rt: Runtime, items: readonly T[], start: Value, stop: Value, s
   return Array.from({ length: count }, (_, index) => items[from + index * step] as T)
 }
 
-/** Where a slice of so many items begins, and how many it takes. */
+/** Start and number of items of a slice. */
 function bounds(length: number, start: Value, stop: Value, step: number): { from: number; to: number; count: number } {
   const [lowest, highest] = step > 0 ? [0, length] : [-1, length - 1]
   const bound = (value: Value, otherwise: number) => {
@@ -113,8 +113,8 @@ export function lengthOf(rt: Runtime, value: Value): number {
   return length
 }
 
-/** `len(value)` where it costs nothing to find out; undefined where there is none, or it would take a walk. */
+/** `len(value)` if it is cheap; undefined otherwise. */
 export function lengthIfKnown(rt: Runtime, value: Value): number | undefined {
-  if (Array.isArray(value)) return undefined // which may grow while it is walked through
+  if (Array.isArray(value)) return undefined // may grow during iteration
   return typeof value === 'object' && value !== null ? value.length(rt) : undefined
 }

@@ -1,7 +1,7 @@
 import { Dict } from './dict'
 import { Float, textOf, type Value } from './values'
 
-/** A value in a form that can be posted to another thread: a dict as a Map, a float in a list of its own kind. */
+/** A structured-cloneable form of a value: a dict is a Map, a float a tagged list. */
 export type Transferable =
   | null
   | boolean
@@ -12,7 +12,7 @@ export type Transferable =
   | Transferable[]
   | Map<string, Transferable>
 
-/** @throws TypeError for what does not come from JSON, such as macros and keys that are no text */
+/** @throws TypeError for values that do not come from JSON, such as macros and non-string keys */
 export function toTransferable(value: Value): Transferable {
   if (value === null || typeof value !== 'object') return value
   if (Array.isArray(value)) return value.map(toTransferable)

@@ -2,8 +2,8 @@ import type { Budget } from '../budget'
 import { PythonError, type PythonErrorType, typeError } from '../errors'
 
 /**
- * A value of Python: None is null, a list is an array, an int is a number or, beyond 2^53, a bigint; everything else is
- * an object, floats included. Numbers of JavaScript are therefore always ints.
+ * A Python value: None is null, a list is an array, an int is a number or, beyond 2^53, a bigint; everything else,
+ * including floats, is an object. JavaScript numbers are therefore always ints.
  */
 export type Value = null | boolean | number | bigint | string | List | PythonObject
 export interface List extends Array<Value> {}
@@ -39,10 +39,10 @@ export interface Runtime {
   find(text: string, needle: string, from?: number): number
 }
 
-/** Named arguments of a call; undefined where there are none. */
+/** Keyword arguments of a call; undefined if there are none. */
 export type Named = ReadonlyMap<string, Value> | undefined
 
-/** What a value that is neither a literal nor a list can do; by default nothing. */
+/** Operations of values other than literals and lists; unsupported by default. */
 export abstract class PythonObject {
   /** As Python's `type(x).__name__`. */
   abstract readonly typeName: string
@@ -57,27 +57,27 @@ export abstract class PythonObject {
     return true
   }
 
-  /** `x.name`; undefined where Python has an AttributeError. */
+  /** `x.name`; undefined where Python raises AttributeError. */
   attribute(_rt: Runtime, _name: string): Value | undefined {
     return undefined
   }
 
-  /** `x[key]`; undefined where Python has a TypeError or LookupError. */
+  /** `x[key]`; undefined where Python raises TypeError or LookupError. */
   item(_rt: Runtime, _key: Value): Value | undefined {
     return undefined
   }
 
-  /** `len(x)`; undefined where there is none. */
+  /** `len(x)`; undefined if unsupported. */
   length(_rt: Runtime): number | undefined {
     return undefined
   }
 
-  /** `iter(x)`; undefined where there is none. */
+  /** `iter(x)`; undefined if unsupported. */
   iterator(_rt: Runtime): Iterator<Value> | undefined {
     return undefined
   }
 
-  /** Whether `x(...)` can be written. */
+  /** Whether `x(...)` is allowed. */
   get callable(): boolean {
     return false
   }
@@ -121,7 +121,7 @@ export function floatRepr(value: number): string {
   return `${plain}.0`
 }
 
-/** markupsafe's Markup: a string that is safe in HTML, which escapes what is added to it. */
+/** Markup of markupsafe: HTML-safe text, which escapes what is added to it. */
 export class Markup extends PythonObject {
   readonly typeName = 'Markup'
   readonly text: string
@@ -172,7 +172,7 @@ export class Tuple extends PythonObject {
   }
 }
 
-/** A missing variable, attribute or item: prints nothing, is false and empty, and is an error in all other uses. */
+/** A missing variable, attribute or item: renders as nothing, is false and empty, and is an error otherwise. */
 export class Undefined extends PythonObject {
   readonly typeName = 'Undefined'
   readonly #message: string
@@ -184,7 +184,7 @@ export class Undefined extends PythonObject {
     this.#error = error
   }
 
-  /** The error of a use that is not allowed. */
+  /** Error for an unsupported use. */
   fault(): PythonError {
     return new PythonError(this.#error, this.#message)
   }
@@ -227,7 +227,7 @@ export class Undefined extends PythonObject {
   }
 }
 
-/** What can be walked through once, such as the result of the filter `map`. */
+/** A single-use iterator, such as the result of the filter `map`. */
 export class OneShot extends PythonObject {
   readonly typeName: string
   readonly #iterator: Iterator<Value>
@@ -249,7 +249,7 @@ export class OneShot extends PythonObject {
 
 export type Implementation = (rt: Runtime, args: readonly Value[], named: Named) => Value
 
-/** A function or bound method that is built in. */
+/** A built-in function or bound method. */
 export class BuiltIn extends PythonObject {
   readonly typeName: string
   readonly name: string
@@ -275,12 +275,12 @@ export class BuiltIn extends PythonObject {
   }
 }
 
-/** `value` unless it is undefined; `??` would take None for it. */
+/** `value`, or the default if it is undefined; `??` would treat None as missing. */
 export function orElse(value: Value | undefined, otherwise: () => Value): Value {
   return value === undefined ? otherwise() : value
 }
 
-/** The text of a str, Markup included; undefined for all else. */
+/** Text of a str or Markup; undefined for anything else. */
 export function textOf(value: Value): string | undefined {
   if (typeof value === 'string') return value
   return value instanceof Markup ? value.text : undefined
@@ -302,13 +302,13 @@ export function typeName(value: Value): string {
   }
 }
 
-/** The error of using a method that a value does not have. */
+/** Error for calling a method that a value does not have. */
 export function noAttribute(value: Value, name: string): PythonError {
   if (value instanceof Undefined) return value.fault()
   return new PythonError('AttributeError', `'${typeName(value)}' object has no attribute '${name}'`)
 }
 
-/** The items of a list or tuple; undefined for all else. */
+/** Items of a list or tuple; undefined for anything else. */
 export function sequenceItems(value: Value): readonly Value[] | undefined {
   if (Array.isArray(value)) return value
   return value instanceof Tuple ? value.items : undefined
