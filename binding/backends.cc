@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cctype>
 #include <optional>
+#include <vector>
 
 #include "cpu/cpu_backend.h"
+#include "cpu/stage_memory.h"
 #include "cuda/backend/make_backend.h"
+#include "cuda/memory/stage_needs.h"
 #include "cuda/tuning/tune.h"
 #include "engine/error.h"
 #include "platform/device_discovery.h"
@@ -45,27 +48,74 @@ TuneReport tune(const TuneOptions& options) { refuse(options.device); }
 }  // namespace emulated
 #endif
 
+namespace {
+
+// CPU devices can be numbered freely, so that a layer split can be tried anywhere.
+enum class DeviceKind { cpu, disk, cuda, emulated };
+struct DeviceName {
+  DeviceKind kind;
+  int index = 0;
+
+  bool is_gpu() const { return kind == DeviceKind::cuda || kind == DeviceKind::emulated; }
+};
+
+DeviceName parse_device(const std::string& device) {
+  if (device == "cpu" || index_of(device, "cpu")) return {DeviceKind::cpu};
+  if (device == "disk") return {DeviceKind::disk};
+  if (const auto index = index_of(device, "cuda")) return {DeviceKind::cuda, *index};
+  if (const auto index = index_of(device, "emulated")) return {DeviceKind::emulated, *index};
+  throw Error("DEVICE_NOT_FOUND",
+              "There is no device '" + device + "'. Devices are cpu, cpu:0, cpu:1, ..., disk, and cuda:0, cuda:1, ...");
+}
+
+cpu::Precision precision_of(const BackendOptions& options) {
+  return options.exact ? cpu::Precision::exact : cpu::Precision::fast;
+}
+
+void check_precision(const std::string& device, const DeviceName& name, const BackendOptions& options) {
+  if (!name.is_gpu() || !options.exact) return;
+  throw Error("INVALID_OPTION", "dtype 'float32' is for CPU devices: " + device +
+                                    " computes in 16 bits. Use 'auto', 'float16' or 'bfloat16'.");
+}
+
+}  // namespace
+
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
-  // CPU devices can be numbered freely, so that splitting layers can be tried anywhere.
-  const cpu::Precision precision = options.exact ? cpu::Precision::exact : cpu::Precision::fast;
-  if (device == "cpu" || index_of(device, "cpu")) {
-    return cpu::make_cpu_backend({device, precision, options.cache_type});
+  const DeviceName name = parse_device(device);
+  check_precision(device, name, options);
+  switch (name.kind) {
+    case DeviceKind::cuda:
+      return cuda::make_backend({name.index, options.activation_type});
+    case DeviceKind::emulated:
+      return emulated::make_backend({name.index, options.activation_type});
+    case DeviceKind::disk:
+      if (options.offload_directory.empty()) throw Error("INVALID_OPTION", "Device disk needs an offloadDirectory.");
+      return cpu::make_cpu_backend({device, precision_of(options), options.cache_type, options.offload_directory});
+    case DeviceKind::cpu:
+      break;
   }
-  if (device == "disk") {
-    if (options.offload_directory.empty()) throw Error("INVALID_OPTION", "Device disk needs an offloadDirectory.");
-    return cpu::make_cpu_backend({device, precision, options.cache_type, options.offload_directory});
+  return cpu::make_cpu_backend({device, precision_of(options), options.cache_type});
+}
+
+PlannedMemory plan_memory(const std::string& device, const StageOutline& stage, const BackendOptions& options) {
+  const DeviceName name = parse_device(device);
+  check_precision(device, name, options);
+  std::vector<bool> read(stage.weights.size(), false);
+  for (const Operator& op : stage.program.operators) {
+    if (!std::holds_alternative<Embedding>(op)) for_each_weight(op, [&](WeightId id) { read[id] = true; });
   }
-  const std::optional<int> gpu = index_of(device, "cuda"), emulated_gpu = index_of(device, "emulated");
-  if (!gpu && !emulated_gpu) {
-    throw Error("DEVICE_NOT_FOUND", "There is no device '" + device +
-                                        "'. Devices are cpu, cpu:0, cpu:1, ..., disk, and cuda:0, cuda:1, ...");
+  PlannedMemory planned;
+  if (name.is_gpu()) {
+    planned.count = gpu::stage_memory(stage);
+    planned.page = gpu::page;
+  } else {
+    planned.count = cpu::stage_memory(stage, precision_of(options), options.cache_type);
   }
-  if (options.exact) {
-    throw Error("INVALID_OPTION", "dtype 'float32' is for CPU devices: " + device +
-                                      " computes in 16 bits. Use 'auto', 'float16' or 'bfloat16'.");
+  for (size_t i = 0; i < read.size(); ++i) {
+    if (read[i])
+      planned.read += name.is_gpu() ? gpu::weight_memory(stage.weights[i]) : cpu::weight_memory(stage.weights[i]);
   }
-  if (gpu) return cuda::make_backend({*gpu, options.activation_type});
-  return emulated::make_backend({*emulated_gpu, options.activation_type});
+  return planned;
 }
 
 TuneReport tune_gemm(const std::string& device, const TuneOptions& options) {

@@ -57,6 +57,7 @@ const DEFAULT_SEQUENCES = 4
 const DEFAULT_BATCH_TOKENS = 512
 const MAX_COUNT = 1 << 24
 const MAX_RANKS = 64
+const MAX_BLOCKS = 2 ** 31 - 1
 const MIN_LOGIT_ROWS = 16 // rows the head computes at a time, for forward() calls, which need all of them
 
 const DTYPES = "'auto', 'float32', 'float16' or 'bfloat16'"
@@ -93,10 +94,18 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
       `maxCacheTokens is ${cacheTokens}, but a sequence may have ${maxModelLength} tokens (maxModelLength). Raise maxCacheTokens or lower maxModelLength.`,
     )
   }
+  const blockCount =
+    options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : ceilDiv(cacheTokens, BLOCK_SIZE)
+  if (blockCount > MAX_BLOCKS) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `The KV cache would have ${blockCount} blocks of ${BLOCK_SIZE} tokens, but at most ${MAX_BLOCKS} can be numbered. Lower maxSequences, maxModelLength or maxCacheTokens.`,
+    )
+  }
   return {
     ...numberFormats(options.dtype),
     blockSize: BLOCK_SIZE,
-    blockCount: options.maxCacheTokens === undefined ? maxSequences * blocksOfOne : ceilDiv(cacheTokens, BLOCK_SIZE),
+    blockCount,
     maxBatchTokens,
     maxLogitRows: Math.max(MIN_LOGIT_ROWS, maxSequences),
     maxModelLength,

@@ -9,7 +9,7 @@ import type { Model as Definition, ModelShape } from './models/architecture'
 import { checkpointWarnings, createModel, storedWeights } from './models/registry'
 import { modulesOf, type StageModules, stagesOf, traceRanks } from './models/stages'
 import { textModelConfig } from './models/text-model-config'
-import { addon, type LoadedStage, type ModelSpec } from './native/addon'
+import { addon, type ModelSpec, type StageSpec } from './native/addon'
 import { storedBytes } from './native/weights'
 import { offloadDirectory } from './offload-directory'
 import { openCheckpoint } from './open-checkpoint'
@@ -26,7 +26,7 @@ import { resolveDeviceMap } from './placement/device-map'
 import { fromPlan, planSchema } from './placement/from-plan'
 import { type ModelPlan, outline } from './placement/plan-model'
 import { type PlanOptions, planOptions } from './placement/plan-options'
-import { loadedStage, type StageMemory, stageMemory } from './placement/planner/stage-memory'
+import { countedStage, type StageMemory, wholePages } from './placement/planner/stage-memory'
 import { thisMachine } from './this-machine'
 
 /** How far loading has come. */
@@ -183,12 +183,12 @@ function* loadedStages(
   weights: PlanSource,
   stages: readonly StageModules[],
   limits: ModelLimits,
-): CooperativeTask<{ stage: LoadedStage; memory: StageMemory & { device: string } }[]> {
-  const loaded: { stage: LoadedStage; memory: StageMemory & { device: string } }[] = []
+): CooperativeTask<{ stage: StageSpec; memory: StageMemory & { device: string } }[]> {
+  const loaded: { stage: StageSpec; memory: StageMemory & { device: string } }[] = []
   for (const modules of stages) {
     for (const stage of yield* traceRanks(definition, weights, modules, limits.tensorParallelSize)) {
-      const memory = { device: stage.device, ...stageMemory(stage, limits) }
-      loaded.push({ stage: loadedStage(stage, limits), memory })
+      const planned = (yield* countedStage(stage))(stage.device, limits)
+      loaded.push({ stage, memory: { device: stage.device, ...wholePages(planned) } })
       yield
     }
   }

@@ -60,18 +60,26 @@ void check_pages(const MappedFiles& files) {
 }  // namespace
 
 WeightShape shape_of(const WeightSpec& spec) {
-  return std::visit(Overloaded{
-                        [](const VectorSpec& s) {
-                          return WeightShape{s.name, WeightKind::vector, s.length, 1};
-                        },
-                        [](const MatrixSpec& s) {
-                          return WeightShape{s.name, WeightKind::matrix, s.out, s.in};
-                        },
-                        [](const QuantizedSpec& s) {
-                          return WeightShape{s.name, WeightKind::quantized, s.out, s.in, s.group_size, has_order(s)};
-                        },
-                    },
-                    spec);
+  WeightShape shape;
+  std::visit(Overloaded{
+                 [&](const VectorSpec& s) {
+                   shape = {s.name, WeightKind::vector, s.length, 1};
+                 },
+                 [&](const MatrixSpec& s) {
+                   shape = {s.name, WeightKind::matrix, s.out, s.in};
+                   shape.has_bias = s.bias.has_value();
+                   shape.type = s.weight.dtype;
+                 },
+                 [&](const QuantizedSpec& s) {
+                   shape = {s.name, WeightKind::quantized, s.out, s.in, s.group_size, has_order(s)};
+                   shape.bits = s.bits;
+                   shape.has_zero_points = !s.symmetric;
+                   shape.has_bias = s.bias.has_value();
+                   shape.type = s.scales.dtype;
+                 },
+             },
+             spec);
+  return shape;
 }
 
 uint64_t source_bytes(const WeightSpec& spec) {

@@ -29,16 +29,7 @@ std::unique_ptr<Weight> make(Backend& backend, const MatrixSpec& spec, LoadContr
 }
 
 std::unique_ptr<Weight> make(Backend& backend, const QuantizedSpec& spec, LoadControl& control) {
-  CanonicalShape shape;
-  shape.name = spec.name;
-  shape.bits = spec.bits;
-  shape.out = spec.out;
-  shape.in = spec.in;
-  shape.group_size = spec.group_size;
-  shape.has_zero_points = !spec.symmetric;
-  shape.has_bias = spec.bias.has_value();
-  shape.scale_type = spec.scales.dtype;
-  shape.has_group_index = shape_of(WeightSpec(spec)).has_group_index;
+  const CanonicalShape shape = canonical_shape(shape_of(WeightSpec(spec)));
   const std::unique_ptr<CanonicalSource> source = random_quantized(shape);
   auto weight = backend.make_quantized(shape);
   fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {

@@ -49,7 +49,6 @@ struct RowBlock {
   int64_t first_task;
   int64_t partials;  // offset of its partial results, if splits > 1
 };
-static_assert(sizeof(RowBlock) == 48, "src/placement/planner/cpu-scratch.ts counts with it");
 
 // If keys are split, every kv head of a block has
 //

@@ -11,7 +11,7 @@
 #include "cpu/offload_file.h"
 #include "cpu/operators.h"
 #include "cpu/rank_operators.h"
-#include "cpu/stage_scratch.h"
+#include "cpu/stage_memory.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
 
@@ -42,39 +42,29 @@ class CpuBackend final : public Backend {
   DType cache_type() const override { return options_.cache_type; }
 
   void* allocate(size_t bytes, MemoryUse use) override {
+    void* data;
     if (use == MemoryUse::weights && offload_) {
-      count_.weights += (bytes + 63) / 64 * 64;
-      return offload_->allocate(bytes);
+      data = offload_->allocate(bytes);
+    } else {
+      data = memory_.emplace_back(HostMemory::allocate(bytes, options_.device)).data();
     }
-    memory_.push_back(HostMemory::allocate(bytes, options_.device));
-    const uint64_t counted = memory_.back().bytes();
-    switch (use) {
-      case MemoryUse::weights:
-        count_.weights += counted;
-        break;
-      case MemoryUse::kv_cache:
-        count_.kv_cache += counted;
-        break;
-      case MemoryUse::buffers:
-        count_.buffers += counted;
-        break;
-    }
-    return memory_.back().data();
+    count_.add(HostMemory::counted(bytes), use);
+    return data;
   }
   void* allocate_host(size_t bytes) override { return allocate(bytes, MemoryUse::buffers); }
   MemoryCount memory() const override { return count_; }
 
   void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
-    for (const RopeSpec& rope : program.ropes) {
-      const size_t half = rope.inverse_frequency.size();
-      const size_t bytes = static_cast<size_t>(limits.max_rows) * 2 * half * sizeof(float);
-      rope_tables_.push_back({static_cast<float*>(allocate(bytes, MemoryUse::buffers)), static_cast<int64_t>(half)});
+    const StageBuffers needs = stage_buffers({program, weights, limits}, options_.precision);
+    const auto buffer = [&](uint64_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };
+    for (size_t i = 0; i < program.ropes.size(); ++i) {
+      const auto half = static_cast<int64_t>(program.ropes[i].inverse_frequency.size());
+      rope_tables_.push_back({static_cast<float*>(buffer(needs.rope_tables[i])), half});
     }
-    scratch_.bytes = stage_scratch_bytes(program, weights, limits, options_.precision);
-    if (scratch_.bytes > 0) scratch_.data = allocate(scratch_.bytes, MemoryUse::buffers);
-    if (const Value& output = program.values[program.output]; output.rows == RowKind::logits) {
-      const auto vocabulary = static_cast<int32_t>(output.width);
-      sampling_scratch_.emplace(allocate(SamplingScratch::bytes(vocabulary), MemoryUse::buffers), vocabulary);
+    scratch_ = {buffer(needs.scratch), needs.scratch};
+    if (needs.sampling > 0) {
+      const auto vocabulary = static_cast<int32_t>(program.values[program.output].width);
+      sampling_scratch_.emplace(buffer(needs.sampling), vocabulary);
     }
   }
 
@@ -87,7 +77,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> make_matrix(int64_t out, int64_t in, DType type, const std::vector<float>& bias) override {
     auto weight = std::make_unique<MatrixWeight>();
     const float* bias_copy = bias.empty() ? nullptr : copy_vector(bias);
-    void* data = allocate(static_cast<size_t>(out) * in * byte_size(type), MemoryUse::weights);
+    void* data = allocate(matrix_bytes(out, in, type), MemoryUse::weights);
     weight->matrix = {type, out, in, data, bias_copy};
     return weight;
   }
@@ -235,7 +225,7 @@ class CpuBackend final : public Backend {
 
  private:
   float* copy_vector(const std::vector<float>& values) {
-    auto* data = static_cast<float*>(allocate(values.size() * sizeof(float), MemoryUse::weights));
+    auto* data = static_cast<float*>(allocate(vector_bytes(values.size()), MemoryUse::weights));
     std::memcpy(data, values.data(), values.size() * sizeof(float));
     return data;
   }

@@ -15,7 +15,6 @@
 namespace billfish::cpu {
 namespace {
 
-constexpr size_t alignment = 64;
 constexpr size_t huge_page = size_t{2} << 20;
 
 [[noreturn]] void out_of_memory(size_t bytes, const std::string& device) {
@@ -30,7 +29,7 @@ constexpr size_t huge_page = size_t{2} << 20;
 HostMemory HostMemory::allocate(size_t bytes, const std::string& device) {
   HostMemory memory;
   if (bytes > SIZE_MAX - huge_page) out_of_memory(bytes, device);
-  memory.bytes_ = (bytes + alignment - 1) / alignment * alignment;
+  memory.bytes_ = counted(bytes);
 #ifdef BILLFISH_HAS_MMAP
   if (memory.bytes_ >= huge_page) {
     void* data = mmap(nullptr, memory.bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);

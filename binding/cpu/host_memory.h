@@ -10,7 +10,9 @@ namespace billfish::cpu {
 // and returned immediately on release; huge pages are requested, since decoding streams through all weights.
 class HostMemory {
  public:
-  // Rounds up to 64 bytes. Throws OUT_OF_MEMORY naming the device and the bytes.
+  // What an allocation of `bytes` bytes counts: whole cache lines.
+  static constexpr uint64_t counted(uint64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+  // Of counted(bytes) bytes. Throws OUT_OF_MEMORY naming the device and the bytes.
   static HostMemory allocate(size_t bytes, const std::string& device);
   HostMemory(HostMemory&& other) noexcept;
   HostMemory& operator=(HostMemory&& other) noexcept;
@@ -20,6 +22,7 @@ class HostMemory {
   uint64_t bytes() const noexcept { return bytes_; }
 
  private:
+  static constexpr uint64_t alignment = 64;
   HostMemory() = default;
   void* data_ = nullptr;
   size_t bytes_ = 0;

@@ -15,6 +15,7 @@
 #include "engine/benchmark_hooks.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
+#include "engine/memory_count.h"
 #include "engine/non_finite.h"
 #include "engine/program.h"
 #include "engine/sampling.h"
@@ -33,15 +34,6 @@ struct Tensor {
 class RankGroup;       // rank_group.h
 class RankLink;        // rank_link.h
 struct GatheredPiece;  // program.h
-
-enum class MemoryUse { weights, kv_cache, buffers };
-
-// Bytes that a backend has allocated on its device, by use. The numbers are what was asked for, each allocation rounded
-// up to the backend's granularity, so that a plan made from shapes can equal them.
-struct MemoryCount {
-  uint64_t weights = 0, kv_cache = 0, buffers = 0;
-  uint64_t total() const { return weights + kv_cache + buffers; }
-};
 
 // A weight in the backend's own layout.
 class Weight {

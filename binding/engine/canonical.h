@@ -34,6 +34,10 @@ struct CanonicalShape {
   int64_t words_per_row() const { return (in * bits + 31) / 32; }
 };
 
+struct WeightShape;  // program.h
+// Of a quantized weight: all but the order of its inputs, which only the checkpoint's contents tell.
+CanonicalShape canonical_shape(const WeightShape& weight);
+
 // Rows [first, first + count) of a canonical linear.
 struct CanonicalRows {
   int64_t first = 0;

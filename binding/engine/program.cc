@@ -10,78 +10,23 @@
 namespace billfish {
 namespace {
 
-// Calls visit(id, is_output) for every value that an operator reads or writes; in-place operands count as read.
-template <class Visit>
-void for_each_value(const Operator& op, Visit visit) {
-  std::visit(Overloaded{
-                 [&](const Embedding& o) { visit(o.out, true); },
-                 [&](const RmsNorm& o) {
-                   visit(o.x, false);
-                   if (o.out != o.x) visit(o.out, true);
-                 },
-                 [&](const AddRmsNorm& o) {
-                   visit(o.x, false);
-                   visit(o.y, false);
-                   visit(o.out, true);
-                 },
-                 [&](const LayerNorm& o) {
-                   visit(o.x, false);
-                   if (o.out != o.x) visit(o.out, true);
-                 },
-                 [&](const Linear& o) {
-                   visit(o.x, false);
-                   for (const LinearTarget& target : o.targets) visit(target.out, true);
-                 },
-                 [&](const Rope& o) { visit(o.x, false); },
-                 [&](const LogNScale& o) { visit(o.x, false); },
-                 [&](const Attention& o) {
-                   visit(o.q, false);
-                   visit(o.k, false);
-                   visit(o.v, false);
-                   visit(o.out, true);
-                 },
-                 [&](const SiluMul& o) {
-                   visit(o.gate, false);
-                   visit(o.up, false);
-                 },
-                 [&](const Add& o) {
-                   visit(o.x, false);
-                   visit(o.y, false);
-                 },
-                 [&](const Gather& o) {
-                   visit(o.x, false);
-                   visit(o.out, true);
-                 },
-                 [&](const Tap& o) { visit(o.x, false); },
-                 [&](const AllReduce& o) {
-                   visit(o.x, false);
-                   visit(o.out, true);
-                 },
-                 [&](const AllGather& o) {
-                   visit(o.x, false);
-                   if (o.out != no_value) visit(o.out, true);
-                 },
-             },
-             op);
-}
-
 // Checks operators in order, tracking which values have been written.
 class Validator {
  public:
-  static constexpr int64_t widest = int64_t{1} << 28;  // columns of a value
+  static constexpr int64_t widest = int64_t{1} << 28;   // columns of a value
+  static constexpr int64_t longest = int64_t{1} << 31;  // rows of a weight
 
-  Validator(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes)
-      : program_(program), weights_(weights), bytes_(bytes), defined_(program.values.size(), false) {}
+  Validator(const Program& program, const std::vector<WeightShape>& weights)
+      : program_(program), weights_(weights), defined_(program.values.size(), false) {}
 
   void run() {
     check_declarations();
-    check_places();
+    check_weights();
     if (program_.input != no_value) define(program_.input);
     for (index_ = 0; index_ < program_.operators.size(); ++index_) check_operator(program_.operators[index_]);
     index_ = program_.operators.size();
     if (program_.output == no_value) fail("there is no output value");
     read(program_.output);
-    check_lifetimes();
   }
 
  private:
@@ -96,12 +41,20 @@ class Validator {
     if (!condition) fail(what);
   }
 
+  // A config may ask for any size: within these limits no count of bytes overflows.
+  static void at_most(int64_t most, int64_t number, const std::string& what) {
+    if (number <= most) return;
+    throw Error("UNSUPPORTED_MODEL", std::to_string(number) + " " + what +
+                                         " are more than billfish computes with: " + std::to_string(most) + ".");
+  }
+
   void check_declarations() {
     index_ = std::numeric_limits<size_t>::max();
     for (size_t i = 0; i < program_.values.size(); ++i) {
       const Value& value = program_.values[i];
       const std::string name = "value " + std::to_string(i);
-      require(value.width > 0 && value.width <= widest, name + " has width " + std::to_string(value.width));
+      require(value.width > 0, name + " has width " + std::to_string(value.width));
+      at_most(widest, value.width, "columns of a layer");
       if (value.view_of == no_value) continue;
       require(value.view_of >= 0 && value.view_of < static_cast<ValueId>(i), name + " views a later value");
       const Value& base = program_.values[value.view_of];
@@ -111,66 +64,23 @@ class Validator {
               name + " reaches outside the value that it views");
     }
     for (const RopeSpec& rope : program_.ropes) {
-      require(!rope.inverse_frequency.empty() && rope.inverse_frequency.size() <= 4096, "a rope without frequencies");
+      require(!rope.inverse_frequency.empty(), "a rope without frequencies");
+      at_most(4096, static_cast<int64_t>(rope.inverse_frequency.size()), "frequencies of a rotary embedding");
       for (float frequency : rope.inverse_frequency) require(std::isfinite(frequency), "a frequency is not finite");
     }
     for (const CacheLayer& layer : program_.cache_layers) {
-      require(layer.kv_heads > 0 && layer.kv_heads <= 65536 && layer.head_dim > 0 && layer.head_dim <= 65536,
-              "a cache layer without heads");
+      require(layer.kv_heads > 0 && layer.head_dim > 0, "a cache layer without heads");
+      at_most(65536, layer.kv_heads, "key-value heads");
+      at_most(65536, layer.head_dim, "columns of a head (head_dim)");
     }
   }
 
-  // Every value is within its arena.
-  void check_places() const {
-    constexpr int64_t largest = int64_t{1} << 40;
-    require(program_.places.size() == program_.values.size(), "places and values differ in number");
-    for (const int64_t bytes : {program_.token_bytes, program_.logit_bytes}) {
-      require(bytes >= 0 && bytes <= largest, "an arena of " + std::to_string(bytes) + " bytes a row");
-    }
-    for (size_t i = 0; i < program_.values.size(); ++i) {
-      const Value& value = program_.values[i];
-      const Place& place = program_.places[i];
-      const int64_t width = value.view_of == no_value ? value.width : program_.values[value.view_of].width;
-      const int64_t arena = value.rows == RowKind::tokens ? program_.token_bytes : program_.logit_bytes;
-      require(place.offset >= 0 && place.stride >= width * bytes_.of(value.kind) && place.stride <= arena &&
-                  place.offset <= arena - place.stride,
-              "value " + std::to_string(i) + " lies outside its arena");
-      require(place.offset % row_alignment == 0 && place.stride % row_alignment == 0,
-              "rows of value " + std::to_string(i) + " begin at no multiple of " + std::to_string(row_alignment) +
-                  " bytes");
-      if (value.view_of == no_value) continue;
-      const Place& viewed = program_.places[value.view_of];
-      require(place.offset == viewed.offset && place.stride == viewed.stride, "a view lies elsewhere than its value");
-    }
-  }
-
-  // No two values share memory while both are needed, from the operator that writes a value to the last that reads it.
-  void check_lifetimes() const {
-    struct Lifetime {
-      ValueId id;
-      size_t first, last;
-    };
-    const size_t end = program_.operators.size();
-    std::vector<Lifetime> lifetimes(program_.values.size(), {no_value, end, 0});
-    const auto touch = [&](ValueId id, size_t at) {
-      Lifetime& lifetime = lifetimes[base(id)];
-      lifetime = {base(id), std::min(lifetime.first, at), std::max(lifetime.last, at)};
-    };
-    if (program_.input != no_value) touch(program_.input, 0);
-    for (size_t i = 0; i < end; ++i) {
-      for_each_value(program_.operators[i], [&](ValueId id, bool) { touch(id, i); });
-    }
-    touch(program_.output, end);
-    for (const Lifetime& a : lifetimes) {
-      for (const Lifetime& b : lifetimes) {
-        if (a.id == no_value || b.id <= a.id) continue;
-        const Place& pa = program_.places[a.id];
-        const Place& pb = program_.places[b.id];
-        const bool apart = pa.offset + pa.stride <= pb.offset || pb.offset + pb.stride <= pa.offset ||
-                           program_.values[a.id].rows != program_.values[b.id].rows;
-        require(apart || a.last < b.first || b.last < a.first,
-                "values " + std::to_string(a.id) + " and " + std::to_string(b.id) + " share memory");
-      }
+  void check_weights() const {
+    for (const WeightShape& shape : weights_) {
+      require(shape.out > 0 && shape.in > 0 && (shape.kind != WeightKind::quantized || shape.group_size > 0),
+              "weight " + shape.name + " has no rows, columns or groups");
+      at_most(longest, shape.out, "rows of " + shape.name);
+      at_most(widest, shape.in, "columns of " + shape.name);
     }
   }
 
@@ -323,12 +233,81 @@ class Validator {
 
   const Program& program_;
   const std::vector<WeightShape>& weights_;
-  const ValueBytes& bytes_;
   std::vector<bool> defined_;
   size_t index_ = 0;
 };
 
 }  // namespace
+
+void for_each_value(const Operator& op, const std::function<void(ValueId, bool)>& visit) {
+  std::visit(Overloaded{
+                 [&](const Embedding& o) { visit(o.out, true); },
+                 [&](const RmsNorm& o) {
+                   visit(o.x, false);
+                   if (o.out != o.x) visit(o.out, true);
+                 },
+                 [&](const AddRmsNorm& o) {
+                   visit(o.x, false);
+                   visit(o.y, false);
+                   visit(o.out, true);
+                 },
+                 [&](const LayerNorm& o) {
+                   visit(o.x, false);
+                   if (o.out != o.x) visit(o.out, true);
+                 },
+                 [&](const Linear& o) {
+                   visit(o.x, false);
+                   for (const LinearTarget& target : o.targets) visit(target.out, true);
+                 },
+                 [&](const Rope& o) { visit(o.x, false); },
+                 [&](const LogNScale& o) { visit(o.x, false); },
+                 [&](const Attention& o) {
+                   visit(o.q, false);
+                   visit(o.k, false);
+                   visit(o.v, false);
+                   visit(o.out, true);
+                 },
+                 [&](const SiluMul& o) {
+                   visit(o.gate, false);
+                   visit(o.up, false);
+                 },
+                 [&](const Add& o) {
+                   visit(o.x, false);
+                   visit(o.y, false);
+                 },
+                 [&](const Gather& o) {
+                   visit(o.x, false);
+                   visit(o.out, true);
+                 },
+                 [&](const Tap& o) { visit(o.x, false); },
+                 [&](const AllReduce& o) {
+                   visit(o.x, false);
+                   visit(o.out, true);
+                 },
+                 [&](const AllGather& o) {
+                   visit(o.x, false);
+                   if (o.out != no_value) visit(o.out, true);
+                 },
+             },
+             op);
+}
+
+void for_each_weight(const Operator& op, const std::function<void(WeightId)>& visit) {
+  std::visit(Overloaded{
+                 [&](const Embedding& o) { visit(o.table); },
+                 [&](const RmsNorm& o) { visit(o.weight); },
+                 [&](const AddRmsNorm& o) { visit(o.weight); },
+                 [&](const LayerNorm& o) {
+                   visit(o.weight);
+                   if (o.bias != no_weight) visit(o.bias);
+                 },
+                 [&](const Linear& o) {
+                   for (const LinearTarget& target : o.targets) visit(target.weight);
+                 },
+                 [](const auto&) {},
+             },
+             op);
+}
 
 const char* operator_name(const Operator& op) {
   static constexpr const char* names[] = {"embedding", "rmsNorm",   "addRmsNorm", "layerNorm", "linear",
@@ -377,8 +356,6 @@ void validate_ranks(const std::vector<const Program*>& programs) {
   }
 }
 
-void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes) {
-  Validator(program, weights, bytes).run();
-}
+void validate(const Program& program, const std::vector<WeightShape>& weights) { Validator(program, weights).run(); }
 
 }  // namespace billfish

@@ -1,13 +1,15 @@
 // A program: the list of operators that one stage runs for every step.
 //
-// TypeScript traces it once from the model's definition, fuses neighbors and gives every value its place in an arena
-// (src/models/program.ts, so that the bytes are known before anything is loaded); validate() checks it whole before
-// anything runs, so that no program, however wrong, can touch memory that is not its own.
+// TypeScript traces it once from the model's definition and fuses neighbors (src/models/program.ts); validate() checks
+// it whole before anything is counted or run, so that no program, however wrong, can touch memory that is not its own.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "engine/dtype.h"
 
 namespace billfish {
 
@@ -129,20 +131,14 @@ struct WeightShape {
   int64_t out = 0, in = 0;       // a vector has out = its length, in = 1
   int64_t group_size = 0;        // inputs of a quantized weight that share a scale
   bool has_group_index = false;  // of a quantized weight: its inputs may be in another order than those of the layer
-};
-
-// A value's position in bytes: its rows start at offset * (rows of the arena) and are `stride` apart. There is one
-// arena for token rows and one for logit rows.
-struct Place {
-  int64_t offset = 0;
-  int64_t stride = 0;
+  int bits = 4;                  // of a quantized weight
+  bool has_zero_points = false;  // of a quantized weight
+  bool has_bias = false;
+  DType type = DType::f16;  // of a matrix's elements, or of a quantized weight's scales, in the checkpoint
 };
 
 struct Program {
   std::vector<Value> values;
-  std::vector<Place> places;  // one per value; a view has the place of the viewed value
-  int64_t token_bytes = 0;    // of the arena a token row
-  int64_t logit_bytes = 0;    // of the arena a logit row
   std::vector<RopeSpec> ropes;
   std::vector<CacheLayer> cache_layers;
   std::vector<Operator> operators;
@@ -151,21 +147,17 @@ struct Program {
   ValueId output = no_value;
 };
 
-// Offsets and strides of places are multiples of this many bytes.
-constexpr int64_t row_alignment = 64;
+// Calls visit(id, is_output) for every value that an operator reads or writes, those that it reads first; in-place
+// operands count as read.
+void for_each_value(const Operator& op, const std::function<void(ValueId id, bool is_output)>& visit);
 
-// Bytes of a value's elements, by its class, where the program runs.
-struct ValueBytes {
-  int64_t activation = 4, residual = 4, logits = 4;
-  int64_t of(ValueClass kind) const {
-    return kind == ValueClass::activation ? activation : kind == ValueClass::residual ? residual : logits;
-  }
-};
+// Calls visit(id) for every weight of an operator.
+void for_each_weight(const Operator& op, const std::function<void(WeightId id)>& visit);
 
 // Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit: values that are read
-// before they are written, shapes and weights that do not fit, places outside the arenas, or values that share memory
-// while both are needed.
-void validate(const Program& program, const std::vector<WeightShape>& weights, const ValueBytes& bytes);
+// before they are written, or shapes and weights that do not fit. Throws UNSUPPORTED_MODEL for sizes that no machine
+// has.
+void validate(const Program& program, const std::vector<WeightShape>& weights);
 
 // Throws INTERNAL unless the programs of a stage's ranks meet in the same operators, and take from each other what
 // there is.

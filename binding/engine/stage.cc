@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/overloaded.h"
+#include "engine/stage_allocations.h"
 #include "engine/worker_ranks.h"
 
 namespace billfish {
@@ -41,20 +42,20 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
       shapes_(std::move(shapes)),
       limits_(limits),
       rank_(std::move(rank)) {
-  validate(program_, shapes_, value_bytes(*backend_));
+  validate(program_, shapes_);
+  places_ = place_values(program_, value_bytes(*backend_));
   backend_->prepare(program_, shapes_, limits_);
   weights_.resize(shapes_.size());
-  const auto arena = [&](int64_t row_bytes, int32_t rows) {
-    const size_t bytes = static_cast<size_t>(row_bytes) * static_cast<size_t>(rows);
-    return static_cast<uint8_t*>(backend_->allocate(bytes, MemoryUse::buffers));
+  const StageAllocations needs =
+      stage_allocations({program_, shapes_, limits_, is_first_rank()}, places_, backend_->cache_type());
+  const auto buffer = [&](uint64_t bytes) {
+    return static_cast<uint8_t*>(bytes > 0 ? backend_->allocate(bytes, MemoryUse::buffers) : nullptr);
   };
-  token_arena_ = arena(program_.token_bytes, limits_.max_rows);
-  if (program_.logit_bytes > 0) logit_arena_ = arena(program_.logit_bytes, limits_.max_logit_rows);
-  for (const CacheLayer& layer : program_.cache_layers) {
-    const size_t cache_bytes =
-        static_cast<size_t>(limits_.positions()) * layer.kv_heads * layer.head_dim * byte_size(backend_->cache_type());
-    void* keys = backend_->allocate(cache_bytes, MemoryUse::kv_cache);
-    void* values = backend_->allocate(cache_bytes, MemoryUse::kv_cache);
+  token_arena_ = buffer(needs.token_arena);
+  logit_arena_ = buffer(needs.logit_arena);
+  for (const uint64_t bytes : needs.caches) {
+    void* keys = backend_->allocate(bytes, MemoryUse::kv_cache);
+    void* values = backend_->allocate(bytes, MemoryUse::kv_cache);
     caches_.push_back({keys, values});
   }
 
@@ -62,11 +63,8 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   is_last_ = output.rows == RowKind::logits;
   sends_hidden_ = is_first_rank() && !is_last_;
   if (!is_first_rank()) return;
-  if (sends_hidden_ || program_.input != no_value) {
-    hidden_width_ = program_.values[sends_hidden_ ? program_.output : program_.input].width;
-    const size_t elements = static_cast<size_t>(hidden_width_) * static_cast<size_t>(limits_.max_rows);
-    hidden_ = static_cast<float*>(backend_->allocate_host(elements * sizeof(float)));
-  }
+  hidden_width_ = needs.hidden_width;
+  if (needs.hidden > 0) hidden_ = static_cast<float*>(backend_->allocate_host(needs.hidden));
   if (!sends_hidden_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
 }
 
@@ -100,7 +98,7 @@ void Stage::join(const std::shared_ptr<ActivationBuffers>& activation_buffers) {
 
 Tensor Stage::tensor(ValueId id) const {
   const Value& value = program_.values[id];
-  const Place& place = program_.places[id];
+  const Place& place = places_.of_value[id];
   const bool tokens = value.rows == RowKind::tokens;
   const int32_t capacity = tokens ? limits_.max_rows : limits_.max_logit_rows;
   Tensor t;

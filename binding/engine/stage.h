@@ -8,6 +8,7 @@
 
 #include "engine/activation_buffers.h"
 #include "engine/backend.h"
+#include "engine/places.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
 #include "engine/stage_limits.h"
@@ -88,6 +89,7 @@ class Stage {
 
   std::unique_ptr<Backend> backend_;
   Program program_;
+  Places places_;
   std::vector<WeightShape> shapes_;
   StageLimits limits_;
   StageRank rank_;

@@ -6,11 +6,13 @@
 #include "model.h"
 #include "pin_module.h"
 #include "products.h"
+#include "stage_plan.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::pin_module();
   billfish::init_devices(env, exports);
   billfish::NativeModel::init(env, exports);
+  billfish::StagePlan::init(env, exports);
   billfish::NativeBenchmark::init(env, exports);
   billfish::init_tune(env, exports);
   billfish::init_products(env, exports);

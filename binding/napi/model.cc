@@ -70,19 +70,25 @@ class ModelCore final : public ThreadedCore {
   void build() {
     MappedFiles files;
     for (const std::string& path : spec_.files) files.push_back(std::make_shared<MappedFile>(path));
+    const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
     std::vector<std::unique_ptr<Backend>> backends;
-    for (const StageSpec& stage : spec_.stages) {
+    std::vector<std::vector<WeightShape>> shapes;
+    for (size_t i = 0; i < spec_.stages.size(); ++i) {
+      const StageSpec& stage = spec_.stages[i];
+      std::transform(stage.weights.begin(), stage.weights.end(), std::back_inserter(shapes.emplace_back()), shape_of);
+      validate(stage.program, shapes.back());
+      const StageOutline outline{stage.program, shapes.back(), spec_.limits, i % ranks == 0};
       backends.push_back(make_backend(stage.device, spec_.backend));
-      backends.back()->reserve(stage.bytes);  // of all stages: a device without room is known before anything is loaded
+      // Of all stages: a device without room is known before anything is loaded.
+      backends.back()->reserve(plan_memory(stage.device, outline, spec_.backend).count.total());
     }
     std::vector<std::unique_ptr<Stage>> stages;
-    const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
     for (size_t first = 0; first < spec_.stages.size(); first += ranks) {
       std::vector<std::unique_ptr<Stage>> group;
       const auto rank_group = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
       for (size_t rank = 0; rank < ranks; ++rank) {
-        group.push_back(make_rank(spec_.stages[first + rank], std::move(backends[first + rank]),
-                                  {rank_group, static_cast<int>(rank)}));
+        group.push_back(make_rank(spec_.stages[first + rank], std::move(shapes[first + rank]),
+                                  std::move(backends[first + rank]), {rank_group, static_cast<int>(rank)}));
       }
       stages.push_back(std::move(group.front()));
       group.erase(group.begin());
@@ -98,9 +104,8 @@ class ModelCore final : public ThreadedCore {
     warm_up(*pipeline_, spec_.limits, control_.cancelled);
   }
 
-  std::unique_ptr<Stage> make_rank(StageSpec& spec, std::unique_ptr<Backend> backend, StageRank rank) {
-    std::vector<WeightShape> shapes;
-    std::transform(spec.weights.begin(), spec.weights.end(), std::back_inserter(shapes), shape_of);
+  std::unique_ptr<Stage> make_rank(StageSpec& spec, std::vector<WeightShape> shapes, std::unique_ptr<Backend> backend,
+                                   StageRank rank) {
     return std::make_unique<Stage>(std::move(backend), std::move(spec.program), std::move(shapes), spec_.limits,
                                    std::move(rank));
   }

@@ -34,14 +34,10 @@ Result choose(const std::map<std::string, Result>& choices, const std::string& v
 }
 
 DType parse_dtype(const std::string& text) {
-  return choose<DType>({{"F32", DType::f32},
-                        {"F16", DType::f16},
-                        {"BF16", DType::bf16},
-                        {"I32", DType::i32},
-                        {"I64", DType::i64},
-                        {"U8", DType::u8},
-                        {"I8", DType::i8}},
-                       text, "dtype");
+  static const std::map<std::string, DType> types = {{"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16},
+                                                     {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8},
+                                                     {"I8", DType::i8}};
+  return choose(types, text, "dtype");
 }
 
 // --- Weights.
@@ -91,6 +87,14 @@ std::optional<Part> optional_part(const Napi::Object& object) {
   return part;
 }
 
+[[noreturn]] void refuse_kind(const std::string& name, const std::string& kind) {
+  throw Error("INVALID_OPTION", "Weight " + name + " is of unknown kind '" + kind + "'.");
+}
+
+bool is_part_between_inputs(const Napi::Object& object) {
+  return has(object, "part") && has(to_object(property(object, "part"), "part"), "inputs");
+}
+
 WeightSpec parse_weight(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
@@ -103,7 +107,7 @@ WeightSpec parse_weight(const Napi::Object& object) {
                       optional_tensor(object, "bias"),
                       optional_part(object)};
   }
-  if (kind != "quantized") throw Error("INVALID_OPTION", "Weight " + name + " is of unknown kind '" + kind + "'.");
+  if (kind != "quantized") refuse_kind(name, kind);
   QuantizedSpec spec;
   spec.name = name;
   spec.format =
@@ -130,11 +134,11 @@ WeightSpec parse_weight(const Napi::Object& object) {
 Value parse_value(const Napi::Object& object) {
   Value value;
   value.width = integer(object, "width", 1, int32_max);
-  value.rows =
-      choose<RowKind>({{"tokens", RowKind::tokens}, {"logits", RowKind::logits}}, string(object, "rows"), "rows");
-  value.kind = choose<ValueClass>(
-      {{"activation", ValueClass::activation}, {"residual", ValueClass::residual}, {"logits", ValueClass::logits}},
-      string(object, "class"), "class");
+  static const std::map<std::string, RowKind> kinds = {{"tokens", RowKind::tokens}, {"logits", RowKind::logits}};
+  static const std::map<std::string, ValueClass> classes = {
+      {"activation", ValueClass::activation}, {"residual", ValueClass::residual}, {"logits", ValueClass::logits}};
+  value.rows = choose(kinds, string(object, "rows"), "rows");
+  value.kind = choose(classes, string(object, "class"), "class");
   if (has(object, "view")) {
     const Napi::Object view = to_object(property(object, "view"), "view");
     value.view_of = id(view, "of");
@@ -183,14 +187,10 @@ Operator parse_operator(const Napi::Object& o) {
   throw Error("INVALID_OPTION", "A program has an unknown operator '" + kind + "'.");
 }
 
-Program parse_program(const Napi::Object& object) {
-  Program program;
+}  // namespace
+
+void add_to_program(Program& program, const Napi::Object& object) {
   for_each_object(object, "values", [&](const Napi::Object& o) { program.values.push_back(parse_value(o)); });
-  for_each_object(object, "places", [&](const Napi::Object& o) {
-    program.places.push_back({integer(o, "offset", 0, safe_max), integer(o, "stride", 0, safe_max)});
-  });
-  program.token_bytes = integer(object, "tokenBytes", 0, safe_max);
-  program.logit_bytes = integer(object, "logitBytes", 0, safe_max);
   for_each_object(object, "ropes", [&](const Napi::Object& o) {
     program.ropes.push_back({to_floats(property(o, "inverseFrequency"), "inverseFrequency"), number(o, "scale")});
   });
@@ -200,16 +200,46 @@ Program parse_program(const Napi::Object& object) {
   for_each_object(object, "operators", [&](const Napi::Object& o) { program.operators.push_back(parse_operator(o)); });
   if (has(object, "input")) program.input = id(object, "input");
   program.output = id(object, "output");
-  return program;
 }
 
-}  // namespace
+WeightShape parse_weight_shape(const Napi::Object& object) {
+  const std::string kind = string(object, "kind"), name = string(object, "name");
+  if (kind == "vector") return {name, WeightKind::vector, integer(object, "length", 1, int32_max), 1};
+  const int64_t out = integer(object, "out", 1, int32_max), in = integer(object, "in", 1, int32_max);
+  const auto type_of = [&](const char* tensor) {
+    return parse_dtype(string(to_object(property(object, tensor), tensor), "dtype"));
+  };
+  WeightShape shape;
+  if (kind == "matrix") {
+    shape = {name, WeightKind::matrix, out, in};
+    shape.type = type_of("weight");
+  } else if (kind == "quantized") {
+    const bool has_order = has(object, "groupIndex") && !is_part_between_inputs(object);
+    shape = {name, WeightKind::quantized, out, in, integer(object, "groupSize", 1, int32_max), has_order};
+    shape.bits = static_cast<int>(integer(object, "bits", 4, 8));
+    shape.has_zero_points = !to_bool(property(object, "symmetric"), "symmetric");
+    shape.type = type_of("scales");
+  } else {
+    refuse_kind(name, kind);
+  }
+  shape.has_bias = has(object, "bias");
+  return shape;
+}
+
+StageLimits parse_limits(const Napi::Object& object, int64_t max_rows) {
+  StageLimits limits;
+  limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));
+  limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));
+  limits.max_rows = static_cast<int32_t>(integer(object, "maxBatchTokens", 1, max_rows));
+  limits.max_logit_rows = static_cast<int32_t>(integer(object, "maxLogitRows", 1, max_rows));
+  return limits;
+}
 
 BackendOptions parse_number_formats(const Napi::Object& object) {
   BackendOptions options;
   options.exact = to_bool(property(object, "exact"), "exact");
   options.cache_type = parse_dtype(string(object, "cacheType"));
-  options.activation_type = parse_dtype(string(object, "activationType"));
+  if (has(object, "activationType")) options.activation_type = parse_dtype(string(object, "activationType"));
   return options;
 }
 
@@ -221,8 +251,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   for_each_object(object, "stages", [&](const Napi::Object& o) {
     StageSpec stage;
     stage.device = string(o, "device");
-    stage.bytes = static_cast<uint64_t>(integer(o, "bytes", 0, safe_max));
-    stage.program = parse_program(to_object(property(o, "program"), "program"));
+    add_to_program(stage.program, to_object(property(o, "program"), "program"));
     for_each_object(o, "weights", [&](const Napi::Object& w) { stage.weights.push_back(parse_weight(w)); });
     spec.stages.push_back(std::move(stage));
   });
@@ -233,10 +262,7 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   }
   spec.backend = parse_number_formats(object);
   if (has(object, "offloadDirectory")) spec.backend.offload_directory = string(object, "offloadDirectory");
-  spec.limits.block_size = static_cast<int32_t>(integer(object, "blockSize", 1, 4096));
-  spec.limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));
-  spec.limits.max_rows = static_cast<int32_t>(integer(object, "maxBatchTokens", 1, 1 << 20));
-  spec.limits.max_logit_rows = static_cast<int32_t>(integer(object, "maxLogitRows", 1, 1 << 20));
+  spec.limits = parse_limits(object, 1 << 20);
   spec.vocabulary = static_cast<int32_t>(integer(object, "vocabulary", 1, int32_max));
   return spec;
 }

@@ -14,7 +14,6 @@ namespace billfish {
 
 struct StageSpec {
   std::string device;
-  uint64_t bytes = 0;  // of all that the stage allocates there, each allocation as it is counted
   Program program;
   std::vector<WeightSpec> weights;
 };
@@ -30,10 +29,19 @@ struct ModelSpec {
   int32_t vocabulary = 0;
 };
 
-// Both throw Error("INVALID_OPTION") for anything that is not as described.
+// All of them throw Error("INVALID_OPTION") for anything that is not as described.
 
-// In which types it computes: `exact`, `cacheType` and `activationType` of the specification.
+// In which types it computes: `exact`, `cacheType` and, for what runs, `activationType`.
 BackendOptions parse_number_formats(const Napi::Object& object);
+
+// max_rows: the most that maxBatchTokens and maxLogitRows may be.
+StageLimits parse_limits(const Napi::Object& object, int64_t max_rows);
+
+// Appends values, operators, ropes and cache layers of a program, or of a slice of it.
+void add_to_program(Program& program, const Napi::Object& object);
+
+// What shape_of() makes of the weight's specification, without reading where its tensors lie.
+WeightShape parse_weight_shape(const Napi::Object& object);
 
 ModelSpec parse_model_spec(const Napi::Object& object);
 

@@ -18,9 +18,9 @@
 #include "backend/rank_exchange.h"
 #include "backend/recorded_steps.h"
 #include "backend/stage_memory.h"
-#include "backend/stage_needs.h"
 #include "backend/stage_weights.h"
 #include "backend/step_clock.h"
+#include "cuda/memory/stage_needs.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
 #include "gemm/linear.h"
@@ -57,9 +57,7 @@ class DeviceBackend final : public Peer {
   ~DeviceBackend() override { DeviceBackend::drain(); }
 
   const std::string& device() const override { return device_.name(); }
-  DType value_type(ValueClass kind) const override {
-    return kind == ValueClass::activation ? dtype_of<Element> : DType::f32;
-  }
+  DType value_type(ValueClass kind) const override { return gpu::value_type(kind, dtype_of<Element>); }
   DType cache_type() const override { return dtype_of<Element>; }
 
   // --- Memory.
@@ -67,24 +65,24 @@ class DeviceBackend final : public Peer {
   void reserve(uint64_t bytes) override { memory_.reserve(bytes); }
 
   void prepare(const Program& program, const std::vector<WeightShape>& weights, const StageLimits& limits) override {
-    const StageNeeds needs(program, weights, limits);
-    const auto buffer = [&](size_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };
-    void* image = buffer(DeviceBatch::device_bytes(needs.batch, program.ropes, needs.attention));
+    const gpu::StageNeeds needs({program, weights, limits});
+    const gpu::StageBuffers bytes(needs, program);
+    const auto buffer = [&](size_t count) { return count > 0 ? allocate(count, MemoryUse::buffers) : nullptr; };
+    void* image = buffer(bytes.batch);
     stream_.synchronize();  // the batch writes to its memory on its own stream, after the zeroing
     batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
     memory_.keep(image);  // it holds the program's frequencies
     attention_shapes_ = needs.attention;
-    attention_scratch_ = buffer(needs.attention_scratch);
-    if (needs.has_linears) prepare_linears(needs.linear);
-    narrowed_ = static_cast<Element*>(buffer(static_cast<size_t>(needs.narrowed_elements) * sizeof(Element)));
-    widened_ = static_cast<float*>(buffer(static_cast<size_t>(needs.widened_elements) * sizeof(float)));
-    if (needs.peer_elements > 0) {
-      const auto states = [&] { return static_cast<float*>(buffer(needs.peer_elements * sizeof(float))); };
+    attention_scratch_ = buffer(bytes.attention_scratch);
+    if (needs.has_linears) prepare_linears(buffer(bytes.linear_workspace), bytes.linear_workspace, needs.linear);
+    narrowed_ = static_cast<Element*>(buffer(bytes.narrowed));
+    widened_ = static_cast<float*>(buffer(bytes.widened));
+    if (bytes.peer > 0) {
+      static_assert(gpu::peer_buffers == PeerChannel::slots);
+      const auto states = [&] { return static_cast<float*>(buffer(bytes.peer)); };
       peer_channel_.emplace(device_, std::array<float*, PeerChannel::slots>{states(), states()});
     }
-    if (needs.sampling.max_rows > 0) {
-      sampler_.emplace(device_, buffer(Sampler::device_bytes(needs.sampling)), needs.sampling);
-    }
+    if (bytes.sampling > 0) sampler_.emplace(device_, buffer(bytes.sampling), needs.sampling);
     weights_.set_slab_bytes(needs.slab_bytes);
   }
 
@@ -336,11 +334,11 @@ class DeviceBackend final : public Peer {
   }
 
  private:
-  void prepare_linears(const LinearLimits& limits) {
+  void prepare_linears(void* workspace, size_t bytes, const LinearLimits& limits) {
     machine_.emplace(device_);
-    workspace_.bytes = linear_workspace_bytes(limits);
+    workspace_.data = workspace;
+    workspace_.bytes = bytes;
     workspace_.panel_bytes = limits.panel_bytes;
-    workspace_.data = allocate(workspace_.bytes, MemoryUse::buffers);
     workspace_.machine = &machine_->machine();
     library_ = open_matrix_library(stream_, library_workspace(workspace_));
     workspace_.library = library_.get();

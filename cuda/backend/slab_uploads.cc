@@ -61,7 +61,7 @@ void SlabUploads::fill(Lane& lane, const std::vector<Part>& parts, const Queue& 
     std::memcpy(host, part.data, part.bytes);
     addresses.push_back(static_cast<std::byte*>(lane.device_memory) + offset);
     lane.stream.copy_to_device(addresses.back(), host, part.bytes);
-    offset += DeviceMemory::counted(part.bytes);
+    offset += gpu::counted(part.bytes);
   }
   lane.stream.record(lane.sent);
   queue(lane.stream, addresses);

@@ -41,9 +41,7 @@ class SlabUploads {
 
  private:
   static constexpr int lanes = 4, max_parts = 4;
-  static size_t lane_bytes(size_t slab_bytes) {
-    return DeviceMemory::counted(slab_bytes) + max_parts * DeviceMemory::granularity;
-  }
+  static size_t lane_bytes(size_t slab_bytes) { return gpu::counted(slab_bytes) + max_parts * gpu::granularity; }
 
   struct Lane {
     Lane(Device& device, void* memory, size_t bytes)

@@ -10,36 +10,24 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-static uint64_t& of_use(MemoryCount& count, MemoryUse use) {
-  switch (use) {
-    case MemoryUse::weights:
-      return count.weights;
-    case MemoryUse::kv_cache:
-      return count.kv_cache;
-    case MemoryUse::buffers:
-      break;
-  }
-  return count.buffers;
-}
-
 void StageMemory::reserve(size_t bytes) {
   arena_.emplace(device_, bytes);
   reserved_ = bytes;
-  count_.buffers += DeviceMemory::in_pages(bytes) - bytes;
+  count_.add(gpu::in_pages(bytes) - bytes, MemoryUse::buffers);
 }
 
 void* StageMemory::allocate(size_t bytes, MemoryUse use) {
   const bool lendable = use != MemoryUse::weights;
   void* const data = place_for(bytes);
   allocations_.push_back({data, bytes, lendable});
-  of_use(count_, use) += DeviceMemory::counted(bytes);
+  count_.add(gpu::counted(bytes), use);
   if (lendable) stream_.fill(data, 0, bytes);
   return data;
 }
 
 void* StageMemory::place_for(size_t bytes) {
   if (!arena_) return apart_.emplace_back(device_, bytes).data();
-  const size_t counted = DeviceMemory::counted(bytes);
+  const size_t counted = gpu::counted(bytes);
   if (counted > reserved_ - taken_) {
     throw Error("INTERNAL", "A stage on " + device_.name() + " was planned to hold " + std::to_string(reserved_) +
                                 " bytes: it has " + std::to_string(taken_) + " and asks for " +

@@ -16,7 +16,7 @@ class StageMemory {
   // Buffers and cache are zeroed on the stream, which must not outlive this object.
   StageMemory(Device& device, Stream& stream) : device_(device), stream_(stream) {}
 
-  // Called first or never: allocates the bytes of all allocations to come (each rounded as by DeviceMemory::counted())
+  // Called first or never: allocates the bytes of all allocations to come (each rounded as by gpu::counted())
   // at once, in whole pages; the unused rest of the last page counts as a buffer. Without it every allocation is
   // separate. Throws OUT_OF_MEMORY naming device, wanted and free bytes.
   void reserve(size_t bytes);

@@ -32,10 +32,7 @@ void StageWeights::fill_matrix(const Weight& weight, int64_t first, int64_t coun
 std::unique_ptr<Weight> StageWeights::make_quantized(const CanonicalShape& shape) {
   start_uploads();
   auto weight = std::make_unique<MatrixWeight>();
-  // Space for the order is reserved whenever the checkpoint stores one, so that the size follows from headers alone.
-  CanonicalShape sized = shape;
-  if (shape.has_group_index) sized.order.resize(static_cast<size_t>(shape.in));
-  void* block = memory_.allocate(quantized_bytes(sized), MemoryUse::weights);
+  void* block = memory_.allocate(quantized_bytes(shape), MemoryUse::weights);
   weight->linear = lay_out_quantized(stream_, shape, block);
   return weight;
 }

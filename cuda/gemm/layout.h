@@ -27,8 +27,8 @@
 //   bias     [out] floats; absent without bias
 //   order    [in] int32; absent when the order of inputs is natural
 //
-// Each of the five sections starts at a multiple of 256 bytes. Outputs are padded to whole strips (with zero scales),
-// inputs to a multiple of 128 (with zero codes, which meet zeros of x).
+// cuda/memory/linear_layout.h has the sizes and offsets of the five. Outputs are padded to whole strips (with zero
+// scales), inputs to a multiple of 128 (with zero codes, which meet zeros of x).
 //
 // A strip's codes are contiguous: blocks of the GEMM stream through memory, slabs of rows fill whole strips at load
 // time, and weights that share an input run as if they were one, strip after strip.
@@ -39,17 +39,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "engine/canonical.h"
+#include "cuda/memory/linear_layout.h"
 #include "primitives/macros.h"
 
 namespace billfish::BILLFISH_TARGET {
 
-constexpr int strip_outputs = 64;
-constexpr int block_inputs = 16;        // of a k-block
-constexpr int padded_inputs = 128;      // inputs are padded to a multiple of this
+using gpu::block_inputs, gpu::packed_group_size, gpu::padded_elements, gpu::padded_inputs, gpu::strip_outputs;
 constexpr int scale_block_inputs = 32;  // inputs of the smallest scale block; group sizes are multiples of this
-constexpr int padded_elements = 64;     // rows of 16-bit matrices, too
-constexpr size_t section_bytes = 256;
 
 HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -58,38 +54,6 @@ HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
 HOST_DEVICE constexpr int codes_block_bytes(int bits) {
   return strip_outputs * block_inputs * bits / 8;
 }  // of a k-block
-
-// Group sizes are packed as powers of two, so that stages of the GEMM and groups end together: a group of 96 inputs is
-// stored as three of 32 with the same scale.
-constexpr int64_t packed_group_size(int64_t group_size, int64_t in) {
-  return group_size >= in ? in : group_size & -group_size;
-}
-
-// Sizes and offsets of the sections.
-struct PackedLayout {
-  explicit PackedLayout(const CanonicalShape& shape)
-      : strips(round_up(shape.out, strip_outputs) / strip_outputs),
-        blocks(round_up(shape.in, padded_inputs) / block_inputs),
-        groups(group_count(shape)) {
-    auto place = [this](size_t bytes) {
-      const size_t at = total;
-      total += static_cast<size_t>(round_up(static_cast<int64_t>(bytes), section_bytes));
-      return at;
-    };
-    const int64_t entries = strips * groups * strip_outputs;
-    codes = place(strips * blocks * codes_block_bytes(shape.bits));
-    scales = place(entries * byte_size(shape.scale_type));
-    zeros = place(shape.has_zero_points ? entries : 0);
-    bias = place(shape.has_bias ? shape.out * sizeof(float) : 0);
-    order = place(shape.order.empty() ? 0 : shape.in * sizeof(int32_t));
-  }
-  static int64_t group_count(const CanonicalShape& shape) {
-    const int64_t size = packed_group_size(shape.group_size, shape.in);
-    return (shape.in + size - 1) / size;
-  }
-  int64_t strips, blocks, groups;  // as packed
-  size_t codes, scales, zeros, bias, order, total = 0;
-};
 
 // --- Positions. An output of a strip is 16 tile + 8 upper + g. The word of a strip's codes that holds (output, input),
 // and its shift within the word.

@@ -37,15 +37,6 @@ size_t quantized_bytes(const CanonicalShape& shape) {
   return PackedLayout(shape).total;
 }
 
-static int64_t matrix_stride(int64_t in) { return round_up(in, padded_elements); }
-static size_t section(size_t bytes) {
-  return static_cast<size_t>(round_up(static_cast<int64_t>(bytes), section_bytes));
-}
-
-size_t matrix_bytes(int64_t out, int64_t in, bool has_bias) {
-  return section(out * matrix_stride(in) * sizeof(uint16_t)) + section(has_bias ? out * sizeof(float) : 0);
-}
-
 LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void* block) {
   check_shape(shape);
   const PackedLayout layout(shape);
@@ -75,10 +66,10 @@ LinearWeight lay_out_matrix(Stream& stream, int64_t out, int64_t in, DType eleme
   weight.in = in;
   weight.element_type = element_type;
   weight.elements = static_cast<uint16_t*>(block);
-  weight.stride = matrix_stride(in);
+  const MatrixLayout layout(out, in, !bias.empty());
+  weight.stride = layout.stride;
   if (!bias.empty()) {
-    const size_t offset = section(out * weight.stride * sizeof(uint16_t));
-    weight.bias = reinterpret_cast<float*>(static_cast<uint8_t*>(block) + offset);
+    weight.bias = reinterpret_cast<float*>(static_cast<uint8_t*>(block) + layout.bias);
     stream.copy_to_device(weight.bias, bias.data(), bias.size() * sizeof(float));
   }
   return weight;
@@ -104,22 +95,11 @@ void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int6
   convert_rows(stream, weight, first, count, type, rows);
 }
 
-// --- Running. The workspace: [counters][partial sums, or the library's][gathered x][panel].
+// --- Running.
 
-static constexpr size_t counter_bytes = max_blocks * sizeof(int32_t);
-static constexpr size_t gathered_offset = counter_bytes + partial_bytes;
+using gpu::counter_bytes, gpu::gathered_offset, gpu::gathered_stride, gpu::partial_bytes;
 
-static int64_t gathered_stride(int64_t in) { return round_up(in, padded_elements); }
-
-bool needs_gather(const LinearWeight& weight) { return weight.order != nullptr || weight.in % 8 != 0; }
-
-size_t linear_workspace_bytes(const LinearLimits& limits) {
-  return gathered_offset + limits.rows * gathered_stride(limits.inputs) * sizeof(uint16_t) + limits.panel_bytes;
-}
-
-size_t panel_bytes(int64_t out, int64_t in, int64_t rows) {
-  return rows < min_panel_rows ? 0 : panels_of(out, in).bytes();
-}
+static bool needs_gather(const LinearWeight& weight) { return gpu::needs_gather(weight.order != nullptr, weight.in); }
 
 static_assert(matrix_library_bytes <= partial_bytes);
 void* library_workspace(const LinearWorkspace& workspace) {

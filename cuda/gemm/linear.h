@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/memory/linear_layout.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "layer/tensor.h"
@@ -23,6 +24,7 @@ namespace billfish::BILLFISH_TARGET {
 
 class MatrixLibrary;
 struct GemmMachine;
+using gpu::LinearLimits, gpu::MatrixLayout, gpu::PackedLayout, gpu::linear_workspace_bytes, gpu::panel_bytes;
 
 // A weight over device memory owned elsewhere. Made by lay_out_*; a plain value, freely copied.
 struct LinearWeight {
@@ -48,7 +50,7 @@ struct LinearWeight {
 // --- Memory. Exact sizes; a block starts at a multiple of 256 bytes. The arithmetic is in layout.h. Throws
 // UNSUPPORTED_MODEL naming the tensor if no kernel takes the shape (a group size that is not a multiple of 32).
 size_t quantized_bytes(const CanonicalShape& shape);
-size_t matrix_bytes(int64_t out, int64_t in, bool has_bias);
+inline size_t matrix_bytes(int64_t out, int64_t in, bool has_bias) { return MatrixLayout(out, in, has_bias).total; }
 
 // --- Loading. lay_out_* queue what does not come in slabs (the order, and a matrix's bias, which is [out] or empty)
 // and read their arguments before they return. The rest of the block is undefined until it is filled.
@@ -82,18 +84,6 @@ struct LinearWorkspace {
   MatrixLibrary* library = nullptr;      // if there is one, opened with library_workspace()
   const GemmMachine* machine = nullptr;  // the machine to plan for; null: the stream's device, untuned
 };
-struct LinearLimits {
-  int64_t rows = 0;        // maximum rows of x
-  int64_t inputs = 0;      // the largest `in` of a weight that needs_gather()
-  size_t panel_bytes = 0;  // the largest panel of the weights: panel_bytes()
-};
-// The panel that a quantized weight is dequantized into, at most 128 MiB; 0 if x never has enough rows for panels.
-size_t panel_bytes(int64_t out, int64_t in, int64_t rows);
-// Whether linear() must gather columns of x first: act-order, or rows of x that cannot be read 16 bytes at a time (`in`
-// is not a multiple of 8).
-bool needs_gather(const LinearWeight& weight);
-// A function of the limits alone, so that it can be planned without a device.
-size_t linear_workspace_bytes(const LinearLimits& limits);
 // The part of the workspace that the library uses, shared with the GEMM's partial sums.
 void* library_workspace(const LinearWorkspace& workspace);
 

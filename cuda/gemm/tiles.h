@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/memory/linear_layout.h"
 #include "primitives/macros.h"
 
 namespace billfish {
@@ -139,8 +140,7 @@ struct GemmPlan {
   bool whole_tiles;     // whole tiles per block: no fix-up
   double microseconds;  // the model's estimate: for comparing plans, not a prediction
 };
-constexpr uint32_t max_blocks = 1024;
-constexpr size_t partial_bytes = size_t{24} << 20;  // of the workspace: two tiles of floats per block
+using gpu::max_blocks, gpu::partial_bytes;
 
 // The plan for one tile and a number of blocks (fewer if there are fewer units or less workspace). `stages` is 0 if the
 // tile does not fit into shared memory, or is one of BulkTiles and the machine does not run them or the inputs are not

@@ -61,7 +61,7 @@ void attention(Stream& stream, const DeviceBatch& batch, int32_t attention, cons
   const DeviceAttentionPlan& plan = batch.attention_plan(attention);
   const AttentionShape& shape = plan.shape;
   require_supported(shape, q, cache, out);
-  const size_t partial_rows = static_cast<size_t>(attention_capacity(shape, 0, 0).partials) *
+  const size_t partial_rows = static_cast<size_t>(gpu::attention_capacity(shape, 0, 0).partials) *
                               static_cast<size_t>(shape.kv_heads) * decode_tile_rows;
   auto* const states = static_cast<float2*>(scratch);
   const AttentionParameters<Element> p{

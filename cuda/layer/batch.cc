@@ -13,23 +13,6 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-constexpr size_t alignment = 256;
-
-// Consecutive offsets, each a multiple of `alignment`.
-class Placement {
- public:
-  template <class T>
-  size_t take(size_t count) {
-    const size_t at = end_;
-    end_ += (count * sizeof(T) + alignment - 1) / alignment * alignment;
-    return at;
-  }
-  size_t end() const { return end_; }
-
- private:
-  size_t end_ = 0;
-};
-
 // As transformers computes them: exponents and powers rounded to fp32, then the reciprocal in fp32.
 void frequencies_of_base(double base, size_t half, float* frequencies) {
   const double rounded_base = static_cast<float>(base);
@@ -49,69 +32,22 @@ void require_at_most(int64_t wanted, int64_t limit, const char* what) {
 
 }  // namespace
 
-// What every step sends comes first, what may be long and unused comes last: the copy ends after the last used part.
-//
-//   image: counts | spans | tokens | positions | row_sequence | logit_rows | decode items, merges | block tables |
-//          prefill items | frequencies of sequences
-//   then, on the device alone: the program's frequencies, rotary tables
-struct DeviceBatch::Layout {
-  struct AttentionPlaces {
-    size_t counts, decode, merges, prefill;
-    AttentionCapacity capacity;
-  };
-  size_t spans, tokens, positions, row_sequence, logit_rows, block_tables;
-  std::vector<AttentionPlaces> attention;
-  std::vector<size_t> frequencies;  // per rope: [max_sequences][half]
-  size_t image_bytes;
-  std::vector<size_t> own_frequencies, rope_tables;
-  size_t bytes;
-
-  Layout(const BatchLimits& limits, const std::vector<RopeSpec>& ropes, const std::vector<AttentionShape>& shapes) {
-    const auto rows = static_cast<size_t>(limits.max_rows), sequences = static_cast<size_t>(limits.max_sequences);
-    Placement place;
-    attention.resize(shapes.size());
-    for (AttentionPlaces& places : attention) places.counts = place.take<DeviceAttentionPlan::Counts>(1);
-    spans = place.take<DeviceSpan>(sequences);
-    tokens = place.take<int32_t>(rows);
-    positions = place.take<int32_t>(rows);
-    row_sequence = place.take<int32_t>(rows);
-    logit_rows = place.take<int32_t>(rows);
-    for (size_t i = 0; i < shapes.size(); ++i) {
-      AttentionPlaces& places = attention[i];
-      places.capacity = attention_capacity(shapes[i], limits.max_rows, limits.max_sequences);
-      places.decode = place.take<AttentionItem>(static_cast<size_t>(places.capacity.decode_items));
-      places.merges = place.take<AttentionMerge>(static_cast<size_t>(places.capacity.merges));
-    }
-    block_tables = place.take<int32_t>(static_cast<size_t>(limits.max_table_entries));
-    for (AttentionPlaces& places : attention) {
-      places.prefill = place.take<AttentionItem>(static_cast<size_t>(places.capacity.prefill_items));
-    }
-    for (const RopeSpec& rope : ropes) frequencies.push_back(place.take<float>(sequences * half_of(rope)));
-    image_bytes = place.end();
-    for (const RopeSpec& rope : ropes) {
-      own_frequencies.push_back(place.take<float>(half_of(rope)));
-      rope_tables.push_back(place.take<float>(rows * 2 * half_of(rope)));
-    }
-    bytes = place.end();
-  }
-};
-
 DeviceBatch::DeviceBatch(Device& device, void* memory, const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
                          const std::vector<AttentionShape>& attention)
     : limits_(limits),
       ropes_(ropes),
-      layout_(std::make_unique<Layout>(limits, ropes, attention)),
+      layout_(limits, ropes, attention),
       memory_(static_cast<char*>(memory)),
-      image_(device, layout_->image_bytes),
+      image_(device, layout_.image_bytes),
       sent_(device) {
   Stream stream(device);
   for (size_t i = 0; i < ropes.size(); ++i) {
-    stream.copy_to_device(memory_ + layout_->own_frequencies[i], ropes[i].inverse_frequency.data(),
+    stream.copy_to_device(memory_ + layout_.own_frequencies[i], ropes[i].inverse_frequency.data(),
                           half_of(ropes[i]) * sizeof(float));
   }
   stream.synchronize();
   for (size_t i = 0; i < attention.size(); ++i) {
-    const Layout::AttentionPlaces& places = layout_->attention[i];
+    const gpu::BatchLayout::AttentionPlaces& places = layout_.attention[i];
     attention_.push_back({attention[i],
                           at<DeviceAttentionPlan::Counts>(places.counts),
                           at<AttentionItem>(places.decode),
@@ -119,13 +55,6 @@ DeviceBatch::DeviceBatch(Device& device, void* memory, const BatchLimits& limits
                           at<AttentionMerge>(places.merges),
                           {}});
   }
-}
-
-DeviceBatch::~DeviceBatch() = default;
-
-size_t DeviceBatch::device_bytes(const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
-                                 const std::vector<AttentionShape>& attention) {
-  return Layout(limits, ropes, attention).bytes;
 }
 
 void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows) {
@@ -136,7 +65,7 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   require_at_most(sequences_, limits_.max_sequences, "sequences");
   drain(sent_);  // if it failed, that step reports it
 
-  size_t used = layout_->block_tables;
+  size_t used = layout_.block_tables;
   // Copies a list into the image.
   const auto put = [&](size_t place, const auto* from, size_t count) {
     if (count == 0) return;
@@ -146,14 +75,14 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   const auto pad = [&](size_t place, int32_t value) {
     std::fill(image_.as<int32_t>(place) + real_rows, image_.as<int32_t>(place) + rows_, value);
   };
-  put(layout_->tokens, batch.tokens.data(), batch.tokens.size());
-  put(layout_->positions, batch.positions.data(), batch.positions.size());
-  put(layout_->logit_rows, batch.logit_rows.data(), batch.logit_rows.size());
-  pad(layout_->tokens, 0);
-  pad(layout_->positions, 0);
-  pad(layout_->row_sequence, -1);
+  put(layout_.tokens, batch.tokens.data(), batch.tokens.size());
+  put(layout_.positions, batch.positions.data(), batch.positions.size());
+  put(layout_.logit_rows, batch.logit_rows.data(), batch.logit_rows.size());
+  pad(layout_.tokens, 0);
+  pad(layout_.positions, 0);
+  pad(layout_.row_sequence, -1);
   if (rows_ > real_rows) {
-    int32_t* const logit_rows = image_.as<int32_t>(layout_->logit_rows);
+    int32_t* const logit_rows = image_.as<int32_t>(layout_.logit_rows);
     std::fill(logit_rows + batch.logit_rows.size(), logit_rows + rows_, 0);
   }
 
@@ -161,25 +90,25 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   for (int32_t i = 0; i < sequences_; ++i) {
     const SequenceSpan& span = batch.sequences[static_cast<size_t>(i)];
     require_at_most(int64_t{table_entries} + span.block_count, limits_.max_table_entries, "block table entries");
-    put(layout_->block_tables + static_cast<size_t>(table_entries) * sizeof(int32_t), span.blocks,
+    put(layout_.block_tables + static_cast<size_t>(table_entries) * sizeof(int32_t), span.blocks,
         static_cast<size_t>(span.block_count));
     if (span.rope_base != 0) {
       for (size_t r = 0; r < ropes_.size(); ++r) {
-        const size_t half = half_of(ropes_[r]), place = layout_->frequencies[r] + sets * half * sizeof(float);
+        const size_t half = half_of(ropes_[r]), place = layout_.frequencies[r] + sets * half * sizeof(float);
         frequencies_of_base(span.rope_base, half, image_.as<float>(place));
         used = std::max(used, place + half * sizeof(float));
       }
       ++sets;
     }
-    int32_t* row_sequence = image_.as<int32_t>(layout_->row_sequence) + span.first_row;
+    int32_t* row_sequence = image_.as<int32_t>(layout_.row_sequence) + span.first_row;
     std::fill(row_sequence, row_sequence + span.rows, i);
-    image_.as<DeviceSpan>(layout_->spans)[i] = {span.first_row, span.rows, span.past, table_entries,
-                                                span.rope_base != 0 ? sets : 0};
+    image_.as<DeviceSpan>(layout_.spans)[i] = {span.first_row, span.rows, span.past, table_entries,
+                                               span.rope_base != 0 ? sets : 0};
     table_entries += span.block_count;
   }
   for (size_t i = 0; i < attention_.size(); ++i) {
-    const AttentionPlan plan = plan_attention(batch, attention_[i].shape);
-    const Layout::AttentionPlaces& places = layout_->attention[i];
+    const gpu::AttentionPlan plan = gpu::plan_attention(batch, attention_[i].shape);
+    const gpu::BatchLayout::AttentionPlaces& places = layout_.attention[i];
     DeviceAttentionPlan::Counts& counts = attention_[i].launched;
     counts = {static_cast<int32_t>(plan.decode.size()), static_cast<int32_t>(plan.prefill.size()),
               static_cast<int32_t>(plan.merges.size())};
@@ -198,20 +127,20 @@ void DeviceBatch::make_rope_tables(Stream& stream) const {
     const RopeTableInput input{positions(),
                                row_sequence(),
                                spans(),
-                               at<float>(layout_->own_frequencies[i]),
-                               at<float>(layout_->frequencies[i]),
+                               at<float>(layout_.own_frequencies[i]),
+                               at<float>(layout_.frequencies[i]),
                                ropes_[i].scale};
-    compute_rope_table(stream, input, {at<float>(layout_->rope_tables[i]), rows_, columns, columns});
+    compute_rope_table(stream, input, {at<float>(layout_.rope_tables[i]), rows_, columns, columns});
   }
 }
 
 std::vector<int32_t> DeviceBatch::provide_for_more() {
-  const auto rounded = [](int32_t count, int32_t most) {
-    return count == 0 ? 0 : std::min(most, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(count))));
+  const auto rounded = [](int32_t count, int64_t limit) {
+    return count == 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(limit, std::bit_ceil(static_cast<uint32_t>(count))));
   };
   std::vector<int32_t> provided;
   for (size_t i = 0; i < attention_.size(); ++i) {
-    const AttentionCapacity& most = layout_->attention[i].capacity;
+    const gpu::AttentionCapacity& most = layout_.attention[i].capacity;
     DeviceAttentionPlan::Counts& counts = attention_[i].launched;
     counts = {rounded(counts.decode, most.decode_items), rounded(counts.prefill, most.prefill_items),
               rounded(counts.merges, most.merges)};
@@ -220,16 +149,16 @@ std::vector<int32_t> DeviceBatch::provide_for_more() {
   return provided;
 }
 
-const int32_t* DeviceBatch::tokens() const { return at<int32_t>(layout_->tokens); }
-const int32_t* DeviceBatch::positions() const { return at<int32_t>(layout_->positions); }
-const int32_t* DeviceBatch::row_sequence() const { return at<int32_t>(layout_->row_sequence); }
-const int32_t* DeviceBatch::logit_rows() const { return at<int32_t>(layout_->logit_rows); }
-const DeviceSpan* DeviceBatch::spans() const { return at<DeviceSpan>(layout_->spans); }
-const int32_t* DeviceBatch::block_tables() const { return at<int32_t>(layout_->block_tables); }
+const int32_t* DeviceBatch::tokens() const { return at<int32_t>(layout_.tokens); }
+const int32_t* DeviceBatch::positions() const { return at<int32_t>(layout_.positions); }
+const int32_t* DeviceBatch::row_sequence() const { return at<int32_t>(layout_.row_sequence); }
+const int32_t* DeviceBatch::logit_rows() const { return at<int32_t>(layout_.logit_rows); }
+const DeviceSpan* DeviceBatch::spans() const { return at<DeviceSpan>(layout_.spans); }
+const int32_t* DeviceBatch::block_tables() const { return at<int32_t>(layout_.block_tables); }
 
 Matrix<const float> DeviceBatch::rope_table(int32_t rope) const {
   const int64_t columns = 2 * static_cast<int64_t>(half_of(ropes_[static_cast<size_t>(rope)]));
-  return {at<float>(layout_->rope_tables[static_cast<size_t>(rope)]), rows_, columns, columns};
+  return {at<float>(layout_.rope_tables[static_cast<size_t>(rope)]), rows_, columns, columns};
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -5,38 +5,24 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "cuda/memory/batch_layout.h"
 #include "engine/batch.h"
 #include "engine/program.h"
-#include "layer/attention_plan.h"
 #include "layer/tensor.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
-// The largest batch of a stage.
-struct BatchLimits {
-  int32_t max_rows = 0;
-  int32_t max_sequences = 0;
-  int32_t max_table_entries = 0;  // total entries of all block tables
-};
-
-// A sequence's span of the batch, as kernels see it.
-struct alignas(32) DeviceSpan {
-  int32_t first_row, rows, past;
-  int32_t first_block;  // its block table starts at block_tables[first_block]
-  int32_t frequencies;  // rotary frequencies: 0: the program's; n: set n - 1 of those made for this step
-};
+using gpu::AttentionItem, gpu::AttentionMerge, gpu::AttentionShape, gpu::BatchLimits, gpu::DeviceSpan;
+using gpu::decode_tile_rows, gpu::prefill_tile_rows;
 
 // The work of one attention shape, in device memory. `counts` has the lengths of the lists; blocks beyond them exit
 // immediately, so that a recorded launch can be larger than a step needs.
 struct DeviceAttentionPlan {
-  struct alignas(16) Counts {
-    int32_t decode, prefill, merges;
-  };
+  using Counts = gpu::AttentionCounts;
   AttentionShape shape;
   const Counts* counts = nullptr;
   const AttentionItem* decode = nullptr;
@@ -47,13 +33,10 @@ struct DeviceAttentionPlan {
 
 class DeviceBatch {
  public:
-  // `memory`: device_bytes() bytes of the device, aligned to 256; the caller keeps it. `ropes` and `attention` are
+  // `memory`: BatchLayout::bytes of the device, aligned to 256; the caller keeps it. `ropes` and `attention` are
   // those of the stage's program; operators name them by index.
   DeviceBatch(Device& device, void* memory, const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
               const std::vector<AttentionShape>& attention);
-  ~DeviceBatch();
-  static size_t device_bytes(const BatchLimits& limits, const std::vector<RopeSpec>& ropes,
-                             const std::vector<AttentionShape>& attention);
 
   // Queues the copy; the batch may be destroyed once the call returns. Throws INTERNAL if the batch exceeds the limits.
   // `padded_rows`: pads the batch to that many rows with rows of no sequence (token 0, position 0), which do not touch
@@ -85,7 +68,6 @@ class DeviceBatch {
   }
 
  private:
-  struct Layout;  // byte offsets of everything within the block
   template <class T>
   T* at(size_t place) const {
     return reinterpret_cast<T*>(memory_ + place);
@@ -95,7 +77,7 @@ class DeviceBatch {
   int32_t rows_ = 0, sequences_ = 0;
   std::vector<RopeSpec> ropes_;
   std::vector<DeviceAttentionPlan> attention_;
-  std::unique_ptr<Layout> layout_;
+  gpu::BatchLayout layout_;
   char* memory_;
   PinnedMemory image_;
   Event sent_;  // after the last copy of the image, which may then be overwritten

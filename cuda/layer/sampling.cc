@@ -12,8 +12,6 @@ namespace {
 
 constexpr float infinity_of_float = std::numeric_limits<float>::infinity();
 
-constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
 bool penalizes(const SamplingParameters& p) {
   return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
 }
@@ -71,36 +69,14 @@ class RowEdits {
 
 }  // namespace
 
-//   image: requests | edits;   then answers | alternatives, which come back
-struct Sampler::Layout {
-  // Capacity for all rows together: the maximum of one row, plus some per row.
-  size_t edits_at_most, alternatives_at_most;
-  size_t edits, image_bytes, answers, alternatives, bytes;
-
-  explicit Layout(const SamplerLimits& limits) {
-    const auto rows = static_cast<size_t>(limits.max_rows), vocabulary = static_cast<size_t>(limits.vocabulary);
-    edits_at_most = vocabulary + 1024 * rows;
-    alternatives_at_most = vocabulary + 64 * rows;
-    edits = aligned(rows * sizeof(SampleRequest));
-    answers = edits + aligned(edits_at_most * sizeof(LogitEdit));
-    image_bytes = answers;
-    alternatives = answers + aligned(rows * sizeof(SampleAnswer));
-    bytes = alternatives + aligned(alternatives_at_most * sizeof(Alternative));
-  }
-};
-
 Sampler::Sampler(Device& device, void* memory, const SamplerLimits& limits)
     : limits_(limits),
-      layout_(std::make_unique<Layout>(limits)),
+      layout_(limits),
       memory_(static_cast<char*>(memory)),
-      image_(device, layout_->image_bytes),
-      answers_(device, layout_->bytes - layout_->answers),
+      image_(device, layout_.image_bytes),
+      answers_(device, layout_.bytes - layout_.answers),
       sent_(device),
       place_of_(static_cast<size_t>(limits.vocabulary)) {}
-
-Sampler::~Sampler() = default;
-
-size_t Sampler::device_bytes(const SamplerLimits& limits) { return Layout(limits).bytes; }
 
 size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
   drain(sent_);  // if it failed, that step reports it
@@ -114,9 +90,9 @@ size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
     const SamplingParameters* const parameters = requests[i];
     if (parameters != nullptr) {
       check_sampling(*parameters, limits_.vocabulary);
-      if (edits + max_edits(*parameters, limits_.vocabulary) > layout_->edits_at_most) break;
+      if (edits + max_edits(*parameters, limits_.vocabulary) > layout_.edits_at_most) break;
       const size_t alternatives = alternatives_of(*parameters, limits_.vocabulary);
-      if (sent_alternatives_ + alternatives > layout_->alternatives_at_most) break;
+      if (sent_alternatives_ + alternatives > layout_.alternatives_at_most) break;
       SampleRequest& request = rows[sent_requests_.size()];
       request = make_request(*parameters, static_cast<int32_t>(edits));
       request.first_alternative = static_cast<int32_t>(sent_alternatives_);
@@ -125,7 +101,7 @@ size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
     }
     sent_requests_.push_back(parameters);
   }
-  const size_t used = edits > 0 ? layout_->edits + edits * sizeof(LogitEdit) : layout_->edits;
+  const size_t used = edits > 0 ? layout_.edits + edits * sizeof(LogitEdit) : layout_.edits;
   stream.copy_to_device(memory_, image_.data(), used);
   stream.record(sent_);
   return sent_requests_.size();
@@ -143,7 +119,7 @@ SampleRequest Sampler::make_request(const SamplingParameters& p, int32_t first_e
   }
   request.top_p = p.top_p;
   request.min_p = p.min_p;
-  RowEdits edits(image_.as<LogitEdit>(layout_->edits) + first_edit, place_of_);
+  RowEdits edits(image_.as<LogitEdit>(layout_.edits) + first_edit, place_of_);
   edits.penalize(p);
   for (const TokenBias& entry : p.bias) edits.of(entry.token).bias += entry.bias;
   for (const int32_t token : p.banned) edits.of(token) = {token, 1, 0, -infinity_of_float};
@@ -155,21 +131,21 @@ SampleRequest Sampler::make_request(const SamplingParameters& p, int32_t first_e
 void Sampler::run(Stream& stream, const Matrix<float>& logits) const {
   sample_rows(stream, {.logits = logits,
                        .requests = reinterpret_cast<SampleRequest*>(memory_),
-                       .edits = reinterpret_cast<LogitEdit*>(memory_ + layout_->edits),
-                       .answers = reinterpret_cast<SampleAnswer*>(memory_ + layout_->answers),
-                       .alternatives = reinterpret_cast<Alternative*>(memory_ + layout_->alternatives)});
+                       .edits = reinterpret_cast<LogitEdit*>(memory_ + layout_.edits),
+                       .answers = reinterpret_cast<SampleAnswer*>(memory_ + layout_.answers),
+                       .alternatives = reinterpret_cast<Alternative*>(memory_ + layout_.alternatives)});
 }
 
 void Sampler::fetch(Stream& stream) const {
   const size_t answers = sent_alternatives_ > 0
-                             ? layout_->alternatives - layout_->answers + sent_alternatives_ * sizeof(Alternative)
+                             ? layout_.alternatives - layout_.answers + sent_alternatives_ * sizeof(Alternative)
                              : sent_requests_.size() * sizeof(SampleAnswer);
-  stream.copy_to_host(answers_.data(), memory_ + layout_->answers, answers);
+  stream.copy_to_host(answers_.data(), memory_ + layout_.answers, answers);
 }
 
 void Sampler::results(Stream& stream, std::vector<Sampled>& samples) const {
   stream.synchronize();
-  const auto* alternatives = answers_.as<Alternative>(layout_->alternatives - layout_->answers);
+  const auto* alternatives = answers_.as<Alternative>(layout_.alternatives - layout_.answers);
   for (size_t i = 0; i < sent_requests_.size(); ++i) {
     const SamplingParameters* const parameters = sent_requests_[i];
     if (parameters == nullptr) continue;

@@ -4,9 +4,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "cuda/memory/sampler_layout.h"
 #include "engine/sampling.h"
 #include "layer/sampling_rows.h"
 #include "layer/tensor.h"
@@ -15,10 +15,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-struct SamplerLimits {
-  int32_t vocabulary = 0;
-  int32_t max_rows = 0;  // per call
-};
+using gpu::SamplerLimits;
 
 // Called as send(), run(), fetch(), results(), again and again. Data passes through fixed addresses in host and device
 // memory, and run() does not depend on the requests, so it can be captured into a graph, with send() before the graph's
@@ -27,10 +24,8 @@ class Sampler {
  public:
   using Requests = std::vector<const SamplingParameters*>;  // one per row; null: no token wanted
 
-  // `memory`: device_bytes() bytes of the device, aligned to 256, zeroed; the caller keeps it.
+  // `memory`: SamplerLayout::bytes of the device, aligned to 256, zeroed; the caller keeps it.
   Sampler(Device& device, void* memory, const SamplerLimits& limits);
-  ~Sampler();
-  static size_t device_bytes(const SamplerLimits& limits);
 
   // Queues the upload of requests[first] and the following ones, as many as fit, and returns their number: max_rows,
   // unless their token lists (penalties, bias, bans) or alternatives have thousands of entries per row; always at least
@@ -50,11 +45,10 @@ class Sampler {
   void results(Stream& stream, std::vector<Sampled>& samples) const;
 
  private:
-  struct Layout;
   SampleRequest make_request(const SamplingParameters& parameters, int32_t first_edit);
 
   SamplerLimits limits_;
-  std::unique_ptr<Layout> layout_;
+  gpu::SamplerLayout layout_;
   char* memory_;
   PinnedMemory image_, answers_;
   Event sent_;                     // the image may be overwritten

@@ -1,51 +1,15 @@
-// The sampling kernel's input and output per row.
+// The sampling kernel.
 #pragma once
 #include <cstdint>
 
+#include "cuda/memory/sampler_layout.h"
 #include "layer/tensor.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
-// An edit of a logit, at most one per token of a row:
-//   (logit > 0 ? logit / repetition : logit * repetition) - penalty + bias
-struct alignas(16) LogitEdit {
-  int32_t token;
-  float repetition;  // 1: none
-  float penalty;     // the kernel saves the original logit here
-  float bias;        // -infinity: the token is banned
-};
-
-struct alignas(64) SampleRequest {
-  double random;              // in [0, 1)
-  double negligible;          // weights below this fraction of the total may be ignored
-  int32_t active;             // 0: no token is wanted
-  int32_t top_k;              // 0: off
-  int32_t alternatives;       // -1: no log-probabilities
-  float inverse_temperature;  // 0: greedy
-  float top_p, min_p;
-  int32_t first_edit, edits;
-  int32_t first_alternative;  // where they go
-  int32_t unused;
-};
-static_assert(sizeof(SampleRequest) == 64);
-
-struct SampleAnswer {
-  // non_finite: one of the model's logits is NaN or infinite; invalid_logit: the edits made one NaN or +infinity.
-  enum Status : int32_t { good, invalid_logit, none_left, non_finite };
-  double total;   // of the weights of the unmodified logits at temperature 1
-  float highest;  // of the unmodified logits
-  float logit;    // the token's, unmodified; or the invalid one
-  int32_t token;  // the sampled one, or the one whose logit is invalid
-  int32_t status;
-  int32_t alternatives;  // how many there are
-};
-static_assert(sizeof(SampleAnswer) == 32);
-
-struct alignas(8) Alternative {
-  int32_t token;
-  float logit;
-};
+using gpu::Alternative, gpu::LogitEdit, gpu::SampleAnswer, gpu::SampleRequest;
+static_assert(sizeof(SampleRequest) == 64 && sizeof(SampleAnswer) == 32);  // read 16 bytes at a time
 
 struct SampleRows {
   Matrix<float> logits;  // edited and restored by the kernel

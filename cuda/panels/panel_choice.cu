@@ -61,22 +61,6 @@ bool has_factors(const GemmMachine& machine, int bits) {
 
 }  // namespace
 
-PanelShape panels_of(int64_t out, int64_t in, size_t bytes) {
-  PanelShape shape = {0, round_up(in, padded_elements), 0};
-  const int64_t fitting = static_cast<int64_t>(bytes / sizeof(uint16_t)) / shape.stride;
-  const int64_t unit = fitting < 4 * strip_outputs ? strip_outputs : 4 * strip_outputs;
-  const int64_t most = fitting / unit * unit;
-  if (most == 0) return shape;
-  if (out <= fitting / strip_outputs * strip_outputs) {
-    shape.rows = round_up(out, strip_outputs);
-  } else {
-    const int64_t count = ceil_div(out, most);
-    shape.rows = std::min(round_up(ceil_div(out, count), unit), most);
-  }
-  shape.count = ceil_div(out, shape.rows);
-  return shape;
-}
-
 double panel_time(const GemmMachine& machine, const GemmProblem& problem, bool library, size_t panel_bytes) {
   double time = 0;
   for (int i = 0; i < problem.count; ++i) {

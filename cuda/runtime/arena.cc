@@ -2,7 +2,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-DeviceArena::DeviceArena(Device& device, size_t bytes) : device_(device), bytes_(DeviceMemory::in_pages(bytes)) {
+DeviceArena::DeviceArena(Device& device, size_t bytes) : device_(device), bytes_(gpu::in_pages(bytes)) {
   blocks_.emplace_back(device_, bytes_);
 }
 

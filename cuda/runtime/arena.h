@@ -10,7 +10,7 @@ namespace billfish::BILLFISH_TARGET {
 
 class DeviceArena {
  public:
-  // Allocates DeviceMemory::in_pages(bytes) on the device, which must outlive the arena. Throws OUT_OF_MEMORY, as
+  // Allocates gpu::in_pages(bytes) on the device, which must outlive the arena. Throws OUT_OF_MEMORY, as
   // DeviceMemory does.
   DeviceArena(Device& device, size_t bytes);
   DeviceArena(const DeviceArena&) = delete;
@@ -18,7 +18,7 @@ class DeviceArena {
   ~DeviceArena();
 
   // The address of bytes [offset, offset + bytes), for as long as the arena lives. `offset` is a multiple of
-  // DeviceMemory::granularity, the part is within the arena, and parts do not overlap.
+  // gpu::granularity, the part is within the arena, and parts do not overlap.
   void* part(size_t offset, size_t bytes);
 
  private:

@@ -13,10 +13,10 @@ namespace billfish::BILLFISH_TARGET {
 DeviceMemory::DeviceMemory(Device& device, size_t bytes) : MemoryBlock(device, bytes) {
   if (bytes == 0) return;
   const OnDevice on_device(device);
-  const cudaError_t error = cudaMalloc(&data_, counted(bytes));
+  const cudaError_t error = cudaMalloc(&data_, gpu::counted(bytes));
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // clears the error: the process can go on and load something smaller
-    throw out_of_memory(device, counted(bytes));
+    throw out_of_memory(device, gpu::counted(bytes));
   }
   check(error, device, "cudaMalloc");
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cuda/memory/allocation.h"
 #include "runtime/device.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -40,13 +41,6 @@ class MemoryBlock {
 // faults on reads of unwritten bytes. The host must not dereference its address (in the emulator it faults too).
 class DeviceMemory : public MemoryBlock {
  public:
-  // Allocations and parts of arenas are sized and aligned to multiples of this.
-  static constexpr size_t granularity = 256;
-  static constexpr size_t counted(size_t bytes) { return (bytes + granularity - 1) / granularity * granularity; }
-  // Devices allocate physical memory in whole pages of this size.
-  static constexpr size_t page = size_t{2} << 20;
-  static constexpr size_t in_pages(size_t bytes) { return (bytes + page - 1) / page * page; }
-
   DeviceMemory() = default;
   DeviceMemory(Device& device, size_t bytes);
   DeviceMemory(DeviceMemory&&) noexcept = default;

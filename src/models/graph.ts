@@ -1,8 +1,8 @@
 import { BillfishError } from '../errors'
-import type { GatheredPiece, OperatorSpec, RopeSpec, ValueSpec } from '../native/addon'
+import type { GatheredPiece, OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'
-import { fuse, type UnplacedProgram } from './program'
+import { fuse } from './program'
 import { Rank, type RankChannels } from './rank'
 
 /** What stored tensors say of a model, whatever its config says. */
@@ -237,7 +237,7 @@ export class Graph {
   }
 
   /** The program, whose result is `output`. */
-  finish(output: Value): UnplacedProgram {
+  finish(output: Value): ProgramSpec {
     return {
       values: this.#values,
       operators: fuse(this.#operators, this.#values),

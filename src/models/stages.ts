@@ -4,7 +4,6 @@ import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { checkDeviceLimits } from './device-limits'
 import { Graph, type WeightSource } from './graph'
-import { planBuffers, type UnplacedProgram, valueBytes } from './program'
 import { Rank } from './rank'
 
 /** Modules in forward order: embedding, layers, final norm, and the head if there is one. */
@@ -60,9 +59,7 @@ export function* traceRank(
   { device, modules }: StageModules,
   rank: Rank,
 ): CooperativeTask<StageSpec> {
-  const traced = yield* trace(model, source, modules, rank)
-  yield
-  const stage = yield* stageForDevice(traced, device)
+  const stage = { device, ...(yield* trace(model, source, modules, rank)) }
   yield
   checkDeviceLimits(stage)
   return stage
@@ -88,9 +85,7 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
 }
 
 /** What a stage computes, independent of the device. */
-export interface TracedStage extends Pick<StageSpec, 'rank' | 'weights'> {
-  readonly program: UnplacedProgram
-}
+export type TracedStage = Omit<StageSpec, 'device'>
 
 /**
  * Traces the program of one rank of a stage. Hidden state 0 is the embedding, i + 1 the output of layer i; the input of
@@ -126,11 +121,6 @@ export function* trace(
     yield
   }
   return { rank: rank.index, program: g.finish(required(x)), weights: g.weights }
-}
-
-/** Assigns the values of the stage to buffers of a device. */
-export function* stageForDevice({ rank, program, weights }: TracedStage, device: string): CooperativeTask<StageSpec> {
-  return { device, rank, program: { ...program, ...(yield* planBuffers(program, valueBytes(device))) }, weights }
 }
 
 function required<T>(value: T | undefined): T {

@@ -59,12 +59,6 @@ export interface GatheredPiece {
   readonly count: number
 }
 
-/** A value's place in its arena: its rows begin at offset * rows of the arena, and are `stride` apart, both in bytes. */
-export interface PlaceSpec {
-  readonly offset: number
-  readonly stride: number
-}
-
 export interface RopeSpec {
   readonly inverseFrequency: Float32Array
   /** Factor of cos and sin (yarn's attention factor), else 1. */
@@ -73,11 +67,6 @@ export interface RopeSpec {
 
 export interface ProgramSpec {
   readonly values: readonly ValueSpec[]
-  /** One a value. */
-  readonly places: readonly PlaceSpec[]
-  /** Bytes of the token arena a row, and of the logit arena a row. */
-  readonly tokenBytes: number
-  readonly logitBytes: number
   readonly ropes: readonly RopeSpec[]
   readonly cacheLayers: readonly { readonly kvHeads: number; readonly headDim: number }[]
   readonly operators: readonly OperatorSpec[]
@@ -96,19 +85,13 @@ export interface StageSpec {
   readonly weights: readonly WeightSpec[]
 }
 
-/** A stage that is to be loaded. */
-export interface LoadedStage extends StageSpec {
-  /** What all its allocations count together; a GPU gives them at once. */
-  readonly bytes: number
-}
-
 export interface ModelSpec extends NumberFormats {
   /** Absolute paths of the safetensors files; TensorRef.file is an index into it. */
   readonly files: readonly string[]
   /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
   readonly randomWeights?: boolean | undefined
   /** All ranks of the first stage, then those of the second, ... */
-  readonly stages: readonly LoadedStage[]
+  readonly stages: readonly StageSpec[]
   /** Ranks a stage. */
   readonly tensorParallelSize: number
   /** Where device `'disk'` keeps its weights; needed if a stage is there. */
@@ -191,6 +174,34 @@ export interface StepOutput {
   readonly notices: readonly string[]
 }
 
+/** What the bytes of a stage depend on besides its device, program and weights. */
+export type MemoryLimits = Pick<
+  ModelSpec,
+  'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'
+>
+
+/** Bytes that a stage would hold on a device. */
+export interface PlannedMemory {
+  readonly weights: number
+  readonly kvCache: number
+  readonly buffers: number
+  /** For the sum of these the device gives whole pages of so many bytes. */
+  readonly page: number
+  /** Of weights that it reads to decode one token: all but those that only an embedding uses, of which a token reads a row. */
+  readonly read: number
+}
+
+/** A stage's program and weights, converted once, whose bytes are counted by what the backends allocate by. */
+export interface NativeStagePlan {
+  /** Appends a slice of the lists of a program, and of its weights. */
+  add(program: ProgramSpec, weights: readonly WeightSpec[]): void
+  /**
+   * For any kind of device, whether or not this machine or the addon has it.
+   * @throws INVALID_OPTION for a type that the device does not compute in, UNSUPPORTED_MODEL for more than 2^53 bytes
+   */
+  memory(device: string, limits: MemoryLimits): PlannedMemory
+}
+
 export interface NativeMemory {
   readonly device: string
   readonly weights: number
@@ -209,6 +220,7 @@ export interface NativeModel {
 
 export interface Addon {
   readonly NativeModel: new (spec: ModelSpec) => NativeModel
+  readonly StagePlan: new (rank: number) => NativeStagePlan
   readonly NativeBenchmark: NativeBenchmarkConstructor
   devices(): NativeDevices
   /** The same, asked on a thread of Node.js's pool. */

@@ -114,11 +114,6 @@ export interface QuantizedSpec {
 export type LinearSpec = MatrixSpec | QuantizedSpec
 export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
 
-/** Whether backends reserve memory for an input permutation. A part with sliced inputs has them sorted. */
-export function mayHaveOrder({ groupIndex, part }: QuantizedSpec): boolean {
-  return groupIndex !== undefined && part?.inputs === undefined
-}
-
 /** Bytes of the tensors of a weight in the checkpoint. */
 export function storedBytes(weight: WeightSpec): number {
   const tensors =

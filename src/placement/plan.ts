@@ -4,7 +4,8 @@ import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
 import { groupDevices, modulesOf, stagesOf, traceRank } from '../models/stages'
-import { bytesOf, bytesRead, type MemoryLimits, stageMemory } from './planner/stage-memory'
+import type { MemoryLimits } from '../native/addon'
+import { bytesOf, countedStage, wholePages } from './planner/stage-memory'
 
 /** A device that a plan may use. */
 export interface PlanDevice {
@@ -58,11 +59,12 @@ export function* planStages(
   for (const { device: group, modules } of stagesOf(modulesOf(model), deviceOf)) {
     for (const [rank, device] of groupDevices(group, ranks).entries()) {
       const traced = yield* traceRank(model, source, { device, modules }, new Rank(rank, ranks))
-      const memory = stageMemory(traced, limits)
+      const planned = (yield* countedStage(traced))(device, limits)
+      const memory = wholePages(planned)
       const overhead = begun.has(device) ? 0 : overheadOn(device)
       begun.add(device)
       const total = bytesOf(memory) + overhead
-      stages.push({ device, rank, ranks, modules, ...memory, overhead, total, read: bytesRead(traced) })
+      stages.push({ device, rank, ranks, modules, ...memory, overhead, total, read: planned.read })
       yield
     }
   }

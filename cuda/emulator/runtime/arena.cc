@@ -6,7 +6,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-DeviceArena::DeviceArena(Device& device, size_t bytes) : device_(device), bytes_(DeviceMemory::in_pages(bytes)) {
+DeviceArena::DeviceArena(Device& device, size_t bytes) : device_(device), bytes_(gpu::in_pages(bytes)) {
   device.check_not_lost();
   refuse_while_capturing("An allocation of device memory");
   if (!emulator::device(device.index()).memory.hold(bytes_)) throw out_of_memory(device, bytes_);

@@ -13,7 +13,7 @@ DeviceMemory::DeviceMemory(Device& device, size_t bytes) : MemoryBlock(device, b
   device.check_not_lost();
   refuse_while_capturing("An allocation of device memory");
   data_ = reinterpret_cast<void*>(emulator::device(device.index()).memory.allocate(bytes));
-  if (data_ == nullptr) throw out_of_memory(device, in_pages(bytes));
+  if (data_ == nullptr) throw out_of_memory(device, gpu::in_pages(bytes));
 }
 
 DeviceMemory::~DeviceMemory() {

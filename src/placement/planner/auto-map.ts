@@ -1,9 +1,9 @@
 import type { CooperativeTask } from '../../event-loop'
 import type { ModelLimits } from '../../limits'
+import type { MemoryLimits } from '../../native/addon'
 import { capacityOf, type PlanDevice } from '../plan'
 import { type CostOf, isFeasibleWithin, type MinMemory, partition } from './partition'
 import type { Costs, NeedsOnDevice } from './stage-costs'
-import type { MemoryLimits } from './stage-memory'
 import { stageTime, tokensPerStep } from './stage-time'
 
 /** Size limits that a split depends on. */

@@ -1,12 +1,13 @@
+import { roundUp } from '../../arithmetic'
 import { type CooperativeTask, runSync } from '../../event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
-import { lastModules, modulesOf, stageForDevice, type TracedStage, trace } from '../../models/stages'
-import type { StageSpec } from '../../native/addon'
-import { mayHaveOrder, type QuantizedSpec, type WeightSpec } from '../../native/weights'
+import { lastModules, modulesOf, type TracedStage, trace } from '../../models/stages'
+import type { MemoryLimits, PlannedMemory } from '../../native/addon'
+import type { WeightSpec } from '../../native/weights'
 import { PeakBuffers } from './peak-buffers'
-import { bytesRead, type MemoryLimits, stageContents, takenOn } from './stage-memory'
+import { type CountMemory, countedStage } from './stage-memory'
 import type { StageWork } from './stage-time'
 
 /** Memory and work of one stage. */
@@ -130,8 +131,7 @@ class StageCosts implements Costs {
   readonly #embeddingAndHead: TracedStage
   /** Traced stages by the shapes of their groups. */
   readonly #byShapes = new Map<string, TracedStage>()
-  /** Traced stages on each kind of device. */
-  readonly #placed = new Map<TracedStage, Map<string, StageSpec>>()
+  readonly #counted = new Map<TracedStage, CountMemory>()
 
   readonly #model: Model
   readonly #source: WeightSource
@@ -158,7 +158,7 @@ class StageCosts implements Costs {
   }
 
   tiedBytes(limits: MemoryLimits, device: string): number {
-    const weights = (stage: TracedStage) => stageContents(this.#on(device, stage), limits).weights
+    const weights = (stage: TracedStage) => this.#memory(stage, device, limits).weights
     const [embedding, head] = [this.#traced.kinds[0], this.#traced.kinds.at(-1)].map(
       (kind) => this.#traced.byKind.get(kind as number) as TracedStage,
     )
@@ -177,11 +177,11 @@ class StageCosts implements Costs {
 
   #needsOn(device: string, limits: MemoryLimits): NeedsOnDevice {
     const { kinds, byKind } = this.#traced
-    const ownOf = (stage: StageSpec): StageNeeds => {
-      const { weights, kvCache } = stageContents(stage, limits)
-      return { memory: weights + kvCache, read: bytesRead(stage), operations: operationsOf(stage) }
+    const ownOf = (stage: TracedStage): StageNeeds => {
+      const { weights, kvCache, read } = this.#memory(stage, device, limits)
+      return { memory: weights + kvCache, read, operations: operationsOf(stage) }
     }
-    const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(this.#on(device, stage))]))
+    const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(stage)]))
     const sums = (part: keyof StageNeeds) => {
       const sums = [0]
       for (const [i, kind] of kinds.entries()) {
@@ -191,15 +191,13 @@ class StageCosts implements Costs {
     }
     const [memory, read, operations] = [sums('memory'), sums('read'), sums('operations')]
     const tied = this.tiedBytes(limits, device)
-    const takenFor = takenOn(device)
-    const buffers = this.#peakBuffers.peak(
-      (groups) => stageContents(this.#on(device, this.#stageOf(groups)), limits).buffers,
-    )
+    const { page } = this.#memory(this.#embeddingAndHead, device, limits)
+    const buffers = this.#peakBuffers.peak((groups) => this.#memory(this.#stageOf(groups), device, limits).buffers)
     return {
       all: (first, end) => {
         const whole = first === 0 && end === kinds.length
         const contents = memory(first, end) + buffers(first, end) - (whole ? tied : 0)
-        return { memory: takenFor(contents), read: read(first, end), operations: operations(first, end) }
+        return { memory: roundUp(contents, page), read: read(first, end), operations: operations(first, end) }
       },
       minMemory: (first, end) => memory(first, end) - tied,
     }
@@ -217,13 +215,10 @@ class StageCosts implements Costs {
     return runSync(trace(this.#model, this.#source, modules, this.#rank))
   }
 
-  #on(device: string, stage: TracedStage): StageSpec {
-    const onKinds = this.#placed.get(stage) ?? new Map<string, StageSpec>()
-    this.#placed.set(stage, onKinds)
-    const kind = kindOf(device)
-    const placed = onKinds.get(kind) ?? runSync(stageForDevice(stage, device))
-    onKinds.set(kind, placed)
-    return { ...placed, device }
+  #memory(stage: TracedStage, device: string, limits: MemoryLimits): PlannedMemory {
+    const count = this.#counted.get(stage) ?? runSync(countedStage(stage))
+    this.#counted.set(stage, count)
+    return count(device.replace(/,.*/, ''), limits) // of a group the first: all are of a kind
   }
 }
 
@@ -233,7 +228,7 @@ function kindOf(device: string): string {
 }
 
 /** Operations of the linears of a stage, per token. */
-function operationsOf({ program, weights }: StageSpec): number {
+function operationsOf({ program, weights }: TracedStage): number {
   const targets = program.operators.flatMap((operator) => (operator.op === 'linear' ? operator.targets : []))
   return targets.reduce((sum, { weight }) => {
     const spec = weights[weight] as WeightSpec
@@ -244,33 +239,25 @@ function operationsOf({ program, weights }: StageSpec): number {
 /** Everything that the buffers of a stage depend on, as a comparable string. */
 function shapeOf({ program, weights }: TracedStage): string {
   const { values, ropes, cacheLayers, operators } = program
-  const linears = weights.map((weight) =>
-    weight.kind === 'vector'
-      ? weight.length
-      : [weight.kind, weight.in, weight.out, ...(weight.kind === 'quantized' ? quantizationKey(weight) : [])],
-  )
-  const kinds = operators.map((operator) =>
-    operator.op === 'attention' ? [operator.heads, operator.window] : operator.op,
-  )
+  const kinds = operators.map((operator) => (operator.op === 'tap' ? operator.x : operator)) // each has its own number
   const frequencies = ropes.map(({ inverseFrequency }) => inverseFrequency.length)
-  return JSON.stringify([values, frequencies, cacheLayers, kinds, linears])
+  return JSON.stringify([values, frequencies, cacheLayers, kinds, weights.map(shapeOfWeight)])
 }
 
-function quantizationKey(weight: QuantizedSpec) {
-  return [weight.bits, weight.groupSize, mayHaveOrder(weight)]
+function shapeOfWeight(weight: WeightSpec) {
+  if (weight.kind === 'vector') return weight.length
+  if (weight.kind === 'matrix') return [weight.kind, weight.in, weight.out]
+  const { kind, bits, groupSize, groupIndex, part } = weight
+  return [kind, weight.in, weight.out, bits, groupSize, groupIndex !== undefined, part?.inputs !== undefined]
 }
 
-/** Everything that the weight bytes of a stage depend on, as a comparable string. */
+/** Everything else that the weight bytes of a stage depend on, as a comparable string. */
 function weightsOf({ weights }: TracedStage): string {
   return JSON.stringify(
     weights.map((weight) => {
       if (weight.kind === 'vector') return weight.length
-      const { kind, in: inputs, out } = weight
-      const own =
-        weight.kind === 'matrix'
-          ? [weight.weight.dtype]
-          : [...quantizationKey(weight), weight.symmetric, weight.scales.dtype]
-      return [kind, inputs, out, weight.bias !== undefined, ...own]
+      const own = weight.kind === 'matrix' ? [weight.weight.dtype] : [weight.symmetric, weight.scales.dtype]
+      return [weight.bias !== undefined, ...own]
     }),
   )
 }

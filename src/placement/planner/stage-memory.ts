@@ -1,66 +1,60 @@
-import type { LoadedStage, ModelSpec, StageSpec } from '../../native/addon'
-import { deviceKind } from '../../native/devices'
-import type { WeightSpec } from '../../native/weights'
-import { cpuMemory, cpuWeight } from './cpu-memory'
-import { cudaMemory, cudaWeight, inPages } from './cuda-memory'
+import { roundUp } from '../../arithmetic'
+import { asBillfishError } from '../../errors'
+import { type CooperativeTask, runSync } from '../../event-loop'
+import type { TracedStage } from '../../models/stages'
+import { addon, type MemoryLimits, type PlannedMemory, type StageSpec } from '../../native/addon'
 
 /** Bytes of one stage on its device, by use. */
-export interface StageMemory {
-  readonly weights: number
-  readonly kvCache: number
-  readonly buffers: number
+export type StageMemory = Pick<PlannedMemory, 'weights' | 'kvCache' | 'buffers'>
+
+/** Counts a stage's bytes on a device such as `'cpu'` or `'cuda:0'`. */
+export type CountMemory = (device: string, limits: MemoryLimits) => PlannedMemory
+
+/** Operators, values and weights that are converted between two yields. */
+const SLICE = 128
+
+/** Hands a stage over to the native side, which counts its bytes by what the backends allocate by. */
+export function* countedStage({ rank, program, weights }: TracedStage): CooperativeTask<CountMemory> {
+  const plan = new (addon().StagePlan)(rank)
+  const { values, operators, ropes, cacheLayers } = program
+  const longest = Math.max(values.length, operators.length, ropes.length, cacheLayers.length, weights.length)
+  for (let at = 0; at < longest; at += SLICE) {
+    const slice = <Item>(items: readonly Item[]) => items.slice(at, at + SLICE)
+    const lists = {
+      values: slice(values),
+      operators: slice(operators),
+      ropes: slice(ropes),
+      cacheLayers: slice(cacheLayers),
+    }
+    withBillfishErrors(() => plan.add({ ...program, ...lists }, slice(weights)))
+    if (at + SLICE < longest) yield
+  }
+  return (device, limits) => withBillfishErrors(() => plan.memory(device, limits))
 }
 
-/** What the bytes of a stage depend on besides its device, program and weights. */
-export type MemoryLimits = Pick<
-  ModelSpec,
-  'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'
->
+function withBillfishErrors<Result>(call: () => Result): Result {
+  try {
+    return call()
+  } catch (error) {
+    throw asBillfishError(error)
+  }
+}
 
 /**
- * Exact bytes of a stage on its device, from its traced program and the shapes of its weights alone: what the allocator
- * counts once the model is loaded, and what the device has less of. On a GPU the buffers include the rest of the last page.
+ * Exact bytes of a stage on its device: what the allocator counts once the model is loaded, and what the device has less
+ * of. On a GPU the buffers include the rest of the last page.
  * @throws BillfishError INVALID_OPTION for a type that the device does not compute in
  */
 export function stageMemory(stage: StageSpec, limits: MemoryLimits): StageMemory {
-  const contents = stageContents(stage, limits)
-  const bytes = bytesOf(contents)
-  return { ...contents, buffers: contents.buffers + takenOn(stage.device)(bytes) - bytes }
+  return wholePages(runSync(countedStage(stage))(stage.device, limits))
 }
 
-/** {@link stageMemory} without the rest of the last page: what the stage's allocations add up to. */
-export function stageContents(stage: StageSpec, limits: MemoryLimits): StageMemory {
-  return deviceKind(stage.device) === 'gpu' ? cudaMemory(stage, limits) : cpuMemory(stage, limits)
-}
-
-/** A stage as it is loaded: with what it takes of its device. */
-export function loadedStage(stage: StageSpec, limits: MemoryLimits): LoadedStage {
-  return { ...stage, bytes: bytesOf(stageContents(stage, limits)) }
+/** With the rest of the last page among the buffers. */
+export function wholePages({ weights, kvCache, buffers, page }: PlannedMemory): StageMemory {
+  const bytes = weights + kvCache + buffers
+  return { weights, kvCache, buffers: buffers + roundUp(bytes, page) - bytes }
 }
 
 export function bytesOf({ weights, kvCache, buffers }: StageMemory): number {
   return weights + kvCache + buffers
-}
-
-/** What a device gives for a stage whose allocations add up to so many bytes. */
-export function takenOn(device: string): (bytes: number) => number {
-  return deviceKind(device) === 'gpu' ? inPages : (bytes) => bytes
-}
-
-/**
- * Bytes of weights that the stage reads to decode one token: all but those that only an embedding uses, of which a token
- * reads one row. What decoding takes on a device is in proportion to it.
- */
-export function bytesRead({ device, program, weights }: StageSpec): number {
-  const weightMemory = deviceKind(device) === 'gpu' ? cudaWeight : cpuWeight
-  const read = new Set<number>()
-  for (const operator of program.operators) {
-    if (operator.op === 'linear') for (const { weight } of operator.targets) read.add(weight)
-    else if (operator.op === 'rmsNorm' || operator.op === 'addRmsNorm') read.add(operator.weight)
-    else if (operator.op === 'layerNorm') {
-      read.add(operator.weight)
-      if (operator.bias !== undefined) read.add(operator.bias)
-    }
-  }
-  return [...read].reduce((sum, index) => sum + weightMemory(weights[index] as WeightSpec), 0)
 }

@@ -216,14 +216,14 @@ TEST(emulator_memory_counts_and_runs_out) {
   Device& device = Device::at(6);
   const uint64_t free_bytes = device.free_bytes();
   {
-    const DeviceMemory a(device, 1), b(device, DeviceMemory::page + 1);
-    CHECK(device.free_bytes() == free_bytes - 3 * DeviceMemory::page);
-    CHECK(DeviceMemory::counted(257) == 512);
+    const DeviceMemory a(device, 1), b(device, billfish::gpu::page + 1);
+    CHECK(device.free_bytes() == free_bytes - 3 * billfish::gpu::page);
+    CHECK(billfish::gpu::counted(257) == 512);
   }
   CHECK(device.free_bytes() == free_bytes);
   CHECK_THROWS(DeviceMemory(device, free_bytes + 1), "OUT_OF_MEMORY");
   const std::string complained = complaint([&] { DeviceMemory(device, free_bytes + 1); });
-  CHECK_COMPLAINT(complained, "emulated:6 cannot hold " + std::to_string(free_bytes + DeviceMemory::page));
+  CHECK_COMPLAINT(complained, "emulated:6 cannot hold " + std::to_string(free_bytes + billfish::gpu::page));
   {
     const DeviceMemory all(device, free_bytes);  // costs nothing until it is touched
     CHECK_THROWS(DeviceMemory(device, 1), "OUT_OF_MEMORY");

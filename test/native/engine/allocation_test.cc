@@ -8,7 +8,6 @@
 #include "engine/stage.h"
 #include "support/check.h"
 #include "support/count_allocations.h"
-#include "support/places.h"
 
 using namespace billfish;
 
@@ -56,7 +55,6 @@ class OneLayerStage {
                          RmsNorm{last, norm, hidden, 1e-6f, normed_last},
                          Linear{normed_last, {{embedding, logits}}}};
     program.output = logits;
-    place_apart(program);
     stage = std::make_unique<Stage>(make_backend("cpu", {}), program, shapes_, limits);
     for (size_t i = 0; i < shapes_.size(); ++i) stage->set_weight(i, weight(shapes_[i]));
   }

@@ -5,7 +5,6 @@
 
 #include "engine/error.h"
 #include "support/check.h"
-#include "support/places.h"
 
 using namespace billfish;
 
@@ -19,9 +18,9 @@ Value tokens(int64_t width, ValueClass kind = ValueClass::activation) {
 struct Example {
   Program program;
   std::vector<WeightShape> weights{
-      {"embed", WeightKind::matrix, 100, 32},  {"norm", WeightKind::vector, 32, 1},
-      {"gate", WeightKind::quantized, 48, 32}, {"up", WeightKind::quantized, 48, 32},
-      {"down", WeightKind::matrix, 32, 48},    {"head", WeightKind::matrix, 100, 32},
+      {"embed", WeightKind::matrix, 100, 32},      {"norm", WeightKind::vector, 32, 1},
+      {"gate", WeightKind::quantized, 48, 32, 32}, {"up", WeightKind::quantized, 48, 32, 32},
+      {"down", WeightKind::matrix, 32, 48},        {"head", WeightKind::matrix, 100, 32},
   };
   Example() {
     program.values = {tokens(32, ValueClass::residual), tokens(32), tokens(48), tokens(48), tokens(32), tokens(32)};
@@ -40,7 +39,6 @@ struct Example {
                          Gather{5, 6},
                          Linear{6, {{5, 7}}}};
     program.output = 7;
-    place_apart(program);
   }
 };
 
@@ -48,14 +46,14 @@ struct Example {
 
 TEST(program_that_is_right_passes) {
   Example example;
-  validate(example.program, example.weights, {});
+  validate(example.program, example.weights);
 }
 
 TEST(program_mistakes_are_refused) {
   const auto refused = [](auto change) {
     Example example;
     change(example);
-    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
+    CHECK_THROWS(validate(example.program, example.weights), "INTERNAL");
   };
   refused([](Example& e) { e.program.output = 99; });
   refused([](Example& e) { e.program.output = no_value; });
@@ -77,7 +75,11 @@ TEST(program_mistakes_are_refused) {
   refused([](Example& e) { e.program.operators[1] = Attention{0, 0, 0, 4, 0, 4, 1, 0}; });  // nor a cache layer
   refused([](Example& e) { e.program.operators[1] = LogNScale{0, 1}; });
   refused([](Example& e) { e.program.values[1].width = 0; });
-  refused([](Example& e) { e.program.values[1].width = int64_t{1} << 40; });
+  refused([](Example& e) {
+    e.program.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 8});
+  });  // of another class than the value that it views
+  refused([](Example& e) { e.weights[2].group_size = 0; });
+  refused([](Example& e) { e.weights.push_back({"unused", WeightKind::matrix, 0, 32}); });
   refused([](Example& e) {
     e.program.values.push_back({64, RowKind::tokens, ValueClass::activation, 0, 0});
   });  // too wide
@@ -95,13 +97,27 @@ TEST(program_mistakes_are_refused) {
   });
 }
 
+TEST(program_sizes_beyond_all_machines_are_refused) {
+  const auto refused = [](auto change) {
+    Example example;
+    change(example);
+    CHECK_THROWS(validate(example.program, example.weights), "UNSUPPORTED_MODEL");
+  };
+  refused([](Example& e) { e.program.values[1].width = int64_t{1} << 40; });
+  refused([](Example& e) { e.weights.push_back({"unused", WeightKind::matrix, int64_t{1} << 40, 32}); });
+  refused([](Example& e) { e.weights.push_back({"unused", WeightKind::matrix, 32, int64_t{1} << 29}); });
+  refused([](Example& e) { e.program.cache_layers = {{1 << 17, 8}}; });
+  refused([](Example& e) { e.program.cache_layers = {{8, 1 << 17}}; });
+  refused([](Example& e) { e.program.ropes = {{std::vector<float>(5000, 1.0f), 1}}; });
+}
+
 TEST(program_checks_layer_norms) {
   const auto check = [](WeightId weight, WeightId bias) {
     Example example;
     example.weights.push_back({"bias", WeightKind::vector, 32, 1});    // weight 6
     example.weights.push_back({"narrow", WeightKind::vector, 24, 1});  // weight 7
     example.program.operators[2] = LayerNorm{0, weight, bias, 1e-6f, 1};
-    validate(example.program, example.weights, {});
+    validate(example.program, example.weights);
   };
   const auto complaint = [&](WeightId weight, WeightId bias) -> std::string {
     try {
@@ -123,46 +139,4 @@ TEST(program_checks_layer_norms) {
   tells(1, 99, "no weight 99");
   tells(no_weight, 6, "no weight -1");
   tells(1, 0, "weight embed is of the wrong kind");
-}
-
-// `change` gets an example whose values all have places of their own.
-TEST(program_places_are_checked) {
-  const auto refused = [](auto change) {
-    Example example;
-    change(example.program);
-    CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
-  };
-  refused([](Program& p) { p.places.pop_back(); });
-  refused([](Program& p) { p.places[2].offset = -64; });
-  refused([](Program& p) { p.places[2].offset = p.token_bytes; });
-  refused([](Program& p) { p.places[2].offset = int64_t{1} << 62; });
-  refused([](Program& p) { p.places[2].stride = 128; });  // the value is 48 wide: 192 bytes
-  refused([](Program& p) { p.places[2].stride = p.token_bytes + 64; });
-  refused([](Program& p) { p.token_bytes = int64_t{1} << 50; });
-  refused([](Program& p) { p.token_bytes = -1; });
-  refused([](Program& p) { p.places[3].offset = p.places[2].offset; });       // gate and up at once
-  refused([](Program& p) { p.places[2].offset = p.places[1].offset + 64; });  // overlaps the norm's output in part
-  refused([](Program& p) {                                                    // a view that lies elsewhere
-    p.values.push_back({8, RowKind::tokens, ValueClass::residual, 0, 8});
-    p.places.push_back(p.places[1]);
-  });
-  refused([](Program& p) { p.places[2].offset += 32, p.places[2].stride += 64; });  // rows must be aligned
-  refused([](Program& p) { p.places[2].stride = 200; });
-  refused([](Program& p) {  // a view of another class
-    p.values.push_back({8, RowKind::tokens, ValueClass::activation, 0, 8});
-    p.places.push_back(p.places[0]);
-  });
-
-  // Value 1, the first norm's output, is dead once gate and up are computed: value 4 may have its place.
-  Example example;
-  example.program.places[4] = example.program.places[1];
-  validate(example.program, example.weights, {});
-  // Where activations have 2 bytes per element, 48 of them fit into 128; residuals have 4 in any case.
-  example.program.places[2].stride = 128;
-  CHECK_THROWS(validate(example.program, example.weights, {}), "INTERNAL");
-  validate(example.program, example.weights, {2, 4, 4});
-  example.program.places[0].stride = 64;
-  CHECK_THROWS(validate(example.program, example.weights, {2, 4, 4}), "INTERNAL");
-  // Token rows and logit rows are different arenas: equal offsets there are no conflict.
-  CHECK(example.program.places[6].offset == example.program.places[0].offset);
 }

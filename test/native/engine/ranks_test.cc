@@ -10,7 +10,6 @@
 #include "engine/error.h"
 #include "engine/stage.h"
 #include "support/check.h"
-#include "support/places.h"
 
 using namespace billfish;
 
@@ -45,7 +44,6 @@ std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGroup>& gro
     gather.out = program.output = 4;
   }
   program.operators = {Embedding{0, 0, rank * rows_a_rank}, AllReduce{0, 1}, Gather{1, 2}, Linear{2, {{0, 3}}}, gather};
-  place_apart(program);
   StageLimits limits;
   limits.max_rows = 8;
   limits.max_logit_rows = 2;  // fewer than rows: the head is computed in pieces

@@ -13,7 +13,6 @@
 #include "engine/error.h"
 #include "engine/stage.h"
 #include "support/check.h"
-#include "support/places.h"
 
 namespace device_ranks {
 
@@ -50,7 +49,6 @@ inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGrou
     gather.out = program.output = 4;
   }
   program.operators = {Embedding{0, 0, rank * rows_a_rank}, AllReduce{0, 1}, Gather{1, 2}, Linear{2, {{0, 3}}}, gather};
-  place_apart(program);
   auto stage = std::make_unique<Stage>(make_backend("emulated:" + std::to_string(rank), {}), program,
                                        std::vector<WeightShape>{{"table", WeightKind::matrix, rows_a_rank, hidden}},
                                        StageLimits{4, 16, 16, 16}, StageRank{group, rank});

@@ -11,7 +11,6 @@
 
 #include "backends.h"
 #include "engine/pipeline.h"
-#include "support/places.h"
 
 namespace billfish {
 
@@ -90,7 +89,6 @@ class TinyModel {
                          Attention{1, 2, 3, 4, 0, heads, 0.25f, 0},
                          Add{0, 4}};
     program.output = 0;
-    place_apart(program);
     std::vector<WeightShape> shapes = {{"embed", WeightKind::matrix, vocabulary, hidden},
                                        {"q", WeightKind::matrix, hidden, hidden},
                                        {"k", WeightKind::matrix, hidden, hidden},
@@ -111,7 +109,6 @@ class TinyModel {
     program.input = 0;
     program.operators = {Gather{0, 1}, RmsNorm{1, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
     program.output = 3;
-    place_apart(program);
     std::vector<WeightShape> shapes = {{"norm", WeightKind::vector, hidden, 1},
                                        {"head", WeightKind::matrix, vocabulary, hidden}};
     auto stage = std::make_unique<Stage>(make_("cpu:1"), program, shapes, limits);

@@ -10,7 +10,7 @@ import { configSource } from '../../../src/placement/config-source'
 import { type PlanDevice, planStages as planningStages } from '../../../src/placement/plan'
 import { autoSplit, type SplitLimits, splitMap } from '../../../src/placement/planner/auto-map'
 import { costsOf } from '../../../src/placement/planner/stage-costs'
-import { bytesRead, stageMemory } from '../../../src/placement/planner/stage-memory'
+import { countedStage, wholePages } from '../../../src/placement/planner/stage-memory'
 import { denseModels, modelDirectory } from '../../support/fixtures'
 
 const limits = {
@@ -172,8 +172,9 @@ describe('what a possible stage needs, without tracing it whole', () => {
         const modules = costs.groups.slice(first, end).flat()
         for (const device of ['cpu', 'cuda:0']) {
           const stage = traceStage(model, source, { device, modules })
-          const { weights, kvCache, buffers } = stageMemory(stage, limits)
-          const whole = { memory: weights + kvCache + buffers, read: bytesRead(stage) }
+          const planned = runSync(countedStage(stage))(device, limits)
+          const { weights, kvCache, buffers } = wholePages(planned)
+          const whole = { memory: weights + kvCache + buffers, read: planned.read }
           expect({ first, end, ...needs(device).all(first, end) }).toMatchObject({ first, end, ...whole })
         }
       }

@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../../src/index'
 import { createModel } from '../../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
+import type { MemoryLimits } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { type MemoryLimits, stageMemory } from '../../../src/placement/planner/stage-memory'
+import { stageMemory } from '../../../src/placement/planner/stage-memory'
 import { denseModels, modelDirectory } from '../../support/fixtures'
 
 /** What the devices are planned to hold, from headers alone. */

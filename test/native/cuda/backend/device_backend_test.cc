@@ -77,7 +77,6 @@ std::vector<float> linear_filled_by(int threads, int32_t rows = 1) {
   program.input = 0;
   program.operators = {Linear{0, {{0, 1}}}};
   program.output = 1;
-  place_apart(program);
   Stage stage(make_backend("emulated:0", {}), program, {{"a linear", WeightKind::quantized, out, in, group, true}},
               {32, rows / 32 + 1, rows, 1});
   auto weight = stage.backend().make_quantized(shape());
@@ -156,8 +155,6 @@ TEST(device_backend_multiplies_many_rows_by_panels) {
 TEST(device_backend_gives_hidden_states_to_another_device) {
   Program program;
   program.values = {{3, RowKind::tokens, ValueClass::residual, no_value, 0}};
-  program.places = {{0, 64}};
-  program.token_bytes = 64;
   std::vector<std::unique_ptr<Backend>> backends;
   std::vector<Tensor> states;
   for (const char* device : {"emulated:0", "emulated:1", "cpu"}) {
@@ -244,7 +241,7 @@ TEST(device_backend_counts_its_memory_and_gives_it_back) {
     backend->allocate(256, MemoryUse::kv_cache);
     backend->make_vector(std::vector<float>(65));
     const MemoryCount count = backend->memory();
-    CHECK(count.kv_cache == 256 && count.weights == 512 && count.total() == DeviceMemory::page);
+    CHECK(count.kv_cache == 256 && count.weights == 512 && count.total() == gpu::page);
     CHECK(Device::at(2).free_bytes() == before - count.total());
   }
   CHECK(Device::at(2).free_bytes() == before);
@@ -252,7 +249,7 @@ TEST(device_backend_counts_its_memory_and_gives_it_back) {
 
 TEST(device_backend_tells_a_full_device_and_goes_on) {
   const auto backend = make_backend("emulated:3", {});
-  constexpr size_t page = DeviceMemory::page;
+  constexpr size_t page = gpu::page;
   const DeviceMemory most(Device::at(3), Device::at(3).free_bytes() - page);
   std::string told;
   try {

@@ -85,7 +85,7 @@ class Fixture {
     k = narrow(type, random_floats(int64_t{tokens} * c.kv_heads * c.head_dim, seed + 2));
     v = narrow(type, random_floats(int64_t{tokens} * c.kv_heads * c.head_dim, seed + 3));
     const BatchLimits limits{std::max(tokens, 4), static_cast<int32_t>(lengths.size()), entries};
-    batch_memory_ = DeviceMemory(stream_.device(), DeviceBatch::device_bytes(limits, {}, {c.shape()}));
+    batch_memory_ = DeviceMemory(stream_.device(), gpu::BatchLayout(limits, {}, {c.shape()}).bytes);
     batch_ = std::make_unique<DeviceBatch>(stream_.device(), batch_memory_.data(), limits, std::vector<RopeSpec>{},
                                            std::vector<AttentionShape>{c.shape()});
   }

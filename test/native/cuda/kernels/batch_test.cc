@@ -8,8 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "cuda/memory/attention_plan.h"
 #include "engine/error.h"
-#include "layer/attention_plan.h"
 #include "layer/rope.h"
 #include "primitives/numbers.h"
 #include "support/check.h"
@@ -18,6 +18,8 @@
 
 using namespace billfish;
 using namespace billfish::BILLFISH_TARGET;
+using gpu::AttentionCapacity, gpu::AttentionPlan, gpu::attention_capacity, gpu::attention_scratch_bytes;
+using gpu::plan_attention;
 
 namespace {
 
@@ -53,9 +55,9 @@ Batch make_batch(const std::vector<Sequence>& sequences) {
 void check_plan(const Batch& batch, const AttentionShape& shape, const BatchLimits& limits) {
   const AttentionPlan plan = plan_attention(batch, shape);
   const AttentionCapacity most = attention_capacity(shape, limits.max_rows, limits.max_sequences);
-  CHECK(static_cast<int32_t>(plan.decode.size()) <= most.decode_items);
-  CHECK(static_cast<int32_t>(plan.prefill.size()) <= most.prefill_items);
-  CHECK(static_cast<int32_t>(plan.merges.size()) <= most.merges);
+  CHECK(static_cast<int64_t>(plan.decode.size()) <= most.decode_items);
+  CHECK(static_cast<int64_t>(plan.prefill.size()) <= most.prefill_items);
+  CHECK(static_cast<int64_t>(plan.merges.size()) <= most.merges);
   struct Covered {
     int64_t keys = 0;
     int32_t end = 0;
@@ -176,7 +178,7 @@ TEST(cuda_batch_is_on_the_device_as_described) {
   const BatchLimits limits{40, 5, 30};
   Stream stream(Device::at(0));
   const std::vector<AttentionShape> shapes = {{4, 2, 16, 0}, {4, 2, 16, 8}};
-  const DeviceMemory memory(stream.device(), DeviceBatch::device_bytes(limits, {}, shapes));
+  const DeviceMemory memory(stream.device(), gpu::BatchLayout(limits, {}, shapes).bytes);
   DeviceBatch device(stream.device(), memory.data(), limits, {}, shapes);
   const auto read = [&]<class T>(const T* from, int32_t count) {
     std::vector<T> values(static_cast<size_t>(count));
@@ -244,7 +246,7 @@ TEST(cuda_rope) {
       const std::vector<uint16_t> x = narrow(type, random_floats(rows * columns, 10));
       in_every_schedule([&] {
         Stream stream(Device::at(0));
-        const DeviceMemory memory(stream.device(), DeviceBatch::device_bytes(limits, {RopeSpec(), spec}, {}));
+        const DeviceMemory memory(stream.device(), gpu::BatchLayout(limits, {RopeSpec(), spec}, {}).bytes);
         DeviceBatch device(stream.device(), memory.data(), limits, {RopeSpec(), spec}, {});
         device.upload(stream, batch);
         device.make_rope_tables(stream);
@@ -295,7 +297,7 @@ TEST(cuda_rope_tables_are_recorded_for_every_batch) {
   const BatchLimits limits{8, 4, 4000};
   const Batch batches[] = {make_batch({{3, 1}, {700, 1}, {9, 1}}), make_batch({{70, 1}, {11, 1, 20000.0}})};
   Stream stream(Device::at(0));
-  const DeviceMemory memory(stream.device(), DeviceBatch::device_bytes(limits, ropes, {}));
+  const DeviceMemory memory(stream.device(), gpu::BatchLayout(limits, ropes, {}).bytes);
   DeviceBatch device(stream.device(), memory.data(), limits, ropes, {});
   const auto table = [&] {
     std::vector<float> values(4 * 8);

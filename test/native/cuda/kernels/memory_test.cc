@@ -9,7 +9,7 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-static constexpr uint64_t page = DeviceMemory::page;
+static constexpr uint64_t page = gpu::page;
 
 TEST(arena_takes_whole_pages_of_its_device) {
   Device& device = Device::at(0);
@@ -22,8 +22,8 @@ TEST(arena_takes_whole_pages_of_its_device) {
     CHECK(device.free_bytes() == before - 7 * page);
   }
   CHECK(device.free_bytes() == before);
-  CHECK(DeviceMemory::in_pages(0) == 0 && DeviceMemory::in_pages(page) == page);
-  CHECK(DeviceMemory::in_pages(page + 1) == 2 * page);
+  CHECK(gpu::in_pages(0) == 0 && gpu::in_pages(page) == page);
+  CHECK(gpu::in_pages(page + 1) == 2 * page);
 }
 
 TEST(stage_memory_is_what_was_planned_and_what_the_device_loses) {
@@ -41,7 +41,7 @@ TEST(stage_memory_is_what_was_planned_and_what_the_device_loses) {
     std::vector<uint8_t*> parts;
     const auto add = [&](size_t bytes, MemoryUse use) {
       parts.push_back(static_cast<uint8_t*>(memory.allocate(bytes, use)));
-      CHECK(reinterpret_cast<uintptr_t>(parts.back()) % DeviceMemory::granularity == 0);
+      CHECK(reinterpret_cast<uintptr_t>(parts.back()) % gpu::granularity == 0);
     };
     for (size_t i = 0; i < count; ++i) add(513 + i % 256, MemoryUse::weights);
     CHECK(memory.allocate(0, MemoryUse::weights) == nullptr);
@@ -87,7 +87,7 @@ TEST(stage_memory_that_does_not_fit_is_refused_at_once) {
   StageMemory memory(device, stream);
   CHECK_THROWS(memory.reserve(free_bytes + 1), "OUT_OF_MEMORY");
   const std::string told = complaint([&] { memory.reserve(free_bytes + 1); });
-  CHECK_COMPLAINT(told, "cannot hold " + std::to_string(DeviceMemory::in_pages(free_bytes + 1)) + " more bytes: ");
+  CHECK_COMPLAINT(told, "cannot hold " + std::to_string(gpu::in_pages(free_bytes + 1)) + " more bytes: ");
   CHECK(device.free_bytes() == free_bytes);
   CHECK(memory.count().total() == 0);
   memory.reserve(256);

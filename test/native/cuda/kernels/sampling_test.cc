@@ -36,7 +36,7 @@ const SamplingParameters* point(Request& request) {
 }
 
 DeviceMemory sampler_memory(Stream& stream, const SamplerLimits& limits) {
-  DeviceMemory memory(stream.device(), Sampler::device_bytes(limits));
+  DeviceMemory memory(stream.device(), gpu::SamplerLayout(limits).bytes);
   stream.fill(memory.data(), 0, memory.bytes());
   return memory;
 }

@@ -1,9 +1,9 @@
-#include "layer/attention_plan.h"
+#include "cuda/memory/attention_plan.h"
 
 #include <algorithm>
 #include <cstdint>
 
-namespace billfish::BILLFISH_TARGET {
+namespace billfish::gpu {
 namespace {
 
 constexpr int32_t round_up(int32_t value, int32_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -112,9 +112,9 @@ AttentionCapacity attention_capacity(const AttentionShape& shape, int32_t max_ro
   const int32_t prefill_partials = prefill_policy.max_partials(shape);
   const int32_t prefill_units = prefill_tile_rows / decode_tile_rows;
   AttentionCapacity most;
-  most.decode_items = max_sequences + decode_partials;
-  most.prefill_items =
-      ceil_of(int64_t{max_rows} * shape.group(), prefill_tile_rows) + max_sequences + prefill_partials / prefill_units;
+  most.decode_items = int64_t{max_sequences} + decode_partials;
+  most.prefill_items = (int64_t{max_rows} * shape.group() + prefill_tile_rows - 1) / prefill_tile_rows + max_sequences +
+                       prefill_partials / prefill_units;
   most.merges = (decode_partials + prefill_partials) / 2;  // a split has at least two parts
   most.partials = decode_partials + prefill_partials;
   return most;
@@ -125,4 +125,4 @@ size_t attention_scratch_bytes(const AttentionShape& shape) {
   return rows * (static_cast<size_t>(shape.head_dim) + 2) * sizeof(float);
 }
 
-}  // namespace billfish::BILLFISH_TARGET
+}  // namespace billfish::gpu

@@ -16,7 +16,7 @@
 
 #include "engine/batch.h"
 
-namespace billfish::BILLFISH_TARGET {
+namespace billfish::gpu {
 
 // What may differ between layers.
 struct AttentionShape {
@@ -52,11 +52,11 @@ AttentionPlan plan_attention(const Batch& batch, const AttentionShape& shape);
 
 // Upper bounds of a plan, for any batch.
 struct AttentionCapacity {
-  int32_t decode_items, prefill_items, merges, partials;
+  int64_t decode_items, prefill_items, merges, partials;
 };
 AttentionCapacity attention_capacity(const AttentionShape& shape, int32_t max_rows, int32_t max_sequences);
 
 // Bytes of scratch that attention() needs for partial results; independent of batch and context.
 size_t attention_scratch_bytes(const AttentionShape& shape);
 
-}  // namespace billfish::BILLFISH_TARGET
+}  // namespace billfish::gpu

@@ -1,0 +1,95 @@
+#include "cpu/stage_memory.h"
+
+#include <algorithm>
+
+#include "cpu/host_memory.h"
+#include "cpu/operators.h"
+#include "engine/sampling.h"
+
+namespace billfish::cpu {
+namespace {
+
+// Scratch of one operator, for batches within the stage's limits. Those that are not named here need none.
+template <class Operator>
+uint64_t scratch_bytes(const Operator&, const StageOutline&, Precision) {
+  return 0;
+}
+
+uint64_t scratch_bytes(const Linear& linear, const StageOutline& stage, Precision precision) {
+  const int64_t rows = stage.rows_of(stage.program.values[linear.x]);
+  uint64_t most = 0;
+  for (const LinearTarget& target : linear.targets) {
+    const WeightShape& weight = stage.weights[target.weight];
+    Matrix matrix;
+    QuantizedLinear quantized;
+    LinearCall call;
+    if (weight.kind == WeightKind::quantized) {
+      quantized.in = weight.in;
+      quantized.group_size = weight.group_size;
+      call.quantized = &quantized;
+    } else {
+      matrix.in = weight.in;
+      call.matrix = &matrix;
+    }
+    most = std::max<uint64_t>(most, linear_scratch_bytes(call, rows, precision));
+  }
+  return most;
+}
+
+uint64_t scratch_bytes(const billfish::Attention& attention, const StageOutline& stage, Precision) {
+  const CacheLayer& layer = stage.program.cache_layers[attention.layer];
+  return attention_scratch_bytes(attention.heads, layer.kv_heads, layer.head_dim, stage.limits.max_rows,
+                                 stage.limits.positions());
+}
+
+}  // namespace
+
+StageBuffers stage_buffers(const StageOutline& stage, Precision precision) {
+  StageBuffers needs;
+  for (const RopeSpec& rope : stage.program.ropes) {
+    const uint64_t frequencies = rope.inverse_frequency.size() * sizeof(float);
+    needs.rope_tables.push_back(2 * frequencies * static_cast<uint64_t>(stage.limits.max_rows));
+    needs.scratch = std::max<uint64_t>(needs.scratch, scratch_piece(frequencies));  // a sequence's own
+  }
+  for (const Operator& op : stage.program.operators) {
+    const uint64_t bytes = std::visit([&](const auto& o) { return scratch_bytes(o, stage, precision); }, op);
+    needs.scratch = std::max(needs.scratch, bytes);
+  }
+  const Value& output = stage.program.values[stage.program.output];
+  if (output.rows == RowKind::logits) needs.sampling = SamplingScratch::bytes(static_cast<int32_t>(output.width));
+  return needs;
+}
+
+uint64_t weight_memory(const WeightShape& weight) {
+  switch (weight.kind) {
+    case WeightKind::vector:
+      return HostMemory::counted(vector_bytes(static_cast<uint64_t>(weight.out)));
+    case WeightKind::matrix:
+      return HostMemory::counted(matrix_bytes(weight.out, weight.in, weight.type)) +
+             (weight.has_bias ? HostMemory::counted(vector_bytes(static_cast<uint64_t>(weight.out))) : 0);
+    case WeightKind::quantized:
+      break;
+  }
+  return HostMemory::counted(packed_bytes(canonical_shape(weight)));
+}
+
+MemoryCount stage_memory(const StageOutline& stage, Precision precision, DType cache_type) {
+  MemoryCount count;
+  const auto add = [&](uint64_t bytes, MemoryUse use) { count.add(HostMemory::counted(bytes), use); };
+  for (const WeightShape& weight : stage.weights) count.add(weight_memory(weight), MemoryUse::weights);
+  const StageAllocations needs = stage_allocations(stage, place_values(stage.program, value_bytes), cache_type);
+  for (const uint64_t bytes : needs.caches) {
+    add(bytes, MemoryUse::kv_cache);  // keys
+    add(bytes, MemoryUse::kv_cache);  // values
+  }
+  add(needs.token_arena, MemoryUse::buffers);
+  add(needs.logit_arena, MemoryUse::buffers);
+  add(needs.hidden, MemoryUse::buffers);  // the device is the host
+  const StageBuffers buffers = stage_buffers(stage, precision);
+  for (const uint64_t bytes : buffers.rope_tables) add(bytes, MemoryUse::buffers);
+  add(buffers.scratch, MemoryUse::buffers);
+  add(buffers.sampling, MemoryUse::buffers);
+  return count;
+}
+
+}  // namespace billfish::cpu

@@ -1,0 +1,21 @@
+#include "engine/canonical.h"
+
+#include "engine/program.h"
+
+namespace billfish {
+
+CanonicalShape canonical_shape(const WeightShape& weight) {
+  CanonicalShape shape;
+  shape.name = weight.name;
+  shape.bits = weight.bits;
+  shape.out = weight.out;
+  shape.in = weight.in;
+  shape.group_size = weight.group_size;
+  shape.has_zero_points = weight.has_zero_points;
+  shape.has_bias = weight.has_bias;
+  shape.scale_type = weight.type;
+  shape.has_group_index = weight.has_group_index;
+  return shape;
+}
+
+}  // namespace billfish

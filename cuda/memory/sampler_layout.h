@@ -1,0 +1,60 @@
+// The sampling kernel's input and output per row, and where both lie in the device's memory.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace billfish::gpu {
+
+// An edit of a logit, at most one per token of a row:
+//   (logit > 0 ? logit / repetition : logit * repetition) - penalty + bias
+struct alignas(16) LogitEdit {
+  int32_t token;
+  float repetition;  // 1: none
+  float penalty;     // the kernel saves the original logit here
+  float bias;        // -infinity: the token is banned
+};
+
+struct alignas(64) SampleRequest {
+  double random;              // in [0, 1)
+  double negligible;          // weights below this fraction of the total may be ignored
+  int32_t active;             // 0: no token is wanted
+  int32_t top_k;              // 0: off
+  int32_t alternatives;       // -1: no log-probabilities
+  float inverse_temperature;  // 0: greedy
+  float top_p, min_p;
+  int32_t first_edit, edits;
+  int32_t first_alternative;  // where they go
+  int32_t unused;
+};
+
+struct SampleAnswer {
+  // non_finite: one of the model's logits is NaN or infinite; invalid_logit: the edits made one NaN or +infinity.
+  enum Status : int32_t { good, invalid_logit, none_left, non_finite };
+  double total;   // of the weights of the unmodified logits at temperature 1
+  float highest;  // of the unmodified logits
+  float logit;    // the token's, unmodified; or the invalid one
+  int32_t token;  // the sampled one, or the one whose logit is invalid
+  int32_t status;
+  int32_t alternatives;  // how many there are
+};
+
+struct alignas(8) Alternative {
+  int32_t token;
+  float logit;
+};
+
+struct SamplerLimits {
+  int32_t vocabulary = 0;
+  int32_t max_rows = 0;  // per call
+};
+
+//   image: requests | edits;   then answers | alternatives, which come back
+struct SamplerLayout {
+  explicit SamplerLayout(const SamplerLimits& limits);
+
+  // Of all rows together: what one row may need, and some for each.
+  size_t edits_at_most, alternatives_at_most;
+  size_t edits, image_bytes, answers, alternatives, bytes;
+};
+
+}  // namespace billfish::gpu
