@@ -1,4 +1,4 @@
-/** Process warnings about checkpoints that are loaded anyway. */
+/** Process warnings about checkpoints that are loaded anyway; a file of its own for the state that the process shares. */
 
 const emitted = new Set<string>()
 const MAX_WARNINGS = 1000
