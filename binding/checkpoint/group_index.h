@@ -8,10 +8,10 @@
 
 namespace billfish {
 
-// Reads the group index of a layer with `in` inputs. Empty when the groups are in natural order (input k in group k /
-// group_size), or when all entries are zero, which writers without act-order left behind. Otherwise order[i] is the
-// input that comes i-th when inputs are sorted by group, equal groups in their stored order. Throws INVALID_CHECKPOINT
-// unless the i-th is then in group i / group_size, which is what makes the sorted layer an ordinary grouped one.
+// Reads the group index of a layer with `in` inputs. Empty if the groups are in natural order (input k in group k /
+// group_size), or if all entries are zero, as some writers leave them without act-order. Otherwise order[i] is the i-th
+// input after a stable sort by group. Throws INVALID_CHECKPOINT unless that input is in group i / group_size, which
+// makes the sorted layer an ordinary grouped one.
 std::vector<int32_t> read_order(const TensorRef& group_index, int64_t in, int64_t group_size, const MappedFiles& files);
 
 }  // namespace billfish

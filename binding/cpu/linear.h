@@ -34,7 +34,7 @@ struct QuantizedLinear {
   int64_t out = 0, in = 0, group_size = 0;
   DType scale_type = DType::f16;
   bool has_zero_points = false;
-  uint8_t* codes = nullptr;  // the pointers lie in one 64-byte aligned block of packed_bytes(shape), not owned
+  uint8_t* codes = nullptr;  // pointers into one 64-byte aligned block of packed_bytes(shape), not owned
   void* scales = nullptr;
   uint8_t* zeros = nullptr;
   float* bias = nullptr;

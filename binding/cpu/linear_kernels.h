@@ -36,7 +36,7 @@ struct PackedWeights {
   const float* bias = nullptr;
 };
 
-// Activations as 16-bit integers; quantize_activation.h tells how they come about.
+// Activations as 16-bit integers; quantize_activation.h explains them.
 struct QuantizedActivations {
   int64_t rows = 0;
   const int16_t* codes = nullptr;  // [segment][row][inputs of the segment, rounded up to 8]

@@ -122,7 +122,7 @@ class Backend {
   virtual void embedding(const Weight& table, int64_t first, const Tensor& out) = 0;
   virtual void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) = 0;
   virtual void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) = 0;
-  // bias: null where there is none.
+  // bias: may be null.
   virtual void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) = 0;
   virtual void linear(const Tensor& x, const LinearCall* calls, int count) = 0;
   virtual void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) = 0;
@@ -136,7 +136,7 @@ class Backend {
   // Samples a token for each row of logits that has a request (null: none), appends them to `samples` and leaves the
   // logits unchanged. On every device tokens and log-probabilities, and errors, are those of sample() in sampling.h.
   // Waits.
-  using SamplingRequests = std::vector<const SamplingParameters*>;  // one a row
+  using SamplingRequests = std::vector<const SamplingParameters*>;  // one per row
   virtual void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) = 0;
 
   // The first non-finite number of x. Waits, and is slow: for steps that search (non_finite.h).

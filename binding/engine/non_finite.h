@@ -1,10 +1,9 @@
-// NaN and infinity, and where in the forward pass they first come in.
+// NaN and infinity, and where in the forward pass they first appear.
 //
-// Steps do not look for them: that would cost a pass over every operator's output. Whoever reads all logits anyway, to
-// sample from them or to hand them out, notes the rows that are not finite (StepResult::non_finite_rows). Nothing that
-// runs in between hides one: what reads a NaN or an infinity gives a NaN or an infinity. The rows are then computed
-// again by a step that searches (Step::search): it looks at what each operator has computed, and fails with the first
-// one's name.
+// Steps do not check for them: that would cost a pass over every operator's output. Whatever reads all logits anyway,
+// to sample from them or to return them, notes the non-finite rows (StepResult::non_finite_rows). No operator hides
+// one: a NaN or an infinity in its input yields a NaN or an infinity in its output. Those rows are then recomputed by a
+// step that searches (Step::search): it checks each operator's output, and fails with the name of the first bad one.
 #pragma once
 #include <cstddef>
 #include <cstdint>

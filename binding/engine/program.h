@@ -65,7 +65,7 @@ struct AddRmsNorm {  // x += y; out = norm(x)
 };
 struct LayerNorm {  // over whole rows; out may equal x
   ValueId x;
-  WeightId weight, bias;  // bias: no_weight where there is none
+  WeightId weight, bias;  // bias: may be no_weight
   float eps;
   ValueId out;
 };
@@ -115,15 +115,15 @@ struct GatheredPiece {
   int32_t rank;
   int64_t from, to, count;
 };
-struct AllGather {  // out = pieces of all ranks' x beside each other
+struct AllGather {  // out = pieces of all ranks' x, concatenated
   ValueId x;
-  ValueId out;  // no_value for a rank that gives only
+  ValueId out;  // no_value for a rank that only sends
   std::vector<GatheredPiece> pieces;
 };
 using Operator = std::variant<Embedding, RmsNorm, AddRmsNorm, LayerNorm, Linear, Rope, LogNScale, Attention, SiluMul,
                               Add, Gather, Tap, AllReduce, AllGather>;
 
-// What is known of a weight before it is loaded.
+// What is known about a weight before it is loaded.
 enum class WeightKind { vector, matrix, quantized };
 struct WeightShape {
   std::string name;
@@ -159,8 +159,8 @@ void for_each_weight(const Operator& op, const std::function<void(WeightId id)>&
 // has.
 void validate(const Program& program, const std::vector<WeightShape>& weights);
 
-// Throws INTERNAL unless the programs of a stage's ranks meet in the same operators, and take from each other what
-// there is.
+// Throws INTERNAL unless the programs of a stage's ranks have the same collectives, and receive only what the others
+// have.
 void validate_ranks(const std::vector<const Program*>& programs);
 
 const char* operator_name(const Operator& op);

@@ -140,8 +140,8 @@ bool ranks_before(const Candidate& a, const Candidate& b) {
   return a.score != b.score ? a.score > b.score : a.token < b.token;
 }
 
-// The `count` highest logits above -infinity, in no order. One pass: candidates gather until there are twice as many as
-// wanted, then the worse half goes and the worst that stayed is the bar for all that follow.
+// The `count` highest logits above -infinity, in no order. One pass: candidates accumulate until there are twice as
+// many as wanted; then the worse half is dropped, and the worst survivor is the bar for all later ones.
 void select_highest(const float* logits, int32_t vocab, int32_t count, BoundedList<Candidate>& candidates) {
   const size_t wanted = static_cast<size_t>(count);
   const size_t capacity = std::max<size_t>(2 * wanted, 512);
@@ -153,7 +153,7 @@ void select_highest(const float* logits, int32_t vocab, int32_t count, BoundedLi
   };
   float bar = -kInfinity;
   for (int32_t token = 0; token < vocab; ++token) {
-    if (!(logits[token] > bar)) continue;  // equal to the bar: the lower ids are there already
+    if (!(logits[token] > bar)) continue;  // equal to the bar: lower ids are already in
     candidates.push_back({logits[token], token});
     if (candidates.size() == capacity) {
       keep_best();
@@ -312,7 +312,7 @@ void apply_penalties(const float* logits, const SamplingParameters& p, int32_t* 
 // The biases of one token add up first.
 void apply_bias(const float* logits, std::span<const TokenBias> bias, const SamplingScratch& scratch,
                 LogitEdits& edits) {
-  float* const sums = scratch.weights;  // which nobody needs yet
+  float* const sums = scratch.weights;  // which are not needed yet
   for (const TokenBias& entry : bias) sums[entry.token] = 0;
   for (const TokenBias& entry : bias) sums[entry.token] += entry.bias;
   for (const TokenBias& entry : bias) {

@@ -1,8 +1,8 @@
-// From a row of logits to a token: over host fp32 logits, on the stage's thread. Devices with kernels sample on their
-// own (cuda/layer/sampling.h) and choose the same tokens: what is rounded, and the order of every sum, is part of this
+// Sampling: from a row of logits to a token, over fp32 logits on the host, on the stage's thread. GPUs sample by
+// themselves (cuda/layer/sampling.h) and choose the same tokens: the rounding and order of every sum are part of this
 // definition.
 //
-// The options act in this order, each one on what the one before has left:
+// The options apply in this order, each to the result of the previous one:
 //
 //   repetition penalty (tokens of prompt and generated)      logit > 0 ? logit / r : logit * r
 //   frequency and presence penalty (generated only)          logit - (f * count + p)
@@ -12,8 +12,8 @@
 //   top-p                                                    the fewest tokens whose probabilities reach p
 //   min-p                                                    probability >= m * the highest one
 //
-// Of equal logits the token with the lowest id goes first, everywhere. A sample depends on the logits, the options, the
-// seed and the step alone: the random number is Philox4x32-10 of (seed, step), so that no state is carried along.
+// Among equal logits the token with the lowest id comes first, everywhere. A sample depends only on the logits, the
+// options, the seed and the step: the random number is Philox4x32-10 of (seed, step), so there is no state to carry.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -20,7 +20,8 @@ bool is_wanted(Pipeline& pipeline) {
   });
 }
 
-// Tokens 0 behind `past` others; the last one's logits, from which a token is drawn at this temperature, if one can be.
+// Tokens 0 after `past` others. From the last one's logits a token is sampled at this temperature, if the model has
+// any.
 std::shared_ptr<Step> make_step(const StageLimits& limits, int32_t past, int32_t rows,
                                 std::optional<float> temperature) {
   auto step = std::make_shared<Step>();
@@ -48,7 +49,7 @@ void run(Pipeline& pipeline, const std::shared_ptr<Step>& step, const std::atomi
   while (is_done.wait_for(often) == std::future_status::timeout) {
     if (cancelled) step->cancelled = true;
   }
-  if (step->error) throw Error(*step->error);  // not of damaged weights: those are told of to whoever uses them
+  if (step->error) throw Error(*step->error);  // not for damaged weights, which are reported to whoever uses them
 }
 
 }  // namespace

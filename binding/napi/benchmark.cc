@@ -16,7 +16,7 @@ class BenchmarkCore final : public ThreadedCore {
  public:
   BenchmarkCore(Napi::Env env, Work work) : ThreadedCore(env), work_(std::move(work)) {}
 
-  // JavaScript thread. `done` is called on the benchmark's own, with what it tells at the end or an error.
+  // JavaScript thread. `done` is called on the benchmark's thread, with the final result or an error.
   void start(Report on_result, std::function<void(Fill, std::unique_ptr<Error>)> done) {
     if (thread_.joinable()) throw Error("INTERNAL", "A benchmark runs once.");
     thread_ = std::thread([this, on_result = std::move(on_result), done = std::move(done)] {

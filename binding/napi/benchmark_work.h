@@ -12,8 +12,7 @@ namespace billfish {
 using Fill = std::function<void(Napi::Object&)>;
 // Any thread: takes a result.
 using Report = std::function<void(Fill)>;
-// Measures, and returns what is told at the end: of the machine, or of what came out of all. Throws Error; ABORTED once
-// cancelled.
+// Measures, and returns the final result: about the machine, or a summary. Throws Error; ABORTED once cancelled.
 using Work = std::function<Fill(const bench::Control&, const Report&)>;
 
 // Each throws INVALID_OPTION for a spec that is none.

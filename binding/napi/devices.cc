@@ -14,7 +14,7 @@ static Napi::String compute_capability(Napi::Env env, int major, int minor) {
   return Napi::String::New(env, std::to_string(major) + "." + std::to_string(minor));
 }
 
-// What this build runs there, beside what the device is capable of.
+// The code that this build runs there, next to what the device supports.
 static void describe_code(Napi::Object object, int code, int major, int minor) {
   const Napi::Env env = object.Env();
   object["computeCapability"] = compute_capability(env, major, minor);

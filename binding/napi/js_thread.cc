@@ -31,7 +31,8 @@ void JsThread::run(Napi::Env env, Napi::Function, std::nullptr_t*, Call* call) {
   try {
     (*owned)(env);
   } catch (const Napi::Error&) {
-    // A worker that is being terminated runs no JavaScript any more: its promises cannot be settled, and nobody waits.
+    // A worker that is being terminated no longer runs JavaScript: its promises cannot be settled, and nobody waits for
+    // them.
   }
 }
 

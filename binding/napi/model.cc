@@ -24,7 +24,7 @@ class ModelCore final : public ThreadedCore {
  public:
   ModelCore(Napi::Env env, ModelSpec spec) : ThreadedCore(env), spec_(std::move(spec)) {}
 
-  // JavaScript thread. Starts loading on a thread of its own; `done` is called there at the end, with an error or null.
+  // JavaScript thread. Starts loading on a new thread; `done` is called there at the end, with an error or null.
   void start_load(std::function<void(std::unique_ptr<Error>)> done, std::function<void()> on_progress) {
     if (load_thread_.joinable() || refused_) throw Error("INTERNAL", "A model is loaded once.");
     control_.on_progress = std::move(on_progress);
@@ -42,8 +42,8 @@ class ModelCore final : public ThreadedCore {
   // JavaScript thread. Null before loading has ended and after closing has begun.
   Pipeline* pipeline() const { return loaded_ && !refused_ ? pipeline_.get() : nullptr; }
 
-  // JavaScript thread. Closes on a thread of its own (joining the stages and freeing gigabytes takes a while), then
-  // calls `done` there. False if that has begun before.
+  // JavaScript thread. Closes on a new thread (joining the stages and freeing gigabytes takes a while), then calls
+  // `done` there. False if closing has already begun.
   bool start_close(std::function<void()> done) {
     if (std::exchange(refused_, true)) return false;
     close_thread_ = std::thread([this, done = std::move(done)] {

@@ -21,7 +21,7 @@ struct StageSpec {
 struct ModelSpec {
   std::vector<std::string> files;
   bool random_weights = false;  // instead of the files'
-  // One a rank: stage s has those from s * tensor_parallel_size on.
+  // One per rank: stage s has those from s * tensor_parallel_size on.
   std::vector<StageSpec> stages;
   int tensor_parallel_size = 1;
   BackendOptions backend;

@@ -38,8 +38,8 @@ struct CublasLibrary {
               int stride_c, int compute_type, int algorithm) = nullptr;
 };
 
-// Loads it from `wanted`, a path or a name that the dynamic linker knows. null or "": libcublas.so.13, .12 or .11;
-// "off": not at all.
+// Loads it from `wanted`, a path or a name for the dynamic linker. null or "": libcublas.so.13, .12 or .11; "off": not
+// at all.
 CublasLibrary load_cublas(const char* wanted);
 
 // The library of BILLFISH_CUBLAS, loaded by the first call; from any thread.

@@ -62,7 +62,7 @@ struct EmulatedDevice {
 // Empty in a build without the emulator. Throws INVALID_OPTION for an invalid BILLFISH_EMULATED_MEMORY.
 std::vector<EmulatedDevice> list_emulated_devices();
 
-// Why there are no emulated devices and how to get them, for a person; empty where there are.
+// Why there are no emulated devices and how to get them, for a person; empty if there are.
 std::string explain_emulator();
 
 // 13010 -> "13.1"

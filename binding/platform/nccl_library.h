@@ -39,8 +39,7 @@ constexpr int nccl_sum = 0;
 // Before 2.9 versions were encoded differently; 2.7 is the first one with sends.
 constexpr int min_nccl_version = 20900;
 
-// Loads it from `wanted`, a path or a name that the dynamic linker knows. null, "" or "auto": libnccl.so.2; "off": not
-// at all.
+// Loads it from `wanted`, a path or a name for the dynamic linker. null, "" or "auto": libnccl.so.2; "off": not at all.
 NcclLibrary load_nccl(const char* wanted);
 
 // The library of BILLFISH_NCCL's current value, loaded by the first call with that value; from any thread.

@@ -49,14 +49,13 @@ struct ZeroPoints {
   uint32_t lower, upper;
 };
 
-// prepare() makes the zero points 2 * pair and 2 * pair + 1 of four bytes into what convert() wants, and `center` is
-// that of 2^(bits-1); its template argument tells which are given.
+// prepare() turns zero points 2 * pair and 2 * pair + 1 of four bytes into convert()'s argument, and `center` is that
+// of 2^(bits-1). convert()'s template argument says which one is passed.
 template <class Element, int bits>
 struct Dequantizer;
 
-// 4 bits to half. The codes of the upper output stand four bits higher: 0x6400 + 16 c is 1024 + 16 c, which a
-// multiplication by 1/16 and a subtraction of 64 + zero in one instruction makes c - zero; 64 + zero is 0x5400 + 16
-// zero.
+// 4 bits to half. The codes of the upper output are four bits higher: 0x6400 + 16 c is 1024 + 16 c, which one fused
+// multiply-add by 1/16 and -(64 + zero) turns into c - zero; 64 + zero is 0x5400 + 16 zero.
 template <>
 struct Dequantizer<half, 4> {
   static constexpr ZeroPoints center{0x64086408u, 0xd480d480u};  // 1024 + 8, -(64 + 8)
@@ -128,9 +127,9 @@ struct Dequantizer<half, 8> {
   }
 };
 
-// 8 bits to bfloat16: the low seven bits c' of a code count from 128, and its highest bit chooses what is subtracted.
+// 8 bits to bfloat16: the low seven bits c' of a code become 128 + c', and its highest bit selects what is subtracted.
 //   code - 128 = (128 + c') - (bit 7 ? 128 : 256)         256 is 0x4380, 128 is 0x4300
-// A zero point other than 128 takes zero - 128 off once more; all values are integers up to 255.
+// For a zero point other than 128, zero - 128 is subtracted as well; all values are integers up to 255.
 template <>
 struct Dequantizer<bfloat16, 8> {
   DEVICE static uint32_t minus_128(uint32_t spread) {  // of 0x43cc43cc

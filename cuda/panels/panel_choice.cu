@@ -14,8 +14,8 @@ namespace {
 
 constexpr double launch_time = 3;  // of a kernel that nothing overlaps
 
-// tiles.cu lets tensor cores be busy all the time, which is the same for all plans. Beside a library it has to be told
-// that nobody comes to more than this.
+// tiles.cu assumes fully busy tensor cores, which does not matter between plans. Compared with a library it does: this
+// is the fraction that kernels reach.
 constexpr double sustained = 0.85;
 
 double memory_time(const GemmMachine& machine, double bytes) {
@@ -41,7 +41,7 @@ double library_time(const GemmMachine& machine, int64_t rows, int64_t out, int64
 double product_time(const GemmMachine& machine, int64_t rows, int64_t out, int64_t in, bool library) {
   if (library) return library_time(machine, rows, out, in);
   GemmMachine untuned = machine;
-  untuned.tuning = nullptr;  // panel_factor is of all that panels take
+  untuned.tuning = nullptr;  // panel_factor is relative to the whole panel path
   return launch_time + plan_gemm(untuned, {16, 0, false, rows, in, &out, 1}).microseconds / sustained;
 }
 
@@ -89,7 +89,7 @@ bool by_panels(const GemmMachine& machine, const GemmProblem& problem, const Gem
     measured += rows != 0;
     wanted += rows != 0 && problem.rows >= rows;
   }
-  // Weights on one input share a launch: what most of them want is done with all.
+  // Weights on one input share a launch, so the majority decides for all.
   if (measured == problem.count) return 2 * wanted > problem.count;
   if (problem.bits == 16) return true;
   const double reached = has_factors(machine, problem.bits) ? 1 : sustained;

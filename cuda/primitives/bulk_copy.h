@@ -1,5 +1,5 @@
-// mbarrier and cp.async.bulk (sm_90 and later): one thread starts a copy of many kilobytes into shared memory, and
-// whoever needs it waits at a barrier in shared memory that counts arrivals and bytes.
+// mbarrier and cp.async.bulk (sm_90 and later): one thread starts a copy of many kilobytes into shared memory, and its
+// readers wait at a barrier in shared memory that counts arrivals and bytes.
 //
 //   if (thread 0) { mbarrier_init(full, 1); fence_mbarrier_init(); }  sync_threads();
 //   producer:  mbarrier_arrive_and_expect(full, bytes);  bulk_copy(to, from, bytes, full);

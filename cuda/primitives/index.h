@@ -1,4 +1,4 @@
-// Where a thread stands in its launch.
+// A thread's indices in its launch.
 #pragma once
 #include <cstdint>
 

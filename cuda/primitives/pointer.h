@@ -1,5 +1,5 @@
-// Pointers of kernels. On a GPU they are plain pointers; in the emulator they check every access: owner, bounds,
-// alignment, and whether what is read was ever written.
+// Kernel pointers. On a GPU they are plain pointers; in the emulator they check every access: owner, bounds, alignment,
+// and reads of unwritten bytes.
 //
 //   Global<T>   memory of a device. A T* of the host's code that came from DeviceMemory converts to it.
 //   Shared<T>   the block's shared memory: shared_memory<T>(byte offset), sized by the launch.

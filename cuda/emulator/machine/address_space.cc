@@ -21,7 +21,7 @@ static void* reserve(size_t bytes, int protection) {
   return place;
 }
 
-// Makes the bytes zero and gives the whole pages among them back to the system.
+// Zeroes the bytes and returns whole pages among them to the system.
 static void clear(void* place, size_t bytes) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(place);
   const uintptr_t end = begin + bytes, first = (begin + page - 1) / page * page, last = end / page * page;
@@ -154,8 +154,8 @@ std::string AddressSpace::describe(const Allocation& allocation) const {
          " (" + std::to_string(allocation.bytes) + " bytes of " + device_ + ")";
 }
 
-// The latest allocation that had the offset, or has it in the gap behind its end: addresses come around again, and what
-// was released there before tells nothing. Else the live one that begins last before it.
+// The latest allocation that contained the offset, or whose trailing gap does: addresses are reused, so earlier ones
+// are irrelevant. Otherwise the last live allocation that starts before it.
 const AddressSpace::Allocation* AddressSpace::nearest(uintptr_t offset) const {
   for (auto allocation = allocations_.rbegin(); allocation != allocations_.rend(); ++allocation) {
     const uintptr_t next = allocation->begin + rounded(allocation->bytes) + granule;

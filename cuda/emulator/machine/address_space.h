@@ -16,7 +16,7 @@
 
 namespace billfish::emulator {
 
-// What is wrong with an access, as the end of a sentence; empty when nothing is.
+// What is wrong with an access, as the end of a sentence; empty if it is fine.
 using Objection = std::string;
 
 class AddressSpace {
@@ -45,7 +45,7 @@ class AddressSpace {
 
   bool contains(uintptr_t address) const { return address - base_ < reserved_; }
 
-  // Whether [address, address + bytes) lies in one allocation. The quick way: `explain` says why not.
+  // Whether [address, address + bytes) is within one allocation. The fast check: `explain` says why not.
   bool allocated(uintptr_t address, size_t bytes) const {
     const uintptr_t offset = address - base_;
     if (offset >= reserved_) return false;
@@ -94,7 +94,7 @@ class AddressSpace {
   std::deque<Allocation> allocations_;     // all there ever were, for messages
   std::map<uintptr_t, Allocation*> live_;  // by offset
   uintptr_t next_ = 0;                     // where the search for a hole begins: what was released rests a while
-  std::map<uintptr_t, uintptr_t> holes_;   // offset -> end of what is free
+  std::map<uintptr_t, uintptr_t> holes_;   // offset -> end of the free range
   uint64_t used_ = 0;
   std::atomic<uint8_t> kernel_mark_ = settled + 1;
 };

@@ -86,7 +86,7 @@ struct Fiber::State {
 };
 
 #ifdef BILLFISH_ASAN
-// Who was left by the switch in progress: AddressSanitizer tells its stack's bounds on arrival only.
+// The fiber that the current switch leaves: AddressSanitizer reveals its stack bounds only on arrival.
 static thread_local Fiber* left_fiber = nullptr;
 #endif
 

@@ -11,10 +11,10 @@ namespace billfish::emulator {
 
 class Fiber {
  public:
-  // A fiber without a stack of its own: the thread that runs already.
+  // A fiber without its own stack: the running thread.
   Fiber();
-  // A fiber that can be started. Its stack's place is a multiple of its size, which is of addresses: memory is what is
-  // touched. It ends in a page that faults.
+  // A fiber that can be started. Its stack is aligned to its size, which reserves only addresses: memory is what is
+  // touched. It ends in a guard page.
   struct OwnStack {};
   explicit Fiber(OwnStack);
   static constexpr size_t stack_bytes = 256 * 1024;
@@ -29,8 +29,8 @@ class Fiber {
   // Leaves this fiber, which runs, for another; returns when somebody switches back.
   void switch_to(Fiber& other);
 
-  // Whose fiber it is. The code that runs on a fiber with a stack of its own finds it from where its frame is, which is
-  // quicker than a thread-local variable of a shared library.
+  // The fiber's occupant. Code on a fiber with its own stack finds it from its frame address, which is faster than a
+  // thread-local variable of a shared library.
   void set_occupant(void* occupant);
   static void* occupant() {
     return *reinterpret_cast<void**>((frame_address() | (stack_bytes - 1)) + 1 - occupant_place);

@@ -10,8 +10,8 @@
 
 namespace billfish::emulator {
 
-// Fibers are kept from launch to launch. One that has come to its thread's end is parked and takes on another thread
-// when it is switched to; one that a failure elsewhere cut off is started anew.
+// Fibers are kept across launches. One whose thread has ended is parked, and runs another thread when it is switched
+// to; one that a failure elsewhere interrupted is restarted.
 static std::vector<std::unique_ptr<GridFiber>>& fibers() {
   static thread_local std::vector<std::unique_ptr<GridFiber>> all;
   return all;

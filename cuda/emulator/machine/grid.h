@@ -201,7 +201,7 @@ void warp_operation(const char* operation, uint32_t lanes, Operand& operand, Loc
 
 // --- Barriers of a block's threads. --------------------------------------------------------------------------------
 
-// bar.sync and bar.arrive. `whole_block`: every thread must come to the same place.
+// bar.sync and bar.arrive. `whole_block`: every thread must arrive at the same place.
 Barrier& arrive(int id, uint32_t threads, bool whole_block, bool waits, bool condition, const char* what, Location at);
 
 }  // namespace billfish::emulator

@@ -24,7 +24,7 @@ void widen(const uint16_t* bits, float* values, int count) {
 }
 
 // c += a * b for all lanes. Products are exact in fp32; sums are rounded in fp32, in order of k, eight products at a
-// time before they meet the accumulator (the hardware's order and rounding are its own).
+// time before they are added to the accumulator (hardware orders and rounds differently).
 template <class T, int k_size>
 void multiply_fragments(MmaOperand** lanes) {
   uint16_t a_bits[16][k_size], b_bits[k_size][8];

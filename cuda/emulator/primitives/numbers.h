@@ -114,7 +114,7 @@ inline half2 both(half x) { return {x, x}; }
 inline bfloat162 both(bfloat16 x) { return {x, x}; }
 
 // --- Arithmetic. A float has more than twice a half's bits and two more, so rounding a float sum, difference or
-// product to half gives what rounding the exact result would.
+// product to half equals rounding the exact result.
 inline half2 add2(half2 a, half2 b) {
   return pair_from_floats<half>(to_float(a.x) + to_float(b.x), to_float(a.y) + to_float(b.y));
 }

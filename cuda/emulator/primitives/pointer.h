@@ -58,7 +58,7 @@ class Pointer {
  public:
   Pointer() = default;
   Pointer(std::nullptr_t) {}
-  // An address of the device, as DeviceMemory gives it.
+  // A device address from DeviceMemory.
   Pointer(T* address) requires std::is_same_v<Space, emulator::GlobalSpace>
       : address_(reinterpret_cast<uintptr_t>(address)) {}
   template <class U>

@@ -44,9 +44,9 @@ void wait_until(const Condition& condition, Location at = Location::current()) {
   grid.note_progress();
 }
 
-// Whatever the launch before this one in the stream did, has been done: launches run whole, one after another. What is
-// checked is that nothing that may not be there yet on a GPU is touched before.
-// Code for devices before sm_90 does not wait, as on a GPU.
+// The previous launch has already finished: launches run completely, one after another. What is checked is that nothing
+// is touched before this call that might not be ready on a GPU. Code for devices before sm_90 does not wait, as on a
+// GPU.
 inline void wait_for_previous_grid() {
   emulator::Block& block = *emulator::running()->block;
   if (block.grid->launch().device->code_architecture >= 90) block.may_overlap = false;

@@ -13,7 +13,7 @@ constexpr uint32_t all_lanes = 0xffffffffu;
 template <class T>
 struct ShuffleOperand {
   T value;
-  uint32_t source;  // the lane that is asked for; this lane when there is none
+  uint32_t source;  // the requested lane; this lane if there is none
   T result;
 };
 

@@ -10,14 +10,14 @@ struct LibraryStream {
   // Queues work(argument), whose false fails the stream. Whatever becomes of the queue, release(argument) is called.
   void (*enqueue)(void* stream, bool (*work)(void* argument), void* argument, void (*release)(void* argument));
 
-  // Marks what is queued so far.
+  // Marks the work queued so far.
   void* (*mark)(void* stream);
-  // From work of any stream: runs what is before the mark, or waits until it has been; false where that failed.
+  // Called from work of any stream: runs the work before the mark, or waits for it; false if it failed.
   bool (*reach)(void* mark);
   void (*forget)(void* mark);
 
-  // The bytes behind an address of the stream's device, as the host sees them; null where they are not all in one
-  // allocation, or `reads` and one was never written. What is not read counts as written.
+  // The bytes at a device address, as the host sees them; null if they are not within one allocation, or if `reads` and
+  // some were never written. Without `reads` they count as written from now on.
   std::byte* (*bytes)(void* stream, const void* address, size_t count, bool reads);
 };
 

@@ -37,7 +37,7 @@ void refuse_while_capturing(const char* call) {
 
 static void reach(const Moment& moment, std::unique_lock<std::mutex>& lock);
 
-// Takes the first entry and runs it. Work that fails takes what is behind it in the queue along.
+// Runs the first entry. A failure discards the work behind it in the queue.
 static void run_first(Stream::State& stream, std::unique_lock<std::mutex>& lock) {
   QueueEntry entry = std::move(stream.queue.front());
   stream.queue.pop_front();

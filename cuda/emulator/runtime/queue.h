@@ -77,7 +77,7 @@ void enqueue_entry(Stream& stream, QueueEntry entry);
 // Work that waits for other devices: whatever the schedule, it does not run within the call that queues it.
 void enqueue_waiting_work(Stream& stream, Work work);
 
-// Runs what is queued. Throws what failed, once.
+// Runs the queued work. Throws what failed, once.
 void finish(Stream::State& stream);
 // Until the moment is reached.
 void reach(const Moment& moment);
