@@ -47,7 +47,7 @@ class AttentionBench {
     const StageLimits limits = limits_of(c);
     const size_t half_bytes = static_cast<size_t>(limits.positions()) * static_cast<size_t>(c.kv_heads) *
                               static_cast<size_t>(c.head_dim) * byte_size(bench_.backend().cache_type());
-    const int copies = bench_.copies_past_caches(2 * half_bytes);
+    const int copies = bench_.copies_exceeding_caches(2 * half_bytes);
     for (int copy = 0; copy < copies; ++copy) {
       void* keys = bench_.backend().allocate(half_bytes, MemoryUse::kv_cache);
       caches_.push_back({keys, bench_.backend().allocate(half_bytes, MemoryUse::kv_cache)});
@@ -59,7 +59,7 @@ class AttentionBench {
     q_ = bench_.random_activations(limits.max_rows, int64_t{c.heads} * c.head_dim);
     k_ = bench_.random_activations(limits.max_rows, kv_columns);
     v_ = bench_.random_activations(limits.max_rows, kv_columns);
-    out_ = bench_.room_for_activations(limits.max_rows, q_.columns);
+    out_ = bench_.allocate_activations(limits.max_rows, q_.columns);
     fill();
   }
 

@@ -66,10 +66,10 @@ class GemmBench {
                                   : random_weight(quantized_shape(options, bits, out, shape.in, type)));
       }
       weight_bytes_ = bench_.backend().memory().weights / copies_.size();
-    } while (copies_.size() < static_cast<size_t>(bench_.copies_past_caches(weight_bytes_)));
+    } while (copies_.size() < static_cast<size_t>(bench_.copies_exceeding_caches(weight_bytes_)));
     bench_.backend().finish_loading();
     x_ = bench_.random_activations(max_rows, shape.in);
-    for (const int64_t out : shape.outs) outs_.push_back(bench_.room_for_activations(max_rows, out));
+    for (const int64_t out : shape.outs) outs_.push_back(bench_.allocate_activations(max_rows, out));
   }
 
   BenchmarkHooks& benchmark_hooks() { return bench_.benchmark_hooks(); }

@@ -20,7 +20,7 @@ BenchmarkHarness::BenchmarkHarness(const Target& target, const Program& program,
   backend_->prepare(program, weights, limits);
 }
 
-Tensor BenchmarkHarness::room_for_activations(int64_t rows, int64_t columns) {
+Tensor BenchmarkHarness::allocate_activations(int64_t rows, int64_t columns) {
   const DType type = backend_->value_type(ValueClass::activation);
   const size_t bytes = static_cast<size_t>(rows * columns) * byte_size(type);
   return {backend_->allocate(bytes, MemoryUse::buffers), type, rows, columns, columns};
@@ -33,7 +33,7 @@ Tensor BenchmarkHarness::random_activations(int64_t rows, int64_t columns) {
   const Tensor residual{backend_->allocate(bytes, MemoryUse::buffers), DType::f32, piece, columns, columns};
   const std::unique_ptr<Weight> ones = backend_->make_vector(std::vector<float>(static_cast<size_t>(columns), 1.0f));
   backend_->from_host(random_vector(piece * columns, -1, 1).data(), residual);
-  const Tensor activations = room_for_activations(rows, columns);
+  const Tensor activations = allocate_activations(rows, columns);
   for (int64_t first = 0; first < rows; first += piece) {
     Tensor from = residual, to = activations;
     from.rows = to.rows = std::min(piece, rows - first);
@@ -44,7 +44,7 @@ Tensor BenchmarkHarness::random_activations(int64_t rows, int64_t columns) {
   return activations;
 }
 
-int BenchmarkHarness::copies_past_caches(uint64_t bytes) const {
+int BenchmarkHarness::copies_exceeding_caches(uint64_t bytes) const {
   if (!hooks_->times_are_meaningful()) return 2;
   return static_cast<int>(std::max<uint64_t>(2, 3 * hooks_->cache_bytes() / bytes + 1));
 }

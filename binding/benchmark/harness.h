@@ -39,10 +39,10 @@ class BenchmarkHarness {
 
   // Random activations, and space for outputs. Only after the backend has all weights (finish_loading()).
   Tensor random_activations(int64_t rows, int64_t columns);
-  Tensor room_for_activations(int64_t rows, int64_t columns);
+  Tensor allocate_activations(int64_t rows, int64_t columns);
 
   // How many copies of `bytes` bytes exceed three times the caches; two if times are meaningless.
-  int copies_past_caches(uint64_t bytes) const;
+  int copies_exceeding_caches(uint64_t bytes) const;
 
   // Times calls of `one` with 0, 1, ..., copies - 1, 0, ... in turn.
   Timing measure(int copies, const std::function<void(int copy)>& one);

@@ -39,13 +39,14 @@ NcclLibrary load_nccl(const char* wanted) {
     library.reason = "BILLFISH_NCCL is 'off'.";
     return library;
   }
-  library.asked = !name.empty() && name != "auto";
-  library.path = library.asked ? name : "libnccl.so.2";
+  library.requested = !name.empty() && name != "auto";
+  library.path = library.requested ? name : "libnccl.so.2";
   void* const handle = dlopen(library.path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    library.reason = library.asked ? "BILLFISH_NCCL names '" + name + "', which cannot be loaded: " + dlerror() + "."
-                                   : "libnccl.so.2 was not found. Install NCCL, put its folder into LD_LIBRARY_PATH, "
-                                     "or name its file in BILLFISH_NCCL.";
+    library.reason = library.requested
+                         ? "BILLFISH_NCCL names '" + name + "', which cannot be loaded: " + dlerror() + "."
+                         : "libnccl.so.2 was not found. Install NCCL, put its folder into LD_LIBRARY_PATH, "
+                           "or name its file in BILLFISH_NCCL.";
     return library;
   }
   library.emulated = dlsym(handle, "billfish_takes_emulated_streams") != nullptr;

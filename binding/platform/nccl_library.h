@@ -9,11 +9,11 @@ namespace billfish {
 // The library functions that billfish calls; all present if `reason` is empty. Their types are those of nccl.h (as of
 // NCCL 2.27; unchanged since 2.7), with void* for communicators and streams and int for enumerations.
 struct NcclLibrary {
-  std::string path;       // what was loaded
-  std::string reason;     // why there is none
-  int version = 0;        // 10000 * major + 100 * minor + patch
-  bool asked = false;     // it was named explicitly
-  bool emulated = false;  // it takes streams of emulated devices only: the tests' fake
+  std::string path;        // what was loaded
+  std::string reason;      // why there is none
+  int version = 0;         // 10000 * major + 100 * minor + patch
+  bool requested = false;  // it was named explicitly
+  bool emulated = false;   // it takes streams of emulated devices only: the tests' fake
 
   int (*init_all)(void** communicators, int count, const int* devices) = nullptr;
   int (*destroy)(void* communicator) = nullptr;

@@ -279,7 +279,7 @@ class DeviceBackend final : public Peer {
   bool can_receive_from(const Backend& sender) const override {
     const auto* peer = dynamic_cast<const Peer*>(&sender);
     if (peer == nullptr) return false;
-    const std::string objection = device_.objection_to(peer->target_device());
+    const std::string objection = device_.peer_access_error(peer->target_device());
     if (objection.empty()) return true;
     link_notice_ = "Hidden states go from " + sender.device() + " to " + device() +
                    " through host memory, which is slower, because " + objection + ".";

@@ -9,10 +9,10 @@
 namespace billfish::BILLFISH_TARGET {
 
 // Why the ranks have no peer access; empty if they have it.
-static std::string objection_to_memory(const std::vector<Peer*>& ranks) {
+static std::string peer_access_error_among(const std::vector<Peer*>& ranks) {
   for (const Peer* one : ranks) {
     for (const Peer* other : ranks) {
-      const std::string objection = one->target_device().objection_to(other->target_device());
+      const std::string objection = one->target_device().peer_access_error(other->target_device());
       if (!objection.empty()) return objection;
     }
   }
@@ -34,9 +34,9 @@ RankLinkChoice link_ranks(const std::vector<Backend*>& ranks) {
     streams.push_back(&peer->stream());
     names += (names.empty() ? "" : ", ") + rank->device();
   }
-  const std::string objection = objection_to_memory(peers);
+  const std::string objection = peer_access_error_among(peers);
   const NcclLibrary& library = collective_library();
-  if (objection.empty() && !library.asked) return {};
+  if (objection.empty() && !library.requested) return {};
   if (!library.reason.empty()) {
     if (objection.empty()) throw Error("INVALID_OPTION", library.reason + " Unset it, or name NCCL's file.");
     throw Error("INVALID_OPTION", names + " cannot compute a stage together: " + objection +

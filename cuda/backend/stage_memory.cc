@@ -60,8 +60,8 @@ void* StageMemory::borrow(size_t bytes) {
   if (largest != nullptr && largest->bytes >= bytes) {
     borrowed_ = largest->data;
   } else {
-    own_loan_ = DeviceMemory(device_, bytes);
-    borrowed_ = own_loan_.data();
+    owned_ = DeviceMemory(device_, bytes);
+    borrowed_ = owned_.data();
   }
   stream_.fill(borrowed_, 0xff, bytes);
   return borrowed_;
@@ -82,11 +82,11 @@ void StageMemory::check_unwritten() const {
   }
 }
 
-void StageMemory::end_loan() {
-  if (own_loan_.data() == nullptr) {
+void StageMemory::return_borrowed() {
+  if (owned_.data() == nullptr) {
     stream_.fill(borrowed_, 0, borrowed_bytes_);
   } else {
-    own_loan_ = {};
+    owned_ = {};
   }
   borrowed_ = nullptr;
 }

@@ -29,12 +29,12 @@ class StageMemory {
   // Marks memory that is written before the weights are loaded and read by steps: it is never borrowed.
   void keep(const void* data);
   // Borrows memory for the time before the model runs: the largest buffer or cache not marked by keep(), if it has
-  // `bytes` bytes, else a temporary allocation that is not counted and that end_loan() frees. One loan at a time.
-  // Filled with bytes that are NaN in every type, so that tests catch a kernel that reads it. Emulated devices throw
-  // INTERNAL if something was written there that should have been marked.
+  // `bytes` bytes, else a temporary allocation that is not counted and that return_borrowed() frees. One loan at a
+  // time. Filled with bytes that are NaN in every type, so that tests catch a kernel that reads it. Emulated devices
+  // throw INTERNAL if something was written there that should have been marked.
   void* borrow(size_t bytes);
   // Zeroes the borrowed memory again. Nothing may still use it.
-  void end_loan();
+  void return_borrowed();
 
  private:
   struct Allocation {
@@ -53,7 +53,7 @@ class StageMemory {
   std::vector<Allocation> allocations_;
   std::vector<PinnedMemory> host_;
   MemoryCount count_;
-  DeviceMemory own_loan_;
+  DeviceMemory owned_;
   void* borrowed_ = nullptr;
   size_t borrowed_bytes_ = 0;
 };

@@ -54,7 +54,7 @@ void StageWeights::finish() {
   if (uploads_) {
     uploads_->finish();
     uploads_.reset();
-    memory_.end_loan();
+    memory_.return_borrowed();
   }
   stream_.synchronize();
 }

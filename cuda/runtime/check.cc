@@ -13,7 +13,7 @@ void check(cudaError_t error, const Device& device, const char* call) {
   const std::string what = std::string(call) + " failed with " + cudaGetErrorName(error) + " (" +
                            std::to_string(static_cast<int>(error)) + "): " + cudaGetErrorString(error);
   if (loses_device(error)) {
-    device.lose(what);
+    device.mark_lost(what);
     device.check_not_lost();
   }
   throw Error(error == cudaErrorMemoryAllocation ? "OUT_OF_MEMORY" : "INTERNAL", device.name() + ": " + what);

@@ -78,7 +78,7 @@ static std::string open_peer(const Device& device, const Device& peer) {
   return lost;
 }
 
-std::string Device::objection_to(const Device& peer) const {
+std::string Device::peer_access_error(const Device& peer) const {
   if (&peer == this) return "";
   static std::mutex mutex;
   static auto& known = *new std::map<std::pair<int, int>, std::string>;  // queried in every step

@@ -37,14 +37,14 @@ class Device {
 
   // Whether kernels on this device can access the peer's memory and copies go there directly. The first call enables
   // and tests it. False for devices that cannot, and for those that claim to but lose data.
-  bool reaches(const Device& peer) const { return objection_to(peer).empty(); }
+  bool can_access(const Device& peer) const { return peer_access_error(peer).empty(); }
   // Why it has no access to the peer, without a period; empty if it has.
-  std::string objection_to(const Device& peer) const;
+  std::string peer_access_error(const Device& peer) const;
 
   // Throws DEVICE_LOST once the device is lost, as does every call that involves it.
   void check_not_lost() const { loss_.check(); }
   // Marks the device as lost for good, because `what` failed.
-  void lose(const std::string& what) const { loss_.note(name_, what); }
+  void mark_lost(const std::string& what) const { loss_.note(name_, what); }
 
   // Waits for everything that runs on the device. For tests and shutdown; steps are ordered by streams and events.
   void synchronize() const;

@@ -73,7 +73,7 @@ void Stream::copy(void* to, const void* from, size_t bytes) {
 
 void Stream::copy_from(const Device& peer, void* to, const void* from, size_t bytes) {
   const OnDevice on_device(device_);
-  device_.reaches(peer);  // enables peer access if possible
+  device_.can_access(peer);  // enables peer access if possible
   check(cudaMemcpyPeerAsync(to, device_.index(), from, peer.index(), bytes, state_->stream), device_,
         "a copy from a peer");
 }

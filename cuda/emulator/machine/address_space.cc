@@ -15,7 +15,7 @@ static size_t rounded(size_t bytes) {
   return (bytes + AddressSpace::granule - 1) / AddressSpace::granule * AddressSpace::granule;
 }
 
-static void* reserve(size_t bytes, int protection) {
+static void* map_range(size_t bytes, int protection) {
   void* place = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (place == MAP_FAILED) throw std::bad_alloc();
   return place;
@@ -37,10 +37,10 @@ static void clear(void* place, size_t bytes) {
 // Twice the capacity in addresses, for the gaps between allocations and between what was released.
 AddressSpace::AddressSpace(std::string device, uint64_t capacity)
     : device_(std::move(device)), capacity_(capacity), reserved_(2 * rounded(capacity) + granule) {
-  base_ = reinterpret_cast<uintptr_t>(reserve(reserved_, PROT_NONE));
-  bytes_ = static_cast<std::byte*>(reserve(reserved_, PROT_READ | PROT_WRITE));
-  written_ = static_cast<uint8_t*>(reserve(reserved_, PROT_READ | PROT_WRITE));
-  owners_ = static_cast<const Allocation**>(reserve(reserved_ / granule * sizeof(void*), PROT_READ | PROT_WRITE));
+  base_ = reinterpret_cast<uintptr_t>(map_range(reserved_, PROT_NONE));
+  bytes_ = static_cast<std::byte*>(map_range(reserved_, PROT_READ | PROT_WRITE));
+  written_ = static_cast<uint8_t*>(map_range(reserved_, PROT_READ | PROT_WRITE));
+  owners_ = static_cast<const Allocation**>(map_range(reserved_ / granule * sizeof(void*), PROT_READ | PROT_WRITE));
   holes_[granule] = reserved_;  // nothing at the very beginning, so that an access before it belongs to none
 }
 
@@ -82,19 +82,19 @@ uintptr_t AddressSpace::allocate(size_t bytes) {
   return address;
 }
 
-bool AddressSpace::hold(uint64_t bytes) {
+bool AddressSpace::reserve(uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   if (bytes > capacity_ - used_) return false;
   used_ += bytes;
   return true;
 }
 
-void AddressSpace::give_back(uint64_t bytes) {
+void AddressSpace::unreserve(uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   used_ -= bytes;
 }
 
-uintptr_t AddressSpace::allocate_held(size_t bytes) {
+uintptr_t AddressSpace::allocate_reserved(size_t bytes) {
   const std::lock_guard lock(mutex_);
   return place(bytes, 0);
 }

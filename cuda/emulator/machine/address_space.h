@@ -38,10 +38,10 @@ class AddressSpace {
 
   // Takes `bytes` (whole pages) from the capacity, for allocations that are counted together; false when they do
   // not fit.
-  bool hold(uint64_t bytes);
-  void give_back(uint64_t bytes);
-  // The address of `bytes` bytes that are among those held.
-  uintptr_t allocate_held(size_t bytes);
+  bool reserve(uint64_t bytes);
+  void unreserve(uint64_t bytes);
+  // The address of `bytes` of the reserved bytes.
+  uintptr_t allocate_reserved(size_t bytes);
 
   bool contains(uintptr_t address) const { return address - base_ < reserved_; }
 

@@ -59,7 +59,7 @@ std::string access_objection(const Device& from, uintptr_t address, size_t bytes
   if (owner == nullptr) return "is no address of an emulated device (memory of the host?)";
   if (owner != &from && (from.reached.load() >> owner->index & 1) == 0) {
     return "is " + owner->memory.describe(address) + ", a device that " + from.name +
-           " has not been given access to (Device::reaches)";
+           " has not been given access to (Device::can_access)";
   }
   return owner->memory.explain(address, bytes);
 }

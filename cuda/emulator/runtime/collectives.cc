@@ -15,7 +15,7 @@ const size_t max_tried_sum = 16 * 1024;  // longer ones would only take longer
 
 const NcclLibrary& collective_library() {
   const NcclLibrary& named = nccl_library();
-  if (named.asked && (named.emulated || !named.reason.empty())) return named;
+  if (named.requested && (named.emulated || !named.reason.empty())) return named;
   static const NcclLibrary& none = *[] {
     auto* const library = new NcclLibrary;
     library->reason = "emulated devices have no NCCL.";

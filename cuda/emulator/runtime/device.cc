@@ -39,7 +39,7 @@ Device& Device::at(int index) {
 
 uint64_t Device::free_bytes() const { return emulator::device(index_).memory.free_bytes(); }
 
-std::string Device::objection_to(const Device& peer) const {
+std::string Device::peer_access_error(const Device& peer) const {
   if (&peer == this) return "";
   const char* const variable = std::getenv("BILLFISH_EMULATED_PEERS");
   const std::string peers = variable == nullptr ? "" : variable;

@@ -224,7 +224,7 @@ static void lose_where_wanted(const Device& device) {
     throw Error("INVALID_OPTION", "BILLFISH_EMULATED_LOSS is '" + std::string(wanted) + "'; it must be device:launch.");
   }
   static std::atomic<uint64_t> launches = 0;
-  if (device.index() == index && ++launches == launch) device.lose("launch " + std::to_string(launch) + " failed");
+  if (device.index() == index && ++launches == launch) device.mark_lost("launch " + std::to_string(launch) + " failed");
 }
 
 static emulator::Index index_of(const GridSize& size) { return {size.x, size.y, size.z}; }

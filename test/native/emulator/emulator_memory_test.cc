@@ -145,7 +145,7 @@ TEST(emulator_memory_catches_another_devices_pointer) {
   const DeviceMemory foreign = upload(other, std::vector<float>{7});
   other.synchronize();
   CHECK_COMPLAINT(read_one(stream, foreign.as<float>(), 0), "emulated:5), a device that emulated:4 has not been given");
-  CHECK(Device::at(4).reaches(Device::at(5)));
+  CHECK(Device::at(4).can_access(Device::at(5)));
   CHECK(read_one(stream, foreign.as<float>(), 0).empty());
   CHECK_COMPLAINT(read_one(stream, foreign.as<float>(), 1), "past the end of allocation");
 }
@@ -155,21 +155,21 @@ TEST(emulator_memory_of_peers_is_tried) {
   Device &here = Device::at(11), &there = Device::at(12);
   {
     const Variable peers("BILLFISH_EMULATED_PEERS", "lost");
-    CHECK(!here.reaches(there));
-    CHECK_COMPLAINT(here.objection_to(there),
+    CHECK(!here.can_access(there));
+    CHECK_COMPLAINT(here.peer_access_error(there),
                     "emulated:11 is said to reach the memory of emulated:12, but what it reads");
-    CHECK(here.reaches(here));
+    CHECK(here.can_access(here));
   }
   {
     const Variable peers("BILLFISH_EMULATED_PEERS", "lost-writes");
-    CHECK_COMPLAINT(here.objection_to(there), "but what it writes there is lost");
-    CHECK(!there.reaches(here));  // each of them by itself
+    CHECK_COMPLAINT(here.peer_access_error(there), "but what it writes there is lost");
+    CHECK(!there.can_access(here));  // each of them by itself
   }
   {
     const Variable peers("BILLFISH_EMULATED_PEERS", "off");
-    CHECK_COMPLAINT(here.objection_to(there), "emulated:11 does not reach the memory of emulated:12");
+    CHECK_COMPLAINT(here.peer_access_error(there), "emulated:11 does not reach the memory of emulated:12");
   }
-  CHECK(here.reaches(there) && here.objection_to(there).empty());
+  CHECK(here.can_access(there) && here.peer_access_error(there).empty());
 }
 
 TEST(emulator_memory_catches_what_was_released) {

@@ -35,7 +35,7 @@ TEST(warm_up_runs_a_prompt_and_decode_steps_where_a_backend_wants_them) {
 TEST(warm_up_tells_what_fails) {
   const Variable wanted("BILLFISH_EMULATED_WARM_UP", "on");
   TinyModel model(limits, on(0, 15));
-  Device::at(15).lose("an injected failure");
+  Device::at(15).mark_lost("an injected failure");
   const std::atomic<bool> not_cancelled = false;
   CHECK_THROWS(warm_up(*model.pipeline, limits, not_cancelled), "DEVICE_LOST");
 }

@@ -59,15 +59,15 @@ void fill_prompt(Step& step, std::vector<int32_t> tokens) {
 TEST(nccl_is_found_and_says_which) {
   const NcclLibrary library = load_nccl(BILLFISH_FAKE_NCCL);
   CHECK_MESSAGE(library.reason.empty(), library.reason);
-  CHECK(library.asked && library.emulated && nccl_version_text(library.version) == "2.99.1");
+  CHECK(library.requested && library.emulated && nccl_version_text(library.version) == "2.99.1");
   CHECK(nccl_version_text(2804) == "2.8.4");
   CHECK_COMPLAINT(complaint([&] { library.check(5, "ncclSend"); }), "NCCL: ncclSend failed with 'invalid usage' (5)");
 }
 
 TEST(nccl_that_is_missing_says_why) {
-  CHECK(load_nccl("off").reason == "BILLFISH_NCCL is 'off'." && !load_nccl("off").asked);
+  CHECK(load_nccl("off").reason == "BILLFISH_NCCL is 'off'." && !load_nccl("off").requested);
   const NcclLibrary missing = load_nccl("/nowhere/libnccl.so");
-  CHECK(missing.asked && missing.reason.find("/nowhere/libnccl.so") != std::string::npos);
+  CHECK(missing.requested && missing.reason.find("/nowhere/libnccl.so") != std::string::npos);
   CHECK(load_nccl("libm.so.6").reason == "libm.so.6 has no function ncclGetVersion.");
 }
 

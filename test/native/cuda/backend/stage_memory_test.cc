@@ -24,7 +24,7 @@ TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   stream.copy_to_host(bytes.data(), lent, bytes.size());
   CHECK(bytes == std::vector<uint8_t>(1000, 0xff));
   stream.fill(lent, 9, 1000);
-  memory.end_loan();
+  memory.return_borrowed();
   bytes.resize(1024);
   stream.copy_to_host(bytes.data(), cache, bytes.size());
   CHECK(bytes == std::vector<uint8_t>(1024, 0));
@@ -33,7 +33,7 @@ TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   CHECK(own != kept && own != cache);
   stream.fill(own, 9, 1500);
   stream.synchronize();
-  memory.end_loan();
+  memory.return_borrowed();
   bytes.resize(2048);
   stream.copy_to_host(bytes.data(), kept, bytes.size());
   CHECK(bytes == std::vector<uint8_t>(2048, 7));
@@ -54,8 +54,8 @@ TEST(errors_that_lose_a_device_are_known) {
 TEST(a_lost_device_says_so_in_every_call_and_others_go_on) {
   TinyModel lost(limits, on(11, 12)), other(limits, on(13, 14));
   CHECK(!run(lost)->error);
-  Device::at(12).lose("a kernel launch failed with cudaErrorIllegalAddress (700)");
-  Device::at(12).lose("something later failed");
+  Device::at(12).mark_lost("a kernel launch failed with cudaErrorIllegalAddress (700)");
+  Device::at(12).mark_lost("something later failed");
   std::string first;
   for (int i = 0; i < 3; ++i) {
     const auto step = run(lost);

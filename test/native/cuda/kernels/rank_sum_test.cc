@@ -55,7 +55,7 @@ TEST(cuda_rank_sum_adds_in_the_order_of_ranks) {
           RankMemory& own = *memory[static_cast<size_t>(rank)];
           for (int peer = 0; peer < ranks; ++peer) {
             if (peer == rank) continue;
-            CHECK(own.stream.device().reaches(device_of(peer)));
+            CHECK(own.stream.device().can_access(device_of(peer)));
             own.stream.wait(memory[static_cast<size_t>(peer)]->ready);
           }
           sum_ranks<float>(own.stream, x.data(), ranks, Matrix<float>{own.out.as<float>(), rows, columns, columns});
@@ -90,7 +90,7 @@ TEST(cuda_rank_sum_in_two_shots_is_that_in_one) {
       }
       const auto wait_for_others = [&](int rank) {
         for (int peer = 0; peer < ranks; ++peer) {
-          CHECK(device_of(rank).reaches(device_of(peer)));
+          CHECK(device_of(rank).can_access(device_of(peer)));
           if (peer != rank) memory[static_cast<size_t>(rank)]->stream.wait(memory[static_cast<size_t>(peer)]->ready);
         }
       };
