@@ -108,17 +108,18 @@ TEST(places_of_a_chain_are_two_however_long_it_is) {
   CHECK(place_values(program, {2, 4, 4}).token_bytes == 2 * 64 * 2);
 }
 
-TEST(places_of_views_keep_their_value_alive) {
+TEST(places_of_views_keep_their_value_alive_and_no_longer) {
   Program program;
-  program.values = {value(96), value(32), value(96), value(32)};
+  program.values = {value(96), value(32), value(96), value(32), value(96)};
   program.values[1].view_of = 0;
   program.values[1].view_start = 32;
-  program.operators = {linear(0, 2), linear(1, 3)};
+  program.operators = {linear(0, 2), linear(1, 3), linear(2, 4)};
   program.input = 0;
-  program.output = 3;
+  program.output = 4;
   const Places places = place_values(program, {});
   CHECK(places.of_value[1].offset == places.of_value[0].offset);
   CHECK(places.of_value[2].offset >= places.of_value[0].offset + places.of_value[0].stride);
+  CHECK(places.of_value[4].offset == places.of_value[0].offset);
 }
 
 TEST(places_of_token_rows_and_logit_rows_have_arenas_of_their_own) {
