@@ -12,7 +12,7 @@ export function quoted(text: string): string {
 }
 
 /** Truncates a message from a library or from checkpoint code, which may quote names of any length. */
-export function bounded(message: string): string {
+export function truncate(message: string): string {
   return message.length > 2000 ? `${message.slice(0, 2000)}...` : message
 }
 

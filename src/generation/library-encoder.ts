@@ -1,4 +1,4 @@
-import { bounded, invalidCheckpoint, shown } from '../checkpoint/invalid'
+import { invalidCheckpoint, shown, truncate } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError } from '../errors'
 import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
@@ -44,7 +44,7 @@ export async function libraryEncoder(
   try {
     tokenizer = await construct(json, config, tables)
   } catch (error) {
-    throw invalidCheckpoint(`${path} cannot be read: ${bounded((error as Error).message)}`, error)
+    throw invalidCheckpoint(`${path} cannot be read: ${truncate((error as Error).message)}`, error)
   }
   // The library handles unknown words for the other models, but not for this one.
   const unknownId = json.model.type === 'WordLevel' ? tables.ids.get(json.model.unk_token as string) : undefined
@@ -63,7 +63,7 @@ function encode(tokenizer: LibraryTokenizer, text: string, addSpecialTokens: boo
     return tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
   } catch (error) {
     if (error instanceof BillfishError) throw error
-    throw invalidCheckpoint(`${path} cannot encode this text: ${bounded((error as Error).message)}`, error)
+    throw invalidCheckpoint(`${path} cannot encode this text: ${truncate((error as Error).message)}`, error)
   }
 }
 

@@ -3,7 +3,7 @@ import { PythonError, TemplateSyntaxError } from '../chat/jinja/errors'
 import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/jinja/template'
 import { fromTransferable, type Transferable, toTransferable } from '../chat/jinja/values/transfer'
 import type { Value } from '../chat/jinja/values/values'
-import { bounded } from '../checkpoint/invalid'
+import { truncate } from '../checkpoint/invalid'
 import { BillfishError, type ErrorCode } from '../errors'
 
 /** Maximum nesting of macros and values: deeper ones would exceed the stack that a caller leaves. */
@@ -113,11 +113,11 @@ function withErrorsOf<T>({ path, fault }: TemplateSource, work: () => T): T {
     return work()
   } catch (error) {
     if (error instanceof PythonError) {
-      const message = `The chat template in ${path} cannot render these messages: ${bounded(error.message)}`
+      const message = `The chat template in ${path} cannot render these messages: ${truncate(error.message)}`
       throw new BillfishError('INVALID_OPTION', message, { cause: error })
     }
     if (error instanceof TemplateSyntaxError) {
-      throw new BillfishError(fault, `${path}: the chat template is malformed: ${bounded(error.message)}`, {
+      throw new BillfishError(fault, `${path}: the chat template is malformed: ${truncate(error.message)}`, {
         cause: error,
       })
     }

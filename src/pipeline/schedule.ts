@@ -18,7 +18,7 @@ export interface Ready {
 }
 
 /** Rows of a sequence in a batch. */
-export interface Share<S> {
+export interface BatchEntry<S> {
   readonly sequence: S
   readonly rows: number
 }
@@ -72,7 +72,7 @@ export function nextBatch<S extends Ready>(
   ready: readonly S[],
   { generating, stepsFree }: Traffic,
   policy: SchedulePolicy,
-): Share<S>[] {
+): BatchEntry<S>[] {
   const { maxBatchTokens, stepsInFlight } = policy
   const decoders = ready.filter(({ decodes }) => decodes).sort((a, b) => a.lastStep - b.lastStep || byArrival(a, b))
   const prompts = ready.filter(({ decodes }) => !decodes).sort(byArrival)
@@ -81,7 +81,9 @@ export function nextBatch<S extends Ready>(
 
   const decodeRoom = Math.max(1, maxBatchTokens - Math.min(reserved, promptRows))
   const fairPart = Math.min(ceilDiv(generating, stepsInFlight), ceilDiv(decoders.length, stepsFree))
-  const batch: Share<S>[] = decoders.slice(0, Math.min(decodeRoom, fairPart)).map((sequence) => ({ sequence, rows: 1 }))
+  const batch: BatchEntry<S>[] = decoders
+    .slice(0, Math.min(decodeRoom, fairPart))
+    .map((sequence) => ({ sequence, rows: 1 }))
 
   const piece = Math.max(0, ...prompts.map(({ tokens }) => prefillChunk(tokens.length, policy)))
   let room = Math.min(maxBatchTokens - batch.length, piece)

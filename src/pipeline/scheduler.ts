@@ -1,5 +1,5 @@
 import type { BlockPool } from './block-pool'
-import { nextBatch, type SchedulePolicy, type Share } from './schedule'
+import { type BatchEntry, nextBatch, type SchedulePolicy } from './schedule'
 import type { Sequence } from './sequence'
 
 export interface SchedulerOptions extends SchedulePolicy {
@@ -10,11 +10,11 @@ export interface SchedulerOptions extends SchedulePolicy {
 }
 
 /** Rows of a sequence in a step, from position `from` on. */
-export interface BatchShare extends Share<Sequence> {
+export interface ScheduledEntry extends BatchEntry<Sequence> {
   readonly from: number
 }
 
-export type Batch = readonly BatchShare[]
+export type Batch = readonly ScheduledEntry[]
 
 /**
  * Decides which sequences run, allocates their KV blocks and composes steps. Independent of devices, promises and
@@ -106,7 +106,7 @@ export class Scheduler {
    * @param suspects entries with non-finite logits: their sequences are recomputed by search steps
    * @returns the entries whose results are valid
    */
-  complete(batch: Batch, suspects: ReadonlySet<BatchShare> = new Set()): BatchShare[] {
+  complete(batch: Batch, suspects: ReadonlySet<ScheduledEntry> = new Set()): ScheduledEntry[] {
     this.#inFlight--
     return batch.filter((share) => {
       const { sequence, rows } = share
@@ -119,7 +119,7 @@ export class Scheduler {
   }
 
   /** Whether the results of an entry are usable, i.e. before the position its sequence rewinds to. */
-  isUsable({ sequence, from }: BatchShare): boolean {
+  isUsable({ sequence, from }: ScheduledEntry): boolean {
     return sequence.rewindTo === undefined || from < sequence.rewindTo
   }
 
@@ -127,7 +127,7 @@ export class Scheduler {
    * Rewinds to where the damage may have begun: earlier rows, whose logits nobody checked, may have left bad keys and
    * values. If all logits are wanted, earlier rows were checked and must not be delivered twice.
    */
-  #rewind({ sequence, rows, from }: BatchShare): void {
+  #rewind({ sequence, rows, from }: ScheduledEntry): void {
     const to = sequence.request.wantLogits ? from : 0
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
     sequence.searchTo = Math.max(sequence.searchTo, from + rows)

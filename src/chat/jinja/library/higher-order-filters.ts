@@ -1,7 +1,7 @@
 import { PythonError } from '../errors'
 import { truth } from '../values/compare'
 import type { Runtime } from '../values/values'
-import { type Named, OneShot, textOf, type Value } from '../values/values'
+import { type Named, OneShotIterator, textOf, type Value } from '../values/values'
 import { argumentError, type Filter, getter } from './filter'
 import type { Test } from './tests'
 
@@ -65,7 +65,7 @@ function selecting(library: Library, name: string, keeps: boolean, byAttribute: 
         const test = selectFunction(library, rt, args, named, byAttribute)
         return (item: Value) => (truth(rt, test(item)) === keeps ? item : undefined)
       }
-      return new OneShot(lazily(rt, value, begin))
+      return new OneShotIterator(lazily(rt, value, begin))
     },
   ]
 }
@@ -73,7 +73,10 @@ function selecting(library: Library, name: string, keeps: boolean, byAttribute: 
 /** Filters that apply other filters and tests by name. */
 export function higherOrderFilters(library: Library): readonly [string, Filter][] {
   return [
-    ['map', (rt, value, args, named) => new OneShot(lazily(rt, value, () => mapFunction(library, rt, args, named)))],
+    [
+      'map',
+      (rt, value, args, named) => new OneShotIterator(lazily(rt, value, () => mapFunction(library, rt, args, named))),
+    ],
     selecting(library, 'select', true, false),
     selecting(library, 'reject', false, false),
     selecting(library, 'selectattr', true, true),

@@ -9,7 +9,7 @@ import { lengthOf } from '../values/slices'
 import type { Runtime } from '../values/values'
 import {
   noAttribute,
-  OneShot,
+  OneShotIterator,
   orElse,
   sequenceItems,
   Tuple,
@@ -98,7 +98,7 @@ function reversed(rt: Runtime, value: Value): Value {
   if (text !== undefined) return codePoints(rt, text).reverse().join('')
   if (rt.iteratorOf(value) === undefined) throw argumentError('argument must be iterable')
   const items = rt.list(value).reverse()
-  return value instanceof OneShot ? items : new OneShot(items.values(), 'reversed')
+  return value instanceof OneShotIterator ? items : new OneShotIterator(items.values(), 'reversed')
 }
 
 function* batches(rt: Runtime, value: Value, size: number, fill: Value): Generator<Value> {
@@ -186,7 +186,7 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
     'unique',
     '[case_sensitive] [attribute]',
     (rt, value, [caseSensitive = false, path]) =>
-      new OneShot(unique(rt, value, getter(rt, path, { ignoresCase: !truth(rt, caseSensitive) }))),
+      new OneShotIterator(unique(rt, value, getter(rt, path, { ignoresCase: !truth(rt, caseSensitive) }))),
   ),
   extreme('min', '<'),
   extreme('max', '>'),
@@ -195,14 +195,14 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
   filter(
     'batch',
     'linecount [fill_with]',
-    (rt, value, [size, fill = null]) => new OneShot(batches(rt, value, countArgument(size, 0), fill)),
+    (rt, value, [size, fill = null]) => new OneShotIterator(batches(rt, value, countArgument(size, 0), fill)),
   ),
   filter(
     'slice',
     'slices [fill_with]',
-    (rt, value, [count, fill = null]) => new OneShot(columns(rt, value, countArgument(count, 0), fill)),
+    (rt, value, [count, fill = null]) => new OneShotIterator(columns(rt, value, countArgument(count, 0), fill)),
   ),
-  filter('items', '', (_rt, value) => new OneShot(pairs(value))),
+  filter('items', '', (_rt, value) => new OneShotIterator(pairs(value))),
   filter('attr', 'name', (rt, value, [name]) => attribute(rt, value, textArgument(name, 'attribute name'))),
   filter('random', '', randomItem),
   ...['default', 'd'].map((name) =>

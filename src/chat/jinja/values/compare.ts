@@ -3,7 +3,7 @@ import { Dict, DictView } from './dict'
 import { numericOf } from './numbers'
 import { Range } from './range'
 import type { Runtime } from './values'
-import { Float, OneShot, sequenceItems, textOf, typeName, Undefined, type Value } from './values'
+import { Float, OneShotIterator, sequenceItems, textOf, typeName, Undefined, type Value } from './values'
 
 /** `bool(value)`. */
 export function truth(rt: Runtime, value: Value): boolean {
@@ -178,7 +178,7 @@ export function contains(rt: Runtime, container: Value, needle: Value): boolean 
     const number = numericOf(needle)
     return number !== undefined && container.indexOf(Number(plain(number))) >= 0
   }
-  if (container instanceof DictView || container instanceof OneShot || isIterable(rt, container)) {
+  if (container instanceof DictView || container instanceof OneShotIterator || isIterable(rt, container)) {
     for (const item of rt.iterate(container)) if (same(rt, item, needle)) return true
     return false
   }

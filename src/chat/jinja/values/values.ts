@@ -228,7 +228,7 @@ export class Undefined extends PythonObject {
 }
 
 /** A single-use iterator, such as the result of the filter `map`. */
-export class OneShot extends PythonObject {
+export class OneShotIterator extends PythonObject {
   readonly typeName: string
   readonly #iterator: Iterator<Value>
 
