@@ -8,6 +8,7 @@
 namespace check {
 
 static int failures_in_test = 0;
+static std::vector<std::string>* collected = nullptr;  // by failures_of()
 
 std::vector<Test>& tests() {
   static std::vector<Test> all;
@@ -15,8 +16,23 @@ std::vector<Test>& tests() {
 }
 
 void fail(const char* file, int line, const std::string& message) {
+  if (collected != nullptr) {
+    collected->push_back(message);
+    return;
+  }
   ++failures_in_test;
   if (failures_in_test <= 10) std::printf("  %s:%d: %s\n", file, line, message.c_str());
+}
+
+std::vector<std::string> failures_of(const std::function<void()>& body) {
+  std::vector<std::string> failures;
+  collected = &failures;
+  try {
+    body();
+  } catch (const Stop&) {  // a REQUIRE, which has been collected
+  }
+  collected = nullptr;
+  return failures;
 }
 
 }  // namespace check
@@ -33,6 +49,7 @@ static std::string obstacle() {
 static void run(const check::Test& test) {
   try {
     test.run();
+  } catch (const check::Stop&) {  // a REQUIRE, which has been told of
   } catch (const billfish::Error& error) {
     check::fail(test.name, 0, error.code() + ": " + error.what());
   }

@@ -39,8 +39,10 @@ TEST(benchmark_gemm_measures_every_point_on_every_device) {
     std::set<std::vector<int64_t>> points;
     const GemmMachine machine = measure_gemm(target, options, control, [&](const GemmResult& result) {
       points.insert({static_cast<int64_t>(result.index), result.bits, result.rows});
-      CHECK(result.timing.median > 0 && result.timing.fastest <= result.timing.median);
-      CHECK(result.timing.median <= result.timing.slowest && result.memory_rate > 0);
+      CHECK(result.timing.median > 0);
+      CHECK(result.timing.fastest <= result.timing.median);
+      CHECK(result.timing.median <= result.timing.slowest);
+      CHECK(result.memory_rate > 0);
       CHECK(result.vendor_seconds == 0.0);
       if (result.index != 0 || result.bits != 16) return;
       CHECK(result.weight_bytes == uint64_t{192 * 256 * 2});
@@ -103,12 +105,13 @@ TEST(random_weights_are_the_same_rows_in_whatever_pieces) {
   CHECK(std::equal(part.zeros.begin(), part.zeros.end(), all.zeros.begin() + 64 * 4));
   CHECK(*std::max_element(all.zeros.begin(), all.zeros.end()) == 15);
   for (size_t row = 0; row < 130; ++row) {
-    CHECK(all.codes[row * 13 + 12] >> 16 == uint32_t{0});  // 100 codes of 4 bits: 12 words and a half
+    CHECK((all.codes[row * 13 + 12] >> 16) == uint32_t{0});  // 100 codes of 4 bits: 12 words and a half
   }
   for (size_t i = 0; i < all.scales.size(); i += 2) {
     uint16_t scale;
     std::memcpy(&scale, &all.scales[i], 2);
-    CHECK(f16_to_float(scale) >= 0.0124f && f16_to_float(scale) <= 0.0251f);  // 1/8 to 1/4 of 1 / sqrt(100)
+    CHECK(f16_to_float(scale) >= 0.0124f);
+    CHECK(f16_to_float(scale) <= 0.0251f);  // 1/8 to 1/4 of 1 / sqrt(100)
   }
 
   std::vector<float> rows(130 * 100), later(66 * 100);
@@ -119,5 +122,6 @@ TEST(random_weights_are_the_same_rows_in_whatever_pieces) {
   CHECK(!std::equal(rows.begin(), rows.begin() + 100, rows.begin() + 100));
   float most = 0;
   for (const float value : rows) most = std::max(most, std::abs(value));
-  CHECK(most <= 0.1f && most > 0.09f);
+  CHECK(most <= 0.1f);
+  CHECK(most > 0.09f);
 }

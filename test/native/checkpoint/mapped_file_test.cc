@@ -116,7 +116,8 @@ TEST(mapped_file_gives_the_signal_back) {
     CHECK(handled == 1);
   }
   sigaction(SIGBUS, &before, &current);
-  CHECK((current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == own.sa_handler);
+  CHECK((current.sa_flags & SA_SIGINFO) == 0);
+  CHECK(current.sa_handler == own.sa_handler);
 }
 
 TEST(mapped_file_refuses_what_is_no_file) {

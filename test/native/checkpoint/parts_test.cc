@@ -61,7 +61,8 @@ void check_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector
   spec.group_size = layer.group_size == layer.in ? spec.in : layer.group_size;
   const auto source = open_quantized(spec, file.map());
   const CanonicalShape& shape = source->shape();
-  CHECK(shape.out == spec.out && shape.in == spec.in);
+  CHECK(shape.out == spec.out);
+  CHECK(shape.in == spec.in);
   const bool keeps_order = layer.act_order && inputs.empty();
   CHECK(shape.order == (keeps_order ? layer.expected_order : std::vector<int32_t>()));
   CHECK(shape.has_group_index == keeps_order);

@@ -20,7 +20,8 @@ void check_rows(const Layer& layer, const CanonicalSource& source, int64_t first
   source.read(first, count, rows);
   const CanonicalShape& shape = source.shape();
   const int64_t words = shape.words_per_row(), groups = shape.groups(), per_word = 32 / shape.bits;
-  CHECK(rows.first == first && rows.count == count);
+  CHECK(rows.first == first);
+  CHECK(rows.count == count);
   CHECK(static_cast<int64_t>(rows.codes.size()) == count * words);
   CHECK(static_cast<int64_t>(rows.scales.size()) == count * groups * 2);
   CHECK(static_cast<int64_t>(rows.zeros.size()) == (layer.symmetric ? 0 : count * groups));
@@ -48,7 +49,8 @@ void check_layer(const Layer& layer) {
   const MappedFiles files = file.map();
   const auto source = open_quantized(spec, files);
   CHECK(source->shape().order == (layer.act_order ? layer.expected_order : std::vector<int32_t>()));
-  CHECK(source->shape().has_zero_points == !layer.symmetric && source->shape().has_bias);
+  CHECK(source->shape().has_zero_points == !layer.symmetric);
+  CHECK(source->shape().has_bias);
   CanonicalRows rows;
   check_rows(layer, *source, 0, layer.out, rows);
   for (const int64_t first : {0, 1, 7, 8, 63, 64, 65}) {
@@ -219,7 +221,9 @@ TEST(readers_plain_matrices_and_vectors) {
   CHECK(std::equal(rows.begin(), rows.end(), halves.begin() + 12));
 
   const std::vector<float> values = read_vector(norm, 3, files);
-  CHECK(values[0] == 1.0f && values[1] == -2.0f && values[2] == 0x1p-24f);
+  CHECK(values[0] == 1.0f);
+  CHECK(values[1] == -2.0f);
+  CHECK(values[2] == 0x1p-24f);
   CHECK_THROWS(read_vector(norm, 4, files), "INVALID_CHECKPOINT");
   CHECK_THROWS(read_vector(spoilt, 3, files), "INVALID_CHECKPOINT");
   spec.in = 3;

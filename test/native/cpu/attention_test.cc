@@ -112,7 +112,8 @@ class Fixture {
     std::vector<float> dense;
     for (int64_t r = 0; r < batch.rows(); ++r) {
       const float* row = out.data() + r * (columns + 2);
-      CHECK(row[columns] == -7.0f && row[columns + 1] == -7.0f);
+      CHECK(row[columns] == -7.0f);
+      CHECK(row[columns + 1] == -7.0f);
       dense.insert(dense.end(), row, row + columns);
     }
     if (tolerance > 0) {
@@ -253,7 +254,8 @@ TEST(attention_in_chunks_equals_attention_at_once) {
     }
     CHECK(past == 300);
     CHECK_MESSAGE(largest_difference(got, wanted) < tolerance, largest_difference(got, wanted));
-    CHECK(whole.k_cache == chunked.k_cache && whole.v_cache == chunked.v_cache);
+    CHECK(whole.k_cache == chunked.k_cache);
+    CHECK(whole.v_cache == chunked.v_cache);
   });
 }
 
@@ -334,7 +336,8 @@ TEST(attention_saturates_sixteen_bit_caches_and_hides_no_infinity) {
       const float largest = type == DType::f16 ? 65504.0f : bf16_to_float(0x7f7f);
       CHECK(out[0] == (type == DType::f16 ? largest : bf16_to_float(float_to_bf16(1e30f))));
       CHECK(out[1] == (type == DType::f16 ? -largest : bf16_to_float(float_to_bf16(-3e38f))));
-      CHECK(std::isnan(out[18]) && std::isnan(out[19]));
+      CHECK(std::isnan(out[18]));
+      CHECK(std::isnan(out[19]));
     }
   });
 }

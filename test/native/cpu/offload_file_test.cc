@@ -106,7 +106,7 @@ TEST(offload_file_refuses_to_exceed_the_limit_of_the_process) {
   file.allocate(1000);
   const FileSizeLimit limit(1 << 20);
   const std::string message = message_of(file, 2 << 20);
-  CHECK_MESSAGE(message.find("OUT_OF_MEMORY") == 0 && message.find("limited to 1048576 bytes") != std::string::npos,
+  CHECK_MESSAGE((message.find("OUT_OF_MEMORY") == 0 && message.find("limited to 1048576 bytes") != std::string::npos),
                 message);
   CHECK(message_of(file, 500 << 10) == "nothing");
 }
@@ -124,7 +124,8 @@ TEST(weights_of_the_disk_lie_in_its_file) {
   CHECK(backend->device() == "disk");
   backend->make_vector(std::vector<float>(1000, 2.0f));
   backend->allocate(100, MemoryUse::kv_cache);
-  CHECK(backend->memory().weights == 4032 && backend->memory().kv_cache == 128);
+  CHECK(backend->memory().weights == 4032);
+  CHECK(backend->memory().kv_cache == 128);
   // The file has no room for more, but the memory has.
   const FileSizeLimit limit(4096);
   CHECK_THROWS(backend->make_vector(std::vector<float>(2000, 2.0f)), "OUT_OF_MEMORY");

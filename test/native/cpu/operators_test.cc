@@ -108,7 +108,8 @@ TEST(operators_narrow_saturates_and_rounds_like_the_reference_and_hides_no_infin
     row_kernels().narrow(DType::bf16, values.data(), count, bf16.data());
     for (size_t i = 0; i < values.size(); ++i) {
       if (std::isinf(values[i])) {
-        CHECK(std::isnan(f16_to_float(f16[i])) && std::isnan(bf16_to_float(bf16[i])));
+        CHECK(std::isnan(f16_to_float(f16[i])));
+        CHECK(std::isnan(bf16_to_float(bf16[i])));
         continue;
       }
       CHECK(f16[i] == float_to_f16(std::clamp(values[i], -65504.0f, 65504.0f)));
@@ -125,11 +126,14 @@ TEST(operators_narrow_saturates_and_rounds_like_the_reference_and_hides_no_infin
         const float exact = type == DType::f16 ? f16_to_float(all[i]) : bf16_to_float(all[i]);
         const float back = type == DType::f16 ? f16_to_float(again[i]) : bf16_to_float(again[i]);
         if (std::isnan(exact)) {
-          CHECK(std::isnan(wide[i]) && std::isnan(back));
+          CHECK(std::isnan(wide[i]));
+          CHECK(std::isnan(back));
         } else if (std::isinf(exact)) {
-          CHECK(wide[i] == exact && std::isnan(back));
+          CHECK(wide[i] == exact);
+          CHECK(std::isnan(back));
         } else {
-          CHECK(float_to_bits(wide[i]) == float_to_bits(exact) && again[i] == all[i]);
+          CHECK(float_to_bits(wide[i]) == float_to_bits(exact));
+          CHECK(again[i] == all[i]);
         }
       }
     }
@@ -271,8 +275,13 @@ TEST(operators_silu_mul_at_the_ends) {
     float out[9];
     silu_mul({gate, 1, 9, 9}, {up, 1, 9, 9}, out, 9, pool());
     CHECK(std::isnan(out[0]));
-    CHECK(out[1] == 0 && out[2] == 1e5f && out[3] == 0 && out[4] == 0);
-    CHECK(std::abs(out[5]) < 1e-35f && std::abs(out[6]) < 1e-35f && out[7] == infinity);
+    CHECK(out[1] == 0);
+    CHECK(out[2] == 1e5f);
+    CHECK(out[3] == 0);
+    CHECK(out[4] == 0);
+    CHECK(std::abs(out[5]) < 1e-35f);
+    CHECK(std::abs(out[6]) < 1e-35f);
+    CHECK(out[7] == infinity);
     CHECK(std::abs(out[8] / (gate[8] / std::exp(-static_cast<double>(gate[8]))) - 1) < 1e-6);
   });
 }

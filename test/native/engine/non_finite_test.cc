@@ -28,7 +28,8 @@ std::shared_ptr<Step> run(TinyModel& model, std::vector<int32_t> tokens, bool se
 TEST(all_finite_sees_any_number) {
   std::vector<float> values(41, 3.4e38f);
   values[7] = -3.4e38f, values[8] = -0.0f, values[9] = 1e-45f;
-  CHECK(all_finite(values.data(), values.size()) && all_finite(values.data(), 0));
+  CHECK(all_finite(values.data(), values.size()));
+  CHECK(all_finite(values.data(), 0));
   for (const float wrong : {std::nanf(""), infinity, -infinity}) {
     for (float& value : values) {
       const float before = std::exchange(value, wrong);
@@ -44,7 +45,10 @@ TEST(find_non_finite_looks_at_rows_and_not_between_them) {
   CHECK(!find_non_finite(floats.data(), DType::f32, 4, 4, 5));
   floats[2 * 5 + 3] = -infinity, floats[3 * 5] = infinity;
   const auto found = find_non_finite(floats.data(), DType::f32, 4, 4, 5);
-  CHECK(found && found->row == 2 && found->column == 3 && found->value == -infinity);
+  REQUIRE(found);
+  CHECK(found->row == 2);
+  CHECK(found->column == 3);
+  CHECK(found->value == -infinity);
   const std::vector<uint16_t> halves = {0x7bff, 0x7c00, 0x7f7f, 0x7f80};
   CHECK(find_non_finite(halves.data(), DType::f16, 1, 4, 4)->column == 1);
   CHECK(find_non_finite(halves.data(), DType::bf16, 1, 4, 4)->column == 3);
@@ -62,12 +66,15 @@ TEST(non_finite_logits_are_noted_and_searched_for) {
 
   for (const bool search : {false, true}) {
     const auto sound = run(model, {1, 2, 4}, search);
-    CHECK(!sound->error && sound->result.non_finite_rows.empty());
+    CHECK(!sound->error);
+    CHECK(sound->result.non_finite_rows.empty());
   }
   const auto noted = run(model, {1, 3, 4}, false);
-  CHECK(!noted->error && noted->result.non_finite_rows == std::vector<int32_t>{0});
+  CHECK(!noted->error);
+  CHECK(noted->result.non_finite_rows == std::vector<int32_t>{0});
   const auto searched = run(model, {1, 3, 4}, true);
-  CHECK(searched->error && searched->error->code() == "NON_FINITE");
+  REQUIRE(searched->error);
+  CHECK(searched->error->code() == "NON_FINITE");
   const std::string message = searched->error->what();
   CHECK(message.find("The output of embed is infinity at position 1, channel 6") == 0);
   CHECK(!run(model, {1, 2, 4}, false)->error);  // its hidden states are handed over as ever

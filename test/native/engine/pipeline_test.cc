@@ -28,7 +28,8 @@ TEST(pipeline_gives_the_same_whole_in_pieces_and_token_by_token) {
   TinyModel model;
   const std::vector<int32_t> prompt = {3, 1, 4, 1, 5, 9, 2, 6};
   const auto whole = model.submit(model.step(prompt, 0, 0, 2)).get();
-  CHECK(!whole->error && whole->result.logits.size() == static_cast<size_t>(vocabulary));
+  CHECK(!whole->error);
+  CHECK(whole->result.logits.size() == static_cast<size_t>(vocabulary));
   std::shared_ptr<Step> last;
   for (int32_t i = 0; i < 8; ++i) last = model.submit(model.step({prompt[i]}, i, 4, 2)).get();
   CHECK(distance(whole->result.logits, last->result.logits) < 1e-5);
@@ -44,7 +45,8 @@ TEST(pipeline_computes_more_logit_rows_than_the_head_takes_at_a_time) {
   step->sampling.resize(9);
   step->sampling[8] = SamplingRequest{};
   const auto done = model.submit(step).get();
-  CHECK(done->result.logits.size() == 9u * vocabulary && done->result.samples.size() == 1);
+  CHECK(done->result.logits.size() == 9u * vocabulary);
+  CHECK(done->result.samples.size() == 1);
   const auto single = model.submit(model.step({3, 1, 4, 1, 5, 9}, 0, 4, 3)).get();
   const std::vector<float> row(done->result.logits.begin() + 5 * vocabulary,
                                done->result.logits.begin() + 6 * vocabulary);
@@ -89,7 +91,7 @@ TEST(pipeline_finishes_every_step_when_closed_under_load) {
         for (int i = 0; i < 40; ++i) {
           auto step = model.step({1, 2, 3}, 0, t * 2, 1);
           step->done = [&](std::shared_ptr<Step> done) {
-            if (done->error) CHECK(done->error->code() == "DISPOSED" || done->error->code() == "ABORTED");
+            if (done->error) CHECK((done->error->code() == "DISPOSED" || done->error->code() == "ABORTED"));
             ++finished;
           };
           if (i % 7 == 0) step->cancelled = true;

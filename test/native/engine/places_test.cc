@@ -45,21 +45,21 @@ void check_places(const Program& program, const ValueBytes& bytes, const std::st
     const Place& pa = places.of_value[a];
     if (value.view_of != no_value) {
       const Place& viewed = places.of_value[value.view_of];
-      CHECK_MESSAGE(pa.offset == viewed.offset && pa.stride == viewed.stride,
+      CHECK_MESSAGE((pa.offset == viewed.offset && pa.stride == viewed.stride),
                     which << ": view " << a << " lies elsewhere");
       continue;
     }
     const int64_t width = value.width * bytes.of(value.kind);
-    CHECK_MESSAGE(pa.offset % row_alignment == 0 && pa.stride % row_alignment == 0, which << ": value " << a);
-    CHECK_MESSAGE(pa.stride >= width && pa.stride < width + row_alignment, which << ": value " << a);
+    CHECK_MESSAGE((pa.offset % row_alignment == 0 && pa.stride % row_alignment == 0), which << ": value " << a);
+    CHECK_MESSAGE((pa.stride >= width && pa.stride < width + row_alignment), which << ": value " << a);
     const int64_t arena = value.rows == RowKind::tokens ? places.token_bytes : places.logit_bytes;
-    CHECK_MESSAGE(pa.offset >= 0 && pa.offset + pa.stride <= arena, which << ": value " << a << " leaves its arena");
+    CHECK_MESSAGE((pa.offset >= 0 && pa.offset + pa.stride <= arena), which << ": value " << a << " leaves its arena");
     for (size_t b = 0; b < a; ++b) {
       if (program.values[b].view_of != no_value || program.values[b].rows != value.rows) continue;
       const Place& pb = places.of_value[b];
       const bool together = lifetimes[a].first <= lifetimes[b].last && lifetimes[b].first <= lifetimes[a].last;
       const bool apart = pa.offset + pa.stride <= pb.offset || pb.offset + pb.stride <= pa.offset;
-      CHECK_MESSAGE(apart || !together, which << ": values " << a << " and " << b << " share memory");
+      CHECK_MESSAGE((apart || !together), which << ": values " << a << " and " << b << " share memory");
     }
   }
 }
@@ -129,5 +129,6 @@ TEST(places_of_token_rows_and_logit_rows_have_arenas_of_their_own) {
   program.input = 0;
   program.output = 2;
   const Places places = place_values(program, {});
-  CHECK(places.token_bytes == 64 * 4 && places.logit_bytes == 176 * 4);
+  CHECK(places.token_bytes == 64 * 4);
+  CHECK(places.logit_bytes == 176 * 4);
 }

@@ -117,7 +117,8 @@ TEST(ranks_go_on_after_a_step_that_was_cancelled) {
       stage->run(step);
       CHECK(step.result.logits.size() == 7 * vocabulary);
     } catch (const Error& error) {
-      CHECK(run % 2 == 0 && error.code() == "ABORTED");
+      CHECK(run % 2 == 0);
+      CHECK(error.code() == "ABORTED");
     }
     canceller.join();
   }
@@ -145,7 +146,7 @@ TEST(ranks_meet_until_one_gives_up) {
     }
     for (std::thread& thread : threads) thread.join();
     // A barrier that all reached has passed for all, however soon one fails after it.
-    CHECK_MESSAGE(passed == 4 * round * 5 && refused == 3,
+    CHECK_MESSAGE((passed == 4 * round * 5 && refused == 3),
                   passed << " barriers of " << 4 * round * 5 << ", " << refused << " refused");
     CHECK_THROWS(group.end(), "OUT_OF_MEMORY");
   }

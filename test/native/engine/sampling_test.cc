@@ -150,7 +150,8 @@ TEST(uniform_random_is_uniform_over_steps_and_over_seeds) {
     std::vector<int> bins(64, 0);
     for (uint64_t i = 0; i < 64000; ++i) {
       const double random = over_steps ? billfish::uniform_random(7, i) : billfish::uniform_random(i, 7);
-      CHECK(random >= 0 && random < 1);
+      CHECK(random >= 0);
+      CHECK(random < 1);
       ++bins[static_cast<size_t>(random * 64)];
     }
     double chi_square = 0;

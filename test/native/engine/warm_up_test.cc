@@ -22,8 +22,9 @@ TEST(warm_up_runs_a_prompt_and_decode_steps_where_a_backend_wants_them) {
   const Variable wanted("BILLFISH_EMULATED_WARM_UP", "on");
   const uint64_t recorded = launch_counts().recorded, graphs = launch_counts().graphs;
   TinyModel warm(limits, on(0, 1));
-  CHECK(launches(warm, 3) > 10);                                                       // one drawn by each step
-  CHECK(launch_counts().recorded > recorded && launch_counts().graphs == graphs + 2);  // one a stage
+  CHECK(launches(warm, 3) > 10);  // one drawn by each step
+  CHECK(launch_counts().recorded > recorded);
+  CHECK(launch_counts().graphs == graphs + 2);  // one a stage
   CHECK(run(warm)->result.logits == run(cold)->result.logits);
   const std::atomic<bool> cancelled = true;
   CHECK_THROWS(warm_up(*warm.pipeline, limits, cancelled), "ABORTED");

@@ -208,7 +208,9 @@ TEST(padding_products_floats) {
     CHECK(y == values);
     const uint16_t special[] = {0x7c00, 0xfc00, 0x7e00};
     product_kernels().multiply_floats(special, FloatType::f16, 3, {&one, 1, 1}, y.data());
-    CHECK(y[0] == HUGE_VAL && y[1] == -HUGE_VAL && std::isnan(y[2]));
+    CHECK(y[0] == HUGE_VAL);
+    CHECK(y[1] == -HUGE_VAL);
+    CHECK(std::isnan(y[2]));
 
     Random random;
     const size_t inputs = 777, zeros = 50;
@@ -237,8 +239,10 @@ TEST(padding_products_floats) {
         if (r == 0 && k < zeros) padded_x.push_back(1e200);
       }
       CHECK(in_turn[r] == sum);
-      CHECK(std::abs(plain[r] - sum) < 1e-10 && plain[r] != 0);
-      CHECK(std::abs(of_rounded[r] - sum) < 2 && of_rounded[r] != sum);
+      CHECK(std::abs(plain[r] - sum) < 1e-10);
+      CHECK(plain[r] != 0);
+      CHECK(std::abs(of_rounded[r] - sum) < 2);
+      CHECK(of_rounded[r] != sum);
       for (int i = 0; i < 7; ++i) interleaved.push_back(0);
       if (r == 0) padded_x.insert(padded_x.end(), 7, 1e200);
     }

@@ -59,21 +59,26 @@ void fill_prompt(Step& step, std::vector<int32_t> tokens) {
 TEST(nccl_is_found_and_says_which) {
   const NcclLibrary library = load_nccl(BILLFISH_FAKE_NCCL);
   CHECK_MESSAGE(library.reason.empty(), library.reason);
-  CHECK(library.requested && library.emulated && nccl_version_text(library.version) == "2.99.1");
+  CHECK(library.requested);
+  CHECK(library.emulated);
+  CHECK(nccl_version_text(library.version) == "2.99.1");
   CHECK(nccl_version_text(2804) == "2.8.4");
   CHECK_COMPLAINT(complaint([&] { library.check(5, "ncclSend"); }), "NCCL: ncclSend failed with 'invalid usage' (5)");
 }
 
 TEST(nccl_that_is_missing_says_why) {
-  CHECK(load_nccl("off").reason == "BILLFISH_NCCL is 'off'." && !load_nccl("off").requested);
+  CHECK(load_nccl("off").reason == "BILLFISH_NCCL is 'off'.");
+  CHECK(!load_nccl("off").requested);
   const NcclLibrary missing = load_nccl("/nowhere/libnccl.so");
-  CHECK(missing.requested && missing.reason.find("/nowhere/libnccl.so") != std::string::npos);
+  CHECK(missing.requested);
+  CHECK(missing.reason.find("/nowhere/libnccl.so") != std::string::npos);
   CHECK(load_nccl("libm.so.6").reason == "libm.so.6 has no function ncclGetVersion.");
 }
 
 TEST(nccl_is_not_used_where_devices_reach_each_other) {
   const auto stage = make_stage();
-  CHECK(stage->backend().take_notice().empty() && communicators() == 0);
+  CHECK(stage->backend().take_notice().empty());
+  CHECK(communicators() == 0);
 }
 
 TEST(nccl_is_wanted_where_devices_do_not_reach_each_other) {
@@ -112,11 +117,13 @@ TEST(nccl_exchanges_what_ranks_would_read) {
       CHECK(run(*stage, step).empty());
       check_logits(step);
     }
-    CHECK(made() % ranks == 0 && communicators() == ranks);
+    CHECK(made() % ranks == 0);
+    CHECK(communicators() == ranks);
   }
   CHECK(communicators() == 0);
   const auto asked = make_stage();  // though they would reach each other
-  CHECK(communicators() == ranks && asked->backend().take_notice().empty());
+  CHECK(communicators() == ranks);
+  CHECK(asked->backend().take_notice().empty());
   CHECK_COMPLAINT(complaint([] { make_stage(); }), "emulated:0 computes another stage of several ranks through NCCL");
   CHECK(communicators() == ranks);
   run_well(*asked, 3, 1);
@@ -158,7 +165,8 @@ TEST(nccl_that_does_not_come_back_is_aborted) {
     fail_after(-1);
     CHECK(communicators() == 0);
     run_well(*stage, 3, calls);
-    CHECK(made() == before + ranks && communicators() == ranks);
+    CHECK(made() == before + ranks);
+    CHECK(communicators() == ranks);
   }
 }
 
@@ -171,7 +179,7 @@ TEST(nccl_goes_on_after_steps_that_were_aborted) {
     Step step;
     fill_decode(step, 1 + turn % 8, turn);
     const std::string code = run_and_cancel(*stage, step, turn * 40);
-    CHECK(code.empty() || code == "ABORTED");
+    CHECK((code.empty() || code == "ABORTED"));
     if (code.empty()) check_logits(step);
     if (turn % 5 == 0) run_well(*stage, 1 + turn % 8, turn);
   }
@@ -194,7 +202,8 @@ TEST(nccl_is_made_anew_after_a_rank_that_failed) {
     fail_after(-1);
     CHECK(communicators() == 0);
     run_well(*stage, 3, calls);
-    CHECK(made() == before + ranks && communicators() == ranks);
+    CHECK(made() == before + ranks);
+    CHECK(communicators() == ranks);
   }
 }
 

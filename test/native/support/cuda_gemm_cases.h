@@ -133,7 +133,7 @@ struct Result {
           value = type == DType::f16 ? f16_to_float(half) : bf16_to_float(half);
         }
         if (n < out) output.values[r * output.stride + n] = value;
-        if (n >= out) CHECK_MESSAGE(from[0] == 0x3c && from[1] == 0x3c, "row " << r << ": the gap was written to");
+        if (n >= out) CHECK_MESSAGE((from[0] == 0x3c && from[1] == 0x3c), "row " << r << ": the gap was written to");
       }
     }
     return output;

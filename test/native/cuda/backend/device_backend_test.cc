@@ -29,7 +29,8 @@ std::unique_ptr<Backend> second_on_emulated(const std::string& device) {
 constexpr StageLimits limits = {16, 8, 12, 4};
 
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  CHECK(a.size() == b.size() && !a.empty());
+  CHECK(a.size() == b.size());
+  CHECK(!a.empty());
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
   return worst;
@@ -164,8 +165,10 @@ TEST(device_backend_gives_hidden_states_to_another_device) {
     states.push_back({backends.back()->allocate(2 * 16 * sizeof(float), MemoryUse::buffers), DType::f32, 2, 3, 16});
   }
   Backend &sender = *backends[0], &receiver = *backends[1];
-  CHECK(receiver.can_receive_from(sender) && sender.can_receive_from(sender));
-  CHECK(!receiver.can_receive_from(*backends[2]) && !backends[2]->can_receive_from(sender));
+  CHECK(receiver.can_receive_from(sender));
+  CHECK(sender.can_receive_from(sender));
+  CHECK(!receiver.can_receive_from(*backends[2]));
+  CHECK(!backends[2]->can_receive_from(sender));
 
   const auto give = [&](float value) {
     const float values[6] = {value, value, value, value, value, value};
@@ -180,12 +183,14 @@ TEST(device_backend_gives_hidden_states_to_another_device) {
     return taken[0];
   };
   in_every_schedule([&] {
-    CHECK(give(1) && give(2));
+    CHECK(give(1));
+    CHECK(give(2));
     CHECK(!give(3));  // neither has been taken
     CHECK(take() == 1);
     CHECK(give(4));
     CHECK(!give(5));
-    CHECK(take() == 2 && take() == 4);
+    CHECK(take() == 2);
+    CHECK(take() == 4);
   });
 }
 
@@ -222,8 +227,10 @@ TEST(device_backend_samples_what_the_host_samples) {
       const Sampled& got = step->result.samples[at++];
       const Sampled expected =
           sample(step->result.logits.data() + row * vocabulary, vocabulary, step->sampling[row]->parameters, scratch);
-      CHECK(got.token == expected.token && got.logprob == expected.logprob);
-      CHECK(got.alternatives.size() == row && expected.alternatives.size() == row);
+      CHECK(got.token == expected.token);
+      CHECK(got.logprob == expected.logprob);
+      CHECK(got.alternatives.size() == row);
+      CHECK(expected.alternatives.size() == row);
       for (size_t i = 0; i < row; ++i) {
         CHECK(got.alternatives[i].token == expected.alternatives[i].token);
         CHECK(got.alternatives[i].logprob == expected.alternatives[i].logprob);
@@ -241,7 +248,9 @@ TEST(device_backend_counts_its_memory_and_gives_it_back) {
     backend->allocate(256, MemoryUse::kv_cache);
     backend->make_vector(std::vector<float>(65));
     const MemoryCount count = backend->memory();
-    CHECK(count.kv_cache == 256 && count.weights == 512 && count.total() == gpu::page);
+    CHECK(count.kv_cache == 256);
+    CHECK(count.weights == 512);
+    CHECK(count.total() == gpu::page);
     CHECK(Device::at(2).free_bytes() == before - count.total());
   }
   CHECK(Device::at(2).free_bytes() == before);

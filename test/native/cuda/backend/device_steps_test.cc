@@ -50,7 +50,8 @@ TEST(device_steps_keeps_steps_apart_that_follow_each_other) {
   for (size_t i = 0; i < results.size(); ++i) {
     const auto step = results[i].get();
     if (i % 7 == 3) {
-      CHECK(step->error && step->error->code() == "ABORTED");
+      REQUIRE(step->error);
+      CHECK(step->error->code() == "ABORTED");
       continue;
     }
     CHECK_MESSAGE(!step->error, step->error->what());
@@ -67,11 +68,13 @@ TEST(device_steps_tells_when_each_stage_worked) {
   for (auto& result : results) {
     const std::vector<StageInterval> stages = result.get()->result.stages;
     for (size_t s = 0; s < 2; ++s) {
-      CHECK(stages[s].begin < stages[s].end && stages[s].begin > before - 1);
+      CHECK(stages[s].begin < stages[s].end);
+      CHECK(stages[s].begin > before - 1);
       CHECK(stages[s].begin > last[s].end - 0.1);  // one step at a time
       last[s] = stages[s];
     }
-    CHECK(stages[0].end < stages[1].end && stages[1].end < steady_milliseconds() + 1);
+    CHECK(stages[0].end < stages[1].end);
+    CHECK(stages[1].end < steady_milliseconds() + 1);
   }
 }
 
@@ -154,7 +157,8 @@ TEST(device_steps_are_replayed_with_the_results_of_steps_that_are_not) {
   };
   const uint64_t graphs = launch_counts().graphs, recorded = launch_counts().recorded;
   const std::vector<std::vector<float>> with = run();
-  CHECK(launch_counts().graphs - graphs > 20 && launch_counts().recorded > recorded);
+  CHECK(launch_counts().graphs - graphs > 20);
+  CHECK(launch_counts().recorded > recorded);
   const Variable off("BILLFISH_CUDA_GRAPHS", "off");
   const uint64_t graphs_before = launch_counts().graphs;
   const std::vector<std::vector<float>> without = run();
@@ -175,10 +179,16 @@ TEST(device_steps_are_recorded_the_second_time_and_then_replayed) {
                                  launch_counts().graphs - graphs};
   };
   const std::vector<uint64_t> first = launches(3, 0), second = launches(3, 1), third = launches(4, 2);
-  CHECK(first[0] > 5 && first[1] == 0 && first[2] == 0);
-  CHECK(second[0] == 0 && second[1] == first[0] && second[2] == 2);  // a graph a stage; the tiny model has no rope
-  CHECK(third[0] == 0 && third[1] == 0 && third[2] == 2);            // four rows, as three are
-  CHECK(launches(5, 3)[0] == first[0]);                              // eight
+  CHECK(first[0] > 5);
+  CHECK(first[1] == 0);
+  CHECK(first[2] == 0);
+  CHECK(second[0] == 0);
+  CHECK(second[1] == first[0]);
+  CHECK(second[2] == 2);  // a graph a stage; the tiny model has no rope
+  CHECK(third[0] == 0);
+  CHECK(third[1] == 0);
+  CHECK(third[2] == 2);                  // four rows, as three are
+  CHECK(launches(5, 3)[0] == first[0]);  // eight
 }
 
 TEST(device_steps_padding_leaves_the_cache_alone) {
@@ -235,12 +245,15 @@ TEST(device_steps_run_as_they_are_where_one_cannot_be_recorded) {
   const auto run = [&] {
     return counted.run([&] { counted.stream.copy_to_device(to.data(), plain, sizeof plain); });  // not pinned
   };
-  CHECK(run() == 1 && steps.take_notice().empty());
+  CHECK(run() == 1);
+  CHECK(steps.take_notice().empty());
   CHECK(run() == 4);  // twice in vain: with overlapping grids and without
   const std::string notice = steps.take_notice();
   CHECK_COMPLAINT(notice, "Decode steps on emulated:0 run without CUDA graphs");
   CHECK_COMPLAINT(notice, "A copy from memory that is not pinned cannot be part of a graph");
-  CHECK(run() == 5 && steps.take_notice().empty() && steps.rows_for(3, 16) == 4);
+  CHECK(run() == 5);
+  CHECK(steps.take_notice().empty());
+  CHECK(steps.rows_for(3, 16) == 4);
 }
 
 TEST(device_steps_are_recorded_without_overlapping_grids_where_they_cannot_be_with_them) {
@@ -252,12 +265,17 @@ TEST(device_steps_are_recorded_without_overlapping_grids_where_they_cannot_be_wi
       if (stream.state().captured && stream.overlaps_grids()) throw Error("INTERNAL", "no overlap in graphs");
     });
   };
-  CHECK(run() == 1 && steps.take_notice().empty() && stream.overlaps_grids());
-  CHECK(run() == 3 && !stream.overlaps_grids());
+  CHECK(run() == 1);
+  CHECK(steps.take_notice().empty());
+  CHECK(stream.overlaps_grids());
+  CHECK(run() == 3);
+  CHECK(!stream.overlaps_grids());
   const std::string notice = steps.take_notice();
   CHECK_COMPLAINT(notice, "Decode steps on emulated:0 are recorded without overlapping launches");
   CHECK_COMPLAINT(notice, "no overlap in graphs");
-  CHECK(run() == 3 && counted.calls == 3 && steps.take_notice().empty());  // replayed
+  CHECK(run() == 3);
+  CHECK(counted.calls == 3);
+  CHECK(steps.take_notice().empty());  // replayed
 }
 
 // Only launching a graph shows whether the device takes it.
@@ -266,7 +284,8 @@ TEST(device_steps_go_on_where_a_recorded_one_cannot_be_launched) {
     CountedSteps counted;
     CHECK(counted.run() == 1);
     billfish::emulator::device(0).refused_graphs = refused;
-    CHECK(counted.run() == refused + 2 && !counted.stream.overlaps_grids());
+    CHECK(counted.run() == refused + 2);
+    CHECK(!counted.stream.overlaps_grids());
     CHECK(billfish::emulator::device(0).refused_graphs == 0);
     const std::string notice = counted.steps.take_notice();
     CHECK_COMPLAINT(notice, refused == 1 ? "are recorded without overlapping launches" : "run without CUDA graphs");
@@ -284,18 +303,23 @@ TEST(device_steps_go_on_being_recorded_after_one_that_was_aborted) {
   counted.run();
   const int recorded = counted.calls;
   counted.run();
-  CHECK(counted.calls == recorded && counted.steps.take_notice().empty());
+  CHECK(counted.calls == recorded);
+  CHECK(counted.steps.take_notice().empty());
 }
 
 TEST(device_steps_keep_no_more_graphs_than_they_say) {
   CountedSteps counted;
   const auto most = static_cast<int32_t>(RecordedSteps::max_steps);
   for (int32_t key = 0; key < most; ++key) {
-    CHECK(counted.calls_of(key) == 1 && counted.calls_of(key) == 1 && counted.calls_of(key) == 0);
+    CHECK(counted.calls_of(key) == 1);
+    CHECK(counted.calls_of(key) == 1);
+    CHECK(counted.calls_of(key) == 0);
   }
   CHECK(counted.calls_of(0) == 0);
   CHECK(counted.calls_of(most) == 1);  // in the place of 1, which was used least recently
-  CHECK(counted.calls_of(0) == 0 && counted.calls_of(2) == 0 && counted.calls_of(1) == 1);
+  CHECK(counted.calls_of(0) == 0);
+  CHECK(counted.calls_of(2) == 0);
+  CHECK(counted.calls_of(1) == 1);
 }
 
 TEST(device_steps_option_is_checked) {

@@ -30,7 +30,8 @@ TEST(stage_memory_lends_the_largest_that_need_not_be_kept) {
   CHECK(bytes == std::vector<uint8_t>(1024, 0));
 
   void* const own = memory.borrow(1500);  // the cache is too small, and the larger buffer is not to be had
-  CHECK(own != kept && own != cache);
+  CHECK(own != kept);
+  CHECK(own != cache);
   stream.fill(own, 9, 1500);
   stream.synchronize();
   memory.return_borrowed();
@@ -59,7 +60,8 @@ TEST(a_lost_device_says_so_in_every_call_and_others_go_on) {
   std::string first;
   for (int i = 0; i < 3; ++i) {
     const auto step = run(lost);
-    CHECK(step->error && step->error->code() == "DEVICE_LOST");
+    REQUIRE(step->error);
+    CHECK(step->error->code() == "DEVICE_LOST");
     if (i == 0) first = step->error->what();
     CHECK(step->error->what() == first);
     CHECK_COMPLAINT(first, "emulated:12 is lost: a kernel launch failed with cudaErrorIllegalAddress (700)");

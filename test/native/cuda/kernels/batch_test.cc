@@ -71,14 +71,16 @@ void check_plan(const Batch& batch, const AttentionShape& shape, const BatchLimi
       const SequenceSpan& span = batch.sequences[static_cast<size_t>(item.sequence)];
       const int32_t packed = span.rows * shape.group();
       CHECK((packed <= decode_tile_rows) == (items == &plan.decode));
-      CHECK(item.first_row % tile_rows == 0 && item.first_row < packed);
+      CHECK(item.first_row % tile_rows == 0);
+      CHECK(item.first_row < packed);
       Covered& tile = tiles[{item.sequence, item.first_row}];
       const int32_t first = span.past + item.first_row / shape.group();
       const int32_t last = span.past + (std::min(packed, item.first_row + tile_rows) - 1) / shape.group();
       const int32_t begin = shape.window > 0 ? std::max(0, first - shape.window + 1) : 0;
       CHECK(item.key_begin == (tile.keys == 0 ? begin : tile.end));  // one after the other
-      CHECK(item.key_begin == begin || item.key_begin % 64 == 0);
-      CHECK(item.key_end > item.key_begin && item.key_end <= last + 1);
+      CHECK((item.key_begin == begin || item.key_begin % 64 == 0));
+      CHECK(item.key_end > item.key_begin);
+      CHECK(item.key_end <= last + 1);
       tile.end = item.key_end;
       tile.keys += item.key_end - item.key_begin;
       if (item.partial < 0) continue;
@@ -94,7 +96,8 @@ void check_plan(const Batch& batch, const AttentionShape& shape, const BatchLimi
     for (int32_t row = 0; row < packed; row += tile_rows) {
       const Covered& tile = tiles[{static_cast<int32_t>(s), row}];
       CHECK(tile.end == batch.sequences[s].past + (std::min(packed, row + tile_rows) - 1) / shape.group() + 1);
-      CHECK(tile.partials.size() != 1 && tile.partials.size() <= 128);
+      CHECK(tile.partials.size() != 1);
+      CHECK(tile.partials.size() <= 128);
     }
   }
   size_t merged = 0;
@@ -199,7 +202,9 @@ TEST(cuda_batch_is_on_the_device_as_described) {
     const std::vector<DeviceSpan> spans = read(device.spans(), device.sequences());
     for (size_t s = 0; s < sequences.size(); ++s) {
       const SequenceSpan& span = batch.sequences[s];
-      CHECK(spans[s].first_row == span.first_row && spans[s].rows == span.rows && spans[s].past == span.past);
+      CHECK(spans[s].first_row == span.first_row);
+      CHECK(spans[s].rows == span.rows);
+      CHECK(spans[s].past == span.past);
       CHECK(read(device.block_tables() + spans[s].first_block, span.block_count) ==
             std::vector<int32_t>(span.blocks, span.blocks + span.block_count));
       row_sequence.insert(row_sequence.end(), static_cast<size_t>(span.rows), static_cast<int32_t>(s));
@@ -211,7 +216,8 @@ TEST(cuda_batch_is_on_the_device_as_described) {
       const DeviceAttentionPlan& plan = device.attention_plan(i);
       const auto counts = read(plan.counts, 1)[0];
       CHECK(counts.decode == static_cast<int32_t>(wanted.decode.size()));
-      CHECK(counts.prefill == static_cast<int32_t>(wanted.prefill.size()) && counts.merges == 0);
+      CHECK(counts.prefill == static_cast<int32_t>(wanted.prefill.size()));
+      CHECK(counts.merges == 0);
       const auto items = read(plan.decode, counts.decode);
       for (size_t j = 0; j < items.size(); ++j) CHECK(items[j].key_end == wanted.decode[j].key_end);
     }

@@ -43,14 +43,14 @@ TEST(cuda_gemm_plans_fit_the_machine) {
           const std::string what = std::to_string(bits) + " bits, M" + std::to_string(rows) + " N" +
                                    std::to_string(outputs) + " K" + std::to_string(inputs);
           const GemmPlan plan = plan_of(machine, bits, rows, outputs, inputs);
-          CHECK_MESSAGE(plan.stages >= 2 && plan.stages <= max_stages, what << ": " << plan.stages << " stages");
+          CHECK_MESSAGE((plan.stages >= 2 && plan.stages <= max_stages), what << ": " << plan.stages << " stages");
           CHECK_MESSAGE(plan.shared_bytes <= machine.shared_bytes_per_block, what << ": " << plan.shared_bytes);
           const auto room = static_cast<uint32_t>(machine.multiprocessors * plan.shape.resident);
-          CHECK_MESSAGE(plan.blocks >= 1 && plan.blocks <= room && plan.blocks <= plan.units, what);
+          CHECK_MESSAGE((plan.blocks >= 1 && plan.blocks <= room && plan.blocks <= plan.units), what);
           const auto resident = static_cast<uint32_t>(plan.shape.resident);
           CHECK_MESSAGE((plan.shared_bytes + 1024) * resident <= machine.shared_bytes_per_multiprocessor, what);
           const size_t partials = size_t{plan.blocks} * 2 * sizeof(float) * plan.shape.tokens * plan.shape.outputs;
-          CHECK(plan.whole_tiles || partials <= partial_bytes);
+          CHECK((plan.whole_tiles || partials <= partial_bytes));
         }
       }
     }
@@ -82,7 +82,9 @@ TEST(cuda_gemm_plans_suit_the_shape) {
   }
   // 8192 outputs are 128 strips for 132 multiprocessors: nobody shares a tile, and nothing is added afterward.
   const GemmPlan unshared = plan_of(h200, 4, 1, 8192, 8192);
-  CHECK(unshared.shape.outputs == 64 && unshared.blocks == 128 && unshared.whole_tiles);
+  CHECK(unshared.shape.outputs == 64);
+  CHECK(unshared.blocks == 128);
+  CHECK(unshared.whole_tiles);
 }
 
 namespace {

@@ -22,7 +22,8 @@ TEST(arena_takes_whole_pages_of_its_device) {
     CHECK(device.free_bytes() == before - 7 * page);
   }
   CHECK(device.free_bytes() == before);
-  CHECK(gpu::in_pages(0) == 0 && gpu::in_pages(page) == page);
+  CHECK(gpu::in_pages(0) == 0);
+  CHECK(gpu::in_pages(page) == page);
   CHECK(gpu::in_pages(page + 1) == 2 * page);
 }
 
@@ -48,7 +49,8 @@ TEST(stage_memory_is_what_was_planned_and_what_the_device_loses) {
     add(2 * page, MemoryUse::kv_cache);
     CHECK(memory.count().total() == 3 * page - 256);
     add(1, MemoryUse::buffers);
-    CHECK(memory.count().weights == count * 768 && memory.count().kv_cache == 2 * page);
+    CHECK(memory.count().weights == count * 768);
+    CHECK(memory.count().kv_cache == 2 * page);
     CHECK(memory.count().buffers == 256 + (3 * page - planned));
     CHECK(memory.count().total() == before - device.free_bytes());
 

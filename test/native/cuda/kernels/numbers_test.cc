@@ -77,7 +77,7 @@ void check_conversions(const Format& format) {
   const auto values = download<float>(stream, floats);
   for (size_t i = 0; i < all.size(); ++i) {
     const double expected = format.value(all[i]);
-    CHECK_MESSAGE(std::isnan(expected) ? std::isnan(values[i]) : values[i] == expected, i);
+    CHECK_MESSAGE((std::isnan(expected) ? std::isnan(values[i]) : values[i] == expected), i);
   }
 
   // Every number, the middle between it and the next smaller, and what is just beside the middle.

@@ -200,12 +200,17 @@ TEST(cuda_panel_cuts_weights_evenly) {
                                 {152064, 8192},
                                 {130, 1 << 20}}) {
     const PanelShape shape = cut(out, in);
-    CHECK(shape.bytes() <= max_panel_bytes && shape.rows % 64 == 0 && shape.stride >= in);
-    CHECK(shape.count * shape.rows >= out && (shape.count - 1) * shape.rows < out);
+    CHECK(shape.bytes() <= max_panel_bytes);
+    CHECK(shape.rows % 64 == 0);
+    CHECK(shape.stride >= in);
+    CHECK(shape.count * shape.rows >= out);
+    CHECK((shape.count - 1) * shape.rows < out);
     if (shape.count > 1 && shape.rows >= 512) CHECK(out - (shape.count - 1) * shape.rows >= shape.rows / 2);
     CHECK(panel_bytes(out, in, min_panel_rows) == shape.bytes());
     CHECK(panel_bytes(out, in, min_panel_rows - 1) == 0);
   }
-  CHECK(cut(8192, 8192).count == 1 && cut(8192, 29696).rows == 2048);
-  CHECK(cut(64, 64, 64 * 64 * 2).count == 1 && cut(64, 64, 64 * 64 * 2 - 1).count == 0);
+  CHECK(cut(8192, 8192).count == 1);
+  CHECK(cut(8192, 29696).rows == 2048);
+  CHECK(cut(64, 64, 64 * 64 * 2).count == 1);
+  CHECK(cut(64, 64, 64 * 64 * 2 - 1).count == 0);
 }

@@ -67,7 +67,8 @@ TEST(cuda_tuning_crossovers_are_single) {
         bool before = false;
         for (int64_t rows = 128; rows <= 8192; rows += 128) {
           const bool now = chosen(machine, bits, rows, out, in);
-          CHECK_MESSAGE(now || !before, bits << " bits " << out << " x " << in << " goes back at " << rows << " rows");
+          CHECK_MESSAGE((now || !before),
+                        bits << " bits " << out << " x " << in << " goes back at " << rows << " rows");
           before = now;
         }
         CHECK_MESSAGE(before, bits << " bits " << out << " x " << in << " with 8192 rows");
@@ -80,11 +81,14 @@ TEST(cuda_tuning_crossovers_are_single) {
 TEST(cuda_tuning_panels_need_a_panel_or_a_library) {
   GemmMachine machine = h200;
   machine.crossover = min_panel_rows;
-  CHECK(chosen(machine, 4, 256, 8192, 8192, false) && chosen(machine, 4, 256, 8192, 8192, true));
+  CHECK(chosen(machine, 4, 256, 8192, 8192, false));
+  CHECK(chosen(machine, 4, 256, 8192, 8192, true));
   CHECK(!chosen(machine, 4, 8192, 8192, 8192, true, 0));
-  CHECK(chosen(machine, 16, 256, 8192, 8192, true, 0) && !chosen(machine, 16, 8192, 8192, 8192, false, 0));
+  CHECK(chosen(machine, 16, 256, 8192, 8192, true, 0));
+  CHECK(!chosen(machine, 16, 8192, 8192, 8192, false, 0));
   machine.crossover = 300;
-  CHECK(!chosen(machine, 4, 299, 8192, 8192) && chosen(machine, 4, 300, 8192, 8192));
+  CHECK(!chosen(machine, 4, 299, 8192, 8192));
+  CHECK(chosen(machine, 4, 300, 8192, 8192));
   machine.crossover = Crossover::never;
   CHECK(!chosen(machine, 4, 8192, 8192, 8192));
 }
@@ -101,9 +105,12 @@ TEST(cuda_tuning_is_text_and_back) {
                 table);
   CHECK(tunings_text(parse_tunings(table, "a text")) == table);
   const auto without_spaces = parse_tunings("# a note\r\n\nbillfish cuda tuning 1 # the format\ndevice  A 1 \r\n", "");
-  CHECK(without_spaces.size() == 1 && without_spaces[0].device == "A 1");
+  REQUIRE(without_spaces.size() == 1);
+  CHECK(without_spaces[0].device == "A 1");
   const auto replaced = parse_tunings(with_tuning(table, "a text", {"NVIDIA H200", 3, {}, {}}), "a text");
-  CHECK(replaced.size() == 2 && replaced[1].panel_factor == 3 && replaced[0].device == "emulated Hopper");
+  REQUIRE(replaced.size() == 2);
+  CHECK(replaced[1].panel_factor == 3);
+  CHECK(replaced[0].device == "emulated Hopper");
 }
 
 TEST(cuda_tuning_refuses_what_is_none) {
@@ -147,11 +154,13 @@ TEST(cuda_tuning_of_a_file_changes_the_choice) {
     const TunedMachine tuned(device);
     const GemmPlan after = plan_gemm(tuned.machine(), problem);
     CHECK_MESSAGE(after.tile != before.tile, "tile " << after.tile);
-    CHECK(!chosen(tuned.machine(), 4, 639, out, in) && chosen(tuned.machine(), 4, 640, out, in));
+    CHECK(!chosen(tuned.machine(), 4, 639, out, in));
+    CHECK(chosen(tuned.machine(), 4, 640, out, in));
 
     const Variable crossover("BILLFISH_CUDA_CROSSOVER", "700");
     const TunedMachine forced(device);
-    CHECK(!chosen(forced.machine(), 4, 699, out, in) && chosen(forced.machine(), 4, 700, out, in));
+    CHECK(!chosen(forced.machine(), 4, 699, out, in));
+    CHECK(chosen(forced.machine(), 4, 700, out, in));
   }
   for (const char* wrong : {"255", "700 rows", "-1", "all"}) {
     const Variable off("BILLFISH_CUDA_TUNING", "off"), crossover("BILLFISH_CUDA_CROSSOVER", wrong);
@@ -166,7 +175,8 @@ TEST(cuda_tuning_of_a_file_changes_the_choice) {
 TEST(cuda_tuning_is_found_in_the_cache_folder) {
   const Variable cache("XDG_CACHE_HOME", "/nowhere");
   CHECK(tuning_path() == "/nowhere/billfish/cuda-tuning.txt");
-  CHECK(tuning_of("A").panel_factor == 1 && tuning_of("A").device == "A");
+  CHECK(tuning_of("A").panel_factor == 1);
+  CHECK(tuning_of("A").device == "A");
 }
 
 // What is measured here means nothing. It is written, read back, and believed.
@@ -210,9 +220,11 @@ TEST(cuda_tuning_tells_what_it_measures_and_ends_when_told) {
   options.on_measurement = [&](const TuneMeasurement& measured) { told.push_back(measured); };
   options.before_run = [&] { ++runs; };
   const TuneReport report = tune(options);
-  CHECK(told.size() == 2 && report.measurements.size() == 2);
+  CHECK(told.size() == 2);
+  CHECK(report.measurements.size() == 2);
   for (size_t i = 0; i < told.size(); ++i) {
-    CHECK(told[i].rows == report.measurements[i].rows && told[i].fused == report.measurements[i].fused);
+    CHECK(told[i].rows == report.measurements[i].rows);
+    CHECK(told[i].fused == report.measurements[i].fused);
   }
   CHECK(runs >= 4);  // a tile with each number of rows, and a run before the one that counts
 
@@ -223,7 +235,8 @@ TEST(cuda_tuning_tells_what_it_measures_and_ends_when_told) {
     if (++runs == enough) throw Error("ABORTED", "enough");
   };
   CHECK_THROWS(tune(options), "ABORTED");
-  CHECK(runs == enough && told.size() == 1);
+  CHECK(runs == enough);
+  CHECK(told.size() == 1);
 }
 
 TEST(cuda_tuning_refuses_to_measure_nonsense) {

@@ -16,7 +16,9 @@ static int64_t crossover(int ranks, int64_t columns) {
 }
 
 TEST(cuda_two_shot_pays_sooner_for_more_ranks) {
-  CHECK(crossover(2, 8192) == 384 && crossover(3, 8192) == 97 && crossover(4, 8192) == 52);
+  CHECK(crossover(2, 8192) == 384);
+  CHECK(crossover(3, 8192) == 97);
+  CHECK(crossover(4, 8192) == 52);
   CHECK(crossover(8, 8192) == 17);
 }
 
