@@ -86,7 +86,8 @@ async function bundlePackages() {
     if (modified(join(dist, bundle)) < newest(sources)) await bundlePackage(name, used, join(dist, bundle))
     for (const file of files) {
       const code = readFileSync(join(dist, file), 'utf8')
-      const own = posix.relative(dirname(file).replaceAll('\\', '/'), bundle)
+      const path = posix.relative(dirname(file).replaceAll('\\', '/'), bundle)
+      const own = path.startsWith('.') ? path : `./${path}` // else require() looks among packages
       if (code.includes(`require("${name}")`))
         writeFileSync(join(dist, file), code.replace(`require("${name}")`, `require("${own}")`))
     }
