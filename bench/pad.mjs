@@ -118,8 +118,8 @@ function sentences(format, { result, verifiedCpu, killed, planned }) {
   const { size, paddedSize, layers, layerCount, verification } = result
   const perLayer = verifiedCpu.median / layerCount
   const lines = [
-    `${format}: ${size} -> ${paddedSize} channels. Verified ${verification.layers} layers (${layers}): the same outputs (up to ` +
-      `${verification.maxOutput.toPrecision(3)}), bit for bit in fp64; ${perLayer.toFixed(2)} s of processor time a layer`,
+    `${format}: ${size} -> ${paddedSize} channels. Verified ${verification.layers} layers (${layers}), bit for bit; ` +
+      `${perLayer.toFixed(2)} s of processor time a layer`,
   ]
   if (killed) {
     const moments = killed.moments.map((moment) => moment.toFixed(2)).join(', ')

@@ -8,10 +8,6 @@
 
 namespace billfish::bench {
 
-void Control::check() const {
-  if (cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "The benchmark was aborted.");
-}
-
 BenchmarkHarness::BenchmarkHarness(const Target& target, const Program& program,
                                    const std::vector<WeightShape>& weights, const StageLimits& limits,
                                    const Control& control)

@@ -1,7 +1,6 @@
 // The benchmark harness for operators: a prepared backend, random tensors on it, and timing of calls that cycle through
 // data larger than any cache.
 #pragma once
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,14 +9,9 @@
 
 #include "backends.h"
 #include "engine/backend.h"
+#include "engine/control.h"
 
 namespace billfish::bench {
-
-// Cancels measurements, from any thread.
-struct Control {
-  std::atomic<bool> cancelled{false};
-  void check() const;  // throws ABORTED once cancelled
-};
 
 struct Target {
   std::string device;

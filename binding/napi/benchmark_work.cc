@@ -1,4 +1,4 @@
-#include "benchmark_work.h"
+#include "task.h"
 
 #include <string>
 #include <type_traits>
@@ -122,16 +122,14 @@ bench::Target parse_target(const Napi::Object& spec) {
 }  // namespace
 
 Work gemm_work(const Napi::Object& spec) {
-  return
-      [target = parse_target(spec), options = parse_gemm(spec)](const bench::Control& control, const Report& report) {
-        return machine_filler(
-            bench::measure_gemm(target, options, control, [&](const auto& result) { report(filler(result)); }));
-      };
+  return [target = parse_target(spec), options = parse_gemm(spec)](const Control& control, const Report& report) {
+    return machine_filler(
+        bench::measure_gemm(target, options, control, [&](const auto& result) { report(filler(result)); }));
+  };
 }
 
 Work attention_work(const Napi::Object& spec) {
-  return [target = parse_target(spec), cases = parse_attention(spec)](const bench::Control& control,
-                                                                      const Report& report) {
+  return [target = parse_target(spec), cases = parse_attention(spec)](const Control& control, const Report& report) {
     return machine_filler(
         bench::measure_attention(target, cases, control, [&](const auto& result) { report(filler(result)); }));
   };

@@ -10,7 +10,7 @@ void init_devices(Napi::Env env, Napi::Object exports);
 // tryLockFile(descriptor): the advisory lock of an open file.
 void init_file_lock(Napi::Env env, Napi::Object exports);
 
-// Where GEMM tunings are stored. Measuring them is a kind of NativeBenchmark (benchmark_work.h).
+// Where GEMM tunings are stored. Measuring them is a kind of NativeTask (task.h).
 void init_tune(Napi::Env env, Napi::Object exports);
 
 }  // namespace billfish

@@ -63,6 +63,8 @@ std::optional<TensorRef> optional_tensor(const Napi::Object& object, const char*
   return tensor(object, name);
 }
 
+}  // namespace
+
 std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name) {
   std::vector<ChannelRun> runs;
   if (!has(object, name)) return runs;
@@ -71,6 +73,8 @@ std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name)
   });
   return runs;
 }
+
+namespace {
 
 std::optional<Part> optional_part(const Napi::Object& object) {
   if (!has(object, "part")) return std::nullopt;
@@ -94,6 +98,8 @@ std::optional<Part> optional_part(const Napi::Object& object) {
 bool is_part_between_inputs(const Napi::Object& object) {
   return has(object, "part") && has(to_object(property(object, "part"), "part"), "inputs");
 }
+
+}  // namespace
 
 WeightSpec parse_weight(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
@@ -128,6 +134,8 @@ WeightSpec parse_weight(const Napi::Object& object) {
   spec.part = optional_part(object);
   return spec;
 }
+
+namespace {
 
 // --- Programs.
 

@@ -31,6 +31,10 @@ struct ModelSpec {
 
 // All of them throw Error("INVALID_OPTION") for anything that is not as described.
 
+// A weight as src/native/weights.ts describes it, and runs of channels; none where there is no such property.
+WeightSpec parse_weight(const Napi::Object& object);
+std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name);
+
 // In which types it computes: `exact`, `cacheType` and, for what runs, `activationType`.
 BackendOptions parse_number_formats(const Napi::Object& object);
 

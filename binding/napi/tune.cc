@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "backends.h"
-#include "benchmark_work.h"
 #include "convert.h"
 #include "cuda/tuning/tune.h"
 #include "platform/gemm_tuning.h"
+#include "task.h"
 
 namespace billfish {
 
@@ -80,7 +80,7 @@ Fill filler(const TuneMeasurement& measured) {
 // table, source}. Results: {bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number | null, tiles: [{tokens,
 // outputs, inputs, bulk, blocks, microseconds}]}; at the end {machine, table}.
 Work tune_work(const Napi::Object& object) {
-  return [spec = parse(object)](const bench::Control& control, const Report& report) -> Fill {
+  return [spec = parse(object)](const Control& control, const Report& report) -> Fill {
     if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before minutes of measuring
     TuneOptions options = spec.options;
     options.on_measurement = [&](const TuneMeasurement& measured) { report(filler(measured)); };

@@ -1,7 +1,8 @@
 import { addon } from '../native/addon'
 import type { AttentionBenchmarkResult, BenchmarkMachine } from '../native/benchmark'
+import { runTask } from '../native/task'
 import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint, medianMinMax } from './report'
-import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
+import { type BenchmarkOptions, benchmarkTarget } from './run'
 import type { AttentionHeads } from './shapes'
 
 /** One layer of attention in one step. */
@@ -30,8 +31,8 @@ export interface AttentionReport extends MeasuredMachine {
 export async function measureAttention(options: AttentionOptions): Promise<AttentionReport> {
   const target = benchmarkTarget(options)
   const { cases } = options
-  const make = () => new (addon().NativeBenchmark)({ kind: 'attention', ...target, cases })
-  const { end, results } = await runBenchmark(make, cases.length, options)
+  const make = () => new (addon().NativeTask)({ kind: 'attention', ...target, cases })
+  const { end, results } = await runTask(make, cases.length, options)
   return attentionReport(target.device, cases, end, results)
 }
 

@@ -1,7 +1,8 @@
 import { addon } from '../native/addon'
 import type { GemmBenchmarkMachine, GemmBenchmarkResult } from '../native/benchmark'
+import { runTask } from '../native/task'
 import { type MeasuredMachine, type MeasuredPoint, measuredMachine, measuredPoint, medianMinMax } from './report'
-import { type BenchmarkOptions, benchmarkTarget, runBenchmark } from './run'
+import { type BenchmarkOptions, benchmarkTarget } from './run'
 import type { LinearShape } from './shapes'
 
 export interface GemmOptions extends BenchmarkOptions {
@@ -45,8 +46,8 @@ export async function measureGemm(options: GemmOptions): Promise<GemmReport> {
   const target = benchmarkTarget(options)
   const cases = shapes.map((shape) => ({ outs: shape.outs, in: shape.in }))
   const spec = { kind: 'gemm', ...target, cases, rows, bits, groupSize, zeroPoints } as const
-  const make = () => new (addon().NativeBenchmark)(spec)
-  const { end, results } = await runBenchmark(make, cases.length * rows.length * bits.length, options)
+  const make = () => new (addon().NativeTask)(spec)
+  const { end, results } = await runTask(make, cases.length * rows.length * bits.length, options)
   return gemmReport({ ...options, device: target.device }, end, results)
 }
 

@@ -3,8 +3,8 @@ import { dirname } from 'node:path'
 import { BillfishError } from '../errors'
 import { addon } from '../native/addon'
 import type { TuneMeasurement } from '../native/benchmark'
+import { type RunOptions, runTask } from '../native/task'
 import { deviceName } from '../placement/device-map'
-import { type RunOptions, runBenchmark } from './run'
 import type { LinearShape } from './shapes'
 
 export interface TuneOptions extends RunOptions {
@@ -70,8 +70,8 @@ export async function tuneGemm(options: TuneOptions): Promise<TuneReport> {
   )
   const spec = { kind: 'tune', device, bfloat16, runs, launches, everyTile, rows, shapes: linears } as const
   const table = await textOf(file)
-  const make = () => new (addon().NativeBenchmark)({ ...spec, table, source: file })
-  const { end, results } = await runBenchmark(make, linears.length * rows.length, options)
+  const make = () => new (addon().NativeTask)({ ...spec, table, source: file })
+  const { end, results } = await runTask(make, linears.length * rows.length, options)
   await write(file, end.table)
   return { device, machine: end.machine, file, results }
 }

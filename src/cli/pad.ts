@@ -102,11 +102,8 @@ function describe(result: PadResult, output: string, width: number): string {
   if (result.links.length > 0) rows.push(['Not copied', `links that lead elsewhere: ${result.links.join(', ')}`])
   if (result.reusedFiles > 0) rows.push(['Kept', `${counted(result.reusedFiles, 'file')} that were finished before`])
   if (verification) {
-    const scale = verification.maxOutput.toPrecision(3)
-    rows.push([
-      'Verified',
-      `${counted(verification.layers, 'layer')}: the same outputs (up to ${scale}), bit for bit in fp64`,
-    ])
+    const layers = counted(verification.layers, 'layer')
+    rows.push(['Verified', `${layers}: every channel the same bit for bit, every added one exactly zero`])
   }
   rows.push(result.written ? ['Written', output] : ['Not written', 'a dry run'])
   return formatTable(rows, 'll', width)

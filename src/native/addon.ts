@@ -2,10 +2,9 @@
  * Typed boundary to the native addon: every type here mirrors one under binding/napi. Nothing else in the project knows
  * what the addon exports.
  */
-import type { NativeBenchmarkConstructor } from './benchmark'
 import type { NativeDevices, NativeEmulatedDevice } from './devices'
 import { loadAddon } from './loader'
-import type { ColumnProduct, FloatProduct, RowProduct } from './products'
+import type { NativeTaskConstructor } from './task'
 import type { NumberFormats, WeightSpec } from './weights'
 
 export type ValueId = number
@@ -221,7 +220,7 @@ export interface NativeModel {
 export interface Addon {
   readonly NativeModel: new (spec: ModelSpec) => NativeModel
   readonly StagePlan: new (rank: number) => NativeStagePlan
-  readonly NativeBenchmark: NativeBenchmarkConstructor
+  readonly NativeTask: NativeTaskConstructor
   devices(): NativeDevices
   /** The same, asked on a thread of Node.js's pool. */
   discoverDevices(): Promise<NativeDevices>
@@ -231,9 +230,6 @@ export interface Addon {
   testCudaDevice(index: number): void
   /** The file that tunings are read from; '' where BILLFISH_CUDA_TUNING is 'off'. */
   tuningPath(): string
-  multiplyFloats(product: FloatProduct): void
-  multiplyRows(product: RowProduct): void
-  addColumns(product: ColumnProduct): void
   /** Takes flock(2)'s exclusive lock of an open file; false if another open file has it. */
   tryLockFile(descriptor: number): boolean
 }

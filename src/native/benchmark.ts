@@ -75,12 +75,6 @@ export interface GemmBenchmarkMachine extends BenchmarkMachine {
   readonly vendorFlops: number
 }
 
-export interface NativeBenchmark<Result, End> {
-  /** May be called once. */
-  run(onResult: (result: Result) => void): Promise<End>
-  abort(): void
-}
-
 /** A linear to measure. `groupSize` 0: one scale per row; ignored for 16 bits. */
 export interface TuneShape {
   readonly bits: number
@@ -137,10 +131,4 @@ export interface Tuning {
   readonly machine: string
   /** Content of the tuning file including this run. */
   readonly table: string
-}
-
-export interface NativeBenchmarkConstructor {
-  new (spec: GemmBenchmarkSpec): NativeBenchmark<GemmBenchmarkResult, GemmBenchmarkMachine>
-  new (spec: AttentionBenchmarkSpec): NativeBenchmark<AttentionBenchmarkResult, BenchmarkMachine>
-  new (spec: TuneSpec): NativeBenchmark<TuneMeasurement, Tuning>
 }

@@ -1,36 +1,30 @@
 /**
- * Proves that padded MLPs compute what the original ones do, layer by layer: both take the same random activations, and
- * must give the same outputs in fp64, bit for bit, since sums go in the same order and added zeros change none of them.
- * Every weight takes part, so one wrong bit of one shows.
+ * Proves that padded files hold the original MLPs and zero channels: the addon reads both with the readers that models are
+ * loaded with, which share nothing with the code that pads, and compares them channel by channel, bit by bit.
  */
-import { availableParallelism } from 'node:os'
-import { forEachConcurrently } from '../checkpoint/concurrency'
+import { resolve } from 'node:path'
 import { readSafetensorsHeader } from '../checkpoint/safetensors'
 import { readStoredValues } from '../checkpoint/stored-values'
 import { TensorTable } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../errors'
-import { type LinearSpec, storedBytes, type TensorRef } from '../native/weights'
-import { onAbort } from '../options/signal'
+import { addon } from '../native/addon'
+import type { PaddedLinear } from '../native/padding'
+import { runTask } from '../native/task'
+import type { LinearSpec, TensorRef } from '../native/weights'
 import { resolveLinear } from '../quantization/linear'
 import { type PaddingPlacement, paddingRuns } from '../quantization/padding'
-import { type Comparer, openComparer } from './compare-mlps'
-import { startComparers } from './comparing-threads'
 import type { GatedMlp, GatedMlps } from './gated-mlp'
-
-/** Less is computed before threads have started. */
-const THREADS_FROM_BYTES = 64 * 1024 * 1024
-/** More would wait for the disk, and take memory. */
-const MAX_THREADS = 8
 
 /** The result of verifying a padded checkpoint. */
 export interface PaddingVerification {
   /** Layers compared. */
   readonly layers: number
-  /** Largest difference of an MLP's output; 0 means bit for bit the same. */
-  readonly maxDifference: number
-  /** Largest output, for scale. */
-  readonly maxOutput: number
+  /**
+   * Always 0: every channel of the original is there bit for bit, and every added one contributes exactly zero. Anything
+   * else is an error.
+   */
+  readonly maxDifference: 0
 }
 
 export interface VerifyOptions {
@@ -38,45 +32,30 @@ export interface VerifyOptions {
   readonly onLayer?: ((done: number) => void) | undefined
 }
 
-/** With the zero points that are stored but not read, since the scheme is symmetric. */
-function withUnreadZeros({ layer, ...linears }: GatedMlp, find: (name: string) => TensorRef | undefined): GatedMlp {
-  const complete = (linear: LinearSpec): LinearSpec =>
-    linear.kind === 'quantized' && linear.format === 'gptq' && linear.symmetric
-      ? { ...linear, zeros: find(`${linear.name}.qzeros`) }
-      : linear
-  return { layer, gate: complete(linears.gate), up: complete(linears.up), down: complete(linears.down) }
+/** The linears of an MLP in the order in which they are compared. */
+const PARTS = ['gate', 'up', 'down'] as const
+
+/** With the zero points that are stored but not read, since the scheme is symmetric: other engines may read them. */
+function withUnreadZeros(linear: LinearSpec, tensors: ReadonlyMap<string, TensorRef>): LinearSpec {
+  return linear.kind === 'quantized' && linear.format === 'gptq'
+    ? { ...linear, zeros: tensors.get(`${linear.name}.qzeros`) }
+    : linear
 }
 
-/** The linears of padded files, with the same checks as in an original. */
-async function openPadded(
-  checkpoint: Checkpoint,
-  { mlps }: GatedMlps,
-  paths: readonly string[],
-  padded: number,
-): Promise<GatedMlp[]> {
+/** The tensors of padded files, with the same checks as in an original. */
+async function openPadded(paths: readonly string[]): Promise<TensorTable> {
   const headers = await Promise.all(paths.map((path, i) => readSafetensorsHeader(path, i, undefined)))
   const tensors = new Map(headers.flatMap((header) => header.tensors).map((tensor) => [tensor.name, tensor]))
   const unsupported = new Map(headers.flatMap((header) => header.unsupported).map((tensor) => [tensor.name, tensor]))
   const table = new TensorTable(paths, tensors, unsupported)
-  const stored = table.with(await readStoredValues(table, undefined))
-  const linear = ({ name }: LinearSpec, out: number, inputs: number) =>
-    resolveLinear(stored, checkpoint.quantization, name, out, inputs, false)
-  return mlps.map(({ layer, gate, up, down }) => {
-    const mlp = {
-      layer,
-      gate: linear(gate, padded, gate.in),
-      up: linear(up, padded, up.in),
-      down: linear(down, down.out, padded),
-    }
-    return withUnreadZeros(mlp, (name) => tensors.get(name))
-  })
+  return table.with(await readStoredValues(table, undefined))
 }
 
 /**
  * Verifies all MLPs of a checkpoint against the padded files `paths`.
  *
- * @throws BillfishError INTERNAL where a padded MLP computes something else; INVALID_CHECKPOINT where the padded files
- *   are not what they should be; the signal's reason once it aborts
+ * @throws BillfishError INTERNAL where a padded MLP differs, naming tensor, channel and values; INVALID_CHECKPOINT where the
+ *   files are not what they should be; the signal's reason once it aborts
  */
 export async function verifyPadding(
   checkpoint: Checkpoint,
@@ -86,40 +65,37 @@ export async function verifyPadding(
   placement: PaddingPlacement,
   { signal, onLayer }: VerifyOptions,
 ): Promise<PaddingVerification> {
-  const paddedMlps = await openPadded(checkpoint, found, paths, padded)
+  const table = await openPadded(paths)
   const runs = paddingRuns(found.width, padded, placement)
-  const layers = found.mlps.length
-  const files = { original: checkpoint.files, padded: paths }
-  const bytes = found.mlps.flatMap(({ gate, up, down }) => [gate, up, down]).reduce((sum, w) => sum + storedBytes(w), 0)
-  const threads = bytes < THREADS_FROM_BYTES ? 0 : Math.min(availableParallelism(), layers, MAX_THREADS)
-  const comparers = threads > 0 ? startComparers(files, threads) : [await openComparer(files)]
-  const close = () => Promise.all(comparers.map((comparer) => comparer.close()))
-  const stopListening = onAbort(signal, () => void close().catch(() => {})) // closed again at the end, where it is told of
-  let maxOutput = 0
-  let done = 0
-  try {
-    onLayer?.(done)
-    await forEachConcurrently(layers, comparers.length, async (i, comparer) => {
-      signal?.throwIfAborted()
-      const original = withUnreadZeros(found.mlps[i] as GatedMlp, (name) => checkpoint.tensors.get(name))
-      const pair = { original, padded: paddedMlps[i] as GatedMlp, runs }
-      const { difference, output } = await (comparers[comparer] as Comparer).compare(pair)
-      if (difference !== 0) {
-        throw new BillfishError(
-          'INTERNAL',
-          `The padded MLP of ${found.layers}.${i} differs from the original one by ${difference} (outputs up to ${output}), but ` +
-            'must be the same; nothing was published. If the disk is sound, this is a mistake in billfish.',
-        )
-      }
-      maxOutput = Math.max(maxOutput, output)
-      onLayer?.(++done)
-    })
-  } catch (error) {
-    signal?.throwIfAborted() // which ends what is under way
-    throw error
-  } finally {
-    stopListening()
-    await close()
+  const pairOf = (mlp: GatedMlp, part: (typeof PARTS)[number]): PaddedLinear => {
+    const original = mlp[part]
+    const [out, inputs] = part === 'down' ? [original.out, padded] : [padded, original.in]
+    const linear = resolveLinear(table, checkpoint.quantization, original.name, out, inputs, false)
+    return {
+      original: withUnreadZeros(original, checkpoint.tensors),
+      padded: withUnreadZeros(linear, table.tensors),
+      ...(part === 'down' ? { inputs: runs } : { outputs: runs }),
+    }
   }
-  return { layers, maxDifference: 0, maxOutput }
+  const linears = found.mlps.flatMap((mlp) => PARTS.map((part) => pairOf(mlp, part)))
+  const { end, results } = await runTask(
+    () =>
+      new (addon().NativeTask)({
+        kind: 'padding',
+        originalFiles: checkpoint.files.map((path) => resolve(path)),
+        paddedFiles: paths.map((path) => resolve(path)),
+        linears,
+      }),
+    linears.length,
+    { signal, onProgress: (done) => done % PARTS.length === 0 && onLayer?.(done / PARTS.length) },
+  )
+  if (end.difference !== null) {
+    const { layer } = found.mlps[Math.floor(results.length / PARTS.length)] as GatedMlp
+    throw new BillfishError(
+      'INTERNAL',
+      `The padded MLP of ${found.layers}.${layer} differs from the original one, but must be the same: ${end.difference}. ` +
+        'Nothing was published; if the disk is sound, this is a bug in billfish.',
+    )
+  }
+  return { layers: found.mlps.length, maxDifference: 0 }
 }

@@ -18,11 +18,24 @@ export function halves(values: ArrayLike<number>): Buffer {
   return Buffer.from(Uint16Array.from(values, halfBits).buffer)
 }
 
-/** The nearest fp16 number. */
-export function toHalf(value: number): number {
-  const bits = halfBits(value)
+/** The number that fp16 bits stand for; none of infinity or NaN. */
+export function halfValue(bits: number): number {
   const exponent = (bits >> 10) & 31
   const fraction = bits & 1023
   const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15)
   return bits & 0x8000 ? -size : size
+}
+
+/** The nearest fp16 number. */
+export function toHalf(value: number): number {
+  return halfValue(halfBits(value))
+}
+
+/** The numbers of little-endian fp32, fp16 or bf16, which fp32 holds exactly. */
+export function floatsOf({ dtype, data }: { readonly dtype: string; readonly data: Uint8Array }): Float32Array {
+  const bytes = Uint8Array.from(data)
+  if (dtype === 'F32') return new Float32Array(bytes.buffer)
+  const stored = new Uint16Array(bytes.buffer)
+  if (dtype === 'BF16') return new Float32Array(Uint32Array.from(stored, (bits) => bits << 16).buffer)
+  return Float32Array.from(stored, halfValue)
 }

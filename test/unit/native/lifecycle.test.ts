@@ -232,7 +232,7 @@ describe('worker threads', () => {
     const measuring = `
       const { parentPort, workerData } = require('node:worker_threads')
       const { addon } = require(workerData.addon)
-      const benchmark = new (addon().NativeBenchmark)({
+      const benchmark = new (addon().NativeTask)({
         kind: 'tune', device: 'emulated:0', bfloat16: false, runs: 1000, launches: 1, everyTile: false, rows: [1, 8],
         shapes: [{ bits: 4, out: 64, in: 64, groupSize: 32, zeroPoints: false }], table: '', source: 'none',
       })

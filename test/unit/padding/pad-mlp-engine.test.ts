@@ -15,9 +15,9 @@ import type { ModelShape } from '../../../src/models/architecture'
 import type { WeightSource } from '../../../src/models/graph'
 import { sliceRuns } from '../../../src/models/rank'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { floatsOf } from '../../../src/padding/stored-floats'
 import { sliceLinear } from '../../../src/quantization/linear-slice'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../../../src/quantization/padding'
+import { floatsOf } from '../../support/halves'
 import { type Quantization, quantizationConfig, quantize, type Weights } from '../../support/quantize'
 import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
@@ -39,9 +39,10 @@ type Part = (typeof parts)[number]
 type Mlp = Readonly<Record<Part, Weights>>
 
 function numbers(name: string): Float64Array {
-  const { dtype, data } = stored.get(name) as StoredTensor
-  const copy = Uint8Array.from(data)
-  return dtype === 'F64' ? new Float64Array(copy.buffer) : Float64Array.from(floatsOf(copy, dtype as 'F16' | 'F32'))
+  const tensor = stored.get(name) as StoredTensor
+  return tensor.dtype === 'F64'
+    ? new Float64Array(Uint8Array.from(tensor.data).buffer)
+    : Float64Array.from(floatsOf(tensor))
 }
 
 /** The fixture's weights as the model has them: with zeros for the other half of the hidden state. */

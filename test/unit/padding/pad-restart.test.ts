@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -19,12 +20,9 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { BillfishError, loadModel, type PadOptions, padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { type Comparer, openComparer } from '../../../src/padding/compare-mlps'
-import { startComparers } from '../../../src/padding/comparing-threads'
 import { FileLock } from '../../../src/padding/file-lock'
-import { findGatedMlps, type GatedMlp } from '../../../src/padding/gated-mlp'
+import { findGatedMlps } from '../../../src/padding/gated-mlp'
 import { verifyPadding } from '../../../src/padding/verify'
-import { paddingRuns } from '../../../src/quantization/padding'
 import { billfish } from '../../support/cli'
 import { modelDirectory } from '../../support/fixtures'
 import { readSafetensors } from '../../support/safetensors'
@@ -78,9 +76,7 @@ async function expectNoCheckpoint(): Promise<void> {
     for (const open of [openCheckpoint, loadModel]) {
       await expect(open(directory)).rejects.toMatchObject({
         code: 'INVALID_CHECKPOINT',
-        message: expect.stringMatching(
-          /is a copy that billfish pad has not finished; run the same .* and open .*out-\d+ then/,
-        ),
+        message: expect.stringMatching(/is an unfinished copy by billfish pad; run the same .*, then open .*out-\d+/),
       })
     }
   }
@@ -188,7 +184,7 @@ describe('a run that is killed again and again', () => {
     expect(killed(`phase === 'verifying' && done === total`)).toBe('SIGKILL')
     await expectNoCheckpoint()
     cpSync(join(model, 'config.json'), join(`${output}.partial`, 'checkpoint', 'config.json'))
-    await expect(loadModel(join(`${output}.partial`, 'checkpoint'))).rejects.toThrow(/has not finished/)
+    await expect(loadModel(join(`${output}.partial`, 'checkpoint'))).rejects.toThrow(/is an unfinished copy/)
     await expectGoesOn(3)
   })
 })
@@ -242,7 +238,7 @@ describe('what was finished is written again', () => {
     expect(failure).toMatchObject({
       code: 'INVALID_CHECKPOINT',
       message: expect.stringMatching(
-        /model\.safetensors: .*down_proj\.g_idx says that input 0 is of group 167772\d\d, but there are 16 groups/,
+        /down_proj\.g_idx' of .*model\.safetensors puts input 0 into group 167772\d\d; the layer has 16 groups/,
       ),
     })
     expect(await padCheckpoint(source, output, options)).toMatchObject({ written: true, reusedFiles: 0 })
@@ -272,9 +268,15 @@ describe.runIf(process.platform === 'linux')('no file stays open', () => {
   })
 
   test('where one of those to compare is missing', async () => {
-    const original = [join(scratch, 'clean', 'model-00001-of-00003.safetensors')]
-    await expect(openComparer({ original, padded: [join(scratch, 'nowhere')] })).rejects.toThrow(/ENOENT/)
-    expect(openFiles()).not.toContain(original[0])
+    const checkpoint = await openCheckpoint(model)
+    const { paddedSize } = await padCheckpoint(model, output, { ...options, verify: false })
+    const files = readdirSync(output)
+      .filter(isShard)
+      .map((file) => join(output, file))
+    const moving = { onLayer: (done: number) => done === 0 && renameSync(files[0] as string, join(output, 'moved')) }
+    const verifying = verifyPadding(checkpoint, findGatedMlps(checkpoint), files, paddedSize, 'tail', moving)
+    await expect(verifying).rejects.toThrow(/cannot be opened/)
+    expect(openFiles().filter((path) => path.startsWith(output) || path.startsWith(model))).toEqual([])
   })
 })
 
@@ -303,7 +305,7 @@ describe('the verification sees', () => {
       'qwen2-gptq-int4-g32-desc_act',
       /down_proj\.scales$/,
       12 * 128 * 2 + 1,
-      'nothing: codes at the zero point make up for a scale',
+      'the scale of an added group, although its codes are at the zero point',
     ],
     ['qwen3-awq-int4-g64', /gate_proj\.qweight$/, 12345, 'a code'],
     ['qwen2-ct-w8a16', /down_proj\.weight_packed$/, 380, 'a code'],
@@ -321,44 +323,11 @@ describe('the verification sees', () => {
     await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
     const file = files.find((path) => [...readSafetensors(path).keys()].some((key) => tensor.test(key))) as string
     corrupt(file, tensor, byte)
-    if (what.startsWith('nothing')) await expect(verify()).resolves.toMatchObject({ maxDifference: 0 })
-    else await expect(verify()).rejects.toThrow(/The padded MLP of .*\.0 differs .* but must be the same/)
-  })
-})
-
-describe('threads that verify', () => {
-  const pairOf = async (name: string) => {
-    const { paddedSize, size } = await padCheckpoint(modelDirectory(name), output, { ...options, verify: false })
-    const [original, padded] = [await openCheckpoint(modelDirectory(name)), await openCheckpoint(output)]
-    const [of, to] = [findGatedMlps(original), findGatedMlps(padded)].map(({ mlps }) => mlps[1] as GatedMlp)
-    const pair = { original: of as GatedMlp, padded: to as GatedMlp, runs: paddingRuns(size, paddedSize, 'tail') }
-    return { pair, files: { original: original.files, padded: padded.files } }
-  }
-
-  test('find what this one finds', async () => {
-    const { pair, files } = await pairOf('qwen2-awq-int4-g128')
-    const here = await openComparer(files)
-    const [there] = startComparers(files, 1) as [Comparer]
-    try {
-      const expected = await here.compare(pair)
-      expect(expected.difference).toBe(0)
-      expect(await there.compare(pair)).toEqual(expected)
-      const swapped = { ...pair, padded: { ...pair.padded, gate: pair.padded.up, up: pair.padded.gate } }
-      const wrong = await here.compare(swapped)
-      expect(wrong.difference).toBeGreaterThan(0)
-      expect(await there.compare(swapped)).toEqual(wrong)
-    } finally {
-      await here.close()
-      await there.close()
-    }
-  })
-
-  test('fail with a message, and what they are at when they are closed', async () => {
-    const { pair, files } = await pairOf('qwen2-awq-int4-g128')
-    const [without, closed] = [startComparers({ ...files, padded: [] }, 1)[0], startComparers(files, 1)[0]]
-    await expect(without?.compare(pair)).rejects.toMatchObject({ code: 'INTERNAL' })
-    const comparing = expect(closed?.compare(pair)).rejects.toThrow(/has failed \(exit code \d\)/)
-    await Promise.all([comparing, without?.close(), closed?.close()])
+    const found =
+      what === 'the group of an input'
+        ? /g_idx' of .* puts 33 inputs into group 8 where group size 32/
+        : /^The padded MLP of .*\.0 differs .* but must be the same: Tensor '.*' of .* has .* for output \d+.*, which must be/
+    await expect(verify()).rejects.toThrow(found)
   })
 })
 
@@ -448,7 +417,7 @@ describe('billfish pad', () => {
     expect(stdout).toMatch(/^Channels +384 -> 512, a multiple of 512\nZeros +128, at the end\n/)
     expect(stdout).toMatch(/Layers +model\.layers\.0-2: 27 tensors become larger\n/)
     expect(stdout).toMatch(/Not copied +other weights, not padded: golden\.safetensors\n/)
-    expect(stdout).toMatch(/Verified +3 layers: the same outputs \(up to [\d.]+\), bit for bit in fp64\n/)
+    expect(stdout).toMatch(/Verified +3 layers: every channel the same bit for bit, every added one\s+exactly zero\n/)
     expect(stdout.endsWith(`Written     ${output}\n`)).toBe(true)
     const again = await billfish(['pad', output, `${output}-again`, '--multiple', '2,4'])
     expect(again).toEqual({

@@ -1,27 +1,26 @@
-#include "benchmark.h"
+#include "task.h"
 
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 
-#include "benchmark_work.h"
 #include "convert.h"
 #include "open_promise.h"
 #include "threaded_core.h"
 
 namespace billfish {
 
-class BenchmarkCore final : public ThreadedCore {
+class TaskCore final : public ThreadedCore {
  public:
-  BenchmarkCore(Napi::Env env, Work work) : ThreadedCore(env), work_(std::move(work)) {}
+  TaskCore(Napi::Env env, Work work) : ThreadedCore(env), work_(std::move(work)) {}
 
-  // JavaScript thread. `done` is called on the benchmark's thread, with the final result or an error.
+  // JavaScript thread. `done` is called on the task's thread, with the final report or an error.
   void start(Report on_result, std::function<void(Fill, std::unique_ptr<Error>)> done) {
-    if (thread_.joinable()) throw Error("INTERNAL", "A benchmark runs once.");
+    if (thread_.joinable()) throw Error("INTERNAL", "A task runs once.");
     thread_ = std::thread([this, on_result = std::move(on_result), done = std::move(done)] {
       Fill end;
-      std::unique_ptr<Error> error = error_of("The benchmark", [&] { end = work_(control_, on_result); });
+      std::unique_ptr<Error> error = error_of("The computation", [&] { end = work_(control_, on_result); });
       done(std::move(end), std::move(error));
     });
   }
@@ -35,7 +34,7 @@ class BenchmarkCore final : public ThreadedCore {
   }
 
   Work work_;
-  bench::Control control_;
+  Control control_;
   std::thread thread_;
 };
 
@@ -44,7 +43,8 @@ static Work parse_work(const Napi::Object& spec) {
   if (kind == "gemm") return gemm_work(spec);
   if (kind == "attention") return attention_work(spec);
   if (kind == "tune") return tune_work(spec);
-  throw Error("INVALID_OPTION", "There is no benchmark '" + kind + "'.");
+  if (kind == "padding") return padding_work(spec);
+  throw Error("INVALID_OPTION", "There is no task '" + kind + "'.");
 }
 
 static Napi::Object filled(Napi::Env env, const Fill& fill) {
@@ -53,26 +53,25 @@ static Napi::Object filled(Napi::Env env, const Fill& fill) {
   return object;
 }
 
-void NativeBenchmark::init(Napi::Env env, Napi::Object exports) {
-  exports["NativeBenchmark"] = DefineClass(env, "NativeBenchmark",
-                                           {
-                                               InstanceMethod<&NativeBenchmark::run>("run"),
-                                               InstanceMethod<&NativeBenchmark::abort>("abort"),
-                                           });
+void NativeTask::init(Napi::Env env, Napi::Object exports) {
+  exports["NativeTask"] = DefineClass(env, "NativeTask",
+                                      {
+                                          InstanceMethod<&NativeTask::run>("run"),
+                                          InstanceMethod<&NativeTask::abort>("abort"),
+                                      });
 }
 
-NativeBenchmark::NativeBenchmark(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  guarded(info.Env(),
-          [&] { core_ = std::make_unique<BenchmarkCore>(info.Env(), parse_work(to_object(info[0], "spec"))); });
+NativeTask::NativeTask(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  guarded(info.Env(), [&] { core_ = std::make_unique<TaskCore>(info.Env(), parse_work(to_object(info[0], "spec"))); });
 }
 
-NativeBenchmark::~NativeBenchmark() {
+NativeTask::~NativeTask() {
   if (core_) core_->shutdown(Env());
 }
 
-Napi::Value NativeBenchmark::run(const Napi::CallbackInfo& info) {
+Napi::Value NativeTask::run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  BenchmarkCore* core = core_.get();
+  TaskCore* core = core_.get();
   const auto promise = std::make_shared<OpenPromise>(info, core->js);
   const auto on_result = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
 
@@ -94,6 +93,6 @@ Napi::Value NativeBenchmark::run(const Napi::CallbackInfo& info) {
   return promise->begin(env);
 }
 
-void NativeBenchmark::abort(const Napi::CallbackInfo&) { core_->abort(); }
+void NativeTask::abort(const Napi::CallbackInfo&) { core_->abort(); }
 
 }  // namespace billfish
