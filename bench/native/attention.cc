@@ -1,6 +1,8 @@
 // Attention and the small operators around it: prefill in GFLOP/s beside the processor's own multiply-add peak, decode
 // in GB/s of keys and values, and the cost of a parallel region. Usage: attention [threads] [scalar|avx2|avx512]
-#include "cpu/operators.h"
+#include "cpu/attention.h"
+#include "cpu/operator_context.h"
+#include "cpu/weights.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -132,7 +134,7 @@ void bench_attention(const Case& c, double peak, double bandwidth, ThreadPool& p
   const int64_t kv_columns = static_cast<int64_t>(c.kv_heads) * c.head_dim;
   std::vector<float> q(static_cast<size_t>(rows * columns), 0.1f), k(static_cast<size_t>(rows * kv_columns), 0.1f);
   std::vector<float> out(q.size());
-  Attention a;
+  cpu::Attention a;
   a.q = {q.data(), rows, columns, columns};
   a.k = {k.data(), rows, kv_columns, kv_columns};
   a.v = a.k;
@@ -183,13 +185,20 @@ void bench_rows(ThreadPool& pool) {
   for (const int64_t rows : {1, 512}) {
     const int64_t hidden = 2048, intermediate = 5632;
     std::vector<float> x(static_cast<size_t>(rows * intermediate), 0.3f), y = x, out = x, weight(5632, 1.0f);
-    const Rows narrow{x.data(), rows, hidden, hidden}, wide{x.data(), rows, intermediate, intermediate};
-    const Rows other{y.data(), rows, intermediate, intermediate};
-    const double norm =
-        best_seconds(200, [&] { rms_norm(narrow, weight.data(), hidden, 1e-6f, out.data(), hidden, pool); });
-    const double silu = best_seconds(200, [&] { silu_mul(wide, other, out.data(), intermediate, pool); });
     std::vector<float> table(static_cast<size_t>(rows * 128), 0.7f);
-    const double rotation = best_seconds(200, [&] { rope(out.data(), rows, hidden, 16, 128, table.data(), 64, pool); });
+    OperatorContext context{pool};
+    context.rope_tables = {{table.data(), 64}};
+    const auto tensor = [&](std::vector<float>& values, int64_t columns) {
+      return Tensor{values.data(), DType::f32, rows, columns, columns};
+    };
+    VectorWeight factors;
+    factors.values = weight.data();
+    const Call<billfish::RmsNorm> rms_norm{tensor(x, hidden), &factors, hidden, 1e-6f, tensor(out, hidden)};
+    const Call<billfish::SiluMul> silu_mul{tensor(x, intermediate), tensor(y, intermediate)};
+    const Call<billfish::Rope> rope{tensor(out, hidden), 16, 128, 0};
+    const double norm = best_seconds(200, [&] { run(context, rms_norm); });
+    const double silu = best_seconds(200, [&] { run(context, silu_mul); });
+    const double rotation = best_seconds(200, [&] { run(context, rope); });
     std::printf("rows %3d: rms_norm(2048) %.2f us, silu_mul(5632) %.2f us, rope(16 x 128) %.2f us\n",
                 static_cast<int>(rows), norm * 1e6, silu * 1e6, rotation * 1e6);
   }

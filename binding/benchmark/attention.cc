@@ -100,8 +100,8 @@ class AttentionBench {
     };
     const auto& [keys, values] = caches_[static_cast<size_t>(copy)];
     const float scale = 1 / std::sqrt(static_cast<float>(case_.head_dim));
-    bench_.backend().attention({part(q_), part(k_), part(v_), part(out_), keys, values, block_size, case_.heads,
-                                case_.kv_heads, case_.head_dim, window, scale});
+    const LayerCache layer{keys, values, block_size, case_.kv_heads, case_.head_dim};
+    bench_.backend().run(Call<Attention>{part(q_), part(k_), part(v_), part(out_), layer, case_.heads, scale, window});
   }
 
   void fill() {

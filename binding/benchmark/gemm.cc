@@ -81,11 +81,13 @@ class GemmBench {
   }
 
   Timing linear(int64_t rows) {
-    std::vector<Backend::LinearCall> calls;
+    std::vector<Call<LinearTarget>> targets;
     return measure(rows, [&](const Tensor& x, const std::vector<Tensor>& outs, int copy) {
-      calls.clear();
-      for (size_t i = 0; i < outs.size(); ++i) calls.push_back({copies_[static_cast<size_t>(copy)][i].get(), outs[i]});
-      bench_.backend().linear(x, calls.data(), static_cast<int>(calls.size()));
+      targets.clear();
+      for (size_t i = 0; i < outs.size(); ++i) {
+        targets.push_back({copies_[static_cast<size_t>(copy)][i].get(), outs[i]});
+      }
+      bench_.backend().run(Call<Linear>{x, targets});
     });
   }
 

@@ -34,7 +34,7 @@ Tensor BenchmarkHarness::random_activations(int64_t rows, int64_t columns) {
     Tensor from = residual, to = activations;
     from.rows = to.rows = std::min(piece, rows - first);
     to.data = static_cast<uint8_t*>(to.data) + static_cast<size_t>(first * columns) * byte_size(to.type);
-    backend_->rms_norm(from, *ones, columns, 1e-6f, to);
+    backend_->run(Call<RmsNorm>{from, ones.get(), columns, 1e-6f, to});
   }
   hooks_->wait();
   return activations;

@@ -11,8 +11,9 @@
 #include <new>
 #include <string>
 
+#include "cpu/attention.h"
 #include "cpu/attention_kernels.h"
-#include "cpu/operators.h"
+#include "cpu/operator_context.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_sharing.h"
 #include "engine/error.h"
@@ -325,6 +326,25 @@ void attention(const Attention& a, const Batch& batch, const Scratch& scratch, T
     }
     run_wave(a, batch, wave, pool);
   }
+}
+
+void run(OperatorContext& context, const Call<billfish::Attention>& call) {
+  Attention a;
+  a.q = rows_of(call.q);
+  a.k = rows_of(call.k);
+  a.v = rows_of(call.v);
+  a.out = row_of(call.out, 0);
+  a.out_stride = call.out.stride;
+  a.k_cache = call.layer.keys;
+  a.v_cache = call.layer.values;
+  a.cache_type = context.cache_type;
+  a.block_size = call.layer.block_size;
+  a.heads = call.heads;
+  a.kv_heads = call.layer.kv_heads;
+  a.head_dim = call.layer.head_dim;
+  a.scale = call.scale;
+  a.window = call.window;
+  attention(a, *context.batch, context.scratch, context.pool);
 }
 
 }  // namespace billfish::cpu

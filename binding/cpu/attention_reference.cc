@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "cpu/operators.h"
+#include "cpu/attention.h"
 
 namespace billfish::cpu {
 namespace {

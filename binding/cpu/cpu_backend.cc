@@ -9,31 +9,23 @@
 #include "cpu/benchmark_hooks.h"
 #include "cpu/host_memory.h"
 #include "cpu/offload_file.h"
-#include "cpu/operators.h"
+#include "cpu/operator_context.h"
 #include "cpu/rank_operators.h"
+#include "cpu/rope.h"
 #include "cpu/stage_memory.h"
+#include "cpu/weights.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
 
 namespace billfish::cpu {
 namespace {
 
-struct VectorWeight final : Weight {
-  float* values = nullptr;
-};
-struct MatrixWeight final : Weight {
-  Matrix matrix;
-};
-struct QuantizedWeight final : Weight {
-  QuantizedLinear linear;
-};
-
-Rows rows_of(const Tensor& t) { return {static_cast<const float*>(t.data), t.rows, t.columns, t.stride}; }
 float* data_of(const Tensor& t) { return static_cast<float*>(t.data); }
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const CpuOptions& options) : options_(options), pool_(ThreadPool::shared()) {
+  explicit CpuBackend(const CpuOptions& options)
+      : options_(options), context_{ThreadPool::shared(), options.precision, options.cache_type} {
     if (!options.weights_directory.empty()) offload_.emplace(options.weights_directory, options.device);
   }
 
@@ -59,9 +51,9 @@ class CpuBackend final : public Backend {
     const auto buffer = [&](uint64_t bytes) { return bytes > 0 ? allocate(bytes, MemoryUse::buffers) : nullptr; };
     for (size_t i = 0; i < program.ropes.size(); ++i) {
       const auto half = static_cast<int64_t>(program.ropes[i].inverse_frequency.size());
-      rope_tables_.push_back({static_cast<float*>(buffer(needs.rope_tables[i])), half});
+      context_.rope_tables.push_back({static_cast<float*>(buffer(needs.rope_tables[i])), half});
     }
-    scratch_ = {buffer(needs.scratch), needs.scratch};
+    context_.scratch = {buffer(needs.scratch), needs.scratch};
     if (needs.sampling > 0) {
       const auto vocabulary = static_cast<int32_t>(program.values[program.output].width);
       sampling_scratch_.emplace(buffer(needs.sampling), vocabulary);
@@ -103,87 +95,18 @@ class CpuBackend final : public Backend {
   }
 
   void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override {
-    batch_ = &batch;
+    context_.batch = &batch;
     for (size_t i = 0; i < ropes.size(); ++i) {
-      rope_table(batch, ropes[i].inverse_frequency.data(), rope_tables_[i].half, ropes[i].scale, rope_tables_[i].data,
-                 static_cast<float*>(scratch_.data), pool_);
+      const RopeTable& table = context_.rope_tables[i];
+      rope_table(batch, ropes[i].inverse_frequency.data(), table.half, ropes[i].scale, table.data,
+                 static_cast<float*>(context_.scratch.data), context_.pool);
     }
   }
 
-  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
-    cpu::embedding(static_cast<const MatrixWeight&>(table).matrix, first, batch_->tokens.data(), out.rows, data_of(out),
-                   out.stride, pool_);
-  }
-
-  void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
-    cpu::rms_norm(rows_of(x), static_cast<const VectorWeight&>(weight).values, width, eps, data_of(out), out.stride,
-                  pool_);
-  }
-
-  void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
-    cpu::add_rms_norm(data_of(x), x.stride, rows_of(y), static_cast<const VectorWeight&>(weight).values, eps,
-                      data_of(out), out.stride, pool_);
-  }
-
-  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
-    const float* addends = bias != nullptr ? static_cast<const VectorWeight*>(bias)->values : nullptr;
-    cpu::layer_norm(rows_of(x), static_cast<const VectorWeight&>(weight).values, addends, eps, data_of(out), out.stride,
-                    pool_);
-  }
-
-  void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {
-    linear_calls_.clear();
-    for (int i = 0; i < count; ++i) {
-      cpu::LinearCall call;
-      call.out = data_of(calls[i].out);
-      call.stride = calls[i].out.stride;
-      if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(calls[i].weight)) {
-        call.quantized = &quantized->linear;
-      } else {
-        call.matrix = &static_cast<const MatrixWeight*>(calls[i].weight)->matrix;
-      }
-      linear_calls_.push_back(call);
-    }
-    cpu::linear(linear_calls_.data(), count, rows_of(x), options_.precision, scratch_, pool_);
-  }
-
-  void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
-    const RopeTable& table = rope_tables_[rope];
-    cpu::rope(data_of(x), x.rows, x.stride, heads, head_dim, table.data, table.half, pool_);
-  }
-
-  void log_n_scale(const Tensor& x, int32_t length) override {
-    cpu::log_n_scale(data_of(x), x.rows, x.columns, x.stride, batch_->positions.data(), length, pool_);
-  }
-
-  void attention(const AttentionCall& call) override {
-    cpu::Attention a;
-    a.q = rows_of(call.q);
-    a.k = rows_of(call.k);
-    a.v = rows_of(call.v);
-    a.out = data_of(call.out);
-    a.out_stride = call.out.stride;
-    a.k_cache = call.k_cache;
-    a.v_cache = call.v_cache;
-    a.cache_type = options_.cache_type;
-    a.block_size = call.block_size;
-    a.heads = call.heads;
-    a.kv_heads = call.kv_heads;
-    a.head_dim = call.head_dim;
-    a.scale = call.scale;
-    a.window = call.window;
-    cpu::attention(a, *batch_, scratch_, pool_);
-  }
-
-  void silu_mul(const Tensor& gate, const Tensor& up) override {
-    cpu::silu_mul(rows_of(gate), rows_of(up), data_of(gate), gate.stride, pool_);
-  }
-
-  void add(const Tensor& x, const Tensor& y) override { cpu::add(rows_of(x), rows_of(y), data_of(x), x.stride, pool_); }
-
-  void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) override {
-    gather_rows(rows_of(x), batch_->logit_rows.data() + first, count, data_of(out), out.stride);
-  }
+#define BILLFISH_RUN(Name) \
+  void run(const Call<billfish::Name>& call) override { cpu::run(context_, call); }
+  BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
+#undef BILLFISH_RUN
 
   void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
     for (size_t r = 0; r < requests.size(); ++r) {
@@ -201,7 +124,7 @@ class CpuBackend final : public Backend {
     return nullptr;
   }
 
-  void all_reduce(RankGroup& group, int rank) override { cpu::all_reduce(group.values(), rank, pool_); }
+  void all_reduce(RankGroup& group, int rank) override { cpu::all_reduce(group.values(), rank, context_.pool); }
 
   void all_gather(const RankGroup& group, int rank) override { cpu::all_gather(group.values(), rank); }
 
@@ -221,7 +144,7 @@ class CpuBackend final : public Backend {
     }
   }
 
-  std::unique_ptr<BenchmarkHooks> benchmark_hooks() override { return make_benchmark_hooks(pool_); }
+  std::unique_ptr<BenchmarkHooks> benchmark_hooks() override { return make_benchmark_hooks(context_.pool); }
 
  private:
   float* copy_vector(const std::vector<float>& values) {
@@ -230,22 +153,12 @@ class CpuBackend final : public Backend {
     return data;
   }
 
-  // Cosines and sines of the current step, [max_rows][2][half].
-  struct RopeTable {
-    float* data;
-    int64_t half;
-  };
-
   CpuOptions options_;
-  ThreadPool& pool_;
+  OperatorContext context_;
   std::vector<HostMemory> memory_;
   std::optional<OffloadFile> offload_;
   MemoryCount count_;
-  Scratch scratch_;
   std::optional<SamplingScratch> sampling_scratch_;  // of the last stage
-  std::vector<RopeTable> rope_tables_;
-  const Batch* batch_ = nullptr;
-  std::vector<cpu::LinearCall> linear_calls_;
 };
 
 }  // namespace

@@ -1,16 +1,15 @@
-#include "cpu/operators.h"
+#include "cpu/operator_context.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_sharing.h"
+#include "cpu/weights.h"
 
 namespace billfish::cpu {
 
-void layer_norm(const Rows& x, const float* weight, const float* bias, float eps, float* out, int64_t out_stride,
-                ThreadPool& pool) {
+void run(OperatorContext& context, const Call<billfish::LayerNorm>& call) {
+  const float *const weight = vector_of(call.weight), *const bias = vector_of(call.bias);
   const RowKernels& kernels = row_kernels();
-  pool.parallel_for(x.rows, rows_per_piece(x.columns), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      kernels.layer_norm(x.data + r * x.stride, weight, bias, x.columns, eps, out + r * out_stride);
-    }
+  for_each_row(call.x.rows, call.x.columns, context.pool, [&](int64_t r) {
+    kernels.layer_norm(row_of(call.x, r), weight, bias, call.x.columns, call.eps, row_of(call.out, r));
   });
 }
 

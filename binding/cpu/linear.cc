@@ -14,8 +14,10 @@
 
 #include "cpu/linear_activation.h"
 #include "cpu/linear_kernels.h"
+#include "cpu/operator_context.h"
 #include "cpu/quantize_activation.h"
 #include "cpu/quantized_linear.h"
+#include "cpu/weights.h"
 #include "engine/error.h"
 
 namespace billfish::cpu {
@@ -200,6 +202,22 @@ void linear(const LinearCall* calls, int count, const Rows& x, Precision precisi
     prepare(x, activation, scratch, pool);
     run_together(calls + first, next - first, x, activation, pool);
   }
+}
+
+void run(OperatorContext& context, const Call<billfish::Linear>& call) {
+  context.linear_calls.clear();
+  for (const Call<LinearTarget>& target : call.targets) {
+    LinearCall& one = context.linear_calls.emplace_back();
+    one.out = row_of(target.out, 0);
+    one.stride = target.out.stride;
+    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(target.weight)) {
+      one.quantized = &quantized->linear;
+    } else {
+      one.matrix = &matrix_of(target.weight);
+    }
+  }
+  linear(context.linear_calls.data(), static_cast<int>(context.linear_calls.size()), rows_of(call.x), context.precision,
+         context.scratch, context.pool);
 }
 
 }  // namespace billfish::cpu

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/operator_context.h"
 #include "cpu/row_sharing.h"
 
 namespace billfish::cpu {
 namespace {
 
 constexpr int64_t line = 16;  // floats: ranks never share a cache line
-
-float* row_of(const Tensor& tensor, int64_t row) { return static_cast<float*>(tensor.data) + row * tensor.stride; }
 
 }  // namespace
 

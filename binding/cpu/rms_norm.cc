@@ -1,28 +1,26 @@
-#include "cpu/operators.h"
+#include "cpu/operator_context.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_sharing.h"
+#include "cpu/weights.h"
 
 namespace billfish::cpu {
 
-void rms_norm(const Rows& x, const float* weight, int64_t width, float eps, float* out, int64_t out_stride,
-              ThreadPool& pool) {
+// The mean is accumulated in fp32, in 16 lanes or more.
+void run(OperatorContext& context, const Call<billfish::RmsNorm>& call) {
+  const float* const weight = vector_of(call.weight);
   const RowKernels& kernels = row_kernels();
-  pool.parallel_for(x.rows, rows_per_piece(x.columns), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t at = 0; at < x.columns; at += width) {
-        kernels.rms_norm(x.data + r * x.stride + at, weight, width, eps, out + r * out_stride + at);
-      }
+  for_each_row(call.x.rows, call.x.columns, context.pool, [&](int64_t r) {
+    for (int64_t at = 0; at < call.x.columns; at += call.width) {
+      kernels.rms_norm(row_of(call.x, r) + at, weight, call.width, call.eps, row_of(call.out, r) + at);
     }
   });
 }
 
-void add_rms_norm(float* x, int64_t x_stride, const Rows& y, const float* weight, float eps, float* out,
-                  int64_t out_stride, ThreadPool& pool) {
+void run(OperatorContext& context, const Call<billfish::AddRmsNorm>& call) {
+  const float* const weight = vector_of(call.weight);
   const RowKernels& kernels = row_kernels();
-  pool.parallel_for(y.rows, rows_per_piece(y.columns), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      kernels.add_rms_norm(x + r * x_stride, y.data + r * y.stride, weight, y.columns, eps, out + r * out_stride);
-    }
+  for_each_row(call.x.rows, call.x.columns, context.pool, [&](int64_t r) {
+    kernels.add_rms_norm(row_of(call.x, r), row_of(call.y, r), weight, call.x.columns, call.eps, row_of(call.out, r));
   });
 }
 

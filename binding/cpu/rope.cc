@@ -1,6 +1,8 @@
+#include "cpu/rope.h"
+
 #include <cmath>
 
-#include "cpu/operators.h"
+#include "cpu/operator_context.h"
 #include "cpu/row_kernels.h"
 #include "cpu/row_sharing.h"
 
@@ -43,15 +45,13 @@ void rope_table(const Batch& batch, const float* inverse_frequency, int64_t half
   }
 }
 
-void rope(float* x, int64_t rows, int64_t stride, int heads, int head_dim, const float* table, int64_t half,
-          ThreadPool& pool) {
+void run(OperatorContext& context, const Call<billfish::Rope>& call) {
+  const RopeTable& table = context.rope_tables[static_cast<size_t>(call.rope)];
   const RowKernels& kernels = row_kernels();
-  pool.parallel_for(rows, rows_per_piece(static_cast<int64_t>(heads) * head_dim), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* cos = table + r * 2 * half;
-      for (int head = 0; head < heads; ++head) {
-        kernels.rotate(x + r * stride + static_cast<int64_t>(head) * head_dim, cos, cos + half, half);
-      }
+  for_each_row(call.x.rows, call.x.columns, context.pool, [&](int64_t r) {
+    const float* const cos = table.data + r * 2 * table.half;
+    for (int32_t head = 0; head < call.heads; ++head) {
+      kernels.rotate(row_of(call.x, r) + int64_t{head} * call.head_dim, cos, cos + table.half, table.half);
     }
   });
 }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/attention.h"
 #include "cpu/host_memory.h"
-#include "cpu/operators.h"
 #include "engine/sampling.h"
 
 namespace billfish::cpu {

@@ -14,7 +14,6 @@
 #include "engine/batch.h"
 #include "engine/benchmark_hooks.h"
 #include "engine/canonical.h"
-#include "engine/dtype.h"
 #include "engine/memory_count.h"
 #include "engine/non_finite.h"
 #include "engine/program.h"
@@ -24,22 +23,8 @@
 
 namespace billfish {
 
-// A row-major matrix on the stage's device: element (r, c) is data[r * stride + c].
-struct Tensor {
-  void* data = nullptr;
-  DType type = DType::f32;
-  int64_t rows = 0, columns = 0, stride = 0;
-};
-
-class RankGroup;       // rank_group.h
-class RankLink;        // rank_link.h
-struct GatheredPiece;  // program.h
-
-// A weight in the backend's own layout.
-class Weight {
- public:
-  virtual ~Weight() = default;
-};
+class RankGroup;  // rank_group.h
+class RankLink;   // rank_link.h
 
 class Backend {
  public:
@@ -107,31 +92,10 @@ class Backend {
   // Waits for everything queued, failed or not: after a failed step, and before any stage is destroyed.
   virtual void drain() {}
 
-  // --- Operators, as program.h describes them.
-  struct LinearCall {
-    const Weight* weight;
-    Tensor out;
-  };
-  struct AttentionCall {
-    Tensor q, k, v, out;
-    void* k_cache;  // [blocks][kv_heads][block_size][head_dim] of cache_type()
-    void* v_cache;
-    int32_t block_size, heads, kv_heads, head_dim, window;
-    float scale;
-  };
-  virtual void embedding(const Weight& table, int64_t first, const Tensor& out) = 0;
-  virtual void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) = 0;
-  virtual void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) = 0;
-  // bias: may be null.
-  virtual void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) = 0;
-  virtual void linear(const Tensor& x, const LinearCall* calls, int count) = 0;
-  virtual void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) = 0;
-  virtual void log_n_scale(const Tensor& x, int32_t length) = 0;
-  virtual void attention(const AttentionCall& call) = 0;
-  virtual void silu_mul(const Tensor& gate, const Tensor& up) = 0;
-  virtual void add(const Tensor& x, const Tensor& y) = 0;
-  // Rows [first, first + count) of the batch's logit rows.
-  virtual void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) = 0;
+  // --- Operators, as operators.h declares them: run(const Call<RmsNorm>&), ...
+#define BILLFISH_RUN(Name) virtual void run(const Call<Name>& call) = 0;
+  BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
+#undef BILLFISH_RUN
 
   // Samples a token for each row of logits that has a request (null: none), appends them to `samples` and leaves the
   // logits unchanged. On every device tokens and log-probabilities, and errors, are those of sample() in sampling.h.

@@ -53,10 +53,12 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   };
   token_arena_ = buffer(needs.token_arena);
   logit_arena_ = buffer(needs.logit_arena);
-  for (const uint64_t bytes : needs.caches) {
+  for (size_t i = 0; i < needs.caches.size(); ++i) {
+    const CacheLayer& layer = program_.cache_layers[i];
+    const uint64_t bytes = needs.caches[i];
     void* keys = backend_->allocate(bytes, MemoryUse::kv_cache);
     void* values = backend_->allocate(bytes, MemoryUse::kv_cache);
-    caches_.push_back({keys, values});
+    caches_.push_back({keys, values, limits_.block_size, layer.kv_heads, layer.head_dim});
   }
 
   const Value& output = program_.values[program_.output];
@@ -279,28 +281,21 @@ void Stage::search(OperatorIterator op, Step& step) {
         program_.operators.cbegin(), op, [](const Operator& before) { return !std::holds_alternative<Tap>(before); }));
     found = NonFiniteOutput{order, name_of(op, weight), backend_->device(), position, *first};
   };
-  std::visit(Overloaded{
-                 [&](const Embedding& o) { look(o.out, o.table); },
-                 [&](const RmsNorm& o) { look(o.out, o.weight); },
-                 [&](const AddRmsNorm& o) {
-                   look(o.x, no_weight);
-                   look(o.out, o.weight);
-                 },
-                 [&](const LayerNorm& o) { look(o.out, o.weight); },
-                 [&](const Linear& o) {
-                   for (const LinearTarget& target : o.targets) look(target.out, target.weight);
-                 },
-                 [&](const Rope& o) { look(o.x, no_weight); },
-                 [&](const LogNScale& o) { look(o.x, no_weight); },
-                 [&](const Attention& o) { look(o.out, no_weight); },
-                 [&](const SiluMul& o) { look(o.gate, no_weight); },
-                 [&](const Add& o) { look(o.x, no_weight); },
-                 [&](const AllReduce& o) { look(o.out, no_weight); },
-                 [](const Gather&) {},  // copies
-                 [](const AllGather&) {},
-                 [](const Tap&) {},
-             },
-             *op);
+  // What is written is named after the operator's weight, and what is changed in place after the one before.
+  std::visit(
+      [&](const auto& o) {
+        WeightId last = no_weight;
+        for_each_operand(o, [&](const auto& field, int32_t id) {
+          if constexpr (kind_of<decltype(field)> == FieldKind::weight) {
+            if (!field.optional) last = id;
+          } else if (field.role == Role::update) {
+            look(id, no_weight);
+          } else if (field.role == Role::write || field.role == Role::write_or_update) {
+            look(id, last);
+          }
+        });
+      },
+      *op);
 }
 
 // Throws the first of what the ranks found, in the order of the forward pass.
@@ -324,15 +319,7 @@ std::string Stage::name_of(OperatorIterator op, WeightId weight) const {
   if (weight != no_weight) return "The output of " + module(weight);
   std::string what = std::string("The outcome of ") + operator_name(*op);
   while (op != program_.operators.begin()) {
-    const WeightId before = std::visit(Overloaded{
-                                           [](const Embedding& o) { return o.table; },
-                                           [](const RmsNorm& o) { return o.weight; },
-                                           [](const AddRmsNorm& o) { return o.weight; },
-                                           [](const LayerNorm& o) { return o.weight; },
-                                           [](const Linear& o) { return o.targets.back().weight; },
-                                           [](const auto&) { return no_weight; },
-                                       },
-                                       *--op);
+    const WeightId before = naming_weight(*--op);
     if (before != no_weight) return what + " behind " + module(before);
   }
   return what;
@@ -340,44 +327,8 @@ std::string Stage::name_of(OperatorIterator op, WeightId weight) const {
 
 void Stage::execute(const Operator& op, Step& step) {
   std::visit(Overloaded{
-                 [&](const Embedding& o) { backend_->embedding(*weights_[o.table], o.first, tensor(o.out)); },
-                 [&](const RmsNorm& o) {
-                   backend_->rms_norm(tensor(o.x), *weights_[o.weight], o.width, o.eps, tensor(o.out));
-                 },
-                 [&](const AddRmsNorm& o) {
-                   backend_->add_rms_norm(tensor(o.x), tensor(o.y), *weights_[o.weight], o.eps, tensor(o.out));
-                 },
-                 [&](const LayerNorm& o) {
-                   const Weight* bias = o.bias == no_weight ? nullptr : weights_[o.bias].get();
-                   backend_->layer_norm(tensor(o.x), *weights_[o.weight], bias, o.eps, tensor(o.out));
-                 },
-                 [&](const Linear& o) {
-                   calls_.clear();
-                   for (const LinearTarget& target : o.targets)
-                     calls_.push_back({weights_[target.weight].get(), tensor(target.out)});
-                   backend_->linear(tensor(o.x), calls_.data(), static_cast<int>(calls_.size()));
-                 },
-                 [&](const Rope& o) { backend_->rope(tensor(o.x), o.heads, o.head_dim, o.rope); },
-                 [&](const LogNScale& o) { backend_->log_n_scale(tensor(o.x), o.length); },
-                 [&](const Attention& o) {
-                   const CacheLayer& layer = program_.cache_layers[o.layer];
-                   backend_->attention({tensor(o.q), tensor(o.k), tensor(o.v), tensor(o.out), caches_[o.layer].keys,
-                                        caches_[o.layer].values, limits_.block_size, o.heads, layer.kv_heads,
-                                        layer.head_dim, o.window, o.scale});
-                 },
-                 [&](const SiluMul& o) { backend_->silu_mul(tensor(o.gate), tensor(o.up)); },
-                 [&](const Add& o) { backend_->add(tensor(o.x), tensor(o.y)); },
-                 [&](const Gather& o) { backend_->gather(tensor(o.x), first_logit_row_, logit_rows_, tensor(o.out)); },
-                 [&](const Tap& o) {
-                   if (!step.want_hidden_states) return;
-                   const Tensor x = tensor(o.x);
-                   const bool all = program_.values[o.x].rows == RowKind::tokens;  // else a chunk of the logit rows
-                   const size_t rows = all ? static_cast<size_t>(x.rows) : step.batch.logit_rows.size();
-                   auto& states = step.result.hidden_states;
-                   if (states.size() <= static_cast<size_t>(o.index)) states.resize(o.index + 1);
-                   states[o.index].resize(rows * static_cast<size_t>(x.columns));
-                   backend_->to_host(x, states[o.index].data() + (all ? 0 : first_logit_row_ * x.columns));
-                 },
+                 [&](const auto& o) { backend_->run(bind(o)); },
+                 [&](const Tap& o) { tap(o, step); },
                  [&](const AllReduce& o) {
                    publish(o.x, o.out);
                    backend_->all_reduce(*rank_.group, rank_.rank);
@@ -390,6 +341,42 @@ void Stage::execute(const Operator& op, Step& step) {
                  },
              },
              op);
+}
+
+// The operator with its operands in memory. Valid until the next one.
+template <class Op>
+Call<Op> Stage::bind(const Op& op) {
+  Call<Op> call = {};
+  for_each_field(op, call, [&](const auto& field, const auto& from, auto& to) {
+    constexpr FieldKind kind = kind_of<decltype(field)>;
+    if constexpr (kind == FieldKind::value) {
+      if (is_given(from)) to = tensor(from);
+    } else if constexpr (kind == FieldKind::weight) {
+      if (is_given(from)) to = weights_[from].get();
+    } else if constexpr (kind == FieldKind::cache_layer) {
+      to = caches_[from];
+    } else if constexpr (kind == FieldKind::first_logit_row) {
+      to = first_logit_row_;
+    } else if constexpr (kind == FieldKind::list) {
+      targets_.clear();
+      for (const auto& element : from) targets_.push_back(bind(element));
+      to = targets_;
+    } else {
+      to = from;
+    }
+  });
+  return call;
+}
+
+void Stage::tap(const Tap& op, Step& step) {
+  if (!step.want_hidden_states) return;
+  const Tensor x = tensor(op.x);
+  const bool all = program_.values[op.x].rows == RowKind::tokens;  // else a piece of the logit rows
+  const size_t rows = all ? static_cast<size_t>(x.rows) : step.batch.logit_rows.size();
+  auto& states = step.result.hidden_states;
+  if (states.size() <= static_cast<size_t>(op.index)) states.resize(op.index + 1);
+  states[op.index].resize(rows * static_cast<size_t>(x.columns));
+  backend_->to_host(x, states[op.index].data() + (all ? 0 : first_logit_row_ * x.columns));
 }
 
 void Stage::release() {

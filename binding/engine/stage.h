@@ -75,6 +75,9 @@ class Stage {
   void receive_input(Step& step, const float* hidden);
   void send_hidden(Step& step, ActivationBuffers::Buffer hidden);
   void execute(const Operator& op, Step& step);
+  template <class Op>
+  Call<Op> bind(const Op& op);
+  void tap(const Tap& op, Step& step);
   void search(OperatorIterator op, Step& step);
   void report_search(Step& step) const;
   std::string name_of(OperatorIterator op, WeightId weight) const;
@@ -97,15 +100,11 @@ class Stage {
   std::vector<std::unique_ptr<Weight>> weights_;
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;
-  struct LayerCache {
-    void* keys;
-    void* values;
-  };
   std::vector<LayerCache> caches_;
-  std::vector<Backend::LinearCall> calls_;
-  bool is_last_ = false;        // of the model: it ends with logits
-  bool sends_hidden_ = false;   // hidden states, to a next stage
-  bool sends_to_peer_ = false;  // directly to its backend
+  std::vector<Call<LinearTarget>> targets_;  // of the call that is being made
+  bool is_last_ = false;                     // of the model: it ends with logits
+  bool sends_hidden_ = false;                // hidden states, to a next stage
+  bool sends_to_peer_ = false;               // directly to its backend
   int64_t hidden_width_ = 0;
   float* hidden_ = nullptr;  // the buffer that it contributes, if it is not the only stage
   std::shared_ptr<ActivationBuffers> activation_buffers_;

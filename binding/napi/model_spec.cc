@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "convert.h"
+#include "operator_parser.h"
 
 namespace billfish {
 namespace {
@@ -153,46 +154,6 @@ Value parse_value(const Napi::Object& object) {
     value.view_start = integer(view, "start", 0, int32_max);
   }
   return value;
-}
-
-Operator parse_operator(const Napi::Object& o) {
-  const std::string kind = string(o, "op");
-  if (kind == "embedding") return Embedding{id(o, "table"), id(o, "out"), integer(o, "first", 0, int32_max)};
-  if (kind == "rmsNorm") {
-    return RmsNorm{id(o, "x"), id(o, "weight"), integer(o, "width", 1, int32_max), number(o, "eps"), id(o, "out")};
-  }
-  if (kind == "addRmsNorm") return AddRmsNorm{id(o, "x"), id(o, "y"), id(o, "weight"), number(o, "eps"), id(o, "out")};
-  if (kind == "layerNorm") {
-    return LayerNorm{id(o, "x"), id(o, "weight"), has(o, "bias") ? id(o, "bias") : no_weight, number(o, "eps"),
-                     id(o, "out")};
-  }
-  if (kind == "linear") {
-    Linear linear{id(o, "x"), {}};
-    for_each_object(o, "targets", [&](const Napi::Object& target) {
-      linear.targets.push_back({id(target, "weight"), id(target, "out")});
-    });
-    return linear;
-  }
-  if (kind == "rope") return Rope{id(o, "x"), id(o, "heads"), id(o, "headDim"), id(o, "rope")};
-  if (kind == "logNScale") return LogNScale{id(o, "x"), id(o, "length")};
-  if (kind == "attention") {
-    return Attention{id(o, "q"),     id(o, "k"),     id(o, "v"),         id(o, "out"),
-                     id(o, "layer"), id(o, "heads"), number(o, "scale"), id(o, "window")};
-  }
-  if (kind == "siluMul") return SiluMul{id(o, "gate"), id(o, "up")};
-  if (kind == "add") return Add{id(o, "x"), id(o, "y")};
-  if (kind == "gather") return Gather{id(o, "x"), id(o, "out")};
-  if (kind == "tap") return Tap{id(o, "x"), id(o, "index")};
-  if (kind == "allReduce") return AllReduce{id(o, "x"), id(o, "out")};
-  if (kind == "allGather") {
-    AllGather gather{id(o, "x"), has(o, "out") ? id(o, "out") : no_value, {}};
-    for_each_object(o, "pieces", [&](const Napi::Object& piece) {
-      gather.pieces.push_back({id(piece, "rank"), integer(piece, "from", 0, int32_max),
-                               integer(piece, "to", 0, int32_max), integer(piece, "count", 1, int32_max)});
-    });
-    return gather;
-  }
-  throw Error("INVALID_OPTION", "A program has an unknown operator '" + kind + "'.");
 }
 
 }  // namespace

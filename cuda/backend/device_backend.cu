@@ -23,16 +23,10 @@
 #include "cuda/memory/stage_needs.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
-#include "gemm/linear.h"
-#include "layer/attention.h"
 #include "layer/batch.h"
-#include "layer/elementwise.h"
-#include "layer/embedding.h"
-#include "layer/kv_cache.h"
-#include "layer/layer_norm.h"
-#include "layer/rms_norm.h"
-#include "layer/rope.h"
+#include "layer/convert.h"
 #include "layer/sampling.h"
+#include "operators/operator_context.h"
 #include "primitives/numbers.h"
 #include "runtime/drain.h"
 #include "runtime/matrix_library.h"
@@ -53,7 +47,8 @@ class DeviceBackend final : public Peer {
         copied_(device),
         clock_(device),
         receiver_events_(device),
-        exchange_(stream_) {}
+        exchange_(stream_),
+        context_{stream_} {}
   ~DeviceBackend() override { DeviceBackend::drain(); }
 
   const std::string& device() const override { return device_.name(); }
@@ -72,10 +67,11 @@ class DeviceBackend final : public Peer {
     stream_.synchronize();  // the batch writes to its memory on its own stream, after the zeroing
     batch_.emplace(device_, image, needs.batch, program.ropes, needs.attention);
     memory_.keep(image);  // it holds the program's frequencies
-    attention_shapes_ = needs.attention;
-    attention_scratch_ = buffer(bytes.attention_scratch);
+    context_.batch = &*batch_;
+    context_.attention = needs.attention;
+    context_.attention_scratch = buffer(bytes.attention_scratch);
     if (needs.has_linears) prepare_linears(buffer(bytes.linear_workspace), bytes.linear_workspace, needs.linear);
-    narrowed_ = static_cast<Element*>(buffer(bytes.narrowed));
+    context_.narrowed = static_cast<Element*>(buffer(bytes.narrowed));
     widened_ = static_cast<float*>(buffer(bytes.widened));
     if (bytes.peer > 0) {
       static_assert(gpu::peer_buffers == PeerChannel::slots);
@@ -157,78 +153,10 @@ class DeviceBackend final : public Peer {
     BILLFISH_TARGET::drain(stream_);
   }
 
-  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
-    const LinearWeight& rows = static_cast<const MatrixWeight&>(table).linear;
-    const Matrix<const Element> elements{reinterpret_cast<const Element*>(rows.elements), rows.out, rows.in,
-                                         rows.stride};
-    BILLFISH_TARGET::embedding(stream_, elements, first, batch_->tokens(), matrix<float>(out));
-  }
-
-  void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
-    const float* values = static_cast<const VectorWeight&>(weight).values;
-    if (x.type == DType::f32) {
-      BILLFISH_TARGET::rms_norm<float, Element>(stream_, matrix<float>(x), values, width, eps, matrix<Element>(out));
-    } else {
-      BILLFISH_TARGET::rms_norm<Element, Element>(stream_, matrix<Element>(x), values, width, eps,
-                                                  matrix<Element>(out));
-    }
-  }
-
-  void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
-    BILLFISH_TARGET::add_rms_norm<Element>(stream_, matrix<float>(x), matrix<Element>(y),
-                                           static_cast<const VectorWeight&>(weight).values, eps, matrix<Element>(out));
-  }
-
-  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
-    const float* factors = static_cast<const VectorWeight&>(weight).values;
-    const float* addends = bias != nullptr ? static_cast<const VectorWeight*>(bias)->values : nullptr;
-    if (x.type == DType::f32) {
-      BILLFISH_TARGET::layer_norm<float, Element>(stream_, matrix<float>(x), factors, addends, eps,
-                                                  matrix<Element>(out));
-    } else {
-      BILLFISH_TARGET::layer_norm<Element, Element>(stream_, matrix<Element>(x), factors, addends, eps,
-                                                    matrix<Element>(out));
-    }
-  }
-
-  void linear(const Tensor& x, const Backend::LinearCall* calls, int count) override {
-    linear_calls_.clear();
-    for (int i = 0; i < count; ++i) {
-      const auto& weight = static_cast<const MatrixWeight&>(*calls[i].weight);
-      linear_calls_.push_back({&weight.linear, calls[i].out.data, calls[i].out.stride, calls[i].out.type});
-    }
-    BILLFISH_TARGET::linear<Element>(stream_, linear_calls_.data(), count, narrowed(x), workspace_);
-  }
-
-  void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
-    BILLFISH_TARGET::rope<Element>(stream_, *batch_, rope, matrix<Element>(x), heads, head_dim);
-  }
-
-  void log_n_scale(const Tensor& x, int32_t length) override {
-    BILLFISH_TARGET::log_n_scale<Element>(stream_, matrix<Element>(x), batch_->positions(), length);
-  }
-
-  void attention(const AttentionCall& call) override {
-    const KvCache<Element> cache{static_cast<Element*>(call.k_cache), static_cast<Element*>(call.v_cache),
-                                 call.block_size, call.kv_heads, call.head_dim};
-    write_kv<Element>(stream_, *batch_, matrix<Element>(call.k), matrix<Element>(call.v), cache);
-    const AttentionShape shape{call.heads, call.kv_heads, call.head_dim, call.window};
-    const auto index = std::find(attention_shapes_.begin(), attention_shapes_.end(), shape) - attention_shapes_.begin();
-    BILLFISH_TARGET::attention<Element>(stream_, *batch_, static_cast<int32_t>(index), matrix<Element>(call.q), cache,
-                                        call.scale, attention_scratch_, matrix<Element>(call.out));
-  }
-
-  void silu_mul(const Tensor& gate, const Tensor& up) override {
-    BILLFISH_TARGET::silu_mul<Element>(stream_, matrix<Element>(gate), matrix<Element>(up));
-  }
-
-  void add(const Tensor& x, const Tensor& y) override {
-    BILLFISH_TARGET::add<Element>(stream_, matrix<float>(x), matrix<Element>(y));
-  }
-
-  void gather(const Tensor& x, int64_t first, int64_t, const Tensor& out) override {
-    gather_rows<float>(stream_, matrix<float>(x), batch_->logit_rows() + first, matrix<float>(out));
-  }
+#define BILLFISH_RUN(Name) \
+  void run(const Call<billfish::Name>& call) override { BILLFISH_TARGET::run(context_, call); }
+  BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
+#undef BILLFISH_RUN
 
   // Usually all rows at once, with one wait: only lists of many thousand tokens take several rounds.
   void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
@@ -336,25 +264,18 @@ class DeviceBackend final : public Peer {
  private:
   void prepare_linears(void* workspace, size_t bytes, const LinearLimits& limits) {
     machine_.emplace(device_);
-    workspace_.data = workspace;
-    workspace_.bytes = bytes;
-    workspace_.panel_bytes = limits.panel_bytes;
-    workspace_.machine = &machine_->machine();
-    library_ = open_matrix_library(stream_, library_workspace(workspace_));
-    workspace_.library = library_.get();
+    LinearWorkspace& linears = context_.linears;
+    linears.data = workspace;
+    linears.bytes = bytes;
+    linears.panel_bytes = limits.panel_bytes;
+    linears.machine = &machine_->machine();
+    library_ = open_matrix_library(stream_, library_workspace(linears));
+    linears.library = library_.get();
   }
 
   template <class T>
   Matrix<T> matrix(const Tensor& tensor) const {
     return matrix_of<T>(tensor, device_);
-  }
-
-  // Linears take 16-bit inputs. A head whose norm is in the previous stage has its input in fp32.
-  Matrix<const Element> narrowed(const Tensor& x) {
-    if (x.type != DType::f32) return matrix<Element>(x);
-    const Matrix<Element> out{narrowed_, x.rows, x.columns, x.columns};
-    convert<float, Element>(stream_, matrix<float>(x), out);
-    return out;
   }
 
   // The host takes fp32. A stage that ends with a norm has a 16-bit output.
@@ -397,19 +318,15 @@ class DeviceBackend final : public Peer {
   bool started_ = false;
   RecordedSteps recorded_;
   std::optional<DeviceBatch> batch_;
-  std::vector<AttentionShape> attention_shapes_;
-  void* attention_scratch_ = nullptr;
-  LinearWorkspace workspace_;
   std::optional<TunedMachine> machine_;
   std::unique_ptr<MatrixLibrary> library_;
-  Element* narrowed_ = nullptr;
   float* widened_ = nullptr;
   std::optional<PeerChannel> peer_channel_;
   PeerChannel::ReceiverEvents receiver_events_;
   RankExchange exchange_;
+  OperatorContext<Element> context_;
   mutable std::string link_notice_;  // from connecting the stage
   std::optional<Sampler> sampler_;   // of the last stage
-  std::vector<BILLFISH_TARGET::LinearCall> linear_calls_;
 };
 
 std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options) {

@@ -1,7 +1,7 @@
 #include "backend/rank_exchange.h"
 
 #include "backend/communicators.h"
-#include "layer/elementwise.h"
+#include "layer/convert.h"
 #include "layer/rank_sum.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -7,7 +7,7 @@
 #include "engine/error.h"
 #include "gemm/planned_linear.h"
 #include "gemm/tiles.h"
-#include "layer/elementwise.h"
+#include "layer/convert.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/numbers.h"

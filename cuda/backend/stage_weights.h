@@ -8,19 +8,10 @@
 #include "backend/slab_uploads.h"
 #include "backend/stage_memory.h"
 #include "engine/backend.h"
-#include "gemm/linear.h"
+#include "operators/operator_context.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
-
-struct VectorWeight final : Weight {
-  float* values = nullptr;
-};
-// A quantized linear, or a matrix of a linear, an embedding, or both if tied.
-struct MatrixWeight final : Weight {
-  LinearWeight linear;
-  DType stored_type = DType::f16;  // of a matrix in the checkpoint
-};
 
 // The functions are those of engine/backend.h.
 class StageWeights {

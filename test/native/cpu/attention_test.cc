@@ -10,9 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/attention.h"
 #include "cpu/features.h"
 #include "cpu/host_memory.h"
-#include "cpu/operators.h"
 #include "support/check.h"
 #include "support/every_instruction_set.h"
 

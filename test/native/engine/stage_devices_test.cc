@@ -49,53 +49,11 @@ class WatchedBackend : public Backend {
 
   void begin(const Batch& batch, const std::vector<RopeSpec>& ropes) override { inner_->begin(batch, ropes); }
 
-  void embedding(const Weight& table, int64_t first, const Tensor& out) override {
-    look({&table}, {&out});
-    inner_->embedding(table, first, out);
-  }
-  void rms_norm(const Tensor& x, const Weight& weight, int64_t width, float eps, const Tensor& out) override {
-    look({&weight}, {&x, &out});
-    inner_->rms_norm(x, weight, width, eps, out);
-  }
-  void add_rms_norm(const Tensor& x, const Tensor& y, const Weight& weight, float eps, const Tensor& out) override {
-    look({&weight}, {&x, &y, &out});
-    inner_->add_rms_norm(x, y, weight, eps, out);
-  }
-  void layer_norm(const Tensor& x, const Weight& weight, const Weight* bias, float eps, const Tensor& out) override {
-    look({&weight}, {&x, &out});
-    if (bias != nullptr) look({bias}, {});
-    inner_->layer_norm(x, weight, bias, eps, out);
-  }
-  void linear(const Tensor& x, const LinearCall* calls, int count) override {
-    look({}, {&x});
-    for (int i = 0; i < count; ++i) look({calls[i].weight}, {&calls[i].out});
-    inner_->linear(x, calls, count);
-  }
-  void rope(const Tensor& x, int32_t heads, int32_t head_dim, int32_t rope) override {
-    look({}, {&x});
-    inner_->rope(x, heads, head_dim, rope);
-  }
-  void log_n_scale(const Tensor& x, int32_t length) override {
-    look({}, {&x});
-    inner_->log_n_scale(x, length);
-  }
-  void attention(const AttentionCall& call) override {
-    look({}, {&call.q, &call.k, &call.v, &call.out});
-    if (!owns(call.k_cache, 1) || !owns(call.v_cache, 1)) ++strangers;
-    inner_->attention(call);
-  }
-  void silu_mul(const Tensor& gate, const Tensor& up) override {
-    look({}, {&gate, &up});
-    inner_->silu_mul(gate, up);
-  }
-  void add(const Tensor& x, const Tensor& y) override {
-    look({}, {&x, &y});
-    inner_->add(x, y);
-  }
-  void gather(const Tensor& x, int64_t first, int64_t count, const Tensor& out) override {
-    look({}, {&x, &out});
-    inner_->gather(x, first, count, out);
-  }
+#define BILLFISH_RUN(Name) \
+  void run(const Call<Name>& call) override { look_and_run(call); }
+  BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
+#undef BILLFISH_RUN
+
   void sample(const Tensor& logits, const SamplingRequests& requests, std::vector<Sampled>& samples) override {
     look({}, {&logits});
     inner_->sample(logits, requests, samples);
@@ -117,6 +75,23 @@ class WatchedBackend : public Backend {
   std::unique_ptr<Weight> own(std::unique_ptr<Weight> weight) {
     weights_.insert(weight.get());
     return weight;
+  }
+
+  template <class Operands>
+  void look_and_run(const Operands& call) {
+    for_each_field(call, [&](const auto& field, const auto& content) {
+      if constexpr (kind_of<decltype(field)> == FieldKind::cache_layer) {
+        if (!owns(content.keys, 1) || !owns(content.values, 1)) ++strangers;
+      }
+    });
+    for_each_operand(call, [&](const auto& field, const auto& operand) {
+      if constexpr (kind_of<decltype(field)> == FieldKind::weight) {
+        look({operand}, {});
+      } else {
+        look({}, {&operand});
+      }
+    });
+    inner_->run(call);
   }
 
   void look(std::initializer_list<const Weight*> weights, std::initializer_list<const Tensor*> tensors) {
@@ -163,6 +138,6 @@ TEST(every_tensor_of_a_stage_lives_on_its_stages_device) {
   foreign.data = backends["cpu:0"]->allocate(64, MemoryUse::buffers);
   foreign.rows = 1;
   foreign.columns = foreign.stride = 16;
-  backends["cpu:1"]->add(foreign, foreign);
+  backends["cpu:1"]->run(Call<Add>{foreign, foreign});
   CHECK(backends["cpu:1"]->strangers == 2);
 }

@@ -1,7 +1,6 @@
-#include "layer/rms_norm.h"
-
 #include "layer/register_row.h"
 #include "layer/vector.h"
+#include "operators/operator_context.h"
 #include "primitives/index.h"
 #include "runtime/launch.h"
 
@@ -108,8 +107,11 @@ struct RmsNormOfHeads {
 }  // namespace
 
 template <class In, class Element>
-void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, int64_t width, float eps,
-              const Matrix<Element>& out) {
+static void rms_norm(OperatorContext<Element>& context, const Call<billfish::RmsNorm>& call) {
+  const Matrix<In> x = context.template matrix<In>(call.x);
+  const Matrix<Element> out = context.template matrix<Element>(call.out);
+  const float* const weight = vector_of(call.weight);
+  const int64_t width = call.width;
   if (x.rows <= 0) return;
   const bool in_wide_vectors = width % wide == 0 && is_wide(x) && is_wide(out);
   const auto rows = static_cast<uint32_t>(x.rows), runs = static_cast<uint32_t>(x.columns / width);
@@ -118,39 +120,43 @@ void rms_norm(Stream& stream, const Matrix<const In>& x, const float* weight, in
     uint32_t lanes = 1;
     while (lanes < vectors) lanes *= 2;
     const uint32_t heads_per_block = narrow_threads / lanes;
-    launch(stream,
+    launch(context.stream,
            {.grid = {rows, (runs + heads_per_block - 1) / heads_per_block},
             .block = {narrow_threads},
             .programmatic = true},
-           RmsNormOfHeads<In, Element>{x.data, weight, out.data, x.stride, out.stride, runs, vectors, lanes, eps});
+           RmsNormOfHeads<In, Element>{x.data, weight, out.data, x.stride, out.stride, runs, vectors, lanes, call.eps});
     return;
   }
-  launch_with_register_rows(stream, {rows, runs}, width, in_wide_vectors,
+  launch_with_register_rows(context.stream, {rows, runs}, width, in_wide_vectors,
                             [&](auto count, auto per_thread, uint32_t vectors) {
                               return RmsNormOfRow<In, Element, count, per_thread>{
-                                  x.data, weight, out.data, x.stride, out.stride, vectors, eps};
+                                  x.data, weight, out.data, x.stride, out.stride, vectors, call.eps};
                             });
 }
 
+// Accumulated in fp32. x: the residual stream or an activation. Throws UNSUPPORTED_MODEL for runs of more than 16384
+// columns (8192 where rows are not aligned).
 template <class Element>
-void add_rms_norm(Stream& stream, const Matrix<float>& x, const Matrix<const Element>& y, const float* weight,
-                  float eps, const Matrix<Element>& out) {
+void run(OperatorContext<Element>& context, const Call<billfish::RmsNorm>& call) {
+  call.x.type == DType::f32 ? rms_norm<float>(context, call) : rms_norm<Element>(context, call);
+}
+
+BILLFISH_INSTANTIATE_RUN(RmsNorm);
+
+template <class Element>
+void run(OperatorContext<Element>& context, const Call<billfish::AddRmsNorm>& call) {
+  const Matrix<float> x = context.template matrix<float>(call.x);
+  const Matrix<Element> y = context.template matrix<Element>(call.y), out = context.template matrix<Element>(call.out);
+  const float* const weight = vector_of(call.weight);
   if (x.rows <= 0) return;
-  launch_with_register_rows(stream, {static_cast<uint32_t>(x.rows)}, x.columns,
+  launch_with_register_rows(context.stream, {static_cast<uint32_t>(x.rows)}, x.columns,
                             is_wide(x) && is_wide(y) && is_wide(out),
                             [&](auto count, auto per_thread, uint32_t vectors) {
                               return AddRmsNorm<Element, count, per_thread>{
-                                  x.data, y.data, weight, out.data, x.stride, y.stride, out.stride, vectors, eps};
+                                  x.data, y.data, weight, out.data, x.stride, y.stride, out.stride, vectors, call.eps};
                             });
 }
 
-template void rms_norm(Stream&, const Matrix<const float>&, const float*, int64_t, float, const Matrix<half>&);
-template void rms_norm(Stream&, const Matrix<const float>&, const float*, int64_t, float, const Matrix<bfloat16>&);
-template void rms_norm(Stream&, const Matrix<const half>&, const float*, int64_t, float, const Matrix<half>&);
-template void rms_norm(Stream&, const Matrix<const bfloat16>&, const float*, int64_t, float, const Matrix<bfloat16>&);
-template void add_rms_norm(Stream&, const Matrix<float>&, const Matrix<const half>&, const float*, float,
-                           const Matrix<half>&);
-template void add_rms_norm(Stream&, const Matrix<float>&, const Matrix<const bfloat16>&, const float*, float,
-                           const Matrix<bfloat16>&);
+BILLFISH_INSTANTIATE_RUN(AddRmsNorm);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,7 +1,6 @@
-#include "layer/layer_norm.h"
-
 #include "layer/register_row.h"
 #include "layer/vector.h"
+#include "operators/operator_context.h"
 #include "primitives/index.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -48,21 +47,26 @@ struct LayerNorm {
 }  // namespace
 
 template <class In, class Element>
-void layer_norm(Stream& stream, const Matrix<const In>& x, const float* weight, const float* bias, float eps,
-                const Matrix<Element>& out) {
+static void layer_norm(OperatorContext<Element>& context, const Call<billfish::LayerNorm>& call) {
+  const Matrix<In> x = context.template matrix<In>(call.x);
+  const Matrix<Element> out = context.template matrix<Element>(call.out);
+  const float *const weight = vector_of(call.weight), *const bias = vector_of(call.bias);
   if (x.rows <= 0) return;
-  launch_with_register_rows(stream, {static_cast<uint32_t>(x.rows)}, x.columns, is_wide(x) && is_wide(out),
+  launch_with_register_rows(context.stream, {static_cast<uint32_t>(x.rows)}, x.columns, is_wide(x) && is_wide(out),
                             [&](auto count, auto per_thread, uint32_t vectors) {
-                              return LayerNorm<In, Element, count, per_thread>{
-                                  x.data, weight, bias, bias != nullptr, out.data, x.stride, out.stride, vectors, eps};
+                              return LayerNorm<In, Element, count, per_thread>{x.data,          weight,   bias,
+                                                                               bias != nullptr, out.data, x.stride,
+                                                                               out.stride,      vectors,  call.eps};
                             });
 }
 
-template void layer_norm(Stream&, const Matrix<const float>&, const float*, const float*, float, const Matrix<half>&);
-template void layer_norm(Stream&, const Matrix<const float>&, const float*, const float*, float,
-                         const Matrix<bfloat16>&);
-template void layer_norm(Stream&, const Matrix<const half>&, const float*, const float*, float, const Matrix<half>&);
-template void layer_norm(Stream&, const Matrix<const bfloat16>&, const float*, const float*, float,
-                         const Matrix<bfloat16>&);
+// Accumulated in fp32. x: the residual stream or an activation. Throws UNSUPPORTED_MODEL for rows of more than 16384
+// columns (8192 where rows are not aligned).
+template <class Element>
+void run(OperatorContext<Element>& context, const Call<billfish::LayerNorm>& call) {
+  call.x.type == DType::f32 ? layer_norm<float>(context, call) : layer_norm<Element>(context, call);
+}
+
+BILLFISH_INSTANTIATE_RUN(LayerNorm);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,0 +1,449 @@
+// Every operator, declared once: its name, its operands and what it does to them, its attributes, and what must hold.
+//
+// What follows from a declaration: the fields that TypeScript hands over (napi/operator_parser.h), validation
+// (program.h), lifetimes of values (for_each_value), the search for numbers that are not finite (stage.h), and a
+// function run() of every backend (backend.h). docs/how-to/add-an-operator.md says what else an operator takes.
+//
+// Form is InProgram, where operands are numbers, or InCall, where they are memory. check() is asked of a program's.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "engine/operands.h"
+#include "engine/operator_check.h"
+#include "engine/operator_fields.h"
+
+namespace billfish {
+namespace operators {
+
+// out = table[token ids - first], and zeros for tokens that have no row in the table.
+template <class Form>
+struct Embedding {
+  static constexpr const char* name = "embedding";
+  typename Form::Weight table;
+  typename Form::Value out;
+  int64_t first = 0;
+
+  static constexpr auto fields() {
+    using Self = Embedding;
+    return std::tuple{weight("table", &Self::table, WeightUse::table), write("out", &Self::out),
+                      attribute("first", &Self::first)};
+  }
+  void check(const OperatorCheck& check) const {
+    const auto& rows = check.weight(table);
+    const auto& value = check.value(out);
+    if (value.rows != RowKind::tokens) check.fail("the rows of out are not those of the tokens");
+    if (value.width != rows.in) check.fail("out is ", value.width, " wide, but table ", rows.name, " ", rows.in);
+    if (first < 0) check.fail("the table begins at token ", first);
+  }
+};
+
+// What the norms have in common: `width` columns have a norm of their own.
+template <class Operator>
+void check_norm(const OperatorCheck& check, const Operator& norm, int64_t width) {
+  const auto& x = check.value(norm.x);
+  const auto& weight = check.weight(norm.weight);
+  if (width != weight.out) {
+    check.fail("norm weight ", weight.name, " has ", weight.out, " values for width ", width);
+  }
+  if (width <= 0 || x.width % width != 0) check.fail("width ", x.width, " is no multiple of ", width);
+  if (!std::isfinite(norm.eps) || norm.eps < 0) check.fail("eps is ", norm.eps);
+  check.same_shape(norm.x, norm.out);
+}
+
+// out = x / sqrt(mean(x^2) + eps) * weight, over each run of `width` columns: all of them, or one head after the other.
+template <class Form>
+struct RmsNorm {
+  static constexpr const char* name = "rmsNorm";
+  typename Form::Value x;
+  typename Form::Weight weight;
+  int64_t width;
+  float eps;
+  typename Form::Value out;
+
+  static constexpr auto fields() {
+    using Self = RmsNorm;
+    return std::tuple{read("x", &Self::x), operators::weight("weight", &Self::weight, WeightUse::vector),
+                      attribute("width", &Self::width), attribute("eps", &Self::eps),
+                      write_or_update("out", &Self::out)};
+  }
+  void check(const OperatorCheck& check) const { check_norm(check, *this, width); }
+};
+
+// x += y, then out = the norm of whole rows of x.
+template <class Form>
+struct AddRmsNorm {
+  static constexpr const char* name = "addRmsNorm";
+  typename Form::Value x, y;
+  typename Form::Weight weight;
+  float eps;
+  typename Form::Value out;
+
+  static constexpr auto fields() {
+    using Self = AddRmsNorm;
+    return std::tuple{update("x", &Self::x), read("y", &Self::y),
+                      operators::weight("weight", &Self::weight, WeightUse::vector), attribute("eps", &Self::eps),
+                      write("out", &Self::out)};
+  }
+  void check(const OperatorCheck& check) const {
+    check.same_shape(x, y);
+    check_norm(check, *this, check.value(x).width);
+  }
+};
+
+// out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias, over whole rows. A mean that is large beside
+// the deviations from it costs no digits.
+template <class Form>
+struct LayerNorm {
+  static constexpr const char* name = "layerNorm";
+  typename Form::Value x;
+  typename Form::Weight weight, bias;
+  float eps;
+  typename Form::Value out;
+
+  static constexpr auto fields() {
+    using Self = LayerNorm;
+    return std::tuple{read("x", &Self::x), operators::weight("weight", &Self::weight, WeightUse::vector),
+                      optional_weight("bias", &Self::bias, WeightUse::vector), attribute("eps", &Self::eps),
+                      write_or_update("out", &Self::out)};
+  }
+  void check(const OperatorCheck& check) const {
+    const int64_t width = check.value(x).width;
+    check_norm(check, *this, width);
+    if (!is_given(bias)) return;
+    const auto& addends = check.weight(bias);
+    if (addends.out != width) {
+      check.fail("norm bias ", addends.name, " has ", addends.out, " values for width ", width);
+    }
+  }
+};
+
+// out = x * weight^T + the weight's bias.
+template <class Form>
+struct LinearTarget {
+  typename Form::Weight weight;
+  typename Form::Value out;
+
+  static constexpr auto fields() {
+    using Self = LinearTarget;
+    return std::tuple{operators::weight("weight", &Self::weight, WeightUse::linear), write("out", &Self::out)};
+  }
+};
+
+// One or several weights on one input.
+template <class Form>
+struct Linear {
+  static constexpr const char* name = "linear";
+  typename Form::Value x;
+  typename Form::template List<LinearTarget<Form>> targets;
+
+  static constexpr auto fields() {
+    using Self = Linear;
+    return std::tuple{read("x", &Self::x), list("targets", &Self::targets)};
+  }
+  void check(const OperatorCheck& check) const {
+    const auto& input = check.value(x);
+    if (targets.empty()) check.fail("no targets");
+    for (const auto& target : targets) {
+      const auto& weight = check.weight(target.weight);
+      const auto& out = check.value(target.out);
+      if (out.rows != input.rows) check.fail("the rows of x and out are not the same");
+      if (input.width != weight.in || out.width != weight.out) {
+        check.fail("weight ", weight.name, " [", weight.out, ", ", weight.in, "] does not fit input width ",
+                   input.width, " and output width ", out.width);
+      }
+    }
+  }
+};
+
+// Rotates pairs of columns of every head, NeoX style: column i and column i + half of the head, half = the frequencies
+// of Program::ropes[rope]. Columns from 2 * half on are left alone.
+template <class Form>
+struct Rope {
+  static constexpr const char* name = "rope";
+  typename Form::Value x;
+  int32_t heads, head_dim, rope;
+
+  static constexpr auto fields() {
+    using Self = Rope;
+    return std::tuple{update("x", &Self::x), attribute("heads", &Self::heads), attribute("headDim", &Self::head_dim),
+                      attribute("rope", &Self::rope)};
+  }
+  void check(const OperatorCheck& check) const {
+    check.heads(x, heads, head_dim);
+    const auto pairs = static_cast<int64_t>(check.rope(rope).inverse_frequency.size());
+    if (pairs * 2 > head_dim) check.fail("the rope turns ", pairs * 2, " columns of a head of ", head_dim);
+  }
+};
+
+// Qwen v1's log-n attention: rows at 1-based position p > length are multiplied by log(p) / log(length).
+template <class Form>
+struct LogNScale {
+  static constexpr const char* name = "logNScale";
+  typename Form::Value x;
+  int32_t length;
+
+  static constexpr auto fields() {
+    using Self = LogNScale;
+    return std::tuple{update("x", &Self::x), attribute("length", &Self::length)};
+  }
+  void check(const OperatorCheck& check) const {
+    if (check.value(x).rows != RowKind::tokens) check.fail("the rows of x are not those of the tokens");
+    if (length <= 1) check.fail("length ", length, " does not exceed 1");
+  }
+};
+
+// Causal attention over a layer of the KV cache, into which k and v are written first. Query heads share kv heads in
+// order. A window w lets position i see keys j with i - w < j <= i; 0: all j <= i.
+template <class Form>
+struct Attention {
+  static constexpr const char* name = "attention";
+  typename Form::Value q, k, v, out;
+  typename Form::CacheLayer layer;
+  int32_t heads;
+  float scale;
+  int32_t window;
+
+  static constexpr auto fields() {
+    using Self = Attention;
+    return std::tuple{read("q", &Self::q),
+                      read("k", &Self::k),
+                      read("v", &Self::v),
+                      write("out", &Self::out),
+                      cache_layer("layer", &Self::layer),
+                      attribute("heads", &Self::heads),
+                      attribute("scale", &Self::scale),
+                      attribute("window", &Self::window)};
+  }
+  void check(const OperatorCheck& check) const {
+    const auto& cache = check.cache_layer(layer);
+    check.heads(q, heads, cache.head_dim);
+    check.heads(k, cache.kv_heads, cache.head_dim);
+    check.heads(v, cache.kv_heads, cache.head_dim);
+    if (heads % cache.kv_heads != 0) check.fail(heads, " heads are no multiple of ", cache.kv_heads, " kv heads");
+    if (window < 0 || !std::isfinite(scale)) check.fail("window is ", window, " and scale ", scale);
+    check.same_shape(q, out);
+  }
+};
+
+// gate = silu(gate) * up, silu(g) = g / (1 + exp(-g)).
+template <class Form>
+struct SiluMul {
+  static constexpr const char* name = "siluMul";
+  typename Form::Value gate, up;
+
+  static constexpr auto fields() {
+    using Self = SiluMul;
+    return std::tuple{update("gate", &Self::gate), read("up", &Self::up)};
+  }
+  void check(const OperatorCheck& check) const { check.same_shape(gate, up); }
+};
+
+// x += y.
+template <class Form>
+struct Add {
+  static constexpr const char* name = "add";
+  typename Form::Value x, y;
+
+  static constexpr auto fields() {
+    using Self = Add;
+    return std::tuple{update("x", &Self::x), read("y", &Self::y)};
+  }
+  void check(const OperatorCheck& check) const { check.same_shape(x, y); }
+};
+
+// out = the rows of x whose logits are wanted: in a call, out.rows of them from number `first` on.
+template <class Form>
+struct Gather {
+  static constexpr const char* name = "gather";
+  typename Form::Value x, out;
+  typename Form::FirstLogitRow first = {};
+
+  static constexpr auto fields() {
+    using Self = Gather;
+    return std::tuple{read("x", &Self::x), write("out", &Self::out), first_logit_row(&Self::first)};
+  }
+  void check(const OperatorCheck& check) const {
+    const auto& from = check.value(x);
+    const auto& to = check.value(out);
+    if (from.rows != RowKind::tokens || to.rows != RowKind::logits) check.fail("it goes from token rows to logit rows");
+    if (from.width != to.width) check.fail("x is ", from.width, " wide, and out ", to.width);
+  }
+};
+
+// --- What the stage does by itself (stage.cc): no backend runs these as operators.
+
+// Hands a copy of x, all of its rows, to the step's result as hidden state `index`, if the step asked for hidden
+// states.
+template <class Form>
+struct Tap {
+  static constexpr const char* name = "tap";
+  typename Form::Value x;
+  int32_t index;
+
+  static constexpr auto fields() {
+    using Self = Tap;
+    return std::tuple{read("x", &Self::x), attribute("index", &Self::index)};
+  }
+  void check(const OperatorCheck& check) const {
+    if (index < 0 || index >= 65536) check.fail("index is ", index);
+  }
+};
+
+// out = the sum of x over the ranks of the stage. Ranks meet here: Backend::all_reduce() sees the values of all.
+template <class Form>
+struct AllReduce {
+  static constexpr const char* name = "allReduce";
+  typename Form::Value x, out;
+
+  static constexpr auto fields() {
+    using Self = AllReduce;
+    return std::tuple{consume("x", &Self::x), write("out", &Self::out)};
+  }
+  void check(const OperatorCheck& check) const {
+    check.same_shape(x, out);
+    if (check.value(x).view_of != no_value) check.fail("a view is summed over the ranks");
+  }
+};
+
+// Columns [from, from + count) of a rank's value, which become those from `to` on.
+struct GatheredPiece {
+  int32_t rank;
+  int64_t from, to, count;
+
+  static constexpr auto fields() {
+    using Self = GatheredPiece;
+    return std::tuple{attribute("rank", &Self::rank), attribute("from", &Self::from), attribute("to", &Self::to),
+                      attribute("count", &Self::count)};
+  }
+};
+
+// out = pieces of all ranks' x beside each other. A rank without out only gives. Ranks meet here, too.
+template <class Form>
+struct AllGather {
+  static constexpr const char* name = "allGather";
+  typename Form::Value x, out;
+  typename Form::template List<GatheredPiece> pieces;
+
+  static constexpr auto fields() {
+    using Self = AllGather;
+    return std::tuple{read("x", &Self::x), optional_write("out", &Self::out), list("pieces", &Self::pieces)};
+  }
+  // The pieces cover out once. That they lie in the other ranks' values, validate_ranks() checks.
+  void check(const OperatorCheck& check) const {
+    if (!is_given(out)) return;
+    if (check.value(x).rows != check.value(out).rows) check.fail("the rows of x and out are not the same");
+    constexpr int64_t widest = int64_t{1} << 28;
+    const int64_t width = check.value(out).width;
+    std::vector<std::pair<int64_t, int64_t>> covered;
+    for (const GatheredPiece& piece : pieces) {
+      const bool inside = piece.to >= 0 && piece.count > 0 && piece.count <= width && piece.to <= width - piece.count;
+      if (piece.rank < 0 || piece.from < 0 || piece.from > widest || !inside) {
+        check.fail("a piece of ", piece.count, " columns from ", piece.from, " of rank ", piece.rank, " to ", piece.to,
+                   " does not fit width ", width);
+      }
+      covered.emplace_back(piece.to, piece.to + piece.count);
+    }
+    std::sort(covered.begin(), covered.end());
+    int64_t end = 0;
+    for (const auto& [from, until] : covered) {
+      if (from != end) check.fail("the pieces do not cover out once: column ", std::min(from, end));
+      end = until;
+    }
+    if (end != width) check.fail("the pieces cover ", end, " of ", width, " columns");
+  }
+};
+
+}  // namespace operators
+
+// The operators that backends run: each of them has a function run() for each.
+#define BILLFISH_BACKEND_OPERATORS(each)                                                                 \
+  each(Embedding) each(RmsNorm) each(AddRmsNorm) each(LayerNorm) each(Linear) each(Rope) each(LogNScale) \
+      each(Attention) each(SiluMul) each(Add) each(Gather)
+#define BILLFISH_OPERATORS(each) BILLFISH_BACKEND_OPERATORS(each) each(Tap) each(AllReduce) each(AllGather)
+
+// In a program: Embedding, RmsNorm, ...
+#define BILLFISH_IN_PROGRAM(Name) using Name = operators::Name<InProgram>;
+BILLFISH_OPERATORS(BILLFISH_IN_PROGRAM)
+#undef BILLFISH_IN_PROGRAM
+using LinearTarget = operators::LinearTarget<InProgram>;
+using operators::GatheredPiece;
+
+template <class Ignored, class... Operators>
+using VariantOf = std::variant<Operators...>;
+#define BILLFISH_ALTERNATIVE(Name) , Name
+using Operator = VariantOf<void BILLFISH_OPERATORS(BILLFISH_ALTERNATIVE)>;
+#undef BILLFISH_ALTERNATIVE
+
+// In a call: Call<Embedding>, Call<RmsNorm>, ...
+template <class Operator>
+struct CallOf;
+template <template <class> class Declared>
+struct CallOf<Declared<InProgram>> {
+  using Type = Declared<InCall>;
+};
+template <class Operator>
+using Call = typename CallOf<Operator>::Type;
+
+inline const char* operator_name(const Operator& op) {
+  return std::visit([](const auto& o) { return o.name; }, op);
+}
+
+// Calls visit(id, whether the operator writes it for the first time) for every value of an operator, those that it
+// reads first: declarations list them so.
+template <class Visit>
+void for_each_value(const Operator& op, Visit visit) {
+  std::visit(
+      [&](const auto& o) {
+        const auto reads = [&](ValueId id) {
+          bool found = false;
+          for_each_operand(o, [&](const auto& field, auto operand) {
+            if constexpr (kind_of<decltype(field)> == FieldKind::value) {
+              found = found || (operand == id && field.role == Role::read);
+            }
+          });
+          return found;
+        };
+        for_each_operand(o, [&](const auto& field, auto operand) {
+          if constexpr (kind_of<decltype(field)> == FieldKind::value) {
+            const bool in_place = field.role == Role::write_or_update && reads(operand);
+            visit(operand, field.role == Role::write || (field.role == Role::write_or_update && !in_place));
+          }
+        });
+      },
+      op);
+}
+
+// Calls visit(id) for every weight of an operator.
+template <class Visit>
+void for_each_weight(const Operator& op, Visit visit) {
+  std::visit(
+      [&](const auto& o) {
+        for_each_operand(o, [&](const auto& field, auto operand) {
+          if constexpr (kind_of<decltype(field)> == FieldKind::weight) visit(operand);
+        });
+      },
+      op);
+}
+
+// The weight that says where in a model an operator is: the last one that it must have. no_weight if it has none.
+inline WeightId naming_weight(const Operator& op) {
+  return std::visit(
+      [](const auto& o) {
+        WeightId last = no_weight;
+        for_each_operand(o, [&](const auto& field, auto operand) {
+          if constexpr (kind_of<decltype(field)> == FieldKind::weight) {
+            if (!field.optional) last = operand;
+          }
+        });
+        return last;
+      },
+      op);
+}
+
+}  // namespace billfish
