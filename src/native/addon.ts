@@ -19,7 +19,10 @@ export interface ValueSpec {
   readonly view?: { readonly of: ValueId; readonly start: number } | undefined
 }
 
-/** The operators of binding/engine/program.h. Where `out` is missing, the operator works in place on its first operand. */
+/**
+ * The operators of binding/engine/operators.h, whose fields the addon checks. Where `out` is missing, the operator works
+ * in place on its first operand.
+ */
 export type OperatorSpec =
   /** Tokens from `first` on have a row in the table; others give zeros. */
   | { op: 'embedding'; table: number; first: number; out: ValueId }

@@ -170,4 +170,22 @@ describe('a model with layer norms', () => {
     await expect(native.load(() => {})).rejects.toThrow(/layerNorm.*layers\.0\.norm\.bias has 32 values for width 36/)
     await native.close()
   })
+
+  test.each<[string, object, RegExp]>([
+    ['a missing field', { weight: undefined }, /'layerNorm'.*field 'weight' is missing/],
+    ['an unknown field', { epsilon: 1 }, /'layerNorm'.*there is no field 'epsilon'/],
+    ['a field of another type', { x: 'x' }, /'layerNorm'.*\bx\b/],
+    ['an unknown operator', { op: 'layernorm' }, /'layernorm'.*there is no such operator/],
+  ])('%s of an operator is refused by name', async (_, change, message) => {
+    const spec = specOf(await openCheckpoint(directoryOf(files)), ['cpu'], 1, true)
+    const stages = spec.stages.map(({ program, ...stage }) => {
+      const operators = program.operators.map((operator) =>
+        operator.op === 'layerNorm' ? ({ ...operator, ...change } as typeof operator) : operator,
+      )
+      return { ...stage, program: { ...program, operators } }
+    })
+    expect(() => new (addon().NativeModel)({ ...spec, stages })).toThrow(
+      expect.objectContaining({ code: 'INTERNAL', message: expect.stringMatching(message) }),
+    )
+  })
 })
