@@ -25,10 +25,15 @@ export function typesBuildNeeded() {
 }
 
 /**
- * ESM-only packages, which Node.js before 20.19 cannot require(), and the exports used. They are bundled as CommonJS into
- * dist/bundled/, and are not dependencies of the published package.
+ * Packages that are bundled as CommonJS into dist/bundled/ with the exports used, and are not dependencies of the
+ * published package: ESM-only ones, which Node.js before 20.19 cannot require(), and jsonc-parser, whose CommonJS files
+ * no bundler can follow.
  */
-const BUNDLED = { 'd3-scale': '{ scaleLog }', 'string-width': '{ default }' }
+const BUNDLED = {
+  'd3-scale': { used: '{ scaleLog }' },
+  'jsonc-parser': { used: '{ findNodeAtLocation, parseTree }', from: 'jsonc-parser/lib/esm/main.js' },
+  'string-width': { used: '{ default }' },
+}
 
 /** Removes the outputs of sources that no longer exist. */
 function removeOrphans() {
@@ -80,10 +85,10 @@ export async function buildTypeScript() {
 /** Bundles the packages of {@link BUNDLED}, and makes the compiled code require the bundles. */
 async function bundlePackages() {
   const files = readdirSync(dist, { recursive: true }).filter((file) => file.endsWith('.js'))
-  for (const [name, used] of Object.entries(BUNDLED)) {
+  for (const [name, { used, from = name }] of Object.entries(BUNDLED)) {
     const bundle = `bundled/${name}.cjs`
     const sources = ['package-lock.json', 'scripts/build-ts.mjs'].map((path) => join(root, path))
-    if (modified(join(dist, bundle)) < newest(sources)) await bundlePackage(name, used, join(dist, bundle))
+    if (modified(join(dist, bundle)) < newest(sources)) await bundlePackage(from, used, join(dist, bundle))
     for (const file of files) {
       const code = readFileSync(join(dist, file), 'utf8')
       const path = posix.relative(dirname(file).replaceAll('\\', '/'), bundle)
@@ -94,13 +99,13 @@ async function bundlePackages() {
   }
 }
 
-async function bundlePackage(name, used, file) {
+async function bundlePackage(from, used, file) {
   const { rollup } = await import('rollup')
   const entry = join(root, 'package.json') // where the resolution of packages starts
   const packages = {
     name: 'packages',
     resolveId: (id, importer) => (/^[a-z]/.test(id) && importer ? createRequire(importer).resolve(id) : null),
-    load: (id) => (id === entry ? `export ${used} from '${name}'` : null),
+    load: (id) => (id === entry ? `export ${used} from '${from}'` : null),
   }
   const bundle = await rollup({ input: entry, plugins: [packages], treeshake: { moduleSideEffects: false } })
   const folders = bundle.watchFiles.map((path) => /^.*node_modules[\\/](@[^\\/]+[\\/])?[^\\/]+/.exec(path)?.[0])

@@ -6,7 +6,7 @@ import { readWeightMap } from '../checkpoint/shards'
 import type { Checkpoint } from '../checkpoint/types'
 import { QUANTIZATION_FILES } from '../quantization/config'
 import type { GatedMlps } from './gated-mlp'
-import { type NumberChange, numberAt, withNumbers } from './json-numbers'
+import { changeNumbers, type NumberChange } from './json-numbers'
 import type { PaddedTensor } from './parts'
 import { bytesOf } from './parts'
 import { flush } from './workspace'
@@ -149,22 +149,18 @@ export async function writeOtherFiles(
   if (files.index === undefined) return
   const text = await readFile(join(checkpoint.directory, files.index), 'utf8')
   const to = join(target, files.index)
-  await writing(to, 0, () => writeFile(to, withNumbers(text, indexChanges(JSON.parse(text), changed)), { flush: true }))
+  await writing(to, 0, () => writeFile(to, changeNumbers(text, indexChanges(changed)), { flush: true }))
 }
 
 /** transformers writes total_size in bytes, and newer versions total_parameters in elements. */
-function indexChanges(index: unknown, changed: Iterable<PaddedTensor>): NumberChange[] {
+function indexChanges(changed: Iterable<PaddedTensor>): NumberChange[] {
   const added = { total_size: 0, total_parameters: 0 }
   const product = (shape: readonly number[]) => shape.reduce((elements, length) => elements * length, 1)
   for (const { source, shape, parts } of changed) {
     added.total_size += parts.reduce((sum, part) => sum + bytesOf(part), -source.bytes)
     added.total_parameters += product(shape) - product(source.shape)
   }
-  return Object.entries(added).flatMap(([key, more]) => {
-    const path = ['metadata', key]
-    const before = numberAt(index, path)
-    return before === undefined ? [] : [{ path, value: before + more }]
-  })
+  return Object.entries(added).map(([key, more]) => ({ path: ['metadata', key], change: (before) => before + more }))
 }
 
 /** Writes config.json with its new intermediate_size, and puts it on disk. */
@@ -175,11 +171,10 @@ export async function writeConfig(
   padded: number,
 ): Promise<void> {
   const text = await readFile(join(checkpoint.directory, 'config.json'), 'utf8')
-  const value = padded * found.configFactor
   const to = join(target, 'config.json')
-  const changed = withNumbers(
+  const changed = changeNumbers(
     text,
-    found.configPaths.map((path) => ({ path, value })),
+    found.configPaths.map((path) => ({ path, change: () => padded * found.configFactor })),
   )
   await writing(to, 0, () => writeFile(to, changed, { flush: true }))
 }
