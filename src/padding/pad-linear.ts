@@ -88,9 +88,9 @@ export function isChannelwise(linear: QuantizedSpec, checkpoint: Checkpoint): bo
 }
 
 /** Inputs can move where all are one group, and where each one's group is stored and readers go by that. */
-function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint): void {
+function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint, isUnused: boolean): void {
   const { name, groupSize, groupIndex, format } = linear
-  const isOrdered = groupIndex !== undefined && statedGroups(linear, checkpoint)?.actOrder === true
+  const isOrdered = groupIndex !== undefined && !isUnused && statedGroups(linear, checkpoint)?.actOrder === true
   if (isOrdered || isChannelwise(linear, checkpoint)) return
   const [tensor, field] = format === 'gptq' ? ['g_idx', 'desc_act'] : ['weight_g_idx', 'actorder']
   const why =
@@ -98,8 +98,10 @@ function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint): void {
       ? 'AWQ stores no g_idx, so the group of an input follows from its place'
       : groupIndex === undefined
         ? `there is no ${name}.${tensor}, so the group of an input follows from its place`
-        : `the quantization config does not say ${field}, so readers take the group of an input from its place, not from ` +
-          `${groupIndex.name}`
+        : isUnused
+          ? `${groupIndex.name} is all zeros, so the group of an input follows from its place`
+          : `the quantization config does not say ${field}, so readers take the group of an input from its place, not from ` +
+            `${groupIndex.name}`
   throw new BillfishError(
     'INVALID_OPTION',
     `${name} is quantized in groups of ${groupSize} inputs, each with its own scales: channels cannot move, since ${why}. ` +
@@ -164,7 +166,10 @@ async function padInputs(linear: QuantizedSpec, words: Words, padding: LinearPad
   const { format, bits, codes, scales, groupIndex, storedShape } = linear
   const { checkpoint, padded, placement } = padding
   const isCompressed = format === 'compressed-tensors'
-  if (placement === 'interleaved') refuseMoving(linear, checkpoint)
+  const order = groupIndex && (await readIntegers(groupIndex, padding))
+  // All zeros although there are several groups: readers take the order as natural, and must go on doing so.
+  const isUnused = linear.groupSize < linear.in && order?.every((group) => group === 0) === true
+  if (placement === 'interleaved') refuseMoving(linear, checkpoint, isUnused)
   checkGroups(linear, checkpoint)
   if (format !== 'awq') checkPacking(linear, linear.in, 'inputs', words.codesAWord)
   const zeros = storedZeros(checkpoint, linear)
@@ -190,18 +195,21 @@ async function padInputs(linear: QuantizedSpec, words: Words, padding: LinearPad
     const fill = last?.zeros ?? words.zeros
     if (zeros) changed.push(isCompressed ? padColumns(zeros, groupRuns, fill) : padCodeRows(zeros, groupRuns, 32, fill))
   }
-  if (groupIndex) {
-    const stored = await padding.read(groupIndex)
-    const before = new Int32Array(stored.buffer, stored.byteOffset, linear.in)
+  if (groupIndex && order) {
     let added = 0
     const after = channels.flatMap(({ start, count }) =>
       Array.from({ length: count }, (_, i) =>
-        start === ZEROS ? groupOfAdded(added++) : (before[start + i] as number),
+        start !== ZEROS ? (order[start + i] as number) : isUnused ? 0 : groupOfAdded(added++),
       ),
     )
     changed.push(replaced(groupIndex, [padded], Int32Array.from(after)))
   }
   return changed
+}
+
+async function readIntegers(tensor: TensorRef, { read }: LinearPadding): Promise<Int32Array> {
+  const bytes = await read(tensor)
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
 }
 
 /** The file's zero points, those among them that a loader leaves unread because the scheme is symmetric. */

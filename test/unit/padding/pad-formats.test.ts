@@ -39,6 +39,8 @@ interface Format {
   readonly zeros?: number
   /** Groups are shuffled over the inputs. */
   readonly actOrder?: boolean
+  /** A group index is stored that is all zeros, as by tools that do not use it. */
+  readonly unusedIndex?: boolean
 }
 
 function quantization({ method, bits, groupSize, symmetric = false, v2, actOrder = false }: Format) {
@@ -73,9 +75,10 @@ function linear(name: string, format: Format, out: number, inputs: number): [str
   const codes = 32 / bits
   const bias: [string, StoredTensor] = [`${name}.bias`, halves(out)]
   const groupIndex = (suffix: string): [string, StoredTensor][] => {
-    if (!format.actOrder) return []
+    if (!format.actOrder && !format.unusedIndex) return []
     const data = Buffer.alloc(4 * inputs)
-    for (let k = 0; k < inputs; k++) data.writeInt32LE(Math.floor(((k * 37) % inputs) / groupSize), 4 * k)
+    for (let k = 0; k < inputs && !format.unusedIndex; k++)
+      data.writeInt32LE(Math.floor(((k * 37) % inputs) / groupSize), 4 * k)
     return [[`${name}.${suffix}`, { dtype: 'I32', shape: [inputs], data }]]
   }
   if (method === 'compressed-tensors') {
@@ -129,6 +132,9 @@ const formats: [Format, number, number][] = [
   [{ method: 'gptq', bits: 8, groupSize: -1, v2: true }, 80, 128],
   [{ method: 'gptq', bits: 4, groupSize: 32 }, 80, 128], // the last group has 16 inputs, of 32
   [{ method: 'gptq', bits: 8, groupSize: 64, v2: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 32, unusedIndex: true }, 80, 128],
+  [{ method: 'gptq', bits: 4, groupSize: 16, unusedIndex: true, actOrder: true }, 80, 128], // desc_act is only what the config says
+  [{ method: 'compressed-tensors', bits: 4, groupSize: 16, unusedIndex: true }, 80, 128],
   [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true, zeros: 0x77777777 }, 80, 128],
   [{ method: 'gptq', bits: 4, groupSize: 16, symmetric: true }, 80, 128], // contradicted by its zeros
   [{ method: 'gptq', bits: 4, groupSize: 48 }, 80, 384], // lcm(48, 64) * 2
@@ -210,6 +216,10 @@ test.each<[Format, RegExp]>([
   [
     { method: 'gptq', bits: 4, groupSize: 16 },
     /down_proj is quantized in groups of 16 .* since there is no model\.layers\.0\.mlp\.down_proj\.g_idx, so/,
+  ],
+  [
+    { method: 'gptq', bits: 4, groupSize: 16, actOrder: true, unusedIndex: true },
+    /since model\.layers\.0\.mlp\.down_proj\.g_idx is all zeros, so the group of an input follows from its place/,
   ],
   [
     { method: 'awq', bits: 4, groupSize: 16 },
