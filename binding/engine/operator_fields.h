@@ -26,8 +26,9 @@ enum class WeightUse { vector, table, linear };  // table: an unquantized matrix
 template <FieldKind field_kind, class Owner, class Content>
 struct Field {
   static constexpr FieldKind kind = field_kind;
+  using Member = Content Owner::*;
   const char* name;  // in JavaScript
-  Content Owner::*member;
+  Member member;
   bool optional = false;
   Role role = Role::read;
   WeightUse use = WeightUse::vector;

@@ -2,6 +2,7 @@
 
 #include "backend/communicators.h"
 #include "layer/convert.h"
+#include "layer/matrix_of.h"
 #include "layer/rank_sum.h"
 
 namespace billfish::BILLFISH_TARGET {

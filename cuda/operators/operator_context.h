@@ -6,7 +6,7 @@
 #include "engine/operators.h"
 #include "gemm/linear.h"
 #include "layer/batch.h"
-#include "layer/tensor.h"
+#include "layer/matrix_of.h"
 #include "primitives/numbers.h"
 #include "runtime/stream.h"
 
