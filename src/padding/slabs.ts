@@ -78,93 +78,96 @@ export function slabsOf(parts: Iterable<Part>, start: number): Slab[] {
 
 /** Makes slabs; one of them at a time. */
 export class SlabReader {
-  private target = Buffer.alloc(0)
-  private rows = Buffer.alloc(0)
+  #target = Buffer.alloc(0)
+  #rows = Buffer.alloc(0)
   /** One row of words: a target may begin anywhere. */
-  private words = new Int32Array(0)
+  #words = new Int32Array(0)
 
-  constructor(
-    private readonly file: FileHandle,
-    private readonly path: string,
-  ) {}
+  readonly #file: FileHandle
+  readonly #path: string
+
+  constructor(file: FileHandle, path: string) {
+    this.#file = file
+    this.#path = path
+  }
 
   /** The slab's bytes, which are good until the next call. */
   async read(slab: Slab): Promise<Buffer> {
-    if (this.target.length < slab.bytes) this.target = Buffer.allocUnsafeSlow(Math.max(slab.bytes, SLAB_BYTES))
+    if (this.#target.length < slab.bytes) this.#target = Buffer.allocUnsafeSlow(Math.max(slab.bytes, SLAB_BYTES))
     let at = 0
     for (const piece of slab.pieces) {
-      await this.place(piece, at)
+      await this.#place(piece, at)
       at += piece.bytes
     }
-    return this.target.subarray(0, slab.bytes)
+    return this.#target.subarray(0, slab.bytes)
   }
 
-  private async place({ part, from, bytes }: Piece, at: number): Promise<void> {
+  async #place({ part, from, bytes }: Piece, at: number): Promise<void> {
     switch (part.kind) {
       case 'copy':
-        return readInto(this.file, this.path, this.target, at, bytes, part.offset + from)
+        return readInto(this.#file, this.#path, this.#target, at, bytes, part.offset + from)
       case 'literal':
-        this.target.set(part.data.subarray(from, from + bytes), at)
+        this.#target.set(part.data.subarray(from, from + bytes), at)
         return
       case 'fill':
-        fillWords(this.target, at, bytes, part.word)
+        fillWords(this.#target, at, bytes, part.word)
         return
       case 'rows':
-        return this.placeRows(part, from, bytes, at)
+        return this.#placeRows(part, from, bytes, at)
       case 'codeRows':
-        return this.placeCodeRows(part, from, bytes, at)
+        return this.#placeCodeRows(part, from, bytes, at)
       case 'codeStack':
-        return this.placeCodeStack(part, from, bytes, at)
+        return this.#placeCodeStack(part, from, bytes, at)
     }
   }
 
   /** Reads bytes of the source to the beginning of {@link rows}. */
-  private async readRows(offset: number, bytes: number): Promise<void> {
-    if (this.rows.length < bytes) this.rows = Buffer.allocUnsafeSlow(Math.max(bytes, SLAB_BYTES))
-    await readInto(this.file, this.path, this.rows, 0, bytes, offset)
+  async #readRows(offset: number, bytes: number): Promise<void> {
+    if (this.#rows.length < bytes) this.#rows = Buffer.allocUnsafeSlow(Math.max(bytes, SLAB_BYTES))
+    await readInto(this.#file, this.#path, this.#rows, 0, bytes, offset)
   }
 
-  private async placeRows(part: RowsPart, from: number, bytes: number, at: number): Promise<void> {
+  async #placeRows(part: RowsPart, from: number, bytes: number, at: number): Promise<void> {
     const rowBytes = part.columns * part.elementBytes
     const firstRow = from / granularity(part)
     const rows = bytes / granularity(part)
-    await this.readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
+    await this.#readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
     for (let row = 0; row < rows; row++) {
       const word = typeof part.fill === 'number' ? part.fill : (part.fill[firstRow + row] as number)
-      padRow(part, this.rows, row * rowBytes, this.target, at + row * granularity(part), word)
+      padRow(part, this.#rows, row * rowBytes, this.#target, at + row * granularity(part), word)
     }
   }
 
-  private async placeCodeRows(part: CodeRowsPart, from: number, bytes: number, at: number): Promise<void> {
+  async #placeCodeRows(part: CodeRowsPart, from: number, bytes: number, at: number): Promise<void> {
     const rowBytes = part.words * 4
     const firstRow = from / granularity(part)
     const rows = bytes / granularity(part)
-    await this.readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
-    const target = this.wordsOf(part.paddedWords)
+    await this.#readRows(part.offset + firstRow * rowBytes, rows * rowBytes)
+    const target = this.#wordsOf(part.paddedWords)
     for (let row = 0; row < rows; row++) {
       const fill = typeof part.fill === 'number' ? part.fill : (part.fill[firstRow + row] as number)
-      placeCodes(new Int32Array(this.rows.buffer, row * rowBytes, part.words), target, part.runs, part.packing, fill)
-      this.target.set(bytesOfWords(target), at + row * granularity(part))
+      placeCodes(new Int32Array(this.#rows.buffer, row * rowBytes, part.words), target, part.runs, part.packing, fill)
+      this.#target.set(bytesOfWords(target), at + row * granularity(part))
     }
   }
 
-  private async placeCodeStack(part: CodeStackPart, from: number, bytes: number, at: number): Promise<void> {
+  async #placeCodeStack(part: CodeStackPart, from: number, bytes: number, at: number): Promise<void> {
     const rowBytes = granularity(part)
     const firstRow = from / rowBytes
     const rows = bytes / rowBytes
     const { first, end } = sourceRows(part, firstRow, rows)
-    await this.readRows(part.offset + first * rowBytes, (end - first) * rowBytes)
-    const source = new Int32Array(this.rows.buffer, 0, (end - first) * part.columns)
-    const target = this.wordsOf(part.columns)
+    await this.#readRows(part.offset + first * rowBytes, (end - first) * rowBytes)
+    const source = new Int32Array(this.#rows.buffer, 0, (end - first) * part.columns)
+    const target = this.#wordsOf(part.columns)
     for (let row = 0; row < rows; row++) {
       stackRow(part, firstRow + row, source, first, target)
-      this.target.set(bytesOfWords(target), at + row * rowBytes)
+      this.#target.set(bytesOfWords(target), at + row * rowBytes)
     }
   }
 
-  private wordsOf(count: number): Int32Array {
-    if (this.words.length < count) this.words = new Int32Array(count)
-    return this.words.subarray(0, count)
+  #wordsOf(count: number): Int32Array {
+    if (this.#words.length < count) this.#words = new Int32Array(count)
+    return this.#words.subarray(0, count)
   }
 }
 

@@ -71,12 +71,15 @@ async function isSomebodyElses(directory: string): Promise<boolean> {
 export class Workspace {
   /** What will be renamed to the output directory. */
   readonly checkpoint: string
-  private lock: FileLock | undefined
+  #lock: FileLock | undefined
+
+  readonly #output: string
 
   private constructor(
     readonly directory: string,
-    private readonly output: string,
+    output: string,
   ) {
+    this.#output = output
     this.checkpoint = join(directory, COPY_DIRECTORY)
   }
 
@@ -103,7 +106,7 @@ export class Workspace {
           'another output directory.',
       )
     }
-    await workspace.takeLock()
+    await workspace.#takeLock()
     try {
       const isOurs = (await readFingerprint(directory)) === fingerprint
       if (!isOurs || (await kindOf(checkpoint)) !== 'directory') {
@@ -158,29 +161,29 @@ export class Workspace {
   /** Gives the checkpoint its name. The workspace is gone then. */
   async publish(): Promise<void> {
     await flush(this.checkpoint)
-    await refuseExisting(this.output)
-    await writing(this.output, 0, () => rename(this.checkpoint, this.output))
-    await flush(dirname(this.output))
+    await refuseExisting(this.#output)
+    await writing(this.#output, 0, () => rename(this.checkpoint, this.#output))
+    await flush(dirname(this.#output))
     await rm(this.directory, { recursive: true, force: true })
     await this.unlock()
   }
 
   /** Lets another call go on with what is there. */
   async unlock(): Promise<void> {
-    await this.lock?.release()
+    await this.#lock?.release()
   }
 
-  private async takeLock(): Promise<void> {
+  async #takeLock(): Promise<void> {
     const path = join(this.directory, LOCK_FILE)
     const taken = await writing(path, 0, () => FileLock.take(path))
     if (taken instanceof FileLock) {
-      this.lock = taken
+      this.#lock = taken
       return
     }
     const holder = `${taken.process === undefined ? 'Another process' : `Process ${taken.process}`}${taken.host === undefined ? '' : ` on ${taken.host}`}`
     throw new BillfishError(
       'INVALID_OPTION',
-      `${holder} is writing ${basename(this.output)} in ${this.directory}; wait for it, or name another output directory.`,
+      `${holder} is writing ${basename(this.#output)} in ${this.directory}; wait for it, or name another output directory.`,
     )
   }
 }
