@@ -152,12 +152,12 @@ TEST(emulator_memory_catches_another_devices_pointer) {
 
 // A device is not believed that says it reaches a peer: what it reads and writes there has to arrive.
 TEST(emulator_memory_of_peers_is_tried) {
-  Device &here = Device::at(11), &there = Device::at(12);
+  Device &here = Device::at(9), &there = Device::at(10);
   {
     const Variable peers("BILLFISH_EMULATED_PEERS", "lost");
     CHECK(!here.can_access(there));
     CHECK_COMPLAINT(here.peer_access_error(there),
-                    "emulated:11 is said to reach the memory of emulated:12, but what it reads");
+                    "emulated:9 is said to reach the memory of emulated:10, but what it reads");
     CHECK(here.can_access(here));
   }
   {
@@ -167,7 +167,7 @@ TEST(emulator_memory_of_peers_is_tried) {
   }
   {
     const Variable peers("BILLFISH_EMULATED_PEERS", "off");
-    CHECK_COMPLAINT(here.peer_access_error(there), "emulated:11 does not reach the memory of emulated:12");
+    CHECK_COMPLAINT(here.peer_access_error(there), "emulated:9 does not reach the memory of emulated:10");
   }
   CHECK(here.can_access(there));
   CHECK(here.peer_access_error(there).empty());
