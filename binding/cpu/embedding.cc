@@ -8,7 +8,7 @@
 namespace billfish::cpu {
 
 void run(OperatorContext& context, const Call<billfish::Embedding>& call) {
-  const Matrix& table = matrix_of(call.table);
+  const Matrix& table = matrix_of(*call.table);
   const RowKernels& kernels = row_kernels();
   const char* data = static_cast<const char*>(table.data);
   const size_t row_bytes = static_cast<size_t>(table.in) * byte_size(table.type);

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <typeinfo>
 
 #include "cpu/linear_activation.h"
 #include "cpu/linear_kernels.h"
@@ -210,10 +211,11 @@ void run(OperatorContext& context, const Call<billfish::Linear>& call) {
     LinearCall& one = context.linear_calls.emplace_back();
     one.out = row_of(target.out, 0);
     one.stride = target.out.stride;
-    if (const auto* quantized = dynamic_cast<const QuantizedWeight*>(target.weight)) {
-      one.quantized = &quantized->linear;
+    const Weight& weight = *target.weight;
+    if (typeid(weight) == typeid(QuantizedWeight)) {
+      one.quantized = &static_cast<const QuantizedWeight&>(weight).linear;
     } else {
-      one.matrix = &matrix_of(target.weight);
+      one.matrix = &matrix_of(weight);
     }
   }
   linear(context.linear_calls.data(), static_cast<int>(context.linear_calls.size()), rows_of(call.x), context.precision,

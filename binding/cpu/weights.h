@@ -19,6 +19,6 @@ struct QuantizedWeight final : Weight {
 inline const float* vector_of(const Weight* weight) {
   return weight == nullptr ? nullptr : static_cast<const VectorWeight*>(weight)->values;
 }
-inline const Matrix& matrix_of(const Weight* weight) { return static_cast<const MatrixWeight*>(weight)->matrix; }
+inline const Matrix& matrix_of(const Weight& weight) { return static_cast<const MatrixWeight&>(weight).matrix; }
 
 }  // namespace billfish::cpu

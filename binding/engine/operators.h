@@ -368,7 +368,7 @@ struct AllGather {
 #define BILLFISH_OPERATORS(each) BILLFISH_BACKEND_OPERATORS(each) each(Tap) each(AllReduce) each(AllGather)
 
 // In a program: Embedding, RmsNorm, ...
-#define BILLFISH_IN_PROGRAM(Name) using Name = operators::Name<InProgram>;
+#define BILLFISH_IN_PROGRAM(Name) using Name = operators::Name<InProgram>;  // NOLINT(bugprone-macro-parentheses)
 BILLFISH_OPERATORS(BILLFISH_IN_PROGRAM)
 #undef BILLFISH_IN_PROGRAM
 using LinearTarget = operators::LinearTarget<InProgram>;
