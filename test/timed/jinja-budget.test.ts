@@ -210,7 +210,7 @@ describe('a budget', () => {
     const render = (source: string) => () => cache.render(template(source), variables, FREE)
     expect(render(loops(2, 'x'))).toThrowError(/dir\/chat_template\.jinja: .* more than 100000 steps/)
     expect(render("{{ 'x' * 2000000 }}")).toThrowError(/more than 1000000 bytes/)
-    expect(render('{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}')).toThrowError(/more than 100 levels/)
+    expect(render('{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}')).toThrowError(/more than 100 nested levels/)
   })
 
   it('lets ordinary conversations pass on the event loop', () => {
