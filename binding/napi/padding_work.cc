@@ -46,7 +46,7 @@ std::vector<std::string> strings(const Napi::Object& object, const char* name) {
   return values;
 }
 
-PaddingSpec parse(const Napi::Object& object) {
+PaddingSpec parse_padding(const Napi::Object& object) {
   PaddingSpec spec{strings(object, "originalFiles"), strings(object, "paddedFiles"), {}};
   const Napi::Array linears = to_array(property(object, "linears"), "linears");
   for (uint32_t i = 0; i < linears.Length(); ++i) {
@@ -72,7 +72,7 @@ MappedFiles mapped(const std::vector<std::string>& paths) {
 // {kind: 'padding', originalFiles, paddedFiles, linears: [{original, padded, outputs?, inputs?}]}. Results: {} for
 // every linear that is the same; at the end {difference: string | null}, of the linear after these.
 Work padding_work(const Napi::Object& object) {
-  return [spec = parse(object)](const Control& control, const Report& report) -> Fill {
+  return [spec = parse_padding(object)](const Control& control, const Report& report) -> Fill {
     const MappedFiles original = mapped(spec.original_files), padded = mapped(spec.padded_files);
     for (const PaddedLinear& linear : spec.linears) {
       const std::optional<std::string> difference = find_difference(linear, original, padded, control);

@@ -20,7 +20,7 @@ struct TuneSpec {
   std::string table, source;  // a file's contents and name
 };
 
-TuneSpec parse(const Napi::Object& spec) {
+TuneSpec parse_tune(const Napi::Object& spec) {
   constexpr int64_t most = 1 << 24;
   TuneSpec parsed;
   parsed.device = to_string(property(spec, "device"), "device");
@@ -80,7 +80,7 @@ Fill filler(const TuneMeasurement& measured) {
 // table, source}. Results: {bits, out, in, rows, fusedMicroseconds, panelMicroseconds: number | null, tiles: [{tokens,
 // outputs, inputs, bulk, blocks, microseconds}]}; at the end {machine, table}.
 Work tune_work(const Napi::Object& object) {
-  return [spec = parse(object)](const Control& control, const Report& report) -> Fill {
+  return [spec = parse_tune(object)](const Control& control, const Report& report) -> Fill {
     if (!spec.table.empty()) parse_tunings(spec.table, spec.source);  // before minutes of measuring
     TuneOptions options = spec.options;
     options.on_measurement = [&](const TuneMeasurement& measured) { report(filler(measured)); };
