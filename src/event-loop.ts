@@ -1,4 +1,4 @@
-/** Table entries processed before yielding to the event loop: two to three milliseconds of task. */
+/** Table entries processed before yielding to the event loop: two to three milliseconds of work. */
 export const SLICE_SIZE = 2048
 
 /** Lets other events run. */
