@@ -1,4 +1,5 @@
 import { BillfishError } from '../errors'
+import { printed } from '../options/printed'
 
 /** Error for an invalid checkpoint; `message` names file, tensor, numbers and the way out. */
 export function invalidCheckpoint(message: string, cause?: unknown): BillfishError {
@@ -16,30 +17,9 @@ export function truncate(message: string): string {
   return message.length > 2000 ? `${message.slice(0, 2000)}...` : message
 }
 
-/** Formats a value for an error message: an excerpt of its JSON, or of its string form if it is not JSON. */
+/** Formats a value for an error message, as a short excerpt. Never throws. */
 export function shown(value: unknown): string {
-  if (value === undefined) return 'nothing'
-  if (typeof value === 'number') return String(value) // NaN and the infinities are null in JSON
-  const text = jsonOf(value) ?? textOf(value)
-  return text.length > 120 ? `${text.slice(0, 120)}...` : text
-}
-
-/** String(value) may throw: a config may come from a program. */
-function textOf(value: unknown): string {
-  try {
-    return String(value)
-  } catch {
-    return `a value of type ${typeof value}`
-  }
-}
-
-/** Undefined for functions and symbols, and for values that contain a bigint or a cycle. */
-function jsonOf(value: unknown): string | undefined {
-  try {
-    return JSON.stringify(value)
-  } catch {
-    return undefined
-  }
+  return value === undefined ? 'nothing' : printed(value)
 }
 
 const ADVICE =
