@@ -20,6 +20,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/benchmark_hooks.h"
 #include "cpu/features.h"
 #include "cpu/host_memory.h"
 
@@ -74,26 +75,6 @@ double peak_gflops(ThreadPool& pool) {
     });
   });
   return 2.0 * chains * steps * (sizeof(Lanes) / sizeof(float)) * workers / seconds * 1e-9;
-}
-
-// Adding up one large buffer from end to end.
-double read_gigabytes_per_second(ThreadPool& pool) {
-  typedef uint64_t Words __attribute__((vector_size(64)));
-  constexpr int64_t bytes = int64_t{512} << 20, count = bytes / sizeof(Words), unroll = 8;
-  HostMemory memory = HostMemory::allocate(bytes, "cpu");
-  std::memset(memory.data(), 1, bytes);
-  const Words* data = static_cast<const Words*>(memory.data());
-  std::atomic<uint64_t> sink{0};
-  const double seconds = best_seconds(20, [&] {
-    pool.parallel_for(count, 8192, [&](int64_t begin, int64_t end) {
-      Words sums[unroll] = {};
-      for (int64_t i = begin; i < end; i += unroll) {
-        for (int64_t j = 0; j < unroll; ++j) sums[j] += data[i + j];
-      }
-      for (const Words& sum : sums) sink += sum[0];
-    });
-  });
-  return static_cast<double>(bytes) / seconds * 1e-9;
 }
 
 struct Case {
@@ -212,7 +193,7 @@ int main(int argc, char** argv) {
     if (argc > 2 && std::strcmp(argv[2], name(set)) == 0) set_instruction_set(set);
   }
   const double peak = peak_gflops(pool);
-  const double bandwidth = read_gigabytes_per_second(pool);
+  const double bandwidth = make_benchmark_hooks(pool)->memory_rate() * 1e-9;
   std::printf("%s, %d threads, fp32 multiply-add peak %.0f GFLOP/s, reading %.1f GB/s\n", name(instruction_set()),
               pool.threads(), peak, bandwidth);
   for (const Case& c : std::initializer_list<Case>{

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/benchmark_hooks.h"
 #include "cpu/features.h"
 #include "cpu/linear_kernels.h"
 
@@ -30,7 +31,6 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 // Weights are taken in turn from copies that together exceed the last-level cache several times.
 constexpr size_t rotated_bytes = size_t{256} << 20;
-constexpr size_t bandwidth_bytes = size_t{512} << 20;
 
 struct Free {
   void operator()(uint8_t* data) const { std::free(data); }
@@ -61,43 +61,6 @@ double cycles_per_second() {
   }
   return 1e6 / best;
 }
-
-// GB/s of all threads summing a stretch of a large buffer, the best of many stretches, each as long as a large weight.
-// They fetch ahead as the kernels do: that alone adds a tenth.
-class Bandwidth {
- public:
-  explicit Bandwidth(std::mt19937_64& random) : block_(random_block(bandwidth_bytes, random)) {}
-  double measure(ThreadPool& pool) const {
-    double best = 0;
-    for (size_t first = 0; first < bandwidth_bytes; first += stretch_bytes) {
-      best = std::max(best, read(block_.get() + first, pool));
-    }
-    return best;
-  }
-
- private:
-  static constexpr size_t stretch_bytes = size_t{16} << 20;
-
-  static double read(const uint8_t* stretch, ThreadPool& pool) {
-    typedef uint64_t Vector __attribute__((vector_size(64)));
-    constexpr int64_t unroll = 8, line = unroll * sizeof(Vector);
-    const Vector* const data = reinterpret_cast<const Vector*>(stretch);
-    const Clock::time_point start = Clock::now();
-    pool.parallel_for(stretch_bytes / line, 1, [&](int64_t begin, int64_t end) {
-      Vector sums[unroll] = {};
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t j = 0; j < unroll; ++j) {
-          __builtin_prefetch(&data[i * unroll + j] + fetch_ahead / sizeof(Vector));
-          sums[j] += data[i * unroll + j];
-        }
-      }
-      for (Vector& sum : sums) asm volatile("" : : "m"(sum));
-    });
-    return stretch_bytes / seconds_since(start) * 1e-9;
-  }
-
-  Block block_;
-};
 
 // Copies of one or several weights that run in one call, as q, k and v do.
 struct Case {
@@ -195,12 +158,12 @@ int main(int argc, char** argv) {
   cases.push_back(make_case("q, k, v at once", 2048, {2048, 512, 512}, true, random));
   cases.push_back(make_case("gate, up at once", 2048, {5632, 5632}, true, random));
   cases.push_back(make_case("fp16 head", 2048, {32000}, false, random));
-  Bandwidth bandwidth(random);
+  const auto hooks = make_benchmark_hooks(pool);
 
   double bytes_per_second = 0, hertz = 0;
   std::vector<double> decode(cases.size(), 1e9), decode_four(cases.size(), 1e9), prefill(cases.size(), 1e9);
   for (int round = 0; round < rounds; ++round) {
-    bytes_per_second = std::max(bytes_per_second, bandwidth.measure(pool) * 1e9);
+    bytes_per_second = std::max(bytes_per_second, hooks->memory_rate());
     hertz = std::max(hertz, cycles_per_second());
     for (size_t i = 0; i < cases.size(); ++i) {
       const int turns = static_cast<int>(std::max<size_t>(8, cases[i].copies()));

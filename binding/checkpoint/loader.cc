@@ -48,9 +48,8 @@ std::unique_ptr<Weight> load_weight(Backend& backend, const QuantizedSpec& spec,
   return weight;
 }
 
-// Whether the weight's inputs may be permuted. A part along the inputs has them sorted.
 bool has_order(const QuantizedSpec& spec) {
-  return spec.group_index.has_value() && (!spec.part || spec.part->inputs.empty());
+  return may_be_permuted(spec.group_index.has_value(), spec.part && !spec.part->inputs.empty());
 }
 
 void check_pages(const MappedFiles& files) {

@@ -22,6 +22,11 @@ struct LoadControl {
 
 // What the engine must know about a weight before it is loaded.
 WeightShape shape_of(const WeightSpec& spec);
+// Whether a quantized weight's inputs may be in another order than the layer's. A part along the inputs has them
+// sorted.
+constexpr bool may_be_permuted(bool has_group_index, bool is_part_along_inputs) {
+  return has_group_index && !is_part_along_inputs;
+}
 
 // Bytes of the checkpoint that loading this weight reads.
 uint64_t source_bytes(const WeightSpec& spec);

@@ -13,6 +13,15 @@ struct Kernels {
   MatrixKernels matrix;
 };
 
+// The table of an instruction set, by the names that all three sources give their functions.
+#define BILLFISH_CPU_KERNELS                                                                                       \
+  {                                                                                                                \
+    attention::run_attention, rows::kernels,                                                                       \
+        {quantized::quantize_segment,  quantized::gemv,      quantized::unpack_integers, quantized::unpack_scales, \
+         quantized::multiply_integers, quantized::dequantize},                                                     \
+        {matrix::gemv, matrix::transpose, matrix::multiply_floats},                                                \
+  }
+
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;

@@ -49,22 +49,20 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
   }
   const uint32_t largest_bits = largest_lane(magnitudes);
   const float largest = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(static_cast<int>(largest_bits))));
-  const bool finite = largest_bits < 0x7f800000u;
-  const bool zero = largest < smallest_quantized_magnitude;
-  const float inverse = finite && !zero ? largest_code / largest : 0.0f;
+  const SegmentScale segment = scale_of(largest_bits, largest);
 
-  const __m256 factor = _mm256_set1_ps(inverse);
+  const __m256 factor = _mm256_set1_ps(segment.inverse);
   // Inputs 0 2 4 6 1 3 5 7, as bytes of eight 16-bit codes.
   const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
   __m256i total = _mm256_setzero_si256();
   for (int64_t k = 0; k < count; k += 8) {
-    const __m256i lanes = finite ? lanes_below(count - k) : _mm256_setzero_si256();
+    const __m256i lanes = segment.finite ? lanes_below(count - k) : _mm256_setzero_si256();
     const __m256i rounded = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_maskload_ps(x + k, lanes), factor));
     total = _mm256_add_epi32(total, rounded);
     const __m128i narrow = _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + k), _mm_shuffle_epi8(narrow, order));
   }
-  *scale = zero ? 0.0f : largest / largest_code;
+  *scale = segment.scale;
   *sum = sum_of_lanes(total);
 }
 
@@ -136,13 +134,7 @@ void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int6
 }  // namespace matrix
 }  // namespace
 
-const Kernels kernels_avx2 = {
-    attention::run_attention,
-    rows::kernels,
-    {quantized::quantize_segment, quantized::gemv, quantized::unpack_integers, quantized::unpack_scales,
-     quantized::multiply_integers, quantized::dequantize},
-    {matrix::gemv, matrix::transpose, matrix::multiply_floats},
-};
+const Kernels kernels_avx2 = BILLFISH_CPU_KERNELS;
 
 }  // namespace billfish::cpu
 #endif

@@ -34,16 +34,14 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
   }
   const uint32_t largest_bits = _mm512_reduce_max_epu32(magnitudes);
   const float largest = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(static_cast<int>(largest_bits))));
-  const bool finite = largest_bits < 0x7f800000u;
-  const bool zero = largest < smallest_quantized_magnitude;
-  const float inverse = finite && !zero ? largest_code / largest : 0.0f;
+  const SegmentScale segment = scale_of(largest_bits, largest);
 
-  const __m512 factor = _mm512_set1_ps(inverse);
+  const __m512 factor = _mm512_set1_ps(segment.inverse);
   // Inputs 0 2 4 6 1 3 5 7 of both eights.
   const __m256i order = _mm256_setr_epi16(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
   __m512i total = _mm512_setzero_si512();
   for (int64_t k = 0; k < count; k += 16) {
-    const __mmask16 lanes = finite ? lanes_below(count - k) : static_cast<__mmask16>(0);
+    const __mmask16 lanes = segment.finite ? lanes_below(count - k) : static_cast<__mmask16>(0);
     const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + k), factor));
     total = _mm512_add_epi32(total, rounded);
     const __m256i ordered = _mm256_permutexvar_epi16(order, _mm512_cvtepi32_epi16(rounded));
@@ -53,7 +51,7 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
       _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + k), _mm256_castsi256_si128(ordered));
     }
   }
-  *scale = zero ? 0.0f : largest / largest_code;
+  *scale = segment.scale;
   *sum = _mm512_reduce_add_epi32(total);
 }
 
@@ -171,13 +169,7 @@ void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int6
 }  // namespace matrix
 }  // namespace
 
-const Kernels kernels_avx512 = {
-    attention::run_attention,
-    rows::kernels,
-    {quantized::quantize_segment, quantized::gemv, quantized::unpack_integers, quantized::unpack_scales,
-     quantized::multiply_integers, quantized::dequantize},
-    {matrix::gemv, matrix::transpose, matrix::multiply_floats},
-};
+const Kernels kernels_avx512 = BILLFISH_CPU_KERNELS;
 
 }  // namespace billfish::cpu
 #endif

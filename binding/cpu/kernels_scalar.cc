@@ -26,19 +26,17 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
     if (magnitude > largest_bits) largest_bits = magnitude;
   }
   const float largest = bits_to_float(largest_bits);
-  const bool finite = largest_bits < 0x7f800000u;
-  const bool zero = largest < smallest_quantized_magnitude;
-  const float inverse = finite && !zero ? largest_code / largest : 0.0f;
+  const SegmentScale segment = scale_of(largest_bits, largest);
 
   int32_t total = 0;
   const int64_t padded = (count + 7) / 8 * 8;
   for (int64_t k = 0; k < padded; ++k) {
-    const float scaled = k < count && finite ? x[k] * inverse : 0.0f;
+    const float scaled = k < count && segment.finite ? x[k] * segment.inverse : 0.0f;
     const int32_t code = static_cast<int32_t>(std::nearbyintf(scaled));
     codes[k / 8 * 8 + position_in_eight[k % 8]] = static_cast<int16_t>(code);
     total += code;
   }
-  *scale = zero ? 0.0f : largest / largest_code;
+  *scale = segment.scale;
   *sum = total;
 }
 
@@ -179,12 +177,6 @@ void multiply_floats(const float* panel, int64_t count, const float* x, int64_t 
 }  // namespace matrix
 }  // namespace
 
-const Kernels kernels_scalar = {
-    attention::run_attention,
-    rows::kernels,
-    {quantized::quantize_segment, quantized::gemv, quantized::unpack_integers, quantized::unpack_scales,
-     quantized::multiply_integers, quantized::dequantize},
-    {matrix::gemv, matrix::transpose, matrix::multiply_floats},
-};
+const Kernels kernels_scalar = BILLFISH_CPU_KERNELS;
 
 }  // namespace billfish::cpu

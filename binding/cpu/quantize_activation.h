@@ -26,6 +26,19 @@ constexpr float largest_code = 32767.0f;
 constexpr float smallest_quantized_magnitude = 0x1p-100f;
 constexpr int position_in_eight[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
+// How the inputs of a segment become codes: code = round(x * inverse), all zero unless they are finite.
+struct SegmentScale {
+  bool finite;
+  float inverse, scale;
+};
+// largest: the largest magnitude, a NaN ranking highest; largest_bits: its bits. Each source has its own copy, in the
+// instructions that it may use.
+static inline SegmentScale scale_of(uint32_t largest_bits, float largest) {
+  const bool finite = largest_bits < 0x7f800000u;
+  const bool zero = largest < smallest_quantized_magnitude;
+  return {finite, finite && !zero ? largest_code / largest : 0.0f, zero ? 0.0f : largest / largest_code};
+}
+
 // Calls visit(segment, group, first, count) for the segments of a linear in order; count is not yet rounded up to 8.
 template <class Visit>
 void for_each_segment(int64_t in, int64_t group_size, Visit&& visit) {

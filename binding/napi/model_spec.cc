@@ -3,6 +3,7 @@
 #include <map>
 #include <utility>
 
+#include "checkpoint/loader.h"
 #include "convert.h"
 #include "operator_parser.h"
 
@@ -96,7 +97,7 @@ std::optional<Part> optional_part(const Napi::Object& object) {
   throw Error("INVALID_OPTION", "Weight " + name + " is of unknown kind '" + kind + "'.");
 }
 
-bool is_part_between_inputs(const Napi::Object& object) {
+bool is_part_along_inputs(const Napi::Object& object) {
   return has(object, "part") && has(to_object(property(object, "part"), "part"), "inputs");
 }
 
@@ -183,7 +184,7 @@ WeightShape parse_weight_shape(const Napi::Object& object) {
     shape = {name, WeightKind::matrix, out, in};
     shape.type = type_of("weight");
   } else if (kind == "quantized") {
-    const bool has_order = has(object, "groupIndex") && !is_part_between_inputs(object);
+    const bool has_order = may_be_permuted(has(object, "groupIndex"), is_part_along_inputs(object));
     shape = {name, WeightKind::quantized, out, in, integer(object, "groupSize", 1, int32_max), has_order};
     shape.bits = static_cast<int>(integer(object, "bits", 4, 8));
     shape.has_zero_points = !to_bool(property(object, "symmetric"), "symmetric");
