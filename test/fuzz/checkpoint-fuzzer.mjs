@@ -1,6 +1,6 @@
 /**
- * Opens damaged checkpoints and asks for every weight in them. Whatever the damage: either a weight comes out whose bytes
- * lie where they are said to, or a BillfishError; nothing else is thrown, nothing takes long.
+ * Opens damaged checkpoints and asks for every weight in them. Whatever the damage, the result is a weight whose bytes are
+ * within its file, or a BillfishError. No other error is thrown, and no case takes long.
  */
 import {
   existsSync,
@@ -15,13 +15,11 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { Random } from '../support/random.cjs'
+import { kindOfRefusal, Outcomes, randomOf, Stopwatch, temporaryFolder } from './cases.mjs'
 import { mutateBytes, mutateJson, mutateSafetensors } from './mutations.mjs'
-import { kindOfRefusal, Outcomes } from './outcomes.mjs'
-import { Stopwatch } from './stopwatch.mjs'
-import { temporaryFolder } from './temporary-folder.mjs'
 
 const REFUSALS = ['INVALID_CHECKPOINT', 'UNSUPPORTED_MODEL']
+const LOAD_REFUSALS = [...REFUSALS, 'OUT_OF_MEMORY', 'NON_FINITE']
 const PLAN_OPTIONS = { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 }
 /** More than any of the models has. */
 const VOCABULARY = 1024
@@ -44,7 +42,7 @@ function mutateFile(file, bytes, random) {
   return { bytes: Buffer.from(text), done }
 }
 
-/** Writes a file whose data nobody reads: its beginning, where the headers are, and then a hole up to its length. */
+/** Writes a file whose data is never read: the beginning with the headers, then a hole. */
 function writeSparsely(path, bytes) {
   writeFileSync(path, bytes.subarray(0, 1 << 17))
   truncateSync(path, bytes.length)
@@ -140,7 +138,7 @@ function checkSpec(spec, fileBytes) {
   }
 }
 
-/** The result of `attempt`, or undefined where it throws a BillfishError, which `refused` is then told. */
+/** The result of `attempt`, or undefined if it throws a BillfishError; `refused` is called with that error's kind. */
 async function tolerate(attempt, refused = () => {}) {
   try {
     return await attempt()
@@ -150,7 +148,7 @@ async function tolerate(attempt, refused = () => {}) {
   }
 }
 
-/** What became of a checkpoint: how far it got, or why it was refused. */
+/** How far a checkpoint got, or why it was refused. */
 async function runCase(directory, { openCheckpoint, planModel, loadGenerationAssets, load }) {
   let kind = ''
   const refused = (reason) => {
@@ -177,17 +175,39 @@ async function runCase(directory, { openCheckpoint, planModel, loadGenerationAss
 }
 
 /**
- * @param options.models - folder with one checkpoint directory a model
- * @param options.files - further files that every checkpoint gets, if it has none of these names
- * @param options.openCheckpoint - as src/open-checkpoint exports it
- * @param options.planModel - as the package exports it
- * @param options.loadGenerationAssets - as src/generation/assets exports it
- * @param options.load - called with every damaged directory; must settle, and throw only what is a failure
- * @param options.seed - with a case's number, makes the case
- * @param options.first - number of the first case
- * @param options.more - told the number of cases done; cases go on while it says true
- * @returns Outcomes: `opened`, `planned`, ..., or a refusal's kind
- * @throws an Error that tells how to run the failing case again
+ * A `load` for {@link fuzzCheckpoints}: loads a checkpoint and computes one step, whose results may be any numbers. Passes on
+ * all errors but refusals of the checkpoint and of numbers that are not finite.
+ * @param {typeof import('../../src/index').loadModel} loadModel
+ * @returns {(directory: string) => Promise<void>}
+ */
+export function loadAndRun(loadModel) {
+  return async (directory) => {
+    try {
+      const model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 })
+      try {
+        await model.forward([1, 2, 3])
+      } finally {
+        await model.dispose()
+      }
+    } catch (error) {
+      if (error?.name !== 'BillfishError' || !LOAD_REFUSALS.includes(error.code)) throw error
+    }
+  }
+}
+
+/**
+ * @param {object} options
+ * @param {string} options.models folder with one checkpoint directory per model
+ * @param {ReadonlyMap<string, string>} [options.files] added to every checkpoint that has no file of the same name
+ * @param {typeof import('../../src/open-checkpoint').openCheckpoint} options.openCheckpoint
+ * @param {typeof import('../../src/index').planModel} options.planModel
+ * @param {typeof import('../../src/generation/assets').loadGenerationAssets} options.loadGenerationAssets
+ * @param {(directory: string) => Promise<void>} [options.load] called with every damaged directory; what it throws is a failure
+ * @param {number} options.seed
+ * @param {number} [options.first] number of the first case
+ * @param {(done: number) => boolean} options.more whether to run another case after `done` cases
+ * @returns {Promise<Outcomes>} kinds are `opened`, `planned`, ..., and those of refusals
+ * @throws {Error} that tells how to run the failing case again
  */
 export async function fuzzCheckpoints({ models: folder, files, seed, first = 0, more, ...subject }) {
   const models = readModels(folder, files)
@@ -196,7 +216,7 @@ export async function fuzzCheckpoints({ models: folder, files, seed, first = 0, 
   const write = subject.load === undefined ? writeSparsely : writeFileSync
   const outcomes = new Outcomes()
   for (let number = first; more(number - first); number++) {
-    const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
+    const random = randomOf(seed, number)
     const model = random.pick(models)
     const directory = directories.get(model)
     const done = directory.damage(random, write)

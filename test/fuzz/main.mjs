@@ -6,15 +6,14 @@
  *     npm run fuzz -- --minutes 5 --load                 load and run the damaged models natively, too
  *     npm run fuzz -- --seed 1 --case 4711               one case again
  *
- * A case fails that crashes, throws anything but a refusal, or takes longer than its fuzzer allows; and so does a run whose
- * memory grows by more than 512 MiB. Ctrl+C ends a run with its table.
+ * A case fails if it crashes, throws anything but a refusal, or takes longer than its fuzzer allows; a run fails if its memory
+ * grows by more than 512 MiB. Ctrl+C ends a run and prints its table.
  */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { fuzzCheckpoints } from './checkpoint-fuzzer.mjs'
-import { loadAndRun } from './load-and-run.mjs'
-import { checkMemory, peakMemory, tidy } from './memory.mjs'
+import { checkMemory, peakMemory, tidy } from './cases.mjs'
+import { fuzzCheckpoints, loadAndRun } from './checkpoint-fuzzer.mjs'
 import { fuzzTemplates, renderAsGenerationsDo, templatesOf } from './template-fuzzer.mjs'
 import { fuzzTokenizers } from './tokenizer-fuzzer.mjs'
 import { filesBesideWeights, smallTokenizer } from './tokenizer-mutations.mjs'
@@ -33,7 +32,7 @@ const { values } = parseArgs({
 function number(name, fallback) {
   const value = Number(values[name] ?? fallback)
   if (!Number.isNaN(value) && value >= 0) return value
-  console.error(`--${name} is ${JSON.stringify(values[name])}; a number that is not negative is needed`)
+  console.error(`--${name} is ${JSON.stringify(values[name])}; it must be a number of at least 0`)
   process.exit(2)
 }
 
@@ -67,7 +66,7 @@ function more(done) {
   return !interrupted && done < cases && Date.now() - start < minutes * 60_000
 }
 
-/** Each runs its cases, and says what became of them. */
+/** Each runs its cases and returns their outcomes. */
 const fuzzers = {
   checkpoints(options) {
     const { openCheckpoint } = built('open-checkpoint.js')

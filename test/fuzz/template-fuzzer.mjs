@@ -1,17 +1,19 @@
 /**
- * Renders damaged chat templates. Whatever the damage: a text comes out, or a BillfishError; nothing else is thrown, nothing
- * takes long.
+ * Renders damaged chat templates. Whatever the damage, the result is a text or a BillfishError. No other error is thrown, and
+ * no case takes long.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Random } from '../support/random.cjs'
-import { kindOfRefusal, Outcomes } from './outcomes.mjs'
-import { Stopwatch } from './stopwatch.mjs'
+import { kindOfRefusal, Outcomes, randomOf, Stopwatch } from './cases.mjs'
 import { mutateTemplate } from './template-mutations.mjs'
 
 const REFUSALS = ['INVALID_CHECKPOINT', 'INVALID_OPTION']
 
-/** Templates of all checkpoints in the folder, and of tables of constructs. */
+/**
+ * Templates of all checkpoints in a folder, and of tables of constructs.
+ * @param {string} models @param {...string} tables
+ * @returns {string[]}
+ */
 export function templatesOf(models, ...tables) {
   const sources = []
   for (const name of readdirSync(models)) {
@@ -38,9 +40,17 @@ const messages = [
 const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 'object', properties: {} } } }]
 
 /**
- * Renders as a generation does: begun on the event loop, and where that would hold it, done as the thread does it.
- * @param modules.ChatTemplate - as src/generation/chat-template exports it
- * @param modules.performRendering - as src/generation/template-rendering exports it, and TemplateCache, too
+ * @typedef {import('../../src/generation/chat-template')} ChatTemplateModule
+ * @typedef {import('../../src/generation/template-rendering')} TemplateRenderingModule
+ * @typedef {import('../../src/generation/chat-template').ChatMessage} ChatMessage
+ * @typedef {import('../../src/generation/chat-template').ChatTemplateOptions} ChatTemplateOptions
+ * @typedef {(source: string, messages: readonly ChatMessage[], options: ChatTemplateOptions) => string} Render
+ */
+
+/**
+ * Renders as a generation does: on the event loop, or, if that would block it, as the thread does.
+ * @param {Pick<ChatTemplateModule, 'ChatTemplate'> & Pick<TemplateRenderingModule, 'performRendering' | 'TemplateCache'>} modules
+ * @returns {Render}
  */
 export function renderAsGenerationsDo({ ChatTemplate, performRendering, TemplateCache }) {
   const tokenizer = { specialTokens: { bos: '<s>', eos: '</s>' } }
@@ -51,17 +61,19 @@ export function renderAsGenerationsDo({ ChatTemplate, performRendering, Template
 }
 
 /**
- * @param options.sources - templates to damage
- * @param options.render - renders a source with messages and options
- * @param options.seed - with a case's number, makes the case
- * @param options.more - told the number of cases done; cases go on while it says true
- * @returns Outcomes: `rendered`, or a refusal's kind
- * @throws an Error that tells how to run the failing case again
+ * @param {object} options
+ * @param {readonly string[]} options.sources templates to damage
+ * @param {Render} options.render
+ * @param {number} options.seed
+ * @param {number} [options.first] number of the first case
+ * @param {(done: number) => boolean} options.more whether to run another case after `done` cases
+ * @returns {Promise<Outcomes>} kinds are `rendered` and those of refusals
+ * @throws {Error} that tells how to run the failing case again
  */
 export async function fuzzTemplates({ sources, render, seed, first = 0, more }) {
   const outcomes = new Outcomes()
   for (let number = first; more(number - first); number++) {
-    const random = new Random(Math.imul(seed, 0x9e3779b1) ^ number)
+    const random = randomOf(seed, number)
     const text = mutateTemplate(random.pick(sources), sources, random)
     const options = random.chance(0.5) ? { tools } : {}
     const watch = new Stopwatch()
@@ -78,7 +90,7 @@ export async function fuzzTemplates({ sources, render, seed, first = 0, more }) 
   return outcomes
 }
 
-/** What Python would raise is known by its type: the messages have names of all sorts in them. */
+/** Errors that Python would raise count by their type, since their messages contain arbitrary names. */
 function kindOfRendering(render) {
   try {
     render()

@@ -1,33 +1,33 @@
 /**
- * Loads damaged tokenizers and encodes texts with them. Whatever the damage: token ids come out, or a BillfishError; nothing
- * else is thrown, nothing takes long.
+ * Loads damaged tokenizers and encodes texts with them. Whatever the damage, the result is token ids or a BillfishError. No
+ * other error is thrown, and no case takes long.
  *
- * Cases run on one thread after the other, since a thread for each would take most of the time. A case that lasts longer
- * than PATIENCE there ends the thread, as the package would after its own, longer patience; and every SAMPLE-th case is
- * given to the package as a user gives it, with its thread and its patience.
+ * Cases share a thread, since starting one for each would take most of the time. A case that computes for longer than
+ * PATIENCE milliseconds ends the thread, as the package does after its own, longer limit. Every SAMPLE-th case goes through
+ * the package's API instead, with its own thread and limit.
  */
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { kindOfRefusal, Outcomes } from './outcomes.mjs'
-import { Stopwatch } from './stopwatch.mjs'
-import { temporaryFolder } from './temporary-folder.mjs'
-import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
+import { kindOfRefusal, Outcomes, Stopwatch, temporaryFolder } from './cases.mjs'
+import { TOKENIZER_REFUSALS, writeCase } from './tokenizer-mutations.mjs'
 
 const PATIENCE = 400
 const SAMPLE = 250
 const HEAP_MIB = 512
 
 /**
- * @param options.files - as smallTokenizer() gives them
- * @param options.dist - the built package
- * @param options.loadTokenizer - as the package exports it
- * @param options.seed - with a case's number, makes the case
- * @param options.more - told the number of cases done; cases go on while it says true
- * @returns Outcomes: `encoded ...`, `ended ...`, or a refusal's kind
- * @throws an Error that tells how to run the failing case again
+ * @param {object} options
+ * @param {ReadonlyMap<string, string>} options.files as from smallTokenizer()
+ * @param {string} options.dist the built package
+ * @param {typeof import('../../src/index').loadTokenizer} options.loadTokenizer
+ * @param {number} options.seed
+ * @param {number} [options.first] number of the first case
+ * @param {(done: number) => boolean} options.more whether to run another case after `done` cases
+ * @returns {Promise<Outcomes>} kinds are `encoded ...`, `ended ...` and those of refusals
+ * @throws {Error} that tells how to run the failing case again
  */
 export async function fuzzTokenizers({ files, dist, loadTokenizer, seed, first = 0, more }) {
   const folder = mkdtempSync(join(temporaryFolder, 'billfish-fuzz-'))
@@ -70,7 +70,7 @@ class CaseThread {
   #worker
   #ready
   #take = () => {}
-  /** Why it has ended by itself. */
+  /** Why the thread ended by itself. */
   #failure
   #cpuTime
 
@@ -85,16 +85,16 @@ class CaseThread {
     this.#worker.on('exit', (code) => this.#fail(`the thread has ended with exit code ${code}`))
   }
 
-  /** Of the case under way; between two of them, of the next. */
+  /** Fails the running case; between two cases, the next one. */
   #fail(failure) {
     this.#failure ??= { failure }
     this.#take(this.#failure)
   }
 
-  /** What became of a case; undefined if it takes too long. */
+  /** The outcome of a case; undefined if it takes too long. */
   async run(number) {
     const [schedule] = await this.#ready
-    // A thread that has ended has computed nothing; that it has is told soon.
+    // 0 for a thread that has ended; its `exit` event follows soon.
     const computed = () => (schedule === undefined ? performance.now() : (this.#cpuTime(schedule) ?? 0))
     const until = computed() + PATIENCE
     let timer
@@ -132,7 +132,7 @@ async function asUsersDo(loadTokenizer, directory, { text, addSpecialTokens }) {
     tokenizer.decode(ids)
     return 'encoded by the package as users call it'
   } catch (error) {
-    return kindOfRefusal(error, REFUSALS)
+    return kindOfRefusal(error, TOKENIZER_REFUSALS)
   } finally {
     await tokenizer?.dispose()
   }

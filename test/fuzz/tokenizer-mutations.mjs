@@ -1,7 +1,23 @@
-/** Tokenizers made at random from the parts that the format has, and then damaged. */
-import { readFileSync } from 'node:fs'
+/** Random tokenizers made of the format's parts, damaged, with texts to encode: the cases of the tokenizer fuzzer. */
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { randomOf } from './cases.mjs'
 import { mutateBytes, mutateJson } from './mutations.mjs'
+
+/** Codes of the errors that a case may end with. */
+export const TOKENIZER_REFUSALS = ['INVALID_CHECKPOINT', 'INVALID_OPTION']
+
+const TEXTS = [
+  ...['', 'a', ' ', `${'a'.repeat(40)}!`, 'Hello world, 123 \u00e9\u{1f600}', '<|im_start|>user\n', 'ab '.repeat(500)],
+  ...[
+    'hello\u2581lo\n\n  x',
+    '\ud800 \udfff',
+    '\u0000\u00ad\u200b',
+    '\u4f60\u597d, 12345',
+    'a<|x|> <|x|>a',
+    "it's\r\n\tI'll ",
+  ],
+]
 
 const FILES = ['tokenizer.json', 'tokenizer_config.json']
 const GPT_PATTERNS = [
@@ -231,7 +247,11 @@ function withOtherParts(json, random) {
   }
 }
 
-/** Files of a tokenizer whose vocabulary is cut to its first tokens, so that most damage is not to the vocabulary. */
+/**
+ * tokenizer.json with the first 300 tokens of its vocabulary, so that most damage is elsewhere, and tokenizer_config.json.
+ * @param {string} directory
+ * @returns {Map<string, string>}
+ */
 export function smallTokenizer(directory) {
   const json = JSON.parse(readFileSync(join(directory, 'tokenizer.json'), 'utf8'))
   const kept = Object.entries(json.model.vocab).slice(0, 300)
@@ -247,7 +267,11 @@ export function smallTokenizer(directory) {
   ])
 }
 
-/** What a checkpoint for generation has beside its weights, with the small tokenizer. */
+/**
+ * {@link smallTokenizer} and generation_config.json.
+ * @param {string} directory
+ * @returns {Map<string, string>}
+ */
 export function filesBesideWeights(directory) {
   const settings = {
     ...{ do_sample: true, temperature: 0.7, top_k: 20, top_p: 0.8, min_p: 0.01, repetition_penalty: 1.05 },
@@ -259,7 +283,7 @@ export function filesBesideWeights(directory) {
 }
 
 /** The files with other parts, or damage, or both; and what was done. */
-export function mutateTokenizer(files, random) {
+function mutateTokenizer(files, random) {
   const changed = new Map(files)
   const done = []
   if (random.chance(0.7)) {
@@ -275,4 +299,15 @@ export function mutateTokenizer(files, random) {
   changed.set(file, bytes ? mutation.bytes : mutation.text)
   done.push(`${file}: ${mutation.done.join(', ')}`)
   return { changed, done }
+}
+
+/**
+ * Writes the damaged files of a case into a directory.
+ * @returns the text to encode, the option of encoding, and what was done to the files
+ */
+export function writeCase(directory, files, seed, number) {
+  const random = randomOf(seed, number)
+  const { changed, done } = mutateTokenizer(files, random)
+  for (const [name, contents] of changed) writeFileSync(join(directory, name), contents)
+  return { text: random.pick(TEXTS), addSpecialTokens: random.chance(0.5), done: done.join('; ') }
 }

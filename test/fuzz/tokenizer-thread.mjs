@@ -1,20 +1,19 @@
 /**
- * Runs the cases of the tokenizer fuzzer whose numbers it is sent, and posts what became of each. It runs the code that a generation runs: what encodes
- * on the event loop, if the package would encode there, else what encodes on the package's own thread.
+ * Runs the cases of the tokenizer fuzzer whose numbers it receives, and posts their outcomes. Texts are encoded as in a
+ * generation: by the tokenizer of the event loop if the package would use that, otherwise by the one of its own thread.
  */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { parentPort, workerData } from 'node:worker_threads'
-import { tidy } from './memory.mjs'
-import { kindOfRefusal } from './outcomes.mjs'
-import { REFUSALS, writeCase } from './tokenizer-cases.mjs'
+import { kindOfRefusal, tidy } from './cases.mjs'
+import { TOKENIZER_REFUSALS, writeCase } from './tokenizer-mutations.mjs'
 
 const { dist, directory, files, seed } = workerData
 const require = createRequire(import.meta.url)
 const { findTokenizer, loadTokenizer } = require(join(dist, 'generation/tokenizer.js'))
 const { ownSchedstatPath } = require(join(dist, 'generation/cpu-time.js'))
-/** Of short texts, where everything else waits. */
+/** How long encoding a short text may block the event loop. */
 const MAX_HELD_MILLISECONDS = 100
 
 async function runCase({ text, addSpecialTokens }) {
@@ -40,7 +39,7 @@ async function report(number) {
     kind = await runCase(texts)
   } catch (error) {
     try {
-      kind = kindOfRefusal(error, REFUSALS)
+      kind = kindOfRefusal(error, TOKENIZER_REFUSALS)
     } catch {
       return { failure: `${done}: ${String(error?.stack ?? error).slice(0, 2000)}` }
     }
@@ -50,7 +49,7 @@ async function report(number) {
 
 parentPort.on('message', async (number) => {
   const outcome = await report(number)
-  await yieldToEventLoop() // what the case has left to be done fails here, not after cases that come without a pause
+  await yieldToEventLoop() // timers and callbacks that the case has left behind fail here, not in a later case
   parentPort.postMessage(outcome)
   tidy()
 })

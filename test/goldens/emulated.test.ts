@@ -2,8 +2,16 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type GenerateOptions, loadModel } from '../../src/index'
-import { denseModels, difference, golden, modelDirectory, ownType } from '../support/fixtures'
-import { cut, layerCount, modulesOfFixture } from '../support/splits'
+import {
+  cut,
+  denseModels,
+  difference,
+  golden,
+  layerCount,
+  modelDirectory,
+  modulesOfFixture,
+  ownType,
+} from '../support/fixtures'
 
 /** Errors may be so many times what the same model in the same type is off (fixtures' README, Tolerances). */
 const factor = 3

@@ -1,16 +1,18 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../src/index'
+import { withConfig } from '../support/fixture-copies'
 import {
+  cut,
   denseModels,
   difference,
   golden,
+  layerCount,
   modelDirectory,
+  modulesOfFixture,
   REFUSED_MODELS,
   VISION_MODELS,
-  withConfig,
 } from '../support/fixtures'
-import { cut, layerCount, modulesOfFixture } from '../support/splits'
 
 /** fp32 compute: two to four times the largest distance between fp32 and fp64 (fixtures' README, Tolerances). */
 const float32Tolerance = 1.5e-4

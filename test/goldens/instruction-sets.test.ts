@@ -1,21 +1,38 @@
-import { execFileSync } from 'node:child_process'
-import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { denseModels, difference, golden } from '../support/fixtures'
+import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
+import { childProgram } from '../support/programs'
 
 interface Outcome {
   readonly instructionSet: string
   readonly models: { name: string; dtype: 'float32' | 'auto'; tokenIds: number[]; logits: string }[]
 }
 
+/** Prints the outputs of all models. The instruction set is chosen once per process. */
+const PROGRAM = `
+async function main() {
+  const outputs = []
+  for (const { name, directory, prompt } of models) {
+    for (const dtype of ['float32', 'auto']) {
+      const model = await loadModel(directory, { dtype, maxModelLength: 64 })
+      const { logits } = await model.forward(prompt)
+      const { tokenIds } = await model.generate(prompt, { maxNewTokens: 24, temperature: 0, ignoreEos: true }).result()
+      await model.dispose()
+      outputs.push({ name, dtype, tokenIds, logits: Buffer.from(logits.buffer).toString('base64') })
+    }
+  }
+  process.stdout.write(JSON.stringify({ instructionSet: devices().devices[0].instructionSet, models: outputs }))
+}
+main()`
+
 // The other goldens run with the best instruction set of the machine; these are what it would do without.
 describe.each(['scalar', 'avx2'])('with the %s kernels', (wanted) => {
   test('every golden holds', () => {
-    const script = resolve(__dirname, '../support/run-goldens.cjs')
-    const env = { ...process.env, BILLFISH_CPU_ISA: wanted }
-    const outcome: Outcome = JSON.parse(
-      execFileSync(process.execPath, [script, ...denseModels], { env, encoding: 'utf8', maxBuffer: 1 << 26 }),
-    )
+    const models = denseModels.map((name) => {
+      return { name, directory: modelDirectory(name), prompt: golden(name).prompts.p33 }
+    })
+    const { status, stdout, stderr } = childProgram(PROGRAM, { models }, { env: { BILLFISH_CPU_ISA: wanted } })
+    expect(status, stderr).toBe(0)
+    const outcome: Outcome = JSON.parse(stdout)
     const lesser = ['scalar', 'avx2', 'avx512'].slice(0, ['scalar', 'avx2'].indexOf(wanted) + 1)
     expect(lesser).toContain(outcome.instructionSet) // a machine without AVX2 runs the scalar ones
     expect(outcome.models).toHaveLength(denseModels.length * 2)

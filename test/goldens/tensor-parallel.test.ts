@@ -2,8 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/index'
-import { denseModels, difference, golden, modelDirectory, ownType } from '../support/fixtures'
-import { cut, modulesOfFixture } from '../support/splits'
+import { cut, denseModels, difference, golden, modelDirectory, modulesOfFixture, ownType } from '../support/fixtures'
 
 /** As in goldens.test.ts and emulated.test.ts: partial sums round elsewhere than one device's sums, and no worse. */
 const float32Tolerance = 1.5e-4

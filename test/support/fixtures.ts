@@ -1,5 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
@@ -15,18 +14,6 @@ export const denseModels = readdirSync(modelsDirectory).filter(
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)
-}
-
-/** A copy of a fixture with a different config.json; its other files are links. */
-export function withConfig(name: string, change: (config: Record<string, unknown>) => unknown): string {
-  const source = modelDirectory(name)
-  const directory = mkdtempSync(join(tmpdir(), 'billfish-'))
-  for (const file of readdirSync(source)) {
-    if (file !== 'config.json') symlinkSync(join(source, file), join(directory, file))
-  }
-  const config = JSON.parse(readFileSync(join(source, 'config.json'), 'utf8'))
-  writeFileSync(join(directory, 'config.json'), JSON.stringify(change(config)))
-  return directory
 }
 
 /** The 16-bit type of a fixture's config. */
@@ -78,4 +65,43 @@ export function difference(actual: Float32Array, expected: Float32Array): Differ
     sum += distance
   }
   return { max: Number.isNaN(sum) ? Number.NaN : max, mean: sum / actual.length }
+}
+
+/** The modules of a fixture: embedding, layers, final norm, head. */
+export function modulesOfFixture(name: string, expected: Golden): string[] {
+  const qwen1 = name.startsWith('qwen1')
+  const layers = Array.from(
+    { length: layerCount(expected) },
+    (_, i) => `${qwen1 ? 'transformer.h' : 'model.layers'}.${i}`,
+  )
+  return qwen1
+    ? ['transformer.wte', ...layers, 'transformer.ln_f', 'lm_head']
+    : ['model.embed_tokens', ...layers, 'model.norm', 'lm_head']
+}
+
+/** The number of decoder layers of a fixture, from its golden hidden states. */
+export function layerCount(expected: Golden): number {
+  let layers = 0
+  for (;;) {
+    try {
+      expected.tensor(`p33.layer.${layers}`)
+    } catch {
+      return layers
+    }
+    layers++
+  }
+}
+
+/**
+ * Cuts [embedding, layers..., norm, head] at the given layers: cuts [1, 2] put layer 0 on the first device, layer 1 on
+ * the second, and the others on the third.
+ */
+export function cut(
+  modules: readonly string[],
+  cuts: readonly number[],
+  devices: readonly string[],
+): Record<string, string> {
+  return Object.fromEntries(
+    modules.map((module, i) => [module, devices[cuts.filter((layer) => i > layer).length] as string] as const),
+  )
 }

@@ -2,8 +2,9 @@
  * Quantizes weights by rounding to nearest, and gives their dequantized values: a reference for what an engine makes of the
  * stored tensors. The files in src/quantization describe the layouts.
  */
-import { halves, toHalf } from './halves'
-import type { StoredTensor } from './safetensors'
+
+import type { StoredTensor } from './tensors'
+import { halves, toHalf } from './tensors'
 
 export interface Quantization {
   readonly format: 'gptq' | 'awq' | 'compressed-tensors'

@@ -4,14 +4,13 @@ import { createModel } from '../../src/models/registry'
 import { modulesOf, traceStage } from '../../src/models/stages'
 import { ELEMENT_BYTES, type QuantizedSpec, type TensorRef, type WeightSpec } from '../../src/native/weights'
 import { configWeights } from '../../src/placement/plan-model'
-import { halves } from './halves'
 import { Random } from './random.cjs'
-import { type StoredTensor, safetensorsOf } from './safetensors'
+import { halves, type StoredTensor, safetensors } from './tensors'
 
 /** The files of a checkpoint for this config. Every layer's outputs are about as large as its inputs. */
 export function randomCheckpoint(config: RawConfig, seed: number): { [file: string]: Buffer | object } {
   const tensors = randomTensors(config, new Random(seed))
-  return { 'config.json': config, 'model.safetensors': safetensorsOf(tensors) }
+  return { 'config.json': config, 'model.safetensors': safetensors(tensors) }
 }
 
 export function randomTensors(config: RawConfig, random: Random): Record<string, StoredTensor> {

@@ -1,5 +1,6 @@
-/** Seeded random numbers (mulberry32), so that every case can be repeated. CommonJS: GPU bundles run it without vitest. */
+/** Seeded random numbers (mulberry32): every case can be repeated. CommonJS, since GPU bundles run it without vitest. */
 class Random {
+  /** @param {number} seed */
   constructor(seed) {
     this.state = seed >>> 0
   }
@@ -22,20 +23,26 @@ class Random {
     return this.word() / 2 ** 31 - 1
   }
 
-  /** A whole number in [0, count). */
+  /** A whole number in [0, count). @param {number} count */
   below(count) {
     return Math.floor(this.next() * count)
   }
 
+  /** @param {number} probability */
   chance(probability) {
     return this.next() < probability
   }
 
+  /**
+   * @template Item
+   * @param {readonly Item[]} items not empty
+   * @returns {Item}
+   */
   pick(items) {
     return items[this.below(items.length)]
   }
 
-  /** 0 to count - 1 in random order. */
+  /** 0 to count - 1 in random order. @param {number} count */
   order(count) {
     const all = Array.from({ length: count }, (_, i) => i)
     for (let i = count - 1; i > 0; i--) {

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel, type Model } from '../../src/index'
-import { childProgram } from '../support/child-program'
+import { childProgram } from '../support/programs'
 
 const directory = resolve(__dirname, '../../examples/demo-model')
 const question = [{ role: 'user' as const, content: 'Why pad a weight matrix?' }]

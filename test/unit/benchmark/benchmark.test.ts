@@ -10,7 +10,7 @@ import { attentionHeads, linearShapes } from '../../../src/benchmark/shapes'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { rooflinePicture } from '../../../src/pictures/roofline'
 import { findPreset } from '../../../src/placement/preset-names'
-import { billfish } from '../../support/cli'
+import { billfish } from '../../support/programs'
 
 describe('shapes', () => {
   it('are the linears of a layer and the head, as the model runs them', () => {

@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Node, parseTree } from 'jsonc-parser'
 import { describe, expect, it } from 'vitest'
 import { TemplateSyntaxError } from '../../../src/chat/jinja/errors'
 import { compileTemplate, renderTemplate } from '../../../src/chat/jinja/template'
-import type { Dict } from '../../../src/chat/jinja/values/dict'
-import { parseJsonValue } from '../support/python-json'
+import { Dict } from '../../../src/chat/jinja/values/dict'
+import { parseJsonNumber } from '../../../src/chat/jinja/values/from-javascript'
+import type { Value } from '../../../src/chat/jinja/values/values'
 
 interface Construct {
   readonly id: string
@@ -16,11 +18,27 @@ interface Construct {
 
 const LIMITS = { steps: 2_000_000, bytes: 64 * 1024 * 1024, depth: 200, milliseconds: 10_000 }
 
+/** JSON as Python reads it: numbers with a point or an exponent are floats, all others ints of any size. */
+function pythonValue(node: Node, text: string): Value {
+  switch (node.type) {
+    case 'object':
+      return Dict.fromEntries(
+        (node.children ?? []).map(({ children: [key, value] = [] }) => [key?.value, pythonValue(value as Node, text)]),
+      )
+    case 'array':
+      return (node.children ?? []).map((item) => pythonValue(item, text))
+    case 'number':
+      return parseJsonNumber(text.slice(node.offset, node.offset + node.length))
+    default:
+      return node.value
+  }
+}
+
 /** The constructs of a file in test/fixtures/jinja, with their contexts as Python would read them. */
 function constructs(file: string): [id: string, construct: Construct, context: Dict][] {
   const text = readFileSync(join(__dirname, '../../fixtures/jinja', file), 'utf8')
   const { entries } = JSON.parse(text) as { entries: Construct[] }
-  const values = (parseJsonValue(text) as Dict).getText('entries') as Dict[]
+  const values = (pythonValue(parseTree(text) as Node, text) as Dict).getText('entries') as Dict[]
   return entries.map((entry, index) => [entry.id, entry, values[index]?.getText('context') as Dict])
 }
 

@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { emitCheckpointWarnings } from '../../../src/checkpoint/warnings'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf, failure, type StoredTensor, safetensors } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { openingError } from '../../support/refusals'
+import { safetensors, type TensorContents } from '../../support/tensors'
 
-const NORM: StoredTensor = { dtype: 'F16', shape: [8] }
+const NORM: TensorContents = { dtype: 'F16', shape: [8] }
 
 describe('configs', () => {
   const model = { 'model.safetensors': safetensors({ a: NORM }) }
@@ -31,7 +33,7 @@ describe('configs', () => {
     ['values', { 'config.json': `{"a":[${'0,'.repeat(220_000)}0]}` }, '200000 values'],
     ['a repeated key', { 'config.json': '{"hidden_size":1,"hidden_size":2}' }, '"hidden_size" twice'],
   ])('are refused: %s', async (_, files, part) => {
-    expect((await failure(directoryOf({ ...model, ...files }))).message).toContain(part)
+    expect((await openingError(directoryOf({ ...model, ...files }))).message).toContain(part)
   })
 
   it.each([
@@ -60,10 +62,10 @@ describe('configs', () => {
   it('are refused when they are no files', async () => {
     const directory = directoryOf(model)
     mkdirSync(join(directory, 'config.json'))
-    expect((await failure(directory)).message).toContain('is a directory')
+    expect((await openingError(directory)).message).toContain('is a directory')
     rmSync(join(directory, 'config.json'), { recursive: true })
     symlinkSync('/dev/zero', join(directory, 'config.json'))
-    expect((await failure(directory)).message).toContain('not a regular file')
+    expect((await openingError(directory)).message).toContain('not a regular file')
   })
 
   it('are read with the numbers that only Python writes', async () => {
@@ -71,7 +73,7 @@ describe('configs', () => {
     const { config } = await openCheckpoint(directoryOf({ ...model, 'config.json': text }))
     expect(config).toEqual({ a: Number.NaN, b: [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY], c: 'NaN' })
     for (const wrong of ['{"a": Nan}', '{"a": +Infinity}', '{"a": NaN1}', '{"a": -NaN}']) {
-      expect((await failure(directoryOf({ ...model, 'config.json': wrong }))).message).toContain('not valid JSON')
+      expect((await openingError(directoryOf({ ...model, 'config.json': wrong }))).message).toContain('not valid JSON')
     }
   })
 
@@ -82,22 +84,24 @@ describe('configs', () => {
 
   it('are told to be empty, or UTF-16', async () => {
     for (const text of ['', ' \n'])
-      expect((await failure(directoryOf({ ...model, 'config.json': text }))).message).toContain('config.json is empty')
+      expect((await openingError(directoryOf({ ...model, 'config.json': text }))).message).toContain(
+        'config.json is empty',
+      )
     for (const mark of ['\ufeff', '']) {
       const text = Buffer.from(`${mark}{"a": 1}`, 'utf16le')
       for (const order of [text, Buffer.from(text).swap16()]) {
-        const { message } = await failure(directoryOf({ ...model, 'config.json': order }))
+        const { message } = await openingError(directoryOf({ ...model, 'config.json': order }))
         expect(message).toContain('config.json is UTF-16; save it as UTF-8')
       }
     }
   })
 
   it('are refused with the directory that is not there', async () => {
-    expect((await failure('/nowhere/at/all')).message).toContain('/nowhere/at/all')
+    expect((await openingError('/nowhere/at/all')).message).toContain('/nowhere/at/all')
     const file = join(directoryOf({ x: 'y' }), 'x')
-    expect((await failure(file)).code).toBe('INVALID_CHECKPOINT')
+    expect((await openingError(file)).code).toBe('INVALID_CHECKPOINT')
     writeFileSync(file, '')
-    expect((await failure(`${file}\0`)).code).toBe('INVALID_CHECKPOINT')
+    expect((await openingError(`${file}\0`)).code).toBe('INVALID_CHECKPOINT')
   })
 })
 
@@ -112,7 +116,7 @@ describe('a quantization config that is broken', () => {
         const { quantization, notices } = await openCheckpoint(directoryOf({ ...files, 'config.json': config }))
         expect(quantization).toMatchObject({ method: 'gptq', bits: 4 })
         expect(notices).toEqual([expect.stringMatching(new RegExp(`${name} .*; config\\.json takes precedence\\.$`))])
-        expect((await failure(directoryOf({ ...files, 'config.json': {} }))).message).toContain(name)
+        expect((await openingError(directoryOf({ ...files, 'config.json': {} }))).message).toContain(name)
       }
     },
   )

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { describeFormat, listTensors, openCheckpoint } from '../../../src/open-checkpoint'
-import { storedLinears } from '../support/checkpoints'
+import { storedLinears } from '../../support/checkpoints'
 
 const MODELS = join(__dirname, '../../fixtures/models')
 

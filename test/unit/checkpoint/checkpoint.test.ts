@@ -2,13 +2,15 @@ import { rmSync, symlinkSync, truncateSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf, failure, rawSafetensors, type StoredTensor, safetensors } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { openingError } from '../../support/refusals'
+import { rawSafetensors, safetensors, type TensorContents } from '../../support/tensors'
 
-const NORM: StoredTensor = { dtype: 'F16', shape: [8] }
+const NORM: TensorContents = { dtype: 'F16', shape: [8] }
 
 /** Opens a checkpoint of one file and expects to be refused with a message that has all of these parts in it. */
 async function refused(file: Buffer, ...parts: string[]): Promise<void> {
-  const error = await failure(directoryOf({ 'config.json': {}, 'model.safetensors': file }))
+  const error = await openingError(directoryOf({ 'config.json': {}, 'model.safetensors': file }))
   expect(error.code).toBe('INVALID_CHECKPOINT')
   for (const part of ['model.safetensors', ...parts]) expect(error.message).toContain(part)
 }
@@ -56,7 +58,7 @@ describe('safetensors header', () => {
   it('is refused above the limit of 32 MiB', async () => {
     const directory = directoryOf({ 'config.json': {}, 'model.safetensors': rawSafetensors('{}', 0, 100_000_001) })
     truncateSync(join(directory, 'model.safetensors'), 300_000_000)
-    expect((await failure(directory)).message).toContain('must have 2 to 33554432')
+    expect((await openingError(directory)).message).toContain('must have 2 to 33554432')
   })
 
   it('is refused when it is not a JSON object in UTF-8', async () => {
@@ -135,7 +137,7 @@ describe('shards', () => {
   const two = safetensors({ b: NORM })
 
   async function refusedShards(files: Record<string, Buffer | string | object>, ...parts: string[]): Promise<void> {
-    const error = await failure(directoryOf({ 'config.json': {}, ...files }))
+    const error = await openingError(directoryOf({ 'config.json': {}, ...files }))
     expect(error.code).toBe('INVALID_CHECKPOINT')
     for (const part of parts) expect(error.message).toContain(part)
   }
@@ -246,7 +248,7 @@ describe('shards', () => {
       const { files: read } = await openCheckpoint(directoryOf(files({ [name]: 'extra.safetensors' })))
       expect(read.map((path) => basename(path))).toEqual(['one.safetensors'])
       const needed = files({ [name]: 'extra.safetensors', 'model.norm.weight': 'extra.safetensors' })
-      expect((await failure(directoryOf(needed))).message).toContain('extra.safetensors does not exist; download')
+      expect((await openingError(directoryOf(needed))).message).toContain('extra.safetensors does not exist; download')
     }
   })
 
@@ -347,7 +349,7 @@ describe('links', () => {
   it.each(['config.json', 'model.safetensors'])('to a blob that is gone are called that: %s', async (name) => {
     const snapshot = cache()
     rmSync(join(snapshot, '../../blobs', `of-${name}`))
-    const { message } = await failure(snapshot)
+    const { message } = await openingError(snapshot)
     expect(message).toContain(`${name} is a link to ../../blobs/of-${name}, which does not exist`)
   })
 
@@ -355,10 +357,10 @@ describe('links', () => {
     const directory = directoryOf(files)
     rmSync(join(directory, name))
     symlinkSync(name, join(directory, name))
-    expect((await failure(directory)).message).toMatch(/cannot be read: ELOOP/)
+    expect((await openingError(directory)).message).toMatch(/cannot be read: ELOOP/)
     rmSync(join(directory, name))
     symlinkSync('/', join(directory, name))
-    expect((await failure(directory)).message).toMatch(/is a directory/)
+    expect((await openingError(directory)).message).toMatch(/is a directory/)
   })
 })
 
@@ -376,7 +378,7 @@ describe('Git LFS pointers', () => {
     'generation_config.json',
     'quantize_config.json',
   ])('are called that in place of %s', async (name) => {
-    const { message } = await failure(directoryOf({ ...files, [name]: pointer }))
+    const { message } = await openingError(directoryOf({ ...files, [name]: pointer }))
     expect(message).toContain(`${name} is a Git LFS pointer to a file of 4022680 bytes`)
     expect(message).toContain('git lfs pull')
   })

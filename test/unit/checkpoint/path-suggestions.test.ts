@@ -4,7 +4,8 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { loadTokenizer } from '../../../src/tokenizer'
-import { directoryOf, safetensors } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { safetensors } from '../../support/tensors'
 
 const cached = (name: string) => ({
   [`models--${name}/blobs/x`]: 'x',

@@ -5,9 +5,9 @@ import { loadModel } from '../../../src/load'
 import { storedWeights } from '../../../src/models/registry'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
-import { difference, modelDirectory, withConfig } from '../../support/fixtures'
-import { readSafetensors } from '../../support/safetensors'
-import { changedCopy, renamedCopy } from '../../support/stored-names'
+import { changedCopy, renamedCopy, withConfig } from '../../support/fixture-copies'
+import { difference, modelDirectory } from '../../support/fixtures'
+import { readSafetensors } from '../../support/tensors'
 
 const prompt = [3, 17, 88, 5, 201, 44, 9, 120, 77, 250, 31, 2]
 const embeddingModel = resolve(__dirname, '../../fixtures/models-2026/qwen3-embedding')

@@ -4,14 +4,15 @@ import { describe, expect, it } from 'vitest'
 import { readTensors } from '../../../src/checkpoint/shards'
 import { readStoredValues } from '../../../src/checkpoint/stored-values'
 import type { StoredValues } from '../../../src/checkpoint/tensors'
-import { directoryOf, type StoredTensor, safetensors, words } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { safetensors, type TensorContents, words } from '../../support/tensors'
 
-async function valuesOf(tensors: Record<string, StoredTensor>): Promise<StoredValues> {
+async function valuesOf(tensors: Record<string, TensorContents>): Promise<StoredValues> {
   const { table } = await readTensors(directoryOf({ 'model.safetensors': safetensors(tensors) }), undefined, undefined)
   return await readStoredValues(table, undefined)
 }
 
-const scales = (groups: number, out: number): StoredTensor => ({ dtype: 'F16', shape: [groups, out] })
+const scales = (groups: number, out: number): TensorContents => ({ dtype: 'F16', shape: [groups, out] })
 
 /** What is found of zeros for `out` outputs whose words are these. */
 async function zerosOf(out: number, shape: [number, number], word: (i: number) => number): Promise<unknown> {
@@ -62,7 +63,7 @@ describe('stored zero points', () => {
 
   it('are those of each of many small tensors, in several files', async () => {
     const tensors = (from: number) => {
-      const all: Record<string, StoredTensor> = {}
+      const all: Record<string, TensorContents> = {}
       for (let i = from; i < from + 1500; i++) {
         all[`${i}.qzeros`] = words([1, 2], () => (i % 3 === 0 ? i : 0x77777777))
         all[`${i}.scales`] = scales(1, 16)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tuneGemm } from '../../../src/benchmark/tune'
 import { EXIT_CODES } from '../../../src/cli/program'
-import { billfish } from '../../support/cli'
+import { billfish } from '../../support/programs'
 
 // On an emulated device: times mean nothing, but the file is what loading reads.
 

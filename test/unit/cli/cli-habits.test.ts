@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
 import { modelText } from '../../../src/cli/bench-model'
 import { formatRate, formatTable } from '../../../src/format'
-import { billfish } from '../../support/cli'
 import { modelDirectory } from '../../support/fixtures'
+import { billfish } from '../../support/programs'
 
 const demoModel = join(__dirname, '../../..', 'examples', 'demo-model')
 const small = ['--context', '128', '--sequences', '1', '--temperature', '0']

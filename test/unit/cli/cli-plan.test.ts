@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseDevices, parseMaxMemory } from '../../../src/cli/device-list'
 import { EXIT_CODES } from '../../../src/cli/program'
-import { billfish } from '../../support/cli'
+import { billfish } from '../../support/programs'
 
 const GiB = 2 ** 30
 const demoModel = resolve(__dirname, '../../..', 'examples', 'demo-model')

@@ -7,8 +7,9 @@ import { describe, expect, it } from 'vitest'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { summarizeModules } from '../../../src/format'
 import { loadModel, planModel } from '../../../src/index'
-import { billfish } from '../../support/cli'
-import { directoryOf, safetensors } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { billfish } from '../../support/programs'
+import { safetensors } from '../../support/tensors'
 
 const root = resolve(__dirname, '../../..')
 const demoModel = join(root, 'examples', 'demo-model')

@@ -3,7 +3,8 @@ import { expect, test } from 'vitest'
 import { loadModel } from '../../../src'
 import { checkpointWarnings } from '../../../src/models/registry'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { modelDirectory, withConfig } from '../../support/fixtures'
+import { withConfig } from '../../support/fixture-copies'
+import { modelDirectory } from '../../support/fixtures'
 
 const noticesWith = async (more: Record<string, unknown>) =>
   checkpointWarnings(await openCheckpoint(withConfig('qwen2-bf16', (config) => ({ ...config, ...more }))))

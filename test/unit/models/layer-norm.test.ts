@@ -7,9 +7,9 @@ import { embed, head } from '../../../src/models/tensor-parallel'
 import { addon, type ModelSpec, type StageSpec, type StepRequest } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { countedStage, stageMemory } from '../../../src/placement/planner/stage-memory'
+import { directoryOf } from '../../support/checkpoints'
 import { Random } from '../../support/random.cjs'
-import { safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { safetensors } from '../../support/tensors'
 
 const width = 36 // rows of which are not whole vectors anywhere
 const vocabulary = 50
@@ -71,7 +71,7 @@ function expected(token: number): number[] {
   return rowsTimes(of('head.weight'), layerNorm(sum, of('norm.weight'), []))
 }
 
-const files = { 'config.json': {}, 'model.safetensors': safetensorsOf(tensors) }
+const files = { 'config.json': {}, 'model.safetensors': safetensors(tensors) }
 
 function specOf(checkpoint: Checkpoint, devices: readonly string[], tensorParallelSize: number, exact: boolean) {
   const model = normedModel(checkpoint)
@@ -154,7 +154,7 @@ describe('a model with layer norms', () => {
 
   test('a bias that the checkpoint lacks is named', async () => {
     const { 'layers.0.norm.bias': _, ...rest } = tensors
-    const checkpoint = await openCheckpoint(directoryOf({ ...files, 'model.safetensors': safetensorsOf(rest) }))
+    const checkpoint = await openCheckpoint(directoryOf({ ...files, 'model.safetensors': safetensors(rest) }))
     expect(() => specOf(checkpoint, ['cpu'], 1, true)).toThrow(/layers\.0\.norm\.bias/)
   })
 

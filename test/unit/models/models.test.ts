@@ -7,7 +7,8 @@ import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
 import type { OperatorSpec } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
-import { modelDirectory, withConfig } from '../../support/fixtures'
+import { withConfig } from '../../support/fixture-copies'
+import { modelDirectory } from '../../support/fixtures'
 
 const tensor = { name: '', file: 0, dtype: 'F16' as const, shape: [], offset: 0, bytes: 0 }
 /** Answers with what it is asked for, and remembers the biases that were asked for. */

@@ -9,13 +9,12 @@ import { createModel } from '../../../src/models/registry'
 import { modulesOf, traceRanks } from '../../../src/models/stages'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { ZEROS } from '../../../src/quantization/padding'
+import { directoryOf } from '../../support/checkpoints'
 import { difference } from '../../support/fixtures'
-import { halves } from '../../support/halves'
 import { quantizationConfig, quantize } from '../../support/quantize'
 import { Random } from '../../support/random.cjs'
 import { randomCheckpoint, randomTensors } from '../../support/random-checkpoint'
-import { type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { halves, type StoredTensor, safetensors } from '../../support/tensors'
 
 const model = {
   model_type: 'qwen2',
@@ -88,7 +87,7 @@ test.each([
   const weights = { out: 136, in: model.hidden_size, values }
   const { tensors: head } = quantize('lm_head', weights, actOrder ? { ...format, groupIndex } : format)
   const { 'lm_head.weight': _, ...others } = randomTensors(config, random)
-  const files = { 'config.json': config, 'model.safetensors': safetensorsOf({ ...others, ...head }) }
+  const files = { 'config.json': config, 'model.safetensors': safetensors({ ...others, ...head }) }
   const directory = directoryOf(files)
   const alone = await logitsOf(directory, {})
   for (const tensorParallelSize of [2, 3, 5]) {
@@ -120,8 +119,8 @@ describe('a vision tower', () => {
 
   test.each([2, 4])('in the same files is neither padded nor loaded on %i ranks', async (tensorParallelSize) => {
     const tensors = randomTensors(quantized, new Random(1))
-    const plain = directoryOf({ 'config.json': quantized, 'model.safetensors': safetensorsOf(tensors) })
-    const all = safetensorsOf({ ...tower(344), ...tensors }) // 344 channels are no whole groups
+    const plain = directoryOf({ 'config.json': quantized, 'model.safetensors': safetensors(tensors) })
+    const all = safetensors({ ...tower(344), ...tensors }) // 344 channels are no whole groups
     const vision = directoryOf({ 'config.json': quantized, 'model.safetensors': all })
     const layers = [0, 1].flatMap((layer) =>
       ['gate_proj', 'up_proj', 'down_proj'].map((part) => `model.layers.${layer}.mlp.${part}`),
@@ -139,8 +138,8 @@ describe('a vision tower', () => {
     const stated = { ...quantized, rms_norm_eps: 1e-6, rope_theta: 1e6 } // the types differ in what is usual
     const config = { ...stated, model_type: type, vision_config: { depth: 2, intermediate_size: 344 } }
     const tensors = randomTensors(quantized, new Random(1))
-    const plain = directoryOf({ 'config.json': stated, 'model.safetensors': safetensorsOf(tensors) })
-    const all = safetensorsOf({ ...tower(344), ...tensors })
+    const plain = directoryOf({ 'config.json': stated, 'model.safetensors': safetensors(tensors) })
+    const all = safetensors({ ...tower(344), ...tensors })
     const vision = directoryOf({ 'config.json': config, 'model.safetensors': all })
     expect(await logitsOf(vision, { tensorParallelSize: 2 })).toEqual(await logitsOf(plain, { tensorParallelSize: 2 }))
   })

@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { RawConfig } from '../../../src/checkpoint/types'
 import { type LoadOptions, loadModel, padCheckpoint } from '../../../src/index'
+import { directoryOf } from '../../support/checkpoints'
 import { difference } from '../../support/fixtures'
 import { Random } from '../../support/random.cjs'
 import { randomCheckpoint } from '../../support/random-checkpoint'
-import { directoryOf } from '../support/checkpoints'
 
 const gptq = (bits: 4 | 8, groupSize: number, sym: boolean, other: object = {}) => ({
   quantization_config: { quant_method: 'gptq', bits, group_size: groupSize, sym, desc_act: false, ...other },

@@ -1,9 +1,9 @@
 /** What tensor parallelism refuses, when planning and when loading: the same, before anything is allocated. */
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel, planModel } from '../../../src/index'
-import { billfish } from '../../support/cli'
+import { directoryOf } from '../../support/checkpoints'
+import { billfish } from '../../support/programs'
 import { randomCheckpoint } from '../../support/random-checkpoint'
-import { directoryOf } from '../support/checkpoints'
 
 const model = {
   model_type: 'qwen2',

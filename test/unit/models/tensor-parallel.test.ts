@@ -8,8 +8,8 @@ import { modulesOf, traceRanks } from '../../../src/models/stages'
 import type { PlannedStage } from '../../../src/placement/plan'
 import { configWeights } from '../../../src/placement/plan-model'
 import { ZEROS } from '../../../src/quantization/padding'
-import { billfish } from '../../support/cli'
 import { golden, modelDirectory } from '../../support/fixtures'
+import { billfish } from '../../support/programs'
 
 const ranks = (count: number) => Array.from({ length: count }, (_, index) => new Rank(index, count))
 /** The channels of runs one by one; -1 for zeros. */

@@ -6,8 +6,8 @@ import { type LoadOptions, loadModel, padCheckpoint, planModel } from '../../../
 import { checkpointWarnings } from '../../../src/models/registry'
 import { textModelConfig } from '../../../src/models/text-model-config'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { modelDirectory, withConfig } from '../../support/fixtures'
-import { changedCopy } from '../../support/stored-names'
+import { changedCopy, withConfig } from '../../support/fixture-copies'
+import { modelDirectory } from '../../support/fixtures'
 
 const prompt = [3, 17, 88, 5, 201, 44, 9, 120, 77, 250, 31, 2]
 type Json = Record<string, unknown>

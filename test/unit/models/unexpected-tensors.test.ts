@@ -3,9 +3,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { loadModel, planModel } from '../../../src'
-import { modelDirectory, withConfig } from '../../support/fixtures'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { withConfig } from '../../support/fixture-copies'
+import { modelDirectory } from '../../support/fixtures'
+import { readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 /** The fixture with more tensors, which hold zeros. */
 function withMore(name: string, more: Readonly<Record<string, number>>): string {
@@ -18,7 +19,7 @@ function withMore(name: string, more: Readonly<Record<string, number>>): string 
     tensors[key] = { dtype: 'F16', shape: [length], data: Buffer.alloc(2 * length) }
   }
   const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
-  return directoryOf({ 'config.json': config, 'model.safetensors': safetensorsOf(tensors) })
+  return directoryOf({ 'config.json': config, 'model.safetensors': safetensors(tensors) })
 }
 
 const refusal = (tensor: string, modelType: string) =>

@@ -2,8 +2,8 @@ import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
 import { devices, loadModel } from '../../../src/index'
-import { childProgram } from '../../support/child-program'
 import { golden, modelDirectory } from '../../support/fixtures'
+import { childProgram } from '../../support/programs'
 
 // Lifetimes and errors of models on emulated devices: what a GPU's stages go through, too.
 const name = 'qwen2-gptq-int8-g128' // four layers

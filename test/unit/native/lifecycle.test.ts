@@ -3,8 +3,8 @@ import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
 import { loadModel } from '../../../src/index'
-import { childProgram } from '../../support/child-program'
 import { golden, modelDirectory } from '../../support/fixtures'
+import { childProgram } from '../../support/programs'
 
 const name = 'qwen2-gptq-int4-g128'
 const directory = modelDirectory(name)

@@ -4,7 +4,7 @@ import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BillfishError, loadModel, loadTokenizer, type Model } from '../../../src'
 import { modelDirectory } from '../../support/fixtures'
-import { refusal } from '../../support/refusal'
+import { refusal } from '../../support/refusals'
 
 const directory = modelDirectory('qwen2-gptq-int4-g128')
 const demo = resolve(__dirname, '../../../examples/demo-model')

@@ -24,7 +24,7 @@ import {
   planModel,
 } from '../../../src/index'
 import { modelDirectory } from '../../support/fixtures'
-import { refusal } from '../../support/refusal'
+import { refusal } from '../../support/refusals'
 
 const directory = modelDirectory('qwen2-gptq-int4-g128')
 const demo = resolve(__dirname, '../../../examples/demo-model')

@@ -6,10 +6,10 @@ import { padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { findGatedMlps } from '../../../src/padding/gated-mlp'
 import { verifyPadding } from '../../../src/padding/verify'
+import { directoryOf } from '../../support/checkpoints'
 import { modelDirectory } from '../../support/fixtures'
 import { Random } from '../../support/random.cjs'
-import { readSafetensors } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { readSafetensors } from '../../support/tensors'
 
 const flipsATensor = 12
 

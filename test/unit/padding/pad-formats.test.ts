@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
+import { directoryOf } from '../../support/checkpoints'
 import { Random } from '../../support/random.cjs'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 const hidden = 64
 
@@ -123,7 +123,7 @@ function checkpoint(format: Format, width: number): string {
       vocab_size: 32,
       quantization_config: quantization(format),
     },
-    'model.safetensors': safetensorsOf(Object.fromEntries(tensors)),
+    'model.safetensors': safetensors(Object.fromEntries(tensors)),
   })
 }
 
@@ -201,7 +201,7 @@ test('layers whose groups differ are padded to whole groups of all', async () =>
         dynamic: { '+:model.layers.1.mlp.down_proj': { group_size: 48 } },
       },
     },
-    'model.safetensors': safetensorsOf(
+    'model.safetensors': safetensors(
       Object.fromEntries([...layer(0, format), ...layer(1, { ...format, groupSize: 48 })]),
     ),
   })

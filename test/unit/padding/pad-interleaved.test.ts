@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadModel, padCheckpoint } from '../../../src/index'
+import { directoryOf } from '../../support/checkpoints'
 import { difference, golden, modelDirectory } from '../../support/fixtures'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 const actOrder = 'qwen2-gptq-int4-g32-desc_act'
 
@@ -43,7 +43,7 @@ function asCompressedTensors(directory: string): string {
         config_groups: { group_0: { targets: ['Linear'], weights } },
       },
     },
-    'model.safetensors': safetensorsOf(Object.fromEntries(tensors)),
+    'model.safetensors': safetensors(Object.fromEntries(tensors)),
   })
 }
 

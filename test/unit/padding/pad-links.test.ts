@@ -17,8 +17,8 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { loadModel, padCheckpoint } from '../../../src/index'
-import { billfish } from '../../support/cli'
 import { modelDirectory } from '../../support/fixtures'
+import { billfish } from '../../support/programs'
 
 const options = { parallelSizes: [2], verify: false }
 let scratch = ''

@@ -17,11 +17,10 @@ import { sliceRuns } from '../../../src/models/rank'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { sliceLinear } from '../../../src/quantization/linear-slice'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../../../src/quantization/padding'
-import { floatsOf } from '../../support/halves'
+import { directoryOf } from '../../support/checkpoints'
 import { type Quantization, quantizationConfig, quantize, type Weights } from '../../support/quantize'
 import { Random } from '../../support/random.cjs'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { floatsOf, readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 const fixture = resolve(__dirname, '../../fixtures/pad')
 const { hidden, intermediate, padded } = JSON.parse(readFileSync(join(fixture, 'golden.json'), 'utf8'))
@@ -142,7 +141,7 @@ function checkpoint(mlp: Mlp, scheme?: Scheme): Stored {
     rms_norm_eps: normEpsilon,
     ...(scheme && { quantization_config: quantizationConfig(scheme, scheme.actOrder === true) }),
   }
-  const files = { 'config.json': config, 'model.safetensors': safetensorsOf(tensors) }
+  const files = { 'config.json': config, 'model.safetensors': safetensors(tensors) }
   return { directory: directoryOf(files), mlp: dequantized as Mlp, order }
 }
 

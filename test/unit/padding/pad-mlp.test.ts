@@ -7,9 +7,8 @@ import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { padCheckpoint } from '../../../src/padding/pad-checkpoint'
 import { paddingRuns, ZEROS } from '../../../src/quantization/padding'
-import { floatsOf } from '../../support/halves'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { floatsOf, readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 const fixture = resolve(__dirname, '../../fixtures/pad')
 const { hidden, intermediate, padded } = JSON.parse(readFileSync(join(fixture, 'golden.json'), 'utf8'))
@@ -31,7 +30,7 @@ const config = {
 
 function checkpoint(): string {
   const tensors = parts.map((part) => [`model.layers.0.mlp.${part}.weight`, tensor(`original.${part}.weight`)])
-  return directoryOf({ 'config.json': config, 'model.safetensors': safetensorsOf(Object.fromEntries(tensors)) })
+  return directoryOf({ 'config.json': config, 'model.safetensors': safetensors(Object.fromEntries(tensors)) })
 }
 
 /** W x in fp64. */

@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type PadOptions, padCheckpoint } from '../../../src/index'
 import { modelDirectory } from '../../support/fixtures'
-import { readSafetensors, safetensorsOf } from '../../support/safetensors'
+import { readSafetensors, safetensors } from '../../support/tensors'
 
 let scratch = ''
 beforeAll(() => {
@@ -242,7 +242,7 @@ describe('checkpoints', () => {
     const directory = copied(modelDirectory('qwen2-ct-w8a16'), () => {})
     const file = join(directory, 'model.safetensors')
     const tensors = Object.fromEntries(readSafetensors(file))
-    const write = (more: object) => writeFileSync(file, safetensorsOf({ ...tensors, ...more }))
+    const write = (more: object) => writeFileSync(file, safetensors({ ...tensors, ...more }))
     const refused = (message: RegExp) => expectRefusal(directory, { parallelSizes: [7] }, 'INVALID_CHECKPOINT', message)
     const strange = { dtype: 'F16', shape: [384], data: Buffer.alloc(768) }
     write({ 'model.layers.1.mlp.act_fn.scales': strange })

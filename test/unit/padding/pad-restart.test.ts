@@ -23,9 +23,9 @@ import { openCheckpoint } from '../../../src/open-checkpoint'
 import { FileLock } from '../../../src/padding/file-lock'
 import { findGatedMlps } from '../../../src/padding/gated-mlp'
 import { verifyPadding } from '../../../src/padding/verify'
-import { billfish } from '../../support/cli'
 import { modelDirectory } from '../../support/fixtures'
-import { readSafetensors } from '../../support/safetensors'
+import { billfish } from '../../support/programs'
+import { readSafetensors } from '../../support/tensors'
 
 const model = modelDirectory('qwen2-bf16') // three shards
 const options: PadOptions = { parallelSizes: [2, 4] }

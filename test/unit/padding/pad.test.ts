@@ -15,9 +15,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { loadModel, padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
+import { directoryOf } from '../../support/checkpoints'
 import { denseModels, difference, golden, modelDirectory } from '../../support/fixtures'
-import { readSafetensors, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { readSafetensors, safetensors } from '../../support/tensors'
 
 let scratch = ''
 beforeAll(() => {
@@ -155,7 +155,7 @@ describe('what is written', () => {
         text_config: { ...shared, model_type: 'qwen2_5_vl_text', intermediate_size },
         vision_config: { ...config.vision_config, intermediate_size },
       },
-      'model.safetensors': safetensorsOf(Object.fromEntries(renamed)),
+      'model.safetensors': safetensors(Object.fromEntries(renamed)),
     })
     const output = newOutput()
     const result = await padCheckpoint(source, output, { parallelSizes: [2] })
@@ -192,7 +192,7 @@ describe('what is written', () => {
     )
     const source = directoryOf({
       'config.json': readJson(modelDirectory(name), 'config.json'),
-      'model.safetensors': safetensorsOf(Object.fromEntries(tensors)),
+      'model.safetensors': safetensors(Object.fromEntries(tensors)),
     })
     const result = await padCheckpoint(source, newOutput(), { parallelSizes: [7] })
     expect(result.layers).toBe(`${after}${before === 'transformer.' ? 'h' : 'layers'}`)
@@ -215,7 +215,7 @@ describe('what is written', () => {
     const inOrder = [...tensors, ...Object.entries(strange)].sort(([a], [b]) => (a < b ? -1 : 1))
     const source = directoryOf({
       'config.json': readJson(modelDirectory('qwen2-bf16'), 'config.json'),
-      'model.safetensors': safetensorsOf(Object.fromEntries(inOrder)),
+      'model.safetensors': safetensors(Object.fromEntries(inOrder)),
     })
     const output = newOutput()
     await padCheckpoint(source, output, { parallelSizes: [2] })

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../../src/index'
-import { childProgram } from '../../support/child-program'
-import { withDamage } from '../../support/damaged'
+import { withDamage } from '../../support/fixture-copies'
 import { golden, modelDirectory } from '../../support/fixtures'
+import { childProgram } from '../../support/programs'
 
 // Numbers that are not finite, in every kind of weight: what comes of them is refused, with the name of the first module.
 const sizes = { maxModelLength: 64, maxSequences: 4 }

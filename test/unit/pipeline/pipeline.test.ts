@@ -1,7 +1,8 @@
 /** The pipeline at work on real models: many requests at once, in pieces, short of memory, aborted at any moment. */
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel, type Model } from '../../../src/index'
-import { difference, golden, modelDirectory, withConfig } from '../../support/fixtures'
+import { withConfig } from '../../support/fixture-copies'
+import { difference, golden, modelDirectory } from '../../support/fixtures'
 import { Random } from '../../support/random.cjs'
 
 const name = 'qwen2-gptq-int4-g128'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { pipelinePolicy } from '../../../src/pipeline/policy'
 import { nextBatch, prefillChunk, type Ready } from '../../../src/pipeline/schedule'
-import { type SimulatedRequest, simulate } from '../support/simulated-pipeline'
+import { type SimulatedRequest, simulate } from '../../support/simulated-pipeline'
 
 const policy = { maxBatchTokens: 64, stepsInFlight: 1, balancedRows: 8 }
 let arrivals = 0

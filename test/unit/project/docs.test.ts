@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { generationConfigKeys } from '../../../src/generation/generation-config-keys'
 import { modelConfigKeys } from '../../../src/models/config-keys'
-import { billfish } from '../../support/cli'
+import { billfish } from '../../support/programs'
 
 const root = resolve(__dirname, '../../..')
 let scratch = ''

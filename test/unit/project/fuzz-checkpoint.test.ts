@@ -31,8 +31,7 @@ it('opens or refuses 2000 damaged checkpoints, and never fails otherwise', { tim
 })
 
 it('loads and runs, or refuses, 1000 damaged checkpoints natively', { timeout: 120_000 }, async () => {
-  const { fuzzCheckpoints } = await import('../../fuzz/checkpoint-fuzzer.mjs')
-  const { loadAndRun } = await import('../../fuzz/load-and-run.mjs')
+  const { fuzzCheckpoints, loadAndRun } = await import('../../fuzz/checkpoint-fuzzer.mjs')
   const outcomes = await fuzzCheckpoints({
     models,
     ...{ openCheckpoint, planModel, loadGenerationAssets },

@@ -74,7 +74,7 @@ describe('the fuzzer of templates', () => {
   })
 
   it('ends with memory that has grown', async () => {
-    const { checkMemory } = await import('../../fuzz/memory.mjs')
+    const { checkMemory } = await import('../../fuzz/cases.mjs')
     const { maxRSS } = process.resourceUsage()
     const bloat = (mebibytes: number) => {
       const usage = process.resourceUsage()

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../../src/index'
 import { describeFormat, openCheckpoint } from '../../../src/open-checkpoint'
+import { directoryOf } from '../../support/checkpoints'
 import { modelDirectory } from '../../support/fixtures'
 import { Random } from '../../support/random.cjs'
-import { readSafetensors, type StoredTensor, safetensorsOf } from '../../support/safetensors'
-import { directoryOf } from '../support/checkpoints'
+import { readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 type Json = Record<string, unknown>
 
@@ -115,7 +115,7 @@ function withTensors(
       if (changed) tensors[key] = changed
     }
   }
-  return directoryOf({ 'config.json': configOf(name), 'model.safetensors': safetensorsOf(tensors) })
+  return directoryOf({ 'config.json': configOf(name), 'model.safetensors': safetensors(tensors) })
 }
 
 test.each<[string, Json[]]>([
@@ -288,7 +288,7 @@ describe('a config of another method than the tensors', () => {
       }
     }
     for (const [key, tensor] of other) if (key.startsWith(`${module}.`)) tensors[key] = tensor
-    const directory = directoryOf({ 'config.json': own, 'model.safetensors': safetensorsOf(tensors) })
+    const directory = directoryOf({ 'config.json': own, 'model.safetensors': safetensors(tensors) })
     const checkpoint = await openCheckpoint(directory)
     expect(checkpoint.linear(module, 384, 256, 'none')).toMatchObject({ format: 'awq' })
     expect(checkpoint.notices).toEqual([expect.stringMatching(/says gptq, but tensors are stored in AWQ layout/)])

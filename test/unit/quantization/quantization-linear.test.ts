@@ -1,17 +1,18 @@
 import { describe, expect, it } from 'vitest'
 import type { Checkpoint } from '../../../src/checkpoint/types'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf, type StoredTensor, safetensors, words } from '../support/checkpoints'
+import { directoryOf } from '../../support/checkpoints'
+import { safetensors, type TensorContents, words } from '../../support/tensors'
 
 /** A checkpoint whose one layer `m` has these tensors, in the order given; null leaves one out. */
-function layer(config: object | undefined, tensors: Record<string, StoredTensor | null>): Promise<Checkpoint> {
+function layer(config: object | undefined, tensors: Record<string, TensorContents | null>): Promise<Checkpoint> {
   const stored = Object.entries(tensors).flatMap(([name, tensor]) => (tensor === null ? [] : [[`m.${name}`, tensor]]))
   const files = { 'config.json': config === undefined ? {} : { quantization_config: config } }
   return openCheckpoint(directoryOf({ ...files, 'model.safetensors': safetensors(Object.fromEntries(stored)) }))
 }
 
-const I32 = (...shape: number[]): StoredTensor => ({ dtype: 'I32', shape })
-const F16 = (...shape: number[]): StoredTensor => ({ dtype: 'F16', shape })
+const I32 = (...shape: number[]): TensorContents => ({ dtype: 'I32', shape })
+const F16 = (...shape: number[]): TensorContents => ({ dtype: 'F16', shape })
 
 // 64 outputs, 256 inputs, groups of 64 unless said otherwise.
 const GPTQ = { quant_method: 'gptq', bits: 4, group_size: 64, desc_act: false, sym: true }
@@ -160,7 +161,7 @@ describe('a GPTQ linear', () => {
   it('has the order that its group index holds, whatever desc_act says', async () => {
     const shuffled = words([256], (i) => (i + 1) % 4)
     for (const desc_act of [true, false, undefined]) {
-      const spec = async (g_idx: StoredTensor) =>
+      const spec = async (g_idx: TensorContents) =>
         (await layer({ ...GPTQ, desc_act }, { ...gptqTensors, g_idx })).linear('m', 64, 256, 'none')
       expect(await spec(naturalOrder(64))).toMatchObject({ actOrder: false })
       expect(await spec(I32(256))).toMatchObject({ actOrder: false })
@@ -180,7 +181,7 @@ describe('a GPTQ linear', () => {
     }
     // 192 inputs in 2 groups: 128 and 64, or twice 96. The group index knows.
     const two = { qweight: I32(24, 64), qzeros: sevens(2, 8), scales: F16(2, 64) }
-    const sizes = async (g_idx: StoredTensor | null) =>
+    const sizes = async (g_idx: TensorContents | null) =>
       (await layer({ ...GPTQ, group_size: 128 }, { ...two, g_idx })).linear('m', 64, 192, 'none')
     expect(await sizes(null)).toMatchObject({ groupSize: 128 })
     expect(await sizes(words([192], (i) => Math.floor(i / 96)))).toMatchObject({ groupSize: 96 })
@@ -191,7 +192,7 @@ describe('a GPTQ linear', () => {
     ['tiles for Marlin', { qweight: I32(16, 128) }, 'GPTQ packed for Marlin'],
     ['words of another type', { qweight: { dtype: 'I16', shape: [64, 64] } }, 'GPTQ packed into int16'],
   ])('cannot be run with %s', async (_, tensors, format) => {
-    const checkpoint = await layer(GPTQ, { ...gptqTensors, ...(tensors as Record<string, StoredTensor>) })
+    const checkpoint = await layer(GPTQ, { ...gptqTensors, ...(tensors as Record<string, TensorContents>) })
     expect(() => checkpoint.linear('m', 64, 256, 'none')).toThrow(
       expect.objectContaining({ code: 'UNSUPPORTED_MODEL', message: expect.stringContaining(format) }),
     )
@@ -309,7 +310,7 @@ describe('an AWQ linear', () => {
     ['Marlin', AWQ, { ...awqTensors, qweight: I32(16, 128) }, 'AWQ packed for Marlin'],
     ['8 bits', AWQ, { ...awqTensors, qweight: I32(256, 16) }, 'AWQ with 8 bits'],
   ])('is refused: %s', async (_, config, tensors, part) => {
-    const checkpoint = await layer(config, tensors as Record<string, StoredTensor>)
+    const checkpoint = await layer(config, tensors as Record<string, TensorContents>)
     expect(() => checkpoint.linear('m', 64, 256, 'none')).toThrow(part)
   })
 
@@ -377,7 +378,7 @@ describe('a compressed-tensors linear', () => {
     const none = await layer({ quant_method: 'compressed-tensors' }, packedTensors)
     expect(none.linear('m', 64, 256, 'none')).toMatchObject({ bits: 4, groupSize: 64, symmetric: true })
     for (const actorder of ['group', 'weight', null]) {
-      const spec = async (weight_g_idx: StoredTensor) =>
+      const spec = async (weight_g_idx: TensorContents) =>
         (await layer(compressed({ ...grouped, actorder }), { ...packedTensors, weight_g_idx })).linear(
           'm',
           64,
@@ -412,17 +413,17 @@ describe('a compressed-tensors linear', () => {
     ['no group index', compressed({ ...grouped, actorder: 'group' }), packedTensors, '"m.weight_g_idx" is missing'],
     ['shape tensor', compressed(grouped), { ...packedTensors, weight_shape: I32(3) }, '"m.weight_shape" (I32 [3]'],
   ])('is refused: %s', async (_, config, tensors, part) => {
-    const checkpoint = await layer(config, tensors as Record<string, StoredTensor>)
+    const checkpoint = await layer(config, tensors as Record<string, TensorContents>)
     expect(() => checkpoint.linear('m', 64, 256, 'none')).toThrow(part)
   })
 })
 
 describe('tensors of a format that cannot be run', () => {
-  const F8 = (...shape: number[]): StoredTensor => ({ dtype: 'F8_E4M3', shape })
-  const U8 = (...shape: number[]): StoredTensor => ({ dtype: 'U8', shape })
-  const I8 = (...shape: number[]): StoredTensor => ({ dtype: 'I8', shape })
-  const U32 = (...shape: number[]): StoredTensor => ({ dtype: 'U32', shape })
-  const F32 = (...shape: number[]): StoredTensor => ({ dtype: 'F32', shape })
+  const F8 = (...shape: number[]): TensorContents => ({ dtype: 'F8_E4M3', shape })
+  const U8 = (...shape: number[]): TensorContents => ({ dtype: 'U8', shape })
+  const I8 = (...shape: number[]): TensorContents => ({ dtype: 'I8', shape })
+  const U32 = (...shape: number[]): TensorContents => ({ dtype: 'U32', shape })
+  const F32 = (...shape: number[]): TensorContents => ({ dtype: 'F32', shape })
 
   it.each([
     ['FP8 in blocks', { weight: F8(64, 256), weight_scale_inv: F32(1, 2) }],
@@ -451,7 +452,7 @@ describe('tensors of a format that cannot be run', () => {
   ])('are called %s', async (format, tensors) => {
     // Whatever the config says, or where it says nothing.
     for (const config of [undefined, GPTQ]) {
-      const checkpoint = await layer(config, tensors as Record<string, StoredTensor>)
+      const checkpoint = await layer(config, tensors as Record<string, TensorContents>)
       expect(checkpoint.unsupportedFormat).toContain(format)
       const error = expect.objectContaining({
         code: 'UNSUPPORTED_MODEL',

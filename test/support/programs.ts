@@ -1,11 +1,7 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { resolve } from 'node:path'
 import { PassThrough, Writable } from 'node:stream'
 import { run } from '../../src/cli/program'
-
-export interface Outcome {
-  code: number
-  stdout: string
-  stderr: string
-}
 
 /** Runs a command line in this process. `onStdout` may interrupt it. */
 export async function billfish(
@@ -16,7 +12,7 @@ export async function billfish(
     columns = 100,
     onStdout,
   }: { stdin?: string; terminal?: boolean; columns?: number; onStdout?: (interrupt: () => void) => void } = {},
-): Promise<Outcome> {
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const texts = { stdout: '', stderr: '' }
   const handlers: (() => void)[] = []
   const capture = (name: 'stdout' | 'stderr') => {
@@ -41,4 +37,27 @@ export async function billfish(
     },
   })
   return { code, ...texts }
+}
+
+/**
+ * Runs a CommonJS program in a child process.
+ * @param constants constants of the program besides `devices` and `loadModel`, as JSON
+ */
+export function childProgram(
+  source: string,
+  constants: Readonly<Record<string, unknown>>,
+  { nodeOptions = [], env = {} }: { nodeOptions?: readonly string[]; env?: Readonly<Record<string, string>> } = {},
+): Pick<SpawnSyncReturns<string>, 'status' | 'signal' | 'stdout' | 'stderr'> {
+  const code = [
+    `const { devices, loadModel } = require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})`,
+    ...Object.entries(constants).map(([name, value]) => `const ${name} = ${JSON.stringify(value)}`),
+    source,
+  ]
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [...nodeOptions, '-e', code.join(';\n')], {
+    encoding: 'utf8',
+    timeout: 50_000,
+    maxBuffer: 64 * 1024 * 1024,
+    env: { ...process.env, ...env },
+  })
+  return { status, signal, stdout, stderr }
 }

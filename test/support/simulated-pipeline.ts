@@ -1,7 +1,7 @@
-import type { SampledToken } from '../../../src/native/addon'
-import { BlockPool } from '../../../src/pipeline/block-pool'
-import { type Batch, Scheduler, type SchedulerOptions } from '../../../src/pipeline/scheduler'
-import { Sequence } from '../../../src/pipeline/sequence'
+import type { SampledToken } from '../../src/native/addon'
+import { BlockPool } from '../../src/pipeline/block-pool'
+import { type Batch, Scheduler, type SchedulerOptions } from '../../src/pipeline/scheduler'
+import { Sequence } from '../../src/pipeline/sequence'
 
 export interface SimulatedRequest {
   readonly arrival: number

@@ -1,3 +1,0 @@
-import type { loadModel } from '../../src/index'
-
-export declare function loadAndRun(load: typeof loadModel): (directory: string) => Promise<void>
