@@ -4,16 +4,15 @@
  * disturbs both.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { choice, count, readArguments } from './lib/command-line.mjs'
-import { cpuReport, wasQuiet } from './lib/cpu-report.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
 import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
-import { summary } from './lib/statistics.mjs'
+import { cpuReport, summary, wasQuiet, writeResult } from './lib/report.mjs'
 import { defaultFolder, ggufModel, gptqModel } from './make-model.mjs'
 import { IkLlamaBench } from './peers/ik-llama.mjs'
 import { ggufBytesPerToken } from './peers/qwen2-gguf.mjs'
@@ -35,7 +34,7 @@ const usage = `npm run bench -- cpu [options]
 /** Token ids without a pattern that a cache or predictor could use. */
 const tokenIds = (count, vocab) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919) % (vocab - 300)))
 
-/** llama.cpp's package, installed on first use into its own folder: it is no part of billfish's own installation. */
+/** Installs node-llama-cpp on first use, in a folder of its own: billfish does not depend on it. */
 function installPeers() {
   const folder = join(repository, 'bench/peers')
   if (existsSync(join(folder, 'node_modules/node-llama-cpp'))) return
@@ -221,13 +220,4 @@ export async function run(args) {
   } finally {
     for (const program of programs) await program.child?.close()
   }
-}
-
-function writeResult(result) {
-  const folder = join(repository, 'bench/results')
-  mkdirSync(folder, { recursive: true })
-  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
-  const path = join(folder, `${result.machine.date.slice(0, 10)}-${processor}-cpu.json`)
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
-  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
 }

@@ -2,12 +2,12 @@
  * `npm run bench -- first-token`: how long a short request waits for its first token: chat template, tokenizer, prefill
  * and sampling. The first request after loading stands by itself. With `--against CLONE`, another built clone takes turns.
  */
-import { existsSync, writeFileSync } from 'node:fs'
-import { basename, join, relative, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
 import { count, readArguments, UsageError } from './lib/command-line.mjs'
 import { busyCores, commitOf, machine, repository } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
-import { summary, table } from './lib/statistics.mjs'
+import { circumstances, summary, table, writeResult } from './lib/report.mjs'
 
 const demoModel = join(repository, 'examples/demo-model')
 const KINDS = ['text', 'chat']
@@ -78,13 +78,9 @@ export async function run(args) {
     ]),
   )
   console.log(
-    `${result.machine.processor}, ${result.machine.cores} cores, ${result.machine.date}, commit ${result.machine.commit.slice(0, 10)}\n` +
-      `other programs kept ${result.busyCores.median.toFixed(2)} (at most ${result.busyCores.max.toFixed(2)}) cores busy\n` +
+    `${circumstances(result)}\n` +
       `milliseconds to the first token: median (least..most) of ${options.rounds} processes\n\n` +
       table([['', 'first request', `median of ${options.calls}`, 'slowest'], ...rows]),
   )
-  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
-  const path = join(repository, 'bench/results', `${result.machine.date.slice(0, 10)}-${processor}-first-token.json`)
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
-  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+  writeResult(result)
 }

@@ -12,7 +12,7 @@ import { count, readArguments, UsageError, words } from './lib/command-line.mjs'
 import { busyCores, machine, repository } from './lib/machine.mjs'
 import { writeBf16Layers, writeGptqLayers, writeHollowModel } from './lib/pad-checkpoints.mjs'
 import { pad, padAndKill } from './lib/padding-process.mjs'
-import { summary, table } from './lib/statistics.mjs'
+import { summary, table } from './lib/report.mjs'
 
 const usage = `npm run bench -- pad [options]
   --formats <list>  some of bf16, gptq and demo (bf16,gptq,demo)

@@ -3,12 +3,12 @@
  * three and four stages of this machine's processor, beside what their own times allow at best.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { layerSplit, loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
-import { busyCores, machine, repository } from './lib/machine.mjs'
+import { busyCores, machine } from './lib/machine.mjs'
 import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
-import { summary, table } from './lib/statistics.mjs'
+import { circumstances, summary, table, writeResult } from './lib/report.mjs'
 import { defaultFolder, gptqModel } from './make-model.mjs'
 
 const PROMPT_TOKENS = 16
@@ -130,12 +130,8 @@ export async function run(args) {
     `${(100 * Math.min(...utilization.map((part, i) => part / ideal[i]))).toFixed(0)} %`,
   ])
   console.log(
-    `${result.machine.processor}, ${result.machine.cores} cores, ${result.machine.date}, commit ${result.machine.commit.slice(0, 10)}\n` +
-      `other programs kept ${result.busyCores.median.toFixed(2)} (at most ${result.busyCores.max.toFixed(2)}) cores busy\n\n` +
+    `${circumstances(result)}\n\n` +
       table([['', 'sequences', 'tokens/s', 'stages busy, %', 'at best, %', 'least share'], ...rows]),
   )
-  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
-  const path = join(repository, 'bench/results', `${result.machine.date.slice(0, 10)}-${processor}-pipeline.json`)
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
-  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+  writeResult(result)
 }

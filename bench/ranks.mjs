@@ -1,14 +1,8 @@
-/**
- * `npm run bench -- ranks`: what a processor's two cores bring as two ranks of a stage (tensor parallelism) beside one
- * device with two threads, and what ranks cost whose channels are padded: 43 groups of 128 are 44 for two ranks.
- */
-import { writeFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
 import { loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
-import { busyCores, machine, repository } from './lib/machine.mjs'
+import { busyCores, machine } from './lib/machine.mjs'
 import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
-import { summary, table } from './lib/statistics.mjs'
+import { circumstances, summary, table, writeResult } from './lib/report.mjs'
 import { defaultFolder, gptqModel } from './make-model.mjs'
 
 const RANKS = 2
@@ -75,15 +69,11 @@ export async function run(args) {
   const result = { benchmark: 'ranks', machine: machine(), ...options, busyCores: summary(busy), results }
   const rate = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}..${max.toFixed(1)})`
   console.log(
-    `${result.machine.processor}, ${result.machine.cores} cores, ${result.machine.date}, commit ${result.machine.commit.slice(0, 10)}\n` +
-      `other programs kept ${result.busyCores.median.toFixed(2)} (at most ${result.busyCores.max.toFixed(2)}) cores busy\n\n` +
+    `${circumstances(result)}\n\n` +
       table([
         ['', 'prompt, tokens/s', 'generation, tokens/s'],
         ...results.map(({ name, prefill, decode }) => [name, rate(prefill), rate(decode)]),
       ]),
   )
-  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
-  const path = join(repository, 'bench/results', `${result.machine.date.slice(0, 10)}-${processor}-ranks.json`)
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
-  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+  writeResult(result)
 }

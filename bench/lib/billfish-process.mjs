@@ -1,4 +1,4 @@
-/** billfish as a measured process: the same requests as bench/peers/llama.mjs, answered through the public face. */
+/** billfish as a measured process: the same requests as bench/peers/llama.mjs, answered through the public API. */
 import { loadModel } from '../../dist/index.js'
 import { answerRequests } from './measured-process.mjs'
 

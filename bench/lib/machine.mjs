@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { writeAll } from './write-all.mjs'
+import { writeAll } from './safetensors-writer.mjs'
 
 export const repository = join(import.meta.dirname, '../..')
 

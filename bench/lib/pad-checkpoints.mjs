@@ -2,10 +2,8 @@
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { quantizeConfig, qwen2Config, qwen2GptqTensors, writeQwen2Gptq } from './qwen2-gptq.mjs'
-import { randomWords } from './random.mjs'
-import { layerLinears } from './random-qwen2.mjs'
-import { safetensorsHeader, tensorBytes, writeSafetensors } from './safetensors-writer.mjs'
-import { writeAll } from './write-all.mjs'
+import { layerLinears, randomWords } from './random-qwen2.mjs'
+import { safetensorsHeader, tensorBytes, writeAll, writeSafetensors } from './safetensors-writer.mjs'
 
 const SHAPE = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab: 512, maxPositions: 32768 }
 

@@ -1,10 +1,10 @@
 /**
- * A Qwen2 model of a given shape with random weights, as a list of tensors that are made when they are asked for. Both
- * checkpoint writers (GPTQ safetensors, GGUF) draw from here and so hold the very same numbers: 4-bit codes with zero
- * point 8 and one fp16 scale for 128 inputs, fp16 embedding and head. The runs measured can then be compared token by
- * token too.
+ * A Qwen2 model of a given shape with random weights, as a list of tensors that are made on request. Both checkpoint
+ * writers (GPTQ safetensors, GGUF) use it and write the same numbers: 4-bit codes with zero point 8, one fp16 scale for 128
+ * inputs, fp16 embedding and head. Runs of both can then be compared token by token.
+ *
+ * A tensor's name is the seed of its bits, so that a name gives the same bits on every machine and to both writers.
  */
-import { randomHalves, randomWords } from './random.mjs'
 
 /**
  * @typedef {object} Shape
@@ -82,3 +82,52 @@ export const linearBias = (name, outputs) => randomHalves(`${name}.bias`, output
 
 /** fp16 matrix [vocab, hidden] of the embedding or the head, magnitudes in [1/64, 1/32). */
 export const vocabularyMatrix = (name, shape) => randomHalves(name, shape.vocab * shape.hidden, -6, true)
+
+/** FNV-1a, 32 bits: turns a tensor's name into the seed of its stream. */
+function hashName(name) {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < name.length; i++) {
+    hash ^= name.charCodeAt(i)
+    hash = Math.imul(hash, 0x01000193)
+  }
+  return hash >>> 0
+}
+
+/**
+ * `count` random 32-bit words of the stream called `name` (xorshift32; weights need no better generator).
+ * @param {string} name @param {number} count
+ * @returns {Uint32Array}
+ */
+export function randomWords(name, count) {
+  const words = new Uint32Array(count)
+  let state = hashName(name) || 1
+  for (let i = 0; i < count; i++) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    words[i] = state
+  }
+  return words
+}
+
+/**
+ * `count` random fp16 values as their bits: magnitude in [2^exponent, 2^(exponent+1)), the sign random if `signed`.
+ *
+ *     15   14..10             9..0
+ *     s    15 + exponent      random
+ * @param {string} name @param {number} count @param {number} exponent @param {boolean} signed
+ * @returns {Uint16Array}
+ */
+export function randomHalves(name, count, exponent, signed) {
+  const words = randomWords(name, Math.ceil(count / 2))
+  const keep = signed ? 0x83ff83ff : 0x03ff03ff
+  const fill = ((15 + exponent) << 10) * 0x10001
+  for (let i = 0; i < words.length; i++) words[i] = (words[i] & keep) | fill
+  return new Uint16Array(words.buffer, 0, count)
+}
+
+/** The value of a normal fp16 number given by its bits. */
+export function halfToNumber(bits) {
+  const magnitude = (1 + (bits & 0x3ff) / 1024) * 2 ** (((bits >> 10) & 31) - 15)
+  return bits & 0x8000 ? -magnitude : magnitude
+}

@@ -3,8 +3,7 @@
  *
  *     header length u64 | header JSON, padded with spaces to 8 bytes | tensor data, in the header's order
  */
-import { closeSync, openSync } from 'node:fs'
-import { writeAll } from './write-all.mjs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 
 const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4 }
 
@@ -29,7 +28,7 @@ export function safetensorsHeader(tensors) {
 }
 
 /**
- * Writes a file; each tensor's `data()` is called when its turn comes, so that one tensor at a time is in memory.
+ * Writes a file; calls `data()` of one tensor after the other, so that only one is in memory at a time.
  * @param {string} path
  * @param {{ name: string, dtype: string, shape: number[], data: () => NodeJS.ArrayBufferView }[]} tensors
  * @returns {number} bytes written
@@ -49,4 +48,14 @@ export function writeSafetensors(path, tensors) {
   } finally {
     closeSync(file)
   }
+}
+
+/**
+ * Writes all of `view` (on Linux a single write stops at 2 GiB). Returns its bytes.
+ * @param {number} file descriptor @param {NodeJS.ArrayBufferView} view
+ */
+export function writeAll(file, view) {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+  for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written)
+  return bytes.length
 }

@@ -9,7 +9,7 @@
  * A string is a u64 length and its UTF-8 bytes; everything is little-endian; offsets count from the start of the data.
  */
 import { closeSync, openSync } from 'node:fs'
-import { writeAll } from '../lib/write-all.mjs'
+import { writeAll } from '../lib/safetensors-writer.mjs'
 
 export const ALIGNMENT = 32
 

@@ -1,5 +1,4 @@
 /** The random Qwen2 model as a GGUF file: linears Q4_0, embedding and head F16, norms and biases F32. */
-import { halfToNumber } from '../lib/random.mjs'
 import * as model from '../lib/random-qwen2.mjs'
 import { tensorBytes, writeGguf } from './gguf-writer.mjs'
 
@@ -97,7 +96,7 @@ export function qwen2Tensors(shape) {
     name,
     type: 'F32',
     extents: [halves.length],
-    data: () => Float32Array.from(halves, halfToNumber),
+    data: () => Float32Array.from(halves, model.halfToNumber),
   })
   const norm = (name) => ({
     name,

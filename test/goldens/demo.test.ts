@@ -10,7 +10,7 @@ const load = (dtype: 'auto' | 'float32') =>
   loadModel(directory, { dtype, deviceMap: layerSplit(['cpu:0', 'cpu:1'], 8), maxModelLength: 1024, maxSequences: 8 })
 
 test('over two devices the demo model answers as transformers does: 217 of 219 prompts', async () => {
-  const { exactMatch } = await import('../../bench/lib/accuracy.mjs')
+  const { exactMatch } = await import('../../bench/accuracy.mjs')
   await using model = await load('auto')
   const { right, of, wrong } = await exactMatch(model)
   expect({ right, of }).toEqual({ right: 217, of: 219 })

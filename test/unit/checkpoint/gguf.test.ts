@@ -91,8 +91,7 @@ describe('the random model of the benchmarks', () => {
   beforeAll(async () => {
     const { writeQwen2Gguf } = await benchModule('peers/qwen2-gguf.mjs')
     const { writeQwen2Gptq } = await benchModule('lib/qwen2-gptq.mjs')
-    ;({ halfToNumber } = await benchModule('lib/random.mjs'))
-    ;({ checkShape } = await benchModule('lib/random-qwen2.mjs'))
+    ;({ checkShape, halfToNumber } = await benchModule('lib/random-qwen2.mjs'))
     bytes = writeQwen2Gguf(join(folder, 'model.gguf'), shape)
     gguf = readGguf(readFileSync(join(folder, 'model.gguf')))
     writeQwen2Gptq(join(folder, 'gptq'), shape)

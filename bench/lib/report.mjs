@@ -1,5 +1,42 @@
-/** The result of the CPU benchmark as text. */
-import { table } from './statistics.mjs'
+/** Results of benchmarks: statistics, tables, and the files in bench/results. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { repository } from './machine.mjs'
+
+/** Minimum, median and maximum of measurements, and the measurements themselves. @param {number[]} samples */
+export function summary(samples) {
+  const sorted = [...samples].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  const median = sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+  return { min: sorted[0], median, max: sorted.at(-1), samples }
+}
+
+/** Rows as a text table; the first row is the heading, columns after the first align right. @param {string[][]} rows */
+export function table(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
+  const line = (row) =>
+    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('   ')
+  return [line(rows[0]), widths.map((width) => '-'.repeat(width)).join('   '), ...rows.slice(1).map(line)].join('\n')
+}
+
+/** The machine, the moment and the commit of a result, and how busy other programs were. */
+export function circumstances({ machine, busyCores }) {
+  const commit = `${machine.commit.slice(0, 10)}${machine.uncommittedChanges ? ' with uncommitted changes' : ''}`
+  return [
+    `${machine.processor}, ${machine.cores} cores, ${machine.date}, commit ${commit}`,
+    `other programs kept ${busyCores.median.toFixed(2)} (at most ${busyCores.max.toFixed(2)}) cores busy`,
+  ].join('\n')
+}
+
+/** Writes bench/results/<date>-<processor>-<benchmark>.json and prints its path. */
+export function writeResult(result) {
+  const folder = join(repository, 'bench/results')
+  mkdirSync(folder, { recursive: true })
+  const processor = result.machine.processor.toLowerCase().replace(/[^a-z0-9]+/g, '-')
+  const path = join(folder, `${result.machine.date.slice(0, 10)}-${processor}-${result.benchmark}.json`)
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`)
+  console.log(`\nwritten to ${relative(process.cwd(), path)}`)
+}
 
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
 const range = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}..${max.toFixed(1)})`
@@ -12,7 +49,7 @@ export const wasQuiet = ({ busyCores }) => busyCores.max <= 0.2
 /** Table and notes for a result as bench/cpu.mjs writes it. */
 export function cpuReport(result) {
   const [billfish, llama] = result.programs
-  const { busyCores, machine, readBandwidth, tokens } = result
+  const { readBandwidth, tokens } = result
   // One row: its cells shown by `show`, and billfish's number over llama.cpp's.
   const row = (label, number, show, cell = (program) => show(number(program))) => [
     label,
@@ -50,11 +87,9 @@ export function cpuReport(result) {
     row('event loop p99, generating, ms', ({ eventLoop }) => eventLoop.busy.p99, decimals(2)),
     row('  idle, ms', ({ eventLoop }) => eventLoop.idle.p99, decimals(2)),
   ]
-  const commit = `${machine.commit.slice(0, 10)}${machine.uncommittedChanges ? ' with uncommitted changes' : ''}`
   const lines = [
-    `${machine.processor}, ${machine.cores} cores, ${machine.date}, commit ${commit}`,
+    circumstances(result),
     `read bandwidth ${range(readBandwidth)} GB/s, measured before every round`,
-    `other programs kept ${busyCores.median.toFixed(2)} (at most ${busyCores.max.toFixed(2)}) cores busy`,
     `median (least..most) of ${result.rounds} rounds; dtype ${result.dtype}`,
     '',
     table(rows),
