@@ -1,8 +1,7 @@
 // Attention and the small operators around it: prefill in GFLOP/s beside the processor's own multiply-add peak, decode
 // in GB/s of keys and values, and the cost of a parallel region. Usage: attention [threads] [scalar|avx2|avx512]
 #include "cpu/attention.h"
-#include "cpu/operator_context.h"
-#include "cpu/weights.h"
+#include "cpu/operators.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,9 +19,9 @@
 #include <random>
 #include <vector>
 
-#include "cpu/benchmark_hooks.h"
-#include "cpu/features.h"
+#include "cpu/cpu_backend.h"
 #include "cpu/host_memory.h"
+#include "cpu/kernels.h"
 
 using namespace billfish;
 using namespace billfish::cpu;

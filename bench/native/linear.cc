@@ -16,9 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu/benchmark_hooks.h"
-#include "cpu/features.h"
-#include "cpu/linear_kernels.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/kernels.h"
 
 using namespace billfish;
 using namespace billfish::cpu;

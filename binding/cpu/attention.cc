@@ -12,10 +12,9 @@
 #include <string>
 
 #include "cpu/attention.h"
-#include "cpu/attention_kernels.h"
-#include "cpu/operator_context.h"
+#include "cpu/kernels.h"
+#include "cpu/operators.h"
 #include "cpu/row_kernels.h"
-#include "cpu/row_sharing.h"
 #include "engine/error.h"
 
 namespace billfish::cpu {

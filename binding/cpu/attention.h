@@ -1,10 +1,10 @@
-// Attention on the CPU, on fp32 activations; a scalar reference beside each SIMD version.
+// Attention on the CPU, on fp32 activations.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/host_memory.h"
 #include "cpu/linear.h"
-#include "cpu/scratch.h"
 #include "engine/batch.h"
 #include "engine/dtype.h"
 #include "engine/thread_pool.h"
@@ -35,9 +35,5 @@ size_t attention_scratch_bytes(int heads, int kv_heads, int head_dim, int64_t ro
 // one long sequence keeps every thread busy. The cut depends on the sequence's own lengths alone: neither the number of
 // threads nor the rest of the batch changes a result.
 void attention(const Attention& a, const Batch& batch, const Scratch& scratch, ThreadPool& pool);
-
-// fp64 reference for tests: out is [rows][heads * head_dim]. This step's keys and values are those of a.k and a.v,
-// rounded to cache_type; earlier ones are read from the cache.
-void attention_reference(const Attention& a, const Batch& batch, double* out);
 
 }  // namespace billfish::cpu

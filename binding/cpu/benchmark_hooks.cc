@@ -1,4 +1,4 @@
-#include "cpu/benchmark_hooks.h"
+#include "cpu/cpu_backend.h"
 
 #include <algorithm>
 #include <chrono>
@@ -8,9 +8,8 @@
 #include <set>
 #include <string>
 
-#include "cpu/features.h"
 #include "cpu/host_memory.h"
-#include "cpu/linear_kernels.h"
+#include "cpu/kernels.h"
 
 namespace billfish::cpu {
 namespace {

@@ -6,14 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/benchmark_hooks.h"
 #include "cpu/host_memory.h"
 #include "cpu/offload_file.h"
-#include "cpu/operator_context.h"
-#include "cpu/rank_operators.h"
-#include "cpu/rope.h"
+#include "cpu/operators.h"
 #include "cpu/stage_memory.h"
-#include "cpu/weights.h"
 #include "engine/error.h"
 #include "engine/rank_group.h"
 

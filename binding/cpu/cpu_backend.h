@@ -5,6 +5,8 @@
 
 #include "cpu/linear.h"
 #include "engine/backend.h"
+#include "engine/benchmark_hooks.h"
+#include "engine/thread_pool.h"
 
 namespace billfish::cpu {
 
@@ -17,5 +19,8 @@ struct CpuOptions {
 };
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
+
+// The host's clock and peak memory bandwidth, for benchmarks.
+std::unique_ptr<BenchmarkHooks> make_benchmark_hooks(ThreadPool& pool);
 
 }  // namespace billfish::cpu

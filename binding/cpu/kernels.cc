@@ -1,10 +1,64 @@
 #include "cpu/kernels.h"
 
-#include "cpu/features.h"
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include "engine/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 namespace billfish::cpu {
+namespace {
 
-static const Kernels& kernels() {
+#if defined(__x86_64__)
+
+__attribute__((target("xsave"))) unsigned long long enabled_register_state() { return _xgetbv(0); }
+
+InstructionSet detect() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const auto all = [](unsigned value, unsigned bits) { return (value & bits) == bits; };
+
+  constexpr unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !all(ecx, fma | osxsave | avx | f16c)) return InstructionSet::scalar;
+  // The operating system must save the wide registers: bits 1 and 2 are xmm and ymm, 5 to 7 masks and zmm.
+  const unsigned long long state = enabled_register_state();
+  if ((state & 0x06) != 0x06) return InstructionSet::scalar;
+
+  constexpr unsigned avx2 = 1u << 5;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !all(ebx, avx2)) return InstructionSet::scalar;
+
+  constexpr unsigned avx512_f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, avx512_vnni = 1u << 11;
+  const bool avx512 = (state & 0xe6) == 0xe6 && all(ebx, avx512_f_dq_bw_vl) && all(ecx, avx512_vnni);
+  return avx512 ? InstructionSet::avx512 : InstructionSet::avx2;
+}
+
+#else
+
+InstructionSet detect() { return InstructionSet::scalar; }
+
+#endif
+
+InstructionSet from_environment() {
+  const char* wanted = std::getenv("BILLFISH_CPU_ISA");
+  if (wanted == nullptr || *wanted == '\0') return best_instruction_set();
+  for (const InstructionSet set : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+    if (std::string(wanted) == name(set)) return std::min(set, best_instruction_set());
+  }
+  throw Error("INVALID_OPTION",
+              "BILLFISH_CPU_ISA is '" + std::string(wanted) + "'; it may be scalar, avx2 or avx512, or be left out");
+}
+
+std::atomic<InstructionSet>& current() {
+  static std::atomic<InstructionSet> set{from_environment()};
+  return set;
+}
+
+const Kernels& kernels() {
 #if defined(__x86_64__)
   switch (instruction_set()) {
     case InstructionSet::avx512:
@@ -16,6 +70,33 @@ static const Kernels& kernels() {
   }
 #endif
   return kernels_scalar;
+}
+
+}  // namespace
+
+InstructionSet best_instruction_set() {
+  static const InstructionSet detected = detect();
+  return detected;
+}
+
+InstructionSet instruction_set() { return current().load(std::memory_order_relaxed); }
+
+InstructionSet set_instruction_set(InstructionSet wanted) {
+  const InstructionSet used = std::min(wanted, best_instruction_set());
+  current().store(used, std::memory_order_relaxed);
+  return used;
+}
+
+const char* name(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::scalar:
+      return "scalar";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::avx512:
+      return "avx512";
+  }
+  return "unknown";
 }
 
 AttentionKernel attention_kernel() { return kernels().attention; }

@@ -1,10 +1,155 @@
-// Every CPU kernel, one table for each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc.
+// The instruction sets, and the kernels that each implements: the inner loops of linear(), attention() and the row-wise
+// operators, which split the work and call them.
+//
+// kernels_avx2.cc and kernels_avx512.cc, which are compiled for wider instruction sets, see only the plain structs
+// below and call no inline function of another header: the linker might keep their copy of it, which an older processor
+// cannot run.
 #pragma once
-#include "cpu/attention_kernels.h"
-#include "cpu/linear_kernels.h"
+#include <cstddef>
+#include <cstdint>
+
 #include "cpu/row_kernels.h"
+#include "engine/dtype.h"
 
 namespace billfish::cpu {
+
+// --- Instruction sets.
+
+// Each level includes the previous ones. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4
+// and later).
+enum class InstructionSet { scalar = 0, avx2 = 1, avx512 = 2 };
+
+// The best one that this processor and operating system support.
+InstructionSet best_instruction_set();
+
+// The one in use: the best, or the one named by BILLFISH_CPU_ISA=scalar|avx2|avx512 if supported. set_instruction_set
+// is for tests and benchmarks; it clamps to the best and returns the one now in use.
+InstructionSet instruction_set();
+InstructionSet set_instruction_set(InstructionSet wanted);
+const char* name(InstructionSet set);
+
+// --- Linears.
+
+// Outputs that a packed tile holds, and inputs that are summed as integers before a scale is applied.
+constexpr int64_t tile_outputs = 16;
+constexpr int64_t segment_inputs = 128;
+// Outputs of a panel: the weights that a GEMM unpacks at once into the first-level cache.
+constexpr int64_t panel_tiles = 4;
+constexpr int64_t panel_outputs = panel_tiles * tile_outputs;
+// A GEMV fetches its weights that many bytes ahead: left to the hardware, one core reads at three quarters of the
+// speed.
+constexpr int64_t fetch_ahead = 8192;
+// Rows of x that one pass of a quantized GEMV serves, and of a matrix's.
+constexpr int max_gemv_rows = 4;
+constexpr int64_t max_matrix_gemv_rows = 16;
+
+// A quantized linear in the packed layout that quantized_linear.h draws.
+struct QuantizedLinear {
+  int bits = 4;
+  DType scale_type = DType::f16;
+  int64_t out = 0, in = 0, group_size = 0;
+  int64_t groups = 0, padded_in = 0;
+  uint8_t* codes = nullptr;  // pointers into one 64-byte aligned block of packed_bytes(shape), not owned
+  void* scales = nullptr;
+  uint8_t* zeros = nullptr;  // null: the zero point is 2^(bits-1) everywhere
+  float* bias = nullptr;
+  const int32_t* order = nullptr;  // act-order gather of the inputs [in], null when natural
+};
+
+// Activations as 16-bit integers; linear_activation.h explains them.
+struct QuantizedActivations {
+  int64_t rows = 0;
+  const int16_t* codes = nullptr;  // [segment][row][inputs of the segment, rounded up to 8]
+  const float* scales = nullptr;   // [segment][row]
+  const int32_t* sums = nullptr;   // [segment][row], of the codes
+};
+
+// A row-major matrix of weights in the checkpoint's type, [out][in]: unquantized linears, the embedding, the head.
+struct Matrix {
+  DType type = DType::f16;  // f32, f16 or bf16
+  int64_t out = 0, in = 0;
+  const void* data = nullptr;   // [out][in], 64-byte aligned, not owned
+  const float* bias = nullptr;  // [out] or null, not owned
+};
+
+struct QuantizedLinearKernels {
+  // One segment of one row: x [count] -> codes [count rounded up to 8], their scale and their sum.
+  void (*quantize_segment)(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
+
+  // out[r * stride + n] = row first_row + r of x times weight row n, for the outputs n of tiles [first_tile, last_tile)
+  // and r < rows <= max_gemv_rows.
+  void (*gemv)(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+               int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
+
+  // A panel is tiles [first_tile, min(first_tile + panel_tiles, tiles of the weights)); outputs beyond the last are not
+  // touched.
+  //
+  // Inputs [first, first + count) of a panel as 16-bit code - zero, in pairs of inputs as the activations have them:
+  // panel[pair][panel_outputs][2]. first is a multiple of 8; always writes multiples of eight.
+  void (*unpack_integers)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count,
+                          int16_t* panel);
+  // The scales of `group`, as floats: scales[panel_outputs].
+  void (*unpack_scales)(const QuantizedLinear& weights, int64_t first_tile, int64_t group, float* scales);
+  // sums[r][n] += float(sum over k of codes[r * count + k] * panel[k][n]) * (x_scales[r] * scales[n]), n <
+  // panel_outputs. count is a multiple of 8.
+  void (*multiply_integers)(const int16_t* panel, const float* scales, int64_t count, const int16_t* codes,
+                            const float* x_scales, int64_t rows, float* sums);
+  // Inputs [first, first + count) of a panel as scale * (code - zero): panel[count][panel_outputs]. first is a multiple
+  // of 8; always writes multiples of eight.
+  void (*dequantize)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
+};
+
+struct MatrixKernels {
+  // out[r * stride + n] = row r of x times weight row n, for n in [first_output, last_output) and r < rows <=
+  // max_matrix_gemv_rows. x is cut in segments: [segment of segment_inputs][row][input].
+  void (*gemv)(const Matrix& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+               float* out, int64_t stride);
+  // Inputs [first, first + count) of outputs [first_output, first_output + panel_outputs) as
+  // panel[count][panel_outputs]. Outputs beyond the last are not touched. Always writes multiples of sixteen inputs.
+  void (*transpose)(const Matrix& weights, int64_t first_output, int64_t first, int64_t count, float* panel);
+  // sums[r][n] += sum over k < count of x[r * count + k] * panel[k][n], n < panel_outputs.
+  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t rows, float* sums);
+};
+
+// --- Attention.
+
+// One task of attention: a few query rows of one sequence, the query heads of one kv head, and a range of its keys.
+//
+// Query m is head m % group of row m / group, at position first_position + m / group. It sees key j if first_key <= j <
+// last_key, j <= its position, and (with a window) j > its position - window.
+struct AttentionTask {
+  const float* q = nullptr;  // [queries][padded_dim], multiplied by scale * log2(e)
+  int queries = 0, group = 0;
+  int head_dim = 0;
+  int padded_dim = 0;  // head_dim rounded up to a multiple of 16
+  int first_position = 0, window = 0;
+  int first_key = 0, last_key = 0;
+
+  DType type = DType::f32;
+  const char* k = nullptr;  // the rows of this kv head in cache block 0
+  const char* v = nullptr;
+  size_t block_bytes = 0;  // from there to the same rows in the next block
+  const int32_t* blocks = nullptr;
+  int block_size = 0;
+
+  // out[m] = sum over keys of 2^(score - maximum[m]) * v, sum[m] = the same without v. A query that sees no key of the
+  // range has maximum -infinity and zeros.
+  float* out = nullptr;  // [queries][padded_dim]
+  float* maximum = nullptr;
+  float* sum = nullptr;
+  float* workspace = nullptr;  // attention_workspace(queries, padded_dim) floats, 64-byte aligned
+};
+
+// Keys are taken in tiles of this many.
+constexpr int key_tile = 64;
+
+constexpr size_t attention_workspace(int queries, int padded_dim) {
+  return static_cast<size_t>(queries) * (key_tile + 1) + 2 * static_cast<size_t>(key_tile) * padded_dim;
+}
+
+using AttentionKernel = void (*)(const AttentionTask& task);
+
+// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc.
 
 struct Kernels {
   AttentionKernel attention;
@@ -16,7 +161,7 @@ struct Kernels {
 // The table of an instruction set, by the names that all three sources give their functions.
 #define BILLFISH_CPU_KERNELS                                                                                       \
   {                                                                                                                \
-    attention::run_attention, rows::kernels,                                                                       \
+    attention::run_attention, RowLoops<Vector>::kernels,                                                           \
         {quantized::quantize_segment,  quantized::gemv,      quantized::unpack_integers, quantized::unpack_scales, \
          quantized::multiply_integers, quantized::dequantize},                                                     \
         {matrix::gemv, matrix::transpose, matrix::multiply_floats},                                                \
@@ -26,5 +171,10 @@ extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;
 #endif
+
+// Those of the instruction set in use.
+AttentionKernel attention_kernel();
+const QuantizedLinearKernels& quantized_linear_kernels();
+const MatrixKernels& matrix_kernels();
 
 }  // namespace billfish::cpu

@@ -1,15 +1,70 @@
 // The kernels in plain C++: the reference that the SIMD versions mirror, and what runs on processors without AVX2.
+//
+// Vector is in an unnamed namespace, and kernels call no inline function from elsewhere: the linker keeps one copy of
+// an inline function, and must never keep one that was compiled for an instruction set the processor lacks.
 #include <algorithm>
 #include <cmath>
 
-// The vector type comes first.
-#include "cpu/vector_scalar.h"
-
-#include "cpu/attention_kernels_body.h"
 #include "cpu/kernels.h"
-#include "cpu/quantize_activation.h"
+#include "cpu/linear_activation.h"
 #include "cpu/quantized_linear.h"
-#include "cpu/row_kernels_body.h"
+
+namespace billfish::cpu {
+namespace {
+
+// One float as a "vector" of width 1: the *_body.h are written once over Vector, and over this one they are their own
+// scalar reference. kernels_avx512.cc documents the functions.
+struct Vector {
+  using Value = float;
+  static constexpr int width = 1;
+  static constexpr int gemm_rows = 4, gemm_vectors = 4;
+  static constexpr int dot_queries = 4;
+
+  static Value zero() { return 0.0f; }
+  static Value broadcast(float value) { return value; }
+  static Value load(const float* from) { return *from; }
+  static Value load(const float* from, int64_t) { return *from; }
+  static void store(float* to, Value value) { *to = value; }
+  static void store(float* to, Value value, int64_t) { *to = value; }
+
+  static Value load_f16(const uint16_t* from) { return f16_to_float(*from); }
+  static Value load_f16(const uint16_t* from, int64_t) { return f16_to_float(*from); }
+  static Value load_bf16(const uint16_t* from) { return bf16_to_float(*from); }
+  static Value load_bf16(const uint16_t* from, int64_t) { return bf16_to_float(*from); }
+  static void store_f16(uint16_t* to, Value value) { *to = float_to_f16(clamp(value, largest_f16)); }
+  static void store_f16(uint16_t* to, Value value, int64_t) { store_f16(to, value); }
+  static void store_bf16(uint16_t* to, Value value) { *to = float_to_bf16(clamp(value, largest_bf16)); }
+  static void store_bf16(uint16_t* to, Value value, int64_t) { store_bf16(to, value); }
+
+  static Value add(Value a, Value b) { return a + b; }
+  static Value subtract(Value a, Value b) { return a - b; }
+  static Value multiply(Value a, Value b) { return a * b; }
+  static Value divide(Value a, Value b) { return a / b; }
+  static Value multiply_add(Value a, Value b, Value c) { return a * b + c; }
+  static Value maximum(Value a, Value b) { return a > b ? a : b; }
+  static float first(Value value) { return value; }
+  static float sum(Value value) { return value; }
+  static float largest(Value value) { return value; }
+  static void sum4(Value a, Value b, Value c, Value d, float* to) { to[0] = a, to[1] = b, to[2] = c, to[3] = d; }
+
+  static Value exp(Value x) { return ::expf(x); }
+  static Value exp2(Value x) { return ::exp2f(x); }
+  static void transpose(Value*) {}
+
+ private:
+  static constexpr float largest_f16 = 65504.0f, largest_bf16 = 3.38953139e38f;
+  static float clamp(float value, float limit) {
+    const float zero = value - value;
+    if (zero != 0) return zero;  // NaN, as the value is or because it is an infinity
+    return value > limit ? limit : value < -limit ? -limit : value;
+  }
+};
+
+}  // namespace
+}  // namespace billfish::cpu
+
+// They need the types above.
+#include "cpu/attention_kernels_body.h"
 
 namespace billfish::cpu {
 namespace {
@@ -43,13 +98,13 @@ void quantize_segment(const float* x, int64_t count, int16_t* codes, float* scal
 // Inputs of the packed order: position p within eight holds input_at[p].
 constexpr int input_at[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 
-int64_t panel_end(const PackedWeights& weights, int64_t first_tile) {
+int64_t panel_end(const QuantizedLinear& weights, int64_t first_tile) {
   return std::min((first_tile + panel_tiles) * tile_outputs,
                   (weights.out + tile_outputs - 1) / tile_outputs * tile_outputs);
 }
 
-void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows, int64_t first_tile,
-          int64_t last_tile, float* out, int64_t stride) {
+void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+          int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   const int64_t last_output = std::min(last_tile * tile_outputs, weights.out);
   for (int64_t n = first_tile * tile_outputs; n < last_output; ++n) {
     float sums[max_gemv_rows] = {};
@@ -73,7 +128,7 @@ void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t f
   }
 }
 
-void unpack_integers(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+void unpack_integers(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
   const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
   const int64_t group = first / weights.group_size;
   for (int64_t n = first_output; n < last_output; ++n) {
@@ -86,7 +141,7 @@ void unpack_integers(const PackedWeights& weights, int64_t first_tile, int64_t f
   }
 }
 
-void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t group, float* scales) {
+void unpack_scales(const QuantizedLinear& weights, int64_t first_tile, int64_t group, float* scales) {
   const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
   for (int64_t n = first_output; n < last_output; ++n) scales[n - first_output] = packed_scale(weights, n, group);
 }
@@ -106,7 +161,7 @@ void multiply_integers(const int16_t* panel, const float* scales, int64_t count,
   }
 }
 
-void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+void dequantize(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
   const int64_t first_output = first_tile * tile_outputs, last_output = panel_end(weights, first_tile);
   const int64_t group = first / weights.group_size;
   for (int64_t n = first_output; n < last_output; ++n) {
@@ -125,7 +180,7 @@ void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first,
 
 namespace matrix {
 
-float element(const MatrixWeights& weights, int64_t n, int64_t k) {
+float element(const Matrix& weights, int64_t n, int64_t k) {
   const int64_t index = n * weights.in + k;
   switch (weights.type) {
     case DType::f32:
@@ -137,8 +192,8 @@ float element(const MatrixWeights& weights, int64_t n, int64_t k) {
   }
 }
 
-void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
-          float* out, int64_t stride) {
+void gemv(const Matrix& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output, float* out,
+          int64_t stride) {
   // Sixteen partial sums, like a vector's: a single chain over thousands of inputs would lose precision.
   constexpr int64_t lanes = 16;
   for (int64_t n = first_output; n < last_output; ++n) {
@@ -156,7 +211,7 @@ void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t fi
   }
 }
 
-void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
+void transpose(const Matrix& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
   const int64_t outputs = std::min(panel_outputs, weights.out - first_output);
   for (int64_t n = 0; n < outputs; ++n) {
     for (int64_t k = 0; k < count; ++k) panel[k * panel_outputs + n] = element(weights, first_output + n, first + k);

@@ -13,12 +13,10 @@
 #include <string>
 #include <typeinfo>
 
+#include "cpu/kernels.h"
 #include "cpu/linear_activation.h"
-#include "cpu/linear_kernels.h"
-#include "cpu/operator_context.h"
-#include "cpu/quantize_activation.h"
+#include "cpu/operators.h"
 #include "cpu/quantized_linear.h"
-#include "cpu/weights.h"
 #include "engine/error.h"
 
 namespace billfish::cpu {
@@ -41,8 +39,8 @@ enum class Kind { quantized_integers, quantized_floats, matrix };
 struct Part {
   Kind kind = Kind::matrix;
   bool gemv = false;
-  PackedWeights weights;
-  MatrixWeights matrix;
+  QuantizedLinear weights;
+  Matrix matrix;
   const Activation* activation = nullptr;
   float* out = nullptr;
   int64_t stride = 0;
@@ -142,13 +140,13 @@ Part make_part(const LinearCall& call, const Rows& x, const Activation& activati
   if (call.matrix != nullptr) {
     const Matrix& matrix = *call.matrix;
     part.kind = Kind::matrix;
-    part.matrix = {matrix.type, matrix.out, matrix.in, matrix.data, matrix.bias};
+    part.matrix = matrix;
     part.outputs = matrix.out;
     part.gemv = x.rows <= max_matrix_gemv_rows;
   } else {
     const QuantizedLinear& linear = *call.quantized;
     part.kind = activation.quantized ? Kind::quantized_integers : Kind::quantized_floats;
-    part.weights = packed_weights(linear);
+    part.weights = linear;
     part.outputs = linear.out;
     part.gemv = activation.quantized && x.rows <= quantized_gemv_rows;
   }

@@ -3,7 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu/scratch.h"
+#include "cpu/host_memory.h"
+#include "cpu/kernels.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
 #include "engine/thread_pool.h"
@@ -11,34 +12,13 @@
 namespace billfish::cpu {
 
 // exact: fp32 activations and fp32 accumulation (dtype 'float32'). fast: activations are quantized to 16 bits a block
-// of 128 inputs (see quantize_activation.h), products are summed as integers.
+// of 128 inputs (see linear_activation.h), products are summed as integers.
 enum class Precision { exact, fast };
 
 // A row-major view of fp32 activations: element (r, c) is data[r * stride + c].
 struct Rows {
   const float* data = nullptr;
   int64_t rows = 0, columns = 0, stride = 0;
-};
-
-// A row-major matrix of weights in the checkpoint's type, [out][in]: unquantized linears, the embedding, the head.
-struct Matrix {
-  DType type = DType::f16;  // f32, f16 or bf16
-  int64_t out = 0, in = 0;
-  const void* data = nullptr;   // [out][in], 64-byte aligned, not owned
-  const float* bias = nullptr;  // [out] or null, not owned
-};
-
-// A quantized linear in the packed layout that quantized_linear.h draws.
-struct QuantizedLinear {
-  int bits = 4;
-  int64_t out = 0, in = 0, group_size = 0;
-  DType scale_type = DType::f16;
-  bool has_zero_points = false;
-  uint8_t* codes = nullptr;  // pointers into one 64-byte aligned block of packed_bytes(shape), not owned
-  void* scales = nullptr;
-  uint8_t* zeros = nullptr;
-  float* bias = nullptr;
-  const int32_t* order = nullptr;  // act-order gather of the inputs [in], null when natural
 };
 
 // Bytes of the packed block of a linear of this shape: exact, the plan counts with it. A multiple of 64.
@@ -65,8 +45,5 @@ struct LinearCall {
 void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, const Scratch& scratch,
             ThreadPool& pool);
 size_t linear_scratch_bytes(const LinearCall& call, int64_t rows, Precision precision);
-
-// Plain loops in fp64, whatever the instruction set: what the tests compare with.
-void linear_reference(const LinearCall& call, const Rows& x, double* out, int64_t stride);
 
 }  // namespace billfish::cpu

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/quantize_activation.h"
-
 namespace billfish::cpu {
 namespace {
 

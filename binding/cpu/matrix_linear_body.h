@@ -1,5 +1,5 @@
 // The part of unquantized linears that is the same for every Vector. Each SIMD kernels_*.cc includes it after its
-// vector type and adds the GEMV.
+// Vector and adds the GEMV.
 //
 // Sums are arrays indexed by constants only, through fold expressions over `I`, and keep_in_register() pins each
 // between steps: otherwise GCC spills all of them at every step, at a third of the speed.
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/linear_kernels.h"
+#include "cpu/kernels.h"
 
 namespace billfish::cpu {
 namespace {
@@ -39,11 +39,11 @@ inline Value load(const uint8_t* data, int64_t count) {
 
 // The GEMV for one type of weight, which each instruction set defines.
 template <DType Type>
-void gemv_typed(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
+void gemv_typed(const Matrix& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
                 float* out, int64_t stride);
 
-void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output,
-          float* out, int64_t stride) {
+void gemv(const Matrix& weights, const float* x, int64_t rows, int64_t first_output, int64_t last_output, float* out,
+          int64_t stride) {
   const auto run = weights.type == DType::f32   ? gemv_typed<DType::f32>
                    : weights.type == DType::f16 ? gemv_typed<DType::f16>
                                                 : gemv_typed<DType::bf16>;
@@ -52,7 +52,7 @@ void gemv(const MatrixWeights& weights, const float* x, int64_t rows, int64_t fi
 
 // Squares of the weights at a time.
 template <DType Type>
-void transpose_typed(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
+void transpose_typed(const Matrix& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
   constexpr int width = Vector::width;
   const uint8_t* const data = static_cast<const uint8_t*>(weights.data);
   for (int64_t n = 0; n < panel_outputs; n += width) {
@@ -72,7 +72,7 @@ void transpose_typed(const MatrixWeights& weights, int64_t first_output, int64_t
   }
 }
 
-void transpose(const MatrixWeights& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
+void transpose(const Matrix& weights, int64_t first_output, int64_t first, int64_t count, float* panel) {
   const auto run = weights.type == DType::f32   ? transpose_typed<DType::f32>
                    : weights.type == DType::f16 ? transpose_typed<DType::f16>
                                                 : transpose_typed<DType::bf16>;

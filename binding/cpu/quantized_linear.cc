@@ -73,7 +73,8 @@ QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) 
   linear.in = shape.in;
   linear.group_size = std::min(shape.group_size, shape.in);
   linear.scale_type = shape.scale_type;
-  linear.has_zero_points = shape.has_zero_points;
+  linear.groups = shape.groups();
+  linear.padded_in = round_up(shape.in, 8);
   linear.codes = bytes;
   linear.scales = bytes + layout.scales;
   if (shape.has_zero_points) linear.zeros = bytes + layout.zeros;
@@ -85,26 +86,9 @@ QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) 
   return linear;
 }
 
-PackedWeights packed_weights(const QuantizedLinear& linear) {
-  PackedWeights weights;
-  weights.bits = linear.bits;
-  weights.scale_type = linear.scale_type;
-  weights.out = linear.out;
-  weights.in = linear.in;
-  weights.group_size = linear.group_size;
-  weights.groups = (linear.in + linear.group_size - 1) / linear.group_size;
-  weights.padded_in = round_up(linear.in, 8);
-  weights.codes = linear.codes;
-  weights.scales = linear.scales;
-  weights.zeros = linear.zeros;
-  weights.bias = linear.bias;
-  return weights;
-}
-
 void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
-  const PackedWeights weights = packed_weights(linear);
   const int64_t words_in = (linear.in * linear.bits + 31) / 32;
-  const int64_t words_out = weights.padded_in * linear.bits / 32;
+  const int64_t words_out = linear.padded_in * linear.bits / 32;
   const size_t scale_bytes = byte_size(linear.scale_type);
   if (rows.first % tile_outputs != 0 || rows.first + rows.count > linear.out) {
     throw Error("INTERNAL", "pack_rows: rows " + std::to_string(rows.first) + " to " +
@@ -129,10 +113,10 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
         }
       }
     }
-    for (int64_t group = 0; group < weights.groups; ++group) {
-      const int64_t entry = (tile * weights.groups + group) * tile_outputs;
+    for (int64_t group = 0; group < linear.groups; ++group) {
+      const int64_t entry = (tile * linear.groups + group) * tile_outputs;
       for (int64_t n = 0; n < lanes; ++n) {
-        const int64_t from = (base + n) * weights.groups + group;
+        const int64_t from = (base + n) * linear.groups + group;
         std::memcpy(static_cast<uint8_t*>(linear.scales) + (entry + n) * scale_bytes,
                     rows.scales.data() + from * scale_bytes, scale_bytes);
         if (linear.zeros != nullptr) linear.zeros[entry + n] = rows.zeros[from];
@@ -144,7 +128,7 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
   }
 }
 
-int packed_code(const PackedWeights& weights, int64_t n, int64_t k) {
+int packed_code(const QuantizedLinear& weights, int64_t n, int64_t k) {
   const int64_t tile = n / tile_outputs, lane = n % tile_outputs;
   const uint8_t* const codes = weights.codes + tile * tile_outputs * weights.padded_in * weights.bits / 8;
   if (weights.bits == 8) return codes[(k / 4 * tile_outputs + lane) * 4 + k % 4];
@@ -152,12 +136,12 @@ int packed_code(const PackedWeights& weights, int64_t n, int64_t k) {
   return k % 8 < 4 ? byte & 0xf : byte >> 4;
 }
 
-int packed_zero(const PackedWeights& weights, int64_t n, int64_t group) {
+int packed_zero(const QuantizedLinear& weights, int64_t n, int64_t group) {
   if (weights.zeros == nullptr) return 1 << (weights.bits - 1);
   return weights.zeros[(n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs];
 }
 
-float packed_scale(const PackedWeights& weights, int64_t n, int64_t group) {
+float packed_scale(const QuantizedLinear& weights, int64_t n, int64_t group) {
   const int64_t entry = (n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs;
   switch (weights.scale_type) {
     case DType::f32:

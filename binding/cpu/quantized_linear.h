@@ -27,16 +27,14 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu/kernels.h"
 #include "cpu/linear.h"
-#include "cpu/linear_kernels.h"
 
 namespace billfish::cpu {
 
-PackedWeights packed_weights(const QuantizedLinear& linear);
-
-// Code of output n and input k, read back from the packed layout: for the reference and the tests.
-int packed_code(const PackedWeights& weights, int64_t n, int64_t k);
-int packed_zero(const PackedWeights& weights, int64_t n, int64_t group);
-float packed_scale(const PackedWeights& weights, int64_t n, int64_t group);
+// Code of output n and input k, read back from the packed layout: for the scalar kernels and the tests.
+int packed_code(const QuantizedLinear& weights, int64_t n, int64_t k);
+int packed_zero(const QuantizedLinear& weights, int64_t n, int64_t group);
+float packed_scale(const QuantizedLinear& weights, int64_t n, int64_t group);
 
 }  // namespace billfish::cpu

@@ -1,4 +1,4 @@
-// Quantized linears over Integers and Vector of any width. Each SIMD kernels_*.cc includes it after its integers type.
+// Quantized linears over Integers and Vector of any width. Each SIMD kernels_*.cc includes it after these types.
 //
 // Products of 16-bit integers are added pairwise into 32-bit lanes. A lane is an output, so the 16 outputs of a tile
 // are one vector or two (`parts`): the first part of what is at byte 64 * i of a tile's codes is there, the second
@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/quantize_activation.h"
+#include "cpu/linear_activation.h"
 #include "cpu/quantized_linear.h"
 
 namespace billfish::cpu {
@@ -26,20 +26,20 @@ constexpr int64_t eight_bytes = 8 * tile_outputs* Bits / 8;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// --- What PackedWeights hold, for `part` of a tile.
+// --- What a QuantizedLinear holds, for `part` of a tile.
 
-inline const uint8_t* tile_codes(const PackedWeights& weights, int64_t tile, int64_t first) {
+inline const uint8_t* tile_codes(const QuantizedLinear& weights, int64_t tile, int64_t first) {
   return weights.codes + (tile * weights.padded_in + first) * tile_outputs * weights.bits / 8;
 }
 
-inline Vector::Value load_scales(const PackedWeights& weights, int64_t tile, int part, int64_t group) {
+inline Vector::Value load_scales(const QuantizedLinear& weights, int64_t tile, int part, int64_t group) {
   const int64_t entry = (tile * weights.groups + group) * tile_outputs + part * Integers::width;
   if (weights.scale_type == DType::f32) return Vector::load(static_cast<const float*>(weights.scales) + entry);
   const uint16_t* const halves = static_cast<const uint16_t*>(weights.scales) + entry;
   return weights.scale_type == DType::f16 ? Vector::load_f16(halves) : Vector::load_bf16(halves);
 }
 
-inline Integers::Value load_zeros(const PackedWeights& weights, int64_t tile, int part, int64_t group) {
+inline Integers::Value load_zeros(const QuantizedLinear& weights, int64_t tile, int part, int64_t group) {
   if (weights.zeros == nullptr) return Integers::broadcast(1 << (weights.bits - 1));
   return Integers::load_bytes(weights.zeros + (tile * weights.groups + group) * tile_outputs + part * Integers::width);
 }
@@ -97,7 +97,7 @@ inline void add_pair(std::integer_sequence<int, Row...>, const uint8_t* eight, c
 
 template <int Bits, int... Row, int... I>
 void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence<int, I...>,
-               const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
+               const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
                int64_t last_tile, float* out, int64_t stride) {
   constexpr int rows = sizeof...(Row);
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
@@ -147,14 +147,14 @@ void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence
 }
 
 template <int Bits, int Rows>
-void gemv_of(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
+void gemv_of(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
              int64_t last_tile, float* out, int64_t stride) {
   gemv_rows<Bits>(std::make_integer_sequence<int, Rows>{}, std::make_integer_sequence<int, 2 * Rows>{}, weights, x,
                   first_row, first_tile, last_tile, out, stride);
 }
 
 template <int Bits>
-void gemv_bits(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+void gemv_bits(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
                int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   static_assert(max_gemv_rows == 4);
   const auto run = rows == 1   ? gemv_of<Bits, 1>
@@ -164,8 +164,8 @@ void gemv_bits(const PackedWeights& weights, const QuantizedActivations& x, int6
   run(weights, x, first_row, first_tile, last_tile, out, stride);
 }
 
-void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t first_row, int rows, int64_t first_tile,
-          int64_t last_tile, float* out, int64_t stride) {
+void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+          int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   const auto run = weights.bits == 4 ? gemv_bits<4> : gemv_bits<8>;
   run(weights, x, first_row, rows, first_tile, last_tile, out, stride);
 }
@@ -174,7 +174,7 @@ void gemv(const PackedWeights& weights, const QuantizedActivations& x, int64_t f
 
 // Calls visit(tile, part) for all of a panel.
 template <class Visit>
-void for_each_part(const PackedWeights& weights, int64_t first_tile, Visit visit) {
+void for_each_part(const QuantizedLinear& weights, int64_t first_tile, Visit visit) {
   const int64_t tiles = smaller(panel_tiles, (weights.out + tile_outputs - 1) / tile_outputs - first_tile);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     for (int part = 0; part < parts; ++part) visit(tile, part);
@@ -182,7 +182,7 @@ void for_each_part(const PackedWeights& weights, int64_t first_tile, Visit visit
 }
 
 template <int Bits>
-void unpack_bits(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+void unpack_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
   const int64_t group = first / weights.group_size;
   const int64_t ahead = count / 8 * eight_bytes<Bits>;
   for_each_part(weights, first_tile, [&](int64_t tile, int part) {
@@ -207,12 +207,12 @@ void unpack_bits(const PackedWeights& weights, int64_t first_tile, int64_t first
   });
 }
 
-void unpack_integers(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+void unpack_integers(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
   const auto run = weights.bits == 4 ? unpack_bits<4> : unpack_bits<8>;
   run(weights, first_tile, first, count, panel);
 }
 
-void unpack_scales(const PackedWeights& weights, int64_t first_tile, int64_t group, float* scales) {
+void unpack_scales(const QuantizedLinear& weights, int64_t first_tile, int64_t group, float* scales) {
   for_each_part(weights, first_tile, [&](int64_t tile, int part) {
     Vector::store(scales + tile * tile_outputs + part * Integers::width,
                   load_scales(weights, first_tile + tile, part, group));
@@ -270,7 +270,7 @@ void multiply_integers(const int16_t* panel, const float* scales, int64_t count,
 }
 
 template <int Bits>
-void dequantize_bits(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+void dequantize_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
   const int64_t group = first / weights.group_size;
   for_each_part(weights, first_tile, [&](int64_t tile, int part) {
     const Integers::Value zeros = load_zeros(weights, first_tile + tile, part, group);
@@ -294,7 +294,7 @@ void dequantize_bits(const PackedWeights& weights, int64_t first_tile, int64_t f
   });
 }
 
-void dequantize(const PackedWeights& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+void dequantize(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
   const auto run = weights.bits == 4 ? dequantize_bits<4> : dequantize_bits<8>;
   run(weights, first_tile, first, count, panel);
 }

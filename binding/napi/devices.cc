@@ -1,7 +1,7 @@
 #include "exports.h"
 
 #include "convert.h"
-#include "cpu/features.h"
+#include "cpu/kernels.h"
 #include "engine/available_cores.h"
 #include "platform/code_architecture.h"
 #include "platform/cublas_library.h"

@@ -18,7 +18,7 @@ TEST(linear_packs_what_it_reads_back) {
         const Canonical canonical = random_linear(options, random);
         CHECK(packed_bytes(canonical.shape) % 64 == 0);
         const Packed packed(canonical);
-        const PackedWeights weights = packed_weights(packed.linear);
+        const QuantizedLinear& weights = packed.linear;
         for (int64_t n = 0; n < options.out; ++n) {
           for (int64_t k = 0; k < in; ++k) CHECK(packed_code(weights, n, k) == canonical.codes[n * in + k]);
           for (int64_t g = 0; g < canonical.shape.groups(); ++g) {
@@ -63,25 +63,4 @@ TEST(linear_refuses_shapes_that_no_kernel_takes) {
   shape.bits = 4;
   shape.scale_type = DType::i32;
   CHECK_THROWS(packed_bytes(shape), "INVALID_CHECKPOINT");
-}
-
-TEST(linear_reference_agrees_with_the_unpacked_weights) {
-  Random random(7);
-  for (const int bits : {4, 8}) {
-    Options options;
-    options.bits = bits;
-    options.out = 40;
-    options.in = 200;
-    options.group_size = 64;
-    options.zero_points = options.bias = options.order = true;
-    const Canonical canonical = random_linear(options, random);
-    const Packed packed(canonical);
-    Input x(3, options.in);
-    fill_normal(x, random);
-    const Expected expected = expect(canonical, x.rows);
-    std::vector<double> got(3 * options.out);
-    linear_reference({nullptr, &packed.linear, nullptr, 0}, x.rows, got.data(), options.out);
-    for (size_t i = 0; i < got.size(); ++i)
-      CHECK(std::abs(got[i] - expected.values[i]) <= 1e-12 * expected.magnitudes[i]);
-  }
 }

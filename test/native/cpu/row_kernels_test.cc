@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "cpu/rope.h"
+#include "cpu/operators.h"
 #include "support/check.h"
 #include "support/every_instruction_set.h"
 #include "support/kernel_numbers.h"

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "cpu/cpu_backend.h"
-#include "cpu/rank_operators.h"
+#include "cpu/operators.h"
 #include "engine/error.h"
 #include "engine/stage.h"
 #include "support/check.h"

@@ -1,6 +1,6 @@
 // For tests that run a body with each instruction set of this machine, on a pool of three threads.
 #pragma once
-#include "cpu/features.h"
+#include "cpu/kernels.h"
 #include "engine/thread_pool.h"
 
 template <class Body>

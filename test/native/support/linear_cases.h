@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/features.h"
+#include "cpu/kernels.h"
 #include "cpu/linear.h"
 #include "cpu/quantized_linear.h"
 #include "engine/error.h"
