@@ -7,7 +7,6 @@
 //   a word's nibbles, highest first:   output 8c +  7 5 3 1 6 4 2 0
 #include <cstring>
 
-#include "checkpoint/code_block.h"
 #include "checkpoint/quantized_source.h"
 #include "checkpoint/tensor_check.h"
 

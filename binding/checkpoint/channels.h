@@ -1,10 +1,11 @@
-// Which channels (outputs or inputs) of a stored layer a part contains.
+// Which channels (outputs or inputs) of a stored layer a part contains, and in which order act-order puts the inputs.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "checkpoint/mapped_file.h"
 #include "checkpoint/weight_spec.h"
 
 namespace billfish {
@@ -57,5 +58,16 @@ class Channels {
   std::vector<int32_t> order_;
   bool all_ = false;
 };
+
+// Act-order: reads the group index (the stored group of every input) of a layer with `in` inputs, and gives the
+// permutation of the inputs that makes groups contiguous. Empty if the groups are in natural order (input k in group k
+// / group_size), or if all entries are zero, as some writers leave them without act-order. Otherwise order[i] is the
+// i-th input after a stable sort by group. Throws INVALID_CHECKPOINT unless that input is in group i / group_size,
+// which makes the sorted layer an ordinary grouped one.
+std::vector<int32_t> read_order(const TensorRef& group_index, int64_t in, int64_t group_size, const MappedFiles& files);
+
+// The order that the outputs of a part have because the layer that reads them is act-ordered (Part::follows); empty:
+// their natural one.
+std::vector<int32_t> order_to_follow(const Part& part, const MappedFiles& files);
 
 }  // namespace billfish

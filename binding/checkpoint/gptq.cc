@@ -5,7 +5,6 @@
 //   scales  [groups][out]
 #include <cstring>
 
-#include "checkpoint/code_block.h"
 #include "checkpoint/quantized_source.h"
 #include "checkpoint/tensor_check.h"
 

@@ -35,4 +35,9 @@ uint64_t source_bytes(const WeightSpec& spec);
 // cancelled.
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control);
 
+// Like load_weights(), but with random numbers, for benchmarks: reads no file, the specs' tensors only provide types,
+// and parts of layers are filled like whole ones. Inputs are in their natural order. Throws OUT_OF_MEMORY, or ABORTED
+// once cancelled.
+void load_random_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl& control);
+
 }  // namespace billfish

@@ -1,9 +1,8 @@
-#include "checkpoint/matrix_source.h"
+#include "checkpoint/readers.h"
 
 #include <cstring>
 
-#include "checkpoint/group_index.h"
-#include "checkpoint/readers.h"
+#include "checkpoint/channels.h"
 #include "checkpoint/tensor_check.h"
 #include "engine/error.h"
 
@@ -13,11 +12,6 @@ namespace {
 const Part whole;
 
 const Part& part_of(const MatrixSpec& spec) { return spec.part ? *spec.part : whole; }
-
-std::vector<int32_t> order_to_follow(const MatrixSpec& spec, const MappedFiles& files) {
-  if (!spec.part || !spec.part->follows) return {};
-  return read_order(*spec.part->follows, spec.part->stored_out, spec.part->followed_group_size, files);
-}
 
 // Before anything is computed from them.
 int64_t checked(int64_t value, const MatrixSpec& spec, const char* what) {
@@ -33,7 +27,7 @@ MatrixSource::MatrixSource(const MatrixSpec& spec, const MappedFiles& files)
       stored_out_(checked(spec.part ? spec.part->stored_out : spec.out, spec, "rows")),
       stored_in_(checked(spec.part ? spec.part->stored_in : spec.in, spec, "columns")),
       outputs_(part_of(spec).outputs, stored_out_, checked(spec.out, spec, "rows"), spec.name, "rows",
-               order_to_follow(spec, files)),
+               order_to_follow(part_of(spec), files)),
       inputs_(part_of(spec).inputs, stored_in_, checked(spec.in, spec, "columns"), spec.name, "columns") {
   check_tensor(spec.weight, files, {DType::f16, DType::bf16, DType::f32}, {stored_out_, stored_in_});
   if (spec.bias) check_tensor(*spec.bias, files, {DType::f16, DType::bf16, DType::f32}, {stored_out_});

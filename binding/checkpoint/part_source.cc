@@ -1,19 +1,13 @@
-#include "checkpoint/part_source.h"
+#include "checkpoint/quantized_source.h"
 
 #include <cstring>
 #include <utility>
 
 #include "checkpoint/channels.h"
-#include "checkpoint/group_index.h"
 #include "checkpoint/tensor_check.h"
 
 namespace billfish {
 namespace {
-
-std::vector<int32_t> order_to_follow(const Part& part, const MappedFiles& files) {
-  if (!part.follows) return {};
-  return read_order(*part.follows, part.stored_out, part.followed_group_size, files);
-}
 
 class PartSource final : public CanonicalSource {
  public:
@@ -39,7 +33,6 @@ class PartSource final : public CanonicalSource {
   }
 
   const CanonicalShape& shape() const override { return shape_; }
-  uint64_t source_bytes() const override { return stored_->source_bytes(); }
 
   void read(int64_t first, int64_t count, CanonicalRows& rows) const override {
     const int64_t groups = shape_.groups();

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "checkpoint/group_index.h"
+#include "checkpoint/channels.h"
 #include "checkpoint/tensor_check.h"
 #include "engine/error.h"
 
@@ -83,14 +83,6 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
 }
 
 const uint8_t* QuantizedSource::code_bytes() const { return tensor_bytes(spec_.codes, files_); }
-
-uint64_t QuantizedSource::source_bytes() const {
-  uint64_t bytes = spec_.codes.bytes + spec_.scales.bytes;
-  if (!spec_.symmetric) bytes += spec_.zeros->bytes;
-  if (spec_.group_index) bytes += spec_.group_index->bytes;
-  if (spec_.bias) bytes += spec_.bias->bytes;
-  return bytes;
-}
 
 void QuantizedSource::read(int64_t first, int64_t count, CanonicalRows& rows) const {
   if (first < 0 || count < 0 || first > shape_.out - count) {

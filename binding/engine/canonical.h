@@ -56,8 +56,6 @@ class CanonicalSource {
   // Fills `rows` with rows [first, first + count). Thread-safe; throws Error (a scale that is NaN or infinite, a file
   // that has shrunk). `first` and `count` may be any range; multiples of 64 read fastest.
   virtual void read(int64_t first, int64_t count, CanonicalRows& rows) const = 0;
-  // Bytes of checkpoint data that reading all rows touches, for progress.
-  virtual uint64_t source_bytes() const = 0;
 };
 
 }  // namespace billfish

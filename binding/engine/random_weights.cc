@@ -71,11 +71,6 @@ class RandomSource final : public CanonicalSource {
     clear_beyond_row(rows.codes);
   }
 
-  uint64_t source_bytes() const override {
-    const int64_t group = static_cast<int64_t>(byte_size(shape_.scale_type)) + (shape_.has_zero_points ? 1 : 0);
-    return static_cast<uint64_t>(shape_.out * (shape_.words_per_row() * 4 + shape_.groups() * group));
-  }
-
  private:
   static float largest_scale(const CanonicalShape& shape) {
     return 4.0f / (static_cast<float>(1 << shape.bits) * std::sqrt(static_cast<float>(shape.in)));

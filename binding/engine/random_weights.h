@@ -11,7 +11,7 @@
 namespace billfish {
 
 // Codes and zero points of all values, scales around 1 / (2^bits * sqrt(in)), so that outputs are about as large as
-// inputs. Equally fast from any thread; its source_bytes() are the canonical ones.
+// inputs. Equally fast from any thread.
 std::unique_ptr<CanonicalSource> random_quantized(const CanonicalShape& shape);
 
 // Numbers of type f32, f16 or bf16 in [low, high], from random offsets of a table made once.

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "checkpoint/loader.h"
-#include "checkpoint/random_loader.h"
 #include "convert.h"
 #include "engine/pipeline.h"
 #include "engine/warm_up.h"

@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "checkpoint/channels.h"
-#include "checkpoint/matrix_source.h"
 #include "checkpoint/readers.h"
 #include "checkpoint/tensor_check.h"
 #include "engine/canonical.h"

@@ -1,7 +1,6 @@
 // Parts of layers: what tensor parallelism and padding make of a stored layer, against its plain numbers.
 #include <cstring>
 
-#include "checkpoint/matrix_source.h"
 #include "checkpoint/readers.h"
 #include "support/check.h"
 #include "support/written_layer.h"

@@ -1,6 +1,5 @@
 // The readers against layers written from known codes, and against specs that lie.
 #include "checkpoint/readers.h"
-#include "checkpoint/matrix_source.h"
 
 #include <algorithm>
 #include <limits>
