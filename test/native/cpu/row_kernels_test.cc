@@ -30,7 +30,8 @@ TEST(row_kernels_narrow_saturates_and_rounds_like_the_reference_and_hides_no_inf
     row_kernels().narrow(DType::bf16, values.data(), count, bf16.data());
     for (size_t i = 0; i < values.size(); ++i) {
       if (std::isinf(values[i])) {
-        CHECK(std::isnan(f16_to_float(f16[i])) && std::isnan(bf16_to_float(bf16[i])));
+        CHECK(std::isnan(f16_to_float(f16[i])));
+        CHECK(std::isnan(bf16_to_float(bf16[i])));
         continue;
       }
       CHECK(f16[i] == float_to_f16(std::clamp(values[i], -65504.0f, 65504.0f)));
@@ -47,11 +48,14 @@ TEST(row_kernels_narrow_saturates_and_rounds_like_the_reference_and_hides_no_inf
         const float exact = type == DType::f16 ? f16_to_float(all[i]) : bf16_to_float(all[i]);
         const float back = type == DType::f16 ? f16_to_float(again[i]) : bf16_to_float(again[i]);
         if (std::isnan(exact)) {
-          CHECK(std::isnan(wide[i]) && std::isnan(back));
+          CHECK(std::isnan(wide[i]));
+          CHECK(std::isnan(back));
         } else if (std::isinf(exact)) {
-          CHECK(wide[i] == exact && std::isnan(back));
+          CHECK(wide[i] == exact);
+          CHECK(std::isnan(back));
         } else {
-          CHECK(float_to_bits(wide[i]) == float_to_bits(exact) && again[i] == all[i]);
+          CHECK(float_to_bits(wide[i]) == float_to_bits(exact));
+          CHECK(again[i] == all[i]);
         }
       }
     }

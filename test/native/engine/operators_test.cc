@@ -392,11 +392,18 @@ static void check_SiluMul(OperatorBench& bench) {
   const Operand ones = bench.put(activation, std::vector<float>(extremes.size(), 1.0f), ends.tensor.columns);
   bench.run(Call<SiluMul>{ends.tensor, ones.tensor});
   const std::vector<double> out = bench.read(ends);
-  CHECK(std::isnan(out[0]) && out[1] == 0 && out[2] == ends.values[2] && out[3] == 0 && out[4] == 0);
-  CHECK(std::abs(out[5]) < 1e-35 && out[6] == infinity && std::abs(out[7]) < 1e-30);
+  CHECK(std::isnan(out[0]));
+  CHECK(out[1] == 0);
+  CHECK(out[2] == ends.values[2]);
+  CHECK(out[3] == 0);
+  CHECK(out[4] == 0);
+  CHECK(std::abs(out[5]) < 1e-35);
+  CHECK(out[6] == infinity);
+  CHECK(std::abs(out[7]) < 1e-30);
   if (bench.activation_type() != DType::f32) return;  // fp16 has no such numbers
   CHECK(std::abs(out[8] / (-88.6f / std::exp(static_cast<double>(88.6f))) - 1) < 1e-6);
-  CHECK(out[9] == 0 && out[10] == 1e5f);
+  CHECK(out[9] == 0);
+  CHECK(out[10] == 1e5f);
 }
 
 static void check_Add(OperatorBench& bench) {

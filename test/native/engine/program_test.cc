@@ -131,8 +131,8 @@ TEST(program_checks_layer_norms) {
   check(1, no_weight);
   const auto tells = [&](WeightId weight, WeightId bias, const char* what) {
     const std::string told = complaint(weight, bias);
-    CHECK_MESSAGE((told.find("operator 2 (layerNorm): ") != std::string::npos && told.find(what) != std::string::npos),
-                  "'" << told << "' lacks " << what);
+    CHECK_MESSAGE(told.find("operator 2 (layerNorm): ") != std::string::npos, told);
+    CHECK_MESSAGE(told.find(what) != std::string::npos, "'" << told << "' lacks " << what);
   };
   tells(7, 6, "norm weight narrow has 24 values for width 32");
   tells(1, 7, "norm bias narrow has 24 values for width 32");

@@ -179,7 +179,7 @@ TEST(nccl_goes_on_after_steps_that_were_aborted) {
     Step step;
     fill_decode(step, 1 + turn % 8, turn);
     const std::string code = run_and_cancel(*stage, step, turn * 40);
-    CHECK((code.empty() || code == "ABORTED"));
+    if (!code.empty()) CHECK(code == "ABORTED");
     if (code.empty()) check_logits(step);
     if (turn % 5 == 0) run_well(*stage, 1 + turn % 8, turn);
   }

@@ -1,6 +1,6 @@
-// The test harness: TEST(name) { CHECK(x == y); }. A failed comparison prints both of its sides, so write CHECK(a && b)
-// as two checks. The program prints "N passed, N failed" and exits 1 on failure; `billfish_native_tests FILTER` runs
-// only the tests whose name contains FILTER.
+// The test harness: TEST(name) { CHECK(x == y); }. A failed comparison prints both of its sides, so CHECK(a && b) does
+// not compile: it is two checks. The program prints "N passed, N failed" and exits 1 on failure; `billfish_native_tests
+// FILTER` runs only the tests whose name contains FILTER.
 #pragma once
 #include <algorithm>
 #include <charconv>
@@ -112,12 +112,14 @@ std::string first_difference(const A& a, const B& b) {
   return "";
 }
 
-struct Outcome {
+// What a CHECK is given: an Outcome, or the Left of a comparison.
+struct Condition {};
+
+struct Outcome : Condition {
   bool holds;
   std::string sides;  // of a comparison that does not hold
 
   Outcome(bool holds, std::string sides = {}) : holds(holds), sides(std::move(sides)) {}
-  explicit operator bool() const { return holds; }
 };
 
 #pragma GCC diagnostic push
@@ -125,8 +127,10 @@ struct Outcome {
 
 // The left side of a comparison, or all of a condition that compares nothing.
 template <typename T>
-struct Left {
+struct Left : Condition {
   const T& value;
+
+  explicit Left(const T& value) : value(value) {}
 
   template <typename U>
   Outcome operator==(const U& right) const {
@@ -154,7 +158,6 @@ struct Left {
     return outcome(value >= right, " >= ", right);
   }
   operator Outcome() const { return static_cast<bool>(value); }
-  explicit operator bool() const { return static_cast<bool>(value); }
 
  private:
   template <typename U>
@@ -170,9 +173,20 @@ struct Left {
 struct Decompose {
   template <typename T>
   Left<T> operator<<(const T& value) const {
-    return {value};
+    return Left<T>(value);
   }
 };
+
+template <std::derived_from<Condition> L, typename R>
+Outcome operator&&(const L&, const R&) {
+  static_assert(!std::derived_from<L, Condition>, "CHECK(a && b) would not print its sides: write CHECK(a); CHECK(b);");
+  return false;
+}
+template <std::derived_from<Condition> L, typename R>
+Outcome operator||(const L&, const R&) {
+  static_assert(!std::derived_from<L, Condition>, "CHECK(a || b) would not print its sides: write CHECK((a || b))");
+  return false;
+}
 
 inline std::string described(const char* condition, const Outcome& outcome) {
   return std::string("not true: ") + condition + (outcome.sides.empty() ? "" : ": " + outcome.sides);

@@ -132,8 +132,12 @@ struct Result {
           std::memcpy(&half, from, 2);
           value = type == DType::f16 ? f16_to_float(half) : bf16_to_float(half);
         }
-        if (n < out) output.values[r * output.stride + n] = value;
-        if (n >= out) CHECK_MESSAGE((from[0] == 0x3c && from[1] == 0x3c), "row " << r << ": the gap was written to");
+        if (n < out) {
+          output.values[r * output.stride + n] = value;
+          continue;
+        }
+        CHECK_MESSAGE(from[0] == 0x3c, "row " << r << ": the gap was written to");
+        CHECK_MESSAGE(from[1] == 0x3c, "row " << r << ": the gap was written to");
       }
     }
     return output;

@@ -44,7 +44,7 @@ TEST(device_ranks_go_on_after_steps_that_were_aborted) {
     Step step;
     fill_decode(step, 1 + turn % 8, turn);
     const std::string code = run_and_cancel(*stage, step, turn * 40);
-    CHECK((code == "" || code == "ABORTED"));
+    if (!code.empty()) CHECK(code == "ABORTED");
     aborted += code == "ABORTED";
     if (code == "") check_logits(step);
     if (turn % 3 == 0) run_well(*stage, 1 + turn % 8, turn);

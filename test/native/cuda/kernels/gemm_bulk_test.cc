@@ -223,8 +223,10 @@ TEST(cuda_gemm_bulk_is_chosen_for_decoding_on_hopper) {
         const GemmProblem problem{bits, 2, false, rows, inputs, &outputs, 1};
         const GemmPlan plan = plan_gemm(h200, problem);
         const int flight = (plan.stages - 1) * plan.shape.outputs * plan.shape.inputs * bits / 8;
-        CHECK_MESSAGE((plan.shape.bulk && flight >= 96 * 1024),
-                      bits << " bits, M" << rows << " N" << outputs << " K" << inputs << ": " << flight << " bytes");
+        const std::string what = std::to_string(bits) + " bits, M" + std::to_string(rows) + " N" +
+                                 std::to_string(outputs) + " K" + std::to_string(inputs);
+        CHECK_MESSAGE(plan.shape.bulk, what);
+        CHECK_MESSAGE(flight >= 96 * 1024, what);
         h200.kernels = GemmKernels::staged;
         const GemmPlan staged = plan_gemm(h200, problem);
         CHECK(!staged.shape.bulk);

@@ -75,7 +75,8 @@ void check_rows(const std::vector<float>& logits, int32_t vocab, std::vector<Req
     CHECK_MESSAGE(got[r].token == wanted.token, "token " << got[r].token << ", not " << wanted.token << ", of " << vocab
                                                          << " at temperature " << p.temperature << ", top-k " << p.top_k
                                                          << ", top-p " << p.top_p << ", min-p " << p.min_p);
-    CHECK((got[r].logprob == wanted.logprob || (std::isnan(got[r].logprob) && std::isnan(wanted.logprob))));
+    CHECK(std::isnan(got[r].logprob) == std::isnan(wanted.logprob));
+    if (!std::isnan(wanted.logprob)) CHECK(got[r].logprob == wanted.logprob);
     CHECK(got[r].alternatives.size() == wanted.alternatives.size());
     for (size_t i = 0; i < std::min(got[r].alternatives.size(), wanted.alternatives.size()); ++i) {
       CHECK(got[r].alternatives[i].token == wanted.alternatives[i].token);

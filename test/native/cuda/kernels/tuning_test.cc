@@ -67,8 +67,7 @@ TEST(cuda_tuning_crossovers_are_single) {
         bool before = false;
         for (int64_t rows = 128; rows <= 8192; rows += 128) {
           const bool now = chosen(machine, bits, rows, out, in);
-          CHECK_MESSAGE((now || !before),
-                        bits << " bits " << out << " x " << in << " goes back at " << rows << " rows");
+          CHECK_MESSAGE(now >= before, bits << " bits " << out << " x " << in << " goes back at " << rows << " rows");
           before = now;
         }
         CHECK_MESSAGE(before, bits << " bits " << out << " x " << in << " with 8192 rows");
