@@ -60,7 +60,7 @@ TEST(benchmark_gemm_refuses_a_group_that_no_kernel_takes) {
   CHECK_THROWS(measure_gemm(emulated, options, Control(), [](const GemmResult&) {}), "UNSUPPORTED_MODEL");
 }
 
-TEST(benchmark_ends_when_it_is_told_to) {
+TEST(benchmark_ends_when_it_is_cancelled) {
   Control control;
   int results = 0;
   const auto cancel = [&](const auto&) {

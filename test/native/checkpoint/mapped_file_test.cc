@@ -48,7 +48,7 @@ TEST(mapped_file_refuses_ranges_beyond_its_end) {
   mapped.release(0, UINT64_MAX);
 }
 
-TEST(mapped_file_notices_that_it_was_cut) {
+TEST(mapped_file_notices_truncation) {
   TemporaryFile file;
   file.write("bytes", DType::u8, {20000}, std::vector<uint8_t>(20000));
   const MappedFile mapped(file.path().string());
@@ -57,7 +57,7 @@ TEST(mapped_file_notices_that_it_was_cut) {
   CHECK_THROWS(mapped.at(0, 10001, "more"), "INVALID_CHECKPOINT");
 }
 
-TEST(mapped_file_survives_that_it_is_cut_while_it_is_read) {
+TEST(mapped_file_survives_truncation_while_it_is_read) {
   TemporaryFile file, other;
   file.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 7));
   other.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 9));
@@ -76,7 +76,7 @@ TEST(mapped_file_survives_that_it_is_cut_while_it_is_read) {
 }
 
 // Weights are read by the pool's threads, which leave most signals to the host program.
-TEST(mapped_file_survives_that_it_is_cut_while_a_pool_reads_it) {
+TEST(mapped_file_survives_truncation_while_a_pool_reads_it) {
   if (available_cores() < 2) return;  // the pool's helpers would leave all to the caller
   TemporaryFile file;
   file.write("bytes", DType::u8, {100000}, std::vector<uint8_t>(100000, 7));
@@ -102,7 +102,7 @@ TEST(mapped_file_survives_that_it_is_cut_while_a_pool_reads_it) {
 
 static int handled = 0;
 
-TEST(mapped_file_gives_the_signal_back) {
+TEST(mapped_file_restores_the_signal_handler) {
   struct sigaction own = {}, before = {}, current = {};
   own.sa_handler = [](int) { ++handled; };
   sigaction(SIGBUS, &own, &before);
@@ -120,7 +120,7 @@ TEST(mapped_file_gives_the_signal_back) {
   CHECK(current.sa_handler == own.sa_handler);
 }
 
-TEST(mapped_file_refuses_what_is_no_file) {
+TEST(mapped_file_refuses_what_is_not_a_file) {
   CHECK_THROWS(MappedFile("/nowhere/at/all.safetensors"), "INVALID_CHECKPOINT");
   CHECK_THROWS(MappedFile(std::filesystem::temp_directory_path().string()), "INVALID_CHECKPOINT");
   TemporaryFile empty;

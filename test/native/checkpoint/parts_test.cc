@@ -95,7 +95,7 @@ std::string message_of_part(const Layer& layer, std::vector<ChannelRun> outputs,
 
 }  // namespace
 
-TEST(parts_are_outputs_of_every_format) {
+TEST(parts_take_outputs_of_every_format) {
   for (const Format format : {Format::gptq, Format::awq, Format::compressed_tensors}) {
     const Layer layer = make(format, 4, 136, 256, 64, false, false);
     check_part(layer, {{64, 72}}, {});
@@ -105,7 +105,7 @@ TEST(parts_are_outputs_of_every_format) {
   check_part(make(Format::compressed_tensors, 8, 70, 128, 128, true, false), {{35, 35}}, {});
 }
 
-TEST(parts_are_inputs_by_whole_groups) {
+TEST(parts_take_inputs_by_whole_groups) {
   for (const bool symmetric : {false, true}) {
     for (const bool act_order : {false, true}) {
       const Layer layer = make(Format::gptq, 4, 72, 384, 64, symmetric, act_order);
@@ -137,7 +137,7 @@ TEST(parts_of_channelwise_layers_are_cut_anywhere) {
   check_part(make(Format::gptq, 4, 72, 104, 104, false, false), {}, {{0, 104}, {zeros, 24}});
 }
 
-TEST(parts_have_the_whole_order_where_all_inputs_stay) {
+TEST(parts_keep_the_whole_order_where_all_inputs_stay) {
   check_part(make(Format::gptq, 4, 130, 256, 64, false, true), {{65, 65}}, {});
 }
 
@@ -161,7 +161,7 @@ TEST(parts_follow_the_order_of_the_layer_that_reads_them) {
   }
 }
 
-TEST(parts_of_matrices) {
+TEST(parts_of_matrices_hold_their_rows_and_columns) {
   TemporaryFile file;
   std::vector<float> values(7 * 5), bias(7);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
@@ -184,7 +184,7 @@ TEST(parts_of_matrices) {
   }
 }
 
-TEST(parts_that_cannot_be_are_refused) {
+TEST(parts_that_are_impossible_are_refused) {
   const Layer layer = make(Format::gptq, 4, 64, 256, 64, false, false);
   const auto says = [](const std::string& message, const char* text) {
     CHECK_MESSAGE(message.find(text) != std::string::npos, message);

@@ -6,7 +6,6 @@
 #include "checkpoint/readers.h"
 #include "engine/error.h"
 #include "support/check.h"
-#include "support/dequantize.h"
 #include "support/gemm_fixture.h"
 #include "support/safetensors_file.h"
 

@@ -64,24 +64,24 @@ void check_layer(const Layer& layer) {
 
 }  // namespace
 
-TEST(readers_gptq) {
+TEST(readers_read_gptq) {
   check_layer(make(Format::gptq, 4, 200, 1056, 32, false, false));
   check_layer(make(Format::gptq, 4, 136, 520, 128, true, false));  // the last group is short
   check_layer(make(Format::gptq, 8, 72, 260, 260, false, false));
 }
 
-TEST(readers_gptq_act_order) {
+TEST(readers_read_gptq_with_act_order) {
   check_layer(make(Format::gptq, 4, 200, 1056, 32, false, true));
   check_layer(make(Format::gptq, 4, 136, 520, 128, true, true));
   check_layer(make(Format::gptq, 8, 130, 260, 64, false, true));
 }
 
-TEST(readers_awq) {
+TEST(readers_read_awq) {
   check_layer(make(Format::awq, 4, 200, 1056, 32, false, false));
   check_layer(make(Format::awq, 4, 72, 100, 100, false, false));  // the last word is not full
 }
 
-TEST(readers_compressed_tensors) {
+TEST(readers_read_compressed_tensors) {
   check_layer(make(Format::compressed_tensors, 4, 130, 256, 32, false, false));
   check_layer(make(Format::compressed_tensors, 4, 67, 131, 131, true, false));  // garbage after the last code
   check_layer(make(Format::compressed_tensors, 8, 67, 131, 64, false, false));
@@ -151,7 +151,7 @@ TEST(readers_refuse_scales_that_are_no_numbers) {
   }
 }
 
-TEST(readers_refuse_specs_that_lie) {
+TEST(readers_refuse_specs_that_contradict_their_tensors) {
   const Written written(make(Format::gptq, 4, 64, 256, 64, false, true));
   const auto refused = [&](const char* what, auto spoil) {
     QuantizedSpec spec = written.spec;
@@ -202,7 +202,7 @@ TEST(readers_compare_the_stored_shape) {
   CHECK_MESSAGE(message.find("[256, 64], but it is [64, 256]") != std::string::npos, message);
 }
 
-TEST(readers_plain_matrices_and_vectors) {
+TEST(readers_read_plain_matrices_and_vectors) {
   TemporaryFile file;
   std::vector<uint16_t> halves(6 * 4);
   for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_bf16(static_cast<float>(i));

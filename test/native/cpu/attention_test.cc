@@ -13,11 +13,13 @@
 #include "cpu/attention.h"
 #include "cpu/host_memory.h"
 #include "cpu/kernels.h"
+#include "support/attention_cases.h"
 #include "support/check.h"
 #include "support/every_instruction_set.h"
 
 using namespace billfish;
 using namespace billfish::cpu;
+using attention_test::Part, attention_test::Sequences;
 
 namespace {
 
@@ -60,33 +62,23 @@ std::vector<double> gather(const Attention& a, const SequenceSpan& sequence, int
 
 // out is [rows][heads * head_dim].
 void attention_reference(const Attention& a, const Batch& batch, double* out) {
-  const int group = a.heads / a.kv_heads;
   for (const SequenceSpan& sequence : batch.sequences) {
     for (int head = 0; head < a.heads; ++head) {
-      const std::vector<double> keys = gather(a, sequence, head / group, a.k_cache, a.k);
-      const std::vector<double> values = gather(a, sequence, head / group, a.v_cache, a.v);
-      for (int64_t i = 0; i < sequence.rows; ++i) {
-        const float* q = a.q.data + (sequence.first_row + i) * a.q.stride + static_cast<int64_t>(head) * a.head_dim;
-        const int64_t position = sequence.past + i;
-        const int64_t first = a.window > 0 ? std::max<int64_t>(0, position - a.window + 1) : 0;
-        std::vector<double> scores;
-        double largest = -std::numeric_limits<double>::infinity();
-        for (int64_t j = first; j <= position; ++j) {
-          double score = 0;
-          for (int64_t c = 0; c < a.head_dim; ++c) score += q[c] * keys[static_cast<size_t>(j * a.head_dim + c)];
-          scores.push_back(score * a.scale);
-          largest = std::max(largest, scores.back());
-        }
-        double sum = 0;
-        for (double& score : scores) sum += score = std::exp(score - largest);
-        double* to = out + ((sequence.first_row + i) * a.heads + head) * a.head_dim;
-        for (int64_t c = 0; c < a.head_dim; ++c) {
-          double total = 0;
-          for (int64_t j = first; j <= position; ++j) {
-            total += scores[static_cast<size_t>(j - first)] * values[static_cast<size_t>(j * a.head_dim + c)];
-          }
-          to[c] = total / sum;
-        }
+      const int kv_head = head / (a.heads / a.kv_heads);
+      const std::vector<double> keys = gather(a, sequence, kv_head, a.k_cache, a.k);
+      const std::vector<double> values = gather(a, sequence, kv_head, a.v_cache, a.v);
+      for (int32_t i = 0; i < sequence.rows; ++i) {
+        const float* q = a.q.data + (sequence.first_row + i) * a.q.stride + int64_t{head} * a.head_dim;
+        const int32_t position = sequence.past + i;
+        const auto element = [&](const std::vector<double>& rows, int64_t key, int column) {
+          return rows[static_cast<size_t>(key * a.head_dim + column)];
+        };
+        const attention_test::HeadOutput wanted = attention_test::attend(
+            a.head_dim, a.scale, attention_test::first_key(position, a.window), position,
+            [&](int column) { return q[column]; }, [&](int64_t key, int column) { return element(keys, key, column); },
+            [&](int64_t key, int column) { return element(values, key, column); });
+        std::copy(wanted.values.begin(), wanted.values.end(),
+                  out + ((sequence.first_row + i) * a.heads + head) * a.head_dim);
       }
     }
   }
@@ -103,57 +95,34 @@ struct Shape {
 // A cache with room for several sequences, and their tokens' queries, keys and values as one long random matrix each.
 class Fixture {
  public:
-  Fixture(const Shape& shape, const std::vector<int>& lengths, unsigned seed) : shape_(shape), lengths_(lengths) {
-    std::mt19937 generator(seed);
+  Fixture(const Shape& shape, const std::vector<int>& lengths, unsigned seed)
+      : shape_(shape), generator_(seed), sequences_(lengths, shape.block_size, generator_) {
     std::normal_distribution<float> normal(0.0f, 1.0f);
-    int blocks = 3;
-    for (const int length : lengths) {
-      first_token_.push_back(tokens_);
-      tokens_ += length;
-      tables_.emplace_back((length + shape.block_size - 1) / shape.block_size);
-      blocks += static_cast<int>(tables_.back().size());
-    }
-    // Blocks in random order over the whole cache, some of them nobody's.
-    std::vector<int32_t> order(static_cast<size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), generator);
-    for (std::vector<int32_t>& table : tables_) {
-      for (int32_t& block : table) block = order.back(), order.pop_back();
-    }
     // A slot that nobody wrote is NaN: reading one would show.
-    const size_t elements = static_cast<size_t>(blocks) * static_cast<size_t>(shape.kv_heads) *
+    const size_t elements = static_cast<size_t>(sequences_.blocks) * static_cast<size_t>(shape.kv_heads) *
                             static_cast<size_t>(shape.block_size) * static_cast<size_t>(shape.head_dim);
     k_cache.assign(elements * byte_size(shape.type), 0xff);
     v_cache.assign(elements * byte_size(shape.type), 0xff);
     for (std::vector<float>* matrix : {&q, &k, &v}) {
       const int columns = (matrix == &q ? shape.heads : shape.kv_heads) * shape.head_dim;
-      matrix->resize(static_cast<size_t>(tokens_) * static_cast<size_t>(columns));
-      for (float& value : *matrix) value = normal(generator);
+      matrix->resize(static_cast<size_t>(sequences_.tokens) * static_cast<size_t>(columns));
+      for (float& value : *matrix) value = normal(generator_);
     }
     for (float& value : q) value *= 2;  // sharper than uniform weights
   }
 
   // Runs one step of tokens [past, past + rows) of each sequence and returns its output rows. With a reference,
   // compares.
-  std::vector<float> step(const std::vector<std::pair<int, int>>& parts, ThreadPool& pool, double tolerance = 0) {
-    Batch batch;
+  std::vector<float> step(const std::vector<Part>& parts, ThreadPool& pool, double tolerance = 0) {
+    const Batch batch = sequences_.batch(parts);
     Rows rows[3];
     std::vector<float> packed[3];
     const std::vector<float>* sources[3] = {&q, &k, &v};
     for (size_t s = 0; s < parts.size(); ++s) {
-      SequenceSpan span;
-      span.first_row = batch.rows();
-      span.past = parts[s].first;
-      span.rows = parts[s].second;
-      span.blocks = tables_[s].data();
-      span.block_count = static_cast<int32_t>(tables_[s].size());
-      batch.sequences.push_back(span);
-      for (int i = 0; i < span.rows; ++i) {
-        batch.tokens.push_back(0);
-        batch.positions.push_back(span.past + i);
+      for (int i = 0; i < parts[s].rows; ++i) {
         for (int operand = 0; operand < 3; ++operand) {
           const int64_t columns = (operand == 0 ? shape_.heads : shape_.kv_heads) * shape_.head_dim;
-          const float* from = sources[operand]->data() + (first_token_[s] + span.past + i) * columns;
+          const float* from = sources[operand]->data() + (sequences_.first_token[s] + parts[s].past + i) * columns;
           packed[operand].insert(packed[operand].end(), from, from + columns);
           packed[operand].insert(packed[operand].end(), 5, NAN);  // a stride wider than the row
         }
@@ -206,16 +175,15 @@ class Fixture {
     return dense;
   }
 
-  const std::vector<int32_t>& table(size_t sequence) const { return tables_[sequence]; }
+  const std::vector<int32_t>& table(size_t sequence) const { return sequences_.tables[sequence]; }
 
   std::vector<float> q, k, v;
   std::vector<uint8_t> k_cache, v_cache;
 
  private:
   Shape shape_;
-  std::vector<int> lengths_, first_token_;
-  std::vector<std::vector<int32_t>> tables_;
-  int tokens_ = 0;
+  std::mt19937 generator_;
+  Sequences sequences_;
 };
 
 constexpr double tolerance = 8e-6;
@@ -233,7 +201,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 }  // namespace
 
 // Prompts of several lengths in one batch, then one more token each, then a mixed step.
-TEST(attention_prompts_then_decode) {
+TEST(attention_equals_fp64_for_prompts_and_decoding) {
   constexpr DType types[] = {DType::f32, DType::f16, DType::bf16};
   on_every_instruction_set([&] {
     unsigned seed = 0;
@@ -252,7 +220,7 @@ TEST(attention_prompts_then_decode) {
   });
 }
 
-TEST(attention_odd_head_dims) {
+TEST(attention_takes_odd_head_dims) {
   on_every_instruction_set([] {
     for (const int head_dim : {1, 3, 17, 20, 31, 100}) {
       for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
@@ -267,7 +235,7 @@ TEST(attention_odd_head_dims) {
   });
 }
 
-TEST(attention_windows) {
+TEST(attention_applies_windows) {
   on_every_instruction_set([] {
     for (const int window : {1, 2, 15, 64, 100, 1000}) {
       Shape shape;
@@ -299,7 +267,7 @@ TEST(attention_does_not_read_outside_the_window) {
 }
 
 // Long contexts are split along the keys, for one row and for a few.
-TEST(attention_long_contexts) {
+TEST(attention_splits_long_contexts) {
   on_every_instruction_set([] {
     for (const DType type : {DType::f32, DType::f16}) {
       Shape shape;
@@ -352,9 +320,9 @@ TEST(attention_result_does_not_depend_on_the_rest_of_the_batch) {
   Shape shape;
   shape.heads = 8, shape.kv_heads = 2, shape.head_dim = 48;
   Fixture alone(shape, {800, 90}, 15), together(shape, {800, 90}, 15);
-  for (const auto& part : {std::pair{0, 700}, std::pair{700, 1}, std::pair{701, 30}}) {
+  for (const auto& part : {Part{0, 700}, Part{700, 1}, Part{701, 30}}) {
     const std::vector<float> wanted = alone.step({part, {0, 0}}, pool());
-    std::vector<float> got = together.step({part, {part.first / 10, part.second / 10}}, pool());
+    std::vector<float> got = together.step({part, {part.past / 10, part.rows / 10}}, pool());
     got.resize(wanted.size());
     CHECK(got == wanted);
   }
@@ -367,19 +335,19 @@ TEST(attention_takes_sequences_in_waves_where_the_scratch_is_short) {
   const std::vector<int> lengths(5, 2100);
   Fixture alone(shape, lengths, 16), together(shape, lengths, 16);
   for (size_t s = 0; s < lengths.size(); ++s) {
-    std::vector<std::pair<int, int>> part(lengths.size(), {0, 0});
+    std::vector<Part> part(lengths.size(), {0, 0});
     part[s] = {0, 2099};
     alone.step(part, pool());
     together.step(part, pool());
   }
   std::vector<float> wanted;
   for (size_t s = 0; s < lengths.size(); ++s) {
-    std::vector<std::pair<int, int>> part(lengths.size(), {0, 0});
+    std::vector<Part> part(lengths.size(), {0, 0});
     part[s] = {2099, 1};
     const std::vector<float> row = alone.step(part, pool());
     wanted.insert(wanted.end(), row.begin(), row.end());
   }
-  CHECK(together.step(std::vector<std::pair<int, int>>(lengths.size(), {2099, 1}), pool()) == wanted);
+  CHECK(together.step(std::vector<Part>(lengths.size(), {2099, 1}), pool()) == wanted);
 }
 
 TEST(attention_lays_the_cache_out_as_documented) {
@@ -416,7 +384,7 @@ TEST(attention_saturates_sixteen_bit_caches_and_hides_no_infinity) {
 }
 
 // Scores in the thousands, and rows whose first tiles lie wholly under the mask.
-TEST(attention_with_extreme_scores) {
+TEST(attention_survives_extreme_scores) {
   on_every_instruction_set([] {
     Shape shape;
     shape.heads = 8, shape.kv_heads = 2, shape.head_dim = 32;
@@ -428,7 +396,7 @@ TEST(attention_with_extreme_scores) {
   });
 }
 
-TEST(attention_by_several_stages_at_once) {
+TEST(attention_runs_in_several_stages_at_once) {
   Shape shape;
   shape.heads = 8, shape.kv_heads = 2, shape.head_dim = 48, shape.type = DType::f16;
   ThreadPool shared(3);

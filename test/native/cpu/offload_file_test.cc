@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -27,6 +28,24 @@ std::string message_of(OffloadFile& file, size_t bytes) {
   return "nothing";
 }
 
+// Pieces of the file, each filled with its number from 1 on.
+std::vector<uint8_t*> fill_pieces(OffloadFile& file, const std::vector<size_t>& sizes) {
+  std::vector<uint8_t*> pieces;
+  for (const size_t bytes : sizes) {
+    pieces.push_back(static_cast<uint8_t*>(file.allocate(bytes)));
+    CHECK(reinterpret_cast<uintptr_t>(pieces.back()) % 64 == 0);
+    for (size_t i = 0; i < bytes; ++i) CHECK(pieces.back()[i] == 0);
+    std::memset(pieces.back(), static_cast<int>(pieces.size()), bytes);
+  }
+  return pieces;
+}
+
+void check_pieces(const std::vector<uint8_t*>& pieces, const std::vector<size_t>& sizes) {
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    CHECK(std::all_of(pieces[p], pieces[p] + sizes[p], [&](uint8_t byte) { return byte == p + 1; }));
+  }
+}
+
 // Files of this process may have no more than so many bytes.
 class FileSizeLimit {
  public:
@@ -45,36 +64,18 @@ class FileSizeLimit {
 
 TEST(offload_file_keeps_what_is_written) {
   OffloadFile file(temporary(), "disk");
-  std::vector<uint8_t*> pieces;
-  const size_t sizes[] = {1, 64, 100, 0, 5000, size_t{3} << 20, 4096};
-  for (const size_t bytes : sizes) {
-    pieces.push_back(static_cast<uint8_t*>(file.allocate(bytes)));
-    CHECK(reinterpret_cast<uintptr_t>(pieces.back()) % 64 == 0);
-    for (size_t i = 0; i < bytes; ++i) CHECK(pieces.back()[i] == 0);
-    std::memset(pieces.back(), static_cast<int>(pieces.size()), bytes);
-  }
+  const std::vector<size_t> sizes = {1, 64, 100, 0, 5000, size_t{3} << 20, 4096};
+  const std::vector<uint8_t*> pieces = fill_pieces(file, sizes);
   file.flush();
-  for (size_t p = 0; p < pieces.size(); ++p) {
-    size_t wrong = 0;
-    for (size_t i = 0; i < sizes[p]; ++i) wrong += pieces[p][i] != p + 1;
-    CHECK(wrong == 0);
-  }
+  check_pieces(pieces, sizes);
 }
 
 TEST(offload_file_takes_more_than_a_window) {
   OffloadFile file(temporary(), "disk", 10000);
-  const size_t sizes[] = {6000, 3000, 6000, 50000, 100, 9000};
-  std::vector<uint8_t*> pieces;
-  for (const size_t bytes : sizes) {
-    pieces.push_back(static_cast<uint8_t*>(file.allocate(bytes)));
-    std::memset(pieces.back(), static_cast<int>(pieces.size()), bytes);
-  }
+  const std::vector<size_t> sizes = {6000, 3000, 6000, 50000, 100, 9000};
+  const std::vector<uint8_t*> pieces = fill_pieces(file, sizes);
   file.flush();
-  for (size_t p = 0; p < pieces.size(); ++p) {
-    size_t wrong = 0;
-    for (size_t i = 0; i < sizes[p]; ++i) wrong += pieces[p][i] != p + 1;
-    CHECK(wrong == 0);
-  }
+  check_pieces(pieces, sizes);
 }
 
 TEST(offload_file_leaves_no_name_behind) {
@@ -117,7 +118,7 @@ TEST(offload_file_needs_a_directory) {
   CHECK_THROWS(make_backend("disk:1", {}), "DEVICE_NOT_FOUND");
 }
 
-TEST(weights_of_the_disk_lie_in_its_file) {
+TEST(weights_of_disk_devices_are_in_the_offload_file) {
   BackendOptions options;
   options.offload_directory = temporary();
   const auto backend = make_backend("disk", options);

@@ -15,7 +15,7 @@
 using namespace billfish;
 using namespace billfish::cpu;
 
-TEST(row_kernels_narrow_saturates_and_rounds_like_the_reference_and_hides_no_infinity) {
+TEST(row_kernels_narrow_like_the_reference_and_hide_no_infinity) {
   std::vector<float> values = random_floats(3000, 2, 100.0f);
   const float infinity = std::numeric_limits<float>::infinity();
   for (const float special : {0.0f, -0.0f, infinity, -infinity, 65504.0f, 65519.9f, 65520.0f, -1e6f, 3.4e38f, -3.4e38f,
@@ -62,7 +62,7 @@ TEST(row_kernels_narrow_saturates_and_rounds_like_the_reference_and_hides_no_inf
   });
 }
 
-TEST(rope_table_of_cosines_and_sines) {
+TEST(rope_table_holds_cosines_and_sines) {
   for (const int head_dim : {8, 48, 80, 128}) {
     const int64_t half = head_dim / 2 - (head_dim == 80 ? 8 : 0);  // 80: a partial rotation
     Batch batch;

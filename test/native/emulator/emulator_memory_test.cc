@@ -8,7 +8,6 @@
 #include "primitives/sync.h"
 #include "runtime/arena.h"
 #include "support/kernel_testing.h"
-#include "support/variable.h"
 
 using namespace billfish::emulated;
 
@@ -97,7 +96,7 @@ TEST(emulator_memory_catches_what_is_out_of_bounds) {
 }
 
 // Addresses come around again: what is told of one is of the latest allocation there.
-TEST(emulator_memory_tells_of_the_latest_owner_of_an_address) {
+TEST(emulator_memory_names_the_latest_owner_of_an_address) {
   billfish::emulator::AddressSpace space("a device", billfish::emulator::AddressSpace::page);
   for (int i = 0; i < 10; ++i) space.release(space.allocate(1 << 20));
   const uintptr_t place = space.allocate(400);
@@ -183,7 +182,7 @@ TEST(emulator_memory_catches_what_was_released) {
   CHECK_COMPLAINT(read_one(stream, dangling, 0), "released allocation");
 }
 
-TEST(emulator_memory_catches_what_touches_the_previous_grids_results_too_early) {
+TEST(emulator_memory_catches_access_to_the_previous_grids_results_before_the_wait) {
   Stream stream(Device::at(0));
   const DeviceMemory a = upload(stream, std::vector<float>(32, 1.0f));
   const DeviceMemory b(Device::at(0), a.bytes()), c(Device::at(0), a.bytes());
@@ -204,7 +203,7 @@ TEST(emulator_memory_catches_what_touches_the_previous_grids_results_too_early) 
   }
 }
 
-TEST(emulator_memory_has_bounds_for_shared_memory) {
+TEST(emulator_memory_checks_the_bounds_of_shared_memory) {
   Stream stream(Device::at(0));
   const DeviceMemory out(Device::at(0), 4);
   const LaunchShape shape{.shared_bytes = 64};

@@ -136,7 +136,7 @@ TEST(emulator_stream_refuses_copies_out_of_bounds) {
   CHECK(to(memory.data(), bytes).empty());  // an error is told once
 }
 
-TEST(emulator_stream_tells_waiting_streams_of_failures) {
+TEST(emulator_stream_reports_failures_to_waiting_streams) {
   in_every_schedule([] {
     Stream first(Device::at(0)), second(Device::at(1));
     Event done(Device::at(0));

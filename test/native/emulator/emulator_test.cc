@@ -7,8 +7,8 @@
 #include "primitives/index.h"
 #include "primitives/sync.h"
 #include "primitives/warp.h"
-#include "support/bulk_pipeline.h"
 #include "support/kernel_testing.h"
+#include "support/kernels.h"
 
 using namespace billfish::emulated;
 
@@ -113,22 +113,6 @@ bool rotates() {
   return true;
 }
 
-// A counter that every block raises, and all wait for: only co-resident blocks can.
-struct WaitForAllBlocks {
-  static constexpr int max_threads = 64;
-  Global<int32_t> counter;
-  Global<int32_t> seen;
-
-  DEVICE void operator()() const {
-    if (thread_index().x == 0) {
-      add_release(counter, 1);
-      wait_until([&] { return load_acquire(counter) == static_cast<int32_t>(grid_size().x); });
-    }
-    sync_threads();
-    if (thread_index().x == 63) seen[block_index().x] = load_acquire(counter);
-  }
-};
-
 enum class Misstep { barrier_in_branches, barrier_not_reached, lanes_part, shuffle_from_outside, wrong_barrier_count };
 
 template <Misstep misstep>
@@ -230,7 +214,7 @@ TEST(emulator_lets_co_resident_blocks_wait_for_each_other) {
   });
 }
 
-TEST(emulator_catches_threads_that_part) {
+TEST(emulator_catches_divergent_threads) {
   in_every_schedule([] {
     CHECK_COMPLAINT(stumble<Misstep::barrier_in_branches>(), "the block has parted");
     CHECK_COMPLAINT(stumble<Misstep::barrier_not_reached>(), "24 thread(s), the first (40, 0, 0)");

@@ -25,7 +25,7 @@ std::shared_ptr<Step> run(TinyModel& model, std::vector<int32_t> tokens, bool se
 
 }  // namespace
 
-TEST(all_finite_sees_any_number) {
+TEST(all_finite_finds_a_non_finite_value_anywhere) {
   std::vector<float> values(41, 3.4e38f);
   values[7] = -3.4e38f, values[8] = -0.0f, values[9] = 1e-45f;
   CHECK(all_finite(values.data(), values.size()));

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "support/attention_cases.h"
 #include "support/check.h"
 #include "support/kernel_numbers.h"
 #include "support/operator_testing.h"
@@ -172,7 +173,8 @@ static void check_LayerNorm(OperatorBench& bench) {
   }
 }
 
-// Matrices, of which one has a bias. (Quantized weights have tests of their own: linear_test.cc, cuda_gemm_test.cc.)
+// Matrices, of which one has a bias. (Quantized weights have tests of their own: cpu/linear_test.cc,
+// cuda/kernels/gemm_test.cc.)
 static void check_Linear(OperatorBench& bench) {
   for (const int64_t rows : {1, 3, 20}) {
     constexpr int64_t in = 72, outs[] = {40, 130};
@@ -276,8 +278,8 @@ static void check_LogNScale(OperatorBench& bench) {
   }
 }
 
-// A prompt beside a sequence that goes on, with grouped heads, without a window and with one. (attention_test.cc and
-// cuda_attention_test.cc have long sequences, splits and all head sizes.)
+// A prompt beside a sequence that goes on, with grouped heads, without a window and with one. (cpu/attention_test.cc
+// and cuda/kernels/attention_test.cc have long sequences, splits and all head sizes.)
 static void check_Attention(OperatorBench& bench) {
   constexpr int32_t heads = 4, kv_heads = 2, head_dim = 16;
   constexpr int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
@@ -329,22 +331,15 @@ static void check_Attention(OperatorBench& bench) {
           const int32_t position = span.past + i;
           for (int32_t head = 0; head < heads; ++head) {
             const size_t at = static_cast<size_t>((span.first_row + i) * columns + head * head_dim);
-            const auto kv_at = [&](int32_t key, int32_t c) {
+            const auto kv_at = [&](int64_t key, int32_t c) {
               return static_cast<size_t>(key * kv_columns + head / (heads / kv_heads) * head_dim + c);
             };
-            double sum = 0;
-            for (int32_t key = window > 0 ? std::max(0, position - window + 1) : 0; key <= position; ++key) {
-              double score = 0;
-              for (int32_t c = 0; c < head_dim; ++c) {
-                score += q.values[at + static_cast<size_t>(c)] * history.keys[kv_at(key, c)];
-              }
-              const double weight = std::exp(score * scale);
-              sum += weight;
-              for (int32_t c = 0; c < head_dim; ++c) {
-                wanted[at + static_cast<size_t>(c)] += weight * history.values[kv_at(key, c)];
-              }
-            }
-            for (int32_t c = 0; c < head_dim; ++c) wanted[at + static_cast<size_t>(c)] /= sum;
+            const attention_test::HeadOutput one = attention_test::attend(
+                head_dim, scale, attention_test::first_key(position, window), position,
+                [&](int column) { return q.values[at + static_cast<size_t>(column)]; },
+                [&](int64_t key, int column) { return history.keys[kv_at(key, column)]; },
+                [&](int64_t key, int column) { return history.values[kv_at(key, column)]; });
+            std::copy(one.values.begin(), one.values.end(), wanted.begin() + static_cast<ptrdiff_t>(at));
           }
         }
       }

@@ -108,7 +108,7 @@ TEST(pipeline_finishes_every_step_when_closed_under_load) {
   }
 }
 
-TEST(backends_that_are_not_there_are_refused) {
+TEST(backends_that_do_not_exist_are_refused) {
   CHECK_THROWS(make_backend("tpu", {}), "DEVICE_NOT_FOUND");
   CHECK_THROWS(make_backend("cpu:", {}), "DEVICE_NOT_FOUND");
   CHECK_THROWS(make_backend("cpu:1x", {}), "DEVICE_NOT_FOUND");

@@ -242,7 +242,7 @@ TEST(penalties_bias_and_bans_change_the_probabilities_as_defined) {
   check_distribution("all options", logits, p);
 }
 
-TEST(greedy_heeds_penalties_bias_and_bans) {
+TEST(greedy_applies_penalties_bias_and_bans) {
   const std::vector<int32_t> seen = {1};
   SamplingParameters p;
   p.prompt = seen;

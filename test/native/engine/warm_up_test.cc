@@ -2,9 +2,8 @@
 #include "engine/warm_up.h"
 
 #include "runtime/queue.h"
-#include "support/emulated_model.h"
 #include "support/kernel_testing.h"
-#include "support/variable.h"
+#include "support/tiny_model.h"
 
 namespace billfish::BILLFISH_TARGET {
 using emulated_model::limits, emulated_model::on, emulated_model::run;
@@ -33,7 +32,7 @@ TEST(warm_up_runs_a_prompt_and_decode_steps_where_a_backend_wants_them) {
   warm_up(*tiny.pipeline, {2, 1, 12, 4}, not_cancelled);
 }
 
-TEST(warm_up_tells_what_fails) {
+TEST(warm_up_reports_what_fails) {
   const Variable wanted("BILLFISH_EMULATED_WARM_UP", "on");
   TinyModel model(limits, on(0, 15));
   Device::at(15).mark_lost("an injected failure");

@@ -11,7 +11,6 @@
 #include "primitives/sync.h"
 #include "runtime/pretended_code.h"
 #include "support/kernel_testing.h"
-#include "support/variable.h"
 
 using billfish::code_architecture;
 

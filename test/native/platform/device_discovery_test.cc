@@ -46,7 +46,7 @@ TEST(device_discovery_refuses_a_device_that_is_not_there) {
 }
 
 #ifdef BILLFISH_WITH_CUDA
-TEST(device_discovery_tells_no_driver_from_an_old_one) {
+TEST(device_discovery_distinguishes_no_driver_from_an_old_one) {
   using billfish::cuda::classify;
   constexpr int success = 0, insufficient_driver = 35, no_device = 100, unknown = 999;
   CHECK(classify(insufficient_driver, 0, false) == CudaStatus::no_driver);

@@ -6,11 +6,10 @@
 #include "machine/device.h"
 #include "platform/nccl_library.h"
 #include "runtime/queue.h"
-#include "support/device_ranks.h"
 #include "support/kernel_testing.h"
-#include "support/variable.h"
+#include "support/rank_stage.h"
 
-using namespace device_ranks;
+using namespace rank_stage;
 
 namespace {
 
@@ -40,23 +39,25 @@ size_t longest_sum() { return reinterpret_cast<size_t (*)()>(in_fake("fake_nccl_
 void stall_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_stall_after"))(calls); }
 void fail_after(int calls) { reinterpret_cast<void (*)(int)>(in_fake("fake_nccl_fail_after"))(calls); }
 
-// One sequence's prompt, all of whose logits are wanted.
-void fill_prompt(Step& step, std::vector<int32_t> tokens) {
-  Batch& batch = step.batch;
-  batch.tokens = std::move(tokens);
-  for (size_t i = 0; i < batch.tokens.size(); ++i) {
-    batch.positions.push_back(static_cast<int32_t>(i));
-    batch.logit_rows.push_back(static_cast<int32_t>(i));
-  }
-  batch.block_tables = {0, 1};
-  batch.sequences = {{0, static_cast<int32_t>(batch.tokens.size()), 0, batch.block_tables.data(), 2, 0}};
-  step.sampling.resize(batch.tokens.size());
-  step.want_logits = true;
+// A step of which a rank's call fails is told so; the next one has new communicators.
+void fail_and_go_on(Stage& stage, int calls, int calls_of_others) {
+  const int before = made();
+  Step step;
+  fill_prompt(step, {1, 2, 3});
+  stall_after(calls_of_others);
+  fail_after(calls);
+  CHECK(run(stage, step) == "INTERNAL");
+  stall_after(-1);
+  fail_after(-1);
+  CHECK(communicators() == 0);
+  run_well(stage, 3, before);
+  CHECK(made() == before + ranks);
+  CHECK(communicators() == ranks);
 }
 
 }  // namespace
 
-TEST(nccl_is_found_and_says_which) {
+TEST(nccl_is_found_and_names_its_version) {
   const NcclLibrary library = load_nccl(BILLFISH_FAKE_NCCL);
   CHECK_MESSAGE(library.reason.empty(), library.reason);
   CHECK(library.requested);
@@ -96,7 +97,7 @@ TEST(nccl_is_wanted_where_what_devices_write_to_each_other_is_lost) {
   CHECK_COMPLAINT(complaint([] { make_stage(); }), "emulated:0 is said to reach the memory of emulated:1, but what it");
 }
 
-TEST(nccl_that_was_asked_for_is_not_done_without) {
+TEST(nccl_that_is_requested_but_missing_is_an_error) {
   const Variable wrong("BILLFISH_NCCL", "/nowhere/libnccl.so");
   CHECK_COMPLAINT(complaint([] { make_stage(); }), "'/nowhere/libnccl.so', which cannot be loaded");
 }
@@ -129,7 +130,7 @@ TEST(nccl_exchanges_what_ranks_would_read) {
   run_well(*asked, 3, 1);
 }
 
-TEST(nccl_has_connected_all_ranks_before_the_first_step) {
+TEST(nccl_connects_all_ranks_before_the_first_step) {
   const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
   const int before = connections();
   const auto stage = make_stage();
@@ -138,7 +139,7 @@ TEST(nccl_has_connected_all_ranks_before_the_first_step) {
   CHECK(connections() == before + ranks * (ranks - 1));
 }
 
-TEST(nccl_has_summed_as_much_as_a_step_will_before_the_first_one) {
+TEST(nccl_sums_as_much_as_a_step_will_before_the_first_step) {
   const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
   longest_sum();
   const auto stage = make_stage();
@@ -154,20 +155,7 @@ TEST(nccl_that_does_not_come_back_is_aborted) {
   const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
   const auto stage = make_stage();
   run_well(*stage, 3, 0);
-  for (int calls = 0; calls < 3; ++calls) {
-    const int before = made();
-    Step step;
-    fill_prompt(step, {1, 2, 3});
-    stall_after(calls);
-    fail_after(2);
-    CHECK(run(*stage, step) == "INTERNAL");
-    stall_after(-1);
-    fail_after(-1);
-    CHECK(communicators() == 0);
-    run_well(*stage, 3, calls);
-    CHECK(made() == before + ranks);
-    CHECK(communicators() == ranks);
-  }
+  for (int calls = 0; calls < 3; ++calls) fail_and_go_on(*stage, 2, calls);
 }
 
 TEST(nccl_goes_on_after_steps_that_were_aborted) {
@@ -186,25 +174,13 @@ TEST(nccl_goes_on_after_steps_that_were_aborted) {
   CHECK(made() == before);  // all ranks had begun the same: nothing had to be made anew
 }
 
-// A call fails on one rank, so that the others' devices wait for it: they are freed, the step is told why, and the next
-// one has new communicators.
+// A call fails on one rank, so that the others' devices wait for it: they are freed.
 TEST(nccl_is_made_anew_after_a_rank_that_failed) {
   const Variable named("BILLFISH_NCCL", BILLFISH_FAKE_NCCL);
   const Apart apart;
   const auto stage = make_stage();
   run_well(*stage, 3, 0);
-  for (int calls = 0; calls < 5; ++calls) {  // sums of three ranks, then pieces
-    const int before = made();
-    Step step;
-    fill_prompt(step, {1, 2, 3});
-    fail_after(calls);
-    CHECK(run(*stage, step) == "INTERNAL");
-    fail_after(-1);
-    CHECK(communicators() == 0);
-    run_well(*stage, 3, calls);
-    CHECK(made() == before + ranks);
-    CHECK(communicators() == ranks);
-  }
+  for (int calls = 0; calls < 5; ++calls) fail_and_go_on(*stage, calls, -1);  // sums of three ranks, then pieces
 }
 
 // What fails on one device before the sum is told, and not what others make of it.

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <concepts>
+#include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <optional>
@@ -193,6 +194,18 @@ inline std::string described(const char* condition, const Outcome& outcome) {
 }
 
 }  // namespace check
+
+// Sets an environment variable while it lives.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+  ~Variable() { unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
 
 #define TEST(name)                                            \
   static void test_##name();                                  \

@@ -102,7 +102,8 @@ class OperatorBench {
       if (i % tensor.stride < tensor.columns) {
         values.push_back(value);
       } else {
-        CHECK_MESSAGE(tensor.type == DType::f32 ? value == untouched : bits == untouched_bits,
+        const bool intact = tensor.type == DType::f32 ? value == untouched : bits == untouched_bits;
+        CHECK_MESSAGE(intact,
                       name_ << ": row " << i / tensor.stride << " was written beyond column " << tensor.columns);
       }
     }

@@ -153,7 +153,7 @@ TEST(device_backend_multiplies_many_rows_by_panels) {
   }
 }
 
-TEST(device_backend_gives_hidden_states_to_another_device) {
+TEST(device_backend_passes_hidden_states_to_another_device) {
   Program program;
   program.values = {{3, RowKind::tokens, ValueClass::residual, no_value, 0}};
   std::vector<std::unique_ptr<Backend>> backends;
@@ -256,7 +256,7 @@ TEST(device_backend_counts_its_memory_and_gives_it_back) {
   CHECK(Device::at(2).free_bytes() == before);
 }
 
-TEST(device_backend_tells_a_full_device_and_goes_on) {
+TEST(device_backend_reports_a_full_device_and_goes_on) {
   const auto backend = make_backend("emulated:3", {});
   constexpr size_t page = gpu::page;
   const DeviceMemory most(Device::at(3), Device::at(3).free_bytes() - page);
@@ -272,7 +272,7 @@ TEST(device_backend_tells_a_full_device_and_goes_on) {
   CHECK(backend->memory().total() == page);
 }
 
-TEST(device_backend_tells_what_failed_on_the_device) {
+TEST(device_backend_reports_what_failed_on_the_device) {
   const auto backend = make_backend("emulated:4", {});
   auto* values = static_cast<float*>(backend->allocate(64, MemoryUse::buffers));
   float to[16] = {};

@@ -1,16 +1,13 @@
 // A stage of several ranks on emulated devices: decode steps that are replayed part by part, and steps that end
 // half-way.
-#include "support/device_ranks.h"
+#include "support/rank_stage.h"
 
 #include <utility>
 
 #include "runtime/queue.h"
-#include "support/variable.h"
 
-using namespace device_ranks;
+using namespace rank_stage;
 using billfish::emulated::launch_counts;
-
-namespace {}  // namespace
 
 TEST(device_ranks_replay_the_parts_of_their_steps) {
   const auto stage = make_stage();

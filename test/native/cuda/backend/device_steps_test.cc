@@ -13,7 +13,6 @@
 #include "support/check.h"
 #include "support/kernel_testing.h"
 #include "support/tiny_model.h"
-#include "support/variable.h"
 
 using namespace billfish;
 using namespace billfish::emulated;
@@ -36,7 +35,7 @@ std::vector<float> logits_of(TinyModel& model, std::vector<int32_t> tokens, int3
 }  // namespace
 
 // Many steps in flight, some of them aborted: every other one brings what it brings alone.
-TEST(device_steps_keeps_steps_apart_that_follow_each_other) {
+TEST(device_steps_keep_consecutive_steps_apart) {
   TinyModel model(limits, on_emulated);
   std::vector<std::vector<float>> alone;
   for (int32_t token = 0; token < 8; ++token) alone.push_back(logits_of(model, {token, 1}, 0));
@@ -59,7 +58,7 @@ TEST(device_steps_keeps_steps_apart_that_follow_each_other) {
   }
 }
 
-TEST(device_steps_tells_when_each_stage_worked) {
+TEST(device_steps_report_when_each_stage_worked) {
   TinyModel model(limits, on_emulated);
   const double before = steady_milliseconds();
   std::vector<std::future<std::shared_ptr<Step>>> results;
@@ -79,7 +78,7 @@ TEST(device_steps_tells_when_each_stage_worked) {
 }
 
 // A kernel of the first stage fails after its thread has gone on; who waits for it is told, and later steps work.
-TEST(device_steps_tells_the_step_whose_work_failed) {
+TEST(device_steps_report_failed_work_to_its_step) {
   TinyModel model(limits, on_emulated);
   const std::vector<float> expected = logits_of(model, {1, 2}, 0);
   for (int round = 0; round < 3; ++round) {
@@ -93,7 +92,7 @@ TEST(device_steps_tells_the_step_whose_work_failed) {
   }
 }
 
-TEST(device_steps_closes_with_work_under_way) {
+TEST(device_steps_close_with_work_under_way) {
   std::vector<std::future<std::shared_ptr<Step>>> results;
   {
     TinyModel model(limits, on_emulated);

@@ -14,7 +14,6 @@
 #include "engine/rank_link.h"
 #include "support/kernel_numbers.h"
 #include "support/kernel_testing.h"
-#include "support/variable.h"
 
 using namespace billfish;
 

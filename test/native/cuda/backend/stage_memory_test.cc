@@ -2,8 +2,8 @@
 #include "backend/stage_memory.h"
 
 #include "platform/cuda_errors.h"
-#include "support/emulated_model.h"
 #include "support/kernel_testing.h"
+#include "support/tiny_model.h"
 
 namespace billfish::BILLFISH_TARGET {
 using emulated_model::limits, emulated_model::on, emulated_model::run;

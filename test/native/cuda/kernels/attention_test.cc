@@ -11,12 +11,14 @@
 #include "engine/error.h"
 #include "layer/kv_cache.h"
 #include "primitives/numbers.h"
+#include "support/attention_cases.h"
 #include "support/check.h"
 #include "support/kernel_numbers.h"
 #include "support/kernel_testing.h"
 
 using namespace billfish;
 using namespace billfish::BILLFISH_TARGET;
+using attention_test::Part, attention_test::Sequences;
 
 namespace {
 
@@ -28,30 +30,6 @@ struct Case {
   AttentionShape shape() const { return {heads, kv_heads, head_dim, window}; }
 };
 
-// What a step computes of a sequence: tokens [past, past + rows).
-struct Part {
-  int past, rows;
-};
-
-// The batch of such parts of sequences with these block tables.
-Batch make_batch(const std::vector<Part>& parts, const std::vector<std::vector<int32_t>>& tables) {
-  Batch batch;
-  for (size_t s = 0; s < parts.size(); ++s) {
-    SequenceSpan span;
-    span.first_row = batch.rows();
-    span.past = parts[s].past;
-    span.rows = parts[s].rows;
-    span.blocks = tables[s].data();
-    span.block_count = static_cast<int32_t>(tables[s].size());
-    batch.sequences.push_back(span);
-    for (int i = 0; i < span.rows; ++i) {
-      batch.tokens.push_back(0);
-      batch.positions.push_back(span.past + i);
-    }
-  }
-  return batch;
-}
-
 // A device with a cache, and the queries, keys and values of all tokens of some sequences. E: half or bfloat16.
 template <class E>
 class Fixture {
@@ -59,23 +37,9 @@ class Fixture {
   static constexpr DType type = std::is_same_v<E, half> ? DType::f16 : DType::bf16;
   static constexpr int64_t gap = 8;
 
-  Fixture(const Case& c, const std::vector<int>& lengths, unsigned seed) : c_(c), stream_(Device::at(0)) {
-    std::mt19937 generator(seed);
-    int32_t blocks = 3, tokens = 0, entries = 0;
-    for (const int length : lengths) {
-      first_token_.push_back(tokens);
-      tokens += length;
-      tables_.emplace_back((length + c.block_size - 1) / c.block_size);
-      blocks += static_cast<int32_t>(tables_.back().size());
-    }
-    entries = blocks;
-    // Blocks in random order over the whole cache, some of them nobody's.
-    std::vector<int32_t> order(static_cast<size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), generator);
-    for (std::vector<int32_t>& table : tables_) {
-      for (int32_t& block : table) block = order.back(), order.pop_back();
-    }
+  Fixture(const Case& c, const std::vector<int>& lengths, unsigned seed)
+      : c_(c), stream_(Device::at(0)), generator_(seed), sequences_(lengths, c.block_size, generator_) {
+    const int32_t blocks = sequences_.blocks, tokens = sequences_.tokens;
     // A slot that nobody wrote is NaN: computing with one would show.
     const std::vector<uint16_t> nothing(static_cast<size_t>(blocks * c.kv_heads * c.block_size * c.head_dim), 0xffff);
     key_cache_ = upload(stream_, nothing);
@@ -84,7 +48,7 @@ class Fixture {
     q = narrow(type, random_floats(int64_t{tokens} * c.heads * c.head_dim, seed + 1, c.sharpness));
     k = narrow(type, random_floats(int64_t{tokens} * c.kv_heads * c.head_dim, seed + 2));
     v = narrow(type, random_floats(int64_t{tokens} * c.kv_heads * c.head_dim, seed + 3));
-    const BatchLimits limits{std::max(tokens, 4), static_cast<int32_t>(lengths.size()), entries};
+    const BatchLimits limits{std::max(tokens, 4), static_cast<int32_t>(lengths.size()), blocks};
     batch_memory_ = DeviceMemory(stream_.device(), gpu::BatchLayout(limits, {}, {c.shape()}).bytes);
     batch_ = std::make_unique<DeviceBatch>(stream_.device(), batch_memory_.data(), limits, std::vector<RopeSpec>{},
                                            std::vector<AttentionShape>{c.shape()});
@@ -92,7 +56,7 @@ class Fixture {
 
   // Runs a step, compares with the reference, returns the output.
   std::vector<uint16_t> step(const std::vector<Part>& parts) {
-    const Batch batch = make_batch(parts, tables_);
+    const Batch batch = sequences_.batch(parts);
     batch_->upload(stream_, batch);
     const DeviceMemory queries = rows_of(q, parts, c_.heads), keys = rows_of(k, parts, c_.kv_heads);
     const DeviceMemory values = rows_of(v, parts, c_.kv_heads);
@@ -105,7 +69,7 @@ class Fixture {
 
   // Puts the parts' keys and values into the cache.
   void write(const std::vector<Part>& parts) {
-    const Batch batch = make_batch(parts, tables_);
+    const Batch batch = sequences_.batch(parts);
     batch_->upload(stream_, batch);
     const DeviceMemory keys = rows_of(k, parts, c_.kv_heads), values = rows_of(v, parts, c_.kv_heads);
     write_kv<E>(stream_, *batch_, matrix<const E>(keys, batch.rows(), c_.kv_heads),
@@ -150,7 +114,7 @@ class Fixture {
     const auto columns = static_cast<int64_t>(heads * c_.head_dim);
     for (size_t s = 0; s < parts.size(); ++s) {
       for (int i = 0; i < parts[s].rows; ++i) {
-        const auto from = tokens.begin() + (first_token_[s] + parts[s].past + i) * columns;
+        const auto from = tokens.begin() + (sequences_.first_token[s] + parts[s].past + i) * columns;
         rows.insert(rows.end(), from, from + columns);
         rows.insert(rows.end(), gap, 0xffff);
       }
@@ -171,7 +135,7 @@ class Fixture {
   }
 
   std::vector<uint16_t> q, k, v;  // of all tokens
-  const std::vector<std::vector<int32_t>>& tables() const { return tables_; }
+  const Sequences& sequences() const { return sequences_; }
   const DeviceMemory& key_cache() const { return key_cache_; }
   Stream& stream() { return stream_; }
   DeviceBatch& batch() { return *batch_; }
@@ -184,34 +148,18 @@ class Fixture {
       return static_cast<double>(widen(type, tokens[static_cast<size_t>((token * heads + h) * c_.head_dim + c)]));
     };
     const int kv_head = head / (c_.heads / c_.kv_heads);
-    const int64_t first = first_token_[sequence];
-    const int begin = c_.window > 0 ? std::max(0, position - c_.window + 1) : 0;
-    std::vector<double> weights;
-    for (int key = begin; key <= position; ++key) {
-      double score = 0;
-      for (int c = 0; c < c_.head_dim; ++c) {
-        score += element(q, first + position, c_.heads, head, c) * element(k, first + key, c_.kv_heads, kv_head, c);
-      }
-      weights.push_back(score * scale());
-    }
-    const double highest = *std::max_element(weights.begin(), weights.end());
-    double sum = 0, largest_score = 0;
-    for (double& weight : weights) {
-      largest_score = std::max(largest_score, std::abs(weight));
-      sum += weight = std::exp(weight - highest);
-    }
+    const int64_t first = sequences_.first_token[sequence];
+    const attention_test::HeadOutput wanted = attention_test::attend(
+        c_.head_dim, scale(), attention_test::first_key(position, c_.window), position,
+        [&](int column) { return element(q, first + position, c_.heads, head, column); },
+        [&](int64_t key, int column) { return element(k, first + key, c_.kv_heads, kv_head, column); },
+        [&](int64_t key, int column) { return element(v, first + key, c_.kv_heads, kv_head, column); });
     double worst = 0;
     for (int c = 0; c < c_.head_dim; ++c) {
-      double wanted = 0, magnitude = 0;
-      for (int key = begin; key <= position; ++key) {
-        const double weight = weights[static_cast<size_t>(key - begin)] / sum;
-        const double value = element(v, first + key, c_.kv_heads, kv_head, c);
-        wanted += weight * value;
-        magnitude += weight * std::abs(value);
-      }
+      const double value = wanted.values[static_cast<size_t>(c)], magnitude = wanted.magnitudes[static_cast<size_t>(c)];
       const double allowed =
-          rounding(type) * (magnitude + std::abs(wanted)) + (1e-6 + 1e-6 * largest_score) * (magnitude + 1e-2);
-      const double error = std::abs(widen(type, got_row[head * c_.head_dim + c]) - wanted) / allowed;
+          rounding(type) * (magnitude + std::abs(value)) + (1e-6 + 1e-6 * wanted.largest_score) * (magnitude + 1e-2);
+      const double error = std::abs(widen(type, got_row[head * c_.head_dim + c]) - value) / allowed;
       worst = error <= worst ? worst : error;  // NaN becomes the worst
     }
     return std::isnan(worst) ? std::numeric_limits<double>::infinity() : worst;
@@ -219,8 +167,8 @@ class Fixture {
 
   Case c_;
   Stream stream_;
-  std::vector<int> first_token_;
-  std::vector<std::vector<int32_t>> tables_;
+  std::mt19937 generator_;
+  Sequences sequences_;
   DeviceMemory key_cache_, value_cache_, scratch_, batch_memory_;
   std::unique_ptr<DeviceBatch> batch_;
 };
@@ -242,25 +190,25 @@ void check_steps(const Case& c, const std::vector<int>& lengths, const std::vect
 }  // namespace
 
 // Prompts of several lengths in one batch, then one more token each, then a mixed step.
-TEST(cuda_attention_prompts_then_decode) {
+TEST(cuda_attention_equals_fp64_for_prompts_and_decoding) {
   for (const auto& [heads, kv_heads] : {std::pair{2, 2}, std::pair{6, 2}, std::pair{8, 1}, std::pair{14, 2}}) {
     check_steps({.heads = heads, .kv_heads = kv_heads, .head_dim = 32, .block_size = kv_heads == 1 ? 16 : 32},
                 {72, 5, 35}, {{{0, 67}, {0, 1}, {0, 30}}, {{67, 1}, {1, 1}, {30, 1}}, {{68, 2}, {2, 3}, {31, 1}}});
   }
 }
 
-TEST(cuda_attention_head_dims) {
+TEST(cuda_attention_takes_many_head_dims) {
   for (const int head_dim : {8, 16, 24, 48, 64, 80, 128, 192, 256}) {
     check_steps({.heads = 3, .kv_heads = 1, .head_dim = head_dim}, {40}, {{{0, 38}}, {{38, 1}}, {{39, 1}}});
   }
 }
 
 // Groups of more heads than a decode tile has rows take the other kernel for single tokens, too.
-TEST(cuda_attention_group_of_more_than_16_heads) {
+TEST(cuda_attention_takes_a_group_of_more_than_16_heads) {
   check_steps({.heads = 20, .kv_heads = 1, .head_dim = 16}, {30}, {{{0, 20}}, {{20, 1}}, {{21, 2}}});
 }
 
-TEST(cuda_attention_windows) {
+TEST(cuda_attention_applies_windows) {
   for (const int window : {1, 2, 15, 64, 100, 1000}) {
     check_steps({.heads = 4, .kv_heads = 2, .head_dim = 16, .window = window}, {180, 20},
                 {{{0, 100}, {0, 10}}, {{100, 40}, {10, 2}}, {{140, 1}, {12, 1}}, {{141, 12}, {13, 1}}});
@@ -268,7 +216,7 @@ TEST(cuda_attention_windows) {
 }
 
 // Two rows whose windows begin at either side of a run of 16 keys.
-TEST(cuda_attention_windows_of_rows_of_one_tile) {
+TEST(cuda_attention_applies_windows_to_rows_of_one_tile) {
   check_steps({.heads = 4, .kv_heads = 2, .head_dim = 16, .window = 64}, {100},
               {{{0, 78}}, {{78, 1}}, {{79, 2}}, {{81, 4}}});
 }
@@ -283,7 +231,7 @@ TEST(cuda_attention_splits_long_contexts) {
               {{{1100, 1}}, {{1101, 40}}, {{1141, 1}}}, {{0, 1100}});
 }
 
-TEST(cuda_attention_with_extreme_scores) {
+TEST(cuda_attention_survives_extreme_scores) {
   check_steps({.heads = 4, .kv_heads = 2, .head_dim = 32, .sharpness = 300}, {150}, {{{0, 140}}, {{140, 1}}});
 }
 
@@ -295,7 +243,7 @@ TEST(cuda_attention_does_not_read_outside_the_window) {
   const size_t block_bytes = 2 * 16 * 16 * sizeof(uint16_t);
   for (size_t block = 0; block < 340 / 16; ++block) {
     for (half* cache : {fixture.cache().keys, fixture.cache().values}) {
-      fixture.stream().fill(reinterpret_cast<char*>(cache) + fixture.tables()[0][block] * block_bytes, 0xff,
+      fixture.stream().fill(reinterpret_cast<char*>(cache) + fixture.sequences().tables[0][block] * block_bytes, 0xff,
                             block_bytes);
     }
   }
@@ -318,7 +266,7 @@ TEST(cuda_attention_in_chunks_equals_attention_at_once) {
 
 // As long as the decoding sequences' keys together are no more than the parts wanted times 128, what a sequence gets
 // does not depend on the others of the step, bit for bit: others that decode, and prompts.
-TEST(cuda_attention_of_a_sequence_alone_and_among_others) {
+TEST(cuda_attention_is_the_same_alone_and_among_others) {
   in_every_schedule([] {
     const Case c{.heads = 4, .kv_heads = 2, .head_dim = 32};
     Fixture<half> fixture(c, {700, 300, 90, 60}, 21);
@@ -344,7 +292,7 @@ TEST(cuda_attention_lays_the_cache_out_as_documented) {
   const std::vector<uint16_t> cache = download<uint16_t>(fixture.stream(), fixture.key_cache());
   for (size_t position = 0; position < 37; ++position) {
     for (size_t head = 0; head < 2; ++head) {
-      const auto block = static_cast<size_t>(fixture.tables()[0][position / 16]);
+      const auto block = static_cast<size_t>(fixture.sequences().tables[0][position / 16]);
       for (size_t i = 0; i < 8; ++i) {
         CHECK(cache[((block * 2 + head) * 16 + position % 16) * 8 + i] == fixture.k[(position * 2 + head) * 8 + i]);
       }
@@ -354,20 +302,20 @@ TEST(cuda_attention_lays_the_cache_out_as_documented) {
 
 TEST(cuda_attention_caches_infinities_as_nan) {
   Fixture<half> fixture({.heads = 1, .kv_heads = 1, .head_dim = 8, .block_size = 16}, {2}, 10);
-  const Batch batch = make_batch({{0, 1}}, fixture.tables());
+  const Batch batch = fixture.sequences().batch({{0, 1}});
   fixture.batch().upload(fixture.stream(), batch);
   const std::vector<uint16_t> row = {0x7c00, 0xfc00, 0x7e00, 0, 0x3c00, 0x7bff, 0x8000, 1};
   const DeviceMemory rows = upload(fixture.stream(), row);
   write_kv<half>(fixture.stream(), fixture.batch(), {rows.as<half>(), 1, 8, 8}, {rows.as<half>(), 1, 8, 8},
                  fixture.cache());
   const std::vector<uint16_t> cache = download<uint16_t>(fixture.stream(), fixture.key_cache());
-  const uint16_t* slot = &cache[static_cast<size_t>(fixture.tables()[0][0]) * 16 * 8];
+  const uint16_t* slot = &cache[static_cast<size_t>(fixture.sequences().tables[0][0]) * 16 * 8];
   for (size_t i = 0; i < 3; ++i) CHECK(std::isnan(f16_to_float(slot[i])));
   for (size_t i = 3; i < 8; ++i) CHECK(slot[i] == row[i]);
 }
 
 // A recorded decode step does later ones of as many sequences, which have become longer meanwhile.
-TEST(cuda_attention_in_a_recorded_graph) {
+TEST(cuda_attention_runs_in_a_recorded_graph) {
   const Case c{.heads = 8, .kv_heads = 2, .head_dim = 16};
   Fixture<half> fixture(c, {500, 60}, 11);
   fixture.step({{0, 450}, {0, 20}});
@@ -375,13 +323,13 @@ TEST(cuda_attention_in_a_recorded_graph) {
   const std::vector<uint16_t> row(static_cast<size_t>(2 * (8 * 16 + 8)));
   const DeviceMemory queries = upload(stream, row), keys = upload(stream, row), values = upload(stream, row);
   const DeviceMemory out = upload(stream, row);
-  fixture.batch().upload(stream, make_batch({{450, 1}, {20, 1}}, fixture.tables()));
+  fixture.batch().upload(stream, fixture.sequences().batch({{450, 1}, {20, 1}}));
   const std::vector<int32_t> provided = fixture.batch().provide_for_more();
   CHECK(provided == (std::vector<int32_t>{8, 0, 1}));
   stream.synchronize();
   const Graph graph = stream.capture([&] { fixture.write_and_attend(2, queries, keys, values, out); });
   for (const auto& parts : {std::vector<Part>{{450, 1}, {20, 1}}, std::vector<Part>{{451, 1}, {21, 1}}}) {
-    const Batch batch = make_batch(parts, fixture.tables());
+    const Batch batch = fixture.sequences().batch(parts);
     fixture.batch().upload(stream, batch);
     CHECK(fixture.batch().provide_for_more() == provided);
     const auto refresh = [&](const DeviceMemory& to, const std::vector<uint16_t>& tokens, int heads) {

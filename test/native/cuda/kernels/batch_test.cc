@@ -235,7 +235,7 @@ TEST(cuda_batch_is_on_the_device_as_described) {
   CHECK_THROWS(device.upload(stream, make_batch({{1000, 1}})), "INTERNAL");
 }
 
-TEST(cuda_rope_tables) {
+TEST(cuda_rope_tables_hold_cosines_and_sines) {
   for (const int head_dim : {8, 48, 80, 128}) {
     const int64_t half_columns = head_dim / 2 - (head_dim == 80 ? 8 : head_dim == 48 ? 3 : 0);  // partial rotations
     const Batch batch = make_batch({{0, 9}, {1000, 1, 27500.5}, {32000, 1}, {1'048'000, 2}, {5, 1, 1e6}});

@@ -144,7 +144,7 @@ void check_matrix_tiles(int64_t out, int64_t in, int64_t rows, Random& random, i
 
 }  // namespace
 
-TEST(cuda_gemm_every_tile_is_right_with_any_number_of_blocks) {
+TEST(cuda_gemm_is_right_with_every_tile_and_any_number_of_blocks) {
   Random random(11);
   const Schedule schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(3)};
   for (const Schedule& schedule : schedules) {

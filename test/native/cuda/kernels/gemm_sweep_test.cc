@@ -201,6 +201,6 @@ void sweep(const char* name, const Shape (&shapes)[count], unsigned seed) {
 
 }  // namespace
 
-TEST(cuda_gemm_sweep_of_marlins_shapes) { sweep("Marlin's shapes", marlin_shapes, 11); }
-TEST(cuda_gemm_sweep_of_serving_shapes) { sweep("shapes of vLLM and Machete", serving_shapes, 12); }
-TEST(cuda_gemm_sweep_of_models_shapes) { sweep("shapes of models", model_shapes, 13); }
+TEST(cuda_gemm_equals_fp64_for_marlins_shapes) { sweep("Marlin's shapes", marlin_shapes, 11); }
+TEST(cuda_gemm_equals_fp64_for_serving_shapes) { sweep("shapes of vLLM and Machete", serving_shapes, 12); }
+TEST(cuda_gemm_equals_fp64_for_shapes_of_models) { sweep("shapes of models", model_shapes, 13); }

@@ -8,8 +8,8 @@
 #include "primitives/index.h"
 #include "primitives/mma.h"
 #include "primitives/sync.h"
+#include "support/kernel_numbers.h"
 #include "support/kernel_testing.h"
-#include "support/rounding_reference.h"
 
 namespace billfish::BILLFISH_TARGET {
 

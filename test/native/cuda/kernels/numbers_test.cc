@@ -10,8 +10,8 @@
 #include "primitives/math.h"
 #include "primitives/numbers.h"
 #include "primitives/pointer.h"
+#include "support/kernel_numbers.h"
 #include "support/kernel_testing.h"
-#include "support/rounding_reference.h"
 
 namespace billfish::BILLFISH_TARGET {
 

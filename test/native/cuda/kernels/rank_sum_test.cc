@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "backend/two_shot.h"
 #include "primitives/numbers.h"
 #include "runtime/memory.h"
 #include "support/kernel_numbers.h"
@@ -12,6 +13,14 @@ using namespace billfish;
 using namespace billfish::BILLFISH_TARGET;
 
 namespace {
+
+// The fewest rows for which two shots pay.
+int64_t crossover(int ranks, int64_t columns) {
+  const TwoShot two_shot;
+  int64_t rows = 1;
+  while (!two_shot.pays(ranks, rows, columns, 2)) ++rows;
+  return rows;
+}
 
 #ifdef BILLFISH_GPU_TESTS
 Device& device_of(int) { return Device::at(0); }
@@ -120,4 +129,24 @@ TEST(cuda_rank_sum_refuses_more_ranks_than_it_takes) {
   Stream stream(Device::at(0));
   const std::vector<Matrix<const float>> x(max_ranks + 1, Matrix<const float>{nullptr, 1, 8, 8});
   CHECK_THROWS(sum_ranks<float>(stream, x.data(), max_ranks + 1, Matrix<float>{nullptr, 1, 8, 8}), "INVALID_OPTION");
+}
+
+TEST(cuda_two_shot_pays_sooner_for_more_ranks) {
+  CHECK(crossover(2, 8192) == 384);
+  CHECK(crossover(3, 8192) == 97);
+  CHECK(crossover(4, 8192) == 52);
+  CHECK(crossover(8, 8192) == 17);
+}
+
+TEST(cuda_two_shot_follows_the_environment) {
+  {
+    const Variable always("BILLFISH_CUDA_TWO_SHOT", "0");
+    CHECK(TwoShot().pays(2, 1, 8, 4));  // which saves nothing
+  }
+  {
+    const Variable never("BILLFISH_CUDA_TWO_SHOT", "never");
+    CHECK(!TwoShot().pays(8, 1 << 20, 8192, 2));
+  }
+  const Variable columns("BILLFISH_CUDA_TWO_SHOT", "8192");
+  CHECK(crossover(2, 8192) == 1);
 }

@@ -162,7 +162,7 @@ TEST(cuda_sampling_chooses_what_the_host_chooses) {
   }
 }
 
-TEST(cuda_sampling_in_every_schedule) {
+TEST(cuda_sampling_is_right_in_every_schedule) {
   const std::vector<float> logits = awkward_logits(2100, 50, 2);
   in_every_schedule([&] {
     std::vector<Request> requests = assorted_requests(2100);
@@ -172,7 +172,7 @@ TEST(cuda_sampling_in_every_schedule) {
 }
 
 // Thousands of equal logits: the chunks of candidates are cut by token.
-TEST(cuda_sampling_of_equal_logits) {
+TEST(cuda_sampling_chooses_among_thousands_of_equal_logits) {
   std::vector<float> logits(4000, 1.0f);
   for (size_t i = 0; i < logits.size(); i += 5) logits[i] = 2.0f;
   std::vector<Request> requests = assorted_requests(4000);
@@ -222,7 +222,7 @@ TEST(cuda_sampling_refuses_what_the_host_refuses) {
 }
 
 // One sampler, call after call: rows without a request, an error in between, and requests that need several turns.
-TEST(cuda_sampling_goes_on) {
+TEST(cuda_sampling_takes_many_requests_in_several_turns) {
   constexpr int32_t vocab = 5000, rows = 3;
   Stream stream(Device::at(0));
   const DeviceMemory memory = sampler_memory(stream, {vocab, rows});

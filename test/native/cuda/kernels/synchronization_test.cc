@@ -7,8 +7,8 @@
 #include "primitives/reduce.h"
 #include "primitives/sync.h"
 #include "primitives/warp.h"
-#include "support/bulk_pipeline.h"
 #include "support/kernel_testing.h"
+#include "support/kernels.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -82,22 +82,6 @@ struct Count {
     atomic_add(out + 3, atomic_exchange(out + 4, 1));
     sync_threads();
     if (thread == 0) atomic_add(out, in_block[0]);
-  }
-};
-
-// A counter that every block raises, and all wait for.
-struct WaitForAllBlocks {
-  static constexpr int max_threads = 64;
-  Global<int32_t> counter;
-  Global<int32_t> seen;
-
-  DEVICE void operator()() const {
-    if (thread_index().x == 0) {
-      add_release(counter, 1);
-      wait_until([&] { return load_acquire(counter) == static_cast<int32_t>(grid_size().x); });
-    }
-    sync_threads();
-    if (thread_index().x == 63) seen[block_index().x] = load_acquire(counter);
   }
 };
 

@@ -15,7 +15,6 @@
 #include "panels/panel_choice.h"
 #include "platform/gemm_tuning.h"
 #include "support/check.h"
-#include "support/variable.h"
 #include "tuning/tune.h"
 #include "tuning/tuned_machine.h"
 
@@ -92,7 +91,7 @@ TEST(cuda_tuning_panels_need_a_panel_or_a_library) {
   CHECK(!chosen(machine, 4, 8192, 8192, 8192));
 }
 
-TEST(cuda_tuning_is_text_and_back) {
+TEST(cuda_tuning_survives_being_written_and_read) {
   const GemmTuning one{"NVIDIA H200", 1.25, {{4, 8, 128, 256, 0.5}, {8, 8, 64, 512, 2, true}}, {{8, 8192, 29568, 384}}};
   const GemmTuning other{"emulated Hopper", 1, {}, {{4, 7, 100, Crossover::never}}};
   const std::string table = with_tuning(with_tuning("", "", one), "a text", other);
@@ -112,7 +111,7 @@ TEST(cuda_tuning_is_text_and_back) {
   CHECK(replaced[0].device == "emulated Hopper");
 }
 
-TEST(cuda_tuning_refuses_what_is_none) {
+TEST(cuda_tuning_refuses_text_that_is_no_tuning) {
   const std::string begin = "billfish cuda tuning 1\ndevice A\n";
   for (const auto& [table, why] : {
            std::pair<std::string, std::string>{"", "begins with 'billfish cuda tuning 1'"},
@@ -179,7 +178,7 @@ TEST(cuda_tuning_is_found_in_the_cache_folder) {
 }
 
 // What is measured here means nothing. It is written, read back, and believed.
-TEST(cuda_tuning_measures_and_is_believed) {
+TEST(cuda_tuning_is_measured_and_used) {
   const Device& device = Device::at(0);
   TuneOptions options;
   options.rows = {8, 256};
@@ -212,7 +211,7 @@ TEST(cuda_tuning_measures_and_is_believed) {
   CHECK(std::abs(ratio / report.tuning.tiles[1].factor - 1) < 1e-4);  // the text has six digits
 }
 
-TEST(cuda_tuning_tells_what_it_measures_and_ends_when_told) {
+TEST(cuda_tuning_reports_progress_and_ends_when_it_is_cancelled) {
   TuneOptions options{0, false, {8, 16}, {{4, 64, 64, 32}}, 1, 1};
   std::vector<TuneMeasurement> told;
   int runs = 0;

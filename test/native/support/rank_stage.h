@@ -1,4 +1,4 @@
-// A stage of three ranks on emulated devices, for tests: token embeddings, and their products with all embeddings, cut
+// A stage of three ranks, for tests: token embeddings, and their products with all embeddings, cut
 // along the vocabulary.
 #pragma once
 #include <atomic>
@@ -14,7 +14,7 @@
 #include "engine/stage.h"
 #include "support/check.h"
 
-namespace device_ranks {
+namespace rank_stage {
 
 using namespace billfish;
 
@@ -34,7 +34,13 @@ inline std::vector<float> random_table() {
   return table;
 }
 
-inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGroup>& group) {
+// Where the ranks are: on emulated:0, emulated:1, ... unless said otherwise.
+struct Ranks {
+  std::string device = "emulated";
+  StageLimits limits = {4, 16, 16, 16};
+};
+
+inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGroup>& group, const Ranks& where = {}) {
   Program program;
   program.values = {value(hidden, ValueClass::residual), value(hidden, ValueClass::residual),
                     value(hidden, ValueClass::residual, RowKind::logits),
@@ -49,9 +55,9 @@ inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGrou
     gather.out = program.output = 4;
   }
   program.operators = {Embedding{0, 0, rank * rows_a_rank}, AllReduce{0, 1}, Gather{1, 2}, Linear{2, {{0, 3}}}, gather};
-  auto stage = std::make_unique<Stage>(make_backend("emulated:" + std::to_string(rank), {}), program,
+  auto stage = std::make_unique<Stage>(make_backend(where.device + ":" + std::to_string(rank), {}), program,
                                        std::vector<WeightShape>{{"table", WeightKind::matrix, rows_a_rank, hidden}},
-                                       StageLimits{4, 16, 16, 16}, StageRank{group, rank});
+                                       where.limits, StageRank{group, rank});
   auto table = stage->backend().make_matrix(rows_a_rank, hidden, DType::f32, {});
   stage->backend().fill_matrix(*table, 0, rows_a_rank, random_table().data() + rank * rows_a_rank * hidden);
   stage->backend().finish_loading();
@@ -59,11 +65,11 @@ inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGrou
   return stage;
 }
 
-inline std::unique_ptr<Stage> make_stage() {
+inline std::unique_ptr<Stage> make_stage(const Ranks& where = {}) {
   const auto group = std::make_shared<RankGroup>(ranks);
-  auto first = make_rank(0, group);
+  auto first = make_rank(0, group, where);
   std::vector<std::unique_ptr<Stage>> workers;
-  for (int rank = 1; rank < ranks; ++rank) workers.push_back(make_rank(rank, group));
+  for (int rank = 1; rank < ranks; ++rank) workers.push_back(make_rank(rank, group, where));
   first->attach_workers(std::move(workers));
   return first;
 }
@@ -82,7 +88,21 @@ inline void fill_decode(Step& step, int32_t count, int32_t first_token) {
   step.want_logits = true;
 }
 
-inline void check_logits(const Step& step) {
+// One sequence's prompt, all of whose logits are wanted.
+inline void fill_prompt(Step& step, std::vector<int32_t> tokens) {
+  Batch& batch = step.batch;
+  batch.tokens = std::move(tokens);
+  for (size_t i = 0; i < batch.tokens.size(); ++i) {
+    batch.positions.push_back(static_cast<int32_t>(i));
+    batch.logit_rows.push_back(static_cast<int32_t>(i));
+  }
+  batch.block_tables = {0, 1};
+  batch.sequences = {{0, static_cast<int32_t>(batch.tokens.size()), 0, batch.block_tables.data(), 2, 0}};
+  step.sampling.resize(batch.tokens.size());
+  step.want_logits = true;
+}
+
+inline void check_logits(const Step& step, double tolerance = 1e-3) {
   static const std::vector<float> table = random_table();
   const std::vector<int32_t>& tokens = step.batch.tokens;
   CHECK(step.result.logits.size() == tokens.size() * vocabulary);
@@ -94,7 +114,7 @@ inline void check_logits(const Step& step) {
                     table[static_cast<size_t>(n * hidden + k)];
       }
       const float got = step.result.logits[r * vocabulary + static_cast<size_t>(n)];
-      CHECK_MESSAGE(std::abs(got - expected) < 1e-3, got << " instead of " << expected);
+      CHECK_MESSAGE(std::abs(got - expected) < tolerance, got << " instead of " << expected);
     }
   }
 }
@@ -128,4 +148,4 @@ inline void run_well(Stage& stage, int32_t count, int32_t first_token) {
   check_logits(step);
 }
 
-}  // namespace device_ranks
+}  // namespace rank_stage

@@ -1,7 +1,8 @@
-// A kernel of the tests: a warp that fills buffers by bulk copies, and one that empties them.
+// Kernels of several tests.
 #pragma once
 #include <cstdint>
 
+#include "primitives/atomic.h"
 #include "primitives/bulk_copy.h"
 #include "primitives/index.h"
 #include "primitives/sync.h"
@@ -42,6 +43,22 @@ struct BulkPipeline {
         mbarrier_arrive(empty + buffer);
       }
     }
+  }
+};
+
+// A counter that every block raises, and all wait for: only co-resident blocks can.
+struct WaitForAllBlocks {
+  static constexpr int max_threads = 64;
+  Global<int32_t> counter;
+  Global<int32_t> seen;
+
+  DEVICE void operator()() const {
+    if (thread_index().x == 0) {
+      add_release(counter, 1);
+      wait_until([&] { return load_acquire(counter) == static_cast<int32_t>(grid_size().x); });
+    }
+    sync_threads();
+    if (thread_index().x == 63) seen[block_index().x] = load_acquire(counter);
   }
 };
 

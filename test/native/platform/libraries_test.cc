@@ -1,4 +1,5 @@
-// Finding cuBLAS, why it is not found, and what it is asked; with one of the tests' own (fake_cublas).
+// Finding cuBLAS and NVML, why they are not found, and what they are asked; with libraries of the tests' own
+// (fake_cublas, fake_nvml).
 #include "platform/cublas_library.h"
 
 #include <dlfcn.h>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "platform/nvml_library.h"
 #include "support/check.h"
 
 using namespace billfish;
@@ -78,4 +80,23 @@ TEST(cublas_that_is_missing_says_why) {
   CHECK(missing.reason.find("/nowhere/libcublas.so") != std::string::npos);
   const CublasLibrary other = load_cublas("libm.so.6");
   CHECK_MESSAGE(other.reason == "libm.so.6 has no function cublasCreate_v2.", other.reason);
+}
+
+constexpr uint64_t gigabyte = 1'000'000'000;
+
+TEST(nvml_reports_the_free_memory_of_a_gpu) {
+  for (int i = 0; i < 2; ++i) {  // opened and closed each time
+    CHECK(nvml_free_bytes(BILLFISH_FAKE_NVML, "0000:3b:00.0", 79 * gigabyte) == 33 * gigabyte);
+  }
+}
+
+TEST(nvml_knows_nothing_of_other_gpus_nor_of_a_part_of_one) {
+  CHECK(!nvml_free_bytes(BILLFISH_FAKE_NVML, "0000:af:00.0", 79 * gigabyte));
+  CHECK(!nvml_free_bytes(BILLFISH_FAKE_NVML, "0000:3b:00.0", 40 * gigabyte));
+  CHECK(!nvml_free_bytes(BILLFISH_FAKE_NVML, "0000:3b:00.0", 10 * gigabyte));
+}
+
+TEST(nvml_may_be_missing) {
+  CHECK(!nvml_free_bytes("libnothing-of-this-name.so.1", "0000:3b:00.0", 79 * gigabyte));
+  CHECK(!nvml_free_bytes(BILLFISH_FAKE_CUBLAS, "0000:3b:00.0", 79 * gigabyte));  // a library, and none of its functions
 }
