@@ -45,6 +45,7 @@ for (const path of [
   'dist',
   'build/Release/billfish.node',
   'test/gpu',
+  'test/support/goldens.cjs',
   'test/support/random.cjs',
   'test/fixtures/gemm',
   'test/fixtures/models',

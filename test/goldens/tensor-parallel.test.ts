@@ -2,7 +2,16 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/index'
-import { cut, denseModels, difference, golden, modelDirectory, modulesOfFixture, ownType } from '../support/fixtures'
+import {
+  cut,
+  denseModels,
+  difference,
+  golden,
+  greedyTokens,
+  modelDirectory,
+  modulesOfFixture,
+  ownType,
+} from '../support/fixtures'
 
 /** As in goldens.test.ts and emulated.test.ts: partial sums round elsewhere than one device's sums, and no worse. */
 const float32Tolerance = 1.5e-4
@@ -54,8 +63,7 @@ describe.each(denseModels)('%s', (name) => {
         const hidden = difference(state, expected.tensor(i === 0 ? 'p33.embed' : `p33.layer.${i - 1}`))
         expect(hidden.max, `hidden state ${i}`).toBeLessThanOrEqual(bounds.hidden)
       }
-      const greedy = await model.generate(ids, { maxNewTokens: 24, temperature: 0, ignoreEos: true }).result()
-      expect(greedy.tokenIds).toEqual(expected.greedy[prompt])
+      expect(await greedyTokens(model, ids)).toEqual(expected.greedy[prompt])
     }
     for (const { planned, weights, kvCache, buffers } of model.memory()) {
       expect({ weights, kvCache, buffers }).toEqual(planned)

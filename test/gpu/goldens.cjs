@@ -7,6 +7,7 @@ const { readdirSync, readFileSync, writeFileSync } = require('node:fs')
 const { join, resolve } = require('node:path')
 const { parseArgs } = require('node:util')
 const { devices, layerSplit, loadModel } = require('../../dist/index.js')
+const { difference, golden } = require('../support/goldens.cjs')
 
 /** As test/goldens: logits may be off by so many times what the same model is off in the same 16-bit type elsewhere. */
 const factor = 3
@@ -23,17 +24,9 @@ function maps(device, layers, names) {
   }
 }
 
-function golden(name) {
+function fixture(name) {
   const directory = join(fixtures, name)
   const config = JSON.parse(readFileSync(join(directory, 'config.json'), 'utf8'))
-  const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'))
-  const file = readFileSync(join(directory, 'golden.safetensors'))
-  const length = Number(file.readBigUInt64LE(0))
-  const header = JSON.parse(file.toString('utf8', 8, 8 + length))
-  const tensor = (key) => {
-    const [begin, end] = header[key].data_offsets.map((offset) => offset + 8 + length)
-    return new Float32Array(file.buffer.slice(file.byteOffset + begin, file.byteOffset + end))
-  }
   const old = config.model_type === 'qwen'
   const names = {
     embedding: old ? 'transformer.wte' : 'model.embed_tokens',
@@ -43,23 +36,10 @@ function golden(name) {
   }
   // The 16-bit type that a device computes in is the checkpoint's.
   const type = (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
-  return { directory, ...json, tensor, names, layers: config.num_hidden_layers, type }
+  return { directory, ...golden(directory), names, layers: config.num_hidden_layers, type }
 }
 
-function difference(actual, expected) {
-  if (actual.length !== expected.length)
-    throw new Error(`${actual.length} values where ${expected.length} are expected`)
-  let max = 0
-  let sum = 0
-  for (let i = 0; i < actual.length; i++) {
-    const distance = Math.abs(actual[i] - expected[i])
-    if (!(distance <= max)) max = distance // NaN, too
-    sum += distance
-  }
-  return { max: Number.isNaN(sum) ? Number.NaN : max, mean: sum / actual.length }
-}
-
-/** Throws what is wrong; returns the largest errors. */
+/** Returns the largest errors. @throws Error at the first output that is wrong */
 async function check(expected, deviceMap) {
   const model = await loadModel(expected.directory, { deviceMap, maxModelLength: 64 })
   try {
@@ -96,7 +76,7 @@ async function main() {
   const names = values.models?.split(',') ?? readdirSync(fixtures).filter((name) => !/moe|vl/.test(name))
   const results = []
   for (const name of names) {
-    const expected = golden(name)
+    const expected = fixture(name)
     for (const device of wanted) {
       for (const [what, deviceMap] of Object.entries(maps(device, expected.layers, expected.names))) {
         const result = { name, what, error: undefined, errors: undefined }

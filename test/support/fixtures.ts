@@ -1,5 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import type { Model } from '../../src/index'
+import { difference, type Golden, golden as readGolden } from './goldens.cjs'
+
+export { difference }
 
 export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
 
@@ -22,49 +26,14 @@ export function ownType(name: string): 'bf16' | 'fp16' {
   return (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
 }
 
-export interface Golden {
-  readonly prompts: Record<string, number[]>
-  readonly greedy: Record<string, number[]>
-  readonly measured: Record<
-    string,
-    Record<string, { logits_max_abs: number; logits_mean_abs: number; last_layer_max_abs: number }>
-  >
-  /** A tensor of golden.safetensors as fp32. */
-  tensor(name: string): Float32Array
-}
-
 export function golden(name: string): Golden {
-  const directory = modelDirectory(name)
-  const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'))
-  const file = readFileSync(join(directory, 'golden.safetensors'))
-  const headerLength = Number(file.readBigUInt64LE(0))
-  const header = JSON.parse(file.toString('utf8', 8, 8 + headerLength))
-  const tensor = (tensorName: string) => {
-    const entry = header[tensorName]
-    if (entry?.dtype !== 'F32') throw new Error(`${name} has no fp32 golden ${tensorName}`)
-    const [begin, end] = entry.data_offsets.map((offset: number) => offset + 8 + headerLength)
-    return new Float32Array(file.buffer.slice(file.byteOffset + begin, file.byteOffset + end))
-  }
-  return { ...json, tensor }
+  return readGolden(modelDirectory(name))
 }
 
-export interface Difference {
-  readonly max: number
-  readonly mean: number
-}
-
-/** NaN anywhere gives NaN, which no bound accepts. */
-export function difference(actual: Float32Array, expected: Float32Array): Difference {
-  if (actual.length !== expected.length)
-    throw new Error(`${actual.length} values where ${expected.length} are expected`)
-  let max = 0
-  let sum = 0
-  for (let i = 0; i < actual.length; i++) {
-    const distance = Math.abs((actual[i] as number) - (expected[i] as number))
-    if (!(distance <= max)) max = distance
-    sum += distance
-  }
-  return { max: Number.isNaN(sum) ? Number.NaN : max, mean: sum / actual.length }
+/** 24 tokens after a prompt, as {@link Golden.greedy} has them. */
+export async function greedyTokens(model: Model, prompt: number[] | undefined): Promise<readonly number[]> {
+  if (!prompt) throw new Error('there is no such prompt')
+  return (await model.generate(prompt, { maxNewTokens: 24, temperature: 0, ignoreEos: true }).result()).tokenIds
 }
 
 /** The modules of a fixture: embedding, layers, final norm, head. */
@@ -104,4 +73,16 @@ export function cut(
   return Object.fromEntries(
     modules.map((module, i) => [module, devices[cuts.filter((layer) => i > layer).length] as string] as const),
   )
+}
+
+/** As first released: 29568 channels, which are 231 groups of 128. */
+export const QWEN2_72B = {
+  model_type: 'qwen2',
+  hidden_size: 8192,
+  num_hidden_layers: 80,
+  num_attention_heads: 64,
+  num_key_value_heads: 8,
+  intermediate_size: 29568,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { emitCheckpointWarnings } from '../../../src/checkpoint/warnings'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { openingError } from '../../support/refusals'
 import { safetensors, type TensorContents } from '../../support/tensors'
 

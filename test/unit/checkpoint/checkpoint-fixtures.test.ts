@@ -1,10 +1,39 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import type { Checkpoint } from '../../../src/checkpoint/types'
 import { describeFormat, listTensors, openCheckpoint } from '../../../src/open-checkpoint'
-import { storedLinears } from '../../support/checkpoints'
 
 const MODELS = join(__dirname, '../../fixtures/models')
+
+interface StoredLinear {
+  readonly module: string
+  readonly out: number
+  readonly in: number
+  readonly packed: boolean
+}
+
+/** All linears and other matrices of the checkpoint, with the shapes of their tensors. */
+function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
+  const { tensors, quantization } = checkpoint
+  const linears: StoredLinear[] = []
+  for (const { name, shape } of tensors.values()) {
+    const module = name.slice(0, name.lastIndexOf('.'))
+    const [rows = 0, columns = 0] = shape
+    if (name.endsWith('.qweight')) {
+      const out = tensors.get(`${module}.scales`)?.shape[1] ?? 0
+      const zeroWords = tensors.get(`${module}.qzeros`)?.shape[1] ?? 0
+      const codesAWord = quantization.method === 'gptq' ? out / zeroWords : 1
+      linears.push({ module, out, in: rows * codesAWord, packed: true })
+    } else if (name.endsWith('.weight_packed')) {
+      const bits = quantization.method === 'compressed-tensors' ? (quantization.groups[0]?.bits ?? 4) : 4
+      linears.push({ module, out: rows, in: (columns * 32) / bits, packed: true })
+    } else if (name.endsWith('.weight') && shape.length === 2) {
+      linears.push({ module, out: rows, in: columns, packed: false })
+    }
+  }
+  return linears
+}
 
 describe.each(readdirSync(MODELS))('%s', (model) => {
   const directory = join(MODELS, model)

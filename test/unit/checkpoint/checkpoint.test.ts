@@ -2,7 +2,7 @@ import { rmSync, symlinkSync, truncateSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { openingError } from '../../support/refusals'
 import { rawSafetensors, safetensors, type TensorContents } from '../../support/tensors'
 

@@ -1,7 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { scratchDirectory } from '../../support/directories'
 
 // The benchmarks are plain ES modules, so that they run without a build; a type check of CommonJS sees them as `any`.
 const benchModule = (path: string) => import(join(__dirname, '../../../bench', path))
@@ -80,7 +80,7 @@ function readSafetensors(file: Buffer) {
 }
 
 describe('the random model of the benchmarks', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'billfish-gguf-'))
+  const folder = scratchDirectory()
   let gguf: ReturnType<typeof readGguf>
   let checkpoint: ReturnType<typeof readSafetensors>
   let bytes: number
@@ -97,7 +97,6 @@ describe('the random model of the benchmarks', () => {
     writeQwen2Gptq(join(folder, 'gptq'), shape)
     checkpoint = readSafetensors(readFileSync(join(folder, 'gptq', 'model.safetensors')))
   })
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
   it('writes a GGUF header that reads back', () => {
     expect(gguf.magic).toBe('GGUF')

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { loadTokenizer } from '../../../src/tokenizer'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { safetensors } from '../../support/tensors'
 
 const cached = (name: string) => ({

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { readTensors } from '../../../src/checkpoint/shards'
 import { readStoredValues } from '../../../src/checkpoint/stored-values'
 import type { StoredValues } from '../../../src/checkpoint/tensors'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { safetensors, type TensorContents, words } from '../../support/tensors'
 
 async function valuesOf(tensors: Record<string, TensorContents>): Promise<StoredValues> {

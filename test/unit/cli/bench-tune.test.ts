@@ -1,18 +1,14 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { tuneGemm } from '../../../src/benchmark/tune'
 import { EXIT_CODES } from '../../../src/cli/program'
+import { scratchDirectory } from '../../support/directories'
 import { billfish } from '../../support/programs'
 
 // On an emulated device: times mean nothing, but the file is what loading reads.
 
-let folder = ''
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'billfish-tune-'))
-})
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = scratchDirectory()
 
 const small = {
   device: 'emulated:0',

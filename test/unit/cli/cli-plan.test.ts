@@ -1,9 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { parseDevices, parseMaxMemory } from '../../../src/cli/device-list'
 import { EXIT_CODES } from '../../../src/cli/program'
+import { scratchDirectory } from '../../support/directories'
 import { billfish } from '../../support/programs'
 
 const GiB = 2 ** 30
@@ -165,11 +165,7 @@ describe('billfish plan', () => {
   })
 
   describe('--svg', () => {
-    let directory = ''
-    beforeAll(() => {
-      directory = mkdtempSync(join(tmpdir(), 'billfish-plan-'))
-    })
-    afterAll(() => rmSync(directory, { recursive: true }))
+    const directory = scratchDirectory()
 
     it('draws a picture, in place of an older one', async () => {
       const file = join(directory, 'plan.svg')

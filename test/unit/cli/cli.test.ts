@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { summarizeModules } from '../../../src/format'
 import { loadModel, planModel } from '../../../src/index'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { billfish } from '../../support/programs'
 import { safetensors } from '../../support/tensors'
 

@@ -1,12 +1,12 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { readGenerationDefaults } from '../../../src/generation/generation-config'
 import { generationConfigKeys } from '../../../src/generation/generation-config-keys'
 import { noTokenRules, rulesOfStep, type TokenRules } from '../../../src/generation/token-rules'
 import type { Tokenizer } from '../../../src/generation/types'
 import { type GenerateOptions, loadModel } from '../../../src/index'
+import { scratchDirectory } from '../../support/directories'
 
 const read = (said: object, config: object = {}, tokenizer?: Tokenizer) =>
   readGenerationDefaults({ ...said }, { ...config }, tokenizer, 50)
@@ -183,12 +183,8 @@ describe('rules for tokens', () => {
 describe('a checkpoint that says it', () => {
   const demo = resolve(__dirname, '../../../examples/demo-model')
   const question = [{ role: 'user' as const, content: 'Why pad a weight matrix?' }]
-  let directory = ''
-  beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'billfish-generation-config-'))
-    cpSync(demo, directory, { recursive: true })
-  })
-  afterAll(() => rmSync(directory, { recursive: true }))
+  const directory = scratchDirectory()
+  beforeAll(() => cpSync(demo, directory, { recursive: true }))
 
   /** Answers with a generation_config.json, and the codes and texts of the warnings that loading gave. */
   async function answer(said: object, options: GenerateOptions = {}, input: number[] | typeof question = question) {

@@ -1,8 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { loadTokenizer } from '../../../src/generation/tokenizer'
+import { scratchDirectory } from '../../support/directories'
 
 interface Entry {
   readonly name: string
@@ -19,8 +19,7 @@ const fixture = JSON.parse(readFileSync(join(__dirname, '../../fixtures/generati
   texts: readonly string[]
   entries: readonly Entry[]
 }
-const directory = mkdtempSync(join(tmpdir(), 'billfish-parts-'))
-afterAll(() => rmSync(directory, { recursive: true }))
+const directory = scratchDirectory()
 
 /** A tokenizer with other parts than the demo model's. */
 async function tokenizerOf(parts: Partial<Entry>) {

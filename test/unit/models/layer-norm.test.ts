@@ -7,7 +7,7 @@ import { embed, head } from '../../../src/models/tensor-parallel'
 import { addon, type ModelSpec, type StageSpec, type StepRequest } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { countedStage, stageMemory } from '../../../src/placement/planner/stage-memory'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { Random } from '../../support/random.cjs'
 import { safetensors } from '../../support/tensors'
 

@@ -1,7 +1,7 @@
 /** What tensor parallelism refuses, when planning and when loading: the same, before anything is allocated. */
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel, planModel } from '../../../src/index'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { billfish } from '../../support/programs'
 import { randomCheckpoint } from '../../support/random-checkpoint'
 

@@ -1,6 +1,5 @@
 /** Every public function that takes options, against everything that is not what it takes. */
-import { mkdtempSync, readdirSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -23,13 +22,14 @@ import {
   parseMemorySize,
   planModel,
 } from '../../../src/index'
+import { scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
 import { refusal } from '../../support/refusals'
 
 const directory = modelDirectory('qwen2-gptq-int4-g128')
 const demo = resolve(__dirname, '../../../examples/demo-model')
 const dense = modelDirectory('qwen2-bf16')
-const outputs = mkdtempSync(join(tmpdir(), 'billfish-options-'))
+const outputs = scratchDirectory()
 const modules: InferModules = { modules: { a: 1 }, leaves: { mean_bytes: 1 } }
 let model: Model
 beforeAll(async () => {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { Random } from '../../support/random.cjs'
 import { readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 

@@ -8,32 +8,27 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { loadModel, padCheckpoint } from '../../../src/index'
+import { scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
 import { billfish } from '../../support/programs'
 
 const options = { parallelSizes: [2], verify: false }
-let scratch = ''
+const scratch = scratchDirectory()
 let source = ''
 let output = ''
 let count = 0
-beforeAll(() => {
-  scratch = mkdtempSync(join(tmpdir(), 'billfish-links-'))
-})
 beforeEach(() => {
   source = join(scratch, `model-${count}`)
   output = join(scratch, `padded-${count++}`)
   cpSync(modelDirectory('qwen2-bf16'), source, { recursive: true })
 })
-afterAll(() => rmSync(scratch, { recursive: true }))
 
 const outside = (name: string, text = 'a secret') => {
   const path = join(scratch, `outside-${count}-${name}`)

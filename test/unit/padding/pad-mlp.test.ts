@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { padCheckpoint } from '../../../src/padding/pad-checkpoint'
 import { paddingRuns, ZEROS } from '../../../src/quantization/padding'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { floatsOf, readSafetensors, type StoredTensor, safetensors } from '../../support/tensors'
 
 const fixture = resolve(__dirname, '../../fixtures/pad')

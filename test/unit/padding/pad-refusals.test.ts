@@ -4,7 +4,6 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
@@ -12,18 +11,14 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { type PadOptions, padCheckpoint } from '../../../src/index'
+import { scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
 import { readSafetensors, safetensors } from '../../support/tensors'
 
-let scratch = ''
-beforeAll(() => {
-  scratch = mkdtempSync(join(tmpdir(), 'billfish-pad-'))
-})
-afterAll(() => rmSync(scratch, { recursive: true }))
+const scratch = scratchDirectory()
 let count = 0
 const newPath = (name: string) => join(scratch, `${name}-${count++}`)
 const dense = modelDirectory('qwen2-bf16') // 384 channels, three shards

@@ -4,39 +4,37 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
-  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { hostname, tmpdir } from 'node:os'
+import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it, test } from 'vitest'
 import { BillfishError, loadModel, type PadOptions, padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { FileLock } from '../../../src/padding/file-lock'
 import { findGatedMlps } from '../../../src/padding/gated-mlp'
 import { verifyPadding } from '../../../src/padding/verify'
+import { scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
 import { billfish } from '../../support/programs'
 import { readSafetensors } from '../../support/tensors'
 
 const model = modelDirectory('qwen2-bf16') // three shards
 const options: PadOptions = { parallelSizes: [2, 4] }
-let scratch = ''
+const scratch = scratchDirectory()
 let output = ''
 /** Pads the model to `output`, as a program. */
 let padProgram = ''
 let count = 0
 let clean: ReturnType<typeof contents>
 beforeAll(async () => {
-  scratch = mkdtempSync(join(tmpdir(), 'billfish-pad-'))
   await padCheckpoint(model, join(scratch, 'clean'), options)
   clean = contents(join(scratch, 'clean'))
 })
@@ -46,7 +44,6 @@ beforeEach(() => {
       .padCheckpoint(${JSON.stringify(model)}, ${JSON.stringify(output)}, { parallelSizes: [2] })
       .catch(({ code, message }) => console.log(code + ': ' + message))`
 })
-afterAll(() => rmSync(scratch, { recursive: true }))
 
 const contents = (directory: string) =>
   readdirSync(directory, { recursive: true, encoding: 'utf8' })

@@ -11,7 +11,7 @@ import { type PlanDevice, planStages as planningStages } from '../../../src/plac
 import { autoSplit, type SplitLimits, splitMap } from '../../../src/placement/planner/auto-map'
 import { costsOf } from '../../../src/placement/planner/stage-costs'
 import { countedStage, wholePages } from '../../../src/placement/planner/stage-memory'
-import { denseModels, modelDirectory } from '../../support/fixtures'
+import { denseModels, modelDirectory, QWEN2_72B } from '../../support/fixtures'
 
 const limits = {
   maxSequences: 4,
@@ -37,17 +37,7 @@ const int4: QuantizationConfig = {
   head: false,
   rules: [],
 }
-const qwen2Of72B = {
-  model_type: 'qwen2',
-  hidden_size: 8192,
-  num_hidden_layers: 80,
-  num_attention_heads: 64,
-  num_key_value_heads: 8,
-  intermediate_size: 29568,
-  vocab_size: 152064,
-  max_position_embeddings: 32768,
-  torch_dtype: 'float16',
-}
+const qwen2Of72B = { ...QWEN2_72B, torch_dtype: 'float16' }
 
 function autoDeviceMap(
   { model, source }: ReturnType<typeof fromConfig>,

@@ -1,18 +1,14 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { generationConfigKeys } from '../../../src/generation/generation-config-keys'
 import { modelConfigKeys } from '../../../src/models/config-keys'
+import { scratchDirectory } from '../../support/directories'
 import { billfish } from '../../support/programs'
 
 const root = resolve(__dirname, '../../..')
-let scratch = ''
-beforeAll(() => {
-  scratch = mkdtempSync(join(tmpdir(), 'billfish-docs-'))
-})
-afterAll(() => rmSync(scratch, { recursive: true }))
+const scratch = scratchDirectory()
 
 // `npx vitest run docs --update` writes what the program prints now into the documents, pictures included.
 describe.each(['README.md', 'docs/placement.md', 'docs/tensor-parallelism.md', 'docs/padding.md'])('%s', (name) => {

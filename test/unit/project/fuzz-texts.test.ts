@@ -1,10 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import * as chatTemplate from '../../../src/generation/chat-template'
 import * as templateRendering from '../../../src/generation/template-rendering'
 import { BillfishError, loadTokenizer } from '../../../src/index'
+import { scratchDirectory } from '../../support/directories'
 
 const root = resolve(__dirname, '../../..')
 const demo = join(root, 'examples/demo-model')
@@ -88,8 +88,7 @@ describe('the fuzzer of templates', () => {
 })
 
 describe('the fuzzer of tokenizers', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'billfish-planted-'))
-  afterAll(() => rmSync(folder, { recursive: true }))
+  const folder = scratchDirectory()
 
   const fuzz = async (cases: number, { dist = join(root, 'dist'), first = 0, load = loadTokenizer } = {}) => {
     const { fuzzTokenizers } = await import('../../fuzz/tokenizer-fuzzer.mjs')

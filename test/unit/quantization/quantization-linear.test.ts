@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Checkpoint } from '../../../src/checkpoint/types'
 import { openCheckpoint } from '../../../src/open-checkpoint'
-import { directoryOf } from '../../support/checkpoints'
+import { directoryOf } from '../../support/directories'
 import { safetensors, type TensorContents, words } from '../../support/tensors'
 
 /** A checkpoint whose one layer `m` has these tensors, in the order given; null leaves one out. */
