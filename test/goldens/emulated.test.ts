@@ -83,13 +83,13 @@ describe('types other than the checkpoint’s', () => {
     expect(off.max).toBeLessThanOrEqual(factor * (expected.measured[type]?.p33?.logits_max_abs as number))
   })
 
-  test('float32 is refused, naming the way out', async () => {
+  test('refuses float32, naming the way out', async () => {
     const loading = loadModel(modelDirectory('qwen2-bf16'), { dtype: 'float32', deviceMap: 'emulated:0' })
     await expect(loading).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining("'auto'") })
   })
 })
 
-describe('sampling where the logits are', () => {
+describe('sampling on the device of the logits', () => {
   const name = 'qwen2-gptq-int8-g128'
   const expected = golden(name)
   const modules = modulesOfFixture(name, expected)
@@ -112,7 +112,7 @@ describe('sampling where the logits are', () => {
     },
   ]
 
-  test('a seed gives the same tokens wherever the stages are', async () => {
+  test('gives the same tokens with a seed wherever the stages are', async () => {
     await using one = await load('one device')
     await using split = await load('split in two, head back on the first')
     const tokens = new Set<string>()
@@ -124,7 +124,7 @@ describe('sampling where the logits are', () => {
     expect(tokens.size).toBe(options.length)
   })
 
-  test('from the logits that forward() brings', async () => {
+  test('matches the logits of forward()', async () => {
     await using model = await load('split in three')
     const { logits, vocabSize } = await model.forward(ids)
     const last = Array.from(logits.slice(-vocabSize))

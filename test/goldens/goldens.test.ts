@@ -79,7 +79,7 @@ describe.each([...denseModels, ...VISION_MODELS])('%s', (name) => {
   })
 })
 
-describe('what configs change', () => {
+describe('effects of the config', () => {
   const logitsWith = async (
     name: string,
     change: (config: Record<string, unknown>) => unknown,
@@ -97,7 +97,7 @@ describe('what configs change', () => {
     expect(difference(ntk, expected.tensor('p33.logits_seq16_ntk')).max).toBeLessThanOrEqual(float32Tolerance)
   })
 
-  test('mistral: the sliding window is what makes the difference', async () => {
+  test('mistral: the sliding window makes the difference', async () => {
     const expected = golden('mistral-fp16')
     const without = await logitsWith('mistral-fp16', (config) => ({ ...config, sliding_window: null }))
     expect(difference(without, expected.tensor('p33.logits_without_window')).max).toBeLessThanOrEqual(float32Tolerance)

@@ -38,7 +38,7 @@ const sh = (script: string) => ['sh', '-c', script]
 const inAMinute = () => Date.now() + 60_000
 
 describe('checks in processes of their own', () => {
-  it('go on after one that fails, crashes, hangs, or is not there', async () => {
+  it('go on after one that fails, crashes, hangs or is missing', async () => {
     const checks = [
       { name: 'right', command: sh('echo fine'), limit: 10 },
       { name: 'wrong', command: sh('echo "off by 3"; exit 1'), limit: 10 },
@@ -69,7 +69,7 @@ describe('checks in processes of their own', () => {
     ['BILLFISH_CUDA_GRAPHS', 'off', 'without graphs, without all three'],
     ['BILLFISH_CUDA_PDL', 'off', 'without programmatic launches, without all three'],
     ['BILLFISH_CUDA_GEMM', 'staged', 'without bulk copies, without all three'],
-  ])('tell that %s=%s heals one', async (name, value, variants) => {
+  ])('report that %s=%s fixes one', async (name, value, variants) => {
     const said: string[] = []
     const command = sh(`[ "$${name}" = ${value} ]`)
     await runIsolated([{ name: 'a', command, limit: 10 }], {
@@ -79,7 +79,7 @@ describe('checks in processes of their own', () => {
     expect(said[0]).toContain(`FAILED a: failed, passes ${variants}\n`)
   })
 
-  it('are not begun behind the deadline', async () => {
+  it('do not start after the deadline', async () => {
     const said: string[] = []
     const checks = [
       { name: 'long', command: sh('sleep 60'), limit: 60 },
@@ -150,7 +150,7 @@ describe('./run', () => {
     expect(statSync(join(scratch, 'results.tar.gz')).size).toBeLessThanOrEqual(16 * 1024 * 1024)
   })
 
-  it('skips everything, with the reason, where there is no GPU', () => {
+  it('skips everything, with the reason, if there is no GPU', () => {
     const file = bundle('exit 1', "console.log('skipped: no CUDA device (no driver)')")
     const { stdout, status } = run(file, 'first', '1')
     expect({ status }).toEqual({ status: 0 })
@@ -159,7 +159,7 @@ describe('./run', () => {
   })
 
   it.each([[[]], [['first']], [['first', '4']], [['dance']], [['test', '--minutes', 'soon']]])(
-    'explains itself for %j',
+    'prints its usage for %j',
     (args) => {
       const { stderr, status } = run(bundle(''), ...args)
       expect(status).toBe(2)

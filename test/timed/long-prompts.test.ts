@@ -47,7 +47,7 @@ beforeAll(async () => {
 afterAll(() => model.dispose())
 
 describe('a long prompt', () => {
-  test('is answered as its token ids are', async () => {
+  test('is answered as its token ids would be', async () => {
     const ids = (await loadTokenizer(directory)).encode(long)
     const expected = await model.generate(ids, greedy).result()
     const generation = model.generate(long, greedy)
@@ -72,7 +72,7 @@ describe('a long prompt', () => {
     expect({ text, usage }).toEqual({ text: expected.text, usage: expected.usage })
   })
 
-  test('of a template without end is the fault of the checkpoint, and can be aborted', async () => {
+  test('of an endless template is an error of the checkpoint, and can be aborted', async () => {
     const endlessLoop = '{% for i in range(90000) %}'.repeat(3) + '{% endfor %}'.repeat(3)
     await using copy = await demoWith(endlessLoop)
     const messages = [{ role: 'user', content: 'x' }]
@@ -98,7 +98,7 @@ describe('a long prompt', () => {
     expect((await generation.result()).timings.timeToFirstToken).toBeGreaterThan(tokenizing - 5)
   })
 
-  test('does not hold the event loop', async () => {
+  test('does not block the event loop', async () => {
     const held: number[] = []
     for (let attempt = 0; attempt < 3; attempt++) {
       let last = clock()
@@ -143,7 +143,7 @@ describe('of the options for a long prompt', () => {
       { minNewTokens: 200 },
       /minNewTokens is 200, but must be at most maxNewTokens, which is 124/,
     ],
-  ])('those that its tokens decide are refused later (case %#)', async (text, options, message) => {
+  ])('those that depend on its tokens are refused later (case %#)', async (text, options, message) => {
     const generation = model.generate(text, options)
     const error = { name: 'BillfishError', code: 'INVALID_OPTION', message: expect.stringMatching(message) }
     const read = async () => {
@@ -153,7 +153,7 @@ describe('of the options for a long prompt', () => {
     await expect(generation.result()).rejects.toMatchObject(error)
   })
 
-  test('those count that generate() was given, whatever becomes of the object', async () => {
+  test('those at the time of the call count, even if the object changes', async () => {
     const options = { ...greedy, stop: ['never'], logitBias: { 300: 100 }, ignoreEos: true }
     const generation = model.generate(long, options)
     Object.assign(options, { maxNewTokens: 900, temperature: 1, logitBias: { 301: 100 } })
@@ -220,7 +220,7 @@ describe('processes and threads', () => {
     return { status, signal, stdout, stderr }
   }
 
-  test('a text on its way keeps the process alive; the thread itself does not', () => {
+  test('a text in flight keeps the process alive; the thread itself does not', () => {
     const outcome = program(`(async () => {
       const model = await load()
       const { tokenIds } = await model.generate(long, greedy).result()
@@ -229,7 +229,7 @@ describe('processes and threads', () => {
     expect(outcome).toEqual({ status: 0, signal: null, stdout: '8 1\n', stderr: '' })
   })
 
-  test('a text that nobody waits for any more does not keep the process alive', () => {
+  test('a text that is no longer awaited does not keep the process alive', () => {
     const outcome = program(`(async () => {
       const model = await load()
       const controller = new AbortController()
@@ -263,7 +263,7 @@ describe('processes and threads', () => {
     expect(outcome).toEqual({ status: 0, signal: null, stdout: '0\n', stderr: '' })
   })
 
-  test('the thread of a model that nobody holds any more ends, too', () => {
+  test('the thread of a garbage-collected model ends, too', () => {
     const outcome = program(
       `(async () => {
         const use = async () => { await (await load()).generate(long, greedy).result() }
@@ -280,7 +280,7 @@ describe('processes and threads', () => {
     expect(outcome).toEqual({ status: 0, signal: null, stdout: '1 0\n', stderr: '' })
   })
 
-  test('models in worker threads have threads of their own, also when a worker is terminated', async () => {
+  test('models in worker threads have their own threads, also when a worker is terminated', async () => {
     const source = `${prelude}
       const { parentPort, workerData } = require('node:worker_threads')
       ;(async () => {

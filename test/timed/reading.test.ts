@@ -35,7 +35,7 @@ async function read(generation: AsyncIterable<{ readonly text: string; readonly 
 }
 
 describe('one reader', () => {
-  test('a second one is refused, at the same time and afterward', async () => {
+  test('a second one is refused, at the same time and later', async () => {
     const generation = model.generate(question, greedy)
     const [first, second] = await Promise.allSettled([read(generation), read(generation)])
     expect(second).toMatchObject({ status: 'rejected', reason: busy })
@@ -43,13 +43,13 @@ describe('one reader', () => {
     await expect(read(generation)).rejects.toMatchObject(busy)
   })
 
-  test('reads all, however late it comes', async () => {
+  test('reads everything, however late it starts', async () => {
     const generation = model.generate(question, greedy)
     const { text, tokenIds } = await generation.result()
     expect(await read(generation)).toEqual({ text, tokenIds, chunks: tokenIds.length })
   })
 
-  test('may ask for several chunks at a time: they come in order, and then the end', async () => {
+  test('may request several chunks at a time: they arrive in order, and then the end', async () => {
     const generation = model.generate(question, { ...greedy, maxNewTokens: 3 })
     const reader = generation[Symbol.asyncIterator]()
     const chunks = await Promise.all(Array.from({ length: 5 }, () => reader.next()))
@@ -58,7 +58,7 @@ describe('one reader', () => {
     expect(await reader.next()).toEqual({ value: undefined, done: true })
   })
 
-  test('is told of a failure once', async () => {
+  test('sees a failure once', async () => {
     const generation = model.generate(question, endless)
     const reader = generation[Symbol.asyncIterator]()
     const chunks = [reader.next(), reader.next()]
@@ -72,7 +72,7 @@ describe('one reader', () => {
 })
 
 describe('cancelling', () => {
-  test('leaving the loop does, by break and by an error', async () => {
+  test('happens on leaving the loop, by break or by an error', async () => {
     for (const leave of ['break', 'error']) {
       const generation = model.generate(question, endless)
       const loop = async () => {
@@ -88,14 +88,14 @@ describe('cancelling', () => {
     expect(model.activity()).toMatchObject({ running: 0, waiting: 0, paused: 0 })
   })
 
-  test('leaving on the last chunk does not take the result away', async () => {
+  test('does not discard the result if the loop is left on the last chunk', async () => {
     const generation = model.generate(question, { ...greedy, maxNewTokens: 2 })
     let chunks = 0
     for await (const _ of generation) if (++chunks === 2) break
     expect((await generation.result()).tokenIds).toHaveLength(2)
   })
 
-  test('return() and throw() of the iterator do, also with a chunk awaited', async () => {
+  test('happens on return() and throw() of the iterator, also while a chunk is awaited', async () => {
     const left = model.generate(question, endless)
     const reader = left[Symbol.asyncIterator]()
     const next = reader.next()
@@ -107,7 +107,7 @@ describe('cancelling', () => {
     await expect(thrown.result()).rejects.toThrow(RangeError)
   })
 
-  test('cancel() does, with the reason given, at any time', async () => {
+  test('happens on cancel(), with the given reason, at any time', async () => {
     for (const reason of [new Error('enough'), null, 'words']) {
       const generation = model.generate(question, endless)
       generation.cancel(reason)
@@ -140,7 +140,7 @@ describe('a slow reader', () => {
     expect(model.activity().cacheTokens.inUse).toBe(0)
   })
 
-  test('holds nobody else up: paused sequences give up their places and blocks, and are computed again', async () => {
+  test('does not block others: paused sequences yield their slots and blocks, and are recomputed', async () => {
     const generations = [0, 1, 2].map((seed) => model.generate(question, { ...endless, temperature: 1, seed }))
     await until(() => model.activity().paused === 2) // of the two places there are
     for (let i = 0; i < 3; i++) await model.generate(question, greedy).result()
@@ -156,7 +156,7 @@ describe('a slow reader', () => {
     expect(model.activity()).toMatchObject({ waiting: 0, running: 0, cacheTokens: { inUse: 0 } })
   })
 
-  test('does not hold the result up: what it has not read by then comes in longer chunks', async () => {
+  test('does not delay the result: unread text arrives in larger chunks', async () => {
     const generation = model.generate(question, { ...endless, logprobs: 0 })
     const reader = generation[Symbol.asyncIterator]()
     await reader.next()
@@ -171,7 +171,7 @@ describe('a slow reader', () => {
     expect({ chunks, read }).toEqual({ chunks: 256, read: 900 })
   })
 
-  test('is aborted and disposed of as any other', async () => {
+  test('is aborted and disposed of like any other', async () => {
     const controller = new AbortController()
     const other = await loadModel(directory, { maxModelLength: 1024 })
     const aborted = other.generate(question, { ...endless, signal: controller.signal })
@@ -184,7 +184,7 @@ describe('a slow reader', () => {
     await expect(read(doomed)).rejects.toMatchObject({ code: 'DISPOSED' })
   })
 
-  test('that is gone takes its generation with it; results that are awaited stay', () => {
+  test('that is garbage-collected ends its generation, unless its result is awaited', () => {
     const outcome = childProgram(
       `(async () => {
         const model = await loadModel(directory, { maxModelLength: 1024 })
@@ -209,8 +209,8 @@ describe('a slow reader', () => {
   })
 })
 
-describe('what it is taken for', () => {
-  test('members of the result are promises, and one that nobody awaits does no harm', async () => {
+describe('a generation and its result', () => {
+  test('members of the result are promises, and an unawaited one does no harm', async () => {
     const generation = await model.generate(question, { ...greedy, seed: 7 })
     const result = await generation.result()
     expect(await generation.text).toBe(result.text)
@@ -229,7 +229,7 @@ describe('what it is taken for', () => {
     expect(failed.text).toBeInstanceOf(Promise)
   })
 
-  test('as a text, as JSON and on the console it says what to do', async () => {
+  test('as a string, as JSON and on the console, a generation says what to await', async () => {
     const generation = model.generate(question, greedy)
     expect(`${generation}`).toMatch(/await generation\.text/)
     expect(JSON.stringify({ generation })).toMatch(/await generation\.result\(\)/)
@@ -240,7 +240,7 @@ describe('what it is taken for', () => {
     expect(inspect(generation)).toContain(text.slice(0, 20))
   })
 
-  test('a result is the same after JSON, and its seed gives it again', async () => {
+  test('a result survives JSON, and its seed reproduces it', async () => {
     const seed = 2n ** 64n - 1n
     const result = await model.generate(question, { ...greedy, temperature: 1, seed, logprobs: 1 }).result()
     expect(JSON.parse(JSON.stringify(result))).toStrictEqual(result)
@@ -254,7 +254,7 @@ describe('what it is taken for', () => {
     }
   })
 
-  test('a model shows a summary, and goes on doing so once it is disposed of', async () => {
+  test('a model prints a summary, also after it is disposed of', async () => {
     const other = await loadModel(directory, { maxModelLength: 512, deviceMap: { '': 'cpu:0', lm_head: 'cpu:1' } })
     expect(inspect(other)).toMatch(
       /^Model \{\n {2}modelType: 'qwen2',\n {2}layers: 8,\n {2}devices: \{ 'cpu:0': \{ bytes: \d+ \}, 'cpu:1': \{ bytes: \d+ \} \},\n {2}maxModelLength: 512,/,
@@ -328,7 +328,7 @@ describe('token ids', () => {
   })
 })
 
-describe('signals that are none', () => {
+describe('invalid signals', () => {
   const no = () => {
     throw new Error('no')
   }

@@ -90,7 +90,7 @@ test('refuses what JSON.parse refuses', async () => {
   expect(refused).toBeLessThan(5900)
 })
 
-test('keeps keys that objects treat in their own way', async () => {
+test('keeps keys that objects treat specially', async () => {
   const value = (await parseJsonInSlices('{"__proto__": 1, "constructor": 2, "a": 3, "a": 4}')) as object
   expect(Object.entries(value)).toEqual([
     ['__proto__', 1],
@@ -119,7 +119,7 @@ describe('an object that is wanted as a Map', () => {
   })
 })
 
-test('nesting without end is refused, not followed', async () => {
+test('endless nesting is refused, not followed', async () => {
   expect(await parseJsonInSlices('[{"a":'.repeat(64) + 1 + '}]'.repeat(64))).toEqual(
     JSON.parse('[{"a":'.repeat(64) + 1 + '}]'.repeat(64)),
   )
@@ -127,7 +127,7 @@ test('nesting without end is refused, not followed', async () => {
   await expect(parseJsonInSlices('{"a":'.repeat(1_000_000))).rejects.toThrow(SyntaxError)
 })
 
-test('other events have their turn', async () => {
+test('other events are handled in between', async () => {
   const vocabulary = Object.fromEntries(Array.from({ length: 30_000 }, (_, id) => [`token ${id}`, id]))
   const text = JSON.stringify({ model: { vocab: vocabulary, merges: Array(30_000).fill(['a', 'b']) } })
   let turns = 0
@@ -141,7 +141,7 @@ test('other events have their turn', async () => {
   expect(turns).toBeGreaterThan(20)
 })
 
-test('a text in pieces is told of as the whole text is', async () => {
+test('a text in pieces has the same errors as the whole text', async () => {
   const pieces = ['[1, ', '"ab', 'c", x', ']']
   await expect(parseJsonInSlices(pieces)).rejects.toThrow('unexpected "x]" at position 11')
   await expect(parseJsonInSlices(['[1, "ab', 'c'])).rejects.toThrow('a string without an end at position 4')

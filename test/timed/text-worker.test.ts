@@ -63,7 +63,7 @@ function randomTexts(count: number): string[] {
   return Array.from({ length: count }, () => Array.from({ length: random(60) }, piece).join(''))
 }
 
-test('what is long is counted in bytes of UTF-8', () => {
+test('the length of a text is counted in UTF-8 bytes', () => {
   expect(isLong('a'.repeat(MAX_SYNCHRONOUS_BYTES))).toBe(false)
   expect(isLong('a'.repeat(MAX_SYNCHRONOUS_BYTES + 1))).toBe(true)
   expect(isLong('你'.repeat(1365))).toBe(false)
@@ -98,7 +98,7 @@ describe('the ids are those that the tokenizer itself gives', () => {
 })
 
 describe('cancel', () => {
-  test('rejects a text under way at once, and one that waits; the others go on', async () => {
+  test('rejects a text in progress at once, and a waiting one; the others go on', async () => {
     const textWorker = workerOf(demo)
     await textWorker.encode(quick).output
     const settled: string[] = []
@@ -124,7 +124,7 @@ describe('cancel', () => {
     expect(textWorker.pending).toBe(0)
   })
 
-  test('before anything has begun starts no thread', async () => {
+  test('before anything has started starts no thread', async () => {
     const textWorker = workerOf(demo)
     const { output, cancel } = textWorker.encode(slow)
     cancel(new Error('never mind'))
@@ -133,7 +133,7 @@ describe('cancel', () => {
   })
 })
 
-test('close rejects all that is under way and all that is to come, and ends the thread', async () => {
+test('close rejects all current and future texts, and ends the thread', async () => {
   const textWorker = workerOf(demo)
   const texts = [textWorker.encode(slow), textWorker.encode(quick)]
   const outcomes = Promise.allSettled(texts.map(({ output }) => output))
@@ -153,7 +153,7 @@ describe('when the thread dies', () => {
     ['by an error', /has failed .*; the next long text starts a new one/, (thread) => thread.postMessage(null)],
     ['by being ended', /has ended \(exit code 1\)/, (thread) => setTimeout(() => thread.terminate(), 5)],
   ]
-  test.each(deaths)('%s, the text that it had fails, the others and the next do not', async (_, message, kill) => {
+  test.each(deaths)('%s, its text fails, other and later texts do not', async (_, message, kill) => {
     const textWorker = workerOf(demo)
     const expected = Array.from(await textWorker.encode(quick).output)
     const thread = threadOf(textWorker) as Worker
@@ -166,7 +166,7 @@ describe('when the thread dies', () => {
     expect(Array.from(await textWorker.encode(quick).output)).toEqual(expected)
   })
 
-  test('while it has nothing to do, nobody notices', async () => {
+  test('while it is idle, nothing fails', async () => {
     const textWorker = workerOf(demo)
     const expected = Array.from(await textWorker.encode(quick).output)
     const thread = threadOf(textWorker) as Worker
@@ -176,7 +176,7 @@ describe('when the thread dies', () => {
   })
 })
 
-test('a text that would never end is ended within two seconds, and the next one is encoded', async () => {
+test('an endless text is stopped within two seconds, and the next one is encoded', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
   const json = JSON.parse(readFileSync(join(demo, 'tokenizer.json'), 'utf8'))
   const pre_tokenizer = { type: 'Split', pattern: { Regex: '(a+)+$' }, behavior: 'Isolated', invert: false }
@@ -198,7 +198,7 @@ test('a text that would never end is ended within two seconds, and the next one 
   await rm(directory, { recursive: true })
 })
 
-test.runIf(process.platform === 'linux')('a thread is told how long it has computed, not how long it has lived', () => {
+test.runIf(process.platform === 'linux')('a thread is limited by its processor time, not by its age', () => {
   const schedule = ownSchedstatPath()
   const before = cpuTime(schedule) as number
   for (const until = performance.now() + 20; performance.now() < until; );
@@ -211,7 +211,7 @@ test.runIf(process.platform === 'linux')('a thread is told how long it has compu
   expect(cpuTime('/proc/self/task/0/schedstat')).toBeUndefined()
 })
 
-test('tokenizer files that have gone are named, and are read again by the next text', async () => {
+test('missing tokenizer files are named, and the next text reads them again', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'billfish-encoder-'))
   const textWorker = workerOf(directory)
   const error = { name: 'BillfishError', code: 'INVALID_CHECKPOINT', message: expect.stringContaining(directory) }

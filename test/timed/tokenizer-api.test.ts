@@ -47,7 +47,7 @@ describe.each<[string, () => Tokenizer]>([
     expect(await get().count(long)).toBe(ids.length)
   })
 
-  test('makes of messages what generate() makes of them', async () => {
+  test('renders messages as generate() does', async () => {
     const ids = await get().applyChatTemplate([question], { addGenerationPrompt: true })
     const greedy = { temperature: 0, maxNewTokens: 4 }
     const expected = await model.generate([question], greedy).result()
@@ -159,7 +159,7 @@ describe('of arguments', () => {
   })
 })
 
-test('what throws when it is read is refused', async () => {
+test('values that throw when they are read are refused', async () => {
   const refused = { code: 'INVALID_OPTION', message: expect.stringContaining('could not be read: mine') }
   const fault = () => {
     throw new Error('mine')
@@ -170,7 +170,7 @@ test('what throws when it is read is refused', async () => {
   await expect(tokenizer.applyChatTemplate([message])).rejects.toMatchObject(refused)
 })
 
-test('a template may repeat what it is given, but hardly write by itself', async () => {
+test('a template may repeat its input, but has little room for text of its own', async () => {
   const long = { role: 'user', content: 'x'.repeat(50_000) }
   const render = (chatTemplate: string) => tokenizer.applyChatTemplate([long], { chatTemplate, tokenize: false })
   expect(await render('{{ messages[0].content * 16 }}')).toHaveLength(800_000)

@@ -91,7 +91,7 @@ test('a model with an unknown tokenizer generates the same', async () => {
   expect((await unknown.generate(messages, greedy).result()).tokenIds).toEqual(expected.tokenIds)
 })
 
-describe('a text that would take for ever', () => {
+describe('a text that would take forever', () => {
   const overdue = {
     code: 'INVALID_CHECKPOINT',
     message: expect.stringMatching(/tokenizer\.json: tokenizing a text of 61 characters took more than 1\d{3} ms/),
@@ -126,7 +126,7 @@ describe('a text that would take for ever', () => {
     await expect(trapped).rejects.toMatchObject({ code: 'DISPOSED' })
   })
 
-  test('does not keep a process that exits', async () => {
+  test('does not keep a process from exiting', async () => {
     const place = await withPattern(endless)
     const source = `const { loadTokenizer } = require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))})
       loadTokenizer(${JSON.stringify(place)}).then((tokenizer) => {

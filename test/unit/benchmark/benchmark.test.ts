@@ -36,7 +36,7 @@ describe('shapes', () => {
     ])
   })
 
-  it('are refused by name where they are none', () => {
+  it('are refused by name if they are invalid', () => {
     expect(() => linearShapes('8192x8192,qwen9-1b')).toThrow(/'qwen9-1b' is neither a model, nor .* qwen2-72b-int4/)
     expect(() => linearShapes('0x8')).toThrow(/0x8: numbers must be from 1/)
     expect(() => attentionHeads('7/2x64')).toThrow(/multiple of the KV heads/)
@@ -66,7 +66,7 @@ describe('reports', () => {
   const timing = { index: 0, median: 1e-5, fastest: 9e-6, slowest: 2e-5, memoryRate: 2e12 }
   const machine = { name: 'a GPU', memoryTraffic: 'copying', timesMeanSomething: true } as const
 
-  it('of linears count what was moved and multiplied', () => {
+  it('of linears count bytes and multiplications', () => {
     const shapes = [{ name: 'small', outs: [600, 424], in: 1000 }]
     const result = { ...timing, bits: 4, rows: 2, weightBytes: 5e6, movedBytes: 1e7, vendorSeconds: 3e-5 }
     const slower = { ...result, memoryRate: 1e12, vendorSeconds: 0 }
@@ -97,7 +97,7 @@ describe('reports', () => {
     expect(point?.flopsPerByte).toBeCloseTo(5)
   })
 
-  it('have medians, and lengths with room for what is generated meanwhile', () => {
+  it('have medians, and contexts with room for the tokens generated while measuring', () => {
     expect(medianMinMax([3, 1, 2])).toEqual([2, 1, 3])
     expect(medianMinMax([4, 1, 2, 3])).toEqual([2.5, 1, 4])
     expect(lengthOf({ batchSize: 1, context: 512 }, 64, 512)).toBe(512 + 64 + 4 + 1)
@@ -144,7 +144,7 @@ describe('billfish bench gemm', () => {
     expect(report.results[0].ofMemory).toBeGreaterThan(0)
   })
 
-  it('runs on emulated devices, and says that their times mean nothing', async () => {
+  it('runs on emulated devices, and says that their times are meaningless', async () => {
     const line = ['bench', 'gemm', '--device', 'emulated:0', '--shapes', '128x128', '--rows', '1,9', '--zeros']
     const { code, stdout } = await billfish(line)
     expect(code).toBe(EXIT_CODES.ok)

@@ -43,7 +43,7 @@ it.each([
   expect(new Set(logits[0]).size).toBeGreaterThan(250) // of 288: they do not collapse
 })
 
-it('fills the parts of layers that ranks have', async () => {
+it('fills the shards of ranks', async () => {
   const sizes = { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: 2, maxModelLength: 64 }
   const config = { num_attention_heads: 4, num_key_value_heads: 2, hidden_size: 128, intermediate_size: 256 }
   await using model = await loadFrom(small(gptq, config), sizes)

@@ -59,7 +59,7 @@ describe('configs', () => {
     expect(checkpoint.generationConfigFault).toContain(part)
   })
 
-  it('are refused when they are no files', async () => {
+  it('are refused if they are not files', async () => {
     const directory = directoryOf(model)
     mkdirSync(join(directory, 'config.json'))
     expect((await openingError(directory)).message).toContain('is a directory')
@@ -82,7 +82,7 @@ describe('configs', () => {
     expect(config).toEqual({ a: 1 })
   })
 
-  it('are told to be empty, or UTF-16', async () => {
+  it('are reported as empty or UTF-16', async () => {
     for (const text of ['', ' \n'])
       expect((await openingError(directoryOf({ ...model, 'config.json': text }))).message).toContain(
         'config.json is empty',
@@ -96,7 +96,7 @@ describe('configs', () => {
     }
   })
 
-  it('are refused with the directory that is not there', async () => {
+  it('are refused with the name of a missing directory', async () => {
     expect((await openingError('/nowhere/at/all')).message).toContain('/nowhere/at/all')
     const file = join(directoryOf({ x: 'y' }), 'x')
     expect((await openingError(file)).code).toBe('INVALID_CHECKPOINT')
@@ -123,7 +123,7 @@ describe('a quantization config that is broken', () => {
 })
 
 describe('two quantization configs that contradict each other', () => {
-  it('are told of once', async () => {
+  it('are reported once', async () => {
     const config = { quant_method: 'gptq', bits: 4, group_size: 128 }
     const directory = directoryOf({
       'config.json': { quantization_config: config },

@@ -43,7 +43,7 @@ describe('safetensors header', () => {
     expect(checkpoint.bytes).toBe(dataStart + 48)
   })
 
-  it('is refused when its length cannot be', async () => {
+  it('is refused when its length is impossible', async () => {
     const text = header({ a: { dtype: 'F16', shape: [8], data_offsets: [0, 16] } })
     await refused(Buffer.from('1234567'), '7 bytes')
     await refused(rawSafetensors(text, 16, text.length + 17), `header of ${text.length + 17} bytes`)
@@ -119,12 +119,12 @@ describe('safetensors header', () => {
     await refused(rawSafetensors(header({ a: { dtype: 'U8', shape: [8], data_offsets: [1, 9] } }), 9), 'leaves 1 bytes')
   })
 
-  it('is refused with metadata that is no object of strings', async () => {
+  it('is refused with metadata that is not an object of strings', async () => {
     await refused(rawSafetensors(header({ __metadata__: { format: 1 } }), 0), '__metadata__')
     await refused(rawSafetensors(header({ __metadata__: [] }), 0), '__metadata__')
   })
 
-  it('takes names of the prototype for what they are', async () => {
+  it('accepts names of Object.prototype members', async () => {
     const file = rawSafetensors('{"__proto__":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}', 8)
     const checkpoint = await openCheckpoint(directoryOf({ 'config.json': {}, 'model.safetensors': file }))
     expect([...checkpoint.tensors.keys()]).toEqual(['__proto__'])
@@ -157,7 +157,7 @@ describe('shards', () => {
     expect(checkpoint.bytes).toBe(one.length + two.length)
   })
 
-  it('may be more than are read at a time', async () => {
+  it('may be more than are read at once', async () => {
     const names = Array.from({ length: 120 }, (_, i) => `model-${String(i).padStart(5, '0')}.safetensors`)
     const directory = directoryOf({
       'config.json': {},
@@ -189,7 +189,7 @@ describe('shards', () => {
     refusedShards({ 'model.safetensors.index.json': index({ a: file }) }, '"a"', 'index.json'),
   )
 
-  it('are refused when the index is no index', async () => {
+  it('are refused when the index is malformed', async () => {
     for (const bad of [{}, [], index(null), index([]), index({}), index({ a: 7 }), index({ a: 'one.bin' })]) {
       await refusedShards(
         { 'model.safetensors.index.json': bad, 'one.safetensors': one },
@@ -222,7 +222,7 @@ describe('shards', () => {
     )
   })
 
-  it('have a tensor that two of them store where the index says', async () => {
+  it('take a tensor that two of them store from the one that the index names', async () => {
     const [first, second] = [safetensors({ a: NORM, c: NORM }), safetensors({ b: NORM, a: NORM, c: NORM })]
     for (const place of ['one.safetensors', 'two.safetensors']) {
       const checkpoint = await openCheckpoint(
@@ -238,7 +238,7 @@ describe('shards', () => {
     }
   })
 
-  it('need not be there where they hold other parts than the text model', async () => {
+  it('may be missing if they hold only other parts than the text model', async () => {
     const files = (extra: Record<string, string>) => ({
       'config.json': {},
       'one.safetensors': safetensors({ a: NORM }),
@@ -252,7 +252,7 @@ describe('shards', () => {
     }
   })
 
-  it('need not have what the index names and nobody asks for', async () => {
+  it('may lack indexed tensors that the model does not use', async () => {
     const more = index({ a: 'one.safetensors', b: 'two.safetensors', 'mtp.fc.weight': 'two.safetensors' })
     const files = { 'one.safetensors': one, 'two.safetensors': two, 'model.safetensors.index.json': more }
     const checkpoint = await openCheckpoint(directoryOf({ 'config.json': {}, ...files }))
@@ -317,7 +317,7 @@ describe('vectors and tables', () => {
 })
 
 describe('weights of another kind than safetensors', () => {
-  it('are told by name where they are GGUF', async () => {
+  it('are named if they are GGUF', async () => {
     const unsupported = {
       code: 'UNSUPPORTED_MODEL',
       message: expect.stringMatching(/a-Q4_K_M\.gguf holds weights .*GGUF/),
@@ -346,7 +346,7 @@ describe('links', () => {
     expect((await openCheckpoint(cache())).tensors.size).toBe(1)
   })
 
-  it.each(['config.json', 'model.safetensors'])('to a blob that is gone are called that: %s', async (name) => {
+  it.each(['config.json', 'model.safetensors'])('to a missing blob are reported as such: %s', async (name) => {
     const snapshot = cache()
     rmSync(join(snapshot, '../../blobs', `of-${name}`))
     const { message } = await openingError(snapshot)
@@ -377,7 +377,7 @@ describe('Git LFS pointers', () => {
     'model.safetensors.index.json',
     'generation_config.json',
     'quantize_config.json',
-  ])('are called that in place of %s', async (name) => {
+  ])('are reported in place of %s', async (name) => {
     const { message } = await openingError(directoryOf({ ...files, [name]: pointer }))
     expect(message).toContain(`${name} is a Git LFS pointer to a file of 4022680 bytes`)
     expect(message).toContain('git lfs pull')

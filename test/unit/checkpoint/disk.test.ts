@@ -50,7 +50,7 @@ describe("device 'disk'", () => {
     },
   )
 
-  test.runIf(process.platform === 'linux')('gives its place back when loading is aborted', async () => {
+  test.runIf(process.platform === 'linux')('frees its space when loading is aborted', async () => {
     const controller = new AbortController()
     const loading = loadModel(directory, {
       deviceMap,
@@ -62,7 +62,7 @@ describe("device 'disk'", () => {
     expect(mappedFrom(offloadDirectory)).toEqual([])
   })
 
-  test('a directory that is none is refused, and not looked at where nothing is on disk', async () => {
+  test('a path that is not a directory is refused, unless nothing goes to disk', async () => {
     const missing = join(offloadDirectory, 'missing')
     for (const wrong of [missing, __filename, '']) {
       await expect(loadModel(directory, { deviceMap, offloadDirectory: wrong })).rejects.toMatchObject({
@@ -74,7 +74,7 @@ describe("device 'disk'", () => {
     expect(model.deviceMap['model.norm']).toBe('cpu')
   })
 
-  test('a disk without room is an error that names the directory and the bytes', () => {
+  test('a full disk is an error that names the directory and the bytes', () => {
     const program = `require(${JSON.stringify(resolve(__dirname, '../../../dist/index.js'))})
       .loadModel(${JSON.stringify(directory)}, ${JSON.stringify({ deviceMap: 'disk', offloadDirectory })})
       .catch(({ code, message }) => console.log(code + ': ' + message))`
@@ -88,7 +88,7 @@ describe("device 'disk'", () => {
 
   const memory = '/dev/shm'
   const hasMemory = process.platform === 'linux' && existsSync(memory) && statfsSync(memory).type === 0x01021994
-  test.runIf(hasMemory)('warns where files lie in memory', async () => {
+  test.runIf(hasMemory)('warns if the files are in memory', async () => {
     const warned = new Promise<Error>((tell) => process.once('warning', tell))
     await using model = await loadModel(directory, { deviceMap, offloadDirectory: memory, maxModelLength: 64 })
     expect(await warned).toMatchObject({

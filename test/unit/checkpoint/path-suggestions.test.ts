@@ -25,7 +25,7 @@ async function messageFor(path: string): Promise<string> {
 
 afterEach(() => vi.unstubAllEnvs())
 
-test('a file in place of its directory is told so, by whatever opens it', async () => {
+test('a file instead of its directory is reported as such, by every function that opens it', async () => {
   const file = join(directoryOf({ 'config.json': {} }), 'config.json')
   const hint = expect.stringContaining(`; pass its directory, ${join(file, '..')}`)
   expect(await messageFor(file)).toEqual(hint)
@@ -34,7 +34,7 @@ test('a file in place of its directory is told so, by whatever opens it', async 
 })
 
 describe('a name on the Hub', () => {
-  test('is told how to be downloaded', async () => {
+  test('is refused with the command that downloads it', async () => {
     vi.stubEnv('HF_HUB_CACHE', directoryOf({ other: 'x' }))
     const command = 'hf download Qwen/Qwen2.5-7B-Instruct --local-dir Qwen2.5-7B-Instruct'
     expect(await messageFor('Qwen/Qwen2.5-7B-Instruct')).toContain(command)
@@ -74,7 +74,7 @@ describe('a name on the Hub', () => {
   })
 })
 
-test('a path that a shell would have expanded', async () => {
+test('a path that a shell would have expanded is explained', async () => {
   expect(await messageFor('~/models/Qwen3-8B')).toContain('only shells expand ~')
 })
 
@@ -87,7 +87,7 @@ test('a GGUF file is called that, whatever its name', async () => {
   expect(await messageFor(join(directory, 'short'))).toContain('is a file')
 })
 
-describe('a directory that is none of a checkpoint', () => {
+describe('a directory without a checkpoint', () => {
   test("a model's in the cache leads to its main snapshot", async () => {
     const model = join(directoryOf(cached('a--b')), 'models--a--b')
     expect(await messageFor(model)).toContain(`open ${join(model, 'snapshots/abc123')}`)
@@ -100,12 +100,12 @@ describe('a directory that is none of a checkpoint', () => {
     expect(message).toContain(join(directory, 'models--a--b/snapshots/abc123'))
   })
 
-  test('one above leads to the one below', async () => {
+  test('a parent directory leads to its subdirectory', async () => {
     const directory = directoryOf({ 'README.md': 'x', 'weights/config.json': {} })
     expect(await messageFor(directory)).toContain(`there is one in ${join(directory, 'weights')}`)
   })
 
-  test('without anything is called what it is', async () => {
+  test('is called empty if it is', async () => {
     const directory = directoryOf({ 'README.md': 'x' })
     expect(await messageFor(directory)).toMatch(/has no config\.json: expected a checkpoint directory .* Hub$/)
     symlinkSync('itself', join(directory, 'itself'))

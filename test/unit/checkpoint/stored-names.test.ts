@@ -48,7 +48,7 @@ test('Qwen v1 without prefix', async () => {
   expect(await logitsOf(directory)).toEqual(await logitsOf(modelDirectory('qwen1-gptq-int8')))
 })
 
-test('what else is stored is not taken for the model', async () => {
+test('other stored tensors are not mistaken for the model', async () => {
   const original = modelDirectory('qwen2-bf16')
   const directory = changedCopy(original, ({ tensors }) => {
     for (const [name, tensor] of [...tensors]) {
@@ -81,7 +81,7 @@ test('a message names the tensor as it is stored', async () => {
 })
 
 describe('the head', () => {
-  test('that is stored counts, though the config says that it is tied', async () => {
+  test('is the stored one, even if the config says that it is tied', async () => {
     const original = modelDirectory('qwen3-bf16')
     const directory = withConfig('qwen3-bf16', (config) => ({ ...config, tie_word_embeddings: true }))
     expect(await logitsOf(directory)).toEqual(await logitsOf(original))
@@ -89,7 +89,7 @@ describe('the head', () => {
     expect(layout.head).toBe(true)
   })
 
-  test('is the embedding where the config says so and none is stored', async () => {
+  test('is the embedding if the config says so and none is stored', async () => {
     const directory = changedCopy(modelDirectory('qwen3-bf16'), ({ config, tensors }) => {
       config.tie_word_embeddings = true
       tensors.set('lm_head.weight', tensors.get('model.embed_tokens.weight') as never)

@@ -39,7 +39,7 @@ describe('stored zero points', () => {
     expect(await zerosOf(out, [...shape], () => word)).toBe(expected)
   })
 
-  it('are seen to differ wherever one of them does', async () => {
+  it('differ wherever one of them does', async () => {
     for (const other of [0, 1, 7, 31])
       expect(await zerosOf(64, [4, 8], (i) => (i === other ? 0x77777767 : 0x77777777))).toBeUndefined()
   })
@@ -53,7 +53,7 @@ describe('stored zero points', () => {
     expect(await zerosOf(5, [3, 1], () => 0x00088888)).toBe(8)
   })
 
-  it('may be larger than what is read at a time', async () => {
+  it('may be larger than the read buffer', async () => {
     const count = 600_000 // words, 2.4 MB
     const last = (word: number) => (i: number) => (i === count - 1 ? word : 0x77777777)
     expect(await zerosOf(16, [count / 2, 2], last(0x77777777))).toBe(7)
@@ -105,7 +105,7 @@ describe('a stored group index', () => {
   })
 })
 
-it('is refused where the file has become shorter', async () => {
+it('is refused if the file has been truncated', async () => {
   const directory = directoryOf({
     'model.safetensors': safetensors({ 'm.qzeros': words([64, 8], () => 0x77777777), 'm.scales': scales(64, 64) }),
   })

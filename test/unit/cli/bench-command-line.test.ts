@@ -38,7 +38,7 @@ test.each(['', 'cpu ', 'pipeline ', 'ranks ', 'accuracy ', 'pad ', 'first-token 
   })
 })
 
-test('the model maker takes whole numbers alone', () => {
+test('bench/make-model.mjs takes only whole numbers', () => {
   expect(bench('make-model.mjs', '--layers two')).toMatchObject({
     status: 2,
     stderr: "--layers is 'two', but must be a whole number of at least 1.\n",

@@ -23,7 +23,7 @@ const small = {
 }
 
 describe('billfish bench tune', () => {
-  it('writes a table of what it measured, and leaves other devices in it', async () => {
+  it('writes a table of its measurements, and keeps those of other devices', async () => {
     const file = join(folder, 'new', 'tuning.txt')
     const report = await tuneGemm({ ...small, file })
     expect(report).toMatchObject({ device: 'emulated:0', machine: 'emulated Hopper', file })
@@ -48,7 +48,7 @@ describe('billfish bench tune', () => {
     expect(readFileSync(file, 'utf8')).toContain(`tuning 1\n${other}device emulated Hopper\n`)
   })
 
-  it('refuses a file that is no table before it measures', async () => {
+  it('refuses a file that is not a table before it measures', async () => {
     const file = join(folder, 'note.txt')
     writeFileSync(file, 'Dear diary')
     await expect(tuneGemm({ ...small, file })).rejects.toMatchObject({
@@ -58,7 +58,7 @@ describe('billfish bench tune', () => {
     expect(readFileSync(file, 'utf8')).toBe('Dear diary')
   })
 
-  it('tells how far it is, and ends early when it is told to', async () => {
+  it('reports progress, and ends early on request', async () => {
     const seen: [number, number][] = []
     const onProgress = (done: number, all: number) => seen.push([done, all])
     await tuneGemm({ ...small, rows: [8], bits: [4], file: join(folder, 'watched.txt'), onProgress })

@@ -12,7 +12,7 @@ const small = ['--context', '128', '--sequences', '1', '--temperature', '0']
 describe('generate', () => {
   const question = 'What is 17 plus 25?'
 
-  it('answers with the chat template where there is one, and says so', async () => {
+  it('answers with the chat template if there is one, and says so', async () => {
     const asked = await billfish(['generate', demoModel, question, ...small])
     expect(asked.code).toBe(0)
     expect(asked.stdout).toContain('42')
@@ -113,7 +113,7 @@ describe('tables', () => {
     for (const line of await lines(...argv)) expect(line.length, line).toBeLessThanOrEqual(80)
   })
 
-  it('has one line a tensor, under the name of its file', async () => {
+  it('has one line per tensor, under the name of its file', async () => {
     const all = await lines('inspect', demoModel, '--tensors')
     expect(all).toContain('model.safetensors:')
     expect(
@@ -139,7 +139,7 @@ describe('tables', () => {
     expect(formatTable([['Name'], ['日本 語']], 'l', 5)).toBe('Name\n日本\n語\n')
   })
 
-  it('has one line a measurement in 80 columns, however fast the machine is', () => {
+  it('has one line of at most 80 columns per measurement, however fast the machine is', () => {
     const memory = [{ device: 'cpu', weights: 1, kvCache: 1, buffers: 1, total: 3 }] as never
     for (const speed of [0.05, 1, 55, 999.7, 1234, 9999.9, 45_678, 999_900, 3e6, 4e8]) {
       const runs = [0.9, 1, 1.2].map((factor) => ({
@@ -182,7 +182,7 @@ describe('tables', () => {
   })
 })
 
-describe('what is wrong with a command line', () => {
+describe('a mistake in a command line', () => {
   const ask = ['generate', demoModel, 'Hi', ...small]
 
   test.each([
@@ -195,14 +195,14 @@ describe('what is wrong with a command line', () => {
     [['--logprobs', '2'], /--logprobs shows nothing without --json/],
     [['--trace', join(demoModel, 'no', 'trace.json')], /--trace .* does not exist; create it first/],
     [['--trace', demoModel], /--trace .*EISDIR/],
-  ])('is told before a model is loaded: %j', async (options, message) => {
+  ])('is reported before a model is loaded: %j', async (options, message) => {
     const { code, stdout, stderr } = await billfish([...ask, ...options])
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(stderr).toMatch(message)
     expect(stderr).not.toContain('KV cache')
   })
 
-  test('is JSON where JSON was asked for', async () => {
+  test('is reported as JSON with --json', async () => {
     for (const options of [['--foo'], ['--max_tokens', '3'], ['-n', 'many'], ['--raw', '--chat'], ['and', 'more']]) {
       const { code, stdout, stderr } = await billfish([...ask, ...options, '--json'])
       expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
@@ -211,7 +211,7 @@ describe('what is wrong with a command line', () => {
     }
   })
 
-  test('may be an empty prompt, given or piped', async () => {
+  test('can be an empty prompt, given or piped', async () => {
     for (const line of [
       ['generate', demoModel, ''],
       ['generate', demoModel],

@@ -59,7 +59,7 @@ describe('billfish plan', () => {
     for (const line of stdout.split('\n').slice(7)) expect(line.length).toBeLessThanOrEqual(100)
   })
 
-  it('draws every bar as wide, in proportion, and marks what is too much', async () => {
+  it('draws all bars in proportion and equally wide, and marks what does not fit', async () => {
     const { stdout } = await plan('Qwen3-8B', '--devices', '10GiB,6GiB,80GiB', '--device-map', 'split:0,1,2')
     const bars = [...stdout.matchAll(/^cuda:\d .*\[(.*)\] (\d+) %/gm)].map(([, bar = '', percent]) => ({
       bar,
@@ -93,7 +93,7 @@ describe('billfish plan', () => {
     expect(Object.keys(deviceMap)).toHaveLength(11)
   })
 
-  it('hands every size on', async () => {
+  it('passes every size on', async () => {
     const sizes = ['--context', '128', '--sequences', '3', '--max-batch-tokens', '32', '--max-cache-tokens', '256']
     expect((await planned(demoModel, ...sizes, '--dtype', 'float32')).sizes).toMatchObject({
       maxModelLength: 128,
@@ -131,7 +131,7 @@ describe('billfish plan', () => {
     expect(stdout).toMatch(/^cpu:0 +\[#+!+\] \d{4} % of 1\.00 GiB$/m)
   })
 
-  it('tells what does not fit, and exits with 1', async () => {
+  it('reports what does not fit, and exits with 1', async () => {
     const { code, stdout, stderr } = await plan('Qwen3-8B', '--devices', '1GiB')
     expect({ code, stderr }).toEqual({ code: EXIT_CODES.error, stderr: '' })
     expect(stdout).toMatch(/It does not fit: cuda:0 lacks [\d,]+ bytes/)
@@ -215,7 +215,7 @@ describe('loading from the command line', () => {
     expect(new Set(Object.values(JSON.parse(stdout).deviceMap))).toEqual(new Set(['cpu:7']))
   })
 
-  it('does not take the name of a release for a checkpoint', async () => {
+  it('does not mistake the name of a release for a checkpoint', async () => {
     const { code, stderr } = await billfish(['generate', 'Qwen3-8B', 'x'])
     expect(code).toBe(EXIT_CODES.error)
     expect(stderr).toMatch(/^billfish: .*Qwen3-8B does not exist: expected a checkpoint directory/)

@@ -36,7 +36,7 @@ describe('the command line', () => {
     expect(stderr).toBe('')
   })
 
-  it('tells its version', async () => {
+  it('prints its version', async () => {
     expect(await billfish(['--version'])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
   })
 
@@ -54,7 +54,7 @@ describe('the command line', () => {
     expect(stdout).toBe('')
   })
 
-  it('ends with exit code 1 and a message where a checkpoint is not there, as JSON if asked', async () => {
+  it('exits with 1 and a message if a checkpoint does not exist, as JSON on request', async () => {
     const { code, stderr, stdout } = await billfish(['inspect', '/nowhere'])
     expect(code).toBe(EXIT_CODES.error)
     expect(stderr).toMatch(
@@ -68,7 +68,7 @@ describe('the command line', () => {
 })
 
 describe('billfish devices', () => {
-  it('shows the CPU, and why there is no CUDA device where there is none', async () => {
+  it('shows the CPU, and why there is no CUDA device', async () => {
     const { code, stdout } = await billfish(['devices'])
     expect(code).toBe(EXIT_CODES.ok)
     expect(stdout).toMatch(/^cpu +\d+ cores, /)
@@ -144,7 +144,7 @@ describe('billfish inspect', () => {
     expect(stdout).toMatch(/cannot be run: .*qwen3_moe.*\s+supports qwen, qwen2, qwen3, llama, mistral/)
   })
 
-  it('names a format that cannot be run, which load and plan refuse by it', async () => {
+  it('names a format that cannot be run, as load and plan do when they refuse it', async () => {
     const config = { ...JSON.parse(readFileSync(join(fixtureModel, 'config.json'), 'utf8')) }
     config.quantization_config = { quant_method: 'fp8', weight_block_size: [128, 128] }
     const tensors = { 'model.layers.0.mlp.up_proj.weight': { dtype: 'F8_E4M3', shape: [128, 64] } }
@@ -182,7 +182,7 @@ describe('billfish generate', () => {
     expect(stderr).toBe('')
   })
 
-  it('continues a text from standard input, and heeds sampling options', async () => {
+  it('continues a text from standard input with sampling options', async () => {
     const stdin = '<|im_start|>user\nTell me a story.<|im_end|>\n<|im_start|>assistant\n'
     const line = ['generate', demoModel, '--raw', '--quiet', '--max-new-tokens', '20', '--temperature', '1.5']
     const first = await billfish([...line, '--seed', '1'], { stdin })
@@ -251,7 +251,7 @@ describe('billfish chat', () => {
     expect(answers[2].usage.promptTokens).toBe(answers[0].usage.promptTokens)
   })
 
-  it('says how to go on when the conversation has become too long', async () => {
+  it('says how to go on when the conversation is too long', async () => {
     const stdin = 'What is 3 plus 4?\nWhat is 3 plus 4?\n/reset\nWhat is 3 plus 4?\n'
     const line = ['chat', demoModel, '--max-model-length', '48', '--quiet']
     const { code, stdout, stderr } = await billfish(line, { stdin })
@@ -278,7 +278,7 @@ describe('billfish bench model', () => {
     expect((await billfish([...line, '--context', '47'])).stderr).toMatch(/Sequences of 47 tokens are too short/)
   })
 
-  it('is what bench without a name does; several stages, and a trace', async () => {
+  it('is the default of bench, takes several stages, and writes a trace', async () => {
     const trace = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'trace.json')
     const line = ['bench', demoModel, '--contexts', '40', '--new-tokens', '8', '--repeat', '1', '--trace', trace]
     const several = ['--batch-sizes', '6', '--device-map', 'split:cpu:0,cpu:1', '--micro-batches', '2']
@@ -297,7 +297,7 @@ describe('billfish bench model', () => {
 })
 
 describe('billfish bench model --random', () => {
-  it.each(['cpu', 'emulated:0'])('refuses what makes no sense, on %s too', async (device) => {
+  it.each(['cpu', 'emulated:0'])('refuses contradictory options, on %s too', async (device) => {
     const line = (options: string) => billfish(['bench', 'model', '--device-map', device, ...options.split(' ')])
     expect((await line('--random nothing')).stderr).toMatch(/there is no model 'nothing'\. There are .*qwen2-72b-int4/)
     expect((await line('--random qwen2-7b --layers 29')).stderr).toMatch(/--layers is 29, but .* 1 to 28 layers/)
@@ -324,7 +324,7 @@ describe.skipIf(!existsSync(join(root, 'dist', 'cli', 'main.js')))('the program 
   const ended = (child: ReturnType<typeof start>) =>
     new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)))
 
-  it.skipIf(process.platform !== 'linux')('says that its output cannot be written, without a stack', async () => {
+  it.skipIf(process.platform !== 'linux')('reports output that cannot be written, without a stack', async () => {
     const child = spawn('sh', ['-c', `exec "$0" "$@" > /dev/full`, process.execPath, ...inspectLine])
     let said = ''
     child.stderr.on('data', (text) => {

@@ -24,7 +24,7 @@ async function template(files: { jinja?: string; config?: object }) {
 }
 
 describe('ChatTemplate', () => {
-  it('makes the prompts that the demo model was tested with', async () => {
+  it('renders the prompts that the demo model was tested with', async () => {
     const tokenizer = await loadTokenizer(DEMO)
     const chat = await loadChatTemplate(DEMO, tokenizer)
     const fixture = JSON.parse(await readFile(join(FIXTURES, 'demo-tokenizer.json'), 'utf8')) as {
@@ -36,7 +36,7 @@ describe('ChatTemplate', () => {
     }
   })
 
-  it('leaves the beginning of the answer out where asked', async () => {
+  it('omits the generation prompt on request', async () => {
     const chat = await loadChatTemplate(DEMO, await loadTokenizer(DEMO))
     const messages = [{ role: 'system', content: 'S' }, user('Q'), { role: 'assistant', content: 'A' }]
     const expected =
@@ -58,14 +58,14 @@ describe('ChatTemplate', () => {
     )
   })
 
-  it('takes chat_template.jinja before tokenizer_config.json, and nothing where there is neither', async () => {
+  it('prefers chat_template.jinja to tokenizer_config.json, and finds nothing if neither has a template', async () => {
     expect((await template({ jinja: 'file', config: { chat_template: 'config' } }))?.render([user('x')])).toBe('file')
     expect((await template({ config: { chat_template: 'config' } }))?.render([user('x')])).toBe('config')
     expect(await template({ config: {} })).toBeUndefined()
     expect(await template({})).toBeUndefined()
   })
 
-  it('takes the template for tools from a list, if there are tools', async () => {
+  it('picks the tool template from a list if there are tools', async () => {
     const chat = await template({
       config: {
         chat_template: [
@@ -78,7 +78,7 @@ describe('ChatTemplate', () => {
     expect(chat?.render([user('x')], { tools: [{ name: 'clock' }] })).toBe('clock')
   })
 
-  it('gives the template special tokens, further variables, tools as JSON, and the date', async () => {
+  it('passes special tokens, extra variables, tools as JSON and the date to the template', async () => {
     const chat = await template({
       jinja:
         "{{ eos_token }}{{ bos_token }}|{{ enable_thinking }}|{{ tools | tojson }}|{{ strftime_now('%Y') | length }}",
@@ -87,7 +87,7 @@ describe('ChatTemplate', () => {
     expect(chat?.render([user('x')], options)).toBe('<|im_end|>|False|[{"a": 1}]|4')
   })
 
-  it('tells what the template itself refuses, and what is malformed', async () => {
+  it('reports what the template itself refuses, and what is malformed', async () => {
     const refusing = await template({ jinja: "{{ raise_exception('roles must alternate') }}" })
     expect(() => refusing?.render([user('x')])).toThrowError(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('roles must alternate') }),
@@ -112,7 +112,7 @@ describe('ChatTemplate', () => {
 })
 
 describe('normalizeMessages', () => {
-  it('joins parts, passes further members on, and allows tool calls without content', () => {
+  it('joins parts, passes other members on, and allows tool calls without content', () => {
     const parts = [
       { type: 'text', text: 'a' },
       { type: 'text', text: 'b' },

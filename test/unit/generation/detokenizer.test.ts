@@ -24,7 +24,7 @@ describe('Utf8Stream', () => {
     return text + stream.flush()
   }
 
-  it('gives a character when its last byte has come, and not before', () => {
+  it('emits a character with its last byte, not earlier', () => {
     const stream = new Utf8Stream()
     const [first, second, third, fourth] = utf8.encode('🐟') as unknown as [number, number, number, number]
     expect(stream.push(Uint8Array.of(0x61, first))).toBe('a')
@@ -34,7 +34,7 @@ describe('Utf8Stream', () => {
     expect(stream.flush()).toBe('')
   })
 
-  it('replaces what is left unfinished at the end', () => {
+  it('replaces an unfinished character at the end', () => {
     const stream = new Utf8Stream()
     expect(stream.push(Uint8Array.of(0xe4, 0xbd))).toBe('')
     expect(stream.flush()).toBe('\ufffd')
@@ -85,7 +85,7 @@ describe('Detokenizer', async () => {
     }
   })
 
-  it('never gives half a character of a good text', () => {
+  it('never emits half a character of valid text', () => {
     for (const { text, ids } of fixture.encoded) {
       if (text.includes('\ufffd')) continue
       const detokenizer = new Detokenizer(tokenizer, { skipSpecialTokens: false })

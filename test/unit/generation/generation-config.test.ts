@@ -13,7 +13,7 @@ const read = (said: object, config: object = {}, tokenizer?: Tokenizer) =>
 const nothingSaid = read({})
 
 describe('readGenerationDefaults', () => {
-  it('is greedy and without limits where nothing is said', () => {
+  it('defaults to greedy decoding without limits', () => {
     expect(nothingSaid).toEqual({
       temperature: 0,
       topK: 0,
@@ -115,14 +115,14 @@ describe('readGenerationDefaults', () => {
     [{ typical_p: 0.9 }, {}, /typical_p is 0\.9, which is ignored: use topP or minP/, {}],
     [{ temperatur: 0.9 }, {}, /temperatur is 0\.9, which is ignored because the key is unknown/, {}],
     [{ toString: 1 }, {}, /toString is 1/, {}],
-  ])('says of %j with %j what is ignored, and goes on', (said, config, notice, rest) => {
+  ])('warns about what it ignores in %j with %j, and goes on', (said, config, notice, rest) => {
     const defaults = read(said, config)
     expect(defaults.notices).toHaveLength(1)
     expect(defaults.notices[0]).toMatch(notice)
     expect(defaults).toMatchObject({ ...nothingSaid, notices: expect.any(Array), ...rest })
   })
 
-  it('says nothing of values that change nothing', () => {
+  it('does not warn about values without effect', () => {
     const neutral = Object.entries(generationConfigKeys).flatMap(([key, { neutral = [] }]) =>
       neutral.map((value) => read({ [key]: value }).notices),
     )
@@ -142,14 +142,14 @@ describe('rules for tokens', () => {
     expect(banned(both, [5], [6])).toEqual([1, 2])
   })
 
-  it('ban the last token of a sequence behind the others, over the end of the prompt, too', () => {
+  it('ban the last token of a sequence after the others, also across the end of the prompt', () => {
     const words = { bannedSequences: [[7], [5, 6, 8], [6, 9], [1, 2, 3, 4, 5]] }
     expect(banned(words, [4, 5], [6])).toEqual([7, 8, 9])
     expect(banned(words, [4, 6], [5])).toEqual([7])
     expect(banned(words, [2, 3], [4])).toEqual([7])
   })
 
-  it('ban what would repeat an n-gram', () => {
+  it('ban tokens that would repeat an n-gram', () => {
     expect(banned({ noRepeat: 2 }, [1, 2, 3, 2], [4, 2])).toEqual([3, 4])
     expect(banned({ noRepeatOfPrompt: 2 }, [1, 2, 3, 2], [4, 2])).toEqual([3])
     expect(banned({ noRepeat: 3 }, [1, 2, 3], [1, 2])).toEqual([3])
@@ -171,7 +171,7 @@ describe('rules for tokens', () => {
     expect(rulesOfStep(rules(favored), [4], [], 9).biased).toEqual([{ token: 6, bias: -1 }])
   })
 
-  it('force tokens, whatever is banned', () => {
+  it('force tokens even if they are banned', () => {
     const all = rules({ banned: [3], forcedAfterFirst: [3], forcedLast: [4, 5] })
     expect(rulesOfStep(all, [1], [], 9)).toMatchObject({ forced: true, banned: [], biased: [{ token: 3 }] })
     expect(rulesOfStep(all, [1, 2], [], 9)).toMatchObject({ forced: false, banned: [3] })
@@ -201,7 +201,7 @@ describe('a checkpoint that says it', () => {
     }
   }
 
-  it('ends at its stop strings, unless the caller names others or ignores ends', async () => {
+  it('ends at its stop strings, unless the caller passes others or ignores them', async () => {
     const plain = await answer({})
     expect(plain.warnings).toEqual([])
     const [stop] = plain.text.match(/divide \w+/) ?? []
@@ -241,7 +241,7 @@ describe('a checkpoint that says it', () => {
     expect(forced.logprobs?.[0]?.logprob).toBeLessThan(0)
   })
 
-  it('are refused by name where they leave no token', async () => {
+  it('are refused by name if they leave no token', async () => {
     const suppress_tokens = Array.from({ length: 2048 }, (_, id) => id)
     await expect(answer({ suppress_tokens })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
@@ -249,7 +249,7 @@ describe('a checkpoint that says it', () => {
     })
   })
 
-  it('says how long an answer is', async () => {
+  it('sets the length of an answer', async () => {
     const { usage } = await answer({})
     const { promptTokens, completionTokens } = usage
     expect((await answer({ max_length: promptTokens + 7 })).tokenIds).toHaveLength(7)
@@ -265,7 +265,7 @@ describe('a checkpoint that says it', () => {
     expect((await answer({ max_length: 3 }, { maxNewTokens: 4 })).tokenIds).toHaveLength(4)
   })
 
-  it('loads with odd values, and says so', async () => {
+  it('loads with odd values, and warns about them', async () => {
     const { warnings, text } = await answer({ temperature: '0.7', top_p: 1.5, num_beams: 4, eos_token_id: 'x' })
     expect(warnings).toHaveLength(4)
     for (const warning of warnings)

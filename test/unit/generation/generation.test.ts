@@ -14,7 +14,7 @@ afterAll(() => model.dispose())
 
 const answer = (options: GenerateOptions) => model.generate(question, { temperature: 0, ...options }).result()
 
-test('the chunks together are the result', async () => {
+test('the chunks add up to the result', async () => {
   const generation = model.generate(question, { temperature: 0, logprobs: 2 })
   let text = ''
   const tokenIds: number[] = []
@@ -58,7 +58,7 @@ test('stop strings and stop tokens', async () => {
   expect(byToken.tokenIds).toEqual(tokenIds.slice(0, tokenIds.indexOf(token) + 1))
 })
 
-test('the seed decides, and is reported', async () => {
+test('the seed determines the result, and is reported', async () => {
   const drawn = await answer({ temperature: 1.5, maxNewTokens: 40 })
   const again = await answer({ temperature: 1.5, maxNewTokens: 40, seed: drawn.seed })
   expect(again.tokenIds).toEqual(drawn.tokenIds)

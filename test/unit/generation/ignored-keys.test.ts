@@ -9,7 +9,7 @@ import { modelDirectory } from '../../support/fixtures'
 const noticesWith = async (more: Record<string, unknown>) =>
   checkpointWarnings(await openCheckpoint(withConfig('qwen2-bf16', (config) => ({ ...config, ...more }))))
 
-test('keys that are not known are told of, where they may have an effect', async () => {
+test('unknown keys cause a warning if they may have an effect', async () => {
   const harmless = { made_up: null, another: false, empty: [], none: {}, _private: 3, image_token_id: 5 }
   expect(await noticesWith(harmless)).toEqual([])
   expect(await noticesWith({ mup_base_width: 256, rope_ratio: 2 })).toEqual([

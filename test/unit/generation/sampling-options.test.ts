@@ -52,7 +52,7 @@ describe('resolveOptions', () => {
     })
   })
 
-  it("takes the checkpoint's defaults, and options before them", () => {
+  it("takes the checkpoint's defaults, which options override", () => {
     expect(resolve({}, sampling).sampling).toMatchObject({ temperature: 0.7, topK: 20, topP: 0.8, minP: 0.1 })
     expect(resolve({}, sampling)).toMatchObject({
       maxNewTokens: 30,
@@ -69,7 +69,7 @@ describe('resolveOptions', () => {
     expect(resolve({ temperature: undefined, maxNewTokens: undefined }, sampling).sampling.temperature).toBe(0.7)
   })
 
-  it('samples where an option is given that would be without effect at temperature 0', () => {
+  it('samples if an option is given that has no effect at temperature 0', () => {
     expect(resolve({ topP: 0.9 }).sampling.temperature).toBe(1)
     expect(resolve({ topK: 5 }).sampling.temperature).toBe(1)
     expect(resolve({ minP: 0.1 }).sampling.temperature).toBe(1)
@@ -77,7 +77,7 @@ describe('resolveOptions', () => {
     expect(resolve({ seed: 1 }).sampling.temperature).toBe(0)
   })
 
-  it('splits the seed into two halves, and draws one where none is given', () => {
+  it('splits the seed into two halves, and draws a random one if none is given', () => {
     expect(resolve({ seed: 2 ** 53 - 1 }).sampling.seed).toEqual([0xffffffff, 0x1fffff])
     expect(resolve({ seed: 0x1234567890abcdefn }).sampling.seed).toEqual([0x90abcdef, 0x12345678])
     expect(resolve({}).sampling.seed).not.toEqual(resolve({}).sampling.seed)
@@ -97,12 +97,12 @@ describe('resolveOptions', () => {
     expect(resolve({ logitBias: {} }).sampling).not.toHaveProperty('biasTokens')
   })
 
-  it('takes one stop string or several', () => {
+  it('accepts one stop string or several', () => {
     expect(resolve({ stop: 'a' }).stop).toEqual(['a'])
     expect(resolve({ stop: ['a', 'b'] }).stop).toEqual(['a', 'b'])
   })
 
-  it('clamps the default length to what fits, but not one that was asked for', () => {
+  it('clamps the default length to what fits, but not a requested one', () => {
     expect(resolve({}, sampling, 12).maxNewTokens).toBe(12)
     expect(() => resolve({ maxNewTokens: 101 })).toThrow(/maxNewTokens is 101, but must be at most 100/)
     expect(() => resolve({}, sampling, 0)).toThrow(/1 tokens too long/)
@@ -189,7 +189,7 @@ describe('readPrompt', () => {
     )
   })
 
-  it('refuses messages where the checkpoint has no template', () => {
+  it('refuses messages if the checkpoint has no template', () => {
     const tokenizer = { encode: () => [1] } as unknown as Tokenizer
     expect(() => readPrompt([{ role: 'user', content: 'x' }], { ...assets, tokenizer }, {}, 64)).toThrow(
       /no chat template/,

@@ -23,7 +23,7 @@ describe('StopStrings', () => {
     expect(run(['\n\n'], ['a\n', 'b\n', '\nc'])).toEqual({ text: 'a\nb', stopped: '\n\n', given: ['a', '\nb', '', ''] })
   })
 
-  it('gives at the end what was held back', () => {
+  it('emits what it held back at the end', () => {
     expect(run(['END'], ['the E', 'N']).given).toEqual(['the ', '', 'EN'])
     expect(run(['END'], ['the E', 'N']).stopped).toBeNull()
   })
@@ -32,12 +32,12 @@ describe('StopStrings', () => {
     expect(run(['aab'], ['a', 'a', 'a', 'b'])).toEqual({ text: 'a', stopped: 'aab', given: ['', '', 'a', '', ''] })
   })
 
-  it('takes the stop string that is complete first, the longest of those that end together', () => {
+  it('takes the first complete stop string, and the longest of several that end together', () => {
     expect(run(['abcd', 'bc'], ['xabcd'])).toMatchObject({ text: 'xa', stopped: 'bc' })
     expect(run(['bc', 'abc'], ['xabcd'])).toMatchObject({ text: 'x', stopped: 'abc' })
   })
 
-  it('gives the same however the text is cut', () => {
+  it('gives the same result however the text is cut', () => {
     const numbers = new Random(1)
     const random = (below: number) => numbers.below(below)
     const word = (length: number): string => Array.from({ length }, () => 'ab'[random(2)]).join('')

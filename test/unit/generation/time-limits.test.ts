@@ -15,7 +15,7 @@ const schedule = join(mkdtempSync(join(tmpdir(), 'billfish-')), 'schedstat')
 /** As Linux writes what a thread has computed and waited, in nanoseconds. */
 const computed = (milliseconds: number) => writeFileSync(schedule, `${milliseconds * 1e6} 123456 78\n`)
 
-test('work is ended by what it computes, and waits for the processor in peace', () => {
+test('work is limited by the processor time it takes, not by how long it waits for a processor', () => {
   computed(5000)
   const deadline = new Deadline(terms, schedule)
   expect(deadline.remaining).toBe(700)
@@ -34,7 +34,7 @@ test('work is ended by what it computes, and waits for the processor in peace', 
   expect(patient.error().message).toMatch(/took more than 8000 ms and was terminated/)
 })
 
-test('work is ended by the clock where nothing tells what it computes', () => {
+test('work is limited by the clock if its processor time is unknown', () => {
   const deadline = new Deadline(terms, undefined)
   expect(deadline.remaining).toBeGreaterThan(0)
   expect(deadline.remaining).toBeLessThanOrEqual(1000)

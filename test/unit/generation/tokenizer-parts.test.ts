@@ -35,7 +35,7 @@ async function tokenizerOf(parts: Partial<Entry>) {
 
 const ADDED = ['<unk>', '<s>', '</s>'].map((content, id) => ({ id, content, special: true, normalized: false }))
 
-describe("texts become the tokens of Hugging Face's tokenizers", () => {
+describe("texts are tokenized as by Hugging Face's tokenizers", () => {
   it.each(fixture.entries.map((entry) => [entry.name, entry] as const))('%s', async (_name, entry) => {
     const tokenizer = await tokenizerOf(entry)
     for (const [index, text] of fixture.texts.entries()) {
@@ -44,7 +44,7 @@ describe("texts become the tokens of Hugging Face's tokenizers", () => {
   })
 })
 
-it('refuses a BPE model whose tokens begin otherwise within a word', async () => {
+it('refuses a BPE model with a prefix for tokens within a word', async () => {
   const model = { type: 'BPE', vocab: { a: 0, '##b': 1, ab: 2 }, merges: ['a ##b'], continuing_subword_prefix: '##' }
   await expect(tokenizerOf({ normalizer: null, pre_tokenizer: null, model })).rejects.toMatchObject({
     code: 'INVALID_CHECKPOINT',

@@ -109,7 +109,7 @@ describe('a SentencePiece-style tokenizer.json', () => {
   })
   afterAll(() => rm(directory, { recursive: true }))
 
-  it('adds special tokens only where asked', () => {
+  it('adds special tokens only on request', () => {
     expect(tokenizer.encode('Hi')).toEqual([1, 263])
     expect(tokenizer.encode('Hi', { addSpecialTokens: false })).toEqual([263])
     expect(tokenizer.specialTokens).toEqual({ bos: '<s>' })
@@ -249,7 +249,7 @@ describe('bytePairMerge', () => {
     }
   })
 
-  it('takes a long piece in its stride', () => {
+  it('merges a long piece quickly', () => {
     const ranks = new Map([...'abc', 'aa', 'aaaa', 'ab'].map((token, rank) => [token, rank]))
     const started = performance.now()
     expect(bytePairMerge('a'.repeat(200_000), ranks)).toHaveLength(50_000)
@@ -278,7 +278,7 @@ describe('a directory without a usable tokenizer', () => {
     'tokenizer.json': JSON.stringify({ decoder: { type: 'ByteLevel' }, model, ...parts }),
   })
 
-  it('says which files are missing, and the way out', async () => {
+  it('names the missing files and the way out', async () => {
     await refused({}, /neither tokenizer\.json nor qwen\.tiktoken is there/)
     const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 11421896\n`
     await refused({ 'tokenizer.json': pointer }, /tokenizer\.json is a Git LFS pointer to a file of 11421896 bytes/)

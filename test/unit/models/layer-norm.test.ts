@@ -152,13 +152,13 @@ describe('a model with layer norms', () => {
     expect(read).toBe(matrices + 3 * line(width))
   })
 
-  test('a bias that the checkpoint lacks is named', async () => {
+  test('a missing bias is named', async () => {
     const { 'layers.0.norm.bias': _, ...rest } = tensors
     const checkpoint = await openCheckpoint(directoryOf({ ...files, 'model.safetensors': safetensors(rest) }))
     expect(() => specOf(checkpoint, ['cpu'], 1, true)).toThrow(/layers\.0\.norm\.bias/)
   })
 
-  test('a norm as wide as something else is refused before anything runs', async () => {
+  test('a norm of the wrong width is refused before anything runs', async () => {
     const spec = specOf(await openCheckpoint(directoryOf(files)), ['cpu'], 1, true)
     const stages = spec.stages.map((stage) => {
       const weights = stage.weights.map((weight) =>

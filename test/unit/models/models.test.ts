@@ -155,7 +155,7 @@ test.each([
   )
 })
 
-test('keys that would be refused are not, where they change nothing', () => {
+test('keys that would be refused are accepted if they change nothing', () => {
   const neutral = {
     is_causal: true,
     logits_scaling: 1,
@@ -169,7 +169,7 @@ test('keys that would be refused are not, where they change nothing', () => {
   ).toBe(4)
 })
 
-test('what the tensors contradict is refused with both numbers, and at once', () => {
+test('sizes that contradict the tensors are refused at once, with both numbers', () => {
   const layout = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: true }
   const weights = { ...source().weights, layout }
   const begun = performance.now()
@@ -221,7 +221,7 @@ describe('what a GPU cannot compute is refused before anything is loaded', () =>
   })
 })
 
-describe('sizes are compared with the tensors before anything is made of them', () => {
+describe('sizes are compared with the tensors before anything is allocated', () => {
   const sizes = [
     'hidden_size',
     'intermediate_size',

@@ -47,7 +47,7 @@ async function paddedLayers(directory: string, ranks: number): Promise<string[]>
   return [...new Set(padded.map(({ name }) => name))]
 }
 
-describe('files that are padded already', () => {
+describe('files that are already padded', () => {
   test.each(['interleaved', 'tail'] as const)(
     '%s zeros stay where they are, and no more are added',
     async (placement) => {

@@ -119,7 +119,7 @@ test.each(cases)('%s', async (_, options, message) => {
   await expect(loadModel(directory, { maxModelLength: 32, ...options } as LoadOptions)).rejects.toMatchObject(refusal)
 })
 
-test('sizes that no model has are refused before anything is padded', async () => {
+test('impossible sizes are refused before anything is padded', async () => {
   const most = 2 ** 31 - 8
   await expect(planModel({ ...model, intermediate_size: most }, { tensorParallelSize: 3 })).rejects.toMatchObject({
     code: 'INVALID_CHECKPOINT',
@@ -127,7 +127,7 @@ test('sizes that no model has are refused before anything is padded', async () =
   })
 })
 
-test('a device that does not exist is named', async () => {
+test('a missing device is named', async () => {
   const directory = directoryOf(randomCheckpoint(model, 1))
   const options = { tensorParallelSize: 2, deviceMap: 'emulated:15,emulated:16' }
   await expect(loadModel(directory, options)).rejects.toMatchObject({

@@ -156,7 +156,7 @@ describe('plans', () => {
     expect(entries(count)).toEqual(alone) // all of it divides: every code and every scale is on one rank
   })
 
-  test('too little memory: what helps is another group of devices', async () => {
+  test('too little memory: another group of devices helps', async () => {
     const plan = (count: number, device = {}) => {
       const names = Array.from({ length: count }, (_, i) => ({ device: i, memory: '16GiB', ...device }))
       return planModel(qwen2, { devices: names, tensorParallelSize: 2, maxModelLength: 8192 })
@@ -178,7 +178,7 @@ describe('plans', () => {
 })
 
 describe('loading', () => {
-  test('on devices that do not reach each other is refused without NCCL', async () => {
+  test('on devices without peer access is refused without NCCL', async () => {
     process.env.BILLFISH_EMULATED_PEERS = 'off'
     try {
       const options = { tensorParallelSize: 2, deviceMap: 'emulated:0,emulated:1' }

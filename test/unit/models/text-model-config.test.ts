@@ -39,7 +39,7 @@ describe('M-RoPE of text is plain rope, bit for bit', () => {
   })
 })
 
-describe('the places that a config has for its parts', () => {
+describe('the parts of a config', () => {
   const base = 'qwen2-bf16'
   /** The fixture as a part of something else; its tensors as released there. */
   const wrapped = (change: (text: Json) => Json, prefix = 'model.language_model.', from = base) =>
@@ -93,7 +93,7 @@ describe('the places that a config has for its parts', () => {
     expect(answer.tokenIds).toEqual((await plain.generate(prompt, of).result()).tokenIds)
   })
 
-  test('missing keys are those of the class', () => {
+  test('missing keys have the defaults of the class', () => {
     const { config } = textModelConfig({ model_type: 'llava', text_config: { model_type: 'mistral' } })
     expect(config).toMatchObject({ hidden_size: 4096, num_key_value_heads: 8, sliding_window: 4096 })
     const nulled = textModelConfig({
@@ -215,7 +215,7 @@ describe('what a user should know', () => {
     else expect(said).toMatch(expected)
   })
 
-  test('loading says it once', async () => {
+  test('is reported once while loading', async () => {
     const directory = withConfig('qwen2-bf16', (config) => ({ ...config, auto_map: { AutoModel: 'modeling_x.Y' } }))
     const warnings: (Error & { code?: string })[] = []
     const listen = (warning: Error) => warnings.push(warning)

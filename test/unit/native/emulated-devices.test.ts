@@ -161,7 +161,7 @@ test('worker threads: a model of its own beside the main thread’s, and ending 
 })
 
 describe('errors', () => {
-  test('a device that is full says so, wanted and free; something smaller then loads', () => {
+  test('a full device reports requested and free bytes; a smaller model then loads', () => {
     const outcome = program(
       `(async () => {
         const { code, message } = await loadModel(directory, { ...sizes, maxModelLength: 512, maxSequences: 64 }).catch((error) => error)
@@ -191,7 +191,7 @@ describe('errors', () => {
     expect(withBytes(-1)).toEqual({ status: 0, signal: null, stdout: 'OUT_OF_MEMORY\n', stderr: '' })
   })
 
-  test('a stage without room is refused before anything of an earlier one is loaded', () => {
+  test('a stage that does not fit is refused before any earlier stage is loaded', () => {
     const outcome = program(
       `(async () => {
         const progress = []

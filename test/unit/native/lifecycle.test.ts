@@ -27,7 +27,7 @@ function program(source: string, nodeOptions: string[] = []) {
 }
 
 describe('abort', () => {
-  test('a signal that is aborted already stops loading and generating at once', async () => {
+  test('a signal that has already aborted stops loading and generating at once', async () => {
     await using model = await load()
     // As AbortController does it: whatever the reason is, it is what comes out.
     for (const reason of [new Error('changed my mind'), 'a text', null, 0]) {
@@ -52,7 +52,7 @@ describe('abort', () => {
     expect((await model.generate(prompt, tokens()).result()).tokenIds).toEqual(greedy)
   })
 
-  test('while the checkpoint is opened: it is the reason that comes out, whatever was being read', async () => {
+  test('while the checkpoint is opened: rejects with the reason, whatever was being read', async () => {
     const reason = 'changed my mind'
     for (let delay = 0; delay < 8; delay += 0.05) {
       const controller = new AbortController()
@@ -64,7 +64,7 @@ describe('abort', () => {
     }
   })
 
-  test('while generating: the reader gets the error, and all KV blocks come back', async () => {
+  test('while generating: the reader gets the error, and all KV blocks are freed', async () => {
     await using model = await load({ maxSequences: 1 })
     for (let i = 0; i < 20; i++) {
       const controller = new AbortController()
@@ -151,7 +151,7 @@ describe('dispose', () => {
     expect(late - early, `resident MiB: ${rss.map(Math.round)}`).toBeLessThan(16)
   })
 
-  test('a model that nobody holds any more is freed by the garbage collector', () => {
+  test('a model without references is freed by the garbage collector', () => {
     const { stderr, status } = program(
       `(async () => {
         for (let i = 0; i < 20; i++) {

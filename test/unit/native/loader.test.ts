@@ -71,7 +71,7 @@ describe('loadAddon', () => {
   }
   const damaged = 'not a shared object, and longer than its header: '.repeat(4)
 
-  it('takes the package for the CPU, and the one with CUDA where it is installed', () => {
+  it('takes the CPU package, or the CUDA package if installed', () => {
     const cpu = install(cpuPackage, '1.2.3')
     const found = { source: 'package', passedOver: null }
     expect(loadAddonFrom(root).file).toEqual({ ...found, package: cpuPackage, path: join(cpu, 'billfish.node') })
@@ -87,7 +87,7 @@ describe('loadAddon', () => {
       /is version 1\.2\.2, but billfish is 1\.2\.3.*npm install \S+-cuda@1\.2\.3/,
     ],
     ['cannot be loaded', '1.2.3', damaged, /cannot be loaded on[\s\S]*The file is damaged/],
-  ])('passes over a CUDA package that %s, and says so', async (_, version, content, reason) => {
+  ])('skips a CUDA package that %s, and says so', async (_, version, content, reason) => {
     install(cpuPackage, '1.2.3')
     install(cudaPackage, version, content)
     const warning = new Promise<Error>((resolve) => process.once('warning', resolve))
@@ -98,7 +98,7 @@ describe('loadAddon', () => {
     expect(await warning).toMatchObject({ message: passedOver, code: 'BILLFISH_FALLBACK' })
   })
 
-  it('has nothing to pass over to where the only package is of another version, or damaged', () => {
+  it('has no fallback if the only package has another version or is damaged', () => {
     install(cpuPackage, '2.0.0')
     expect(failure(root)).toMatchObject({
       code: 'ADDON_NOT_FOUND',

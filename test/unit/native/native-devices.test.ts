@@ -33,13 +33,13 @@ function codeOf(action: () => void): unknown {
 }
 
 describe('devices of the addon', () => {
-  it('tells the same without holding the event loop', async () => {
+  it('gives the same list without blocking the event loop', async () => {
     const found = addon.discoverDevices()
     expect(found).toBeInstanceOf(Promise)
     expect(await found).toEqual(report)
   })
 
-  it('refuses an instruction set that there is not, and the process lives on', () => {
+  it('refuses an unknown instruction set, and the process goes on', () => {
     const program = `
       const { BillfishError, devices, discoverDevices } = require(${JSON.stringify(resolve(__dirname, '../../../dist/index.js'))})
       const tell = (error) => console.log(error instanceof BillfishError, error.code, error.message)
@@ -70,7 +70,7 @@ describe('devices of the addon', () => {
     if (!report.cuda.available) expect(reason).toBe('there is no CUDA device to use it.')
   })
 
-  it('refuses a device that is not there', () => {
+  it('refuses a device that does not exist', () => {
     expect(codeOf(() => addon.testCudaDevice(report.devices.length))).toBe('DEVICE_NOT_FOUND')
     expect(codeOf(() => addon.testCudaDevice(-1))).toBe('INVALID_OPTION')
     expect(codeOf(() => addon.testCudaDevice('0' as unknown as number))).toBe('INVALID_OPTION')

@@ -43,8 +43,8 @@ describe('a method that was taken out of its object', () => {
   })
 })
 
-describe('what is handed out', () => {
-  test('may be written to: the model goes on as it was', async () => {
+describe('an object that was handed out', () => {
+  test('can be modified without any effect on the model', async () => {
     await using own = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64 })
     const { vocabulary } = own.limits
     const { tokenIds } = await own.generate([1, 2], { maxNewTokens: 4, temperature: 0 }).result()
@@ -61,7 +61,7 @@ describe('what is handed out', () => {
 })
 
 describe('token ids and texts of other kinds', () => {
-  test('are refused by the tokenizer, not turned into some', async () => {
+  test('are refused by the tokenizer, not converted', async () => {
     await using tokenizer = await loadTokenizer(demo)
     for (const id of [undefined, null, '12', [1], 5n, 1.5, -1, Number.NaN, new Proxy({}, { get: thrower })]) {
       expect((await refusal(() => tokenizer.idToToken(id as never))).message).toMatch(/^The id is .*a whole number/)
@@ -74,7 +74,7 @@ describe('token ids and texts of other kinds', () => {
     expect(tokenizer.decode(Int32Array.of(5))).toBe(tokenizer.decode([5]))
   })
 
-  test('are no keys of logitBias', async () => {
+  test('are refused as keys of logitBias', async () => {
     for (const key of ['', ' 5', '0x10', '1e1', '5.0', '05', '-1', 'x'])
       expect((await refusal(() => model.generate([1], { logitBias: { [key]: 1 } as never }))).message).toContain(
         `logitBias has the key ${JSON.stringify(key)}, but`,
@@ -86,7 +86,7 @@ describe('token ids and texts of other kinds', () => {
 })
 
 describe('messages', () => {
-  test('without end, or that cannot be read, are refused', async () => {
+  test('are refused if they are endless or cannot be read', async () => {
     await using tokenizer = await loadTokenizer(demo)
     const endless = Object.assign([{ role: 'user', content: 'x' }], { length: 4_000_000_000 })
     const circle: Record<string, unknown> = { role: 'user', content: 'x' }
@@ -112,7 +112,7 @@ describe('messages', () => {
     }
   })
 
-  test('have members that JSON can hold', async () => {
+  test('may only have members that JSON can represent', async () => {
     await using tokenizer = await loadTokenizer(demo)
     const shown = (x: unknown) =>
       tokenizer.applyChatTemplate([{ role: 'user', content: '' }], {
@@ -128,7 +128,7 @@ describe('messages', () => {
   })
 })
 
-test('messages that are too long are the matter, and not their template', async () => {
+test('messages that are too long are blamed, not their template', async () => {
   await using tokenizer = await loadTokenizer(demo)
   const messages = [{ role: 'user', content: 'word '.repeat(4e6) }]
   expect((await refusal(() => tokenizer.applyChatTemplate(messages))).message).toMatch(
@@ -137,7 +137,7 @@ test('messages that are too long are the matter, and not their template', async 
 })
 
 describe("a template's variables", () => {
-  test('that have an option of their own are not ignored', async () => {
+  test('that have their own option are not ignored', async () => {
     await using tokenizer = await loadTokenizer(demo)
     await using own = await loadModel(demo, { deviceMap: 'cpu' })
     const messages = [{ role: 'user', content: 'Hi' }]
@@ -159,7 +159,7 @@ describe("a template's variables", () => {
     expect([await render({}), await render({ documents: [1] })]).toEqual(['None', '[1]'])
   })
 
-  test("a path is no template's text", async () => {
+  test('a path is refused as the text of a template', async () => {
     await using tokenizer = await loadTokenizer(demo)
     for (const chatTemplate of ['./chat_template.jinja', 'some words', 'tool_use'])
       expect((await refusal(() => tokenizer.applyChatTemplate([], { chatTemplate }))).message).toContain(

@@ -72,7 +72,7 @@ const thrower = () => {
 describe.each(entries)('%s', (of, call, names) => {
   const refused = (options: unknown) => refusal(() => call(options as never))
 
-  test('takes nothing but an object', async () => {
+  test('takes only an object', async () => {
     for (const options of [
       null,
       [],
@@ -89,13 +89,13 @@ describe.each(entries)('%s', (of, call, names) => {
       expect((await refused(options)).message).toMatch(/^(options|model) must be an object, not /)
   })
 
-  test('names the options that there are', async () => {
+  test('lists the known options', async () => {
     const { message } = await refused({ zebra: 1 })
     expect(message).toMatch(/^There is no option zebra\. The options of /)
     for (const name of names) expect(message).toContain(name)
   })
 
-  test('corrects spellings', async () => {
+  test('suggests the right spelling', async () => {
     for (const name of names) {
       const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
       const forms = [`${name}s`, name.toUpperCase(), ...(snake === name ? [] : [snake])]
@@ -108,7 +108,7 @@ describe.each(entries)('%s', (of, call, names) => {
     }
   })
 
-  test('takes no value of another kind', async () => {
+  test('refuses values of another type', async () => {
     for (const name of names) {
       const none = [
         null,
@@ -137,7 +137,7 @@ describe.each(entries)('%s', (of, call, names) => {
     }
   })
 
-  test('says what options of other libraries are here', async () => {
+  test('translates options of other libraries', async () => {
     const foreign: Record<string, string | RegExp> = {
       n_gpu_layers: /each device takes as many layers as it has room for/,
       gpu_memory_utilization: /maxMemory/,
@@ -165,7 +165,7 @@ describe.each(entries)('%s', (of, call, names) => {
   })
 })
 
-describe('whatever stands inside an option or argument', () => {
+describe('anything inside an option or argument', () => {
   const revoked = Proxy.revocable([], {})
   revoked.revoke()
   const values: unknown[] = [
@@ -215,7 +215,7 @@ describe('signals', () => {
     .filter(([, , names]) => names.includes('signal'))
     .map(([of, call]) => [of, call])
 
-  test.each(signalled)('%s takes no half ones', async (_, call) => {
+  test.each(signalled)('%s refuses incomplete ones', async (_, call) => {
     const listen = () => {}
     const half: unknown[] = [
       {},
@@ -231,7 +231,7 @@ describe('signals', () => {
     }
   })
 
-  test.each(signalled)('%s refuses one that throws, or does not let itself be read', async (_, call) => {
+  test.each(signalled)('%s refuses one that throws or cannot be read', async (_, call) => {
     const listen = () => {}
     const throwing: unknown[] = [
       { aborted: false, addEventListener: thrower, removeEventListener: listen },
@@ -247,7 +247,7 @@ describe('onProgress', () => {
   test.each<[string, () => unknown]>([
     ['throws', thrower],
     ['rejects', async () => thrower()],
-  ])('that %s ends what it was given to', async (_, onProgress) => {
+  ])('that %s ends the call', async (_, onProgress) => {
     await expect(loadModel(directory, { deviceMap: 'cpu', onProgress: onProgress as () => void })).rejects.toThrow(
       'not today',
     )
@@ -256,7 +256,7 @@ describe('onProgress', () => {
   })
 })
 
-test('padCheckpoint() writes nothing where a dry run was misspelt', async () => {
+test('padCheckpoint() writes nothing if the option of a dry run is misspelled', async () => {
   const { length } = readdirSync(outputs)
   const output = join(outputs, 'dryrun')
   const options = { parallelSizes: [2, 4], dryrun: true } as PadOptions
@@ -264,7 +264,7 @@ test('padCheckpoint() writes nothing where a dry run was misspelt', async () => 
   expect(readdirSync(outputs).length).toBe(length)
 })
 
-test('options are those of the call: later changes of their object have no effect', async () => {
+test('options are read once: later changes of the object have no effect', async () => {
   const options = { deviceMap: { '': 'cpu:0' }, maxModelLength: 64 }
   const loading = loadModel(directory, options)
   options.deviceMap[''] = 'nowhere'
@@ -283,7 +283,7 @@ describe('first arguments', () => {
     ['loadTokenizer()', (path) => loadTokenizer(path)],
     ['padCheckpoint()', (path) => padCheckpoint(path, join(outputs, 'x'), { to: 512 })],
     ["padCheckpoint()'s output", (path) => padCheckpoint(dense, path, { to: 512 })],
-  ])('%s takes paths and file: URLs alone', async (_, call) => {
+  ])('%s takes only paths and file: URLs', async (_, call) => {
     for (const path of none) {
       expect((await refusal(() => call(path as never))).message).toMatch(/^(directory|model|output) is /)
     }
@@ -294,7 +294,7 @@ describe('first arguments', () => {
     expect(loaded.deviceMap).toEqual((await planModel(pathToFileURL(directory), { deviceMap: 'cpu' })).deviceMap)
   })
 
-  test('a config is data', async () => {
+  test('a config must be plain data', async () => {
     const circular: Record<string, unknown> = { ...model.config }
     circular.text_config = circular
     expect((await refusal(() => planModel(circular))).message).toBe('model contains itself.')
@@ -334,7 +334,7 @@ describe('layerSplit()', () => {
   })
 })
 
-test('parseMemorySize() takes texts and numbers alone', async () => {
+test('parseMemorySize() takes only strings and numbers', async () => {
   const circular: Record<string, unknown> = {}
   circular.self = circular
   for (const size of [null, undefined, {}, circular, 5n, Symbol('5GB'), () => 5, [5], '', 'x'.repeat(1e6)]) {
@@ -345,7 +345,7 @@ test('parseMemorySize() takes texts and numbers alone', async () => {
   expect((await refusal(() => parseMemorySize('x', Symbol('size') as never))).message).toMatch(/^a symbol: "x" is not/)
 })
 
-test('a text that is too long for a path makes no endless message', async () => {
+test('a string that is too long for a path is shortened in the message', async () => {
   const path = 'x'.repeat(1e6)
   const calls = [
     () => loadModel(path),
@@ -360,7 +360,7 @@ test('a text that is too long for a path makes no endless message', async () => 
   expect(message).toMatch(/cannot be written: ENAMETOOLONG/)
 })
 
-test("names of other programs' options have an answer", async () => {
+test("names of other programs' options are explained", async () => {
   const names =
     'enable_thinking tool_choice mirostat typical_p no_repeat_ngram_size bad_words_ids stopping_criteria assistant_model ' +
     'echo include_stop_str_in_output system'

@@ -44,7 +44,7 @@ const thrower = () => {
 }
 
 describe('readOptions', () => {
-  it('takes what is right as plain data, and nothing for undefined', () => {
+  it('reads valid options as plain data, and skips undefined', () => {
     const signal = new AbortController().signal
     const onProgress = () => {}
     const given = { deviceMap: { '': 0 }, maxModelLength: 7, dryRun: undefined, signal, onProgress }
@@ -54,7 +54,7 @@ describe('readOptions', () => {
     expect(read(undefined)).toEqual({})
   })
 
-  it('takes objects of any making: without prototype, of a class, of another realm, from defaults', () => {
+  it('reads objects of any origin: without a prototype, of a class, of another realm, from defaults', () => {
     class Given {
       maxModelLength = 7
       get dryRun() {
@@ -68,7 +68,7 @@ describe('readOptions', () => {
     expect(read({ maxModelLength: 7, [Symbol('other')]: 1 })).toEqual({ maxModelLength: 7 })
   })
 
-  it('reads every member once, also inside', () => {
+  it('reads every member once, nested ones too', () => {
     let reads = 0
     const speed = () => ++reads
     const given = {
@@ -92,7 +92,7 @@ describe('readOptions', () => {
     expect(deviceMap).toEqual({ '': 'cpu' })
   })
 
-  it('makes -0 a 0, and keeps a member called __proto__ a member', () => {
+  it('turns -0 into 0, and treats __proto__ as a member', () => {
     const map = JSON.parse('{ "__proto__": "cpu", "": -0 }')
     expect(Object.entries(read({ deviceMap: map }).deviceMap as object)).toEqual([
       ['__proto__', 'cpu'],
@@ -113,7 +113,7 @@ describe('readOptions', () => {
     ['a Map', new Map([['dryRun', true]])],
     ['a Date', new Date()],
     ['a Buffer', Buffer.from('x')],
-  ])('refuses %s in the place of options', (_, given) => {
+  ])('refuses %s instead of options', (_, given) => {
     expect(refusal(given).message).toMatch(/^options must be an object, not /)
   })
 
@@ -133,7 +133,7 @@ describe('readOptions', () => {
     [Object.create({ device_map: 'cpu' }), 'There is no option device_map of run()'],
     [new AbortController().signal, 'There is no option aborted'],
     [{ list: [{ device: 'a', sped: 1 }] }, 'There is no option list[0].sped of list[0]; did you mean speed?'],
-  ])('names the right option for %j', (given, message) => {
+  ])('suggests the right option for %j', (given, message) => {
     const refused = refusal(given)
     expect(refused.message.slice(0, message.length)).toBe(message)
     expect(refused.message.length).toBeLessThan(500)
@@ -163,14 +163,14 @@ describe('readOptions', () => {
     expect(refusal(given).message).toContain(message)
   })
 
-  it('is quick to refuse what is endless', () => {
+  it('refuses endless values quickly', () => {
     expect(refusal({ list: new Array(1e9) }).message).toBe('list holds more than 1000000 values.')
     expect(refusal(new Array(1e9)).message).toMatch(/^options must be an object, not \[null,null,/)
     expect(refusal({ ['x'.repeat(1e6)]: 1 }).message.length).toBeLessThan(500)
     expect(refusal({ maxModelLength: 'x'.repeat(1e8) }).message.length).toBeLessThan(500)
   })
 
-  it('turns whatever is thrown by what it reads into INVALID_OPTION with a cause', () => {
+  it('turns anything that a getter throws into INVALID_OPTION with a cause', () => {
     const proxied = (trap: string) => new Proxy({ maxModelLength: 7 }, { [trap]: thrower })
     const revoked = Proxy.revocable({}, {})
     revoked.revoke()
@@ -214,7 +214,7 @@ describe('AbortSignals', () => {
     expect(listeners).toEqual([])
   })
 
-  it('have aborted already, or abort later, or never', () => {
+  it('may have aborted, abort later or never', () => {
     const reason = new Error('why')
     expect(ownSignal(AbortSignal.abort(reason)).signal).toMatchObject({ aborted: true, reason })
     const controller = new AbortController()

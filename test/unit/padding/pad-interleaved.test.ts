@@ -69,7 +69,7 @@ describe.each([
   })
 })
 
-it('inputs keep their groups, and zeros between them are of new ones', async () => {
+it('inputs keep their groups, and zeros between them get new ones', async () => {
   const output = join(directoryOf({}), 'out')
   await padCheckpoint(modelDirectory(actOrder), output, { parallelSizes: [2, 4], placement: 'interleaved' })
   const [before, after] = [modelDirectory(actOrder), output].map((directory) => {

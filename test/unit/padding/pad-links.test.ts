@@ -36,7 +36,7 @@ const outside = (name: string, text = 'a secret') => {
   return path
 }
 
-it('leaves links out of the checkpoint alone, and says so', async () => {
+it('skips links that lead out of the checkpoint, and reports them', async () => {
   symlinkSync(outside('key'), join(source, 'id_rsa'))
   symlinkSync('/etc/passwd', join(source, 'vocab.txt'))
   mkdirSync(join(source, 'sub'))
@@ -50,14 +50,14 @@ it('leaves links out of the checkpoint alone, and says so', async () => {
   for (const path of links) expect(existsSync(join(output, path))).toBe(false)
 })
 
-it('copies what a link within the checkpoint leads to', async () => {
+it('copies the target of a link within the checkpoint', async () => {
   writeFileSync(join(source, 'chat_template.v2.jinja'), 'a template')
   symlinkSync('chat_template.v2.jinja', join(source, 'chat_template.jinja'))
   expect((await padCheckpoint(source, output, options)).links).toEqual([])
   expect(readFileSync(join(output, 'chat_template.jinja'), 'utf8')).toBe('a template')
 })
 
-it('enters each directory once, however they are linked', async () => {
+it('enters each directory once, whatever the links', async () => {
   mkdirSync(join(source, 'a', 'b'), { recursive: true })
   writeFileSync(join(source, 'a', 'b', 'notes.txt'), 'notes')
   for (const directory of ['', 'a', 'a/b']) {
@@ -83,7 +83,7 @@ it.each(['config.json', 'model-00002-of-00003.safetensors', 'model.safetensors.i
   },
 )
 
-it('refuses a quantization config from elsewhere, without which the copy would be another checkpoint', async () => {
+it('refuses a quantization config outside the checkpoint, without which the copy would be a different model', async () => {
   const gptq = join(scratch, `gptq-${count}`)
   cpSync(modelDirectory('qwen2-gptq-int4-g128'), gptq, { recursive: true })
   const elsewhere = join(scratch, `${count}-quantize_config.json`)
@@ -126,7 +126,7 @@ it.each<[string, (path: string) => void]>([
   ['a link to nothing', (path) => symlinkSync('nowhere', path)],
   ['a link to an empty directory', (path) => symlinkSync(mkdtempSync(join(scratch, 'empty-')), path)],
   ['a link to the checkpoint', (path) => symlinkSync(source, path)],
-])('does not take %s for its workspace', async (_, make) => {
+])('does not accept %s as its workspace', async (_, make) => {
   make(`${output}.partial`)
   const before = readdirSync(source)
   await expect(padCheckpoint(source, output, options)).rejects.toMatchObject({
@@ -151,14 +151,14 @@ it('writes its state neither through a link nor into a pipe, and no shard throug
   expect((await padCheckpoint(source, piped, options)).written).toBe(true)
 })
 
-it('opens no pipe in what may be an unfinished copy', async () => {
+it('opens no pipe in an unfinished copy', async () => {
   const partial = join(scratch, `pipe-${count}.partial`)
   mkdirSync(partial)
   execFileSync('mkfifo', [join(partial, 'state.json')])
   await expect(loadModel(partial)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT' })
 })
 
-it('refuses at once what cannot be made, or has no room', async () => {
+it('refuses an output that cannot be created or does not fit, before it starts', async () => {
   if (process.platform === 'linux') {
     await expect(padCheckpoint(source, '/proc/out', options)).rejects.toMatchObject({
       code: 'INVALID_OPTION',
@@ -173,7 +173,7 @@ it('refuses at once what cannot be made, or has no room', async () => {
   })
 })
 
-it('leaves out a file whose name is no UTF-8, and says so', async () => {
+it('skips a file whose name is not UTF-8, and reports it', async () => {
   const name = Buffer.concat([Buffer.from(`${source}/bad`), Buffer.from([0xff]), Buffer.from('.txt')])
   try {
     writeFileSync(name, 'text')

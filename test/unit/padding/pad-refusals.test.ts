@@ -82,7 +82,9 @@ describe('options', () => {
     ['a bigint', { to: 512n }, isNoCount('to', '512n')],
     ['a symbol', { to: Symbol('512') }, isNoCount('to', 'a symbol')],
     ['a function', { parallelSizes: Math.max }, /^parallelSizes is a function, but must be an array/],
-  ])('%s, which is no JSON', (_, options, message) => expectRefusal(dense, options, 'INVALID_OPTION', message))
+  ])('%s, which JSON cannot represent', (_, options, message) =>
+    expectRefusal(dense, options, 'INVALID_OPTION', message),
+  )
 
   test('interleaving in groups without act-order', () =>
     expectRefusal(
@@ -98,7 +100,7 @@ describe('places', () => {
   const isInside = /lies in the checkpoint's own directory .*; name one beside it/
   const exists = /exists, and is not overwritten; name another directory, or remove it/
 
-  test('an output that exists: a directory, a file, a link that leads nowhere', async () => {
+  test('an output that exists: a directory, a file, a dangling link', async () => {
     const [directory, file, link] = [newPath('there'), newPath('there'), newPath('there')]
     mkdirSync(directory)
     writeFileSync(file, 'a file')
@@ -108,7 +110,7 @@ describe('places', () => {
     expect(readFileSync(file, 'utf8')).toBe('a file')
   })
 
-  test('an output in the checkpoint, under whatever name, or the checkpoint itself', async () => {
+  test('an output in the checkpoint, under any name, or the checkpoint itself', async () => {
     const source = copied(dense, () => {})
     const link = newPath('link')
     symlinkSync(source, link)
@@ -123,7 +125,7 @@ describe('places', () => {
     }
   })
 
-  test('an output whose unfinished files would lie where the checkpoint is', async () => {
+  test('an output whose unfinished files would overwrite the checkpoint', async () => {
     const output = newPath('out')
     cpSync(dense, `${output}.partial`, { recursive: true })
     await expect(padCheckpoint(`${output}.partial`, output, options)).rejects.toMatchObject({
@@ -135,7 +137,7 @@ describe('places', () => {
     expect(existsSync(join(`${output}.partial`, 'config.json'))).toBe(true)
   })
 
-  test('an output below nothing, or below a file', async () => {
+  test('an output in a missing directory, or below a file', async () => {
     await expectRefusal(
       dense,
       options,
@@ -148,7 +150,7 @@ describe('places', () => {
     await expectRefusal(dense, options, 'INVALID_OPTION', /cannot be written: ENOTDIR/, join(file, 'out'))
   })
 
-  test('no paths at all', async () => {
+  test('values that are not paths', async () => {
     await expect(padCheckpoint('', 'out', options)).rejects.toThrow(/directory is an empty string, but must be a path/)
     await expect(padCheckpoint(dense, undefined as never, options)).rejects.toThrow(
       /output is undefined, but must be a path/,

@@ -164,7 +164,7 @@ describe('a run that is killed again and again', () => {
   // In thousandths of the bytes to write; each run goes on where the one before was killed.
   const moments = [0, 3, 170, 333, 334, 480, 666, 700, 870, 999]
 
-  test('leaves no checkpoint behind, and in the end the same files', async () => {
+  test('leaves no checkpoint behind, and ends with the same files', async () => {
     let reached = -1
     for (const moment of moments) {
       expect(killed(`phase === 'writing' && done * 1000 >= total * ${moment}`)).toBe('SIGKILL')
@@ -176,7 +176,7 @@ describe('a run that is killed again and again', () => {
     await expectGoesOn(reached)
   })
 
-  test('where the copy is complete, but has no name yet', async () => {
+  test('when the copy is complete, but not renamed yet', async () => {
     // config.json is there when the process ends between writing it and the rename.
     expect(killed(`phase === 'verifying' && done === total`)).toBe('SIGKILL')
     await expectNoCheckpoint()
@@ -186,7 +186,7 @@ describe('a run that is killed again and again', () => {
   })
 })
 
-describe('what was finished is written again', () => {
+describe('finished files are written again', () => {
   const stop = (more: PadOptions = {}, source = model) =>
     padCheckpoint(source, output, {
       ...options,
@@ -225,7 +225,7 @@ describe('what was finished is written again', () => {
     await expectGoesOn(0)
   })
 
-  test("where the next run's verification finds a group that there is not", async () => {
+  test("where the next run's verification finds a group that does not exist", async () => {
     const source = modelDirectory('qwen2-gptq-int4-g32-desc_act')
     await stop({}, source)
     const file = join(`${output}.partial`, 'checkpoint', 'model.safetensors')
@@ -329,7 +329,7 @@ describe('the verification sees', () => {
 })
 
 describe('the workspace', () => {
-  it("is refused where it is somebody else's", async () => {
+  it('is refused if it belongs to something else', async () => {
     mkdirSync(`${output}.partial`)
     writeFileSync(join(`${output}.partial`, 'thesis.txt'), 'years of work')
     await expect(padCheckpoint(model, output, options)).rejects.toThrow(
@@ -338,7 +338,7 @@ describe('the workspace', () => {
     expect(readdirSync(`${output}.partial`)).toEqual(['thesis.txt'])
   })
 
-  it('is locked while a process is at it', async () => {
+  it('is locked while a process uses it', async () => {
     await padCheckpoint(model, output, {
       ...options,
       onProgress: ({ phase, done }) => {
@@ -368,14 +368,14 @@ describe('the workspace', () => {
     ['of a container that is gone', JSON.stringify({ process: 1, host: 'another machine' })],
     ['cut off while it was written', '{"proc'],
     ['empty', ''],
-  ])('takes over what a killed writer left: a lock %s', async (_, text) => {
+  ])('takes over from a killed writer: a lock %s', async (_, text) => {
     mkdirSync(`${output}.partial`)
     writeFileSync(join(`${output}.partial`, 'lock'), text)
     expect((await padCheckpoint(model, output, options)).written).toBe(true)
     expect(existsSync(`${output}.partial`)).toBe(false)
   })
 
-  it('does not take a link for its lock', async () => {
+  it('does not accept a link as its lock', async () => {
     const victim = join(scratch, 'victim')
     writeFileSync(victim, 'precious')
     mkdirSync(`${output}.partial`)
@@ -384,7 +384,7 @@ describe('the workspace', () => {
     expect(readFileSync(victim, 'utf8')).toBe('precious')
   })
 
-  it('lets one of several calls at the same time write', async () => {
+  it('lets one of several concurrent calls write', async () => {
     const calls = Array.from({ length: 4 }, () => padCheckpoint(model, output, options))
     const results = await Promise.allSettled(calls)
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
@@ -394,7 +394,7 @@ describe('the workspace', () => {
     expect(contents(output)).toEqual(clean)
   })
 
-  test.skipIf(process.platform === 'win32')('says so where there is no room', () => {
+  test.skipIf(process.platform === 'win32')('reports a full disk', () => {
     const limited = ['-c', 'ulimit -f 512; exec "$0" -e "$1"', process.execPath, padProgram]
     const { stdout } = spawnSync('sh', limited, { encoding: 'utf8' })
     expect(stdout).toMatch(
@@ -408,7 +408,7 @@ describe('the workspace', () => {
 describe('billfish pad', () => {
   const fixture = modelDirectory('qwen2-awq-int4-g128')
 
-  it('tells what it did', async () => {
+  it('reports what it did', async () => {
     const { code, stdout, stderr } = await billfish(['pad', fixture, output, '--multiple', '2,4'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toMatch(/^Channels +384 -> 512, a multiple of 512\nZeros +128, at the end\n/)

@@ -31,7 +31,7 @@ async function tensorsOf(directory: string) {
 describe.each(denseModels)('%s', (name) => {
   const source = modelDirectory(name)
 
-  it('padded for 2 and 4, it answers as before', async () => {
+  it('answers as before when padded for 2 and 4', async () => {
     const output = newOutput()
     const result = await padCheckpoint(source, output, { parallelSizes: [2, 4] })
     expect(result).toMatchObject({
@@ -53,7 +53,7 @@ describe.each(denseModels)('%s', (name) => {
     expect(difference(logits, tensor('p33.logits')).max).toBeLessThan(1e-2)
   })
 
-  it('all other tensors are the same byte for byte, and padded ones begin with what they were', async () => {
+  it('keeps all other tensors byte for byte, and the beginning of padded ones', async () => {
     const output = newOutput()
     const { size, paddedSize, paddedTensors } = await padCheckpoint(source, output, { to: 3584, verify: false })
     expect(paddedSize).toBe(3584)
@@ -77,7 +77,7 @@ describe.each(denseModels)('%s', (name) => {
 })
 
 describe('what is written', () => {
-  it('keeps config.json but for one number, __metadata__, and other files', async () => {
+  it('keeps config.json except for one number, __metadata__, and other files', async () => {
     const source = mkdtempSync(join(scratch, 'in-'))
     cpSync(modelDirectory('qwen2-awq-int4-g128'), source, { recursive: true })
     writeFileSync(join(source, 'tokenizer.json'), 'a tokenizer')
@@ -239,7 +239,7 @@ describe('nothing is written', () => {
     expect(existsSync(`${output}.partial`)).toBe(false)
   })
 
-  test('where the size is right already', async () => {
+  test('if the size is already right', async () => {
     const output = newOutput()
     const result = await padCheckpoint(modelDirectory('qwen2-bf16'), output, { parallelSizes: [3] })
     expect(result).toMatchObject({ written: false, size: 384, paddedSize: 384 })

@@ -83,7 +83,7 @@ describe.each([
   const rounded = (rx: string) =>
     rects.filter((_, i) => elements.filter(({ name }) => name === 'rect')[i]?.attributes.rx === rx)
 
-  it('shows every rank with its stage’s modules, in its frame, and no text over another', () => {
+  it('shows every rank with its stage’s modules in its frame, without overlapping text', () => {
     expect(tooltips).toEqual(plan.stages.flatMap(({ modules }) => modules))
     for (const box of [...texts, ...rects]) expect(inside(box, picture), box.what).toBe(true)
     for (const [i, text] of texts.entries()) {
@@ -105,7 +105,7 @@ describe.each([
     }
   })
 
-  it('has an arrow from one group to the next in its row, and none within', () => {
+  it('has an arrow from one group to the next in its row, and none within a group', () => {
     const arrows = elements.filter(({ name }) => name === 'path')
     const rows = new Set(rounded('10').map(({ top }) => top)).size
     expect(arrows).toHaveLength(devices / Math.min(ranks, 4) - rows)
@@ -153,7 +153,7 @@ describe('the bar', () => {
     expect(draw(planOf(2, 8, { over: 1 })).texts.filter(({ what }) => what === 'over the limit')).toHaveLength(3) // and the legend
   })
 
-  it('is drawn without a limit, and with one of nothing', () => {
+  it('is drawn without a limit, and with a limit of 0', () => {
     expect(draw(planOf(2, 8, { budget: null })).texts.map(({ what }) => what)).toContain('8.00 GiB, no limit')
     const [first, ...others] = planOf(2, 8, { over: 1 }).stages
     expect(first).toBeDefined()
@@ -175,7 +175,7 @@ test('a device with several stages has one card with all of them', () => {
   ])
 })
 
-test('it says what it shows, and whether that fits', () => {
+test('its description says what it shows and whether that fits', () => {
   const whats = (plan: ShownPlan) => draw(plan).texts.map(({ what }) => what)
   expect(whats(planOf(2, 8))).toEqual(
     expect.arrayContaining([
@@ -192,7 +192,7 @@ test('it says what it shows, and whether that fits', () => {
   expect(whats(planOf(2, 8, { over: 0.1 }))).toContain('does not fit')
 })
 
-test('texts are escaped, and cut where they are too long', () => {
+test('texts are escaped, and cut if they are too long', () => {
   const title = `<b>&"'\u0001\ud800 ${'long '.repeat(80)}`
   const { elements, texts, picture } = draw(planOf(2, 4, { prefix: 'cuda:<&>' }), { ...names, title })
   expect(elements.some(({ name }) => name === 'b')).toBe(false)

@@ -73,7 +73,7 @@ test.each<[string, string, 'nan' | 'infinity']>([
   [name, 'model.layers.0.self_attn.q_norm.weight', 'nan'],
   ['qwen2-gptq-int4-g128', 'model.layers.1.self_attn.q_proj.scales', 'infinity'],
   ['qwen2-awq-int4-g128', 'model.layers.1.self_attn.q_proj.bias', 'nan'],
-])('what every token would meet is refused at load: %s, %s', async (model, tensor, value) => {
+])('a value that every token would meet is refused at load: %s, %s', async (model, tensor, value) => {
   await expect(loadModel(withDamage(model, tensor, 3, value), { ...sizes, deviceMap: 'cpu' })).rejects.toMatchObject({
     code: 'INVALID_CHECKPOINT',
     message: expect.stringContaining(tensor.replace(/\.(scales|weight|bias)$/, '')),
@@ -116,25 +116,28 @@ test.each(['scalar', 'avx2', 'avx512'])(
 
 const devices = ['cpu', 'emulated:0']
 
-test.each(devices)('on %s the others of a step go on, and later ones in the same KV blocks', async (deviceMap) => {
-  const damaged = withDamage(name, 'model.embed_tokens.weight', (prompt[2] as number) * hidden, 'nan')
-  const good = [156, 196, 309, 90, 9, 51].filter((token) => token !== prompt[2])
-  const expected = await (async () => {
-    await using model = await loadModel(modelDirectory(name), { ...sizes, deviceMap })
-    return (await model.generate(good, greedy).result()).tokenIds
-  })()
-  await using model = await loadModel(damaged, { ...sizes, deviceMap })
-  const outcomes = await Promise.allSettled([
-    model.generate(good, greedy).result(),
-    model.generate(prompt, greedy).result(),
-    model.generate(good, greedy).result(),
-    model.forward(prompt),
-  ])
-  const refusal = { status: 'rejected', reason: refused('model.embed_tokens') }
-  const answer = { status: 'fulfilled', value: expect.objectContaining({ tokenIds: expected }) }
-  expect(outcomes).toEqual([answer, refusal, answer, refusal])
-  for (let i = 0; i < 3; i++) expect((await model.generate(good, greedy).result()).tokenIds).toEqual(expected)
-})
+test.each(devices)(
+  'on %s other sequences of the step go on, and so do later ones in the same KV blocks',
+  async (deviceMap) => {
+    const damaged = withDamage(name, 'model.embed_tokens.weight', (prompt[2] as number) * hidden, 'nan')
+    const good = [156, 196, 309, 90, 9, 51].filter((token) => token !== prompt[2])
+    const expected = await (async () => {
+      await using model = await loadModel(modelDirectory(name), { ...sizes, deviceMap })
+      return (await model.generate(good, greedy).result()).tokenIds
+    })()
+    await using model = await loadModel(damaged, { ...sizes, deviceMap })
+    const outcomes = await Promise.allSettled([
+      model.generate(good, greedy).result(),
+      model.generate(prompt, greedy).result(),
+      model.generate(good, greedy).result(),
+      model.forward(prompt),
+    ])
+    const refusal = { status: 'rejected', reason: refused('model.embed_tokens') }
+    const answer = { status: 'fulfilled', value: expect.objectContaining({ tokenIds: expected }) }
+    expect(outcomes).toEqual([answer, refusal, answer, refusal])
+    for (let i = 0; i < 3; i++) expect((await model.generate(good, greedy).result()).tokenIds).toEqual(expected)
+  },
+)
 
 // Logits of the last row alone are computed, and what spoils them came with rows of a step before.
 test.each([
@@ -172,7 +175,7 @@ test.each(devices)('damage that only a generated token meets, on %s', async (dev
   expect(tokens).toEqual([first, second])
 })
 
-test.each(devices)('banned tokens and other options of sampling are no damage, on %s', async (deviceMap) => {
+test.each(devices)('banned tokens and other sampling options do not count as non-finite, on %s', async (deviceMap) => {
   await using model = await loadModel(modelDirectory(name), { ...sizes, deviceMap })
   const [first] = (await model.generate(prompt, greedy).result()).tokenIds
   // minNewTokens bans the tokens that end a sequence: their logits become -infinity.

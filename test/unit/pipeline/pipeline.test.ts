@@ -48,7 +48,7 @@ describe.each<{ what: string; options: LoadOptions }>([
   { what: 'a tiny KV cache', options: { deviceMap: split, microBatches: 2, maxCacheTokens: 160 } },
   { what: 'a tiny KV cache and pieces', options: { deviceMap: split, maxCacheTokens: 160, maxBatchTokens: 7 } },
 ])('with $what', ({ options }) => {
-  test('eight requests at once give what each gives alone', async () => {
+  test('eight concurrent requests give what each gives alone', async () => {
     await using model = await loadModel(modelDirectory(name), {
       dtype: 'float32',
       maxModelLength: 128,
@@ -125,7 +125,7 @@ test('logits of a prompt that flows through the stages in pieces are those of th
   expect(overlaps.length).toBeGreaterThan(5)
 })
 
-test('a rotary base that grows while decoding (dynamic NTK) survives being computed again', async () => {
+test('a rotary base that grows while decoding (dynamic NTK) survives recomputation', async () => {
   const rope_scaling = { type: 'dynamic', factor: 4, original_max_position_embeddings: 20 }
   const directory = withConfig(name, (config) => ({ ...config, rope_scaling }))
   const answers = async (maxCacheTokens: number | undefined) => {
@@ -140,7 +140,7 @@ test('a rotary base that grows while decoding (dynamic NTK) survives being compu
   expect(tight.tokens).toEqual(roomy.tokens)
 })
 
-test('sampling with a seed is the same when the sequence was computed again', async () => {
+test('sampling with a seed gives the same tokens after recomputation', async () => {
   const options = { dtype: 'float32', maxModelLength: 128, maxSequences: 4 } as const
   const answers = async (maxCacheTokens: number | undefined) => {
     await using model = await loadModel(modelDirectory(name), { ...options, maxCacheTokens })
@@ -160,8 +160,8 @@ test('sampling with a seed is the same when the sequence was computed again', as
   expect(tight.tokens).toEqual(roomy.tokens)
 })
 
-describe('what a model tells of itself', () => {
-  test('memory: planned, allocated, and what is in use', async () => {
+describe('what a model reports', () => {
+  test('memory: planned, allocated and in use', async () => {
     await using model = await loadModel(modelDirectory(name), { maxModelLength: 64, deviceMap: split })
     for (const { planned, weights, kvCache, buffers } of model.memory()) {
       expect({ weights, kvCache, buffers }).toEqual(planned)
@@ -180,7 +180,7 @@ describe('what a model tells of itself', () => {
     expectIdle(model)
   })
 
-  test('activity: who waits', async () => {
+  test('activity: what runs and what waits', async () => {
     await using model = await loadModel(modelDirectory(name), { maxModelLength: 64, maxSequences: 1 })
     const all = ['p7', 'p7', 'p7'].map((prompt) => generate(model, prompt, { maxNewTokens: 24 }))
     await new Promise((resolve) => queueMicrotask(() => resolve(undefined)))
@@ -217,7 +217,7 @@ describe('what a model tells of itself', () => {
     expect(model.trace().stages).toEqual(['stage 0 (cpu:0)', 'cpu:1', 'stage 2 (cpu:0)'])
   })
 
-  test('the trace is what the Trace Event Format asks for', async () => {
+  test('the trace follows the Trace Event Format', async () => {
     await using model = await loadModel(modelDirectory(name), { maxModelLength: 64, deviceMap: split })
     await generate(model, 'p7', { maxNewTokens: 3 })
     const { traceEvents } = JSON.parse(JSON.stringify(model.trace().toChromeTrace()))
@@ -233,7 +233,7 @@ describe('what a model tells of itself', () => {
   })
 })
 
-test.each([0, 1.5, 63, -1, 2 ** 40])('maxCacheTokens %d is refused with the numbers', async (maxCacheTokens) => {
+test.each([0, 1.5, 63, -1, 2 ** 40])('maxCacheTokens %d is refused with its limits', async (maxCacheTokens) => {
   await expect(loadModel(modelDirectory(name), { maxModelLength: 64, maxCacheTokens })).rejects.toMatchObject({
     code: 'INVALID_OPTION',
     message: expect.stringContaining(String(maxCacheTokens)),

@@ -62,7 +62,7 @@ function run(runner: Runner, prompt: number[], generates: boolean, token = 3) {
 
 const nonFinite = { name: 'BillfishError', code: 'NON_FINITE', message: expect.stringMatching(/model\.layers\.1/) }
 
-test('of a step whose logits are not finite only the sequence ends that is to blame', async () => {
+test('a step with non-finite logits ends only the sequence that causes them', async () => {
   const steps: number[][] = []
   const runner = new Runner(device(steps), limits, () => 0, ['cpu'])
   const good = [run(runner, [1, 2], true), run(runner, [4, 5, 6], false), run(runner, [7], true)]
@@ -74,7 +74,7 @@ test('of a step whose logits are not finite only the sequence ends that is to bl
   expect(runner.state).toMatchObject({ waiting: 0, running: 0, stepsInFlight: 0, blocks: { available: 32 } })
 })
 
-test('long prompts in pieces: what is behind the failure is not told of twice', async () => {
+test('long prompts in pieces: a failure is reported once, not for later pieces again', async () => {
   const runner = new Runner(device(), { ...limits, stepsInFlight: 3 }, () => 0, ['cpu'])
   const long = Array.from({ length: 60 }, (_, i) => i % 9)
   const rows: number[] = []

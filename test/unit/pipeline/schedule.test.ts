@@ -23,7 +23,7 @@ const traffic = (generating: number, stepsFree = 1) => ({ generating, stepsFree 
 const rows = (batch: ReturnType<typeof nextBatch>) => batch.map((share) => share.rows)
 
 describe('a batch', () => {
-  test('has the sequences that generate first, then prompts in order of arrival, the last one in part', () => {
+  test('starts with generating sequences, then takes prompts in order of arrival, the last one in part', () => {
     const first = prompt(40)
     const a = generating()
     const b = generating()
@@ -42,7 +42,7 @@ describe('a batch', () => {
     expect(rows(nextBatch([...many, prompt(3)], traffic(100), policy)).at(-1)).toBe(3)
   })
 
-  test('serves first who has waited longest', () => {
+  test('serves the sequence that has waited longest first', () => {
     const late = generating(7)
     const early = generating(3)
     expect(nextBatch([late, early], traffic(2), { ...policy, maxBatchTokens: 1 })).toEqual([
@@ -50,7 +50,7 @@ describe('a batch', () => {
     ])
   })
 
-  test('lets a short prompt go before a long one, within a quarter', () => {
+  test('lets a short prompt overtake a long one, within a quarter of the step', () => {
     const long = prompt(1000)
     const tooLong = prompt(17)
     const short = prompt(10)
@@ -59,7 +59,7 @@ describe('a batch', () => {
     expect(rows(batch)).toEqual([10, 54])
   })
 
-  test('takes only its part of the sequences that generate, so that the other stages have work too', () => {
+  test('takes only its share of the generating sequences, so that the other stages have work too', () => {
     const eight = Array.from({ length: 8 }, () => generating())
     const four = { ...policy, stepsInFlight: 4 }
     expect(nextBatch(eight, traffic(8, 4), four)).toHaveLength(2)
@@ -70,13 +70,13 @@ describe('a batch', () => {
     expect(nextBatch(eight, traffic(8, 1), four)).toHaveLength(2)
   })
 
-  test('is empty if nothing waits', () => {
+  test('is empty if nothing is waiting', () => {
     expect(nextBatch([], traffic(3), policy)).toEqual([])
   })
 })
 
 describe('the size of prompt pieces', () => {
-  test('is the whole step where one step is under way at a time', () => {
+  test('is the whole step if one step runs at a time', () => {
     expect(prefillChunk(1000, policy)).toBe(64)
   })
 
@@ -98,7 +98,7 @@ describe('the size of prompt pieces', () => {
 })
 
 describe('the policy', () => {
-  test('has a step for each device that works by itself; the CPU is one, whatever its stages are called', () => {
+  test('has one step per independent device; the CPU is one device, whatever its stages are called', () => {
     const steps = (...devices: string[]) => pipelinePolicy(devices, undefined).stepsInFlight
     expect(steps('cpu')).toBe(1)
     expect(steps('cpu:0', 'cpu:1', 'cpu:2')).toBe(1)
@@ -107,7 +107,7 @@ describe('the policy', () => {
     expect(steps('cuda:0', 'cuda:1', 'cuda:0')).toBe(2)
   })
 
-  test('takes the wish of the user', () => {
+  test("follows the user's choice", () => {
     expect(pipelinePolicy(['cpu:0', 'cpu:1'], 2).stepsInFlight).toBe(2)
   })
 })
@@ -127,7 +127,7 @@ describe('on a simulated clock', () => {
     },
   )
 
-  test('the slowest of unequal stages is always busy', () => {
+  test('the slowest stage is always busy', () => {
     const stages = [
       { read: 20, row: 1 },
       { read: 50, row: 2 },
@@ -137,7 +137,7 @@ describe('on a simulated clock', () => {
     expect(utilization[1]).toBeGreaterThan(0.97)
   })
 
-  test('one long prompt keeps four stages at work at once', () => {
+  test('one long prompt keeps four stages busy', () => {
     const [alone, piped] = [1, 4].map((stepsInFlight) =>
       simulate([{ arrival: 0, prompt: 4096, newTokens: 1 }], equal(4), { ...limits, stepsInFlight }),
     )
@@ -148,7 +148,7 @@ describe('on a simulated clock', () => {
     for (const part of piped?.utilization ?? []) expect(part).toBeGreaterThan(0.65)
   })
 
-  test('who reads along waits for no more than one step of a newcomer with a long prompt', () => {
+  test('a generating sequence waits for at most one step of a new long prompt', () => {
     const requests = [
       { arrival: 0, prompt: 4, newTokens: 200 },
       { arrival: 1000, prompt: 4000, newTokens: 2 },
@@ -172,7 +172,7 @@ describe('on a simulated clock', () => {
     expect(short).toBeLessThan((long as number) / 5)
   })
 
-  test('requests that come all the time are served in their order, none starves', () => {
+  test('a steady stream of requests is served in order, and none starves', () => {
     const requests = Array.from({ length: 60 }, (_, i) => ({
       arrival: i * 150,
       prompt: 1 + ((i * 37) % 300),
@@ -188,7 +188,7 @@ describe('on a simulated clock', () => {
     for (let i = 0; i + 10 < first.length; i++) expect(first[i]).toBeLessThan(first[i + 10] as number)
   })
 
-  test('no step is larger than it may be', () => {
+  test('no step exceeds the limit', () => {
     const requests = Array.from({ length: 40 }, (_, i) => ({ arrival: i, prompt: 1 + i * 9, newTokens: 20 }))
     const { steps } = simulate(requests, equal(3), { ...limits, maxBatchTokens: 24, stepsInFlight: 3 })
     for (const step of steps) expect(step.rows.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(24)

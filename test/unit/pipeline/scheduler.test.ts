@@ -44,7 +44,7 @@ function setup(blocks: number, change: Partial<SchedulerOptions> = {}) {
 
 const shares = (batch: Batch | undefined) => batch?.map(({ sequence, rows }) => [sequence.arrival, rows])
 
-test('several pieces of one prompt are under way at a time, each behind the one before', () => {
+test('several pieces of one prompt are in flight at a time, in order', () => {
   const { scheduler, add, complete } = setup(64, { stepsInFlight: 3, maxBatchTokens: 32 })
   const sequence = add(80)
   const first = scheduler.next()
@@ -59,7 +59,7 @@ test('several pieces of one prompt are under way at a time, each behind the one 
   expect(scheduler.next()).toBeUndefined() // its next token is not known yet
 })
 
-test('when blocks run out, the one that came last gives its own back and is computed again', () => {
+test('when blocks run out, the latest sequence gives its blocks back and is recomputed', () => {
   const { pool, scheduler, add, complete } = setup(4)
   const early = add(3)
   const late = add(3)
@@ -87,7 +87,7 @@ test('when blocks run out, the one that came last gives its own back and is comp
   expect(shares(scheduler.next())).toEqual([[1, 9]]) // the prompt and what it had generated
 })
 
-test('blocks are not taken from one with a step under way, nor from one whose outputs would come twice', () => {
+test('blocks are not taken from a sequence with a step in flight, nor from one whose outputs would be repeated', () => {
   const { scheduler, add, complete } = setup(4, { stepsInFlight: 2 })
   const early = add(4)
   const late = add(4)
@@ -106,7 +106,7 @@ test('blocks are not taken from one with a step under way, nor from one whose ou
   expect(new Sequence(request(3, { sampling: undefined, wantLogits: true }), 0).preemptible).toBe(false)
 })
 
-test('a newcomer is admitted only if those that run can grow by a block each', () => {
+test('a new sequence is admitted only if the running ones can grow by a block each', () => {
   const { scheduler, add } = setup(4)
   add(8)
   add(8)
@@ -114,7 +114,7 @@ test('a newcomer is admitted only if those that run can grow by a block each', (
   expect(scheduler.counts).toMatchObject({ waiting: 1, running: 1 })
 })
 
-test('a sequence that is paused computes nothing, and goes on where it was', () => {
+test('a paused sequence computes nothing, and resumes where it was', () => {
   const { pool, scheduler, add, complete } = setup(16)
   const slow = add(3)
   const other = add(3)
@@ -132,7 +132,7 @@ test('a sequence that is paused computes nothing, and goes on where it was', () 
   expect(slow).toMatchObject({ computed: 3, scheduled: 4 })
 })
 
-test('paused ones give their places and blocks to those that wait, the latest first, and are computed again', () => {
+test('paused sequences yield their slots and blocks to waiting ones, the latest first, and are recomputed', () => {
   const { scheduler, add, complete } = setup(16, { maxSequences: 2 })
   const [early, late] = [add(3), add(3)]
   complete(scheduler.next())
@@ -156,7 +156,7 @@ test('paused ones give their places and blocks to those that wait, the latest fi
   expect(scheduler.counts).toEqual({ waiting: 0, running: 2, paused: 1, stepsInFlight: 1 })
 })
 
-test('one that is paused loses its blocks to any that grows, before a later one does', () => {
+test('a paused sequence loses its blocks to growing ones before a later sequence does', () => {
   const { scheduler, add, complete } = setup(5)
   const [slow, growing, late] = [add(4), add(4), add(4)]
   complete(scheduler.next())
@@ -176,7 +176,7 @@ test('one that is paused loses its blocks to any that grows, before a later one 
   ])
 })
 
-test('paused ones keep their blocks where these would not do for the one that waits', () => {
+test('paused sequences keep their blocks if those would not suffice for the waiting one', () => {
   const { scheduler, add, complete } = setup(6)
   const slow = add(4)
   const running = add(8)
@@ -189,7 +189,7 @@ test('paused ones keep their blocks where these would not do for the one that wa
   expect(running.blocks).toHaveLength(3)
 })
 
-test('a suspect is searched from its beginning, by itself, in turn with the others, and then shares steps again', () => {
+test('a suspect sequence is recomputed alone from its start, in turn with the others, and then shares steps again', () => {
   const { scheduler, add, complete } = setup(64)
   const [first, second] = [add(20, { prompt: Array(20).fill(0) }), add(6)]
   const asked = (batch: Batch | undefined) => [
@@ -225,7 +225,7 @@ test('a suspect is searched from its beginning, by itself, in turn with the othe
   ])
 })
 
-test('where all logits are wanted, a search begins with the piece that failed; those behind it do not count', () => {
+test('if all logits are requested, a search begins with the piece that failed; later ones do not count', () => {
   const { scheduler, add } = setup(64, { stepsInFlight: 3, maxBatchTokens: 32 })
   const sequence = add(80, { sampling: undefined, wantLogits: true })
   const [one, two, three] = [scheduler.next(), scheduler.next(), scheduler.next()] as [Batch, Batch, Batch]
@@ -254,7 +254,7 @@ test('rows whose rotary base differs do not share a step', () => {
   expect(batches).toEqual([[[0, 10]], [[0, 1]], [[0, 1]]])
 })
 
-test('random traffic: every request ends, in bounds, and all blocks come back', () => {
+test('random traffic: every request ends within its limits, and all blocks are returned', () => {
   const numbers = new Random(1)
   const random = (below: number) => numbers.below(below)
   for (const stepsInFlight of [1, 2, 4]) {

@@ -20,7 +20,7 @@ describe.skipIf(!existsSync(join(root, 'dist', 'index.js')))('the soak test for 
     expect(stdout).toMatch(/^ok +soak of 8 steps on emulated:0: /)
   })
 
-  it('fails where a device is not there', async () => {
+  it('fails if a device does not exist', async () => {
     const failure = soak('--devices', 'cuda:99', '--steps', '1')
     await expect(failure).rejects.toMatchObject({
       code: 1,

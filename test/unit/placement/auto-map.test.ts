@@ -61,7 +61,7 @@ test('what is counted for a split is what its stages hold, to the byte', async (
   expect((await planModel('Qwen2.5-7B-Instruct', { ...sizes, devices: devices(1) })).fits).toBe(false)
 })
 
-test('with many sequences computing bounds a stage, and 16 bits of the head count no more than 4 of a layer', async () => {
+test('with many sequences a stage is compute-bound, and 16 bits of the head count no more than 4 of a layer', async () => {
   const layers = async (maxSequences: number) => {
     const options = { devices: ['cuda:0', 'cuda:1'], maxModelLength: 32, maxSequences, maxCacheTokens: 32 }
     const { stages, explanation } = await planModel('Qwen1.5-72B-Chat-GPTQ-Int4', options)

@@ -29,7 +29,7 @@ describe('devices of this machine', () => {
   const complete = async (options: PlanOptions, at = machine()) =>
     planDevices(await resolveDevices(options, at)).candidates.map(({ device, memory }) => [device, memory])
 
-  test('all GPUs within what is free, where none is named', async () => {
+  test('all GPUs with their free memory, if none is named', async () => {
     const all = [
       ['cuda:0', 1000],
       ['cuda:1', 500],
@@ -40,7 +40,7 @@ describe('devices of this machine', () => {
     expect((await resolveDevices({}, machine())).deviceMap).toBe('auto')
   })
 
-  test('what CUDA takes is less where free memory was asked for with the context there', async () => {
+  test('CUDA takes less if free memory was measured with a context', async () => {
     const overheads = async (options: PlanOptions) =>
       planDevices(await resolveDevices(options, machine())).candidates.map(({ overhead }) => overhead)
     const [usual, later] = [512 * 2 ** 20, 256 * 2 ** 20]
@@ -49,7 +49,7 @@ describe('devices of this machine', () => {
     expect(await overheads({ deviceOverhead: '1MiB' })).toEqual([2 ** 20, 2 ** 20])
   })
 
-  test('the CPU where there is no GPU, which is said', async () => {
+  test('the CPU if there is no GPU, with an explanation', async () => {
     expect(await complete({}, machine([]))).toEqual([['cpu', 24 * GiB]])
     const { choice } = await resolveDevices({}, machine([]))
     expect(choice).toBe('No GPU was found, so this plan is for the CPU. There is no driver.')
@@ -57,7 +57,7 @@ describe('devices of this machine', () => {
     expect((await resolveDevices({ devices: ['cpu'] }, machine([]))).choice).toBeUndefined()
   })
 
-  test('what is named is taken, with the budgets that are given', async () => {
+  test('named devices are used, with the given budgets', async () => {
     expect(await complete({ devices: [1, 'cpu'] })).toEqual([
       ['cuda:1', 500],
       ['cpu', 24 * GiB],
@@ -86,7 +86,7 @@ describe('devices of this machine', () => {
     ])
   })
 
-  test('CPU devices share what there is, beside those that have a budget', async () => {
+  test('CPU devices without a budget share the rest of the memory', async () => {
     expect(await complete({ devices: ['cpu:0', 'cpu:1'] })).toEqual([
       ['cpu:0', 12 * GiB],
       ['cpu:1', 12 * GiB],
@@ -108,7 +108,7 @@ describe('a plan on a machine of 24 GiB', () => {
   const planned = async (options: PlanOptions, hostBytes = 24 * GiB) =>
     runSync(plan(createModel(config, source), source, await resolveDevices(options, machine([], hostBytes))))
 
-  test('does not fit where it does not, and says what there is', async () => {
+  test('does not fit a model that is too large, and says how much memory there is', async () => {
     for (const options of [{}, { deviceMap: 'cpu' }, { devices: ['cpu:0', 'cpu:1'] }, { deviceMap: { '': 'cpu:3' } }]) {
       const { fits, explanation } = await planned(options)
       expect(fits).toBe(false)
@@ -121,7 +121,7 @@ describe('a plan on a machine of 24 GiB', () => {
     )
   })
 
-  test('fits what its user says', async () => {
+  test('fits the budget that its user gives', async () => {
     for (const options of [
       { deviceMap: 'cpu', maxMemory: { cpu: '200GiB' } },
       { devices: [{ device: 'cpu', memory: Number.POSITIVE_INFINITY }] },
@@ -144,7 +144,7 @@ describe('a plan on a machine of 24 GiB', () => {
     expect((await planned({ devices: ['cpu:0', 'cpu:1'] }, 160 * GiB)).fits).toBe(true)
   })
 
-  test('counts of the disk what is kept in memory', async () => {
+  test('counts what the disk device keeps in memory', async () => {
     const { fits, stages } = await planned({ deviceMap: 'disk' })
     expect(fits).toBe(true)
     const [{ kvCache, buffers } = { kvCache: 0, buffers: 0 }] = stages
@@ -154,13 +154,13 @@ describe('a plan on a machine of 24 GiB', () => {
     expect((await planned(both, kvCache + buffers)).fits).toBe(false)
   })
 
-  test('of named devices with budgets asks the machine nothing', async () => {
+  test('of named devices with budgets does not query the machine', async () => {
     const options = { devices: [0, 1].map((device) => ({ device, memory: '80GiB' })) }
     expect(runSync(plan(createModel(config, source), source, await resolveDevices(options, secret))).fits).toBe(true)
   })
 })
 
-test('planModel() and loadModel() ask this machine', async () => {
+test('planModel() and loadModel() query this machine', async () => {
   const { fits, explanation } = await planModel('Qwen2-72B-Instruct', { deviceMap: 'cpu', maxSequences: 128 })
   expect(fits).toBe(false)
   expect(explanation.join(' ')).toContain('the memory that this process may still allocate')
@@ -173,7 +173,7 @@ test('planModel() and loadModel() ask this machine', async () => {
   })
 })
 
-test('auto without devices loads on what there is', async () => {
+test('auto without devices loads on the devices of the machine', async () => {
   for (const deviceMap of ['auto', undefined]) {
     await using model = await loadModel(modelDirectory('qwen2-bf16'), { deviceMap, maxModelLength: 32 })
     expect(new Set(Object.values(model.deviceMap)).size).toBe(1)
@@ -219,7 +219,7 @@ describe('planDevices', () => {
   })
 })
 
-describe('budgets and devices that would not count', () => {
+describe('budgets and devices without effect', () => {
   test.each<[PlanOptions, string]>([
     [
       { devices: ['cpu:0', 'cpu:1'], maxMemory: { cpu: '1GiB' } },
@@ -239,7 +239,7 @@ describe('budgets and devices that would not count', () => {
     })
   })
 
-  test('but those of devices that no module needs are not', async () => {
+  test('but not those of devices that no module needs', async () => {
     for (const options of [
       { deviceMap: 0, maxMemory: { 0: '40GiB', 1: '40GiB', cpu: '64GiB' } },
       { devices: ['cpu:0'], maxMemory: { 'cpu:0': '40GiB', 'cpu:1': '1GiB' } },

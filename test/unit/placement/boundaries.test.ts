@@ -59,7 +59,7 @@ describe('a boundary is explained by what moving it would break', () => {
     expect(sentence).toMatch(/with layer.1, b would be the slowest stage .*5.00 GiB .*the slowest reads 3.00 GiB now/)
   })
 
-  test('computing, where many tokens share what is read', () => {
+  test('compute time, if many tokens share the weights read', () => {
     const reading = sums([1, 1, 1, 1, 1], [0, 2, 2, 2, 1])
     const needs: NeedsOf = (name, first, end) => ({ ...reading(name, first, end), operations: (end - first) * 1e9 })
     expect(explainSplit(groups, needs, [device('cuda:0', 9), device('cuda:1', 9)], [3, 5], 1)).toEqual([
@@ -78,7 +78,7 @@ describe('a boundary is explained by what moving it would break', () => {
     ])
   })
 
-  test('evenness, where neither moves it', () => {
+  test('evenness, if neither decides', () => {
     const needs = sums([1, 1, 1, 1, 1], [0, 0, 0, 0, 5])
     const [sentence] = explainBoundaries(groups, needs, [device('a', 4), device('b', 4)], [2, 5])
     expect(sentence).toBe(
@@ -88,17 +88,17 @@ describe('a boundary is explained by what moving it would break', () => {
   })
 })
 
-describe('a device that stays empty', () => {
+describe('an empty device', () => {
   const needs = sums([1, 1, 1, 1, 1], [0, 0, 5, 0, 0])
 
-  test('for want of room', () => {
+  test('for lack of memory', () => {
     const [sentence] = explainBoundaries(groups, needs, [device('a', 0.5), device('b', 9)], [0, 5])
     expect(sentence).toBe(
       'a stays empty: the smallest stage there could be takes 1.00 GiB, and it may hold 512.00 MiB.',
     )
   })
 
-  test('because it would help nobody', () => {
+  test('because it would not help', () => {
     const sentences = explainBoundaries(groups, needs, [device('a', 9), device('b', 9)], [5, 5])
     expect(sentences).toEqual(['b stays empty: no split that has a stage there and fits has a faster slowest stage.'])
   })

@@ -15,11 +15,11 @@ describe('availableHostMemory', () => {
     expect(bytes({ '/proc/meminfo': meminfo, '/proc/self/cgroup': '0::/\n' })).toBe(available)
   })
 
-  test('is what the system calls free where there is no /proc', () => {
+  test('is what the system reports as free without /proc', () => {
     expect(bytes({}, 12345)).toBe(12345)
   })
 
-  test('is what a control group leaves, its cache not counted', () => {
+  test('is what a control group leaves, not counting its cache', () => {
     const group = '/sys/fs/cgroup/system.slice/app.service'
     const files = {
       '/proc/meminfo': meminfo,

@@ -18,7 +18,7 @@ const refusal = (message: RegExp) =>
   expect.objectContaining({ name: 'BillfishError', code: 'INVALID_OPTION', message: expect.stringMatching(message) })
 
 describe("accelerate's device maps", () => {
-  test('all of them are here', () => expect(fixture.cases).toHaveLength(111))
+  test('are complete', () => expect(fixture.cases).toHaveLength(111))
 
   test.each(fixture.cases.map((c) => [c.id, c.model, c.strategy, c] as const))(
     'case %s: %s, %s',
@@ -65,7 +65,7 @@ describe('inferDeviceMap', () => {
     expect(infer({ noSplit: ['Layer'] }, { 0: 23, 1: 100 })).toEqual({ embed: 0, layers: 1, head: 1 })
   })
 
-  test('only the first GPU and the CPU keep room for the largest layer still to come', () => {
+  test('only the first GPU and the CPU reserve memory for the largest remaining layer', () => {
     // The embedding and a layer have 18 bytes. The second GPU needs no more; the first one 10 more, for the other layer.
     expect(infer({ noSplit: ['Layer'] }, { 0: 28, 1: 18 })).toMatchObject({ embed: 0, 'layers.0': 0, 'layers.1': 1 })
     expect(infer({ noSplit: ['Layer'] }, { 0: 27, 1: 18 })).toMatchObject({ embed: 0, 'layers.0': 1, head: 'disk' })
@@ -91,7 +91,7 @@ describe('inferDeviceMap', () => {
     expect(infer({ modules: withBias, tied, noSplit: ['Layer'] }, { 0: 18, 1: 100 })).toEqual({ '': 1 })
   })
 
-  test('a tied module that is too large is split rather than the device left', () => {
+  test('a tied module that is too large is split rather than moved to the next device', () => {
     const modules = { tokens: 8, 'decoder.table': 0, 'decoder.block': 30, head: 20 }
     const tied = [['tokens.weight', 'decoder.table.weight']]
     expect(infer({ modules, tied }, { 0: 38, 1: 100 })).toEqual({
@@ -102,7 +102,7 @@ describe('inferDeviceMap', () => {
     })
   })
 
-  test('one device is one entry, and the disk takes what nothing else has room for', () => {
+  test('one device is one entry, and the disk takes what fits nowhere else', () => {
     expect(infer({}, { 0: 100 })).toEqual({ '': 0 })
     expect(infer({}, { cpu: 100 })).toEqual({ '': 'cpu' })
     expect(infer({}, { 0: 0 }, 'balanced')).toEqual({ '': 'disk' })
@@ -283,7 +283,7 @@ describe('parseMemorySize', () => {
     expect(() => parseMemorySize(size)).toThrow(refusal(/is not a memory size; give bytes .* such as '38GiB'/))
   })
 
-  test('neither is anything that is no size at all', () => {
+  test('values of other types are refused', () => {
     for (const size of [null, undefined, {}, true])
       expect(() => parseMemorySize(size as never)).toThrow(refusal(/size/))
   })

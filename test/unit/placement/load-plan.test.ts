@@ -6,7 +6,7 @@ const name = 'qwen2-gptq-int4-g128'
 const directory = modelDirectory(name)
 const sizes = { maxModelLength: 64, maxSequences: 2 }
 
-test('a plan is loaded as it was made, also when it went through JSON', async () => {
+test('a plan is loaded as it was made, also after a round trip through JSON', async () => {
   const plan = await planModel(directory, {
     ...sizes,
     dtype: 'float32',
@@ -43,7 +43,7 @@ describe('refused beside a plan', () => {
     })
   })
 
-  test('the same sizes again are none of these', async () => {
+  test('does not include the same sizes again', async () => {
     const plan = await planModel(directory, sizes)
     await using model = await loadModel(directory, { plan, ...sizes, dtype: 'auto' })
     expect(model.deviceMap).toEqual(plan.deviceMap)
@@ -57,7 +57,7 @@ test.each([null, {}, { deviceMap: { '': 'cpu' } }, 'auto'])('%j is not a plan', 
   })
 })
 
-test("another model's plan is refused by the modules", async () => {
+test("another model's plan is refused by its modules", async () => {
   const plan = await planModel('Qwen-72B-Chat-Int8', { deviceMap: 'cpu' })
   await expect(loadModel(directory, { plan })).rejects.toMatchObject({
     code: 'INVALID_OPTION',

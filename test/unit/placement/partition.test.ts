@@ -42,22 +42,22 @@ test('a device that is twice as fast gets twice the work', () => {
   expect(partition(items(1, 1, 1, 1, 1, 1), [device(10), device(10, 2)])).toEqual([2, 6])
 })
 
-test('memory goes before speed', () => {
+test('memory takes precedence over speed', () => {
   expect(partition(items(1, 1, 1, 1, 1, 1), [device(2), device(10)])).toEqual([2, 6])
   expect(partition(items(1, 1, 1, 1, 1, 1), [device(2), device(3)])).toBeUndefined()
   expect(partition(items(1, 1), [])).toBeUndefined()
 })
 
-test('what does not make it faster is not used', () => {
+test('a device that does not make it faster is not used', () => {
   expect(partition(items(0, 5, 0), [device(9), device(9), device(9)])).toEqual([3, 3, 3])
 })
 
-test('fewest stages also where an early part of another split is faster', () => {
+test('the fewest stages win even if an early part of another split is faster', () => {
   // The item of 6 bounds every split, so the first two belong together, though apart they would be faster.
   expect(partition(items(3, 3, 6), [device(9), device(9), device(9)])).toEqual([2, 3, 3])
 })
 
-test('of equally fast splits the one that is more even in memory', () => {
+test('among equally fast splits the one with more even memory wins', () => {
   const idle = [1, 5, 1, 1].map((memory) => ({ memory, work: 0 }))
   const slow = { memory: 1, work: 9 }
   expect(partition([...idle, slow], [device(8), device(8)])).toEqual([2, 5]) // 6 and 3, not 7 and 2 or 1 and 8
@@ -137,7 +137,7 @@ describe('against every possible split', () => {
   })
 })
 
-test('a thousand layers over many devices take little more than one look at each possible stage', () => {
+test('a thousand layers over many devices take little more than one evaluation of each possible stage', () => {
   for (const [devices, budget] of [
     [4, 260],
     [16, 1000],

@@ -57,7 +57,7 @@ test.each([
   ['a pattern', (i: number) => (i % 6 === 5 ? 2 : 1), 50],
   ['no pattern', (i: number) => ((i * 2654435761) >>> 16) % 2, 200],
   ['no pattern, of many shapes', (i: number) => ((i * 2654435761) >>> 16) % 97, 20_000],
-])('layers that follow %s make for few kinds of stages, however many they are', (_which, shapeOf, most) => {
+])('layers that follow %s make few kinds of stages, however many layers there are', (_which, shapeOf, most) => {
   const shapes = [800, ...Array.from({ length: 1000 }, (_, i) => shapeOf(i)), 900]
   let [asked, longest] = [0, 0]
   const needs = new PeakBuffers(shapes).peak((groups) => {

@@ -137,7 +137,7 @@ describe('deviceMap', () => {
     expect([...resolveDeviceMap(map, own).values()]).toEqual(['cpu:2', 'cpu', 'cpu:1', 'cpu:3', 'cpu'])
   })
 
-  test('is quick however many tensors it names', () => {
+  test('is quick for any number of tensors', () => {
     const many = Array.from({ length: 1000 }, (_, layer) => `model.layers.${layer}`)
     const names = ['model.embed_tokens', ...many, 'model.norm', 'lm_head']
     const map = Object.fromEntries(
@@ -148,7 +148,7 @@ describe('deviceMap', () => {
     expect(performance.now() - begin).toBeLessThan(2000)
   })
 
-  test('a CUDA device where there is none is an error that says why', async () => {
+  test('a CUDA device that does not exist is an error that says why', async () => {
     const { available } = devices().cuda
     if (available) return expect(devices().devices.some(({ device }) => device === 'cuda:0')).toBe(true)
     await expect(loadModel(modelDirectory('qwen2-bf16'), { deviceMap: 'cuda:0' })).rejects.toMatchObject({

@@ -38,7 +38,7 @@ describe('what CUDA itself takes', () => {
     ])
   })
 
-  test('leaves the layers that much less room, to the byte', async () => {
+  test('leaves that much less memory for layers, to the byte', async () => {
     const placed = (memory: number, deviceOverhead: number) =>
       planModel('Qwen3-8B', { ...sizes, devices: [{ device: 0, memory }, 'cpu'], deviceOverhead })
     const [stage] = (await placed(10 * GiB, 0)).stages
@@ -49,7 +49,7 @@ describe('what CUDA itself takes', () => {
     expect(short.explanation.join(' ')).toContain('CUDA itself needs about 0.00 MiB on cuda:0')
   })
 
-  test('of no size is refused', async () => {
+  test('is refused if it is not a size', async () => {
     await expect(taken({ deviceOverhead: 'much' })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       message: expect.stringContaining('deviceOverhead is "much", but must be a size'),
@@ -76,7 +76,7 @@ test('a directory is planned from its headers, and loads as planned', async () =
   expect(await greedyTokens(model, prompts.p33)).toEqual(greedy.p33)
 })
 
-test('a KV cache that sequences share is told as such', async () => {
+test('a KV cache that sequences share is explained as such', async () => {
   const sizes = { deviceMap: 'cpu', maxModelLength: 4096, maxSequences: 8 }
   const whole = await planModel('Qwen3-8B', sizes)
   expect(whole.explanation[1]).toBe('The KV cache for 8 sequences of 4096 tokens takes 4.50 GiB of that.')
@@ -108,7 +108,7 @@ describe('what does not fit', () => {
     expect((await planModel(qwen, { ...options, maxModelLength: length + 1 })).fits).toBe(false)
   })
 
-  test('fewer sequences that are long at once are a change, too', async () => {
+  test('a smaller shared cache counts as a change, too', async () => {
     const devices = Array.from({ length: 4 }, (_, i) => ({ device: i, memory: 24 * GiB }))
     const options = { devices, maxModelLength: 8192, maxSequences: 4 }
     const text = (await planModel(qwen, options)).explanation.join(' ')

@@ -67,7 +67,7 @@ const contradicted = 'qwen2-gptq-sym-odd-zeros'
 
 const planned = denseModels.filter((name) => !withSpuriousBiases.includes(name) && name !== contradicted)
 describe.each(planned)('%s from its config alone', (name) => {
-  test.each([1, 2, 4])('over %i devices needs the bytes that its headers say', async (count) => {
+  test.each([1, 2, 4])('needs the bytes of its headers over %i devices', async (count) => {
     const checkpoint = await openCheckpoint(modelDirectory(name))
     const real = createModel(checkpoint.config, checkpoint)
     const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
@@ -95,7 +95,7 @@ describe('auto', () => {
     expect(map.get('model.norm')).toBe(map.get('lm_head'))
   })
 
-  test('what it says to fit does fit, to the byte', () => {
+  test('a plan that fits does fit, to the byte', () => {
     // The least even budget for three devices, found by bisection: with one byte less nothing fits.
     let low = 0
     let high = 40 * GiB
@@ -121,7 +121,7 @@ describe('auto', () => {
     expect(layersOn(fast, 'cpu:1') / layersOn(fast, 'cpu:0')).toBeGreaterThan(2)
   })
 
-  test('what does not fit has no map', () => {
+  test('a model that does not fit has no map', () => {
     expect(autoDeviceMap(qwen, devices(10 * GiB, 10 * GiB))).toBeUndefined()
     expect(autoDeviceMap(qwen, [])).toBeUndefined()
   })

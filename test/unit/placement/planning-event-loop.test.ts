@@ -45,11 +45,11 @@ function soonAborted(): { signal: AbortSignal; reason: Error } {
 }
 
 describe.each(placements)('a model of a thousand layers %s', (_where, options) => {
-  test('is planned in many turns', async () => {
+  test('is planned in many turns of the event loop', async () => {
     expect(await turnsOf(planModel(deep, options))).toBeGreaterThan(4)
   })
 
-  test('is planned no further once the signal aborts', async () => {
+  test('stops being planned once the signal aborts', async () => {
     const { signal, reason } = soonAborted()
     await expect(planModel(deep, { ...options, signal })).rejects.toBe(reason)
   })
@@ -67,7 +67,7 @@ describe.each(placements)('a model of a thousand layers %s', (_where, options) =
   })
 })
 
-test('a signal that has aborted already ends planning before anything is read', async () => {
+test('a signal that has already aborted ends planning before anything is read', async () => {
   await expect(planModel('/no/such/directory', { signal: AbortSignal.abort('why') })).rejects.toBe('why')
 })
 
@@ -85,7 +85,7 @@ describe('work in steps', () => {
     expect(await turnsOf(runCooperatively(work(10, 0)))).toBeLessThan(10)
   })
 
-  test('has the same result in one go', async () => {
+  test('has the same result in one turn', async () => {
     expect([runSync(work(3, 0)), await runCooperatively(work(3, 0))]).toEqual([3, 3])
   })
 

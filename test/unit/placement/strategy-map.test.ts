@@ -88,7 +88,7 @@ describe('strategies over billfish devices', () => {
     return { ...plan, devices: [...new Set(Object.values(plan.deviceMap))] }
   }
 
-  test('CPU devices are spread over as GPUs are, and names are translated back', async () => {
+  test('CPU devices are treated as GPUs are, and names are translated back', async () => {
     const cpus = await place({ deviceMap: 'balanced', devices: ['cpu:3', 'cpu:1'], maxMemory: { 'cpu:3': '9GiB' } })
     const gpus = await place({ deviceMap: 'balanced', devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: '9GiB' } })
     expect(cpus.devices).toEqual(['cpu:3', 'cpu:1'])
@@ -96,7 +96,7 @@ describe('strategies over billfish devices', () => {
     expect(Object.values(cpus.deviceMap)).toEqual(renamed)
   })
 
-  test('a CPU after GPUs takes only what they have no room for', async () => {
+  test('a CPU after GPUs takes only what does not fit on them', async () => {
     const devices = ['cuda:0', 'cuda:1', 'cpu']
     const roomy = await place({ deviceMap: 'balanced', devices, maxMemory: { 0: 20 * GiB, 1: 20 * GiB } })
     expect(roomy.devices).toEqual(['cuda:0', 'cuda:1'])
@@ -109,14 +109,14 @@ describe('strategies over billfish devices', () => {
     })
   })
 
-  test('without budgets: equal shares, none for a first device to spare, or all on the first', async () => {
+  test('without budgets: equal shares, none on a first device to spare, or all on the first', async () => {
     const devices = ['cuda:0', 'cuda:1', 'cuda:2']
     expect((await place({ deviceMap: 'balanced', devices })).devices).toEqual(devices)
     expect((await place({ deviceMap: 'balanced_low_0', devices })).devices).toEqual(['cuda:1', 'cuda:2'])
     expect((await place({ deviceMap: 'sequential', devices })).devices).toEqual(['cuda:0'])
   })
 
-  test('says what it counts and, where that does not fit in truth, by how much and what auto does', async () => {
+  test('says what it counts and, if the model does not really fit, by how much and what auto does', async () => {
     const options = { devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: 10 * GiB, 1: 10 * GiB } }
     const { fits, explanation } = await place({ ...options, deviceMap: 'sequential', maxModelLength: 8192 })
     expect(fits).toBe(false)
@@ -127,7 +127,7 @@ describe('strategies over billfish devices', () => {
     expect((await place({ ...options, maxModelLength: 8192 })).fits).toBe(true)
   })
 
-  test('says what would help auto, where that does not fit either', async () => {
+  test('says what would help auto if that does not fit either', async () => {
     const options = { devices: ['cuda:0', 'cuda:1'], maxMemory: { 0: '8GiB', 1: '8GiB' }, maxModelLength: 32768 }
     const text = (await place({ ...options, deviceMap: 'balanced' })).explanation.join(' ')
     const auto = (await place({ ...options, deviceMap: 'auto' })).explanation.join(' ')

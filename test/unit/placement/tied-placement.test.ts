@@ -18,7 +18,7 @@ describe('a tied head', () => {
   test.each([
     ['another device', { '': 'cpu:0', 'model.norm': 'cpu:1', lm_head: 'cpu:1' }, 'cpu:0 and cpu:1'],
     ['the same device, but another stage', { '': 'cpu:0', 'model.layers': 'cpu:1', 'model.norm': 'cpu:1' }, 'cpu:0'],
-  ])('is held twice on %s, as planned and told', async (_where, deviceMap, devices) => {
+  ])('is held twice on %s, as planned and explained', async (_where, deviceMap, devices) => {
     const once = await planModel(directory, { ...sizes, deviceMap: 'cpu' })
     const plan = await planModel(directory, { ...sizes, deviceMap })
     const weights = (stages: typeof plan.stages) => stages.reduce((sum, stage) => sum + stage.weights, 0)
@@ -38,7 +38,7 @@ describe('a tied head', () => {
     expect(await greedyTokens(model, prompts.p33)).toEqual(greedy.p33)
   })
 
-  test('is duplicated by auto only where the whole model is not one stage, and auto says so', async () => {
+  test('is duplicated by auto only if the model has several stages, and auto says so', async () => {
     const [stage] = (await planModel(directory, { ...sizes, deviceMap: 'cpu' })).stages
     const need = stage?.total ?? 0
     // To the byte: a budget for the shared table, which two tables would exceed.

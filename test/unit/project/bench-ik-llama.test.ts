@@ -64,11 +64,11 @@ describe('ik_llama.cpp by its llama-bench', () => {
       fake.replace("['n_prompt', prompt]", "['n_prompt', 7]"),
       /measured no 512\+0 tokens, but 7\+0: 200/,
     ],
-  ])('a program that %s is an error with its words', (_, text, message) => {
+  ])('a program that %s is an error with its output', (_, text, message) => {
     expect(() => program(text).chooseSettings()).toThrow(message)
   })
 
-  test('a program that is not there is named', () => {
+  test('a missing program is named', () => {
     const ik = new Bench(join(folder, 'nowhere'), 'model.gguf', { prefill: 512, prompt: 16, decode: 128 }, 2)
     expect(() => ik.chooseSettings()).toThrow(/nowhere cannot be run: .*ENOENT/)
   })

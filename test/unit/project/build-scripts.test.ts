@@ -71,13 +71,13 @@ describe('build scripts', () => {
     },
   )
 
-  it('refuse a setting that is neither on nor off', () => {
+  it('refuse a setting other than on and off', () => {
     const { status, text } = configured({ BILLFISH_CUDA: 'off', BILLFISH_EMULATOR: 'perhaps' })
     expect(status).toBe(1)
     expect(text).toContain("BILLFISH_EMULATOR is 'perhaps'; it must be on or off.")
   })
 
-  it('do not pack what is not built or older than its sources, and do not publish a clone', () => {
+  it('do not pack a build that is missing or older than its sources, and do not publish a clone', () => {
     for (const name of ['prepack.mjs', 'build-ts.mjs', 'steps.mjs']) {
       cpSync(join(scripts, name), join(folder, 'scripts', name), { preserveTimestamps: true })
     }

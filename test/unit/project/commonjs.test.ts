@@ -20,7 +20,7 @@ function dynamicImports(text: string): number[] {
   return lines
 }
 
-test('an import() is found, and the type of a module is not taken for one', () => {
+test('an import() is found, and the type of a module is not mistaken for one', () => {
   expect(dynamicImports("type T = typeof import('x')\nconst x = await import('x')")).toEqual([2])
 })
 
@@ -33,7 +33,7 @@ test('no source imports anything dynamically', () => {
 })
 
 // Node.js before 20.19 cannot require() them: scripts/build-ts.mjs bundles those that it names.
-test('the compiled code requires no package of ES modules', () => {
+test('the compiled code requires no ESM-only package', () => {
   const dist = join(src, '..', 'dist')
   const required = readdirSync(dist, { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.c?js$/.test(name))

@@ -21,7 +21,7 @@ describe.each(['README.md', 'docs/placement.md', 'docs/tensor-parallelism.md', '
   })
 })
 
-it('docs/config-keys.md has every key of both files, and what becomes of it', async () => {
+it('docs/config-keys.md has every key of both files with its effect', async () => {
   const file = join(root, 'docs/config-keys.md')
   let text = readFileSync(file, 'utf8')
   for (const [name, keys] of [

@@ -50,7 +50,7 @@ describe('the fuzzer of templates', () => {
     expect(outcomes.of('INVALID_OPTION')).toBeGreaterThan(60)
   })
 
-  it('reports what is thrown and no refusal, with the template', async () => {
+  it('reports an error that is not a refusal, with the template', async () => {
     const crash = fuzz(600, () => {
       throw new TypeError('Cannot read properties of undefined')
     })
@@ -73,7 +73,7 @@ describe('the fuzzer of templates', () => {
     await expect(hang).rejects.toThrow(/^Case 2 .* it took 25\d\d ms, and computed for 25\d\d/)
   })
 
-  it('ends with memory that has grown', async () => {
+  it('ends if memory has grown', async () => {
     const { checkMemory } = await import('../../fuzz/cases.mjs')
     const { maxRSS } = process.resourceUsage()
     const bloat = (mebibytes: number) => {
@@ -133,7 +133,7 @@ describe('the fuzzer of tokenizers', () => {
     expect(outcomes.of('INVALID_CHECKPOINT')).toBeGreaterThan(100)
   })
 
-  it('reports what is thrown and no refusal, with what was done to the files', async () => {
+  it('reports an error that is not a refusal, with the damage to the files', async () => {
     const crash = planted('crash', "throw new TypeError('it is not iterable')")
     expect(await failureOf(fuzz(9, crash))).toMatch(/^Case 1 with seed 1 failed.* other parts: TypeError: it is not/s)
   })
@@ -145,7 +145,7 @@ describe('the fuzzer of tokenizers', () => {
     expect(await failureOf(fuzz(9, exit))).toMatch(/^Case 1 .*the thread has ended with exit code 7/s)
   })
 
-  it('reports an event loop that is held, and ends what does not end', async () => {
+  it('reports a blocked event loop, and ends a hanging case', async () => {
     // For processor time, which a busy machine does not shorten; asking for it takes some itself.
     const spin = (milliseconds: number) =>
       `const end = process.cpuUsage().user + ${milliseconds * 1000}; let i = 0;
@@ -155,7 +155,7 @@ describe('the fuzzer of tokenizers', () => {
     expect(outcomes.of('ended after 400 ms')).toBe(1)
   })
 
-  it('reports what the package itself does wrong for its users', async () => {
+  it('reports errors and hangs of the package itself', async () => {
     const crash = () => Promise.reject(new RangeError('Invalid array length'))
     expect(await failureOf(fuzz(1, { load: crash }))).toMatch(/^Case 0 .*RangeError: Invalid array length/s)
     const slow = () => {

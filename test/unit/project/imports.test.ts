@@ -86,7 +86,7 @@ describe('imports in src', () => {
     expect(cycles).toEqual([])
   })
 
-  test('go up the list of rooms only', () => {
+  test('only go up the list of folders', () => {
     const wrong = files.flatMap((file) =>
       (imports.get(file) ?? [])
         .filter((target) => roomOf(target) !== roomOf(file))

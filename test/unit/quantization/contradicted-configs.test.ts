@@ -94,7 +94,7 @@ test.each([
   }
 })
 
-test('act-order that the config denies is cut for ranks, too', async () => {
+test('act-order that the config denies is split over ranks, too', async () => {
   const name = 'qwen2-gptq-int4-g32-desc_act'
   const ranks: LoadOptions = { deviceMap: 'cpu:0,cpu:1', tensorParallelSize: 2 }
   const denied = withQuantization(name, (quantization) => ({ ...quantization, desc_act: false }))
@@ -166,7 +166,7 @@ test('zero points and group indices that no model has are not read through', asy
   }
 })
 
-test('what compressed-tensors says of activations, or stores in another way, is refused by name', async () => {
+test('quantized activations and other storage formats of compressed-tensors are refused by name', async () => {
   const name = 'qwen2-ct-w4a16'
   const quantized = withQuantization(name, (quantization) => {
     const groups = Object.entries(quantization.config_groups as Record<string, Json>)
@@ -275,7 +275,7 @@ describe('a config of another method than the tensors', () => {
     })
   })
 
-  test('two methods in one checkpoint are read each as it is', async () => {
+  test('two methods in one checkpoint are each read as stored', async () => {
     const own = configOf('qwen2-gptq-int4-g128')
     const other = readSafetensors(join(modelDirectory('qwen2-awq-int4-g128'), 'model-00001-of-00002.safetensors'))
     const module = [...other.keys()].find((key) => key.endsWith('mlp.up_proj.qweight'))?.replace(/\.qweight$/, '') ?? ''

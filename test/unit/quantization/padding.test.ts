@@ -42,7 +42,7 @@ describe('paddedSize', () => {
     expect(paddedSize(size, { groupSize, tile, parallelSizes })).toBe(expected)
   })
 
-  it('is legal, and no smaller size is', () => {
+  it('is valid, and no smaller size is', () => {
     for (const groupSize of [1, 3, 32, 64, 128])
       for (const tile of [1, 16, 24, 64])
         for (const parallelSizes of [[1], [2], [3], [6, 4], [2, 4, 8]])
@@ -57,7 +57,7 @@ describe('paddedSize', () => {
           }
   })
 
-  it('is so for random sizes, groups, tiles and numbers of ranks, too', () => {
+  it('is the smallest valid size for random sizes, groups, tiles and numbers of ranks, too', () => {
     const random = new Random(1)
     for (let i = 0; i < 300; i++) {
       const parallelSizes = Array.from({ length: 1 + random.below(3) }, () => 1 + random.below(9))
@@ -125,7 +125,7 @@ describe('paddingRuns', () => {
       }
   })
 
-  it('copies everything at once where there is nothing to pad', () => {
+  it('copies everything in one run if there is nothing to pad', () => {
     expect(paddingRuns(384, 384, 'interleaved')).toEqual([{ start: 0, count: 384 }])
   })
 

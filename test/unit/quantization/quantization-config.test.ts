@@ -7,10 +7,10 @@ function read(value: unknown, name = 'config.json'): QuantizationConfig {
   return readQuantizationConfig([{ where: `/models/a/${name}`, name, value }])
 }
 
-describe('where the quantization config stands', () => {
+describe('the place of the quantization config', () => {
   const source = (name: string, value: unknown) => ({ where: name, name, value })
 
-  it('is the first place that has one', () => {
+  it('is the first file or key that has one', () => {
     const first = source('config.json', { quant_method: 'compressed-tensors' })
     const second = source('quantize_config.json', { bits: 8 })
     const third = source('quant_config.json', { w_bit: 4, q_group_size: 64 })
@@ -24,7 +24,7 @@ describe('where the quantization config stands', () => {
     expect(readQuantizationConfig([none, source('config.json', null)])).toEqual({ method: 'none' })
   })
 
-  it('is told from another one that it contradicts', () => {
+  it('takes precedence over another one that it contradicts', () => {
     const config = source('config.json', { quant_method: 'gptq', bits: 4, group_size: 128, desc_act: false })
     const same = source('quantize_config.json', { bits: 4, group_size: 128, desc_act: false, damp_percent: 0.1 })
     const stale = source('quantize_config.json', { bits: 8, group_size: 128, desc_act: true })
@@ -88,7 +88,7 @@ describe('GPTQ config', () => {
     })
   })
 
-  it('knows its synonyms, and null as not said', () => {
+  it('knows its synonyms, and treats null as missing', () => {
     const config = { w_bit: 8, q_group_size: 32, sym: false, desc_act: null, checkpoint_format: null }
     expect(read({ quant_method: 'GPTQ', ...config })).toMatchObject({ bits: 8, groupSize: 32, symmetric: false })
     expect(read({ bits: 4, method: 'gptq', format: 'gptq_v2' })).toMatchObject({ method: 'gptq', zeroOffset: 0 })
@@ -190,7 +190,7 @@ describe('compressed-tensors config', () => {
     })
   })
 
-  it('is told by its groups where no method is said', () => {
+  it('is recognized by its groups if no method is given', () => {
     expect(read({ ...config({}), quant_method: undefined })).toMatchObject({ method: 'compressed-tensors' })
   })
 

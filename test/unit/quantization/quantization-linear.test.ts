@@ -34,7 +34,7 @@ const packedTensors = {
 }
 
 describe('an unquantized linear', () => {
-  it('is a matrix, with the bias that is there', async () => {
+  it('is a matrix, with the bias that is stored', async () => {
     const checkpoint = await layer(undefined, { weight: F16(64, 256), bias: F16(64) })
     expect(checkpoint.linear('m', 64, 256, 'optional')).toMatchObject({
       kind: 'matrix',
@@ -56,7 +56,7 @@ describe('an unquantized linear', () => {
     expect(() => wide.linear('m', 64, 256, 'optional')).toThrow('has type F64; expected F16 or BF16 or F32')
   })
 
-  it('stays one although the config says that everything is quantized', async () => {
+  it('stays unquantized although the config says that everything is quantized', async () => {
     const checkpoint = await layer(GPTQ, { weight: F16(64, 256) })
     expect(checkpoint.linear('m', 64, 256, 'none').kind).toBe('matrix')
   })
@@ -198,7 +198,7 @@ describe('a GPTQ linear', () => {
     )
   })
 
-  it('gets the group size from the tensors where the config is silent', async () => {
+  it('gets the group size from the tensors if the config has none', async () => {
     const silent = { quant_method: 'gptq', bits: 4, desc_act: false }
     expect((await layer(silent, gptqTensors)).linear('m', 64, 256, 'none')).toMatchObject({ groupSize: 64 })
     const one = await layer(silent, { ...gptqTensors, qzeros: I32(1, 8), scales: F16(1, 64) })
@@ -270,7 +270,7 @@ describe("GPTQModel's dynamic rules", () => {
     expect(bits.linear('m', 64, 256, 'none')).toMatchObject({ bits: 4 })
   })
 
-  it('are refused when they are no patterns, or take for ever', async () => {
+  it('are refused if they are invalid patterns or take forever', async () => {
     const pattern = await layer({ ...GPTQ, dynamic: { '(m': {} } }, gptqTensors)
     expect(() => pattern.linear('m', 64, 256, 'none')).toThrow('rule "(m": the pattern "(m" has an unmatched (')
     const name = 'a'.repeat(100)
@@ -475,7 +475,7 @@ describe('tensors of a format that cannot be run', () => {
     )
   })
 
-  it('have to be there: a config that was left behind counts for nothing beside plain weights', async () => {
+  it('have to exist: a leftover config is ignored beside plain weights', async () => {
     const buffers = { position_ids: { dtype: 'I64', shape: [8] }, 'attn.bias': { dtype: 'BOOL', shape: [4] } }
     const checkpoint = await layer(
       { quant_method: 'bitsandbytes', load_in_4bit: true },

@@ -73,7 +73,7 @@ describe('a pattern', () => {
     ['(?:[a-z]{0,31}){0,31}'.repeat(45), true],
     ['(?:(?:a{0,30}){0,30}){0,2}', true],
     ['a{1000}'.repeat(140), false],
-  ])('%s is written out neither in memory nor in time', (source, expected) => {
+  ])('%s is not expanded in memory or time', (source, expected) => {
     const start = performance.now()
     expect(matches(source, 'a'.repeat(200))).toBe(expected)
     expect(performance.now() - start).toBeLessThan(1000)
