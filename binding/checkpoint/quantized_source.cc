@@ -43,12 +43,6 @@ bool all_finite(DType type, const void* values, int64_t count) {
   }
 }
 
-float number_at(DType type, const uint8_t* values, int64_t i) {
-  if (type == DType::f16) return f16_to_float(load<uint16_t>(values + 2 * i));
-  if (type == DType::bf16) return bf16_to_float(load<uint16_t>(values + 2 * i));
-  return load<float>(values + 4 * i);
-}
-
 // [groups][out] -> [count][groups] for the columns [first, first + count).
 template <class Bits>
 void transpose_columns(const uint8_t* source, int64_t groups, int64_t out, int64_t first, int64_t count, Bits* target) {

@@ -42,4 +42,11 @@ Number load(const uint8_t* bytes) {
   return value;
 }
 
+// Number i of an array of f16, bf16 or f32.
+inline float number_at(DType type, const uint8_t* values, int64_t i) {
+  if (type == DType::f16) return f16_to_float(load<uint16_t>(values + 2 * i));
+  if (type == DType::bf16) return bf16_to_float(load<uint16_t>(values + 2 * i));
+  return load<float>(values + 4 * i);
+}
+
 }  // namespace billfish
