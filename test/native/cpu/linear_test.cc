@@ -6,7 +6,6 @@ using namespace linear_test;
 // Small integers, power-of-two scales, and one activation of 32767 in every segment that makes the step of the 16-bit
 // codes one: every product and sum is exact, so every path must give the same floats as fp64.
 TEST(linear_is_exact_on_integers) {
-  const RestoreInstructionSet restore;
   Random random(2);
   for (const int bits : {4, 8}) {
     for (const int64_t group : {8, 32, 96, 128, -1}) {
@@ -30,21 +29,19 @@ TEST(linear_is_exact_on_integers) {
           }
         }
         const Expected expected = expect(canonical, x.rows);
-        for (const InstructionSet set : instruction_sets()) {
-          set_instruction_set(set);
+        on_every_instruction_set([&] {
           for (const Precision precision : {Precision::exact, Precision::fast}) {
             Output out(rows, options.out);
             run(packed.linear, x.rows, precision, out);
-            CHECK_MESSAGE(equal_values(out, expected), describe(options, rows, set, precision));
+            CHECK_MESSAGE(equal_values(out, expected), describe(options, rows, precision));
           }
-        }
+        });
       }
     }
   }
 }
 
 TEST(linear_equals_fp64_for_quantized_shapes) {
-  const RestoreInstructionSet restore;
   Random random(3);
   for (int i = 0; i < 60; ++i) {
     Options options;
@@ -69,7 +66,6 @@ TEST(linear_equals_fp64_for_quantized_shapes) {
 
 // The down projection of a 72B model, one group of 29568 inputs: sums are cut into segments all the same.
 TEST(linear_takes_channelwise_groups_of_many_inputs) {
-  const RestoreInstructionSet restore;
   Random random(10);
   for (const int bits : {4, 8}) {
     Options options;
@@ -89,7 +85,6 @@ TEST(linear_takes_channelwise_groups_of_many_inputs) {
 }
 
 TEST(linear_equals_fp64_for_matrices) {
-  const RestoreInstructionSet restore;
   Random random(4);
   std::normal_distribution<float> normal;
   for (int i = 0; i < 40; ++i) {
@@ -112,20 +107,18 @@ TEST(linear_equals_fp64_for_matrices) {
     fill_normal(x, random);
     const Expected expected =
         expect(x.rows, options.out, {}, matrix.bias, [&](int64_t n, int64_t k) { return values[n * options.in + k]; });
-    for (const InstructionSet set : instruction_sets()) {
-      set_instruction_set(set);
+    on_every_instruction_set([&] {
       for (const Precision precision : {Precision::exact, Precision::fast}) {
         Output out(rows, options.out);
         run(matrix, x.rows, precision, out);
-        check_exact(out, expected, "matrix " + describe(options, rows, set, precision));
+        check_exact(out, expected, "matrix " + describe(options, rows, precision));
       }
-    }
+    });
   }
 }
 
 // Three quantized linears (two with one act-order, one with another, groups cut differently) and a matrix on one input.
 TEST(linear_runs_several_calls_on_one_input) {
-  const RestoreInstructionSet restore;
   Random random(5);
   const int64_t in = 256;
   std::vector<Canonical> canonical;
@@ -150,20 +143,19 @@ TEST(linear_runs_several_calls_on_one_input) {
   for (const int64_t rows : {1, 3, 20, 7}) {
     Input x(rows, in);
     fill_normal(x, random);
-    for (const InstructionSet set : instruction_sets()) {
-      set_instruction_set(set);
+    on_every_instruction_set([&] {
       for (const Precision precision : {Precision::exact, Precision::fast}) {
         Output outs[4] = {{rows, 48}, {rows, 88}, {rows, 128}, {rows, 70}};
         std::vector<LinearCall> calls(4);
         const QuantizedLinear* quantized[4] = {&first.linear, &second.linear, &third.linear, nullptr};
         for (int i = 0; i < 4; ++i)
           calls[i] = {i == 3 ? &matrix : nullptr, quantized[i], outs[i].values.data(), outs[i].stride};
-        run(calls, x.rows, precision, test_pool());
+        run(calls, x.rows, precision, pool());
         for (int i = 0; i < 4; ++i) {
           const Expected expected =
               i < 3 ? expect(canonical[i], x.rows)
                     : expect(x.rows, 70, {}, nullptr, [&](int64_t n, int64_t k) { return values[n * in + k]; });
-          const std::string what = std::string("call ") + std::to_string(i) + " " + name(set);
+          const std::string what = std::string("call ") + std::to_string(i) + " " + name(instruction_set());
           if (precision == Precision::exact || i == 3) {
             check_exact(outs[i], expected, what);
           } else {
@@ -171,7 +163,7 @@ TEST(linear_runs_several_calls_on_one_input) {
           }
         }
       }
-    }
+    });
   }
 }
 
@@ -201,17 +193,17 @@ TEST(linear_does_not_depend_on_the_number_of_threads) {
 }
 
 TEST(linear_instruction_set_is_never_better_than_the_processor) {
-  const RestoreInstructionSet restore;
+  const InstructionSet before = instruction_set();
   for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
     const InstructionSet used = set_instruction_set(wanted);
     CHECK(used == std::min(wanted, best_instruction_set()));
     CHECK(instruction_set() == used);
   }
+  set_instruction_set(before);
 }
 
 // What is broken must not look whole: a NaN or an infinity reaches the outputs of its row, and of no other row.
 TEST(linear_lets_nan_and_infinity_through) {
-  const RestoreInstructionSet restore;
   Random random(8);
   Options options;
   options.out = 64;
@@ -219,8 +211,7 @@ TEST(linear_lets_nan_and_infinity_through) {
   options.group_size = 128;
   const Canonical canonical = random_linear(options, random);
   const Packed packed(canonical);
-  for (const InstructionSet set : instruction_sets()) {
-    set_instruction_set(set);
+  on_every_instruction_set([&] {
     for (const int64_t rows : {3, 10}) {
       for (const float broken : {NAN, INFINITY, -INFINITY}) {
         Input x(rows, options.in);
@@ -233,19 +224,17 @@ TEST(linear_lets_nan_and_infinity_through) {
         }
       }
     }
-  }
+  });
 }
 
 TEST(linear_takes_zero_and_tiny_activations) {
-  const RestoreInstructionSet restore;
   Random random(9);
   Options options;
   options.in = 128;
   options.bias = true;
   const Canonical canonical = random_linear(options, random);
   const Packed packed(canonical);
-  for (const InstructionSet set : instruction_sets()) {
-    set_instruction_set(set);
+  on_every_instruction_set([&] {
     for (const float value : {0.0f, -0.0f, 1e-38f, 1e-45f}) {
       Input x(2, options.in);
       for (int64_t k = 0; k < options.in; ++k) x.at(0, k) = x.at(1, k) = value;
@@ -253,7 +242,7 @@ TEST(linear_takes_zero_and_tiny_activations) {
       run(packed.linear, x.rows, Precision::fast, out);
       for (int64_t n = 0; n < options.out; ++n) CHECK(out.values[n] == canonical.bias[n]);
     }
-  }
+  });
 }
 
 // --- How weights are packed: what goes in comes out, in the layout that quantized_linear.h draws.

@@ -5,6 +5,7 @@
 
 #include "gemm/layout.h"
 #include "gemm/linear.h"
+#include "gemm/planned_linear.h"
 #include "machine/schedule.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
@@ -146,6 +147,41 @@ struct Result {
   DType type;
   DeviceMemory memory;
 };
+
+// Multiplies with this tile, by `blocks` blocks. For a device or inputs that the tile does not support the plan has no
+// stages, and nothing runs.
+template <class Element>
+GemmPlan run_tile(Stream& stream, const LinearWeight& weight, const Matrix<const Element>& x,
+                  const Workspace& workspace, const Result& result, int tile, int64_t blocks,
+                  bool whole_tiles = false) {
+  const LinearCall call = result.call(weight);
+  int64_t outputs;
+  const GemmPlan plan =
+      plan_tile(machine_of(stream.device()), problem_of(&call, 1, x.rows, &outputs), tile, blocks, whole_tiles);
+  if (plan.stages == 0) return plan;
+  planned_linear<Element>(stream, &call, 1, x, workspace.workspace, plan);
+  workspace.check_counters(stream, "tile " + std::to_string(tile));
+  return plan;
+}
+
+// The same bits in every schedule, whoever comes last.
+inline void check_tile_in_schedules(int tile, int64_t inputs, const std::vector<Schedule>& schedules) {
+  std::vector<float> first;
+  for (const Schedule& schedule : schedules) {
+    const ScheduleScope scope(schedule);
+    Random random(12);
+    Stream stream(Device::at(0));
+    const Packed packed(stream,
+                        linear_test::random_linear({.bits = 4, .out = 192, .in = inputs, .group_size = 64}, random));
+    const DeviceInput<half> x(stream, 5, inputs, random);
+    const Workspace workspace(stream, 5, 0);
+    const Result result(stream, 5, 192, DType::f32, 0);
+    CHECK(run_tile<half>(stream, packed.weight, x.matrix, workspace, result, tile, 7).stages >= 2);
+    const linear_test::Output got = result.read(stream);
+    if (first.empty()) first = got.values;
+    CHECK(got.values == first);
+  }
+}
 
 // fp32 outputs: the sums' own rounding. 16-bit outputs: half a unit in their last place, and the same.
 inline void check_close(const linear_test::Output& got, const linear_test::Expected& expected, DType type,

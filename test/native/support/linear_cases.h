@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "cpu/kernels.h"
 #include "cpu/linear.h"
 #include "cpu/quantized_linear.h"
 #include "engine/error.h"
 #include "support/check.h"
+#include "support/every_instruction_set.h"
 
 namespace linear_test {
 
@@ -154,12 +154,6 @@ inline void fill_normal(Input& x, Random& random) {
   }
 }
 
-inline std::vector<InstructionSet> instruction_sets() {
-  std::vector<InstructionSet> sets;
-  for (int i = 0; i <= static_cast<int>(best_instruction_set()); ++i) sets.push_back(static_cast<InstructionSet>(i));
-  return sets;
-}
-
 struct Expected {
   std::vector<double> values, magnitudes;  // magnitudes: sums of |products|
 };
@@ -237,21 +231,11 @@ inline bool equal_values(const Output& got, const Expected& expected) {
   return got.gaps_untouched();
 }
 
-inline ThreadPool& test_pool() {
-  static ThreadPool pool(2);
-  return pool;
-}
-
-// Puts the best instruction set back at the end of a test.
-struct RestoreInstructionSet {
-  ~RestoreInstructionSet() { set_instruction_set(best_instruction_set()); }
-};
-
-inline std::string describe(const Options& o, int64_t rows, InstructionSet set, Precision precision) {
-  return std::string(name(set)) + (precision == Precision::fast ? " fast" : " exact") + " M" + std::to_string(rows) +
-         " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" + std::to_string(o.group_size) + " bits " +
-         std::to_string(o.bits) + (o.zero_points ? " asym" : " sym") + (o.order ? " act-order" : "") +
-         (o.bias ? " bias" : "");
+inline std::string describe(const Options& o, int64_t rows, Precision precision) {
+  return std::string(name(instruction_set())) + (precision == Precision::fast ? " fast" : " exact") + " M" +
+         std::to_string(rows) + " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" +
+         std::to_string(o.group_size) + " bits " + std::to_string(o.bits) + (o.zero_points ? " asym" : " sym") +
+         (o.order ? " act-order" : "") + (o.bias ? " bias" : "");
 }
 
 // With a scratch of exactly the bytes that the calls say they need.
@@ -263,11 +247,11 @@ inline void run(const std::vector<LinearCall>& calls, const Rows& x, Precision p
 }
 
 inline void run(const QuantizedLinear& linear, const Rows& x, Precision precision, Output& out) {
-  run({LinearCall{nullptr, &linear, out.values.data(), out.stride}}, x, precision, test_pool());
+  run({LinearCall{nullptr, &linear, out.values.data(), out.stride}}, x, precision, pool());
 }
 
 inline void run(const Matrix& matrix, const Rows& x, Precision precision, Output& out) {
-  run({LinearCall{&matrix, nullptr, out.values.data(), out.stride}}, x, precision, test_pool());
+  run({LinearCall{&matrix, nullptr, out.values.data(), out.stride}}, x, precision, pool());
 }
 
 template <class T>
@@ -285,14 +269,13 @@ inline void convert(const std::vector<float>& values, DType type, uint8_t* to) {
 
 // Runs the packed weight with every instruction set and both precisions, and compares with fp64.
 inline void check_everywhere(const Packed& packed, const Input& x, const Options& options, const Expected& expected) {
-  for (const InstructionSet set : instruction_sets()) {
-    set_instruction_set(set);
+  on_every_instruction_set([&] {
     Output exact(x.rows.rows, options.out), fast(x.rows.rows, options.out);
     run(packed.linear, x.rows, Precision::exact, exact);
-    check_exact(exact, expected, describe(options, x.rows.rows, set, Precision::exact));
+    check_exact(exact, expected, describe(options, x.rows.rows, Precision::exact));
     run(packed.linear, x.rows, Precision::fast, fast);
-    check_fast(fast, expected, describe(options, x.rows.rows, set, Precision::fast));
-  }
+    check_fast(fast, expected, describe(options, x.rows.rows, Precision::fast));
+  });
 }
 
 }  // namespace linear_test

@@ -1,7 +1,6 @@
 // The GEMM whose stages a warp of its own fills by bulk copies (bulk_gemm.h), against fp64 on emulated devices.
 #include <string>
 
-#include "gemm/planned_linear.h"
 #include "support/cuda_gemm_cases.h"
 #include "tuning/tuned_machine.h"
 
@@ -11,7 +10,7 @@ using linear_test::random_linear;
 
 namespace {
 
-const Schedule all_schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(5)};
+const std::vector<Schedule> all_schedules = {Schedule::in_order(), Schedule::reversed(), Schedule::random(5)};
 constexpr int first_bulk_tile = QuantizedTiles::count;
 
 bool has_bulk(const Device& device) { return device.properties().code_architecture >= 90; }
@@ -28,17 +27,13 @@ void check_bulk_tiles(const Options& options, int64_t rows, Random& random, int6
   const Workspace workspace(stream, rows, 0);
   for (int tile = first_bulk_tile; tile < tile_count(options.bits); ++tile) {
     const Result result(stream, rows, options.out, out_type, 4);
-    const LinearCall call = result.call(packed.weight);
-    int64_t outputs;
     const GemmPlan plan =
-        plan_tile(machine_of(stream.device()), problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
+        run_tile<Element>(stream, packed.weight, x.matrix, workspace, result, tile, blocks, whole_tiles);
     CHECK(plan.shape.bulk);
     CHECK(plan.stages >= 2);
-    planned_linear<Element>(stream, &call, 1, x.matrix, workspace.workspace, plan);
-    const std::string what = describe(options, rows, "bulk tile " + std::to_string(tile - first_bulk_tile)) + " by " +
-                             std::to_string(plan.blocks) + (whole_tiles ? " blocks with whole tiles" : " blocks");
-    check_close(result.read(stream), expected, out_type, what);
-    workspace.check_counters(stream, what);
+    check_close(result.read(stream), expected, out_type,
+                describe(options, rows, "bulk tile " + std::to_string(tile - first_bulk_tile)) + " by " +
+                    std::to_string(plan.blocks) + (whole_tiles ? " blocks with whole tiles" : " blocks"));
   }
 }
 
@@ -151,29 +146,9 @@ TEST(cuda_gemm_bulk_applies_several_weights_in_one_launch) {
   }
 }
 
-// Bit for bit, whoever comes last.
 TEST(cuda_gemm_bulk_results_are_the_same_in_every_schedule) {
   if (!has_bulk(Device::at(0))) return;
-  for (int tile = first_bulk_tile; tile < tile_count(4); ++tile) {
-    std::vector<float> first;
-    for (const Schedule& schedule : all_schedules) {
-      const ScheduleScope scope(schedule);
-      Random random(25);
-      Stream stream(Device::at(0));
-      const Canonical canonical = random_linear({.bits = 4, .out = 192, .in = 2560, .group_size = 64}, random);
-      const Packed packed(stream, canonical);
-      const DeviceInput<half> x(stream, 5, 2560, random);
-      const Workspace workspace(stream, 5, 0);
-      const Result result(stream, 5, 192, DType::f32, 0);
-      const LinearCall call = result.call(packed.weight);
-      int64_t outputs;
-      const GemmPlan plan = plan_tile(machine_of(stream.device()), problem_of(&call, 1, 5, &outputs), tile, 7);
-      planned_linear<half>(stream, &call, 1, x.matrix, workspace.workspace, plan);
-      const auto got = result.read(stream);
-      if (first.empty()) first = got.values;
-      CHECK(got.values == first);
-    }
-  }
+  for (int tile = first_bulk_tile; tile < tile_count(4); ++tile) check_tile_in_schedules(tile, 2560, all_schedules);
 }
 
 // Inputs that bulk copies do not take get the other kernel.

@@ -1,7 +1,6 @@
 // Plans of the GEMM: what they promise, what is chosen, and that every tile computes the same.
 #include <string>
 
-#include "gemm/planned_linear.h"
 #include "support/cuda_gemm_cases.h"
 
 using namespace gemm_test;
@@ -94,22 +93,18 @@ namespace {
 
 // Every tile, with as many blocks as are given.
 template <class Element>
-void check_tiles(Stream& stream, const LinearWeight& weight, int64_t rows, const linear_test::Expected& expected,
+void check_tiles(Stream& stream, const LinearWeight& weight, const linear_test::Expected& expected,
                  const Matrix<const Element>& x, int64_t blocks, bool whole_tiles, const std::string& what) {
-  const Workspace workspace(stream, rows, 0);
+  const GemmKernels kernels = machine_of(stream.device()).kernels;
+  const Workspace workspace(stream, x.rows, 0);
   for (int tile = 0; tile < tile_count(weight.bits); ++tile) {
-    const Result result(stream, rows, weight.out, DType::f32, 0);
-    const LinearCall call = result.call(weight);
-    int64_t outputs;
-    const GemmMachine machine = machine_of(stream.device());
-    const GemmPlan plan = plan_tile(machine, problem_of(&call, 1, rows, &outputs), tile, blocks, whole_tiles);
-    if (plan.shape.bulk && (machine.kernels == GemmKernels::staged || weight.in % padded_inputs != 0)) continue;
+    const Result result(stream, x.rows, weight.out, DType::f32, 0);
+    const GemmPlan plan = run_tile<Element>(stream, weight, x, workspace, result, tile, blocks, whole_tiles);
+    if (plan.shape.bulk && (kernels == GemmKernels::staged || weight.in % padded_inputs != 0)) continue;
     CHECK(plan.stages >= 2);
-    planned_linear<Element>(stream, &call, 1, x, workspace.workspace, plan);
-    const std::string which = what + ", tile " + std::to_string(tile) + " of " + std::to_string(plan.blocks) +
-                              (whole_tiles ? " blocks with whole tiles" : " blocks");
-    check_close(result.read(stream), expected, DType::f32, which);
-    workspace.check_counters(stream, which);
+    check_close(result.read(stream), expected, DType::f32,
+                what + ", tile " + std::to_string(tile) + " of " + std::to_string(plan.blocks) +
+                    (whole_tiles ? " blocks with whole tiles" : " blocks"));
   }
 }
 
@@ -119,7 +114,7 @@ void check_quantized_tiles(const Options& options, int64_t rows, Random& random,
   const Canonical canonical = random_linear(options, random);
   const Packed packed(stream, canonical);
   const DeviceInput<Element> x(stream, rows, options.in, random);
-  check_tiles<Element>(stream, packed.weight, rows, linear_test::expect(canonical, x.host.rows), x.matrix, blocks,
+  check_tiles<Element>(stream, packed.weight, linear_test::expect(canonical, x.host.rows), x.matrix, blocks,
                        whole_tiles, describe(options, rows, "a tile"));
 }
 
@@ -139,7 +134,7 @@ void check_matrix_tiles(int64_t out, int64_t in, int64_t rows, Random& random, i
   const DeviceInput<Element> x(stream, rows, in, random);
   const auto expected = linear_test::expect(x.host.rows, out, {}, nullptr,
                                             [&](int64_t n, int64_t k) { return double{values[n * in + k]}; });
-  check_tiles<Element>(stream, weight, rows, expected, x.matrix, blocks, whole_tiles, "a matrix");
+  check_tiles<Element>(stream, weight, expected, x.matrix, blocks, whole_tiles, "a matrix");
 }
 
 }  // namespace
@@ -162,22 +157,5 @@ TEST(cuda_gemm_is_right_with_every_tile_and_any_number_of_blocks) {
 }
 
 TEST(cuda_gemm_results_do_not_depend_on_who_comes_last) {
-  std::vector<float> first;
-  for (const Schedule& schedule : {Schedule::in_order(), Schedule::reversed(), Schedule::random(7)}) {
-    const ScheduleScope scope(schedule);
-    Random random(12);
-    Stream stream(Device::at(0));
-    const Canonical canonical = random_linear({.bits = 4, .out = 192, .in = 1280, .group_size = 64}, random);
-    const Packed packed(stream, canonical);
-    const DeviceInput<half> x(stream, 5, 1280, random);
-    const Workspace workspace(stream, 5, 0);
-    const Result result(stream, 5, 192, DType::f32, 0);
-    const LinearCall call = result.call(packed.weight);
-    int64_t outputs;
-    const GemmPlan plan = plan_tile(machine_of(stream.device()), problem_of(&call, 1, 5, &outputs), 1, 7);
-    planned_linear<half>(stream, &call, 1, x.matrix, workspace.workspace, plan);
-    const auto got = result.read(stream);
-    if (first.empty()) first = got.values;
-    CHECK(got.values == first);
-  }
+  check_tile_in_schedules(1, 1280, {Schedule::in_order(), Schedule::reversed(), Schedule::random(7)});
 }
