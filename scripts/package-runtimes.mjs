@@ -2,8 +2,7 @@
 // devices, and a prompt long enough to be tokenized on a worker thread.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { check, expect, outputOf, skip } from './checks.mjs'
-import { download } from './downloads.mjs'
+import { check, download, expect, outputOf, skip } from './checks.mjs'
 
 const program = `
 import { createRequire } from 'node:module'

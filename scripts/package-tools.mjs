@@ -1,8 +1,7 @@
 // Uses the installed package with common tools: TypeScript compilers, test runners, a bundler.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { check, expect, outputOf, skip } from './checks.mjs'
-import { download } from './downloads.mjs'
+import { check, download, expect, outputOf, skip } from './checks.mjs'
 import { root } from './steps.mjs'
 
 const compilers = {
