@@ -7,7 +7,7 @@
 
 #include "cpu/cpu_backend.h"
 #include "cpu/stage_memory.h"
-#include "cuda/backend/make_backend.h"
+#include "cuda/backend/device_backend.h"
 #include "cuda/memory/stage_needs.h"
 #include "cuda/tuning/tune.h"
 #include "engine/error.h"

@@ -3,7 +3,7 @@
 #include "platform/device_discovery.h"
 
 #ifdef BILLFISH_WITH_CUDA
-#include "cuda/backend/self_test.h"
+#include "cuda/backend/device_backend.h"
 #include "cuda/runtime/discovery.h"
 #endif
 

@@ -5,7 +5,7 @@
 
 #include "engine/backend.h"
 #include "gemm/linear.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "runtime/collectives.h"
+#include "runtime/libraries.h"
 
 namespace billfish::BILLFISH_TARGET {
 

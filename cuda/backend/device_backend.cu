@@ -12,9 +12,8 @@
 #include <vector>
 
 #include "backend/benchmark_hooks.h"
-#include "backend/link_ranks.h"
-#include "backend/make_backend.h"
-#include "backend/peer_channel.h"
+#include "backend/device_backend.h"
+#include "backend/peer.h"
 #include "backend/rank_exchange.h"
 #include "backend/recorded_steps.h"
 #include "backend/stage_memory.h"
@@ -24,12 +23,11 @@
 #include "engine/error.h"
 #include "engine/rank_group.h"
 #include "layer/batch.h"
-#include "layer/convert.h"
 #include "layer/sampling.h"
+#include "layer/tensor.h"
 #include "operators/operator_context.h"
 #include "primitives/numbers.h"
-#include "runtime/drain.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 #include "runtime/stream.h"
 #include "tuning/tuned_machine.h"
 

@@ -8,18 +8,35 @@
 //   -- barrier --
 //   release()       waits, on the stream, until the others have read
 //
-// A two-shot sum (two_shot.h) adds a barrier inside all_reduce(), between summing the rank's own share and gathering
-// the others'.
+// A two-shot sum (layer/rank_sum.h) adds a barrier inside all_reduce(), between summing the rank's own share and
+// gathering the others'.
 #pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "backend/peer.h"
-#include "backend/two_shot.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
+#include "engine/rank_link.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+// When ranks use a two-shot all-reduce (layer/rank_sum.h) instead of a one-shot one.
+class TwoShot {
+ public:
+  // From BILLFISH_CUDA_TWO_SHOT: the bytes that the second shot must save each rank; 0: always; or 'never'. Throws
+  // INVALID_OPTION.
+  TwoShot();
+
+  // The same for every rank of a sum of rows * columns, whose results take `out_bytes` each.
+  bool pays(int ranks, int64_t rows, int64_t columns, int64_t out_bytes) const;
+
+ private:
+  int64_t min_saved_;
+};
 
 class RankExchange {
  public:
@@ -44,5 +61,15 @@ class RankExchange {
   TwoShot two_shot_;
   Event published_, summed_, read_;
 };
+
+// How the ranks of a stage exchange values: through peer access or NCCL.
+struct RankLinkChoice {
+  std::unique_ptr<RankLink> link;  // null: each other's memory
+  std::string notice;              // a notice for the user; may be empty
+};
+
+// NCCL if devices have no peer access, or if BILLFISH_NCCL names a library. Throws INVALID_OPTION with the reasons if
+// there is no way, and NCCL's error if it fails.
+RankLinkChoice link_ranks(const std::vector<Backend*>& ranks);
 
 }  // namespace billfish::BILLFISH_TARGET

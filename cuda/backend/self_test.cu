@@ -1,4 +1,4 @@
-#include "backend/self_test.h"
+#include "backend/device_backend.h"
 
 #include <cstdint>
 #include <string>
@@ -7,7 +7,7 @@
 #include "engine/error.h"
 #include "gemm/planned_linear.h"
 #include "gemm/tiles.h"
-#include "layer/convert.h"
+#include "layer/tensor.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/numbers.h"

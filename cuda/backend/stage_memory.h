@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "engine/backend.h"
-#include "runtime/arena.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 

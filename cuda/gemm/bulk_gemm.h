@@ -17,7 +17,7 @@
 #include "gemm/shape.h"
 #include "gemm/tiles.h"
 #include "gemm/work_units.h"
-#include "primitives/bulk_copy.h"
+#include "primitives/async_copy.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/sync.h"

@@ -12,7 +12,6 @@
 #include "gemm/tiles.h"
 #include "gemm/work_units.h"
 #include "primitives/async_copy.h"
-#include "primitives/bulk_copy.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/math.h"

@@ -16,8 +16,8 @@
 #pragma once
 #include <cstdint>
 
-#include "primitives/bits.h"
 #include "primitives/macros.h"
+#include "primitives/math.h"
 #include "primitives/numbers.h"
 
 namespace billfish::BILLFISH_TARGET {

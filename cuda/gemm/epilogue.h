@@ -11,7 +11,6 @@
 #include "gemm/shape.h"
 #include "gemm/tiles.h"
 #include "gemm/work_units.h"
-#include "primitives/atomic.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/numbers.h"

@@ -14,7 +14,7 @@
 #include "gemm/tiles.h"
 #include "panels/panel_choice.h"
 #include "panels/panels.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -7,8 +7,7 @@
 #include <string>
 
 #include "engine/error.h"
-#include "layer/rope_table.h"
-#include "runtime/drain.h"
+#include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {

@@ -1,4 +1,4 @@
-#include "layer/convert.h"
+#include "layer/tensor.h"
 
 #include "layer/for_each_vector.h"
 

@@ -1,4 +1,4 @@
-#include "layer/kv_cache.h"
+#include "layer/attention.h"
 
 #include <string>
 

@@ -1,6 +1,5 @@
-#include "layer/rope_table.h"
-
 #include "layer/batch.h"
+
 #include "layer/for_each_vector.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -40,8 +39,8 @@ struct RopeTable {
 void compute_rope_table(Stream& stream, const RopeTableInput& input, const Matrix<float>& table) {
   const int64_t half = table.columns / 2;
   for_each_vector(stream, table.rows, half, half % wide == 0,
-                  RopeTable{input.positions, input.row_sequence, static_cast<const DeviceSpan*>(input.spans),
-                            input.own_frequencies, input.frequencies, input.scale, table.data, half});
+                  RopeTable{input.positions, input.row_sequence, input.spans, input.own_frequencies, input.frequencies,
+                            input.scale, table.data, half});
 }
 
 }  // namespace billfish::BILLFISH_TARGET

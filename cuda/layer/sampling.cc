@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "engine/philox.h"
-#include "runtime/drain.h"
+#include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 namespace {

@@ -8,14 +8,15 @@
 
 #include "cuda/memory/sampler_layout.h"
 #include "engine/sampling.h"
-#include "layer/sampling_rows.h"
 #include "layer/tensor.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
+using gpu::Alternative, gpu::LogitEdit, gpu::SampleAnswer, gpu::SampleRequest;
 using gpu::SamplerLimits;
+static_assert(sizeof(SampleRequest) == 64 && sizeof(SampleAnswer) == 32);  // read 16 bytes at a time
 
 // Called as send(), run(), fetch(), results(), again and again. Data passes through fixed addresses in host and device
 // memory, and run() does not depend on the requests, so it can be captured into a graph, with send() before the graph's
@@ -56,5 +57,15 @@ class Sampler {
   Requests sent_requests_;         // the requests of results()
   size_t sent_alternatives_ = 0;
 };
+
+// The kernel: run() on requests that are in device memory.
+struct SampleRows {
+  Matrix<float> logits;  // edited and restored by the kernel
+  const SampleRequest* requests;
+  LogitEdit* edits;
+  SampleAnswer* answers;
+  Alternative* alternatives;
+};
+void sample_rows(Stream& stream, const SampleRows& rows);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,4 +1,4 @@
-#include "layer/sampling_rows.h"
+#include "layer/sampling.h"
 
 #include "layer/sampling_candidates.h"
 #include "layer/vector.h"

@@ -1,7 +1,10 @@
-// Matrices in device memory, as launch functions on the host take them. Kernels take Global<T> and numbers.
+// Matrices in device memory, as launch functions on the host take them, and their conversion. Kernels take Global<T>
+// and numbers.
 #pragma once
 #include <cstdint>
 #include <type_traits>
+
+#include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -17,5 +20,10 @@ struct Matrix {
     return {data, rows, columns, stride};
   }
 };
+
+// out = x with another element type (float, half or bfloat16) or stride; the nearest representable number, and the
+// largest finite one for a finite number beyond it (infinity and NaN stay what they are).
+template <class From, class To>
+void convert(Stream& stream, const Matrix<const From>& x, const Matrix<To>& out);
 
 }  // namespace billfish::BILLFISH_TARGET

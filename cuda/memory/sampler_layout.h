@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/memory/allocation.h"
+
 namespace billfish::gpu {
 
 // An edit of a logit, at most one per token of a row:
@@ -50,7 +52,18 @@ struct SamplerLimits {
 
 //   image: requests | edits;   then answers | alternatives, which come back
 struct SamplerLayout {
-  explicit SamplerLayout(const SamplerLimits& limits);
+  explicit SamplerLayout(const SamplerLimits& limits) {
+    const auto rows = static_cast<size_t>(limits.max_rows), vocabulary = static_cast<size_t>(limits.vocabulary);
+    edits_at_most = vocabulary + 1024 * rows;
+    alternatives_at_most = vocabulary + 64 * rows;
+    Sections sections;
+    sections.take<SampleRequest>(rows);
+    edits = sections.take<LogitEdit>(edits_at_most);
+    image_bytes = sections.end();
+    answers = sections.take<SampleAnswer>(rows);
+    alternatives = sections.take<Alternative>(alternatives_at_most);
+    bytes = sections.end();
+  }
 
   // Of all rows together: what one row may need, and some for each.
   size_t edits_at_most, alternatives_at_most;

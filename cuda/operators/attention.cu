@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "layer/kv_cache.h"
 #include "operators/operator_context.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -1,6 +1,6 @@
 #include "gemm/linear.h"
 
-#include "layer/convert.h"
+#include "layer/tensor.h"
 #include "operators/operator_context.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -35,7 +35,7 @@ struct Rotate {
 
 }  // namespace
 
-// The angles are those that begin() computed for the batch (layer/rope_table.h).
+// The angles are those that begin() computed for the batch (layer/batch.h).
 template <class Element>
 void run(OperatorContext<Element>& context, const Call<billfish::Rope>& call) {
   const Matrix<Element> x = context.template matrix<Element>(call.x);

@@ -12,7 +12,7 @@
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
 #include "runtime/launch.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 
 namespace billfish::BILLFISH_TARGET {
 

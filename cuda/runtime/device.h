@@ -2,10 +2,12 @@
 // "emulated:0"). Both targets implement this header and its neighbors; BILLFISH_TARGET names the one a source is built
 // for.
 #pragma once
+#include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
-#include "runtime/device_loss.h"
+#include "engine/error.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -19,6 +21,31 @@ struct DeviceProperties {
   uint64_t l2_bytes = 0;
   uint32_t shared_bytes_per_block = 0;           // the maximum of a launch
   uint32_t shared_bytes_per_multiprocessor = 0;  // of all its blocks together
+};
+
+// Whether a device has had an error after which nothing can run there in this process.
+class DeviceLoss {
+ public:
+  // Records the first loss. `what`: the call and its error.
+  void note(const std::string& device, const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    if (lost_) return;
+    message_ = device + " is lost: " + what +
+               ". Nothing can be computed there before this process is restarted; models on other devices go on.";
+    lost_ = true;
+  }
+
+  // Throws DEVICE_LOST after a loss, always with the same message.
+  void check() const {
+    if (!lost_.load(std::memory_order_acquire)) return;
+    const std::lock_guard lock(mutex_);
+    throw Error("DEVICE_LOST", message_);
+  }
+
+ private:
+  std::atomic<bool> lost_ = false;
+  mutable std::mutex mutex_;
+  std::string message_;
 };
 
 class Device {
@@ -50,12 +77,17 @@ class Device {
   void synchronize() const;
 
  private:
-  friend class PretendedCode;  // the emulator's
+  friend class PretendedCode;  // of the emulator: a test sets its code_architecture
   explicit Device(int index);
   int index_;
   std::string name_;
   DeviceProperties properties_;
   mutable DeviceLoss loss_;
 };
+
+// Runs a kernel on `device` that reads a pattern from the peer's memory and writes another one there, with peer access
+// enabled: whether it works where the driver says so (peer_trial.cu). Returns what went wrong, without a period; empty
+// if both arrived. Where an IOMMU redirects transactions between PCIe devices, both are lost without any error.
+std::string try_peer_memory(const Device& device, const Device& peer);
 
 }  // namespace billfish::BILLFISH_TARGET

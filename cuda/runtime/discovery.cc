@@ -4,10 +4,12 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "platform/code_architecture.h"
-#include "runtime/free_memory.h"
+#include "platform/nvml_library.h"
 
 namespace billfish::cuda {
 
@@ -40,6 +42,55 @@ CudaStatus classify(int error, int device_count, bool driver_found) {
       return CudaStatus::other_error;
   }
 }
+
+// --- How much of a GPU's memory is free, without using any of it.
+//
+// CUDA answers only in a process that has a context on the device. Creating one takes several hundred megabytes there
+// and a good part of a second, and fails where another process has exclusive use of the device: too much for a look at
+// devices that may never be used. NVML is therefore asked first, and CUDA only if this process has a context already or
+// NVML cannot answer.
+
+struct FreeMemory {
+  uint64_t bytes = 0;
+  bool has_context = false;  // whether this process has a context there
+  std::string problem;       // why nothing can be allocated there; `bytes` is 0 then
+};
+
+// Asks the driver: every runtime query would create a context.
+static bool has_context(int index) {
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == nullptr) return false;
+  int device = 0, is_active = 0;
+  unsigned flags = 0;
+  const auto device_of = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
+  const auto state_of = reinterpret_cast<int (*)(int, unsigned*, int*)>(dlsym(driver, "cuDevicePrimaryCtxGetState"));
+  const bool is_known = device_of != nullptr && state_of != nullptr && device_of(&device, index) == 0 &&
+                        state_of(device, &flags, &is_active) == 0;
+  dlclose(driver);
+  return is_known && is_active != 0;
+}
+
+static FreeMemory ask_cuda(int index) {
+  int current = 0;
+  cudaGetDevice(&current);
+  size_t free_bytes = 0, total_bytes = 0;
+  cudaError_t error = cudaSetDevice(index);
+  if (error == cudaSuccess) error = cudaMemGetInfo(&free_bytes, &total_bytes);
+  cudaGetLastError();  // clear a failed query, or the next launch's check finds it
+  if (has_context(current)) cudaSetDevice(current);
+  if (error == cudaSuccess) return {free_bytes, true, ""};
+  return {0, false, std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error)};
+}
+
+static FreeMemory free_memory(int index, const std::string& pci_bus_id, uint64_t total_bytes) {
+  if (!has_context(index)) {
+    const std::optional<uint64_t> bytes = nvml_free_bytes(usual_nvml, pci_bus_id, total_bytes);
+    if (bytes) return {*bytes, false, ""};
+  }
+  return ask_cuda(index);
+}
+
+// --- Devices.
 
 static cudaError_t describe(int index, CudaDevice& device) {
   cudaDeviceProp properties;

@@ -14,10 +14,8 @@
 
 #include <atomic>
 
-#include "runtime/check.h"
-#include "runtime/launch_shape.h"
+#include "runtime/cuda_calls.h"
 #include "runtime/stream.h"
-#include "runtime/stream_state.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -5,8 +5,7 @@
 #include <string>
 
 #include "engine/error.h"
-#include "runtime/check.h"
-#include "runtime/out_of_memory.h"
+#include "runtime/cuda_calls.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -45,5 +44,13 @@ PinnedMemory::~PinnedMemory() {
   cudaSetDevice(device_->index());
   cudaFreeHost(data_);
 }
+
+DeviceArena::DeviceArena(Device& device, size_t bytes) : device_(device), bytes_(gpu::in_pages(bytes)) {
+  blocks_.emplace_back(device_, bytes_);
+}
+
+DeviceArena::~DeviceArena() = default;
+
+void* DeviceArena::part(size_t offset, size_t) { return blocks_.front().as<char>(offset); }
 
 }  // namespace billfish::BILLFISH_TARGET

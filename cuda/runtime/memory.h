@@ -1,10 +1,13 @@
-// Device memory, and page-locked host memory.
+// Device memory, arenas of it, and page-locked host memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "cuda/memory/allocation.h"
+#include "engine/error.h"
 #include "runtime/device.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -51,6 +54,29 @@ class DeviceMemory : public MemoryBlock {
   friend class DeviceArena;
 };
 
+// Device memory that is allocated once and handed out in parts. A model has hundreds of weights; separate allocations
+// would each waste part of a page.
+class DeviceArena {
+ public:
+  // Allocates gpu::in_pages(bytes) on the device, which must outlive the arena. Throws OUT_OF_MEMORY, as
+  // DeviceMemory does.
+  DeviceArena(Device& device, size_t bytes);
+  DeviceArena(const DeviceArena&) = delete;
+  DeviceArena& operator=(const DeviceArena&) = delete;
+  ~DeviceArena();
+
+  // The address of bytes [offset, offset + bytes), for as long as the arena lives. `offset` is a multiple of
+  // gpu::granularity, the part is within the arena, and parts do not overlap.
+  void* part(size_t offset, size_t bytes);
+
+ private:
+  Device& device_;
+  size_t bytes_;  // whole pages
+  // On a GPU the whole arena. In the emulator one block per part, since it checks bounds and unwritten bytes per
+  // allocation; the parts cost no more capacity than the arena.
+  std::vector<DeviceMemory> blocks_;
+};
+
 // Page-locked host memory of a device's stage: copies from and to it, on any device, are asynchronous. It must not be
 // touched until they are done.
 class PinnedMemory : public MemoryBlock {
@@ -61,5 +87,13 @@ class PinnedMemory : public MemoryBlock {
   PinnedMemory& operator=(PinnedMemory&&) noexcept = default;
   ~PinnedMemory();
 };
+
+// The error for a device that has no room for `bytes` more bytes.
+inline Error out_of_memory(const Device& device, size_t bytes) {
+  return Error("OUT_OF_MEMORY", device.name() + " cannot hold " + std::to_string(bytes) +
+                                    " more bytes: " + std::to_string(device.free_bytes()) + " of " +
+                                    std::to_string(device.properties().total_bytes) +
+                                    " are free. Give it fewer layers, or a smaller KV cache.");
+}
 
 }  // namespace billfish::BILLFISH_TARGET

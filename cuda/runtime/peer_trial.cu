@@ -1,11 +1,11 @@
-#include "runtime/peer_trial.h"
-
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/pointer.h"
+#include "runtime/device.h"
 #include "runtime/launch.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"

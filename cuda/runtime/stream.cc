@@ -1,9 +1,7 @@
 #include "runtime/stream.h"
 
 #include "engine/error.h"
-#include "runtime/check.h"
-#include "runtime/overlapping_grids.h"
-#include "runtime/stream_state.h"
+#include "runtime/cuda_calls.h"
 
 // Every call names its stream or event, but the device is made current first anyway: almost any runtime call creates a
 // context on the thread's current device, which is device 0 by default.

@@ -6,8 +6,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <string>
 
+#include "engine/error.h"
 #include "runtime/device.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -47,6 +50,18 @@ class Graph {
  private:
   std::unique_ptr<State> state_;
 };
+
+// Programmatic dependent launch: whether the device's streams overlap grids.
+// Throws INVALID_OPTION when BILLFISH_CUDA_PDL is neither on nor off.
+inline bool may_overlap_grids(const Device& device) {
+  constexpr int first_architecture = 90;  // with griddepcontrol
+  const char* text = std::getenv("BILLFISH_CUDA_PDL");
+  const std::string value = text == nullptr ? "" : text;
+  if (!value.empty() && value != "on" && value != "off") {
+    throw Error("INVALID_OPTION", "BILLFISH_CUDA_PDL is '" + value + "'; it must be on or off.");
+  }
+  return value != "off" && device.properties().code_architecture >= first_architecture;
+}
 
 class Stream {
  public:
@@ -109,6 +124,32 @@ class Stream {
   Device& device_;
   bool overlaps_grids_;
   std::unique_ptr<State> state_;
+};
+
+// Waits for a stream, or up to an event, where the outcome no longer matters: its resources are about to be freed or
+// reused.
+template <class StreamOrEvent>
+void drain(StreamOrEvent& work) noexcept {
+  try {
+    work.synchronize();
+  } catch (const Error&) {
+    // Whoever waited for this work already has the error.
+  }
+}
+
+// --- Launches (launch.h): a grid, and what it requires of the device.
+struct GridSize {
+  uint32_t x = 1, y = 1, z = 1;
+};
+
+struct LaunchShape {
+  GridSize grid = {};         // blocks
+  GridSize block = {};        // threads
+  uint32_t shared_bytes = 0;  // of shared_memory<T>()
+  bool co_resident = false;   // all blocks are resident at once, so they may wait for each other (wait_until)
+  // May start while the previous grid finishes, if the stream overlaps grids: call wait_for_previous_grid() before
+  // touching memory.
+  bool programmatic = false;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -12,7 +12,7 @@
 #include "panels/panel_choice.h"
 #include "panels/panels.h"
 #include "primitives/numbers.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 

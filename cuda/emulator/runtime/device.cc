@@ -3,10 +3,11 @@
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "engine/error.h"
 #include "machine/device.h"
-#include "runtime/peer_trial.h"
+#include "platform/device_discovery.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -56,3 +57,19 @@ std::string Device::peer_access_error(const Device& peer) const {
 }
 
 }  // namespace billfish::BILLFISH_TARGET
+
+namespace billfish {
+
+std::vector<EmulatedDevice> list_emulated_devices() {
+  std::vector<EmulatedDevice> all;
+  for (int i = 0; i < emulator::device_count; ++i) {
+    const emulated::Device& device = emulated::Device::at(i);
+    const emulated::DeviceProperties& properties = device.properties();
+    all.push_back({device.name(), properties.compute_capability / 10, properties.compute_capability % 10,
+                   properties.code_architecture, properties.total_bytes, device.free_bytes(),
+                   properties.multiprocessors});
+  }
+  return all;
+}
+
+}  // namespace billfish

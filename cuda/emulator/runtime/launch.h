@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "machine/grid.h"
-#include "runtime/launch_shape.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

@@ -13,7 +13,6 @@
 #include "machine/device.h"
 #include "machine/grid.h"
 #include "runtime/launch.h"
-#include "runtime/overlapping_grids.h"
 #include "runtime/queue.h"
 
 namespace billfish::BILLFISH_TARGET {

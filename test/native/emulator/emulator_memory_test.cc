@@ -6,7 +6,7 @@
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
-#include "runtime/arena.h"
+#include "runtime/memory.h"
 #include "support/kernel_testing.h"
 
 using namespace billfish::emulated;

@@ -1,10 +1,10 @@
 // The emulator runs kernels that synchronize as they should, in all schedules, and says what is wrong with the others.
 #include <vector>
 
-#include "cuda/backend/self_test.h"
+#include "cuda/backend/device_backend.h"
 #include "primitives/async_copy.h"
-#include "primitives/atomic.h"
 #include "primitives/index.h"
+#include "primitives/pointer.h"
 #include "primitives/sync.h"
 #include "primitives/warp.h"
 #include "support/kernel_testing.h"

@@ -1,15 +1,16 @@
 // Kernels are chosen by the code that runs on a device, not by what the device is capable of.
 #include "platform/code_architecture.h"
+#include "machine/device.h"
 
 #include <string>
 
-#include "cuda/backend/self_test.h"
+#include "cuda/backend/device_backend.h"
 #include "gemm/planned_linear.h"
 #include "gemm/tiles.h"
 #include "primitives/index.h"
 #include "primitives/pointer.h"
 #include "primitives/sync.h"
-#include "runtime/pretended_code.h"
+#include "runtime/device.h"
 #include "support/kernel_testing.h"
 
 using billfish::code_architecture;
@@ -63,6 +64,25 @@ TEST(code_architecture_is_explained_where_something_is_lost) {
 }
 
 namespace billfish::BILLFISH_TARGET {
+
+// Pretends, while it lives, that the kernels of an emulated device were compiled for an older architecture; streams and
+// backends are made within that time.
+class PretendedCode {
+ public:
+  PretendedCode(int index, int architecture) : index_(index), before_(emulator::device(index).code_architecture) {
+    set(architecture);
+  }
+  ~PretendedCode() { set(before_); }
+  PretendedCode(const PretendedCode&) = delete;
+  PretendedCode& operator=(const PretendedCode&) = delete;
+
+ private:
+  void set(int architecture) const {
+    emulator::device(index_).code_architecture = architecture;
+    Device::at(index_).properties_.code_architecture = architecture;
+  }
+  int index_, before_;
+};
 namespace {
 
 // Writes before it may, where it begins early.

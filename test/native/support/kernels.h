@@ -2,11 +2,11 @@
 #pragma once
 #include <cstdint>
 
-#include "primitives/atomic.h"
-#include "primitives/bulk_copy.h"
+#include "primitives/async_copy.h"
 #include "primitives/index.h"
+#include "primitives/pointer.h"
 #include "primitives/sync.h"
-#include "runtime/launch_shape.h"
+#include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 

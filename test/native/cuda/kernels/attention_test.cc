@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "engine/error.h"
-#include "layer/kv_cache.h"
 #include "primitives/numbers.h"
 #include "support/attention_cases.h"
 #include "support/check.h"

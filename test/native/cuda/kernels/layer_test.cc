@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "layer/convert.h"
+#include "layer/tensor.h"
 #include "operators/operator_context.h"
 #include "primitives/numbers.h"
 #include "support/check.h"

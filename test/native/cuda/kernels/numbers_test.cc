@@ -5,7 +5,6 @@
 #include <random>
 #include <vector>
 
-#include "primitives/bits.h"
 #include "primitives/index.h"
 #include "primitives/math.h"
 #include "primitives/numbers.h"

@@ -6,7 +6,7 @@
 #include "panels/dequantize_rows.h"
 #include "panels/panel_choice.h"
 #include "panels/panels.h"
-#include "runtime/matrix_library.h"
+#include "runtime/libraries.h"
 #include "support/cuda_gemm_cases.h"
 
 using namespace gemm_test;

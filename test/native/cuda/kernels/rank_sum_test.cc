@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "backend/two_shot.h"
+#include "backend/rank_exchange.h"
 #include "primitives/numbers.h"
 #include "runtime/memory.h"
 #include "support/kernel_numbers.h"

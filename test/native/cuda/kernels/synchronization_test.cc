@@ -2,8 +2,8 @@
 #include <vector>
 
 #include "primitives/async_copy.h"
-#include "primitives/atomic.h"
 #include "primitives/index.h"
+#include "primitives/pointer.h"
 #include "primitives/reduce.h"
 #include "primitives/sync.h"
 #include "primitives/warp.h"

@@ -1,8 +1,10 @@
-// CUDA error codes as engine errors, and the current device as a scope.
+// What the CUDA implementation of this folder shares: error codes as engine errors, the current device as a scope, and
+// the objects behind Stream, Event and Graph.
 #pragma once
 #include <cuda_runtime_api.h>
 
 #include "runtime/device.h"
+#include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -17,6 +19,20 @@ class OnDevice {
     device.check_not_lost();
     check(cudaSetDevice(device.index()), device, "cudaSetDevice");
   }
+};
+
+struct Event::State {
+  Device& device;
+  cudaEvent_t event = nullptr;
+};
+
+struct Graph::State {
+  const Device* device = nullptr;
+  cudaGraphExec_t graph = nullptr;
+};
+
+struct Stream::State {
+  cudaStream_t stream = nullptr;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

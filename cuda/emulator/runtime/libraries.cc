@@ -1,4 +1,4 @@
-#include "runtime/collectives.h"
+#include "runtime/libraries.h"
 
 #include <algorithm>
 #include <cstring>
@@ -70,5 +70,7 @@ void* library_stream(Stream& stream) {
 }
 
 void make_current(const Stream&) {}
+
+std::unique_ptr<MatrixLibrary> open_matrix_library(Stream&, void*) { return nullptr; }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -1,18 +1,50 @@
 #include "runtime/device.h"
 
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "engine/error.h"
+#include "platform/code_architecture.h"
+#include "platform/cuda_errors.h"
 #include "platform/device_discovery.h"
-#include "runtime/check.h"
-#include "runtime/code_architecture.h"
-#include "runtime/peer_trial.h"
+#include "runtime/cuda_calls.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+void check(cudaError_t error, const Device& device, const char* call) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // clear a recoverable error, or the next launch's check finds it
+  const std::string what = std::string(call) + " failed with " + cudaGetErrorName(error) + " (" +
+                           std::to_string(static_cast<int>(error)) + "): " + cudaGetErrorString(error);
+  if (loses_device(error)) {
+    device.mark_lost(what);
+    device.check_not_lost();
+  }
+  throw Error(error == cudaErrorMemoryAllocation ? "OUT_OF_MEMORY" : "INTERNAL", device.name() + ": " + what);
+}
+
+__global__ void code_architecture_probe() {}
+
+// __CUDA_ARCH__ / 10 of the kernel code loaded on the device: 80 on a Hopper whose driver compiled PTX for 80. All
+// kernels are compiled for the same architectures, so one stands for all.
+static int loaded_code_architecture(const Device& device, int compute_capability) {
+  const OnDevice on_device(device);
+  cudaFuncAttributes attributes = {};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, code_architecture_probe);
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();  // clears the error: other devices may be fine
+    throw Error("DEVICE_NOT_FOUND",
+                device.name() + " cannot be used: " + explain_code_architecture(0, compute_capability));
+  }
+  check(error, device, "cudaFuncGetAttributes");
+  // Compiled by the driver from PTX for 80, on a Hopper: ptxVersion 80, binaryVersion 90.
+  return std::min({compute_capability, attributes.ptxVersion, attributes.binaryVersion});
+}
 
 static int attribute(const Device& device, cudaDeviceAttr which) {
   int value = 0;
