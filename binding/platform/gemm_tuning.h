@@ -1,8 +1,8 @@
 // What was measured of the GEMM on one kind of device, in a file between runs.
 //
-// The cost model (cuda/gemm/tiles.h, panel_choice.h) chooses by estimates. A tuning corrects them: factors for what
-// was measured against what was expected, and for the shapes that were measured the very row count from which panels
-// are faster. Its text:
+// The cost model (cuda/gemm/tiles.h, cuda/panels/panel_choice.cu) chooses by estimates. A tuning corrects them: factors
+// for what was measured against what was expected, and for the shapes that were measured the very row count from which
+// panels are faster. Its text:
 //
 //   billfish cuda tuning 1
 //   device NVIDIA H200

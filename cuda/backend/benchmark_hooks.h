@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "engine/backend.h"
-#include "gemm/linear.h"
+#include "gemm/linear_weight.h"
 #include "runtime/libraries.h"
 #include "runtime/stream.h"
 

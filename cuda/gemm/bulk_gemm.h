@@ -9,7 +9,6 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
 #include "gemm/bulk_load.h"
 #include "gemm/epilogue.h"
 #include "gemm/launch.h"

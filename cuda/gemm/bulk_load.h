@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
+#include "gemm/launch.h"
 #include "gemm/layout.h"
 #include "gemm/shape.h"
 #include "gemm/tiles.h"

@@ -16,11 +16,22 @@
 #pragma once
 #include <cstdint>
 
+#include "engine/dtype.h"
 #include "primitives/macros.h"
 #include "primitives/math.h"
 #include "primitives/numbers.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+// Eight 16-bit scales, f16 or bf16, as floats.
+DEVICE void unpack_scales(uint4 eight, DType type, float (&scales)[8]) {
+  const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
+  UNROLL for (int i = 0; i < 4; ++i) {
+    const float2 two =
+        type == DType::f16 ? to_float2(bit_cast<half2>(pairs[i])) : to_float2(bit_cast<bfloat162>(pairs[i]));
+    scales[2 * i] = two.x, scales[2 * i + 1] = two.y;
+  }
+}
 
 // (word & mask) | pattern
 template <uint32_t mask, uint32_t pattern>

@@ -5,8 +5,8 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
 #include "gemm/dequantize.h"
+#include "gemm/launch.h"
 #include "gemm/multiply.h"
 #include "gemm/shape.h"
 #include "gemm/tiles.h"

@@ -1,12 +1,55 @@
-// Launches of the GEMM kernels. CMake generates a source for each type of weight that instantiates them
-// (instances.cmake).
+// Launches of the GEMM kernels and their arguments, the same for all types. CMake generates a source for each type of
+// weight that instantiates them (instances.cmake).
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
+#include "engine/dtype.h"
+#include "primitives/macros.h"
+#include "primitives/pointer.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+// One of the weights that a launch multiplies x by.
+struct GemmTarget {
+  Global<const uint8_t> weights;  // codes, or rows of 16-bit elements
+  Global<const uint8_t> scales;
+  Global<const uint8_t> zeros;
+  Global<const float> bias;  // null without bias
+  Global<uint8_t> out;
+  int64_t out_stride;     // elements
+  uint32_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
+  int32_t columns;        // outputs
+  int32_t first_column;   // the tile column where the target begins
+  bool out_is_float;      // else Element
+  bool wide;              // rows allow storing four outputs at once
+};
+
+struct GemmArguments {
+  static constexpr int max_targets = 4;
+
+  Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
+  uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
+  int32_t rows, inputs;     // of x; inputs is a multiple of 8
+  int32_t stages;
+  uint32_t stage_bytes, stages_end;             // shared memory: of a stage, and where the last one ends
+  int32_t k_tiles, whole_k_tiles, token_tiles;  // the last of k_tiles may be cut short
+  uint32_t units;                               // times blocks: less than 2^32
+  uint32_t grain;  // blocks' ranges of units begin at multiples of this: 1, or k_tiles for whole tiles
+
+  int32_t stage_rows;  // rows of x in a stage of the bulk kernel
+
+  // Of quantized weights. Inputs [32 i, 32 i + 32) belong to group i >> group_shift, at most groups - 1; a stage spans
+  // stage_groups of them, starting with that of its first input.
+  int32_t groups, group_shift, stage_groups;
+  DType scale_type;
+  int32_t scale_bytes, scale_shift;  // of one; 64 of them are 1 << scale_shift chunks of 16 bytes
+
+  Global<float> partials;    // two tiles per block
+  Global<int32_t> counters;  // one per block, zero between launches
+  int32_t count;
+  GemmTarget targets[max_targets];
+};
 
 struct GemmLaunch {
   int tile;  // of QuantizedTiles, ElementTiles or BulkTiles

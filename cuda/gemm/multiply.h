@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "gemm/arguments.h"
 #include "gemm/dequantize.h"
+#include "gemm/launch.h"
 #include "gemm/layout.h"
 #include "gemm/shape.h"
 #include "primitives/index.h"
@@ -236,13 +236,7 @@ class GemmMultiplier {
       }
       return;
     }
-    const uint4 eight = load_as<uint4>(from + at * 2);
-    const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
-    UNROLL for (int i = 0; i < 4; ++i) {
-      const float2 two = arguments.scale_type == DType::f16 ? to_float2(bit_cast<half2>(pairs[i]))
-                                                            : to_float2(bit_cast<bfloat162>(pairs[i]));
-      scales[2 * i] = two.x, scales[2 * i + 1] = two.y;
-    }
+    unpack_scales(load_as<uint4>(from + at * 2), arguments.scale_type, scales);
   }
 
   DEVICE void multiply_elements(Shared<const uint8_t> from, int step, Totals& totals) const {

@@ -21,7 +21,6 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "gemm/arguments.h"
 #include "gemm/epilogue.h"
 #include "gemm/launch.h"
 #include "gemm/multiply.h"

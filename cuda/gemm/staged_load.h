@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
+#include "gemm/launch.h"
 #include "gemm/layout.h"
 #include "gemm/shape.h"
 #include "gemm/work_units.h"

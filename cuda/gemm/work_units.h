@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm/arguments.h"
+#include "gemm/launch.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
 #include "primitives/math.h"

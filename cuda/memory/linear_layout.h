@@ -67,7 +67,7 @@ struct LinearLimits {
 };
 size_t linear_workspace_bytes(const LinearLimits& limits);
 
-// --- Panels: weights made into 16-bit numbers before they are multiplied (gemm/panel_choice.h).
+// --- Panels: weights made into 16-bit numbers before they are multiplied (panels/linear.h).
 
 // Stages that never have so many rows have no panel; with fewer rows panels are never tried.
 constexpr int64_t min_panel_rows = 256;

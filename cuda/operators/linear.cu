@@ -1,4 +1,4 @@
-#include "gemm/linear.h"
+#include "panels/linear.h"
 
 #include "layer/tensor.h"
 #include "operators/operator_context.h"

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "engine/operators.h"
-#include "gemm/linear.h"
+#include "gemm/planned_linear.h"
 #include "layer/batch.h"
 #include "layer/matrix_of.h"
 #include "primitives/numbers.h"

@@ -1,4 +1,4 @@
-#include "panels/dequantize_rows.h"
+#include "panels/linear.h"
 
 #include "gemm/dequantize.h"
 #include "gemm/layout.h"
@@ -89,13 +89,7 @@ struct DequantizeRows {
       }
       return;
     }
-    const uint4 eight = load_readonly<uint4>(scales + entry * 2);
-    const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
-    UNROLL for (int i = 0; i < 4; ++i) {
-      const float2 two =
-          scale_type == DType::f16 ? to_float2(bit_cast<half2>(pairs[i])) : to_float2(bit_cast<bfloat162>(pairs[i]));
-      scale[2 * i] = two.x, scale[2 * i + 1] = two.y;
-    }
+    unpack_scales(load_readonly<uint4>(scales + entry * 2), scale_type, scale);
   }
 
   DEVICE static uint32_t scaled(uint32_t pair, float scale) {

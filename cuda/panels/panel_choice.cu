@@ -1,4 +1,4 @@
-#include "panels/panel_choice.h"
+#include "panels/linear.h"
 
 #include <algorithm>
 #include <tuple>

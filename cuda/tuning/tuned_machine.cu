@@ -6,7 +6,7 @@
 
 #include "engine/error.h"
 #include "gemm/planned_linear.h"
-#include "panels/panel_choice.h"
+#include "panels/linear.h"
 
 namespace billfish::BILLFISH_TARGET {
 

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "gemm/layout.h"
-#include "gemm/linear.h"
 #include "gemm/planned_linear.h"
 #include "machine/schedule.h"
+#include "panels/linear.h"
 #include "runtime/memory.h"
 #include "runtime/stream.h"
 #include "support/linear_cases.h"

@@ -3,9 +3,7 @@
 #include <cmath>
 
 #include "gemm/planned_linear.h"
-#include "panels/dequantize_rows.h"
-#include "panels/panel_choice.h"
-#include "panels/panels.h"
+#include "panels/linear.h"
 #include "runtime/libraries.h"
 #include "support/cuda_gemm_cases.h"
 

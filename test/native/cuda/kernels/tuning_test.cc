@@ -12,7 +12,7 @@
 
 #include "engine/error.h"
 #include "gemm/planned_linear.h"
-#include "panels/panel_choice.h"
+#include "panels/linear.h"
 #include "platform/gemm_tuning.h"
 #include "support/check.h"
 #include "tuning/tune.h"

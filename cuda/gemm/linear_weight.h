@@ -1,12 +1,5 @@
-// Linears on the device: y[m, n] = sum over k of x[m, k] * w[n, k] (+ bias[n]), with 4-, 8- or 16-bit weights.
-//
-// Loading: size a block of device memory with *_bytes(), lay_out_*() a weight over it, fill it in slabs of rows.
-// Running: linear() on a stream, with a workspace that all linears of the stream share.
-//
-// Products are exact in fp32: codes minus zero points are integers that half and bfloat16 hold, tensor cores add their
-// products with x in fp32, and a group's scale multiplies the fp32 sum. The only roundings are those of fp32 sums, and
-// of y unless it is float. With many rows and a panel in the workspace, weights may be rounded to 16 bits first
-// (panel_choice.h). Results are the same in every run on the same kind of device with the same rows.
+// The weights of linears on the device, 4, 8 or 16 bits each: size a block of device memory with *_bytes(), lay_out_*()
+// a weight over it, fill it in slabs of rows.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,16 +8,11 @@
 #include "cuda/memory/linear_layout.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
-#include "layer/tensor.h"
-#include "primitives/numbers.h"
-#include "runtime/device.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
 
-class MatrixLibrary;
-struct GemmMachine;
-using gpu::LinearLimits, gpu::MatrixLayout, gpu::PackedLayout, gpu::linear_workspace_bytes, gpu::panel_bytes;
+using gpu::MatrixLayout, gpu::PackedLayout;
 
 // A weight over device memory owned elsewhere. Made by lay_out_*; a plain value, freely copied.
 struct LinearWeight {
@@ -74,33 +62,5 @@ void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedS
 // multiple of 16; rounded to the weight's element type.
 void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
                  const void* rows);
-
-// --- Running. Scratch of the linears of one stream, which run one after another. `data` is zeroed before the first
-// use, and never again.
-struct LinearWorkspace {
-  void* data = nullptr;
-  size_t bytes = 0;
-  size_t panel_bytes = 0;                // the last of these bytes, for weights that are dequantized first
-  MatrixLibrary* library = nullptr;      // if there is one, opened with library_workspace()
-  const GemmMachine* machine = nullptr;  // the machine to plan for; null: the stream's device, untuned
-};
-// The part of the workspace that the library uses, shared with the GEMM's partial sums.
-void* library_workspace(const LinearWorkspace& workspace);
-
-// out is [rows of x][weight.out] with rows `stride` apart; type f32 or that of x.
-struct LinearCall {
-  const LinearWeight* weight = nullptr;
-  void* out = nullptr;
-  int64_t stride = 0;
-  DType type = DType::f16;
-};
-
-// Multiplies one input by `count` weights. Weights of the same kind (bits, groups, zero points, scale type) share a
-// launch. x: half or bfloat16, [rows][in] with in that of all weights; rows that begin at multiples of 16 bytes are
-// read in place, others (and act-order) are gathered into the workspace, which must then hold them
-// (LinearLimits::inputs). Throws INTERNAL naming the numbers if shapes, types or the workspace do not match.
-template <class Element>
-void linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
-            const LinearWorkspace& workspace);
 
 }  // namespace billfish::BILLFISH_TARGET

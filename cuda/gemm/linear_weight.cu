@@ -1,5 +1,8 @@
-#include "gemm/repack.h"
+#include "gemm/linear_weight.h"
 
+#include <string>
+
+#include "engine/error.h"
 #include "gemm/layout.h"
 #include "primitives/index.h"
 #include "primitives/macros.h"
@@ -9,6 +12,74 @@
 #include "runtime/launch.h"
 
 namespace billfish::BILLFISH_TARGET {
+
+// --- Memory.
+
+static void check_shape(const CanonicalShape& shape) {
+  if (shape.bits != 4 && shape.bits != 8) {
+    throw Error("UNSUPPORTED_MODEL",
+                shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
+  }
+  if (shape.groups() > 1 && shape.group_size % scale_block_inputs != 0) {
+    throw Error("UNSUPPORTED_MODEL", shape.name + " has groups of " + std::to_string(shape.group_size) +
+                                         " inputs; GPUs take multiples of " + std::to_string(scale_block_inputs) +
+                                         ", or one group a row. Load it with device 'cpu'.");
+  }
+}
+
+size_t quantized_bytes(const CanonicalShape& shape) {
+  check_shape(shape);
+  return PackedLayout(shape).total;
+}
+
+LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void* block) {
+  check_shape(shape);
+  const PackedLayout layout(shape);
+  uint8_t* const data = static_cast<uint8_t*>(block);
+  LinearWeight weight;
+  weight.bits = shape.bits;
+  weight.out = shape.out;
+  weight.in = shape.in;
+  weight.group_size = shape.group_size;
+  weight.scale_type = shape.scale_type;
+  weight.codes = data + layout.codes;
+  weight.scales = data + layout.scales;
+  if (shape.has_zero_points) weight.zeros = data + layout.zeros;
+  if (shape.has_bias) weight.bias = reinterpret_cast<float*>(data + layout.bias);
+  if (!shape.order.empty()) {
+    auto* const order = reinterpret_cast<int32_t*>(data + layout.order);
+    stream.copy_to_device(order, shape.order.data(), shape.order.size() * sizeof(int32_t));
+    weight.order = order;
+  }
+  return weight;
+}
+
+LinearWeight lay_out_matrix(Stream& stream, int64_t out, int64_t in, DType element_type, const std::vector<float>& bias,
+                            void* block) {
+  LinearWeight weight;
+  weight.out = out;
+  weight.in = in;
+  weight.element_type = element_type;
+  weight.elements = static_cast<uint16_t*>(block);
+  const MatrixLayout layout(out, in, !bias.empty());
+  weight.stride = layout.stride;
+  if (!bias.empty()) {
+    weight.bias = reinterpret_cast<float*>(static_cast<uint8_t*>(block) + layout.bias);
+    stream.copy_to_device(weight.bias, bias.data(), bias.size() * sizeof(float));
+  }
+  return weight;
+}
+
+// --- Loading: canonical rows to the packed layout.
+
+static void check_slab(const LinearWeight& weight, int64_t first, int64_t count) {
+  if (first < 0 || count <= 0 || first % strip_outputs != 0 || first + count > weight.out ||
+      (count % strip_outputs != 0 && first + count != weight.out)) {
+    throw Error("INTERNAL", "A slab of rows [" + std::to_string(first) + ", " + std::to_string(first + count) +
+                                ") does not fit a weight of " + std::to_string(weight.out) + " rows in strips of " +
+                                std::to_string(strip_outputs) + ".");
+  }
+}
 
 namespace {
 
@@ -130,7 +201,8 @@ void convert(Stream& stream, const LinearWeight& weight, int64_t first, int64_t 
 
 }  // namespace
 
-void pack_slab(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab) {
+void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab) {
+  check_slab(weight, slab.first, slab.count);
   if (weight.bits == 4) {
     pack_codes<4>(stream, weight, slab);
   } else {
@@ -145,8 +217,9 @@ void pack_slab(Stream& stream, const LinearWeight& weight, const QuantizedSlab& 
   if (weight.bias != nullptr) stream.copy(weight.bias + slab.first, slab.bias, slab.count * sizeof(float));
 }
 
-void convert_rows(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
-                  const void* rows) {
+void fill_matrix(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, DType type,
+                 const void* rows) {
+  check_slab(weight, first, count);
   const bool to_half = weight.element_type == DType::f16;
   if (type == DType::f32) {
     to_half ? convert<float, half>(stream, weight, first, count, rows)
