@@ -19,11 +19,6 @@ DEVICE CachePolicy evict_first_policy() {
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy.value));
   return policy;
 }
-DEVICE CachePolicy evict_last_policy() {
-  CachePolicy policy;
-  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy.value));
-  return policy;
-}
 
 DEVICE uint32_t shared_address(Shared<const void> pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
@@ -93,12 +88,6 @@ DEVICE void mbarrier_init(Shared<uint64_t> barrier, uint32_t arrivals) {
 DEVICE void fence_mbarrier_init() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;\nfence.proxy.async.shared::cta;" ::: "memory");
-#endif
-}
-// Between this thread's writes to shared memory and bulk copies over the same bytes.
-DEVICE void fence_async_proxy() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
 

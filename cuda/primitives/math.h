@@ -1,6 +1,6 @@
-// Functions of floats, and bit operations that are a single instruction on a GPU. *_approx are the hardware's fast
-// versions (some 1e-6 relative; results of emulator and GPU differ in the last bits); the others are correctly rounded
-// or as good as CUDA's libm.
+// Functions of floats, and bit operations that are a single instruction on a GPU. exp2_approx is the hardware's
+// fast version (some 1e-6 relative; results of emulator and GPU differ in the last bits); the others are correctly
+// rounded or as good as CUDA's libm.
 #pragma once
 #include <math_constants.h>
 
@@ -29,7 +29,6 @@ DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a,
 // Rounded separately: nvcc contracts * and + into fused multiply-adds where it can.
 DEVICE float add_rounded(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float multiply_rounded(float a, float b) { return __fmul_rn(a, b); }
-DEVICE float absolute(float x) { return fabsf(x); }
 DEVICE float square_root(float x) { return __fsqrt_rn(x); }
 DEVICE float exp(float x) { return expf(x); }
 DEVICE float log(float x) { return logf(x); }
@@ -37,29 +36,10 @@ DEVICE float sin(float x) { return sinf(x); }
 DEVICE float cos(float x) { return cosf(x); }
 DEVICE float erf(float x) { return erff(x); }
 DEVICE float tanh(float x) { return tanhf(x); }
-DEVICE int round_to_int(float x) { return __float2int_rn(x); }  // to nearest even, saturating
 
 DEVICE float exp2_approx(float x) {
   float out;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
-  return out;
-}
-DEVICE float log2_approx(float x) {
-  float out;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
-  return out;
-}
-DEVICE float exp_approx(float x) { return exp2_approx(x * 1.44269504f); }
-DEVICE float reciprocal_approx(float x) {
-  float out;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
-  return out;
-}
-DEVICE float reciprocal_square_root(float x) { return rsqrtf(x); }
-DEVICE float divide_approx(float a, float b) { return __fdividef(a, b); }
-DEVICE float tanh_approx(float x) {
-  float out;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(out) : "f"(x));
   return out;
 }
 
@@ -82,16 +62,6 @@ DEVICE uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector) {
   return out;
 }
 
-// The upper 32 bits of (high:low) << shift, and the lower 32 bits of (high:low) >> shift; shift is taken modulo 32.
-DEVICE uint32_t funnel_shift_left(uint32_t low, uint32_t high, uint32_t shift) {
-  return __funnelshift_l(low, high, shift);
-}
-DEVICE uint32_t funnel_shift_right(uint32_t low, uint32_t high, uint32_t shift) {
-  return __funnelshift_r(low, high, shift);
-}
-
-DEVICE int population_count(uint32_t x) { return __popc(x); }
-DEVICE int count_leading_zeros(uint32_t x) { return __clz(static_cast<int>(x)); }
 DEVICE int find_first_set(uint32_t x) { return __ffs(static_cast<int>(x)); }  // 1 for bit 0; 0 if none is set
 
 }  // namespace billfish::BILLFISH_TARGET

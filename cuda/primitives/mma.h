@@ -7,8 +7,6 @@
 //            a[1]: row g+8, columns 2t, 2t+1      a[3]: row g+8, columns 2t+8, 2t+9
 //   B 16x8   b[0]: rows 2t, 2t+1, column g        b[1]: rows 2t+8, 2t+9, column g
 //   C 16x8   c[0], c[1]: row g, columns 2t, 2t+1  c[2], c[3]: row g+8, columns 2t, 2t+1   (floats)
-//
-// m16n8k8 has the left half of A (a[0], a[1]) and the upper half of B (b[0]).
 #pragma once
 #include <cstdint>
 
@@ -34,21 +32,6 @@ DEVICE void mma_m16n8k16<bfloat16>(float (&c)[4], const uint32_t (&a)[4], const 
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-template <class T>
-DEVICE void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]);
-template <>
-DEVICE void mma_m16n8k8<half>(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]) {
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(b[0]));
-}
-template <>
-DEVICE void mma_m16n8k8<bfloat16>(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]) {
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 }
 
 // Loads `count` (1, 2 or 4) 8x8 matrices of 16-bit elements. Lane i passes the address of row i % 8 of matrix i / 8 (16
@@ -86,40 +69,6 @@ DEVICE void ldmatrix(uint32_t (&registers)[count], Shared<const void> row) {
                  : "r"(address)
                  : "memory");
   }
-}
-
-// The inverse (sm_90 and later; older GPUs trap): stores this lane's registers[m] to columns 2t and 2t+1 of row g of
-// matrix m (`transposed`: to rows 2t and 2t+1 of column g). Lanes 8 m to 8 m + 7 pass the addresses of its rows.
-template <int count, bool transposed = false>
-DEVICE void stmatrix(Shared<void> row, const uint32_t (&registers)[count]) {
-  static_assert(count == 1 || count == 2 || count == 4);
-#if __CUDA_ARCH__ >= 900
-  const uint32_t address = shared_address(row);
-  if constexpr (count == 4 && !transposed) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(registers[0]),
-                 "r"(registers[1]), "r"(registers[2]), "r"(registers[3])
-                 : "memory");
-  } else if constexpr (count == 4) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
-                 "r"(registers[0]), "r"(registers[1]), "r"(registers[2]), "r"(registers[3])
-                 : "memory");
-  } else if constexpr (count == 2 && !transposed) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(registers[0]),
-                 "r"(registers[1])
-                 : "memory");
-  } else if constexpr (count == 2) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(registers[0]),
-                 "r"(registers[1])
-                 : "memory");
-  } else if constexpr (!transposed) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%0], {%1};" ::"r"(address), "r"(registers[0]) : "memory");
-  } else {
-    asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(registers[0])
-                 : "memory");
-  }
-#else
-  __trap();
-#endif
 }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -85,13 +85,9 @@ DEVICE half2 both(half x) { return __half2half2(x); }
 DEVICE bfloat162 both(bfloat16 x) { return __bfloat162bfloat162(x); }
 
 // --- Arithmetic of pairs.
-DEVICE half2 add2(half2 a, half2 b) { return __hadd2_rn(a, b); }
 DEVICE half2 sub2(half2 a, half2 b) { return __hsub2_rn(a, b); }
-DEVICE half2 mul2(half2 a, half2 b) { return __hmul2_rn(a, b); }
 DEVICE half2 fma2(half2 a, half2 b, half2 c) { return __hfma2(a, b, c); }  // a * b + c
-DEVICE bfloat162 add2(bfloat162 a, bfloat162 b) { return __hadd2_rn(a, b); }
 DEVICE bfloat162 sub2(bfloat162 a, bfloat162 b) { return __hsub2_rn(a, b); }
-DEVICE bfloat162 mul2(bfloat162 a, bfloat162 b) { return __hmul2_rn(a, b); }
 DEVICE bfloat162 fma2(bfloat162 a, bfloat162 b, bfloat162 c) { return __hfma2(a, b, c); }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -52,10 +52,6 @@ template <class U>
 DEVICE U load_streaming(const void* from) {
   return __ldcs(static_cast<const U*>(from));
 }
-template <class U>
-DEVICE void store_streaming(void* to, const U& value) {
-  __stcs(static_cast<U*>(to), value);
-}
 // A store to global memory that stays one instruction: the compiler sometimes splits a store_as<uint4> into four.
 template <class U>
 DEVICE void store_whole(void* to, const U& value) {
@@ -71,22 +67,10 @@ DEVICE void prefetch_l2(const void* from) { asm volatile("prefetch.global.L2 [%0
 
 // --- Atomic operations, and accesses in an order, device-wide.
 
-// They return the old value. T: int32_t, uint32_t, float. Global or shared memory.
+// Returns the old value. T: int32_t, uint32_t, float. Global or shared memory.
 template <class T>
 DEVICE T atomic_add(T* at, T value) {
   return atomicAdd(at, value);
-}
-template <class T>
-DEVICE T atomic_max(T* at, T value) {
-  return atomicMax(at, value);
-}
-template <class T>
-DEVICE T atomic_exchange(T* at, T value) {
-  return atomicExch(at, value);
-}
-template <class T>
-DEVICE T atomic_compare_exchange(T* at, T expected, T value) {
-  return atomicCAS(at, expected, value);
 }
 
 // A flag or counter in global memory: an acquire that reads it sees what was written before the release, by this thread
@@ -95,9 +79,6 @@ DEVICE int32_t load_acquire(Global<const int32_t> from) {
   int32_t value;
   asm volatile("ld.global.acquire.gpu.b32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
-}
-DEVICE void store_release(Global<int32_t> to, int32_t value) {
-  asm volatile("st.global.release.gpu.b32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 DEVICE void add_release(Global<int32_t> to, int32_t value) {
   asm volatile("fence.acq_rel.gpu;\nred.relaxed.gpu.global.add.s32 [%0], %1;" ::"l"(to), "r"(value) : "memory");

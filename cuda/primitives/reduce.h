@@ -18,10 +18,6 @@ template <int width = 32>
 DEVICE float warp_sum(float value) {
   return warp_reduce<width>(value, [](float a, float b) { return a + b; });
 }
-template <int width = 32>
-DEVICE float warp_max(float value) {
-  return warp_reduce<width>(value, [](float a, float b) { return max(a, b); });
-}
 
 // Over the block (whole warps along x). `scratch` holds one T per warp and may be reused after the call.
 template <class T, class Combine>

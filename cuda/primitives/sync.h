@@ -21,11 +21,8 @@ DEVICE void arrive_barrier(int id, int threads) {
 // Synchronizes the lanes of the mask, and makes their writes visible to each other.
 DEVICE void sync_warp(uint32_t lanes = 0xffffffffu) { __syncwarp(lanes); }
 
-// This thread's earlier writes become visible to the block, the device, or all devices and the host, before its later
-// ones.
-DEVICE void fence_block() { __threadfence_block(); }
+// This thread's earlier writes become visible to the device before its later ones.
 DEVICE void fence_device() { __threadfence(); }
-DEVICE void fence_system() { __threadfence_system(); }
 
 // Calls condition() until it is true. The only way to wait for another block (the launch must be co_resident): the
 // emulator lets others run in between. Read the awaited value with load_acquire.

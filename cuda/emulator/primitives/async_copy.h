@@ -10,7 +10,6 @@ namespace billfish::BILLFISH_TARGET {
 
 struct CachePolicy {};
 inline CachePolicy evict_first_policy() { return {}; }
-inline CachePolicy evict_last_policy() { return {}; }
 
 template <int bytes>
 void cp_async_or_zero(Shared<void> to, Global<const void> from, bool valid, Location at = Location::current()) {
@@ -54,7 +53,6 @@ inline void mbarrier_init(Shared<uint64_t> barrier, uint32_t arrivals, Location 
   emulator::init_phase_barrier(barrier.address(), arrivals, at);
 }
 inline void fence_mbarrier_init() {}
-inline void fence_async_proxy() {}
 
 inline void mbarrier_arrive(Shared<uint64_t> barrier, Location at = Location::current()) {
   emulator::arrive_at_phase(barrier.address(), 0, at);

@@ -26,7 +26,6 @@ constexpr float infinity = __builtin_huge_valf();
 inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline float add_rounded(float a, float b) { return a + b; }
 inline float multiply_rounded(float a, float b) { return a * b; }
-inline float absolute(float x) { return std::fabs(x); }
 inline float square_root(float x) { return std::sqrt(x); }
 inline float exp(float x) { return std::exp(x); }
 inline float log(float x) { return std::log(x); }
@@ -34,20 +33,8 @@ inline float sin(float x) { return std::sin(x); }
 inline float cos(float x) { return std::cos(x); }
 inline float erf(float x) { return std::erf(x); }
 inline float tanh(float x) { return std::tanh(x); }
-inline int round_to_int(float x) {
-  if (std::isnan(x)) return 0;
-  if (x >= 0x1p31f) return INT32_MAX;
-  if (x < -0x1p31f) return INT32_MIN;
-  return static_cast<int>(std::nearbyint(x));
-}
 
 inline float exp2_approx(float x) { return std::exp2(x); }
-inline float log2_approx(float x) { return std::log2(x); }
-inline float exp_approx(float x) { return exp2_approx(x * 1.44269504f); }
-inline float reciprocal_approx(float x) { return 1.0f / x; }
-inline float reciprocal_square_root(float x) { return 1.0f / std::sqrt(x); }
-inline float divide_approx(float a, float b) { return a / b; }
-inline float tanh_approx(float x) { return std::tanh(x); }
 
 // --- Bits.
 
@@ -77,15 +64,6 @@ inline uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector) {
   return out;
 }
 
-inline uint32_t funnel_shift_left(uint32_t low, uint32_t high, uint32_t shift) {
-  return static_cast<uint32_t>((uint64_t{high} << 32 | low) << (shift & 31) >> 32);
-}
-inline uint32_t funnel_shift_right(uint32_t low, uint32_t high, uint32_t shift) {
-  return static_cast<uint32_t>((uint64_t{high} << 32 | low) >> (shift & 31));
-}
-
-inline int population_count(uint32_t x) { return std::popcount(x); }
-inline int count_leading_zeros(uint32_t x) { return std::countl_zero(x); }
 inline int find_first_set(uint32_t x) { return x == 0 ? 0 : std::countr_zero(x) + 1; }
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -25,8 +25,9 @@ void widen(const uint16_t* bits, float* values, int count) {
 
 // c += a * b for all lanes. Products are exact in fp32; sums are rounded in fp32, in order of k, eight products at a
 // time before they are added to the accumulator (hardware orders and rounds differently).
-template <class T, int k_size>
+template <class T>
 void multiply_fragments(MmaOperand** lanes) {
+  constexpr int k_size = 16;
   uint16_t a_bits[16][k_size], b_bits[k_size][8];
   for (int lane = 0; lane < 32; ++lane) {
     const int group = lane / 4, pair = lane % 4 * 2;
@@ -64,15 +65,7 @@ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
   MmaOperand operand{c, a, b};
   emulator::warp_operation("mma_m16n8k16", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
     require_whole_warp("mma_m16n8k16", present, at);
-    multiply_fragments<T, 16>(lanes);
-  });
-}
-template <class T>
-void mma_m16n8k8(float (&c)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], Location at = Location::current()) {
-  MmaOperand operand{c, a, b};
-  emulator::warp_operation("mma_m16n8k8", 0xffffffffu, operand, at, [at](MmaOperand** lanes, uint32_t present) {
-    require_whole_warp("mma_m16n8k8", present, at);
-    multiply_fragments<T, 8>(lanes);
+    multiply_fragments<T>(lanes);
   });
 }
 
@@ -98,33 +91,6 @@ void ldmatrix(uint32_t (&registers)[count], Shared<const void> row, Location at 
         const uint32_t low = transposed ? elements[t][g] : elements[g][t];
         const uint32_t high = transposed ? elements[t + 1][g] : elements[g][t + 1];
         lanes[lane]->registers[matrix] = high << 16 | low;
-      }
-    }
-  });
-}
-
-struct StmatrixOperand {
-  const uint32_t* registers;
-  uintptr_t row;
-};
-
-template <int count, bool transposed = false>
-void stmatrix(Shared<void> row, const uint32_t (&registers)[count], Location at = Location::current()) {
-  static_assert(count == 1 || count == 2 || count == 4);
-  emulator::require_capability(90, "stmatrix", at);
-  StmatrixOperand operand{registers, row.address()};
-  emulator::warp_operation("stmatrix", 0xffffffffu, operand, at, [at](StmatrixOperand** lanes, uint32_t present) {
-    require_whole_warp("stmatrix", present, at);
-    for (int matrix = 0; matrix < count; ++matrix) {
-      uint16_t elements[8][8];
-      for (int lane = 0; lane < 32; ++lane) {
-        const int g = lane / 4, t = lane % 4 * 2;
-        const uint32_t pair = lanes[lane]->registers[matrix];
-        (transposed ? elements[t][g] : elements[g][t]) = static_cast<uint16_t>(pair);
-        (transposed ? elements[t + 1][g] : elements[g][t + 1]) = static_cast<uint16_t>(pair >> 16);
-      }
-      for (int r = 0; r < 8; ++r) {
-        emulator::store<uint4, emulator::SharedSpace>(lanes[8 * matrix + r]->row, bit_cast<uint4>(elements[r]), at);
       }
     }
   });

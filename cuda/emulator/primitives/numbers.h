@@ -113,25 +113,13 @@ inline bfloat162 make_pair_of(bfloat16 x, bfloat16 y) { return {x, y}; }
 inline half2 both(half x) { return {x, x}; }
 inline bfloat162 both(bfloat16 x) { return {x, x}; }
 
-// --- Arithmetic. A float has more than twice a half's bits and two more, so rounding a float sum, difference or
-// product to half equals rounding the exact result.
-inline half2 add2(half2 a, half2 b) {
-  return pair_from_floats<half>(to_float(a.x) + to_float(b.x), to_float(a.y) + to_float(b.y));
-}
+// --- Arithmetic. A float has more than twice a half's bits and two more, so rounding a float difference
+// to half equals rounding the exact result.
 inline half2 sub2(half2 a, half2 b) {
   return pair_from_floats<half>(to_float(a.x) - to_float(b.x), to_float(a.y) - to_float(b.y));
 }
-inline half2 mul2(half2 a, half2 b) {
-  return pair_from_floats<half>(to_float(a.x) * to_float(b.x), to_float(a.y) * to_float(b.y));
-}
-inline bfloat162 add2(bfloat162 a, bfloat162 b) {
-  return pair_from_floats<bfloat16>(to_float(a.x) + to_float(b.x), to_float(a.y) + to_float(b.y));
-}
 inline bfloat162 sub2(bfloat162 a, bfloat162 b) {
   return pair_from_floats<bfloat16>(to_float(a.x) - to_float(b.x), to_float(a.y) - to_float(b.y));
-}
-inline bfloat162 mul2(bfloat162 a, bfloat162 b) {
-  return pair_from_floats<bfloat16>(to_float(a.x) * to_float(b.x), to_float(a.y) * to_float(b.y));
 }
 
 // a * b + c rounded to odd: a float whose last bit is 1 whenever something was cut off, so that rounding it further to

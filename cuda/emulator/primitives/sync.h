@@ -33,9 +33,7 @@ inline void sync_warp(uint32_t lanes = 0xffffffffu, Location at = Location::curr
   emulator::warp_operation("sync_warp", lanes, nothing, at, [](char**, uint32_t) {});
 }
 
-inline void fence_block() {}
 inline void fence_device() {}
-inline void fence_system() {}
 
 template <class Condition>
 void wait_until(const Condition& condition, Location at = Location::current()) {

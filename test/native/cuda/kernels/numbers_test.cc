@@ -48,12 +48,12 @@ struct Narrow {
   }
 };
 
-// out[i] = a + b, a - b, a * b, a * b + c.
+// out[i] = a - b, a * b + c.
 template <class T>
 struct Compute {
   static constexpr int max_threads = threads;
   Global<const T> a, b, c;
-  Global<T> out;  // [4, count]
+  Global<T> out;  // [2, count]
   uint32_t count;
 
   DEVICE void operator()() const {
@@ -61,8 +61,8 @@ struct Compute {
     if (i >= count) return;
     const T one = from_float<T>(1.0f), other = a[i];
     const Pair<T> x = make_pair_of(other, one), y = make_pair_of(T(b[i]), one), z = make_pair_of(T(c[i]), one);
-    const Pair<T> results[4] = {add2(x, y), sub2(x, y), mul2(x, y), fma2(x, y, z)};
-    for (uint32_t j = 0; j < 4; ++j) out[j * count + i] = results[j].x;
+    const Pair<T> results[2] = {sub2(x, y), fma2(x, y, z)};
+    for (uint32_t j = 0; j < 2; ++j) out[j * count + i] = results[j].x;
   }
 };
 
@@ -123,14 +123,14 @@ void check_arithmetic(const Format& format) {
 
   Stream stream(Device::at(0));
   const DeviceMemory a = upload(stream, operands[0]), b = upload(stream, operands[1]), c = upload(stream, operands[2]);
-  const DeviceMemory out(stream.device(), 4 * a.bytes());
+  const DeviceMemory out(stream.device(), 2 * a.bytes());
   launch(stream, shape_for(all), Compute<T>{a.as<T>(), b.as<T>(), c.as<T>(), out.as<T>(), all});
   const auto results = download<uint16_t>(stream, out);
   for (uint32_t i = 0; i < all; ++i) {
     const long double x = format.value(operands[0][i]), y = format.value(operands[1][i]),
                       z = format.value(operands[2][i]);
-    const long double expected[4] = {x + y, x - y, x * y, x * y + z};  // exact in a mantissa of 64 bits
-    for (uint32_t j = 0; j < 4; ++j) {
+    const long double expected[2] = {x - y, x * y + z};  // exact in a mantissa of 64 bits
+    for (uint32_t j = 0; j < 2; ++j) {
       CHECK_MESSAGE(format.same(results[j * all + i], format.nearest(expected[j])),
                     "operation " << j << " of " << static_cast<double>(x) << " " << static_cast<double>(y) << " "
                                  << static_cast<double>(z) << " is " << format.value(results[j * all + i]));
@@ -149,29 +149,19 @@ struct ShuffleBits {
     out[2] = lop3<(0xf0 & 0xcc) | 0xaa>(a, b, d);
     out[3] = byte_permute(c, d, 0x7531);
     out[4] = byte_permute(0x80000012u, 0, 0xb8b8);
-    out[5] = funnel_shift_left(0x80000001u, 1, 1);
-    out[6] = funnel_shift_right(0x80000001u, 3, 1);
-    out[7] = static_cast<uint32_t>(find_first_set(0) * 100 + find_first_set(8));
-    out[8] = static_cast<uint32_t>(population_count(a) * 100 + count_leading_zeros(b));
-    out[9] = static_cast<uint32_t>(round_to_int(-2.5f) + 10);
+    out[5] = static_cast<uint32_t>(find_first_set(0) * 100 + find_first_set(8));
   }
 };
 
 struct ComputeFloats {
   static constexpr int max_threads = threads;
   Global<const float> in;
-  Global<float> out;  // [7, threads]
+  Global<float> out;  // [2, threads]
 
   DEVICE void operator()() const {
     const float x = in[thread_index().x];
-    const float results[7] = {exp2_approx(x),
-                              log2_approx(absolute(x)),
-                              exp_approx(x),
-                              reciprocal_approx(x),
-                              divide_approx(x, 3.0f),
-                              reciprocal_square_root(absolute(x)),
-                              exp(x)};
-    for (uint32_t i = 0; i < 7; ++i) out[i * threads + thread_index().x] = results[i];
+    const float results[2] = {exp2_approx(x), exp(x)};
+    for (uint32_t i = 0; i < 2; ++i) out[i * threads + thread_index().x] = results[i];
   }
 };
 
@@ -196,13 +186,13 @@ TEST(cuda_numbers_fuse_with_one_rounding) {
   }
   Stream stream(Device::at(0));
   const DeviceMemory a = upload(stream, operands[0]), b = upload(stream, operands[1]), c = upload(stream, operands[2]);
-  const DeviceMemory out(stream.device(), 4 * a.bytes());
+  const DeviceMemory out(stream.device(), 2 * a.bytes());
   const auto count = static_cast<uint32_t>(operands[0].size());
   launch(stream, shape_for(count),
          Compute<bfloat16>{a.as<bfloat16>(), b.as<bfloat16>(), c.as<bfloat16>(), out.as<bfloat16>(), count});
   const auto results = download<uint16_t>(stream, out);
   for (uint32_t i = 0; i < count; ++i) {
-    const double result = bfloat16_format.value(results[3 * count + i]);
+    const double result = bfloat16_format.value(results[count + i]);
     CHECK_MESSAGE(result == cases[i].expected,
                   cases[i].a << " * " << cases[i].b << " + " << cases[i].c << " = " << result);
   }
@@ -210,36 +200,31 @@ TEST(cuda_numbers_fuse_with_one_rounding) {
 
 TEST(cuda_numbers_shuffle_bits) {
   Stream stream(Device::at(0));
-  const DeviceMemory out(stream.device(), 10 * sizeof(uint32_t));
+  const DeviceMemory out(stream.device(), 6 * sizeof(uint32_t));
   launch(stream, {}, ShuffleBits{out.as<uint32_t>()});
   const std::vector<uint32_t> expected{0x0f000f01u,
                                        0xff00ff00u ^ 0x0ff00ff0u ^ 0x03020100u,
                                        (0xff00ff00u & 0x0ff00ff0u) | 0x07060504u,
                                        0x07050301u,
                                        0xff00ff00u,
-                                       3,
-                                       0xc0000000u,
-                                       4,
-                                       1604,
-                                       8};
+                                       4};
   const auto results = download<uint32_t>(stream, out);
   for (size_t i = 0; i < expected.size(); ++i) CHECK_MESSAGE(results[i] == expected[i], i << ": " << results[i]);
 }
 
-TEST(cuda_numbers_approximate_functions) {
+TEST(cuda_numbers_exponential_functions) {
   Stream stream(Device::at(0));
   std::vector<float> values;
   for (uint32_t i = 0; i < threads; ++i) values.push_back(static_cast<float>(i) * 0.25f - 31.9f);
-  const DeviceMemory in = upload(stream, values), out(stream.device(), 7 * in.bytes());
+  const DeviceMemory in = upload(stream, values), out(stream.device(), 2 * in.bytes());
   launch(stream, {.block = {threads}}, ComputeFloats{in.as<float>(), out.as<float>()});
   const auto results = download<float>(stream, out);
   for (uint32_t i = 0; i < threads; ++i) {
-    const double x = values[i], size = std::fabs(x);
-    const double expected[7] = {std::exp2(x), std::log2(size),     std::exp(x), 1 / x,
-                                x / 3,        1 / std::sqrt(size), std::exp(x)};
-    for (uint32_t j = 0; j < 7; ++j) {
+    const double x = values[i];
+    const double expected[2] = {std::exp2(x), std::exp(x)};
+    for (uint32_t j = 0; j < 2; ++j) {
       const double off = std::fabs(results[j * threads + i] - expected[j]);
-      CHECK_MESSAGE(off <= 4e-6 * std::fabs(expected[j]) + 1e-6 * (j == 1), "function " << j << " of " << x);
+      CHECK_MESSAGE(off <= 4e-6 * std::fabs(expected[j]), "function " << j << " of " << x);
     }
   }
 }

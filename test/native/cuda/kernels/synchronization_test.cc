@@ -72,16 +72,13 @@ struct Count {
 
   DEVICE void operator()() const {
     Shared<int32_t> in_block = shared_memory<int32_t>();
-    const auto thread = static_cast<int32_t>(thread_index().x);
-    if (thread == 0) in_block[0] = 0;
+    const bool first = thread_index().x == 0;
+    if (first) in_block[0] = 0;
     sync_threads();
     atomic_add(in_block, 1);
     atomic_add(sum, 0.5f);
-    atomic_max(out + 1, thread);
-    atomic_compare_exchange(out + 2, 0, thread + 1);
-    atomic_add(out + 3, atomic_exchange(out + 4, 1));
     sync_threads();
-    if (thread == 0) atomic_add(out, in_block[0]);
+    if (first) atomic_add(out, in_block[0]);
   }
 };
 
@@ -182,14 +179,9 @@ TEST(cuda_synchronization_reduces) {
 TEST(cuda_synchronization_counts) {
   in_every_schedule([] {
     Stream stream(Device::at(0));
-    const DeviceMemory out = upload(stream, std::vector<int32_t>(5)), sum = upload(stream, std::vector<float>(1));
+    const DeviceMemory out = upload(stream, std::vector<int32_t>(1)), sum = upload(stream, std::vector<float>(1));
     launch(stream, {.grid = {3}, .block = {128}, .shared_bytes = 4}, Count{out.as<int32_t>(), sum.as<float>()});
-    const auto results = download<int32_t>(stream, out);
-    CHECK(results[0] == 3 * 128);
-    CHECK(results[1] == 127);
-    CHECK(results[2] >= 1);
-    CHECK(results[2] <= 128);
-    CHECK(results[3] == 3 * 128 - 1);
+    CHECK(download<int32_t>(stream, out)[0] == 3 * 128);
     CHECK(download<float>(stream, sum)[0] == 3 * 64);
   });
 }
