@@ -26,7 +26,8 @@ int64_t crossover(int ranks, int64_t columns) {
 Device& device_of(int) { return Device::at(0); }
 #else
 // Devices that no other test needs to be out of each other's reach, which they are only as long as nobody asks.
-Device& device_of(int rank) { return Device::at(8 + rank); }
+// Not emulated:12, which another test of the process loses.
+Device& device_of(int rank) { return Device::at(rank == 4 ? 5 : 8 + rank); }
 #endif
 
 struct RankMemory {
