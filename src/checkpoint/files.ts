@@ -1,9 +1,9 @@
 import { type FileHandle, lstat, open, readlink, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { TextDecoder } from 'node:util'
 import { BillfishError } from '../errors'
 import { invalidCheckpoint } from './invalid'
 import { parseJson } from './json'
-import { rejectLfsPointer } from './lfs-pointer'
 import type { JsonOptions } from './sliced-json'
 
 /** Bytes read and decoded at a time: about a millisecond. */
@@ -140,4 +140,24 @@ export async function readTextFile(path: string, maxBytes: number): Promise<stri
 export async function readJsonFile(path: string, maxBytes: number, limits: JsonOptions): Promise<unknown> {
   const text = await readTextFile(path, maxBytes)
   return text === undefined ? undefined : parseJson(text, path, limits)
+}
+
+/** Git LFS pointers are smaller than this by specification. */
+const MAX_POINTER_BYTES = 1024
+const POINTER_FIRST_LINE = 'version https://git-lfs.github.com/spec/'
+
+/**
+ * Rejects a Git LFS pointer, the small text that a clone without LFS leaves in place of a large file.
+ * @throws BillfishError INVALID_CHECKPOINT
+ */
+async function rejectLfsPointer(file: FileHandle, bytes: number, path: string): Promise<void> {
+  if (bytes < POINTER_FIRST_LINE.length || bytes > MAX_POINTER_BYTES) return
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
+  const text = buffer.toString('latin1', 0, bytesRead)
+  if (!text.startsWith(POINTER_FIRST_LINE)) return
+  const size = /^size (\d{1,16})$/m.exec(text)?.[1]
+  throw invalidCheckpoint(
+    `${path} is a Git LFS pointer${size === undefined ? '' : ` to a file of ${size} bytes`}, not the file itself; ` +
+      `run git lfs install && git lfs pull in ${dirname(path)}, or download the file`,
+  )
 }

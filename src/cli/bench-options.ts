@@ -2,8 +2,7 @@ import { InvalidArgumentError } from 'commander'
 import { devices } from '../devices'
 import { deviceName } from '../placement/device-map'
 import { wholeNumbers } from './options'
-import { type ProgressBar, progressBar } from './progress-bar'
-import type { Terminal } from './terminal'
+import { type ProgressBar, progressBar, type Terminal } from './terminal'
 
 /** `4,8,16`: bits of weights, each once. */
 export function weightBits(text: string): number[] {

@@ -9,8 +9,7 @@ import { planModel } from '../plan'
 import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
-import { progressBar } from './progress-bar'
-import { type Terminal, widthOf } from './terminal'
+import { progressBar, type Terminal, widthOf } from './terminal'
 
 /** Options of every command that loads a model. */
 export interface LoadingOptions extends PlacementCliOptions {

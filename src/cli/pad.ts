@@ -3,8 +3,7 @@ import { counted, formatBytes, formatCount, formatTable } from '../format'
 import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
 import { type PadProgress, padOptions } from '../padding/pad-options'
 import { numberFor, wholeNumbers } from './options'
-import { progressBar } from './progress-bar'
-import { abortable, printJson, type Terminal, widthOf } from './terminal'
+import { abortable, printJson, progressBar, type Terminal, widthOf } from './terminal'
 
 interface Options {
   readonly multiple?: readonly number[]

@@ -3,10 +3,10 @@
  * is bounded by a slab, whatever a tensor's size.
  */
 import type { FileHandle } from 'node:fs/promises'
+import { invalidCheckpoint } from '../checkpoint/invalid'
 import { type ChannelRun, ZEROS } from '../quantization/padding'
 import { placeCodes, sourceRows, stackRow } from './packed-codes'
 import { bytesOf, type CodeRowsPart, type CodeStackPart, type Part, type RowsPart } from './parts'
-import { readInto } from './read-into'
 
 /** Large enough for system calls not to count, small enough for what is read to be in a cache still when it is written. */
 export const SLAB_BYTES = 1024 * 1024
@@ -199,5 +199,27 @@ function padRow(part: RowsPart, source: Buffer, from: number, target: Buffer, to
       else for (let i = 0; i < bytes; i++) target[at + i] = source[begin + i] as number
     }
     at += bytes
+  }
+}
+
+/**
+ * Reads exactly `bytes` bytes from `offset` of the file on, to `at` in `target`.
+ *
+ * @throws BillfishError INVALID_CHECKPOINT where the file ends before that
+ */
+async function readInto(
+  file: FileHandle,
+  path: string,
+  target: Buffer,
+  at: number,
+  bytes: number,
+  offset: number,
+): Promise<void> {
+  for (let done = 0; done < bytes; ) {
+    const { bytesRead } = await file.read(target, at + done, bytes - done, offset + done)
+    if (bytesRead === 0) {
+      throw invalidCheckpoint(`${path} ended at byte ${offset + done}: it has changed since it was opened; begin again`)
+    }
+    done += bytesRead
   }
 }

@@ -1,7 +1,6 @@
 /** Explains the stage boundaries of an automatic split. */
 import { capacityOf, type PlanDevice } from '../plan'
-import type { NeedsOf } from '../planner/stage-costs'
-import { isComputeBound, stageTime } from '../planner/stage-time'
+import { isComputeBound, type NeedsOf, stageTime } from '../planner/stage-costs'
 import { formatBinaryBytes, formatList } from './format'
 
 /** One stage of the split: groups [first, end) on a device. */

@@ -3,8 +3,7 @@ import type { ModelLimits } from '../../limits'
 import type { MemoryLimits } from '../../native/addon'
 import { capacityOf, type PlanDevice } from '../plan'
 import { type CostOf, isFeasibleWithin, type MinMemory, partition } from './partition'
-import type { Costs, NeedsOnDevice } from './stage-costs'
-import { stageTime, tokensPerStep } from './stage-time'
+import { type Costs, type NeedsOnDevice, stageTime, tokensPerStep } from './stage-costs'
 
 /** Size limits that a split depends on. */
 export type SplitLimits = MemoryLimits & Pick<ModelLimits, 'maxSequences'>
