@@ -1,4 +1,4 @@
-import { asBillfishError } from './errors'
+import { asBillfishError } from './common/errors'
 import { addon } from './native/addon'
 import type {
   CudaLibrary,

@@ -8,6 +8,7 @@
  * @packageDocumentation
  */
 export type { RawConfig } from './checkpoint/types'
+export { BillfishError, type ErrorCode } from './common/errors'
 export {
   type AddonFile,
   type CpuDevice,
@@ -21,7 +22,6 @@ export {
   type EmulatedDevice,
   type EmulatorStatus,
 } from './devices'
-export { BillfishError, type ErrorCode } from './errors'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type { Generation } from './generation/generation'
 export type { GenerateInput } from './generation/prompt'
@@ -34,7 +34,6 @@ export type {
   TokenLogprob,
 } from './generation/results'
 export type { GenerateOptions } from './generation/sampling-options'
-export type { ModelType, SizeOptions } from './limits'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type {
   Activity,
@@ -61,6 +60,7 @@ export {
 export type { Strategy } from './placement/accelerate/strategy-map'
 export { type DeviceMap, layerSplit } from './placement/device-map'
 export type { DeviceOverhead } from './placement/device-overhead'
+export type { ModelType, SizeOptions } from './placement/limits'
 export { type MemorySize, parseMemorySize } from './placement/memory-size'
 export type { PlannedStage } from './placement/plan'
 export type { DeviceOption, DeviceOptions } from './placement/plan-devices'

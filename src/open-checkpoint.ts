@@ -10,7 +10,7 @@ import { readStoredValues } from './checkpoint/stored-values'
 import { FLOAT_TYPES, type TensorTable } from './checkpoint/tensors'
 import type { Checkpoint, QuantizationConfig, RawConfig } from './checkpoint/types'
 import { rejectUnfinishedCopy } from './checkpoint/unfinished-copy'
-import { BillfishError } from './errors'
+import { BillfishError } from './common/errors'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from './native/weights'
 import {
   QUANTIZATION_FILES,

@@ -1,5 +1,5 @@
+import { BillfishError } from './common/errors'
 import { discoverDevices } from './devices'
-import { BillfishError } from './errors'
 import type { Machine } from './placement/available-devices'
 import { availableHostMemory } from './placement/host-memory'
 

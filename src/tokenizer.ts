@@ -1,6 +1,6 @@
 import { type InspectOptions, inspect } from 'node:util'
 import { z } from 'zod'
-import { BillfishError } from './errors'
+import { BillfishError } from './common/errors'
 import { loadTextAssets, type TextAssets } from './generation/assets'
 import { applyTemplate, type ChatMessage, ChatTemplate } from './generation/chat-template'
 import { isLong, type LongText } from './generation/long-text'

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { Generation } from '../generation/generation'
 import type { Model } from '../model'
 import { onAbort } from '../options/signal'

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { readGenerationDefaults } from '../generation/generation-config'
 import { TextWorker } from '../generation/text-worker'
 import type { ModelSource } from '../load'

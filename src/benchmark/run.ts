@@ -1,6 +1,6 @@
-import { activationType, type ModelType, numberFormats } from '../limits'
 import type { RunOptions } from '../native/task'
 import { deviceName } from '../placement/device-map'
+import { activationType, type ModelType, numberFormats } from '../placement/limits'
 
 export interface BenchmarkOptions extends RunOptions {
   /** `'cpu'`, `'cuda:0'`, or `'emulated:0'` for tests. */

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { createModel } from '../models/registry'
 import { modulesOf, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'

@@ -1,6 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { addon } from '../native/addon'
 import type { TuneMeasurement } from '../native/benchmark'
 import { type RunOptions, runTask } from '../native/task'
@@ -43,7 +43,7 @@ export interface TuneReport {
  * directory of the user.
  * @throws BillfishError INVALID_OPTION if BILLFISH_CUDA_TUNING is 'off', or the user has no cache directory
  */
-export function tuningFile(): string {
+function tuningFile(): string {
   const file = addon().tuningPath()
   if (file) return file
   throw new BillfishError(

@@ -1,7 +1,7 @@
 import { type FileHandle, lstat, open, readlink, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { TextDecoder } from 'node:util'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { invalidCheckpoint } from './invalid'
 import { parseJson } from './json'
 import type { JsonOptions } from './sliced-json'

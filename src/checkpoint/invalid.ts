@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { printed } from '../options/printed'
 
 /** Error for an invalid checkpoint; `message` names file, tensor, numbers and the way out. */

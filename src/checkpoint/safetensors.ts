@@ -11,7 +11,7 @@
  * rejected here, with the numbers.
  */
 
-import { forEachInSlices, sortInSlices } from '../event-loop'
+import { forEachInSlices, sortInSlices } from '../common/event-loop'
 import type { TensorRef, TensorType } from '../native/weights'
 import { isMissing, readExactly, readTextPieces, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'

@@ -1,7 +1,7 @@
 /** Finds the safetensors files of a checkpoint directory and the tensors in them. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { forEachInSlices } from '../event-loop'
+import { forEachInSlices } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
 import { forEachConcurrently } from './concurrency'
 import { isMissing, readJsonFile } from './files'

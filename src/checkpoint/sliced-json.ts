@@ -1,4 +1,4 @@
-import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
+import { SLICE_SIZE, yieldToEventLoop } from '../common/event-loop'
 import { quoted } from './invalid'
 
 /** What no file of a checkpoint comes near, unless options say less. Each level is a frame on the stack. */
@@ -77,175 +77,176 @@ export async function parseJsonInSlices(text: string | readonly string[], option
  */
 class Reader {
   /** The window; nothing outside of refill() may keep an index of it where that may have been called. */
-  private text = ''
-  private at = 0
+  #text = ''
+  #at = 0
   /** Characters that have been left behind. */
-  private before = 0
-  private nextPiece = 0
-  private values = 0
-  private sliceEnd = SLICE_CHARACTERS
-  private readonly scalar: RegExp
-  private readonly maxDepth: number
-  private readonly maxValues: number
+  #before = 0
+  #nextPiece = 0
+  #values = 0
+  #sliceEnd = SLICE_CHARACTERS
+  readonly #scalar: RegExp
+  readonly #pieces: readonly string[]
+  readonly #options: JsonOptions
+  readonly #maxDepth: number
+  readonly #maxValues: number
   /** How paths begin into the object that holds the one at `mapAt`, where that is not the whole text. */
-  private readonly bulk: string | undefined
+  readonly #bulk: string | undefined
 
-  constructor(
-    private readonly pieces: readonly string[],
-    private readonly options: JsonOptions,
-  ) {
-    this.scalar = new RegExp(options.nonFinite ? NUMBER_OR_NOT_FINITE : NUMBER)
-    this.maxDepth = Math.min(MAX_DEPTH, options.maxDepth ?? MAX_DEPTH)
-    this.maxValues = options.maxValues ?? MAX_VALUES
+  constructor(pieces: readonly string[], options: JsonOptions) {
+    this.#pieces = pieces
+    this.#options = options
+    this.#scalar = new RegExp(options.nonFinite ? NUMBER_OR_NOT_FINITE : NUMBER)
+    this.#maxDepth = Math.min(MAX_DEPTH, options.maxDepth ?? MAX_DEPTH)
+    this.#maxValues = options.maxValues ?? MAX_VALUES
     const dot = options.mapAt?.lastIndexOf('.') ?? -1
-    this.bulk = dot < 0 ? undefined : options.mapAt?.slice(0, dot + 1)
+    this.#bulk = dot < 0 ? undefined : options.mapAt?.slice(0, dot + 1)
   }
 
   *document(): Generator<void, unknown> {
-    const code = this.skipSpace()
-    const value = isContainer(code) ? yield* this.container('', 1) : this.leaf(code)
-    this.skipSpace()
-    if (this.at < this.text.length) throw this.unexpected()
+    const code = this.#skipSpace()
+    const value = isContainer(code) ? yield* this.#container('', 1) : this.#leaf(code)
+    this.#skipSpace()
+    if (this.#at < this.#text.length) throw this.#unexpected()
     return value
   }
 
-  private *container(path: string, depth: number): Generator<void, unknown> {
-    if (depth > this.maxDepth) throw new RefusedJson(`has more than ${this.maxDepth} levels of arrays and objects`)
-    const isObject = this.text.charCodeAt(this.at++) === OPEN_BRACE
-    return isObject ? yield* this.object(path, depth) : yield* this.array(path, depth)
+  *#container(path: string, depth: number): Generator<void, unknown> {
+    if (depth > this.#maxDepth) throw new RefusedJson(`has more than ${this.#maxDepth} levels of arrays and objects`)
+    const isObject = this.#text.charCodeAt(this.#at++) === OPEN_BRACE
+    return isObject ? yield* this.#object(path, depth) : yield* this.#array(path, depth)
   }
 
-  private *object(path: string, depth: number): Generator<void, unknown> {
+  *#object(path: string, depth: number): Generator<void, unknown> {
     const members = new Map<string, unknown>()
-    for (let more = !this.closes(CLOSE_BRACE); more; more = this.continues(CLOSE_BRACE)) {
-      if (this.skipSpace() !== QUOTE) throw this.unexpected()
-      const key = this.string()
-      if (this.skipSpace() !== COLON) throw this.unexpected()
-      this.at++
-      const code = this.skipSpace()
-      if (this.options.uniqueKeys && members.has(key)) {
+    for (let more = !this.#closes(CLOSE_BRACE); more; more = this.#continues(CLOSE_BRACE)) {
+      if (this.#skipSpace() !== QUOTE) throw this.#unexpected()
+      const key = this.#string()
+      if (this.#skipSpace() !== COLON) throw this.#unexpected()
+      this.#at++
+      const code = this.#skipSpace()
+      if (this.#options.uniqueKeys && members.has(key)) {
         throw new RefusedJson(`names ${quoted(key)} twice; which one is meant cannot be known`)
       }
       const inner = path === '' ? key : `${path}.${key}`
-      members.set(key, isContainer(code) ? yield* this.container(inner, depth + 1) : this.leaf(code))
-      const most = path === this.options.mapAt ? MAX_MAP_MEMBERS : MAX_MEMBERS
+      members.set(key, isContainer(code) ? yield* this.#container(inner, depth + 1) : this.#leaf(code))
+      const most = path === this.#options.mapAt ? MAX_MAP_MEMBERS : MAX_MEMBERS
       if (members.size > most) throw new RefusedJson(`has an object of more than ${most} members`)
-      if (this.endsSlice()) yield
+      if (this.#endsSlice()) yield
     }
-    return path === this.options.mapAt ? members : Object.fromEntries(members)
+    return path === this.#options.mapAt ? members : Object.fromEntries(members)
   }
 
-  private *array(path: string, depth: number): Generator<void, unknown[]> {
+  *#array(path: string, depth: number): Generator<void, unknown[]> {
     const items: unknown[] = []
-    for (let more = !this.closes(CLOSE_BRACKET); more; more = this.continues(CLOSE_BRACKET)) {
-      const code = this.skipSpace()
-      if (items.length === MAX_ITEMS && this.bulk !== undefined && !path.startsWith(this.bulk)) {
+    for (let more = !this.#closes(CLOSE_BRACKET); more; more = this.#continues(CLOSE_BRACKET)) {
+      const code = this.#skipSpace()
+      if (items.length === MAX_ITEMS && this.#bulk !== undefined && !path.startsWith(this.#bulk)) {
         throw new RefusedJson(`has an array of more than ${MAX_ITEMS} items`)
       }
-      items.push(isContainer(code) ? yield* this.container(`${path}[]`, depth + 1) : this.leaf(code))
-      if (this.endsSlice()) yield
+      items.push(isContainer(code) ? yield* this.#container(`${path}[]`, depth + 1) : this.#leaf(code))
+      if (this.#endsSlice()) yield
     }
     return items
   }
 
   /** Counts a value; true if other events are due. */
-  private endsSlice(): boolean {
-    if (++this.values > this.maxValues) throw new RefusedJson(`has more than ${this.maxValues} values`)
-    const position = this.before + this.at
-    if (this.values % SLICE_SIZE !== 0 && position < this.sliceEnd) return false
-    this.sliceEnd = position + SLICE_CHARACTERS
+  #endsSlice(): boolean {
+    if (++this.#values > this.#maxValues) throw new RefusedJson(`has more than ${this.#maxValues} values`)
+    const position = this.#before + this.#at
+    if (this.#values % SLICE_SIZE !== 0 && position < this.#sliceEnd) return false
+    this.#sliceEnd = position + SLICE_CHARACTERS
     return true
   }
 
   /** Puts the next piece on the window, which then begins at `at`; false if there is none. */
-  private refill(): boolean {
-    const piece = this.pieces[this.nextPiece++]
+  #refill(): boolean {
+    const piece = this.#pieces[this.#nextPiece++]
     if (piece === undefined) return false
-    this.text = this.text.slice(this.at) + piece
-    this.before += this.at
-    this.at = 0
+    this.#text = this.#text.slice(this.#at) + piece
+    this.#before += this.#at
+    this.#at = 0
     return true
   }
 
   /** Takes `close`, if it comes next: the container is empty. */
-  private closes(close: number): boolean {
-    if (this.skipSpace() !== close) return false
-    this.at++
+  #closes(close: number): boolean {
+    if (this.#skipSpace() !== close) return false
+    this.#at++
     return true
   }
 
   /** Takes what comes after a member: a comma, and another member, or `close`. */
-  private continues(close: number): boolean {
-    const code = this.skipSpace()
-    if (code !== COMMA && code !== close) throw this.unexpected()
-    this.at++
+  #continues(close: number): boolean {
+    const code = this.#skipSpace()
+    if (code !== COMMA && code !== close) throw this.#unexpected()
+    this.#at++
     return code === COMMA
   }
 
-  private leaf(code: number): unknown {
-    if (code === QUOTE) return this.string()
-    while (this.text.length - this.at < SCALAR_WINDOW && this.refill());
-    this.scalar.lastIndex = this.at
-    const word = this.scalar.exec(this.text)?.[0]
-    if (word === undefined) throw this.unexpected()
-    this.at += word.length
+  #leaf(code: number): unknown {
+    if (code === QUOTE) return this.#string()
+    while (this.#text.length - this.#at < SCALAR_WINDOW && this.#refill());
+    this.#scalar.lastIndex = this.#at
+    const word = this.#scalar.exec(this.#text)?.[0]
+    if (word === undefined) throw this.#unexpected()
+    this.#at += word.length
     return code <= DIGIT_NINE || code === CAPITAL_I || code === CAPITAL_N ? Number(word) : JSON.parse(word)
   }
 
-  private string(): string {
-    let end = this.closingQuote()
+  #string(): string {
+    let end = this.#closingQuote()
     while (end < 0) {
-      this.checkStringLength(this.text.length - this.at)
-      if (!this.refill()) throw new SyntaxError(`a string without an end at position ${this.before + this.at}`)
-      end = this.closingQuote()
+      this.#checkStringLength(this.#text.length - this.#at)
+      if (!this.#refill()) throw new SyntaxError(`a string without an end at position ${this.#before + this.#at}`)
+      end = this.#closingQuote()
     }
-    const from = this.at
+    const from = this.#at
     const length = end - from - 1
-    this.checkStringLength(length)
-    this.at = end + 1
+    this.#checkStringLength(length)
+    this.#at = end + 1
     if (length < VIEW_LENGTH) {
-      const raw = this.text.slice(from + 1, end)
+      const raw = this.#text.slice(from + 1, end)
       // biome-ignore lint/suspicious/noControlCharactersInRegex: what JSON wants escaped
       if (!/[\\\u0000-\u001f]/.test(raw)) return raw
     }
-    return JSON.parse(this.text.slice(from, this.at))
+    return JSON.parse(this.#text.slice(from, this.#at))
   }
 
   /** Where the string at `at` ends; -1 if not within the window. */
-  private closingQuote(): number {
-    let end = this.text.indexOf('"', this.at + 1)
-    while (end >= 0 && this.isEscaped(end)) end = this.text.indexOf('"', end + 1)
+  #closingQuote(): number {
+    let end = this.#text.indexOf('"', this.#at + 1)
+    while (end >= 0 && this.#isEscaped(end)) end = this.#text.indexOf('"', end + 1)
     return end
   }
 
-  private checkStringLength(length: number): void {
+  #checkStringLength(length: number): void {
     if (length > MAX_STRING_LENGTH) throw new RefusedJson(`has a string of more than ${MAX_STRING_LENGTH} characters`)
   }
 
   /** Whether an odd number of backslashes stands before a quote: the others escape each other. */
-  private isEscaped(quote: number): boolean {
+  #isEscaped(quote: number): boolean {
     let first = quote
-    while (this.text.charCodeAt(first - 1) === BACKSLASH) first--
+    while (this.#text.charCodeAt(first - 1) === BACKSLASH) first--
     return (quote - first) % 2 === 1
   }
 
   /** Goes to the next character that is not white space, and returns it; NaN at the end. */
-  private skipSpace(): number {
+  #skipSpace(): number {
     for (let spaces = 0; spaces <= MAX_SPACE; ) {
-      const code = this.text.charCodeAt(this.at)
+      const code = this.#text.charCodeAt(this.#at)
       if (code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09) {
-        this.at++
+        this.#at++
         spaces++
-      } else if (!Number.isNaN(code) || !this.refill()) {
+      } else if (!Number.isNaN(code) || !this.#refill()) {
         return code
       }
     }
     throw new RefusedJson(`has more than ${MAX_SPACE} characters of white space in a row`)
   }
 
-  private unexpected(): SyntaxError {
-    const found = this.at < this.text.length ? JSON.stringify(this.text.slice(this.at, this.at + 20)) : 'the end'
-    return new SyntaxError(`unexpected ${found} at position ${this.before + this.at}`)
+  #unexpected(): SyntaxError {
+    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 20)) : 'the end'
+    return new SyntaxError(`unexpected ${found} at position ${this.#before + this.#at}`)
   }
 }
 

@@ -4,8 +4,8 @@
  */
 
 import type { FileHandle } from 'node:fs/promises'
-import { ceilDiv } from '../arithmetic'
-import { forEachInSlices } from '../event-loop'
+import { ceilDiv } from '../common/arithmetic'
+import { forEachInSlices } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
 import { forEachConcurrently } from './concurrency'
 import { isMissing, readExactly, withFile } from './files'

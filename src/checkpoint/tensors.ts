@@ -28,7 +28,7 @@ export interface StoredValues {
   readonly zeroOffset?: 0 | 1 | undefined
 }
 
-export const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
+const noStoredValues: StoredValues = { zeros: new Map(), groupSizes: new Map() }
 
 /** The tensors of a checkpoint by name, with checks whose errors name the tensor and its file. */
 export class TensorTable {

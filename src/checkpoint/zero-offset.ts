@@ -5,7 +5,7 @@
  */
 
 import type { FileHandle } from 'node:fs/promises'
-import { ceilDiv } from '../arithmetic'
+import { ceilDiv } from '../common/arithmetic'
 import type { TensorRef } from '../native/weights'
 import { readExactly, withFile } from './files'
 import type { TensorTable } from './tensors'

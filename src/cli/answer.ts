@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from '../format'
+import { formatBytes, formatCount, formatMilliseconds, formatRate, formatTable } from '../common/format'
 import type { Generation } from '../generation/generation'
 import type { GenerateInput } from '../generation/prompt'
 import type { GenerationResult } from '../generation/results'

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { linearShapes } from '../benchmark/shapes'
 import { type TuneReport, tuneGemm } from '../benchmark/tune'
-import { formatTable } from '../format'
+import { formatTable } from '../common/format'
 import type { TileTime } from '../native/benchmark'
 import { benchDevice, pointsBar, TIMES_MEAN_NOTHING, weightBits } from './bench-options'
 import { wholeNumber, wholeNumbers } from './options'

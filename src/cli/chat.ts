@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { ChatMessage } from '../generation/chat-template'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'

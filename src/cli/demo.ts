@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import { BillfishError } from '../common/errors'
 import { discoverCudaDevices } from '../devices'
-import { BillfishError } from '../errors'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { deviceName } from '../placement/device-map'
 import { type MemorySize, parseMemorySize } from '../placement/memory-size'
 import type { DeviceOption } from '../placement/plan-devices'

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
+import { formatBytes, formatTable, paragraph } from '../common/format'
 import { type Devices, devices } from '../devices'
-import { formatBytes, formatTable, paragraph } from '../format'
 import { printJson, type Terminal, widthOf } from './terminal'
 
 export function addDevicesCommand(program: Command, terminal: Terminal): void {

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { ChatMessage } from '../generation/chat-template'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { generateOptions as entryPoint, type GenerateOptions } from '../generation/sampling-options'
 import { readOptions } from '../options/read-options'
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { counted, formatBytes, formatCount, formatTable } from '../format'
+import { counted, formatBytes, formatCount, formatTable } from '../common/format'
 import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
 import { type PadProgress, padOptions } from '../padding/pad-options'
 import { numberFor, wholeNumbers } from './options'

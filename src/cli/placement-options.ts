@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
-import { type ModelType, sizeOptions } from '../limits'
 import { type DeviceMap, layerSplit } from '../placement/device-map'
+import { type ModelType, sizeOptions } from '../placement/limits'
 import type { Placement, PlanOptions } from '../placement/plan-options'
 import { planModel } from '../plan'
 import { parseDevices, parseJsonOption, parseMaxMemory } from './device-list'

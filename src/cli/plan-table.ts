@@ -1,5 +1,5 @@
 import stringWidth from 'string-width'
-import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } from '../format'
+import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } from '../common/format'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from '../pictures/planned-devices'
 
 const BAR_WIDTH = 20

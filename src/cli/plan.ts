@@ -1,6 +1,6 @@
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { counted, formatCount, paragraph } from '../format'
+import { counted, formatCount, paragraph } from '../common/format'
 import { planPicture } from '../pictures/plan-picture'
 import type { ModelPlan } from '../placement/plan-model'
 import { presets } from '../placement/presets'

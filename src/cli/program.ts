@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command, CommanderError } from 'commander'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { addBenchCommand } from './bench'
 import { addChatCommand } from './chat'
 import { addDemoCommand } from './demo'

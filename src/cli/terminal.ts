@@ -2,8 +2,8 @@ import { open, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { Presets, SingleBar } from 'cli-progress'
-import { BillfishError } from '../errors'
-import { DEFAULT_WIDTH } from '../format'
+import { BillfishError } from '../common/errors'
+import { DEFAULT_WIDTH } from '../common/format'
 
 type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 

@@ -1,6 +1,6 @@
 import type { Checkpoint } from '../checkpoint/types'
-import { BillfishError } from '../errors'
-import { yieldToEventLoop } from '../event-loop'
+import { BillfishError } from '../common/errors'
+import { yieldToEventLoop } from '../common/event-loop'
 import { cancelledBy } from '../options/signal'
 import { type ChatTemplate, loadChatTemplate } from './chat-template'
 import { readGenerationDefaults } from './generation-config'

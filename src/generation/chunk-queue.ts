@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 /** Callbacks to the producer of a {@link ChunkQueue}. */
 export interface Producer<T> {

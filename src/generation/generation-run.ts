@@ -19,7 +19,7 @@ import type { TextWorker } from './text-worker'
 import { noTokenRules, rulesOfStep, withRules } from './token-rules'
 
 /** Maximum queued chunks: a few seconds of reading, tens of kilobytes. */
-export const MAX_WAITING_CHUNKS = 256
+const MAX_WAITING_CHUNKS = 256
 
 /** An unread chunk; further tokens may be merged into it. */
 interface WaitingChunk {

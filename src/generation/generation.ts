@@ -1,5 +1,5 @@
 import { type InspectOptions, inspect } from 'node:util'
-import { abortError } from '../errors'
+import { abortError } from '../common/errors'
 import { guardMethods } from '../options/method-guard'
 import type { GenerationRun } from './generation-run'
 import type { FinishReason, GenerationChunk, GenerationResult, GenerationUsage, TokenLogprob } from './results'

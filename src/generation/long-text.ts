@@ -1,5 +1,5 @@
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { Tokenizer } from './types'
 
 /**

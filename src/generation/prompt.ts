@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { guarded } from '../options/snapshot'
 import type { GenerationAssets } from './assets'
 import type { ChatMessage } from './chat-template'

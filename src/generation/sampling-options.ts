@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { types } from 'node:util'
 import { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { SamplingSpec } from '../native/addon'
 import { invalidOption, printed } from '../options/printed'
 import { optionsOf } from '../options/read-options'

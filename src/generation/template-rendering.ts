@@ -4,7 +4,7 @@ import { type CompiledTemplate, compileTemplate, renderTemplate } from '../chat/
 import { fromTransferable, type Transferable, toTransferable } from '../chat/jinja/values/transfer'
 import type { Value } from '../chat/jinja/values/values'
 import { truncate } from '../checkpoint/invalid'
-import { BillfishError, type ErrorCode } from '../errors'
+import { BillfishError, type ErrorCode } from '../common/errors'
 
 /** Maximum nesting of macros and values: deeper ones would exceed the stack that a caller leaves. */
 const DEPTH = 150

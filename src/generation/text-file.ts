@@ -2,7 +2,7 @@ import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { parseJsonInSlices, RefusedJson } from '../checkpoint/sliced-json'
-import { SLICE_SIZE, yieldToEventLoop } from '../event-loop'
+import { SLICE_SIZE, yieldToEventLoop } from '../common/event-loop'
 
 /**
  * Reads a JSON object from a tokenizer file in slices, so that megabytes of vocabulary do not block the event loop;

@@ -1,7 +1,7 @@
 // Thread of a TextWorker: performs each TextTask and answers with a TextReply. `workerData` is the checkpoint
 // directory.
 import { type MessagePort, parentPort, type TransferListItem, workerData } from 'node:worker_threads'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { ownSchedstatPath } from './cpu-time'
 import { performRendering, TemplateCache } from './template-rendering'
 import type { TextReply, TextTask, TextWork } from './text-worker'

@@ -1,7 +1,7 @@
 import { dirname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { checkLength, type LongText, MAX_TEXT_BYTES, type TextLimit } from './long-text'
 import { type Rendering, THREAD_LIMITS } from './template-rendering'
 import { Deadline, encodingLimits, loadingLimits, type TimeLimits } from './time-limits'

@@ -1,5 +1,5 @@
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import type { BillfishError } from '../errors'
+import type { BillfishError } from '../common/errors'
 import { cpuTime } from './cpu-time'
 
 /** Time limits of a work item, and its description for error messages. */

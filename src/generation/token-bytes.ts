@@ -1,6 +1,6 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import type { BillfishError } from '../errors'
+import type { BillfishError } from '../common/errors'
 
 /**
  * How a vocabulary spells bytes. Every supported decoder of tokenizer.json is a function of single tokens, followed at

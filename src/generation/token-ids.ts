@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 /** Typed arrays accepted as token ids. Not bytes: those are undecoded text. */
 const TYPED_ARRAYS = ['Int16Array', 'Uint16Array', 'Int32Array', 'Uint32Array']

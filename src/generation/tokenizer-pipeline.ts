@@ -1,6 +1,6 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import type { BillfishError } from '../errors'
+import type { BillfishError } from '../common/errors'
 import { isLinearTimePattern } from './linear-time-patterns'
 import type { AddedToken, TokenizerJson } from './vocabulary'
 

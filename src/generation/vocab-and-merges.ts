@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { forEachInSlices, sortInSlices } from '../event-loop'
+import { forEachInSlices, sortInSlices } from '../common/event-loop'
 import { forEachLine, type LineLimits, readJsonObject } from './text-file'
 import { MAX_TOKEN_LENGTH, tokenText } from './vocabulary'
 

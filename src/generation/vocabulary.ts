@@ -1,6 +1,6 @@
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
-import { forEachInSlices, SLICE_SIZE, yieldToEventLoop } from '../event-loop'
+import { forEachInSlices, SLICE_SIZE, yieldToEventLoop } from '../common/event-loop'
 import { decodeTokens } from './detokenizer'
 import type { TextLimit } from './long-text'
 import { type TokenSpelling, tokenSpelling } from './token-bytes'

@@ -1,6 +1,6 @@
 import { shown } from '../checkpoint/invalid'
 import type { RawConfig } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 /** The smallest normal fp32 number, about 1.2e-38. */
 export const SMALLEST_NORMAL = 2 ** -126

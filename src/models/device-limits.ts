@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { StageSpec } from '../native/addon'
 import { deviceKind } from '../native/devices'
 

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { GatheredPiece, OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'

@@ -1,4 +1,4 @@
-import { ceilDiv } from '../arithmetic'
+import { ceilDiv } from '../common/arithmetic'
 import { type ChannelRun, paddedSize, paddingRuns, ZEROS } from '../quantization/padding'
 
 /** The channels of a dimension that a rank has, in order. */

@@ -4,7 +4,7 @@
  */
 
 import { shown } from '../checkpoint/invalid'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { RopeSpec } from '../native/addon'
 import { type ConfigReader, SMALLEST_NORMAL } from './config-reader'
 
@@ -33,7 +33,7 @@ export const ROPE_LIMITS = {
 const fp32 = Math.fround
 
 /** 1 / base^(2i / dim) for i = 0 .. dim/2 - 1, in fp32. */
-export function inverseFrequencies(base: number, dim: number): Float32Array {
+function inverseFrequencies(base: number, dim: number): Float32Array {
   return Float32Array.from({ length: dim / 2 }, (_, i) => 1 / fp32(base ** fp32((2 * i) / dim)))
 }
 

@@ -1,5 +1,5 @@
-import { BillfishError } from '../errors'
-import { type CooperativeTask, runSync } from '../event-loop'
+import { BillfishError } from '../common/errors'
+import { type CooperativeTask, runSync } from '../common/event-loop'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { checkDeviceLimits } from './device-limits'

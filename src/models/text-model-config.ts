@@ -7,7 +7,7 @@
 import { shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { RawConfig } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { modelConfigKeys } from './config-keys'
 
 /** A config that an architecture can read. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 /** Directory of package.json and build/: two levels above src/native and dist/native. */
 const packageRoot = resolve(__dirname, '..', '..')

@@ -1,5 +1,5 @@
 /** Long computations of the addon, each on a thread of its own: measurements, and comparing padded files. */
-import { asBillfishError } from '../errors'
+import { asBillfishError } from '../common/errors'
 import { watchedWork } from '../options/progress'
 import type {
   AttentionBenchmarkResult,

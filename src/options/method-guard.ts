@@ -1,5 +1,5 @@
 import { inspect, types } from 'node:util'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 type Method = (...args: unknown[]) => unknown
 

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { invalidOption, printed } from './printed'
 import { guarded } from './snapshot'
 

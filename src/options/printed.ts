@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 const MAX_LENGTH = 100
 const MAX_MEMBERS = 20

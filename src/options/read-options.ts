@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { invalidOption, printed } from './printed'
 import { guarded, isRecord, memberNames, snapshot } from './snapshot'
 import { noSuchOption } from './unknown-option'

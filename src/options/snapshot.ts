@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { messageOf } from './printed'
 
 /** `JSON.isRawJSON`, if the runtime has it: raw JSON is a number as written. */
@@ -55,7 +55,7 @@ export function memberNames(object: object): string[] {
 }
 
 /** Sets a member of any name, including `__proto__`. */
-export function setMember(object: Record<string, unknown>, name: string, value: unknown): void {
+function setMember(object: Record<string, unknown>, name: string, value: unknown): void {
   if (name !== '__proto__') object[name] = value
   else Object.defineProperty(object, name, { value, enumerable: true, writable: true, configurable: true })
 }

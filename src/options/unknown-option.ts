@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { closest, spelling } from './closest'
 import { foreignName } from './foreign-names'
 

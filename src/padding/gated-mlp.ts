@@ -4,7 +4,7 @@
  */
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { WeightSource } from '../models/graph'
 import { createModel, storedWeights } from '../models/registry'
 import { traceStage } from '../models/stages'

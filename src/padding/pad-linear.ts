@@ -5,7 +5,7 @@
  */
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { Checkpoint } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
 import { configForModule } from '../quantization/rules'

@@ -1,7 +1,7 @@
 /** What `padCheckpoint` can be asked for, and the size that follows from it. */
 import { z } from 'zod'
 import type { Checkpoint } from '../checkpoint/types'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { optionsOf } from '../options/read-options'
 import { abortSignal, callback, flag, whole } from '../options/values'
 import { type PaddingPlacement, paddedSize, paddingUnit } from '../quantization/padding'

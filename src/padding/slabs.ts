@@ -9,7 +9,7 @@ import { placeCodes, sourceRows, stackRow } from './packed-codes'
 import { bytesOf, type CodeRowsPart, type CodeStackPart, type Part, type RowsPart } from './parts'
 
 /** Large enough for system calls not to count, small enough for what is read to be in a cache still when it is written. */
-export const SLAB_BYTES = 1024 * 1024
+const SLAB_BYTES = 1024 * 1024
 
 /** A part, or some of its bytes; of parts that have rows whole ones. */
 interface Piece {

@@ -13,7 +13,7 @@ import { lstat, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:f
 import { basename, dirname, join } from 'node:path'
 import { isMissing } from '../checkpoint/files'
 import { COPY_DIRECTORY, readFingerprint, STATE_FILE, UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { FileLock } from './file-lock'
 import { writing } from './write-errors'
 

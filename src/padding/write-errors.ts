@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 
 const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EFBIG']
 

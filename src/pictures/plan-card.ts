@@ -1,4 +1,4 @@
-import { formatBytes } from '../format'
+import { formatBytes } from '../common/format'
 import type { PlannedStage } from '../placement/plan'
 import type { NumberedStage, PlannedDevice } from './planned-devices'
 import { element, escapeXml, fitted, group, textElement, textWidth } from './svg'

@@ -1,5 +1,5 @@
-import { ceilDiv } from '../arithmetic'
-import { formatBytes } from '../format'
+import { ceilDiv } from '../common/arithmetic'
+import { formatBytes } from '../common/format'
 import { COLORS, cardHeight, deviceCard } from './plan-card'
 import { type PlannedDevice, plannedDevices, type ShownPlan } from './planned-devices'
 import { element, fitted, group, picture, textElement, textWidth } from './svg'

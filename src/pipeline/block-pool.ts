@@ -1,5 +1,5 @@
-import { ceilDiv } from '../arithmetic'
-import { BillfishError } from '../errors'
+import { ceilDiv } from '../common/arithmetic'
+import { BillfishError } from '../common/errors'
 
 /**
  * Allocates KV blocks. All stages number their blocks alike, so one pool serves them all: a block holds `blockSize`

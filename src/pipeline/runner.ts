@@ -1,4 +1,4 @@
-import { asBillfishError, BillfishError } from '../errors'
+import { asBillfishError, BillfishError } from '../common/errors'
 import type { NativeModel, StepOutput } from '../native/addon'
 import { BlockPool } from './block-pool'
 import { type Batch, Scheduler } from './scheduler'

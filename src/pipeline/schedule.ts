@@ -2,7 +2,7 @@
  * Composes the next step. Pure functions of the ready sequences: no clocks, no state. test/unit/schedule.test.ts runs
  * them on a simulated pipeline.
  */
-import { ceilDiv, roundUp } from '../arithmetic'
+import { ceilDiv, roundUp } from '../common/arithmetic'
 
 /** A sequence as the schedule sees it. */
 export interface Ready {

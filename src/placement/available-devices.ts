@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { isStrategy } from './accelerate/strategy-map'
 import { type DeviceMap, deviceName, groupName } from './device-map'
 import { OVERHEAD_AFTER_CONTEXT } from './device-overhead'

@@ -1,12 +1,12 @@
-import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
-import { floatType } from '../limits'
+import { ceilDiv } from '../common/arithmetic'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { schemeByName } from '../quantization/compressed-tensors'
 import { configForModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig } from '../quantization/unsupported'
+import { floatType } from './limits'
 
 /**
  * Weights that a checkpoint with this config would have, for planning without its files. Linears of the decoder layers

@@ -1,4 +1,4 @@
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { groupDevices } from '../models/stages'
 import { deviceKind } from '../native/devices'
 import type { PlanDevice } from './plan'

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { ModuleNames } from '../models/architecture'
 import { invalidOption, printed } from '../options/printed'
 import { readValue } from '../options/read-options'

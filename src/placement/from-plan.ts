@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { shown } from '../checkpoint/invalid'
-import { BillfishError } from '../errors'
-import { type SizeOptions, sizeOptions } from '../limits'
+import { BillfishError } from '../common/errors'
 import { members } from '../options/values'
 import type { ResolvedPlanOptions } from './available-devices'
+import { type SizeOptions, sizeOptions } from './limits'
 import type { ModelPlan } from './plan-model'
 import type { PlanOptions } from './plan-options'
 

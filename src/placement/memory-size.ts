@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import { printed } from '../options/printed'
 
 /** Bytes, or a number with a unit such as `'38GiB'`, `'20GB'`, `'500MiB'`, `'1.5 GiB'`. */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { BillfishError } from '../errors'
+import { BillfishError } from '../common/errors'
 import type { OptionSchemas } from '../options/read-options'
 import { deviceName } from './device-map'
 import { type DeviceOverhead, overheadOf } from './device-overhead'

@@ -1,9 +1,9 @@
 import { z } from 'zod'
-import { type SizeOptions, sizeOptions } from '../limits'
 import { optionsOf } from '../options/read-options'
 import { abortSignal } from '../options/values'
 import type { Strategy } from './accelerate/strategy-map'
 import type { DeviceMap } from './device-map'
+import { type SizeOptions, sizeOptions } from './limits'
 import { type DeviceOptions, deviceOptions } from './plan-devices'
 
 /** How to place a model: a {@link DeviceMap}, `'auto'`, or one of accelerate's {@link Strategy | strategies}. */

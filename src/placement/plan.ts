@@ -1,10 +1,10 @@
-import type { CooperativeTask } from '../event-loop'
-import type { ModelLimits } from '../limits'
+import type { CooperativeTask } from '../common/event-loop'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
 import { Rank } from '../models/rank'
 import { groupDevices, modulesOf, stagesOf, traceRank } from '../models/stages'
 import type { MemoryLimits } from '../native/addon'
+import type { ModelLimits } from './limits'
 import { bytesOf, countedStage, wholePages } from './planner/stage-memory'
 
 /** A device that a plan may use. */

@@ -7,11 +7,12 @@
  *     weight_g_idx       I32 [K]              group of every input; only with activation order
  *     weight_shape       I32 or I64 [2]       N, K
  */
-import { ceilDiv } from '../arithmetic'
+
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
+import { ceilDiv } from '../common/arithmetic'
 import type { QuantizedSpec } from '../native/weights'
 import { ConfigFields } from './fields'
 import type { LinearRequest } from './groups'

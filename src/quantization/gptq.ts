@@ -6,11 +6,12 @@
  *     scales   F16 [G, N]
  *     g_idx    I32 [K]          group of every input
  */
-import { ceilDiv } from '../arithmetic'
+
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { ModuleRule, QuantizationConfig } from '../checkpoint/types'
+import { ceilDiv } from '../common/arithmetic'
 import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
 import type { LinearRequest } from './groups'

@@ -1,6 +1,6 @@
-import { ceilDiv } from '../arithmetic'
 import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { TensorTable } from '../checkpoint/tensors'
+import { ceilDiv } from '../common/arithmetic'
 import type { TensorRef } from '../native/weights'
 
 /**

@@ -6,8 +6,8 @@
  * are 231 groups of 128, so a rank of two would end inside a group; 29696 is the smallest size that 2, 4 and 8 ranks
  * can split.
  */
-import { roundUp } from '../arithmetic'
-import { BillfishError } from '../errors'
+import { roundUp } from '../common/arithmetic'
+import { BillfishError } from '../common/errors'
 import { invalidOption } from '../options/printed'
 
 /** Constraints on a padded size, for each of `parallelSizes`. */

@@ -6,7 +6,7 @@
 import { createContext, Script } from 'node:vm'
 import { RE2JS } from 're2js'
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
-import type { BillfishError } from '../errors'
+import type { BillfishError } from '../common/errors'
 import { PatternError, type TranslatedPattern, translate } from './python-pattern'
 
 const MAX_LENGTH = 1000

@@ -4,7 +4,7 @@ import type { ModuleOverrides, ModuleRule } from '../checkpoint/types'
 import type { ConfigFields } from './fields'
 import { Pattern } from './pattern'
 
-export const MAX_RULES = 1000
+const MAX_RULES = 1000
 
 /** Total milliseconds for the patterns of one config: a hundred times the usual. */
 const TIME_LIMIT = 1000

@@ -2,7 +2,7 @@
 
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
-import { forEachInSlices } from '../event-loop'
+import { forEachInSlices } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
 
 export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors'

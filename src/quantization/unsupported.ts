@@ -2,8 +2,8 @@
 import { quoted, unsupportedFormat } from '../checkpoint/invalid'
 import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
-import { BillfishError } from '../errors'
-import { forEachInSlices } from '../event-loop'
+import { BillfishError } from '../common/errors'
+import { forEachInSlices } from '../common/event-loop'
 
 /** Error for a config that names an unsupported format. */
 export function unsupportedConfig({

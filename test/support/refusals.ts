@@ -1,4 +1,4 @@
-import { BillfishError } from '../../src/errors'
+import { BillfishError } from '../../src/common/errors'
 import { openCheckpoint } from '../../src/open-checkpoint'
 
 /** The BillfishError that a call throws. @throws any other error, or an Error if the call succeeds */

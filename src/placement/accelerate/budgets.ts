@@ -1,4 +1,4 @@
-import { BillfishError } from '../../errors'
+import { BillfishError } from '../../common/errors'
 import { printed } from '../../options/printed'
 import { type MemorySize, parseMemorySize } from '../memory-size'
 import type { ModuleNode } from './module-tree'

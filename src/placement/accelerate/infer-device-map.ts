@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { BillfishError } from '../../errors'
+import { BillfishError } from '../../common/errors'
 import { optionsOf, readOptions } from '../../options/read-options'
 import { type MemorySize, memorySize } from '../memory-size'
 import { type Budget, balanceBudgets, type InferredDevice, parseBudgets } from './budgets'

@@ -1,4 +1,4 @@
-import { BillfishError } from '../../errors'
+import { BillfishError } from '../../common/errors'
 
 /**
  * A module and the bytes of its weights. Leaf modules are placed individually; a module whose children are all placed

@@ -1,4 +1,4 @@
-import { type CooperativeTask, SLICE_SIZE } from '../../event-loop'
+import { type CooperativeTask, SLICE_SIZE } from '../../common/event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'

@@ -1,4 +1,4 @@
-import { BillfishError } from '../../errors'
+import { BillfishError } from '../../common/errors'
 import type { Model } from '../../models/architecture'
 import { modulesOf } from '../../models/stages'
 import { resolveDeviceMap } from '../device-map'

@@ -1,4 +1,4 @@
-import type { CooperativeTask } from '../../event-loop'
+import type { CooperativeTask } from '../../common/event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { traceRanks } from '../../models/stages'

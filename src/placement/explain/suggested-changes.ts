@@ -1,6 +1,6 @@
-import type { CooperativeTask } from '../../event-loop'
-import { type ModelLimits, modelLimits, type SizeOptions } from '../../limits'
+import type { CooperativeTask } from '../../common/event-loop'
 import type { Model } from '../../models/architecture'
+import { type ModelLimits, modelLimits, type SizeOptions } from '../limits'
 import type { PlanDevice } from '../plan'
 import { isFeasible } from '../planner/auto-map'
 import type { Costs } from '../planner/stage-costs'

@@ -1,6 +1,6 @@
-import type { CooperativeTask } from '../../event-loop'
-import type { ModelLimits } from '../../limits'
+import type { CooperativeTask } from '../../common/event-loop'
 import type { MemoryLimits } from '../../native/addon'
+import type { ModelLimits } from '../limits'
 import { capacityOf, type PlanDevice } from '../plan'
 import { type CostOf, isFeasibleWithin, type MinMemory, partition } from './partition'
 import { type Costs, type NeedsOnDevice, stageTime, tokensPerStep } from './stage-costs'

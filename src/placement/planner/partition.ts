@@ -1,4 +1,4 @@
-import { type CooperativeTask, YieldTimer } from '../../event-loop'
+import { type CooperativeTask, YieldTimer } from '../../common/event-loop'
 
 /** Cost of a stage on a device. */
 export interface StageCost {
@@ -22,7 +22,7 @@ const unknown: MinMemory = () => 0
 /**
  * Splits `items` items into consecutive runs, one per device in order (possibly empty), such that every run fits its
  * device and the slowest stage is as fast as possible. Ties are broken by the fewest stages, since each handover costs
- * time, then by the maxTime balanced memory (smallest sum of squares).
+ * time, then by the most balanced memory (smallest sum of squares).
  *
  * Two passes of dynamic programming over (devices used, items placed): the first finds the bottleneck time, because
  * only with that bound the number of stages and the balance become plain sums. O(devices * items^2) in the worst case;

@@ -1,5 +1,5 @@
-import { ceilDiv, roundUp } from '../../arithmetic'
-import { type CooperativeTask, runSync } from '../../event-loop'
+import { ceilDiv, roundUp } from '../../common/arithmetic'
+import { type CooperativeTask, runSync } from '../../common/event-loop'
 import type { Model } from '../../models/architecture'
 import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'

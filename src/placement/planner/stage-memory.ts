@@ -1,6 +1,6 @@
-import { roundUp } from '../../arithmetic'
-import { asBillfishError } from '../../errors'
-import { type CooperativeTask, runSync } from '../../event-loop'
+import { roundUp } from '../../common/arithmetic'
+import { asBillfishError } from '../../common/errors'
+import { type CooperativeTask, runSync } from '../../common/event-loop'
 import type { TracedStage } from '../../models/stages'
 import { addon, type MemoryLimits, type PlannedMemory, type StageSpec } from '../../native/addon'
 

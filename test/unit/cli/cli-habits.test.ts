@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { describe, expect, it, test } from 'vitest'
 import { modelText } from '../../../src/cli/bench-model'
-import { formatRate, formatTable } from '../../../src/format'
+import { formatRate, formatTable } from '../../../src/common/format'
 import { modelDirectory } from '../../support/fixtures'
 import { billfish } from '../../support/programs'
 

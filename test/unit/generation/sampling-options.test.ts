@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { BillfishError } from '../../../src/errors'
+import { BillfishError } from '../../../src/common/errors'
 import { readGenerationDefaults } from '../../../src/generation/generation-config'
 import { readPrompt } from '../../../src/generation/prompt'
 import {

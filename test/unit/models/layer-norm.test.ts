@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Checkpoint } from '../../../src/checkpoint/types'
-import { runSync } from '../../../src/event-loop'
+import { runSync } from '../../../src/common/event-loop'
 import type { Model } from '../../../src/models/architecture'
 import { modulesOf, stagesOf, traceRanks } from '../../../src/models/stages'
 import { embed, head } from '../../../src/models/tensor-parallel'

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { runSync } from '../../../src/event-loop'
+import { runSync } from '../../../src/common/event-loop'
 import { type DeviceMemory, loadModel, planModel } from '../../../src/index'
 import { channelCount, Rank, type RankChannels, scaleRuns, sliceRuns } from '../../../src/models/rank'
 import { createModel } from '../../../src/models/registry'

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BillfishError } from '../../../src/errors'
+import { BillfishError } from '../../../src/common/errors'
 import { type AddonFile, loadAddon, loadAddonFrom } from '../../../src/native/loader'
 
 const builtAddon = join(__dirname, '../../..', 'build', 'Release', 'billfish.node')

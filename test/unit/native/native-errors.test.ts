@@ -6,7 +6,7 @@ const root = resolve(__dirname, '../../..')
 
 test('every code that native code throws is one of ErrorCode', () => {
   const union =
-    /export type ErrorCode =([\s\S]*?)\n\n/.exec(readFileSync(join(root, 'src/errors.ts'), 'utf8'))?.[1] ?? ''
+    /export type ErrorCode =([\s\S]*?)\n\n/.exec(readFileSync(join(root, 'src/common/errors.ts'), 'utf8'))?.[1] ?? ''
   const codes = [...union.matchAll(/^ {2}\| '([A-Z_]+)'/gm)].map(([, code]) => code as string)
   expect(codes).toContain('INVALID_CHECKPOINT')
   const thrown = new Map<string, string>()

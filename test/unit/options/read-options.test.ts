@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { BillfishError } from '../../../src/errors'
+import { BillfishError } from '../../../src/common/errors'
 import { readPath } from '../../../src/options/path'
 import { optionsOf, readOptions } from '../../../src/options/read-options'
 import { onAbort, ownSignal } from '../../../src/options/signal'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BillfishError } from '../../../src/errors'
+import { BillfishError } from '../../../src/common/errors'
 import type { NativeModel, StepRequest } from '../../../src/native/addon'
 import { Runner, type RunnerLimits } from '../../../src/pipeline/runner'
 import type { SequenceStep } from '../../../src/pipeline/sequence'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { loadModel, type PlanOptions, planModel } from '../../../src'
-import { runSync } from '../../../src/event-loop'
+import { runSync } from '../../../src/common/event-loop'
 import { createModel } from '../../../src/models/registry'
 import { type Machine, resolveDevices } from '../../../src/placement/available-devices'
 import { planDevices } from '../../../src/placement/plan-devices'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { runSync } from '../../../src/event-loop'
+import { runSync } from '../../../src/common/event-loop'
 import { type CostOf, isFeasibleWithin, partition as partitionByCost } from '../../../src/placement/planner/partition'
 import { Random } from '../../support/random.cjs'
 

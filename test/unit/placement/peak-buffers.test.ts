@@ -1,10 +1,10 @@
 /** What stands for a stage needs the buffers that the whole of it needs. */
 import { describe, expect, test } from 'vitest'
-import { runSync } from '../../../src/event-loop'
-import { modelLimits } from '../../../src/limits'
+import { runSync } from '../../../src/common/event-loop'
 import { createModel } from '../../../src/models/registry'
 import { traceRanks } from '../../../src/models/stages'
 import type { StageSpec } from '../../../src/native/addon'
+import { modelLimits } from '../../../src/placement/limits'
 import { configWeights } from '../../../src/placement/plan-model'
 import { PeakBuffers } from '../../../src/placement/planner/peak-buffers'
 import { costsOf } from '../../../src/placement/planner/stage-costs'

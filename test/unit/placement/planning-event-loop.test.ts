@@ -1,7 +1,7 @@
 /** Planning is long work for a deep model: other events have their turn meanwhile, and a signal ends it. */
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, type PlanOptions, planModel } from '../../../src'
-import { type CooperativeTask, runCooperatively, runSync } from '../../../src/event-loop'
+import { type CooperativeTask, runCooperatively, runSync } from '../../../src/common/event-loop'
 import { loadFrom } from '../../../src/load'
 import { configWeights } from '../../../src/placement/plan-model'
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { runSync } from '../../../src/event-loop'
+import { runSync } from '../../../src/common/event-loop'
 import { type PlanOptions, planModel } from '../../../src/index'
 import { createModel } from '../../../src/models/registry'
 import { openCheckpoint } from '../../../src/open-checkpoint'

@@ -6,10 +6,7 @@ const SRC = join(__dirname, '../../../src')
 
 /** The rooms of src/ (folders, and files beside them), each of which imports only from those above it. */
 const ROOMS = [
-  'arithmetic',
-  'errors',
-  'format',
-  'event-loop',
+  'common',
   'options',
   'native',
   'chat',
@@ -17,13 +14,11 @@ const ROOMS = [
   'quantization',
   'open-checkpoint',
   'models',
-  'limits',
   'placement',
   'pipeline',
   'generation',
   'devices',
   'this-machine',
-  'offload-directory',
   'padding',
   'tokenizer',
   'model',

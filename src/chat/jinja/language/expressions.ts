@@ -16,7 +16,7 @@ const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
 /** Tokens that can start the argument of a test without parentheses. */
 const TEST_ARGUMENT: readonly TokenType[] = ['name', 'string', 'integer', 'float', '(', '[', '{']
 
-export const NO_ARGUMENTS: Arguments = { positional: [], named: [], rest: undefined, namedRest: undefined }
+const NO_ARGUMENTS: Arguments = { positional: [], named: [], rest: undefined, namedRest: undefined }
 
 interface TupleOptions {
   /** Whether `a if b else c` is parsed as a conditional. */

@@ -5,7 +5,7 @@ import { Float, type Value } from './values'
 export type Int = number | bigint
 
 /** Maximum bits of an int: arithmetic on larger ones would take too long. */
-export const MAX_INT_BITS = 131_072
+const MAX_INT_BITS = 131_072
 /** Maximum digits of decimal integers, which Python limits when printing and parsing. */
 const MAX_DECIMAL_DIGITS = 4300
 
@@ -208,7 +208,7 @@ function asciiDigits(text: string): string | undefined {
 }
 
 /** The value of a decimal digit: they come in runs of ten, which begin with zero. */
-export function decimalDigit(code: number): number {
+function decimalDigit(code: number): number {
   let zero = code
   while (code - zero < 9 && DIGIT_ZERO.test(String.fromCodePoint(zero - 1))) zero--
   return (code - zero) % 10

@@ -6,7 +6,7 @@ import { Range } from './range'
 import { Markup, type Runtime, sequenceItems, Tuple, textOf, typeName, Undefined, type Value } from './values'
 
 /** Converts an int to an index; oversized values are beyond every length. @throws PythonError TypeError */
-export function toIndex(value: Value, what = 'indices must be integers'): number {
+function toIndex(value: Value, what = 'indices must be integers'): number {
   const index = intOf(value)
   if (index === undefined) throw typeError(`${what}, not ${typeName(value)}`)
   return clamped(index)

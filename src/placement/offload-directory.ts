@@ -1,8 +1,8 @@
 import { stat, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
-import { BillfishError } from './errors'
-import { readPath } from './options/path'
+import { BillfishError } from '../common/errors'
+import { readPath } from '../options/path'
 
 /** Linux file systems that live in memory: tmpfs and ramfs (statfs(2)). */
 const IN_MEMORY = new Set([0x01021994, 0x858458f6])
