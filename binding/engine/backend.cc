@@ -1,7 +1,7 @@
 #include "engine/backend.h"
 
 #include "engine/error.h"
-#include "engine/rank_link.h"
+#include "engine/rank_group.h"
 
 namespace billfish {
 

@@ -24,7 +24,7 @@
 namespace billfish {
 
 class RankGroup;  // rank_group.h
-class RankLink;   // rank_link.h
+class RankLink;   // rank_group.h
 
 class Backend {
  public:

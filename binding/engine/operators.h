@@ -1,6 +1,6 @@
 // Every operator, declared once: its name, its operands and what it does to them, its attributes, and what must hold.
 //
-// What follows from a declaration: the fields that TypeScript hands over (napi/operator_parser.h), validation
+// What follows from a declaration: the fields that TypeScript hands over (napi/operator_parser.cc), validation
 // (program.h), lifetimes of values (for_each_value), the search for numbers that are not finite (stage.h), and a
 // function run() of every backend (backend.h). docs/how-to/add-an-operator.md says what else an operator takes.
 //

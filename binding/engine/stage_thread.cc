@@ -3,8 +3,6 @@
 #if defined(__linux__)
 #include <pthread.h>
 #include <signal.h>
-
-#include "engine/host_signals.h"
 #endif
 
 namespace billfish {

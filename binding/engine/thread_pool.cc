@@ -25,8 +25,8 @@
 #include "engine/available_cores.h"
 #include "engine/compute_semaphore.h"
 #include "engine/error.h"
-#include "engine/host_signals.h"
 #include "engine/spin.h"
+#include "engine/stage_thread.h"
 
 namespace billfish {
 namespace {

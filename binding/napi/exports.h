@@ -1,4 +1,4 @@
-// What the addon exports besides its classes. Each function adds to `exports`.
+// What the addon exports besides NativeTask (task.h). Each function adds to `exports`.
 #pragma once
 #include <napi.h>
 
@@ -6,6 +6,12 @@ namespace billfish {
 
 // devices(), emulatedDevices() and testCudaDevice(index): the devices of this machine.
 void init_devices(Napi::Env env, Napi::Object exports);
+
+// NativeModel, the class behind a loaded model.
+void init_model(Napi::Env env, Napi::Object exports);
+
+// StagePlan, a stage whose bytes can be counted.
+void init_stage_plan(Napi::Env env, Napi::Object exports);
 
 // tryLockFile(descriptor): the advisory lock of an open file.
 void init_file_lock(Napi::Env env, Napi::Object exports);

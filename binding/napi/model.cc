@@ -1,4 +1,6 @@
-#include "model.h"
+// NativeModel: the JavaScript class behind a loaded model. It turns arguments into C++ values and completions into
+// promises; the work is done by checkpoint/loader.h and engine/pipeline.h on their own threads.
+#include <napi.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,12 +14,14 @@
 #include "convert.h"
 #include "engine/pipeline.h"
 #include "engine/warm_up.h"
+#include "exports.h"
+#include "js_thread.h"
 #include "model_spec.h"
-#include "open_promise.h"
 #include "step_request.h"
 #include "threaded_core.h"
 
 namespace billfish {
+namespace {
 
 class ModelCore final : public ThreadedCore {
  public:
@@ -125,7 +129,21 @@ class ModelCore final : public ThreadedCore {
   bool refused_ = false;
 };
 
-namespace {
+class NativeModel : public Napi::ObjectWrap<NativeModel> {
+ public:
+  static void init(Napi::Env env, Napi::Object exports);
+  explicit NativeModel(const Napi::CallbackInfo& info);
+  ~NativeModel() override;
+
+ private:
+  Napi::Value load(const Napi::CallbackInfo& info);    // load(onProgress(bytesDone)): Promise<void>
+  void abort_load(const Napi::CallbackInfo& info);     // abortLoad(): the promise of load() rejects with ABORTED
+  Napi::Value step(const Napi::CallbackInfo& info);    // step(request): Promise<result>
+  Napi::Value memory(const Napi::CallbackInfo& info);  // memory(): [{device, weights, kvCache, buffers}]
+  Napi::Value close(const Napi::CallbackInfo& info);   // close(): Promise<void>; steps in flight reject with DISPOSED
+
+  std::unique_ptr<ModelCore> core_;
+};
 
 Napi::Promise rejected(Napi::Env env, const Error& error) {
   const auto deferred = Napi::Promise::Deferred::New(env);
@@ -134,8 +152,6 @@ Napi::Promise rejected(Napi::Env env, const Error& error) {
 }
 
 Error disposed() { return Error("DISPOSED", "The model has been disposed. Load it again to use it."); }
-
-}  // namespace
 
 void NativeModel::init(Napi::Env env, Napi::Object exports) {
   exports["NativeModel"] = DefineClass(env, "NativeModel",
@@ -246,5 +262,9 @@ Napi::Value NativeModel::close(const Napi::CallbackInfo& info) {
       [core, promise] { core->js.post([promise](Napi::Env env) { promise->end(env).Resolve(env.Undefined()); }); });
   return begun ? promise->begin(env) : rejected(env, disposed());
 }
+
+}  // namespace
+
+void init_model(Napi::Env env, Napi::Object exports) { NativeModel::init(env, exports); }
 
 }  // namespace billfish

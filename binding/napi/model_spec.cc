@@ -5,7 +5,6 @@
 
 #include "checkpoint/loader.h"
 #include "convert.h"
-#include "operator_parser.h"
 
 namespace billfish {
 namespace {

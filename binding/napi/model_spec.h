@@ -29,7 +29,7 @@ struct ModelSpec {
   int32_t vocabulary = 0;
 };
 
-// All of them throw Error("INVALID_OPTION") for anything that is not as described.
+// All of them but parse_operator() throw Error("INVALID_OPTION") for anything that is not as described.
 
 // A weight as src/native/weights.ts describes it, and runs of channels; none where there is no such property.
 WeightSpec parse_weight(const Napi::Object& object);
@@ -40,6 +40,11 @@ BackendOptions parse_number_formats(const Napi::Object& object);
 
 // max_rows: the most that maxBatchTokens and maxLogitRows may be.
 StageLimits parse_limits(const Napi::Object& object, int64_t max_rows);
+
+// An operator: an object with `op`, its name, and the fields that its declaration (engine/operators.h) lists. Throws
+// INTERNAL, naming operator and field, for a name that no operator has and for fields that are missing, of another
+// type, or too many: operators come from our own tracer.
+Operator parse_operator(const Napi::Object& object);  // operator_parser.cc
 
 // Appends values, operators, ropes and cache layers of a program, or of a slice of it.
 void add_to_program(Program& program, const Napi::Object& object);

@@ -1,4 +1,4 @@
-#include "operator_parser.h"
+#include "model_spec.h"
 
 #include <string>
 #include <utility>

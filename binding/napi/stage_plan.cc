@@ -1,13 +1,36 @@
-#include "stage_plan.h"
+// A stage's program and the shapes of its weights, handed over in slices, so that its bytes can be counted for any
+// device and limits without a new conversion.
+#include <napi.h>
+
+#include <vector>
 
 #include "backends.h"
 #include "convert.h"
+#include "engine/program.h"
+#include "exports.h"
 #include "model_spec.h"
 
 namespace billfish {
+namespace {
+
+// src/native/addon.ts has its methods' types.
+class StagePlan : public Napi::ObjectWrap<StagePlan> {
+ public:
+  static void init(Napi::Env env, Napi::Object exports);
+  explicit StagePlan(const Napi::CallbackInfo& info);
+
+ private:
+  void add(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
+
+  bool is_first_rank_ = true;
+  Program program_;
+  std::vector<WeightShape> weights_;
+  bool is_valid_ = false;  // since the last slice
+};
 
 // Tokens of a step that a plan may be made for.
-static constexpr int64_t max_planned_rows = 1 << 24;
+constexpr int64_t max_planned_rows = 1 << 24;
 
 void StagePlan::init(Napi::Env env, Napi::Object exports) {
   exports["StagePlan"] = DefineClass(
@@ -52,5 +75,9 @@ Napi::Value StagePlan::memory(const Napi::CallbackInfo& info) {
     return memory;
   });
 }
+
+}  // namespace
+
+void init_stage_plan(Napi::Env env, Napi::Object exports) { StagePlan::init(env, exports); }
 
 }  // namespace billfish

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "convert.h"
-#include "open_promise.h"
+#include "js_thread.h"
 #include "threaded_core.h"
 
 namespace billfish {

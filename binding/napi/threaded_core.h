@@ -13,7 +13,7 @@
 namespace billfish {
 
 // The native part of the object. Its threads refer to it by raw pointer and it outlives them: stop() joins them when
-// the object is collected (never while one of its promises is open, see open_promise.h) or when its environment ends.
+// the object is collected (never while one of its promises is open, see OpenPromise) or when its environment ends.
 class ThreadedCore {
  public:
   // The hook is registered after the queue of `js`, so that it runs before the queue's own cleanup: when a process or

@@ -19,7 +19,6 @@
 #include "backend/peer.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
-#include "engine/rank_link.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {

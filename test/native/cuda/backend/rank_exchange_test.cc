@@ -11,7 +11,6 @@
 #include "backends.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
-#include "engine/rank_link.h"
 #include "support/kernel_numbers.h"
 #include "support/kernel_testing.h"
 
