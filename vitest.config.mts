@@ -8,7 +8,7 @@ const project = (name: string, maxWorkers: number, groupOrder: number) => ({
 
 export default defineConfig({
   test: {
-    globalSetup: 'test/support/require-emulator.ts',
+    globalSetup: ['test/support/require-emulator.ts', 'test/support/temporary-files.ts'],
     pool: 'forks',
     testTimeout: 60_000,
     projects: [
