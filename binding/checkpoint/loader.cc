@@ -13,6 +13,12 @@ namespace {
 
 uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
 
+// Bytes of the checkpoint that a weight is read from: storedBytes() of src/native/weights.ts, which makes the total.
+uint64_t source_bytes(const MatrixSpec& spec) { return spec.weight.bytes + bytes_of(spec.bias); }
+uint64_t source_bytes(const QuantizedSpec& spec) {
+  return spec.codes.bytes + spec.scales.bytes + bytes_of(spec.zeros) + bytes_of(spec.group_index) + bytes_of(spec.bias);
+}
+
 void check_cancelled(const LoadControl& control) {
   if (control.cancelled.load(std::memory_order_relaxed)) throw Error("ABORTED", "Loading was aborted.");
 }
@@ -46,7 +52,7 @@ std::unique_ptr<Weight> make_weight(Backend& backend, const MatrixSpec& spec, co
   const DType type = spec.weight.dtype;
   auto weight = backend.make_matrix(spec.out, spec.in, type, bias);
   const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(type);
-  fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
+  fill_in_slabs(spec.out, source_bytes(spec), control, [&](int64_t first, int64_t count) {
     thread_local std::vector<uint8_t> rows;
     rows.resize(count * row_bytes);
     source.read(first, count, rows.data());
@@ -58,7 +64,7 @@ std::unique_ptr<Weight> make_weight(Backend& backend, const MatrixSpec& spec, co
 std::unique_ptr<Weight> make_weight(Backend& backend, const QuantizedSpec& spec, const CanonicalSource& source,
                                     LoadControl& control) {
   auto weight = backend.make_quantized(source.shape());
-  fill_in_slabs(spec.out, source_bytes(WeightSpec(spec)), control, [&](int64_t first, int64_t count) {
+  fill_in_slabs(spec.out, source_bytes(spec), control, [&](int64_t first, int64_t count) {
     thread_local CanonicalRows rows;
     source.read(first, count, rows);
     backend.fill_quantized(*weight, rows);
@@ -114,10 +120,6 @@ bool has_order(const QuantizedSpec& spec) {
   return may_be_permuted(spec.group_index.has_value(), spec.part && !spec.part->inputs.empty());
 }
 
-void check_pages(const MappedFiles& files) {
-  for (const std::shared_ptr<MappedFile>& file : files) file->check_pages();
-}
-
 }  // namespace
 
 WeightShape shape_of(const WeightSpec& spec) {
@@ -141,18 +143,6 @@ WeightShape shape_of(const WeightSpec& spec) {
              },
              spec);
   return shape;
-}
-
-uint64_t source_bytes(const WeightSpec& spec) {
-  return std::visit(Overloaded{
-                        [](const VectorSpec& s) { return s.weight.bytes; },
-                        [](const MatrixSpec& s) { return s.weight.bytes + bytes_of(s.bias); },
-                        [](const QuantizedSpec& s) {
-                          return s.codes.bytes + s.scales.bytes + bytes_of(s.zeros) + bytes_of(s.group_index) +
-                                 bytes_of(s.bias);
-                        },
-                    },
-                    spec);
 }
 
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control) {

@@ -28,9 +28,6 @@ constexpr bool may_be_permuted(bool has_group_index, bool is_part_along_inputs) 
   return has_group_index && !is_part_along_inputs;
 }
 
-// Bytes of the checkpoint that loading this weight reads.
-uint64_t source_bytes(const WeightSpec& spec);
-
 // Creates and fills all weights of the stage. Throws Error: INVALID_CHECKPOINT, OUT_OF_MEMORY, or ABORTED once
 // cancelled.
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control);

@@ -45,4 +45,9 @@ class MappedFile {
 
 using MappedFiles = std::vector<std::shared_ptr<MappedFile>>;
 
+// MappedFile::check_pages() of all files.
+inline void check_pages(const MappedFiles& files) {
+  for (const std::shared_ptr<MappedFile>& file : files) file->check_pages();
+}
+
 }  // namespace billfish

@@ -404,10 +404,6 @@ void compare_as(const PaddedLinear& linear, const MappedFiles& original_files, c
   release_source(*padded, padded_files);
 }
 
-void check_pages(const MappedFiles& files) {
-  for (const std::shared_ptr<MappedFile>& file : files) file->check_pages();
-}
-
 }  // namespace
 
 std::optional<std::string> find_difference(const PaddedLinear& linear, const MappedFiles& original_files,

@@ -15,10 +15,9 @@ namespace cuda {
 // Throws DEVICE_NOT_FOUND with the reason.
 std::unique_ptr<Backend> make_backend(const DeviceBackendOptions& options);
 
-// Checks that the device computes correctly with the kernels of this build: launches kernels on device cuda:`index` and
-// checks their results: one that reports the architecture it was compiled for, and a matrix product by every kind of
-// GEMM, each after a kernel that it must wait for. Throws INTERNAL with CUDA's message if a call fails, or naming the
-// kernel whose result is wrong.
+// Checks that device cuda:`index` computes correctly with the kernels of this build: one that reports the architecture
+// it was compiled for, and a matrix product by every kind of GEMM, each after a kernel that it must wait for. Throws
+// INTERNAL with CUDA's message if a call fails, or naming the kernel whose result is wrong.
 void self_test(int index);
 }  // namespace cuda
 
