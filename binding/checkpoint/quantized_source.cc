@@ -108,7 +108,10 @@ void QuantizedSource::read_scales(int64_t first, int64_t count, CanonicalRows& r
   uint8_t* target = rows.scales.data();
   const uint8_t* source = tensor_bytes(spec_.scales, files_);
   if (!scales_by_group()) {
-    std::memcpy(target, source + first * groups * size, rows.scales.size());
+    const int64_t columns = spec_.scales.shape[1];
+    for (int64_t i = 0; i < count; ++i) {
+      std::memcpy(target + i * groups * size, source + (first + i) * columns * size, groups * size);
+    }
   } else if (size == 2) {
     transpose_columns(source, groups, shape_.out, first, count, reinterpret_cast<uint16_t*>(target));
   } else {

@@ -25,7 +25,7 @@ class QuantizedSource : public CanonicalSource {
   virtual void read_codes(int64_t first, int64_t count, uint32_t* codes) const = 0;
   // The stored zero points of a row, for all groups: zeros[row][group]. `words`: all words of the tensor.
   virtual void read_zeros(int64_t first, int64_t count, const uint8_t* words, uint8_t* zeros) const = 0;
-  // True if scales are stored [groups][out], false for [out][groups].
+  // True if scales are stored [groups][out], false for [out][groups] or more columns.
   virtual bool scales_by_group() const = 0;
 
   const uint8_t* code_bytes() const;
@@ -43,6 +43,7 @@ class QuantizedSource : public CanonicalSource {
 
 std::unique_ptr<CanonicalSource> open_gptq(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_awq(const QuantizedSpec& spec, const MappedFiles& files);
+std::unique_ptr<CanonicalSource> open_awq_gemv(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_compressed_tensors(const QuantizedSpec& spec, const MappedFiles& files);
 
 // A part of a quantized layer: some of its outputs and inputs, with zeros in between. Everything below sees the stored

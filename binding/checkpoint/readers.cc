@@ -36,6 +36,9 @@ std::unique_ptr<CanonicalSource> open_stored(const QuantizedSpec& spec, const Ma
     case Format::awq:
       source = open_awq(spec, files);
       break;
+    case Format::awq_gemv:
+      source = open_awq_gemv(spec, files);
+      break;
     case Format::compressed_tensors:
       source = open_compressed_tensors(spec, files);
       break;

@@ -56,7 +56,7 @@ struct VectorSpec {
   TensorRef weight;
 };
 
-enum class Format { gptq, awq, compressed_tensors };
+enum class Format { gptq, awq, awq_gemv, compressed_tensors };
 
 struct QuantizedSpec {
   std::string name;

@@ -117,9 +117,11 @@ WeightSpec parse_weight(const Napi::Object& object) {
   if (kind != "quantized") refuse_kind(name, kind);
   QuantizedSpec spec;
   spec.name = name;
-  spec.format =
-      choose<Format>({{"gptq", Format::gptq}, {"awq", Format::awq}, {"compressed-tensors", Format::compressed_tensors}},
-                     string(object, "format"), "format");
+  spec.format = choose<Format>({{"gptq", Format::gptq},
+                                {"awq", Format::awq},
+                                {"awq-gemv", Format::awq_gemv},
+                                {"compressed-tensors", Format::compressed_tensors}},
+                               string(object, "format"), "format");
   spec.bits = static_cast<int>(integer(object, "bits", 4, 8));
   spec.out = integer(object, "out", 1, int32_max);
   spec.in = integer(object, "in", 1, int32_max);

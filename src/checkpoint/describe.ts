@@ -57,7 +57,7 @@ function describeQuantization(checkpoint: Checkpoint): string {
       return parts.join(', ')
     }
     case 'awq':
-      return `AWQ GEMM int${config.bits}, ${describeGroup(config.groupSize)}, ${describeSymmetry(checkpoint, config.zeroPoint === false)}`
+      return `AWQ ${config.layout.toUpperCase()} int${config.bits}, ${describeGroup(config.groupSize)}, ${describeSymmetry(checkpoint, config.zeroPoint === false)}`
     case 'compressed-tensors': {
       const groups = config.groups.map((group) =>
         [

@@ -59,6 +59,7 @@ export type QuantizationConfig =
     }
   | {
       readonly method: 'awq'
+      readonly layout: 'gemm' | 'gemv'
       readonly bits: 4
       /** As for gptq. */
       readonly groupSize: number | undefined

@@ -87,7 +87,7 @@ export interface VectorSpec {
 export interface QuantizedSpec {
   readonly kind: 'quantized'
   readonly name: string
-  readonly format: 'gptq' | 'awq' | 'compressed-tensors'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors'
   readonly bits: 4 | 8
   readonly out: number
   readonly in: number
@@ -97,7 +97,7 @@ export interface QuantizedSpec {
   readonly symmetric: boolean
   /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
   readonly zeroOffset: 0 | 1
-  /** gptq: qweight; awq: qweight; compressed-tensors: weight_packed. */
+  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed. */
   readonly codes: TensorRef
   readonly scales: TensorRef
   readonly zeros?: TensorRef | undefined

@@ -29,6 +29,12 @@ export interface LinearPadding {
  */
 export async function padLinear(linear: LinearSpec, padding: LinearPadding): Promise<PaddedTensor[]> {
   if (linear.kind === 'matrix') return padMatrix(linear, padding)
+  if (linear.format === 'awq-gemv') {
+    throw new BillfishError(
+      'UNSUPPORTED_MODEL',
+      `${linear.name} is stored as AWQ GEMV, which billfish loads but does not pad; pad the 16-bit model and quantize it again.`,
+    )
+  }
   const words = wordsOf(linear)
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
 }

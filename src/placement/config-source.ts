@@ -3,6 +3,7 @@ import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
 import { ceilDiv } from '../common/arithmetic'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
+import { zeroWords } from '../quantization/awq-gemv'
 import { schemeByName } from '../quantization/compressed-tensors'
 import { configForModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig } from '../quantization/unsupported'
@@ -63,7 +64,8 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       const scaleType = 'F16'
       if (own.method === 'awq') {
         const symmetric = !own.zeroPoint
-        return { format: 'awq', bits, groupSize, symmetric, scaleType, groupIndex: false, actOrder: false }
+        const format = own.layout === 'gemv' ? 'awq-gemv' : 'awq'
+        return { format, bits, groupSize, symmetric, scaleType, groupIndex: false, actOrder: false }
       }
       const { symmetric, groupIndex, actOrder } = own // AutoGPTQ and GPTQModel always store g_idx
       return {
@@ -109,13 +111,13 @@ function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures
     ...spec,
     zeroOffset: 0,
     actOrder,
-    ...storedTensors(scheme, module, out, inFeatures, ceilDiv(inFeatures, groupSize)),
+    ...storedTensors({ ...scheme, groupSize }, module, out, inFeatures, ceilDiv(inFeatures, groupSize)),
   }
 }
 
 /** The tensors of a format, named and laid out as the files in src/quantization describe. */
 function storedTensors(
-  { format, bits, symmetric, scaleType, groupIndex }: Scheme,
+  { format, bits, groupSize, symmetric, scaleType, groupIndex }: Scheme,
   module: string,
   out: number,
   inFeatures: number,
@@ -137,6 +139,14 @@ function storedTensors(
         scales: tensor(`${module}.scales`, scaleType, [groups, out]),
         zeros: tensor(`${module}.qzeros`, 'I32', [groups, words(out)]),
       }
+    case 'awq-gemv': {
+      const width = zeroWords(inFeatures, groupSize)
+      return {
+        codes: tensor(`${module}.qweight`, 'I32', [out, words(inFeatures)]),
+        scales: tensor(`${module}.scales`, scaleType, [out, 8 * width]),
+        zeros: tensor(`${module}.qzeros`, 'I32', [out, width]),
+      }
+    }
     case 'compressed-tensors':
       return {
         codes: tensor(`${module}.weight_packed`, 'I32', [out, words(inFeatures)]),

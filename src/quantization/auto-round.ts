@@ -72,7 +72,7 @@ export function readAutoRoundConfig(fields: ConfigFields): QuantizationConfig {
   const symmetric = fields.boolean(true, 'sym')
   const rules = readExtraConfig(fields)
   const groupSize = fields.groupSize()
-  if (layout === 'awq') return { method: 'awq', bits: 4, groupSize, zeroPoint: true, rules } // stored even if symmetric
+  if (layout === 'awq') return { method: 'awq', layout: 'gemm', bits: 4, groupSize, zeroPoint: true, rules } // stored even if symmetric
   const head = rules.some(
     ({ pattern, match, action }) => match === 'exact' && pattern === 'lm_head' && action !== 'skip',
   )

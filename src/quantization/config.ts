@@ -100,6 +100,7 @@ const SIGNIFICANT: Readonly<Record<string, string>> = {
   actOrder: 'desc_act',
   zeroOffset: 'the offset of stored zeros',
   zeroPoint: 'zero_point',
+  layout: 'version',
 }
 
 /** How two configs contradict each other; a field that only one of them has is no contradiction. */

@@ -4,10 +4,11 @@ import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
+import { awqGemvLinear } from './awq-gemv'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
 import type { LinearRequest } from './groups'
-import { configForMethod, storedMethod } from './stored-method'
+import { configForMethod, isGemv, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
 
 function findBias(table: TensorTable, module: string, out: number, required: boolean): TensorRef | undefined {
@@ -55,7 +56,9 @@ function readPacked(
   const isCompressed = packed.endsWith('.weight_packed')
   if (config.method === 'compressed-tensors' && isCompressed) return compressedTensorsLinear(table, config, request)
   if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
-  if (config.method === 'awq' && !isCompressed) return awqLinear(table, config, request)
+  if (config.method === 'awq' && !isCompressed) {
+    return (isGemv(table, request.name) ? awqGemvLinear : awqLinear)(table, config, request)
+  }
   const said =
     config.method === 'none' ? 'there is no quantization config' : `the quantization config says ${config.method}`
   throw invalidCheckpoint(

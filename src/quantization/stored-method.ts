@@ -13,9 +13,16 @@ export const METHOD_NAMES: Readonly<Record<StoredMethod, string>> = {
   'compressed-tensors': 'compressed-tensors',
 }
 
+/** Whether an AWQ module is in the GEMV layout: rows of codes, zero points and scales are outputs in all three tensors. */
+export function isGemv(table: TensorTable, module: string): boolean {
+  const [codes, zeros, scales] = ['qweight', 'qzeros', 'scales'].map((name) => table.tensors.get(`${module}.${name}`))
+  const [rows = 0, columns = 0] = scales?.shape ?? []
+  return rows > 0 && codes?.shape[0] === rows && (!zeros || (zeros.shape[0] === rows && zeros.shape[1] === columns / 8))
+}
+
 /**
  * The method whose tensor names and layout `module` has: GPTQ packs along the inputs and has one column per output, AWQ
- * packs along the outputs, and compressed-tensors has its own names. Undefined if nothing matches; the format readers
+ * packs along the outputs (or stores a row per output: GEMV), and compressed-tensors has its own names. Undefined if nothing matches; the format readers
  * report what is wrong.
  */
 export function storedMethod(table: TensorTable, module: string): StoredMethod | undefined {
@@ -27,8 +34,9 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
   const columns = matrix('qweight', ['I32'])?.shape[1]
   const outputs = matrix('scales', FLOAT_TYPES)?.shape[1]
   if (columns === undefined || outputs === undefined || outputs === 0) return undefined
-  if (columns === outputs) return 'gptq'
-  return columns * 8 === outputs || columns * 4 === outputs ? 'awq' : undefined
+  const gemv = isGemv(table, module)
+  if (columns === outputs) return gemv ? undefined : 'gptq' // GPTQ in groups of 8, or GEMV with few inputs
+  return gemv || columns * 8 === outputs || columns * 4 === outputs ? 'awq' : undefined
 }
 
 /** Every method found, with one packed tensor as an example. */
@@ -47,7 +55,7 @@ export function configForMethod(config: QuantizationConfig, method: StoredMethod
   if (config.method === method || config.method === 'unsupported') return config
   if (method === 'compressed-tensors') return { method, groups: [], ignore: [] }
   const { groupSize, rules } = groupSettings(config)
-  if (method === 'awq') return { method, bits: 4, groupSize, zeroPoint: undefined, rules }
+  if (method === 'awq') return { method, layout: 'gemm', bits: 4, groupSize, zeroPoint: undefined, rules }
   return {
     method,
     bits: undefined,

@@ -7,7 +7,7 @@ import type { StoredTensor } from './tensors'
 import { halves, toHalf } from './tensors'
 
 export interface Quantization {
-  readonly format: 'gptq' | 'awq' | 'compressed-tensors'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors'
   readonly bits: 4 | 8
   readonly groupSize: number
   readonly symmetric: boolean
@@ -32,6 +32,8 @@ export function quantizationConfig(
       return { quant_method: format, bits, group_size: groupSize, sym: symmetric, desc_act: actOrder }
     case 'awq':
       return { quant_method: format, bits, group_size: groupSize, zero_point: !symmetric, version: 'gemm' }
+    case 'awq-gemv':
+      return { quant_method: 'awq', bits, group_size: groupSize, zero_point: !symmetric, version: 'gemv' }
     case 'compressed-tensors': {
       const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
       const groups = { group_0: { targets: ['Linear'], weights } }
@@ -116,6 +118,16 @@ function stored(
         [`${name}.qweight`]: words(inputs, out / 8, 4, (k, word, i) => code(word * 8 + (column[i] as number), k)),
         [`${name}.qzeros`]: words(groups, out / 8, 4, (g, word, i) => zero(word * 8 + (column[i] as number), g)),
         [`${name}.scales`]: numbers(groups, out, (g, n) => scale(n, g)),
+      }
+    }
+    case 'awq-gemv': {
+      const unit = groupSize >= 128 ? 1 : groupSize >= 64 ? 2 : 4 // calculate_zeros_width() of AutoAWQ
+      const width = Math.ceil(Math.ceil(groups / 8) / unit) * unit
+      const ifGroup = (g: number, value: (g: number) => number) => (g < groups ? value(g) : 0)
+      return {
+        [`${name}.qweight`]: words(out, inputs / 8, 4, (n, word, i) => code(n, word * 8 + i)),
+        [`${name}.qzeros`]: words(out, width, 4, (n, word, i) => ifGroup(word * 8 + i, (g) => zero(n, g))),
+        [`${name}.scales`]: numbers(out, width * 8, (n, at) => ifGroup(at, (g) => scale(n, g))),
       }
     }
     case 'compressed-tensors':

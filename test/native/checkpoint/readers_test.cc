@@ -81,6 +81,30 @@ TEST(readers_read_awq) {
   check_layer(make(Format::awq, 4, 72, 100, 100, false, false));  // the last word is not full
 }
 
+TEST(readers_read_awq_gemv) {
+  check_layer(make(Format::awq_gemv, 4, 131, 1056, 32, false, false));
+  check_layer(make(Format::awq_gemv, 4, 67, 200, 128, true, false));  // the last group is short
+}
+
+TEST(readers_refuse_awq_gemv_specs_that_contradict_their_tensors) {
+  const Written written(make(Format::awq_gemv, 4, 64, 256, 64, false, false));
+  const auto refused = [&](const char* what, auto spoil) {
+    QuantizedSpec spec = written.spec;
+    spoil(spec);
+    const std::string message = message_of(spec, written.files);
+    CHECK_MESSAGE(message.rfind("INVALID_CHECKPOINT: ", 0) == 0, what << ": " << message);
+  };
+  CHECK(message_of(written.spec, written.files) == "no error");
+  refused("8 bits", [](auto& spec) { spec.bits = 8; });
+  refused("inputs that do not fill words", [](auto& spec) { spec.in = 252; });
+  refused("more groups than scales", [](auto& spec) { spec.group_size = 8; });
+  refused("scales that do not fill words", [](auto& spec) { spec.scales.shape = {64, 12}; });
+  refused("scales of no shape", [](auto& spec) { spec.scales.shape = {}; });
+  refused("scales of a huge shape", [](auto& spec) { spec.scales.shape = {64, int64_t{1} << 62}; });
+  refused("zeros of another width", [](auto& spec) { spec.zeros->shape = {64, 1}; });
+  refused("GEMM's format", [](auto& spec) { spec.format = Format::awq; });
+}
+
 TEST(readers_read_compressed_tensors) {
   check_layer(make(Format::compressed_tensors, 4, 130, 256, 32, false, false));
   check_layer(make(Format::compressed_tensors, 4, 67, 131, 131, true, false));  // garbage after the last code
@@ -136,7 +160,7 @@ TEST(readers_refuse_impossible_group_indices) {
 }
 
 TEST(readers_refuse_scales_that_are_no_numbers) {
-  for (const Format format : {Format::gptq, Format::awq, Format::compressed_tensors}) {
+  for (const Format format : {Format::gptq, Format::awq, Format::awq_gemv, Format::compressed_tensors}) {
     for (const DType type : {DType::f16, DType::bf16}) {
       const uint16_t infinity = type == DType::f16 ? 0x7c00 : 0x7f80;
       for (const int bits : {0x0000, 0x0001, 0x8000}) {

@@ -34,16 +34,17 @@ static void* counted(void* memory) {
   return memory;
 }
 
-// The other forms of new and delete call these.
-void* operator new(size_t bytes) { return counted(std::malloc(bytes == 0 ? 1 : bytes)); }
-void* operator new(size_t bytes, std::align_val_t alignment) {
+// The other forms of new and delete call these. Not inlined, or g++ takes malloc() and free() for a mismatched pair.
+#define NOT_INLINED __attribute__((noinline))
+NOT_INLINED void* operator new(size_t bytes) { return counted(std::malloc(bytes == 0 ? 1 : bytes)); }
+NOT_INLINED void* operator new(size_t bytes, std::align_val_t alignment) {
   const size_t unit = static_cast<size_t>(alignment);
   return counted(std::aligned_alloc(unit, (bytes / unit + 1) * unit));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+NOT_INLINED void operator delete(void* memory) noexcept { std::free(memory); }
+NOT_INLINED void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+NOT_INLINED void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+NOT_INLINED void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 #endif
 
 using namespace billfish;

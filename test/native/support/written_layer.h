@@ -101,6 +101,17 @@ inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bi
     spec.zeros = file.write("zero", DType::i32, {(out + per_word - 1) / per_word, groups},
                             pack(layer.zeros, out, groups, layer.bits, true, 0));
     spec.stored_shape = file.write("shape", DType::i64, {2}, std::vector<int64_t>{out, in});
+  } else if (layer.format == Format::awq_gemv) {
+    const int64_t words = (groups + 7) / 8 + 1;  // one more than needed
+    std::vector<uint32_t> zeros(out * words * 8, 15);
+    std::vector<uint16_t> scales(out * words * 8, 0x7c00);  // infinity, which nobody may read
+    for (int64_t row = 0; row < out; ++row) {
+      std::copy_n(&layer.zeros[row * groups], groups, &zeros[row * words * 8]);
+      std::copy_n(&layer.scales[row * groups], groups, &scales[row * words * 8]);
+    }
+    spec.codes = file.write("qweight", DType::i32, {out, in / 8}, pack(layer.codes, out, in, 4, false, 0));
+    spec.scales = file.write("scales", layer.scale_type, {out, words * 8}, scales);
+    spec.zeros = file.write("qzeros", DType::i32, {out, words}, pack(zeros, out, words * 8, 4, false, 0));
   } else {
     const bool awq = layer.format == Format::awq;
     std::vector<uint32_t> codes = transposed(layer.codes, out, in), zeros = transposed(layer.zeros, out, groups);

@@ -78,6 +78,7 @@ test.each([
   ['GPTQ', { format: 'gptq', bits: 4, groupSize: 32, symmetric: true }],
   ['GPTQ with act-order', { format: 'gptq', bits: 4, groupSize: 32, symmetric: false }],
   ['AWQ', { format: 'awq', bits: 4, groupSize: 64, symmetric: false }],
+  ['AWQ GEMV', { format: 'awq-gemv', bits: 4, groupSize: 32, symmetric: false }],
 ] as const)('a head in %s, too, is cut along the vocabulary', async (name, format) => {
   const random = new Random(5)
   const actOrder = name.endsWith('act-order')

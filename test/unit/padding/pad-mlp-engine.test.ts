@@ -214,6 +214,7 @@ const quantized: [string, Scheme][] = [128, 32].flatMap((groupSize): [string, Sc
   [`GPTQ int8 in ${groupSize}s`, { format: 'gptq', bits: 8, groupSize, symmetric: false }],
   [`act-order in ${groupSize}s`, { format: 'gptq', bits: 4, groupSize, symmetric: false, actOrder: true }],
   [`AWQ in ${groupSize}s`, { format: 'awq', bits: 4, groupSize, symmetric: false }],
+  [`AWQ GEMV in ${groupSize}s`, { format: 'awq-gemv', bits: 4, groupSize, symmetric: false }],
   [`W4A16 in ${groupSize}s`, { format: 'compressed-tensors', bits: 4, groupSize, symmetric: false }],
   [`W8A16 in ${groupSize}s`, { format: 'compressed-tensors', bits: 8, groupSize, symmetric: true }],
 ])

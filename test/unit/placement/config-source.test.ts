@@ -20,6 +20,7 @@ describe('which linears a config quantizes', () => {
     expect(linears(gptq, q, gate, outside)).toEqual(['gptq 4 64', 'gptq 4 64', 'matrix'])
     const awq = { quant_method: 'awq', bits: 4, group_size: -1 }
     expect(linears(awq, q, outside)).toEqual(['awq 4 512', 'matrix'])
+    expect(linears({ ...awq, version: 'gemv' }, q, outside)).toEqual(['awq-gemv 4 512', 'matrix'])
   })
 
   test("GPTQModel's dynamic rules override fields, or leave modules out", () => {

@@ -28,12 +28,12 @@ describe('the place of the quantization config', () => {
     const config = source('config.json', { quant_method: 'gptq', bits: 4, group_size: 128, desc_act: false })
     const same = source('quantize_config.json', { bits: 4, group_size: 128, desc_act: false, damp_percent: 0.1 })
     const stale = source('quantize_config.json', { bits: 8, group_size: 128, desc_act: true })
-    const foreign = source('quant_config.json', { w_bit: 4, version: 'gemv' })
+    const foreign = source('quant_config.json', { w_bit: 4, version: 'gemv_fast' })
     const broken = source('quantize_config.json', { bits: 'four' })
     expect(readQuantizationSources([config, same]).warnings).toEqual([])
     expect(readQuantizationSources([config, broken])).toMatchObject({ config: { bits: 4 }, warnings: [] })
     expect(readQuantizationSources([config, foreign]).warnings).toEqual([
-      'quant_config.json says quant_method AWQ GEMV; config.json says quant_method "gptq", which takes precedence.',
+      'quant_config.json says quant_method AWQ GEMV_FAST; config.json says quant_method "gptq", which takes precedence.',
     ])
     const reading = readQuantizationSources([config, stale])
     expect(reading.config).toMatchObject({ bits: 4 })
@@ -159,7 +159,7 @@ describe('AutoRound config', () => {
 
 describe('AWQ config', () => {
   it('is read in both forms', () => {
-    const expected = { method: 'awq', bits: 4, groupSize: 128, zeroPoint: true, rules: [] }
+    const expected = { method: 'awq', layout: 'gemm', bits: 4, groupSize: 128, zeroPoint: true, rules: [] }
     expect(read({ quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'GEMM' })).toEqual(expected)
     expect(read({ w_bit: 4, q_group_size: 128, zero_point: true, version: 'GEMM' }, 'quant_config.json')).toEqual(
       expected,
@@ -243,7 +243,6 @@ describe('formats that cannot be run', () => {
     [{ quant_method: 'gptq', bits: 4, rotation: 'hadamard' }, 'GPTQ of rotated weights (rotation "hadamard")'],
     [{ quant_method: 'gptq', bits: 2 }, 'GPTQ with 2 bits'],
     [{ quant_method: 'gptq', bits: 3 }, 'GPTQ with 3 bits'],
-    [{ quant_method: 'awq', version: 'gemv' }, 'AWQ GEMV'],
     [{ quant_method: 'awq', version: 'GEMV_FAST' }, 'AWQ GEMV_FAST'],
     [{ quant_method: 'awq', version: 'marlin' }, 'AWQ packed for Marlin'],
     [{ quant_method: 'awq', version: 'llm-awq' }, 'AWQ of llm-awq'],
