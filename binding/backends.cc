@@ -100,9 +100,16 @@ std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOp
 PlannedMemory plan_memory(const std::string& device, const StageOutline& stage, const BackendOptions& options) {
   const DeviceName name = parse_device(device);
   check_precision(device, name, options);
-  std::vector<bool> read(stage.weights.size(), false);
+  // The share of each weight that a token reads.
+  std::vector<double> read(stage.weights.size(), 0);
   for (const Operator& op : stage.program.operators) {
-    if (!std::holds_alternative<Embedding>(op)) for_each_weight(op, [&](WeightId id) { read[id] = true; });
+    if (std::holds_alternative<Embedding>(op)) continue;
+    const auto* grouped = std::get_if<GroupedLinear>(&op);
+    for_each_weight(op, [&](WeightId id) {
+      const auto experts = static_cast<double>(stage.weights[id].experts);
+      const auto chosen = grouped ? static_cast<double>(stage.program.values[grouped->routing].width) / 2 : 0;
+      read[id] = std::max(read[id], grouped ? std::min(1.0, chosen / experts) : 1.0);
+    });
   }
   PlannedMemory planned;
   if (name.is_gpu()) {
@@ -112,8 +119,9 @@ PlannedMemory plan_memory(const std::string& device, const StageOutline& stage, 
     planned.count = cpu::stage_memory(stage, precision_of(options), options.cache_type);
   }
   for (size_t i = 0; i < read.size(); ++i) {
-    if (read[i])
-      planned.read += name.is_gpu() ? gpu::weight_memory(stage.weights[i]) : cpu::weight_memory(stage.weights[i]);
+    if (read[i] == 0) continue;
+    const uint64_t bytes = name.is_gpu() ? gpu::weight_memory(stage.weights[i]) : cpu::weight_memory(stage.weights[i]);
+    planned.read += static_cast<uint64_t>(static_cast<double>(bytes) * read[i]);
   }
   return planned;
 }

@@ -8,7 +8,18 @@ function(billfish_kernel_instances variable)
   endmacro()
 
   set(gemm_arguments "(Stream&, const GemmLaunch&, const GemmArguments&)")
+  set(grouped_arguments "(Stream&, const GemmLaunch&, const GroupedArguments&)")
   foreach(element half bfloat16)
+    set(HEADER gemm/grouped_gemm.h)
+    string(CONCAT INSTANCES
+      "template void launch_grouped_gemm<${element}, 16, false>${grouped_arguments};\n"
+      "template void launch_grouped_gemm<${element}, 8, false>${grouped_arguments};\n"
+      "template void launch_grouped_gemm<${element}, 8, true>${grouped_arguments};")
+    generate(grouped_gemm_${element}_8)
+    string(CONCAT INSTANCES
+      "template void launch_grouped_gemm<${element}, 4, false>${grouped_arguments};\n"
+      "template void launch_grouped_gemm<${element}, 4, true>${grouped_arguments};")
+    generate(grouped_gemm_${element}_4)
     set(HEADER gemm/staged_gemm.h)
     set(INSTANCES "template void launch_gemm<${element}, 16, false>${gemm_arguments};")
     generate(staged_gemm_${element}_16)

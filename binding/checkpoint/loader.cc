@@ -1,8 +1,11 @@
 #include "checkpoint/loader.h"
 
 #include <memory>
+#include <tuple>
 
+#include "checkpoint/experts_source.h"
 #include "checkpoint/readers.h"
+#include "checkpoint/tensor_check.h"
 #include "engine/error.h"
 #include "engine/overloaded.h"
 #include "engine/random_weights.h"
@@ -13,10 +16,57 @@ namespace {
 
 uint64_t bytes_of(const std::optional<TensorRef>& tensor) { return tensor ? tensor->bytes : 0; }
 
+WeightShape shape_of(const VectorSpec& spec) { return {spec.name, WeightKind::vector, spec.length, 1}; }
+
+WeightShape shape_of(const MatrixSpec& spec) {
+  WeightShape shape = {spec.name, WeightKind::matrix, spec.out, spec.in};
+  shape.has_bias = spec.bias.has_value();
+  shape.type = spec.weight.dtype;
+  return shape;
+}
+
+WeightShape shape_of(const QuantizedSpec& spec) {
+  const bool has_order = may_be_permuted(spec.group_index.has_value(), spec.part && !spec.part->inputs.empty());
+  WeightShape shape = {spec.name, WeightKind::quantized, spec.out, spec.in, spec.group_size, has_order};
+  shape.bits = spec.bits;
+  shape.has_zero_points = !spec.symmetric;
+  shape.has_bias = spec.bias.has_value();
+  shape.type = spec.scales.dtype;
+  return shape;
+}
+
+WeightShape shape_of(const ExpertsSpec& spec) {
+  if (spec.experts.empty()) refuse("There are no experts '" + spec.name + "'");
+  const auto shape_of_one = [](const LinearSpec& expert) {
+    return std::visit([](const auto& one) { return shape_of(one); }, expert);
+  };
+  const WeightShape first = shape_of_one(spec.experts[0]);
+  bool has_zero_points = false;
+  for (const LinearSpec& expert : spec.experts) {
+    const WeightShape own = shape_of_one(expert);
+    has_zero_points = has_zero_points || own.has_zero_points;
+    const auto form = [](const WeightShape& s) {
+      return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.has_bias, s.type);
+    };
+    if (form(own) != form(first) || own.out != spec.out || own.in != spec.in) {
+      refuse("Experts '" + first.name + "' and '" + own.name + "' are not stored in the same way");
+    }
+  }
+  return shape_of_experts(spec.name, first, static_cast<int32_t>(spec.experts.size()), has_zero_points);
+}
+
 // Bytes of the checkpoint that a weight is read from: storedBytes() of src/native/weights.ts, which makes the total.
 uint64_t source_bytes(const MatrixSpec& spec) { return spec.weight.bytes + bytes_of(spec.bias); }
 uint64_t source_bytes(const QuantizedSpec& spec) {
   return spec.codes.bytes + spec.scales.bytes + bytes_of(spec.zeros) + bytes_of(spec.group_index) + bytes_of(spec.bias);
+}
+
+uint64_t source_bytes(const ExpertsSpec& spec) {
+  uint64_t bytes = 0;
+  for (const LinearSpec& expert : spec.experts) {
+    bytes += std::visit([](const auto& one) { return source_bytes(one); }, expert);
+  }
+  return bytes;
 }
 
 void check_cancelled(const LoadControl& control) {
@@ -38,21 +88,20 @@ void fill_in_slabs(int64_t rows, uint64_t bytes, LoadControl& control, Fill fill
   });
 }
 
-std::unique_ptr<Weight> make_weight(Backend& backend, const VectorSpec& spec, const std::vector<float>& values,
+std::unique_ptr<Weight> make_vector(Backend& backend, const VectorSpec& spec, const std::vector<float>& values,
                                     LoadControl& control) {
   auto weight = backend.make_vector(values);
   control.bytes_done += spec.weight.bytes;
   return weight;
 }
 
-// From MatrixSource or RandomMatrix.
+// From MatrixSource, MatrixExperts or RandomMatrix; `bytes`: of the checkpoint.
 template <class Source>
-std::unique_ptr<Weight> make_weight(Backend& backend, const MatrixSpec& spec, const Source& source,
+std::unique_ptr<Weight> make_matrix(Backend& backend, const WeightShape& shape, uint64_t bytes, const Source& source,
                                     const std::vector<float>& bias, LoadControl& control) {
-  const DType type = spec.weight.dtype;
-  auto weight = backend.make_matrix(spec.out, spec.in, type, bias);
-  const size_t row_bytes = static_cast<size_t>(spec.in) * byte_size(type);
-  fill_in_slabs(spec.out, source_bytes(spec), control, [&](int64_t first, int64_t count) {
+  auto weight = backend.make_matrix(shape.out, shape.in, shape.type, bias);
+  const size_t row_bytes = static_cast<size_t>(shape.in) * byte_size(shape.type);
+  fill_in_slabs(shape.out, bytes, control, [&](int64_t first, int64_t count) {
     thread_local std::vector<uint8_t> rows;
     rows.resize(count * row_bytes);
     source.read(first, count, rows.data());
@@ -61,10 +110,10 @@ std::unique_ptr<Weight> make_weight(Backend& backend, const MatrixSpec& spec, co
   return weight;
 }
 
-std::unique_ptr<Weight> make_weight(Backend& backend, const QuantizedSpec& spec, const CanonicalSource& source,
-                                    LoadControl& control) {
+std::unique_ptr<Weight> make_quantized(Backend& backend, uint64_t bytes, const CanonicalSource& source,
+                                       LoadControl& control) {
   auto weight = backend.make_quantized(source.shape());
-  fill_in_slabs(spec.out, source_bytes(spec), control, [&](int64_t first, int64_t count) {
+  fill_in_slabs(source.shape().out, bytes, control, [&](int64_t first, int64_t count) {
     thread_local CanonicalRows rows;
     source.read(first, count, rows);
     backend.fill_quantized(*weight, rows);
@@ -74,35 +123,54 @@ std::unique_ptr<Weight> make_weight(Backend& backend, const QuantizedSpec& spec,
 
 std::unique_ptr<Weight> load_weight(Backend& backend, const VectorSpec& spec, const MappedFiles& files,
                                     LoadControl& control) {
-  return make_weight(backend, spec, read_vector(spec.weight, spec.length, files), control);
+  return make_vector(backend, spec, read_vector(spec.weight, spec.length, files), control);
 }
 
 std::unique_ptr<Weight> load_weight(Backend& backend, const MatrixSpec& spec, const MappedFiles& files,
                                     LoadControl& control) {
   const MatrixSource source(spec, files);
-  auto weight = make_weight(backend, spec, source, source.bias(), control);
+  auto weight = make_matrix(backend, shape_of(spec), source_bytes(spec), source, source.bias(), control);
   release_source(spec, files);
   return weight;
 }
 
 std::unique_ptr<Weight> load_weight(Backend& backend, const QuantizedSpec& spec, const MappedFiles& files,
                                     LoadControl& control) {
-  auto weight = make_weight(backend, spec, *open_quantized(spec, files), control);
+  auto weight = make_quantized(backend, source_bytes(spec), *open_quantized(spec, files), control);
   release_source(spec, files);
   return weight;
 }
 
+std::unique_ptr<Weight> load_weight(Backend& backend, const ExpertsSpec& spec, const MappedFiles& files,
+                                    LoadControl& control) {
+  const WeightShape shape = shape_of(spec);
+  std::unique_ptr<Weight> weight;
+  if (shape.kind == WeightKind::quantized) {
+    const QuantizedExperts source(spec, canonical_shape(shape), files);
+    weight = make_quantized(backend, source_bytes(spec), source, control);
+  } else {
+    const MatrixExperts source(spec, files);
+    weight = make_matrix(backend, shape, source_bytes(spec), source, source.bias(), control);
+  }
+  for (const LinearSpec& expert : spec.experts) {
+    std::visit([&](const auto& one) { release_source(one, files); }, expert);
+  }
+  return weight;
+}
+
 std::unique_ptr<Weight> random_weight(Backend& backend, const VectorSpec& spec, LoadControl& control) {
-  return make_weight(backend, spec, random_vector(spec.length, 0.9f, 1.1f), control);  // like those of norms
+  return make_vector(backend, spec, random_vector(spec.length, 0.9f, 1.1f), control);  // like those of norms
 }
 
-std::unique_ptr<Weight> random_weight(Backend& backend, const MatrixSpec& spec, LoadControl& control) {
-  const std::vector<float> bias = spec.bias ? random_vector(spec.out, -0.1f, 0.1f) : std::vector<float>();
-  return make_weight(backend, spec, RandomMatrix(spec.in, spec.weight.dtype), bias, control);
-}
-
-std::unique_ptr<Weight> random_weight(Backend& backend, const QuantizedSpec& spec, LoadControl& control) {
-  return make_weight(backend, spec, *random_quantized(canonical_shape(shape_of(WeightSpec(spec)))), control);
+// A linear, or experts.
+template <class Spec>
+std::unique_ptr<Weight> random_weight(Backend& backend, const Spec& spec, LoadControl& control) {
+  const WeightShape shape = shape_of(spec);
+  if (shape.kind == WeightKind::quantized) {
+    return make_quantized(backend, source_bytes(spec), *random_quantized(canonical_shape(shape)), control);
+  }
+  const std::vector<float> bias = shape.has_bias ? random_vector(shape.out, -0.1f, 0.1f) : std::vector<float>();
+  return make_matrix(backend, shape, source_bytes(spec), RandomMatrix(shape.in, shape.type), bias, control);
 }
 
 // Sets every weight of the stage to make(its spec).
@@ -116,33 +184,21 @@ void set_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl
   stage.backend().finish_loading();
 }
 
-bool has_order(const QuantizedSpec& spec) {
-  return may_be_permuted(spec.group_index.has_value(), spec.part && !spec.part->inputs.empty());
-}
-
 }  // namespace
 
-WeightShape shape_of(const WeightSpec& spec) {
-  WeightShape shape;
-  std::visit(Overloaded{
-                 [&](const VectorSpec& s) {
-                   shape = {s.name, WeightKind::vector, s.length, 1};
-                 },
-                 [&](const MatrixSpec& s) {
-                   shape = {s.name, WeightKind::matrix, s.out, s.in};
-                   shape.has_bias = s.bias.has_value();
-                   shape.type = s.weight.dtype;
-                 },
-                 [&](const QuantizedSpec& s) {
-                   shape = {s.name, WeightKind::quantized, s.out, s.in, s.group_size, has_order(s)};
-                   shape.bits = s.bits;
-                   shape.has_zero_points = !s.symmetric;
-                   shape.has_bias = s.bias.has_value();
-                   shape.type = s.scales.dtype;
-                 },
-             },
-             spec);
+WeightShape shape_of_experts(const std::string& name, const WeightShape& expert, int32_t count, bool has_zero_points) {
+  WeightShape shape = expert;
+  shape.name = name;
+  shape.experts = count;
+  shape.expert_out = expert.out;
+  shape.out = count * expert_rows(expert.out);
+  shape.has_zero_points = has_zero_points;
+  shape.has_group_index = false;  // in their natural order, or refused
   return shape;
+}
+
+WeightShape shape_of(const WeightSpec& spec) {
+  return std::visit([](const auto& one) { return shape_of(one); }, spec);
 }
 
 void load_weights(Stage& stage, const std::vector<WeightSpec>& specs, const MappedFiles& files, LoadControl& control) {

@@ -72,6 +72,15 @@ struct QuantizedSpec {
   std::optional<Part> part;               // out, in and group_size are the part's then
 };
 
-using WeightSpec = std::variant<VectorSpec, MatrixSpec, QuantizedSpec>;
+using LinearSpec = std::variant<MatrixSpec, QuantizedSpec>;
+
+// One linear an expert: the rows of a weight of experts (WeightShape::experts).
+struct ExpertsSpec {
+  std::string name;
+  int64_t out = 0, in = 0;  // of an expert
+  std::vector<LinearSpec> experts;
+};
+
+using WeightSpec = std::variant<VectorSpec, MatrixSpec, QuantizedSpec, ExpertsSpec>;
 
 }  // namespace billfish

@@ -15,10 +15,26 @@ namespace billfish::cpu {
 // of 128 inputs (see linear_activation.h), products are summed as integers.
 enum class Precision { exact, fast };
 
-// A row-major view of fp32 activations: element (r, c) is data[r * stride + c].
+// Which row of a value a row of a linear is: row r itself, or that of a slot (GroupedLinear), slot = token * per_token
+// + its number among the token's.
+struct SlotMap {
+  const int32_t* slots = nullptr;
+  int64_t per_token = 1;
+  int64_t columns = 0;  // from a slot to the next of its token; 0: they share a row
+
+  int64_t offset(int64_t r, int64_t stride) const {
+    if (slots == nullptr) return r * stride;
+    return slots[r] / per_token * stride + slots[r] % per_token * columns;
+  }
+};
+
+// A row-major view of fp32 activations: row r, of `columns` elements, is at row(r).
 struct Rows {
   const float* data = nullptr;
   int64_t rows = 0, columns = 0, stride = 0;
+  SlotMap slots = {};
+
+  const float* row(int64_t r) const { return data + slots.offset(r, stride); }
 };
 
 // Bytes of the packed block of a linear of this shape: exact, the plan counts with it. A multiple of 64.
@@ -37,6 +53,7 @@ struct LinearCall {
   const QuantizedLinear* quantized = nullptr;
   float* out = nullptr;
   int64_t stride = 0;
+  SlotMap slots = {};
 };
 
 // Runs all calls on x. Neighbors that take x in the same form (act-order, segments, type) share one prepared

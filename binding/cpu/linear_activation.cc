@@ -25,10 +25,10 @@ struct Destination {
   float* floats = nullptr;
 };
 
-void prepare_row(const QuantizedLinearKernels& kernels, const Rows& x, int64_t row, const Activation& activation,
-                 const Destination& to) {
-  const float* const values = x.data + row * x.stride;
-  for_each_segment(x.columns, activation.group_size, [&](int64_t segment, int64_t, int64_t first, int64_t count) {
+// Row `row` of `rows` that are prepared together.
+void prepare_row(const QuantizedLinearKernels& kernels, const float* values, int64_t rows, int64_t row,
+                 const Activation& activation, const Destination& to) {
+  for_each_segment(activation.in, activation.group_size, [&](int64_t segment, int64_t, int64_t first, int64_t count) {
     float gathered[segment_inputs];
     const float* from = values + first;
     if (activation.order != nullptr) {
@@ -37,11 +37,11 @@ void prepare_row(const QuantizedLinearKernels& kernels, const Rows& x, int64_t r
       from = gathered;
     }
     if (activation.quantized) {
-      int16_t* const codes = to.codes + first * x.rows + row * round_up_to_eight(count);
-      const int64_t entry = segment * x.rows + row;
+      int16_t* const codes = to.codes + first * rows + row * round_up_to_eight(count);
+      const int64_t entry = segment * rows + row;
       kernels.quantize_segment(from, count, codes, to.scales + entry, to.sums + entry);
     } else {
-      std::memcpy(to.floats + first * x.rows + row * count, from, count * sizeof(float));
+      std::memcpy(to.floats + first * rows + row * count, from, count * sizeof(float));
     }
   });
 }
@@ -96,13 +96,44 @@ void prepare(const Rows& x, Activation& activation, const Scratch& scratch, Thre
   }
   const QuantizedLinearKernels& kernels = quantized_linear_kernels();
   const auto prepare_rows = [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) prepare_row(kernels, x, row, activation, to);
+    for (int64_t row = begin; row < end; ++row) prepare_row(kernels, x.row(row), x.rows, row, activation, to);
   };
   if (x.rows * x.columns < parallel_elements) {
     prepare_rows(0, x.rows);
   } else {
     pool.parallel_for(x.rows, std::max<int64_t>(1, parallel_elements / 4 / x.columns), prepare_rows);
   }
+}
+
+PreparedRuns::PreparedRuns(const Activation& activation, int64_t rows, ScratchPieces& pieces)
+    : activation_(activation), segments_(segments_of(activation)), padded_in_(round_up_to_eight(activation.in)) {
+  if (activation.quantized) {
+    codes_ = pieces.take<int16_t>(rows * padded_in_);
+    scales_ = pieces.take<float>(rows * segments_);
+    sums_ = pieces.take<int32_t>(rows * segments_);
+  } else {
+    floats_ = pieces.take<float>(rows * activation.in);
+  }
+}
+
+Activation PreparedRuns::run(int64_t first, int64_t rows) const {
+  Activation own = activation_;
+  if (own.quantized) {
+    own.integers = {rows, codes_ + first * padded_in_, scales_ + first * segments_, sums_ + first * segments_};
+  } else {
+    own.floats = floats_ + first * own.in;
+  }
+  return own;
+}
+
+void PreparedRuns::prepare(const float* values, int64_t first, int64_t rows, int64_t row) const {
+  Destination to;
+  if (activation_.quantized) {
+    to = {codes_ + first * padded_in_, scales_ + first * segments_, sums_ + first * segments_, nullptr};
+  } else {
+    to.floats = floats_ + first * activation_.in;
+  }
+  prepare_row(quantized_linear_kernels(), values, rows, row, activation_, to);
 }
 
 }  // namespace billfish::cpu

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/host_memory.h"
 #include "cpu/kernels.h"
 #include "cpu/linear.h"
 
@@ -78,5 +79,24 @@ size_t activation_bytes(const Activation& activation, int64_t rows);
 
 // Prepares x in the scratch.
 void prepare(const Rows& x, Activation& activation, const Scratch& scratch, ThreadPool& pool);
+
+// Rows in runs that are prepared, and multiplied, each by itself: those of an expert.
+class PreparedRuns {
+ public:
+  // Takes scratch for `rows` rows of all runs. `activation`: how they are prepared.
+  PreparedRuns(const Activation& activation, int64_t rows, ScratchPieces& pieces);
+  // Of the run of `rows` rows whose first one is number `first` of all.
+  Activation run(int64_t first, int64_t rows) const;
+  // Prepares row `row` of that run.
+  void prepare(const float* values, int64_t first, int64_t rows, int64_t row) const;
+
+ private:
+  Activation activation_;
+  int64_t segments_, padded_in_;
+  int16_t* codes_ = nullptr;
+  float* scales_ = nullptr;
+  int32_t* sums_ = nullptr;
+  float* floats_ = nullptr;
+};
 
 }  // namespace billfish::cpu

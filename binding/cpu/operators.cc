@@ -75,6 +75,70 @@ void run(OperatorContext& context, const Call<billfish::SiluMul>& call) {
   });
 }
 
+void run(OperatorContext& context, const Call<billfish::SigmoidMul>& call) {
+  for_row_parts(call.x.rows, call.x.columns, context.pool, [&](int64_t r, int64_t first, int64_t count) {
+    float* const x = row_of(call.x, r) + first;
+    const float* const gate = row_of(call.gate, r);
+    if (call.gate.columns == 1) {
+      const float factor = 1.0f / (1.0f + std::exp(-gate[0]));
+      for (int64_t i = 0; i < count; ++i) x[i] *= factor;
+    } else {
+      for (int64_t i = 0; i < count; ++i) x[i] /= 1.0f + std::exp(-gate[first + i]);
+    }
+  });
+}
+
+// The next one of a row's logits in order: the largest below (value, expert), of equals the lowest expert. A NaN ranks
+// lowest, so that there is always one.
+static int64_t next_expert(const float* logits, int64_t experts, float value, int64_t expert) {
+  const auto rank = [&](int64_t e) { return std::isnan(logits[e]) ? -INFINITY : logits[e]; };
+  int64_t best = -1;
+  for (int64_t e = 0; e < experts; ++e) {
+    const float own = rank(e);
+    if (expert >= 0 && (own > value || (own == value && e <= expert))) continue;
+    if (best < 0 || own > rank(best)) best = e;
+  }
+  return best;
+}
+
+void run(OperatorContext& context, const Call<billfish::Route>& call) {
+  const int64_t experts = call.x.columns, count = call.top_k;
+  for_each_row(call.x.rows, experts * count, context.pool, [&](int64_t r) {
+    const float* const logits = row_of(call.x, r);
+    float *const chosen = row_of(call.out, r), *const weights = chosen + count;
+    float value = 0;
+    int64_t expert = -1;
+    for (int64_t j = 0; j < count; ++j) {
+      expert = next_expert(logits, experts, value, expert);
+      value = std::isnan(logits[expert]) ? -INFINITY : logits[expert];
+      chosen[j] = static_cast<float>(expert);
+    }
+    const float largest = logits[static_cast<int64_t>(chosen[0])];
+    float sum = 0;
+    for (int64_t j = 0; j < count; ++j) {
+      weights[j] = std::exp(logits[static_cast<int64_t>(chosen[j])] - largest);
+      if (call.normalize != 0) sum += weights[j];
+    }
+    if (call.normalize == 0) {
+      for (int64_t e = 0; e < experts; ++e) sum += std::exp(logits[e] - largest);
+    }
+    for (int64_t j = 0; j < count; ++j) weights[j] /= sum;
+  });
+}
+
+void run(OperatorContext& context, const Call<billfish::Combine>& call) {
+  const int64_t slots = call.routing.columns / 2, columns = call.out.columns;
+  for_row_parts(call.out.rows, columns, context.pool, [&](int64_t r, int64_t first, int64_t count) {
+    float* const out = row_of(call.out, r) + first;
+    const float* const weights = row_of(call.routing, r) + slots;
+    std::fill_n(out, count, 0.0f);
+    for (int64_t j = 0; j < slots; ++j) {
+      const float* const x = row_of(call.x, r) + j * columns + first;
+      for (int64_t i = 0; i < count; ++i) out[i] += weights[j] * x[i];
+    }
+  });
+}
+
 void run(OperatorContext& context, const Call<billfish::LogNScale>& call) {
   const RowKernels& kernels = row_kernels();
   for_each_row(call.x.rows, call.x.columns, context.pool, [&](int64_t r) {

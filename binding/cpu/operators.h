@@ -1,6 +1,6 @@
-// The operators of engine/operators.h on the CPU: run(context, call). Linears and attention have sources of their own,
-// the others are in operators.cc. All activations are fp32. Rows are independent unless said otherwise, and every
-// operator shares its rows over the pool.
+// The operators of engine/operators.h on the CPU: run(context, call). Linears, experts' linears and attention have
+// sources of their own, the others are in operators.cc. All activations are fp32. Rows are independent unless said
+// otherwise, and every operator shares its rows over the pool.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -55,7 +55,7 @@ BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
 inline float* row_of(const Tensor& tensor, int64_t row) {
   return static_cast<float*>(tensor.data) + row * tensor.stride;
 }
-inline Rows rows_of(const Tensor& t) { return {static_cast<const float*>(t.data), t.rows, t.columns, t.stride}; }
+inline Rows rows_of(const Tensor& t) { return {static_cast<const float*>(t.data), t.rows, t.columns, t.stride, {}}; }
 
 // cos/sin of every row's angles, which all layers of a step share: angle[r, i] = float(position[r]) *
 // inverse_frequency[i] (rounded to fp32, as PyTorch does), table[r] = { cos[0..half), sin[0..half) } * attention_scale.

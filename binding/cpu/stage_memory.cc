@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/attention.h"
+#include "cpu/grouped_linear.h"
 #include "cpu/host_memory.h"
 #include "engine/sampling.h"
 
@@ -15,10 +16,11 @@ uint64_t scratch_bytes(const Operator&, const StageOutline&, Precision) {
   return 0;
 }
 
-uint64_t scratch_bytes(const Linear& linear, const StageOutline& stage, Precision precision) {
-  const int64_t rows = stage.rows_of(stage.program.values[linear.x]);
+// The most that bytes(call, weight) gives for the targets of a linear, or of experts'.
+template <class Bytes>
+uint64_t most_of_targets(const std::vector<LinearTarget>& targets, const StageOutline& stage, Bytes bytes) {
   uint64_t most = 0;
-  for (const LinearTarget& target : linear.targets) {
+  for (const LinearTarget& target : targets) {
     const WeightShape& weight = stage.weights[target.weight];
     Matrix matrix;
     QuantizedLinear quantized;
@@ -31,9 +33,24 @@ uint64_t scratch_bytes(const Linear& linear, const StageOutline& stage, Precisio
       matrix.in = weight.in;
       call.matrix = &matrix;
     }
-    most = std::max<uint64_t>(most, linear_scratch_bytes(call, rows, precision));
+    most = std::max<uint64_t>(most, bytes(call, weight));
   }
   return most;
+}
+
+uint64_t scratch_bytes(const Linear& linear, const StageOutline& stage, Precision precision) {
+  const int64_t rows = stage.rows_of(stage.program.values[linear.x]);
+  return most_of_targets(linear.targets, stage, [&](const LinearCall& call, const WeightShape&) {
+    return linear_scratch_bytes(call, rows, precision);
+  });
+}
+
+uint64_t scratch_bytes(const GroupedLinear& linear, const StageOutline& stage, Precision precision) {
+  const int64_t rows = stage.rows_of(stage.program.values[linear.x]);
+  const int64_t per_token = stage.program.values[linear.routing].width / 2;
+  return most_of_targets(linear.targets, stage, [&](const LinearCall& call, const WeightShape& weight) {
+    return grouped_linear_scratch_bytes(call, rows, per_token, weight.experts, precision);
+  });
 }
 
 uint64_t scratch_bytes(const billfish::Attention& attention, const StageOutline& stage, Precision) {

@@ -53,7 +53,17 @@ struct WeightShape {
   bool has_zero_points = false;  // of a quantized weight
   bool has_bias = false;
   DType type = DType::f16;  // of a matrix's elements, or of a quantized weight's scales, in the checkpoint
+  // Of experts, which are one weight: the rows of an expert, padded with zeros to a multiple of expert_row_tile, stand
+  // below those of the expert before; `out` counts all of them.
+  int32_t experts = 0;     // 0: not a weight of experts
+  int64_t expert_out = 0;  // outputs of an expert, without the padding
 };
+
+// Whole tiles and strips of every backend's packed layout, so that an expert can be found in it.
+constexpr int64_t expert_row_tile = 64;
+constexpr int64_t expert_rows(int64_t expert_out) {
+  return (expert_out + expert_row_tile - 1) / expert_row_tile * expert_row_tile;
+}
 
 // A row-major matrix on the stage's device: element (r, c) is data[r * stride + c].
 struct Tensor {

@@ -21,7 +21,7 @@ enum class Role {
 
 enum class FieldKind { value, weight, cache_layer, first_logit_row, attribute, list };
 
-enum class WeightUse { vector, table, linear };  // table: an unquantized matrix; linear: any matrix
+enum class WeightUse { vector, table, linear };  // table: an unquantized matrix; linear: any matrix, experts' too
 
 template <FieldKind field_kind, class Owner, class Content>
 struct Field {

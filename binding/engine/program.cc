@@ -123,6 +123,10 @@ class Validator : private OperatorCheck {
       require(shape.out > 0 && shape.in > 0 && (shape.kind != WeightKind::quantized || shape.group_size > 0),
               "weight " + shape.name + " has no rows, columns or groups");
       at_most(longest, shape.out, "rows of " + shape.name);
+      require(
+          shape.experts >= 0 && (shape.experts == 0 || (shape.expert_out > 0 && shape.expert_out <= shape.out &&
+                                                        shape.out == shape.experts * expert_rows(shape.expert_out))),
+          "weight " + shape.name + " has other rows than those of its experts");
       at_most(widest, shape.in, "columns of " + shape.name);
     }
   }
@@ -144,6 +148,7 @@ class Validator : private OperatorCheck {
     if ((shape.kind == WeightKind::vector) != (use == WeightUse::vector)) {
       fail("weight ", shape.name, " is of the wrong kind");
     }
+    if (use != WeightUse::linear && shape.experts > 0) fail("weight ", shape.name, " is of experts");
     if (use == WeightUse::table && shape.kind != WeightKind::matrix) fail("table ", shape.name, " is quantized");
   }
 

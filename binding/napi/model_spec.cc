@@ -102,10 +102,9 @@ bool is_part_along_inputs(const Napi::Object& object) {
 
 }  // namespace
 
-WeightSpec parse_weight(const Napi::Object& object) {
+LinearSpec parse_linear(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
-  if (kind == "vector") return VectorSpec{name, integer(object, "length", 1, int32_max), tensor(object, "weight")};
   if (kind == "matrix") {
     return MatrixSpec{name,
                       integer(object, "out", 1, int32_max),
@@ -135,6 +134,16 @@ WeightSpec parse_weight(const Napi::Object& object) {
   spec.stored_shape = optional_tensor(object, "storedShape");
   spec.bias = optional_tensor(object, "bias");
   spec.part = optional_part(object);
+  return spec;
+}
+
+WeightSpec parse_weight(const Napi::Object& object) {
+  const std::string kind = string(object, "kind");
+  const std::string name = string(object, "name");
+  if (kind == "vector") return VectorSpec{name, integer(object, "length", 1, int32_max), tensor(object, "weight")};
+  if (kind != "experts") return std::visit([](auto&& spec) { return WeightSpec(spec); }, parse_linear(object));
+  ExpertsSpec spec{name, integer(object, "out", 1, int32_max), integer(object, "in", 1, int32_max), {}};
+  for_each_object(object, "experts", [&](const Napi::Object& expert) { spec.experts.push_back(parse_linear(expert)); });
   return spec;
 }
 
@@ -175,6 +184,12 @@ void add_to_program(Program& program, const Napi::Object& object) {
 
 WeightShape parse_weight_shape(const Napi::Object& object) {
   const std::string kind = string(object, "kind"), name = string(object, "name");
+  if (kind == "experts") {  // all of one shape, as src/models/experts.ts has checked
+    const Napi::Array experts = to_array(property(object, "experts"), "experts");
+    const WeightShape first = parse_weight_shape(to_object(experts.Get(0u), "experts"));
+    const bool has_zero_points = to_bool(property(object, "hasZeroPoints"), "hasZeroPoints");
+    return shape_of_experts(name, first, static_cast<int32_t>(experts.Length()), has_zero_points);
+  }
   if (kind == "vector") return {name, WeightKind::vector, integer(object, "length", 1, int32_max), 1};
   const int64_t out = integer(object, "out", 1, int32_max), in = integer(object, "in", 1, int32_max);
   const auto type_of = [&](const char* tensor) {

@@ -33,6 +33,7 @@ struct ModelSpec {
 
 // A weight as src/native/weights.ts describes it, and runs of channels; none where there is no such property.
 WeightSpec parse_weight(const Napi::Object& object);
+LinearSpec parse_linear(const Napi::Object& object);
 std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name);
 
 // In which types it computes: `exact`, `cacheType` and, for what runs, `activationType`.

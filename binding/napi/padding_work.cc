@@ -25,17 +25,16 @@ void check_file(const std::optional<TensorRef>& tensor, size_t files) {
                                     std::to_string(files) + ".");
 }
 
-void check_files(const WeightSpec& weight, size_t files) {
+void check_files(const LinearSpec& weight, size_t files) {
   if (const auto* matrix = std::get_if<MatrixSpec>(&weight)) {
     check_file(matrix->weight, files);
     check_file(matrix->bias, files);
-  } else if (const auto* linear = std::get_if<QuantizedSpec>(&weight)) {
+  } else {
+    const auto* linear = std::get_if<QuantizedSpec>(&weight);
     for (const auto& tensor : {std::optional(linear->codes), std::optional(linear->scales), linear->zeros,
                                linear->group_index, linear->stored_shape, linear->bias}) {
       check_file(tensor, files);
     }
-  } else {
-    throw Error("INVALID_OPTION", "A vector is no linear.");
   }
 }
 
@@ -52,8 +51,8 @@ PaddingSpec parse_padding(const Napi::Object& object) {
   for (uint32_t i = 0; i < linears.Length(); ++i) {
     const Napi::HandleScope scope(object.Env());
     const Napi::Object linear = to_object(linears.Get(i), "linears");
-    spec.linears.push_back({parse_weight(to_object(property(linear, "original"), "original")),
-                            parse_weight(to_object(property(linear, "padded"), "padded")),
+    spec.linears.push_back({parse_linear(to_object(property(linear, "original"), "original")),
+                            parse_linear(to_object(property(linear, "padded"), "padded")),
                             parse_runs(linear, "outputs"), parse_runs(linear, "inputs")});
     check_files(spec.linears.back().original, spec.original_files.size());
     check_files(spec.linears.back().padded, spec.padded_files.size());

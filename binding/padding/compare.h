@@ -18,7 +18,7 @@
 namespace billfish {
 
 struct PaddedLinear {
-  WeightSpec original, padded;  // of a GPTQ linear with the zero points that its scheme leaves unread
+  LinearSpec original, padded;  // of a GPTQ linear with the zero points that its scheme leaves unread
   // The padded linear's channels in their order. No runs: those of the original.
   std::vector<ChannelRun> outputs, inputs;
 };

@@ -28,19 +28,19 @@ struct ConsumerWarps {
   DEVICE static void sync() { sync_barrier(1, threads); }
 };
 
-template <class Shape, class Consumers>
+template <class Shape, class Consumers, class Arguments = GemmArguments>
 struct GemmEpilogue {
   using Element = typename Shape::Element;
   using Tile = typename Shape::Tile;
   using Totals = Accumulators<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
 
-  const GemmArguments& arguments;
+  const Arguments& arguments;
 
   // `totals` holds units [first_k, end_k) of the tile. Stores the tile, or a partial sum if other blocks share it.
   DEVICE void store_tile(int tile, int first_k, int end_k, Totals& totals) const {
     const TileCoord place = tile_coord<Tile>(arguments, tile);
-    const bool alone = first_k == 0 && end_k == arguments.k_tiles;
+    const bool alone = !Arguments::shares_tiles || (first_k == 0 && end_k == arguments.k_tiles);
     uint32_t first = block_index().x, last = first;
     if (!alone) {
       const uint32_t begin = static_cast<uint32_t>(tile) * static_cast<uint32_t>(arguments.k_tiles);
@@ -50,7 +50,7 @@ struct GemmEpilogue {
     UNROLL for (int i = 0; i < token_blocks; ++i) {
       if (i > 0) Consumers::sync();  // the exchange buffer has been read
       exchange(totals, i, [&](int row, int output, float4 sum) {
-        if (place.token + row >= arguments.rows) return;
+        if (place.token + row >= place.tokens_end) return;
         if (alone) {
           write(place, row, output, sum);
         } else {
@@ -116,7 +116,7 @@ struct GemmEpilogue {
     constexpr int row_fours = Tile::outputs / 4;
     for (int four = static_cast<int>(thread_index().x); four < Tile::tokens * row_fours; four += Tile::threads) {
       const int row = four / row_fours, output = four % row_fours * 4;
-      if (place.token + row >= arguments.rows) continue;
+      if (place.token + row >= place.tokens_end) continue;
       float4 sum = {};
       for (uint32_t block = first; block <= last; ++block) {
         sum = plus(sum, load_coherent<float4>(partial(block, first, row, output)));
@@ -130,9 +130,9 @@ struct GemmEpilogue {
     const int column = place.column + output, rest = target.columns - column;
     float values[4] = {sum.x, sum.y, sum.z, sum.w};
     UNROLL for (int i = 0; i < 4; ++i) {
-      if (target.bias && i < rest) values[i] += load_readonly<float>(target.bias + column + i);
+      if (target.bias && i < rest) values[i] += load_readonly<float>(target.bias + (place.first_row + column + i));
     }
-    const int64_t at = (place.token + row) * target.out_stride + column;
+    const int64_t at = out_row(arguments, target, place.token + row) + column;
     if (target.out_is_float) {
       write_four(pointer_cast<float>(target.out) + at, values, rest, target.wide);
     } else {

@@ -27,6 +27,7 @@ struct GemmTarget {
 
 struct GemmArguments {
   static constexpr int max_targets = 4;
+  static constexpr bool shares_tiles = true;  // among blocks
 
   Global<const uint8_t> x;  // Element, rows at multiples of 16 bytes
   uint32_t x_pitch;         // bytes from row to row; all rows have less than 2^32
@@ -57,9 +58,26 @@ struct GemmLaunch {
   uint32_t shared_bytes;
 };
 
+// Of linears of experts (grouped_gemm.h): rows are slots, sorted by expert. `inputs` and the targets' `columns` are an
+// expert's; x_pitch and out_stride are from token to token.
+struct GroupedArguments : GemmArguments {
+  static constexpr bool shares_tiles = false;
+
+  Global<const int32_t> slots;       // [row]: token * per_token + the slot's number among the token's
+  Global<const uint32_t> tiles;      // [token tile][4]: expert, first row, end of the rows
+  Global<const int32_t> tile_count;  // token tiles
+  int32_t per_token, experts;        // expert number `experts` are those that have no weights here
+  int32_t column_tiles;              // of all targets
+  uint32_t x_slot_pitch;             // bytes from a slot's x to that of the token's next; 0: they share one
+};
+
 // staged_gemm.h. bits: 4, 8 or 16.
 template <class Element, int bits, bool zero_points>
 void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments);
+
+// grouped_gemm.h. bits: 4, 8 or 16; `shape.blocks` is the most token tiles that there can be.
+template <class Element, int bits, bool zero_points>
+void launch_grouped_gemm(Stream& stream, const GemmLaunch& shape, const GroupedArguments& arguments);
 
 // bulk_gemm.h. bits: 4 or 8.
 template <class Element, int bits, bool zero_points>

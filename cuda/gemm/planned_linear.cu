@@ -78,8 +78,7 @@ GemmProblem problem_of(const LinearCall* calls, int count, int64_t rows, int64_t
 }
 
 template <class Element>
-void planned_linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
-                    const LinearWorkspace& workspace, const GemmPlan& plan) {
+GemmArguments gemm_arguments(const LinearCall* calls, int count, const Matrix<const Element>& x, const GemmPlan& plan) {
   const LinearWeight& weight = *calls[0].weight;
   GemmArguments arguments = {};
   arguments.x = reinterpret_cast<const uint8_t*>(x.data);
@@ -111,6 +110,13 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
         arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / scale_block_inputs));
     arguments.stage_groups = std::max(plan.shape.inputs / scale_block_inputs >> arguments.group_shift, 1);
   }
+  return arguments;
+}
+
+template <class Element>
+void planned_linear(Stream& stream, const LinearCall* calls, int count, const Matrix<const Element>& x,
+                    const LinearWorkspace& workspace, const GemmPlan& plan) {
+  GemmArguments arguments = gemm_arguments<Element>(calls, count, x, plan);
   uint8_t* const scratch = static_cast<uint8_t*>(workspace.data);
   arguments.counters = reinterpret_cast<int32_t*>(scratch);
   arguments.partials = reinterpret_cast<float*>(scratch + counter_bytes);
@@ -118,8 +124,11 @@ void planned_linear(Stream& stream, const LinearCall* calls, int count, const Ma
     throw Error("INTERNAL", "A linear of " + std::to_string(x.rows) + " rows with " + std::to_string(plan.units) +
                                 " units of work for " + std::to_string(plan.blocks) + " blocks is beyond 2^32.");
   }
-  launch_kind<Element>(stream, plan, arguments, weight);
+  launch_kind<Element>(stream, plan, arguments, *calls[0].weight);
 }
+
+template GemmArguments gemm_arguments<half>(const LinearCall*, int, const Matrix<const half>&, const GemmPlan&);
+template GemmArguments gemm_arguments<bfloat16>(const LinearCall*, int, const Matrix<const bfloat16>&, const GemmPlan&);
 
 template void planned_linear<half>(Stream&, const LinearCall*, int, const Matrix<const half>&, const LinearWorkspace&,
                                    const GemmPlan&);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cuda/memory/linear_layout.h"
+#include "gemm/launch.h"
 #include "gemm/linear_weight.h"
 #include "gemm/tiles.h"
 #include "layer/tensor.h"
@@ -44,6 +45,10 @@ struct LinearCall {
 // the problem.
 GemmProblem problem_of(const LinearCall* calls, int count, int64_t rows, int64_t* outputs);
 GemmMachine machine_of(const Device& device);
+
+// What kernels take, all but the workspace. Weights of the same kind, x readable in place.
+template <class Element>
+GemmArguments gemm_arguments(const LinearCall* calls, int count, const Matrix<const Element>& x, const GemmPlan& plan);
 
 // Weights of the same kind, x readable in place, at most 8192 rows.
 template <class Element>

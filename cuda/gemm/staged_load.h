@@ -18,9 +18,35 @@ namespace billfish::BILLFISH_TARGET {
 template <class Tile>
 constexpr uint32_t stages_begin = exchange_bytes(Tile::threads);
 
+// Where a thread's chunks of x come from: rows that are evenly apart. (Of experts: grouped_gemm.h.)
+template <class Shape>
+class EvenRows {
+ public:
+  // `rows` between a thread's chunks.
+  DEVICE void begin(const GemmArguments& arguments, const TileCoord& place, int row, int byte) {
+    const int token = place.token + row;
+    valid_rows = place.tokens_end - token;
+    first = arguments.x + (static_cast<uint64_t>(token) * arguments.x_pitch + static_cast<uint32_t>(byte));
+  }
+  DEVICE void advance() { first += Shape::row_bytes; }
+  template <int rows>
+  DEVICE Global<const uint8_t> chunk(const GemmArguments& arguments, int i) const {
+    const uint64_t offset = i * rows * static_cast<uint64_t>(arguments.x_pitch);
+    return first + static_cast<int64_t>(offset);
+  }
+  template <int rows>
+  DEVICE bool exists(int i) const {
+    return i * rows < valid_rows;
+  }
+
+ private:
+  Global<const uint8_t> first;
+  int valid_rows;  // left, from the thread's first one
+};
+
 // One thread's share of the copies: 16-byte chunks, Tile::threads apart. Source addresses are computed at the start of
 // a tile and only advanced from unit to unit.
-template <class Shape>
+template <class Shape, class Arguments = GemmArguments, class Rows = EvenRows<Shape>>
 class StagedLoader {
   using Tile = typename Shape::Tile;
   using Stage = SwizzledStage<Shape>;
@@ -40,7 +66,7 @@ class StagedLoader {
 
  public:
   // Units [begin, end).
-  DEVICE StagedLoader(const GemmArguments& given, uint32_t begin, uint32_t end)
+  DEVICE StagedLoader(const Arguments& given, uint32_t begin, uint32_t end)
       : arguments(given),
         units(static_cast<int>(end - begin)),
         tile(static_cast<int>(begin) / given.k_tiles),
@@ -87,7 +113,7 @@ class StagedLoader {
     --units;
     if (++k < arguments.k_tiles) {
       UNROLL for (int i = 0; i < lines; ++i) weights[i] += line_bytes;
-      x += Shape::row_bytes;
+      x.advance();
     } else if (units > 0) {
       k = 0;
       ++tile;
@@ -99,19 +125,17 @@ class StagedLoader {
     const TileCoord place = tile_coord<Tile>(arguments, tile);
     const GemmTarget& target = arguments.targets[place.target];
     // A tile that overhangs the target's outputs rereads its last strip, or its last row.
-    const int first_strip = place.column / strip_outputs, last_strip = (target.columns - 1) / strip_outputs;
+    const int first_strip = (place.first_row + place.column) / strip_outputs;
+    const int last_row = place.first_row + target.columns - 1, last_strip = last_row / strip_outputs;
     UNROLL for (int i = 0; i < lines; ++i) {
       const int chunk = thread + i * chunks_a_line * threads;
       const int line = Shape::quantized ? min(first_strip + chunk / line_chunks, last_strip)
-                                        : min(place.column + chunk / line_chunks, target.columns - 1);
+                                        : min(place.first_row + place.column + chunk / line_chunks, last_row);
       weights[i] =
           target.weights + (static_cast<uint64_t>(line) * target.weight_pitch + static_cast<uint32_t>(k * line_bytes) +
                             static_cast<uint32_t>(chunk % line_chunks * 16));
     }
-    const int token = place.token + thread / row_chunks;
-    valid_rows = arguments.rows - token;
-    x = arguments.x + (static_cast<uint64_t>(token) * arguments.x_pitch + static_cast<uint32_t>(k * Shape::row_bytes) +
-                       static_cast<uint32_t>(thread % row_chunks * 16));
+    x.begin(arguments, place, thread / row_chunks, k * Shape::row_bytes + thread % row_chunks * 16);
     if constexpr (Shape::quantized) {
       scales = entries_of(target.scales, arguments.scale_shift, first_strip, last_strip);
       if constexpr (Shape::zero_points) zeros = entries_of(target.zeros, zero_shift, first_strip, last_strip);
@@ -134,9 +158,8 @@ class StagedLoader {
     const bool inside = !ragged || k * Tile::inputs + thread % row_chunks * 8 < arguments.inputs;
     UNROLL for (int i = 0; i < x_chunks; ++i) {
       if (Shape::x_bytes / 16 % threads != 0 && thread >= Shape::x_bytes / 16 - i * threads) break;
-      const uint64_t offset = i * chunk_rows * static_cast<uint64_t>(arguments.x_pitch);
-      cp_async_or_zero<16>(stage + (x_to + i * threads * 16), x + static_cast<int64_t>(offset),
-                           inside && i * chunk_rows < valid_rows);
+      cp_async_or_zero<16>(stage + (x_to + i * threads * 16), x.template chunk<chunk_rows>(arguments, i),
+                           inside && x.template exists<chunk_rows>(i));
     }
   }
   DEVICE Shared<uint8_t> weight_place(Shared<uint8_t> stage, int i) const {
@@ -168,14 +191,13 @@ class StagedLoader {
     cp_async<16>(to_chunk, from + (static_cast<int64_t>(group) << (shift + 4)));
   }
 
-  const GemmArguments& arguments;
+  const Arguments& arguments;
   int units, tile, k;  // units left; the next unit's tile and k
   int thread;
   uint32_t to, x_to;  // shared memory: the thread's first chunk of the stage, and of x relative to it
   CachePolicy policy;
-  Global<const uint8_t> weights[lines], x, scales,
-      zeros;       // the thread's chunks; for scales and zeros, those of group 0
-  int valid_rows;  // rows of x left, from the thread's first one
+  Global<const uint8_t> weights[lines], scales, zeros;  // the thread's chunks; for scales and zeros, those of group 0
+  Rows x;
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/memory/grouping_layout.h"
 #include "gemm/layout.h"
 #include "platform/gemm_tuning.h"
 
@@ -98,6 +99,10 @@ const TileShape& tile_shape(int bits, int tile) {
   return bits == 4 ? BulkTiles<4>::shapes[bulk_tile] : BulkTiles<8>::shapes[bulk_tile];
 }
 
+const TileShape& grouped_tile_shape(int bits, int tile) {
+  return bits == 16 ? GroupedTiles<16>::shapes[tile] : GroupedTiles<4>::shapes[tile];  // 8 bits have the same
+}
+
 // A tile's shared memory: per stage, and outside the stages.
 static uint32_t bytes_of_stage(const TileShape& shape, const GemmProblem& problem) {
   if (!shape.bulk) {
@@ -111,14 +116,9 @@ static uint32_t bytes_beside_stages(const TileShape& shape) {
   return shape.bulk ? bulk_stages_begin(shape.threads) : exchange_bytes(shape.threads);
 }
 
-GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks, bool whole_tiles) {
-  GemmPlan plan = {};
-  plan.whole_tiles = whole_tiles;
-  plan.tile = tile;
-  plan.shape = tile_shape(problem.bits, tile);
+// Sets the stages of the plan's tile and their memory; 0 stages if not even two fit.
+static void plan_stages(const GemmMachine& machine, const GemmProblem& problem, GemmPlan& plan) {
   const TileShape& shape = plan.shape;
-  if (shape.bulk && (machine.kernels == GemmKernels::staged || problem.inputs % padded_inputs != 0)) return plan;
-
   plan.stage_bytes = bytes_of_stage(shape, problem);
   const uint32_t beside = bytes_beside_stages(shape);
   constexpr uint32_t reserved = 1024;  // of each block, by the system
@@ -128,11 +128,39 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
   const int wanted = shape.bulk ? max_stages : 1 + static_cast<int>(flight_bytes / (weights * shape.resident) + 0.999);
   const int fitting = room < beside ? 0 : static_cast<int>((room - beside) / plan.stage_bytes);
   plan.stages = std::min({std::max(wanted, 4), fitting, max_stages});
-  if (plan.stages < 2) {
-    plan.stages = 0;
-    return plan;
-  }
+  if (plan.stages < 2) plan.stages = 0;
   plan.shared_bytes = beside + static_cast<uint32_t>(plan.stages) * plan.stage_bytes;
+}
+
+GemmPlan plan_grouped(const GemmMachine& machine, const GemmProblem& problem, int64_t experts) {
+  // Half as many rows again as an expert has on average: busy ones take a tile, too, and no other reads the weights
+  // again.
+  const int64_t active = std::min(problem.rows, experts);
+  const int64_t rows = active == 0 ? 0 : divide_up(3 * problem.rows, 2 * active);
+  GemmPlan plan = {};
+  for (int tile = 0; tile < grouped_tile_count; ++tile) {
+    GemmPlan next = {};
+    next.tile = tile;
+    next.shape = grouped_tile_shape(problem.bits, tile);
+    plan_stages(machine, problem, next);
+    if (next.stages == 0) continue;
+    plan = next;
+    if (rows <= plan.shape.tokens) break;
+  }
+  plan.blocks = static_cast<uint32_t>(gpu::max_token_tiles(problem.rows, experts, plan.shape.tokens));
+  return plan;
+}
+
+GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int tile, int64_t blocks, bool whole_tiles) {
+  GemmPlan plan = {};
+  plan.whole_tiles = whole_tiles;
+  plan.tile = tile;
+  plan.shape = tile_shape(problem.bits, tile);
+  const TileShape& shape = plan.shape;
+  if (shape.bulk && (machine.kernels == GemmKernels::staged || problem.inputs % padded_inputs != 0)) return plan;
+
+  plan_stages(machine, problem, plan);
+  if (plan.stages == 0) return plan;
 
   int64_t columns = 0;
   for (int i = 0; i < problem.count; ++i) columns += divide_up(problem.outputs[i], shape.outputs);

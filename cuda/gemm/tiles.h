@@ -73,9 +73,19 @@ using BulkTiles = TileList<true, TileOf<1, 1, 1, 8, 32 / bits, 1>,  //   8 x  64
                            TileOf<2, 1, 2, 4, 4, 1>,                //  16 x 128 x  256 with either
                            TileOf<2, 1, 4, 2, 4, 1>>;               //  16 x 256 x  128
 
+// Experts' linears: an expert has few of the tokens. The four of the lists above that differ in tokens.
+template <int bits>
+using GroupedTiles = TileList<false, TileOf<1, 1, 2, 4, bits == 16 ? 1 : 2, 2>,  //   8 x 128 x 128, of 16 bits 64
+                              TileOf<2, 1, 2, 4, bits == 16 ? 1 : 2, 2>,         //  16 x 128 x 128
+                              TileOf<4, 1, 2, 4, bits == 16 ? 1 : 2, 1>,         //  32 x 128 x 128
+                              TileOf<4, 2, 2, 2, 2, 1>>;                         //  64 x 128 x  64
+
 // The tiles for weights of `bits` bits, by plan index. For quantized weights BulkTiles come last.
 int tile_count(int bits);
 const TileShape& tile_shape(int bits, int tile);
+
+constexpr int grouped_tile_count = GroupedTiles<4>::count;
+const TileShape& grouped_tile_shape(int bits, int tile);
 
 // --- Shared memory: the exchange of sums between warps, then stages of [weights][x][scales][zeros].
 constexpr int exchange_pitch = 64 + 4;               // floats per token; the 4 avoid bank conflicts of the writes
@@ -150,6 +160,10 @@ GemmPlan plan_tile(const GemmMachine& machine, const GemmProblem& problem, int t
 
 // The fastest plan for a tile; `stages` is 0 if it does not fit.
 GemmPlan best_plan_of_tile(const GemmMachine& machine, const GemmProblem& problem, int tile);
+
+// For the linears of experts, of which each has its share of `problem.rows` slots: a tile of GroupedTiles, and as many
+// blocks (for each tile of columns) as there can be tiles of slots. `stages` is 0 if no tile fits.
+GemmPlan plan_grouped(const GemmMachine& machine, const GemmProblem& problem, int64_t experts);
 
 // The fastest plan.
 GemmPlan plan_gemm(const GemmMachine& machine, const GemmProblem& problem);

@@ -36,19 +36,23 @@ DEVICE void for_each_unit(const GemmArguments& arguments, uint32_t begin, uint32
   }
 }
 
-// A tile's position: its first token, its target, and its first output within the target.
+// A tile's position: its first token and where the tokens end, its target, its first output within the target, and the
+// row of the target's weight that output 0 is (that of an expert, else 0).
 struct TileCoord {
-  int token, target, column;
+  int token, target, column, tokens_end, first_row;
 };
 template <class Tile>
 DEVICE TileCoord tile_coord(const GemmArguments& arguments, int tile) {
   const int column = tile / arguments.token_tiles;
-  TileCoord place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0};
+  TileCoord place = {(tile - column * arguments.token_tiles) * Tile::tokens, 0, 0, arguments.rows, 0};
   for (int i = 1; i < arguments.count; ++i) {
     if (column >= arguments.targets[i].first_column) place.target = i;
   }
   place.column = (column - arguments.targets[place.target].first_column) * Tile::outputs;
   return place;
 }
+
+// The element of a target's out, of its `columns` outputs, where row `row` of x begins.
+DEVICE int64_t out_row(const GemmArguments&, const GemmTarget& target, int row) { return row * target.out_stride; }
 
 }  // namespace billfish::BILLFISH_TARGET

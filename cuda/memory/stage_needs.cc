@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "cuda/memory/grouping_layout.h"
 #include "engine/backend.h"
 
 namespace billfish::gpu {
@@ -45,6 +46,15 @@ void add_needs(StageNeeds& needs, const Linear& linear, const StageOutline& stag
   }
 }
 
+void add_needs(StageNeeds& needs, const GroupedLinear& linear, const StageOutline& stage) {
+  const Value& routing = stage.program.values[linear.routing];
+  const int64_t slots = stage.rows_of(routing) * (routing.width / 2);
+  for (const LinearTarget& target : linear.targets) {
+    const GroupingLayout layout(slots, stage.weights[target.weight].experts);
+    needs.grouping_bytes = std::max(needs.grouping_bytes, layout.bytes);
+  }
+}
+
 size_t slab_bytes(const WeightShape& weight) {
   const int64_t groups =
       weight.kind == WeightKind::quantized ? (weight.in + weight.group_size - 1) / weight.group_size : 0;
@@ -77,6 +87,7 @@ StageBuffers::StageBuffers(const StageNeeds& needs, const Program& program)
     : batch(BatchLayout(needs.batch, program.ropes, needs.attention).bytes),
       attention_scratch(needs.attention_scratch),
       linear_workspace(needs.has_linears ? linear_workspace_bytes(needs.linear) : 0),
+      grouping(needs.grouping_bytes),
       narrowed(static_cast<size_t>(needs.narrowed_elements) * sizeof(uint16_t)),
       widened(static_cast<size_t>(needs.widened_elements) * sizeof(float)),
       peer(static_cast<size_t>(needs.peer_elements) * sizeof(float)),
@@ -108,9 +119,10 @@ MemoryCount stage_memory(const StageOutline& stage) {
     add(bytes, MemoryUse::kv_cache);  // values
   }
   const StageBuffers buffers(StageNeeds(stage), stage.program);
-  for (const uint64_t bytes : {needs.token_arena, needs.logit_arena, uint64_t{buffers.batch},
-                               uint64_t{buffers.attention_scratch}, uint64_t{buffers.linear_workspace},
-                               uint64_t{buffers.narrowed}, uint64_t{buffers.widened}, uint64_t{buffers.sampling}}) {
+  for (const uint64_t bytes :
+       {needs.token_arena, needs.logit_arena, uint64_t{buffers.batch}, uint64_t{buffers.attention_scratch},
+        uint64_t{buffers.linear_workspace}, uint64_t{buffers.grouping}, uint64_t{buffers.narrowed},
+        uint64_t{buffers.widened}, uint64_t{buffers.sampling}}) {
     add(bytes, MemoryUse::buffers);
   }
   for (size_t i = 0; i < peer_buffers; ++i) add(buffers.peer, MemoryUse::buffers);

@@ -28,6 +28,7 @@ struct StageNeeds {
   size_t attention_scratch = 0;           // bytes, shared by all layers
   LinearLimits linear;
   bool has_linears = false;
+  size_t grouping_bytes = 0;      // slots of experts, sorted
   int64_t narrowed_elements = 0;  // fp32 inputs of linears, converted to 16 bits
   int64_t widened_elements = 0;   // 16-bit outputs of the stage, converted to fp32
   int64_t peer_elements = 0;      // of each of the two peer send buffers, fp32
@@ -38,7 +39,7 @@ struct StageNeeds {
 // In bytes; 0: no allocation.
 struct StageBuffers {
   StageBuffers(const StageNeeds& needs, const Program& program);
-  size_t batch, attention_scratch, linear_workspace, narrowed, widened, peer, sampling;
+  size_t batch, attention_scratch, linear_workspace, grouping, narrowed, widened, peer, sampling;
 };
 // Buffers that hidden states are sent from, in turns.
 constexpr size_t peer_buffers = 2;

@@ -35,6 +35,7 @@ struct OperatorContext {
   std::vector<AttentionShape> attention = {};  // each shape that occurs in the program, as the batch numbers them
   void* attention_scratch = nullptr;
   LinearWorkspace linears = {};
+  void* grouping = nullptr;                   // where the slots of experts are sorted
   Element* narrowed = nullptr;                // room for an input of linears that the stage has in fp32
   std::vector<LinearCall> linear_calls = {};  // room for those of one operator
 

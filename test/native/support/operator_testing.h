@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends.h"
+#include "engine/random_weights.h"
 #include "support/check.h"
 #include "support/every_instruction_set.h"
 #include "support/kernel_numbers.h"
@@ -138,6 +139,28 @@ class OperatorBench {
       const auto at = static_cast<size_t>(first * in);
       const void* const rows = stored == DType::f32 ? static_cast<const void*>(&values[at]) : &bits[at];
       backend_->fill_matrix(*weights_.back(), first, std::min(Backend::row_slab, out - first), rows);
+    }
+    return weights_.back().get();
+  }
+  // Random codes; `values` becomes what they stand for, [out][in].
+  const Weight* quantized(const CanonicalShape& shape, std::vector<double>& values) {
+    const auto source = random_quantized(shape);
+    weights_.push_back(backend_->make_quantized(source->shape()));
+    CanonicalRows rows;
+    for (int64_t first = 0; first < shape.out; first += Backend::row_slab) {
+      source->read(first, std::min(Backend::row_slab, shape.out - first), rows);
+      backend_->fill_quantized(*weights_.back(), rows);
+      for (int64_t r = 0; r < rows.count; ++r) {
+        for (int64_t k = 0; k < shape.in; ++k) {
+          const int64_t at = r * shape.groups() + k / shape.group_size, per_word = 32 / shape.bits;
+          const uint32_t word = rows.codes[static_cast<size_t>(r * shape.words_per_row() + k / per_word)];
+          const auto code = static_cast<int>(word >> (k % per_word * shape.bits) & ((1u << shape.bits) - 1));
+          const int zero = shape.has_zero_points ? rows.zeros[static_cast<size_t>(at)] : 1 << (shape.bits - 1);
+          uint16_t scale;
+          std::memcpy(&scale, &rows.scales[static_cast<size_t>(at) * sizeof scale], sizeof scale);
+          values.push_back(static_cast<double>(widen(shape.scale_type, scale)) * (code - zero));
+        }
+      }
     }
     return weights_.back().get();
   }

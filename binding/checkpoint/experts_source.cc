@@ -1,0 +1,105 @@
+#include "checkpoint/experts_source.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <variant>
+
+#include "engine/error.h"
+#include "engine/operands.h"
+
+namespace billfish {
+namespace {
+
+// Calls take(expert, its first row, rows, place among the rows asked for) and pad(rows, place) for rows [first, first +
+// count) of experts of `out` outputs.
+template <class Take, class Pad>
+void for_each_expert(int64_t out, int64_t first, int64_t count, Take take, Pad pad) {
+  const int64_t rows = expert_rows(out);
+  for (int64_t place = 0; place < count;) {
+    const int64_t row = (first + place) % rows, left = count - place;
+    const int64_t now = std::min(left, (row < out ? out : rows) - row);
+    if (row < out) {
+      take((first + place) / rows, row, now, place);
+    } else {
+      pad(now, place);
+    }
+    place += now;
+  }
+}
+
+}  // namespace
+
+QuantizedExperts::QuantizedExperts(const ExpertsSpec& spec, const CanonicalShape& shape, const MappedFiles& files)
+    : out_(spec.out), shape_(shape) {
+  experts_.reserve(spec.experts.size());
+  for (const LinearSpec& expert : spec.experts) {
+    experts_.push_back(open_quantized(std::get<QuantizedSpec>(expert), files));
+    const CanonicalShape& own = experts_.back()->shape();
+    if (own.order.empty()) continue;
+    throw Error("UNSUPPORTED_MODEL",
+                "Expert '" + own.name +
+                    "' has its inputs in another order (act-order), which billfish does not run in "
+                    "experts; take a quantization with desc_act false.");
+  }
+}
+
+void QuantizedExperts::read(int64_t first, int64_t count, CanonicalRows& rows) const {
+  const int64_t words = shape_.words_per_row(), groups = shape_.groups();
+  const size_t scale_bytes = byte_size(shape_.scale_type);
+  rows.first = first;
+  rows.count = count;
+  rows.codes.assign(count * words, 0);
+  rows.scales.assign(count * groups * scale_bytes, 0);
+  rows.zeros.assign(shape_.has_zero_points ? count * groups : 0, 0);
+  rows.bias.assign(shape_.has_bias ? count : 0, 0.0f);
+  thread_local CanonicalRows own;
+  for_each_expert(
+      out_, first, count,
+      [&](int64_t expert, int64_t row, int64_t now, int64_t place) {
+        experts_[expert]->read(row, now, own);
+        std::copy(own.codes.begin(), own.codes.end(), rows.codes.begin() + place * words);
+        std::copy(own.scales.begin(), own.scales.end(), rows.scales.begin() + place * groups * scale_bytes);
+        std::copy(own.bias.begin(), own.bias.end(), rows.bias.begin() + place);
+        if (!shape_.has_zero_points) return;
+        const auto zeros = rows.zeros.begin() + place * groups;
+        if (own.zeros.empty()) {
+          std::fill_n(zeros, now * groups, static_cast<uint8_t>(1u << (shape_.bits - 1)));
+        } else {
+          std::copy(own.zeros.begin(), own.zeros.end(), zeros);
+        }
+      },
+      [](int64_t, int64_t) {});
+}
+
+MatrixExperts::MatrixExperts(const ExpertsSpec& spec, const MappedFiles& files)
+    : out_(spec.out),
+      row_bytes_(static_cast<size_t>(spec.in) * byte_size(std::get<MatrixSpec>(spec.experts[0]).weight.dtype)) {
+  experts_.reserve(spec.experts.size());
+  for (const LinearSpec& expert : spec.experts) experts_.emplace_back(std::get<MatrixSpec>(expert), files);
+}
+
+void MatrixExperts::read(int64_t first, int64_t count, void* rows) const {
+  auto* const to = static_cast<uint8_t*>(rows);
+  for_each_expert(
+      out_, first, count,
+      [&](int64_t expert, int64_t row, int64_t now, int64_t place) {
+        experts_[expert].read(row, now, to + static_cast<size_t>(place) * row_bytes_);
+      },
+      [&](int64_t now, int64_t place) {
+        std::memset(to + static_cast<size_t>(place) * row_bytes_, 0, static_cast<size_t>(now) * row_bytes_);
+      });
+}
+
+std::vector<float> MatrixExperts::bias() const {
+  std::vector<float> all;
+  for (const MatrixSource& expert : experts_) {
+    std::vector<float> own = expert.bias();
+    if (own.empty()) continue;
+    own.resize(static_cast<size_t>(expert_rows(out_)), 0.0f);
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  return all;
+}
+
+}  // namespace billfish

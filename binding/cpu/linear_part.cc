@@ -1,0 +1,130 @@
+#include "cpu/linear_part.h"
+
+#include <cstring>
+
+namespace billfish::cpu {
+namespace {
+
+// The number of rows up to which a GEMV is faster, since it does not unpack the weights.
+constexpr int64_t quantized_gemv_rows = 4;
+
+void write_block(const LinearPart& part, const float* bias, int64_t first_output, int64_t first_row, int64_t rows,
+                 const float* sums) {
+  const int64_t outputs = std::min(panel_outputs, part.outputs - first_output);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* const to = part.row(first_row + r) + first_output;
+    const float* const from = sums + r * panel_outputs;
+    if (bias == nullptr) {
+      std::memcpy(to, from, outputs * sizeof(float));
+    } else {
+      for (int64_t n = 0; n < outputs; ++n) to[n] = from[n] + bias[first_output + n];
+    }
+  }
+}
+
+void multiply_integer_block(const LinearPart& part, int64_t first_tile, int64_t first_row, int64_t rows, float* sums) {
+  const QuantizedLinearKernels& kernels = quantized_linear_kernels();
+  const QuantizedActivations& x = part.activation->integers;
+  alignas(64) int16_t panel[segment_inputs * panel_outputs] = {};
+  alignas(64) float scales[panel_outputs] = {};
+  for_each_segment(part.weights.in, part.weights.group_size,
+                   [&](int64_t segment, int64_t group, int64_t first, int64_t count) {
+                     const int64_t padded = divide_up(count, 8) * 8;
+                     kernels.unpack_integers(part.weights, first_tile, first, padded, panel);
+                     kernels.unpack_scales(part.weights, first_tile, group, scales);
+                     kernels.multiply_integers(panel, scales, padded, x.codes + first * x.rows + first_row * padded,
+                                               x.scales + segment * x.rows + first_row, rows, sums);
+                   });
+}
+
+void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t first_row, int64_t rows, float* sums) {
+  const MatrixKernels& kernels = matrix_kernels();
+  const QuantizedLinearKernels& quantized_kernels = quantized_linear_kernels();
+  const float* const x = part.activation->floats;
+  alignas(64) float panel[segment_inputs * panel_outputs] = {};
+  const bool quantized = part.kind == LinearPart::Kind::quantized_floats;
+  const int64_t in = quantized ? part.weights.in : part.matrix.in;
+  const int64_t group_size = quantized ? part.weights.group_size : segment_inputs;
+  for_each_segment(in, group_size, [&](int64_t, int64_t, int64_t first, int64_t count) {
+    if (quantized) {
+      quantized_kernels.dequantize(part.weights, first_tile, first, count, panel);
+    } else {
+      kernels.transpose(part.matrix, first_tile * tile_outputs, first, count, panel);
+    }
+    kernels.multiply_floats(panel, count, x + first * part.rows + first_row * count, rows, sums);
+  });
+}
+
+void gemv_to(const LinearPart& part, int64_t first_row, int rows, int64_t first_tile, int64_t last_tile, float* out,
+             int64_t stride) {
+  if (part.kind == LinearPart::Kind::matrix) {
+    matrix_kernels().gemv(part.matrix, part.activation->floats, rows, first_tile * tile_outputs,
+                          std::min(last_tile * tile_outputs, part.outputs), out, stride);
+  } else {
+    quantized_linear_kernels().gemv(part.weights, part.activation->integers, first_row, rows, first_tile, last_tile,
+                                    out, stride);
+  }
+}
+
+}  // namespace
+
+LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& activation) {
+  LinearPart part;
+  part.rows = rows;
+  part.out = call.out;
+  part.stride = call.stride;
+  part.slots = call.slots;
+  part.activation = &activation;
+  if (call.matrix != nullptr) {
+    part.matrix = *call.matrix;
+    part.outputs = part.matrix.out;
+    part.gemv = rows <= max_matrix_gemv_rows;
+  } else {
+    part.kind = activation.quantized ? LinearPart::Kind::quantized_integers : LinearPart::Kind::quantized_floats;
+    part.weights = *call.quantized;
+    part.outputs = part.weights.out;
+    part.gemv = activation.quantized && rows <= quantized_gemv_rows;
+  }
+  part.panels = divide_up(part.outputs, panel_outputs);
+  return part;
+}
+
+void run_gemm(const LinearPart& part, int64_t first_piece, int64_t last_piece) {
+  const int64_t block = rows_of_block(part.rows);
+  alignas(64) float sums[block_rows * panel_outputs];
+  for (int64_t piece = first_piece; piece < last_piece; ++piece) {
+    const int64_t panel = piece % part.panels, first_row = piece / part.panels * block;
+    const int64_t rows = std::min(block, part.rows - first_row);
+    std::memset(sums, 0, sizeof(float) * rows * panel_outputs);
+    if (part.kind == LinearPart::Kind::quantized_integers) {
+      multiply_integer_block(part, panel * panel_tiles, first_row, rows, sums);
+    } else {
+      multiply_float_block(part, panel * panel_tiles, first_row, rows, sums);
+    }
+    const float* const bias = part.kind == LinearPart::Kind::matrix ? part.matrix.bias : part.weights.bias;
+    write_block(part, bias, panel * panel_outputs, first_row, rows, sums);
+  }
+}
+
+void run_gemv(const LinearPart& part, int64_t first_tile, int64_t last_tile) {
+  // A matrix's kernel takes all rows at once.
+  const int64_t rows_at_once = part.kind == LinearPart::Kind::matrix ? max_matrix_gemv_rows : max_gemv_rows;
+  for (int64_t row = 0; row < part.rows; row += rows_at_once) {
+    const int now = static_cast<int>(std::min(rows_at_once, part.rows - row));
+    if (part.slots.slots == nullptr) {
+      gemv_to(part, row, now, first_tile, last_tile, part.row(row), part.stride);
+      continue;
+    }
+    float results[max_matrix_gemv_rows * panel_outputs];  // on their way to rows that are not evenly spaced
+    for (int64_t tile = first_tile; tile < last_tile; tile += panel_tiles) {
+      const int64_t first_output = tile * tile_outputs, end = std::min(tile + panel_tiles, last_tile);
+      const int64_t outputs = std::min(end * tile_outputs, part.outputs) - first_output;
+      gemv_to(part, row, now, tile, end, results - first_output, panel_outputs);
+      for (int r = 0; r < now; ++r) {
+        std::memcpy(part.row(row + r) + first_output, results + r * panel_outputs, outputs * sizeof(float));
+      }
+    }
+  }
+}
+
+}  // namespace billfish::cpu
