@@ -161,6 +161,10 @@ class OpenCheckpoint implements Checkpoint {
     return resolveLinear(this.#stored, this.quantization, module, outFeatures, inFeatures, bias === 'required')
   }
 
+  find(tensor: string): TensorRef | undefined {
+    return this.tensors.get(tensor)
+  }
+
   vector(tensor: string, length: number): VectorSpec {
     this.#rejectUnsupported()
     const weight = this.#stored.require(tensor, FLOAT_TYPES)

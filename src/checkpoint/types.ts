@@ -123,6 +123,8 @@ export interface Checkpoint {
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
   /** A norm weight or other vector. */
   vector(tensor: string, length: number): VectorSpec
+  /** The tensor of this name, if it is stored with a dtype billfish computes with. */
+  find(tensor: string): TensorRef | undefined
   /** A table [rows, width] (embedding). */
   table(tensor: string, rows: number, width: number): MatrixSpec
 }

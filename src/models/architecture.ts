@@ -11,6 +11,8 @@ export const SIZE_LIMITS = {
   heads: 65_536,
   /** 4096 rotary frequencies, the maximum of a program. */
   headDim: 8192,
+  /** The largest known models have about 1000. */
+  experts: 65_536,
   /** Hidden size and MLP width. */
   width: 1 << 24,
   vocabulary: 1 << 26,
@@ -48,6 +50,8 @@ export interface Model {
    * states after the final norm.
    */
   readonly hasHead: boolean
+  /** One layer of each kind: layers of a kind have tensors of the same names. */
+  readonly kindsOfLayers: readonly number[]
   /** Token ids -> [tokens, hidden]. */
   embed(g: Graph): Value
   decoderLayer(g: Graph, x: Value, index: number): Value

@@ -40,13 +40,18 @@ const outputs = irrelevant('what else transformers returns; `forward()` has its 
 const labels = irrelevant('names and number of the classes of a classifier')
 const kernels = irrelevant('which kernels transformers or the released code takes')
 const multipliers = (model: string) => refused(`a factor of ${model}'s`, isOneOf(1))
-const experts = refused('a mixture of experts', isEmpty)
+const isMoe = ({ raw: { model_type } }: ConfigReader) => model_type === 'qwen2_moe' || model_type === 'qwen3_moe'
+const experts = (isNeutral: (value: unknown) => boolean) =>
+  refused(
+    'a mixture of experts, which only Qwen2-MoE and Qwen3-MoE may have',
+    (value, config) => isMoe(config) || isNeutral(value),
+  )
 const otherAttention = refused('another kind of attention', isEmpty)
 const otherBias = (neutral: boolean) => refused('biases other than those of the architecture', isOneOf(neutral))
 
 export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   model_type: used(
-    'the architecture: `qwen`, `qwen2`, `qwen3`, `llama` or `mistral`, or a vision-language model around one of them',
+    'the architecture: `qwen`, `qwen2`, `qwen3`, `qwen2_moe`, `qwen3_moe`, `llama` or `mistral`, or a vision-language model around one of them',
   ),
   text_config: used(
     'of vision-language models: the language model, whose keys these are; `torch_dtype`, ' +
@@ -87,6 +92,15 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   eos_token_id: used('end tokens, if generation_config.json has none'),
   quantization_config: used('see [the formats](formats.md); tensors that contradict it decide'),
   compression_config: used('the same, as older compressed-tensors wrote it'),
+
+  num_experts_per_tok: used('of Qwen2-MoE and Qwen3-MoE: experts that a token goes to'),
+  moe_intermediate_size: used("the width of their experts' MLPs"),
+  shared_expert_intermediate_size: used('Qwen2-MoE: the width of the expert that every token goes to'),
+  norm_topk_prob: used("whether the weights of a token's experts are divided by their sum; false if missing"),
+  decoder_sparse_step: used('every so many layers one has experts; default 1'),
+  mlp_only_layers: used('layers without experts'),
+  output_router_logits: outputs,
+  router_aux_loss_coef: training,
 
   seq_length: used('Qwen v1: the trained length'),
   kv_channels: used('Qwen v1: the width of a head'),
@@ -175,13 +189,13 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   kv_lora_rank: otherAttention,
   q_lora_rank: otherAttention,
   linear_num_key_heads: otherAttention,
-  num_experts: refused('a mixture of experts', (value) => value === 0 || value === 1),
-  num_local_experts: refused('a mixture of experts', (value) => value === 0 || value === 1),
-  n_routed_experts: experts,
+  num_experts: experts(isOneOf(0, 1)),
+  num_local_experts: experts(isOneOf(0, 1)),
+  n_routed_experts: refused('a mixture of experts', isEmpty),
   use_bias: otherBias(false),
   qkv_bias: refused(
     'biases other than those of the architecture',
-    (value, config) => value === (config.raw.model_type === 'qwen2'),
+    (value, config) => config.raw.model_type === 'qwen2_moe' || value === (config.raw.model_type === 'qwen2'),
   ),
   attention_out_bias: otherBias(false),
   lm_head_bias: otherBias(false),

@@ -1,6 +1,7 @@
 import { BillfishError } from '../common/errors'
 import type { StageSpec } from '../native/addon'
 import { deviceKind } from '../native/devices'
+import type { LinearSpec } from '../native/weights'
 
 /** Limits of the CUDA kernels, which also check them on the first step that runs them. */
 const GPU_LIMITS = {
@@ -10,6 +11,9 @@ const GPU_LIMITS = {
   /** Columns that a norm keeps in registers (cuda/layer/held_run.h), read as vectors of 8 or one by one. */
   normInVectors: 16_384,
   norm: 8192,
+  /** Experts whose tokens a block counts, and the granularity of their inputs (cuda/gemm/grouped_linear.cu). */
+  experts: 4096,
+  expertInputs: 8,
   /** Granularity of group sizes, unless one group is a whole row (cuda/gemm/layout.h). */
   groupInputs: 32,
 }
@@ -40,6 +44,16 @@ export function checkDeviceLimits({ device, program, weights }: StageSpec): void
     if (width > max) reject(`The model has norms over ${width} columns (hidden_size)`, `norms over at most ${max}`)
   }
   for (const weight of weights) {
+    if (weight.kind !== 'experts') continue
+    if (weight.experts.length > GPU_LIMITS.experts) {
+      reject(`${weight.name} has ${weight.experts.length} experts`, `at most ${GPU_LIMITS.experts}`)
+    }
+    if (weight.in % GPU_LIMITS.expertInputs !== 0) {
+      reject(`${weight.name} has ${weight.in} inputs`, `experts of multiples of ${GPU_LIMITS.expertInputs} inputs`)
+    }
+  }
+  for (const all of weights) {
+    const weight = all.kind === 'experts' ? (all.experts[0] as LinearSpec) : all
     if (weight.kind !== 'quantized' || weight.groupSize >= weight.in) continue
     if (weight.groupSize % GPU_LIMITS.groupInputs === 0) continue
     reject(

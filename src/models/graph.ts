@@ -1,6 +1,6 @@
 import { BillfishError } from '../common/errors'
 import type { GatheredPiece, OperatorSpec, ProgramSpec, RopeSpec, ValueSpec } from '../native/addon'
-import type { LinearSpec, MatrixSpec, VectorSpec, WeightSpec } from '../native/weights'
+import type { ExpertsSpec, LinearSpec, MatrixSpec, TensorRef, VectorSpec, WeightSpec } from '../native/weights'
 import { ZEROS } from '../quantization/padding'
 import { fuse } from './program'
 import { Rank, type RankChannels } from './rank'
@@ -26,6 +26,8 @@ export interface WeightSource {
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
   vector(tensor: string, length: number): VectorSpec
   table(tensor: string, rows: number, width: number): MatrixSpec
+  /** The tensor of this name, if a checkpoint stores one. */
+  find(tensor: string): TensorRef | undefined
 }
 
 /** A value of the traced program: a matrix of one row a token (or a logit row) and `width` columns. */
@@ -181,6 +183,40 @@ export class Graph {
     return gate.overwritten()
   }
 
+  /** x * sigmoid(gate), in place of `x`; a `gate` of one column is that of its whole row. */
+  sigmoidMul(x: Value, gate: Value): Value {
+    this.#operators.push({ op: 'sigmoidMul', x: x.id, gate: gate.id })
+    return x.overwritten()
+  }
+
+  /**
+   * Sends every token to the `topK` experts with the largest of its logits, [tokens, experts]; their weights are the
+   * softmax over all experts, divided by its sum over the chosen ones if `normalize`.
+   */
+  route(logits: Value, topK: number, normalize: boolean): Value {
+    const out = this.#newValue(2 * topK, logits.rows, 'logits')
+    this.#operators.push({ op: 'route', x: logits.id, out: out.id, topK, normalize: normalize ? 1 : 0 })
+    return out
+  }
+
+  /**
+   * x * W^T + bias with the weights of the experts that a token is routed to, [tokens, topK * out]. `x` is [tokens, in],
+   * or [tokens, topK * in] with a row for each of them. `weights` have experts from number `first` on; others give zeros.
+   */
+  groupedLinear(x: Value, routing: Value, weights: readonly ExpertsSpec[], first = 0): Value[] {
+    const outs = weights.map((weight) => this.#newValue((routing.width / 2) * weight.out, x.rows, 'activation'))
+    const targets = weights.map((weight, i) => ({ weight: this.#weight(weight), out: (outs[i] as Value).id }))
+    this.#operators.push({ op: 'groupedLinear', x: x.id, routing: routing.id, targets, first })
+    return outs
+  }
+
+  /** The sum of what the experts of a token give, [tokens, topK * width], each times its weight. */
+  combine(x: Value, routing: Value, kind: ValueSpec['class'] = 'activation'): Value {
+    const out = this.#newValue(x.width / (routing.width / 2), x.rows, kind)
+    this.#operators.push({ op: 'combine', x: x.id, routing: routing.id, out: out.id })
+    return out
+  }
+
   /** x + y, in place of `x`. */
   add(x: Value, y: Value): Value {
     this.#operators.push({ op: 'add', x: x.id, y: y.id })
@@ -288,6 +324,11 @@ export class Module {
     bias: 'required' | 'none' | 'optional' = 'none',
   ): LinearSpec {
     return this.#source.linear(`${this.name}.${module}`, outFeatures, inFeatures, bias)
+  }
+
+  /** The tensor of this name, if a checkpoint stores one. */
+  find(tensor: string): TensorRef | undefined {
+    return this.#source.find(`${this.name}.${tensor}`)
   }
 
   /** The `weight` of a norm. */

@@ -2,6 +2,7 @@ import { shown } from '../checkpoint/invalid'
 import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
+import { addSparseMlp, type Experts } from './experts'
 import type { Graph, Value, WeightSource } from './graph'
 import type { RankChannels } from './rank'
 import type { Rope } from './rope'
@@ -17,6 +18,8 @@ export interface FamilyTraits {
   readonly headDim: number
   readonly ropeBase: number
   readonly normEps: number
+  /** Of models that have them in place of some layers' MLPs. */
+  readonly experts?: Experts | undefined
   /** Sliding window of layer i in tokens, or 0 for none. */
   window(layer: number): number
 }
@@ -71,13 +74,19 @@ export class LlamaFamilyModel implements Model {
     }
   }
 
+  get kindsOfLayers(): number[] {
+    const layers = Array.from({ length: this.shape.layers }, (_, layer) => layer)
+    const isSparse = (layer: number) => this.#traits.experts?.isSparse(layer) === true
+    return [layers.find(isSparse), layers.find((layer) => !isSparse(layer))].filter((layer) => layer !== undefined)
+  }
+
   embed(g: Graph): Value {
     return embed(g, this.#embeddingTable())
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {
     const { hiddenSize, kvHeads, headDim } = this.shape
-    const { attentionBias, mlpBias, headNorm, normEps } = this.#traits
+    const { attentionBias, mlpBias, headNorm, normEps, experts } = this.#traits
     const layer = g.module(`${this.names.layers}.${index}`)
     const qkvBias = attentionBias === 'none' ? 'none' : 'required'
 
@@ -100,9 +109,10 @@ export class LlamaFamilyModel implements Model {
     const output = layer.linear('self_attn.o_proj', hiddenSize, this.#heads * headDim, outputBias)
     x = g.add(x, outputProjection(g, attended, output, counts))
 
+    const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
+    if (experts?.isSparse(index)) return addSparseMlp(g, x, m, layer, hiddenSize, experts)
     const width = this.#intermediateSize
     const bias = mlpBias ? 'required' : 'none'
-    const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
     const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
     const up = layer.linear('mlp.up_proj', width, hiddenSize, bias)
     return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.down_proj', hiddenSize, width, bias)))

@@ -24,6 +24,7 @@ const NAMES: ModuleNames = {
 class QwenModel implements Model {
   readonly names = NAMES
   readonly hasHead: boolean
+  readonly kindsOfLayers = [0]
   readonly shape: ModelShape
   readonly #heads: number
   readonly #mlpWidth: number

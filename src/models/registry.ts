@@ -13,12 +13,14 @@ import { llama } from './llama'
 import { mistral } from './mistral'
 import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
+import { qwen2Moe } from './qwen2-moe'
 import { qwen3 } from './qwen3'
+import { qwen3Moe } from './qwen3-moe'
 import { lastModules, traceStage } from './stages'
 import { StoredWeights } from './stored-weights'
 import { type TextModelConfig, textModelConfig } from './text-model-config'
 
-const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, llama, mistral]
+const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, qwen2Moe, qwen3Moe, llama, mistral]
 
 /** model_type values that {@link createModel} supports. */
 export const modelTypes: readonly string[] = architectures.flatMap((architecture) => architecture.modelTypes)
@@ -36,8 +38,8 @@ export function createModel(config: RawConfig, source: WeightSource): Model {
   if (source.layout) checkLayers(reader, source.layout)
   const model = architecture.create(reader, source)
   if (source.layout) {
-    const firstLayer = checkSizes(model, source)
-    rejectUnexpectedTensors(source.layout, firstLayer, String(reader.raw.model_type))
+    const layers = checkSizes(model, source)
+    rejectUnexpectedTensors(source.layout, layers, String(reader.raw.model_type))
   }
   return model
 }
@@ -89,15 +91,15 @@ function modelCode(autoMap: unknown): string | undefined {
 
 /**
  * Compares the sizes in the config with one tensor of every kind before anything is built from them.
- * @returns the weights of the first layer
+ * @returns the weights of a layer of each kind
  */
 function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
   const { embedding, layers } = model.names
   const weightsOf = (module: string) => traceStage(model, source, { device: 'cpu', modules: [module] }).weights
   weightsOf(embedding)
-  const firstLayer = weightsOf(`${layers}.0`)
+  const ofLayers = model.kindsOfLayers.flatMap((layer) => weightsOf(`${layers}.${layer}`))
   for (const module of lastModules(model)) weightsOf(module)
-  return firstLayer
+  return ofLayers
 }
 
 /** Checks that as many layers are stored as the config says. */
@@ -138,16 +140,23 @@ const OF_LINEAR = /^(weight|bias|qweight|qzeros|scales|g_idx|perm|weight_(packed
  * model than config.json claims: query and key norms under model_type llama, or adapters that were never merged.
  * Ignoring them would silently compute something else.
  *
- * @param read weights that the first layer reads
+ * @param read weights that layers of all kinds read
  * @throws BillfishError UNSUPPORTED_MODEL naming the tensors and the model_type
  */
 function rejectUnexpectedTensors(layout: StoredLayout, read: readonly WeightSpec[], modelType: string): void {
-  const vectors = new Set(read.flatMap(({ kind, name }) => (kind === 'vector' ? [name] : [])))
-  const linears = new Set(read.flatMap(({ kind, name }) => (kind === 'vector' ? [] : [name])))
+  // By their names within a layer.
+  const withinLayer = (name: string) => name.slice(name.indexOf('.', layout.layersName.length + 1) + 1)
+  const vectors = new Set<string>()
+  const linears = new Set<string>()
+  for (const weight of read) {
+    const names = weight.kind === 'experts' ? weight.experts.map(({ name }) => name) : [weight.name]
+    for (const name of names) (weight.kind === 'vector' ? vectors : linears).add(withinLayer(name))
+  }
   const isRead = (suffix: string) => {
-    const name = `${layout.layersName}.0.${suffix}`
-    const dot = name.lastIndexOf('.')
-    return vectors.has(name) || (linears.has(name.slice(0, dot)) && OF_LINEAR.test(name.slice(dot + 1)))
+    const dot = suffix.lastIndexOf('.')
+    // Experts may be one tensor, which is called like their linear.
+    if (vectors.has(suffix) || linears.has(suffix)) return true
+    return linears.has(suffix.slice(0, Math.max(0, dot))) && OF_LINEAR.test(suffix.slice(dot + 1))
   }
   const unread = [...layout.layerTensors].filter(([suffix]) => !HARMLESS.test(suffix) && !isRead(suffix))
   if (unread.length === 0) return

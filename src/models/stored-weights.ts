@@ -56,6 +56,10 @@ export class StoredWeights implements WeightSource {
     return this.#checkpoint.linear(this.storedName(module), outFeatures, inFeatures, bias)
   }
 
+  find(tensor: string): TensorRef | undefined {
+    return this.tensors.get(this.storedName(tensor))
+  }
+
   vector(tensor: string, length: number): VectorSpec {
     return this.#checkpoint.vector(this.storedName(tensor), length)
   }

@@ -5,13 +5,14 @@
  * outputs of down and of the output projection are all-reduced, so the residual stream is identical on all ranks.
  * Embedding and head are split along the vocabulary.
  */
+import type { ValueSpec } from '../native/addon'
 import type { LinearSpec, MatrixSpec } from '../native/weights'
 import { inputGroup, sliceLinear, splitsAtGroupBoundaries } from '../quantization/linear-slice'
 import type { Graph, Value } from './graph'
 import { channelCount, type Rank, scaleRuns } from './rank'
 
 /** MLP channels and vocabulary rows are split at multiples of this, which suits every kernel. */
-const CHANNEL_TILE = 16
+export const CHANNEL_TILE = 16
 
 /** Embeds the tokens of the batch: [tokens, hidden]. */
 export function embed(g: Graph, table: MatrixSpec): Value {
@@ -31,12 +32,24 @@ export function head(g: Graph, x: Value, weight: LinearSpec): Value {
 
 /** down(silu(gate(x)) * up(x)). */
 export function gatedMlp(g: Graph, x: Value, gate: LinearSpec, up: LinearSpec, down: LinearSpec): Value {
+  if (g.rank.count === 1) return gatedMlpOfRank(g, x, gate, up, down, 'activation')
+  return g.allReduce(gatedMlpOfRank(g, x, gate, up, down, 'residual'))
+}
+
+/** {@link gatedMlp} before the sum over the ranks. */
+export function gatedMlpOfRank(
+  g: Graph,
+  x: Value,
+  gate: LinearSpec,
+  up: LinearSpec,
+  down: LinearSpec,
+  kind: ValueSpec['class'],
+): Value {
   if (g.rank.count === 1) return g.linear(g.siluMul(g.linear(x, gate), g.linear(x, up)), down)
   const inputs = g.rank.share(down.in, inputGroup(down), CHANNEL_TILE, down.name)
   const outputs = { outputs: inputs, consumer: down }
   const h = g.siluMul(g.linear(x, sliceLinear(gate, outputs)), g.linear(x, sliceLinear(up, outputs)))
-  const part = sliceLinear(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst })
-  return g.allReduce(g.linear(h, part, 'residual'))
+  return g.linear(h, sliceLinear(down, { inputs, inputsInGroupOrder: true, bias: g.rank.isFirst }), kind)
 }
 
 /** Query and key-value head counts of a layer, and the head dimension. */

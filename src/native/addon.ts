@@ -29,7 +29,7 @@ export type OperatorSpec =
   | { op: 'rmsNorm'; x: ValueId; weight: number; width: number; eps: number; out: ValueId }
   | { op: 'addRmsNorm'; x: ValueId; y: ValueId; weight: number; eps: number; out: ValueId }
   | { op: 'layerNorm'; x: ValueId; weight: number; bias?: number | undefined; eps: number; out: ValueId }
-  | { op: 'linear'; x: ValueId; targets: readonly { readonly weight: number; readonly out: ValueId }[] }
+  | { op: 'linear'; x: ValueId; targets: readonly LinearTarget[] }
   | { op: 'rope'; x: ValueId; heads: number; headDim: number; rope: number }
   | { op: 'logNScale'; x: ValueId; length: number }
   | {
@@ -45,6 +45,13 @@ export type OperatorSpec =
       window: number
     }
   | { op: 'siluMul'; gate: ValueId; up: ValueId }
+  /** x * sigmoid(gate); a gate of one column is that of its whole row. */
+  | { op: 'sigmoidMul'; x: ValueId; gate: ValueId }
+  /** [experts | their weights] of every token, by descending probability. */
+  | { op: 'route'; x: ValueId; out: ValueId; topK: number; normalize: 0 | 1 }
+  /** Rows of the experts that the tokens are routed to, beside each other; the weights' first one is number `first`. */
+  | { op: 'groupedLinear'; x: ValueId; routing: ValueId; targets: readonly LinearTarget[]; first: number }
+  | { op: 'combine'; x: ValueId; routing: ValueId; out: ValueId }
   | { op: 'add'; x: ValueId; y: ValueId }
   | { op: 'gather'; x: ValueId; out: ValueId }
   /** out = the sum of x over all ranks. */
@@ -52,6 +59,11 @@ export type OperatorSpec =
   /** Columns of all ranks' x beside each other. A rank without `out` gives only. */
   | { op: 'allGather'; x: ValueId; out?: ValueId; pieces: readonly GatheredPiece[] }
   | { op: 'tap'; x: ValueId; index: number }
+
+export interface LinearTarget {
+  readonly weight: number
+  readonly out: ValueId
+}
 
 /** Columns [from, from + count) of a rank's value, which become those from `to` on. */
 export interface GatheredPiece {
@@ -189,7 +201,10 @@ export interface PlannedMemory {
   readonly buffers: number
   /** For the sum of these the device gives whole pages of so many bytes. */
   readonly page: number
-  /** Of weights that it reads to decode one token: all but those that only an embedding uses, of which a token reads a row. */
+  /**
+   * Of weights that it reads to decode one token: all but those that only an embedding uses, of which a token reads a row,
+   * and of experts those that a token goes to.
+   */
   readonly read: number
 }
 

@@ -112,10 +112,24 @@ export interface QuantizedSpec {
 }
 
 export type LinearSpec = MatrixSpec | QuantizedSpec
-export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec
+
+/** One linear an expert, all of one shape and format: a weight of the operator groupedLinear. */
+export interface ExpertsSpec {
+  readonly kind: 'experts'
+  readonly name: string
+  /** Of an expert. */
+  readonly out: number
+  readonly in: number
+  readonly experts: readonly LinearSpec[]
+  /** Of some of them at least. */
+  readonly hasZeroPoints: boolean
+}
+
+export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec | ExpertsSpec
 
 /** Bytes of the tensors of a weight in the checkpoint. */
 export function storedBytes(weight: WeightSpec): number {
+  if (weight.kind === 'experts') return weight.experts.reduce((sum, expert) => sum + storedBytes(expert), 0)
   const tensors =
     weight.kind === 'quantized'
       ? [weight.codes, weight.scales, weight.zeros, weight.groupIndex, weight.bias]

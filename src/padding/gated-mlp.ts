@@ -48,13 +48,23 @@ interface Names {
 function namesOf(config: RawConfig): Names {
   const nowhere: TensorRef = { name: '', file: 0, dtype: 'F32', shape: [], offset: 0, bytes: 0 }
   const source: WeightSource = {
+    find: () => undefined,
     linear: (name, out, inFeatures) => ({ kind: 'matrix', name, out, in: inFeatures, weight: nowhere }),
     vector: (name, length) => ({ kind: 'vector', name, length, weight: nowhere }),
     table: (name, rows, width) => ({ kind: 'matrix', name, out: rows, in: width, weight: nowhere }),
   }
   const model = createModel(config, source)
+  const layer = (index: number) =>
+    traceStage(model, source, { device: 'cpu', modules: [`${model.names.layers}.${index}`] })
+  if (model.kindsOfLayers.some((kind) => layer(kind).program.operators.some(({ op }) => op === 'groupedLinear'))) {
+    throw new BillfishError(
+      'UNSUPPORTED_MODEL',
+      `config.json: ${config.model_type} is a mixture of experts, whose files billfish does not pad; it pads experts while ` +
+        'loading, for any tensorParallelSize.',
+    )
+  }
   const first = `${model.names.layers}.0`
-  const { program, weights } = traceStage(model, source, { device: 'cpu', modules: [first] })
+  const { program, weights } = layer(0)
   const linears = program.operators.flatMap((operator) =>
     operator.op === 'linear' ? operator.targets.map((target) => ({ x: operator.x, ...target })) : [],
   )

@@ -17,6 +17,7 @@ import { floatType } from './limits'
 export function configSource(config: RawConfig, quantization: QuantizationConfig): WeightSource {
   const plain = floatType(config)
   return {
+    find: () => undefined,
     vector: (name, length) => ({ kind: 'vector', name, length, weight: tensor(name, plain, [length]) }),
     table: (name, rows, width) => ({
       kind: 'matrix',
@@ -47,10 +48,14 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
 /** The quantizers' default when the config does not say. */
 const DEFAULT_GROUP_SIZE = 128
 
+/** What chooses among experts, which quantizers leave alone. */
+const ROUTER = /\.mlp\.(gate|shared_expert_gate)$/
+
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
 function schemeOf(quantization: QuantizationConfig, module: string, plain: TensorType): Scheme | undefined {
   if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
   const inLayer = /\.\d+\./.test(module)
+  if (ROUTER.test(module)) return undefined
   if (!inLayer && !(quantization.method === 'gptq' && quantization.head)) return undefined
   switch (quantization.method) {
     case 'none':

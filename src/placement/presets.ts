@@ -56,6 +56,36 @@ const QWEN_2_OF_7B = {
   torch_dtype: 'bfloat16',
 }
 
+const QWEN_3_MOE = {
+  model_type: 'qwen3_moe',
+  num_key_value_heads: 4,
+  head_dim: 128,
+  num_experts: 128,
+  num_experts_per_tok: 8,
+  norm_topk_prob: true,
+  vocab_size: 151936,
+  max_position_embeddings: 40960,
+  torch_dtype: 'bfloat16',
+}
+
+const QWEN_3_OF_30B_A3B = {
+  ...QWEN_3_MOE,
+  hidden_size: 2048,
+  num_hidden_layers: 48,
+  num_attention_heads: 32,
+  intermediate_size: 6144,
+  moe_intermediate_size: 768,
+}
+
+const QWEN_3_OF_235B_A22B = {
+  ...QWEN_3_MOE,
+  hidden_size: 4096,
+  num_hidden_layers: 94,
+  num_attention_heads: 64,
+  intermediate_size: 12288,
+  moe_intermediate_size: 1536,
+}
+
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
 const AWQ = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
 const quantized = (config: RawConfig, quantization: RawConfig) => ({
@@ -123,6 +153,40 @@ export const presets: Readonly<Record<string, RawConfig>> = {
     max_position_embeddings: 40960,
     torch_dtype: 'bfloat16',
   },
+  'Qwen1.5-MoE-A2.7B-Chat': {
+    model_type: 'qwen2_moe',
+    hidden_size: 2048,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    num_key_value_heads: 16,
+    intermediate_size: 5632,
+    num_experts: 60,
+    num_experts_per_tok: 4,
+    moe_intermediate_size: 1408,
+    shared_expert_intermediate_size: 5632,
+    vocab_size: 151936,
+    max_position_embeddings: 8192,
+    torch_dtype: 'bfloat16',
+  },
+  'Qwen2-57B-A14B-Instruct': {
+    model_type: 'qwen2_moe',
+    hidden_size: 3584,
+    num_hidden_layers: 28,
+    num_attention_heads: 28,
+    num_key_value_heads: 4,
+    intermediate_size: 18944,
+    num_experts: 64,
+    num_experts_per_tok: 8,
+    moe_intermediate_size: 2560,
+    shared_expert_intermediate_size: 20480,
+    vocab_size: 151936,
+    max_position_embeddings: 32768,
+    torch_dtype: 'bfloat16',
+  },
+  'Qwen3-30B-A3B': QWEN_3_OF_30B_A3B,
+  'Qwen3-30B-A3B-GPTQ-Int4': quantized(QWEN_3_OF_30B_A3B, gptq(4)),
+  'Qwen3-235B-A22B': QWEN_3_OF_235B_A22B,
+  'Qwen3-235B-A22B-GPTQ-Int4': quantized(QWEN_3_OF_235B_A22B, gptq(4)),
   'Llama-3-70B': {
     model_type: 'llama',
     hidden_size: 8192,

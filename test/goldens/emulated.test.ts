@@ -4,14 +4,14 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { type GenerateOptions, loadModel } from '../../src/index'
 import {
   cut,
-  denseModels,
   difference,
   golden,
   greedyTokens,
   layerCount,
   modelDirectory,
   modulesOfFixture,
-  ownType,
+  textModels,
+  typeOnGpus,
 } from '../support/fixtures'
 
 /** Errors may be so many times what the same model in the same type is off (fixtures' README, Tolerances). */
@@ -31,16 +31,17 @@ const splits: Record<string, (modules: readonly string[]) => Record<string, stri
   'cpu between two': (modules) => cut(modules, [0, 2], ['emulated:0', 'cpu', 'emulated:1']),
 }
 
-describe.each(denseModels)('%s', (name) => {
+describe.each(textModels)('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)
-  const type = ownType(name)
+  const type = typeOnGpus(name)
 
   const onOneDevice = new Map<string, Float32Array>()
   test.each(Object.keys(splits))('%s', async (split) => {
     const deviceMap = splits[split]?.(modules) as string
-    await using model = await loadModel(modelDirectory(name), { deviceMap, maxModelLength: 64 })
+    const dtype = type === 'fp16' ? 'float16' : 'bfloat16'
+    await using model = await loadModel(modelDirectory(name), { deviceMap, dtype, maxModelLength: 64 })
     let worst = 0
     let worstHidden = 0
     for (const prompt of ['p7', 'p33']) {
@@ -73,6 +74,7 @@ describe('types other than the checkpoint’s', () => {
     ['llama-bf16', 'float16', 'fp16'],
     ['qwen2-gptq-int4-g128', 'bfloat16', 'bf16'],
     ['qwen1-fp16', 'bfloat16', 'bf16'],
+    ['qwen3-moe-ct-w4a16', 'bfloat16', 'bf16'],
   ] as const)('%s in %s', async (name, dtype, type) => {
     const expected = golden(name)
     await using model = await loadModel(modelDirectory(name), { dtype, deviceMap: 'emulated:0', maxModelLength: 64 })

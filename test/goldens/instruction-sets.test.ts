@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { denseModels, difference, golden, modelDirectory } from '../support/fixtures'
+import { difference, golden, modelDirectory, textModels } from '../support/fixtures'
 import { childProgram } from '../support/programs'
 
 interface Outcome {
@@ -27,7 +27,7 @@ main()`
 // The other goldens run with the best instruction set of the machine; these are what it would do without.
 describe.each(['scalar', 'avx2'])('with the %s kernels', (wanted) => {
   test('every golden holds', () => {
-    const models = denseModels.map((name) => {
+    const models = textModels.map((name) => {
       return { name, directory: modelDirectory(name), prompt: golden(name).prompts.p33 }
     })
     const { status, stdout, stderr } = childProgram(PROGRAM, { models }, { env: { BILLFISH_CPU_ISA: wanted } })
@@ -35,7 +35,7 @@ describe.each(['scalar', 'avx2'])('with the %s kernels', (wanted) => {
     const outcome: Outcome = JSON.parse(stdout)
     const lesser = ['scalar', 'avx2', 'avx512'].slice(0, ['scalar', 'avx2'].indexOf(wanted) + 1)
     expect(lesser).toContain(outcome.instructionSet) // a machine without AVX2 runs the scalar ones
-    expect(outcome.models).toHaveLength(denseModels.length * 2)
+    expect(outcome.models).toHaveLength(textModels.length * 2)
     for (const { name, dtype, tokenIds, logits } of outcome.models) {
       const expected = golden(name)
       const bytes = Buffer.from(logits, 'base64')

@@ -4,13 +4,13 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../src/index'
 import {
   cut,
-  denseModels,
   difference,
   golden,
   greedyTokens,
   modelDirectory,
   modulesOfFixture,
-  ownType,
+  textModels,
+  typeOnGpus,
 } from '../support/fixtures'
 
 /** As in goldens.test.ts and emulated.test.ts: partial sums round elsewhere than one device's sums, and no worse. */
@@ -30,16 +30,17 @@ afterAll(() => {
 const group = (kind: string, first: number, ranks: number) =>
   Array.from({ length: ranks }, (_, i) => `${kind}:${first + i}`).join(',')
 
-describe.each(denseModels)('%s', (name) => {
+describe.each(textModels)('%s', (name) => {
   const expected = golden(name)
   const modules = modulesOfFixture(name, expected)
   const twoStages = (kind: string) => cut(modules, [0], [group(kind, 0, 2), group(kind, 2, 2)])
-  const type = ownType(name)
+  const type = typeOnGpus(name)
+  const dtypeOnGpus = type === 'fp16' ? 'float16' : 'bfloat16'
 
   const check = async (
     deviceMap: string | Record<string, string>,
     tensorParallelSize: number,
-    dtype: 'float32' | 'auto',
+    dtype: 'float32' | 'auto' | 'float16' | 'bfloat16',
     type: 'fp32' | 'fp16' | 'bf16',
   ) => {
     const sizes = { dtype, tensorParallelSize, maxModelLength: 64, maxSequences: 2 }
@@ -70,7 +71,7 @@ describe.each(denseModels)('%s', (name) => {
     }
     const all = errors.get(name) ?? { float32: [], auto: [], emulated: [] }
     errors.set(name, all)
-    const column = JSON.stringify(deviceMap).includes('cpu') ? dtype : 'emulated'
+    const column = dtype === 'float32' || dtype === 'auto' ? dtype : 'emulated'
     all[column].push(dtype === 'float32' ? worst.toExponential(1) : worst.toPrecision(3))
   }
 
@@ -85,10 +86,10 @@ describe.each(denseModels)('%s', (name) => {
   })
 
   test.each([2, 3, 4])('%i ranks on emulated devices', async (ranks) => {
-    await check(group('emulated', 0, ranks), ranks, 'auto', type)
+    await check(group('emulated', 0, ranks), ranks, dtypeOnGpus, type)
   })
 
   test('two stages of two ranks on emulated devices', async () => {
-    await check(twoStages('emulated'), 2, 'auto', type)
+    await check(twoStages('emulated'), 2, dtypeOnGpus, type)
   })
 })

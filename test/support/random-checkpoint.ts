@@ -30,6 +30,8 @@ function tensorsOf(weight: WeightSpec, random: Random): [string, StoredTensor][]
     }
     case 'quantized':
       return quantized(weight, random)
+    case 'experts':
+      return weight.experts.flatMap((expert) => tensorsOf(expert, random))
   }
 }
 

@@ -2,7 +2,7 @@ import { BillfishError } from '../../src/common/errors'
 import { openCheckpoint } from '../../src/open-checkpoint'
 
 /** The BillfishError that a call throws. @throws any other error, or an Error if the call succeeds */
-async function errorOf(call: () => unknown): Promise<BillfishError> {
+export async function errorOf(call: () => unknown): Promise<BillfishError> {
   try {
     await call()
   } catch (error) {

@@ -36,11 +36,12 @@ export function explainExchange(devices: readonly string[], ranks: number): stri
 
 /** Output and input sizes of a weight that were padded, summed over all ranks. */
 function paddedSizes(ranks: readonly WeightSpec[]): { size: number; stored: number }[] {
-  const [first] = ranks
+  const linears = ranks.flatMap((weight) => (weight.kind === 'experts' ? weight.experts.slice(0, 1) : [weight]))
+  const [first] = linears
   if (!first || first.kind === 'vector' || !first.part) return []
   const zerosOf = (runs: readonly ChannelRunSpec[] | undefined) =>
     (runs ?? []).reduce((sum, { start, count }) => sum + (start === ZEROS ? count : 0), 0)
-  const parts = ranks.flatMap((weight) => (weight.kind !== 'vector' && weight.part ? [weight.part] : []))
+  const parts = linears.flatMap((weight) => (weight.kind !== 'vector' && weight.part ? [weight.part] : []))
   const sum = (zeros: (part: (typeof parts)[number]) => number) => parts.reduce((total, part) => total + zeros(part), 0)
   return [
     { stored: first.part.storedOut, zeros: sum(({ outputs }) => zerosOf(outputs)) },

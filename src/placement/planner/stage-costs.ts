@@ -5,7 +5,7 @@ import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
 import { lastModules, modulesOf, type TracedStage, trace } from '../../models/stages'
 import type { MemoryLimits, PlannedMemory } from '../../native/addon'
-import type { WeightSpec } from '../../native/weights'
+import type { LinearSpec, WeightSpec } from '../../native/weights'
 import type { PlanDevice } from '../plan'
 import { PeakBuffers } from './peak-buffers'
 import { type CountMemory, countedStage } from './stage-memory'
@@ -229,10 +229,13 @@ function kindOf(device: string): string {
 
 /** Operations of the linears of a stage, per token. */
 function operationsOf({ program, weights }: TracedStage): number {
-  const targets = program.operators.flatMap((operator) => (operator.op === 'linear' ? operator.targets : []))
-  return targets.reduce((sum, { weight }) => {
-    const spec = weights[weight] as WeightSpec
-    return sum + (spec.kind === 'vector' ? 0 : 2 * spec.out * spec.in)
+  return program.operators.reduce((sum, operator) => {
+    if (operator.op !== 'linear' && operator.op !== 'groupedLinear') return sum
+    const times = operator.op === 'linear' ? 1 : (program.values[operator.routing]?.width ?? 0) / 2
+    return operator.targets.reduce((partial, { weight }) => {
+      const spec = weights[weight] as WeightSpec
+      return partial + (spec.kind === 'vector' ? 0 : 2 * times * spec.out * spec.in)
+    }, sum)
   }, 0)
 }
 
@@ -244,8 +247,9 @@ function shapeOf({ program, weights }: TracedStage): string {
   return JSON.stringify([values, frequencies, cacheLayers, kinds, weights.map(shapeOfWeight)])
 }
 
-function shapeOfWeight(weight: WeightSpec) {
+function shapeOfWeight(weight: WeightSpec): unknown {
   if (weight.kind === 'vector') return weight.length
+  if (weight.kind === 'experts') return [weight.experts.length, shapeOfWeight(weight.experts[0] as LinearSpec)]
   if (weight.kind === 'matrix') return [weight.kind, weight.in, weight.out]
   const { kind, bits, groupSize, groupIndex, part } = weight
   return [kind, weight.in, weight.out, bits, groupSize, groupIndex !== undefined, part?.inputs !== undefined]
@@ -253,13 +257,13 @@ function shapeOfWeight(weight: WeightSpec) {
 
 /** Everything else that the weight bytes of a stage depend on, as a comparable string. */
 function weightsOf({ weights }: TracedStage): string {
-  return JSON.stringify(
-    weights.map((weight) => {
-      if (weight.kind === 'vector') return weight.length
-      const own = weight.kind === 'matrix' ? [weight.weight.dtype] : [weight.symmetric, weight.scales.dtype]
-      return [weight.bias !== undefined, ...own]
-    }),
-  )
+  const bytesOf = (weight: WeightSpec): unknown => {
+    if (weight.kind === 'vector') return weight.length
+    if (weight.kind === 'experts') return [weight.hasZeroPoints, bytesOf(weight.experts[0] as LinearSpec)]
+    const own = weight.kind === 'matrix' ? [weight.weight.dtype] : [weight.symmetric, weight.scales.dtype]
+    return [weight.bias !== undefined, ...own]
+  }
+  return JSON.stringify(weights.map(bytesOf))
 }
 
 /** Work of a stage per decoded token. */

@@ -37,6 +37,7 @@ function normedModel(source: Checkpoint): Model {
   return {
     shape: { hiddenSize: width, layers: 1, vocabulary, maxPositions: 64, kvHeads: 1, headDim: 8, eosTokenIds: [] },
     hasHead: true,
+    kindsOfLayers: [0],
     names: { embedding: 'embed', layers: 'layers', norm: 'norm', head: 'head' },
     embed: (g) => embed(g, source.table('embed.weight', vocabulary, width)),
     decoderLayer(g, x, index) {

@@ -19,6 +19,7 @@ function source() {
       biases[name] = bias
       return { kind: 'matrix', name, out, in: inFeatures, weight: tensor }
     },
+    find: () => undefined,
     vector: (name, length) => ({ kind: 'vector', name, length, weight: tensor }),
     table: (name, rows, width) => ({ kind: 'matrix', name, out: rows, in: width, weight: tensor }),
   }
@@ -107,7 +108,7 @@ test.each([
     'qwen2-bf16',
     { model_type: 'gpt2' },
     'UNSUPPORTED_MODEL',
-    /"gpt2"; billfish supports qwen, qwen2, qwen3, llama, mistral/,
+    /"gpt2"; billfish supports qwen, qwen2, qwen3, qwen2_moe, qwen3_moe, llama, mistral/,
   ],
   ['qwen2-bf16', { model_type: undefined }, 'UNSUPPORTED_MODEL', /model_type is missing/],
   ['qwen2-bf16', { hidden_act: 'gelu' }, 'UNSUPPORTED_MODEL', /hidden_act is "gelu"/],

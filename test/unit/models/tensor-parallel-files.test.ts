@@ -42,6 +42,7 @@ async function paddedLayers(directory: string, ranks: number): Promise<string[]>
   const padded = weights.filter(
     (weight) =>
       weight.kind !== 'vector' &&
+      weight.kind !== 'experts' &&
       [...(weight.part?.outputs ?? []), ...(weight.part?.inputs ?? [])].some(({ start }) => start === ZEROS),
   )
   return [...new Set(padded.map(({ name }) => name))]

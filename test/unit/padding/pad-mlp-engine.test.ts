@@ -265,6 +265,7 @@ async function partialOutputs(
     }
     const weights: WeightSource = {
       linear,
+      find: (tensor) => checkpoint.find(tensor),
       vector: (...vector) => checkpoint.vector(...vector),
       table: (...table) => checkpoint.table(...table),
     }

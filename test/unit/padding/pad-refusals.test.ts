@@ -229,8 +229,9 @@ describe('checkpoints', () => {
   })
 
   test.each([
-    ['qwen2-moe-gptq-int4', /model_type is "qwen2_moe"; billfish supports qwen, /],
-    ['qwen3-moe-bf16', /model_type is "qwen3_moe"; billfish supports qwen, /],
+    ['qwen2-moe-gptq-int4', /qwen2_moe is a mixture of experts, whose files billfish does not pad/],
+    ['qwen3-moe-bf16', /qwen3_moe is a mixture of experts/],
+    ['qwen3-moe-fused-bf16', /qwen3_moe is a mixture of experts/], // its first layer has an MLP
   ])('a mixture of experts: %s', (name, message) =>
     expectRefusal(modelDirectory(name), options, 'UNSUPPORTED_MODEL', message),
   )

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { loadModel } from '../../../src/index'
-import { denseModels, golden, modelDirectory } from '../../support/fixtures'
+import { golden, modelDirectory, textModels } from '../../support/fixtures'
 
 afterEach(() => {
   delete process.env.BILLFISH_CUDA_GRAPHS
@@ -37,7 +37,7 @@ async function generations(name: string, graphs: 'on' | 'off', ranks = 1) {
   return { first: (await first).tokenIds, second: await second }
 }
 
-describe.each(denseModels)('%s', (name) => {
+describe.each(textModels)('%s', (name) => {
   test('generates the same with CUDA graphs and without', async () => {
     const { greedy } = golden(name)
     const tokens = await generations(name, 'on')

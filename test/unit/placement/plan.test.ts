@@ -11,7 +11,7 @@ import { type PlanDevice, planStages as planningStages } from '../../../src/plac
 import { autoSplit, type SplitLimits, splitMap } from '../../../src/placement/planner/auto-map'
 import { costsOf } from '../../../src/placement/planner/stage-costs'
 import { countedStage, wholePages } from '../../../src/placement/planner/stage-memory'
-import { denseModels, modelDirectory, QWEN2_72B } from '../../support/fixtures'
+import { modelDirectory, QWEN2_72B, textModels } from '../../support/fixtures'
 
 const limits = {
   maxSequences: 4,
@@ -65,7 +65,7 @@ const withSpuriousBiases = [
 /** Its config says that zero points are symmetric, and most of them are not. */
 const contradicted = 'qwen2-gptq-sym-odd-zeros'
 
-const planned = denseModels.filter((name) => !withSpuriousBiases.includes(name) && name !== contradicted)
+const planned = textModels.filter((name) => !withSpuriousBiases.includes(name) && name !== contradicted)
 describe.each(planned)('%s from its config alone', (name) => {
   test.each([1, 2, 4])('needs the bytes of its headers over %i devices', async (count) => {
     const checkpoint = await openCheckpoint(modelDirectory(name))

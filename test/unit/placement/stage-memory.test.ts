@@ -6,7 +6,7 @@ import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
 import type { MemoryLimits } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { stageMemory } from '../../../src/placement/planner/stage-memory'
-import { denseModels, modelDirectory } from '../../support/fixtures'
+import { modelDirectory, textModels } from '../../support/fixtures'
 
 /** What the devices are planned to hold, from headers alone. */
 async function planned(directory: string, devices: readonly string[], limits: MemoryLimits) {
@@ -25,7 +25,7 @@ async function planned(directory: string, devices: readonly string[], limits: Me
 }
 
 const demo = resolve(__dirname, '../../../examples/demo-model')
-const directories = [...denseModels.map((name) => [name, modelDirectory(name)] as const), ['demo', demo] as const]
+const directories = [...textModels.map((name) => [name, modelDirectory(name)] as const), ['demo', demo] as const]
 
 const on = (kind: string, count: number) => Array.from({ length: count }, (_, i) => `${kind}:${i}`)
 

@@ -1,0 +1,159 @@
+/** Mixtures of experts: what contradicts a config, and ranks that experts' channels do not divide among. (test/goldens has their outputs.) */
+import { describe, expect, test } from 'vitest'
+import { type LoadOptions, loadModel, planModel } from '../../../src/index'
+import { directoryOf } from '../../support/directories'
+import { changedCopy, withConfig } from '../../support/fixture-copies'
+import { difference, golden, modelDirectory } from '../../support/fixtures'
+import { Random } from '../../support/random.cjs'
+import { randomCheckpoint, randomTensors } from '../../support/random-checkpoint'
+import { errorOf } from '../../support/refusals'
+import { safetensors } from '../../support/tensors'
+
+const moe = {
+  model_type: 'qwen2_moe',
+  torch_dtype: 'float16',
+  hidden_size: 128,
+  intermediate_size: 192,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 4,
+  num_experts: 5,
+  num_experts_per_tok: 2,
+  moe_intermediate_size: 96,
+  shared_expert_intermediate_size: 160,
+  mlp_only_layers: [1],
+  vocab_size: 128,
+  max_position_embeddings: 64,
+}
+const prompt = [5, 1, 99, 7, 7, 60, 61, 2, 3, 100, 127]
+
+async function logitsOf(directory: string, options: LoadOptions): Promise<Float32Array> {
+  await using model = await loadModel(directory, { maxModelLength: 32, maxSequences: 2, ...options })
+  const { logits } = await model.forward(prompt)
+  for (const { planned, weights, kvCache, buffers } of model.memory()) {
+    expect({ weights, kvCache, buffers }).toEqual(planned)
+  }
+  return logits
+}
+
+const group = (kind: string, ranks: number) => Array.from({ length: ranks }, (_, i) => `${kind}:${i}`).join(',')
+
+describe.each([
+  ['fp16', undefined],
+  ['GPTQ', { quant_method: 'gptq', bits: 4, group_size: 32, sym: true, desc_act: false }],
+  ['GPTQ of 8 bits', { quant_method: 'gptq', bits: 8, group_size: 32, sym: false, desc_act: false }],
+  ['AWQ', { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true, version: 'gemm' }],
+  ['AWQ GEMV', { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true, version: 'gemv' }],
+])('experts in %s', (_, quantization_config) => {
+  const checkpoint = () => directoryOf(randomCheckpoint({ ...moe, quantization_config }, 3))
+
+  test('give the same on any number of ranks', async () => {
+    const directory = checkpoint()
+    const alone = await logitsOf(directory, { dtype: 'float32', deviceMap: 'cpu' })
+    for (const tensorParallelSize of [2, 3, 4, 8]) {
+      const deviceMap = group('cpu', tensorParallelSize)
+      const logits = await logitsOf(directory, { dtype: 'float32', tensorParallelSize, deviceMap })
+      expect(difference(logits, alone).max).toBeLessThan(1e-4)
+    }
+  })
+
+  // With this seed no logits of a router are so close that fp16 picks another expert.
+  test('give nearly the same in 16 bits, on the CPU and on emulated devices', async () => {
+    const directory = checkpoint()
+    const exact = await logitsOf(directory, { dtype: 'float32', deviceMap: 'cpu' })
+    expect(difference(await logitsOf(directory, { deviceMap: 'cpu' }), exact).max).toBeLessThan(0.01)
+    for (const tensorParallelSize of [1, 3]) {
+      const deviceMap = group('emulated', tensorParallelSize)
+      expect(difference(await logitsOf(directory, { tensorParallelSize, deviceMap }), exact).max).toBeLessThan(0.03)
+    }
+  })
+})
+
+test('a sequence gives the same beside others as alone', async () => {
+  const directory = directoryOf(randomCheckpoint(moe, 7))
+  await using model = await loadModel(directory, { dtype: 'float32', deviceMap: 'cpu', maxSequences: 4 })
+  const options = { maxNewTokens: 8, temperature: 0, ignoreEos: true }
+  const prompts = [prompt, [1, 2, 3], [90, 80, 70, 60]]
+  const alone: (readonly number[])[] = []
+  for (const one of prompts) alone.push((await model.generate(one, options).result()).tokenIds)
+  const together = await Promise.all(prompts.map((one) => model.generate(one, options).result()))
+  expect(together.map(({ tokenIds }) => tokenIds)).toEqual(alone)
+})
+
+test('whether weights are normalized is norm_topk_prob, false if it is missing', async () => {
+  const name = 'qwen2-moe-awq-int4' // has no norm_topk_prob
+  const { prompts, tensor } = golden(name)
+  const logitsWith = async (change: object) => {
+    const directory = withConfig(name, (config) => ({ ...config, ...change }))
+    await using model = await loadModel(directory, { dtype: 'float32', deviceMap: 'cpu', maxModelLength: 64 })
+    return (await model.forward(prompts.p33 as number[])).logits
+  }
+  expect(difference(await logitsWith({ norm_topk_prob: false }), tensor('p33.logits')).max).toBeLessThan(1.5e-4)
+  expect(difference(await logitsWith({ norm_topk_prob: true }), tensor('p33.logits')).max).toBeGreaterThan(1)
+})
+
+test('a plan counts what a token reads of them', async () => {
+  const readBy = async (num_experts_per_tok: number) => {
+    const directory = directoryOf(randomCheckpoint({ ...moe, num_experts_per_tok }, 1))
+    const { stages } = await planModel(directory, { deviceMap: 'cpu' })
+    return stages.reduce((sum, { read }) => sum + read, 0)
+  }
+  // Of two layers, an expert's gate and up of 96 rows, kept as 128, and its down of 128.
+  expect((await readBy(3)) - (await readBy(2))).toBe(2 * (128 + 128) * 128 * 2 + 2 * 128 * 96 * 2)
+})
+
+describe('refused', () => {
+  const name = 'qwen3-moe-gptq-int4' // 8 experts, 3 a token
+  const config = (change: object) => withConfig(name, (own) => ({ ...own, ...change }))
+
+  test.each([
+    ['more experts a token than there are', { num_experts_per_tok: 9 }, 'at most num_experts \\(8\\)'],
+    ['no experts', { num_experts: 0, num_local_experts: 0 }, 'num_experts is 0'],
+    ['more experts than are stored', { num_experts: 9 }, 'mlp\\.gate\\.weight.*the shape \\[9, 128\\]'],
+    ['fewer experts than are stored', { num_experts: 7 }, 'mlp\\.gate\\.weight.*the shape \\[7, 128\\]'],
+    ['a number of experts beyond any', { num_experts: 1e9 }, 'at most 65536'],
+    ['layers without experts that are none', { mlp_only_layers: 'all' }, 'a list of layers'],
+    ['another width', { moe_intermediate_size: 64 }, '64 outputs'],
+    ['a layer of MLPs that has experts', { mlp_only_layers: [0] }, 'mlp\\.gate_proj'],
+    ['weights that are not normalized for a reason unknown', { norm_topk_prob: 'yes' }, 'true or false'],
+  ])('%s', async (_, change, message) => {
+    const error = await errorOf(() => loadModel(config(change), { deviceMap: 'cpu' }))
+    expect(error.code).toMatch(/INVALID_CHECKPOINT|UNSUPPORTED_MODEL/)
+    expect(error.message).toMatch(new RegExp(message))
+  })
+
+  test('an expert that is missing', async () => {
+    const missing = changedCopy(modelDirectory(name), ({ tensors }) => {
+      tensors.delete('model.layers.2.mlp.experts.5.up_proj.qweight')
+    })
+    const error = await errorOf(() => loadModel(missing, { deviceMap: 'cpu' }))
+    expect(error).toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringContaining('model.layers.2.mlp.experts.5.up_proj'),
+    })
+  })
+
+  test('experts that are not stored in the same way', async () => {
+    const tensors = randomTensors(moe, new Random(1))
+    const other = tensors['model.layers.0.mlp.experts.3.up_proj.weight']
+    const floats = Buffer.alloc(2 * (other?.data.byteLength as number))
+    const changed = {
+      ...tensors,
+      'model.layers.0.mlp.experts.3.up_proj.weight': { ...other, dtype: 'F32', data: floats },
+    }
+    const directory = directoryOf({ 'config.json': moe, 'model.safetensors': safetensors(changed as typeof tensors) })
+    const error = await errorOf(() => loadModel(directory, { deviceMap: 'cpu' }))
+    expect(error).toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringContaining('not stored in the same way'),
+    })
+    expect(error.message).toMatch(/experts\.0\.up_proj.*F16.*experts\.3\.up_proj.*F32/)
+  })
+
+  test('experts in act-order', async () => {
+    const quantization_config = { quant_method: 'gptq', bits: 4, group_size: 32, sym: true, desc_act: true }
+    const directory = directoryOf(randomCheckpoint({ ...moe, quantization_config }, 7))
+    const error = await errorOf(() => loadModel(directory, { deviceMap: 'cpu' }))
+    expect(error).toMatchObject({ code: 'UNSUPPORTED_MODEL', message: expect.stringContaining('act-order') })
+  })
+})
