@@ -22,6 +22,9 @@ export {
   type EmulatedDevice,
   type EmulatorStatus,
 } from './devices'
+export type { EmbeddingResult, EmbeddingUsage, EmbedOptions } from './embedding/embed'
+export type { EmbeddingInput, TokenIds } from './embedding/inputs'
+export type { RerankOptions, RerankResult, ScoreOptions } from './embedding/score'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type { Generation } from './generation/generation'
 export type { GenerateInput } from './generation/prompt'

@@ -2,6 +2,7 @@ import type { RawConfig } from './checkpoint/types'
 import { emitCheckpointWarnings } from './checkpoint/warnings'
 import { asBillfishError, BillfishError } from './common/errors'
 import { type CooperativeTask, runCooperatively } from './common/event-loop'
+import { type EmbeddingFiles, embeddingFiles, noEmbeddingFiles } from './embedding/files'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
@@ -88,7 +89,8 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
     const assets = (shape: ModelShape) =>
       loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal)
-    return await loadFrom({ config, weights, files, assets }, { ...given, signal })
+    const embedding = embeddingFiles(checkpoint)
+    return await loadFrom({ config, weights, files, assets, embedding }, { ...given, signal })
   })
 }
 
@@ -102,6 +104,8 @@ export interface ModelSource {
   readonly randomWeights?: boolean
   /** Loads the tokenizer and everything else that generation needs. */
   assets(shape: ModelShape): Promise<GenerationAssets>
+  /** Only of a checkpoint. */
+  readonly embedding?: EmbeddingFiles | undefined
 }
 
 /** {@link loadModel} for any source. @param options validated {@link loadOptions} @internal */
@@ -152,6 +156,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     definition,
     deviceMap,
     assets,
+    embedding: source.embedding ?? noEmbeddingFiles,
     stages: loaded.map(({ memory }) => memory),
     limits: {
       ...limits,

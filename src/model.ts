@@ -1,6 +1,10 @@
 import { type InspectOptions, inspect } from 'node:util'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './common/errors'
+import { type EmbeddingResult, type EmbedOptions, embed } from './embedding/embed'
+import type { EmbeddingFiles } from './embedding/files'
+import type { EmbeddingInput } from './embedding/inputs'
+import { type RerankOptions, type RerankResult, rerank, type ScoreOptions, score } from './embedding/score'
 import type { GenerationAssets } from './generation/assets'
 import { Generation } from './generation/generation'
 import { GenerationRun } from './generation/generation-run'
@@ -14,6 +18,7 @@ import { optionsOf, readOptions } from './options/read-options'
 import { cancelledBy, withOwnSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
+import type { SequenceStep } from './pipeline/sequence'
 import type { Trace } from './pipeline/trace'
 import type { ModelLimits } from './placement/limits'
 import { Tokenizer } from './tokenizer'
@@ -100,6 +105,7 @@ interface ModelParts {
   readonly definition: Definition
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
+  readonly embedding: EmbeddingFiles
   readonly limits: RunnerLimits & Pick<ModelLimits, 'tensorParallelSize'>
   /** One entry per rank, stage by stage. */
   readonly stages: readonly (MemoryUse & { readonly device: string })[]
@@ -114,6 +120,7 @@ export class Model {
   readonly #native: NativeModel
   readonly #runner: Runner
   readonly #assets: GenerationAssets
+  readonly #embedding: EmbeddingFiles
   readonly #stages: ModelParts['stages']
   readonly #tokenizer: Tokenizer | undefined
   readonly #limits: ModelParts['limits']
@@ -133,6 +140,7 @@ export class Model {
   constructor(parts: ModelParts) {
     this.#native = parts.native
     this.#assets = parts.assets
+    this.#embedding = parts.embedding
     const { tokenizer, worker, chatTemplate } = parts.assets
     this.#tokenizer = tokenizer && new Tokenizer({ tokenizer, worker, chatTemplate }, false)
     this.deviceMap = Object.fromEntries(parts.deviceMap)
@@ -233,6 +241,51 @@ export class Model {
   }
 
   /**
+   * Embeds texts: one vector each, pooled and normalized as the checkpoint's files say (the last token's hidden state,
+   * length 1, unless they say otherwise). Inputs are computed together, as many tokens a step as fit.
+   * @example
+   * ```js
+   * const { embeddings } = await model.embed(['The capital of China is Beijing.', 'Gravity attracts.'])
+   * const queries = await model.embed('What is the capital of China?', { instruct: 'Answer the question' })
+   * ```
+   * @param inputs a text, a list of texts, the token ids of one, or a list of these; token ids are taken as they are, with
+   *   the end token that a text gets from the tokenizer
+   * @throws BillfishError INVALID_OPTION, UNSUPPORTED_MODEL for a way of pooling that is not known, NON_FINITE,
+   *   DEVICE_LOST, DISPOSED; the signal's reason once it aborts
+   */
+  async embed(inputs: EmbeddingInput, options: EmbedOptions = {}): Promise<EmbeddingResult> {
+    const model = {
+      config: () => this.#embedding.config(),
+      tokenizer: this.#tokenizer,
+      limits: this.#limits,
+      normedStates: (tokens: readonly number[], rows: 'all' | 'last', signal: AbortSignal) =>
+        this.#lastStates(tokens, rows, signal),
+    }
+    return embed(model, inputs, options)
+  }
+
+  /**
+   * Scores how relevant documents are to a query, from 0 to 1, in the prompt of Qwen3-Reranker: by its language model, or
+   * by a converted sequence classifier of one label.
+   * @throws BillfishError INVALID_OPTION, UNSUPPORTED_MODEL for a model that gives no scores, NON_FINITE, DEVICE_LOST,
+   *   DISPOSED; the signal's reason once it aborts
+   */
+  async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<RerankResult> {
+    return rerank(this.#scoring(), query, documents, options)
+  }
+
+  /**
+   * Scores finished prompts: the probability of the answer "yes" against "no" after each, or, of a sequence classifier with
+   * one label, the sigmoid of its logit.
+   * @param inputs as those of {@link embed}; texts of prompts hold their special tokens
+   * @returns one number from 0 to 1 for each input
+   * @throws BillfishError as {@link rerank}
+   */
+  async score(inputs: EmbeddingInput, options: ScoreOptions = {}): Promise<Float32Array> {
+    return score(this.#scoring(), inputs, options)
+  }
+
+  /**
    * Memory of this model, one entry per device. Cheap enough to poll.
    * @throws BillfishError DISPOSED
    */
@@ -295,6 +348,57 @@ export class Model {
       },
       options,
     )}`
+  }
+
+  #scoring() {
+    return {
+      tokenizer: this.#tokenizer,
+      limits: this.#limits,
+      head: () => this.#embedding.scoreHead(this.#limits.hiddenSize),
+      hasLanguageHead: this.#hasHead,
+      lastOutputs: async (tokens: readonly number[], signal: AbortSignal) => {
+        let last = new Float32Array(0)
+        await this.#prefill(tokens, 'last', false, signal, ({ logits }) => {
+          if (logits && logits.length > 0) last = logits as Float32Array<ArrayBuffer>
+        })
+        return last
+      },
+    }
+  }
+
+  /** Hidden states after the final norm. */
+  async #lastStates(tokens: readonly number[], rows: 'all' | 'last', signal: AbortSignal): Promise<Float32Array> {
+    const { hiddenSize } = this.#limits
+    const states = new Float32Array((rows === 'all' ? tokens.length : 1) * hiddenSize)
+    let done = 0
+    await this.#prefill(tokens, rows === 'all' || 'last', this.#hasHead, signal, ({ logits, normedStates }) => {
+      const own = (this.#hasHead ? normedStates : logits) ?? new Float32Array(0)
+      states.set(own, done)
+      done += own.length
+    })
+    return states
+  }
+
+  async #prefill(
+    prompt: readonly number[],
+    wantLogits: true | 'last',
+    wantHiddenStates: boolean,
+    signal: AbortSignal,
+    onStep: (step: SequenceStep) => void,
+  ): Promise<void> {
+    await this.#run(signal, (end) =>
+      this.#runner.submit({
+        prompt,
+        maxNewTokens: 0,
+        wantLogits,
+        wantHiddenStates,
+        onStep: (step) => {
+          onStep(step)
+          return undefined
+        },
+        onEnd: end,
+      }),
+    )
   }
 
   async #close(): Promise<void> {

@@ -21,7 +21,8 @@ export interface SequenceRequest {
   readonly maxNewTokens: number
   /** Sampling of the next token; if undefined, the sequence ends after prefill. */
   readonly sampling?: (() => SamplingSpec) | undefined
-  readonly wantLogits?: boolean
+  /** Of all rows, or of the prompt's last one. */
+  readonly wantLogits?: boolean | 'last'
   readonly wantHiddenStates?: boolean
   /** Handles the results of a step; returns the token to continue with, or undefined to end. */
   onStep(step: SequenceStep): number | undefined

@@ -55,8 +55,9 @@ export function composeStep(
       positions[row + j] = past + j
     }
     const lastRow = row + rows - 1
-    const sampled = sequence.pending === 0 && request.sampling ? request.sampling() : null
-    const wanted = request.wantLogits ? rows : sampled ? 1 : 0
+    const isLast = sequence.pending === 0
+    const sampled = isLast && request.sampling ? request.sampling() : null
+    const wanted = request.wantLogits === true ? rows : sampled || (request.wantLogits && isLast) ? 1 : 0
     for (let r = lastRow - wanted + 1; r <= lastRow; r++) {
       logitRows.push(r)
       sampling.push(r === lastRow ? sampled : null)
@@ -72,7 +73,7 @@ export function composeStep(
     ropeBases,
     logitRows: Int32Array.from(logitRows),
     sampling,
-    wantLogits: batch.some(({ sequence }) => sequence.request.wantLogits),
+    wantLogits: batch.some(({ sequence }) => Boolean(sequence.request.wantLogits)),
     wantHiddenStates: batch.some(({ sequence }) => sequence.request.wantHiddenStates),
     search: batch.some(({ sequence, from }) => from < sequence.searchTo),
   }

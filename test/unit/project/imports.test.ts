@@ -21,6 +21,7 @@ const ROOMS = [
   'this-machine',
   'padding',
   'tokenizer',
+  'embedding',
   'model',
   'load',
   'plan',
