@@ -111,7 +111,7 @@ export interface ModelSource {
 /** {@link loadModel} for any source. @param options validated {@link loadOptions} @internal */
 export async function loadFrom(source: ModelSource, options: LoadOptions): Promise<Model> {
   const { config, weights } = source
-  const definition = createModel(config, weights)
+  const definition = createModel(config, weights, options.plan ? options.plan.sizes : options)
   const modules = modulesOf(definition)
   const planned =
     options.plan !== undefined ? fromPlan(options.plan, options) : await resolveDevices(options, thisMachine)

@@ -30,7 +30,7 @@ export async function planModel(model: string | URL | RawConfig, options: PlanOp
   const read = readOptions(planOptions, options)
   return withOwnSignal(read.signal, async (signal) => {
     const { config, weights } = await weightSource(model, signal)
-    const definition = createModel(config, weights)
+    const definition = createModel(config, weights, read)
     return await runCooperatively(plan(definition, weights, await resolveDevices(read, thisMachine)), signal)
   })
 }

@@ -25,6 +25,7 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   '--temperature': ['--temp'],
   '--repetition-penalty': ['--repeat-penalty'],
   '--tensor-parallel-size': ['--tp', '--tp-size'],
+  '--expert-parallel': ['--enable-expert-parallel'],
   '--offload-directory': ['--offload-folder', '--offload-dir'],
   '--system': ['--system-prompt', '--sys', '--system-message'],
   '--stop': ['--stop-string', '--reverse-prompt'],

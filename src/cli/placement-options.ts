@@ -14,6 +14,7 @@ export interface PlacementCliOptions {
   readonly maxMemory?: string
   readonly deviceOverhead?: string
   readonly tensorParallelSize?: number
+  readonly expertParallel?: boolean
   readonly dtype?: string
   readonly context?: number
   readonly sequences?: number
@@ -45,6 +46,7 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
       'devices that compute every layer together (default: 1)',
       numberFor(sizeOptions.tensorParallelSize),
     )
+    .option('--expert-parallel', 'give each of these devices whole experts, instead of a share of all')
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
     .option(
       '--context <tokens>',
@@ -78,6 +80,7 @@ export async function placementOptions(
     maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
     deviceOverhead: options.deviceOverhead,
     tensorParallelSize: options.tensorParallelSize,
+    expertParallel: options.expertParallel,
     dtype: options.dtype as ModelType | undefined,
     maxModelLength: options.context,
     maxSequences: options.sequences,

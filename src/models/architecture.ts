@@ -11,8 +11,10 @@ export const SIZE_LIMITS = {
   heads: 65_536,
   /** 4096 rotary frequencies, the maximum of a program. */
   headDim: 8192,
-  /** The largest known models have about 1000. */
-  experts: 65_536,
+  /** The largest known models have 512. */
+  experts: 4096,
+  /** Of all layers. */
+  allExperts: 131_072,
   /** Hidden size and MLP width. */
   width: 1 << 24,
   vocabulary: 1 << 26,
@@ -50,6 +52,8 @@ export interface Model {
    * states after the final norm.
    */
   readonly hasHead: boolean
+  /** Whether it is a mixture of experts. */
+  readonly hasExperts?: boolean
   /** One layer of each kind: layers of a kind have tensors of the same names. */
   readonly kindsOfLayers: readonly number[]
   /** Token ids -> [tokens, hidden]. */
@@ -62,11 +66,17 @@ export interface Model {
   ropeBase(promptLength: number, length: number): number
 }
 
+/** What a caller may choose about a model. */
+export interface ModelOptions {
+  /** Whether ranks have whole experts, instead of a share of the channels of all. */
+  readonly expertParallel?: boolean | undefined
+}
+
 /** An architecture: creates the model for the configs of its `modelTypes`. */
 export interface Architecture {
   readonly modelTypes: readonly string[]
   readonly names: ModuleNames
-  create(config: ConfigReader, source: WeightSource): Model
+  create(config: ConfigReader, source: WeightSource, options: ModelOptions): Model
 }
 
 /**

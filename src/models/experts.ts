@@ -4,11 +4,13 @@
  * which every token goes to.
  */
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import { BillfishError } from '../common/errors'
 import { ELEMENT_BYTES, type ExpertsSpec, type LinearSpec, type TensorRef } from '../native/weights'
 import { inputGroup, sliceLinear } from '../quantization/linear-slice'
-import { SIZE_LIMITS } from './architecture'
+import { type ModelOptions, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Module, Value } from './graph'
+import type { Rank } from './rank'
 import { CHANNEL_TILE, gatedMlpOfRank } from './tensor-parallel'
 
 export interface Experts {
@@ -21,6 +23,8 @@ export interface Experts {
   readonly normalize: boolean
   /** Channels of the shared expert; 0: none. */
   readonly sharedWidth: number
+  /** Whether a rank has whole experts, instead of a share of the channels of all. */
+  readonly parallel: boolean
   /** Whether a layer has experts instead of an MLP. */
   isSparse(layer: number): boolean
 }
@@ -28,10 +32,14 @@ export interface Experts {
 /** Reads what a family's config says of its experts. */
 export function readExperts(
   config: ConfigReader,
+  { expertParallel = false }: ModelOptions,
   { normalize, hasSharedExpert }: { readonly normalize: boolean; readonly hasSharedExpert: boolean },
 ): Experts {
   const key = config.raw.num_experts == null ? 'num_local_experts' : 'num_experts' // as transformers 5 writes it
   const count = config.count(key, undefined, SIZE_LIMITS.experts)
+  const layers = config.count('num_hidden_layers', undefined, SIZE_LIMITS.layers)
+  const most = Math.floor(SIZE_LIMITS.allExperts / layers)
+  if (count > most) throw config.wrong(key, `at most ${most} in ${layers} layers`)
   const perToken = config.count('num_experts_per_tok')
   if (perToken > count) throw config.wrong('num_experts_per_tok', `at most ${key} (${count})`)
   const step = config.count('decoder_sparse_step', 1)
@@ -41,6 +49,7 @@ export function readExperts(
     perToken,
     width: config.count('moe_intermediate_size', undefined, SIZE_LIMITS.width),
     normalize: config.flag('norm_topk_prob', normalize),
+    parallel: expertParallel,
     sharedWidth: hasSharedExpert ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width) : 0,
     isSparse: (layer) => !dense.has(layer) && (layer + 1) % step === 0,
   }
@@ -127,12 +136,13 @@ export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hidden
   const isAlone = g.rank.count === 1
   const routing = g.route(g.linear(h, layer.linear('mlp.gate', count, hiddenSize), 'logits'), perToken, normalize)
   const linears = (projection: Projection) => projections(layer, experts, hiddenSize, projection)
-  const { gate, up, down } = shares(g, linears('gate_proj'), linears('up_proj'), linears('down_proj'))
-  const stack = (projection: Projection, all: readonly LinearSpec[]) =>
-    stackExperts(`${layer.name}.mlp.experts.${projection}`, all)
-  const [gated, upped] = g.groupedLinear(h, routing, [stack('gate_proj', gate), stack('up_proj', up)])
+  const all = { gate: linears('gate_proj'), up: linears('up_proj'), down: linears('down_proj') }
+  const { gate, up, down, first } = experts.parallel ? wholeExperts(g.rank, all) : shares(g.rank, all)
+  const stack = (projection: Projection, own: readonly LinearSpec[]) =>
+    stackExperts(`${layer.name}.mlp.experts.${projection}`, own)
+  const [gated, upped] = g.groupedLinear(h, routing, [stack('gate_proj', gate), stack('up_proj', up)], first)
   const inner = g.siluMul(gated as Value, upped as Value)
-  const [outputs] = g.groupedLinear(inner, routing, [stack('down_proj', down)])
+  const [outputs] = g.groupedLinear(inner, routing, [stack('down_proj', down)], first)
   const sum = g.combine(outputs as Value, routing, isAlone ? 'activation' : 'residual')
 
   const shared = sharedWidth > 0 ? sharedExpert(g, h, layer, hiddenSize, sharedWidth) : undefined
@@ -141,19 +151,38 @@ export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hidden
   return shared ? g.add(added, shared) : added
 }
 
-/** What this rank has of every expert: a share of its channels. */
-function shares(g: Graph, gate: readonly LinearSpec[], up: readonly LinearSpec[], down: readonly LinearSpec[]) {
-  if (g.rank.count === 1) return { gate, up, down }
-  const inputs = down.map((linear) => g.rank.share(linear.in, inputGroup(linear), CHANNEL_TILE, linear.name))
+/** Linears of the experts of a rank, of which the first is number `first` of the layer's. */
+interface OwnExperts extends Readonly<Record<'gate' | 'up' | 'down', readonly LinearSpec[]>> {
+  readonly first: number
+}
+
+/** A share of the channels of every expert. */
+function shares(rank: Rank, { gate, up, down }: Omit<OwnExperts, 'first'>): OwnExperts {
+  if (rank.count === 1) return { gate, up, down, first: 0 }
+  const inputs = down.map((linear) => rank.share(linear.in, inputGroup(linear), CHANNEL_TILE, linear.name))
   const outputsOf = (linears: readonly LinearSpec[]) =>
     linears.map((linear, i) => sliceLinear(linear, { outputs: inputs[i], consumer: down[i] }))
   return {
     gate: outputsOf(gate),
     up: outputsOf(up),
     down: down.map((linear, i) =>
-      sliceLinear(linear, { inputs: inputs[i], inputsInGroupOrder: true, bias: g.rank.isFirst }),
+      sliceLinear(linear, { inputs: inputs[i], inputsInGroupOrder: true, bias: rank.isFirst }),
     ),
+    first: 0,
   }
+}
+
+/** Some of the experts, as many as others have or one more. */
+function wholeExperts({ index, count: ranks }: Rank, { gate, up, down }: Omit<OwnExperts, 'first'>): OwnExperts {
+  if (down.length < ranks) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `expertParallel: ${down.length} experts are too few for ${ranks} devices (tensorParallelSize). Omit expertParallel.`,
+    )
+  }
+  const [first, end] = [index, index + 1].map((at) => Math.floor((at * down.length) / ranks)) as [number, number]
+  const own = (linears: readonly LinearSpec[]) => linears.slice(first, end)
+  return { gate: own(gate), up: own(up), down: own(down), first }
 }
 
 /** The expert that every token goes to, times its gate; of this rank's channels. */

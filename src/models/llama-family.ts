@@ -74,6 +74,10 @@ export class LlamaFamilyModel implements Model {
     }
   }
 
+  get hasExperts(): boolean {
+    return this.#traits.experts !== undefined
+  }
+
   get kindsOfLayers(): number[] {
     const layers = Array.from({ length: this.shape.layers }, (_, layer) => layer)
     const isSparse = (layer: number) => this.#traits.experts?.isSparse(layer) === true

@@ -10,7 +10,7 @@ import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, slidingWindow } from './llam
 export const qwen2Moe: Architecture = {
   modelTypes: ['qwen2_moe'],
   names: FAMILY_NAMES,
-  create: (config, source) =>
+  create: (config, source, options) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: config.flag('qkv_bias', true) ? 'qkv' : 'none',
       mlpBias: false,
@@ -19,7 +19,7 @@ export const qwen2Moe: Architecture = {
       ropeBase: 10000,
       normEps: config.epsilon('rms_norm_eps', 1e-6),
       window: qwen2MoeWindow(config),
-      experts: readExperts(config, { normalize: false, hasSharedExpert: true }),
+      experts: readExperts(config, options, { normalize: false, hasSharedExpert: true }),
     }),
 }
 

@@ -8,7 +8,7 @@ import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './
 export const qwen3Moe: Architecture = {
   modelTypes: ['qwen3_moe'],
   names: FAMILY_NAMES,
-  create: (config, source) =>
+  create: (config, source, options) =>
     new LlamaFamilyModel(config, source, {
       attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
       mlpBias: false,
@@ -17,6 +17,6 @@ export const qwen3Moe: Architecture = {
       ropeBase: 10000,
       normEps: config.epsilon('rms_norm_eps', 1e-6),
       window: qwenSlidingWindow(config),
-      experts: readExperts(config, { normalize: false, hasSharedExpert: false }),
+      experts: readExperts(config, options, { normalize: false, hasSharedExpert: false }),
     }),
 }

@@ -5,7 +5,7 @@ import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import type { WeightSpec } from '../native/weights'
 import { unsupportedConfig } from '../quantization/unsupported'
-import type { Architecture, Model } from './architecture'
+import type { Architecture, Model, ModelOptions } from './architecture'
 import { checkConfigKeys, unknownKeys } from './config-keys'
 import { ConfigReader } from './config-reader'
 import type { StoredLayout, WeightSource } from './graph'
@@ -30,13 +30,19 @@ export const modelTypes: readonly string[] = architectures.flatMap((architecture
  * @throws BillfishError UNSUPPORTED_MODEL naming the model_type and the supported ones; INVALID_CHECKPOINT for a config
  *   with a missing key or a contradiction
  */
-export function createModel(config: RawConfig, source: WeightSource): Model {
+export function createModel(config: RawConfig, source: WeightSource, options: ModelOptions = {}): Model {
   const text = textModelConfig(config)
   const architecture = architectureOf(text)
   const reader = new ConfigReader(text.config, text.where)
   checkConfigKeys(reader)
   if (source.layout) checkLayers(reader, source.layout)
-  const model = architecture.create(reader, source)
+  const model = architecture.create(reader, source, options)
+  if (options.expertParallel && !model.hasExperts) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `expertParallel is true, but a model of model_type ${String(reader.raw.model_type)} has no experts. Omit it.`,
+    )
+  }
   if (source.layout) {
     const layers = checkSizes(model, source)
     rejectUnexpectedTensors(source.layout, layers, String(reader.raw.model_type))

@@ -12,6 +12,7 @@ const RENAMED: Readonly<Record<string, string>> = {
   maxMemory: 'gpu_split tensor_split gpu_memory memory_limit',
   offloadDirectory: 'offload_folder offload_dir offload_path',
   tensorParallelSize: 'tp tp_size tensor_parallel num_shard',
+  expertParallel: 'ep enable_expert_parallel ep_size',
   maxModelLength:
     'max_model_len n_ctx ctx_size num_ctx context context_size context_length max_seq_len max_seq_length ' +
     'max_sequence_length model_max_length max_position_embeddings',

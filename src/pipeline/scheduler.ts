@@ -128,7 +128,7 @@ export class Scheduler {
    * values. If all logits are wanted, earlier rows were checked and must not be delivered twice.
    */
   #rewind({ sequence, rows, from }: ScheduledEntry): void {
-    const to = sequence.request.wantLogits ? from : 0
+    const to = sequence.request.wantLogits === true ? from : 0
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
     sequence.searchTo = Math.max(sequence.searchTo, from + rows)
     sequence.searched = true

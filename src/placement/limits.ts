@@ -7,7 +7,7 @@ import type { ModelSpec } from '../native/addon'
 import type { TensorType } from '../native/weights'
 import { invalidOption } from '../options/printed'
 import type { OptionSchemas } from '../options/read-options'
-import { whole } from '../options/values'
+import { flag, whole } from '../options/values'
 
 /** Compute dtypes of a model. */
 export type ModelType = 'auto' | 'float32' | 'float16' | 'bfloat16'
@@ -39,6 +39,11 @@ export interface SizeOptions {
    * by default. Dimensions that do not divide evenly are zero-padded, which changes no result.
    */
   readonly tensorParallelSize?: number | undefined
+  /**
+   * Whether each of these devices has some of a layer's experts whole, instead of a share of the channels of all. Only of
+   * mixtures of experts. Default false.
+   */
+  readonly expertParallel?: boolean | undefined
 }
 
 /** {@link SizeOptions} resolved for one model. */
@@ -49,6 +54,7 @@ export interface ModelLimits
   /** Resolved maxCacheTokens. */
   readonly cacheTokens: number
   readonly tensorParallelSize: number
+  readonly expertParallel: boolean
 }
 
 const BLOCK_SIZE = 32 // tokens a KV block
@@ -69,6 +75,7 @@ export const sizeOptions: OptionSchemas<SizeOptions> = {
   maxBatchTokens: whole(1, MAX_COUNT),
   maxCacheTokens: whole(1, Number.MAX_SAFE_INTEGER, 'a whole number of at least 1'),
   tensorParallelSize: whole(1, MAX_RANKS),
+  expertParallel: flag(),
 }
 
 /**
@@ -81,6 +88,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
     maxSequences = DEFAULT_SEQUENCES,
     maxBatchTokens = DEFAULT_BATCH_TOKENS,
     tensorParallelSize = 1,
+    expertParallel = false,
   } = options
   const { maxCacheTokens: cacheTokens = maxSequences * maxModelLength } = options
   const blocksOfOne = ceilDiv(maxModelLength, BLOCK_SIZE)
@@ -112,6 +120,7 @@ export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: Si
     maxSequences,
     cacheTokens,
     tensorParallelSize,
+    expertParallel,
   }
 }
 

@@ -83,9 +83,10 @@ export function* outline(
 }
 
 function sizesOf(limits: ModelLimits, { dtype = 'auto', maxCacheTokens }: SizeOptions): SizeOptions {
-  const { maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize } = limits
+  const { maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, expertParallel } = limits
   const cache = maxCacheTokens === undefined ? {} : { maxCacheTokens } // otherwise derived from the others
-  return { dtype, maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, ...cache }
+  const experts = expertParallel ? { expertParallel } : {}
+  return { dtype, maxModelLength, maxSequences, maxBatchTokens, tensorParallelSize, ...experts, ...cache }
 }
 
 function* place(

@@ -4,9 +4,14 @@ import type { WeightSource } from '../../models/graph'
 import { traceRanks } from '../../models/stages'
 import type { ChannelRunSpec, WeightSpec } from '../../native/weights'
 import { ZEROS } from '../../quantization/padding'
+import type { ModelLimits } from '../limits'
 
 /** How the ranks of a stage share it, and what had to be padded. Empty without tensor parallelism. */
-export function* explainRanks(model: Model, source: WeightSource, ranks: number): CooperativeTask<string[]> {
+export function* explainRanks(
+  model: Model,
+  source: WeightSource,
+  { tensorParallelSize: ranks, expertParallel }: Pick<ModelLimits, 'tensorParallelSize' | 'expertParallel'>,
+): CooperativeTask<string[]> {
   if (ranks === 1) return []
   const { embedding, layers, norm, head } = model.names
   const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }
@@ -21,7 +26,8 @@ export function* explainRanks(model: Model, source: WeightSource, ranks: number)
     }
   }
   const sizes = [...padded].map(([text, names]) => `${text} (${names})`)
-  const together = `${ranks} devices compute every stage together, each with a share of the heads, MLP channels and vocabulary.`
+  const channels = expertParallel ? 'experts' : 'MLP channels'
+  const together = `${ranks} devices compute every stage together, each with a share of the heads, ${channels} and vocabulary.`
   return [sizes.length > 0 ? `${together} Padded with zeros: ${sizes.join('; ')}.` : together]
 }
 

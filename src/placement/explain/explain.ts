@@ -47,7 +47,7 @@ export function* explainPlan(plan: ExplainedPlan): CooperativeTask<string[]> {
   if (typeof placement === 'object' && 'strategy' in placement) lines.push(describeStrategy(placement))
   lines.push(...describeDevices(plan))
   lines.push(describeCache(plan))
-  lines.push(...(yield* explainRanks(plan.model, plan.source, limits.tensorParallelSize)))
+  lines.push(...(yield* explainRanks(plan.model, plan.source, limits)))
   const stageDevices = stages.map(({ device }) => device)
   lines.push(...explainExchange(stageDevices, limits.tensorParallelSize))
   lines.push(...describeOverhead(stages))

@@ -69,6 +69,54 @@ describe.each([
   })
 })
 
+describe('expertParallel', () => {
+  const checkpoint = () => directoryOf(randomCheckpoint(moe, 3))
+
+  test.each([
+    ['cpu', 2, 'float32', 1e-4],
+    ['cpu', 3, 'float32', 1e-4],
+    ['cpu', 5, 'float32', 1e-4],
+    ['cpu', 4, 'auto', 0.01],
+    ['emulated', 3, 'auto', 0.03],
+  ] as const)('on %s with %i ranks, each with whole experts, gives the same', async (kind, size, dtype, bound) => {
+    const directory = checkpoint()
+    const alone = await logitsOf(directory, { dtype: 'float32', deviceMap: 'cpu' })
+    const options = { tensorParallelSize: size, deviceMap: group(kind, size), expertParallel: true, dtype }
+    expect(difference(await logitsOf(directory, options), alone).max).toBeLessThan(bound)
+    const plan = await planModel(directory, { ...options, maxModelLength: 32, maxSequences: 2 })
+    expect(plan.explanation.join(' ')).toContain('a share of the heads, experts and vocabulary')
+    await using model = await loadModel(directory, { plan: JSON.parse(JSON.stringify(plan)) })
+    expect(difference((await model.forward(prompt)).logits, alone).max).toBeLessThan(bound)
+  })
+
+  test('pads no experts, and is refused with fewer of them than devices, or without any', async () => {
+    const directory = checkpoint()
+    const options = { tensorParallelSize: 4, deviceMap: group('cpu', 4) }
+    const padded = (await planModel(directory, options)).explanation.join(' ')
+    expect(padded).toMatch(/Padded with zeros: .*96 to 128/)
+    const whole = (await planModel(directory, { ...options, expertParallel: true })).explanation.join(' ')
+    expect(whole).not.toMatch(/96 to 128/)
+    const many = { tensorParallelSize: 6, deviceMap: group('cpu', 6), expertParallel: true }
+    expect(await errorOf(() => loadModel(directory, many))).toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('5 experts are too few for 6 devices'),
+    })
+    const dense = { tensorParallelSize: 2, deviceMap: group('cpu', 2), expertParallel: true }
+    expect(await errorOf(() => loadModel(modelDirectory('qwen3-bf16'), dense))).toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('has no experts'),
+    })
+  })
+})
+
+test('a config whose layers have more experts than any model is refused before they are counted', async () => {
+  const config = { ...moe, num_hidden_layers: 1000, num_experts: 4096 }
+  expect(await errorOf(() => planModel(config, { deviceMap: 'cpu' }))).toMatchObject({
+    code: 'INVALID_CHECKPOINT',
+    message: expect.stringContaining('at most 131 in 1000 layers'),
+  })
+})
+
 test('a sequence gives the same beside others as alone', async () => {
   const directory = directoryOf(randomCheckpoint(moe, 7))
   await using model = await loadModel(directory, { dtype: 'float32', deviceMap: 'cpu', maxSequences: 4 })
@@ -111,7 +159,7 @@ describe('refused', () => {
     ['no experts', { num_experts: 0, num_local_experts: 0 }, 'num_experts is 0'],
     ['more experts than are stored', { num_experts: 9 }, 'mlp\\.gate\\.weight.*the shape \\[9, 128\\]'],
     ['fewer experts than are stored', { num_experts: 7 }, 'mlp\\.gate\\.weight.*the shape \\[7, 128\\]'],
-    ['a number of experts beyond any', { num_experts: 1e9 }, 'at most 65536'],
+    ['a number of experts beyond any', { num_experts: 1e9 }, 'at most 4096'],
     ['layers without experts that are none', { mlp_only_layers: 'all' }, 'a list of layers'],
     ['another width', { moe_intermediate_size: 64 }, '64 outputs'],
     ['a layer of MLPs that has experts', { mlp_only_layers: [0] }, 'mlp\\.gate_proj'],
