@@ -163,6 +163,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
       vocabulary: definition.shape.vocabulary,
       hiddenSize: definition.shape.hiddenSize,
       layers: definition.shape.layers,
+      wholePrompts: definition.shape.bidirectional === true,
       outputWidth: definition.hasHead ? definition.shape.vocabulary : definition.shape.hiddenSize,
       ...policy,
     },

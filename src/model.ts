@@ -228,6 +228,12 @@ export class Model {
    *   DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
+    if (this.#limits.wholePrompts) {
+      throw new BillfishError(
+        'UNSUPPORTED_MODEL',
+        'This model cannot generate text: its tokens see later ones (is_causal false in config.json). embed() gives its vectors.',
+      )
+    }
     if (!this.#hasHead) {
       throw new BillfishError(
         'UNSUPPORTED_MODEL',

@@ -143,7 +143,7 @@ bool append(const Attention& a, const Batch& batch, int32_t index, size_t partia
     block.rows = static_cast<int32_t>(static_cast<int64_t>(sequence.rows) * (i + 1) / blocks) - block.first_row;
     const int first_position = sequence.past + block.first_row;
     block.first_key = a.window > 0 ? std::max(0, first_position - a.window + 1) : 0;
-    block.last_key = first_position + block.rows;
+    block.last_key = a.bidirectional ? sequence.past + sequence.rows : first_position + block.rows;
     const int keys = block.last_key - block.first_key;
     const int max_splits = std::max(1, wanted_tasks / (blocks * a.kv_heads));
     const int wanted_splits = std::clamp(keys / min_keys, 1, max_splits);
@@ -253,7 +253,7 @@ void run(const Attention& a, const SequenceSpan& sequence, const RowBlock& block
   job.group = group;
   job.head_dim = a.head_dim;
   job.padded_dim = padded_dim;
-  job.first_position = sequence.past + block.first_row;
+  job.first_position = a.bidirectional ? sequence.past + sequence.rows : sequence.past + block.first_row;
   job.window = a.window;
   job.first_key = block.first_key + split * block.split_keys;
   job.last_key = std::min(job.first_key + block.split_keys, block.last_key);
@@ -343,6 +343,7 @@ void run(OperatorContext& context, const Call<billfish::Attention>& call) {
   a.head_dim = call.layer.head_dim;
   a.scale = call.scale;
   a.window = call.window;
+  a.bidirectional = call.bidirectional != 0;
   attention(a, *context.batch, context.scratch, context.pool);
 }
 

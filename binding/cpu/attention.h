@@ -11,7 +11,7 @@
 
 namespace billfish::cpu {
 
-// Causal attention of a batch over one layer's paged KV cache.
+// Attention of a batch over one layer's paged KV cache.
 struct Attention {
   Rows q;                // [rows, heads * head_dim], after rope
   Rows k, v;             // [rows, kv_heads * head_dim], of this step's tokens; k after rope
@@ -24,6 +24,7 @@ struct Attention {
   int heads = 0, kv_heads = 0, head_dim = 0;  // head h reads kv head h / (heads / kv_heads)
   float scale = 0;                            // of q.k, usually 1/sqrt(head_dim)
   int window = 0;                             // row at position i sees keys j with i - window < j <= i; 0: all j <= i
+  bool bidirectional = false;                 // row sees all keys of its sequence
 };
 
 // Scratch that attention() needs for batches of at most `rows` rows, of sequences of at most `positions` positions.

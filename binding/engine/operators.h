@@ -199,8 +199,9 @@ struct LogNScale {
   }
 };
 
-// Causal attention over a layer of the KV cache, into which k and v are written first. Query heads share kv heads in
-// order. A window w lets position i see keys j with i - w < j <= i; 0: all j <= i.
+// Attention over a layer of the KV cache, into which k and v are written first. Query heads share kv heads in order.
+// Position i sees keys j <= i, with a window w only those with i - w < j. If `bidirectional` is 1, it sees all keys of its
+// sequence, which the step must then have all rows of.
 template <class Form>
 struct Attention {
   static constexpr const char* name = "attention";
@@ -209,6 +210,7 @@ struct Attention {
   int32_t heads;
   float scale;
   int32_t window;
+  int32_t bidirectional = 0;
 
   static constexpr auto fields() {
     using Self = Attention;
@@ -219,7 +221,8 @@ struct Attention {
                       cache_layer("layer", &Self::layer),
                       attribute("heads", &Self::heads),
                       attribute("scale", &Self::scale),
-                      attribute("window", &Self::window)};
+                      attribute("window", &Self::window),
+                      attribute("bidirectional", &Self::bidirectional)};
   }
   void check(const OperatorCheck& check) const {
     const auto& cache = check.cache_layer(layer);
@@ -228,6 +231,9 @@ struct Attention {
     check.heads(v, cache.kv_heads, cache.head_dim);
     if (heads % cache.kv_heads != 0) check.fail(heads, " heads are no multiple of ", cache.kv_heads, " kv heads");
     if (window < 0 || !std::isfinite(scale)) check.fail("window is ", window, " and scale ", scale);
+    if (bidirectional > 1 || (bidirectional == 1 && window > 0)) {
+      check.fail("bidirectional is ", bidirectional, " with window ", window);
+    }
     check.same_shape(q, out);
   }
 };

@@ -1,4 +1,4 @@
-// A layer's paged KV cache, and causal attention of a batch over it.
+// A layer's paged KV cache, and attention of a batch over it.
 #pragma once
 #include <cstdint>
 
@@ -24,7 +24,7 @@ template <class Element>
 void write_kv(Stream& stream, const DeviceBatch& batch, const Matrix<const Element>& keys,
               const Matrix<const Element>& values, const KvCache<Element>& cache);
 
-// Causal attention over a cache that already holds the batch's own keys and values (write_kv).
+// Attention over a cache that already holds the batch's own keys and values (write_kv).
 //
 // out and q: [rows][heads * head_dim]; out may be q. Element: half or bfloat16, of the cache as well. Softmax and sums
 // in fp32. `attention` is the index of the layer's shape in the batch's; `scale` of q.k, usually 1/sqrt(head_dim);

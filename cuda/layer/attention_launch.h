@@ -81,6 +81,7 @@ void attention(Stream& stream, const DeviceBatch& batch, int32_t attention, cons
       .group = shape.group(),
       .head_dim = shape.head_dim,
       .window = shape.window,
+      .bidirectional = shape.bidirectional,
       .scale_log2 = scale * 1.44269504f,
   };
   if (shape.head_dim <= 32) {

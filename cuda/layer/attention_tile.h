@@ -39,6 +39,7 @@ struct AttentionParameters {
   int64_t q_stride, out_stride;
   PartialRows partial;
   int32_t block_size, kv_heads, group, head_dim, window;
+  bool bidirectional;
   float scale_log2;  // scale * log2(e): scores are exponents of 2
 };
 
@@ -51,7 +52,10 @@ struct QueryTile {
   int32_t kv_head;
 
   DEVICE int32_t packed_rows() const { return span.rows * p.group; }
-  DEVICE int32_t position_of(int32_t packed_row) const { return span.past + packed_row / p.group; }
+  // The last position that a packed row sees: its own, or its sequence's last one.
+  DEVICE int32_t position_of(int32_t packed_row) const {
+    return span.past + (p.bidirectional ? span.rows - 1 : packed_row / p.group);
+  }
   // Offset of a packed row in q (or out), in elements.
   DEVICE int64_t offset_of(int32_t packed_row, int64_t stride) const {
     const int32_t query = packed_row / p.group, head = kv_head * p.group + packed_row % p.group;

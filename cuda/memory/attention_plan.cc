@@ -49,7 +49,8 @@ struct Tile {
 Tile make_tile(const SequenceSpan& span, int32_t sequence, const AttentionShape& shape, int32_t first_row,
                int32_t rows) {
   const int32_t first_query = first_row / shape.group(), last_query = (first_row + rows - 1) / shape.group();
-  Tile tile{sequence, first_row, rows, 0, span.past + last_query + 1};
+  const int32_t last_key = shape.bidirectional ? span.rows - 1 : last_query;
+  Tile tile{sequence, first_row, rows, 0, span.past + last_key + 1};
   if (shape.window > 0) tile.key_begin = std::max(0, span.past + first_query - shape.window + 1);
   return tile;
 }

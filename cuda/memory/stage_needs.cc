@@ -25,7 +25,8 @@ void add_needs(StageNeeds& needs, const Tap& tap, const StageOutline& stage) {
 
 void add_needs(StageNeeds& needs, const Attention& attention, const StageOutline& stage) {
   const CacheLayer& layer = stage.program.cache_layers[attention.layer];
-  const AttentionShape shape{attention.heads, layer.kv_heads, layer.head_dim, attention.window};
+  const AttentionShape shape{attention.heads, layer.kv_heads, layer.head_dim, attention.window,
+                             attention.bidirectional != 0};
   if (std::find(needs.attention.begin(), needs.attention.end(), shape) != needs.attention.end()) return;
   needs.attention.push_back(shape);
   needs.attention_scratch = std::max(needs.attention_scratch, attention_scratch_bytes(shape));

@@ -30,6 +30,8 @@ export interface ModelShape {
   /** Size of the KV cache: 2 * kvHeads * headDim values per token and layer. */
   readonly kvHeads: number
   readonly headDim: number
+  /** Whether tokens see later ones, as in some embedding models: then a sequence is computed in one step. */
+  readonly bidirectional?: boolean
   /** Token ids that end a generation, from config.json. */
   readonly eosTokenIds: readonly number[]
 }

@@ -150,7 +150,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   classifier_dropout: labels,
   is_decoder: irrelevant('of encoder-decoder models'),
 
-  is_causal: refused('attention to later tokens, as some embedding models have it', isOneOf(true)),
+  is_causal: used('false: tokens see later ones, as in some embedding models (not of Qwen v1); default true'),
   use_bidirectional_attention: refused('attention to later tokens', isOneOf(false)),
   bidirectional: refused('attention to later tokens', isOneOf(false)),
   is_encoder_decoder: refused('an encoder', isOneOf(false)),
@@ -206,9 +206,7 @@ export function checkConfigKeys(config: ConfigReader): void {
   for (const [key, value] of Object.entries(config.raw)) {
     const known = Object.hasOwn(modelConfigKeys, key) ? modelConfigKeys[key] : undefined
     if (known?.treatment !== 'refused') continue
-    // transformers takes is_causal: null for false.
-    if (value === null ? key === 'is_causal' : !known.isNeutral?.(value, config))
-      throw config.unsupported(key, known.note)
+    if (value !== null && !known.isNeutral?.(value, config)) throw config.unsupported(key, known.note)
   }
 }
 

@@ -160,20 +160,22 @@ export class Graph {
   }
 
   /**
-   * Causal attention over the sequence's paged KV cache, into which `k` and `v` are written first. Query heads share kv
-   * heads in order (GQA). A `window` w lets position i see keys j with i - w < j <= i.
+   * Attention over the sequence's paged KV cache, into which `k` and `v` are written first. Query heads share kv heads in
+   * order (GQA). A `window` w lets position i see keys j with i - w < j <= i; where it is `bidirectional`, it sees all.
    */
   attention(
     q: Value,
     k: Value,
     v: Value,
-    options: { headDim: number; scale?: number; window?: number | undefined },
+    options: { headDim: number; scale?: number; window?: number | undefined; bidirectional?: boolean },
   ): Value {
     const { headDim, scale = 1 / Math.sqrt(headDim), window = 0 } = options
+    const bidirectional = options.bidirectional ? 1 : 0
     const out = this.#newValue(q.width, 'tokens', 'activation')
     const layer = this.#cacheLayers.push({ kvHeads: k.width / headDim, headDim }) - 1
     const heads = q.width / headDim
-    this.#operators.push({ op: 'attention', q: q.id, k: k.id, v: v.id, out: out.id, layer, heads, scale, window })
+    const mask = { window, bidirectional } as const
+    this.#operators.push({ op: 'attention', q: q.id, k: k.id, v: v.id, out: out.id, layer, heads, scale, ...mask })
     return out
   }
 

@@ -70,7 +70,14 @@ export class LlamaFamilyModel implements Model {
       maxPositions: config.count('max_position_embeddings', 2048),
       kvHeads,
       headDim: traits.headDim,
+      bidirectional: config.raw.is_causal === null || !config.flag('is_causal', true), // null is false in transformers
       eosTokenIds: eosTokenIds(config),
+    }
+    if (
+      this.shape.bidirectional &&
+      Array.from({ length: this.shape.layers }, (_, i) => traits.window(i)).some(Boolean)
+    ) {
+      throw config.unsupported('is_causal', 'attention to later tokens within a sliding window')
     }
   }
 
@@ -108,7 +115,8 @@ export class LlamaFamilyModel implements Model {
     }
     q = g.rope(q, headDim, this.#rope)
     k = g.rope(k, headDim, this.#rope)
-    const attended = g.attention(q, k, v, { headDim, window: this.#traits.window(index) })
+    const window = this.#traits.window(index)
+    const attended = g.attention(q, k, v, { headDim, window, bidirectional: this.shape.bidirectional === true })
     const outputBias = attentionBias === 'qkvo' ? 'required' : 'none'
     const output = layer.linear('self_attn.o_proj', hiddenSize, this.#heads * headDim, outputBias)
     x = g.add(x, outputProjection(g, attended, output, counts))

@@ -38,6 +38,7 @@ class QwenModel implements Model {
   constructor(config: ConfigReader, source: WeightSource) {
     this.#source = source
 
+    if (!config.flag('is_causal', true)) throw config.unsupported('is_causal', 'attention to later tokens')
     this.hasHead = headOf(config, source) !== 'none'
     this.#heads = config.count('num_attention_heads', undefined, SIZE_LIMITS.heads)
     const headDim = config.count('kv_channels', 128, SIZE_LIMITS.headDim)

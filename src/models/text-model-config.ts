@@ -79,6 +79,7 @@ const INHERITED = new Set([
   'dtype',
   'torch_dtype',
   'eos_token_id',
+  'is_causal',
   'quantization_config',
   'compression_config',
   ...Object.keys(modelConfigKeys).filter((key) => modelConfigKeys[key]?.treatment === 'refused'),

@@ -43,6 +43,8 @@ export type OperatorSpec =
       scale: number
       /** 0: no sliding window. */
       window: number
+      /** 1: positions see later ones, too; then a sequence is computed in one step. */
+      bidirectional: 0 | 1
     }
   | { op: 'siluMul'; gate: ValueId; up: ValueId }
   /** x * sigmoid(gate); a gate of one column is that of its whole row. */

@@ -12,6 +12,8 @@ export interface RunnerLimits extends OutputShape {
   readonly maxBatchTokens: number
   /** Sequences that hold KV blocks at the same time; others wait. */
   readonly maxSequences: number
+  /** Whether a sequence must be computed in one step, and is never continued. */
+  readonly wholePrompts: boolean
   /** Maximum tokens per sequence, prompt and generated. */
   readonly maxModelLength: number
   readonly vocabulary: number
@@ -117,13 +119,19 @@ export class Runner {
   }
 
   #check({ prompt, maxNewTokens }: SequenceRequest): void {
-    const { maxModelLength, vocabulary } = this.#limits
+    const { maxModelLength, vocabulary, wholePrompts, maxBatchTokens } = this.#limits
     if (prompt.length === 0) throw new BillfishError('INVALID_OPTION', 'The prompt has no tokens; give at least one.')
     const wrong = prompt.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary)
     if (wrong !== undefined) {
       throw new BillfishError(
         'INVALID_OPTION',
         `The prompt contains token id ${wrong}, but token ids of this model range from 0 to ${vocabulary - 1}.`,
+      )
+    }
+    if (wholePrompts && prompt.length > maxBatchTokens) {
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `The prompt has ${prompt.length} tokens, but this model, whose tokens see later ones, computes a sequence in one step of at most ${maxBatchTokens} (maxBatchTokens). Shorten it, or load the model with a larger maxBatchTokens.`,
       )
     }
     if (prompt.length + maxNewTokens > maxModelLength) {

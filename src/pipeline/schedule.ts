@@ -30,6 +30,8 @@ export interface SchedulePolicy {
   readonly stepsInFlight: number
   /** Rows per step at which compute time equals weight-read time. */
   readonly balancedRows: number
+  /** Whether the rows of a prompt must all be in one step. */
+  readonly wholePrompts?: boolean | undefined
 }
 
 /** Pipeline state besides the ready sequences. */
@@ -53,8 +55,11 @@ const CHUNK_MULTIPLE = 32
  * tokens in c chunks leaves the last of p stages after (c + p - 1) * (a + b*L/c), which is minimal at c = sqrt((p - 1)
  * * L / balancedRows).
  */
-export function prefillChunk(length: number, { maxBatchTokens, stepsInFlight, balancedRows }: SchedulePolicy): number {
-  if (stepsInFlight === 1) return maxBatchTokens
+export function prefillChunk(
+  length: number,
+  { maxBatchTokens, stepsInFlight, balancedRows, wholePrompts }: SchedulePolicy,
+): number {
+  if (stepsInFlight === 1 || wholePrompts) return maxBatchTokens
   const pieces = Math.max(1, Math.sqrt(((stepsInFlight - 1) * length) / balancedRows))
   return Math.min(maxBatchTokens, roundUp(length / pieces, CHUNK_MULTIPLE))
 }
@@ -87,7 +92,8 @@ export function nextBatch<S extends Ready>(
 
   const piece = Math.max(0, ...prompts.map(({ tokens }) => prefillChunk(tokens.length, policy)))
   let room = Math.min(maxBatchTokens - batch.length, piece)
-  let shortRoom = prompts[0] && prompts[0].pending > room ? Math.min(reserved, room) : 0
+  const isCut = !policy.wholePrompts && prompts[0] && prompts[0].pending > room
+  let shortRoom = isCut ? Math.min(reserved, room) : 0
   const early = prompts.filter(({ pending }, i) => {
     if (i === 0 || pending > shortRoom) return false
     shortRoom -= pending
@@ -95,6 +101,7 @@ export function nextBatch<S extends Ready>(
   })
   for (const sequence of [...early, ...prompts.filter((prompt) => !early.includes(prompt))]) {
     if (room === 0) break
+    if (policy.wholePrompts && sequence.pending > room) continue
     const rows = Math.min(sequence.pending, room)
     batch.push({ sequence, rows })
     room -= rows

@@ -226,7 +226,8 @@ export class Scheduler {
    * NTK the base may have changed while it was generated.
    */
   #rowsWithSameRopeBase({ promptLength, scheduled }: Sequence, rows: number): number {
-    const { ropeBase } = this.#options
+    const { ropeBase, wholePrompts } = this.#options
+    if (wholePrompts) return rows
     const base = ropeBase(promptLength, scheduled + 1)
     let low = 1
     let high = rows

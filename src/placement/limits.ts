@@ -26,7 +26,10 @@ export interface SizeOptions {
   readonly maxModelLength?: number | undefined
   /** Sequences computed at the same time; others wait. Default 4. */
   readonly maxSequences?: number | undefined
-  /** Maximum tokens per step; longer prompts are split into chunks. 512 by default. */
+  /**
+   * Maximum tokens per step; longer prompts are split into chunks. 512 by default. Models whose tokens see later ones
+   * compute a sequence in one step; there it is the longest sequence, and at least maxModelLength by default.
+   */
   readonly maxBatchTokens?: number | undefined
   /**
    * Tokens in the KV cache, for all sequences together: at least maxModelLength, and maxSequences times that by
@@ -82,11 +85,15 @@ export const sizeOptions: OptionSchemas<SizeOptions> = {
  * @param options validated {@link sizeOptions}
  * @throws BillfishError INVALID_OPTION for a KV cache that is too small for one sequence, or too large
  */
-export function modelLimits(shape: Pick<ModelShape, 'maxPositions'>, options: SizeOptions): ModelLimits {
+export function modelLimits(
+  shape: Pick<ModelShape, 'maxPositions' | 'bidirectional'>,
+  options: SizeOptions,
+): ModelLimits {
   const {
     maxModelLength = Math.min(shape.maxPositions, DEFAULT_LENGTH),
     maxSequences = DEFAULT_SEQUENCES,
-    maxBatchTokens = DEFAULT_BATCH_TOKENS,
+    // Where tokens see later ones, a step has whole sequences.
+    maxBatchTokens = shape.bidirectional ? Math.max(DEFAULT_BATCH_TOKENS, maxModelLength) : DEFAULT_BATCH_TOKENS,
     tensorParallelSize = 1,
     expertParallel = false,
   } = options

@@ -80,6 +80,27 @@ describe.each(places)('on %s', (_, options, looseness) => {
     expect(furthest(alone.embeddings[0] as Float32Array, embeddings[3] as Float32Array)).toBeLessThan(bound)
   })
 
+  test('tokens of gte-Qwen2 see later ones', async () => {
+    const name = 'gte-qwen2'
+    const texts = textsOf(name, 'emb')
+    const { tensor } = readGolden(directoryOf(name))
+    await using model = await load(name)
+    if ('maxBatchTokens' in options) {
+      expect(await errorOf(() => model.embed(texts))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining('in one step of at most 8 (maxBatchTokens)'),
+      })
+      return
+    }
+    const { embeddings } = await model.embed(texts)
+    const all = embeddings.flatMap((vector) => Array.from(vector))
+    expect(furthest(all, tensor('emb.vectors'))).toBeLessThan(1e-6 * Math.min(looseness, 3e3))
+    expect(furthest(all, tensor('emb.vectors_if_causal'))).toBeGreaterThan(0.05)
+    const { lastHiddenState } = await model.forward(texts[3] as number[], { hiddenStates: true })
+    expect(furthest(lastHiddenState, tensor('text3.final_norm'))).toBeLessThan(2e-5 * Math.min(looseness, 3e3))
+    expect(() => model.generate([1, 2])).toThrow(expect.objectContaining({ code: 'UNSUPPORTED_MODEL' }))
+  })
+
   test('a classifier scores as transformers does', async () => {
     await using model = await load('qwen3-seqcls')
     const scores = await model.score(textsOf('qwen3-seqcls', 'cls'))

@@ -278,20 +278,23 @@ static void check_LogNScale(OperatorBench& bench) {
   }
 }
 
-// A prompt beside a sequence that goes on, with grouped heads, without a window and with one. (cpu/attention_test.cc
+// A prompt beside a sequence that goes on, with grouped heads: without a window, with one, and with all keys seen. (cpu/attention_test.cc
 // and cuda/kernels/attention_test.cc have long sequences, splits and all head sizes.)
 static void check_Attention(OperatorBench& bench) {
   constexpr int32_t heads = 4, kv_heads = 2, head_dim = 16;
   constexpr int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
   constexpr float scale = 0.25f;
-  for (const int32_t window : {0, 7}) {
+  struct Case {
+    int32_t window, bidirectional;
+  };
+  for (const auto& [window, bidirectional] : {Case{0, 0}, Case{7, 0}, Case{0, 1}}) {
     Program program;
     program.values = {{columns, RowKind::tokens, activation},
                       {kv_columns, RowKind::tokens, activation},
                       {kv_columns, RowKind::tokens, activation},
                       {columns, RowKind::tokens, activation}};
     program.cache_layers = {{kv_heads, head_dim}};
-    program.operators = {Attention{0, 1, 2, 3, 0, heads, scale, window}};
+    program.operators = {Attention{0, 1, 2, 3, 0, heads, scale, window, bidirectional}};
     bench.prepare(program);
     const StageLimits& limits = OperatorBench::limits;
     const size_t bytes = static_cast<size_t>(limits.positions() * kv_columns) * byte_size(bench.backend().cache_type());
@@ -335,7 +338,8 @@ static void check_Attention(OperatorBench& bench) {
               return static_cast<size_t>(key * kv_columns + head / (heads / kv_heads) * head_dim + c);
             };
             const attention_test::HeadOutput one = attention_test::attend(
-                head_dim, scale, attention_test::first_key(position, window), position,
+                head_dim, scale, attention_test::first_key(position, window),
+                bidirectional == 1 ? span.past + span.rows - 1 : position,
                 [&](int column) { return q.values[at + static_cast<size_t>(column)]; },
                 [&](int64_t key, int column) { return history.keys[kv_at(key, column)]; },
                 [&](int64_t key, int column) { return history.values[kv_at(key, column)]; });
@@ -343,7 +347,7 @@ static void check_Attention(OperatorBench& bench) {
           }
         }
       }
-      bench.run(Call<Attention>{q.tensor, k.tensor, v.tensor, out.tensor, layer, heads, scale, window});
+      bench.run(Call<Attention>{q.tensor, k.tensor, v.tensor, out.tensor, layer, heads, scale, window, bidirectional});
       // Weights of 16 bits, on values that are up to 4.
       const bool fp32 = bench.activation_type() == DType::f32;
       bench.check("attention", out, wanted, {1e-5, fp32 ? 1e-5 : 4 * rounding(bench.activation_type())});

@@ -154,9 +154,9 @@ describe('the parts of a config', () => {
     ],
     [
       'a key that asks for what is not computed',
-      { ...configOf('qwen2-vl-bf16'), is_causal: false },
+      { ...configOf('qwen2-vl-bf16'), alibi: true },
       'UNSUPPORTED_MODEL',
-      /is_causal/,
+      /alibi/,
     ],
     [
       'such a key within',

@@ -7,6 +7,7 @@ import type { SequenceStep } from '../../../src/pipeline/sequence'
 const limits: RunnerLimits = {
   blockSize: 4,
   blockCount: 32,
+  wholePrompts: false,
   maxBatchTokens: 16,
   maxSequences: 8,
   maxModelLength: 64,

@@ -59,6 +59,14 @@ describe('a batch', () => {
     expect(rows(batch)).toEqual([10, 54])
   })
 
+  test('has whole prompts where their tokens see later ones, the first one always', () => {
+    const whole = { ...policy, wholePrompts: true, stepsInFlight: 3 }
+    const [long, short, other] = [prompt(60), prompt(10), prompt(4)]
+    const batch = nextBatch([long, short, other], traffic(0), whole)
+    expect(batch.map(({ sequence }) => sequence)).toEqual([long, other])
+    expect(rows(batch)).toEqual([60, 4])
+  })
+
   test('takes only its share of the generating sequences, so that the other stages have work too', () => {
     const eight = Array.from({ length: 8 }, () => generating())
     const four = { ...policy, stepsInFlight: 4 }
