@@ -88,38 +88,16 @@ struct Target {
   int64_t panels() const { return divide_up(outputs, panel_outputs); }
 };
 
-// The rows of expert `e` alone.
-QuantizedLinear expert_of(const QuantizedLinear& all, int64_t e, int64_t outputs) {
-  QuantizedLinear one = all;
-  const int64_t row = e * expert_rows(outputs), tile = row / tile_outputs;
-  one.out = outputs;
-  one.codes += tile * tile_outputs * all.padded_in * all.bits / 8;
-  const int64_t entry = tile * all.groups * tile_outputs;
-  one.scales = static_cast<uint8_t*>(all.scales) + entry * static_cast<int64_t>(byte_size(all.scale_type));
-  if (all.zeros != nullptr) one.zeros += entry;
-  if (all.bias != nullptr) one.bias += row;
-  return one;
-}
-
-Matrix expert_of(const Matrix& all, int64_t e, int64_t outputs) {
-  Matrix one = all;
-  const int64_t row = e * expert_rows(outputs);
-  one.out = outputs;
-  one.data = static_cast<const uint8_t*>(all.data) + row * all.in * static_cast<int64_t>(byte_size(all.type));
-  if (all.bias != nullptr) one.bias += row;
-  return one;
-}
-
 void run_pieces(const Target& target, int64_t expert, const Activation& activation, int64_t rows, const SlotMap& slots,
                 int64_t first, int64_t last) {
   QuantizedLinear quantized;
   Matrix matrix;
   LinearCall call;
   if (target.quantized != nullptr) {
-    quantized = expert_of(target.quantized->linear, expert, target.outputs);
+    quantized = rows_of(target.quantized->linear, expert * expert_rows(target.outputs), target.outputs);
     call.quantized = &quantized;
   } else {
-    matrix = expert_of(target.matrix->matrix, expert, target.outputs);
+    matrix = rows_of(target.matrix->matrix, expert * expert_rows(target.outputs), target.outputs);
     call.matrix = &matrix;
   }
   call.out = row_of(target.out, 0);

@@ -55,18 +55,26 @@ void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t fi
   });
 }
 
-void gemv_to(const LinearPart& part, int64_t first_row, int rows, int64_t first_tile, int64_t last_tile, float* out,
-             int64_t stride) {
-  if (part.kind == LinearPart::Kind::matrix) {
-    matrix_kernels().gemv(part.matrix, part.activation->floats, rows, first_tile * tile_outputs,
-                          std::min(last_tile * tile_outputs, part.outputs), out, stride);
-  } else {
-    quantized_linear_kernels().gemv(part.weights, part.activation->integers, first_row, rows, first_tile, last_tile,
-                                    out, stride);
-  }
+}  // namespace
+
+QuantizedLinear rows_of(const QuantizedLinear& all, int64_t first, int64_t count) {
+  QuantizedLinear some = all;
+  const int64_t tile = first / tile_outputs, entry = tile * all.groups * tile_outputs;
+  some.out = count;
+  some.codes += tile * tile_outputs * all.padded_in * all.bits / 8;
+  some.scales = static_cast<uint8_t*>(all.scales) + entry * static_cast<int64_t>(byte_size(all.scale_type));
+  if (all.zeros != nullptr) some.zeros += entry;
+  if (all.bias != nullptr) some.bias += first;
+  return some;
 }
 
-}  // namespace
+Matrix rows_of(const Matrix& all, int64_t first, int64_t count) {
+  Matrix some = all;
+  some.out = count;
+  some.data = static_cast<const uint8_t*>(all.data) + first * all.in * static_cast<int64_t>(byte_size(all.type));
+  if (all.bias != nullptr) some.bias += first;
+  return some;
+}
 
 LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& activation) {
   LinearPart part;
@@ -106,22 +114,37 @@ void run_gemm(const LinearPart& part, int64_t first_piece, int64_t last_piece) {
   }
 }
 
+// `outputs` of tiles from `first_tile` on, to out[r * stride + n], n from 0 on.
+static void gemv_of_tiles(const LinearPart& part, int64_t first_row, int rows, int64_t first_tile, int64_t outputs,
+                          float* out, int64_t stride) {
+  const int64_t first = first_tile * tile_outputs;
+  if (part.kind == LinearPart::Kind::matrix) {
+    matrix_kernels().gemv(rows_of(part.matrix, first, outputs), part.activation->floats, rows, 0, outputs, out, stride);
+  } else {
+    quantized_linear_kernels().gemv(rows_of(part.weights, first, outputs), part.activation->integers, first_row, rows,
+                                    0, divide_up(outputs, tile_outputs), out, stride);
+  }
+}
+
 void run_gemv(const LinearPart& part, int64_t first_tile, int64_t last_tile) {
+  const auto outputs_to = [&](int64_t tile) { return std::min(tile * tile_outputs, part.outputs); };
   // A matrix's kernel takes all rows at once.
   const int64_t rows_at_once = part.kind == LinearPart::Kind::matrix ? max_matrix_gemv_rows : max_gemv_rows;
   for (int64_t row = 0; row < part.rows; row += rows_at_once) {
     const int now = static_cast<int>(std::min(rows_at_once, part.rows - row));
+    const int64_t first_output = first_tile * tile_outputs;
     if (part.slots.slots == nullptr) {
-      gemv_to(part, row, now, first_tile, last_tile, part.row(row), part.stride);
+      gemv_of_tiles(part, row, now, first_tile, outputs_to(last_tile) - first_output, part.row(row) + first_output,
+                    part.stride);
       continue;
     }
     float results[max_matrix_gemv_rows * panel_outputs];  // on their way to rows that are not evenly spaced
     for (int64_t tile = first_tile; tile < last_tile; tile += panel_tiles) {
-      const int64_t first_output = tile * tile_outputs, end = std::min(tile + panel_tiles, last_tile);
-      const int64_t outputs = std::min(end * tile_outputs, part.outputs) - first_output;
-      gemv_to(part, row, now, tile, end, results - first_output, panel_outputs);
+      const int64_t first = tile * tile_outputs;
+      const int64_t outputs = outputs_to(std::min(tile + panel_tiles, last_tile)) - first;
+      gemv_of_tiles(part, row, now, tile, outputs, results, panel_outputs);
       for (int r = 0; r < now; ++r) {
-        std::memcpy(part.row(row + r) + first_output, results + r * panel_outputs, outputs * sizeof(float));
+        std::memcpy(part.row(row + r) + first, results + r * panel_outputs, outputs * sizeof(float));
       }
     }
   }

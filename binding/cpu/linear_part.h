@@ -39,6 +39,10 @@ struct LinearPart {
   float* row(int64_t r) const { return out + slots.offset(r, stride); }
 };
 
+// Rows [first, first + count) of a weight as one of their own; `first` is a multiple of tile_outputs.
+QuantizedLinear rows_of(const QuantizedLinear& all, int64_t first, int64_t count);
+Matrix rows_of(const Matrix& all, int64_t first, int64_t count);
+
 LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& activation);
 
 // Pieces [first, last) of panels * blocks, panels fastest, in blocks of rows_of_block(rows).

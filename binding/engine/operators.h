@@ -200,8 +200,8 @@ struct LogNScale {
 };
 
 // Attention over a layer of the KV cache, into which k and v are written first. Query heads share kv heads in order.
-// Position i sees keys j <= i, with a window w only those with i - w < j. If `bidirectional` is 1, it sees all keys of its
-// sequence, which the step must then have all rows of.
+// Position i sees keys j <= i, with a window w only those with i - w < j. If `bidirectional` is 1, it sees all keys of
+// its sequence, which the step must then have all rows of.
 template <class Form>
 struct Attention {
   static constexpr const char* name = "attention";

@@ -21,7 +21,7 @@ namespace billfish::gpu {
 // What may differ between layers.
 struct AttentionShape {
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
-  int32_t window = 0;  // row at position i sees keys j with i - window < j <= i; 0: all j <= i
+  int32_t window = 0;          // row at position i sees keys j with i - window < j <= i; 0: all j <= i
   bool bidirectional = false;  // row sees all keys of its sequence
 
   int32_t group() const { return heads / kv_heads; }

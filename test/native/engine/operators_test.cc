@@ -278,8 +278,8 @@ static void check_LogNScale(OperatorBench& bench) {
   }
 }
 
-// A prompt beside a sequence that goes on, with grouped heads: without a window, with one, and with all keys seen. (cpu/attention_test.cc
-// and cuda/kernels/attention_test.cc have long sequences, splits and all head sizes.)
+// A prompt beside a sequence that goes on, with grouped heads: without a window, with one, and with all keys seen.
+// (cpu/attention_test.cc and cuda/kernels/attention_test.cc have long sequences, splits and all head sizes.)
 static void check_Attention(OperatorBench& bench) {
   constexpr int32_t heads = 4, kv_heads = 2, head_dim = 16;
   constexpr int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
