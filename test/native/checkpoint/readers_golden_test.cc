@@ -130,5 +130,5 @@ TEST(readers_reproduce_the_checksums_of_the_models) {
       ++layers;
     }
   }
-  CHECK_MESSAGE(layers == 317, layers << " layers checked");
+  CHECK_MESSAGE(layers == 626, layers << " layers checked");
 }
