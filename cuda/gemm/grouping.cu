@@ -1,5 +1,7 @@
 #include "gemm/grouping.h"
 
+#include <algorithm>
+
 #include "cuda/memory/grouping_layout.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
@@ -12,15 +14,15 @@
 namespace billfish::BILLFISH_TARGET {
 namespace {
 
-constexpr uint32_t sort_threads = 1024;
+constexpr int32_t max_sort_threads = 1024;
 
 // A counting sort by one block: counts by expert in shared memory, their sums, and every slot to its place. The order
 // of an expert's slots is any, and does not change what any of them becomes.
 struct GroupSlots {
-  static constexpr int max_threads = sort_threads;
+  static constexpr int max_threads = max_sort_threads;
   Global<const float> routing;
   int64_t stride;
-  int32_t per_token, count, first, experts, tile_tokens;  // count: slots
+  int32_t threads, per_token, count, first, experts, tile_tokens;  // count: slots
   Global<int32_t> tile_count;
   Global<uint32_t> tiles;
   Global<int32_t> slots;
@@ -35,10 +37,10 @@ struct GroupSlots {
     const Shared<int32_t> places = shared_memory<int32_t>();
     const Shared<Sums> sums = shared_memory<Sums>(sums_offset(experts));
     const auto thread = static_cast<int32_t>(thread_index().x);
-    const int32_t bins = experts + 1, bins_each = ceil_div(bins, static_cast<int32_t>(sort_threads));
-    for (int32_t bin = thread; bin < bins; bin += sort_threads) places[bin] = 0;
+    const int32_t bins = experts + 1, bins_each = ceil_div(bins, threads);
+    for (int32_t bin = thread; bin < bins; bin += threads) places[bin] = 0;
     sync_threads();
-    for (int32_t slot = thread; slot < count; slot += sort_threads) atomic_add(places + bin_of(slot), 1);
+    for (int32_t slot = thread; slot < count; slot += threads) atomic_add(places + bin_of(slot), 1);
     sync_threads();
 
     // Every thread sums its own bins, then all threads' sums are added up (Hillis and Steele).
@@ -50,7 +52,7 @@ struct GroupSlots {
       own.tiles += ceil_div(rows, tile_tokens);
     }
     Sums sum = own;
-    for (int32_t distance = 1; distance < static_cast<int32_t>(sort_threads); distance *= 2) {
+    for (int32_t distance = 1; distance < threads; distance *= 2) {
       sums[thread] = sum;
       sync_threads();
       if (thread >= distance) {
@@ -60,7 +62,7 @@ struct GroupSlots {
       }
       sync_threads();
     }
-    if (thread == sort_threads - 1) tile_count[0] = sum.tiles;
+    if (thread == threads - 1) tile_count[0] = sum.tiles;
 
     int32_t row = sum.slots - own.slots, tile = sum.tiles - own.tiles;
     for (int32_t bin = begin; bin < end; ++bin) {
@@ -72,7 +74,7 @@ struct GroupSlots {
       }
     }
     sync_threads();
-    for (int32_t slot = thread; slot < count; slot += sort_threads) {
+    for (int32_t slot = thread; slot < count; slot += threads) {
       slots[atomic_add(places + bin_of(slot), 1)] = slot;
     }
   }
@@ -80,8 +82,14 @@ struct GroupSlots {
   HOST_DEVICE static constexpr uint32_t sums_offset(int32_t experts) {
     return static_cast<uint32_t>((experts + 1 + 1) / 2 * 2) * sizeof(int32_t);
   }
-  HOST_DEVICE static constexpr uint32_t shared_bytes(int32_t experts) {
-    return sums_offset(experts) + sort_threads * static_cast<uint32_t>(sizeof(Sums));
+  static constexpr uint32_t shared_bytes(int32_t experts, int32_t threads) {
+    return sums_offset(experts) + static_cast<uint32_t>(threads) * static_cast<uint32_t>(sizeof(Sums));
+  }
+  // One for each slot and each expert, as long as a block has them: every doubling costs two barriers.
+  static constexpr int32_t threads_for(int32_t count, int32_t experts) {
+    int32_t threads = 32;
+    while (threads < max_sort_threads && threads < std::max(count, experts + 1)) threads *= 2;
+    return threads;
   }
 
  private:
@@ -103,11 +111,14 @@ Grouping group_slots(Stream& stream, const Matrix<const float>& routing, int32_t
   auto* const bytes = static_cast<uint8_t*>(memory);
   const Grouping grouping{reinterpret_cast<int32_t*>(bytes), reinterpret_cast<uint32_t*>(bytes + layout.tiles),
                           reinterpret_cast<int32_t*>(bytes + layout.slots)};
-  launch(
-      stream,
-      {.grid = {1}, .block = {sort_threads}, .shared_bytes = GroupSlots::shared_bytes(experts), .programmatic = true},
-      GroupSlots{routing.data, routing.stride, per_token, static_cast<int32_t>(count), first, experts, tile_tokens,
-                 grouping.tile_count, grouping.tiles, grouping.slots});
+  const int32_t threads = GroupSlots::threads_for(static_cast<int32_t>(count), experts);
+  launch(stream,
+         {.grid = {1},
+          .block = {static_cast<uint32_t>(threads)},
+          .shared_bytes = GroupSlots::shared_bytes(experts, threads),
+          .programmatic = true},
+         GroupSlots{routing.data, routing.stride, threads, per_token, static_cast<int32_t>(count), first, experts,
+                    tile_tokens, grouping.tile_count, grouping.tiles, grouping.slots});
   return grouping;
 }
 
