@@ -99,6 +99,14 @@ function reconcileWithTensors(
       `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored in ${METHOD_NAMES[method]} layout ` +
       `(${table.describe(tensor)}), which takes precedence.`,
   )
+  if (
+    config.method === 'compressed-tensors' &&
+    config.groups.some(({ quantizesActivations }) => quantizesActivations)
+  ) {
+    notices.push(
+      `${where}: config_groups quantizes activations; billfish leaves them in floating point, which is more accurate.`,
+    )
+  }
   const [only] = methods.size === 1 ? others : []
   const offset = withStoredOffset(only ? configForMethod(config, only[0]) : config, table, where)
   return {

@@ -56,11 +56,11 @@ void transpose_columns(const uint8_t* source, int64_t groups, int64_t out, int64
 
 QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& files,
                                  const std::vector<int64_t>& codes_shape, const std::vector<int64_t>& scales_shape,
-                                 const std::vector<int64_t>& zeros_shape)
+                                 const std::vector<int64_t>& zeros_shape, DType codes_type, DType zeros_type)
     : spec_(spec), files_(files) {
-  check_tensor(spec.codes, files, {DType::i32}, codes_shape);
+  check_tensor(spec.codes, files, {codes_type}, codes_shape);
   check_tensor(spec.scales, files, {DType::f16, DType::bf16, DType::f32}, scales_shape);
-  if (!spec.symmetric) check_tensor(*spec.zeros, files, {DType::i32}, zeros_shape);
+  if (!spec.symmetric) check_tensor(*spec.zeros, files, {zeros_type}, zeros_shape);
   if (spec.stored_shape) check_stored_shape(spec, files);
   if (spec.bias) bias_ = read_vector(*spec.bias, spec.out, files);
 

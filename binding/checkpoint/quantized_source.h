@@ -17,9 +17,11 @@ class QuantizedSource : public CanonicalSource {
   void read(int64_t first, int64_t count, CanonicalRows& rows) const override;
 
  protected:
-  // Checks everything. The shapes of codes, scales and zeros depend on the format and are passed as arguments.
+  // Checks everything. The shapes of codes, scales and zeros depend on the format and are passed as arguments, as are
+  // the types of codes and zeros where they are not packed into words.
   QuantizedSource(const QuantizedSpec& spec, const MappedFiles& files, const std::vector<int64_t>& codes_shape,
-                  const std::vector<int64_t>& scales_shape, const std::vector<int64_t>& zeros_shape);
+                  const std::vector<int64_t>& scales_shape, const std::vector<int64_t>& zeros_shape,
+                  DType codes_type = DType::i32, DType zeros_type = DType::i32);
 
   // [count][words_per_row] canonical codes of rows [first, first + count).
   virtual void read_codes(int64_t first, int64_t count, uint32_t* codes) const = 0;

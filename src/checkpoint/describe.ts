@@ -67,7 +67,9 @@ function describeQuantization(checkpoint: Checkpoint): string {
           ...(group.actOrder ? ['act-order'] : []),
         ].join(', '),
       )
-      return `compressed-tensors pack-quantized ${[...new Set(groups)].join('; ')}`.trimEnd()
+      const layouts = new Set(config.groups.map(({ packed }) => (packed ? 'pack-quantized' : 'int-quantized')))
+      const kind = layouts.size > 0 ? [...layouts].join(' and ') : 'pack-quantized'
+      return `compressed-tensors ${kind} ${[...new Set(groups)].join('; ')}`.trimEnd()
     }
   }
 }
@@ -90,7 +92,9 @@ function floatTypes(checkpoint: Checkpoint): string {
  */
 export function describeFormat(checkpoint: Checkpoint): string {
   if (checkpoint.unsupportedFormat !== undefined) return checkpoint.unsupportedFormat
-  const packed = [...checkpoint.tensors.keys()].some((name) => /\.(qweight|weight_packed)$/.test(name))
+  const quantized = [...checkpoint.tensors].some(
+    ([name, { dtype }]) => /\.(qweight|weight_packed)$/.test(name) || (dtype === 'I8' && name.endsWith('.weight')),
+  )
   const floats = floatTypes(checkpoint)
-  return packed ? `${describeQuantization(checkpoint)}; rest ${floats}` : floats
+  return quantized ? `${describeQuantization(checkpoint)}; rest ${floats}` : floats
 }

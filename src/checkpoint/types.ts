@@ -76,6 +76,10 @@ export type QuantizationConfig =
         readonly groupSize: number
         readonly symmetric: boolean
         readonly actOrder: boolean
+        /** Whether several codes share a word (pack-quantized), instead of one a byte. */
+        readonly packed: boolean
+        /** Whether activations are to be quantized, too, which billfish does not do. */
+        readonly quantizesActivations: boolean
       }[]
       readonly ignore: readonly string[]
     }

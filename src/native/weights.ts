@@ -97,7 +97,7 @@ export interface QuantizedSpec {
   readonly symmetric: boolean
   /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
   readonly zeroOffset: 0 | 1
-  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed. */
+  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed (I32), or weight (I8, one code a byte). */
   readonly codes: TensorRef
   readonly scales: TensorRef
   readonly zeros?: TensorRef | undefined

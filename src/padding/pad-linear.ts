@@ -29,14 +29,21 @@ export interface LinearPadding {
  */
 export async function padLinear(linear: LinearSpec, padding: LinearPadding): Promise<PaddedTensor[]> {
   if (linear.kind === 'matrix') return padMatrix(linear, padding)
-  if (linear.format === 'awq-gemv') {
+  const unsupported = unpaddedFormat(linear)
+  if (unsupported !== undefined) {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',
-      `${linear.name} is stored as AWQ GEMV, which billfish loads but does not pad; pad the 16-bit model and quantize it again.`,
+      `${linear.name} is stored ${unsupported}, which billfish loads but does not pad; pad the 16-bit model and quantize it again.`,
     )
   }
   const words = wordsOf(linear)
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
+}
+
+function unpaddedFormat({ format, codes, zeros }: QuantizedSpec): string | undefined {
+  if (format === 'awq-gemv') return 'as AWQ GEMV'
+  const numbers = [codes, zeros].find((tensor) => tensor?.dtype === 'I8')
+  return numbers && `by compressed-tensors with one number a byte (${numbers.name})`
 }
 
 function padMatrix(linear: MatrixSpec, { dimension, padded, placement }: LinearPadding): PaddedTensor[] {

@@ -43,6 +43,8 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
   /** Whether the checkpoint stores g_idx. */
   readonly groupIndex: boolean
   readonly actOrder: boolean
+  /** Whether codes and zero points are packed into words. */
+  readonly packed?: boolean
 }
 
 /** The quantizers' default when the config does not say. */
@@ -86,7 +88,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
     case 'compressed-tensors': {
       const scheme = schemeByName(quantization, module)
       if (!scheme) return undefined
-      const { bits, groupSize, symmetric, actOrder } = scheme
+      const { bits, groupSize, symmetric, actOrder, packed } = scheme
       return {
         format: 'compressed-tensors',
         bits,
@@ -95,6 +97,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
         scaleType: plain,
         groupIndex: actOrder,
         actOrder,
+        packed,
       }
     }
   }
@@ -122,7 +125,7 @@ function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures
 
 /** The tensors of a format, named and laid out as the files in src/quantization describe. */
 function storedTensors(
-  { format, bits, groupSize, symmetric, scaleType, groupIndex }: Scheme,
+  { format, bits, groupSize, symmetric, scaleType, groupIndex, packed = true }: Scheme,
   module: string,
   out: number,
   inFeatures: number,
@@ -154,9 +157,15 @@ function storedTensors(
     }
     case 'compressed-tensors':
       return {
-        codes: tensor(`${module}.weight_packed`, 'I32', [out, words(inFeatures)]),
+        codes: packed
+          ? tensor(`${module}.weight_packed`, 'I32', [out, words(inFeatures)])
+          : tensor(`${module}.weight`, 'I8', [out, inFeatures]),
         scales: tensor(`${module}.weight_scale`, scaleType, [out, groups]),
-        zeros: symmetric ? undefined : tensor(`${module}.weight_zero_point`, 'I32', [words(out), groups]),
+        zeros: symmetric
+          ? undefined
+          : packed
+            ? tensor(`${module}.weight_zero_point`, 'I32', [words(out), groups])
+            : tensor(`${module}.weight_zero_point`, 'I8', [out, groups]),
         groupIndex: order(`${module}.weight_g_idx`),
       }
   }

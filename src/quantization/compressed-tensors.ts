@@ -1,11 +1,16 @@
 /**
- * compressed-tensors, format pack-quantized. K inputs, N outputs, G groups (1 per row if channelwise), P = 32 / bits:
+ * compressed-tensors. K inputs, N outputs, G groups (1 per row if channelwise), P = 32 / bits. Format pack-quantized:
  *
  *     weight_packed      I32 [N, ceil(K/P)]   code of (n, k): word [n, k/P], from bit (k mod P)*bits
  *     weight_scale       [N, G]               in the floating-point dtype of the model
  *     weight_zero_point  I32 [ceil(N/P), G]   zero of (n, g): word [n/P, g]; only if asymmetric
  *     weight_g_idx       I32 [K]              group of every input; only with activation order
  *     weight_shape       I32 or I64 [2]       N, K
+ *
+ * Formats int-quantized and naive-quantized have signed numbers, code - 2^(bits-1), one a byte:
+ *
+ *     weight             I8 [N, K]
+ *     weight_zero_point  I8 [N, G]            also beside packed codes of older versions
  */
 
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
@@ -13,7 +18,7 @@ import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import { ceilDiv } from '../common/arithmetic'
-import type { QuantizedSpec } from '../native/weights'
+import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
 import type { LinearRequest } from './groups'
 import { hasActOrder, resolveGroupSize } from './groups'
@@ -25,12 +30,12 @@ type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed
 type Scheme = CompressedTensorsConfig['groups'][number]
 
 const FORMAT = 'pack-quantized'
+/** The formats of integers: packed, or one a byte. */
+const INTEGER_FORMATS = [FORMAT, 'int-quantized', 'naive-quantized']
 
 /** What the other `format` values store. */
 const OTHER_FORMATS: Readonly<Record<string, string>> = {
   'float-quantized': 'FP8',
-  'naive-quantized': 'FP8 or int8',
-  'int-quantized': 'unpacked int8 or int4 codes, as in W8A8 and W4A8',
   'nvfp4-pack-quantized': 'NVFP4',
   'mxfp4-pack-quantized': 'MXFP4',
   'mxfp8-quantized': 'MXFP8',
@@ -61,33 +66,28 @@ function readActOrder(weights: ConfigFields): boolean {
 }
 
 /** A missing strategy follows from the group size. */
-function readGroupSize(weights: ConfigFields): number | { readonly unsupported: string } {
+function readGroupSize(weights: ConfigFields, format: string): number | { readonly unsupported: string } {
   const size = weights.groupSize()
   const strategy = weights.string('strategy') ?? (size === undefined ? 'tensor' : size === -1 ? 'channel' : 'group')
   if (strategy === 'channel') return -1
   if (strategy === 'group' && size !== undefined && size > 0) return size
   if (strategy === 'group') throw weights.invalid('group_size', size, 'a positive number with strategy group')
-  return { unsupported: `compressed-tensors ${FORMAT} with one scale for strategy ${quoted(strategy)}` }
+  return { unsupported: `compressed-tensors ${format} with one scale for strategy ${quoted(strategy)}` }
 }
 
 /** A config group, or the name of the unsupported format it requests. */
-function readScheme(where: string, value: unknown): Scheme | string {
+function readScheme(where: string, value: unknown, defaultFormat: string): Scheme | string {
   if (!isObject(value)) throw invalidCheckpoint(`${where} is ${shown(value)}, not an object`)
   const fields = new ConfigFields(where, value)
-  const format = fields.string('format') ?? FORMAT
-  if (format !== FORMAT) return otherFormat(format)
+  const format = fields.string('format') ?? defaultFormat
+  if (!INTEGER_FORMATS.includes(format)) return otherFormat(format)
   const weights = new ConfigFields(`${where}.weights`, fields.object('weights') ?? {})
   const bits = weights.integer('num_bits')
   const type = weights.string('type') ?? 'int'
   if (type !== 'int') return `compressed-tensors with weights of type ${named(type)}`
   if (bits === undefined || bits < 1 || bits > 8) throw weights.invalid('num_bits', bits, '4 or 8')
-  for (const key of ['input_activations', 'output_activations']) {
-    if (fields.get(key) === undefined) continue
-    const activations = fields.object(key) ?? {}
-    return `compressed-tensors ${FORMAT} with quantized activations (W${bits}A${shown(activations.num_bits)})`
-  }
-  if (bits !== 4 && bits !== 8) return `compressed-tensors ${FORMAT} with ${bits} bits`
-  const groupSize = readGroupSize(weights)
+  if (bits !== 4 && bits !== 8) return `compressed-tensors ${format} with ${bits} bits`
+  const groupSize = readGroupSize(weights, format)
   if (typeof groupSize === 'object') return groupSize.unsupported
   return {
     targets: strings(fields, 'targets'),
@@ -95,6 +95,8 @@ function readScheme(where: string, value: unknown): Scheme | string {
     groupSize,
     symmetric: weights.boolean(true, 'symmetric'),
     actOrder: readActOrder(weights),
+    packed: format === FORMAT,
+    quantizesActivations: ['input_activations', 'output_activations'].some((key) => fields.get(key) !== undefined),
   }
 }
 
@@ -102,7 +104,7 @@ function readScheme(where: string, value: unknown): Scheme | string {
 export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationConfig {
   const unsupported = (format: string) => ({ method: 'unsupported', format, where: fields.where }) as const
   const format = fields.string('format') ?? FORMAT
-  if (format !== FORMAT && format !== 'mixed-precision') return unsupported(otherFormat(format))
+  if (!INTEGER_FORMATS.includes(format) && format !== 'mixed-precision') return unsupported(otherFormat(format))
   const inner = (name: string) => new ConfigFields(fields.where, fields.object(name) ?? {})
   const sparsity = inner('sparsity_config').string('format') ?? 'dense'
   if (sparsity !== 'dense') return unsupported(otherFormat(sparsity))
@@ -112,7 +114,8 @@ export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationC
   }
   const groups: Scheme[] = []
   for (const [name, value] of Object.entries(fields.object('config_groups') ?? {})) {
-    const scheme = readScheme(`${fields.where}: config_groups.${name}`, value)
+    const defaultFormat = format === 'mixed-precision' ? FORMAT : format
+    const scheme = readScheme(`${fields.where}: config_groups.${name}`, value, defaultFormat)
     if (typeof scheme === 'string') return unsupported(scheme)
     groups.push(scheme)
   }
@@ -168,31 +171,19 @@ export function compressedTensorsLinear(
   request: LinearRequest,
 ): QuantizedSpec {
   const { name, out, in: inFeatures, bias } = request
-  const reason = `a ${FORMAT} layer with ${out} outputs and ${inFeatures} inputs`
-  const codes = table.require(`${name}.weight_packed`, ['I32'])
-  const words = codes.shape[1] ?? 0
-  table.checkShape(codes, [out, words], reason)
-  const bits = bitsOf(words, inFeatures)
-  if (bits === undefined) {
-    throw invalidCheckpoint(
-      `Tensor ${table.describe(codes)} has ${words} words per row, but ${inFeatures} inputs take ` +
-        `${ceilDiv(inFeatures, 8)} with 4 bits or ${ceilDiv(inFeatures, 4)} with 8; config and tensors do not match`,
-    )
-  }
-  if (bits !== 4 && bits !== 8) {
-    throw unsupportedFormat(
-      `${name} is stored (tensor ${table.describe(codes)})`,
-      `compressed-tensors ${FORMAT} with ${bits} bits`,
-    )
-  }
+  const reason = `a compressed-tensors layer with ${out} outputs and ${inFeatures} inputs`
+  const { codes, bits } = table.has(`${name}.weight_packed`)
+    ? packedCodes(table, request, reason)
+    : unpackedCodes(table, config, request, reason)
   const scales = table.require(`${name}.weight_scale`, FLOAT_TYPES)
   const groups = scales.shape[1] ?? 0
   table.checkShape(scales, [out, groups], reason)
 
-  rejectUnpackedZeros(table, name)
-  const zeros = table.find(`${name}.weight_zero_point`, ['I32'])
+  const zeros = table.find(`${name}.weight_zero_point`, codes.dtype === 'I8' ? ['I8'] : ['I32', 'I8'])
   const symmetric = zeros === undefined
-  if (zeros !== undefined) table.checkShape(zeros, [ceilDiv(out * bits, 32), groups], reason)
+  if (zeros !== undefined) {
+    table.checkShape(zeros, [zeros.dtype === 'I8' ? out : ceilDiv(out * bits, 32), groups], reason)
+  }
 
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
@@ -224,14 +215,40 @@ export function compressedTensorsLinear(
   }
 }
 
-/** Older versions did not pack zero points. */
-function rejectUnpackedZeros(table: TensorTable, name: string): void {
-  const zeros = table.tensors.get(`${name}.weight_zero_point`)
-  if (zeros?.dtype !== 'I8') return
+interface StoredCodes {
+  readonly codes: TensorRef
+  readonly bits: 4 | 8
+}
+
+/** Packed codes: the width of a row says how many bits a code has. */
+function packedCodes(table: TensorTable, { name, out, in: inFeatures }: LinearRequest, reason: string): StoredCodes {
+  const codes = table.require(`${name}.weight_packed`, ['I32'])
+  const words = codes.shape[1] ?? 0
+  table.checkShape(codes, [out, words], reason)
+  const bits = bitsOf(words, inFeatures)
+  if (bits === undefined) {
+    throw invalidCheckpoint(
+      `Tensor ${table.describe(codes)} has ${words} words per row, but ${inFeatures} inputs take ` +
+        `${ceilDiv(inFeatures, 8)} with 4 bits or ${ceilDiv(inFeatures, 4)} with 8; config and tensors do not match`,
+    )
+  }
+  if (bits === 4 || bits === 8) return { codes, bits }
   throw unsupportedFormat(
-    `${name} is stored (tensor ${table.describe(zeros)})`,
-    `compressed-tensors ${FORMAT} with zero points that are not packed, as older versions wrote them`,
+    `${name} is stored (tensor ${table.describe(codes)})`,
+    `compressed-tensors ${FORMAT} with ${bits} bits`,
   )
+}
+
+/** One number a byte: only the config says whether they are of 4 bits, and 8 hold them whatever it says. */
+function unpackedCodes(
+  table: TensorTable,
+  config: CompressedTensorsConfig,
+  { name, out, in: inFeatures }: LinearRequest,
+  reason: string,
+): StoredCodes {
+  const codes = table.require(`${name}.weight`, ['I8'])
+  table.checkShape(codes, [out, inFeatures], reason)
+  return { codes, bits: schemeByName(config, name)?.bits ?? 8 }
 }
 
 /** Detects an incomplete file: a tensor is missing that every scheme of the config requires. */

@@ -8,7 +8,7 @@ import { awqGemvLinear } from './awq-gemv'
 import { compressedTensorsLinear } from './compressed-tensors'
 import { gptqLinear } from './gptq'
 import type { LinearRequest } from './groups'
-import { configForMethod, isGemv, storedMethod } from './stored-method'
+import { configForMethod, isGemv, isUnpacked, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
 
 function findBias(table: TensorTable, module: string, out: number, required: boolean): TensorRef | undefined {
@@ -34,7 +34,10 @@ export function resolveLinear(
 ): LinearSpec {
   if (config.method === 'unsupported') throw unsupportedConfig(config)
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
-  const packed = [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
+  const names = [`${module}.qweight`, `${module}.weight_packed`].concat(
+    isUnpacked(table, module) ? `${module}.weight` : [],
+  )
+  const packed = names.find((name) => table.has(name))
   if (packed !== undefined) {
     const method = storedMethod(table, module)
     return readPacked(table, method === undefined ? config : configForMethod(config, method), request, packed)
@@ -53,7 +56,7 @@ function readPacked(
   request: LinearRequest,
   packed: string,
 ): LinearSpec {
-  const isCompressed = packed.endsWith('.weight_packed')
+  const isCompressed = !packed.endsWith('.qweight')
   if (config.method === 'compressed-tensors' && isCompressed) return compressedTensorsLinear(table, config, request)
   if (config.method === 'gptq' && !isCompressed) return gptqLinear(table, config, request)
   if (config.method === 'awq' && !isCompressed) {

@@ -20,6 +20,12 @@ export function isGemv(table: TensorTable, module: string): boolean {
   return rows > 0 && codes?.shape[0] === rows && (!zeros || (zeros.shape[0] === rows && zeros.shape[1] === columns / 8))
 }
 
+/** Whether a module is in compressed-tensors' formats of one signed number a byte: a scale is beside its I8 weights. */
+export function isUnpacked(table: TensorTable, module: string): boolean {
+  const [weight, scales] = ['weight', 'weight_scale'].map((name) => table.tensors.get(`${module}.${name}`))
+  return weight?.dtype === 'I8' && scales?.shape.length === 2
+}
+
 /**
  * The method whose tensor names and layout `module` has: GPTQ packs along the inputs and has one column per output, AWQ
  * packs along the outputs (or stores a row per output: GEMV), and compressed-tensors has its own names. Undefined if nothing matches; the format readers
@@ -30,7 +36,8 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
     const tensor = table.tensors.get(`${module}.${name}`)
     return tensor && types.includes(tensor.dtype) && tensor.shape.length === 2 ? tensor : undefined
   }
-  if (matrix('weight_packed', ['I32']) && matrix('weight_scale', FLOAT_TYPES)) return 'compressed-tensors'
+  const isCompressed = matrix('weight_packed', ['I32']) || isUnpacked(table, module)
+  if (isCompressed && matrix('weight_scale', FLOAT_TYPES)) return 'compressed-tensors'
   const columns = matrix('qweight', ['I32'])?.shape[1]
   const outputs = matrix('scales', FLOAT_TYPES)?.shape[1]
   if (columns === undefined || outputs === undefined || outputs === 0) return undefined
@@ -43,7 +50,7 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
 export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<StoredMethod, TensorRef>> {
   const found = new Map<StoredMethod, TensorRef>()
   await forEachInSlices(table.tensors.values(), (tensor) => {
-    const module = /^(.*)\.(?:qweight|weight_packed)$/s.exec(tensor.name)?.[1]
+    const module = /^(.*)\.(?:qweight|weight_packed|weight)$/s.exec(tensor.name)?.[1]
     const method = module === undefined ? undefined : storedMethod(table, module)
     if (method !== undefined && !found.has(method)) found.set(method, tensor)
   })

@@ -4,6 +4,7 @@ import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { forEachInSlices } from '../common/event-loop'
+import { isUnpacked } from './stored-method'
 
 /** Error for a config that names an unsupported format. */
 export function unsupportedConfig({
@@ -19,6 +20,8 @@ export function unsupportedConfig({
 export interface FormatSignature {
   readonly end: string
   readonly types?: readonly string[]
+  /** Whether a module with such a tensor is in a format that billfish runs after all. */
+  readonly unless?: (table: TensorTable, module: string) => boolean
   readonly format: string
 }
 
@@ -54,7 +57,7 @@ const SIGNATURES: readonly FormatSignature[] = [
   { end: '.qweight', types: ['U8', 'I8', 'I64'], format: 'codes packed into other words than int32' },
   { end: '.weight', types: FP8_TYPES, format: 'FP8' },
   { end: '.weight', types: ['F8_E8M0', 'F4'], format: 'MXFP4 or NVFP4' },
-  { end: '.weight', types: ['I8'], format: 'int8 (W8A8)' },
+  { end: '.weight', types: ['I8'], unless: isUnpacked, format: 'int8 (W8A8)' },
   { end: '.weight', types: ['U8'], format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)' },
 ]
 const SIGNATURES_BY_SUFFIX = new Map<string, FormatSignature[]>()
@@ -68,9 +71,14 @@ function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1)
 }
 
-function signaturesOf({ name, dtype }: UnsupportedTensor): readonly FormatSignature[] {
+function signaturesOf({ name, dtype }: UnsupportedTensor, table: TensorTable): readonly FormatSignature[] {
   const signatures = SIGNATURES_BY_SUFFIX.get(lastPart(name)) ?? []
-  return signatures.filter(({ end, types }) => name.endsWith(end) && (types === undefined || types.includes(dtype)))
+  return signatures.filter(
+    ({ end, types, unless }) =>
+      name.endsWith(end) &&
+      (types === undefined || types.includes(dtype)) &&
+      !unless?.(table, name.slice(0, -end.length)),
+  )
 }
 
 /** Floating-point tensors, and buffers that are not weights. */
@@ -96,7 +104,7 @@ export async function storedFormats(table: TensorTable): Promise<StoredFormats> 
   let quantized = false
   const look = (tensor: UnsupportedTensor) => {
     quantized ||= !isOrdinary(tensor)
-    for (const signature of signaturesOf(tensor)) if (!found.has(signature)) found.set(signature, tensor)
+    for (const signature of signaturesOf(tensor, table)) if (!found.has(signature)) found.set(signature, tensor)
   }
   await forEachInSlices<UnsupportedTensor>(table.tensors.values(), look)
   await forEachInSlices(table.unsupported.values(), look)
@@ -115,10 +123,11 @@ export function unsupportedModule(
   module: string,
   signatures: readonly FormatSignature[],
 ): BillfishError | undefined {
-  for (const { end, format, types } of signatures) {
+  for (const { end, format, types, unless } of signatures) {
     const name = `${module}${end}`
     const tensor = table.tensors.get(name) ?? table.unsupported.get(name)
     if (tensor === undefined || (types && !types.includes(tensor.dtype))) continue
+    if (unless?.(table, module)) continue
     return unsupportedFormat(`${quoted(module)} is stored (tensor ${table.describe(tensor)})`, format)
   }
   return undefined

@@ -11,6 +11,8 @@ export interface Quantization {
   readonly bits: 4 | 8
   readonly groupSize: number
   readonly symmetric: boolean
+  /** compressed-tensors: one signed number a byte. */
+  readonly unpacked?: boolean
   /** gptq: the group of every input, in any order. */
   readonly groupIndex?: readonly number[]
 }
@@ -24,7 +26,7 @@ export interface Weights {
 
 /** The quantization_config of a checkpoint with linears quantized this way. */
 export function quantizationConfig(
-  { format, bits, groupSize, symmetric }: Omit<Quantization, 'groupIndex'>,
+  { format, bits, groupSize, symmetric, unpacked }: Omit<Quantization, 'groupIndex'>,
   actOrder: boolean,
 ): object {
   switch (format) {
@@ -37,7 +39,7 @@ export function quantizationConfig(
     case 'compressed-tensors': {
       const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
       const groups = { group_0: { targets: ['Linear'], weights } }
-      return { quant_method: format, format: 'pack-quantized', config_groups: groups }
+      return { quant_method: format, format: unpacked ? 'int-quantized' : 'pack-quantized', config_groups: groups }
     }
   }
 }
@@ -98,7 +100,7 @@ interface Codes {
 function stored(
   name: string,
   { out, inputs, groups, codes, scales, zeros }: Codes,
-  { format, bits, groupSize, symmetric, groupIndex }: Quantization,
+  { format, bits, groupSize, symmetric, groupIndex, unpacked }: Quantization,
 ): Record<string, StoredTensor> {
   const code = (n: number, k: number) => codes[n * inputs + k] as number
   const zero = (n: number, g: number) => zeros[n * groups + g] as number
@@ -131,6 +133,15 @@ function stored(
       }
     }
     case 'compressed-tensors':
+      if (unpacked) {
+        return {
+          [`${name}.weight`]: bytes(out, inputs, (n, k) => code(n, k) - 2 ** (bits - 1)),
+          [`${name}.weight_scale`]: numbers(out, groups, scale),
+          ...(symmetric
+            ? {}
+            : { [`${name}.weight_zero_point`]: bytes(out, groups, (n, g) => zero(n, g) - 2 ** (bits - 1)) }),
+        }
+      }
       return {
         [`${name}.weight_packed`]: words(out, inputs / perWord, bits, (n, word, i) => code(n, word * perWord + i)),
         [`${name}.weight_scale`]: numbers(out, groups, scale),
@@ -168,6 +179,11 @@ function words(
 function numbers(rows: number, columns: number, value: (row: number, column: number) => number): StoredTensor {
   const all = Array.from({ length: rows * columns }, (_, i) => value(Math.floor(i / columns), i % columns))
   return { dtype: 'F16', shape: [rows, columns], data: halves(all) }
+}
+
+function bytes(rows: number, columns: number, value: (row: number, column: number) => number): StoredTensor {
+  const all = Int8Array.from({ length: rows * columns }, (_, i) => value(Math.floor(i / columns), i % columns))
+  return { dtype: 'I8', shape: [rows, columns], data: Buffer.from(all.buffer) }
 }
 
 function integers(values: readonly number[]): StoredTensor {

@@ -113,6 +113,49 @@ TEST(readers_read_compressed_tensors) {
   check_layer(make(Format::compressed_tensors, 8, 70, 128, 32, true, true));
 }
 
+TEST(readers_read_compressed_tensors_with_one_number_a_byte) {
+  const auto check = [](Layer layer) {
+    layer.packed = false;
+    check_layer(layer);
+  };
+  check(make(Format::compressed_tensors, 8, 130, 256, 32, false, false));
+  check(make(Format::compressed_tensors, 8, 67, 131, 131, true, false));
+  check(make(Format::compressed_tensors, 4, 67, 131, 64, false, false));
+  check(make(Format::compressed_tensors, 4, 67, 133, 32, false, true));
+}
+
+TEST(readers_read_packed_codes_beside_zero_points_that_are_not) {
+  const Layer packed = make(Format::compressed_tensors, 4, 67, 133, 32, false, false);
+  Layer numbers = packed;
+  numbers.packed = false;
+  const Written words(packed), bytes(numbers);
+  QuantizedSpec mixed = words.spec;
+  mixed.zeros = bytes.spec.zeros;
+  mixed.zeros->file = static_cast<int>(words.files.size());
+  MappedFiles files = words.files;
+  files.insert(files.end(), bytes.files.begin(), bytes.files.end());
+  CanonicalRows rows;
+  check_rows(packed, *open_quantized(mixed, files), 0, packed.out, rows);
+}
+
+TEST(readers_refuse_numbers_that_do_not_fit_their_bits) {
+  Layer layer = make(Format::compressed_tensors, 8, 64, 256, 64, false, false);
+  layer.packed = false;
+  const Written written(layer);
+  CHECK(message_of(written.spec, written.files) == "no error");
+  const auto refused = [&](const char* part, auto spoil) {
+    QuantizedSpec spec = written.spec;
+    spoil(spec);
+    const std::string message = message_of(spec, written.files);
+    CHECK_MESSAGE(message.rfind("INVALID_CHECKPOINT: ", 0) == 0, message);
+    CHECK_MESSAGE(message.find(part) != std::string::npos, message);
+  };
+  refused("which 4 bits (-8 to 7) do not", [](auto& spec) { spec.bits = 4; });
+  refused("'weight'", [](auto& spec) { spec.codes.shape = {64, 128}; });
+  refused("'zero'", [](auto& spec) { spec.zeros->shape = {16, 4}; });
+  refused("'zero'", [](auto& spec) { spec.zeros->dtype = DType::i32; });
+}
+
 TEST(readers_work_from_many_threads) {
   const Layer layer = make(Format::gptq, 4, 256, 512, 64, false, true);
   const Written written(layer);

@@ -20,6 +20,7 @@ struct Layer {
   int64_t out = 0, in = 0, group_size = 0;
   bool symmetric = false;
   bool act_order = false;
+  bool packed = true;  // compressed-tensors: codes and zero points in words, instead of one signed number a byte
   DType scale_type = DType::f16;
 
   std::vector<uint32_t> codes;          // [out][in]
@@ -82,6 +83,14 @@ inline std::vector<uint32_t> interleaved(const std::vector<uint32_t>& values) {
   return result;
 }
 
+// Codes as signed numbers around their middle.
+inline std::vector<int8_t> signed_numbers(const std::vector<uint32_t>& codes, int bits) {
+  std::vector<int8_t> numbers(codes.size());
+  for (size_t i = 0; i < codes.size(); ++i)
+    numbers[i] = static_cast<int8_t>(static_cast<int>(codes[i]) - (1 << (bits - 1)));
+  return numbers;
+}
+
 inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bias = true) {
   const int64_t out = layer.out, in = layer.in, groups = layer.groups(), per_word = 32 / layer.bits;
   const int64_t mask = (1 << layer.bits) - 1;
@@ -94,7 +103,11 @@ inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bi
   spec.group_size = layer.group_size;
   spec.symmetric = layer.symmetric;
   spec.zero_offset = layer.format == Format::gptq ? 1 : 0;
-  if (layer.format == Format::compressed_tensors) {
+  if (layer.format == Format::compressed_tensors && !layer.packed) {
+    spec.codes = file.write("weight", DType::i8, {out, in}, signed_numbers(layer.codes, layer.bits));
+    spec.scales = file.write("scale", layer.scale_type, {out, groups}, layer.scales);
+    spec.zeros = file.write("zero", DType::i8, {out, groups}, signed_numbers(layer.zeros, layer.bits));
+  } else if (layer.format == Format::compressed_tensors) {
     const int64_t words = (in + per_word - 1) / per_word;
     spec.codes = file.write("packed", DType::i32, {out, words}, pack(layer.codes, out, in, layer.bits, false, mask));
     spec.scales = file.write("scale", layer.scale_type, {out, groups}, layer.scales);

@@ -10,26 +10,26 @@ interface StoredLinear {
   readonly module: string
   readonly out: number
   readonly in: number
-  readonly packed: boolean
+  readonly quantized: boolean
 }
 
 /** All linears and other matrices of the checkpoint, with the shapes of their tensors. */
 function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
   const { tensors, quantization } = checkpoint
   const linears: StoredLinear[] = []
-  for (const { name, shape } of tensors.values()) {
+  for (const { name, shape, dtype } of tensors.values()) {
     const module = name.slice(0, name.lastIndexOf('.'))
     const [rows = 0, columns = 0] = shape
     if (name.endsWith('.qweight')) {
       const out = tensors.get(`${module}.scales`)?.shape[1] ?? 0
       const zeroWords = tensors.get(`${module}.qzeros`)?.shape[1] ?? 0
       const codesAWord = quantization.method === 'gptq' ? out / zeroWords : 1
-      linears.push({ module, out, in: rows * codesAWord, packed: true })
+      linears.push({ module, out, in: rows * codesAWord, quantized: true })
     } else if (name.endsWith('.weight_packed')) {
       const bits = quantization.method === 'compressed-tensors' ? (quantization.groups[0]?.bits ?? 4) : 4
-      linears.push({ module, out: rows, in: (columns * 32) / bits, packed: true })
+      linears.push({ module, out: rows, in: (columns * 32) / bits, quantized: true })
     } else if (name.endsWith('.weight') && shape.length === 2) {
-      linears.push({ module, out: rows, in: columns, packed: false })
+      linears.push({ module, out: rows, in: columns, quantized: dtype === 'I8' })
     }
   }
   return linears
@@ -42,9 +42,9 @@ describe.each(readdirSync(MODELS))('%s', (model) => {
     const checkpoint = await openCheckpoint(directory)
     const linears = storedLinears(checkpoint)
     expect(linears.length).toBeGreaterThan(10)
-    for (const { module, out, in: inFeatures, packed } of linears) {
+    for (const { module, out, in: inFeatures, quantized } of linears) {
       const spec = checkpoint.linear(module, out, inFeatures, 'optional')
-      expect(spec.kind).toBe(packed ? 'quantized' : 'matrix')
+      expect(spec.kind).toBe(quantized ? 'quantized' : 'matrix')
       expect([spec.out, spec.in]).toEqual([out, inFeatures])
       expect(spec.bias?.shape ?? [out]).toEqual([out])
     }
@@ -64,7 +64,7 @@ describe.each(readdirSync(MODELS))('%s', (model) => {
     const checkpoint = await openCheckpoint(directory)
     const golden = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8')) as { dequant_checksum?: object }
     const quantized = storedLinears(checkpoint)
-      .filter(({ packed }) => packed)
+      .filter(({ quantized }) => quantized)
       .map(({ module }) => module)
     expect(quantized.sort()).toEqual(Object.keys(golden.dequant_checksum ?? {}).sort())
   })
@@ -80,6 +80,7 @@ it.each([
   ['qwen3-awq-int4-g64', 'AWQ GEMM int4, group 64, asymmetric; rest F16'],
   ['qwen2-ct-w4a16', 'compressed-tensors pack-quantized int4, group 128, symmetric; rest BF16'],
   ['qwen2-ct-w8a16', 'compressed-tensors pack-quantized int8, channelwise, symmetric; rest F16'],
+  ['qwen2-ct-int8', 'compressed-tensors int-quantized int8, channelwise, symmetric; rest BF16'],
 ])('describes %s', async (model, description) => {
   expect(describeFormat(await openCheckpoint(join(MODELS, model)))).toBe(description)
 })

@@ -217,6 +217,10 @@ const quantized: [string, Scheme][] = [128, 32].flatMap((groupSize): [string, Sc
   [`AWQ GEMV in ${groupSize}s`, { format: 'awq-gemv', bits: 4, groupSize, symmetric: false }],
   [`W4A16 in ${groupSize}s`, { format: 'compressed-tensors', bits: 4, groupSize, symmetric: false }],
   [`W8A16 in ${groupSize}s`, { format: 'compressed-tensors', bits: 8, groupSize, symmetric: true }],
+  [
+    `int4 in bytes, in ${groupSize}s`,
+    { format: 'compressed-tensors', bits: 4, groupSize, symmetric: false, unpacked: true },
+  ],
 ])
 const schemes: [string, Scheme | undefined][] = [['fp16', undefined], ...quantized]
 

@@ -236,6 +236,14 @@ describe('checkpoints', () => {
     expectRefusal(modelDirectory(name), options, 'UNSUPPORTED_MODEL', message),
   )
 
+  test('codes that are stored one a byte', () =>
+    expectRefusal(
+      modelDirectory('qwen2-ct-int8'),
+      { parallelSizes: [3] },
+      'UNSUPPORTED_MODEL',
+      /stored by compressed-tensors with one number a byte \(.*\.weight\), which billfish loads but does not pad/,
+    ))
+
   test('tensors that are unknown or missing', async () => {
     const directory = copied(modelDirectory('qwen2-ct-w8a16'), () => {})
     const file = join(directory, 'model.safetensors')

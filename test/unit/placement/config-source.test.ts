@@ -47,5 +47,7 @@ describe('which linears a config quantizes', () => {
     ])
     const named = { ...config, config_groups: { one: group([q], 4) } }
     expect(linears(named, q, 'model.layers.3.self_attn.k_proj')).toEqual(['compressed-tensors 4 512', 'matrix'])
+    const bytes = { ...config, format: 'int-quantized', ignore: [] }
+    expect(linears(bytes, q, gate)).toEqual(['compressed-tensors 8 512', 'compressed-tensors 4 512'])
   })
 })

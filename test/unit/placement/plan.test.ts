@@ -136,7 +136,8 @@ describe('auto', () => {
 })
 
 describe('what a possible stage needs, without tracing it whole', () => {
-  const group = { targets: ['Linear'], bits: 4, groupSize: 128, symmetric: true, actOrder: false } as const
+  const layout = { packed: true, quantizesActivations: false }
+  const group = { targets: ['Linear'], bits: 4, groupSize: 128, symmetric: true, actOrder: false, ...layout } as const
   const mixed: QuantizationConfig = {
     method: 'compressed-tensors',
     groups: [group],

@@ -166,27 +166,72 @@ test('zero points and group indices that no model has are not read through', asy
   }
 })
 
-test('quantized activations and other storage formats of compressed-tensors are refused by name', async () => {
+test('activations that compressed-tensors would quantize are left as they are, with a warning', async () => {
   const name = 'qwen2-ct-w4a16'
   const quantized = withQuantization(name, (quantization) => {
     const groups = Object.entries(quantization.config_groups as Record<string, Json>)
     const config_groups = Object.fromEntries(
-      groups.map(([key, group]) => [key, { ...group, output_activations: { num_bits: 8 } }]),
+      groups.map(([key, group]) => [key, { ...group, input_activations: { num_bits: 8 } }]),
     )
     return { ...quantization, config_groups }
   })
-  await expect(logitsOf(quantized)).rejects.toMatchObject({
-    code: 'UNSUPPORTED_MODEL',
-    message: expect.stringContaining('quantized activations (W4A8)'),
+  expect(await logitsOf(quantized)).toEqual(await logitsOf(modelDirectory(name)))
+  const { notices } = await openCheckpoint(quantized)
+  expect(notices).toEqual([expect.stringMatching(/config_groups quantizes activations; billfish leaves them/)])
+})
+
+/** I32 words of `32 / bits` codes, along rows of `columns` codes or down columns, as signed numbers. */
+function numbersOf(
+  tensor: StoredTensor,
+  bits: number,
+  rows: number,
+  columns: number,
+  downColumns: boolean,
+): StoredTensor {
+  const words = new Uint32Array(Uint8Array.from(tensor.data).buffer)
+  const perWord = 32 / bits
+  const width = tensor.shape[1] as number
+  const numbers = Int8Array.from({ length: rows * columns }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns]
+    const [word, place] = downColumns
+      ? [Math.floor(row / perWord) * width + column, row % perWord]
+      : [row * width + Math.floor(column / perWord), column % perWord]
+    return (((words[word] as number) >>> (place * bits)) & (2 ** bits - 1)) - 2 ** (bits - 1)
   })
-  const key = 'model.layers.0.mlp.up_proj'
-  const loose = withTensors(name, (_, tensor) => tensor, {
-    [`${key}.weight_zero_point`]: { dtype: 'I8', shape: [384, 1], data: Buffer.alloc(384) },
-  })
-  await expect(logitsOf(loose)).rejects.toMatchObject({
-    code: 'UNSUPPORTED_MODEL',
-    message: expect.stringMatching(/weight_zero_point".*zero points that are not packed/),
-  })
+  return { dtype: 'I8', shape: [rows, columns], data: Buffer.from(numbers.buffer) }
+}
+
+test.each([
+  ['qwen2-ct-w4a16-asym', 4],
+  ['qwen2-ct-actorder', 4],
+  ['qwen2-ct-w8a16', 8],
+] as const)('%s with one number a byte computes the same', async (name, bits) => {
+  const expected = await logitsOf(modelDirectory(name))
+  const [file] = readdirSync(modelDirectory(name)).filter((entry) => /^model.*safetensors$/.test(entry))
+  const stored = readSafetensors(join(modelDirectory(name), file as string))
+  const shapeOf = (module: string) => {
+    const { dtype, data } = stored.get(`${module}.weight_shape`) as StoredTensor
+    return dtype === 'I64' ? [data.readInt32LE(0), data.readInt32LE(8)] : [data.readInt32LE(0), data.readInt32LE(4)]
+  }
+  for (const unpacksCodes of [false, true]) {
+    const tensors: Record<string, StoredTensor> = {}
+    for (const [key, tensor] of stored) {
+      const module = key.slice(0, key.lastIndexOf('.'))
+      if (key.endsWith('.weight_zero_point')) {
+        const [out] = shapeOf(module)
+        tensors[key] = numbersOf(tensor, bits, out as number, tensor.shape[1] as number, true)
+      } else if (unpacksCodes && key.endsWith('.weight_packed')) {
+        const [out, inputs] = shapeOf(module)
+        tensors[`${module}.weight`] = numbersOf(tensor, bits, out as number, inputs as number, false)
+      } else if (!unpacksCodes || !key.endsWith('.weight_shape')) tensors[key] = tensor
+    }
+    const config = configOf(name)
+    const format = unpacksCodes ? 'int-quantized' : 'pack-quantized'
+    const quantization_config: Json = { ...(config.quantization_config as Json), format }
+    for (const group of Object.values(quantization_config.config_groups as Record<string, Json>)) delete group.format
+    const files = { 'config.json': { ...config, quantization_config }, 'model.safetensors': safetensors(tensors) }
+    expect(await logitsOf(directoryOf(files)), `codes in bytes: ${unpacksCodes}`).toEqual(expected)
+  }
 })
 
 test('zero points of v2 in a symmetric file of v1, and files without zero points or group index', async () => {

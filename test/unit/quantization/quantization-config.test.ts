@@ -185,9 +185,32 @@ describe('compressed-tensors config', () => {
   it('is read', () => {
     expect(read(config({ ignore: ['lm_head'] }))).toEqual({
       method: 'compressed-tensors',
-      groups: [{ targets: ['Linear'], bits: 4, groupSize: 128, symmetric: true, actOrder: false }],
+      groups: [
+        {
+          targets: ['Linear'],
+          bits: 4,
+          groupSize: 128,
+          symmetric: true,
+          actOrder: false,
+          packed: true,
+          quantizesActivations: false,
+        },
+      ],
       ignore: ['lm_head'],
     })
+  })
+
+  it('takes a format of one number a byte from a group or from the top, and notes quantized activations', () => {
+    const group = (top: string | undefined, own: string | undefined) => {
+      const groups = { a: { targets: ['Linear'], weights, format: own, input_activations: { num_bits: 8 } } }
+      const read_ = read({ quant_method: 'compressed-tensors', format: top, config_groups: groups })
+      return read_.method === 'compressed-tensors' ? read_.groups[0] : read_
+    }
+    expect(group('int-quantized', undefined)).toMatchObject({ packed: false, quantizesActivations: true })
+    expect(group('naive-quantized', undefined)).toMatchObject({ packed: false })
+    expect(group('mixed-precision', 'int-quantized')).toMatchObject({ packed: false })
+    expect(group('mixed-precision', undefined)).toMatchObject({ packed: true })
+    expect(group('int-quantized', 'pack-quantized')).toMatchObject({ packed: true })
   })
 
   it('is recognized by its groups if no method is given', () => {
@@ -253,9 +276,10 @@ describe('formats that cannot be run', () => {
     [packed({}, { num_bits: 3 }), 'compressed-tensors pack-quantized with 3 bits'],
     [packed({}, { strategy: 'tensor' }), 'compressed-tensors pack-quantized with one scale for strategy "tensor"'],
     [
-      packed({}, {}, { input_activations: { num_bits: 8 } }),
-      'compressed-tensors pack-quantized with quantized activations (W4A8)',
+      packed({ format: 'naive-quantized' }, { type: 'float', num_bits: 8 }),
+      'compressed-tensors with weights of type float',
     ],
+    [packed({ format: 'int-quantized' }, { num_bits: 2 }), 'compressed-tensors int-quantized with 2 bits'],
     [packed({}, {}, { format: 'float-quantized' }), 'compressed-tensors float-quantized (FP8)'],
     [packed({ sparsity_config: { format: 'sparse-24-bitmask' } }), 'compressed-tensors sparse-24-bitmask (2:4 sparse)'],
     [

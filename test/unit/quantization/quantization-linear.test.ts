@@ -13,6 +13,7 @@ function layer(config: object | undefined, tensors: Record<string, TensorContent
 
 const I32 = (...shape: number[]): TensorContents => ({ dtype: 'I32', shape })
 const F16 = (...shape: number[]): TensorContents => ({ dtype: 'F16', shape })
+const I8 = (...shape: number[]): TensorContents => ({ dtype: 'I8', shape })
 
 // 64 outputs, 256 inputs, groups of 64 unless said otherwise.
 const GPTQ = { quant_method: 'gptq', bits: 4, group_size: 64, desc_act: false, sym: true }
@@ -440,6 +441,22 @@ describe('a compressed-tensors linear', () => {
     }
   })
 
+  it('has one number a byte, of the bits that the config says or of 8', async () => {
+    const tensors = { weight: I8(64, 256), weight_scale: F16(64, 4), weight_zero_point: I8(64, 4) }
+    const read = async (config: object | undefined) => (await layer(config, tensors)).linear('m', 64, 256, 'none')
+    const common = { format: 'compressed-tensors', groupSize: 64, symmetric: false, codes: { name: 'm.weight' } }
+    const unpacked = { ...compressed({ ...grouped, num_bits: 4 }), format: 'int-quantized' }
+    expect(await read(unpacked)).toMatchObject({ ...common, bits: 4 })
+    expect(await read(compressed({ ...grouped, num_bits: 8 }))).toMatchObject({ ...common, bits: 8 })
+    for (const config of [undefined, GPTQ]) expect(await read(config)).toMatchObject({ ...common, bits: 8 })
+  })
+
+  it('may have packed codes and one zero point a byte, as older versions wrote them', async () => {
+    const tensors = { ...packedTensors, weight_zero_point: I8(64, 4) }
+    const spec = (await layer(compressed({ ...grouped, symmetric: false }), tensors)).linear('m', 64, 256, 'none')
+    expect(spec).toMatchObject({ bits: 4, symmetric: false, zeros: { dtype: 'I8' } })
+  })
+
   it('may end within a word', async () => {
     const tensors = { ...packedTensors, weight_packed: I32(64, 33), weight_scale: F16(64, 5) }
     expect((await layer(compressed(grouped), tensors)).linear('m', 64, 257, 'none')).toMatchObject({ bits: 4 })
@@ -461,6 +478,13 @@ describe('a compressed-tensors linear', () => {
       '"m.weight_zero_point"',
     ],
     ['no group index', compressed({ ...grouped, actorder: 'group' }), packedTensors, '"m.weight_g_idx" is missing'],
+    ['numbers of another shape', compressed(grouped), { weight: I8(64, 128), weight_scale: F16(64, 4) }, '"m.weight"'],
+    [
+      'packed zeros for numbers',
+      compressed(grouped),
+      { weight: I8(64, 256), weight_scale: F16(64, 4), weight_zero_point: I32(8, 4) },
+      '"m.weight_zero_point"',
+    ],
     ['shape tensor', compressed(grouped), { ...packedTensors, weight_shape: I32(3) }, '"m.weight_shape" (I32 [3]'],
   ])('is refused: %s', async (_, config, tensors, part) => {
     const checkpoint = await layer(config, tensors as Record<string, TensorContents>)
@@ -471,7 +495,6 @@ describe('a compressed-tensors linear', () => {
 describe('tensors of a format that cannot be run', () => {
   const F8 = (...shape: number[]): TensorContents => ({ dtype: 'F8_E4M3', shape })
   const U8 = (...shape: number[]): TensorContents => ({ dtype: 'U8', shape })
-  const I8 = (...shape: number[]): TensorContents => ({ dtype: 'I8', shape })
   const U32 = (...shape: number[]): TensorContents => ({ dtype: 'U32', shape })
   const F32 = (...shape: number[]): TensorContents => ({ dtype: 'F32', shape })
 
@@ -498,7 +521,8 @@ describe('tensors of a format that cannot be run', () => {
     ['EXL2', { q_weight: I32(16, 64) }],
     ['EXL3', { trellis: { dtype: 'I16', shape: [4, 4, 4] }, svh: F16(64) }],
     ['Marlin', { B: I32(16, 128), s: F16(2, 64) }],
-    ['int8 (W8A8)', { weight: I8(64, 256), weight_scale: F32(64, 1) }],
+    ['int8 (W8A8)', { weight: I8(64, 256), scale: F32(64, 1) }],
+    ['int8 (W8A8)', { weight: I8(64, 256), weight_scale: F32(64) }],
   ])('are called %s', async (format, tensors) => {
     // Whatever the config says, or where it says nothing.
     for (const config of [undefined, GPTQ]) {
