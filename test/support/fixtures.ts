@@ -13,7 +13,9 @@ export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl
 export const textModels = readdirSync(modelsDirectory).filter((name) => !VISION_MODELS.includes(name))
 /** Mixtures of experts among them. */
 export const moeModels = textModels.filter((name) => name.includes('-moe-'))
-export const denseModels = textModels.filter((name) => !moeModels.includes(name))
+const denseModels = textModels.filter((name) => !moeModels.includes(name))
+/** Whose files billfish pad pads: no experts, and codes in words. */
+export const paddedModels = denseModels.filter((name) => name !== 'qwen2-ct-int8')
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)

@@ -14,7 +14,7 @@ import { describe, expect, it, test } from 'vitest'
 import { loadModel, padCheckpoint } from '../../../src/index'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { directoryOf, scratchDirectory } from '../../support/directories'
-import { denseModels, difference, golden, greedyTokens, modelDirectory } from '../../support/fixtures'
+import { difference, golden, greedyTokens, modelDirectory, paddedModels } from '../../support/fixtures'
 import { readSafetensors, safetensors } from '../../support/tensors'
 
 const scratch = scratchDirectory()
@@ -28,7 +28,7 @@ async function tensorsOf(directory: string) {
   return new Map(files.flatMap((file) => [...readSafetensors(file)]))
 }
 
-describe.each(denseModels)('%s', (name) => {
+describe.each(paddedModels)('%s', (name) => {
   const source = modelDirectory(name)
 
   it('answers as before when padded for 2 and 4', async () => {
