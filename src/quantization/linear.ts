@@ -34,10 +34,9 @@ export function resolveLinear(
 ): LinearSpec {
   if (config.method === 'unsupported') throw unsupportedConfig(config)
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
-  const names = [`${module}.qweight`, `${module}.weight_packed`].concat(
-    isUnpacked(table, module) ? `${module}.weight` : [],
-  )
-  const packed = names.find((name) => table.has(name))
+  const packed = isUnpacked(table, module)
+    ? `${module}.weight`
+    : [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))
   if (packed !== undefined) {
     const method = storedMethod(table, module)
     return readPacked(table, method === undefined ? config : configForMethod(config, method), request, packed)

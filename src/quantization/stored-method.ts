@@ -22,8 +22,8 @@ export function isGemv(table: TensorTable, module: string): boolean {
 
 /** Whether a module is in compressed-tensors' formats of one signed number a byte: a scale is beside its I8 weights. */
 export function isUnpacked(table: TensorTable, module: string): boolean {
-  const [weight, scales] = ['weight', 'weight_scale'].map((name) => table.tensors.get(`${module}.${name}`))
-  return weight?.dtype === 'I8' && scales?.shape.length === 2
+  if (table.tensors.get(`${module}.weight`)?.dtype !== 'I8') return false // of most modules, soon
+  return table.tensors.get(`${module}.weight_scale`)?.shape.length === 2
 }
 
 /**
@@ -50,7 +50,8 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
 export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<StoredMethod, TensorRef>> {
   const found = new Map<StoredMethod, TensorRef>()
   await forEachInSlices(table.tensors.values(), (tensor) => {
-    const module = /^(.*)\.(?:qweight|weight_packed|weight)$/s.exec(tensor.name)?.[1]
+    const packed = tensor.dtype === 'I8' ? /^(.*)\.weight$/s : /^(.*)\.(?:qweight|weight_packed)$/s
+    const module = packed.exec(tensor.name)?.[1]
     const method = module === undefined ? undefined : storedMethod(table, module)
     if (method !== undefined && !found.has(method)) found.set(method, tensor)
   })
