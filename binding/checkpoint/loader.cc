@@ -123,7 +123,7 @@ std::unique_ptr<Weight> make_quantized(Backend& backend, uint64_t bytes, const C
 
 std::unique_ptr<Weight> load_weight(Backend& backend, const VectorSpec& spec, const MappedFiles& files,
                                     LoadControl& control) {
-  return make_vector(backend, spec, read_vector(spec.weight, spec.length, files), control);
+  return make_vector(backend, spec, read_vector(spec, files), control);
 }
 
 std::unique_ptr<Weight> load_weight(Backend& backend, const MatrixSpec& spec, const MappedFiles& files,

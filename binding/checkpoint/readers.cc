@@ -1,7 +1,10 @@
 #include "checkpoint/readers.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "checkpoint/channels.h"
 #include "checkpoint/quantized_source.h"
 #include "checkpoint/tensor_check.h"
 
@@ -58,6 +61,27 @@ QuantizedSpec stored_layer(const QuantizedSpec& spec) {
   return stored;
 }
 
+// All elements of a tensor in fp32.
+std::vector<float> read_elements(const TensorRef& tensor, const std::vector<int64_t>& shape, const MappedFiles& files) {
+  int64_t length = 1;
+  for (const int64_t size : shape) {
+    check_dimension(size, tensor.name, "elements");
+    length *= size;
+    check_dimension(length, tensor.name, "elements");
+  }
+  check_tensor(tensor, files, {DType::f16, DType::bf16, DType::f32}, shape);
+  const uint8_t* bytes = tensor_bytes(tensor, files);
+  std::vector<float> values(length);
+  for (int64_t i = 0; i < length; ++i) {
+    values[i] = number_at(tensor.dtype, bytes, i);
+    if (!std::isfinite(values[i])) {
+      refuse(tensor_text(tensor, files) + " holds " + (std::isnan(values[i]) ? "NaN" : "infinity") + " at index " +
+             std::to_string(i) + "; download the checkpoint again");
+    }
+  }
+  return values;
+}
+
 }  // namespace
 
 std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const MappedFiles& files) {
@@ -67,16 +91,26 @@ std::unique_ptr<CanonicalSource> open_quantized(const QuantizedSpec& spec, const
 }
 
 std::vector<float> read_vector(const TensorRef& tensor, int64_t length, const MappedFiles& files) {
-  check_dimension(length, tensor.name, "elements");
-  check_tensor(tensor, files, {DType::f16, DType::bf16, DType::f32}, {length});
-  const uint8_t* bytes = tensor_bytes(tensor, files);
-  std::vector<float> values(length);
-  for (int64_t i = 0; i < length; ++i) {
-    values[i] = number_at(tensor.dtype, bytes, i);
-    if (!std::isfinite(values[i])) {
-      refuse(tensor_text(tensor, files) + " holds " + (std::isnan(values[i]) ? "NaN" : "infinity") + " at index " +
-             std::to_string(i) + "; download the checkpoint again");
-    }
+  return read_elements(tensor, {length}, files);
+}
+
+std::vector<float> read_vector(const VectorSpec& spec, const MappedFiles& files) {
+  std::vector<float> values = read_elements(spec.weight, spec.weight.shape, files);
+  if (!spec.elements.empty()) {
+    const std::vector<float> stored = std::exchange(values, {});
+    values.assign(static_cast<size_t>(spec.length), -spec.offset);  // zeros, after all
+    const Channels elements(spec.elements, static_cast<int64_t>(stored.size()), spec.length, spec.name, "elements");
+    elements.for_each(
+        0, spec.length,
+        [&](int64_t at, int64_t from, int64_t count) { std::copy_n(&stored[from], count, &values[at]); },
+        [](int64_t, int64_t) {});
+  }
+  if (static_cast<int64_t>(values.size()) != spec.length) {
+    refuse(tensor_text(spec.weight, files) + " has " + std::to_string(values.size()) + " elements where " +
+           std::to_string(spec.length) + " are needed");
+  }
+  if (spec.offset != 0) {
+    for (float& value : values) value += spec.offset;
   }
   return values;
 }

@@ -37,6 +37,7 @@ class MatrixSource {
 
 // A whole vector (norm weight, bias) as fp32. Throws on NaN or infinity.
 std::vector<float> read_vector(const TensorRef& tensor, int64_t length, const MappedFiles& files);
+std::vector<float> read_vector(const VectorSpec& spec, const MappedFiles& files);
 
 // Drops the pages of everything that the weight was read from (MappedFile::release).
 void release_source(const QuantizedSpec& spec, const MappedFiles& files);

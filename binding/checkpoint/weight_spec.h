@@ -49,11 +49,13 @@ struct MatrixSpec {
   std::optional<Part> part;  // out and in are the part's then
 };
 
-// A vector, stored as fp32.
+// The elements of a small tensor of any shape, each plus `offset`, kept as fp32.
 struct VectorSpec {
   std::string name;
   int64_t length = 0;
   TensorRef weight;
+  float offset = 0;
+  std::vector<ChannelRun> elements;  // of the tensor's, in the vector's order; no runs: all of them
 };
 
 enum class Format { gptq, awq, awq_gemv, compressed_tensors };

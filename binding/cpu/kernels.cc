@@ -103,5 +103,6 @@ AttentionKernel attention_kernel() { return kernels().attention; }
 const RowKernels& row_kernels() { return kernels().rows; }
 const QuantizedLinearKernels& quantized_linear_kernels() { return kernels().quantized_linear; }
 const MatrixKernels& matrix_kernels() { return kernels().matrix; }
+DeltaRuleKernel delta_rule_kernel() { return kernels().delta_rule; }
 
 }  // namespace billfish::cpu

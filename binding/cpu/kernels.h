@@ -149,6 +149,39 @@ constexpr size_t attention_workspace(int queries, int padded_dim) {
 
 using AttentionKernel = void (*)(const AttentionTask& task);
 
+// --- The gated delta rule (engine/operators.h).
+
+// Columns of a head's state that one task takes through a sequence's tokens.
+constexpr int64_t state_columns = 16;
+
+// What a token's gates make of the head's state, and the factors that normalize its k and q.
+struct DeltaGates {
+  float decay, beta;
+};
+struct DeltaNorms {
+  float k, q;
+};
+
+struct DeltaTask {
+  int64_t tokens = 0, key_dim = 0;
+  int64_t columns = 0;       // at most state_columns
+  const float* q = nullptr;  // [tokens][key_dim], rows `q_stride` apart, and so on
+  int64_t q_stride = 0;
+  const float* k = nullptr;
+  int64_t k_stride = 0;
+  const float* v = nullptr;  // [tokens][columns]
+  int64_t v_stride = 0;
+  const DeltaGates* gates = nullptr;
+  int64_t gates_stride = 0;
+  const DeltaNorms* norms = nullptr;
+  int64_t norms_stride = 0;
+  float* state = nullptr;  // [key_dim][state_columns], 64-byte aligned; columns beyond the last are zero
+  float* out = nullptr;    // [tokens][columns]
+  int64_t out_stride = 0;
+};
+
+using DeltaRuleKernel = void (*)(const DeltaTask& task);
+
 // --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc.
 
 struct Kernels {
@@ -156,6 +189,7 @@ struct Kernels {
   RowKernels rows;
   QuantizedLinearKernels quantized_linear;
   MatrixKernels matrix;
+  DeltaRuleKernel delta_rule;
 };
 
 // The table of an instruction set, by the names that all three sources give their functions.
@@ -164,7 +198,7 @@ struct Kernels {
     attention::run_attention, RowLoops<Vector>::kernels,                                                           \
         {quantized::quantize_segment,  quantized::gemv,      quantized::unpack_integers, quantized::unpack_scales, \
          quantized::multiply_integers, quantized::dequantize},                                                     \
-        {matrix::gemv, matrix::transpose, matrix::multiply_floats},                                                \
+        {matrix::gemv, matrix::transpose, matrix::multiply_floats}, delta::run,                                    \
   }
 
 extern const Kernels kernels_scalar;
@@ -176,5 +210,6 @@ extern const Kernels kernels_avx2, kernels_avx512;
 AttentionKernel attention_kernel();
 const QuantizedLinearKernels& quantized_linear_kernels();
 const MatrixKernels& matrix_kernels();
+DeltaRuleKernel delta_rule_kernel();
 
 }  // namespace billfish::cpu

@@ -208,6 +208,7 @@ struct Integers {
 
 // They need the types above.
 #include "cpu/attention_kernels_body.h"
+#include "cpu/delta_rule_body.h"
 #include "cpu/matrix_linear_body.h"
 #include "cpu/quantized_linear_body.h"
 

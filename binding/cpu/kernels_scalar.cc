@@ -65,6 +65,7 @@ struct Vector {
 
 // They need the types above.
 #include "cpu/attention_kernels_body.h"
+#include "cpu/delta_rule_body.h"
 
 namespace billfish::cpu {
 namespace {

@@ -52,6 +52,9 @@ struct OperatorContext {
 BILLFISH_BACKEND_OPERATORS(BILLFISH_RUN)
 #undef BILLFISH_RUN
 
+// Of gatedDeltaRule, whose other scratch is in registers and on the stack.
+size_t delta_rule_scratch_bytes(int64_t rows, int64_t heads, int64_t key_heads);
+
 inline float* row_of(const Tensor& tensor, int64_t row) {
   return static_cast<float*>(tensor.data) + row * tensor.stride;
 }

@@ -26,6 +26,8 @@ struct RowKernels {
   void (*add_scaled)(const float* x, float factor, int64_t count, float* out);
   // out = gate / (1 + exp(-gate)) * up.
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
+  // out[c] = silu(sum over j < taps of weight[c * taps + j] * rows[j][c]); a row that is null is one of zeros.
+  void (*conv_silu)(const float* const* rows, const float* weight, int taps, int64_t count, float* out);
   // Rotates (x[i], x[half + i]) by the angle with cosine cos[i] and sine sin[i].
   void (*rotate)(float* x, const float* cos, const float* sin, int64_t half);
 };
@@ -190,6 +192,21 @@ struct RowLoops {
     });
   }
 
+  static void conv_silu(const float* const* rows, const float* weight, int taps, int64_t count, float* out) {
+    const Value one = Vector::broadcast(1.0f);
+    for_vectors(count, [&](int64_t at, int64_t n) {
+      Value sum = Vector::zero();
+      for (int j = 0; j < taps; ++j) {
+        if (rows[j] == nullptr) continue;
+        float factors[width] = {};
+        for (int64_t c = 0; c < n; ++c) factors[c] = weight[(at + c) * taps + j];
+        sum = Vector::multiply_add(Vector::load(factors), load(rows[j] + at, n), sum);
+      }
+      const Value e = Vector::exp(Vector::subtract(Vector::zero(), sum));
+      store(out + at, Vector::divide(sum, Vector::add(one, e)), n);
+    });
+  }
+
   static void rotate(float* x, const float* cos, const float* sin, int64_t half) {
     for_vectors(half, [&](int64_t at, int64_t n) {
       const Value c = load(cos + at, n), s = load(sin + at, n);
@@ -199,8 +216,8 @@ struct RowLoops {
     });
   }
 
-  static constexpr RowKernels kernels = {widen, narrow, rms_norm,   add_rms_norm, layer_norm,
-                                         add,   scale,  add_scaled, silu_mul,     rotate};
+  static constexpr RowKernels kernels = {widen, narrow,     rms_norm, add_rms_norm, layer_norm, add,
+                                         scale, add_scaled, silu_mul, conv_silu,    rotate};
 };
 
 }  // namespace billfish::cpu

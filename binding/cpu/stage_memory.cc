@@ -5,6 +5,7 @@
 #include "cpu/attention.h"
 #include "cpu/grouped_linear.h"
 #include "cpu/host_memory.h"
+#include "cpu/operators.h"
 #include "engine/sampling.h"
 
 namespace billfish::cpu {
@@ -59,6 +60,10 @@ uint64_t scratch_bytes(const billfish::Attention& attention, const StageOutline&
                                  stage.limits.positions());
 }
 
+uint64_t scratch_bytes(const billfish::GatedDeltaRule& rule, const StageOutline& stage, Precision) {
+  return delta_rule_scratch_bytes(stage.limits.max_rows, rule.heads, rule.key_heads);
+}
+
 }  // namespace
 
 StageBuffers stage_buffers(const StageOutline& stage, Precision precision) {
@@ -99,6 +104,7 @@ MemoryCount stage_memory(const StageOutline& stage, Precision precision, DType c
     add(bytes, MemoryUse::kv_cache);  // keys
     add(bytes, MemoryUse::kv_cache);  // values
   }
+  for (const uint64_t bytes : needs.states) add(bytes, MemoryUse::states);
   add(needs.token_arena, MemoryUse::buffers);
   add(needs.logit_arena, MemoryUse::buffers);
   add(needs.hidden, MemoryUse::buffers);  // the device is the host

@@ -12,6 +12,7 @@ struct SequenceSpan {
   const int32_t* blocks = nullptr;  // its block table: position p lives in block blocks[p / block_size]
   int32_t block_count = 0;          // entries of the block table, enough for past + rows positions
   double rope_base = 0;             // base of the rotary embedding for this sequence; 0: the program's own frequencies
+  int32_t slot = 0;                 // of its states, in every state layer; no other sequence of the batch has it
 };
 
 struct Batch {

@@ -41,6 +41,11 @@ struct CacheLayer {
   int32_t head_dim = 0;
 };
 
+// What a layer with a recurrent state keeps of every sequence: `width` fp32 numbers, from which its next step goes on.
+struct StateLayer {
+  int64_t width = 0;
+};
+
 // What is known about a weight before it is loaded.
 enum class WeightKind { vector, matrix, quantized };
 struct WeightShape {
@@ -85,11 +90,19 @@ struct LayerCache {
   int32_t block_size = 0, kv_heads = 0, head_dim = 0;
 };
 
+// A state layer in memory, [slots][width]: a sequence has the slot that its span names. A sequence that begins (past 0)
+// begins with zeros, whatever its slot holds.
+struct LayerState {
+  float* data = nullptr;
+  int64_t width = 0;
+};
+
 // The form of an operator in a program.
 struct InProgram {
   using Value = ValueId;
   using Weight = WeightId;
   using CacheLayer = int32_t;  // an index into Program::cache_layers
+  using StateLayer = int32_t;  // an index into Program::state_layers
   struct FirstLogitRow {};     // known when the operator runs
   template <class T>
   using List = std::vector<T>;
@@ -100,6 +113,7 @@ struct InCall {
   using Value = Tensor;
   using Weight = const billfish::Weight*;
   using CacheLayer = LayerCache;
+  using StateLayer = LayerState;
   using FirstLogitRow = int64_t;
   template <class T>
   using List = std::span<const T>;

@@ -22,8 +22,10 @@ class OperatorCheck {
   const WeightShape& weight(WeightId id) const;
   const RopeSpec& rope(int32_t index) const;
   const CacheLayer& cache_layer(int32_t index) const;
+  const StateLayer& state_layer(int32_t index) const;
 
   void same_shape(ValueId a, ValueId b) const;
+  void same_class(ValueId a, ValueId b) const;
   // The columns of x are heads * head_dim, and it has a row a token.
   void heads(ValueId x, int64_t heads, int64_t head_dim) const;
 

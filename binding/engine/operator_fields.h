@@ -19,7 +19,7 @@ enum class Role {
   consume,          // reads it and leaves nothing useful there
 };
 
-enum class FieldKind { value, weight, cache_layer, first_logit_row, attribute, list };
+enum class FieldKind { value, weight, cache_layer, state_layer, first_logit_row, attribute, list };
 
 enum class WeightUse { vector, table, linear };  // table: an unquantized matrix; linear: any matrix, experts' too
 
@@ -78,6 +78,10 @@ constexpr WeightField<Owner, Content> optional_weight(const char* name, Content 
 }
 template <class Owner, class Content>
 constexpr Field<FieldKind::cache_layer, Owner, Content> cache_layer(const char* name, Content Owner::*member) {
+  return {name, member};
+}
+template <class Owner, class Content>
+constexpr Field<FieldKind::state_layer, Owner, Content> state_layer(const char* name, Content Owner::*member) {
   return {name, member};
 }
 template <class Owner, class Content>

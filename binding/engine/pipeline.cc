@@ -22,6 +22,7 @@ Pipeline::Pipeline(std::vector<std::unique_ptr<Stage>> stages, const StageLimits
     : stages_(std::move(stages)), limits_(limits), vocabulary_(vocabulary) {
   const auto activation_buffers = std::make_shared<ActivationBuffers>();
   for (const auto& stage : stages_) {
+    has_states_ = has_states_ || stage->has_states();
     stage->join(activation_buffers);
     lanes_.push_back(std::make_unique<Lane>());
   }
@@ -48,7 +49,12 @@ void Pipeline::check(const Step& step) const {
             "token id " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(vocabulary_));
   }
   int64_t next = 0;
+  std::vector<bool> taken(static_cast<size_t>(limits_.max_sequences), false);
   for (const SequenceSpan& span : batch.sequences) {
+    require(span.slot >= 0 && span.slot < limits_.max_sequences,
+            "slot " + std::to_string(span.slot) + " of " + std::to_string(limits_.max_sequences));
+    require(!has_states_ || !taken[span.slot], "two sequences have slot " + std::to_string(span.slot));
+    taken[span.slot] = true;
     require(span.first_row == next && span.rows > 0 && span.rows <= rows - next, "sequences do not cover its rows");
     next += span.rows;
     const int64_t length = static_cast<int64_t>(span.past) + span.rows;

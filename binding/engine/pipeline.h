@@ -47,6 +47,7 @@ class Pipeline {
   std::vector<std::unique_ptr<Stage>> stages_;
   StageLimits limits_;
   int32_t vocabulary_;
+  bool has_states_ = false;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::mutex close_mutex_;
   std::atomic<bool> closing_{false};

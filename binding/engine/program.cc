@@ -43,6 +43,15 @@ const CacheLayer& OperatorCheck::cache_layer(int32_t index) const {
   return program_.cache_layers[index];
 }
 
+const StateLayer& OperatorCheck::state_layer(int32_t index) const {
+  if (!has(program_.state_layers, index)) fail("no state layer ", index);
+  return program_.state_layers[index];
+}
+
+void OperatorCheck::same_class(ValueId a, ValueId b) const {
+  if (value(a).kind != value(b).kind) fail("operands are of different classes");
+}
+
 void OperatorCheck::same_shape(ValueId a, ValueId b) const {
   const Value &one = value(a), &other = value(b);
   if (one.width != other.width) fail("operands differ in width: ", one.width, " and ", other.width);
@@ -115,6 +124,10 @@ class Validator : private OperatorCheck {
       require(layer.kv_heads > 0 && layer.head_dim > 0, "a cache layer without heads");
       at_most(65536, layer.kv_heads, "key-value heads");
       at_most(65536, layer.head_dim, "columns of a head (head_dim)");
+    }
+    for (const StateLayer& layer : program_.state_layers) {
+      require(layer.width > 0, "a state layer without numbers");
+      at_most(longest, layer.width, "numbers in the state of a layer");
     }
   }
 

@@ -13,6 +13,7 @@ struct Program {
   std::vector<Value> values;
   std::vector<RopeSpec> ropes;
   std::vector<CacheLayer> cache_layers;
+  std::vector<StateLayer> state_layers;
   std::vector<Operator> operators;
   ValueId input = no_value;  // hidden states from the stage before; none in the first stage
   // Hidden states for the next stage; in the last the logits, or the normed hidden states of a model without a head.

@@ -60,6 +60,10 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
     void* values = backend_->allocate(bytes, MemoryUse::kv_cache);
     caches_.push_back({keys, values, limits_.block_size, layer.kv_heads, layer.head_dim});
   }
+  for (size_t i = 0; i < needs.states.size(); ++i) {
+    auto* const data = static_cast<float*>(backend_->allocate(needs.states[i], MemoryUse::states));
+    states_.push_back({data, program_.state_layers[i].width});
+  }
 
   const Value& output = program_.values[program_.output];
   is_last_ = output.rows == RowKind::logits;
@@ -355,6 +359,8 @@ Call<Op> Stage::bind(const Op& op) {
       if (is_given(from)) to = weights_[from].get();
     } else if constexpr (kind == FieldKind::cache_layer) {
       to = caches_[from];
+    } else if constexpr (kind == FieldKind::state_layer) {
+      to = states_[from];
     } else if constexpr (kind == FieldKind::first_logit_row) {
       to = first_logit_row_;
     } else if constexpr (kind == FieldKind::list) {

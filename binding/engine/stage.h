@@ -38,6 +38,9 @@ class Stage {
   // Whether it ends with logits, which tokens can be drawn from; else with hidden states.
   bool gives_logits() const { return program_.values[program_.output].kind == ValueClass::logits; }
 
+  // Whether it keeps states of sequences, which need a slot each.
+  bool has_states() const { return !states_.empty(); }
+
   // Weights are created by the loader, in the order of their shapes; run() needs all of them.
   void set_weight(size_t index, std::unique_ptr<Weight> weight) { weights_[index] = std::move(weight); }
 
@@ -101,6 +104,7 @@ class Stage {
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;
   std::vector<LayerCache> caches_;
+  std::vector<LayerState> states_;
   std::vector<Call<LinearTarget>> targets_;  // of the call that is being made
   bool is_last_ = false;                     // of the model: it ends with logits
   bool sends_hidden_ = false;                // hidden states, to a next stage

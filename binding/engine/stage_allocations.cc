@@ -16,6 +16,10 @@ StageAllocations stage_allocations(const StageOutline& stage, const Places& plac
     needs.caches.push_back(
         bytes_product(static_cast<uint64_t>(stage.limits.positions()), position * byte_size(cache_type)));
   }
+  for (const StateLayer& layer : program.state_layers) {
+    needs.states.push_back(bytes_product(static_cast<uint64_t>(stage.limits.max_sequences),
+                                         static_cast<uint64_t>(layer.width) * sizeof(float)));
+  }
   if (!stage.is_first_rank) return needs;
   const Value& output = program.values[program.output];
   if (output.rows == RowKind::tokens) {

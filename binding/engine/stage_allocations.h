@@ -28,6 +28,7 @@ struct StageOutline {
 struct StageAllocations {
   uint64_t token_arena = 0, logit_arena = 0;
   std::vector<uint64_t> caches;  // a layer's keys, and as much its values
+  std::vector<uint64_t> states;  // of all sequences, for each state layer
   // Hidden states on their way to the stage behind or from the one before, in the host's memory: the first rank's.
   int64_t hidden_width = 0;
   uint64_t hidden = 0;

@@ -243,6 +243,7 @@ Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
     Napi::Object entry = Napi::Object::New(env);
     entry["device"] = Napi::String::New(env, backend.device());
     entry["weights"] = Napi::Number::New(env, static_cast<double>(count.weights));
+    entry["states"] = Napi::Number::New(env, static_cast<double>(count.states));
     entry["kvCache"] = Napi::Number::New(env, static_cast<double>(count.kv_cache));
     entry["buffers"] = Napi::Number::New(env, static_cast<double>(count.buffers));
     list[list.Length()] = entry;

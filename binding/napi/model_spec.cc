@@ -140,7 +140,15 @@ LinearSpec parse_linear(const Napi::Object& object) {
 WeightSpec parse_weight(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
-  if (kind == "vector") return VectorSpec{name, integer(object, "length", 1, int32_max), tensor(object, "weight")};
+  if (kind == "vector") {
+    VectorSpec spec;
+    spec.name = name;
+    spec.length = integer(object, "length", 1, int32_max);
+    spec.weight = tensor(object, "weight");
+    if (has(object, "offset")) spec.offset = number(object, "offset");
+    spec.elements = parse_runs(object, "elements");
+    return spec;
+  }
   if (kind != "experts") return std::visit([](auto&& spec) { return WeightSpec(spec); }, parse_linear(object));
   ExpertsSpec spec{name, integer(object, "out", 1, int32_max), integer(object, "in", 1, int32_max), {}};
   for_each_object(object, "experts", [&](const Napi::Object& expert) { spec.experts.push_back(parse_linear(expert)); });
@@ -176,6 +184,9 @@ void add_to_program(Program& program, const Napi::Object& object) {
   });
   for_each_object(object, "cacheLayers", [&](const Napi::Object& o) {
     program.cache_layers.push_back({id(o, "kvHeads"), id(o, "headDim")});
+  });
+  for_each_object(object, "stateLayers", [&](const Napi::Object& o) {
+    program.state_layers.push_back({integer(o, "width", 1, int64_t{1} << 40)});
   });
   for_each_object(object, "operators", [&](const Napi::Object& o) { program.operators.push_back(parse_operator(o)); });
   if (has(object, "input")) program.input = id(object, "input");
@@ -218,6 +229,7 @@ StageLimits parse_limits(const Napi::Object& object, int64_t max_rows) {
   limits.block_count = static_cast<int32_t>(integer(object, "blockCount", 1, int32_max));
   limits.max_rows = static_cast<int32_t>(integer(object, "maxBatchTokens", 1, max_rows));
   limits.max_logit_rows = static_cast<int32_t>(integer(object, "maxLogitRows", 1, max_rows));
+  limits.max_sequences = static_cast<int32_t>(integer(object, "maxSequences", 1, 1 << 24));
   return limits;
 }
 

@@ -69,6 +69,7 @@ Napi::Value StagePlan::memory(const Napi::CallbackInfo& info) {
     };
     set("weights", planned.count.weights);
     set("kvCache", planned.count.kv_cache);
+    set("states", planned.count.states);
     set("buffers", planned.count.buffers);
     set("page", planned.page);
     set("read", planned.read);

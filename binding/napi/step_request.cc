@@ -83,16 +83,16 @@ std::shared_ptr<Step> parse_step(const Napi::Object& request) {
 
   const std::vector<int32_t> sequences = to_int32s(property(request, "sequences"), "sequences");
   const std::vector<double> bases = to_doubles(property(request, "ropeBases"), "ropeBases");
-  if (sequences.size() % 5 != 0 || bases.size() != sequences.size() / 5) {
-    throw Error("INVALID_OPTION", "sequences must hold five numbers, and ropeBases one, for every sequence.");
+  if (sequences.size() % 6 != 0 || bases.size() != sequences.size() / 6) {
+    throw Error("INVALID_OPTION", "sequences must hold six numbers, and ropeBases one, for every sequence.");
   }
   for (size_t i = 0; i < bases.size(); ++i) {
-    const int32_t* s = &sequences[5 * i];  // first row, rows, past, first block entry, block entries
+    const int32_t* s = &sequences[6 * i];  // first row, rows, past, first block entry, block entries, slot
     const int64_t entries = static_cast<int64_t>(batch.block_tables.size());
     if (s[3] < 0 || s[4] < 0 || static_cast<int64_t>(s[3]) + s[4] > entries) {
       throw Error("INVALID_OPTION", "sequence " + std::to_string(i) + " reaches outside blockTables.");
     }
-    batch.sequences.push_back({s[0], s[1], s[2], batch.block_tables.data() + s[3], s[4], bases[i]});
+    batch.sequences.push_back({s[0], s[1], s[2], batch.block_tables.data() + s[3], s[4], bases[i], s[5]});
   }
 
   const Napi::Array sampling = to_array(property(request, "sampling"), "sampling");

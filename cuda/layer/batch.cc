@@ -60,6 +60,7 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   const int32_t real_rows = batch.rows();
   rows_ = std::max(real_rows, padded_rows);
   sequences_ = static_cast<int32_t>(batch.sequences.size());
+  launched_sequences_ = padded_rows > 0 ? rows_ : sequences_;
   require_at_most(rows_, limits_.max_rows, "rows");
   require_at_most(sequences_, limits_.max_sequences, "sequences");
   drain(sent_);  // if it failed, that step reports it
@@ -101,8 +102,8 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
     }
     int32_t* row_sequence = image_.as<int32_t>(layout_.row_sequence) + span.first_row;
     std::fill(row_sequence, row_sequence + span.rows, i);
-    image_.as<DeviceSpan>(layout_.spans)[i] = {span.first_row, span.rows, span.past, table_entries,
-                                               span.rope_base != 0 ? sets : 0};
+    image_.as<DeviceSpan>(layout_.spans)[i] = {
+        span.first_row, span.rows, span.past, table_entries, span.rope_base != 0 ? sets : 0, span.slot};
     table_entries += span.block_count;
   }
   for (size_t i = 0; i < attention_.size(); ++i) {

@@ -54,6 +54,9 @@ class DeviceBatch {
   // Device addresses. Rows and sequences: those of the last upload.
   int32_t rows() const { return rows_; }
   int32_t sequences() const { return sequences_; }
+  // What a launch over sequences, one row of blocks each, must be for a capture to serve more of them: in a padded
+  // batch, where every sequence has one row, the rows. A sequence whose number is that of a padding row is none.
+  int32_t launched_sequences() const { return launched_sequences_; }
   const int32_t* tokens() const;        // [rows]
   const int32_t* positions() const;     // [rows]
   const int32_t* row_sequence() const;  // [rows] which sequence a row belongs to; -1: padding
@@ -74,7 +77,7 @@ class DeviceBatch {
   }
 
   BatchLimits limits_;
-  int32_t rows_ = 0, sequences_ = 0;
+  int32_t rows_ = 0, sequences_ = 0, launched_sequences_ = 0;
   std::vector<RopeSpec> ropes_;
   std::vector<DeviceAttentionPlan> attention_;
   gpu::BatchLayout layout_;

@@ -21,6 +21,7 @@ struct alignas(32) DeviceSpan {
   int32_t first_row, rows, past;
   int32_t first_block;  // its block table begins at block_tables[first_block]
   int32_t frequencies;  // of its rotary embedding: 0: the program's own; n: set n - 1 of those made for this step
+  int32_t slot;         // of its states
 };
 
 // How many entries the lists of one attention shape have.

@@ -119,6 +119,7 @@ MemoryCount stage_memory(const StageOutline& stage) {
     add(bytes, MemoryUse::kv_cache);  // keys
     add(bytes, MemoryUse::kv_cache);  // values
   }
+  for (const uint64_t bytes : needs.states) add(bytes, MemoryUse::states);
   const StageBuffers buffers(StageNeeds(stage), stage.program);
   for (const uint64_t bytes :
        {needs.token_arena, needs.logit_arena, uint64_t{buffers.batch}, uint64_t{buffers.attention_scratch},
