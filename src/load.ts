@@ -135,6 +135,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     tensorParallelSize: limits.tensorParallelSize,
     exact: limits.exact,
     cacheType: limits.cacheType,
+    maxSequences: limits.maxSequences,
     activationType: activationType(planned.dtype, textModelConfig(config).config),
     offloadDirectory: stages.some(({ device }) => device.split(',').includes('disk'))
       ? await offloadDirectory(options.offloadDirectory)
@@ -163,6 +164,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
       vocabulary: definition.shape.vocabulary,
       hiddenSize: definition.shape.hiddenSize,
       layers: definition.shape.layers,
+      hasStates: definition.hasStates === true,
       wholePrompts: definition.shape.bidirectional === true,
       outputWidth: definition.hasHead ? definition.shape.vocabulary : definition.shape.hiddenSize,
       ...policy,

@@ -27,6 +27,8 @@ import { Tokenizer } from './tokenizer'
 export interface MemoryUse {
   readonly weights: number
   readonly kvCache: number
+  /** Recurrent states, a slot for each of maxSequences; 0 of models without layers that have them. */
+  readonly states: number
   /** Activations, operators' scratch, rotary tables, sampling. */
   readonly buffers: number
 }
@@ -339,9 +341,9 @@ export class Model {
 
   /** For console.log(). @internal */
   [inspect.custom](_depth: number, options: InspectOptions): string {
-    const devices = [...byDevice(this.#stages)].map(([device, { weights, kvCache, buffers }]) => [
+    const devices = [...byDevice(this.#stages)].map(([device, { weights, kvCache, states, buffers }]) => [
       device,
-      { bytes: weights + kvCache + buffers },
+      { bytes: weights + kvCache + states + buffers },
     ])
     const { maxModelLength, maxSequences } = this.#limits
     return `Model ${inspect(
@@ -429,11 +431,12 @@ export class Model {
 /** Sums per device, which may have several stages. */
 function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
   const devices = new Map<string, MemoryUse>()
-  for (const { device, weights, kvCache, buffers } of stages) {
-    const sum = devices.get(device) ?? { weights: 0, kvCache: 0, buffers: 0 }
+  for (const { device, weights, kvCache, states, buffers } of stages) {
+    const sum = devices.get(device) ?? { weights: 0, kvCache: 0, states: 0, buffers: 0 }
     devices.set(device, {
       weights: sum.weights + weights,
       kvCache: sum.kvCache + kvCache,
+      states: sum.states + states,
       buffers: sum.buffers + buffers,
     })
   }

@@ -41,9 +41,13 @@ export function statistics({ usage, timings, finishReason }: GenerationResult): 
 
 /** A table: what each device holds, in bytes. */
 export function memoryTable(memory: readonly DeviceMemory[]): string {
-  const rows = memory.map(({ device, weights, kvCache, buffers }) => [
+  const hasStates = memory.some(({ states }) => states > 0)
+  const rows = memory.map(({ device, weights, kvCache, states, buffers }) => [
     device,
-    ...[weights, kvCache, buffers, weights + kvCache + buffers].map(formatBytes),
+    ...[weights, kvCache, ...(hasStates ? [states] : []), buffers, weights + kvCache + states + buffers].map(
+      formatBytes,
+    ),
   ])
-  return formatTable([['Device', 'Weights', 'KV cache', 'Buffers', 'Together'], ...rows], 'lrrrr')
+  const head = ['Device', 'Weights', 'KV cache', ...(hasStates ? ['States'] : []), 'Buffers', 'Together']
+  return formatTable([head, ...rows], `l${'r'.repeat(head.length - 1)}`)
 }

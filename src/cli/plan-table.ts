@@ -3,12 +3,13 @@ import { DEFAULT_WIDTH, formatBytes, formatTable, paragraph, summarizeModules } 
 import { type PlannedDevice, plannedDevices, type ShownPlan } from '../pictures/planned-devices'
 
 const BAR_WIDTH = 20
-const SIGNS = { weights: '#', kvCache: '+', buffers: '~', overhead: '=', free: '.', over: '!' } as const
+const SIGNS = { weights: '#', kvCache: '+', states: '*', buffers: '~', overhead: '=', free: '.', over: '!' } as const
 
-type Part = 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total'
+type Part = 'weights' | 'kvCache' | 'states' | 'buffers' | 'overhead' | 'total'
 const PART_COLUMNS: readonly (readonly [title: string, Part])[] = [
   ['Weights', 'weights'],
   ['KV cache', 'kvCache'],
+  ['States', 'states'],
   ['Buffers', 'buffers'],
   ['CUDA', 'overhead'],
   ['Total', 'total'],
@@ -20,7 +21,9 @@ const PART_COLUMNS: readonly (readonly [title: string, Part])[] = [
  */
 export function planTable(plan: ShownPlan, width = DEFAULT_WIDTH): string {
   const devices = plannedDevices(plan)
-  const columns = PART_COLUMNS.filter(([, part]) => part !== 'overhead' || devices.some(({ overhead }) => overhead > 0))
+  const columns = PART_COLUMNS.filter(
+    ([, part]) => (part !== 'overhead' && part !== 'states') || devices.some((device) => device[part] > 0),
+  )
   const rows = devices.map((device) => [
     device.device,
     [...new Set(device.stages.map(({ modules }) => summarizeModules(modules)))].join('; '), // of ranks: once
@@ -56,7 +59,7 @@ function memory(planned: PlannedDevice): string {
   return `[${bar(planned, budget)}] ${percent} % of ${formatBytes(budget)}`
 }
 
-function bar({ weights, kvCache, buffers, total }: PlannedDevice, budget: number): string {
+function bar({ weights, kvCache, states, buffers, total }: PlannedDevice, budget: number): string {
   const scale = BAR_WIDTH / Math.max(total, budget)
   const over = total > budget
   const end = over ? Math.min(Math.round(budget * scale), BAR_WIDTH - 1) : BAR_WIDTH
@@ -65,19 +68,21 @@ function bar({ weights, kvCache, buffers, total }: PlannedDevice, budget: number
   return [
     run(SIGNS.weights, 0, at(weights)),
     run(SIGNS.kvCache, at(weights), at(weights + kvCache)),
-    run(SIGNS.buffers, at(weights + kvCache), at(weights + kvCache + buffers)),
-    run(SIGNS.overhead, at(weights + kvCache + buffers), at(total)),
+    run(SIGNS.states, at(weights + kvCache), at(weights + kvCache + states)),
+    run(SIGNS.buffers, at(weights + kvCache + states), at(weights + kvCache + states + buffers)),
+    run(SIGNS.overhead, at(weights + kvCache + states + buffers), at(total)),
     run(over ? SIGNS.over : SIGNS.free, at(total), BAR_WIDTH),
   ].join('')
 }
 
 function legend(devices: readonly PlannedDevice[], width: number): string {
   const over = devices.some(({ total, budget }) => budget !== null && total > budget)
-  const { weights, kvCache, buffers, overhead, free } = SIGNS
+  const { weights, kvCache, states, buffers, overhead, free } = SIGNS
+  const recurrent = devices.some((device) => device.states > 0) ? `, ${states} states` : ''
   const cuda = devices.some((device) => device.overhead > 0) ? `, ${overhead} CUDA itself` : ''
   const end = over ? `, ${SIGNS.over} over budget` : ''
   return paragraph(
-    `Memory: ${weights} weights, ${kvCache} KV cache, ${buffers} buffers${cuda}, ${free} free${end}`,
+    `Memory: ${weights} weights, ${kvCache} KV cache${recurrent}, ${buffers} buffers${cuda}, ${free} free${end}`,
     width,
   )
 }

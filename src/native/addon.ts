@@ -46,6 +46,23 @@ export type OperatorSpec =
       /** 1: positions see later ones, too; then a sequence is computed in one step. */
       bidirectional: 0 | 1
     }
+  /** silu of a causal convolution of every column by itself; `state`: an index into stateLayers. */
+  | { op: 'causalConv'; x: ValueId; weight: number; out: ValueId; state: number; taps: number }
+  /** `heads` value heads, which share key heads in order; a and b have a column a value head. */
+  | {
+      op: 'gatedDeltaRule'
+      q: ValueId
+      k: ValueId
+      v: ValueId
+      a: ValueId
+      b: ValueId
+      bias: number
+      logDecay: number
+      out: ValueId
+      state: number
+      heads: number
+      keyHeads: number
+    }
   | { op: 'siluMul'; gate: ValueId; up: ValueId }
   /** x * sigmoid(gate); a gate of one column is that of its whole row. */
   | { op: 'sigmoidMul'; x: ValueId; gate: ValueId }
@@ -85,6 +102,8 @@ export interface ProgramSpec {
   readonly values: readonly ValueSpec[]
   readonly ropes: readonly RopeSpec[]
   readonly cacheLayers: readonly { readonly kvHeads: number; readonly headDim: number }[]
+  /** Recurrent states: so many fp32 numbers a sequence. */
+  readonly stateLayers: readonly { readonly width: number }[]
   readonly operators: readonly OperatorSpec[]
   /** Hidden states from the stage before; absent in the first stage. */
   readonly input?: ValueId | undefined
@@ -116,6 +135,8 @@ export interface ModelSpec extends NumberFormats {
   readonly blockSize: number
   /** KV blocks a layer. */
   readonly blockCount: number
+  /** Slots of every state layer. */
+  readonly maxSequences: number
   readonly maxBatchTokens: number
   /** Rows whose logits are computed at a time. */
   readonly maxLogitRows: number
@@ -149,7 +170,10 @@ export interface SamplingSpec {
 export interface StepRequest {
   readonly tokens: Int32Array
   readonly positions: Int32Array
-  /** Five numbers a sequence: first row, rows, tokens already cached, first entry and number of entries in blockTables. */
+  /**
+   * Six numbers a sequence: first row, rows, tokens already computed, first entry and number of entries in blockTables, and
+   * its slot of the states, which no other sequence of the batch has.
+   */
   readonly sequences: Int32Array
   readonly blockTables: Int32Array
   /** Base of the rotary embedding a sequence; 0: the program's own frequencies. */
@@ -193,13 +217,14 @@ export interface StepOutput {
 /** What the bytes of a stage depend on besides its device, program and weights. */
 export type MemoryLimits = Pick<
   ModelSpec,
-  'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'
+  'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxSequences' | 'maxBatchTokens' | 'maxLogitRows'
 >
 
 /** Bytes that a stage would hold on a device. */
 export interface PlannedMemory {
   readonly weights: number
   readonly kvCache: number
+  readonly states: number
   readonly buffers: number
   /** For the sum of these the device gives whole pages of so many bytes. */
   readonly page: number
@@ -225,6 +250,7 @@ export interface NativeMemory {
   readonly device: string
   readonly weights: number
   readonly kvCache: number
+  readonly states: number
   readonly buffers: number
 }
 

@@ -75,12 +75,16 @@ export interface MatrixSpec {
   readonly part?: PartSpec | undefined
 }
 
-/** A vector that is kept in fp32: norm weights. */
+/** A vector that is kept in fp32: norm weights, and other small tensors whatever their shape. */
 export interface VectorSpec {
   readonly kind: 'vector'
   readonly name: string
   readonly length: number
   readonly weight: TensorRef
+  /** Added to every element: norms may store what is to be added to 1. */
+  readonly offset?: number | undefined
+  /** The elements that a rank has, of the tensor's in order; undefined: all of them. */
+  readonly elements?: readonly ChannelRunSpec[] | undefined
 }
 
 /** A quantized linear in one of the formats; the native side converts it to canonical form. */

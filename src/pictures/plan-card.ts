@@ -12,6 +12,7 @@ export const COLORS = {
   faint: '#5d667c',
   weights: '#5b62e0',
   kvCache: '#14a394',
+  states: '#7fcf6b',
   buffers: '#efa52b',
   overhead: '#8a92a8',
   free: '#e6e9f1',
@@ -64,12 +65,12 @@ export function deviceCard(planned: PlannedDevice, width: number, height: number
 }
 
 /** The top of the stages, below the lines of memoryParts(). */
-function stagesTop({ overhead }: PlannedDevice): number {
-  return PARTS_TOP + (overhead > 0 ? 5 : 4) * LINE_HEIGHT + STAGES_BELOW_PARTS
+function stagesTop({ states, overhead }: PlannedDevice): number {
+  return PARTS_TOP + (4 + Number(states > 0) + Number(overhead > 0)) * LINE_HEIGHT + STAGES_BELOW_PARTS
 }
 
 /** The device's memory as a stacked bar; what exceeds the budget is red, right of the budget's mark. */
-function memoryBar({ device, weights, kvCache, buffers, total, budget }: PlannedDevice, width: number): string {
+function memoryBar({ device, weights, kvCache, states, buffers, total, budget }: PlannedDevice, width: number): string {
   const over = budget !== null && total > budget
   const capacity = budget ?? total
   // What exceeds the budget is visible however little it is.
@@ -82,8 +83,9 @@ function memoryBar({ device, weights, kvCache, buffers, total, budget }: Planned
     rect(0, end, COLORS.free),
     rect(0, at(weights), COLORS.weights),
     rect(at(weights), at(weights + kvCache), COLORS.kvCache),
-    rect(at(weights + kvCache), at(weights + kvCache + buffers), COLORS.buffers),
-    rect(at(weights + kvCache + buffers), at(total), COLORS.overhead),
+    rect(at(weights + kvCache), at(weights + kvCache + states), COLORS.states),
+    rect(at(weights + kvCache + states), at(weights + kvCache + states + buffers), COLORS.buffers),
+    rect(at(weights + kvCache + states + buffers), at(total), COLORS.overhead),
     rect(end, width, COLORS.over),
   ]
   return [
@@ -94,12 +96,14 @@ function memoryBar({ device, weights, kvCache, buffers, total, budget }: Planned
 }
 
 /** One line per part of the memory: its bytes and its share of the budget. */
-function memoryParts({ weights, kvCache, buffers, overhead, total, budget }: PlannedDevice, width: number): string {
+function memoryParts(planned: PlannedDevice, width: number): string {
+  const { weights, kvCache, states, buffers, overhead, total, budget } = planned
   const lines: [name: string, bytes: number, fill: string][] = [
     ['weights', weights, COLORS.weights],
     ['KV cache', kvCache, COLORS.kvCache],
     ['buffers', buffers, COLORS.buffers],
   ]
+  if (states > 0) lines.splice(2, 0, ['states', states, COLORS.states])
   if (overhead > 0) lines.push(['CUDA itself', overhead, COLORS.overhead])
   if (budget !== null && total > budget) lines.push(['over the limit', total - budget, COLORS.over])
   else if (budget !== null) lines.push(['free', budget - total, COLORS.free])

@@ -105,6 +105,7 @@ function legend(x: number, y: number, devices: readonly PlannedDevice[]): string
   const entries = [
     ['weights', COLORS.weights],
     ['KV cache', COLORS.kvCache],
+    ...(devices.some(({ states }) => states > 0) ? [['states', COLORS.states]] : []),
     ['buffers', COLORS.buffers],
     ...(devices.some(({ overhead }) => overhead > 0) ? [['CUDA itself', COLORS.overhead]] : []),
     ['free', COLORS.free],

@@ -18,6 +18,7 @@ export interface PlannedDevice {
   readonly stages: readonly NumberedStage[]
   readonly weights: number
   readonly kvCache: number
+  readonly states: number
   readonly buffers: number
   readonly overhead: number
   readonly total: number
@@ -31,13 +32,14 @@ export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
   const numbered = stages.map((stage, index) => ({ ...stage, number: 1 + Math.floor(index / stage.ranks) }))
   return names.map((device) => {
     const own = numbered.filter((stage) => stage.device === device)
-    const sum = (part: 'weights' | 'kvCache' | 'buffers' | 'overhead' | 'total') =>
+    const sum = (part: 'weights' | 'kvCache' | 'states' | 'buffers' | 'overhead' | 'total') =>
       own.reduce((bytes, stage) => bytes + stage[part], 0)
     return {
       device,
       stages: own,
       weights: sum('weights'),
       kvCache: sum('kvCache'),
+      states: sum('states'),
       buffers: sum('buffers'),
       overhead: sum('overhead'),
       total: sum('total'),

@@ -12,6 +12,8 @@ export interface RunnerLimits extends OutputShape {
   readonly maxBatchTokens: number
   /** Sequences that hold KV blocks at the same time; others wait. */
   readonly maxSequences: number
+  /** Whether sequences have recurrent states. */
+  readonly hasStates: boolean
   /** Whether a sequence must be computed in one step, and is never continued. */
   readonly wholePrompts: boolean
   /** Maximum tokens per sequence, prompt and generated. */

@@ -3,8 +3,10 @@ import { type BatchEntry, nextBatch, type SchedulePolicy } from './schedule'
 import type { Sequence } from './sequence'
 
 export interface SchedulerOptions extends SchedulePolicy {
-  /** Sequences that hold KV blocks at the same time; others wait. */
+  /** Sequences that hold KV blocks and a slot of states at the same time; others wait. */
   readonly maxSequences: number
+  /** Whether sequences have recurrent states, which cannot be taken back to an earlier position. */
+  readonly hasStates?: boolean | undefined
   /** Rotary base of a sequence of `length` tokens; the rows of a sequence in one step must share it. */
   readonly ropeBase: (promptLength: number, length: number) => number
 }
@@ -31,6 +33,7 @@ export class Scheduler {
   /** In order of arrival. */
   readonly #waiting: Sequence[] = []
   readonly #running: Sequence[] = []
+  readonly #freeSlots: number[]
   #inFlight = 0
   #steps = 0
   #searchedLast = false
@@ -43,6 +46,7 @@ export class Scheduler {
   constructor(pool: BlockPool, options: SchedulerOptions) {
     this.#pool = pool
     this.#options = options
+    this.#freeSlots = Array.from({ length: options.maxSequences }, (_, i) => options.maxSequences - 1 - i)
   }
 
   get sequences(): readonly Sequence[] {
@@ -78,7 +82,7 @@ export class Scheduler {
     const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.#options).map(
       ({ sequence, rows }) => ({
         sequence,
-        rows: this.#rowsWithSameRopeBase(sequence, rows),
+        rows: this.#rowsWithSameRopeBase(sequence, withinDelivered(sequence, rows)),
         from: sequence.scheduled,
       }),
     )
@@ -104,17 +108,20 @@ export class Scheduler {
   /**
    * Completes a step whose rows are now in the cache.
    * @param suspects entries with non-finite logits: their sequences are recomputed by search steps
-   * @returns the entries whose results are valid
+   * @returns the entries whose results are valid and new
    */
   complete(batch: Batch, suspects: ReadonlySet<ScheduledEntry> = new Set()): ScheduledEntry[] {
     this.#inFlight--
     return batch.filter((share) => {
       const { sequence, rows } = share
       const counts = this.isUsable(share) && !suspects.has(share)
+      const isNew = share.from >= sequence.delivered
       if (counts) sequence.computed += rows
+      if (counts && sequence.request.wantLogits === true)
+        sequence.delivered = Math.max(sequence.delivered, share.from + rows)
       if (suspects.has(share)) this.#rewind(share)
       this.#stepEnded(sequence)
-      return counts
+      return counts && isNew
     })
   }
 
@@ -125,10 +132,10 @@ export class Scheduler {
 
   /**
    * Rewinds to where the damage may have begun: earlier rows, whose logits nobody checked, may have left bad keys and
-   * values. If all logits are wanted, earlier rows were checked and must not be delivered twice.
+   * values. If all logits are wanted, earlier rows were checked; only states must be recomputed from the beginning.
    */
   #rewind({ sequence, rows, from }: ScheduledEntry): void {
-    const to = sequence.request.wantLogits === true ? from : 0
+    const to = sequence.request.wantLogits === true && !this.#options.hasStates ? from : 0
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
     sequence.searchTo = Math.max(sequence.searchTo, from + rows)
     sequence.searched = true
@@ -165,6 +172,7 @@ export class Scheduler {
       if (!this.#makeSlot(needed)) return
       this.#waiting.splice(this.#waiting.indexOf(next), 1)
       next.blocks = this.#pool.allocate(needed)
+      next.slot = this.#freeSlots.pop() // one for each that may run
       this.#running.push(next)
     }
   }
@@ -219,6 +227,8 @@ export class Scheduler {
   #release(sequence: Sequence): void {
     this.#pool.free(sequence.blocks)
     sequence.blocks = []
+    if (sequence.slot !== undefined) this.#freeSlots.push(sequence.slot)
+    sequence.slot = undefined
   }
 
   /**
@@ -238,6 +248,11 @@ export class Scheduler {
     }
     return low
   }
+}
+
+/** Of the next `rows`, those that end where a recomputation reaches results that are new. */
+function withinDelivered({ scheduled, delivered }: Sequence, rows: number): number {
+  return scheduled < delivered ? Math.min(rows, delivered - scheduled) : rows
 }
 
 /** Whether `a` is preempted before `b`: paused ones first, then the latest. */

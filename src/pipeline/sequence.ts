@@ -43,6 +43,10 @@ export class Sequence {
   scheduled = 0
   /** KV blocks: position p is in blocks[p / blockSize]. */
   blocks: number[] = []
+  /** Where its recurrent states are, while it runs. */
+  slot: number | undefined
+  /** Rows whose results onStep has been given; those of a recomputation are not handed over again. */
+  delivered = 0
   /** Its steps in flight: several while a prompt flows through the stages in chunks. */
   stepsInFlight = 0
   /** Number of its last step; the schedule serves the longest waiting first. */

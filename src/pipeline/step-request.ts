@@ -4,7 +4,7 @@ import type { Batch } from './scheduler'
 import type { Sequence, SequenceStep } from './sequence'
 
 /** Values per sequence in StepRequest.sequences. */
-const SPAN_NUMBERS = 5
+const SPAN_NUMBERS = 6
 
 /** Sizes of what a step returns. */
 export interface OutputShape {
@@ -47,7 +47,7 @@ export function composeStep(
   for (const [i, { sequence, rows, from: past }] of batch.entries()) {
     const { request, scheduled } = sequence
     const blocks = sequence.blocks.slice(0, pool.blocksFor(scheduled))
-    sequences.set([row, rows, past, blockTables.length, blocks.length], i * SPAN_NUMBERS)
+    sequences.set([row, rows, past, blockTables.length, blocks.length, sequence.slot as number], i * SPAN_NUMBERS)
     blockTables.push(...blocks)
     ropeBases[i] = ropeBase(sequence.promptLength, scheduled)
     for (let j = 0; j < rows; j++) {

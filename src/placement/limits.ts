@@ -51,9 +51,11 @@ export interface SizeOptions {
 
 /** {@link SizeOptions} resolved for one model. */
 export interface ModelLimits
-  extends Pick<ModelSpec, 'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxBatchTokens' | 'maxLogitRows'> {
+  extends Pick<
+    ModelSpec,
+    'exact' | 'cacheType' | 'blockSize' | 'blockCount' | 'maxSequences' | 'maxBatchTokens' | 'maxLogitRows'
+  > {
   readonly maxModelLength: number
-  readonly maxSequences: number
   /** Resolved maxCacheTokens. */
   readonly cacheTokens: number
   readonly tensorParallelSize: number

@@ -34,6 +34,8 @@ export interface PlannedStage {
   readonly modules: readonly string[]
   readonly weights: number
   readonly kvCache: number
+  /** Recurrent states of all sequences. */
+  readonly states: number
   readonly buffers: number
   /** What CUDA itself takes, an estimate, counted with a device's first stage: {@link DeviceOptions.deviceOverhead}. */
   readonly overhead: number

@@ -106,7 +106,10 @@ function describeCache({ stages, limits, options }: ExplainedPlan): string {
   const bytes = formatBinaryBytes(stages.reduce((sum, stage) => sum + stage.kvCache, 0))
   const sequences = `${maxSequences} sequence${maxSequences === 1 ? '' : 's'}`
   const shared = options.maxCacheTokens === undefined ? '' : `, which share room for ${cacheTokens} tokens,`
-  return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.`
+  const states = stages.reduce((sum, stage) => sum + stage.states, 0)
+  const recurrent =
+    states > 0 ? ` Their recurrent states, of the same size for any length, take ${formatBinaryBytes(states)}.` : ''
+  return `The KV cache for ${sequences} of ${maxModelLength} tokens${shared} takes ${bytes} of that.${recurrent}`
 }
 
 /** One sentence if any device has overhead. */

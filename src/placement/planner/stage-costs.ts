@@ -178,8 +178,8 @@ class StageCosts implements Costs {
   #needsOn(device: string, limits: MemoryLimits): NeedsOnDevice {
     const { kinds, byKind } = this.#traced
     const ownOf = (stage: TracedStage): StageNeeds => {
-      const { weights, kvCache, read } = this.#memory(stage, device, limits)
-      return { memory: weights + kvCache, read, operations: operationsOf(stage) }
+      const { weights, kvCache, states, read } = this.#memory(stage, device, limits)
+      return { memory: weights + kvCache + states, read, operations: operationsOf(stage) }
     }
     const needs = new Map([...byKind].map(([kind, stage]) => [kind, ownOf(stage)]))
     const sums = (part: keyof StageNeeds) => {
@@ -241,10 +241,10 @@ function operationsOf({ program, weights }: TracedStage): number {
 
 /** Everything that the buffers of a stage depend on, as a comparable string. */
 function shapeOf({ program, weights }: TracedStage): string {
-  const { values, ropes, cacheLayers, operators } = program
+  const { values, ropes, cacheLayers, stateLayers, operators } = program
   const kinds = operators.map((operator) => (operator.op === 'tap' ? operator.x : operator)) // each has its own number
   const frequencies = ropes.map(({ inverseFrequency }) => inverseFrequency.length)
-  return JSON.stringify([values, frequencies, cacheLayers, kinds, weights.map(shapeOfWeight)])
+  return JSON.stringify([values, frequencies, cacheLayers, stateLayers, kinds, weights.map(shapeOfWeight)])
 }
 
 function shapeOfWeight(weight: WeightSpec): unknown {

@@ -5,7 +5,7 @@ import type { TracedStage } from '../../models/stages'
 import { addon, type MemoryLimits, type PlannedMemory, type StageSpec } from '../../native/addon'
 
 /** Bytes of one stage on its device, by use. */
-export type StageMemory = Pick<PlannedMemory, 'weights' | 'kvCache' | 'buffers'>
+export type StageMemory = Pick<PlannedMemory, 'weights' | 'kvCache' | 'states' | 'buffers'>
 
 /** Counts a stage's bytes on a device such as `'cpu'` or `'cuda:0'`. */
 export type CountMemory = (device: string, limits: MemoryLimits) => PlannedMemory
@@ -16,17 +16,19 @@ const SLICE = 128
 /** Hands a stage over to the native side, which counts its bytes by what the backends allocate by. */
 export function* countedStage({ rank, program, weights }: TracedStage): CooperativeTask<CountMemory> {
   const plan = new (addon().StagePlan)(rank)
-  const { values, operators, ropes, cacheLayers } = program
-  const longest = Math.max(values.length, operators.length, ropes.length, cacheLayers.length, weights.length)
+  const { values, operators, ropes, cacheLayers, stateLayers } = program
+  const lists = [values, operators, ropes, cacheLayers, stateLayers, weights]
+  const longest = Math.max(...lists.map(({ length }) => length))
   for (let at = 0; at < longest; at += SLICE) {
     const slice = <Item>(items: readonly Item[]) => items.slice(at, at + SLICE)
-    const lists = {
+    const part = {
       values: slice(values),
       operators: slice(operators),
       ropes: slice(ropes),
       cacheLayers: slice(cacheLayers),
+      stateLayers: slice(stateLayers),
     }
-    withBillfishErrors(() => plan.add({ ...program, ...lists }, slice(weights)))
+    withBillfishErrors(() => plan.add({ ...program, ...part }, slice(weights)))
     if (at + SLICE < longest) yield
   }
   return (device, limits) => withBillfishErrors(() => plan.memory(device, limits))
@@ -50,11 +52,11 @@ export function stageMemory(stage: StageSpec, limits: MemoryLimits): StageMemory
 }
 
 /** With the rest of the last page among the buffers. */
-export function wholePages({ weights, kvCache, buffers, page }: PlannedMemory): StageMemory {
-  const bytes = weights + kvCache + buffers
-  return { weights, kvCache, buffers: buffers + roundUp(bytes, page) - bytes }
+export function wholePages({ page, weights, kvCache, states, buffers }: PlannedMemory): StageMemory {
+  const bytes = weights + kvCache + states + buffers
+  return { weights, kvCache, states, buffers: buffers + roundUp(bytes, page) - bytes }
 }
 
-export function bytesOf({ weights, kvCache, buffers }: StageMemory): number {
-  return weights + kvCache + buffers
+export function bytesOf({ weights, kvCache, states, buffers }: StageMemory): number {
+  return weights + kvCache + states + buffers
 }

@@ -257,7 +257,7 @@ describe('shards', () => {
     const files = { 'one.safetensors': one, 'two.safetensors': two, 'model.safetensors.index.json': more }
     const checkpoint = await openCheckpoint(directoryOf({ 'config.json': {}, ...files }))
     expect([...checkpoint.tensors.keys()]).toEqual(['a', 'b'])
-    expect(() => checkpoint.vector('mtp.fc.weight', 8)).toThrow('"mtp.fc.weight" is missing from the 2 files')
+    expect(() => checkpoint.vector('mtp.fc.weight', [8])).toThrow('"mtp.fc.weight" is missing from the 2 files')
   })
 
   it('may be one file of another name, by config or alone', async () => {
@@ -306,13 +306,13 @@ describe('vectors and tables', () => {
 
   it('have the shapes that the model needs', async () => {
     const checkpoint = await openCheckpoint(directory())
-    expect(checkpoint.vector('norm.weight', 8)).toMatchObject({ kind: 'vector', name: 'norm.weight', length: 8 })
+    expect(checkpoint.vector('norm.weight', [8])).toMatchObject({ kind: 'vector', name: 'norm.weight', length: 8 })
     expect(checkpoint.table('embed.weight', 10, 4)).toMatchObject({ kind: 'matrix', out: 10, in: 4 })
-    expect(() => checkpoint.vector('norm.weight', 9)).toThrow('[9]')
+    expect(() => checkpoint.vector('norm.weight', [9])).toThrow('[9]')
     expect(() => checkpoint.table('embed.weight', 4, 10)).toThrow('(BF16 [10, 4] in model.safetensors)')
-    expect(() => checkpoint.vector('wide.weight', 8)).toThrow('F64')
-    expect(() => checkpoint.vector('ids', 8)).toThrow('F16 or BF16 or F32')
-    expect(() => checkpoint.vector('norm.bias', 8)).toThrow('"norm" has "norm.weight"')
+    expect(() => checkpoint.vector('wide.weight', [8])).toThrow('F64')
+    expect(() => checkpoint.vector('ids', [8])).toThrow('F16 or BF16 or F32')
+    expect(() => checkpoint.vector('norm.bias', [8])).toThrow('"norm" has "norm.weight"')
   })
 })
 

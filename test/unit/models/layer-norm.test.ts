@@ -45,7 +45,7 @@ function normedModel(source: Checkpoint): Model {
       const h = g.layerNorm(x, layer.norm('norm', width), layer.normBias('norm', width), eps)
       return g.add(x, g.linear(h, layer.linear('linear', width, width)))
     },
-    finalNorm: (g, x) => g.layerNorm(x, source.vector('norm.weight', width), undefined, eps),
+    finalNorm: (g, x) => g.layerNorm(x, source.vector('norm.weight', [width]), undefined, eps),
     head: (g, x) => head(g, x, source.linear('head', vocabulary, width, 'none')),
     ropeBase: () => 0,
   }
@@ -79,7 +79,15 @@ function specOf(checkpoint: Checkpoint, devices: readonly string[], tensorParall
   const modules = modulesOf(model)
   const deviceOf = (module: string) =>
     devices[Math.floor((modules.indexOf(module) * devices.length) / modules.length)] as string
-  const limits = { exact, cacheType: 'F16', blockSize: 32, blockCount: 2, maxBatchTokens: 7, maxLogitRows: 4 } as const
+  const limits = {
+    exact,
+    cacheType: 'F16',
+    blockSize: 32,
+    blockCount: 2,
+    maxSequences: 1,
+    maxBatchTokens: 7,
+    maxLogitRows: 4,
+  } as const
   const stages = stagesOf(modules, deviceOf).flatMap((stage) =>
     runSync(traceRanks(model, checkpoint, stage, tensorParallelSize)),
   )

@@ -20,7 +20,7 @@ function source() {
       return { kind: 'matrix', name, out, in: inFeatures, weight: tensor }
     },
     find: () => undefined,
-    vector: (name, length) => ({ kind: 'vector', name, length, weight: tensor }),
+    vector: (name, shape) => ({ kind: 'vector', name, length: shape.reduce((a, b) => a * b, 1), weight: tensor }),
     table: (name, rows, width) => ({ kind: 'matrix', name, out: rows, in: width, weight: tensor }),
   }
   return { weights, biases }

@@ -26,7 +26,7 @@ function planOf(
     const total = over > 0 ? Math.round(limit * (1 + over)) : Math.round((limit * (i + 1)) / (devices + 1))
     const [kvCache, buffers] = [Math.round(total / 4), Math.round(total / 100)]
     const weights = total - kvCache - buffers - overhead
-    const parts = { weights, kvCache, buffers, overhead, total, read: total - kvCache }
+    const parts = { weights, kvCache, states: 0, buffers, overhead, total, read: total - kvCache }
     const own = modules.slice(bounds[stage], bounds[stage + 1])
     return { device: `${prefix}${i}`, rank, ranks, modules: own, ...parts, budget }
   })

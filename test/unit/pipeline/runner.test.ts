@@ -7,6 +7,7 @@ import type { SequenceStep } from '../../../src/pipeline/sequence'
 const limits: RunnerLimits = {
   blockSize: 4,
   blockCount: 32,
+  hasStates: false,
   wholePrompts: false,
   maxBatchTokens: 16,
   maxSequences: 8,

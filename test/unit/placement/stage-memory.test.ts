@@ -56,5 +56,13 @@ function limits(
   maxBatchTokens: number,
   maxLogitRows: number,
 ): MemoryLimits {
-  return { exact: cacheType === 'F32', cacheType, blockSize: 32, blockCount, maxBatchTokens, maxLogitRows }
+  return {
+    exact: cacheType === 'F32',
+    cacheType,
+    blockSize: 32,
+    blockCount,
+    maxSequences: 1,
+    maxBatchTokens,
+    maxLogitRows,
+  }
 }
