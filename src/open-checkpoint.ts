@@ -10,6 +10,7 @@ import { readStoredValues } from './checkpoint/stored-values'
 import { FLOAT_TYPES, type TensorTable } from './checkpoint/tensors'
 import type { Checkpoint, QuantizationConfig, RawConfig } from './checkpoint/types'
 import { rejectUnfinishedCopy } from './checkpoint/unfinished-copy'
+import { elementCount } from './common/arithmetic'
 import { BillfishError } from './common/errors'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from './native/weights'
 import {
@@ -173,11 +174,11 @@ class OpenCheckpoint implements Checkpoint {
     return this.tensors.get(tensor)
   }
 
-  vector(tensor: string, length: number): VectorSpec {
+  vector(tensor: string, shape: readonly number[]): VectorSpec {
     this.#rejectUnsupported()
     const weight = this.#stored.require(tensor, FLOAT_TYPES)
-    this.#stored.checkShape(weight, [length], 'the model')
-    return { kind: 'vector', name: tensor, length, weight }
+    this.#stored.checkShape(weight, shape, 'the model')
+    return { kind: 'vector', name: tensor, length: elementCount(shape), weight }
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {

@@ -125,8 +125,8 @@ export interface Checkpoint {
    * @throws BillfishError INVALID_CHECKPOINT naming file, tensor and numbers
    */
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
-  /** A norm weight or other vector. */
-  vector(tensor: string, length: number): VectorSpec
+  /** A norm weight, or another small tensor, whose elements the model has in fp32. */
+  vector(tensor: string, shape: readonly number[]): VectorSpec
   /** The tensor of this name, if it is stored with a dtype billfish computes with. */
   find(tensor: string): TensorRef | undefined
   /** A table [rows, width] (embedding). */

@@ -9,3 +9,8 @@ export function ceilDiv(count: number, size: number): number {
 export function roundUp(value: number, multiple: number): number {
   return ceilDiv(value, multiple) * multiple
 }
+
+/** The elements of a tensor of this shape. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((sizes, size) => sizes * size, 1)
+}

@@ -56,6 +56,8 @@ export interface Model {
   readonly hasHead: boolean
   /** Whether it is a mixture of experts. */
   readonly hasExperts?: boolean
+  /** Whether layers have recurrent states, which cannot be taken back to an earlier position. */
+  readonly hasStates?: boolean
   /** One layer of each kind: layers of a kind have tensors of the same names. */
   readonly kindsOfLayers: readonly number[]
   /** Token ids -> [tokens, hidden]. */

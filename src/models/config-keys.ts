@@ -40,10 +40,14 @@ const outputs = irrelevant('what else transformers returns; `forward()` has its 
 const labels = irrelevant('names and number of the classes of a classifier')
 const kernels = irrelevant('which kernels transformers or the released code takes')
 const multipliers = (model: string) => refused(`a factor of ${model}'s`, isOneOf(1))
-const isMoe = ({ raw: { model_type } }: ConfigReader) => model_type === 'qwen2_moe' || model_type === 'qwen3_moe'
+const isMoe = ({ raw: { model_type } }: ConfigReader) =>
+  ['qwen2_moe', 'qwen3_moe', 'qwen3_next', 'qwen3_5_moe_text'].includes(String(model_type))
+const isHybrid = ({ raw: { model_type } }: ConfigReader) =>
+  ['qwen3_next', 'qwen3_5_text', 'qwen3_5_moe_text'].includes(String(model_type))
+const ofHybrids = (note: string) => used(`Qwen3-Next, Qwen3.5: ${note}`)
 const experts = (isNeutral: (value: unknown) => boolean) =>
   refused(
-    'a mixture of experts, which only Qwen2-MoE and Qwen3-MoE may have',
+    'a mixture of experts, which only Qwen2-MoE, Qwen3-MoE, Qwen3-Next and Qwen3.5-MoE may have',
     (value, config) => isMoe(config) || isNeutral(value),
   )
 const otherAttention = refused('another kind of attention', isEmpty)
@@ -51,7 +55,7 @@ const otherBias = (neutral: boolean) => refused('biases other than those of the 
 
 export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   model_type: used(
-    'the architecture: `qwen`, `qwen2`, `qwen3`, `qwen2_moe`, `qwen3_moe`, `llama` or `mistral`, or a vision-language model around one of them',
+    'the architecture: `qwen`, `qwen2`, `qwen3`, `qwen2_moe`, `qwen3_moe`, `qwen3_next`, `qwen3_5_text`, `qwen3_5_moe_text`, `llama` or `mistral`, or a vision-language model around one of them',
   ),
   text_config: used(
     'of vision-language models: the language model, whose keys these are; `torch_dtype`, ' +
@@ -86,17 +90,21 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   ),
   use_sliding_window: used('Qwen2 and Qwen3'),
   max_window_layers: used('the first layer with the window, if there are no `layer_types` (Qwen2, Qwen3)'),
-  layer_types: used('which layers have the window; types other than full and sliding attention are refused'),
+  layer_types: used('which layers have the window, or (Qwen3-Next, Qwen3.5) linear attention; other types are refused'),
   torch_dtype: used('the type in which GPUs compute, unless `dtype` is an option'),
   dtype: used('the same, as transformers 5 writes it'),
   eos_token_id: used('end tokens, if generation_config.json has none'),
   quantization_config: used('see [the formats](formats.md); tensors that contradict it decide'),
   compression_config: used('the same, as older compressed-tensors wrote it'),
 
-  num_experts_per_tok: used('of Qwen2-MoE and Qwen3-MoE: experts that a token goes to'),
+  num_experts_per_tok: used('of mixtures of experts: experts that a token goes to'),
   moe_intermediate_size: used("the width of their experts' MLPs"),
-  shared_expert_intermediate_size: used('Qwen2-MoE: the width of the expert that every token goes to'),
-  norm_topk_prob: used("whether the weights of a token's experts are divided by their sum; false if missing"),
+  shared_expert_intermediate_size: used(
+    'the width of the expert that every token goes to (Qwen2-MoE, Qwen3-Next, Qwen3.5-MoE)',
+  ),
+  norm_topk_prob: used(
+    "whether the weights of a token's experts are divided by their sum; if missing only of Qwen3-Next and Qwen3.5-MoE",
+  ),
   decoder_sparse_step: used('every so many layers one has experts; default 1'),
   mlp_only_layers: used('layers without experts'),
   output_router_logits: outputs,
@@ -188,7 +196,22 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   use_parallel_residual: refused('attention and MLP side by side (GPT-NeoX)', isOneOf(false)),
   kv_lora_rank: otherAttention,
   q_lora_rank: otherAttention,
-  linear_num_key_heads: otherAttention,
+  linear_num_key_heads: refused(
+    'layers of linear attention, which only Qwen3-Next and Qwen3.5 may have',
+    (value, config) => isHybrid(config) || isEmpty(value),
+  ),
+  linear_num_value_heads: ofHybrids('heads with a recurrent state each; those of keys must divide them'),
+  linear_key_head_dim: ofHybrids('rows of a state'),
+  linear_value_head_dim: ofHybrids('columns of a state'),
+  linear_conv_kernel_dim: ofHybrids('tokens that the convolution sees; default 4'),
+  full_attention_interval: ofHybrids(
+    'every so many layers one has attention, if there are no `layer_types`; default 4',
+  ),
+  attn_output_gate: ofHybrids('whether attention has a gate; default true'),
+  output_gate_type: refused('another gate than silu of the recurrent layers', isOneOf('swish', 'silu')),
+  mamba_ssm_dtype: irrelevant('recurrent states are always fp32'),
+  mtp_num_hidden_layers: irrelevant('layers that predict further tokens are not loaded'),
+  mtp_use_dedicated_embeddings: irrelevant('layers that predict further tokens are not loaded'),
   num_experts: experts(isOneOf(0, 1)),
   num_local_experts: experts(isOneOf(0, 1)),
   n_routed_experts: refused('a mixture of experts', isEmpty),

@@ -8,6 +8,8 @@ const GPU_LIMITS = {
   /** Head dimension (cuda/layer/attention_launch.h), in multiples of `headColumns`. */
   headDim: 256,
   headColumns: 8,
+  /** Rows of a recurrent state (cuda/operators/gated_delta_rule.cu). */
+  keyDim: 256,
   /** Columns that a norm keeps in registers (cuda/layer/held_run.h), read as vectors of 8 or one by one. */
   normInVectors: 16_384,
   norm: 8192,
@@ -38,6 +40,12 @@ export function checkDeviceLimits({ device, program, weights }: StageSpec): void
     )
   }
   for (const operator of program.operators) {
+    if (operator.op === 'gatedDeltaRule') {
+      const keyDim = (program.values[operator.q]?.width ?? 0) / operator.keyHeads
+      if (keyDim > GPU_LIMITS.keyDim) {
+        reject(`The model's states have ${keyDim} rows (linear_key_head_dim)`, `states of at most ${GPU_LIMITS.keyDim}`)
+      }
+    }
     if (operator.op !== 'rmsNorm' && operator.op !== 'addRmsNorm' && operator.op !== 'layerNorm') continue
     const width = operator.op === 'rmsNorm' ? operator.width : (program.values[operator.x]?.width ?? 0)
     const max = width % 8 === 0 ? GPU_LIMITS.normInVectors : GPU_LIMITS.norm

@@ -24,7 +24,7 @@ export interface WeightSource {
   /** Only of a checkpoint. */
   readonly layout?: StoredLayout | undefined
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec
-  vector(tensor: string, length: number): VectorSpec
+  vector(tensor: string, shape: readonly number[]): VectorSpec
   table(tensor: string, rows: number, width: number): MatrixSpec
   /** The tensor of this name, if a checkpoint stores one. */
   find(tensor: string): TensorRef | undefined
@@ -73,6 +73,7 @@ export class Graph {
   readonly #ropes: RopeSpec[] = []
   readonly #ropeIndices = new Map<RopeSpec, number>()
   readonly #cacheLayers: { kvHeads: number; headDim: number }[] = []
+  readonly #stateLayers: { width: number }[] = []
   readonly #operators: OperatorSpec[] = []
   #inputId: number | undefined
 
@@ -179,6 +180,36 @@ export class Graph {
     return out
   }
 
+  /**
+   * silu of a convolution over the sequence's last `taps` tokens, of every column by itself, [tokens, x.width]. `weight`
+   * is [x.width, taps]; its last column meets the current token, and tokens before the sequence's first are zeros.
+   */
+  causalConv(x: Value, weight: VectorSpec, taps: number): Value {
+    const out = this.#newValue(x.width, 'tokens', 'activation')
+    const state = this.#stateLayers.push({ width: x.width * (taps - 1) }) - 1
+    this.#operators.push({ op: 'causalConv', x: x.id, weight: this.#weight(weight), out: out.id, state, taps })
+    return out
+  }
+
+  /**
+   * The gated delta rule (arXiv 2412.06464), [tokens, v.width]: a recurrent state [key dim, value dim] of each of `heads`
+   * value heads, which share the `keyHeads` heads of q and k in order. `a` and `b`, [tokens, heads], gate its decay and
+   * what it learns of a token; `bias` is added to `a`, `logDecay` is the log of the decay's rate, [heads] each.
+   */
+  gatedDeltaRule(
+    { q, k, v, a, b }: Readonly<Record<'q' | 'k' | 'v' | 'a' | 'b', Value>>,
+    { bias, logDecay }: Readonly<Record<'bias' | 'logDecay', VectorSpec>>,
+    heads: number,
+    keyHeads: number,
+  ): Value {
+    const out = this.#newValue(v.width, 'tokens', 'activation')
+    const state = this.#stateLayers.push({ width: (q.width / keyHeads) * v.width }) - 1
+    const inputs = { q: q.id, k: k.id, v: v.id, a: a.id, b: b.id }
+    const weights = { bias: this.#weight(bias), logDecay: this.#weight(logDecay) }
+    this.#operators.push({ op: 'gatedDeltaRule', ...inputs, ...weights, out: out.id, state, heads, keyHeads })
+    return out
+  }
+
   /** silu(gate) * up, in place of `gate`. */
   siluMul(gate: Value, up: Value): Value {
     this.#operators.push({ op: 'siluMul', gate: gate.id, up: up.id })
@@ -281,6 +312,7 @@ export class Graph {
       operators: fuse(this.#operators, this.#values),
       ropes: this.#ropes,
       cacheLayers: this.#cacheLayers,
+      stateLayers: this.#stateLayers,
       input: this.#inputId,
       output: output.id,
     }
@@ -297,8 +329,9 @@ export class Graph {
   }
 
   #weight(spec: WeightSpec): number {
-    // A tied head and its embedding are one weight where they share a stage.
-    const key = `${spec.kind} ${spec.name}`
+    // A tied head and its embedding are one weight where they share a stage; parts of a stored linear are several.
+    const outputs = (spec.kind === 'matrix' || spec.kind === 'quantized') && spec.part?.outputs
+    const key = `${spec.kind} ${spec.name} ${outputs ? JSON.stringify(outputs) : ''}`
     let index = this.#weightIndices.get(key)
     if (index === undefined) {
       index = this.weights.push(spec) - 1
@@ -333,13 +366,19 @@ export class Module {
     return this.#source.find(`${this.name}.${tensor}`)
   }
 
-  /** The `weight` of a norm. */
-  norm(module: string, width: number): VectorSpec {
-    return this.#source.vector(`${this.name}.${module}.weight`, width)
+  /** The elements of a small tensor, such as a bias, in fp32. */
+  vector(tensor: string, shape: readonly number[]): VectorSpec {
+    return this.#source.vector(`${this.name}.${tensor}`, shape)
+  }
+
+  /** The `weight` of a norm; `offset` is added to what is stored. */
+  norm(module: string, width: number, offset = 0): VectorSpec {
+    const weight = this.#source.vector(`${this.name}.${module}.weight`, [width])
+    return offset === 0 ? weight : { ...weight, offset }
   }
 
   /** The `bias` of a layer norm. */
   normBias(module: string, width: number): VectorSpec {
-    return this.#source.vector(`${this.name}.${module}.bias`, width)
+    return this.#source.vector(`${this.name}.${module}.bias`, [width])
   }
 }

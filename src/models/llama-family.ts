@@ -1,9 +1,11 @@
 import { shown } from '../checkpoint/invalid'
+import { sliceLinear } from '../quantization/linear-slice'
 import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import { addSparseMlp, type Experts } from './experts'
-import type { Graph, Value, WeightSource } from './graph'
+import { type GatedDeltaNet, gatedDeltaNet, headRuns } from './gated-delta-net'
+import type { Graph, Module, Value, WeightSource } from './graph'
 import type { RankChannels } from './rank'
 import type { Rope } from './rope'
 import { ropeFromConfig } from './rope'
@@ -17,7 +19,15 @@ export interface FamilyTraits {
   readonly headNorm: boolean
   readonly headDim: number
   readonly ropeBase: number
+  /** The share of a head that is rotated, if the config does not say; 1 by default. */
+  readonly rotatedShare?: number | undefined
   readonly normEps: number
+  /** Added to the stored weights of norms; 0 by default. */
+  readonly normOffset?: number | undefined
+  /** Whether q_proj has a gate of each head behind its query, by whose sigmoid the head's output is multiplied. */
+  readonly outputGate?: boolean | undefined
+  /** Of hybrids: what most layers have in place of attention. */
+  readonly deltaNet?: GatedDeltaNet | undefined
   /** Of models that have them in place of some layers' MLPs. */
   readonly experts?: Experts | undefined
   /** Sliding window of layer i in tokens, or 0 for none. */
@@ -40,7 +50,8 @@ export class LlamaFamilyModel implements Model {
   readonly hasHead: boolean
   readonly shape: ModelShape
   readonly #heads: number
-  readonly #intermediateSize: number
+  readonly #intermediateSize: number | undefined
+  readonly #config: ConfigReader
   readonly #tied: boolean
   readonly #rope: Rope
 
@@ -50,6 +61,7 @@ export class LlamaFamilyModel implements Model {
   constructor(config: ConfigReader, source: WeightSource, traits: FamilyTraits) {
     this.#source = source
     this.#traits = traits
+    this.#config = config
 
     config.oneOf('hidden_act', ['silu', 'swish'], 'silu')
     this.#heads = config.count('num_attention_heads', undefined, SIZE_LIMITS.heads)
@@ -58,11 +70,11 @@ export class LlamaFamilyModel implements Model {
       throw config.wrong('num_key_value_heads', `a divisor of num_attention_heads (${this.#heads})`)
     }
     if (traits.headDim % 2 !== 0) throw config.wrong('head_dim', 'even')
-    this.#intermediateSize = config.count('intermediate_size', undefined, SIZE_LIMITS.width)
+    this.#intermediateSize = config.optionalCount('intermediate_size', SIZE_LIMITS.width)
     const from = headOf(config, source)
     this.#tied = from === 'tied'
     this.hasHead = from !== 'none'
-    this.#rope = ropeFromConfig(config, traits.headDim, traits.ropeBase)
+    this.#rope = ropeFromConfig(config, traits.headDim, traits.ropeBase, traits.rotatedShare)
     this.shape = {
       hiddenSize: config.count('hidden_size', undefined, SIZE_LIMITS.width),
       layers: config.count('num_hidden_layers', undefined, SIZE_LIMITS.layers),
@@ -85,10 +97,22 @@ export class LlamaFamilyModel implements Model {
     return this.#traits.experts !== undefined
   }
 
+  get hasStates(): boolean {
+    return this.#layers.some((layer) => this.#traits.deltaNet?.isRecurrent(layer))
+  }
+
   get kindsOfLayers(): number[] {
-    const layers = Array.from({ length: this.shape.layers }, (_, layer) => layer)
-    const isSparse = (layer: number) => this.#traits.experts?.isSparse(layer) === true
-    return [layers.find(isSparse), layers.find((layer) => !isSparse(layer))].filter((layer) => layer !== undefined)
+    const { experts, deltaNet } = this.#traits
+    const firsts = new Map<string, number>()
+    for (const layer of this.#layers) {
+      const kind = `${experts?.isSparse(layer)} ${deltaNet?.isRecurrent(layer)}`
+      if (!firsts.has(kind)) firsts.set(kind, layer)
+    }
+    return [...firsts.values()]
+  }
+
+  get #layers(): number[] {
+    return Array.from({ length: this.shape.layers }, (_, layer) => layer)
   }
 
   embed(g: Graph): Value {
@@ -96,22 +120,51 @@ export class LlamaFamilyModel implements Model {
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {
-    const { hiddenSize, kvHeads, headDim } = this.shape
-    const { attentionBias, mlpBias, headNorm, normEps, experts } = this.#traits
+    const { hiddenSize } = this.shape
+    const { mlpBias, normEps, normOffset, experts, deltaNet } = this.#traits
     const layer = g.module(`${this.names.layers}.${index}`)
-    const qkvBias = attentionBias === 'none' ? 'none' : 'required'
 
-    const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize), normEps)
+    const h = g.rmsNorm(x, layer.norm('input_layernorm', hiddenSize, normOffset), normEps)
+    const mixed = deltaNet?.isRecurrent(index)
+      ? gatedDeltaNet(g, h, layer, deltaNet, { hiddenSize, normEps })
+      : this.#attention(g, h, layer, index)
+    x = g.add(x, mixed)
+
+    const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize, normOffset), normEps)
+    if (experts?.isSparse(index)) return addSparseMlp(g, x, m, layer, hiddenSize, experts)
+    const width = this.#intermediateSize ?? this.#config.count('intermediate_size')
+    const bias = mlpBias ? 'required' : 'none'
+    const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
+    const up = layer.linear('mlp.up_proj', width, hiddenSize, bias)
+    return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.down_proj', hiddenSize, width, bias)))
+  }
+
+  /** Of the normed hidden states `h`, [tokens, hiddenSize]. */
+  #attention(g: Graph, h: Value, layer: Module, index: number): Value {
+    const { hiddenSize, kvHeads, headDim } = this.shape
+    const { attentionBias, headNorm, normEps, normOffset, outputGate } = this.#traits
+    const qkvBias = attentionBias === 'none' ? 'none' : 'required'
     const counts = { heads: this.#heads, kvHeads, headDim }
     const { queries, keys } = g.rank.heads(this.#heads, kvHeads)
     const projection = (name: string, heads: number, share: RankChannels) =>
       g.linear(h, sliceHeads(layer.linear(name, heads * headDim, hiddenSize, qkvBias), g.rank, share, headDim))
-    let q = projection('self_attn.q_proj', this.#heads, queries)
+    // A gate of headDim rows stands behind the query of every head.
+    const queriesAndGates = outputGate
+      ? layer.linear('self_attn.q_proj', 2 * this.#heads * headDim, hiddenSize, qkvBias)
+      : undefined
+    const half = (first: number) =>
+      queriesAndGates &&
+      g.linear(
+        h,
+        sliceLinear(queriesAndGates, { outputs: headRuns(queries, headDim, (head) => (2 * head + first) * headDim) }),
+      )
+    let q = half(0) ?? projection('self_attn.q_proj', this.#heads, queries)
     let k = projection('self_attn.k_proj', kvHeads, keys)
     const v = projection('self_attn.v_proj', kvHeads, keys)
+    const gate = half(1)
     if (headNorm) {
-      q = g.headNorm(q, layer.norm('self_attn.q_norm', headDim), headDim, normEps)
-      k = g.headNorm(k, layer.norm('self_attn.k_norm', headDim), headDim, normEps)
+      q = g.headNorm(q, layer.norm('self_attn.q_norm', headDim, normOffset), headDim, normEps)
+      k = g.headNorm(k, layer.norm('self_attn.k_norm', headDim, normOffset), headDim, normEps)
     }
     q = g.rope(q, headDim, this.#rope)
     k = g.rope(k, headDim, this.#rope)
@@ -119,20 +172,13 @@ export class LlamaFamilyModel implements Model {
     const attended = g.attention(q, k, v, { headDim, window, bidirectional: this.shape.bidirectional === true })
     const outputBias = attentionBias === 'qkvo' ? 'required' : 'none'
     const output = layer.linear('self_attn.o_proj', hiddenSize, this.#heads * headDim, outputBias)
-    x = g.add(x, outputProjection(g, attended, output, counts))
-
-    const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize), normEps)
-    if (experts?.isSparse(index)) return addSparseMlp(g, x, m, layer, hiddenSize, experts)
-    const width = this.#intermediateSize
-    const bias = mlpBias ? 'required' : 'none'
-    const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
-    const up = layer.linear('mlp.up_proj', width, hiddenSize, bias)
-    return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.down_proj', hiddenSize, width, bias)))
+    return outputProjection(g, gate ? g.sigmoidMul(attended, gate) : attended, output, counts)
   }
 
   finalNorm(g: Graph, x: Value): Value {
-    const weight = this.#source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize)
-    return g.rmsNorm(x, weight, this.#traits.normEps)
+    const { normOffset, normEps } = this.#traits
+    const weight = this.#source.vector(`${this.names.norm}.weight`, [this.shape.hiddenSize])
+    return g.rmsNorm(x, normOffset === undefined ? weight : { ...weight, offset: normOffset }, normEps)
   }
 
   head(g: Graph, x: Value): Value {

@@ -104,7 +104,7 @@ class QwenModel implements Model {
   }
 
   finalNorm(g: Graph, x: Value): Value {
-    return g.rmsNorm(x, this.#source.vector(`${this.names.norm}.weight`, this.shape.hiddenSize), this.#normEps)
+    return g.rmsNorm(x, this.#source.vector(`${this.names.norm}.weight`, [this.shape.hiddenSize]), this.#normEps)
   }
 
   head(g: Graph, x: Value): Value {

@@ -15,12 +15,25 @@ import { qwen } from './qwen'
 import { qwen2 } from './qwen2'
 import { qwen2Moe } from './qwen2-moe'
 import { qwen3 } from './qwen3'
+import { qwen35, qwen35Moe } from './qwen3-5'
 import { qwen3Moe } from './qwen3-moe'
+import { qwen3Next } from './qwen3-next'
 import { lastModules, traceStage } from './stages'
 import { StoredWeights } from './stored-weights'
 import { type TextModelConfig, textModelConfig } from './text-model-config'
 
-const architectures: readonly Architecture[] = [qwen, qwen2, qwen3, qwen2Moe, qwen3Moe, llama, mistral]
+const architectures: readonly Architecture[] = [
+  qwen,
+  qwen2,
+  qwen3,
+  qwen2Moe,
+  qwen3Moe,
+  qwen3Next,
+  qwen35,
+  qwen35Moe,
+  llama,
+  mistral,
+]
 
 /** model_type values that {@link createModel} supports. */
 export const modelTypes: readonly string[] = architectures.flatMap((architecture) => architecture.modelTypes)

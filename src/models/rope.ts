@@ -48,11 +48,14 @@ export function plainRope(base: number, dim: number): Rope {
  *
  * @throws BillfishError INVALID_CHECKPOINT for values whose rotation fp32 cannot represent; UNSUPPORTED_MODEL
  */
-export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBase: number): Rope {
+export function ropeFromConfig(config: ConfigReader, headDim: number, defaultBase: number, defaultShare = 1): Rope {
   const parameters = config.section('rope_parameters')
   const scaling = config.section('rope_scaling') ?? parameters
   rejectRopePerLayer(config, scaling)
-  const share = (parameters ?? config).positive('partial_rotary_factor', config.positive('partial_rotary_factor', 1))
+  const share = (parameters ?? config).positive(
+    'partial_rotary_factor',
+    config.positive('partial_rotary_factor', defaultShare),
+  )
   const dim = Math.floor(headDim * share)
   if (share > 1 || dim % 2 !== 0 || dim === 0) {
     throw config.wrong('partial_rotary_factor', `a share of the head of ${headDim} columns that is even`)

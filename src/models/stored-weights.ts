@@ -60,8 +60,8 @@ export class StoredWeights implements WeightSource {
     return this.tensors.get(this.storedName(tensor))
   }
 
-  vector(tensor: string, length: number): VectorSpec {
-    return this.#checkpoint.vector(this.storedName(tensor), length)
+  vector(tensor: string, shape: readonly number[]): VectorSpec {
+    return this.#checkpoint.vector(this.storedName(tensor), shape)
   }
 
   table(tensor: string, rows: number, width: number): MatrixSpec {

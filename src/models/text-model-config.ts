@@ -34,6 +34,8 @@ const QWEN_VL: Readonly<Record<string, TextType>> = {
   qwen2_vl: QWEN2_VL,
   qwen2_5_vl: QWEN2_VL,
   qwen3_vl: { modelType: 'qwen3', defaults: { max_position_embeddings: 128_000 } },
+  qwen3_5: { modelType: 'qwen3_5_text', defaults: {} },
+  qwen3_5_moe: { modelType: 'qwen3_5_moe_text', defaults: {} },
 }
 
 /**
@@ -115,15 +117,19 @@ export function textModelConfig(config: RawConfig): TextModelConfig {
     tie_word_embeddings: config.tie_word_embeddings === true || text.tie_word_embeddings === true,
     model_type: textType.modelType,
   }
-  if (type.startsWith('qwen3_vl')) requireRopeBase(part, where)
+  if (/^qwen3_(vl|5)/.test(type)) requireRopeBase(part, where, type.startsWith('qwen3_vl') ? 5_000_000 : 10_000_000)
   return { config: part, where, wrapperType: type.endsWith('_text') ? undefined : type }
 }
 
 /** Its default differs between versions of transformers. */
-function requireRopeBase({ rope_theta, rope_scaling, rope_parameters }: RawConfig, where: string): void {
+function requireRopeBase(
+  { model_type, rope_theta, rope_scaling, rope_parameters }: RawConfig,
+  where: string,
+  usual: number,
+): void {
   const sections = [rope_scaling, rope_parameters].filter(isObject)
   if ([rope_theta, ...sections.map((section) => section.rope_theta)].some((base) => base != null)) return
-  throw invalid(`${where}: rope_theta is missing; releases of Qwen3-VL have 5000000`)
+  throw invalid(`${where}: rope_theta is missing; releases of ${String(model_type)} have ${usual}`)
 }
 
 function own<Value>(record: Readonly<Record<string, Value>>, key: string): Value | undefined {

@@ -4,6 +4,7 @@
  */
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
+import { elementCount } from '../common/arithmetic'
 import { BillfishError } from '../common/errors'
 import type { WeightSource } from '../models/graph'
 import { createModel, storedWeights } from '../models/registry'
@@ -50,7 +51,7 @@ function namesOf(config: RawConfig): Names {
   const source: WeightSource = {
     find: () => undefined,
     linear: (name, out, inFeatures) => ({ kind: 'matrix', name, out, in: inFeatures, weight: nowhere }),
-    vector: (name, length) => ({ kind: 'vector', name, length, weight: nowhere }),
+    vector: (name, shape) => ({ kind: 'vector', name, length: elementCount(shape), weight: nowhere }),
     table: (name, rows, width) => ({ kind: 'matrix', name, out: rows, in: width, weight: nowhere }),
   }
   const model = createModel(config, source)
@@ -68,7 +69,11 @@ function namesOf(config: RawConfig): Names {
   const linears = program.operators.flatMap((operator) =>
     operator.op === 'linear' ? operator.targets.map((target) => ({ x: operator.x, ...target })) : [],
   )
-  const product = program.operators.find((operator) => operator.op === 'siluMul')
+  const isLinear = (value: number) => linears.some(({ out }) => out === value)
+  // Recurrent layers multiply with silu, too, but not the outputs of two linears.
+  const product = program.operators
+    .filter((operator) => operator.op === 'siluMul')
+    .find(({ gate, up }) => isLinear(gate) && isLinear(up))
   const [gate, up, down] = [
     linears.find(({ out }) => out === product?.gate),
     linears.find(({ out }) => out === product?.up),

@@ -1,6 +1,6 @@
 import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
 import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
-import { ceilDiv } from '../common/arithmetic'
+import { ceilDiv, elementCount } from '../common/arithmetic'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { zeroWords } from '../quantization/awq-gemv'
@@ -18,7 +18,12 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
   const plain = floatType(config)
   return {
     find: () => undefined,
-    vector: (name, length) => ({ kind: 'vector', name, length, weight: tensor(name, plain, [length]) }),
+    vector: (name, shape) => ({
+      kind: 'vector',
+      name,
+      length: elementCount(shape),
+      weight: tensor(name, plain, shape),
+    }),
     table: (name, rows, width) => ({
       kind: 'matrix',
       name,
@@ -50,14 +55,14 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
 /** The quantizers' default when the config does not say. */
 const DEFAULT_GROUP_SIZE = 128
 
-/** What chooses among experts, which quantizers leave alone. */
-const ROUTER = /\.mlp\.(gate|shared_expert_gate)$/
+/** What chooses among experts, and the gates of recurrent states: quantizers leave them alone. */
+const LEFT_ALONE = /\.(mlp\.(gate|shared_expert_gate)|linear_attn\.in_proj_(a|b|ba))$/
 
 /** @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL */
 function schemeOf(quantization: QuantizationConfig, module: string, plain: TensorType): Scheme | undefined {
   if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
   const inLayer = /\.\d+\./.test(module)
-  if (ROUTER.test(module)) return undefined
+  if (LEFT_ALONE.test(module)) return undefined
   if (!inLayer && !(quantization.method === 'gptq' && quantization.head)) return undefined
   switch (quantization.method) {
     case 'none':
@@ -172,6 +177,6 @@ function storedTensors(
 }
 
 function tensor(name: string, dtype: TensorType, shape: readonly number[]): TensorRef {
-  const bytes = shape.reduce((product, length) => product * length, ELEMENT_BYTES[dtype])
+  const bytes = elementCount(shape) * ELEMENT_BYTES[dtype]
   return { name, dtype, shape, file: 0, offset: 0, bytes }
 }

@@ -86,6 +86,101 @@ const QWEN_3_OF_235B_A22B = {
   moe_intermediate_size: 1536,
 }
 
+const QWEN_25_OF_14B = {
+  model_type: 'qwen2',
+  hidden_size: 5120,
+  num_hidden_layers: 48,
+  num_attention_heads: 40,
+  num_key_value_heads: 8,
+  intermediate_size: 13824,
+  vocab_size: 152064,
+  max_position_embeddings: 32768,
+  torch_dtype: 'bfloat16',
+}
+
+const QWEN_25_OF_32B = { ...QWEN_25_OF_14B, num_hidden_layers: 64, intermediate_size: 27648 }
+
+/** What the hybrids have in common: every fourth layer has attention, the others a recurrent state. */
+const HYBRID = {
+  head_dim: 256,
+  partial_rotary_factor: 0.25,
+  full_attention_interval: 4,
+  linear_conv_kernel_dim: 4,
+  linear_key_head_dim: 128,
+  linear_value_head_dim: 128,
+  linear_num_key_heads: 16,
+  linear_num_value_heads: 32,
+  rope_theta: 10_000_000,
+  max_position_embeddings: 262144,
+  torch_dtype: 'bfloat16',
+}
+
+const QWEN_NEXT_OF_80B_A3B = {
+  ...HYBRID,
+  model_type: 'qwen3_next',
+  hidden_size: 2048,
+  num_hidden_layers: 48,
+  num_attention_heads: 16,
+  num_key_value_heads: 2,
+  intermediate_size: 5120,
+  num_experts: 512,
+  num_experts_per_tok: 10,
+  moe_intermediate_size: 512,
+  shared_expert_intermediate_size: 512,
+  norm_topk_prob: true,
+  vocab_size: 151936,
+}
+
+const QWEN_35 = { ...HYBRID, model_type: 'qwen3_5_text', vocab_size: 248320 }
+
+const QWEN_35_OF_9B = {
+  ...QWEN_35,
+  hidden_size: 4096,
+  num_hidden_layers: 32,
+  num_attention_heads: 16,
+  num_key_value_heads: 4,
+  intermediate_size: 12288,
+}
+
+const QWEN_35_OF_27B = {
+  ...QWEN_35,
+  hidden_size: 5120,
+  num_hidden_layers: 64,
+  num_attention_heads: 24,
+  num_key_value_heads: 4,
+  intermediate_size: 17408,
+  linear_num_value_heads: 48,
+}
+
+const QWEN_35_MOE = {
+  ...QWEN_35,
+  model_type: 'qwen3_5_moe_text',
+  num_key_value_heads: 2,
+}
+
+const QWEN_35_OF_35B_A3B = {
+  ...QWEN_35_MOE,
+  hidden_size: 2048,
+  num_hidden_layers: 40,
+  num_attention_heads: 16,
+  num_experts: 256,
+  num_experts_per_tok: 8,
+  moe_intermediate_size: 512,
+  shared_expert_intermediate_size: 512,
+}
+
+const QWEN_35_OF_397B_A17B = {
+  ...QWEN_35_MOE,
+  hidden_size: 4096,
+  num_hidden_layers: 60,
+  num_attention_heads: 32,
+  linear_num_value_heads: 64,
+  num_experts: 512,
+  num_experts_per_tok: 10,
+  moe_intermediate_size: 1024,
+  shared_expert_intermediate_size: 1024,
+}
+
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
 const AWQ = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
 const quantized = (config: RawConfig, quantization: RawConfig) => ({
@@ -117,17 +212,13 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen2-VL-72B-Instruct-AWQ-29568-language-model': quantized(QWEN_2_OF_72B, AWQ),
   'Qwen2-7B-Instruct': QWEN_2_OF_7B,
   'Qwen2.5-72B-Instruct': QWEN_2_OF_72B,
-  'Qwen2.5-32B-Instruct': {
-    model_type: 'qwen2',
-    hidden_size: 5120,
-    num_hidden_layers: 64,
-    num_attention_heads: 40,
-    num_key_value_heads: 8,
-    intermediate_size: 27648,
-    vocab_size: 152064,
-    max_position_embeddings: 32768,
-    torch_dtype: 'bfloat16',
-  },
+  'Qwen2.5-32B-Instruct': QWEN_25_OF_32B,
+  'Qwen2.5-14B-Instruct': QWEN_25_OF_14B,
+  'Qwen2.5-Coder-32B-Instruct': QWEN_25_OF_32B,
+  'QwQ-32B': { ...QWEN_25_OF_32B, max_position_embeddings: 40960 },
+  'DeepSeek-R1-Distill-Qwen-32B': { ...QWEN_25_OF_32B, max_position_embeddings: 131072 },
+  'DeepSeek-R1-Distill-Qwen-14B': { ...QWEN_25_OF_14B, max_position_embeddings: 131072 },
+  'DeepSeek-R1-Distill-Qwen-7B': { ...QWEN_2_OF_7B, max_position_embeddings: 131072 },
   'Qwen2.5-7B-Instruct': QWEN_2_OF_7B,
   'Qwen3-32B': {
     model_type: 'qwen3',
@@ -187,6 +278,27 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   'Qwen3-30B-A3B-GPTQ-Int4': quantized(QWEN_3_OF_30B_A3B, gptq(4)),
   'Qwen3-235B-A22B': QWEN_3_OF_235B_A22B,
   'Qwen3-235B-A22B-GPTQ-Int4': quantized(QWEN_3_OF_235B_A22B, gptq(4)),
+  'Qwen3-Coder-30B-A3B-Instruct': { ...QWEN_3_OF_30B_A3B, max_position_embeddings: 262144 },
+  'Qwen3-Coder-480B-A35B-Instruct': {
+    ...QWEN_3_MOE,
+    hidden_size: 6144,
+    num_hidden_layers: 62,
+    num_attention_heads: 96,
+    num_key_value_heads: 8,
+    intermediate_size: 8192,
+    num_experts: 160,
+    moe_intermediate_size: 2560,
+    max_position_embeddings: 262144,
+  },
+  'Qwen3-Next-80B-A3B-Instruct': QWEN_NEXT_OF_80B_A3B,
+  'Qwen3-Coder-Next': QWEN_NEXT_OF_80B_A3B,
+  // Of the models from here on the vision towers are not included.
+  'Qwen3.5-9B': QWEN_35_OF_9B,
+  'Qwen3.5-27B': QWEN_35_OF_27B,
+  'Qwen3.6-27B': QWEN_35_OF_27B,
+  'Qwen3.5-35B-A3B': QWEN_35_OF_35B_A3B,
+  'Qwen3.6-35B-A3B': QWEN_35_OF_35B_A3B,
+  'Qwen3.5-397B-A17B': QWEN_35_OF_397B_A17B,
   'Llama-3-70B': {
     model_type: 'llama',
     hidden_size: 8192,

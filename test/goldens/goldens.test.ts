@@ -7,6 +7,7 @@ import {
   difference,
   golden,
   greedyTokens,
+  hybridModels,
   layerCount,
   modelDirectory,
   modulesOfFixture,
@@ -16,6 +17,8 @@ import {
 
 /** fp32 compute: two to four times the largest distance between fp32 and fp64 (fixtures' README, Tolerances). */
 const float32Tolerance = 1.5e-4
+/** The same of hybrids, whose states carry an error on. */
+const hybridTolerance = 5e-4
 /** The fast types may be off by this many times what the same model in fp16 is off. */
 const fp16Factor = 3
 
@@ -37,6 +40,7 @@ describe.each([...textModels, ...VISION_MODELS])('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)
+  const tolerance = hybridModels.includes(name) ? hybridTolerance : float32Tolerance
 
   const onOneDevice = new Map<string, Float32Array>()
   describe.each(Object.keys(splits))('%s', (split) => {
@@ -56,7 +60,7 @@ describe.each([...textModels, ...VISION_MODELS])('%s', (name) => {
         worst = Math.max(worst, off.max)
         const fp16 = expected.measured.fp16?.[prompt] as { logits_max_abs: number; logits_mean_abs: number }
         if (dtype === 'float32') {
-          expect(off.max).toBeLessThanOrEqual(float32Tolerance)
+          expect(off.max).toBeLessThanOrEqual(tolerance)
         } else {
           expect(off.max).toBeLessThanOrEqual(fp16Factor * fp16.logits_max_abs)
           expect(off.mean).toBeLessThanOrEqual(fp16Factor * fp16.logits_mean_abs)
@@ -64,7 +68,7 @@ describe.each([...textModels, ...VISION_MODELS])('%s', (name) => {
         for (const [i, state] of hiddenStates.entries()) {
           const hidden = difference(state, expected.tensor(i === 0 ? 'p33.embed' : `p33.layer.${i - 1}`))
           worstHidden = Math.max(worstHidden, hidden.max)
-          const bound = dtype === 'float32' ? float32Tolerance : fp16Factor * 0.15
+          const bound = dtype === 'float32' ? tolerance : fp16Factor * 0.15
           expect(hidden.max, `hidden state ${i}`).toBeLessThanOrEqual(bound)
         }
         if (prompt === 'p33') expect(hiddenStates).toHaveLength(layers + 1)
@@ -114,7 +118,9 @@ describe('effects of the config', () => {
     const unknown = withConfig('qwen3-bf16', (config) => ({ ...config, model_type: 'qwen4_exp' }))
     await expect(loadModel(unknown)).rejects.toMatchObject({
       code: 'UNSUPPORTED_MODEL',
-      message: expect.stringContaining('qwen2, qwen3, qwen2_moe, qwen3_moe, llama, mistral'),
+      message: expect.stringContaining(
+        'qwen2, qwen3, qwen2_moe, qwen3_moe, qwen3_next, qwen3_5_text, qwen3_5_moe_text, llama, mistral',
+      ),
     })
   })
 })

@@ -12,7 +12,9 @@ export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl
 /** All others. */
 export const textModels = readdirSync(modelsDirectory).filter((name) => !VISION_MODELS.includes(name))
 /** Mixtures of experts among them. */
-export const moeModels = textModels.filter((name) => name.includes('-moe-'))
+export const moeModels = textModels.filter((name) => /-moe-|-next-/.test(name))
+/** Those with recurrent states. */
+export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))
 /** Whose files billfish pad pads: no experts, and codes in words. */
 export const paddedModels = denseModels.filter((name) => name !== 'qwen2-ct-int8')
@@ -22,11 +24,11 @@ export function modelDirectory(name: string): string {
 }
 
 /**
- * The 16-bit type that a fixture is run in on GPUs: that of its config. Mixtures of experts always run in fp16: bf16's
- * rounding alone moves a token to another expert here and there, and no bound holds then.
+ * The 16-bit type that a fixture is run in on GPUs: that of its config. Mixtures of experts and hybrids always run in
+ * fp16: bf16's rounding alone moves a token to another expert here and there, or adds up in a state, and no bound holds then.
  */
 export function typeOnGpus(name: string): 'bf16' | 'fp16' {
-  if (moeModels.includes(name)) return 'fp16'
+  if (moeModels.includes(name) || hybridModels.includes(name)) return 'fp16'
   const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
   return (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
 }
