@@ -24,6 +24,8 @@ const char* type_name(DType type) {
       return "U8";
     case DType::i8:
       return "I8";
+    case DType::f8_e4m3:
+      return "F8_E4M3";
   }
   return "unknown";
 }

@@ -102,6 +102,7 @@ const char* name(InstructionSet set) {
 AttentionKernel attention_kernel() { return kernels().attention; }
 const RowKernels& row_kernels() { return kernels().rows; }
 const QuantizedLinearKernels& quantized_linear_kernels() { return kernels().quantized_linear; }
+const FloatCodeKernels& float_code_kernels() { return kernels().float_code; }
 const MatrixKernels& matrix_kernels() { return kernels().matrix; }
 DeltaRuleKernel delta_rule_kernel() { return kernels().delta_rule; }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cpu/row_kernels.h"
+#include "engine/code_type.h"
 #include "engine/dtype.h"
 
 namespace billfish::cpu {
@@ -46,6 +47,7 @@ constexpr int64_t max_matrix_gemv_rows = 16;
 // A quantized linear in the packed layout that quantized_linear.h draws.
 struct QuantizedLinear {
   int bits = 4;
+  CodeType type = CodeType::integer;
   DType scale_type = DType::f16;
   int64_t out = 0, in = 0, group_size = 0;
   int64_t groups = 0, padded_in = 0;
@@ -96,6 +98,16 @@ struct QuantizedLinearKernels {
                             const float* x_scales, int64_t rows, float* sums);
   // Inputs [first, first + count) of a panel as scale * (code - zero): panel[count][panel_outputs]. first is a multiple
   // of 8; always writes multiples of eight.
+  void (*dequantize)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
+};
+
+// Of weights whose codes are floats: QuantizedLinear::type is e4m3. x is in fp32.
+struct FloatCodeKernels {
+  // out[r * stride + n] = row first_row + r of x times weight row n, for the outputs n of tiles [first_tile, last_tile)
+  // and r < rows <= max_gemv_rows. x is cut in segments: [segment][row of x_rows][input].
+  void (*gemv)(const QuantizedLinear& weights, const float* x, int64_t x_rows, int64_t first_row, int rows,
+               int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
+  // As QuantizedLinearKernels::dequantize.
   void (*dequantize)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
 };
 
@@ -188,6 +200,7 @@ struct Kernels {
   AttentionKernel attention;
   RowKernels rows;
   QuantizedLinearKernels quantized_linear;
+  FloatCodeKernels float_code;
   MatrixKernels matrix;
   DeltaRuleKernel delta_rule;
 };
@@ -198,7 +211,8 @@ struct Kernels {
     attention::run_attention, RowLoops<Vector>::kernels,                                                           \
         {quantized::quantize_segment,  quantized::gemv,      quantized::unpack_integers, quantized::unpack_scales, \
          quantized::multiply_integers, quantized::dequantize},                                                     \
-        {matrix::gemv, matrix::transpose, matrix::multiply_floats}, delta::run,                                    \
+        {float_code::gemv, float_code::dequantize}, {matrix::gemv, matrix::transpose, matrix::multiply_floats},    \
+        delta::run,                                                                                                \
   }
 
 extern const Kernels kernels_scalar;
@@ -209,6 +223,7 @@ extern const Kernels kernels_avx2, kernels_avx512;
 // Those of the instruction set in use.
 AttentionKernel attention_kernel();
 const QuantizedLinearKernels& quantized_linear_kernels();
+const FloatCodeKernels& float_code_kernels();
 const MatrixKernels& matrix_kernels();
 DeltaRuleKernel delta_rule_kernel();
 

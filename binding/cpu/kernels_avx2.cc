@@ -33,6 +33,15 @@ struct Vector {
   }
   static Value load_bf16(const uint16_t* from, int64_t count) { return widen_bf16(load_halves(from, count)); }
 
+  static void load_e4m3(const uint8_t* from, Value* first, Value* second) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    const __m256i even = halves_of_e4m3(_mm256_slli_epi16(pairs, 8)), odd = halves_of_e4m3(pairs);
+    first[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(even));
+    first[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(even, 1));
+    second[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(odd));
+    second[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(odd, 1));
+  }
+
   static void store_f16(uint16_t* to, Value value) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), narrow_f16(value));
   }
@@ -114,6 +123,9 @@ struct Vector {
     for (int64_t i = 0; i < count; ++i) to[i] = halves[i];
   }
 
+  static __m256i halves_of_e4m3(__m256i upper_bytes) {
+    return _mm256_and_si256(_mm256_srai_epi16(upper_bytes, 1), _mm256_set1_epi16(static_cast<short>(0xbf80)));
+  }
   static Value widen_bf16(__m128i halves) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
@@ -211,6 +223,8 @@ struct Integers {
 #include "cpu/delta_rule_body.h"
 #include "cpu/matrix_linear_body.h"
 #include "cpu/quantized_linear_body.h"
+// It needs the one before.
+#include "cpu/float_code_body.h"
 
 namespace billfish::cpu {
 namespace {

@@ -41,6 +41,15 @@ struct Vector {
 
   // To 16 bits, rounded to nearest even and saturated at the largest finite value; infinity becomes NaN, so that a
   // broken value stays visible.
+  // 32 codes, of two inputs of the 16 outputs of a tile (quantized_linear.h), as floats times 2^-8: first[] and
+  // second[] are as many vectors as hold 16 outputs. The bits  s eeee mmm  are moved into a half's  s 0eeee mmm0000000,
+  // which is 2^8 too small, subnormals as well; the sign's copy of the arithmetic shift is masked out.
+  static void load_e4m3(const uint8_t* from, Value* first, Value* second) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    *first = _mm512_cvtph_ps(halves_of_e4m3(_mm256_slli_epi16(pairs, 8)));
+    *second = _mm512_cvtph_ps(halves_of_e4m3(pairs));
+  }
+
   static void store_f16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }
@@ -122,6 +131,9 @@ struct Vector {
  private:
   static __mmask16 lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
 
+  static __m256i halves_of_e4m3(__m256i upper_bytes) {
+    return _mm256_and_si256(_mm256_srai_epi16(upper_bytes, 1), _mm256_set1_epi16(static_cast<short>(0xbf80)));
+  }
   static Value widen_bf16(__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
@@ -211,6 +223,8 @@ struct Integers {
 #include "cpu/delta_rule_body.h"
 #include "cpu/matrix_linear_body.h"
 #include "cpu/quantized_linear_body.h"
+// It needs the one before.
+#include "cpu/float_code_body.h"
 
 namespace billfish::cpu {
 namespace {

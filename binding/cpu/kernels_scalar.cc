@@ -177,6 +177,41 @@ void dequantize(const QuantizedLinear& weights, int64_t first_tile, int64_t firs
 
 }  // namespace quantized
 
+// --- Quantized linears whose codes are floats.
+
+namespace float_code {
+
+void gemv(const QuantizedLinear& weights, const float* x, int64_t x_rows, int64_t first_row, int rows,
+          int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+  const int64_t last_output = std::min(last_tile * tile_outputs, weights.out);
+  for (int64_t n = first_tile * tile_outputs; n < last_output; ++n) {
+    float sums[max_gemv_rows] = {};
+    for_each_segment(weights.in, weights.group_size, [&](int64_t, int64_t group, int64_t first, int64_t count) {
+      float totals[max_gemv_rows] = {};
+      for (int64_t k = 0; k < count; ++k) {
+        const float weight = e4m3_to_float(static_cast<uint8_t>(packed_code(weights, n, first + k)));
+        for (int r = 0; r < rows; ++r) totals[r] += weight * x[first * x_rows + (first_row + r) * count + k];
+      }
+      for (int r = 0; r < rows; ++r) sums[r] += packed_scale(weights, n, group) * totals[r];
+    });
+    for (int r = 0; r < rows; ++r) out[r * stride + n] = sums[r] + (weights.bias != nullptr ? weights.bias[n] : 0.0f);
+  }
+}
+
+void dequantize(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+  const int64_t first_output = first_tile * tile_outputs, last_output = quantized::panel_end(weights, first_tile);
+  const int64_t group = first / weights.group_size;
+  for (int64_t n = first_output; n < last_output; ++n) {
+    const float scale = packed_scale(weights, n, group);
+    for (int64_t k = 0; k < count; ++k) {
+      panel[k * panel_outputs + n - first_output] =
+          scale * e4m3_to_float(static_cast<uint8_t>(packed_code(weights, n, first + k)));
+    }
+  }
+}
+
+}  // namespace float_code
+
 // --- Unquantized linears.
 
 namespace matrix {

@@ -39,7 +39,8 @@ void multiply_integer_block(const LinearPart& part, int64_t first_tile, int64_t 
 
 void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t first_row, int64_t rows, float* sums) {
   const MatrixKernels& kernels = matrix_kernels();
-  const QuantizedLinearKernels& quantized_kernels = quantized_linear_kernels();
+  const auto dequantize =
+      part.weights.type == CodeType::integer ? quantized_linear_kernels().dequantize : float_code_kernels().dequantize;
   const float* const x = part.activation->floats;
   alignas(64) float panel[segment_inputs * panel_outputs] = {};
   const bool quantized = part.kind == LinearPart::Kind::quantized_floats;
@@ -47,7 +48,7 @@ void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t fi
   const int64_t group_size = quantized ? part.weights.group_size : segment_inputs;
   for_each_segment(in, group_size, [&](int64_t, int64_t, int64_t first, int64_t count) {
     if (quantized) {
-      quantized_kernels.dequantize(part.weights, first_tile, first, count, panel);
+      dequantize(part.weights, first_tile, first, count, panel);
     } else {
       kernels.transpose(part.matrix, first_tile * tile_outputs, first, count, panel);
     }
@@ -91,7 +92,8 @@ LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& act
     part.kind = activation.quantized ? LinearPart::Kind::quantized_integers : LinearPart::Kind::quantized_floats;
     part.weights = *call.quantized;
     part.outputs = part.weights.out;
-    part.gemv = activation.quantized && rows <= quantized_gemv_rows;
+    const bool has_gemv = activation.quantized || part.weights.type != CodeType::integer;
+    part.gemv = has_gemv && rows <= quantized_gemv_rows;
   }
   part.panels = divide_up(part.outputs, panel_outputs);
   return part;
@@ -120,6 +122,9 @@ static void gemv_of_tiles(const LinearPart& part, int64_t first_row, int rows, i
   const int64_t first = first_tile * tile_outputs;
   if (part.kind == LinearPart::Kind::matrix) {
     matrix_kernels().gemv(rows_of(part.matrix, first, outputs), part.activation->floats, rows, 0, outputs, out, stride);
+  } else if (part.kind == LinearPart::Kind::quantized_floats) {
+    float_code_kernels().gemv(rows_of(part.weights, first, outputs), part.activation->floats, part.rows, first_row,
+                              rows, 0, divide_up(outputs, tile_outputs), out, stride);
   } else {
     quantized_linear_kernels().gemv(rows_of(part.weights, first, outputs), part.activation->integers, first_row, rows,
                                     0, divide_up(outputs, tile_outputs), out, stride);

@@ -22,6 +22,10 @@ BlockLayout layout_of(const CanonicalShape& shape) {
   const auto refuse = [&](const std::string& what) {
     throw Error("INVALID_CHECKPOINT", "linear '" + shape.name + "': " + what);
   };
+  if (shape.codes == CodeType::e4m3 && (shape.bits != 8 || shape.has_zero_points)) {
+    refuse("floats of " + std::to_string(shape.bits) + " bits" + (shape.has_zero_points ? " with zero points" : "") +
+           "; they have 8 bits and no zero points");
+  }
   if (shape.bits != 4 && shape.bits != 8) {
     refuse("codes of " + std::to_string(shape.bits) + " bits; the CPU backend takes 4 or 8");
   }
@@ -69,6 +73,7 @@ QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) 
   uint8_t* const bytes = static_cast<uint8_t*>(block);
   QuantizedLinear linear;
   linear.bits = shape.bits;
+  linear.type = shape.codes;
   linear.out = shape.out;
   linear.in = shape.in;
   linear.group_size = std::min(shape.group_size, shape.in);
@@ -106,7 +111,14 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
       for (int64_t n = 0; n < lanes; ++n) {
         const uint32_t* const from = rows.codes.data() + (base + n) * words_in;
         uint32_t* const to = codes + n;
-        if (linear.bits == 4) {
+        if (linear.type == CodeType::e4m3) {
+          // Two pairs of inputs a word.
+          uint16_t* const pairs = reinterpret_cast<uint16_t*>(codes) + n;
+          for (int64_t w = line; w < line_end; ++w) {
+            pairs[2 * w * tile_outputs] = static_cast<uint16_t>(from[w]);
+            pairs[(2 * w + 1) * tile_outputs] = static_cast<uint16_t>(from[w] >> 16);
+          }
+        } else if (linear.bits == 4) {
           for (int64_t w = line; w < line_end; ++w) to[w * tile_outputs] = interleave_nibbles(from[w]);
         } else {
           for (int64_t w = line; w < line_end; ++w) to[w * tile_outputs] = from[w];
@@ -131,6 +143,7 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
 int packed_code(const QuantizedLinear& weights, int64_t n, int64_t k) {
   const int64_t tile = n / tile_outputs, lane = n % tile_outputs;
   const uint8_t* const codes = weights.codes + tile * tile_outputs * weights.padded_in * weights.bits / 8;
+  if (weights.type == CodeType::e4m3) return codes[(k / 2 * tile_outputs + lane) * 2 + k % 2];
   if (weights.bits == 8) return codes[(k / 4 * tile_outputs + lane) * 4 + k % 4];
   const int byte = codes[(k / 8 * tile_outputs + lane) * 4 + k % 4];
   return k % 8 < 4 ? byte & 0xf : byte >> 4;

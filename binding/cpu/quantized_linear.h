@@ -11,6 +11,9 @@
 //                   32-bit lane, bit  31        24        16         8         0
 //                                       c3        c2      | c1         c0
 //
+//   codes, floats   [tile][two inputs][32 bytes]: byte 2 n + j = code(k+j). Conversion takes a float of 8 bits by its
+//   of 8 bits       place under a 16-bit one, so a vector of 16-bit lanes gives the 16 outputs of either input.
+//
 //   scales          [tile][group][16] of the checkpoint's type
 //   zeros           [tile][group][16] bytes; absent when the zero point is 2^(bits-1)
 //   bias            [outputs rounded up to 16] floats; absent without bias

@@ -27,6 +27,7 @@ uint64_t most_of_targets(const std::vector<LinearTarget>& targets, const StageOu
     QuantizedLinear quantized;
     LinearCall call;
     if (weight.kind == WeightKind::quantized) {
+      quantized.type = weight.codes;
       quantized.in = weight.in;
       quantized.group_size = weight.group_size;
       call.quantized = &quantized;

@@ -8,6 +8,7 @@ CanonicalShape canonical_shape(const WeightShape& weight) {
   CanonicalShape shape;
   shape.name = weight.name;
   shape.bits = weight.bits;
+  shape.codes = weight.codes;
   shape.out = weight.out;
   shape.in = weight.in;
   shape.group_size = weight.group_size;

@@ -2,7 +2,8 @@
 //
 //   y[n] = sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size]) * x[order[k]]   + bias[n]
 //
-// Codes are unsigned. Without zero points the zero is 2^(bits-1). With act-order, canonical input k is the layer's
+// Codes are unsigned. Without zero points the zero is 2^(bits-1). Codes may also be floats (code_type.h), which have no
+// zero points: then e4m3(code[n, k]) takes the place of code - zero. With act-order, canonical input k is the layer's
 // input order[k]: rows are already sorted by group, so groups are contiguous for every backend.
 //
 // A canonical linear is never whole in memory: it is produced and packed in slabs of rows, so that host memory stays
@@ -13,13 +14,15 @@
 #include <string>
 #include <vector>
 
+#include "engine/code_type.h"
 #include "engine/dtype.h"
 
 namespace billfish {
 
 struct CanonicalShape {
-  std::string name;        // the module's name in the checkpoint, for messages
-  int bits = 4;            // 4 or 8
+  std::string name;  // the module's name in the checkpoint, for messages
+  int bits = 4;      // 4 or 8
+  CodeType codes = CodeType::integer;
   int64_t out = 0;         // N
   int64_t in = 0;          // K
   int64_t group_size = 0;  // inputs that share a scale; == in when channelwise; the last group may be short

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/code_type.h"
 #include "engine/dtype.h"
 
 namespace billfish {
@@ -57,7 +58,8 @@ struct WeightShape {
   int bits = 4;                  // of a quantized weight
   bool has_zero_points = false;  // of a quantized weight
   bool has_bias = false;
-  DType type = DType::f16;  // of a matrix's elements, or of a quantized weight's scales, in the checkpoint
+  DType type = DType::f16;             // of a matrix's elements, or of a quantized weight's scales, in the checkpoint
+  CodeType codes = CodeType::integer;  // of a quantized weight
   // Of experts, which are one weight: the rows of an expert, padded with zeros to a multiple of expert_row_tile, stand
   // below those of the expert before; `out` counts all of them.
   int32_t experts = 0;     // 0: not a weight of experts

@@ -68,12 +68,16 @@ class RandomSource final : public CanonicalSource {
       if (shape_.has_zero_points) copy_round(random_bytes(), 1, place + 2, groups, &rows.zeros[row * groups]);
     }
     for (uint8_t& zero : rows.zeros) zero &= static_cast<uint8_t>((1 << shape_.bits) - 1);
+    if (shape_.codes == CodeType::e4m3) {
+      for (uint32_t& word : rows.codes) word &= 0xbfbfbfbfu;  // no NaN, and below 2
+    }
     clear_beyond_row(rows.codes);
   }
 
  private:
   static float largest_scale(const CanonicalShape& shape) {
-    return 4.0f / (static_cast<float>(1 << shape.bits) * std::sqrt(static_cast<float>(shape.in)));
+    const int range = shape.codes == CodeType::e4m3 ? 4 : 1 << shape.bits;
+    return 4.0f / (static_cast<float>(range) * std::sqrt(static_cast<float>(shape.in)));
   }
 
   // A row's last word may be only partly used.

@@ -11,17 +11,22 @@
 #include "support/check.h"
 #include "support/every_instruction_set.h"
 #include "support/kernel_numbers.h"
+#include "support/linear_cases.h"
 
 using namespace billfish;
+using linear_test::all_codes;
+using linear_test::Codes;
+using linear_test::may_have_zero_points;
 
 namespace {
 
 constexpr int64_t experts = 6, out = 72, in = 256;
 
-CanonicalShape shape_of_rows(int64_t rows, int bits, bool zero_points) {
+CanonicalShape shape_of_rows(int64_t rows, const Codes& codes, bool zero_points) {
   CanonicalShape shape;
   shape.name = "experts";
-  shape.bits = bits;
+  shape.bits = codes.bits;
+  shape.codes = codes.type;
   shape.out = rows;
   shape.in = in;
   shape.group_size = 64;
@@ -39,9 +44,9 @@ void fill(Backend& backend, Weight& weight, const CanonicalSource& source, int64
   }
 }
 
-void check_tokens(int64_t tokens, int64_t slots, int bits, bool zero_points) {
+void check_tokens(int64_t tokens, int64_t slots, const Codes& codes, bool zero_points) {
   const auto backend = cpu::make_cpu_backend({"cpu", cpu::Precision::fast, DType::f16});
-  const CanonicalShape stack = shape_of_rows(experts * expert_rows(out), bits, zero_points);
+  const CanonicalShape stack = shape_of_rows(experts * expert_rows(out), codes, zero_points);
   Program program;
   program.values = {{in, RowKind::tokens, ValueClass::activation},
                     {2 * slots, RowKind::tokens, ValueClass::logits},
@@ -50,10 +55,13 @@ void check_tokens(int64_t tokens, int64_t slots, int bits, bool zero_points) {
                     {1, RowKind::logits, ValueClass::logits}};
   program.operators = {GroupedLinear{0, 1, {{0, 2}}, 0}, Linear{0, {{1, 3}}}};
   program.output = 4;
-  WeightShape of_experts{"experts", WeightKind::quantized, stack.out, in, stack.group_size, false, bits, zero_points};
+  WeightShape of_experts{"experts",  WeightKind::quantized, stack.out, in, stack.group_size, false, codes.bits,
+                         zero_points};
+  of_experts.codes = codes.type;
   of_experts.experts = experts;
   of_experts.expert_out = out;
-  WeightShape of_one{"one", WeightKind::quantized, out, in, stack.group_size, false, bits, zero_points};
+  WeightShape of_one{"one", WeightKind::quantized, out, in, stack.group_size, false, codes.bits, zero_points};
+  of_one.codes = codes.type;
   backend->prepare(program, {of_experts, of_one}, {16, 64, static_cast<int32_t>(tokens), 16});
 
   const auto source = random_quantized(stack);
@@ -61,7 +69,7 @@ void check_tokens(int64_t tokens, int64_t slots, int bits, bool zero_points) {
   fill(*backend, *all, *source, 0, stack.out);
   std::vector<std::unique_ptr<Weight>> ones;
   for (int64_t e = 0; e < experts; ++e) {
-    ones.push_back(backend->make_quantized(shape_of_rows(out, bits, zero_points)));
+    ones.push_back(backend->make_quantized(shape_of_rows(out, codes, zero_points)));
     fill(*backend, *ones.back(), *source, e * expert_rows(out), out);
   }
 
@@ -90,7 +98,7 @@ void check_tokens(int64_t tokens, int64_t slots, int bits, bool zero_points) {
       }
     }
   }
-  CHECK_MESSAGE(wrong == 0, wrong << " results of " << tokens << " tokens, " << slots << " slots and " << bits
+  CHECK_MESSAGE(wrong == 0, wrong << " results of " << tokens << " tokens, " << slots << " slots and " << codes.bits
                                   << " bits are not those of the experts alone");
 }
 
@@ -98,15 +106,16 @@ void check_tokens(int64_t tokens, int64_t slots, int bits, bool zero_points) {
 
 TEST(grouped_linear_gives_what_each_expert_alone_gives) {
   on_every_instruction_set([] {
-    for (const int bits : {4, 8}) {
+    for (const Codes& codes : all_codes) {
       for (const bool zero_points : {false, true}) {
-        check_tokens(1, 2, bits, zero_points);
-        check_tokens(9, 3, bits, zero_points);
-        check_tokens(300, 2, bits, zero_points);
+        if (zero_points && !may_have_zero_points(codes)) continue;
+        check_tokens(1, 2, codes, zero_points);
+        check_tokens(9, 3, codes, zero_points);
+        check_tokens(300, 2, codes, zero_points);
       }
     }
   });
 }
 
 // More slots than are sorted at a time.
-TEST(grouped_linear_takes_many_tokens_in_pieces) { check_tokens(3000, 6, 4, false); }
+TEST(grouped_linear_takes_many_tokens_in_pieces) { check_tokens(3000, 6, {4}, false); }

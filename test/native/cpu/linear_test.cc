@@ -7,15 +7,16 @@ using namespace linear_test;
 // codes one: every product and sum is exact, so every path must give the same floats as fp64.
 TEST(linear_is_exact_on_integers) {
   Random random(2);
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const int64_t group : {8, 32, 96, 128, -1}) {
       for (const int64_t rows : {1, 2, 3, 4, 5, 7, 13, 140}) {
         Options options;
-        options.bits = bits;
+        options.bits = codes.bits;
+        options.codes = codes.type;
         options.out = pick<int64_t>(random, {1, 16, 40, 64, 80, 130});
         options.in = group == -1 ? pick<int64_t>(random, {5, 100, 300}) : pick<int64_t>(random, {96, 200, 384});
         options.group_size = group;
-        options.zero_points = random() % 2;
+        options.zero_points = random() % 2 && may_have_zero_points(codes);
         options.bias = random() % 2;
         options.powers_of_two = true;
         const Canonical canonical = random_linear(options, random);
@@ -45,11 +46,13 @@ TEST(linear_equals_fp64_for_quantized_shapes) {
   Random random(3);
   for (int i = 0; i < 60; ++i) {
     Options options;
-    options.bits = pick(random, {4, 8});
+    const Codes codes = all_codes[i % 3];
+    options.bits = codes.bits;
+    options.codes = codes.type;
     options.out = pick<int64_t>(random, {16, 24, 64, 160, 192});
     options.in = pick<int64_t>(random, {64, 96, 128, 200, 256, 384, 768, 1024});
     options.group_size = pick<int64_t>(random, {32, 64, 128, -1});
-    options.zero_points = random() % 2;
+    options.zero_points = random() % 2 && may_have_zero_points(codes);
     options.bias = random() % 2;
     options.order = random() % 3 == 0;
     options.scale_type = pick(random, {DType::f16, DType::bf16, DType::f32});
@@ -67,12 +70,13 @@ TEST(linear_equals_fp64_for_quantized_shapes) {
 // The down projection of a 72B model, one group of 29568 inputs: sums are cut into segments all the same.
 TEST(linear_takes_channelwise_groups_of_many_inputs) {
   Random random(10);
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     Options options;
-    options.bits = bits;
+    options.bits = codes.bits;
+    options.codes = codes.type;
     options.in = 29568;
     options.group_size = -1;
-    options.zero_points = true;
+    options.zero_points = may_have_zero_points(codes);
     const Canonical canonical = random_linear(options, random);
     const Packed packed(canonical);
     for (const int64_t rows : {1, 6}) {
@@ -249,15 +253,17 @@ TEST(linear_takes_zero_and_tiny_activations) {
 
 TEST(linear_packs_what_it_reads_back) {
   Random random(1);
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const DType type : {DType::f16, DType::bf16, DType::f32}) {
       for (const int64_t in : {7, 64, 75, 264}) {
         Options options;
-        options.bits = bits;
+        options.bits = codes.bits;
+        options.codes = codes.type;
         options.out = 37;
         options.in = in;
         options.group_size = in % 8 == 0 ? 32 : -1;
-        options.zero_points = options.bias = true;
+        options.zero_points = may_have_zero_points(codes);
+        options.bias = true;
         options.scale_type = type;
         const Canonical canonical = random_linear(options, random);
         CHECK(packed_bytes(canonical.shape) % 64 == 0);
@@ -267,7 +273,8 @@ TEST(linear_packs_what_it_reads_back) {
           for (int64_t k = 0; k < in; ++k) CHECK(packed_code(weights, n, k) == canonical.codes[n * in + k]);
           for (int64_t g = 0; g < canonical.shape.groups(); ++g) {
             CHECK(packed_scale(weights, n, g) == canonical.scales[n * canonical.shape.groups() + g]);
-            CHECK(packed_zero(weights, n, g) == canonical.zeros[n * canonical.shape.groups() + g]);
+            if (options.zero_points)
+              CHECK(packed_zero(weights, n, g) == canonical.zeros[n * canonical.shape.groups() + g]);
           }
           CHECK(packed.linear.bias[n] == canonical.bias[n]);
         }
@@ -294,6 +301,58 @@ TEST(linear_packed_layout_is_the_drawn_one) {
   CHECK(std::memcmp(block.data() + 3 * 4, expected, 4) == 0);
 }
 
+TEST(linear_packed_floats_are_as_drawn) {
+  CanonicalShape shape;
+  shape.bits = 8;
+  shape.codes = CodeType::e4m3;
+  shape.out = 16;
+  shape.in = 8;
+  shape.group_size = 8;
+  AlignedBytes block(packed_bytes(shape));
+  CHECK(packed_bytes(shape) == 128 + 64);
+  const QuantizedLinear linear = make_quantized_linear(shape, block.data());
+  CanonicalRows rows;
+  rows.count = 16;
+  rows.codes.assign(32, 0);
+  rows.codes[6] = 0x33323130;  // output 3, inputs 0 to 3
+  rows.scales.assign(32, 0);
+  pack_rows(linear, rows);
+  const uint8_t first[2] = {0x30, 0x31}, second[2] = {0x32, 0x33};
+  CHECK(std::memcmp(block.data() + 3 * 2, first, 2) == 0);
+  CHECK(std::memcmp(block.data() + 32 + 3 * 2, second, 2) == 0);
+}
+
+// Every code, alone and beside others, by every kernel.
+TEST(linear_takes_every_float_for_what_it_is) {
+  Options options;
+  options.bits = 8;
+  options.codes = CodeType::e4m3;
+  options.out = 256;
+  options.in = 8;
+  options.group_size = -1;
+  options.powers_of_two = true;
+  Random random(12);
+  Canonical canonical = random_linear(options, random);
+  std::fill(canonical.codes.begin(), canonical.codes.end(), uint8_t{0});
+  for (int64_t n = 0; n < 256; ++n) {
+    const auto code = static_cast<uint8_t>(n);
+    canonical.codes[n * 8 + n % 8] = is_e4m3_nan(code) ? 0 : code;
+  }
+  const Packed packed(canonical);
+  for (const int64_t rows : {1, 2, 3, 4, 9}) {
+    Input x(rows, 8);
+    std::fill(x.values.begin(), x.values.end(), 1.0f);
+    const Expected expected = expect(canonical, x.rows);
+    on_every_instruction_set([&] {
+      for (const Precision precision : {Precision::exact, Precision::fast}) {
+        Output out(rows, 256);
+        run(packed.linear, x.rows, precision, out);
+        CHECK_MESSAGE(equal_values(out, expected), describe(options, rows, precision));
+      }
+    });
+  }
+}
+
 TEST(linear_refuses_shapes_that_no_kernel_takes) {
   CanonicalShape shape;
   shape.name = "model.layers.0.q_proj";
@@ -306,5 +365,12 @@ TEST(linear_refuses_shapes_that_no_kernel_takes) {
   CHECK_THROWS(packed_bytes(shape), "INVALID_CHECKPOINT");
   shape.bits = 4;
   shape.scale_type = DType::i32;
+  CHECK_THROWS(packed_bytes(shape), "INVALID_CHECKPOINT");
+  shape.scale_type = DType::f32;
+  shape.codes = CodeType::e4m3;
+  CHECK_THROWS(packed_bytes(shape), "INVALID_CHECKPOINT");
+  shape.bits = 8;
+  CHECK(packed_bytes(shape) > 0);
+  shape.has_zero_points = true;
   CHECK_THROWS(packed_bytes(shape), "INVALID_CHECKPOINT");
 }

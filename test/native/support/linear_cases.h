@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -46,7 +47,7 @@ struct Canonical {
   double weight(int64_t n, int64_t k) const {
     const int64_t entry = n * shape.groups() + k / shape.group_size;
     const int zero = shape.has_zero_points ? zeros[entry] : 1 << (shape.bits - 1);
-    return static_cast<double>(scales[entry]) * (codes[n * shape.in + k] - zero);
+    return static_cast<double>(scales[entry]) * number_of_code(shape.codes, codes[n * shape.in + k], zero);
   }
 
   CanonicalRows rows(int64_t first, int64_t count) const {
@@ -74,8 +75,26 @@ struct Canonical {
   }
 };
 
+// The codes that weights may have.
+struct Codes {
+  int bits;
+  CodeType type = CodeType::integer;
+};
+constexpr Codes all_codes[] = {{4}, {8}, {8, CodeType::e4m3}};
+constexpr bool may_have_zero_points(const Codes& codes) { return codes.type == CodeType::integer; }
+
+// The e4m3 code of a small whole number.
+inline uint8_t e4m3_of(int number) {
+  for (int code = 0; code < 256; ++code) {
+    if (!is_e4m3_nan(static_cast<uint8_t>(code)) && e4m3_to_float(static_cast<uint8_t>(code)) == number)
+      return static_cast<uint8_t>(code);
+  }
+  std::abort();
+}
+
 struct Options {
   int bits = 4;
+  CodeType codes = CodeType::integer;
   int64_t out = 16, in = 64, group_size = 32;
   bool zero_points = false, bias = false, order = false;
   DType scale_type = DType::f16;
@@ -87,6 +106,7 @@ inline Canonical random_linear(const Options& options, Random& random) {
   CanonicalShape& shape = linear.shape;
   shape.name = "test";
   shape.bits = options.bits;
+  shape.codes = options.codes;
   shape.out = options.out;
   shape.in = options.in;
   shape.group_size = options.group_size == -1 ? options.in : options.group_size;
@@ -103,7 +123,12 @@ inline Canonical random_linear(const Options& options, Random& random) {
                                                              : bf16_to_float(float_to_bf16(exact)));
     linear.zeros.push_back(random() & ((1 << shape.bits) - 1));
   }
-  if (options.powers_of_two && shape.bits == 8) {
+  if (shape.codes == CodeType::e4m3) {
+    for (uint8_t& code : linear.codes) {
+      if (options.powers_of_two) code = e4m3_of(static_cast<int>(code % 16) - 8);
+      if (is_e4m3_nan(code)) code ^= 1;
+    }
+  } else if (options.powers_of_two && shape.bits == 8) {
     // Codes near their zero point, so that sums stay below 2^24 and are exact as floats.
     for (int64_t n = 0; n < shape.out; ++n) {
       for (int64_t k = 0; k < shape.in; ++k) {
@@ -234,7 +259,10 @@ inline bool equal_values(const Output& got, const Expected& expected) {
 inline std::string describe(const Options& o, int64_t rows, Precision precision) {
   return std::string(name(instruction_set())) + (precision == Precision::fast ? " fast" : " exact") + " M" +
          std::to_string(rows) + " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" +
-         std::to_string(o.group_size) + " bits " + std::to_string(o.bits) + (o.zero_points ? " asym" : " sym") +
+         std::to_string(o.group_size) + " bits " + std::to_string(o.bits) +
+         (o.codes == CodeType::e4m3 ? " float"
+          : o.zero_points           ? " asym"
+                                    : " sym") +
          (o.order ? " act-order" : "") + (o.bias ? " bias" : "");
 }
 

@@ -158,7 +158,8 @@ class OperatorBench {
           const int zero = shape.has_zero_points ? rows.zeros[static_cast<size_t>(at)] : 1 << (shape.bits - 1);
           uint16_t scale;
           std::memcpy(&scale, &rows.scales[static_cast<size_t>(at) * sizeof scale], sizeof scale);
-          values.push_back(static_cast<double>(widen(shape.scale_type, scale)) * (code - zero));
+          const float number = number_of_code(shape.codes, static_cast<uint32_t>(code), zero);
+          values.push_back(static_cast<double>(widen(shape.scale_type, scale)) * number);
         }
       }
     }
