@@ -66,18 +66,26 @@ void test_launch(Stream& stream) {
   }
 }
 
-// A product whose sums are exact in fp32 in any order: small integers times -1, 0 or 1.
+// A product whose sums are exact in fp32 in any order: small integers, or multiples of 2^-9 below 2, times -1, 0 or 1.
 constexpr int64_t rows = 8, outputs = 128, inputs = 512, group_size = 128;
 
 float x_of(int64_t row, int64_t input) {
   return static_cast<float>(static_cast<int>(expected_value(static_cast<uint32_t>(row * inputs + input)) % 3) - 1);
 }
-uint32_t code_of(int bits, int64_t output, int64_t input) {
-  return expected_value(static_cast<uint32_t>(output * inputs + input) + 77) >> 9 & ((1u << bits) - 1);
+// The weights of a product: their bits, and what codes are. 16-bit ones are those of 4 bits.
+struct Kind {
+  int bits;
+  CodeType codes;
+  const char* name;
+};
+
+uint32_t code_of(const Kind& kind, int64_t output, int64_t input) {
+  const uint32_t bits = expected_value(static_cast<uint32_t>(output * inputs + input) + 77) >> 9;
+  if (kind.codes == CodeType::e4m3) return bits & 0xbfu;  // below 2, subnormals among them
+  return bits & ((1u << (kind.bits == 16 ? 4 : kind.bits)) - 1);
 }
-float weight_of(int bits, int64_t output, int64_t input) {
-  const int code_bits = bits == 16 ? 4 : bits;
-  return static_cast<float>(static_cast<int>(code_of(code_bits, output, input)) - (1 << (code_bits - 1)));
+float weight_of(const Kind& kind, int64_t output, int64_t input) {
+  return number_of_code(kind.codes, code_of(kind, output, input), 1 << ((kind.bits == 16 ? 4 : kind.bits) - 1));
 }
 
 struct Packed {
@@ -86,20 +94,21 @@ struct Packed {
 };
 
 // Quantized with a scale of 1 everywhere.
-Packed quantized_weight(Stream& stream, int bits) {
+Packed quantized_weight(Stream& stream, const Kind& kind) {
   CanonicalShape shape;
   shape.name = "self-test";
-  shape.bits = bits;
+  shape.bits = kind.bits;
+  shape.codes = kind.codes;
   shape.out = outputs;
   shape.in = inputs;
   shape.group_size = group_size;
   shape.scale_type = DType::f32;
-  const auto codes_a_word = static_cast<int64_t>(32 / bits);
+  const auto codes_a_word = static_cast<int64_t>(32 / kind.bits);
   std::vector<uint32_t> codes(static_cast<size_t>(outputs * shape.words_per_row()));
   for (int64_t output = 0; output < outputs; ++output) {
     for (int64_t input = 0; input < inputs; ++input) {
       codes[static_cast<size_t>(output * shape.words_per_row() + input / codes_a_word)] |=
-          code_of(bits, output, input) << input % codes_a_word * bits;
+          code_of(kind, output, input) << input % codes_a_word * kind.bits;
     }
   }
   const std::vector<float> scales(static_cast<size_t>(outputs * shape.groups()), 1.0f);
@@ -112,10 +121,10 @@ Packed quantized_weight(Stream& stream, int bits) {
   return packed;
 }
 
-Packed matrix_weight(Stream& stream, DType element_type) {
+Packed matrix_weight(Stream& stream, const Kind& kind, DType element_type) {
   std::vector<float> elements;
   for (int64_t output = 0; output < outputs; ++output) {
-    for (int64_t input = 0; input < inputs; ++input) elements.push_back(weight_of(16, output, input));
+    for (int64_t input = 0; input < inputs; ++input) elements.push_back(weight_of(kind, output, input));
   }
   Packed packed{DeviceMemory(stream.device(), matrix_bytes(outputs, inputs, false)), {}};
   packed.weight = lay_out_matrix(stream, outputs, inputs, element_type, {}, packed.block.data());
@@ -125,11 +134,11 @@ Packed matrix_weight(Stream& stream, DType element_type) {
   return packed;
 }
 
-void check_product(const Device& device, const std::vector<float>& out, int bits, const std::string& what) {
+void check_product(const Device& device, const std::vector<float>& out, const Kind& kind, const std::string& what) {
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t output = 0; output < outputs; ++output) {
       float expected = 0;
-      for (int64_t input = 0; input < inputs; ++input) expected += x_of(row, input) * weight_of(bits, output, input);
+      for (int64_t input = 0; input < inputs; ++input) expected += x_of(row, input) * weight_of(kind, output, input);
       const float got = out[static_cast<size_t>(row * outputs + output)];
       if (got == expected) continue;
       fail(device, what + " gives " + std::to_string(got) + " instead of " + std::to_string(expected) + " at row " +
@@ -154,17 +163,18 @@ void test_products(Stream& stream, DType element_type, const std::string& elemen
   stream.fill(scratch.data(), 0, scratch.bytes());
   const LinearWorkspace workspace{scratch.data(), scratch.bytes()};
 
-  for (const int bits : {4, 8, 16}) {
-    const Packed packed = bits == 16 ? matrix_weight(stream, element_type) : quantized_weight(stream, bits);
+  for (const Kind& kind : {Kind{4, CodeType::integer, "4 bits"}, Kind{8, CodeType::integer, "8 bits"},
+                           Kind{8, CodeType::e4m3, "8-bit floats"}, Kind{16, CodeType::integer, "16 bits"}}) {
+    const Packed packed = kind.bits == 16 ? matrix_weight(stream, kind, element_type) : quantized_weight(stream, kind);
     const LinearCall call{&packed.weight, out.data(), outputs, DType::f32};
     int64_t columns = 0;
     const GemmProblem problem = problem_of(&call, 1, rows, &columns);
     for (const bool bulk : {false, true}) {
       GemmMachine machine = machine_of(device);
-      if (bulk && (machine.kernels == GemmKernels::staged || bits == 16)) continue;
+      if (bulk && (machine.kernels == GemmKernels::staged || kind.bits == 16)) continue;
       machine.kernels = bulk ? GemmKernels::bulk_first : GemmKernels::staged;
       const std::string what = std::string("the ") + (bulk ? "bulk-copy " : "") + "product of " + element_name +
-                               " with weights of " + std::to_string(bits) + " bits";
+                               " with weights of " + kind.name;
       const GemmPlan plan = plan_gemm(machine, problem);
       if (plan.shape.bulk != bulk) fail(device, what + " is not planned");
       stream.fill(narrow.data(), 0xff, narrow.bytes());  // NaN, which would spread
@@ -174,7 +184,7 @@ void test_products(Stream& stream, DType element_type, const std::string& elemen
       planned_linear<Element>(stream, &call, 1, {narrow.as<Element>(), rows, inputs, inputs}, workspace, plan);
       std::vector<float> result(static_cast<size_t>(rows * outputs));
       stream.copy_to_host(result.data(), out.data(), out.bytes());
-      check_product(device, result, bits, what);
+      check_product(device, result, kind, what);
     }
   }
 }

@@ -24,10 +24,10 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-template <class Element, int bits, bool zero_points, class Tile>
+template <class Element, int bits, CodeKind kind, class Tile>
 struct BulkGemm {
   static constexpr int producer_threads = 32, max_threads = Tile::threads + producer_threads, min_blocks = 1;
-  using Shape = GemmShape<Element, bits, zero_points, Tile>;
+  using Shape = GemmShape<Element, bits, kind, Tile>;
   using Consumers = ConsumerWarps<Tile::threads>;
 
   GemmArguments arguments;
@@ -88,10 +88,10 @@ struct BulkGemm {
   }
 };
 
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_bulk_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
   BulkTiles<bits>::visit(shape.tile, [&]<class Tile>() {
-    using Kernel = BulkGemm<Element, bits, zero_points, Tile>;
+    using Kernel = BulkGemm<Element, bits, kind, Tile>;
     launch(stream,
            {.grid = {shape.blocks},
             .block = {Kernel::max_threads},

@@ -12,6 +12,14 @@
 // half, raw numbers are the plain codes: the bits of c are the half c * 2^-24, a subnormal, which tensor cores do not
 // flush.
 //
+// Codes that are floats (e4m3) are numbers already once their bits are in place:
+//
+//   e4m3 s eeee mmm (bias 7)     half      s 0eeee mmm0000000      2^-8 of the number
+//                                bfloat16  s 0000eeee mmm0000      2^-120 of it
+//
+// Subnormals are subnormal there too, with the same factor. For half that is the unit of all sums. Of bfloat16 numbers
+// near 2^-120 fp32 sums would be subnormal: these are multiplied by 2^120 first, which is exact.
+//
 // Registers are those of layout.h: a[0] and a[2] belong to the lower output g, a[1] and a[3] to the upper output g + 8.
 #pragma once
 #include <cstdint>
@@ -61,14 +69,16 @@ struct ZeroPoints {
 };
 
 // prepare() turns zero points 2 * pair and 2 * pair + 1 of four bytes into convert()'s argument, and `center` is that
-// of 2^(bits-1). convert()'s template argument says which one is passed.
-template <class Element, int bits>
+// of 2^(bits-1). convert()'s template argument says which one is passed. `middle` is the zero point of symmetric codes,
+// `unit` what convert() gives for 1.
+template <class Element, int bits, bool floats = false>
 struct Dequantizer;
 
 // 4 bits to half. The codes of the upper output are four bits higher: 0x6400 + 16 c is 1024 + 16 c, which one fused
 // multiply-add by 1/16 and -(64 + zero) turns into c - zero; 64 + zero is 0x5400 + 16 zero.
 template <>
 struct Dequantizer<half, 4> {
+  static constexpr float unit = 1, middle = 8;
   static constexpr ZeroPoints center{0x64086408u, 0xd480d480u};  // 1024 + 8, -(64 + 8)
   DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
     return {spread_byte(zeros, 2 * pair, 0x64u), spread_byte(zeros << 4, 2 * pair + 1, 0xd4u)};
@@ -98,6 +108,7 @@ struct Dequantizer<half, 4> {
 // 4 bits to bfloat16, whose seven bits do not hold 16 c: every code is shifted down.
 template <>
 struct Dequantizer<bfloat16, 4> {
+  static constexpr float unit = 1, middle = 8;
   static constexpr ZeroPoints center{0x43084308u, 0x43084308u};  // 128 + 8
   DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
     return {spread_byte(zeros, 2 * pair, 0x43u), spread_byte(zeros, 2 * pair + 1, 0x43u)};
@@ -117,6 +128,7 @@ struct Dequantizer<bfloat16, 4> {
 // 8 bits to half: bytes under 0x64, or under nothing.
 template <>
 struct Dequantizer<half, 8> {
+  static constexpr float unit = 1, middle = 128;
   static constexpr ZeroPoints center{0x64806480u, 0x64806480u};  // 1024 + 128
   DEVICE static ZeroPoints prepare(uint32_t zeros, int pair) {
     return {spread_byte(zeros, 2 * pair, 0x64u), spread_byte(zeros, 2 * pair + 1, 0x64u)};
@@ -143,6 +155,7 @@ struct Dequantizer<half, 8> {
 // For a zero point other than 128, zero - 128 is subtracted as well; all values are integers up to 255.
 template <>
 struct Dequantizer<bfloat16, 8> {
+  static constexpr float unit = 1, middle = 128;
   DEVICE static uint32_t minus_128(uint32_t spread) {  // of 0x43cc43cc
     const uint32_t offset = lop3<(0xf0 & 0xcc) ^ 0xaa>(spread, 0xff80ff80u, 0x00800080u);
     return subtract<bfloat16>(spread & 0xff7fff7fu, offset);
@@ -166,6 +179,45 @@ struct Dequantizer<bfloat16, 8> {
       a[2 * i] = minus_128(byte_permute(words[i], 0x43u, 0x4140));
       a[2 * i + 1] = minus_128(byte_permute(words[i], 0x43u, 0x4342));
     }
+  }
+};
+
+// Floats of 8 bits. Bytes are spread over the upper halves of 16 bits; from there the sign stays, and exponent and
+// mantissa move down by the difference in the widths of the exponents.
+template <int down>
+DEVICE void spread_floats(const uint32_t (&words)[2], uint32_t (&a)[4]) {
+  constexpr uint32_t sign = 0x80008000u, rest = down == 1 ? 0x3f803f80u : 0x07f007f0u;
+  UNROLL for (int i = 0; i < 4; ++i) {
+    const uint32_t upper = byte_permute(words[i / 2], 0, i % 2 == 0 ? 0x1404 : 0x3424);
+    a[i] = lop3<(0xf0 & 0xcc) | 0xaa>(upper, sign, upper >> down & rest);
+  }
+}
+
+template <>
+struct Dequantizer<half, 8, true> {
+  static constexpr float unit = 0x1p-8f, middle = 0;
+  static constexpr float lower_unit = unit, upper_unit = unit, base = 0;
+  static constexpr ZeroPoints center{0, 0};
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[2], const ZeroPoints&, uint32_t (&a)[4]) {
+    raw(words, a);
+  }
+  DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) { spread_floats<1>(words, a); }
+};
+
+template <>
+struct Dequantizer<bfloat16, 8, true> {
+  static constexpr float unit = 1, middle = 0;
+  static constexpr float lower_unit = unit, upper_unit = unit, base = 0;
+  static constexpr ZeroPoints center{0, 0};
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[2], const ZeroPoints&, uint32_t (&a)[4]) {
+    raw(words, a);
+  }
+  DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) {
+    spread_floats<4>(words, a);
+    const bfloat162 factor = bit_cast<bfloat162>(0x7b807b80u), zero = bit_cast<bfloat162>(0x80008000u);  // 2^120, -0
+    UNROLL for (int i = 0; i < 4; ++i) a[i] = bit_cast<uint32_t>(fma2(bit_cast<bfloat162>(a[i]), factor, zero));
   }
 };
 

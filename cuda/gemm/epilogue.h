@@ -72,9 +72,11 @@ struct GemmEpilogue {
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       UNROLL for (int j = 0; j < 4; ++j) {
         float value = totals.value[tile][i][j];
-        if constexpr (Shape::corrected) {
-          using Codes = Dequantizer<Element, bits>;
-          value *= j / 2 == 0 ? 1 / Codes::lower_unit : 1 / Codes::upper_unit;
+        if constexpr (Shape::quantized) {
+          using Codes = Dequantizer<Element, bits, Shape::kind == CodeKind::e4m3>;
+          constexpr float lower = Shape::corrected ? Codes::lower_unit : Codes::unit;
+          constexpr float upper = Shape::corrected ? Codes::upper_unit : Codes::unit;
+          if constexpr (lower != 1 || upper != 1) value *= j / 2 == 0 ? 1 / lower : 1 / upper;
         }
         mine[(2 * t + j % 2) * exchange_pitch + tile * 16 + j / 2 * 8 + g] = value;
       }

@@ -81,10 +81,10 @@ class SlotRows {
 
 // --- The kernel.
 
-template <class Element, int bits, bool zero_points, class Tile>
+template <class Element, int bits, CodeKind kind, class Tile>
 struct GroupedGemm {
   static constexpr int max_threads = Tile::threads, min_blocks = Tile::resident;
-  using Shape = GemmShape<Element, bits, zero_points, Tile>;
+  using Shape = GemmShape<Element, bits, kind, Tile>;
 
   GroupedArguments arguments;
 
@@ -136,7 +136,7 @@ struct GroupedGemm {
   }
 };
 
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_grouped_gemm(Stream& stream, const GemmLaunch& shape, const GroupedArguments& arguments) {
   GroupedTiles<bits>::visit(shape.tile, [&]<class Tile>() {
     launch(stream,
@@ -144,7 +144,7 @@ void launch_grouped_gemm(Stream& stream, const GemmLaunch& shape, const GroupedA
             .block = {Tile::threads},
             .shared_bytes = shape.shared_bytes,
             .programmatic = true},
-           GroupedGemm<Element, bits, zero_points, Tile>{arguments});
+           GroupedGemm<Element, bits, kind, Tile>{arguments});
   });
 }
 

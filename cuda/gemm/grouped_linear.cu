@@ -12,20 +12,13 @@ namespace billfish::BILLFISH_TARGET {
 template <class Element>
 static void launch_kind(Stream& stream, const GemmLaunch& shape, const GroupedArguments& arguments,
                         const LinearWeight& weight) {
-  if (weight.bits == 16) {
-    launch_grouped_gemm<Element, 16, false>(stream, shape, arguments);
-  } else if (weight.bits == 8) {
-    weight.zeros == nullptr ? launch_grouped_gemm<Element, 8, false>(stream, shape, arguments)
-                            : launch_grouped_gemm<Element, 8, true>(stream, shape, arguments);
-  } else {
-    weight.zeros == nullptr ? launch_grouped_gemm<Element, 4, false>(stream, shape, arguments)
-                            : launch_grouped_gemm<Element, 4, true>(stream, shape, arguments);
-  }
+  visit_kind(weight,
+             [&]<int bits, CodeKind kind>() { launch_grouped_gemm<Element, bits, kind>(stream, shape, arguments); });
 }
 
 static bool same_kind(const LinearWeight& a, const LinearWeight& b) {
   return a.bits == b.bits && a.in == b.in && a.group_size == b.group_size && a.scale_type == b.scale_type &&
-         (a.zeros == nullptr) == (b.zeros == nullptr);
+         a.kind() == b.kind();
 }
 
 template <class Element>

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "engine/dtype.h"
+#include "gemm/layout.h"
 #include "primitives/macros.h"
 #include "primitives/pointer.h"
 #include "runtime/stream.h"
@@ -71,16 +72,16 @@ struct GroupedArguments : GemmArguments {
   uint32_t x_slot_pitch;             // bytes from a slot's x to that of the token's next; 0: they share one
 };
 
-// staged_gemm.h. bits: 4, 8 or 16.
-template <class Element, int bits, bool zero_points>
+// staged_gemm.h. bits: 4, 8 or 16, which are no codes and `centered`.
+template <class Element, int bits, CodeKind kind>
 void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments);
 
 // grouped_gemm.h. bits: 4, 8 or 16; `shape.blocks` is the most token tiles that there can be.
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_grouped_gemm(Stream& stream, const GemmLaunch& shape, const GroupedArguments& arguments);
 
 // bulk_gemm.h. bits: 4 or 8.
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_bulk_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -47,6 +47,10 @@ namespace billfish::BILLFISH_TARGET {
 using gpu::block_inputs, gpu::packed_group_size, gpu::padded_elements, gpu::padded_inputs, gpu::strip_outputs;
 constexpr int scale_block_inputs = 32;  // inputs of the smallest scale block; group sizes are multiples of this
 
+// What kernels are compiled for, besides the number of bits: integers around the middle of their range or around stored
+// zero points, or floats (engine/code_type.h).
+enum class CodeKind : uint8_t { centered, zero_points, e4m3 };
+
 HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }

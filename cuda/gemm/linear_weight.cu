@@ -20,6 +20,10 @@ static void check_shape(const CanonicalShape& shape) {
     throw Error("UNSUPPORTED_MODEL",
                 shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
   }
+  if (shape.codes == CodeType::e4m3 && (shape.bits != 8 || shape.has_zero_points)) {
+    throw Error("INTERNAL", shape.name + " has floats of " + std::to_string(shape.bits) + " bits" +
+                                (shape.has_zero_points ? " with zero points." : "."));
+  }
   if (shape.groups() > 1 && shape.group_size % scale_block_inputs != 0) {
     throw Error("UNSUPPORTED_MODEL", shape.name + " has groups of " + std::to_string(shape.group_size) +
                                          " inputs; GPUs take multiples of " + std::to_string(scale_block_inputs) +
@@ -38,6 +42,7 @@ LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void
   uint8_t* const data = static_cast<uint8_t*>(block);
   LinearWeight weight;
   weight.bits = shape.bits;
+  weight.type = shape.codes;
   weight.out = shape.out;
   weight.in = shape.in;
   weight.group_size = shape.group_size;

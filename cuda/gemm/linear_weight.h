@@ -8,6 +8,7 @@
 #include "cuda/memory/linear_layout.h"
 #include "engine/canonical.h"
 #include "engine/dtype.h"
+#include "gemm/layout.h"
 #include "runtime/stream.h"
 
 namespace billfish::BILLFISH_TARGET {
@@ -21,10 +22,11 @@ struct LinearWeight {
 
   // 4 and 8 bits.
   int64_t group_size = 0;
+  CodeType type = CodeType::integer;
   DType scale_type = DType::f16;
   uint8_t* codes = nullptr;
   uint8_t* scales = nullptr;
-  uint8_t* zeros = nullptr;        // null when the zero point is 2^(bits-1)
+  uint8_t* zeros = nullptr;        // null when the zero point is 2^(bits-1), and where codes are floats
   const int32_t* order = nullptr;  // [in], null when the order is natural
 
   // 16 bits: element (n, k) is at elements[n * stride + k]; columns [in, stride) are zero.
@@ -33,7 +35,28 @@ struct LinearWeight {
   int64_t stride = 0;
 
   float* bias = nullptr;  // [out], null without bias
+
+  CodeKind kind() const {
+    return type == CodeType::e4m3 ? CodeKind::e4m3 : zeros == nullptr ? CodeKind::centered : CodeKind::zero_points;
+  }
 };
+
+// Calls body.template operator()<bits, kind>() for those of the weight.
+template <class Body>
+void visit_kind(const LinearWeight& weight, const Body& body) {
+  const CodeKind kind = weight.kind();
+  if (weight.bits == 16) {
+    body.template operator()<16, CodeKind::centered>();
+  } else if (kind == CodeKind::e4m3) {
+    body.template operator()<8, CodeKind::e4m3>();
+  } else if (weight.bits == 8) {
+    kind == CodeKind::centered ? body.template operator()<8, CodeKind::centered>()
+                               : body.template operator()<8, CodeKind::zero_points>();
+  } else {
+    kind == CodeKind::centered ? body.template operator()<4, CodeKind::centered>()
+                               : body.template operator()<4, CodeKind::zero_points>();
+  }
+}
 
 // --- Memory. Exact sizes; a block starts at a multiple of 256 bytes. The arithmetic is in layout.h. Throws
 // UNSUPPORTED_MODEL naming the tensor if no kernel takes the shape (a group size that is not a multiple of 32).

@@ -41,7 +41,7 @@ class GemmMultiplier {
   using Tile = typename Shape::Tile;
   using Totals = Accumulators<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
-  using Codes = Dequantizer<Element, bits>;
+  using Codes = Dequantizer<Element, bits, Shape::kind == CodeKind::e4m3>;
 
  public:
   DEVICE explicit GemmMultiplier(const GemmArguments& given) : arguments(given) {
@@ -161,7 +161,7 @@ class GemmMultiplier {
   template <int scale_block_steps>
   DEVICE static void correct(const uint32_t (&x)[scale_block_steps][token_blocks][2], uint2 zeros,
                              float (&sums)[4][token_blocks][4]) {
-    constexpr float center = static_cast<float>(1 << (bits - 1)) + Codes::base;
+    constexpr float center = Codes::middle + Codes::base;
     constexpr bool needed = Shape::zero_points || center != 0;
     float sum_of_x[token_blocks][4] = {};
     if constexpr (needed) {

@@ -45,23 +45,12 @@ template <class Element>
 static void launch_kind(Stream& stream, const GemmPlan& plan, const GemmArguments& arguments,
                         const LinearWeight& weight) {
   const GemmLaunch shape{plan.tile - (plan.shape.bulk ? QuantizedTiles::count : 0), plan.blocks, plan.shared_bytes};
-  if (plan.shape.bulk) {
-    if (weight.bits == 8) {
-      weight.zeros == nullptr ? launch_bulk_gemm<Element, 8, false>(stream, shape, arguments)
-                              : launch_bulk_gemm<Element, 8, true>(stream, shape, arguments);
-    } else {
-      weight.zeros == nullptr ? launch_bulk_gemm<Element, 4, false>(stream, shape, arguments)
-                              : launch_bulk_gemm<Element, 4, true>(stream, shape, arguments);
+  visit_kind(weight, [&]<int bits, CodeKind kind>() {
+    if constexpr (bits != 16) {
+      if (plan.shape.bulk) return launch_bulk_gemm<Element, bits, kind>(stream, shape, arguments);
     }
-  } else if (weight.bits == 16) {
-    launch_gemm<Element, 16, false>(stream, shape, arguments);
-  } else if (weight.bits == 8) {
-    weight.zeros == nullptr ? launch_gemm<Element, 8, false>(stream, shape, arguments)
-                            : launch_gemm<Element, 8, true>(stream, shape, arguments);
-  } else {
-    weight.zeros == nullptr ? launch_gemm<Element, 4, false>(stream, shape, arguments)
-                            : launch_gemm<Element, 4, true>(stream, shape, arguments);
-  }
+    launch_gemm<Element, bits, kind>(stream, shape, arguments);
+  });
 }
 
 GemmMachine machine_of(const Device& device) {

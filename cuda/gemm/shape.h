@@ -12,12 +12,13 @@
 
 namespace billfish::BILLFISH_TARGET {
 
-template <class Element_, int bits_, bool zero_points_, class Tile_>
+template <class Element_, int bits_, CodeKind kind_, class Tile_>
 struct GemmShape {
   using Element = Element_;
   using Tile = Tile_;
   static constexpr int bits = bits_;
-  static constexpr bool zero_points = zero_points_, quantized = bits != 16;
+  static constexpr CodeKind kind = kind_;
+  static constexpr bool zero_points = kind == CodeKind::zero_points, quantized = bits != 16;
   static constexpr int token_blocks = Tile::token_blocks, steps = Tile::steps, threads = Tile::threads;
 
   // Whether sums are over raw codes and corrected (dequantize.h). That costs products and saves instructions, which

@@ -55,10 +55,10 @@ DEVICE void wait_for_copies(int pending) {
   }
 }
 
-template <class Element, int bits, bool zero_points, class Tile>
+template <class Element, int bits, CodeKind kind, class Tile>
 struct Gemm {
   static constexpr int max_threads = Tile::threads, min_blocks = Tile::resident;
-  using Shape = GemmShape<Element, bits, zero_points, Tile>;
+  using Shape = GemmShape<Element, bits, kind, Tile>;
 
   GemmArguments arguments;
 
@@ -88,13 +88,13 @@ struct Gemm {
   }
 };
 
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_gemm(Stream& stream, const GemmLaunch& shape, const GemmArguments& arguments) {
   using Tiles = std::conditional_t<bits == 16, ElementTiles, QuantizedTiles>;
   Tiles::visit(shape.tile, [&]<class Tile>() {
     launch(stream,
            {.grid = {shape.blocks}, .block = {Tile::threads}, .shared_bytes = shape.shared_bytes, .programmatic = true},
-           Gemm<Element, bits, zero_points, Tile>{arguments});
+           Gemm<Element, bits, kind, Tile>{arguments});
   });
 }
 

@@ -19,8 +19,10 @@ namespace {
 // fragments (layout.h): lane 4 g + t has inputs 2t and 2t+1 of every eight, so the four lanes of g hold a quarter of
 // each of a row's eight 16-byte chunks. They exchange until t has chunks t and t + 4 whole; the four then write 64
 // contiguous bytes per store.
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 struct DequantizeRows {
+  static constexpr bool zero_points = kind == CodeKind::zero_points;
+  using Codes = Dequantizer<Element, bits, kind == CodeKind::e4m3>;
   static constexpr int warps = 8, max_threads = 32 * warps, blocks = 4, inputs = blocks * block_inputs;
   Global<const uint8_t> codes, scales, zeros;  // from the first strip on
   Global<Element> to;
@@ -43,6 +45,9 @@ struct DequantizeRows {
       const int group = min((2 * chunk + scale_block) >> group_shift, groups - 1);
       const int64_t entry = (strip * groups + group) * strip_outputs + lane / 4 * 8;
       load_scales(entry, scale[scale_block]);
+      if constexpr (Codes::unit != 1) {
+        UNROLL for (int i = 0; i < 8; ++i) scale[scale_block][i] *= 1 / Codes::unit;
+      }
       if constexpr (zero_points) zero[scale_block] = load_readonly<uint2>(zeros + entry);
     }
 
@@ -50,7 +55,6 @@ struct DequantizeRows {
       uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: for every eight inputs this lane's two
       UNROLL for (int block = 0; block < blocks; ++block) {
         const int scale_block = block / 2;
-        using Codes = Dequantizer<Element, bits>;
         ZeroPoints center = Codes::center;
         if constexpr (zero_points)
           center = Codes::prepare(tile < 2 ? zero[scale_block].x : zero[scale_block].y, tile % 2);
@@ -125,10 +129,10 @@ struct DequantizeRows {
   }
 };
 
-template <class Element, int bits, bool zero_points>
+template <class Element, int bits, CodeKind kind>
 void launch_rows(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, Element* to,
                  int64_t stride) {
-  using Kernel = DequantizeRows<Element, bits, zero_points>;
+  using Kernel = DequantizeRows<Element, bits, kind>;
   const int64_t size = packed_group_size(weight.group_size, weight.in), groups = ceil_div(weight.in, size);
   const int64_t strip = first / strip_outputs, entries = strip * groups * strip_outputs;
   const int64_t strip_bytes = round_up(weight.in, padded_inputs) / block_inputs * codes_block_bytes(bits);
@@ -144,7 +148,7 @@ void launch_rows(Stream& stream, const LinearWeight& weight, int64_t first, int6
           .programmatic = true},
          Kernel{weight.codes + strip * strip_bytes,
                 weight.scales + entries * static_cast<int64_t>(byte_size(weight.scale_type)),
-                zero_points ? weight.zeros + entries : nullptr, to, strip_bytes, stride, count, weight.in,
+                weight.zeros == nullptr ? nullptr : weight.zeros + entries, to, strip_bytes, stride, count, weight.in,
                 static_cast<int32_t>(chunks), static_cast<int32_t>(groups), shift, weight.scale_type});
 }
 
@@ -153,14 +157,9 @@ void launch_rows(Stream& stream, const LinearWeight& weight, int64_t first, int6
 template <class Element>
 void dequantize_rows(Stream& stream, const LinearWeight& weight, int64_t first, int64_t count, Element* to,
                      int64_t stride) {
-  const bool zero_points = weight.zeros != nullptr;
-  if (weight.bits == 8) {
-    zero_points ? launch_rows<Element, 8, true>(stream, weight, first, count, to, stride)
-                : launch_rows<Element, 8, false>(stream, weight, first, count, to, stride);
-  } else {
-    zero_points ? launch_rows<Element, 4, true>(stream, weight, first, count, to, stride)
-                : launch_rows<Element, 4, false>(stream, weight, first, count, to, stride);
-  }
+  visit_kind(weight, [&]<int bits, CodeKind kind>() {
+    if constexpr (bits != 16) launch_rows<Element, bits, kind>(stream, weight, first, count, to, stride);
+  });
 }
 
 template void dequantize_rows<half>(Stream&, const LinearWeight&, int64_t, int64_t, half*, int64_t);

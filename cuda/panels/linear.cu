@@ -157,8 +157,8 @@ static constexpr int64_t max_rows = 8192;
 
 // Weights of one launch differ only in their outputs.
 static bool same_kind(const LinearWeight& a, const LinearWeight& b) {
-  return a.bits == b.bits && a.group_size == b.group_size && a.scale_type == b.scale_type &&
-         (a.zeros == nullptr) == (b.zeros == nullptr) && a.order == b.order && a.stride == b.stride;
+  return a.bits == b.bits && a.group_size == b.group_size && a.scale_type == b.scale_type && a.kind() == b.kind() &&
+         a.order == b.order && a.stride == b.stride;
 }
 
 template <class Element>

@@ -658,10 +658,12 @@ static void check_GroupedLinear(OperatorBench& bench) {
     int bits;
     int64_t group_size;
     bool zero_points;
+    CodeType codes = CodeType::integer;
   };
   for (const Case& c : {Case{1, 1, 72, 16, 0, false}, Case{3, 2, 136, 16, 0, false}, Case{40, 3, 72, 16, 0, false},
                         Case{1, 2, 256, 4, 128, false}, Case{30, 4, 192, 4, 32, true}, Case{60, 2, 144, 8, 144, false},
-                        Case{2, 3, 160, 8, 32, true}}) {
+                        Case{2, 3, 160, 8, 32, true}, Case{3, 2, 160, 8, 32, false, CodeType::e4m3},
+                        Case{50, 3, 256, 8, 128, false, CodeType::e4m3}}) {
     constexpr int64_t outs[] = {40, 130};
     const int64_t stored[] = {experts * expert_rows(outs[0]), experts * expert_rows(outs[1])};
     for (const bool is_shared : {true, false}) {
@@ -679,6 +681,7 @@ static void check_GroupedLinear(OperatorBench& bench) {
         shape.expert_out = outs[i];
         shape.group_size = c.group_size;
         shape.bits = c.bits;
+        shape.codes = c.codes;
         shape.has_zero_points = c.zero_points;
         shapes.push_back(shape);
       }

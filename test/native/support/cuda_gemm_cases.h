@@ -202,7 +202,10 @@ inline void check_close(const linear_test::Output& got, const linear_test::Expec
 
 inline std::string describe(const linear_test::Options& o, int64_t rows, const std::string& element) {
   return element + " M" + std::to_string(rows) + " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" +
-         std::to_string(o.group_size) + " bits " + std::to_string(o.bits) + (o.zero_points ? " asym" : " sym") +
+         std::to_string(o.group_size) + " bits " + std::to_string(o.bits) +
+         (o.codes == CodeType::e4m3 ? " float"
+          : o.zero_points           ? " asym"
+                                    : " sym") +
          (o.order ? " act-order" : "") + (o.bias ? " bias" : "");
 }
 

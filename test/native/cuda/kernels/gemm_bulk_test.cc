@@ -5,6 +5,9 @@
 #include "tuning/tuned_machine.h"
 
 using namespace gemm_test;
+using linear_test::all_codes;
+using linear_test::Codes;
+using linear_test::may_have_zero_points;
 using linear_test::Options;
 using linear_test::random_linear;
 
@@ -63,11 +66,16 @@ TEST(cuda_gemm_bulk_equals_fp64_for_all_weights) {
   const int64_t rows[] = {1, 2, 5, 8, 9, 15, 16, 17};
   const int64_t blocks[] = {1, 3, 5, 8};
   int turn = 0;
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
+      if (zero_points && !may_have_zero_points(codes)) continue;
       for (const int64_t group : {32, 64, 128, 256, -1}) {
         const ScheduleScope scope(all_schedules[turn % 3]);
-        Options options{.bits = bits, .out = 130 + 65 * (turn % 3), .in = 384 + 256 * (turn % 4), .group_size = group};
+        Options options{.bits = codes.bits,
+                        .codes = codes.type,
+                        .out = 130 + 65 * (turn % 3),
+                        .in = 384 + 256 * (turn % 4),
+                        .group_size = group};
         options.zero_points = zero_points;
         options.bias = turn % 2 == 0;
         options.scale_type = turn % 5 == 4 ? DType::f32 : turn % 2 ? DType::f16 : DType::bf16;

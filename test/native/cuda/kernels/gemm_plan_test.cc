@@ -151,6 +151,11 @@ TEST(cuda_gemm_is_right_with_every_tile_and_any_number_of_blocks) {
                                 11, false);
     check_quantized_tiles<bfloat16>({.bits = 8, .out = 300, .in = 256, .group_size = -1, .bias = true}, 20, random, 1,
                                     false);
+    for (const int64_t rows : {3, 40}) {
+      const Options floats{.bits = 8, .codes = CodeType::e4m3, .out = 130, .in = 640, .group_size = 128};
+      check_quantized_tiles<half>(floats, rows, random, 5, false);
+      check_quantized_tiles<bfloat16>(floats, rows, random, 2, true);
+    }
     check_matrix_tiles<half>(300, 320, 10, random, 5, false);
     check_matrix_tiles<bfloat16>(270, 136, 20, random, 2, true);
   }

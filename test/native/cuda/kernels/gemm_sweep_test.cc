@@ -62,8 +62,13 @@ struct Type {
   const char* name;
   int bits;
   bool zero_points;
+  CodeType codes = CodeType::integer;
 };
-const Type types[] = {{"uint4b8", 4, false}, {"uint4", 4, true}, {"uint8b128", 8, false}, {"uint8", 8, true}};
+const Type types[] = {{"uint4b8", 4, false},
+                      {"uint4", 4, true},
+                      {"uint8b128", 8, false},
+                      {"uint8", 8, true},
+                      {"e4m3", 8, false, CodeType::e4m3}};
 const int64_t group_sizes[] = {128, -1, 64, 32};
 
 // Multiplications that one shape may take here.
@@ -180,9 +185,10 @@ void sweep(const char* name, const Shape (&shapes)[count], unsigned seed) {
     left_out += static_cast<int>(shape.rows.size() - rows.size());
     if (rows.empty()) continue;
     const bool cheap = shape.out * shape.in <= int64_t{1} << 20;
-    for (int t = 0; t < (cheap ? 4 : 1); ++t, ++turn) {
-      const Type& type = types[(cheap ? t : turn) % 4];
-      Options options{.bits = type.bits, .out = shape.out, .in = shape.in, .zero_points = type.zero_points};
+    for (int t = 0; t < (cheap ? 5 : 1); ++t, ++turn) {
+      const Type& type = types[(cheap ? t : turn) % 5];
+      Options options{
+          .bits = type.bits, .codes = type.codes, .out = shape.out, .in = shape.in, .zero_points = type.zero_points};
       options.group_size = group_sizes[turn / 4 % 4];
       if (shape.in % std::max<int64_t>(options.group_size, 1) != 0) options.group_size = -1;
       options.order = options.group_size > 0 && turn % 5 == 3;

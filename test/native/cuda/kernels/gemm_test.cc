@@ -5,6 +5,9 @@
 #include "support/gemm_fixture.h"
 
 using namespace gemm_test;
+using linear_test::all_codes;
+using linear_test::Codes;
+using linear_test::may_have_zero_points;
 using linear_test::Options;
 using linear_test::random_linear;
 
@@ -75,11 +78,16 @@ TEST(cuda_gemm_equals_fp64_for_all_weights) {
   Random random(2);
   int64_t rows[] = {1, 2, 7, 8, 9, 16, 17, 33};
   int turn = 0;
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
+      if (zero_points && !may_have_zero_points(codes)) continue;
       for (const int64_t group : {32, 64, 128, 96, -1}) {
         for (const DType scale_type : {DType::f16, DType::bf16}) {
-          Options options{.bits = bits, .out = 128 + 40 * (turn % 3), .in = 256 + 32 * (turn % 4), .group_size = group};
+          Options options{.bits = codes.bits,
+                          .codes = codes.type,
+                          .out = 128 + 40 * (turn % 3),
+                          .in = 256 + 32 * (turn % 4),
+                          .group_size = group};
           options.zero_points = zero_points;
           options.bias = turn % 2 == 0;
           options.order = turn % 3 == 2;
@@ -96,10 +104,10 @@ TEST(cuda_gemm_equals_fp64_for_all_weights) {
 // Integers whose sums and products every type here holds: the results must be exact, whatever adds them in which order.
 TEST(cuda_gemm_is_exact_on_small_integers) {
   Random random(3);
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const int64_t rows : {1, 8, 16, 17, 65, 130}) {
-      Options options{
-          .bits = bits, .out = 192, .in = 384, .group_size = 64, .zero_points = rows % 2 == 0, .bias = true};
+      Options options{.bits = codes.bits, .codes = codes.type, .out = 192, .in = 384, .group_size = 64, .bias = true};
+      options.zero_points = rows % 2 == 0 && may_have_zero_points(codes);
       options.powers_of_two = true;
       Stream stream(Device::at(0));
       const Canonical canonical = random_linear(options, random);
@@ -122,9 +130,11 @@ TEST(cuda_gemm_is_right_at_tile_edges_in_every_schedule) {
   for (const Schedule& schedule : all_schedules) {
     const ScheduleScope scope(schedule);
     for (const int64_t rows : {1, 8, 9, 16, 31, 32, 33, 64, 65, 129}) {
-      Options options{.bits = turn % 2 ? 8 : 4, .out = 63 + 64 * (turn % 4), .in = 128 + 64 * (turn % 5)};
-      options.group_size = turn % 3 ? 64 : 32;
-      options.zero_points = turn % 5 < 2;
+      const Codes& codes = all_codes[turn % 3];
+      Options options{
+          .bits = codes.bits, .codes = codes.type, .out = 63 + 64 * (turn % 4), .in = 128 + 64 * (turn % 5)};
+      options.group_size = turn % 4 ? 64 : 32;
+      options.zero_points = turn % 5 < 2 && may_have_zero_points(codes);
       check_quantized<half>(options, rows, random, turn % 2 ? DType::f32 : DType::f16);
       ++turn;
     }

@@ -8,6 +8,9 @@
 #include "support/cuda_gemm_cases.h"
 
 using namespace gemm_test;
+using linear_test::all_codes;
+using linear_test::Codes;
+using linear_test::may_have_zero_points;
 using linear_test::Options;
 using linear_test::random_linear;
 
@@ -48,11 +51,16 @@ TEST(cuda_panel_rows_are_the_nearest_numbers) {
   Random random(21);
   int turn = 0;
   const Schedule schedules[] = {Schedule::in_order(), Schedule::reversed(), Schedule::random(5)};
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
+      if (zero_points && !may_have_zero_points(codes)) continue;
       for (const int64_t group : {32, 128, 96, -1}) {
         const ScheduleScope scope(schedules[turn % 3]);
-        Options options{.bits = bits, .out = 192 + 7 * (turn % 3), .in = 256 + 31 * (turn % 4), .group_size = group};
+        Options options{.bits = codes.bits,
+                        .codes = codes.type,
+                        .out = 192 + 7 * (turn % 3),
+                        .in = 256 + 31 * (turn % 4),
+                        .group_size = group};
         options.zero_points = zero_points;
         options.scale_type = turn % 3 == 0 ? DType::f16 : turn % 3 == 1 ? DType::bf16 : DType::f32;
         Stream stream(Device::at(0));
@@ -80,12 +88,13 @@ TEST(cuda_panel_rows_are_the_nearest_numbers) {
 TEST(cuda_panel_products_equal_fp64) {
   Random random(22);
   int turn = 0;
-  for (const int bits : {4, 8}) {
+  for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
+      if (zero_points && !may_have_zero_points(codes)) continue;
       for (const int64_t group : {64, -1}) {
         // Panels of 128 outputs, of 64, and one for all.
         const size_t panel = turn % 3 == 0 ? 128 * 320 * 2 : turn % 3 == 1 ? 100 * 320 * 2 : max_panel_bytes >> 8;
-        Options options{.bits = bits, .out = 330, .in = 320, .group_size = group};
+        Options options{.bits = codes.bits, .codes = codes.type, .out = 330, .in = 320, .group_size = group};
         options.zero_points = zero_points;
         options.bias = turn % 2 == 0;
         check_panels<half>(options, 9 + 8 * turn, random, turn % 2 ? DType::f32 : DType::f16, panel);
