@@ -20,7 +20,7 @@ import {
   sourcesOfConfig,
 } from './quantization/config'
 import { resolveLinear } from './quantization/linear'
-import { configForMethod, METHOD_NAMES, type StoredMethod, storedMethods } from './quantization/stored-method'
+import { agrees, configForMethod, METHOD_NAMES, type StoredMethod, storedMethods } from './quantization/stored-method'
 import { type StoredFormats, storedFormats, unsupportedConfig, unsupportedModule } from './quantization/unsupported'
 
 export { describeFormat, listTensors, type TensorSummary } from './checkpoint/describe'
@@ -93,19 +93,17 @@ function reconcileWithTensors(
       notices: warnings,
     }
   }
-  const others = [...methods].filter(([method]) => method !== config.method)
+  const others = [...methods].filter(([method]) => !agrees(config, method))
   const said = config.method === 'none' ? 'there is no quantization config' : `${where} says ${config.method}`
   const notices = others.map(
     ([method, tensor]) =>
       `${dirname(table.files[tensor.file] ?? '')}: ${said}, but tensors are stored in ${METHOD_NAMES[method]} layout ` +
       `(${table.describe(tensor)}), which takes precedence.`,
   )
-  if (
-    config.method === 'compressed-tensors' &&
-    config.groups.some(({ quantizesActivations }) => quantizesActivations)
-  ) {
+  const field = quantizedActivations(config)
+  if (field !== undefined) {
     notices.push(
-      `${where}: config_groups quantizes activations; billfish leaves them in floating point, which is more accurate.`,
+      `${where}: ${field} quantizes activations; billfish leaves them in floating point, which is more accurate.`,
     )
   }
   const [only] = methods.size === 1 ? others : []
@@ -115,6 +113,13 @@ function reconcileWithTensors(
     format: unsupported?.format,
     notices: [...warnings, ...notices, ...offset.notices],
   }
+}
+
+/** The field that wants quantized activations, if any. */
+function quantizedActivations(config: QuantizationConfig): string | undefined {
+  if (config.method === 'fp8') return config.quantizesActivations ? 'activation_scheme' : undefined
+  if (config.method !== 'compressed-tensors') return undefined
+  return config.groups.some(({ quantizesActivations }) => quantizesActivations) ? 'config_groups' : undefined
 }
 
 /** Determines checkpoint_format of GPTQ from its codes, if they are conclusive. */

@@ -29,6 +29,7 @@ WeightShape shape_of(const QuantizedSpec& spec) {
   const bool has_order = may_be_permuted(spec.group_index.has_value(), spec.part && !spec.part->inputs.empty());
   WeightShape shape = {spec.name, WeightKind::quantized, spec.out, spec.in, spec.group_size, has_order};
   shape.bits = spec.bits;
+  shape.codes = code_type(spec);
   shape.has_zero_points = !spec.symmetric;
   shape.has_bias = spec.bias.has_value();
   shape.type = spec.scales.dtype;
@@ -46,7 +47,7 @@ WeightShape shape_of(const ExpertsSpec& spec) {
     const WeightShape own = shape_of_one(expert);
     has_zero_points = has_zero_points || own.has_zero_points;
     const auto form = [](const WeightShape& s) {
-      return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.has_bias, s.type);
+      return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.codes, s.has_bias, s.type);
     };
     if (form(own) != form(first) || own.out != spec.out || own.in != spec.in) {
       refuse("Experts '" + first.name + "' and '" + own.name + "' are not stored in the same way");

@@ -21,7 +21,11 @@ class PartSource final : public CanonicalSource {
     shape_.in = spec.in;
     shape_.group_size = spec.group_size;
     shape_.has_bias = spec.bias.has_value();
-    if (spec.part->inputs.empty()) return;
+    if (spec.part->inputs.empty()) {
+      if (shape_.group_size == from_.group_size) return;
+      refuse("The part of layer '" + shape_.name + "' has all inputs, but in groups of " +
+             std::to_string(shape_.group_size) + " instead of " + std::to_string(from_.group_size));
+    }
     if (!from_.order.empty() && !spec.part->inputs_in_group_order) {
       refuse("Layer '" + spec.name +
              "' was quantized with act-order, which mixes the inputs of all its parts; it cannot "
@@ -80,7 +84,7 @@ class PartSource final : public CanonicalSource {
     const int64_t groups = shape_.groups(), from_groups = from_.groups();
     const size_t size = byte_size(shape_.scale_type);
     for (int64_t group = 0; group < groups; ++group) {
-      const int64_t stored = inputs_.are_all() ? group : stored_groups_[group];
+      const int64_t stored = stored_groups_.empty() ? group : stored_groups_[group];
       if (stored == no_group) continue;  // its scale stays zero
       std::memcpy(&to.scales[(row * groups + group) * size], &from.scales[(from_row * from_groups + stored) * size],
                   size);
@@ -109,7 +113,7 @@ class PartSource final : public CanonicalSource {
   }
 
   uint32_t zero_point(const CanonicalRows& rows, int64_t row, int64_t group) const {
-    return shape_.has_zero_points ? rows.zeros[row * shape_.groups() + group] : 1u << (shape_.bits - 1);
+    return shape_.has_zero_points ? rows.zeros[row * shape_.groups() + group] : code_of_zero(shape_.codes, shape_.bits);
   }
 
   void copy_codes(const uint32_t* source, int64_t from, uint32_t* target, int64_t to, int64_t count) const {

@@ -66,6 +66,7 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
 
   shape_.name = spec.name;
   shape_.bits = spec.bits;
+  shape_.codes = code_type(spec);
   shape_.out = spec.out;
   shape_.in = spec.in;
   shape_.group_size = spec.group_size;
@@ -110,7 +111,8 @@ void QuantizedSource::read_scales(int64_t first, int64_t count, CanonicalRows& r
   if (!scales_by_group()) {
     const int64_t columns = spec_.scales.shape[1];
     for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(target + i * groups * size, source + (first + i) * columns * size, groups * size);
+      const int64_t row = (first + i) / spec_.scale_rows;
+      std::memcpy(target + i * groups * size, source + row * columns * size, groups * size);
     }
   } else if (size == 2) {
     transpose_columns(source, groups, shape_.out, first, count, reinterpret_cast<uint16_t*>(target));

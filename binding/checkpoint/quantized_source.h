@@ -47,6 +47,7 @@ std::unique_ptr<CanonicalSource> open_gptq(const QuantizedSpec& spec, const Mapp
 std::unique_ptr<CanonicalSource> open_awq(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_awq_gemv(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_compressed_tensors(const QuantizedSpec& spec, const MappedFiles& files);
+std::unique_ptr<CanonicalSource> open_fp8(const QuantizedSpec& spec, const MappedFiles& files);
 
 // A part of a quantized layer: some of its outputs and inputs, with zeros in between. Everything below sees the stored
 // layer, everything above an ordinary canonical one, so padding and sharding are independent of formats.

@@ -20,6 +20,8 @@ void check_numbers(const QuantizedSpec& spec) {
   if (spec.bits != 4 && spec.bits != 8) number("bits", spec.bits, "4 or 8");
   if (spec.group_size < 1 || spec.group_size > spec.in)
     number("group size", spec.group_size, "1 to " + std::to_string(spec.in));
+  if (spec.scale_rows < 1 || (spec.scale_rows > 1 && spec.format != Format::fp8))
+    number("outputs that share scales,", spec.scale_rows, spec.format == Format::fp8 ? "1 or more" : "1");
   if (spec.zero_offset != 0 && spec.zero_offset != 1) number("zero offset", spec.zero_offset, "0 or 1");
   if (!spec.symmetric && !spec.zeros)
     refuse("Layer '" + spec.name + "' is asymmetric but has no tensor of zero points");
@@ -44,6 +46,9 @@ std::unique_ptr<CanonicalSource> open_stored(const QuantizedSpec& spec, const Ma
       break;
     case Format::compressed_tensors:
       source = open_compressed_tensors(spec, files);
+      break;
+    case Format::fp8:
+      source = open_fp8(spec, files);
       break;
   }
   // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognize.

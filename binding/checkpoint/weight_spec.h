@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/code_type.h"
 #include "engine/dtype.h"
 
 namespace billfish {
@@ -58,7 +59,7 @@ struct VectorSpec {
   std::vector<ChannelRun> elements;  // of the tensor's, in the vector's order; no runs: all of them
 };
 
-enum class Format { gptq, awq, awq_gemv, compressed_tensors };
+enum class Format { gptq, awq, awq_gemv, compressed_tensors, fp8 };
 
 struct QuantizedSpec {
   std::string name;
@@ -66,6 +67,7 @@ struct QuantizedSpec {
   int bits = 4;
   int64_t out = 0, in = 0;
   int64_t group_size = 0;  // == in when channelwise
+  int64_t scale_rows = 1;  // stored outputs that share a row of scales: of fp8, whose scales may be those of blocks
   bool symmetric = true;   // zero is 2^(bits-1), stored zeros are ignored
   int zero_offset = 0;     // added to stored zeros modulo 2^bits: 1 for GPTQ v1
   TensorRef codes, scales;
@@ -73,6 +75,10 @@ struct QuantizedSpec {
   std::optional<TensorRef> stored_shape;  // compressed-tensors' weight_shape: [out, in] as i32 or i64 numbers
   std::optional<Part> part;               // out, in and group_size are the part's then
 };
+
+// What codes are that are stored in a tensor of this type.
+constexpr CodeType code_type(DType type) { return type == DType::f8_e4m3 ? CodeType::e4m3 : CodeType::integer; }
+inline CodeType code_type(const QuantizedSpec& spec) { return code_type(spec.codes.dtype); }
 
 using LinearSpec = std::variant<MatrixSpec, QuantizedSpec>;
 

@@ -35,9 +35,9 @@ Result choose(const std::map<std::string, Result>& choices, const std::string& v
 }
 
 DType parse_dtype(const std::string& text) {
-  static const std::map<std::string, DType> types = {{"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16},
-                                                     {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8},
-                                                     {"I8", DType::i8}};
+  static const std::map<std::string, DType> types = {
+      {"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16}, {"I32", DType::i32},
+      {"I64", DType::i64}, {"U8", DType::u8},   {"I8", DType::i8},     {"F8_E4M3", DType::f8_e4m3}};
   return choose(types, text, "dtype");
 }
 
@@ -119,12 +119,14 @@ LinearSpec parse_linear(const Napi::Object& object) {
   spec.format = choose<Format>({{"gptq", Format::gptq},
                                 {"awq", Format::awq},
                                 {"awq-gemv", Format::awq_gemv},
-                                {"compressed-tensors", Format::compressed_tensors}},
+                                {"compressed-tensors", Format::compressed_tensors},
+                                {"fp8", Format::fp8}},
                                string(object, "format"), "format");
   spec.bits = static_cast<int>(integer(object, "bits", 4, 8));
   spec.out = integer(object, "out", 1, int32_max);
   spec.in = integer(object, "in", 1, int32_max);
   spec.group_size = integer(object, "groupSize", 1, int32_max);
+  if (has(object, "scaleRows")) spec.scale_rows = integer(object, "scaleRows", 1, int32_max);
   spec.symmetric = to_bool(property(object, "symmetric"), "symmetric");
   spec.zero_offset = static_cast<int>(integer(object, "zeroOffset", 0, 1));
   spec.codes = tensor(object, "codes");
@@ -216,6 +218,7 @@ WeightShape parse_weight_shape(const Napi::Object& object) {
     shape.bits = static_cast<int>(integer(object, "bits", 4, 8));
     shape.has_zero_points = !to_bool(property(object, "symmetric"), "symmetric");
     shape.type = type_of("scales");
+    shape.codes = code_type(type_of("codes"));
   } else {
     refuse_kind(name, kind);
   }

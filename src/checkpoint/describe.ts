@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import type { Checkpoint } from './types'
+import type { Checkpoint, ScaleBlock } from './types'
 
 /** Summary of a stored tensor. */
 export interface TensorSummary {
@@ -30,6 +30,12 @@ function describeGroup(groupSize: number | undefined): string {
   return groupSize === -1 ? 'channelwise' : `group ${groupSize}`
 }
 
+/** What shares a scale of FP8 weights. */
+function describeBlock(block: ScaleBlock | undefined): string {
+  if (block === undefined || block.rows === Number.POSITIVE_INFINITY) return 'one scale a tensor'
+  return block.rows === 1 ? describeGroup(block.groupSize) : `blocks of ${block.rows} x ${block.groupSize}`
+}
+
 /** Joins the kinds; `fallback` if there are none. */
 function joinKinds(kinds: ReadonlySet<string>, fallback: string): string {
   return kinds.size === 0 ? fallback : [...kinds].sort().reverse().join(' and ')
@@ -58,16 +64,24 @@ function describeQuantization(checkpoint: Checkpoint): string {
     }
     case 'awq':
       return `AWQ ${config.layout.toUpperCase()} int${config.bits}, ${describeGroup(config.groupSize)}, ${describeSymmetry(checkpoint, config.zeroPoint === false)}`
+    case 'fp8':
+      return `FP8 e4m3, ${describeBlock(config.block)}`
     case 'compressed-tensors': {
       const groups = config.groups.map((group) =>
-        [
-          `int${group.bits}`,
-          describeGroup(group.groupSize),
-          group.symmetric ? 'symmetric' : 'asymmetric',
-          ...(group.actOrder ? ['act-order'] : []),
-        ].join(', '),
+        group.floats
+          ? `FP8 e4m3, ${describeBlock(group.floats)}`
+          : [
+              `int${group.bits}`,
+              describeGroup(group.groupSize),
+              group.symmetric ? 'symmetric' : 'asymmetric',
+              ...(group.actOrder ? ['act-order'] : []),
+            ].join(', '),
       )
-      const layouts = new Set(config.groups.map(({ packed }) => (packed ? 'pack-quantized' : 'int-quantized')))
+      const layouts = new Set(
+        config.groups.map(({ packed, floats }) =>
+          packed ? 'pack-quantized' : floats ? 'float-quantized' : 'int-quantized',
+        ),
+      )
       const kind = layouts.size > 0 ? [...layouts].join(' and ') : 'pack-quantized'
       return `compressed-tensors ${kind} ${[...new Set(groups)].join('; ')}`.trimEnd()
     }
@@ -78,7 +92,7 @@ function describeQuantization(checkpoint: Checkpoint): string {
 function floatTypes(checkpoint: Checkpoint): string {
   const bytes = new Map<string, number>()
   for (const tensor of checkpoint.tensors.values()) {
-    if (/F\d/.test(tensor.dtype)) bytes.set(tensor.dtype, (bytes.get(tensor.dtype) ?? 0) + tensor.bytes)
+    if (/^B?F\d+$/.test(tensor.dtype)) bytes.set(tensor.dtype, (bytes.get(tensor.dtype) ?? 0) + tensor.bytes)
   }
   return [...bytes]
     .sort((a, b) => b[1] - a[1])
@@ -93,7 +107,8 @@ function floatTypes(checkpoint: Checkpoint): string {
 export function describeFormat(checkpoint: Checkpoint): string {
   if (checkpoint.unsupportedFormat !== undefined) return checkpoint.unsupportedFormat
   const quantized = [...checkpoint.tensors].some(
-    ([name, { dtype }]) => /\.(qweight|weight_packed)$/.test(name) || (dtype === 'I8' && name.endsWith('.weight')),
+    ([name, { dtype }]) =>
+      /\.(qweight|weight_packed)$/.test(name) || (/^(I8|F8_E4M3)$/.test(dtype) && name.endsWith('.weight')),
   )
   const floats = floatTypes(checkpoint)
   return quantized ? `${describeQuantization(checkpoint)}; rest ${floats}` : floats

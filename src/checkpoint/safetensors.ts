@@ -53,7 +53,7 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
   U64: 64,
   C64: 64,
 }
-const READ_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'I32', 'I64', 'U8', 'I8'] satisfies TensorType[]
+const READ_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'I32', 'I64', 'U8', 'I8', 'F8_E4M3'] satisfies TensorType[]
 
 export interface SafetensorsHeader {
   /** In file order. */

@@ -31,6 +31,14 @@ export interface ModuleRule {
   readonly where: string
 }
 
+/** FP8 weights that share a scale. */
+export interface ScaleBlock {
+  /** Outputs; Infinity: all of them. */
+  readonly rows: number
+  /** Inputs; -1: all of them. */
+  readonly groupSize: number
+}
+
 /**
  * The quantization config of a checkpoint, wherever it was found. Tensors take precedence where they disagree: see the
  * table in docs/formats.md.
@@ -78,10 +86,21 @@ export type QuantizationConfig =
         readonly actOrder: boolean
         /** Whether several codes share a word (pack-quantized), instead of one a byte. */
         readonly packed: boolean
+        /** Of weights that are 8-bit floats instead of integers: what shares a scale. */
+        readonly floats?: ScaleBlock | undefined
         /** Whether activations are to be quantized, too, which billfish does not do. */
         readonly quantizesActivations: boolean
       }[]
       readonly ignore: readonly string[]
+    }
+  | {
+      readonly method: 'fp8'
+      /** Undefined: one scale a tensor, unless the tensors say otherwise. */
+      readonly block: ScaleBlock | undefined
+      /** Modules that are not quantized. */
+      readonly skipped: readonly string[]
+      /** As for compressed-tensors. */
+      readonly quantizesActivations: boolean
     }
   | {
       /** A known format that billfish cannot run. */

@@ -3,7 +3,8 @@
  * Qwen3-MoE and their successors differ in how the router's weights are normalized and whether there is a shared expert,
  * which every token goes to.
  */
-import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
+import { invalidCheckpoint, quoted, unsupportedFormat } from '../checkpoint/invalid'
+import { FLOAT_TYPES } from '../checkpoint/tensors'
 import { BillfishError } from '../common/errors'
 import { ELEMENT_BYTES, type ExpertsSpec, type LinearSpec, type TensorRef } from '../native/weights'
 import { inputGroup, sliceLinear } from '../quantization/linear-slice'
@@ -100,6 +101,9 @@ function fusedProjection(
       `Tensor ${quoted(name)} has the shape [${shape.join(', ')}]; ${count} experts need [${count}, ${rows}, ${inputs}]`,
     )
   }
+  if (!FLOAT_TYPES.includes(dtype)) {
+    throw unsupportedFormat(`The experts of ${quoted(name)} are stored in one tensor`, `quantized (${dtype})`)
+  }
   const bytes = out * inputs * ELEMENT_BYTES[dtype]
   const row = expert * rows + (projection === 'up_proj' ? out : 0)
   const weight = { ...tensor, shape: [out, inputs], offset: tensor.offset + row * inputs * ELEMENT_BYTES[dtype], bytes }
@@ -127,7 +131,8 @@ export function stackExperts(name: string, experts: readonly LinearSpec[]): Expe
 function formOf(linear: LinearSpec): string {
   const bias = linear.bias ? ', with a bias' : ''
   if (linear.kind === 'matrix') return `${linear.weight.dtype}${bias}`
-  return `${linear.bits} bits in groups of ${linear.groupSize} with scales in ${linear.scales.dtype}${bias}`
+  const numbers = linear.format === 'fp8' ? 'FP8' : `${linear.bits} bits`
+  return `${numbers} in groups of ${linear.groupSize} with scales in ${linear.scales.dtype}${bias}`
 }
 
 /** x + the MLP of a layer with experts, of the normed hidden states `h`: both are [tokens, hiddenSize]. */

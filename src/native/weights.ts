@@ -4,7 +4,7 @@
  */
 
 /** Dtypes that billfish reads, as in the safetensors header. */
-export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8'
+export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8' | 'F8_E4M3'
 
 export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   F32: 4,
@@ -14,6 +14,7 @@ export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   I64: 8,
   U8: 1,
   I8: 1,
+  F8_E4M3: 1,
 }
 
 /** The types in which a model computes. */
@@ -91,17 +92,19 @@ export interface VectorSpec {
 export interface QuantizedSpec {
   readonly kind: 'quantized'
   readonly name: string
-  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8'
   readonly bits: 4 | 8
   readonly out: number
   readonly in: number
   /** Inputs that share a scale; equals `in` if channelwise. */
   readonly groupSize: number
-  /** If true, the zero point is 2^(bits-1) and stored zeros are ignored. */
+  /** fp8: stored outputs that share scales; 1 where undefined. */
+  readonly scaleRows?: number | undefined
+  /** If true, the zero point is 2^(bits-1) (fp8: there is none) and stored zeros are ignored. */
   readonly symmetric: boolean
   /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
   readonly zeroOffset: 0 | 1
-  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed (I32), or weight (I8, one code a byte). */
+  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed (I32), or weight (I8, one code a byte); fp8: weight (F8_E4M3). */
   readonly codes: TensorRef
   readonly scales: TensorRef
   readonly zeros?: TensorRef | undefined

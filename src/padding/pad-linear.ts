@@ -42,6 +42,7 @@ export async function padLinear(linear: LinearSpec, padding: LinearPadding): Pro
 
 function unpaddedFormat({ format, codes, zeros }: QuantizedSpec): string | undefined {
   if (format === 'awq-gemv') return 'as AWQ GEMV'
+  if (format === 'fp8') return 'as FP8'
   const numbers = [codes, zeros].find((tensor) => tensor?.dtype === 'I8')
   return numbers && `by compressed-tensors with one number a byte (${numbers.name})`
 }

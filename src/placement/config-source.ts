@@ -1,10 +1,11 @@
 import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
-import type { QuantizationConfig, RawConfig } from '../checkpoint/types'
+import type { QuantizationConfig, RawConfig, ScaleBlock } from '../checkpoint/types'
 import { ceilDiv, elementCount } from '../common/arithmetic'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { zeroWords } from '../quantization/awq-gemv'
 import { schemeByName } from '../quantization/compressed-tensors'
+import { isLeftOut } from '../quantization/fp8'
 import { configForModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig } from '../quantization/unsupported'
 import { floatType } from './limits'
@@ -43,7 +44,7 @@ export function configSource(config: RawConfig, quantization: QuantizationConfig
   }
 }
 
-interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | 'symmetric'> {
+interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | 'symmetric' | 'scaleRows'> {
   readonly scaleType: TensorType
   /** Whether the checkpoint stores g_idx. */
   readonly groupIndex: boolean
@@ -90,9 +91,12 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
         actOrder: groupIndex && actOrder !== false,
       }
     }
+    case 'fp8':
+      return isLeftOut(quantization, module) ? undefined : fp8Scheme(quantization.block, plain)
     case 'compressed-tensors': {
       const scheme = schemeByName(quantization, module)
       if (!scheme) return undefined
+      if (scheme.floats) return fp8Scheme(scheme.floats, plain)
       const { bits, groupSize, symmetric, actOrder, packed } = scheme
       return {
         format: 'compressed-tensors',
@@ -108,6 +112,12 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
   }
 }
 
+function fp8Scheme(block: ScaleBlock | undefined, plain: TensorType): Scheme {
+  const { rows, groupSize } = block ?? { rows: Number.POSITIVE_INFINITY, groupSize: -1 }
+  const rest = { bits: 8, symmetric: true, scaleType: plain, groupIndex: false, actOrder: false } as const
+  return { format: 'fp8', scaleRows: rows, groupSize, ...rest }
+}
+
 function checkedBits(bits: number | undefined, method: string, module: string): 4 | 8 {
   if (bits === 4 || bits === 8) return bits
   if (bits !== undefined) throw unsupportedFormat(`config.json: ${module} is quantized`, `${method} with ${bits} bits`)
@@ -118,19 +128,30 @@ function checkedBits(bits: number | undefined, method: string, module: string): 
 
 function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures: number): QuantizedSpec {
   const { format, bits, symmetric, actOrder } = scheme
+  const scaleRows = scheme.scaleRows === undefined ? undefined : Math.min(scheme.scaleRows, out)
   const groupSize = scheme.groupSize > 0 ? Math.min(scheme.groupSize, inFeatures) : inFeatures
-  const spec = { kind: 'quantized', name: module, format, bits, out, in: inFeatures, groupSize, symmetric } as const
+  const spec = {
+    kind: 'quantized',
+    name: module,
+    format,
+    bits,
+    out,
+    in: inFeatures,
+    groupSize,
+    scaleRows,
+    symmetric,
+  } as const
   return {
     ...spec,
     zeroOffset: 0,
     actOrder,
-    ...storedTensors({ ...scheme, groupSize }, module, out, inFeatures, ceilDiv(inFeatures, groupSize)),
+    ...storedTensors({ ...scheme, groupSize, scaleRows }, module, out, inFeatures, ceilDiv(inFeatures, groupSize)),
   }
 }
 
 /** The tensors of a format, named and laid out as the files in src/quantization describe. */
 function storedTensors(
-  { format, bits, groupSize, symmetric, scaleType, groupIndex, packed = true }: Scheme,
+  { format, bits, groupSize, scaleRows = 1, symmetric, scaleType, groupIndex, packed = true }: Scheme,
   module: string,
   out: number,
   inFeatures: number,
@@ -160,6 +181,11 @@ function storedTensors(
         zeros: tensor(`${module}.qzeros`, 'I32', [out, width]),
       }
     }
+    case 'fp8':
+      return {
+        codes: tensor(`${module}.weight`, 'F8_E4M3', [out, inFeatures]),
+        scales: tensor(`${module}.weight_scale_inv`, scaleType, [ceilDiv(out, scaleRows), groups]),
+      }
     case 'compressed-tensors':
       return {
         codes: packed

@@ -11,12 +11,14 @@
  *
  *     weight             I8 [N, K]
  *     weight_zero_point  I8 [N, G]            also beside packed codes of older versions
+ *
+ * Formats float-quantized and naive-quantized may have 8-bit floats instead: fp8.ts.
  */
 
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
-import type { QuantizationConfig } from '../checkpoint/types'
+import type { QuantizationConfig, ScaleBlock } from '../checkpoint/types'
 import { ceilDiv } from '../common/arithmetic'
 import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
@@ -24,6 +26,7 @@ import type { LinearRequest } from './groups'
 import { hasActOrder, resolveGroupSize } from './groups'
 import { Pattern } from './pattern'
 import { memoizeDecision } from './rules'
+import { blockOf } from './scale-block'
 import { named } from './unsupported'
 
 type CompressedTensorsConfig = Extract<QuantizationConfig, { method: 'compressed-tensors' }>
@@ -32,10 +35,11 @@ type Scheme = CompressedTensorsConfig['groups'][number]
 const FORMAT = 'pack-quantized'
 /** The formats of integers: packed, or one a byte. */
 const INTEGER_FORMATS = [FORMAT, 'int-quantized', 'naive-quantized']
+/** Those of 8-bit floats (fp8.ts). */
+const FLOAT_FORMATS = ['float-quantized', 'naive-quantized']
 
 /** What the other `format` values store. */
 const OTHER_FORMATS: Readonly<Record<string, string>> = {
-  'float-quantized': 'FP8',
   'nvfp4-pack-quantized': 'NVFP4',
   'mxfp4-pack-quantized': 'MXFP4',
   'mxfp8-quantized': 'MXFP8',
@@ -66,13 +70,38 @@ function readActOrder(weights: ConfigFields): boolean {
 }
 
 /** A missing strategy follows from the group size. */
+function strategyOf(weights: ConfigFields): string {
+  const size = weights.groupSize()
+  return weights.string('strategy') ?? (size === undefined ? 'tensor' : size === -1 ? 'channel' : 'group')
+}
+
 function readGroupSize(weights: ConfigFields, format: string): number | { readonly unsupported: string } {
   const size = weights.groupSize()
-  const strategy = weights.string('strategy') ?? (size === undefined ? 'tensor' : size === -1 ? 'channel' : 'group')
+  const strategy = strategyOf(weights)
   if (strategy === 'channel') return -1
   if (strategy === 'group' && size !== undefined && size > 0) return size
   if (strategy === 'group') throw weights.invalid('group_size', size, 'a positive number with strategy group')
   return { unsupported: `compressed-tensors ${format} with one scale for strategy ${quoted(strategy)}` }
+}
+
+/** What shares a scale of 8-bit floats. */
+function readBlock(weights: ConfigFields): ScaleBlock | string {
+  const strategy = strategyOf(weights)
+  switch (strategy) {
+    case 'tensor':
+      return { rows: Number.POSITIVE_INFINITY, groupSize: -1 }
+    case 'channel':
+      return { rows: 1, groupSize: -1 }
+    case 'block':
+      return blockOf(weights, 'block_structure', weights.get('block_structure'))
+    case 'group': {
+      const size = weights.groupSize()
+      if (size !== undefined && size > 0) return { rows: 1, groupSize: size }
+      throw weights.invalid('group_size', size, 'a positive number with strategy group')
+    }
+    default:
+      return `compressed-tensors FP8 with one scale for strategy ${quoted(strategy)}`
+  }
 }
 
 /** A config group, or the name of the unsupported format it requests. */
@@ -80,11 +109,16 @@ function readScheme(where: string, value: unknown, defaultFormat: string): Schem
   if (!isObject(value)) throw invalidCheckpoint(`${where} is ${shown(value)}, not an object`)
   const fields = new ConfigFields(where, value)
   const format = fields.string('format') ?? defaultFormat
-  if (!INTEGER_FORMATS.includes(format)) return otherFormat(format)
+  if (!isRead(format)) return otherFormat(format)
   const weights = new ConfigFields(`${where}.weights`, fields.object('weights') ?? {})
   const bits = weights.integer('num_bits')
-  const type = weights.string('type') ?? 'int'
-  if (type !== 'int') return `compressed-tensors with weights of type ${named(type)}`
+  const type = weights.string('type') ?? (format === 'float-quantized' ? 'float' : 'int')
+  const quantizesActivations = ['input_activations', 'output_activations'].some((key) => fields.get(key) !== undefined)
+  if (type === 'float' && FLOAT_FORMATS.includes(format))
+    return readFloats(fields, weights, format, quantizesActivations)
+  if (type !== 'int' || !INTEGER_FORMATS.includes(format)) {
+    return `compressed-tensors ${format} with weights of type ${named(type)}`
+  }
   if (bits === undefined || bits < 1 || bits > 8) throw weights.invalid('num_bits', bits, '4 or 8')
   if (bits !== 4 && bits !== 8) return `compressed-tensors ${format} with ${bits} bits`
   const groupSize = readGroupSize(weights, format)
@@ -96,15 +130,42 @@ function readScheme(where: string, value: unknown, defaultFormat: string): Schem
     symmetric: weights.boolean(true, 'symmetric'),
     actOrder: readActOrder(weights),
     packed: format === FORMAT,
-    quantizesActivations: ['input_activations', 'output_activations'].some((key) => fields.get(key) !== undefined),
+    quantizesActivations,
   }
+}
+
+function readFloats(
+  fields: ConfigFields,
+  weights: ConfigFields,
+  format: string,
+  quantizesActivations: boolean,
+): Scheme | string {
+  const bits = weights.integer('num_bits') ?? 8
+  if (bits !== 8) return `compressed-tensors ${format} with floats of ${bits} bits`
+  if (!weights.boolean(true, 'symmetric')) return `compressed-tensors ${format} with zero points`
+  const floats = readBlock(weights)
+  if (typeof floats === 'string') return floats
+  return {
+    targets: strings(fields, 'targets'),
+    bits: 8,
+    groupSize: floats.groupSize,
+    symmetric: true,
+    actOrder: false,
+    packed: false,
+    floats,
+    quantizesActivations,
+  }
+}
+
+function isRead(format: string): boolean {
+  return INTEGER_FORMATS.includes(format) || FLOAT_FORMATS.includes(format)
 }
 
 /** @throws BillfishError INVALID_CHECKPOINT */
 export function readCompressedTensorsConfig(fields: ConfigFields): QuantizationConfig {
   const unsupported = (format: string) => ({ method: 'unsupported', format, where: fields.where }) as const
   const format = fields.string('format') ?? FORMAT
-  if (!INTEGER_FORMATS.includes(format) && format !== 'mixed-precision') return unsupported(otherFormat(format))
+  if (!isRead(format) && format !== 'mixed-precision') return unsupported(otherFormat(format))
   const inner = (name: string) => new ConfigFields(fields.where, fields.object(name) ?? {})
   const sparsity = inner('sparsity_config').string('format') ?? 'dense'
   if (sparsity !== 'dense') return unsupported(otherFormat(sparsity))
@@ -187,7 +248,7 @@ export function compressedTensorsLinear(
 
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
-  const ofBits = config.groups.filter((candidate) => candidate.bits === bits)
+  const ofBits = config.groups.filter((candidate) => candidate.bits === bits && candidate.floats === undefined)
   const fitting = ofBits.find(
     (candidate) => candidate.groupSize > 0 && ceilDiv(inFeatures, candidate.groupSize) === groups,
   )

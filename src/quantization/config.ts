@@ -7,6 +7,7 @@ import { readAutoRoundConfig } from './auto-round'
 import { readAwqConfig } from './awq'
 import { readCompressedTensorsConfig } from './compressed-tensors'
 import { ConfigFields } from './fields'
+import { readFp8Config } from './fp8'
 import { readGptqConfig } from './gptq'
 import { formatName } from './unsupported'
 
@@ -83,6 +84,8 @@ function readSource({ where, name, value }: QuantizationSource): QuantizationCon
     case 'autoround':
     case 'intel/auto-round':
       return readAutoRoundConfig(fields)
+    case 'fp8':
+      return readFp8Config(fields)
     case 'none':
       return { method: 'none' }
     default:

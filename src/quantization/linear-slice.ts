@@ -1,5 +1,5 @@
 import type { LinearSpec, MatrixSpec, PartSpec, QuantizedSpec } from '../native/weights'
-import { type ChannelRun, ZEROS } from './padding'
+import { type ChannelRun, greatestCommonDivisor, ZEROS } from './padding'
 
 /** The part of a linear that a rank has. */
 export interface LinearSlice {
@@ -14,9 +14,39 @@ export interface LinearSlice {
   readonly inputsInGroupOrder?: boolean
 }
 
-/** Inputs that slice a scale and must not be split; 1 if any split is valid. */
+/**
+ * Inputs that must not be split; 1 if any split is valid. Quantized layers are split between groups. Blocks of FP8 are so
+ * large that a rank's share often ends within one: they are split between groups of 32, which every kernel takes.
+ */
 export function inputGroup(linear: LinearSpec): number {
-  return linear.kind === 'quantized' && linear.groupSize < linear.in ? linear.groupSize : 1
+  if (linear.kind !== 'quantized' || linear.groupSize >= linear.in) return 1
+  return linear.format === 'fp8' ? greatestCommonDivisor(linear.groupSize, 32) : linear.groupSize
+}
+
+/** The size of the groups of a share of the inputs: that of the layer or, of FP8 blocks that it cuts, a part of it. */
+function groupOfShare(linear: QuantizedSpec, inputs: readonly ChannelRun[], count: number): number {
+  let group = linear.groupSize
+  if (linear.format === 'fp8') {
+    while (group % 64 === 0 && mixesGroups(inputs, group, linear.groupSize)) group /= 2
+  }
+  return Math.min(group, count)
+}
+
+/** Whether a group of `group` inputs of the share has inputs of several stored groups, which have scales of their own. */
+function mixesGroups(inputs: readonly ChannelRun[], group: number, storedGroup: number): boolean {
+  const stored = new Map<number, number>()
+  let at = 0
+  for (const { start, count } of inputs) {
+    for (let i = 0; start !== ZEROS && i < count; ) {
+      const own = Math.floor((at + i) / group)
+      const wanted = Math.floor((start + i) / storedGroup)
+      if ((stored.get(own) ?? wanted) !== wanted) return true
+      stored.set(own, wanted)
+      i = Math.min((own + 1) * group - at, (wanted + 1) * storedGroup - start)
+    }
+    at += count
+  }
+  return false
 }
 
 /** Whether the layer can be split into these inputs: at group boundaries, and without act-order. */
@@ -50,7 +80,8 @@ export function sliceLinear<Spec extends LinearSpec>(linear: Spec, slice: Linear
   const cut = { ...linear, out, in: inFeatures, part, bias: bias ? linear.bias : undefined }
   if (cut.kind !== 'quantized') return cut as Spec & MatrixSpec
   const channelwise = (linear as QuantizedSpec).groupSize >= linear.in
-  return { ...cut, groupSize: channelwise ? inFeatures : cut.groupSize } as Spec & QuantizedSpec
+  const groupSize = channelwise ? inFeatures : inputs ? groupOfShare(cut, inputs, inFeatures) : cut.groupSize
+  return { ...cut, groupSize } as Spec & QuantizedSpec
 }
 
 function outputOrder(consumer: LinearSpec | undefined): Pick<PartSpec, 'follows' | 'followedGroupSize'> {

@@ -6,9 +6,10 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { awqGemvLinear } from './awq-gemv'
 import { compressedTensorsLinear } from './compressed-tensors'
+import { fp8Linear } from './fp8'
 import { gptqLinear } from './gptq'
 import type { LinearRequest } from './groups'
-import { configForMethod, isGemv, isUnpacked, storedMethod } from './stored-method'
+import { configForMethod, isFp8, isGemv, isUnpacked, storedMethod } from './stored-method'
 import { unsupportedConfig } from './unsupported'
 
 function findBias(table: TensorTable, module: string, out: number, required: boolean): TensorRef | undefined {
@@ -34,6 +35,7 @@ export function resolveLinear(
 ): LinearSpec {
   if (config.method === 'unsupported') throw unsupportedConfig(config)
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
+  if (isFp8(table, module)) return fp8Linear(table, config, request)
   const packed = isUnpacked(table, module)
     ? `${module}.weight`
     : [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))

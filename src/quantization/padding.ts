@@ -44,7 +44,7 @@ function checkCount(name: string, value: number): void {
   throw invalidOption(name, value, `a whole number from 1 to ${MAX_SIZE}`)
 }
 
-function greatestCommonDivisor(a: number, b: number): number {
+export function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b)
 }
 

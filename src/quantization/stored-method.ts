@@ -5,12 +5,13 @@ import type { QuantizationConfig } from '../checkpoint/types'
 import { forEachInSlices } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
 
-export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors'
+export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors' | 'fp8'
 
 export const METHOD_NAMES: Readonly<Record<StoredMethod, string>> = {
   gptq: 'GPTQ',
   awq: 'AWQ',
   'compressed-tensors': 'compressed-tensors',
+  fp8: 'FP8',
 }
 
 /** Whether an AWQ module is in the GEMV layout: rows of codes, zero points and scales are outputs in all three tensors. */
@@ -26,6 +27,20 @@ export function isUnpacked(table: TensorTable, module: string): boolean {
   return table.tensors.get(`${module}.weight_scale`)?.shape.length === 2
 }
 
+/** Whether a module has FP8 weights with their scales. */
+export function isFp8(table: TensorTable, module: string): boolean {
+  if (table.tensors.get(`${module}.weight`)?.dtype !== 'F8_E4M3') return false
+  return ['weight_scale_inv', 'weight_scale'].some((name) => {
+    const scales = table.tensors.get(`${module}.${name}`)
+    return scales !== undefined && FLOAT_TYPES.includes(scales.dtype)
+  })
+}
+
+/** Whether the config is one for linears stored by `method`: compressed-tensors may have FP8 weights, too. */
+export function agrees(config: QuantizationConfig, method: StoredMethod): boolean {
+  return config.method === method || (method === 'fp8' && config.method === 'compressed-tensors')
+}
+
 /**
  * The method whose tensor names and layout `module` has: GPTQ packs along the inputs and has one column per output, AWQ
  * packs along the outputs (or stores a row per output: GEMV), and compressed-tensors has its own names. Undefined if nothing matches; the format readers
@@ -36,6 +51,7 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
     const tensor = table.tensors.get(`${module}.${name}`)
     return tensor && types.includes(tensor.dtype) && tensor.shape.length === 2 ? tensor : undefined
   }
+  if (isFp8(table, module)) return 'fp8'
   const isCompressed = matrix('weight_packed', ['I32']) || isUnpacked(table, module)
   if (isCompressed && matrix('weight_scale', FLOAT_TYPES)) return 'compressed-tensors'
   const columns = matrix('qweight', ['I32'])?.shape[1]
@@ -50,7 +66,8 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
 export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<StoredMethod, TensorRef>> {
   const found = new Map<StoredMethod, TensorRef>()
   await forEachInSlices(table.tensors.values(), (tensor) => {
-    const packed = tensor.dtype === 'I8' ? /^(.*)\.weight$/s : /^(.*)\.(?:qweight|weight_packed)$/s
+    const packed =
+      tensor.dtype === 'I8' || tensor.dtype === 'F8_E4M3' ? /^(.*)\.weight$/s : /^(.*)\.(?:qweight|weight_packed)$/s
     const module = packed.exec(tensor.name)?.[1]
     const method = module === undefined ? undefined : storedMethod(table, module)
     if (method !== undefined && !found.has(method)) found.set(method, tensor)
@@ -60,7 +77,8 @@ export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<Sto
 
 /** The config to read linears stored by `method` with: what `config` says about groups, and nothing else. */
 export function configForMethod(config: QuantizationConfig, method: StoredMethod): QuantizationConfig {
-  if (config.method === method || config.method === 'unsupported') return config
+  if (agrees(config, method) || config.method === 'unsupported') return config
+  if (method === 'fp8') return { method, block: undefined, skipped: [], quantizesActivations: false }
   if (method === 'compressed-tensors') return { method, groups: [], ignore: [] }
   const { groupSize, rules } = groupSettings(config)
   if (method === 'awq') return { method, layout: 'gemm', bits: 4, groupSize, zeroPoint: undefined, rules }
@@ -87,6 +105,7 @@ function groupSettings(config: QuantizationConfig) {
       return { groupSize: sizes.size === 1 ? [...sizes][0] : undefined, rules: [] }
     }
     case 'none':
+    case 'fp8':
     case 'unsupported':
       return { groupSize: undefined, rules: [] }
   }

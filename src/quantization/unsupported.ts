@@ -4,7 +4,7 @@ import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { forEachInSlices } from '../common/event-loop'
-import { isUnpacked } from './stored-method'
+import { isFp8, isUnpacked } from './stored-method'
 
 /** Error for a config that names an unsupported format. */
 export function unsupportedConfig({
@@ -31,7 +31,7 @@ const FP8_TYPES = ['F8_E4M3', 'F8_E5M2', 'F8_E4M3FN', 'F8_E4M3FNUZ', 'F8_E5M2FNU
 const SIGNATURES: readonly FormatSignature[] = [
   { end: '.weight_scale_2', format: 'NVFP4 (ModelOpt)' },
   { end: '.weight_global_scale', format: 'NVFP4 (compressed-tensors)' },
-  { end: '.weight_scale_inv', format: 'FP8 in blocks (weight_scale_inv)' },
+  { end: '.weight_scale_inv', unless: isFp8, format: 'FP8 in blocks (weight_scale_inv)' },
   { end: '.quant_state.bitsandbytes__nf4', format: 'bitsandbytes NF4' },
   { end: '.quant_state.bitsandbytes__fp4', format: 'bitsandbytes FP4' },
   { end: '.weight.absmax', format: 'bitsandbytes 4-bit' },
@@ -55,7 +55,7 @@ const SIGNATURES: readonly FormatSignature[] = [
   { end: '.B', types: ['I32'], format: 'Marlin' },
   { end: '.qweight', types: ['I16'], format: 'AWQ GEMV_FAST, or GPTQ packed into int16' },
   { end: '.qweight', types: ['U8', 'I8', 'I64'], format: 'codes packed into other words than int32' },
-  { end: '.weight', types: FP8_TYPES, format: 'FP8' },
+  { end: '.weight', types: FP8_TYPES, unless: isFp8, format: 'FP8' },
   { end: '.weight', types: ['F8_E8M0', 'F4'], format: 'MXFP4 or NVFP4' },
   { end: '.weight', types: ['I8'], unless: isUnpacked, format: 'int8 (W8A8)' },
   { end: '.weight', types: ['U8'], format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)' },
@@ -168,12 +168,6 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 
 /** Display name of an unsupported quant_method, from its config. */
 export function formatName(method: string, fields: Readonly<Record<string, unknown>>): string {
-  if (method === 'fp8') {
-    const block = fields.weight_block_size
-    return Array.isArray(block) && block.length === 2 && block.every((side) => Number.isSafeInteger(side))
-      ? `FP8 in blocks of ${block.join(' x ')}`
-      : 'FP8'
-  }
   if (method === 'bitsandbytes') {
     if (fields.load_in_8bit === true || fields._load_in_8bit === true) return 'bitsandbytes int8 (LLM.int8)'
     const type = text(fields.bnb_4bit_quant_type)

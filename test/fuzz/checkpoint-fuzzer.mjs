@@ -23,7 +23,7 @@ const LOAD_REFUSALS = [...REFUSALS, 'OUT_OF_MEMORY', 'NON_FINITE']
 const PLAN_OPTIONS = { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 }
 /** More than any of the models has. */
 const VOCABULARY = 1024
-const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1 }
+const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1, F8_E4M3: 1 }
 
 /** The files of every model in the folder that belong to the checkpoint. */
 function readModels(folder, more = new Map()) {

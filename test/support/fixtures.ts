@@ -16,8 +16,8 @@ export const moeModels = textModels.filter((name) => /-moe-|-next-/.test(name))
 /** Those with recurrent states. */
 export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))
-/** Whose files billfish pad pads: no experts, and codes in words. */
-export const paddedModels = denseModels.filter((name) => name !== 'qwen2-ct-int8')
+/** Whose files billfish pad pads: no experts, and codes in words (ct-mixed has some FP8). */
+export const paddedModels = denseModels.filter((name) => !/fp8|ct-int8|ct-mixed/.test(name))
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)

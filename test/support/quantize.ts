@@ -7,8 +7,9 @@ import type { StoredTensor } from './tensors'
 import { halves, toHalf } from './tensors'
 
 export interface Quantization {
-  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8'
   readonly bits: 4 | 8
+  /** fp8: the side of a block. */
   readonly groupSize: number
   readonly symmetric: boolean
   /** compressed-tensors: one signed number a byte. */
@@ -36,6 +37,8 @@ export function quantizationConfig(
       return { quant_method: format, bits, group_size: groupSize, zero_point: !symmetric, version: 'gemm' }
     case 'awq-gemv':
       return { quant_method: 'awq', bits, group_size: groupSize, zero_point: !symmetric, version: 'gemv' }
+    case 'fp8':
+      return { quant_method: format, activation_scheme: 'dynamic', weight_block_size: [groupSize, groupSize] }
     case 'compressed-tensors': {
       const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
       const groups = { group_0: { targets: ['Linear'], weights } }
@@ -54,6 +57,7 @@ export function quantize(
   quantization: Quantization,
 ): { tensors: Record<string, StoredTensor>; dequantized: Weights } {
   const { bits, groupSize, symmetric, groupIndex } = quantization
+  if (quantization.format === 'fp8') return quantizeFp8(name, { out, in: inputs, values }, groupSize)
   const groupOf = (k: number) => groupIndex?.[k] ?? Math.floor(k / groupSize)
   const groups = Math.ceil(inputs / groupSize)
   const most = 2 ** bits - 1
@@ -84,6 +88,47 @@ export function quantize(
     }
   }
   const tensors = stored(name, { out, inputs, groups, codes, scales, zeros }, quantization)
+  return { tensors, dequantized: { out, in: inputs, values: dequantized } }
+}
+
+/** Finite e4m3 numbers by their codes, without signs. */
+const E4M3 = Float64Array.from({ length: 127 }, (_, code) => {
+  const [exponent, mantissa] = [code >> 3, code & 7]
+  return exponent === 0 ? mantissa * 2 ** -9 : (1 + mantissa / 8) * 2 ** (exponent - 7)
+})
+
+/** The code of the nearest number of at most 448. */
+function e4m3Of(value: number): number {
+  const magnitude = Math.abs(value)
+  let code = E4M3.findIndex((number) => number >= magnitude)
+  if (code === -1) code = E4M3.length - 1
+  const below = E4M3[code - 1]
+  if (below !== undefined && magnitude - below < (E4M3[code] as number) - magnitude) code--
+  return value < 0 ? code | 0x80 : code
+}
+
+/** In blocks of side x side, with scales in fp16. */
+function quantizeFp8(name: string, { out, in: inputs, values }: Weights, side: number) {
+  const columns = Math.ceil(inputs / side)
+  const blockOf = (at: number) => Math.floor(at / inputs / side) * columns + Math.floor((at % inputs) / side)
+  const largest = new Float64Array(Math.ceil(out / side) * columns)
+  for (const [at, value] of values.entries()) {
+    largest[blockOf(at)] = Math.max(largest[blockOf(at)] as number, Math.abs(value))
+  }
+  const scales = largest.map((value) => toHalf(value / 448) || 1)
+  const scaleOf = (at: number) => scales[blockOf(at)] as number
+  const codes = Uint8Array.from(values, (value, at) => e4m3Of(value / scaleOf(at)))
+  const dequantized = Float64Array.from(codes, (code, at) => {
+    return scaleOf(at) * (E4M3[code & 0x7f] as number) * (code > 0x7f ? -1 : 1)
+  })
+  const tensors: Record<string, StoredTensor> = {
+    [`${name}.weight`]: { dtype: 'F8_E4M3', shape: [out, inputs], data: Buffer.from(codes.buffer) },
+    [`${name}.weight_scale_inv`]: numbers(
+      scales.length / columns,
+      columns,
+      (row, i) => scales[row * columns + i] as number,
+    ),
+  }
   return { tensors, dequantized: { out, in: inputs, values: dequantized } }
 }
 
@@ -132,6 +177,8 @@ function stored(
         [`${name}.scales`]: numbers(out, width * 8, (n, at) => ifGroup(at, (g) => scale(n, g))),
       }
     }
+    case 'fp8':
+      return {} // quantizeFp8
     case 'compressed-tensors':
       if (unpacked) {
         return {

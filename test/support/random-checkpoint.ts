@@ -38,9 +38,14 @@ function tensorsOf(weight: WeightSpec, random: Random): [string, StoredTensor][]
 function quantized(weight: QuantizedSpec, random: Random): [string, StoredTensor][] {
   const { codes, scales, zeros, groupIndex, bits, groupSize, symmetric, actOrder } = weight
   // Codes are uniform, and so are zero points where there are any.
-  const spread = 2 ** bits / Math.sqrt(symmetric ? 12 : 6)
+  // Those of FP8 are below 2.
+  const isFp8 = weight.format === 'fp8'
+  const spread = isFp8 ? 0.6 : 2 ** bits / Math.sqrt(symmetric ? 12 : 6)
   const size = 1 / (spread * Math.sqrt(weight.in))
-  const made = [words(codes, random), floats(scales, () => size * (1 + random.signed() / 2))]
+  const made = [
+    words(codes, random, isFp8 ? 0xbfbfbfbf : 0xffffffff),
+    floats(scales, () => size * (1 + random.signed() / 2)),
+  ]
   if (zeros) made.push(words(zeros, random))
   if (groupIndex) {
     const group = actOrder
@@ -74,7 +79,10 @@ function floats(tensor: TensorRef, value: () => number): [string, StoredTensor] 
   return [tensor.name, { ...stored(tensor), data }]
 }
 
-function words(tensor: TensorRef, random: Random): [string, StoredTensor] {
-  const values = Uint32Array.from({ length: (count(tensor) * ELEMENT_BYTES[tensor.dtype]) / 4 }, () => random.word())
+function words(tensor: TensorRef, random: Random, mask = 0xffffffff): [string, StoredTensor] {
+  const values = Uint32Array.from(
+    { length: (count(tensor) * ELEMENT_BYTES[tensor.dtype]) / 4 },
+    () => random.word() & mask,
+  )
   return [tensor.name, { ...stored(tensor), data: Buffer.from(values.buffer) }]
 }

@@ -26,7 +26,9 @@ double stored_weight(const Layer& layer, int64_t n, int64_t canonical_k) {
   const int64_t group = canonical_k / layer.group_size;
   const double zero = layer.symmetric ? 1 << (layer.bits - 1) : layer.zeros[n * layer.groups() + group];
   const uint16_t scale = layer.scales[n * layer.groups() + group];
-  return f16_to_float(scale) * (layer.codes[n * layer.in + k] - zero);
+  const uint32_t code = layer.codes[n * layer.in + k];
+  if (layer.format == Format::fp8) return f16_to_float(scale) * double{e4m3_to_float(static_cast<uint8_t>(code))};
+  return f16_to_float(scale) * (code - zero);
 }
 
 double weight_of(const CanonicalRows& rows, const CanonicalShape& shape, int64_t i, int64_t k) {
@@ -36,6 +38,7 @@ double weight_of(const CanonicalRows& rows, const CanonicalShape& shape, int64_t
   const double zero = shape.has_zero_points ? rows.zeros[entry] : 1 << (shape.bits - 1);
   uint16_t scale;
   std::memcpy(&scale, &rows.scales[entry * 2], 2);
+  if (shape.codes == CodeType::e4m3) return f16_to_float(scale) * double{e4m3_to_float(static_cast<uint8_t>(code))};
   return f16_to_float(scale) * (code - zero);
 }
 
@@ -49,7 +52,9 @@ Part part_of(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<Ch
   return part;
 }
 
-void check_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<ChannelRun> inputs) {
+// group_size: of the part; 0: the layer's.
+void check_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector<ChannelRun> inputs,
+                int64_t group_size = 0) {
   TemporaryFile file;
   QuantizedSpec spec = write(layer, file);
   const std::vector<int64_t> rows_from = expanded(outputs, layer.out), columns_from = expanded(inputs, layer.in);
@@ -57,7 +62,7 @@ void check_part(const Layer& layer, std::vector<ChannelRun> outputs, std::vector
   spec.part->inputs_in_group_order = layer.act_order;
   spec.out = static_cast<int64_t>(rows_from.size());
   spec.in = static_cast<int64_t>(columns_from.size());
-  spec.group_size = layer.group_size == layer.in ? spec.in : layer.group_size;
+  spec.group_size = group_size > 0 ? group_size : layer.group_size == layer.in ? spec.in : layer.group_size;
   const auto source = open_quantized(spec, file.map());
   const CanonicalShape& shape = source->shape();
   CHECK(shape.out == spec.out);
@@ -135,6 +140,28 @@ TEST(parts_of_channelwise_layers_are_cut_anywhere) {
   check_part(make(Format::compressed_tensors, 8, 67, 131, 131, true, false), {{1, 66}}, {{7, 60}, {zeros, 5}});
   check_part(make(Format::awq, 4, 72, 100, 100, false, false), {}, {{50, 50}});
   check_part(make(Format::gptq, 4, 72, 104, 104, false, false), {}, {{0, 104}, {zeros, 24}});
+}
+
+// Ranks' shares that begin and end within blocks of scales: groups of a part of a block's inputs.
+TEST(parts_of_fp8_layers_are_cut_within_blocks) {
+  const Layer blocks = make_fp8(200, 320, 128, 128);
+  check_part(blocks, {}, {{0, 160}});
+  check_part(blocks, {}, {{160, 160}}, 32);
+  check_part(blocks, {}, {{224, 96}, {zeros, 16}}, 32);
+  check_part(blocks, {{100, 70}, {zeros, 58}}, {{64, 256}}, 64);
+  check_part(blocks, {{120, 16}}, {});
+  check_part(make_fp8(67, 131, 1, 131), {{1, 66}}, {{7, 60}, {zeros, 5}});
+  check_part(make_fp8(67, 131, 67, 131), {{60, 7}}, {{100, 31}});
+}
+
+TEST(parts_refuse_other_groups_without_a_cut) {
+  TemporaryFile file;
+  const Layer layer = make_fp8(200, 320, 128, 128);
+  QuantizedSpec spec = write(layer, file);
+  spec.part = part_of(layer, {}, {});
+  spec.group_size = 32;
+  const std::string message = message_of(spec, file.map());
+  CHECK_MESSAGE(message.find("in groups of 32 instead of 128") != std::string::npos, message);
 }
 
 TEST(parts_keep_the_whole_order_where_all_inputs_stay) {

@@ -156,6 +156,45 @@ TEST(readers_refuse_numbers_that_do_not_fit_their_bits) {
   refused("'zero'", [](auto& spec) { spec.zeros->dtype = DType::i32; });
 }
 
+TEST(readers_read_fp8) {
+  check_layer(make_fp8(200, 320, 128, 128));  // blocks end within the layer, both ways
+  check_layer(make_fp8(131, 133, 1, 133));    // a scale for each output; the last word is not full
+  check_layer(make_fp8(67, 131, 67, 131));    // one for all
+  check_layer(make_fp8(70, 256, 1, 32));
+}
+
+TEST(readers_refuse_fp8_specs_that_contradict_their_tensors) {
+  const Written written(make_fp8(200, 320, 128, 128));
+  CHECK(message_of(written.spec, written.files) == "no error");
+  const auto refused = [&](const char* part, auto spoil) {
+    QuantizedSpec spec = written.spec;
+    spoil(spec);
+    const std::string message = message_of(spec, written.files);
+    CHECK_MESSAGE(message.rfind("INVALID_CHECKPOINT: ", 0) == 0, message);
+    CHECK_MESSAGE(message.find(part) != std::string::npos, message);
+  };
+  refused("FP8 with 4 bits", [](auto& spec) { spec.bits = 4; });
+  refused("zero points", [](auto& spec) { spec.symmetric = false, spec.zeros = spec.scales; });
+  refused("an order of its inputs", [](auto& spec) { spec.group_index = spec.scales; });
+  refused("outputs that share scales, 0", [](auto& spec) { spec.scale_rows = 0; });
+  refused("outputs that share scales, 128", [](auto& spec) { spec.format = Format::gptq; });
+  refused("'scale'", [](auto& spec) { spec.scale_rows = 64; });
+  refused("'scale'", [](auto& spec) { spec.group_size = 64; });
+  refused("'scale'", [](auto& spec) { spec.scales.shape = {3, 2}; });
+  refused("'weight'", [](auto& spec) { spec.codes.shape = {320, 200}; });
+  refused("F8_E4M3 is needed", [](auto& spec) { spec.codes.dtype = DType::i8; });
+}
+
+TEST(readers_refuse_fp8_numbers_that_are_none) {
+  for (const uint32_t nan : {0x7fu, 0xffu}) {
+    Layer layer = make_fp8(70, 40, 70, 40);
+    layer.codes[40 * 65 + 3] = nan;
+    const Written written(layer);
+    const std::string message = message_of(written.spec, written.files);
+    CHECK_MESSAGE(message.find("holds NaN for output 65, input 3") != std::string::npos, message);
+  }
+}
+
 TEST(readers_work_from_many_threads) {
   const Layer layer = make(Format::gptq, 4, 256, 512, 64, false, true);
   const Written written(layer);

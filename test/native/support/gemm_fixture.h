@@ -17,6 +17,7 @@ struct Scheme {
   int64_t group_size;  // -1: channelwise
   bool symmetric;
   int zero_offset;
+  int64_t scale_rows = 1;  // fp8; 0: one scale for all
 };
 
 // The spec of the linear whose tensors' names begin with `prefix`, shapes taken from the tensors.
@@ -27,6 +28,16 @@ inline QuantizedSpec spec_of(const SafetensorsFiles& file, const std::string& pr
   spec.bits = scheme.bits;
   spec.symmetric = scheme.symmetric;
   spec.zero_offset = scheme.zero_offset;
+  if (scheme.format == Format::fp8) {
+    spec.codes = file.tensor(prefix + "weight");
+    spec.scales = file.tensor(prefix + (file.has(prefix + "weight_scale") ? "weight_scale" : "weight_scale_inv"));
+    spec.out = spec.codes.shape[0];
+    spec.in = spec.codes.shape[1];
+    spec.scale_rows = scheme.scale_rows == 0 ? spec.out : scheme.scale_rows;
+    if (scheme.scale_rows == 0) spec.scales.shape = {1, 1};
+    spec.group_size = scheme.group_size == -1 ? spec.in : std::min(scheme.group_size, spec.in);
+    return spec;
+  }
   const bool compressed = scheme.format == Format::compressed_tensors;
   spec.codes = file.tensor(prefix + (compressed ? "weight_packed" : "qweight"));
   spec.scales = file.tensor(prefix + (compressed ? "weight_scale" : "scales"));
@@ -79,7 +90,8 @@ inline std::vector<float> dequantize(const billfish::CanonicalShape& shape, cons
       const int code = static_cast<int>(word >> (k % per_word * shape.bits) & ((1u << shape.bits) - 1));
       const int zero = shape.has_zero_points ? rows.zeros[group] : 1 << (shape.bits - 1);
       const int64_t input = shape.order.empty() ? k : shape.order[k];
-      weights[row * shape.in + input] = scale_at(shape, rows, group) * static_cast<float>(code - zero);
+      weights[row * shape.in + input] =
+          scale_at(shape, rows, group) * billfish::number_of_code(shape.codes, static_cast<uint32_t>(code), zero);
     }
   }
   return weights;

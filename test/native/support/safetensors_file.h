@@ -72,6 +72,7 @@ class SafetensorsFiles {
     if (name == "F16") return billfish::DType::f16;
     if (name == "BF16") return billfish::DType::bf16;
     if (name == "I32") return billfish::DType::i32;
+    if (name == "F8_E4M3") return billfish::DType::f8_e4m3;
     return billfish::DType::i64;
   }
 

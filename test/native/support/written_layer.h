@@ -20,7 +20,8 @@ struct Layer {
   int64_t out = 0, in = 0, group_size = 0;
   bool symmetric = false;
   bool act_order = false;
-  bool packed = true;  // compressed-tensors: codes and zero points in words, instead of one signed number a byte
+  int64_t scale_rows = 1;  // fp8
+  bool packed = true;      // compressed-tensors: codes and zero points in words, instead of one signed number a byte
   DType scale_type = DType::f16;
 
   std::vector<uint32_t> codes;          // [out][in]
@@ -37,8 +38,15 @@ struct Layer {
     zeros.resize(out * groups());
     scales.resize(out * groups());
     for (auto& code : codes) code = random() & ((1u << bits) - 1);
+    if (format == Format::fp8) {
+      for (auto& code : codes) code ^= is_e4m3_nan(static_cast<uint8_t>(code)) ? 1 : 0;
+    }
     for (auto& zero : zeros) zero = random() & ((1u << bits) - 1);
     for (auto& scale : scales) scale = static_cast<uint16_t>(random() & 0x3bff);
+    for (int64_t n = 0; n < out; ++n) {
+      const int64_t first = n / scale_rows * scale_rows;
+      std::copy_n(&scales[first * groups()], groups(), &scales[n * groups()]);
+    }
     group_of.resize(in);
     for (int64_t k = 0; k < in; ++k) group_of[k] = static_cast<int32_t>(k / group_size);
     if (act_order) std::shuffle(group_of.begin(), group_of.end(), random);
@@ -103,7 +111,16 @@ inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bi
   spec.group_size = layer.group_size;
   spec.symmetric = layer.symmetric;
   spec.zero_offset = layer.format == Format::gptq ? 1 : 0;
-  if (layer.format == Format::compressed_tensors && !layer.packed) {
+  if (layer.format == Format::fp8) {
+    std::vector<uint16_t> scales;
+    for (int64_t n = 0; n < out; n += layer.scale_rows) {
+      scales.insert(scales.end(), &layer.scales[n * groups], &layer.scales[n * groups] + groups);
+    }
+    spec.scale_rows = layer.scale_rows;
+    spec.codes =
+        file.write("weight", DType::f8_e4m3, {out, in}, std::vector<uint8_t>(layer.codes.begin(), layer.codes.end()));
+    spec.scales = file.write("scale", layer.scale_type, {static_cast<int64_t>(scales.size()) / groups, groups}, scales);
+  } else if (layer.format == Format::compressed_tensors && !layer.packed) {
     spec.codes = file.write("weight", DType::i8, {out, in}, signed_numbers(layer.codes, layer.bits));
     spec.scales = file.write("scale", layer.scale_type, {out, groups}, layer.scales);
     spec.zeros = file.write("zero", DType::i8, {out, groups}, signed_numbers(layer.zeros, layer.bits));
@@ -162,6 +179,19 @@ inline Layer make(Format format, int bits, int64_t out, int64_t in, int64_t grou
   layer.symmetric = symmetric;
   layer.act_order = act_order;
   layer.fill_randomly(static_cast<unsigned>(out * 31 + in * 7 + bits));
+  return layer;
+}
+
+inline Layer make_fp8(int64_t out, int64_t in, int64_t scale_rows, int64_t group_size) {
+  Layer layer;
+  layer.format = Format::fp8;
+  layer.bits = 8;
+  layer.out = out;
+  layer.in = in;
+  layer.group_size = group_size;
+  layer.scale_rows = scale_rows;
+  layer.symmetric = true;
+  layer.fill_randomly(static_cast<unsigned>(out * 31 + in * 7 + scale_rows));
   return layer;
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Checkpoint } from '../../../src/checkpoint/types'
 import { describeFormat, listTensors, openCheckpoint } from '../../../src/open-checkpoint'
+import { schemeByName } from '../../../src/quantization/compressed-tensors'
 
 const MODELS = join(__dirname, '../../fixtures/models')
 
@@ -26,10 +27,11 @@ function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
       const codesAWord = quantization.method === 'gptq' ? out / zeroWords : 1
       linears.push({ module, out, in: rows * codesAWord, quantized: true })
     } else if (name.endsWith('.weight_packed')) {
-      const bits = quantization.method === 'compressed-tensors' ? (quantization.groups[0]?.bits ?? 4) : 4
+      const stored = quantization.method === 'compressed-tensors' ? schemeByName(quantization, module) : undefined
+      const bits = stored?.bits ?? 4
       linears.push({ module, out: rows, in: (columns * 32) / bits, quantized: true })
     } else if (name.endsWith('.weight') && shape.length === 2) {
-      linears.push({ module, out: rows, in: columns, quantized: dtype === 'I8' })
+      linears.push({ module, out: rows, in: columns, quantized: dtype === 'I8' || dtype === 'F8_E4M3' })
     }
   }
   return linears
@@ -80,6 +82,15 @@ it.each([
   ['qwen3-awq-int4-g64', 'AWQ GEMM int4, group 64, asymmetric; rest F16'],
   ['qwen2-ct-w4a16', 'compressed-tensors pack-quantized int4, group 128, symmetric; rest BF16'],
   ['qwen2-ct-w8a16', 'compressed-tensors pack-quantized int8, channelwise, symmetric; rest F16'],
+  ['qwen3-fp8-block', 'FP8 e4m3, blocks of 128 x 128; rest BF16, F32'],
+  ['qwen3-moe-fp8', 'FP8 e4m3, blocks of 128 x 128; rest BF16'],
+  ['qwen3-ct-fp8-channel', 'compressed-tensors float-quantized FP8 e4m3, channelwise; rest BF16'],
+  ['qwen2-ct-fp8-tensor', 'compressed-tensors float-quantized FP8 e4m3, one scale a tensor; rest BF16'],
+  [
+    'qwen2-ct-mixed',
+    'compressed-tensors pack-quantized and float-quantized int8, channelwise, symmetric; int4, group 32, symmetric; ' +
+      'FP8 e4m3, channelwise; rest BF16',
+  ],
   ['qwen2-ct-int8', 'compressed-tensors int-quantized int8, channelwise, symmetric; rest BF16'],
 ])('describes %s', async (model, description) => {
   expect(describeFormat(await openCheckpoint(join(MODELS, model)))).toBe(description)

@@ -80,6 +80,7 @@ test.each([
   ['GPTQ with act-order', { format: 'gptq', bits: 4, groupSize: 32, symmetric: false }],
   ['AWQ', { format: 'awq', bits: 4, groupSize: 64, symmetric: false }],
   ['AWQ GEMV', { format: 'awq-gemv', bits: 4, groupSize: 32, symmetric: false }],
+  ['FP8', { format: 'fp8', bits: 8, groupSize: 128, symmetric: true }],
 ] as const)('a head in %s, too, is cut along the vocabulary', async (name, format) => {
   const random = new Random(5)
   const actOrder = name.endsWith('act-order')

@@ -58,6 +58,8 @@ const formats: Record<string, object> = {
     desc_act: true,
     dynamic: { '.*(gate|v|o)_proj': { desc_act: false }, '.*(w2|attn.c_proj)': { desc_act: false } },
   }),
+  'fp8-blocks': { quantization_config: { quant_method: 'fp8', weight_block_size: [128, 128] } },
+  'fp8-tensor': { quantization_config: { quant_method: 'fp8' } },
 }
 
 /** Sizes that few numbers of ranks divide; heads, key-value heads, vocabulary and channels are often odd. */
@@ -139,7 +141,8 @@ describe.each([...models(0, 0), ...models(100, 2)])(
       }
     })
 
-    test('padded in its files computes the same bits', async () => {
+    // billfish pad refuses FP8.
+    test.skipIf(format.startsWith('fp8'))('padded in its files computes the same bits', async () => {
       const directory = directoryOf(randomCheckpoint(randomConfig(seed, type, format), seed))
       const padded = join(directoryOf({}), 'padded')
       const { written } = await padCheckpoint(directory, padded, { parallelSizes: [2, 3, 5], verify: false })

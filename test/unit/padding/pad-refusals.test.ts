@@ -244,6 +244,18 @@ describe('checkpoints', () => {
       /stored by compressed-tensors with one number a byte \(.*\.weight\), which billfish loads but does not pad/,
     ))
 
+  test.each([
+    ['qwen3-fp8-block', 'gate_proj'],
+    ['qwen2-ct-mixed', 'down_proj'],
+  ])('FP8: %s', (name, projection) =>
+    expectRefusal(
+      modelDirectory(name),
+      { parallelSizes: [5] },
+      'UNSUPPORTED_MODEL',
+      new RegExp(`${projection} is stored as FP8, which billfish loads but does not pad; pad the 16-bit model`),
+    ),
+  )
+
   test('tensors that are unknown or missing', async () => {
     const directory = copied(modelDirectory('qwen2-ct-w8a16'), () => {})
     const file = join(directory, 'model.safetensors')

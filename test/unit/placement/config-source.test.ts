@@ -47,7 +47,32 @@ describe('which linears a config quantizes', () => {
     ])
     const named = { ...config, config_groups: { one: group([q], 4) } }
     expect(linears(named, q, 'model.layers.3.self_attn.k_proj')).toEqual(['compressed-tensors 4 512', 'matrix'])
+    const fp8 = {
+      targets: ['Linear'],
+      weights: { num_bits: 8, type: 'float', strategy: 'block', block_structure: [64, 128] },
+    }
+    const mixed = {
+      ...config,
+      format: 'mixed-precision',
+      ignore: [],
+      config_groups: { a: { ...fp8, format: 'float-quantized' } },
+    }
+    expect(linears(mixed, q)).toEqual(['fp8 8 128'])
     const bytes = { ...config, format: 'int-quantized', ignore: [] }
     expect(linears(bytes, q, gate)).toEqual(['compressed-tensors 8 512', 'compressed-tensors 4 512'])
+  })
+
+  test('FP8 leaves out the modules that the config lists', () => {
+    const config = { quant_method: 'fp8', weight_block_size: [128, 128], modules_to_not_convert: ['lm_head', gate] }
+    expect(linears(config, q, gate, outside)).toEqual(['fp8 8 128', 'matrix', 'matrix'])
+    expect(linears({ ...config, modules_to_not_convert: ['model.layers.3.self_attn'] }, q, gate)).toEqual([
+      'matrix',
+      'fp8 8 128',
+    ])
+    expect(linears({ quant_method: 'fp8', ignored_layers: ['q_proj'] }, q, gate)).toEqual(['matrix', 'fp8 8 512'])
+    const sides = (weight_block_size: unknown) => () => linears({ quant_method: 'fp8', weight_block_size }, q)
+    expect(sides([128])).toThrow(/weight_block_size is .*expected two positive numbers/)
+    expect(sides([128, 0])).toThrow(/weight_block_size/)
+    expect(() => linears({ quant_method: 'fp8', ignored_layers: [7] }, q)).toThrow(/a list of module names/)
   })
 })

@@ -309,7 +309,8 @@ describe('a config of another method than the tensors', () => {
   })
 
   test.each<[string, Json, RegExp]>([
-    ['qwen2-gptq-int4-g128', { quant_method: 'fp8' }, /FP8\..*stored in GPTQ layout .*correct quant_method/],
+    ['qwen2-gptq-int4-g128', { quant_method: 'mxfp4' }, /MXFP4\..*stored in GPTQ layout .*correct quant_method/],
+    ['qwen3-fp8-block', { quant_method: 'fbgemm_fp8' }, /FBGEMM.*stored in FP8 layout .*correct quant_method/],
     ['qwen2-awq-int4-g128', { quant_method: 'bitsandbytes', load_in_4bit: true }, /bitsandbytes.*stored in AWQ layout/],
     ['qwen2-ct-w4a16', { quant_method: 'hqq' }, /HQQ.*stored in compressed-tensors layout/],
     ['qwen2-awq-int4-g128', { quant_method: 'gptq', checkpoint_format: 'marlin' }, /Marlin.*stored in AWQ layout/],
