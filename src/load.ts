@@ -6,11 +6,11 @@ import { type EmbeddingFiles, embeddingFiles, noEmbeddingFiles } from './embeddi
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
-import { checkpointWarnings, createModel, storedWeights } from './models/registry'
+import { checkpointWarnings, modelOf, weightsOf } from './models/registry'
 import { modulesOf, type StageModules, stagesOf, traceRanks } from './models/stages'
 import { textModelConfig } from './models/text-model-config'
-import { addon, type ModelSpec, type StageSpec } from './native/addon'
-import { storedBytes } from './native/weights'
+import type { ModelSpec, StageSpec } from './native/addon'
+import { handOver, newNativeModel } from './native/hand-over'
 import { openCheckpoint } from './open-checkpoint'
 import { readPath } from './options/path'
 import { watchedWork } from './options/progress'
@@ -85,7 +85,7 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
   return withOwnSignal(given.signal, async (signal) => {
     const checkpoint = await openCheckpoint(path, { signal })
     const { config, files } = checkpoint
-    const weights = storedWeights(checkpoint)
+    const weights = await runCooperatively(weightsOf(checkpoint), signal)
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
     const assets = (shape: ModelShape) =>
       loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal)
@@ -111,7 +111,10 @@ export interface ModelSource {
 /** {@link loadModel} for any source. @param options validated {@link loadOptions} @internal */
 export async function loadFrom(source: ModelSource, options: LoadOptions): Promise<Model> {
   const { config, weights } = source
-  const definition = createModel(config, weights, options.plan ? options.plan.sizes : options)
+  const definition = await runCooperatively(
+    modelOf(config, weights, options.plan ? options.plan.sizes : options),
+    options.signal,
+  )
   const modules = modulesOf(definition)
   const planned =
     options.plan !== undefined ? fromPlan(options.plan, options) : await resolveDevices(options, thisMachine)
@@ -204,10 +207,9 @@ function* loadedStages(
 }
 
 async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) {
-  const { NativeModel } = addon()
-  const bytesTotal = spec.stages.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0)
-  const native = new NativeModel(spec)
+  const native = newNativeModel(spec)
   try {
+    const bytesTotal = await runCooperatively(handOver(native, spec), signal)
     return await watchedWork(
       { signal, onProgress },
       () => native.abortLoad(),

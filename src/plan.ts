@@ -5,7 +5,7 @@ import type { RawConfig } from './checkpoint/types'
 import { emitCheckpointWarnings } from './checkpoint/warnings'
 import { BillfishError } from './common/errors'
 import { runCooperatively } from './common/event-loop'
-import { checkpointWarnings, createModel, storedWeights } from './models/registry'
+import { checkpointWarnings, modelOf, weightsOf } from './models/registry'
 import { textModelConfig } from './models/text-model-config'
 import { openCheckpoint } from './open-checkpoint'
 import { isUrl, readPath } from './options/path'
@@ -30,7 +30,7 @@ export async function planModel(model: string | URL | RawConfig, options: PlanOp
   const read = readOptions(planOptions, options)
   return withOwnSignal(read.signal, async (signal) => {
     const { config, weights } = await weightSource(model, signal)
-    const definition = createModel(config, weights, read)
+    const definition = await runCooperatively(modelOf(config, weights, read), signal)
     return await runCooperatively(plan(definition, weights, await resolveDevices(read, thisMachine)), signal)
   })
 }
@@ -48,7 +48,7 @@ async function weightSource(
   if (config !== undefined) return { config, weights: configWeights(config) }
   if (await isDirectory(name)) {
     const checkpoint = await openCheckpoint(name, { signal })
-    const weights = storedWeights(checkpoint)
+    const weights = await runCooperatively(weightsOf(checkpoint), signal)
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
     return { config: checkpoint.config, weights }
   }

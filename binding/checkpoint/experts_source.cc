@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <variant>
 
+#include "checkpoint/tensor_check.h"
 #include "engine/error.h"
 #include "engine/operands.h"
 
@@ -28,13 +31,51 @@ void for_each_expert(int64_t out, int64_t first, int64_t count, Take take, Pad p
   }
 }
 
+void take_part(const MatrixSpec& first, MatrixSpec& expert) {
+  expert.out = first.out;
+  expert.in = first.in;
+  expert.part = first.part;
+  if (!first.bias) expert.bias.reset();
+}
+
+void take_part(const QuantizedSpec& first, QuantizedSpec& expert) {
+  expert.out = first.out;
+  expert.in = first.in;
+  expert.group_size = first.group_size;
+  expert.part = first.part;
+  if (!first.bias) expert.bias.reset();
+}
+
+void follow(const LinearSpec& consumer, std::optional<Part>& part) {
+  const auto* const quantized = std::get_if<QuantizedSpec>(&consumer);
+  if (!part || !quantized || !quantized->group_index) return;
+  part->follows = quantized->group_index;
+  part->followed_group_size = quantized->group_size;
+}
+
 }  // namespace
 
+LinearSpec part_of_expert(const ExpertsSpec& spec, size_t index) {
+  LinearSpec expert = spec.experts->at(index);
+  if (expert.index() != spec.first.index()) refuse("The experts '" + spec.name + "' are not stored in the same way");
+  if (spec.consumers && spec.consumers->size() != spec.experts->size()) {
+    refuse("The " + std::to_string(spec.experts->size()) + " experts '" + spec.name + "' have " +
+           std::to_string(spec.consumers->size()) + " consumers");
+  }
+  std::visit(
+      [&](auto& own) {
+        take_part(std::get<std::decay_t<decltype(own)>>(spec.first), own);
+        if (spec.consumers) follow((*spec.consumers)[index], own.part);
+      },
+      expert);
+  return expert;
+}
+
 QuantizedExperts::QuantizedExperts(const ExpertsSpec& spec, const CanonicalShape& shape, const MappedFiles& files)
-    : out_(spec.out), shape_(shape) {
-  experts_.reserve(spec.experts.size());
-  for (const LinearSpec& expert : spec.experts) {
-    experts_.push_back(open_quantized(std::get<QuantizedSpec>(expert), files));
+    : out_(std::get<QuantizedSpec>(spec.first).out), shape_(shape) {
+  experts_.reserve(spec.experts->size());
+  for (size_t i = 0; i < spec.experts->size(); ++i) {
+    experts_.push_back(open_quantized(std::get<QuantizedSpec>(part_of_expert(spec, i)), files));
     const CanonicalShape& own = experts_.back()->shape();
     if (own.order.empty()) continue;
     throw Error("UNSUPPORTED_MODEL",
@@ -72,11 +113,14 @@ void QuantizedExperts::read(int64_t first, int64_t count, CanonicalRows& rows) c
       [](int64_t, int64_t) {});
 }
 
-MatrixExperts::MatrixExperts(const ExpertsSpec& spec, const MappedFiles& files)
-    : out_(spec.out),
-      row_bytes_(static_cast<size_t>(spec.in) * byte_size(std::get<MatrixSpec>(spec.experts[0]).weight.dtype)) {
-  experts_.reserve(spec.experts.size());
-  for (const LinearSpec& expert : spec.experts) experts_.emplace_back(std::get<MatrixSpec>(expert), files);
+MatrixExperts::MatrixExperts(const ExpertsSpec& spec, const MappedFiles& files) {
+  const auto& first = std::get<MatrixSpec>(spec.first);
+  out_ = first.out;
+  row_bytes_ = static_cast<size_t>(first.in) * byte_size(first.weight.dtype);
+  experts_.reserve(spec.experts->size());
+  for (size_t i = 0; i < spec.experts->size(); ++i) {
+    experts_.emplace_back(std::get<MatrixSpec>(part_of_expert(spec, i)), files);
+  }
 }
 
 void MatrixExperts::read(int64_t first, int64_t count, void* rows) const {

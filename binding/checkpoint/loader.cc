@@ -36,24 +36,24 @@ WeightShape shape_of(const QuantizedSpec& spec) {
   return shape;
 }
 
+WeightShape shape_of_linear(const LinearSpec& linear) {
+  return std::visit([](const auto& one) { return shape_of(one); }, linear);
+}
+
 WeightShape shape_of(const ExpertsSpec& spec) {
-  if (spec.experts.empty()) refuse("There are no experts '" + spec.name + "'");
-  const auto shape_of_one = [](const LinearSpec& expert) {
-    return std::visit([](const auto& one) { return shape_of(one); }, expert);
+  if (!spec.experts || spec.experts->empty()) refuse("There are no experts '" + spec.name + "'");
+  const auto form = [](const WeightShape& s) {
+    return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.codes, s.has_bias, s.type);
   };
-  const WeightShape first = shape_of_one(spec.experts[0]);
-  bool has_zero_points = false;
-  for (const LinearSpec& expert : spec.experts) {
-    const WeightShape own = shape_of_one(expert);
+  const WeightShape first = shape_of_linear(spec.first), stored = shape_of_linear((*spec.experts)[0]);
+  bool is_alike = form(shape_of_linear(part_of_expert(spec, 0))) == form(first), has_zero_points = false;
+  for (const LinearSpec& expert : *spec.experts) {
+    const WeightShape own = shape_of_linear(expert);
     has_zero_points = has_zero_points || own.has_zero_points;
-    const auto form = [](const WeightShape& s) {
-      return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.codes, s.has_bias, s.type);
-    };
-    if (form(own) != form(first) || own.out != spec.out || own.in != spec.in) {
-      refuse("Experts '" + first.name + "' and '" + own.name + "' are not stored in the same way");
-    }
+    is_alike = is_alike && form(own) == form(stored);
+    if (!is_alike) refuse("Experts '" + stored.name + "' and '" + own.name + "' are not stored in the same way");
   }
-  return shape_of_experts(spec.name, first, static_cast<int32_t>(spec.experts.size()), has_zero_points);
+  return shape_of_experts(spec.name, first, static_cast<int32_t>(spec.experts->size()), has_zero_points);
 }
 
 // Bytes of the checkpoint that a weight is read from: storedBytes() of src/native/weights.ts, which makes the total.
@@ -63,9 +63,11 @@ uint64_t source_bytes(const QuantizedSpec& spec) {
 }
 
 uint64_t source_bytes(const ExpertsSpec& spec) {
+  const bool has_bias = std::visit([](const auto& first) { return first.bias.has_value(); }, spec.first);
   uint64_t bytes = 0;
-  for (const LinearSpec& expert : spec.experts) {
-    bytes += std::visit([](const auto& one) { return source_bytes(one); }, expert);
+  for (const LinearSpec& expert : *spec.experts) {
+    bytes +=
+        std::visit([&](const auto& one) { return source_bytes(one) - (has_bias ? 0 : bytes_of(one.bias)); }, expert);
   }
   return bytes;
 }
@@ -153,7 +155,7 @@ std::unique_ptr<Weight> load_weight(Backend& backend, const ExpertsSpec& spec, c
     const MatrixExperts source(spec, files);
     weight = make_matrix(backend, shape, source_bytes(spec), source, source.bias(), control);
   }
-  for (const LinearSpec& expert : spec.experts) {
+  for (const LinearSpec& expert : *spec.experts) {
     std::visit([&](const auto& one) { release_source(one, files); }, expert);
   }
   return weight;

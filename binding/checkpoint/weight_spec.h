@@ -1,6 +1,7 @@
 // Where a weight is in the mapped files and how it is stored: the native counterpart of src/native/weights.ts.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -82,12 +83,20 @@ inline CodeType code_type(const QuantizedSpec& spec) { return code_type(spec.cod
 
 using LinearSpec = std::variant<MatrixSpec, QuantizedSpec>;
 
-// One linear an expert: the rows of a weight of experts (WeightShape::experts).
+// Experts as they are stored, one linear each, which the weights of several ranks have parts of.
+using ExpertList = std::shared_ptr<const std::vector<LinearSpec>>;
+
+// One linear an expert, or the same part of each: the rows of a weight of experts (WeightShape::experts).
 struct ExpertsSpec {
   std::string name;
-  int64_t out = 0, in = 0;  // of an expert
-  std::vector<LinearSpec> experts;
+  LinearSpec first;      // the part of the first expert
+  ExpertList experts;    // at least one
+  ExpertList consumers;  // null, or what reads the outputs of each expert, which follow its group order
 };
+
+// The part of expert `index`, which is to the expert what `first` is to the first one. Throws INVALID_CHECKPOINT if
+// they are not of one kind, or if a consumer is missing.
+LinearSpec part_of_expert(const ExpertsSpec& spec, size_t index);
 
 using WeightSpec = std::variant<VectorSpec, MatrixSpec, QuantizedSpec, ExpertsSpec>;
 

@@ -39,6 +39,12 @@ class ModelCore final : public ThreadedCore {
     });
   }
 
+  // JavaScript thread, before loading. What remains to be added.
+  ModelSpec& spec() {
+    if (load_thread_.joinable() || refused_) throw Error("INTERNAL", "Nothing is added to a model once it is loaded.");
+    return spec_;
+  }
+
   void abort_load() { control_.cancelled = true; }
   uint64_t bytes_done() const { return control_.bytes_done; }
 
@@ -136,6 +142,8 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   ~NativeModel() override;
 
  private:
+  void take_experts(const Napi::CallbackInfo& info);   // addExperts(list, experts)
+  void take(const Napi::CallbackInfo& info);           // add(stage, program, weights)
   Napi::Value load(const Napi::CallbackInfo& info);    // load(onProgress(bytesDone)): Promise<void>
   void abort_load(const Napi::CallbackInfo& info);     // abortLoad(): the promise of load() rejects with ABORTED
   Napi::Value step(const Napi::CallbackInfo& info);    // step(request): Promise<result>
@@ -156,6 +164,8 @@ Error disposed() { return Error("DISPOSED", "The model has been disposed. Load i
 void NativeModel::init(Napi::Env env, Napi::Object exports) {
   exports["NativeModel"] = DefineClass(env, "NativeModel",
                                        {
+                                           InstanceMethod<&NativeModel::take_experts>("addExperts"),
+                                           InstanceMethod<&NativeModel::take>("add"),
                                            InstanceMethod<&NativeModel::load>("load"),
                                            InstanceMethod<&NativeModel::abort_load>("abortLoad"),
                                            InstanceMethod<&NativeModel::step>("step"),
@@ -173,6 +183,14 @@ NativeModel::NativeModel(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
 NativeModel::~NativeModel() {
   if (core_) core_->shutdown(Env());
+}
+
+void NativeModel::take_experts(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { add_experts(core_->spec(), info); });
+}
+
+void NativeModel::take(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { add(core_->spec(), info); });
 }
 
 Napi::Value NativeModel::load(const Napi::CallbackInfo& info) {

@@ -16,14 +16,19 @@ int32_t id(const Napi::Object& object, const char* name) {
 }
 std::string string(const Napi::Object& object, const char* name) { return to_string(property(object, name), name); }
 
-// Calls each(element object) for every element of the array property.
+// Calls each(element object) for every element of the array.
 template <class Each>
-void for_each_object(const Napi::Object& object, const char* name, Each each) {
-  const Napi::Array array = to_array(property(object, name), name);
+void for_each_object(const Napi::Array& array, const char* name, Each each) {
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::HandleScope scope(object.Env());
+    const Napi::HandleScope scope(array.Env());
     each(to_object(array.Get(i), name));
   }
+}
+
+// Of the array property.
+template <class Each>
+void for_each_object(const Napi::Object& object, const char* name, Each each) {
+  for_each_object(to_array(property(object, name), name), name, each);
 }
 
 template <class Result>
@@ -139,7 +144,15 @@ LinearSpec parse_linear(const Napi::Object& object) {
   return spec;
 }
 
-WeightSpec parse_weight(const Napi::Object& object) {
+namespace {
+
+ExpertList list_of(const ModelSpec& spec, const Napi::Object& weight, const char* name) {
+  if (!has(weight, name)) return nullptr;
+  const int64_t most = static_cast<int64_t>(spec.experts.size()) - 1;
+  return spec.experts[static_cast<size_t>(integer(weight, name, 0, most))];
+}
+
+WeightSpec parse_weight(const Napi::Object& object, const ModelSpec& model) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
   if (kind == "vector") {
@@ -152,10 +165,11 @@ WeightSpec parse_weight(const Napi::Object& object) {
     return spec;
   }
   if (kind != "experts") return std::visit([](auto&& spec) { return WeightSpec(spec); }, parse_linear(object));
-  ExpertsSpec spec{name, integer(object, "out", 1, int32_max), integer(object, "in", 1, int32_max), {}};
-  for_each_object(object, "experts", [&](const Napi::Object& expert) { spec.experts.push_back(parse_linear(expert)); });
-  return spec;
+  return ExpertsSpec{name, parse_linear(to_object(property(object, "first"), "first")),
+                     list_of(model, object, "experts"), list_of(model, object, "consumers")};
 }
+
+}  // namespace
 
 namespace {
 
@@ -199,7 +213,7 @@ WeightShape parse_weight_shape(const Napi::Object& object) {
   const std::string kind = string(object, "kind"), name = string(object, "name");
   if (kind == "experts") {  // all of one shape, as src/models/experts.ts has checked
     const Napi::Array experts = to_array(property(object, "experts"), "experts");
-    const WeightShape first = parse_weight_shape(to_object(experts.Get(0u), "experts"));
+    const WeightShape first = parse_weight_shape(to_object(property(object, "first"), "first"));
     const bool has_zero_points = to_bool(property(object, "hasZeroPoints"), "hasZeroPoints");
     return shape_of_experts(name, first, static_cast<int32_t>(experts.Length()), has_zero_points);
   }
@@ -252,8 +266,6 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   for_each_object(object, "stages", [&](const Napi::Object& o) {
     StageSpec stage;
     stage.device = string(o, "device");
-    add_to_program(stage.program, to_object(property(o, "program"), "program"));
-    for_each_object(o, "weights", [&](const Napi::Object& w) { stage.weights.push_back(parse_weight(w)); });
     spec.stages.push_back(std::move(stage));
   });
   if (spec.stages.empty()) throw Error("INVALID_OPTION", "A model needs at least one stage.");
@@ -266,6 +278,22 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   spec.limits = parse_limits(object, 1 << 20);
   spec.vocabulary = static_cast<int32_t>(integer(object, "vocabulary", 1, int32_max));
   return spec;
+}
+
+void add_experts(ModelSpec& spec, const Napi::CallbackInfo& info) {
+  const auto count = static_cast<int64_t>(spec.experts.size());
+  const auto number = static_cast<size_t>(to_integer(info[0], "list", 0, count));
+  if (number == spec.experts.size()) spec.experts.push_back(std::make_shared<std::vector<LinearSpec>>());
+  for_each_object(to_array(info[1], "experts"), "experts",
+                  [&](const Napi::Object& expert) { spec.experts[number]->push_back(parse_linear(expert)); });
+}
+
+void add(ModelSpec& spec, const Napi::CallbackInfo& info) {
+  const auto count = static_cast<int64_t>(spec.stages.size());
+  StageSpec& stage = spec.stages[static_cast<size_t>(to_integer(info[0], "stage", 0, count - 1))];
+  add_to_program(stage.program, to_object(info[1], "program"));
+  for_each_object(to_array(info[2], "weights"), "weights",
+                  [&](const Napi::Object& weight) { stage.weights.push_back(parse_weight(weight, spec)); });
 }
 
 }  // namespace billfish

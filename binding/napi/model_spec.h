@@ -2,6 +2,7 @@
 #pragma once
 #include <napi.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct StageSpec {
 
 struct ModelSpec {
   std::vector<std::string> files;
+  // Lists of experts that weights have parts of.
+  std::vector<std::shared_ptr<std::vector<LinearSpec>>> experts;
   bool random_weights = false;  // instead of the files'
   // One per rank: stage s has those from s * tensor_parallel_size on.
   std::vector<StageSpec> stages;
@@ -31,8 +34,7 @@ struct ModelSpec {
 
 // All of them but parse_operator() throw Error("INVALID_OPTION") for anything that is not as described.
 
-// A weight as src/native/weights.ts describes it, and runs of channels; none where there is no such property.
-WeightSpec parse_weight(const Napi::Object& object);
+// A linear as src/native/weights.ts describes it, and runs of channels; none where there is no such property.
 LinearSpec parse_linear(const Napi::Object& object);
 std::vector<ChannelRun> parse_runs(const Napi::Object& object, const char* name);
 
@@ -53,6 +55,11 @@ void add_to_program(Program& program, const Napi::Object& object);
 // What shape_of() makes of the weight's specification, without reading where its tensors lie.
 WeightShape parse_weight_shape(const Napi::Object& object);
 
+// A model of which programs, weights and experts are still to be added.
 ModelSpec parse_model_spec(const Napi::Object& object);
+
+// The arguments of NativeModel's methods of these names (src/native/addon.ts).
+void add_experts(ModelSpec& spec, const Napi::CallbackInfo& info);
+void add(ModelSpec& spec, const Napi::CallbackInfo& info);
 
 }  // namespace billfish

@@ -2,6 +2,7 @@ import { type FileHandle, lstat, open, readlink, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { TextDecoder } from 'node:util'
 import { BillfishError } from '../common/errors'
+import { yieldToEventLoop } from '../common/event-loop'
 import { invalidCheckpoint } from './invalid'
 import { parseJson } from './json'
 import type { JsonOptions } from './sliced-json'
@@ -100,6 +101,7 @@ export async function readTextPieces(
     const length = Math.min(PIECE, bytes - done)
     const piece = await readExactly(file, position + done, length, what)
     if (done === 0) rejectUtf16(piece, what)
+    await yieldToEventLoop() // several files' pieces may have come at once
     try {
       pieces.push(decoder.decode(piece, { stream: done + length < bytes }))
     } catch (error) {

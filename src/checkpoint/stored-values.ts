@@ -5,7 +5,7 @@
 
 import type { FileHandle } from 'node:fs/promises'
 import { ceilDiv } from '../common/arithmetic'
-import { forEachInSlices } from '../common/event-loop'
+import { forEachInSlices, yieldToEventLoop } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
 import { forEachConcurrently } from './concurrency'
 import { isMissing, readExactly, withFile } from './files'
@@ -217,6 +217,7 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
         for (const window of windowsOf(scans)) {
           signal?.throwIfAborted()
           await readWindow(handle, path, window)
+          await yieldToEventLoop() // files are read at the same time
         }
       }
       await withFile(path, body, signal)
@@ -225,14 +226,13 @@ export async function readStoredValues(table: TensorTable, signal: AbortSignal |
       throw error
     }
   })
-  const ambiguous = zeros.filter(({ bits, outcome }) => bits === 4 && (outcome === undefined || outcome === 0))
-  return {
-    zeroOffset: await inferZeroOffset(
-      table,
-      ambiguous.map(({ tensor }) => tensor.name),
-      signal,
-    ),
-    zeros: new Map(zeros.map(({ tensor, outcome }) => [tensor.name, outcome])),
-    groupSizes: new Map(orders.map(({ tensor, outcome }) => [tensor.name, outcome])),
-  }
+  const codes = new Map<string, number | undefined>()
+  const ambiguous: string[] = []
+  await forEachInSlices(zeros, ({ tensor, bits, outcome }) => {
+    codes.set(tensor.name, outcome)
+    if (bits === 4 && (outcome === undefined || outcome === 0)) ambiguous.push(tensor.name)
+  })
+  const groupSizes = new Map<string, number>()
+  await forEachInSlices(orders, ({ tensor, outcome }) => groupSizes.set(tensor.name, outcome))
+  return { zeroOffset: await inferZeroOffset(table, ambiguous, signal), zeros: codes, groupSizes }
 }

@@ -1,3 +1,4 @@
+import type { CooperativeTask } from '../common/event-loop'
 import type { ConfigReader } from './config-reader'
 import type { Graph, Value, WeightSource } from './graph'
 
@@ -62,6 +63,8 @@ export interface Model {
   readonly kindsOfLayers: readonly number[]
   /** Token ids -> [tokens, hidden]. */
   embed(g: Graph): Value
+  /** Looks up a layer's weights, if that takes long; afterwards decoderLayer() does not. */
+  readLayer?(source: WeightSource, index: number): CooperativeTask<void>
   decoderLayer(g: Graph, x: Value, index: number): Value
   finalNorm(g: Graph, x: Value): Value
   /** Normed hidden states -> [logit rows, vocabulary]. */

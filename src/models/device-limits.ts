@@ -1,7 +1,6 @@
 import { BillfishError } from '../common/errors'
 import type { StageSpec } from '../native/addon'
 import { deviceKind } from '../native/devices'
-import type { LinearSpec } from '../native/weights'
 
 /** Limits of the CUDA kernels, which also check them on the first step that runs them. */
 const GPU_LIMITS = {
@@ -61,7 +60,7 @@ export function checkDeviceLimits({ device, program, weights }: StageSpec): void
     }
   }
   for (const all of weights) {
-    const weight = all.kind === 'experts' ? (all.experts[0] as LinearSpec) : all
+    const weight = all.kind === 'experts' ? all.first : all
     if (weight.kind !== 'quantized' || weight.groupSize >= weight.in) continue
     if (weight.groupSize % GPU_LIMITS.groupInputs === 0) continue
     reject(

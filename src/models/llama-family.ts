@@ -1,8 +1,10 @@
 import { shown } from '../checkpoint/invalid'
+import type { CooperativeTask } from '../common/event-loop'
 import { sliceLinear } from '../quantization/linear-slice'
 import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
+import { readLayerExperts } from './expert-weights'
 import { addSparseMlp, type Experts } from './experts'
 import { type GatedDeltaNet, gatedDeltaNet, headRuns } from './gated-delta-net'
 import type { Graph, Module, Value, WeightSource } from './graph'
@@ -117,6 +119,12 @@ export class LlamaFamilyModel implements Model {
 
   embed(g: Graph): Value {
     return embed(g, this.#embeddingTable())
+  }
+
+  *readLayer(source: WeightSource, index: number): CooperativeTask<void> {
+    const { experts } = this.#traits
+    if (!experts?.isSparse(index)) return
+    yield* readLayerExperts(source, `${this.names.layers}.${index}`, this.shape.hiddenSize, experts)
   }
 
   decoderLayer(g: Graph, x: Value, index: number): Value {

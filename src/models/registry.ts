@@ -3,6 +3,7 @@ import { quoted, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import type { Checkpoint, RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
+import { type CooperativeTask, runSync } from '../common/event-loop'
 import type { WeightSpec } from '../native/weights'
 import { unsupportedConfig } from '../quantization/unsupported'
 import type { Architecture, Model, ModelOptions } from './architecture'
@@ -18,7 +19,8 @@ import { qwen3 } from './qwen3'
 import { qwen35, qwen35Moe } from './qwen3-5'
 import { qwen3Moe } from './qwen3-moe'
 import { qwen3Next } from './qwen3-next'
-import { lastModules, traceStage } from './stages'
+import { Rank } from './rank'
+import { lastModules, trace } from './stages'
 import { StoredWeights } from './stored-weights'
 import { type TextModelConfig, textModelConfig } from './text-model-config'
 
@@ -38,12 +40,17 @@ const architectures: readonly Architecture[] = [
 /** model_type values that {@link createModel} supports. */
 export const modelTypes: readonly string[] = architectures.flatMap((architecture) => architecture.modelTypes)
 
+/** {@link modelOf} in one go. */
+export function createModel(config: RawConfig, source: WeightSource, options: ModelOptions = {}): Model {
+  return runSync(modelOf(config, source, options))
+}
+
 /**
  * Creates the model that a config.json describes.
  * @throws BillfishError UNSUPPORTED_MODEL naming the model_type and the supported ones; INVALID_CHECKPOINT for a config
  *   with a missing key or a contradiction
  */
-export function createModel(config: RawConfig, source: WeightSource, options: ModelOptions = {}): Model {
+export function* modelOf(config: RawConfig, source: WeightSource, options: ModelOptions): CooperativeTask<Model> {
   const text = textModelConfig(config)
   const architecture = architectureOf(text)
   const reader = new ConfigReader(text.config, text.where)
@@ -57,20 +64,25 @@ export function createModel(config: RawConfig, source: WeightSource, options: Mo
     )
   }
   if (source.layout) {
-    const layers = checkSizes(model, source)
+    const layers = yield* checkSizes(model, source)
     rejectUnexpectedTensors(source.layout, layers, String(reader.raw.model_type))
   }
   return model
+}
+
+/** {@link weightsOf} in one go. */
+export function storedWeights(checkpoint: Checkpoint): StoredWeights {
+  return runSync(weightsOf(checkpoint))
 }
 
 /**
  * The weights of a checkpoint under the names that the model uses.
  * @throws BillfishError UNSUPPORTED_MODEL, INVALID_CHECKPOINT
  */
-export function storedWeights(checkpoint: Checkpoint): StoredWeights {
+export function* weightsOf(checkpoint: Checkpoint): CooperativeTask<StoredWeights> {
   // Checked first: such formats have other shapes, which would be reported as contradictions.
   if (checkpoint.quantization.method === 'unsupported') throw unsupportedConfig(checkpoint.quantization)
-  return new StoredWeights(checkpoint, architectureOf(textModelConfig(checkpoint.config)).names)
+  return yield* StoredWeights.of(checkpoint, architectureOf(textModelConfig(checkpoint.config)).names)
 }
 
 /** Warnings about a checkpoint: anomalies, and behavior that its files may lead one not to expect. */
@@ -112,12 +124,17 @@ function modelCode(autoMap: unknown): string | undefined {
  * Compares the sizes in the config with one tensor of every kind before anything is built from them.
  * @returns the weights of a layer of each kind
  */
-function checkSizes(model: Model, source: WeightSource): readonly WeightSpec[] {
+function* checkSizes(model: Model, source: WeightSource): CooperativeTask<readonly WeightSpec[]> {
   const { embedding, layers } = model.names
-  const weightsOf = (module: string) => traceStage(model, source, { device: 'cpu', modules: [module] }).weights
-  weightsOf(embedding)
-  const ofLayers = model.kindsOfLayers.flatMap((layer) => weightsOf(`${layers}.${layer}`))
-  for (const module of lastModules(model)) weightsOf(module)
+  const ofLayers: WeightSpec[] = []
+  for (const module of [
+    embedding,
+    ...model.kindsOfLayers.map((layer) => `${layers}.${layer}`),
+    ...lastModules(model),
+  ]) {
+    const { weights } = yield* trace(model, source, [module], Rank.only)
+    if (module.startsWith(`${layers}.`)) ofLayers.push(...weights)
+  }
   return ofLayers
 }
 

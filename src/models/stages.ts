@@ -115,6 +115,7 @@ export function* trace(
       x = model.head(g, rows)
     } else {
       const index = Number(module.slice(names.layers.length + 1))
+      if (model.readLayer) yield* model.readLayer(source, index)
       x = model.decoderLayer(g, required(x), index)
       g.tap(x, index + 1)
     }

@@ -7,6 +7,7 @@
 import { invalidCheckpoint, quoted } from '../checkpoint/invalid'
 import { NON_TEXT_COMPONENT } from '../checkpoint/tensors'
 import type { Checkpoint } from '../checkpoint/types'
+import { type CooperativeTask, YieldTimer } from '../common/event-loop'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from '../native/weights'
 import type { ModuleNames } from './architecture'
 import type { StoredLayout, WeightSource } from './graph'
@@ -14,31 +15,35 @@ import type { StoredLayout, WeightSource } from './graph'
 /** The weights of a checkpoint under canonical names. */
 export class StoredWeights implements WeightSource {
   readonly layout: StoredLayout
-  readonly #canonicalRoot: string
+  readonly #canonical: ModuleNames
   /** Stored prefix in place of the canonical root: `model.language_model`, or empty. */
   readonly #root: string
-  readonly #canonicalHead: string
   readonly #head: string
 
   readonly #checkpoint: Checkpoint
 
   /** @throws BillfishError INVALID_CHECKPOINT if two components could be the model */
-  constructor(checkpoint: Checkpoint, canonical: ModuleNames) {
-    this.#checkpoint = checkpoint
+  static *of(checkpoint: Checkpoint, canonical: ModuleNames): CooperativeTask<StoredWeights> {
+    const root = yield* findRoot(namesOf(checkpoint), canonical, checkpoint.directory)
+    const head = yield* findHead(namesOf(checkpoint), root, canonical)
+    const layersName = storedName(canonical.layers, canonical, root, canonical.head)
+    const layers = yield* scanLayers(namesOf(checkpoint), `${layersName}.`)
+    const layout = { where: checkpoint.directory, ...layers, layersName, head: head !== undefined }
+    return new StoredWeights(checkpoint, canonical, root, head ?? canonical.head, layout)
+  }
 
-    const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupportedTensors.keys()]
-    this.#canonicalRoot = parentOf(canonical.embedding)
-    this.#canonicalHead = canonical.head
-    this.#root = findRoot(names, canonical, checkpoint.directory)
-    const head = headNames(this.#root, canonical).find((name) => names.some((other) => other.startsWith(`${name}.`)))
-    this.#head = head ?? canonical.head
-    const layersName = this.storedName(canonical.layers)
-    this.layout = {
-      where: checkpoint.directory,
-      ...scanLayers(names, `${layersName}.`),
-      layersName,
-      head: head !== undefined,
-    }
+  private constructor(
+    checkpoint: Checkpoint,
+    canonical: ModuleNames,
+    root: string,
+    head: string,
+    layout: StoredLayout,
+  ) {
+    this.#checkpoint = checkpoint
+    this.#canonical = canonical
+    this.#root = root
+    this.#head = head
+    this.layout = layout
   }
 
   get tensors(): ReadonlyMap<string, TensorRef> {
@@ -47,9 +52,7 @@ export class StoredWeights implements WeightSource {
 
   /** The stored name of the module or tensor `name`. */
   storedName(name: string): string {
-    const [canonicalHead, canonicalRoot] = [this.#canonicalHead, this.#canonicalRoot]
-    if (isWithin(name, canonicalHead)) return this.#head + name.slice(canonicalHead.length)
-    return isWithin(name, canonicalRoot) ? joined(this.#root, name.slice(canonicalRoot.length + 1)) : name
+    return storedName(name, this.#canonical, this.#root, this.#head)
   }
 
   linear(module: string, outFeatures: number, inFeatures: number, bias: 'required' | 'none' | 'optional'): LinearSpec {
@@ -69,26 +72,60 @@ export class StoredWeights implements WeightSource {
   }
 }
 
+function* namesOf({ tensors, unsupportedTensors }: Checkpoint): Iterable<string> {
+  yield* tensors.keys()
+  yield* unsupportedTensors.keys()
+}
+
+/** Calls `look` for each name. A large mixture of experts has 150,000 of them. */
+function* eachName(names: Iterable<string>, look: (name: string) => void): CooperativeTask<void> {
+  const timer = new YieldTimer()
+  for (const name of names) {
+    look(name)
+    if (timer.isDue()) yield
+  }
+}
+
+function storedName(name: string, canonical: ModuleNames, root: string, head: string): string {
+  const canonicalRoot = parentOf(canonical.embedding)
+  if (isWithin(name, canonical.head)) return head + name.slice(canonical.head.length)
+  return isWithin(name, canonicalRoot) ? joined(root, name.slice(canonicalRoot.length + 1)) : name
+}
+
 /** Finds the stored prefix of the model; `''` if there is none. */
-function findRoot(names: readonly string[], { embedding, layers }: ModuleNames, directory: string): string {
+function* findRoot(
+  names: Iterable<string>,
+  { embedding, layers }: ModuleNames,
+  directory: string,
+): CooperativeTask<string> {
   const canonical = parentOf(embedding)
   const table = `${leafOf(embedding)}.weight`
   const layer = `${leafOf(layers)}.0.`
   const withLayers = new Set<string>()
-  for (const name of names) {
+  const withTable: string[] = []
+  yield* eachName(names, (name) => {
     const at = name.startsWith(layer) ? 0 : name.indexOf(`.${layer}`) + 1
     if (at > 0 || name.startsWith(layer)) withLayers.add(name.slice(0, Math.max(0, at - 1)))
-  }
-  const roots = names
-    .filter((name) => leafOf(parentOf(name)) === leafOf(embedding) && name.endsWith(table))
-    .map((name) => parentOf(parentOf(name)))
-    .filter((root) => withLayers.has(root) && !NON_TEXT_COMPONENT.test(`${root}.`))
+    if (!name.endsWith(table) || leafOf(parentOf(name)) !== leafOf(embedding)) return
+    withTable.push(parentOf(parentOf(name)))
+  })
+  const roots = withTable.filter((root) => withLayers.has(root) && !NON_TEXT_COMPONENT.test(`${root}.`))
   const [root = canonical, other] = roots
   if (other === undefined) return root
   throw invalidCheckpoint(
     `${directory}: ${quoted(joined(root, table))} and ${quoted(joined(other, table))} both have decoder layers next to them; ` +
       'cannot tell which of the two models to load',
   )
+}
+
+/** The stored name of the head, if there is one. */
+function* findHead(names: Iterable<string>, root: string, canonical: ModuleNames): CooperativeTask<string | undefined> {
+  const heads = headNames(root, canonical)
+  const found = new Set<string>()
+  yield* eachName(names, (name) => {
+    for (const head of heads) if (name.startsWith(head) && name[head.length] === '.') found.add(head)
+  })
+  return heads.find((head) => found.has(head))
 }
 
 /** Possible names of the head: next to the text model or next to one of its parents. */
@@ -99,17 +136,20 @@ function headNames(root: string, { head }: ModuleNames): string[] {
 }
 
 /** Counts layers up to the highest stored number, ignoring gaps, and collects their tensors. */
-function scanLayers(names: readonly string[], prefix: string): Pick<StoredLayout, 'layers' | 'layerTensors'> {
+function* scanLayers(
+  names: Iterable<string>,
+  prefix: string,
+): CooperativeTask<Pick<StoredLayout, 'layers' | 'layerTensors'>> {
   const layerTensors = new Map<string, string>()
   let layers = 0
-  for (const name of names) {
-    if (!name.startsWith(prefix)) continue
+  yield* eachName(names, (name) => {
+    if (!name.startsWith(prefix)) return
     const number = /^\d{1,9}(?=\.)/.exec(name.slice(prefix.length, prefix.length + 10))?.[0]
-    if (number === undefined) continue
+    if (number === undefined) return
     layers = Math.max(layers, Number(number) + 1)
     const suffix = name.slice(prefix.length + number.length + 1)
     if (!layerTensors.has(suffix)) layerTensors.set(suffix, name)
-  }
+  })
   return { layers, layerTensors }
 }
 

@@ -5,7 +5,7 @@
 import type { NativeDevices, NativeEmulatedDevice } from './devices'
 import { loadAddon } from './loader'
 import type { NativeTaskConstructor } from './task'
-import type { NumberFormats, WeightSpec } from './weights'
+import type { ExpertsSpec, LinearSpec, NumberFormats, WeightSpec } from './weights'
 
 export type ValueId = number
 
@@ -254,7 +254,16 @@ export interface NativeMemory {
   readonly buffers: number
 }
 
+/** A weight whose experts have been handed over by themselves, as the lists of these numbers. */
+export type HandedWeight =
+  | Exclude<WeightSpec, ExpertsSpec>
+  | (Omit<ExpertsSpec, 'experts' | 'consumers'> & { readonly experts: number; readonly consumers?: number | undefined })
+
 export interface NativeModel {
+  /** Appends experts to a list; the first of the next number begins it. Before load(), as add(). */
+  addExperts(list: number, experts: readonly LinearSpec[]): void
+  /** Appends a slice of the lists of a stage's program, and of its weights. */
+  add(stage: number, program: ProgramSpec, weights: readonly HandedWeight[]): void
   load(onProgress: (bytesDone: number) => void): Promise<void>
   abortLoad(): void
   step(request: StepRequest): Promise<StepOutput>
@@ -264,7 +273,10 @@ export interface NativeModel {
 }
 
 export interface Addon {
-  readonly NativeModel: new (spec: ModelSpec) => NativeModel
+  /** Of the stages, the devices; the rest is added. */
+  readonly NativeModel: new (
+    spec: Omit<ModelSpec, 'stages'> & { readonly stages: readonly Pick<StageSpec, 'device'>[] },
+  ) => NativeModel
   readonly StagePlan: new (rank: number) => NativeStagePlan
   readonly NativeTask: NativeTaskConstructor
   devices(): NativeDevices

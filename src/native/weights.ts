@@ -120,14 +120,19 @@ export interface QuantizedSpec {
 
 export type LinearSpec = MatrixSpec | QuantizedSpec
 
-/** One linear an expert, all of one shape and format: a weight of the operator groupedLinear. */
+/** One linear an expert, all of one shape and format, or the same part of each: a weight of the operator groupedLinear. */
 export interface ExpertsSpec {
   readonly kind: 'experts'
   readonly name: string
-  /** Of an expert. */
+  /** Of an expert's part. */
   readonly out: number
   readonly in: number
+  /** As they are stored. */
   readonly experts: readonly LinearSpec[]
+  /** The part of the first one; that of every other one is alike. */
+  readonly first: LinearSpec
+  /** What reads the outputs of every expert, which are numbered in its group order. */
+  readonly consumers?: readonly LinearSpec[] | undefined
   /** Of some of them at least. */
   readonly hasZeroPoints: boolean
 }
@@ -136,7 +141,10 @@ export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec | ExpertsSpec
 
 /** Bytes of the tensors of a weight in the checkpoint. */
 export function storedBytes(weight: WeightSpec): number {
-  if (weight.kind === 'experts') return weight.experts.reduce((sum, expert) => sum + storedBytes(expert), 0)
+  if (weight.kind === 'experts') {
+    const { experts, first } = weight
+    return experts.reduce((sum, one) => sum + storedBytes(one) - (first.bias ? 0 : (one.bias?.bytes ?? 0)), 0)
+  }
   const tensors =
     weight.kind === 'quantized'
       ? [weight.codes, weight.scales, weight.zeros, weight.groupIndex, weight.bias]

@@ -42,7 +42,7 @@ export function explainExchange(devices: readonly string[], ranks: number): stri
 
 /** Output and input sizes of a weight that were padded, summed over all ranks. */
 function paddedSizes(ranks: readonly WeightSpec[]): { size: number; stored: number }[] {
-  const linears = ranks.flatMap((weight) => (weight.kind === 'experts' ? weight.experts.slice(0, 1) : [weight]))
+  const linears = ranks.map((weight) => (weight.kind === 'experts' ? weight.first : weight))
   const [first] = linears
   if (!first || first.kind === 'vector' || !first.part) return []
   const zerosOf = (runs: readonly ChannelRunSpec[] | undefined) =>

@@ -5,7 +5,7 @@ import type { WeightSource } from '../../models/graph'
 import { Rank } from '../../models/rank'
 import { lastModules, modulesOf, type TracedStage, trace } from '../../models/stages'
 import type { MemoryLimits, PlannedMemory } from '../../native/addon'
-import type { LinearSpec, WeightSpec } from '../../native/weights'
+import type { WeightSpec } from '../../native/weights'
 import type { PlanDevice } from '../plan'
 import { PeakBuffers } from './peak-buffers'
 import { type CountMemory, countedStage } from './stage-memory'
@@ -249,7 +249,7 @@ function shapeOf({ program, weights }: TracedStage): string {
 
 function shapeOfWeight(weight: WeightSpec): unknown {
   if (weight.kind === 'vector') return weight.length
-  if (weight.kind === 'experts') return [weight.experts.length, shapeOfWeight(weight.experts[0] as LinearSpec)]
+  if (weight.kind === 'experts') return [weight.experts.length, shapeOfWeight(weight.first)]
   if (weight.kind === 'matrix') return [weight.kind, weight.in, weight.out]
   const { kind, bits, groupSize, groupIndex, part } = weight
   return [kind, weight.in, weight.out, bits, groupSize, groupIndex !== undefined, part?.inputs !== undefined]
@@ -259,7 +259,7 @@ function shapeOfWeight(weight: WeightSpec): unknown {
 function weightsOf({ weights }: TracedStage): string {
   const bytesOf = (weight: WeightSpec): unknown => {
     if (weight.kind === 'vector') return weight.length
-    if (weight.kind === 'experts') return [weight.hasZeroPoints, bytesOf(weight.experts[0] as LinearSpec)]
+    if (weight.kind === 'experts') return [weight.hasZeroPoints, bytesOf(weight.first)]
     const own = weight.kind === 'matrix' ? [weight.weight.dtype] : [weight.symmetric, weight.scales.dtype]
     return [weight.bias !== undefined, ...own]
   }

@@ -3,6 +3,7 @@ import { asBillfishError } from '../../common/errors'
 import { type CooperativeTask, runSync } from '../../common/event-loop'
 import type { TracedStage } from '../../models/stages'
 import { addon, type MemoryLimits, type PlannedMemory, type StageSpec } from '../../native/addon'
+import { handOverInSlices } from '../../native/hand-over'
 
 /** Bytes of one stage on its device, by use. */
 export type StageMemory = Pick<PlannedMemory, 'weights' | 'kvCache' | 'states' | 'buffers'>
@@ -10,27 +11,10 @@ export type StageMemory = Pick<PlannedMemory, 'weights' | 'kvCache' | 'states' |
 /** Counts a stage's bytes on a device such as `'cpu'` or `'cuda:0'`. */
 export type CountMemory = (device: string, limits: MemoryLimits) => PlannedMemory
 
-/** Operators, values and weights that are converted between two yields. */
-const SLICE = 128
-
 /** Hands a stage over to the native side, which counts its bytes by what the backends allocate by. */
 export function* countedStage({ rank, program, weights }: TracedStage): CooperativeTask<CountMemory> {
   const plan = new (addon().StagePlan)(rank)
-  const { values, operators, ropes, cacheLayers, stateLayers } = program
-  const lists = [values, operators, ropes, cacheLayers, stateLayers, weights]
-  const longest = Math.max(...lists.map(({ length }) => length))
-  for (let at = 0; at < longest; at += SLICE) {
-    const slice = <Item>(items: readonly Item[]) => items.slice(at, at + SLICE)
-    const part = {
-      values: slice(values),
-      operators: slice(operators),
-      ropes: slice(ropes),
-      cacheLayers: slice(cacheLayers),
-      stateLayers: slice(stateLayers),
-    }
-    withBillfishErrors(() => plan.add({ ...program, ...part }, slice(weights)))
-    if (at + SLICE < longest) yield
-  }
+  yield* handOverInSlices(program, weights, (slice, some) => withBillfishErrors(() => plan.add(slice, some)))
   return (device, limits) => withBillfishErrors(() => plan.memory(device, limits))
 }
 

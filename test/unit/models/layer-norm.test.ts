@@ -4,7 +4,8 @@ import { runSync } from '../../../src/common/event-loop'
 import type { Model } from '../../../src/models/architecture'
 import { modulesOf, stagesOf, traceRanks } from '../../../src/models/stages'
 import { embed, head } from '../../../src/models/tensor-parallel'
-import { addon, type ModelSpec, type StageSpec, type StepRequest } from '../../../src/native/addon'
+import type { ModelSpec, StageSpec, StepRequest } from '../../../src/native/addon'
+import { handOver, newNativeModel } from '../../../src/native/hand-over'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { countedStage, stageMemory } from '../../../src/placement/planner/stage-memory'
 import { directoryOf } from '../../support/directories'
@@ -129,8 +130,9 @@ describe('a model with layer norms', () => {
     [['emulated:0,emulated:1'], 2, false],
   ])('on %j, %i ranks a stage: right logits, in the bytes planned', async (devices, ranks, exact) => {
     const spec = specOf(await openCheckpoint(directoryOf(files)), devices, ranks, exact)
-    const native = new (addon().NativeModel)(spec)
+    const native = newNativeModel(spec)
     try {
+      runSync(handOver(native, spec))
       await native.load(() => {})
       expect(native.memory()).toMatchObject(
         spec.stages.map((stage) => ({ device: stage.device, ...stageMemory(stage, spec) })),
@@ -175,7 +177,8 @@ describe('a model with layer norms', () => {
       )
       return { ...stage, weights }
     })
-    const native = new (addon().NativeModel)({ ...spec, stages })
+    const native = newNativeModel(spec)
+    runSync(handOver(native, { ...spec, stages }))
     await expect(native.load(() => {})).rejects.toThrow(/layerNorm.*layers\.0\.norm\.bias has 32 values for width 36/)
     await native.close()
   })
@@ -193,7 +196,7 @@ describe('a model with layer norms', () => {
       )
       return { ...stage, program: { ...program, operators } }
     })
-    expect(() => new (addon().NativeModel)({ ...spec, stages })).toThrow(
+    expect(() => runSync(handOver(newNativeModel(spec), { ...spec, stages }))).toThrow(
       expect.objectContaining({ code: 'INTERNAL', message: expect.stringMatching(message) }),
     )
   })

@@ -1,0 +1,180 @@
+/** The weights of a layer's experts: one stack each for gate, up and down, of which ranks have shares. */
+import { invalidCheckpoint, quoted, unsupportedFormat } from '../checkpoint/invalid'
+import { FLOAT_TYPES } from '../checkpoint/tensors'
+import { BillfishError } from '../common/errors'
+import { type CooperativeTask, runSync } from '../common/event-loop'
+import { ELEMENT_BYTES, type ExpertsSpec, type LinearSpec, type TensorRef } from '../native/weights'
+import { inputGroup, type LinearSlice, sliceLinear } from '../quantization/linear-slice'
+import { Module, type WeightSource } from './graph'
+import type { Rank } from './rank'
+import { CHANNEL_TILE } from './tensor-parallel'
+
+/** What a config says of the weights of its experts. */
+export interface ExpertSizes {
+  readonly count: number
+  /** Channels of an expert. */
+  readonly width: number
+}
+
+/** The experts of a layer, or what a rank has of them. */
+export interface LayerExperts {
+  readonly gate: ExpertsSpec
+  readonly up: ExpertsSpec
+  readonly down: ExpertsSpec
+}
+
+/** What a layer has in place of an MLP. */
+export interface SparseMlp extends LayerExperts {
+  /** [experts, hidden size]. */
+  readonly router: LinearSpec
+}
+
+/** Linears that are looked up between two yields. */
+const SLICE = 32
+
+/** Layers are traced once a rank, to plan and to load, and have thousands of tensors each. */
+const known = new WeakMap<WeightSource, Map<string, SparseMlp>>()
+
+/** The experts of a layer, whole. */
+export function layerExperts(source: WeightSource, layer: string, hiddenSize: number, experts: ExpertSizes): SparseMlp {
+  return runSync(readLayerExperts(source, layer, hiddenSize, experts))
+}
+
+/** {@link layerExperts} in slices; from then on, they are known. */
+export function* readLayerExperts(
+  source: WeightSource,
+  layer: string,
+  hiddenSize: number,
+  experts: ExpertSizes,
+): CooperativeTask<SparseMlp> {
+  const ofSource = known.get(source) ?? new Map<string, SparseMlp>()
+  known.set(source, ofSource)
+  const key = `${layer} ${experts.count} ${hiddenSize} ${experts.width}`
+  const found = ofSource.get(key)
+  if (found) return found
+  const module = new Module(source, layer)
+  const read = {
+    router: module.linear('mlp.gate', experts.count, hiddenSize),
+    gate: yield* readProjection(module, experts, hiddenSize, 'gate_proj'),
+    up: yield* readProjection(module, experts, hiddenSize, 'up_proj'),
+    down: yield* readProjection(module, experts, hiddenSize, 'down_proj'),
+  }
+  ofSource.set(key, read)
+  return read
+}
+
+type Projection = 'gate_proj' | 'up_proj' | 'down_proj'
+
+/** The linears of all experts of a layer, `[out, in]` each. */
+function* readProjection(
+  layer: Module,
+  { count, width }: ExpertSizes,
+  hiddenSize: number,
+  projection: Projection,
+): CooperativeTask<ExpertsSpec> {
+  const [out, inputs] = projection === 'down_proj' ? [hiddenSize, width] : [width, hiddenSize]
+  const fused = layer.find(projection === 'down_proj' ? 'mlp.experts.down_proj' : 'mlp.experts.gate_up_proj')
+  const linears: LinearSpec[] = []
+  for (let expert = 0; expert < count; expert++) {
+    linears.push(
+      fused
+        ? fusedProjection(fused, count, expert, projection, out, inputs)
+        : layer.linear(`mlp.experts.${expert}.${projection}`, out, inputs),
+    )
+    if (expert % SLICE === SLICE - 1) yield
+  }
+  return stackExperts(`${layer.name}.mlp.experts.${projection}`, linears)
+}
+
+/**
+ * A part of a tensor that has all experts, as transformers 5 stores them: `gate_up_proj` [experts, 2 * width, hidden] with
+ * the rows of the gate first, `down_proj` [experts, hidden, width].
+ */
+function fusedProjection(
+  tensor: TensorRef,
+  count: number,
+  expert: number,
+  projection: Projection,
+  out: number,
+  inputs: number,
+): LinearSpec {
+  const rows = projection === 'down_proj' ? out : 2 * out
+  const { name, shape, dtype } = tensor
+  if (shape.length !== 3 || shape[0] !== count || shape[1] !== rows || shape[2] !== inputs) {
+    throw invalidCheckpoint(
+      `Tensor ${quoted(name)} has the shape [${shape.join(', ')}]; ${count} experts need [${count}, ${rows}, ${inputs}]`,
+    )
+  }
+  if (!FLOAT_TYPES.includes(dtype)) {
+    throw unsupportedFormat(`The experts of ${quoted(name)} are stored in one tensor`, `quantized (${dtype})`)
+  }
+  const bytes = out * inputs * ELEMENT_BYTES[dtype]
+  const row = expert * rows + (projection === 'up_proj' ? out : 0)
+  const weight = { ...tensor, shape: [out, inputs], offset: tensor.offset + row * inputs * ELEMENT_BYTES[dtype], bytes }
+  return { kind: 'matrix', name, out, in: inputs, weight }
+}
+
+/**
+ * One weight of the experts of a layer.
+ * @throws BillfishError INVALID_CHECKPOINT if they are not all stored in the same way
+ */
+export function stackExperts(name: string, experts: readonly LinearSpec[]): ExpertsSpec {
+  const [first] = experts as readonly [LinearSpec]
+  const form = formOf(first)
+  const other = experts.find((expert) => formOf(expert) !== form)
+  if (other !== undefined) {
+    throw invalidCheckpoint(
+      `The experts ${first.name} (${form}) and ${other.name} (${formOf(other)}) are not stored in the same way`,
+    )
+  }
+  const hasZeroPoints = experts.some((expert) => expert.kind === 'quantized' && !expert.symmetric)
+  return { kind: 'experts', name, out: first.out, in: first.in, experts, first, hasZeroPoints }
+}
+
+/** What the experts of a layer must have in common. */
+function formOf(linear: LinearSpec): string {
+  const bias = linear.bias ? ', with a bias' : ''
+  if (linear.kind === 'matrix') return `${linear.weight.dtype}${bias}`
+  const numbers = linear.format === 'fp8' ? 'FP8' : `${linear.bits} bits`
+  return `${numbers} in groups of ${linear.groupSize} with scales in ${linear.scales.dtype}${bias}`
+}
+
+/** The part of every expert that a slice of one of them is. `consumers` read the outputs, which follow their group order. */
+function sliceExperts(
+  experts: ExpertsSpec,
+  slice: Omit<LinearSlice, 'consumer'>,
+  consumers?: readonly LinearSpec[],
+): ExpertsSpec {
+  const first = sliceLinear(experts.first, slice)
+  return { ...experts, out: first.out, in: first.in, first, consumers }
+}
+
+/** A share of the channels of every expert. */
+export function channelsOfRank(rank: Rank, { gate, up, down }: LayerExperts): LayerExperts {
+  if (rank.count === 1) return { gate, up, down }
+  const inputs = rank.share(down.in, inputGroup(down.first), CHANNEL_TILE, down.first.name)
+  const hasOrder = down.experts.some((expert) => expert.kind === 'quantized' && expert.groupIndex !== undefined)
+  const consumers = hasOrder ? down.experts : undefined
+  return {
+    gate: sliceExperts(gate, { outputs: inputs }, consumers),
+    up: sliceExperts(up, { outputs: inputs }, consumers),
+    down: sliceExperts(down, { inputs, inputsInGroupOrder: true, bias: rank.isFirst }),
+  }
+}
+
+/** Some of the experts, of which the first is number `first` of the layer's: as many as others have or one more. */
+export function expertsOfRank(
+  { index, count: ranks }: Rank,
+  { gate, up, down }: LayerExperts,
+): LayerExperts & { readonly first: number } {
+  const { length } = down.experts
+  if (length < ranks) {
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `expertParallel: ${length} experts are too few for ${ranks} devices (tensorParallelSize). Omit expertParallel.`,
+    )
+  }
+  const [first, end] = [index, index + 1].map((at) => Math.floor((at * length) / ranks)) as [number, number]
+  const own = ({ name, experts }: ExpertsSpec) => stackExperts(name, experts.slice(first, end))
+  return { gate: own(gate), up: own(up), down: own(down), first }
+}
