@@ -101,6 +101,11 @@ export class ConfigReader {
     )
   }
 
+  /** Error for a value that tensors contradict; `what` they say, and what to do, follows the value. */
+  contradicted(key: string, what: string): BillfishError {
+    return new BillfishError('INVALID_CHECKPOINT', `${this.#file}: ${key} is ${shown(this.raw[key])}, but ${what}.`)
+  }
+
   wrong(key: string, wanted: string): BillfishError {
     const value = this.raw[key]
     const found = value === undefined ? 'missing' : shown(value)

@@ -14,6 +14,8 @@ export interface ExpertSizes {
   readonly count: number
   /** Channels of an expert. */
   readonly width: number
+  /** Error for a config whose number of experts is not the checkpoint's. */
+  wrongCount(what: string): Error
 }
 
 /** The experts of a layer, or what a rank has of them. */
@@ -53,6 +55,7 @@ export function* readLayerExperts(
   const found = ofSource.get(key)
   if (found) return found
   const module = new Module(source, layer)
+  checkCount(module, experts)
   const read = {
     router: module.linear('mlp.gate', experts.count, hiddenSize),
     gate: yield* readProjection(module, experts, hiddenSize, 'gate_proj'),
@@ -61,6 +64,19 @@ export function* readLayerExperts(
   }
   ofSource.set(key, read)
   return read
+}
+
+/** The router and a tensor of all experts know how many there are, which says more than that one is missing. */
+function checkCount(layer: Module, { count, wrongCount }: ExpertSizes): void {
+  for (const name of ['mlp.gate.weight', 'mlp.experts.gate_up_proj', 'mlp.experts.down_proj']) {
+    const tensor = layer.find(name)
+    const stored = tensor?.shape[0]
+    if (tensor === undefined || stored === undefined || stored === count) continue
+    throw wrongCount(
+      `tensor ${quoted(tensor.name)} has the shape [${tensor.shape.join(', ')}], which is that of ${stored} experts; ` +
+        'correct the config, or download the checkpoint again',
+    )
+  }
 }
 
 type Projection = 'gate_proj' | 'up_proj' | 'down_proj'

@@ -45,6 +45,7 @@ export function readExperts(
     parallel: expertParallel,
     sharedWidth: hasSharedExpert ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width) : 0,
     isSparse: (layer) => !dense.has(layer) && (layer + 1) % step === 0,
+    wrongCount: (what) => config.contradicted(key, what),
   }
 }
 

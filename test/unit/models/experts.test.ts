@@ -157,8 +157,14 @@ describe('refused', () => {
   test.each([
     ['more experts a token than there are', { num_experts_per_tok: 9 }, 'at most num_experts \\(8\\)'],
     ['no experts', { num_experts: 0, num_local_experts: 0 }, 'num_experts is 0'],
-    ['more experts than are stored', { num_experts: 9 }, 'mlp\\.gate\\.weight.*the shape \\[9, 128\\]'],
-    ['fewer experts than are stored', { num_experts: 7 }, 'mlp\\.gate\\.weight.*the shape \\[7, 128\\]'],
+    ['no experts a token', { num_experts_per_tok: 0 }, 'num_experts_per_tok is 0, but must be a positive'],
+    ['experts in every 0th layer', { decoder_sparse_step: 0 }, 'decoder_sparse_step is 0, but must be a positive'],
+    [
+      'more experts than are stored',
+      { num_experts: 9 },
+      'config\\.json: num_experts is 9, but tensor "model\\.layers\\.0\\.mlp\\.gate\\.weight" has the shape \\[8, 128\\].*correct',
+    ],
+    ['fewer experts than are stored', { num_experts: 7 }, 'num_experts is 7, but .* of 8 experts; correct the config'],
     ['a number of experts beyond any', { num_experts: 1e9 }, 'at most 4096'],
     ['layers without experts that are none', { mlp_only_layers: 'all' }, 'a list of layers'],
     ['another width', { moe_intermediate_size: 64 }, '64 outputs'],
@@ -170,14 +176,52 @@ describe('refused', () => {
     expect(error.message).toMatch(new RegExp(message))
   })
 
-  test('an expert that is missing', async () => {
-    const missing = changedCopy(modelDirectory(name), ({ tensors }) => {
-      tensors.delete('model.layers.2.mlp.experts.5.up_proj.qweight')
+  test.each<[string, string, (name: string) => boolean, RegExp]>([
+    [
+      'an expert without codes',
+      name,
+      (tensor) => tensor === 'model.layers.2.mlp.experts.5.up_proj.qweight',
+      /Tensor "model\.layers\.2\.mlp\.experts\.5\.up_proj\.weight" is missing from .*; "model\.layers\.2\.mlp\.experts\.5\.up_proj" has ".*g_idx"/,
+    ],
+    [
+      'an expert that is missing',
+      name,
+      (tensor) => tensor.includes('layers.1.mlp.experts.7.'),
+      /"model\.layers\.1\.mlp\.experts\.7\.gate_proj\.weight" is missing from .*model\.safetensors/,
+    ],
+    [
+      'a router that is missing',
+      name,
+      (tensor) => tensor === 'model.layers.1.mlp.gate.weight',
+      /"model\.layers\.1\.mlp\.gate\.weight" is missing from/,
+    ],
+    [
+      'half of the fused experts',
+      'qwen3-moe-fused-bf16',
+      (tensor) => tensor === 'model.layers.1.mlp.experts.down_proj',
+      /"model\.layers\.1\.mlp\.experts\.0\.down_proj\.weight" is missing from/,
+    ],
+  ])('%s', async (_, from, isMissing, message) => {
+    const missing = changedCopy(modelDirectory(from), ({ tensors }) => {
+      for (const tensor of [...tensors.keys()]) if (isMissing(tensor)) tensors.delete(tensor)
     })
     const error = await errorOf(() => loadModel(missing, { deviceMap: 'cpu' }))
+    expect(error).toMatchObject({ code: 'INVALID_CHECKPOINT', message: expect.stringMatching(message) })
+  })
+
+  test.each([
+    [[9, 128], 'num_experts is 8, but tensor .*mlp\\.gate\\.weight" has the shape \\[9, 128\\]'],
+    [[8, 64], 'mlp\\.gate\\.weight.*the shape \\[8, 128\\]'],
+  ])('a router of the shape %j', async (shape, message) => {
+    const changed = changedCopy(modelDirectory(name), ({ tensors }) => {
+      const router = tensors.get('model.layers.0.mlp.gate.weight')
+      const data = Buffer.alloc((shape[0] as number) * (shape[1] as number) * 2)
+      tensors.set('model.layers.0.mlp.gate.weight', { dtype: router?.dtype as string, shape, data })
+    })
+    const error = await errorOf(() => loadModel(changed, { deviceMap: 'cpu' }))
     expect(error).toMatchObject({
       code: 'INVALID_CHECKPOINT',
-      message: expect.stringContaining('model.layers.2.mlp.experts.5.up_proj'),
+      message: expect.stringMatching(new RegExp(message)),
     })
   })
 
