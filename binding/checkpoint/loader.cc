@@ -57,7 +57,12 @@ WeightShape shape_of(const ExpertsSpec& spec) {
 }
 
 // Bytes of the checkpoint that a weight is read from: storedBytes() of src/native/weights.ts, which makes the total.
-uint64_t source_bytes(const MatrixSpec& spec) { return spec.weight.bytes + bytes_of(spec.bias); }
+uint64_t source_bytes(const MatrixSpec& spec) {
+  if (!spec.column) return spec.weight.bytes + bytes_of(spec.bias);
+  const auto columns = static_cast<uint64_t>(spec.weight.shape.at(1));
+  const auto outputs = static_cast<uint64_t>(spec.part ? spec.part->stored_out : spec.out);
+  return columns == 0 ? 0 : spec.weight.bytes / columns * outputs + bytes_of(spec.bias);
+}
 uint64_t source_bytes(const QuantizedSpec& spec) {
   return spec.codes.bytes + spec.scales.bytes + bytes_of(spec.zeros) + bytes_of(spec.group_index) + bytes_of(spec.bias);
 }

@@ -29,6 +29,9 @@ class MatrixSource {
   std::vector<float> bias() const;
 
  private:
+  template <class Element>
+  void read_columns(int64_t first_column, int64_t count, uint8_t* rows) const;
+
   MatrixSpec spec_;
   MappedFiles files_;
   int64_t stored_out_, stored_in_;

@@ -49,6 +49,8 @@ struct MatrixSpec {
   TensorRef weight;
   std::optional<TensorRef> bias;
   std::optional<Part> part;  // out and in are the part's then
+  // Of a weight that is stored input by input, [in, columns]: the column of the first output.
+  std::optional<int64_t> column;
 };
 
 // The elements of a small tensor of any shape, each plus `offset`, kept as fp32.

@@ -111,12 +111,15 @@ LinearSpec parse_linear(const Napi::Object& object) {
   const std::string kind = string(object, "kind");
   const std::string name = string(object, "name");
   if (kind == "matrix") {
-    return MatrixSpec{name,
-                      integer(object, "out", 1, int32_max),
-                      integer(object, "in", 1, int32_max),
-                      tensor(object, "weight"),
-                      optional_tensor(object, "bias"),
-                      optional_part(object)};
+    MatrixSpec spec{name,
+                    integer(object, "out", 1, int32_max),
+                    integer(object, "in", 1, int32_max),
+                    tensor(object, "weight"),
+                    optional_tensor(object, "bias"),
+                    optional_part(object),
+                    {}};
+    if (has(object, "column")) spec.column = integer(object, "column", 0, int32_max);
+    return spec;
   }
   if (kind != "quantized") refuse_kind(name, kind);
   QuantizedSpec spec;

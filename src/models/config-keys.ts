@@ -41,7 +41,7 @@ const labels = irrelevant('names and number of the classes of a classifier')
 const kernels = irrelevant('which kernels transformers or the released code takes')
 const multipliers = (model: string) => refused(`a factor of ${model}'s`, isOneOf(1))
 const isMoe = ({ raw: { model_type } }: ConfigReader) =>
-  ['qwen2_moe', 'qwen3_moe', 'qwen3_next', 'qwen3_5_moe_text'].includes(String(model_type))
+  ['qwen2_moe', 'qwen3_moe', 'qwen3_vl_moe_text', 'qwen3_next', 'qwen3_5_moe_text'].includes(String(model_type))
 const isHybrid = ({ raw: { model_type } }: ConfigReader) =>
   ['qwen3_next', 'qwen3_5_text', 'qwen3_5_moe_text'].includes(String(model_type))
 const ofHybrids = (note: string) => used(`Qwen3-Next, Qwen3.5: ${note}`)
@@ -103,7 +103,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
     'the width of the expert that every token goes to (Qwen2-MoE, Qwen3-Next, Qwen3.5-MoE)',
   ),
   norm_topk_prob: used(
-    "whether the weights of a token's experts are divided by their sum; if missing only of Qwen3-Next and Qwen3.5-MoE",
+    "whether the weights of a token's experts are divided by their sum; if missing only of Qwen3-Next; always of Qwen3.5's and Qwen3-VL's",
   ),
   decoder_sparse_step: used('every so many layers one has experts; default 1'),
   mlp_only_layers: used('layers without experts'),

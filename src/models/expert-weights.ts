@@ -14,6 +14,8 @@ export interface ExpertSizes {
   readonly count: number
   /** Channels of an expert. */
   readonly width: number
+  /** Whether a tensor of all experts is stored input by input, if its shape does not say. */
+  readonly inputsFirst: boolean
   /** Error for a config whose number of experts is not the checkpoint's. */
   wrongCount(what: string): Error
 }
@@ -84,17 +86,18 @@ type Projection = 'gate_proj' | 'up_proj' | 'down_proj'
 /** The linears of all experts of a layer, `[out, in]` each. */
 function* readProjection(
   layer: Module,
-  { count, width }: ExpertSizes,
+  experts: ExpertSizes,
   hiddenSize: number,
   projection: Projection,
 ): CooperativeTask<ExpertsSpec> {
+  const { count, width } = experts
   const [out, inputs] = projection === 'down_proj' ? [hiddenSize, width] : [width, hiddenSize]
   const fused = layer.find(projection === 'down_proj' ? 'mlp.experts.down_proj' : 'mlp.experts.gate_up_proj')
   const linears: LinearSpec[] = []
   for (let expert = 0; expert < count; expert++) {
     linears.push(
       fused
-        ? fusedProjection(fused, count, expert, projection, out, inputs)
+        ? fusedProjection(fused, experts, expert, projection, out, inputs)
         : layer.linear(`mlp.experts.${expert}.${projection}`, out, inputs),
     )
     if (expert % SLICE === SLICE - 1) yield
@@ -104,29 +107,39 @@ function* readProjection(
 
 /**
  * A part of a tensor that has all experts, as transformers 5 stores them: `gate_up_proj` [experts, 2 * width, hidden] with
- * the rows of the gate first, `down_proj` [experts, hidden, width].
+ * the rows of the gate first, `down_proj` [experts, hidden, width]; or with the last two dimensions swapped, as Qwen3-VL's
+ * are. The shape decides, unless it is a square.
  */
 function fusedProjection(
   tensor: TensorRef,
-  count: number,
+  { count, inputsFirst }: ExpertSizes,
   expert: number,
   projection: Projection,
   out: number,
   inputs: number,
 ): LinearSpec {
-  const rows = projection === 'down_proj' ? out : 2 * out
+  const outputs = projection === 'down_proj' ? out : 2 * out
   const { name, shape, dtype } = tensor
-  if (shape.length !== 3 || shape[0] !== count || shape[1] !== rows || shape[2] !== inputs) {
+  const isOf = (...sizes: number[]) => shape.length === 3 && sizes.every((size, i) => shape[i] === size)
+  const [usual, swapped] = [isOf(count, outputs, inputs), isOf(count, inputs, outputs)]
+  if (!usual && !swapped) {
     throw invalidCheckpoint(
-      `Tensor ${quoted(name)} has the shape [${shape.join(', ')}]; ${count} experts need [${count}, ${rows}, ${inputs}]`,
+      `Tensor ${quoted(name)} has the shape [${shape.join(', ')}]; ${count} experts need ` +
+        `[${count}, ${outputs}, ${inputs}] or [${count}, ${inputs}, ${outputs}]; config and tensors do not match`,
     )
   }
   if (!FLOAT_TYPES.includes(dtype)) {
     throw unsupportedFormat(`The experts of ${quoted(name)} are stored in one tensor`, `quantized (${dtype})`)
   }
-  const bytes = out * inputs * ELEMENT_BYTES[dtype]
-  const row = expert * rows + (projection === 'up_proj' ? out : 0)
-  const weight = { ...tensor, shape: [out, inputs], offset: tensor.offset + row * inputs * ELEMENT_BYTES[dtype], bytes }
+  const bytesOf = (elements: number) => elements * ELEMENT_BYTES[dtype]
+  const first = projection === 'up_proj' ? out : 0
+  if (swapped && (inputsFirst || !usual)) {
+    const offset = tensor.offset + bytesOf(expert * inputs * outputs)
+    const weight = { ...tensor, shape: [inputs, outputs], offset, bytes: bytesOf(inputs * outputs) }
+    return { kind: 'matrix', name, out, in: inputs, weight, column: first }
+  }
+  const offset = tensor.offset + bytesOf((expert * outputs + first) * inputs)
+  const weight = { ...tensor, shape: [out, inputs], offset, bytes: bytesOf(out * inputs) }
   return { kind: 'matrix', name, out, in: inputs, weight }
 }
 

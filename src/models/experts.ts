@@ -26,7 +26,12 @@ export interface Experts extends ExpertSizes {
 export function readExperts(
   config: ConfigReader,
   { expertParallel = false }: ModelOptions,
-  { normalize, hasSharedExpert }: { readonly normalize: boolean; readonly hasSharedExpert: boolean },
+  traits: {
+    /** What norm_topk_prob is if it is missing, or `'always'`. */
+    readonly normalize: boolean | 'always'
+    readonly hasSharedExpert: boolean
+    readonly inputsFirst?: boolean
+  },
 ): Experts {
   const key = config.raw.num_experts == null ? 'num_local_experts' : 'num_experts' // as transformers 5 writes it
   const count = config.count(key, undefined, SIZE_LIMITS.experts)
@@ -41,9 +46,12 @@ export function readExperts(
     count,
     perToken,
     width: config.count('moe_intermediate_size', undefined, SIZE_LIMITS.width),
-    normalize: config.flag('norm_topk_prob', normalize),
+    normalize: traits.normalize === 'always' || config.flag('norm_topk_prob', traits.normalize),
+    inputsFirst: traits.inputsFirst ?? false,
     parallel: expertParallel,
-    sharedWidth: hasSharedExpert ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width) : 0,
+    sharedWidth: traits.hasSharedExpert
+      ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width)
+      : 0,
     isSparse: (layer) => !dense.has(layer) && (layer + 1) % step === 0,
     wrongCount: (what) => config.contradicted(key, what),
   }

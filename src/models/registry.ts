@@ -17,7 +17,7 @@ import { qwen2 } from './qwen2'
 import { qwen2Moe } from './qwen2-moe'
 import { qwen3 } from './qwen3'
 import { qwen35, qwen35Moe } from './qwen3-5'
-import { qwen3Moe } from './qwen3-moe'
+import { qwen3Moe, qwen3VlMoe } from './qwen3-moe'
 import { qwen3Next } from './qwen3-next'
 import { Rank } from './rank'
 import { lastModules, trace } from './stages'
@@ -30,6 +30,7 @@ const architectures: readonly Architecture[] = [
   qwen3,
   qwen2Moe,
   qwen3Moe,
+  qwen3VlMoe,
   qwen3Next,
   qwen35,
   qwen35Moe,

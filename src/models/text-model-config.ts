@@ -34,6 +34,7 @@ const QWEN_VL: Readonly<Record<string, TextType>> = {
   qwen2_vl: QWEN2_VL,
   qwen2_5_vl: QWEN2_VL,
   qwen3_vl: { modelType: 'qwen3', defaults: { max_position_embeddings: 128_000 } },
+  qwen3_vl_moe: { modelType: 'qwen3_vl_moe_text', defaults: { max_position_embeddings: 128_000 } },
   qwen3_5: { modelType: 'qwen3_5_text', defaults: {} },
   qwen3_5_moe: { modelType: 'qwen3_5_moe_text', defaults: {} },
 }

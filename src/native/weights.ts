@@ -65,13 +65,15 @@ export interface PartSpec {
   readonly followedGroupSize?: number | undefined
 }
 
-/** Row-major weights in a floating-point dtype: unquantized linears, the embedding, the head. */
+/** Weights in a floating-point dtype: unquantized linears, the embedding, the head. */
 export interface MatrixSpec {
   readonly kind: 'matrix'
   readonly name: string
   readonly out: number
   readonly in: number
   readonly weight: TensorRef
+  /** Of a weight that is stored input by input, [in, columns]: the column of the first output. */
+  readonly column?: number | undefined
   readonly bias?: TensorRef | undefined
   readonly part?: PartSpec | undefined
 }
@@ -144,6 +146,11 @@ export function storedBytes(weight: WeightSpec): number {
   if (weight.kind === 'experts') {
     const { experts, first } = weight
     return experts.reduce((sum, one) => sum + storedBytes(one) - (first.bias ? 0 : (one.bias?.bytes ?? 0)), 0)
+  }
+  if (weight.kind === 'matrix' && weight.column !== undefined) {
+    const { part, out, weight: tensor } = weight
+    const columns = tensor.shape[1] as number
+    return (tensor.bytes / columns) * (part?.storedOut ?? out) + (weight.bias?.bytes ?? 0)
   }
   const tensors =
     weight.kind === 'quantized'

@@ -10,7 +10,7 @@ import {
   layerCount,
   modelDirectory,
   modulesOfFixture,
-  textModels,
+  splitModels,
   typeOnGpus,
 } from '../support/fixtures'
 
@@ -31,7 +31,7 @@ const splits: Record<string, (modules: readonly string[]) => Record<string, stri
   'cpu between two': (modules) => cut(modules, [0, 2], ['emulated:0', 'cpu', 'emulated:1']),
 }
 
-describe.each(textModels)('%s', (name) => {
+describe.each(splitModels)('%s', (name) => {
   const expected = golden(name)
   const layers = layerCount(expected)
   const modules = modulesOfFixture(name, expected)

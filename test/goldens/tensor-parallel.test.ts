@@ -9,7 +9,7 @@ import {
   greedyTokens,
   modelDirectory,
   modulesOfFixture,
-  textModels,
+  splitModels,
   typeOnGpus,
 } from '../support/fixtures'
 
@@ -30,7 +30,7 @@ afterAll(() => {
 const group = (kind: string, first: number, ranks: number) =>
   Array.from({ length: ranks }, (_, i) => `${kind}:${first + i}`).join(',')
 
-describe.each(textModels)('%s', (name) => {
+describe.each(splitModels)('%s', (name) => {
   const expected = golden(name)
   const modules = modulesOfFixture(name, expected)
   const twoStages = (kind: string) => cut(modules, [0], [group(kind, 0, 2), group(kind, 2, 2)])

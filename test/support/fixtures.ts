@@ -8,11 +8,13 @@ export { difference }
 export const modelsDirectory = resolve(__dirname, '..', 'fixtures', 'models')
 
 /** Vision models, of which billfish runs the language model. */
-export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16']
+export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16', 'qwen3-vl-moe-bf16']
 /** All others. */
 export const textModels = readdirSync(modelsDirectory).filter((name) => !VISION_MODELS.includes(name))
+/** Those that run on ranks and emulated devices: of vision models, one whose experts are stored input by input. */
+export const splitModels = [...textModels, 'qwen3-vl-moe-bf16']
 /** Mixtures of experts among them. */
-export const moeModels = textModels.filter((name) => /-moe-|-next-/.test(name))
+const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
 /** Those with recurrent states. */
 export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))

@@ -2,6 +2,8 @@
 #include <cstring>
 
 #include "checkpoint/readers.h"
+#include "checkpoint/tensor_check.h"
+#include "engine/error.h"
 #include "support/check.h"
 #include "support/written_layer.h"
 
@@ -194,7 +196,7 @@ TEST(parts_of_matrices_hold_their_rows_and_columns) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i + 1);
   for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i + 100);
   MatrixSpec spec{
-      "m", 6, 4, file.write("weight", DType::f32, {7, 5}, values), file.write("bias", DType::f32, {7}, bias), {}};
+      "m", 6, 4, file.write("weight", DType::f32, {7, 5}, values), file.write("bias", DType::f32, {7}, bias), {}, {}};
   spec.part = Part{7, 5, 0, {{2, 3}, {zeros, 2}, {0, 1}}, {{4, 1}, {zeros, 1}, {0, 2}}, false, {}, 0};
   const MatrixSource source(spec, file.map());
   CHECK(source.bias() == (std::vector<float>{102, 103, 104, 0, 0, 100}));
@@ -208,6 +210,51 @@ TEST(parts_of_matrices_hold_their_rows_and_columns) {
         CHECK(rows[(i - first) * 4 + k] == (zero ? 0.0f : values[rows_from[i] * 5 + columns_from[k]]));
       }
     }
+  }
+}
+
+TEST(matrices_stored_input_by_input_are_read_as_rows) {
+  constexpr int64_t columns = 9, column = 2, out = 6, in = 5;
+  for (const DType type : {DType::bf16, DType::f32}) {
+    TemporaryFile file;
+    std::vector<float> values(in * columns);
+    std::vector<uint16_t> halves(values.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(i + 1);
+      halves[i] = float_to_bf16(values[i]);
+    }
+    const TensorRef weight = type == DType::f32 ? file.write("weight", type, {in, columns}, values)
+                                                : file.write("weight", type, {in, columns}, halves);
+    const auto check = [&](const MatrixSpec& spec, const std::vector<int64_t>& rows_from,
+                           const std::vector<int64_t>& columns_from) {
+      const MatrixSource source(spec, file.map());
+      const int64_t size = static_cast<int64_t>(byte_size(type));
+      for (int64_t first = 0; first < spec.out; ++first) {
+        std::vector<uint8_t> rows(static_cast<size_t>((spec.out - first) * spec.in * size), 0xff);
+        source.read(first, spec.out - first, rows.data());
+        for (int64_t i = first; i < spec.out; ++i) {
+          for (int64_t k = 0; k < spec.in; ++k) {
+            const bool zero = rows_from[i] < 0 || columns_from[k] < 0;
+            CHECK(number_at(type, rows.data(), (i - first) * spec.in + k) ==
+                  (zero ? 0.0f : values[columns_from[k] * columns + column + rows_from[i]]));
+          }
+        }
+      }
+    };
+    MatrixSpec spec{"m", out, in, weight, {}, {}, column};
+    check(spec, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4});
+    spec.out = 4;
+    spec.in = 4;
+    spec.part = Part{out, in, 0, {{3, 2}, {zeros, 1}, {0, 1}}, {{4, 1}, {zeros, 1}, {0, 2}}, false, {}, 0};
+    check(spec, {3, 4, -1, 0}, {4, -1, 0, 1});
+    spec.column = columns - out + 1;
+    std::string message = "no error";
+    try {
+      const MatrixSource source(spec, file.map());
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    CHECK_MESSAGE(message.find("takes 6 columns from 4 on; the tensor has 9") != std::string::npos, message);
   }
 }
 

@@ -312,7 +312,7 @@ TEST(readers_read_plain_matrices_and_vectors) {
   TemporaryFile file;
   std::vector<uint16_t> halves(6 * 4);
   for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_bf16(static_cast<float>(i));
-  MatrixSpec spec{"embed", 6, 4, file.write("weight", DType::bf16, {6, 4}, halves), {}, {}};
+  MatrixSpec spec{"embed", 6, 4, file.write("weight", DType::bf16, {6, 4}, halves), {}, {}, {}};
   const TensorRef norm = file.write("norm", DType::f16, {3}, std::vector<uint16_t>{0x3c00, 0xc000, 0x0001});
   const TensorRef spoilt = file.write("spoilt", DType::f16, {3}, std::vector<uint16_t>{0x3c00, 0x7c00, 0});
   const MappedFiles files = file.map();

@@ -142,9 +142,9 @@ TEST(compare_finds_every_flipped_bit_of_a_matrix) {
   }
   const auto difference = [&] {
     TemporaryFile original_file, padded_file;
-    const MatrixSpec original{"m", out, in, original_file.write("w", DType::f16, {out, in}, before), {}, {}};
+    const MatrixSpec original{"m", out, in, original_file.write("w", DType::f16, {out, in}, before), {}, {}, {}};
     const MatrixSpec padded{
-        "m", padded_out, padded_in, padded_file.write("w", DType::f16, {padded_out, padded_in}, after), {}, {}};
+        "m", padded_out, padded_in, padded_file.write("w", DType::f16, {padded_out, padded_in}, after), {}, {}, {}};
     const PaddedLinear linear{original,
                               padded,
                               {{0, out}, {ChannelRun::zeros, padded_out - out}},

@@ -7,7 +7,7 @@ import { difference, golden, modelDirectory } from '../../support/fixtures'
 import { Random } from '../../support/random.cjs'
 import { randomCheckpoint, randomTensors } from '../../support/random-checkpoint'
 import { errorOf } from '../../support/refusals'
-import { safetensors } from '../../support/tensors'
+import { type StoredTensor, safetensors } from '../../support/tensors'
 
 const moe = {
   model_type: 'qwen2_moe',
@@ -150,6 +150,77 @@ test('a plan counts what a token reads of them', async () => {
   expect((await readBy(3)) - (await readBy(2))).toBe(2 * (128 + 128) * 128 * 2 + 2 * 128 * 96 * 2)
 })
 
+describe('fused experts that are stored input by input', () => {
+  const bytes = 2
+  /** Swaps the last two dimensions of every tensor of all experts. */
+  const swapped = (from: string, changes: object = {}) =>
+    changedCopy(modelDirectory(from), (copy) => {
+      copy.config = { ...copy.config, ...changes }
+      for (const [tensorName, { dtype, shape, data }] of copy.tensors) {
+        if (!/mlp\.experts\.(gate_up|down)_proj$/.test(tensorName)) continue
+        const [experts = 0, rows = 0, columns = 0] = shape
+        const other = Buffer.alloc(data.length)
+        for (let e = 0; e < experts; e++) {
+          for (let row = 0; row < rows; row++) {
+            for (let column = 0; column < columns; column++) {
+              const [at, to] = [(e * rows + row) * columns + column, (e * columns + column) * rows + row]
+              data.copy(other, to * bytes, at * bytes, (at + 1) * bytes)
+            }
+          }
+        }
+        copy.tensors.set(tensorName, { dtype, shape: [experts, columns, rows], data: other })
+      }
+    })
+
+  test.each([
+    ['qwen3-moe-fused-bf16', 1],
+    ['qwen3-moe-fused-bf16', 2],
+    ['qwen3-moe-fused-bf16', 3],
+    ['qwen3-vl-moe-bf16', 2], // of which the swapped ones are the usual ones
+  ])('%s on %i ranks computes the same, bit for bit', async (from, tensorParallelSize) => {
+    const options = { dtype: 'float32', tensorParallelSize, deviceMap: group('cpu', tensorParallelSize) } as const
+    expect(await logitsOf(swapped(from), options)).toEqual(await logitsOf(modelDirectory(from), options))
+  })
+
+  test('are told apart by model_type where they are square', async () => {
+    const square = { ...moe, model_type: 'qwen3_moe', moe_intermediate_size: 64, num_hidden_layers: 2 } // 2 * 64 = 128
+    const tensors = randomTensors(square, new Random(5))
+    const prefix = 'model.layers.0.mlp.experts'
+    const take = (expert: number, part: string) => {
+      const name = `${prefix}.${expert}.${part}_proj.weight`
+      const { data } = tensors[name] as StoredTensor
+      delete tensors[name]
+      return data
+    }
+    const numbers = Array.from({ length: square.num_experts }, (_, expert) => expert)
+    const gateUp = Buffer.concat(numbers.flatMap((expert) => [take(expert, 'gate'), take(expert, 'up')]))
+    const down = Buffer.concat(numbers.map((expert) => take(expert, 'down')))
+    tensors[`${prefix}.gate_up_proj`] = { dtype: 'F16', shape: [5, 128, 128], data: gateUp }
+    tensors[`${prefix}.down_proj`] = { dtype: 'F16', shape: [5, 128, 64], data: down }
+    const load = (change: object) =>
+      logitsOf(directoryOf({ 'config.json': { ...square, ...change }, 'model.safetensors': safetensors(tensors) }), {
+        dtype: 'float32',
+        deviceMap: 'cpu',
+      })
+    const usual = await load({ norm_topk_prob: true })
+    const other = await load({ model_type: 'qwen3_vl_moe_text', rope_theta: 10000 })
+    expect(other.every(Number.isFinite)).toBe(true)
+    expect(difference(usual, other).max).toBeGreaterThan(0.01)
+  })
+})
+
+test('Qwen3-VL normalizes the weights of experts whatever norm_topk_prob says', async () => {
+  const vl = 'qwen3-vl-moe-bf16'
+  const { prompts, tensor } = golden(vl)
+  const directory = withConfig(vl, (own) => ({
+    ...own,
+    text_config: { ...(own.text_config as object), norm_topk_prob: false },
+  }))
+  await using model = await loadModel(directory, { dtype: 'float32', deviceMap: 'cpu', maxModelLength: 64 })
+  const { logits } = await model.forward(prompts.p33 as number[])
+  expect(difference(logits, tensor('p33.logits')).max).toBeLessThan(1.5e-4)
+})
+
 describe('refused', () => {
   const name = 'qwen3-moe-gptq-int4' // 8 experts, 3 a token
   const config = (change: object) => withConfig(name, (own) => ({ ...own, ...change }))
@@ -222,6 +293,20 @@ describe('refused', () => {
     expect(error).toMatchObject({
       code: 'INVALID_CHECKPOINT',
       message: expect.stringMatching(new RegExp(message)),
+    })
+  })
+
+  test('fused experts of another shape, with both that would do', async () => {
+    const changed = changedCopy(modelDirectory('qwen3-moe-fused-bf16'), ({ config: own, tensors }) => {
+      own.moe_intermediate_size = (own.moe_intermediate_size as number) / 2
+      return tensors
+    })
+    const error = await errorOf(() => loadModel(changed, { deviceMap: 'cpu' }))
+    expect(error).toMatchObject({
+      code: 'INVALID_CHECKPOINT',
+      message: expect.stringMatching(
+        /experts\.gate_up_proj" has the shape \[.*\]; \d+ experts need \[.*\] or \[.*\]; config/,
+      ),
     })
   })
 

@@ -26,12 +26,12 @@ const onCpu = { deviceMap: 'cpu', maxMemory: { cpu: '1GB' } }
 const configOf = (name: string): Json => JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
 
 describe('M-RoPE of text is plain rope, bit for bit', () => {
-  test.each(['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16'])('%s', async (name) => {
+  test.each(['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl-bf16', 'qwen3-vl-moe-bf16'])('%s', async (name) => {
     const own = configOf(name)
     const text = (own.text_config ?? own) as Json
     const plain = withConfig(name, () => ({
       ...text,
-      model_type: name.startsWith('qwen3') ? 'qwen3' : 'qwen2',
+      model_type: name.includes('moe') ? 'qwen3_moe' : name.startsWith('qwen3') ? 'qwen3' : 'qwen2',
       rope_scaling: null,
       quantization_config: own.quantization_config,
     }))
@@ -138,7 +138,12 @@ describe('the parts of a config', () => {
       'UNSUPPORTED_MODEL',
       /paligemma/,
     ],
-    ['experts', { model_type: 'qwen3_vl_moe', text_config: {} }, 'UNSUPPORTED_MODEL', /qwen3_vl_moe/],
+    [
+      'experts without a rotary base',
+      { model_type: 'qwen3_vl_moe', text_config: {} },
+      'INVALID_CHECKPOINT',
+      /rope_theta/,
+    ],
     ['a hybrid', { model_type: 'qwen3_5', text_config: {} }, 'UNSUPPORTED_MODEL', /qwen3_5/],
     [
       'a list',
