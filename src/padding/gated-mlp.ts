@@ -149,8 +149,10 @@ export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef
 export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
   const { config } = checkpoint
   const text = textModelConfig(config).config
-  // Positions do not matter here, and some kinds are not known.
-  const names = namesOf({ ...text, rope_scaling: null, rope_parameters: null })
+  // Positions do not matter here, and some kinds are not known. How much of a head is rotated must fit the head.
+  const share = isObject(text.rope_parameters) ? text.rope_parameters.partial_rotary_factor : undefined
+  const rope = { rope_theta: 10_000, rope_scaling: null, rope_parameters: { partial_rotary_factor: share } }
+  const names = namesOf({ ...text, ...rope })
   const layers = findLayers(checkpoint, names)
   const { hiddenSize, width } = names
   const mlps = Array.from({ length: names.count }, (_, layer): GatedMlp => {

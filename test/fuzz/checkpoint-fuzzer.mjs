@@ -123,7 +123,7 @@ function requestsOf(checkpoint) {
       requests.push(() => checkpoint.linear(module, rows, columns, 'optional'))
       requests.push(() => checkpoint.table(name, rows, columns))
     } else if (shape.length === 1) {
-      requests.push(() => checkpoint.vector(name, rows))
+      requests.push(() => checkpoint.vector(name, [rows]))
     }
   }
   return requests

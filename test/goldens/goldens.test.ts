@@ -119,7 +119,7 @@ describe('effects of the config', () => {
     await expect(loadModel(unknown)).rejects.toMatchObject({
       code: 'UNSUPPORTED_MODEL',
       message: expect.stringContaining(
-        'qwen2, qwen3, qwen2_moe, qwen3_moe, qwen3_next, qwen3_5_text, qwen3_5_moe_text, llama, mistral',
+        'qwen2, qwen3, qwen2_moe, qwen3_moe, qwen3_vl_moe_text, qwen3_next, qwen3_5_text, qwen3_5_moe_text, llama, mistral',
       ),
     })
   })

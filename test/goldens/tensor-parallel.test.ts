@@ -7,14 +7,18 @@ import {
   difference,
   golden,
   greedyTokens,
+  hybridModels,
   modelDirectory,
   modulesOfFixture,
+  representativeModels,
   splitModels,
   typeOnGpus,
 } from '../support/fixtures'
 
 /** As in goldens.test.ts and emulated.test.ts: partial sums round elsewhere than one device's sums, and no worse. */
 const float32Tolerance = 1.5e-4
+/** The same of hybrids, whose states carry an error on. */
+const hybridTolerance = 5e-4
 const factor = 3
 
 /** Model -> column of docs/accuracy.md -> the largest errors of the logits on 2, 3 and 4 ranks and on two stages of two. */
@@ -33,6 +37,7 @@ const group = (kind: string, first: number, ranks: number) =>
 describe.each(splitModels)('%s', (name) => {
   const expected = golden(name)
   const modules = modulesOfFixture(name, expected)
+  const tolerance = hybridModels.includes(name) ? hybridTolerance : float32Tolerance
   const twoStages = (kind: string) => cut(modules, [0], [group(kind, 0, 2), group(kind, 2, 2)])
   const type = typeOnGpus(name)
   const dtypeOnGpus = type === 'fp16' ? 'float16' : 'bfloat16'
@@ -52,7 +57,7 @@ describe.each(splitModels)('%s', (name) => {
       const measured = expected.measured[type]?.[prompt]
       const bounds =
         type === 'fp32'
-          ? { logits: float32Tolerance, hidden: float32Tolerance }
+          ? { logits: tolerance, hidden: tolerance }
           : {
               logits: factor * (measured?.logits_max_abs as number),
               hidden: factor * (measured?.last_layer_max_abs as number),
@@ -69,8 +74,8 @@ describe.each(splitModels)('%s', (name) => {
     const prompts = ['p7', 'p33']
     const continuations = await Promise.all(prompts.map((prompt) => greedyTokens(model, expected.prompts[prompt])))
     expect(continuations).toEqual(prompts.map((prompt) => expected.greedy[prompt]))
-    for (const { planned, weights, kvCache, buffers } of model.memory()) {
-      expect({ weights, kvCache, buffers }).toEqual(planned)
+    for (const { planned, weights, kvCache, states, buffers } of model.memory()) {
+      expect({ weights, kvCache, states, buffers }).toEqual(planned)
     }
     const all = errors.get(name) ?? { float32: [], auto: [], emulated: [] }
     errors.set(name, all)
@@ -88,7 +93,9 @@ describe.each(splitModels)('%s', (name) => {
     await check(twoStages('cpu'), 2, 'auto', 'fp16')
   })
 
-  test.each([2, 3, 4])('%i ranks on emulated devices', async (ranks) => {
+  // Two ranks cut the same dimensions as four.
+  const all = process.env.BILLFISH_GOLDEN_TABLE || representativeModels.includes(name)
+  test.each(all ? [2, 3, 4] : [3, 4])('%i ranks on emulated devices', async (ranks) => {
     await check(group('emulated', 0, ranks), ranks, dtypeOnGpus, type)
   })
 

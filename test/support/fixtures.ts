@@ -13,6 +13,15 @@ export const VISION_MODELS = ['qwen2-vl-bf16', 'qwen2-5-vl-gptq-int4', 'qwen3-vl
 export const textModels = readdirSync(modelsDirectory).filter((name) => !VISION_MODELS.includes(name))
 /** Those that run on ranks and emulated devices: of vision models, one whose experts are stored input by input. */
 export const splitModels = [...textModels, 'qwen3-vl-moe-bf16']
+/** One of each kind of layer, and of each kind of weight. */
+export const representativeModels = [
+  'qwen2-bf16',
+  'qwen2-gptq-int4-g128',
+  'qwen2-awq-int4-g128',
+  'qwen3-moe-gptq-int4',
+  'qwen3-fp8-block',
+  'qwen3-5-text-bf16',
+]
 /** Mixtures of experts among them. */
 const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
 /** Those with recurrent states. */

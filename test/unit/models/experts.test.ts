@@ -30,8 +30,8 @@ const prompt = [5, 1, 99, 7, 7, 60, 61, 2, 3, 100, 127]
 async function logitsOf(directory: string, options: LoadOptions): Promise<Float32Array> {
   await using model = await loadModel(directory, { maxModelLength: 32, maxSequences: 2, ...options })
   const { logits } = await model.forward(prompt)
-  for (const { planned, weights, kvCache, buffers } of model.memory()) {
-    expect({ weights, kvCache, buffers }).toEqual(planned)
+  for (const { planned, weights, kvCache, states, buffers } of model.memory()) {
+    expect({ weights, kvCache, states, buffers }).toEqual(planned)
   }
   return logits
 }

@@ -109,7 +109,7 @@ function request(tokens: readonly number[], past: number): StepRequest {
   return {
     tokens: Int32Array.from(tokens),
     positions: Int32Array.from(rows, (row) => past + row),
-    sequences: Int32Array.of(0, tokens.length, past, 0, 1),
+    sequences: Int32Array.of(0, tokens.length, past, 0, 1, 0),
     blockTables: Int32Array.of(0),
     ropeBases: Float64Array.of(0),
     logitRows: Int32Array.from(rows),

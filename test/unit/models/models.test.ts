@@ -108,7 +108,7 @@ test.each([
     'qwen2-bf16',
     { model_type: 'gpt2' },
     'UNSUPPORTED_MODEL',
-    /"gpt2"; billfish supports qwen, qwen2, qwen3, qwen2_moe, qwen3_moe, llama, mistral/,
+    /"gpt2"; billfish supports qwen, qwen2, qwen3, qwen2_moe, qwen3_moe, qwen3_vl_moe_text, qwen3_next, qwen3_5_text, qwen3_5_moe_text, llama, mistral/,
   ],
   ['qwen2-bf16', { model_type: undefined }, 'UNSUPPORTED_MODEL', /model_type is missing/],
   ['qwen2-bf16', { hidden_act: 'gelu' }, 'UNSUPPORTED_MODEL', /hidden_act is "gelu"/],

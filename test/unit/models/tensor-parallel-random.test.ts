@@ -103,8 +103,8 @@ const tokens = [3, 60, 1, 1, 17, 42, 8, 0, 33, 5, 21]
 async function logitsOf(directory: string, options: LoadOptions) {
   await using model = await loadModel(directory, { maxModelLength: 32, maxSequences: 1, ...options })
   const { logits, hiddenStates } = await model.forward(tokens, { hiddenStates: true })
-  for (const { device, planned, weights, kvCache, buffers } of model.memory()) {
-    expect({ weights, kvCache, buffers }, device).toEqual(planned)
+  for (const { device, planned, weights, kvCache, states, buffers } of model.memory()) {
+    expect({ weights, kvCache, states, buffers }, device).toEqual(planned)
   }
   return [logits, ...hiddenStates]
 }

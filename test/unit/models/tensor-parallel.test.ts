@@ -196,8 +196,8 @@ describe('loading', () => {
     const options = { tensorParallelSize: 2, deviceMap: 'cpu,disk', maxModelLength: 64, maxSequences: 1 }
     await using model = await loadModel(modelDirectory('qwen2-gptq-int4-g128'), options)
     expect(await greedyTokens(model, prompts.p7)).toEqual(greedy.p7)
-    for (const { device, planned, weights, kvCache, buffers } of model.memory()) {
-      expect({ weights, kvCache, buffers }, device).toEqual(planned)
+    for (const { device, planned, weights, kvCache, states, buffers } of model.memory()) {
+      expect({ weights, kvCache, states, buffers }, device).toEqual(planned)
     }
   })
 
@@ -222,8 +222,8 @@ describe('loading', () => {
       try {
         const options = { tensorParallelSize: 3, deviceMap: 'emulated:0,emulated:1,emulated:2', maxModelLength: 64 }
         await using model = await loadModel(modelDirectory(name), { ...options, maxSequences: 1 })
-        for (const { device, planned, weights, kvCache, buffers } of model.memory()) {
-          expect({ weights, kvCache, buffers }, device).toEqual(planned)
+        for (const { device, planned, weights, kvCache, states, buffers } of model.memory()) {
+          expect({ weights, kvCache, states, buffers }, device).toEqual(planned)
         }
         return (await model.forward(ids)).logits
       } finally {

@@ -144,7 +144,7 @@ describe('the parts of a config', () => {
       'INVALID_CHECKPOINT',
       /rope_theta/,
     ],
-    ['a hybrid', { model_type: 'qwen3_5', text_config: {} }, 'UNSUPPORTED_MODEL', /qwen3_5/],
+    ['an unknown hybrid', { model_type: 'qwen4_exp', text_config: {} }, 'UNSUPPORTED_MODEL', /qwen4_exp/],
     [
       'a list',
       { model_type: 'qwen2_vl', text_config: [] },

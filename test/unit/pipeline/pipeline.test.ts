@@ -163,8 +163,8 @@ test('sampling with a seed gives the same tokens after recomputation', async () 
 describe('what a model reports', () => {
   test('memory: planned, allocated and in use', async () => {
     await using model = await loadModel(modelDirectory(name), { maxModelLength: 64, deviceMap: split })
-    for (const { planned, weights, kvCache, buffers } of model.memory()) {
-      expect({ weights, kvCache, buffers }).toEqual(planned)
+    for (const { planned, weights, kvCache, states, buffers } of model.memory()) {
+      expect({ weights, kvCache, states, buffers }).toEqual(planned)
     }
     const inUse = () => model.memory().map(({ kvCacheInUse }) => kvCacheInUse)
     expect(inUse()).toEqual([0, 0, 0])

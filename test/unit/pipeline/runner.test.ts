@@ -31,7 +31,7 @@ function device(steps: number[][] = []) {
     }
     const nonFiniteRows = [...logitRows.keys()].filter((at) => {
       const row = logitRows[at] as number
-      for (let i = 0; i < sequences.length; i += 5) {
+      for (let i = 0; i < sequences.length; i += 6) {
         const [first, rows] = sequences.subarray(i, i + 2) as unknown as [number, number]
         if (row >= first && row < first + rows) return tokens.subarray(first, first + rows).includes(poison)
       }

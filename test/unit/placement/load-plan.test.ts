@@ -17,7 +17,7 @@ test('a plan is loaded as it was made, also after a round trip through JSON', as
   expect(model.deviceMap).toEqual(plan.deviceMap)
   expect(new Set(Object.values(plan.deviceMap)).size).toBe(2)
   expect(model.memory()).toMatchObject(
-    plan.stages.map(({ device, weights, kvCache, buffers }) => ({ device, weights, kvCache, buffers })),
+    plan.stages.map(({ device, weights, kvCache, states, buffers }) => ({ device, weights, kvCache, states, buffers })),
   )
   const { prompts, greedy } = golden(name)
   expect(await greedyTokens(model, prompts.p33)).toEqual(greedy.p33)

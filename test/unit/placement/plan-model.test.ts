@@ -11,9 +11,9 @@ test.each(Object.keys(presets))('%s is planned by its name', async (preset) => {
   const { stages, fits } = await planModel(preset, { devices: ['cuda:0', 'cuda:1'], maxModelLength: 4096 })
   expect(fits).toBe(true)
   expect(stages).toHaveLength(2)
-  for (const { total, weights, kvCache, buffers, overhead } of stages) {
+  for (const { total, weights, kvCache, states, buffers, overhead } of stages) {
     expect(overhead).toBe(512 * 2 ** 20)
-    expect(total).toBe(weights + kvCache + buffers + overhead)
+    expect(total).toBe(weights + kvCache + states + buffers + overhead)
   }
 })
 

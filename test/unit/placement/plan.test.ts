@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { QuantizationConfig } from '../../../src/checkpoint/types'
 import { runSync } from '../../../src/common/event-loop'
-import { createModel } from '../../../src/models/registry'
+import { createModel, storedWeights } from '../../../src/models/registry'
 import { modulesOf, traceStage } from '../../../src/models/stages'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { configSource } from '../../../src/placement/config-source'
@@ -73,12 +73,13 @@ const planned = textModels.filter((name) => !unlikeConfig.includes(name))
 describe.each(planned)('%s from its config alone', (name) => {
   test.each([1, 2, 4])('needs the bytes of its headers over %i devices', async (count) => {
     const checkpoint = await openCheckpoint(modelDirectory(name))
-    const real = createModel(checkpoint.config, checkpoint)
+    const weights = storedWeights(checkpoint)
+    const real = createModel(checkpoint.config, weights)
     const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
     const { source, model } = fromConfig(config, checkpoint.quantization)
     const modules = modulesOf(model)
     const deviceOf = (module: string) => `cpu:${Math.floor((modules.indexOf(module) * count) / modules.length)}`
-    expect(planStages(model, source, limits, deviceOf)).toEqual(planStages(real, checkpoint, limits, deviceOf))
+    expect(planStages(model, source, limits, deviceOf)).toEqual(planStages(real, weights, limits, deviceOf))
   })
 })
 

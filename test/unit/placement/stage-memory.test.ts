@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type LoadOptions, loadModel } from '../../../src/index'
-import { createModel } from '../../../src/models/registry'
+import { createModel, storedWeights } from '../../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
 import type { MemoryLimits } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
@@ -11,7 +11,8 @@ import { modelDirectory, textModels } from '../../support/fixtures'
 /** What the devices are planned to hold, from headers alone. */
 async function planned(directory: string, devices: readonly string[], limits: MemoryLimits) {
   const checkpoint = await openCheckpoint(directory)
-  const model = createModel(checkpoint.config, checkpoint)
+  const weights = storedWeights(checkpoint)
+  const model = createModel(checkpoint.config, weights)
   const modules = modulesOf(model)
   const deviceOf = (module: string) =>
     devices[Math.floor((modules.indexOf(module) * devices.length) / modules.length)] as string
@@ -19,7 +20,7 @@ async function planned(directory: string, devices: readonly string[], limits: Me
   const deviceMap = Object.fromEntries(modules.map((module) => [module, deviceOf(module)]))
   const memory = stages.map((stage) => ({
     device: stage.device,
-    ...stageMemory(traceStage(model, checkpoint, stage), limits),
+    ...stageMemory(traceStage(model, weights, stage), limits),
   }))
   return { deviceMap, memory }
 }
@@ -41,11 +42,14 @@ describe.each(directories)('%s', (_, directory) => {
     [on('emulated', 7), { maxModelLength: 512, maxSequences: 20, dtype: 'bfloat16' }, limits('BF16', 320, 512, 20)],
     [['emulated:0', 'cpu', 'emulated:1'], { maxModelLength: 33, maxSequences: 2 }, limits('F16', 4, 512, 16)],
   ])('over %j the bytes planned are the bytes allocated', async (devices, options, memoryLimits) => {
-    const { deviceMap, memory } = await planned(directory, devices, memoryLimits)
+    const { deviceMap, memory } = await planned(directory, devices, {
+      ...memoryLimits,
+      maxSequences: options.maxSequences as number,
+    })
     await using model = await loadModel(directory, { ...options, deviceMap })
     expect(model.memory()).toMatchObject(memory)
-    for (const { device, weights, kvCache, buffers } of model.memory()) {
-      if (device.startsWith('emulated')) expect((weights + kvCache + buffers) % 2 ** 21).toBe(0) // pages of a GPU
+    for (const { device, weights, kvCache, states, buffers } of model.memory()) {
+      if (device.startsWith('emulated')) expect((weights + kvCache + states + buffers) % 2 ** 21).toBe(0) // pages of a GPU
     }
   })
 })
