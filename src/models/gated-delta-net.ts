@@ -30,8 +30,8 @@ export interface GatedDeltaNet {
 
 /** Reads what a hybrid's config says of these layers. */
 export function readGatedDeltaNet(config: ConfigReader, projections: GatedDeltaNet['projections']): GatedDeltaNet {
-  const keyHeads = config.count('linear_num_key_heads', undefined, SIZE_LIMITS.heads)
-  const valueHeads = config.count('linear_num_value_heads', undefined, SIZE_LIMITS.heads)
+  const keyHeads = config.count('linear_num_key_heads', 16, SIZE_LIMITS.heads)
+  const valueHeads = config.count('linear_num_value_heads', 32, SIZE_LIMITS.heads)
   if (valueHeads % keyHeads !== 0) {
     throw config.wrong('linear_num_value_heads', `a multiple of linear_num_key_heads (${keyHeads})`)
   }
@@ -40,8 +40,8 @@ export function readGatedDeltaNet(config: ConfigReader, projections: GatedDeltaN
   return {
     keyHeads,
     valueHeads,
-    keyDim: config.count('linear_key_head_dim', undefined, MOST_KEY_DIM),
-    valueDim: config.count('linear_value_head_dim', undefined, SIZE_LIMITS.headDim),
+    keyDim: config.count('linear_key_head_dim', 128, MOST_KEY_DIM),
+    valueDim: config.count('linear_value_head_dim', 128, SIZE_LIMITS.headDim),
     taps,
     projections,
     isRecurrent: recurrentLayers(config),

@@ -1,9 +1,9 @@
-import type { Architecture, ModelOptions } from './architecture'
+import { type Architecture, type ModelOptions, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import { type Experts, readExperts } from './experts'
 import { readGatedDeltaNet } from './gated-delta-net'
 import type { WeightSource } from './graph'
-import { FAMILY_NAMES, headDimOf, LlamaFamilyModel } from './llama-family'
+import { FAMILY_NAMES, LlamaFamilyModel } from './llama-family'
 
 /** Qwen3.5, 3.6 and 3.8, dense: the layers of Qwen3-Next, stored in parts. */
 export const qwen35: Architecture = {
@@ -25,7 +25,7 @@ function create(config: ConfigReader, source: WeightSource, experts: Experts | u
     attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
     mlpBias: false,
     headNorm: true,
-    headDim: headDimOf(config),
+    headDim: config.count('head_dim', 256, SIZE_LIMITS.headDim),
     ropeBase: 10_000_000,
     rotatedShare: 0.25,
     normEps: config.epsilon('rms_norm_eps', 1e-6),

@@ -1,7 +1,7 @@
-import type { Architecture } from './architecture'
+import { type Architecture, SIZE_LIMITS } from './architecture'
 import { readExperts } from './experts'
 import { readGatedDeltaNet } from './gated-delta-net'
-import { FAMILY_NAMES, headDimOf, LlamaFamilyModel } from './llama-family'
+import { FAMILY_NAMES, LlamaFamilyModel } from './llama-family'
 
 /**
  * Qwen3-Next and Qwen3-Coder-Next: three layers of Gated DeltaNet for each one of attention, whose output has a gate, and
@@ -15,7 +15,7 @@ export const qwen3Next: Architecture = {
       attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
       mlpBias: false,
       headNorm: true,
-      headDim: headDimOf(config),
+      headDim: config.count('head_dim', 256, SIZE_LIMITS.headDim),
       ropeBase: 10_000,
       rotatedShare: 0.25,
       normEps: config.epsilon('rms_norm_eps', 1e-6),

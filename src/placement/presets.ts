@@ -182,12 +182,60 @@ const QWEN_35_OF_397B_A17B = {
 }
 
 const gptq = (bits: 4 | 8) => ({ quant_method: 'gptq', bits, group_size: 128, sym: true, desc_act: false })
+/** The official int4 releases of Qwen3.5 quantize MLPs or routed experts alone. */
+const GPTQ_OF_MLPS = {
+  ...gptq(4),
+  dynamic: { '-:.*attn.*': {}, '-:.*shared_expert.*': {}, '-:.*mtp.*': {}, '-:.*visual.*': {} },
+}
+const FP8 = {
+  quant_method: 'fp8',
+  fmt: 'e4m3',
+  activation_scheme: 'dynamic',
+  weight_block_size: [128, 128],
+}
 const AWQ = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true, version: 'gemm' }
 const quantized = (config: RawConfig, quantization: RawConfig) => ({
   ...config,
   torch_dtype: 'float16',
   quantization_config: quantization,
 })
+
+const inFp8 = (config: RawConfig) => ({ ...config, quantization_config: FP8 })
+
+const QWEN_3_OF_32B = {
+  model_type: 'qwen3',
+  hidden_size: 5120,
+  num_hidden_layers: 64,
+  num_attention_heads: 64,
+  num_key_value_heads: 8,
+  head_dim: 128,
+  intermediate_size: 25600,
+  vocab_size: 151936,
+  max_position_embeddings: 40960,
+  torch_dtype: 'bfloat16',
+}
+
+const QWEN_3_OF_8B = {
+  ...QWEN_3_OF_32B,
+  hidden_size: 4096,
+  num_hidden_layers: 36,
+  num_attention_heads: 32,
+  intermediate_size: 12288,
+}
+
+const QWEN_3_CODER_OF_30B_A3B = { ...QWEN_3_OF_30B_A3B, max_position_embeddings: 262144 }
+
+const QWEN_3_CODER_OF_480B_A35B = {
+  ...QWEN_3_MOE,
+  hidden_size: 6144,
+  num_hidden_layers: 62,
+  num_attention_heads: 96,
+  num_key_value_heads: 8,
+  intermediate_size: 8192,
+  num_experts: 160,
+  moe_intermediate_size: 2560,
+  max_position_embeddings: 262144,
+}
 
 /**
  * Name -> config.json. Some quantized releases were published twice: their MLPs could not be split at group boundaries,
@@ -220,30 +268,10 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   'DeepSeek-R1-Distill-Qwen-14B': { ...QWEN_25_OF_14B, max_position_embeddings: 131072 },
   'DeepSeek-R1-Distill-Qwen-7B': { ...QWEN_2_OF_7B, max_position_embeddings: 131072 },
   'Qwen2.5-7B-Instruct': QWEN_2_OF_7B,
-  'Qwen3-32B': {
-    model_type: 'qwen3',
-    hidden_size: 5120,
-    num_hidden_layers: 64,
-    num_attention_heads: 64,
-    num_key_value_heads: 8,
-    head_dim: 128,
-    intermediate_size: 25600,
-    vocab_size: 151936,
-    max_position_embeddings: 40960,
-    torch_dtype: 'bfloat16',
-  },
-  'Qwen3-8B': {
-    model_type: 'qwen3',
-    hidden_size: 4096,
-    num_hidden_layers: 36,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    head_dim: 128,
-    intermediate_size: 12288,
-    vocab_size: 151936,
-    max_position_embeddings: 40960,
-    torch_dtype: 'bfloat16',
-  },
+  'Qwen3-32B': QWEN_3_OF_32B,
+  'Qwen3-32B-FP8': inFp8(QWEN_3_OF_32B),
+  'Qwen3-8B': QWEN_3_OF_8B,
+  'Qwen3-8B-FP8': inFp8(QWEN_3_OF_8B),
   'Qwen1.5-MoE-A2.7B-Chat': {
     model_type: 'qwen2_moe',
     hidden_size: 2048,
@@ -276,29 +304,32 @@ export const presets: Readonly<Record<string, RawConfig>> = {
   },
   'Qwen3-30B-A3B': QWEN_3_OF_30B_A3B,
   'Qwen3-30B-A3B-GPTQ-Int4': quantized(QWEN_3_OF_30B_A3B, gptq(4)),
+  'Qwen3-30B-A3B-FP8': inFp8(QWEN_3_OF_30B_A3B),
   'Qwen3-235B-A22B': QWEN_3_OF_235B_A22B,
   'Qwen3-235B-A22B-GPTQ-Int4': quantized(QWEN_3_OF_235B_A22B, gptq(4)),
-  'Qwen3-Coder-30B-A3B-Instruct': { ...QWEN_3_OF_30B_A3B, max_position_embeddings: 262144 },
-  'Qwen3-Coder-480B-A35B-Instruct': {
-    ...QWEN_3_MOE,
-    hidden_size: 6144,
-    num_hidden_layers: 62,
-    num_attention_heads: 96,
-    num_key_value_heads: 8,
-    intermediate_size: 8192,
-    num_experts: 160,
-    moe_intermediate_size: 2560,
-    max_position_embeddings: 262144,
-  },
+  'Qwen3-235B-A22B-FP8': inFp8(QWEN_3_OF_235B_A22B),
+  'Qwen3-Coder-30B-A3B-Instruct': QWEN_3_CODER_OF_30B_A3B,
+  'Qwen3-Coder-30B-A3B-Instruct-FP8': inFp8(QWEN_3_CODER_OF_30B_A3B),
+  'Qwen3-Coder-480B-A35B-Instruct': QWEN_3_CODER_OF_480B_A35B,
+  'Qwen3-Coder-480B-A35B-Instruct-FP8': inFp8(QWEN_3_CODER_OF_480B_A35B),
   'Qwen3-Next-80B-A3B-Instruct': QWEN_NEXT_OF_80B_A3B,
+  'Qwen3-Next-80B-A3B-Instruct-FP8': inFp8(QWEN_NEXT_OF_80B_A3B),
   'Qwen3-Coder-Next': QWEN_NEXT_OF_80B_A3B,
   // Of the models from here on the vision towers are not included.
   'Qwen3.5-9B': QWEN_35_OF_9B,
   'Qwen3.5-27B': QWEN_35_OF_27B,
+  'Qwen3.5-27B-FP8': inFp8(QWEN_35_OF_27B),
+  'Qwen3.5-27B-GPTQ-Int4': { ...QWEN_35_OF_27B, quantization_config: GPTQ_OF_MLPS },
   'Qwen3.6-27B': QWEN_35_OF_27B,
+  'Qwen3.6-27B-FP8': inFp8(QWEN_35_OF_27B),
   'Qwen3.5-35B-A3B': QWEN_35_OF_35B_A3B,
+  'Qwen3.5-35B-A3B-FP8': inFp8(QWEN_35_OF_35B_A3B),
+  'Qwen3.5-35B-A3B-GPTQ-Int4': { ...QWEN_35_OF_35B_A3B, quantization_config: GPTQ_OF_MLPS },
   'Qwen3.6-35B-A3B': QWEN_35_OF_35B_A3B,
+  'Qwen3.6-35B-A3B-FP8': inFp8(QWEN_35_OF_35B_A3B),
   'Qwen3.5-397B-A17B': QWEN_35_OF_397B_A17B,
+  'Qwen3.5-397B-A17B-FP8': inFp8(QWEN_35_OF_397B_A17B),
+  'Qwen3.5-397B-A17B-GPTQ-Int4': { ...QWEN_35_OF_397B_A17B, quantization_config: GPTQ_OF_MLPS },
   'Llama-3-70B': {
     model_type: 'llama',
     hidden_size: 8192,

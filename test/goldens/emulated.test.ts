@@ -41,7 +41,7 @@ describe.each(splitModels)('%s', (name) => {
   const onOneDevice = new Map<string, Float32Array>()
   // Where a split cuts has nothing to do with the format.
   const all = process.env.BILLFISH_GOLDEN_TABLE || representativeModels.includes(name)
-  const own = all ? Object.keys(splits) : ['one device', 'split in three']
+  const own = all ? Object.keys(splits) : ['split in three']
   test.each(own)('%s', async (split) => {
     const deviceMap = splits[split]?.(modules) as string
     const dtype = type === 'fp16' ? 'float16' : 'bfloat16'

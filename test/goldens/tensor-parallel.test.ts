@@ -93,9 +93,9 @@ describe.each(splitModels)('%s', (name) => {
     await check(twoStages('cpu'), 2, 'auto', 'fp16')
   })
 
-  // Two ranks cut the same dimensions as four.
+  // Of the others the CPU has all numbers of ranks.
   const all = process.env.BILLFISH_GOLDEN_TABLE || representativeModels.includes(name)
-  test.each(all ? [2, 3, 4] : [3, 4])('%i ranks on emulated devices', async (ranks) => {
+  test.each(all ? [2, 3, 4] : [3])('%i ranks on emulated devices', async (ranks) => {
     await check(group('emulated', 0, ranks), ranks, dtypeOnGpus, type)
   })
 

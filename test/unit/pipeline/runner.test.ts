@@ -98,6 +98,46 @@ test('long prompts in pieces: a failure is reported once, not for later pieces a
   expect(rows.reduce((sum, count) => sum + count, 0)).toBe(60)
 })
 
+test('states are recomputed from the beginning, and no row is delivered twice', async () => {
+  const steps: number[][] = []
+  const runner = new Runner(device(steps), { ...limits, hasStates: true, stepsInFlight: 1 }, () => 0, ['cpu'])
+  const rows: number[] = []
+  const prompt = Array.from({ length: 40 }, (_, i) => (i === 20 ? poison : i % 9))
+  const failure = await new Promise((resolve) => {
+    runner.submit({
+      prompt,
+      maxNewTokens: 0,
+      wantLogits: true,
+      onStep: ({ logits }) => {
+        rows.push((logits as Float32Array).length / limits.vocabulary)
+        return undefined
+      },
+      onEnd: resolve,
+    })
+  })
+  expect(failure).toMatchObject(nonFinite)
+  expect(rows).toEqual([16])
+  expect(steps.map(({ length }) => length)).toEqual([16, 16, 16, 16]) // from the first token on, up to the damage
+  expect(steps[2]).toEqual(prompt.slice(0, 16))
+})
+
+test('a running sequence has a slot of its own', async () => {
+  const slots: number[][] = []
+  const { step } = device()
+  const noting = {
+    step: (request: StepRequest) => {
+      slots.push(slotsOf(request))
+      return step(request)
+    },
+  }
+  const runner = new Runner(noting as unknown as NativeModel, { ...limits, maxSequences: 3 }, () => 0, ['cpu'])
+  await Promise.all(Array.from({ length: 9 }, (_, i) => run(runner, Array(1 + i).fill(1), true)))
+  for (const inStep of slots) expect(new Set(inStep).size).toBe(inStep.length)
+  expect(new Set(slots.flat())).toEqual(new Set([0, 1, 2]))
+})
+
+const slotsOf = ({ sequences }: StepRequest) => Array.from(sequences).filter((_, i) => i % 6 === 5)
+
 test('any other failure ends all sequences of the step', async () => {
   const broken = { step: () => Promise.reject(Object.assign(new Error('lost'), { code: 'INTERNAL' })) }
   const runner = new Runner(broken as unknown as NativeModel, limits, () => 0, ['cpu'])
