@@ -135,5 +135,5 @@ TEST(readers_reproduce_the_checksums_of_the_models) {
       ++layers;
     }
   }
-  CHECK_MESSAGE(layers == 737, layers << " layers checked");
+  CHECK_MESSAGE(layers == 785, layers << " layers checked");
 }
