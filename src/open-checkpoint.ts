@@ -118,6 +118,7 @@ function reconcileWithTensors(
 /** The field that wants quantized activations, if any. */
 function quantizedActivations(config: QuantizationConfig): string | undefined {
   if (config.method === 'fp8') return config.quantizesActivations ? 'activation_scheme' : undefined
+  if (config.method === 'modelopt') return config.quantizesActivations ? 'quant_algo' : undefined
   if (config.method !== 'compressed-tensors') return undefined
   return config.groups.some(({ quantizesActivations }) => quantizesActivations) ? 'config_groups' : undefined
 }

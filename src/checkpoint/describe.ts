@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import type { Checkpoint, ScaleBlock } from './types'
+import type { Checkpoint, ModelOptAlgorithm, QuantizationConfig, ScaleBlock } from './types'
 
 /** Summary of a stored tensor. */
 export interface TensorSummary {
@@ -67,25 +67,36 @@ function describeQuantization(checkpoint: Checkpoint): string {
     case 'fp8':
       return `FP8 e4m3, ${describeBlock(config.block)}`
     case 'compressed-tensors': {
-      const groups = config.groups.map((group) =>
-        group.floats
-          ? `FP8 e4m3, ${describeBlock(group.floats)}`
-          : [
-              `int${group.bits}`,
-              describeGroup(group.groupSize),
-              group.symmetric ? 'symmetric' : 'asymmetric',
-              ...(group.actOrder ? ['act-order'] : []),
-            ].join(', '),
-      )
-      const layouts = new Set(
-        config.groups.map(({ packed, floats }) =>
-          packed ? 'pack-quantized' : floats ? 'float-quantized' : 'int-quantized',
-        ),
-      )
+      const groups = config.groups.map(describeScheme)
+      const layouts = new Set(config.groups.map(layoutOf))
       const kind = layouts.size > 0 ? [...layouts].join(' and ') : 'pack-quantized'
       return `compressed-tensors ${kind} ${[...new Set(groups)].join('; ')}`.trimEnd()
     }
+    case 'modelopt': {
+      const { algorithm, layers } = config
+      const algorithms = algorithm === 'MIXED_PRECISION' ? [...new Set(layers.values())].sort().reverse() : [algorithm]
+      return `ModelOpt ${algorithms.map((name) => MODELOPT[name]).join('; ')}`.trimEnd()
+    }
   }
+}
+
+type CompressedGroup = Extract<QuantizationConfig, { method: 'compressed-tensors' }>['groups'][number]
+
+function describeScheme({ bits, groupSize, symmetric, actOrder, floats, fp4 }: CompressedGroup): string {
+  if (floats) return `FP8 e4m3, ${describeBlock(floats)}`
+  if (fp4) return `${fp4}, ${describeGroup(groupSize)}`
+  const parts = [`int${bits}`, describeGroup(groupSize), symmetric ? 'symmetric' : 'asymmetric']
+  return [...parts, ...(actOrder ? ['act-order'] : [])].join(', ')
+}
+
+function layoutOf({ packed, floats, fp4 }: CompressedGroup): string {
+  if (fp4) return `${fp4.toLowerCase()}-pack-quantized`
+  return packed ? 'pack-quantized' : floats ? 'float-quantized' : 'int-quantized'
+}
+
+const MODELOPT: Readonly<Record<ModelOptAlgorithm, string>> = {
+  NVFP4: `NVFP4, ${describeGroup(16)}`,
+  FP8: `FP8 e4m3, ${describeBlock(undefined)}`,
 }
 
 /** Floating-point dtypes of the tensors, most bytes first: `BF16` or `F16, F32`. */
@@ -108,7 +119,7 @@ export function describeFormat(checkpoint: Checkpoint): string {
   if (checkpoint.unsupportedFormat !== undefined) return checkpoint.unsupportedFormat
   const quantized = [...checkpoint.tensors].some(
     ([name, { dtype }]) =>
-      /\.(qweight|weight_packed)$/.test(name) || (/^(I8|F8_E4M3)$/.test(dtype) && name.endsWith('.weight')),
+      /\.(qweight|weight_packed)$/.test(name) || (/^(I8|U8|F8_E4M3)$/.test(dtype) && name.endsWith('.weight')),
   )
   const floats = floatTypes(checkpoint)
   return quantized ? `${describeQuantization(checkpoint)}; rest ${floats}` : floats

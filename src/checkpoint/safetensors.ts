@@ -12,7 +12,7 @@
  */
 
 import { forEachInSlices, sortInSlices } from '../common/event-loop'
-import type { TensorRef, TensorType } from '../native/weights'
+import { ELEMENT_BYTES, type TensorRef } from '../native/weights'
 import { isMissing, readExactly, readTextPieces, withFile } from './files'
 import { invalidCheckpoint, quoted, shown } from './invalid'
 import { isObject, parseJson } from './json'
@@ -53,7 +53,7 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
   U64: 64,
   C64: 64,
 }
-const READ_TYPES: readonly string[] = ['F32', 'F16', 'BF16', 'I32', 'I64', 'U8', 'I8', 'F8_E4M3'] satisfies TensorType[]
+const READ_TYPES: readonly string[] = Object.keys(ELEMENT_BYTES)
 
 export interface SafetensorsHeader {
   /** In file order. */

@@ -39,6 +39,12 @@ export interface ScaleBlock {
   readonly groupSize: number
 }
 
+/** 4-bit floats in groups of 16 or of 32: see src/quantization/fp4.ts. */
+export type Fp4Kind = 'NVFP4' | 'MXFP4'
+
+/** What ModelOpt stores a module as. */
+export type ModelOptAlgorithm = 'NVFP4' | 'FP8'
+
 /**
  * The quantization config of a checkpoint, wherever it was found. Tensors take precedence where they disagree: see the
  * table in docs/formats.md.
@@ -88,6 +94,8 @@ export type QuantizationConfig =
         readonly packed: boolean
         /** Of weights that are 8-bit floats instead of integers: what shares a scale. */
         readonly floats?: ScaleBlock | undefined
+        /** Of weights that are 4-bit floats. */
+        readonly fp4?: Fp4Kind | undefined
         /** Whether activations are to be quantized, too, which billfish does not do. */
         readonly quantizesActivations: boolean
       }[]
@@ -99,6 +107,17 @@ export type QuantizationConfig =
       readonly block: ScaleBlock | undefined
       /** Modules that are not quantized. */
       readonly skipped: readonly string[]
+      /** As for compressed-tensors. */
+      readonly quantizesActivations: boolean
+    }
+  | {
+      readonly method: 'modelopt'
+      /** MIXED_PRECISION: `layers` are quantized; else all modules are that are not `excluded`. */
+      readonly algorithm: ModelOptAlgorithm | 'MIXED_PRECISION'
+      /** By the names of modules, and of what contains modules. */
+      readonly layers: ReadonlyMap<string, ModelOptAlgorithm>
+      /** Names with `*` for any text. */
+      readonly excluded: readonly string[]
       /** As for compressed-tensors. */
       readonly quantizesActivations: boolean
     }

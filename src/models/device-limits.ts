@@ -15,8 +15,9 @@ const GPU_LIMITS = {
   /** Experts whose tokens a block counts, and the granularity of their inputs (cuda/gemm/grouped_linear.cu). */
   experts: 4096,
   expertInputs: 8,
-  /** Granularity of group sizes, unless one group is a whole row (cuda/gemm/layout.h). */
+  /** Granularity of group sizes, unless one group is a whole row (cuda/gemm/layout.h); of 4-bit floats. */
   groupInputs: 32,
+  fp4GroupInputs: 16,
 }
 
 /**
@@ -62,10 +63,8 @@ export function checkDeviceLimits({ device, program, weights }: StageSpec): void
   for (const all of weights) {
     const weight = all.kind === 'experts' ? all.first : all
     if (weight.kind !== 'quantized' || weight.groupSize >= weight.in) continue
-    if (weight.groupSize % GPU_LIMITS.groupInputs === 0) continue
-    reject(
-      `${weight.name} has groups of ${weight.groupSize} inputs`,
-      `groups of multiples of ${GPU_LIMITS.groupInputs}`,
-    )
+    const granularity = weight.format === 'fp4' ? GPU_LIMITS.fp4GroupInputs : GPU_LIMITS.groupInputs
+    if (weight.groupSize % granularity === 0) continue
+    reject(`${weight.name} has groups of ${weight.groupSize} inputs`, `groups of multiples of ${granularity}`)
   }
 }

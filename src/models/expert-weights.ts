@@ -164,7 +164,8 @@ export function stackExperts(name: string, experts: readonly LinearSpec[]): Expe
 function formOf(linear: LinearSpec): string {
   const bias = linear.bias ? ', with a bias' : ''
   if (linear.kind === 'matrix') return `${linear.weight.dtype}${bias}`
-  const numbers = linear.format === 'fp8' ? 'FP8' : `${linear.bits} bits`
+  const floats = linear.format === 'fp8' ? 'FP8' : linear.format === 'fp4' ? 'FP4' : undefined
+  const numbers = floats ?? `${linear.bits} bits`
   return `${numbers} in groups of ${linear.groupSize} with scales in ${linear.scales.dtype}${bias}`
 }
 

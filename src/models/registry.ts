@@ -167,11 +167,11 @@ function architectureOf({ config }: TextModelConfig): Architecture {
  * engines quantize activations or the KV cache.
  */
 const HARMLESS =
-  /(^|\.)(rotary_emb\..*|inv_freq|(self_)?attn\.(bias|masked_bias)|position_ids|num_batches_tracked|((input|output|act|activation|[qkv]|kv|prob)_)(scale|zero_point))$/
+  /(^|\.)(rotary_emb\..*|inv_freq|(self_)?attn\.(bias|masked_bias)|position_ids|num_batches_tracked|((input|output|act|activation|[qkv]|kv|prob)_)(scale|global_scale|zero_point))$/
 
 /** Tensors of a linear. Formats store some of them whether or not they are needed, and layers may differ in format. */
 const OF_LINEAR =
-  /^(weight|bias|qweight|qzeros|scales|g_idx|perm|weight_(packed|scale|scale_inv|shape|zero_point|g_idx))$/
+  /^(weight|bias|qweight|qzeros|scales|g_idx|perm|weight_(packed|scale|scale_inv|scale_2|global_scale|shape|zero_point|g_idx))$/
 
 /**
  * Rejects decoder-layer tensors that the architecture does not read. Most indicate that the weights belong to another

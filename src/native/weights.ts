@@ -4,7 +4,7 @@
  */
 
 /** Dtypes that billfish reads, as in the safetensors header. */
-export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8' | 'F8_E4M3'
+export type TensorType = 'F32' | 'F16' | 'BF16' | 'I32' | 'I64' | 'U8' | 'I8' | 'F8_E4M3' | 'F8_E8M0'
 
 export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   F32: 4,
@@ -15,6 +15,7 @@ export const ELEMENT_BYTES: Readonly<Record<TensorType, number>> = {
   U8: 1,
   I8: 1,
   F8_E4M3: 1,
+  F8_E8M0: 1,
 }
 
 /** The types in which a model computes. */
@@ -94,7 +95,7 @@ export interface VectorSpec {
 export interface QuantizedSpec {
   readonly kind: 'quantized'
   readonly name: string
-  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8' | 'fp4'
   readonly bits: 4 | 8
   readonly out: number
   readonly in: number
@@ -102,13 +103,20 @@ export interface QuantizedSpec {
   readonly groupSize: number
   /** fp8: stored outputs that share scales; 1 where undefined. */
   readonly scaleRows?: number | undefined
-  /** If true, the zero point is 2^(bits-1) (fp8: there is none) and stored zeros are ignored. */
+  /** If true, the zero point is 2^(bits-1) (fp8, fp4: there is none) and stored zeros are ignored. */
   readonly symmetric: boolean
   /** Added to stored zeros (modulo 2^bits): 1 for GPTQ v1, else 0. */
   readonly zeroOffset: 0 | 1
-  /** gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed (I32), or weight (I8, one code a byte); fp8: weight (F8_E4M3). */
+  /**
+   * gptq, awq and awq-gemv: qweight; compressed-tensors: weight_packed (I32), or weight (I8, one code a byte); fp8: weight
+   * (F8_E4M3); fp4: weight_packed or weight (U8, two codes a byte).
+   */
   readonly codes: TensorRef
+  /** fp4: F8_E4M3 (NVFP4), or U8 or F8_E8M0, both of which are exponents (MXFP4). */
   readonly scales: TensorRef
+  /** NVFP4: one number for the whole tensor, with which the scales are multiplied or, if it divides, divided. */
+  readonly globalScale?: TensorRef | undefined
+  readonly globalScaleDivides?: boolean | undefined
   readonly zeros?: TensorRef | undefined
   /** Group of every input, if stored; the native side checks whether it is natural order. */
   readonly groupIndex?: TensorRef | undefined
@@ -154,7 +162,7 @@ export function storedBytes(weight: WeightSpec): number {
   }
   const tensors =
     weight.kind === 'quantized'
-      ? [weight.codes, weight.scales, weight.zeros, weight.groupIndex, weight.bias]
+      ? [weight.codes, weight.scales, weight.globalScale, weight.zeros, weight.groupIndex, weight.bias]
       : weight.kind === 'matrix'
         ? [weight.weight, weight.bias]
         : [weight.weight]

@@ -40,9 +40,10 @@ export async function padLinear(linear: LinearSpec, padding: LinearPadding): Pro
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
 }
 
-function unpaddedFormat({ format, codes, zeros }: QuantizedSpec): string | undefined {
+function unpaddedFormat({ format, codes, zeros, globalScale }: QuantizedSpec): string | undefined {
   if (format === 'awq-gemv') return 'as AWQ GEMV'
   if (format === 'fp8') return 'as FP8'
+  if (format === 'fp4') return globalScale ? 'as NVFP4' : 'as MXFP4'
   const numbers = [codes, zeros].find((tensor) => tensor?.dtype === 'I8')
   return numbers && `by compressed-tensors with one number a byte (${numbers.name})`
 }

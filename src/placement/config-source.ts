@@ -1,11 +1,13 @@
 import { invalidCheckpoint, unsupportedFormat } from '../checkpoint/invalid'
-import type { QuantizationConfig, RawConfig, ScaleBlock } from '../checkpoint/types'
+import type { Fp4Kind, QuantizationConfig, RawConfig, ScaleBlock } from '../checkpoint/types'
 import { ceilDiv, elementCount } from '../common/arithmetic'
 import type { WeightSource } from '../models/graph'
 import { ELEMENT_BYTES, type LinearSpec, type QuantizedSpec, type TensorRef, type TensorType } from '../native/weights'
 import { zeroWords } from '../quantization/awq-gemv'
 import { schemeByName } from '../quantization/compressed-tensors'
+import { checkFp4Inputs, FP4_GROUPS, type Fp4Writer, fp4Names } from '../quantization/fp4'
 import { isLeftOut } from '../quantization/fp8'
+import { algorithmByName } from '../quantization/modelopt'
 import { configForModule, isSkipped } from '../quantization/rules'
 import { unsupportedConfig } from '../quantization/unsupported'
 import { floatType } from './limits'
@@ -51,6 +53,8 @@ interface Scheme extends Pick<QuantizedSpec, 'format' | 'bits' | 'groupSize' | '
   readonly actOrder: boolean
   /** Whether codes and zero points are packed into words. */
   readonly packed?: boolean
+  /** fp4: who names the tensors. */
+  readonly writer?: Fp4Writer
 }
 
 /** The quantizers' default when the config does not say. */
@@ -64,7 +68,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
   if (quantization.method === 'unsupported') throw unsupportedConfig(quantization)
   const inLayer = /\.\d+\./.test(module)
   if (LEFT_ALONE.test(module)) return undefined
-  if (!inLayer && !(quantization.method === 'gptq' && quantization.head)) return undefined
+  if (!inLayer && !quantizesHead(quantization)) return undefined
   switch (quantization.method) {
     case 'none':
       return undefined
@@ -97,6 +101,7 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       const scheme = schemeByName(quantization, module)
       if (!scheme) return undefined
       if (scheme.floats) return fp8Scheme(scheme.floats, plain)
+      if (scheme.fp4) return fp4Scheme(scheme.fp4, 'compressed-tensors')
       const { bits, groupSize, symmetric, actOrder, packed } = scheme
       return {
         format: 'compressed-tensors',
@@ -109,7 +114,23 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
         packed,
       }
     }
+    case 'modelopt': {
+      const algorithm = algorithmByName(quantization, module)
+      if (algorithm === 'FP8') return fp8Scheme(undefined, 'F32')
+      return algorithm && fp4Scheme(algorithm, 'modelopt')
+    }
   }
+}
+
+/** Whether the head may be quantized: ModelOpt excludes it by name if it is not. */
+function quantizesHead(quantization: QuantizationConfig): boolean {
+  return quantization.method === 'gptq' ? quantization.head : quantization.method === 'modelopt'
+}
+
+function fp4Scheme(kind: Fp4Kind, writer: Fp4Writer): Scheme {
+  const scaleType = kind === 'NVFP4' ? 'F8_E4M3' : 'U8'
+  const rest = { bits: 4, symmetric: true, groupIndex: false, actOrder: false } as const
+  return { format: 'fp4', groupSize: FP4_GROUPS[kind], scaleType, writer, ...rest }
 }
 
 function fp8Scheme(block: ScaleBlock | undefined, plain: TensorType): Scheme {
@@ -151,12 +172,12 @@ function quantizedLinear(scheme: Scheme, module: string, out: number, inFeatures
 
 /** The tensors of a format, named and laid out as the files in src/quantization describe. */
 function storedTensors(
-  { format, bits, groupSize, scaleRows = 1, symmetric, scaleType, groupIndex, packed = true }: Scheme,
+  { format, bits, groupSize, scaleRows = 1, symmetric, scaleType, groupIndex, packed = true, writer }: Scheme,
   module: string,
   out: number,
   inFeatures: number,
   groups: number,
-): Pick<QuantizedSpec, 'codes' | 'scales' | 'zeros' | 'groupIndex'> {
+): Pick<QuantizedSpec, 'codes' | 'scales' | 'globalScale' | 'globalScaleDivides' | 'zeros' | 'groupIndex'> {
   const words = (codes: number) => ceilDiv(codes * bits, 32)
   const order = (name: string) => (groupIndex ? tensor(name, 'I32', [inFeatures]) : undefined)
   switch (format) {
@@ -186,6 +207,19 @@ function storedTensors(
         codes: tensor(`${module}.weight`, 'F8_E4M3', [out, inFeatures]),
         scales: tensor(`${module}.weight_scale_inv`, scaleType, [ceilDiv(out, scaleRows), groups]),
       }
+    case 'fp4': {
+      const isNv = scaleType === 'F8_E4M3'
+      checkFp4Inputs(isNv ? 'NVFP4' : 'MXFP4', module, inFeatures)
+      const names = fp4Names(module, writer ?? 'compressed-tensors')
+      return {
+        codes: tensor(names.codes, 'U8', [out, inFeatures / 2]),
+        scales: tensor(names.scales, scaleType, [out, groups]),
+        ...(isNv && {
+          globalScale: tensor(names.globalScale, 'F32', writer === 'modelopt' ? [] : [1]),
+          globalScaleDivides: writer !== 'modelopt',
+        }),
+      }
+    }
     case 'compressed-tensors':
       return {
         codes: packed

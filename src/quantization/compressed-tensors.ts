@@ -12,16 +12,18 @@
  *     weight             I8 [N, K]
  *     weight_zero_point  I8 [N, G]            also beside packed codes of older versions
  *
- * Formats float-quantized and naive-quantized may have 8-bit floats instead: fp8.ts.
+ * Formats float-quantized and naive-quantized may have 8-bit floats instead: fp8.ts. Formats nvfp4-pack-quantized and
+ * mxfp4-pack-quantized have 4-bit floats: fp4.ts.
  */
 
 import { invalidCheckpoint, quoted, shown, unsupportedFormat } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
-import type { QuantizationConfig, ScaleBlock } from '../checkpoint/types'
+import type { Fp4Kind, QuantizationConfig, ScaleBlock } from '../checkpoint/types'
 import { ceilDiv } from '../common/arithmetic'
 import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { ConfigFields } from './fields'
+import { FP4_GROUPS, fp4Scheme } from './fp4'
 import type { LinearRequest } from './groups'
 import { hasActOrder, resolveGroupSize } from './groups'
 import { Pattern } from './pattern'
@@ -37,11 +39,14 @@ const FORMAT = 'pack-quantized'
 const INTEGER_FORMATS = [FORMAT, 'int-quantized', 'naive-quantized']
 /** Those of 8-bit floats (fp8.ts). */
 const FLOAT_FORMATS = ['float-quantized', 'naive-quantized']
+/** Those of 4-bit floats (fp4.ts). */
+const FP4_FORMATS: ReadonlyMap<string, Fp4Kind> = new Map([
+  ['nvfp4-pack-quantized', 'NVFP4'],
+  ['mxfp4-pack-quantized', 'MXFP4'],
+])
 
 /** What the other `format` values store. */
 const OTHER_FORMATS: Readonly<Record<string, string>> = {
-  'nvfp4-pack-quantized': 'NVFP4',
-  'mxfp4-pack-quantized': 'MXFP4',
   'mxfp8-quantized': 'MXFP8',
   'marlin-24': '2:4 sparse, packed for Marlin',
   'sparse-24-bitmask': '2:4 sparse',
@@ -112,10 +117,12 @@ function readScheme(where: string, value: unknown, defaultFormat: string): Schem
   if (!isRead(format)) return otherFormat(format)
   const weights = new ConfigFields(`${where}.weights`, fields.object('weights') ?? {})
   const bits = weights.integer('num_bits')
-  const type = weights.string('type') ?? (format === 'float-quantized' ? 'float' : 'int')
+  const fp4 = FP4_FORMATS.get(format)
+  const type = weights.string('type') ?? (fp4 || format === 'float-quantized' ? 'float' : 'int')
   const quantizesActivations = ['input_activations', 'output_activations'].some((key) => fields.get(key) !== undefined)
   if (type === 'float' && FLOAT_FORMATS.includes(format))
     return readFloats(fields, weights, format, quantizesActivations)
+  if (type === 'float' && fp4) return readFp4(fields, weights, format, fp4, quantizesActivations)
   if (type !== 'int' || !INTEGER_FORMATS.includes(format)) {
     return `compressed-tensors ${format} with weights of type ${named(type)}`
   }
@@ -157,8 +164,27 @@ function readFloats(
   }
 }
 
+function readFp4(
+  fields: ConfigFields,
+  weights: ConfigFields,
+  format: string,
+  kind: Fp4Kind,
+  quantizesActivations: boolean,
+): Scheme | string {
+  const [bits, strategy] = [weights.integer('num_bits') ?? 4, weights.string('strategy') ?? 'group']
+  const group = weights.groupSize() ?? FP4_GROUPS[kind]
+  if (bits !== 4) return `compressed-tensors ${format} with floats of ${bits} bits`
+  if (!weights.boolean(true, 'symmetric')) return `compressed-tensors ${format} with zero points`
+  if (strategy !== 'group' && strategy !== 'tensor_group') {
+    return `compressed-tensors ${format} with one scale for strategy ${quoted(strategy)}`
+  }
+  if (group !== FP4_GROUPS[kind]) return `compressed-tensors ${format} in groups of ${group}`
+  if (readActOrder(weights)) return `compressed-tensors ${format} with activation order`
+  return fp4Scheme(kind, strings(fields, 'targets'), quantizesActivations)
+}
+
 function isRead(format: string): boolean {
-  return INTEGER_FORMATS.includes(format) || FLOAT_FORMATS.includes(format)
+  return INTEGER_FORMATS.includes(format) || FLOAT_FORMATS.includes(format) || FP4_FORMATS.has(format)
 }
 
 /** @throws BillfishError INVALID_CHECKPOINT */
@@ -248,7 +274,7 @@ export function compressedTensorsLinear(
 
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
   if (groupIndex !== undefined) table.checkShape(groupIndex, [inFeatures], reason)
-  const ofBits = config.groups.filter((candidate) => candidate.bits === bits && candidate.floats === undefined)
+  const ofBits = config.groups.filter((candidate) => candidate.bits === bits && !candidate.floats && !candidate.fp4)
   const fitting = ofBits.find(
     (candidate) => candidate.groupSize > 0 && ceilDiv(inFeatures, candidate.groupSize) === groups,
   )

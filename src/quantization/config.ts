@@ -9,6 +9,7 @@ import { readCompressedTensorsConfig } from './compressed-tensors'
 import { ConfigFields } from './fields'
 import { readFp8Config } from './fp8'
 import { readGptqConfig } from './gptq'
+import { readModelOptConfig } from './modelopt'
 import { formatName } from './unsupported'
 
 export interface QuantizationSource {
@@ -86,6 +87,11 @@ function readSource({ where, name, value }: QuantizationSource): QuantizationCon
       return readAutoRoundConfig(fields)
     case 'fp8':
       return readFp8Config(fields)
+    case 'modelopt':
+    case 'modelopt_fp4':
+    case 'modelopt_fp8':
+    case 'modelopt_mixed':
+      return readModelOptConfig(fields)
     case 'none':
       return { method: 'none' }
     default:
@@ -97,6 +103,7 @@ function readSource({ where, name, value }: QuantizationSource): QuantizationCon
 const SIGNIFICANT: Readonly<Record<string, string>> = {
   method: 'quant_method',
   format: 'the format',
+  algorithm: 'quant_algo',
   bits: 'bits',
   groupSize: 'group_size',
   symmetric: 'sym',

@@ -6,6 +6,7 @@ import type { LinearSpec, TensorRef } from '../native/weights'
 import { awqLinear } from './awq'
 import { awqGemvLinear } from './awq-gemv'
 import { compressedTensorsLinear } from './compressed-tensors'
+import { fp4Layout, fp4Linear } from './fp4'
 import { fp8Linear } from './fp8'
 import { gptqLinear } from './gptq'
 import type { LinearRequest } from './groups'
@@ -36,6 +37,8 @@ export function resolveLinear(
   if (config.method === 'unsupported') throw unsupportedConfig(config)
   const request: LinearRequest = { name: module, out, in: inFeatures, bias: findBias(table, module, out, biasRequired) }
   if (isFp8(table, module)) return fp8Linear(table, config, request)
+  const fp4 = fp4Layout(table, module)
+  if (fp4 !== undefined) return fp4Linear(table, fp4, request)
   const packed = isUnpacked(table, module)
     ? `${module}.weight`
     : [`${module}.qweight`, `${module}.weight_packed`].find((name) => table.has(name))

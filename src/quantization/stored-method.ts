@@ -4,14 +4,18 @@ import { FLOAT_TYPES, type TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig } from '../checkpoint/types'
 import { forEachInSlices } from '../common/event-loop'
 import type { TensorRef } from '../native/weights'
+import { fp4Layout, fp4Scheme } from './fp4'
 
-export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors' | 'fp8'
+export type StoredMethod = 'gptq' | 'awq' | 'compressed-tensors' | 'fp8' | 'nvfp4' | 'mxfp4' | 'modelopt'
 
 export const METHOD_NAMES: Readonly<Record<StoredMethod, string>> = {
   gptq: 'GPTQ',
   awq: 'AWQ',
   'compressed-tensors': 'compressed-tensors',
   fp8: 'FP8',
+  nvfp4: 'NVFP4',
+  mxfp4: 'MXFP4',
+  modelopt: "ModelOpt's NVFP4",
 }
 
 /** Whether an AWQ module is in the GEMV layout: rows of codes, zero points and scales are outputs in all three tensors. */
@@ -36,9 +40,15 @@ export function isFp8(table: TensorTable, module: string): boolean {
   })
 }
 
-/** Whether the config is one for linears stored by `method`: compressed-tensors may have FP8 weights, too. */
-export function agrees(config: QuantizationConfig, method: StoredMethod): boolean {
-  return config.method === method || (method === 'fp8' && config.method === 'compressed-tensors')
+/** The methods that a config of compressed-tensors, or of ModelOpt, may be about besides the one of its name. */
+const ALSO: Partial<Record<QuantizationConfig['method'], readonly StoredMethod[]>> = {
+  'compressed-tensors': ['fp8', 'nvfp4', 'mxfp4'],
+  modelopt: ['fp8'],
+}
+
+/** Whether the config is one for linears stored by `method`. */
+export function agrees({ method: stated }: QuantizationConfig, method: StoredMethod): boolean {
+  return stated === method || ALSO[stated]?.includes(method) === true
 }
 
 /**
@@ -52,6 +62,8 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
     return tensor && types.includes(tensor.dtype) && tensor.shape.length === 2 ? tensor : undefined
   }
   if (isFp8(table, module)) return 'fp8'
+  const fp4 = fp4Layout(table, module)
+  if (fp4 !== undefined) return fp4.writer === 'modelopt' ? 'modelopt' : fp4.kind === 'NVFP4' ? 'nvfp4' : 'mxfp4'
   const isCompressed = matrix('weight_packed', ['I32']) || isUnpacked(table, module)
   if (isCompressed && matrix('weight_scale', FLOAT_TYPES)) return 'compressed-tensors'
   const columns = matrix('qweight', ['I32'])?.shape[1]
@@ -62,13 +74,16 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
   return gemv || columns * 8 === outputs || columns * 4 === outputs ? 'awq' : undefined
 }
 
+const PACKED = /^(.*)\.(?:qweight|weight_packed)$/s
+const WEIGHT = /^(.*)\.weight$/s
+/** Whether a `weight` of this type is quantized. */
+const isUnusual = ({ dtype }: TensorRef) => dtype === 'I8' || dtype === 'U8' || dtype === 'F8_E4M3'
+
 /** Every method found, with one packed tensor as an example. */
 export async function storedMethods(table: TensorTable): Promise<ReadonlyMap<StoredMethod, TensorRef>> {
   const found = new Map<StoredMethod, TensorRef>()
   await forEachInSlices(table.tensors.values(), (tensor) => {
-    const packed =
-      tensor.dtype === 'I8' || tensor.dtype === 'F8_E4M3' ? /^(.*)\.weight$/s : /^(.*)\.(?:qweight|weight_packed)$/s
-    const module = packed.exec(tensor.name)?.[1]
+    const module = PACKED.exec(tensor.name)?.[1] ?? (isUnusual(tensor) ? WEIGHT.exec(tensor.name)?.[1] : undefined)
     const method = module === undefined ? undefined : storedMethod(table, module)
     if (method !== undefined && !found.has(method)) found.set(method, tensor)
   })
@@ -80,6 +95,13 @@ export function configForMethod(config: QuantizationConfig, method: StoredMethod
   if (agrees(config, method) || config.method === 'unsupported') return config
   if (method === 'fp8') return { method, block: undefined, skipped: [], quantizesActivations: false }
   if (method === 'compressed-tensors') return { method, groups: [], ignore: [] }
+  if (method === 'nvfp4' || method === 'mxfp4') {
+    const group = fp4Scheme(method === 'nvfp4' ? 'NVFP4' : 'MXFP4', [], false)
+    return { method: 'compressed-tensors', groups: [group], ignore: [] }
+  }
+  if (method === 'modelopt') {
+    return { method, algorithm: 'NVFP4', layers: new Map(), excluded: [], quantizesActivations: false }
+  }
   const { groupSize, rules } = groupSettings(config)
   if (method === 'awq') return { method, layout: 'gemm', bits: 4, groupSize, zeroPoint: undefined, rules }
   return {
@@ -106,6 +128,7 @@ function groupSettings(config: QuantizationConfig) {
     }
     case 'none':
     case 'fp8':
+    case 'modelopt':
     case 'unsupported':
       return { groupSize: undefined, rules: [] }
   }

@@ -4,6 +4,7 @@ import type { TensorTable } from '../checkpoint/tensors'
 import type { QuantizationConfig, UnsupportedTensor } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { forEachInSlices } from '../common/event-loop'
+import { isFp4 } from './fp4'
 import { isFp8, isUnpacked } from './stored-method'
 
 /** Error for a config that names an unsupported format. */
@@ -29,8 +30,9 @@ const FP8_TYPES = ['F8_E4M3', 'F8_E5M2', 'F8_E4M3FN', 'F8_E4M3FNUZ', 'F8_E5M2FNU
 
 /** The first match wins, so formats that share a tensor come after those with more specific ones. */
 const SIGNATURES: readonly FormatSignature[] = [
-  { end: '.weight_scale_2', format: 'NVFP4 (ModelOpt)' },
-  { end: '.weight_global_scale', format: 'NVFP4 (compressed-tensors)' },
+  { end: '.pre_quant_scale', format: 'ModelOpt AWQ (weights that need scaled activations)' },
+  { end: '.weight_scale_2', unless: isFp4, format: 'NVFP4 (ModelOpt)' },
+  { end: '.weight_global_scale', unless: isFp4, format: 'NVFP4 (compressed-tensors)' },
   { end: '.weight_scale_inv', unless: isFp8, format: 'FP8 in blocks (weight_scale_inv)' },
   { end: '.quant_state.bitsandbytes__nf4', format: 'bitsandbytes NF4' },
   { end: '.quant_state.bitsandbytes__fp4', format: 'bitsandbytes FP4' },
@@ -38,7 +40,6 @@ const SIGNATURES: readonly FormatSignature[] = [
   { end: '.weight.quant_map', format: 'bitsandbytes 4-bit' },
   { end: '.SCB', format: 'bitsandbytes int8 (LLM.int8)' },
   { end: '_blocks', types: ['U8'], format: 'MXFP4' },
-  { end: '.weight_packed', types: ['U8'], format: 'MXFP4 or NVFP4 (compressed-tensors)' },
   { end: '.weight', types: ['U32'], format: 'MLX' },
   { end: '.W_q', format: 'HQQ' },
   { end: '.weight._data', format: 'Quanto' },
@@ -58,7 +59,12 @@ const SIGNATURES: readonly FormatSignature[] = [
   { end: '.weight', types: FP8_TYPES, unless: isFp8, format: 'FP8' },
   { end: '.weight', types: ['F8_E8M0', 'F4'], format: 'MXFP4 or NVFP4' },
   { end: '.weight', types: ['I8'], unless: isUnpacked, format: 'int8 (W8A8)' },
-  { end: '.weight', types: ['U8'], format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)' },
+  {
+    end: '.weight',
+    types: ['U8'],
+    unless: isFp4,
+    format: 'weights packed into bytes (bitsandbytes, ModelOpt, BitNet or the like)',
+  },
 ]
 const SIGNATURES_BY_SUFFIX = new Map<string, FormatSignature[]>()
 for (const signature of SIGNATURES) {
@@ -172,11 +178,6 @@ export function formatName(method: string, fields: Readonly<Record<string, unkno
     if (fields.load_in_8bit === true || fields._load_in_8bit === true) return 'bitsandbytes int8 (LLM.int8)'
     const type = text(fields.bnb_4bit_quant_type)
     return `bitsandbytes ${/^(nf4|fp4)$/.test(type) ? type.toUpperCase() : '4-bit'}`
-  }
-  if (method.startsWith('modelopt')) {
-    const inner = fields.quantization as Record<string, unknown> | null | undefined
-    const algorithm = text(fields.quant_algo) || text(inner?.quant_algo)
-    return algorithm === '' ? 'ModelOpt' : `ModelOpt ${named(algorithm)}`
   }
   const known = Object.hasOwn(METHODS, method) ? METHODS[method] : undefined
   return known ?? `quant_method ${quoted(method)}`

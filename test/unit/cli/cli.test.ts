@@ -148,17 +148,17 @@ describe('billfish inspect', () => {
 
   it('names a format that cannot be run, as load and plan do when they refuse it', async () => {
     const config = { ...JSON.parse(readFileSync(join(fixtureModel, 'config.json'), 'utf8')) }
-    config.quantization_config = { quant_method: 'modelopt', quant_algo: 'NVFP4' }
+    config.quantization_config = { quant_method: 'modelopt', quant_algo: 'W4A8_AWQ' }
     const tensors = { 'model.layers.0.mlp.up_proj.weight': { dtype: 'U8', shape: [128, 32] } }
     const directory = directoryOf({ 'config.json': config, 'model.safetensors': safetensors(tensors) })
     const { code, stdout } = await billfish(['inspect', directory])
     expect(code).toBe(EXIT_CODES.ok)
-    expect(stdout).toMatch(/Model +cannot be run: its weights are stored as ModelOpt NVFP4\n/)
-    expect(stdout).toMatch(/Format +ModelOpt NVFP4\n/)
+    expect(stdout).toMatch(/Model +cannot be run: its weights are stored as ModelOpt W4A8_AWQ\n/)
+    expect(stdout).toMatch(/Format +ModelOpt W4A8_AWQ\n/)
     for (const command of ['plan', 'generate']) {
       const refused = await billfish([command, directory, ...(command === 'generate' ? ['question'] : [])])
       expect(refused.code).not.toBe(EXIT_CODES.ok)
-      expect(refused.stderr).toContain('in a format that billfish cannot run: ModelOpt NVFP4')
+      expect(refused.stderr).toContain('in a format that billfish cannot run: ModelOpt W4A8_AWQ')
     }
   })
 })

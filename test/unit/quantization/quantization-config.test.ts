@@ -286,7 +286,7 @@ describe('formats that cannot be run', () => {
       packed({ format: 'float-quantized' }, { type: 'float', num_bits: 8, strategy: 'token' }),
       'compressed-tensors FP8 with one scale for strategy "token"',
     ],
-    [packed({ format: 'nvfp4-pack-quantized' }), 'compressed-tensors nvfp4-pack-quantized (NVFP4)'],
+    [packed({ format: 'mxfp4-quantized' }), 'compressed-tensors mxfp4-quantized'],
     [packed({}, { type: 'float', num_bits: 8 }), 'compressed-tensors pack-quantized with weights of type float'],
     [packed({}, { num_bits: 3 }), 'compressed-tensors pack-quantized with 3 bits'],
     [packed({}, { strategy: 'tensor' }), 'compressed-tensors pack-quantized with one scale for strategy "tensor"'],
@@ -302,7 +302,7 @@ describe('formats that cannot be run', () => {
     [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }, 'bitsandbytes NF4'],
     [{ load_in_4bit: true, bnb_4bit_quant_type: 'fp4' }, 'bitsandbytes FP4'],
     [{ quant_method: 'bitsandbytes', load_in_8bit: true }, 'bitsandbytes int8 (LLM.int8)'],
-    [{ quant_method: 'modelopt', quant_algo: 'NVFP4' }, 'ModelOpt NVFP4'],
+    [{ quant_method: 'modelopt', quant_algo: 'W4A8_AWQ' }, 'ModelOpt W4A8_AWQ'],
     [{ quant_method: 'mxfp4' }, 'MXFP4'],
     [{ quant_method: 'hqq' }, 'HQQ'],
     [{ quant_method: 'eetq' }, 'EETQ int8'],
@@ -320,7 +320,7 @@ describe('formats that cannot be run', () => {
   })
 
   it("ModelOpt's own file", () => {
-    const file = { producer: { name: 'modelopt' }, quantization: { quant_algo: 'FP8' } }
-    expect(read(file, 'hf_quant_config.json')).toMatchObject({ method: 'unsupported', format: 'ModelOpt FP8' })
+    const file = { producer: { name: 'modelopt' }, quantization: { quant_algo: 'INT4_AWQ' } }
+    expect(read(file, 'hf_quant_config.json')).toMatchObject({ method: 'unsupported', format: 'ModelOpt INT4_AWQ' })
   })
 })
