@@ -93,6 +93,7 @@ void QuantizedExperts::read(int64_t first, int64_t count, CanonicalRows& rows) c
   rows.codes.assign(count * words, 0);
   rows.scales.assign(count * groups * scale_bytes, 0);
   rows.zeros.assign(shape_.has_zero_points ? count * groups : 0, 0);
+  rows.output_scales.assign(shape_.has_output_scales ? count : 0, 0.0f);
   rows.bias.assign(shape_.has_bias ? count : 0, 0.0f);
   thread_local CanonicalRows own;
   for_each_expert(
@@ -101,6 +102,7 @@ void QuantizedExperts::read(int64_t first, int64_t count, CanonicalRows& rows) c
         experts_[expert]->read(row, now, own);
         std::copy(own.codes.begin(), own.codes.end(), rows.codes.begin() + place * words);
         std::copy(own.scales.begin(), own.scales.end(), rows.scales.begin() + place * groups * scale_bytes);
+        std::copy(own.output_scales.begin(), own.output_scales.end(), rows.output_scales.begin() + place);
         std::copy(own.bias.begin(), own.bias.end(), rows.bias.begin() + place);
         if (!shape_.has_zero_points) return;
         const auto zeros = rows.zeros.begin() + place * groups;

@@ -32,7 +32,8 @@ WeightShape shape_of(const QuantizedSpec& spec) {
   shape.codes = code_type(spec);
   shape.has_zero_points = !spec.symmetric;
   shape.has_bias = spec.bias.has_value();
-  shape.type = spec.scales.dtype;
+  shape.type = scale_type(spec.scales.dtype);
+  shape.has_output_scales = spec.global_scale.has_value();
   return shape;
 }
 
@@ -43,7 +44,7 @@ WeightShape shape_of_linear(const LinearSpec& linear) {
 WeightShape shape_of(const ExpertsSpec& spec) {
   if (!spec.experts || spec.experts->empty()) refuse("There are no experts '" + spec.name + "'");
   const auto form = [](const WeightShape& s) {
-    return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.codes, s.has_bias, s.type);
+    return std::tuple(s.kind, s.out, s.in, s.group_size, s.bits, s.codes, s.has_bias, s.type, s.has_output_scales);
   };
   const WeightShape first = shape_of_linear(spec.first), stored = shape_of_linear((*spec.experts)[0]);
   bool is_alike = form(shape_of_linear(part_of_expert(spec, 0))) == form(first), has_zero_points = false;
@@ -64,7 +65,8 @@ uint64_t source_bytes(const MatrixSpec& spec) {
   return columns == 0 ? 0 : spec.weight.bytes / columns * outputs + bytes_of(spec.bias);
 }
 uint64_t source_bytes(const QuantizedSpec& spec) {
-  return spec.codes.bytes + spec.scales.bytes + bytes_of(spec.zeros) + bytes_of(spec.group_index) + bytes_of(spec.bias);
+  return spec.codes.bytes + spec.scales.bytes + bytes_of(spec.zeros) + bytes_of(spec.group_index) +
+         bytes_of(spec.global_scale) + bytes_of(spec.bias);
 }
 
 uint64_t source_bytes(const ExpertsSpec& spec) {

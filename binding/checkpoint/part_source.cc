@@ -46,6 +46,7 @@ class PartSource final : public CanonicalSource {
     rows.codes.assign(count * shape_.words_per_row(), 0);
     rows.scales.assign(count * groups * scale_bytes, 0);
     rows.zeros.assign(shape_.has_zero_points ? count * groups : 0, 0);
+    rows.output_scales.assign(shape_.has_output_scales ? count : 0, 0.0f);
     rows.bias.assign(shape_.has_bias ? count : 0, 0.0f);
     thread_local CanonicalRows stored;
     outputs_.for_each(
@@ -81,6 +82,7 @@ class PartSource final : public CanonicalSource {
 
   void take_row(const CanonicalRows& from, int64_t from_row, CanonicalRows& to, int64_t row) const {
     if (shape_.has_bias) to.bias[row] = from.bias[from_row];
+    if (shape_.has_output_scales) to.output_scales[row] = from.output_scales[from_row];
     const int64_t groups = shape_.groups(), from_groups = from_.groups();
     const size_t size = byte_size(shape_.scale_type);
     for (int64_t group = 0; group < groups; ++group) {
@@ -106,7 +108,7 @@ class PartSource final : public CanonicalSource {
         });
   }
 
-  // Scales and bias are already zero.
+  // Scales of both levels and bias are already zero.
   void zero_row(CanonicalRows& rows, int64_t row) const {
     uint32_t* target = &rows.codes[row * shape_.words_per_row()];
     for (int64_t k = 0; k < shape_.in; ++k) put_code(target, k, zero_point(rows, row, k / shape_.group_size));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <sstream>
 
 #include "checkpoint/channels.h"
 #include "checkpoint/tensor_check.h"
@@ -24,7 +25,23 @@ void check_stored_shape(const QuantizedSpec& spec, const MappedFiles& files) {
          ", but it is " + shape_text({spec.out, spec.in}));
 }
 
-// NaN and infinity have all exponent bits set.
+// A global scale as one that multiplies.
+float read_output_scale(const QuantizedSpec& spec, const MappedFiles& files) {
+  const TensorRef& tensor = *spec.global_scale;
+  check_tensor(tensor, files, {DType::f32, DType::f16, DType::bf16},
+               tensor.shape.empty() ? tensor.shape : std::vector<int64_t>{1});
+  const float stored = number_at(tensor.dtype, tensor_bytes(tensor, files), 0);
+  const float scale = spec.global_scale_divides ? 1 / stored : stored;
+  if (std::isfinite(scale) && std::isfinite(stored)) return scale;
+  std::ostringstream number;
+  number << stored;
+  refuse(tensor_text(tensor, files) + " is " + number.str() +
+         (spec.global_scale_divides ? ", which divides" : ", which multiplies") + " the scales of '" + spec.name +
+         "'; the layer's results would be meaningless, take another quantization of this model");
+}
+
+// NaN and infinity have all exponent bits set; in bytes NaN alone, and those of e4m3 have all bits of the mantissa set
+// too.
 template <class Bits, Bits exponent>
 bool all_finite(const Bits* values, int64_t count) {
   bool finite = true;
@@ -38,6 +55,10 @@ bool all_finite(DType type, const void* values, int64_t count) {
       return all_finite<uint16_t, 0x7c00u>(static_cast<const uint16_t*>(values), count);
     case DType::bf16:
       return all_finite<uint16_t, 0x7f80u>(static_cast<const uint16_t*>(values), count);
+    case DType::f8_e4m3:
+      return all_finite<uint8_t, 0x7fu>(static_cast<const uint8_t*>(values), count);
+    case DType::f8_e8m0:
+      return all_finite<uint8_t, 0xffu>(static_cast<const uint8_t*>(values), count);
     default:
       return all_finite<uint32_t, 0x7f800000u>(static_cast<const uint32_t*>(values), count);
   }
@@ -59,7 +80,11 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
                                  const std::vector<int64_t>& zeros_shape, DType codes_type, DType zeros_type)
     : spec_(spec), files_(files) {
   check_tensor(spec.codes, files, {codes_type}, codes_shape);
-  check_tensor(spec.scales, files, {DType::f16, DType::bf16, DType::f32}, scales_shape);
+  if (spec.format == Format::fp4) {
+    check_tensor(spec.scales, files, {DType::f8_e4m3, DType::f8_e8m0, DType::u8}, scales_shape);
+  } else {
+    check_tensor(spec.scales, files, {DType::f16, DType::bf16, DType::f32}, scales_shape);
+  }
   if (!spec.symmetric) check_tensor(*spec.zeros, files, {zeros_type}, zeros_shape);
   if (spec.stored_shape) check_stored_shape(spec, files);
   if (spec.bias) bias_ = read_vector(*spec.bias, spec.out, files);
@@ -72,7 +97,9 @@ QuantizedSource::QuantizedSource(const QuantizedSpec& spec, const MappedFiles& f
   shape_.group_size = spec.group_size;
   shape_.has_zero_points = !spec.symmetric;
   shape_.has_bias = spec.bias.has_value();
-  shape_.scale_type = spec.scales.dtype;
+  shape_.scale_type = scale_type(spec.scales.dtype);
+  shape_.has_output_scales = spec.global_scale.has_value();
+  if (spec.global_scale) output_scale_ = read_output_scale(spec, files);
   shape_.has_group_index = spec.group_index.has_value();
   if (spec.group_index) shape_.order = read_order(*spec.group_index, spec.in, spec.group_size, files);
 }
@@ -98,6 +125,7 @@ void QuantizedSource::read(int64_t first, int64_t count, CanonicalRows& rows) co
       for (uint8_t& zero : rows.zeros) zero = (zero + 1) & mask;
     }
   }
+  rows.output_scales.assign(shape_.has_output_scales ? count : 0, output_scale_);
   rows.bias.assign(bias_.begin() + (bias_.empty() ? 0 : first), bias_.begin() + (bias_.empty() ? 0 : first + count));
 }
 

@@ -41,6 +41,7 @@ class QuantizedSource : public CanonicalSource {
   [[noreturn]] void refuse_scale(int64_t row, int64_t group, float value) const;
 
   std::vector<float> bias_;
+  float output_scale_ = 1;
 };
 
 std::unique_ptr<CanonicalSource> open_gptq(const QuantizedSpec& spec, const MappedFiles& files);
@@ -48,6 +49,7 @@ std::unique_ptr<CanonicalSource> open_awq(const QuantizedSpec& spec, const Mappe
 std::unique_ptr<CanonicalSource> open_awq_gemv(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_compressed_tensors(const QuantizedSpec& spec, const MappedFiles& files);
 std::unique_ptr<CanonicalSource> open_fp8(const QuantizedSpec& spec, const MappedFiles& files);
+std::unique_ptr<CanonicalSource> open_fp4(const QuantizedSpec& spec, const MappedFiles& files);
 
 // A part of a quantized layer: some of its outputs and inputs, with zeros in between. Everything below sees the stored
 // layer, everything above an ordinary canonical one, so padding and sharding are independent of formats.

@@ -50,6 +50,9 @@ std::unique_ptr<CanonicalSource> open_stored(const QuantizedSpec& spec, const Ma
     case Format::fp8:
       source = open_fp8(spec, files);
       break;
+    case Format::fp4:
+      source = open_fp4(spec, files);
+      break;
   }
   // Formats stored input by input are read in narrow columns, which the kernel's own read-ahead does not recognize.
   files[spec.codes.file]->prefetch(spec.codes.offset, spec.codes.bytes);

@@ -26,6 +26,8 @@ const char* type_name(DType type) {
       return "I8";
     case DType::f8_e4m3:
       return "F8_E4M3";
+    case DType::f8_e8m0:
+      return "F8_E8M0";
   }
   return "unknown";
 }

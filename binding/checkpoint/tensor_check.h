@@ -1,6 +1,7 @@
 // What TypeScript says about a tensor is checked again here before a byte of it is read: these structures decide which
 // memory is accessed.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -42,10 +43,12 @@ Number load(const uint8_t* bytes) {
   return value;
 }
 
-// Number i of an array of f16, bf16 or f32.
+// Number i of an array of f16, bf16, f32 or the types of scales in bytes.
 inline float number_at(DType type, const uint8_t* values, int64_t i) {
   if (type == DType::f16) return f16_to_float(load<uint16_t>(values + 2 * i));
   if (type == DType::bf16) return bf16_to_float(load<uint16_t>(values + 2 * i));
+  if (type == DType::f8_e4m3) return is_e4m3_nan(values[i]) ? NAN : e4m3_to_float(values[i]);
+  if (type == DType::f8_e8m0) return e8m0_to_float(values[i]);
   return load<float>(values + 4 * i);
 }
 

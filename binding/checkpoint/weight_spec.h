@@ -62,7 +62,7 @@ struct VectorSpec {
   std::vector<ChannelRun> elements;  // of the tensor's, in the vector's order; no runs: all of them
 };
 
-enum class Format { gptq, awq, awq_gemv, compressed_tensors, fp8 };
+enum class Format { gptq, awq, awq_gemv, compressed_tensors, fp8, fp4 };
 
 struct QuantizedSpec {
   std::string name;
@@ -75,13 +75,20 @@ struct QuantizedSpec {
   int zero_offset = 0;     // added to stored zeros modulo 2^bits: 1 for GPTQ v1
   TensorRef codes, scales;
   std::optional<TensorRef> zeros, group_index, bias;
+  std::optional<TensorRef> global_scale;  // of fp4: one number that multiplies all scales, or divides them
+  bool global_scale_divides = false;
   std::optional<TensorRef> stored_shape;  // compressed-tensors' weight_shape: [out, in] as i32 or i64 numbers
   std::optional<Part> part;               // out, in and group_size are the part's then
 };
 
-// What codes are that are stored in a tensor of this type.
-constexpr CodeType code_type(DType type) { return type == DType::f8_e4m3 ? CodeType::e4m3 : CodeType::integer; }
+// What codes are that are stored in a tensor of this type: bytes are those of fp4, a pair each.
+constexpr CodeType code_type(DType type) {
+  return type == DType::f8_e4m3 ? CodeType::e4m3 : type == DType::u8 ? CodeType::e2m1 : CodeType::integer;
+}
 inline CodeType code_type(const QuantizedSpec& spec) { return code_type(spec.codes.dtype); }
+
+// The type of scales that are stored in a tensor of this type: bytes without a type of their own are exponents.
+constexpr DType scale_type(DType type) { return type == DType::u8 ? DType::f8_e8m0 : type; }
 
 using LinearSpec = std::variant<MatrixSpec, QuantizedSpec>;
 

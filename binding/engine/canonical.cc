@@ -14,6 +14,7 @@ CanonicalShape canonical_shape(const WeightShape& weight) {
   shape.group_size = weight.group_size;
   shape.has_zero_points = weight.has_zero_points;
   shape.has_bias = weight.has_bias;
+  shape.has_output_scales = weight.has_output_scales;
   shape.scale_type = weight.type;
   shape.has_group_index = weight.has_group_index;
   return shape;

@@ -1,10 +1,12 @@
 // The canonical linear: the one form that every checkpoint format is turned into, and that every backend packs from.
 //
-//   y[n] = sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size]) * x[order[k]]   + bias[n]
+//   y[n] = output_scale[n] * sum over k of  scale[n, k / group_size] * (code[n, k] - zero[n, k / group_size])
+//                                           * x[order[k]]   + bias[n]
 //
 // Codes are unsigned. Without zero points the zero is 2^(bits-1). Codes may also be floats (code_type.h), which have no
-// zero points: then e4m3(code[n, k]) takes the place of code - zero. With act-order, canonical input k is the layer's
-// input order[k]: rows are already sorted by group, so groups are contiguous for every backend.
+// zero points: then the float takes the place of code - zero. Output scales are there where a format has scales at two
+// levels, those of groups in a byte each. With act-order, canonical input k is the layer's input order[k]: rows are
+// already sorted by group, so groups are contiguous for every backend.
 //
 // A canonical linear is never whole in memory: it is produced and packed in slabs of rows, so that host memory stays
 // bounded whatever the model's size. Padding and sharding act on slabs too.
@@ -28,9 +30,10 @@ struct CanonicalShape {
   int64_t group_size = 0;  // inputs that share a scale; == in when channelwise; the last group may be short
   bool has_zero_points = false;
   bool has_bias = false;
-  DType scale_type = DType::f16;  // f16, bf16 or f32, as in the checkpoint
-  bool has_group_index = false;   // the checkpoint stores an order of the inputs, possibly the natural one
-  std::vector<int32_t> order;     // act-order permutation [in], empty when the order is natural
+  DType scale_type = DType::f16;  // f16, bf16, f32, f8_e4m3 or f8_e8m0, as in the checkpoint
+  bool has_output_scales = false;
+  bool has_group_index = false;  // the checkpoint stores an order of the inputs, possibly the natural one
+  std::vector<int32_t> order;    // act-order permutation [in], empty when the order is natural
 
   int64_t groups() const { return (in + group_size - 1) / group_size; }
   // 32-bit words that hold the codes of one row: 8 codes of 4 bits or 4 codes of 8 bits a word, lowest bits = lowest k.
@@ -45,10 +48,11 @@ CanonicalShape canonical_shape(const WeightShape& weight);
 struct CanonicalRows {
   int64_t first = 0;
   int64_t count = 0;
-  std::vector<uint32_t> codes;  // [count][words_per_row]
-  std::vector<uint8_t> scales;  // [count][groups] of scale_type (raw bytes)
-  std::vector<uint8_t> zeros;   // [count][groups]; empty without zero points
-  std::vector<float> bias;      // [count]; empty without bias
+  std::vector<uint32_t> codes;       // [count][words_per_row]
+  std::vector<uint8_t> scales;       // [count][groups] of scale_type (raw bytes)
+  std::vector<uint8_t> zeros;        // [count][groups]; empty without zero points
+  std::vector<float> output_scales;  // [count]; empty without them
+  std::vector<float> bias;           // [count]; empty without bias
 };
 
 // Where canonical rows come from: a format's reader over mapped checkpoint files.

@@ -7,7 +7,7 @@
 
 namespace billfish {
 
-enum class DType : uint8_t { f32, f16, bf16, i32, i64, u8, i8, f8_e4m3 };
+enum class DType : uint8_t { f32, f16, bf16, i32, i64, u8, i8, f8_e4m3, f8_e8m0 };
 
 constexpr size_t byte_size(DType type) {
   switch (type) {
@@ -22,6 +22,7 @@ constexpr size_t byte_size(DType type) {
     case DType::u8:
     case DType::i8:
     case DType::f8_e4m3:
+    case DType::f8_e8m0:
       return 1;
   }
   return 0;

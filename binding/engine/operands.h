@@ -52,11 +52,12 @@ enum class WeightKind { vector, matrix, quantized };
 struct WeightShape {
   std::string name;
   WeightKind kind = WeightKind::vector;
-  int64_t out = 0, in = 0;       // a vector has out = its length, in = 1
-  int64_t group_size = 0;        // inputs of a quantized weight that share a scale
-  bool has_group_index = false;  // of a quantized weight: its inputs may be in another order than those of the layer
-  int bits = 4;                  // of a quantized weight
-  bool has_zero_points = false;  // of a quantized weight
+  int64_t out = 0, in = 0;         // a vector has out = its length, in = 1
+  int64_t group_size = 0;          // inputs of a quantized weight that share a scale
+  bool has_group_index = false;    // of a quantized weight: its inputs may be in another order than those of the layer
+  int bits = 4;                    // of a quantized weight
+  bool has_zero_points = false;    // of a quantized weight
+  bool has_output_scales = false;  // of a quantized weight
   bool has_bias = false;
   DType type = DType::f16;             // of a matrix's elements, or of a quantized weight's scales, in the checkpoint
   CodeType codes = CodeType::integer;  // of a quantized weight

@@ -41,6 +41,11 @@ void write(DType type, float value, void* to) {
     std::memcpy(to, &value, sizeof value);
     return;
   }
+  if (type == DType::f8_e4m3 || type == DType::f8_e8m0) {  // rounded down; for e4m3 the exponent's bias is 120 less
+    const uint32_t bits = float_to_bits(value);
+    *static_cast<uint8_t*>(to) = static_cast<uint8_t>(type == DType::f8_e8m0 ? bits >> 23 : (bits >> 20) - (120u << 3));
+    return;
+  }
   const uint16_t half = type == DType::f16 ? float_to_f16(value) : float_to_bf16(value);
   std::memcpy(to, &half, sizeof half);
 }
@@ -48,7 +53,9 @@ void write(DType type, float value, void* to) {
 class RandomSource final : public CanonicalSource {
  public:
   explicit RandomSource(const CanonicalShape& shape)
-      : shape_(shape), scales_(shape.scale_type, largest_scale(shape) / 2, largest_scale(shape)) {}
+      : shape_(shape),
+        scales_(shape.scale_type, shape.has_output_scales ? 1 : largest_scale(shape) / 2,
+                shape.has_output_scales ? 1.9f : largest_scale(shape)) {}
 
   const CanonicalShape& shape() const override { return shape_; }
 
@@ -60,6 +67,7 @@ class RandomSource final : public CanonicalSource {
     rows.codes.resize(size * words);
     rows.scales.resize(size * groups * element);
     rows.zeros.resize(shape_.has_zero_points ? size * groups : 0);
+    rows.output_scales.assign(shape_.has_output_scales ? size : 0, largest_scale(shape_) / 2);
     rows.bias.assign(shape_.has_bias ? size : 0, 0.01f);
     for (size_t row = 0; row < size; ++row) {
       const uint64_t place = 3 * (static_cast<uint64_t>(first) + row);
@@ -76,7 +84,7 @@ class RandomSource final : public CanonicalSource {
 
  private:
   static float largest_scale(const CanonicalShape& shape) {
-    const int range = shape.codes == CodeType::e4m3 ? 4 : 1 << shape.bits;
+    const int range = shape.codes == CodeType::integer ? 1 << shape.bits : shape.codes == CodeType::e4m3 ? 4 : 12;
     return 4.0f / (static_cast<float>(range) * std::sqrt(static_cast<float>(shape.in)));
   }
 
@@ -95,7 +103,8 @@ class RandomSource final : public CanonicalSource {
 }  // namespace
 
 RandomNumbers::RandomNumbers(DType type, float low, float high) : size_(byte_size(type)) {
-  if (size_ != 2 && type != DType::f32) throw Error("INTERNAL", "Random numbers are wanted of a type without them.");
+  if (size_ != 2 && type != DType::f32 && type != DType::f8_e4m3 && type != DType::f8_e8m0)
+    throw Error("INTERNAL", "Random numbers are wanted of a type without them.");
   const std::vector<uint8_t>& random = random_bytes();
   elements_.resize(random.size() / 4 * size_);
   for (size_t i = 0; i < random.size() / 4; ++i) {

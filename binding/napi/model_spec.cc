@@ -41,8 +41,9 @@ Result choose(const std::map<std::string, Result>& choices, const std::string& v
 
 DType parse_dtype(const std::string& text) {
   static const std::map<std::string, DType> types = {
-      {"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16}, {"I32", DType::i32},
-      {"I64", DType::i64}, {"U8", DType::u8},   {"I8", DType::i8},     {"F8_E4M3", DType::f8_e4m3}};
+      {"F32", DType::f32}, {"F16", DType::f16},         {"BF16", DType::bf16},
+      {"I32", DType::i32}, {"I64", DType::i64},         {"U8", DType::u8},
+      {"I8", DType::i8},   {"F8_E4M3", DType::f8_e4m3}, {"F8_E8M0", DType::f8_e8m0}};
   return choose(types, text, "dtype");
 }
 
@@ -128,7 +129,8 @@ LinearSpec parse_linear(const Napi::Object& object) {
                                 {"awq", Format::awq},
                                 {"awq-gemv", Format::awq_gemv},
                                 {"compressed-tensors", Format::compressed_tensors},
-                                {"fp8", Format::fp8}},
+                                {"fp8", Format::fp8},
+                                {"fp4", Format::fp4}},
                                string(object, "format"), "format");
   spec.bits = static_cast<int>(integer(object, "bits", 4, 8));
   spec.out = integer(object, "out", 1, int32_max);
@@ -142,6 +144,9 @@ LinearSpec parse_linear(const Napi::Object& object) {
   spec.zeros = optional_tensor(object, "zeros");
   spec.group_index = optional_tensor(object, "groupIndex");
   spec.stored_shape = optional_tensor(object, "storedShape");
+  spec.global_scale = optional_tensor(object, "globalScale");
+  if (spec.global_scale)
+    spec.global_scale_divides = to_bool(property(object, "globalScaleDivides"), "globalScaleDivides");
   spec.bias = optional_tensor(object, "bias");
   spec.part = optional_part(object);
   return spec;
@@ -234,7 +239,8 @@ WeightShape parse_weight_shape(const Napi::Object& object) {
     shape = {name, WeightKind::quantized, out, in, integer(object, "groupSize", 1, int32_max), has_order};
     shape.bits = static_cast<int>(integer(object, "bits", 4, 8));
     shape.has_zero_points = !to_bool(property(object, "symmetric"), "symmetric");
-    shape.type = type_of("scales");
+    shape.type = scale_type(type_of("scales"));
+    shape.has_output_scales = has(object, "globalScale");
     shape.codes = code_type(type_of("codes"));
   } else {
     refuse_kind(name, kind);
