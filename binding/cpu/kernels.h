@@ -53,7 +53,8 @@ struct QuantizedLinear {
   int64_t groups = 0, padded_in = 0;
   uint8_t* codes = nullptr;  // pointers into one 64-byte aligned block of packed_bytes(shape), not owned
   void* scales = nullptr;
-  uint8_t* zeros = nullptr;  // null: the zero point is 2^(bits-1) everywhere
+  uint8_t* zeros = nullptr;        // null: the zero point is 2^(bits-1) everywhere
+  float* output_scales = nullptr;  // null: 1 everywhere
   float* bias = nullptr;
   const int32_t* order = nullptr;  // act-order gather of the inputs [in], null when natural
 };
@@ -73,6 +74,11 @@ struct Matrix {
   const void* data = nullptr;   // [out][in], 64-byte aligned, not owned
   const float* bias = nullptr;  // [out] or null, not owned
 };
+
+// Kernels of integers take e2m1 codes as the whole numbers 2 * number + 12, whose zero point is 12 and whose scale is
+// half that of the numbers: by code.
+constexpr uint8_t e2m1_integers[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+constexpr int e2m1_zero = 12;
 
 struct QuantizedLinearKernels {
   // One segment of one row: x [count] -> codes [count rounded up to 8], their scale and their sum.
@@ -101,7 +107,7 @@ struct QuantizedLinearKernels {
   void (*dequantize)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
 };
 
-// Of weights whose codes are floats: QuantizedLinear::type is e4m3. x is in fp32.
+// Of weights whose codes are 8-bit floats: QuantizedLinear::type is e4m3. x is in fp32.
 struct FloatCodeKernels {
   // out[r * stride + n] = row first_row + r of x times weight row n, for the outputs n of tiles [first_tile, last_tile)
   // and r < rows <= max_gemv_rows. x is cut in segments: [segment][row of x_rows][input].

@@ -33,6 +33,14 @@ struct Vector {
   }
   static Value load_bf16(const uint16_t* from, int64_t count) { return widen_bf16(load_halves(from, count)); }
 
+  static Value load_e4m3(const uint8_t* from) {
+    const __m128i bytes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(halves_of_e4m3(_mm256_castsi128_si256(_mm_slli_epi16(bytes, 8)))));
+  }
+  static Value load_e8m0(const uint8_t* from) {
+    const __m256i codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_slli_epi32(codes, 23), _mm256_set1_epi32(0x00400000)));
+  }
   static void load_e4m3(const uint8_t* from, Value* first, Value* second) {
     const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     const __m256i even = halves_of_e4m3(_mm256_slli_epi16(pairs, 8)), odd = halves_of_e4m3(pairs);
@@ -188,6 +196,10 @@ struct Integers {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
   }
   static Vector::Value to_floats(Value value) { return _mm256_cvtepi32_ps(value); }
+  static Value look_up(const uint8_t* table, Value indices) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))),
+                               indices);
+  }
 
   static Value bit_and(Value a, Value b) { return _mm256_and_si256(a, b); }
   static Value bit_or(Value a, Value b) { return _mm256_or_si256(a, b); }

@@ -39,8 +39,15 @@ struct Vector {
     return widen_bf16(_mm256_maskz_loadu_epi16(lanes(count), from));
   }
 
-  // To 16 bits, rounded to nearest even and saturated at the largest finite value; infinity becomes NaN, so that a
-  // broken value stays visible.
+  // `width` scales: e4m3, times 2^-8, and e8m0.
+  static Value load_e4m3(const uint8_t* from) {
+    const __m256i bytes = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    return _mm512_cvtph_ps(halves_of_e4m3(_mm256_slli_epi16(bytes, 8)));
+  }
+  static Value load_e8m0(const uint8_t* from) {
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32(codes, 23), _mm512_set1_epi32(0x00400000)));
+  }
   // 32 codes, of two inputs of the 16 outputs of a tile (quantized_linear.h), as floats times 2^-8: first[] and
   // second[] are as many vectors as hold 16 outputs. The bits  s eeee mmm  are moved into a half's  s 0eeee mmm0000000,
   // which is 2^8 too small, subnormals as well; the sign's copy of the arithmetic shift is masked out.
@@ -50,6 +57,8 @@ struct Vector {
     *second = _mm512_cvtph_ps(halves_of_e4m3(pairs));
   }
 
+  // To 16 bits, rounded to nearest even and saturated at the largest finite value; infinity becomes NaN, so that a
+  // broken value stays visible.
   static void store_f16(uint16_t* to, Value value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow_f16(value));
   }
@@ -189,6 +198,11 @@ struct Integers {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   }
   static Vector::Value to_floats(Value value) { return _mm512_cvtepi32_ps(value); }
+  // Byte i is table[byte i of `indices`], of 16.
+  static Value look_up(const uint8_t* table, Value indices) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))),
+                               indices);
+  }
 
   static Value bit_and(Value a, Value b) { return _mm512_and_si512(a, b); }
   static Value bit_or(Value a, Value b) { return _mm512_or_si512(a, b); }

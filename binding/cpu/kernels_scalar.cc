@@ -125,7 +125,9 @@ void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t
         sums[r] += static_cast<float>(totals[r]) * (scale * x.scales[segment * x.rows + first_row + r]);
       }
     });
-    for (int r = 0; r < rows; ++r) out[r * stride + n] = sums[r] + (weights.bias != nullptr ? weights.bias[n] : 0.0f);
+    const float output_scale = weights.output_scales != nullptr ? weights.output_scales[n] : 1.0f;
+    const float bias = weights.bias != nullptr ? weights.bias[n] : 0.0f;
+    for (int r = 0; r < rows; ++r) out[r * stride + n] = sums[r] * output_scale + bias;
   }
 }
 

@@ -62,9 +62,9 @@ Activation activation_for(const LinearCall& call, Precision precision) {
     return activation;
   }
   const QuantizedLinear& linear = *call.quantized;
-  // Codes that are floats span a range of 2^18, too wide for products of 16-bit integers, so they are multiplied in
-  // fp32 whatever the precision: as fast where memory is the limit, and exact.
-  activation.quantized = precision == Precision::fast && linear.type == CodeType::integer;
+  // Codes that are 8-bit floats span a range of 2^18, too wide for products of 16-bit integers, so they are multiplied
+  // in fp32 whatever the precision: as fast where memory is the limit, and exact.
+  activation.quantized = precision == Precision::fast && linear.type != CodeType::e4m3;
   activation.in = linear.in;
   // Groups that are whole segments, and a single group, are cut the same way.
   const bool whole_segments = linear.group_size % segment_inputs == 0 || linear.group_size >= linear.in;

@@ -8,16 +8,19 @@ namespace {
 // The number of rows up to which a GEMV is faster, since it does not unpack the weights.
 constexpr int64_t quantized_gemv_rows = 4;
 
-void write_block(const LinearPart& part, const float* bias, int64_t first_output, int64_t first_row, int64_t rows,
-                 const float* sums) {
+// Sums of outputs from `first_output` on, times their scales and plus their bias where there are any.
+void write_block(const LinearPart& part, const float* scales, const float* bias, int64_t first_output,
+                 int64_t first_row, int64_t rows, const float* sums) {
   const int64_t outputs = std::min(panel_outputs, part.outputs - first_output);
   for (int64_t r = 0; r < rows; ++r) {
     float* const to = part.row(first_row + r) + first_output;
     const float* const from = sums + r * panel_outputs;
-    if (bias == nullptr) {
-      std::memcpy(to, from, outputs * sizeof(float));
-    } else {
-      for (int64_t n = 0; n < outputs; ++n) to[n] = from[n] + bias[first_output + n];
+    std::memcpy(to, from, outputs * sizeof(float));
+    if (scales != nullptr) {
+      for (int64_t n = 0; n < outputs; ++n) to[n] *= scales[first_output + n];
+    }
+    if (bias != nullptr) {
+      for (int64_t n = 0; n < outputs; ++n) to[n] += bias[first_output + n];
     }
   }
 }
@@ -40,7 +43,7 @@ void multiply_integer_block(const LinearPart& part, int64_t first_tile, int64_t 
 void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t first_row, int64_t rows, float* sums) {
   const MatrixKernels& kernels = matrix_kernels();
   const auto dequantize =
-      part.weights.type == CodeType::integer ? quantized_linear_kernels().dequantize : float_code_kernels().dequantize;
+      part.weights.type == CodeType::e4m3 ? float_code_kernels().dequantize : quantized_linear_kernels().dequantize;
   const float* const x = part.activation->floats;
   alignas(64) float panel[segment_inputs * panel_outputs] = {};
   const bool quantized = part.kind == LinearPart::Kind::quantized_floats;
@@ -65,6 +68,7 @@ QuantizedLinear rows_of(const QuantizedLinear& all, int64_t first, int64_t count
   some.codes += tile * tile_outputs * all.padded_in * all.bits / 8;
   some.scales = static_cast<uint8_t*>(all.scales) + entry * static_cast<int64_t>(byte_size(all.scale_type));
   if (all.zeros != nullptr) some.zeros += entry;
+  if (all.output_scales != nullptr) some.output_scales += first;
   if (all.bias != nullptr) some.bias += first;
   return some;
 }
@@ -92,7 +96,7 @@ LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& act
     part.kind = activation.quantized ? LinearPart::Kind::quantized_integers : LinearPart::Kind::quantized_floats;
     part.weights = *call.quantized;
     part.outputs = part.weights.out;
-    const bool has_gemv = activation.quantized || part.weights.type != CodeType::integer;
+    const bool has_gemv = activation.quantized || part.weights.type == CodeType::e4m3;
     part.gemv = has_gemv && rows <= quantized_gemv_rows;
   }
   part.panels = divide_up(part.outputs, panel_outputs);
@@ -111,8 +115,10 @@ void run_gemm(const LinearPart& part, int64_t first_piece, int64_t last_piece) {
     } else {
       multiply_float_block(part, panel * panel_tiles, first_row, rows, sums);
     }
-    const float* const bias = part.kind == LinearPart::Kind::matrix ? part.matrix.bias : part.weights.bias;
-    write_block(part, bias, panel * panel_outputs, first_row, rows, sums);
+    const bool is_matrix = part.kind == LinearPart::Kind::matrix;
+    const float* const scales = is_matrix ? nullptr : part.weights.output_scales;
+    write_block(part, scales, is_matrix ? part.matrix.bias : part.weights.bias, panel * panel_outputs, first_row, rows,
+                sums);
   }
 }
 

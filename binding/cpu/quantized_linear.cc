@@ -15,17 +15,19 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 
 // Byte offsets of the sections of a packed block.
 struct BlockLayout {
-  size_t scales = 0, zeros = 0, bias = 0, order = 0, end = 0;
+  size_t scales = 0, zeros = 0, output_scales = 0, bias = 0, order = 0, end = 0;
 };
 
 BlockLayout layout_of(const CanonicalShape& shape) {
   const auto refuse = [&](const std::string& what) {
     throw Error("INVALID_CHECKPOINT", "linear '" + shape.name + "': " + what);
   };
-  if (shape.codes == CodeType::e4m3 && (shape.bits != 8 || shape.has_zero_points)) {
+  const int float_bits = shape.codes == CodeType::e4m3 ? 8 : 4;
+  if (shape.codes != CodeType::integer && (shape.bits != float_bits || shape.has_zero_points)) {
     refuse("floats of " + std::to_string(shape.bits) + " bits" + (shape.has_zero_points ? " with zero points" : "") +
-           "; they have 8 bits and no zero points");
+           "; they have " + std::to_string(float_bits) + " bits and no zero points");
   }
+  if (shape.has_output_scales && shape.codes == CodeType::e4m3) refuse("floats of 8 bits with scales of outputs");
   if (shape.bits != 4 && shape.bits != 8) {
     refuse("codes of " + std::to_string(shape.bits) + " bits; the CPU backend takes 4 or 8");
   }
@@ -37,8 +39,10 @@ BlockLayout layout_of(const CanonicalShape& shape) {
     refuse("groups of " + std::to_string(shape.group_size) +
            " inputs; the CPU backend takes multiples of 8, or one group of all inputs");
   }
-  if (shape.scale_type != DType::f16 && shape.scale_type != DType::bf16 && shape.scale_type != DType::f32) {
-    refuse("scales must be float16, bfloat16 or float32");
+  const bool in_bytes = shape.scale_type == DType::f8_e4m3 || shape.scale_type == DType::f8_e8m0;
+  const bool in_halves = shape.scale_type == DType::f16 || shape.scale_type == DType::bf16;
+  if (shape.codes == CodeType::e2m1 ? !in_bytes : !in_halves && shape.scale_type != DType::f32) {
+    refuse("scales must be float16, bfloat16 or float32, and bytes with floats of 4 bits");
   }
   if (!shape.order.empty() && !(shape.has_group_index && static_cast<int64_t>(shape.order.size()) == shape.in)) {
     refuse("an order of " + std::to_string(shape.order.size()) + " inputs; it has " + std::to_string(shape.in));
@@ -48,7 +52,8 @@ BlockLayout layout_of(const CanonicalShape& shape) {
   BlockLayout layout;
   layout.scales = part(outputs * round_up(shape.in, 8) * shape.bits / 8);
   layout.zeros = layout.scales + part(outputs * shape.groups() * static_cast<int64_t>(byte_size(shape.scale_type)));
-  layout.bias = layout.zeros + (shape.has_zero_points ? part(outputs * shape.groups()) : 0);
+  layout.output_scales = layout.zeros + (shape.has_zero_points ? part(outputs * shape.groups()) : 0);
+  layout.bias = layout.output_scales + (shape.has_output_scales ? part(outputs * 4) : 0);
   layout.order = layout.bias + (shape.has_bias ? part(outputs * 4) : 0);
   layout.end = layout.order + (shape.has_group_index ? part(shape.in * 4) : 0);
   return layout;
@@ -83,6 +88,7 @@ QuantizedLinear make_quantized_linear(const CanonicalShape& shape, void* block) 
   linear.codes = bytes;
   linear.scales = bytes + layout.scales;
   if (shape.has_zero_points) linear.zeros = bytes + layout.zeros;
+  if (shape.has_output_scales) linear.output_scales = reinterpret_cast<float*>(bytes + layout.output_scales);
   if (shape.has_bias) linear.bias = reinterpret_cast<float*>(bytes + layout.bias);
   if (!shape.order.empty()) {
     std::memcpy(bytes + layout.order, shape.order.data(), shape.order.size() * sizeof(int32_t));
@@ -134,6 +140,9 @@ void pack_rows(const QuantizedLinear& linear, const CanonicalRows& rows) {
         if (linear.zeros != nullptr) linear.zeros[entry + n] = rows.zeros[from];
       }
     }
+    if (linear.output_scales != nullptr) {
+      std::memcpy(linear.output_scales + tile * tile_outputs, rows.output_scales.data() + base, lanes * sizeof(float));
+    }
     if (linear.bias != nullptr) {
       std::memcpy(linear.bias + tile * tile_outputs, rows.bias.data() + base, lanes * sizeof(float));
     }
@@ -146,23 +155,30 @@ int packed_code(const QuantizedLinear& weights, int64_t n, int64_t k) {
   if (weights.type == CodeType::e4m3) return codes[(k / 2 * tile_outputs + lane) * 2 + k % 2];
   if (weights.bits == 8) return codes[(k / 4 * tile_outputs + lane) * 4 + k % 4];
   const int byte = codes[(k / 8 * tile_outputs + lane) * 4 + k % 4];
-  return k % 8 < 4 ? byte & 0xf : byte >> 4;
+  const int code = k % 8 < 4 ? byte & 0xf : byte >> 4;
+  return weights.type == CodeType::e2m1 ? e2m1_integers[code] : code;
 }
 
 int packed_zero(const QuantizedLinear& weights, int64_t n, int64_t group) {
+  if (weights.type == CodeType::e2m1) return e2m1_zero;
   if (weights.zeros == nullptr) return 1 << (weights.bits - 1);
   return weights.zeros[(n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs];
 }
 
 float packed_scale(const QuantizedLinear& weights, int64_t n, int64_t group) {
   const int64_t entry = (n / tile_outputs * weights.groups + group) * tile_outputs + n % tile_outputs;
+  const float unit = weights.type == CodeType::e2m1 ? 0.5f : 1.0f;
   switch (weights.scale_type) {
     case DType::f32:
-      return static_cast<const float*>(weights.scales)[entry];
+      return unit * static_cast<const float*>(weights.scales)[entry];
     case DType::bf16:
-      return bf16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
+      return unit * bf16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
+    case DType::f8_e4m3:
+      return unit * e4m3_to_float(static_cast<const uint8_t*>(weights.scales)[entry]);
+    case DType::f8_e8m0:
+      return unit * e8m0_to_float(static_cast<const uint8_t*>(weights.scales)[entry]);
     default:
-      return f16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
+      return unit * f16_to_float(static_cast<const uint16_t*>(weights.scales)[entry]);
   }
 }
 

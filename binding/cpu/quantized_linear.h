@@ -6,6 +6,8 @@
 //                   32-bit lane, bit  31   28   24   20   16   12    8    4    0
 //                                       c7   c3   c6   c2 | c5   c1   c4   c0
 //
+//                   e2m1 floats lie here too; kernels look up the integers that stand for them
+//
 //   codes, 8 bits   [tile][four inputs][64 bytes]: byte 4 n + j = code(k+j)
 //
 //                   32-bit lane, bit  31        24        16         8         0
@@ -16,11 +18,12 @@
 //
 //   scales          [tile][group][16] of the checkpoint's type
 //   zeros           [tile][group][16] bytes; absent when the zero point is 2^(bits-1)
+//   output scales   [outputs rounded up to 16] floats; absent where all are 1
 //   bias            [outputs rounded up to 16] floats; absent without bias
 //   order           [inputs] int32; present whenever the checkpoint stores an order, so that the block's size follows
 //                   from what the checkpoint holds, and unused where that order is the natural one
 //
-// Each of the five sections starts at a multiple of 64 bytes. Outputs are padded to a multiple of 16 with zero scales,
+// Each of the sections starts at a multiple of 64 bytes. Outputs are padded to a multiple of 16 with zero scales,
 // inputs to a multiple of 8 with codes that meet zero activations.
 //
 // Masking a vector with 0x000f000f, after a shift right by 0, 4, 8 or 12 bits, leaves the pairs of inputs (0,2), (4,6),
@@ -35,7 +38,8 @@
 
 namespace billfish::cpu {
 
-// Code of output n and input k, read back from the packed layout: for the scalar kernels and the tests.
+// Code of output n and input k, read back from the packed layout: for the scalar kernels and the tests. Of e2m1 codes,
+// the integers that stand for them, with their zero point and scale.
 int packed_code(const QuantizedLinear& weights, int64_t n, int64_t k);
 int packed_zero(const QuantizedLinear& weights, int64_t n, int64_t group);
 float packed_scale(const QuantizedLinear& weights, int64_t n, int64_t group);

@@ -21,10 +21,20 @@ constexpr int parts = tile_outputs / Integers::width;
 constexpr int64_t part_bytes = Integers::width * 4;
 static_assert(parts == 1 || parts == 2);
 
-template <int Bits>
-constexpr int64_t eight_bytes = 8 * tile_outputs* Bits / 8;
+// How a tile's codes lie and what they stand for.
+enum class Codes { int4, int8, e2m1 };
+
+template <Codes codes>
+constexpr int64_t eight_bytes = 8 * tile_outputs*(codes == Codes::int8 ? 8 : 4) / 8;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// The kernel of the weights' codes.
+template <class Kernel>
+Kernel* choose(const QuantizedLinear& weights, Kernel* int4, Kernel* int8, Kernel* e2m1) {
+  if (weights.type == CodeType::e2m1) return e2m1;
+  return weights.bits == 4 ? int4 : int8;
+}
 
 // --- What a QuantizedLinear holds, for `part` of a tile.
 
@@ -34,20 +44,34 @@ inline const uint8_t* tile_codes(const QuantizedLinear& weights, int64_t tile, i
 
 inline Vector::Value load_scales(const QuantizedLinear& weights, int64_t tile, int part, int64_t group) {
   const int64_t entry = (tile * weights.groups + group) * tile_outputs + part * Integers::width;
+  if (weights.type == CodeType::e2m1) {  // in bytes; half of those of the numbers, for the integers in their place
+    const uint8_t* const bytes = static_cast<const uint8_t*>(weights.scales) + entry;
+    return weights.scale_type == DType::f8_e4m3
+               ? Vector::multiply(Vector::load_e4m3(bytes), Vector::broadcast(256.0f * 0.5f))
+               : Vector::multiply(Vector::load_e8m0(bytes), Vector::broadcast(0.5f));
+  }
   if (weights.scale_type == DType::f32) return Vector::load(static_cast<const float*>(weights.scales) + entry);
   const uint16_t* const halves = static_cast<const uint16_t*>(weights.scales) + entry;
   return weights.scale_type == DType::f16 ? Vector::load_f16(halves) : Vector::load_bf16(halves);
 }
 
 inline Integers::Value load_zeros(const QuantizedLinear& weights, int64_t tile, int part, int64_t group) {
+  if (weights.type == CodeType::e2m1) return Integers::broadcast(e2m1_zero);
   if (weights.zeros == nullptr) return Integers::broadcast(1 << (weights.bits - 1));
   return Integers::load_bytes(weights.zeros + (tile * weights.groups + group) * tile_outputs + part * Integers::width);
 }
 
 // Pair 0 to 3 of the codes of eight inputs: two inputs, as 16-bit integers, in each lane.
-template <int Bits, int Pair>
+template <Codes kind, int Pair>
 inline Integers::Value load_pair(const uint8_t* eight) {
-  if constexpr (Bits == 4) {
+  if constexpr (kind == Codes::e2m1) {
+    // Looked up as bytes, which are then those of 8 bits: inputs 0 to 3 come from the low nibbles, 4 to 7 from the high
+    // ones.
+    const Integers::Value nibbles = Integers::bit_and(Integers::shift_right_16<Pair % 2 * 4>(Integers::load(eight)),
+                                                      Integers::broadcast(0x0f0f0f0f));
+    const Integers::Value four = Integers::look_up(e2m1_integers, nibbles);
+    return Pair < 2 ? Integers::bit_and(four, Integers::broadcast(0x00ff00ff)) : Integers::shift_right_16<8>(four);
+  } else if constexpr (kind == Codes::int4) {
     const Integers::Value shifted = Integers::shift_right_16<4 * Pair>(Integers::load(eight));
     return Pair == 3 ? shifted : Integers::bit_and(shifted, Integers::broadcast(0x000f000f));
   } else {
@@ -57,12 +81,15 @@ inline Integers::Value load_pair(const uint8_t* eight) {
 }
 
 // Code of input 0 to 7 of eight, in every lane.
-template <int Bits, int Input>
+template <Codes kind, int Input>
 inline Integers::Value load_code(const uint8_t* eight) {
-  constexpr int four = Bits == 8 ? Input / 4 : 0;
-  constexpr int shift = Bits == 8 ? Input % 4 * 8 : Input % 4 * 8 + Input / 4 * 4;
-  return Integers::bit_and(Integers::shift_right_32<shift>(Integers::load(eight + four * 64)),
-                           Integers::broadcast((1 << Bits) - 1));
+  constexpr bool is_byte = kind == Codes::int8;
+  constexpr int four = is_byte ? Input / 4 : 0;
+  constexpr int shift = is_byte ? Input % 4 * 8 : Input % 4 * 8 + Input / 4 * 4;
+  const Integers::Value code = Integers::bit_and(Integers::shift_right_32<shift>(Integers::load(eight + four * 64)),
+                                                 Integers::broadcast(is_byte ? 0xff : 0xf));
+  if constexpr (kind != Codes::e2m1) return code;
+  return Integers::bit_and(Integers::look_up(e2m1_integers, code), Integers::broadcast(0xff));
 }
 
 // Two activations in every lane.
@@ -74,11 +101,11 @@ inline Integers::Value broadcast_pair(const int16_t* codes) {
 
 // Two sums per row: one for each part of the tile or, if there is only one part, two independent chains that hide each
 // other's latency. sums[2 * row + i].
-template <int Bits, int Pair, int... Row>
+template <Codes kind, int Pair, int... Row>
 inline void add_pair(std::integer_sequence<int, Row...>, const uint8_t* eight, const int16_t* x, int64_t row_stride,
                      Integers::Value* totals) {
-  const Integers::Value first = load_pair<Bits, Pair>(eight);
-  const Integers::Value second = parts == 2 ? load_pair<Bits, Pair>(eight + part_bytes) : first;
+  const Integers::Value first = load_pair<kind, Pair>(eight);
+  const Integers::Value second = parts == 2 ? load_pair<kind, Pair>(eight + part_bytes) : first;
   const auto add = [&](int64_t row, Integers::Value& even, Integers::Value& odd) {
     const Integers::Value pair = broadcast_pair(x + row * row_stride + 2 * Pair);
     if constexpr (parts == 2) {
@@ -95,7 +122,7 @@ inline void add_pair(std::integer_sequence<int, Row...>, const uint8_t* eight, c
   (add(Row, totals[2 * Row], totals[2 * Row + 1]), ...);
 }
 
-template <int Bits, int... Row, int... I>
+template <Codes kind, int... Row, int... I>
 void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence<int, I...>,
                const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
                int64_t last_tile, float* out, int64_t stride) {
@@ -112,12 +139,12 @@ void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence
       const uint8_t* codes = tile_codes(weights, tile, first);
       Integers::Value totals[2 * rows];
       ((totals[I] = Integers::zero()), ...);
-      for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes<Bits>) {
-        for (int64_t line = 0; line < eight_bytes<Bits>; line += 64) __builtin_prefetch(codes + fetch_ahead + line);
-        add_pair<Bits, 0>(rows_of, codes, x_codes + k, padded, totals);
-        add_pair<Bits, 1>(rows_of, codes, x_codes + k, padded, totals);
-        add_pair<Bits, 2>(rows_of, codes, x_codes + k, padded, totals);
-        add_pair<Bits, 3>(rows_of, codes, x_codes + k, padded, totals);
+      for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes<kind>) {
+        for (int64_t line = 0; line < eight_bytes<kind>; line += 64) __builtin_prefetch(codes + fetch_ahead + line);
+        add_pair<kind, 0>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<kind, 1>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<kind, 2>(rows_of, codes, x_codes + k, padded, totals);
+        add_pair<kind, 3>(rows_of, codes, x_codes + k, padded, totals);
       }
       for (int part = 0; part < parts; ++part) {
         const Vector::Value scales = load_scales(weights, tile, part, group);
@@ -139,34 +166,36 @@ void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence
       const int64_t outputs = smaller(Integers::width, weights.out - first_output);
       if (outputs <= 0) break;
       const Vector::Value bias = weights.bias != nullptr ? Vector::load(weights.bias + first_output) : Vector::zero();
+      const Vector::Value scales = weights.output_scales != nullptr ? Vector::load(weights.output_scales + first_output)
+                                                                    : Vector::broadcast(1.0f);
       for (int r = 0; r < rows; ++r) {
-        Vector::store(out + r * stride + first_output, Vector::add(sums[r][part], bias), outputs);
+        Vector::store(out + r * stride + first_output, Vector::multiply_add(sums[r][part], scales, bias), outputs);
       }
     }
   }
 }
 
-template <int Bits, int Rows>
+template <Codes kind, int Rows>
 void gemv_of(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
              int64_t last_tile, float* out, int64_t stride) {
-  gemv_rows<Bits>(std::make_integer_sequence<int, Rows>{}, std::make_integer_sequence<int, 2 * Rows>{}, weights, x,
+  gemv_rows<kind>(std::make_integer_sequence<int, Rows>{}, std::make_integer_sequence<int, 2 * Rows>{}, weights, x,
                   first_row, first_tile, last_tile, out, stride);
 }
 
-template <int Bits>
-void gemv_bits(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
-               int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+template <Codes kind>
+void gemv_codes(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+                int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   static_assert(max_gemv_rows == 4);
-  const auto run = rows == 1   ? gemv_of<Bits, 1>
-                   : rows == 2 ? gemv_of<Bits, 2>
-                   : rows == 3 ? gemv_of<Bits, 3>
-                               : gemv_of<Bits, 4>;
+  const auto run = rows == 1   ? gemv_of<kind, 1>
+                   : rows == 2 ? gemv_of<kind, 2>
+                   : rows == 3 ? gemv_of<kind, 3>
+                               : gemv_of<kind, 4>;
   run(weights, x, first_row, first_tile, last_tile, out, stride);
 }
 
 void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
           int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
-  const auto run = weights.bits == 4 ? gemv_bits<4> : gemv_bits<8>;
+  const auto run = choose(weights, gemv_codes<Codes::int4>, gemv_codes<Codes::int8>, gemv_codes<Codes::e2m1>);
   run(weights, x, first_row, rows, first_tile, last_tile, out, stride);
 }
 
@@ -181,10 +210,10 @@ void for_each_part(const QuantizedLinear& weights, int64_t first_tile, Visit vis
   }
 }
 
-template <int Bits>
-void unpack_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
+template <Codes kind>
+void unpack_codes(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
   const int64_t group = first / weights.group_size;
-  const int64_t ahead = count / 8 * eight_bytes<Bits>;
+  const int64_t ahead = count / 8 * eight_bytes<kind>;
   for_each_part(weights, first_tile, [&](int64_t tile, int part) {
     const Integers::Value zeros = load_zeros(weights, first_tile + tile, part, group);
     const Integers::Value zero_pairs = Integers::bit_or(zeros, Integers::shift_left_32<16>(zeros));
@@ -194,21 +223,21 @@ void unpack_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t fir
       Integers::store(to, Integers::subtract_16(pair, zero_pairs));
       to += panel_outputs * 2;
     };
-    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<Bits>) {
+    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<kind>) {
       // Prefetches the codes of the next call while this panel is multiplied.
-      for (int64_t line = 0; part == 0 && line < eight_bytes<Bits>; line += 64) {
+      for (int64_t line = 0; part == 0 && line < eight_bytes<kind>; line += 64) {
         __builtin_prefetch(codes + ahead + line);
       }
-      store(load_pair<Bits, 0>(codes));
-      store(load_pair<Bits, 1>(codes));
-      store(load_pair<Bits, 2>(codes));
-      store(load_pair<Bits, 3>(codes));
+      store(load_pair<kind, 0>(codes));
+      store(load_pair<kind, 1>(codes));
+      store(load_pair<kind, 2>(codes));
+      store(load_pair<kind, 3>(codes));
     }
   });
 }
 
 void unpack_integers(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, int16_t* panel) {
-  const auto run = weights.bits == 4 ? unpack_bits<4> : unpack_bits<8>;
+  const auto run = choose(weights, unpack_codes<Codes::int4>, unpack_codes<Codes::int8>, unpack_codes<Codes::e2m1>);
   run(weights, first_tile, first, count, panel);
 }
 
@@ -269,8 +298,8 @@ void multiply_integers(const int16_t* panel, const float* scales, int64_t count,
   }
 }
 
-template <int Bits>
-void dequantize_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
+template <Codes kind>
+void dequantize_codes(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
   const int64_t group = first / weights.group_size;
   for_each_part(weights, first_tile, [&](int64_t tile, int part) {
     const Integers::Value zeros = load_zeros(weights, first_tile + tile, part, group);
@@ -281,21 +310,22 @@ void dequantize_bits(const QuantizedLinear& weights, int64_t first_tile, int64_t
       Vector::store(to, Vector::multiply(Integers::to_floats(Integers::subtract(code, zeros)), scales));
       to += panel_outputs;
     };
-    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<Bits>) {
-      store(load_code<Bits, 0>(codes));
-      store(load_code<Bits, 1>(codes));
-      store(load_code<Bits, 2>(codes));
-      store(load_code<Bits, 3>(codes));
-      store(load_code<Bits, 4>(codes));
-      store(load_code<Bits, 5>(codes));
-      store(load_code<Bits, 6>(codes));
-      store(load_code<Bits, 7>(codes));
+    for (int64_t k = 0; k < count; k += 8, codes += eight_bytes<kind>) {
+      store(load_code<kind, 0>(codes));
+      store(load_code<kind, 1>(codes));
+      store(load_code<kind, 2>(codes));
+      store(load_code<kind, 3>(codes));
+      store(load_code<kind, 4>(codes));
+      store(load_code<kind, 5>(codes));
+      store(load_code<kind, 6>(codes));
+      store(load_code<kind, 7>(codes));
     }
   });
 }
 
 void dequantize(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel) {
-  const auto run = weights.bits == 4 ? dequantize_bits<4> : dequantize_bits<8>;
+  const auto run =
+      choose(weights, dequantize_codes<Codes::int4>, dequantize_codes<Codes::int8>, dequantize_codes<Codes::e2m1>);
   run(weights, first_tile, first, count, panel);
 }
 

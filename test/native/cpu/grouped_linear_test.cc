@@ -31,6 +31,10 @@ CanonicalShape shape_of_rows(int64_t rows, const Codes& codes, bool zero_points)
   shape.in = in;
   shape.group_size = 64;
   shape.has_zero_points = zero_points;
+  if (codes.type == CodeType::e2m1) {
+    shape.scale_type = DType::f8_e4m3;
+    shape.has_output_scales = true;
+  }
   return shape;
 }
 
@@ -58,10 +62,14 @@ void check_tokens(int64_t tokens, int64_t slots, const Codes& codes, bool zero_p
   WeightShape of_experts{"experts",  WeightKind::quantized, stack.out, in, stack.group_size, false, codes.bits,
                          zero_points};
   of_experts.codes = codes.type;
+  of_experts.type = stack.scale_type;
+  of_experts.has_output_scales = stack.has_output_scales;
   of_experts.experts = experts;
   of_experts.expert_out = out;
   WeightShape of_one{"one", WeightKind::quantized, out, in, stack.group_size, false, codes.bits, zero_points};
   of_one.codes = codes.type;
+  of_one.type = stack.scale_type;
+  of_one.has_output_scales = stack.has_output_scales;
   backend->prepare(program, {of_experts, of_one}, {16, 64, static_cast<int32_t>(tokens), 16});
 
   const auto source = random_quantized(stack);

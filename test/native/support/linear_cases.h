@@ -42,12 +42,13 @@ struct Canonical {
   std::vector<uint8_t> codes;  // [out][in]
   std::vector<float> scales;   // [out][groups], exact in the scale type
   std::vector<uint8_t> zeros;  // [out][groups]
-  std::vector<float> bias;
+  std::vector<float> output_scales, bias;
 
   double weight(int64_t n, int64_t k) const {
     const int64_t entry = n * shape.groups() + k / shape.group_size;
     const int zero = shape.has_zero_points ? zeros[entry] : 1 << (shape.bits - 1);
-    return static_cast<double>(scales[entry]) * number_of_code(shape.codes, codes[n * shape.in + k], zero);
+    const double scale = static_cast<double>(scales[entry]) * (shape.has_output_scales ? output_scales[n] : 1.0f);
+    return scale * number_of_code(shape.codes, codes[n * shape.in + k], zero);
   }
 
   CanonicalRows rows(int64_t first, int64_t count) const {
@@ -63,15 +64,32 @@ struct Canonical {
       }
     }
     for (int64_t i = first * groups; i < (first + count) * groups; ++i) {
-      const uint32_t bits = shape.scale_type == DType::f32   ? float_to_bits(scales[i])
-                            : shape.scale_type == DType::f16 ? float_to_f16(scales[i])
-                                                             : float_to_bf16(scales[i]);
+      const uint32_t bits = bits_of_scale(scales[i]);
       for (size_t byte = 0; byte < byte_size(shape.scale_type); ++byte)
         rows.scales.push_back(bits >> (8 * byte) & 0xff);
       if (shape.has_zero_points) rows.zeros.push_back(zeros[i]);
     }
     if (shape.has_bias) rows.bias.assign(bias.begin() + first, bias.begin() + first + count);
+    if (shape.has_output_scales) {
+      rows.output_scales.assign(output_scales.begin() + first, output_scales.begin() + first + count);
+    }
     return rows;
+  }
+
+  // e4m3 scales are normal numbers, the exponent's bias 120 less.
+  uint32_t bits_of_scale(float scale) const {
+    switch (shape.scale_type) {
+      case DType::f16:
+        return float_to_f16(scale);
+      case DType::bf16:
+        return float_to_bf16(scale);
+      case DType::f8_e4m3:
+        return (float_to_bits(scale) >> 20) - (120u << 3);
+      case DType::f8_e8m0:
+        return float_to_bits(scale) >> 23;
+      default:
+        return float_to_bits(scale);
+    }
   }
 };
 
@@ -80,7 +98,7 @@ struct Codes {
   int bits;
   CodeType type = CodeType::integer;
 };
-constexpr Codes all_codes[] = {{4}, {8}, {8, CodeType::e4m3}};
+constexpr Codes all_codes[] = {{4}, {8}, {8, CodeType::e4m3}, {4, CodeType::e2m1}};
 constexpr bool may_have_zero_points(const Codes& codes) { return codes.type == CodeType::integer; }
 
 // The e4m3 code of a small whole number.
@@ -101,6 +119,22 @@ struct Options {
   bool powers_of_two = false;  // scales, and codes that give exact sums
 };
 
+// A scale as that type holds it: e4m3 ones, which another scale multiplies, are larger.
+inline float stored_scale(DType type, float exact) {
+  switch (type) {
+    case DType::f16:
+      return f16_to_float(float_to_f16(exact));
+    case DType::bf16:
+      return bf16_to_float(float_to_bf16(exact));
+    case DType::f8_e4m3:
+      return bits_to_float(float_to_bits(exact * 64) & 0xfff00000u);
+    case DType::f8_e8m0:
+      return bits_to_float(float_to_bits(exact) & 0xff800000u);
+    default:
+      return exact;
+  }
+}
+
 inline Canonical random_linear(const Options& options, Random& random) {
   Canonical linear;
   CanonicalShape& shape = linear.shape;
@@ -113,14 +147,16 @@ inline Canonical random_linear(const Options& options, Random& random) {
   shape.has_zero_points = options.zero_points;
   shape.has_bias = options.bias;
   shape.scale_type = options.scale_type;
+  if (shape.codes == CodeType::e2m1) {  // scales in bytes, of two levels or one
+    shape.scale_type = options.scale_type == DType::f16 ? DType::f8_e4m3 : DType::f8_e8m0;
+    shape.has_output_scales = options.scale_type == DType::f16;
+  }
   const int64_t entries = shape.out * shape.groups();
   for (int64_t i = 0; i < shape.out * shape.in; ++i) linear.codes.push_back(random() & ((1 << shape.bits) - 1));
   std::uniform_real_distribution<float> scale(0.002f, 0.02f);
   for (int64_t i = 0; i < entries; ++i) {
     const float exact = options.powers_of_two ? (random() & 1 ? 1.0f : 0.5f) : scale(random);
-    linear.scales.push_back(shape.scale_type == DType::f32   ? exact
-                            : shape.scale_type == DType::f16 ? f16_to_float(float_to_f16(exact))
-                                                             : bf16_to_float(float_to_bf16(exact)));
+    linear.scales.push_back(stored_scale(shape.scale_type, exact));
     linear.zeros.push_back(random() & ((1 << shape.bits) - 1));
   }
   if (shape.codes == CodeType::e4m3) {
@@ -141,6 +177,7 @@ inline Canonical random_linear(const Options& options, Random& random) {
   }
   for (int64_t n = 0; n < shape.out; ++n)
     linear.bias.push_back(static_cast<float>(static_cast<int>(random() % 33) - 16));
+  for (int64_t n = 0; n < shape.out; ++n) linear.output_scales.push_back(random() & 1 ? 0.03125f : 0.0078125f);
   shape.has_group_index = options.order;
   if (options.order) {
     for (int64_t k = 0; k < shape.in; ++k) shape.order.push_back(static_cast<int32_t>(k));
@@ -260,9 +297,10 @@ inline std::string describe(const Options& o, int64_t rows, Precision precision)
   return std::string(name(instruction_set())) + (precision == Precision::fast ? " fast" : " exact") + " M" +
          std::to_string(rows) + " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" +
          std::to_string(o.group_size) + " bits " + std::to_string(o.bits) +
-         (o.codes == CodeType::e4m3 ? " float"
-          : o.zero_points           ? " asym"
-                                    : " sym") +
+         (o.codes == CodeType::e4m3   ? " e4m3"
+          : o.codes == CodeType::e2m1 ? " e2m1"
+          : o.zero_points             ? " asym"
+                                      : " sym") +
          (o.order ? " act-order" : "") + (o.bias ? " bias" : "");
 }
 
