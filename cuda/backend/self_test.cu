@@ -102,7 +102,7 @@ Packed quantized_weight(Stream& stream, const Kind& kind) {
   shape.out = outputs;
   shape.in = inputs;
   shape.group_size = group_size;
-  shape.scale_type = DType::f32;
+  shape.scale_type = kind.codes == CodeType::e2m1 ? DType::f8_e8m0 : DType::f32;
   const auto codes_a_word = static_cast<int64_t>(32 / kind.bits);
   std::vector<uint32_t> codes(static_cast<size_t>(outputs * shape.words_per_row()));
   for (int64_t output = 0; output < outputs; ++output) {
@@ -111,11 +111,15 @@ Packed quantized_weight(Stream& stream, const Kind& kind) {
           code_of(kind, output, input) << input % codes_a_word * kind.bits;
     }
   }
-  const std::vector<float> scales(static_cast<size_t>(outputs * shape.groups()), 1.0f);
+  const auto entries = static_cast<size_t>(outputs * shape.groups());
+  const std::vector<float> scales(entries, 1.0f);
+  const std::vector<uint8_t> exponents(entries, 127);
   Packed packed{DeviceMemory(stream.device(), quantized_bytes(shape)), {}};
   packed.weight = lay_out_quantized(stream, shape, packed.block.data());
   const DeviceMemory codes_there = upload(stream, codes.data(), codes.size() * sizeof(uint32_t));
-  const DeviceMemory scales_there = upload(stream, scales.data(), scales.size() * sizeof(float));
+  const DeviceMemory scales_there = kind.codes == CodeType::e2m1
+                                        ? upload(stream, exponents.data(), entries)
+                                        : upload(stream, scales.data(), entries * sizeof(float));
   fill_quantized(stream, packed.weight, {0, outputs, codes_there.as<uint32_t>(), scales_there.data()});
   stream.synchronize();
   return packed;
@@ -164,7 +168,8 @@ void test_products(Stream& stream, DType element_type, const std::string& elemen
   const LinearWorkspace workspace{scratch.data(), scratch.bytes()};
 
   for (const Kind& kind : {Kind{4, CodeType::integer, "4 bits"}, Kind{8, CodeType::integer, "8 bits"},
-                           Kind{8, CodeType::e4m3, "8-bit floats"}, Kind{16, CodeType::integer, "16 bits"}}) {
+                           Kind{8, CodeType::e4m3, "8-bit floats"}, Kind{4, CodeType::e2m1, "4-bit floats"},
+                           Kind{16, CodeType::integer, "16 bits"}}) {
     const Packed packed = kind.bits == 16 ? matrix_weight(stream, kind, element_type) : quantized_weight(stream, kind);
     const LinearCall call{&packed.weight, out.data(), outputs, DType::f32};
     int64_t columns = 0;

@@ -45,12 +45,13 @@ void StageWeights::fill_quantized(const Weight& weight, const CanonicalRows& row
   const auto part = [](const auto& values) {
     return SlabUploads::Part{values.data(), values.size() * sizeof(values[0])};
   };
-  uploads_->upload({part(rows.codes), part(rows.scales), part(rows.zeros), part(rows.bias)},
+  uploads_->upload({part(rows.codes), part(rows.scales), part(rows.zeros), part(rows.output_scales), part(rows.bias)},
                    [&](Stream& stream, const SlabUploads::Addresses& parts) {
                      BILLFISH_TARGET::fill_quantized(
                          stream, static_cast<const MatrixWeight&>(weight).linear,
                          {rows.first, rows.count, static_cast<const uint32_t*>(parts[0]), parts[1],
-                          static_cast<const uint8_t*>(parts[2]), static_cast<const float*>(parts[3])});
+                          static_cast<const uint8_t*>(parts[2]), static_cast<const float*>(parts[3]),
+                          static_cast<const float*>(parts[4])});
                    });
 }
 

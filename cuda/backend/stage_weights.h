@@ -46,7 +46,7 @@ class SlabUploads {
   void finish();
 
  private:
-  static constexpr int lanes = 4, max_parts = 4;
+  static constexpr int lanes = 4, max_parts = 5;
   static size_t lane_bytes(size_t slab_bytes) { return gpu::counted(slab_bytes) + max_parts * gpu::granularity; }
 
   struct Lane {

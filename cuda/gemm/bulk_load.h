@@ -79,8 +79,8 @@ class BulkProducer {
                      Shape::strips)),
           inputs(min(arguments.inputs - k * Tile::inputs, Tile::inputs)),
           first_group(k * Shape::max_groups >> arguments.group_shift),
-          groups(((k * Shape::max_groups + inputs / scale_block_inputs - 1) >> arguments.group_shift) - first_group +
-                 1) {}
+          groups(((k * Shape::max_groups + inputs / Shape::scale_block_inputs - 1) >> arguments.group_shift) -
+                 first_group + 1) {}
     int k;
     TileCoord place;
     int first_strip, strips, inputs, first_group, groups;

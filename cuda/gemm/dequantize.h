@@ -12,13 +12,16 @@
 // half, raw numbers are the plain codes: the bits of c are the half c * 2^-24, a subnormal, which tensor cores do not
 // flush.
 //
-// Codes that are floats (e4m3) are numbers already once their bits are in place:
+// Codes that are floats are numbers already once their bits are in place:
 //
 //   e4m3 s eeee mmm (bias 7)     half      s 0eeee mmm0000000      2^-8 of the number
 //                                bfloat16  s 0000eeee mmm0000      2^-120 of it
 //
+//   e2m1 s ee m     (bias 1)     half      s 000ee m000000000      2^-14 of it
+//                                bfloat16  s 000000ee m000000      2^-126 of it
+//
 // Subnormals are subnormal there too, with the same factor. For half that is the unit of all sums. Of bfloat16 numbers
-// near 2^-120 fp32 sums would be subnormal: these are multiplied by 2^120 first, which is exact.
+// near 2^-120 fp32 sums would be subnormal: these are multiplied by the inverse factor first, which is exact.
 //
 // Registers are those of layout.h: a[0] and a[2] belong to the lower output g, a[1] and a[3] to the upper output g + 8.
 #pragma once
@@ -38,6 +41,26 @@ DEVICE void unpack_scales(uint4 eight, DType type, float (&scales)[8]) {
     const float2 two =
         type == DType::f16 ? to_float2(bit_cast<half2>(pairs[i])) : to_float2(bit_cast<bfloat162>(pairs[i]));
     scales[2 * i] = two.x, scales[2 * i + 1] = two.y;
+  }
+}
+
+// Eight scales in bytes as floats, in units of unit_of_scales(): e4m3 ones are those of halves, as codes are below, and
+// e8m0 ones are exponents of floats.
+DEVICE constexpr float unit_of_scales(DType type) { return type == DType::f8_e4m3 ? 0x1p-8f : 1.0f; }
+DEVICE void unpack_byte_scales(uint2 eight, DType type, float (&scales)[8]) {
+  UNROLL for (int i = 0; i < 8; i += 2) {
+    const uint32_t four = i < 4 ? eight.x : eight.y;
+    if (type == DType::f8_e4m3) {
+      const uint32_t upper = byte_permute(four, 0, i % 4 == 0 ? 0x1404 : 0x3424);
+      const uint32_t pair = lop3<(0xf0 & 0xcc) | 0xaa>(upper, 0x80008000u, upper >> 1 & 0x3f803f80u);
+      const float2 two = to_float2(bit_cast<half2>(pair));
+      scales[i] = two.x, scales[i + 1] = two.y;
+    } else {
+      UNROLL for (int j = 0; j < 2; ++j) {
+        const uint32_t exponent = four >> (8 * (i % 4 + j)) & 0xffu;
+        scales[i + j] = bit_cast<float>(max(exponent << 23, 0x00400000u));  // 2^-127 is subnormal
+      }
+    }
   }
 }
 
@@ -217,6 +240,43 @@ struct Dequantizer<bfloat16, 8, true> {
   DEVICE static void raw(const uint32_t (&words)[2], uint32_t (&a)[4]) {
     spread_floats<4>(words, a);
     const bfloat162 factor = bit_cast<bfloat162>(0x7b807b80u), zero = bit_cast<bfloat162>(0x80008000u);  // 2^120, -0
+    UNROLL for (int i = 0; i < 4; ++i) a[i] = bit_cast<uint32_t>(fma2(bit_cast<bfloat162>(a[i]), factor, zero));
+  }
+};
+
+// Floats of 4 bits: a[i] is shifted so that its signs come to the top of both halves.
+template <int down, uint32_t rest>
+DEVICE void place_floats(uint32_t word, uint32_t (&a)[4]) {
+  UNROLL for (int i = 0; i < 4; ++i) {
+    const uint32_t upper = word << (12 - 4 * i);
+    a[i] = lop3<(0xf0 & 0xcc) | 0xaa>(upper, 0x80008000u, upper >> down & rest);
+  }
+}
+
+template <>
+struct Dequantizer<half, 4, true> {
+  static constexpr float unit = 0x1p-14f, middle = 0;
+  static constexpr float lower_unit = unit, upper_unit = unit, base = 0;
+  static constexpr ZeroPoints center{0, 0};
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[1], const ZeroPoints&, uint32_t (&a)[4]) {
+    raw(words, a);
+  }
+  DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) { place_floats<3, 0x0e000e00u>(words[0], a); }
+};
+
+template <>
+struct Dequantizer<bfloat16, 4, true> {
+  static constexpr float unit = 1, middle = 0;
+  static constexpr float lower_unit = unit, upper_unit = unit, base = 0;
+  static constexpr ZeroPoints center{0, 0};
+  template <bool>
+  DEVICE static void convert(const uint32_t (&words)[1], const ZeroPoints&, uint32_t (&a)[4]) {
+    raw(words, a);
+  }
+  DEVICE static void raw(const uint32_t (&words)[1], uint32_t (&a)[4]) {
+    place_floats<6, 0x01c001c0u>(words[0], a);
+    const bfloat162 factor = bit_cast<bfloat162>(0x7e807e80u), zero = bit_cast<bfloat162>(0x80008000u);  // 2^126, -0
     UNROLL for (int i = 0; i < 4; ++i) a[i] = bit_cast<uint32_t>(fma2(bit_cast<bfloat162>(a[i]), factor, zero));
   }
 };

@@ -73,7 +73,7 @@ struct GemmEpilogue {
       UNROLL for (int j = 0; j < 4; ++j) {
         float value = totals.value[tile][i][j];
         if constexpr (Shape::quantized) {
-          using Codes = Dequantizer<Element, bits, Shape::kind == CodeKind::e4m3>;
+          using Codes = Dequantizer<Element, bits, is_float(Shape::kind)>;
           constexpr float lower = Shape::corrected ? Codes::lower_unit : Codes::unit;
           constexpr float upper = Shape::corrected ? Codes::upper_unit : Codes::unit;
           if constexpr (lower != 1 || upper != 1) value *= j / 2 == 0 ? 1 / lower : 1 / upper;
@@ -131,6 +131,16 @@ struct GemmEpilogue {
     const GemmTarget& target = arguments.targets[place.target];
     const int column = place.column + output, rest = target.columns - column;
     float values[4] = {sum.x, sum.y, sum.z, sum.w};
+    if constexpr (Shape::kind == CodeKind::e2m1) {
+      const float unit = 1 / unit_of_scales(arguments.scale_type);
+      UNROLL for (int i = 0; i < 4; ++i) {
+        float scale = unit;
+        if (target.output_scales && i < rest) {
+          scale *= load_readonly<float>(target.output_scales + (place.first_row + column + i));
+        }
+        values[i] *= scale;
+      }
+    }
     UNROLL for (int i = 0; i < 4; ++i) {
       if (target.bias && i < rest) values[i] += load_readonly<float>(target.bias + (place.first_row + column + i));
     }

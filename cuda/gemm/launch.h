@@ -16,7 +16,8 @@ struct GemmTarget {
   Global<const uint8_t> weights;  // codes, or rows of 16-bit elements
   Global<const uint8_t> scales;
   Global<const uint8_t> zeros;
-  Global<const float> bias;  // null without bias
+  Global<const float> output_scales;  // null where all are 1
+  Global<const float> bias;           // null without bias
   Global<uint8_t> out;
   int64_t out_stride;     // elements
   uint32_t weight_pitch;  // bytes of a strip's codes, or of a row of elements
@@ -41,8 +42,8 @@ struct GemmArguments {
 
   int32_t stage_rows;  // rows of x in a stage of the bulk kernel
 
-  // Of quantized weights. Inputs [32 i, 32 i + 32) belong to group i >> group_shift, at most groups - 1; a stage spans
-  // stage_groups of them, starting with that of its first input.
+  // Of quantized weights. Inputs [b i, b i + b), with the b of scale_block_inputs(), belong to group i >> group_shift,
+  // at most groups - 1; a stage spans stage_groups of them, starting with that of its first input.
   int32_t groups, group_shift, stage_groups;
   DType scale_type;
   int32_t scale_bytes, scale_shift;  // of one; 64 of them are 1 << scale_shift chunks of 16 bytes

@@ -24,10 +24,12 @@
 //
 //   scales   [strip][group][g][tile][output g, g+8]       of the checkpoint's type: a lane reads its eight at once
 //   zeros    [strip][group][g][tile][output g, g+8]       one byte each; absent when the zero point is 2^(bits-1)
+//   output   [out] floats; absent where all output scales are 1
+//   scales
 //   bias     [out] floats; absent without bias
 //   order    [in] int32; absent when the order of inputs is natural
 //
-// cuda/memory/linear_layout.h has the sizes and offsets of the five. Outputs are padded to whole strips (with zero
+// cuda/memory/linear_layout.h has the sizes and offsets of these. Outputs are padded to whole strips (with zero
 // scales), inputs to a multiple of 128 (with zero codes, which meet zeros of x).
 //
 // A strip's codes are contiguous: blocks of the GEMM stream through memory, slabs of rows fill whole strips at load
@@ -45,11 +47,13 @@
 namespace billfish::BILLFISH_TARGET {
 
 using gpu::block_inputs, gpu::packed_group_size, gpu::padded_elements, gpu::padded_inputs, gpu::strip_outputs;
-constexpr int scale_block_inputs = 32;  // inputs of the smallest scale block; group sizes are multiples of this
-
 // What kernels are compiled for, besides the number of bits: integers around the middle of their range or around stored
 // zero points, or floats (engine/code_type.h).
-enum class CodeKind : uint8_t { centered, zero_points, e4m3 };
+enum class CodeKind : uint8_t { centered, zero_points, e4m3, e2m1 };
+HOST_DEVICE constexpr bool is_float(CodeKind kind) { return kind == CodeKind::e4m3 || kind == CodeKind::e2m1; }
+
+// Inputs of the smallest scale block; group sizes are multiples of this. Scales in bytes are those of e2m1 floats.
+HOST_DEVICE constexpr int scale_block_inputs(int scale_bytes) { return scale_bytes == 1 ? 16 : 32; }
 
 HOST_DEVICE constexpr int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;

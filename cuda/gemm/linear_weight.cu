@@ -20,13 +20,20 @@ static void check_shape(const CanonicalShape& shape) {
     throw Error("UNSUPPORTED_MODEL",
                 shape.name + " has " + std::to_string(shape.bits) + "-bit weights; GPUs take 4 and 8 bits.");
   }
-  if (shape.codes == CodeType::e4m3 && (shape.bits != 8 || shape.has_zero_points)) {
+  const bool is_fp4 = shape.codes == CodeType::e2m1;
+  if (shape.codes != CodeType::integer && (shape.bits != (is_fp4 ? 4 : 8) || shape.has_zero_points)) {
     throw Error("INTERNAL", shape.name + " has floats of " + std::to_string(shape.bits) + " bits" +
                                 (shape.has_zero_points ? " with zero points." : "."));
   }
-  if (shape.groups() > 1 && shape.group_size % scale_block_inputs != 0) {
+  const auto scale_bytes = static_cast<int>(byte_size(shape.scale_type));
+  if (is_fp4 != (scale_bytes == 1) || (shape.has_output_scales && !is_fp4)) {
+    throw Error("INTERNAL", shape.name + " has scales of " + std::to_string(scale_bytes) + " bytes" +
+                                (shape.has_output_scales ? " and output scales." : "."));
+  }
+  if (shape.groups() > 1 && shape.group_size % scale_block_inputs(scale_bytes) != 0) {
     throw Error("UNSUPPORTED_MODEL", shape.name + " has groups of " + std::to_string(shape.group_size) +
-                                         " inputs; GPUs take multiples of " + std::to_string(scale_block_inputs) +
+                                         " inputs; GPUs take multiples of " +
+                                         std::to_string(scale_block_inputs(scale_bytes)) +
                                          ", or one group a row. Load it with device 'cpu'.");
   }
 }
@@ -50,6 +57,7 @@ LinearWeight lay_out_quantized(Stream& stream, const CanonicalShape& shape, void
   weight.codes = data + layout.codes;
   weight.scales = data + layout.scales;
   if (shape.has_zero_points) weight.zeros = data + layout.zeros;
+  if (shape.has_output_scales) weight.output_scales = reinterpret_cast<float*>(data + layout.output_scales);
   if (shape.has_bias) weight.bias = reinterpret_cast<float*>(data + layout.bias);
   if (!shape.order.empty()) {
     auto* const order = reinterpret_cast<int32_t*>(data + layout.order);
@@ -215,10 +223,15 @@ void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedS
   }
   if (weight.scale_type == DType::f32) {
     pack_entries<uint32_t>(stream, weight, slab, slab.scales, weight.scales);
+  } else if (byte_size(weight.scale_type) == 1) {
+    pack_entries<uint8_t>(stream, weight, slab, slab.scales, weight.scales);
   } else {
     pack_entries<uint16_t>(stream, weight, slab, slab.scales, weight.scales);
   }
   if (weight.zeros != nullptr) pack_entries<uint8_t>(stream, weight, slab, slab.zeros, weight.zeros);
+  if (weight.output_scales != nullptr) {
+    stream.copy(weight.output_scales + slab.first, slab.output_scales, slab.count * sizeof(float));
+  }
   if (weight.bias != nullptr) stream.copy(weight.bias + slab.first, slab.bias, slab.count * sizeof(float));
 }
 

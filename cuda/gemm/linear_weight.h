@@ -27,6 +27,7 @@ struct LinearWeight {
   uint8_t* codes = nullptr;
   uint8_t* scales = nullptr;
   uint8_t* zeros = nullptr;        // null when the zero point is 2^(bits-1), and where codes are floats
+  float* output_scales = nullptr;  // [out], null where all are 1
   const int32_t* order = nullptr;  // [in], null when the order is natural
 
   // 16 bits: element (n, k) is at elements[n * stride + k]; columns [in, stride) are zero.
@@ -37,7 +38,9 @@ struct LinearWeight {
   float* bias = nullptr;  // [out], null without bias
 
   CodeKind kind() const {
-    return type == CodeType::e4m3 ? CodeKind::e4m3 : zeros == nullptr ? CodeKind::centered : CodeKind::zero_points;
+    if (type == CodeType::e4m3) return CodeKind::e4m3;
+    if (type == CodeType::e2m1) return CodeKind::e2m1;
+    return zeros == nullptr ? CodeKind::centered : CodeKind::zero_points;
   }
 };
 
@@ -49,6 +52,8 @@ void visit_kind(const LinearWeight& weight, const Body& body) {
     body.template operator()<16, CodeKind::centered>();
   } else if (kind == CodeKind::e4m3) {
     body.template operator()<8, CodeKind::e4m3>();
+  } else if (kind == CodeKind::e2m1) {
+    body.template operator()<4, CodeKind::e2m1>();
   } else if (weight.bits == 8) {
     kind == CodeKind::centered ? body.template operator()<8, CodeKind::centered>()
                                : body.template operator()<8, CodeKind::zero_points>();
@@ -59,7 +64,8 @@ void visit_kind(const LinearWeight& weight, const Body& body) {
 }
 
 // --- Memory. Exact sizes; a block starts at a multiple of 256 bytes. The arithmetic is in layout.h. Throws
-// UNSUPPORTED_MODEL naming the tensor if no kernel takes the shape (a group size that is not a multiple of 32).
+// UNSUPPORTED_MODEL naming the tensor if no kernel takes the shape (a group size that is not a multiple of 32, or of 16
+// for floats of 4 bits).
 size_t quantized_bytes(const CanonicalShape& shape);
 inline size_t matrix_bytes(int64_t out, int64_t in, bool has_bias) { return MatrixLayout(out, in, has_bias).total; }
 
@@ -76,8 +82,9 @@ struct QuantizedSlab {
   int64_t first = 0, count = 0;
   const uint32_t* codes = nullptr;
   const void* scales = nullptr;
-  const uint8_t* zeros = nullptr;  // null without zero points
-  const float* bias = nullptr;     // null without bias
+  const uint8_t* zeros = nullptr;        // null without zero points
+  const float* output_scales = nullptr;  // null where all are 1
+  const float* bias = nullptr;           // null without bias
 };
 void fill_quantized(Stream& stream, const LinearWeight& weight, const QuantizedSlab& slab);
 

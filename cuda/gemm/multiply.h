@@ -41,7 +41,7 @@ class GemmMultiplier {
   using Tile = typename Shape::Tile;
   using Totals = Accumulators<Shape>;
   static constexpr int bits = Shape::bits, token_blocks = Shape::token_blocks;
-  using Codes = Dequantizer<Element, bits, Shape::kind == CodeKind::e4m3>;
+  using Codes = Dequantizer<Element, bits, is_float(Shape::kind)>;
 
  public:
   DEVICE explicit GemmMultiplier(const GemmArguments& given) : arguments(given) {
@@ -57,7 +57,8 @@ class GemmMultiplier {
       const int first = warp.output * Shape::strip_bytes + first_k_block * Shape::k_block_bytes + lane * 16;
       weights_at = settled<Shape>(static_cast<uint32_t>(first));
       UNROLL for (int scale_block = 0; scale_block < scale_blocks; ++scale_block) {
-        const int group = (first_k_block / 2 + scale_block) >> arguments.group_shift;
+        const int group =
+            (first_k_block * block_inputs / Shape::scale_block_inputs + scale_block) >> arguments.group_shift;
         entries[scale_block] = settled<Shape>(Stage::entry(warp.output, group) + lane / 4 * 8);
       }
     } else {
@@ -71,7 +72,9 @@ class GemmMultiplier {
     const Shared<const uint8_t> from = shared_memory<uint8_t>(stage);
     if constexpr (Shape::quantized) {
       constexpr int longest = Shape::max_scale_block;
-      if (longest == 8 && arguments.group_shift >= 2) {
+      if constexpr (Shape::kind == CodeKind::e2m1) {
+        arguments.group_shift >= 1 ? multiply_scale_blocks<2>(from, totals) : multiply_scale_blocks<1>(from, totals);
+      } else if (longest == 8 && arguments.group_shift >= 2) {
         multiply_scale_blocks<longest>(from, totals);
       } else if (longest >= 4 && arguments.group_shift >= 1) {
         multiply_scale_blocks<min(longest, 4)>(from, totals);
@@ -102,7 +105,7 @@ class GemmMultiplier {
   template <int scale_block_steps>
   DEVICE void load_scale_block_x(Shared<const uint8_t> from, int first_step,
                                  uint32_t (&x)[scale_block_steps][token_blocks][2]) const {
-    if constexpr (pairs) {
+    if constexpr (pairs && scale_block_steps % 2 == 0) {
       UNROLL for (int i = 0; i < scale_block_steps; i += 2) {
         uint32_t four[4];
         ldmatrix<4>(four, from + Stage::x_step(x_at, first_step + i));
@@ -124,7 +127,7 @@ class GemmMultiplier {
   DEVICE void multiply_scale_block(Shared<const uint8_t> from, int first_step, Totals& totals) const {
     uint32_t x[scale_block_steps][token_blocks][2];
     load_scale_block_x(from, first_step, x);
-    const int entry = entries[first_step / 2];
+    const int entry = entry_of(first_step);
     float scales[8];
     load_scales(from + Stage::scale_offset, entry, scales);
     const Shared<const uint8_t> zeros = from + (Stage::zero_offset(arguments.scale_bytes) + entry);
@@ -227,8 +230,18 @@ class GemmMultiplier {
     }
   }
 
+  // The lane's first scale and zero point for a k-block. Those of short groups are too many to keep; as a warp's first
+  // k-block is a multiple of its steps, they are evenly apart.
+  DEVICE int entry_of(int step) const {
+    if constexpr (Shape::kind != CodeKind::e2m1) return entries[step / 2];
+    return entries[0] + (step >> arguments.group_shift) * Stage::entry_pitch;
+  }
+
   // Loads eight scales from entry `at` on.
   DEVICE void load_scales(Shared<const uint8_t> from, int at, float (&scales)[8]) const {
+    if constexpr (Shape::kind == CodeKind::e2m1) {
+      return unpack_byte_scales(load_as<uint2>(from + at), arguments.scale_type, scales);
+    }
     if (arguments.scale_type == DType::f32) {
       UNROLL for (int i = 0; i < 2; ++i) {
         const float4 four = load_as<float4>(from + at * 4 + i * 16);
@@ -251,8 +264,8 @@ class GemmMultiplier {
 
   const GemmArguments& arguments;
   uint32_t x_at, weights_at;  // byte offsets of this lane's first reads of x and of the weights
-  static constexpr int scale_blocks = max(Shape::steps / 2, 1);
-  int entries[scale_blocks];  // its first scale and zero point, for every two k-blocks
+  static constexpr int scale_blocks = Shape::kind == CodeKind::e2m1 ? 1 : max(Shape::steps / 2, 1);
+  int entries[scale_blocks];  // its first scale and zero point, for every two k-blocks; entry_of()
 };
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -31,6 +31,7 @@ static GemmTarget target_of(const LinearCall& call, int first_column) {
     target.weight_pitch = static_cast<uint32_t>(round_up(weight.in, padded_inputs) / block_inputs) *
                           static_cast<uint32_t>(codes_block_bytes(weight.bits));
   }
+  target.output_scales = weight.output_scales;
   target.bias = weight.bias;
   target.out = static_cast<uint8_t*>(call.out);
   target.out_stride = call.stride;
@@ -92,12 +93,12 @@ GemmArguments gemm_arguments(const LinearCall* calls, int count, const Matrix<co
   if (weight.bits != 16) {
     arguments.scale_type = weight.scale_type;
     arguments.scale_bytes = static_cast<int32_t>(byte_size(weight.scale_type));
-    arguments.scale_shift = arguments.scale_bytes == 4 ? 4 : 3;
+    arguments.scale_shift = std::countr_zero(static_cast<uint32_t>(arguments.scale_bytes)) + 2;
+    const int block = scale_block_inputs(arguments.scale_bytes);
     const int64_t group_size = packed_group_size(weight.group_size, weight.in);
     arguments.groups = static_cast<int32_t>((weight.in + group_size - 1) / group_size);
-    arguments.group_shift =
-        arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / scale_block_inputs));
-    arguments.stage_groups = std::max(plan.shape.inputs / scale_block_inputs >> arguments.group_shift, 1);
+    arguments.group_shift = arguments.groups == 1 ? 31 : std::countr_zero(static_cast<uint64_t>(group_size / block));
+    arguments.stage_groups = std::max(plan.shape.inputs / block >> arguments.group_shift, 1);
   }
   return arguments;
 }

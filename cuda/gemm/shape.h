@@ -30,6 +30,7 @@ struct GemmShape {
   // registers; 8 bits with zero points would need more than there are.
   static constexpr bool fours = quantized && steps % 4 == 0 && (corrected || !(bits == 8 && zero_points));
   static constexpr int max_scale_block = corrected && steps % 8 == 0 ? 8 : fours ? 4 : 2;
+  static constexpr int scale_block_inputs = BILLFISH_TARGET::scale_block_inputs(kind == CodeKind::e2m1 ? 1 : 2);
 
   static constexpr int k_blocks = Tile::inputs / block_inputs, k_block_bytes = codes_block_bytes(bits);
   static constexpr int strips = Tile::warps_outputs, strip_bytes = k_blocks * k_block_bytes;  // of codes
@@ -37,6 +38,7 @@ struct GemmShape {
   static constexpr int x_bytes = Tile::tokens * Tile::inputs * 2;
   static constexpr int row_bytes = Tile::inputs * 2, row_chunks = row_bytes / 16;  // of x and of 16-bit weights
   static constexpr int max_groups = Tile::inputs / scale_block_inputs;
+  static constexpr int max_scale_bytes = kind == CodeKind::e2m1 ? 1 : 4;
 };
 
 // XOR swizzle for rows of 16-bit elements in shared memory: in each of eight consecutive rows a column's 16-byte chunk
@@ -55,7 +57,8 @@ struct SwizzledStage {
   HOST_DEVICE static constexpr uint32_t zero_offset(int scale_bytes) {
     return scale_offset + static_cast<uint32_t>(Shape::max_groups * Shape::Tile::outputs * scale_bytes);
   }
-  HOST_DEVICE static constexpr int entry(int strip, int group) { return (group * Shape::strips + strip) * 64; }
+  static constexpr int entry_pitch = Shape::strips * 64;  // from group to group
+  HOST_DEVICE static constexpr int entry(int strip, int group) { return group * entry_pitch + strip * 64; }
   // The offset of a 16-byte chunk of x, and of the chunk of the same row some k-blocks later. (A k-block later the
   // chunk's number is 2 higher; since a warp's first chunk is a multiple of its steps, the swizzled offset differs by
   // that bit.)
@@ -81,7 +84,10 @@ struct PaddedStage {
   HOST_DEVICE static constexpr uint32_t x_offset(int scale_bytes) {
     return zero_offset(scale_bytes + (Shape::zero_points ? 1 : 0));
   }
-  HOST_DEVICE static constexpr int entry(int strip, int group) { return (strip * Shape::max_groups + group) * 64; }
+  static constexpr int entry_pitch = 64;  // from group to group
+  HOST_DEVICE static constexpr int entry(int strip, int group) {
+    return (strip * Shape::max_groups + group) * entry_pitch;
+  }
   // Missing rows read the last one; their results are not stored.
   HOST_DEVICE static constexpr uint32_t x_byte(const GemmArguments& arguments, int row, int chunk) {
     const int there = row < arguments.stage_rows ? row : arguments.stage_rows - 1;

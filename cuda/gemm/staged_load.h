@@ -178,7 +178,7 @@ class StagedLoader {
     return all + static_cast<int64_t>(chunk) * 16;
   }
   DEVICE void load_groups(Shared<uint8_t> stage) const {
-    static_assert(Shape::max_groups * Tile::outputs * 4 <= 16 * threads);
+    static_assert(Shape::max_groups * Tile::outputs * Shape::max_scale_bytes <= 16 * threads);
     const int first = k * Shape::max_groups >> arguments.group_shift;
     load_entries(first, arguments.scale_shift, scales, stage + Stage::scale_offset);
     if constexpr (Shape::zero_points) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda/memory/linear_layout.h"
+#include "gemm/layout.h"
 #include "primitives/macros.h"
 
 namespace billfish {
@@ -95,7 +96,7 @@ HOST_DEVICE constexpr uint32_t exchange_bytes(int threads) {
 }
 HOST_DEVICE constexpr uint32_t stage_bytes(int tokens, int outputs, int inputs, int bits, int scale_bytes,
                                            bool zero_points) {
-  const int max_groups = bits == 16 ? 0 : inputs / 32;
+  const int max_groups = bits == 16 ? 0 : inputs / scale_block_inputs(scale_bytes);
   return static_cast<uint32_t>(outputs * inputs * bits / 8 + tokens * inputs * 2 +
                                max_groups * outputs * (scale_bytes + (zero_points ? 1 : 0)));
 }
@@ -108,8 +109,9 @@ HOST_DEVICE constexpr uint32_t bulk_stages_begin(int threads) {
 }
 HOST_DEVICE constexpr uint32_t bulk_stage_bytes(int rows, int outputs, int inputs, int bits, int scale_bytes,
                                                 bool zero_points) {
-  const auto bytes = static_cast<uint32_t>(outputs * inputs * bits / 8 + rows * (inputs * 2 + 16) +
-                                           inputs / 32 * outputs * (scale_bytes + (zero_points ? 1 : 0)));
+  const auto bytes =
+      static_cast<uint32_t>(outputs * inputs * bits / 8 + rows * (inputs * 2 + 16) +
+                            inputs / scale_block_inputs(scale_bytes) * outputs * (scale_bytes + (zero_points ? 1 : 0)));
   return (bytes + bulk_alignment - 1) / bulk_alignment * bulk_alignment;
 }
 

@@ -20,6 +20,7 @@ PackedLayout::PackedLayout(const CanonicalShape& shape)
   codes = sections.take(static_cast<size_t>(strips * blocks), block_bytes);
   scales = sections.take(entries, byte_size(shape.scale_type));
   zeros = sections.take<uint8_t>(shape.has_zero_points ? entries : 0);
+  output_scales = sections.take<float>(shape.has_output_scales ? static_cast<size_t>(shape.out) : 0);
   bias = sections.take<float>(shape.has_bias ? static_cast<size_t>(shape.out) : 0);
   order = sections.take<int32_t>(shape.has_group_index ? static_cast<size_t>(shape.in) : 0);
   total = sections.end();

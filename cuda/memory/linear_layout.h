@@ -1,10 +1,12 @@
 // Where weights and the linears' workspace lie in a device's memory, in bytes.
 //
-// A quantized weight has five sections (gemm/layout.h draws what is in each):
+// A quantized weight has up to six sections (gemm/layout.h draws what is in each):
 //
 //   codes    strips of 64 outputs, inputs padded to a multiple of 128
 //   scales   [strip][group][64 outputs] of the checkpoint's type
 //   zeros    the same, one byte each; not there when the zero point is 2^(bits-1)
+//   output   [out] floats; not there where all output scales are 1
+//   scales
 //   bias     [out] floats; not there without bias
 //   order    [in] int32; there where the checkpoint tells the order of the inputs, used where that is not the natural
 //   one
@@ -34,7 +36,7 @@ constexpr int64_t packed_group_size(int64_t group_size, int64_t in) {
 struct PackedLayout {
   explicit PackedLayout(const CanonicalShape& shape);
   int64_t strips, blocks, groups;  // as packed
-  size_t codes, scales, zeros, bias, order, total;
+  size_t codes, scales, zeros, output_scales, bias, order, total;
 };
 
 constexpr uint64_t vector_bytes(uint64_t length) { return length * sizeof(float); }

@@ -22,12 +22,14 @@ namespace {
 template <class Element, int bits, CodeKind kind>
 struct DequantizeRows {
   static constexpr bool zero_points = kind == CodeKind::zero_points;
-  using Codes = Dequantizer<Element, bits, kind == CodeKind::e4m3>;
+  using Codes = Dequantizer<Element, bits, is_float(kind)>;
   static constexpr int warps = 8, max_threads = 32 * warps, blocks = 4, inputs = blocks * block_inputs;
+  static constexpr int scale_blocks = inputs / scale_block_inputs(kind == CodeKind::e2m1 ? 1 : 2);
   Global<const uint8_t> codes, scales, zeros;  // from the first strip on
+  Global<const float> output_scales;           // likewise, or null
   Global<Element> to;
   int64_t strip_bytes, stride, rows, columns;  // columns: those that are not padding
-  int32_t chunks, groups, group_shift;         // of 64 inputs; inputs [32 i, 32 i + 32) are of group i >> group_shift
+  int32_t chunks, groups, group_shift;         // chunks of 64 inputs; scale block i is of group i >> group_shift
   DType scale_type;
 
   DEVICE void operator()() const {
@@ -39,14 +41,14 @@ struct DequantizeRows {
     const auto lane = static_cast<int>(lane_index());
     uint32_t words[blocks][4][bits / 4];
     load_codes(codes + (strip * strip_bytes + int64_t{chunk} * (blocks * codes_block_bytes(bits)) + lane * 16), words);
-    float scale[2][8];
-    uint2 zero[2] = {};
-    UNROLL for (int scale_block = 0; scale_block < 2; ++scale_block) {
-      const int group = min((2 * chunk + scale_block) >> group_shift, groups - 1);
+    float scale[scale_blocks][8];
+    uint2 zero[scale_blocks] = {};
+    UNROLL for (int scale_block = 0; scale_block < scale_blocks; ++scale_block) {
+      const int group = min((scale_blocks * chunk + scale_block) >> group_shift, groups - 1);
       const int64_t entry = (strip * groups + group) * strip_outputs + lane / 4 * 8;
       load_scales(entry, scale[scale_block]);
-      if constexpr (Codes::unit != 1) {
-        UNROLL for (int i = 0; i < 8; ++i) scale[scale_block][i] *= 1 / Codes::unit;
+      if constexpr (is_float(kind)) {
+        UNROLL for (int i = 0; i < 8; ++i) scale[scale_block][i] *= factor(strip, lane, i);
       }
       if constexpr (zero_points) zero[scale_block] = load_readonly<uint2>(zeros + entry);
     }
@@ -54,7 +56,7 @@ struct DequantizeRows {
     UNROLL for (int tile = 0; tile < 4; ++tile) {
       uint32_t pairs[2][2 * blocks];  // of the lower and the upper output: for every eight inputs this lane's two
       UNROLL for (int block = 0; block < blocks; ++block) {
-        const int scale_block = block / 2;
+        const int scale_block = block * scale_blocks / blocks;
         ZeroPoints center = Codes::center;
         if constexpr (zero_points)
           center = Codes::prepare(tile < 2 ? zero[scale_block].x : zero[scale_block].y, tile % 2);
@@ -68,6 +70,17 @@ struct DequantizeRows {
         write(strip * strip_outputs + 16 * tile + 8 * upper + lane / 4, chunk, pairs[upper]);
       }
     }
+  }
+
+  // What else multiplies a lane's i-th output.
+  DEVICE float factor(int64_t strip, int lane, int i) const {
+    float scale = 1 / Codes::unit;
+    if constexpr (kind == CodeKind::e2m1) {
+      scale /= unit_of_scales(scale_type);
+      const int64_t row = strip * strip_outputs + i / 2 * 16 + i % 2 * 8 + lane / 4;
+      if (output_scales && row < rows) scale *= load_readonly<float>(output_scales + row);
+    }
+    return scale;
   }
 
   DEVICE static void load_codes(Global<const uint8_t> from, uint32_t (&words)[blocks][4][bits / 4]) {
@@ -86,6 +99,9 @@ struct DequantizeRows {
   }
 
   DEVICE void load_scales(int64_t entry, float (&scale)[8]) const {
+    if constexpr (kind == CodeKind::e2m1) {
+      return unpack_byte_scales(load_readonly<uint2>(scales + entry), scale_type, scale);
+    }
     if (scale_type == DType::f32) {
       UNROLL for (int i = 0; i < 2; ++i) {
         const float4 four = load_readonly<float4>(scales + entry * 4 + i * 16);
@@ -137,19 +153,21 @@ void launch_rows(Stream& stream, const LinearWeight& weight, int64_t first, int6
   const int64_t strip = first / strip_outputs, entries = strip * groups * strip_outputs;
   const int64_t strip_bytes = round_up(weight.in, padded_inputs) / block_inputs * codes_block_bytes(bits);
   const int64_t chunks = stride / Kernel::inputs;
+  const auto scale_bytes = static_cast<int>(byte_size(weight.scale_type));
   int shift = 31;
   for (int i = 0; groups > 1 && i < 31; ++i) {
-    if (scale_block_inputs << i == size) shift = i;
+    if (scale_block_inputs(scale_bytes) << i == size) shift = i;
   }
   const auto strips = static_cast<uint32_t>(ceil_div<int64_t>(count, strip_outputs));
   launch(stream,
          {.grid = {static_cast<uint32_t>(ceil_div<int64_t>(chunks, Kernel::warps)), strips},
           .block = {Kernel::max_threads},
           .programmatic = true},
-         Kernel{weight.codes + strip * strip_bytes,
-                weight.scales + entries * static_cast<int64_t>(byte_size(weight.scale_type)),
-                weight.zeros == nullptr ? nullptr : weight.zeros + entries, to, strip_bytes, stride, count, weight.in,
-                static_cast<int32_t>(chunks), static_cast<int32_t>(groups), shift, weight.scale_type});
+         Kernel{weight.codes + strip * strip_bytes, weight.scales + entries * scale_bytes,
+                weight.zeros == nullptr ? nullptr : weight.zeros + entries,
+                weight.output_scales == nullptr ? nullptr : weight.output_scales + strip * strip_outputs, to,
+                strip_bytes, stride, count, weight.in, static_cast<int32_t>(chunks), static_cast<int32_t>(groups),
+                shift, weight.scale_type});
 }
 
 }  // namespace

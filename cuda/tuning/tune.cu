@@ -38,9 +38,9 @@ void check_options(const TuneOptions& options) {
       refuse(name + ": outputs must be at least 1, and inputs a multiple of 8");
     }
     if (shape.bits != 16 && shape.group_size != -1 &&
-        (shape.group_size < 1 || shape.group_size % scale_block_inputs != 0)) {
+        (shape.group_size < 1 || shape.group_size % scale_block_inputs(2) != 0)) {
       refuse(name + " has groups of " + std::to_string(shape.group_size) + "; they must be multiples of " +
-             std::to_string(scale_block_inputs) + ", or -1");
+             std::to_string(scale_block_inputs(2)) + ", or -1");
     }
   }
 }

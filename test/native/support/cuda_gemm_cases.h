@@ -46,10 +46,12 @@ struct Packed {
       const CanonicalRows rows = rows_of(first, std::min(height, shape.out - first));
       const DeviceMemory codes = upload(stream, rows.codes), scales = upload(stream, rows.scales);
       const DeviceMemory zeros = upload(stream, rows.zeros), bias = upload(stream, rows.bias);
-      fill_quantized(
-          stream, weight,
-          {rows.first, rows.count, codes.as<uint32_t>(), scales.data(),
-           rows.zeros.empty() ? nullptr : zeros.as<uint8_t>(), rows.bias.empty() ? nullptr : bias.as<float>()});
+      const DeviceMemory output_scales = upload(stream, rows.output_scales);
+      fill_quantized(stream, weight,
+                     {rows.first, rows.count, codes.as<uint32_t>(), scales.data(),
+                      rows.zeros.empty() ? nullptr : zeros.as<uint8_t>(),
+                      rows.output_scales.empty() ? nullptr : output_scales.as<float>(),
+                      rows.bias.empty() ? nullptr : bias.as<float>()});
       stream.synchronize();
     }
   }
@@ -203,9 +205,9 @@ inline void check_close(const linear_test::Output& got, const linear_test::Expec
 inline std::string describe(const linear_test::Options& o, int64_t rows, const std::string& element) {
   return element + " M" + std::to_string(rows) + " K" + std::to_string(o.in) + " N" + std::to_string(o.out) + " g" +
          std::to_string(o.group_size) + " bits " + std::to_string(o.bits) +
-         (o.codes == CodeType::e4m3 ? " float"
-          : o.zero_points           ? " asym"
-                                    : " sym") +
+         (o.codes != CodeType::integer ? " float"
+          : o.zero_points              ? " asym"
+                                       : " sym") +
          (o.order ? " act-order" : "") + (o.bias ? " bias" : "");
 }
 

@@ -68,7 +68,8 @@ const Type types[] = {{"uint4b8", 4, false},
                       {"uint4", 4, true},
                       {"uint8b128", 8, false},
                       {"uint8", 8, true},
-                      {"e4m3", 8, false, CodeType::e4m3}};
+                      {"e4m3", 8, false, CodeType::e4m3},
+                      {"e2m1", 4, false, CodeType::e2m1}};
 const int64_t group_sizes[] = {128, -1, 64, 32};
 
 // Multiplications that one shape may take here.
@@ -185,8 +186,9 @@ void sweep(const char* name, const Shape (&shapes)[count], unsigned seed) {
     left_out += static_cast<int>(shape.rows.size() - rows.size());
     if (rows.empty()) continue;
     const bool cheap = shape.out * shape.in <= int64_t{1} << 20;
-    for (int t = 0; t < (cheap ? 5 : 1); ++t, ++turn) {
-      const Type& type = types[(cheap ? t : turn) % 5];
+    constexpr int type_count = std::size(types);
+    for (int t = 0; t < (cheap ? type_count : 1); ++t, ++turn) {
+      const Type& type = types[(cheap ? t : turn) % type_count];
       Options options{
           .bits = type.bits, .codes = type.codes, .out = shape.out, .in = shape.in, .zero_points = type.zero_points};
       options.group_size = group_sizes[turn / 4 % 4];

@@ -81,7 +81,8 @@ TEST(cuda_gemm_equals_fp64_for_all_weights) {
   for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
       if (zero_points && !may_have_zero_points(codes)) continue;
-      for (const int64_t group : {32, 64, 128, 96, -1}) {
+      for (const int64_t group : {16, 32, 64, 128, 96, -1}) {
+        if (group == 16 && codes.type != CodeType::e2m1) continue;
         for (const DType scale_type : {DType::f16, DType::bf16}) {
           Options options{.bits = codes.bits,
                           .codes = codes.type,
@@ -130,10 +131,10 @@ TEST(cuda_gemm_is_right_at_tile_edges_in_every_schedule) {
   for (const Schedule& schedule : all_schedules) {
     const ScheduleScope scope(schedule);
     for (const int64_t rows : {1, 8, 9, 16, 31, 32, 33, 64, 65, 129}) {
-      const Codes& codes = all_codes[turn % 3];
+      const Codes& codes = all_codes[turn % 4];
       Options options{
           .bits = codes.bits, .codes = codes.type, .out = 63 + 64 * (turn % 4), .in = 128 + 64 * (turn % 5)};
-      options.group_size = turn % 4 ? 64 : 32;
+      options.group_size = codes.type == CodeType::e2m1 ? 16 : turn % 4 ? 64 : 32;
       options.zero_points = turn % 5 < 2 && may_have_zero_points(codes);
       check_quantized<half>(options, rows, random, turn % 2 ? DType::f32 : DType::f16);
       ++turn;

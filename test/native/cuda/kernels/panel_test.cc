@@ -54,7 +54,8 @@ TEST(cuda_panel_rows_are_the_nearest_numbers) {
   for (const Codes& codes : all_codes) {
     for (const bool zero_points : {false, true}) {
       if (zero_points && !may_have_zero_points(codes)) continue;
-      for (const int64_t group : {32, 128, 96, -1}) {
+      for (const int64_t group : {16, 32, 128, 96, -1}) {
+        if (group == 16 && codes.type != CodeType::e2m1) continue;
         const ScheduleScope scope(schedules[turn % 3]);
         Options options{.bits = codes.bits,
                         .codes = codes.type,
