@@ -11,6 +11,7 @@ import { createModel, storedWeights } from '../models/registry'
 import { traceStage } from '../models/stages'
 import { textModelConfig } from '../models/text-model-config'
 import type { LinearSpec, TensorRef } from '../native/weights'
+import { unpaddedFormat } from './pad-linear'
 
 /** out = down(silu(gate(x)) * up(x)) */
 export interface GatedMlp {
@@ -136,8 +137,8 @@ function refuseUnknownParts(checkpoint: Checkpoint, layer: string, names: Names,
 export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef[] {
   if (linear.kind === 'matrix') return [linear.weight, linear.bias].filter((tensor) => tensor !== undefined)
   const zeros = linear.format === 'gptq' ? checkpoint.tensors.get(`${linear.name}.qzeros`) : linear.zeros
-  const { codes, scales, groupIndex, storedShape, bias } = linear
-  return [codes, scales, zeros, groupIndex, storedShape, bias].filter((tensor) => tensor !== undefined)
+  const { codes, scales, globalScale, groupIndex, storedShape, bias } = linear
+  return [codes, scales, globalScale, zeros, groupIndex, storedShape, bias].filter((tensor) => tensor !== undefined)
 }
 
 /**
@@ -160,8 +161,12 @@ export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
     const gate = checkpoint.linear(`${name}.${names.gate}`, width, hiddenSize, 'optional')
     const up = checkpoint.linear(`${name}.${names.up}`, width, hiddenSize, 'optional')
     const down = checkpoint.linear(`${name}.${names.down}`, hiddenSize, width, 'optional')
-    const parts = [gate, up, down].flatMap((linear) => tensorsOf(checkpoint, linear))
-    refuseUnknownParts(checkpoint, name, names, new Set(parts.map((tensor) => tensor.name)))
+    const linears = [gate, up, down]
+    const parts = linears.flatMap((linear) => tensorsOf(checkpoint, linear))
+    // A format that is not padded is refused by its name, with whatever is stored beside it.
+    if (linears.every((linear) => unpaddedFormat(linear) === undefined)) {
+      refuseUnknownParts(checkpoint, name, names, new Set(parts.map((tensor) => tensor.name)))
+    }
     return { layer, gate, up, down }
   })
   const stated = Number(text.intermediate_size)

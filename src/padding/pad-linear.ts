@@ -40,7 +40,10 @@ export async function padLinear(linear: LinearSpec, padding: LinearPadding): Pro
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
 }
 
-function unpaddedFormat({ format, codes, zeros, globalScale }: QuantizedSpec): string | undefined {
+/** What stores a linear in a way that is not padded, after `is stored`; undefined where it is padded. */
+export function unpaddedFormat(linear: LinearSpec): string | undefined {
+  if (linear.kind === 'matrix') return undefined
+  const { format, codes, zeros, globalScale } = linear
   if (format === 'awq-gemv') return 'as AWQ GEMV'
   if (format === 'fp8') return 'as FP8'
   if (format === 'fp4') return globalScale ? 'as NVFP4' : 'as MXFP4'

@@ -23,7 +23,7 @@ const LOAD_REFUSALS = [...REFUSALS, 'OUT_OF_MEMORY', 'NON_FINITE']
 const PLAN_OPTIONS = { deviceMap: 'cpu', maxModelLength: 64, maxSequences: 1 }
 /** More than any of the models has. */
 const VOCABULARY = 1024
-const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1, F8_E4M3: 1 }
+const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4, I64: 8, U8: 1, I8: 1, F8_E4M3: 1, F8_E8M0: 1 }
 
 /** The files of every model in the folder that belong to the checkpoint. */
 function readModels(folder, more = new Map()) {
@@ -118,9 +118,9 @@ function requestsOf(checkpoint) {
       const out = checkpoint.tensors.get(`${module}.scales`)?.shape[1] ?? columns
       for (const factor of [1, 4, 8]) requests.push(() => checkpoint.linear(module, out, rows * factor, 'none'))
     } else if (name.endsWith('.weight_packed')) {
-      for (const factor of [4, 8]) requests.push(() => checkpoint.linear(module, rows, columns * factor, 'none'))
+      for (const factor of [2, 4, 8]) requests.push(() => checkpoint.linear(module, rows, columns * factor, 'none'))
     } else if (shape.length === 2 && name.endsWith('.weight')) {
-      requests.push(() => checkpoint.linear(module, rows, columns, 'optional'))
+      for (const factor of [1, 2]) requests.push(() => checkpoint.linear(module, rows, columns * factor, 'optional'))
       requests.push(() => checkpoint.table(name, rows, columns))
     } else if (shape.length === 1) {
       requests.push(() => checkpoint.vector(name, [rows]))

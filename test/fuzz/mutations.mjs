@@ -27,6 +27,13 @@ const STRINGS = [
     'channel',
     'gemm',
     're:(a+)+$',
+    'nvfp4-pack-quantized',
+    'mxfp4-pack-quantized',
+    'modelopt',
+    'NVFP4',
+    'MIXED_PRECISION',
+    '*a*a*a*a*b',
+    'F8_E8M0',
   ],
   ...['model.norm.weight', 'model.layers.0.self_attn.q_proj.qweight', 'model.layers.0.mlp.down_proj.scales'],
 ]

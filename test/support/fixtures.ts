@@ -28,7 +28,7 @@ const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
 export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))
 /** Whose files billfish pad pads: no experts, and codes in words (ct-mixed has some FP8). */
-export const paddedModels = denseModels.filter((name) => !/fp8|ct-int8|ct-mixed/.test(name))
+export const paddedModels = denseModels.filter((name) => !/fp8|fp4|ct-int8|ct-mixed/.test(name))
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)

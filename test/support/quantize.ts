@@ -7,13 +7,15 @@ import type { StoredTensor } from './tensors'
 import { halves, toHalf } from './tensors'
 
 export interface Quantization {
-  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8'
+  readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8' | 'fp4'
   readonly bits: 4 | 8
-  /** fp8: the side of a block. */
+  /** fp8: the side of a block; fp4: 16 is NVFP4, 32 is MXFP4. */
   readonly groupSize: number
   readonly symmetric: boolean
   /** compressed-tensors: one signed number a byte. */
   readonly unpacked?: boolean
+  /** fp4: NVFP4 as ModelOpt writes it, not compressed-tensors. */
+  readonly modelopt?: boolean
   /** gptq: the group of every input, in any order. */
   readonly groupIndex?: readonly number[]
 }
@@ -27,7 +29,7 @@ export interface Weights {
 
 /** The quantization_config of a checkpoint with linears quantized this way. */
 export function quantizationConfig(
-  { format, bits, groupSize, symmetric, unpacked }: Omit<Quantization, 'groupIndex'>,
+  { format, bits, groupSize, symmetric, unpacked, modelopt }: Omit<Quantization, 'groupIndex'>,
   actOrder: boolean,
 ): object {
   switch (format) {
@@ -39,6 +41,13 @@ export function quantizationConfig(
       return { quant_method: 'awq', bits, group_size: groupSize, zero_point: !symmetric, version: 'gemv' }
     case 'fp8':
       return { quant_method: format, activation_scheme: 'dynamic', weight_block_size: [groupSize, groupSize] }
+    case 'fp4': {
+      if (modelopt) return { quant_method: 'modelopt', quant_algo: 'W4A16_NVFP4', ignore: [] }
+      const weights = { num_bits: 4, group_size: groupSize, symmetric, type: 'float' }
+      const kind = groupSize === 16 ? 'nvfp4' : 'mxfp4'
+      const groups = { group_0: { targets: ['Linear'], weights } }
+      return { quant_method: 'compressed-tensors', format: `${kind}-pack-quantized`, config_groups: groups }
+    }
     case 'compressed-tensors': {
       const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
       const groups = { group_0: { targets: ['Linear'], weights } }
@@ -58,6 +67,7 @@ export function quantize(
 ): { tensors: Record<string, StoredTensor>; dequantized: Weights } {
   const { bits, groupSize, symmetric, groupIndex } = quantization
   if (quantization.format === 'fp8') return quantizeFp8(name, { out, in: inputs, values }, groupSize)
+  if (quantization.format === 'fp4') return quantizeFp4(name, { out, in: inputs, values }, quantization)
   const groupOf = (k: number) => groupIndex?.[k] ?? Math.floor(k / groupSize)
   const groups = Math.ceil(inputs / groupSize)
   const most = 2 ** bits - 1
@@ -132,6 +142,70 @@ function quantizeFp8(name: string, { out, in: inputs, values }: Weights, side: n
   return { tensors, dequantized: { out, in: inputs, values: dequantized } }
 }
 
+/** e2m1 numbers by their codes, without signs. */
+const E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+
+/** The code of the nearest number of at most 6. */
+function e2m1Of(value: number): number {
+  const away = E2M1.map((number) => Math.abs(number - Math.abs(value)))
+  const code = away.indexOf(Math.min(...away))
+  return value < 0 ? code | 8 : code
+}
+
+/** NVFP4 in groups of 16, with a scale for the whole tensor; MXFP4 in groups of 32. */
+function quantizeFp4(
+  name: string,
+  { out, in: inputs, values }: Weights,
+  { groupSize, modelopt = false }: Pick<Quantization, 'groupSize' | 'modelopt'>,
+) {
+  const groups = inputs / groupSize
+  const groupOf = (at: number) => Math.floor(at / groupSize) // of all rows, one after the other
+  const largest = new Float64Array(out * groups)
+  for (const [at, value] of values.entries()) {
+    largest[groupOf(at)] = Math.max(largest[groupOf(at)] as number, Math.abs(value))
+  }
+  const isNv = groupSize === 16
+  // The largest scale is then e4m3's largest number.
+  const multiplier = Math.fround((largest.reduce((most, value) => Math.max(most, value), 0) || 1) / (6 * 448))
+  const stored = Math.fround(modelopt ? multiplier : 1 / multiplier)
+  const global = modelopt ? stored : 1 / stored
+  const scaleCodes = Uint8Array.from(largest, (value) => {
+    if (isNv) return e4m3Of(value / 6 / global)
+    return value === 0 ? 127 : 127 + Math.ceil(Math.log2(value / 6))
+  })
+  const scaleOf = (at: number) => {
+    const code = scaleCodes[groupOf(at)] as number
+    return isNv ? (E4M3[code] as number) * global : 2 ** (code - 127)
+  }
+  const codes = Uint8Array.from(values, (value, at) => (scaleOf(at) === 0 ? 0 : e2m1Of(value / scaleOf(at))))
+  const dequantized = Float64Array.from(codes, (code, at) => {
+    return scaleOf(at) * (E2M1[code & 7] as number) * (code & 8 ? -1 : 1)
+  })
+  const pairs = Uint8Array.from({ length: codes.length / 2 }, (_, i) => {
+    return (codes[2 * i] as number) | ((codes[2 * i + 1] as number) << 4)
+  })
+  const tensors: Record<string, StoredTensor> = {
+    [`${name}.${modelopt ? 'weight' : 'weight_packed'}`]: {
+      dtype: 'U8',
+      shape: [out, inputs / 2],
+      data: Buffer.from(pairs.buffer),
+    },
+    [`${name}.weight_scale`]: {
+      dtype: isNv ? 'F8_E4M3' : 'U8',
+      shape: [out, groups],
+      data: Buffer.from(scaleCodes.buffer),
+    },
+  }
+  if (isNv) {
+    tensors[`${name}.${modelopt ? 'weight_scale_2' : 'weight_global_scale'}`] = {
+      dtype: 'F32',
+      shape: modelopt ? [] : [1],
+      data: Buffer.from(Float32Array.of(stored).buffer),
+    }
+  }
+  return { tensors, dequantized: { out, in: inputs, values: dequantized } }
+}
+
 interface Codes {
   readonly out: number
   readonly inputs: number
@@ -178,7 +252,8 @@ function stored(
       }
     }
     case 'fp8':
-      return {} // quantizeFp8
+    case 'fp4':
+      return {} // quantizeFp8, quantizeFp4
     case 'compressed-tensors':
       if (unpacked) {
         return {

@@ -36,6 +36,7 @@ function tensorsOf(weight: WeightSpec, random: Random): [string, StoredTensor][]
 }
 
 function quantized(weight: QuantizedSpec, random: Random): [string, StoredTensor][] {
+  if (weight.format === 'fp4') return [...fp4(weight, random), ...bias(weight.bias, random)]
   const { codes, scales, zeros, groupIndex, bits, groupSize, symmetric, actOrder } = weight
   // Codes are uniform, and so are zero points where there are any.
   // Those of FP8 are below 2.
@@ -54,6 +55,16 @@ function quantized(weight: QuantizedSpec, random: Random): [string, StoredTensor
     made.push([groupIndex.name, { ...stored(groupIndex), data: Buffer.from(Int32Array.from(group).buffer) }])
   }
   return [...made, ...bias(weight.bias, random)]
+}
+
+/** Codes are uniform, and so are scales: from 3/4 to 11/8 (NVFP4), or one of two powers of two (MXFP4). */
+function fp4({ codes, scales, globalScale, globalScaleDivides, in: inputs }: QuantizedSpec, random: Random) {
+  const size = 1 / (2.9 * Math.sqrt(inputs)) // e2m1 codes have a mean square of 2.9^2
+  const [lowest, kinds] = globalScale ? [0x34, 8] : [127 + Math.floor(Math.log2(size)), 2]
+  const exponents = Buffer.from(Array.from({ length: count(scales) }, () => lowest + random.below(kinds)))
+  const made: [string, StoredTensor][] = [words(codes, random), [scales.name, { ...stored(scales), data: exponents }]]
+  if (globalScale) made.push(floats(globalScale, () => (globalScaleDivides ? 1 / size : size)))
+  return made
 }
 
 function bias(tensor: TensorRef | undefined, random: Random): [string, StoredTensor][] {

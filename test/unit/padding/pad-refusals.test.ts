@@ -14,8 +14,10 @@ import {
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type PadOptions, padCheckpoint } from '../../../src/index'
-import { scratchDirectory } from '../../support/directories'
+import { directoryOf, scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
+import { quantizationConfig } from '../../support/quantize'
+import { randomCheckpoint } from '../../support/random-checkpoint'
 import { readSafetensors, safetensors } from '../../support/tensors'
 
 const scratch = scratchDirectory()
@@ -247,6 +249,7 @@ describe('checkpoints', () => {
   test.each([
     ['qwen3-fp8-block', 'gate_proj'],
     ['qwen2-ct-mixed', 'down_proj'],
+    ['qwen2-ct-fp8-tensor', 'gate_proj'], // with an input_scale
   ])('FP8: %s', (name, projection) =>
     expectRefusal(
       modelDirectory(name),
@@ -255,6 +258,28 @@ describe('checkpoints', () => {
       new RegExp(`${projection} is stored as FP8, which billfish loads but does not pad; pad the 16-bit model`),
     ),
   )
+
+  test.each([
+    ['NVFP4', 16, false],
+    ['NVFP4', 16, true],
+    ['MXFP4', 32, false],
+  ])('%s in groups of %i (by ModelOpt: %j)', (name, groupSize, modelopt) => {
+    const scheme = { format: 'fp4', bits: 4, groupSize, symmetric: true, modelopt } as const
+    const sizes = {
+      hidden_size: 64,
+      intermediate_size: 96,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      vocab_size: 60,
+    }
+    const config = { model_type: 'qwen2', ...sizes, quantization_config: quantizationConfig(scheme, false) }
+    return expectRefusal(
+      directoryOf(randomCheckpoint({ ...config, rms_norm_eps: 1e-6, max_position_embeddings: 32 }, 1)),
+      { parallelSizes: [5] },
+      'UNSUPPORTED_MODEL',
+      new RegExp(`gate_proj is stored as ${name}, which billfish loads but does not pad; pad the 16-bit model`),
+    )
+  })
 
   test('tensors that are unknown or missing', async () => {
     const directory = copied(modelDirectory('qwen2-ct-w8a16'), () => {})
