@@ -20,6 +20,7 @@ export const representativeModels = [
   'qwen2-awq-int4-g128',
   'qwen3-moe-gptq-int4',
   'qwen3-fp8-block',
+  'qwen3-ct-nvfp4',
   'qwen3-5-text-bf16',
 ]
 /** Mixtures of experts among them. */

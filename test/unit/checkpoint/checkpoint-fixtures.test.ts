@@ -26,6 +26,8 @@ function storedLinears(checkpoint: Checkpoint): StoredLinear[] {
       const zeroWords = tensors.get(`${module}.qzeros`)?.shape[1] ?? 0
       const codesAWord = quantization.method === 'gptq' ? out / zeroWords : 1
       linears.push({ module, out, in: rows * codesAWord, quantized: true })
+    } else if (name.endsWith('.weight_packed') && dtype === 'U8') {
+      linears.push({ module, out: rows, in: columns * 2, quantized: true })
     } else if (name.endsWith('.weight_packed')) {
       const stored = quantization.method === 'compressed-tensors' ? schemeByName(quantization, module) : undefined
       const bits = stored?.bits ?? 4
@@ -91,6 +93,7 @@ it.each([
     'compressed-tensors pack-quantized and float-quantized int8, channelwise, symmetric; int4, group 32, symmetric; ' +
       'FP8 e4m3, channelwise; rest BF16',
   ],
+  ['qwen3-ct-nvfp4', 'compressed-tensors nvfp4-pack-quantized NVFP4, group 16; rest BF16, F32'],
   ['qwen2-ct-int8', 'compressed-tensors int-quantized int8, channelwise, symmetric; rest BF16'],
 ])('describes %s', async (model, description) => {
   expect(describeFormat(await openCheckpoint(join(MODELS, model)))).toBe(description)

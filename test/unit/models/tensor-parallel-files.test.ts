@@ -81,6 +81,8 @@ test.each([
   ['AWQ', { format: 'awq', bits: 4, groupSize: 64, symmetric: false }],
   ['AWQ GEMV', { format: 'awq-gemv', bits: 4, groupSize: 32, symmetric: false }],
   ['FP8', { format: 'fp8', bits: 8, groupSize: 128, symmetric: true }],
+  ['NVFP4', { format: 'fp4', bits: 4, groupSize: 16, symmetric: true }],
+  ['MXFP4', { format: 'fp4', bits: 4, groupSize: 32, symmetric: true }],
 ] as const)('a head in %s, too, is cut along the vocabulary', async (name, format) => {
   const random = new Random(5)
   const actOrder = name.endsWith('act-order')

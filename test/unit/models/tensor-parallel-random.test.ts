@@ -23,6 +23,11 @@ const compressed = (bits: 4 | 8, groupSize: number, symmetric: boolean, actorder
   const quant = { quant_method: 'compressed-tensors', format: 'pack-quantized', ignore: ['lm_head'] }
   return { quantization_config: { ...quant, config_groups: { group_0: { targets: ['Linear'], weights } } } }
 }
+const fp4 = (format: string, groupSize: number) => {
+  const weights = { num_bits: 4, group_size: groupSize, type: 'float' }
+  const quant = { quant_method: 'compressed-tensors', format, ignore: ['lm_head'] }
+  return { quantization_config: { ...quant, config_groups: { group_0: { targets: ['Linear'], weights } } } }
+}
 
 const formats: Record<string, object> = {
   fp16: { torch_dtype: 'float16' },
@@ -60,6 +65,21 @@ const formats: Record<string, object> = {
   }),
   'fp8-blocks': { quantization_config: { quant_method: 'fp8', weight_block_size: [128, 128] } },
   'fp8-tensor': { quantization_config: { quant_method: 'fp8' } },
+  'fp4-nv': fp4('nvfp4-pack-quantized', 16),
+  'fp4-mx': fp4('mxfp4-pack-quantized', 32),
+  'fp4-modelopt': { quantization_config: { quant_method: 'modelopt', quant_algo: 'W4A16_NVFP4', ignore: ['lm_head'] } },
+}
+
+/** FP4 has whole groups only, of 16 or 32 inputs. */
+function inWholeGroups(sizes: ReturnType<typeof randomSizes>) {
+  const whole = (size: number) => Math.ceil(size / 32) * 32
+  const { hidden_size, intermediate_size, head_dim } = sizes
+  return {
+    ...sizes,
+    hidden_size: whole(hidden_size),
+    intermediate_size: whole(intermediate_size),
+    head_dim: whole(head_dim),
+  }
 }
 
 /** Sizes that few numbers of ranks divide; heads, key-value heads, vocabulary and channels are often odd. */
@@ -90,7 +110,8 @@ const architectures: Record<string, (random: Random) => object> = {
 
 function randomConfig(seed: number, type: string, format: string, headDims = [8, 16, 24]): RawConfig {
   const random = new Random(seed)
-  const sizes = randomSizes(random, headDims)
+  const any = randomSizes(random, headDims)
+  const sizes = format.startsWith('fp4') ? inWholeGroups(any) : any
   const own = architectures[type]?.(random)
   const config = { torch_dtype: 'float16', model_type: type, ...sizes, ...own, ...formats[format] }
   // Qwen v1 counts gate and up together, has as many key-value heads as heads, and another name for their width.
@@ -141,8 +162,8 @@ describe.each([...models(0, 0), ...models(100, 2)])(
       }
     })
 
-    // billfish pad refuses FP8.
-    test.skipIf(format.startsWith('fp8'))('padded in its files computes the same bits', async () => {
+    // billfish pad refuses FP8 and FP4.
+    test.skipIf(/^fp[48]-/.test(format))('padded in its files computes the same bits', async () => {
       const directory = directoryOf(randomCheckpoint(randomConfig(seed, type, format), seed))
       const padded = join(directoryOf({}), 'padded')
       const { written } = await padCheckpoint(directory, padded, { parallelSizes: [2, 3, 5], verify: false })
@@ -153,7 +174,7 @@ describe.each([...models(0, 0), ...models(100, 2)])(
   },
 )
 
-// GPUs take groups of 32 inputs or more, and heads of 64.
+// GPUs take groups of 32 inputs or more (of FP4, 16), and heads of 64.
 const gpuModels = models(300, 1).filter(({ format }) => !format.includes('g16'))
 describe.each(gpuModels)('a random $type in $format (seed $seed), in 16 bits', ({ seed, type, format }) => {
   const ranks = 2 + (seed % 2)

@@ -223,6 +223,11 @@ const quantized: [string, Scheme][] = [128, 32].flatMap((groupSize): [string, Sc
     { format: 'compressed-tensors', bits: 4, groupSize, symmetric: false, unpacked: true },
   ],
 ])
+quantized.push(
+  ['NVFP4', { format: 'fp4', bits: 4, groupSize: 16, symmetric: true }],
+  ["ModelOpt's NVFP4", { format: 'fp4', bits: 4, groupSize: 16, symmetric: true, modelopt: true }],
+  ['MXFP4', { format: 'fp4', bits: 4, groupSize: 32, symmetric: true }],
+)
 const schemes: [string, Scheme | undefined][] = [['fp16', undefined], ...quantized]
 
 describe.each(schemes)('%s', (_, scheme) => {

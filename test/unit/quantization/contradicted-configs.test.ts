@@ -312,6 +312,7 @@ describe('a config of another method than the tensors', () => {
     ['qwen2-gptq-int4-g128', { quant_method: 'mxfp4' }, /MXFP4\..*stored in GPTQ layout .*correct quant_method/],
     ['qwen3-fp8-block', { quant_method: 'fbgemm_fp8' }, /FBGEMM.*stored in FP8 layout .*correct quant_method/],
     ['qwen2-awq-int4-g128', { quant_method: 'bitsandbytes', load_in_4bit: true }, /bitsandbytes.*stored in AWQ layout/],
+    ['qwen3-ct-nvfp4', { quant_method: 'mxfp4' }, /MXFP4\..*stored in NVFP4 layout .*correct quant_method/],
     ['qwen2-ct-w4a16', { quant_method: 'hqq' }, /HQQ.*stored in compressed-tensors layout/],
     ['qwen2-awq-int4-g128', { quant_method: 'gptq', checkpoint_format: 'marlin' }, /Marlin.*stored in AWQ layout/],
   ])('%s is refused by a name that billfish cannot run, and what it looks like: %j', async (name, config, message) => {
