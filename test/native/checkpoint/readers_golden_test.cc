@@ -98,10 +98,10 @@ Scheme scheme_of(const Json& config) {
 // Models whose linears are told apart by rules or by what is stored, which TypeScript decides (test/goldens has them
 // all).
 bool is_of_one_scheme(const std::string& model) {
-  static const std::set<std::string> others = {"qwen2-autoround-awq",      "qwen2-ct-actorder",    "qwen2-ct-int8",
-                                               "qwen2-ct-w4a16-asym",      "qwen2-ct-mixed",       "qwen2-gptq-lmhead",
-                                               "qwen2-gptq-sym-odd-zeros", "qwen3-autoround-gptq", "qwen3-autoround-v2",
-                                               "qwen3-gptq-dynamic"};
+  static const std::set<std::string> others = {"qwen2-autoround-awq",      "qwen2-ct-actorder", "qwen2-ct-int8",
+                                               "qwen2-ct-w4a16-asym",      "qwen2-ct-mixed",    "qwen2-gptq-lmhead",
+                                               "qwen2-gptq-sym-odd-zeros", "qwen3-ct-nvfp4",    "qwen3-autoround-gptq",
+                                               "qwen3-autoround-v2",       "qwen3-gptq-dynamic"};
   return others.count(model) == 0;
 }
 

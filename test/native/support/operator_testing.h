@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends.h"
+#include "checkpoint/tensor_check.h"
 #include "engine/random_weights.h"
 #include "support/check.h"
 #include "support/every_instruction_set.h"
@@ -156,10 +157,10 @@ class OperatorBench {
           const uint32_t word = rows.codes[static_cast<size_t>(r * shape.words_per_row() + k / per_word)];
           const auto code = static_cast<int>(word >> (k % per_word * shape.bits) & ((1u << shape.bits) - 1));
           const int zero = shape.has_zero_points ? rows.zeros[static_cast<size_t>(at)] : 1 << (shape.bits - 1);
-          uint16_t scale;
-          std::memcpy(&scale, &rows.scales[static_cast<size_t>(at) * sizeof scale], sizeof scale);
+          const double scale = number_at(shape.scale_type, rows.scales.data(), at);
+          const double output_scale = shape.has_output_scales ? rows.output_scales[static_cast<size_t>(r)] : 1.0f;
           const float number = number_of_code(shape.codes, static_cast<uint32_t>(code), zero);
-          values.push_back(static_cast<double>(widen(shape.scale_type, scale)) * number);
+          values.push_back(output_scale * scale * number);
         }
       }
     }
