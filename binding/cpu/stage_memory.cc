@@ -78,6 +78,7 @@ StageBuffers stage_buffers(const StageOutline& stage, Precision precision) {
     const uint64_t bytes = std::visit([&](const auto& o) { return scratch_bytes(o, stage, precision); }, op);
     needs.scratch = std::max(needs.scratch, bytes);
   }
+  if (stage.program.output == no_value) return needs;
   const Value& output = stage.program.values[stage.program.output];
   if (output.rows == RowKind::logits) needs.sampling = SamplingScratch::bytes(static_cast<int32_t>(output.width));
   return needs;
@@ -109,6 +110,7 @@ MemoryCount stage_memory(const StageOutline& stage, Precision precision, DType c
   add(needs.token_arena, MemoryUse::buffers);
   add(needs.logit_arena, MemoryUse::buffers);
   add(needs.hidden, MemoryUse::buffers);  // the device is the host
+  for (const uint64_t bytes : needs.links) add(bytes, MemoryUse::buffers);
   const StageBuffers buffers = stage_buffers(stage, precision);
   for (const uint64_t bytes : buffers.rope_tables) add(bytes, MemoryUse::buffers);
   add(buffers.scratch, MemoryUse::buffers);

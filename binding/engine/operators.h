@@ -560,6 +560,47 @@ struct AllGather {
   }
 };
 
+// What sends and receives have in common: the columns of `value` lie from column `at` on in the buffer of link `link`.
+inline void check_link(const OperatorCheck& check, ValueId value, int32_t link, int64_t at) {
+  constexpr int64_t widest = int64_t{1} << 28;
+  const auto& matrix = check.value(value);
+  if (matrix.rows != RowKind::tokens) check.fail("logit rows on link ", link);
+  if (link < 0 || link >= 4096 || at < 0 || at > widest - matrix.width) {
+    check.fail(matrix.width, " columns from ", at, " of link ", link);
+  }
+}
+
+// Hands a copy of x to the other end of a link (link.h): a stage to one of its branches, or a branch back to its stage.
+// Both meet here.
+template <class Form>
+struct Send {
+  static constexpr const char* name = "send";
+  typename Form::Value x;
+  int32_t link;
+  int64_t at;
+
+  static constexpr auto fields() {
+    using Self = Send;
+    return std::tuple{read("x", &Self::x), attribute("link", &Self::link), attribute("at", &Self::at)};
+  }
+  void check(const OperatorCheck& check) const { check_link(check, x, link, at); }
+};
+
+// out = what the other end of a link sends.
+template <class Form>
+struct Receive {
+  static constexpr const char* name = "receive";
+  typename Form::Value out;
+  int32_t link;
+  int64_t at;
+
+  static constexpr auto fields() {
+    using Self = Receive;
+    return std::tuple{write("out", &Self::out), attribute("link", &Self::link), attribute("at", &Self::at)};
+  }
+  void check(const OperatorCheck& check) const { check_link(check, out, link, at); }
+};
+
 }  // namespace operators
 
 // The operators that backends run: each of them has a function run() for each.
@@ -567,7 +608,8 @@ struct AllGather {
   each(Embedding) each(RmsNorm) each(AddRmsNorm) each(LayerNorm) each(Linear) each(Rope) each(LogNScale) \
       each(Attention) each(CausalConv) each(GatedDeltaRule) each(SiluMul) each(SigmoidMul) each(Route)   \
           each(GroupedLinear) each(Combine) each(Add) each(Gather)
-#define BILLFISH_OPERATORS(each) BILLFISH_BACKEND_OPERATORS(each) each(Tap) each(AllReduce) each(AllGather)
+#define BILLFISH_OPERATORS(each) \
+  BILLFISH_BACKEND_OPERATORS(each) each(Tap) each(AllReduce) each(AllGather) each(Send) each(Receive)
 
 // In a program: Embedding, RmsNorm, ...
 #define BILLFISH_IN_PROGRAM(Name) using Name = operators::Name<InProgram>;  // NOLINT(bugprone-macro-parentheses)

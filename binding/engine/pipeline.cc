@@ -122,13 +122,13 @@ void Pipeline::finish(std::shared_ptr<Step> step) {
   done(std::move(step));
 }
 
-// For all ranks of the stage, none of which is running.
+// For all that run a step of the stage, none of which is running.
 static void take_notices(Stage& stage, Step& step) {
   const auto take = [&](Backend& backend) {
     if (std::string notice = backend.take_notice(); !notice.empty()) step.result.notices.push_back(std::move(notice));
   };
   take(stage.backend());
-  for (const auto& worker : stage.workers()) take(worker->backend());
+  for (Stage* companion : stage.companions()) take(companion->backend());
 }
 
 void Pipeline::work(size_t index) {

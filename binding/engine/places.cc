@@ -64,7 +64,7 @@ Places place_values(const Program& program, const ValueBytes& bytes) {
   for (size_t i = 0; i < count; ++i) {
     for_each_value(program.operators[i], [&](ValueId id, bool) { last_use[base(id)] = i; });
   }
-  last_use[base(program.output)] = count;
+  if (program.output != no_value) last_use[base(program.output)] = count;
 
   Places places;
   places.of_value.resize(program.values.size());

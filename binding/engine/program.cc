@@ -82,8 +82,12 @@ class Validator : private OperatorCheck {
       std::visit([&](const auto& op) { check_operator(op); }, program_.operators[index_]);
     }
     index_ = no_operator;
-    if (program_.output == no_value) fail("there is no output value");
-    read(program_.output);
+    const auto sends = [](const Operator& op) { return std::holds_alternative<Send>(op); };
+    if (program_.output != no_value) {
+      read(program_.output);
+    } else if (std::none_of(program_.operators.begin(), program_.operators.end(), sends)) {
+      fail("there is no output value");
+    }
   }
 
  private:

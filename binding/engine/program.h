@@ -17,6 +17,7 @@ struct Program {
   std::vector<Operator> operators;
   ValueId input = no_value;  // hidden states from the stage before; none in the first stage
   // Hidden states for the next stage; in the last the logits, or the normed hidden states of a model without a head.
+  // None of a branch (link.h).
   ValueId output = no_value;
 };
 

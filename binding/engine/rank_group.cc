@@ -63,4 +63,17 @@ void RankGroup::fail(std::exception_ptr reason) {
   changes_.notify_all();
 }
 
+void end_all(const std::vector<RankGroup*>& groups) {
+  std::exception_ptr aborted;
+  for (RankGroup* group : groups) {
+    try {
+      group->end();
+    } catch (const Error& error) {
+      if (error.code() != "ABORTED") throw;
+      if (!aborted) aborted = std::current_exception();
+    }
+  }
+  if (aborted) std::rethrow_exception(aborted);
+}
+
 }  // namespace billfish

@@ -77,4 +77,8 @@ class RankGroup {
   std::exception_ptr reason_;  // under `mutex_`
 };
 
+// Ends a step of several groups that have a rank in common, which tells all of them when one fails. Throws the reason
+// that the others were told of.
+void end_all(const std::vector<RankGroup*>& groups);
+
 }  // namespace billfish

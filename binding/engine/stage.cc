@@ -28,9 +28,10 @@ class Settled final : public StageWork {
   StageInterval interval_;
 };
 
-// Collectives.
+// Collectives, and what goes over links.
 bool is_exchange(const Operator& op) {
-  return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
+  return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op) ||
+         std::holds_alternative<Send>(op) || std::holds_alternative<Receive>(op);
 }
 
 }  // namespace
@@ -65,10 +66,13 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
     states_.push_back({data, program_.state_layers[i].width});
   }
 
-  const Value& output = program_.values[program_.output];
-  is_last_ = output.rows == RowKind::logits;
+  is_last_ = program_.output != no_value && program_.values[program_.output].rows == RowKind::logits;
   sends_hidden_ = is_first_rank() && !is_last_;
   if (!is_first_rank()) return;
+  for (const uint64_t bytes : needs.links) {
+    auto* const link = static_cast<float*>(backend_->allocate_host(bytes));
+    links_.push_back(std::make_shared<Link>(link, limits_.max_rows));
+  }
   hidden_width_ = needs.hidden_width;
   if (needs.hidden > 0) hidden_ = static_cast<float*>(backend_->allocate_host(needs.hidden));
   if (!sends_hidden_) requests_.reserve(static_cast<size_t>(limits_.max_logit_rows));
@@ -91,9 +95,36 @@ void Stage::attach_workers(std::vector<std::unique_ptr<Stage>> workers) {
   rank_.group->set_link(backend_->link(backends));  // last, so that it is destroyed before the workers
 }
 
-const std::vector<std::unique_ptr<Stage>>& Stage::workers() const {
-  static const std::vector<std::unique_ptr<Stage>> none;
-  return workers_ ? workers_->stages() : none;
+void Stage::attach_branches(std::vector<std::unique_ptr<Stage>> branches) {
+  if (branches.size() != links_.size()) {
+    throw Error("INTERNAL", std::to_string(links_.size()) + " links of a stage have " +
+                                std::to_string(branches.size()) + " branches.");
+  }
+  for (size_t i = 0; i < links_.size(); ++i) {
+    validate_link(program_, static_cast<int32_t>(i), branches[i]->program_);
+    branches[i]->links_ = {links_[i]};
+    std::vector<std::unique_ptr<Stage>> one;
+    one.push_back(std::move(branches[i]));
+    branches_.push_back(std::make_unique<WorkerRanks>(std::move(one), links_[i]->ends));
+  }
+}
+
+std::vector<Stage*> Stage::companions() const {
+  std::vector<Stage*> all;
+  const auto add = [&](const WorkerRanks& ranks) {
+    for (const auto& stage : ranks.stages()) all.push_back(stage.get());
+  };
+  if (workers_) add(*workers_);
+  for (const auto& branch : branches_) add(*branch);
+  return all;
+}
+
+// Those that this rank meets others in.
+std::vector<RankGroup*> Stage::groups() const {
+  std::vector<RankGroup*> all;
+  if (rank_.group) all.push_back(rank_.group.get());
+  for (const auto& link : links_) all.push_back(&link->ends);
+  return all;
 }
 
 void Stage::join(const std::shared_ptr<ActivationBuffers>& activation_buffers) {
@@ -128,21 +159,24 @@ void Stage::admit(Step& step) {
 std::unique_ptr<StageWork> Stage::run(Step& step) {
   ActivationBuffers::Buffer hidden = std::move(step.hidden);
   step.found.clear();
-  step.found.resize(step.search ? 1 + workers().size() : 0);
-  if (!workers_) return compute(step, hidden, hidden.data());
+  step.found.resize(step.search ? 1 + companions().size() : 0);
+  if (!workers_ && branches_.empty()) return compute(step, hidden, hidden.data());
   std::unique_ptr<StageWork> work;
-  rank_.group->begin();
-  workers_->start(step, hidden.data());
+  const std::vector<RankGroup*> groups = this->groups();
+  for (RankGroup* group : groups) group->begin();
+  if (workers_) workers_->start(step, hidden.data());
+  for (const auto& branch : branches_) branch->start(step, nullptr);
   try {
     work = compute(step, hidden, hidden.data());
     // With a link the other devices wait for this one, so its failure must be known before they are waited for.
-    if (work && rank_.group->link() != nullptr) work = std::make_unique<Settled>(work->settle());
+    if (work && rank_.group && rank_.group->link() != nullptr) work = std::make_unique<Settled>(work->settle());
   } catch (...) {
-    rank_.group->fail(std::current_exception());
+    for (RankGroup* group : groups) group->fail(std::current_exception());
   }
-  workers_->wait();
-  rank_.group->end();
-  if (step.search) report_search(step);
+  if (workers_) workers_->wait();
+  for (const auto& branch : branches_) branch->wait();
+  end_all(groups);
+  if (step.search && workers_) report_search(step);
   return work;
 }
 
@@ -170,7 +204,8 @@ std::unique_ptr<StageWork> Stage::compute(Step& step, ActivationBuffers::Buffer&
                                      [](const Operator& op) { return std::holds_alternative<Gather>(op); });
     execute(program_.operators.begin(), gather, step);
     if (gather != program_.operators.end()) run_head(step, gather);
-    if (step.search && !rank_.group) report_search(step);  // before anything is sent on
+    const bool found_all = !rank_.group && !is_branch();  // branches have, before they sent what came back
+    if (step.search && found_all) report_search(step);    // before anything is sent on
   }
   std::unique_ptr<StageWork> work = backend_->end();
   if (sends_hidden_) send_hidden(step, std::move(hidden));
@@ -281,8 +316,7 @@ void Stage::search(OperatorIterator op, Step& step) {
     const bool tokens = program_.values[id].rows == RowKind::tokens;
     const auto row = static_cast<size_t>(tokens ? first->row : first_logit_row_ + first->row);
     const int32_t position = step.batch.positions[tokens ? row : static_cast<size_t>(step.batch.logit_rows[row])];
-    const auto order = static_cast<size_t>(std::count_if(
-        program_.operators.cbegin(), op, [](const Operator& before) { return !std::holds_alternative<Tap>(before); }));
+    const size_t order = is_branch() ? links_[0]->order : order_of(*op);
     found = NonFiniteOutput{order, name_of(op, weight), backend_->device(), position, *first};
   };
   // What is written is named after the operator's weight, and what is changed in place after the one before.
@@ -300,6 +334,11 @@ void Stage::search(OperatorIterator op, Step& step) {
         });
       },
       *op);
+}
+
+size_t Stage::order_of(const Operator& op) const {
+  return static_cast<size_t>(std::count_if(
+      program_.operators.data(), &op, [](const Operator& before) { return !std::holds_alternative<Tap>(before); }));
 }
 
 // Throws the first of what the ranks found, in the order of the forward pass.
@@ -343,6 +382,11 @@ void Stage::execute(const Operator& op, Step& step) {
                    backend_->all_gather(*rank_.group, rank_.rank);
                    release();
                  },
+                 [&](const Send& o) {
+                   if (step.search && !is_branch()) links_[o.link]->order = order_of(op);
+                   send(o, step);
+                 },
+                 [&](const Receive& o) { receive(o, step); },
              },
              op);
 }
@@ -383,6 +427,24 @@ void Stage::tap(const Tap& op, Step& step) {
   if (states.size() <= static_cast<size_t>(op.index)) states.resize(op.index + 1);
   states[op.index].resize(rows * static_cast<size_t>(x.columns));
   backend_->to_host(x, states[op.index].data() + (all ? 0 : first_logit_row_ * x.columns));
+}
+
+// The rows of the batch: a recorded step may have more, which mean nothing. The other end reads them before it sends
+// anything back, and so before the place is used again.
+void Stage::send(const Send& op, const Step& step) {
+  Tensor x = tensor(op.x);
+  x.rows = step.batch.rows();
+  Link& link = *links_[op.link];
+  backend_->to_host(x, link.place(op.at));
+  link.ends.barrier();
+}
+
+void Stage::receive(const Receive& op, const Step& step) {
+  Tensor out = tensor(op.out);
+  out.rows = step.batch.rows();
+  Link& link = *links_[op.link];
+  link.ends.barrier();
+  backend_->from_host(link.place(op.at), out);
 }
 
 void Stage::release() {

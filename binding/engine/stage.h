@@ -8,6 +8,7 @@
 
 #include "engine/activation_buffers.h"
 #include "engine/backend.h"
+#include "engine/link.h"
 #include "engine/places.h"
 #include "engine/program.h"
 #include "engine/rank_group.h"
@@ -18,9 +19,10 @@ namespace billfish {
 
 class WorkerRanks;
 
-// A rank of a stage. The first one receives steps, passes them on and samples; the others are its workers.
+// A rank of a stage. The first one receives steps, passes them on and samples; the others are its workers. Branches
+// (link.h) are numbered behind the ranks.
 struct StageRank {
-  std::shared_ptr<RankGroup> group;  // null if it is the only one
+  std::shared_ptr<RankGroup> group;  // null if it is the only one, and for a branch
   int rank = 0;
 };
 
@@ -47,7 +49,11 @@ class Stage {
   // For the first rank: takes ownership of the others. Before the first step. Throws INTERNAL if their programs do not
   // match, and INVALID_OPTION if their devices cannot be ranks of one stage.
   void attach_workers(std::vector<std::unique_ptr<Stage>> workers);
-  const std::vector<std::unique_ptr<Stage>>& workers() const;
+  // For the first rank: takes ownership of the branch of each of its links, in order. Before the first step. Throws
+  // INTERNAL if their programs do not match.
+  void attach_branches(std::vector<std::unique_ptr<Stage>> branches);
+  // All that run a step along with this one: workers, and then branches.
+  std::vector<Stage*> companions() const;
 
   // Contributes the stage's buffer to those for hidden states between stages. Before the first step, unless the stage
   // is the model's only one.
@@ -55,7 +61,8 @@ class Stage {
 
   // Connects the next stage: hidden states go from device to device if both can. Before the first step.
   void connect_to(const Stage& next) {
-    sends_to_peer_ = !rank_.group && !next.rank_.group && next.backend_->can_receive_from(*backend_);
+    const bool is_alone = !rank_.group && branches_.empty();  // else a step may fail after this rank has sent
+    sends_to_peer_ = is_alone && !next.rank_.group && next.backend_->can_receive_from(*backend_);
   }
 
   // Acquires a buffer for the step's hidden states, unless it has one or this is the last stage. Waits while other
@@ -67,12 +74,15 @@ class Stage {
   // step.cancelled is set; some of the step's work may still be in flight.
   std::unique_ptr<StageWork> run(Step& step);
 
-  // Runs a step together with the first rank. `hidden`: that rank's input, if the program has one.
+  // Runs a step together with the first rank, as a worker or a branch. `hidden`: that rank's input, if the program has
+  // one.
   void run_as_worker(Step& step, const float* hidden);
 
  private:
   using OperatorIterator = std::vector<Operator>::const_iterator;
   bool is_first_rank() const { return rank_.rank == 0; }
+  bool is_branch() const { return !is_first_rank() && !rank_.group; }
+  std::vector<RankGroup*> groups() const;
   std::unique_ptr<StageWork> compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
   void receive_input(Step& step, const float* hidden);
@@ -81,6 +91,9 @@ class Stage {
   template <class Op>
   Call<Op> bind(const Op& op);
   void tap(const Tap& op, Step& step);
+  void send(const Send& op, const Step& step);
+  void receive(const Receive& op, const Step& step);
+  size_t order_of(const Operator& op) const;
   void search(OperatorIterator op, Step& step);
   void report_search(Step& step) const;
   std::string name_of(OperatorIterator op, WeightId weight) const;
@@ -100,6 +113,8 @@ class Stage {
   StageLimits limits_;
   StageRank rank_;
   std::unique_ptr<WorkerRanks> workers_;
+  std::vector<std::shared_ptr<Link>> links_;            // to its branches; of a branch the one to its stage
+  std::vector<std::unique_ptr<WorkerRanks>> branches_;  // one at a link
   std::vector<std::unique_ptr<Weight>> weights_;
   uint8_t* token_arena_ = nullptr;
   uint8_t* logit_arena_ = nullptr;

@@ -1,5 +1,6 @@
 #include "engine/stage_allocations.h"
 
+#include "engine/link.h"
 #include "engine/memory_count.h"
 
 namespace billfish {
@@ -28,6 +29,9 @@ StageAllocations stage_allocations(const StageOutline& stage, const Places& plac
     needs.hidden_width = program.values[program.input].width;
   }
   needs.hidden = bytes_product(rows, static_cast<uint64_t>(needs.hidden_width) * sizeof(float));
+  for (const int64_t width : link_widths(program)) {
+    needs.links.push_back(bytes_product(rows, static_cast<uint64_t>(width) * sizeof(float)));
+  }
   return needs;
 }
 

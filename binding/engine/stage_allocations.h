@@ -32,6 +32,7 @@ struct StageAllocations {
   // Hidden states on their way to the stage behind or from the one before, in the host's memory: the first rank's.
   int64_t hidden_width = 0;
   uint64_t hidden = 0;
+  std::vector<uint64_t> links;  // the buffer of each link to a branch, in the host's memory: the first rank's
 };
 
 // Throws UNSUPPORTED_MODEL for more than max_bytes.

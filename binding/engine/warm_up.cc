@@ -14,9 +14,9 @@ bool is_wanted(Pipeline& pipeline) {
   const auto wanted = [](const Stage& stage) { return stage.backend().wants_warm_up(); };
   const auto& stages = pipeline.stages();
   return std::any_of(stages.begin(), stages.end(), [&](const auto& stage) {
-    const auto& workers = stage->workers();
+    const std::vector<Stage*> companions = stage->companions();
     return wanted(*stage) ||
-           std::any_of(workers.begin(), workers.end(), [&](const auto& worker) { return wanted(*worker); });
+           std::any_of(companions.begin(), companions.end(), [&](const Stage* one) { return wanted(*one); });
   });
 }
 

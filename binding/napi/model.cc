@@ -79,33 +79,35 @@ class ModelCore final : public ThreadedCore {
   void build() {
     MappedFiles files;
     for (const std::string& path : spec_.files) files.push_back(std::make_shared<MappedFile>(path));
-    const auto ranks = static_cast<size_t>(spec_.tensor_parallel_size);
     std::vector<std::unique_ptr<Backend>> backends;
     std::vector<std::vector<WeightShape>> shapes;
-    for (size_t i = 0; i < spec_.stages.size(); ++i) {
-      const StageSpec& stage = spec_.stages[i];
+    for (const StageSpec& stage : spec_.stages) {
       std::transform(stage.weights.begin(), stage.weights.end(), std::back_inserter(shapes.emplace_back()), shape_of);
       validate(stage.program, shapes.back());
-      const StageOutline outline{stage.program, shapes.back(), spec_.limits, i % ranks == 0};
+      const StageOutline outline{stage.program, shapes.back(), spec_.limits, stage.rank == 0};
       backends.push_back(make_backend(stage.device, spec_.backend));
       // Of all stages: a device without room is known before anything is loaded.
       backends.back()->reserve(plan_memory(stage.device, outline, spec_.backend).count.total());
     }
     std::vector<std::unique_ptr<Stage>> stages;
-    for (size_t first = 0; first < spec_.stages.size(); first += ranks) {
-      std::vector<std::unique_ptr<Stage>> group;
-      const auto rank_group = ranks > 1 ? std::make_shared<RankGroup>(spec_.tensor_parallel_size) : nullptr;
-      for (size_t rank = 0; rank < ranks; ++rank) {
-        group.push_back(make_rank(spec_.stages[first + rank], std::move(shapes[first + rank]),
-                                  std::move(backends[first + rank]), {rank_group, static_cast<int>(rank)}));
-      }
-      stages.push_back(std::move(group.front()));
-      group.erase(group.begin());
-      if (!group.empty())
-        stages.back()->attach_workers(std::move(group));  // before anything is loaded: it may be refused
-      load_rank(*stages.back(), spec_.stages[first].weights, files);
-      for (size_t rank = 1; rank < ranks; ++rank) {
-        load_rank(*stages.back()->workers()[rank - 1], spec_.stages[first + rank].weights, files);
+    const int ranks = spec_.tensor_parallel_size;
+    for (size_t i = 0; i < spec_.stages.size();) {
+      const size_t first = i;
+      const auto group = ranks > 1 ? std::make_shared<RankGroup>(ranks) : nullptr;
+      std::vector<std::unique_ptr<Stage>> workers, branches;
+      do {
+        const int rank = spec_.stages[i].rank;
+        auto own = make_rank(spec_.stages[i], std::move(shapes[i]), std::move(backends[i]),
+                             {rank < ranks ? group : nullptr, rank});
+        (rank == 0 ? stages : rank < ranks ? workers : branches).push_back(std::move(own));
+      } while (++i < spec_.stages.size() && spec_.stages[i].rank > 0);
+      Stage& stage = *stages.back();
+      // Before anything is loaded: they may be refused.
+      if (!workers.empty()) stage.attach_workers(std::move(workers));
+      stage.attach_branches(std::move(branches));
+      load_rank(stage, spec_.stages[first].weights, files);
+      for (size_t other = first + 1; Stage * companion : stage.companions()) {
+        load_rank(*companion, spec_.stages[other++].weights, files);
       }
     }
     pipeline_ = std::make_unique<Pipeline>(std::move(stages), spec_.limits, spec_.vocabulary);
@@ -268,7 +270,7 @@ Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
   };
   for (const auto& stage : pipeline->stages()) {
     add(stage->backend());
-    for (const auto& worker : stage->workers()) add(worker->backend());
+    for (const Stage* companion : stage->companions()) add(companion->backend());
   }
   return list;
 }

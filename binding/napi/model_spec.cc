@@ -214,7 +214,7 @@ void add_to_program(Program& program, const Napi::Object& object) {
   });
   for_each_object(object, "operators", [&](const Napi::Object& o) { program.operators.push_back(parse_operator(o)); });
   if (has(object, "input")) program.input = id(object, "input");
-  program.output = id(object, "output");
+  if (has(object, "output")) program.output = id(object, "output");
 }
 
 WeightShape parse_weight_shape(const Napi::Object& object) {
@@ -267,6 +267,19 @@ BackendOptions parse_number_formats(const Napi::Object& object) {
   return options;
 }
 
+// Every stage has all its ranks in order, and then its branches.
+static void check_ranks(const ModelSpec& spec) {
+  int next = 0;
+  for (size_t i = 0; i <= spec.stages.size(); ++i) {
+    const int rank = i < spec.stages.size() ? spec.stages[i].rank : 0;
+    const bool begins_stage = rank == 0 && (i == 0 || next >= spec.tensor_parallel_size);
+    if (!begins_stage && (rank != next || i == 0)) {
+      throw Error("INVALID_OPTION", "Every stage needs a program for each of its ranks, in order.");
+    }
+    next = rank + 1;
+  }
+}
+
 ModelSpec parse_model_spec(const Napi::Object& object) {
   ModelSpec spec;
   const Napi::Array files = to_array(property(object, "files"), "files");
@@ -275,13 +288,12 @@ ModelSpec parse_model_spec(const Napi::Object& object) {
   for_each_object(object, "stages", [&](const Napi::Object& o) {
     StageSpec stage;
     stage.device = string(o, "device");
+    stage.rank = id(o, "rank");
     spec.stages.push_back(std::move(stage));
   });
   if (spec.stages.empty()) throw Error("INVALID_OPTION", "A model needs at least one stage.");
   spec.tensor_parallel_size = static_cast<int>(integer(object, "tensorParallelSize", 1, 64));
-  if (spec.stages.size() % static_cast<size_t>(spec.tensor_parallel_size) != 0) {
-    throw Error("INVALID_OPTION", "Every stage needs a program for each of its ranks.");
-  }
+  check_ranks(spec);
   spec.backend = parse_number_formats(object);
   if (has(object, "offloadDirectory")) spec.backend.offload_directory = string(object, "offloadDirectory");
   spec.limits = parse_limits(object, 1 << 20);

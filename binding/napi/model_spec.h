@@ -15,6 +15,7 @@ namespace billfish {
 
 struct StageSpec {
   std::string device;
+  int rank = 0;  // from the number of ranks on: a branch
   Program program;
   std::vector<WeightSpec> weights;
 };
@@ -24,7 +25,7 @@ struct ModelSpec {
   // Lists of experts that weights have parts of.
   std::vector<std::shared_ptr<std::vector<LinearSpec>>> experts;
   bool random_weights = false;  // instead of the files'
-  // One per rank: stage s has those from s * tensor_parallel_size on.
+  // One per rank and branch, stage by stage: each stage begins with rank 0.
   std::vector<StageSpec> stages;
   int tensor_parallel_size = 1;
   BackendOptions backend;

@@ -194,11 +194,13 @@ class DeviceBackend final : public Peer {
 
   void from_host(const float* from, const Tensor& to) override {
     start_step();
-    const Matrix<float> x = matrix<float>(to);
+    const bool is_narrow = to.type != DType::f32;
+    const Matrix<float> x = is_narrow ? packed_wide(to) : matrix<float>(to);
     for_each_run(x.rows, x.columns, x.stride, [&](int64_t at, int64_t packed, int64_t count) {
       stream_.copy_to_device(x.data + at, from + packed, static_cast<size_t>(count) * sizeof(float));
     });
     wait_for_copies();
+    if (is_narrow) convert<float, Element>(stream_, x, matrix<Element>(to));
   }
 
   // --- To and from other devices of this target.
@@ -277,10 +279,13 @@ class DeviceBackend final : public Peer {
     return matrix_of<T>(tensor, device_);
   }
 
-  // The host takes fp32. A stage that ends with a norm has a 16-bit output.
+  // Room for a 16-bit value in fp32, in which the host exchanges values.
+  Matrix<float> packed_wide(const Tensor& x) const { return {widened_, x.rows, x.columns, x.columns}; }
+
+  // A stage that ends with a norm has a 16-bit output.
   Matrix<const float> widened(const Tensor& x) {
     if (x.type == DType::f32) return matrix<float>(x);
-    const Matrix<float> out{widened_, x.rows, x.columns, x.columns};
+    const Matrix<float> out = packed_wide(x);
     convert<Element, float>(stream_, matrix<Element>(x), out);
     return out;
   }

@@ -13,14 +13,22 @@ namespace {
 template <class Operator>
 void add_needs(StageNeeds&, const Operator&, const StageOutline&) {}
 
-// What goes to the host goes as fp32.
-void add_leaving(StageNeeds& needs, const Value& value, const StageOutline& stage) {
+// What goes to the host, or comes from there, goes as fp32.
+void add_exchanged(StageNeeds& needs, const Value& value, const StageOutline& stage) {
   if (value.kind != ValueClass::activation) return;
   needs.widened_elements = std::max(needs.widened_elements, stage.rows_of(value) * value.width);
 }
 
 void add_needs(StageNeeds& needs, const Tap& tap, const StageOutline& stage) {
-  add_leaving(needs, stage.program.values[tap.x], stage);
+  add_exchanged(needs, stage.program.values[tap.x], stage);
+}
+
+void add_needs(StageNeeds& needs, const Send& send, const StageOutline& stage) {
+  add_exchanged(needs, stage.program.values[send.x], stage);
+}
+
+void add_needs(StageNeeds& needs, const Receive& receive, const StageOutline& stage) {
+  add_exchanged(needs, stage.program.values[receive.out], stage);
 }
 
 void add_needs(StageNeeds& needs, const Attention& attention, const StageOutline& stage) {
@@ -75,10 +83,12 @@ StageNeeds::StageNeeds(const StageOutline& stage) {
   for (const Operator& op : stage.program.operators) {
     std::visit([&](const auto& o) { add_needs(*this, o, stage); }, op);
   }
-  const Value& output = stage.program.values[stage.program.output];
-  add_leaving(*this, output, stage);
-  if (output.rows == RowKind::tokens) peer_elements = stage.rows_of(output) * output.width;
-  if (output.rows == RowKind::logits) sampling = {static_cast<int32_t>(output.width), stage.limits.max_logit_rows};
+  if (stage.program.output != no_value) {
+    const Value& output = stage.program.values[stage.program.output];
+    add_exchanged(*this, output, stage);
+    if (output.rows == RowKind::tokens) peer_elements = stage.rows_of(output) * output.width;
+    if (output.rows == RowKind::logits) sampling = {static_cast<int32_t>(output.width), stage.limits.max_logit_rows};
+  }
   for (const WeightShape& weight : stage.weights) {
     if (weight.kind != WeightKind::vector) slab_bytes = std::max(slab_bytes, gpu::slab_bytes(weight));
   }

@@ -30,7 +30,7 @@ struct StageNeeds {
   bool has_linears = false;
   size_t grouping_bytes = 0;      // slots of experts, sorted
   int64_t narrowed_elements = 0;  // fp32 inputs of linears, converted to 16 bits
-  int64_t widened_elements = 0;   // 16-bit outputs of the stage, converted to fp32
+  int64_t widened_elements = 0;   // 16-bit values on their way to the host or from there, as fp32
   int64_t peer_elements = 0;      // of each of the two peer send buffers, fp32
   SamplerLimits sampling;         // no rows except on the last stage
   size_t slab_bytes = 0;          // the largest slab that the loader uploads: no allocation of its own

@@ -78,6 +78,9 @@ export type OperatorSpec =
   /** Columns of all ranks' x beside each other. A rank without `out` gives only. */
   | { op: 'allGather'; x: ValueId; out?: ValueId; pieces: readonly GatheredPiece[] }
   | { op: 'tap'; x: ValueId; index: number }
+  /** To the other end of a link, in whose buffer the columns of the value begin at `at`: a branch has one link, 0. */
+  | { op: 'send'; x: ValueId; link: number; at: number }
+  | { op: 'receive'; out: ValueId; link: number; at: number }
 
 export interface LinearTarget {
   readonly weight: number
@@ -107,14 +110,17 @@ export interface ProgramSpec {
   readonly operators: readonly OperatorSpec[]
   /** Hidden states from the stage before; absent in the first stage. */
   readonly input?: ValueId | undefined
-  /** Hidden states for the next stage, or the logits. */
-  readonly output: ValueId
+  /** Hidden states for the next stage, or the logits; absent in a branch. */
+  readonly output?: ValueId | undefined
 }
 
-/** A stage on one device, or one rank's share of it. */
+/** A stage on one device, one rank's share of it, or one of its branches: experts of its layers on another device. */
 export interface StageSpec {
   readonly device: string
-  /** Which of the stage's ranks; the first one leads, and is the only one without tensor parallelism. */
+  /**
+   * Which of the stage's ranks; the first one leads, and is the only one without tensor parallelism. From the number of
+   * ranks on, branches: the first is at the other end of link 0 of the first rank, and so on.
+   */
   readonly rank: number
   readonly program: ProgramSpec
   readonly weights: readonly WeightSpec[]
@@ -125,7 +131,7 @@ export interface ModelSpec extends NumberFormats {
   readonly files: readonly string[]
   /** Random numbers instead of what the files hold, for benchmarks: then there are no files. */
   readonly randomWeights?: boolean | undefined
-  /** All ranks of the first stage, then those of the second, ... */
+  /** All ranks and branches of the first stage, then those of the second, ... */
   readonly stages: readonly StageSpec[]
   /** Ranks a stage. */
   readonly tensorParallelSize: number
@@ -273,9 +279,9 @@ export interface NativeModel {
 }
 
 export interface Addon {
-  /** Of the stages, the devices; the rest is added. */
+  /** Of the stages, devices and ranks; the rest is added. */
   readonly NativeModel: new (
-    spec: Omit<ModelSpec, 'stages'> & { readonly stages: readonly Pick<StageSpec, 'device'>[] },
+    spec: Omit<ModelSpec, 'stages'> & { readonly stages: readonly Pick<StageSpec, 'device' | 'rank'>[] },
   ) => NativeModel
   readonly StagePlan: new (rank: number) => NativeStagePlan
   readonly NativeTask: NativeTaskConstructor

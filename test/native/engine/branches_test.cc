@@ -1,0 +1,192 @@
+// A stage and its branches: operators of some layers on another device, with which it meets twice a layer.
+#include <cmath>
+#include <limits>
+
+#include "engine/link.h"
+#include "support/rank_stage.h"
+
+using namespace billfish;
+using namespace rank_stage;
+
+namespace {
+
+struct Devices {
+  std::string stage = "cpu";
+  std::vector<std::string> branches = {"cpu:1"};
+  StageLimits limits = {4, 4, 8, 2};
+};
+
+// Of [hidden, hidden], those of branch number `seed`.
+std::vector<float> branch_matrix(unsigned seed) {
+  std::mt19937 random(seed + 2);
+  std::normal_distribution<float> normal(0, 0.1f);
+  std::vector<float> matrix(static_cast<size_t>(hidden * hidden));
+  for (float& v : matrix) v = f16_to_float(float_to_f16(normal(random)));
+  return matrix;
+}
+
+std::unique_ptr<Stage> loaded(const std::string& device, const Program& program, const StageLimits& limits, int rank,
+                              const char* name, int64_t out, const std::vector<float>& rows) {
+  auto stage = std::make_unique<Stage>(make_backend(device, {}), program,
+                                       std::vector<WeightShape>{{name, WeightKind::matrix, out, hidden}}, limits,
+                                       StageRank{{}, rank});
+  auto weight = stage->backend().make_matrix(out, hidden, DType::f32, {});
+  stage->backend().fill_matrix(*weight, 0, out, rows.data());
+  stage->backend().finish_loading();
+  stage->set_weight(0, std::move(weight));
+  return stage;
+}
+
+// x = table[token]; for each branch: x += its matrix * x, whose place in the buffer is behind that of its input. Then
+// the products with the table.
+std::unique_ptr<Stage> stage_without_branches(const Devices& on) {
+  Program program;
+  program.values = {value(hidden, ValueClass::residual), value(hidden, ValueClass::residual, RowKind::logits),
+                    value(vocabulary, ValueClass::logits, RowKind::logits)};
+  program.operators = {Embedding{0, 0}};
+  for (int32_t link = 0; link < static_cast<int32_t>(on.branches.size()); ++link) {
+    const auto received = static_cast<ValueId>(program.values.size());
+    program.values.push_back(value(hidden, ValueClass::activation));
+    program.operators.push_back(Send{0, link, 0});
+    program.operators.push_back(Receive{received, link, hidden});
+    program.operators.push_back(Add{0, received});
+  }
+  program.operators.push_back(Gather{0, 1});
+  program.operators.push_back(Linear{1, {{0, 2}}});
+  program.output = 2;
+  std::vector<float> table = random_table();
+  table.resize(static_cast<size_t>(vocabulary * hidden));
+  return loaded(on.stage, program, on.limits, 0, "table.weight", vocabulary, table);
+}
+
+std::unique_ptr<Stage> make_branch(const Devices& on, unsigned number, const std::vector<float>& matrix,
+                                   int64_t answer_at = hidden) {
+  Program program;
+  program.values = {value(hidden, ValueClass::activation), value(hidden, ValueClass::activation)};
+  program.operators = {Receive{0, 0, 0}, Linear{0, {{0, 1}}}, Send{1, 0, answer_at}};
+  const int rank = 1 + static_cast<int>(number);
+  return loaded(on.branches[number], program, on.limits, rank, "branch.weight", hidden, matrix);
+}
+
+std::unique_ptr<Stage> make_stage_with_branches(const Devices& on) {
+  auto stage = stage_without_branches(on);
+  std::vector<std::unique_ptr<Stage>> branches;
+  for (unsigned i = 0; i < on.branches.size(); ++i) branches.push_back(make_branch(on, i, branch_matrix(i)));
+  stage->attach_branches(std::move(branches));
+  return stage;
+}
+
+void check_logits_of(const Devices& on, const Step& step, double tolerance) {
+  const std::vector<float> table = random_table();
+  CHECK(step.result.logits.size() == step.batch.tokens.size() * vocabulary);
+  for (size_t r = 0; r < step.batch.tokens.size(); ++r) {
+    std::vector<double> x(table.begin() + step.batch.tokens[r] * hidden,
+                          table.begin() + (step.batch.tokens[r] + 1) * hidden);
+    for (unsigned branch = 0; branch < on.branches.size(); ++branch) {
+      const std::vector<float> matrix = branch_matrix(branch);
+      std::vector<double> sum = x;
+      for (int64_t i = 0; i < hidden; ++i) {
+        for (int64_t k = 0; k < hidden; ++k) sum[i] += matrix[i * hidden + k] * x[k];
+      }
+      x = sum;
+    }
+    for (int64_t n = 0; n < vocabulary; ++n) {
+      double expected = 0;
+      for (int64_t k = 0; k < hidden; ++k) expected += x[k] * table[n * hidden + k];
+      const float got = step.result.logits[r * vocabulary + static_cast<size_t>(n)];
+      CHECK_MESSAGE(std::abs(got - expected) < tolerance, got << " instead of " << expected);
+    }
+  }
+}
+
+void check_steps(const Devices& on, double tolerance) {
+  const auto stage = make_stage_with_branches(on);
+  CHECK(stage->companions().size() == on.branches.size());
+  for (int32_t turn = 0; turn < 4; ++turn) {
+    Step prompt;
+    fill_prompt(prompt, {13, turn, 0, 7, 4});
+    CHECK(run(*stage, prompt) == "");
+    check_logits_of(on, prompt, tolerance);
+    Step decode;  // recorded with four rows where steps are recorded
+    fill_decode(decode, 3, turn);
+    CHECK(run(*stage, decode) == "");
+    check_logits_of(on, decode, tolerance);
+  }
+}
+
+}  // namespace
+
+TEST(a_stage_and_its_branches_compute_what_one_device_would) {
+  check_steps({}, 2e-3);
+  check_steps({"cpu", {"cpu:1", "cpu"}}, 2e-3);
+}
+
+TEST(branches_may_be_on_devices_of_another_kind) {
+  check_steps({"emulated:0", {"cpu"}, {4, 16, 16, 16}}, 0.1);
+  check_steps({"cpu", {"emulated:0"}, {4, 16, 16, 16}}, 0.1);
+  check_steps({"emulated:0", {"emulated:1", "cpu", "emulated:0"}, {4, 16, 16, 16}}, 0.2);
+}
+
+TEST(branches_go_on_after_a_step_that_was_cancelled) {
+  const Devices on{"cpu", {"cpu:1", "cpu:2"}};
+  const auto stage = make_stage_with_branches(on);
+  for (int turn = 0; turn < 200; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
+    const bool cancelled = turn % 2 == 0;
+    const std::string code = cancelled ? run_and_cancel(*stage, step, turn * 20) : run(*stage, step);
+    if (code.empty()) {
+      check_logits_of(on, step, 2e-3);
+    } else {
+      CHECK(cancelled);
+      CHECK(code == "ABORTED");
+    }
+  }
+}
+
+TEST(a_search_names_what_a_branch_has_found) {
+  const Devices on{"cpu", {"cpu:1", "cpu:2"}};
+  auto stage = stage_without_branches(on);
+  std::vector<float> damaged = branch_matrix(1);
+  damaged[hidden + 3] = std::numeric_limits<float>::infinity();
+  std::vector<std::unique_ptr<Stage>> branches;
+  branches.push_back(make_branch(on, 0, branch_matrix(0)));
+  branches.push_back(make_branch(on, 1, damaged));
+  stage->attach_branches(std::move(branches));
+  for (int turn = 0; turn < 3; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    step.search = true;
+    try {
+      stage->run(step);
+      CHECK(false);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      CHECK(error.code() == "NON_FINITE");
+      CHECK_MESSAGE(
+          message.find("The output of branch is infinity") == 0 && message.find("(on cpu:2)") != std::string::npos,
+          message);
+    }
+  }
+}
+
+TEST(branches_that_do_not_fit_their_stage_are_refused) {
+  const Devices on;
+  CHECK_THROWS(stage_without_branches(on)->attach_branches({}), "INTERNAL");
+  std::vector<std::unique_ptr<Stage>> branches;
+  branches.push_back(make_branch(on, 0, branch_matrix(0), hidden + 1));  // the stage looks for the answer elsewhere
+  CHECK_THROWS(stage_without_branches(on)->attach_branches(std::move(branches)), "INTERNAL");
+}
+
+TEST(a_rank_of_several_groups_reports_why_one_of_them_failed) {
+  RankGroup one(2), other(2);
+  one.begin();
+  other.begin();
+  other.fail(std::make_exception_ptr(Error("OUT_OF_MEMORY", "the reason")));
+  CHECK_THROWS(other.barrier(), "ABORTED");
+  one.fail(std::make_exception_ptr(Error("ABORTED", "another one failed")));
+  CHECK_THROWS(end_all({&one, &other}), "OUT_OF_MEMORY");
+  one.begin();
+  other.begin();
+  end_all({&one, &other});
+}
