@@ -7,7 +7,7 @@ import { type GenerationAssets, loadGenerationAssets } from './generation/assets
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
 import { checkpointWarnings, modelOf, weightsOf } from './models/registry'
-import { modulesOf, type StageModules, stagesOf, traceRanks } from './models/stages'
+import { expertsOf, modulesOf, placedStages, type StageModules, traceRanks } from './models/stages'
 import { textModelConfig } from './models/text-model-config'
 import type { ModelSpec, StageSpec } from './native/addon'
 import { handOver, newNativeModel } from './native/hand-over'
@@ -115,20 +115,21 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     modelOf(config, weights, options.plan ? options.plan.sizes : options),
     options.signal,
   )
-  const modules = modulesOf(definition)
   const planned =
     options.plan !== undefined ? fromPlan(options.plan, options) : await resolveDevices(options, thisMachine)
   const deviceMap = resolveDeviceMap(
     await runCooperatively(placeWithinBudget(definition, weights, planned), options.signal),
-    modules,
+    modulesOf(definition),
+    expertsOf(definition),
   )
-  const stages = stagesOf(modules, (module) => deviceMap.get(module) as string)
+  const stages = placedStages(definition, (module) => deviceMap.get(module))
 
   const limits = modelLimits(definition.shape, planned)
   checkGroups(deviceMap.values(), limits.tensorParallelSize)
   const policy = pipelinePolicy(
     stages.map(({ device }) => device),
     options.microBatches,
+    stages.flatMap(({ branches = [] }) => branches.map(({ device }) => device)),
   )
   const loaded = await runCooperatively(loadedStages(definition, weights, stages, limits), options.signal)
   const spec: ModelSpec = {
@@ -140,7 +141,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     cacheType: limits.cacheType,
     maxSequences: limits.maxSequences,
     activationType: activationType(planned.dtype, textModelConfig(config).config),
-    offloadDirectory: stages.some(({ device }) => device.split(',').includes('disk'))
+    offloadDirectory: loaded.some(({ stage }) => stage.device === 'disk')
       ? await offloadDirectory(options.offloadDirectory)
       : undefined,
     blockSize: limits.blockSize,
@@ -188,18 +189,18 @@ function* placeWithinBudget(
   throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${(yield* planned.explain()).join(' ')}`)
 }
 
-/** What every rank of every stage loads, with its memory use. */
+/** What every rank and branch of every stage loads, with its memory use. */
 function* loadedStages(
   definition: Definition,
   weights: PlanSource,
   stages: readonly StageModules[],
   limits: ModelLimits,
-): CooperativeTask<{ stage: StageSpec; memory: StageMemory & { device: string } }[]> {
-  const loaded: { stage: StageSpec; memory: StageMemory & { device: string } }[] = []
+): CooperativeTask<{ stage: StageSpec; memory: StageMemory & { device: string; rank: number } }[]> {
+  const loaded: { stage: StageSpec; memory: StageMemory & { device: string; rank: number } }[] = []
   for (const modules of stages) {
     for (const stage of yield* traceRanks(definition, weights, modules, limits.tensorParallelSize)) {
       const planned = (yield* countedStage(stage))(stage.device, limits)
-      loaded.push({ stage, memory: { device: stage.device, ...wholePages(planned) } })
+      loaded.push({ stage, memory: { device: stage.device, rank: stage.rank, ...wholePages(planned) } })
       yield
     }
   }

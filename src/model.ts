@@ -109,8 +109,8 @@ interface ModelParts {
   readonly assets: GenerationAssets
   readonly embedding: EmbeddingFiles
   readonly limits: RunnerLimits & Pick<ModelLimits, 'tensorParallelSize'>
-  /** One entry per rank, stage by stage. */
-  readonly stages: readonly (MemoryUse & { readonly device: string })[]
+  /** One entry per rank and branch, stage by stage. */
+  readonly stages: readonly (MemoryUse & { readonly device: string; readonly rank: number })[]
 }
 
 /**
@@ -429,7 +429,7 @@ export class Model {
 }
 
 /** Sums per device, which may have several stages. */
-function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
+function byDevice(stages: readonly (MemoryUse & { readonly device: string })[]): Map<string, MemoryUse> {
   const devices = new Map<string, MemoryUse>()
   for (const { device, weights, kvCache, states, buffers } of stages) {
     const sum = devices.get(device) ?? { weights: 0, kvCache: 0, states: 0, buffers: 0 }
@@ -443,12 +443,15 @@ function byDevice(stages: ModelParts['stages']): Map<string, MemoryUse> {
   return devices
 }
 
-function stageNames(ranks: ModelParts['stages'], tensorParallelSize: number): string[] {
-  const stages = ranks
-    .filter((_, i) => i % tensorParallelSize === 0)
-    .map((_, stage) => ranks.slice(stage * tensorParallelSize, (stage + 1) * tensorParallelSize))
-    .map((group) => [...new Set(group.map(({ device }) => device))].join(','))
-  return stages.map((name, i) => (stages.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name))
+/** Stages after the devices of their ranks; those of branches are left out. */
+function stageNames(parts: ModelParts['stages'], tensorParallelSize: number): string[] {
+  const stages: Set<string>[] = []
+  for (const { device, rank } of parts) {
+    if (rank === 0) stages.push(new Set())
+    if (rank < tensorParallelSize) stages.at(-1)?.add(device)
+  }
+  const names = stages.map((devices) => [...devices].join(','))
+  return names.map((name, i) => (names.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name))
 }
 
 function disposed(): BillfishError {

@@ -107,7 +107,7 @@ export function paragraph(text: string, width: number): string {
 
 /**
  * Summarizes the modules of a device map: consecutive layers such as `model.layers.0` to `model.layers.3` become
- * "layers 0-3", and other modules lose everything up to the last dot.
+ * "layers 0-3", their experts "experts of layers 0-3", and other modules lose everything up to the last dot.
  */
 export function summarizeModules(modules: readonly string[]): string {
   const parts: string[] = []
@@ -117,7 +117,8 @@ export function summarizeModules(modules: readonly string[]): string {
     run = undefined
   }
   for (const module of modules) {
-    const [, name, number] = /([^.]+)\.(\d+)$/.exec(module) ?? []
+    const [, layers, number, experts] = /([^.]+)\.(\d+)(\.mlp\.experts)?$/.exec(module) ?? []
+    const name = layers !== undefined && experts !== undefined ? `experts of ${layers}` : layers
     if (name !== undefined && run?.name === name && Number(number) === run.last + 1) {
       run.last++
       continue

@@ -66,6 +66,10 @@ export interface Model {
   /** Looks up a layer's weights, if that takes long; afterwards decoderLayer() does not. */
   readLayer?(source: WeightSource, index: number): CooperativeTask<void>
   decoderLayer(g: Graph, x: Value, index: number): Value
+  /** The name of a layer's experts, if it has any: a module that may be on another device than the layer. */
+  expertsOf?(index: number): string | undefined
+  /** What their device computes if it is another one: {@link decoderLayer} sends the inputs and receives the sum. */
+  branchOfExperts?(g: Graph, index: number): void
   finalNorm(g: Graph, x: Value): Value
   /** Normed hidden states -> [logit rows, vocabulary]. */
   head(g: Graph, x: Value): Value

@@ -106,7 +106,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
     "whether the weights of a token's experts are divided by their sum; if missing only of Qwen3-Next; always of Qwen3.5's and Qwen3-VL's",
   ),
   decoder_sparse_step: used('every so many layers one has experts; default 1'),
-  mlp_only_layers: used('layers without experts'),
+  mlp_only_layers: used('layers without experts; numbers beyond the last layer have no effect, as in transformers'),
   output_router_logits: outputs,
   router_aux_loss_coef: training,
 

@@ -3,9 +3,10 @@
  * Qwen3-MoE and their successors differ in how the router's weights are normalized and whether there is a shared expert,
  * which every token goes to.
  */
+import type { ValueSpec } from '../native/addon'
 import { type ModelOptions, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
-import { channelsOfRank, type ExpertSizes, expertsOfRank, layerExperts } from './expert-weights'
+import { channelsOfRank, type ExpertSizes, expertsOfRank, type LayerExperts, layerExperts } from './expert-weights'
 import type { Graph, Module, Value } from './graph'
 import { gatedMlpOfRank } from './tensor-parallel'
 
@@ -65,22 +66,55 @@ function denseLayers(config: ConfigReader): ReadonlySet<number> {
   return new Set(layers)
 }
 
+/** The name of a layer's experts. Router and shared expert are not among them. */
+export function expertsModule(layer: string): string {
+  return `${layer}.mlp.experts`
+}
+
 /** x + the MLP of a layer with experts, of the normed hidden states `h`: both are [tokens, hiddenSize]. */
 export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hiddenSize: number, experts: Experts): Value {
   const { perToken, normalize, sharedWidth } = experts
   const isAlone = g.rank.count === 1
   const whole = layerExperts(g.source, layer.name, hiddenSize, experts)
   const routing = g.route(g.linear(h, whole.router, 'logits'), perToken, normalize)
+  const sharedPart = () => (sharedWidth > 0 ? sharedExpert(g, h, layer, hiddenSize, sharedWidth) : undefined)
+  const link = g.links.get(expertsModule(layer.name))
+  if (link !== undefined) {
+    g.send(h, link, 0)
+    g.send(routing, link, hiddenSize)
+    const shared = sharedPart() // while the other device computes
+    const added = g.add(x, g.receive(hiddenSize, 'activation', link, 0))
+    return shared ? g.add(added, shared) : added
+  }
   const own = experts.parallel ? expertsOfRank(g.rank, whole) : { ...channelsOfRank(g.rank, whole), first: 0 }
-  const [gated, upped] = g.groupedLinear(h, routing, [own.gate, own.up], own.first)
-  const inner = g.siluMul(gated as Value, upped as Value)
-  const [outputs] = g.groupedLinear(inner, routing, [own.down], own.first)
-  const sum = g.combine(outputs as Value, routing, isAlone ? 'activation' : 'residual')
-
-  const shared = sharedWidth > 0 ? sharedExpert(g, h, layer, hiddenSize, sharedWidth) : undefined
+  const sum = routedExperts(g, h, routing, own, isAlone ? 'activation' : 'residual')
+  const shared = sharedPart()
   if (!isAlone) return g.add(x, g.allReduce(shared ? g.add(sum, shared) : sum))
   const added = g.add(x, sum)
   return shared ? g.add(added, shared) : added
+}
+
+/** What the device of a layer's experts computes if it is another one: both ends of the link are in this file. */
+export function branchOfExperts(g: Graph, layer: Module, hiddenSize: number, experts: Experts): void {
+  const link = 0
+  const h = g.receive(hiddenSize, 'activation', link, 0)
+  const routing = g.receive(2 * experts.perToken, 'logits', link, hiddenSize)
+  const whole = layerExperts(g.source, layer.name, hiddenSize, experts)
+  g.send(routedExperts(g, h, routing, { ...whole, first: 0 }, 'activation'), link, 0)
+}
+
+/** The sum of what a token's experts give; of those that `own` has. */
+function routedExperts(
+  g: Graph,
+  h: Value,
+  routing: Value,
+  own: LayerExperts & { readonly first: number },
+  kind: ValueSpec['class'],
+): Value {
+  const [gated, upped] = g.groupedLinear(h, routing, [own.gate, own.up], own.first)
+  const inner = g.siluMul(gated as Value, upped as Value)
+  const [outputs] = g.groupedLinear(inner, routing, [own.down], own.first)
+  return g.combine(outputs as Value, routing, kind)
 }
 
 /** The expert that every token goes to, times its gate; of this rank's channels. */

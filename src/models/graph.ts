@@ -81,6 +81,8 @@ export class Graph {
     readonly source: WeightSource,
     /** The rank that is traced, of those that share the stage. */
     readonly rank: Rank = Rank.only,
+    /** Modules that a branch of the stage computes on another device, and its link. */
+    readonly links: ReadonlyMap<string, number> = new Map(),
   ) {}
 
   /** All ranks of the stage. */
@@ -305,8 +307,20 @@ export class Graph {
     if (this.rank.isFirst) this.#operators.push({ op: 'tap', x: x.id, index })
   }
 
-  /** The program, whose result is `output`. */
-  finish(output: Value): ProgramSpec {
+  /** Hands `x` to the other end of a link, where it is received as the columns from `at` on. */
+  send(x: Value, link: number, at: number): void {
+    this.#operators.push({ op: 'send', x: x.id, link, at })
+  }
+
+  /** What the other end of a link sends as its columns from `at` on, [tokens, width]. */
+  receive(width: number, kind: ValueSpec['class'], link: number, at: number): Value {
+    const out = this.#newValue(width, 'tokens', kind)
+    this.#operators.push({ op: 'receive', out: out.id, link, at })
+    return out
+  }
+
+  /** The program, whose result is `output`; of a branch, which sends what it computes, there is none. */
+  finish(output?: Value): ProgramSpec {
     return {
       values: this.#values,
       operators: fuse(this.#operators, this.#values),
@@ -314,7 +328,7 @@ export class Graph {
       cacheLayers: this.#cacheLayers,
       stateLayers: this.#stateLayers,
       input: this.#inputId,
-      output: output.id,
+      output: output?.id,
     }
   }
 

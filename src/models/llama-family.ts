@@ -5,7 +5,7 @@ import type { Model, ModelShape, ModuleNames } from './architecture'
 import { eosTokenIds, headOf, SIZE_LIMITS } from './architecture'
 import type { ConfigReader } from './config-reader'
 import { readLayerExperts } from './expert-weights'
-import { addSparseMlp, type Experts } from './experts'
+import { addSparseMlp, branchOfExperts, type Experts, expertsModule } from './experts'
 import { type GatedDeltaNet, gatedDeltaNet, headRuns } from './gated-delta-net'
 import type { Graph, Module, Value, WeightSource } from './graph'
 import type { RankChannels } from './rank'
@@ -145,6 +145,16 @@ export class LlamaFamilyModel implements Model {
     const gate = layer.linear('mlp.gate_proj', width, hiddenSize, bias)
     const up = layer.linear('mlp.up_proj', width, hiddenSize, bias)
     return g.add(x, gatedMlp(g, m, gate, up, layer.linear('mlp.down_proj', hiddenSize, width, bias)))
+  }
+
+  expertsOf(index: number): string | undefined {
+    return this.#traits.experts?.isSparse(index) ? expertsModule(`${this.names.layers}.${index}`) : undefined
+  }
+
+  branchOfExperts(g: Graph, index: number): void {
+    const { experts } = this.#traits
+    if (experts === undefined) throw new Error('a model without experts')
+    branchOfExperts(g, g.module(`${this.names.layers}.${index}`), this.shape.hiddenSize, experts)
   }
 
   /** Of the normed hidden states `h`, [tokens, hiddenSize]. */

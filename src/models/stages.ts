@@ -21,6 +21,41 @@ export function lastModules({ names, hasHead }: Model): string[] {
 export interface StageModules {
   readonly device: string
   readonly modules: readonly string[]
+  /** Experts of its layers on other devices, by device. */
+  readonly branches?: readonly BranchModules[]
+}
+
+/** Experts of some layers of a stage, on a device that computes them while the stage waits. */
+export interface BranchModules {
+  readonly device: string
+  readonly modules: readonly string[]
+}
+
+/** Layers with experts, and what these are called: modules that may be on another device than their layer. */
+export function expertsOf(model: Model): ReadonlyMap<string, string> {
+  const experts = new Map<string, string>()
+  for (let i = 0; i < model.shape.layers; i++) {
+    const module = model.expertsOf?.(i)
+    if (module !== undefined) experts.set(`${model.names.layers}.${i}`, module)
+  }
+  return experts
+}
+
+/** The stages of a model whose modules are placed; experts without a device are with their layer. */
+export function placedStages(model: Model, deviceOf: (module: string) => string | undefined): StageModules[] {
+  const experts = expertsOf(model)
+  const stages = stagesOf(modulesOf(model), (module) => deviceOf(module) as string)
+  return stages.map((stage) => {
+    const branches = new Map<string, string[]>()
+    for (const layer of stage.modules) {
+      const module = experts.get(layer)
+      const device = module && deviceOf(module)
+      if (!device || device === stage.device) continue
+      branches.set(device, [...(branches.get(device) ?? []), module])
+    }
+    if (branches.size === 0) return stage
+    return { ...stage, branches: [...branches].map(([device, modules]) => ({ device, modules })) }
+  })
 }
 
 /** Groups modules into stages: a new stage starts wherever the device changes. */
@@ -35,18 +70,40 @@ export function stagesOf(modules: readonly string[], deviceOf: (module: string) 
   return stages
 }
 
-/** Traces what each rank of a stage computes. */
+/** Traces what each rank of a stage computes, and then what its branches do. */
 export function* traceRanks(
   model: Model,
   source: WeightSource,
-  { device: group, modules }: StageModules,
+  stage: StageModules,
   ranks: number,
 ): CooperativeTask<StageSpec[]> {
   const stages: StageSpec[] = []
-  for (const [index, device] of groupDevices(group, ranks).entries()) {
-    stages.push(yield* traceRank(model, source, { device, modules }, new Rank(index, ranks)))
+  for (const [index, device] of groupDevices(stage.device, ranks).entries()) {
+    stages.push(yield* traceRank(model, source, { ...stage, device }, new Rank(index, ranks)))
+  }
+  for (const [i, branch] of (stage.branches ?? []).entries()) {
+    stages.push(yield* traceBranch(model, source, branch, ranks + i))
   }
   return stages
+}
+
+/** @throws BillfishError UNSUPPORTED_MODEL if the device cannot compute it */
+function* traceBranch(
+  model: Model,
+  source: WeightSource,
+  { device, modules }: BranchModules,
+  rank: number,
+): CooperativeTask<StageSpec> {
+  const g = new Graph(source)
+  for (const module of modules) {
+    const index = Number.parseInt(module.slice(model.names.layers.length + 1), 10)
+    if (model.readLayer) yield* model.readLayer(source, index)
+    model.branchOfExperts?.(g, index)
+    yield
+  }
+  const stage = { device, rank, program: g.finish(), weights: g.weights }
+  checkDeviceLimits(stage)
+  return stage
 }
 
 /**
@@ -56,10 +113,11 @@ export function* traceRanks(
 export function* traceRank(
   model: Model,
   source: WeightSource,
-  { device, modules }: StageModules,
+  { device, modules, branches = [] }: StageModules,
   rank: Rank,
 ): CooperativeTask<StageSpec> {
-  const stage = { device, ...(yield* trace(model, source, modules, rank)) }
+  const links = new Map(branches.flatMap((branch, link) => branch.modules.map((module) => [module, link] as const)))
+  const stage = { device, ...(yield* trace(model, source, modules, rank, links)) }
   yield
   checkDeviceLimits(stage)
   return stage
@@ -88,7 +146,7 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
 export type TracedStage = Omit<StageSpec, 'device'>
 
 /**
- * Traces the program of one rank of a stage. Hidden state 0 is the embedding, i + 1 the output of layer i; the input of
+ * Traces the program of one rank of a stage, some of whose modules may be on branches. Hidden state 0 is the embedding, i + 1 the output of layer i; the input of
  * the head, after the final norm, comes last and has only the rows whose logits are wanted.
  */
 export function* trace(
@@ -96,9 +154,10 @@ export function* trace(
   source: WeightSource,
   modules: readonly string[],
   rank: Rank,
+  links?: ReadonlyMap<string, number>,
 ): CooperativeTask<TracedStage> {
   const { names, shape } = model
-  const g = new Graph(source, rank)
+  const g = new Graph(source, rank, links)
   let x = modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
   for (const module of modules) {
     if (module === names.embedding) {

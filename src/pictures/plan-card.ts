@@ -126,6 +126,9 @@ function percent(share: number): string {
   return share < 10 ? `${Math.round(100 * share)} %` : '999+ %'
 }
 
+/** A layer, or its experts. */
+const LAYER = /\.(\d+)(\.mlp\.experts)?$/
+
 interface ModuleRow {
   readonly modules: readonly string[]
   /** Numbered modules form a grid; others share a row. */
@@ -137,7 +140,7 @@ function moduleRows(modules: readonly string[], width: number): ModuleRow[] {
   const columns = gridColumns(width)
   const rows: { modules: string[]; numbered: boolean }[] = []
   for (const module of modules) {
-    const numbered = /\.\d+$/.test(module)
+    const numbered = LAYER.test(module)
     const last = rows.at(-1)
     if (last && last.numbered === numbered && (!numbered || last.modules.length < columns)) last.modules.push(module)
     else rows.push({ modules: [module], numbered })
@@ -150,10 +153,11 @@ function stageHeight({ modules }: PlannedStage, width: number): number {
 }
 
 /** A stage's modules as cells below its caption. A cell's tooltip is the module's full name. */
-function stageModules({ modules, read, number, rank, ranks }: NumberedStage, width: number): string {
+function stageModules({ modules, read, number, rank, ranks, branch }: NumberedStage, width: number): string {
   const style = { size: 11, fill: COLORS.faint }
   const columns = gridColumns(width)
   const reading = `${formatBytes(read)} a token`
+  const caption = `${branch ? 'experts of ' : ''}stage ${number}${ranks > 1 ? `, rank ${rank}` : ''}`
   const cells = moduleRows(modules, width).flatMap(({ modules, numbered }, row) => {
     const inRow = numbered ? columns : modules.length
     const cellWidth = (width - (inRow - 1) * CELL.gap) / inRow
@@ -161,14 +165,14 @@ function stageModules({ modules, read, number, rank, ranks }: NumberedStage, wid
     return modules.map((module, column) => moduleCell(module, column * (cellWidth + CELL.gap), y, cellWidth, numbered))
   })
   return [
-    textElement(0, 10, ranks > 1 ? `stage ${number}, rank ${rank}` : `stage ${number}`, { ...style, bold: true }),
+    textElement(0, 10, caption, { ...style, bold: true }),
     textElement(width, 10, ranks > 1 ? reading : `reads ${reading}`, { ...style, anchor: 'end' }),
     ...cells,
   ].join('')
 }
 
 function moduleCell(module: string, x: number, y: number, width: number, numbered: boolean): string {
-  const label = module.slice(module.lastIndexOf('.') + 1)
+  const label = LAYER.exec(module)?.[1] ?? module.slice(module.lastIndexOf('.') + 1)
   const fill = numbered ? COLORS.layer : COLORS.otherModule
   const style = { size: 11, fill: COLORS.moduleText, anchor: 'middle' } as const
   return element(

@@ -29,7 +29,7 @@ export function planPicture(plan: ShownPlan, options: PictureOptions): string {
   const cardWidth = Math.max(NARROWEST_CARD, (NARROWEST_CONTENT - (columns - 1) * GAP) / columns)
   const width = 2 * MARGIN + columns * cardWidth + (columns - 1) * GAP
 
-  const oneStageEach = devices.length === plan.stages.length
+  const oneStageEach = devices.length === plan.stages.length && !plan.stages.some(({ branch }) => branch)
   const drawings: string[] = []
   let y = HEADER_HEIGHT
   for (let first = 0; first < devices.length; first += columns) {

@@ -29,7 +29,11 @@ export interface PlannedDevice {
 /** The devices of a plan, in the order of the forward pass. */
 export function plannedDevices({ stages }: ShownPlan): PlannedDevice[] {
   const names = [...new Set(stages.map(({ device }) => device))]
-  const numbered = stages.map((stage, index) => ({ ...stage, number: 1 + Math.floor(index / stage.ranks) }))
+  let number = 0
+  const numbered = stages.map((stage) => {
+    if (!stage.branch && stage.rank === 0) number++
+    return { ...stage, number }
+  })
   return names.map((device) => {
     const own = numbered.filter((stage) => stage.device === device)
     const sum = (part: 'weights' | 'kvCache' | 'states' | 'buffers' | 'overhead' | 'total') =>

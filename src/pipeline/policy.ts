@@ -23,14 +23,17 @@ export const microBatchesOption = whole(1, 64)
  * nothing from that, since every step reads the weights again, so they get one step with all sequences.
  * @param devices devices of the stages
  * @param microBatches override by the user
+ * @param branches devices of the stages' branches, which compute the steps of their stages
  */
 export function pipelinePolicy(
   devices: readonly string[],
   microBatches: number | undefined,
+  branches: readonly string[] = [],
 ): Pick<SchedulePolicy, 'stepsInFlight' | 'balancedRows'> {
-  const processors = new Set(devices.map((device) => (deviceKind(device) === 'gpu' ? device : 'host')))
+  const processorOf = (device: string) => (deviceKind(device) === 'gpu' ? device : 'host')
+  const isOnHost = [...devices, ...branches].some((device) => processorOf(device) === 'host')
   return {
-    stepsInFlight: microBatches ?? processors.size,
-    balancedRows: processors.has('host') ? BALANCED_ROWS.cpu : BALANCED_ROWS.cuda,
+    stepsInFlight: microBatches ?? new Set(devices.map(processorOf)).size,
+    balancedRows: isOnHost ? BALANCED_ROWS.cpu : BALANCED_ROWS.cuda,
   }
 }

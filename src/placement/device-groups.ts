@@ -60,6 +60,28 @@ export function checkGroups(groups: Iterable<string>, ranks: number): void {
   }
 }
 
+/**
+ * Checks that experts which are not with their layer may be where they are.
+ * @param experts layer -> name of its experts
+ * @throws BillfishError INVALID_OPTION for tensor parallelism
+ */
+export function checkExperts(
+  devices: ReadonlyMap<string, string>,
+  experts: ReadonlyMap<string, string>,
+  ranks: number,
+): void {
+  if (ranks === 1) return
+  for (const [layer, module] of experts) {
+    const device = devices.get(module)
+    if (device === undefined) continue
+    throw new BillfishError(
+      'INVALID_OPTION',
+      `deviceMap: ${module} is on ${device}, and ${layer} on ${devices.get(layer)}; with tensorParallelSize ${ranks} experts are on the devices of their layer. ` +
+        'Place them there, or omit tensorParallelSize.',
+    )
+  }
+}
+
 function checkMembers(group: string, ranks: number): void {
   const devices = group.split(',')
   const twice = devices.find((device, i) => devices.indexOf(device) < i)

@@ -9,7 +9,9 @@ import { MapKeys, prefixesOf } from './map-keys'
 /**
  * Placement of modules: a device name (`'cpu'`, `'cpu:1'`, `'cuda:0'`, `'disk'`), a CUDA index, or prefix -> device as
  * in Hugging Face's `device_map` (`''` is the whole model). The longest matching prefix wins. A key inside a module,
- * such as the name of a tensor, places the whole module; all such keys must agree.
+ * such as the name of a tensor, places the whole module; all such keys must agree. A layer's experts
+ * (`'model.layers.3.mlp.experts'`) are a module of their own, which is with its layer unless a key places it;
+ * `'model.layers.*.mlp.experts'` places those of all layers that no other key places.
  *
  * `'disk'` is for what fits nowhere else: its weights are in a file in `offloadDirectory`, and the CPU reads them from
  * there during each step. KV cache and buffers stay in memory.
@@ -57,15 +59,21 @@ export function deviceName(value: unknown, option = 'deviceMap'): string {
 }
 
 /**
- * The device of every module, in the order of `modules`. Keys that name a module or something inside it take precedence
+ * The device of every module, in the order of `modules`, and behind a layer of its experts if they are on another one.
+ * Keys that name a module or something inside it take precedence
  * over prefixes; among prefixes the longest wins.
  * @param modules modules that are placed as a whole: embedding, each decoder layer, final norm, head
+ * @param experts layer -> name of its experts, for layers that have any
  * @throws BillfishError INVALID_OPTION for an unknown device, a key that matches nothing in the model, keys that would
- *   split a module, or modules without a device (all are listed)
+ *   split a module, experts of a layer that has none, or modules without a device (all are listed)
  */
-export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[]): Map<string, string> {
+export function resolveDeviceMap(
+  deviceMap: DeviceMap,
+  modules: readonly string[],
+  experts: ReadonlyMap<string, string> = new Map(),
+): Map<string, string> {
   const map = typeof deviceMap === 'object' && deviceMap !== null ? deviceMap : { '': deviceMap }
-  const keys = new MapKeys(modules)
+  const keys = new MapKeys(modules, experts)
   const byPrefix = new Map<string, PlacedKey>()
   const byModule = new Map<string, PlacedKey>()
   for (const [key, value] of Object.entries(map)) {
@@ -73,19 +81,30 @@ export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[
     if (meaning === undefined) throw noSuchModule(key, modules)
     const device = groupName(value)
     if (meaning === 'not placed') continue
+    if ('dense' in meaning) throw noExperts(key, meaning.dense)
     const [placed, name] = 'module' in meaning ? [byModule, meaning.module] : [byPrefix, meaning.prefix]
     const other = placed.get(name)
-    if (other !== undefined && other.device !== device) throw contradiction(name, other, { key, device })
-    placed.set(name, { key, device })
+    const own = { key, device, isMlp: 'module' in meaning && meaning.isMlp }
+    if (other !== undefined && other.device !== device) throw contradiction(name, other, own, experts.get(name))
+    placed.set(name, { ...own, isMlp: own.isMlp && other?.isMlp !== false })
   }
 
   const placed = new Map<string, string>()
   const missing: string[] = []
   for (const module of modules) {
     const prefix = [...prefixesOf(module), ''].find((candidate) => byPrefix.has(candidate)) ?? ''
-    const device = (byModule.get(module) ?? byPrefix.get(prefix))?.device
-    if (device !== undefined) placed.set(module, device)
-    else missing.push(module)
+    const [own, around] = [byModule.get(module), byPrefix.get(prefix)]
+    const device = (own ?? around)?.device
+    if (device === undefined) {
+      missing.push(module)
+      continue
+    }
+    // `mlp` may stand for the experts, or for the layer as it does where there are none: neither is guessed.
+    if (own?.isMlp && around && around.device !== device) throw contradiction(module, around, own, experts.get(module))
+    placed.set(module, device)
+    const name = experts.get(module)
+    const ofExperts = name && (byModule.get(name) ?? byPrefix.get(keys.allExperts ?? name))
+    if (ofExperts && ofExperts.device !== device) placed.set(name, ofExperts.device)
   }
   if (missing.length > 0) {
     throw new BillfishError(
@@ -99,13 +118,24 @@ export function resolveDeviceMap(deviceMap: DeviceMap, modules: readonly string[
 interface PlacedKey {
   readonly key: string
   readonly device: string
+  /** Whether all keys that place it are the MLP of a layer with experts. */
+  readonly isMlp: boolean
 }
 
-function contradiction(name: string, one: PlacedKey, other: PlacedKey): BillfishError {
+/** @param experts those of the layer `name`, which may be elsewhere */
+function contradiction(name: string, one: PlacedKey, other: PlacedKey, experts: string | undefined): BillfishError {
   const whole = name === '' ? 'the whole model' : name
+  const apart = experts === undefined ? '' : `; of a layer, only its experts (${printed(experts)}) may be elsewhere`
   return new BillfishError(
     'INVALID_OPTION',
-    `deviceMap: ${whole} cannot be split, but ${printed(one.key)} is on ${one.device} and ${printed(other.key)} on ${other.device}. Give both the same device.`,
+    `deviceMap: ${whole} cannot be split, but ${printed(one.key)} is on ${one.device} and ${printed(other.key)} on ${other.device}. Give both the same device${apart}.`,
+  )
+}
+
+function noExperts(key: string, layer: string): BillfishError {
+  return new BillfishError(
+    'INVALID_OPTION',
+    `deviceMap: ${printed(key)} places experts, but ${layer} has none. Place the layer as a whole, or omit the key.`,
   )
 }
 

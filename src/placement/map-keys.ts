@@ -17,33 +17,53 @@ const NOT_PLACED =
 const HEAD = /(^|\.)(lm_head|score|classifier|v_head|embed_out)(\.|$)/
 
 /**
- * What a key refers to: all modules under `prefix` (every module for `''`), one `module` by name or by a part of it, or
- * nothing.
+ * What a key refers to: all modules under `prefix` (every module for `''`), one `module` by name or by a part of it,
+ * nothing, or experts of a `dense` layer, which has none.
  */
-export type KeyMeaning = { readonly prefix: string } | { readonly module: string } | 'not placed'
+export type KeyMeaning =
+  | { readonly prefix: string }
+  | { readonly module: string; readonly isMlp: boolean }
+  | { readonly dense: string }
+  | 'not placed'
 
 /** Resolves device-map keys for one model. */
 export class MapKeys {
   readonly #modules: ReadonlySet<string>
+  readonly #experts: ReadonlyMap<string, string>
   readonly #prefixes = new Set<string>([''])
   /** Parent of the decoder layers, embedding and norm: `model`. */
   readonly #root: string
+  /** The experts of all layers, `model.layers.*.mlp.experts`, if there are any. */
+  readonly allExperts: string | undefined
 
-  /** @param modules modules that are placed as a whole: embedding, each decoder layer, final norm, head */
-  constructor(modules: readonly string[]) {
+  /**
+   * @param modules modules that are placed as a whole: embedding, each decoder layer, final norm, head
+   * @param experts layer -> name of its experts, which are placed by themselves
+   */
+  constructor(modules: readonly string[], experts: ReadonlyMap<string, string>) {
     this.#modules = new Set(modules)
+    this.#experts = experts
     for (const module of modules) for (const prefix of prefixesOf(module)) this.#prefixes.add(prefix)
     this.#root = parentOf(modules[0] ?? '')
+    const [first] = experts
+    this.allExperts = first && `${parentOf(first[0])}.*${first[1].slice(first[0].length)}`
   }
 
   /** Undefined if the model has no such module. Prefixes that releases add or drop are tolerated. */
   meaningOf(key: string): KeyMeaning | undefined {
     for (const name of this.#spellings(key)) {
-      if (this.#prefixes.has(name)) return { prefix: name }
+      if (this.#prefixes.has(name) || name === this.allExperts) return { prefix: name }
       const module = [name, ...prefixesOf(name)].find((prefix) => this.#modules.has(prefix))
-      if (module !== undefined) return { module }
+      if (module !== undefined) return this.#within(module, name.slice(module.length + 1))
     }
     return NOT_PLACED.test(key) || HEAD.test(key) ? 'not placed' : undefined
+  }
+
+  #within(module: string, rest: string): KeyMeaning {
+    const isMlp = rest === 'mlp' && this.#experts.has(module)
+    if (!/^mlp\.experts(\.|$)/.test(rest)) return { module, isMlp }
+    const experts = this.#experts.get(module)
+    return experts === undefined ? { dense: module } : { module: experts, isMlp: false }
   }
 
   *#spellings(key: string): Iterable<string> {

@@ -2,13 +2,13 @@ import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import type { CooperativeTask } from '../common/event-loop'
 import type { Model } from '../models/architecture'
-import { modulesOf } from '../models/stages'
+import { expertsOf, modulesOf } from '../models/stages'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { type PlanSource, storedModules } from './accelerate/stored-modules'
 import { isStrategy, strategyMap } from './accelerate/strategy-map'
 import type { ResolvedPlanOptions } from './available-devices'
 import { configSource } from './config-source'
-import { checkGroups, deviceGroups } from './device-groups'
+import { checkExperts, checkGroups, deviceGroups } from './device-groups'
 import { resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain/explain'
 import { hostBudgets } from './host-budgets'
@@ -21,11 +21,11 @@ import { type Costs, costsOf } from './planner/stage-costs'
 
 /** A plan. Plain JSON: store it, or pass it to `loadModel(directory, { plan })`. */
 export interface ModelPlan {
-  /** Module -> device, for every module. */
+  /** Module -> device, for every module, and for experts that are not with their layer. */
   readonly deviceMap: Readonly<Record<string, string>>
   /** The sizes it was made for, defaults included. */
   readonly sizes: SizeOptions
-  /** One per stage and rank, in pipeline order; `budget` is the device's limit in bytes, null for none. */
+  /** One per stage and rank, in pipeline order, each stage's branches behind it; `budget` is the device's limit in bytes, null for none. */
   readonly stages: readonly (PlannedStage & { readonly budget: number | null })[]
   /** Whether every device has room for its stages. */
   readonly fits: boolean
@@ -51,8 +51,8 @@ export function* outline(
   const costs = yield* costsOf(model, source, limits.tensorParallelSize)
   const { map, placement } = yield* place(model, source, costs, limits, devices, options.deviceMap)
   checkGroups(map.values(), limits.tensorParallelSize)
-  const deviceOf = (module: string) => map.get(module) as string
-  const planned = yield* planStages(model, source, limits, deviceOf, overheadOn)
+  checkExperts(map, expertsOf(model), limits.tensorParallelSize)
+  const planned = yield* planStages(model, source, limits, (module) => map.get(module), overheadOn)
   const { hostBytes } = options
   const shares = hostBytes === undefined ? undefined : hostBudgets(planned, budgets, hostBytes)
   const stages = planned.map((stage) => {
@@ -115,7 +115,7 @@ function* place(
       placement: { strategy: deviceMap, storedBytes },
     }
   }
-  return { map: resolveDeviceMap(deviceMap, modulesOf(model)), placement: 'given' }
+  return { map: resolveDeviceMap(deviceMap, modulesOf(model), expertsOf(model)), placement: 'given' }
 }
 
 /** Device -> bytes by which its stages exceed its budget. */

@@ -1,8 +1,7 @@
 import type { CooperativeTask } from '../common/event-loop'
 import type { Model } from '../models/architecture'
 import type { WeightSource } from '../models/graph'
-import { Rank } from '../models/rank'
-import { groupDevices, modulesOf, stagesOf, traceRank } from '../models/stages'
+import { placedStages, traceRanks } from '../models/stages'
 import type { MemoryLimits } from '../native/addon'
 import type { ModelLimits } from './limits'
 import { bytesOf, countedStage, wholePages } from './planner/stage-memory'
@@ -32,6 +31,8 @@ export interface PlannedStage {
   readonly rank: number
   readonly ranks: number
   readonly modules: readonly string[]
+  /** Whether these are experts of the stage listed before, which computes its steps together with them. */
+  readonly branch?: true
   readonly weights: number
   readonly kvCache: number
   /** Recurrent states of all sequences. */
@@ -45,28 +46,33 @@ export interface PlannedStage {
 }
 
 /**
- * Computes the bytes of every stage of a module -> device map.
+ * Computes the bytes of every stage.
+ * @param deviceOf where a module is; experts without a device are with their layer
  * @param overheadOn bytes that the runtime of a device takes
  */
 export function* planStages(
   model: Model,
   source: WeightSource,
   limits: MemoryLimits & Pick<ModelLimits, 'tensorParallelSize'>,
-  deviceOf: (module: string) => string,
+  deviceOf: (module: string) => string | undefined,
   overheadOn: (device: string) => number = () => 0,
 ): CooperativeTask<PlannedStage[]> {
   const begun = new Set<string>()
   const ranks = limits.tensorParallelSize
   const stages: PlannedStage[] = []
-  for (const { device: group, modules } of stagesOf(modulesOf(model), deviceOf)) {
-    for (const [rank, device] of groupDevices(group, ranks).entries()) {
-      const traced = yield* traceRank(model, source, { device, modules }, new Rank(rank, ranks))
+  for (const stage of placedStages(model, deviceOf)) {
+    for (const traced of yield* traceRanks(model, source, stage, ranks)) {
+      const { device } = traced
+      const branch = stage.branches?.[traced.rank - ranks]
+      const part = branch
+        ? ({ device, rank: 0, ranks: 1, modules: branch.modules, branch: true } as const)
+        : { device, rank: traced.rank, ranks, modules: stage.modules }
       const planned = (yield* countedStage(traced))(device, limits)
       const memory = wholePages(planned)
       const overhead = begun.has(device) ? 0 : overheadOn(device)
       begun.add(device)
       const total = bytesOf(memory) + overhead
-      stages.push({ device, rank, ranks, modules, ...memory, overhead, total, read: planned.read })
+      stages.push({ ...part, ...memory, overhead, total, read: planned.read })
       yield
     }
   }

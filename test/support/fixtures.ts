@@ -24,7 +24,7 @@ export const representativeModels = [
   'qwen3-5-text-bf16',
 ]
 /** Mixtures of experts among them. */
-const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
+export const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
 /** Those with recurrent states. */
 export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))

@@ -46,6 +46,7 @@ export function* explainPlan(plan: ExplainedPlan): CooperativeTask<string[]> {
   const lines: string[] = plan.options.choice === undefined ? [] : [plan.options.choice]
   if (typeof placement === 'object' && 'strategy' in placement) lines.push(describeStrategy(placement))
   lines.push(...describeDevices(plan))
+  lines.push(...describeBranches(stages))
   lines.push(describeCache(plan))
   lines.push(...(yield* explainRanks(plan.model, plan.source, limits)))
   const stageDevices = stages.map(({ device }) => device)
@@ -98,6 +99,20 @@ function describeDevices({ stages, sharing }: ExplainedPlan): string[] {
     const { modules, budget } = holders[0] as (typeof holders)[number]
     const within = `${budget === null ? '' : ` of ${formatBinaryBytes(budget)}`}${together ? ' each' : ''}`
     return `${formatList(holders.map(({ device }) => device))} ${together ? 'share' : 'holds'} ${modules}: ${bytes}${within}.`
+  })
+}
+
+/** One sentence for each device that computes experts of another one's layers. */
+function describeBranches(stages: ExplainedPlan['stages']): string[] {
+  const devices = new Map<string, Set<string>>() // with experts -> with their layers
+  let stage = ''
+  for (const { device, branch } of stages) {
+    if (branch) devices.set(device, (devices.get(device) ?? new Set()).add(stage))
+    else stage = device
+  }
+  return [...devices].map(([device, others]) => {
+    const waiting = formatList([...others])
+    return `${waiting} ${others.size === 1 ? 'sends' : 'send'} ${device} the inputs of its experts, and ${others.size === 1 ? 'waits' : 'wait'} for their sums, once a layer.`
   })
 }
 
@@ -176,7 +191,7 @@ function* describeAutoAlternative(plan: ExplainedPlan): CooperativeTask<string[]
     ]
   }
   const map = splitMap(costs, devices, ends)
-  const stages = yield* planStages(model, source, limits, (module) => map.get(module) as string, overheadOn)
+  const stages = yield* planStages(model, source, limits, (module) => map.get(module), overheadOn)
   const shares = stages.map(
     ({ device, modules, total }) => `${device} ${formatModules(modules)} (${formatBinaryBytes(total)})`,
   )

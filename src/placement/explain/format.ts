@@ -1,16 +1,17 @@
 /** Formatting of modules and sizes in explanations. */
 
-/** Abbreviates consecutive modules: "model.layers.3 to 9". */
+/** Abbreviates consecutive modules: "model.layers.3 to 9", "the experts of model.layers.3 to 9". */
 export function formatModules(modules: readonly string[]): string {
   const parts: string[] = []
   for (let i = 0; i < modules.length; i++) {
-    const name = modules[i] as string
-    const [, prefix, first] = /^(.*)\.(\d+)$/.exec(name) ?? []
+    const module = modules[i] as string
+    const [, prefix, first, experts = ''] = /^(.*)\.(\d+)(\.mlp\.experts)?$/.exec(module) ?? []
     let last = Number(first)
-    while (prefix !== undefined && modules[i + 1] === `${prefix}.${last + 1}`) {
+    while (prefix !== undefined && modules[i + 1] === `${prefix}.${last + 1}${experts}`) {
       last++
       i++
     }
+    const name = experts === '' ? module : `the experts of ${prefix}.${first}`
     parts.push(prefix !== undefined && last > Number(first) ? `${name} to ${last}` : name)
   }
   return parts.join(', ')

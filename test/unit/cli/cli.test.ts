@@ -368,4 +368,11 @@ describe('summarizeModules', () => {
     )
     expect(summarizeModules(['transformer.h.3', 'transformer.h.5', 'transformer.h.6'])).toBe('h 3, h 5-6')
   })
+
+  it('joins their experts apart from them', () => {
+    const experts = [0, 1, 3].map((layer) => `model.layers.${layer}.mlp.experts`)
+    expect(summarizeModules(['model.layers.2', ...experts])).toBe(
+      'layers 2, experts of layers 0-1, experts of layers 3',
+    )
+  })
 })

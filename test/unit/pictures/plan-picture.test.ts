@@ -49,6 +49,21 @@ function inside(box: Box, frame: Box): boolean {
   return box.left >= frame.left && box.top >= frame.top && box.right <= frame.right && box.bottom <= frame.bottom
 }
 
+it('shows experts on another device as cells of their layers, in a card without an arrow', () => {
+  const plan = planOf(2, 40)
+  const [stage, other] = plan.stages as [(typeof plan.stages)[number], (typeof plan.stages)[number]]
+  const experts = Array.from({ length: 40 }, (_, layer) => `model.layers.${layer}.mlp.experts`)
+  const branch = { ...other, device: 'cpu', modules: experts, branch: true } as const
+  const { elements, texts, rects, picture, tooltips } = draw({ stages: [stage, branch], fits: true })
+  expect(tooltips).toEqual([...stage.modules, ...experts])
+  const shown = elements.filter(({ name }) => name === 'text').map(({ text }) => text)
+  expect(shown).toContain('stage 1')
+  expect(shown).toContain('experts of stage 1')
+  expect(shown).toContain('39')
+  expect(elements.filter(({ name, attributes }) => name === 'path' && attributes['stroke-width'])).toEqual([])
+  for (const box of [...texts, ...rects]) expect(inside(box, picture), box.what).toBe(true)
+})
+
 describe.each([1, 2, 3, 4, 5, 7, 8, 9, 16])('a picture of %i devices', (devices) => {
   it.each([4, 28, 80, 128])(
     'with %i layers shows every module once, in its frame, and no text over another',

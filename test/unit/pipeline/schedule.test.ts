@@ -115,6 +115,11 @@ describe('the policy', () => {
     expect(steps('cuda:0', 'cuda:1', 'cuda:0')).toBe(2)
   })
 
+  test('has no step for the experts of a stage on another device, but sizes steps for a CPU among them', () => {
+    expect(pipelinePolicy(['cuda:0'], undefined, ['cpu'])).toEqual({ ...pipelinePolicy(['cpu'], undefined) })
+    expect(pipelinePolicy(['cuda:0'], undefined, ['cuda:1'])).toEqual(pipelinePolicy(['cuda:0'], undefined))
+  })
+
   test("follows the user's choice", () => {
     expect(pipelinePolicy(['cpu:0', 'cpu:1'], 2).stepsInFlight).toBe(2)
   })

@@ -78,7 +78,8 @@ describe.each(planned)('%s from its config alone', (name) => {
     const config = JSON.parse(readFileSync(join(modelDirectory(name), 'config.json'), 'utf8'))
     const { source, model } = fromConfig(config, checkpoint.quantization)
     const modules = modulesOf(model)
-    const deviceOf = (module: string) => `cpu:${Math.floor((modules.indexOf(module) * count) / modules.length)}`
+    const devices = new Map(modules.map((module, i) => [module, `cpu:${Math.floor((i * count) / modules.length)}`]))
+    const deviceOf = (module: string) => devices.get(module)
     expect(planStages(model, source, limits, deviceOf)).toEqual(planStages(real, weights, limits, deviceOf))
   })
 })
