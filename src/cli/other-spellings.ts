@@ -48,6 +48,10 @@ function isTaken(command: Command, flag: string): boolean {
 const PLACEMENT = 'say where layers go with --device-map, --devices and --max-memory'
 const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
   [['--n-gpu-layers', '--gpu-layers', '-ngl', '--ngl', '--tensor-split', '--split-mode', '--main-gpu'], PLACEMENT],
+  [
+    ['--n-cpu-moe', '-ncmoe', '--cpu-moe', '-cmoe', '--override-tensor', '-ot'],
+    'say where experts go with --device-map: {"": "cuda:0", "model.layers.*.mlp.experts": "cpu"}',
+  ],
   [['--pipeline-parallel-size', '--pp', '--pp-size'], `each device of --devices is a stage; ${PLACEMENT}`],
   [['--gpu-memory-utilization', '--mem-fraction-static'], 'give each device its bytes with --max-memory'],
   [['--cpu-offload-gb', '--swap-space'], "add the CPU to --devices, or use device 'disk' in --device-map"],

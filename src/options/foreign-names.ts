@@ -50,6 +50,10 @@ const MISSING: readonly (readonly [instead: string, names: string])[] = [
     'n_gpu_layers gpu_layers ngl num_gpu num_gpu_layers split_mode main_gpu',
   ],
   [
+    "give the experts a device in the map: deviceMap: { '': 'cuda:0', 'model.layers.*.mlp.experts': 'cpu' }",
+    'n_cpu_moe cpu_moe override_tensor tensor_buft_overrides',
+  ],
+  [
     "give each device's budget in bytes instead, maxMemory: { 'cuda:0': '20GiB' }",
     'gpu_memory_utilization mem_fraction_static gpu_memory_fraction',
   ],

@@ -86,8 +86,12 @@ function describeDevices({ stages, sharing }: ExplainedPlan): string[] {
     const own = stages.filter((stage) => stage.device === device)
     const total = own.reduce((sum, stage) => sum + stage.total, 0)
     const budget = sharing.length > 1 && sharing.includes(device) ? null : (own[0]?.budget ?? null)
-    const all = new Set(own.map((stage) => formatModules(stage.modules))) // ranks on one device hold the same modules
-    const modules = [...all].join('; and in a stage of their own ')
+    const held = (branch?: true) => [
+      // Ranks on one device hold the same modules.
+      ...new Set(own.filter((stage) => stage.branch === branch).map((stage) => formatModules(stage.modules))),
+    ]
+    const inStages = held().join('; and in a stage of their own ')
+    const modules = [...(inStages === '' ? [] : [inStages]), ...held(true)].join('; and ')
     const group = own.some(({ ranks }) => ranks > 1) ? `${modules} ${budget}` : device
     groups.set(group, [...(groups.get(group) ?? []), { device, modules, total, budget }])
   }

@@ -67,6 +67,7 @@ describe("other programs' options", () => {
 
   test.each([
     [['--max-tokens', 'many'], /'--max-tokens <count>' argument 'many' is invalid. It must be a whole number/],
+    [['--n-cpu-moe', '99'], /^error: --n-cpu-moe: say where experts go with --device-map: .*mlp.experts/],
     [
       ['--n-gpu-layers', '99'],
       /^error: --n-gpu-layers: say where layers go with --device-map, --devices and --max-memory/,

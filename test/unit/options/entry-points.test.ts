@@ -140,6 +140,7 @@ describe.each(entries)('%s', (of, call, names) => {
   test('translates options of other libraries', async () => {
     const foreign: Record<string, string | RegExp> = {
       n_gpu_layers: /each device takes as many layers as it has room for/,
+      n_cpu_moe: /model\.layers\.\*\.mlp\.experts/,
       gpu_memory_utilization: /maxMemory/,
       max_model_len: /maxModelLength/,
       max_num_seqs: /maxSequences/,

@@ -182,6 +182,12 @@ describe('a plan', () => {
     expect(text).toContain('cuda:0 sends cpu the inputs of its experts, and waits for their sums, once a layer.')
   })
 
+  test('says which experts a device with layers of its own has for others', async () => {
+    const deviceMap = { '': 'cuda:0', 'model.layers.11': 'cuda:1', 'model.layers.0.mlp.experts': 'cuda:1' }
+    const { explanation } = await planModel(moe, { deviceMap })
+    expect(explanation.join(' ')).toMatch(/cuda:1 holds model.layers.11; and the experts of model.layers.0: /)
+  })
+
   test('counts buffers once, however many layers have their experts elsewhere', async () => {
     const planned = async (layers: readonly number[]) => {
       const map = Object.fromEntries(layers.map((layer) => [`model.layers.${layer}.mlp.experts`, 'cpu:1']))
