@@ -1,4 +1,5 @@
-// The worker ranks of a stage (all but the first), each on its own thread, running every step along with the first.
+// The worker ranks of a stage (all but the first), or one of its branches (link.h), each on its own thread, running
+// every step along with the first rank.
 #pragma once
 #include <condition_variable>
 #include <memory>
