@@ -3,13 +3,12 @@
 //
 //   S = Q K^T * scale;  running maximum and sum of exp2(S) per row;  O = O * correction + P V
 //
-// S's accumulators have the layout of the second product's A operand, so P never leaves registers. Rows in shared
-// memory are padded by 16 bytes: the row length is then an odd number of 16-byte units, and the eight rows of an
-// ldmatrix fall into different banks.
+// S's accumulators have the layout of the second product's A operand, so P never leaves registers.
 #pragma once
 #include <cstdint>
 
 #include "layer/batch.h"
+#include "layer/shared_rows.h"
 #include "primitives/async_copy.h"
 #include "primitives/index.h"
 #include "primitives/math.h"
@@ -71,17 +70,6 @@ struct QueryTile {
   DEVICE int64_t partial_row(int32_t row) const {
     return (static_cast<int64_t>(item.partial + row / warp_rows) * p.kv_heads + kv_head) * warp_rows + row % warp_rows;
   }
-};
-
-// `rows` rows of up to `columns` elements in shared memory.
-template <class Element, int columns>
-struct SharedRows {
-  static constexpr int stride = columns + 8;
-  static constexpr int chunks = columns / 8;  // of 16 bytes
-  static constexpr uint32_t bytes(int rows) { return static_cast<uint32_t>(rows * stride * int{sizeof(Element)}); }
-  Shared<Element> data;
-
-  DEVICE Shared<Element> at(int row, int column) const { return data + (row * stride + column); }
 };
 
 // Queries of the tile's rows [0, rows), copied by `threads` threads; zeros where there are none.

@@ -87,8 +87,12 @@ void DeviceBatch::upload(Stream& stream, const Batch& batch, int32_t padded_rows
   }
 
   int32_t table_entries = 0, sets = 0;
+  shortest_ = real_rows;
+  longest_ = 0;
   for (int32_t i = 0; i < sequences_; ++i) {
     const SequenceSpan& span = batch.sequences[static_cast<size_t>(i)];
+    shortest_ = std::min(shortest_, span.rows);
+    longest_ = std::max(longest_, span.rows);
     require_at_most(int64_t{table_entries} + span.block_count, limits_.max_table_entries, "block table entries");
     put(layout_.block_tables + static_cast<size_t>(table_entries) * sizeof(int32_t), span.blocks,
         static_cast<size_t>(span.block_count));

@@ -54,6 +54,9 @@ class DeviceBatch {
   // Device addresses. Rows and sequences: those of the last upload.
   int32_t rows() const { return rows_; }
   int32_t sequences() const { return sequences_; }
+  // Rows of the sequence that has the fewest, and the most; 1 in a padded batch.
+  int32_t shortest() const { return shortest_; }
+  int32_t longest() const { return longest_; }
   // What a launch over sequences, one row of blocks each, must be for a capture to serve more of them: in a padded
   // batch, where every sequence has one row, the rows. A sequence whose number is that of a padding row is none.
   int32_t launched_sequences() const { return launched_sequences_; }
@@ -77,7 +80,7 @@ class DeviceBatch {
   }
 
   BatchLimits limits_;
-  int32_t rows_ = 0, sequences_ = 0, launched_sequences_ = 0;
+  int32_t rows_ = 0, sequences_ = 0, launched_sequences_ = 0, shortest_ = 0, longest_ = 0;
   std::vector<RopeSpec> ropes_;
   std::vector<DeviceAttentionPlan> attention_;
   gpu::BatchLayout layout_;

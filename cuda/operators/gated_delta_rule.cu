@@ -1,4 +1,5 @@
-// The gated delta rule, token after token, with the states in registers.
+// The gated delta rule. Sequences with many tokens in this step take the chunked form (layer/delta_rule_chunked.h);
+// this is the other one, token after token, with the states in registers.
 //
 // A warp has eight columns of a head's state, four lanes a column, and takes them through all of the sequence's tokens.
 // Of the key dimension lane p of a column has rows 16 i + 4 p + (0 .. 3), so that the four lanes read 64 adjacent bytes
@@ -10,9 +11,13 @@
 //
 // A block, four warps, stages q, k and v of `tile_tokens` tokens in shared memory, normalized and with their gates.
 //
-// Floor: decoding reads and writes every state once, 8 bytes a number. A prompt takes 3 multiply-adds a number and
-// token (and one multiplication), 2.1 M a layer and token for 32 heads of 128 x 128; with 128 columns a head there are
-// 512 warps, one for each scheduler of an H200.
+// Floor: decoding reads and writes every state once, 8 bytes a number. A token takes 3 multiply-adds a number (and one
+// multiplication), 2.1 M a layer for 32 heads of 128 x 128.
+#include <limits>
+#include <string>
+
+#include "layer/delta_rule.h"
+#include "layer/delta_rule_chunked.h"
 #include "layer/vector.h"
 #include "operators/operator_context.h"
 #include "primitives/index.h"
@@ -30,19 +35,11 @@ constexpr uint32_t block_columns = delta_warps * warp_columns;
 constexpr int32_t tile_tokens = 16;
 constexpr int rows_at_once = 16;  // of the key dimension, by the lanes of a column
 
-// softplus(x) = log(1 + exp(x)): x where exp(x) would overflow, and three terms of the series, of which the next is
-// less than 1e-7 of the sum, where 1 + exp(x) would lose its digits.
-DEVICE float softplus(float x) {
-  if (x > 20.0f) return x;
-  const float e = exp(x);
-  return x < -5.0f ? e * (1.0f - e * (0.5f - e * (1.0f / 3.0f))) : log(1.0f + e);
-}
-
-// chunks: of `rows_at_once` rows of the key dimension.
-template <class Element, int chunks>
+// groups: of `rows_at_once` rows of the key dimension. Sequences of `max_tokens` or more are left alone.
+template <class Element, int groups>
 struct DeltaRule {
   static constexpr int max_threads = delta_threads;
-  static constexpr int key_rows = chunks * rows_at_once;
+  static constexpr int key_rows = groups * rows_at_once;
 
   // Shared memory: q and k [tile_tokens][key_rows], v and then out [tile_tokens][block_columns], decay and beta
   // [tile_tokens][2].
@@ -51,33 +48,27 @@ struct DeltaRule {
   static constexpr uint32_t gates_at = v_at + tile_tokens * block_columns * sizeof(float);
   static constexpr uint32_t shared_bytes = gates_at + tile_tokens * 2 * sizeof(float);
 
-  Global<const Element> q, k, v;
-  Global<const float> a, b, bias, log_decay;
-  Global<Element> out;
-  Global<float> states;
-  Global<const int32_t> row_sequence;
-  Global<const DeviceSpan> spans;
-  int64_t q_stride, k_stride, v_stride, a_stride, b_stride, out_stride, state_width;
-  uint32_t heads_a_key, key_dim, value_dim;
+  DeltaRuleParameters<Element> p;
+  int32_t max_tokens;
 
   DEVICE void operator()() const {
     begin_after_previous_grid();
-    const int32_t is_padding = row_sequence[block_index().x];
+    const int32_t is_padding = p.row_sequence[block_index().x];
     if (is_padding < 0) return;
-    const DeviceSpan span = spans[block_index().x];
+    const DeviceSpan span = p.spans[block_index().x];
+    if (span.rows >= max_tokens) return;
     const uint32_t head = block_index().y, first_column = block_index().z * block_columns;
     const uint32_t column = warp_index() * warp_columns + lane_index() / lanes_a_column;
     const uint32_t part = lane_index() % lanes_a_column;
-    const bool works = first_column + column < value_dim;
-    const Global<float> state =
-        states + (span.slot * state_width + (static_cast<int64_t>(head) * key_dim) * value_dim + first_column + column);
+    const bool works = first_column + column < p.value_dim;
+    const Global<float> state = p.state_of(span, head) + (first_column + column);
 
-    float s[chunks][4];
-    UNROLL for (int i = 0; i < chunks; ++i) {
+    float s[groups][4];
+    UNROLL for (int i = 0; i < groups; ++i) {
       UNROLL for (int j = 0; j < 4; ++j) {
         const uint32_t row = i * rows_at_once + part * 4 + j;
         s[i][j] = 0;
-        if (works && span.past > 0 && row < key_dim) s[i][j] = state[static_cast<int64_t>(row) * value_dim];
+        if (works && span.past > 0 && row < p.key_dim) s[i][j] = state[static_cast<int64_t>(row) * p.value_dim];
       }
     }
     for (int32_t first = 0; first < span.rows; first += tile_tokens) {
@@ -88,10 +79,10 @@ struct DeltaRule {
       sync_threads();
       write_out(span.first_row + first, tokens, head, first_column);
     }
-    UNROLL for (int i = 0; i < chunks; ++i) {
+    UNROLL for (int i = 0; i < groups; ++i) {
       UNROLL for (int j = 0; j < 4; ++j) {
         const uint32_t row = i * rows_at_once + part * 4 + j;
-        if (works && row < key_dim) state[static_cast<int64_t>(row) * value_dim] = s[i][j];
+        if (works && row < p.key_dim) state[static_cast<int64_t>(row) * p.value_dim] = s[i][j];
       }
     }
   }
@@ -102,24 +93,23 @@ struct DeltaRule {
 
   // A warp a token.
   DEVICE void stage(int32_t first_row, int32_t tokens, uint32_t head, uint32_t first_column) const {
-    const int64_t key_column = static_cast<int64_t>(head / heads_a_key) * key_dim;
+    const int64_t key_column = p.key_column(head);
     for (int32_t t = static_cast<int32_t>(warp_index()); t < tokens; t += delta_warps) {
       const int64_t row = first_row + t;
-      const float scale = 1.0f / square_root(static_cast<float>(key_dim));
-      stage_head(q + (row * q_stride + key_column), scale, shared_memory<float>() + t * key_rows);
-      stage_head(k + (row * k_stride + key_column), 1.0f, shared_memory<float>(k_at) + t * key_rows);
+      const float scale = 1.0f / square_root(static_cast<float>(p.key_dim));
+      stage_head(p.q + (row * p.q_stride + key_column), scale, shared_memory<float>() + t * key_rows);
+      stage_head(p.k + (row * p.k_stride + key_column), 1.0f, shared_memory<float>(k_at) + t * key_rows);
       const uint32_t column = first_column + lane_index();
       float value = 0;
-      if (column < value_dim) {
-        const Element stored = v[row * v_stride + static_cast<int64_t>(head) * value_dim + column];
+      if (column < p.value_dim) {
+        const Element stored = p.v[row * p.v_stride + p.value_column(head) + column];
         value = to_float(stored);
       }
       shared_v()[t * block_columns + lane_index()] = value;
       if (lane_index() == 0) {
-        const float own_a = a[row * a_stride + head], own_b = b[row * b_stride + head];
-        const float own_bias = bias[head], own_decay = log_decay[head];
-        shared_gates()[2 * t] = exp(-exp(own_decay) * softplus(own_a + own_bias));
-        shared_gates()[2 * t + 1] = 1.0f / (1.0f + exp(-own_b));
+        const float own_a = p.a[row * p.a_stride + head], own_b = p.b[row * p.b_stride + head];
+        shared_gates()[2 * t] = exp(-p.rate_of(own_a, head));
+        shared_gates()[2 * t + 1] = p.beta_of(own_b);
       }
     }
   }
@@ -131,7 +121,7 @@ struct DeltaRule {
     UNROLL for (int i = 0; i < per_lane; ++i) {
       const uint32_t row = i * warp_size + lane_index();
       values[i] = 0;
-      if (row < key_dim) {
+      if (row < p.key_dim) {
         const Element stored = from[row];
         values[i] = to_float(stored);
       }
@@ -145,12 +135,12 @@ struct DeltaRule {
   }
 
   // One token for one column of a warp.
-  DEVICE void step(float (&s)[chunks][4], int32_t t, uint32_t column, uint32_t part) const {
+  DEVICE void step(float (&s)[groups][4], int32_t t, uint32_t column, uint32_t part) const {
     const Shared<const float> query = shared_memory<const float>() + (t * key_rows + part * 4);
     const Shared<const float> key = shared_memory<const float>(k_at) + (t * key_rows + part * 4);
     const float decay = shared_gates()[2 * t], beta = shared_gates()[2 * t + 1];
     float found = 0;
-    UNROLL for (int i = 0; i < chunks; ++i) {
+    UNROLL for (int i = 0; i < groups; ++i) {
       const float4 four = load_as<float4>(key + i * rows_at_once);
       found += four.x * s[i][0] + four.y * s[i][1] + (four.z * s[i][2] + four.w * s[i][3]);
     }
@@ -158,7 +148,7 @@ struct DeltaRule {
     const float value = shared_v()[t * block_columns + column];
     const float lacking = beta * (value - decay * found);
     float read = 0;
-    UNROLL for (int i = 0; i < chunks; ++i) {
+    UNROLL for (int i = 0; i < groups; ++i) {
       const float4 k4 = load_as<float4>(key + i * rows_at_once), q4 = load_as<float4>(query + i * rows_at_once);
       s[i][0] = decay * s[i][0] + k4.x * lacking;
       s[i][1] = decay * s[i][1] + k4.y * lacking;
@@ -173,61 +163,89 @@ struct DeltaRule {
   DEVICE void write_out(int32_t first_row, int32_t tokens, uint32_t head, uint32_t first_column) const {
     const uint32_t column = first_column + lane_index();
     for (int32_t t = static_cast<int32_t>(warp_index()); t < tokens; t += delta_warps) {
-      if (column >= value_dim) continue;
+      if (column >= p.value_dim) continue;
       const float value = shared_v()[t * block_columns + lane_index()];
-      out[(first_row + t) * out_stride + static_cast<int64_t>(head) * value_dim + column] = from_float<Element>(value);
+      p.out[(first_row + t) * p.out_stride + p.value_column(head) + column] = from_float<Element>(value);
     }
   }
 };
 
-template <int chunks, class Element>
-void launch_delta_rule(OperatorContext<Element>& context, const Call<billfish::GatedDeltaRule>& call) {
-  using Kernel = DeltaRule<Element, chunks>;
-  const Matrix<Element> q = context.template matrix<Element>(call.q), k = context.template matrix<Element>(call.k);
-  const Matrix<Element> v = context.template matrix<Element>(call.v), out = context.template matrix<Element>(call.out);
-  const Matrix<float> a = context.template matrix<float>(call.a), b = context.template matrix<float>(call.b);
-  const DeviceBatch& batch = *context.batch;
-  const auto key_dim = static_cast<uint32_t>(q.columns / call.key_heads);
-  const auto value_dim = static_cast<uint32_t>(v.columns / call.heads);
-  const auto sequences = static_cast<uint32_t>(batch.launched_sequences());
-  if (sequences == 0) return;
-  launch(context.stream,
-         {.grid = {sequences, static_cast<uint32_t>(call.heads), ceil_div(value_dim, block_columns)},
+template <int groups, class Element>
+void launch_delta_rule(Stream& stream, const DeviceBatch& batch, uint32_t heads, const DeltaRuleParameters<Element>& p,
+                       int32_t max_tokens) {
+  using Kernel = DeltaRule<Element, groups>;
+  launch(stream,
+         {.grid = {static_cast<uint32_t>(batch.launched_sequences()), heads, ceil_div(p.value_dim, block_columns)},
           .block = {delta_threads},
           .shared_bytes = Kernel::shared_bytes,
           .programmatic = true},
-         Kernel{q.data,
-                k.data,
-                v.data,
-                a.data,
-                b.data,
-                vector_of(call.bias),
-                vector_of(call.log_decay),
-                out.data,
-                call.state.data,
-                batch.row_sequence(),
-                batch.spans(),
-                q.stride,
-                k.stride,
-                v.stride,
-                a.stride,
-                b.stride,
-                out.stride,
-                call.state.width,
-                static_cast<uint32_t>(call.heads / call.key_heads),
-                key_dim,
-                value_dim});
+         Kernel{p, max_tokens});
+}
+
+template <int key_rows, class Element>
+void launch_chunked(Stream& stream, const DeviceBatch& batch, uint32_t heads, const DeltaRuleParameters<Element>& p) {
+  using Kernel = ChunkedDeltaRule<Element, key_rows>;
+  launch(stream,
+         {.grid = {static_cast<uint32_t>(batch.sequences()), heads,
+                   ceil_div(p.value_dim, uint32_t{Kernel::block_columns})},
+          .block = {Kernel::threads},
+          .shared_bytes = Kernel::shared_bytes,
+          .programmatic = true},
+         Kernel{p});
 }
 
 }  // namespace
 
 template <class Element>
 void run(OperatorContext<Element>& context, const Call<billfish::GatedDeltaRule>& call) {
-  const int64_t key_dim = call.q.columns / call.key_heads;
-  if (key_dim <= 32) return launch_delta_rule<2>(context, call);
-  if (key_dim <= 64) return launch_delta_rule<4>(context, call);
-  if (key_dim <= 128) return launch_delta_rule<8>(context, call);
-  if (key_dim <= 256) return launch_delta_rule<16>(context, call);
+  const Matrix<Element> q = context.template matrix<Element>(call.q), k = context.template matrix<Element>(call.k);
+  const Matrix<Element> v = context.template matrix<Element>(call.v), out = context.template matrix<Element>(call.out);
+  const Matrix<float> a = context.template matrix<float>(call.a), b = context.template matrix<float>(call.b);
+  const DeviceBatch& batch = *context.batch;
+  Stream& stream = context.stream;
+  const auto heads = static_cast<uint32_t>(call.heads);
+  const auto key_dim = static_cast<uint32_t>(q.columns / call.key_heads);
+  const DeltaRuleParameters<Element> p{
+      .q = q.data,
+      .k = k.data,
+      .v = v.data,
+      .a = a.data,
+      .b = b.data,
+      .bias = vector_of(call.bias),
+      .log_decay = vector_of(call.log_decay),
+      .out = out.data,
+      .states = call.state.data,
+      .row_sequence = batch.row_sequence(),
+      .spans = batch.spans(),
+      .q_stride = q.stride,
+      .k_stride = k.stride,
+      .v_stride = v.stride,
+      .a_stride = a.stride,
+      .b_stride = b.stride,
+      .out_stride = out.stride,
+      .state_width = call.state.width,
+      .heads_a_key = static_cast<uint32_t>(call.heads / call.key_heads),
+      .key_dim = key_dim,
+      .value_dim = static_cast<uint32_t>(v.columns / call.heads),
+  };
+  if (batch.launched_sequences() == 0) return;
+  // Beyond 128 rows of a state there is no room for its chunks. Steps that are recorded have a token a sequence.
+  const bool in_chunks = key_dim <= 128 && key_dim % wide == 0 && is_wide(q) && is_wide(k);
+  const int32_t max_tokens = in_chunks ? min_chunked_tokens : std::numeric_limits<int32_t>::max();
+  if (batch.longest() >= max_tokens) {
+    if (key_dim <= 32) {
+      launch_chunked<32>(stream, batch, heads, p);
+    } else if (key_dim <= 64) {
+      launch_chunked<64>(stream, batch, heads, p);
+    } else {
+      launch_chunked<128>(stream, batch, heads, p);
+    }
+  }
+  if (batch.shortest() >= max_tokens) return;
+  if (key_dim <= 32) return launch_delta_rule<2>(stream, batch, heads, p, max_tokens);
+  if (key_dim <= 64) return launch_delta_rule<4>(stream, batch, heads, p, max_tokens);
+  if (key_dim <= 128) return launch_delta_rule<8>(stream, batch, heads, p, max_tokens);
+  if (key_dim <= 256) return launch_delta_rule<16>(stream, batch, heads, p, max_tokens);
   throw Error("UNSUPPORTED_MODEL", "gatedDeltaRule with keys of " + std::to_string(key_dim) +
                                        " columns: CUDA kernels hold at most 256 in registers");
 }

@@ -424,6 +424,10 @@ static void check_CausalConv(OperatorBench& bench) {
   }
 }
 
+// Prompts long enough for several chunks of 32 tokens, whole and cut, beside others and single tokens.
+constexpr RecurrentStep prompt_steps[] = {{{97, 0}, {0, 0}},  {{1, 16}, {97, 0}},  {{15, 31}, {98, 16}},
+                                          {{33, 1}, {0, 47}}, {{32, 64}, {33, 0}}, {{1, 159}, {65, 64}}};
+
 // Keys that are far from each other's direction, and nearly the same; states that decay at once, and never.
 static void check_GatedDeltaRule(OperatorBench& bench) {
   constexpr ValueClass logits = ValueClass::logits;
@@ -431,8 +435,11 @@ static void check_GatedDeltaRule(OperatorBench& bench) {
     int32_t heads, key_heads;
     int64_t key_dim, value_dim, gap;
   };
-  for (const Case& c : {Case{1, 1, 1, 1, 0}, Case{6, 2, 24, 16, 3}, Case{4, 2, 16, 24, 8}, Case{2, 1, 128, 128, 0},
-                        Case{2, 2, 40, 33, 0}, Case{1, 1, 200, 8, 0}}) {
+  std::vector<RecurrentStep> steps(std::begin(recurrent_steps), std::end(recurrent_steps));
+  steps.insert(steps.end(), std::begin(prompt_steps), std::end(prompt_steps));
+  // GPUs take prompts in chunks where rows of keys can be read as vectors, and have at most 128 columns.
+  for (const Case& c : {Case{1, 1, 1, 1, 0}, Case{6, 2, 24, 16, 3}, Case{4, 2, 16, 24, 8}, Case{2, 1, 128, 40, 0},
+                        Case{2, 2, 40, 33, 0}, Case{1, 1, 128, 32, 3}, Case{1, 1, 200, 8, 0}}) {
     const int64_t keys = c.key_heads * c.key_dim, values = c.heads * c.value_dim, width = c.key_dim * values;
     Program program;
     program.values = {{keys, RowKind::tokens, activation},   {keys, RowKind::tokens, activation},
@@ -446,7 +453,7 @@ static void check_GatedDeltaRule(OperatorBench& bench) {
     const LayerState state = bench.state(width);
     std::vector<double> states[3];  // by slot
     unsigned seed = 10;
-    for (const RecurrentStep& step : recurrent_steps) {
+    for (const RecurrentStep& step : steps) {
       const Batch batch = batch_of(step);
       bench.begin(batch);
       const int64_t rows = batch.rows();
@@ -500,6 +507,12 @@ static void check_GatedDeltaRule(OperatorBench& bench) {
       bench.run(Call<GatedDeltaRule>{q.tensor, k.tensor, v.tensor, a.tensor, b.tensor, biases, decays, out.tensor,
                                      state, c.heads, c.key_heads});
       bench.check("gatedDeltaRule", out, wanted, {2e-6, 3e-6});
+      // States are fp32, and in chunks computed from sums of two elements: of bfloat16, they have 16 bits.
+      const double bits = bench.activation_type() == DType::bf16 ? 0x1p-16 : 0;
+      for (const SequenceSpan& span : batch.sequences) {
+        const Operand kept{{state.data + span.slot * width, DType::f32, 1, width, width}, {}};
+        bench.check("states of gatedDeltaRule", kept, states[span.slot], {2e-6, 3e-6 + bits});
+      }
     }
   }
 }

@@ -174,7 +174,7 @@ class OperatorBench {
 
   // A state layer whose slots hold what another sequence could have left there.
   LayerState state(int64_t width) {
-    const auto floats = static_cast<size_t>(limits.max_sequences * width);
+    const auto floats = static_cast<size_t>(limits.max_sequences * width) + 1;  // read() copies one more
     auto* const data = static_cast<float*>(backend_->allocate(floats * sizeof(float), MemoryUse::states));
     const std::vector<float> left(floats, NAN);
     backend_->from_host(left.data(), raw({data}, floats));
@@ -185,7 +185,7 @@ class OperatorBench {
   DType activation_type() const { return backend_->value_type(ValueClass::activation); }
   const std::string& name() const { return name_; }
 
-  static constexpr StageLimits limits{16, 64, 64, 16, 3};  // block size, blocks, rows, logit rows, sequences
+  static constexpr StageLimits limits{16, 64, 160, 16, 3};  // block size, blocks, rows, logit rows, sequences
 
  private:
   static constexpr float untouched = -12345.0f;
