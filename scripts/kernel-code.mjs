@@ -115,7 +115,7 @@ export function byFamily(kernels) {
     for (const [i, count] of counts.entries()) sum.counts[i] += count
     sums.set(key, sum)
   }
-  return [...sums.values()].filter(({ family }) => isGemm(family) || isAttention(family))
+  return [...sums.values()].filter(({ family }) => isGemm(family) || isAttention(family) || isChunked(family))
 }
 
 /** Describes the kernels whose machine code lacks the instructions they are written for. */
@@ -123,10 +123,12 @@ export function unexpected(kernels) {
   const at = (kernel, heading) => kernel.counts[columns.indexOf(heading)]
   return kernels.flatMap((kernel) => {
     const { name, family, architecture } = kernel
+    const usesNone = at(kernel, 'HMMA') + at(kernel, 'HGMMA') === 0
+    if (isChunked(family) && usesNone) return [`${name} on ${architecture} uses no tensor cores`]
     if (!isGemm(family) && !isAttention(family)) return []
     if (isEmpty(family, architecture)) return []
     const lacks = []
-    if (isGemm(family) && at(kernel, 'HMMA') + at(kernel, 'HGMMA') === 0) lacks.push('uses no tensor cores')
+    if (isGemm(family) && usesNone) lacks.push('uses no tensor cores')
     if (isGemm(family) && at(kernel, 'LDGSTS of 16 bytes') + at(kernel, 'bulk copies') === 0) {
       lacks.push('does not copy weights 16 bytes at a time')
     }
@@ -143,6 +145,11 @@ export function isGemm(family) {
 /** Kernels built on bulk copies are empty for architectures without them. */
 function isEmpty(family, architecture) {
   return family === 'BulkGemm' && Number.parseInt(architecture.replace('sm_', ''), 10) < 90
+}
+
+/** The delta rule of prompts, which may keep a few registers in local memory between its products. */
+function isChunked(family) {
+  return family === 'ChunkedDeltaRule'
 }
 
 export function isAttention(family) {

@@ -25,14 +25,15 @@
 // Floor for a head of 128 x 128: a chunk takes each warp with S 146 mma, each with O 82, and the other four together
 // 96, so 552 a block. A tensor core, of which a multiprocessor has four, takes about 8 cycles for one: 1100 cycles a
 // chunk, or 0.08 ms for 4096 tokens. The warps with S, which the others wait for, take 1170 cycles and the time to
-// convert S; token by token they take 300 cycles each token. Batch 1 with 32 heads has 128 blocks for the 132
-// multiprocessors of an H200, so four blocks compute the same T and P while their tensor cores would wait for S. A
-// kernel of its own for T and P would need 8 KiB of memory a chunk and head (32 MiB for 4096 tokens), and shorten
-// nothing. Reading q and k four times is 270 MB of L2 traffic, 0.05 ms. Two stages of 64 tokens would not fit into 99
-// KiB, and a token of them takes more mma: of T and P more lies in blocks on the diagonal.
+// convert S; token by token a warp takes about 300 for one token. (All of this is reckoned, not measured.) Batch 1 with
+// 32 heads has 128 blocks for the 132 multiprocessors of an H200, so four blocks compute the same T and P while their
+// tensor cores would wait for S. A kernel of its own for T and P would need 8 KiB of memory a chunk and head (32 MiB
+// for 4096 tokens), and shorten nothing. Reading q and k four times is 270 MB of L2 traffic, 0.05 ms. Two stages of 64
+// tokens would not fit into 99 KiB, and a token of them takes more mma: of T and P more lies in blocks on the diagonal.
 #pragma once
 #include "layer/delta_rule.h"
 #include "layer/shared_rows.h"
+#include "layer/split_operand.h"
 #include "layer/vector.h"
 #include "primitives/index.h"
 #include "primitives/math.h"
@@ -46,48 +47,6 @@ namespace billfish::BILLFISH_TARGET {
 // Sequences with fewer tokens are faster token by token: 16 take about as long as one chunk and its preparation.
 constexpr int32_t min_chunked_tokens = 16;
 
-// x as a sum of two elements, in pairs as mma takes them.
-template <class Element>
-struct SplitPair {
-  uint32_t high, low;
-};
-template <class Element>
-DEVICE SplitPair<Element> split(float x, float y) {
-  const auto high = pair_from_floats<Element>(x, y);
-  const float2 rounded = to_float2(high);
-  return {bit_cast<uint32_t>(high), bit_cast<uint32_t>(pair_from_floats<Element>(x - rounded.x, y - rounded.y))};
-}
-
-// An A operand, 16 columns of values or of the state x 16 tokens or key rows, out of two adjacent accumulators.
-template <class Element>
-struct SplitOperand {
-  uint32_t high[4], low[4];
-
-  DEVICE static SplitOperand of(const float (&left)[4], const float (&right)[4]) {
-    SplitOperand operand;
-    UNROLL for (int half = 0; half < 2; ++half) {
-      const auto l = split<Element>(left[2 * half], left[2 * half + 1]);
-      const auto r = split<Element>(right[2 * half], right[2 * half + 1]);
-      operand.high[half] = l.high;
-      operand.low[half] = l.low;
-      operand.high[2 + half] = r.high;
-      operand.low[2 + half] = r.low;
-    }
-    return operand;
-  }
-
-  // In shared memory the lanes' four words are adjacent, `high` of all lanes before `low`.
-  static constexpr uint32_t bytes = 2 * warp_size * sizeof(uint4);
-  DEVICE static SplitOperand load(Shared<const uint4> from) {
-    const uint4 h = from[lane_index()], l = from[warp_size + lane_index()];
-    return {{h.x, h.y, h.z, h.w}, {l.x, l.y, l.z, l.w}};
-  }
-  DEVICE void store(Shared<uint4> to) const {
-    to[lane_index()] = uint4{high[0], high[1], high[2], high[3]};
-    to[warp_size + lane_index()] = uint4{low[0], low[1], low[2], low[3]};
-  }
-};
-
 // A sum of logarithms in two floats, since differences of such sums are wanted as exactly as their terms.
 DEVICE float2 add_exactly(float2 a, float2 b) {
   const float sum = a.x + b.x, part = sum - a.x;
@@ -98,6 +57,7 @@ template <class Element, int key_rows>
 struct ChunkedDeltaRule {
   static constexpr int chunk_tokens = 32, pair_columns = 16, block_columns = 32;
   static constexpr int threads = 256, producer_threads = 128;
+  // Where a head count gives more blocks than multiprocessors, two share one, and each fills the other's waits.
   static constexpr int max_threads = threads, min_blocks = 2;
 
   using Keys = SharedRows<Element, key_rows>;
