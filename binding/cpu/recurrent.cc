@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <vector>
 
 #include "cpu/operators.h"
 
@@ -34,23 +36,24 @@ void run(OperatorContext& context, const Call<billfish::CausalConv>& call) {
   const RowKernels& kernels = row_kernels();
   constexpr int64_t columns_at_once = 1024;
   const int64_t parts = (x.columns + columns_at_once - 1) / columns_at_once;
-  for (const SequenceSpan& sequence : context.batch->sequences) {
+  const std::vector<SequenceSpan>& sequences = context.batch->sequences;  // in the order of their rows
+  for_each_row(x.rows * parts, columns_at_once * 4, context.pool, [&](int64_t i) {
+    const int64_t at = i / parts, first = i % parts * columns_at_once;
+    const auto next = std::upper_bound(sequences.begin(), sequences.end(), at,
+                                       [](int64_t r, const SequenceSpan& span) { return r < span.first_row; });
+    const SequenceSpan& sequence = *std::prev(next);
     const float* const state = state_of(call.state, sequence);
-    for_each_row(sequence.rows * parts, columns_at_once * 4, context.pool, [&](int64_t i) {
-      const int64_t row = i / parts, first = i % parts * columns_at_once;
-      const float* rows[16];
-      for (int64_t j = 0; j < call.taps; ++j) {
-        const int64_t at = row - kept + j;
-        const bool before = at < 0 && sequence.past == 0;
-        rows[j] = before    ? nullptr
-                  : at >= 0 ? row_of(x, sequence.first_row + at) + first
-                            : state + (at + kept) * x.columns + first;
-      }
-      const int64_t count = std::min(columns_at_once, x.columns - first);
-      kernels.conv_silu(rows, weight + first * call.taps, call.taps, count,
-                        row_of(call.out, sequence.first_row + row) + first);
-    });
-  }
+    const float* rows[16];
+    for (int64_t j = 0; j < call.taps; ++j) {
+      const int64_t row = at - sequence.first_row - kept + j;  // of the sequence's in this step
+      const bool before = row < 0 && sequence.past == 0;
+      rows[j] = before     ? nullptr
+                : row >= 0 ? row_of(x, sequence.first_row + row) + first
+                           : state + (row + kept) * x.columns + first;
+    }
+    const int64_t count = std::min(columns_at_once, x.columns - first);
+    kernels.conv_silu(rows, weight + first * call.taps, call.taps, count, row_of(call.out, at) + first);
+  });
   for_each_row(sequences_of(context), kept * x.columns, context.pool, [&](int64_t i) {
     const SequenceSpan& sequence = context.batch->sequences[static_cast<size_t>(i)];
     keep_rows(x, sequence, kept, state_of(call.state, sequence));
