@@ -98,11 +98,38 @@ function* readProjection(
     linears.push(
       fused
         ? fusedProjection(fused, experts, expert, projection, out, inputs)
-        : layer.linear(`mlp.experts.${expert}.${projection}`, out, inputs),
+        : ownProjection(layer, experts, expert, projection, out, inputs),
     )
     if (expert % SLICE === SLICE - 1) yield
   }
   return stackExperts(`${layer.name}.mlp.experts.${projection}`, linears)
+}
+
+/** A linear of its own. */
+function ownProjection(
+  layer: Module,
+  { count, wrongCount }: ExpertSizes,
+  expert: number,
+  projection: Projection,
+  out: number,
+  inputs: number,
+): LinearSpec {
+  try {
+    return layer.linear(`mlp.experts.${expert}.${projection}`, out, inputs)
+  } catch (error) {
+    const has = (one: number) => hasWeights(layer, `mlp.experts.${one}.${projection}`)
+    if (!(error instanceof BillfishError) || error.code !== 'INVALID_CHECKPOINT' || has(expert)) throw error
+    const found = Array.from({ length: count }, (_, one) => one).filter(has).length
+    throw wrongCount(
+      `of experts 0 to ${count - 1} in layer ${quoted(layer.name)}, ${found} have ${projection}, and expert ${expert} ` +
+        `does not: ${error.message}; download the checkpoint again or, if it has fewer experts, correct the config`,
+    )
+  }
+}
+
+/** Whether a checkpoint stores the weights of a linear, in whatever format. */
+function hasWeights(layer: Module, linear: string): boolean {
+  return ['weight', 'qweight', 'weight_packed'].some((tensor) => layer.find(`${linear}.${tensor}`) !== undefined)
 }
 
 /**

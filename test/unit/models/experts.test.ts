@@ -252,13 +252,13 @@ describe('refused', () => {
       'an expert without codes',
       name,
       (tensor) => tensor === 'model.layers.2.mlp.experts.5.up_proj.qweight',
-      /Tensor "model\.layers\.2\.mlp\.experts\.5\.up_proj\.weight" is missing from .*; "model\.layers\.2\.mlp\.experts\.5\.up_proj" has ".*g_idx"/,
+      /config\.json: num_experts is 8, but of experts 0 to 7 in layer "model\.layers\.2", 7 have up_proj, and expert 5 does not: Tensor "model\.layers\.2\.mlp\.experts\.5\.up_proj\.weight" is missing from .*; "model\.layers\.2\.mlp\.experts\.5\.up_proj" has ".*g_idx".*; download the checkpoint again or, .*correct the config/,
     ],
     [
       'an expert that is missing',
       name,
       (tensor) => tensor.includes('layers.1.mlp.experts.7.'),
-      /"model\.layers\.1\.mlp\.experts\.7\.gate_proj\.weight" is missing from .*model\.safetensors/,
+      /num_experts is 8, but of experts 0 to 7 in layer "model\.layers\.1", 7 have gate_proj, and expert 7 does not: Tensor "model\.layers\.1\.mlp\.experts\.7\.gate_proj\.weight" is missing from .*model\.safetensors/,
     ],
     [
       'a router that is missing',
@@ -270,7 +270,7 @@ describe('refused', () => {
       'half of the fused experts',
       'qwen3-moe-fused-bf16',
       (tensor) => tensor === 'model.layers.1.mlp.experts.down_proj',
-      /"model\.layers\.1\.mlp\.experts\.0\.down_proj\.weight" is missing from/,
+      /, 0 have down_proj, .*"model\.layers\.1\.mlp\.experts\.0\.down_proj\.weight" is missing from/,
     ],
   ])('%s', async (_, from, isMissing, message) => {
     const missing = changedCopy(modelDirectory(from), ({ tensors }) => {
