@@ -8,6 +8,9 @@
 //
 //   weight             I8  [out][in]
 //   weight_zero_point  I8  [out][groups]         also beside packed codes of older versions
+//
+// With strategy `tensor` there is one scale, and one zero point, for the whole weight: rows of them are then those of
+// scale_rows outputs, and the reader repeats them for each of these.
 #include <algorithm>
 #include <cstring>
 
@@ -17,10 +20,14 @@
 namespace billfish {
 namespace {
 
+int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+// Of scales.
+int64_t rows_of(const QuantizedSpec& spec) { return divide_up(spec.out, spec.scale_rows); }
+
 std::vector<int64_t> zeros_shape(const QuantizedSpec& spec, int64_t groups) {
-  const int64_t per_word = 32 / spec.bits;
   const bool packed = !spec.zeros || spec.zeros->dtype != DType::i8;
-  return {packed ? (spec.out + per_word - 1) / per_word : spec.out, groups};
+  return {packed ? divide_up(rows_of(spec), 32 / spec.bits) : rows_of(spec), groups};
 }
 
 DType zeros_type(const QuantizedSpec& spec) {
@@ -36,7 +43,7 @@ class CompressedTensorsSource : public QuantizedSource {
   static constexpr int zero = 1 << (bits - 1);
 
   CompressedTensorsSource(const QuantizedSpec& spec, const MappedFiles& files, int64_t columns, DType codes_type)
-      : QuantizedSource(spec, files, {spec.out, columns}, {spec.out, groups_of(spec)},
+      : QuantizedSource(spec, files, {spec.out, columns}, {rows_of(spec), groups_of(spec)},
                         zeros_shape(spec, groups_of(spec)), codes_type, zeros_type(spec)) {}
 
   // Packs code(k) of every input k, in the order of act-order if the layer has it.
@@ -61,19 +68,23 @@ class CompressedTensorsSource : public QuantizedSource {
   }
 
  private:
-  static int64_t groups_of(const QuantizedSpec& spec) { return (spec.in + spec.group_size - 1) / spec.group_size; }
+  static int64_t groups_of(const QuantizedSpec& spec) { return divide_up(spec.in, spec.group_size); }
 
   bool scales_by_group() const override { return false; }
 
   void read_zeros(int64_t first, int64_t count, const uint8_t* stored, uint8_t* zeros) const override {
     const int64_t groups = shape_.groups();
     if (spec_.zeros->dtype == DType::i8) {
-      const uint8_t* numbers = stored + first * groups;
-      for (int64_t i = 0; i < count * groups; ++i) zeros[i] = code_of(load<int8_t>(numbers + i), *spec_.zeros);
+      for (int64_t i = 0; i < count; ++i) {
+        const uint8_t* line = stored + (first + i) / spec_.scale_rows * groups;
+        for (int64_t group = 0; group < groups; ++group) {
+          zeros[i * groups + group] = code_of(load<int8_t>(line + group), *spec_.zeros);
+        }
+      }
       return;
     }
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t row = first + i;
+      const int64_t row = (first + i) / spec_.scale_rows;
       const uint8_t* line = stored + row / per_word * groups * 4;
       const int64_t shift = row % per_word * bits;
       for (int64_t group = 0; group < groups; ++group) {
@@ -90,7 +101,7 @@ class PackedSource final : public CompressedTensorsSource<bits> {
 
  public:
   PackedSource(const QuantizedSpec& spec, const MappedFiles& files)
-      : Base(spec, files, (spec.in + per_word - 1) / per_word, DType::i32) {}
+      : Base(spec, files, divide_up(spec.in, per_word), DType::i32) {}
 
  private:
   void read_codes(int64_t first, int64_t count, uint32_t* codes) const override {

@@ -20,8 +20,9 @@ void check_numbers(const QuantizedSpec& spec) {
   if (spec.bits != 4 && spec.bits != 8) number("bits", spec.bits, "4 or 8");
   if (spec.group_size < 1 || spec.group_size > spec.in)
     number("group size", spec.group_size, "1 to " + std::to_string(spec.in));
-  if (spec.scale_rows < 1 || (spec.scale_rows > 1 && spec.format != Format::fp8))
-    number("outputs that share scales,", spec.scale_rows, spec.format == Format::fp8 ? "1 or more" : "1");
+  const bool shares_scales = spec.format == Format::fp8 || spec.format == Format::compressed_tensors;
+  if (spec.scale_rows < 1 || (spec.scale_rows > 1 && !shares_scales))
+    number("outputs that share scales,", spec.scale_rows, shares_scales ? "1 or more" : "1");
   if (spec.zero_offset != 0 && spec.zero_offset != 1) number("zero offset", spec.zero_offset, "0 or 1");
   if (!spec.symmetric && !spec.zeros)
     refuse("Layer '" + spec.name + "' is asymmetric but has no tensor of zero points");

@@ -70,7 +70,7 @@ struct QuantizedSpec {
   int bits = 4;
   int64_t out = 0, in = 0;
   int64_t group_size = 0;  // == in when channelwise
-  int64_t scale_rows = 1;  // stored outputs that share a row of scales: of fp8, whose scales may be those of blocks
+  int64_t scale_rows = 1;  // stored outputs that share a row of scales and zeros: of fp8 and compressed_tensors
   bool symmetric = true;   // zero is 2^(bits-1), stored zeros are ignored
   int zero_offset = 0;     // added to stored zeros modulo 2^bits: 1 for GPTQ v1
   TensorRef codes, scales;

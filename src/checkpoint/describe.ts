@@ -30,9 +30,11 @@ function describeGroup(groupSize: number | undefined): string {
   return groupSize === -1 ? 'channelwise' : `group ${groupSize}`
 }
 
+const ONE_SCALE = 'one scale a tensor'
+
 /** What shares a scale of FP8 weights. */
 function describeBlock(block: ScaleBlock | undefined): string {
-  if (block === undefined || block.rows === Number.POSITIVE_INFINITY) return 'one scale a tensor'
+  if (block === undefined || block.rows === Number.POSITIVE_INFINITY) return ONE_SCALE
   return block.rows === 1 ? describeGroup(block.groupSize) : `blocks of ${block.rows} x ${block.groupSize}`
 }
 
@@ -82,10 +84,11 @@ function describeQuantization(checkpoint: Checkpoint): string {
 
 type CompressedGroup = Extract<QuantizationConfig, { method: 'compressed-tensors' }>['groups'][number]
 
-function describeScheme({ bits, groupSize, symmetric, actOrder, floats, fp4 }: CompressedGroup): string {
+function describeScheme({ bits, groupSize, oneScale, symmetric, actOrder, floats, fp4 }: CompressedGroup): string {
   if (floats) return `FP8 e4m3, ${describeBlock(floats)}`
   if (fp4) return `${fp4}, ${describeGroup(groupSize)}`
-  const parts = [`int${bits}`, describeGroup(groupSize), symmetric ? 'symmetric' : 'asymmetric']
+  const groups = oneScale ? ONE_SCALE : describeGroup(groupSize)
+  const parts = [`int${bits}`, groups, symmetric ? 'symmetric' : 'asymmetric']
   return [...parts, ...(actOrder ? ['act-order'] : [])].join(', ')
 }
 

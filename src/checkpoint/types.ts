@@ -86,8 +86,10 @@ export type QuantizationConfig =
       readonly groups: readonly {
         readonly targets: readonly string[]
         readonly bits: 4 | 8
-        /** -1: one scale per row (strategy channel). */
+        /** -1: one scale per row (strategy channel), or for the whole weight. */
         readonly groupSize: number
+        /** Of integers: whether there is one scale for the whole weight (strategy tensor). */
+        readonly oneScale?: boolean | undefined
         readonly symmetric: boolean
         readonly actOrder: boolean
         /** Whether several codes share a word (pack-quantized), instead of one a byte. */

@@ -101,7 +101,7 @@ export interface QuantizedSpec {
   readonly in: number
   /** Inputs that share a scale; equals `in` if channelwise. */
   readonly groupSize: number
-  /** fp8: stored outputs that share scales; 1 where undefined. */
+  /** fp8, compressed-tensors: stored outputs that share scales; 1 where undefined. */
   readonly scaleRows?: number | undefined
   /** If true, the zero point is 2^(bits-1) (fp8, fp4: there is none) and stored zeros are ignored. */
   readonly symmetric: boolean

@@ -43,12 +43,13 @@ export async function padLinear(linear: LinearSpec, padding: LinearPadding): Pro
 /** What stores a linear in a way that is not padded, after `is stored`; undefined where it is padded. */
 export function unpaddedFormat(linear: LinearSpec): string | undefined {
   if (linear.kind === 'matrix') return undefined
-  const { format, codes, zeros, globalScale } = linear
+  const { format, codes, scales, scaleRows = 1, zeros, globalScale } = linear
   if (format === 'awq-gemv') return 'as AWQ GEMV'
   if (format === 'fp8') return 'as FP8'
   if (format === 'fp4') return globalScale ? 'as NVFP4' : 'as MXFP4'
   const numbers = [codes, zeros].find((tensor) => tensor?.dtype === 'I8')
-  return numbers && `by compressed-tensors with one number a byte (${numbers.name})`
+  if (numbers) return `by compressed-tensors with one number a byte (${numbers.name})`
+  return scaleRows > 1 ? `by compressed-tensors with one scale for all weights (${scales.name})` : undefined
 }
 
 function padMatrix(linear: MatrixSpec, { dimension, padded, placement }: LinearPadding): PaddedTensor[] {

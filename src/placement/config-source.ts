@@ -102,11 +102,12 @@ function schemeOf(quantization: QuantizationConfig, module: string, plain: Tenso
       if (!scheme) return undefined
       if (scheme.floats) return fp8Scheme(scheme.floats, plain)
       if (scheme.fp4) return fp4Scheme(scheme.fp4, 'compressed-tensors')
-      const { bits, groupSize, symmetric, actOrder, packed } = scheme
+      const { bits, groupSize, oneScale, symmetric, actOrder, packed } = scheme
       return {
         format: 'compressed-tensors',
         bits,
         groupSize,
+        scaleRows: oneScale ? Number.POSITIVE_INFINITY : 1,
         symmetric,
         scaleType: plain,
         groupIndex: actOrder,
@@ -220,19 +221,21 @@ function storedTensors(
         }),
       }
     }
-    case 'compressed-tensors':
+    case 'compressed-tensors': {
+      const rows = ceilDiv(out, scaleRows)
       return {
         codes: packed
           ? tensor(`${module}.weight_packed`, 'I32', [out, words(inFeatures)])
           : tensor(`${module}.weight`, 'I8', [out, inFeatures]),
-        scales: tensor(`${module}.weight_scale`, scaleType, [out, groups]),
+        scales: tensor(`${module}.weight_scale`, scaleType, [rows, groups]),
         zeros: symmetric
           ? undefined
           : packed
-            ? tensor(`${module}.weight_zero_point`, 'I32', [words(out), groups])
-            : tensor(`${module}.weight_zero_point`, 'I8', [out, groups]),
+            ? tensor(`${module}.weight_zero_point`, 'I32', [words(rows), groups])
+            : tensor(`${module}.weight_zero_point`, 'I8', [rows, groups]),
         groupIndex: order(`${module}.weight_g_idx`),
       }
+    }
   }
 }
 

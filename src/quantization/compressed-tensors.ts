@@ -83,7 +83,7 @@ function strategyOf(weights: ConfigFields): string {
 function readGroupSize(weights: ConfigFields, format: string): number | { readonly unsupported: string } {
   const size = weights.groupSize()
   const strategy = strategyOf(weights)
-  if (strategy === 'channel') return -1
+  if (strategy === 'channel' || strategy === 'tensor') return -1
   if (strategy === 'group' && size !== undefined && size > 0) return size
   if (strategy === 'group') throw weights.invalid('group_size', size, 'a positive number with strategy group')
   return { unsupported: `compressed-tensors ${format} with one scale for strategy ${quoted(strategy)}` }
@@ -134,6 +134,7 @@ function readScheme(where: string, value: unknown, defaultFormat: string): Schem
     targets: strings(fields, 'targets'),
     bits,
     groupSize,
+    oneScale: strategyOf(weights) === 'tensor',
     symmetric: weights.boolean(true, 'symmetric'),
     actOrder: readActOrder(weights),
     packed: format === FORMAT,
@@ -249,6 +250,7 @@ function bitsOf(words: number, inFeatures: number): number | undefined {
 
 /**
  * Reads a compressed-tensors linear. The tensors determine everything except the group size if the last group is short.
+ * Of one scale for the whole weight, the reader makes one for each output.
  *
  * @throws BillfishError INVALID_CHECKPOINT if tensors are missing or inconsistent; UNSUPPORTED_MODEL
  */
@@ -263,13 +265,16 @@ export function compressedTensorsLinear(
     ? packedCodes(table, request, reason)
     : unpackedCodes(table, config, request, reason)
   const scales = table.require(`${name}.weight_scale`, FLOAT_TYPES)
-  const groups = scales.shape[1] ?? 0
-  table.checkShape(scales, [out, groups], reason)
+  const scaleRows = isOne(scales) ? out : 1
+  const groups = isOne(scales) ? 1 : (scales.shape[1] ?? 0)
+  if (!isOne(scales)) table.checkShape(scales, [out, groups], reason)
 
   const zeros = table.find(`${name}.weight_zero_point`, codes.dtype === 'I8' ? ['I8'] : ['I32', 'I8'])
   const symmetric = zeros === undefined
   if (zeros !== undefined) {
-    table.checkShape(zeros, [zeros.dtype === 'I8' ? out : ceilDiv(out * bits, 32), groups], reason)
+    const rows = ceilDiv(out, scaleRows)
+    const shape = [zeros.dtype === 'I8' ? rows : ceilDiv(rows * bits, 32), groups]
+    if (scaleRows === 1 || !isOne(zeros)) table.checkShape(zeros, shape, reason)
   }
 
   const groupIndex = table.find(`${name}.weight_g_idx`, ['I32'])
@@ -290,16 +295,22 @@ export function compressedTensorsLinear(
     out,
     in: inFeatures,
     groupSize,
+    scaleRows,
     symmetric,
     zeroOffset: 0,
     codes,
-    scales,
-    zeros,
+    scales: scaleRows === 1 ? scales : { ...scales, shape: [1, 1] },
+    zeros: zeros && (scaleRows === 1 ? zeros : { ...zeros, shape: [1, 1] }),
     groupIndex,
     actOrder: groupIndex !== undefined && hasActOrder(table, groupIndex, groupSize, true),
     storedShape,
     bias,
   }
+}
+
+/** Whether a tensor has one element: a scalar, [1] or [1, 1]. */
+function isOne({ shape }: TensorRef): boolean {
+  return shape.every((length) => length === 1)
 }
 
 interface StoredCodes {

@@ -28,7 +28,12 @@ export function isGemv(table: TensorTable, module: string): boolean {
 /** Whether a module is in compressed-tensors' formats of one signed number a byte: a scale is beside its I8 weights. */
 export function isUnpacked(table: TensorTable, module: string): boolean {
   if (table.tensors.get(`${module}.weight`)?.dtype !== 'I8') return false // of most modules, soon
-  return table.tensors.get(`${module}.weight_scale`)?.shape.length === 2
+  return isIntegerScale(table.tensors.get(`${module}.weight_scale`))
+}
+
+/** Of channels or groups, or one for the whole weight: [1] or a scalar. */
+function isIntegerScale(scales: TensorRef | undefined): boolean {
+  return scales !== undefined && (scales.shape.length === 2 || scales.shape.every((length) => length === 1))
 }
 
 /** Whether a module has FP8 weights with their scales. */
@@ -65,7 +70,10 @@ export function storedMethod(table: TensorTable, module: string): StoredMethod |
   const fp4 = fp4Layout(table, module)
   if (fp4 !== undefined) return fp4.writer === 'modelopt' ? 'modelopt' : fp4.kind === 'NVFP4' ? 'nvfp4' : 'mxfp4'
   const isCompressed = matrix('weight_packed', ['I32']) || isUnpacked(table, module)
-  if (isCompressed && matrix('weight_scale', FLOAT_TYPES)) return 'compressed-tensors'
+  if (isCompressed) {
+    const scales = table.tensors.get(`${module}.weight_scale`)
+    if (isIntegerScale(scales) && FLOAT_TYPES.includes((scales as TensorRef).dtype)) return 'compressed-tensors'
+  }
   const columns = matrix('qweight', ['I32'])?.shape[1]
   const outputs = matrix('scales', FLOAT_TYPES)?.shape[1]
   if (columns === undefined || outputs === undefined || outputs === 0) return undefined

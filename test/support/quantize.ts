@@ -9,8 +9,10 @@ import { halves, toHalf } from './tensors'
 export interface Quantization {
   readonly format: 'gptq' | 'awq' | 'awq-gemv' | 'compressed-tensors' | 'fp8' | 'fp4'
   readonly bits: 4 | 8
-  /** fp8: the side of a block; fp4: 16 is NVFP4, 32 is MXFP4. */
+  /** fp8: the side of a block; fp4: 16 is NVFP4, 32 is MXFP4. Infinity: all inputs. */
   readonly groupSize: number
+  /** compressed-tensors: one scale and zero point for the whole weight; its groups have all inputs. */
+  readonly oneScale?: boolean
   readonly symmetric: boolean
   /** compressed-tensors: one signed number a byte. */
   readonly unpacked?: boolean
@@ -29,7 +31,7 @@ export interface Weights {
 
 /** The quantization_config of a checkpoint with linears quantized this way. */
 export function quantizationConfig(
-  { format, bits, groupSize, symmetric, unpacked, modelopt }: Omit<Quantization, 'groupIndex'>,
+  { format, bits, groupSize, oneScale, symmetric, unpacked, modelopt }: Omit<Quantization, 'groupIndex'>,
   actOrder: boolean,
 ): object {
   switch (format) {
@@ -49,7 +51,8 @@ export function quantizationConfig(
       return { quant_method: 'compressed-tensors', format: `${kind}-pack-quantized`, config_groups: groups }
     }
     case 'compressed-tensors': {
-      const weights = { num_bits: bits, group_size: groupSize, symmetric, strategy: 'group', type: 'int' }
+      const shares = oneScale ? { strategy: 'tensor' } : { strategy: 'group', group_size: groupSize }
+      const weights = { num_bits: bits, symmetric, type: 'int', ...shares }
       const groups = { group_0: { targets: ['Linear'], weights } }
       return { quant_method: format, format: unpacked ? 'int-quantized' : 'pack-quantized', config_groups: groups }
     }
@@ -65,11 +68,13 @@ export function quantize(
   { out, in: inputs, values }: Weights,
   quantization: Quantization,
 ): { tensors: Record<string, StoredTensor>; dequantized: Weights } {
-  const { bits, groupSize, symmetric, groupIndex } = quantization
+  const { bits, groupSize, oneScale, symmetric, groupIndex } = quantization
   if (quantization.format === 'fp8') return quantizeFp8(name, { out, in: inputs, values }, groupSize)
   if (quantization.format === 'fp4') return quantizeFp4(name, { out, in: inputs, values }, quantization)
   const groupOf = (k: number) => groupIndex?.[k] ?? Math.floor(k / groupSize)
-  const groups = Math.ceil(inputs / groupSize)
+  const groups = Math.max(1, Math.ceil(inputs / groupSize))
+  const least = values.reduce((a, b) => Math.min(a, b), 0)
+  const greatest = values.reduce((a, b) => Math.max(a, b), 0)
   const most = 2 ** bits - 1
   const codes = new Uint8Array(out * inputs)
   const scales = new Float64Array(out * groups)
@@ -83,7 +88,7 @@ export function quantize(
       high[g] = Math.max(high[g] as number, value)
     }
     for (let g = 0; g < groups; g++) {
-      const [from, to] = [low[g] as number, high[g] as number]
+      const [from, to] = oneScale ? [least, greatest] : [low[g] as number, high[g] as number]
       const range = symmetric ? 2 * Math.max(-from, to) : to - from
       const scale = toHalf(range / most) || 1 // of nothing but zeros
       scales[n * groups + g] = scale
@@ -219,7 +224,7 @@ interface Codes {
 function stored(
   name: string,
   { out, inputs, groups, codes, scales, zeros }: Codes,
-  { format, bits, groupSize, symmetric, groupIndex, unpacked }: Quantization,
+  { format, bits, groupSize, oneScale, symmetric, groupIndex, unpacked }: Quantization,
 ): Record<string, StoredTensor> {
   const code = (n: number, k: number) => codes[n * inputs + k] as number
   const zero = (n: number, g: number) => zeros[n * groups + g] as number
@@ -254,28 +259,26 @@ function stored(
     case 'fp8':
     case 'fp4':
       return {} // quantizeFp8, quantizeFp4
-    case 'compressed-tensors':
+    case 'compressed-tensors': {
+      const signed = (n: number, g: number) => zero(n, g) - 2 ** (bits - 1)
+      const zeros = oneScale
+        ? { ...bytes(1, 1, signed), shape: [1] }
+        : unpacked
+          ? bytes(out, groups, signed)
+          : words(out / perWord, groups, bits, (word, g, i) => zero(word * perWord + i, g))
+      const shared = {
+        [`${name}.weight_scale`]: oneScale ? { ...numbers(1, 1, scale), shape: [1] } : numbers(out, groups, scale),
+        ...(symmetric ? {} : { [`${name}.weight_zero_point`]: zeros }),
+      }
       if (unpacked) {
-        return {
-          [`${name}.weight`]: bytes(out, inputs, (n, k) => code(n, k) - 2 ** (bits - 1)),
-          [`${name}.weight_scale`]: numbers(out, groups, scale),
-          ...(symmetric
-            ? {}
-            : { [`${name}.weight_zero_point`]: bytes(out, groups, (n, g) => zero(n, g) - 2 ** (bits - 1)) }),
-        }
+        return { [`${name}.weight`]: bytes(out, inputs, (n, k) => code(n, k) - 2 ** (bits - 1)), ...shared }
       }
       return {
         [`${name}.weight_packed`]: words(out, inputs / perWord, bits, (n, word, i) => code(n, word * perWord + i)),
-        [`${name}.weight_scale`]: numbers(out, groups, scale),
         [`${name}.weight_shape`]: integers([out, inputs]),
-        ...(symmetric
-          ? {}
-          : {
-              [`${name}.weight_zero_point`]: words(out / perWord, groups, bits, (word, g, i) =>
-                zero(word * perWord + i, g),
-              ),
-            }),
+        ...shared,
       }
+    }
   }
 }
 

@@ -124,6 +124,31 @@ TEST(readers_read_compressed_tensors_with_one_number_a_byte) {
   check(make(Format::compressed_tensors, 4, 67, 133, 32, false, true));
 }
 
+TEST(readers_read_compressed_tensors_with_one_scale_for_all) {
+  for (const bool packed : {false, true}) {
+    for (const bool symmetric : {false, true}) {
+      for (const int bits : {4, 8}) {
+        Layer layer = make(Format::compressed_tensors, bits, 131, 133, 133, symmetric, false);
+        layer.packed = packed;
+        layer.scale_rows = layer.out;
+        layer.fill_randomly(7);
+        check_layer(layer);
+      }
+    }
+  }
+}
+
+TEST(readers_refuse_one_scale_where_there_are_several) {
+  Layer layer = make(Format::compressed_tensors, 8, 64, 256, 256, false, false);
+  layer.packed = false;
+  const Written several(layer);
+  QuantizedSpec spec = several.spec;
+  spec.scale_rows = 64;
+  const std::string message = message_of(spec, several.files);
+  CHECK_MESSAGE(message.find("'scale'") != std::string::npos, message);
+  CHECK_MESSAGE(message.find("where [1, 1] is needed") != std::string::npos, message);
+}
+
 TEST(readers_read_packed_codes_beside_zero_points_that_are_not) {
   const Layer packed = make(Format::compressed_tensors, 4, 67, 133, 32, false, false);
   Layer numbers = packed;

@@ -20,7 +20,7 @@ struct Layer {
   int64_t out = 0, in = 0, group_size = 0;
   bool symmetric = false;
   bool act_order = false;
-  int64_t scale_rows = 1;  // fp8
+  int64_t scale_rows = 1;  // fp8, compressed-tensors
   bool packed = true;      // compressed-tensors: codes and zero points in words, instead of one signed number a byte
   DType scale_type = DType::f16;
 
@@ -46,6 +46,7 @@ struct Layer {
     for (int64_t n = 0; n < out; ++n) {
       const int64_t first = n / scale_rows * scale_rows;
       std::copy_n(&scales[first * groups()], groups(), &scales[n * groups()]);
+      std::copy_n(&zeros[first * groups()], groups(), &zeros[n * groups()]);
     }
     group_of.resize(in);
     for (int64_t k = 0; k < in; ++k) group_of[k] = static_cast<int32_t>(k / group_size);
@@ -99,9 +100,20 @@ inline std::vector<int8_t> signed_numbers(const std::vector<uint32_t>& codes, in
   return numbers;
 }
 
+// Of values[out][groups], the first row of those that share theirs.
+template <class Number>
+std::vector<Number> shared_rows(const Layer& layer, const std::vector<Number>& values) {
+  std::vector<Number> rows;
+  for (int64_t n = 0; n < layer.out; n += layer.scale_rows) {
+    const auto row = values.begin() + n * layer.groups();
+    rows.insert(rows.end(), row, row + layer.groups());
+  }
+  return rows;
+}
+
 inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bias = true) {
   const int64_t out = layer.out, in = layer.in, groups = layer.groups(), per_word = 32 / layer.bits;
-  const int64_t mask = (1 << layer.bits) - 1;
+  const int64_t mask = (1 << layer.bits) - 1, rows = (out + layer.scale_rows - 1) / layer.scale_rows;
   QuantizedSpec spec;
   spec.name = "layer";
   spec.format = layer.format;
@@ -109,27 +121,24 @@ inline QuantizedSpec write(const Layer& layer, TemporaryFile& file, bool with_bi
   spec.out = out;
   spec.in = in;
   spec.group_size = layer.group_size;
+  spec.scale_rows = layer.scale_rows;
   spec.symmetric = layer.symmetric;
   spec.zero_offset = layer.format == Format::gptq ? 1 : 0;
   if (layer.format == Format::fp8) {
-    std::vector<uint16_t> scales;
-    for (int64_t n = 0; n < out; n += layer.scale_rows) {
-      scales.insert(scales.end(), &layer.scales[n * groups], &layer.scales[n * groups] + groups);
-    }
-    spec.scale_rows = layer.scale_rows;
     spec.codes =
         file.write("weight", DType::f8_e4m3, {out, in}, std::vector<uint8_t>(layer.codes.begin(), layer.codes.end()));
-    spec.scales = file.write("scale", layer.scale_type, {static_cast<int64_t>(scales.size()) / groups, groups}, scales);
+    spec.scales = file.write("scale", layer.scale_type, {rows, groups}, shared_rows(layer, layer.scales));
   } else if (layer.format == Format::compressed_tensors && !layer.packed) {
     spec.codes = file.write("weight", DType::i8, {out, in}, signed_numbers(layer.codes, layer.bits));
-    spec.scales = file.write("scale", layer.scale_type, {out, groups}, layer.scales);
-    spec.zeros = file.write("zero", DType::i8, {out, groups}, signed_numbers(layer.zeros, layer.bits));
+    spec.scales = file.write("scale", layer.scale_type, {rows, groups}, shared_rows(layer, layer.scales));
+    spec.zeros =
+        file.write("zero", DType::i8, {rows, groups}, signed_numbers(shared_rows(layer, layer.zeros), layer.bits));
   } else if (layer.format == Format::compressed_tensors) {
     const int64_t words = (in + per_word - 1) / per_word;
     spec.codes = file.write("packed", DType::i32, {out, words}, pack(layer.codes, out, in, layer.bits, false, mask));
-    spec.scales = file.write("scale", layer.scale_type, {out, groups}, layer.scales);
-    spec.zeros = file.write("zero", DType::i32, {(out + per_word - 1) / per_word, groups},
-                            pack(layer.zeros, out, groups, layer.bits, true, 0));
+    spec.scales = file.write("scale", layer.scale_type, {rows, groups}, shared_rows(layer, layer.scales));
+    spec.zeros = file.write("zero", DType::i32, {(rows + per_word - 1) / per_word, groups},
+                            pack(shared_rows(layer, layer.zeros), rows, groups, layer.bits, true, 0));
     spec.stored_shape = file.write("shape", DType::i64, {2}, std::vector<int64_t>{out, in});
   } else if (layer.format == Format::awq_gemv) {
     const int64_t words = (groups + 7) / 8 + 1;  // one more than needed

@@ -43,6 +43,15 @@ describe.each([
   ['GPTQ', { quant_method: 'gptq', bits: 4, group_size: 32, sym: true, desc_act: false }],
   ['GPTQ of 8 bits', { quant_method: 'gptq', bits: 8, group_size: 32, sym: false, desc_act: false }],
   ['AWQ', { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true, version: 'gemm' }],
+  [
+    'compressed-tensors with one scale',
+    {
+      quant_method: 'compressed-tensors',
+      format: 'int-quantized',
+      config_groups: { a: { targets: ['Linear'], weights: { num_bits: 8, type: 'int', strategy: 'tensor' } } },
+      ignore: ['lm_head'],
+    },
+  ],
   ['AWQ GEMV', { quant_method: 'awq', bits: 4, group_size: 32, zero_point: true, version: 'gemv' }],
 ])('experts in %s', (_, quantization_config) => {
   const checkpoint = () => directoryOf(randomCheckpoint({ ...moe, quantization_config }, 3))

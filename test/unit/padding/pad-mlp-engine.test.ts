@@ -223,7 +223,11 @@ const quantized: [string, Scheme][] = [128, 32].flatMap((groupSize): [string, Sc
     { format: 'compressed-tensors', bits: 4, groupSize, symmetric: false, unpacked: true },
   ],
 ])
+const one = { format: 'compressed-tensors', groupSize: Number.POSITIVE_INFINITY, oneScale: true } as const
 quantized.push(
+  ['W8A16 with one scale', { ...one, bits: 8, symmetric: true, unpacked: true }],
+  ['int4 in bytes, with one scale', { ...one, bits: 4, symmetric: false, unpacked: true }],
+  ['W4A16 with one scale', { ...one, bits: 4, symmetric: false }],
   ['NVFP4', { format: 'fp4', bits: 4, groupSize: 16, symmetric: true }],
   ["ModelOpt's NVFP4", { format: 'fp4', bits: 4, groupSize: 16, symmetric: true, modelopt: true }],
   ['MXFP4', { format: 'fp4', bits: 4, groupSize: 32, symmetric: true }],

@@ -259,12 +259,14 @@ describe('checkpoints', () => {
     ),
   )
 
+  const fp4 = { format: 'fp4', bits: 4, symmetric: true } as const
+  const oneScale = { format: 'compressed-tensors', bits: 4, groupSize: 32, symmetric: true, oneScale: true } as const
   test.each([
-    ['NVFP4', 16, false],
-    ['NVFP4', 16, true],
-    ['MXFP4', 32, false],
-  ])('%s in groups of %i (by ModelOpt: %j)', (name, groupSize, modelopt) => {
-    const scheme = { format: 'fp4', bits: 4, groupSize, symmetric: true, modelopt } as const
+    ['as NVFP4', { ...fp4, groupSize: 16 }],
+    ['as NVFP4', { ...fp4, groupSize: 16, modelopt: true }],
+    ['as MXFP4', { ...fp4, groupSize: 32 }],
+    ['by compressed-tensors with one scale for all weights \\(.*gate_proj\\.weight_scale\\)', oneScale],
+  ])('stored %s: %j', (name, scheme) => {
     const sizes = {
       hidden_size: 64,
       intermediate_size: 96,
@@ -277,7 +279,7 @@ describe('checkpoints', () => {
       directoryOf(randomCheckpoint({ ...config, rms_norm_eps: 1e-6, max_position_embeddings: 32 }, 1)),
       { parallelSizes: [5] },
       'UNSUPPORTED_MODEL',
-      new RegExp(`gate_proj is stored as ${name}, which billfish loads but does not pad; pad the 16-bit model`),
+      new RegExp(`gate_proj is stored ${name}, which billfish loads but does not pad; pad the 16-bit model`),
     )
   })
 

@@ -190,6 +190,7 @@ describe('compressed-tensors config', () => {
           targets: ['Linear'],
           bits: 4,
           groupSize: 128,
+          oneScale: false,
           symmetric: true,
           actOrder: false,
           packed: true,
@@ -225,6 +226,14 @@ describe('compressed-tensors config', () => {
     expect(group({ strategy: null, group_size: 64 })).toBe(64)
     expect(group({ strategy: null, group_size: -1 })).toBe(-1)
     expect(group({ strategy: 'channel', group_size: null })).toBe(-1)
+  })
+
+  it.each([
+    ['tensor', true],
+    ['channel', false],
+    [null, true],
+  ])('with strategy %j and no group size, has one scale: %j', (strategy, oneScale) => {
+    expect(read(config({}, { strategy, group_size: null }))).toMatchObject({ groups: [{ groupSize: -1, oneScale }] })
   })
 
   it.each([
@@ -289,7 +298,7 @@ describe('formats that cannot be run', () => {
     [packed({ format: 'mxfp4-quantized' }), 'compressed-tensors mxfp4-quantized'],
     [packed({}, { type: 'float', num_bits: 8 }), 'compressed-tensors pack-quantized with weights of type float'],
     [packed({}, { num_bits: 3 }), 'compressed-tensors pack-quantized with 3 bits'],
-    [packed({}, { strategy: 'tensor' }), 'compressed-tensors pack-quantized with one scale for strategy "tensor"'],
+    [packed({}, { strategy: 'block' }), 'compressed-tensors pack-quantized with one scale for strategy "block"'],
     [packed({ format: 'int-quantized' }, { num_bits: 2 }), 'compressed-tensors int-quantized with 2 bits'],
     [packed({}, {}, { format: 'mxfp8-quantized' }), 'compressed-tensors mxfp8-quantized (MXFP8)'],
     [packed({ sparsity_config: { format: 'sparse-24-bitmask' } }), 'compressed-tensors sparse-24-bitmask (2:4 sparse)'],

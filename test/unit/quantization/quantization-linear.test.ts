@@ -240,7 +240,7 @@ describe('a GPTQ linear', () => {
     ['no group index', { ...GPTQ, desc_act: true }, { ...gptqTensors, g_idx: null }, '"desc_act": false'],
     ['no config', undefined, { ...gptqTensors, scales: F16(4, 32) }, 'there is no quantization config'],
     ['config of another method', AWQ, { ...gptqTensors, scales: F16(4, 32) }, '"m.qweight" (I32 [32, 64]'],
-    ['config of a third method', compressed({}), gptqTensors, 'strategy'],
+    ['config of a third method', compressed({ strategy: 'token' }), gptqTensors, 'strategy'],
   ])('is refused: %s', async (_, config, tensors, part) => {
     await expect(layer(config, tensors).then((checkpoint) => checkpoint.linear('m', 64, 256, 'none'))).rejects.toThrow(
       part,
@@ -455,6 +455,28 @@ describe('a compressed-tensors linear', () => {
     const tensors = { ...packedTensors, weight_zero_point: I8(64, 4) }
     const spec = (await layer(compressed({ ...grouped, symmetric: false }), tensors)).linear('m', 64, 256, 'none')
     expect(spec).toMatchObject({ bits: 4, symmetric: false, zeros: { dtype: 'I8' } })
+  })
+
+  it.each([[[]], [[1]], [[1, 1]]])('has one scale of the shape %j for all weights', async (shape) => {
+    const read = async (config: object | undefined, tensors: Record<string, TensorContents>) =>
+      (await layer(config, tensors)).linear('m', 64, 256, 'none')
+    const config = { ...compressed({ strategy: 'tensor', num_bits: 8 }), format: 'int-quantized' }
+    const numbers = { weight: I8(64, 256), weight_scale: F16(...shape) }
+    const common = { format: 'compressed-tensors', groupSize: 256, scaleRows: 64, scales: { shape: [1, 1] } }
+    for (const stated of [config, undefined, GPTQ]) {
+      expect(await read(stated, numbers)).toMatchObject({ ...common, bits: 8, symmetric: true, codes: { dtype: 'I8' } })
+    }
+    const shifted = await read(config, { ...numbers, weight_zero_point: I8(...shape) })
+    expect(shifted).toMatchObject({ ...common, bits: 8, symmetric: false, zeros: { shape: [1, 1] } })
+    const packed = { ...packedTensors, weight_scale: F16(...shape) } as Record<string, TensorContents>
+    expect(await read(compressed({ strategy: 'tensor' }), packed)).toMatchObject({
+      ...common,
+      bits: 4,
+      codes: { dtype: 'I32' },
+    })
+    await expect(read(config, { ...numbers, weight_zero_point: I8(64, 1) })).rejects.toThrow(
+      '"m.weight_zero_point" (I8 [64, 1] in model.safetensors) does not have the shape [1, 1]',
+    )
   })
 
   it('may end within a word', async () => {
