@@ -10,12 +10,12 @@ import { join } from 'node:path'
 import { choice, count, readArguments } from './lib/command-line.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
-import { gptqBytesPerToken } from './lib/qwen2-gptq.mjs'
-import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
+import { checkpointBytesPerToken } from './lib/random-checkpoint.mjs'
 import { cpuReport, summary, wasQuiet, writeResult } from './lib/report.mjs'
-import { defaultFolder, ggufModel, gptqModel } from './make-model.mjs'
+import { SHAPES } from './lib/shapes.mjs'
+import { checkpointModel, defaultFolder, ggufModel } from './make-model.mjs'
 import { IkLlamaBench } from './peers/ik-llama.mjs'
-import { ggufBytesPerToken } from './peers/qwen2-gguf.mjs'
+import { computesTheSame, ggufBytesPerToken } from './peers/random-gguf.mjs'
 
 const PROMPT_TOKENS = 512
 const SHORT_PROMPT = 16
@@ -23,9 +23,10 @@ const DECODE_TOKENS = 128
 const CONTEXT_SIZE = 1024
 
 const usage = `npm run bench -- cpu [options]
+  --shape <name>  ${Object.keys(SHAPES).join(', ')} (dense)
   --rounds <n>    measurements of each kind (5)
   --loads <n>     times each model is loaded, each in a fresh process (3)
-  --layers <n>    decoder layers, fewer for a quick look (${DEFAULT_SHAPE.layers})
+  --layers <n>    decoder layers, fewer for a quick look (the shape's)
   --dtype <type>  billfish's dtype (auto)
   --models <dir>  where the models are made and kept (${defaultFolder})
   --alone         leave llama.cpp out
@@ -44,14 +45,14 @@ function installPeers() {
 
 /** The two programs: how each is started and loaded, what files it reads, what a decoded token costs it. */
 function contestants(options, shape) {
-  const directory = gptqModel(options.models, shape)
+  const directory = checkpointModel(options.models, shape)
   const weights = readdirSync(directory).filter((name) => name.endsWith('.safetensors'))
   const billfish = {
     name: 'billfish',
     module: join(import.meta.dirname, 'lib/billfish-process.mjs'),
     load: { path: directory, contextSize: CONTEXT_SIZE, dtype: options.dtype, deviceMap: 'cpu' },
     files: weights.map((name) => join(directory, name)),
-    bytesPerToken: gptqBytesPerToken(shape),
+    bytesPerToken: checkpointBytesPerToken(shape),
     settings: { prefill: {}, decode: {} },
   }
   if (options.alone) return [billfish]
@@ -139,14 +140,16 @@ export async function run(args) {
   const options = readArguments(usage, args, {
     rounds: count(5),
     loads: count(3),
-    layers: count(DEFAULT_SHAPE.layers),
+    shape: choice('dense', Object.keys(SHAPES)),
+    layers: count(0, 0),
     dtype: choice('auto', ['auto', 'float32', 'float16', 'bfloat16']),
     models: { type: 'string', default: defaultFolder },
     alone: { type: 'boolean', default: false },
     'ik-llama-bench': { type: 'string' },
   })
   if (options === undefined) return
-  const shape = { ...DEFAULT_SHAPE, layers: options.layers }
+  const whole = SHAPES[options.shape]
+  const shape = { ...whole, layers: options.layers || whole.layers }
   const programs = contestants(options, shape)
   const [billfish, llama] = programs
   const tokens = { prefill: PROMPT_TOKENS, prompt: SHORT_PROMPT, decode: DECODE_TOKENS }
@@ -174,7 +177,7 @@ export async function run(args) {
       bandwidthProgram,
     )
     const result = {
-      benchmark: 'cpu',
+      benchmark: options.shape === 'dense' ? 'cpu' : `cpu-${options.shape}`,
       machine: machine(),
       shape,
       tokens,
@@ -205,7 +208,7 @@ export async function run(args) {
         memory: await program.child.request('memory'),
       })
     }
-    if (llama) {
+    if (llama && computesTheSame(shape)) {
       const generated = (program) => answers.get(program).decode[0].generated
       result.commonGreedyTokens = commonPrefix(generated(billfish), generated(llama))
     }
@@ -214,7 +217,7 @@ export async function run(args) {
       result.ikLlama = { version, settings, prefill: summary(ikRates.prefill), decode: summary(ikRates.decode) }
     }
     console.log(cpuReport(result))
-    if (shape.layers === DEFAULT_SHAPE.layers && !options.alone) writeResult(result)
+    if (shape.layers === whole.layers && !options.alone) writeResult(result)
     else console.log('\nnot kept: a quick look, not the whole benchmark')
     await billfish.child.request('dispose')
   } finally {

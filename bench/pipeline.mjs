@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { layerSplit, loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine } from './lib/machine.mjs'
-import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { circumstances, summary, table, writeResult } from './lib/report.mjs'
-import { defaultFolder, gptqModel } from './make-model.mjs'
+import { DEFAULT_SHAPE } from './lib/shapes.mjs'
+import { checkpointModel, defaultFolder } from './make-model.mjs'
 
 const PROMPT_TOKENS = 16
 const STAGE_COUNTS = [2, 3, 4]
@@ -109,7 +109,7 @@ export async function run(args) {
   if (values === undefined) return
   const options = { tokens: values.tokens, rounds: values.rounds, traces: values.traces }
   const shape = { ...DEFAULT_SHAPE, layers: values.layers }
-  const directory = gptqModel(values.models, shape)
+  const directory = checkpointModel(values.models, shape)
   const busy = [await busyCores()]
   const results = []
   for (const [stages, microBatches] of [

@@ -1,9 +1,9 @@
 import { loadModel } from '../dist/index.mjs'
 import { count, readArguments } from './lib/command-line.mjs'
 import { busyCores, machine } from './lib/machine.mjs'
-import { DEFAULT_SHAPE } from './lib/random-qwen2.mjs'
 import { circumstances, summary, table, writeResult } from './lib/report.mjs'
-import { defaultFolder, gptqModel } from './make-model.mjs'
+import { DEFAULT_SHAPE } from './lib/shapes.mjs'
+import { checkpointModel, defaultFolder } from './make-model.mjs'
 
 const RANKS = 2
 const WIDTHS = { divides: 44 * 128, 'is padded': 43 * 128 }
@@ -46,7 +46,7 @@ export async function run(args) {
   const busy = [await busyCores()]
   const kinds = []
   for (const [width, intermediate] of Object.entries(WIDTHS)) {
-    const directory = gptqModel(values.models, { ...DEFAULT_SHAPE, layers: values.layers, intermediate })
+    const directory = checkpointModel(values.models, { ...DEFAULT_SHAPE, layers: values.layers, intermediate })
     for (const [placement, where] of Object.entries(PLACEMENTS)) {
       const model = await loadModel(directory, { ...where, maxModelLength: 1024, maxSequences: 1 })
       await measure(model, options, options.rounds) // warm-up

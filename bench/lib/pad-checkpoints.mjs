@@ -1,23 +1,29 @@
 /** Checkpoints that padding is measured with: decoder layers of Qwen2-72B's shapes. */
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { quantizeConfig, qwen2Config, qwen2GptqTensors, writeQwen2Gptq } from './qwen2-gptq.mjs'
-import { layerLinears, randomWords } from './random-qwen2.mjs'
+import { LINEAR_FORMATS } from './linear-formats.mjs'
+import { checkpointTensors, modelConfig, writeCheckpoint } from './random-checkpoint.mjs'
+import { layerParts } from './random-model.mjs'
+import { randomBfloats } from './random-numbers.mjs'
 import { safetensorsHeader, tensorBytes, writeAll, writeSafetensors } from './safetensors-writer.mjs'
 
-const SHAPE = { hidden: 8192, heads: 64, kvHeads: 8, intermediate: 29568, vocab: 512, maxPositions: 32768 }
-
-/** Random bf16 numbers of either sign, their magnitude in [2^-6, 2^-5). */
-function randomBf16(name, count) {
-  const words = randomWords(name, count / 2)
-  for (let i = 0; i < words.length; i++) words[i] = (words[i] & 0x807f807f) | ((121 << 7) * 0x10001)
-  return new Uint16Array(words.buffer)
+/** Without a number of layers. */
+const SHAPE = {
+  architecture: 'qwen2',
+  format: 'int4',
+  hidden: 8192,
+  heads: 64,
+  kvHeads: 8,
+  intermediate: 29568,
+  vocab: 512,
+  maxPositions: 32768,
 }
 
 /** Layer `layer` in bf16; numbers repeat themselves, which neither copying nor padding looks at. */
 function bf16Layer(layer, block) {
-  return layerLinears(SHAPE).map(([name, inputs, outputs]) => ({
-    name: `model.layers.${layer}.${name}.weight`,
+  const linears = layerParts(SHAPE, layer).filter(({ kind }) => kind === 'linear')
+  return linears.map(({ names, inputs, outputs }) => ({
+    name: `${names[0]}.weight`,
     dtype: 'BF16',
     shape: [outputs, inputs],
     data: () => {
@@ -32,12 +38,12 @@ function writeJson(directory, name, value) {
   writeFileSync(join(directory, name), JSON.stringify(value))
 }
 
-const bf16Config = (layers) => ({ ...qwen2Config({ ...SHAPE, layers }), torch_dtype: 'bfloat16' })
+const bf16Config = (layers) => ({ ...modelConfig({ ...SHAPE, layers }), torch_dtype: 'bfloat16' })
 
 /** @param {number} layers a file each, of 1.8 GB */
 export function writeBf16Layers(directory, layers) {
   mkdirSync(directory)
-  const block = randomBf16('weights', 4 * 1024 * 1024)
+  const block = randomBfloats('weights', 4 * 1024 * 1024, -6)
   const weightMap = {}
   for (let layer = 0; layer < layers; layer++) {
     const file = `model-${layer + 1}-of-${layers}.safetensors`
@@ -51,7 +57,7 @@ export function writeBf16Layers(directory, layers) {
 
 /** @param {number} layers a file each, of 0.5 GB */
 export function writeGptqLayers(directory, layers) {
-  writeQwen2Gptq(directory, { ...SHAPE, layers }, layers)
+  writeCheckpoint(directory, { ...SHAPE, layers }, layers)
 }
 
 /**
@@ -64,7 +70,7 @@ export function writeHollowModel(directory, format) {
   const tensors =
     format === 'bf16'
       ? Array.from({ length: layers }, (_, layer) => bf16Layer(layer, [])).flat()
-      : qwen2GptqTensors({ ...SHAPE, layers })
+      : checkpointTensors({ ...SHAPE, layers })
   const layerOf = ({ name }) => Number(/layers\.(\d+)\./.exec(name)?.[1] ?? 0)
   const fileOf = (tensor) => `model-${layerOf(tensor) + 1}-of-${layers}.safetensors`
   for (const name of new Set(tensors.map(fileOf))) {
@@ -76,6 +82,6 @@ export function writeHollowModel(directory, format) {
   }
   const weightMap = Object.fromEntries(tensors.map((tensor) => [tensor.name, fileOf(tensor)]))
   writeJson(directory, 'model.safetensors.index.json', { metadata: {}, weight_map: weightMap })
-  const config = format === 'bf16' ? {} : { quantization_config: quantizeConfig }
+  const config = format === 'bf16' ? {} : { quantization_config: LINEAR_FORMATS.int4.config }
   writeJson(directory, 'config.json', { ...bf16Config(layers), ...config })
 }

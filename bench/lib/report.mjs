@@ -46,6 +46,12 @@ const percent = (value) => `${(100 * value).toFixed(0)} %`
 /** Whether other programs left the machine alone; spinning barriers suffer from any that does not. */
 export const wasQuiet = ({ busyCores }) => busyCores.max <= 0.2
 
+/** What the model is, in a line. */
+function describeShape({ architecture, format, hidden, layers, intermediate, vocab, experts, chosenExperts }) {
+  const mlp = experts === undefined ? `${intermediate}` : `${chosenExperts} of ${experts} experts of ${intermediate}`
+  return `${architecture}, ${format}, ${layers} layers of ${hidden}/${mlp}, vocabulary ${vocab}`
+}
+
 /** Table and notes for a result as bench/cpu.mjs writes it. */
 export function cpuReport(result) {
   const [billfish, llama] = result.programs
@@ -77,6 +83,7 @@ export function cpuReport(result) {
     best('decode'),
     row('decode reads weights at, GB/s', reads, decimals(1)),
     row('  of the read bandwidth', (program) => reads(program) / readBandwidth.median, percent),
+    row('weights a decoded token reads', ({ bytesPerToken }) => bytesPerToken, mebibytes),
     row('weight files', fileBytes, mebibytes),
     row('load (best), ms', load, decimals(0)),
     row('copying the files (best), ms', copy, decimals(0)),
@@ -90,7 +97,8 @@ export function cpuReport(result) {
   const lines = [
     circumstances(result),
     `read bandwidth ${range(readBandwidth)} GB/s, measured before every round`,
-    `median (least..most) of ${result.rounds} rounds; dtype ${result.dtype}`,
+    `${describeShape(result.shape)}; dtype ${result.dtype}`,
+    `median (least..most) of ${result.rounds} rounds`,
     '',
     table(rows),
   ]
@@ -98,9 +106,12 @@ export function cpuReport(result) {
   if (llama) {
     const { version, settings, overheadMillisecondsPerToken } = llama
     const attention = (method) => `${settings[method].flashAttention ? 'on' : 'off'} for ${method}`
+    const { commonGreedyTokens: common } = result
     lines.push(
       '',
-      `greedy tokens in common from the start: ${result.commonGreedyTokens} of ${tokens.decode + 1}`,
+      common === undefined
+        ? 'the programs compute with different random weights'
+        : `greedy tokens in common from the start: ${common} of ${tokens.decode + 1}`,
       `llama.cpp ${version}; flash attention, the faster: ${attention('prefill')}, ${attention('decode')}; ` +
         `${overheadMillisecondsPerToken.toFixed(2)} ms a token outside its native decode call`,
     )

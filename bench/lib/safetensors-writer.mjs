@@ -5,7 +5,7 @@
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 
-const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I32: 4 }
+const ELEMENT_BYTES = { F32: 4, I32: 4, F16: 2, BF16: 2, F8_E4M3: 1, U8: 1 }
 
 /** Bytes of a tensor `{ dtype, shape }`. */
 export const tensorBytes = ({ dtype, shape }) =>

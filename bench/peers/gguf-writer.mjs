@@ -20,6 +20,8 @@ export const TENSOR_TYPES = {
   F32: { id: 0, blockElements: 1, blockBytes: 4 },
   F16: { id: 1, blockElements: 1, blockBytes: 2 },
   Q4_0: { id: 2, blockElements: 32, blockBytes: 18 },
+  Q8_0: { id: 8, blockElements: 32, blockBytes: 34 },
+  BF16: { id: 30, blockElements: 1, blockBytes: 2 },
 }
 
 const padded = (bytes) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
