@@ -11,6 +11,7 @@ import { choice, count, readArguments } from './lib/command-line.mjs'
 import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { checkpointBytesPerToken } from './lib/random-checkpoint.mjs'
+import { weightsPerPromptToken } from './lib/random-model.mjs'
 import { cpuReport, summary, wasQuiet, writeResult } from './lib/report.mjs'
 import { SHAPES } from './lib/shapes.mjs'
 import { checkpointModel, defaultFolder, ggufModel } from './make-model.mjs'
@@ -53,6 +54,7 @@ function contestants(options, shape) {
     load: { path: directory, contextSize: CONTEXT_SIZE, dtype: options.dtype, deviceMap: 'cpu' },
     files: weights.map((name) => join(directory, name)),
     bytesPerToken: checkpointBytesPerToken(shape),
+    weightsPerPromptToken: weightsPerPromptToken(shape, false),
     settings: { prefill: {}, decode: {} },
   }
   if (options.alone) return [billfish]
@@ -64,6 +66,7 @@ function contestants(options, shape) {
     load: { path: file },
     files: [file],
     bytesPerToken: ggufBytesPerToken(shape),
+    weightsPerPromptToken: weightsPerPromptToken(shape, shape.deltaNet === undefined), // its qwen35 keeps all rows
     settings: { prefill: {}, decode: {} },
   }
   return [billfish, llama]
@@ -198,6 +201,7 @@ export async function run(args) {
         prefill: rates(prefill),
         decode: rates(decode),
         bytesPerToken: program.bytesPerToken,
+        weightsPerPromptToken: program.weightsPerPromptToken,
         ...(program === llama ? { overheadMillisecondsPerToken: summary(overheads).median } : {}),
         loading: program.loading,
         memoryOfModel: program.loaded.memory,

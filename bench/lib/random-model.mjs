@@ -122,6 +122,18 @@ export function layerParts(shape, layer) {
   ]
 }
 
+/**
+ * Weights of the decoder layers that a prompt's token is multiplied with: of experts, the chosen ones.
+ * @param {boolean} skipsLastMlp the program leaves out the last MLP for tokens whose logits nobody asks for
+ */
+export function weightsPerPromptToken(shape, skipsLastMlp) {
+  const lastMlp = `model.layers.${shape.layers - 1}.mlp.`
+  const linears = modelParts(shape).filter(
+    ({ kind, names }) => kind === 'linear' && !(skipsLastMlp && names[0].startsWith(lastMlp)),
+  )
+  return linears.reduce((sum, part) => sum + part.inputs * part.outputs * part.names.length * part.readShare, 0)
+}
+
 /** All parts, in the order of a file. @returns {Part[]} */
 export function modelParts(shape) {
   const { hidden, vocab } = shape

@@ -71,6 +71,7 @@ export function cpuReport(result) {
     )
   const best = (method) => row('  best', (program) => program[method].max, decimals(1))
   const reads = (program) => (program.decode.median * program.bytesPerToken) / 1e9
+  const multiplies = (program) => (program.prefill.median * program.weightsPerPromptToken) / 1e9
   const load = ({ loading }) => loading.loadMilliseconds.min
   const copy = ({ loading }) => loading.copyMilliseconds.min
   const peak = ({ memory }) => memory.peakResident
@@ -79,6 +80,7 @@ export function cpuReport(result) {
     ['', ...result.programs.map(({ name }) => name), llama ? 'ratio' : ''],
     speed(`prefill ${tokens.prefill}, tokens/s`, 'prefill'),
     best('prefill'),
+    row('prefill multiply-adds, 10^9/s', multiplies, decimals(0)),
     speed(`decode ${tokens.decode}, tokens/s`, 'decode'),
     best('decode'),
     row('decode reads weights at, GB/s', reads, decimals(1)),
