@@ -76,13 +76,23 @@ QuantizedExperts::QuantizedExperts(const ExpertsSpec& spec, const CanonicalShape
   experts_.reserve(spec.experts->size());
   for (size_t i = 0; i < spec.experts->size(); ++i) {
     experts_.push_back(open_quantized(std::get<QuantizedSpec>(part_of_expert(spec, i)), files));
-    const CanonicalShape& own = experts_.back()->shape();
-    if (own.order.empty()) continue;
-    throw Error("UNSUPPORTED_MODEL",
-                "Expert '" + own.name +
-                    "' has its inputs in another order (act-order), which billfish does not run in "
-                    "experts; take a quantization with desc_act false.");
+    take_order(i);
   }
+}
+
+void QuantizedExperts::take_order(size_t expert) {
+  const CanonicalShape& own = experts_[expert]->shape();
+  if (own.order.empty()) return;
+  if (!shape_.has_group_index) {
+    refuse("The inputs of expert '" + own.name +
+           "' are in another order (act-order), and were in their natural one when the checkpoint was opened; open it "
+           "again");
+  }
+  if (shape_.order.empty()) {
+    shape_.order.resize(static_cast<size_t>(shape_.order_length()));
+    for (size_t i = 0; i < shape_.order.size(); ++i) shape_.order[i] = static_cast<int32_t>(i % own.order.size());
+  }
+  std::copy(own.order.begin(), own.order.end(), shape_.order.begin() + expert * own.order.size());
 }
 
 void QuantizedExperts::read(int64_t first, int64_t count, CanonicalRows& rows) const {

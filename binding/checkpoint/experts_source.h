@@ -12,12 +12,14 @@ namespace billfish {
 class QuantizedExperts final : public CanonicalSource {
  public:
   // `shape`: of the whole weight, canonical_shape(shape_of(spec)). Throws what open_quantized() does, and
-  // UNSUPPORTED_MODEL for inputs that are not in their natural order.
+  // INVALID_CHECKPOINT for inputs in an order that the specs do not have.
   QuantizedExperts(const ExpertsSpec& spec, const CanonicalShape& shape, const MappedFiles& files);
   const CanonicalShape& shape() const override { return shape_; }
   void read(int64_t first, int64_t count, CanonicalRows& rows) const override;
 
  private:
+  void take_order(size_t expert);
+
   int64_t out_;
   CanonicalShape shape_;
   std::vector<std::unique_ptr<CanonicalSource>> experts_;

@@ -1,5 +1,6 @@
 #include "checkpoint/loader.h"
 
+#include <algorithm>
 #include <memory>
 #include <tuple>
 
@@ -41,6 +42,17 @@ WeightShape shape_of_linear(const LinearSpec& linear) {
   return std::visit([](const auto& one) { return shape_of(one); }, linear);
 }
 
+// Whether some expert's inputs are in an order of their own. Only then are orders kept: natural ones, which GPTQ stores
+// as well, would take an expert's inputs times four bytes each.
+bool has_own_order(const ExpertsSpec& spec) {
+  const auto* const first = std::get_if<QuantizedSpec>(&spec.first);
+  if (first == nullptr || (first->part && !first->part->inputs.empty())) return false;
+  return std::any_of(spec.experts->begin(), spec.experts->end(), [](const LinearSpec& expert) {
+    const auto& own = std::get<QuantizedSpec>(expert);
+    return own.group_index.has_value() && own.act_order;
+  });
+}
+
 WeightShape shape_of(const ExpertsSpec& spec) {
   if (!spec.experts || spec.experts->empty()) refuse("There are no experts '" + spec.name + "'");
   const auto form = [](const WeightShape& s) {
@@ -54,7 +66,8 @@ WeightShape shape_of(const ExpertsSpec& spec) {
     is_alike = is_alike && form(own) == form(stored);
     if (!is_alike) refuse("Experts '" + stored.name + "' and '" + own.name + "' are not stored in the same way");
   }
-  return shape_of_experts(spec.name, first, static_cast<int32_t>(spec.experts->size()), has_zero_points);
+  const auto count = static_cast<int32_t>(spec.experts->size());
+  return shape_of_experts(spec.name, first, count, has_zero_points, has_own_order(spec));
 }
 
 // Bytes of the checkpoint that a weight is read from: storedBytes() of src/native/weights.ts, which makes the total.
@@ -196,14 +209,15 @@ void set_weights(Stage& stage, const std::vector<WeightSpec>& specs, LoadControl
 
 }  // namespace
 
-WeightShape shape_of_experts(const std::string& name, const WeightShape& expert, int32_t count, bool has_zero_points) {
+WeightShape shape_of_experts(const std::string& name, const WeightShape& expert, int32_t count, bool has_zero_points,
+                             bool has_order) {
   WeightShape shape = expert;
   shape.name = name;
   shape.experts = count;
   shape.expert_out = expert.out;
   shape.out = count * expert_rows(expert.out);
   shape.has_zero_points = has_zero_points;
-  shape.has_group_index = false;  // in their natural order, or refused
+  shape.has_group_index = has_order;
   return shape;
 }
 

@@ -23,8 +23,10 @@ struct LoadControl {
 // What the engine must know about a weight before it is loaded. Throws INVALID_CHECKPOINT for experts that are not of
 // one shape.
 WeightShape shape_of(const WeightSpec& spec);
-// Of `count` experts that are like this one but for their zero points, which some may have.
-WeightShape shape_of_experts(const std::string& name, const WeightShape& expert, int32_t count, bool has_zero_points);
+// Of `count` experts that are like this one but for their zero points and the orders of their inputs, which some may
+// have.
+WeightShape shape_of_experts(const std::string& name, const WeightShape& expert, int32_t count, bool has_zero_points,
+                             bool has_order);
 // Whether a quantized weight's inputs may be in another order than the layer's. A part along the inputs has them
 // sorted.
 constexpr bool may_be_permuted(bool has_group_index, bool is_part_along_inputs) {

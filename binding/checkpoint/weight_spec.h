@@ -75,6 +75,7 @@ struct QuantizedSpec {
   int zero_offset = 0;     // added to stored zeros modulo 2^bits: 1 for GPTQ v1
   TensorRef codes, scales;
   std::optional<TensorRef> zeros, group_index, bias;
+  bool act_order = false;                 // whether group_index was seen to be in another order than the natural one
   std::optional<TensorRef> global_scale;  // of fp4: one number that multiplies all scales, or divides them
   bool global_scale_divides = false;
   std::optional<TensorRef> stored_shape;  // compressed-tensors' weight_shape: [out, in] as i32 or i64 numbers

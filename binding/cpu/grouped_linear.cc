@@ -156,7 +156,8 @@ void run_target(OperatorContext& context, const Target& target, const Tensor& x,
   context.pool.parallel_for(all_rows, rows_per_piece(form.in), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t expert = grouping.expert_of[r], first = grouping.first[expert];
-      prepared.prepare(rows.row(r), first, grouping.rows(expert), r - first);
+      const int32_t* const order = form.order == nullptr ? nullptr : form.order + expert * form.in;
+      prepared.prepare(rows.row(r), first, grouping.rows(expert), r - first, order);
     }
   });
 

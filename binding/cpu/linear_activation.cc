@@ -27,12 +27,12 @@ struct Destination {
 
 // Row `row` of `rows` that are prepared together.
 void prepare_row(const QuantizedLinearKernels& kernels, const float* values, int64_t rows, int64_t row,
-                 const Activation& activation, const Destination& to) {
+                 const Activation& activation, const int32_t* in_order, const Destination& to) {
   for_each_segment(activation.in, activation.group_size, [&](int64_t segment, int64_t, int64_t first, int64_t count) {
     float gathered[segment_inputs];
     const float* from = values + first;
-    if (activation.order != nullptr) {
-      const int32_t* const order = activation.order + first;
+    if (in_order != nullptr) {
+      const int32_t* const order = in_order + first;
       for (int64_t k = 0; k < count; ++k) gathered[k] = values[order[k]];
       from = gathered;
     }
@@ -98,7 +98,9 @@ void prepare(const Rows& x, Activation& activation, const Scratch& scratch, Thre
   }
   const QuantizedLinearKernels& kernels = quantized_linear_kernels();
   const auto prepare_rows = [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) prepare_row(kernels, x.row(row), x.rows, row, activation, to);
+    for (int64_t row = begin; row < end; ++row) {
+      prepare_row(kernels, x.row(row), x.rows, row, activation, activation.order, to);
+    }
   };
   if (x.rows * x.columns < parallel_elements) {
     prepare_rows(0, x.rows);
@@ -128,14 +130,14 @@ Activation PreparedRuns::run(int64_t first, int64_t rows) const {
   return own;
 }
 
-void PreparedRuns::prepare(const float* values, int64_t first, int64_t rows, int64_t row) const {
+void PreparedRuns::prepare(const float* values, int64_t first, int64_t rows, int64_t row, const int32_t* order) const {
   Destination to;
   if (activation_.quantized) {
     to = {codes_ + first * padded_in_, scales_ + first * segments_, sums_ + first * segments_, nullptr};
   } else {
     to.floats = floats_ + first * activation_.in;
   }
-  prepare_row(quantized_linear_kernels(), values, rows, row, activation_, to);
+  prepare_row(quantized_linear_kernels(), values, rows, row, activation_, order, to);
 }
 
 }  // namespace billfish::cpu

@@ -87,8 +87,8 @@ class PreparedRuns {
   PreparedRuns(const Activation& activation, int64_t rows, ScratchPieces& pieces);
   // Of the run of `rows` rows whose first one is number `first` of all.
   Activation run(int64_t first, int64_t rows) const;
-  // Prepares row `row` of that run.
-  void prepare(const float* values, int64_t first, int64_t rows, int64_t row) const;
+  // Prepares row `row` of that run, in the order of its inputs: a run's own, instead of the activation's.
+  void prepare(const float* values, int64_t first, int64_t rows, int64_t row, const int32_t* order) const;
 
  private:
   Activation activation_;

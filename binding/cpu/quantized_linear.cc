@@ -44,8 +44,9 @@ BlockLayout layout_of(const CanonicalShape& shape) {
   if (shape.codes == CodeType::e2m1 ? !in_bytes : !in_halves && shape.scale_type != DType::f32) {
     refuse("scales must be float16, bfloat16 or float32, and bytes with floats of 4 bits");
   }
-  if (!shape.order.empty() && !(shape.has_group_index && static_cast<int64_t>(shape.order.size()) == shape.in)) {
-    refuse("an order of " + std::to_string(shape.order.size()) + " inputs; it has " + std::to_string(shape.in));
+  if (!shape.order.empty() && static_cast<int64_t>(shape.order.size()) != shape.order_length()) {
+    refuse("an order of " + std::to_string(shape.order.size()) + " inputs; it has " +
+           std::to_string(shape.order_length()));
   }
   const auto part = [](int64_t bytes) { return static_cast<size_t>(round_up(bytes, 64)); };
   const int64_t outputs = round_up(shape.out, tile_outputs);
@@ -55,7 +56,7 @@ BlockLayout layout_of(const CanonicalShape& shape) {
   layout.output_scales = layout.zeros + (shape.has_zero_points ? part(outputs * shape.groups()) : 0);
   layout.bias = layout.output_scales + (shape.has_output_scales ? part(outputs * 4) : 0);
   layout.order = layout.bias + (shape.has_bias ? part(outputs * 4) : 0);
-  layout.end = layout.order + (shape.has_group_index ? part(shape.in * 4) : 0);
+  layout.end = layout.order + part(shape.order_length() * 4);
   return layout;
 }
 

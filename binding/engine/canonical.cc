@@ -17,6 +17,7 @@ CanonicalShape canonical_shape(const WeightShape& weight) {
   shape.has_output_scales = weight.has_output_scales;
   shape.scale_type = weight.type;
   shape.has_group_index = weight.has_group_index;
+  shape.experts = weight.experts;
   return shape;
 }
 

@@ -33,9 +33,12 @@ struct CanonicalShape {
   DType scale_type = DType::f16;  // f16, bf16, f32, f8_e4m3 or f8_e8m0, as in the checkpoint
   bool has_output_scales = false;
   bool has_group_index = false;  // the checkpoint stores an order of the inputs, possibly the natural one
-  std::vector<int32_t> order;    // act-order permutation [in], empty when the order is natural
+  int32_t experts = 0;           // of a weight of experts: how many, which have orders of their own
+  std::vector<int32_t> order;    // act-order permutation [in], of experts [experts][in]; empty when all are natural
 
   int64_t groups() const { return (in + group_size - 1) / group_size; }
+  // Of all orders, where the checkpoint may have any.
+  int64_t order_length() const { return has_group_index ? (experts > 0 ? experts : 1) * in : 0; }
   // 32-bit words that hold the codes of one row: 8 codes of 4 bits or 4 codes of 8 bits a word, lowest bits = lowest k.
   int64_t words_per_row() const { return (in * bits + 31) / 32; }
 };

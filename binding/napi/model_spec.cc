@@ -143,6 +143,7 @@ LinearSpec parse_linear(const Napi::Object& object) {
   spec.scales = tensor(object, "scales");
   spec.zeros = optional_tensor(object, "zeros");
   spec.group_index = optional_tensor(object, "groupIndex");
+  if (has(object, "actOrder")) spec.act_order = to_bool(property(object, "actOrder"), "actOrder");
   spec.stored_shape = optional_tensor(object, "storedShape");
   spec.global_scale = optional_tensor(object, "globalScale");
   if (spec.global_scale)
@@ -223,7 +224,8 @@ WeightShape parse_weight_shape(const Napi::Object& object) {
     const Napi::Array experts = to_array(property(object, "experts"), "experts");
     const WeightShape first = parse_weight_shape(to_object(property(object, "first"), "first"));
     const bool has_zero_points = to_bool(property(object, "hasZeroPoints"), "hasZeroPoints");
-    return shape_of_experts(name, first, static_cast<int32_t>(experts.Length()), has_zero_points);
+    const bool has_order = to_bool(property(object, "hasOrder"), "hasOrder");
+    return shape_of_experts(name, first, static_cast<int32_t>(experts.Length()), has_zero_points, has_order);
   }
   if (kind == "vector") return {name, WeightKind::vector, integer(object, "length", 1, int32_max), 1};
   const int64_t out = integer(object, "out", 1, int32_max), in = integer(object, "in", 1, int32_max);

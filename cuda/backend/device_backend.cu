@@ -70,6 +70,7 @@ class DeviceBackend final : public Peer {
     context_.attention_scratch = buffer(bytes.attention_scratch);
     if (needs.has_linears) prepare_linears(buffer(bytes.linear_workspace), bytes.linear_workspace, needs.linear);
     context_.grouping = buffer(bytes.grouping);
+    context_.gathered = static_cast<Element*>(buffer(bytes.gathered));
     context_.narrowed = static_cast<Element*>(buffer(bytes.narrowed));
     widened_ = static_cast<float*>(buffer(bytes.widened));
     if (bytes.peer > 0) {

@@ -6,6 +6,7 @@
 #include "engine/operands.h"
 #include "gemm/grouping.h"
 #include "gemm/launch.h"
+#include "gemm/slot_inputs.h"
 
 namespace billfish::BILLFISH_TARGET {
 
@@ -18,12 +19,13 @@ static void launch_kind(Stream& stream, const GemmLaunch& shape, const GroupedAr
 
 static bool same_kind(const LinearWeight& a, const LinearWeight& b) {
   return a.bits == b.bits && a.in == b.in && a.group_size == b.group_size && a.scale_type == b.scale_type &&
-         a.kind() == b.kind();
+         a.kind() == b.kind() && a.order == b.order;  // an order is of one weight
 }
 
 template <class Element>
 void grouped_linear(Stream& stream, const GroupedCall* calls, int count, const Matrix<const Element>& x,
-                    const Matrix<const float>& routing, int32_t first, void* memory, const GemmMachine& machine) {
+                    const Matrix<const float>& routing, int32_t first, void* memory, Element* gathered,
+                    const GemmMachine& machine) {
   if (x.rows == 0) return;
   const int64_t per_token = routing.columns / 2, slots = x.rows * per_token;
   for (int begin = 0, end; begin < count; begin = end) {
@@ -51,14 +53,20 @@ void grouped_linear(Stream& stream, const GroupedCall* calls, int count, const M
 
     const Grouping grouping = group_slots(stream, routing, first, experts, plan.shape.tokens, memory);
     GroupedArguments arguments = {};
-    const Matrix<const Element> inputs{x.data, x.rows, weight.in, x.stride};
+    const int64_t slot_columns = x.columns == weight.in ? 0 : weight.in;
+    Matrix<const Element> inputs{x.data, x.rows, weight.in, x.stride};
+    if (weight.order != nullptr) {
+      gather_slots<Element>(stream, x, routing, {weight.order, first, experts, weight.in, slot_columns}, gathered);
+      inputs = {gathered, x.rows, weight.in, per_token * weight.in};
+    }
     static_cast<GemmArguments&>(arguments) = gemm_arguments<Element>(together, taken, inputs, plan);
     arguments.slots = grouping.slots;
     arguments.tiles = grouping.tiles;
     arguments.tile_count = grouping.tile_count;
     arguments.per_token = static_cast<int32_t>(per_token);
     arguments.experts = experts;
-    arguments.x_slot_pitch = x.columns == weight.in ? 0 : static_cast<uint32_t>(weight.in * sizeof(Element));
+    const int64_t between = weight.order != nullptr ? weight.in : slot_columns;
+    arguments.x_slot_pitch = static_cast<uint32_t>(between * sizeof(Element));
     for (int i = 0; i < taken; ++i) {
       GemmTarget& target = arguments.targets[i];
       target.wide = target.wide && outputs[i] % 4 == 0;
@@ -69,8 +77,8 @@ void grouped_linear(Stream& stream, const GroupedCall* calls, int count, const M
 }
 
 template void grouped_linear<half>(Stream&, const GroupedCall*, int, const Matrix<const half>&,
-                                   const Matrix<const float>&, int32_t, void*, const GemmMachine&);
+                                   const Matrix<const float>&, int32_t, void*, half*, const GemmMachine&);
 template void grouped_linear<bfloat16>(Stream&, const GroupedCall*, int, const Matrix<const bfloat16>&,
-                                       const Matrix<const float>&, int32_t, void*, const GemmMachine&);
+                                       const Matrix<const float>&, int32_t, void*, bfloat16*, const GemmMachine&);
 
 }  // namespace billfish::BILLFISH_TARGET

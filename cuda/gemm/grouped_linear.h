@@ -16,9 +16,11 @@ struct GroupedCall {
 };
 
 // x has a row a token: of the inputs of its slots beside each other, or of those that all of them share. `routing`:
-// what Route gives. `memory`: GroupingLayout's.
+// what Route gives. `memory`: GroupingLayout's. `gathered`: room for the inputs of all slots beside each other, where a
+// weight has orders.
 template <class Element>
 void grouped_linear(Stream& stream, const GroupedCall* calls, int count, const Matrix<const Element>& x,
-                    const Matrix<const float>& routing, int32_t first, void* memory, const GemmMachine& machine);
+                    const Matrix<const float>& routing, int32_t first, void* memory, Element* gathered,
+                    const GemmMachine& machine);
 
 }  // namespace billfish::BILLFISH_TARGET

@@ -27,7 +27,7 @@
 //   output   [out] floats; absent where all output scales are 1
 //   scales
 //   bias     [out] floats; absent without bias
-//   order    [in] int32; absent when the order of inputs is natural
+//   order    [in] int32, of experts [experts][in]; absent when the order of inputs is natural
 //
 // cuda/memory/linear_layout.h has the sizes and offsets of these. Outputs are padded to whole strips (with zero
 // scales), inputs to a multiple of 128 (with zero codes, which meet zeros of x).

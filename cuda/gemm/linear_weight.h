@@ -28,7 +28,7 @@ struct LinearWeight {
   uint8_t* scales = nullptr;
   uint8_t* zeros = nullptr;        // null when the zero point is 2^(bits-1), and where codes are floats
   float* output_scales = nullptr;  // [out], null where all are 1
-  const int32_t* order = nullptr;  // [in], null when the order is natural
+  const int32_t* order = nullptr;  // [in], of experts [experts][in]; null when all are natural
 
   // 16 bits: element (n, k) is at elements[n * stride + k]; columns [in, stride) are zero.
   DType element_type = DType::f16;

@@ -22,7 +22,7 @@ PackedLayout::PackedLayout(const CanonicalShape& shape)
   zeros = sections.take<uint8_t>(shape.has_zero_points ? entries : 0);
   output_scales = sections.take<float>(shape.has_output_scales ? static_cast<size_t>(shape.out) : 0);
   bias = sections.take<float>(shape.has_bias ? static_cast<size_t>(shape.out) : 0);
-  order = sections.take<int32_t>(shape.has_group_index ? static_cast<size_t>(shape.in) : 0);
+  order = sections.take<int32_t>(static_cast<size_t>(shape.order_length()));
   total = sections.end();
 }
 

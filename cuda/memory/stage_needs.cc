@@ -59,8 +59,9 @@ void add_needs(StageNeeds& needs, const GroupedLinear& linear, const StageOutlin
   const Value& routing = stage.program.values[linear.routing];
   const int64_t slots = stage.rows_of(routing) * (routing.width / 2);
   for (const LinearTarget& target : linear.targets) {
-    const GroupingLayout layout(slots, stage.weights[target.weight].experts);
-    needs.grouping_bytes = std::max(needs.grouping_bytes, layout.bytes);
+    const WeightShape& weight = stage.weights[target.weight];
+    needs.grouping_bytes = std::max(needs.grouping_bytes, GroupingLayout(slots, weight.experts).bytes);
+    if (weight.has_group_index) needs.gathered_elements = std::max(needs.gathered_elements, slots * weight.in);
   }
 }
 
@@ -99,6 +100,7 @@ StageBuffers::StageBuffers(const StageNeeds& needs, const Program& program)
       attention_scratch(needs.attention_scratch),
       linear_workspace(needs.has_linears ? linear_workspace_bytes(needs.linear) : 0),
       grouping(needs.grouping_bytes),
+      gathered(static_cast<size_t>(needs.gathered_elements) * sizeof(uint16_t)),
       narrowed(static_cast<size_t>(needs.narrowed_elements) * sizeof(uint16_t)),
       widened(static_cast<size_t>(needs.widened_elements) * sizeof(float)),
       peer(static_cast<size_t>(needs.peer_elements) * sizeof(float)),
@@ -133,8 +135,8 @@ MemoryCount stage_memory(const StageOutline& stage) {
   const StageBuffers buffers(StageNeeds(stage), stage.program);
   for (const uint64_t bytes :
        {needs.token_arena, needs.logit_arena, uint64_t{buffers.batch}, uint64_t{buffers.attention_scratch},
-        uint64_t{buffers.linear_workspace}, uint64_t{buffers.grouping}, uint64_t{buffers.narrowed},
-        uint64_t{buffers.widened}, uint64_t{buffers.sampling}}) {
+        uint64_t{buffers.linear_workspace}, uint64_t{buffers.grouping}, uint64_t{buffers.gathered},
+        uint64_t{buffers.narrowed}, uint64_t{buffers.widened}, uint64_t{buffers.sampling}}) {
     add(bytes, MemoryUse::buffers);
   }
   for (size_t i = 0; i < peer_buffers; ++i) add(buffers.peer, MemoryUse::buffers);

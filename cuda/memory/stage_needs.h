@@ -29,6 +29,7 @@ struct StageNeeds {
   LinearLimits linear;
   bool has_linears = false;
   size_t grouping_bytes = 0;      // slots of experts, sorted
+  int64_t gathered_elements = 0;  // inputs of slots, in the orders of their experts
   int64_t narrowed_elements = 0;  // fp32 inputs of linears, converted to 16 bits
   int64_t widened_elements = 0;   // 16-bit values on their way to the host or from there, as fp32
   int64_t peer_elements = 0;      // of each of the two peer send buffers, fp32
@@ -39,7 +40,7 @@ struct StageNeeds {
 // In bytes; 0: no allocation.
 struct StageBuffers {
   StageBuffers(const StageNeeds& needs, const Program& program);
-  size_t batch, attention_scratch, linear_workspace, grouping, narrowed, widened, peer, sampling;
+  size_t batch, attention_scratch, linear_workspace, grouping, gathered, narrowed, widened, peer, sampling;
 };
 // Buffers that hidden states are sent from, in turns.
 constexpr size_t peer_buffers = 2;

@@ -22,7 +22,7 @@ void run(OperatorContext<Element>& context, const Call<billfish::GroupedLinear>&
     }
     grouped_linear<Element>(context.stream, calls.data(), static_cast<int>(count),
                             context.template matrix<Element>(call.x), context.template matrix<float>(call.routing),
-                            call.first, context.grouping, machine);
+                            call.first, context.grouping, context.gathered, machine);
   }
 }
 

@@ -36,6 +36,7 @@ struct OperatorContext {
   void* attention_scratch = nullptr;
   LinearWorkspace linears = {};
   void* grouping = nullptr;                   // where the slots of experts are sorted
+  Element* gathered = nullptr;                // room for the inputs of slots, in the orders of their experts
   Element* narrowed = nullptr;                // room for an input of linears that the stage has in fp32
   std::vector<LinearCall> linear_calls = {};  // room for those of one operator
 

@@ -184,7 +184,8 @@ export function stackExperts(name: string, experts: readonly LinearSpec[]): Expe
     )
   }
   const hasZeroPoints = experts.some((expert) => expert.kind === 'quantized' && !expert.symmetric)
-  return { kind: 'experts', name, out: first.out, in: first.in, experts, first, hasZeroPoints }
+  const hasOrder = experts.some((expert) => expert.kind === 'quantized' && expert.groupIndex && expert.actOrder)
+  return { kind: 'experts', name, out: first.out, in: first.in, experts, first, hasZeroPoints, hasOrder }
 }
 
 /** What the experts of a layer must have in common. */
@@ -203,7 +204,8 @@ function sliceExperts(
   consumers?: readonly LinearSpec[],
 ): ExpertsSpec {
   const first = sliceLinear(experts.first, slice)
-  return { ...experts, out: first.out, in: first.in, first, consumers }
+  const hasOrder = experts.hasOrder && slice.inputs === undefined
+  return { ...experts, out: first.out, in: first.in, first, consumers, hasOrder }
 }
 
 /** A share of the channels of every expert. */

@@ -145,6 +145,8 @@ export interface ExpertsSpec {
   readonly consumers?: readonly LinearSpec[] | undefined
   /** Of some of them at least. */
   readonly hasZeroPoints: boolean
+  /** Whether the inputs of some of them are, and arrive, in another order than that of their groups (act-order). */
+  readonly hasOrder: boolean
 }
 
 export type WeightSpec = MatrixSpec | VectorSpec | QuantizedSpec | ExpertsSpec

@@ -249,7 +249,7 @@ function shapeOf({ program, weights }: TracedStage): string {
 
 function shapeOfWeight(weight: WeightSpec): unknown {
   if (weight.kind === 'vector') return weight.length
-  if (weight.kind === 'experts') return [weight.experts.length, shapeOfWeight(weight.first)]
+  if (weight.kind === 'experts') return [weight.experts.length, weight.hasOrder, shapeOfWeight(weight.first)]
   if (weight.kind === 'matrix') return [weight.kind, weight.in, weight.out]
   const { kind, bits, groupSize, groupIndex, part } = weight
   return [kind, weight.in, weight.out, bits, groupSize, groupIndex !== undefined, part?.inputs !== undefined]

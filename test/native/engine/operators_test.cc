@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "support/attention_cases.h"
@@ -662,8 +663,19 @@ static void check_Combine(OperatorBench& bench) {
   }
 }
 
+// Of every expert: random, or with seed 0 natural.
+static std::vector<int32_t> orders_of_experts(int32_t experts, int64_t in, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> orders(static_cast<size_t>(experts * in));
+  for (size_t i = 0; i < orders.size(); ++i) orders[i] = static_cast<int32_t>(i) % static_cast<int32_t>(in);
+  for (auto own = orders.begin(); seed != 0 && own != orders.end(); own += in) {
+    std::shuffle(own, own + in, random);
+  }
+  return orders;
+}
+
 // Experts 2 to 6 of 8, so that some slots have none. Two targets of different widths on one input, which a token's
-// slots share or not; as matrices with a bias, and quantized.
+// slots share or not; as matrices with a bias, and quantized, with act-order too.
 static void check_GroupedLinear(OperatorBench& bench) {
   constexpr int32_t experts = 5, first = 2, all_experts = 8;
   struct Case {
@@ -672,12 +684,15 @@ static void check_GroupedLinear(OperatorBench& bench) {
     int64_t group_size;
     bool zero_points;
     CodeType codes = CodeType::integer;
+    bool has_order = false;
   };
-  for (const Case& c : {Case{1, 1, 72, 16, 0, false}, Case{3, 2, 136, 16, 0, false}, Case{20, 3, 72, 16, 0, false},
-                        Case{1, 2, 256, 4, 128, false}, Case{30, 4, 192, 4, 32, true}, Case{34, 2, 144, 8, 144, false},
-                        Case{2, 3, 160, 8, 32, true}, Case{3, 2, 160, 8, 32, false, CodeType::e4m3},
-                        Case{24, 3, 256, 8, 128, false, CodeType::e4m3}, Case{2, 2, 144, 4, 16, false, CodeType::e2m1},
-                        Case{18, 3, 160, 4, 32, false, CodeType::e2m1}}) {
+  for (const Case& c :
+       {Case{1, 1, 72, 16, 0, false}, Case{3, 2, 136, 16, 0, false}, Case{20, 3, 72, 16, 0, false},
+        Case{1, 2, 256, 4, 128, false}, Case{30, 4, 192, 4, 32, true}, Case{34, 2, 144, 8, 144, false},
+        Case{2, 3, 160, 8, 32, true}, Case{3, 2, 160, 8, 32, false, CodeType::e4m3},
+        Case{24, 3, 256, 8, 128, false, CodeType::e4m3}, Case{2, 2, 144, 4, 16, false, CodeType::e2m1},
+        Case{18, 3, 160, 4, 32, false, CodeType::e2m1}, Case{20, 4, 192, 4, 32, true, CodeType::integer, true},
+        Case{2, 3, 328, 8, 64, false, CodeType::integer, true}}) {
     constexpr int64_t outs[] = {40, 130};
     const int64_t stored[] = {experts * expert_rows(outs[0]), experts * expert_rows(outs[1])};
     for (const bool is_shared : {true, false}) {
@@ -697,6 +712,7 @@ static void check_GroupedLinear(OperatorBench& bench) {
         shape.bits = c.bits;
         shape.codes = c.codes;
         shape.has_zero_points = c.zero_points;
+        shape.has_group_index = c.has_order;
         if (c.codes == CodeType::e2m1) {
           shape.has_output_scales = c.group_size == 16;
           shape.type = c.group_size == 16 ? DType::f8_e4m3 : DType::f8_e8m0;
@@ -704,10 +720,12 @@ static void check_GroupedLinear(OperatorBench& bench) {
         shapes.push_back(shape);
       }
       bench.prepare(program, shapes);
-      std::vector<std::vector<double>> values;  // [stored][in]
+      std::vector<std::vector<double>> values;   // [stored][in]
+      std::vector<std::vector<int32_t>> orders;  // [experts][in]
       std::vector<const Weight*> weights;
       std::vector<float> bias;
       for (const size_t i : {size_t{0}, size_t{1}}) {
+        orders.push_back(orders_of_experts(experts, c.in, c.has_order ? static_cast<unsigned>(i) + 1 : 0));
         if (c.bits == 16) {
           std::vector<float> numbers = random_floats(stored[i] * c.in, static_cast<unsigned>(i), 20.0f);
           for (float& value : numbers) value = std::clamp(std::round(value), -127.0f, 127.0f) / 64;
@@ -716,7 +734,9 @@ static void check_GroupedLinear(OperatorBench& bench) {
           values.emplace_back(numbers.begin(), numbers.end());
         } else {
           values.emplace_back();
-          weights.push_back(bench.quantized(canonical_shape(shapes[i]), values.back()));
+          CanonicalShape shape = canonical_shape(shapes[i]);
+          if (c.has_order) shape.order = orders[i];
+          weights.push_back(bench.quantized(shape, values.back()));
         }
       }
       bench.finish();
@@ -747,8 +767,9 @@ static void check_GroupedLinear(OperatorBench& bench) {
                 const int64_t row = expert * expert_rows(outs[i]) + n;
                 if (i == 1 && !bias.empty()) sum = bias[static_cast<size_t>(row)];
                 for (int64_t k = 0; k < c.in; ++k) {
+                  const int64_t input = orders[i][static_cast<size_t>(expert * c.in + k)];
                   const double product =
-                      x.values[static_cast<size_t>(token * columns + (is_shared ? 0 : j * c.in) + k)] *
+                      x.values[static_cast<size_t>(token * columns + (is_shared ? 0 : j * c.in) + input)] *
                       values[i][static_cast<size_t>(row * c.in + k)];
                   sum += product;
                   magnitude += std::abs(product);
