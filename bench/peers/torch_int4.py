@@ -102,6 +102,7 @@ def main():
                         "outs": [out],
                         "in": inputs,
                         "bits": 4,
+                        "weights": "4",
                         "rows": rows,
                         "microseconds": seconds * 1e6,
                         "gigabytesPerSecond": moved / seconds / 1e9,

@@ -4,6 +4,8 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <random>
+#include <vector>
 
 #include "engine/random_weights.h"
 #include "engine/row_slabs.h"
@@ -15,65 +17,119 @@ StageLimits limits_of(int64_t rows) { return {32, 1, static_cast<int32_t>(rows),
 
 // A program with this one call. Its output is a value that no operator computes, so that nothing is allocated to pass
 // it on.
-Program program_of(const GemmCase& shape) {
+Program program_of(const GemmCase& shape, const GemmOptions& options) {
+  const int64_t per_row = std::max<int64_t>(options.per_token, 1);  // outputs
   Program program;
   program.values.push_back({shape.in, RowKind::tokens, ValueClass::activation});
-  Linear linear{0, {}};
+  std::vector<LinearTarget> targets;
   for (size_t i = 0; i < shape.outs.size(); ++i) {
-    program.values.push_back({shape.outs[i], RowKind::tokens, ValueClass::activation});
-    linear.targets.push_back({static_cast<WeightId>(i), static_cast<ValueId>(i + 1)});
+    program.values.push_back({per_row * shape.outs[i], RowKind::tokens, ValueClass::activation});
+    targets.push_back({static_cast<WeightId>(i), static_cast<ValueId>(i + 1)});
   }
-  program.operators.emplace_back(linear);
+  if (options.experts > 0) {
+    const auto routing = static_cast<ValueId>(program.values.size());
+    program.values.push_back({2 * options.per_token, RowKind::tokens, ValueClass::logits});
+    program.operators.emplace_back(GroupedLinear{0, routing, targets, 0});
+  } else {
+    program.operators.emplace_back(Linear{0, targets});
+  }
   program.output = static_cast<ValueId>(program.values.size());
   program.values.push_back({1, RowKind::logits, ValueClass::logits});
   return program;
 }
 
-CanonicalShape quantized_shape(const GemmOptions& options, int64_t bits, int64_t out, int64_t in, DType scale_type) {
-  CanonicalShape shape;
+// `out` of a linear, or of an expert. `type`: of activations.
+WeightShape weight_shape(const GemmOptions& options, GemmWeights weights, int64_t out, int64_t in, DType type) {
+  WeightShape shape;
   shape.name = "A weight of " + std::to_string(out) + " x " + std::to_string(in);
-  shape.bits = static_cast<int>(bits);
-  shape.out = out;
+  shape.kind = weights == GemmWeights::bits16 ? WeightKind::matrix : WeightKind::quantized;
+  shape.out = options.experts > 0 ? options.experts * expert_rows(out) : out;
   shape.in = in;
-  shape.group_size = options.group_size == 0 ? in : std::min(options.group_size, in);
-  shape.has_zero_points = options.zero_points;
-  shape.scale_type = scale_type;
+  shape.experts = static_cast<int32_t>(options.experts);
+  shape.expert_out = options.experts > 0 ? out : 0;
+  shape.type = type;
+  if (weights == GemmWeights::bits16) return shape;
+  const bool is_fp4 = weights == GemmWeights::nvfp4 || weights == GemmWeights::mxfp4;
+  shape.bits = is_fp4 || weights == GemmWeights::int4 ? 4 : 8;
+  shape.group_size = options.group_size == 0 ? in : options.group_size;
+  shape.has_zero_points = options.zero_points && (weights == GemmWeights::int4 || weights == GemmWeights::int8);
+  if (weights == GemmWeights::fp8) shape.codes = CodeType::e4m3;
+  if (is_fp4) {
+    const bool is_nvfp4 = weights == GemmWeights::nvfp4;
+    shape.codes = CodeType::e2m1;
+    shape.group_size = is_nvfp4 ? 16 : 32;
+    shape.type = is_nvfp4 ? DType::f8_e4m3 : DType::f8_e8m0;
+    shape.has_output_scales = is_nvfp4;
+  }
+  shape.group_size = std::min(shape.group_size, in);
   return shape;
 }
 
-std::vector<WeightShape> weight_shapes(const GemmCase& shape, const GemmOptions& options, int64_t bits) {
+std::vector<WeightShape> weight_shapes(const GemmCase& shape, const GemmOptions& options, GemmWeights weights,
+                                       DType type) {
   std::vector<WeightShape> shapes;
-  for (const int64_t out : shape.outs) {
-    const auto kind = bits == 16 ? WeightKind::matrix : WeightKind::quantized;
-    const int64_t group = quantized_shape(options, bits, out, shape.in, DType::f16).group_size;
-    shapes.push_back({"weight", kind, out, shape.in, bits == 16 ? 0 : group});
-  }
+  for (const int64_t out : shape.outs) shapes.push_back(weight_shape(options, weights, out, shape.in, type));
   return shapes;
+}
+
+// For every row `per_token` experts at random, all different, and their weights: the operand of groupedLinear.
+std::vector<float> random_routing(int64_t rows, const GemmOptions& options) {
+  std::mt19937 random(1);
+  std::vector<float> experts(static_cast<size_t>(options.experts)), routing;
+  std::iota(experts.begin(), experts.end(), 0.0f);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t j = 0; j < options.per_token; ++j) {
+      const auto place = static_cast<size_t>(j);
+      std::swap(experts[place], experts[place + random() % (experts.size() - place)]);
+      routing.push_back(experts[place]);
+    }
+    routing.insert(routing.end(), static_cast<size_t>(options.per_token), 1.0f);
+  }
+  return routing;
 }
 
 // One case with weights of one kind, in enough copies to exceed every cache.
 class GemmBench {
  public:
-  GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, int64_t bits, int64_t max_rows,
-            const Control& control)
-      : bench_(target, program_of(shape), weight_shapes(shape, options, bits), limits_of(max_rows), control) {
-    const DType type = target.backend.activation_type;
+  GemmBench(const Target& target, const GemmCase& shape, const GemmOptions& options, GemmWeights weights,
+            int64_t max_rows, const Control& control)
+      : options_(options),
+        bench_(target, program_of(shape, options),
+               weight_shapes(shape, options, weights, target.backend.activation_type), limits_of(max_rows), control) {
     do {
       control.check();
       auto& copy = copies_.emplace_back();
-      for (const int64_t out : shape.outs) {
-        copy.push_back(bits == 16 ? random_matrix(out, shape.in, type)
-                                  : random_weight(quantized_shape(options, bits, out, shape.in, type)));
+      for (const WeightShape& one : weight_shapes(shape, options, weights, target.backend.activation_type)) {
+        copy.push_back(one.kind == WeightKind::matrix ? random_matrix(one.out, one.in, one.type)
+                                                      : random_weight(canonical_shape(one)));
       }
       weight_bytes_ = bench_.backend().memory().weights / copies_.size();
     } while (copies_.size() < static_cast<size_t>(bench_.copies_exceeding_caches(weight_bytes_)));
     bench_.backend().finish_loading();
     x_ = bench_.random_activations(max_rows, shape.in);
-    for (const int64_t out : shape.outs) outs_.push_back(bench_.allocate_activations(max_rows, out));
+    const int64_t per_row = std::max<int64_t>(options.per_token, 1);
+    for (const int64_t out : shape.outs) outs_.push_back(bench_.allocate_activations(max_rows, per_row * out));
+    if (options.experts == 0) return;
+    choices_ = random_routing(max_rows, options);
+    void* const data = bench_.backend().allocate(choices_.size() * sizeof(float), MemoryUse::buffers);
+    routing_ = {data, DType::f32, max_rows, 2 * options.per_token, 2 * options.per_token};
+    bench_.backend().from_host(choices_.data(), routing_);
   }
 
   BenchmarkHooks& benchmark_hooks() { return bench_.benchmark_hooks(); }
   uint64_t weight_bytes() const { return weight_bytes_; }
+  // Those that so many rows need.
+  uint64_t read_weight_bytes(int64_t rows) const {
+    if (options_.experts == 0) return weight_bytes_;
+    std::vector<bool> is_chosen(static_cast<size_t>(options_.experts));
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t j = 0; j < options_.per_token; ++j) {
+        is_chosen[static_cast<size_t>(choices_[static_cast<size_t>(row * 2 * options_.per_token + j)])] = true;
+      }
+    }
+    const auto chosen = static_cast<uint64_t>(std::count(is_chosen.begin(), is_chosen.end(), true));
+    return weight_bytes_ / static_cast<uint64_t>(options_.experts) * chosen;
+  }
   uint64_t activation_bytes(int64_t rows) const {
     const auto add = [](int64_t sum, const Tensor& out) { return sum + out.columns; };
     const int64_t columns = std::accumulate(outs_.begin(), outs_.end(), x_.columns, add);
@@ -87,7 +143,13 @@ class GemmBench {
       for (size_t i = 0; i < outs.size(); ++i) {
         targets.push_back({copies_[static_cast<size_t>(copy)][i].get(), outs[i]});
       }
-      bench_.backend().run(Call<Linear>{x, targets});
+      if (options_.experts == 0) {
+        bench_.backend().run(Call<Linear>{x, targets});
+        return;
+      }
+      Tensor routing = routing_;
+      routing.rows = x.rows;
+      bench_.backend().run(Call<GroupedLinear>{x, routing, targets, 0});
     });
   }
 
@@ -133,11 +195,14 @@ class GemmBench {
     return weight;
   }
 
+  const GemmOptions& options_;
   BenchmarkHarness bench_;
   std::vector<std::vector<std::unique_ptr<Weight>>> copies_;  // [copy][target]
   uint64_t weight_bytes_ = 0;
   Tensor x_;
   std::vector<Tensor> outs_;
+  std::vector<float> choices_;  // of experts, on the host, and on the device:
+  Tensor routing_;
 };
 
 // The same outputs as one weight.
@@ -159,24 +224,25 @@ GemmMachine measure_gemm(const Target& target, const GemmOptions& options, const
   for (size_t index = 0; index < options.cases.size(); ++index) {
     const GemmCase& shape = options.cases[index];
     std::map<int64_t, double> vendor_seconds;  // by rows
-    if (!machine.vendor.empty()) {
-      GemmBench bench(target, as_one(shape), options, 16, max_rows, control);
+    if (!machine.vendor.empty() && options.experts == 0) {
+      GemmBench bench(target, as_one(shape), options, GemmWeights::bits16, max_rows, control);
       for (const int64_t rows : options.rows) vendor_seconds[rows] = bench.vendor_seconds(rows);
     }
-    for (const int64_t bits : options.bits) {
-      GemmBench bench(target, shape, options, bits, max_rows, control);
+    for (const GemmWeights weights : options.weights) {
+      GemmBench bench(target, shape, options, weights, max_rows, control);
       const double memory_rate = bench.benchmark_hooks().memory_rate();
       for (const int64_t rows : options.rows) {
         const Timing timing = bench.linear(rows);
-        const uint64_t bytes = bench.weight_bytes();
-        on_result({index, bits, rows, timing, bytes, bytes + bench.activation_bytes(rows), memory_rate,
-                   vendor_seconds[rows]});
+        on_result({index, weights, rows, timing, bench.weight_bytes(),
+                   bench.read_weight_bytes(rows) + bench.activation_bytes(rows), memory_rate, vendor_seconds[rows]});
       }
     }
   }
   if (!machine.vendor.empty()) {
     constexpr int64_t size = 8192;  // large enough for any device's peak
-    GemmBench bench(target, {{size}, size}, options, 16, size, control);
+    GemmOptions plain = options;
+    plain.experts = plain.per_token = 0;
+    GemmBench bench(target, {{size}, size}, plain, GemmWeights::bits16, size, control);
     if (const double seconds = bench.vendor_seconds(size); seconds > 0) {
       machine.vendor_flops = 2.0 * size * size * size / seconds;
     }

@@ -14,7 +14,7 @@ namespace billfish {
 namespace {
 
 using bench::AttentionCase;
-using bench::GemmOptions;
+using bench::GemmOptions, bench::GemmWeights;
 
 // --- Results as JavaScript takes them.
 
@@ -30,10 +30,22 @@ void set_timing(Napi::Object& object, const bench::Timing& timing) {
   set(object, "slowest", timing.slowest);
 }
 
+constexpr std::pair<const char*, GemmWeights> weight_names[] = {
+    {"4", GemmWeights::int4},  {"8", GemmWeights::int8},      {"16", GemmWeights::bits16},
+    {"fp8", GemmWeights::fp8}, {"nvfp4", GemmWeights::nvfp4}, {"mxfp4", GemmWeights::mxfp4},
+};
+
+std::string name_of(GemmWeights weights) {
+  for (const auto& [name, value] : weight_names) {
+    if (value == weights) return name;
+  }
+  throw Error("INTERNAL", "Weights without a name.");
+}
+
 Fill filler(const bench::GemmResult& result) {
   return [result](Napi::Object& object) {
     set(object, "index", static_cast<double>(result.index));
-    set(object, "bits", static_cast<double>(result.bits));
+    set(object, "weights", name_of(result.weights));
     set(object, "rows", static_cast<double>(result.rows));
     set_timing(object, result.timing);
     set(object, "weightBytes", static_cast<double>(result.weight_bytes));
@@ -78,6 +90,13 @@ std::vector<int64_t> integers(const Napi::Object& object, const char* name, int6
   return values;
 }
 
+GemmWeights weights_named(const std::string& wanted) {
+  for (const auto& [name, value] : weight_names) {
+    if (wanted == name) return value;
+  }
+  throw Error("INVALID_OPTION", "Native argument weights is '" + wanted + "'.");
+}
+
 GemmOptions parse_gemm(const Napi::Object& spec) {
   GemmOptions options;
   const Napi::Array cases = to_array(property(spec, "cases"), "cases");
@@ -86,13 +105,13 @@ GemmOptions parse_gemm(const Napi::Object& spec) {
     options.cases.push_back({integers(shape, "outs", 1, most), integer(shape, "in", 1, most)});
   }
   options.rows = integers(spec, "rows", 1, 1 << 20);
-  options.bits = integers(spec, "bits", 4, 16);
-  for (const int64_t bits : options.bits) {
-    if (bits == 4 || bits == 8 || bits == 16) continue;
-    throw Error("INVALID_OPTION", "bits is " + std::to_string(bits) + ", but must be 4, 8 or 16.");
-  }
+  const Napi::Array weights = to_array(property(spec, "weights"), "weights");
+  for (uint32_t i = 0; i < weights.Length(); ++i)
+    options.weights.push_back(weights_named(to_string(weights.Get(i), "weights")));
   options.group_size = integer(spec, "groupSize", 0, most);
   options.zero_points = to_bool(property(spec, "zeroPoints"), "zeroPoints");
+  options.experts = integer(spec, "experts", 0, 4096);
+  options.per_token = integer(spec, "perToken", 0, options.experts);
   return options;
 }
 

@@ -5,16 +5,23 @@ interface BenchmarkTarget extends NumberFormats {
   readonly device: string
 }
 
+/** Kinds of weights: bits of integers, 16-bit numbers, or formats of floats. */
+export const GEMM_WEIGHTS = ['4', '8', '16', 'fp8', 'nvfp4', 'mxfp4'] as const
+export type GemmWeights = (typeof GEMM_WEIGHTS)[number]
+
 export interface GemmBenchmarkSpec extends BenchmarkTarget {
   readonly kind: 'gemm'
   /** Weights that share an input and run in one call: rows of each, and inputs. */
   readonly cases: readonly { readonly outs: readonly number[]; readonly in: number }[]
   /** Rows of the input; each is measured. */
   readonly rows: readonly number[]
-  readonly bits: readonly number[]
-  /** Group size of quantized weights; 0: one scale per row. */
+  readonly weights: readonly GemmWeights[]
+  /** Group size of integers and FP8; 0: one scale per row. */
   readonly groupSize: number
   readonly zeroPoints: boolean
+  /** Linears of experts, of which every row goes to `perToken`; both 0: linears of all rows. */
+  readonly experts: number
+  readonly perToken: number
 }
 
 export interface AttentionBenchmarkSpec extends BenchmarkTarget {
@@ -44,11 +51,11 @@ export interface BenchmarkTiming {
 }
 
 export interface GemmBenchmarkResult extends BenchmarkTiming {
-  readonly bits: number
+  readonly weights: GemmWeights
   readonly rows: number
   /** Size on the device. */
   readonly weightBytes: number
-  /** Weights, input and output. */
+  /** Weights (of experts, those that some row goes to), input and output. */
   readonly movedBytes: number
   /** Time of the vendor library in 16 bits; 0 without one. */
   readonly vendorSeconds: number

@@ -23,7 +23,7 @@ GemmOptions small_gemm() {
   GemmOptions options;
   options.cases = {{{128, 64}, 256}, {{192}, 128}};
   options.rows = {1, 3};
-  options.bits = {4, 16};
+  options.weights = {GemmWeights::int4, GemmWeights::bits16};
   options.group_size = 64;
   return options;
 }
@@ -38,19 +38,40 @@ TEST(benchmark_gemm_measures_every_point_on_every_device) {
     Control control;
     std::set<std::vector<int64_t>> points;
     const GemmMachine machine = measure_gemm(target, options, control, [&](const GemmResult& result) {
-      points.insert({static_cast<int64_t>(result.index), result.bits, result.rows});
+      points.insert({static_cast<int64_t>(result.index), static_cast<int64_t>(result.weights), result.rows});
       CHECK(result.timing.median > 0);
       CHECK(result.timing.fastest <= result.timing.median);
       CHECK(result.timing.median <= result.timing.slowest);
       CHECK(result.memory_rate > 0);
       CHECK(result.vendor_seconds == 0.0);
-      if (result.index != 0 || result.bits != 16) return;
+      if (result.index != 0 || result.weights != GemmWeights::bits16) return;
       CHECK(result.weight_bytes == uint64_t{192 * 256 * 2});
       const uint64_t element = times ? 4 : 2;
       CHECK(result.moved_bytes - result.weight_bytes == (256 + 192) * element * result.rows);
     });
     CHECK(points.size() == (times ? 2u : 8u));
     CHECK(machine.times_are_meaningful == times);
+  }
+}
+
+// A row goes to two of eight experts, of which a call reads no more than it needs.
+TEST(benchmark_gemm_of_experts_counts_those_that_are_read) {
+  for (const Target& target : {cpu, emulated}) {
+    GemmOptions options;
+    options.cases = {{{64, 128}, 128}};
+    options.rows = target.device == "cpu" ? std::vector<int64_t>{1} : std::vector<int64_t>{1, 40};
+    options.weights = {GemmWeights::nvfp4, GemmWeights::bits16};
+    options.experts = 8, options.per_token = 2;
+    if (target.device == "cpu") options.weights.resize(1);
+    size_t points = 0;
+    measure_gemm(target, options, Control(), [&](const GemmResult& result) {
+      ++points;
+      const uint64_t element = target.device == "cpu" ? 4 : 2, rows = static_cast<uint64_t>(result.rows);
+      const uint64_t read = result.moved_bytes - (128 + 2 * 192) * element * rows;
+      CHECK(read == (rows == 1 ? result.weight_bytes / 4 : result.weight_bytes));
+      if (result.weights == GemmWeights::bits16) CHECK(result.weight_bytes == uint64_t{8 * 192 * 128 * 2});
+    });
+    CHECK(points == options.rows.size() * options.weights.size());
   }
 }
 

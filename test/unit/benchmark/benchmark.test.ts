@@ -68,7 +68,7 @@ describe('reports', () => {
 
   it('of linears count bytes and multiplications', () => {
     const shapes = [{ name: 'small', outs: [600, 424], in: 1000 }]
-    const result = { ...timing, bits: 4, rows: 2, weightBytes: 5e6, movedBytes: 1e7, vendorSeconds: 3e-5 }
+    const result = { ...timing, weights: '4' as const, rows: 2, weightBytes: 5e6, movedBytes: 1e7, vendorSeconds: 3e-5 }
     const slower = { ...result, memoryRate: 1e12, vendorSeconds: 0 }
     const options = { device: 'cuda:0', shapes, groupSize: 128, zeroPoints: false }
     const report = gemmReport(options, { ...machine, vendor: 'cuBLAS', vendorFlops: 7e14 }, [slower, result, result])
@@ -84,6 +84,11 @@ describe('reports', () => {
     expect(without?.ofMemory).toBeCloseTo(0.5) // of the median that was seen
     const none = gemmReport(options, { ...machine, vendor: '', vendorFlops: 0 }, [slower])
     expect(none).toMatchObject({ vendor: null, vendorTeraflops: null })
+    const grouped = { experts: 8, perToken: 2 }
+    const [ofExperts] = gemmReport({ ...options, grouped }, { ...machine, vendor: '', vendorFlops: 0 }, [
+      slower,
+    ]).results
+    expect(ofExperts?.teraflops).toBeCloseTo((2 * 2 * 2 * 1000 * 1024) / 1e-5 / 1e12)
   })
 
   it('of attention count keys and values', () => {
@@ -152,9 +157,24 @@ describe('billfish bench gemm', () => {
     expect(stdout.match(/^128x128 +(4|16) +(1|9) /gm)).toHaveLength(4)
   })
 
+  it.each(['cpu', 'emulated:0'])('measures floats and experts on %s', async (device) => {
+    const line = ['bench', 'gemm', '--device', device, '--shapes', '64+64x128', '--rows', '2', '--json']
+    const { stdout } = await billfish([...line, '--bits', 'fp8,nvfp4,mxfp4', '--grouped', '8,2'])
+    const report = JSON.parse(stdout)
+    expect(report).toMatchObject({ grouped: { experts: 8, perToken: 2 }, vendor: null })
+    expect(report.results).toMatchObject([
+      { weights: 'fp8', bits: 8 },
+      { weights: 'nvfp4', bits: 4 },
+      { weights: 'mxfp4', bits: 4 },
+    ])
+  })
+
   it.each([
     ['--shapes nonsense', /'nonsense' is neither a model/],
-    ['--bits 5', /4, 8 or 16 bits, not 5/],
+    ['--bits 5', /4, 8 or 16 bits, or are fp8, nvfp4 or mxfp4, not 5/],
+    ['--grouped 8', /128,8, not 8/],
+    ['--grouped 8,9', /128,8, not 8,9/],
+    ['--grouped 5000,1', /at most 4096/],
     ['--rows 1,0', /'0' is no whole number from 1 on/],
     ['--device gpu', /"gpu" is not a device/],
     ['--dtype int4', /dtype is "int4"/],
