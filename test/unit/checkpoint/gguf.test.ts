@@ -6,7 +6,17 @@ import { scratchDirectory } from '../../support/directories'
 // The benchmarks are plain ES modules, so that they run without a build; a type check of CommonJS sees them as `any`.
 const benchModule = (path: string) => import(join(__dirname, '../../../bench', path))
 
-const shape = { hidden: 256, layers: 2, heads: 4, kvHeads: 2, intermediate: 384, vocab: 300, maxPositions: 128 }
+const shape = {
+  architecture: 'qwen2',
+  format: 'int4',
+  hidden: 256,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  intermediate: 384,
+  vocab: 300,
+  maxPositions: 128,
+}
 
 interface GgufTensor {
   extents: number[]
@@ -89,12 +99,13 @@ describe('the random model of the benchmarks', () => {
   let checkShape: (candidate: typeof shape) => void
 
   beforeAll(async () => {
-    const { writeQwen2Gguf } = await benchModule('peers/qwen2-gguf.mjs')
-    const { writeQwen2Gptq } = await benchModule('lib/qwen2-gptq.mjs')
-    ;({ checkShape, halfToNumber } = await benchModule('lib/random-qwen2.mjs'))
-    bytes = writeQwen2Gguf(join(folder, 'model.gguf'), shape)
+    const { writeModelGguf } = await benchModule('peers/random-gguf.mjs')
+    const { writeCheckpoint } = await benchModule('lib/random-checkpoint.mjs')
+    ;({ checkShape } = await benchModule('lib/shapes.mjs'))
+    ;({ halfToNumber } = await benchModule('lib/random-numbers.mjs'))
+    bytes = writeModelGguf(join(folder, 'model.gguf'), shape)
     gguf = readGguf(readFileSync(join(folder, 'model.gguf')))
-    writeQwen2Gptq(join(folder, 'gptq'), shape)
+    writeCheckpoint(join(folder, 'gptq'), shape)
     checkpoint = readSafetensors(readFileSync(join(folder, 'gptq', 'model.safetensors')))
   })
 
