@@ -20,8 +20,6 @@
 namespace billfish {
 namespace {
 
-int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
-
 // Of scales.
 int64_t rows_of(const QuantizedSpec& spec) { return divide_up(spec.out, spec.scale_rows); }
 

@@ -15,8 +15,6 @@
 namespace billfish {
 namespace {
 
-int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
-
 class Fp8Source final : public QuantizedSource {
  public:
   Fp8Source(const QuantizedSpec& spec, const MappedFiles& files)

@@ -11,6 +11,8 @@
 
 namespace billfish {
 
+constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
 class QuantizedSource : public CanonicalSource {
  public:
   const CanonicalShape& shape() const override { return shape_; }

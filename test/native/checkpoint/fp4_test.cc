@@ -51,7 +51,7 @@ struct Fp4Layer {
   QuantizedSpec spec;
 };
 
-double weight_of(const CanonicalRows& rows, const CanonicalShape& shape, int64_t i, int64_t k) {
+double fp4_weight_of(const CanonicalRows& rows, const CanonicalShape& shape, int64_t i, int64_t k) {
   const uint32_t code = rows.codes[static_cast<size_t>(i * shape.words_per_row() + k / 8)] >> (k % 8 * 4) & 0xf;
   const double scale = number_at(shape.scale_type, rows.scales.data(), i * shape.groups() + k / shape.group_size);
   const double output_scale = shape.has_output_scales ? rows.output_scales[static_cast<size_t>(i)] : 1.0f;
@@ -75,8 +75,8 @@ TEST(readers_read_fp4) {
       for (int64_t i = 0; i < rows.count; ++i) {
         for (int64_t k = 0; k < layer.in; ++k) {
           const double wanted = layer.weight(first + i, k);
-          worst =
-              std::max(worst, std::abs(weight_of(rows, source->shape(), i, k) - wanted) / (std::abs(wanted) + 1e-30));
+          worst = std::max(worst,
+                           std::abs(fp4_weight_of(rows, source->shape(), i, k) - wanted) / (std::abs(wanted) + 1e-30));
         }
       }
       CHECK_MESSAGE(worst < 1e-7, worst);
@@ -96,7 +96,7 @@ TEST(parts_of_fp4_layers_are_cut_and_padded_by_groups) {
   for (int64_t n = 0; n < spec.out; ++n) {
     for (int64_t k = 0; k < spec.in; ++k) {
       const double wanted = n < 40 && k < 48 ? layer.weight(40 + n, 160 + k) : 0;
-      CHECK(std::abs(weight_of(rows, source->shape(), n, k) - wanted) <= 1e-7 * std::abs(wanted));
+      CHECK(std::abs(fp4_weight_of(rows, source->shape(), n, k) - wanted) <= 1e-7 * std::abs(wanted));
     }
   }
 }
