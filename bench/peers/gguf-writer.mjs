@@ -13,8 +13,6 @@ import { writeAll } from '../lib/safetensors-writer.mjs'
 
 export const ALIGNMENT = 32
 
-const VALUE_TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 }
-
 /** How each tensor type stores its elements: type id, elements a block, bytes a block. */
 export const TENSOR_TYPES = {
   F32: { id: 0, blockElements: 1, blockBytes: 4 },
@@ -52,32 +50,39 @@ function string(text) {
   return Buffer.concat([u64(bytes.length), bytes])
 }
 
-function scalar(type, value) {
+function i32(value) {
   const bytes = Buffer.alloc(4)
-  switch (type) {
-    case 'u32':
-      return u32(value)
-    case 'i32':
-      bytes.writeInt32LE(value)
-      return bytes
-    case 'f32':
-      bytes.writeFloatLE(value)
-      return bytes
-    case 'bool':
-      return Buffer.from([value ? 1 : 0])
-    case 'string':
-      return string(value)
-    default:
-      throw new Error(`no GGUF metadata type ${type}`)
-  }
+  bytes.writeInt32LE(value)
+  return bytes
+}
+
+function f32(value) {
+  const bytes = Buffer.alloc(4)
+  bytes.writeFloatLE(value)
+  return bytes
+}
+
+/** How metadata stores a scalar: type id, and its bytes. */
+const SCALARS = {
+  u32: { id: 4, bytes: u32 },
+  i32: { id: 5, bytes: i32 },
+  f32: { id: 6, bytes: f32 },
+  bool: { id: 7, bytes: (value) => Buffer.from([value ? 1 : 0]) },
+  string: { id: 8, bytes: string },
+}
+const ARRAY_ID = 9
+
+function scalarOf(type) {
+  if (!Object.hasOwn(SCALARS, type)) throw new Error(`no GGUF metadata type ${type}`)
+  return SCALARS[type]
 }
 
 /** One metadata entry: `[key, type, value]`, where type is a scalar's name or, for an array, that name in brackets. */
 function metadataEntry([key, type, value]) {
   const element = /^\[(\w+)\]$/.exec(type)?.[1]
-  if (!element) return Buffer.concat([string(key), u32(VALUE_TYPES[type]), scalar(type, value)])
-  const head = [string(key), u32(VALUE_TYPES.array), u32(VALUE_TYPES[element]), u64(value.length)]
-  return Buffer.concat([...head, ...value.map((item) => scalar(element, item))])
+  const { id, bytes } = scalarOf(element ?? type)
+  if (element === undefined) return Buffer.concat([string(key), u32(id), bytes(value)])
+  return Buffer.concat([string(key), u32(ARRAY_ID), u32(id), u64(value.length), ...value.map((item) => bytes(item))])
 }
 
 /**
