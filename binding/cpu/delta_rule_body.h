@@ -55,9 +55,10 @@ void run(const DeltaTask& task) {
     const DeltaNorms norms = task.norms[t * task.norms_stride];
     const Columns found = sum_over(task.key_dim, [&](int64_t row, Columns& sum) {
       const Value key = Vector::broadcast(k[row]);
+      const float* const from = state + row * task.state_stride;
+      __builtin_prefetch(from + state_columns);  // the strip after this one, if the state is used where it lies
       for (int i = 0; i < vectors; ++i) {
-        sum.values[i] =
-            Vector::multiply_add(key, Vector::load(state + row * state_columns + i * Vector::width), sum.values[i]);
+        sum.values[i] = Vector::multiply_add(key, Vector::load(from + i * Vector::width), sum.values[i]);
       }
     });
     float values[state_columns] = {};
@@ -72,7 +73,7 @@ void run(const DeltaTask& task) {
     const Columns read = sum_over(task.key_dim, [&](int64_t row, Columns& sum) {
       const Value key = Vector::broadcast(k[row]), query = Vector::broadcast(q[row]);
       for (int i = 0; i < vectors; ++i) {
-        float* const at = state + row * state_columns + i * Vector::width;
+        float* const at = state + row * task.state_stride + i * Vector::width;
         const Value next = Vector::multiply_add(key, lacking.values[i], Vector::multiply(decay, Vector::load(at)));
         Vector::store(at, next);
         sum.values[i] = Vector::multiply_add(query, next, sum.values[i]);

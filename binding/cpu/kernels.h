@@ -193,8 +193,9 @@ struct DeltaTask {
   int64_t gates_stride = 0;
   const DeltaNorms* norms = nullptr;
   int64_t norms_stride = 0;
-  float* state = nullptr;  // [key_dim][state_columns], 64-byte aligned; columns beyond the last are zero
-  float* out = nullptr;    // [tokens][columns]
+  float* state = nullptr;  // [key_dim][state_columns]; columns beyond the last are zero
+  int64_t state_stride = 0;
+  float* out = nullptr;  // [tokens][columns]
   int64_t out_stride = 0;
 };
 
