@@ -125,7 +125,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
   const stages = placedStages(definition, (module) => deviceMap.get(module))
 
   const limits = modelLimits(definition.shape, planned)
-  checkGroups(deviceMap.values(), limits.tensorParallelSize)
+  checkGroups(stages, limits.tensorParallelSize)
   const policy = pipelinePolicy(
     stages.map(({ device }) => device),
     options.microBatches,

@@ -1,6 +1,9 @@
 // A link joins a stage to one of its branches: a few operators of some of its layers on another device, such as their
 // experts. The branch runs every step along with the stage, each on its own thread; they meet where one of them sends
 // (operators.h) and the other one receives, in the same order. What is sent goes through a buffer in host memory.
+//
+// All ranks of a stage compute the same inputs of a branch, so the first one sends for all, and all receive the answer.
+// They all meet the branch, in both directions.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,15 +15,15 @@
 namespace billfish {
 
 struct Link {
-  Link(float* buffer, int64_t max_rows) : buffer(buffer), max_rows(max_rows) {}
+  Link(float* buffer, int64_t max_rows, int ranks) : buffer(buffer), max_rows(max_rows), ends(ranks + 1) {}
 
   // Where a value lies whose first column is `at`: its rows are packed.
   float* place(int64_t at) const { return buffer + at * max_rows; }
 
   float* const buffer;
   const int64_t max_rows;
-  RankGroup ends{2};  // the stage and its branch
-  size_t order = 0;   // of a search: of the operator by which the stage has sent last
+  RankGroup ends;    // the stage's ranks and the branch
+  size_t order = 0;  // of a search: of the operator by which the stage has sent last
 };
 
 // The columns of the buffer of each link of a stage.

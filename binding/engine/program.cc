@@ -195,6 +195,11 @@ class Validator : private OperatorCheck {
 
 }  // namespace
 
+bool is_exchange(const Operator& op) {
+  return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op) ||
+         std::holds_alternative<Send>(op) || std::holds_alternative<Receive>(op);
+}
+
 void validate_ranks(const std::vector<const Program*>& programs) {
   const auto require = [](bool condition, const std::string& what) {
     if (condition) return;
@@ -210,18 +215,34 @@ void validate_ranks(const std::vector<const Program*>& programs) {
   for (const Program* program : programs) {
     std::vector<Exchange>& own = exchanges.emplace_back();
     for (const Operator& op : program->operators) {
-      const bool is_exchange = std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op);
-      if (is_exchange) own.push_back({op.index(), program, &op});
+      if (is_exchange(op)) own.push_back({op.index(), program, &op});
     }
   }
   const auto width_of = [](const Program& program, ValueId id) { return program.values[id].width; };
   for (const auto& own : exchanges) {
-    require(own.size() == exchanges[0].size(), "they have different numbers of collectives");
+    require(own.size() == exchanges[0].size(), "they have different numbers of exchanges");
+    bool has_received = false;  // from a branch, since the last collective
     for (size_t i = 0; i < own.size(); ++i) {
-      require(own[i].kind == exchanges[0][i].kind, "they have different collectives");
+      require(own[i].kind == exchanges[0][i].kind, "they have different exchanges");
+      const Operator& first = *exchanges[0][i].op;
+      if (const auto* send = std::get_if<Send>(own[i].op)) {
+        const auto& other = std::get<Send>(first);
+        require(send->link == other.link && send->at == other.at, "they send to different places");
+        require(!has_received, "one might send before the others have received");
+        continue;
+      }
+      if (const auto* receive = std::get_if<Receive>(own[i].op)) {
+        const auto& other = std::get<Receive>(first);
+        require(receive->link == other.link && receive->at == other.at, "they receive from different places");
+        require(width_of(*own[i].program, receive->out) == width_of(*programs[0], other.out),
+                "they receive different widths");
+        has_received = true;
+        continue;
+      }
+      has_received = false;
       if (const auto* reduce = std::get_if<AllReduce>(own[i].op)) {
-        const auto& first = std::get<AllReduce>(*exchanges[0][i].op);
-        require(width_of(*own[i].program, reduce->x) == width_of(*programs[0], first.x), "they sum different widths");
+        const auto& other = std::get<AllReduce>(first);
+        require(width_of(*own[i].program, reduce->x) == width_of(*programs[0], other.x), "they sum different widths");
         continue;
       }
       for (const GatheredPiece& piece : std::get<AllGather>(*own[i].op).pieces) {

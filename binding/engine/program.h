@@ -26,8 +26,11 @@ struct Program {
 // has.
 void validate(const Program& program, const std::vector<WeightShape>& weights);
 
-// Throws INTERNAL unless the programs of a stage's ranks have the same collectives, and receive only what the others
-// have.
+// Whether a stage's ranks, or a stage and its branch, meet in it: collectives, and what goes over links.
+bool is_exchange(const Operator& op);
+
+// Throws INTERNAL unless the programs of a stage's ranks have the same exchanges, receive only what the others have,
+// and have a collective between what they receive from a branch and what they send next.
 void validate_ranks(const std::vector<const Program*>& programs);
 
 }  // namespace billfish

@@ -28,12 +28,6 @@ class Settled final : public StageWork {
   StageInterval interval_;
 };
 
-// Collectives, and what goes over links.
-bool is_exchange(const Operator& op) {
-  return std::holds_alternative<AllReduce>(op) || std::holds_alternative<AllGather>(op) ||
-         std::holds_alternative<Send>(op) || std::holds_alternative<Receive>(op);
-}
-
 }  // namespace
 
 Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<WeightShape> shapes,
@@ -71,7 +65,7 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
   if (!is_first_rank()) return;
   for (const uint64_t bytes : needs.links) {
     auto* const link = static_cast<float*>(backend_->allocate_host(bytes));
-    links_.push_back(std::make_shared<Link>(link, limits_.max_rows));
+    links_.push_back(std::make_shared<Link>(link, limits_.max_rows, rank_.group ? rank_.group->ranks() : 1));
   }
   hidden_width_ = needs.hidden_width;
   if (needs.hidden > 0) hidden_ = static_cast<float*>(backend_->allocate_host(needs.hidden));
@@ -88,10 +82,11 @@ void Stage::attach_workers(std::vector<std::unique_ptr<Stage>> workers) {
   for (const auto& worker : workers) {
     programs.push_back(&worker->program_);
     backends.push_back(worker->backend_.get());
+    worker->links_ = links_;
   }
   validate_ranks(programs);
   rank_.group->set_backends(backends);
-  workers_ = std::make_unique<WorkerRanks>(std::move(workers), *rank_.group);
+  workers_ = std::make_unique<WorkerRanks>(std::move(workers));
   rank_.group->set_link(backend_->link(backends));  // last, so that it is destroyed before the workers
 }
 
@@ -105,7 +100,7 @@ void Stage::attach_branches(std::vector<std::unique_ptr<Stage>> branches) {
     branches[i]->links_ = {links_[i]};
     std::vector<std::unique_ptr<Stage>> one;
     one.push_back(std::move(branches[i]));
-    branches_.push_back(std::make_unique<WorkerRanks>(std::move(one), links_[i]->ends));
+    branches_.push_back(std::make_unique<WorkerRanks>(std::move(one)));
   }
 }
 
@@ -185,8 +180,9 @@ void Stage::run_as_worker(Step& step, const float* hidden) {
   try {
     if (const auto work = compute(step, none, hidden)) work->settle();
   } catch (...) {
+    const std::exception_ptr reason = std::current_exception();
     backend_->drain();  // nothing of a failed step keeps running
-    throw;
+    for (RankGroup* group : groups()) group->fail(reason);
   }
 }
 
@@ -383,7 +379,7 @@ void Stage::execute(const Operator& op, Step& step) {
                    release();
                  },
                  [&](const Send& o) {
-                   if (step.search && !is_branch()) links_[o.link]->order = order_of(op);
+                   if (step.search && is_first_rank()) links_[o.link]->order = order_of(op);
                    send(o, step);
                  },
                  [&](const Receive& o) { receive(o, step); },
@@ -429,13 +425,16 @@ void Stage::tap(const Tap& op, Step& step) {
   backend_->to_host(x, states[op.index].data() + (all ? 0 : first_logit_row_ * x.columns));
 }
 
-// The rows of the batch: a recorded step may have more, which mean nothing. The other end reads them before it sends
-// anything back, and so before the place is used again.
+// The rows of the batch: a recorded step may have more, which mean nothing. The branch reads them before it sends
+// anything back, and every rank reads that before a collective (validate_ranks()) and so before the place is used
+// again.
 void Stage::send(const Send& op, const Step& step) {
-  Tensor x = tensor(op.x);
-  x.rows = step.batch.rows();
   Link& link = *links_[op.link];
-  backend_->to_host(x, link.place(op.at));
+  if (is_first_rank() || is_branch()) {
+    Tensor x = tensor(op.x);
+    x.rows = step.batch.rows();
+    backend_->to_host(x, link.place(op.at));
+  }
   link.ends.barrier();
 }
 

@@ -75,7 +75,7 @@ class Stage {
   std::unique_ptr<StageWork> run(Step& step);
 
   // Runs a step together with the first rank, as a worker or a branch. `hidden`: that rank's input, if the program has
-  // one.
+  // one. A failure is told to those that this one meets.
   void run_as_worker(Step& step, const float* hidden);
 
  private:
@@ -113,7 +113,7 @@ class Stage {
   StageLimits limits_;
   StageRank rank_;
   std::unique_ptr<WorkerRanks> workers_;
-  std::vector<std::shared_ptr<Link>> links_;            // to its branches; of a branch the one to its stage
+  std::vector<std::shared_ptr<Link>> links_;            // to the branches; of a branch the one to its stage
   std::vector<std::unique_ptr<WorkerRanks>> branches_;  // one at a link
   std::vector<std::unique_ptr<Weight>> weights_;
   uint8_t* token_arena_ = nullptr;

@@ -1,14 +1,12 @@
 #include "engine/worker_ranks.h"
 
-#include <exception>
 #include <utility>
 
 #include "engine/stage_thread.h"
 
 namespace billfish {
 
-WorkerRanks::WorkerRanks(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group)
-    : stages_(std::move(stages)), group_(group) {
+WorkerRanks::WorkerRanks(std::vector<std::unique_ptr<Stage>> stages) : stages_(std::move(stages)) {
   try {
     for (const auto& stage : stages_) threads_.emplace_back([this, &stage] { work(*stage); });
   } catch (...) {
@@ -56,11 +54,7 @@ void WorkerRanks::work(Stage& stage) {
       step = step_;
       hidden = hidden_;
     }
-    try {
-      stage.run_as_worker(*step, hidden);
-    } catch (...) {
-      group_.fail(std::current_exception());
-    }
+    stage.run_as_worker(*step, hidden);
     std::lock_guard lock(mutex_);
     if (--at_work_ == 0) ended_.notify_all();
   }

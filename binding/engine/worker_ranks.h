@@ -7,14 +7,13 @@
 #include <thread>
 #include <vector>
 
-#include "engine/rank_group.h"
 #include "engine/stage.h"
 
 namespace billfish {
 
 class WorkerRanks {
  public:
-  WorkerRanks(std::vector<std::unique_ptr<Stage>> stages, RankGroup& group);
+  explicit WorkerRanks(std::vector<std::unique_ptr<Stage>> stages);
   ~WorkerRanks();
   WorkerRanks(const WorkerRanks&) = delete;
   WorkerRanks& operator=(const WorkerRanks&) = delete;
@@ -23,7 +22,7 @@ class WorkerRanks {
 
   // All workers run the step; `step` and `hidden` must not change until wait() has returned.
   void start(Step& step, const float* hidden);
-  // Waits until all workers have finished. The group knows the reason if one failed.
+  // Waits until all workers have finished. Their groups know the reason if one failed.
   void wait();
 
  private:
@@ -31,7 +30,6 @@ class WorkerRanks {
   void stop();
 
   std::vector<std::unique_ptr<Stage>> stages_;
-  RankGroup& group_;
   std::mutex mutex_;
   std::condition_variable started_, ended_;
   // Under `mutex_`:

@@ -5,17 +5,17 @@ namespace billfish::BILLFISH_TARGET {
 namespace {
 
 // In fp32, rounded once.
-template <class Element, class Gate, bool of_row>
+template <class X, class Gate, bool of_row>
 struct SigmoidMul {
-  Global<Element> x;
+  Global<X> x;
   Global<const Gate> gate;
   int64_t x_stride, gate_stride;
 
   template <int count>
   DEVICE void apply(int64_t row, int64_t column) const {
     float values[count], gates[count];
-    const Global<Element> at = x + (row * x_stride + column);
-    load_floats<count, Element>(at, values);
+    const Global<X> at = x + (row * x_stride + column);
+    load_floats<count, X>(at, values);
     if constexpr (of_row) {
       const Gate one = gate[row * gate_stride];
       UNROLL for (int i = 0; i < count; ++i) gates[i] = to_float(one);
@@ -23,20 +23,20 @@ struct SigmoidMul {
       load_floats<count, Gate>(gate + (row * gate_stride + column), gates);
     }
     UNROLL for (int i = 0; i < count; ++i) values[i] /= 1.0f + exp(-gates[i]);
-    store_floats<count, Element>(at, values);
+    store_floats<count, X>(at, values);
   }
 };
 
-template <class Element, class Gate>
+template <class X, class Gate, class Element>
 void sigmoid_mul(OperatorContext<Element>& context, const Call<billfish::SigmoidMul>& call) {
-  const Matrix<Element> x = context.template matrix<Element>(call.x);
+  const Matrix<X> x = context.template matrix<X>(call.x);
   const Matrix<Gate> gate = context.template matrix<Gate>(call.gate);
   if (gate.columns == 1) {
     for_each_vector(context.stream, x.rows, x.columns, is_wide(x),
-                    SigmoidMul<Element, Gate, true>{x.data, gate.data, x.stride, gate.stride});
+                    SigmoidMul<X, Gate, true>{x.data, gate.data, x.stride, gate.stride});
   } else {
     for_each_vector(context.stream, x.rows, x.columns, is_wide(x) && is_wide(gate),
-                    SigmoidMul<Element, Gate, false>{x.data, gate.data, x.stride, gate.stride});
+                    SigmoidMul<X, Gate, false>{x.data, gate.data, x.stride, gate.stride});
   }
 }
 
@@ -44,7 +44,9 @@ void sigmoid_mul(OperatorContext<Element>& context, const Call<billfish::Sigmoid
 
 template <class Element>
 void run(OperatorContext<Element>& context, const Call<billfish::SigmoidMul>& call) {
-  if (call.gate.type == DType::f32) {
+  if (call.x.type == DType::f32) {
+    sigmoid_mul<float, float>(context, call);
+  } else if (call.gate.type == DType::f32) {
     sigmoid_mul<Element, float>(context, call);
   } else {
     sigmoid_mul<Element, Element>(context, call);

@@ -75,20 +75,23 @@ export function expertsModule(layer: string): string {
 export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hiddenSize: number, experts: Experts): Value {
   const { perToken, normalize, sharedWidth } = experts
   const isAlone = g.rank.count === 1
+  const summed = isAlone ? 'activation' : 'residual' // the class of what is summed over the ranks
   const whole = layerExperts(g.source, layer.name, hiddenSize, experts)
   const routing = g.route(g.linear(h, whole.router, 'logits'), perToken, normalize)
-  const sharedPart = () => (sharedWidth > 0 ? sharedExpert(g, h, layer, hiddenSize, sharedWidth) : undefined)
+  const sharedPart = (kind: ValueSpec['class']) =>
+    sharedWidth > 0 ? sharedExpert(g, h, layer, hiddenSize, sharedWidth, kind) : undefined
   const link = g.links.get(expertsModule(layer.name))
   if (link !== undefined) {
     g.send(h, link, 0)
     g.send(routing, link, hiddenSize)
-    const shared = sharedPart() // while the other device computes
+    const shared = sharedPart(summed) // while the other device computes
     const added = g.add(x, g.receive(hiddenSize, 'activation', link, 0))
-    return shared ? g.add(added, shared) : added
+    if (!shared) return added
+    return g.add(added, isAlone ? shared : g.allReduce(shared))
   }
   const own = experts.parallel ? expertsOfRank(g.rank, whole) : { ...channelsOfRank(g.rank, whole), first: 0 }
-  const sum = routedExperts(g, h, routing, own, isAlone ? 'activation' : 'residual')
-  const shared = sharedPart()
+  const sum = routedExperts(g, h, routing, own, summed)
+  const shared = sharedPart('activation') // which is added to the sum
   if (!isAlone) return g.add(x, g.allReduce(shared ? g.add(sum, shared) : sum))
   const added = g.add(x, sum)
   return shared ? g.add(added, shared) : added
@@ -118,14 +121,21 @@ function routedExperts(
 }
 
 /** The expert that every token goes to, times its gate; of this rank's channels. */
-function sharedExpert(g: Graph, h: Value, layer: Module, hiddenSize: number, width: number): Value {
+function sharedExpert(
+  g: Graph,
+  h: Value,
+  layer: Module,
+  hiddenSize: number,
+  width: number,
+  kind: ValueSpec['class'],
+): Value {
   const part = gatedMlpOfRank(
     g,
     h,
     layer.linear('mlp.shared_expert.gate_proj', width, hiddenSize),
     layer.linear('mlp.shared_expert.up_proj', width, hiddenSize),
     layer.linear('mlp.shared_expert.down_proj', hiddenSize, width),
-    'activation',
+    kind,
   )
   return g.sigmoidMul(part, g.linear(h, layer.linear('mlp.shared_expert_gate', 1, hiddenSize), 'logits'))
 }

@@ -1,5 +1,5 @@
 import { BillfishError } from '../common/errors'
-import { groupDevices } from '../models/stages'
+import { groupDevices, type StageModules } from '../models/stages'
 import { deviceKind } from '../native/devices'
 import type { PlanDevice } from './plan'
 
@@ -36,15 +36,32 @@ export function deviceGroups(devices: readonly PlanDevice[], ranks: number): Pla
   })
 }
 
+/** Groups of as many of the devices as make whole ones, or one of each: for what is told beside a map that is given. */
+export function wholeGroups(devices: readonly PlanDevice[], ranks: number): PlanDevice[] {
+  const members = devices.length - (devices.length % ranks)
+  if (members > 0) return deviceGroups(devices.slice(0, members), ranks)
+  return devices.flatMap((device) => deviceGroups([device], ranks))
+}
+
 /**
- * Checks that the device groups of a map can compute stages together.
- * @param groups the devices of every stage: `'cuda:0,cuda:1'`, or one device for all ranks
+ * Checks that the device groups of a map, such as `'cuda:0,cuda:1'`, or one device for all ranks, can compute stages
+ * together, and that a branch has one device, which computes it for all ranks.
  * @throws BillfishError INVALID_OPTION for a group of the wrong size, with a duplicate device, of mixed kinds or of too
- *   many GPUs, and for a device in several groups
+ *   many GPUs, for a device in several groups, and for a branch on a group
  */
-export function checkGroups(groups: Iterable<string>, ranks: number): void {
+export function checkGroups(stages: readonly StageModules[], ranks: number): void {
+  for (const { device: group, branches = [] } of stages) {
+    for (const { device, modules } of branches) {
+      if (!device.includes(',')) continue
+      throw new BillfishError(
+        'INVALID_OPTION',
+        `deviceMap: ${modules[0]} is on ${device}, but its layer on ${group}. Experts that are elsewhere than their layer ` +
+          "are on one device, which computes them for all ranks (tensorParallelSize). Name one device, or the layer's.",
+      )
+    }
+  }
   const groupOf = new Map<string, string>()
-  for (const group of new Set(groups)) {
+  for (const group of new Set(stages.map(({ device }) => device))) {
     const devices = groupDevices(group, ranks)
     if (ranks > 1) checkMembers(group, ranks)
     for (const device of new Set(devices)) {
@@ -57,28 +74,6 @@ export function checkGroups(groups: Iterable<string>, ranks: number): void {
           'same devices in the same order (tensorParallelSize); use the same group for all of them.',
       )
     }
-  }
-}
-
-/**
- * Checks that experts which are not with their layer may be where they are.
- * @param experts layer -> name of its experts
- * @throws BillfishError INVALID_OPTION for tensor parallelism
- */
-export function checkExperts(
-  devices: ReadonlyMap<string, string>,
-  experts: ReadonlyMap<string, string>,
-  ranks: number,
-): void {
-  if (ranks === 1) return
-  for (const [layer, module] of experts) {
-    const device = devices.get(module)
-    if (device === undefined) continue
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `deviceMap: ${module} is on ${device}, and ${layer} on ${devices.get(layer)}; with tensorParallelSize ${ranks} experts are on the devices of their layer. ` +
-        'Place them there, or omit tensorParallelSize.',
-    )
   }
 }
 

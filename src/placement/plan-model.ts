@@ -2,13 +2,13 @@ import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import type { CooperativeTask } from '../common/event-loop'
 import type { Model } from '../models/architecture'
-import { expertsOf, modulesOf } from '../models/stages'
+import { expertsOf, modulesOf, placedStages } from '../models/stages'
 import { readQuantizationConfig, sourcesOfConfig } from '../quantization/config'
 import { type PlanSource, storedModules } from './accelerate/stored-modules'
 import { isStrategy, strategyMap } from './accelerate/strategy-map'
 import type { ResolvedPlanOptions } from './available-devices'
 import { configSource } from './config-source'
-import { checkExperts, checkGroups, deviceGroups } from './device-groups'
+import { checkGroups, deviceGroups, wholeGroups } from './device-groups'
 import { resolveDeviceMap } from './device-map'
 import { type ExplainedPlan, explainPlan } from './explain/explain'
 import { hostBudgets } from './host-budgets'
@@ -47,11 +47,14 @@ export function* outline(
 ): CooperativeTask<Omit<ModelPlan, 'explanation'> & { explain(): CooperativeTask<string[]> }> {
   const limits = modelLimits(model.shape, options)
   const { candidates, budgets, overheadOn } = planDevices(options)
-  const devices = deviceGroups(candidates, limits.tensorParallelSize)
+  const groups = typeof options.deviceMap === 'object' ? wholeGroups : deviceGroups
+  const devices = groups(candidates, limits.tensorParallelSize)
   const costs = yield* costsOf(model, source, limits.tensorParallelSize)
   const { map, placement } = yield* place(model, source, costs, limits, devices, options.deviceMap)
-  checkGroups(map.values(), limits.tensorParallelSize)
-  checkExperts(map, expertsOf(model), limits.tensorParallelSize)
+  checkGroups(
+    placedStages(model, (module) => map.get(module)),
+    limits.tensorParallelSize,
+  )
   const planned = yield* planStages(model, source, limits, (module) => map.get(module), overheadOn)
   const { hostBytes } = options
   const shares = hostBytes === undefined ? undefined : hostBudgets(planned, budgets, hostBytes)

@@ -43,17 +43,60 @@ const onGpus: Record<string, (layers: readonly number[]) => DeviceMap> = {
   }),
 }
 
+/** Layers of several ranks, whose experts are whole on one device. */
+const ofRanks: [string, LoadOptions, (layers: readonly number[]) => DeviceMap][] = [
+  ['2 ranks on CPUs', { tensorParallelSize: 2 }, (layers) => ({ '': 'cpu,cpu:1', ...experts(layers, 'cpu:2') })],
+  [
+    '3 ranks on one CPU in two stages, experts on several devices',
+    { tensorParallelSize: 3, expertParallel: true },
+    (layers) => ({ '': 'cpu', 'model.layers.1': 'cpu:1', ...experts(layers, 'cpu:1', 'cpu', 'disk') }),
+  ],
+  [
+    '2 ranks on emulated devices, experts on the CPU',
+    { tensorParallelSize: 2, dtype: 'float16' },
+    (layers) => ({ '': 'emulated:0,emulated:1', ...experts(layers, 'cpu') }),
+  ],
+  [
+    '2 ranks on emulated devices, experts on one of them',
+    { tensorParallelSize: 2, dtype: 'float16' },
+    (layers) => ({ '': 'emulated:0,emulated:1', ...experts(layers, 'emulated:1') }),
+  ],
+]
+
 describe.each(moeModels)('%s', (name) => {
   const expected = golden(name)
   const layers = sparseLayers(modelDirectory(name))
+
+  const isRepresentative = representativeModels.includes(name) || name.includes('next')
+  const own = ofRanks.filter(([, { dtype }]) => dtype === undefined || isRepresentative)
+  test.each(own)('%s', async (_, options, mapOf) => {
+    const deviceMap = mapOf(layers)
+    await using model = await loadModel(modelDirectory(name), {
+      dtype: 'float32',
+      ...options,
+      deviceMap,
+      maxModelLength: 64,
+    })
+    for (const prompt of ['p7', 'p33']) {
+      const { logits } = await model.forward(expected.prompts[prompt] as number[])
+      const half = expected.measured.fp16?.[prompt]?.logits_max_abs ?? 1
+      const most = options.dtype === 'float16' ? 3 * half : tolerance(name)
+      expect(difference(logits, expected.tensor(`${prompt}.logits`)).max).toBeLessThanOrEqual(most)
+    }
+    const prompts = ['p7', 'p33']
+    const continuations = await Promise.all(prompts.map((prompt) => greedyTokens(model, expected.prompts[prompt])))
+    expect(continuations).toEqual(prompts.map((prompt) => expected.greedy[prompt]))
+    for (const { planned, weights, kvCache, states, buffers } of model.memory()) {
+      expect({ weights, kvCache, states, buffers }).toEqual(planned)
+    }
+  })
 
   describe.each<[string, LoadOptions, string, number, typeof onCpus]>([
     ['on CPUs', { dtype: 'float32' }, '', tolerance(name), onCpus],
     ['with emulated devices', { dtype: 'float16' }, 'fp16', 3, onGpus],
   ])('%s', (_, options, measuredIn, bound, maps) => {
     const onOne = new Map<string, Float32Array>()
-    const all = measuredIn === '' || representativeModels.includes(name) || name.includes('next')
-    const own = all ? Object.keys(maps) : ['all experts on the CPU']
+    const own = measuredIn === '' || isRepresentative ? Object.keys(maps) : ['all experts on the CPU']
     test.each(own)('%s', async (split) => {
       const deviceMap = maps[split]?.(layers) as DeviceMap
       await using model = await loadModel(modelDirectory(name), { ...options, deviceMap, maxModelLength: 64 })

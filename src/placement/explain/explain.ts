@@ -110,9 +110,9 @@ function describeDevices({ stages, sharing }: ExplainedPlan): string[] {
 function describeBranches(stages: ExplainedPlan['stages']): string[] {
   const devices = new Map<string, Set<string>>() // with experts -> with their layers
   let stage = ''
-  for (const { device, branch } of stages) {
+  for (const { device, branch, rank } of stages) {
     if (branch) devices.set(device, (devices.get(device) ?? new Set()).add(stage))
-    else stage = device
+    else if (rank === 0) stage = device // which sends for all ranks
   }
   return [...devices].map(([device, others]) => {
     const waiting = formatList([...others])

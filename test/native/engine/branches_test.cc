@@ -127,6 +127,72 @@ TEST(branches_may_be_on_devices_of_another_kind) {
   check_steps({"emulated:0", {"emulated:1", "cpu", "emulated:0"}, {4, 16, 16, 16}}, 0.2);
 }
 
+// The branch has a rank of its own, behind those of the stage.
+static std::unique_ptr<Stage> make_ranks_with_branch(const Ranks& where, const std::string& device,
+                                                     const std::vector<float>& matrix = branch_matrix(0)) {
+  auto stage = make_stage(where);
+  std::vector<std::string> devices(ranks, device);
+  std::vector<std::unique_ptr<Stage>> branches;
+  branches.push_back(make_branch({"", devices, where.limits}, ranks - 1, matrix));
+  stage->attach_branches(std::move(branches));
+  return stage;
+}
+
+TEST(a_branch_computes_for_all_ranks_of_its_stage) {
+  const auto check = [](const Ranks& where, const std::string& device, double tolerance) {
+    const auto stage = make_ranks_with_branch(where, device);
+    CHECK(stage->companions().size() == ranks);
+    for (int32_t turn = 0; turn < 4; ++turn) {
+      Step prompt, decode;
+      fill_prompt(prompt, {13, turn, 0, 7, 4});
+      CHECK(run(*stage, prompt) == "");
+      check_logits_of({"", {device}}, prompt, tolerance);
+      fill_decode(decode, 3, turn);
+      CHECK(run(*stage, decode) == "");
+      check_logits_of({"", {device}}, decode, tolerance);
+    }
+  };
+  check({"cpu", {4, 4, 8, 2}, true}, "cpu:3", 2e-3);
+  check({"emulated", {4, 16, 16, 16}, true}, "cpu", 0.1);
+  check({"emulated", {4, 16, 16, 16}, true}, "emulated:1", 0.1);
+}
+
+TEST(ranks_and_their_branch_go_on_after_a_step_that_was_cancelled) {
+  const auto stage = make_ranks_with_branch({"cpu", {4, 4, 8, 2}, true}, "cpu:3");
+  for (int turn = 0; turn < 200; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
+    const bool cancelled = turn % 2 == 0;
+    const std::string code = cancelled ? run_and_cancel(*stage, step, turn * 20) : run(*stage, step);
+    if (code.empty()) {
+      check_logits_of({}, step, 2e-3);
+    } else {
+      CHECK(cancelled);
+      CHECK(code == "ABORTED");
+    }
+  }
+}
+
+TEST(a_search_of_ranks_names_what_their_branch_has_found) {
+  std::vector<float> damaged = branch_matrix(0);
+  damaged[hidden + 3] = std::numeric_limits<float>::infinity();
+  const auto stage = make_ranks_with_branch({"cpu", {4, 4, 8, 2}, true}, "cpu:3", damaged);
+  for (int turn = 0; turn < 3; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    step.search = true;
+    try {
+      stage->run(step);
+      CHECK(false);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      CHECK(error.code() == "NON_FINITE");
+      CHECK_MESSAGE(message.starts_with("The output of branch is -infinity"), message);
+      CHECK(message.find("(on cpu:3)") != std::string::npos);
+    }
+  }
+}
+
 TEST(branches_go_on_after_a_step_that_was_cancelled) {
   const Devices on{"cpu", {"cpu:1", "cpu:2"}};
   const auto stage = make_stage_with_branches(on);

@@ -574,8 +574,9 @@ static void check_SigmoidMul(OperatorBench& bench) {
     const int64_t columns = width.columns;
     std::vector<float> gates = random_floats(3 * columns, 8, 4.0f);
     for (size_t i = 0; i < gates.size(); i += 7) gates[i] *= 20;
-    for (const bool of_row : {false, true}) {
-      const Operand x = bench.put(activation, random_floats(3 * columns, 9), columns, width.gap);
+    for (const auto& [of_row, x_class] :
+         {std::pair(false, activation), std::pair(true, activation), std::pair(true, ValueClass::residual)}) {
+      const Operand x = bench.put(x_class, random_floats(3 * columns, 9), columns, width.gap);
       const Operand gate = of_row ? bench.put(ValueClass::logits, {gates.begin(), gates.begin() + 3}, 1, 3)
                                   : bench.put(activation, gates, columns);
       std::vector<double> wanted;

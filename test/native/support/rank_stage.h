@@ -1,5 +1,5 @@
-// A stage of three ranks, for tests: token embeddings, and their products with all embeddings, cut
-// along the vocabulary.
+// A stage of three ranks, for tests: token embeddings, to which a branch may add something, and their products with all
+// embeddings, cut along the vocabulary.
 #pragma once
 #include <atomic>
 #include <cmath>
@@ -38,6 +38,7 @@ inline std::vector<float> random_table() {
 struct Ranks {
   std::string device = "emulated";
   StageLimits limits = {4, 16, 16, 16};
+  bool has_branch = false;
 };
 
 inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGroup>& group, const Ranks& where = {}) {
@@ -54,7 +55,13 @@ inline std::unique_ptr<Stage> make_rank(int rank, const std::shared_ptr<RankGrou
     program.values.push_back(value(vocabulary, ValueClass::logits, RowKind::logits));
     gather.out = program.output = 4;
   }
-  program.operators = {Embedding{0, 0, rank * rows_a_rank}, AllReduce{0, 1}, Gather{1, 2}, Linear{2, {{0, 3}}}, gather};
+  program.operators = {Embedding{0, 0, rank * rows_a_rank}, AllReduce{0, 1}};
+  if (where.has_branch) {
+    const auto received = static_cast<ValueId>(program.values.size());
+    program.values.push_back(value(hidden, ValueClass::activation));
+    program.operators.insert(program.operators.end(), {Send{1, 0, 0}, Receive{received, 0, hidden}, Add{1, received}});
+  }
+  program.operators.insert(program.operators.end(), {Gather{1, 2}, Linear{2, {{0, 3}}}, gather});
   auto stage = std::make_unique<Stage>(make_backend(where.device + ":" + std::to_string(rank), {}), program,
                                        std::vector<WeightShape>{{"table", WeightKind::matrix, rows_a_rank, hidden}},
                                        where.limits, StageRank{group, rank});

@@ -131,6 +131,11 @@ describe.each(moeModels)('%s', (name) => {
       { maxSequences: 2, maxBatchTokens: 33 },
     ],
     [{ '': 'emulated:0', 'model.layers.1': 'emulated:1', ...ofLayers('cpu', 'emulated:1') }, { maxSequences: 2 }],
+    [{ '': 'emulated:0,emulated:1', ...ofLayers('cpu', 'emulated:1') }, { tensorParallelSize: 2 }],
+    [
+      { '': 'cpu', ...ofLayers('cpu:1') },
+      { tensorParallelSize: 3, dtype: 'float32' },
+    ],
   ])('planned in %j holds to the byte what was planned', async (deviceMap, options) => {
     const plan = await planModel(directory, { maxModelLength: 64, ...options, deviceMap })
     await using model = await loadModel(directory, { plan: JSON.parse(JSON.stringify(plan)) as ModelPlan })
@@ -199,11 +204,22 @@ describe('a plan', () => {
     expect(all[1]?.weights).toBe(sparse.length * (one[1]?.weights ?? 0))
   })
 
-  test('with tensor parallelism is refused', async () => {
-    const options = { tensorParallelSize: 2, deviceMap: { '': 'cpu:0,cpu:1', 'model.layers.2.mlp.experts': 'cpu' } }
-    const { message } = await refusal(() => planModel(moe, options))
+  test('is on one device for all ranks', async () => {
+    const planned = (device: string) =>
+      planModel(moe, {
+        tensorParallelSize: 2,
+        deviceMap: { '': 'cuda:0,cuda:1', 'model.layers.*.mlp.experts': device },
+      })
+    const { stages, explanation } = await planned('cuda:1')
+    expect(stages.map(({ device, rank, branch }) => [device, rank, branch])).toEqual([
+      ['cuda:0', 0, undefined],
+      ['cuda:1', 1, undefined],
+      ['cuda:1', 0, true],
+    ])
+    expect(explanation.join(' ')).toContain('cuda:0 sends cuda:1 the inputs of its experts')
+    const { message } = await refusal(() => planned('cuda:2,cuda:3'))
     expect(message).toMatch(
-      /model.layers.2.mlp.experts is on cpu, and model.layers.2 on cpu:0,cpu:1; .*omit tensorParallelSize/,
+      /model.layers.0.mlp.experts is on cuda:2,cuda:3, but its layer on cuda:0,cuda:1.*one device/,
     )
   })
 
