@@ -219,8 +219,9 @@ class QuantizedComparison {
 
   void run(const Control& control) const {
     compare_bias(original_, padded_, outputs_);
-    const bool row_major = padded_.spec.format == Format::compressed_tensors;
-    const int64_t row_bytes = after_.words_per_row() * 4;
+    const Format format = padded_.spec.format;
+    const bool row_major = format == Format::compressed_tensors || format == Format::fp8 || format == Format::fp4;
+    const auto row_bytes = static_cast<int64_t>(padded_.spec.codes.bytes) / after_.out;
     for_each_band(
         after_.out, row_bytes, control, [&](int64_t first, int64_t count) { compare_rows(first, count); },
         [&](int64_t first, int64_t count) {
@@ -235,8 +236,13 @@ class QuantizedComparison {
 
  private:
   void compare_schemes() const {
-    if (before_.bits != after_.bits) padded_.differ(padded_.spec.codes, "has codes of other bits");
+    if (before_.bits != after_.bits || before_.codes != after_.codes) {
+      padded_.differ(padded_.spec.codes, "has codes of another kind");
+    }
     if (before_.scale_type != after_.scale_type) padded_.differ(padded_.spec.scales, "has numbers of another type");
+    if (before_.has_output_scales != after_.has_output_scales) {
+      padded_.differ(padded_.spec.scales, "has a scale for the whole weight in one of them only");
+    }
     if (original_.spec.zeros.has_value() != padded_.spec.zeros.has_value()) {
       const Form<QuantizedSpec>& with = padded_.spec.zeros ? padded_ : original_;
       with.differ(*with.spec.zeros, "is in one of them only");
@@ -307,6 +313,7 @@ class QuantizedComparison {
       if (zero != after.zeros[row * after_.groups() + group]) differ_in_zero(after, row, group, zero);
     }
     for (int64_t group = groups; group < after_.groups(); ++group) check_added_group(after, row, group);
+    if (after_.has_output_scales) compare_output_scale(before.output_scales[original_row], after, row);
     const uint32_t* expected = &before.codes[original_row * before_.words_per_row()];
     for (const InputRun& run : input_runs_) {
       if (run.from == InputRun::added) {
@@ -315,6 +322,14 @@ class QuantizedComparison {
         compare_codes(expected, run, after, row);
       }
     }
+  }
+
+  void compare_output_scale(float expected, const CanonicalRows& after, int64_t row) const {
+    const float actual = after.output_scales[row];
+    if (float_to_bits(actual) == float_to_bits(expected)) return;
+    padded_.differ(padded_.spec.scales, "is scaled by " + std::to_string(actual) + " for " +
+                                            output_text(after.first + row) + ", which must be " +
+                                            std::to_string(expected));
   }
 
   void compare_codes(const uint32_t* expected, const InputRun& run, const CanonicalRows& after, int64_t row) const {
@@ -333,8 +348,10 @@ class QuantizedComparison {
     }
   }
 
-  // Of an added output, or behind the original's groups.
+  // Of an added output, or behind the original's groups. Where outputs share scales, what is added has some, too, and
+  // is 0 by its codes.
   void check_added_group(const CanonicalRows& after, int64_t row, int64_t group) const {
+    if (padded_.spec.scale_rows > 1) return;
     if (!all_zero(scale(after, after_, row, group), byte_size(after_.scale_type))) {
       differ_in_scale(after, row, group, "0");
     }
@@ -345,11 +362,14 @@ class QuantizedComparison {
   void check_added_codes(const CanonicalRows& after, int64_t row, int64_t at, int64_t count) const {
     const uint32_t* codes = &after.codes[row * after_.words_per_row()];
     for (int64_t i = at; i < at + count; ++i) {
-      const uint32_t zero =
-          original_.spec.symmetric ? middle() : after.zeros[row * after_.groups() + i / after_.group_size];
+      const uint32_t zero = is_float()                 ? 0
+                            : original_.spec.symmetric ? middle()
+                                                       : after.zeros[row * after_.groups() + i / after_.group_size];
       if (code_at(codes, i) != zero) differ_in_code(after, row, i, zero);
     }
   }
+
+  bool is_float() const { return after_.codes != CodeType::integer; }
 
   uint8_t middle() const { return static_cast<uint8_t>(1u << (after_.bits - 1)); }
 

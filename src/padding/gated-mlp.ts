@@ -11,7 +11,7 @@ import { createModel, storedWeights } from '../models/registry'
 import { traceStage } from '../models/stages'
 import { textModelConfig } from '../models/text-model-config'
 import type { LinearSpec, TensorRef } from '../native/weights'
-import { unpaddedFormat } from './pad-linear'
+import { isPadded } from './pad-linear'
 
 /** out = down(silu(gate(x)) * up(x)) */
 export interface GatedMlp {
@@ -141,6 +141,13 @@ export function tensorsOf(checkpoint: Checkpoint, linear: LinearSpec): TensorRef
   return [codes, scales, globalScale, zeros, groupIndex, storedShape, bias].filter((tensor) => tensor !== undefined)
 }
 
+/** Numbers for all of a linear's inputs together, which stay: by these, some engines quantize activations. */
+function activationScales(checkpoint: Checkpoint, { name }: LinearSpec): TensorRef[] {
+  return ['input_scale', 'activation_scale', 'input_global_scale', 'input_zero_point']
+    .map((own) => checkpoint.tensors.get(`${name}.${own}`))
+    .filter((tensor) => tensor !== undefined && elementCount(tensor.shape) === 1) as TensorRef[]
+}
+
 /**
  * Finds the MLPs of the text model's layers, and checks the tensors of each one against config.json.
  *
@@ -164,8 +171,9 @@ export function findGatedMlps(checkpoint: Checkpoint): GatedMlps {
     const linears = [gate, up, down]
     const parts = linears.flatMap((linear) => tensorsOf(checkpoint, linear))
     // A format that is not padded is refused by its name, with whatever is stored beside it.
-    if (linears.every((linear) => unpaddedFormat(linear) === undefined)) {
-      refuseUnknownParts(checkpoint, name, names, new Set(parts.map((tensor) => tensor.name)))
+    if (linears.every(isPadded)) {
+      const kept = linears.flatMap((linear) => activationScales(checkpoint, linear))
+      refuseUnknownParts(checkpoint, name, names, new Set([...parts, ...kept].map((tensor) => tensor.name)))
     }
     return { layer, gate, up, down }
   })

@@ -9,6 +9,7 @@ import { BillfishError } from '../common/errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
 import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
 import { configForModule } from '../quantization/rules'
+import { padFloats } from './pad-floats'
 import { type Packing, type PaddedTensor, padCodeColumns, padCodeRows, padColumns, padRows, replaced } from './parts'
 
 /** Reads a whole tensor, for the few small ones whose contents decide what is written. */
@@ -29,27 +30,20 @@ export interface LinearPadding {
  */
 export async function padLinear(linear: LinearSpec, padding: LinearPadding): Promise<PaddedTensor[]> {
   if (linear.kind === 'matrix') return padMatrix(linear, padding)
-  const unsupported = unpaddedFormat(linear)
-  if (unsupported !== undefined) {
+  if (linear.format === 'fp8' || linear.format === 'fp4') return padFloats(linear, padding)
+  if (!isPadded(linear)) {
     throw new BillfishError(
       'UNSUPPORTED_MODEL',
-      `${linear.name} is stored ${unsupported}, which billfish loads but does not pad; pad the 16-bit model and quantize it again.`,
+      `${linear.name} is stored as AWQ GEMV, which billfish loads but does not pad; pad the 16-bit model and quantize it again.`,
     )
   }
   const words = wordsOf(linear)
   return padding.dimension === 'outputs' ? padOutputs(linear, words, padding) : padInputs(linear, words, padding)
 }
 
-/** What stores a linear in a way that is not padded, after `is stored`; undefined where it is padded. */
-export function unpaddedFormat(linear: LinearSpec): string | undefined {
-  if (linear.kind === 'matrix') return undefined
-  const { format, codes, scales, scaleRows = 1, zeros, globalScale } = linear
-  if (format === 'awq-gemv') return 'as AWQ GEMV'
-  if (format === 'fp8') return 'as FP8'
-  if (format === 'fp4') return globalScale ? 'as NVFP4' : 'as MXFP4'
-  const numbers = [codes, zeros].find((tensor) => tensor?.dtype === 'I8')
-  if (numbers) return `by compressed-tensors with one number a byte (${numbers.name})`
-  return scaleRows > 1 ? `by compressed-tensors with one scale for all weights (${scales.name})` : undefined
+/** Whether a linear is stored in a way that is padded. */
+export function isPadded(linear: LinearSpec): boolean {
+  return linear.kind === 'matrix' || linear.format !== 'awq-gemv'
 }
 
 function padMatrix(linear: MatrixSpec, { dimension, padded, placement }: LinearPadding): PaddedTensor[] {
@@ -65,10 +59,17 @@ interface Words {
   readonly zeros: number
 }
 
-function wordsOf({ bits, zeroOffset }: QuantizedSpec): Words {
+/** Whether numbers are signed bytes, as some formats of compressed-tensors have them, instead of packed into words. */
+const isBytes = (tensor: TensorRef) => tensor.dtype === 'I8'
+
+function wordsOf({ bits, zeroOffset, codes, zeros }: QuantizedSpec): Words {
   const zero = 2 ** (bits - 1)
   const repeated = bits === 4 ? 0x11111111 : 0x01010101
-  return { codesAWord: 32 / bits, codes: (zero * repeated) | 0, zeros: ((zero - zeroOffset) * repeated) | 0 }
+  return {
+    codesAWord: 32 / bits,
+    codes: isBytes(codes) ? 0 : (zero * repeated) | 0,
+    zeros: zeros && isBytes(zeros) ? 0 : ((zero - zeroOffset) * repeated) | 0,
+  }
 }
 
 /** What the config says of a linear's inputs: the size of their groups, -1 where all are one; and whether g_idx counts. */
@@ -129,14 +130,14 @@ function refuseMoving(linear: QuantizedSpec, checkpoint: Checkpoint, isUnused: b
 }
 
 function checkGroups(linear: QuantizedSpec, checkpoint: Checkpoint): void {
-  const { name, groupSize, bits } = linear
+  const { name, groupSize, bits, codes } = linear
   const stated = statedGroups(linear, checkpoint)
   if (stated && stated.groupSize > linear.in) {
     throw invalidCheckpoint(
       `${name} has ${linear.in} inputs, less than a group of ${stated.groupSize}; it cannot be padded`,
     )
   }
-  if (groupSize % (32 / bits) !== 0) {
+  if (!isBytes(codes) && groupSize % (32 / bits) !== 0) {
     throw invalidCheckpoint(
       `${name} has groups of ${groupSize} inputs, which share words of ${32 / bits} codes; it cannot be padded`,
     )
@@ -156,17 +157,24 @@ function packingOf({ format, bits }: QuantizedSpec): Packing {
   return { bits, places }
 }
 
-function padOutputs(linear: QuantizedSpec, words: Words, padding: LinearPadding): PaddedTensor[] {
-  const { format, bits, out, codes, scales, storedShape, bias } = linear
+async function padOutputs(linear: QuantizedSpec, words: Words, padding: LinearPadding): Promise<PaddedTensor[]> {
+  const { format, bits, out, codes, scaleRows = 1, storedShape, bias } = linear
   const { checkpoint, padded, placement } = padding
+  const scales = checkpoint.tensors.get(linear.scales.name) ?? linear.scales // as stored
   const zeros = storedZeros(checkpoint, linear)
-  if (zeros) checkPacking(linear, out, 'outputs', words.codesAWord)
+  if (zeros && !isBytes(zeros)) checkPacking(linear, out, 'outputs', words.codesAWord)
   const channels = paddingRuns(out, padded, placement)
   const packing = packingOf(linear)
   const changed: PaddedTensor[] = []
   if (format === 'compressed-tensors') {
-    changed.push(padRows(codes, channels, words.codes), padRows(scales, channels, 0))
-    if (zeros) changed.push(padCodeRows(zeros, channels, bits, words.zeros))
+    const isOne = scaleRows > 1 // scale, and zero point, for all weights
+    const zero =
+      isOne && zeros && !linear.symmetric ? lastGroup(linear, await padding.read(zeros), 1).codes[0] : undefined
+    changed.push(padRows(codes, channels, zero ?? words.codes))
+    if (!isOne) changed.push(padRows(scales, channels, 0))
+    if (zeros && !isOne) {
+      changed.push(isBytes(zeros) ? padRows(zeros, channels, 0) : padCodeRows(zeros, channels, bits, words.zeros))
+    }
     if (storedShape) changed.push(withShape(storedShape, padded, linear.in))
   } else {
     changed.push(
@@ -190,7 +198,7 @@ async function padInputs(linear: QuantizedSpec, words: Words, padding: LinearPad
   const isUnused = linear.groupSize < linear.in && order?.every((group) => group === 0) === true
   if (placement === 'interleaved') refuseMoving(linear, checkpoint, isUnused)
   checkGroups(linear, checkpoint)
-  if (format !== 'awq') checkPacking(linear, linear.in, 'inputs', words.codesAWord)
+  if (format !== 'awq' && !isBytes(codes)) checkPacking(linear, linear.in, 'inputs', words.codesAWord)
   const zeros = storedZeros(checkpoint, linear)
   const groups = scales.shape[isCompressed ? 1 : 0] ?? 0
   const paddedGroups = isChannelwise(linear, checkpoint) ? groups : padded / linear.groupSize
@@ -205,7 +213,10 @@ async function padInputs(linear: QuantizedSpec, words: Words, padding: LinearPad
       : undefined
   const channels = paddingRuns(linear.in, padded, placement)
   if (isCompressed) {
-    changed.push(padCodeColumns(codes, channels, packingOf(linear), last?.codes ?? words.codes))
+    const fill = last?.codes ?? words.codes
+    changed.push(
+      isBytes(codes) ? padColumns(codes, channels, fill) : padCodeColumns(codes, channels, packingOf(linear), fill),
+    )
     if (storedShape) changed.push(withShape(storedShape, linear.out, padded))
   } else changed.push(padCodeRows(codes, channels, format === 'awq' ? 32 : bits, last?.codes ?? words.codes))
   if (paddedGroups > groups) {
@@ -246,6 +257,17 @@ function lastGroup(
   groups: number,
 ): { readonly zeros: Int32Array; readonly codes: Int32Array } {
   const { format, bits, out, zeroOffset } = linear
+  const repeated = bits === 4 ? 0x11111111 : 0x01010101
+  const rowOf = (n: number) => ((linear.scaleRows ?? 1) > 1 ? 0 : n) // one zero point may be for all
+  if (linear.zeros && isBytes(linear.zeros)) {
+    const bytes = new Int8Array(stored.buffer, stored.byteOffset, stored.byteLength)
+    const own = Int32Array.from({ length: out }, (_, n) => bytes[rowOf(n) * groups + groups - 1] as number)
+    const middle = 2 ** (bits - 1) // of packed codes, which are not signed
+    const codes = isBytes(linear.codes)
+      ? own.map((zero) => Math.imul(zero & 0xff, 0x01010101))
+      : own.map((zero) => Math.imul(zero + middle, repeated))
+    return { zeros: own.map((zero) => Math.imul(zero & 0xff, 0x01010101)), codes }
+  }
   const words = new Int32Array(stored.buffer, stored.byteOffset, stored.byteLength / 4)
   const zeros =
     format === 'compressed-tensors'
@@ -253,10 +275,10 @@ function lastGroup(
       : words.slice((words.length / groups) * (groups - 1))
   if (format === 'awq') return { zeros, codes: zeros } // packed like a row of codes
   const codesAWord = 32 / bits
-  const repeated = bits === 4 ? 0x11111111 : 0x01010101
   const codes = Int32Array.from({ length: out }, (_, n) => {
-    const word = zeros[Math.floor(n / codesAWord)] as number
-    return Math.imul(((word >>> ((n % codesAWord) * bits)) + zeroOffset) & (2 ** bits - 1), repeated)
+    const word = zeros[Math.floor(rowOf(n) / codesAWord)] as number
+    const zero = ((word >>> ((rowOf(n) % codesAWord) * bits)) + zeroOffset) & (2 ** bits - 1)
+    return isBytes(linear.codes) ? Math.imul((zero - 2 ** (bits - 1)) & 0xff, 0x01010101) : Math.imul(zero, repeated)
   })
   return { zeros, codes }
 }

@@ -53,7 +53,7 @@ export function fp8Linear(table: TensorTable, config: QuantizationConfig, reques
   table.checkShape(codes, [out, inFeatures], `an FP8 layer with ${out} outputs and ${inFeatures} inputs`)
   const stored = ['weight_scale_inv', 'weight_scale'].map((scale) => `${name}.${scale}`)
   const scales = table.require(stored.find((scale) => table.has(scale)) ?? (stored[0] as string), FLOAT_TYPES)
-  const block = blockOfModule(config, name)
+  const block = statedBlock(config, name)
   const { rows, groupSize } = scaleGrid(table, scales, block, out, inFeatures)
   return {
     kind: 'quantized',
@@ -94,10 +94,11 @@ function scaleGrid(
   )
 }
 
-/** The block whose sides the config states, for scales that turn out to be those of blocks. */
-function blockOfModule(config: QuantizationConfig, module: string): ScaleBlock {
+/** The sides of a block, for scales that turn out to be those of blocks, and whether the config states them. */
+export function statedBlock(config: QuantizationConfig, module: string): ScaleBlock & { readonly isStated: boolean } {
   const stated = config.method === 'fp8' ? config.block : floatsOf(config, module)
-  return stated !== undefined && stated.groupSize > 0 ? stated : DEFAULT_BLOCK
+  const isStated = stated !== undefined && stated.groupSize > 0
+  return { ...(isStated ? stated : DEFAULT_BLOCK), isStated }
 }
 
 function floatsOf(config: QuantizationConfig, module: string): ScaleBlock | undefined {

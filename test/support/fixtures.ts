@@ -28,8 +28,8 @@ export const moeModels = splitModels.filter((name) => /-moe-|-next-/.test(name))
 /** Those with recurrent states. */
 export const hybridModels = textModels.filter((name) => /^qwen3-(next|5)-/.test(name))
 const denseModels = textModels.filter((name) => !moeModels.includes(name))
-/** Whose files billfish pad pads: no experts, and codes in words (ct-mixed has some FP8). */
-export const paddedModels = denseModels.filter((name) => !/fp8|fp4|ct-int8|ct-mixed/.test(name))
+/** Whose files billfish pad pads. */
+export const paddedModels = denseModels
 
 export function modelDirectory(name: string): string {
   return join(modelsDirectory, name)

@@ -14,10 +14,8 @@ import {
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type PadOptions, padCheckpoint } from '../../../src/index'
-import { directoryOf, scratchDirectory } from '../../support/directories'
+import { scratchDirectory } from '../../support/directories'
 import { modelDirectory } from '../../support/fixtures'
-import { quantizationConfig } from '../../support/quantize'
-import { randomCheckpoint } from '../../support/random-checkpoint'
 import { readSafetensors, safetensors } from '../../support/tensors'
 
 const scratch = scratchDirectory()
@@ -238,50 +236,17 @@ describe('checkpoints', () => {
     expectRefusal(modelDirectory(name), options, 'UNSUPPORTED_MODEL', message),
   )
 
-  test('codes that are stored one a byte', () =>
-    expectRefusal(
-      modelDirectory('qwen2-ct-int8'),
-      { parallelSizes: [3] },
-      'UNSUPPORTED_MODEL',
-      /stored by compressed-tensors with one number a byte \(.*\.weight\), which billfish loads but does not pad/,
-    ))
-
   test.each([
-    ['qwen3-fp8-block', 'gate_proj'],
-    ['qwen2-ct-mixed', 'down_proj'],
-    ['qwen2-ct-fp8-tensor', 'gate_proj'], // with an input_scale
-  ])('FP8: %s', (name, projection) =>
+    ['qwen3-fp8-block', 'gate_proj has scales of blocks'],
+    ['qwen3-ct-nvfp4', 'down_proj has scales of groups'],
+  ])('floats that would move away from their scales: %s', (name, message) =>
     expectRefusal(
       modelDirectory(name),
-      { parallelSizes: [5] },
-      'UNSUPPORTED_MODEL',
-      new RegExp(`${projection} is stored as FP8, which billfish loads but does not pad; pad the 16-bit model`),
+      { parallelSizes: [2], placement: 'interleaved' },
+      'INVALID_OPTION',
+      new RegExp(`${message} of channels, so these cannot move. Pad at the end`),
     ),
   )
-
-  const fp4 = { format: 'fp4', bits: 4, symmetric: true } as const
-  const oneScale = { format: 'compressed-tensors', bits: 4, groupSize: 32, symmetric: true, oneScale: true } as const
-  test.each([
-    ['as NVFP4', { ...fp4, groupSize: 16 }],
-    ['as NVFP4', { ...fp4, groupSize: 16, modelopt: true }],
-    ['as MXFP4', { ...fp4, groupSize: 32 }],
-    ['by compressed-tensors with one scale for all weights \\(.*gate_proj\\.weight_scale\\)', oneScale],
-  ])('stored %s: %j', (name, scheme) => {
-    const sizes = {
-      hidden_size: 64,
-      intermediate_size: 96,
-      num_hidden_layers: 1,
-      num_attention_heads: 2,
-      vocab_size: 60,
-    }
-    const config = { model_type: 'qwen2', ...sizes, quantization_config: quantizationConfig(scheme, false) }
-    return expectRefusal(
-      directoryOf(randomCheckpoint({ ...config, rms_norm_eps: 1e-6, max_position_embeddings: 32 }, 1)),
-      { parallelSizes: [5] },
-      'UNSUPPORTED_MODEL',
-      new RegExp(`gate_proj is stored ${name}, which billfish loads but does not pad; pad the 16-bit model`),
-    )
-  })
 
   test('tensors that are unknown or missing', async () => {
     const directory = copied(modelDirectory('qwen2-ct-w8a16'), () => {})
