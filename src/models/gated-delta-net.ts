@@ -48,7 +48,7 @@ export function readGatedDeltaNet(config: ConfigReader, projections: GatedDeltaN
   }
 }
 
-/** Limits of the native operators (binding/engine/operators.h). */
+/** Limits of the native operators (binding/engine/operators/recurrent.h). */
 const MOST_TAPS = 16
 const MOST_KEY_DIM = 1024
 
