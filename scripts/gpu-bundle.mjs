@@ -1,7 +1,7 @@
-// Makes build-gpu/billfish-gpu.tar.gz: everything the GPU tests and benchmarks need on a Linux x64 machine with only an
+// Makes build-gpu/billfish-gpu.tar.xz: everything the GPU tests and benchmarks need on a Linux x64 machine with only an
 // NVIDIA driver (no Node, no CUDA toolkit, no network). There:
 //
-//   tar xzf billfish-gpu.tar.gz && cd billfish-gpu && ./run first 1     (docs/gpu-first-run.md)
+//   tar xf billfish-gpu.tar.xz && cd billfish-gpu && ./run first 1     (docs/gpu-first-run.md)
 //
 // It contains this Node binary, the addon and the native tests with the CUDA runtime linked in, the compiled JavaScript
 // with its packages, the fixtures and the demo model. Set BILLFISH_CUDA_ARCHITECTURES to the target's, such as 90, to
@@ -28,9 +28,13 @@ const TESTS = 'billfish_gpu_tests'
 run('cmake', ['--build', build, '--parallel', String(availableParallelism()), '--target', TESTS])
 
 rmSync(bundle, { recursive: true, force: true })
-// Left out: types, sources and source maps, which are for developers; mixtures of experts, which are refused anyway; and
-// vision, AutoRound and odd-zero-point checkpoints, which exercise nothing on a GPU that other models do not.
-const LEFT = [/\.(map|[cm]?ts)$/, /zod.src$/, /fixtures.models.[^/]*(moe|vl|autoround|odd-zeros)[^/]*$/]
+// Left out: types, sources and source maps, which are for developers; and checkpoints that exercise nothing on a GPU that
+// other models do not: of vision models, of AutoRound, with odd zero points, and of experts most formats.
+const LEFT = [
+  /\.(map|[cm]?ts)$/,
+  /zod.src$/,
+  /fixtures.models.[^/]*(vl|autoround|odd-zeros|moe-(awq|bf16|ct|fused))[^/]*$/,
+]
 const runs = (path) => !LEFT.some((pattern) => pattern.test(path))
 const copy = (path) => cpSync(join(root, path), join(bundle, path), { recursive: true, filter: runs })
 mkdirSync(join(bundle, 'bin'), { recursive: true })
@@ -61,8 +65,8 @@ chmodSync(join(bundle, 'run'), 0o755)
 const commit = text('git', 'rev-parse', 'HEAD') + (text('git', 'status', '--porcelain', '-uno') ? ' with changes' : '')
 writeFileSync(join(bundle, 'COMMIT'), `${commit}\n`)
 
-const archive = `${bundle}.tar.gz`
-execFileSync('tar', ['-C', folder, '--use-compress-program', 'gzip -9', '-cf', archive, 'billfish-gpu'])
+const archive = `${bundle}.tar.xz` // of gzip it would be a quarter larger
+execFileSync('tar', ['-C', folder, '--use-compress-program', 'xz -9 -T0', '-cf', archive, 'billfish-gpu'])
 const { size } = statSync(archive)
 console.log(`${archive}: ${(size / 2 ** 20).toFixed(1)} MiB`)
 if (size > LARGEST) {

@@ -8,7 +8,7 @@ import { BillfishError } from '../common/errors'
 import type { QuantizedSpec, TensorRef } from '../native/weights'
 import { statedBlock } from '../quantization/fp8'
 import { type ChannelRun, paddingRuns } from '../quantization/padding'
-import type { LinearPadding } from './pad-linear'
+import type { LinearPadding } from './linear-padding'
 import { type PaddedTensor, padColumns, padRows } from './parts'
 
 /** Whether the scales of a linear of floats let its channels move. */

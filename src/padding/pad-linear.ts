@@ -7,22 +7,11 @@ import { invalidCheckpoint } from '../checkpoint/invalid'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import type { LinearSpec, MatrixSpec, QuantizedSpec, TensorRef } from '../native/weights'
-import { type PaddingPlacement, paddingRuns, ZEROS } from '../quantization/padding'
+import { paddingRuns, ZEROS } from '../quantization/padding'
 import { configForModule } from '../quantization/rules'
+import type { LinearPadding } from './linear-padding'
 import { padFloats } from './pad-floats'
 import { type Packing, type PaddedTensor, padCodeColumns, padCodeRows, padColumns, padRows, replaced } from './parts'
-
-/** Reads a whole tensor, for the few small ones whose contents decide what is written. */
-export type ReadTensor = (tensor: TensorRef) => Promise<Uint8Array>
-
-export interface LinearPadding {
-  readonly checkpoint: Checkpoint
-  readonly read: ReadTensor
-  /** Outputs of gate and up, inputs of down. */
-  readonly dimension: 'outputs' | 'inputs'
-  readonly padded: number
-  readonly placement: PaddingPlacement
-}
 
 /**
  * @returns the tensors of the linear that change; others stay as they are

@@ -14,9 +14,11 @@ const factor = 3
 
 const fixtures = resolve(__dirname, '../fixtures/models')
 
-/** The maps to try: one device, two stages on it, and a stage on it beside one on the CPU. */
-function maps(device, layers, names) {
+/** The maps to try: one device, two stages on it, a stage on it beside one on the CPU, and its layers' experts there. */
+function maps(device, { layers, names, hasExperts }) {
+  const experts = { '': device, 'model.layers.*.mlp.experts': 'cpu' }
   return {
+    ...(hasExperts ? { [`${device}, experts on the CPU`]: experts } : {}),
     [device]: device,
     [`a layer on the CPU between two stages on ${device}`]: { '': device, [`${names.layers}.${layers >> 1}`]: 'cpu' },
     [`${device} and cpu`]: layerSplit([device, 'cpu'], layers, names),
@@ -34,14 +36,18 @@ function fixture(name) {
     norm: old ? 'transformer.ln_f' : 'model.norm',
     head: 'lm_head',
   }
-  // The 16-bit type that a device computes in is the checkpoint's.
-  const type = (config.torch_dtype ?? config.dtype) === 'bfloat16' ? 'bf16' : 'fp16'
-  return { directory, ...golden(directory), names, layers: config.num_hidden_layers, type }
+  const text = config.text_config ?? config
+  const hasExperts = text.num_experts > 0
+  // The 16-bit type that a device computes in is the checkpoint's; of experts and recurrent layers fp16, as in test/goldens.
+  const isFine = hasExperts || text.layer_types?.includes('linear_attention')
+  const isBfloat = !isFine && (text.torch_dtype ?? text.dtype ?? config.torch_dtype ?? config.dtype) === 'bfloat16'
+  const [type, dtype] = isBfloat ? ['bf16', 'bfloat16'] : ['fp16', 'float16']
+  return { directory, ...golden(directory), names, layers: text.num_hidden_layers, hasExperts, type, dtype }
 }
 
 /** Returns the largest errors. @throws Error at the first output that is wrong */
 async function check(expected, deviceMap) {
-  const model = await loadModel(expected.directory, { deviceMap, maxModelLength: 64 })
+  const model = await loadModel(expected.directory, { deviceMap, dtype: expected.dtype, maxModelLength: 64 })
   try {
     const errors = {}
     for (const prompt of ['p7', 'p33']) {
@@ -73,12 +79,12 @@ async function main() {
     console.log(`skipped: no CUDA device (${devices().cuda.reason})\n0 passed, 0 failed`)
     return
   }
-  const names = values.models?.split(',') ?? readdirSync(fixtures).filter((name) => !/moe|vl/.test(name))
+  const names = values.models?.split(',') ?? readdirSync(fixtures).filter((name) => !name.includes('-vl-'))
   const results = []
   for (const name of names) {
     const expected = fixture(name)
     for (const device of wanted) {
-      for (const [what, deviceMap] of Object.entries(maps(device, expected.layers, expected.names))) {
+      for (const [what, deviceMap] of Object.entries(maps(device, expected))) {
         const result = { name, what, error: undefined, errors: undefined }
         try {
           result.errors = await check(expected, deviceMap)
