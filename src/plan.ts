@@ -16,7 +16,7 @@ import type { PlanSource } from './placement/accelerate/stored-modules'
 import { resolveDevices } from './placement/available-devices'
 import { configWeights, type ModelPlan, plan } from './placement/plan-model'
 import { type PlanOptions, planOptions } from './placement/plan-options'
-import { presets } from './placement/presets'
+import { findPreset, presets } from './placement/presets'
 import { thisMachine } from './this-machine'
 
 /**
@@ -52,10 +52,12 @@ async function weightSource(
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
     return { config: checkpoint.config, weights }
   }
+  const preset = findPreset(name)
+  if (preset !== undefined) return { config: preset.config, weights: configWeights(preset.config) }
   throw new BillfishError(
     'INVALID_OPTION',
     `${name} is neither a checkpoint directory nor a preset${await suggestPath(name, resolve(name))}. ` +
-      `Presets are ${Object.keys(presets).join(', ')}.`,
+      `Presets are ${Object.keys(presets).join(', ')}; all also with -FP8, -GPTQ-Int4, -GPTQ-Int8 or -AWQ.`,
   )
 }
 

@@ -3,7 +3,7 @@ import { readGenerationDefaults } from '../generation/generation-config'
 import { TextWorker } from '../generation/text-worker'
 import type { ModelSource } from '../load'
 import { configWeights } from '../placement/plan-model'
-import { findPreset, shortPresetNames } from '../placement/preset-names'
+import { findPreset, shortPresetNames } from '../placement/presets'
 
 /** A model without files: real shapes and dtypes, random weights. */
 export interface RandomModel {

@@ -3,7 +3,7 @@ import { createModel } from '../models/registry'
 import { modulesOf, traceStage } from '../models/stages'
 import type { StageSpec } from '../native/addon'
 import { configSource } from '../placement/config-source'
-import { findPreset, type NamedPreset, shortPresetNames } from '../placement/preset-names'
+import { findPreset, type NamedPreset, shortPresetNames } from '../placement/presets'
 
 /** Weights that share one input and run in one call, such as q, k and v. */
 export interface LinearShape {

@@ -9,7 +9,7 @@ import { medianMinMax } from '../../../src/benchmark/report'
 import { attentionHeads, linearShapes } from '../../../src/benchmark/shapes'
 import { EXIT_CODES } from '../../../src/cli/program'
 import { rooflinePicture } from '../../../src/pictures/roofline'
-import { findPreset } from '../../../src/placement/preset-names'
+import { findPreset } from '../../../src/placement/presets'
 import { billfish } from '../../support/programs'
 
 describe('shapes', () => {
@@ -54,8 +54,12 @@ describe('shapes', () => {
     expect(findPreset('qwen2-72b-int4')?.name).toBe('Qwen2-72B-Instruct-GPTQ-Int4')
     expect(findPreset('Qwen2-72B-Instruct-AWQ')?.name).toBe('Qwen2-72B-Instruct-AWQ')
     expect(findPreset('qwen3-8b-int8')).toMatchObject({
-      name: 'Qwen3-8B-int8',
+      name: 'Qwen3-8B-GPTQ-Int8',
       config: { hidden_size: 4096, quantization_config: { quant_method: 'gptq', bits: 8 } },
+    })
+    expect(findPreset('Qwen/Qwen3-30B-A3B-Instruct-2507-FP8')).toMatchObject({
+      name: 'Qwen3-30B-A3B-Instruct-2507-FP8',
+      config: { max_position_embeddings: 262144, quantization_config: { quant_method: 'fp8' } },
     })
     expect(findPreset('qwen3-8b-int3')).toBeUndefined()
     expect(findPreset('qwen2-72b-int4-int4')).toBeUndefined()
