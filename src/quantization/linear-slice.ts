@@ -25,11 +25,12 @@ export function inputGroup(linear: LinearSpec): number {
 
 /** The size of the groups of a share of the inputs: that of the layer or, of FP8 blocks that it cuts, a part of it. */
 function groupOfShare(linear: QuantizedSpec, inputs: readonly ChannelRun[], count: number): number {
-  let group = linear.groupSize
-  if (linear.format === 'fp8') {
-    while (group % 64 === 0 && mixesGroups(inputs, group, linear.groupSize)) group /= 2
-  }
-  return Math.min(group, count)
+  const { groupSize } = linear
+  if (linear.format !== 'fp8') return Math.min(groupSize, count)
+  const most = groupSize / inputGroup(linear)
+  let parts = 1
+  while (parts < most && (most % parts !== 0 || mixesGroups(inputs, groupSize / parts, groupSize))) parts++
+  return Math.min(groupSize / parts, count)
 }
 
 /** Whether a group of `group` inputs of the share has inputs of several stored groups, which have scales of their own. */

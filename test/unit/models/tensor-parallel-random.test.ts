@@ -65,6 +65,7 @@ const formats: Record<string, object> = {
     dynamic: { '.*(gate|v|o)_proj': { desc_act: false }, '.*(w2|attn.c_proj)': { desc_act: false } },
   }),
   'fp8-blocks': { quantization_config: { quant_method: 'fp8', weight_block_size: [128, 128] } },
+  'fp8-blocks of 96': { quantization_config: { quant_method: 'fp8', weight_block_size: [32, 96] } },
   'fp8-tensor': { quantization_config: { quant_method: 'fp8' } },
   'fp4-nv': fp4('nvfp4-pack-quantized', 16),
   'fp4-mx': fp4('mxfp4-pack-quantized', 32),
