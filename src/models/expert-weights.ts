@@ -14,8 +14,6 @@ export interface ExpertSizes {
   readonly count: number
   /** Channels of an expert. */
   readonly width: number
-  /** Whether a tensor of all experts is stored input by input, if its shape does not say. */
-  readonly inputsFirst: boolean
   /** Error for a config whose number of experts is not the checkpoint's. */
   wrongCount(what: string): Error
 }
@@ -97,7 +95,7 @@ function* readProjection(
   for (let expert = 0; expert < count; expert++) {
     linears.push(
       fused
-        ? fusedProjection(fused, experts, expert, projection, out, inputs)
+        ? fusedProjection(layer, fused, count, expert, projection, out, inputs)
         : ownProjection(layer, experts, expert, projection, out, inputs),
     )
     if (expert % SLICE === SLICE - 1) yield
@@ -135,17 +133,20 @@ function hasWeights(layer: Module, linear: string): boolean {
 /**
  * A part of a tensor that has all experts, as transformers 5 stores them: `gate_up_proj` [experts, 2 * width, hidden] with
  * the rows of the gate first, `down_proj` [experts, hidden, width]; or with the last two dimensions swapped, as Qwen3-VL's
- * are. The shape decides, unless it is a square.
+ * are. The shape decides, or that of the layer's other tensor if this one's matrices are square: then gate and up of the
+ * other are twice as high as wide, or down is, unless they are swapped.
  */
 function fusedProjection(
+  layer: Module,
   tensor: TensorRef,
-  { count, inputsFirst }: ExpertSizes,
+  count: number,
   expert: number,
   projection: Projection,
   out: number,
   inputs: number,
 ): LinearSpec {
-  const outputs = projection === 'down_proj' ? out : 2 * out
+  const isDown = projection === 'down_proj'
+  const outputs = isDown ? out : 2 * out
   const { name, shape, dtype } = tensor
   const isOf = (...sizes: number[]) => shape.length === 3 && sizes.every((size, i) => shape[i] === size)
   const [usual, swapped] = [isOf(count, outputs, inputs), isOf(count, inputs, outputs)]
@@ -160,7 +161,8 @@ function fusedProjection(
   }
   const bytesOf = (elements: number) => elements * ELEMENT_BYTES[dtype]
   const first = projection === 'up_proj' ? out : 0
-  if (swapped && (inputsFirst || !usual)) {
+  const [, rows = 0, columns = 0] = layer.find(`mlp.experts.${isDown ? 'gate_up_proj' : 'down_proj'}`)?.shape ?? []
+  if (swapped && (!usual || rows < columns)) {
     const offset = tensor.offset + bytesOf(expert * inputs * outputs)
     const weight = { ...tensor, shape: [inputs, outputs], offset, bytes: bytesOf(inputs * outputs) }
     return { kind: 'matrix', name, out, in: inputs, weight, column: first }

@@ -31,7 +31,6 @@ export function readExperts(
     /** What norm_topk_prob is if it is missing, or `'always'`. */
     readonly normalize: boolean | 'always'
     readonly hasSharedExpert: boolean
-    readonly inputsFirst?: boolean
   },
 ): Experts {
   const key = config.raw.num_experts == null ? 'num_local_experts' : 'num_experts' // as transformers 5 writes it
@@ -48,7 +47,6 @@ export function readExperts(
     perToken,
     width: config.count('moe_intermediate_size', undefined, SIZE_LIMITS.width),
     normalize: traits.normalize === 'always' || config.flag('norm_topk_prob', traits.normalize),
-    inputsFirst: traits.inputsFirst ?? false,
     parallel: expertParallel,
     sharedWidth: traits.hasSharedExpert
       ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width)

@@ -8,24 +8,24 @@ import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './
 export const qwen3Moe: Architecture = {
   modelTypes: ['qwen3_moe'],
   names: FAMILY_NAMES,
-  create: (config, source, options) => create(config, source, options, { normalize: false }),
+  create: (config, source, options) => create(config, source, options, false),
 }
 
 /**
  * The language model of Qwen3-VL-30B-A3B and Qwen3-VL-235B-A22B: its experts' weights are normalized whatever
- * norm_topk_prob says, and its releases store them input by input.
+ * norm_topk_prob says.
  */
 export const qwen3VlMoe: Architecture = {
   modelTypes: ['qwen3_vl_moe_text'],
   names: FAMILY_NAMES,
-  create: (config, source, options) => create(config, source, options, { normalize: 'always', inputsFirst: true }),
+  create: (config, source, options) => create(config, source, options, 'always'),
 }
 
 function create(
   config: ConfigReader,
   source: WeightSource,
   options: ModelOptions,
-  experts: { readonly normalize: boolean | 'always'; readonly inputsFirst?: boolean },
+  normalize: boolean | 'always',
 ): Model {
   return new LlamaFamilyModel(config, source, {
     attentionBias: config.flag('attention_bias', false) ? 'qkvo' : 'none',
@@ -35,6 +35,6 @@ function create(
     ropeBase: 10000,
     normEps: config.epsilon('rms_norm_eps', 1e-6),
     window: qwenSlidingWindow(config),
-    experts: readExperts(config, options, { ...experts, hasSharedExpert: false }),
+    experts: readExperts(config, options, { normalize, hasSharedExpert: false }),
   })
 }
