@@ -89,7 +89,9 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
     'for Mistral in all layers, for Qwen2 and Qwen3 with `use_sliding_window`; none if null, 0 or -1',
   ),
   use_sliding_window: used('Qwen2 and Qwen3'),
-  max_window_layers: used('the first layer with the window, if there are no `layer_types` (Qwen2, Qwen3)'),
+  max_window_layers: used(
+    'if there are no `layer_types`, the first layer with the window (Qwen2, Qwen3), or the first that never has it (Qwen2-MoE)',
+  ),
   layer_types: used('which layers have the window, or (Qwen3-Next, Qwen3.5) linear attention; other types are refused'),
   torch_dtype: used('the type in which GPUs compute, unless `dtype` is an option'),
   dtype: used('the same, as transformers 5 writes it'),
@@ -105,7 +107,7 @@ export const modelConfigKeys: Readonly<Record<string, ConfigKey>> = {
   norm_topk_prob: used(
     "whether the weights of a token's experts are divided by their sum; if missing only of Qwen3-Next; always of Qwen3.5's and Qwen3-VL's",
   ),
-  decoder_sparse_step: used('every so many layers one has experts; default 1'),
+  decoder_sparse_step: used('every so many layers one has experts; default 1; all layers of Qwen3.5-MoE have them'),
   mlp_only_layers: used('layers without experts; numbers beyond the last layer have no effect, as in transformers'),
   output_router_logits: outputs,
   router_aux_loss_coef: training,

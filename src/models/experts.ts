@@ -31,6 +31,8 @@ export function readExperts(
     /** What norm_topk_prob is if it is missing, or `'always'`. */
     readonly normalize: boolean | 'always'
     readonly hasSharedExpert: boolean
+    /** Whether every layer has experts, whatever `decoder_sparse_step` and `mlp_only_layers` say. */
+    readonly everywhere?: boolean
   },
 ): Experts {
   const key = config.raw.num_experts == null ? 'num_local_experts' : 'num_experts' // as transformers 5 writes it
@@ -40,8 +42,6 @@ export function readExperts(
   if (count > most) throw config.wrong(key, `at most ${most} in ${layers} layers`)
   const perToken = config.count('num_experts_per_tok')
   if (perToken > count) throw config.wrong('num_experts_per_tok', `at most ${key} (${count})`)
-  const step = config.count('decoder_sparse_step', 1)
-  const dense = denseLayers(config)
   return {
     count,
     perToken,
@@ -51,17 +51,20 @@ export function readExperts(
     sharedWidth: traits.hasSharedExpert
       ? config.count('shared_expert_intermediate_size', undefined, SIZE_LIMITS.width)
       : 0,
-    isSparse: (layer) => !dense.has(layer) && (layer + 1) % step === 0,
+    isSparse: traits.everywhere ? () => true : sparseLayers(config),
     wrongCount: (what) => config.contradicted(key, what),
   }
 }
 
-function denseLayers(config: ConfigReader): ReadonlySet<number> {
-  const layers = config.raw.mlp_only_layers ?? []
-  if (!Array.isArray(layers) || !layers.every((layer) => Number.isInteger(layer) && layer >= 0)) {
+/** Every `decoder_sparse_step`-th layer, except for `mlp_only_layers`. */
+function sparseLayers(config: ConfigReader): (layer: number) => boolean {
+  const step = config.count('decoder_sparse_step', 1)
+  const dense = config.raw.mlp_only_layers ?? []
+  if (!Array.isArray(dense) || !dense.every((layer) => Number.isInteger(layer) && layer >= 0)) {
     throw config.wrong('mlp_only_layers', 'a list of layers')
   }
-  return new Set(layers)
+  const without = new Set<number>(dense)
+  return (layer) => !without.has(layer) && (layer + 1) % step === 0
 }
 
 /** The name of a layer's experts. Router and shared expert are not among them. */

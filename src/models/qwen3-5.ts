@@ -17,7 +17,11 @@ export const qwen35Moe: Architecture = {
   modelTypes: ['qwen3_5_moe_text'],
   names: FAMILY_NAMES,
   create: (config, source, options: ModelOptions) =>
-    create(config, source, readExperts(config, options, { normalize: 'always', hasSharedExpert: true })),
+    create(
+      config,
+      source,
+      readExperts(config, options, { normalize: 'always', hasSharedExpert: true, everywhere: true }),
+    ),
 }
 
 function create(config: ConfigReader, source: WeightSource, experts: Experts | undefined): LlamaFamilyModel {

@@ -2,7 +2,7 @@ import type { Architecture, Model, ModelOptions } from './architecture'
 import type { ConfigReader } from './config-reader'
 import { readExperts } from './experts'
 import type { WeightSource } from './graph'
-import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, qwenSlidingWindow } from './llama-family'
+import { FAMILY_NAMES, headDimOf, LlamaFamilyModel, slidingWindow } from './llama-family'
 
 /** Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder: Qwen3 with experts. */
 export const qwen3Moe: Architecture = {
@@ -34,7 +34,8 @@ function create(
     headDim: headDimOf(config),
     ropeBase: 10000,
     normEps: config.epsilon('rms_norm_eps', 1e-6),
-    window: qwenSlidingWindow(config),
+    // If there is a window, all layers have it: transformers does not read max_window_layers here.
+    window: slidingWindow(config, config.flag('use_sliding_window', false), 0),
     experts: readExperts(config, options, { normalize, hasSharedExpert: false }),
   })
 }

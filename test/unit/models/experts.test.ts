@@ -298,6 +298,16 @@ describe('fused experts that are stored input by input', () => {
   })
 })
 
+test('all layers of Qwen3.5 have them, whatever keys of other families say', async () => {
+  const name = 'qwen3-5-moe-gptq-int4'
+  const { prompts, tensor } = golden(name)
+  const keys = { decoder_sparse_step: 2, mlp_only_layers: [0], norm_topk_prob: false }
+  const directory = withConfig(name, (own) => ({ ...own, text_config: { ...(own.text_config as object), ...keys } }))
+  await using model = await loadModel(directory, { dtype: 'float32', deviceMap: 'cpu', maxModelLength: 64 })
+  const { logits } = await model.forward(prompts.p33 as number[])
+  expect(difference(logits, tensor('p33.logits')).max).toBeLessThan(5e-4)
+})
+
 test('Qwen3-VL normalizes the weights of experts whatever norm_topk_prob says', async () => {
   const vl = 'qwen3-vl-moe-bf16'
   const { prompts, tensor } = golden(vl)

@@ -59,6 +59,18 @@ describe('sliding windows', () => {
     expect(trace({ ...qwen2, ...change }).windows).toEqual(expected)
   })
 
+  test.each([
+    ['qwen3_moe', 'everywhere', {}, [64, 64, 64, 64]],
+    ['qwen2_moe', 'on even layers', {}, [64, 0, 64, 0]],
+    ['qwen2_moe', 'on even layers before max_window_layers', { max_window_layers: 2 }, [64, 0, 0, 0]],
+    ['qwen3_moe', 'whatever max_window_layers is', { max_window_layers: 2 }, [64, 64, 64, 64]],
+    ['qwen3_moe', 'off by default', { use_sliding_window: false }, [0, 0, 0, 0]],
+  ])('%s: %s', (model_type, _, change, expected) => {
+    const experts = { num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 32 }
+    const sizes = { shared_expert_intermediate_size: 32, use_sliding_window: true }
+    expect(trace({ ...qwen2, model_type, ...experts, ...sizes, ...change }).windows).toEqual(expected)
+  })
+
   test('mistral: in every layer, or none', () => {
     expect(trace(configOf('mistral-fp16')).windows).toEqual([16, 16, 16])
     expect(trace({ ...configOf('mistral-fp16'), sliding_window: null }).windows).toEqual([0, 0, 0])
