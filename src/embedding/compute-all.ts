@@ -12,7 +12,7 @@ export async function computeAll<Input, Output>(
   inputs: readonly Input[],
   signal: AbortSignal,
   encode: (input: Input) => Promise<readonly number[]>,
-  compute: (tokens: readonly number[], signal: AbortSignal) => Promise<Output>,
+  compute: (tokens: readonly number[], signal: AbortSignal, input: Input) => Promise<Output>,
 ): Promise<{ outputs: Output[]; promptTokens: number }> {
   const failure = new AbortController()
   const either = AbortSignal.any([signal, failure.signal])
@@ -24,7 +24,7 @@ export async function computeAll<Input, Output>(
       either.throwIfAborted()
       const tokens = await encode(input)
       promptTokens += tokens.length
-      const output = compute(tokens, either)
+      const output = compute(tokens, either, input)
       output.catch((error) => failure.abort(error))
       outputs.push(output)
       if (performance.now() - turn < TURN) continue

@@ -72,20 +72,31 @@ export async function embed(model: EmbeddingModel, inputs: unknown, given: Embed
     const config = await model.config()
     const prompt = instruct === undefined ? config.defaultPrompt : instructionPrompt(instruct, config.queryPrompt)
     const normalize = options.normalize ?? config.normalize
+    const encode = (text: string, addSpecialTokens = true) =>
+      encodeText(model.tokenizer, text, limits.maxModelLength, { addSpecialTokens, signal })
+    const isText = (input: string | number[]) => typeof input === 'string'
+    const skipped = config.includePrompt || prompt === '' || !all.some(isText) ? 0 : await promptLength(prompt, encode)
     const { outputs, promptTokens } = await computeAll(
       all,
       signal,
-      async (input) =>
-        typeof input === 'string'
-          ? encodeText(model.tokenizer, prompt + input, limits.maxModelLength, { signal })
-          : input,
-      async (tokens, own) => {
+      async (input) => (typeof input === 'string' ? encode(prompt + input) : input),
+      async (tokens, own, input) => {
         const states = await model.normedStates(tokens, config.pooling === 'lasttoken' ? 'last' : 'all', own)
-        return finished(pooled(states, config.pooling, limits.hiddenSize), dimensions, normalize)
+        const first = isText(input) ? Math.min(skipped * limits.hiddenSize, states.length - limits.hiddenSize) : 0
+        return finished(pooled(states.subarray(first), config.pooling, limits.hiddenSize), dimensions, normalize)
       },
     )
     return { embeddings: outputs, usage: { promptTokens, totalTokens: promptTokens } }
   })
+}
+
+/** Tokens of the text before an input, without what ends a text of its own, as sentence-transformers counts them. */
+async function promptLength(
+  prompt: string,
+  encode: (text: string, addSpecialTokens?: boolean) => Promise<readonly number[]>,
+): Promise<number> {
+  const [whole, plain] = [await encode(prompt), await encode(prompt, false)]
+  return whole.at(-1) === plain.at(-1) ? whole.length : whole.length - 1
 }
 
 function pooled(states: Float32Array, pooling: Pooling, width: number): Float32Array {

@@ -13,6 +13,8 @@ export type Pooling = 'lasttoken' | 'mean' | 'cls'
 
 export interface EmbeddingConfig {
   readonly pooling: Pooling
+  /** Whether the positions of the text before an input are pooled along with its own. */
+  readonly includePrompt: boolean
   /** Whether vectors have length 1 unless asked for otherwise. */
   readonly normalize: boolean
   /** Text before a query, with its instruction: `Instruct: ...\nQuery:`. */
@@ -24,6 +26,7 @@ export interface EmbeddingConfig {
 /** Without any files. */
 export const PLAIN_EMBEDDING: EmbeddingConfig = {
   pooling: 'lasttoken',
+  includePrompt: true,
   normalize: true,
   queryPrompt: undefined,
   defaultPrompt: '',
@@ -62,9 +65,11 @@ export async function readEmbeddingConfig(directory: string): Promise<EmbeddingC
     throw invalidCheckpoint(`${join(directory, 'modules.json')} names ${shown(folder)}, outside the checkpoint`)
   }
   const file = join(folder, 'config.json')
+  const pooling = await read(file)
   const prompts = await read('config_sentence_transformers.json')
   return {
-    pooling: poolingOf(await read(file), join(directory, file)),
+    pooling: poolingOf(pooling, join(directory, file)),
+    includePrompt: !(isObject(pooling) && pooling.include_prompt === false),
     normalize: kinds === undefined || kinds.some(({ kind }) => kind === 'Normalize'),
     ...promptsOf(prompts),
   }

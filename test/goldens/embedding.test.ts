@@ -288,6 +288,31 @@ describe('texts, with the demo model', () => {
     expect(asked).toEqual(whole)
   })
 
+  test.each(['mean', 'cls', 'lasttoken'])('an instruction that is not pooled: %s', async (mode) => {
+    const { copy } = withAnswers()
+    mkdirSync(join(copy, '1_Pooling'))
+    const pooling = { pooling_mode: mode, include_prompt: false }
+    writeFileSync(join(copy, '1_Pooling/config.json'), JSON.stringify(pooling))
+    await using model = await load(copy)
+    const text = 'Where is the cat?'
+    const before = 'Instruct: Find the cat\nQuery: '
+    const skipped = (await model.tokenizer?.encode(before, { addSpecialTokens: false }))?.length as number
+    const ids = Array.from((await model.tokenizer?.encode(before + text)) ?? [])
+    const { lastHiddenState } = await model.forward(ids, { hiddenStates: true })
+    const width = model.limits.hiddenSize
+    const rows = ids.map((_, row) => lastHiddenState.subarray(row * width, (row + 1) * width))
+    const own =
+      mode === 'mean' ? rows.slice(skipped) : mode === 'cls' ? rows.slice(skipped, skipped + 1) : rows.slice(-1)
+    const wanted = Array.from({ length: width }, (_, i) =>
+      own.reduce((sum, row) => sum + (row[i] as number) / own.length, 0),
+    )
+    const [taken] = (await model.embed(ids, { normalize: false })).embeddings
+    const [instructed] = (await model.embed(text, { instruct: 'Find the cat', normalize: false })).embeddings
+    expect(furthest(instructed as Float32Array, wanted)).toBeLessThan(1e-4)
+    // Token ids have no text before them.
+    if (mode !== 'lasttoken') expect(furthest(taken as Float32Array, wanted)).toBeGreaterThan(0.01)
+  })
+
   test('documents are scored in the prompt of Qwen3-Reranker, the most relevant first', async () => {
     const { copy } = withAnswers()
     await using model = await load(copy)
