@@ -35,7 +35,9 @@ export function readExperts(
     readonly everywhere?: boolean
   },
 ): Experts {
-  const key = config.raw.num_experts == null ? 'num_local_experts' : 'num_experts' // as transformers 5 writes it
+  // transformers 5 may write the second one.
+  const key =
+    config.raw.num_experts == null && config.raw.num_local_experts != null ? 'num_local_experts' : 'num_experts'
   const count = config.count(key, undefined, SIZE_LIMITS.experts)
   const layers = config.count('num_hidden_layers', undefined, SIZE_LIMITS.layers)
   const most = Math.floor(SIZE_LIMITS.allExperts / layers)

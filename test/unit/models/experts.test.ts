@@ -327,6 +327,7 @@ describe('refused', () => {
   test.each([
     ['more experts a token than there are', { num_experts_per_tok: 9 }, 'at most num_experts \\(8\\)'],
     ['no experts', { num_experts: 0, num_local_experts: 0 }, 'num_experts is 0'],
+    ['no number of experts', { num_experts: undefined, num_local_experts: undefined }, 'num_experts is missing'],
     ['no experts a token', { num_experts_per_tok: 0 }, 'num_experts_per_tok is 0, but must be a positive'],
     ['experts in every 0th layer', { decoder_sparse_step: 0 }, 'decoder_sparse_step is 0, but must be a positive'],
     [
