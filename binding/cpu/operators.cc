@@ -88,15 +88,16 @@ void run(OperatorContext& context, const Call<billfish::SigmoidMul>& call) {
   });
 }
 
-// The next one of a row's logits in order: the largest below (value, expert), of equals the lowest expert. A NaN ranks
-// lowest, so that there is always one.
+// A NaN ranks highest: it is among the chosen, and makes all weights NaN.
+static float rank_of(float logit) { return std::isnan(logit) ? INFINITY : logit; }
+
+// The next one of a row's logits in order: the largest below (value, expert), of equals the lowest expert.
 static int64_t next_expert(const float* logits, int64_t experts, float value, int64_t expert) {
-  const auto rank = [&](int64_t e) { return std::isnan(logits[e]) ? -INFINITY : logits[e]; };
   int64_t best = -1;
   for (int64_t e = 0; e < experts; ++e) {
-    const float own = rank(e);
+    const float own = rank_of(logits[e]);
     if (expert >= 0 && (own > value || (own == value && e <= expert))) continue;
-    if (best < 0 || own > rank(best)) best = e;
+    if (best < 0 || own > rank_of(logits[best])) best = e;
   }
   return best;
 }
@@ -110,7 +111,7 @@ void run(OperatorContext& context, const Call<billfish::Route>& call) {
     int64_t expert = -1;
     for (int64_t j = 0; j < count; ++j) {
       expert = next_expert(logits, experts, value, expert);
-      value = std::isnan(logits[expert]) ? -INFINITY : logits[expert];
+      value = rank_of(logits[expert]);
       chosen[j] = static_cast<float>(expert);
     }
     const float largest = logits[static_cast<int64_t>(chosen[0])];

@@ -61,12 +61,13 @@ struct Route {
   }
 
  private:
-  // Larger for a larger logit, of equals for the lower number; a NaN ranks lowest. Never 0.
+  // Larger for a larger logit, of equals for the lower number. A NaN ranks highest: it is among the chosen,
+  // and makes all weights NaN. Never 0.
   DEVICE static uint64_t key_of(float logit, uint32_t expert) {
     const auto bits = bit_cast<uint32_t>(logit + 0.0f);  // one zero
     const uint32_t ordered = (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
     const bool is_number = (bits & 0x7fffffffu) <= 0x7f800000u;
-    return uint64_t{is_number ? ordered : 1u} << 32 | (0xffffffffu - expert);
+    return uint64_t{is_number ? ordered : 0xff800001u} << 32 | (0xffffffffu - expert);
   }
 };
 
