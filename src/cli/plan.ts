@@ -31,7 +31,7 @@ export function addPlanCommand(program: Command, terminal: Terminal): void {
       `
 Releases known by name:
   ${Object.keys(presets).join('\n  ')}
-Each also with -FP8, -GPTQ-Int4, -GPTQ-Int8 or -AWQ, with the owner of its repository, and without -Instruct or -Chat.
+Each also with -FP8, -GPTQ-Int4, -GPTQ-Int8 or -AWQ, and without -Instruct or -Chat.
 Names that end in a number of channels: as first released, before the MLPs were padded under the same name.
 
 Examples:

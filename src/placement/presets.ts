@@ -27,16 +27,15 @@ export interface NamedPreset {
 }
 
 /**
- * Finds a preset by its name, with the owner of the repository or without: `Qwen/Qwen3-8B`. Case, `-Instruct`, `-Chat`,
- * `-Base` and `-GPTQ` are optional: `qwen2-72b-int4` is `Qwen2-72B-Instruct-GPTQ-Int4`. An unquantized release can be requested as
- * `-fp8` (e4m3 in blocks of 128 x 128), `-int4`, `-int8` (GPTQ, groups of 128) or `-awq`, whether or not it was published.
+ * Finds a preset by its name. Case, `-Instruct`, `-Chat`, `-Base` and `-GPTQ` are optional: `qwen2-72b-int4` is
+ * `Qwen2-72B-Instruct-GPTQ-Int4`. An unquantized release can be requested as `-fp8` (e4m3 in blocks of 128 x 128),
+ * `-int4`, `-int8` (GPTQ, groups of 128) or `-awq`, whether or not it was published.
  * @returns undefined if no preset matches
  */
 export function findPreset(name: string): NamedPreset | undefined {
-  const repository = name.replace(/^[\w-]+\/(?=[^/]+$)/, '')
-  const wanted = shortName(repository)
+  const wanted = shortName(name)
   for (const [own, config] of Object.entries(presets)) {
-    if (own === repository || shortName(own) === wanted) return { name: own, config }
+    if (own === name || shortName(own) === wanted) return { name: own, config }
   }
   const [, base = '', kind = ''] = /^(.*)-(int4|int8|awq|fp8)$/.exec(wanted) ?? []
   const plain = Object.entries(presets).find(([own, config]) => shortName(own) === base && !config.quantization_config)

@@ -57,7 +57,7 @@ describe('shapes', () => {
       name: 'Qwen3-8B-GPTQ-Int8',
       config: { hidden_size: 4096, quantization_config: { quant_method: 'gptq', bits: 8 } },
     })
-    expect(findPreset('Qwen/Qwen3-30B-A3B-Instruct-2507-FP8')).toMatchObject({
+    expect(findPreset('Qwen3-30B-A3B-Instruct-2507-FP8')).toMatchObject({
       name: 'Qwen3-30B-A3B-Instruct-2507-FP8',
       config: { max_position_embeddings: 262144, quantization_config: { quant_method: 'fp8' } },
     })
