@@ -40,6 +40,8 @@ export interface DeviceMemory extends MemoryUse {
   readonly planned: MemoryUse
   /** Bytes of kvCache that currently hold tokens of sequences. */
   readonly kvCacheInUse: number
+  /** Bytes of states that currently belong to sequences. */
+  readonly statesInUse: number
 }
 
 /** What a model is doing right now. */
@@ -299,13 +301,15 @@ export class Model {
    */
   memory(): DeviceMemory[] {
     if (this.#disposal) throw disposed()
-    const { total, available } = this.#runner.state.blocks
+    const { blocks, slotsInUse } = this.#runner.state
+    const { total, available } = blocks
     const planned = byDevice(this.#stages)
     return [...byDevice(this.#native.memory())].map(([device, allocated]) => ({
       device,
       ...allocated,
       planned: planned.get(device) as MemoryUse,
       kvCacheInUse: (allocated.kvCache / total) * (total - available),
+      statesInUse: (allocated.states / this.#limits.maxSequences) * slotsInUse,
     }))
   }
 

@@ -33,6 +33,8 @@ export interface RunnerState {
   readonly stepsInFlight: number
   /** Number of times a sequence lost its KV blocks and had to be recomputed. */
   readonly preemptions: number
+  /** Sequences that hold a slot of states. */
+  readonly slotsInUse: number
   readonly blocks: { readonly total: number; readonly available: number }
 }
 
@@ -78,8 +80,8 @@ export class Runner {
 
   get state(): RunnerState {
     const { blockCount, available } = this.#pool
-    const { counts, preemptions } = this.#scheduler
-    return { ...counts, preemptions, blocks: { total: blockCount, available } }
+    const { counts, preemptions, slotsInUse } = this.#scheduler
+    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available } }
   }
 
   trace(): Trace {

@@ -49,6 +49,11 @@ export class Scheduler {
     this.#freeSlots = Array.from({ length: options.maxSequences }, (_, i) => options.maxSequences - 1 - i)
   }
 
+  /** Sequences that hold a slot of states, and KV blocks. */
+  get slotsInUse(): number {
+    return this.#options.maxSequences - this.#freeSlots.length
+  }
+
   get sequences(): readonly Sequence[] {
     return [...this.#waiting, ...this.#running]
   }

@@ -26,6 +26,18 @@ describe.each(hybridModels)('%s', (name) => {
     expect(await greedyTokens(model, prompt)).toEqual(expected.greedy.p100)
   })
 
+  test('states in use are those of the sequences that run', async () => {
+    await using model = await load(name, { maxSequences: 4 })
+    const share = () => model.memory().map(({ states, statesInUse }) => statesInUse / states)
+    expect(share()).toEqual([0])
+    let first = true
+    for await (const { tokenIds } of model.generate(prompt, { maxNewTokens: 20, ignoreEos: true })) {
+      if (tokenIds.length > 0 && first) expect(share()).toEqual([0.25])
+      first = tokenIds.length === 0
+    }
+    expect(share()).toEqual([0])
+  })
+
   test('preempted sequences are recomputed, in slots that others had', async () => {
     const prompts = ['p33', 'p7', 'p100', 'p7', 'p33'].map((prompt) => expected.prompts[prompt] as number[])
     const options = { maxNewTokens: 50, temperature: 0, ignoreEos: true }
