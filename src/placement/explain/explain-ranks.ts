@@ -17,8 +17,10 @@ export function* explainRanks(
   const stage = { device: 'cpu', modules: [embedding, `${layers}.0`, norm, head] }
   const weights = (yield* traceRanks(model, source, stage, ranks)).map((traced) => traced.weights)
   const padded = new Map<string, string>() // "stored to padded" -> layers
+  let areExpertsPadded = false
   for (const [i, weight] of (weights[0] ?? []).entries()) {
     for (const { size, stored } of paddedSizes(weights.map((own) => own[i] as WeightSpec))) {
+      areExpertsPadded ||= weight.kind === 'experts' && size > stored * NOTABLE && weight.experts.length >= ranks
       const text = `${stored} to ${size}`
       const names = padded.get(text)
       const name = weight.name.replace(/\.weight$/, '').replace(/^.*\./, '')
@@ -28,8 +30,14 @@ export function* explainRanks(
   const sizes = [...padded].map(([text, names]) => `${text} (${names})`)
   const channels = expertParallel ? 'experts' : 'MLP channels'
   const together = `${ranks} devices compute every stage together, each with a share of the heads, ${channels} and vocabulary.`
-  return [sizes.length > 0 ? `${together} Padded with zeros: ${sizes.join('; ')}.` : together]
+  return [
+    sizes.length > 0 ? `${together} Padded with zeros: ${sizes.join('; ')}.` : together,
+    ...(areExpertsPadded ? ['expertParallel would leave experts whole, without padding.'] : []),
+  ]
 }
+
+/** Padding of experts, which are most of a model, that is worth an alternative. */
+const NOTABLE = 1.1
 
 /** How ranks on GPUs exchange values, which is unknown until the machine is. Empty without such ranks. */
 export function explainExchange(devices: readonly string[], ranks: number): string[] {
