@@ -13,7 +13,7 @@ import { MeasuredProcess } from './lib/measured-process.mjs'
 import { checkpointBytesPerToken } from './lib/random-checkpoint.mjs'
 import { weightsPerPromptToken } from './lib/random-model.mjs'
 import { cpuReport, summary, wasQuiet, writeResult } from './lib/report.mjs'
-import { SHAPES } from './lib/shapes.mjs'
+import { SHAPES, stateBytesPerToken } from './lib/shapes.mjs'
 import { checkpointModel, defaultFolder, ggufModel } from './make-model.mjs'
 import { IkLlamaBench } from './peers/ik-llama.mjs'
 import { computesTheSame, ggufBytesPerToken } from './peers/random-gguf.mjs'
@@ -53,7 +53,7 @@ function contestants(options, shape) {
     module: join(import.meta.dirname, 'lib/billfish-process.mjs'),
     load: { path: directory, contextSize: CONTEXT_SIZE, dtype: options.dtype, deviceMap: 'cpu' },
     files: weights.map((name) => join(directory, name)),
-    bytesPerToken: checkpointBytesPerToken(shape),
+    bytesPerToken: checkpointBytesPerToken(shape) + stateBytesPerToken(shape),
     weightsPerPromptToken: weightsPerPromptToken(shape, false),
     settings: { prefill: {}, decode: {} },
   }
@@ -65,7 +65,7 @@ function contestants(options, shape) {
     module: join(import.meta.dirname, 'peers/llama.mjs'),
     load: { path: file },
     files: [file],
-    bytesPerToken: ggufBytesPerToken(shape),
+    bytesPerToken: ggufBytesPerToken(shape) + stateBytesPerToken(shape),
     weightsPerPromptToken: weightsPerPromptToken(shape, shape.deltaNet === undefined), // its qwen35 keeps all rows
     settings: { prefill: {}, decode: {} },
   }

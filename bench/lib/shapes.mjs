@@ -85,6 +85,17 @@ export const headDimOf = (shape) => shape.headDim ?? shape.hidden / shape.heads
 /** Whether the layer mixes tokens by Gated DeltaNet instead of attention. */
 export const isRecurrent = ({ deltaNet }, layer) => deltaNet !== undefined && (layer + 1) % deltaNet.interval !== 0
 
+/**
+ * Bytes of recurrent states that a decoded token reads, in fp32, and then writes: the matrices of value heads, and the rows
+ * that the convolution goes on from.
+ */
+export function stateBytesPerToken(shape) {
+  if (shape.deltaNet === undefined) return 0
+  const { keyHeads, valueHeads, headDim, kernel } = shape.deltaNet
+  const layers = Array.from({ length: shape.layers }, (_, layer) => isRecurrent(shape, layer)).filter(Boolean).length
+  return 4 * layers * (valueHeads * headDim ** 2 + (kernel - 1) * (2 * keyHeads + valueHeads) * headDim)
+}
+
 /** Refuses a shape that the groups of the formats or the heads do not divide. */
 export function checkShape(shape) {
   for (const [name, value] of Object.entries(shape)) {

@@ -140,10 +140,13 @@ struct ChunkedDeltaRule {
   }
 
   DEVICE static int lane() { return static_cast<int>(lane_index()); }
+  // In the chunks' loops: where rows lie for this lane is computed in every chunk. Kept across them, it would take
+  // registers that S and the rows on their way need.
+  DEVICE static int own_lane() { return static_cast<int>(recomputed_lane_index()); }
   // B operands of two times eight rows out of 16 rows in shared memory from `row` on, columns [column, column + 16).
   template <int columns>
-  DEVICE static void load_rows(uint32_t (&b)[4], SharedRows<Element, columns> from, int row, int column) {
-    ldmatrix<4>(b, from.at(row + lane() / 16 * 8 + lane() % 8, column + lane() / 8 % 2 * 8));
+  DEVICE static void load_rows(uint32_t (&b)[4], SharedRows<Element, columns> from, int row, int column, int lane) {
+    ldmatrix<4>(b, from.at(row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8));
   }
   template <int count>
   DEVICE static void clear(float (&c)[count][4]) {
@@ -179,8 +182,9 @@ struct ChunkedDeltaRule {
 
   // Zeros for tokens beyond the span's, which neither decay nor change the state.
   DEVICE void load(const Block& block, int32_t chunk, int warp, Rows& rows) const {
-    const int32_t first = chunk * chunk_tokens, own = first + warp * 8, key_token = own + lane() / lanes_a_row;
-    const int32_t column = lane() % lanes_a_row * 8;
+    const int lane = own_lane();
+    const int32_t first = chunk * chunk_tokens, own = first + warp * 8, key_token = own + lane / lanes_a_row;
+    const int32_t column = lane % lanes_a_row * 8;
     const int64_t key_row = block.span.first_row + key_token, value_row = block.span.first_row + own;
     const auto k = p.k + (key_row * p.k_stride + p.key_column(block.head) + column);
     const auto q = p.q + (key_row * p.q_stride + p.key_column(block.head) + column);
@@ -191,40 +195,41 @@ struct ChunkedDeltaRule {
       rows.k[pass] = load_as<uint4>(k + after * p.k_stride);
       rows.q[pass] = load_as<uint4>(q + after * p.q_stride);
     }
-    const uint32_t value = block.first_column + lane_index();
+    const uint32_t value = block.first_column + static_cast<uint32_t>(lane);
     const auto v = p.v + (value_row * p.v_stride + p.value_column(block.head) + value);
     UNROLL for (int i = 0; i < 8; ++i) {
       rows.v[i] = from_float<Element>(0);
       if (own + i < block.span.rows && value < p.value_dim) rows.v[i] = v[i * p.v_stride];
     }
-    const int64_t gate_row = block.span.first_row + first + lane();
-    if (warp > 0 || first + lane() >= block.span.rows) return;
+    const int64_t gate_row = block.span.first_row + first + lane;
+    if (warp > 0 || first + lane >= block.span.rows) return;
     rows.a = p.a[gate_row * p.a_stride + block.head];
     rows.b = p.b[gate_row * p.b_stride + block.head];
   }
 
   DEVICE void stage(const Block& block, int32_t chunk, int warp, const Rows& rows) const {
+    const int lane = own_lane();
     UNROLL for (int pass = 0; pass < passes; ++pass) {
-      const int token = warp * 8 + pass * rows_at_once + lane() / lanes_a_row;
-      stage_row(rows.k[pass], keys_of(chunk), token, 1.0f, key_scales());
-      stage_row(rows.q[pass], queries_of(chunk), token, 1.0f / square_root(static_cast<float>(p.key_dim)),
+      const int token = warp * 8 + pass * rows_at_once + lane / lanes_a_row;
+      stage_row(rows.k[pass], keys_of(chunk), token, lane, 1.0f, key_scales());
+      stage_row(rows.q[pass], queries_of(chunk), token, lane, 1.0f / square_root(static_cast<float>(p.key_dim)),
                 query_scales());
     }
-    UNROLL for (int i = 0; i < 8; ++i) * square(chunk, v_at).at(warp * 8 + i, lane()) = rows.v[i];
+    UNROLL for (int i = 0; i < 8; ++i) * square(chunk, v_at).at(warp * 8 + i, lane) = rows.v[i];
     if (warp > 0) return;
-    const bool is_token = chunk * chunk_tokens + lane() < block.span.rows;
+    const bool is_token = chunk * chunk_tokens + lane < block.span.rows;
     // exp(-1e4) is zero, and sums stay finite.
     float2 sum{is_token ? -min(p.rate_of(rows.a, block.head), 1e4f) : 0.0f, 0.0f};
     UNROLL for (int step = 1; step < chunk_tokens; step *= 2) {
       const float2 before{shuffle_up(sum.x, step), shuffle_up(sum.y, step)};
-      if (lane() >= step) sum = add_exactly(before, sum);
+      if (lane >= step) sum = add_exactly(before, sum);
     }
-    sums()[lane()] = sum;
-    betas()[lane()] = is_token ? p.beta_of(rows.b) : 0.0f;
+    sums()[lane] = sum;
+    betas()[lane] = is_token ? p.beta_of(rows.b) : 0.0f;
   }
 
   // A row times the power of two that brings its norm to [1, 2), and the rest of scale / norm into `scales`.
-  DEVICE static void stage_row(const uint4& read, Keys to, int token, float scale, Shared<float> scales) {
+  DEVICE static void stage_row(const uint4& read, Keys to, int token, int lane, float scale, Shared<float> scales) {
     struct Words {
       uint32_t values[4];
     };
@@ -241,8 +246,8 @@ struct ChunkedDeltaRule {
     UNROLL for (int i = 0; i < 4; ++i) {
       words.values[i] = bit_cast<uint32_t>(pair_from_floats<Element>(values[i].x * down, values[i].y * down));
     }
-    store_as<uint4>(to.at(token, lane() % lanes_a_row * 8), bit_cast<uint4>(words));
-    if (lane() % lanes_a_row == 0) scales[token] = scale * (up / norm);
+    store_as<uint4>(to.at(token, lane % lanes_a_row * 8), bit_cast<uint4>(words));
+    if (lane % lanes_a_row == 0) scales[token] = scale * (up / norm);
   }
 
   // A and P: warps 0 and 1 have 16 rows of A each, warps 2 and 3 of P, and the columns up to the diagonal.
@@ -258,7 +263,7 @@ struct ChunkedDeltaRule {
       UNROLL for (int pair = 0; pair < 2; ++pair) {
         if (pair * 16 > rows) continue;
         uint32_t b[4];
-        load_rows(b, keys, pair * 16, k * 16);
+        load_rows(b, keys, pair * 16, k * 16, lane());
         mma_m16n8k16<Element>(products[2 * pair], a, {b[0], b[1]});
         mma_m16n8k16<Element>(products[2 * pair + 1], a, {b[2], b[3]});
       }
@@ -329,10 +334,11 @@ struct ChunkedDeltaRule {
 
   // sum += (S x)^T of the rows x of all tokens.
   DEVICE static void multiply_state(int pair, Keys rows, float (&sum)[token_blocks][4]) {
+    const int lane = own_lane();
     UNROLL for (int k = 0; k < key_rows / 16; ++k) {
       const Operand s = Operand::load(state_operand(pair, k));
       uint32_t b[2][4];
-      UNROLL for (int half = 0; half < 2; ++half) load_rows(b[half], rows, half * 16, k * 16);
+      UNROLL for (int half = 0; half < 2; ++half) load_rows(b[half], rows, half * 16, k * 16, lane);
       UNROLL for (int block = 0; block < token_blocks; ++block) {
         mma_m16n8k16<Element>(sum[block], s.high, {b[block / 2][block % 2 * 2], b[block / 2][block % 2 * 2 + 1]});
       }
@@ -344,10 +350,11 @@ struct ChunkedDeltaRule {
 
   // sum_i += sum over j of matrix_ij x_j, for a lower triangular matrix (T or P); x: two operands of 16 tokens.
   DEVICE static void multiply_triangle(const Operand (&x)[2], Square high, Square low, float (&sum)[token_blocks][4]) {
+    const int lane = own_lane();
     UNROLL for (int k = 0; k < 2; ++k) {
       uint32_t b[2][4];
       const auto load = [&](Square from) {
-        UNROLL for (int half = k; half < 2; ++half) load_rows(b[half], from, half * 16, k * 16);
+        UNROLL for (int half = k; half < 2; ++half) load_rows(b[half], from, half * 16, k * 16, lane);
       };
       const auto multiply = [&](const uint32_t(&a)[4]) {
         UNROLL for (int i = 2 * k; i < token_blocks; ++i) {
@@ -411,16 +418,16 @@ struct ChunkedDeltaRule {
     float lacking[token_blocks][4];
     clear(lacking);
     multiply_state(pair, keys_of(chunk), lacking);
+    const int lane = own_lane();
     UNROLL for (int half = 0; half < 2; ++half) {
       uint32_t values[4];  // tokens 0 - 7 of columns 0 - 7 and 8 - 15, then tokens 8 - 15
       ldmatrix<4, true>(
-          values,
-          square(chunk, v_at).at(half * 16 + lane() / 16 * 8 + lane() % 8, pair * pair_columns + lane() / 8 % 2 * 8));
+          values, square(chunk, v_at).at(half * 16 + lane / 16 * 8 + lane % 8, pair * pair_columns + lane / 8 % 2 * 8));
       UNROLL for (int i = 0; i < 2; ++i) {
         float(&numbers)[4] = lacking[2 * half + i];
         const float2 low = to_float2(bit_cast<Pair<Element>>(values[2 * i]));
         const float2 high = to_float2(bit_cast<Pair<Element>>(values[2 * i + 1]));
-        const int token = half * 16 + i * 8 + lane() % 4 * 2;
+        const int token = half * 16 + i * 8 + lane % 4 * 2;
         const TokenFactors first = factors_of(chunk)[token], second = factors_of(chunk)[token + 1];
         numbers[0] = first.beta * low.x - first.found * numbers[0];
         numbers[1] = second.beta * low.y - second.found * numbers[1];
@@ -436,6 +443,7 @@ struct ChunkedDeltaRule {
 
   // S = exp(G_last) S + sum exp(G_last - G_i) k_i N_i.
   DEVICE void accumulate(int32_t chunk, float (&added)[token_blocks][4], float (&s)[key_blocks][4]) const {
+    const int lane = own_lane();
     const float last = *last_decay(chunk);
     UNROLL for (int block = 0; block < key_blocks; ++block) { UNROLL for (int i = 0; i < 4; ++i) s[block][i] *= last; }
     each(added, 0, [&](float& number, uint32_t, int token) {
@@ -447,7 +455,7 @@ struct ChunkedDeltaRule {
       // Matrices of 8 tokens x 8 key rows: the left key rows' tokens 0-7 and 8-15, then the right ones'.
       UNROLL for (int pair = 0; pair < key_blocks / 2; ++pair) {
         uint32_t b[4];
-        ldmatrix<4, true>(b, keys_of(chunk).at(k * 16 + lane() % 16, pair * 16 + lane() / 16 * 8));
+        ldmatrix<4, true>(b, keys_of(chunk).at(k * 16 + lane % 16, pair * 16 + lane / 16 * 8));
         mma_m16n8k16<Element>(s[2 * pair], n.high, {b[0], b[1]});
         mma_m16n8k16<Element>(s[2 * pair + 1], n.high, {b[2], b[3]});
         mma_m16n8k16<Element>(s[2 * pair], n.low, {b[0], b[1]});

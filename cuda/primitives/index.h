@@ -26,4 +26,11 @@ DEVICE int compiled_architecture() {
 DEVICE uint32_t lane_index() { return threadIdx.x % warp_size; }
 DEVICE uint32_t warp_index() { return threadIdx.x / warp_size; }
 
+// The same as lane_index(), but what follows from it is computed anew wherever this is called, instead of being kept.
+DEVICE uint32_t recomputed_lane_index() {
+  uint32_t lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
+}
+
 }  // namespace billfish::BILLFISH_TARGET

@@ -19,6 +19,7 @@ inline uint3 grid_size() { return emulator::running()->block->grid->launch().gri
 inline int compiled_architecture() { return emulator::running()->block->grid->launch().device->code_architecture; }
 
 inline uint32_t lane_index() { return thread_index().x % warp_size; }
+inline uint32_t recomputed_lane_index() { return lane_index(); }
 inline uint32_t warp_index() { return thread_index().x / warp_size; }
 
 }  // namespace billfish::BILLFISH_TARGET
