@@ -107,23 +107,14 @@ void run(OperatorContext& context, const Call<billfish::GatedDeltaRule>& call) {
     const int64_t key_head = head / (heads / key_heads), row = sequence.first_row;
     const int64_t columns = std::min(state_columns, value_dim - first);
     float* const stored = state_of(call.state, sequence) + head * key_dim * value_dim + first;
-    DeltaTask task{sequence.rows,
-                   key_dim,
-                   columns,  //
-                   row_of(call.q, row) + key_head * key_dim,
-                   call.q.stride,  //
-                   row_of(call.k, row) + key_head * key_dim,
-                   call.k.stride,  //
-                   row_of(call.v, row) + head * value_dim + first,
-                   call.v.stride,  //
-                   gates + row * heads + head,
-                   heads,
-                   norms + row * key_heads + key_head,
-                   key_heads,  //
-                   stored,
-                   value_dim,
-                   row_of(call.out, row) + head * value_dim + first,
-                   call.out.stride};
+    DeltaTask task{sequence.rows, key_dim, columns};
+    task.q = row_of(call.q, row) + key_head * key_dim, task.q_stride = call.q.stride;
+    task.k = row_of(call.k, row) + key_head * key_dim, task.k_stride = call.k.stride;
+    task.v = row_of(call.v, row) + head * value_dim + first, task.v_stride = call.v.stride;
+    task.gates = gates + row * heads + head, task.gates_stride = heads;
+    task.norms = norms + row * key_heads + key_head, task.norms_stride = key_heads;
+    task.state = stored, task.state_stride = value_dim;
+    task.out = row_of(call.out, row) + head * value_dim + first, task.out_stride = call.out.stride;
     if (sequence.rows == 1 && sequence.past > 0 && columns == state_columns) {
       compute(task);
       return;

@@ -215,6 +215,7 @@ class QuantizedComparison {
         outputs_(linear.outputs, before_.out, after_.out, after_.name, "outputs") {
     compare_schemes();
     map_inputs(linear.inputs);
+    if (padded.spec.scale_rows > 1) original_source_->read(before_.out - 1, 1, last_);
   }
 
   void run(const Control& control) const {
@@ -348,12 +349,16 @@ class QuantizedComparison {
     }
   }
 
-  // Of an added output, or behind the original's groups. Where outputs share scales, what is added has some, too, and
-  // is 0 by its codes.
+  // Of an added output, or behind the original's groups. Outputs that share scales with the original's last one have
+  // those, and are 0 by their codes.
   void check_added_group(const CanonicalRows& after, int64_t row, int64_t group) const {
-    if (padded_.spec.scale_rows > 1) return;
-    if (!all_zero(scale(after, after_, row, group), byte_size(after_.scale_type))) {
-      differ_in_scale(after, row, group, "0");
+    const auto size = static_cast<int64_t>(byte_size(after_.scale_type));
+    const int64_t rows = padded_.spec.scale_rows;
+    const bool is_shared =
+        rows > 1 && group < before_.groups() && (after.first + row) / rows <= (before_.out - 1) / rows;
+    const uint8_t* const actual = scale(after, after_, row, group);
+    if (is_shared ? std::memcmp(actual, scale(last_, before_, 0, group), size) != 0 : !all_zero(actual, size)) {
+      differ_in_scale(after, row, group, is_shared ? bits_text(scale(last_, before_, 0, group), size) : "0");
     }
     if (!after_.has_zero_points || !original_.spec.symmetric) return;  // else its codes say what it must be
     if (after.zeros[row * after_.groups() + group] != middle()) differ_in_zero(after, row, group, middle());
@@ -410,6 +415,7 @@ class QuantizedComparison {
   const CanonicalShape &before_, &after_;
   const Channels outputs_;
   std::vector<InputRun> input_runs_;
+  CanonicalRows last_;  // the original's last output, where outputs share scales
 };
 
 template <class Comparison, class Spec>

@@ -114,6 +114,23 @@ void check_steps(const Devices& on, double tolerance) {
   }
 }
 
+void check_search_finds(Stage& stage, const std::string& what, const std::string& device) {
+  for (int turn = 0; turn < 3; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3});
+    step.search = true;
+    try {
+      stage.run(step);
+      CHECK(false);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      CHECK(error.code() == "NON_FINITE");
+      CHECK_MESSAGE(message.starts_with("The output of branch is " + what), message);
+      CHECK(message.find("(on " + device + ")") != std::string::npos);
+    }
+  }
+}
+
 }  // namespace
 
 TEST(a_stage_and_its_branches_compute_what_one_device_would) {
@@ -159,55 +176,20 @@ TEST(a_branch_computes_for_all_ranks_of_its_stage) {
 
 TEST(ranks_and_their_branch_go_on_after_a_step_that_was_cancelled) {
   const auto stage = make_ranks_with_branch({"cpu", {4, 4, 8, 2}, true}, "cpu:3");
-  for (int turn = 0; turn < 200; ++turn) {
-    Step step;
-    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
-    const bool cancelled = turn % 2 == 0;
-    const std::string code = cancelled ? run_and_cancel(*stage, step, turn * 20) : run(*stage, step);
-    if (code.empty()) {
-      check_logits_of({}, step, 2e-3);
-    } else {
-      CHECK(cancelled);
-      CHECK(code == "ABORTED");
-    }
-  }
+  check_after_cancelled_steps(*stage, [](const Step& step) { check_logits_of({}, step, 2e-3); });
 }
 
 TEST(a_search_of_ranks_names_what_their_branch_has_found) {
   std::vector<float> damaged = branch_matrix(0);
   damaged[hidden + 3] = std::numeric_limits<float>::infinity();
   const auto stage = make_ranks_with_branch({"cpu", {4, 4, 8, 2}, true}, "cpu:3", damaged);
-  for (int turn = 0; turn < 3; ++turn) {
-    Step step;
-    fill_prompt(step, {1, 2, 3});
-    step.search = true;
-    try {
-      stage->run(step);
-      CHECK(false);
-    } catch (const Error& error) {
-      const std::string message = error.what();
-      CHECK(error.code() == "NON_FINITE");
-      CHECK_MESSAGE(message.starts_with("The output of branch is -infinity"), message);
-      CHECK(message.find("(on cpu:3)") != std::string::npos);
-    }
-  }
+  check_search_finds(*stage, "-infinity", "cpu:3");
 }
 
 TEST(branches_go_on_after_a_step_that_was_cancelled) {
   const Devices on{"cpu", {"cpu:1", "cpu:2"}};
   const auto stage = make_stage_with_branches(on);
-  for (int turn = 0; turn < 200; ++turn) {
-    Step step;
-    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
-    const bool cancelled = turn % 2 == 0;
-    const std::string code = cancelled ? run_and_cancel(*stage, step, turn * 20) : run(*stage, step);
-    if (code.empty()) {
-      check_logits_of(on, step, 2e-3);
-    } else {
-      CHECK(cancelled);
-      CHECK(code == "ABORTED");
-    }
-  }
+  check_after_cancelled_steps(*stage, [&](const Step& step) { check_logits_of(on, step, 2e-3); });
 }
 
 TEST(a_search_names_what_a_branch_has_found) {
@@ -219,20 +201,7 @@ TEST(a_search_names_what_a_branch_has_found) {
   branches.push_back(make_branch(on, 0, branch_matrix(0)));
   branches.push_back(make_branch(on, 1, damaged));
   stage->attach_branches(std::move(branches));
-  for (int turn = 0; turn < 3; ++turn) {
-    Step step;
-    fill_prompt(step, {1, 2, 3});
-    step.search = true;
-    try {
-      stage->run(step);
-      CHECK(false);
-    } catch (const Error& error) {
-      const std::string message = error.what();
-      CHECK(error.code() == "NON_FINITE");
-      CHECK(message.starts_with("The output of branch is infinity"));
-      CHECK(message.find("(on cpu:2)") != std::string::npos);
-    }
-  }
+  check_search_finds(*stage, "infinity", "cpu:2");
 }
 
 TEST(branches_that_do_not_fit_their_stage_are_refused) {

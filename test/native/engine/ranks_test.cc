@@ -25,18 +25,7 @@ TEST(ranks_compute_what_one_would) {
 
 TEST(ranks_go_on_after_a_step_that_was_cancelled) {
   const auto stage = make_stage(cpu_ranks);
-  for (int turn = 0; turn < 200; ++turn) {
-    Step step;
-    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
-    const bool cancelled = turn % 2 == 0;
-    const std::string code = cancelled ? run_and_cancel(*stage, step, turn * 20) : run(*stage, step);
-    if (code.empty()) {
-      check_logits(step, 1e-4);
-    } else {
-      CHECK(cancelled);
-      CHECK(code == "ABORTED");
-    }
-  }
+  check_after_cancelled_steps(*stage, [](const Step& step) { check_logits(step, 1e-4); });
 }
 
 TEST(ranks_pass_barriers_until_one_fails) {

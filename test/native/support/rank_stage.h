@@ -148,6 +148,23 @@ inline std::string run_and_cancel(Stage& stage, Step& step, int spins) {
   return code;
 }
 
+// Steps of which every second one is cancelled, sooner or later: those that end well satisfy `check`.
+template <class Check>
+void check_after_cancelled_steps(Stage& stage, const Check& check) {
+  for (int turn = 0; turn < 200; ++turn) {
+    Step step;
+    fill_prompt(step, {1, 2, 3, 4, 5, 6, 7});
+    const bool cancelled = turn % 2 == 0;
+    const std::string code = cancelled ? run_and_cancel(stage, step, turn * 20) : run(stage, step);
+    if (code.empty()) {
+      check(step);
+    } else {
+      CHECK(cancelled);
+      CHECK(code == "ABORTED");
+    }
+  }
+}
+
 inline void run_well(Stage& stage, int32_t count, int32_t first_token) {
   Step step;
   fill_decode(step, count, first_token);
