@@ -8,7 +8,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { choice, count, readArguments } from './lib/command-line.mjs'
-import { busyCores, copyMilliseconds, machine, nativeProgram, readBandwidth, repository, warm } from './lib/machine.mjs'
+import { busyCores, copyMilliseconds, machine, ReadBandwidth, repository, warm } from './lib/machine.mjs'
 import { MeasuredProcess } from './lib/measured-process.mjs'
 import { checkpointBytesPerToken } from './lib/random-checkpoint.mjs'
 import { weightsPerPromptToken } from './lib/random-model.mjs'
@@ -22,6 +22,11 @@ const PROMPT_TOKENS = 512
 const SHORT_PROMPT = 16
 const DECODE_TOKENS = 128
 const CONTEXT_SIZE = 1024
+// Of decoding, beside the memory's bandwidth: tokens of a slice, slices of a round, and the most that a steady bandwidth
+// differs before and after one.
+const SLICE_TOKENS = 16
+const SLICES = 8
+const STEADY = 1.1
 
 const usage = `npm run bench -- cpu [options]
   --shape <name>  ${Object.keys(SHAPES).join(', ')} (dense)
@@ -108,18 +113,37 @@ async function chooseFlashAttention(program, requests) {
 }
 
 /**
- * Speeds of all programs, loaded at once and measured in turn; the order changes from round to round. The memory's read
- * bandwidth is measured along with them: on a shared machine it moves.
+ * Decoding in slices, the memory's read bandwidth measured between them: on a shared machine it moves from one second to
+ * the next, so that only measurements side by side compare. GB/s of each slice, and of the memory before and after.
  */
-async function measureSpeeds(programs, ik, requests, rounds, bandwidthProgram) {
-  const answers = new Map(programs.map((program) => [program, { prefill: [], decode: [] }]))
+async function measureSlices(program, request, bandwidth) {
+  const slices = []
+  let before = await bandwidth.read()
+  for (let i = 0; i < SLICES; i++) {
+    const options = { ...request, tokens: SLICE_TOKENS, ...program.settings.decode }
+    const { tokensPerSecond } = await program.child.request('decode', options)
+    const after = await bandwidth.read()
+    slices.push({ before, decode: (tokensPerSecond * program.bytesPerToken) / 1e9, after })
+    before = after
+  }
+  return slices
+}
+
+/** The share of the read bandwidth at which decoding read, over the slices before and after which the memory was alike. */
+function shareOfBandwidth(slices) {
+  const steady = slices.filter(({ before, after }) => Math.max(before, after) <= STEADY * Math.min(before, after))
+  const shares = (steady.length > 0 ? steady : slices).map((slice) => (2 * slice.decode) / (slice.before + slice.after))
+  return { ...summary(shares), slices: slices.length, steadySlices: steady.length }
+}
+
+/** Speeds of all programs, loaded at once and measured in turn; the order changes from round to round. */
+async function measureSpeeds(programs, ik, requests, rounds, bandwidth) {
+  const answers = new Map(programs.map((program) => [program, { prefill: [], decode: [], slices: [] }]))
   const ikRates = { prefill: [], decode: [] }
-  const bandwidths = []
   const busy = []
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? programs : [...programs].reverse()
     busy.push(await busyCores())
-    bandwidths.push(readBandwidth(bandwidthProgram).median)
     for (const [method, options] of Object.entries(requests)) {
       for (const program of order) {
         const answer = await program.child.request(method, { ...options, ...program.settings[method] })
@@ -127,8 +151,12 @@ async function measureSpeeds(programs, ik, requests, rounds, bandwidthProgram) {
       }
       if (ik) ikRates[method].push(ik.measure(method))
     }
+    for (const program of order) {
+      answers.get(program).slices.push(...(await measureSlices(program, requests.decode, bandwidth)))
+    }
     console.error(`round ${round + 1} of ${rounds}`)
   }
+  const bandwidths = [...answers.values()].flatMap(({ slices }) => slices.map(({ before }) => before))
   return { answers, ikRates, readBandwidth: summary(bandwidths), busyCores: summary(busy) }
 }
 
@@ -159,26 +187,20 @@ export async function run(args) {
   const ikProgram = options['ik-llama-bench']
   const ik = ikProgram && new IkLlamaBench(ikProgram, ggufModel(options.models, shape), tokens, availableParallelism())
   ik?.chooseSettings() // first of all: a program that does not run should say so at once
-  const bandwidthProgram = nativeProgram('bandwidth')
+  const bandwidth = new ReadBandwidth()
   const requests = {
     prefill: { ids: tokenIds(PROMPT_TOKENS, shape.vocab), contextSize: CONTEXT_SIZE },
     decode: { ids: tokenIds(SHORT_PROMPT, shape.vocab), tokens: DECODE_TOKENS, contextSize: CONTEXT_SIZE },
   }
-  for (const program of programs) program.loading = await measureLoading(program, options)
   try {
+    for (const program of programs) program.loading = await measureLoading(program, options)
     for (const program of programs) {
       program.child = start(program)
       program.loaded = await program.child.request('load', program.load)
     }
     for (const [method, request] of Object.entries(requests)) await billfish.child.request(method, request) // warm-up
     if (llama) await chooseFlashAttention(llama, requests)
-    const { answers, ikRates, ...surroundings } = await measureSpeeds(
-      programs,
-      ik,
-      requests,
-      options.rounds,
-      bandwidthProgram,
-    )
+    const { answers, ikRates, ...surroundings } = await measureSpeeds(programs, ik, requests, options.rounds, bandwidth)
     const result = {
       benchmark: options.shape === 'dense' ? 'cpu' : `cpu-${options.shape}`,
       machine: machine(),
@@ -191,7 +213,7 @@ export async function run(args) {
       programs: [],
     }
     for (const program of programs) {
-      const { prefill, decode } = answers.get(program)
+      const { prefill, decode, slices } = answers.get(program)
       const rates = (list) => summary(list.map(({ tokensPerSecond }) => tokensPerSecond))
       const overheads = decode.map((answer) => answer.overheadMillisecondsPerToken)
       result.programs.push({
@@ -201,6 +223,7 @@ export async function run(args) {
         prefill: rates(prefill),
         decode: rates(decode),
         bytesPerToken: program.bytesPerToken,
+        decodeOfBandwidth: shareOfBandwidth(slices),
         weightsPerPromptToken: program.weightsPerPromptToken,
         ...(program === llama ? { overheadMillisecondsPerToken: summary(overheads).median } : {}),
         loading: program.loading,
@@ -225,6 +248,7 @@ export async function run(args) {
     else console.log('\nnot kept: a quick look, not the whole benchmark')
     await billfish.child.request('dispose')
   } finally {
+    bandwidth.close()
     for (const program of programs) await program.child?.close()
   }
 }

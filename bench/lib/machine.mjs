@@ -1,9 +1,11 @@
 /** What a result must say about the machine and the moment it was measured on. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Failure } from './command-line.mjs'
 import { writeAll } from './safetensors-writer.mjs'
 
 export const repository = join(import.meta.dirname, '../..')
@@ -51,9 +53,31 @@ export function nativeProgram(target) {
   return join(build, target)
 }
 
-/** Memory read bandwidth with all cores, in GB/s: { min, median, max } over ten passes of 1 GiB. */
-export function readBandwidth(program) {
-  return JSON.parse(command(program)).gigabytesPerSecond
+/** The memory's read bandwidth with all cores, measured by a process that stays: its gigabyte is ready each time. */
+export class ReadBandwidth {
+  #child
+  #lines
+
+  constructor() {
+    const cores = String(availableParallelism())
+    this.#child = spawn(nativeProgram('bandwidth'), [cores, '1024', '4', 'each'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
+  }
+
+  /** The median of four passes over 1 GiB, in GB/s. */
+  async read() {
+    this.#child.stdin.write('\n')
+    const { done, value } = await this.#lines.next()
+    if (done) throw new Failure('the program that measures the read bandwidth has ended')
+    return JSON.parse(value).gigabytesPerSecond.median
+  }
+
+  /** Ends the process. */
+  close() {
+    this.#child.stdin.end()
+  }
 }
 
 const COPY_CHUNK = 1 << 20

@@ -84,7 +84,13 @@ export function cpuReport(result) {
     speed(`decode ${tokens.decode}, tokens/s`, 'decode'),
     best('decode'),
     row('decode reads at, GB/s', reads, decimals(1)),
-    row('  of the read bandwidth', (program) => reads(program) / readBandwidth.median, percent),
+    row(
+      '  of the read bandwidth',
+      (program) => program.decodeOfBandwidth.median,
+      undefined,
+      ({ decodeOfBandwidth: { min, median, max } }) => `${percent(median)} (${percent(min)}..${percent(max)})`,
+    ),
+    row('  slices of steady bandwidth', ({ decodeOfBandwidth }) => decodeOfBandwidth.steadySlices, decimals(0)),
     row('weights and states a token reads', ({ bytesPerToken }) => bytesPerToken, mebibytes),
     row('weight files', fileBytes, mebibytes),
     row('load (best), ms', load, decimals(0)),
@@ -98,7 +104,7 @@ export function cpuReport(result) {
   ]
   const lines = [
     circumstances(result),
-    `read bandwidth ${range(readBandwidth)} GB/s, measured before every round`,
+    `read bandwidth ${range(readBandwidth)} GB/s, measured between slices of decoding`,
     `${describeShape(result.shape)}; dtype ${result.dtype}`,
     `median (least..most) of ${result.rounds} rounds`,
     '',

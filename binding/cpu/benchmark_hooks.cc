@@ -84,8 +84,8 @@ class CpuBenchmarkHooks final : public BenchmarkHooks {
     pool_.parallel_for(static_cast<int64_t>(bytes) / line, 1, [&](int64_t begin, int64_t end) {
       Vector sums[unroll] = {};
       for (int64_t i = begin; i < end; ++i) {
+        fetch_weights(reinterpret_cast<const uint8_t*>(data + i * unroll), line);
         for (int64_t j = 0; j < unroll; ++j) {
-          __builtin_prefetch(&data[i * unroll + j] + fetch_ahead / sizeof(Vector));
           sums[j] += data[i * unroll + j];
         }
       }

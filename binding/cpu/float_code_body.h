@@ -62,7 +62,7 @@ void gemv_rows(std::integer_sequence<int, I...> row_parts, std::integer_sequence
       ((sums[S] = Vector::zero()), ...);
       int64_t k = 0;
       for (; k + 8 <= inputs; k += 8, codes += 8 * input_bytes) {
-        for (int64_t line = 0; line < 8 * input_bytes; line += 64) __builtin_prefetch(codes + fetch_ahead + line);
+        fetch_weights(codes, 8 * input_bytes);
         add_pair<0, 1 % chains>(row_parts, codes, segment + k, inputs, sums);
         add_pair<2 % chains, 3 % chains>(row_parts, codes + 2 * input_bytes, segment + k + 2, inputs, sums);
         add_pair<4 % chains, 5 % chains>(row_parts, codes + 4 * input_bytes, segment + k + 4, inputs, sums);

@@ -111,14 +111,15 @@ void run_pieces(const Target& target, int64_t expert, const Activation& activati
   }
 }
 
-Activation activation_of(const Target& target, Precision precision) {
+// For the rows of `tokens` tokens, which have one each at most at an expert.
+Activation activation_of(const Target& target, int64_t tokens, Precision precision) {
   LinearCall call;
   if (target.quantized != nullptr) {
     call.quantized = &target.quantized->linear;
   } else {
     call.matrix = &target.matrix->matrix;
   }
-  return activation_for(call, precision);
+  return activation_for(call, tokens, precision);
 }
 
 // Zeros in the slots of experts that are not here.
@@ -149,7 +150,7 @@ void run_target(OperatorContext& context, const Target& target, const Tensor& x,
   const int64_t all_rows = grouping.all_rows();
   if (all_rows < routing.rows * per_token) clear_others(routing, target.out, first_expert, experts);
 
-  const Activation form = activation_of(target, context.precision);
+  const Activation form = activation_of(target, routing.rows, context.precision);
   const PreparedRuns prepared(form, all_rows, scratch);
   const Rows rows{
       row_of(x, 0), all_rows, form.in, x.stride, {grouping.slots, per_token, x.columns == form.in ? 0 : form.in}};
@@ -185,7 +186,7 @@ void run_target(OperatorContext& context, const Target& target, const Tensor& x,
 size_t grouped_linear_scratch_bytes(const LinearCall& call, int64_t rows, int64_t per_token, int64_t experts,
                                     Precision precision) {
   const int64_t slots = std::min(rows, tokens_at_once(per_token)) * per_token;
-  return Grouping::bytes(experts, slots) + activation_bytes(activation_for(call, precision), slots);
+  return Grouping::bytes(experts, slots) + activation_bytes(activation_for(call, rows, precision), slots);
 }
 
 void run(OperatorContext& context, const Call<billfish::GroupedLinear>& call) {

@@ -33,8 +33,12 @@ InstructionSet detect() {
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !all(ebx, avx2)) return InstructionSet::scalar;
 
   constexpr unsigned avx512_f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, avx512_vnni = 1u << 11;
-  const bool avx512 = (state & 0xe6) == 0xe6 && all(ebx, avx512_f_dq_bw_vl) && all(ecx, avx512_vnni);
-  return avx512 ? InstructionSet::avx512 : InstructionSet::avx2;
+  if ((state & 0xe6) != 0xe6 || !all(ebx, avx512_f_dq_bw_vl) || !all(ecx, avx512_vnni)) return InstructionSet::avx2;
+
+  constexpr unsigned avx512_vbmi = 1u << 1, avx512_bf16 = 1u << 5;
+  if (!all(ecx, avx512_vbmi)) return InstructionSet::avx512;
+  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !all(eax, avx512_bf16)) return InstructionSet::avx512;
+  return InstructionSet::avx512_bf16;
 }
 
 #else
@@ -46,11 +50,11 @@ InstructionSet detect() { return InstructionSet::scalar; }
 InstructionSet from_environment() {
   const char* wanted = std::getenv("BILLFISH_CPU_ISA");
   if (wanted == nullptr || *wanted == '\0') return best_instruction_set();
-  for (const InstructionSet set : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+  for (const InstructionSet set : all_instruction_sets) {
     if (std::string(wanted) == name(set)) return std::min(set, best_instruction_set());
   }
-  throw Error("INVALID_OPTION",
-              "BILLFISH_CPU_ISA is '" + std::string(wanted) + "'; it may be scalar, avx2 or avx512, or be left out");
+  throw Error("INVALID_OPTION", "BILLFISH_CPU_ISA is '" + std::string(wanted) +
+                                    "'; it may be scalar, avx2, avx512 or avx512_bf16, or be left out");
 }
 
 std::atomic<InstructionSet>& current() {
@@ -61,6 +65,7 @@ std::atomic<InstructionSet>& current() {
 const Kernels& kernels() {
 #if defined(__x86_64__)
   switch (instruction_set()) {
+    case InstructionSet::avx512_bf16:
     case InstructionSet::avx512:
       return kernels_avx512;
     case InstructionSet::avx2:
@@ -95,6 +100,8 @@ const char* name(InstructionSet set) {
       return "avx2";
     case InstructionSet::avx512:
       return "avx512";
+    case InstructionSet::avx512_bf16:
+      return "avx512_bf16";
   }
   return "unknown";
 }
@@ -103,6 +110,12 @@ AttentionKernel attention_kernel() { return kernels().attention; }
 const RowKernels& row_kernels() { return kernels().rows; }
 const QuantizedLinearKernels& quantized_linear_kernels() { return kernels().quantized_linear; }
 const FloatCodeKernels& float_code_kernels() { return kernels().float_code; }
+const FloatPairKernels* float_pair_kernels() {
+#if defined(__x86_64__)
+  if (instruction_set() == InstructionSet::avx512_bf16) return &float_pair_kernels_avx512_bf16;
+#endif
+  return nullptr;
+}
 const MatrixKernels& matrix_kernels() { return kernels().matrix; }
 DeltaRuleKernel delta_rule_kernel() { return kernels().delta_rule; }
 

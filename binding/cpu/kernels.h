@@ -1,7 +1,7 @@
 // The instruction sets, and the kernels that each implements: the inner loops of linear(), attention() and the row-wise
 // operators, which split the work and call them.
 //
-// kernels_avx2.cc and kernels_avx512.cc, which are compiled for wider instruction sets, see only the plain structs
+// kernels_avx*.cc, which are compiled for wider instruction sets, see only the plain structs
 // below and call no inline function of another header: the linker might keep their copy of it, which an older processor
 // cannot run.
 #pragma once
@@ -16,14 +16,16 @@ namespace billfish::cpu {
 
 // --- Instruction sets.
 
-// Each level includes the previous ones. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake, Zen 4
-// and later).
-enum class InstructionSet { scalar = 0, avx2 = 1, avx512 = 2 };
+// Each level includes the previous ones. avx2 = AVX2 + FMA + F16C; avx512 = F, BW, VL, DQ, VNNI (Cascade Lake and
+// later); avx512_bf16 = BF16 and VBMI (Sapphire Rapids, Zen 4 and later).
+enum class InstructionSet { scalar = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3 };
+constexpr InstructionSet all_instruction_sets[] = {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512,
+                                                   InstructionSet::avx512_bf16};
 
 // The best one that this processor and operating system support.
 InstructionSet best_instruction_set();
 
-// The one in use: the best, or the one named by BILLFISH_CPU_ISA=scalar|avx2|avx512 if supported. set_instruction_set
+// The one in use: the best, or the one named by BILLFISH_CPU_ISA, by its name above, if supported. set_instruction_set
 // is for tests and benchmarks; it clamps to the best and returns the one now in use.
 InstructionSet instruction_set();
 InstructionSet set_instruction_set(InstructionSet wanted);
@@ -37,9 +39,18 @@ constexpr int64_t segment_inputs = 128;
 // Outputs of a panel: the weights that a GEMM unpacks at once into the first-level cache.
 constexpr int64_t panel_tiles = 4;
 constexpr int64_t panel_outputs = panel_tiles * tile_outputs;
-// A GEMV fetches its weights that many bytes ahead: left to the hardware, one core reads at three quarters of the
-// speed.
-constexpr int64_t fetch_ahead = 8192;
+// A GEMV fetches its weights that many bytes ahead into the second-level cache, and from there into the first: left to
+// the hardware, one core reads at three quarters of the speed, and as much ahead in the first level would push out the
+// activations.
+constexpr int64_t fetch_ahead = 8192, fetch_ahead_to_first_level = 2048;
+// Fetches `bytes` of weights ahead of these. Each source has its own copy, in the instructions that it may use.
+static inline void fetch_weights(const uint8_t* weights, int64_t bytes) {
+  constexpr int first_level = 3, second_level = 2;
+  for (int64_t line = 0; line < bytes; line += 64) {
+    __builtin_prefetch(weights + fetch_ahead + line, 0, second_level);
+    __builtin_prefetch(weights + fetch_ahead_to_first_level + line, 0, first_level);
+  }
+}
 // Rows of x that one pass of a quantized GEMV serves, and of a matrix's.
 constexpr int max_gemv_rows = 4;
 constexpr int64_t max_matrix_gemv_rows = 16;
@@ -115,6 +126,15 @@ struct FloatCodeKernels {
                int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
   // As QuantizedLinearKernels::dequantize.
   void (*dequantize)(const QuantizedLinear& weights, int64_t first_tile, int64_t first, int64_t count, float* panel);
+};
+
+// Of the same weights, for few rows and Precision::fast: x is in pairs of bfloat16, which linear_activation.h explains.
+struct FloatPairKernels {
+  // One segment of one row: x [count] -> pairs [count rounded up to 8].
+  void (*split_segment)(const float* x, int64_t count, uint32_t* pairs);
+  // As FloatCodeKernels::gemv; x is [segment][row of x_rows][inputs of the segment, rounded up to 8].
+  void (*gemv)(const QuantizedLinear& weights, const uint32_t* x, int64_t x_rows, int64_t first_row, int rows,
+               int64_t first_tile, int64_t last_tile, float* out, int64_t stride);
 };
 
 struct MatrixKernels {
@@ -201,7 +221,8 @@ struct DeltaTask {
 
 using DeltaRuleKernel = void (*)(const DeltaTask& task);
 
-// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc.
+// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc. avx512_bf16 has
+// avx512's and the kernels that it adds.
 
 struct Kernels {
   AttentionKernel attention;
@@ -225,12 +246,14 @@ struct Kernels {
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;
+extern const FloatPairKernels float_pair_kernels_avx512_bf16;
 #endif
 
 // Those of the instruction set in use.
 AttentionKernel attention_kernel();
 const QuantizedLinearKernels& quantized_linear_kernels();
 const FloatCodeKernels& float_code_kernels();
+const FloatPairKernels* float_pair_kernels();  // null below avx512_bf16
 const MatrixKernels& matrix_kernels();
 DeltaRuleKernel delta_rule_kernel();
 

@@ -317,9 +317,7 @@ void dot(std::integer_sequence<int, I...>, const Matrix& weights, int64_t n, con
                                        load<Type>(w + (k + I % Chains * 8) * element_bytes<Type>), sums[I])),
        ...);
       (Vector::keep_in_register(sums[I]), ...);
-      for (int64_t at = 0; at < 8 * Chains * element_bytes<Type>; at += 64) {
-        __builtin_prefetch(w + k * element_bytes<Type> + fetch_ahead + at);
-      }
+      fetch_weights(w + k * element_bytes<Type>, 8 * Chains * element_bytes<Type>);
     }
     for (; k < count; k += 8) {
       const Value weight = load<Type>(w + k * element_bytes<Type>, count - k);

@@ -303,9 +303,7 @@ float dot(std::integer_sequence<int, I...>, const Matrix& weights, int64_t n, co
     ((sums[I] = Vector::multiply_add(Vector::load(x + k + I * 16),
                                      load<Type>(data + (k + I * 16) * element_bytes<Type>), sums[I])),
      ...);
-    for (int64_t line = 0; line < step * element_bytes<Type>; line += 64) {
-      __builtin_prefetch(data + k * element_bytes<Type> + fetch_ahead + line);
-    }
+    fetch_weights(data + k * element_bytes<Type>, step * element_bytes<Type>);
     (Vector::keep_in_register(sums[I]), ...);
   }
   for (; k < weights.in; k += 16) {

@@ -52,16 +52,16 @@ void run_together(const LinearCall* calls, int count, const Rows& x, const Activ
 }  // namespace
 
 size_t linear_scratch_bytes(const LinearCall& call, int64_t rows, Precision precision) {
-  return activation_bytes(activation_for(call, precision), rows);
+  return activation_bytes(activation_for(call, rows, precision), rows);
 }
 
 void linear(const LinearCall* calls, int count, const Rows& x, Precision precision, const Scratch& scratch,
             ThreadPool& pool) {
   if (x.rows == 0) return;
   for (int first = 0, next; first < count; first = next) {
-    Activation activation = activation_for(calls[first], precision);
+    Activation activation = activation_for(calls[first], x.rows, precision);
     for (next = first + 1; next < count && next - first < max_calls_together; ++next) {
-      if (!activation.same_preparation(activation_for(calls[next], precision))) break;
+      if (!activation.same_preparation(activation_for(calls[next], x.rows, precision))) break;
     }
     if (activation.in != x.columns) {
       throw Error("INTERNAL", "linear: x has " + std::to_string(x.columns) + " columns, the weight " +

@@ -1,6 +1,6 @@
-// The input of linear(), prepared for the calls that share it: in their act-order, as 16-bit integers or floats, and
-// cut into segments. The rows of a segment are adjacent, [segment][row][input], so that a GEMM reads them as one
-// stream: rows a power of two apart would map to the same cache sets.
+// The input of linear(), prepared for the calls that share it: in their act-order, as 16-bit integers, floats or pairs
+// of bfloat16, and cut into segments. The rows of a segment are adjacent, [segment][row][input], so that a GEMM reads
+// them as one stream: rows a power of two apart would map to the same cache sets.
 //
 // Activations as 16-bit integers, for Precision::fast:
 //
@@ -18,6 +18,18 @@
 // Within eight inputs the codes are stored in the order 0 2 4 6 1 3 5 7 that quantized_linear.h explains. A segment
 // whose magnitudes are all below 2^-100 counts as zero. A NaN or an infinity in a segment makes the scale NaN or
 // infinite (and the codes zero), so that every output becomes NaN and the fault is visible.
+//
+// Activations as pairs of bfloat16, for Precision::fast, few rows and codes that are 8-bit floats, on processors that
+// multiply such pairs: x = high + low, each rounded to nearest even. What is left out is at most 2^-18 of x, and the
+// codes are bfloat16 numbers as they are. Four inputs lie in four words, which are two products of pairs each for high
+// and low; the missing inputs of the last eight are zero:
+//
+//   word, bits    31      16 15       0
+//   0             high(k+1)   high(k)
+//   1             high(k+3)   high(k+2)
+//   2, 3          low, alike
+//
+// An infinity has a NaN for its low half, so that it stays visible here, too.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +39,9 @@
 #include "cpu/linear.h"
 
 namespace billfish::cpu {
+
+// The number of rows up to which a GEMV is faster, since it does not unpack the weights.
+constexpr int64_t quantized_gemv_rows = 4;
 
 constexpr float largest_code = 32767.0f;
 constexpr float smallest_quantized_magnitude = 0x1p-100f;
@@ -59,22 +74,26 @@ void for_each_segment(int64_t in, int64_t group_size, Visit&& visit) {
 }
 
 struct Activation {
+  enum class Form { floats, integers, pairs };
   // How it is prepared: calls that agree in these share it.
-  bool quantized = false;
+  Form form = Form::floats;
   int64_t in = 0;
   int64_t group_size = 0;          // of the segments
   const int32_t* order = nullptr;  // [in]; null: natural
 
-  QuantizedActivations integers;  // if quantized
-  const float* floats = nullptr;  // if not
+  // One of these, as `form` says.
+  const float* floats = nullptr;
+  QuantizedActivations integers;
+  const uint32_t* pairs = nullptr;
 
   bool same_preparation(const Activation& other) const;
 };
 
-// The activation of a call, still to be prepared.
-Activation activation_for(const LinearCall& call, Precision precision);
+// The activation of a call, still to be prepared. `rows`: at most as many meet a weight.
+Activation activation_for(const LinearCall& call, int64_t rows, Precision precision);
 
-// Bytes of scratch that prepare() takes for `rows` rows.
+// Bytes of scratch that prepare() takes for `rows` rows: as many for pairs as for floats, so that a plan need not know
+// the processor.
 size_t activation_bytes(const Activation& activation, int64_t rows);
 
 // Prepares x in the scratch.
@@ -97,6 +116,7 @@ class PreparedRuns {
   float* scales_ = nullptr;
   int32_t* sums_ = nullptr;
   float* floats_ = nullptr;
+  uint32_t* pairs_ = nullptr;
 };
 
 }  // namespace billfish::cpu

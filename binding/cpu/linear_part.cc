@@ -5,8 +5,16 @@
 namespace billfish::cpu {
 namespace {
 
-// The number of rows up to which a GEMV is faster, since it does not unpack the weights.
-constexpr int64_t quantized_gemv_rows = 4;
+LinearPart::Kind kind_of(Activation::Form form) {
+  switch (form) {
+    case Activation::Form::integers:
+      return LinearPart::Kind::quantized_integers;
+    case Activation::Form::pairs:
+      return LinearPart::Kind::quantized_pairs;
+    default:
+      return LinearPart::Kind::quantized_floats;
+  }
+}
 
 // Sums of outputs from `first_output` on, times their scales and plus their bias where there are any.
 void write_block(const LinearPart& part, const float* scales, const float* bias, int64_t first_output,
@@ -93,10 +101,10 @@ LinearPart make_part(const LinearCall& call, int64_t rows, const Activation& act
     part.outputs = part.matrix.out;
     part.gemv = rows <= max_matrix_gemv_rows;
   } else {
-    part.kind = activation.quantized ? LinearPart::Kind::quantized_integers : LinearPart::Kind::quantized_floats;
+    part.kind = kind_of(activation.form);
     part.weights = *call.quantized;
     part.outputs = part.weights.out;
-    const bool has_gemv = activation.quantized || part.weights.type == CodeType::e4m3;
+    const bool has_gemv = part.kind != LinearPart::Kind::quantized_floats || part.weights.type == CodeType::e4m3;
     part.gemv = has_gemv && rows <= quantized_gemv_rows;
   }
   part.panels = divide_up(part.outputs, panel_outputs);
@@ -131,6 +139,9 @@ static void gemv_of_tiles(const LinearPart& part, int64_t first_row, int rows, i
   } else if (part.kind == LinearPart::Kind::quantized_floats) {
     float_code_kernels().gemv(rows_of(part.weights, first, outputs), part.activation->floats, part.rows, first_row,
                               rows, 0, divide_up(outputs, tile_outputs), out, stride);
+  } else if (part.kind == LinearPart::Kind::quantized_pairs) {
+    float_pair_kernels()->gemv(rows_of(part.weights, first, outputs), part.activation->pairs, part.rows, first_row,
+                               rows, 0, divide_up(outputs, tile_outputs), out, stride);
   } else {
     quantized_linear_kernels().gemv(rows_of(part.weights, first, outputs), part.activation->integers, first_row, rows,
                                     0, divide_up(outputs, tile_outputs), out, stride);

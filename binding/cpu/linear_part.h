@@ -24,7 +24,7 @@ inline int64_t rows_of_block(int64_t rows) {
 
 // A linear on a prepared activation.
 struct LinearPart {
-  enum class Kind { quantized_integers, quantized_floats, matrix };
+  enum class Kind { quantized_integers, quantized_floats, quantized_pairs, matrix };
   Kind kind = Kind::matrix;
   bool gemv = false;
   QuantizedLinear weights;

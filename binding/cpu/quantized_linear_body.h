@@ -140,7 +140,7 @@ void gemv_rows(std::integer_sequence<int, Row...> rows_of, std::integer_sequence
       Integers::Value totals[2 * rows];
       ((totals[I] = Integers::zero()), ...);
       for (int64_t k = 0; k < padded; k += 8, codes += eight_bytes<kind>) {
-        for (int64_t line = 0; line < eight_bytes<kind>; line += 64) __builtin_prefetch(codes + fetch_ahead + line);
+        fetch_weights(codes, eight_bytes<kind>);
         add_pair<kind, 0>(rows_of, codes, x_codes + k, padded, totals);
         add_pair<kind, 1>(rows_of, codes, x_codes + k, padded, totals);
         add_pair<kind, 2>(rows_of, codes, x_codes + k, padded, totals);

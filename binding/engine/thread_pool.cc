@@ -31,7 +31,10 @@
 namespace billfish {
 namespace {
 
-constexpr int pieces_per_thread = 4;
+// A piece is half of a thread's even share of what is left, so that the threads meet few pieces and end together, but
+// not less than this part of its share of all.
+constexpr int piece_of_rest = 2;
+constexpr int smallest_pieces_per_thread = 32;
 constexpr int max_threads = 1024;
 
 // Set while a thread runs pieces of any pool: nested calls run serially.
@@ -71,25 +74,26 @@ struct alignas(64) TaskSlot {
   std::atomic<uint32_t> state{0};
   void (*function)(void* context, int64_t begin, int64_t end) = nullptr;
   void* context = nullptr;
-  int64_t count = 0;
-  int64_t piece = 0;
+  int64_t count = 0, grain = 1;
+  int64_t smallest_piece = 1;
+  int threads = 1;
   alignas(64) std::atomic<int64_t> next{0};
 
-  void open_with(void (*region)(void*, int64_t, int64_t), void* region_context, int64_t region_count,
-                 int64_t region_piece) {
-    function = region;
-    context = region_context;
-    count = region_count;
-    piece = region_piece;
+  // The region is to be filled in.
+  void open_for_helpers() {
     next.store(0, std::memory_order_relaxed);
     state.store(open | taken, std::memory_order_release);
   }
 
   // Runs the next piece; false when all are taken.
   bool run_piece() {
-    const int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-    if (begin >= count) return false;
-    function(context, begin, std::min(begin + piece, count));
+    int64_t begin = next.load(std::memory_order_relaxed), end = 0;
+    do {
+      if (begin >= count) return false;
+      const int64_t share = (count - begin) / (piece_of_rest * threads) / grain * grain;
+      end = std::min(begin + std::max(share, smallest_piece), count);
+    } while (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    function(context, begin, end);
     return true;
   }
 
@@ -293,14 +297,14 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
   State& state = *state_;
   grain = std::max<int64_t>(grain, 1);
   const int64_t grains = (count - 1) / grain + 1;
-  const int64_t wanted_pieces = static_cast<int64_t>(state.threads) * pieces_per_thread;
-  const int64_t piece = ((grains - 1) / wanted_pieces + 1) * grain;
+  const int64_t most_pieces = static_cast<int64_t>(state.threads) * smallest_pieces_per_thread;
+  const int64_t smallest_piece = ((grains - 1) / most_pieces + 1) * grain;
 
   if (inside_region) {
     function(context, 0, count);
     return;
   }
-  if (piece >= count) {
+  if (smallest_piece >= count) {
     inside_region = true;
     function(context, 0, count);
     inside_region = false;
@@ -314,9 +318,15 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
     inside_region = false;
   } else {
     TaskSlot& slot = state.acquire_slot();
-    slot.open_with(function, context, count, piece);
+    slot.function = function;
+    slot.context = context;
+    slot.count = count;
+    slot.grain = grain;
+    slot.smallest_piece = smallest_piece;
+    slot.threads = state.threads;
+    slot.open_for_helpers();
     state.open_slots.fetch_add(1);
-    const int64_t other_pieces = (count - 1) / piece;
+    const int64_t other_pieces = (count - 1) / smallest_piece;
     state.call_helpers(static_cast<int>(std::min<int64_t>(other_pieces, state.semaphore.free_for_helpers())));
     state.work_on(slot);
     state.open_slots.fetch_sub(1);

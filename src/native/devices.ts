@@ -1,7 +1,7 @@
 export interface NativeCpu {
   /** Cores available to this process. */
   readonly cores: number
-  /** Instruction set of the kernels: scalar, avx2 or avx512. */
+  /** Instruction set of the kernels: scalar, avx2, avx512 or avx512_bf16. */
   readonly instructionSet: string
 }
 

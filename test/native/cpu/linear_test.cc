@@ -198,7 +198,7 @@ TEST(linear_does_not_depend_on_the_number_of_threads) {
 
 TEST(linear_instruction_set_is_never_better_than_the_processor) {
   const InstructionSet before = instruction_set();
-  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+  for (const InstructionSet wanted : all_instruction_sets) {
     const InstructionSet used = set_instruction_set(wanted);
     CHECK(used == std::min(wanted, best_instruction_set()));
     CHECK(instruction_set() == used);
@@ -209,26 +209,30 @@ TEST(linear_instruction_set_is_never_better_than_the_processor) {
 // What is broken must not look whole: a NaN or an infinity reaches the outputs of its row, and of no other row.
 TEST(linear_lets_nan_and_infinity_through) {
   Random random(8);
-  Options options;
-  options.out = 64;
-  options.in = 256;
-  options.group_size = 128;
-  const Canonical canonical = random_linear(options, random);
-  const Packed packed(canonical);
-  on_every_instruction_set([&] {
-    for (const int64_t rows : {3, 10}) {
-      for (const float broken : {NAN, INFINITY, -INFINITY}) {
-        Input x(rows, options.in);
-        fill_normal(x, random);
-        x.at(1, 130) = broken;
-        Output out(rows, options.out);
-        run(packed.linear, x.rows, Precision::fast, out);
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t n = 0; n < options.out; ++n) CHECK(std::isfinite(out.values[r * out.stride + n]) == (r != 1));
+  for (const Codes& codes : all_codes) {
+    Options options;
+    options.bits = codes.bits;
+    options.codes = codes.type;
+    options.out = 64;
+    options.in = 256;
+    options.group_size = 128;
+    const Canonical canonical = random_linear(options, random);
+    const Packed packed(canonical);
+    on_every_instruction_set([&] {
+      for (const int64_t rows : {2, 3, 10}) {
+        for (const float broken : {NAN, INFINITY, -INFINITY}) {
+          Input x(rows, options.in);
+          fill_normal(x, random);
+          x.at(1, 130) = broken;
+          Output out(rows, options.out);
+          run(packed.linear, x.rows, Precision::fast, out);
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t n = 0; n < options.out; ++n) CHECK(std::isfinite(out.values[r * out.stride + n]) == (r != 1));
+          }
         }
       }
-    }
-  });
+    });
+  }
 }
 
 TEST(linear_takes_zero_and_tiny_activations) {

@@ -7,7 +7,7 @@ template <class Body>
 void on_every_instruction_set(Body body) {
   using namespace billfish::cpu;
   const InstructionSet before = instruction_set();
-  for (const InstructionSet wanted : {InstructionSet::scalar, InstructionSet::avx2, InstructionSet::avx512}) {
+  for (const InstructionSet wanted : all_instruction_sets) {
     if (set_instruction_set(wanted) == wanted) body();
   }
   set_instruction_set(before);

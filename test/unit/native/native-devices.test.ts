@@ -47,14 +47,14 @@ describe('devices of the addon', () => {
       discoverDevices().catch(tell)`
     const env = { ...process.env, BILLFISH_CPU_ISA: 'avx3' }
     const { stdout, status } = spawnSync(process.execPath, ['-e', program], { encoding: 'utf8', env })
-    const refusal = /^true INVALID_OPTION BILLFISH_CPU_ISA is 'avx3'; it may be scalar, avx2 or avx512/
+    const refusal = /^true INVALID_OPTION BILLFISH_CPU_ISA is 'avx3'; it may be scalar, avx2, avx512 or avx512_bf16/
     expect(stdout.trim().split('\n')).toEqual([expect.stringMatching(refusal), expect.stringMatching(refusal)])
     expect(status).toBe(0)
   })
 
   it('describes the processor', () => {
     expect(report.cpu.cores).toBeGreaterThanOrEqual(1)
-    expect(['scalar', 'avx2', 'avx512']).toContain(report.cpu.instructionSet)
+    expect(['scalar', 'avx2', 'avx512', 'avx512_bf16']).toContain(report.cpu.instructionSet)
   })
 
   it('names a reason exactly when there is no CUDA device', () => {

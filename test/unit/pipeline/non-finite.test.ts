@@ -80,7 +80,7 @@ test.each<[string, string, 'nan' | 'infinity']>([
   })
 })
 
-test.each(['scalar', 'avx2', 'avx512'])(
+test.each(['scalar', 'avx2', 'avx512', 'avx512_bf16'])(
   'with the kernels of %s: quantized linears, a tied head, 16-bit caches',
   (isa) => {
     const damaged: [string, string, number][] = [
