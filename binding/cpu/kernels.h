@@ -73,7 +73,7 @@ struct QuantizedLinear {
 // Activations as 16-bit integers; linear_activation.h explains them.
 struct QuantizedActivations {
   int64_t rows = 0;
-  const int16_t* codes = nullptr;  // [segment][row][inputs of the segment, rounded up to 8]
+  const int16_t* codes = nullptr;  // [segment][row][inputs of the segment, rounded up to 8]; arranged if for a GEMV
   const float* scales = nullptr;   // [segment][row]
   const int32_t* sums = nullptr;   // [segment][row], of the codes
 };
@@ -95,6 +95,9 @@ struct QuantizedLinearKernels {
   // One segment of one row: x [count] -> codes [count rounded up to 8], their scale and their sum.
   void (*quantize_segment)(const float* x, int64_t count, int16_t* codes, float* scale, int32_t* sum);
 
+  // Rearranges the codes of a segment, a multiple of 8, in place, as gemv takes them. Null where it takes them as they
+  // are.
+  void (*arrange_for_gemv)(int16_t* codes, int64_t count);
   // out[r * stride + n] = row first_row + r of x times weight row n, for the outputs n of tiles [first_tile, last_tile)
   // and r < rows <= max_gemv_rows.
   void (*gemv)(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
@@ -145,8 +148,8 @@ struct MatrixKernels {
   // Inputs [first, first + count) of outputs [first_output, first_output + panel_outputs) as
   // panel[count][panel_outputs]. Outputs beyond the last are not touched. Always writes multiples of sixteen inputs.
   void (*transpose)(const Matrix& weights, int64_t first_output, int64_t first, int64_t count, float* panel);
-  // sums[r][n] += sum over k < count of x[r * count + k] * panel[k][n], n < panel_outputs.
-  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t rows, float* sums);
+  // sums[r][n] += sum over k < count of x[r * stride + k] * panel[k][n], n < panel_outputs.
+  void (*multiply_floats)(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums);
 };
 
 // --- Attention.
@@ -234,13 +237,13 @@ struct Kernels {
 };
 
 // The table of an instruction set, by the names that all three sources give their functions.
-#define BILLFISH_CPU_KERNELS                                                                                       \
-  {                                                                                                                \
-    attention::run_attention, RowLoops<Vector>::kernels,                                                           \
-        {quantized::quantize_segment,  quantized::gemv,      quantized::unpack_integers, quantized::unpack_scales, \
-         quantized::multiply_integers, quantized::dequantize},                                                     \
-        {float_code::gemv, float_code::dequantize}, {matrix::gemv, matrix::transpose, matrix::multiply_floats},    \
-        delta::run,                                                                                                \
+#define BILLFISH_CPU_KERNELS                                                                                          \
+  {                                                                                                                   \
+    attention::run_attention, RowLoops<Vector>::kernels,                                                              \
+        {quantized::quantize_segment, quantized::arrange_for_gemv,  quantized::gemv,      quantized::unpack_integers, \
+         quantized::unpack_scales,    quantized::multiply_integers, quantized::dequantize},                           \
+        {float_code::gemv, float_code::dequantize}, {matrix::gemv, matrix::transpose, matrix::multiply_floats},       \
+        delta::run,                                                                                                   \
   }
 
 extern const Kernels kernels_scalar;

@@ -235,8 +235,9 @@ struct Integers {
 #include "cpu/delta_rule_body.h"
 #include "cpu/matrix_linear_body.h"
 #include "cpu/quantized_linear_body.h"
-// It needs the one before.
+// They need the one before.
 #include "cpu/float_code_body.h"
+#include "cpu/pair_gemv_body.h"
 
 namespace billfish::cpu {
 namespace {

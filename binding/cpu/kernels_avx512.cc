@@ -226,6 +226,20 @@ struct Integers {
   // 16-bit activations with vpdpwssd cost as much as two passes of the 8-bit vpdpbusd would.
   static Value add_products(Value sum, Value a, Value b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
+  // Bytes without a sign times bytes with one, four products a lane.
+  static Value add_byte_products(Value sum, Value a, Value b) { return _mm512_dpbusd_epi32(sum, a, b); }
+
+  // Eight 16-bit integers in the order 0 2 4 6 1 3 5 7 become  high 0 .. 7 | low 0 .. 7, where integer = 256 * high +
+  // low and both are bytes with a sign.
+  static void split_eight(int16_t* codes) {
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+    const __m128i low = _mm_srai_epi16(_mm_slli_epi16(values, 8), 8);
+    const __m128i high = _mm_sub_epi16(values, low);  // times 256
+    const __m128i both = _mm_or_si128(high, _mm_and_si128(low, _mm_set1_epi16(0xff)));
+    const __m128i order = _mm_setr_epi8(1, 9, 3, 11, 5, 13, 7, 15, 0, 8, 2, 10, 4, 12, 6, 14);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_shuffle_epi8(both, order));
+  }
+
   static void keep_in_register(Value& value) { asm("" : "+v"(value)); }
 };
 
@@ -237,7 +251,8 @@ struct Integers {
 #include "cpu/delta_rule_body.h"
 #include "cpu/matrix_linear_body.h"
 #include "cpu/quantized_linear_body.h"
-// It needs the one before.
+// They need the one before.
+#include "cpu/byte_gemv_body.h"
 #include "cpu/float_code_body.h"
 
 namespace billfish::cpu {

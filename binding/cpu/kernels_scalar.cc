@@ -104,6 +104,8 @@ int64_t panel_end(const QuantizedLinear& weights, int64_t first_tile) {
                   (weights.out + tile_outputs - 1) / tile_outputs * tile_outputs);
 }
 
+constexpr void (*arrange_for_gemv)(int16_t* codes, int64_t count) = nullptr;
+
 void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
           int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   const int64_t last_output = std::min(last_tile * tile_outputs, weights.out);
@@ -256,11 +258,11 @@ void transpose(const Matrix& weights, int64_t first_output, int64_t first, int64
   }
 }
 
-void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums) {
   for (int64_t r = 0; r < rows; ++r) {
     float partial[panel_outputs] = {};
     for (int64_t k = 0; k < count; ++k) {
-      const float value = x[r * count + k];
+      const float value = x[r * stride + k];
       for (int64_t n = 0; n < panel_outputs; ++n) partial[n] += value * panel[k * panel_outputs + n];
     }
     for (int64_t n = 0; n < panel_outputs; ++n) sums[r * panel_outputs + n] += partial[n];

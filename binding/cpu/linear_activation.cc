@@ -44,7 +44,11 @@ void prepare_row(const float* values, int64_t rows, int64_t row, const Activatio
         break;
       case Activation::Form::integers: {
         const int64_t entry = segment * rows + row;
-        quantized_linear_kernels().quantize_segment(from, count, to.codes + place, to.scales + entry, to.sums + entry);
+        const QuantizedLinearKernels& kernels = quantized_linear_kernels();
+        kernels.quantize_segment(from, count, to.codes + place, to.scales + entry, to.sums + entry);
+        if (rows <= quantized_gemv_rows && kernels.arrange_for_gemv != nullptr) {
+          kernels.arrange_for_gemv(to.codes + place, round_up_to_eight(count));
+        }
         break;
       }
       case Activation::Form::pairs:

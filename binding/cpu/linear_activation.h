@@ -5,9 +5,10 @@
 // Activations as 16-bit integers, for Precision::fast:
 //
 // A segment is at most 128 inputs of one row that share a group of the weights. Its largest magnitude becomes code
-// 32767, and every input code = round(x / scale), half to even, with scale = largest / 32767: half a step is largest /
-// 65534, an eighth of fp16's rounding step at the largest input. Products of such codes and of weight codes without
-// their zero point are summed exactly in 32 bits over a segment: 128 * 32767 * 255 < 2^31.
+// 32639, and every input code = round(x / scale), half to even, with scale = largest / 32639: half a step is largest /
+// 65278, an eighth of fp16's rounding step at the largest input. Products of such codes and of weight codes without
+// their zero point are summed exactly in 32 bits over a segment: 128 * 32639 * 255 < 2^31. 32639 is 127 * 256 + 127:
+// such codes can be cut into two bytes with signs.
 //
 //   y[n] = sum over segments of  s_w[n] * s_x * sum over k of (code_w[n, k] - zero[n]) * code_x[k]
 //
@@ -15,7 +16,8 @@
 // with one in 500 made 50 times larger): 16-bit codes 2.5e-5 (8e-5), activations rounded to fp16 2.1e-4 (1.9e-4), 8-bit
 // codes 6.5e-3 (2.1e-2). Eight bits would double the speed of a GEMM, but that error is 30 to 100 times fp16's own.
 //
-// Within eight inputs the codes are stored in the order 0 2 4 6 1 3 5 7 that quantized_linear.h explains. A segment
+// Within eight inputs the codes are stored in the order 0 2 4 6 1 3 5 7 that quantized_linear.h explains, or, for few
+// rows, as the GEMV takes them (byte_gemv_body.h). A segment
 // whose magnitudes are all below 2^-100 counts as zero. A NaN or an infinity in a segment makes the scale NaN or
 // infinite (and the codes zero), so that every output becomes NaN and the fault is visible.
 //
@@ -43,7 +45,7 @@ namespace billfish::cpu {
 // The number of rows up to which a GEMV is faster, since it does not unpack the weights.
 constexpr int64_t quantized_gemv_rows = 4;
 
-constexpr float largest_code = 32767.0f;
+constexpr float largest_code = 32639.0f;
 constexpr float smallest_quantized_magnitude = 0x1p-100f;
 constexpr int position_in_eight[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 

@@ -53,17 +53,23 @@ void multiply_float_block(const LinearPart& part, int64_t first_tile, int64_t fi
   const auto dequantize =
       part.weights.type == CodeType::e4m3 ? float_code_kernels().dequantize : quantized_linear_kernels().dequantize;
   const float* const x = part.activation->floats;
-  alignas(64) float panel[segment_inputs * panel_outputs] = {};
+  // Half a segment: a panel of floats that leaves room for the activations in a first-level cache of 32 KB.
+  constexpr int64_t panel_inputs = segment_inputs / 2;
+  alignas(64) float panel[panel_inputs * panel_outputs] = {};
   const bool quantized = part.kind == LinearPart::Kind::quantized_floats;
   const int64_t in = quantized ? part.weights.in : part.matrix.in;
   const int64_t group_size = quantized ? part.weights.group_size : segment_inputs;
   for_each_segment(in, group_size, [&](int64_t, int64_t, int64_t first, int64_t count) {
-    if (quantized) {
-      dequantize(part.weights, first_tile, first, count, panel);
-    } else {
-      kernels.transpose(part.matrix, first_tile * tile_outputs, first, count, panel);
+    const float* const segment = x + first * part.rows + first_row * count;
+    for (int64_t k = 0; k < count; k += panel_inputs) {
+      const int64_t inputs = std::min(panel_inputs, count - k);
+      if (quantized) {
+        dequantize(part.weights, first_tile, first + k, inputs, panel);
+      } else {
+        kernels.transpose(part.matrix, first_tile * tile_outputs, first + k, inputs, panel);
+      }
+      kernels.multiply_floats(panel, inputs, segment + k, count, rows, sums);
     }
-    kernels.multiply_floats(panel, count, x + first * part.rows + first_row * count, rows, sums);
   });
 }
 

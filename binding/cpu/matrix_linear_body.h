@@ -85,11 +85,12 @@ constexpr int micro_rows = Vector::gemm_rows;
 
 // I counts the sums: I / vectors is the row, I % vectors the vector.
 template <int... I>
-void multiply_rows(std::integer_sequence<int, I...>, const float* panel, int64_t count, const float* x, float* sums) {
+void multiply_rows(std::integer_sequence<int, I...>, const float* panel, int64_t count, const float* x, int64_t stride,
+                   float* sums) {
   Value totals[sizeof...(I)];
   ((totals[I] = Vector::zero()), ...);
   for (int64_t k = 0; k < count; ++k, panel += panel_outputs) {
-    ((totals[I] = Vector::multiply_add(Vector::broadcast(x[I / vectors * count + k]),
+    ((totals[I] = Vector::multiply_add(Vector::broadcast(x[I / vectors * stride + k]),
                                        Vector::load(panel + I % vectors * Vector::width), totals[I])),
      ...);
     (Vector::keep_in_register(totals[I]), ...);
@@ -99,11 +100,11 @@ void multiply_rows(std::integer_sequence<int, I...>, const float* panel, int64_t
 }
 
 template <int Rows>
-void multiply_rows(const float* panel, int64_t count, const float* x, float* sums) {
-  multiply_rows(std::make_integer_sequence<int, Rows * vectors>{}, panel, count, x, sums);
+void multiply_rows(const float* panel, int64_t count, const float* x, int64_t stride, float* sums) {
+  multiply_rows(std::make_integer_sequence<int, Rows * vectors>{}, panel, count, x, stride, sums);
 }
 
-using MultiplyRows = void (*)(const float*, int64_t, const float*, float*);
+using MultiplyRows = void (*)(const float*, int64_t, const float*, int64_t, float*);
 
 template <int... Rows>
 constexpr MultiplyRows multiply_rows_of(std::integer_sequence<int, Rows...>, int64_t rows) {
@@ -111,11 +112,11 @@ constexpr MultiplyRows multiply_rows_of(std::integer_sequence<int, Rows...>, int
   return of[rows - 1];
 }
 
-void multiply_floats(const float* panel, int64_t count, const float* x, int64_t rows, float* sums) {
+void multiply_floats(const float* panel, int64_t count, const float* x, int64_t stride, int64_t rows, float* sums) {
   for (int64_t n = 0; n < panel_outputs; n += vectors * Vector::width) {
     for (int64_t row = 0; row < rows; row += micro_rows) {
       const auto run = multiply_rows_of(std::make_integer_sequence<int, micro_rows>{}, smaller(micro_rows, rows - row));
-      run(panel + n, count, x + row * count, sums + row * panel_outputs + n);
+      run(panel + n, count, x + row * stride, stride, sums + row * panel_outputs + n);
     }
   }
 }
