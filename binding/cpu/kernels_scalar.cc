@@ -13,7 +13,7 @@ namespace billfish::cpu {
 namespace {
 
 // One float as a "vector" of width 1: the *_body.h are written once over Vector, and over this one they are their own
-// scalar reference. kernels_avx512.cc documents the functions.
+// scalar reference. types_avx512.h documents the functions.
 struct Vector {
   using Value = float;
   static constexpr int width = 1;
