@@ -103,23 +103,6 @@ void gemv_of(const QuantizedLinear& weights, const QuantizedActivations& x, int6
                                    first_tile, last_tile, out, stride);
 }
 
-template <Codes kind>
-void gemv_codes(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
-                int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
-  static_assert(max_gemv_rows == 4);
-  const auto run = rows == 1   ? gemv_of<kind, 1>
-                   : rows == 2 ? gemv_of<kind, 2>
-                   : rows == 3 ? gemv_of<kind, 3>
-                               : gemv_of<kind, 4>;
-  run(weights, x, first_row, first_tile, last_tile, out, stride);
-}
-
-void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
-          int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
-  const auto run = choose(weights, gemv_codes<Codes::int4>, gemv_codes<Codes::int8>, gemv_codes<Codes::e2m1>);
-  run(weights, x, first_row, rows, first_tile, last_tile, out, stride);
-}
-
 }  // namespace quantized
 }  // namespace
 }  // namespace billfish::cpu

@@ -123,6 +123,30 @@ inline void store_part(const QuantizedLinear& weights, int64_t tile, int part, i
   }
 }
 
+// --- Few rows: the GEMV by the number of rows.
+
+// As QuantizedLinearKernels::gemv, for `Rows` rows: in pair_gemv_body.h or byte_gemv_body.h.
+template <Codes kind, int Rows>
+void gemv_of(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int64_t first_tile,
+             int64_t last_tile, float* out, int64_t stride);
+
+template <Codes kind>
+void gemv_codes(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+                int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+  static_assert(max_gemv_rows == 4);
+  const auto run = rows == 1   ? gemv_of<kind, 1>
+                   : rows == 2 ? gemv_of<kind, 2>
+                   : rows == 3 ? gemv_of<kind, 3>
+                               : gemv_of<kind, 4>;
+  run(weights, x, first_row, first_tile, last_tile, out, stride);
+}
+
+void gemv(const QuantizedLinear& weights, const QuantizedActivations& x, int64_t first_row, int rows,
+          int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
+  const auto run = choose(weights, gemv_codes<Codes::int4>, gemv_codes<Codes::int8>, gemv_codes<Codes::e2m1>);
+  run(weights, x, first_row, rows, first_tile, last_tile, out, stride);
+}
+
 // --- Many rows: a panel of weights at a time.
 
 // Calls visit(tile, part) for all of a panel.

@@ -31,9 +31,9 @@
 namespace billfish {
 namespace {
 
-// A piece is half of a thread's even share of what is left, so that the threads meet few pieces and end together, but
-// not less than this part of its share of all.
-constexpr int piece_of_rest = 2;
+// A piece is half of a thread's even share of what is left: threads take few pieces and still end together. The
+// smallest is a 32nd of its share of the whole region.
+constexpr int pieces_of_rest_per_thread = 2;
 constexpr int smallest_pieces_per_thread = 32;
 constexpr int max_threads = 1024;
 
@@ -76,10 +76,10 @@ struct alignas(64) TaskSlot {
   void* context = nullptr;
   int64_t count = 0, grain = 1;
   int64_t smallest_piece = 1;
-  int threads = 1;
+  int64_t pieces_of_rest = 1;
   alignas(64) std::atomic<int64_t> next{0};
 
-  // The region is to be filled in.
+  // Once the caller has filled in the region.
   void open_for_helpers() {
     next.store(0, std::memory_order_relaxed);
     state.store(open | taken, std::memory_order_release);
@@ -90,7 +90,7 @@ struct alignas(64) TaskSlot {
     int64_t begin = next.load(std::memory_order_relaxed), end = 0;
     do {
       if (begin >= count) return false;
-      const int64_t share = (count - begin) / (piece_of_rest * threads) / grain * grain;
+      const int64_t share = (count - begin) / pieces_of_rest / grain * grain;
       end = std::min(begin + std::max(share, smallest_piece), count);
     } while (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed));
     function(context, begin, end);
@@ -323,7 +323,7 @@ void ThreadPool::run(int64_t count, int64_t grain, Function function, void* cont
     slot.count = count;
     slot.grain = grain;
     slot.smallest_piece = smallest_piece;
-    slot.threads = state.threads;
+    slot.pieces_of_rest = static_cast<int64_t>(state.threads) * pieces_of_rest_per_thread;
     slot.open_for_helpers();
     state.open_slots.fetch_add(1);
     const int64_t other_pieces = (count - 1) / smallest_piece;
