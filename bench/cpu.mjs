@@ -59,7 +59,7 @@ function contestants(options, shape) {
     load: { path: directory, contextSize: CONTEXT_SIZE, dtype: options.dtype, deviceMap: 'cpu' },
     files: weights.map((name) => join(directory, name)),
     bytesPerToken: checkpointBytesPerToken(shape) + stateBytesPerToken(shape),
-    weightsPerPromptToken: weightsPerPromptToken(shape, false),
+    weightsPerPromptToken: weightsPerPromptToken(shape, true),
     settings: { prefill: {}, decode: {} },
   }
   if (options.alone) return [billfish]

@@ -78,9 +78,8 @@ StageBuffers stage_buffers(const StageOutline& stage, Precision precision) {
     const uint64_t bytes = std::visit([&](const auto& o) { return scratch_bytes(o, stage, precision); }, op);
     needs.scratch = std::max(needs.scratch, bytes);
   }
-  if (stage.program.output == no_value) return needs;
-  const Value& output = stage.program.values[stage.program.output];
-  if (output.rows == RowKind::logits) needs.sampling = SamplingScratch::bytes(static_cast<int32_t>(output.width));
+  if (stage.program.output == no_value || stage.program.hands_over) return needs;
+  needs.sampling = SamplingScratch::bytes(static_cast<int32_t>(stage.program.values[stage.program.output].width));
   return needs;
 }
 

@@ -16,7 +16,8 @@ using WeightId = int32_t;
 constexpr ValueId no_value = -1;
 constexpr WeightId no_weight = -1;
 
-// Rows of a value: one a token of the batch, or one a row whose logits are wanted (everything after the gather).
+// Rows of a value: one a token of the batch, or one a row whose logits are wanted (everything after the gather, in this
+// stage and in those behind it).
 enum class RowKind { tokens, logits };
 
 // What the numbers are: the residual stream of a 72B model overflows fp16, so backends may keep it wider.

@@ -85,6 +85,8 @@ class Validator : private OperatorCheck {
     const auto sends = [](const Operator& op) { return std::holds_alternative<Send>(op); };
     if (program_.output != no_value) {
       read(program_.output);
+      const bool is_of_all = value(program_.output).rows == RowKind::tokens;
+      if (is_of_all && !program_.hands_over) fail("the model's output has rows that are not wanted");
     } else if (std::none_of(program_.operators.begin(), program_.operators.end(), sends)) {
       fail("there is no output value");
     }
@@ -221,7 +223,8 @@ void validate_ranks(const std::vector<const Program*>& programs) {
   const auto width_of = [](const Program& program, ValueId id) { return program.values[id].width; };
   for (const auto& own : exchanges) {
     require(own.size() == exchanges[0].size(), "they have different numbers of exchanges");
-    bool has_received = false;  // from a branch, since the last collective
+    bool has_received = false;      // from a branch, since the last collective
+    bool sends_logit_rows = false;  // in the part that is run chunk by chunk
     for (size_t i = 0; i < own.size(); ++i) {
       require(own[i].kind == exchanges[0][i].kind, "they have different exchanges");
       const Operator& first = *exchanges[0][i].op;
@@ -229,6 +232,7 @@ void validate_ranks(const std::vector<const Program*>& programs) {
         const auto& other = std::get<Send>(first);
         require(send->link == other.link && send->at == other.at, "they send to different places");
         require(!has_received, "one might send before the others have received");
+        sends_logit_rows |= own[i].program->values[send->x].rows == RowKind::logits;
         continue;
       }
       if (const auto* receive = std::get_if<Receive>(own[i].op)) {
@@ -252,6 +256,7 @@ void validate_ranks(const std::vector<const Program*>& programs) {
         require(piece.from + piece.count <= width_of(other, source.x), "one receives more than another has");
       }
     }
+    require(!has_received || !sends_logit_rows, "one might send the next rows before the others have received");
   }
 }
 

@@ -19,6 +19,7 @@ struct Program {
   // Hidden states for the next stage; in the last the logits, or the normed hidden states of a model without a head.
   // None of a branch (link.h).
   ValueId output = no_value;
+  bool hands_over = false;  // whether the output is for a next stage
 };
 
 // Throws INTERNAL (a program comes from our own tracer) naming the operator and what does not fit: values that are read

@@ -60,8 +60,12 @@ Stage::Stage(std::unique_ptr<Backend> backend, Program program, std::vector<Weig
     states_.push_back({data, program_.state_layers[i].width});
   }
 
-  is_last_ = program_.output != no_value && program_.values[program_.output].rows == RowKind::logits;
-  sends_hidden_ = is_first_rank() && !is_last_;
+  head_ = std::find_if(program_.operators.cbegin(), program_.operators.cend(), [&](const Operator& op) {
+    bool found = false;
+    for_each_value(op, [&](ValueId id, bool) { found |= program_.values[id].rows == RowKind::logits; });
+    return found;
+  });
+  sends_hidden_ = is_first_rank() && program_.hands_over;
   if (!is_first_rank()) return;
   for (const uint64_t bytes : needs.links) {
     auto* const link = static_cast<float*>(backend_->allocate_host(bytes));
@@ -188,38 +192,51 @@ void Stage::run_as_worker(Step& step, const float* hidden) {
 
 std::unique_ptr<StageWork> Stage::compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input) {
   token_rows_ = step.batch.rows();
-  if (program_.input != no_value)
-    receive_input(step, input);             // first, so that what was sent is received even if something fails
-  if (rank_.group) rank_.group->barrier();  // all ranks have read the input: its buffer may be overwritten
-  if (!sends_hidden_) hidden.release();
+  first_logit_row_ = 0;
+  logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, static_cast<int64_t>(step.batch.logit_rows.size()));
+  if (!is_handed_over_in_chunks(step, program_.input)) {
+    receive_input(step, input);  // first, so that what was sent is received even if something fails
+    if (!sends_hidden_) hidden.release();
+  }
   if (is_decode(step)) {
     run_decode(step);
   } else {
     backend_->begin(step.batch, program_.ropes);
-    const auto gather = std::find_if(program_.operators.begin(), program_.operators.end(),
-                                     [](const Operator& op) { return std::holds_alternative<Gather>(op); });
-    execute(program_.operators.begin(), gather, step);
-    if (gather != program_.operators.end()) run_head(step, gather);
+    execute(program_.operators.begin(), head_, step);
+    run_head(step, input, hidden.data());
     const bool found_all = !rank_.group && !is_branch();  // branches have, before they sent what came back
     if (step.search && found_all) report_search(step);    // before anything is sent on
   }
   std::unique_ptr<StageWork> work = backend_->end();
-  if (sends_hidden_) send_hidden(step, std::move(hidden));
+  if (sends_hidden_) {
+    if (!is_handed_over_in_chunks(step, program_.output)) send_hidden(step, hidden.data());
+    step.hidden = std::move(hidden);  // later stages may need it, even if it is empty
+  }
   return work;
 }
 
-// One token per sequence, nothing requested between operators, and on the last stage all rows' logits at once. All
-// ranks agree.
+// Where a value's current rows begin in those of the step.
+int64_t Stage::first_row_of(ValueId id) const {
+  return program_.values[id].rows == RowKind::logits ? first_logit_row_ : 0;
+}
+
+// Logit rows that are more than run_head() computes at a time go from one stage to the next as it computes them.
+bool Stage::is_handed_over_in_chunks(const Step& step, ValueId id) const {
+  return id != no_value && program_.values[id].rows == RowKind::logits &&
+         step.batch.logit_rows.size() > static_cast<size_t>(limits_.max_logit_rows);
+}
+
+// One token per sequence, nothing requested between operators, and where there are logit rows all of them at once. All
+// ranks agree, and so do the branches that have logit rows.
 bool Stage::is_decode(const Step& step) const {
   const auto rows = static_cast<size_t>(step.batch.rows());
   if (step.batch.sequences.size() != rows || step.want_hidden_states || step.search) return false;
-  return !is_last_ || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
+  return !has_head() || (step.batch.logit_rows.size() == rows && rows <= static_cast<size_t>(limits_.max_logit_rows));
 }
 
 void Stage::run_decode(Step& step) {
   check_not_cancelled(step);  // a recorded step does not check
-  first_logit_row_ = 0;
-  const int64_t max_rows = is_last_ ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
+  const int64_t max_rows = has_head() ? std::min(limits_.max_rows, limits_.max_logit_rows) : limits_.max_rows;
   token_rows_ = logit_rows_ = backend_->begin_decode(step.batch, program_.ropes, max_rows);
   const auto end = program_.operators.cend();
   size_t parts = 0;
@@ -231,36 +248,46 @@ void Stage::run_decode(Step& step) {
     first = exchange == end ? end : exchange + 1;
   }
   token_rows_ = logit_rows_ = step.batch.rows();
-  if (is_first_rank() && is_last_) collect_results(step);
+  if (is_first_rank() && has_head() && !sends_hidden_) collect_results(step);
 }
 
 void Stage::receive_input(Step& step, const float* hidden) {
-  Backend* const sender = is_first_rank() ? std::exchange(step.sender, nullptr) : nullptr;
-  if (sender != nullptr) {
-    backend_->receive_from_peer(*sender, tensor(program_.input));
-  } else {
-    backend_->from_host(hidden, tensor(program_.input));
+  if (program_.input != no_value) {
+    const Tensor input = tensor(program_.input);
+    Backend* const sender = is_first_rank() ? std::exchange(step.sender, nullptr) : nullptr;
+    if (sender != nullptr) {
+      backend_->receive_from_peer(*sender, input);
+    } else if (input.rows > 0) {
+      backend_->from_host(hidden + first_row_of(program_.input) * input.columns, input);
+    }
   }
+  if (rank_.group) rank_.group->barrier();  // all ranks have read the input: its buffer may be overwritten
 }
 
-void Stage::send_hidden(Step& step, ActivationBuffers::Buffer hidden) {
+void Stage::send_hidden(Step& step, float* hidden) {
   const Tensor output = tensor(program_.output);
-  if (sends_to_peer_ && backend_->send_to_peer(output)) {
+  if (output.rows == 0) return;
+  if (sends_to_peer_ && !is_handed_over_in_chunks(step, program_.output) && backend_->send_to_peer(output)) {
     step.sender = backend_.get();
   } else {
-    backend_->to_host(output, hidden.data());
+    backend_->to_host(output, hidden + first_row_of(program_.output) * output.columns);
   }
-  step.hidden = std::move(hidden);  // later stages may need it
 }
 
-// Everything from the gather on, in chunks of at most max_logit_rows rows, so that the logits of a whole prompt need no
-// prompt x vocabulary buffer on the device.
-void Stage::run_head(Step& step, OperatorIterator gather) {
+// In chunks of at most max_logit_rows rows, so that the logits of a whole prompt need no prompt x vocabulary buffer on
+// the device.
+void Stage::run_head(Step& step, const float* input, float* hidden) {
+  if (!has_head()) return;
+  const bool receives = is_handed_over_in_chunks(step, program_.input);
+  const bool sends = sends_hidden_ && is_handed_over_in_chunks(step, program_.output);
   const int64_t wanted = static_cast<int64_t>(step.batch.logit_rows.size());
-  for (first_logit_row_ = 0; first_logit_row_ < wanted; first_logit_row_ += logit_rows_) {
-    logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first_logit_row_);
-    execute(gather, program_.operators.end(), step);
-    if (is_first_rank()) collect_results(step);
+  for (int64_t first = 0; first < wanted; first += logit_rows_) {
+    first_logit_row_ = first;
+    logit_rows_ = std::min<int64_t>(limits_.max_logit_rows, wanted - first);
+    if (receives) receive_input(step, input);
+    execute(head_, program_.operators.end(), step);
+    if (sends) send_hidden(step, hidden);
+    if (is_first_rank() && !sends_hidden_) collect_results(step);
   }
 }
 
@@ -355,12 +382,20 @@ Call<Op> Stage::bind(const Op& op) {
 void Stage::tap(const Tap& op, Step& step) {
   if (!step.want_hidden_states) return;
   const Tensor x = tensor(op.x);
-  const bool all = program_.values[op.x].rows == RowKind::tokens;  // else a piece of the logit rows
-  const size_t rows = all ? static_cast<size_t>(x.rows) : step.batch.logit_rows.size();
   auto& states = step.result.hidden_states;
   if (states.size() <= static_cast<size_t>(op.index)) states.resize(op.index + 1);
-  states[op.index].resize(rows * static_cast<size_t>(x.columns));
-  backend_->to_host(x, states[op.index].data() + (all ? 0 : first_logit_row_ * x.columns));
+  std::vector<float>& rows = states[op.index];
+  rows.resize(static_cast<size_t>(token_rows_ * x.columns));
+  if (program_.values[op.x].rows == RowKind::tokens) {
+    backend_->to_host(x, rows.data());
+    return;
+  }
+  std::vector<float> wanted(static_cast<size_t>(x.rows * x.columns));
+  backend_->to_host(x, wanted.data());
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const int32_t row = step.batch.logit_rows[static_cast<size_t>(first_logit_row_ + r)];
+    std::copy_n(wanted.data() + r * x.columns, x.columns, rows.data() + row * x.columns);
+  }
 }
 
 // The rows of the batch: a recorded step may have more, which mean nothing. The branch reads them before it sends
@@ -370,7 +405,7 @@ void Stage::send(const Send& op, const Step& step) {
   Link& link = *links_[op.link];
   if (is_first_rank() || is_branch()) {
     Tensor x = tensor(op.x);
-    x.rows = step.batch.rows();
+    x.rows = std::min<int64_t>(x.rows, step.batch.rows());
     backend_->to_host(x, link.place(op.at));
   }
   link.ends.barrier();
@@ -378,7 +413,7 @@ void Stage::send(const Send& op, const Step& step) {
 
 void Stage::receive(const Receive& op, const Step& step) {
   Tensor out = tensor(op.out);
-  out.rows = step.batch.rows();
+  out.rows = std::min<int64_t>(out.rows, step.batch.rows());
   Link& link = *links_[op.link];
   link.ends.barrier();
   backend_->from_host(link.place(op.at), out);

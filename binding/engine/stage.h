@@ -86,7 +86,9 @@ class Stage {
   std::unique_ptr<StageWork> compute(Step& step, ActivationBuffers::Buffer& hidden, const float* input);
   Tensor tensor(ValueId id) const;
   void receive_input(Step& step, const float* hidden);
-  void send_hidden(Step& step, ActivationBuffers::Buffer hidden);
+  void send_hidden(Step& step, float* hidden);
+  int64_t first_row_of(ValueId id) const;
+  bool is_handed_over_in_chunks(const Step& step, ValueId id) const;
   void execute(const Operator& op, Step& step);
   template <class Op>
   Call<Op> bind(const Op& op);
@@ -102,7 +104,8 @@ class Stage {
   void execute(OperatorIterator first, OperatorIterator last, Step& step);
   bool is_decode(const Step& step) const;
   void run_decode(Step& step);
-  void run_head(Step& step, OperatorIterator gather);
+  bool has_head() const { return head_ != program_.operators.cend(); }
+  void run_head(Step& step, const float* input, float* hidden);
   void collect_results(Step& step);
   void check_not_cancelled(const Step& step) const;
 
@@ -121,7 +124,7 @@ class Stage {
   std::vector<LayerCache> caches_;
   std::vector<LayerState> states_;
   std::vector<Call<LinearTarget>> targets_;  // of the call that is being made
-  bool is_last_ = false;                     // of the model: it ends with logits
+  OperatorIterator head_;                    // the first operator on logit rows, which all behind it are on, if any
   bool sends_hidden_ = false;                // hidden states, to a next stage
   bool sends_to_peer_ = false;               // directly to its backend
   int64_t hidden_width_ = 0;

@@ -22,9 +22,8 @@ StageAllocations stage_allocations(const StageOutline& stage, const Places& plac
                                          static_cast<uint64_t>(layer.width) * sizeof(float)));
   }
   if (!stage.is_first_rank) return needs;
-  const Value& output = program.values[program.output];
-  if (output.rows == RowKind::tokens) {
-    needs.hidden_width = output.width;
+  if (program.hands_over) {
+    needs.hidden_width = program.values[program.output].width;
   } else if (program.input != no_value) {
     needs.hidden_width = program.values[program.input].width;
   }

@@ -26,7 +26,7 @@ struct SamplingRequest {
 
 struct StepResult {
   std::vector<float> logits;                      // [logit rows * width of the program's output], if wanted
-  std::vector<std::vector<float>> hidden_states;  // by tap index, [token or logit rows * width], if wanted
+  std::vector<std::vector<float>> hidden_states;  // by tap index, [token rows * width], if wanted
   std::vector<Sampled> samples;                   // one per sampling request, in the order of the rows
   std::vector<int32_t> non_finite_rows;  // logit rows that have a NaN or an infinity: nothing was sampled there
   std::vector<StageInterval> stages;     // when each stage worked on it

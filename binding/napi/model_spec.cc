@@ -216,6 +216,7 @@ void add_to_program(Program& program, const Napi::Object& object) {
   for_each_object(object, "operators", [&](const Napi::Object& o) { program.operators.push_back(parse_operator(o)); });
   if (has(object, "input")) program.input = id(object, "input");
   if (has(object, "output")) program.output = id(object, "output");
+  program.hands_over = to_bool(property(object, "handsOver"), "handsOver");
 }
 
 WeightShape parse_weight_shape(const Napi::Object& object) {

@@ -87,8 +87,11 @@ StageNeeds::StageNeeds(const StageOutline& stage) {
   if (stage.program.output != no_value) {
     const Value& output = stage.program.values[stage.program.output];
     add_exchanged(*this, output, stage);
-    if (output.rows == RowKind::tokens) peer_elements = stage.rows_of(output) * output.width;
-    if (output.rows == RowKind::logits) sampling = {static_cast<int32_t>(output.width), stage.limits.max_logit_rows};
+    if (stage.program.hands_over) {
+      peer_elements = stage.rows_of(output) * output.width;
+    } else {
+      sampling = {static_cast<int32_t>(output.width), stage.limits.max_logit_rows};
+    }
   }
   for (const WeightShape& weight : stage.weights) {
     if (weight.kind != WeightKind::vector) slab_bytes = std::max(slab_bytes, gpu::slab_bytes(weight));

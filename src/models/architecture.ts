@@ -65,11 +65,15 @@ export interface Model {
   embed(g: Graph): Value
   /** Looks up a layer's weights, if that takes long; afterwards decoderLayer() does not. */
   readLayer?(source: WeightSource, index: number): CooperativeTask<void>
-  decoderLayer(g: Graph, x: Value, index: number): Value
+  /**
+   * [tokens, hidden] -> [tokens, hidden]. Behind what mixes tokens in the layer `isLast`, only the rows are needed whose
+   * logits are wanted: one that gathers them there spares the others its MLP, and returns [logit rows, hidden].
+   */
+  decoderLayer(g: Graph, x: Value, index: number, isLast: boolean): Value
   /** The name of a layer's experts, if it has any: a module that may be on another device than the layer. */
   expertsOf?(index: number): string | undefined
   /** What their device computes if it is another one: {@link decoderLayer} sends the inputs and receives the sum. */
-  branchOfExperts?(g: Graph, index: number): void
+  branchOfExperts?(g: Graph, index: number, isLast: boolean): void
   finalNorm(g: Graph, x: Value): Value
   /** Normed hidden states -> [logit rows, vocabulary]. */
   head(g: Graph, x: Value): Value

@@ -74,7 +74,7 @@ export function expertsModule(layer: string): string {
   return `${layer}.mlp.experts`
 }
 
-/** x + the MLP of a layer with experts, of the normed hidden states `h`: both are [tokens, hiddenSize]. */
+/** x + the MLP of a layer with experts, of the normed hidden states `h`: both are [rows, hiddenSize]. */
 export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hiddenSize: number, experts: Experts): Value {
   const { perToken, normalize, sharedWidth } = experts
   const isAlone = g.rank.count === 1
@@ -88,7 +88,7 @@ export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hidden
     g.send(h, link, 0)
     g.send(routing, link, hiddenSize)
     const shared = sharedPart(summed) // while the other device computes
-    const added = g.add(x, g.receive(hiddenSize, 'activation', link, 0))
+    const added = g.add(x, g.receive(hiddenSize, h.rows, 'activation', link, 0))
     if (!shared) return added
     return g.add(added, isAlone ? shared : g.allReduce(shared))
   }
@@ -101,10 +101,16 @@ export function addSparseMlp(g: Graph, x: Value, h: Value, layer: Module, hidden
 }
 
 /** What the device of a layer's experts computes if it is another one: both ends of the link are in this file. */
-export function branchOfExperts(g: Graph, layer: Module, hiddenSize: number, experts: Experts): void {
+export function branchOfExperts(
+  g: Graph,
+  layer: Module,
+  hiddenSize: number,
+  experts: Experts,
+  rows: Value['rows'],
+): void {
   const link = 0
-  const h = g.receive(hiddenSize, 'activation', link, 0)
-  const routing = g.receive(2 * experts.perToken, 'logits', link, hiddenSize)
+  const h = g.receive(hiddenSize, rows, 'activation', link, 0)
+  const routing = g.receive(2 * experts.perToken, rows, 'logits', link, hiddenSize)
   const whole = layerExperts(g.source, layer.name, hiddenSize, experts)
   g.send(routedExperts(g, h, routing, { ...whole, first: 0 }, 'activation'), link, 0)
 }

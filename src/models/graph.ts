@@ -95,9 +95,9 @@ export class Graph {
     return new Module(this.source, prefix)
   }
 
-  /** The hidden states that the stage before hands over, [tokens, width]. */
-  input(width: number): Value {
-    const value = this.#newValue(width, 'tokens', 'residual')
+  /** The hidden states that the stage before hands over, [rows, width]. */
+  input(width: number, rows: Value['rows'] = 'tokens'): Value {
+    const value = this.#newValue(width, rows, 'residual')
     this.#inputId = value.id
     return value
   }
@@ -302,7 +302,10 @@ export class Graph {
     })
   }
 
-  /** Makes the rows of `x` available as hidden state `index` of a forward pass that asks for hidden states. */
+  /**
+   * Makes the rows of `x` available as hidden state `index` of a forward pass that asks for hidden states. If they are
+   * those whose logits are wanted, the other tokens have zeros there.
+   */
   tap(x: Value, index: number): void {
     if (this.rank.isFirst) this.#operators.push({ op: 'tap', x: x.id, index })
   }
@@ -312,15 +315,18 @@ export class Graph {
     this.#operators.push({ op: 'send', x: x.id, link, at })
   }
 
-  /** What the other end of a link sends as its columns from `at` on, [tokens, width]. */
-  receive(width: number, kind: ValueSpec['class'], link: number, at: number): Value {
-    const out = this.#newValue(width, 'tokens', kind)
+  /** What the other end of a link sends as its columns from `at` on, [rows, width]. */
+  receive(width: number, rows: Value['rows'], kind: ValueSpec['class'], link: number, at: number): Value {
+    const out = this.#newValue(width, rows, kind)
     this.#operators.push({ op: 'receive', out: out.id, link, at })
     return out
   }
 
-  /** The program, whose result is `output`; of a branch, which sends what it computes, there is none. */
-  finish(output?: Value): ProgramSpec {
+  /**
+   * The program, whose result is `output`: the model's, unless it `handsOver` to a next stage. Of a branch, which sends
+   * what it computes, there is none.
+   */
+  finish(output?: Value, handsOver = false): ProgramSpec {
     return {
       values: this.#values,
       operators: fuse(this.#operators, this.#values),
@@ -329,6 +335,7 @@ export class Graph {
       stateLayers: this.#stateLayers,
       input: this.#inputId,
       output: output?.id,
+      handsOver,
     }
   }
 

@@ -127,7 +127,7 @@ export class LlamaFamilyModel implements Model {
     yield* readLayerExperts(source, `${this.names.layers}.${index}`, this.shape.hiddenSize, experts)
   }
 
-  decoderLayer(g: Graph, x: Value, index: number): Value {
+  decoderLayer(g: Graph, x: Value, index: number, isLast: boolean): Value {
     const { hiddenSize } = this.shape
     const { mlpBias, normEps, normOffset, experts, deltaNet } = this.#traits
     const layer = g.module(`${this.names.layers}.${index}`)
@@ -137,6 +137,7 @@ export class LlamaFamilyModel implements Model {
       ? gatedDeltaNet(g, h, layer, deltaNet, { hiddenSize, normEps })
       : this.#attention(g, h, layer, index)
     x = g.add(x, mixed)
+    if (isLast) x = g.gather(x)
 
     const m = g.rmsNorm(x, layer.norm('post_attention_layernorm', hiddenSize, normOffset), normEps)
     if (experts?.isSparse(index)) return addSparseMlp(g, x, m, layer, hiddenSize, experts)
@@ -151,10 +152,11 @@ export class LlamaFamilyModel implements Model {
     return this.#traits.experts?.isSparse(index) ? expertsModule(`${this.names.layers}.${index}`) : undefined
   }
 
-  branchOfExperts(g: Graph, index: number): void {
+  branchOfExperts(g: Graph, index: number, isLast: boolean): void {
     const { experts } = this.#traits
     if (experts === undefined) throw new Error('a model without experts')
-    branchOfExperts(g, g.module(`${this.names.layers}.${index}`), this.shape.hiddenSize, experts)
+    const layer = g.module(`${this.names.layers}.${index}`)
+    branchOfExperts(g, layer, this.shape.hiddenSize, experts, isLast ? 'logits' : 'tokens')
   }
 
   /** Of the normed hidden states `h`, [tokens, hiddenSize]. */

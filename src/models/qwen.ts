@@ -73,7 +73,7 @@ class QwenModel implements Model {
     return embed(g, this.#source.table(`${this.names.embedding}.weight`, vocabulary, hiddenSize))
   }
 
-  decoderLayer(g: Graph, x: Value, index: number): Value {
+  decoderLayer(g: Graph, x: Value, index: number, isLast: boolean): Value {
     const { hiddenSize, headDim } = this.shape
     const all = this.#heads * headDim
     const layer = g.module(`${this.names.layers}.${index}`)
@@ -89,6 +89,7 @@ class QwenModel implements Model {
     const attended = g.attention(q, k, v, { headDim })
     const counts = { heads: this.#heads, kvHeads: this.#heads, headDim }
     x = g.add(x, outputProjection(g, attended, layer.linear('attn.c_proj', hiddenSize, all), counts))
+    if (isLast) x = g.gather(x)
 
     const m = g.rmsNorm(x, layer.norm('ln_2', hiddenSize), this.#normEps)
     const gate = layer.linear('mlp.w2', this.#mlpWidth, hiddenSize)

@@ -3,7 +3,7 @@ import { type CooperativeTask, runSync } from '../common/event-loop'
 import type { StageSpec } from '../native/addon'
 import type { Model } from './architecture'
 import { checkDeviceLimits } from './device-limits'
-import { Graph, type WeightSource } from './graph'
+import { Graph, type Value, type WeightSource } from './graph'
 import { Rank } from './rank'
 
 /** Modules in forward order: embedding, layers, final norm, and the head if there is one. */
@@ -87,6 +87,14 @@ export function* traceRanks(
   return stages
 }
 
+/**
+ * Whether the rows are gathered in this layer whose logits are wanted, so that stages behind it have no others. A model
+ * without a head is usually asked for the hidden states of all tokens.
+ */
+function gathers({ hasHead, shape }: Model, layer: number): boolean {
+  return hasHead && layer === shape.layers - 1
+}
+
 /** @throws BillfishError UNSUPPORTED_MODEL if the device cannot compute it */
 function* traceBranch(
   model: Model,
@@ -98,7 +106,7 @@ function* traceBranch(
   for (const module of modules) {
     const index = Number.parseInt(module.slice(model.names.layers.length + 1), 10)
     if (model.readLayer) yield* model.readLayer(source, index)
-    model.branchOfExperts?.(g, index)
+    model.branchOfExperts?.(g, index, gathers(model, index))
     yield
   }
   const stage = { device, rank, program: g.finish(), weights: g.weights }
@@ -146,8 +154,8 @@ export function traceStage(model: Model, source: WeightSource, stage: StageModul
 export type TracedStage = Omit<StageSpec, 'device'>
 
 /**
- * Traces the program of one rank of a stage, some of whose modules may be on branches. Hidden state 0 is the embedding, i + 1 the output of layer i; the input of
- * the head, after the final norm, comes last and has only the rows whose logits are wanted.
+ * Traces the program of one rank of a stage, some of whose modules may be on branches. Hidden state 0 is the embedding,
+ * i + 1 the output of layer i; the input of the head, after the final norm, comes last.
  */
 export function* trace(
   model: Model,
@@ -158,29 +166,30 @@ export function* trace(
 ): CooperativeTask<TracedStage> {
   const { names, shape } = model
   const g = new Graph(source, rank, links)
-  let x = modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize)
+  const wanted = (x: Value) => (x.rows === 'tokens' ? g.gather(x) : x) // the rows whose logits are
+  const isBehindLayers = modules[0] === names.norm || modules[0] === names.head
+  const inputRows = model.hasHead && isBehindLayers ? 'logits' : 'tokens'
+  let x = modules[0] === names.embedding ? undefined : g.input(shape.hiddenSize, inputRows)
   for (const module of modules) {
     if (module === names.embedding) {
       x = model.embed(g)
       g.tap(x, 0)
     } else if (module === names.norm) {
-      // Only the rows whose logits are wanted, unless the head is on a later stage.
-      const isLast = !model.hasHead || modules.includes(names.head)
-      const rows = isLast ? g.gather(required(x)) : required(x)
-      x = model.finalNorm(g, rows)
+      x = model.finalNorm(g, wanted(required(x)))
     } else if (module === names.head) {
-      const rows = required(x).rows === 'tokens' ? g.gather(required(x)) : required(x)
+      const rows = wanted(required(x))
       g.tap(rows, shape.layers + 1)
       x = model.head(g, rows)
     } else {
       const index = Number(module.slice(names.layers.length + 1))
       if (model.readLayer) yield* model.readLayer(source, index)
-      x = model.decoderLayer(g, required(x), index)
+      x = model.decoderLayer(g, required(x), index, gathers(model, index))
       g.tap(x, index + 1)
     }
     yield
   }
-  return { rank: rank.index, program: g.finish(required(x)), weights: g.weights }
+  const handsOver = modules.at(-1) !== lastModules(model).at(-1)
+  return { rank: rank.index, program: g.finish(required(x), handsOver), weights: g.weights }
 }
 
 function required<T>(value: T | undefined): T {

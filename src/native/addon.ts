@@ -112,6 +112,8 @@ export interface ProgramSpec {
   readonly input?: ValueId | undefined
   /** Hidden states for the next stage, or the logits; absent in a branch. */
   readonly output?: ValueId | undefined
+  /** Whether the output is for a next stage. */
+  readonly handsOver: boolean
 }
 
 /** A stage on one device, one rank's share of it, or one of its branches: experts of its layers on another device. */
@@ -212,7 +214,7 @@ export interface StepOutput {
   readonly nonFiniteRows: readonly number[]
   /** [logit rows * vocabulary], if wanted. */
   readonly logits?: Float32Array
-  /** By tap index; entries are [rows * hidden]. */
+  /** By tap index; entries are [rows * hidden]. Rows that were left out, as their logits are not wanted, are zeros. */
   readonly hiddenStates?: readonly Float32Array[]
   /** Two numbers a stage: when it began and ended, milliseconds on the steady clock. */
   readonly stages: Float64Array

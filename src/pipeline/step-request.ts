@@ -90,24 +90,22 @@ export function splitOutput(
   let logitRow = 0
   let sample = 0
   return parts.map(({ sequence: { request }, rows, logitRows, sampled }) => {
+    const end = row + rows
+    const states = request.wantHiddenStates ? output.hiddenStates : undefined
     const step: SequenceStep = {
       nonFinite: output.nonFiniteRows.some((at) => at >= logitRow && at < logitRow + logitRows),
       sample: sampled ? output.samples[sample++] : undefined,
       logits: request.wantLogits
         ? output.logits?.slice(logitRow * outputWidth, (logitRow + logitRows) * outputWidth)
         : undefined,
-      hiddenStates: request.wantHiddenStates
-        ? output.hiddenStates
-            ?.slice(0, layers + 1)
-            .map((state) => state.slice(row * hiddenSize, (row + rows) * hiddenSize))
+      hiddenStates: states?.slice(0, layers + 1).map((state) => state.slice(row * hiddenSize, end * hiddenSize)),
+      // The wanted rows are a sequence's last ones.
+      normedStates: request.wantLogits
+        ? states?.[layers + 1]?.slice((end - logitRows) * hiddenSize, end * hiddenSize)
         : undefined,
-      normedStates:
-        request.wantHiddenStates && request.wantLogits
-          ? output.hiddenStates?.[layers + 1]?.slice(logitRow * hiddenSize, (logitRow + logitRows) * hiddenSize)
-          : undefined,
     }
     logitRow += logitRows
-    row += rows
+    row = end
     return step
   })
 }

@@ -4,7 +4,8 @@
  * Buffer sizes do not add up across layers, but a value dies within a layer or two, so what is live at any point
  * depends only on the layers around it. Of consecutive layers with the same shape two are enough, and a long stage
  * needs the maximum over its windows of a few layers. The embedding is part of every window of a stage that has it,
- * since such a stage has no input; so is the head, since such a stage hands nothing over.
+ * since such a stage has no input. So are the last layer and the head: they compute only the rows whose logits are
+ * wanted, whose buffers are beside those of all tokens.
  */
 
 /** Consecutive layers that can affect what is live at one point. */
@@ -54,17 +55,15 @@ export class PeakBuffers {
       known.set(key, value)
       return value
     }
-    const windows = { open: new Windows(this.#kept, needOf, []), closed: new Windows(this.#kept, needOf, [this.#head]) }
+    const lastLayer = this.#kept.length - 2
+    const windows = [0, 1, 2].map((n) => new Windows(this.#kept, needOf, this.#kept.slice(lastLayer, lastLayer + n)))
     return (first, end) => {
       const [from, to] = this.#keptRange(first, end)
       const length = to - from + 1
       if (length <= WINDOW + 2) return needOf(this.#kept.slice(from, to + 1))
-      return end === this.#shapes.length ? windows.closed.max(from, to - 1) : windows.open.max(from, to)
+      const behind = Math.max(0, to - lastLayer + 1)
+      return (windows[behind] as Windows).max(from, to - behind)
     }
-  }
-
-  get #head(): number {
-    return this.#shapes.length - 1
   }
 
   /** Indices in `#kept` of the first and last group that [first, end) maps to. */

@@ -14,7 +14,13 @@ struct Devices {
   std::string stage = "cpu";
   std::vector<std::string> branches = {"cpu:1"};
   StageLimits limits = {4, 4, 8, 2};
+  bool last_has_wanted_rows = false;  // the last branch gets only the rows whose logits are wanted
 };
+
+// Of branch number `link`.
+RowKind rows_on(const Devices& on, size_t link) {
+  return on.last_has_wanted_rows && link + 1 == on.branches.size() ? RowKind::logits : RowKind::tokens;
+}
 
 // Of [hidden, hidden], those of branch number `seed`.
 std::vector<float> branch_matrix(unsigned seed) {
@@ -44,14 +50,21 @@ std::unique_ptr<Stage> stage_without_branches(const Devices& on) {
   program.values = {value(hidden, ValueClass::residual), value(hidden, ValueClass::residual, RowKind::logits),
                     value(vocabulary, ValueClass::logits, RowKind::logits)};
   program.operators = {Embedding{0, 0}};
+  ValueId x = 0;
+  const auto gather = [&] {
+    program.operators.push_back(Gather{0, 1});
+    x = 1;
+  };
   for (int32_t link = 0; link < static_cast<int32_t>(on.branches.size()); ++link) {
+    const RowKind rows = rows_on(on, static_cast<size_t>(link));
+    if (rows == RowKind::logits) gather();
     const auto received = static_cast<ValueId>(program.values.size());
-    program.values.push_back(value(hidden, ValueClass::activation));
-    program.operators.push_back(Send{0, link, 0});
+    program.values.push_back(value(hidden, ValueClass::activation, rows));
+    program.operators.push_back(Send{x, link, 0});
     program.operators.push_back(Receive{received, link, hidden});
-    program.operators.push_back(Add{0, received});
+    program.operators.push_back(Add{x, received});
   }
-  program.operators.push_back(Gather{0, 1});
+  if (x == 0) gather();
   program.operators.push_back(Linear{1, {{0, 2}}});
   program.output = 2;
   std::vector<float> table = random_table();
@@ -62,7 +75,8 @@ std::unique_ptr<Stage> stage_without_branches(const Devices& on) {
 std::unique_ptr<Stage> make_branch(const Devices& on, unsigned number, const std::vector<float>& matrix,
                                    int64_t answer_at = hidden) {
   Program program;
-  program.values = {value(hidden, ValueClass::activation), value(hidden, ValueClass::activation)};
+  const Value rows = value(hidden, ValueClass::activation, rows_on(on, number));
+  program.values = {rows, rows};
   program.operators = {Receive{0, 0, 0}, Linear{0, {{0, 1}}}, Send{1, 0, answer_at}};
   const int rank = 1 + static_cast<int>(number);
   return loaded(on.branches[number], program, on.limits, rank, "branch.weight", hidden, matrix);
@@ -78,10 +92,10 @@ std::unique_ptr<Stage> make_stage_with_branches(const Devices& on) {
 
 void check_logits_of(const Devices& on, const Step& step, double tolerance) {
   const std::vector<float> table = random_table();
-  CHECK(step.result.logits.size() == step.batch.tokens.size() * vocabulary);
-  for (size_t r = 0; r < step.batch.tokens.size(); ++r) {
-    std::vector<double> x(table.begin() + step.batch.tokens[r] * hidden,
-                          table.begin() + (step.batch.tokens[r] + 1) * hidden);
+  CHECK(step.result.logits.size() == step.batch.logit_rows.size() * vocabulary);
+  for (size_t r = 0; r < step.batch.logit_rows.size(); ++r) {
+    const int64_t token = step.batch.tokens[static_cast<size_t>(step.batch.logit_rows[r])];
+    std::vector<double> x(table.begin() + token * hidden, table.begin() + (token + 1) * hidden);
     for (unsigned branch = 0; branch < on.branches.size(); ++branch) {
       const std::vector<float> matrix = branch_matrix(branch);
       std::vector<double> sum = x;
@@ -107,6 +121,14 @@ void check_steps(const Devices& on, double tolerance) {
     fill_prompt(prompt, {13, turn, 0, 7, 4});
     CHECK(run(*stage, prompt) == "");
     check_logits_of(on, prompt, tolerance);
+    for (const std::vector<int32_t>& wanted : {std::vector<int32_t>{}, {4}, {0, 2, 3}}) {
+      Step piece;
+      fill_prompt(piece, {turn, 9, 21, 2, 5});
+      piece.batch.logit_rows = wanted;
+      piece.sampling.resize(wanted.size());
+      CHECK(run(*stage, piece) == "");
+      check_logits_of(on, piece, tolerance);
+    }
     Step decode;  // recorded with four rows where steps are recorded
     fill_decode(decode, 3, turn);
     CHECK(run(*stage, decode) == "");
@@ -136,6 +158,13 @@ void check_search_finds(Stage& stage, const std::string& what, const std::string
 TEST(a_stage_and_its_branches_compute_what_one_device_would) {
   check_steps({}, 2e-3);
   check_steps({"cpu", {"cpu:1", "cpu"}}, 2e-3);
+}
+
+TEST(a_branch_may_compute_for_the_wanted_rows_alone) {
+  check_steps({"cpu", {"cpu:1"}, {4, 4, 8, 2}, true}, 2e-3);
+  check_steps({"cpu", {"cpu:1", "cpu"}, {4, 4, 8, 2}, true}, 2e-3);
+  check_steps({"emulated:0", {"cpu", "emulated:1"}, {4, 16, 16, 16}, true}, 0.2);
+  check_steps({"cpu", {"cpu", "emulated:0"}, {4, 16, 16, 3}, true}, 0.2);
 }
 
 TEST(branches_may_be_on_devices_of_another_kind) {
@@ -210,6 +239,10 @@ TEST(branches_that_do_not_fit_their_stage_are_refused) {
   std::vector<std::unique_ptr<Stage>> branches;
   branches.push_back(make_branch(on, 0, branch_matrix(0), hidden + 1));  // the stage looks for the answer elsewhere
   CHECK_THROWS(stage_without_branches(on)->attach_branches(std::move(branches)), "INTERNAL");
+  branches.clear();
+  branches.push_back(make_branch(on, 0, branch_matrix(0)));  // of all rows
+  const Devices wanted_alone{on.stage, on.branches, on.limits, true};
+  CHECK_THROWS(stage_without_branches(wanted_alone)->attach_branches(std::move(branches)), "INTERNAL");
 }
 
 TEST(a_rank_of_several_groups_reports_why_one_of_them_failed) {

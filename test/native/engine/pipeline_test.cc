@@ -53,6 +53,36 @@ TEST(pipeline_computes_more_logit_rows_than_the_head_takes_at_a_time) {
   CHECK(distance(row, single->result.logits) < 1e-5);
 }
 
+// None, some, more than a stage computes at a time, and then a decoded token, through host memory and between devices.
+TEST(pipeline_hands_over_the_wanted_rows_alone) {
+  const auto check = [](const StageLimits& limits, const TinyModel::MakeBackend& make) {
+    TinyModel all(limits, make), wanted(limits, make, RowKind::logits);
+    const std::vector<int32_t> prompt = {3, 1, 4, 1, 5, 9, 2, 6, 5};
+    const auto logits = [&](TinyModel& model, const std::vector<int32_t>& rows) {
+      const auto step = model.step(prompt, 0, 0, 3);
+      step->batch.logit_rows = rows;
+      step->sampling.resize(rows.size());
+      std::vector<std::shared_ptr<Step>> steps = {model.submit(step).get()};
+      steps.push_back(model.submit(model.step({3, 5}, 9, 0, 3)).get());
+      steps.push_back(model.submit(model.step({8}, 11, 0, 3)).get());
+      std::vector<float> logits;
+      for (const auto& done : steps) {
+        CHECK(!done->error);
+        logits.insert(logits.end(), done->result.logits.begin(), done->result.logits.end());
+      }
+      CHECK(logits.size() == (rows.size() + 2) * vocabulary);
+      return logits;
+    };
+    for (const std::vector<int32_t>& rows :
+         {std::vector<int32_t>{}, {8}, {1, 4, 7}, {0, 2, 4, 6}, {0, 1, 2, 3, 4, 5, 6, 7, 8}}) {
+      CHECK(logits(all, rows) == logits(wanted, rows));
+    }
+  };
+  check({4, 16, 12, 4}, TinyModel::plain_backend);
+  check(emulated_model::limits, emulated_model::on(0, 1));
+  check(emulated_model::limits, emulated_model::on(0, 0));
+}
+
 TEST(pipeline_refuses_batches_that_would_reach_outside) {
   TinyModel model;
   const auto refused = [&](auto change) {

@@ -25,8 +25,10 @@ class TinyModel {
     return make_backend(device, {true, DType::f32});
   }
 
-  explicit TinyModel(StageLimits limits = {4, 16, 12, 4}, MakeBackend make = plain_backend)
-      : limits(limits), make_(std::move(make)) {
+  // `handed_over`: where the wanted rows are gathered, in the second stage or before they leave the first one.
+  explicit TinyModel(StageLimits limits = {4, 16, 12, 4}, MakeBackend make = plain_backend,
+                     RowKind handed_over = RowKind::tokens)
+      : limits(limits), make_(std::move(make)), handed_over_(handed_over) {
     std::vector<std::unique_ptr<Stage>> stages;
     stages.push_back(first_stage());
     stages.push_back(second_stage());
@@ -76,6 +78,7 @@ class TinyModel {
   static constexpr ValueClass residual = ValueClass::residual, activation = ValueClass::activation;
 
   MakeBackend make_;
+  RowKind handed_over_;
 
   std::unique_ptr<Stage> first_stage() {
     Program program;
@@ -89,6 +92,12 @@ class TinyModel {
                          Attention{1, 2, 3, 4, 0, heads, 0.25f, 0},
                          Add{0, 4}};
     program.output = 0;
+    program.hands_over = true;
+    if (handed_over_ == RowKind::logits) {
+      program.output = 5;
+      program.values.push_back(value(hidden, residual, RowKind::logits));
+      program.operators.push_back(Gather{0, 5});
+    }
     std::vector<WeightShape> shapes = {{"embed", WeightKind::matrix, vocabulary, hidden},
                                        {"q", WeightKind::matrix, hidden, hidden},
                                        {"k", WeightKind::matrix, hidden, hidden},
@@ -108,6 +117,10 @@ class TinyModel {
                       value(vocabulary, ValueClass::logits, RowKind::logits)};
     program.input = 0;
     program.operators = {Gather{0, 1}, RmsNorm{1, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
+    if (handed_over_ == RowKind::logits) {
+      program.values[0].rows = RowKind::logits;
+      program.operators = {RmsNorm{0, 0, hidden, 1e-6f, 2}, Linear{2, {{1, 3}}}};
+    }
     program.output = 3;
     std::vector<WeightShape> shapes = {{"norm", WeightKind::vector, hidden, 1},
                                        {"head", WeightKind::matrix, vocabulary, hidden}};

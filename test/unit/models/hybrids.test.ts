@@ -20,7 +20,7 @@ const configOf = (name: string) => JSON.parse(readFileSync(join(modelDirectory(n
 function traced(config: Record<string, unknown>, layer: number, rank = Rank.only) {
   const model = createModel(config, weights)
   const g = new Graph(weights, rank)
-  const program = g.finish(model.decoderLayer(g, g.input(model.shape.hiddenSize), layer))
+  const program = g.finish(model.decoderLayer(g, g.input(model.shape.hiddenSize), layer, false))
   /** Rows of a stored linear, or elements of a vector, that the rank has, -1 for zeros. */
   const rowsOf = (name: string) =>
     g.weights

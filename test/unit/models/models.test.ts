@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { WeightSource } from '../../../src/models/graph'
 import { createModel, storedWeights } from '../../../src/models/registry'
 import { modulesOf, stagesOf, traceStage } from '../../../src/models/stages'
-import type { OperatorSpec } from '../../../src/native/addon'
+import type { OperatorSpec, ProgramSpec } from '../../../src/native/addon'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { withConfig } from '../../support/fixture-copies'
@@ -110,9 +110,35 @@ test('a tied head and its embedding are one weight on one stage, and two on two'
   ])
 })
 
-test('only the rows whose logits are wanted reach the norm and the head', () => {
-  const order = (operators: OperatorSpec[]) => operators.slice(-4).map(({ op }) => op)
-  expect(order(trace(configOf('qwen2-bf16')).operators)).toEqual(['gather', 'rmsNorm', 'tap', 'linear'])
+test('only the rows whose logits are wanted pass the last layer, once its attention is done', () => {
+  const names = ({ operators }: { operators: readonly OperatorSpec[] }) => operators.map(({ op }) => op)
+  const order = names(trace(configOf('qwen2-bf16')))
+  expect(order.filter((op) => op === 'gather')).toHaveLength(1)
+  const mlp = ['rmsNorm', 'linear', 'siluMul', 'linear', 'addRmsNorm', 'tap', 'tap', 'linear']
+  expect(order.slice(order.lastIndexOf('attention'))).toEqual(['attention', 'linear', 'add', 'gather', ...mlp])
+
+  const { weights } = source()
+  const model = createModel(configOf('qwen2-bf16'), weights)
+  const stages = stagesOf(modulesOf(model), (module) => module).map(
+    (stage) => traceStage(model, weights, stage).program,
+  )
+  const rows = (program: ProgramSpec, value: number | undefined) => value !== undefined && program.values[value]?.rows
+  expect(stages.map((program) => [rows(program, program.input), rows(program, program.output)])).toEqual([
+    [false, 'tokens'],
+    ...Array.from({ length: model.shape.layers - 1 }, () => ['tokens', 'tokens']),
+    ['tokens', 'logits'],
+    ['logits', 'logits'],
+    ['logits', 'logits'],
+  ])
+  expect(stages.map(({ handsOver }) => handsOver)).toEqual([...stages.slice(1).map(() => true), false])
+})
+
+test('a model without a head keeps all rows up to its norm', () => {
+  const { weights } = source()
+  const layout = { where: '/models/a', layers: 4, layersName: 'model.layers', layerTensors: new Map(), head: false }
+  const model = createModel({ ...configOf('qwen2-bf16'), tie_word_embeddings: false }, { ...weights, layout })
+  const { operators } = traceStage(model, weights, { device: 'cpu', modules: modulesOf(model) }).program
+  expect(operators.slice(-4).map(({ op }) => op)).toEqual(['add', 'tap', 'gather', 'rmsNorm'])
 })
 
 test.each([

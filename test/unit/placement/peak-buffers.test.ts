@@ -73,5 +73,5 @@ test.each([
     }
   }
   expect(asked).toBeLessThan(most)
-  expect(longest).toBe(6)
+  expect(longest).toBe(7)
 })

@@ -78,6 +78,7 @@ std::vector<float> linear_filled_by(int threads, int32_t rows = 1) {
   program.input = 0;
   program.operators = {Linear{0, {{0, 1}}}};
   program.output = 1;
+  program.hands_over = true;
   Stage stage(make_backend("emulated:0", {}), program, {{"a linear", WeightKind::quantized, out, in, group, true}},
               {32, rows / 32 + 1, rows, 1});
   auto weight = stage.backend().make_quantized(shape());
@@ -161,6 +162,7 @@ TEST(device_backend_passes_hidden_states_to_another_device) {
   for (const char* device : {"emulated:0", "emulated:1", "cpu"}) {
     backends.push_back(make_backend(device, {}));
     program.input = program.output = 0;
+    program.hands_over = true;
     backends.back()->prepare(program, {}, limits);
     states.push_back({backends.back()->allocate(2 * 16 * sizeof(float), MemoryUse::buffers), DType::f32, 2, 3, 16});
   }
