@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include "engine/error.h"
 
@@ -41,9 +42,17 @@ InstructionSet detect() {
   return InstructionSet::avx512_bf16;
 }
 
+bool is_made_by_amd() {
+  unsigned largest_leaf = 0, name[3] = {};
+  if (!__get_cpuid(0, &largest_leaf, &name[0], &name[2], &name[1])) return false;
+  const std::string_view vendor(reinterpret_cast<const char*>(name), sizeof(name));
+  return vendor == "AuthenticAMD" || vendor == "HygonGenuine";
+}
+
 #else
 
 InstructionSet detect() { return InstructionSet::scalar; }
+bool is_made_by_amd() { return false; }
 
 #endif
 
@@ -60,6 +69,11 @@ InstructionSet from_environment() {
 std::atomic<InstructionSet>& current() {
   static std::atomic<InstructionSet> set{from_environment()};
   return set;
+}
+
+std::atomic<bool>& fast_subnormals() {
+  static std::atomic<bool> fast{is_made_by_amd()};
+  return fast;
 }
 
 const Kernels& kernels() {
@@ -92,6 +106,10 @@ InstructionSet set_instruction_set(InstructionSet wanted) {
   return used;
 }
 
+bool has_fast_subnormals() { return fast_subnormals().load(std::memory_order_relaxed); }
+
+bool set_fast_subnormals(bool fast) { return fast_subnormals().exchange(fast, std::memory_order_relaxed); }
+
 const char* name(InstructionSet set) {
   switch (set) {
     case InstructionSet::scalar:
@@ -109,7 +127,12 @@ const char* name(InstructionSet set) {
 AttentionKernel attention_kernel() { return kernels().attention; }
 const RowKernels& row_kernels() { return kernels().rows; }
 const QuantizedLinearKernels& quantized_linear_kernels() { return kernels().quantized_linear; }
-const FloatCodeKernels& float_code_kernels() { return kernels().float_code; }
+const FloatCodeKernels& float_code_kernels() {
+#if defined(__x86_64__)
+  if (instruction_set() == InstructionSet::avx2 && has_fast_subnormals()) return float_code_kernels_avx2_subnormals;
+#endif
+  return kernels().float_code;
+}
 const FloatPairKernels* float_pair_kernels() {
 #if defined(__x86_64__)
   if (instruction_set() == InstructionSet::avx512_bf16) return &float_pair_kernels_avx512_bf16;

@@ -31,6 +31,11 @@ InstructionSet instruction_set();
 InstructionSet set_instruction_set(InstructionSet wanted);
 const char* name(InstructionSet set);
 
+// Whether multiply-adds take subnormal numbers at full speed: AMD's do, others may take a hundred cycles. The setter is
+// for tests, which it shows the kernels of other processors, and returns what it was before.
+bool has_fast_subnormals();
+bool set_fast_subnormals(bool fast);
+
 // --- Linears.
 
 // Outputs that a packed tile holds, and inputs that are summed as integers before a scale is applied.
@@ -224,7 +229,8 @@ struct DeltaTask {
 
 using DeltaRuleKernel = void (*)(const DeltaTask& task);
 
-// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc. avx512_bf16 has
+// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc. AVX2 has others of
+// float codes for processors with fast subnormals. avx512_bf16 has
 // avx512's and the kernels that it adds.
 
 struct Kernels {
@@ -249,6 +255,7 @@ struct Kernels {
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;
+extern const FloatCodeKernels float_code_kernels_avx2_subnormals;
 extern const FloatPairKernels float_pair_kernels_avx512_bf16;
 #endif
 

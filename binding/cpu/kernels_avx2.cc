@@ -15,6 +15,7 @@
 // They need the one before.
 #include "cpu/float_code_body.h"
 #include "cpu/pair_gemv_body.h"
+#include "cpu/shifted_code_gemv_body.h"
 
 namespace billfish::cpu {
 namespace {
@@ -137,6 +138,7 @@ void gemv_typed(const Matrix& weights, const float* x, int64_t rows, int64_t fir
 }  // namespace
 
 const Kernels kernels_avx2 = BILLFISH_CPU_KERNELS;
+const FloatCodeKernels float_code_kernels_avx2_subnormals = {shifted_code::gemv, float_code::dequantize};
 
 }  // namespace billfish::cpu
 #endif
