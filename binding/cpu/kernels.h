@@ -32,7 +32,7 @@ InstructionSet set_instruction_set(InstructionSet wanted);
 const char* name(InstructionSet set);
 
 // Whether multiply-adds take subnormal numbers at full speed: AMD's do, others may take a hundred cycles. The setter is
-// for tests, which it shows the kernels of other processors, and returns what it was before.
+// for tests, which thus run the kernels of other processors; it returns what was set before.
 bool has_fast_subnormals();
 bool set_fast_subnormals(bool fast);
 
@@ -229,9 +229,8 @@ struct DeltaTask {
 
 using DeltaRuleKernel = void (*)(const DeltaTask& task);
 
-// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc. AVX2 has others of
-// float codes for processors with fast subnormals. avx512_bf16 has
-// avx512's and the kernels that it adds.
+// --- The table of each instruction set: kernels_scalar.cc, kernels_avx2.cc and kernels_avx512.cc. avx512_bf16 has
+// avx512's and the kernels that it adds; with AVX2 and fast subnormals the GEMV of float codes is another.
 
 struct Kernels {
   AttentionKernel attention;
