@@ -3,11 +3,13 @@ import { EXIT_CODES, run } from './program'
 import type { Terminal } from './terminal'
 
 const handlers: (() => void)[] = []
-process.on('SIGINT', () => {
+const interruptOr = (exitCode: number) => () => {
   const handler = handlers.at(-1)
   if (handler) handler()
-  else process.exit(EXIT_CODES.interrupted)
-})
+  else process.exit(exitCode)
+}
+process.on('SIGINT', interruptOr(EXIT_CODES.interrupted))
+process.on('SIGTERM', interruptOr(EXIT_CODES.terminated))
 
 // A reader that has seen enough (`billfish inspect ... | head`) is no error; a full disk is one.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

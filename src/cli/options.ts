@@ -20,10 +20,11 @@ export function numberFor(schema: z.ZodType): (text: string) => number | string 
 }
 
 /** Reads a whole number of an option that the command line alone has. */
-export function wholeNumber(low = 0): (text: string) => number {
+export function wholeNumber(low = 0, high = Number.POSITIVE_INFINITY): (text: string) => number {
   return (text) => {
-    if (isWhole(text, low)) return Number(text)
-    throw new InvalidArgumentError(`It must be a whole number from ${low} upwards.`)
+    if (isWhole(text, low) && Number(text) <= high) return Number(text)
+    const range = Number.isFinite(high) ? `from ${low} to ${high}` : `from ${low} upwards`
+    throw new InvalidArgumentError(`It must be a whole number ${range}.`)
   }
 }
 

@@ -11,12 +11,13 @@ import { addInspectCommand } from './inspect'
 import { addOtherSpellings, explainUnknownOptions } from './other-spellings'
 import { addPadCommand } from './pad'
 import { addPlanCommand } from './plan'
+import { addServeCommand } from './serve'
 import { Interrupted, type Terminal, Unsuccessful } from './terminal'
 
 const HELP_HINT = '(--help tells more)'
 
 /** Exit codes, as shells and scripts expect them. */
-export const EXIT_CODES = { ok: 0, error: 1, usage: 2, interrupted: 130 } as const
+export const EXIT_CODES = { ok: 0, error: 1, usage: 2, interrupted: 130, terminated: 143 } as const
 
 /**
  * Runs the command line `billfish ...argv`. Errors are written to standard error, as JSON where `--json` was given.
@@ -79,6 +80,7 @@ Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted.`,
     )
   addGenerateCommand(program, terminal)
   addChatCommand(program, terminal)
+  addServeCommand(program, terminal)
   addInspectCommand(program, terminal)
   addPlanCommand(program, terminal)
   addPadCommand(program, terminal)

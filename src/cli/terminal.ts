@@ -13,8 +13,8 @@ export interface Terminal {
   readonly stdout: Stream<Writable>
   readonly stderr: Stream<Writable>
   /**
-   * Calls `handler` on an interrupt (Ctrl-C) until the returned function is called; only the latest handler is called.
-   * Without a handler, an interrupt ends the process with exit code 130.
+   * Calls `handler` on an interrupt (Ctrl-C, SIGTERM) until the returned function is called; only the latest handler is
+   * called. Without a handler, an interrupt ends the process with exit code 130, or 143 for SIGTERM.
    */
   onInterrupt(handler: () => void): () => void
 }

@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
 
@@ -18,6 +18,13 @@ function dynamicImports(text: string): number[] {
   }
   visit(source)
   return lines
+}
+
+/** The `type` in the package.json that counts for a file: the nearest one. */
+function typeOf(file: string): unknown {
+  const folder = dirname(file)
+  const own = join(folder, 'package.json')
+  return existsSync(own) ? JSON.parse(readFileSync(own, 'utf8')).type : typeOf(folder)
 }
 
 test('an import() is found, and the type of a module is not mistaken for one', () => {
@@ -43,9 +50,8 @@ test('the compiled code requires no ESM-only package', () => {
   expect(required).toContain('zod')
   const fromDist = createRequire(join(dist, 'index.js'))
   const modules = [...new Set(required)].filter((name) => {
-    const [, folder] = /^(.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+)/.exec(fromDist.resolve(name)) ?? []
-    const { type } = JSON.parse(readFileSync(join(folder as string, 'package.json'), 'utf8'))
-    return type === 'module' && !fromDist.resolve(name).endsWith('.cjs')
+    const file = fromDist.resolve(name)
+    return typeOf(file) === 'module' && !file.endsWith('.cjs')
   })
   expect(modules).toEqual([])
 })

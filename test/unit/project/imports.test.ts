@@ -27,6 +27,7 @@ const ROOMS = [
   'plan',
   'benchmark',
   'pictures',
+  'server',
   'cli',
   'index',
 ]

@@ -1,0 +1,70 @@
+import { basename, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { startServer } from '../server/server'
+import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { wholeNumber } from './options'
+import { abortable, printJson, type Terminal } from './terminal'
+
+interface Options extends LoadingOptions {
+  readonly host: string
+  readonly port: number
+  readonly servedModelName?: readonly string[]
+  readonly apiKey?: readonly string[]
+  readonly drainTimeout: number
+}
+
+export function addServeCommand(program: Command, terminal: Terminal): void {
+  const command = program
+    .command('serve')
+    .description("Serve a model over HTTP, for OpenAI's clients")
+    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .option('--host <address>', 'where to listen: 0.0.0.0 for all networks', '127.0.0.1')
+    .option('--port <number>', 'the port, or 0 for any that is free', wholeNumber(0, 65_535), 8000)
+    .option('--served-model-name <names...>', "the model's names in requests (default: the directory's name)")
+    .option('--api-key <keys...>', 'keys of which every request must bring one (default: BILLFISH_API_KEY)')
+    .option(
+      '--drain-timeout <seconds>',
+      'how long running requests may take after Ctrl-C or SIGTERM',
+      wholeNumber(0, 86_400),
+      30,
+    )
+  addLoadingOptions(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  billfish serve ./Qwen2.5-7B-Instruct-GPTQ-Int4
+  billfish serve ./Qwen3-30B-A3B --served-model-name qwen3 --port 8080 --tensor-parallel-size 2
+  curl http://127.0.0.1:8000/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hello"}]}'`,
+    )
+    .action((directory: string, options: Options) => serve(terminal, directory, options))
+}
+
+async function serve(terminal: Terminal, directory: string, options: Options): Promise<void> {
+  await using model = await abortable(terminal, (signal) => loadForCommand(terminal, directory, options, signal))
+  const names = options.servedModelName ?? [basename(resolve(directory))]
+  const given = options.apiKey ?? process.env.BILLFISH_API_KEY?.split(',') ?? []
+  const apiKeys = given.filter((key) => key !== '')
+  const server = await startServer(Object.fromEntries(names.map((name) => [name, model])), {
+    host: options.host,
+    port: options.port,
+    apiKeys,
+    drainTimeout: options.drainTimeout * 1000,
+  })
+  if (options.json) printJson(terminal, { url: server.url, models: names })
+  else if (!options.quiet) terminal.stderr.write(`Serving ${names.join(', ')} at ${server.url}/v1; Ctrl-C stops.\n`)
+  if (apiKeys.length === 0 && !isLoopback(options.host)) {
+    terminal.stderr.write(`Anyone who reaches ${options.host} can use it: ask for a key with --api-key.\n`)
+  }
+  await new Promise<void>((stop) => {
+    const remove = terminal.onInterrupt(() => {
+      remove() // a second interrupt ends the process
+      stop()
+    })
+  })
+  await server.close()
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.')
+}

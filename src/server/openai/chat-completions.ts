@@ -1,0 +1,146 @@
+/** POST /v1/chat/completions */
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import type { ChatMessage } from '../../generation/chat-template'
+import type { Generation } from '../../generation/generation'
+import type { GenerationResult } from '../../generation/results'
+import { eventStream, merged } from '../event-stream'
+import { invalidRequest } from '../request-error'
+import type { ServedModels } from '../served-models'
+import { checkFields, field, generateOptions, parseRequest, samplingFields } from './fields'
+
+const MAX_MESSAGES = 10_000
+
+const requestFields = z.looseObject({
+  ...samplingFields,
+  messages: z
+    .array(z.looseObject({ role: z.string().min(1) }))
+    .min(1)
+    .max(MAX_MESSAGES),
+  max_completion_tokens: field(z.int().min(1)),
+  chat_template_kwargs: field(z.record(z.string(), z.unknown())),
+  add_generation_prompt: field(z.boolean()),
+})
+type ChatRequest = z.output<typeof requestFields>
+
+/** Fields that would change the answer, and are not understood yet. Others are ignored, as vLLM does. */
+const REFUSED = [
+  'tools',
+  'functions',
+  'structured_outputs',
+  'logprobs',
+  'top_logprobs',
+  'continue_final_message',
+  'echo',
+]
+
+/** What all parts of an answer say. */
+interface Head {
+  readonly id: string
+  readonly created: number
+  readonly model: string
+}
+
+/** @throws RequestError, and what `generate()` throws */
+export async function chatCompletions(models: ServedModels, body: unknown, signal: AbortSignal): Promise<Response> {
+  const request = parseRequest(requestFields, body)
+  checkFields(request)
+  refuseOthers(request)
+  const { model, name } = models.find(request.model)
+  const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name }
+  const messages = request.messages.map(templateMessage)
+  const generations = Array.from({ length: request.n ?? 1 }, (_, choice) =>
+    model.generate(messages, {
+      ...generateOptions({ ...request, max_tokens: request.max_completion_tokens ?? request.max_tokens }, choice),
+      chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
+      signal,
+    }),
+  )
+  if (!request.stream) return Response.json(await completion(head, generations))
+  return eventStream(chunks(head, generations, request.stream_options?.include_usage === true))
+}
+
+function refuseOthers(request: ChatRequest): void {
+  for (const name of REFUSED) {
+    const value = request[name]
+    if (value == null || value === false) continue
+    throw invalidRequest(`${name} is not supported by this server yet; leave it out.`, name)
+  }
+  const { response_format } = request
+  if (response_format == null || (response_format as { type?: unknown }).type === 'text') return
+  throw invalidRequest('response_format: only the type text is supported by this server yet.', 'response_format')
+}
+
+/** As templates expect messages: OpenAI's newer name of the system's role, and arguments of tool calls as objects. */
+function templateMessage({ role, ...rest }: ChatRequest['messages'][number]): ChatMessage {
+  const message = { ...rest, role: role === 'developer' ? 'system' : role }
+  const { tool_calls: calls } = rest
+  if (!Array.isArray(calls)) return message
+  return { ...message, tool_calls: calls.map(withParsedArguments) }
+}
+
+/** What is not JSON stays a string: a model's broken call must not break every later turn. */
+function withParsedArguments(call: unknown): unknown {
+  const { function: called } = (call ?? {}) as { function?: { arguments?: unknown } }
+  if (typeof called?.arguments !== 'string') return call
+  try {
+    return { ...(call as object), function: { ...called, arguments: JSON.parse(called.arguments) } }
+  } catch {
+    return call
+  }
+}
+
+async function completion(head: Head, generations: readonly Generation[]) {
+  const results = await resultsOf(generations)
+  return {
+    ...head,
+    object: 'chat.completion',
+    choices: results.map(({ text, finishReason }, index) => ({
+      index,
+      message: { role: 'assistant', content: text, refusal: null },
+      logprobs: null,
+      finish_reason: finishReason,
+    })),
+    usage: usageOf(results),
+  }
+}
+
+/** All of them; if one fails, the others end. */
+async function resultsOf(generations: readonly Generation[]): Promise<GenerationResult[]> {
+  try {
+    return await Promise.all(generations.map((generation) => generation.result()))
+  } catch (error) {
+    for (const generation of generations) generation.cancel(error)
+    throw error
+  }
+}
+
+/** The parts of a streamed answer. A choice's role comes with its first tokens: nothing is said before. */
+async function* chunks(head: Head, generations: readonly Generation[], includeUsage: boolean) {
+  const chunk = (index: number, delta: object, finishReason: string | null = null) => ({
+    ...head,
+    object: 'chat.completion.chunk',
+    choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
+    ...(includeUsage && { usage: null }),
+  })
+  async function* choice(generation: Generation, index: number) {
+    let isFirst = true
+    for await (const { text } of generation) {
+      if (isFirst) yield chunk(index, { role: 'assistant', content: '' })
+      isFirst = false
+      if (text !== '') yield chunk(index, { content: text })
+    }
+    yield chunk(index, {}, await generation.finishReason)
+  }
+  yield* merged(generations.map(choice))
+  if (!includeUsage) return
+  const results = await resultsOf(generations)
+  yield { ...head, object: 'chat.completion.chunk', choices: [], usage: usageOf(results) }
+}
+
+/** The prompt counts once, whatever the number of choices. */
+function usageOf(results: readonly GenerationResult[]) {
+  const prompt = results[0]?.usage.promptTokens ?? 0
+  const completion = results.reduce((sum, { usage }) => sum + usage.completionTokens, 0)
+  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+}
