@@ -138,11 +138,30 @@ void gemv_of(const QuantizedLinear& weights, const float* x, int64_t x_rows, int
                   weights, x, x_rows, first_row, first_tile, last_tile, out, stride);
 }
 
+// Libraries compiled with -ffast-math make the thread that loads them, and those that it starts, take subnormal numbers
+// for zeros: not here.
+class SubnormalsAreNumbers {
+ public:
+  SubnormalsAreNumbers() : before_(_mm_getcsr()) {
+    if ((before_ & zeros) != 0) _mm_setcsr(before_ & ~zeros);
+  }
+  ~SubnormalsAreNumbers() {
+    if ((before_ & zeros) != 0) _mm_setcsr(before_);
+  }
+  SubnormalsAreNumbers(const SubnormalsAreNumbers&) = delete;
+  SubnormalsAreNumbers& operator=(const SubnormalsAreNumbers&) = delete;
+
+ private:
+  static constexpr unsigned zeros = 1u << 6 | 1u << 15;  // those that are read, and those that are results
+  const unsigned before_;
+};
+
 void gemv(const QuantizedLinear& weights, const float* x, int64_t x_rows, int64_t first_row, int rows,
           int64_t first_tile, int64_t last_tile, float* out, int64_t stride) {
   static_assert(max_gemv_rows == 4);
   // Of four rows the sums would not leave registers for the masks, and conversions hide behind the multiply-adds.
   const auto run = rows == 1 ? gemv_of<1> : rows == 2 ? gemv_of<2> : rows == 3 ? gemv_of<3> : float_code::gemv_of<4>;
+  const SubnormalsAreNumbers guard;
   run(weights, x, x_rows, first_row, first_tile, last_tile, out, stride);
 }
 
