@@ -27,6 +27,7 @@ export type { EmbeddingInput, TokenIds } from './embedding/inputs'
 export type { RerankOptions, RerankResult, ScoreOptions } from './embedding/score'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type { Generation } from './generation/generation'
+export type { GenerationEnd, GenerationObserver } from './generation/observer'
 export type { GenerateInput } from './generation/prompt'
 export type {
   FinishReason,

@@ -8,6 +8,7 @@ import { type RerankOptions, type RerankResult, rerank, type ScoreOptions, score
 import type { GenerationAssets } from './generation/assets'
 import { Generation } from './generation/generation'
 import { GenerationRun } from './generation/generation-run'
+import { type GenerationObserver, GenerationObservers } from './generation/observer'
 import type { GenerateInput } from './generation/prompt'
 import { type GenerateOptions, generateOptions } from './generation/sampling-options'
 import { readTokenIds } from './generation/token-ids'
@@ -58,6 +59,8 @@ export interface Activity {
   readonly cacheTokens: { readonly total: number; readonly inUse: number }
   /** Number of times a sequence lost its KV blocks and was recomputed. */
   readonly preemptions: number
+  /** Milliseconds that each stage has been busy since the model was loaded, by the stage's name in {@link Model.trace}. */
+  readonly busy: Readonly<Record<string, number>>
 }
 
 /** Options of {@link Model.forward}. */
@@ -128,6 +131,7 @@ export class Model {
   readonly #stages: ModelParts['stages']
   readonly #tokenizer: Tokenizer | undefined
   readonly #limits: ModelParts['limits']
+  readonly #observers = new GenerationObservers()
   #disposal: Promise<void> | undefined
   /** Module -> device for every module, in forward order. */
   readonly deviceMap: Readonly<Record<string, string>>
@@ -246,7 +250,14 @@ export class Model {
       )
     }
     return new Generation(
-      new GenerationRun(this.#runner, this.#assets, this.#limits, input, readOptions(generateOptions, options)),
+      new GenerationRun(
+        this.#runner,
+        this.#assets,
+        this.#limits,
+        input,
+        readOptions(generateOptions, options),
+        this.#observers,
+      ),
     )
   }
 
@@ -315,10 +326,26 @@ export class Model {
 
   /** What the model is doing right now, for metrics and load shedding. Cheap to call. */
   activity(): Activity {
-    const { waiting, running, paused, stepsInFlight, preemptions, blocks } = this.#runner.state
+    const { waiting, running, paused, stepsInFlight, preemptions, blocks, busy } = this.#runner.state
     const { blockSize } = this.#limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
-    return { waiting: waiting + this.#assets.worker.pending, running, paused, stepsInFlight, cacheTokens, preemptions }
+    return {
+      waiting: waiting + this.#assets.worker.pending,
+      running,
+      paused,
+      stepsInFlight,
+      cacheTokens,
+      preemptions,
+      busy: Object.fromEntries(busy),
+    }
+  }
+
+  /**
+   * Tells an observer of every generation from now on, those of others included.
+   * @returns a function that ends this
+   */
+  observe(observer: GenerationObserver): () => void {
+    return this.#observers.add(observer)
   }
 
   /**

@@ -146,6 +146,15 @@ export class Tokenizer {
   }
 
   /**
+   * The bytes that a token adds to a text, often an incomplete character; undefined for an unknown id.
+   * @throws BillfishError INVALID_OPTION
+   */
+  idToBytes(id: number): Uint8Array | undefined {
+    if (!isId(id)) throw invalidOption('The id', id, 'a whole number')
+    return this.#assets.tokenizer.idToBytes(id)?.slice()
+  }
+
+  /**
    * The token ids of a text. Special tokens spelled out in it (`<|im_end|>`) become their ids.
    * @throws BillfishError INVALID_OPTION, INVALID_CHECKPOINT if the tokenizer's files make it take too long or too much
    *   memory, DISPOSED; the signal's reason once it aborts

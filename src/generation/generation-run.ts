@@ -5,8 +5,9 @@ import type { GenerationAssets } from './assets'
 import { ChunkQueue } from './chunk-queue'
 import { Detokenizer } from './detokenizer'
 import type { LongText } from './long-text'
+import type { GenerationObservers } from './observer'
 import { checkTokens, type GenerateInput, type PendingPrompt, readPrompt } from './prompt'
-import type { FinishReason, GenerationResult, TokenLogprob } from './results'
+import type { FinishReason, GenerationResult, GenerationUsage, TokenLogprob } from './results'
 import {
   type AnswerLength,
   answerLength,
@@ -54,8 +55,10 @@ export class GenerationRun {
   #sequence: SubmittedSequence | undefined
   #cancelPending: (error: unknown) => void = () => {}
   readonly #own: OwnSignal
+  readonly #observers: GenerationObservers
   #settle!: { resolve(result: GenerationResult): void; reject(error: unknown): void }
   #state: 'running' | 'ended' | 'failed' = 'running'
+  #isCancelled = false
 
   constructor(
     runner: Runner,
@@ -63,7 +66,9 @@ export class GenerationRun {
     limits: Pick<RunnerLimits, 'maxModelLength' | 'vocabulary'>,
     input: GenerateInput,
     options: GenerateOptions,
+    observers: GenerationObservers,
   ) {
+    this.#observers = observers
     const prompt = readPrompt(input, assets, options, limits.maxModelLength)
     this.#options = resolveOptions(options, assets.defaults, limits.vocabulary)
     if (this.#options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('The option stop')
@@ -117,6 +122,7 @@ export class GenerationRun {
 
   /** Ends it with `error`, which rejects reader and result. No effect once it has ended. */
   cancel(error: unknown): void {
+    this.#isCancelled = true
     if (this.#sequence) this.#sequence.end(error)
     else this.#cancelPending(error)
   }
@@ -158,8 +164,15 @@ export class GenerationRun {
     this.#own.release()
     this.#state = error === undefined ? 'ended' : 'failed'
     this.chunks.end(error)
-    if (error === undefined) this.#settle.resolve(this.#finish())
-    else this.#settle.reject(error)
+    if (error === undefined) {
+      const result = this.#finish()
+      this.#settle.resolve(result)
+      this.#observers.onEnd({ reason: result.finishReason, usage: result.usage, timings: result.timings })
+    } else {
+      this.#settle.reject(error)
+      const reason = this.#isCancelled ? 'abort' : 'error'
+      this.#observers.onEnd({ reason, usage: this.#usage, timings: undefined })
+    }
   }
 
   #sampling(): SamplingSpec {
@@ -183,8 +196,7 @@ export class GenerationRun {
     const tokenIds = this.#tokenIds
     const { token } = sample
     tokenIds.push(token)
-    this.#lastTokenAt = performance.now()
-    if (tokenIds.length === 1) this.#firstTokenAt = this.#lastTokenAt
+    this.#tokenArrived(performance.now())
     if (options.logprobs >= 0) this.#logprobs.push(sample)
 
     let text = ''
@@ -204,6 +216,16 @@ export class GenerationRun {
       ...(options.logprobs >= 0 && { logprobs: [sample] }),
     })
     return this.#stoppedBy === undefined && tokenIds.length < this.#length.maxNewTokens ? token : undefined
+  }
+
+  #tokenArrived(now: number): void {
+    if (this.#tokenIds.length === 1) {
+      this.#firstTokenAt = now
+      this.#observers.onFirstToken(now - this.#started, this.#prompt.length)
+    } else {
+      this.#observers.onNextToken(now - this.#lastTokenAt)
+    }
+    this.#lastTokenAt = now
   }
 
   #stop(by: string | number): void {
@@ -226,6 +248,11 @@ export class GenerationRun {
     return (BigInt(high) << 32n) | BigInt(low)
   }
 
+  get #usage(): GenerationUsage {
+    const [promptTokens, completionTokens] = [this.#prompt.length, this.#tokenIds.length]
+    return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
+  }
+
   #finish(): GenerationResult {
     const promptTokens = this.#prompt.length
     const tokenIds = this.#tokenIds
@@ -238,11 +265,7 @@ export class GenerationRun {
       ...(this.#stoppedBy !== undefined && { stoppedBy: this.#stoppedBy }),
       ...(this.#options.logprobs >= 0 && { logprobs: this.#logprobs }),
       seed: String(this.#seed),
-      usage: {
-        promptTokens,
-        completionTokens: tokenIds.length,
-        totalTokens: promptTokens + tokenIds.length,
-      },
+      usage: this.#usage,
       timings: {
         timeToFirstToken,
         total: this.#lastTokenAt - this.#started,

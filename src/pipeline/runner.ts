@@ -36,6 +36,8 @@ export interface RunnerState {
   /** Sequences that hold a slot of states. */
   readonly slotsInUse: number
   readonly blocks: { readonly total: number; readonly available: number }
+  /** Milliseconds that each stage has been busy. */
+  readonly busy: ReadonlyMap<string, number>
 }
 
 /** Handle of a submitted sequence. Its methods have no effect once the sequence has ended. */
@@ -81,7 +83,8 @@ export class Runner {
   get state(): RunnerState {
     const { blockCount, available } = this.#pool
     const { counts, preemptions, slotsInUse } = this.#scheduler
-    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available } }
+    const { busy } = this.#recorder
+    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available }, busy }
   }
 
   trace(): Trace {

@@ -124,13 +124,21 @@ export class TraceRecorder {
   #count = 0
 
   readonly #stages: readonly string[]
+  readonly #busy: number[]
 
   constructor(stages: readonly string[]) {
     this.#stages = stages
+    this.#busy = stages.map(() => 0)
+  }
+
+  /** Milliseconds that each stage has been busy since the start. */
+  get busy(): ReadonlyMap<string, number> {
+    return new Map(this.#stages.map((stage, i) => [stage, this.#busy[i] as number]))
   }
 
   record(tokens: number, sequences: number, times: StepOutput['stages']): void {
     const stages = this.#stages.map((_, i) => ({ begin: times[2 * i] as number, end: times[2 * i + 1] as number }))
+    for (const [i, { begin, end }] of stages.entries()) this.#busy[i] = (this.#busy[i] as number) + end - begin
     this.#steps[this.#count % CAPACITY] = { step: this.#count, tokens, sequences, stages }
     this.#count++
   }
