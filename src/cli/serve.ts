@@ -1,5 +1,6 @@
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
+import { pino } from 'pino'
 import { startServer } from '../server/server'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { wholeNumber } from './options'
@@ -10,6 +11,10 @@ interface Options extends LoadingOptions {
   readonly port: number
   readonly servedModelName?: readonly string[]
   readonly apiKey?: readonly string[]
+  readonly maxWaiting: number
+  readonly requestTimeout: number
+  readonly allowedOrigins?: readonly string[]
+  readonly logRequests: boolean
   readonly drainTimeout: number
 }
 
@@ -22,6 +27,20 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
     .option('--port <number>', 'the port, or 0 for any that is free', wholeNumber(0, 65_535), 8000)
     .option('--served-model-name <names...>', "the model's names in requests (default: the directory's name)")
     .option('--api-key <keys...>', 'keys of which every request must bring one (default: BILLFISH_API_KEY)')
+    .option(
+      '--max-waiting <count>',
+      'sequences that may wait for their turn before requests get the status 429',
+      wholeNumber(1, 1_000_000),
+      256,
+    )
+    .option(
+      '--request-timeout <seconds>',
+      'how long a request may take; 0 for as long as it takes',
+      wholeNumber(0, 86_400),
+      0,
+    )
+    .option('--allowed-origins <origins...>', 'where web pages may come from that use the server: * for anywhere')
+    .option('--no-log-requests', 'do not log a line of JSON for each request on standard error')
     .option(
       '--drain-timeout <seconds>',
       'how long running requests may take after Ctrl-C or SIGTERM',
@@ -49,6 +68,10 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     host: options.host,
     port: options.port,
     apiKeys,
+    maxWaiting: options.maxWaiting,
+    requestTimeout: options.requestTimeout * 1000,
+    corsOrigins: options.allowedOrigins,
+    logger: options.logRequests ? pino({ base: null }, terminal.stderr) : undefined,
     drainTimeout: options.drainTimeout * 1000,
   })
   if (options.json) printJson(terminal, { url: server.url, models: names })

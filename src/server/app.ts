@@ -1,33 +1,51 @@
 /** The server's endpoints as a Hono app: from requests to answers, without sockets. */
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
+import { cors } from 'hono/cors'
 import type { ApiKeys } from './api-keys'
-import { chatCompletions } from './openai/chat-completions'
-import { describeModel, listModels } from './openai/models'
+import type { Endpoint } from './endpoint'
+import { endpoints } from './endpoints'
+import { endOf } from './event-stream'
+import type { Metrics } from './metrics'
 import { asRequestError, invalidRequest, RequestError } from './request-error'
+import { logRequest, type RequestLogger, requestId } from './request-log'
+import { requestSignal } from './request-signal'
 import type { ServedModels } from './served-models'
 
 export interface AppOptions {
   readonly models: ServedModels
   readonly keys: ApiKeys
+  readonly metrics: Metrics
   /** The largest body of a request. */
   readonly maxBodyBytes: number
+  /** Milliseconds that a request may take; 0 for any. */
+  readonly requestTimeout: number
+  /** Where pages may come from whose scripts may ask; none by default. */
+  readonly corsOrigins: readonly string[]
+  readonly logger: RequestLogger | undefined
   /** Ends what is running, and refuses anything else, once it aborts. */
   readonly stopped: AbortSignal
   /** Whether new requests are refused, while running ones are answered. */
   isDraining(): boolean
 }
 
-export function createApp({ models, keys, maxBodyBytes, stopped, isDraining }: AppOptions): Hono {
-  const app = new Hono({ strict: false })
-  app.onError((error) => {
+/** What the log waits for, and says of a request that failed. */
+type Env = { Variables: { end?: Promise<void>; error?: unknown } }
+
+export function createApp(options: AppOptions): Hono<Env> {
+  const { keys, metrics, maxBodyBytes, corsOrigins, isDraining } = options
+  const app = new Hono<Env>({ strict: false })
+  app.onError((error, context) => {
     const { status, body, details } = asRequestError(error)
+    if (status === 500) context.set('error', error)
     return Response.json(body, { status, headers: details.headers ?? {} })
   })
   app.notFound(({ req }) => {
     throw new RequestError(404, 'invalid_request_error', `There is no ${req.method} ${req.path}.`)
   })
 
+  app.use((context, next) => logged(context, next, options))
+  if (corsOrigins.length > 0) app.use(cors({ origin: [...corsOrigins], maxAge: 86_400 }))
   app.get('/health', () => new Response(null, { status: isDraining() ? 503 : 200 }))
 
   app.use(async ({ req }, next) => {
@@ -37,6 +55,10 @@ export function createApp({ models, keys, maxBodyBytes, stopped, isDraining }: A
         headers: { 'www-authenticate': 'Bearer' },
       })
     }
+    await next()
+  })
+  app.get('/metrics', () => metrics.response())
+  app.use(async (_, next) => {
     if (isDraining()) {
       const headers = { 'retry-after': '5' }
       throw new RequestError(503, 'server_error', 'The server is shutting down.', { headers })
@@ -48,23 +70,48 @@ export function createApp({ models, keys, maxBodyBytes, stopped, isDraining }: A
   }
   app.use(bodyLimit({ maxSize: maxBodyBytes, onError: tooLarge }))
 
-  app.get('/v1/models', () => Response.json(listModels(models)))
-  app.get('/v1/models/:name{.+}', ({ req }) => Response.json(describeModel(models, req.param('name'))))
-  app.post('/v1/chat/completions', async ({ req }) =>
-    chatCompletions(models, await json(req), AbortSignal.any([req.raw.signal, stopped])),
-  )
-  for (const [path, allow] of [
-    ['/health', 'GET'],
-    ['/v1/models', 'GET'],
-    ['/v1/models/:name{.+}', 'GET'],
-    ['/v1/chat/completions', 'POST'],
-  ] as const) {
+  for (const endpoint of endpoints) {
+    app.on(endpoint.method, endpoint.path, (context) => answer(endpoint, context, options))
+  }
+  for (const { path, method } of [...endpoints, ...['/health', '/metrics'].map((path) => ({ path, method: 'GET' }))]) {
     app.all(path, ({ req }) => {
-      const message = `${req.path} takes ${allow}, not ${req.method}.`
-      throw new RequestError(405, 'invalid_request_error', message, { headers: { allow } })
+      const message = `${req.path} takes ${method}, not ${req.method}.`
+      throw new RequestError(405, 'invalid_request_error', message, { headers: { allow: method } })
     })
   }
   return app
+}
+
+async function answer(endpoint: Endpoint, context: Context<Env>, options: AppOptions): Promise<Response> {
+  const { req } = context
+  const { signal, release } = requestSignal(req.raw.signal, options.stopped, options.requestTimeout)
+  try {
+    const response = await endpoint.handle({
+      models: options.models,
+      body: endpoint.method === 'POST' ? await json(req) : undefined,
+      param: (name) => req.param(name) ?? '',
+      signal,
+    })
+    const end = endOf(response)
+    context.set('end', end)
+    void end.then(release)
+    return response
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+/** Gives a request an id, and logs it once its answer has been sent. */
+async function logged(context: Context<Env>, next: () => Promise<void>, { logger }: AppOptions): Promise<void> {
+  const { method, path, raw } = context.req
+  const id = requestId(raw.headers)
+  const log = logRequest(logger, { id, method, path })
+  await next()
+  context.header('x-request-id', id)
+  const { status } = context.res
+  const { end = Promise.resolve(), error } = context.var
+  void end.then(() => log({ status, aborted: raw.signal.aborted, error }))
 }
 
 /** Whatever its content type: curl says that it sends a form. @throws RequestError 400 */

@@ -7,55 +7,111 @@ const HEADERS = {
   'x-accel-buffering': 'no', // nginx would collect them
 }
 
+/** Silence, in milliseconds, after which a comment tells client and proxies that the connection lives. */
+const PING_AFTER = 10_000
+
+const ends = new WeakMap<Response, Promise<void>>()
+
+/** Resolves once a response has been sent, or its reader has left; at once for one that is no stream. */
+export function endOf(response: Response): Promise<void> {
+  return ends.get(response) ?? Promise.resolve()
+}
+
 /**
  * Sends objects as events, and then `[DONE]`. The next one is asked for once the connection takes more, so a slow reader
- * slows down what makes them; one that leaves ends it. What fails after the first one becomes an event, too.
- * @throws what fails before the first one, so that it can still be a status
+ * slows down what makes them; one that leaves ends it. What fails after the first one, or after the first ping, becomes
+ * an event, too.
+ * @param pingAfter see {@link PING_AFTER}
+ * @throws what fails before that, so that it can still be a status
  */
-export async function eventStream(events: AsyncIterator<object, void>): Promise<Response> {
-  let next = await events.next()
+export async function eventStream(
+  events: AsyncIterator<object, void>,
+  pingAfter: number = PING_AFTER,
+): Promise<Response> {
+  let next = events.next()
+  await within(next, pingAfter)
   const encoder = new TextEncoder()
-  const send = (controller: ReadableStreamDefaultController<Uint8Array>, data: string) =>
-    controller.enqueue(encoder.encode(`data: ${data}\n\n`))
+  let end = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
+      const send = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
       try {
-        if (!next.done) {
-          send(controller, JSON.stringify(next.value))
-          next = await events.next()
-          return
+        const arrived = await within(next, pingAfter)
+        if (arrived === undefined) return send(': ping')
+        if (!arrived.done) {
+          next = events.next()
+          next.catch(() => {}) // reported once it is this one's turn
+          return send(`data: ${JSON.stringify(arrived.value)}`)
         }
       } catch (error) {
-        send(controller, JSON.stringify(asRequestError(error).body))
+        send(`data: ${JSON.stringify(asRequestError(error).body)}`)
       }
-      send(controller, '[DONE]')
+      send('data: [DONE]')
       controller.close()
+      end()
     },
     async cancel() {
+      end()
       await events.return?.()
     },
   })
-  return new Response(body, { headers: HEADERS })
+  const response = new Response(body, { headers: HEADERS })
+  ends.set(response, ended)
+  return response
+}
+
+/** What a promise resolves to, or undefined if that takes longer. */
+async function within<Value>(promise: Promise<Value>, milliseconds: number): Promise<Value | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, milliseconds, undefined)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** What all of them yield, as it comes. Ends all of them if its reader leaves, or if one of them fails. */
 export async function* merged<T>(sources: readonly AsyncIterator<T, void>[]): AsyncGenerator<T, void> {
-  const step = async (source: AsyncIterator<T, void>) => ({ source, result: await source.next() })
-  const pending = new Map(sources.map((source) => [source, step(source)]))
+  const arrived: { readonly source: AsyncIterator<T, void>; readonly take: () => IteratorResult<T, void> }[] = []
+  let wake = () => {}
+  const ask = (source: AsyncIterator<T, void>) => {
+    const arrive = (take: () => IteratorResult<T, void>) => {
+      arrived.push({ source, take })
+      wake()
+    }
+    source.next().then(
+      (result) => arrive(() => result),
+      (error) =>
+        arrive(() => {
+          throw error
+        }),
+    )
+  }
+  for (const source of sources) ask(source)
   try {
-    while (pending.size > 0) {
-      const { source, result } = await Promise.race(pending.values())
-      if (result.done) {
-        pending.delete(source)
+    for (let running = sources.length; running > 0; ) {
+      const next = arrived.shift()
+      if (next === undefined) {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
         continue
       }
-      pending.set(source, step(source))
+      const result = next.take()
+      if (result.done) {
+        running--
+        continue
+      }
+      ask(next.source)
       yield result.value
     }
   } finally {
-    for (const [source, promise] of pending) {
-      promise.catch(() => {}) // it ends with the others
-      source.return?.().catch(() => {})
-    }
+    for (const source of sources) source.return?.().catch(() => {})
   }
 }

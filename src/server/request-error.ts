@@ -7,7 +7,7 @@ export class RequestError extends Error {
    * @param kind OpenAI's `type`, such as `invalid_request_error`
    */
   constructor(
-    readonly status: 400 | 401 | 404 | 405 | 413 | 500 | 503,
+    readonly status: 400 | 401 | 404 | 405 | 413 | 429 | 500 | 503 | 504,
     readonly kind: string,
     message: string,
     readonly details: {

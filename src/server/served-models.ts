@@ -7,18 +7,31 @@ export interface ServedModel {
   readonly model: Model
 }
 
+/** What a client is told to wait at most before it asks again, in seconds. */
+const MAX_RETRY_AFTER = 30
+
 /** The models of a server, by all of their names; the first one answers requests that name none. */
 export class ServedModels {
   readonly #byName: ReadonlyMap<string, Model>
+  readonly #maxWaiting: number
   /** Seconds since 1970. */
   readonly created = Math.floor(Date.now() / 1000)
 
-  constructor(models: Readonly<Record<string, Model>>) {
+  /** @param maxWaiting sequences of a model that may wait for their turn */
+  constructor(models: Readonly<Record<string, Model>>, maxWaiting = Number.POSITIVE_INFINITY) {
     this.#byName = new Map(Object.entries(models))
+    this.#maxWaiting = maxWaiting
   }
 
   get names(): string[] {
     return [...this.#byName.keys()]
+  }
+
+  /** Each model once, by the first of its names. */
+  get all(): ServedModel[] {
+    const names = new Map<Model, string>()
+    for (const [name, model] of this.#byName) if (!names.has(model)) names.set(model, name)
+    return [...names].map(([model, name]) => ({ name, model }))
   }
 
   /** @throws RequestError 404 */
@@ -33,5 +46,17 @@ export class ServedModels {
       })
     }
     return { name: own, model }
+  }
+
+  /** {@link find}, for a request that the model has to compute. @throws RequestError 404, 429 */
+  admit(name: string | undefined): ServedModel {
+    const served = this.find(name)
+    const { waiting } = served.model.activity()
+    if (waiting < this.#maxWaiting) return served
+    // A guess, as nobody knows how long answers get: a second for each full set of sequences ahead.
+    const seconds = Math.min(Math.ceil(waiting / served.model.limits.maxSequences), MAX_RETRY_AFTER)
+    throw new RequestError(429, 'rate_limit_error', `${waiting} sequences wait already; ask again later.`, {
+      headers: { 'retry-after': String(seconds) },
+    })
   }
 }

@@ -5,6 +5,8 @@ import { BillfishError } from '../common/errors'
 import type { Model } from '../model'
 import { ApiKeys } from './api-keys'
 import { createApp } from './app'
+import { Metrics } from './metrics'
+import type { RequestLogger } from './request-log'
 import { ServedModels } from './served-models'
 
 export interface ServerOptions {
@@ -16,6 +18,14 @@ export interface ServerOptions {
   readonly apiKeys?: readonly string[] | undefined
   /** The largest body of a request in bytes. Default 4 MiB. */
   readonly maxBodyBytes?: number | undefined
+  /** Sequences of a model that may wait for their turn; a request that finds more gets the status 429. Default 256. */
+  readonly maxWaiting?: number | undefined
+  /** How long a request may take, in milliseconds, before it ends with the status 504. Default 0: as long as it takes. */
+  readonly requestTimeout?: number | undefined
+  /** Where pages may come from whose scripts may ask: `https://example.com`, or `*` for anywhere. Default: nowhere. */
+  readonly corsOrigins?: readonly string[] | undefined
+  /** Is given a line for each request: a logger of pino. Default: none. */
+  readonly logger?: RequestLogger | undefined
   /** How long {@link RunningServer.close} waits for running requests, in milliseconds. Default 30 seconds. */
   readonly drainTimeout?: number | undefined
 }
@@ -31,6 +41,9 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
+/** Milliseconds of silence after which a connection is probed. */
+const KEEP_ALIVE_PROBE = 30_000
+
 /** How often a draining server looks whether it is done. */
 const DRAIN_INTERVAL = 20
 
@@ -41,19 +54,30 @@ const DRAIN_INTERVAL = 20
  */
 export async function startServer(
   models: Readonly<Record<string, Model>>,
-  { host = '127.0.0.1', port = 8000, apiKeys = [], maxBodyBytes = 1 << 22, drainTimeout = 30_000 }: ServerOptions = {},
+  options: ServerOptions = {},
 ): Promise<RunningServer> {
+  const { host = '127.0.0.1', port = 8000, drainTimeout = 30_000 } = options
   const stop = new AbortController()
   let running = 0
   let closing: Promise<void> | undefined
+  const served = new ServedModels(models, options.maxWaiting ?? 256)
+  const metrics = new Metrics(served)
   const app = createApp({
-    models: new ServedModels(models),
-    keys: new ApiKeys(apiKeys),
-    maxBodyBytes,
+    models: served,
+    keys: new ApiKeys(options.apiKeys ?? []),
+    metrics,
+    maxBodyBytes: options.maxBodyBytes ?? 1 << 22,
+    requestTimeout: options.requestTimeout ?? 0,
+    corsOrigins: options.corsOrigins ?? [],
+    logger: options.logger,
     stopped: stop.signal,
     isDraining: () => closing !== undefined,
   })
   const server = await listen(app.fetch, host, port)
+  // Proxies keep idle connections for a minute; closing first would reset a request on its way.
+  server.keepAliveTimeout = 75_000
+  server.headersTimeout = 80_000
+  server.on('connection', (socket) => socket.setKeepAlive(true, KEEP_ALIVE_PROBE)) // finds clients whose cable was pulled
   server.on('request', (_request, response) => {
     running++
     response.once('close', () => running--)
@@ -66,6 +90,7 @@ export async function startServer(
     if (running === 0) server.closeIdleConnections()
     else setTimeout(() => server.closeAllConnections(), DRAIN_INTERVAL) // once the last events are written
     await closed
+    metrics.close()
   }
   return {
     url: urlOf(server.address() as AddressInfo),

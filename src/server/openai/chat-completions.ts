@@ -1,22 +1,17 @@
 /** POST /v1/chat/completions */
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
-import type { ChatMessage } from '../../generation/chat-template'
 import type { Generation } from '../../generation/generation'
-import type { GenerationResult } from '../../generation/results'
 import { eventStream, merged } from '../event-stream'
 import { invalidRequest } from '../request-error'
 import type { ServedModels } from '../served-models'
+import { messagesField, templateMessage } from './chat-messages'
 import { checkFields, field, generateOptions, parseRequest, samplingFields } from './fields'
-
-const MAX_MESSAGES = 10_000
+import { resultsOf, usageOf } from './results'
 
 const requestFields = z.looseObject({
   ...samplingFields,
-  messages: z
-    .array(z.looseObject({ role: z.string().min(1) }))
-    .min(1)
-    .max(MAX_MESSAGES),
+  messages: messagesField,
   max_completion_tokens: field(z.int().min(1)),
   chat_template_kwargs: field(z.record(z.string(), z.unknown())),
   add_generation_prompt: field(z.boolean()),
@@ -46,7 +41,7 @@ export async function chatCompletions(models: ServedModels, body: unknown, signa
   const request = parseRequest(requestFields, body)
   checkFields(request)
   refuseOthers(request)
-  const { model, name } = models.find(request.model)
+  const { model, name } = models.admit(request.model)
   const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name }
   const messages = request.messages.map(templateMessage)
   const generations = Array.from({ length: request.n ?? 1 }, (_, choice) =>
@@ -71,25 +66,6 @@ function refuseOthers(request: ChatRequest): void {
   throw invalidRequest('response_format: only the type text is supported by this server yet.', 'response_format')
 }
 
-/** As templates expect messages: OpenAI's newer name of the system's role, and arguments of tool calls as objects. */
-function templateMessage({ role, ...rest }: ChatRequest['messages'][number]): ChatMessage {
-  const message = { ...rest, role: role === 'developer' ? 'system' : role }
-  const { tool_calls: calls } = rest
-  if (!Array.isArray(calls)) return message
-  return { ...message, tool_calls: calls.map(withParsedArguments) }
-}
-
-/** What is not JSON stays a string: a model's broken call must not break every later turn. */
-function withParsedArguments(call: unknown): unknown {
-  const { function: called } = (call ?? {}) as { function?: { arguments?: unknown } }
-  if (typeof called?.arguments !== 'string') return call
-  try {
-    return { ...(call as object), function: { ...called, arguments: JSON.parse(called.arguments) } }
-  } catch {
-    return call
-  }
-}
-
 async function completion(head: Head, generations: readonly Generation[]) {
   const results = await resultsOf(generations)
   return {
@@ -102,16 +78,6 @@ async function completion(head: Head, generations: readonly Generation[]) {
       finish_reason: finishReason,
     })),
     usage: usageOf(results),
-  }
-}
-
-/** All of them; if one fails, the others end. */
-async function resultsOf(generations: readonly Generation[]): Promise<GenerationResult[]> {
-  try {
-    return await Promise.all(generations.map((generation) => generation.result()))
-  } catch (error) {
-    for (const generation of generations) generation.cancel(error)
-    throw error
   }
 }
 
@@ -136,11 +102,4 @@ async function* chunks(head: Head, generations: readonly Generation[], includeUs
   if (!includeUsage) return
   const results = await resultsOf(generations)
   yield { ...head, object: 'chat.completion.chunk', choices: [], usage: usageOf(results) }
-}
-
-/** The prompt counts once, whatever the number of choices. */
-function usageOf(results: readonly GenerationResult[]) {
-  const prompt = results[0]?.usage.promptTokens ?? 0
-  const completion = results.reduce((sum, { usage }) => sum + usage.completionTokens, 0)
-  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
 }

@@ -7,7 +7,8 @@ import { invalidRequest } from '../request-error'
 export const field = <Schema extends z.ZodType>(schema: Schema) =>
   schema.nullish().transform((value) => value ?? undefined)
 
-const MAX_CHOICES = 16
+/** Choices of a prompt. */
+export const MAX_CHOICES = 16
 
 export const samplingFields = {
   model: field(z.string()),

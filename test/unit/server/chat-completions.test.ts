@@ -1,30 +1,18 @@
-/** POST /v1/chat/completions, without sockets. */
-import { join } from 'node:path'
+/** POST /v1/chat/completions, and what all endpoints share, without sockets. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { loadModel, type Model } from '../../../src'
-import { ApiKeys } from '../../../src/server/api-keys'
-import { createApp } from '../../../src/server/app'
-import { ServedModels } from '../../../src/server/served-models'
+import type { Model } from '../../../src'
+import { appOf, loadDemo } from './app'
 
-const demo = join(__dirname, '../../../examples/demo-model')
 const messages = [{ role: 'user', content: 'What is the capital of France?' }]
 const greedy = { messages, temperature: 0, max_tokens: 12 }
 
 let model: Model
 beforeAll(async () => {
-  model = await loadModel(demo, { deviceMap: 'cpu' })
+  model = await loadDemo()
 })
 afterAll(() => model.dispose())
 
-function appWith({ keys = [] as string[], draining = false, stopped = new AbortController().signal } = {}) {
-  return createApp({
-    models: new ServedModels({ demo: model, 'owner/name': model }),
-    keys: new ApiKeys(keys),
-    maxBodyBytes: 1 << 16,
-    stopped,
-    isDraining: () => draining,
-  })
-}
+const appWith = (options: Parameters<typeof appOf>[1] = {}) => appOf({ demo: model, 'owner/name': model }, options)
 
 type Body = Record<string, unknown>
 

@@ -1,0 +1,21 @@
+import type { ServedModels } from './served-models'
+
+/** A request as endpoints see it. */
+export interface Call {
+  readonly models: ServedModels
+  /** The parsed body of a POST. */
+  readonly body: unknown
+  /** A part of the path that the pattern names, decoded. */
+  param(name: string): string
+  /** Aborts when the client leaves, takes too long, or the server stops. */
+  readonly signal: AbortSignal
+}
+
+/** Where an endpoint is, and what answers there. */
+export interface Endpoint {
+  readonly method: 'GET' | 'POST'
+  /** As Hono's patterns. */
+  readonly path: string
+  /** @throws RequestError, and what the model throws */
+  readonly handle: (call: Call) => Response | Promise<Response>
+}

@@ -1,0 +1,32 @@
+/** Apps of the demo model for the tests of the server, without sockets. */
+import { join } from 'node:path'
+import { loadModel, type Model } from '../../../src'
+import { ApiKeys } from '../../../src/server/api-keys'
+import { type AppOptions, createApp } from '../../../src/server/app'
+import { Metrics } from '../../../src/server/metrics'
+import { ServedModels } from '../../../src/server/served-models'
+
+export const loadDemo = (options: Parameters<typeof loadModel>[1] = {}) =>
+  loadModel(join(__dirname, '../../../examples/demo-model'), { deviceMap: 'cpu', ...options })
+
+interface Options extends Partial<Omit<AppOptions, 'models' | 'metrics' | 'keys' | 'isDraining'>> {
+  readonly keys?: string[]
+  readonly draining?: boolean
+  readonly maxWaiting?: number
+}
+
+export function appOf(models: Readonly<Record<string, Model>>, { keys = [], draining = false, ...rest }: Options = {}) {
+  const served = new ServedModels(models, rest.maxWaiting)
+  return createApp({
+    models: served,
+    metrics: new Metrics(served),
+    keys: new ApiKeys(keys),
+    maxBodyBytes: 1 << 16,
+    requestTimeout: 0,
+    corsOrigins: [],
+    logger: undefined,
+    stopped: new AbortController().signal,
+    isDraining: () => draining,
+    ...rest,
+  })
+}

@@ -1,0 +1,137 @@
+/** What an operator sees: limits, metrics, logs, and pages of other origins. */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Model } from '../../../src'
+import { eventStream, merged } from '../../../src/server/event-stream'
+import { appOf, loadDemo } from './app'
+
+const messages = [{ role: 'user', content: 'Hello' }]
+const endless = { messages, ignore_eos: true, temperature: 1 }
+
+let model: Model
+beforeAll(async () => {
+  model = await loadDemo({ maxSequences: 1 })
+})
+afterAll(() => model.dispose())
+
+const request = (body: object, signal?: AbortSignal): RequestInit => ({
+  method: 'POST',
+  body: JSON.stringify(body),
+  ...(signal && { signal }),
+})
+const idle = () => expect.poll(() => model.activity().running + model.activity().waiting).toBe(0)
+
+test('a full queue refuses requests, and says when to ask again', async () => {
+  const app = appOf({ demo: model }, { maxWaiting: 2 })
+  const controller = new AbortController()
+  const running = app.request('/v1/chat/completions', request({ ...endless, n: 16 }, controller.signal))
+  await expect.poll(() => model.activity().waiting, { interval: 1 }).toBeGreaterThan(2)
+  const refused = await app.request('/v1/chat/completions', request({ messages }))
+  expect(refused.status).toBe(429)
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(await refused.json()).toMatchObject({ error: { type: 'rate_limit_error' } })
+  controller.abort()
+  await running
+  await idle()
+})
+
+test('a request that takes too long ends', async () => {
+  const app = appOf({ demo: model }, { requestTimeout: 50 })
+  const response = await app.request('/v1/chat/completions', request(endless))
+  expect(response.status).toBe(504)
+  expect(await response.json()).toMatchObject({ error: { code: 'timeout', message: /0\.05 seconds/ } })
+  const stream = await app.request('/v1/chat/completions', request({ ...endless, stream: true }))
+  expect(await stream.text()).toMatch(/"code":"timeout".*\n\ndata: \[DONE\]\n\n$/)
+  await idle()
+})
+
+test('metrics count what the model did', async () => {
+  const app = appOf({ demo: model, alias: model })
+  const { usage } = (await (
+    await app.request('/v1/chat/completions', request({ messages, max_tokens: 5, ignore_eos: true }))
+  ).json()) as { usage: { prompt_tokens: number } }
+  const response = await app.request('/metrics')
+  expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/)
+  const text = await response.text()
+  const value = (metric: string) => {
+    const line = text.split('\n').find((line) => line.startsWith(`${metric} `))
+    return line === undefined ? undefined : Number(line.split(' ').at(-1))
+  }
+  const of = '{model_name="demo"}'
+  expect(value(`vllm:prompt_tokens_total${of}`)).toBe(usage.prompt_tokens)
+  expect(value(`vllm:generation_tokens_total${of}`)).toBe(5)
+  expect(value(`vllm:time_to_first_token_seconds_count${of}`)).toBe(1)
+  expect(value(`vllm:inter_token_latency_seconds_count${of}`)).toBe(4)
+  expect(value(`vllm:e2e_request_latency_seconds_count${of}`)).toBe(1)
+  expect(value('vllm:request_success_total{model_name="demo",finished_reason="length"}')).toBe(1)
+  expect(value(`vllm:num_requests_running${of}`)).toBe(0)
+  expect(value('billfish:device_memory_bytes{model_name="demo",device="cpu",use="weights"}')).toBe(
+    model.memory()[0]?.weights,
+  )
+  expect(value('billfish:stage_busy_seconds_total{model_name="demo",stage="cpu"}')).toBeGreaterThan(0)
+})
+
+test('a request has one line in the log, with the id that its answer has', async () => {
+  const lines: Record<string, unknown>[] = []
+  const log = (line: object) => lines.push(line as Record<string, unknown>)
+  const app = appOf({ demo: model }, { logger: { info: log, error: log } as never })
+  const stream = await app.request('/v1/chat/completions', {
+    ...request({ messages, max_tokens: 3, stream: true }),
+    headers: { 'x-request-id': 'mine-1' },
+  })
+  expect(lines).toEqual([])
+  await stream.text()
+  await expect.poll(() => lines.length).toBe(1)
+  expect(lines[0]).toMatchObject({ id: 'mine-1', method: 'POST', path: '/v1/chat/completions', status: 200 })
+  expect(stream.headers.get('x-request-id')).toBe('mine-1')
+  const other = await app.request('/v1/models', { headers: { 'x-request-id': 'a b' } })
+  expect(other.headers.get('x-request-id')).toMatch(/^[\da-f-]{36}$/)
+  expect(lines[1]).toMatchObject({ id: other.headers.get('x-request-id'), status: 200 })
+})
+
+test('pages of allowed origins may ask without a key what they may ask with one', async () => {
+  const app = appOf({ demo: model }, { keys: ['secret'], corsOrigins: ['https://a.example'] })
+  const ask = (method: string, origin: string) =>
+    app.request('/v1/chat/completions', {
+      method,
+      headers: { origin, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' },
+    })
+  const preflight = await ask('OPTIONS', 'https://a.example')
+  expect(preflight.status).toBe(204)
+  expect(preflight.headers.get('access-control-allow-origin')).toBe('https://a.example')
+  expect(preflight.headers.get('access-control-allow-headers')).toBe('authorization')
+  const refused = await ask('POST', 'https://a.example')
+  expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([401, 'https://a.example'])
+  expect((await ask('OPTIONS', 'https://b.example')).headers.get('access-control-allow-origin')).toBeNull()
+})
+
+test('silence is filled with comments, before the first event, too', async () => {
+  async function* slow() {
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    yield { a: 1 }
+    throw new Error('broken')
+  }
+  const text = await (await eventStream(slow(), 20)).text()
+  expect(text).toMatch(/^(: ping\n\n)+data: {"a":1}\n\ndata: {"error":.*}\n\ndata: \[DONE\]\n\n$/)
+})
+
+test('merged sources end together', async () => {
+  const ended: string[] = []
+  async function* count(name: string, fails = false) {
+    try {
+      for (let i = 0; i < 3; i++) yield `${name}${i}`
+      if (fails) throw new Error(name)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      yield `${name}3`
+    } finally {
+      ended.push(name)
+    }
+  }
+  const all: string[] = []
+  for await (const item of merged([count('a'), count('b')])) all.push(item)
+  expect(all.toSorted()).toEqual(['a0', 'a1', 'a2', 'a3', 'b0', 'b1', 'b2', 'b3'])
+  const failing = merged([count('c'), count('d', true)])
+  await expect(async () => {
+    for await (const _ of failing);
+  }).rejects.toThrow('d')
+  await expect.poll(() => ended.toSorted()).toEqual(['a', 'b', 'c', 'd'])
+})
