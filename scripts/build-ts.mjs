@@ -1,6 +1,6 @@
-// Compiles src/ to CommonJS in dist/, adds an ES module entry to the same code (one instance of billfish whether it is
-// required or imported), and rolls up the public types in dist/index.d.ts.
-import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+// Compiles src/ to CommonJS in dist/, adds ES module entries to the same code (one instance of billfish whether it is
+// required or imported), and rolls up the public types of each entry, as in dist/index.d.ts.
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, posix, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,8 +8,10 @@ import { modified, newest, root, run } from './steps.mjs'
 
 const dist = join(root, 'dist')
 const declarations = join(root, 'build', 'types') // one a source, without what is @internal
+/** What package.json exports, as names in src/ and dist/. The main entry is written last: its time is that of the build. */
+const ENTRIES = ['server/index', 'index']
 const typesEntry = join(dist, 'index.d.ts')
-const entry = join(dist, 'index.mjs') // written last: its time is the time of the build
+const entry = join(dist, 'index.mjs')
 
 const newestSource = () =>
   newest(['src', 'tsconfig.json', 'tsconfig.build.json', 'scripts/build-ts.mjs'].map((name) => join(root, name)))
@@ -40,10 +42,10 @@ function removeOrphans() {
   for (const file of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     if (!file.isFile()) continue
     const path = join(file.parentPath ?? file.path, file.name)
-    if (path.endsWith('.mjs') || path.endsWith('.mts') || path === typesEntry) continue
     if (path.endsWith('.cjs')) continue // bundled
-    const source = relative(dist, path).replace(/\.js(\.map)?$/, '.ts')
-    if (path.endsWith('.d.ts') || !existsSync(join(root, 'src', source))) rmSync(path)
+    const [name, ending] = relative(dist, path).split(/(\.d\.m?ts|\.mjs|\.js(?:\.map)?)$/)
+    const isKept = /^\.js/.test(ending) ? existsSync(join(root, 'src', `${name}.ts`)) : ENTRIES.includes(name)
+    if (!isKept) rmSync(path)
   }
 }
 
@@ -56,20 +58,22 @@ function compile(...options) {
   ])
 }
 
-/** The exports of dist/index.js without __esModule, unlike export *. */
-const exportedNames = () => Object.keys(createRequire(import.meta.url)(join(dist, 'index.js')))
+/** The exports of an entry without __esModule, unlike export *. */
+const exportedNames = (name) => Object.keys(createRequire(import.meta.url)(join(dist, `${name}.js`)))
 
-function writeModuleFace() {
-  writeFileSync(join(dist, 'index.d.mts'), "export * from './index.js'\n")
-  writeFileSync(entry, `export { ${exportedNames().join(', ')} } from './index.js'\n`)
+function writeModuleFaces() {
+  for (const name of ENTRIES) {
+    writeFileSync(join(dist, `${name}.d.mts`), "export * from './index.js'\n")
+    writeFileSync(join(dist, `${name}.mjs`), `export { ${exportedNames(name).join(', ')} } from './index.js'\n`)
+  }
 }
 
-/** Compiles without type checking, in half the time, and without index.d.ts. */
+/** Compiles without type checking, in half the time, and without public types. */
 export async function compileTypeScript() {
   compile('--noCheck', '--declaration', 'false')
   removeOrphans()
   await bundlePackages()
-  writeModuleFace()
+  writeModuleFaces()
 }
 
 /** Compiles everything that is published. Ends the process on type errors. */
@@ -78,8 +82,8 @@ export async function buildTypeScript() {
   compile('--declarationDir', declarations)
   removeOrphans()
   await bundlePackages()
-  await rollUpTypes()
-  writeModuleFace()
+  for (const name of ENTRIES) await rollUpTypes(name)
+  writeModuleFaces()
 }
 
 /** Bundles the packages of {@link BUNDLED}, and makes the compiled code require the bundles. */
@@ -120,40 +124,56 @@ function licenseOf(folder) {
   return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
 }
 
-/** A single index.d.ts: users' compilers see only what is public, and nothing else can be imported. */
-async function rollUpTypes() {
+/**
+ * A single .d.ts for each entry: users' compilers see only what is public, and nothing else can be imported. What another
+ * entry needs of the main one, it imports from there, since a class that is declared twice is two types.
+ */
+async function rollUpTypes(name) {
   const [{ rollup }, { dts }] = await Promise.all([import('rollup'), import('rollup-plugin-dts')])
+  const folder = dirname(join(declarations, name))
+  const main = posix.relative(dirname(name), 'index.js')
+  const fromMain = {
+    name: 'from-main',
+    resolveId: (id, importer) =>
+      name !== 'index' &&
+      importer &&
+      id.startsWith('.') &&
+      relative(folder, join(dirname(importer), id)).startsWith('..')
+        ? { id: main, external: 'relative' }
+        : null,
+  }
   const bundle = await rollup({
-    input: join(declarations, 'index.d.ts'),
-    plugins: [dts()],
+    input: join(declarations, `${name}.d.ts`),
+    plugins: [fromMain, dts()],
     external: [/^node:/, /^[@a-z]/],
     onwarn: ({ message }) => {
-      throw new Error(`index.d.ts cannot be rolled up: ${message}`)
+      throw new Error(`${name}.d.ts cannot be rolled up: ${message}`)
     },
   })
-  await bundle.write({ file: typesEntry, format: 'es' })
+  const { output } = await bundle.generate({ format: 'es' })
   await bundle.close()
-  const types = exportAsTypes(readFileSync(typesEntry, 'utf8'))
-  writeFileSync(typesEntry, types)
-  const foreign = [...types.matchAll(/from '([^']+)'/g)].map((match) => match[1])
-  if (foreign.length > 0) throw new Error(`index.d.ts imports ${foreign.join(', ')}, which users may not have`)
+  const types = exportAsTypes(output[0].code, name)
+  const foreign = [...types.matchAll(/from '([^']+)'/g)].map((match) => match[1]).filter((from) => from !== main)
+  if (foreign.length > 0) throw new Error(`${name}.d.ts imports ${foreign.join(', ')}, which users may not have`)
+  mkdirSync(dirname(join(dist, name)), { recursive: true })
+  writeFileSync(join(dist, `${name}.d.ts`), types)
 }
 
 /**
  * The rolled-up types export every class as a value, even those that src/index.ts exports only as types: compilers would
  * accept `x instanceof Model`, which fails at run time.
  */
-function exportAsTypes(types) {
+function exportAsTypes(types, name) {
   const [statement, list] = /^export \{ (.*) \};$/m.exec(types) ?? []
-  if (statement === undefined) throw new Error('index.d.ts exports no values where they were expected')
-  const [declared, values] = [list.split(', '), exportedNames()]
-  const missing = values.filter((name) => !declared.includes(name))
-  if (missing.length > 0) throw new Error(`index.d.ts does not export ${missing.join(', ')}`)
-  const classes = declared.filter((name) => !values.includes(name))
+  if (statement === undefined) throw new Error(`${name}.d.ts exports no values where they were expected`)
+  const [declared, values] = [list.split(', '), exportedNames(name)]
+  const missing = values.filter((value) => !declared.includes(value))
+  if (missing.length > 0) throw new Error(`${name}.d.ts does not export ${missing.join(', ')}`)
+  const classes = declared.filter((value) => !values.includes(value))
   const asTypes = classes.length === 0 ? '' : `\nexport type { ${classes.join(', ')} };`
   return types.replace(
     statement,
-    `export { ${declared.filter((name) => values.includes(name)).join(', ')} };${asTypes}`,
+    `export { ${declared.filter((value) => values.includes(value)).join(', ')} };${asTypes}`,
   )
 }
 

@@ -11,6 +11,7 @@ const compilers = {
 }
 
 const typed = `import { BillfishError, devices, layerSplit, loadModel, planModel, type GenerateOptions } from 'billfish'
+import { createApp, createServer, type ServerOptions } from 'billfish/server'
 export async function answer(directory: string): Promise<string> {
   const model = await loadModel(directory, { deviceMap: 'cpu', dtype: 'float32' })
   const options: GenerateOptions = { temperature: 0, maxNewTokens: 4 }
@@ -23,6 +24,13 @@ export async function answer(directory: string): Promise<string> {
   } finally {
     await model.dispose()
   }
+}
+export async function serve(directory: string, options: ServerOptions): Promise<string> {
+  const model = await loadModel(directory)
+  const answer = await createApp({ name: model }, { apiKeys: ['key'] }).fetch(new Request('http://localhost/health'))
+  const server = await createServer(model, options)
+  await server.close()
+  return server.url + answer.status
 }
 export const names = [devices, layerSplit, planModel].length
 `

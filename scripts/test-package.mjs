@@ -22,6 +22,11 @@ import { assemblePackages } from './packages.mjs'
 const MEGABYTE = 1e6
 const LARGEST_TARBALL = 10 * MEGABYTE // of billfish without an addon
 const cuda = isCudaCompiled()
+/** What users import, with some of the names that it must have. */
+const entries = {
+  billfish: ['loadModel', 'devices', 'layerSplit', 'BillfishError'],
+  'billfish/server': ['createServer', 'createApp'],
+}
 const packed = await assemblePackages({ cuda })
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'billfish-package-')))
 const project = join(folder, 'project')
@@ -32,15 +37,19 @@ const { files } = packed.main
 
 check('the tarball holds what it should', () => {
   const needed = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CMakeLists.txt', 'cuda/CMakeLists.txt']
-  needed.push('dist/index.js', 'dist/index.mjs', 'dist/index.d.ts', 'dist/index.d.mts', 'dist/cli/main.js')
-  needed.push('dist/generation/text-worker-thread.js')
+  needed.push('dist/index.js', 'dist/index.mjs', 'dist/cli/main.js', 'dist/generation/text-worker-thread.js')
   needed.push('binding/napi/addon.cc', 'scripts/build-native.mjs', 'examples/demo-model/model.safetensors')
   const missing = needed.filter((path) => !files.includes(path))
   expect(missing.length === 0, `missing: ${missing.join(', ')}`)
   const strange = files.filter((path) => /^(test|src|node_modules|build|packages|\.)|\.(tsbuildinfo|node)$/.test(path))
   expect(strange.length === 0, `should not be there: ${strange.join(', ')}`)
   const types = files.filter((path) => path.endsWith('.d.ts') || path.endsWith('.d.mts'))
-  expect(types.join() === 'dist/index.d.mts,dist/index.d.ts', `types are in ${types.join(', ')}`)
+  const { exports } = JSON.parse(readFileSync(join(packed.main.folder, 'package.json'), 'utf8'))
+  const typed = Object.values(exports).flatMap((entry) =>
+    [entry.import?.types ?? [], entry.require?.types ?? []].flat(),
+  )
+  const expected = typed.map((path) => path.slice(2)).sort()
+  expect(types.sort().join() === expected.join(), `types are in ${types.join(', ')}`)
   expect(packed.main.size < LARGEST_TARBALL, `${packed.main.size} bytes is more than ${LARGEST_TARBALL}`)
   return `${files.length} files, ${(packed.main.size / MEGABYTE).toFixed(1)} MB packed`
 })
@@ -103,23 +112,27 @@ check('the published addon has no emulator, and says how to get it', () => {
   expect(/^DEVICE_NOT_FOUND .*emulated:0.*BILLFISH_EMULATOR=on/.test(text), `loadModel said: ${text}`)
 })
 
-check('require gives the public names', () => {
-  const names = JSON.parse(node('-p', 'JSON.stringify(Object.keys(require("billfish")))'))
-  const missing = ['loadModel', 'devices', 'layerSplit', 'BillfishError'].filter((name) => !names.includes(name))
-  expect(missing.length === 0, `missing: ${missing.join(', ')}`)
-})
+for (const [entry, expected] of Object.entries(entries)) {
+  check(`require gives the public names of ${entry}`, () => {
+    const names = JSON.parse(node('-p', `JSON.stringify(Object.keys(require(${JSON.stringify(entry)})))`))
+    const missing = expected.filter((name) => !names.includes(name))
+    expect(missing.length === 0, `missing: ${missing.join(', ')}`)
+  })
 
-check('import gives the same names and the same instance', () => {
-  writeFileSync(
-    join(project, 'import.mjs'),
-    `import { createRequire } from 'node:module'
-    import { BillfishError, devices, layerSplit, loadModel } from 'billfish'
-    const required = createRequire(import.meta.url)('billfish')
-    const same = { BillfishError, devices, layerSplit, loadModel }
-    for (const name in same) if (same[name] !== required[name]) throw new Error(name + ' differs')`,
-  )
-  node('import.mjs')
-})
+  check(`import gives the same names and the same instance of ${entry}`, () => {
+    writeFileSync(
+      join(project, 'import.mjs'),
+      `import { createRequire } from 'node:module'
+      import * as imported from '${entry}'
+      import { ${expected.join(', ')} } from '${entry}'
+      const required = createRequire(import.meta.url)('${entry}')
+      if (Object.keys(imported).sort().join() !== Object.keys(required).sort().join()) throw new Error('other names')
+      const same = { ${expected.join(', ')} }
+      for (const name in same) if (same[name] !== required[name]) throw new Error(name + ' differs')`,
+    )
+    node('import.mjs')
+  })
+}
 
 check('the command line runs', () => {
   const text = outputOf('npx', ['--no-install', 'billfish', 'devices', '--json'], { cwd: project })
@@ -144,6 +157,26 @@ check('the demo model answers, split over two devices', () => {
     console.log(JSON.stringify({ text, usage }))`,
   )
   return node('generate.mjs').trim()
+})
+
+check('it serves the demo model over HTTP', () => {
+  writeFileSync(
+    join(project, 'serve.cjs'),
+    `const { loadModel } = require('billfish')
+    const { createServer } = require('billfish/server')
+    async function main() {
+      const model = await loadModel(${JSON.stringify(join(installed, 'examples', 'demo-model'))})
+      const server = await createServer(model, { port: 0 })
+      const body = JSON.stringify({ messages: [{ role: 'user', content: 'Hello' }], max_tokens: 8 })
+      const response = await fetch(server.url + '/v1/chat/completions', { method: 'POST', body })
+      console.log(response.status, (await response.json()).object)
+      await server.close()
+      await model.dispose()
+    }
+    main()`,
+  )
+  const text = node('serve.cjs').trim()
+  expect(text === '200 chat.completion', `it printed ${text}`)
 })
 
 checkRuntimes(project)

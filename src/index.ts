@@ -5,7 +5,7 @@
  * Every function that fails rejects or throws with a {@link BillfishError}, whose `code` is stable; an aborted one rejects
  * with the signal's own reason. Options are checked when a function is called: a name that does not exist is
  * `INVALID_OPTION`, and the message tells the right one, also for the names that Hugging Face, vLLM and llama.cpp use.
- * @packageDocumentation
+ * @module billfish
  */
 export type { RawConfig } from './checkpoint/types'
 export { BillfishError, type ErrorCode } from './common/errors'

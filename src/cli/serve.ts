@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { pino } from 'pino'
-import { startServer } from '../server/server'
+import { createServer } from '../server/server'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { wholeNumber } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
@@ -64,7 +64,7 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
   const names = options.servedModelName ?? [basename(resolve(directory))]
   const given = options.apiKey ?? process.env.BILLFISH_API_KEY?.split(',') ?? []
   const apiKeys = given.filter((key) => key !== '')
-  const server = await startServer(Object.fromEntries(names.map((name) => [name, model])), {
+  const server = await createServer(Object.fromEntries(names.map((name) => [name, model])), {
     host: options.host,
     port: options.port,
     apiKeys,

@@ -14,7 +14,7 @@ export const flag = () => z.boolean().describe('true or false')
 export const text = () => z.string().describe('a text')
 
 /** A value that is more than data, and is kept instead of copied. */
-function live<Value>(check: (value: unknown) => value is Value, description: string) {
+export function live<Value>(check: (value: unknown) => value is Value, description: string) {
   return z.custom<Value>(check).meta({ description, live: true })
 }
 

@@ -1,9 +1,17 @@
 /** One line a request, once it has been answered. */
 import { randomUUID } from 'node:crypto'
-import type { Logger } from 'pino'
 
-/** What a log is kept by: pino's loggers, or nothing. */
-export type RequestLogger = Pick<Logger, 'info' | 'error'>
+/** Keeps a log: one of pino's loggers, or something like it. */
+export interface RequestLogger {
+  info(line: object, message: string): void
+  error(line: object, message: string): void
+}
+
+export function isRequestLogger(value: unknown): value is RequestLogger {
+  if (typeof value !== 'object' || value === null) return false
+  const { info, error } = value as Partial<RequestLogger>
+  return typeof info === 'function' && typeof error === 'function'
+}
 
 /** The id that the client gave a request, if it is fit for a log and a header, or a new one. */
 export function requestId(headers: Headers): string {

@@ -2,33 +2,27 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { BillfishError } from '../common/errors'
-import type { Model } from '../model'
-import { ApiKeys } from './api-keys'
+import { optionsOf, readOptions } from '../options/read-options'
+import { text, whole } from '../options/values'
 import { createApp } from './app'
-import { Metrics } from './metrics'
-import type { RequestLogger } from './request-log'
-import { ServedModels } from './served-models'
+import { type Models, type RequestOptions, readSettings, requestOptions } from './options'
 
-export interface ServerOptions {
-  /** Default 127.0.0.1: this machine alone. */
+/** Options of {@link createServer}. */
+export interface ServerOptions extends RequestOptions {
+  /** Where to listen. Default 127.0.0.1: this machine alone. */
   readonly host?: string | undefined
   /** Default 8000; 0 for any that is free. */
   readonly port?: number | undefined
-  /** Keys of which every request must bring one, except for /health. Default: none is asked for. */
-  readonly apiKeys?: readonly string[] | undefined
-  /** The largest body of a request in bytes. Default 4 MiB. */
-  readonly maxBodyBytes?: number | undefined
-  /** Sequences of a model that may wait for their turn; a request that finds more gets the status 429. Default 256. */
-  readonly maxWaiting?: number | undefined
-  /** How long a request may take, in milliseconds, before it ends with the status 504. Default 0: as long as it takes. */
-  readonly requestTimeout?: number | undefined
-  /** Where pages may come from whose scripts may ask: `https://example.com`, or `*` for anywhere. Default: nowhere. */
-  readonly corsOrigins?: readonly string[] | undefined
-  /** Is given a line for each request: a logger of pino. Default: none. */
-  readonly logger?: RequestLogger | undefined
   /** How long {@link RunningServer.close} waits for running requests, in milliseconds. Default 30 seconds. */
   readonly drainTimeout?: number | undefined
 }
+
+const serverOptions = optionsOf<ServerOptions>('createServer()', {
+  ...requestOptions,
+  host: text(),
+  port: whole(0, 65_535),
+  drainTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
+})
 
 /** A server that listens. */
 export interface RunningServer {
@@ -48,32 +42,27 @@ const KEEP_ALIVE_PROBE = 30_000
 const DRAIN_INTERVAL = 20
 
 /**
- * Serves models over HTTP, as OpenAI's clients expect.
- * @param models by the names that requests ask for; the first one answers requests without a name
- * @throws BillfishError INVALID_OPTION if it cannot listen there
+ * Serves models over HTTP, as `billfish serve` does.
+ * @example
+ * ```js
+ * const server = await createServer({ qwen: model }, { port: 8000 })
+ * console.log(server.url)
+ * ```
+ * @returns once it listens
+ * @throws BillfishError INVALID_OPTION, also if it cannot listen there
  */
-export async function startServer(
-  models: Readonly<Record<string, Model>>,
-  options: ServerOptions = {},
-): Promise<RunningServer> {
-  const { host = '127.0.0.1', port = 8000, drainTimeout = 30_000 } = options
+export async function createServer(models: Models, options: ServerOptions = {}): Promise<RunningServer> {
+  const own = readOptions(serverOptions, options)
+  const { host = '127.0.0.1', port = 8000, drainTimeout = 30_000 } = own
   const stop = new AbortController()
   let running = 0
   let closing: Promise<void> | undefined
-  const served = new ServedModels(models, options.maxWaiting ?? 256)
-  const metrics = new Metrics(served)
-  const app = createApp({
-    models: served,
-    keys: new ApiKeys(options.apiKeys ?? []),
-    metrics,
-    maxBodyBytes: options.maxBodyBytes ?? 1 << 22,
-    requestTimeout: options.requestTimeout ?? 0,
-    corsOrigins: options.corsOrigins ?? [],
-    logger: options.logger,
-    stopped: stop.signal,
-    isDraining: () => closing !== undefined,
+  const settings = readSettings(models, own)
+  const app = createApp({ ...settings, stopped: stop.signal, isDraining: () => closing !== undefined })
+  const server = await listen(app.fetch, host, port).catch((error) => {
+    settings.metrics.close()
+    throw error
   })
-  const server = await listen(app.fetch, host, port)
   // Proxies keep idle connections for a minute; closing first would reset a request on its way.
   server.keepAliveTimeout = 75_000
   server.headersTimeout = 80_000
@@ -90,7 +79,7 @@ export async function startServer(
     if (running === 0) server.closeIdleConnections()
     else setTimeout(() => server.closeAllConnections(), DRAIN_INTERVAL) // once the last events are written
     await closed
-    metrics.close()
+    settings.metrics.close()
   }
   return {
     url: urlOf(server.address() as AddressInfo),

@@ -83,6 +83,13 @@ describe('imports in src', () => {
     expect(cycles).toEqual([])
   })
 
+  test('lead from the main entry to none of the others', () => {
+    const reached = new Set(['index.ts'])
+    for (const file of reached) for (const next of imports.get(file) ?? []) reached.add(next)
+    expect(reached).toContain('models/registry.ts')
+    expect([...reached].filter((file) => ['server', 'providers', 'cli'].includes(roomOf(file)))).toEqual([])
+  })
+
   test('only go up the list of folders', () => {
     const wrong = files.flatMap((file) =>
       (imports.get(file) ?? [])

@@ -1,0 +1,8 @@
+/**
+ * Everything that `import ... from 'billfish/server'` gives: models over HTTP, for OpenAI's clients.
+ * @module billfish/server
+ */
+export { type App, type AppOptions, createApp } from './create-app'
+export type { Models, RequestOptions } from './options'
+export type { RequestLogger } from './request-log'
+export { createServer, type RunningServer, type ServerOptions } from './server'

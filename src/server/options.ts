@@ -1,0 +1,73 @@
+/** What createServer() and createApp() take: models, and the options that both have. */
+import { z } from 'zod'
+import { BillfishError } from '../common/errors'
+import { Model } from '../model'
+import { invalidOption } from '../options/printed'
+import { guarded, isRecord } from '../options/snapshot'
+import { live, whole } from '../options/values'
+import { ApiKeys } from './api-keys'
+import { Metrics } from './metrics'
+import { isRequestLogger, type RequestLogger } from './request-log'
+import { ServedModels } from './served-models'
+
+/**
+ * The models of a server: one, which requests may call `default` or leave unnamed, or several by the names that requests
+ * ask for. The first one answers requests without a name. They are not disposed of with the server.
+ */
+export type Models = Model | Readonly<Record<string, Model>>
+
+/** Options of a server's requests. */
+export interface RequestOptions {
+  /** Keys of which every request must bring one, except for /health. Default: none is asked for. */
+  readonly apiKeys?: readonly string[] | undefined
+  /** The largest body of a request in bytes. Default 4 MiB. */
+  readonly maxBodyBytes?: number | undefined
+  /** Sequences of a model that may wait for their turn; a request that finds more gets the status 429. Default 256. */
+  readonly maxWaiting?: number | undefined
+  /** How long a request may take, in milliseconds, before it ends with the status 504. Default 0: as long as it takes. */
+  readonly requestTimeout?: number | undefined
+  /** Where pages may come from whose scripts may ask: `https://example.com`, or `*` for anywhere. Default: nowhere. */
+  readonly corsOrigins?: readonly string[] | undefined
+  /** Is given a line for each request: pino(), or anything with its methods. Default: none. */
+  readonly logger?: RequestLogger | undefined
+}
+
+const strings = () => z.array(z.string().min(1)).describe('an array of strings, none of them empty')
+
+export const requestOptions = {
+  apiKeys: strings(),
+  maxBodyBytes: whole(1, 2 ** 31 - 1),
+  maxWaiting: whole(1, 2 ** 31 - 1),
+  requestTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
+  corsOrigins: strings(),
+  logger: live(isRequestLogger, 'a logger with the methods info and error, such as pino()'),
+}
+
+/** Defaults filled in. @throws BillfishError INVALID_OPTION for the models */
+export function readSettings(given: unknown, options: RequestOptions) {
+  const models = readModels(given, options.maxWaiting ?? 256)
+  return {
+    models,
+    keys: new ApiKeys(options.apiKeys ?? []),
+    metrics: new Metrics(models),
+    maxBodyBytes: options.maxBodyBytes ?? 4 << 20,
+    requestTimeout: options.requestTimeout ?? 0,
+    corsOrigins: options.corsOrigins ?? [],
+    logger: options.logger,
+  }
+}
+
+/** @throws BillfishError INVALID_OPTION */
+function readModels(given: unknown, maxWaiting: number): ServedModels {
+  if (given instanceof Model) return new ServedModels({ default: given }, maxWaiting)
+  if (!guarded('models', () => isRecord(given))) {
+    throw invalidOption('models', given, 'a model that loadModel() returned, or an object of names and such models')
+  }
+  const models = guarded('models', () => Object.entries(given as Record<string, unknown>))
+  if (models.length === 0) throw new BillfishError('INVALID_OPTION', 'models is empty; give at least one model.')
+  for (const [name, model] of models) {
+    if (name === '') throw new BillfishError('INVALID_OPTION', 'models has an empty name; name every model.')
+    if (!(model instanceof Model)) throw invalidOption(`models.${name}`, model, 'a model that loadModel() returned')
+  }
+  return new ServedModels(Object.fromEntries(models) as Record<string, Model>, maxWaiting)
+}
