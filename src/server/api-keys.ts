@@ -8,9 +8,14 @@ export class ApiKeys {
     this.#digests = keys.map(digest)
   }
 
+  /** Whether requests must bring one. */
+  get areNeeded(): boolean {
+    return this.#digests.length > 0
+  }
+
   /** Takes as long whatever the key is: digests are compared, all of them to the end. */
   accept(headers: Headers): boolean {
-    if (this.#digests.length === 0) return true
+    if (!this.areNeeded) return true
     const bearer = /^bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '')?.[1]
     const given = digest(bearer ?? headers.get('x-api-key') ?? '')
     let found = false

@@ -7,6 +7,7 @@ import type { Endpoint } from './endpoint'
 import { endpoints } from './endpoints'
 import { endOf } from './event-stream'
 import type { Metrics } from './metrics'
+import { openApi } from './openapi'
 import { asRequestError, invalidRequest, RequestError } from './request-error'
 import { logRequest, type RequestLogger, requestId } from './request-log'
 import { requestSignal } from './request-signal'
@@ -28,6 +29,9 @@ export interface AppOptions {
   /** Whether new requests are refused, while running ones are answered. */
   isDraining(): boolean
 }
+
+/** What there is beside the models' endpoints. */
+const OTHERS = ['/health', '/metrics', '/openapi.json'].map((path) => ({ path, method: 'GET' }))
 
 /** What the log waits for, and says of a request that failed. */
 type Env = { Variables: { end?: Promise<void>; error?: unknown } }
@@ -58,6 +62,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     await next()
   })
   app.get('/metrics', () => metrics.response())
+  app.get('/openapi.json', () => Response.json(openApi(keys.areNeeded)))
   app.use(async (_, next) => {
     if (isDraining()) {
       const headers = { 'retry-after': '5' }
@@ -73,7 +78,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   for (const endpoint of endpoints) {
     app.on(endpoint.method, endpoint.path, (context) => answer(endpoint, context, options))
   }
-  for (const { path, method } of [...endpoints, ...['/health', '/metrics'].map((path) => ({ path, method: 'GET' }))]) {
+  for (const { path, method } of [...endpoints, ...OTHERS]) {
     app.all(path, ({ req }) => {
       const message = `${req.path} takes ${method}, not ${req.method}.`
       throw new RequestError(405, 'invalid_request_error', message, { headers: { allow: method } })

@@ -1,3 +1,4 @@
+import type { z } from 'zod'
 import type { ServedModels } from './served-models'
 
 /** A request as endpoints see it. */
@@ -16,6 +17,10 @@ export interface Endpoint {
   readonly method: 'GET' | 'POST'
   /** As Hono's patterns. */
   readonly path: string
+  /** What it is for, in a few words. */
+  readonly summary: string
+  /** What the body of a POST may be. */
+  readonly fields?: z.ZodType
   /** @throws RequestError, and what the model throws */
   readonly handle: (call: Call) => Response | Promise<Response>
 }

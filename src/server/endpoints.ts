@@ -1,25 +1,57 @@
-/** Every endpoint that serves models. A new one is a file with its handler, and a line here. */
+/** Every endpoint that serves models. A new one is a file with its handler, and an entry here. */
 import type { Endpoint } from './endpoint'
-import { chatCompletions } from './openai/chat-completions'
-import { completions } from './openai/completions'
-import { embeddings } from './openai/embeddings'
+import { chatCompletions, chatFields } from './openai/chat-completions'
+import { completionFields, completions } from './openai/completions'
+import { embeddingFields, embeddings } from './openai/embeddings'
 import { describeModel, listModels } from './openai/models'
-import { detokenize, tokenize } from './tokenize'
+import { detokenize, detokenizeFields, tokenize, tokenizeFields } from './tokenize'
 
 export const endpoints: readonly Endpoint[] = [
   {
     method: 'POST',
     path: '/v1/chat/completions',
+    summary: 'An answer to messages',
+    fields: chatFields,
     handle: ({ models, body, signal }) => chatCompletions(models, body, signal),
   },
-  { method: 'POST', path: '/v1/completions', handle: completions },
-  { method: 'POST', path: '/v1/embeddings', handle: embeddings },
-  { method: 'GET', path: '/v1/models', handle: ({ models }) => Response.json(listModels(models)) },
+  {
+    method: 'POST',
+    path: '/v1/completions',
+    summary: 'Continuations of texts or token ids',
+    fields: completionFields,
+    handle: completions,
+  },
+  {
+    method: 'POST',
+    path: '/v1/embeddings',
+    summary: 'Vectors of texts or token ids',
+    fields: embeddingFields,
+    handle: embeddings,
+  },
+  {
+    method: 'GET',
+    path: '/v1/models',
+    summary: 'The models, by all of their names',
+    handle: ({ models }) => Response.json(listModels(models)),
+  },
   {
     method: 'GET',
     path: '/v1/models/:name{.+}',
+    summary: 'A model',
     handle: ({ models, param }) => Response.json(describeModel(models, param('name'))),
   },
-  { method: 'POST', path: '/tokenize', handle: tokenize },
-  { method: 'POST', path: '/detokenize', handle: detokenize },
+  {
+    method: 'POST',
+    path: '/tokenize',
+    summary: 'Token ids of a text or a chat',
+    fields: tokenizeFields,
+    handle: tokenize,
+  },
+  {
+    method: 'POST',
+    path: '/detokenize',
+    summary: 'The text of token ids',
+    fields: detokenizeFields,
+    handle: detokenize,
+  },
 ]

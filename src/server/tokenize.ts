@@ -8,7 +8,7 @@ import { field, parseRequest } from './openai/fields'
 import { invalidRequest } from './request-error'
 import type { ServedModel } from './served-models'
 
-const tokenizeFields = z.looseObject({
+export const tokenizeFields = z.looseObject({
   model: field(z.string()),
   prompt: field(z.string()),
   messages: field(messagesField),
@@ -23,7 +23,7 @@ const tokenizeFields = z.looseObject({
   add_special: field(z.boolean()),
 })
 
-const detokenizeFields = z.looseObject({ model: field(z.string()), tokens: z.array(z.int().min(0)) })
+export const detokenizeFields = z.looseObject({ model: field(z.string()), tokens: z.array(z.int().min(0)) })
 
 export async function tokenize({ models, body, signal }: Call): Promise<Response> {
   const request = parseRequest(tokenizeFields, body)

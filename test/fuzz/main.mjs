@@ -2,7 +2,7 @@
  * The fuzzers for longer runs, on the built package:
  *
  *     npm run fuzz -- --minutes 5 --seed 1
- *     npm run fuzz -- --what templates --cases 1000000   or tokenizers, or checkpoints (the default)
+ *     npm run fuzz -- --what templates --cases 1000000   or tokenizers, requests, or checkpoints (the default)
  *     npm run fuzz -- --minutes 5 --load                 load and run the damaged models natively, too
  *     npm run fuzz -- --seed 1 --case 4711               one case again
  *
@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { checkMemory, peakMemory, tidy } from './cases.mjs'
 import { fuzzCheckpoints, loadAndRun } from './checkpoint-fuzzer.mjs'
+import { fuzzRequests } from './request-fuzzer.mjs'
 import { fuzzTemplates, renderAsGenerationsDo, templatesOf } from './template-fuzzer.mjs'
 import { fuzzTokenizers } from './tokenizer-fuzzer.mjs'
 import { filesBesideWeights, smallTokenizer } from './tokenizer-mutations.mjs'
@@ -89,6 +90,15 @@ const fuzzers = {
     const { loadTokenizer } = built('index.js')
     const files = smallTokenizer(demo)
     return fuzzTokenizers({ ...options, files, dist: join(root, 'dist'), loadTokenizer })
+  },
+  async requests(options) {
+    const model = await built('index.js').loadModel(demo, { deviceMap: 'cpu', maxModelLength: 128 })
+    const { fetch } = built('server/index.js').createApp({ demo: model })
+    try {
+      return await fuzzRequests({ ...options, fetch })
+    } finally {
+      await model.dispose()
+    }
   },
 }
 

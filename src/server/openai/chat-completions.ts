@@ -9,14 +9,14 @@ import { messagesField, templateMessage } from './chat-messages'
 import { checkFields, field, generateOptions, parseRequest, samplingFields } from './fields'
 import { resultsOf, usageOf } from './results'
 
-const requestFields = z.looseObject({
+export const chatFields = z.looseObject({
   ...samplingFields,
   messages: messagesField,
   max_completion_tokens: field(z.int().min(1)),
   chat_template_kwargs: field(z.record(z.string(), z.unknown())),
   add_generation_prompt: field(z.boolean()),
 })
-type ChatRequest = z.output<typeof requestFields>
+type ChatRequest = z.output<typeof chatFields>
 
 /** Fields that would change the answer, and are not understood yet. Others are ignored, as vLLM does. */
 const REFUSED = [
@@ -38,7 +38,7 @@ interface Head {
 
 /** @throws RequestError, and what `generate()` throws */
 export async function chatCompletions(models: ServedModels, body: unknown, signal: AbortSignal): Promise<Response> {
-  const request = parseRequest(requestFields, body)
+  const request = parseRequest(chatFields, body)
   checkFields(request)
   refuseOthers(request)
   const { model, name } = models.admit(request.model)

@@ -16,7 +16,7 @@ const MAX_PROMPTS = 1024
 const DEFAULT_MAX_TOKENS = 16
 
 const tokenIds = z.array(z.int().min(0)).min(1)
-const requestFields = z.looseObject({
+export const completionFields = z.looseObject({
   ...samplingFields,
   prompt: z.union([
     z.string(),
@@ -30,7 +30,7 @@ const requestFields = z.looseObject({
   best_of: field(z.int().min(1).max(MAX_CHOICES)),
   add_special_tokens: field(z.boolean()),
 })
-type CompletionRequest = z.output<typeof requestFields>
+type CompletionRequest = z.output<typeof completionFields>
 
 /** What all parts of an answer say. */
 interface Head {
@@ -49,7 +49,7 @@ interface Choice {
 }
 
 export async function completions({ models, body, signal }: Call): Promise<Response> {
-  const request = parseRequest(requestFields, body)
+  const request = parseRequest(completionFields, body)
   checkFields(request)
   refuseOthers(request)
   const served = models.admit(request.model)

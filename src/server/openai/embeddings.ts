@@ -7,7 +7,7 @@ import { field, parseRequest } from './fields'
 const MAX_INPUTS = 2048
 
 const tokenIds = z.array(z.int().min(0)).min(1)
-const requestFields = z.looseObject({
+export const embeddingFields = z.looseObject({
   model: field(z.string()),
   input: z.union([
     z.string(),
@@ -20,7 +20,7 @@ const requestFields = z.looseObject({
 })
 
 export async function embeddings({ models, body, signal }: Call): Promise<Response> {
-  const { model: asked, input, encoding_format, dimensions } = parseRequest(requestFields, body)
+  const { model: asked, input, encoding_format, dimensions } = parseRequest(embeddingFields, body)
   const { model, name } = models.admit(asked)
   const { embeddings, usage } = await model.embed(input, { dimensions, signal })
   const encode = encoding_format === 'base64' ? base64 : (vector: Float32Array) => Array.from(vector)

@@ -104,6 +104,24 @@ test('pages of allowed origins may ask without a key what they may ask with one'
   expect((await ask('OPTIONS', 'https://b.example')).headers.get('access-control-allow-origin')).toBeNull()
 })
 
+test('the endpoints and their fields are described', async () => {
+  const app = appOf({ demo: model }, { keys: ['secret'] })
+  expect((await app.request('/openapi.json')).status).toBe(401)
+  const response = await app.request('/openapi.json', { headers: { 'x-api-key': 'secret' } })
+  const { openapi, paths, security } = (await response.json()) as {
+    openapi: string
+    paths: Record<string, Record<string, { requestBody?: { content: Record<string, { schema: object }> } }>>
+    security: object[]
+  }
+  expect([openapi, security]).toEqual(['3.1.0', [{ key: [] }]])
+  expect(paths['/v1/models/{name}']).toHaveProperty('get')
+  expect(paths['/v1/chat/completions']?.post?.requestBody?.content['application/json']?.schema).toMatchObject({
+    type: 'object',
+    required: ['messages'],
+    properties: { n: { anyOf: [{ type: 'integer', minimum: 1, maximum: 16 }, { type: 'null' }] } },
+  })
+})
+
 test('silence is filled with comments, before the first event, too', async () => {
   async function* slow() {
     await new Promise((resolve) => setTimeout(resolve, 100))
