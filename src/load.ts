@@ -16,7 +16,7 @@ import { readPath } from './options/path'
 import { watchedWork } from './options/progress'
 import { optionsOf, readOptions } from './options/read-options'
 import { withOwnSignal } from './options/signal'
-import { callback, pathOption } from './options/values'
+import { callback, flag, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
 import type { PlanSource } from './placement/accelerate/stored-modules'
 import { type ResolvedPlanOptions, resolveDevices } from './placement/available-devices'
@@ -56,6 +56,13 @@ export interface LoadOptions extends PlanOptions {
    */
   readonly microBatches?: number | undefined
   /**
+   * Whether sequences that begin alike share the keys and values of their beginning, in blocks of 32 tokens: those of a
+   * prompt or an answer stay in the KV cache until their memory is needed, and a later prompt that begins with them is
+   * computed from there on. Without effect on models that see later tokens, or whose layers have recurrent states. The last
+   * bits of a prompt's numbers may depend on how much of it was cached. Default true.
+   */
+  readonly prefixCache?: boolean | undefined
+  /**
    * Directory for the weights of device `'disk'`, which lie there in an unlinked file while the model is loaded. Default:
    * the system's temporary directory.
    */
@@ -68,6 +75,7 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
   ...planOptions.schemas,
   plan: planSchema,
   microBatches: microBatchesOption,
+  prefixCache: flag(),
   offloadDirectory: pathOption(),
   onProgress: callback<(progress: LoadProgress) => void>(),
 })
@@ -169,6 +177,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
       hiddenSize: definition.shape.hiddenSize,
       layers: definition.shape.layers,
       hasStates: definition.hasStates === true,
+      prefixCache: options.prefixCache ?? true,
       wholePrompts: definition.shape.bidirectional === true,
       outputWidth: definition.hasHead ? definition.shape.vocabulary : definition.shape.hiddenSize,
       ...policy,

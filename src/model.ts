@@ -1,7 +1,7 @@
 import { type InspectOptions, inspect } from 'node:util'
 import type { RawConfig } from './checkpoint/types'
 import { BillfishError } from './common/errors'
-import { type EmbeddingResult, type EmbedOptions, embed } from './embedding/embed'
+import { type EmbeddingModel, type EmbeddingResult, type EmbedOptions, embed } from './embedding/embed'
 import type { EmbeddingFiles } from './embedding/files'
 import type { EmbeddingInput } from './embedding/inputs'
 import { type RerankOptions, type RerankResult, rerank, type ScoreOptions, score } from './embedding/score'
@@ -19,7 +19,7 @@ import { optionsOf, readOptions } from './options/read-options'
 import { cancelledBy, withOwnSignal } from './options/signal'
 import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
-import type { SequenceStep } from './pipeline/sequence'
+import type { SequenceRequest, SequenceStep } from './pipeline/sequence'
 import type { Trace } from './pipeline/trace'
 import type { ModelLimits } from './placement/limits'
 import { Tokenizer } from './tokenizer'
@@ -39,7 +39,7 @@ export interface DeviceMemory extends MemoryUse {
   readonly device: string
   /** What the plan predicted before anything was loaded. */
   readonly planned: MemoryUse
-  /** Bytes of kvCache that currently hold tokens of sequences. */
+  /** Bytes of kvCache that currently hold tokens of sequences; what is only kept to be found again does not count. */
   readonly kvCacheInUse: number
   /** Bytes of states that currently belong to sequences. */
   readonly statesInUse: number
@@ -55,12 +55,18 @@ export interface Activity {
   readonly paused: number
   /** Steps in flight in the pipeline. */
   readonly stepsInFlight: number
-  /** Tokens that fit in the KV cache, and tokens of blocks in use. */
+  /** Tokens that fit in the KV cache, and tokens of blocks in use: a block of several sequences counts once. */
   readonly cacheTokens: { readonly total: number; readonly inUse: number }
   /** Number of times a sequence lost its KV blocks and was recomputed. */
   readonly preemptions: number
   /** Milliseconds that each stage has been busy since the model was loaded, by the stage's name in {@link Model.trace}. */
   readonly busy: Readonly<Record<string, number>>
+  /**
+   * The prefix cache so far: `queries` tokens of the prompts that were begun, `hits` of them whose keys and values were
+   * found, `blocks` of the KV cache that can be found now, in use or not. Undefined without one: `prefixCache` was
+   * false, or layers of the model have recurrent states, or its tokens see later ones.
+   */
+  readonly prefixCache: { readonly queries: number; readonly hits: number; readonly blocks: number } | undefined
 }
 
 /** Options of {@link Model.forward}. */
@@ -279,8 +285,7 @@ export class Model {
       config: () => this.#embedding.config(),
       tokenizer: this.#tokenizer,
       limits: this.#limits,
-      normedStates: (tokens: readonly number[], rows: 'all' | 'last', signal: AbortSignal) =>
-        this.#lastStates(tokens, rows, signal),
+      normedStates: (...asked: Parameters<EmbeddingModel['normedStates']>) => this.#lastStates(...asked),
     }
     return embed(model, inputs, options)
   }
@@ -326,7 +331,7 @@ export class Model {
 
   /** What the model is doing right now, for metrics and load shedding. Cheap to call. */
   activity(): Activity {
-    const { waiting, running, paused, stepsInFlight, preemptions, blocks, busy } = this.#runner.state
+    const { waiting, running, paused, stepsInFlight, preemptions, blocks, busy, prefixCache } = this.#runner.state
     const { blockSize } = this.#limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
     return {
@@ -337,6 +342,7 @@ export class Model {
       cacheTokens,
       preemptions,
       busy: Object.fromEntries(busy),
+      prefixCache,
     }
   }
 
@@ -395,9 +401,10 @@ export class Model {
       limits: this.#limits,
       head: () => this.#embedding.scoreHead(this.#limits.hiddenSize),
       hasLanguageHead: this.#hasHead,
-      lastOutputs: async (tokens: readonly number[], signal: AbortSignal) => {
+      lastOutputs: async (tokens: readonly number[], signal: AbortSignal, cacheSalt: string | undefined) => {
         let last = new Float32Array(0)
-        await this.#prefill(tokens, 'last', false, signal, ({ logits }) => {
+        const wanted = { wantLogits: 'last', cacheSalt } as const
+        await this.#prefill(tokens, wanted, signal, ({ logits }) => {
           if (logits && logits.length > 0) last = logits as Float32Array<ArrayBuffer>
         })
         return last
@@ -406,11 +413,17 @@ export class Model {
   }
 
   /** Hidden states after the final norm. */
-  async #lastStates(tokens: readonly number[], rows: 'all' | 'last', signal: AbortSignal): Promise<Float32Array> {
+  async #lastStates(
+    tokens: readonly number[],
+    rows: 'all' | 'last',
+    signal: AbortSignal,
+    cacheSalt: string | undefined,
+  ): Promise<Float32Array> {
     const { hiddenSize } = this.#limits
+    const wanted = { wantLogits: rows === 'all' || 'last', wantHiddenStates: this.#hasHead, cacheSalt } as const
     const states = new Float32Array((rows === 'all' ? tokens.length : 1) * hiddenSize)
     let done = 0
-    await this.#prefill(tokens, rows === 'all' || 'last', this.#hasHead, signal, ({ logits, normedStates }) => {
+    await this.#prefill(tokens, wanted, signal, ({ logits, normedStates }) => {
       const own = (this.#hasHead ? normedStates : logits) ?? new Float32Array(0)
       states.set(own, done)
       done += own.length
@@ -420,17 +433,15 @@ export class Model {
 
   async #prefill(
     prompt: readonly number[],
-    wantLogits: true | 'last',
-    wantHiddenStates: boolean,
+    wanted: Pick<SequenceRequest, 'wantLogits' | 'wantHiddenStates' | 'cacheSalt'>,
     signal: AbortSignal,
     onStep: (step: SequenceStep) => void,
   ): Promise<void> {
     await this.#run(signal, (end) =>
       this.#runner.submit({
+        ...wanted,
         prompt,
         maxNewTokens: 0,
-        wantLogits,
-        wantHiddenStates,
         onStep: (step) => {
           onStep(step)
           return undefined

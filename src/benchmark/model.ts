@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { BillfishError } from '../common/errors'
 import type { Generation } from '../generation/generation'
 import type { Model } from '../model'
@@ -75,7 +76,14 @@ export async function measureModel(
     )
     const maxNewTokens = model.limits.maxModelLength - context
     if (maxNewTokens <= newTokens) throw tooShort(model, context, newTokens)
-    const options = { maxNewTokens, temperature: 0, repetitionPenalty: 1, ignoreEos: true, signal: enough.signal }
+    const options = {
+      maxNewTokens,
+      temperature: 0,
+      repetitionPenalty: 1,
+      ignoreEos: true,
+      cacheSalt: randomUUID(), // nothing of an earlier run is of use
+      signal: enough.signal,
+    }
     const endings = await Promise.all(
       prompts.map((prompt) => follow(model.generate(prompt, options)).catch((error: unknown) => error)),
     )

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { formatBytes } from '../common/format'
@@ -15,6 +15,7 @@ import { progressBar, type Terminal, widthOf } from './terminal'
 export interface LoadingOptions extends PlacementCliOptions {
   readonly microBatches?: number
   readonly offloadDirectory?: string
+  readonly prefixCache?: boolean
   readonly json?: boolean
   readonly quiet?: boolean
 }
@@ -33,6 +34,8 @@ export function addLoadingOptions(
       '--offload-directory <dir>',
       "directory for the weights of device 'disk' (default: the temporary directory)",
     )
+    .addOption(new Option('--prefix-cache', 'the default').hideHelp())
+    .option('--no-prefix-cache', 'compute every prompt from its first token, whatever was computed before')
     .option('--json', 'print JSON only')
     .option('--quiet', 'print no plan, progress bar or statistics')
 }
@@ -79,8 +82,8 @@ export async function loadPlanned(
   }
   const bar = shown ? loadingBar(terminal) : undefined
   try {
-    const { microBatches, offloadDirectory } = options
-    return await load({ plan, microBatches, offloadDirectory, signal, onProgress: bar?.update })
+    const { microBatches, offloadDirectory, prefixCache } = options
+    return await load({ plan, microBatches, offloadDirectory, prefixCache, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }

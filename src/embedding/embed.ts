@@ -2,6 +2,7 @@ import { BillfishError } from '../common/errors'
 import { optionsOf, readOptions } from '../options/read-options'
 import { withOwnSignal } from '../options/signal'
 import { abortSignal, flag, text, whole } from '../options/values'
+import { cacheSaltOption } from '../pipeline/prefix-cache'
 import type { Tokenizer } from '../tokenizer'
 import { computeAll } from './compute-all'
 import { encodeText, readInputs } from './inputs'
@@ -21,6 +22,8 @@ export interface EmbedOptions {
   readonly dimensions?: number | undefined
   /** Makes vectors of length 1. Default: what the checkpoint's modules.json says; true without one. */
   readonly normalize?: boolean | undefined
+  /** As that of {@link GenerateOptions}. */
+  readonly cacheSalt?: string | undefined
   /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
@@ -42,6 +45,7 @@ const embedOptions = optionsOf<EmbedOptions>('model.embed()', {
   instruct: text(),
   dimensions: whole(1, 2 ** 24, 'a whole number from 1 to the hidden size'),
   normalize: flag(),
+  cacheSalt: cacheSaltOption,
   signal: abortSignal(),
 })
 
@@ -51,7 +55,12 @@ export interface EmbeddingModel {
   readonly tokenizer: Tokenizer | undefined
   readonly limits: { readonly vocabulary: number; readonly maxModelLength: number; readonly hiddenSize: number }
   /** The hidden states after the final norm: of the last position, or of all, [positions * hiddenSize]. */
-  normedStates(tokens: readonly number[], rows: 'all' | 'last', signal: AbortSignal): Promise<Float32Array>
+  normedStates(
+    tokens: readonly number[],
+    rows: 'all' | 'last',
+    signal: AbortSignal,
+    cacheSalt: string | undefined,
+  ): Promise<Float32Array>
 }
 
 export async function embed(model: EmbeddingModel, inputs: unknown, given: EmbedOptions): Promise<EmbeddingResult> {
@@ -81,7 +90,8 @@ export async function embed(model: EmbeddingModel, inputs: unknown, given: Embed
       signal,
       async (input) => (typeof input === 'string' ? encode(prompt + input) : input),
       async (tokens, own, input) => {
-        const states = await model.normedStates(tokens, config.pooling === 'lasttoken' ? 'last' : 'all', own)
+        const rows = config.pooling === 'lasttoken' ? 'last' : 'all'
+        const states = await model.normedStates(tokens, rows, own, options.cacheSalt)
         const first = isText(input) ? Math.min(skipped * limits.hiddenSize, states.length - limits.hiddenSize) : 0
         return finished(pooled(states.subarray(first), config.pooling, limits.hiddenSize), dimensions, normalize)
       },

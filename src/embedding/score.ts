@@ -9,6 +9,7 @@ import { invalidOption } from '../options/printed'
 import { optionsOf, readOptions } from '../options/read-options'
 import { withOwnSignal } from '../options/signal'
 import { abortSignal, text } from '../options/values'
+import { cacheSaltOption } from '../pipeline/prefix-cache'
 import type { Tokenizer } from '../tokenizer'
 import { computeAll } from './compute-all'
 import type { EmbeddingUsage } from './embed'
@@ -19,6 +20,8 @@ import type { ScoreHead } from './score-head'
 export interface RerankOptions {
   /** What makes a document relevant. Default: "Given a web search query, retrieve relevant passages that answer the query". */
   readonly instruct?: string | undefined
+  /** As that of {@link GenerateOptions}. */
+  readonly cacheSalt?: string | undefined
   /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
@@ -39,15 +42,22 @@ export interface ScoreOptions {
    * Default `['no', 'yes']`.
    */
   readonly answers?: readonly [string | number, string | number] | undefined
+  /** As that of {@link GenerateOptions}. */
+  readonly cacheSalt?: string | undefined
   /** Cancels the call, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
 }
 
-const rerankOptions = optionsOf<RerankOptions>('model.rerank()', { instruct: text(), signal: abortSignal() })
+const rerankOptions = optionsOf<RerankOptions>('model.rerank()', {
+  instruct: text(),
+  cacheSalt: cacheSaltOption,
+  signal: abortSignal(),
+})
 const scoreOptions = optionsOf<ScoreOptions>('model.score()', {
   answers: z
     .tuple([z.union([z.string(), z.int().min(0)]), z.union([z.string(), z.int().min(0)])])
     .describe('two texts or token ids'),
+  cacheSalt: cacheSaltOption,
   signal: abortSignal(),
 })
 
@@ -59,7 +69,7 @@ export interface ScoringModel {
   head(): Promise<ScoreHead | undefined>
   readonly hasLanguageHead: boolean
   /** After the last position: the logits of a language model, [vocabulary], else the normed hidden state. */
-  lastOutputs(tokens: readonly number[], signal: AbortSignal): Promise<Float32Array>
+  lastOutputs(tokens: readonly number[], signal: AbortSignal, cacheSalt: string | undefined): Promise<Float32Array>
 }
 
 /** P(yes) of finished prompts, or of a classifier the sigmoid of its label. */
@@ -68,7 +78,7 @@ export async function score(model: ScoringModel, inputs: unknown, given: ScoreOp
   const all = readInputs(inputs, model.limits)
   return withOwnSignal(options.signal, async (signal) => {
     const head = await model.head()
-    const scoreOf = await scorer(model, head, options.answers, signal)
+    const scoreOf = await scorer(model, head, options, signal)
     // A finished prompt has its special tokens; a text for a classifier gets those that the checkpoint adds.
     const addSpecialTokens = head !== undefined
     const encode = async (input: string | number[]) =>
@@ -101,7 +111,7 @@ export async function rerank(
     const { maxModelLength } = model.limits
     const encode = (part: string) =>
       encodeText(model.tokenizer, part, maxModelLength, { addSpecialTokens: false, signal })
-    const scoreOf = await scorer(model, await model.head(), undefined, signal)
+    const scoreOf = await scorer(model, await model.head(), { cacheSalt: options.cacheSalt }, signal)
     // The three parts are tokenized by themselves, as the model's authors do.
     const [prefix, suffix] = [await encode(PREFIX), await encode(SUFFIX)]
     const finished = async (document: string | number[]) => {
@@ -124,12 +134,12 @@ export async function rerank(
 async function scorer(
   model: ScoringModel,
   head: ScoreHead | undefined,
-  [negative, positive]: readonly [string | number, string | number] = ['no', 'yes'],
+  { answers: [negative, positive] = ['no', 'yes'], cacheSalt }: ScoreOptions,
   signal: AbortSignal,
 ): Promise<(tokens: readonly number[], signal: AbortSignal) => Promise<number>> {
   if (head) {
     return async (tokens, own) => {
-      const states = await model.lastOutputs(tokens, own)
+      const states = await model.lastOutputs(tokens, own, cacheSalt)
       return sigmoid(head.weight.reduce((sum, weight, i) => sum + weight * (states[i] as number), 0))
     }
   }
@@ -141,7 +151,7 @@ async function scorer(
   }
   const [yes, no] = [await answerToken(model, positive, signal), await answerToken(model, negative, signal)]
   return async (tokens, own) => {
-    const logits = await model.lastOutputs(tokens, own)
+    const logits = await model.lastOutputs(tokens, own, cacheSalt)
     return sigmoid((logits[yes] as number) - (logits[no] as number))
   }
 }

@@ -42,6 +42,7 @@ export class GenerationRun {
   readonly #logprobs: TokenLogprob[] = []
   /** Empty until a long prompt has been tokenized. */
   #prompt: readonly number[] = []
+  readonly #cacheSalt: string | undefined
   #length: AnswerLength
   readonly #detokenizer: Detokenizer | undefined
   readonly #stopStrings: StopStrings
@@ -74,6 +75,7 @@ export class GenerationRun {
     if (this.#options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('The option stop')
     this.#detokenizer = assets.tokenizer && new Detokenizer(assets.tokenizer, { skipSpecialTokens: true })
     this.#stopStrings = new StopStrings(this.#options.stop)
+    this.#cacheSalt = options.cacheSalt
     this.chunks = new ChunkQueue(MAX_WAITING_CHUNKS, {
       merge: mergeChunk,
       pause: () => this.#sequence?.pause(),
@@ -153,6 +155,7 @@ export class GenerationRun {
       prompt,
       maxNewTokens: this.#length.maxNewTokens,
       sampling: () => this.#sampling(),
+      cacheSalt: this.#cacheSalt,
       onStep: ({ sample }) => (sample ? this.#accept(sample) : undefined),
       onEnd: (error) => this.#end(error),
     })
@@ -250,7 +253,8 @@ export class GenerationRun {
 
   get #usage(): GenerationUsage {
     const [promptTokens, completionTokens] = [this.#prompt.length, this.#tokenIds.length]
-    return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
+    const cachedTokens = this.#sequence?.cachedTokens ?? 0
+    return { promptTokens, cachedTokens, completionTokens, totalTokens: promptTokens + completionTokens }
   }
 
   #finish(): GenerationResult {

@@ -17,6 +17,8 @@ export interface GenerationChunk {
 /** Token counts. */
 export interface GenerationUsage {
   readonly promptTokens: number
+  /** Tokens of the prompt whose keys and values were in the prefix cache, and were not computed again. */
+  readonly cachedTokens: number
   readonly completionTokens: number
   readonly totalTokens: number
 }

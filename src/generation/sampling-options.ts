@@ -7,6 +7,7 @@ import { invalidOption, printed } from '../options/printed'
 import { optionsOf } from '../options/read-options'
 import { isRecord } from '../options/snapshot'
 import { abortSignal, flag, members, whole } from '../options/values'
+import { cacheSaltOption } from '../pipeline/prefix-cache'
 import type { ChatTemplateOptions } from './chat-template'
 import type { TokenRules } from './token-rules'
 
@@ -47,6 +48,12 @@ export interface GenerateOptions {
   readonly logprobs?: number | undefined
   /** Continues past the checkpoint's end tokens and stop strings. Default false. */
   readonly ignoreEos?: boolean | undefined
+  /**
+   * Only generations with the same salt share keys and values of what they begin with (see `prefixCache` of loadModel()),
+   * so that nobody can tell from times or `usage.cachedTokens` what others have asked. 1 to 1024 characters. Default: none;
+   * those without one share among themselves.
+   */
+  readonly cacheSalt?: string | undefined
   /** Cancels the generation, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
   /** For a text: adds what the tokenizer puts around one, such as a leading `<s>`. Default true. */
@@ -123,6 +130,7 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
   stopTokenIds: z.array(whole(0, MAX_INT32, 'a token id')).describe('an array of token ids'),
   logprobs: whole(0, 1000),
   ignoreEos: flag(),
+  cacheSalt: cacheSaltOption,
   signal: abortSignal(),
   addSpecialTokens: flag(),
   chatTemplate: members({

@@ -14,6 +14,8 @@ export interface RunnerLimits extends OutputShape {
   readonly maxSequences: number
   /** Whether sequences have recurrent states. */
   readonly hasStates: boolean
+  /** Whether sequences share the KV blocks of what they begin with, where the model allows it. */
+  readonly prefixCache: boolean
   /** Whether a sequence must be computed in one step, and is never continued. */
   readonly wholePrompts: boolean
   /** Maximum tokens per sequence, prompt and generated. */
@@ -38,6 +40,8 @@ export interface RunnerState {
   readonly blocks: { readonly total: number; readonly available: number }
   /** Milliseconds that each stage has been busy. */
   readonly busy: ReadonlyMap<string, number>
+  /** Tokens of prompts that began, those of them found in the prefix cache, and its blocks; undefined without one. */
+  readonly prefixCache: { readonly queries: number; readonly hits: number; readonly blocks: number } | undefined
 }
 
 /** Handle of a submitted sequence. Its methods have no effect once the sequence has ended. */
@@ -47,6 +51,8 @@ export interface SubmittedSequence {
   /** Suspends it from the next step on, until it is resumed. */
   pause(): void
   resume(): void
+  /** Tokens of its prompt that were in the prefix cache; known once its first step has begun. */
+  readonly cachedTokens: number
 }
 
 /**
@@ -81,10 +87,11 @@ export class Runner {
   }
 
   get state(): RunnerState {
-    const { blockCount, available } = this.#pool
-    const { counts, preemptions, slotsInUse } = this.#scheduler
+    const { blockCount, available, keyed } = this.#pool
+    const { counts, preemptions, slotsInUse, cacheCounts } = this.#scheduler
     const { busy } = this.#recorder
-    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available }, busy }
+    const prefixCache = cacheCounts && { ...cacheCounts, blocks: keyed }
+    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available }, busy, prefixCache }
   }
 
   trace(): Trace {
@@ -113,6 +120,9 @@ export class Runner {
       resume: () => {
         sequence.paused = false
         this.#pump()
+      },
+      get cachedTokens() {
+        return sequence.cachedTokens
       },
     }
   }
@@ -178,8 +188,8 @@ export class Runner {
         if (counts.has(share)) this.#advance(share.sequence, results[i] as SequenceStep)
       }
     } else {
+      for (const { sequence } of batch) sequence.ending ??= { error } // first: what is in their blocks is unknown
       this.#scheduler.complete(batch)
-      for (const { sequence } of batch) sequence.ending ??= { error }
     }
     this.#sweep()
     this.#pump()

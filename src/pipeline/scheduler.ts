@@ -1,4 +1,5 @@
 import type { BlockPool } from './block-pool'
+import { PrefixCache } from './prefix-cache'
 import { type BatchEntry, nextBatch, type SchedulePolicy } from './schedule'
 import type { Sequence } from './sequence'
 
@@ -7,6 +8,8 @@ export interface SchedulerOptions extends SchedulePolicy {
   readonly maxSequences: number
   /** Whether sequences have recurrent states, which cannot be taken back to an earlier position. */
   readonly hasStates?: boolean | undefined
+  /** Whether sequences share the KV blocks of what they begin with. Not of states, nor of rows that see later ones. */
+  readonly prefixCache?: boolean | undefined
   /** Rotary base of a sequence of `length` tokens; the rows of a sequence in one step must share it. */
   readonly ropeBase: (promptLength: number, length: number) => number
 }
@@ -22,9 +25,10 @@ export type Batch = readonly ScheduledEntry[]
  * Decides which sequences run, allocates their KV blocks and composes steps. Independent of devices, promises and
  * callbacks: `next` composes a step, `complete` returns it, in any order.
  *
- * A sequence is admitted when there are blocks for all its tokens, and allocates more as it grows. When blocks run out,
- * the latest sequence is preempted and recomputed later; its tokens are known, so only time is lost. The oldest can
- * always continue because the pool holds at least one sequence of full length, so every sequence ends.
+ * A sequence is admitted when there are blocks for all its tokens, cached ones among them, and allocates more as it
+ * grows. When blocks run out, the latest sequence is preempted and recomputed later; its tokens are known, so only time is
+ * lost. The oldest can always continue because the pool holds at least one sequence of full length, so every sequence
+ * ends.
  *
  * A paused sequence computes nothing. It keeps its blocks until others need them and is preempted first, whatever its
  * age; it counts as running only while nobody waits for its slot.
@@ -42,16 +46,24 @@ export class Scheduler {
 
   readonly #pool: BlockPool
   readonly #options: SchedulerOptions
+  readonly #cache: PrefixCache | undefined
 
   constructor(pool: BlockPool, options: SchedulerOptions) {
     this.#pool = pool
     this.#options = options
+    const { prefixCache, hasStates, wholePrompts, ropeBase } = options
+    this.#cache = prefixCache && !hasStates && !wholePrompts ? new PrefixCache(pool, ropeBase) : undefined
     this.#freeSlots = Array.from({ length: options.maxSequences }, (_, i) => options.maxSequences - 1 - i)
   }
 
   /** Sequences that hold a slot of states, and KV blocks. */
   get slotsInUse(): number {
     return this.#options.maxSequences - this.#freeSlots.length
+  }
+
+  /** Tokens of prompts that began, and those found in the prefix cache; undefined without one. */
+  get cacheCounts(): { readonly queries: number; readonly hits: number } | undefined {
+    return this.#cache && { queries: this.#cache.queries, hits: this.#cache.hits }
   }
 
   get sequences(): readonly Sequence[] {
@@ -79,6 +91,8 @@ export class Scheduler {
   next(): Batch | undefined {
     if (this.#inFlight >= this.#options.stepsInFlight) return undefined
     this.#admit()
+    // What a sequence begins with may have been computed for another one since it was admitted.
+    for (const sequence of this.#running) this.#cache?.reuse(sequence)
     const generating = this.#running.filter(({ decodes, paused }) => decodes && !paused).length
     const stepsFree = this.#options.stepsInFlight - this.#inFlight
     const ready = this.#ready()
@@ -93,6 +107,7 @@ export class Scheduler {
     )
     if (batch.length === 0) return undefined
     for (const { sequence, rows } of batch) {
+      if (sequence.lastStep === -1) this.#cache?.begin(sequence)
       sequence.scheduled += rows
       sequence.stepsInFlight++
       sequence.lastStep = this.#steps
@@ -125,6 +140,7 @@ export class Scheduler {
       if (counts && sequence.request.wantLogits === true)
         sequence.delivered = Math.max(sequence.delivered, share.from + rows)
       if (suspects.has(share)) this.#rewind(share)
+      if (counts && sequence.computed === sequence.tokens.length && !sequence.ending) this.#cache?.register(sequence)
       this.#stepEnded(sequence)
       return counts && isNew
     })
@@ -144,6 +160,7 @@ export class Scheduler {
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
     sequence.searchTo = Math.max(sequence.searchTo, from + rows)
     sequence.searched = true
+    this.#cache?.withdraw(sequence)
   }
 
   #stepEnded(sequence: Sequence): void {
@@ -152,6 +169,7 @@ export class Scheduler {
     sequence.computed = sequence.rewindTo
     sequence.scheduled = sequence.rewindTo
     sequence.rewindTo = undefined
+    this.#cache?.unshare(sequence)
   }
 
   /** Removes sequences that are ending and have no step in flight, and frees their blocks. */
@@ -173,19 +191,24 @@ export class Scheduler {
   #admit(): void {
     const first = () => this.#waiting.find(({ paused }) => !paused)
     for (let next = first(); next; next = first()) {
-      const needed = this.#pool.blocksFor(next.tokens.length)
-      if (!this.#makeSlot(needed)) return
+      const idle = this.#running.filter(({ paused, preemptible }) => paused && preemptible)
+      if (this.#running.length - idle.length === this.#options.maxSequences) return
+      this.#cache?.reuse(next) // first, so that nobody is given the blocks that it will share
+      const needed = this.#pool.blocksFor(next.tokens.length) - next.blocks.length
+      if (!this.#makeRoom(needed, idle)) {
+        this.#release(next)
+        return
+      }
       this.#waiting.splice(this.#waiting.indexOf(next), 1)
-      next.blocks = this.#pool.allocate(needed)
+      next.blocks.push(...this.#pool.allocate(needed))
       next.slot = this.#freeSlots.pop() // one for each that may run
       this.#running.push(next)
     }
   }
 
-  /** Makes room for one more running sequence with `needed` blocks, preempting paused ones if necessary. */
-  #makeSlot(needed: number): boolean {
-    const idle = this.#running.filter(({ paused, preemptible }) => paused && preemptible)
-    const freed = idle.reduce((sum, { blocks }) => sum + blocks.length, 0)
+  /** Makes room for one more running sequence that takes `needed` free blocks, preempting idle ones if necessary. */
+  #makeRoom(needed: number, idle: Sequence[]): boolean {
+    const freed = this.#pool.freedBy(idle.map(({ blocks }) => blocks))
     // One spare block per running sequence; otherwise the new one would be preempted as soon as they grow.
     const fits = (running: number, available: number) =>
       running < this.#options.maxSequences && needed + running <= available
@@ -223,8 +246,6 @@ export class Scheduler {
   #preempt(sequence: Sequence): void {
     this.#running.splice(this.#running.indexOf(sequence), 1)
     this.#release(sequence)
-    sequence.computed = 0
-    sequence.scheduled = 0
     this.preemptions++
     this.add(sequence)
   }
@@ -232,6 +253,9 @@ export class Scheduler {
   #release(sequence: Sequence): void {
     this.#pool.free(sequence.blocks)
     sequence.blocks = []
+    sequence.keyedBlocks = 0
+    sequence.computed = 0
+    sequence.scheduled = 0
     if (sequence.slot !== undefined) this.#freeSlots.push(sequence.slot)
     sequence.slot = undefined
   }

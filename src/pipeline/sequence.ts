@@ -23,6 +23,8 @@ export interface SequenceRequest {
   readonly sampling?: (() => SamplingSpec) | undefined
   /** Of all rows, or of the prompt's last one. */
   readonly wantLogits?: boolean | 'last'
+  /** Only sequences with the same salt share KV blocks. Default: none, which is a salt of its own. */
+  readonly cacheSalt?: string | undefined
   readonly wantHiddenStates?: boolean
   /** Handles the results of a step; returns the token to continue with, or undefined to end. */
   onStep(step: SequenceStep): number | undefined
@@ -43,6 +45,12 @@ export class Sequence {
   scheduled = 0
   /** KV blocks: position p is in blocks[p / blockSize]. */
   blocks: number[] = []
+  /** Its first blocks that are in the prefix cache, found there or registered; nobody writes to them. */
+  keyedBlocks = 0
+  /** Keys of its first blocks, as far as they were asked for. */
+  readonly blockKeys: string[] = []
+  /** Tokens of the prompt that were in the prefix cache when its first step began. */
+  cachedTokens = 0
   /** Where its recurrent states are, while it runs. */
   slot: number | undefined
   /** Rows whose results onStep has been given; those of a recomputation are not handed over again. */
@@ -89,6 +97,15 @@ export class Sequence {
   /** Whether its next step is a search step. */
   get searches(): boolean {
     return this.scheduled < this.searchTo
+  }
+
+  /**
+   * Whether it shares KV blocks with sequences that begin alike. Not if the outputs of all rows are wanted, since those of
+   * cached tokens are not computed; nor if no logits show whether its numbers are finite, or once they were not.
+   */
+  get sharesBlocks(): boolean {
+    const { wantLogits, sampling } = this.request
+    return !this.searched && (wantLogits === 'last' || (!wantLogits && sampling !== undefined))
   }
 
   /**

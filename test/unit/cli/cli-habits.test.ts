@@ -1,7 +1,10 @@
 /** What users of other programs type, and what fits their terminals. */
 import { join } from 'node:path'
+import { Command } from 'commander'
 import { describe, expect, it, test } from 'vitest'
 import { modelText } from '../../../src/cli/bench-model'
+import { addLoadingOptions, type LoadingOptions } from '../../../src/cli/load'
+import { addOtherSpellings } from '../../../src/cli/other-spellings'
 import { formatRate, formatTable } from '../../../src/common/format'
 import { modelDirectory } from '../../support/fixtures'
 import { billfish } from '../../support/programs'
@@ -66,6 +69,21 @@ describe("other programs' options", () => {
   })
 
   test.each([
+    ['', undefined],
+    ['--enable-prefix-caching', true],
+    ['--no-enable-prefix-caching', false],
+    ['--cache-prompt', true],
+    ['--no-cache-prompt', false],
+    ['--no-prefix-cache', false],
+  ])('of prefix caching: %s', (option, expected) => {
+    const command = addLoadingOptions(new Command())
+    addOtherSpellings(command)
+    command.parse(option === '' ? [] : [option], { from: 'user' })
+    expect(command.opts<LoadingOptions>().prefixCache).toBe(expected)
+  })
+
+  test.each([
+    [['--disable-radix-cache'], /^error: --disable-radix-cache: use --no-prefix-cache/],
     [['--max-tokens', 'many'], /'--max-tokens <count>' argument 'many' is invalid. It must be a whole number/],
     [['--n-cpu-moe', '99'], /^error: --n-cpu-moe: say where experts go with --device-map: .*mlp.experts/],
     [

@@ -41,14 +41,14 @@ const sizes = 'dtype maxModelLength maxSequences maxBatchTokens maxCacheTokens t
 const placement = 'deviceMap devices maxMemory deviceOverhead'.split(' ')
 const sampling =
   'maxNewTokens minNewTokens temperature topK topP minP repetitionPenalty presencePenalty frequencyPenalty seed ' +
-  'logitBias stop stopTokenIds logprobs ignoreEos signal addSpecialTokens chatTemplate'
+  'logitBias stop stopTokenIds logprobs ignoreEos cacheSalt signal addSpecialTokens chatTemplate'
 
 /** Each function with one argument, its options, and their names. */
 const entries: [string, (options: never) => unknown, string[]][] = [
   [
     'loadModel()',
     (options: LoadOptions) => loadModel(directory, options),
-    [...sizes, ...placement, 'plan', 'microBatches', 'offloadDirectory', 'signal', 'onProgress'],
+    [...sizes, ...placement, 'plan', 'microBatches', 'prefixCache', 'offloadDirectory', 'signal', 'onProgress'],
   ],
   ['planModel()', (options: PlanOptions) => planModel('Qwen3-8B', options), [...sizes, ...placement, 'signal']],
   [

@@ -8,6 +8,7 @@ const limits: RunnerLimits = {
   blockSize: 4,
   blockCount: 32,
   hasStates: false,
+  prefixCache: true,
   wholePrompts: false,
   maxBatchTokens: 16,
   maxSequences: 8,
