@@ -94,6 +94,7 @@ async function answer(endpoint: Endpoint, context: Context<Env>, options: AppOpt
     const response = await endpoint.handle({
       models: options.models,
       body: endpoint.method === 'POST' ? await json(req) : undefined,
+      cacheSalt: (given) => options.keys.cacheSalt(req.raw.headers, given),
       param: (name) => req.param(name) ?? '',
       signal,
     })

@@ -8,6 +8,8 @@ export interface Call {
   readonly body: unknown
   /** A part of the path that the pattern names, decoded. */
   param(name: string): string
+  /** What separates the prefixes of this request from others in the cache, from its field `cache_salt`. */
+  cacheSalt(given: string | undefined): string | undefined
   /** Aborts when the client leaves, takes too long, or the server stops. */
   readonly signal: AbortSignal
 }

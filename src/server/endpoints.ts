@@ -12,7 +12,7 @@ export const endpoints: readonly Endpoint[] = [
     path: '/v1/chat/completions',
     summary: 'An answer to messages',
     fields: chatFields,
-    handle: ({ models, body, signal }) => chatCompletions(models, body, signal),
+    handle: chatCompletions,
   },
   {
     method: 'POST',

@@ -11,6 +11,8 @@ const NEXT_TOKEN = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7
 const REQUEST = [0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680]
 const TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000]
 
+type Activity = ReturnType<ServedModel['model']['activity']>
+type PrefixCacheCounts = NonNullable<Activity['prefixCache']>
 type Labels = Readonly<Record<string, string>>
 /** The values of a metric at the moment, one for each set of labels. */
 type Reading = (served: ServedModel) => readonly (readonly [value: number, labels?: Labels])[]
@@ -22,7 +24,7 @@ export class Metrics {
 
   constructor(models: ServedModels) {
     this.#models = models
-    const activity = (read: (now: ReturnType<ServedModel['model']['activity']>) => number): Reading => {
+    const activity = (read: (now: Activity) => number): Reading => {
       return ({ model }) => [[read(model.activity())]]
     }
     const gauge = this.#reader(Gauge)
@@ -55,6 +57,24 @@ export class Metrics {
     )
     counter('billfish:stage_busy_seconds_total', 'Time that a stage has computed', ['stage'], ({ model }) =>
       Object.entries(model.activity().busy).map(([stage, busy]) => [busy / 1000, { stage }]),
+    )
+    const cached = (read: (cache: PrefixCacheCounts) => number): Reading => {
+      return ({ model }) => {
+        const { prefixCache } = model.activity()
+        return prefixCache === undefined ? [] : [[read(prefixCache)]]
+      }
+    }
+    counter(
+      'vllm:prefix_cache_queries_total',
+      'Prompt tokens looked up',
+      [],
+      cached(({ queries }) => queries),
+    )
+    counter(
+      'vllm:prefix_cache_hits_total',
+      'Prompt tokens found',
+      [],
+      cached(({ hits }) => hits),
     )
     this.#stop = this.#observe()
   }
@@ -129,7 +149,7 @@ export class Metrics {
   }
 }
 
-function cacheUsage({ cacheTokens }: ReturnType<ServedModel['model']['activity']>): number {
+function cacheUsage({ cacheTokens }: Activity): number {
   return cacheTokens.inUse / cacheTokens.total
 }
 

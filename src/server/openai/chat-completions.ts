@@ -2,9 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import type { Generation } from '../../generation/generation'
+import type { Call } from '../endpoint'
 import { eventStream, merged } from '../event-stream'
 import { invalidRequest } from '../request-error'
-import type { ServedModels } from '../served-models'
 import { messagesField, templateMessage } from './chat-messages'
 import { checkFields, field, generateOptions, parseRequest, samplingFields } from './fields'
 import { resultsOf, usageOf } from './results'
@@ -37,7 +37,7 @@ interface Head {
 }
 
 /** @throws RequestError, and what `generate()` throws */
-export async function chatCompletions(models: ServedModels, body: unknown, signal: AbortSignal): Promise<Response> {
+export async function chatCompletions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(chatFields, body)
   checkFields(request)
   refuseOthers(request)
@@ -47,6 +47,7 @@ export async function chatCompletions(models: ServedModels, body: unknown, signa
   const generations = Array.from({ length: request.n ?? 1 }, (_, choice) =>
     model.generate(messages, {
       ...generateOptions({ ...request, max_tokens: request.max_completion_tokens ?? request.max_tokens }, choice),
+      cacheSalt: cacheSalt(request.cache_salt),
       chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
       signal,
     }),

@@ -48,12 +48,12 @@ interface Choice {
   readonly logprobs: CompletionLogprobs | undefined
 }
 
-export async function completions({ models, body, signal }: Call): Promise<Response> {
+export async function completions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(completionFields, body)
   checkFields(request)
   refuseOthers(request)
   const served = models.admit(request.model)
-  const choices = start(served, request, signal)
+  const choices = start(served, request, cacheSalt(request.cache_salt), signal)
   const head: Head = {
     id: `cmpl-${randomUUID()}`,
     object: 'text_completion',
@@ -75,7 +75,12 @@ function refuseOthers({ suffix, best_of, n = 1, echo, logprobs }: CompletionRequ
 }
 
 /** Generates n choices for each prompt. */
-function start({ model, name }: ServedModel, request: CompletionRequest, signal: AbortSignal): Choice[] {
+function start(
+  { model, name }: ServedModel,
+  request: CompletionRequest,
+  cacheSalt: string | undefined,
+  signal: AbortSignal,
+): Choice[] {
   const { logprobs, n = 1 } = request
   const { tokenizer } = model
   if (tokenizer === undefined) throw invalidRequest(`The model '${name}' has no tokenizer.`, 'model')
@@ -87,6 +92,7 @@ function start({ model, name }: ServedModel, request: CompletionRequest, signal:
         const generation = model.generate(prompt, {
           ...generateOptions({ ...request, max_tokens: request.max_tokens ?? DEFAULT_MAX_TOKENS }, index),
           logprobs,
+          cacheSalt,
           ...(typeof prompt === 'string' && { addSpecialTokens: request.add_special_tokens }),
           signal,
         })

@@ -19,10 +19,10 @@ export const embeddingFields = z.looseObject({
   dimensions: field(z.int().min(1)),
 })
 
-export async function embeddings({ models, body, signal }: Call): Promise<Response> {
+export async function embeddings({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const { model: asked, input, encoding_format, dimensions } = parseRequest(embeddingFields, body)
   const { model, name } = models.admit(asked)
-  const { embeddings, usage } = await model.embed(input, { dimensions, signal })
+  const { embeddings, usage } = await model.embed(input, { dimensions, cacheSalt: cacheSalt(undefined), signal })
   const encode = encoding_format === 'base64' ? base64 : (vector: Float32Array) => Array.from(vector)
   return Response.json({
     object: 'list',

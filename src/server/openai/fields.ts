@@ -9,6 +9,7 @@ export const field = <Schema extends z.ZodType>(schema: Schema) =>
 
 /** Choices of a prompt. */
 export const MAX_CHOICES = 16
+const MAX_SALT = 1024
 
 export const samplingFields = {
   model: field(z.string()),
@@ -26,6 +27,7 @@ export const samplingFields = {
   presence_penalty: field(z.number().min(-2).max(2)),
   frequency_penalty: field(z.number().min(-2).max(2)),
   repetition_penalty: field(z.number().gt(0)),
+  cache_salt: field(z.string().min(1).max(MAX_SALT)),
   logit_bias: field(z.record(z.string().regex(/^\d+$/, 'must be token ids'), z.number().min(-100).max(100))),
   stream: field(z.boolean()),
   stream_options: field(z.looseObject({ include_usage: field(z.boolean()) })),

@@ -16,6 +16,12 @@ export async function resultsOf(generations: readonly Generation[]): Promise<Gen
 export function usageOf(results: readonly GenerationResult[], choices = results.length) {
   const prompts = results.filter((_, index) => index % choices === 0)
   const prompt = prompts.reduce((sum, { usage }) => sum + usage.promptTokens, 0)
+  const cached = prompts.reduce((sum, { usage }) => sum + usage.cachedTokens, 0)
   const completion = results.reduce((sum, { usage }) => sum + usage.completionTokens, 0)
-  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: cached },
+  }
 }

@@ -64,6 +64,7 @@ test('an answer is what the model generates', async () => {
       prompt_tokens: usage.promptTokens,
       completion_tokens: usage.completionTokens,
       total_tokens: usage.totalTokens,
+      prompt_tokens_details: { cached_tokens: expect.any(Number) },
     },
   })
   expect(answer.id).toMatch(/^chatcmpl-/)
@@ -87,8 +88,25 @@ test('a stream has a role, the text, one finish reason, the usage and an end', a
       choicesOf(part).map((choice) => (choice as Body & object as { finish_reason: unknown }).finish_reason),
     )
   expect(reasons.filter((reason) => reason !== null)).toEqual([whole.choices[0]?.finish_reason])
-  expect(parts.at(-2)).toMatchObject({ choices: [], usage: whole.usage })
+  const { prompt_tokens_details: _, ...usage } = whole.usage
+  expect(parts.at(-2)).toMatchObject({ choices: [], usage })
   expect(new Set(parts.slice(0, -1).map((part) => (part as Body).id)).size).toBe(1)
+})
+
+test('prompts that begin alike are cached, for each key and salt by itself', async () => {
+  const app = appWith({ keys: ['one', 'two'] })
+  const system = { role: 'system', content: 'Answer in one short sentence, as friendly as you can. '.repeat(4) }
+  const cached = async (key: string, cache_salt?: string) => {
+    const body = { ...greedy, messages: [system, ...messages], cache_salt }
+    const { usage } = await bodyOf(await post(body, { authorization: `Bearer ${key}` }, app))
+    return (usage.prompt_tokens_details as { cached_tokens: number }).cached_tokens
+  }
+  expect(await cached('one')).toBe(0)
+  expect(await cached('one')).toBeGreaterThanOrEqual(32)
+  expect(await cached('two')).toBe(0)
+  expect(await cached('one', 'salt')).toBe(0)
+  expect(await cached('one', 'salt')).toBeGreaterThanOrEqual(32)
+  expect((await post({ ...greedy, cache_salt: '' })).status).toBe(400)
 })
 
 test('choices have seeds of their own, and a seed repeats them, streamed or not', async () => {
