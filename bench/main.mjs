@@ -8,6 +8,7 @@ const BENCHMARKS = {
   accuracy: './accuracy.mjs',
   pad: './pad.mjs',
   'first-token': './first-token.mjs',
+  'prefix-cache': './prefix-cache.mjs',
 }
 
 const [name, ...rest] = process.argv.slice(2)

@@ -15,7 +15,8 @@ answerRequests({
   /** Loads the checkpoint directory. Milliseconds. */
   async load({ path, contextSize, dtype, deviceMap }) {
     const start = performance.now()
-    model = await loadModel(path, { deviceMap, dtype, maxModelLength: contextSize, maxSequences: 1 })
+    const sizes = { maxModelLength: contextSize, maxSequences: 1 }
+    model = await loadModel(path, { deviceMap, dtype, ...sizes, prefixCache: false }) // prompts may begin alike
     return { milliseconds: performance.now() - start, memory: model.memory() }
   },
 

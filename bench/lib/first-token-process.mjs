@@ -6,16 +6,16 @@ import { answerRequests } from './measured-process.mjs'
 const { loadModel } = await import(pathToFileURL(join(process.env.BILLFISH_CLONE, 'dist/index.mjs')).href)
 
 const inputs = {
-  text: (i) => `The fox and the hen met ${i} times`,
+  text: (i) => `${i} times the fox and the hen met`,
   chat: (i) => [
-    { role: 'system', content: 'You are a helpful assistant.' },
+    { role: 'system', content: `You are assistant ${i}.` },
     { role: 'user', content: `What is ${i} plus 2?` },
   ],
 }
 
 let model
 
-/** Milliseconds from the call of `generate` to the end of its first step; no two inputs are the same. */
+/** Milliseconds from the call of `generate` to the end of its first step; no two inputs begin alike. */
 async function firstToken(kind, i) {
   const start = performance.now()
   await model.generate(inputs[kind](i), { maxNewTokens: 1, temperature: 0, ignoreEos: true }).result()
