@@ -7,6 +7,8 @@
  * `INVALID_OPTION`, and the message tells the right one, also for the names that Hugging Face, vLLM and llama.cpp use.
  * @module billfish
  */
+export type { Answer, AnswerEvent, ToolCall } from './chat/answer-events'
+export type { ReasoningFormat, ToolFormat } from './chat/formats'
 export type { RawConfig } from './checkpoint/types'
 export { BillfishError, type ErrorCode } from './common/errors'
 export {
@@ -25,6 +27,9 @@ export {
 export type { EmbeddingResult, EmbeddingUsage, EmbedOptions } from './embedding/embed'
 export type { EmbeddingInput, TokenIds } from './embedding/inputs'
 export type { RerankOptions, RerankResult, ScoreOptions } from './embedding/score'
+export type { ChatEvent, ChatGeneration, ChatResult, ChatUsage } from './generation/chat-generation'
+export type { ChatOptions, ReasoningEffort, Tool, ToolChoice } from './generation/chat-options'
+export type { ChatFinishReason } from './generation/chat-reader'
 export type { ChatMessage, ChatTemplateOptions } from './generation/chat-template'
 export type { Generation } from './generation/generation'
 export type { GenerationEnd, GenerationObserver } from './generation/observer'

@@ -6,6 +6,10 @@ import type { EmbeddingFiles } from './embedding/files'
 import type { EmbeddingInput } from './embedding/inputs'
 import { type RerankOptions, type RerankResult, rerank, type ScoreOptions, score } from './embedding/score'
 import type { GenerationAssets } from './generation/assets'
+import { startChat } from './generation/chat'
+import type { ChatGeneration } from './generation/chat-generation'
+import { type ChatOptions, chatOptions } from './generation/chat-options'
+import type { ChatMessage } from './generation/chat-template'
 import { Generation } from './generation/generation'
 import { GenerationRun } from './generation/generation-run'
 import { type GenerationObserver, GenerationObservers } from './generation/observer'
@@ -242,19 +246,7 @@ export class Model {
    *   DISPOSED
    */
   generate(input: GenerateInput, options: GenerateOptions = {}): Generation {
-    if (this.#limits.wholePrompts) {
-      throw new BillfishError(
-        'UNSUPPORTED_MODEL',
-        'This model cannot generate text: its tokens see later ones (is_causal false in config.json). embed() gives its vectors.',
-      )
-    }
-    if (!this.#hasHead) {
-      throw new BillfishError(
-        'UNSUPPORTED_MODEL',
-        'This model cannot generate text: its checkpoint has no lm_head, like embedding models, classifiers and reward models. ' +
-          'forward() returns its hidden states.',
-      )
-    }
+    this.#checkGenerates()
     return new Generation(
       new GenerationRun(
         this.#runner,
@@ -264,6 +256,32 @@ export class Model {
         readOptions(generateOptions, options),
         this.#observers,
       ),
+    )
+  }
+
+  /**
+   * Answers a conversation: content, reasoning and tool calls apart, instead of one text. Starts and fails like
+   * {@link generate}.
+   * @example
+   * ```js
+   * const chat = model.chat(messages, { tools })
+   * for await (const event of chat) if (event.type === 'content') process.stdout.write(event.text)
+   * const { content, toolCalls } = await chat.result()
+   * ```
+   * @param messages a conversation in OpenAI's shape: answers with `tool_calls`, whose arguments are JSON, and their
+   *   results, of the role `tool`, included
+   * @throws BillfishError INVALID_OPTION for invalid options or messages, for tools of a model whose chat template shows
+   *   no format that is known, or without a chat template; UNSUPPORTED_MODEL, DISPOSED
+   */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): ChatGeneration {
+    this.#checkGenerates()
+    return startChat(
+      this.#runner,
+      this.#assets,
+      this.#limits,
+      messages,
+      readOptions(chatOptions, options),
+      this.#observers,
     )
   }
 
@@ -393,6 +411,23 @@ export class Model {
       },
       options,
     )}`
+  }
+
+  /** @throws BillfishError UNSUPPORTED_MODEL */
+  #checkGenerates(): void {
+    if (this.#limits.wholePrompts) {
+      throw new BillfishError(
+        'UNSUPPORTED_MODEL',
+        'This model cannot generate text: its tokens see later ones (is_causal false in config.json). embed() gives its vectors.',
+      )
+    }
+    if (!this.#hasHead) {
+      throw new BillfishError(
+        'UNSUPPORTED_MODEL',
+        'This model cannot generate text: its checkpoint has no lm_head, like embedding models, classifiers and reward models. ' +
+          'forward() returns its hidden states.',
+      )
+    }
   }
 
   #scoring() {

@@ -129,6 +129,11 @@ export class ChatTemplate {
     return [...this.#sources.keys()]
   }
 
+  /** The text of the template that {@link render} uses with tools or without. @throws BillfishError INVALID_CHECKPOINT */
+  source(options: Pick<ChatTemplateOptions, 'tools'> = {}): string {
+    return this.#template(options, undefined).source
+  }
+
   /**
    * Renders the prompt for `messages`, including special tokens: encode it with `addSpecialTokens: false`. Blocks the
    * event loop, which is fine for ordinary templates; see {@link begin} for others.

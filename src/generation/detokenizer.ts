@@ -4,6 +4,14 @@ import { Utf8Stream } from './utf8-stream'
 /** The part of a {@link Tokenizer} that decoding needs. */
 export type TokenBytes = Pick<Tokenizer, 'idToBytes' | 'specialIds' | 'leadingSpacesToStrip'>
 
+/** The same tokens, of which these are text even if they are special. */
+export function keepingTokens(tokens: TokenBytes & Pick<Tokenizer, 'tokenToId'>, kept: readonly string[]): TokenBytes {
+  const ids = new Set(kept.map((token) => tokens.tokenToId(token)))
+  if (![...ids].some((id) => id !== undefined && tokens.specialIds.has(id))) return tokens
+  const specialIds = new Set([...tokens.specialIds].filter((id) => !ids.has(id)))
+  return { specialIds, leadingSpacesToStrip: tokens.leadingSpacesToStrip, idToBytes: (id) => tokens.idToBytes(id) }
+}
+
 /**
  * Decodes one token at a time. The texts returned by `push` and `flush`, concatenated, equal
  * `tokenizer.decode(allIds)`: a character that spans several tokens is held back until it is complete, and invalid

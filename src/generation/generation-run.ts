@@ -1,9 +1,11 @@
+import type { AnswerEvent } from '../chat/answer-events'
 import type { SampledToken, SamplingSpec } from '../native/addon'
 import { type OwnSignal, onAbort, ownSignal } from '../options/signal'
 import type { Runner, RunnerLimits, SubmittedSequence } from '../pipeline/runner'
+import type { AnswerReader } from './answer-reader'
 import type { GenerationAssets } from './assets'
 import { ChunkQueue } from './chunk-queue'
-import { Detokenizer } from './detokenizer'
+import { Detokenizer, keepingTokens } from './detokenizer'
 import type { LongText } from './long-text'
 import type { GenerationObservers } from './observer'
 import { checkTokens, type GenerateInput, type PendingPrompt, readPrompt } from './prompt'
@@ -27,6 +29,7 @@ interface WaitingChunk {
   text: string
   readonly tokenIds: number[]
   readonly logprobs?: TokenLogprob[]
+  readonly events?: AnswerEvent[]
 }
 
 /**
@@ -46,6 +49,7 @@ export class GenerationRun {
   #length: AnswerLength
   readonly #detokenizer: Detokenizer | undefined
   readonly #stopStrings: StopStrings
+  readonly #reader: AnswerReader | undefined
   readonly #started = performance.now()
   #firstTokenAt = 0
   #lastTokenAt = 0
@@ -68,12 +72,16 @@ export class GenerationRun {
     input: GenerateInput,
     options: GenerateOptions,
     observers: GenerationObservers,
+    reader?: AnswerReader,
   ) {
     this.#observers = observers
     const prompt = readPrompt(input, assets, options, limits.maxModelLength)
     this.#options = resolveOptions(options, assets.defaults, limits.vocabulary)
     if (this.#options.stop.length > 0 && !assets.tokenizer) throw assets.missingTokenizer('The option stop')
-    this.#detokenizer = assets.tokenizer && new Detokenizer(assets.tokenizer, { skipSpecialTokens: true })
+    this.#detokenizer =
+      assets.tokenizer &&
+      new Detokenizer(keepingTokens(assets.tokenizer, reader?.tags ?? []), { skipSpecialTokens: true })
+    this.#reader = reader
     this.#stopStrings = new StopStrings(this.#options.stop)
     this.#cacheSalt = options.cacheSalt
     this.chunks = new ChunkQueue(MAX_WAITING_CHUNKS, {
@@ -151,6 +159,7 @@ export class GenerationRun {
 
   #submit(runner: Runner, prompt: readonly number[]): void {
     this.#prompt = prompt
+    this.#reader?.begin(prompt)
     this.#sequence = runner.submit({
       prompt,
       maxNewTokens: this.#length.maxNewTokens,
@@ -213,12 +222,17 @@ export class GenerationRun {
       else if (tokenIds.length === this.#length.maxNewTokens) text += this.#flush()
     }
     this.#text += text
+    const events = this.#reader?.read(text)
+    if (this.#reader?.isComplete) this.#finishReason = 'stop'
+    const isLast = this.#finishReason === 'stop' || tokenIds.length === this.#length.maxNewTokens
+    if (isLast) events?.push(...(this.#reader?.end(this.#finishReason, this.#stoppedBy) ?? []))
     this.chunks.push({
       text,
       tokenIds: [token],
       ...(options.logprobs >= 0 && { logprobs: [sample] }),
+      ...(events && { events }),
     })
-    return this.#stoppedBy === undefined && tokenIds.length < this.#length.maxNewTokens ? token : undefined
+    return isLast ? undefined : token
   }
 
   #tokenArrived(now: number): void {
@@ -299,4 +313,5 @@ function mergeChunk(waiting: WaitingChunk, chunk: WaitingChunk): void {
   waiting.text += chunk.text
   waiting.tokenIds.push(...chunk.tokenIds)
   if (chunk.logprobs) waiting.logprobs?.push(...chunk.logprobs)
+  if (chunk.events) waiting.events?.push(...chunk.events)
 }

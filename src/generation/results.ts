@@ -1,3 +1,4 @@
+import type { AnswerEvent } from '../chat/answer-events'
 import type { SampledToken as TokenLogprob } from '../native/addon'
 
 export type { TokenLogprob }
@@ -12,6 +13,8 @@ export interface GenerationChunk {
   readonly tokenIds: readonly number[]
   /** One per token, if `logprobs` was asked for. */
   readonly logprobs?: readonly TokenLogprob[] | undefined
+  /** What an AnswerReader read in its text. @internal */
+  readonly events?: readonly AnswerEvent[] | undefined
 }
 
 /** Token counts. */

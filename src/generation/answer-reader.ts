@@ -1,0 +1,16 @@
+import type { AnswerEvent } from '../chat/answer-events'
+import type { FinishReason } from './results'
+
+/** Reads an answer while it is generated. Its events come with the chunks of text that tell them. */
+export interface AnswerReader {
+  /** Special tokens that it has to see; others are no text. */
+  readonly tags: readonly string[]
+  /** Called once, before the first token. */
+  begin(prompt: readonly number[]): void
+  /** Called for each token, with the text that it made certain. */
+  read(text: string): AnswerEvent[]
+  /** Whether the answer is complete, although the model would go on. */
+  readonly isComplete: boolean
+  /** Called behind the last token. */
+  end(finishReason: FinishReason, stoppedBy: string | number | undefined): AnswerEvent[]
+}
