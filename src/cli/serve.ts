@@ -1,7 +1,10 @@
 import { basename, resolve } from 'node:path'
-import type { Command } from 'commander'
+
+import { type Command, Option } from 'commander'
 import { pino } from 'pino'
+import { REASONING_FORMAT_NAMES, type ReasoningFormat, TOOL_FORMAT_NAMES, type ToolFormat } from '../chat/formats'
 import { createServer } from '../server/server'
+
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { wholeNumber } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
@@ -16,6 +19,8 @@ interface Options extends LoadingOptions {
   readonly allowedOrigins?: readonly string[]
   readonly logRequests: boolean
   readonly drainTimeout: number
+  readonly toolCallParser?: ToolFormat
+  readonly reasoningParser?: ReasoningFormat
 }
 
 export function addServeCommand(program: Command, terminal: Terminal): void {
@@ -47,6 +52,19 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
       wholeNumber(0, 86_400),
       30,
     )
+    .addOption(
+      new Option(
+        '--tool-call-parser <format>',
+        'how the model writes tool calls (default: as its chat template shows)',
+      ).choices(TOOL_FORMAT_NAMES),
+    )
+    .addOption(
+      new Option(
+        '--reasoning-parser <format>',
+        'how the model writes its reasoning (default: as its chat template shows)',
+      ).choices(REASONING_FORMAT_NAMES),
+    )
+    .addOption(new Option('--enable-auto-tool-choice', "vLLM's switch for what is always on").hideHelp())
   addLoadingOptions(command)
     .addHelpText(
       'after',
@@ -72,6 +90,8 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     requestTimeout: options.requestTimeout * 1000,
     corsOrigins: options.allowedOrigins,
     logger: options.logRequests ? pino({ base: null }, terminal.stderr) : undefined,
+    toolFormat: options.toolCallParser,
+    reasoningFormat: options.reasoningParser,
     drainTimeout: options.drainTimeout * 1000,
   })
   if (options.json) printJson(terminal, { url: server.url, models: names })

@@ -1,6 +1,7 @@
 /** Every endpoint that serves models. A new one is a file with its handler, and an entry here. */
 import type { Endpoint } from './endpoint'
-import { chatCompletions, chatFields } from './openai/chat-completions'
+import { chatCompletions } from './openai/chat-completions'
+import { chatFields } from './openai/chat-fields'
 import { completionFields, completions } from './openai/completions'
 import { embeddingFields, embeddings } from './openai/embeddings'
 import { describeModel, listModels } from './openai/models'

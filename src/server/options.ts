@@ -1,5 +1,6 @@
 /** What createServer() and createApp() take: models, and the options that both have. */
 import { z } from 'zod'
+import { REASONING_FORMAT_NAMES, TOOL_FORMAT_NAMES } from '../chat/formats'
 import { BillfishError } from '../common/errors'
 import { Model } from '../model'
 import { invalidOption } from '../options/printed'
@@ -8,7 +9,7 @@ import { live, whole } from '../options/values'
 import { ApiKeys } from './api-keys'
 import { Metrics } from './metrics'
 import { isRequestLogger, type RequestLogger } from './request-log'
-import { ServedModels } from './served-models'
+import { type AnswerFormats, ServedModels } from './served-models'
 
 /**
  * The models of a server: one, which requests may call `default` or leave unnamed, or several by the names that requests
@@ -17,7 +18,7 @@ import { ServedModels } from './served-models'
 export type Models = Model | Readonly<Record<string, Model>>
 
 /** Options of a server's requests. */
-export interface RequestOptions {
+export interface RequestOptions extends AnswerFormats {
   /** Keys of which every request must bring one, except for /health. Default: none is asked for. */
   readonly apiKeys?: readonly string[] | undefined
   /** The largest body of a request in bytes. Default 4 MiB. */
@@ -40,12 +41,17 @@ export const requestOptions = {
   maxWaiting: whole(1, 2 ** 31 - 1),
   requestTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
   corsOrigins: strings(),
+  toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(TOOL_FORMAT_NAMES.join(' or ')),
+  reasoningFormat: z.enum(REASONING_FORMAT_NAMES).describe(REASONING_FORMAT_NAMES.join(' or ')),
   logger: live(isRequestLogger, 'a logger with the methods info and error, such as pino()'),
 }
 
 /** Defaults filled in. @throws BillfishError INVALID_OPTION for the models */
 export function readSettings(given: unknown, options: RequestOptions) {
-  const models = readModels(given, options.maxWaiting ?? 256)
+  const models = readModels(given, options.maxWaiting ?? 256, {
+    toolFormat: options.toolFormat,
+    reasoningFormat: options.reasoningFormat,
+  })
   return {
     models,
     keys: new ApiKeys(options.apiKeys ?? []),
@@ -58,8 +64,8 @@ export function readSettings(given: unknown, options: RequestOptions) {
 }
 
 /** @throws BillfishError INVALID_OPTION */
-function readModels(given: unknown, maxWaiting: number): ServedModels {
-  if (given instanceof Model) return new ServedModels({ default: given }, maxWaiting)
+function readModels(given: unknown, maxWaiting: number, formats: AnswerFormats): ServedModels {
+  if (given instanceof Model) return new ServedModels({ default: given }, maxWaiting, formats)
   if (!guarded('models', () => isRecord(given))) {
     throw invalidOption('models', given, 'a model that loadModel() returned, or an object of names and such models')
   }
@@ -69,5 +75,5 @@ function readModels(given: unknown, maxWaiting: number): ServedModels {
     if (name === '') throw new BillfishError('INVALID_OPTION', 'models has an empty name; name every model.')
     if (!(model instanceof Model)) throw invalidOption(`models.${name}`, model, 'a model that loadModel() returned')
   }
-  return new ServedModels(Object.fromEntries(models) as Record<string, Model>, maxWaiting)
+  return new ServedModels(Object.fromEntries(models) as Record<string, Model>, maxWaiting, formats)
 }

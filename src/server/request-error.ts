@@ -43,6 +43,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   frequencyPenalty: 'frequency_penalty',
   logitBias: 'logit_bias',
   stopTokenIds: 'stop_token_ids',
+  toolFormat: '--tool-call-parser',
   maxModelLength: '--max-model-len',
 }
 const OPTION_NAMES = new RegExp(`\\b(${Object.keys(FIELDS).join('|')})\\b`, 'g')

@@ -1,10 +1,20 @@
+import type { ReasoningFormat, ToolFormat } from '../chat/formats'
 import type { Model } from '../model'
 import { RequestError } from './request-error'
+
+/** How models write tool calls and reasoning, where that is not to be detected. */
+export interface AnswerFormats {
+  /** How the models write tool calls. Default: as their chat templates show. */
+  readonly toolFormat?: ToolFormat | undefined
+  /** How the models write their reasoning. Default: as their chat templates show. */
+  readonly reasoningFormat?: ReasoningFormat | undefined
+}
 
 /** A model, and the name that a request asked for. */
 export interface ServedModel {
   readonly name: string
   readonly model: Model
+  readonly formats: AnswerFormats
 }
 
 /** What a client is told to wait at most before it asks again, in seconds. */
@@ -14,13 +24,19 @@ const MAX_RETRY_AFTER = 30
 export class ServedModels {
   readonly #byName: ReadonlyMap<string, Model>
   readonly #maxWaiting: number
+  readonly #formats: AnswerFormats
   /** Seconds since 1970. */
   readonly created = Math.floor(Date.now() / 1000)
 
   /** @param maxWaiting sequences of a model that may wait for their turn */
-  constructor(models: Readonly<Record<string, Model>>, maxWaiting = Number.POSITIVE_INFINITY) {
+  constructor(
+    models: Readonly<Record<string, Model>>,
+    maxWaiting = Number.POSITIVE_INFINITY,
+    formats: AnswerFormats = {},
+  ) {
     this.#byName = new Map(Object.entries(models))
     this.#maxWaiting = maxWaiting
+    this.#formats = formats
   }
 
   get names(): string[] {
@@ -31,7 +47,7 @@ export class ServedModels {
   get all(): ServedModel[] {
     const names = new Map<Model, string>()
     for (const [name, model] of this.#byName) if (!names.has(model)) names.set(model, name)
-    return [...names].map(([model, name]) => ({ name, model }))
+    return [...names].map(([model, name]) => ({ name, model, formats: this.#formats }))
   }
 
   /** @throws RequestError 404 */
@@ -45,7 +61,7 @@ export class ServedModels {
         code: 'model_not_found',
       })
     }
-    return { name: own, model }
+    return { name: own, model, formats: this.#formats }
   }
 
   /** {@link find}, for a request that the model has to compute. @throws RequestError 404, 429 */

@@ -1,106 +1,102 @@
 /** POST /v1/chat/completions */
 import { randomUUID } from 'node:crypto'
-import { z } from 'zod'
-import type { Generation } from '../../generation/generation'
+import type { ChatGeneration } from '../../generation/chat-generation'
+import type { TokenLogprob } from '../../generation/results'
+import type { Tokenizer } from '../../tokenizer'
 import type { Call } from '../endpoint'
 import { eventStream, merged } from '../event-stream'
-import { invalidRequest } from '../request-error'
-import { messagesField, templateMessage } from './chat-messages'
-import { checkFields, field, generateOptions, parseRequest, samplingFields } from './fields'
-import { resultsOf, usageOf } from './results'
+import { chatUsageOf, deltaOf, messageOf } from './chat-answer'
+import { chatFields, chatOptions, checkChat } from './chat-fields'
+import { templateMessage } from './chat-messages'
+import { parseRequest } from './fields'
+import { chatLogprobs } from './logprobs'
+import { resultsOf } from './results'
 
-export const chatFields = z.looseObject({
-  ...samplingFields,
-  messages: messagesField,
-  max_completion_tokens: field(z.int().min(1)),
-  chat_template_kwargs: field(z.record(z.string(), z.unknown())),
-  add_generation_prompt: field(z.boolean()),
-})
-type ChatRequest = z.output<typeof chatFields>
-
-/** Fields that would change the answer, and are not understood yet. Others are ignored, as vLLM does. */
-const REFUSED = [
-  'tools',
-  'functions',
-  'structured_outputs',
-  'logprobs',
-  'top_logprobs',
-  'continue_final_message',
-  'echo',
-]
-
-/** What all parts of an answer say. */
+/** What all parts of an answer have in common. */
 interface Head {
   readonly id: string
   readonly created: number
   readonly model: string
 }
 
-/** @throws RequestError, and what `generate()` throws */
+/** How an answer is shown. */
+interface View {
+  readonly includeReasoning: boolean
+  readonly includeUsage: boolean
+  logprobs(tokens: readonly TokenLogprob[] | undefined): object | null
+}
+
+/** @throws RequestError, and what `model.chat()` throws */
 export async function chatCompletions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(chatFields, body)
-  checkFields(request)
-  refuseOthers(request)
-  const { model, name } = models.admit(request.model)
+  checkChat(request)
+  const { model, name, formats } = models.admit(request.model)
   const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name }
   const messages = request.messages.map(templateMessage)
-  const generations = Array.from({ length: request.n ?? 1 }, (_, choice) =>
-    model.generate(messages, {
-      ...generateOptions({ ...request, max_tokens: request.max_completion_tokens ?? request.max_tokens }, choice),
-      cacheSalt: cacheSalt(request.cache_salt),
-      chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
-      signal,
-    }),
+  const shared = { cacheSalt: cacheSalt(request.cache_salt), signal }
+  const chats = Array.from({ length: request.n ?? 1 }, (_, choice) =>
+    model.chat(messages, { ...chatOptions(request, choice, formats), ...shared }),
   )
-  if (!request.stream) return Response.json(await completion(head, generations))
-  return eventStream(chunks(head, generations, request.stream_options?.include_usage === true))
-}
-
-function refuseOthers(request: ChatRequest): void {
-  for (const name of REFUSED) {
-    const value = request[name]
-    if (value == null || value === false) continue
-    throw invalidRequest(`${name} is not supported by this server yet; leave it out.`, name)
+  const view: View = {
+    includeReasoning: request.include_reasoning ?? true,
+    includeUsage: request.stream_options?.include_usage === true,
+    logprobs: (tokens) => (tokens === undefined ? null : chatLogprobs(tokens, model.tokenizer as Tokenizer)),
   }
-  const { response_format } = request
-  if (response_format == null || (response_format as { type?: unknown }).type === 'text') return
-  throw invalidRequest('response_format: only the type text is supported by this server yet.', 'response_format')
+  if (!request.stream) return Response.json(await completion(head, chats, view))
+  return eventStream(chunks(head, chats, view))
 }
 
-async function completion(head: Head, generations: readonly Generation[]) {
-  const results = await resultsOf(generations)
+async function completion(head: Head, chats: readonly ChatGeneration[], view: View) {
+  const results = await resultsOf(chats)
   return {
     ...head,
     object: 'chat.completion',
-    choices: results.map(({ text, finishReason }, index) => ({
+    choices: results.map((result, index) => ({
       index,
-      message: { role: 'assistant', content: text, refusal: null },
-      logprobs: null,
-      finish_reason: finishReason,
+      message: messageOf(result, view.includeReasoning),
+      logprobs: view.logprobs(result.logprobs),
+      finish_reason: result.finishReason,
     })),
-    usage: usageOf(results),
+    usage: chatUsageOf(results),
   }
 }
 
-/** The parts of a streamed answer. A choice's role comes with its first tokens: nothing is said before. */
-async function* chunks(head: Head, generations: readonly Generation[], includeUsage: boolean) {
-  const chunk = (index: number, delta: object, finishReason: string | null = null) => ({
+/** The parts of a streamed answer. */
+async function* chunks(head: Head, chats: readonly ChatGeneration[], view: View) {
+  const { includeUsage } = view
+  const part = (choices: readonly object[], usage: object | null = null) => ({
     ...head,
     object: 'chat.completion.chunk',
-    choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
-    ...(includeUsage && { usage: null }),
+    choices,
+    ...(includeUsage && { usage }),
   })
-  async function* choice(generation: Generation, index: number) {
-    let isFirst = true
-    for await (const { text } of generation) {
-      if (isFirst) yield chunk(index, { role: 'assistant', content: '' })
-      isFirst = false
-      if (text !== '') yield chunk(index, { content: text })
-    }
-    yield chunk(index, {}, await generation.finishReason)
+  for await (const choice of merged(chats.map((chat, index) => choiceParts(chat, index, view)))) yield part([choice])
+  if (includeUsage) yield part([], chatUsageOf(await resultsOf(chats)))
+}
+
+/**
+ * The parts of a streamed choice. Its role comes with what it says first: nothing is said before. Log-probabilities come
+ * with what follows them.
+ */
+async function* choiceParts(chat: ChatGeneration, index: number, view: View) {
+  const part = (delta: object, tokens: readonly TokenLogprob[], finishReason: string | null = null) => ({
+    index,
+    delta,
+    logprobs: view.logprobs(tokens.length > 0 ? tokens : undefined),
+    finish_reason: finishReason,
+  })
+  let isFirst = true
+  let tokens: TokenLogprob[] = []
+  for await (const event of chat) {
+    if (event.type === 'logprobs') tokens.push(...event.logprobs)
+    const delta = deltaOf(event, view.includeReasoning)
+    if (delta === undefined) continue
+    if (isFirst) yield part({ role: 'assistant', content: '' }, [])
+    isFirst = false
+    yield part(delta, tokens)
+    tokens = []
   }
-  yield* merged(generations.map(choice))
-  if (!includeUsage) return
-  const results = await resultsOf(generations)
-  yield { ...head, object: 'chat.completion.chunk', choices: [], usage: usageOf(results) }
+  if (isFirst) yield part({ role: 'assistant', content: '' }, [])
+  const { finishReason } = await chat.result()
+  yield part({}, tokens, finishReason)
 }

@@ -1,9 +1,14 @@
 /** The results of a request's generations, and what they used. */
-import type { Generation } from '../../generation/generation'
-import type { GenerationResult } from '../../generation/results'
+import type { GenerationUsage } from '../../generation/results'
+
+/** A generation, or an answer of a chat. */
+interface Work<Result> {
+  result(): Promise<Result>
+  cancel(reason: unknown): void
+}
 
 /** All of them; if one fails, the others end. */
-export async function resultsOf(generations: readonly Generation[]): Promise<GenerationResult[]> {
+export async function resultsOf<Result>(generations: readonly Work<Result>[]): Promise<Result[]> {
   try {
     return await Promise.all(generations.map((generation) => generation.result()))
   } catch (error) {
@@ -13,7 +18,7 @@ export async function resultsOf(generations: readonly Generation[]): Promise<Gen
 }
 
 /** A prompt counts once, however many choices it has. @param choices of each prompt, one after the other */
-export function usageOf(results: readonly GenerationResult[], choices = results.length) {
+export function usageOf(results: readonly { readonly usage: GenerationUsage }[], choices = results.length) {
   const prompts = results.filter((_, index) => index % choices === 0)
   const prompt = prompts.reduce((sum, { usage }) => sum + usage.promptTokens, 0)
   const cached = prompts.reduce((sum, { usage }) => sum + usage.cachedTokens, 0)

@@ -167,7 +167,15 @@ describe('errors', () => {
     ],
     ['an unknown token', { ...greedy, logit_bias: { 99999999: 1 } }, 400, /logit_bias/, null],
     ['another model', { ...greedy, model: 'gpt-4o' }, 404, /no model 'gpt-4o'; this server has 'demo'/, 'model'],
-    ['tools', { ...greedy, tools: [{}] }, 400, /^tools is not supported/, 'tools'],
+    [
+      'tools of a model whose template has no calls',
+      { ...greedy, tools: [{ type: 'function', function: { name: 'f' } }] },
+      400,
+      /^tools is given, but the chat template .* name it as --tool-call-parser/,
+      null,
+    ],
+    ['functions', { ...greedy, functions: [{}] }, 400, /^functions is not supported/, 'functions'],
+    ['alternatives without log-probabilities', { ...greedy, top_logprobs: 2 }, 400, /^top_logprobs /, 'top_logprobs'],
     [
       'JSON mode',
       { ...greedy, response_format: { type: 'json_object' } },

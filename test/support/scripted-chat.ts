@@ -1,0 +1,49 @@
+import { ChatGeneration } from '../../src/generation/chat-generation'
+import { ChatReader, type ChatReaderOptions } from '../../src/generation/chat-reader'
+import type { FinishReason } from '../../src/generation/results'
+
+export interface Script extends Partial<ChatReaderOptions> {
+  /** The answer, token by token. */
+  readonly parts: readonly string[]
+  /** The end of the prompt. */
+  readonly turn?: string
+  readonly finishReason?: FinishReason
+  readonly stoppedBy?: string | number
+}
+
+/** An answer as a model would give it, from a script. */
+export function scriptedChat({
+  parts,
+  turn = '',
+  finishReason = 'stop',
+  stoppedBy,
+  tools,
+  reasoning = 'none',
+}: Script): ChatGeneration {
+  const tokenizer = { specialIds: new Set<number>(), tokenToId: () => undefined, decode: () => turn }
+  const reader = new ChatReader(tokenizer, { tools, reasoning })
+  reader.begin([])
+  const chunks = parts.map((text, index) => ({
+    text,
+    tokenIds: [index],
+    events: [...reader.read(text), ...(index === parts.length - 1 ? reader.end(finishReason, stoppedBy) : [])],
+  }))
+  return new ChatGeneration(
+    {
+      result: async () => ({
+        tokenIds: parts.map((_, index) => index),
+        text: parts.join(''),
+        finishReason,
+        ...(stoppedBy !== undefined && { stoppedBy }),
+        seed: '1',
+        usage: { promptTokens: 7, cachedTokens: 0, completionTokens: parts.length, totalTokens: 7 + parts.length },
+        timings: { timeToFirstToken: 1, total: 1, prefillTokensPerSecond: 1, decodeTokensPerSecond: 1 },
+      }),
+      cancel() {},
+      async *[Symbol.asyncIterator]() {
+        yield* chunks
+      },
+    },
+    reader,
+  )
+}
