@@ -321,6 +321,14 @@ void apply_bias(const float* logits, std::span<const TokenBias> bias, const Samp
   for (const TokenBias& entry : bias) scratch.counts[entry.token] = 0;
 }
 
+void apply_allowed(std::span<const uint32_t> allowed, int32_t vocab, LogitEdits& edits) {
+  if (allowed.empty()) return;
+  for (int32_t token = 0; token < vocab; ++token) {
+    const uint32_t word = allowed[static_cast<size_t>(token) / 32];
+    if ((word >> (token % 32) & 1) == 0) edits.set(token, -kInfinity);
+  }
+}
+
 }  // namespace
 
 //   block_sums [blocks of kBlock] doubles   candidates [vocab]   weights [vocab] floats   counts [vocab] int32
@@ -354,6 +362,10 @@ void check_sampling(const SamplingParameters& p, int32_t vocab) {
   for (const int32_t token : p.prompt) require_token(token, vocab, "the prompt");
   for (const int32_t token : p.generated) require_token(token, vocab, "the generated text");
   for (const int32_t token : p.banned) require_token(token, vocab, "the list of banned tokens");
+  if (!p.allowed.empty() && p.allowed.size() != allowed_words(vocab)) {
+    throw Error("INVALID_OPTION", "The allowed tokens are " + std::to_string(p.allowed.size()) +
+                                      " words, but the vocabulary has " + std::to_string(vocab) + " tokens.");
+  }
   for (const TokenBias& entry : p.bias) {
     require_token(entry.token, vocab, "logitBias");
     require_option(std::isfinite(entry.bias), "logitBias", "finite", entry.bias);
@@ -399,9 +411,12 @@ Sampled sample(float* logits, int32_t vocab, const SamplingParameters& p, Sampli
     apply_penalties(logits, p, scratch.counts, edits);
     apply_bias(logits, p.bias, scratch, edits);
     for (const int32_t token : p.banned) edits.set(token, -kInfinity);
+    apply_allowed(p.allowed, vocab, edits);
     if (edits.any()) highest = highest_edited_logit(logits, vocab);
     if (highest == -kInfinity) {
-      throw nothing_to_choose(vocab, p.banned.size());
+      if (p.allowed.empty()) throw nothing_to_choose(vocab, p.banned.size());
+      sampled.token = Sampled::none_allowed;
+      return sampled;
     }
     sampled.token = choose(logits, vocab, highest, p, scratch);
   }

@@ -6,7 +6,7 @@
 //
 //   repetition penalty (tokens of prompt and generated)      logit > 0 ? logit / r : logit * r
 //   frequency and presence penalty (generated only)          logit - (f * count + p)
-//   bias, then banned tokens                                 logit + sum of its biases;  -infinity
+//   bias, then banned and not allowed tokens                 logit + sum of its biases;  -infinity
 //   temperature                                              logit / t;  0: the highest logit wins, nothing below acts
 //   top-k                                                    the k highest logits
 //   top-p                                                    the fewest tokens whose probabilities reach p
@@ -79,11 +79,27 @@ struct SamplingParameters {
   std::span<const int32_t> generated;  // needed for the three penalties
   std::span<const TokenBias> bias;
   std::span<const int32_t> banned;  // tokens that must not be chosen (end of sequence before the minimum length)
+  // Words of allowed_words(vocab): bit t % 32 of word t / 32 says whether token t may be chosen. Empty: all may.
+  std::span<const uint32_t> allowed;
+};
+
+constexpr size_t allowed_words(int32_t vocab) { return (static_cast<size_t>(vocab) + 31) / 32; }
+
+// Decides which tokens may come next, once the step that samples from them is computed: see SamplingRequest.
+class TokenConstraint {
+ public:
+  virtual ~TokenConstraint() = default;
+  // For SamplingParameters::allowed; valid until the next call. Called on a stage's thread. Does not throw: where it
+  // cannot tell, no token is allowed.
+  virtual std::span<const uint32_t> allowed() = 0;
 };
 
 struct Sampled {
   static constexpr int32_t non_finite = -1;
-  int32_t token = 0;  // non_finite: a logit is NaN or infinite, and nothing was drawn
+  static constexpr int32_t none_allowed = -2;
+  // non_finite: a logit is NaN or infinite, and nothing was drawn; none_allowed: SamplingParameters::allowed leaves no
+  // token, which concerns this row alone.
+  int32_t token = 0;
   // Natural logarithm of the token's probability under the unmodified logits (before penalties, bias and temperature);
   // NaN if not asked for.
   float logprob = std::numeric_limits<float>::quiet_NaN();
@@ -110,8 +126,8 @@ struct SamplingScratch {
 };
 
 // Samples a token. `logits` [vocab] are changed temporarily, and restored when the function returns or throws. Throws
-// Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), penalties and biases that make a
-// logit NaN or +infinity (naming the first), or bans that leave no token.
+// Error: INVALID_OPTION for an option out of its range, a token id outside [0, vocab), `allowed` of another vocabulary,
+// penalties and biases that make a logit NaN or +infinity (naming the first), or bans that leave no token.
 Sampled sample(float* logits, int32_t vocab, const SamplingParameters& parameters, SamplingScratch& scratch);
 
 // Parts of sample(), for backends that sample on their device: the check of the options, and its later errors.

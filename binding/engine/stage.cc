@@ -307,7 +307,8 @@ void Stage::collect_results(Step& step) {
   }
   requests_.clear();
   for (int64_t r = 0; r < logit_rows_; ++r) {
-    const auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
+    auto& request = step.sampling[static_cast<size_t>(first_logit_row_ + r)];
+    if (request && request->constraint) request->parameters.allowed = request->constraint->allowed();
     requests_.push_back(request ? &request->parameters : nullptr);
   }
   const bool any = std::any_of(requests_.begin(), requests_.end(), [](const auto* p) { return p != nullptr; });

@@ -17,11 +17,13 @@
 
 namespace billfish {
 
-// How to sample from one logit row. The vectors own what SamplingParameters points to.
+// How to sample from one logit row. The vectors own what SamplingParameters points to, except for the tokens that the
+// constraint allows: the stage asks for them when the row's logits are on their way, so a device computes meanwhile.
 struct SamplingRequest {
   SamplingParameters parameters;
   std::vector<int32_t> prompt, generated, banned;
   std::vector<TokenBias> bias;
+  std::shared_ptr<TokenConstraint> constraint;  // null: all tokens are allowed
 };
 
 struct StepResult {

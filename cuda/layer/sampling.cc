@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "engine/philox.h"
@@ -16,12 +17,17 @@ bool penalizes(const SamplingParameters& p) {
   return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
 }
 
-// Entries that a request may need: no more edits than tokens.
-size_t max_edits(const SamplingParameters& p, int32_t vocabulary) {
+// Entries that the bits of the allowed tokens take.
+size_t allowed_entries(const SamplingParameters& p) {
+  return (p.allowed.size_bytes() + sizeof(LogitEdit) - 1) / sizeof(LogitEdit);
+}
+
+// Entries that a request may need: no more edits than tokens, and its allowed tokens.
+size_t max_entries(const SamplingParameters& p, int32_t vocabulary) {
   size_t tokens = p.bias.size() + p.banned.size();
   if (penalizes(p)) tokens += p.generated.size();
   if (p.repetition_penalty != 1) tokens += p.prompt.size();
-  return std::min(tokens, static_cast<size_t>(vocabulary));
+  return std::min(tokens, static_cast<size_t>(vocabulary)) + allowed_entries(p);
 }
 size_t alternatives_of(const SamplingParameters& p, int32_t vocabulary) {
   return static_cast<size_t>(std::clamp(p.logprobs, 0, vocabulary));
@@ -90,13 +96,13 @@ size_t Sampler::send(Stream& stream, const Requests& requests, size_t first) {
     const SamplingParameters* const parameters = requests[i];
     if (parameters != nullptr) {
       check_sampling(*parameters, limits_.vocabulary);
-      if (edits + max_edits(*parameters, limits_.vocabulary) > layout_.edits_at_most) break;
+      if (edits + max_entries(*parameters, limits_.vocabulary) > layout_.edits_at_most) break;
       const size_t alternatives = alternatives_of(*parameters, limits_.vocabulary);
       if (sent_alternatives_ + alternatives > layout_.alternatives_at_most) break;
       SampleRequest& request = rows[sent_requests_.size()];
       request = make_request(*parameters, static_cast<int32_t>(edits));
       request.first_alternative = static_cast<int32_t>(sent_alternatives_);
-      edits += static_cast<size_t>(request.edits);
+      edits += static_cast<size_t>(request.edits) + allowed_entries(*parameters);
       sent_alternatives_ += alternatives;
     }
     sent_requests_.push_back(parameters);
@@ -125,6 +131,11 @@ SampleRequest Sampler::make_request(const SamplingParameters& p, int32_t first_e
   for (const int32_t token : p.banned) edits.of(token) = {token, 1, 0, -infinity_of_float};
   request.first_edit = first_edit;
   request.edits = edits.count();
+  request.allowed = -1;
+  if (!p.allowed.empty()) {
+    request.allowed = first_edit + request.edits;
+    std::memcpy(image_.as<LogitEdit>(layout_.edits) + request.allowed, p.allowed.data(), p.allowed.size_bytes());
+  }
   return request;
 }
 
@@ -151,18 +162,19 @@ void Sampler::results(Stream& stream, std::vector<Sampled>& samples) const {
     if (parameters == nullptr) continue;
     const SampleAnswer& answer = answers_.as<SampleAnswer>()[i];
     if (answer.status == SampleAnswer::invalid_logit) throw invalid_logit(answer.token, answer.logit);
-    if (answer.status == SampleAnswer::none_left) {
+    const bool none_left = answer.status == SampleAnswer::none_left;
+    if (none_left && parameters->allowed.empty()) {
       throw nothing_to_choose(limits_.vocabulary, parameters->banned.size());
     }
     Sampled& sampled = samples.emplace_back();
     const bool is_finite = answer.status != SampleAnswer::non_finite;
-    sampled.token = is_finite ? answer.token : Sampled::non_finite;
+    sampled.token = !is_finite ? Sampled::non_finite : none_left ? Sampled::none_allowed : answer.token;
     if (parameters->logprobs < 0) continue;
     const Alternative* const own = alternatives;
     alternatives += alternatives_of(*parameters, limits_.vocabulary);
     if (!is_finite) continue;
     const double log_sum = answer.highest + std::log(answer.total);
-    sampled.logprob = static_cast<float>(answer.logit - log_sum);
+    if (!none_left) sampled.logprob = static_cast<float>(answer.logit - log_sum);
     for (int32_t j = 0; j < answer.alternatives; ++j) {
       sampled.alternatives.push_back({own[j].token, static_cast<float>(own[j].logit - log_sum)});
     }

@@ -29,9 +29,9 @@ class Sampler {
   Sampler(Device& device, void* memory, const SamplerLimits& limits);
 
   // Queues the upload of requests[first] and the following ones, as many as fit, and returns their number: max_rows,
-  // unless their token lists (penalties, bias, bans) or alternatives have thousands of entries per row; always at least
-  // one. The parameters must live until results() has returned. Throws INVALID_OPTION for what engine/sampling.h's
-  // sample() refuses.
+  // unless their token lists (penalties, bias, bans, allowed tokens) or alternatives have thousands of entries per row;
+  // always at least one. The parameters must live until results() has returned. Throws INVALID_OPTION for what
+  // engine/sampling.h's sample() refuses.
   size_t send(Stream& stream, const Requests& requests, size_t first = 0);
 
   // Queues sampling of logits [rows][vocabulary] with the requests sent last, one per row (later rows have none).

@@ -100,7 +100,11 @@ struct SampleMemory {
 struct Logits {
   Global<float> values;
   uint32_t vocab;
-  uint32_t in_fours;  // tokens that may be read 16 bytes at a time
+  uint32_t in_fours;               // tokens that may be read 16 bytes at a time
+  Global<const uint32_t> allowed;  // a bit a token: the logits of others read as -infinity
+  bool has_allowed = false;
+
+  DEVICE float of(uint32_t token) const { return admitted(values[token], token); }
 
   // Calls visit(logit, token) for all logits, spread over the block's threads. A single multiprocessor reads the row,
   // so the bytes in flight decide the speed: loads are wide.
@@ -108,15 +112,22 @@ struct Logits {
   DEVICE void for_each(const Visit& visit) const {
     UNROLL for (uint32_t token = 4 * thread_index().x; token < in_fours; token += 4 * sample_threads) {
       const auto logits = load_as<float4>(values + token);
-      visit(logits.x, token);
-      visit(logits.y, token + 1);
-      visit(logits.z, token + 2);
-      visit(logits.w, token + 3);
+      visit(admitted(logits.x, token), token);
+      visit(admitted(logits.y, token + 1), token + 1);
+      visit(admitted(logits.z, token + 2), token + 2);
+      visit(admitted(logits.w, token + 3), token + 3);
     }
     for (uint32_t token = in_fours + thread_index().x; token < vocab; token += sample_threads) {
-      const float logit = values[token];
+      const float logit = of(token);
       visit(logit, token);
     }
+  }
+
+ private:
+  DEVICE float admitted(float logit, uint32_t token) const {
+    if (!has_allowed) return logit;
+    const uint32_t word = allowed[token / 32];
+    return (word >> (token % 32) & 1u) != 0 ? logit : -infinity;
   }
 };
 

@@ -54,14 +54,17 @@ struct SampleRow {
       answer.total = sum_weights(row_logits, softmax, memory);
       answer.alternatives = find_alternatives(row_logits, softmax, request, memory);
     }
-    if (request.edits > 0) {
-      apply_edits(row_logits, request);
-      highest = find_highest<true>(row_logits, memory);
+    Logits choices = row_logits;
+    if (request.allowed >= 0) {
+      choices.allowed = pointer_cast<const uint32_t>(edits + request.allowed);
+      choices.has_allowed = true;
     }
+    if (request.edits > 0) apply_edits(row_logits, request);
+    if (request.edits > 0 || choices.has_allowed) highest = find_highest<true>(choices, memory);
     uint32_t token = highest.token;
-    const bool may_choose = valid(row_logits, highest, answer) && highest.logit > -infinity;
+    const bool may_choose = valid(choices, highest, answer) && highest.logit > -infinity;
     if (highest.logit == -infinity) answer.status = SampleAnswer::none_left;
-    if (may_choose && request.inverse_temperature > 0) token = choose(row_logits, highest.logit, request, memory);
+    if (may_choose && request.inverse_temperature > 0) token = choose(choices, highest.logit, request, memory);
     sync_threads();
     restore_edits(row_logits, request);
     if (!may_choose) return;
@@ -133,13 +136,13 @@ struct SampleRow {
       const uint32_t whole = count - count % sum_lanes;
       float own = 0;
       UNROLL for (uint32_t i = lane; i < whole; i += sum_lanes) {
-        own = add_rounded(own, softmax.weight(row.values[begin + i]));
+        own = add_rounded(own, softmax.weight(row.of(begin + i)));
       }
       double sum = 0;
       for (int other = 0; other < static_cast<int>(sum_lanes); ++other) {
         sum += static_cast<double>(shuffle(own, other, sum_lanes));
       }
-      for (uint32_t i = whole; i < count; ++i) sum += static_cast<double>(softmax.weight(row.values[begin + i]));
+      for (uint32_t i = whole; i < count; ++i) sum += static_cast<double>(softmax.weight(row.of(begin + i)));
       if (lane == 0 && block < blocks) memory.block_sums[block] = sum;
     }
     sync_threads();
@@ -239,7 +242,7 @@ struct SampleRow {
     sync_threads();
     const uint32_t begin = uint32_t{memory.word_out[0]} * sum_block, count = min(sum_block, vocab - begin);
     for (uint32_t i = thread_index().x; i < count; i += sample_threads) {
-      memory.weights[i] = softmax.weight(row.values[begin + i]);
+      memory.weights[i] = softmax.weight(row.of(begin + i));
     }
     sync_threads();
     if (thread_index().x != 0) return 0;
@@ -255,7 +258,7 @@ struct SampleRow {
     }
     if (last == vocab) {
       last = begin;
-      while (softmax.weight(row.values[--last]) <= 0) {
+      while (softmax.weight(row.of(--last)) <= 0) {
       }
     }
     return last;

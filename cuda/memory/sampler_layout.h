@@ -1,5 +1,6 @@
 // The sampling kernel's input and output per row, and where both lie in the device's memory.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,7 +27,7 @@ struct alignas(64) SampleRequest {
   float top_p, min_p;
   int32_t first_edit, edits;
   int32_t first_alternative;  // where they go
-  int32_t unused;
+  int32_t allowed;            // the place among the edits where the allowed tokens' bits begin; -1: all are allowed
 };
 
 struct SampleAnswer {
@@ -50,11 +51,12 @@ struct SamplerLimits {
   int32_t max_rows = 0;  // per call
 };
 
-//   image: requests | edits;   then answers | alternatives, which come back
+//   image: requests | edits and allowed tokens;   then answers | alternatives, which come back
+// The bits of a row's allowed tokens lie behind its edits and take as much room as an edit for every 128 tokens.
 struct SamplerLayout {
   explicit SamplerLayout(const SamplerLimits& limits) {
     const auto rows = static_cast<size_t>(limits.max_rows), vocabulary = static_cast<size_t>(limits.vocabulary);
-    edits_at_most = vocabulary + 1024 * rows;
+    edits_at_most = vocabulary + std::max(1024 * rows, vocabulary / 128 + 1);
     alternatives_at_most = vocabulary + 64 * rows;
     Sections sections;
     sections.take<SampleRequest>(rows);

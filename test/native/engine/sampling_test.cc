@@ -59,6 +59,11 @@ std::vector<double> reference(const std::vector<float>& original, const Sampling
   }
   for (const TokenBias& entry : p.bias) logits[static_cast<size_t>(entry.token)] += entry.bias;
   for (const int token : p.banned) logits[static_cast<size_t>(token)] = -kInfinity;
+  for (int token = 0; token < vocab && !p.allowed.empty(); ++token) {
+    if ((p.allowed[static_cast<size_t>(token) / 32] >> (token % 32) & 1) == 0) {
+      logits[static_cast<size_t>(token)] = -kInfinity;
+    }
+  }
 
   std::vector<int> order(static_cast<size_t>(vocab));
   std::iota(order.begin(), order.end(), 0);
@@ -240,6 +245,49 @@ TEST(penalties_bias_and_bans_change_the_probabilities_as_defined) {
   p.min_p = 0.02f;
   p.temperature = 0.7f;
   check_distribution("all options", logits, p);
+}
+
+TEST(tokens_that_are_not_allowed_have_no_probability) {
+  const std::vector<float> logits = random_logits(40, 9);
+  const std::vector<uint32_t> allowed = {0x10f0f012, 0x81};
+  const std::vector<TokenBias> bias = {{0, 100}, {4, 0.5f}};
+  SamplingParameters p = at_temperature(1, 22);
+  p.allowed = allowed;
+  check_distribution("some tokens", logits, p);
+  p.bias = bias;  // token 0 is not allowed, whatever its bias
+  check_distribution("some tokens, with a bias", logits, p);
+  p.top_k = 9;
+  p.top_p = 0.9f;
+  p.min_p = 0.02f;
+  check_distribution("some tokens, all options", logits, p);
+  p = {};
+  p.allowed = allowed;
+  std::vector<float> rising(40);
+  std::iota(rising.begin(), rising.end(), 0.0f);
+  CHECK(sample_once(rising, p).token == 39);
+  const std::vector<uint32_t> one = {1u << 7, 0};
+  p.allowed = one;
+  p.logprobs = 2;
+  const Sampled sampled = sample_once(rising, p);
+  CHECK(sampled.token == 7);
+  CHECK(sampled.alternatives[0].token == 39);  // of the unmodified distribution
+  CHECK(std::abs(sampled.logprob - (sampled.alternatives[0].logprob - 32)) < 1e-4f);
+}
+
+TEST(a_row_without_an_allowed_token_gets_none) {
+  const std::vector<uint32_t> none = {0}, one = {4};
+  const std::vector<int32_t> banned = {2};
+  for (SamplingParameters p : {SamplingParameters(), at_temperature(1)}) {
+    p.allowed = none;
+    CHECK(sample_once({1, 2, 3}, p).token == Sampled::none_allowed);
+    p.allowed = one;
+    CHECK(sample_once({1, 2, 3}, p).token == 2);
+    p.banned = banned;
+    CHECK(sample_once({1, 2, 3}, p).token == Sampled::none_allowed);
+  }
+  SamplingParameters p;
+  p.allowed = one;
+  CHECK_THROWS(sample_once(std::vector<float>(33), p), "INVALID_OPTION");
 }
 
 TEST(greedy_applies_penalties_bias_and_bans) {

@@ -25,6 +25,7 @@ struct Request {
   SamplingParameters parameters;
   std::vector<int32_t> prompt = {}, generated = {}, banned = {};
   std::vector<TokenBias> bias = {};
+  std::vector<uint32_t> allowed = {};
 };
 
 const SamplingParameters* point(Request& request) {
@@ -32,6 +33,7 @@ const SamplingParameters* point(Request& request) {
   request.parameters.generated = request.generated;
   request.parameters.banned = request.banned;
   request.parameters.bias = request.bias;
+  request.parameters.allowed = request.allowed;
   return &request.parameters;
 }
 
@@ -126,6 +128,19 @@ std::vector<Request> assorted_requests(int32_t vocab) {
   add(1, 0, 1, 1);
   add(0, 0, 1, 0).parameters.logprobs = 0;
   add(1, 0, 0.9f, 0).parameters.logprobs = std::min(vocab, 20);
+  // Allowed tokens: every third, one, and none.
+  for (const float temperature : {0.0f, 0.8f}) {
+    for (const int32_t every : {3, vocab, 0}) {
+      Request& request = add(temperature, 0, temperature > 0 ? 0.95f : 1, 0);
+      request.allowed.resize(allowed_words(vocab));
+      for (int32_t token = 0; token < vocab && every != 0; ++token) {
+        if (token % every == 1) request.allowed[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
+      }
+      request.parameters.logprobs = std::min(vocab, 2);
+      if (every == 3) request.bias = {{0, 50.0f}, {1, -1.0f}};
+      if (every == 3) request.parameters.top_k = 5;
+    }
+  }
   // Penalties, biases that add up, bans.
   for (const float temperature : {0.0f, 0.8f}) {
     Request& request = add(temperature, 0, 0.95f, 0);
