@@ -21,6 +21,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   billfish::init_model(env, exports);
   billfish::init_stage_plan(env, exports);
   billfish::NativeTask::init(env, exports);
+  billfish::init_grammar(env, exports);
   billfish::init_tune(env, exports);
   billfish::init_file_lock(env, exports);
   return exports;

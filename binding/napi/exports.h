@@ -13,6 +13,9 @@ void init_model(Napi::Env env, Napi::Object exports);
 // StagePlan, a stage whose bytes can be counted.
 void init_stage_plan(Napi::Env env, Napi::Object exports);
 
+// TokenTrie, Grammar and Matcher, of structured output.
+void init_grammar(Napi::Env env, Napi::Object exports);
+
 // tryLockFile(descriptor): the advisory lock of an open file.
 void init_file_lock(Napi::Env env, Napi::Object exports);
 

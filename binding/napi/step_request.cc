@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "convert.h"
+#include "grammar.h"
 
 namespace billfish {
 namespace {
@@ -36,6 +37,7 @@ SamplingRequest parse_sampling(const Napi::Object& object) {
   request.prompt = optional_int32s(object, "promptTokens");
   request.generated = optional_int32s(object, "generatedTokens");
   request.banned = optional_int32s(object, "bannedTokens");
+  if (has(object, "matcher")) request.constraint = to_matcher(property(object, "matcher"), "matcher");
   return request;
 }
 

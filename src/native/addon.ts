@@ -3,6 +3,7 @@
  * what the addon exports.
  */
 import type { NativeDevices, NativeEmulatedDevice } from './devices'
+import type { GrammarClasses, NativeMatcher } from './grammar'
 import { loadAddon } from './loader'
 import type { NativeTaskConstructor } from './task'
 import type { ExpertsSpec, LinearSpec, NumberFormats, WeightSpec } from './weights'
@@ -173,6 +174,8 @@ export interface SamplingSpec {
   readonly generatedTokens?: Int32Array | undefined
   /** Tokens that must not be chosen. */
   readonly bannedTokens?: Int32Array | undefined
+  /** Says which tokens may be chosen, while the step is computed. */
+  readonly matcher?: NativeMatcher | undefined
 }
 
 export interface StepRequest {
@@ -197,6 +200,9 @@ export interface StepRequest {
    */
   readonly search: boolean
 }
+
+/** The token where a matcher allows none. */
+export const NONE_ALLOWED = -2
 
 /** A token id with its log-probability and the likeliest alternatives. */
 export interface SampledToken {
@@ -280,7 +286,7 @@ export interface NativeModel {
   close(): Promise<void>
 }
 
-export interface Addon {
+export interface Addon extends GrammarClasses {
   /** Of the stages, devices and ranks; the rest is added. */
   readonly NativeModel: new (
     spec: Omit<ModelSpec, 'stages'> & { readonly stages: readonly Pick<StageSpec, 'device' | 'rank'>[] },
