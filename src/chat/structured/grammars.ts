@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto'
+import { forEachInSlices } from '../../common/event-loop'
+import { addon } from '../../native/addon'
+import type { NativeGrammar, NativeMatcher, NativeTokenTrie } from '../../native/grammar'
+import { compileStructuredOutput } from './compile'
+import type { StructuredOutput } from './spec'
+
+/** What is needed of a tokenizer. */
+export interface GrammarVocabulary {
+  readonly specialIds: ReadonlySet<number>
+  readonly leadingSpacesToStrip: number
+  idToBytes(id: number): Uint8Array | undefined
+}
+
+/** Grammars that are kept for later answers of the same form. */
+const MAX_KEPT = 64
+
+/** The grammars of a model, compiled once for all answers of the same form. */
+export class Grammars {
+  readonly #tokenizer: GrammarVocabulary
+  readonly #size: number
+  #trie: Promise<NativeTokenTrie> | undefined
+  /** By hash, the least recently used first. */
+  readonly #kept = new Map<string, Promise<NativeGrammar>>()
+
+  /** @param size number of logits: higher tokens than the tokenizer's are never allowed */
+  constructor(tokenizer: GrammarVocabulary, size: number) {
+    this.#tokenizer = tokenizer
+    this.#size = size
+  }
+
+  /**
+   * A matcher for a new answer.
+   * @param endTokens allowed where the answer is complete
+   * @throws BillfishError INVALID_OPTION for a form that is malformed, not supported, too large, or matches nothing
+   */
+  async matcher(spec: StructuredOutput, endTokens: Iterable<number>): Promise<NativeMatcher> {
+    const grammar = await this.#grammar(spec)
+    return new (addon().Matcher)(grammar, Int32Array.from(endTokens), this.#tokenizer.leadingSpacesToStrip)
+  }
+
+  #grammar(spec: StructuredOutput): Promise<NativeGrammar> {
+    const key = createHash('sha256').update(JSON.stringify(spec)).digest('base64')
+    const kept = this.#kept.get(key)
+    this.#kept.delete(key)
+    const grammar = kept ?? this.#compile(spec)
+    this.#kept.set(key, grammar)
+    const [oldest] = this.#kept.keys()
+    if (this.#kept.size > MAX_KEPT && oldest !== undefined) this.#kept.delete(oldest)
+    if (!kept) grammar.catch(() => this.#kept.delete(key))
+    return grammar
+  }
+
+  async #compile(spec: StructuredOutput): Promise<NativeGrammar> {
+    const { states, byteEdges, calls, rules } = await compileStructuredOutput(spec)
+    this.#trie ??= this.#makeTrie()
+    return new (addon().Grammar)(await this.#trie, states, byteEdges, calls, rules)
+  }
+
+  async #makeTrie(): Promise<NativeTokenTrie> {
+    const { specialIds } = this.#tokenizer
+    const offsets = new Int32Array(this.#size + 1)
+    const parts: Uint8Array[] = []
+    let length = 0
+    await forEachInSlices(offsets.subarray(0, -1).keys(), (id) => {
+      const bytes = specialIds.has(id) ? undefined : this.#tokenizer.idToBytes(id)
+      if (bytes) parts.push(bytes)
+      length += bytes?.length ?? 0
+      offsets[id + 1] = length
+    })
+    return new (addon().TokenTrie)(Buffer.concat(parts, length), offsets)
+  }
+}
