@@ -9,6 +9,8 @@
  */
 export type { Answer, AnswerEvent, ToolCall } from './chat/answer-events'
 export type { ReasoningFormat, ToolFormat } from './chat/formats'
+
+export type { StructuredOutput } from './chat/structured/spec'
 export type { RawConfig } from './checkpoint/types'
 export { BillfishError, type ErrorCode } from './common/errors'
 export {

@@ -47,7 +47,8 @@ struct Configurations {
 
 // A grammar asks for more work than a token may take: it is far too ambiguous.
 struct TooMuchWork : Error {
-  TooMuchWork() : Error("INVALID_OPTION", "The grammar is too ambiguous: one token takes too much work. Simplify it.") {}
+  TooMuchWork()
+      : Error("INVALID_OPTION", "The grammar is too ambiguous: one token takes too much work. Simplify it.") {}
 };
 
 // Counts down until it throws TooMuchWork.

@@ -13,7 +13,8 @@ namespace {
 
 constexpr int32_t max_skipped_spaces = 64;
 
-// A JavaScript object that shares a C++ one. The tag tells it from objects of other classes.
+// A JavaScript object that shares a C++ one. The tag tells it from objects of other classes. The methods are those of
+// matchers, and compiled for them alone.
 template <class T>
 struct Shared : Napi::ObjectWrap<Shared<T>> {
   Shared(const Napi::CallbackInfo& info, std::shared_ptr<T> shared) : Napi::ObjectWrap<Shared<T>>(info) {

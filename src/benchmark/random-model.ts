@@ -46,6 +46,7 @@ export function randomModel(preset: string, layers?: number): RandomModel {
         tokenizer: undefined,
         worker: new TextWorker({ file: '' }),
         chatTemplate: undefined,
+        grammars: undefined,
         defaults: readGenerationDefaults({}, config, undefined, vocabulary),
         vocabulary,
         missingTokenizer: (use) =>

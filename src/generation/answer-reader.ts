@@ -9,6 +9,8 @@ export interface AnswerReader {
   begin(prompt: readonly number[]): void
   /** Called for each token, with the text that it made certain. */
   read(text: string): AnswerEvent[]
+  /** Whether what comes next is reasoning, which the form that is given for the answer does not concern. */
+  readonly isReasoning: boolean
   /** Whether the answer is complete, although the model would go on. */
   readonly isComplete: boolean
   /** Called behind the last token. */

@@ -1,3 +1,4 @@
+import { Grammars } from '../chat/structured/grammars'
 import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { yieldToEventLoop } from '../common/event-loop'
@@ -16,6 +17,8 @@ export interface GenerationAssets {
   /** Encodes texts too long for `tokenizer.encode`; unused without a tokenizer. */
   readonly worker: TextWorker
   readonly chatTemplate: ChatTemplate | undefined
+  /** Undefined without a tokenizer. */
+  readonly grammars: Grammars | undefined
   readonly defaults: GenerationDefaults
   /** Upper bound (exclusive) of token ids. */
   readonly vocabulary: number
@@ -81,6 +84,7 @@ export async function loadGenerationAssets(
   }
   return {
     ...assets,
+    grammars: tokenizer && new Grammars(tokenizer, vocabulary),
     defaults,
     vocabulary,
     missingTokenizer: (use) => new BillfishError('INVALID_OPTION', `${use} requires a tokenizer, but ${missing}.`),

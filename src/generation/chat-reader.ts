@@ -55,6 +55,10 @@ export class ChatReader implements AnswerReader {
     return events
   }
 
+  get isReasoning(): boolean {
+    return this.#parser.isReasoning
+  }
+
   get isComplete(): boolean {
     return this.#parser.isComplete
   }

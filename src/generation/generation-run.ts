@@ -1,5 +1,7 @@
 import type { AnswerEvent } from '../chat/answer-events'
-import type { SampledToken, SamplingSpec } from '../native/addon'
+import { BillfishError } from '../common/errors'
+import { NONE_ALLOWED, type SampledToken, type SamplingSpec } from '../native/addon'
+import { matched, type NativeMatcher } from '../native/grammar'
 import { type OwnSignal, onAbort, ownSignal } from '../options/signal'
 import type { Runner, RunnerLimits, SubmittedSequence } from '../pipeline/runner'
 import type { AnswerReader } from './answer-reader'
@@ -59,6 +61,10 @@ export class GenerationRun {
   /** Undefined while a long prompt is being tokenized. */
   #sequence: SubmittedSequence | undefined
   #cancelPending: (error: unknown) => void = () => {}
+  /** Of an answer whose form is given. */
+  #matcher: NativeMatcher | undefined
+  /** Whether nothing can follow the text in its form. */
+  #isComplete = false
   readonly #own: OwnSignal
   readonly #observers: GenerationObservers
   #settle!: { resolve(result: GenerationResult): void; reject(error: unknown): void }
@@ -82,6 +88,8 @@ export class GenerationRun {
       assets.tokenizer &&
       new Detokenizer(keepingTokens(assets.tokenizer, reader?.tags ?? []), { skipSpecialTokens: true })
     this.#reader = reader
+    const form = options.structuredOutput
+    if (form && !assets.grammars) throw assets.missingTokenizer('The option structuredOutput')
     this.#stopStrings = new StopStrings(this.#options.stop)
     this.#cacheSalt = options.cacheSalt
     this.chunks = new ChunkQueue(MAX_WAITING_CHUNKS, {
@@ -100,11 +108,18 @@ export class GenerationRun {
     })
     this.outcome.catch(() => {}) // reported to the reader of chunks or result
     try {
-      if (isPending(prompt)) {
-        this.#tokenize(assets.worker, prompt)
-          .then((encoded) => {
-            this.#length = lengthAfter(encoded.length) // check first: a too long text has very many
-            this.#submit(runner, checkTokens(toArray(encoded), limits.vocabulary))
+      const encode = async (pending: PendingPrompt) => {
+        const encoded = await this.#tokenize(assets.worker, pending)
+        this.#length = lengthAfter(encoded.length) // check first: a too long text has very many
+        return checkTokens(toArray(encoded), limits.vocabulary)
+      }
+      if (isPending(prompt) || form) {
+        const tokens = isPending(prompt) ? encode(prompt) : prompt
+        const matcher = form && assets.grammars?.matcher(form, this.#options.endTokenIds)
+        Promise.all([tokens, matcher && this.#unlessCancelled(matcher)])
+          .then(([encoded, ready]) => {
+            this.#matcher = ready
+            this.#submit(runner, encoded)
           })
           .catch((error) => this.#end(error))
       } else {
@@ -157,6 +172,18 @@ export class GenerationRun {
     })
   }
 
+  /** Rejects, too, when the generation is cancelled before it has been submitted. */
+  #unlessCancelled<Value>(promise: Promise<Value>): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      const cancelPrompt = this.#cancelPending
+      this.#cancelPending = (error) => {
+        cancelPrompt(error)
+        reject(error)
+      }
+      promise.then(resolve, reject)
+    })
+  }
+
   #submit(runner: Runner, prompt: readonly number[]): void {
     this.#prompt = prompt
     this.#reader?.begin(prompt)
@@ -196,7 +223,9 @@ export class GenerationRun {
       step: tokenIds.length,
       ...(options.repetitionPenalty !== 1 && { promptTokens: Int32Array.from(this.#prompt) }),
       ...(penalized && { generatedTokens: Int32Array.from(tokenIds) }),
-      ...(tokenIds.length < this.#length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
+      ...(this.#isFormed
+        ? { matcher: this.#matcher }
+        : tokenIds.length < this.#length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
     }
     if (options.rules === noTokenRules) return sampling
     return withRules(sampling, rulesOfStep(options.rules, this.#prompt, tokenIds, this.#length.maxNewTokens))
@@ -207,6 +236,7 @@ export class GenerationRun {
     const options = this.#options
     const tokenIds = this.#tokenIds
     const { token } = sample
+    this.#follow(token)
     tokenIds.push(token)
     this.#tokenArrived(performance.now())
     if (options.logprobs >= 0) this.#logprobs.push(sample)
@@ -219,7 +249,8 @@ export class GenerationRun {
       const stopped = this.#stopStrings.push(this.#detokenizer?.push(token) ?? '')
       text = stopped.text
       if (stopped.stopped !== null) this.#stop(stopped.stopped)
-      else if (tokenIds.length === this.#length.maxNewTokens) text += this.#flush()
+      else if (this.#isComplete || tokenIds.length === this.#length.maxNewTokens) text += this.#flush()
+      if (this.#isComplete) this.#finishReason = 'stop'
     }
     this.#text += text
     const events = this.#reader?.read(text)
@@ -233,6 +264,25 @@ export class GenerationRun {
       ...(events && { events }),
     })
     return isLast ? undefined : token
+  }
+
+  /** Moves the matcher on. @throws BillfishError INVALID_OPTION if the form cannot be continued */
+  #follow(token: number): void {
+    if (!this.#isFormed) return
+    const matcher = this.#matcher as NativeMatcher
+    if (token === NONE_ALLOWED) {
+      const why = 'no token of the vocabulary that is not banned continues the answer in its form'
+      throw new BillfishError('INVALID_OPTION', `structuredOutput: ${matcher.failure() || why}`)
+    }
+    if (this.#options.endTokenIds.has(token)) return
+    const state = matcher.accept(token)
+    if (state === matched.refused) throw new BillfishError('INTERNAL', `Token ${token} is not of the answer's form.`)
+    this.#isComplete = state === matched.finished
+  }
+
+  /** Whether the next token must continue the answer in its form, which reasoning does not have. */
+  get #isFormed(): boolean {
+    return this.#matcher !== undefined && this.#reader?.isReasoning !== true
   }
 
   #tokenArrived(now: number): void {

@@ -3,7 +3,7 @@ import type { SampledToken as TokenLogprob } from '../native/addon'
 
 export type { TokenLogprob }
 
-/** Why a generation ended: an end token or stop string (`stop`), or its maximum length. */
+/** Why a generation ended: an end token, a stop string or its complete form (`stop`), or its maximum length. */
 export type FinishReason = 'stop' | 'length'
 
 /** A part of a generation: the tokens since the last chunk, and the text that is now certain. */
@@ -45,7 +45,7 @@ export interface GenerationResult {
   /** Empty if the checkpoint has no tokenizer. */
   readonly text: string
   readonly finishReason: FinishReason
-  /** The stop string or end token that ended it. */
+  /** The stop string or end token that ended it; undefined where nothing could follow in the form of `structuredOutput`. */
   readonly stoppedBy?: string | number | undefined
   readonly logprobs?: readonly TokenLogprob[] | undefined
   /** The seed used, in decimal digits. Passed as the option `seed`, it reproduces the answer. */

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { types } from 'node:util'
 import { z } from 'zod'
+import { type StructuredOutput, structuredOutput } from '../chat/structured/spec'
 import { BillfishError } from '../common/errors'
 import type { SamplingSpec } from '../native/addon'
 import { invalidOption, printed } from '../options/printed'
@@ -54,6 +55,12 @@ export interface GenerateOptions {
    * those without one share among themselves.
    */
   readonly cacheSalt?: string | undefined
+  /**
+   * The form of the answer: `{ json: schema }`, `{ json: true }` for any object, `{ regex }`, `{ choice: [...] }` or
+   * `{ grammar }`. It goes before `ignoreEos`, `minNewTokens`, `logitBias` and penalties; what `stop` and `maxNewTokens`
+   * cut off is incomplete.
+   */
+  readonly structuredOutput?: StructuredOutput | undefined
   /** Cancels the generation, which rejects with its reason. */
   readonly signal?: AbortSignal | undefined
   /** For a text: adds what the tokenizer puts around one, such as a leading `<s>`. Default true. */
@@ -74,7 +81,7 @@ export interface ResolvedOptions {
   readonly logprobs: number
   readonly signal: AbortSignal | undefined
   /** Native sampling options that do not change from token to token. */
-  readonly sampling: Omit<SamplingSpec, 'step' | 'promptTokens' | 'generatedTokens' | 'bannedTokens'>
+  readonly sampling: Omit<SamplingSpec, 'step' | 'promptTokens' | 'generatedTokens' | 'bannedTokens' | 'matcher'>
 }
 
 /** Sampling defaults of a checkpoint; options of generate() override them. */
@@ -131,6 +138,7 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
   logprobs: whole(0, 1000),
   ignoreEos: flag(),
   cacheSalt: cacheSaltOption,
+  structuredOutput,
   signal: abortSignal(),
   addSpecialTokens: flag(),
   chatTemplate: members({
@@ -191,7 +199,8 @@ export function resolveOptions(
   defaults: GenerationDefaults,
   vocabulary: number,
 ): ResolvedOptions {
-  const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
+  const ignoresEnds = given.ignoreEos && given.structuredOutput === undefined
+  const ends = new Set([...(ignoresEnds ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
   for (const id of ends) {
     if (id >= vocabulary) throw invalidOption('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
   }

@@ -92,8 +92,8 @@ const MISSING: readonly (readonly [instead: string, names: string])[] = [
   ],
   ['give `signal: AbortSignal.timeout(milliseconds)`', 'timeout timeout_ms max_time'],
   [
-    'answers cannot be constrained yet',
-    'response_format grammar json_schema guided_json guided_regex structured_outputs',
+    'give the form of the answer: `structuredOutput: { json: schema }`, or { regex }, { choice } or { grammar }',
+    'response_format grammar json_schema guided_json guided_regex guided_choice guided_grammar structured_outputs',
   ],
   ['special tokens are left out of the text, and kept in tokenIds', 'skip_special_tokens'],
   [

@@ -2,7 +2,7 @@
  * The fuzzers for longer runs, on the built package:
  *
  *     npm run fuzz -- --minutes 5 --seed 1
- *     npm run fuzz -- --what templates --cases 1000000   or tokenizers, requests, or checkpoints (the default)
+ *     npm run fuzz -- --what templates --cases 1000000   or tokenizers, requests, schemas, or checkpoints (the default)
  *     npm run fuzz -- --minutes 5 --load                 load and run the damaged models natively, too
  *     npm run fuzz -- --seed 1 --case 4711               one case again
  *
@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util'
 import { checkMemory, peakMemory, tidy } from './cases.mjs'
 import { fuzzCheckpoints, loadAndRun } from './checkpoint-fuzzer.mjs'
 import { fuzzRequests } from './request-fuzzer.mjs'
+import { fuzzSchemas } from './schema-fuzzer.mjs'
 import { fuzzTemplates, renderAsGenerationsDo, templatesOf } from './template-fuzzer.mjs'
 import { fuzzTokenizers } from './tokenizer-fuzzer.mjs'
 import { filesBesideWeights, smallTokenizer } from './tokenizer-mutations.mjs'
@@ -90,6 +91,9 @@ const fuzzers = {
     const { loadTokenizer } = built('index.js')
     const files = smallTokenizer(demo)
     return fuzzTokenizers({ ...options, files, dist: join(root, 'dist'), loadTokenizer })
+  },
+  schemas(options) {
+    return fuzzSchemas({ ...options, Grammars: built('chat/structured/grammars.js').Grammars })
   },
   async requests(options) {
     const model = await built('index.js').loadModel(demo, { deviceMap: 'cpu', maxModelLength: 128 })

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { BillfishError } from '../../common/errors'
 import { forEachInSlices } from '../../common/event-loop'
 import { addon } from '../../native/addon'
 import type { NativeGrammar, NativeMatcher, NativeTokenTrie } from '../../native/grammar'
@@ -40,7 +41,7 @@ export class Grammars {
   }
 
   #grammar(spec: StructuredOutput): Promise<NativeGrammar> {
-    const key = createHash('sha256').update(JSON.stringify(spec)).digest('base64')
+    const key = keyOf(spec)
     const kept = this.#kept.get(key)
     this.#kept.delete(key)
     const grammar = kept ?? this.#compile(spec)
@@ -69,5 +70,16 @@ export class Grammars {
       offsets[id + 1] = length
     })
     return new (addon().TokenTrie)(Buffer.concat(parts, length), offsets)
+  }
+}
+
+/** @throws BillfishError INVALID_OPTION for a schema whose nesting no JSON can be made of */
+function keyOf(spec: StructuredOutput): string {
+  try {
+    return createHash('sha256').update(JSON.stringify(spec)).digest('base64')
+  } catch (error) {
+    throw new BillfishError('INVALID_OPTION', 'structuredOutput.json: the schema is nested too deeply.', {
+      cause: error,
+    })
   }
 }

@@ -137,7 +137,7 @@ std::vector<Request> assorted_requests(int32_t vocab) {
         if (token % every == 1) request.allowed[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
       }
       request.parameters.logprobs = std::min(vocab, 2);
-      if (every == 3) request.bias = {{0, 50.0f}, {1, -1.0f}};
+      if (every == 3) request.bias = {{0, 50.0f}, {vocab / 2, -1.0f}};
       if (every == 3) request.parameters.top_k = 5;
     }
   }

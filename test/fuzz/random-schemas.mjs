@@ -1,8 +1,12 @@
-/** JSON schemas of what structured output supports, at random, each with a value that matches somewhere within reach. */
-export function randomSchema(random: () => number, depth = 0): Record<string, unknown> | true {
-  const pick = <Item>(items: readonly Item[]) => items[Math.floor(random() * items.length)] as Item
-  const whole = (least: number, most: number) => least + Math.floor(random() * (most - least + 1))
-  const maybe = (chance: number) => random() < chance
+/**
+ * A JSON schema of what structured output supports.
+ * @param {import('../support/random.cjs').Random} random
+ * @returns {object | true}
+ */
+export function randomSchema(random, depth = 0) {
+  const pick = (items) => random.pick(items)
+  const whole = (least, most) => least + random.below(most - least + 1)
+  const maybe = (probability) => random.chance(probability)
   const name = () => pick(['a', 'b', 'name', 'kind', 'value', 'items', 'x y', 'é', 'a"b', '北', 'constructor'])
 
   const leaves = [
