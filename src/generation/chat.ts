@@ -27,6 +27,10 @@ export function startChat(
   const { toolFormat: givenTools, reasoningFormat: givenReasoning, ...sampling } = others
   if (assets.tokenizer === undefined) throw assets.missingTokenizer('A prompt of messages')
   const tools = usableTools(options)
+  if (tools !== undefined && options.structuredOutput !== undefined) {
+    const message = 'tools and structuredOutput are given together, but an answer in a form has no room for calls'
+    throw new BillfishError('INVALID_OPTION', `${message}; leave one out, or set toolChoice to 'none'.`)
+  }
   const template = assets.chatTemplate?.source({ tools }) ?? ''
   const format = givenTools ?? detectToolFormat(template)
   const reader = new ChatReader(assets.tokenizer, {

@@ -44,6 +44,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   logitBias: 'logit_bias',
   stopTokenIds: 'stop_token_ids',
   toolFormat: '--tool-call-parser',
+  structuredOutput: 'structured_outputs',
   maxModelLength: '--max-model-len',
 }
 const OPTION_NAMES = new RegExp(`\\b(${Object.keys(FIELDS).join('|')})\\b`, 'g')

@@ -5,6 +5,7 @@ import { invalidRequest } from '../request-error'
 import type { AnswerFormats } from '../served-models'
 import { messagesField } from './chat-messages'
 import { checkFields, field, generateOptions, samplingFields } from './fields'
+import { structuredFields, structuredOutputOf } from './response-format'
 
 const MAX_TOOLS = 1024
 const MAX_LOGPROBS = 20
@@ -20,6 +21,7 @@ const tool = z.looseObject({
 
 export const chatFields = z.looseObject({
   ...samplingFields,
+  ...structuredFields,
   messages: messagesField,
   max_completion_tokens: field(z.int().min(1)),
   chat_template_kwargs: field(z.record(z.string(), z.unknown())),
@@ -40,7 +42,7 @@ export const chatFields = z.looseObject({
 export type ChatRequest = z.output<typeof chatFields>
 
 /** Fields that would change the answer, and are not understood yet. Others are ignored, as vLLM does. */
-const REFUSED = ['functions', 'structured_outputs', 'continue_final_message', 'echo']
+const REFUSED = ['functions', 'continue_final_message', 'echo']
 
 /** @throws RequestError 400 for fields that contradict each other, or are not understood */
 export function checkChat(request: ChatRequest): void {
@@ -53,9 +55,6 @@ export function checkChat(request: ChatRequest): void {
     if (value == null || value === false) continue
     throw invalidRequest(`${name} is not supported by this server yet; leave it out.`, name)
   }
-  const { response_format } = request
-  if (response_format == null || (response_format as { type?: unknown }).type === 'text') return
-  throw invalidRequest('response_format: only the type text is supported by this server yet.', 'response_format')
 }
 
 /** @throws RequestError 400 for a choice of tools that cannot be met */
@@ -67,6 +66,7 @@ export function chatOptions(request: ChatRequest, choice: number, formats: Answe
     ...formats,
     ...(request.logprobs && { logprobs: request.top_logprobs ?? 0 }),
     ...(tools && { tools: tools as readonly Tool[], toolChoice, parallelToolCalls: request.parallel_tool_calls }),
+    structuredOutput: structuredOutputOf(request),
     reasoningEffort: request.reasoning_effort,
     chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
   }

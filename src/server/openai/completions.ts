@@ -9,6 +9,7 @@ import { invalidRequest } from '../request-error'
 import type { ServedModel } from '../served-models'
 import { checkFields, field, generateOptions, MAX_CHOICES, parseRequest, samplingFields } from './fields'
 import { CompletionLogprobs } from './logprobs'
+import { structuredFields, structuredOutputOf } from './response-format'
 import { resultsOf, usageOf } from './results'
 
 const MAX_PROMPTS = 1024
@@ -18,6 +19,7 @@ const DEFAULT_MAX_TOKENS = 16
 const tokenIds = z.array(z.int().min(0)).min(1)
 export const completionFields = z.looseObject({
   ...samplingFields,
+  ...structuredFields,
   prompt: z.union([
     z.string(),
     z.array(z.string()).min(1).max(MAX_PROMPTS),
@@ -84,6 +86,7 @@ function start(
   const { logprobs, n = 1 } = request
   const { tokenizer } = model
   if (tokenizer === undefined) throw invalidRequest(`The model '${name}' has no tokenizer.`, 'model')
+  const structuredOutput = structuredOutputOf(request)
   const choices: Choice[] = []
   try {
     for (const prompt of promptsOf(request)) {
@@ -93,6 +96,7 @@ function start(
           ...generateOptions({ ...request, max_tokens: request.max_tokens ?? DEFAULT_MAX_TOKENS }, index),
           logprobs,
           cacheSalt,
+          structuredOutput,
           ...(typeof prompt === 'string' && { addSpecialTokens: request.add_special_tokens }),
           signal,
         })

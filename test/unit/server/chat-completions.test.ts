@@ -176,13 +176,6 @@ describe('errors', () => {
     ],
     ['functions', { ...greedy, functions: [{}] }, 400, /^functions is not supported/, 'functions'],
     ['alternatives without log-probabilities', { ...greedy, top_logprobs: 2 }, 400, /^top_logprobs /, 'top_logprobs'],
-    [
-      'JSON mode',
-      { ...greedy, response_format: { type: 'json_object' } },
-      400,
-      /^response_format: /,
-      'response_format',
-    ],
     ['usage without a stream', { ...greedy, stream_options: {} }, 400, /^stream_options /, 'stream_options'],
   ])('%s', async (_, body, status, message, param) => {
     const response = await post(body)
