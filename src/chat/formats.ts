@@ -9,17 +9,17 @@ interface ToolFormatParts {
   parser(sink: ToolCallSink, tools: readonly ToolFunction[]): ToolParser
 }
 
-/** By the names that vLLM gives its parsers. */
-export const TOOL_FORMATS = {
-  hermes: { tags: HERMES_TAGS, parser: (sink) => new HermesParser(sink) },
-  qwen3_coder: { tags: QWEN3_CODER_TAGS, parser: (sink, tools) => new Qwen3CoderParser(sink, tools) },
-} as const satisfies Readonly<Record<string, ToolFormatParts>>
-
 /**
+ * By the names that vLLM gives its parsers.
  * - `hermes`: JSON between `<tool_call>` tags (Qwen2.5, Qwen3, Hermes).
  * - `qwen3_coder`: tags for function and parameters (Qwen3-Coder, Qwen3.5).
  */
-export type ToolFormat = keyof typeof TOOL_FORMATS
+export type ToolFormat = 'hermes' | 'qwen3_coder'
+
+export const TOOL_FORMATS: Readonly<Record<ToolFormat, ToolFormatParts>> = {
+  hermes: { tags: HERMES_TAGS, parser: (sink) => new HermesParser(sink) },
+  qwen3_coder: { tags: QWEN3_CODER_TAGS, parser: (sink, tools) => new Qwen3CoderParser(sink, tools) },
+}
 
 /**
  * - `qwen3`: between `<think>` tags, where the prompt has not opened or closed it already.

@@ -23,10 +23,18 @@ export interface Tool {
 /** Whether the model may call tools: if it wants to (`auto`), or not at all, in which case it is told of none. */
 export type ToolChoice = 'auto' | 'none'
 
-const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
-
 /** How much the model shall think before it answers. */
-export type ReasoningEffort = (typeof EFFORTS)[number]
+export type ReasoningEffort = 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'xhigh' | 'max'
+
+export const REASONING_EFFORTS: readonly ReasoningEffort[] = [
+  'none',
+  'minimal',
+  'low',
+  'medium',
+  'high',
+  'xhigh',
+  'max',
+]
 
 /** Options of {@link Model.chat}: those of {@link Model.generate}, and what makes an answer more than text. */
 export interface ChatOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 'chatTemplate'> {
@@ -70,7 +78,7 @@ export const chatOptions = optionsOf<ChatOptions>('model.chat()', {
   parallelToolCalls: flag(),
   toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(oneOf(TOOL_FORMAT_NAMES)),
   reasoningFormat: z.enum(REASONING_FORMAT_NAMES).describe(oneOf(REASONING_FORMAT_NAMES)),
-  reasoningEffort: z.enum(EFFORTS).describe(oneOf(EFFORTS)),
+  reasoningEffort: z.enum(REASONING_EFFORTS).describe(oneOf(REASONING_EFFORTS)),
   chatTemplate: members({
     addGenerationPrompt: flag().optional(),
     variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),

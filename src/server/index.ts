@@ -5,4 +5,5 @@
 export { type App, type AppOptions, createApp } from './create-app'
 export type { Models, RequestOptions } from './options'
 export type { RequestLogger } from './request-log'
+export type { AnswerFormats } from './served-models'
 export { createServer, type RunningServer, type ServerOptions } from './server'

@@ -1,3 +1,4 @@
+import type { ChatMessage, ChatOptions, Model } from '../../src'
 import { ChatGeneration } from '../../src/generation/chat-generation'
 import { ChatReader, type ChatReaderOptions } from '../../src/generation/chat-reader'
 import type { FinishReason } from '../../src/generation/results'
@@ -46,4 +47,21 @@ export function scriptedChat({
     },
     reader,
   )
+}
+
+/** A model whose answers follow scripts, one after the other. It keeps what it was asked. */
+export function scriptedModel(scripts: readonly Script[]) {
+  const asked: { readonly messages: readonly ChatMessage[]; readonly options: ChatOptions }[] = []
+  const model = {
+    activity: () => ({ waiting: 0 }),
+    observe: () => () => {},
+    chat(messages: readonly ChatMessage[], options: ChatOptions) {
+      const script = scripts[asked.length] as Script
+      asked.push({ messages, options })
+      const functions = options.tools?.map((tool) => tool.function)
+      const isParallel = options.parallelToolCalls ?? true
+      return scriptedChat({ ...(functions && { tools: { format: 'hermes', functions, isParallel } }), ...script })
+    },
+  }
+  return { model: model as unknown as Model, asked }
 }

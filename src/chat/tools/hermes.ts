@@ -153,8 +153,8 @@ export class HermesParser extends TextMachine implements ToolParser {
 
   /** Behind the call's object: its closing tag, and braces too many. */
   readonly #closed: TextState = (text, at, isEnd) => {
-    let start = at
-    while (text[start] === '}' || skipSpace(text, start) > start) start++
+    let start = skipSpace(text, at)
+    while (text[start] === '}') start = skipSpace(text, start + 1)
     if (start === text.length) return start
     const tag = tagAt(text, start, [CLOSE], isEnd)
     if (tag === 'perhaps') return start

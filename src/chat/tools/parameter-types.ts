@@ -21,9 +21,6 @@ const TYPES: ReadonlySet<unknown> = new Set<JsonType>([
   'null',
 ])
 
-/** References and alternatives inside each other: more than any schema of arguments needs. */
-const MAX_DEPTH = 16
-
 /** The parameters of a function. */
 export class ParameterTypes {
   readonly #schema: unknown
@@ -32,7 +29,7 @@ export class ParameterTypes {
   /** @param schema of the arguments, an object; undefined if it is not known */
   constructor(schema: unknown) {
     this.#schema = schema
-    const properties = isRecord(schema) ? resolved(schema, schema, 0).properties : undefined
+    const properties = isRecord(schema) ? resolved(schema, schema).properties : undefined
     this.#properties = isRecord(properties) ? properties : undefined
   }
 
@@ -44,35 +41,46 @@ export class ParameterTypes {
   /** Text, if the schema does not say. */
   of(name: string): ParameterType {
     if (this.#properties === undefined || !Object.hasOwn(this.#properties, name)) return TEXT
-    const types = typesOf(this.#properties[name], this.#schema, 0)
+    const types = typesOf(this.#properties[name], this.#schema, new Set())
     const type = types.find((other) => other !== 'null') ?? types[0] ?? 'string'
     return { type, isNullable: types.includes('null') }
   }
 }
 
-function typesOf(schema: unknown, root: unknown, depth: number): JsonType[] {
-  if (!isRecord(schema) || depth > MAX_DEPTH) return []
-  const own = resolved(schema, root, depth)
+/** @param seen schemas that are looked at already: a schema may refer to itself, and more than once */
+function typesOf(schema: unknown, root: unknown, seen: Set<unknown>): JsonType[] {
+  if (!isRecord(schema)) return []
+  const own = resolved(schema, root)
+  if (seen.has(own)) return []
+  seen.add(own)
   const listed = [own.type].flat().filter((type): type is JsonType => TYPES.has(type))
   if (listed.length > 0) return listed
   const alternatives = [own.anyOf, own.oneOf, own.allOf].find(Array.isArray) ?? []
-  if (alternatives.length > 0) return alternatives.flatMap((inner) => typesOf(inner, root, depth + 1))
+  if (alternatives.length > 0) return alternatives.flatMap((inner) => typesOf(inner, root, seen))
   const values = Array.isArray(own.enum) ? own.enum : 'const' in own ? [own.const] : []
   if (values.length > 0) return values.map(typeOfValue)
   if (isRecord(own.properties)) return ['object']
   return 'items' in own ? ['array'] : []
 }
 
-/** What a local reference (`#/$defs/city`) stands for. */
-function resolved(schema: Record<string, unknown>, root: unknown, depth: number): Record<string, unknown> {
-  const { $ref: reference } = schema
-  if (typeof reference !== 'string' || !reference.startsWith('#/') || depth > MAX_DEPTH) return schema
+/** What a local reference (`#/$defs/city`) stands for, in the end. */
+function resolved(schema: Record<string, unknown>, root: unknown): Record<string, unknown> {
+  const seen = new Set<unknown>()
+  let found: unknown = schema
+  while (isRecord(found) && typeof found.$ref === 'string' && found.$ref.startsWith('#/') && !seen.has(found)) {
+    seen.add(found)
+    found = memberAt(root, found.$ref.slice(2).split('/'))
+  }
+  return isRecord(found) ? found : schema
+}
+
+function memberAt(root: unknown, path: readonly string[]): unknown {
   let found = root
-  for (const part of reference.slice(2).split('/')) {
+  for (const part of path) {
     const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
     found = isRecord(found) && Object.hasOwn(found, key) ? found[key] : undefined
   }
-  return isRecord(found) ? resolved(found, root, depth + 1) : schema
+  return found
 }
 
 function typeOfValue(value: unknown): JsonType {

@@ -1,5 +1,5 @@
 /** A token of a Python literal: a string, a word or number, or punctuation and space. */
-const TOKENS = /"(?:[^"\\]|\\[\s\S])*"|'(?:[^'\\]|\\[\s\S])*'|[\w.+-]+|[[\]{}:,]|\s+/gy
+const TOKENS = /"[^"\\]*(?:\\[\s\S][^"\\]*)*"|'[^'\\]*(?:\\[\s\S][^'\\]*)*'|[\w.+-]+|[[\]{}:,]|\s+/gy
 
 const WORDS: Readonly<Record<string, string>> = { True: 'true', False: 'false', None: 'null' }
 

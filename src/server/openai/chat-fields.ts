@@ -1,6 +1,6 @@
 /** The fields of a chat request, and the options that they stand for. */
 import { z } from 'zod'
-import type { ChatOptions, Tool, ToolChoice } from '../../generation/chat-options'
+import { type ChatOptions, REASONING_EFFORTS, type Tool, type ToolChoice } from '../../generation/chat-options'
 import { invalidRequest } from '../request-error'
 import type { AnswerFormats } from '../served-models'
 import { messagesField } from './chat-messages'
@@ -34,7 +34,7 @@ export const chatFields = z.looseObject({
     ]),
   ),
   parallel_tool_calls: field(z.boolean()),
-  reasoning_effort: field(z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'])),
+  reasoning_effort: field(z.enum(REASONING_EFFORTS)),
   include_reasoning: field(z.boolean()),
   logprobs: field(z.boolean()),
   top_logprobs: field(z.int().min(0).max(MAX_LOGPROBS)),

@@ -497,6 +497,13 @@ test('a call begins before its arguments are there, and they come in parts', () 
   }
 })
 
+test('a schema that refers to itself many times costs no more than its size', () => {
+  const node: Record<string, unknown> = { anyOf: Array.from({ length: 50 }, () => ({ $ref: '#/$defs/node' })) }
+  const parameters = { properties: { tree: { $ref: '#/$defs/node' } }, $defs: { node } }
+  const { answer } = read([call('f', parameter('tree', '1'))], { ...xml, tools: [{ name: 'f', parameters }] })
+  expect(answer.toolCalls[0]?.arguments).toBe('{"tree": "1"}')
+})
+
 test('numbers keep the digits that the model wrote', () => {
   const { answer } = read([call('f', parameter('days', '9007199254740993'))], xml)
   expect(answer.toolCalls[0]?.arguments).toBe('{"days": 9007199254740993}')
@@ -511,6 +518,8 @@ describe('a hostile answer of a megabyte takes linear time', () => {
     ['blanks', '', ' '],
     ['blanks behind a tag', '<tool_call>', ' '],
     ['line breaks', '', '\n'],
+    ['blanks behind a call', '<tool_call>{"name": "f"}', ' '],
+    ['escapes of Python', "<tool_call>\n<function=f>\n<parameter=ids>\n['", '\\n'],
     ['braces', '<tool_call>{"name": "f", "arguments": ', '{'],
     ['backslashes', '<tool_call>{"name": "f", "arguments": {"', '\\'],
     ['a name', '<tool_call>\n<function=', 'f'],

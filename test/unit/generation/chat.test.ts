@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type ChatEvent, loadModel, type Model, type Tool } from '../../../src'
 import { templateMessages } from '../../../src/generation/chat-messages'
+import { ChatTemplate } from '../../../src/generation/chat-template'
+import { loadTokenizer } from '../../../src/generation/tokenizer'
 import { scratchDirectory } from '../../support/directories'
 
 const demo = join(__dirname, '../../../examples/demo-model')
@@ -176,6 +178,18 @@ describe('templateMessages', () => {
     expect(argumentsOf(given, 'hermes')).toEqual(hermes)
     expect(argumentsOf(given, 'qwen3_coder')).toEqual(coder)
   })
+
+  test.each(['{"city": "Oslo"}', '{', '', 'null', '[1]', '"a"', '{"n": null}'])(
+    'lets templates that go through the arguments render %j',
+    async (args) => {
+      const source =
+        '{%- for message in messages %}{% for call in message.tool_calls or [] %}<function={{ call.function.name }}>' +
+        '{% for key, value in call.function.arguments | items %}{{ key }}={{ value | string }}{% endfor %}{% endfor %}' +
+        "{{ 'end' if message.content.startswith('x') else message.content }}{% endfor %}"
+      const template = ChatTemplate.ofCaller(source, await loadTokenizer(demo))
+      expect(template.render(templateMessages([call(args)], 'qwen3_coder'))).toMatch(/^<function=f>/)
+    },
+  )
 
   test('gives answers and results a content, and reasoning the name that templates know', () => {
     const given = [

@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   BillfishError,
+  type ChatOptions,
   devices,
   discoverDevices,
   type GenerateOptions,
@@ -32,10 +33,12 @@ const dense = modelDirectory('qwen2-bf16')
 const outputs = scratchDirectory()
 const modules: InferModules = { modules: { a: 1 }, leaves: { mean_bytes: 1 } }
 let model: Model
+let talker: Model // it has a tokenizer
 beforeAll(async () => {
+  talker = await loadModel(demo, { deviceMap: 'cpu' })
   model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: 64 })
 })
-afterAll(() => model.dispose())
+afterAll(() => Promise.all([model.dispose(), talker.dispose()]))
 
 const sizes = 'dtype maxModelLength maxSequences maxBatchTokens maxCacheTokens tensorParallelSize'.split(' ')
 const placement = 'deviceMap devices maxMemory deviceOverhead'.split(' ')
@@ -58,6 +61,14 @@ const entries: [string, (options: never) => unknown, string[]][] = [
   ],
   ['model.forward()', (options: never) => model.forward([1], options), ['hiddenStates', 'signal']],
   ['model.generate()', (options: GenerateOptions) => model.generate([1], options).result(), sampling.split(' ')],
+  [
+    'model.chat()',
+    (options: ChatOptions) => talker.chat([{ role: 'user', content: 'a' }], options).result(),
+    [
+      ...sampling.split(' ').filter((name) => name !== 'addSpecialTokens'),
+      ...'tools toolChoice parallelToolCalls toolFormat reasoningFormat reasoningEffort'.split(' '),
+    ],
+  ],
   ['loadTokenizer()', (options: never) => loadTokenizer(directory, options), ['signal']],
   ['devices()', (options: never) => devices(options), ['emulated']],
   ['devices()', (options: never) => discoverDevices(options), ['emulated']],

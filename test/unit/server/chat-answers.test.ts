@@ -1,7 +1,6 @@
-/** From scripted answers to HTTP, and to the openai client. */
+/** From scripted answers to HTTP. */
 import { describe, expect, test } from 'vitest'
-import type { ChatOptions, Model } from '../../../src'
-import { type Script, scriptedChat } from '../../support/scripted-chat'
+import { type Script, scriptedModel } from '../../support/scripted-chat'
 import { appOf } from './app'
 
 const weather = { type: 'function', function: { name: 'weather', parameters: { type: 'object', properties: {} } } }
@@ -16,29 +15,11 @@ const call = (city: string) => [
 
 /** An app whose model follows scripts, one an answer, and keeps what it was asked. */
 function appWith(...scripts: Script[]) {
-  const asked: { messages: unknown; options: ChatOptions }[] = []
-  const model = {
-    activity: () => ({ waiting: 0 }),
-    observe: () => () => {},
-    chat(given: unknown, options: ChatOptions) {
-      asked.push({ messages: given, options })
-      const { tools } = options
-      return scriptedChat({
-        ...(tools && {
-          tools: {
-            format: 'hermes',
-            functions: tools.map((tool) => tool.function),
-            isParallel: options.parallelToolCalls ?? true,
-          },
-        }),
-        ...(scripts.shift() as Script),
-      })
-    },
-  } as unknown as Model
+  const { model, asked } = scriptedModel(scripts)
   const app = appOf({ scripted: model })
   const post = async (body: object) =>
     app.request('/v1/chat/completions', { method: 'POST', body: JSON.stringify({ messages, ...body }) })
-  return { app, asked, post }
+  return { asked, post }
 }
 
 async function whole(script: Script, body: object = {}) {

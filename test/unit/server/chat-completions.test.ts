@@ -119,6 +119,21 @@ test('choices have seeds of their own, and a seed repeats them, streamed or not'
   expect([0, 1, 2].map((index) => textOf(parts, index))).toEqual(texts)
 })
 
+test('log-probabilities are of every token, streamed or not', async () => {
+  const request = { ...greedy, logprobs: true, top_logprobs: 2 }
+  type Logprobs = { content: { token: string; logprob: number; bytes: number[]; top_logprobs: object[] }[] } | null
+  const logprobsOf = (choice: unknown) => (choice as { logprobs: Logprobs }).logprobs?.content ?? []
+  const whole = await bodyOf(await post(request))
+  const content = logprobsOf(whole.choices[0])
+  expect(content).toHaveLength(Number(whole.usage.completion_tokens))
+  expect(content[0]?.top_logprobs).toHaveLength(2)
+  const parts = await events(await post({ ...request, stream: true }))
+  expect(parts.slice(0, -1).flatMap((part) => choicesOf(part).flatMap(logprobsOf))).toEqual(content)
+  expect(
+    logprobsOf((await bodyOf(await post({ ...request, top_logprobs: null }))).choices[0])[0]?.top_logprobs,
+  ).toEqual([])
+})
+
 test.each<[string, Body, object]>([
   ['max_completion_tokens before max_tokens', { ...greedy, max_completion_tokens: 3 }, { completion_tokens: 3 }],
   ['null as if left out', { ...greedy, seed: null, stop: null, n: null, stream: null, tools: null }, {}],
