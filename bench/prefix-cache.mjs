@@ -28,7 +28,7 @@ export async function run(args) {
   if (values === undefined) return
   const { prompt, question, rounds, layers } = values
   const directory = checkpointModel(values.models, { ...DEFAULT_SHAPE, layers })
-  await using model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: prompt + 1, maxSequences: 1 })
+  const model = await loadModel(directory, { deviceMap: 'cpu', maxModelLength: prompt + 1, maxSequences: 1 })
 
   const tokens = (length, seed) => Array.from({ length }, (_, i) => 300 + ((seed * 7919 + i * 131) % 20000))
   const measure = async (system, asked) => {
@@ -44,6 +44,7 @@ export async function run(args) {
     cached.push(await measure(round, 2 * round + 1))
     busy.push(await busyCores())
   }
+  await model.dispose()
   const results = Object.entries({ cold, cached }).map(([name, runs]) => ({
     name,
     cachedTokens: runs[0].cachedTokens,
