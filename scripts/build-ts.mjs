@@ -8,10 +8,10 @@ import { modified, newest, root, run } from './steps.mjs'
 
 const dist = join(root, 'dist')
 const declarations = join(root, 'build', 'types') // one a source, without what is @internal
-/** What package.json exports, as names in src/ and dist/. The main entry is written last: its time is that of the build. */
-const ENTRIES = ['server/index', 'index']
+/** What package.json exports beside the main entry, as names in src/ and dist/. */
+const FURTHER_ENTRIES = ['server/index', 'providers/ai-sdk/index']
 const typesEntry = join(dist, 'index.d.ts')
-const entry = join(dist, 'index.mjs')
+const entry = join(dist, 'index.mjs') // written last: its time is the time of the build
 
 const newestSource = () =>
   newest(['src', 'tsconfig.json', 'tsconfig.build.json', 'scripts/build-ts.mjs'].map((name) => join(root, name)))
@@ -28,14 +28,20 @@ export function typesBuildNeeded() {
 
 /**
  * Packages that are bundled as CommonJS into dist/bundled/ with the exports used, and are not dependencies of the
- * published package: ESM-only ones, which Node.js before 20.19 cannot require(), and jsonc-parser, whose CommonJS files
- * no bundler can follow.
+ * published package: ESM-only ones, which Node.js before 20.19 cannot require(); jsonc-parser, whose CommonJS files no
+ * bundler can follow; @ai-sdk/provider, of which two small classes are used, where the AI SDK is.
  */
 const BUNDLED = {
+  '@ai-sdk/provider': {
+    used: '{ NoSuchModelError, UnsupportedFunctionalityError }',
+    from: join(root, 'node_modules/@ai-sdk/provider/dist/index.mjs'), // its exports give require() CommonJS
+  },
   'd3-scale': { used: '{ scaleLog }' },
   'jsonc-parser': { used: '{ findNodeAtLocation, parseTree }', from: 'jsonc-parser/lib/esm/main.js' },
   'string-width': { used: '{ default }' },
 }
+
+const isEntry = (name) => name === 'index' || FURTHER_ENTRIES.includes(name)
 
 /** Removes the outputs of sources that no longer exist. */
 function removeOrphans() {
@@ -44,7 +50,7 @@ function removeOrphans() {
     const path = join(file.parentPath ?? file.path, file.name)
     if (path.endsWith('.cjs')) continue // bundled
     const [name, ending] = relative(dist, path).split(/(\.d\.m?ts|\.mjs|\.js(?:\.map)?)$/)
-    const isKept = /^\.js/.test(ending) ? existsSync(join(root, 'src', `${name}.ts`)) : ENTRIES.includes(name)
+    const isKept = /^\.js/.test(ending) ? existsSync(join(root, 'src', `${name}.ts`)) : isEntry(name)
     if (!isKept) rmSync(path)
   }
 }
@@ -62,7 +68,7 @@ function compile(...options) {
 const exportedNames = (name) => Object.keys(createRequire(import.meta.url)(join(dist, `${name}.js`)))
 
 function writeModuleFaces() {
-  for (const name of ENTRIES) {
+  for (const name of [...FURTHER_ENTRIES, 'index']) {
     writeFileSync(join(dist, `${name}.d.mts`), "export * from './index.js'\n")
     writeFileSync(join(dist, `${name}.mjs`), `export { ${exportedNames(name).join(', ')} } from './index.js'\n`)
   }
@@ -82,7 +88,7 @@ export async function buildTypeScript() {
   compile('--declarationDir', declarations)
   removeOrphans()
   await bundlePackages()
-  for (const name of ENTRIES) await rollUpTypes(name)
+  await rollUpAllTypes()
   writeModuleFaces()
 }
 
@@ -112,51 +118,64 @@ async function bundlePackage(from, used, file) {
     load: (id) => (id === entry ? `export ${used} from '${from}'` : null),
   }
   const bundle = await rollup({ input: entry, plugins: [packages], treeshake: { moduleSideEffects: false } })
-  const folders = bundle.watchFiles.map((path) => /^.*node_modules[\\/](@[^\\/]+[\\/])?[^\\/]+/.exec(path)?.[0])
-  const licenses = [...new Set(folders)].flatMap((folder) => (folder === undefined ? [] : licenseOf(folder)))
-  await bundle.write({ file, format: 'cjs', exports: 'named', banner: `/*\n${licenses.join('\n\n')}\n*/` })
+  await bundle.write({ file, format: 'cjs', exports: 'named', banner: licensesOf(bundle.watchFiles) })
   await bundle.close()
 }
 
-/** The license text of a package, required in copies of its code. */
-function licenseOf(folder) {
-  const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name))
-  return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
+/** A comment with the license texts of the packages that files are of, required in copies of their code. */
+function licensesOf(files) {
+  const folders = files.flatMap((path) => /^.*node_modules[\\/](@[^\\/]+[\\/])?[^\\/]+/.exec(path)?.[0] ?? [])
+  const texts = [...new Set(folders)].map((folder) => {
+    const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name))
+    return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
+  })
+  return texts.length === 0 ? '' : `/*\n${texts.join('\n\n')}\n*/`
 }
 
+/** Packages whose types are copied, since users may not have them. */
+const COPIED_TYPES = ['@ai-sdk/provider', '@types/json-schema']
+
 /**
- * A single .d.ts for each entry: users' compilers see only what is public, and nothing else can be imported. What another
- * entry needs of the main one, it imports from there, since a class that is declared twice is two types.
+ * A single .d.ts for each entry: users' compilers see only what is public, and nothing else can be imported. What is in the
+ * main entry's file the others import from there, since a class that is declared twice is two types.
  */
-async function rollUpTypes(name) {
-  const [{ rollup }, { dts }] = await Promise.all([import('rollup'), import('rollup-plugin-dts')])
-  const folder = dirname(join(declarations, name))
-  const main = posix.relative(dirname(name), 'index.js')
-  const fromMain = {
-    name: 'from-main',
-    resolveId: (id, importer) =>
-      name !== 'index' &&
-      importer &&
-      id.startsWith('.') &&
-      relative(folder, join(dirname(importer), id)).startsWith('..')
-        ? { id: main, external: 'relative' }
-        : null,
+async function rollUpAllTypes() {
+  const main = await rollUpTypes('index')
+  for (const name of FURTHER_ENTRIES) {
+    const path = posix.relative(dirname(name), 'index.js')
+    const fromMain = {
+      name: 'from-main',
+      resolveId: (id, importer) =>
+        importer && id.startsWith('.') && main.sources.has(join(dirname(importer), `${id}.d.ts`))
+          ? { id: path, external: true }
+          : null,
+    }
+    const { types, imported } = await rollUpTypes(name, [fromMain], [path])
+    const hidden = (imported[path] ?? []).filter((name) => !main.exported.includes(name))
+    if (hidden.length > 0) throw new Error(`${name}.d.ts needs ${hidden.join(', ')}, which index.d.ts does not export`)
+    mkdirSync(dirname(join(dist, name)), { recursive: true })
+    writeFileSync(join(dist, `${name}.d.ts`), types)
   }
+  writeFileSync(typesEntry, main.types)
+}
+
+/** The types of an entry, the names that they export, those that they import by module, and the files of all. */
+async function rollUpTypes(name, plugins = [], known = []) {
+  const [{ rollup }, { dts }] = await Promise.all([import('rollup'), import('rollup-plugin-dts')])
   const bundle = await rollup({
     input: join(declarations, `${name}.d.ts`),
-    plugins: [fromMain, dts()],
-    external: [/^node:/, /^[@a-z]/],
+    plugins: [...plugins, dts({ includeExternal: COPIED_TYPES })],
+    external: /^node:/,
     onwarn: ({ message }) => {
       throw new Error(`${name}.d.ts cannot be rolled up: ${message}`)
     },
   })
-  const { output } = await bundle.generate({ format: 'es' })
+  const { output } = await bundle.generate({ format: 'es', banner: licensesOf(bundle.watchFiles) })
   await bundle.close()
-  const types = exportAsTypes(output[0].code, name)
-  const foreign = [...types.matchAll(/from '([^']+)'/g)].map((match) => match[1]).filter((from) => from !== main)
+  const [{ code, exports: exported, importedBindings: imported }] = output
+  const foreign = Object.keys(imported).filter((module) => !known.includes(module))
   if (foreign.length > 0) throw new Error(`${name}.d.ts imports ${foreign.join(', ')}, which users may not have`)
-  mkdirSync(dirname(join(dist, name)), { recursive: true })
-  writeFileSync(join(dist, `${name}.d.ts`), types)
+  return { types: exportAsTypes(code, name), exported, imported, sources: new Set(bundle.watchFiles) }
 }
 
 /**

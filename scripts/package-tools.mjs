@@ -11,6 +11,7 @@ const compilers = {
 }
 
 const typed = `import { BillfishError, devices, layerSplit, loadModel, planModel, type GenerateOptions } from 'billfish'
+import { createBillfish } from 'billfish/ai-sdk'
 import { createApp, createServer, type ServerOptions } from 'billfish/server'
 export async function answer(directory: string): Promise<string> {
   const model = await loadModel(directory, { deviceMap: 'cpu', dtype: 'float32' })
@@ -24,6 +25,12 @@ export async function answer(directory: string): Promise<string> {
   } finally {
     await model.dispose()
   }
+}
+export async function stream(directory: string) {
+  const billfish = createBillfish({ name: await loadModel(directory) })
+  const prompt = [{ role: 'user' as const, content: [{ type: 'text' as const, text: 'Hello' }] }]
+  const { stream } = await billfish('name').doStream({ prompt, maxOutputTokens: 4 })
+  for await (const part of stream) if (part.type === 'text-delta') console.log(part.delta)
 }
 export async function serve(directory: string, options: ServerOptions): Promise<string> {
   const model = await loadModel(directory)

@@ -26,6 +26,7 @@ const cuda = isCudaCompiled()
 const entries = {
   billfish: ['loadModel', 'devices', 'layerSplit', 'BillfishError'],
   'billfish/server': ['createServer', 'createApp'],
+  'billfish/ai-sdk': ['createBillfish'],
 }
 const packed = await assemblePackages({ cuda })
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'billfish-package-')))

@@ -1,8 +1,9 @@
+import type { Models } from '../named-models'
 import { optionsOf, readOptions } from '../options/read-options'
 import { onAbort } from '../options/signal'
 import { abortSignal } from '../options/values'
 import { createApp as honoApp } from './app'
-import { type Models, type RequestOptions, readSettings, requestOptions } from './options'
+import { type RequestOptions, readSettings, requestOptions } from './options'
 
 /** Options of {@link createApp}. */
 export interface AppOptions extends RequestOptions {

@@ -1,21 +1,12 @@
 /** What createServer() and createApp() take: models, and the options that both have. */
 import { z } from 'zod'
 import { REASONING_FORMAT_NAMES, TOOL_FORMAT_NAMES } from '../chat/formats'
-import { BillfishError } from '../common/errors'
-import { Model } from '../model'
-import { invalidOption } from '../options/printed'
-import { guarded, isRecord } from '../options/snapshot'
+import { type Models, readModels } from '../named-models'
 import { live, whole } from '../options/values'
 import { ApiKeys } from './api-keys'
 import { Metrics } from './metrics'
 import { isRequestLogger, type RequestLogger } from './request-log'
 import { type AnswerFormats, ServedModels } from './served-models'
-
-/**
- * The models of a server: one, which requests may call `default` or leave unnamed, or several by the names that requests
- * ask for. The first one answers requests without a name. They are not disposed of with the server.
- */
-export type Models = Model | Readonly<Record<string, Model>>
 
 /** Options of a server's requests. */
 export interface RequestOptions extends AnswerFormats {
@@ -47,11 +38,9 @@ export const requestOptions = {
 }
 
 /** Defaults filled in. @throws BillfishError INVALID_OPTION for the models */
-export function readSettings(given: unknown, options: RequestOptions) {
-  const models = readModels(given, options.maxWaiting ?? 256, {
-    toolFormat: options.toolFormat,
-    reasoningFormat: options.reasoningFormat,
-  })
+export function readSettings(given: Models, options: RequestOptions) {
+  const { maxWaiting = 256, toolFormat, reasoningFormat } = options
+  const models = new ServedModels(Object.fromEntries(readModels(given)), maxWaiting, { toolFormat, reasoningFormat })
   return {
     models,
     keys: new ApiKeys(options.apiKeys ?? []),
@@ -61,19 +50,4 @@ export function readSettings(given: unknown, options: RequestOptions) {
     corsOrigins: options.corsOrigins ?? [],
     logger: options.logger,
   }
-}
-
-/** @throws BillfishError INVALID_OPTION */
-function readModels(given: unknown, maxWaiting: number, formats: AnswerFormats): ServedModels {
-  if (given instanceof Model) return new ServedModels({ default: given }, maxWaiting, formats)
-  if (!guarded('models', () => isRecord(given))) {
-    throw invalidOption('models', given, 'a model that loadModel() returned, or an object of names and such models')
-  }
-  const models = guarded('models', () => Object.entries(given as Record<string, unknown>))
-  if (models.length === 0) throw new BillfishError('INVALID_OPTION', 'models is empty; give at least one model.')
-  for (const [name, model] of models) {
-    if (name === '') throw new BillfishError('INVALID_OPTION', 'models has an empty name; name every model.')
-    if (!(model instanceof Model)) throw invalidOption(`models.${name}`, model, 'a model that loadModel() returned')
-  }
-  return new ServedModels(Object.fromEntries(models) as Record<string, Model>, maxWaiting, formats)
 }

@@ -2,10 +2,11 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { BillfishError } from '../common/errors'
+import type { Models } from '../named-models'
 import { optionsOf, readOptions } from '../options/read-options'
 import { text, whole } from '../options/values'
 import { createApp } from './app'
-import { type Models, type RequestOptions, readSettings, requestOptions } from './options'
+import { type RequestOptions, readSettings, requestOptions } from './options'
 
 /** Options of {@link createServer}. */
 export interface ServerOptions extends RequestOptions {
