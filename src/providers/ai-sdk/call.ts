@@ -1,18 +1,18 @@
-/** What a call of the AI SDK asks for, as messages and options of generate(). */
+/** What a call of the AI SDK asks for, as messages and options of chat(). */
 import type { LanguageModelV3CallOptions, SharedV3Warning } from '@ai-sdk/provider'
+import type { ChatOptions, Tool } from '../../generation/chat-options'
 import type { ChatMessage } from '../../generation/chat-template'
-import type { GenerateOptions } from '../../generation/sampling-options'
 import { templateMessages } from './prompt'
 
 /**
  * What `providerOptions.billfish` may hold of `generateText`, `streamText` and the like: options of billfish's
- * `generate()`. Those that the AI SDK has itself go before them.
+ * `chat()`. Those that the AI SDK has itself go before them.
  */
-export type BillfishOptions = Omit<GenerateOptions, 'signal'>
+export type BillfishOptions = Omit<ChatOptions, 'signal' | 'tools' | 'toolChoice'>
 
 export interface Call {
   readonly messages: readonly ChatMessage[]
-  readonly options: GenerateOptions
+  readonly options: ChatOptions
   /** What was asked for and is not done. */
   readonly warnings: SharedV3Warning[]
 }
@@ -20,15 +20,13 @@ export interface Call {
 /** @throws UnsupportedFunctionalityError for prompts with files or images */
 export function readCall(call: LanguageModelV3CallOptions): Call {
   const warnings: SharedV3Warning[] = []
-  if ((call.tools?.length ?? 0) > 0) {
-    warnings.push({ type: 'unsupported', feature: 'tools', details: 'The model is not told of them.' })
-  }
+  const options = { ...samplingOptions(call), ...toolOptions(call, warnings) }
   const { responseFormat } = call
   const messages = templateMessages(call.prompt)
-  if (responseFormat?.type !== 'json') return { messages, options: generateOptions(call), warnings }
+  if (responseFormat?.type !== 'json') return { messages, options, warnings }
   const details = 'The prompt asks for JSON, but the model may write something else.'
   warnings.push({ type: 'unsupported', feature: 'responseFormat', details })
-  return { messages: withInstruction(messages, responseFormat.schema), options: generateOptions(call), warnings }
+  return { messages: withInstruction(messages, responseFormat.schema), options, warnings }
 }
 
 /** Asks for JSON in the system's message: the only one that templates accept is the first. */
@@ -41,8 +39,8 @@ function withInstruction(messages: readonly ChatMessage[], schema: object | unde
   return [{ ...first, content: `${first.content}\n\n${instruction}` }, ...rest]
 }
 
-function generateOptions(call: LanguageModelV3CallOptions): GenerateOptions {
-  const given: GenerateOptions = {
+function samplingOptions(call: LanguageModelV3CallOptions): ChatOptions {
+  const given: ChatOptions = {
     maxNewTokens: call.maxOutputTokens,
     temperature: call.temperature,
     topP: call.topP,
@@ -55,4 +53,26 @@ function generateOptions(call: LanguageModelV3CallOptions): GenerateOptions {
   }
   const own: BillfishOptions = call.providerOptions?.billfish ?? {}
   return { ...own, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) }
+}
+
+function toolOptions(
+  { tools = [], toolChoice }: LanguageModelV3CallOptions,
+  warnings: SharedV3Warning[],
+): Pick<ChatOptions, 'tools' | 'toolChoice'> {
+  const functions = tools.flatMap((tool): Tool[] => {
+    if (tool.type === 'provider') {
+      const details = 'billfish has no tools of its own.'
+      warnings.push({ type: 'unsupported', feature: `the tool ${tool.id}`, details })
+      return []
+    }
+    const { name, description, inputSchema } = tool
+    return [{ type: 'function', function: { name, description, parameters: { ...inputSchema } } }]
+  })
+  if (functions.length === 0) return {}
+  if (toolChoice?.type === 'none') return { tools: functions, toolChoice: 'none' }
+  if (toolChoice?.type === 'required' || toolChoice?.type === 'tool') {
+    const details = 'The model may also answer without a call, or call another tool.'
+    warnings.push({ type: 'unsupported', feature: `toolChoice ${toolChoice.type}`, details })
+  }
+  return { tools: functions }
 }

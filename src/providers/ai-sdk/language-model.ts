@@ -7,10 +7,11 @@ import type {
   LanguageModelV3StreamResult,
   SharedV3Warning,
 } from '@ai-sdk/provider'
-import type { Generation } from '../../generation/generation'
+import type { ChatGeneration } from '../../generation/chat-generation'
 import type { Model } from '../../model'
+import { answerEnd, contentOf, failedEnd } from './answer'
 import { readCall } from './call'
-import { answerEnd, failedEnd } from './end'
+import { StreamParts } from './stream-parts'
 
 /** A model as the AI SDK calls it. An abort rejects, or ends a stream, with the signal's reason, as of fetch(). */
 export class BillfishLanguageModel implements LanguageModelV3 {
@@ -29,40 +30,32 @@ export class BillfishLanguageModel implements LanguageModelV3 {
 
   async doGenerate(call: LanguageModelV3CallOptions): Promise<LanguageModelV3GenerateResult> {
     const { messages, options, warnings } = readCall(call)
-    const result = await this.#model.generate(messages, options).result()
-    return {
-      content: result.text === '' ? [] : [{ type: 'text', text: result.text }],
-      ...answerEnd(result),
-      warnings,
-      response: this.#response(),
-    }
+    const chat = this.#model.chat(messages, options)
+    const complete = new Set<number>()
+    for await (const event of chat) if (event.type === 'toolCallEnd') complete.add(event.index)
+    const result = await chat.result()
+    return { content: contentOf(result, complete), ...answerEnd(result), warnings, response: this.#response() }
   }
 
   async doStream(call: LanguageModelV3CallOptions): Promise<LanguageModelV3StreamResult> {
     const { messages, options, warnings } = readCall(call)
-    const generation = this.#model.generate(messages, options)
-    const parts = this.#parts(generation, warnings, call.abortSignal)
-    return { stream: streamOf(parts, (reason) => generation.cancel(reason)) }
+    const chat = this.#model.chat(messages, options)
+    const parts = this.#parts(chat, warnings, call.abortSignal)
+    return { stream: streamOf(parts, (reason) => chat.cancel(reason)) }
   }
 
   async *#parts(
-    generation: Generation,
+    chat: ChatGeneration,
     warnings: SharedV3Warning[],
     signal: AbortSignal | undefined,
   ): AsyncGenerator<LanguageModelV3StreamPart, void> {
     yield { type: 'stream-start', warnings }
     yield { type: 'response-metadata', ...this.#response() }
-    const id = 'text'
-    let isOpen = false
+    const parts = new StreamParts()
     try {
-      for await (const { text } of generation) {
-        if (text === '') continue
-        if (!isOpen) yield { type: 'text-start', id }
-        isOpen = true
-        yield { type: 'text-delta', id, delta: text }
-      }
-      if (isOpen) yield { type: 'text-end', id }
-      yield { type: 'finish', ...answerEnd(await generation.result()) }
+      for await (const event of chat) yield* parts.of(event)
+      yield* parts.end()
+      yield { type: 'finish', ...answerEnd(await chat.result()) }
     } catch (error) {
       if (signal?.aborted) throw error
       yield { type: 'error', error }

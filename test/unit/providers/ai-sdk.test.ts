@@ -76,7 +76,7 @@ describe('generateText()', () => {
     expect(answer.providerMetadata?.billfish).toMatchObject({ stoppedBy: end })
   })
 
-  test("takes generate()'s options, those of the AI SDK first", async () => {
+  test("takes chat()'s options, those of the AI SDK first", async () => {
     const options = { maxNewTokens: 5, minP: 0.5, ignoreEos: true, logprobs: 0 }
     const call = { model: billfish(), prompt, temperature: 0, providerOptions: { billfish: options } }
     const answer = await generateText(call)
@@ -111,13 +111,15 @@ describe('generateText()', () => {
     )
   })
 
-  test('warns that tools are not offered', async () => {
+  test('rejects tools that the chat template knows no way to call, unless it is named', async () => {
     const weather = tool({
       inputSchema: z.object({ city: z.string() }),
       execute: async ({ city }) => `Rain in ${city}`,
     })
-    const { warnings } = await generateText({ model: billfish(), ...greedy, tools: { weather } })
-    expect(warnings).toMatchObject([{ type: 'unsupported', feature: 'tools' }])
+    const call = { model: billfish(), ...greedy, tools: { weather } }
+    await expect(generateText(call)).rejects.toThrow(/^tools is given, but the chat template/)
+    const providerOptions = { billfish: { toolFormat: 'hermes' } }
+    expect((await generateText({ ...call, providerOptions })).warnings).toEqual([])
   })
 })
 
