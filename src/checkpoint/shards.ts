@@ -83,17 +83,14 @@ function noSafetensors(directory: string, names: readonly string[]): Error {
 /**
  * Search order: model.safetensors; model.safetensors.index.json; the file (or index) that `model_file_base_name` in
  * quantize_config.json names; the only index in the directory; the only safetensors file.
+ * @param names files that the directory has, or will have; indices among them must be there
+ * @throws BillfishError INVALID_CHECKPOINT
  */
-async function listShards(directory: string, baseName: string | undefined): Promise<ShardList> {
-  let names: string[]
-  try {
-    names = await readdir(directory)
-  } catch (error) {
-    const reason = isMissing(error)
-      ? 'does not exist or is not a directory'
-      : `cannot be read: ${(error as Error).message}`
-    throw invalidCheckpoint(`The checkpoint directory ${directory} ${reason}`, error)
-  }
+export async function listShards(
+  directory: string,
+  names: readonly string[],
+  baseName: string | undefined,
+): Promise<ShardList> {
   const single = (file: string): ShardList => ({ files: [file], weightMap: new Map(), index: undefined })
   for (const base of ['model', ...(baseName === undefined ? [] : [baseName])]) {
     if (names.includes(`${base}.safetensors`)) return single(`${base}.safetensors`)
@@ -115,6 +112,17 @@ async function listShards(directory: string, baseName: string | undefined): Prom
     `${directory} has ${files.length} safetensors files (${files.slice(0, 4).map(quoted).join(', ')}${files.length > 4 ? ', ...' : ''}) ` +
       'and no model.safetensors.index.json to say which belong together; download the index',
   )
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory)
+  } catch (error) {
+    const reason = isMissing(error)
+      ? 'does not exist or is not a directory'
+      : `cannot be read: ${(error as Error).message}`
+    throw invalidCheckpoint(`The checkpoint directory ${directory} ${reason}`, error)
+  }
 }
 
 /**
@@ -147,7 +155,7 @@ export async function readTensors(
   if (baseName !== undefined && !isPlainFileName(baseName)) {
     throw invalidCheckpoint(`${directory}: model_file_base_name ${shown(baseName)} is not a plain file name`)
   }
-  const shards = await listShards(directory, baseName)
+  const shards = await listShards(directory, await namesIn(directory), baseName)
   const paths = shards.files.map((file) => join(directory, file))
   const headers: SafetensorsHeader[] = []
   await forEachConcurrently(paths.length, CONCURRENT_READS, async (i) => {

@@ -11,10 +11,10 @@
  */
 import { lstat, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { FileLock } from '../checkpoint/file-lock'
 import { isMissing } from '../checkpoint/files'
 import { COPY_DIRECTORY, readFingerprint, STATE_FILE, UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { BillfishError } from '../common/errors'
-import { FileLock } from './file-lock'
 import { writing } from './write-errors'
 
 const UNFINISHED = '.unfinished'

@@ -1,8 +1,8 @@
 import { constants, type FileHandle, open, stat, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { isMissing } from '../checkpoint/files'
-import { isObject } from '../checkpoint/json'
 import { addon } from '../native/addon'
+import { isMissing } from './files'
+import { isObject } from './json'
 
 /** Who holds a lock, as far as its file says. */
 export interface LockHolder {
