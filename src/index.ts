@@ -45,6 +45,8 @@ export type {
   TokenLogprob,
 } from './generation/results'
 export type { GenerateOptions } from './generation/sampling-options'
+export { type DownloadOptions, downloadModel } from './hub/download'
+export type { DownloadProgress } from './hub/snapshot'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type {
   Activity,

@@ -4,6 +4,8 @@ import { asBillfishError, BillfishError } from './common/errors'
 import { type CooperativeTask, runCooperatively } from './common/event-loop'
 import { type EmbeddingFiles, embeddingFiles, noEmbeddingFiles } from './embedding/files'
 import { type GenerationAssets, loadGenerationAssets } from './generation/assets'
+import { checkpointDirectory } from './hub/checkpoint-directory'
+import type { DownloadProgress } from './hub/snapshot'
 import { Model } from './model'
 import type { Model as Definition, ModelShape } from './models/architecture'
 import { checkpointWarnings, modelOf, weightsOf } from './models/registry'
@@ -32,9 +34,11 @@ import { thisMachine } from './this-machine'
 
 /** How far loading has come. */
 export interface LoadProgress {
-  /** Bytes of the checkpoint read so far. */
+  /** A model of the Hub is first downloaded, as far as it is not in the cache. */
+  readonly phase: 'downloading' | 'loading'
+  /** Bytes of the checkpoint downloaded, or read, so far. */
   readonly bytesDone: number
-  /** Bytes that will be read in all. */
+  /** Bytes that will be there, or read, in all. */
   readonly bytesTotal: number
 }
 
@@ -67,7 +71,7 @@ export interface LoadOptions extends PlanOptions {
    * the system's temporary directory.
    */
   readonly offloadDirectory?: string | URL | undefined
-  /** Called with the bytes read so far, several times a second at most. Throwing, or rejecting, fails the load. */
+  /** Called with the bytes so far, several times a second at most. Throwing, or rejecting, fails the load. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
@@ -81,17 +85,22 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
 })
 
 /**
- * Loads a checkpoint directory in Hugging Face Hub layout.
+ * Loads a checkpoint directory in Hugging Face Hub layout, or a model of the Hub, which is downloaded as `downloadModel()`
+ * does.
  *
- * @param directory path or file: URL of a directory with config.json, safetensors files and, for text, tokenizer files
- * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY; the
- *   reason of the signal if it aborts. Nothing stays allocated.
+ * @param directory path or file: URL of a directory with config.json, safetensors files and, for text, tokenizer files; or a
+ *   model's name, `'OWNER/NAME'` or `'OWNER/NAME@REVISION'`, if there is nothing at such a path
+ * @throws BillfishError INVALID_CHECKPOINT, UNSUPPORTED_MODEL, INVALID_OPTION, DEVICE_NOT_FOUND, OUT_OF_MEMORY,
+ *   DOWNLOAD_FAILED; the reason of the signal if it aborts. Nothing stays allocated.
  */
 export async function loadModel(directory: string | URL, options: LoadOptions = {}): Promise<Model> {
   const given = readOptions(loadOptions, options)
   const path = readPath(directory, 'directory')
   return withOwnSignal(given.signal, async (signal) => {
-    const checkpoint = await openCheckpoint(path, { signal })
+    const onProgress = downloadProgress(given.onProgress)
+    const checkpoint = await openCheckpoint(await checkpointDirectory(path, 'checkpoint', { signal, onProgress }), {
+      signal,
+    })
     const { config, files } = checkpoint
     const weights = await runCooperatively(weightsOf(checkpoint), signal)
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
@@ -100,6 +109,10 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     const embedding = embeddingFiles(checkpoint)
     return await loadFrom({ config, weights, files, assets, embedding }, { ...given, signal })
   })
+}
+
+function downloadProgress(onProgress: LoadOptions['onProgress']) {
+  return onProgress && ((progress: DownloadProgress) => onProgress({ phase: 'downloading', ...progress }))
 }
 
 /** What a model is loaded from. @internal */
@@ -224,7 +237,7 @@ async function loadNative(spec: ModelSpec, { signal, onProgress }: LoadOptions) 
       { signal, onProgress },
       () => native.abortLoad(),
       async (progress) => {
-        const report = (bytesDone: number) => progress({ bytesDone, bytesTotal })
+        const report = (bytesDone: number) => progress({ phase: 'loading', bytesDone, bytesTotal })
         report(0)
         await native.load(report).catch((error) => {
           throw asBillfishError(error)

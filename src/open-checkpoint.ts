@@ -4,7 +4,6 @@ import { isMissing, readJsonFile, withFile } from './checkpoint/files'
 import { rejectGguf } from './checkpoint/gguf'
 import { invalidCheckpoint, shown } from './checkpoint/invalid'
 import { isObject } from './checkpoint/json'
-import { suggestPath } from './checkpoint/path-suggestions'
 import { readTensors } from './checkpoint/shards'
 import { readStoredValues } from './checkpoint/stored-values'
 import { FLOAT_TYPES, type TensorTable } from './checkpoint/tensors'
@@ -12,6 +11,7 @@ import type { Checkpoint, QuantizationConfig, RawConfig } from './checkpoint/typ
 import { rejectUnfinishedCopy } from './checkpoint/unfinished-copy'
 import { elementCount } from './common/arithmetic'
 import { BillfishError } from './common/errors'
+import { suggestPath } from './hub/path-suggestions'
 import type { LinearSpec, MatrixSpec, TensorRef, VectorSpec } from './native/weights'
 import {
   QUANTIZATION_FILES,
@@ -209,7 +209,40 @@ async function missingConfigError(given: string, path: string): Promise<Error> {
   const status = await stat(path).catch(() => undefined)
   const what = status === undefined ? 'does not exist' : status.isDirectory() ? 'has no config.json' : 'is a file'
   const hint = await suggestPath(given, path)
-  return invalidCheckpoint(`${path} ${what}: expected a checkpoint directory as on the Hugging Face Hub${hint}`)
+  return invalidCheckpoint(
+    `${path} ${what}: expected a checkpoint directory as on the Hugging Face Hub, or a model's name there${hint}`,
+  )
+}
+
+/** What the config files of a checkpoint say, before it is compared with the tensors. */
+async function readConfigFiles(directory: string, path: string) {
+  const [generationConfig, quantizationFiles, config] = await Promise.all([
+    readGenerationConfig(path),
+    Promise.all(QUANTIZATION_FILES.map((name) => tryReadConfig(path, name))),
+    readConfig(path, 'config.json'),
+  ])
+  const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]?.value
+  if (config === undefined) {
+    throw await missingConfigError(directory, path)
+  }
+  const inConfig = sourcesOfConfig(config, join(path, 'config.json'))
+  const faults = quantizationFiles.flatMap(({ fault }) => fault ?? [])
+  // config.json takes precedence, so broken files do not matter if it has a quantization config.
+  if (faults[0] && inConfig.every(({ value }) => value === undefined || value === null)) throw faults[0]
+  const stated = readQuantizationSources([
+    ...inConfig,
+    ...QUANTIZATION_FILES.map((name, i) => ({ where: join(path, name), name, value: quantizationFiles[i]?.value })),
+  ])
+  return { config, generationConfig, quantizeConfig, stated, faults }
+}
+
+/**
+ * Reads what the config files of a checkpoint say, whether or not its weights are there.
+ * @throws BillfishError INVALID_CHECKPOINT
+ */
+export async function readConfigs(directory: string): Promise<{ config: RawConfig; quantization: QuantizationConfig }> {
+  const { config, stated } = await readConfigFiles(directory, resolve(directory))
+  return { config, quantization: stated.config }
 }
 
 /**
@@ -229,24 +262,8 @@ export async function openCheckpoint(
   const path = resolve(directory)
   await rejectUnfinishedCopy(path)
   await rejectGguf(path)
-  const [generationConfig, quantizationFiles, config] = await Promise.all([
-    readGenerationConfig(path),
-    Promise.all(QUANTIZATION_FILES.map((name) => tryReadConfig(path, name))),
-    readConfig(path, 'config.json'),
-  ])
-  const quantizeConfig = quantizationFiles[QUANTIZATION_FILES.indexOf('quantize_config.json')]?.value
+  const { config, generationConfig, quantizeConfig, stated, faults } = await readConfigFiles(directory, path)
   signal?.throwIfAborted()
-  if (config === undefined) {
-    throw await missingConfigError(directory, path)
-  }
-  const inConfig = sourcesOfConfig(config, join(path, 'config.json'))
-  const faults = quantizationFiles.flatMap(({ fault }) => fault ?? [])
-  // config.json takes precedence, so broken files do not matter if it has a quantization config.
-  if (faults[0] && inConfig.every(({ value }) => value === undefined || value === null)) throw faults[0]
-  const stated = readQuantizationSources([
-    ...inConfig,
-    ...QUANTIZATION_FILES.map((name, i) => ({ where: join(path, name), name, value: quantizationFiles[i]?.value })),
-  ])
   const baseName = quantizeConfig?.model_file_base_name ?? undefined
   if (baseName !== undefined && typeof baseName !== 'string') {
     throw invalidCheckpoint(

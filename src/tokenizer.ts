@@ -7,6 +7,7 @@ import { isLong, type LongText } from './generation/long-text'
 import type { Work } from './generation/text-worker'
 import { rejectOtherTypedArrays } from './generation/token-ids'
 import { noTokenizerMessage } from './generation/tokenizer'
+import { checkpointDirectory } from './hub/checkpoint-directory'
 import { guardMethods } from './options/method-guard'
 import { readPath } from './options/path'
 import { invalidOption, printed } from './options/printed'
@@ -81,16 +82,17 @@ const MAX_NAME_LENGTH = 64
 /**
  * Loads the tokenizer of a checkpoint without its weights: `tokenizer.json`, `vocab.json` with `merges.txt`, or
  * `qwen.tiktoken`, and the chat template.
- * @param directory path or file: URL
- * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION; the reason of the signal if it aborts
+ * @param directory path or file: URL, or a model's name on the Hub, of which all but the weights is downloaded
+ * @throws BillfishError INVALID_CHECKPOINT, INVALID_OPTION, DOWNLOAD_FAILED; the reason of the signal if it aborts
  */
 export async function loadTokenizer(directory: string | URL, options: LoadTokenizerOptions = {}): Promise<Tokenizer> {
   const given = readOptions(loadOptions, options)
   const path = readPath(directory, 'directory')
   return withOwnSignal(given.signal, async (signal) => {
-    const assets = await loadTextAssets(path, signal)
+    const local = await checkpointDirectory(path, 'settings', { signal })
+    const assets = await loadTextAssets(local, signal)
     const { tokenizer } = assets
-    if (tokenizer === undefined) throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(path))
+    if (tokenizer === undefined) throw new BillfishError('INVALID_CHECKPOINT', await noTokenizerMessage(local))
     return new Tokenizer({ ...assets, tokenizer }, true)
   })
 }

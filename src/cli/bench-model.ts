@@ -30,7 +30,7 @@ export function addBenchModelCommand(program: Command, terminal: Terminal): void
   const command = program
     .command('model', { isDefault: true })
     .description('Measure loading, prefill and generation')
-    .argument('[directory]', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('[directory]', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .option('--random <model>', "instead of a directory: random weights in a release's shapes, such as qwen2-72b-int4")
     .option('--layers <count>', 'with --random: only this many layers', wholeNumber(1))
     .option('--batch-sizes <list>', 'concurrent sequences: 1,4,16', wholeNumbers(1, '1,4,16'), [1])

@@ -16,7 +16,7 @@ export function addChatCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('chat')
     .description('Chat with a model')
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .option('--system <text>', 'a system message')
   addSamplingOptions(addLoadingOptions(command))
     .addHelpText(

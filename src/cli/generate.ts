@@ -19,7 +19,7 @@ export function addGenerateCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('generate')
     .description('Answer a prompt, or continue a text')
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .argument('[prompt]', 'the prompt; read from standard input if omitted')
     .option('-p, --prompt <text>', 'the prompt, as an option')
     .option(

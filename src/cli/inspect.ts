@@ -10,6 +10,7 @@ import { checkpointWarnings, createModel, storedWeights } from '../models/regist
 import { modulesOf, traceStage } from '../models/stages'
 import { textModelConfig } from '../models/text-model-config'
 import { describeFormat, listTensors, openCheckpoint, type TensorSummary } from '../open-checkpoint'
+import { localCheckpoint } from './checkpoint'
 import { abortable, printJson, type Terminal, widthOf } from './terminal'
 
 interface Options {
@@ -21,7 +22,7 @@ export function addInspectCommand(program: Command, terminal: Terminal): void {
   program
     .command('inspect')
     .description('Show what is in a checkpoint, without loading it')
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .option('--tensors', 'list every tensor')
     .option('--json', 'print JSON only')
     .addHelpText(
@@ -34,7 +35,7 @@ Examples:
     )
     .action((directory: string, options: Options) =>
       abortable(terminal, async (signal) => {
-        const checkpoint = await openCheckpoint(directory, { signal })
+        const checkpoint = await openCheckpoint(await localCheckpoint(terminal, directory, options, signal), { signal })
         const summary = await summarize(checkpoint)
         const tensors = options.tensors ? listTensors(checkpoint) : undefined
         if (options.json) {

@@ -6,6 +6,7 @@ import { type LoadOptions, type LoadProgress, loadModel, loadOptions } from '../
 import type { Model } from '../model'
 import { openCheckpoint } from '../open-checkpoint'
 import { planModel } from '../plan'
+import { localCheckpoint } from './checkpoint'
 import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
@@ -43,16 +44,18 @@ export function addLoadingOptions(
 /**
  * Plans a checkpoint as the options say, shows the plan on standard error, and loads it with a progress bar where
  * standard error is a terminal.
+ * @param given a directory, or a model's name on the Hub
  * @param defaultMap the device map where the options name neither one nor devices, if it is not auto
  * @throws BillfishError OUT_OF_MEMORY where the plan does not fit, and what planning and loading throw
  */
 export async function loadForCommand(
   terminal: Terminal,
-  directory: string,
+  given: string,
   options: LoadingOptions,
   signal: AbortSignal,
   defaultMap?: string,
 ): Promise<Model> {
+  const directory = await localCheckpoint(terminal, given, options, signal)
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
   const load = (given: LoadOptions) => loadModel(directory, given)
   return loadPlanned(terminal, { model: directory, load }, options, signal, defaultMap)

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { counted, formatBytes, formatCount, formatTable } from '../common/format'
 import { type PadResult, padCheckpoint } from '../padding/pad-checkpoint'
 import { type PadProgress, padOptions } from '../padding/pad-options'
+import { localCheckpoint } from './checkpoint'
 import { numberFor, wholeNumbers } from './options'
 import { abortable, printJson, progressBar, type Terminal, widthOf } from './terminal'
 
@@ -20,7 +21,7 @@ export function addPadCommand(program: Command, terminal: Terminal): void {
   program
     .command('pad')
     .description('Copy a checkpoint with its MLPs padded, so that any engine can split it for tensor parallelism')
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .argument('<output>', 'a directory that does not exist yet')
     .option('--multiple <counts>', 'tensor-parallel sizes to pad for: 2,4,8', wholeNumbers(1, '2,4,8'))
     .option(
@@ -57,9 +58,10 @@ Examples:
     .action((directory: string, output: string, options: Options) =>
       abortable(terminal, async (signal) => {
         const isShown = options.quiet !== true && options.json !== true
+        const checkpoint = await localCheckpoint(terminal, directory, options, signal)
         const bar = isShown ? paddingBar(terminal) : undefined
         try {
-          const result = await padCheckpoint(directory, output, {
+          const result = await padCheckpoint(checkpoint, output, {
             parallelSizes: options.multiple,
             to: options.to,
             placement: options.interleave ? 'interleaved' : 'tail',

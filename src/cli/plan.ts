@@ -22,7 +22,7 @@ export function addPlanCommand(program: Command, terminal: Terminal): void {
     .description(
       'Show where each module would go and what every device would hold, to the byte, without loading anything. Exits with 1 if the model does not fit',
     )
-    .argument('<model>', 'a checkpoint directory, or the name of a well-known release')
+    .argument('<model>', 'a checkpoint directory, the name of a well-known release, or a model on the Hugging Face Hub')
   addPlacementOptions(command, 'auto')
     .option('--json', 'print JSON only')
     .option('--svg <file>', 'draw the plan')

@@ -6,6 +6,7 @@ import { addBenchCommand } from './bench'
 import { addChatCommand } from './chat'
 import { addDemoCommand } from './demo'
 import { addDevicesCommand } from './devices'
+import { addDownloadCommand } from './download'
 import { addGenerateCommand } from './generate'
 import { addInspectCommand } from './inspect'
 import { addOtherSpellings, explainUnknownOptions } from './other-spellings'
@@ -81,6 +82,7 @@ Exit codes: 0 success, 1 error, 2 invalid command line, 130 interrupted.`,
   addGenerateCommand(program, terminal)
   addChatCommand(program, terminal)
   addServeCommand(program, terminal)
+  addDownloadCommand(program, terminal)
   addInspectCommand(program, terminal)
   addPlanCommand(program, terminal)
   addPadCommand(program, terminal)

@@ -3,6 +3,8 @@ import { basename, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { pino } from 'pino'
 import { REASONING_FORMAT_NAMES, type ReasoningFormat, TOOL_FORMAT_NAMES, type ToolFormat } from '../chat/formats'
+import { isOnHub } from '../hub/checkpoint-directory'
+import { parseHubName } from '../hub/hub-name'
 import { createServer } from '../server/server'
 
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
@@ -27,7 +29,7 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('serve')
     .description("Serve a model over HTTP, for OpenAI's clients")
-    .argument('<directory>', 'a checkpoint as released on the Hugging Face Hub')
+    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
     .option('--host <address>', 'where to listen: 0.0.0.0 for all networks', '127.0.0.1')
     .option('--port <number>', 'the port, or 0 for any that is free', wholeNumber(0, 65_535), 8000)
     .option('--served-model-name <names...>', "the model's names in requests (default: the directory's name)")
@@ -79,7 +81,7 @@ Examples:
 
 async function serve(terminal: Terminal, directory: string, options: Options): Promise<void> {
   await using model = await abortable(terminal, (signal) => loadForCommand(terminal, directory, options, signal))
-  const names = options.servedModelName ?? [basename(resolve(directory))]
+  const names = options.servedModelName ?? [await nameOf(directory)]
   const given = options.apiKey ?? process.env.BILLFISH_API_KEY?.split(',') ?? []
   const apiKeys = given.filter((key) => key !== '')
   const server = await createServer(Object.fromEntries(names.map((name) => [name, model])), {
@@ -106,6 +108,11 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     })
   })
   await server.close()
+}
+
+/** The Hub's name of a model, or the name of its directory. */
+async function nameOf(given: string): Promise<string> {
+  return ((await isOnHub(given)) && parseHubName(given)?.repo) || basename(resolve(given))
 }
 
 function isLoopback(host: string): boolean {

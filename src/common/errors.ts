@@ -9,6 +9,8 @@
  * - `DEVICE_NOT_FOUND`: a named device does not exist or cannot be used.
  * - `OUT_OF_MEMORY`: a plan exceeds its budgets, or a device or disk has no room.
  * - `DEVICE_LOST`: a device failed for good; nothing can be computed there until the process is restarted.
+ * - `DOWNLOAD_FAILED`: the Hub cannot be reached, does not give a model, or sends something else; or, offline, files are
+ *   missing from its cache.
  * - `DISPOSED`: the model or tokenizer has been disposed.
  * - `ADDON_NOT_FOUND`: there is no native addon, or none that loads.
  * - `INTERNAL`: a bug in billfish.
@@ -22,6 +24,7 @@ export type ErrorCode =
   | 'DEVICE_NOT_FOUND'
   | 'OUT_OF_MEMORY'
   | 'DEVICE_LOST'
+  | 'DOWNLOAD_FAILED'
   | 'DISPOSED'
   | 'ADDON_NOT_FOUND'
   | 'INTERNAL'

@@ -1,7 +1,7 @@
 import { access, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { invalidCheckpoint } from '../checkpoint/invalid'
-import { suggestPath } from '../checkpoint/path-suggestions'
+import { suggestPath } from '../hub/path-suggestions'
 import { libraryEncoder } from './library-encoder'
 import { MAX_TEXT_BYTES, tooMuchGrowth } from './long-text'
 import { loadQwenTiktoken, QWEN_TIKTOKEN_FILE } from './qwen-tiktoken'

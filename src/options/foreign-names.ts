@@ -70,10 +70,11 @@ const MISSING: readonly (readonly [instead: string, names: string])[] = [
   ],
   ['the KV cache has the type that follows from dtype', 'kv_cache_dtype cache_type_k cache_type_v type_k type_v'],
   ["no code of a checkpoint's is ever run", 'trust_remote_code'],
-  [
-    'billfish reads a directory and downloads nothing: `hf download NAME --local-dir DIRECTORY` makes one',
-    'revision cache_dir token hf_token use_auth_token local_files_only force_download subfolder model_id repo_id',
-  ],
+  ['a model of the Hub is named with its revision, OWNER/NAME@REVISION', 'revision code_revision tokenizer_revision'],
+  ['HF_TOKEN has the token, or an option of downloadModel()', 'hf_token use_auth_token access_token'],
+  ['HF_HUB_CACHE names the cache, or an option of downloadModel()', 'download_dir'],
+  ['HF_HUB_OFFLINE=1 looks into the cache only', 'local_files_only'],
+  ['downloadModel() gives the directory of a model on the Hub', 'force_download subfolder model_id repo_id'],
   [
     'billfish has its own kernels',
     'attn_implementation use_flash_attention_2 flash_attn flash_attention enforce_eager',

@@ -6,6 +6,7 @@ import type { Checkpoint } from '../checkpoint/types'
 import { UNFINISHED_SUFFIX } from '../checkpoint/unfinished-copy'
 import { emitCheckpointWarnings } from '../checkpoint/warnings'
 import { BillfishError } from '../common/errors'
+import { checkpointDirectory } from '../hub/checkpoint-directory'
 import type { TensorRef } from '../native/weights'
 import { openCheckpoint } from '../open-checkpoint'
 import { readPath } from '../options/path'
@@ -64,7 +65,7 @@ export interface PadResult {
  * ```js
  * const { size, paddedSize } = await padCheckpoint('./Qwen2-72B-Instruct-AWQ', './padded', { parallelSizes: [2, 4, 8] })
  * ```
- * @param directory a checkpoint as released on the Hugging Face Hub
+ * @param directory a checkpoint as released on the Hugging Face Hub, or its name there
  * @param output a directory that does not exist yet
  * @throws BillfishError INVALID_OPTION (an impossible size, an output that exists or cannot be written),
  *   INVALID_CHECKPOINT, UNSUPPORTED_MODEL, OUT_OF_MEMORY (no room on disk), INTERNAL (the verification failed); the
@@ -87,11 +88,15 @@ export async function padCheckpoint(
   }
 }
 
-async function pad(directory: string, output: string, options: PadOptions): Promise<PadResult> {
+async function pad(
+  directory: string,
+  output: string,
+  options: PadOptions & { readonly signal: AbortSignal },
+): Promise<PadResult> {
   const { signal } = options
-  signal?.throwIfAborted()
+  signal.throwIfAborted()
   const target = resolve(output)
-  const checkpoint = await openCheckpoint(directory, { signal })
+  const checkpoint = await openCheckpoint(await checkpointDirectory(directory, 'checkpoint', { signal }), { signal })
   await refuseInside(checkpoint.directory, target)
   await refuseForeignLinks(checkpoint)
   const found = findGatedMlps(checkpoint)

@@ -21,6 +21,7 @@ describe('the command line', () => {
     ['--help'],
     ['generate --help'],
     ['chat --help'],
+    ['download --help'],
     ['inspect --help'],
     ['plan --help'],
     ['pad --help'],

@@ -6,8 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   BillfishError,
   type ChatOptions,
+  type DownloadOptions,
   devices,
   discoverDevices,
+  downloadModel,
   type GenerateOptions,
   type InferModules,
   type InferOptions,
@@ -68,6 +70,11 @@ const entries: [string, (options: never) => unknown, string[]][] = [
       ...sampling.split(' ').filter((name) => name !== 'addSpecialTokens'),
       ...'tools toolChoice parallelToolCalls toolFormat reasoningFormat reasoningEffort'.split(' '),
     ],
+  ],
+  [
+    'downloadModel()',
+    (options: DownloadOptions) => downloadModel('owner/name', options),
+    'revision token cacheDir endpoint offline files onProgress signal'.split(' '),
   ],
   ['loadTokenizer()', (options: never) => loadTokenizer(directory, options), ['signal']],
   ['devices()', (options: never) => devices(options), ['emulated']],

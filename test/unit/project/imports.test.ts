@@ -11,6 +11,7 @@ const ROOMS = [
   'native',
   'chat',
   'checkpoint',
+  'hub',
   'quantization',
   'open-checkpoint',
   'models',

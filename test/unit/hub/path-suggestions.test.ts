@@ -1,6 +1,6 @@
 import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../../../src/open-checkpoint'
 import { planModel } from '../../../src/plan'
 import { loadTokenizer } from '../../../src/tokenizer'
@@ -23,8 +23,6 @@ async function messageFor(path: string): Promise<string> {
   return error.message
 }
 
-afterEach(() => vi.unstubAllEnvs())
-
 test('a file instead of its directory is reported as such, by every function that opens it', async () => {
   const file = join(directoryOf({ 'config.json': {} }), 'config.json')
   const hint = expect.stringContaining(`; pass its directory, ${join(file, '..')}`)
@@ -33,44 +31,22 @@ test('a file instead of its directory is reported as such, by every function tha
   await expect(loadTokenizer(file)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: hint })
 })
 
-describe('a name on the Hub', () => {
-  test('is refused with the command that downloads it', async () => {
-    vi.stubEnv('HF_HUB_CACHE', directoryOf({ other: 'x' }))
-    const command = 'hf download Qwen/Qwen2.5-7B-Instruct --local-dir Qwen2.5-7B-Instruct'
-    expect(await messageFor('Qwen/Qwen2.5-7B-Instruct')).toContain(command)
-    await expect(planModel('Qwen/Qwen2.5-7B-Instruct')).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
-      message: expect.stringContaining(command),
-    })
-    await expect(loadTokenizer('Qwen/Qwen2.5-7B-Instruct')).rejects.toMatchObject({
-      code: 'INVALID_CHECKPOINT',
-      message: expect.stringMatching(new RegExp(`^Qwen/Qwen2.5-7B-Instruct does not exist: .*${command}`)),
-    })
-    expect(await messageFor('/nowhere/at/all')).not.toContain('hf download')
-  })
-
+describe('the address of a model on the Hub', () => {
   test.each([
     'https://huggingface.co/Qwen/Qwen3-8B',
     'huggingface.co/Qwen/Qwen3-8B',
     'hf.co/Qwen/Qwen3-8B',
     'hf://Qwen/Qwen3-8B',
     'models--Qwen--Qwen3-8B',
-  ])('is read from %s', async (given) => {
-    vi.stubEnv('HF_HUB_CACHE', directoryOf({ other: 'x' }))
-    expect(await messageFor(given)).toContain('run hf download Qwen/Qwen3-8B --local-dir Qwen3-8B')
+  ])('%s leads to its name, which downloads it', async (given) => {
+    const hint = expect.stringContaining("the Hub's model is called Qwen/Qwen3-8B")
+    expect(await messageFor(given)).toEqual(hint)
+    await expect(planModel(given)).rejects.toMatchObject({ code: 'INVALID_OPTION', message: hint })
+    await expect(loadTokenizer(given)).rejects.toMatchObject({ code: 'INVALID_CHECKPOINT', message: hint })
   })
 
-  test.each([
-    ['HF_HUB_CACHE', ''],
-    ['HF_HOME', 'hub/'],
-    ['XDG_CACHE_HOME', 'huggingface/hub/'],
-  ])('is found in the cache that %s names', async (variable, within) => {
-    for (const name of ['HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'HF_HOME']) vi.stubEnv(name, '')
-    const files = Object.entries(cached('Qwen--Qwen3-8B')).map(([name, content]) => [`${within}${name}`, content])
-    const directory = directoryOf(Object.fromEntries(files))
-    vi.stubEnv(variable, directory)
-    const snapshot = join(directory, within, 'models--Qwen--Qwen3-8B/snapshots/abc123')
-    expect(await messageFor('Qwen/Qwen3-8B')).toContain(`open ${snapshot}`)
+  test('is not seen in other paths', async () => {
+    expect(await messageFor('/nowhere/at/all')).not.toContain('is called')
   })
 })
 
@@ -107,7 +83,9 @@ describe('a directory without a checkpoint', () => {
 
   test('is called empty if it is', async () => {
     const directory = directoryOf({ 'README.md': 'x' })
-    expect(await messageFor(directory)).toMatch(/has no config\.json: expected a checkpoint directory .* Hub$/)
+    expect(await messageFor(directory)).toMatch(
+      /has no config\.json: expected a checkpoint directory .* a model's name there$/,
+    )
     symlinkSync('itself', join(directory, 'itself'))
     expect(await messageFor(join(directory, 'itself'))).toContain('ELOOP')
   })
@@ -116,7 +94,7 @@ describe('a directory without a checkpoint', () => {
     const directory = directoryOf({ 'model.safetensors': safetensors({}), 'config.json': {} })
     const message = await messageFor(join(directory, 'model.safetensors'))
     expect(message).toContain(
-      `is a file: expected a checkpoint directory as on the Hugging Face Hub; pass its directory`,
+      `is a file: expected a checkpoint directory as on the Hugging Face Hub, or a model's name there; pass its directory`,
     )
     expect(message.endsWith(directory)).toBe(true)
   })
