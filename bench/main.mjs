@@ -9,6 +9,7 @@ const BENCHMARKS = {
   pad: './pad.mjs',
   'first-token': './first-token.mjs',
   'prefix-cache': './prefix-cache.mjs',
+  'structured-output': './structured-output.mjs',
 }
 
 const [name, ...rest] = process.argv.slice(2)

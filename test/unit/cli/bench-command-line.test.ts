@@ -31,12 +31,15 @@ test.each([
   expect(stderr).not.toMatch(/^ {4}at /m)
 })
 
-test.each(['', 'cpu ', 'pipeline ', 'ranks ', 'accuracy ', 'pad ', 'first-token '])('%s--help', (name) => {
-  expect(bench('main.mjs', `${name}--help`)).toMatchObject({
-    status: 0,
-    stdout: expect.stringContaining('npm run bench -- '),
-  })
-})
+test.each(['', 'cpu ', 'pipeline ', 'ranks ', 'accuracy ', 'pad ', 'first-token ', 'structured-output '])(
+  '%s--help',
+  (name) => {
+    expect(bench('main.mjs', `${name}--help`)).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('npm run bench -- '),
+    })
+  },
+)
 
 test('bench/make-model.mjs takes only whole numbers', () => {
   expect(bench('make-model.mjs', '--layers two')).toMatchObject({
