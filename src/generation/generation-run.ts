@@ -223,8 +223,8 @@ export class GenerationRun {
       step: tokenIds.length,
       ...(options.repetitionPenalty !== 1 && { promptTokens: Int32Array.from(this.#prompt) }),
       ...(penalized && { generatedTokens: Int32Array.from(tokenIds) }),
-      ...(this.#isFormed
-        ? { matcher: this.#matcher }
+      ...(this.#formMatcher
+        ? { matcher: this.#formMatcher }
         : tokenIds.length < this.#length.minNewTokens && { bannedTokens: Int32Array.from(options.endTokenIds) }),
     }
     if (options.rules === noTokenRules) return sampling
@@ -266,10 +266,15 @@ export class GenerationRun {
     return isLast ? undefined : token
   }
 
+  /** What the next token has to match; nothing while the model reasons. */
+  get #formMatcher(): NativeMatcher | undefined {
+    return this.#reader?.isReasoning ? undefined : this.#matcher
+  }
+
   /** Moves the matcher on. @throws BillfishError INVALID_OPTION if the form cannot be continued */
   #follow(token: number): void {
-    if (!this.#isFormed) return
-    const matcher = this.#matcher as NativeMatcher
+    const matcher = this.#formMatcher
+    if (matcher === undefined) return
     if (token === NONE_ALLOWED) {
       const why = 'no token of the vocabulary that is not banned continues the answer in its form'
       throw new BillfishError('INVALID_OPTION', `structuredOutput: ${matcher.failure() || why}`)
@@ -278,11 +283,6 @@ export class GenerationRun {
     const state = matcher.accept(token)
     if (state === matched.refused) throw new BillfishError('INTERNAL', `Token ${token} is not of the answer's form.`)
     this.#isComplete = state === matched.finished
-  }
-
-  /** Whether the next token must continue the answer in its form, which reasoning does not have. */
-  get #isFormed(): boolean {
-    return this.#matcher !== undefined && this.#reader?.isReasoning !== true
   }
 
   #tokenArrived(now: number): void {

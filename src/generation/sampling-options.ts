@@ -57,8 +57,8 @@ export interface GenerateOptions {
   readonly cacheSalt?: string | undefined
   /**
    * The form of the answer: `{ json: schema }`, `{ json: true }` for any object, `{ regex }`, `{ choice: [...] }` or
-   * `{ grammar }`. It goes before `ignoreEos`, `minNewTokens`, `logitBias` and penalties; what `stop` and `maxNewTokens`
-   * cut off is incomplete.
+   * `{ grammar }`. It goes before `minNewTokens`, `logitBias` and penalties, and begins behind the reasoning of `chat()`; what
+   * `stop` and `maxNewTokens` cut off is incomplete.
    */
   readonly structuredOutput?: StructuredOutput | undefined
   /** Cancels the generation, which rejects with its reason. */
@@ -199,8 +199,7 @@ export function resolveOptions(
   defaults: GenerationDefaults,
   vocabulary: number,
 ): ResolvedOptions {
-  const ignoresEnds = given.ignoreEos && given.structuredOutput === undefined
-  const ends = new Set([...(ignoresEnds ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
+  const ends = new Set([...(given.ignoreEos ? [] : defaults.endTokenIds), ...(given.stopTokenIds ?? [])])
   for (const id of ends) {
     if (id >= vocabulary) throw invalidOption('stopTokenIds', id, `below the size of the vocabulary, ${vocabulary}`)
   }

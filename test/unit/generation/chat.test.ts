@@ -88,6 +88,16 @@ describe('reasoning', () => {
     expect(plain.content).toBe('')
   })
 
+  test('has no form; what follows it has', async () => {
+    const structuredOutput = { regex: '[0-9]{3}' }
+    const options = { maxNewTokens: 20, temperature: 0, ignoreEos: true, logitBias: { 2045: 100 }, structuredOutput }
+    const result = await model.chat(messages, { ...options, reasoningEffort: 'high' }).result()
+    expect(result).toMatchObject({ content: expect.stringMatching(/^[0-9]{3}$/), finishReason: 'stop' })
+    expect(result.usage.reasoningTokens).toBe(1)
+    const reasoned = await model.chat(messages, { ...options, logitBias: {}, reasoningEffort: 'high' }).result()
+    expect(reasoned).toMatchObject({ content: null, reasoning: expect.stringMatching(/[a-z]/) })
+  })
+
   test('is expected by deepseek_r1 where the prompt does not tell', async () => {
     const { reasoning } = await model.chat(messages, { ...greedy, reasoningFormat: 'deepseek_r1' }).result()
     expect(reasoning).toMatch(/\S/)
