@@ -145,6 +145,19 @@ describe('prompts that begin alike', () => {
   })
 })
 
+test('the kernels of GPUs read shared blocks', async () => {
+  const emulated = { deviceMap: 'emulated:0', dtype: 'float16', maxModelLength: 96, maxSequences: 2 } as const
+  const results = async (prefixCache: boolean) => {
+    await using model = await load({ ...emulated, prefixCache })
+    const first = await answer(model, beginning, { maxNewTokens: 3 })
+    const both = [beginning, [...beginning.slice(0, 70), 5]]
+    return [first, ...(await Promise.all(both.map((prompt) => answer(model, prompt, { maxNewTokens: 3 }))))]
+  }
+  const [cached, cold] = [await results(true), await results(false)]
+  expect(cached.map(({ tokenIds }) => tokenIds)).toEqual(cold.map(({ tokenIds }) => tokenIds))
+  expect(cached.map(({ usage }) => usage.cachedTokens)).toEqual([0, 64, 64])
+})
+
 describe('beside generations', () => {
   test('forward() computes all rows, and leaves nothing behind', async () => {
     await using model = await load()

@@ -64,6 +64,10 @@ test('metrics count what the model did', async () => {
   expect(value(`vllm:e2e_request_latency_seconds_count${of}`)).toBe(1)
   expect(value('vllm:request_success_total{model_name="demo",finished_reason="length"}')).toBe(1)
   expect(value(`vllm:num_requests_running${of}`)).toBe(0)
+  const { queries, hits } = model.activity().prefixCache as { queries: number; hits: number }
+  expect(value(`vllm:prefix_cache_queries_total${of}`)).toBe(queries)
+  expect(value(`vllm:prefix_cache_hits_total${of}`)).toBe(hits)
+  expect(queries).toBeGreaterThanOrEqual(usage.prompt_tokens)
   expect(value('billfish:device_memory_bytes{model_name="demo",device="cpu",use="weights"}')).toBe(
     model.memory()[0]?.weights,
   )
