@@ -19,6 +19,7 @@ import { randomAnswer, TestVocabulary } from './structured-answers.mjs'
 export async function fuzzSchemas({ Grammars, seed, first = 0, more }) {
   const outcomes = new Outcomes()
   const vocabulary = new TestVocabulary(3000)
+  const grammars = new Grammars(vocabulary, vocabulary.tokens.length)
   const ajv = new Ajv2020({ strict: false, ownProperties: true, validateFormats: false, logger: false })
   for (let number = first; more(number - first); number++) {
     const random = randomOf(seed, number)
@@ -28,11 +29,11 @@ export async function fuzzSchemas({ Grammars, seed, first = 0, more }) {
       throw new Error(`Case ${number} with seed ${seed} failed: ${what}\n${JSON.stringify(schema)}`)
     }
     try {
-      const grammars = new Grammars(vocabulary, vocabulary.tokens.length)
       const matcher = await grammars.matcher({ json: schema }, [vocabulary.endToken])
       const { text, isComplete } = randomAnswer(vocabulary, matcher, random)
       const validate = ajv.compile(schema)
       if (isComplete && !validate(JSON.parse(text))) failed(`${ajv.errorsText(validate.errors)} in ${text}`)
+      ajv.removeSchema() // which it would keep for good
       outcomes.add(isComplete ? 'valid' : 'cut off', number, watch.read())
     } catch (error) {
       if (error?.name !== 'BillfishError') failed(String(error?.stack ?? error).slice(0, 2000))
