@@ -21,12 +21,17 @@ export interface Call {
 export function readCall(call: LanguageModelV3CallOptions): Call {
   const warnings: SharedV3Warning[] = []
   const options = { ...samplingOptions(call), ...toolOptions(call, warnings) }
-  const { responseFormat } = call
   const messages = templateMessages(call.prompt)
+  const { responseFormat } = call
   if (responseFormat?.type !== 'json') return { messages, options, warnings }
-  const details = 'The prompt asks for JSON, but the model may write something else.'
+  const { schema } = responseFormat
+  const asked = withInstruction(messages, schema)
+  if (options.tools === undefined || options.toolChoice === 'none') {
+    return { messages: asked, options: { ...options, structuredOutput: { json: schema ?? true } }, warnings }
+  }
+  const details = 'Beside tools, the prompt asks for JSON, but the model may write something else.'
   warnings.push({ type: 'unsupported', feature: 'responseFormat', details })
-  return { messages: withInstruction(messages, responseFormat.schema), options, warnings }
+  return { messages: asked, options, warnings }
 }
 
 /** Asks for JSON in the system's message: the only one that templates accept is the first. */

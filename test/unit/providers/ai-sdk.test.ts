@@ -1,7 +1,7 @@
 /** `billfish/ai-sdk`, as the AI SDK uses it. */
 import { join } from 'node:path'
 import type { ProviderV3 } from '@ai-sdk/provider'
-import { embed, embedMany, generateObject, generateText, streamText, tool } from 'ai'
+import { embed, embedMany, generateObject, generateText, streamObject, streamText, tool } from 'ai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { loadModel, type Model } from '../../../src'
@@ -201,23 +201,38 @@ describe('streamText()', () => {
   })
 })
 
-test('generateObject() asks for the schema in the prompt, and says that it does no more', async () => {
-  const call = {
-    prompt: [
-      { role: 'system' as const, content: 'Be brief.' },
-      { role: 'user' as const, content: [{ type: 'text' as const, text: prompt }] },
-    ],
-    responseFormat: { type: 'json' as const, schema: { type: 'object' as const, required: ['capital'] } },
-    maxOutputTokens: 1,
-  }
-  const { warnings, usage } = await billfish().doGenerate(call)
-  expect(warnings).toMatchObject([{ type: 'unsupported', feature: 'responseFormat' }])
-  const plain = await billfish().doGenerate({ ...call, responseFormat: { type: 'text' } })
-  expect(usage.inputTokens.total).toBeGreaterThan((plain.usage.inputTokens.total ?? 0) + 20)
-  const schema = z.object({ capital: z.string() })
-  await expect(generateObject({ model: billfish(), ...greedy, schema })).rejects.toThrow(
-    expect.objectContaining({ name: 'AI_NoObjectGeneratedError' }),
-  )
+describe('generateObject()', () => {
+  const schema = z.object({ capital: z.enum(['Paris', 'Rome']), inhabitants: z.int().min(1).max(99) })
+
+  test('gives objects of the schema, whole or streamed, from a model that knows nothing of it', async () => {
+    const call = { model: billfish(), prompt, temperature: 0, schema }
+    const { object, finishReason, warnings } = await generateObject(call)
+    expect(schema.parse(object)).toEqual(object)
+    expect([finishReason, warnings]).toEqual(['stop', []])
+    const streamed = streamObject(call)
+    for await (const _ of streamed.partialObjectStream);
+    expect(await streamed.object).toEqual(object)
+  })
+
+  test('asks for the schema in the prompt, too', async () => {
+    const call = {
+      prompt: [
+        { role: 'system' as const, content: 'Be brief.' },
+        { role: 'user' as const, content: [{ type: 'text' as const, text: prompt }] },
+      ],
+      maxOutputTokens: 1,
+    }
+    const json = { type: 'json' as const, schema: { type: 'object' as const, required: ['capital'] } }
+    const { usage } = await billfish().doGenerate({ ...call, responseFormat: json })
+    const plain = await billfish().doGenerate({ ...call, responseFormat: { type: 'text' } })
+    expect(usage.inputTokens.total).toBeGreaterThan((plain.usage.inputTokens.total ?? 0) + 20)
+  })
+
+  test('reports an answer that was cut off', async () => {
+    await expect(generateObject({ model: billfish(), prompt, schema, maxOutputTokens: 2 })).rejects.toThrow(
+      expect.objectContaining({ name: 'AI_NoObjectGeneratedError', finishReason: 'length' }),
+    )
+  })
 })
 
 describe('embedMany()', () => {
