@@ -1,33 +1,10 @@
 import { BillfishError } from '../../common/errors'
-import { finishAutomaton, NO_RULE } from './finish-automaton'
-import { codePointRanges, utf8Sequences } from './utf8-ranges'
-
-/** A grammar as the native side takes it (binding/grammar/automaton.h); rule 0 is the whole text. */
-export interface Automaton {
-  readonly states: number
-  /** Four numbers an edge: from, lowest byte, highest byte, to. */
-  readonly byteEdges: Int32Array
-  /** Three numbers a call: from, rule or -1 for none, to. */
-  readonly calls: Int32Array
-  /** Two numbers a rule: start and end. */
-  readonly rules: Int32Array
-}
-
-export interface Rule {
-  readonly id: number
-  readonly start: number
-  readonly end: number
-  /** For messages. */
-  readonly name: string
-}
+import { type Automaton, NO_RULE, type Rule } from './automaton'
+import { finishAutomaton } from './finish-automaton'
+import { codePointRanges, type Range, utf8Sequences } from './utf8-ranges'
 
 /** Writes a part of a grammar from a state on; returns the state behind it. */
 export type Part = (from: number) => number
-
-export interface Range {
-  readonly low: number
-  readonly high: number
-}
 
 const MAX_STATES = 100_000
 const MAX_EDGES = 200_000

@@ -1,6 +1,7 @@
 import { BillfishError } from '../../common/errors'
 import { type CooperativeTask, runCooperatively } from '../../common/event-loop'
-import { type Automaton, AutomatonBuilder } from './automaton-builder'
+import type { Automaton } from './automaton'
+import { AutomatonBuilder } from './automaton-builder'
 import { readEbnf } from './ebnf'
 import { readAnyJson, readJsonSchema } from './json-schema'
 import { regexPart } from './regex'

@@ -1,7 +1,8 @@
 import { BillfishError } from '../../common/errors'
 import type { CooperativeTask } from '../../common/event-loop'
-import type { AutomatonBuilder, Part, Range, Rule } from './automaton-builder'
-import { complement } from './utf8-ranges'
+import type { Rule } from './automaton'
+import type { AutomatonBuilder, Part } from './automaton-builder'
+import { complement, type Range } from './utf8-ranges'
 
 const MAX_LENGTH = 200_000
 const MAX_DEPTH = 100

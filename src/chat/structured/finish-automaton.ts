@@ -1,7 +1,5 @@
 import { BillfishError } from '../../common/errors'
-import type { Automaton, Rule } from './automaton-builder'
-
-export const NO_RULE = -1
+import { type Automaton, NO_RULE, type Rule } from './automaton'
 
 interface Draft {
   readonly states: number

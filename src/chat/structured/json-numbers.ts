@@ -1,5 +1,6 @@
-import type { AutomatonBuilder, Part, Range } from './automaton-builder'
+import type { AutomatonBuilder, Part } from './automaton-builder'
 import { MAX_DIGITS } from './json-text'
+import type { Range } from './utf8-ranges'
 
 /** Digits behind the point of a number with limits. */
 const MAX_FRACTION_DIGITS = 6

@@ -1,5 +1,6 @@
 import type { CooperativeTask } from '../../common/event-loop'
-import type { AutomatonBuilder, Part, Range, Rule } from './automaton-builder'
+import type { Rule } from './automaton'
+import type { AutomatonBuilder, Part } from './automaton-builder'
 import { type NumberLimits, numberWithin } from './json-numbers'
 import { JsonText } from './json-text'
 import { regexPart } from './regex'
@@ -19,6 +20,7 @@ import {
 } from './schema-keywords'
 import { areDisjoint, mergeSchemas, valuesOf } from './schema-merge'
 import { STRING_FORMATS } from './string-formats'
+import type { Range } from './utf8-ranges'
 
 const MAX_ITEMS = 10_000
 const MAX_STRING_LENGTH = 100_000

@@ -1,5 +1,6 @@
-import type { AutomatonBuilder, Part, Range, Rule } from './automaton-builder'
-import { codePointRanges, complement, intersection } from './utf8-ranges'
+import type { Rule } from './automaton'
+import type { AutomatonBuilder, Part } from './automaton-builder'
+import { codePointRanges, complement, intersection, type Range } from './utf8-ranges'
 
 /** Digits of a whole number, and of a fraction: JavaScript and most languages read so many exactly. */
 export const MAX_DIGITS = 15

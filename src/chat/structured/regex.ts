@@ -1,7 +1,7 @@
 import { type AST, RegExpParser } from '@eslint-community/regexpp'
 import { BillfishError } from '../../common/errors'
-import type { AutomatonBuilder, Part, Range } from './automaton-builder'
-import { codePointRanges, complement } from './utf8-ranges'
+import type { AutomatonBuilder, Part } from './automaton-builder'
+import { codePointRanges, complement, type Range } from './utf8-ranges'
 
 /** How characters are written: as they are, or escaped inside a JSON string. */
 export type WriteCharacters = (ranges: readonly Range[]) => Part

@@ -1,4 +1,8 @@
-import type { Range } from './automaton-builder'
+/** Code points, or bytes, from `low` to `high`. */
+export interface Range {
+  readonly low: number
+  readonly high: number
+}
 
 const MAX_CODE_POINT = 0x10ffff
 const SURROGATES: Range = { low: 0xd800, high: 0xdfff }
