@@ -107,7 +107,7 @@ describe('tools', () => {
   test('are left to the model, with a warning where they are not', async () => {
     Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false })
     const choose = async (toolChoice: 'none' | 'required') => {
-      const { model, asked } = following({ parts: ['No.'] })
+      const { model, asked } = following({ parts: toolChoice === 'none' ? ['No.'] : call('Oslo') })
       const { warnings } = await generateText({ model, prompt, tools: { weather }, toolChoice })
       return { warnings, choice: asked[0]?.options.toolChoice }
     }
