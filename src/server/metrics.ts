@@ -118,7 +118,11 @@ export class Metrics {
     const total = histogram('vllm:e2e_request_latency_seconds', 'From request to last token', REQUEST)
     const prompts = histogram('vllm:request_prompt_tokens', "A request's prompt tokens", TOKENS)
     const answers = histogram('vllm:request_generation_tokens', "A request's generated tokens", TOKENS)
-    const promptTokens = new Counter({ ...shared, name: 'vllm:prompt_tokens_total', help: 'Prompt tokens computed' })
+    const promptTokens = new Counter({
+      ...shared,
+      name: 'vllm:prompt_tokens_total',
+      help: 'Prompt tokens, cached ones included',
+    })
     const generated = new Counter({ ...shared, name: 'vllm:generation_tokens_total', help: 'Tokens generated' })
     const ended = new Counter({
       ...shared,
