@@ -1,9 +1,9 @@
 /** POST /tokenize and /detokenize, with vLLM's fields and llama-server's. */
 import { z } from 'zod'
-import type { ChatMessage } from '../generation/chat-template'
+import { templateMessages } from '../generation/chat-messages'
 import type { Tokenizer } from '../tokenizer'
 import type { Call } from './endpoint'
-import { messagesField, templateMessage } from './openai/chat-messages'
+import { chatMessages, messagesField } from './openai/chat-messages'
 import { field, parseRequest } from './openai/fields'
 import { invalidRequest } from './request-error'
 import type { ServedModel } from './served-models'
@@ -53,7 +53,7 @@ function tokensOf(
   }
   if (content !== undefined)
     return tokenizer.encode(content, { addSpecialTokens: request.add_special ?? false, signal })
-  return tokenizer.applyChatTemplate((messages ?? []).map(templateMessage) as readonly ChatMessage[], {
+  return tokenizer.applyChatTemplate(templateMessages(chatMessages(messages ?? []), undefined), {
     tools: request.tools,
     addGenerationPrompt: request.add_generation_prompt ?? request.continue_final_message !== true,
     continueFinalMessage: request.continue_final_message,

@@ -7,7 +7,7 @@ import type { Call } from '../endpoint'
 import { eventStream, merged } from '../event-stream'
 import { chatUsageOf, deltaOf, messageOf } from './chat-answer'
 import { chatFields, chatOptions, checkChat } from './chat-fields'
-import { templateMessage } from './chat-messages'
+import { chatMessages } from './chat-messages'
 import { parseRequest } from './fields'
 import { chatLogprobs } from './logprobs'
 import { resultsOf } from './results'
@@ -32,7 +32,7 @@ export async function chatCompletions({ models, body, cacheSalt, signal }: Call)
   checkChat(request)
   const { model, name, formats } = models.admit(request.model)
   const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name }
-  const messages = request.messages.map(templateMessage)
+  const messages = chatMessages(request.messages)
   const shared = { cacheSalt: cacheSalt(request.cache_salt), signal }
   const chats = Array.from({ length: request.n ?? 1 }, (_, choice) =>
     model.chat(messages, { ...chatOptions(request, choice, formats), ...shared }),

@@ -1,4 +1,4 @@
-/** Messages of chat requests as chat templates expect them. */
+/** Messages of chat requests. */
 import { z } from 'zod'
 import type { ChatMessage } from '../../generation/chat-template'
 
@@ -9,21 +9,7 @@ export const messagesField = z
   .min(1)
   .max(MAX_MESSAGES)
 
-/** With the older name of the system's role, and arguments of tool calls as objects. */
-export function templateMessage({ role, ...rest }: z.output<typeof messagesField>[number]): ChatMessage {
-  const message = { ...rest, role: role === 'developer' ? 'system' : role }
-  const { tool_calls: calls } = rest
-  if (!Array.isArray(calls)) return message
-  return { ...message, tool_calls: calls.map(withParsedArguments) }
-}
-
-/** What is not JSON stays a string: a model's broken call must not break every later turn. */
-function withParsedArguments(call: unknown): unknown {
-  const { function: called } = (call ?? {}) as { function?: { arguments?: unknown } }
-  if (typeof called?.arguments !== 'string') return call
-  try {
-    return { ...(call as object), function: { ...called, arguments: JSON.parse(called.arguments) } }
-  } catch {
-    return call
-  }
+/** With the older name of the system's role, which is the one that chat templates know. */
+export function chatMessages(messages: z.output<typeof messagesField>): ChatMessage[] {
+  return messages.map(({ role, ...rest }) => ({ ...rest, role: role === 'developer' ? 'system' : role }))
 }
