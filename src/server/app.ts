@@ -2,6 +2,7 @@
 import { type Context, Hono } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { cors } from 'hono/cors'
+import { anthropicError } from './anthropic/errors'
 import type { ApiKeys } from './api-keys'
 import type { Endpoint } from './endpoint'
 import { endpoints } from './endpoints'
@@ -40,7 +41,9 @@ export function createApp(options: AppOptions): Hono<Env> {
   const { keys, metrics, maxBodyBytes, corsOrigins, isDraining } = options
   const app = new Hono<Env>({ strict: false })
   app.onError((error, context) => {
-    const { status, body, details } = asRequestError(error)
+    const failed = asRequestError(error)
+    const { status, details } = failed
+    const body = context.req.path.startsWith('/v1/messages') ? anthropicError(failed) : failed.body
     if (status === 500) context.set('error', error)
     return Response.json(body, { status, headers: details.headers ?? {} })
   })

@@ -1,4 +1,6 @@
 /** Every endpoint that serves models. A new one is a file with its handler, and an entry here. */
+import { countTokens, messages } from './anthropic/endpoints'
+import { messagesFields, promptFields } from './anthropic/fields'
 import type { Endpoint } from './endpoint'
 import { chatCompletions } from './openai/chat-completions'
 import { chatFields } from './openai/chat-fields'
@@ -28,6 +30,20 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'Vectors of texts or token ids',
     fields: embeddingFields,
     handle: embeddings,
+  },
+  {
+    method: 'POST',
+    path: '/v1/messages',
+    summary: "An answer to messages, as of Anthropic's API",
+    fields: messagesFields,
+    handle: messages,
+  },
+  {
+    method: 'POST',
+    path: '/v1/messages/count_tokens',
+    summary: 'How many tokens the prompt of such an answer has',
+    fields: promptFields,
+    handle: countTokens,
   },
   {
     method: 'GET',

@@ -1,5 +1,5 @@
 /** Server-sent events. */
-import { asRequestError } from './request-error'
+import { asRequestError, type RequestError } from './request-error'
 
 const HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
@@ -7,8 +7,25 @@ const HEADERS = {
   'x-accel-buffering': 'no', // nginx would collect them
 }
 
-/** Silence, in milliseconds, after which a comment tells client and proxies that the connection lives. */
+/** Silence, in milliseconds, after which a ping tells client and proxies that the connection lives. */
 const PING_AFTER = 10_000
+
+/** How an API writes the events of a stream, without the empty line behind each. */
+export interface StreamFormat {
+  readonly event: (event: object) => string
+  readonly error: (error: RequestError) => string
+  /** What fills silence. */
+  readonly ping: string
+  /** What is sent last, if anything. */
+  readonly end?: string
+}
+
+const openAiStream: StreamFormat = {
+  event: (event) => `data: ${JSON.stringify(event)}`,
+  error: (error) => `data: ${JSON.stringify(error.body)}`,
+  ping: ': ping',
+  end: 'data: [DONE]',
+}
 
 const ends = new WeakMap<Response, Promise<void>>()
 
@@ -18,7 +35,7 @@ export function endOf(response: Response): Promise<void> {
 }
 
 /**
- * Sends objects as events, and then `[DONE]`. The next one is asked for once the connection takes more, so a slow reader
+ * Sends objects as events, as OpenAI does unless the format is another. The next one is asked for once the connection takes more, so a slow reader
  * slows down what makes them; one that leaves ends it. What fails after the first one, or after the first ping, becomes
  * an event, too.
  * @param pingAfter see {@link PING_AFTER}
@@ -26,6 +43,7 @@ export function endOf(response: Response): Promise<void> {
  */
 export async function eventStream(
   events: AsyncIterator<object, void>,
+  format: StreamFormat = openAiStream,
   pingAfter: number = PING_AFTER,
 ): Promise<Response> {
   let next = events.next()
@@ -40,16 +58,16 @@ export async function eventStream(
       const send = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
       try {
         const arrived = await within(next, pingAfter)
-        if (arrived === undefined) return send(': ping')
+        if (arrived === undefined) return send(format.ping)
         if (!arrived.done) {
           next = events.next()
           next.catch(() => {}) // reported once it is this one's turn
-          return send(`data: ${JSON.stringify(arrived.value)}`)
+          return send(format.event(arrived.value))
         }
       } catch (error) {
-        send(`data: ${JSON.stringify(asRequestError(error).body)}`)
+        send(format.error(asRequestError(error)))
       }
-      send('data: [DONE]')
+      if (format.end !== undefined) send(format.end)
       controller.close()
       end()
     },

@@ -45,6 +45,25 @@ const REQUESTS = {
     { ...sampling, prompt: ['Hello', 'there'], logprobs: 2 },
     { prompt: [[1, 2], [3]], max_tokens: 2, stream: true, echo: true, best_of: 1 },
   ],
+  '/v1/messages': [
+    {
+      model: 'demo',
+      max_tokens: 2,
+      system: [{ type: 'text', text: 'Be brief.' }],
+      messages: [
+        { role: 'user', content: 'What is 17 + 25?' },
+        { role: 'assistant', content: [{ type: 'tool_use', id: 'a', name: 'add', input: { a: 17 } }] },
+        { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'a', content: '42' }] },
+      ],
+      stop_sequences: ['a'],
+      temperature: 0.5,
+      top_k: 5,
+      thinking: { type: 'disabled' },
+      tool_choice: { type: 'none' },
+    },
+    { max_tokens: 2, messages: [{ role: 'user', content: 'Hello' }], stream: true },
+  ],
+  '/v1/messages/count_tokens': [{ messages: [{ role: 'user', content: 'Hello' }] }],
   '/v1/embeddings': [
     { model: 'demo', input: ['Hello'], encoding_format: 'base64', dimensions: 4 },
     { input: [[1, 2]] },
@@ -87,13 +106,15 @@ function damaged(text, random) {
   return mutateBytes(bytes, bytes.length, random).bytes
 }
 
+/** Of a stream of OpenAI's API, or Anthropic's. */
+const STREAM_END = /\ndata: (?:\[DONE\]|\{"type":"(?:message_stop|error)".*)\n\n$/
+
 /** @throws Error for an answer that no client can read */
 async function kindOfAnswer(response) {
   const { status, headers } = response
   const text = await response.text()
   if (headers.get('content-type')?.startsWith('text/event-stream')) {
-    if (status === 200 && text.endsWith('data: [DONE]\n\n'))
-      return `200 stream${text.includes('"error"') ? ', error' : ''}`
+    if (status === 200 && STREAM_END.test(text)) return `200 stream${text.includes('"error"') ? ', error' : ''}`
   } else {
     const answer = JSON.parse(text)
     if (status === 200) return '200'

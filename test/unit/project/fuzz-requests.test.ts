@@ -5,7 +5,7 @@ import { fuzzRequests } from '../../fuzz/request-fuzzer.mjs'
 import { loadDemo } from '../server/app'
 
 const SEED = 1
-const CASES = 300
+const CASES = 400
 
 let model: Model
 beforeAll(async () => {
@@ -21,7 +21,14 @@ describe('the fuzzer of requests', () => {
     const outcomes = await fuzz(createApp({ demo: model }).fetch)
     expect(outcomes.total).toBe(CASES)
     // Both must happen often, or the damage is too heavy or too light to test anything.
-    for (const path of ['/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/tokenize', '/detokenize']) {
+    for (const path of [
+      '/v1/chat/completions',
+      '/v1/completions',
+      '/v1/messages',
+      '/v1/embeddings',
+      '/tokenize',
+      '/detokenize',
+    ]) {
       expect(outcomes.of(`${path} 200`)).toBeGreaterThan(5)
       expect(outcomes.of(`${path} 400`)).toBeGreaterThan(5)
     }

@@ -132,7 +132,7 @@ test('silence is filled with comments, before the first event, too', async () =>
     yield { a: 1 }
     throw new Error('broken')
   }
-  const text = await (await eventStream(slow(), 20)).text()
+  const text = await (await eventStream(slow(), undefined, 20)).text()
   expect(text).toMatch(/^(: ping\n\n)+data: {"a":1}\n\ndata: {"error":.*}\n\ndata: \[DONE\]\n\n$/)
 })
 
