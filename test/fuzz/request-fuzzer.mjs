@@ -1,6 +1,7 @@
 /**
  * Sends damaged requests to a server's endpoints. Whatever the damage, the answer is one that clients can read: a success, or
- * an error object with a status below 500 (503 where a model is gone). No request takes long.
+ * an error object with a status below 500 (503 where a model is gone). No refusal takes long; an answer takes as long as
+ * what is asked for, such as hundreds of prompts.
  */
 import { Outcomes, randomOf, Stopwatch } from './cases.mjs'
 import { mutateBytes, mutateJson } from './mutations.mjs'
@@ -90,7 +91,7 @@ export async function fuzzRequests({ fetch, seed, first = 0, more }) {
     const watch = new Stopwatch()
     try {
       const kind = await kindOfAnswer(await fetch(new Request(`http://demo${path}`, { method: 'POST', body })))
-      outcomes.add(`${path} ${kind}`, number, watch.read())
+      outcomes.add(`${path} ${kind}`, number, kind.startsWith('200') ? 0 : watch.read())
     } catch (error) {
       const what = `Case ${number} with seed ${seed} failed: ${String(error?.stack ?? error).slice(0, 2000)}`
       throw new Error(`${what}\n${path} ${JSON.stringify(String(body).slice(0, 4000))}`, { cause: error })
