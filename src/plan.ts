@@ -64,7 +64,7 @@ async function weightSource(model: string | URL | RawConfig, signal: AbortSignal
   if (preset !== undefined) return { config: preset.config, weights: configWeights(preset.config) }
   throw new BillfishError(
     'INVALID_OPTION',
-    `${name} is neither a checkpoint directory nor a preset, nor a model's name on the Hub${await suggestPath(name, resolve(name))}. ` +
+    `${name} is neither a checkpoint directory, a preset nor the name of a model on the Hub${await suggestPath(name, resolve(name))}. ` +
       `Presets are ${Object.keys(presets).join(', ')}; all also with -FP8, -GPTQ-Int4, -GPTQ-Int8 or -AWQ.`,
   )
 }

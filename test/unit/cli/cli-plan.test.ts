@@ -141,7 +141,7 @@ describe('billfish plan', () => {
   })
 
   it.each([
-    [['no-such-model'], /neither a checkpoint directory nor a preset/],
+    [['no-such-model'], /neither a checkpoint directory, a preset nor the name/],
     [['Qwen3-8B', '--devices', '4xmuch'], /--devices 4xmuch/],
     [['Qwen3-8B', '--devices', 'cuda:0=1GiB,cuda=2GiB'], /cuda:0 twice/],
     [['Qwen3-8B', '--device-map', '{nonsense'], /--device-map is not JSON/],

@@ -135,7 +135,11 @@ describe('what does not fit', () => {
 })
 
 test.each([
-  ['no-such-model', {}, /neither a checkpoint directory nor a preset. Presets are Qwen-72B-Chat/],
+  [
+    'no-such-model',
+    {},
+    /neither a checkpoint directory, a preset nor the name of a model on the Hub\. Presets are Qwen-72B-Chat/,
+  ],
   ['Qwen3-8B', { devices: [] }, /devices is empty/],
   ['Qwen3-8B', { maxMemory: { cpu: 'much' } }, /maxMemory.cpu is "much"/],
   ['Qwen3-8B', { devices: ['tpu'] }, /"tpu" is not a device/],
