@@ -108,11 +108,12 @@ export class GenerationRun {
     })
     this.outcome.catch(() => {}) // reported to the reader of chunks or result
     try {
-      const encode = async (pending: PendingPrompt) => {
-        const encoded = await this.#tokenize(assets.worker, pending)
-        this.#length = lengthAfter(encoded.length) // check first: a too long text has very many
-        return checkTokens(toArray(encoded), limits.vocabulary)
-      }
+      // Not async: what the worker refuses at once is thrown at once.
+      const encode = (pending: PendingPrompt) =>
+        this.#tokenize(assets.worker, pending).then((encoded) => {
+          this.#length = lengthAfter(encoded.length) // check first: a too long text has very many
+          return checkTokens(toArray(encoded), limits.vocabulary)
+        })
       if (isPending(prompt) || form) {
         const tokens = isPending(prompt) ? encode(prompt) : prompt
         const matcher = form && assets.grammars?.matcher(form, this.#options.endTokenIds)

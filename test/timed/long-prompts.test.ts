@@ -13,7 +13,7 @@ const endless = 'A text that never ends, word by word. '.repeat(13_200)
 /** More than 4096 bytes, but few tokens. */
 const long = `${'<|endoftext|>'.repeat(330)}<|im_start|>user\nWhy pad a weight matrix?<|im_end|>\n<|im_start|>assistant\n`
 const greedy = { temperature: 0, maxNewTokens: 8 }
-const load = () => loadModel(directory, { maxModelLength: 1024 })
+const load = () => loadModel(directory, { maxModelLength: 1024, prefixCache: false })
 let model: Model
 
 /**
