@@ -100,8 +100,8 @@ struct SampleMemory {
 struct Logits {
   Global<float> values;
   uint32_t vocab;
-  uint32_t in_fours;               // tokens that may be read 16 bytes at a time
-  Global<const uint32_t> allowed;  // a bit a token: the logits of others read as -infinity
+  uint32_t in_fours;                    // tokens that may be read 16 bytes at a time
+  Global<const uint32_t> allowed = {};  // a bit a token: the logits of others read as -infinity
   bool has_allowed = false;
 
   DEVICE float of(uint32_t token) const { return admitted(values[token], token); }
