@@ -30,7 +30,8 @@ export async function stream(directory: string) {
   const billfish = createBillfish({ name: await loadModel(directory) })
   const prompt = [{ role: 'user' as const, content: [{ type: 'text' as const, text: 'Hello' }] }]
   const { stream } = await billfish('name').doStream({ prompt, maxOutputTokens: 4 })
-  for await (const part of stream) if (part.type === 'text-delta') console.log(part.delta)
+  const part = (await stream.getReader().read()).value
+  if (part?.type === 'text-delta') console.log(part.delta)
 }
 export async function serve(directory: string, options: ServerOptions): Promise<string> {
   const model = await loadModel(directory)
