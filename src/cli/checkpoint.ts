@@ -1,9 +1,7 @@
-import { formatBytes } from '../common/format'
 import { isOnHub } from '../hub/checkpoint-directory'
 import { type DownloadOptions, downloadModel } from '../hub/download'
 import { hidesProgress } from '../hub/environment'
-import type { DownloadProgress } from '../hub/snapshot'
-import { progressBar, type Terminal } from './terminal'
+import { bytesBar, type Terminal } from './terminal'
 
 /** Options of commands that may be quiet. */
 export interface OutputOptions {
@@ -28,6 +26,8 @@ export async function localCheckpoint(
   return downloadWithBar(terminal, given, { signal }, options)
 }
 
+const DOWNLOADING = 'Downloading {bar} {percentage}%  {done} of {all}  {eta_formatted} left'
+
 /** Downloads with a progress bar where standard error is a terminal. */
 export async function downloadWithBar(
   terminal: Terminal,
@@ -35,18 +35,10 @@ export async function downloadWithBar(
   options: DownloadOptions,
   { json, quiet }: OutputOptions,
 ): Promise<string> {
-  const bar = json || quiet || hidesProgress() ? undefined : downloadBar(terminal)
+  const bar = json || quiet || hidesProgress() ? undefined : bytesBar(terminal, DOWNLOADING)
   try {
     return await downloadModel(name, { ...options, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }
-}
-
-function downloadBar(terminal: Terminal) {
-  const bar = progressBar(terminal, 'Downloading {bar} {percentage}%  {done} of {all}  {eta_formatted} left')
-  if (bar === undefined) return undefined
-  const update = ({ bytesDone, bytesTotal }: DownloadProgress) =>
-    bar.update(bytesDone, bytesTotal, { done: formatBytes(bytesDone), all: formatBytes(bytesTotal) })
-  return { update, stop: bar.stop }
 }

@@ -1,8 +1,7 @@
 import { type Command, Option } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
-import { formatBytes } from '../common/format'
-import { type LoadOptions, type LoadProgress, loadModel, loadOptions } from '../load'
+import { type LoadOptions, loadModel, loadOptions } from '../load'
 import type { Model } from '../model'
 import { openCheckpoint } from '../open-checkpoint'
 import { planModel } from '../plan'
@@ -10,7 +9,7 @@ import { localCheckpoint } from './checkpoint'
 import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
-import { progressBar, type Terminal, widthOf } from './terminal'
+import { bytesBar, type Terminal, widthOf } from './terminal'
 
 /** Options of every command that loads a model. */
 export interface LoadingOptions extends PlacementCliOptions {
@@ -83,19 +82,11 @@ export async function loadPlanned(
   if (!plan.fits) {
     throw new BillfishError('OUT_OF_MEMORY', `The model does not fit. ${plan.explanation.join(' ')}`)
   }
-  const bar = shown ? loadingBar(terminal) : undefined
+  const bar = shown ? bytesBar(terminal, 'Loading {bar} {percentage}%  {done} of {all}') : undefined
   try {
     const { microBatches, offloadDirectory, prefixCache } = options
     return await load({ plan, microBatches, offloadDirectory, prefixCache, signal, onProgress: bar?.update })
   } finally {
     bar?.stop()
   }
-}
-
-function loadingBar(terminal: Terminal) {
-  const bar = progressBar(terminal, 'Loading {bar} {percentage}%  {done} of {all}')
-  if (bar === undefined) return undefined
-  const update = ({ bytesDone, bytesTotal }: LoadProgress) =>
-    bar.update(bytesDone, bytesTotal, { done: formatBytes(bytesDone), all: formatBytes(bytesTotal) })
-  return { update, stop: bar.stop }
 }

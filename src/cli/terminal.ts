@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { Presets, SingleBar } from 'cli-progress'
 import { BillfishError } from '../common/errors'
-import { DEFAULT_WIDTH } from '../common/format'
+import { DEFAULT_WIDTH, formatBytes } from '../common/format'
 
 type Stream<Kind> = Kind & { readonly isTTY?: boolean; readonly columns?: number }
 
@@ -110,4 +110,16 @@ export function progressBar({ stderr }: Terminal, format: string): ProgressBar |
       isShown = false
     },
   }
+}
+
+/**
+ * A {@link progressBar} of bytes, with the words `{done}` and `{all}`, as `onProgress` of whatever reports them. Its stop()
+ * takes it away.
+ */
+export function bytesBar(terminal: Terminal, format: string) {
+  const bar = progressBar(terminal, format)
+  if (bar === undefined) return undefined
+  const update = ({ bytesDone, bytesTotal }: { readonly bytesDone: number; readonly bytesTotal: number }) =>
+    bar.update(bytesDone, bytesTotal, { done: formatBytes(bytesDone), all: formatBytes(bytesTotal) })
+  return { update, stop: bar.stop }
 }

@@ -65,3 +65,12 @@ export function scriptedModel(scripts: readonly Script[]) {
   }
   return { model: model as unknown as Model, asked }
 }
+
+/** A call of a function `weather`, token by token, as Hermes models write it. */
+export const weatherCall = (city: string): string[] => [
+  '<tool_call>',
+  '\n{"name": "weather",',
+  ' "arguments": {"city"',
+  `: "${city}"}}\n`,
+  '</tool_call>',
+]

@@ -2,9 +2,8 @@
 import { generateText, stepCountIs, streamText, tool } from 'ai'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import type { ChatMessage, ChatOptions, Model } from '../../../src'
 import { BillfishLanguageModel } from '../../../src/providers/ai-sdk/language-model'
-import { type Script, scriptedChat } from '../../support/scripted-chat'
+import { type Script, scriptedModel, weatherCall } from '../../support/scripted-chat'
 
 const prompt = 'How warm is it?'
 const weather = tool({
@@ -12,30 +11,19 @@ const weather = tool({
   inputSchema: z.object({ city: z.string() }),
   execute: async ({ city }) => ({ warm: city.length }),
 })
-const call = (city: string) => [
-  '<tool_call>',
-  '{"name": "weather", "arguments":',
-  ` {"city": "${city}"}}`,
-  '</tool_call>',
-]
 
 /** A model that follows scripts, one an answer, and keeps what it was asked. */
 function following(...scripts: Script[]) {
-  const asked: { messages: readonly ChatMessage[]; options: ChatOptions }[] = []
-  const model = {
-    chat(messages: readonly ChatMessage[], options: ChatOptions) {
-      asked.push({ messages, options })
-      const functions = options.tools?.map((given) => given.function) ?? []
-      const tools = functions.length > 0 ? { format: 'hermes' as const, functions, isParallel: true } : undefined
-      return scriptedChat({ tools, ...(scripts.shift() as Script) })
-    },
-  } as unknown as Model
+  const { model, asked } = scriptedModel(scripts)
   return { asked, model: new BillfishLanguageModel('scripted', model) }
 }
 
 describe('tools', () => {
   test('are called, and their results answered, whole or streamed', async () => {
-    const scripts = () => [{ parts: ['Let me look.', ...call('Oslo'), ...call('Rome')] }, { parts: ['4', ' degrees.'] }]
+    const scripts = () => [
+      { parts: ['Let me look.', ...weatherCall('Oslo'), ...weatherCall('Rome')] },
+      { parts: ['4', ' degrees.'] },
+    ]
     const options = { prompt, tools: { weather }, stopWhen: stepCountIs(3) }
     const whole = following(...scripts())
     const answer = await generateText({ model: whole.model, ...options })
@@ -69,7 +57,7 @@ describe('tools', () => {
   })
 
   test('are streamed as input first, then as a call of the same id', async () => {
-    const { model } = following({ parts: ['Well.', ...call('Oslo')] })
+    const { model } = following({ parts: ['Well.', ...weatherCall('Oslo')] })
     const { stream } = await model.doStream({
       prompt: [{ role: 'user', content: [{ type: 'text', text: prompt }] }],
       tools: [{ type: 'function', name: 'weather', inputSchema: { type: 'object' } }],
@@ -97,7 +85,7 @@ describe('tools', () => {
   })
 
   test('are not called where the answer was cut off', async () => {
-    const script: Script = { parts: call('Oslo').slice(0, 2), finishReason: 'length' }
+    const script: Script = { parts: weatherCall('Oslo').slice(0, 2), finishReason: 'length' }
     const answer = await generateText({ model: following(script).model, prompt, tools: { weather } })
     const stream = streamText({ model: following(script).model, prompt, tools: { weather } })
     expect([answer.toolCalls, answer.finishReason]).toEqual([[], 'length'])
@@ -107,7 +95,7 @@ describe('tools', () => {
   test('are left to the model, with a warning where they are not', async () => {
     Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false })
     const choose = async (toolChoice: 'none' | 'required') => {
-      const { model, asked } = following({ parts: toolChoice === 'none' ? ['No.'] : call('Oslo') })
+      const { model, asked } = following({ parts: toolChoice === 'none' ? ['No.'] : weatherCall('Oslo') })
       const { warnings } = await generateText({ model, prompt, tools: { weather }, toolChoice })
       return { warnings, choice: asked[0]?.options.toolChoice }
     }

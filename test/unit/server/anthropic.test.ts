@@ -2,7 +2,7 @@
 import Anthropic from '@anthropic-ai/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Model } from '../../../src'
-import { type Script, scriptedModel } from '../../support/scripted-chat'
+import { type Script, scriptedModel, weatherCall } from '../../support/scripted-chat'
 import { appOf, loadDemo } from './app'
 
 const question = [{ role: 'user' as const, content: 'Hello' }]
@@ -11,7 +11,7 @@ const weather = {
   description: 'The weather of a city',
   input_schema: { type: 'object' as const, properties: { city: { type: 'string' } } },
 }
-const call = ['<tool_call>', '\n{"name": "weather", "argu', 'ments": {"city"', ': "Oslo"}}\n', '</tool_call>']
+const call = weatherCall('Oslo')
 
 function clientOf(model: Model, options: Parameters<typeof appOf>[1] = {}) {
   const app = appOf({ demo: model }, options)

@@ -1,17 +1,10 @@
 /** From scripted answers to HTTP. */
 import { describe, expect, test } from 'vitest'
-import { type Script, scriptedModel } from '../../support/scripted-chat'
+import { type Script, scriptedModel, weatherCall } from '../../support/scripted-chat'
 import { appOf } from './app'
 
 const weather = { type: 'function', function: { name: 'weather', parameters: { type: 'object', properties: {} } } }
 const messages = [{ role: 'user', content: 'Hello' }]
-const call = (city: string) => [
-  '<tool_call>',
-  '\n{"name": "weather",',
-  ' "arguments": {"city"',
-  `: "${city}"}}\n`,
-  '</tool_call>',
-]
 
 /** An app whose model follows scripts, one an answer, and keeps what it was asked. */
 function appWith(...scripts: Script[]) {
@@ -40,7 +33,7 @@ async function streamed(script: Script, body: object = {}) {
 }
 
 describe('tool calls', () => {
-  const script: Script = { parts: ['Let me', ' look.', '\n', ...call('Oslo'), '\n', ...call('Rome')] }
+  const script: Script = { parts: ['Let me', ' look.', '\n', ...weatherCall('Oslo'), '\n', ...weatherCall('Rome')] }
 
   test('of a whole answer', async () => {
     const { message, finish_reason } = await whole(script, { tools: [weather] })
@@ -88,10 +81,15 @@ describe('tool calls', () => {
   })
 
   test.each<[string, Script, string, string | null]>([
-    ['alone', { parts: call('Oslo') }, 'tool_calls', null],
-    ['that is cut off', { parts: call('Oslo').slice(0, 3), finishReason: 'length' }, 'length', null],
-    ['that is complete when the length is reached', { parts: call('Oslo'), finishReason: 'length' }, 'length', null],
-    ['that a stop string ends', { parts: call('Oslo').slice(0, 3), stoppedBy: 'x' }, 'stop', null],
+    ['alone', { parts: weatherCall('Oslo') }, 'tool_calls', null],
+    ['that is cut off', { parts: weatherCall('Oslo').slice(0, 3), finishReason: 'length' }, 'length', null],
+    [
+      'that is complete when the length is reached',
+      { parts: weatherCall('Oslo'), finishReason: 'length' },
+      'length',
+      null,
+    ],
+    ['that a stop string ends', { parts: weatherCall('Oslo').slice(0, 3), stoppedBy: 'x' }, 'stop', null],
     ['that is none', { parts: ['A <tool_call>', ' tag'] }, 'stop', 'A <tool_call> tag'],
   ])('a call %s has the same finish reason, streamed or not', async (_, own, reason, content) => {
     const { message, finish_reason } = await whole(own, { tools: [weather] })

@@ -1,19 +1,12 @@
 /** The openai package, unmodified, in front of scripted answers. */
 import OpenAI from 'openai'
 import { expect, test } from 'vitest'
-import { type Script, scriptedModel } from '../../support/scripted-chat'
+import { type Script, scriptedModel, weatherCall } from '../../support/scripted-chat'
 import { appOf } from './app'
 
 const messages = [{ role: 'user' as const, content: 'Hello' }]
 const parameters = { type: 'object', properties: { city: { type: 'string' } } }
 const tool = { type: 'function' as const, function: { name: 'weather', parameters } }
-const call = (city: string) => [
-  '<tool_call>',
-  '\n{"name": "weather",',
-  ' "arguments": {"city"',
-  `: "${city}"}}\n`,
-  '</tool_call>',
-]
 
 function clientOf(...scripts: Script[]) {
   const { model, asked } = scriptedModel(scripts)
@@ -28,7 +21,16 @@ function clientOf(...scripts: Script[]) {
 
 test('puts a streamed answer with reasoning and two calls together', async () => {
   const { client } = clientOf({
-    parts: ['<think>', 'Hm', '</think>', '\n\n', 'Let me look.\n', ...call('Oslo'), '\n', ...call('Rome')],
+    parts: [
+      '<think>',
+      'Hm',
+      '</think>',
+      '\n\n',
+      'Let me look.\n',
+      ...weatherCall('Oslo'),
+      '\n',
+      ...weatherCall('Rome'),
+    ],
     reasoning: 'qwen3',
   })
   const stream = client.chat.completions.stream({
@@ -51,7 +53,7 @@ test('puts a streamed answer with reasoning and two calls together', async () =>
 })
 
 test.each([true, false])('runs tools until there is an answer, streamed: %s', async (stream) => {
-  const { client, asked } = clientOf({ parts: call('Oslo') }, { parts: ['It', ' rains.'] })
+  const { client, asked } = clientOf({ parts: weatherCall('Oslo') }, { parts: ['It', ' rains.'] })
   const runner = client.chat.completions.runTools({
     model: 'scripted',
     messages,
