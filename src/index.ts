@@ -49,14 +49,12 @@ export { type DownloadOptions, downloadModel } from './hub/download'
 export type { DownloadProgress } from './hub/snapshot'
 export { type LoadOptions, type LoadProgress, loadModel } from './load'
 export type {
-  Activity,
-  DeviceMemory,
   ForwardOptions,
   ForwardResult,
   LoadedModelLimits,
-  MemoryUse,
   Model,
 } from './model'
+export type { Activity, DeviceMemory, MemoryUse } from './model-state'
 export type { ModuleNames } from './models/architecture'
 export { type PadResult, padCheckpoint } from './padding/pad-checkpoint'
 export type { PadOptions, PadProgress } from './padding/pad-options'

@@ -16,6 +16,7 @@ import { type GenerationObserver, GenerationObservers } from './generation/obser
 import type { GenerateInput } from './generation/prompt'
 import { type GenerateOptions, generateOptions } from './generation/sampling-options'
 import { readTokenIds } from './generation/token-ids'
+import type { Activity, DeviceMemory, MemoryUse } from './model-state'
 import type { Model as Definition } from './models/architecture'
 import type { NativeModel } from './native/addon'
 import { guardMethods } from './options/method-guard'
@@ -27,51 +28,6 @@ import type { SequenceRequest, SequenceStep } from './pipeline/sequence'
 import type { Trace } from './pipeline/trace'
 import type { ModelLimits } from './placement/limits'
 import { Tokenizer } from './tokenizer'
-
-/** Bytes by use. */
-export interface MemoryUse {
-  readonly weights: number
-  readonly kvCache: number
-  /** Recurrent states, a slot for each of maxSequences; 0 of models without layers that have them. */
-  readonly states: number
-  /** Activations, operators' scratch, rotary tables, sampling. */
-  readonly buffers: number
-}
-
-/** Bytes that a device has allocated for a model, as counted by its allocator. */
-export interface DeviceMemory extends MemoryUse {
-  readonly device: string
-  /** What the plan predicted before anything was loaded. */
-  readonly planned: MemoryUse
-  /** Bytes of kvCache that currently hold tokens of sequences; what is only kept to be found again does not count. */
-  readonly kvCacheInUse: number
-  /** Bytes of states that currently belong to sequences. */
-  readonly statesInUse: number
-}
-
-/** What a model is doing right now. */
-export interface Activity {
-  /** Sequences waiting for their turn or for KV blocks, or whose long text is being tokenized. */
-  readonly waiting: number
-  /** Sequences being computed. */
-  readonly running: number
-  /** Generations paused because their chunks are not being read. */
-  readonly paused: number
-  /** Steps in flight in the pipeline. */
-  readonly stepsInFlight: number
-  /** Tokens that fit in the KV cache, and tokens of blocks in use: a block of several sequences counts once. */
-  readonly cacheTokens: { readonly total: number; readonly inUse: number }
-  /** Number of times a sequence lost its KV blocks and was recomputed. */
-  readonly preemptions: number
-  /** Milliseconds that each stage has been busy since the model was loaded, by the stage's name in {@link Model.trace}. */
-  readonly busy: Readonly<Record<string, number>>
-  /**
-   * The prefix cache so far: `queries` tokens of the prompts that were begun, `hits` of them whose keys and values were
-   * found, `blocks` of the KV cache that can be found now, in use or not. Undefined without one: `prefixCache` was
-   * false, or layers of the model have recurrent states, or its tokens see later ones.
-   */
-  readonly prefixCache: { readonly queries: number; readonly hits: number; readonly blocks: number } | undefined
-}
 
 /** Options of {@link Model.forward}. */
 export interface ForwardOptions {

@@ -3,7 +3,8 @@ import type { Generation } from '../generation/generation'
 import type { GenerateInput } from '../generation/prompt'
 import type { GenerationResult } from '../generation/results'
 import type { GenerateOptions } from '../generation/sampling-options'
-import type { DeviceMemory, Model } from '../model'
+import type { Model } from '../model'
+import type { DeviceMemory } from '../model-state'
 import type { Terminal } from './terminal'
 
 /** Generates, streaming the text to standard output and ending it with a newline. */

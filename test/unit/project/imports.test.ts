@@ -23,6 +23,7 @@ const ROOMS = [
   'padding',
   'tokenizer',
   'embedding',
+  'model-state',
   'model',
   'load',
   'plan',
