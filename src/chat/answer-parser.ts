@@ -9,6 +9,8 @@ export interface AnswerParserOptions {
   /** Makes the parser of tool calls; undefined where there are no tools, and all is text. */
   readonly tools: ((sink: ToolCallSink) => ToolParser) | undefined
   readonly maxCalls: number
+  /** Whether a grammar takes care of calls, so that they come behind the reasoning, and only in answers that start with one. */
+  readonly isConstrained: boolean
   newId(): string
 }
 
@@ -20,16 +22,21 @@ export class AnswerParser {
   readonly #writer: AnswerWriter
   readonly #reasoning: ReasoningSplitter
   readonly #tools: ToolParser | undefined
+  readonly #isConstrained: boolean
+  #isText: boolean | undefined
 
-  constructor({ reasoning, tools, maxCalls, newId }: AnswerParserOptions) {
+  constructor({ reasoning, tools, maxCalls, isConstrained, newId }: AnswerParserOptions) {
     const writer = new AnswerWriter(newId, maxCalls)
-    const splitter = new ReasoningSplitter(reasoning ?? 'closed', writer)
     this.#writer = writer
-    this.#reasoning = splitter
+    this.#isConstrained = isConstrained
+    this.#reasoning = new ReasoningSplitter(reasoning ?? 'closed', {
+      reasoning: (text) => writer.reasoning(text),
+      content: (text) => (isConstrained ? this.#pushConstrained(text) : writer.content(text)),
+    })
     this.#tools = tools?.({
-      text: (text) => splitter.push(text),
-      beginCall(name) {
-        splitter.end() // some models call a tool without closing their reasoning
+      text: (text) => (isConstrained ? writer.content(text) : this.#reasoning.push(text)),
+      beginCall: (name) => {
+        this.#reasoning.end() // some models call a tool without closing their reasoning
         writer.beginCall(name)
       },
       callArguments: (text) => writer.callArguments(text),
@@ -57,16 +64,25 @@ export class AnswerParser {
   }
 
   push(text: string): AnswerEvent[] {
-    if (this.#tools) this.#tools.push(text)
+    if (this.#tools && !this.#isConstrained) this.#tools.push(text)
     else this.#reasoning.push(text)
     return this.#writer.take()
   }
 
   /** @param isCut whether the answer was cut off, by its length or a stop string, rather than ended by the model */
   end(isCut: boolean): AnswerEvent[] {
+    if (this.#isConstrained) this.#reasoning.end()
     this.#tools?.end(isCut)
     this.#reasoning.end()
     this.#writer.end()
     return this.#writer.take()
+  }
+
+  /** A tag inside a text of another form, such as in a string of JSON, begins no call. */
+  #pushConstrained(text: string): void {
+    if (text === '') return
+    this.#isText ??= !text.startsWith('<')
+    if (this.#isText || !this.#tools) this.#writer.content(text)
+    else this.#tools.push(text)
   }
 }

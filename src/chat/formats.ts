@@ -1,11 +1,10 @@
 /** How models write tool calls and reasoning, and which of it a chat template is for. */
 import { REASONING_TAGS, type ReasoningStart } from './reasoning'
-import { HERMES_TAGS, HermesParser } from './tools/hermes'
-import { QWEN3_CODER_TAGS, Qwen3CoderParser } from './tools/qwen3-coder'
+import { HermesParser } from './tools/hermes'
+import { Qwen3CoderParser } from './tools/qwen3-coder'
 import type { ToolCallSink, ToolFunction, ToolParser } from './tools/tool-parser'
 
 interface ToolFormatParts {
-  readonly tags: readonly string[]
   parser(sink: ToolCallSink, tools: readonly ToolFunction[]): ToolParser
 }
 
@@ -17,8 +16,8 @@ interface ToolFormatParts {
 export type ToolFormat = 'hermes' | 'qwen3_coder'
 
 export const TOOL_FORMATS: Readonly<Record<ToolFormat, ToolFormatParts>> = {
-  hermes: { tags: HERMES_TAGS, parser: (sink) => new HermesParser(sink) },
-  qwen3_coder: { tags: QWEN3_CODER_TAGS, parser: (sink, tools) => new Qwen3CoderParser(sink, tools) },
+  hermes: { parser: (sink) => new HermesParser(sink) },
+  qwen3_coder: { parser: (sink, tools) => new Qwen3CoderParser(sink, tools) },
 }
 
 /**

@@ -24,11 +24,11 @@ export function reasoningStart(turn: string): ReasoningStart {
 /** Separates what a model thinks from what it answers. The newlines that templates put around the tags belong to neither. */
 export class ReasoningSplitter extends TextMachine {
   protected override state: TextState
-  readonly #out: AnswerWriter
+  readonly #out: Pick<AnswerWriter, 'content' | 'reasoning'>
   /** White space that a tag may follow. */
   #space = ''
 
-  constructor(start: ReasoningStart, out: AnswerWriter) {
+  constructor(start: ReasoningStart, out: Pick<AnswerWriter, 'content' | 'reasoning'>) {
     super()
     this.#out = out
     this.state = { tagged: this.#untagged, open: this.#opened, closed: this.#content }[start]

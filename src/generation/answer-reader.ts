@@ -1,10 +1,13 @@
 import type { AnswerEvent } from '../chat/answer-events'
+import type { AnswerForm } from '../chat/structured/spec'
 import type { FinishReason } from './results'
 
 /** Reads an answer while it is generated. Its events come with the chunks of text that tell them. */
 export interface AnswerReader {
   /** Special tokens that it has to see; others are no text. */
   readonly tags: readonly string[]
+  /** What the answer must be, behind its reasoning; undefined if it may be anything. */
+  readonly form: AnswerForm | undefined
   /** Called once, before the first token. */
   begin(prompt: readonly number[]): void
   /** Called for each token, with the text that it made certain. */

@@ -20,8 +20,11 @@ export interface Tool {
   readonly [member: string]: unknown
 }
 
-/** Whether the model may call tools: if it wants to (`auto`), or not at all, in which case it is told of none. */
-export type ToolChoice = 'auto' | 'none'
+/**
+ * Whether the model calls tools: if it wants to (`auto`), in any case (`required`), this one (`{ name }`), or not at all
+ * (`none`), in which case it is told of none. Calls that must come are held to the tools' schemas.
+ */
+export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string }
 
 /** How much the model shall think before it answers. */
 export type ReasoningEffort = 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'xhigh' | 'max'
@@ -44,6 +47,11 @@ export interface ChatOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 
   readonly toolChoice?: ToolChoice | undefined
   /** Whether an answer may have several calls; false ends it after the first one. Default true. */
   readonly parallelToolCalls?: boolean | undefined
+  /**
+   * JSON schema of the answer's text, as `structuredOutput: { json: schema }`. Beside tools, an answer is either such a text
+   * or calls, held to the tools' schemas.
+   */
+  readonly schema?: Readonly<Record<string, unknown>> | undefined
   /** How the model writes tool calls. Default: as its chat template shows. */
   readonly toolFormat?: ToolFormat | undefined
   /** How the model writes its reasoning. Default: as its chat template shows. */
@@ -74,8 +82,11 @@ export const chatOptions = optionsOf<ChatOptions>('model.chat()', {
     )
     .min(1)
     .describe("an array of { type: 'function', function: { name, description, parameters } }, at least one"),
-  toolChoice: z.enum(['auto', 'none']).describe("'auto' or 'none'"),
+  toolChoice: z
+    .union([z.enum(['auto', 'none', 'required']), z.strictObject({ name: z.string() })])
+    .describe("'auto', 'none', 'required' or { name: string }"),
   parallelToolCalls: flag(),
+  schema: z.record(z.string(), z.unknown()).describe('a JSON schema, an object'),
   toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(oneOf(TOOL_FORMAT_NAMES)),
   reasoningFormat: z.enum(REASONING_FORMAT_NAMES).describe(oneOf(REASONING_FORMAT_NAMES)),
   reasoningEffort: z.enum(REASONING_EFFORTS).describe(oneOf(REASONING_EFFORTS)),
@@ -91,7 +102,12 @@ export const chatOptions = optionsOf<ChatOptions>('model.chat()', {
  */
 export function usableTools({ tools, toolChoice, parallelToolCalls }: ChatOptions): readonly Tool[] | undefined {
   if (tools === undefined) {
-    const given = toolChoice === 'auto' ? { toolChoice } : parallelToolCalls === undefined ? {} : { parallelToolCalls }
+    const given =
+      toolChoice !== undefined && toolChoice !== 'none'
+        ? { toolChoice }
+        : parallelToolCalls === undefined
+          ? {}
+          : { parallelToolCalls }
     const [entry] = Object.entries(given)
     if (entry !== undefined) throw invalidOption(entry[0], entry[1], 'left out without the option tools')
     return undefined
@@ -99,7 +115,16 @@ export function usableTools({ tools, toolChoice, parallelToolCalls }: ChatOption
   const names = tools.map((tool) => tool.function.name)
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new BillfishError('INVALID_OPTION', `tools has two functions named ${twice}.`)
+  const chosen = toolChoiceName(toolChoice)
+  if (chosen !== undefined && !names.includes(chosen)) {
+    throw invalidOption('toolChoice', toolChoice, `the name of one of the tools (${names.slice(0, 20).join(', ')})`)
+  }
   return toolChoice === 'none' ? undefined : tools
+}
+
+/** The function that must be called, if one is named. */
+export function toolChoiceName(choice: ToolChoice | undefined): string | undefined {
+  return typeof choice === 'object' ? choice.name : undefined
 }
 
 /** The template's variables that a {@link ReasoningEffort} sets. */

@@ -3,7 +3,8 @@ import type { Answer, AnswerEvent } from '../chat/answer-events'
 import { AnswerParser } from '../chat/answer-parser'
 import { type ReasoningFormat, reasoningTags, startOf, TOOL_FORMATS, type ToolFormat } from '../chat/formats'
 import { reasoningStart } from '../chat/reasoning'
-import type { ToolFunction } from '../chat/tools/tool-parser'
+import type { AnswerForm } from '../chat/structured/spec'
+import { TOOL_CALL_TAGS, type ToolFunction } from '../chat/tools/tool-parser'
 import type { AnswerReader } from './answer-reader'
 import type { FinishReason } from './results'
 import type { Tokenizer } from './types'
@@ -25,6 +26,8 @@ export interface ChatReaderOptions {
       }
     | undefined
   readonly reasoning: ReasoningFormat
+  /** What the answer must be behind its reasoning; undefined if it may be anything. */
+  readonly form: AnswerForm | undefined
 }
 
 /** Reads an answer into content, reasoning and tool calls. */
@@ -37,10 +40,14 @@ export class ChatReader implements AnswerReader {
 
   constructor(tokenizer: Pick<Tokenizer, 'decode' | 'specialIds' | 'tokenToId'>, options: ChatReaderOptions) {
     const { tools, reasoning } = options
-    this.tags = [...reasoningTags(reasoning), ...(tools === undefined ? [] : TOOL_FORMATS[tools.format].tags)]
+    this.tags = [...reasoningTags(reasoning), ...(tools === undefined ? [] : TOOL_CALL_TAGS)]
     this.#tokenizer = tokenizer
     this.#options = options
     this.#parser = this.#parserAfter([])
+  }
+
+  get form(): AnswerForm | undefined {
+    return this.#options.form
   }
 
   begin(prompt: readonly number[]): void {
@@ -82,11 +89,12 @@ export class ChatReader implements AnswerReader {
   }
 
   #parserAfter(prompt: readonly number[]): AnswerParser {
-    const { tools, reasoning } = this.#options
+    const { tools, reasoning, form } = this.#options
     return new AnswerParser({
       reasoning: startOf(reasoning, reasoningStart(this.#lastTurn(prompt))),
       tools: tools && ((sink) => TOOL_FORMATS[tools.format].parser(sink, tools.functions)),
       maxCalls: tools?.isParallel === false ? 1 : Number.POSITIVE_INFINITY,
+      isConstrained: form !== undefined,
       newId: () => `call_${randomBytes(12).toString('hex')}`,
     })
   }

@@ -88,7 +88,7 @@ export class GenerationRun {
       assets.tokenizer &&
       new Detokenizer(keepingTokens(assets.tokenizer, reader?.tags ?? []), { skipSpecialTokens: true })
     this.#reader = reader
-    const form = options.structuredOutput
+    const form = reader ? reader.form : options.structuredOutput
     if (form && !assets.grammars) throw assets.missingTokenizer('The option structuredOutput')
     this.#stopStrings = new StopStrings(this.#options.stop)
     this.#cacheSalt = options.cacheSalt
@@ -278,7 +278,7 @@ export class GenerationRun {
     if (matcher === undefined) return
     if (token === NONE_ALLOWED) {
       const why = 'no token of the vocabulary that is not banned continues the answer in its form'
-      throw new BillfishError('INVALID_OPTION', `structuredOutput: ${matcher.failure() || why}`)
+      throw new BillfishError('INVALID_OPTION', `The form of the answer: ${matcher.failure() || why}.`)
     }
     if (this.#options.endTokenIds.has(token)) return
     const state = matcher.accept(token)

@@ -19,6 +19,7 @@ export function read(parts: Iterable<string>, { format, tools = [], reasoning, i
     reasoning,
     tools: format && ((sink) => TOOL_FORMATS[format].parser(sink, tools)),
     maxCalls: maxCalls ?? Number.POSITIVE_INFINITY,
+    isConstrained: false,
     newId: () => `call_${calls++}`,
   })
   const events: AnswerEvent[] = []

@@ -22,7 +22,7 @@ export function scriptedChat({
   reasoning = 'none',
 }: Script): ChatGeneration {
   const tokenizer = { specialIds: new Set<number>(), tokenToId: () => undefined, decode: () => turn }
-  const reader = new ChatReader(tokenizer, { tools, reasoning })
+  const reader = new ChatReader(tokenizer, { tools, reasoning, form: undefined })
   reader.begin([])
   const chunks = parts.map((text, index) => ({
     text,

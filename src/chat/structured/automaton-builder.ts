@@ -71,13 +71,21 @@ export class AutomatonBuilder {
 
   /** One of the texts. Common beginnings are shared, so thousands of texts are one state at a time. */
   oneOfTexts(texts: Iterable<string>): Part {
-    const sorted = [...texts].map((text) => Buffer.from(text)).sort(Buffer.compare)
+    const nothing: Part = (from) => from
+    return this.oneOfBeginnings([...new Set(texts)].map((text) => [text, nothing]))
+  }
+
+  /** One of the texts, which share common beginnings, and what follows it. */
+  oneOfBeginnings(entries: readonly (readonly [text: string, rest: Part])[]): Part {
+    const sorted = entries
+      .map(([text, rest]) => ({ text: Buffer.from(text), rest }))
+      .sort((a, b) => Buffer.compare(a.text, b.text))
     return (from) => {
       const end = this.state()
       /** States after the bytes of the text before. */
       const path = [from]
       let before = Buffer.alloc(0)
-      for (const text of sorted) {
+      for (const { text, rest } of sorted) {
         let shared = 0
         while (shared < text.length && text[shared] === before[shared]) shared++
         path.length = shared + 1
@@ -86,7 +94,7 @@ export class AutomatonBuilder {
           this.bytes(path[path.length - 1] as number, { low: byte, high: byte }, next)
           path.push(next)
         }
-        if (!text.equals(before) || text.length === 0) this.link(path[path.length - 1] as number, end)
+        this.link(rest(path[path.length - 1] as number), end)
         before = text
       }
       return end

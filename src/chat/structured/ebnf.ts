@@ -17,7 +17,7 @@ const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', '
  * with `|`, parentheses, `?`, `{2,5}`, `#` comments, and escapes `\n \r \t \\ \" \xHH \uHHHH \UHHHHHHHH`.
  * @throws BillfishError INVALID_OPTION with line and column
  */
-export function* readEbnf(builder: AutomatonBuilder, text: string): CooperativeTask<void> {
+export function* readEbnf(builder: AutomatonBuilder, text: string): CooperativeTask<Part> {
   const reader = new EbnfReader(builder, text)
   const root = builder.rule('The rule root')
   reader.rules.set('root', root)
@@ -30,6 +30,7 @@ export function* readEbnf(builder: AutomatonBuilder, text: string): CooperativeT
     if (!reader.defined.has(name)) throw reader.error(`the rule ${name} is not defined`, at)
   }
   if (!reader.defined.has('root')) throw reader.error('the rule root is not defined', text.length)
+  return builder.call(root)
 }
 
 class EbnfReader {

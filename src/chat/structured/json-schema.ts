@@ -3,7 +3,6 @@ import type { Rule } from './automaton'
 import type { AutomatonBuilder, Part } from './automaton-builder'
 import { type NumberLimits, numberWithin } from './json-numbers'
 import { JsonText } from './json-text'
-import { regexPart } from './regex'
 import {
   assertions,
   at,
@@ -20,6 +19,7 @@ import {
 } from './schema-keywords'
 import { areDisjoint, mergeSchemas, valuesOf } from './schema-merge'
 import { STRING_FORMATS } from './string-formats'
+import { JsonStrings, type StringForm } from './string-forms'
 import type { Range } from './utf8-ranges'
 
 const MAX_ITEMS = 10_000
@@ -34,41 +34,54 @@ const MAX_RESOLUTIONS = 100
  * members come in the order of `properties`, and others only where `additionalProperties` says so.
  * @throws BillfishError INVALID_OPTION naming the place of what is malformed or not supported
  */
-export function* readJsonSchema(builder: AutomatonBuilder, document: unknown): CooperativeTask<void> {
-  const reader = new SchemaReader(builder, document)
-  for (let next = reader.next(); next; next = reader.next()) {
-    next()
-    yield
-  }
+export function* readJsonSchema(builder: AutomatonBuilder, document: unknown): CooperativeTask<Part> {
+  const reader = new SchemaReader(builder, new JsonText(builder), document)
+  const part = reader.valueOf(document, '#')
+  yield* reader.complete()
+  return part
 }
 
-/** Any JSON object, or any value. */
-export function readAnyJson(builder: AutomatonBuilder, kind: 'object' | 'value'): void {
-  const root = builder.rule('The answer')
-  builder.define(root, new JsonText(builder)[kind])
-}
-
-class SchemaReader {
+/** The schemas of a document, which may refer to each other. Parts are complete when {@link complete} has run. */
+export class SchemaReader {
   readonly #builder: AutomatonBuilder
   readonly #text: JsonText
   readonly #document: unknown
+  readonly #strings: StringForm
   readonly #ruleOf = new Map<unknown, Rule>()
   /** Schemas that have a rule but no content yet: nothing here is recursive, however deep a schema is. */
   readonly #pending: (() => void)[] = []
 
-  constructor(builder: AutomatonBuilder, document: unknown) {
+  /**
+   * @param text may be that of other documents of the same grammar
+   * @param strings how strings are written that are no part of a value
+   */
+  constructor(
+    builder: AutomatonBuilder,
+    text: JsonText,
+    document: unknown,
+    strings: StringForm = new JsonStrings(builder, text),
+  ) {
     this.#builder = builder
-    this.#text = new JsonText(builder)
+    this.#text = text
     this.#document = document
-    this.#valueOf(document, '#')
+    this.#strings = strings
   }
 
-  next(): (() => void) | undefined {
-    return this.#pending.pop()
+  /** Reads what the parts so far refer to. */
+  *complete(): CooperativeTask<void> {
+    for (let next = this.#pending.pop(); next; next = this.#pending.pop()) {
+      next()
+      yield
+    }
+  }
+
+  /** A schema without the references and combinations at its top; false if nothing satisfies it. */
+  resolved(value: unknown, path: string): Located {
+    return this.#resolve(readSchema(value, path))
   }
 
   /** A value of a schema, as a rule of its own: schemas may contain themselves. */
-  #valueOf(value: unknown, path: string): Part {
+  valueOf(value: unknown, path: string): Part {
     if (value === true) return this.#text.value
     let rule = this.#ruleOf.get(value)
     if (rule === undefined || typeof value !== 'object') {
@@ -87,7 +100,7 @@ class SchemaReader {
     const given = assertions(located.schema)
     if (given.length === 1 && given[0] === '$ref') {
       const { value, path } = this.#target(located.schema.$ref, at(located.path, '$ref'))
-      return [this.#valueOf(value, path)]
+      return [this.valueOf(value, path)]
     }
     const resolved = this.#resolve(located)
     if (resolved.schema === false) return []
@@ -95,7 +108,7 @@ class SchemaReader {
     if (assertions(schema).length === 0) return [this.#text.value]
     for (const keyword of ['anyOf', 'oneOf']) {
       const branches = this.#branches(schema, keyword, path)
-      if (branches) return branches.map(({ schema: branch, path: place }) => this.#valueOf(branch, place))
+      if (branches) return branches.map(({ schema: branch, path: place }) => this.valueOf(branch, place))
     }
     const values = valuesOf(schema)
     if (values) return this.#valuesOf(values, resolved)
@@ -174,9 +187,8 @@ class SchemaReader {
       throw schemaError(at(path, others[0] as string), 'stands beside enum or const, which is not supported')
     if (values.length > MAX_VALUES) throw schemaError(at(path, 'enum'), `has more than ${MAX_VALUES} values`)
     const types = typesOf(located)
-    return [
-      this.#builder.oneOfTexts(values.filter((value) => hasType(value, types)).map((value) => JSON.stringify(value))),
-    ]
+    const texts = values.filter((value) => hasType(value, types)).flatMap((value) => this.#strings.textOf(value) ?? [])
+    return texts.length === 0 ? [] : [this.#builder.oneOfTexts(texts)]
   }
 
   #typed(type: JsonType, located: { schema: Schema; path: string }): Part {
@@ -204,7 +216,7 @@ class SchemaReader {
     if (pattern === undefined && format === undefined) {
       if ((least ?? 0) > (most ?? Number.POSITIVE_INFINITY))
         throw schemaError(at(path, 'minLength'), 'is above maxLength')
-      return this.#text.string(least, most)
+      return this.#strings.ofLength(least, most)
     }
     const keyword = pattern === undefined ? 'format' : 'pattern'
     const others = ['minLength', 'maxLength', 'format'].filter(
@@ -221,9 +233,8 @@ class SchemaReader {
   }
 
   #matching(pattern: string, path: string): Part {
-    const write = (ranges: readonly Range[]) => this.#text.escaped(ranges)
     try {
-      return this.#text.stringOf(regexPart(this.#builder, pattern, { write, whole: false }))
+      return this.#strings.matching(pattern)
     } catch (error) {
       throw schemaError(at(path, 'pattern'), `is refused: ${error instanceof Error ? error.message : error}`)
     }
@@ -275,12 +286,12 @@ class SchemaReader {
     if (least > most) throw schemaError(at(path, 'minItems'), 'is above maxItems')
     const given = list(located, 'prefixItems') ?? []
     if (given.length > MAX_ITEMS) throw schemaError(at(path, 'prefixItems'), `has more than ${MAX_ITEMS} schemas`)
-    const first = given.slice(0, most).map((item, i) => this.#valueOf(item, at(path, 'prefixItems', i)))
+    const first = given.slice(0, most).map((item, i) => this.valueOf(item, at(path, 'prefixItems', i)))
     const left = { least: Math.max(0, least - first.length), most: most - first.length }
     const isOpen = schema.items !== undefined || first.length === 0 || left.least > 0
     const hasItems = isOpen && schema.items !== false && left.most > 0
     if (!hasItems && left.least > 0) throw schemaError(at(path, 'minItems'), 'is more than items and prefixItems allow')
-    const item = hasItems ? this.#valueOf(schema.items ?? true, at(path, 'items')) : undefined
+    const item = hasItems ? this.valueOf(schema.items ?? true, at(path, 'items')) : undefined
     return this.#text.list({ ...left, first, ...(item && { item }) })
   }
 
@@ -302,7 +313,7 @@ class SchemaReader {
         isRequired: required.has(name),
         part: this.#text.member(
           this.#builder.text(JSON.stringify(name)),
-          this.#valueOf(value, at(path, 'properties', name)),
+          this.valueOf(value, at(path, 'properties', name)),
         ),
       }))
     const isOpen = additional !== undefined ? additional !== false : members.length === 0 && declared.size === 0
@@ -310,7 +321,7 @@ class SchemaReader {
     const others = isOpen
       ? this.#text.member(
           this.#keyOutside([...declared.keys()]),
-          this.#valueOf(additional ?? true, at(path, 'additionalProperties')),
+          this.valueOf(additional ?? true, at(path, 'additionalProperties')),
         )
       : undefined
     return this.#members(members, others)

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { members } from '../../options/values'
+import type { ToolFunction } from '../tools/tool-parser'
 
 /** The form that an answer must have: one of its properties. */
 export interface StructuredOutput {
@@ -12,6 +13,24 @@ export interface StructuredOutput {
   /** A grammar in the notation of GBNF, whose rule `root` is the whole answer. */
   readonly grammar?: string | undefined
 }
+
+/** Tool calls that an answer is made of. */
+export interface ToolCallForm {
+  readonly format: 'hermes' | 'qwen3_coder'
+  /** Those that may be called. */
+  readonly functions: readonly ToolFunction[]
+  /** Whether there may be more than one call. */
+  readonly isParallel: boolean
+}
+
+/** What an answer must be: a text of a form, or tool calls, or one of both. */
+export type AnswerForm =
+  | StructuredOutput
+  | {
+      readonly calls: ToolCallForm
+      /** Undefined if there must be a call. */
+      readonly text: StructuredOutput | undefined
+    }
 
 const MAX_CHOICES = 10_000
 

@@ -1,12 +1,8 @@
 import { findTag, skipSpace, TextMachine, type TextState, tagAt } from '../text-machine'
 import { JsonValue } from './json-value'
-import type { ToolCallSink, ToolParser } from './tool-parser'
+import { TOOL_CALL_TAGS, type ToolCallSink, type ToolParser } from './tool-parser'
 
-const OPEN = '<tool_call>'
-const CLOSE = '</tool_call>'
-
-/** The tags around a call. */
-export const HERMES_TAGS = [OPEN, CLOSE] as const
+const [OPEN, CLOSE] = TOOL_CALL_TAGS
 
 /** A call that is being read. */
 interface Call {

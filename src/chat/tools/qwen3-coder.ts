@@ -1,16 +1,12 @@
 import { findTag, skipSpace, TextMachine, type TextState, tagAt } from '../text-machine'
 import { ParameterTypes } from './parameter-types'
 import { ParameterValue } from './parameter-value'
-import type { ToolCallSink, ToolFunction, ToolParser } from './tool-parser'
+import { TOOL_CALL_TAGS, type ToolCallSink, type ToolFunction, type ToolParser } from './tool-parser'
 
-const OPEN = '<tool_call>'
-const CLOSE = '</tool_call>'
+const [OPEN, CLOSE] = TOOL_CALL_TAGS
 const FUNCTION = '<function='
 const END_FUNCTION = '</function>'
 const PARAMETER = '<parameter='
-
-/** The tags around a call. */
-export const QWEN3_CODER_TAGS = [OPEN, CLOSE] as const
 
 /**
  * Tool calls as Qwen3-Coder and Qwen3.5 write them:

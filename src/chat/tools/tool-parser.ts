@@ -1,3 +1,6 @@
+/** The tags around a call, in all formats. */
+export const TOOL_CALL_TAGS = ['<tool_call>', '</tool_call>'] as const
+
 /** What a parser of tool calls finds in an answer. */
 export interface ToolCallSink {
   /** Text that is no call. */

@@ -124,9 +124,16 @@ describe('tools', () => {
     ],
     [
       'a choice that is unknown',
-      { tools, toolChoice: 'required' },
-      /^toolChoice is "required", but must be 'auto' or 'none'/,
+      { tools, toolChoice: 'any' },
+      /^toolChoice is "any", but must be 'auto', 'none', 'required' or/,
     ],
+    [
+      'a choice of another tool',
+      { tools, toolChoice: { name: 'g' } },
+      /^toolChoice is .*, but must be the name of one/,
+    ],
+    ['a call without tools', { toolChoice: 'required' }, /^toolChoice is "required", but must be left out/],
+    ['two forms', { schema: {}, structuredOutput: { json: true } }, /^schema and structuredOutput are given together/],
     ['tools of the template', { chatTemplate: { tools } }, /chatTemplate\.tools/],
     ['a format', { toolFormat: 'json' }, /^toolFormat is "json", but must be 'hermes' or 'qwen3_coder'/],
   ])('refuses %s', (_, options, message) => {
@@ -139,6 +146,68 @@ describe('tools', () => {
     const { content } = await plain.chat(messages, { ...greedy, tools, toolFormat: 'hermes' }).result()
     expect(content).toMatch(/\S/)
     await plain.dispose()
+  })
+})
+
+describe('calls by grammar', () => {
+  const weather: Tool = {
+    type: 'function',
+    function: {
+      name: 'weather',
+      parameters: {
+        type: 'object',
+        properties: { city: { enum: ['Oslo', 'Rome'] }, days: { type: 'integer', minimum: 1, maximum: 9 } },
+        required: ['city', 'days'],
+      },
+    },
+  }
+  const wanted = {
+    city: expect.stringMatching(/^(Oslo|Rome)$/),
+    days: expect.toSatisfy((days) => days > 0 && days < 10),
+  }
+  const random = (seed: number) => ({ temperature: 5, topK: 0, topP: 1, minP: 0, maxNewTokens: 400, seed })
+
+  test.each(['hermes', 'qwen3_coder'] as const)('name a tool and satisfy its schema in %s', async (toolFormat) => {
+    const options = { tools: [weather, ...tools], toolFormat, parallelToolCalls: false }
+    for (let seed = 0; seed < 5; seed++) {
+      const any = await model.chat(messages, { ...options, ...random(seed), toolChoice: 'required' }).result()
+      expect(any).toMatchObject({
+        content: null,
+        finishReason: 'tool_calls',
+        toolCalls: [{ name: expect.stringMatching(/^(weather|f)$/) }],
+      })
+      const named = await model
+        .chat(messages, { ...options, ...random(seed), toolChoice: { name: 'weather' } })
+        .result()
+      expect(named.toolCalls.map(({ name }) => name)).toEqual(['weather'])
+      expect(JSON.parse(named.toolCalls[0]?.arguments ?? '')).toEqual(wanted)
+    }
+  })
+
+  test('come behind the reasoning', async () => {
+    const options = { ...random(1), tools: [weather], toolChoice: 'required', parallelToolCalls: false } as const
+    const bias = { ignoreEos: true, logitBias: { 2045: 100 }, reasoningEffort: 'high' } as const
+    const { toolCalls, usage } = await model.chat(messages, { ...options, ...bias }).result()
+    expect(JSON.parse(toolCalls[0]?.arguments ?? '')).toEqual(wanted)
+    expect(usage.reasoningTokens).toBe(1)
+  })
+
+  test('that the length cuts off end with it', async () => {
+    const options = { tools: [weather], toolChoice: 'required', maxNewTokens: 6 } as const
+    expect((await model.chat(messages, options).result()).finishReason).toBe('length')
+  })
+
+  test('are one of two things beside a schema', async () => {
+    const schema = { type: 'object', properties: { tag: { const: '<tool_call>{"name": "f"' } }, required: ['tag'] }
+    const seen = new Set<string>()
+    for (let seed = 0; seed < 30; seed++) {
+      const options = { tools: [weather], schema, parallelToolCalls: false, ...random(seed) }
+      const { content, toolCalls } = await model.chat(messages, options).result()
+      seen.add(content === null ? 'calls' : 'text')
+      if (content === null) expect(JSON.parse(toolCalls[0]?.arguments ?? '')).toEqual(wanted)
+      else expect(JSON.parse(content)).toEqual({ tag: schema.properties.tag.const })
+    }
+    expect(seen).toEqual(new Set(['calls', 'text']))
   })
 })
 

@@ -68,7 +68,7 @@ const entries: [string, (options: never) => unknown, string[]][] = [
     (options: ChatOptions) => talker.chat([{ role: 'user', content: 'a' }], options).result(),
     [
       ...sampling.split(' ').filter((name) => name !== 'addSpecialTokens'),
-      ...'tools toolChoice parallelToolCalls toolFormat reasoningFormat reasoningEffort'.split(' '),
+      ...'tools toolChoice schema parallelToolCalls toolFormat reasoningFormat reasoningEffort'.split(' '),
     ],
   ],
   [

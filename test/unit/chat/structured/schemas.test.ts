@@ -10,6 +10,7 @@ const vocabulary = {
   specialIds: new Set([END]),
   leadingSpacesToStrip: 0,
   idToBytes: (id: number) => Uint8Array.of(id),
+  tokenToId: () => undefined,
 }
 
 /** Whether a text, written byte by byte, is a complete answer. */
