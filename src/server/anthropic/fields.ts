@@ -1,6 +1,6 @@
 /** The fields of Anthropic's Messages API, and the chat that they stand for. */
 import { z } from 'zod'
-import type { ChatOptions, Tool } from '../../generation/chat-options'
+import type { ChatOptions, Tool, ToolChoice } from '../../generation/chat-options'
 import type { ChatMessage } from '../../generation/chat-template'
 import { field } from '../openai/fields'
 import { invalidRequest } from '../request-error'
@@ -29,6 +29,7 @@ export const promptFields = z.looseObject({
   tool_choice: field(
     z.looseObject({
       type: z.enum(['auto', 'any', 'tool', 'none']),
+      name: field(z.string()),
       disable_parallel_tool_use: field(z.boolean()),
     }),
   ),
@@ -74,8 +75,8 @@ export function chatOptions(
 ): ChatOptions {
   const { tool_choice: choice, output_config } = request
   const format = output_config?.format
-  if (choice?.type === 'any' || choice?.type === 'tool') {
-    throw invalidRequest("tool_choice: only 'auto' and 'none' are supported by this server yet.", 'tool_choice')
+  if (tools === undefined && (choice?.type === 'any' || choice?.type === 'tool')) {
+    throw invalidRequest(`tool_choice is ${choice.type}, but there are no tools.`, 'tool_choice')
   }
   return {
     ...formats,
@@ -86,13 +87,21 @@ export function chatOptions(
     topK: request.top_k,
     ...(tools && {
       tools,
-      toolChoice: choice?.type,
+      toolChoice: choice && toolChoiceOf(choice, tools),
       parallelToolCalls: choice?.disable_parallel_tool_use === true ? false : undefined,
     }),
     ...(format && { structuredOutput: { json: format.schema } }),
     reasoningEffort: output_config?.effort,
     chatTemplate: { variables },
   }
+}
+
+/** @throws RequestError 400 for a tool that is none of those given */
+function toolChoiceOf({ type, name }: NonNullable<MessagesRequest['tool_choice']>, tools: readonly Tool[]): ToolChoice {
+  if (type === 'any') return 'required'
+  if (type !== 'tool') return type
+  if (name !== undefined && tools.some((tool) => tool.function.name === name)) return { name }
+  throw invalidRequest(`tool_choice names ${name ?? 'no tool'}, which is none of the tools.`, 'tool_choice')
 }
 
 function toolOf({ type, name, description, input_schema }: z.output<typeof tool>): Tool {

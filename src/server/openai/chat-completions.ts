@@ -1,6 +1,7 @@
 /** POST /v1/chat/completions */
 import { randomUUID } from 'node:crypto'
 import type { ChatGeneration } from '../../generation/chat-generation'
+import type { ChatFinishReason } from '../../generation/chat-reader'
 import type { TokenLogprob } from '../../generation/results'
 import type { Tokenizer } from '../../tokenizer'
 import type { Call } from '../endpoint'
@@ -24,6 +25,7 @@ interface View {
   readonly includeReasoning: boolean
   readonly includeUsage: boolean
   logprobs(tokens: readonly TokenLogprob[] | undefined): object | null
+  finishReason(reason: ChatFinishReason): ChatFinishReason
 }
 
 /** @throws RequestError, and what `model.chat()` throws */
@@ -41,6 +43,8 @@ export async function chatCompletions({ models, body, cacheSalt, signal }: Call)
     includeReasoning: request.include_reasoning ?? true,
     includeUsage: request.stream_options?.include_usage === true,
     logprobs: (tokens) => (tokens === undefined ? null : chatLogprobs(tokens, model.tokenizer as Tokenizer)),
+    // As OpenAI has it: a call that the client has named is no decision of the model.
+    finishReason: (reason) => (reason === 'tool_calls' && typeof request.tool_choice === 'object' ? 'stop' : reason),
   }
   if (!request.stream) return Response.json(await completion(head, chats, view))
   return eventStream(chunks(head, chats, view))
@@ -55,7 +59,7 @@ async function completion(head: Head, chats: readonly ChatGeneration[], view: Vi
       index,
       message: messageOf(result, view.includeReasoning),
       logprobs: view.logprobs(result.logprobs),
-      finish_reason: result.finishReason,
+      finish_reason: view.finishReason(result.finishReason),
     })),
     usage: chatUsageOf(results),
   }
@@ -98,5 +102,5 @@ async function* choiceParts(chat: ChatGeneration, index: number, view: View) {
   }
   if (isFirst) yield part({ role: 'assistant', content: '' }, [])
   const { finishReason } = await chat.result()
-  yield part({}, tokens, finishReason)
+  yield part({}, tokens, view.finishReason(finishReason))
 }

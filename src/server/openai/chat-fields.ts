@@ -75,9 +75,10 @@ export function chatOptions(request: ChatRequest, choice: number, formats: Answe
 function toolChoiceOf({ tools, tool_choice: choice }: ChatRequest): ToolChoice | undefined {
   if (choice === undefined || choice === 'none') return choice
   if (tools === undefined) throw invalidRequest('tool_choice is given without tools.', 'tool_choice')
-  if (choice === 'auto') return choice
-  if (choice !== 'required' && !tools.some((tool) => tool.function.name === choice.function.name)) {
-    throw invalidRequest(`tool_choice names ${choice.function.name}, which is none of the tools.`, 'tool_choice')
+  if (typeof choice === 'string') return choice
+  const { name } = choice.function
+  if (!tools.some((tool) => tool.function.name === name)) {
+    throw invalidRequest(`tool_choice names ${name}, which is none of the tools.`, 'tool_choice')
   }
-  throw invalidRequest("tool_choice: only 'auto' and 'none' are supported by this server yet.", 'tool_choice')
+  return { name }
 }

@@ -169,7 +169,13 @@ describe('errors have their classes', () => {
     ['an image', { messages: [{ role: 'user', content: [image] }] }, 400, /^messages\[0\]\.content\[0\]: .* image/],
     ['a prefilled answer', { messages: [...question, { role: 'assistant', content: 'A' }] }, 400, /prefilled/],
     ['a tool of the server', { tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, 400, /web_search/],
-    ['a forced call', { tools: [weather], tool_choice: { type: 'any' } }, 400, /^tool_choice: /],
+    [
+      'a call of none of the tools',
+      { tools: [weather], tool_choice: { type: 'tool', name: 'x' } },
+      400,
+      /names x, which/,
+    ],
+    ['a forced call without tools', { tool_choice: { type: 'any' } }, 400, /no tools/],
     [
       'a result of no kind',
       { messages: [{ role: 'user', content: [{ type: 'tool_result', content: 1 }] }] },

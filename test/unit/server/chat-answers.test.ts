@@ -121,6 +121,18 @@ describe('reasoning', () => {
   })
 })
 
+test('a call that the client has named ends with stop, any other with tool_calls', async () => {
+  const function_ = { type: 'function', function: { name: weather.function.name } }
+  for (const [tool_choice, reason] of [
+    ['required', 'tool_calls'],
+    [function_, 'stop'],
+  ] as const) {
+    const body = { tools: [weather], tool_choice }
+    expect((await whole({ parts: weatherCall('Oslo') }, body)).finish_reason).toBe(reason)
+    expect((await streamed({ parts: weatherCall('Oslo') }, body)).at(-1)?.finish_reason).toBe(reason)
+  }
+})
+
 test('options are those of the request', async () => {
   const { asked, post } = appWith({ parts: ['Hi'] }, { parts: ['Hi'] })
   await post({
@@ -150,12 +162,7 @@ test.each<[string, object, RegExp, string]>([
   ['a tool of another kind', { tools: [{ type: 'web_search' }] }, /^tools\[0\]\.type/, 'tools[0].type'],
   ['a tool without a name', { tools: [{ type: 'function', function: {} }] }, /name/, 'tools[0].function.name'],
   ['a choice without tools', { tool_choice: 'auto' }, /without tools/, 'tool_choice'],
-  [
-    'a choice that needs a grammar',
-    { tools: [weather], tool_choice: 'required' },
-    /only 'auto' and 'none'/,
-    'tool_choice',
-  ],
+  ['a call without tools', { tool_choice: 'required' }, /without tools/, 'tool_choice'],
   [
     'a choice of another tool',
     { tools: [weather], tool_choice: { type: 'function', function: { name: 'x' } } },
