@@ -26,12 +26,7 @@ export function readCall(call: LanguageModelV3CallOptions): Call {
   if (responseFormat?.type !== 'json') return { messages, options, warnings }
   const { schema } = responseFormat
   const asked = withInstruction(messages, schema)
-  if (options.tools === undefined || options.toolChoice === 'none') {
-    return { messages: asked, options: { ...options, structuredOutput: { json: schema ?? true } }, warnings }
-  }
-  const details = 'Beside tools, the prompt asks for JSON, but the model may write something else.'
-  warnings.push({ type: 'unsupported', feature: 'responseFormat', details })
-  return { messages: asked, options, warnings }
+  return { messages: asked, options: { ...options, structuredOutput: { json: schema ?? true } }, warnings }
 }
 
 /** Asks for JSON in the system's message: the only one that templates accept is the first. */
@@ -74,10 +69,6 @@ function toolOptions(
     return [{ type: 'function', function: { name, description, parameters: { ...inputSchema } } }]
   })
   if (functions.length === 0) return {}
-  if (toolChoice?.type === 'none') return { tools: functions, toolChoice: 'none' }
-  if (toolChoice?.type === 'required' || toolChoice?.type === 'tool') {
-    const details = 'The model may also answer without a call, or call another tool.'
-    warnings.push({ type: 'unsupported', feature: `toolChoice ${toolChoice.type}`, details })
-  }
-  return { tools: functions }
+  if (toolChoice === undefined) return { tools: functions }
+  return { tools: functions, toolChoice: toolChoice.type === 'tool' ? { name: toolChoice.toolName } : toolChoice.type }
 }

@@ -92,15 +92,15 @@ describe('tools', () => {
     expect([await stream.toolCalls, await stream.finishReason]).toEqual([[], 'length'])
   })
 
-  test('are left to the model, with a warning where they are not', async () => {
-    Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false })
-    const choose = async (toolChoice: 'none' | 'required') => {
+  test('are chosen as asked for', async () => {
+    const choose = async (toolChoice: 'none' | 'required' | { type: 'tool'; toolName: 'weather' }) => {
       const { model, asked } = following({ parts: toolChoice === 'none' ? ['No.'] : weatherCall('Oslo') })
       const { warnings } = await generateText({ model, prompt, tools: { weather }, toolChoice })
       return { warnings, choice: asked[0]?.options.toolChoice }
     }
     expect(await choose('none')).toEqual({ warnings: [], choice: 'none' })
-    expect((await choose('required')).warnings).toMatchObject([{ type: 'unsupported', feature: 'toolChoice required' }])
+    expect(await choose('required')).toEqual({ warnings: [], choice: 'required' })
+    expect(await choose({ type: 'tool', toolName: 'weather' })).toEqual({ warnings: [], choice: { name: 'weather' } })
   })
 })
 
