@@ -4,7 +4,7 @@ import { loadModel, type Model } from '../../../src'
 import { ApiKeys } from '../../../src/server/api-keys'
 import { type AppOptions, createApp } from '../../../src/server/app'
 import { Metrics } from '../../../src/server/metrics'
-import { ServedModels } from '../../../src/server/served-models'
+import { type AnswerFormats, ServedModels } from '../../../src/server/served-models'
 
 export const loadDemo = (options: Parameters<typeof loadModel>[1] = {}) =>
   loadModel(join(__dirname, '../../../examples/demo-model'), { deviceMap: 'cpu', ...options })
@@ -13,10 +13,14 @@ interface Options extends Partial<Omit<AppOptions, 'models' | 'metrics' | 'keys'
   readonly keys?: string[]
   readonly draining?: boolean
   readonly maxWaiting?: number
+  readonly formats?: AnswerFormats
 }
 
-export function appOf(models: Readonly<Record<string, Model>>, { keys = [], draining = false, ...rest }: Options = {}) {
-  const served = new ServedModels(models, rest.maxWaiting)
+export function appOf(
+  models: Readonly<Record<string, Model>>,
+  { keys = [], draining = false, formats, ...rest }: Options = {},
+) {
+  const served = new ServedModels(models, rest.maxWaiting, formats)
   return createApp({
     models: served,
     metrics: new Metrics(served),
