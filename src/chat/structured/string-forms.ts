@@ -1,3 +1,4 @@
+import type { Rule } from './automaton'
 import type { AutomatonBuilder, Part } from './automaton-builder'
 import type { JsonText } from './json-text'
 import { regexPart } from './regex'
@@ -44,6 +45,7 @@ const TAG_START: Range = { low: 0x3c, high: 0x3c }
 export class PlainStrings implements StringForm {
   readonly #builder: AutomatonBuilder
   readonly #tags: readonly string[]
+  #linesRule: Rule | undefined
 
   /** @param tags each starts with `<`, the only one in it */
   constructor(builder: AutomatonBuilder, tags: readonly string[]) {
@@ -53,7 +55,7 @@ export class PlainStrings implements StringForm {
 
   /** With limits, it is one line that does not start with `<`: a state for each place of a tag would be too many. */
   ofLength(least = 0, most = Number.POSITIVE_INFINITY): Part {
-    if (least === 0 && most === Number.POSITIVE_INFINITY) return this.#lines()
+    if (least === 0 && most === Number.POSITIVE_INFINITY) return this.#anyLines
     const { character, sequence, repeat, oneOf } = this.#parts()
     if (most === 0) return (from) => from
     const some = sequence(
@@ -74,6 +76,15 @@ export class PlainStrings implements StringForm {
     if (typeof value !== 'string') return JSON.stringify(value)
     const lines = value.split('\n')
     return lines.some((line) => this.#tags.some((tag) => line.startsWith(tag))) ? undefined : value
+  }
+
+  /** One rule for all of them. */
+  get #anyLines(): Part {
+    if (this.#linesRule === undefined) {
+      this.#linesRule = this.#builder.rule('lines without tags')
+      this.#builder.define(this.#linesRule, this.#lines())
+    }
+    return this.#builder.call(this.#linesRule)
   }
 
   #lines(): Part {

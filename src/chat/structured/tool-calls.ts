@@ -25,12 +25,12 @@ export function* readToolCalls(
   builder: AutomatonBuilder,
   { format, functions, isParallel }: ToolCallForm,
 ): CooperativeTask<Part> {
-  const text = new JsonText(builder)
+  const shared = { builder, text: new JsonText(builder), strings: new PlainStrings(builder, VALUE_TAGS) }
   const read = format === 'hermes' ? hermesCall : coderCall
   const calls: (readonly [string, Part])[] = []
   for (const tool of functions) {
     try {
-      calls.push(yield* read(builder, text, tool))
+      calls.push(yield* read(shared, tool))
     } catch (error) {
       if (!(error instanceof BillfishError)) throw error
       throw new BillfishError('INVALID_OPTION', `the function ${tool.name}: ${error.message}`)
@@ -43,9 +43,16 @@ export function* readToolCalls(
   return isParallel ? builder.sequence(call, others) : call
 }
 
+/** What the calls of all functions share. */
+interface Shared {
+  readonly builder: AutomatonBuilder
+  readonly text: JsonText
+  readonly strings: PlainStrings
+}
+
 type Call = readonly [beginning: string, rest: Part]
 
-function* hermesCall(builder: AutomatonBuilder, text: JsonText, tool: ToolFunction): CooperativeTask<Call> {
+function* hermesCall({ builder, text }: Shared, tool: ToolFunction): CooperativeTask<Call> {
   const schema = parametersOf(tool)
   const reader = new SchemaReader(builder, text, schema)
   const value = reader.valueOf(restricted(schema, 'object'), '#')
@@ -54,11 +61,11 @@ function* hermesCall(builder: AutomatonBuilder, text: JsonText, tool: ToolFuncti
   return [beginning, builder.sequence(value, builder.text('}\n</tool_call>'))]
 }
 
-function* coderCall(builder: AutomatonBuilder, text: JsonText, tool: ToolFunction): CooperativeTask<Call> {
+function* coderCall({ builder, text, strings: plain }: Shared, tool: ToolFunction): CooperativeTask<Call> {
   checkName(tool.name)
   const document = parametersOf(tool)
   const values = new SchemaReader(builder, text, document)
-  const strings = new SchemaReader(builder, text, document, new PlainStrings(builder, VALUE_TAGS))
+  const strings = new SchemaReader(builder, text, document, plain)
   const types = new ParameterTypes(document)
   const { schema, path } = values.resolved(restricted(document, 'object'), '#')
   if (schema === false) throw new BillfishError('INVALID_OPTION', 'its parameters are no object')

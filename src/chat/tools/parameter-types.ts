@@ -41,26 +41,43 @@ export class ParameterTypes {
   /** Text, if the schema does not say. */
   of(name: string): ParameterType {
     if (this.#properties === undefined || !Object.hasOwn(this.#properties, name)) return TEXT
-    const types = typesOf(this.#properties[name], this.#schema, new Set())
+    const types = typesOf(this.#properties[name], this.#schema)
     const type = types.find((other) => other !== 'null') ?? types[0] ?? 'string'
     return { type, isNullable: types.includes('null') }
   }
 }
 
-/** @param seen schemas that are looked at already: a schema may refer to itself, and more than once */
-function typesOf(schema: unknown, root: unknown, seen: Set<unknown>): JsonType[] {
-  if (!isRecord(schema)) return []
-  const own = resolved(schema, root)
-  if (seen.has(own)) return []
-  seen.add(own)
-  const listed = [own.type].flat().filter((type): type is JsonType => TYPES.has(type))
-  if (listed.length > 0) return listed
-  const alternatives = [own.anyOf, own.oneOf, own.allOf].find(Array.isArray) ?? []
-  if (alternatives.length > 0) return alternatives.flatMap((inner) => typesOf(inner, root, seen))
-  const values = Array.isArray(own.enum) ? own.enum : 'const' in own ? [own.const] : []
+/** In the order of alternatives. Not recursive: a schema may be deep, refer to itself, and to another more than once. */
+function typesOf(schema: unknown, root: unknown): JsonType[] {
+  const types: JsonType[] = []
+  const seen = new Set<unknown>()
+  const pending = [schema]
+  while (pending.length > 0) {
+    const next = pending.pop()
+    const own = isRecord(next) ? resolved(next, root) : undefined
+    if (own === undefined || seen.has(own)) continue
+    seen.add(own)
+    const listed = ownTypes(own)
+    for (const type of listed) types.push(type)
+    if (listed.length > 0) continue
+    const alternatives: readonly unknown[] = alternativesOf(own) ?? []
+    for (let i = alternatives.length - 1; i >= 0; i--) pending.push(alternatives[i])
+  }
+  return types
+}
+
+/** What a schema says itself. */
+function ownTypes(schema: Record<string, unknown>): JsonType[] {
+  const listed = [schema.type].flat().filter((type): type is JsonType => TYPES.has(type))
+  if (listed.length > 0 || alternativesOf(schema)?.length) return listed
+  const values = Array.isArray(schema.enum) ? schema.enum : 'const' in schema ? [schema.const] : []
   if (values.length > 0) return values.map(typeOfValue)
-  if (isRecord(own.properties)) return ['object']
-  return 'items' in own ? ['array'] : []
+  if (isRecord(schema.properties)) return ['object']
+  return 'items' in schema ? ['array'] : []
+}
+
+function alternativesOf({ anyOf, oneOf, allOf }: Record<string, unknown>): unknown[] | undefined {
+  return [anyOf, oneOf, allOf].find(Array.isArray)
 }
 
 /** What a local reference (`#/$defs/city`) stands for, in the end. */

@@ -3,6 +3,7 @@ import { Ajv2020 } from 'ajv/dist/2020'
 import { describe, expect, test } from 'vitest'
 import { AnswerParser } from '../../../../src/chat/answer-parser'
 import { TOOL_FORMATS, type ToolFormat } from '../../../../src/chat/formats'
+import { compileStructuredOutput } from '../../../../src/chat/structured/compile'
 import { Grammars } from '../../../../src/chat/structured/grammars'
 import type { ToolFunction } from '../../../../src/chat/tools/tool-parser'
 import { matched } from '../../../../src/native/grammar'
@@ -163,6 +164,17 @@ describe.each(['hermes', 'qwen3_coder'] as const)('%s', (format) => {
     expect(outcome).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringMatching(message) })
     expect(performance.now() - begun).toBeLessThan(1000)
   })
+})
+
+test.each(['hermes', 'qwen3_coder'] as const)('1000 functions, and deep schemas, are read in %s', async (format) => {
+  const parameters = { type: 'object', properties: { a: { type: 'string' }, b: { type: 'integer' } }, required: ['a'] }
+  const many = Array.from({ length: 1000 }, (_, i) => ({ name: `f${i}`, parameters }))
+  await expect(matcherOf(format, many)).resolves.toBeDefined()
+  let deep: object = { type: 'string' }
+  for (let i = 0; i < 3000; i++) deep = { anyOf: [deep] }
+  const functions = [{ name: 'f', parameters: { type: 'object', properties: { a: deep } } }]
+  const form = { calls: { format, functions, isParallel: true }, text: undefined }
+  await expect(compileStructuredOutput(form)).resolves.toBeDefined()
 })
 
 test('qwen3_coder has no form for names with spaces', async () => {
