@@ -100,7 +100,7 @@ function problemInside(schema: z.ZodType, value: unknown, name: string): Billfis
   switch (def.type) {
     case 'optional':
     case 'nullable':
-      return problemInside(def.innerType as z.ZodType, value, name)
+      return member(def.innerType, value, name)
     case 'pipe':
       return problemInside(def.out as z.ZodType, value, name)
     case 'array':
