@@ -20,6 +20,7 @@ import { optionsOf, readOptions } from './options/read-options'
 import { withOwnSignal } from './options/signal'
 import { callback, flag, pathOption } from './options/values'
 import { microBatchesOption, pipelinePolicy } from './pipeline/policy'
+import { type SpeculationOptions, speculationOption } from './pipeline/speculation'
 import type { PlanSource } from './placement/accelerate/stored-modules'
 import { type ResolvedPlanOptions, resolveDevices } from './placement/available-devices'
 import { checkGroups } from './placement/device-groups'
@@ -67,6 +68,12 @@ export interface LoadOptions extends PlanOptions {
    */
   readonly prefixCache?: boolean | undefined
   /**
+   * Speculative decoding by prompt look-up: where the last tokens occurred before, in prompt or answer, a step checks those
+   * that followed them there, and may so give several tokens. Answers are those without it. Without effect, and with a
+   * warning (`BILLFISH_FALLBACK`), on models whose layers have recurrent states. Default: none.
+   */
+  readonly speculation?: SpeculationOptions | undefined
+  /**
    * Directory for the weights of device `'disk'`, which lie there in an unlinked file while the model is loaded. Default:
    * the system's temporary directory.
    */
@@ -80,6 +87,7 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
   plan: planSchema,
   microBatches: microBatchesOption,
   prefixCache: flag(),
+  speculation: speculationOption,
   offloadDirectory: pathOption(),
   onProgress: callback<(progress: LoadProgress) => void>(),
 })
@@ -176,6 +184,12 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     await assets.worker.close(new BillfishError('DISPOSED', 'The model could not be loaded.'))
     throw error
   })
+  if (options.speculation && definition.hasStates) {
+    process.emitWarning(
+      'The option speculation has no effect on this model: the recurrent states of its layers cannot be taken back to before a token that proves wrong.',
+      { type: 'BillfishWarning', code: 'BILLFISH_FALLBACK' },
+    )
+  }
   return new Model({
     native,
     config,
@@ -191,6 +205,7 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
       layers: definition.shape.layers,
       hasStates: definition.hasStates === true,
       prefixCache: options.prefixCache ?? true,
+      speculation: options.speculation,
       wholePrompts: definition.shape.bidirectional === true,
       outputWidth: definition.hasHead ? definition.shape.vocabulary : definition.shape.hiddenSize,
       ...policy,

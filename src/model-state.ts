@@ -1,5 +1,7 @@
 /** What a model says of itself: the memory that it takes, and what it is doing. */
 
+import type { SpeculationCounts } from './pipeline/speculation'
+
 /** Bytes by use. */
 export interface MemoryUse {
   readonly weights: number
@@ -43,4 +45,9 @@ export interface Activity {
    * false, or layers of the model have recurrent states, or its tokens see later ones.
    */
   readonly prefixCache: { readonly queries: number; readonly hits: number; readonly blocks: number } | undefined
+  /**
+   * Speculative decoding so far: steps of sequences with a draft, the tokens of these drafts, and those of them that were
+   * right. Undefined without it: `speculation` was not given, or layers of the model have recurrent states.
+   */
+  readonly speculation: SpeculationCounts | undefined
 }

@@ -305,7 +305,8 @@ export class Model {
 
   /** What the model is doing right now, for metrics and load shedding. Cheap to call. */
   activity(): Activity {
-    const { waiting, running, paused, stepsInFlight, preemptions, blocks, busy, prefixCache } = this.#runner.state
+    const { waiting, running, paused, stepsInFlight, preemptions, blocks, busy, prefixCache, speculation } =
+      this.#runner.state
     const { blockSize } = this.#limits
     const cacheTokens = { total: blocks.total * blockSize, inUse: (blocks.total - blocks.available) * blockSize }
     return {
@@ -317,6 +318,7 @@ export class Model {
       preemptions,
       busy: Object.fromEntries(busy),
       prefixCache,
+      speculation,
     }
   }
 

@@ -191,7 +191,8 @@ export class GenerationRun {
     this.#sequence = runner.submit({
       prompt,
       maxNewTokens: this.#length.maxNewTokens,
-      sampling: () => this.#sampling(),
+      sampling: (draft) => this.#sampling(draft),
+      speculates: () => this.#formMatcher === undefined,
       cacheSalt: this.#cacheSalt,
       onStep: ({ sample }) => (sample ? this.#accept(sample) : undefined),
       onEnd: (error) => this.#end(error),
@@ -215,9 +216,10 @@ export class GenerationRun {
     }
   }
 
-  #sampling(): SamplingSpec {
+  /** How the token behind the answer so far, and behind a draft of its next tokens, is sampled. */
+  #sampling(draft: readonly number[]): SamplingSpec {
     const options = this.#options
-    const tokenIds = this.#tokenIds
+    const tokenIds = draft.length === 0 ? this.#tokenIds : this.#tokenIds.concat(draft)
     const penalized = options.repetitionPenalty !== 1 || options.presencePenalty !== 0 || options.frequencyPenalty !== 0
     const sampling: SamplingSpec = {
       ...options.sampling,

@@ -1,8 +1,9 @@
 import { asBillfishError, BillfishError } from '../common/errors'
 import type { NativeModel, StepOutput } from '../native/addon'
 import { BlockPool } from './block-pool'
-import { type Batch, Scheduler } from './scheduler'
+import { type Batch, type ScheduledEntry, Scheduler } from './scheduler'
 import { Sequence, type SequenceRequest, type SequenceStep } from './sequence'
+import type { SpeculationCounts, SpeculationOptions } from './speculation'
 import { composeStep, type OutputShape, splitOutput } from './step-request'
 import { type Trace, TraceRecorder } from './trace'
 
@@ -16,6 +17,8 @@ export interface RunnerLimits extends OutputShape {
   readonly hasStates: boolean
   /** Whether sequences share the KV blocks of what they begin with, where the model allows it. */
   readonly prefixCache: boolean
+  /** How tokens are drafted, where the model allows it; undefined if they are not. */
+  readonly speculation: SpeculationOptions | undefined
   /** Whether a sequence must be computed in one step, and is never continued. */
   readonly wholePrompts: boolean
   /** Maximum tokens per sequence, prompt and generated. */
@@ -42,6 +45,8 @@ export interface RunnerState {
   readonly busy: ReadonlyMap<string, number>
   /** Tokens of prompts that began, those of them found in the prefix cache, and its blocks; undefined without one. */
   readonly prefixCache: { readonly queries: number; readonly hits: number; readonly blocks: number } | undefined
+  /** What became of drafts; undefined where none are made. */
+  readonly speculation: SpeculationCounts | undefined
 }
 
 /** Handle of a submitted sequence. Its methods have no effect once the sequence has ended. */
@@ -88,10 +93,11 @@ export class Runner {
 
   get state(): RunnerState {
     const { blockCount, available, keyed } = this.#pool
-    const { counts, preemptions, slotsInUse, cacheCounts } = this.#scheduler
+    const { counts, preemptions, slotsInUse, cacheCounts, speculationCounts: speculation } = this.#scheduler
     const { busy } = this.#recorder
     const prefixCache = cacheCounts && { ...cacheCounts, blocks: keyed }
-    return { ...counts, preemptions, slotsInUse, blocks: { total: blockCount, available }, busy, prefixCache }
+    const blocks = { total: blockCount, available }
+    return { ...counts, preemptions, slotsInUse, blocks, busy, prefixCache, speculation }
   }
 
   trace(): Trace {
@@ -179,13 +185,13 @@ export class Runner {
     }
     if (output) {
       const results = splitOutput(composed, output, this.#limits)
-      const suspects = batch.filter((share, i) => results[i]?.nonFinite && this.#scheduler.isUsable(share))
+      const suspects = batch.filter((share, i) => results[i]?.[0]?.nonFinite && this.#scheduler.isUsable(share))
       for (const { sequence } of suspects.filter(({ sequence }) => sequence.searched)) {
         sequence.ending ??= { error: unreproducedNonFinite() }
       }
       const counts = new Set(this.#scheduler.complete(batch, new Set(suspects)))
       for (const [i, share] of batch.entries()) {
-        if (counts.has(share)) this.#advance(share.sequence, results[i] as SequenceStep)
+        if (counts.has(share)) this.#advance(share, results[i] as SequenceStep[])
       }
     } else {
       for (const { sequence } of batch) sequence.ending ??= { error } // first: what is in their blocks is unknown
@@ -195,7 +201,25 @@ export class Runner {
     this.#pump()
   }
 
-  #advance(sequence: Sequence, step: SequenceStep): void {
+  /** Hands over the results of a step: those of the last known token, then those of the draft as long as it is right. */
+  #advance({ sequence, draft }: ScheduledEntry, steps: readonly SequenceStep[]): void {
+    let accepted = 0
+    for (const [i, step] of steps.entries()) {
+      if (i > 0) {
+        if (sequence.tokens.at(-1) !== draft[i - 1]) break
+        accepted++
+        // The next step computes this row once more, as its first one, if it was sampled by what no longer holds, or if it
+        // is to be searched for the number that is not finite.
+        if (step.nonFinite || !sequence.speculates) break
+        this.#scheduler.accept(sequence)
+      }
+      this.#take(sequence, step)
+      if (sequence.ending) break
+    }
+    if (draft.length > 0) this.#scheduler.countDraft(draft.length, accepted)
+  }
+
+  #take(sequence: Sequence, step: SequenceStep): void {
     if (sequence.ending) return
     try {
       const token = sequence.request.onStep(step)

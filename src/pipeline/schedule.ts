@@ -12,12 +12,14 @@ export interface Ready {
   readonly tokens: { readonly length: number }
   /** Whether it is decoding: one token is pending, and the next depends on its result. */
   readonly decodes: boolean
+  /** Tokens to check along with the pending one, as far as there is room; none unless it is decoding. */
+  readonly draft: { readonly length: number }
   /** Number of the last step that included it. */
   readonly lastStep: number
   readonly arrival: number
 }
 
-/** Rows of a sequence in a batch. */
+/** Rows of a sequence in a batch, those of its draft included. */
 export interface BatchEntry<S> {
   readonly sequence: S
   readonly rows: number
@@ -70,7 +72,8 @@ export function prefillChunk(
  * Decoding sequences come first, so that nobody waits for the long prompt of someone else: those that waited longest,
  * and only as many as balance the steps in flight, so that the others remain for the steps that keep the other stages
  * busy. Then prompts in order of arrival, the last one possibly in part; within a quarter of the step a short prompt
- * may overtake a long one. Prompts get a quarter of every step even if more sequences decode than fit.
+ * may overtake a long one. Prompts get a quarter of every step even if more sequences decode than fit. Drafts get rows that
+ * the step reads its weights for anyway.
  * @param ready running sequences with pending tokens; decoding ones have no step in flight
  */
 export function nextBatch<S extends Ready>(
@@ -106,7 +109,20 @@ export function nextBatch<S extends Ready>(
     batch.push({ sequence, rows })
     room -= rows
   }
-  return batch
+  return withDrafts(batch, policy)
+}
+
+/** Adds the rows of drafts up to where computing takes longer than reading the weights: more would slow down the others. */
+function withDrafts<S extends Ready>(
+  batch: readonly BatchEntry<S>[],
+  { maxBatchTokens, balancedRows }: SchedulePolicy,
+): BatchEntry<S>[] {
+  let room = batch.reduce((left, { rows }) => left - rows, Math.min(maxBatchTokens, balancedRows))
+  return batch.map(({ sequence, rows }) => {
+    const added = Math.min(Math.max(room, 0), sequence.draft.length)
+    room -= added
+    return { sequence, rows: rows + added }
+  })
 }
 
 function byArrival(a: Ready, b: Ready): number {

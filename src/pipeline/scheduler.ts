@@ -2,6 +2,7 @@ import type { BlockPool } from './block-pool'
 import { PrefixCache } from './prefix-cache'
 import { type BatchEntry, nextBatch, type SchedulePolicy } from './schedule'
 import type { Sequence } from './sequence'
+import { Drafter, type SpeculationCounts, type SpeculationOptions } from './speculation'
 
 export interface SchedulerOptions extends SchedulePolicy {
   /** Sequences that hold KV blocks and a slot of states at the same time; others wait. */
@@ -10,13 +11,16 @@ export interface SchedulerOptions extends SchedulePolicy {
   readonly hasStates?: boolean | undefined
   /** Whether sequences share the KV blocks of what they begin with. Not of states, nor of rows that see later ones. */
   readonly prefixCache?: boolean | undefined
+  /** How tokens are drafted, if they are. Not of sequences with states: those cannot be taken back behind a wrong draft. */
+  readonly speculation?: SpeculationOptions | undefined
   /** Rotary base of a sequence of `length` tokens; the rows of a sequence in one step must share it. */
   readonly ropeBase: (promptLength: number, length: number) => number
 }
 
-/** Rows of a sequence in a step, from position `from` on. */
+/** Rows of a sequence in a step, from position `from` on; the last ones are of a draft. */
 export interface ScheduledEntry extends BatchEntry<Sequence> {
   readonly from: number
+  readonly draft: readonly number[]
 }
 
 export type Batch = readonly ScheduledEntry[]
@@ -47,12 +51,14 @@ export class Scheduler {
   readonly #pool: BlockPool
   readonly #options: SchedulerOptions
   readonly #cache: PrefixCache | undefined
+  readonly #drafter: Drafter | undefined
 
   constructor(pool: BlockPool, options: SchedulerOptions) {
     this.#pool = pool
     this.#options = options
-    const { prefixCache, hasStates, wholePrompts, ropeBase } = options
+    const { prefixCache, speculation, hasStates, wholePrompts, ropeBase } = options
     this.#cache = prefixCache && !hasStates && !wholePrompts ? new PrefixCache(pool, ropeBase) : undefined
+    this.#drafter = speculation && !hasStates ? new Drafter(speculation) : undefined
     this.#freeSlots = Array.from({ length: options.maxSequences }, (_, i) => options.maxSequences - 1 - i)
   }
 
@@ -64,6 +70,11 @@ export class Scheduler {
   /** Tokens of prompts that began, and those found in the prefix cache; undefined without one. */
   get cacheCounts(): { readonly queries: number; readonly hits: number } | undefined {
     return this.#cache && { queries: this.#cache.queries, hits: this.#cache.hits }
+  }
+
+  /** What became of drafts; undefined where none are made. */
+  get speculationCounts(): SpeculationCounts | undefined {
+    return this.#drafter?.counts
   }
 
   get sequences(): readonly Sequence[] {
@@ -96,19 +107,17 @@ export class Scheduler {
     const generating = this.#running.filter(({ decodes, paused }) => decodes && !paused).length
     const stepsFree = this.#options.stepsInFlight - this.#inFlight
     const ready = this.#ready()
+    if (this.#drafter) for (const sequence of ready) sequence.draft = this.#drafter.draft(sequence)
     const searching = this.#nextSearch(ready)
     const sharing = ready.filter(({ searches }) => !searches)
-    const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.#options).map(
-      ({ sequence, rows }) => ({
-        sequence,
-        rows: this.#rowsWithSameRopeBase(sequence, withinDelivered(sequence, rows)),
-        from: sequence.scheduled,
-      }),
+    const batch = nextBatch(searching ? [searching] : sharing, { generating, stepsFree }, this.#options).map((share) =>
+      this.#entry(share),
     )
     if (batch.length === 0) return undefined
-    for (const { sequence, rows } of batch) {
+    for (const entry of batch) {
+      const { sequence } = entry
       if (sequence.lastStep === -1) this.#cache?.begin(sequence)
-      sequence.scheduled += rows
+      sequence.scheduled += knownRows(entry)
       sequence.stepsInFlight++
       sequence.lastStep = this.#steps
     }
@@ -116,6 +125,13 @@ export class Scheduler {
     this.#inFlight++
     this.#searchedLast = searching !== undefined
     return batch
+  }
+
+  /** Limits the rows of a sequence in a batch to those that it can have. */
+  #entry({ sequence, rows: wanted }: BatchEntry<Sequence>): ScheduledEntry {
+    const sameBase = this.#rowsWithSameRopeBase(sequence, withinDelivered(sequence, wanted))
+    const rows = this.#rowsWithBlocks(sequence, sameBase)
+    return { sequence, rows, from: sequence.scheduled, draft: sequence.draft.slice(0, rows - sequence.pending) }
   }
 
   /** The sequence to search for non-finite values in the next step: every other step while other work is pending. */
@@ -133,7 +149,8 @@ export class Scheduler {
   complete(batch: Batch, suspects: ReadonlySet<ScheduledEntry> = new Set()): ScheduledEntry[] {
     this.#inFlight--
     return batch.filter((share) => {
-      const { sequence, rows } = share
+      const { sequence } = share
+      const rows = knownRows(share)
       const counts = this.isUsable(share) && !suspects.has(share)
       const isNew = share.from >= sequence.delivered
       if (counts) sequence.computed += rows
@@ -146,6 +163,18 @@ export class Scheduler {
     })
   }
 
+  /** Notes that the next token of a sequence's draft was right: its keys and values are in the cache. */
+  accept(sequence: Sequence): void {
+    sequence.computed++
+    sequence.scheduled++
+    this.#cache?.register(sequence)
+  }
+
+  /** Counts what became of a draft that a step has checked. */
+  countDraft(drafted: number, accepted: number): void {
+    this.#drafter?.count(drafted, accepted)
+  }
+
   /** Whether the results of an entry are usable, i.e. before the position its sequence rewinds to. */
   isUsable({ sequence, from }: ScheduledEntry): boolean {
     return sequence.rewindTo === undefined || from < sequence.rewindTo
@@ -155,10 +184,11 @@ export class Scheduler {
    * Rewinds to where the damage may have begun: earlier rows, whose logits nobody checked, may have left bad keys and
    * values. If all logits are wanted, earlier rows were checked; only states must be recomputed from the beginning.
    */
-  #rewind({ sequence, rows, from }: ScheduledEntry): void {
+  #rewind(entry: ScheduledEntry): void {
+    const { sequence, from } = entry
     const to = sequence.request.wantLogits === true && !this.#options.hasStates ? from : 0
     sequence.rewindTo = Math.min(sequence.rewindTo ?? to, to)
-    sequence.searchTo = Math.max(sequence.searchTo, from + rows)
+    sequence.searchTo = Math.max(sequence.searchTo, from + knownRows(entry))
     sequence.searched = true
     this.#cache?.withdraw(sequence)
   }
@@ -243,6 +273,13 @@ export class Scheduler {
     return true
   }
 
+  /** Limits `rows` to those that there are blocks for: free ones are taken for a draft, those of others are not. */
+  #rowsWithBlocks(sequence: Sequence, rows: number): number {
+    const missing = this.#pool.blocksFor(sequence.scheduled + rows) - sequence.blocks.length
+    if (missing > 0) sequence.blocks.push(...this.#pool.allocate(Math.min(missing, this.#pool.available)))
+    return Math.min(rows, sequence.blocks.length * this.#pool.blockSize - sequence.scheduled)
+  }
+
   #preempt(sequence: Sequence): void {
     this.#running.splice(this.#running.indexOf(sequence), 1)
     this.#release(sequence)
@@ -277,6 +314,11 @@ export class Scheduler {
     }
     return low
   }
+}
+
+/** Rows of tokens that are no draft. */
+function knownRows({ rows, draft }: ScheduledEntry): number {
+  return rows - draft.length
 }
 
 /** Of the next `rows`, those that end where a recomputation reaches results that are new. */

@@ -1,6 +1,7 @@
 import type { SampledToken, SamplingSpec } from '../native/addon'
+import type { NgramIndex } from './ngram-index'
 
-/** Results of one step for a sequence. */
+/** Results of one step for a sequence, or for one token of its draft. */
 export interface SequenceStep {
   /** The token sampled after its last token; undefined during prefill. */
   readonly sample?: SampledToken | undefined
@@ -19,14 +20,23 @@ export interface SequenceRequest {
   readonly prompt: readonly number[]
   /** Maximum tokens after the prompt. */
   readonly maxNewTokens: number
-  /** Sampling of the next token; if undefined, the sequence ends after prefill. */
-  readonly sampling?: (() => SamplingSpec) | undefined
+  /**
+   * Sampling of the token after those that are known and those of a draft; if undefined, the sequence ends after prefill.
+   */
+  readonly sampling?: ((draft: readonly number[]) => SamplingSpec) | undefined
+  /**
+   * Whether {@link sampling} can tell now how to sample behind a draft, which is only then made. Default: always.
+   */
+  readonly speculates?: (() => boolean) | undefined
   /** Of all rows, or of the prompt's last one. */
   readonly wantLogits?: boolean | 'last'
   /** Only sequences with the same salt share KV blocks. Default: none, which is a salt of its own. */
   readonly cacheSalt?: string | undefined
   readonly wantHiddenStates?: boolean
-  /** Handles the results of a step; returns the token to continue with, or undefined to end. */
+  /**
+   * Handles the results of a step; returns the token to continue with, or undefined to end. Called again with those of
+   * the same step's draft, as far as it was right.
+   */
   onStep(step: SequenceStep): number | undefined
   /** Called when the sequence has ended and its blocks are free; `error` is set unless onStep ended it. */
   onEnd(error?: unknown): void
@@ -38,6 +48,9 @@ export interface SequenceRequest {
  *
  *     0 ........ computed ........ scheduled ........ tokens.length
  *       in cache         in flight         pending
+ *
+ * A step may also compute a draft behind them. It becomes part of the tokens once it has proven right; what is in
+ * the cache behind these counts as empty and is written over.
  */
 export class Sequence {
   readonly tokens: number[]
@@ -49,6 +62,10 @@ export class Sequence {
   keyedBlocks = 0
   /** Keys of its first blocks, as far as they were asked for. */
   readonly blockKeys: string[] = []
+  /** Tokens that may follow its own; the next step may check them. */
+  draft: readonly number[] = []
+  /** Where drafts are found, once one was looked for. */
+  ngrams: NgramIndex | undefined
   /** Tokens of the prompt that were in the prefix cache when its first step began. */
   cachedTokens = 0
   /** Where its recurrent states are, while it runs. */
@@ -92,6 +109,18 @@ export class Sequence {
   /** Whether it is decoding: one token per step, each after the previous one was sampled. */
   get decodes(): boolean {
     return this.tokens.length - this.computed === 1 && this.computed > 0
+  }
+
+  /** Tokens that it may still get. */
+  get tokensLeft(): number {
+    return this.promptLength + this.request.maxNewTokens - this.tokens.length
+  }
+
+  /** Whether drafts may be made for it now. Not where outputs of rows are wanted, nor once numbers were not finite. */
+  get speculates(): boolean {
+    const { sampling, wantLogits, wantHiddenStates, speculates } = this.request
+    if (sampling === undefined || wantLogits || wantHiddenStates || this.searched) return false
+    return speculates?.() ?? true
   }
 
   /** Whether its next step is a search step. */

@@ -20,7 +20,8 @@ interface StepPart {
   readonly sequence: Sequence
   readonly rows: number
   readonly logitRows: number
-  readonly sampled: boolean
+  /** Rows that are sampled: its last ones. */
+  readonly samples: number
 }
 
 export interface ComposedStep {
@@ -44,25 +45,27 @@ export function composeStep(
   const sampling: StepRequest['sampling'][number][] = []
   const parts: StepPart[] = []
   let row = 0
-  for (const [i, { sequence, rows, from: past }] of batch.entries()) {
+  for (const [i, { sequence, rows, from: past, draft }] of batch.entries()) {
     const { request, scheduled } = sequence
-    const blocks = sequence.blocks.slice(0, pool.blocksFor(scheduled))
+    const known = rows - draft.length
+    const blocks = sequence.blocks.slice(0, pool.blocksFor(past + rows))
     sequences.set([row, rows, past, blockTables.length, blocks.length, sequence.slot as number], i * SPAN_NUMBERS)
     blockTables.push(...blocks)
     ropeBases[i] = ropeBase(sequence.promptLength, scheduled)
     for (let j = 0; j < rows; j++) {
-      tokens[row + j] = sequence.tokens[past + j] as number
+      tokens[row + j] = (j < known ? sequence.tokens[past + j] : draft[j - known]) as number
       positions[row + j] = past + j
     }
     const lastRow = row + rows - 1
     const isLast = sequence.pending === 0
-    const sampled = isLast && request.sampling ? request.sampling() : null
-    const wanted = request.wantLogits === true ? rows : sampled || (request.wantLogits && isLast) ? 1 : 0
+    const samples = isLast && request.sampling ? 1 + draft.length : 0
+    const wanted = request.wantLogits === true ? rows : request.wantLogits && isLast ? 1 : samples
     for (let r = lastRow - wanted + 1; r <= lastRow; r++) {
       logitRows.push(r)
-      sampling.push(r === lastRow ? sampled : null)
+      const drafted = samples - 1 - (lastRow - r) // tokens of the draft up to this row
+      sampling.push(request.sampling && drafted >= 0 ? request.sampling(draft.slice(0, drafted)) : null)
     }
-    parts.push({ sequence, rows, logitRows: wanted, sampled: sampled !== null })
+    parts.push({ sequence, rows, logitRows: wanted, samples })
     row += rows
   }
   const request = {
@@ -80,21 +83,27 @@ export function composeStep(
   return { request, parts }
 }
 
-/** Splits the output of a step into the results of its sequences, in batch order. */
+/**
+ * Splits the output of a step into the results of its sequences, in batch order: one of a sequence, and one more for each
+ * token of its draft.
+ */
 export function splitOutput(
   { parts }: ComposedStep,
   output: StepOutput,
   { outputWidth, hiddenSize, layers }: OutputShape,
-): SequenceStep[] {
+): SequenceStep[][] {
   let row = 0
   let logitRow = 0
   let sample = 0
-  return parts.map(({ sequence: { request }, rows, logitRows, sampled }) => {
+  const isNonFinite = (first: number, end: number) => output.nonFiniteRows.some((at) => at >= first && at < end)
+  return parts.map(({ sequence: { request }, rows, logitRows, samples }) => {
+    const drafted = Math.max(0, samples - 1)
+    const firstDrafted = logitRow + logitRows - drafted
     const end = row + rows
     const states = request.wantHiddenStates ? output.hiddenStates : undefined
     const step: SequenceStep = {
-      nonFinite: output.nonFiniteRows.some((at) => at >= logitRow && at < logitRow + logitRows),
-      sample: sampled ? output.samples[sample++] : undefined,
+      nonFinite: isNonFinite(logitRow, firstDrafted),
+      sample: samples > 0 ? output.samples[sample] : undefined,
       logits: request.wantLogits
         ? output.logits?.slice(logitRow * outputWidth, (logitRow + logitRows) * outputWidth)
         : undefined,
@@ -104,8 +113,13 @@ export function splitOutput(
         ? states?.[layers + 1]?.slice((end - logitRows) * hiddenSize, end * hiddenSize)
         : undefined,
     }
+    const draft = Array.from({ length: drafted }, (_, i) => ({
+      nonFinite: isNonFinite(firstDrafted + i, firstDrafted + i + 1),
+      sample: output.samples[sample + 1 + i],
+    }))
+    sample += samples
     logitRow += logitRows
     row = end
-    return step
+    return [step, ...draft]
   })
 }

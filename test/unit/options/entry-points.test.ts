@@ -53,7 +53,17 @@ const entries: [string, (options: never) => unknown, string[]][] = [
   [
     'loadModel()',
     (options: LoadOptions) => loadModel(directory, options),
-    [...sizes, ...placement, 'plan', 'microBatches', 'prefixCache', 'offloadDirectory', 'signal', 'onProgress'],
+    [
+      ...sizes,
+      ...placement,
+      'plan',
+      'microBatches',
+      'prefixCache',
+      'speculation',
+      'offloadDirectory',
+      'signal',
+      'onProgress',
+    ],
   ],
   ['planModel()', (options: PlanOptions) => planModel('Qwen3-8B', options), [...sizes, ...placement, 'signal']],
   [

@@ -9,6 +9,7 @@ const limits: RunnerLimits = {
   blockCount: 32,
   hasStates: false,
   prefixCache: true,
+  speculation: undefined,
   wholePrompts: false,
   maxBatchTokens: 16,
   maxSequences: 8,

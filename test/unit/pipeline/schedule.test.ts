@@ -9,6 +9,7 @@ const generating = (lastStep = 0): Ready => ({
   pending: 1,
   tokens: { length: 10 },
   decodes: true,
+  draft: [],
   lastStep,
   arrival: arrivals++,
 })
@@ -16,6 +17,7 @@ const prompt = (pending: number): Ready => ({
   pending,
   tokens: { length: pending },
   decodes: false,
+  draft: [],
   lastStep: -1,
   arrival: arrivals++,
 })
