@@ -1,4 +1,5 @@
 /** Speculative decoding on real models: the same answers with it as without, in fewer steps. */
+import { resolve } from 'node:path'
 import { describe, expect, test, vi } from 'vitest'
 import {
   type GenerateOptions,
@@ -133,5 +134,65 @@ test.each([
   await expect(load({ speculation: wrong as never })).rejects.toMatchObject({
     code: 'INVALID_OPTION',
     message: expect.stringMatching(message),
+  })
+})
+
+test('the kernels of GPUs check drafts', async () => {
+  const prompt = repeated(name)
+  const results = async (options: LoadOptions) => {
+    await using model = await load({ deviceMap: 'emulated:0', dtype: 'float16', maxModelLength: 96, ...options })
+    const some = [ways[0], ways[ways.length - 1]] as GenerateOptions[]
+    const answers = await Promise.all(some.map((way) => answer(model, prompt, { ...way, maxNewTokens: 8 })))
+    return { answers, accepted: model.activity().speculation?.acceptedTokens }
+  }
+  const [speculating, plain] = [await results({ speculation }), await results({})]
+  expectSame(speculating.answers, plain.answers)
+  expect(speculating.accepted).toBeGreaterThan(0)
+})
+
+describe('with the demo model', () => {
+  const demo = resolve(__dirname, '../../../examples/demo-model')
+  const text = 'one two three. one two three. one two three. one two'
+  const loadDemo = (options: LoadOptions = {}) => load({ dtype: 'auto', maxModelLength: 256, ...options }, demo)
+
+  test('stop strings and end tokens within a draft end an answer where they do without', async () => {
+    const results = async (options: LoadOptions) => {
+      await using model = await loadDemo(options)
+      const first = await model.generate(text, { temperature: 0, maxNewTokens: 30 }).result()
+      const stop = first.text.slice(5, 8)
+      const stopTokenIds = [first.tokenIds[4] as number]
+      const all = [first]
+      for (const way of [{ stop }, { stopTokenIds }, { minNewTokens: 12, stopTokenIds }]) {
+        all.push(await model.generate(text, { temperature: 0, maxNewTokens: 30, ...way }).result())
+      }
+      return all.map(({ text, tokenIds, finishReason, stoppedBy }) => ({ text, tokenIds, finishReason, stoppedBy }))
+    }
+    expect(await results({ speculation })).toEqual(await results({}))
+  })
+
+  test('answers of a form have no drafts, and those beside them have', async () => {
+    await using model = await loadDemo({ speculation })
+    const form = { structuredOutput: { regex: '(ab){12}!' }, temperature: 0 }
+    expect((await model.generate(text, form).result()).text).toBe(`${'ab'.repeat(12)}!`)
+    expect(model.activity().speculation).toEqual({ drafts: 0, draftTokens: 0, acceptedTokens: 0 })
+    const beside = model.generate(text, { temperature: 0, maxNewTokens: 40, ignoreEos: true, logitBias: { 7: 100 } })
+    expect((await model.generate(text, form).result()).text).toBe(`${'ab'.repeat(12)}!`)
+    await beside.result()
+    expect(model.activity().speculation?.acceptedTokens).toBeGreaterThan(0)
+  })
+
+  test('a generation that is left, aborted or disposed of midway gives its blocks back', async () => {
+    const model = await loadDemo({ speculation })
+    const endless = { temperature: 0, maxNewTokens: 200, ignoreEos: true, logitBias: { 7: 100 } }
+    for await (const { tokenIds } of model.generate(text, endless)) if (tokenIds.length > 0) break
+    const controller = new AbortController()
+    const aborted = model.generate(text, { ...endless, signal: controller.signal })
+    for await (const _ of aborted) {
+      controller.abort()
+      break
+    }
+    await expect.poll(() => model.activity().cacheTokens.inUse).toBe(0)
+    const disposed = model.generate(text, endless).result()
+    await Promise.all([expect(disposed).rejects.toMatchObject({ code: 'DISPOSED' }), model.dispose()])
   })
 })
