@@ -13,6 +13,7 @@ const TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20
 
 type Activity = ReturnType<ServedModel['model']['activity']>
 type PrefixCacheCounts = NonNullable<Activity['prefixCache']>
+type SpeculationCounts = NonNullable<Activity['speculation']>
 type Labels = Readonly<Record<string, string>>
 /** The values of a metric at the moment, one for each set of labels. */
 type Reading = (served: ServedModel) => readonly (readonly [value: number, labels?: Labels])[]
@@ -75,6 +76,30 @@ export class Metrics {
       'Prompt tokens found',
       [],
       cached(({ hits }) => hits),
+    )
+    const drafted = (read: (counts: SpeculationCounts) => number): Reading => {
+      return ({ model }) => {
+        const { speculation } = model.activity()
+        return speculation === undefined ? [] : [[read(speculation)]]
+      }
+    }
+    counter(
+      'vllm:spec_decode_num_drafts_total',
+      'Drafts checked',
+      [],
+      drafted(({ drafts }) => drafts),
+    )
+    counter(
+      'vllm:spec_decode_num_draft_tokens_total',
+      'Tokens of drafts',
+      [],
+      drafted(({ draftTokens }) => draftTokens),
+    )
+    counter(
+      'vllm:spec_decode_num_accepted_tokens_total',
+      'Tokens of drafts that were right',
+      [],
+      drafted(({ acceptedTokens }) => acceptedTokens),
     )
     this.#stop = this.#observe()
   }

@@ -74,6 +74,21 @@ test('metrics count what the model did', async () => {
   expect(value('billfish:stage_busy_seconds_total{model_name="demo",stage="cpu"}')).toBeGreaterThan(0)
 })
 
+test('metrics count drafts where tokens are drafted', async () => {
+  await using drafting = await loadDemo({ maxSequences: 1, speculation: { method: 'ngram', minMatch: 1 } })
+  const app = appOf({ drafting, plain: model })
+  const prompt = { prompt: 'one two one two one two one two', max_tokens: 40, ignore_eos: true, temperature: 0 }
+  expect((await app.request('/v1/completions', request(prompt))).status).toBe(200)
+  const { speculation } = drafting.activity()
+  expect(speculation?.drafts).toBeGreaterThan(0)
+  const text = await (await app.request('/metrics')).text()
+  const { drafts, draftTokens, acceptedTokens } = speculation as NonNullable<typeof speculation>
+  for (const [name, value] of Object.entries({ drafts, draft_tokens: draftTokens, accepted_tokens: acceptedTokens })) {
+    expect(text).toContain(`vllm:spec_decode_num_${name}_total{model_name="drafting"} ${value}\n`)
+    expect(text).not.toContain(`vllm:spec_decode_num_${name}_total{model_name="plain"}`)
+  }
+})
+
 test('a request has one line in the log, with the id that its answer has', async () => {
   const lines: Record<string, unknown>[] = []
   const log = (line: object) => lines.push(line as Record<string, unknown>)
