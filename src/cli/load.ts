@@ -9,6 +9,7 @@ import { localCheckpoint } from './checkpoint'
 import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
 import { planTable } from './plan-table'
+import { parseSpeculativeConfig } from './speculative-config'
 import { bytesBar, type Terminal, widthOf } from './terminal'
 
 /** Options of every command that loads a model. */
@@ -16,6 +17,7 @@ export interface LoadingOptions extends PlacementCliOptions {
   readonly microBatches?: number
   readonly offloadDirectory?: string
   readonly prefixCache?: boolean
+  readonly speculativeConfig?: string
   readonly json?: boolean
   readonly quiet?: boolean
 }
@@ -36,6 +38,11 @@ export function addLoadingOptions(
     )
     .addOption(new Option('--prefix-cache', 'the default').hideHelp())
     .option('--no-prefix-cache', 'compute every prompt from its first token, whatever was computed before')
+    .option(
+      '--speculative-config <json>',
+      'draft tokens by prompt look-up, as in vLLM: {"method": "ngram", "num_speculative_tokens": 4, ' +
+        '"prompt_lookup_min": 2, "prompt_lookup_max": 4}',
+    )
     .option('--json', 'print JSON only')
     .option('--quiet', 'print no plan, progress bar or statistics')
 }
@@ -75,6 +82,8 @@ export async function loadPlanned(
   signal: AbortSignal,
   defaultMap?: string,
 ): Promise<Model> {
+  const { microBatches, offloadDirectory, prefixCache, speculativeConfig } = options
+  const speculation = speculativeConfig === undefined ? undefined : parseSpeculativeConfig(speculativeConfig)
   const chosen = options.devices === undefined && options.maxMemory === undefined ? defaultMap : undefined
   const plan = await planModel(model, await placementOptions(model, options, chosen))
   const shown = options.quiet !== true && options.json !== true
@@ -84,8 +93,8 @@ export async function loadPlanned(
   }
   const bar = shown ? bytesBar(terminal, 'Loading {bar} {percentage}%  {done} of {all}') : undefined
   try {
-    const { microBatches, offloadDirectory, prefixCache } = options
-    return await load({ plan, microBatches, offloadDirectory, prefixCache, signal, onProgress: bar?.update })
+    const onProgress = bar?.update
+    return await load({ plan, microBatches, offloadDirectory, prefixCache, speculation, signal, onProgress })
   } finally {
     bar?.stop()
   }

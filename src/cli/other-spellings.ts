@@ -69,6 +69,10 @@ const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
   [['--batch-size', '-b'], 'use --max-batch-tokens for tokens a step, --sequences for sequences at a time'],
   [['--kv-cache-dtype', '--cache-type-k', '--cache-type-v'], 'the KV cache has 16 bits, or 32 with --dtype float32'],
   [['--disable-radix-cache'], 'use --no-prefix-cache'],
+  [
+    ['--model-draft', '-md', '--draft-model', '--speculative-model', '--draft', '--spec-type'],
+    'use --speculative-config: drafts are found in the prompt, not by a second model',
+  ],
   [['--chat-template-kwargs'], 'use --variable name=value'],
   [['--model', '-m'], 'the checkpoint directory is an argument: billfish generate DIRECTORY'],
   [['--file', '-f'], 'pipe the prompt in: billfish generate DIRECTORY < FILE'],
