@@ -59,6 +59,7 @@ export type { ModuleNames } from './models/architecture'
 export { type PadResult, padCheckpoint } from './padding/pad-checkpoint'
 export type { PadOptions, PadProgress } from './padding/pad-options'
 export type { PaddingVerification } from './padding/verify'
+export type { SpeculationCounts, SpeculationOptions } from './pipeline/speculation'
 export type { ChromeTrace, ChromeTraceEvent, Trace, TracedStep } from './pipeline/trace'
 export type { InferredDevice } from './placement/accelerate/budgets'
 export {
