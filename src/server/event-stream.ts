@@ -35,9 +35,9 @@ export function endOf(response: Response): Promise<void> {
 }
 
 /**
- * Sends objects as events, as OpenAI does unless the format is another. The next one is asked for once the connection takes more, so a slow reader
- * slows down what makes them; one that leaves ends it. What fails after the first one, or after the first ping, becomes
- * an event, too.
+ * Sends objects as events, as OpenAI does unless the format is another. The next one is asked for once the connection
+ * takes more, so a slow reader slows down what makes them; one that leaves ends it. What fails after the first one, or
+ * after the first ping, becomes an event, too.
  * @param pingAfter see {@link PING_AFTER}
  * @throws what fails before that, so that it can still be a status
  */
@@ -47,18 +47,33 @@ export async function eventStream(
   pingAfter: number = PING_AFTER,
 ): Promise<Response> {
   let next = events.next()
-  await within(next, pingAfter)
+  await settledWithin(next, pingAfter)
   const encoder = new TextEncoder()
+  let isAwaited = false
+  let pings: NodeJS.Timeout | undefined
   let end = () => {}
   const ended = new Promise<void>((resolve) => {
-    end = resolve
+    end = () => {
+      clearTimeout(pings)
+      resolve()
+    }
   })
   const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      // One timer for all events: it is put off by each, and rests while nobody reads.
+      pings = setTimeout(() => {
+        if (!isAwaited) return
+        controller.enqueue(encoder.encode(`${format.ping}\n\n`))
+        pings?.refresh()
+      }, pingAfter)
+    },
     async pull(controller) {
       const send = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
+      isAwaited = true
+      pings?.refresh()
       try {
-        const arrived = await within(next, pingAfter)
-        if (arrived === undefined) return send(format.ping)
+        const arrived = await next
+        isAwaited = false
         if (!arrived.done) {
           next = events.next()
           next.catch(() => {}) // reported once it is this one's turn
@@ -72,6 +87,7 @@ export async function eventStream(
       end()
     },
     async cancel() {
+      isAwaited = false
       end()
       await events.return?.()
     },
@@ -81,14 +97,14 @@ export async function eventStream(
   return response
 }
 
-/** What a promise resolves to, or undefined if that takes longer. */
-async function within<Value>(promise: Promise<Value>, milliseconds: number): Promise<Value | undefined> {
+/** Waits for a promise, but not for longer. @throws what it rejects with until then */
+async function settledWithin(promise: Promise<unknown>, milliseconds: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, milliseconds, undefined)
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds)
   })
   try {
-    return await Promise.race([promise, late])
+    await Promise.race([promise, late])
   } finally {
     clearTimeout(timer)
   }
