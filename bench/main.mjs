@@ -3,6 +3,7 @@ import { Failure, UsageError } from './lib/command-line.mjs'
 /** `npm run bench -- <name> [options]`: runs one benchmark, each a file beside this one with a `run(arguments)`. */
 const BENCHMARKS = {
   cpu: './cpu.mjs',
+  serve: './serve.mjs',
   pipeline: './pipeline.mjs',
   ranks: './ranks.mjs',
   accuracy: './accuracy.mjs',

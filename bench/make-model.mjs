@@ -4,12 +4,13 @@
  *
  *     node bench/make-model.mjs --out ./models --layers 2 --hidden 512 --gguf
  */
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { LINEAR_FORMATS } from './lib/linear-formats.mjs'
 import { writeCheckpoint } from './lib/random-checkpoint.mjs'
+import { writeTokenizer } from './lib/random-vocabulary.mjs'
 import { SHAPES } from './lib/shapes.mjs'
 import { GGUF_LINEARS } from './peers/gguf-blocks.mjs'
 import { writeModelGguf } from './peers/random-gguf.mjs'
@@ -45,6 +46,16 @@ export function checkpointModel(folder, shape, shards = 1) {
   mkdirSync(folder, { recursive: true })
   const name = `${shapeName(shape)}-${LINEAR_FORMATS[shape.format].name}${shards > 1 ? `-${shards}shards` : ''}`
   return makeOnce(join(folder, name), (path) => writeCheckpoint(path, shape, shards))
+}
+
+/** The same checkpoint with a tokenizer, as servers need it: its files are links to the other's. */
+export function checkpointWithTokenizer(folder, shape) {
+  const bare = checkpointModel(folder, shape)
+  return makeOnce(`${bare}-tokenizer`, (path) => {
+    mkdirSync(path)
+    for (const name of readdirSync(bare)) symlinkSync(join(bare, name), join(path, name))
+    writeTokenizer(path, shape.vocab)
+  })
 }
 
 /** The GGUF file of `shape` in `folder`, made if it is not there. Returns its path. */

@@ -3,26 +3,13 @@ import { LINEAR_FORMATS } from '../lib/linear-formats.mjs'
 import { biasBits, matrixBits } from '../lib/random-checkpoint.mjs'
 import { modelParts, NORM_EPSILON, ROPE_THETA } from '../lib/random-model.mjs'
 import { bfloatsToNumbers, halfToNumber } from '../lib/random-numbers.mjs'
+import { END_OF_TEXT, vocabulary } from '../lib/random-vocabulary.mjs'
 import { checkShape, headDimOf } from '../lib/shapes.mjs'
 import { GGUF_LINEARS } from './gguf-blocks.mjs'
 import { tensorBytes, writeGguf } from './gguf-writer.mjs'
 
 const ARCHITECTURES = { qwen2: 'qwen2', qwen3: 'qwen3', qwen3_moe: 'qwen3moe', qwen3_5_text: 'qwen35' }
 const FILE_TYPES = { Q4_0: 2, Q8_0: 7 }
-
-/** Byte-level tokens first, fillers up to the vocabulary; ids are all that a benchmark uses, but a loader wants text. */
-function vocabulary(size) {
-  // The printable characters that byte-level BPE shows bytes as: itself where printable, 256 and up for the others.
-  const tokens = []
-  let substitute = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    tokens.push(String.fromCodePoint(printable ? byte : substitute++))
-  }
-  tokens.push('<|endoftext|>')
-  for (let id = tokens.length; id < size; id++) tokens.push(`<|filler_${id}|>`)
-  return tokens
-}
 
 const expertsMetadata = ({ experts, chosenExperts, intermediate }) => [
   ['expert_count', 'u32', experts],
@@ -76,7 +63,7 @@ export function ggufMetadata(shape) {
     ['tokenizer.ggml.tokens', '[string]', tokens],
     ['tokenizer.ggml.token_type', '[i32]', tokens.map((_, id) => (id < 256 ? normal : control))],
     ['tokenizer.ggml.merges', '[string]', ['a b']],
-    ['tokenizer.ggml.eos_token_id', 'u32', 256],
+    ['tokenizer.ggml.eos_token_id', 'u32', END_OF_TEXT],
     ['tokenizer.ggml.add_bos_token', 'bool', false],
   ]
 }

@@ -1,6 +1,7 @@
 /** GET /metrics: Prometheus metrics by vLLM's names, so that dashboards and autoscalers made for it work, and devices'. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { GenerationEnd } from '../generation/observer'
+import { measureEventLoopLag } from './event-loop-lag'
 import type { ServedModel, ServedModels } from './served-models'
 
 /** vLLM's buckets: seconds, and tokens. */
@@ -101,7 +102,7 @@ export class Metrics {
       [],
       drafted(({ acceptedTokens }) => acceptedTokens),
     )
-    this.#stop = this.#observe()
+    this.#stop = [...this.#observe(), measureEventLoopLag(this.#registry)]
   }
 
   async response(): Promise<Response> {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 /** What an operator sees: limits, metrics, logs, and pages of other origins. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Model } from '../../../src'
@@ -49,12 +50,13 @@ test('metrics count what the model did', async () => {
   const { usage } = (await (
     await app.request('/v1/chat/completions', request({ messages, max_tokens: 5, ignore_eos: true }))
   ).json()) as { usage: { prompt_tokens: number } }
+  await sleep(100) // some of the event loop's timers
   const response = await app.request('/metrics')
   expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/)
   const text = await response.text()
   const value = (metric: string) => {
     const line = text.split('\n').find((line) => line.startsWith(`${metric} `))
-    return line === undefined ? undefined : Number(line.split(' ').at(-1))
+    return line === undefined ? Number.NaN : Number(line.split(' ').at(-1))
   }
   const of = '{model_name="demo"}'
   expect(value(`vllm:prompt_tokens_total${of}`)).toBe(usage.prompt_tokens)
@@ -67,6 +69,9 @@ test('metrics count what the model did', async () => {
   const { queries, hits } = model.activity().prefixCache as { queries: number; hits: number }
   expect(value(`vllm:prefix_cache_queries_total${of}`)).toBe(queries)
   expect(value(`vllm:prefix_cache_hits_total${of}`)).toBe(hits)
+  const lag = ['0.5', '0.99', '1'].map((quantile) => value(`billfish:event_loop_lag_seconds{quantile="${quantile}"}`))
+  expect(lag).toEqual(lag.toSorted((a, b) => a - b))
+  expect(lag.every((seconds) => seconds >= 0 && seconds < 60)).toBe(true)
   expect(queries).toBeGreaterThanOrEqual(usage.prompt_tokens)
   expect(value('billfish:device_memory_bytes{model_name="demo",device="cpu",use="weights"}')).toBe(
     model.memory()[0]?.weights,
