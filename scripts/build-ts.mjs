@@ -1,9 +1,10 @@
 // Compiles src/ to CommonJS in dist/, adds ES module entries to the same code (one instance of billfish whether it is
-// required or imported), and rolls up the public types of each entry, as in dist/index.d.ts.
+// required or imported), rolls up the public types of each entry, as in dist/index.d.ts, and builds the server's page.
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { basename, dirname, join, posix, relative } from 'node:path'
+import { dirname, join, posix, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { licensesOf } from './licenses.mjs'
 import { modified, newest, root, run } from './steps.mjs'
 
 const dist = join(root, 'dist')
@@ -48,7 +49,7 @@ function removeOrphans() {
   for (const file of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     if (!file.isFile()) continue
     const path = join(file.parentPath ?? file.path, file.name)
-    if (path.endsWith('.cjs')) continue // bundled
+    if (path.endsWith('.cjs') || path === join(dist, 'page', 'index.html')) continue // bundled
     const [name, ending] = relative(dist, path).split(/(\.d\.m?ts|\.mjs|\.js(?:\.map)?)$/)
     const isKept = /^\.js/.test(ending) ? existsSync(join(root, 'src', `${name}.ts`)) : isEntry(name)
     if (!isKept) rmSync(path)
@@ -79,6 +80,7 @@ export async function compileTypeScript() {
   compile('--noCheck', '--declaration', 'false')
   removeOrphans()
   await bundlePackages()
+  await buildPage()
   writeModuleFaces()
 }
 
@@ -89,6 +91,7 @@ export async function buildTypeScript() {
   removeOrphans()
   await bundlePackages()
   await rollUpAllTypes()
+  await buildPage()
   writeModuleFaces()
 }
 
@@ -118,18 +121,18 @@ async function bundlePackage(from, used, file) {
     load: (id) => (id === entry ? `export ${used} from '${from}'` : null),
   }
   const bundle = await rollup({ input: entry, plugins: [packages], treeshake: { moduleSideEffects: false } })
-  await bundle.write({ file, format: 'cjs', exports: 'named', banner: licensesOf(bundle.watchFiles) })
+  await bundle.write({ file, format: 'cjs', exports: 'named', banner: commentOf(licensesOf(bundle.watchFiles)) })
   await bundle.close()
 }
 
-/** A comment with the license texts of the packages that files are of, required in copies of their code. */
-function licensesOf(files) {
-  const folders = files.flatMap((path) => /^.*node_modules[\\/](@[^\\/]+[\\/])?[^\\/]+/.exec(path)?.[0] ?? [])
-  const texts = [...new Set(folders)].map((folder) => {
-    const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name))
-    return `${basename(folder)}\n\n${readFileSync(join(folder, file), 'utf8').trim()}`
-  })
-  return texts.length === 0 ? '' : `/*\n${texts.join('\n\n')}\n*/`
+function commentOf(text) {
+  return text === '' ? '' : `/*\n${text}\n*/`
+}
+
+/** The page at / of `billfish serve`, one file: dist/page/index.html. */
+async function buildPage() {
+  const [{ build }, { default: config }] = await Promise.all([import('vite'), import('../src/page/vite.config.mjs')])
+  await build(config)
 }
 
 /** Packages whose types are copied, since users may not have them. */
@@ -170,7 +173,7 @@ async function rollUpTypes(name, plugins = [], known = []) {
       throw new Error(`${name}.d.ts cannot be rolled up: ${message}`)
     },
   })
-  const { output } = await bundle.generate({ format: 'es', banner: licensesOf(bundle.watchFiles) })
+  const { output } = await bundle.generate({ format: 'es', banner: commentOf(licensesOf(bundle.watchFiles)) })
   await bundle.close()
   const [{ code, exports: exported, importedBindings: imported }] = output
   const foreign = Object.keys(imported).filter((module) => !known.includes(module))

@@ -39,6 +39,7 @@ const { files } = packed.main
 check('the tarball holds what it should', () => {
   const needed = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CMakeLists.txt', 'cuda/CMakeLists.txt']
   needed.push('dist/index.js', 'dist/index.mjs', 'dist/cli/main.js', 'dist/generation/text-worker-thread.js')
+  needed.push('dist/page/index.html')
   needed.push('binding/napi/addon.cc', 'scripts/build-native.mjs', 'examples/demo-model/model.safetensors')
   const missing = needed.filter((path) => !files.includes(path))
   expect(missing.length === 0, `missing: ${missing.join(', ')}`)

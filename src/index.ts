@@ -54,7 +54,7 @@ export type {
   LoadedModelLimits,
   Model,
 } from './model'
-export type { Activity, DeviceMemory, MemoryUse } from './model-state'
+export type { Activity, DeviceMemory, LoadedStage, MemoryUse } from './model-state'
 export type { ModuleNames } from './models/architecture'
 export { type PadResult, padCheckpoint } from './padding/pad-checkpoint'
 export type { PadOptions, PadProgress } from './padding/pad-options'

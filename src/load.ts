@@ -197,7 +197,8 @@ export async function loadFrom(source: ModelSource, options: LoadOptions): Promi
     deviceMap,
     assets,
     embedding: source.embedding ?? noEmbeddingFiles,
-    stages: loaded.map(({ memory }) => memory),
+    stages,
+    memory: loaded.map(({ memory }) => memory),
     limits: {
       ...limits,
       vocabulary: definition.shape.vocabulary,
@@ -232,12 +233,12 @@ function* loadedStages(
   weights: PlanSource,
   stages: readonly StageModules[],
   limits: ModelLimits,
-): CooperativeTask<{ stage: StageSpec; memory: StageMemory & { device: string; rank: number } }[]> {
-  const loaded: { stage: StageSpec; memory: StageMemory & { device: string; rank: number } }[] = []
+): CooperativeTask<{ stage: StageSpec; memory: StageMemory & { device: string } }[]> {
+  const loaded: { stage: StageSpec; memory: StageMemory & { device: string } }[] = []
   for (const modules of stages) {
     for (const stage of yield* traceRanks(definition, weights, modules, limits.tensorParallelSize)) {
       const planned = (yield* countedStage(stage))(stage.device, limits)
-      loaded.push({ stage, memory: { device: stage.device, rank: stage.rank, ...wholePages(planned) } })
+      loaded.push({ stage, memory: { device: stage.device, ...wholePages(planned) } })
       yield
     }
   }

@@ -1,6 +1,16 @@
-/** What a model says of itself: the memory that it takes, and what it is doing. */
-
+/** What a model says of itself: where its parts are, the memory that they take, and what it is doing. */
 import type { SpeculationCounts } from './pipeline/speculation'
+
+/** Consecutive modules that a loaded model computes together. */
+export interface LoadedStage {
+  /** As in `model.trace()` and `model.activity().busy`. */
+  readonly name: string
+  /** One, or the devices of its ranks. */
+  readonly devices: readonly string[]
+  readonly modules: readonly string[]
+  /** Experts of its layers on other devices, by device: the stage waits while they are computed. */
+  readonly experts: Readonly<Record<string, readonly string[]>>
+}
 
 /** Bytes by use. */
 export interface MemoryUse {

@@ -16,8 +16,9 @@ import { type GenerationObserver, GenerationObservers } from './generation/obser
 import type { GenerateInput } from './generation/prompt'
 import { type GenerateOptions, generateOptions } from './generation/sampling-options'
 import { readTokenIds } from './generation/token-ids'
-import type { Activity, DeviceMemory, MemoryUse } from './model-state'
+import type { Activity, DeviceMemory, LoadedStage, MemoryUse } from './model-state'
 import type { Model as Definition } from './models/architecture'
+import type { StageModules } from './models/stages'
 import type { NativeModel } from './native/addon'
 import { guardMethods } from './options/method-guard'
 import { optionsOf, readOptions } from './options/read-options'
@@ -26,7 +27,6 @@ import { abortSignal, flag } from './options/values'
 import { Runner, type RunnerLimits, type SubmittedSequence } from './pipeline/runner'
 import type { SequenceRequest, SequenceStep } from './pipeline/sequence'
 import type { Trace } from './pipeline/trace'
-import type { ModelLimits } from './placement/limits'
 import { Tokenizer } from './tokenizer'
 
 /** Options of {@link Model.forward}. */
@@ -79,9 +79,10 @@ interface ModelParts {
   readonly deviceMap: ReadonlyMap<string, string>
   readonly assets: GenerationAssets
   readonly embedding: EmbeddingFiles
-  readonly limits: RunnerLimits & Pick<ModelLimits, 'tensorParallelSize'>
+  readonly limits: RunnerLimits
+  readonly stages: readonly StageModules[]
   /** One entry per rank and branch, stage by stage. */
-  readonly stages: readonly (MemoryUse & { readonly device: string; readonly rank: number })[]
+  readonly memory: readonly (MemoryUse & { readonly device: string })[]
 }
 
 /**
@@ -94,13 +95,15 @@ export class Model {
   readonly #runner: Runner
   readonly #assets: GenerationAssets
   readonly #embedding: EmbeddingFiles
-  readonly #stages: ModelParts['stages']
+  readonly #planned: ReadonlyMap<string, MemoryUse>
   readonly #tokenizer: Tokenizer | undefined
   readonly #limits: ModelParts['limits']
   readonly #observers = new GenerationObservers()
   #disposal: Promise<void> | undefined
   /** Module -> device for every module, in forward order. */
   readonly deviceMap: Readonly<Record<string, string>>
+  /** Consecutive modules with the same device, in forward order. */
+  readonly stages: readonly LoadedStage[]
   /** The checkpoint's config.json, parsed. */
   readonly config: RawConfig
   readonly #hasHead: boolean
@@ -123,13 +126,14 @@ export class Model {
     this.#hasHead = parts.definition.hasHead
     const { maxModelLength, maxSequences, blockSize, vocabulary, hiddenSize } = parts.limits
     this.limits = { maxModelLength, maxSequences, blockSize, vocabulary, hiddenSize } // a copy: callers may write to it
-    this.#stages = parts.stages
+    this.#planned = byDevice(parts.memory)
+    this.stages = namedStages(parts.stages)
     const ropeBase = (promptLength: number, length: number) => parts.definition.ropeBase(promptLength, length)
     this.#runner = new Runner(
       parts.native,
       parts.limits,
       ropeBase,
-      stageNames(parts.stages, parts.limits.tensorParallelSize),
+      this.stages.map(({ name }) => name),
     )
   }
 
@@ -293,11 +297,10 @@ export class Model {
     if (this.#disposal) throw disposed()
     const { blocks, slotsInUse } = this.#runner.state
     const { total, available } = blocks
-    const planned = byDevice(this.#stages)
     return [...byDevice(this.#native.memory())].map(([device, allocated]) => ({
       device,
       ...allocated,
-      planned: planned.get(device) as MemoryUse,
+      planned: this.#planned.get(device) as MemoryUse,
       kvCacheInUse: (allocated.kvCache / total) * (total - available),
       statesInUse: (allocated.states / this.#limits.maxSequences) * slotsInUse,
     }))
@@ -354,7 +357,7 @@ export class Model {
 
   /** For console.log(). @internal */
   [inspect.custom](_depth: number, options: InspectOptions): string {
-    const devices = [...byDevice(this.#stages)].map(([device, { weights, kvCache, states, buffers }]) => [
+    const devices = [...this.#planned].map(([device, { weights, kvCache, states, buffers }]) => [
       device,
       { bytes: weights + kvCache + states + buffers },
     ])
@@ -478,15 +481,19 @@ function byDevice(stages: readonly (MemoryUse & { readonly device: string })[]):
   return devices
 }
 
-/** Stages after the devices of their ranks; those of branches are left out. */
-function stageNames(parts: ModelParts['stages'], tensorParallelSize: number): string[] {
-  const stages: Set<string>[] = []
-  for (const { device, rank } of parts) {
-    if (rank === 0) stages.push(new Set())
-    if (rank < tensorParallelSize) stages.at(-1)?.add(device)
-  }
-  const names = stages.map((devices) => [...devices].join(','))
-  return names.map((name, i) => (names.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name))
+/** Stages, named after their devices, and by number where several have the same. */
+function namedStages(stages: readonly StageModules[]): LoadedStage[] {
+  const groups = stages.map(({ device }) => [...new Set(device.split(','))])
+  const names = groups.map((devices) => devices.join(','))
+  return stages.map(({ modules, branches = [] }, i) => {
+    const name = names[i] as string
+    return {
+      name: names.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name,
+      devices: groups[i] as string[],
+      modules,
+      experts: Object.fromEntries(branches.map((branch) => [branch.device, branch.modules])),
+    }
+  })
 }
 
 function disposed(): BillfishError {

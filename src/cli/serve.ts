@@ -19,6 +19,7 @@ interface Options extends LoadingOptions {
   readonly maxWaiting: number
   readonly requestTimeout: number
   readonly allowedOrigins?: readonly string[]
+  readonly page: boolean
   readonly logRequests: boolean
   readonly drainTimeout: number
   readonly toolCallParser?: ToolFormat
@@ -47,6 +48,7 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
       0,
     )
     .option('--allowed-origins <origins...>', 'where web pages may come from that use the server: * for anywhere')
+    .option('--no-page', 'serve no page at / that shows what models and devices are doing')
     .option('--no-log-requests', 'do not log a line of JSON for each request on standard error')
     .option(
       '--drain-timeout <seconds>',
@@ -91,13 +93,17 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     maxWaiting: options.maxWaiting,
     requestTimeout: options.requestTimeout * 1000,
     corsOrigins: options.allowedOrigins,
+    page: options.page,
     logger: options.logRequests ? pino({ base: null }, terminal.stderr) : undefined,
     toolFormat: options.toolCallParser,
     reasoningFormat: options.reasoningParser,
     drainTimeout: options.drainTimeout * 1000,
   })
   if (options.json) printJson(terminal, { url: server.url, models: names })
-  else if (!options.quiet) terminal.stderr.write(`Serving ${names.join(', ')} at ${server.url}/v1; Ctrl-C stops.\n`)
+  else if (!options.quiet) {
+    const page = options.page ? `, with a page at ${server.url}` : ''
+    terminal.stderr.write(`Serving ${names.join(', ')} at ${server.url}/v1${page}; Ctrl-C stops.\n`)
+  }
   if (apiKeys.length === 0 && !isLoopback(options.host)) {
     terminal.stderr.write(`Anyone who reaches ${options.host} can use it: ask for a key with --api-key.\n`)
   }

@@ -9,15 +9,20 @@ import { endpoints } from './endpoints'
 import { endOf } from './event-stream'
 import type { Metrics } from './metrics'
 import { openApi } from './openapi'
+import type { Page } from './page'
 import { asRequestError, invalidRequest, RequestError } from './request-error'
 import { logRequest, type RequestLogger, requestId } from './request-log'
 import { requestSignal } from './request-signal'
 import type { ServedModels } from './served-models'
+import type { StatusReader } from './status-reader'
 
 export interface AppOptions {
   readonly models: ServedModels
   readonly keys: ApiKeys
   readonly metrics: Metrics
+  readonly status: StatusReader
+  /** What is at /; undefined for nothing. */
+  readonly page: Page | undefined
   /** The largest body of a request. */
   readonly maxBodyBytes: number
   /** Milliseconds that a request may take; 0 for any. */
@@ -32,13 +37,13 @@ export interface AppOptions {
 }
 
 /** What there is beside the models' endpoints. */
-const OTHERS = ['/health', '/metrics', '/openapi.json'].map((path) => ({ path, method: 'GET' }))
+const OTHERS = ['/health', '/metrics', '/status.json', '/openapi.json']
 
 /** What the log waits for, and says of a request that failed. */
 type Env = { Variables: { end?: Promise<void>; error?: unknown } }
 
 export function createApp(options: AppOptions): Hono<Env> {
-  const { keys, metrics, maxBodyBytes, corsOrigins, isDraining } = options
+  const { keys, metrics, status, page, maxBodyBytes, corsOrigins, isDraining } = options
   const app = new Hono<Env>({ strict: false })
   app.onError((error, context) => {
     const failed = asRequestError(error)
@@ -54,6 +59,7 @@ export function createApp(options: AppOptions): Hono<Env> {
   app.use((context, next) => logged(context, next, options))
   if (corsOrigins.length > 0) app.use(cors({ origin: [...corsOrigins], maxAge: 86_400 }))
   app.get('/health', () => new Response(null, { status: isDraining() ? 503 : 200 }))
+  if (page) app.get('/', page)
 
   app.use(async ({ req }, next) => {
     if (!keys.accept(req.raw.headers)) {
@@ -65,6 +71,7 @@ export function createApp(options: AppOptions): Hono<Env> {
     await next()
   })
   app.get('/metrics', () => metrics.response())
+  app.get('/status.json', async () => Response.json(await status.read(), { headers: { 'cache-control': 'no-store' } }))
   app.get('/openapi.json', () => Response.json(openApi(keys.areNeeded)))
   app.use(async (_, next) => {
     if (isDraining()) {
@@ -81,7 +88,8 @@ export function createApp(options: AppOptions): Hono<Env> {
   for (const endpoint of endpoints) {
     app.on(endpoint.method, endpoint.path, (context) => answer(endpoint, context, options))
   }
-  for (const { path, method } of [...endpoints, ...OTHERS]) {
+  const others = [...OTHERS, ...(page ? ['/'] : [])].map((path) => ({ path, method: 'GET' }))
+  for (const { path, method } of [...endpoints, ...others]) {
     app.all(path, ({ req }) => {
       const message = `${req.path} takes ${method}, not ${req.method}.`
       throw new RequestError(405, 'invalid_request_error', message, { headers: { allow: method } })
@@ -111,7 +119,7 @@ async function answer(endpoint: Endpoint, context: Context<Env>, options: AppOpt
   }
 }
 
-/** Gives a request an id, and logs it once its answer has been sent. */
+/** Gives a request an id, and logs it once its answer has been sent; not what an open page asks each second. */
 async function logged(context: Context<Env>, next: () => Promise<void>, { logger }: AppOptions): Promise<void> {
   const { method, path, raw } = context.req
   const id = requestId(raw.headers)
@@ -119,6 +127,7 @@ async function logged(context: Context<Env>, next: () => Promise<void>, { logger
   await next()
   context.header('x-request-id', id)
   const { status } = context.res
+  if (path === '/status.json' && status === 200) return
   const { end = Promise.resolve(), error } = context.var
   void end.then(() => log({ status, aborted: raw.signal.aborted, error }))
 }

@@ -22,6 +22,8 @@ type Reading = (served: ServedModel) => readonly (readonly [value: number, label
 export class Metrics {
   readonly #registry = new Registry()
   readonly #models: ServedModels
+  readonly #promptTokens: Counter
+  readonly #generatedTokens: Counter
   #stop: readonly (() => void)[]
 
   constructor(models: ServedModels) {
@@ -102,11 +104,24 @@ export class Metrics {
       [],
       drafted(({ acceptedTokens }) => acceptedTokens),
     )
+    const tokens = (name: string, help: string) =>
+      new Counter({ name, help, labelNames: ['model_name'], registers: [this.#registry] })
+    this.#promptTokens = tokens('vllm:prompt_tokens_total', 'Prompt tokens, cached ones included')
+    this.#generatedTokens = tokens('vllm:generation_tokens_total', 'Tokens generated')
     this.#stop = [...this.#observe(), measureEventLoopLag(this.#registry)]
   }
 
   async response(): Promise<Response> {
     return new Response(await this.#registry.metrics(), { headers: { 'content-type': this.#registry.contentType } })
+  }
+
+  /** How many tokens the prompts and answers of a model have had so far, by its first name. */
+  async tokensOf(model: string): Promise<{ prompt: number; generated: number }> {
+    const of = async (counter: Counter) => {
+      const { values } = await counter.get()
+      return values.find(({ labels }) => labels.model_name === model)?.value ?? 0
+    }
+    return { prompt: await of(this.#promptTokens), generated: await of(this.#generatedTokens) }
   }
 
   /** Stops observing the models. */
@@ -144,12 +159,7 @@ export class Metrics {
     const total = histogram('vllm:e2e_request_latency_seconds', 'From request to last token', REQUEST)
     const prompts = histogram('vllm:request_prompt_tokens', "A request's prompt tokens", TOKENS)
     const answers = histogram('vllm:request_generation_tokens', "A request's generated tokens", TOKENS)
-    const promptTokens = new Counter({
-      ...shared,
-      name: 'vllm:prompt_tokens_total',
-      help: 'Prompt tokens, cached ones included',
-    })
-    const generated = new Counter({ ...shared, name: 'vllm:generation_tokens_total', help: 'Tokens generated' })
+    const [promptTokens, generated] = [this.#promptTokens, this.#generatedTokens]
     const ended = new Counter({
       ...shared,
       name: 'vllm:request_success_total',

@@ -2,15 +2,17 @@
 import { z } from 'zod'
 import { REASONING_FORMAT_NAMES, TOOL_FORMAT_NAMES } from '../chat/formats'
 import { type Models, readModels } from '../named-models'
-import { live, whole } from '../options/values'
+import { flag, live, whole } from '../options/values'
 import { ApiKeys } from './api-keys'
 import { Metrics } from './metrics'
+import { loadPage } from './page'
 import { isRequestLogger, type RequestLogger } from './request-log'
 import { type AnswerFormats, ServedModels } from './served-models'
+import { StatusReader } from './status-reader'
 
 /** Options of a server's requests. */
 export interface RequestOptions extends AnswerFormats {
-  /** Keys of which every request must bring one, except for /health. Default: none is asked for. */
+  /** Keys of which every request must bring one, except for /health and the page. Default: none is asked for. */
   readonly apiKeys?: readonly string[] | undefined
   /** The largest body of a request in bytes. Default 4 MiB. */
   readonly maxBodyBytes?: number | undefined
@@ -20,6 +22,8 @@ export interface RequestOptions extends AnswerFormats {
   readonly requestTimeout?: number | undefined
   /** Where pages may come from whose scripts may ask: `https://example.com`, or `*` for anywhere. Default: nowhere. */
   readonly corsOrigins?: readonly string[] | undefined
+  /** Whether / is a page that shows what models and devices are doing, with a chat. Default true. */
+  readonly page?: boolean | undefined
   /** Is given a line for each request: pino(), or anything with its methods. Default: none. */
   readonly logger?: RequestLogger | undefined
 }
@@ -32,19 +36,24 @@ export const requestOptions = {
   maxWaiting: whole(1, 2 ** 31 - 1),
   requestTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
   corsOrigins: strings(),
+  page: flag(),
   toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(TOOL_FORMAT_NAMES.join(' or ')),
   reasoningFormat: z.enum(REASONING_FORMAT_NAMES).describe(REASONING_FORMAT_NAMES.join(' or ')),
   logger: live(isRequestLogger, 'a logger with the methods info and error, such as pino()'),
 }
 
-/** Defaults filled in. @throws BillfishError INVALID_OPTION for the models */
+/** Defaults filled in. @throws BillfishError INVALID_OPTION for the models, or a page that has not been built */
 export function readSettings(given: Models, options: RequestOptions) {
   const { maxWaiting = 256, toolFormat, reasoningFormat } = options
   const models = new ServedModels(Object.fromEntries(readModels(given)), maxWaiting, { toolFormat, reasoningFormat })
+  const page = options.page === false ? undefined : loadPage()
+  const metrics = new Metrics(models)
   return {
     models,
     keys: new ApiKeys(options.apiKeys ?? []),
-    metrics: new Metrics(models),
+    metrics,
+    status: new StatusReader(models, metrics),
+    page,
     maxBodyBytes: options.maxBodyBytes ?? 4 << 20,
     requestTimeout: options.requestTimeout ?? 0,
     corsOrigins: options.corsOrigins ?? [],

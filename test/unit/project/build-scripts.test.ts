@@ -78,7 +78,7 @@ describe('build scripts', () => {
   })
 
   it('do not pack a build that is missing or older than its sources, and do not publish a clone', () => {
-    for (const name of ['prepack.mjs', 'build-ts.mjs', 'steps.mjs']) {
+    for (const name of ['prepack.mjs', 'build-ts.mjs', 'licenses.mjs', 'steps.mjs']) {
       cpSync(join(scripts, name), join(folder, 'scripts', name), { preserveTimestamps: true })
     }
     const write = (path: string, seconds: number) => {

@@ -32,12 +32,13 @@ const ROOMS = [
   'pictures',
   'providers',
   'server',
+  'page',
   'cli',
   'index',
 ]
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.ts'))
+  .filter((name) => /\.tsx?$/.test(name))
   .sort()
 
 /** What each file imports or exports from, types included. */
@@ -46,7 +47,7 @@ const imports = new Map(
     const code = readFileSync(join(SRC, file), 'utf8').replace(/\/\*[\s\S]*?\*\//g, '')
     const targets = [...code.matchAll(/^(?:import|export)\b[^'";]*?\bfrom '(\.[^']+)'/gm)].map(([, specifier = '']) => {
       const path = relative(SRC, join(SRC, dirname(file), specifier))
-      const found = [`${path}.ts`, join(path, 'index.ts')].find((candidate) => files.includes(candidate))
+      const found = [`${path}.ts`, `${path}.tsx`, join(path, 'index.ts')].find((candidate) => files.includes(candidate))
       if (found === undefined) throw new Error(`src/${file} imports ${specifier}, which is not in src`)
       return found
     })

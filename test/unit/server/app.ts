@@ -5,11 +5,12 @@ import { ApiKeys } from '../../../src/server/api-keys'
 import { type AppOptions, createApp } from '../../../src/server/app'
 import { Metrics } from '../../../src/server/metrics'
 import { type AnswerFormats, ServedModels } from '../../../src/server/served-models'
+import { StatusReader } from '../../../src/server/status-reader'
 
 export const loadDemo = (options: Parameters<typeof loadModel>[1] = {}) =>
   loadModel(join(__dirname, '../../../examples/demo-model'), { deviceMap: 'cpu', ...options })
 
-interface Options extends Partial<Omit<AppOptions, 'models' | 'metrics' | 'keys' | 'isDraining'>> {
+interface Options extends Partial<Omit<AppOptions, 'models' | 'metrics' | 'status' | 'keys' | 'isDraining'>> {
   readonly keys?: string[]
   readonly draining?: boolean
   readonly maxWaiting?: number
@@ -21,9 +22,12 @@ export function appOf(
   { keys = [], draining = false, formats, ...rest }: Options = {},
 ) {
   const served = new ServedModels(models, rest.maxWaiting, formats)
+  const metrics = new Metrics(served)
   return createApp({
     models: served,
-    metrics: new Metrics(served),
+    metrics,
+    status: new StatusReader(served, metrics),
+    page: undefined,
     keys: new ApiKeys(keys),
     maxBodyBytes: 1 << 16,
     requestTimeout: 0,
