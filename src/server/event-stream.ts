@@ -20,6 +20,11 @@ export interface StreamFormat {
   readonly end?: string
 }
 
+/** An event with its type on a line before it: some clients pass over those without. */
+export function typedEvent(event: object): string {
+  return `event: ${(event as { readonly type: string }).type}\ndata: ${JSON.stringify(event)}`
+}
+
 const openAiStream: StreamFormat = {
   event: (event) => `data: ${JSON.stringify(event)}`,
   error: (error) => `data: ${JSON.stringify(error.body)}`,

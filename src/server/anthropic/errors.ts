@@ -1,5 +1,5 @@
 /** Errors and streams as Anthropic's clients read them. */
-import type { StreamFormat } from '../event-stream'
+import { type StreamFormat, typedEvent } from '../event-stream'
 import type { RequestError } from '../request-error'
 
 const KINDS: Readonly<Record<number, string>> = {
@@ -15,9 +15,8 @@ export function anthropicError({ status, message }: RequestError) {
   return { type: 'error', error: { type: KINDS[status] ?? 'api_error', message } }
 }
 
-/** Every event has its type before it, too: clients pass over those without. */
 export const anthropicStream: StreamFormat = {
-  event: (event) => `event: ${(event as { readonly type: string }).type}\ndata: ${JSON.stringify(event)}`,
-  error: (error) => `event: error\ndata: ${JSON.stringify(anthropicError(error))}`,
-  ping: 'event: ping\ndata: {"type":"ping"}',
+  event: typedEvent,
+  error: (error) => typedEvent(anthropicError(error)),
+  ping: typedEvent({ type: 'ping' }),
 }

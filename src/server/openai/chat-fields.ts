@@ -1,11 +1,12 @@
 /** The fields of a chat request, and the options that they stand for. */
 import { z } from 'zod'
-import { type ChatOptions, REASONING_EFFORTS, type Tool, type ToolChoice } from '../../generation/chat-options'
+import { type ChatOptions, REASONING_EFFORTS, type Tool } from '../../generation/chat-options'
 import { invalidRequest } from '../request-error'
 import type { AnswerFormats } from '../served-models'
 import { messagesField } from './chat-messages'
 import { checkFields, field, generateOptions, samplingFields } from './fields'
 import { structuredFields, structuredOutputOf } from './response-format'
+import { checkedChoice } from './tool-choice'
 
 const MAX_TOOLS = 1024
 const MAX_LOGPROBS = 20
@@ -59,8 +60,11 @@ export function checkChat(request: ChatRequest): void {
 
 /** @throws RequestError 400 for a choice of tools that cannot be met */
 export function chatOptions(request: ChatRequest, choice: number, formats: AnswerFormats): ChatOptions {
-  const { tools } = request
-  const toolChoice = toolChoiceOf(request)
+  const { tools, tool_choice: chosen } = request
+  const toolChoice = checkedChoice(
+    typeof chosen === 'object' ? { name: chosen.function.name } : chosen,
+    tools?.map((tool) => tool.function.name),
+  )
   return {
     ...generateOptions({ ...request, max_tokens: request.max_completion_tokens ?? request.max_tokens }, choice),
     ...formats,
@@ -70,15 +74,4 @@ export function chatOptions(request: ChatRequest, choice: number, formats: Answe
     reasoningEffort: request.reasoning_effort,
     chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
   }
-}
-
-function toolChoiceOf({ tools, tool_choice: choice }: ChatRequest): ToolChoice | undefined {
-  if (choice === undefined || choice === 'none') return choice
-  if (tools === undefined) throw invalidRequest('tool_choice is given without tools.', 'tool_choice')
-  if (typeof choice === 'string') return choice
-  const { name } = choice.function
-  if (!tools.some((tool) => tool.function.name === name)) {
-    throw invalidRequest(`tool_choice names ${name}, which is none of the tools.`, 'tool_choice')
-  }
-  return { name }
 }

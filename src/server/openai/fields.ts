@@ -36,7 +36,10 @@ export const samplingFields = {
 type Fields = z.output<z.ZodObject<typeof samplingFields>>
 
 /** What is sampled for a choice. Choices of a request with a seed have seeds of their own. */
-export function generateOptions(fields: Fields, choice: number): GenerateOptions {
+export function generateOptions(
+  fields: Omit<Fields, 'model' | 'n' | 'stream' | 'stream_options' | 'cache_salt'>,
+  choice: number,
+): GenerateOptions {
   const { top_k, seed } = fields
   return {
     temperature: fields.temperature,
@@ -56,14 +59,17 @@ export function generateOptions(fields: Fields, choice: number): GenerateOptions
   }
 }
 
-/** @throws RequestError 400 naming the field */
-export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+/**
+ * @param at where the value is in the request's body; empty for the body itself
+ * @throws RequestError 400 naming the field
+ */
+export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: unknown, at = ''): z.output<Schema> {
   const parsed = schema.safeParse(body)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
   const path = (issue?.path ?? []).reduce<string>(
     (text, key) => (typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`),
-    '',
+    at,
   )
   if (path === '') throw invalidRequest('The body must be a JSON object.')
   throw invalidRequest(`${path}: ${issue?.message}`, path)
