@@ -7,6 +7,8 @@ import { chatFields } from './openai/chat-fields'
 import { completionFields, completions } from './openai/completions'
 import { embeddingFields, embeddings } from './openai/embeddings'
 import { describeModel, listModels } from './openai/models'
+import { responses } from './openai/responses/endpoint'
+import { responseFields } from './openai/responses/fields'
 import { detokenize, detokenizeFields, tokenize, tokenizeFields } from './tokenize'
 
 export const endpoints: readonly Endpoint[] = [
@@ -23,6 +25,13 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'Continuations of texts or token ids',
     fields: completionFields,
     handle: completions,
+  },
+  {
+    method: 'POST',
+    path: '/v1/responses',
+    summary: "An answer to items, as of OpenAI's Responses API",
+    fields: responseFields,
+    handle: responses,
   },
   {
     method: 'POST',

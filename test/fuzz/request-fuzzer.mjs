@@ -46,6 +46,30 @@ const REQUESTS = {
     { ...sampling, prompt: ['Hello', 'there'], logprobs: 2 },
     { prompt: [[1, 2], [3]], max_tokens: 2, stream: true, echo: true, best_of: 1 },
   ],
+  '/v1/responses': [
+    {
+      model: 'demo',
+      max_output_tokens: 2,
+      instructions: 'Be brief.',
+      input: [
+        { role: 'user', content: [{ type: 'input_text', text: 'What is 17 + 25?' }] },
+        { type: 'reasoning', summary: [], content: [{ type: 'reasoning_text', text: 'Hm' }] },
+        { type: 'function_call', call_id: 'a', name: 'add', arguments: '{"a":17}' },
+        { type: 'function_call_output', call_id: 'a', output: '42' },
+      ],
+      tools: [],
+      tool_choice: 'auto',
+      temperature: 0.5,
+      top_p: 0.9,
+      text: { format: { type: 'text' } },
+      reasoning: { effort: 'low' },
+      include: ['message.output_text.logprobs'],
+      top_logprobs: 2,
+      metadata: { a: 'b' },
+      store: false,
+    },
+    { max_output_tokens: 2, input: 'Hello', stream: true },
+  ],
   '/v1/messages': [
     {
       model: 'demo',
@@ -107,8 +131,9 @@ function damaged(text, random) {
   return mutateBytes(bytes, bytes.length, random).bytes
 }
 
-/** Of a stream of OpenAI's API, or Anthropic's. */
-const STREAM_END = /\ndata: (?:\[DONE\]|\{"type":"(?:message_stop|error)".*)\n\n$/
+/** Of a stream of OpenAI's APIs, or Anthropic's. */
+const STREAM_END =
+  /\ndata: (?:\[DONE\]|\{"type":"(?:message_stop|error|response\.(?:completed|incomplete|failed))".*)\n\n$/
 
 /** @throws Error for an answer that no client can read */
 async function kindOfAnswer(response) {

@@ -24,6 +24,7 @@ describe('the fuzzer of requests', () => {
     for (const path of [
       '/v1/chat/completions',
       '/v1/completions',
+      '/v1/responses',
       '/v1/messages',
       '/v1/embeddings',
       '/tokenize',
