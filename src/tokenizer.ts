@@ -2,7 +2,8 @@ import { type InspectOptions, inspect } from 'node:util'
 import { z } from 'zod'
 import { BillfishError } from './common/errors'
 import { loadTextAssets, type TextAssets } from './generation/assets'
-import { applyTemplate, type ChatMessage, ChatTemplate } from './generation/chat-template'
+import { type ChatMessage, ChatTemplate } from './generation/chat-template'
+import { continueFinalMessageOption } from './generation/final-message'
 import { isLong, type LongText } from './generation/long-text'
 import type { Work } from './generation/text-worker'
 import { rejectOtherTypedArrays } from './generation/token-ids'
@@ -67,7 +68,7 @@ const decodeOptions = optionsOf<DecodeOptions>('tokenizer.decode()', { skipSpeci
 const templateOptions = optionsOf<ApplyChatTemplateOptions>('tokenizer.applyChatTemplate()', {
   tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects'),
   addGenerationPrompt: flag(),
-  continueFinalMessage: z.union([z.boolean(), z.string().min(1)]).describe("true, false or a message's member"),
+  continueFinalMessage: continueFinalMessageOption,
   chatTemplate: z.string().min(1).describe("a template's name or text"),
   chatTemplateKwargs: z.record(z.string(), z.unknown()).describe('an object of names and values'),
   tokenize: flag(),
@@ -206,11 +207,10 @@ export class Tokenizer {
     this.#checkOpen()
     return withOwnSignal(given.signal, async (signal) => {
       const { template, name } = this.#templateFor(given.chatTemplate)
-      const render = async (all: readonly ChatMessage[]) => {
-        const rendered = template.begin(all, { tools, addGenerationPrompt, variables }, name)
-        return typeof rendered === 'string' ? rendered : this.#outputOf(this.#assets.worker.render(rendered), signal)
-      }
-      const text = await applyTemplate(messages, render, { ...given, addGenerationPrompt })
+      const { continueFinalMessage } = given
+      const rendered = template.begin(messages, { tools, addGenerationPrompt, continueFinalMessage, variables }, name)
+      const text =
+        typeof rendered === 'string' ? rendered : await this.#outputOf(this.#assets.worker.render(rendered), signal)
       return tokenize ? Array.from(await this.#idsOf({ text, addSpecialTokens: false }, signal)) : text
     })
   }

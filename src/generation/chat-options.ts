@@ -5,6 +5,7 @@ import { invalidOption } from '../options/printed'
 import { optionsOf } from '../options/read-options'
 import { flag, members } from '../options/values'
 import type { ChatTemplateOptions } from './chat-template'
+import { continueFinalMessageOption } from './final-message'
 import { type GenerateOptions, generateOptions } from './sampling-options'
 
 /** A function that the model may call, in OpenAI's shape. */
@@ -92,8 +93,11 @@ export const chatOptions = optionsOf<ChatOptions>('model.chat()', {
   reasoningEffort: z.enum(REASONING_EFFORTS).describe(oneOf(REASONING_EFFORTS)),
   chatTemplate: members({
     addGenerationPrompt: flag().optional(),
+    continueFinalMessage: continueFinalMessageOption.optional(),
     variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),
-  }).describe('an object { addGenerationPrompt?: boolean, variables?: object }'),
+  }).describe(
+    'an object { addGenerationPrompt?: boolean, continueFinalMessage?: boolean | string, variables?: object }',
+  ),
 })
 
 /**

@@ -1,14 +1,14 @@
 import { join } from 'node:path'
-import { z } from 'zod'
 import { fromJavaScript } from '../chat/jinja/values/from-javascript'
 import type { Value } from '../chat/jinja/values/values'
 import { readTextFile } from '../checkpoint/files'
 import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../common/errors'
-import { invalidOption, printed } from '../options/printed'
-import { guarded, snapshot } from '../options/snapshot'
+import { guarded } from '../options/snapshot'
+import { cutAtMark, openMessage } from './final-message'
 import { MAX_TEXT_BYTES } from './long-text'
+import { normalizeMessages } from './normalize-messages'
 import {
   checkRendered,
   EVENT_LOOP_LIMITS,
@@ -37,8 +37,13 @@ export interface ChatMessage {
 
 /** Options for rendering messages to a prompt. */
 export interface ChatTemplateOptions {
-  /** Ends the prompt with the start of an assistant turn; default true. */
+  /** Ends the prompt with the start of an assistant turn. Default true, unless `continueFinalMessage` is. */
   readonly addGenerationPrompt?: boolean | undefined
+  /**
+   * Ends the prompt with the text of the last message, or of this member of it, so that the answer goes on from there.
+   * Default false.
+   */
+  readonly continueFinalMessage?: boolean | string | undefined
   /** Tools the model may call, as JSON schemas in OpenAI format. */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
   /** Additional template variables, such as `{ enable_thinking: false }`. */
@@ -50,43 +55,6 @@ const RESERVED_VARIABLES: Readonly<Record<string, string>> = {
   messages: 'pass the messages as an argument',
   tools: 'use the option tools',
   add_generation_prompt: 'use the option addGenerationPrompt',
-}
-
-const messageSchema = z.looseObject({
-  role: z.string().min(1),
-  content: z.union([z.string(), z.array(z.strictObject({ type: z.literal('text'), text: z.string() }))]).nullish(),
-})
-
-/**
- * Normalizes messages for a template: every content becomes a string.
- * @throws BillfishError INVALID_OPTION naming the message
- */
-export function normalizeMessages(messages: readonly ChatMessage[]): Record<string, unknown>[] {
-  const copy = snapshot(messages, 'messages')
-  if (Array.isArray(copy)) return normalized(copy)
-  throw invalidOption('messages', copy, 'an array of messages')
-}
-
-function normalized(messages: readonly unknown[]): Record<string, unknown>[] {
-  return messages.map((message, index) => {
-    const refuse = (what: string) =>
-      new BillfishError('INVALID_OPTION', `messages[${index}] ${what}; it is ${printed(message)}`)
-    const parsed = messageSchema.safeParse(message)
-    if (!parsed.success) {
-      const path = parsed.error.issues[0]?.path ?? []
-      if (path[0] === 'role') throw refuse("must have a role, a string such as 'user'")
-      if (path[0] === 'content')
-        throw refuse(
-          "must have a content that is a string or parts { type: 'text', text: string }; images are not supported",
-        )
-      throw refuse('must be an object { role, content }')
-    }
-    const { content } = parsed.data
-    if (Array.isArray(content)) return { ...parsed.data, content: content.map(({ text }) => text).join('') }
-    if (typeof content === 'string') return parsed.data
-    if (!Array.isArray(parsed.data.tool_calls)) throw refuse('must have a content, because it has no tool_calls')
-    return { ...parsed.data, content: '' }
-  })
 }
 
 /** Total characters of all strings in a value, plus a constant for anything else; the value must be a tree. */
@@ -142,7 +110,15 @@ export class ChatTemplate {
    * @param name variant to use; the default one if undefined
    */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string {
-    return this.#templates.render(this.#template(options, name), this.#variables(messages, options), SYNCHRONOUS_LIMITS)
+    const open = openMessage(messages, options)
+    const variables = this.#variables(open?.messages ?? messages, options)
+    const text = this.#templates.render(this.#template(options, name), variables, SYNCHRONOUS_LIMITS)
+    return open === undefined ? text : cutAtMark(text, open.text)
+  }
+
+  /** @throws BillfishError with the code of the template's faults if the default one cannot be parsed */
+  check(): void {
+    this.#templates.check(this.#template({}, undefined), SYNCHRONOUS_LIMITS)
   }
 
   /**
@@ -165,9 +141,11 @@ export class ChatTemplate {
    */
   begin(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}, name?: string): string | Rendering {
     const template = this.#template(options, name)
-    const variables = this.#variables(messages, options)
+    const open = openMessage(messages, options)
+    const variables = this.#variables(open?.messages ?? messages, options)
     const text = this.#templates.tryRender(template, variables, EVENT_LOOP_LIMITS)
-    if (text !== undefined && text.length <= maxRenderedLength(0)) return text
+    const finished = (text: string) => (open === undefined ? text : cutAtMark(text, open.text))
+    if (text !== undefined && text.length <= maxRenderedLength(0)) return finished(text)
     const characters = guarded('messages', () => charactersOf([messages, options.tools, options.variables]))
     if (characters > MAX_TEXT_BYTES) {
       const message = `Messages, tools and variables have ${characters} characters in total`
@@ -177,7 +155,8 @@ export class ChatTemplate {
       )
     }
     const longest = maxRenderedLength(characters)
-    return text === undefined ? toRendering(template, variables, longest) : checkRendered(text, longest, template)
+    if (text === undefined) return { ...toRendering(template, variables, longest), continued: open?.text }
+    return finished(checkRendered(text, longest, template))
   }
 
   /** @throws BillfishError INVALID_OPTION for values that JSON cannot represent */
@@ -192,7 +171,7 @@ export class ChatTemplate {
       ...options.variables,
       messages: normalizeMessages(messages),
       tools: options.tools ?? null, // None as in transformers, not undefined
-      add_generation_prompt: options.addGenerationPrompt ?? true,
+      add_generation_prompt: options.addGenerationPrompt ?? (options.continueFinalMessage ?? false) === false,
     })
     const variables = new Map<string, Value>(this.#specialTokens)
     try {
@@ -259,47 +238,4 @@ function namedSources(templates: unknown, path: string): ReadonlyMap<string, str
     sources.set(entry.name, entry.template)
   }
   return sources
-}
-
-/** Appended to the text to be continued and searched for in the prompt, as in transformers. */
-const MARK = 'CONTINUE_FINAL_MESSAGE_TAG '
-
-/**
- * Renders the prompt for messages; with continueFinalMessage it ends with the text of the last one. A template cannot
- * be told to omit what it adds after a message, so the text is marked and the prompt cut at the mark.
- * @param render renders messages to a prompt
- * @throws BillfishError INVALID_OPTION
- */
-export async function applyTemplate(
-  messages: readonly ChatMessage[],
-  render: (messages: readonly ChatMessage[]) => Promise<string>,
-  options: { readonly continueFinalMessage?: boolean | string | undefined; readonly addGenerationPrompt: boolean },
-): Promise<string> {
-  const { continueFinalMessage = false } = options
-  if (continueFinalMessage === false) return render(messages)
-  if (options.addGenerationPrompt) {
-    const message = 'continueFinalMessage and addGenerationPrompt are mutually exclusive'
-    throw new BillfishError('INVALID_OPTION', `${message}: either continue an answer or start a new one.`)
-  }
-  const member = continueFinalMessage === true ? 'content' : continueFinalMessage
-  const normalized = normalizeMessages(messages)
-  const last = normalized.at(-1)
-  const text = last?.[member]
-  if (typeof text !== 'string') {
-    throw new BillfishError(
-      'INVALID_OPTION',
-      `continueFinalMessage requires the last message to have a text as its ${printed(member)}.`,
-    )
-  }
-  const prompt = await render([
-    ...normalized.slice(0, -1),
-    { ...last, [member]: text + MARK },
-  ] as unknown as ChatMessage[])
-  const end = prompt.lastIndexOf(MARK.trimEnd())
-  if (end < 0 || !prompt.includes(text.trim())) {
-    const message = 'The chat template omits or changes the text of the last message'
-    throw new BillfishError('INVALID_OPTION', `${message}, so it cannot be continued with this template.`)
-  }
-  // A template that trims messages has removed the space of the mark, and would have trimmed the text.
-  return prompt.startsWith(MARK, end) ? prompt.slice(0, end) : prompt.slice(0, end).trimEnd()
 }

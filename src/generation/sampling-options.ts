@@ -10,6 +10,7 @@ import { isRecord } from '../options/snapshot'
 import { abortSignal, flag, members, whole } from '../options/values'
 import { cacheSaltOption } from '../pipeline/prefix-cache'
 import type { ChatTemplateOptions } from './chat-template'
+import { continueFinalMessageOption } from './final-message'
 import type { TokenRules } from './token-rules'
 
 /** Options of {@link Model.generate}. The checkpoint's defaults come from its generation_config.json. */
@@ -143,9 +144,12 @@ export const generateOptions = optionsOf<GenerateOptions>('model.generate()', {
   addSpecialTokens: flag(),
   chatTemplate: members({
     addGenerationPrompt: flag().optional(),
+    continueFinalMessage: continueFinalMessageOption.optional(),
     tools: z.array(z.record(z.string(), z.unknown())).describe('an array of objects').optional(),
     variables: z.record(z.string(), z.unknown()).describe('an object of names and values').optional(),
-  }).describe('an object { addGenerationPrompt?: boolean, tools?: object[], variables?: object }'),
+  }).describe(
+    'an object { addGenerationPrompt?: boolean, continueFinalMessage?: boolean | string, tools?: object[], variables?: object }',
+  ),
 })
 
 /** Length limits of an answer. */

@@ -5,6 +5,7 @@ import { fromTransferable, type Transferable, toTransferable } from '../chat/jin
 import type { Value } from '../chat/jinja/values/values'
 import { truncate } from '../checkpoint/invalid'
 import { BillfishError, type ErrorCode } from '../common/errors'
+import { cutAtMark } from './final-message'
 
 /** Maximum nesting of macros and values: deeper ones would exceed the stack that a caller leaves. */
 const DEPTH = 150
@@ -38,6 +39,8 @@ export interface Rendering extends TemplateSource {
   readonly variables: ReadonlyMap<string, Transferable>
   /** Maximum length of the rendered text, in characters. */
   readonly longestText: number
+  /** The text of the message to be continued, if there is one: see cutAtMark(). */
+  readonly continued?: string | undefined
 }
 
 /** Output allowance of a template: fixed, and per input character. */
@@ -82,13 +85,21 @@ export class TemplateCache {
     }
   }
 
-  #render({ source }: TemplateSource, variables: ReadonlyMap<string, Value>, limits: BudgetLimits): string {
-    let compiled = this.#compiled.get(source)
-    if (compiled === undefined) {
-      compiled = compileTemplate(source, limits)
-      this.#compiled.set(source, compiled)
-    }
-    return renderTemplate(compiled, variables, limits)
+  /** Reads a template before it is used. @throws BillfishError like {@link render}, if it cannot be parsed */
+  check(template: TemplateSource, limits: BudgetLimits): void {
+    withErrorsOf(template, () => this.#compiledOf(template, limits))
+  }
+
+  #render(template: TemplateSource, variables: ReadonlyMap<string, Value>, limits: BudgetLimits): string {
+    return renderTemplate(this.#compiledOf(template, limits), variables, limits)
+  }
+
+  #compiledOf({ source }: TemplateSource, limits: BudgetLimits): CompiledTemplate {
+    const known = this.#compiled.get(source)
+    if (known !== undefined) return known
+    const compiled = compileTemplate(source, limits)
+    this.#compiled.set(source, compiled)
+    return compiled
   }
 }
 
@@ -102,9 +113,13 @@ export function toRendering(
 }
 
 /** Renders on the worker thread. */
-export function performRendering({ variables, longestText, ...template }: Rendering, cache: TemplateCache): string {
+export function performRendering(
+  { variables, longestText, continued, ...template }: Rendering,
+  cache: TemplateCache,
+): string {
   const values = new Map([...variables].map(([name, value]) => [name, fromTransferable(value)]))
-  return checkRendered(cache.render(template, values, THREAD_LIMITS), longestText, template)
+  const text = checkRendered(cache.render(template, values, THREAD_LIMITS), longestText, template)
+  return continued === undefined ? text : cutAtMark(text, continued)
 }
 
 /** Runs `work` and attributes its errors. */

@@ -27,6 +27,7 @@ export const chatFields = z.looseObject({
   max_completion_tokens: field(z.int().min(1)),
   chat_template_kwargs: field(z.record(z.string(), z.unknown())),
   add_generation_prompt: field(z.boolean()),
+  continue_final_message: field(z.boolean()),
   tools: field(z.array(tool).min(1).max(MAX_TOOLS)),
   tool_choice: field(
     z.union([
@@ -43,7 +44,7 @@ export const chatFields = z.looseObject({
 export type ChatRequest = z.output<typeof chatFields>
 
 /** Fields that would change the answer, and are not understood yet. Others are ignored, as vLLM does. */
-const REFUSED = ['functions', 'continue_final_message', 'echo']
+const REFUSED = ['functions', 'echo']
 
 /** @throws RequestError 400 for fields that contradict each other, or are not understood */
 export function checkChat(request: ChatRequest): void {
@@ -72,6 +73,10 @@ export function chatOptions(request: ChatRequest, choice: number, formats: Answe
     ...(tools && { tools: tools as readonly Tool[], toolChoice, parallelToolCalls: request.parallel_tool_calls }),
     structuredOutput: structuredOutputOf(request),
     reasoningEffort: request.reasoning_effort,
-    chatTemplate: { variables: request.chat_template_kwargs, addGenerationPrompt: request.add_generation_prompt },
+    chatTemplate: {
+      variables: request.chat_template_kwargs,
+      addGenerationPrompt: request.add_generation_prompt,
+      continueFinalMessage: request.continue_final_message,
+    },
   }
 }

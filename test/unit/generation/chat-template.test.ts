@@ -2,7 +2,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type ChatMessage, loadChatTemplate, normalizeMessages } from '../../../src/generation/chat-template'
+import { type ChatMessage, loadChatTemplate } from '../../../src/generation/chat-template'
+import { normalizeMessages } from '../../../src/generation/normalize-messages'
 import { loadTokenizer } from '../../../src/generation/tokenizer'
 
 const DEMO = join(__dirname, '../../../examples/demo-model')
