@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import type { RawConfig } from './checkpoint/types'
 import { emitCheckpointWarnings } from './checkpoint/warnings'
 import { asBillfishError, BillfishError } from './common/errors'
@@ -78,6 +79,8 @@ export interface LoadOptions extends PlanOptions {
    * the system's temporary directory.
    */
   readonly offloadDirectory?: string | URL | undefined
+  /** A Jinja template for conversations, instead of the checkpoint's. Its text, not a file. */
+  readonly chatTemplate?: string | undefined
   /** Called with the bytes so far, several times a second at most. Throwing, or rejecting, fails the load. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
@@ -89,6 +92,7 @@ export const loadOptions = optionsOf<LoadOptions>('loadModel()', {
   prefixCache: flag(),
   speculation: speculationOption,
   offloadDirectory: pathOption(),
+  chatTemplate: z.string().min(1).describe('the text of a Jinja template'),
   onProgress: callback<(progress: LoadProgress) => void>(),
 })
 
@@ -113,7 +117,7 @@ export async function loadModel(directory: string | URL, options: LoadOptions = 
     const weights = await runCooperatively(weightsOf(checkpoint), signal)
     emitCheckpointWarnings(checkpointWarnings(checkpoint))
     const assets = (shape: ModelShape) =>
-      loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal)
+      loadGenerationAssets({ ...checkpoint, config: textModelConfig(config).config }, shape, signal, given.chatTemplate)
     const embedding = embeddingFiles(checkpoint)
     return await loadFrom({ config, weights, files, assets, embedding }, { ...given, signal })
   })

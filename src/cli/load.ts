@@ -5,6 +5,7 @@ import { type LoadOptions, loadModel, loadOptions } from '../load'
 import type { Model } from '../model'
 import { openCheckpoint } from '../open-checkpoint'
 import { planModel } from '../plan'
+import { chatTemplateText } from './chat-template'
 import { localCheckpoint } from './checkpoint'
 import { numberFor } from './options'
 import { addPlacementOptions, type PlacementCliOptions, placementOptions } from './placement-options'
@@ -16,6 +17,8 @@ import { bytesBar, type Terminal, widthOf } from './terminal'
 export interface LoadingOptions extends PlacementCliOptions {
   readonly microBatches?: number
   readonly offloadDirectory?: string
+  /** A file or a template, for commands that have the option. */
+  readonly chatTemplate?: string
   readonly prefixCache?: boolean
   readonly speculativeConfig?: string
   readonly json?: boolean
@@ -63,7 +66,8 @@ export async function loadForCommand(
 ): Promise<Model> {
   const directory = await localCheckpoint(terminal, given, options, signal)
   await openCheckpoint(directory, { signal }) // a preset's name can be planned, but not loaded
-  const load = (given: LoadOptions) => loadModel(directory, given)
+  const chatTemplate = options.chatTemplate === undefined ? undefined : await chatTemplateText(options.chatTemplate)
+  const load = (given: LoadOptions) => loadModel(directory, { ...given, chatTemplate })
   return loadPlanned(terminal, { model: directory, load }, options, signal, defaultMap)
 }
 

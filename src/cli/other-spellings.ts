@@ -8,6 +8,7 @@ class OtherSpelling extends Option {
   constructor(flag: string, of: Option) {
     super(`${flag}${/ [<[].*$/.exec(of.flags)?.[0] ?? ''}`, `the same as ${of.long}`)
     this.#attribute = of.attributeName()
+    this.negate = of.negate
     if (of.parseArg) this.parseArg = of.parseArg
     this.hideHelp()
   }
@@ -25,6 +26,11 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   '--temperature': ['--temp'],
   '--repetition-penalty': ['--repeat-penalty'],
   '--tensor-parallel-size': ['--tp', '--tp-size'],
+  '--pipeline-parallel-size': ['--pp', '--pp-size'],
+  '--gpu-memory-utilization': ['--mem-fraction-static'],
+  '--chat-template': ['--chat-template-file'],
+  '--log-requests': ['--enable-log-requests'],
+  '--no-log-requests': ['--disable-log-requests', '--no-enable-log-requests', '--disable-uvicorn-access-log'],
   '--expert-parallel': ['--enable-expert-parallel'],
   '--prefix-cache': ['--enable-prefix-caching', '--cache-prompt'],
   '--no-prefix-cache': ['--no-enable-prefix-caching', '--no-cache-prompt'],
@@ -54,8 +60,23 @@ const HINTS: readonly (readonly [names: readonly string[], hint: string])[] = [
     ['--n-cpu-moe', '-ncmoe', '--cpu-moe', '-cmoe', '--override-tensor', '-ot'],
     'say where experts go with --device-map: {"": "cuda:0", "model.layers.*.mlp.experts": "cpu"}',
   ],
-  [['--pipeline-parallel-size', '--pp', '--pp-size'], `each device of --devices is a stage; ${PLACEMENT}`],
-  [['--gpu-memory-utilization', '--mem-fraction-static'], 'give each device its bytes with --max-memory'],
+  [['-tp'], 'use --tensor-parallel-size'],
+  [['-pp'], 'use --pipeline-parallel-size'],
+  [['-q'], 'the format is read from the checkpoint'],
+  [['--tokenizer'], "the tokenizer is the checkpoint's"],
+  [['--seed'], 'requests have a field seed each'],
+  [['--block-size'], 'the KV cache has blocks of 32 tokens'],
+  [['--uds'], 'listen on --host 127.0.0.1 and put a proxy before it'],
+  [['--ssl-keyfile', '--ssl-certfile', '--root-path'], 'put a proxy that speaks TLS, or cuts paths, before the server'],
+  [
+    ['--generation-config', '--override-generation-config'],
+    "defaults are those of the checkpoint's generation_config.json",
+  ],
+  [['--limit-mm-per-prompt', '--allowed-media-domains', '--allowed-local-media-path'], 'requests have no images'],
+  [['--chat-template-content-format'], 'templates always get texts'],
+  [['--trust-request-chat-template'], "a request's template is never used; give the server one with --chat-template"],
+  [['--max-log-len', '--log-config'], 'prompts and answers are never logged'],
+  [['--enable-force-include-usage'], 'a request asks for it with stream_options: {"include_usage": true}'],
   [['--cpu-offload-gb', '--swap-space'], "add the CPU to --devices, or use device 'disk' in --device-map"],
   [['--quantization', '--load-format', '--load-in-4bit', '--load-in-8bit'], 'the format is read from the checkpoint'],
   [['--revision'], 'name it behind the model: OWNER/NAME@REVISION'],

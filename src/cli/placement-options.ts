@@ -1,11 +1,14 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { RawConfig } from '../checkpoint/types'
-import { type DeviceMap, layerSplit } from '../placement/device-map'
+import { BillfishError } from '../common/errors'
+import { discoverCudaDevices } from '../devices'
+import { type DeviceMap, deviceName, layerSplit } from '../placement/device-map'
 import { type ModelType, sizeOptions } from '../placement/limits'
 import type { Placement, PlanOptions } from '../placement/plan-options'
 import { planModel } from '../plan'
 import { parseDevices, parseJsonOption, parseMaxMemory } from './device-list'
-import { numberFor } from './options'
+import { numberFor, wholeNumber } from './options'
+import { gpuBudgets, stageDevices } from './vllm-placement'
 
 /** Options of every command that places a model. */
 export interface PlacementCliOptions {
@@ -13,7 +16,9 @@ export interface PlacementCliOptions {
   readonly devices?: string
   readonly maxMemory?: string
   readonly deviceOverhead?: string
+  readonly gpuMemoryUtilization?: number
   readonly tensorParallelSize?: number
+  readonly pipelineParallelSize?: number
   readonly expertParallel?: boolean
   readonly dtype?: string
   readonly context?: number
@@ -37,6 +42,14 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
         'relative memory bandwidth: 24GiB@1,80GiB@2',
     )
     .option('--max-memory <list>', 'memory limits: cuda:0=20GiB,cpu=64GiB, or JSON as in Hugging Face')
+    .addOption(
+      new Option(
+        '--gpu-memory-utilization <share>',
+        "use up to this share of each GPU's memory, from 0 to 1 (default: what is free)",
+      )
+        .argParser(shareOfMemory)
+        .conflicts(['devices', 'maxMemory']),
+    )
     .option(
       '--device-overhead <size>',
       "what CUDA itself takes of a device's memory (default: an estimate of 512MiB, or 256MiB if the budget is free memory)",
@@ -45,6 +58,11 @@ export function addPlacementOptions(command: Command, defaultMap: string): Comma
       '--tensor-parallel-size <count>',
       'devices that compute every layer together (default: 1)',
       numberFor(sizeOptions.tensorParallelSize),
+    )
+    .option(
+      '--pipeline-parallel-size <count>',
+      'stages with equal shares of the layers, each on --tensor-parallel-size devices, in the order of --devices',
+      wholeNumber(1, 1024),
     )
     .option('--expert-parallel', 'give each of these devices whole experts, instead of a share of all')
     .option('--dtype <type>', 'auto, float32, float16 or bfloat16 (default: auto)')
@@ -73,11 +91,11 @@ export async function placementOptions(
   options: PlacementCliOptions,
   defaultMap?: string,
 ): Promise<PlanOptions> {
-  const deviceMap = options.deviceMap ?? defaultMap
+  const devices = options.devices === undefined ? undefined : parseDevices(options.devices)
   return {
-    deviceMap: deviceMap === undefined ? undefined : await parseDeviceMap(deviceMap, model),
-    devices: options.devices === undefined ? undefined : parseDevices(options.devices),
-    maxMemory: options.maxMemory === undefined ? undefined : parseMaxMemory(options.maxMemory),
+    deviceMap: await chosenMap(model, options, devices, defaultMap),
+    devices,
+    maxMemory: await chosenBudgets(options),
     deviceOverhead: options.deviceOverhead,
     tensorParallelSize: options.tensorParallelSize,
     expertParallel: options.expertParallel,
@@ -87,6 +105,38 @@ export async function placementOptions(
     maxBatchTokens: options.maxBatchTokens,
     maxCacheTokens: options.maxCacheTokens,
   }
+}
+
+async function chosenMap(
+  model: string | RawConfig,
+  { deviceMap, pipelineParallelSize: stages, tensorParallelSize: ranks = 1 }: PlacementCliOptions,
+  devices: ReturnType<typeof parseDevices> | undefined,
+  defaultMap: string | undefined,
+): Promise<Placement | undefined> {
+  if (stages === undefined) {
+    const chosen = deviceMap ?? defaultMap
+    return chosen === undefined ? undefined : parseDeviceMap(chosen, model)
+  }
+  if (deviceMap !== undefined) {
+    const message = '--pipeline-parallel-size and --device-map are given together, but both say where layers go'
+    throw new BillfishError('INVALID_OPTION', `${message}; leave one out.`)
+  }
+  const names = devices?.map((entry) => (typeof entry === 'string' ? entry : deviceName(entry.device)))
+  return equalShares(model, stageDevices(stages, ranks, names))
+}
+
+async function chosenBudgets({
+  maxMemory,
+  gpuMemoryUtilization,
+}: PlacementCliOptions): Promise<PlanOptions['maxMemory']> {
+  if (maxMemory !== undefined) return parseMaxMemory(maxMemory)
+  return gpuMemoryUtilization === undefined ? undefined : gpuBudgets(gpuMemoryUtilization, await discoverCudaDevices())
+}
+
+function shareOfMemory(text: string): number {
+  const share = Number(text)
+  if (/^[\d.]+$/.test(text) && share > 0 && share <= 1) return share
+  throw new InvalidArgumentError('It must be a number above 0 and at most 1.')
 }
 
 async function parseDeviceMap(text: string, model: string | RawConfig): Promise<Placement> {

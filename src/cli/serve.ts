@@ -1,8 +1,9 @@
 import { basename, resolve } from 'node:path'
 
-import { type Command, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { pino } from 'pino'
 import { REASONING_FORMAT_NAMES, type ReasoningFormat, TOOL_FORMAT_NAMES, type ToolFormat } from '../chat/formats'
+import { isObject } from '../checkpoint/json'
 import { isOnHub } from '../hub/checkpoint-directory'
 import { parseHubName } from '../hub/hub-name'
 import { createServer } from '../server/server'
@@ -24,7 +25,16 @@ interface Options extends LoadingOptions {
   readonly drainTimeout: number
   readonly toolCallParser?: ToolFormat
   readonly reasoningParser?: ReasoningFormat
+  readonly defaultChatTemplateKwargs?: Record<string, unknown>
 }
+
+/** vLLM's switches for what this server does anyway. */
+const ALWAYS_ON = [
+  '--enable-auto-tool-choice',
+  '--enable-chunked-prefill',
+  '--enable-prompt-tokens-details',
+  '--enable-request-id-headers',
+]
 
 export function addServeCommand(program: Command, terminal: Terminal): void {
   const command = program
@@ -49,6 +59,7 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
     )
     .option('--allowed-origins <origins...>', 'where web pages may come from that use the server: * for anywhere')
     .option('--no-page', 'serve no page at / that shows what models and devices are doing')
+    .addOption(new Option('--log-requests', 'the default').default(true).hideHelp())
     .option('--no-log-requests', 'do not log a line of JSON for each request on standard error')
     .option(
       '--drain-timeout <seconds>',
@@ -68,7 +79,13 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
         'how the model writes its reasoning (default: as its chat template shows)',
       ).choices(REASONING_FORMAT_NAMES),
     )
-    .addOption(new Option('--enable-auto-tool-choice', "vLLM's switch for what is always on").hideHelp())
+    .option('--chat-template <template>', "a Jinja file, or a template, instead of the checkpoint's")
+    .option(
+      '--default-chat-template-kwargs <json>',
+      'variables of the chat template for requests that do not set them: {"enable_thinking": false}',
+      variables,
+    )
+  for (const flag of ALWAYS_ON) command.addOption(new Option(flag, "vLLM's switch for what is always on").hideHelp())
   addLoadingOptions(command)
     .addHelpText(
       'after',
@@ -97,6 +114,7 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     logger: options.logRequests ? pino({ base: null }, terminal.stderr) : undefined,
     toolFormat: options.toolCallParser,
     reasoningFormat: options.reasoningParser,
+    templateVariables: options.defaultChatTemplateKwargs,
     drainTimeout: options.drainTimeout * 1000,
   })
   if (options.json) printJson(terminal, { url: server.url, models: names })
@@ -114,6 +132,16 @@ async function serve(terminal: Terminal, directory: string, options: Options): P
     })
   })
   await server.close()
+}
+
+function variables(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (isObject(value)) return value
+  } catch {
+    // said below
+  }
+  throw new InvalidArgumentError('It must be a JSON object, such as {"enable_thinking": false}.')
 }
 
 /** The Hub's name of a model, or the name of its directory. */

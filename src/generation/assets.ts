@@ -3,7 +3,7 @@ import type { Checkpoint } from '../checkpoint/types'
 import { BillfishError } from '../common/errors'
 import { yieldToEventLoop } from '../common/event-loop'
 import { cancelledBy } from '../options/signal'
-import { type ChatTemplate, loadChatTemplate } from './chat-template'
+import { ChatTemplate, loadChatTemplate } from './chat-template'
 import { readGenerationDefaults } from './generation-config'
 import type { GenerationDefaults } from './sampling-options'
 import { TextWorker } from './text-worker'
@@ -31,13 +31,18 @@ export type TextAssets = Pick<GenerationAssets, 'tokenizer' | 'worker' | 'chatTe
 
 /**
  * Loads tokenizer and chat template. If the tokenizer can only encode on the worker thread, it is loaded there, too.
- * @throws BillfishError INVALID_CHECKPOINT; the reason of the signal
+ * @param givenTemplate a template's text, instead of the checkpoint's
+ * @throws BillfishError INVALID_CHECKPOINT; INVALID_OPTION for the given template; the reason of the signal
  */
-export async function loadTextAssets(directory: string, signal?: AbortSignal): Promise<TextAssets> {
+export async function loadTextAssets(
+  directory: string,
+  signal?: AbortSignal,
+  givenTemplate?: string,
+): Promise<TextAssets> {
   signal?.throwIfAborted()
   const tokenizer = await findTokenizer(directory)
   signal?.throwIfAborted()
-  const chatTemplate = tokenizer && (await loadChatTemplate(directory, tokenizer))
+  const chatTemplate = tokenizer && (await templateFor(directory, tokenizer, givenTemplate))
   const worker = new TextWorker(tokenizer ?? { file: '' })
   if (tokenizer?.encode === undefined && tokenizer?.maxTextBytes) {
     const { output, cancel } = worker.load()
@@ -50,6 +55,13 @@ export async function loadTextAssets(directory: string, signal?: AbortSignal): P
   }
   await warmUp({ tokenizer, chatTemplate })
   return { tokenizer, worker, chatTemplate }
+}
+
+async function templateFor(directory: string, tokenizer: Tokenizer, given: string | undefined) {
+  if (given === undefined) return loadChatTemplate(directory, tokenizer)
+  const template = ChatTemplate.ofCaller(given, tokenizer)
+  template.check()
+  return template
 }
 
 /** Warms up what the first prompt will use: code that has never run is ten times slower. */
@@ -73,9 +85,10 @@ export async function loadGenerationAssets(
   checkpoint: Pick<Checkpoint, 'directory' | 'config' | 'generationConfig' | 'generationConfigFault'>,
   { vocabulary }: { readonly vocabulary: number },
   signal?: AbortSignal,
+  givenTemplate?: string,
 ): Promise<GenerationAssets> {
   const { directory, config, generationConfig, generationConfigFault } = checkpoint
-  const assets = await loadTextAssets(directory, signal)
+  const assets = await loadTextAssets(directory, signal, givenTemplate)
   const { tokenizer } = assets
   const missing = tokenizer === undefined ? await noTokenizerMessage(directory) : ''
   const defaults = readGenerationDefaults(generationConfig, config, tokenizer, vocabulary)

@@ -7,11 +7,13 @@ import { ApiKeys } from './api-keys'
 import { Metrics } from './metrics'
 import { loadPage } from './page'
 import { isRequestLogger, type RequestLogger } from './request-log'
-import { type AnswerFormats, ServedModels } from './served-models'
+import { type AnswerFormats, ServedModels, type TemplateVariables } from './served-models'
 import { StatusReader } from './status-reader'
 
 /** Options of a server's requests. */
 export interface RequestOptions extends AnswerFormats {
+  /** Variables of the chat templates for requests that do not set them, such as `{ enable_thinking: false }`. */
+  readonly templateVariables?: TemplateVariables | undefined
   /** Keys of which every request must bring one, except for /health and the page. Default: none is asked for. */
   readonly apiKeys?: readonly string[] | undefined
   /** The largest body of a request in bytes. Default 4 MiB. */
@@ -39,13 +41,15 @@ export const requestOptions = {
   page: flag(),
   toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(TOOL_FORMAT_NAMES.join(' or ')),
   reasoningFormat: z.enum(REASONING_FORMAT_NAMES).describe(REASONING_FORMAT_NAMES.join(' or ')),
+  templateVariables: z.record(z.string(), z.unknown()).describe('an object of names and values'),
   logger: live(isRequestLogger, 'a logger with the methods info and error, such as pino()'),
 }
 
 /** Defaults filled in. @throws BillfishError INVALID_OPTION for the models, or a page that has not been built */
 export function readSettings(given: Models, options: RequestOptions) {
-  const { maxWaiting = 256, toolFormat, reasoningFormat } = options
-  const models = new ServedModels(Object.fromEntries(readModels(given)), maxWaiting, { toolFormat, reasoningFormat })
+  const { maxWaiting = 256, toolFormat, reasoningFormat, templateVariables } = options
+  const formats = { toolFormat, reasoningFormat }
+  const models = new ServedModels(Object.fromEntries(readModels(given)), maxWaiting, formats, templateVariables)
   const page = options.page === false ? undefined : loadPage()
   const metrics = new Metrics(models)
   return {

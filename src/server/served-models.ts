@@ -10,11 +10,16 @@ export interface AnswerFormats {
   readonly reasoningFormat?: ReasoningFormat | undefined
 }
 
+/** Variables of chat templates by name. */
+export type TemplateVariables = Readonly<Record<string, unknown>>
+
 /** A model, and the name that a request asked for. */
 export interface ServedModel {
   readonly name: string
   readonly model: Model
   readonly formats: AnswerFormats
+  /** The server's, for requests that do not set them. */
+  readonly templateVariables: TemplateVariables
 }
 
 /** What a client is told to wait at most before it asks again, in seconds. */
@@ -25,6 +30,7 @@ export class ServedModels {
   readonly #byName: ReadonlyMap<string, Model>
   readonly #maxWaiting: number
   readonly #formats: AnswerFormats
+  readonly #templateVariables: TemplateVariables
   /** Seconds since 1970. */
   readonly created = Math.floor(Date.now() / 1000)
 
@@ -33,10 +39,12 @@ export class ServedModels {
     models: Readonly<Record<string, Model>>,
     maxWaiting = Number.POSITIVE_INFINITY,
     formats: AnswerFormats = {},
+    templateVariables: TemplateVariables = {},
   ) {
     this.#byName = new Map(Object.entries(models))
     this.#maxWaiting = maxWaiting
     this.#formats = formats
+    this.#templateVariables = templateVariables
   }
 
   get names(): string[] {
@@ -47,7 +55,7 @@ export class ServedModels {
   get all(): ServedModel[] {
     const names = new Map<Model, string>()
     for (const [name, model] of this.#byName) if (!names.has(model)) names.set(model, name)
-    return [...names].map(([model, name]) => ({ name, model, formats: this.#formats }))
+    return [...names].map(([model, name]) => this.#served(name, model))
   }
 
   /** @throws RequestError 404 */
@@ -61,7 +69,11 @@ export class ServedModels {
         code: 'model_not_found',
       })
     }
-    return { name: own, model, formats: this.#formats }
+    return this.#served(own, model)
+  }
+
+  #served(name: string, model: Model): ServedModel {
+    return { name, model, formats: this.#formats, templateVariables: this.#templateVariables }
   }
 
   /** {@link find}, for a request that the model has to compute. @throws RequestError 404, 429 */

@@ -7,6 +7,7 @@ import { chatMessages, messagesField } from './openai/chat-messages'
 import { field, parseRequest } from './openai/fields'
 import { invalidRequest } from './request-error'
 import type { ServedModel } from './served-models'
+import { templateVariables } from './template-variables'
 
 export const tokenizeFields = z.looseObject({
   model: field(z.string()),
@@ -29,7 +30,7 @@ export async function tokenize({ models, body, signal }: Call): Promise<Response
   const request = parseRequest(tokenizeFields, body)
   const served = models.find(request.model)
   const tokenizer = tokenizerOf(served)
-  const tokens = await tokensOf(tokenizer, request, signal)
+  const tokens = await tokensOf(served, request, signal)
   return Response.json({
     count: tokens.length,
     max_model_len: served.model.limits.maxModelLength,
@@ -40,11 +41,12 @@ export async function tokenize({ models, body, signal }: Call): Promise<Response
 
 /** Tokens of a chat are those of the prompt of an answer; texts get special tokens in vLLM, none in llama-server. */
 function tokensOf(
-  tokenizer: Tokenizer,
+  served: ServedModel,
   request: z.output<typeof tokenizeFields>,
   signal: AbortSignal,
 ): Promise<number[]> {
   const { prompt, content, messages } = request
+  const tokenizer = tokenizerOf(served)
   if ([prompt, content, messages].filter((given) => given !== undefined).length !== 1) {
     throw invalidRequest('One of prompt, messages and content is needed.', 'prompt')
   }
@@ -57,7 +59,7 @@ function tokensOf(
     tools: request.tools,
     addGenerationPrompt: request.add_generation_prompt ?? request.continue_final_message !== true,
     continueFinalMessage: request.continue_final_message,
-    chatTemplateKwargs: request.chat_template_kwargs,
+    chatTemplateKwargs: templateVariables(served.templateVariables, request.chat_template_kwargs),
     signal,
   })
 }

@@ -11,8 +11,9 @@ import { chatOptions, messagesFields, promptFields, promptOf } from './fields'
 
 export async function messages({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(messagesFields, body)
-  const { model, name, formats } = models.admit(request.model)
-  const prompt = promptOf(request)
+  const served = models.admit(request.model)
+  const { model, name, formats } = served
+  const prompt = promptOf(request, served)
   const options = chatOptions(request, prompt, formats)
   const chat = model.chat(prompt.messages, { ...options, cacheSalt: cacheSalt(undefined), signal })
   const head = { id: `msg_${randomUUID().replaceAll('-', '')}`, model: name }
@@ -22,9 +23,10 @@ export async function messages({ models, body, cacheSalt, signal }: Call): Promi
 
 export async function countTokens({ models, body, signal }: Call): Promise<Response> {
   const request = parseRequest(promptFields, body)
-  const { model, name } = models.find(request.model)
+  const served = models.find(request.model)
+  const { model, name } = served
   if (model.tokenizer === undefined) throw invalidRequest(`The model '${name}' has no tokenizer.`, 'model')
-  const { messages, tools, variables } = promptOf(request)
+  const { messages, tools, variables } = promptOf(request, served)
   const tokens = await model.tokenizer.applyChatTemplate(templateMessages(messages, undefined), {
     tools,
     addGenerationPrompt: true,

@@ -4,7 +4,8 @@ import type { ChatOptions, Tool, ToolChoice } from '../../generation/chat-option
 import type { ChatMessage } from '../../generation/chat-template'
 import { field } from '../openai/fields'
 import { invalidRequest } from '../request-error'
-import type { AnswerFormats } from '../served-models'
+import type { AnswerFormats, ServedModel } from '../served-models'
+import { templateVariables } from '../template-variables'
 import { chatMessages, contentField } from './messages'
 
 const MAX_MESSAGES = 10_000
@@ -55,7 +56,11 @@ type PromptRequest = z.output<typeof promptFields>
 type MessagesRequest = z.output<typeof messagesFields>
 
 /** The conversation, the tools and the template's variables. */
-export function promptOf({ system, messages, tools, thinking }: PromptRequest) {
+export function promptOf(
+  { system, messages, tools, thinking, output_config }: PromptRequest,
+  { templateVariables: defaults }: Pick<ServedModel, 'templateVariables'>,
+) {
+  const own = thinking && { enable_thinking: thinking.type !== 'disabled' }
   const last = messages.at(-1)
   if (last?.role === 'assistant') {
     throw invalidRequest('The last message has the role assistant, but an answer cannot be prefilled.', 'messages')
@@ -63,7 +68,7 @@ export function promptOf({ system, messages, tools, thinking }: PromptRequest) {
   return {
     messages: chatMessages(system, messages) as readonly ChatMessage[],
     tools: tools && tools.length > 0 ? tools.map(toolOf) : undefined,
-    variables: thinking && { enable_thinking: thinking.type !== 'disabled' },
+    variables: templateVariables(defaults, own, output_config?.effort),
   }
 }
 

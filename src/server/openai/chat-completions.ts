@@ -6,6 +6,7 @@ import type { TokenLogprob } from '../../generation/results'
 import type { Tokenizer } from '../../tokenizer'
 import type { Call } from '../endpoint'
 import { eventStream, merged } from '../event-stream'
+import { templateVariables } from '../template-variables'
 import { chatUsageOf, deltaOf, messageOf } from './chat-answer'
 import { chatFields, chatOptions, checkChat } from './chat-fields'
 import { chatMessages } from './chat-messages'
@@ -32,12 +33,14 @@ interface View {
 export async function chatCompletions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(chatFields, body)
   checkChat(request)
-  const { model, name, formats } = models.admit(request.model)
+  const served = models.admit(request.model)
+  const { model, name, formats } = served
+  const own = templateVariables(served.templateVariables, request.chat_template_kwargs, request.reasoning_effort)
   const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: name }
   const messages = chatMessages(request.messages)
   const shared = { cacheSalt: cacheSalt(request.cache_salt), signal }
   const chats = Array.from({ length: request.n ?? 1 }, (_, choice) =>
-    model.chat(messages, { ...chatOptions(request, choice, formats), ...shared }),
+    model.chat(messages, { ...chatOptions({ ...request, chat_template_kwargs: own }, choice, formats), ...shared }),
   )
   const view: View = {
     includeReasoning: request.include_reasoning ?? true,

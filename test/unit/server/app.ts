@@ -15,13 +15,14 @@ interface Options extends Partial<Omit<AppOptions, 'models' | 'metrics' | 'statu
   readonly draining?: boolean
   readonly maxWaiting?: number
   readonly formats?: AnswerFormats
+  readonly templateVariables?: Readonly<Record<string, unknown>>
 }
 
 export function appOf(
   models: Readonly<Record<string, Model>>,
-  { keys = [], draining = false, formats, ...rest }: Options = {},
+  { keys = [], draining = false, formats, templateVariables, ...rest }: Options = {},
 ) {
-  const served = new ServedModels(models, rest.maxWaiting, formats)
+  const served = new ServedModels(models, rest.maxWaiting, formats, templateVariables)
   const metrics = new Metrics(served)
   return createApp({
     models: served,
