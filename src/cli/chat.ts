@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
 import { BillfishError } from '../common/errors'
-import type { ChatMessage } from '../generation/chat-template'
+import type { ChatMessage } from '../generation/chat-message'
 import type { Model } from '../model'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'

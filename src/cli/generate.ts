@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { BillfishError } from '../common/errors'
-import type { ChatMessage } from '../generation/chat-template'
+import type { ChatMessage } from '../generation/chat-message'
 import { statistics, streamAnswer } from './answer'
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
 import { addSamplingOptions, checkSamplingOptions, generateOptions, type SamplingCliOptions } from './options'

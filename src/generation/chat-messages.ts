@@ -1,6 +1,6 @@
 import type { ToolFormat } from '../chat/formats'
 import { isRecord, snapshot } from '../options/snapshot'
-import type { ChatMessage } from './chat-template'
+import type { ChatMessage } from './chat-message'
 
 /**
  * Messages as templates expect them, from messages as clients send them back: arguments of tool calls are objects instead

@@ -6,6 +6,7 @@ import { invalidCheckpoint, shown } from '../checkpoint/invalid'
 import { isObject } from '../checkpoint/json'
 import { BillfishError, type ErrorCode } from '../common/errors'
 import { guarded } from '../options/snapshot'
+import type { ChatMessage } from './chat-message'
 import { cutAtMark, openMessage } from './final-message'
 import { MAX_TEXT_BYTES } from './long-text'
 import { normalizeMessages } from './normalize-messages'
@@ -25,15 +26,6 @@ import type { Tokenizer } from './types'
 
 const MAX_TEMPLATE_BYTES = 4 * 1024 * 1024
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024
-
-/** A message of a conversation. Additional members (`tool_calls`, `name`, ...) are passed to the template unchanged. */
-export interface ChatMessage {
-  /** `system`, `user`, `assistant`, `tool`, or another role the template supports. */
-  readonly role: string
-  /** The text; parts of type `text` are concatenated. May be null or absent in a message with `tool_calls`. */
-  readonly content?: string | null | readonly { readonly type: 'text'; readonly text: string }[] | undefined
-  readonly [member: string]: unknown
-}
 
 /** Options for rendering messages to a prompt. */
 export interface ChatTemplateOptions {

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { BillfishError } from '../common/errors'
 import { printed } from '../options/printed'
-import type { ChatMessage } from './chat-template'
+import type { ChatMessage } from './chat-message'
 import { normalizeMessages } from './normalize-messages'
 
 /** Appended to the text to be continued and searched for in the prompt, as in transformers. */

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { BillfishError } from '../common/errors'
 import { invalidOption, printed } from '../options/printed'
 import { snapshot } from '../options/snapshot'
-import type { ChatMessage } from './chat-template'
+import type { ChatMessage } from './chat-message'
 
 const messageSchema = z.looseObject({
   role: z.string().min(1),

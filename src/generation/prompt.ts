@@ -1,7 +1,7 @@
 import { BillfishError } from '../common/errors'
 import { guarded } from '../options/snapshot'
 import type { GenerationAssets } from './assets'
-import type { ChatMessage } from './chat-template'
+import type { ChatMessage } from './chat-message'
 import { isLong, type LongText } from './long-text'
 import type { GenerateOptions } from './sampling-options'
 import type { Rendering } from './template-rendering'

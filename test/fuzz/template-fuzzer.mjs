@@ -42,7 +42,7 @@ const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 
 /**
  * @typedef {import('../../src/generation/chat-template')} ChatTemplateModule
  * @typedef {import('../../src/generation/template-rendering')} TemplateRenderingModule
- * @typedef {import('../../src/generation/chat-template').ChatMessage} ChatMessage
+ * @typedef {import('../../src/generation/chat-message').ChatMessage} ChatMessage
  * @typedef {import('../../src/generation/chat-template').ChatTemplateOptions} ChatTemplateOptions
  * @typedef {(source: string, messages: readonly ChatMessage[], options: ChatTemplateOptions) => string} Render
  */

@@ -1,7 +1,7 @@
 /** What a call of the AI SDK asks for, as messages and options of chat(). */
 import type { LanguageModelV3CallOptions, SharedV3Warning } from '@ai-sdk/provider'
+import type { ChatMessage } from '../../generation/chat-message'
 import type { ChatOptions, Tool } from '../../generation/chat-options'
-import type { ChatMessage } from '../../generation/chat-template'
 import { templateMessages } from './prompt'
 
 /**

@@ -5,7 +5,7 @@ import {
   type LanguageModelV3ToolResultPart,
   UnsupportedFunctionalityError,
 } from '@ai-sdk/provider'
-import type { ChatMessage } from '../../generation/chat-template'
+import type { ChatMessage } from '../../generation/chat-message'
 
 /** @throws UnsupportedFunctionalityError for files and images, and for tools that a provider runs */
 export function templateMessages(prompt: LanguageModelV3Prompt): ChatMessage[] {

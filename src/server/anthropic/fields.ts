@@ -1,7 +1,7 @@
 /** The fields of Anthropic's Messages API, and the chat that they stand for. */
 import { z } from 'zod'
+import type { ChatMessage } from '../../generation/chat-message'
 import type { ChatOptions, Tool, ToolChoice } from '../../generation/chat-options'
-import type { ChatMessage } from '../../generation/chat-template'
 import { field } from '../openai/fields'
 import { invalidRequest } from '../request-error'
 import type { AnswerFormats, ServedModel } from '../served-models'

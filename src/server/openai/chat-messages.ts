@@ -1,6 +1,6 @@
 /** Messages of chat requests. */
 import { z } from 'zod'
-import type { ChatMessage } from '../../generation/chat-template'
+import type { ChatMessage } from '../../generation/chat-message'
 
 const MAX_MESSAGES = 10_000
 

@@ -48,6 +48,16 @@ test("Anthropic's messages have them, too", async () => {
   expect(usage.input_tokens).toBe(await tokensOf('Hello True dry'))
 })
 
+test.each([
+  [{}, 'Hello False dry'],
+  [{ reasoning: { effort: 'high' } }, 'Hello True dry'],
+])('a response with %j has the prompt %j', async (body, text) => {
+  const { usage } = (await post('/v1/responses', { input: 'Hello', messages: undefined, ...body })) as {
+    usage: { input_tokens: number }
+  }
+  expect(usage.input_tokens).toBe(await tokensOf(text))
+})
+
 test('a template that cannot be read is refused', async () => {
   await expect(loadDemo({ chatTemplate: '{% if %}' })).rejects.toThrow(/options.chatTemplate/)
 })

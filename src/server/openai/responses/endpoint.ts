@@ -3,6 +3,7 @@ import type { TokenLogprob } from '../../../generation/results'
 import type { Tokenizer } from '../../../tokenizer'
 import type { Call } from '../../endpoint'
 import { eventStream } from '../../event-stream'
+import { templateVariables } from '../../template-variables'
 import { parseRequest } from '../fields'
 import { chatLogprobs } from '../logprobs'
 import { answerEvents, responseStream, streamedEvents } from './events'
@@ -13,9 +14,13 @@ import { responseOf } from './response'
 export async function responses({ models, body, cacheSalt, signal }: Call): Promise<Response> {
   const request = parseRequest(responseFields, body)
   checkResponse(request)
-  const { model, name, formats } = models.admit(request.model)
+  const served = models.admit(request.model)
+  const { model, name, formats } = served
   const messages = chatMessages(request.input, request.instructions)
-  const options = chatOptions(request, formats)
+  const options = {
+    ...chatOptions(request, formats),
+    chatTemplate: { variables: templateVariables(served.templateVariables, undefined, request.reasoning?.effort) },
+  }
   const chat = model.chat(messages, { ...options, cacheSalt: cacheSalt(request.cache_salt), signal })
   const response = responseOf(request, name)
   const logprobsOf = (tokens: readonly TokenLogprob[]) => chatLogprobs(tokens, model.tokenizer as Tokenizer).content

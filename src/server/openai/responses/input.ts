@@ -1,6 +1,6 @@
 /** From items of the Responses API to messages as chat templates know them. */
 import { z } from 'zod'
-import type { ChatMessage } from '../../../generation/chat-template'
+import type { ChatMessage } from '../../../generation/chat-message'
 import { invalidRequest } from '../../request-error'
 import { field, parseRequest } from '../fields'
 
