@@ -1,14 +1,12 @@
-import { basename, resolve } from 'node:path'
-
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { pino } from 'pino'
 import { REASONING_FORMAT_NAMES, type ReasoningFormat, TOOL_FORMAT_NAMES, type ToolFormat } from '../chat/formats'
 import { isObject } from '../checkpoint/json'
-import { isOnHub } from '../hub/checkpoint-directory'
-import { parseHubName } from '../hub/hub-name'
+import type { Model } from '../model'
 import { createServer } from '../server/server'
 
 import { addLoadingOptions, type LoadingOptions, loadForCommand } from './load'
+import { namedDirectories } from './named-directories'
 import { wholeNumber } from './options'
 import { abortable, printJson, type Terminal } from './terminal'
 
@@ -39,8 +37,8 @@ const ALWAYS_ON = [
 export function addServeCommand(program: Command, terminal: Terminal): void {
   const command = program
     .command('serve')
-    .description("Serve a model over HTTP, for OpenAI's clients")
-    .argument('<directory>', 'a checkpoint directory, or a model on the Hugging Face Hub')
+    .description("Serve models over HTTP, for OpenAI's clients")
+    .argument('<directories...>', 'checkpoint directories, or models on the Hugging Face Hub; NAME=DIRECTORY names one')
     .option('--host <address>', 'where to listen: 0.0.0.0 for all networks', '127.0.0.1')
     .option('--port <number>', 'the port, or 0 for any that is free', wholeNumber(0, 65_535), 8000)
     .option('--served-model-name <names...>', "the model's names in requests (default: the directory's name)")
@@ -92,18 +90,37 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
       `
 Examples:
   billfish serve ./Qwen2.5-7B-Instruct-GPTQ-Int4
+  billfish serve chat=./Qwen3-8B-AWQ embed=./Qwen3-Embedding-0.6B
   billfish serve ./Qwen3-30B-A3B --served-model-name qwen3 --port 8080 --tensor-parallel-size 2
   curl http://127.0.0.1:8000/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hello"}]}'`,
     )
-    .action((directory: string, options: Options) => serve(terminal, directory, options))
+    .action((directories: string[], options: Options) => serve(terminal, directories, options))
 }
 
-async function serve(terminal: Terminal, directory: string, options: Options): Promise<void> {
-  await using model = await abortable(terminal, (signal) => loadForCommand(terminal, directory, options, signal))
-  const names = options.servedModelName ?? [await nameOf(directory)]
+async function serve(terminal: Terminal, directories: readonly string[], options: Options): Promise<void> {
+  const named = await namedDirectories(directories, options.servedModelName)
+  const models: (readonly [string, Model])[] = []
+  try {
+    // One after the other: a plan sees the memory that the ones before it left.
+    for (const { names, directory } of named) {
+      const model = await abortable(terminal, (signal) => loadForCommand(terminal, directory, options, signal))
+      models.push(...names.map((name) => [name, model] as const))
+    }
+    await serveModels(terminal, Object.fromEntries(models), options)
+  } finally {
+    await Promise.all(models.map(([, model]) => model.dispose()))
+  }
+}
+
+async function serveModels(
+  terminal: Terminal,
+  models: Readonly<Record<string, Model>>,
+  options: Options,
+): Promise<void> {
+  const names = Object.keys(models)
   const given = options.apiKey ?? process.env.BILLFISH_API_KEY?.split(',') ?? []
   const apiKeys = given.filter((key) => key !== '')
-  const server = await createServer(Object.fromEntries(names.map((name) => [name, model])), {
+  const server = await createServer(models, {
     host: options.host,
     port: options.port,
     apiKeys,
@@ -142,11 +159,6 @@ function variables(text: string): Record<string, unknown> {
     // said below
   }
   throw new InvalidArgumentError('It must be a JSON object, such as {"enable_thinking": false}.')
-}
-
-/** The Hub's name of a model, or the name of its directory. */
-async function nameOf(given: string): Promise<string> {
-  return ((await isOnHub(given)) && parseHubName(given)?.repo) || basename(resolve(given))
 }
 
 function isLoopback(host: string): boolean {

@@ -60,6 +60,27 @@ test('is named after its directory, and asks for the key of the environment', as
   expect((await fetch(`${url}/v1/models`, { headers: { authorization: 'Bearer secret' } })).status).toBe(200)
 })
 
+test('serves several models by name', async () => {
+  const { models, ask, child } = await serve(`other=${join(root, 'examples/demo-model')}`)
+  expect(models).toEqual(['demo-model', 'other'])
+  for (const model of models) {
+    expect(await (await ask({ model, messages, max_tokens: 4 })).json()).toMatchObject({ model })
+  }
+  child.kill('SIGTERM')
+  expect(await exitOf(child)).toBe(0)
+})
+
+test.each([
+  [['examples/demo-model'], /Two models would be named demo-model/],
+  [
+    ['other=examples/demo-model', '--served-model-name', 'qwen'],
+    /--served-model-name names one model, and there are 2/,
+  ],
+  [['other=examples/none'], /examples\/none/],
+])('refuses %j', async (given, message) => {
+  await expect(serve(...given)).rejects.toThrow(message)
+})
+
 test('a client that leaves makes room, streamed or not', async () => {
   const { ask } = await serve('--sequences', '1')
   for (const stream of [true, false]) {
