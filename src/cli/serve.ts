@@ -17,6 +17,7 @@ interface Options extends LoadingOptions {
   readonly apiKey?: readonly string[]
   readonly maxWaiting: number
   readonly requestTimeout: number
+  readonly stallTimeout: number
   readonly allowedOrigins?: readonly string[]
   readonly page: boolean
   readonly logRequests: boolean
@@ -54,6 +55,12 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
       'how long a request may take; 0 for as long as it takes',
       wholeNumber(0, 86_400),
       0,
+    )
+    .option(
+      '--stall-timeout <seconds>',
+      'how long a client may read nothing of its stream; 0 for any time',
+      wholeNumber(0, 86_400),
+      60,
     )
     .option('--allowed-origins <origins...>', 'where web pages may come from that use the server: * for anywhere')
     .option('--no-page', 'serve no page at / that shows what models and devices are doing')
@@ -126,6 +133,7 @@ async function serveModels(
     apiKeys,
     maxWaiting: options.maxWaiting,
     requestTimeout: options.requestTimeout * 1000,
+    stallTimeout: options.stallTimeout * 1000,
     corsOrigins: options.allowedOrigins,
     page: options.page,
     logger: options.logRequests ? pino({ base: null }, terminal.stderr) : undefined,

@@ -6,7 +6,7 @@ import { anthropicError } from './anthropic/errors'
 import type { ApiKeys } from './api-keys'
 import type { Endpoint } from './endpoint'
 import { endpoints } from './endpoints'
-import { endOf } from './event-stream'
+import { endOf, eventStream, type StreamEnd } from './event-stream'
 import type { Metrics } from './metrics'
 import { openApi } from './openapi'
 import type { Page } from './page'
@@ -27,6 +27,8 @@ export interface AppOptions {
   readonly maxBodyBytes: number
   /** Milliseconds that a request may take; 0 for any. */
   readonly requestTimeout: number
+  /** Milliseconds for which a client may read nothing of its stream; 0 for any. */
+  readonly stallTimeout: number
   /** Where pages may come from whose scripts may ask; none by default. */
   readonly corsOrigins: readonly string[]
   readonly logger: RequestLogger | undefined
@@ -40,7 +42,7 @@ export interface AppOptions {
 const OTHERS = ['/health', '/metrics', '/status.json', '/openapi.json']
 
 /** What the log waits for, and says of a request that failed. */
-type Env = { Variables: { end?: Promise<void>; error?: unknown } }
+type Env = { Variables: { end?: Promise<StreamEnd>; error?: unknown } }
 
 export function createApp(options: AppOptions): Hono<Env> {
   const { keys, metrics, status, page, maxBodyBytes, corsOrigins, isDraining } = options
@@ -108,6 +110,7 @@ async function answer(endpoint: Endpoint, context: Context<Env>, options: AppOpt
       cacheSalt: (given) => options.keys.cacheSalt(req.raw.headers, given),
       param: (name) => req.param(name) ?? '',
       signal,
+      stream: (events, format) => eventStream(events, format, { stallTimeout: options.stallTimeout }),
     })
     const end = endOf(response)
     context.set('end', end)
@@ -128,8 +131,8 @@ async function logged(context: Context<Env>, next: () => Promise<void>, { logger
   context.header('x-request-id', id)
   const { status } = context.res
   if (path === '/status.json' && status === 200) return
-  const { end = Promise.resolve(), error } = context.var
-  void end.then(() => log({ status, aborted: raw.signal.aborted, error }))
+  const { end = endOf(context.res), error } = context.var
+  void end.then(({ stalled }) => log({ status, aborted: raw.signal.aborted, stalled, error }))
 }
 
 /** Whatever its content type: curl says that it sends a form. @throws RequestError 400 */

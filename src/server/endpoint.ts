@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { StreamFormat } from './event-stream'
 import type { ServedModels } from './served-models'
 
 /** A request as endpoints see it. */
@@ -12,6 +13,8 @@ export interface Call {
   cacheSalt(given: string | undefined): string | undefined
   /** Aborts when the client leaves, takes too long, or the server stops. */
   readonly signal: AbortSignal
+  /** Sends objects as events; in OpenAI's format by default. */
+  stream(events: AsyncIterator<object, void>, format?: StreamFormat): Promise<Response>
 }
 
 /** Where an endpoint is, and what answers there. */

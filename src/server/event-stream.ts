@@ -7,8 +7,18 @@ const HEADERS = {
   'x-accel-buffering': 'no', // nginx would collect them
 }
 
-/** Silence, in milliseconds, after which a ping tells client and proxies that the connection lives. */
+export interface StreamLimits {
+  /** Silence, in milliseconds, after which a ping tells client and proxies that the connection lives. Default 10 s. */
+  readonly pingAfter?: number
+  /**
+   * Milliseconds for which a client may read nothing, give or take a ping's, before the stream breaks off and what makes
+   * the events ends; 0 for any time. Default 60 s.
+   */
+  readonly stallTimeout?: number
+}
+
 const PING_AFTER = 10_000
+export const STALL_TIMEOUT = 60_000
 
 /** How an API writes the events of a stream, without the empty line behind each. */
 export interface StreamFormat {
@@ -32,50 +42,63 @@ const openAiStream: StreamFormat = {
   end: 'data: [DONE]',
 }
 
-const ends = new WeakMap<Response, Promise<void>>()
+/** How a response ended: its reader may have stopped reading without leaving. */
+export interface StreamEnd {
+  readonly stalled: boolean
+}
 
-/** Resolves once a response has been sent, or its reader has left; at once for one that is no stream. */
-export function endOf(response: Response): Promise<void> {
-  return ends.get(response) ?? Promise.resolve()
+const ends = new WeakMap<Response, Promise<StreamEnd>>()
+
+/** Resolves once a response has been sent, or has no reader any more; at once for one that is no stream. */
+export function endOf(response: Response): Promise<StreamEnd> {
+  return ends.get(response) ?? Promise.resolve({ stalled: false })
 }
 
 /**
  * Sends objects as events, as OpenAI does unless the format is another. The next one is asked for once the connection
  * takes more, so a slow reader slows down what makes them; one that leaves ends it. What fails after the first one, or
  * after the first ping, becomes an event, too.
- * @param pingAfter see {@link PING_AFTER}
  * @throws what fails before that, so that it can still be a status
  */
 export async function eventStream(
   events: AsyncIterator<object, void>,
   format: StreamFormat = openAiStream,
-  pingAfter: number = PING_AFTER,
+  { pingAfter = PING_AFTER, stallTimeout = STALL_TIMEOUT }: StreamLimits = {},
 ): Promise<Response> {
   let next = events.next()
   await settledWithin(next, pingAfter)
   const encoder = new TextEncoder()
+  const interval = stallTimeout > 0 ? Math.min(pingAfter, stallTimeout) : pingAfter
   let isAwaited = false
-  let pings: NodeJS.Timeout | undefined
-  let end = () => {}
-  const ended = new Promise<void>((resolve) => {
-    end = () => {
-      clearTimeout(pings)
-      resolve()
+  let unread = 0 // milliseconds
+  let timer: NodeJS.Timeout | undefined
+  let end = (_: StreamEnd) => {}
+  const ended = new Promise<StreamEnd>((resolve) => {
+    end = (how) => {
+      clearTimeout(timer)
+      resolve(how)
     }
   })
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      // One timer for all events: it is put off by each, and rests while nobody reads.
-      pings = setTimeout(() => {
-        if (!isAwaited) return
-        controller.enqueue(encoder.encode(`${format.ping}\n\n`))
-        pings?.refresh()
-      }, pingAfter)
+      const stall = () => {
+        controller.error(new Error(`The client has read nothing for ${unread / 1000} seconds.`))
+        end({ stalled: true })
+        events.return?.().catch(() => {})
+      }
+      // One timer for all events, which each of them puts off.
+      timer = setTimeout(() => {
+        if (isAwaited) controller.enqueue(encoder.encode(`${format.ping}\n\n`))
+        else unread += interval
+        if (stallTimeout > 0 && unread >= stallTimeout) stall()
+        else timer?.refresh()
+      }, interval)
     },
     async pull(controller) {
       const send = (text: string) => controller.enqueue(encoder.encode(`${text}\n\n`))
       isAwaited = true
-      pings?.refresh()
+      unread = 0
+      timer?.refresh()
       try {
         const arrived = await next
         isAwaited = false
@@ -89,11 +112,10 @@ export async function eventStream(
       }
       if (format.end !== undefined) send(format.end)
       controller.close()
-      end()
+      end({ stalled: false })
     },
     async cancel() {
-      isAwaited = false
-      end()
+      end({ stalled: false })
       await events.return?.()
     },
   })

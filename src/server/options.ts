@@ -4,6 +4,7 @@ import { REASONING_FORMAT_NAMES, TOOL_FORMAT_NAMES } from '../chat/formats'
 import { type Models, readModels } from '../named-models'
 import { flag, live, whole } from '../options/values'
 import { ApiKeys } from './api-keys'
+import { STALL_TIMEOUT } from './event-stream'
 import { Metrics } from './metrics'
 import { loadPage } from './page'
 import { isRequestLogger, type RequestLogger } from './request-log'
@@ -22,6 +23,11 @@ export interface RequestOptions extends AnswerFormats {
   readonly maxWaiting?: number | undefined
   /** How long a request may take, in milliseconds, before it ends with the status 504. Default 0: as long as it takes. */
   readonly requestTimeout?: number | undefined
+  /**
+   * How long a client may read nothing of its stream, in milliseconds, before its generation ends and the connection
+   * breaks off, so that it holds no KV cache; 0 for any time. Default 60,000.
+   */
+  readonly stallTimeout?: number | undefined
   /** Where pages may come from whose scripts may ask: `https://example.com`, or `*` for anywhere. Default: nowhere. */
   readonly corsOrigins?: readonly string[] | undefined
   /** Whether / is a page that shows what models and devices are doing, with a chat. Default true. */
@@ -37,6 +43,7 @@ export const requestOptions = {
   maxBodyBytes: whole(1, 2 ** 31 - 1),
   maxWaiting: whole(1, 2 ** 31 - 1),
   requestTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
+  stallTimeout: whole(0, 2 ** 31 - 1, 'a whole number of milliseconds'),
   corsOrigins: strings(),
   page: flag(),
   toolFormat: z.enum(TOOL_FORMAT_NAMES).describe(TOOL_FORMAT_NAMES.join(' or ')),
@@ -60,6 +67,7 @@ export function readSettings(given: Models, options: RequestOptions) {
     page,
     maxBodyBytes: options.maxBodyBytes ?? 4 << 20,
     requestTimeout: options.requestTimeout ?? 0,
+    stallTimeout: options.stallTimeout ?? STALL_TIMEOUT,
     corsOrigins: options.corsOrigins ?? [],
     logger: options.logger,
   }

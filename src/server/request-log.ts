@@ -22,15 +22,21 @@ export function requestId(headers: Headers): string {
 /** Begins the line of a request; the function returned writes it. */
 export function logRequest(logger: RequestLogger | undefined, request: { id: string; method: string; path: string }) {
   const started = performance.now()
-  return (end: { readonly status: number; readonly aborted: boolean; readonly error?: unknown }) => {
+  return (end: {
+    readonly status: number
+    readonly aborted: boolean
+    readonly stalled: boolean
+    readonly error?: unknown
+  }) => {
     if (logger === undefined) return
     const milliseconds = Math.round(performance.now() - started)
-    const { error, status, aborted } = end
+    const { error, status, aborted, stalled } = end
     const line = {
       ...request,
       status,
       milliseconds,
       ...(aborted && { aborted }),
+      ...(stalled && { stalled }),
       ...(error !== undefined && { err: error }),
     }
     if (status >= 500) logger.error(line, 'request failed')

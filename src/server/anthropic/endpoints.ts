@@ -2,14 +2,13 @@
 import { randomUUID } from 'node:crypto'
 import { templateMessages } from '../../generation/chat-messages'
 import type { Call } from '../endpoint'
-import { eventStream } from '../event-stream'
 import { parseRequest } from '../openai/fields'
 import { invalidRequest } from '../request-error'
 import { messageEvents, messageOf } from './answer'
 import { anthropicStream } from './errors'
 import { chatOptions, messagesFields, promptFields, promptOf } from './fields'
 
-export async function messages({ models, body, cacheSalt, signal }: Call): Promise<Response> {
+export async function messages({ models, body, cacheSalt, signal, stream }: Call): Promise<Response> {
   const request = parseRequest(messagesFields, body)
   const served = models.admit(request.model)
   const { model, name, formats } = served
@@ -18,7 +17,7 @@ export async function messages({ models, body, cacheSalt, signal }: Call): Promi
   const chat = model.chat(prompt.messages, { ...options, cacheSalt: cacheSalt(undefined), signal })
   const head = { id: `msg_${randomUUID().replaceAll('-', '')}`, model: name }
   if (!request.stream) return Response.json(messageOf(head, await chat.result()))
-  return eventStream(messageEvents(head, chat), anthropicStream)
+  return stream(messageEvents(head, chat), anthropicStream)
 }
 
 export async function countTokens({ models, body, signal }: Call): Promise<Response> {

@@ -5,7 +5,7 @@ import type { ChatFinishReason } from '../../generation/chat-reader'
 import type { TokenLogprob } from '../../generation/results'
 import type { Tokenizer } from '../../tokenizer'
 import type { Call } from '../endpoint'
-import { eventStream, merged } from '../event-stream'
+import { merged } from '../event-stream'
 import { templateVariables } from '../template-variables'
 import { chatUsageOf, deltaOf, messageOf } from './chat-answer'
 import { chatFields, chatOptions, checkChat } from './chat-fields'
@@ -30,7 +30,7 @@ interface View {
 }
 
 /** @throws RequestError, and what `model.chat()` throws */
-export async function chatCompletions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
+export async function chatCompletions({ models, body, cacheSalt, signal, stream }: Call): Promise<Response> {
   const request = parseRequest(chatFields, body)
   checkChat(request)
   const served = models.admit(request.model)
@@ -50,7 +50,7 @@ export async function chatCompletions({ models, body, cacheSalt, signal }: Call)
     finishReason: (reason) => (reason === 'tool_calls' && typeof request.tool_choice === 'object' ? 'stop' : reason),
   }
   if (!request.stream) return Response.json(await completion(head, chats, view))
-  return eventStream(chunks(head, chats, view))
+  return stream(chunks(head, chats, view))
 }
 
 async function completion(head: Head, chats: readonly ChatGeneration[], view: View) {

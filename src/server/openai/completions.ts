@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { Generation } from '../../generation/generation'
 import type { GenerationResult } from '../../generation/results'
 import type { Call } from '../endpoint'
-import { eventStream, merged } from '../event-stream'
+import { merged } from '../event-stream'
 import { invalidRequest } from '../request-error'
 import type { ServedModel } from '../served-models'
 import { checkFields, field, generateOptions, MAX_CHOICES, parseRequest, samplingFields } from './fields'
@@ -50,7 +50,7 @@ interface Choice {
   readonly logprobs: CompletionLogprobs | undefined
 }
 
-export async function completions({ models, body, cacheSalt, signal }: Call): Promise<Response> {
+export async function completions({ models, body, cacheSalt, signal, stream }: Call): Promise<Response> {
   const request = parseRequest(completionFields, body)
   checkFields(request)
   refuseOthers(request)
@@ -63,7 +63,7 @@ export async function completions({ models, body, cacheSalt, signal }: Call): Pr
     model: served.name,
   }
   if (!request.stream) return Response.json(await completion(head, choices, request.n ?? 1))
-  return eventStream(chunks(head, choices, request.n ?? 1, request.stream_options?.include_usage === true))
+  return stream(chunks(head, choices, request.n ?? 1, request.stream_options?.include_usage === true))
 }
 
 function refuseOthers({ suffix, best_of, n = 1, echo, logprobs }: CompletionRequest): void {

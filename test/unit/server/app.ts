@@ -32,6 +32,7 @@ export function appOf(
     keys: new ApiKeys(keys),
     maxBodyBytes: 1 << 16,
     requestTimeout: 0,
+    stallTimeout: 0,
     corsOrigins: [],
     logger: undefined,
     stopped: new AbortController().signal,

@@ -152,7 +152,7 @@ test('silence is filled with comments, before the first event, too', async () =>
     yield { a: 1 }
     throw new Error('broken')
   }
-  const text = await (await eventStream(slow(), undefined, 20)).text()
+  const text = await (await eventStream(slow(), undefined, { pingAfter: 20 })).text()
   expect(text).toMatch(/^(: ping\n\n)+data: {"a":1}\n\ndata: {"error":.*}\n\ndata: \[DONE\]\n\n$/)
 })
 
@@ -176,4 +176,31 @@ test('merged sources end together', async () => {
     for await (const _ of failing);
   }).rejects.toThrow('d')
   await expect.poll(() => ended.toSorted()).toEqual(['a', 'b', 'c', 'd'])
+})
+
+test('a stream that nobody reads ends, and its sequence with it', async () => {
+  const lines: object[] = []
+  const logger = { info: (line: object) => lines.push(line), error: () => {} }
+  const app = appOf({ demo: model }, { stallTimeout: 50, logger })
+  const response = await app.request('/v1/chat/completions', request({ ...endless, stream: true }))
+  const reader = response.body?.getReader()
+  await reader?.read()
+  await idle()
+  await expect(
+    (async () => {
+      while (!(await reader?.read())?.done);
+    })(),
+  ).rejects.toThrow(/read nothing for 0\.05 seconds/)
+  expect(lines).toMatchObject([{ status: 200, stalled: true }])
+})
+
+test('a reader that is slow, but reads, is not stalled', async () => {
+  const app = appOf({ demo: model }, { stallTimeout: 200 })
+  const response = await app.request('/v1/chat/completions', request({ messages, max_tokens: 6, stream: true }))
+  let text = ''
+  for await (const part of response.body as ReadableStream<Uint8Array>) {
+    text += Buffer.from(part).toString()
+    await sleep(100)
+  }
+  expect(text).toMatch(/\[DONE\]\n\n$/)
 })

@@ -1,8 +1,11 @@
 /** `billfish serve` as a process: sockets, clients that leave, and its end. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
+import type { Status } from '../../../src/server/status'
 
 const root = join(__dirname, '../../..')
 const messages = [{ role: 'user', content: 'Hello' }]
@@ -76,7 +79,7 @@ test.each([
     ['other=examples/demo-model', '--served-model-name', 'qwen'],
     /--served-model-name names one model, and there are 2/,
   ],
-  [['other=examples/none'], /examples\/none/],
+  [['other=./examples/none'], /examples\/none/],
 ])('refuses %j', async (given, message) => {
   await expect(serve(...given)).rejects.toThrow(message)
 })
@@ -123,3 +126,23 @@ test('a port that is taken is an error with the way out', async () => {
   await expect(serve('--port', new URL(url).port)).rejects.toThrow(/choose another port/)
   await expect(serve('--port', '70000')).rejects.toThrow(/a whole number from 0 to 65535/)
 })
+
+test('a socket that never reads frees its sequences', async () => {
+  const { url } = await serve('--stall-timeout', '2')
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  await once(socket, 'connect')
+  socket.pause()
+  // As long an answer as fills the buffers of both sockets: many choices with many alternatives each.
+  const body = JSON.stringify({ ...endless, stream: true, n: 16, logprobs: true, top_logprobs: 20 })
+  const head = ['POST /v1/chat/completions HTTP/1.1', `host: ${hostname}`, `content-length: ${body.length}`]
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  const sequences = async () => {
+    const { models } = (await (await fetch(`${url}/status.json`)).json()) as Status
+    const [{ running = 0, waiting = 0, paused = 0 } = {}] = models
+    return { paused, all: running + waiting + paused }
+  }
+  while ((await sequences()).paused === 0) await sleep(20)
+  while ((await sequences()).all > 0) await sleep(100)
+  socket.destroy()
+}, 20_000)

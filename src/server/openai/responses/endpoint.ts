@@ -2,7 +2,6 @@
 import type { TokenLogprob } from '../../../generation/results'
 import type { Tokenizer } from '../../../tokenizer'
 import type { Call } from '../../endpoint'
-import { eventStream } from '../../event-stream'
 import { templateVariables } from '../../template-variables'
 import { parseRequest } from '../fields'
 import { chatLogprobs } from '../logprobs'
@@ -11,7 +10,7 @@ import { chatOptions, checkResponse, responseFields } from './fields'
 import { chatMessages } from './input'
 import { responseOf } from './response'
 
-export async function responses({ models, body, cacheSalt, signal }: Call): Promise<Response> {
+export async function responses({ models, body, cacheSalt, signal, stream }: Call): Promise<Response> {
   const request = parseRequest(responseFields, body)
   checkResponse(request)
   const served = models.admit(request.model)
@@ -24,7 +23,7 @@ export async function responses({ models, body, cacheSalt, signal }: Call): Prom
   const chat = model.chat(messages, { ...options, cacheSalt: cacheSalt(request.cache_salt), signal })
   const response = responseOf(request, name)
   const logprobsOf = (tokens: readonly TokenLogprob[]) => chatLogprobs(tokens, model.tokenizer as Tokenizer).content
-  if (request.stream) return eventStream(streamedEvents(response, chat, logprobsOf), responseStream)
+  if (request.stream) return stream(streamedEvents(response, chat, logprobsOf), responseStream)
   return Response.json(await wholeAnswer(answerEvents(response, chat, logprobsOf)))
 }
 
