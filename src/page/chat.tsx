@@ -17,13 +17,12 @@ export function Chat({ api, name, canChat }: Props) {
   const { turns, isAnswering, problem, ask, stop, clear } = useConversation(api, name, setDraft)
   const log = useRef<HTMLDivElement>(null)
   useEffect(() => {
-    if (!isAnswering) return
     const stopOnEscape = ({ key }: KeyboardEvent) => {
       if (key === 'Escape') stop()
     }
     document.addEventListener('keydown', stopOnEscape)
     return () => document.removeEventListener('keydown', stopOnEscape)
-  }, [isAnswering, stop])
+  }, [stop])
   useEffect(() => {
     const { current } = log
     if (current && isNearEnd(current)) current.scrollTop = current.scrollHeight

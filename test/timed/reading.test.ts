@@ -259,7 +259,7 @@ describe('a generation and its result', () => {
     expect(inspect(other)).toMatch(
       /^Model \{\n {2}modelType: 'qwen2',\n {2}layers: 8,\n {2}devices: \{ 'cpu:0': \{ bytes: \d+ \}, 'cpu:1': \{ bytes: \d+ \} \},\n {2}maxModelLength: 512,/,
     )
-    expect(Object.keys(other).sort()).toEqual(['config', 'deviceMap', 'limits'])
+    expect(Object.keys(other).sort()).toEqual(['config', 'deviceMap', 'limits', 'stages'])
     await other.dispose()
     expect(inspect([other], { depth: 0 })).toContain('disposed: true')
   })

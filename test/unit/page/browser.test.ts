@@ -18,7 +18,9 @@ describe.skipIf(executable === undefined)('the page in Chromium', () => {
   beforeAll(async () => {
     model = await loadDemo({ deviceMap: 'balanced', devices: ['cpu:0', 'cpu:1'] })
     server = await createServer({ demo: model }, { port: 0, apiKeys: ['secret'] })
-    browser = await chromium.launch({ executablePath: executable as string, args: ['--no-sandbox'] })
+    // The folder of these tests is too long for the path of a socket.
+    const env = { ...process.env, TMPDIR: '/tmp' }
+    browser = await chromium.launch({ executablePath: executable as string, args: ['--no-sandbox'], env })
   })
   afterAll(async () => {
     await browser.close()
