@@ -1,5 +1,8 @@
-/** What a model says of itself: where its parts are, the memory that they take, and what it is doing. */
-import type { SpeculationCounts } from './pipeline/speculation'
+/**
+ * What a model says of itself: where its parts are, the memory that they take, and what it is doing. Types alone: the
+ * server's page, which is compiled for browsers, has them, too.
+ */
+import type { SpeculationCounts } from './pipeline/speculation-counts'
 
 /** Consecutive modules that a loaded model computes together. */
 export interface LoadedStage {

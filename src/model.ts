@@ -16,6 +16,7 @@ import { type GenerationObserver, GenerationObservers } from './generation/obser
 import type { GenerateInput } from './generation/prompt'
 import { type GenerateOptions, generateOptions } from './generation/sampling-options'
 import { readTokenIds } from './generation/token-ids'
+import { byDevice, namedStages } from './loaded-stages'
 import type { Activity, DeviceMemory, LoadedStage, MemoryUse } from './model-state'
 import type { Model as Definition } from './models/architecture'
 import type { StageModules } from './models/stages'
@@ -464,36 +465,6 @@ export class Model {
       return cancelledBy(signal, (reason) => sequence?.end(reason), work)
     })
   }
-}
-
-/** Sums per device, which may have several stages. */
-function byDevice(stages: readonly (MemoryUse & { readonly device: string })[]): Map<string, MemoryUse> {
-  const devices = new Map<string, MemoryUse>()
-  for (const { device, weights, kvCache, states, buffers } of stages) {
-    const sum = devices.get(device) ?? { weights: 0, kvCache: 0, states: 0, buffers: 0 }
-    devices.set(device, {
-      weights: sum.weights + weights,
-      kvCache: sum.kvCache + kvCache,
-      states: sum.states + states,
-      buffers: sum.buffers + buffers,
-    })
-  }
-  return devices
-}
-
-/** Stages, named after their devices, and by number where several have the same. */
-function namedStages(stages: readonly StageModules[]): LoadedStage[] {
-  const groups = stages.map(({ device }) => [...new Set(device.split(','))])
-  const names = groups.map((devices) => devices.join(','))
-  return stages.map(({ modules, branches = [] }, i) => {
-    const name = names[i] as string
-    return {
-      name: names.filter((other) => other === name).length > 1 ? `stage ${i} (${name})` : name,
-      devices: groups[i] as string[],
-      modules,
-      experts: Object.fromEntries(branches.map((branch) => [branch.device, branch.modules])),
-    }
-  })
 }
 
 function disposed(): BillfishError {

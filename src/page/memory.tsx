@@ -1,17 +1,17 @@
 import { formatBytes } from '../common/format'
-import type { MemoryStatus } from '../server/status'
+import type { DeviceMemory, MemoryUse } from '../model-state'
 import { percent } from './numbers'
 
 const USES = ['weights', 'kvCache', 'states', 'buffers'] as const
 const NAMES = { weights: 'weights', kvCache: 'KV cache', states: 'states', buffers: 'buffers' }
 
-export function sizeOf(memory: MemoryStatus['planned']): number {
+export function sizeOf(memory: MemoryUse): number {
   return USES.reduce((sum, use) => sum + memory[use], 0)
 }
 
 /** What the colors mean, with the bytes of all devices. */
-export function memoryLegend(memory: readonly MemoryStatus[]): { use: string; text: string }[] {
-  const sum = (read: (device: MemoryStatus) => number) => memory.reduce((total, device) => total + read(device), 0)
+export function memoryLegend(memory: readonly DeviceMemory[]): { use: string; text: string }[] {
+  const sum = (read: (device: DeviceMemory) => number) => memory.reduce((total, device) => total + read(device), 0)
   const kinds = USES.map((use) => ({ use, bytes: sum((device) => device[use]) })).filter(({ bytes }) => bytes > 0)
   return kinds.map(({ use, bytes }) => ({
     use,
@@ -20,7 +20,7 @@ export function memoryLegend(memory: readonly MemoryStatus[]): { use: string; te
 }
 
 /** A device's bytes by use, in its memory as a whole, or among themselves where that is not known. */
-export function MemoryBar({ memory, total }: { memory: MemoryStatus; total: number | null }) {
+export function MemoryBar({ memory, total }: { memory: DeviceMemory; total: number | null }) {
   const [used, planned] = [sizeOf(memory), sizeOf(memory.planned)]
   const whole = Math.max(total ?? 0, used, planned)
   const parts = USES.map((use) => `${NAMES[use]} ${formatBytes(memory[use])}`).join(', ')

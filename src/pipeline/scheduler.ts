@@ -2,7 +2,8 @@ import type { BlockPool } from './block-pool'
 import { PrefixCache } from './prefix-cache'
 import { type BatchEntry, nextBatch, type SchedulePolicy } from './schedule'
 import type { Sequence } from './sequence'
-import { Drafter, type SpeculationCounts, type SpeculationOptions } from './speculation'
+import { Drafter, type SpeculationOptions } from './speculation'
+import type { SpeculationCounts } from './speculation-counts'
 
 export interface SchedulerOptions extends SchedulePolicy {
   /** Sequences that hold KV blocks and a slot of states at the same time; others wait. */

@@ -12,6 +12,7 @@ import { z } from 'zod'
 import { members, whole } from '../options/values'
 import { NgramIndex } from './ngram-index'
 import type { Sequence } from './sequence'
+import type { SpeculationCounts } from './speculation-counts'
 
 /** How tokens are drafted. */
 export interface SpeculationOptions {
@@ -43,13 +44,6 @@ export const speculationOption = members(speculationMembers)
   .describe(
     "an object { method: 'ngram', tokens?: number, minMatch?: number, maxMatch?: number } with minMatch up to maxMatch",
   )
-
-/** Steps with a draft so far, the tokens of these drafts, and those of them that were right. */
-export interface SpeculationCounts {
-  readonly drafts: number
-  readonly draftTokens: number
-  readonly acceptedTokens: number
-}
 
 /** Drafts tokens for the sequences of a model, and counts what becomes of them. */
 export class Drafter {

@@ -13,8 +13,6 @@ const REQUEST = [0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 1
 const TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000]
 
 type Activity = ReturnType<ServedModel['model']['activity']>
-type PrefixCacheCounts = NonNullable<Activity['prefixCache']>
-type SpeculationCounts = NonNullable<Activity['speculation']>
 type Labels = Readonly<Record<string, string>>
 /** The values of a metric at the moment, one for each set of labels. */
 type Reading = (served: ServedModel) => readonly (readonly [value: number, labels?: Labels])[]
@@ -28,8 +26,11 @@ export class Metrics {
 
   constructor(models: ServedModels) {
     this.#models = models
-    const activity = (read: (now: Activity) => number): Reading => {
-      return ({ model }) => [[read(model.activity())]]
+    const activity = (read: (now: Activity) => number | undefined): Reading => {
+      return ({ model }) => {
+        const value = read(model.activity())
+        return value === undefined ? [] : [[value]]
+      }
     }
     const gauge = this.#reader(Gauge)
     gauge(
@@ -62,47 +63,35 @@ export class Metrics {
     counter('billfish:stage_busy_seconds_total', 'Time that a stage has computed', ['stage'], ({ model }) =>
       Object.entries(model.activity().busy).map(([stage, busy]) => [busy / 1000, { stage }]),
     )
-    const cached = (read: (cache: PrefixCacheCounts) => number): Reading => {
-      return ({ model }) => {
-        const { prefixCache } = model.activity()
-        return prefixCache === undefined ? [] : [[read(prefixCache)]]
-      }
-    }
     counter(
       'vllm:prefix_cache_queries_total',
       'Prompt tokens looked up',
       [],
-      cached(({ queries }) => queries),
+      activity(({ prefixCache }) => prefixCache?.queries),
     )
     counter(
       'vllm:prefix_cache_hits_total',
       'Prompt tokens found',
       [],
-      cached(({ hits }) => hits),
+      activity(({ prefixCache }) => prefixCache?.hits),
     )
-    const drafted = (read: (counts: SpeculationCounts) => number): Reading => {
-      return ({ model }) => {
-        const { speculation } = model.activity()
-        return speculation === undefined ? [] : [[read(speculation)]]
-      }
-    }
     counter(
       'vllm:spec_decode_num_drafts_total',
       'Drafts checked',
       [],
-      drafted(({ drafts }) => drafts),
+      activity(({ speculation }) => speculation?.drafts),
     )
     counter(
       'vllm:spec_decode_num_draft_tokens_total',
       'Tokens of drafts',
       [],
-      drafted(({ draftTokens }) => draftTokens),
+      activity(({ speculation }) => speculation?.draftTokens),
     )
     counter(
       'vllm:spec_decode_num_accepted_tokens_total',
       'Tokens of drafts that were right',
       [],
-      drafted(({ acceptedTokens }) => acceptedTokens),
+      activity(({ speculation }) => speculation?.acceptedTokens),
     )
     const tokens = (name: string, help: string) =>
       new Counter({ name, help, labelNames: ['model_name'], registers: [this.#registry] })
@@ -159,7 +148,8 @@ export class Metrics {
     const total = histogram('vllm:e2e_request_latency_seconds', 'From request to last token', REQUEST)
     const prompts = histogram('vllm:request_prompt_tokens', "A request's prompt tokens", TOKENS)
     const answers = histogram('vllm:request_generation_tokens', "A request's generated tokens", TOKENS)
-    const [promptTokens, generated] = [this.#promptTokens, this.#generatedTokens]
+    const promptTokens = this.#promptTokens
+    const generated = this.#generatedTokens
     const ended = new Counter({
       ...shared,
       name: 'vllm:request_success_total',

@@ -1,7 +1,9 @@
 /**
  * What GET /status.json answers, for the page at / and other eyes. Counters only grow: the difference of two answers over
- * that of their `uptime` is a rate. Imports nothing, so that the page can be compiled for browsers alone.
+ * that of their `uptime` is a rate. Imports types alone, as the page is compiled for browsers.
  */
+import type { DeviceMemory, LoadedStage } from '../model-state'
+
 export interface Status {
   /** Seconds since the server started, by a clock that does not jump. */
   readonly uptime: number
@@ -31,7 +33,8 @@ export interface ModelStatus {
   /** Whether it answers messages. */
   readonly chats: boolean
   readonly stages: readonly StageStatus[]
-  readonly memory: readonly MemoryStatus[]
+  /** As of `model.memory()`. */
+  readonly memory: readonly DeviceMemory[]
   readonly waiting: number
   readonly running: number
   readonly paused: number
@@ -46,27 +49,7 @@ export interface ModelStatus {
 }
 
 /** One of `model.stages`. */
-export interface StageStatus {
-  readonly name: string
-  readonly devices: readonly string[]
-  readonly modules: readonly string[]
-  readonly experts: Readonly<Record<string, readonly string[]>>
+export interface StageStatus extends LoadedStage {
   /** Counter: milliseconds for which it has computed. */
   readonly busy: number
-}
-
-/** Bytes by use, as of `model.memory()`. */
-interface BytesByUse {
-  readonly weights: number
-  readonly kvCache: number
-  readonly states: number
-  readonly buffers: number
-}
-
-/** One of `model.memory()`. */
-export interface MemoryStatus extends BytesByUse {
-  readonly device: string
-  readonly planned: BytesByUse
-  readonly kvCacheInUse: number
-  readonly statesInUse: number
 }

@@ -24,6 +24,7 @@ const ROOMS = [
   'tokenizer',
   'embedding',
   'model-state',
+  'loaded-stages',
   'model',
   'load',
   'plan',
